@@ -1,0 +1,19 @@
+"""The engine: a YAML declaration becomes checked chains of stages, and events run through them.
+
+It knows no HTTP and no language model: the event types, the stages and the other
+sections of the declaration are given by the caller (see `pipeline.load.load`).
+"""
+
+from pipeline.problems import DeclarationError, Location, Problem
+from pipeline.stage import Send, Stage, option, reference, section
+
+__all__ = [
+    "DeclarationError",
+    "Location",
+    "Problem",
+    "Send",
+    "Stage",
+    "option",
+    "reference",
+    "section",
+]

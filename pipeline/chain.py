@@ -1,0 +1,107 @@
+"""Follows event types through a list of stages, and says where they do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from attrs import frozen
+
+from pipeline.problems import Location, Problem
+from pipeline.registry import StageClass
+from pipeline.stage import Signature, signature
+
+
+@frozen
+class Step:
+    """One stage of a list: its name and place in the declaration, and its class."""
+
+    name: str
+    location: Location
+    stage: StageClass
+
+
+def carried(before: Iterable[type], stage: Signature) -> frozenset[type] | None:
+    """The event types after `stage`, given those before it; None when it accepts none of them."""
+    taken = [each for each in before if issubclass(each, stage.accepts)]
+    if not taken:
+        return None
+    if stage.transparent:
+        return frozenset(before)
+    return frozenset(before).difference(taken).union(stage.emits)
+
+
+def check_chain(
+    pipeline: str,
+    steps: Sequence[Step],
+    start: type,
+    end: type,
+    location: Location,
+    known: Mapping[str, StageClass],
+) -> Problem | None:
+    """The first place where `steps` do not lead from `start` to `end` events, if there is one."""
+    carries = frozenset({start})
+    for position, step in enumerate(steps):
+        after = carried(carries, signature(step.stage))
+        if after is None:
+            return _misplaced(pipeline, steps, position, carries, known)
+        carries = after
+    if all(issubclass(each, end) for each in carries):
+        return None
+    left = {each for each in carries if not issubclass(each, end)}
+    message = f"pipeline `{pipeline}` ends with {spell(left)}, but has to end with {end.__name__}"
+    hint = "add stages that lead to it"
+    for name, stage in known.items():
+        if steps and carried(left, signature(stage)) and not signature(stage).transparent:
+            hint = f"add `{name}` after `{steps[-1].name}`"
+    return Problem("chain-end", message, steps[-1].location if steps else location, hint)
+
+
+def _misplaced(
+    pipeline: str,
+    steps: Sequence[Step],
+    position: int,
+    carries: frozenset[type],
+    known: Mapping[str, StageClass],
+) -> Problem:
+    step = steps[position]
+    accepts = signature(step.stage).accepts
+    message = (
+        f"stage `{step.name}` accepts {spell(accepts)}, "
+        f"but here pipeline `{pipeline}` carries {spell(carries)}"
+    )
+    hint = _hint(steps, position, accepts, carries, known)
+    return Problem("chain-order", message, step.location, hint)
+
+
+def _hint(
+    steps: Sequence[Step],
+    position: int,
+    accepts: tuple[type, ...],
+    carries: frozenset[type],
+    known: Mapping[str, StageClass],
+) -> str:
+    step = steps[position]
+    for earlier in steps[:position]:
+        if earlier.stage is step.stage:
+            return f"remove it: `{step.name}` already stands in line {earlier.location.line}"
+    for later in steps[position + 1 :]:
+        if _emits(later.stage, accepts):
+            return f"move `{later.name}` (line {later.location.line}) before `{step.name}`"
+    for before in range(position):  # it came too late: what it accepts was there earlier
+        if _emits(steps[before].stage, accepts):
+            return f"move `{step.name}` to just after `{steps[before].name}`"
+    makers = [name for name, stage in known.items() if _emits(stage, accepts)]
+    fitting = [name for name in makers if carried(carries, signature(known[name]))]
+    for name in fitting or makers:
+        return f"add `{name}` before `{step.name}`"
+    return "see `llm-proxy stages` for what each stage accepts and emits"
+
+
+def _emits(stage: StageClass, wanted: tuple[type, ...]) -> bool:
+    declared = signature(stage)
+    return not declared.transparent and any(issubclass(e, wanted) for e in declared.emits)
+
+
+def spell(types: Iterable[type]) -> str:
+    """Event types for people: `A`, or `A or B`."""
+    return " or ".join(sorted(each.__name__ for each in types))

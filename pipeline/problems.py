@@ -1,0 +1,63 @@
+"""Problems in a declaration: values with a place, a text for people, and the next action."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from attrs import frozen
+
+
+@frozen(order=True)
+class Location:
+    """A place in the declaration. `line` and `column` count from 1."""
+
+    line: int = 1
+    column: int = 1
+
+
+@frozen
+class Problem:
+    """One thing that is wrong.
+
+    `code` is a stable kebab-case name. An `error` keeps the proxy from starting;
+    a `note` is only told.
+    """
+
+    code: str
+    message: str
+    location: Location = Location()
+    hint: str = ""
+    severity: Literal["error", "note"] = "error"
+
+    def render(self, file: str, lines: Sequence[str]) -> str:
+        """The problem as text: `file:line:column`, the source line with a caret, the hint."""
+        line, column = self.location.line, self.location.column
+        text = f"{file}:{line}:{column}: {self.severity}[{self.code}]: {self.message}"
+        if 0 < line <= len(lines):
+            text += f"\n{line:>5} | {lines[line - 1].rstrip()}\n      | {' ' * (column - 1)}^"
+        if self.hint:
+            text += f"\n  hint: {self.hint}"
+        return text
+
+
+class DeclarationError(Exception):
+    """The declaration cannot be used. `problems` holds all of them, in the order of their lines."""
+
+    def __init__(self, file: str, source: str, problems: Iterable[Problem]) -> None:
+        self.file = file
+        self.problems = sorted(problems, key=lambda problem: problem.location)
+        self.lines = source.splitlines()
+        super().__init__("\n".join(p.render(file, self.lines) for p in self.problems))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: the nearest known one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean `{close[0]}`?"
+    if not names:
+        return ""
+    return "use one of: " + ", ".join(f"`{each}`" for each in names)

@@ -1,0 +1,111 @@
+"""Stage names to stage classes."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
+from typing import Any
+
+from attrs import frozen
+
+from pipeline.problems import nearest
+from pipeline.stage import Stage, signature
+
+StageClass = type[Stage[Any, Any]]
+
+
+class UnknownStageError(LookupError):
+    """No stage has this name. `hint` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@frozen
+class Registry:
+    """The stages there are, by the name they have in YAML.
+
+    A built-in name follows from its module by rule: `translate-in` is `TranslateIn` in
+    `<package>.translate_in`. Other stages are named by import path (`my_module:Redact`)
+    or by an entry point in `group`. Modules are imported when their stage is asked for.
+    """
+
+    package: str
+    builtin: tuple[str, ...]
+    group: str
+
+    def names(self) -> list[str]:
+        """The built-in names in their usual order, then those of entry points."""
+        return [*self.builtin, *sorted(set(self._entry_points()) - set(self.builtin))]
+
+    def get(self, name: str) -> StageClass:
+        """The class called `name`. Raises UnknownStageError."""
+        if name in self.builtin:
+            module = f"{self.package}.{name.replace('-', '_')}"
+            found = _import(module, "".join(map(str.capitalize, name.split("-"))))
+        elif name in (plugins := self._entry_points()):
+            found = _loaded(name, plugins[name])
+        elif ":" in name:
+            module, _, attribute = name.partition(":")
+            found = _import(module, attribute)
+        else:
+            hint = nearest(name, self.names())
+            raise UnknownStageError(
+                f"there is no stage `{name}`",
+                f"{hint}\n  a stage of your own is named by import path, as `my_module:MyStage`",
+            )
+        return _checked(name, found)
+
+    def classes(self) -> Mapping[str, StageClass]:
+        """All named stages that can be loaded."""
+        found: dict[str, StageClass] = {}
+        for name in self.names():
+            try:
+                found[name] = self.get(name)
+            except UnknownStageError:
+                continue
+        return found
+
+    def _entry_points(self) -> dict[str, Callable[[], Any]]:
+        return {point.name: point.load for point in entry_points(group=self.group)}
+
+
+def _import(module: str, attribute: str) -> Any:
+    found = _loaded(f"{module}:{attribute}", lambda: importlib.import_module(module))
+    if not hasattr(found, attribute):
+        raise UnknownStageError(
+            f"module `{module}` has no `{attribute}`",
+            nearest(attribute, _stage_names(vars(found).values())),
+        )
+    return getattr(found, attribute)
+
+
+def _stage_names(values: Iterable[object]) -> list[str]:
+    return [v.__name__ for v in values if isinstance(v, type) and issubclass(v, Stage)]
+
+
+def _loaded(name: str, load: Callable[[], Any]) -> Any:
+    # Whatever somebody else's module raises on import is a problem of the declaration.
+    try:
+        return load()
+    except (ImportError, SyntaxError, TypeError, ValueError, AttributeError, NameError) as error:
+        raise UnknownStageError(
+            f"`{name}` cannot be imported: {type(error).__name__}: {error}",
+            "modules beside the declaration, and installed ones, are found",
+        ) from error
+
+
+def _checked(name: str, found: Any) -> StageClass:
+    if not (isinstance(found, type) and issubclass(found, Stage)):
+        raise UnknownStageError(f"`{name}` is not a stage", "subclass `pipeline.Stage`")
+    if "__attrs_attrs__" not in vars(found):
+        raise UnknownStageError(
+            f"the stage `{name}` is not an attrs class", "put `@attrs.frozen` above its class"
+        )
+    try:
+        signature(found)
+    except TypeError as error:
+        raise UnknownStageError(str(error)) from error
+    return found

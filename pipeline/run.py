@@ -1,0 +1,74 @@
+"""Runs events through a checked chain."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from attrs import frozen
+
+from pipeline.chain import carried
+from pipeline.stage import Send, Stage, signature
+
+AnyStage = Stage[Any, Any]
+
+
+@frozen
+class Link:
+    """A stage in its place. `filter` is None where it accepts all that can arrive there."""
+
+    stage: AnyStage
+    filter: tuple[type, ...] | None
+
+
+@frozen
+class Chain:
+    """Stages that fit together; shared by all requests."""
+
+    links: tuple[Link, ...]
+
+    @classmethod
+    def of(cls, stages: tuple[AnyStage, ...], start: type) -> Chain:
+        """Link `stages`, the first of which receives `start`. They are known to fit."""
+        links = []
+        carries = frozenset({start})
+        for stage in stages:
+            declared = signature(type(stage))
+            everything = all(issubclass(each, declared.accepts) for each in carries)
+            links.append(Link(stage, None if everything else declared.accepts))
+            carries = carried(carries, declared) or carries
+        return cls(tuple(links))
+
+    @asynccontextmanager
+    async def open(self, sink: Send[Any]) -> AsyncIterator[Send[Any]]:
+        """Open every stage for one request, the last one first; they close first one first.
+
+        Gives the way into the first stage; what the last one forwards goes to `sink`.
+        """
+        async with AsyncExitStack() as exits:
+            forward = sink
+            for link in reversed(self.links):
+                forward = await _enter(link, forward, exits)
+            yield forward
+
+    async def run(self, event: Any, sink: Send[Any]) -> None:
+        """Send one event through. Raises whatever a stage raises."""
+        async with self.open(sink) as receive:
+            await receive(event)
+
+
+async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
+    stage = link.stage
+    if type(stage).open is Stage.open:  # no state for the request, nothing to enter or leave
+        receive = stage.receiver(forward)
+    else:
+        receive = await exits.enter_async_context(stage.open(forward))
+    return receive if link.filter is None else _filtered(link.filter, receive, forward)
+
+
+def _filtered(accepts: tuple[type, ...], receive: Send[Any], forward: Send[Any]) -> Send[Any]:
+    async def send(event: Any) -> None:
+        await (receive if isinstance(event, accepts) else forward)(event)
+
+    return send

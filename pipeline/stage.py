@@ -1,0 +1,123 @@
+"""The stage contract: what an author of a stage writes, and nothing else.
+
+Each stage is configured once, from YAML, and shared by all requests, so it is an
+attrs-frozen object. What belongs to one request lives in `open`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin
+
+import attrs
+from attrs import frozen
+
+T = TypeVar("T")
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+#: The way to the next stage. Awaiting it returns when every later stage is done with the event.
+Send = Callable[[T], Awaitable[None]]
+
+
+@frozen
+class Stage(Generic[In, Out]):
+    """One step of a pipeline: accepts events of type `In`, forwards events of type `Out`.
+
+    Events a stage does not accept pass it by. `Stage[T, T]` (a type variable, perhaps
+    bound) marks a stage that may stand anywhere. `await forward(event)` covers the rest
+    of the chain, so a `try`, a timer or a cancel scope around it does too. Only one task
+    at a time may call `forward`. Whatever a stage raises ends the request.
+    """
+
+    async def handle(self, event: In, forward: Send[Out]) -> None:
+        """Deal with one event. Most stages override only this."""
+        raise TypeError(f"{type(self).__name__} overrides neither handle nor open")
+
+    def open(self, forward: Send[Out]) -> AbstractAsyncContextManager[Send[In]]:
+        """Give the receiver for one request. Override it to keep state for the request.
+
+        Stages are entered last first and left first first, so on leaving a stage may
+        still forward.
+        """
+        return self._open(forward)
+
+    @asynccontextmanager
+    async def _open(self, forward: Send[Out]) -> AsyncIterator[Send[In]]:
+        yield self.receiver(forward)
+
+    def receiver(self, forward: Send[Out]) -> Send[In]:
+        """`handle` bound to `forward`."""
+        handle = self.handle
+
+        async def receive(event: In) -> None:
+            await handle(event, forward)
+
+        return receive
+
+
+@frozen
+class Signature:
+    """What a stage class declares. `transparent` stages forward what they accept."""
+
+    accepts: tuple[type, ...]
+    emits: tuple[type, ...]
+    transparent: bool = False
+
+
+def signature(stage: type[Stage[Any, Any]]) -> Signature:
+    """Read `Stage[In, Out]` off the class. Raises TypeError when it says nothing of the kind."""
+    for cls in stage.__mro__:
+        for base in cls.__dict__.get("__orig_bases__", ()):
+            if get_origin(base) is Stage:
+                accepts, emits = get_args(base)
+                if isinstance(accepts, TypeVar):
+                    bound = _types(accepts.__bound__ or object)
+                    return Signature(bound, bound, transparent=accepts is emits)
+                return Signature(_types(accepts), _types(emits))
+    raise TypeError(f"{stage.__name__} does not say what it accepts and emits: Stage[In, Out]")
+
+
+def _types(annotation: Any) -> tuple[type, ...]:
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(each for part in get_args(annotation) for each in _types(part))
+    if not isinstance(annotation, type):
+        raise TypeError(f"events are classes, {annotation!r} is not")
+    return (annotation,)
+
+
+def option(default: Any = attrs.NOTHING, *, help: str = "", **field: Any) -> Any:
+    """An option of a stage or a section, set in YAML. `help` is shown by `llm-proxy stages`."""
+    return attrs.field(default=default, metadata={"help": help}, **field)
+
+
+def reference(to: str, default: Any = attrs.NOTHING, *, help: str = "") -> Any:
+    """An option whose value names an entry of the section `to`."""
+    return attrs.field(default=default, metadata={"reference": to, "help": help})
+
+
+def section(name: str) -> Any:
+    """A field filled with the whole section `name` of the declaration; it is no option."""
+    return attrs.field(metadata={"section": name})
+
+
+class OptionError(ValueError):
+    """Raised by a validator: the value of `option` is not usable, and `message` says why."""
+
+    def __init__(self, option: str, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.option = option
+        self.hint = hint
+
+
+class UnavailableError(ValueError):
+    """Raised while an entry of a section is made: well declared, but not usable on this machine.
+
+    It keeps the proxy from starting only when something refers to the entry.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint

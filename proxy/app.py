@@ -1,0 +1,127 @@
+"""The ASGI application: routes to pipelines, and the few answers that need none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.load import Declaration
+from pipeline.tasks import task_group
+from proxy import __version__
+from proxy.declaration import used_backends
+from proxy.edge import Edge, new_request_id, refuse
+from stages.backends.backend import Backend
+from stages.wire.errors import ApiError, MethodNotAllowedError, NotFoundError
+
+log = logging.getLogger("llm_proxy")
+
+
+def make_app(declaration: Declaration) -> ASGIApp:
+    """The application that serves a declaration. Its lifespan opens and closes the backends."""
+    routes = [
+        Route("/health", _health, methods=["GET"]),
+        Route("/", _root, methods=["GET"]),
+        Route("/api/event_logging/batch", _telemetry, methods=["POST"]),
+    ]
+    by_path: dict[str, dict[str, Edge]] = {}
+    for pipeline in declaration.pipelines:
+        for route in pipeline.routes:
+            method, _, path = route.partition(" ")
+            by_path.setdefault(path.strip(), {})[method] = Edge(pipeline.name, pipeline.chain)
+    # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
+    for path, edges in sorted(by_path.items(), key=lambda item: ("{" in item[0], -len(item[0]))):
+        routes.append(Route(path, _by_method(edges)))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with _open(used_backends(declaration)):
+            yield
+
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: _refused})
+    app.router.redirect_slashes = False  # clients take a redirect for a failure
+    return app
+
+
+def _by_method(edges: dict[str, Edge]) -> ASGIApp:
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        edge = edges.get(scope["method"])
+        if edge is None:
+            allowed = {"allow": ", ".join(sorted(edges))}
+            error = MethodNotAllowedError(f"{scope['method']} is not allowed here", headers=allowed)
+            await refuse(error, scope, receive, send)
+        else:
+            await edge(scope, receive, send)
+
+    return _Asgi(dispatch)
+
+
+class _Asgi:
+    """Keeps Starlette from taking a function for a request-to-response endpoint."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+@asynccontextmanager
+async def _open(backends: dict[str, Backend]) -> AsyncIterator[None]:
+    """Open the backends in the background, so that the server listens at once."""
+    async with AsyncExitStack() as exits:
+        for backend in backends.values():
+            exits.push_async_callback(backend.aclose)
+        async with task_group() as group:
+            for name, backend in backends.items():
+                group.start_soon(_open_one, name, backend)
+            yield
+            group.cancel_scope.cancel()
+
+
+async def _open_one(name: str, backend: Backend) -> None:
+    try:
+        await backend.open()
+    except (OSError, RuntimeError) as error:
+        log.error("backend `%s` cannot be opened: %s", name, error)
+
+
+def _headers() -> dict[str, str]:
+    return {"request-id": new_request_id()}
+
+
+async def _health(_: Request) -> Response:
+    return JSONResponse({"status": "ok"}, headers=_headers())
+
+
+async def _root(_: Request) -> Response:
+    return JSONResponse(
+        {"name": "llm-proxy", "version": __version__, "messages": "/v1/messages"},
+        headers=_headers(),
+    )
+
+
+async def _telemetry(_: Request) -> Response:
+    """Claude Code reports here; it is thanked, and nothing is kept."""
+    return Response(status_code=204, headers=_headers())
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    status = getattr(error, "status_code", 404)
+    path = request.url.path[:200]
+    refusal: ApiError = NotFoundError(f"there is nothing at {path}")
+    if status == 405:
+        refusal = MethodNotAllowedError(f"{request.method} is not allowed at {path}")
+    headers = _headers()
+    return JSONResponse(
+        refusal.body(headers["request-id"]),
+        status_code=refusal.status,
+        headers={**headers, **(getattr(error, "headers", None) or {})},
+    )

@@ -1,0 +1,108 @@
+"""The command `llm-proxy`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pipeline.load import Declaration
+from pipeline.problems import DeclarationError
+from proxy import __version__
+
+_config = click.option(
+    "--config",
+    metavar="PATH",
+    help="The declaration; else LLM_PROXY_CONFIG, else ./pipelines.yaml.",
+)
+
+
+class _ServeByDefault(click.Group):
+    """`llm-proxy --port 80` is `llm-proxy serve --port 80`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        known = {*self.commands, "--help", "-h", "--version"}
+        if not args or (args[0] not in known and args[0].startswith("-")):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_ServeByDefault, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="llm-proxy")
+def main() -> None:
+    r"""Speak the Anthropic Messages API to clients, and answer with any OpenAI-compatible model.
+
+    Without a command it serves. What it does with a request stands in pipelines.yaml.
+
+    \b
+    Examples:
+      llm-proxy                              serve ./pipelines.yaml
+      llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
+      llm-proxy check --config my.yaml       say what is wrong with my.yaml
+    """
+
+
+@main.command()
+@_config
+@click.option("--host", help="The address to listen on; goes before the declaration's.")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.")
+def serve(config: str | None, host: str | None, port: int | None) -> None:
+    """Serve the declaration until stopped."""
+    from proxy.serve import serve as run
+
+    _reporting(lambda: run(_read(config), host, port))
+
+
+@main.command()
+@_config
+def check(config: str | None) -> None:
+    """Say everything that is wrong with the declaration, or that it is in order."""
+    from proxy.declaration import check_exposure
+
+    def run() -> None:
+        declaration = _read(config)
+        check_exposure(declaration, declaration.sections["server"].host)
+        source = declaration.source.splitlines()
+        for note in declaration.notes:
+            click.echo(note.render(declaration.file, source), err=True)
+        for pipeline in declaration.pipelines:
+            click.echo(f"{pipeline.name}: {', '.join(pipeline.routes)}")
+        click.echo(f"{declaration.file} is in order")
+
+    _reporting(run)
+
+
+@main.command()
+@click.argument("names", nargs=-1)
+def stages(names: tuple[str, ...]) -> None:
+    """List the stages there are, with their options, and what each accepts and emits.
+
+    NAMES may also be stages of your own, as `my_module:MyStage`.
+    """
+    from pipeline.describe import describe_stage
+    from pipeline.registry import UnknownStageError
+    from stages import REGISTRY
+
+    for name in names or REGISTRY.names():
+        try:
+            click.echo(describe_stage(name, REGISTRY.get(name)))
+        except UnknownStageError as error:
+            raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
+
+
+def _read(config: str | None) -> Declaration:
+    from proxy.declaration import read
+
+    return read(config)
+
+
+def _reporting(run: Callable[[], Any]) -> None:
+    try:
+        run()
+    except DeclarationError as error:
+        click.echo(str(error), err=True)
+        found = len(error.problems)
+        click.echo(f"\n{found} problem{'s' if found > 1 else ''}", err=True)
+        sys.exit(1)

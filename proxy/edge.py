@@ -1,0 +1,191 @@
+"""One HTTP request through one pipeline: the ASGI side of it.
+
+what happens                          what the client sees
+-----------------------------------   -----------------------------------------------
+a stage raises ApiError, no byte out  its status, a JSON error
+the same, with a stream under way     an SSE `error` event, then the end; no message_stop
+the same, with half a body of JSON    the connection is closed
+anything else is raised: a bug        500 api_error without details; traceback in the log
+the client leaves                     nothing; the chain is cancelled at once
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from urllib.parse import parse_qsl
+
+import anyio
+from attrs import define, field
+from starlette.types import Message, Receive, Scope, Send
+
+from pipeline.run import Chain
+from pipeline.tasks import task_group
+from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
+from stages.wire.errors import ApiError, InternalError, RequestTooLargeError
+from stages.wire.json import encode
+from stages.wire.sse import encode_event
+
+log = logging.getLogger("llm_proxy")
+
+
+class ClientGoneError(Exception):
+    """The client left before its request was whole."""
+
+
+@define
+class Body:
+    """The request's body. `whole` is set when no more of it will come."""
+
+    receive: Receive
+    declared: int | None
+    whole: anyio.Event = field(factory=anyio.Event)
+    gone: bool = False
+
+    async def read(self, limit: int) -> bytes:
+        """All of it. Raises RequestTooLargeError as soon as it is over `limit` bytes."""
+        if self.declared is not None and self.declared > limit:
+            raise _too_large(limit)
+        parts, size = [], 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGoneError
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            if size > limit:
+                raise _too_large(limit)
+            if not message.get("more_body", False):
+                self.whole.set()
+                return b"".join(parts)
+
+    async def wait_gone(self) -> None:
+        """Return when the client has left; not before the body is whole."""
+        await self.whole.wait()
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+
+
+def _too_large(limit: int) -> RequestTooLargeError:
+    return RequestTooLargeError(f"Request exceeds the maximum size of {limit} bytes")
+
+
+@define
+class Responder:
+    """Sends the parts of one answer, and knows how far it is."""
+
+    send: Send
+    request_id: str
+    status: int = 0
+    stream: bool = False
+    complete: bool = False
+
+    async def sink(self, event: HttpResponse) -> None:
+        """Send one part."""
+        if isinstance(event, ResponseStart):
+            self.status = event.status
+            self.stream = event.headers.get("content-type", "").startswith("text/event-stream")
+            await self.send(_start(event.status, {**event.headers, "request-id": self.request_id}))
+        elif isinstance(event, ResponseBody):
+            self.complete = not event.more
+            await self.send(_body(event.data, event.more))
+
+    async def fail(self, error: ApiError) -> None:
+        """Tell the client of an error, in the way that is still open."""
+        body = error.body(self.request_id)
+        if not self.status:
+            data = encode(body)
+            headers = {"content-type": "application/json", "content-length": str(len(data))}
+            await self.sink(ResponseStart(error.status, {**headers, **error.headers}))
+            await self.sink(ResponseBody(data))
+        elif self.stream and not self.complete:
+            await self.sink(ResponseBody(encode_event("error", body)))
+
+
+def _start(status: int, headers: dict[str, str]) -> Message:
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    return {"type": "http.response.start", "status": status, "headers": raw}
+
+
+def _body(data: bytes, more: bool) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+@define(eq=False)
+class Edge:
+    """An ASGI app that answers with a pipeline."""
+
+    name: str
+    chain: Chain
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.monotonic()
+        request, body = _request(scope, receive)
+        responder = Responder(send, request.request_id)
+        async with task_group() as group:
+            group.start_soon(self._watch, body, group.cancel_scope)
+            await self._answer(request, responder)
+            group.cancel_scope.cancel()
+        self._log(request, responder, body, time.monotonic() - started)
+
+    async def _watch(self, body: Body, scope: anyio.CancelScope) -> None:
+        await body.wait_gone()
+        scope.cancel()
+
+    async def _answer(self, request: HttpRequest, responder: Responder) -> None:
+        try:
+            await self.chain.run(request, responder.sink)
+            if not responder.complete:
+                raise InternalError("the pipeline ended without an answer")
+        except ApiError as error:
+            log.info("%s %s: %s", request.request_id, error.type, error.message)
+            await responder.fail(error)
+        except ClientGoneError:
+            log.debug("%s: the client left before its request was whole", request.request_id)
+        except Exception:  # the one place where bugs end
+            log.exception("%s: pipeline `%s` failed", request.request_id, self.name)
+            await responder.fail(InternalError("internal error; the proxy's log has more"))
+
+    def _log(self, request: HttpRequest, answer: Responder, body: Body, seconds: float) -> None:
+        ending = "" if answer.complete else " client left" if body.gone else " broken off"
+        log.info(
+            "%s %s %s %d %.3fs%s",
+            request.request_id,
+            request.method,
+            request.path,
+            answer.status,
+            seconds,
+            ending,
+        )
+
+
+def _request(scope: Scope, receive: Receive) -> tuple[HttpRequest, Body]:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in scope["headers"]:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    length = headers.get("content-length", "")
+    body = Body(receive, int(length) if length.isdecimal() else None)
+    query = scope["query_string"].decode("latin-1")
+    request = HttpRequest(
+        method=scope["method"],
+        path=scope["path"],
+        headers=headers,
+        query=dict(parse_qsl(query)),
+        path_params=scope.get("path_params", {}),
+        request_id=new_request_id(),
+        read_body=body.read,
+    )
+    return request, body
+
+
+def new_request_id() -> str:
+    """An id no other request has."""
+    return f"req_{secrets.token_hex(12)}"
+
+
+async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request that no pipeline is there for."""
+    await Responder(send, new_request_id()).fail(error)

@@ -1,0 +1,83 @@
+"""`llm-proxy serve`: bind, say how to use it, run."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import attrs
+import click
+import uvicorn
+
+from pipeline.load import Declaration
+from proxy import __version__
+from proxy.app import make_app
+from proxy.declaration import check_exposure
+from stages.authenticate import Authenticate
+
+
+def serve(declaration: Declaration, host: str | None, port: int | None) -> None:
+    """Serve until a signal. Raises DeclarationError, or click's error when the port is taken."""
+    server = declaration.sections["server"]
+    given = {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
+    server = attrs.evolve(server, **given)
+    check_exposure(declaration, server.host)
+    bound = bind(server.host, server.port)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    click.echo(greeting(declaration, server.host, bound.getsockname()[1]))
+    config = uvicorn.Config(
+        make_app(declaration),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises click.ClickException that says why it cannot."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host.strip("[]"), port))
+    except OSError as error:
+        bound.close()
+        hint = "another program may be listening there; try `--port 0` for a free one"
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {error.strerror}\n  hint: {hint}"
+        ) from error
+    bound.listen(2048)
+    return bound
+
+
+def greeting(declaration: Declaration, host: str, port: int) -> str:
+    """What a person sees who starts the proxy: where it is, what it serves, how to use it."""
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    url = f"http://{shown}:{port}"
+    lines = [f"llm-proxy {__version__} listens on {url}", "", "models:"]
+    models = declaration.sections["models"]
+    width = max(map(len, models), default=0)
+    lines += [
+        f"  {name:<{width}}  {model.backend}: {model.model or 'the same name'}"
+        for name, model in models.items()
+    ]
+    source = declaration.source.splitlines()
+    lines += ["", *(note.render(declaration.file, source) for note in declaration.notes)]
+    key = "the key you declared" if _asks_for_key(declaration) else "anything"
+    lines += [
+        "use it:",
+        f"  export ANTHROPIC_BASE_URL={url}",
+        f"  export ANTHROPIC_API_KEY={key!r}".replace("'anything'", "anything"),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _asks_for_key(declaration: Declaration) -> bool:
+    stages = [stage for pipeline in declaration.pipelines for stage in pipeline.stages]
+    return any(isinstance(stage, Authenticate) and not stage.open_door for stage in stages)

@@ -1,0 +1,20 @@
+"""The stages that come with llm-proxy, one module each, named as in YAML."""
+
+from pipeline.registry import Registry
+
+#: `translate-in` is `TranslateIn` in `stages.translate_in`, and so on.
+REGISTRY = Registry(
+    package="stages",
+    builtin=(
+        "authenticate",
+        "validate",
+        "resolve",
+        "translate-in",
+        "invoke",
+        "translate-out",
+        "stream-encode",
+        "count-tokens",
+        "list-models",
+    ),
+    group="llm_proxy.stages",
+)

@@ -1,0 +1,68 @@
+"""The stage `authenticate`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+
+from attrs import field, frozen
+
+from pipeline import Send, Stage, option
+from stages.events import Authenticated, HttpRequest
+from stages.wire.errors import AuthenticationError
+
+
+def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for key in keys if key)
+
+
+@frozen
+class Authenticate(Stage[HttpRequest, Authenticated]):
+    """Lets only requests with one of `keys` pass, before their body is read.
+
+    The key comes as `x-api-key` or as `Authorization: Bearer`; with both, `x-api-key` counts,
+    because the other may be a token meant for somebody else.
+    """
+
+    keys: tuple[str, ...] = option((), help="accepted keys", converter=_without_empty, repr=False)
+    allow_anonymous: bool = option(
+        False, help="with no keys, let everybody in on addresses other than loopback too"
+    )
+    _digests: tuple[bytes, ...] = field(init=False, repr=False)
+
+    @_digests.default
+    def _hash_keys(self) -> tuple[bytes, ...]:
+        return tuple(_digest(key) for key in self.keys)
+
+    @property
+    def open_door(self) -> bool:
+        """Whether everybody is let in."""
+        return not self.keys
+
+    async def handle(self, event: HttpRequest, forward: Send[Authenticated]) -> None:
+        if self.open_door:
+            await forward(Authenticated(event, "anonymous"))
+            return
+        given = _key(event)
+        if not given:
+            raise AuthenticationError(
+                "no API key was given: send it as x-api-key or as Authorization: Bearer"
+            )
+        # Digests have one length, so comparing them tells nothing of the key's; and all are
+        # compared, so the time does not tell which one came near.
+        digest = _digest(given)
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if not any(matches):
+            raise AuthenticationError("invalid x-api-key")
+        await forward(Authenticated(event, f"key-{matches.index(True) + 1}"))
+
+
+def _key(request: HttpRequest) -> str:
+    if key := request.headers.get("x-api-key"):
+        return key
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

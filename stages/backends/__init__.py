@@ -1,0 +1,1 @@
+"""Backends: what is known of each (profiles, as data), and the way to them through LangChain."""

@@ -1,0 +1,137 @@
+"""A declared backend: its profile, and its connection, opened on first use."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from typing import Any, Protocol
+
+import anyio
+import anyio.to_thread
+import httpx2
+from attrs import define, evolve, field
+
+from stages.backends import embedded
+from stages.backends.errors import error_from_exception, error_from_status
+from stages.backends.http import Call, ChatCompletions, make_client
+from stages.backends.profile import Profile
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
+from stages.wire import json
+from stages.wire.errors import InternalError
+
+
+class ChatBackend(Protocol):
+    """What `invoke` needs of a backend; the seam for tests."""
+
+    def answer(self, request: ChatRequest, idle_timeout: float | None) -> AsyncIterator[ChatAnswer]:
+        """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError."""
+
+
+@define(eq=False)
+class Backend:
+    """One entry of `backends`, shared by all requests. Whoever opens it closes it.
+
+    Opening imports LangChain, and loads the model if it is embedded: seconds, in a thread.
+    """
+
+    profile: Profile
+    _model: Any = field(default=None, init=False)
+    _completions: ChatCompletions | None = field(default=None, init=False)
+    _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
+    _opening: anyio.Lock = field(factory=anyio.Lock, init=False, repr=False)
+
+    def profile_for(self, target: Target) -> Profile:
+        """The profile, as it is for one model."""
+        return evolve(self.profile, **target.overrides) if target.overrides else self.profile
+
+    async def open(self) -> ChatCompletions:
+        """Make it ready, once; later calls wait for the first."""
+        if self._completions is None:
+            async with self._opening:
+                if self._completions is None:
+                    self._completions = await self._open()
+        return self._completions
+
+    async def _open(self) -> ChatCompletions:
+        profile = self.profile
+        base_url = profile.base_url.rstrip("/")
+        if profile.embedded:
+            server = await anyio.to_thread.run_sync(embedded.start, profile)
+            self._exits.push_async_callback(anyio.to_thread.run_sync, server.close)
+            base_url = f"{server.url}/v1"
+        client = make_client(profile)
+        self._exits.push_async_callback(client.aclose)
+        completions = ChatCompletions(client, base_url, profile.connect_timeout)
+        self._model = await anyio.to_thread.run_sync(_make_model, completions, profile)
+        return completions
+
+    async def aclose(self) -> None:
+        """Close the connections and stop the embedded model."""
+        await self._exits.aclose()
+        self._completions = None
+
+    async def answer(
+        self, request: ChatRequest, idle_timeout: float | None
+    ) -> AsyncIterator[ChatAnswer]:
+        """See ChatBackend."""
+        from stages.backends.langchain import chunks
+
+        await self.open()
+        target = request.resolved.target
+        call = Call(target.backend, request.messages, request.options, idle_timeout)
+        answer: Any = chunks(self._model, target.model, call, request.stream)
+        async with aclosing(answer):
+            async for data in answer:
+                yield ChatChunk(data)
+        yield ChatEnd(call.done)
+
+    async def count_tokens(self, request: ChatRequest) -> int | None:
+        """The prompt's tokens, counted by the backend itself; None where it cannot.
+
+        Raises ApiError when it should, and fails.
+        """
+        completions = await self.open()
+        target = request.resolved.target
+        kind = self.profile_for(target).tokenizer
+        if kind == "none":
+            return None
+        body = {"model": target.model, "messages": request.messages, **request.options}
+        path, member = _TOKENIZERS[kind]
+        call = Call(target.backend, request.messages, request.options, idle_timeout=30)
+        if kind == "vllm":  # its endpoint stands beside /v1
+            completions = evolve(completions, base_url=completions.base_url.removesuffix("/v1"))
+        said = await _post(completions, path, body, call)
+        number = said.get(member) if isinstance(said, dict) else None
+        if type(number) is not int:
+            raise InternalError(f"backend `{target.backend}` did not say how many tokens it counts")
+        return number
+
+
+_TOKENIZERS = {
+    "llamacpp": ("/chat/completions/input_tokens", "input_tokens"),
+    "vllm": ("/tokenize", "count"),
+}
+
+
+async def _post(completions: ChatCompletions, path: str, body: Any, call: Call) -> Any:
+    try:
+        response = await completions.post(path, body, call)
+        try:
+            content = await response.aread()
+        finally:
+            await response.aclose()
+    except httpx2.RequestError as error:
+        raise error_from_exception(call.backend, error) from error
+    if response.status_code != 200:
+        raise error_from_status(call.backend, response.status_code, response.headers, content)
+    try:
+        return json.decode(content)
+    except ValueError as error:
+        raise InternalError(f"backend `{call.backend}` sent broken JSON: {error}") from error
+
+
+def _make_model(completions: ChatCompletions, profile: Profile) -> Any:
+    # LangChain takes a second to import: not before a backend is really wanted.
+    from stages.backends.langchain import make_model
+
+    return make_model(completions, profile)

@@ -1,0 +1,61 @@
+"""The sections `backends` and `models` of a declaration."""
+
+from __future__ import annotations
+
+from typing import Any, NewType
+
+from attrs import frozen
+from cattrs import Converter
+
+from pipeline import option, reference
+from pipeline.problems import nearest
+from pipeline.stage import OptionError
+from pipeline.structure import describe
+from stages.backends import embedded
+from stages.backends.backend import Backend
+from stages.backends.profile import CONNECTION_KEYS, Profile, profiles
+
+#: Keys of a profile with the values they have for one model.
+Overrides = NewType("Overrides", dict[str, Any])
+
+
+@frozen
+class Model:
+    """An entry of `models`: the name (or pattern) clients use leads to a backend's model."""
+
+    backend: str = reference("backends", help="an entry of `backends`")
+    model: str | None = option(None, help="the model's name there; else the client's")
+    overrides: Overrides = option(
+        factory=dict, help="keys of the backend's profile that differ for this model"
+    )
+
+
+def register_hooks(converter: Converter) -> None:
+    """Teach `converter` the types of these sections."""
+
+    def backend(value: Any, _: Any) -> Backend:
+        if not isinstance(value, dict):
+            raise ValueError(f"expected a mapping, got {describe(value)}")
+        name = value.get("profile", "generic")
+        if not isinstance(name, str) or name not in profiles():
+            message = f"there is no profile {describe(name)}"
+            raise OptionError("profile", message, nearest(str(name), profiles()))
+        declared = {k: v for k, v in value.items() if k != "profile"}
+        profile = converter.structure({**profiles()[name], **declared}, Profile)
+        if profile.embedded:
+            embedded.check(profile)
+        return Backend(profile)
+
+    def overrides(value: Any, _: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValueError(f"expected a mapping, got {describe(value)}")
+        for key in value:
+            if key in CONNECTION_KEYS:
+                hint = "declare a second backend instead"
+                raise OptionError(key, f"`{key}` cannot differ for one model", hint)
+        # Structured with the rest of a profile around them, so that they are checked like it.
+        profile = converter.structure({"base_url": "http://checked.invalid", **value}, Profile)
+        return {key: getattr(profile, key) for key in value}
+
+    converter.register_structure_hook(Backend, backend)
+    converter.register_structure_hook_func(lambda kind: kind is Overrides, overrides)

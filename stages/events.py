@@ -1,0 +1,148 @@
+"""What travels between stages, in the order of the usual chain.
+
+    HttpRequest -> Authenticated -> Validated -> Resolved -> ChatRequest
+        -> ChatAnswer (ChatStart, ChatChunk…, ChatEnd) -> StreamEvent… -> HttpResponse…
+
+Each event keeps the one it came from, so a later stage can see all that is known. The stream
+events of the Messages API are in `stages.wire.events`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from attrs import Factory, field, frozen
+
+from stages.wire.messages import MessagesRequest
+
+
+async def _no_body(limit: int) -> bytes:
+    return b""
+
+
+@frozen
+class HttpRequest:
+    """A request at the edge. Its body is not read yet, so a stage can refuse it before that.
+
+    `headers` have lower-case names; `query` and `path_params` are decoded. `read_body(limit)`
+    gives the whole body, once, and raises RequestTooLargeError as soon as it passes `limit`
+    bytes.
+    """
+
+    method: str
+    path: str
+    headers: Mapping[str, str] = field(factory=dict, repr=lambda headers: f"<{len(headers)}>")
+    query: Mapping[str, str] = Factory(dict)
+    path_params: Mapping[str, str] = Factory(dict)
+    request_id: str = "req_0"
+    read_body: Callable[[int], Awaitable[bytes]] = field(default=_no_body, repr=False, eq=False)
+
+
+@frozen
+class Authenticated:
+    """A request whose sender may use the proxy. `client` names the key, never shows it."""
+
+    http: HttpRequest
+    client: str
+
+
+@frozen
+class Validated:
+    """A request of the right form."""
+
+    http: HttpRequest
+    request: MessagesRequest
+
+
+@frozen
+class Target:
+    """Where a request goes: an entry of `backends`, and the model's name there.
+
+    `overrides` are keys of the backend's profile that differ for this model.
+    """
+
+    backend: str
+    model: str
+    overrides: Mapping[str, Any] = Factory(dict)
+
+
+@frozen
+class Resolved:
+    """A request that knows its backend."""
+
+    http: HttpRequest
+    request: MessagesRequest
+    target: Target
+
+
+@frozen
+class ChatRequest:
+    """A request in the backend's protocol, Chat Completions.
+
+    `messages` and `options` (tools, sampling, limits) are JSON as the backend gets them,
+    without `model` and `stream`. `notes` name what was dropped or changed on the way.
+    """
+
+    resolved: Resolved
+    messages: list[dict[str, Any]]
+    options: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stream(self) -> bool:
+        """Whether the client, and so the backend, is to stream."""
+        return self.resolved.request.stream
+
+
+@frozen
+class ChatAnswer:
+    """A part of a backend's answer."""
+
+
+@frozen
+class ChatStart(ChatAnswer):
+    """The backend has begun to answer. Comes once, first."""
+
+    request: ChatRequest
+
+
+@frozen
+class ChatChunk(ChatAnswer):
+    """One chunk of the answer as it came, or a whole completion in place of chunks."""
+
+    data: dict[str, Any]
+
+
+@frozen
+class ChatEnd(ChatAnswer):
+    """The backend's stream is over. `done` is whether it said so with `[DONE]`."""
+
+    done: bool = True
+
+
+@frozen
+class HttpResponse:
+    """A part of the answer to the client."""
+
+
+@frozen
+class ResponseStart(HttpResponse):
+    """Status and headers. Comes once, first."""
+
+    status: int = 200
+    headers: Mapping[str, str] = Factory(dict)
+
+
+@frozen
+class ResponseBody(HttpResponse):
+    """Bytes of the body; the last have `more` False."""
+
+    data: bytes
+    more: bool = False
+
+
+def json_response(data: bytes, headers: Mapping[str, str] | None = None) -> list[HttpResponse]:
+    """A whole answer of JSON."""
+    length = {"content-type": "application/json", "content-length": str(len(data))}
+    return [ResponseStart(200, {**length, **(headers or {})}), ResponseBody(data)]

@@ -1,0 +1,33 @@
+"""The stage `invoke`."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+from attrs import frozen, validators
+
+from pipeline import Send, Stage, option, section
+from stages.backends.backend import Backend
+from stages.events import ChatAnswer, ChatRequest, ChatStart
+
+
+@frozen
+class Invoke(Stage[ChatRequest, ChatAnswer]):
+    """Asks the backend, and forwards its answer chunk by chunk."""
+
+    backends: dict[str, Backend] = section("backends")
+    idle_timeout: float = option(
+        300.0, help="seconds of silence from the backend, at most", validator=validators.gt(0)
+    )
+
+    async def handle(self, event: ChatRequest, forward: Send[ChatAnswer]) -> None:
+        backend = self.backends[event.resolved.target.backend]
+        answer: Any = backend.answer(event, self.idle_timeout)
+        started = False
+        async with aclosing(answer):
+            async for part in answer:
+                if not started:  # only now: until then a refusal can be a refusal, or be retried
+                    started = True
+                    await forward(ChatStart(event))
+                await forward(part)

@@ -1,0 +1,88 @@
+"""The stage `list-models`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import frozen
+
+from pipeline import Send, Stage, section
+from stages.backends.backend import Backend
+from stages.backends.declare import Model
+from stages.events import Authenticated, HttpResponse, Target, json_response
+from stages.resolve import is_pattern
+from stages.wire.errors import InvalidRequestError, NotFoundError
+from stages.wire.json import encode
+
+_DEFAULT_LIMIT, _MAX_LIMIT = 20, 1000
+
+
+@frozen
+class ListModels(Stage[Authenticated, HttpResponse]):
+    """Lists the models of `models` that have a name of their own; patterns have none.
+
+    On a route with `{id}` it gives that one model.
+    """
+
+    models: dict[str, Model] = section("models")
+    backends: dict[str, Backend] = section("backends")
+
+    async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
+        wanted = event.http.path_params.get("id")
+        answer = self._page(event.http.query) if wanted is None else self._one(wanted)
+        for part in json_response(encode(answer)):
+            await forward(part)
+
+    def _names(self) -> list[str]:
+        return [name for name in self.models if not is_pattern(name)]
+
+    def _one(self, name: str) -> dict[str, Any]:
+        if name not in self._names():
+            raise NotFoundError(f"model: {name[:200]}")
+        return self._info(name)
+
+    def _page(self, query: Any) -> dict[str, Any]:
+        names = self._names()
+        after, before, limit = query.get("after_id"), query.get("before_id"), _limit(query)
+        if after and before:
+            raise InvalidRequestError("after_id and before_id cannot be given together")
+        for cursor in filter(None, (after, before)):
+            if cursor not in names:
+                raise InvalidRequestError(f"there is no model {cursor[:200]!r} to list from")
+        if before:
+            rest = names[: names.index(before)]
+            shown = rest[-limit:]
+        else:
+            rest = names[names.index(after) + 1 :] if after else names
+            shown = rest[:limit]
+        return {
+            "data": [self._info(name) for name in shown],
+            "has_more": len(shown) < len(rest),
+            "first_id": shown[0] if shown else None,
+            "last_id": shown[-1] if shown else None,
+        }
+
+    def _info(self, name: str) -> dict[str, Any]:
+        model = self.models[name]
+        target = Target(model.backend, model.model or name, model.overrides)
+        profile = self.backends[model.backend].profile_for(target)
+        return {
+            "type": "model",
+            "id": name,
+            "display_name": name,
+            "created_at": "1970-01-01T00:00:00Z",  # unknown
+            "lifecycle": "active",
+            "deprecated_at": None,
+            "retires_at": None,
+            "line": None,
+            "max_input_tokens": profile.context_window,
+            "max_tokens": None,
+            "capabilities": None,
+        }
+
+
+def _limit(query: Any) -> int:
+    text = query.get("limit", str(_DEFAULT_LIMIT))
+    if not (len(text) < 5 and text.isascii() and text.isdecimal() and 1 <= int(text) <= _MAX_LIMIT):
+        raise InvalidRequestError(f"limit: Input should be between 1 and {_MAX_LIMIT}")
+    return int(text)

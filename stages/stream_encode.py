@@ -1,0 +1,68 @@
+"""The stage `stream-encode`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from attrs import frozen
+
+from pipeline import Send, Stage
+from stages.events import HttpResponse, ResponseBody, ResponseStart, json_response
+from stages.wire.events import MessageStart, MessageStop, StreamEvent
+from stages.wire.json import encode
+from stages.wire.message import MessageBuilder
+from stages.wire.sse import encode_event
+
+_STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",
+}
+
+
+@frozen
+class StreamEncode(Stage[StreamEvent, HttpResponse]):
+    """Writes the answer as server-sent events, or as one JSON message, as the client asked.
+
+    The header `x-llm-proxy-degraded` lists what of the request was dropped or changed.
+    """
+
+    @asynccontextmanager
+    async def open(self, forward: Send[HttpResponse]) -> AsyncIterator[Send[StreamEvent]]:
+        builder: MessageBuilder | None = None
+        headers: dict[str, str] = {}
+
+        async def receive(event: StreamEvent) -> None:
+            nonlocal builder, headers
+            if isinstance(event, MessageStart):
+                headers = _degraded(event.notes)
+                if event.streamed:
+                    await forward(ResponseStart(200, {**_STREAM_HEADERS, **headers}))
+                else:
+                    builder = MessageBuilder()
+            if builder is None:
+                last = isinstance(event, MessageStop)
+                data = encode_event(event.type, event.payload())
+                await forward(ResponseBody(data, more=not last))
+                return
+            builder.add(event)
+            if isinstance(event, MessageStop):
+                await _send(forward, builder.message, headers)
+
+        yield receive
+
+
+async def _send(
+    forward: Send[HttpResponse], message: dict[str, Any], headers: dict[str, str]
+) -> None:
+    for part in json_response(encode(message), headers):
+        await forward(part)
+
+
+def _degraded(notes: tuple[str, ...]) -> dict[str, str]:
+    if not notes:
+        return {}
+    listed = ", ".join(notes)[:1000]
+    return {"x-llm-proxy-degraded": listed.encode("ascii", "replace").decode()}

@@ -1,0 +1,38 @@
+"""The stage `translate-out`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from attrs import frozen
+
+from pipeline import Send, Stage
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart
+from stages.translation.answer import AnswerTranslator
+from stages.wire.events import StreamEvent
+
+
+@frozen
+class TranslateOut(Stage[ChatAnswer, StreamEvent]):
+    """Translates a Chat Completions answer into stream events of the Messages API."""
+
+    @asynccontextmanager
+    async def open(self, forward: Send[StreamEvent]) -> AsyncIterator[Send[ChatAnswer]]:
+        translator: AnswerTranslator | None = None
+
+        async def receive(event: ChatAnswer) -> None:
+            nonlocal translator
+            events: list[StreamEvent] = []
+            if isinstance(event, ChatStart):
+                translator = AnswerTranslator(event.request)
+            elif translator is None:
+                raise TypeError(f"{type(event).__name__} before ChatStart")
+            elif isinstance(event, ChatChunk):
+                events = translator.chunk(event.data)
+            elif isinstance(event, ChatEnd):
+                events = translator.end(event.done)
+            for each in events:
+                await forward(each)
+
+        yield receive

@@ -1,0 +1,1 @@
+"""From one protocol to the other: pure and synchronous, the only place that knows both."""

@@ -1,0 +1,190 @@
+"""The chunks of a Chat Completions answer as stream events of the Messages API.
+
+One translator serves one answer, streamed or whole: a completion is one big chunk. It is
+pure: chunks in, events out, and ApiError where the backend failed.
+
+    state      chunk                  end, with a finish_reason       end, without one
+    --------   --------------------   -----------------------------   ----------------
+    begun      message_start, then    error: no answer                error
+               as answering
+    answering  deltas of the live     rest of all parts, then         error
+               part (see parts.py)    message_delta, message_stop
+
+An error in a chunk is raised in every state; the open block is then left open, because a
+client would take a closed one for a whole answer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import Factory, define
+
+from stages.backends.errors import error_in_answer
+from stages.events import ChatRequest
+from stages.translation.parts import Prose, ToolCall, ToolCalls
+from stages.translation.shapes import items, mapping, text
+from stages.translation.usage import estimated_input, estimated_output, usage
+from stages.wire import events as e
+from stages.wire.errors import InternalError
+
+_STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal"}
+_FAILED = ("error", "abort")
+
+
+@define
+class AnswerTranslator:
+    """Translates one answer. Call `chunk` for each chunk, then `end` once."""
+
+    request: ChatRequest
+    _queue: list[Prose | ToolCall] = Factory(list)
+    _calls: ToolCalls = Factory(ToolCalls)
+    _begun: bool = False
+    _open: bool = False
+    _index: int = 0
+    _characters: int = 0
+    _used_tool: bool = False
+    _finish: str = ""
+    _stop_sequence: str | None = None
+    _refused: bool = False
+    _usage: dict[str, Any] = Factory(dict)
+
+    def chunk(self, data: Any) -> list[e.StreamEvent]:
+        """The events one chunk leads to. Raises ApiError when it carries an error."""
+        if not isinstance(data, dict):
+            raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
+        if data.get("error"):
+            raise error_in_answer(self._backend, data["error"])
+        started = [] if self._begun else [self._start()]
+        self._begun = True
+        self._usage = mapping(data.get("usage")) or self._usage
+        choice = mapping(next(iter(items(data.get("choices"))), None))
+        self._take_choice(choice)
+        return [*started, *self._send(last=False)]
+
+    def end(self, done: bool) -> list[e.StreamEvent]:
+        """The events that end the answer. `done`: the backend said itself that it was over.
+
+        Raises InternalError when the answer is not whole.
+        """
+        if not self._begun:
+            raise InternalError(f"backend `{self._backend}` closed the stream without an answer")
+        if not self._finish and not done:
+            raise InternalError(f"backend `{self._backend}` closed the stream early")
+        if self._finish in _FAILED:
+            raise InternalError(f"backend `{self._backend}` broke off its answer")
+        return [*self._send(last=True), self._message_delta(), e.MessageStop()]
+
+    @property
+    def _backend(self) -> str:
+        return self.request.resolved.target.backend
+
+    def _start(self) -> e.StreamEvent:
+        request = self.request.resolved.request
+        return e.MessageStart(
+            id=f"msg_proxy_{secrets.token_hex(12)}",
+            model=request.model,
+            usage=e.Usage(input_tokens=estimated_input(self.request), output_tokens=1),
+            streamed=request.stream,
+            notes=self.request.notes,
+        )
+
+    def _take_choice(self, choice: dict[str, Any]) -> None:
+        delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
+        thinking = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))
+        self._add("thinking", thinking)
+        content = delta.get("content")
+        self._add("text", text(content))
+        for part in items(content):
+            self._take_part(mapping(part))
+        if refusal := text(delta.get("refusal")):
+            self._refused = True
+            self._add("text", refusal)
+        for call in items(delta.get("tool_calls")):
+            self._take_call(mapping(call))
+        if legacy := mapping(delta.get("function_call")):
+            self._take_call({"index": 0, "function": legacy})
+        self._finish = text(choice.get("finish_reason")) or self._finish
+        self._stop_sequence = text(choice.get("stop_reason")) or self._stop_sequence
+
+    def _take_part(self, part: dict[str, Any]) -> None:
+        """A member of a content list, as some backends send it."""
+        self._add("text", text(part.get("text")))
+        for summary in items(part.get("summary")):
+            self._add("thinking", text(mapping(summary).get("text")))
+
+    def _take_call(self, fragment: dict[str, Any]) -> None:
+        function = mapping(fragment.get("function"))
+        name = text(function.get("name"))
+        call = self._calls.find(fragment, name)
+        if call not in self._queue and not call.opened:
+            self._queue.append(call)
+        call.add(name, function.get("arguments"))
+
+    def _add(self, kind: str, more: str) -> None:
+        if not more or (kind == "thinking" and not self._shows_thinking):
+            return
+        last = self._queue[-1] if self._queue else None
+        if not isinstance(last, Prose) or last.kind != kind:
+            last = Prose(kind)
+            self._queue.append(last)
+        last.add(more)
+
+    @property
+    def _shows_thinking(self) -> bool:
+        thinking = self.request.resolved.request.thinking
+        return thinking is not None and thinking.wanted
+
+    def _send(self, last: bool) -> Iterator[e.StreamEvent]:
+        """What can be sent now: the live part's news, and that of parts it makes way for."""
+        while self._queue:
+            part = self._queue[0]
+            leaving = last or (len(self._queue) > 1 and part.complete)
+            yield from self._send_part(part, leaving)
+            if not leaving:
+                return
+            del self._queue[0]
+
+    def _send_part(self, part: Prose | ToolCall, leaving: bool) -> Iterator[e.StreamEvent]:
+        worth_it = part.ready or (leaving and isinstance(part, ToolCall) and part.name)
+        if not self._open and worth_it:
+            self._open = True
+            self._used_tool |= isinstance(part, ToolCall)
+            yield e.BlockStart(self._index, part.block())
+        if not self._open:
+            return
+        for kind, fragment in part.take(leaving):
+            self._characters += len(fragment)
+            yield e.BlockDelta(self._index, kind, fragment)
+        if leaving:
+            yield e.BlockStop(self._index)
+            self._open = False
+            self._index += 1
+
+    def _message_delta(self) -> e.MessageDelta:
+        reason = _STOP_REASONS.get(self._finish, "end_turn")
+        if reason == "end_turn":
+            reason = self._ended()
+        refused = {"type": "refusal", "category": None, "explanation": None}
+        return e.MessageDelta(
+            stop_reason=reason,
+            stop_sequence=self._stop_sequence if reason == "stop_sequence" else None,
+            stop_details=refused if reason == "refusal" else None,
+            usage=self._final_usage(),
+        )
+
+    def _ended(self) -> str:
+        """Why an answer ended that was not cut: by what is in it, whatever the backend calls it."""
+        if self._used_tool:
+            return "tool_use"
+        if self._refused:
+            return "refusal"
+        return "stop_sequence" if self._stop_sequence else "end_turn"
+
+    def _final_usage(self) -> e.Usage:
+        told = usage(self._usage)
+        if self._usage and told.output_tokens:
+            return told
+        return e.Usage(estimated_input(self.request), estimated_output(self._characters))

@@ -1,0 +1,154 @@
+"""The parts of an answer while they arrive: text, thinking, tool calls.
+
+A part is a piece of the stream that becomes one content block. Only the first part in the
+queue of an answer is *live*: what it gets is sent at once. The others collect, because one
+block is open at a time and backends may interleave their tool calls.
+
+    state of a part   what arrives for it            what the queue does
+    ---------------   ---------------------------    -----------------------------------------
+    waiting           is collected                   live, and it has something: opens it
+    open              is sent                        a later part is there, and it is complete,
+                                                     or the answer ends: closes it
+    closed            nothing can arrive             drops it
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+from attrs import Factory, define, field
+
+from stages.translation.shapes import text
+from stages.wire import json
+
+# Marks thinking of this proxy; clients need a string here, and send it back unchanged.
+SIGNATURE = "llm-proxy"
+
+_USABLE_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+
+
+@define(eq=False)
+class Prose:
+    """Text or thinking. White space alone opens no block: clients cannot send such one back."""
+
+    kind: str
+    pending: str = ""
+
+    def add(self, more: str) -> None:
+        """Collect more of it."""
+        self.pending += more
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something worth a block."""
+        return bool(self.pending.strip())
+
+    @property
+    def complete(self) -> bool:
+        """Whether it may be closed when another part follows."""
+        return True
+
+    def block(self) -> dict[str, Any]:
+        """The content block, still empty."""
+        if self.kind == "text":
+            return {"type": "text", "text": ""}
+        return {"type": "thinking", "thinking": "", "signature": ""}
+
+    def take(self, last: bool) -> list[tuple[str, str]]:
+        """The deltas to send now, as (kind, text)."""
+        pending, self.pending = self.pending, ""
+        deltas = [(f"{self.kind}_delta", pending)] if pending else []
+        if last and self.kind == "thinking":
+            deltas.append(("signature_delta", SIGNATURE))
+        return deltas
+
+
+@define(eq=False)
+class ToolCall:
+    """A tool call. Its name may come late or in pieces; arguments are JSON in fragments.
+
+    `backend_id` and `index` are as the backend gave them, for finding the call again.
+    """
+
+    backend_id: str = ""
+    index: int | None = None
+    name: str = ""
+    fragments: list[str] = field(default=Factory(list), init=False)
+    sent: int = field(default=0, init=False)
+    opened: bool = field(default=False, init=False)
+
+    def add(self, name: str, arguments: Any) -> None:
+        """Take in a fragment. Arguments may also come as an object."""
+        if name and not self.fragments and name != self.name:
+            self.name += name
+        if isinstance(arguments, str):
+            fragment = arguments
+        else:
+            fragment = "" if arguments is None else json.encode(arguments).decode()
+        # Some gateways begin with "{}" and send the arguments after it.
+        if self.fragments == ["{}"] and fragment.lstrip().startswith("{"):
+            self.fragments.clear()
+        if fragment:
+            self.fragments.append(fragment)
+
+    @property
+    def ready(self) -> bool:
+        """Whether its name is whole: it is when arguments have begun."""
+        return bool(self.name and self.fragments and self.fragments != ["{}"])
+
+    @property
+    def complete(self) -> bool:
+        """Whether its arguments are a whole JSON document."""
+        try:
+            json.decode("".join(self.fragments).encode())
+        except ValueError:
+            return False
+        return True
+
+    def block(self) -> dict[str, Any]:
+        """The content block, still empty; with an id of our own where the backend's is unfit."""
+        self.opened = True
+        usable = self.backend_id and len(self.backend_id) <= 64
+        if not usable or not _USABLE_ID.issuperset(self.backend_id):
+            self.backend_id = f"toolu_{secrets.token_hex(12)}"
+        return {"type": "tool_use", "id": self.backend_id, "name": self.name, "input": {}}
+
+    def take(self, last: bool) -> list[tuple[str, str]]:
+        """The deltas to send now, as (kind, text)."""
+        fragments, self.sent = self.fragments[self.sent :], len(self.fragments)
+        return [("input_json_delta", fragment) for fragment in fragments]
+
+
+@define
+class ToolCalls:
+    """The calls of one answer, found again by what the backend says of each fragment.
+
+    Backends leave out `index`, repeat 0 for each call, or leave out `id`. So: another id at a
+    known index is another call; with neither, the fragment goes on with the last call, unless
+    that is complete and a new name comes.
+    """
+
+    all: list[ToolCall] = Factory(list)
+
+    def find(self, fragment: dict[str, Any], name: str) -> ToolCall:
+        """The call a fragment belongs to, which may be a new one."""
+        identity, index = text(fragment.get("id")), fragment.get("index")
+        known = self._known(identity, index if type(index) is int else None)
+        if known is None or (known.complete and name and not identity):
+            call = ToolCall(identity, index if type(index) is int else None)
+            self.all.append(call)
+            return call
+        known.backend_id = known.backend_id or identity
+        return known
+
+    def _known(self, identity: str, index: int | None) -> ToolCall | None:
+        for call in reversed(self.all):
+            if index is not None and call.index != index:
+                continue
+            if identity and call.backend_id and call.backend_id != identity:
+                continue
+            if index is None and identity and not call.backend_id:
+                continue
+            return call
+        return None

@@ -1,0 +1,25 @@
+"""Members of JSON from a backend, which may be of any type: the wanted one, or nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """`value` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def items(value: Any) -> list[Any]:
+    """`value` if it is a list, else an empty one."""
+    return value if isinstance(value, list) else []
+
+
+def text(value: Any) -> str:
+    """`value` if it is a string, else an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def count(value: Any) -> int:
+    """`value` if it is a whole number of 0 or more, else 0."""
+    return value if type(value) is int and value > 0 else 0

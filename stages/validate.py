@@ -1,0 +1,80 @@
+"""The stage `validate`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import frozen, validators
+from cattrs.errors import BaseValidationError
+
+from pipeline import Send, Stage, option
+from stages.events import Authenticated, HttpRequest, Validated
+from stages.wire import check, json
+from stages.wire.errors import InvalidRequestError
+from stages.wire.messages import MessagesRequest
+from stages.wire.structure import spell, structure
+
+_MAX_PROBLEMS = 5
+_VERSIONS = ("2023-06-01", "2026-10-21")
+
+
+@frozen
+class Validate(Stage[Authenticated, Validated]):
+    """Reads the body and checks that it is a request of the Messages API."""
+
+    max_body_bytes: int = option(
+        32 * 1024 * 1024, help="larger bodies get a 413", validator=validators.gt(0)
+    )
+    body: Literal["messages", "count-tokens"] = option(
+        "messages", help="which of the two bodies to expect; count-tokens has no max_tokens"
+    )
+
+    async def handle(self, event: Authenticated, forward: Send[Validated]) -> None:
+        _check_headers(event.http)
+        data = await event.http.read_body(self.max_body_bytes)
+        await forward(Validated(event.http, self.parse(data)))
+
+    def parse(self, data: bytes) -> MessagesRequest:
+        """Parse a body. Raises InvalidRequestError, which names the path of each problem."""
+        try:
+            value = json.decode(data)
+        except ValueError as error:
+            raise InvalidRequestError(f"the body is not valid JSON: {error}") from error
+        _refuse_thread(value)
+        problems = []
+        if self.body == "messages" and isinstance(value, dict) and value.get("max_tokens") is None:
+            problems.append("max_tokens: Field required")
+        try:
+            request: MessagesRequest = structure(value)
+            problems += check.problems(request)
+        except (BaseValidationError, ValueError) as error:
+            problems += spell(error)
+        if problems:
+            more = len(problems) - _MAX_PROBLEMS
+            shown = problems[:_MAX_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
+            raise InvalidRequestError("; ".join(shown))
+        return request
+
+
+def _check_headers(request: HttpRequest) -> None:
+    encoding = request.headers.get("content-encoding", "identity").lower()
+    if encoding != "identity":
+        raise InvalidRequestError(
+            f"content-encoding `{encoding[:40]}` is not supported: send the body uncompressed",
+            details={"error_code": "request_body_encoding_unsupported"},
+        )
+    version = request.headers.get("anthropic-version", _VERSIONS[0])
+    if version not in _VERSIONS:
+        raise InvalidRequestError(f'anthropic-version: "{version[:40]}" is not a valid version')
+
+
+def _refuse_thread(value: Any) -> None:
+    """A client that keeps the history on the server would lose it here.
+
+    The official SDKs recognise this error and send the whole conversation instead.
+    """
+    if isinstance(value, dict) and value.get("thread") is not None:
+        raise InvalidRequestError(
+            "thread: this server keeps no conversations; send all messages with each request",
+            details={"error_code": "thread_unsupported_request", "unsupported": ["thread"]},
+        )

@@ -1,0 +1,150 @@
+"""What the values of a Messages request may be, beyond their types.
+
+The rules and their wording are those of the Messages API, because clients match on them.
+Rules that the translation can mend (an interrupted tool, two turns of one role) are not
+checked: what can be answered is answered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from stages.wire import messages as m
+from stages.wire.structure import BLOCKS, either, unknown_tag
+
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+
+_TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+# The text of base64, checked without decoding megabytes; its length is checked apart.
+_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference", "browser_state")
+# Other blocks of the API that may stand in a user turn; what becomes of them, translation says.
+_USER_BLOCKS = ("text", "image", "document", "search_result", "tool_result", "container_upload")
+
+Problem = str
+
+
+def problems(request: m.MessagesRequest) -> Iterator[Problem]:
+    """Each broken rule, as `path: text`."""
+    yield from _parameters(request)
+    yield from _tools(request)
+    for n, block in enumerate(request.system):
+        if not isinstance(block, m.TextBlock):
+            yield f"system.{n}: only text blocks can stand here"
+    if not request.messages:
+        yield "messages: at least one message is required"
+    elif request.messages[0].role != "user":
+        yield 'messages: first message must use the "user" role'
+    last = len(request.messages) - 1
+    for n, message in enumerate(request.messages):
+        final_assistant = n == last and message.role == "assistant"
+        if not message.content and not final_assistant:
+            yield (
+                f"messages.{n}: all messages must have non-empty content "
+                "except for the optional final assistant message"
+            )
+        for k, block in enumerate(message.content):
+            yield from _block(block, message.role, f"messages.{n}.content.{k}")
+
+
+def _parameters(request: m.MessagesRequest) -> Iterator[Problem]:
+    if not request.model.strip():
+        yield "model: String should have at least 1 character"
+    if request.max_tokens is not None and request.max_tokens < 1:
+        yield "max_tokens: Input should be greater than or equal to 1"
+    for name in ("temperature", "top_p"):
+        value = getattr(request, name)
+        if value is not None and not 0 <= value <= 1:
+            yield f"{name}: Input should be between 0 and 1"
+    if request.top_k is not None and request.top_k < 0:
+        yield "top_k: Input should be greater than or equal to 0"
+    if any(not each.strip() for each in request.stop_sequences):
+        yield "stop_sequences: each stop sequence must contain non-whitespace"
+    yield from _thinking(request)
+
+
+def _thinking(request: m.MessagesRequest) -> Iterator[Problem]:
+    thinking = request.thinking
+    if thinking and thinking.type == "enabled":
+        budget = thinking.budget_tokens
+        if budget is None:
+            yield "thinking.enabled.budget_tokens: Field required"
+        elif budget < 1024:
+            yield "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
+        elif request.max_tokens is not None and budget >= request.max_tokens:
+            yield "`max_tokens` must be greater than `thinking.budget_tokens`"
+
+
+def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
+    names = [tool.name for tool in request.tools]
+    for n, tool in enumerate(request.tools):
+        if tool.type not in (None, "custom"):
+            yield (
+                f"tools.{n}: tool type '{tool.type[:80]}' is not available on this backend; "
+                "declare a custom tool with an input_schema"
+            )
+            continue
+        if not _TOOL_NAME.fullmatch(tool.name):
+            yield f"tools.{n}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'"
+        if tool.input_schema is None:
+            yield f"tools.{n}.input_schema: Field required"
+        elif tool.input_schema.get("type") != "object":
+            yield f"tools.{n}.input_schema.type: Input should be 'object'"
+    if len(names) > len(set(names)):
+        yield "tools: Tool names must be unique."
+    choice = request.tool_choice
+    if choice and not names:
+        yield "tool_choice: tool_choice may only be specified while providing tools."
+    elif choice and choice.type == "tool" and choice.name not in names:
+        yield f"tool_choice.name: there is no tool '{choice.name or ''}' in tools"
+
+
+def _block(block: m.Block, role: str, path: str) -> Iterator[Problem]:
+    if isinstance(block, m.TextBlock):
+        if not block.text:
+            yield f"{path}.text: text content blocks must be non-empty"
+    elif role == "assistant":
+        if isinstance(block, (m.ImageBlock, m.ToolResultBlock)):
+            yield f"{path}: this block can only stand in a user message"
+    elif role == "system":
+        yield f"{path}: only text blocks can stand in a system message"
+    elif isinstance(block, m.ToolResultBlock):
+        for k, inner in enumerate(block.content):
+            yield from _result_block(inner, f"{path}.content.{k}")
+    elif isinstance(block, m.OtherBlock) and block.type not in _USER_BLOCKS:
+        yield f"{path}: {unknown_tag(block.type, _USER_BLOCKS)}"
+    elif isinstance(block, (m.ToolUseBlock, m.ThinkingBlock)):
+        yield f"{path}: this block can only stand in an assistant message"
+    else:
+        yield from _media(block, path)
+
+
+def _result_block(block: m.Block, path: str) -> Iterator[Problem]:
+    tag = block.type if isinstance(block, m.OtherBlock) else _TAGS[type(block)]
+    if tag not in _RESULT_BLOCKS:
+        yield f"{path}: {unknown_tag(tag, _RESULT_BLOCKS)}"
+    yield from _media(block, path)
+
+
+def _media(block: m.Block, path: str) -> Iterator[Problem]:
+    if not isinstance(block, (m.ImageBlock, m.DocumentBlock)):
+        return
+    source = block.source
+    if isinstance(source, m.Base64Source):
+        if isinstance(block, m.ImageBlock) and source.media_type not in IMAGE_TYPES:
+            yield f"{path}.source.media_type: Input should be {either(IMAGE_TYPES)}"
+        if isinstance(block, m.DocumentBlock) and source.media_type != "application/pdf":
+            yield f"{path}.source.media_type: Input should be 'application/pdf'"
+        if len(source.data) % 4 or not _BASE64.fullmatch(source.data):
+            yield f"{path}.source.data: Input should be valid base64"
+    elif isinstance(source, m.UrlSource) and not source.url.startswith(("http://", "https://")):
+        yield f"{path}.source.url: Input should be an http or https URL"
+    elif isinstance(source, m.ContentSource):
+        for k, inner in enumerate(source.content):
+            if not isinstance(inner, (m.TextBlock, m.ImageBlock)):
+                yield f"{path}.source.content.{k}: only text and image blocks can stand here"
+            yield from _media(inner, f"{path}.source.content.{k}")
+
+
+_TAGS = {cls: tag for tag, cls in BLOCKS.items()}

@@ -1,0 +1,47 @@
+"""JSON as both wires carry it: strict in, compact out."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import jiter
+import orjson
+
+# Only a number with an exponent of three digits or more can be too large for a float.
+_HUGE = re.compile(rb"[eE]\+?[0-9]{3}")
+
+
+def decode(data: bytes) -> Any:
+    """Parse JSON. Raises ValueError, with line and column, for anything that is not JSON.
+
+    Also refused, though some parsers let it pass: duplicate keys (two readers would see
+    two requests), NaN and Infinity, numbers too large for a double, nesting over 200.
+    """
+    value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
+    if _HUGE.search(data) and _has_infinity(value):
+        raise ValueError("number out of range")
+    return value
+
+
+def decode_prefix(text: str) -> Any:
+    """Parse JSON that may break off anywhere; what is there is kept. Raises ValueError."""
+    return jiter.from_json(text.encode(), partial_mode="trailing-strings")
+
+
+def encode(value: Any) -> bytes:
+    """Compact JSON in UTF-8."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # an integer of more than 64 bits, which orjson does not know
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _has_infinity(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isinf(value)
+    if isinstance(value, dict):
+        return any(map(_has_infinity, value.values()))
+    return isinstance(value, list) and any(map(_has_infinity, value))

@@ -1,0 +1,192 @@
+"""Requests of the Messages API as attrs classes.
+
+Only what the proxy reads is a field. Top-level fields it does not know are kept by name in
+`MessagesRequest.unread`, so that they can be told; unknown members of blocks are left out.
+Source: the Messages API reference, versions 2023-06-01 and 2026-10-21.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+
+@frozen
+class TextBlock:
+    """Text."""
+
+    text: str
+
+
+@frozen
+class Base64Source:
+    """Bytes in the request. `data` is standard base64 without line breaks."""
+
+    media_type: str
+    data: str
+
+
+@frozen
+class UrlSource:
+    """A URL the backend fetches."""
+
+    url: str
+
+
+@frozen
+class FileSource:
+    """A file of the Files API."""
+
+    file_id: str
+
+
+@frozen
+class TextSource:
+    """A plain-text document."""
+
+    data: str
+
+
+@frozen
+class ContentSource:
+    """A document made of blocks."""
+
+    content: Content
+
+
+@frozen
+class ImageBlock:
+    """An image: jpeg, png, gif or webp."""
+
+    source: ImageSource
+
+
+@frozen
+class DocumentBlock:
+    """A document: PDF bytes, a URL, plain text, or blocks."""
+
+    source: DocumentSource
+    title: str | None = None
+    context: str | None = None
+
+
+@frozen
+class SearchResultBlock:
+    """A search result the client supplies."""
+
+    source: str
+    title: str
+    content: Content
+
+
+@frozen
+class ThinkingBlock:
+    """Reasoning of an earlier answer."""
+
+    thinking: str
+    signature: str = ""
+
+
+@frozen
+class ToolUseBlock:
+    """A tool call the model made."""
+
+    id: str
+    name: str
+    input: dict[str, Any]
+
+
+@frozen
+class ToolResultBlock:
+    """The client's answer to a tool call."""
+
+    tool_use_id: str
+    content: Content = ()
+    is_error: bool = False
+
+
+@frozen
+class OtherBlock:
+    """A block this proxy has no mapping for: its `type`, and whole as it came."""
+
+    type: str
+    fields: dict[str, Any]
+
+
+ImageSource = Base64Source | UrlSource | FileSource
+DocumentSource = Base64Source | UrlSource | FileSource | TextSource | ContentSource
+Block = (
+    TextBlock
+    | ImageBlock
+    | DocumentBlock
+    | SearchResultBlock
+    | ThinkingBlock
+    | ToolUseBlock
+    | ToolResultBlock
+    | OtherBlock
+)
+#: Blocks; on the wire also a string, which is one text block (none, if it is empty).
+Content = tuple[Block, ...]
+
+
+@frozen
+class Message:
+    """One turn. A string content is one text block."""
+
+    role: Literal["user", "assistant", "system"]
+    content: Content
+
+
+@frozen
+class Tool:
+    """A tool the client runs. `input_schema` is a JSON schema of type object.
+
+    Tools with another `type` than `custom` are the API's own; they need not have a schema.
+    """
+
+    name: str = ""
+    input_schema: dict[str, Any] | None = None
+    description: str | None = None
+    type: str | None = None
+
+
+@frozen
+class ToolChoice:
+    """Which tool the model has to use. `name` only with `tool`."""
+
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+
+@frozen
+class Thinking:
+    """Whether the client wants to see reasoning."""
+
+    type: Literal["enabled", "adaptive", "disabled", "between_tools"]
+    budget_tokens: int | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether thinking blocks may be sent to this client."""
+        return self.type != "disabled"
+
+
+@frozen
+class MessagesRequest:
+    """The body of `POST /v1/messages`, and, with `max_tokens` None, of `count_tokens`."""
+
+    model: str
+    messages: tuple[Message, ...]
+    max_tokens: int | None = None
+    system: Content = ()
+    stream: bool = False
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: tuple[str, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    unread: tuple[str, ...] = field(default=(), kw_only=True)
