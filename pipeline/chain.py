@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from attrs import frozen
 
@@ -36,9 +36,12 @@ def check_chain(
     start: type,
     end: type,
     location: Location,
-    known: Mapping[str, StageClass],
+    known: Callable[[], Mapping[str, StageClass]],
 ) -> Problem | None:
-    """The first place where `steps` do not lead from `start` to `end` events, if there is one."""
+    """The first place where `steps` do not lead from `start` to `end` events, if there is one.
+
+    `known` gives all stages there are, for hints; it is called only when one is needed.
+    """
     carries = frozenset({start})
     for position, step in enumerate(steps):
         after = carried(carries, signature(step.stage))
@@ -50,7 +53,7 @@ def check_chain(
     left = {each for each in carries if not issubclass(each, end)}
     message = f"pipeline `{pipeline}` ends with {spell(left)}, but has to end with {end.__name__}"
     hint = "add stages that lead to it"
-    for name, stage in known.items():
+    for name, stage in known().items():
         if steps and carried(left, signature(stage)) and not signature(stage).transparent:
             hint = f"add `{name}` after `{steps[-1].name}`"
     return Problem("chain-end", message, steps[-1].location if steps else location, hint)
@@ -61,7 +64,7 @@ def _misplaced(
     steps: Sequence[Step],
     position: int,
     carries: frozenset[type],
-    known: Mapping[str, StageClass],
+    known: Callable[[], Mapping[str, StageClass]],
 ) -> Problem:
     step = steps[position]
     accepts = signature(step.stage).accepts
@@ -78,7 +81,7 @@ def _hint(
     position: int,
     accepts: tuple[type, ...],
     carries: frozenset[type],
-    known: Mapping[str, StageClass],
+    known: Callable[[], Mapping[str, StageClass]],
 ) -> str:
     step = steps[position]
     for earlier in steps[:position]:
@@ -90,8 +93,9 @@ def _hint(
     for before in range(position):  # it came too late: what it accepts was there earlier
         if _emits(steps[before].stage, accepts):
             return f"move `{step.name}` to just after `{steps[before].name}`"
-    makers = [name for name, stage in known.items() if _emits(stage, accepts)]
-    fitting = [name for name in makers if carried(carries, signature(known[name]))]
+    stages = known()
+    makers = [name for name, stage in stages.items() if _emits(stage, accepts)]
+    fitting = [name for name in makers if carried(carries, signature(stages[name]))]
     for name in fitting or makers:
         return f"add `{name}` before `{step.name}`"
     return "see `llm-proxy stages` for what each stage accepts and emits"

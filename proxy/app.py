@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.load import Declaration
+from pipeline.declaration import Declaration
 from pipeline.tasks import task_group
 from proxy import __version__
 from proxy.declaration import used_backends

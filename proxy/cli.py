@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipeline.load import Declaration
+from pipeline.declaration import Declaration
 from pipeline.problems import DeclarationError
 from proxy import __version__
 

@@ -10,7 +10,8 @@ from typing import Any
 from attrs import frozen, validators
 
 from pipeline import DeclarationError, Problem, option
-from pipeline.load import Declaration, Schema, load
+from pipeline.declaration import Declaration, Schema
+from pipeline.load import load
 from stages import REGISTRY
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend

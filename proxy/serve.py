@@ -9,7 +9,7 @@ import attrs
 import click
 import uvicorn
 
-from pipeline.load import Declaration
+from pipeline.declaration import Declaration
 from proxy import __version__
 from proxy.app import make_app
 from proxy.declaration import check_exposure
@@ -66,8 +66,7 @@ def greeting(declaration: Declaration, host: str, port: int) -> str:
         f"  {name:<{width}}  {model.backend}: {model.model or 'the same name'}"
         for name, model in models.items()
     ]
-    source = declaration.source.splitlines()
-    lines += ["", *(note.render(declaration.file, source) for note in declaration.notes)]
+    lines += ["", *(f"note: {note.message}" for note in declaration.notes)]
     key = "the key you declared" if _asks_for_key(declaration) else "anything"
     lines += [
         "use it:",

@@ -1,0 +1,142 @@
+"""The section `pipelines`: names of stages and their options to checked chains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from attrs import define, frozen
+
+from pipeline.builder import Builder
+from pipeline.chain import Step, check_chain
+from pipeline.declaration import Pipeline, Schema
+from pipeline.document import Path
+from pipeline.registry import StageClass, UnknownStageError
+from pipeline.run import AnyStage, Chain
+from pipeline.structure import describe
+
+
+@frozen
+class PipelineEntry:
+    """One entry of `pipelines`. `route` is one route or a list of them."""
+
+    route: Any
+    stages: Any
+
+
+@define
+class PipelineBuilder:
+    """Builds all pipelines of a declaration; problems go to `builder`."""
+
+    builder: Builder
+    schema: Schema
+    sections: Mapping[str, Any]
+
+    def build(self, declared: Any) -> tuple[Pipeline, ...]:
+        """The pipelines that are in order."""
+        if not isinstance(declared, dict) or not declared:
+            hint = "add `pipelines:` with a name, its route and its list of stages"
+            self.builder.report_key(
+                "no-pipelines", "no pipelines are declared", ("pipelines",), hint
+            )
+            return ()
+        found = [self._pipeline(name, entry) for name, entry in declared.items()]
+        self._check_routes(declared)
+        return tuple(pipeline for pipeline in found if pipeline)
+
+    def _check_routes(self, declared: dict[str, Any]) -> None:
+        owners: dict[str, str] = {}
+        for name, entry in declared.items():
+            value = entry.get("route") if isinstance(entry, dict) else None
+            for route in value if isinstance(value, list) else [value]:
+                if route in owners:
+                    message = f"`{route}` already leads to pipeline `{owners[route]}`"
+                    hint = "give each pipeline a route of its own"
+                    self.builder.report("route-taken", message, ("pipelines", name, "route"), hint)
+                if isinstance(route, str):
+                    owners.setdefault(route, name)
+
+    def _pipeline(self, name: str, entry: Any) -> Pipeline | None:
+        path: Path = ("pipelines", name)
+        options = self.builder.build(entry, PipelineEntry, path)
+        if options is None:
+            return None
+        routes = self._routes(options.route, (*path, "route"))
+        path = (*path, "stages")
+        if not isinstance(options.stages, list):
+            message = f"`stages`: expected a list, got {describe(options.stages)}"
+            self.builder.report("bad-option", message, path)
+            return None
+        entries = [self._stage(item, (*path, n)) for n, item in enumerate(options.stages)]
+        steps = [step for step, _ in entries if step]
+        stages = tuple(stage for _, stage in entries if stage)
+        fits = len(steps) == len(entries) and self._fits(name, steps, path)
+        if not fits or len(stages) < len(entries):
+            return None
+        locations = tuple(step.location for step in steps)
+        return Pipeline(name, routes, stages, Chain.of(stages, self.schema.start), locations)
+
+    def _fits(self, name: str, steps: list[Step], path: Path) -> bool:
+        schema = self.schema
+        location = self.builder.document.key(path)
+        known = schema.registry.classes
+        problem = check_chain(name, steps, schema.start, schema.end, location, known)
+        if problem:
+            self.builder.problems.append(problem)
+        return problem is None
+
+    def _routes(self, value: Any, path: Path) -> tuple[str, ...]:
+        routes = value if isinstance(value, list) else [value]
+        for n, route in enumerate(routes):
+            method, _, address = route.partition(" ") if isinstance(route, str) else ("", "", "")
+            if not (method.isalpha() and method.isupper() and address.startswith("/")):
+                where = (*path, n) if isinstance(value, list) else path
+                got = describe(route)
+                message = f"expected a method and a path, as `POST /v1/messages`, got {got}"
+                self.builder.report("bad-route", message, where)
+        return tuple(route for route in routes if isinstance(route, str))
+
+    def _stage(self, item: Any, path: Path) -> tuple[Step | None, AnyStage | None]:
+        """The stage that an item of the list names; itself, too, if its options are right."""
+        name, options = self._named(item, path)
+        if name is None:
+            return None, None
+        path = (*path, name)
+        try:
+            cls = self.schema.registry.get(name)
+        except UnknownStageError as error:
+            self.builder.report_key("unknown-stage", str(error), path, error.hint)
+            return None, None
+        step = Step(name, self.builder.document.key(path), cls)
+        return step, self._configured(cls, {} if options is None else options, path)
+
+    def _named(self, item: Any, path: Path) -> tuple[str | None, Any]:
+        if isinstance(item, str):
+            return item, None
+        if isinstance(item, dict) and len(item) == 1:
+            name, options = next(iter(item.items()))
+            return name, options
+        if isinstance(item, dict) and item:
+            name, stray = list(item)[:2]
+            message = f"`{stray}` stands beside `{name}`, not below it"
+            hint = f"if it is an option of `{name}`, indent it by two more spaces"
+            self.builder.report_key("bad-stage", message, (*path, stray), hint)
+        else:
+            message = f"expected the name of a stage, got {describe(item)}"
+            self.builder.report("bad-stage", message, path)
+        return None, None
+
+    def _configured(self, cls: StageClass, options: Any, path: Path) -> AnyStage | None:
+        fields = [field for field in attrs.fields(cls) if "section" in field.metadata]
+        given = {field.name: field.metadata["section"] for field in fields}
+        if isinstance(options, dict):
+            for key in options.keys() & given.keys():
+                message = f"`{path[-1]}` has no option `{key}`"
+                hint = f"it is the section `{given[key]}` of this file"
+                self.builder.report_key("unknown-option", message, (*path, key), hint)
+            if not self.sections.keys() >= set(given.values()):
+                return None  # a section it needs is broken, which is told already
+            options = {**options, **{k: self.sections[v] for k, v in given.items()}}
+        built: AnyStage | None = self.builder.build(options, cls, path)
+        return built

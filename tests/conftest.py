@@ -1,0 +1,8 @@
+"""What all tests share. Coroutines run on asyncio and on trio unless a module says otherwise."""
+
+import pytest
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)

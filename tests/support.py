@@ -1,0 +1,104 @@
+"""Events and fakes that tests of single stages start from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from attrs import define
+
+from stages.backends.backend import Backend
+from stages.backends.profile import Profile
+from stages.events import (
+    Authenticated,
+    ChatAnswer,
+    ChatChunk,
+    ChatEnd,
+    ChatRequest,
+    HttpRequest,
+    Resolved,
+    Target,
+    Validated,
+)
+from stages.translation.request import chat_request as translated
+from stages.wire import json
+from stages.wire.messages import MessagesRequest
+from stages.wire.structure import structure
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """The JSON of a small, right request, with changes; None takes a member away."""
+    whole = {
+        "model": "claude-test",
+        "max_tokens": 100,
+        "messages": [{"role": "user", "content": "Hello"}],
+        **changes,
+    }
+    return {name: value for name, value in whole.items() if value is not None}
+
+
+def http(data: bytes = b"", **changes: Any) -> HttpRequest:
+    """An HTTP request whose body is `data`."""
+
+    async def read(limit: int) -> bytes:
+        return data
+
+    given: dict[str, Any] = {"method": "POST", "path": "/v1/messages", "headers": {}, **changes}
+    return HttpRequest(read_body=read, **given)
+
+
+def authenticated(**changes: Any) -> Authenticated:
+    """A request with the JSON of `body(**changes)`."""
+    return Authenticated(http(json.encode(body(**changes))), "key-1")
+
+
+def request(**changes: Any) -> MessagesRequest:
+    """A structured request."""
+    made: MessagesRequest = structure(body(**changes))
+    return made
+
+
+def validated(**changes: Any) -> Validated:
+    """A request behind `validate`."""
+    return Validated(http(), request(**changes))
+
+
+def resolved(**changes: Any) -> Resolved:
+    """A request behind `resolve`, on its way to the backend `fake`."""
+    return Resolved(http(), request(**changes), Target("fake", "some-model"))
+
+
+def profile(**changes: Any) -> Profile:
+    """The generic profile, with changes."""
+    return Profile(**{"base_url": "http://backend.invalid/v1", **changes})
+
+
+def backend(**changes: Any) -> Backend:
+    """A declared backend that is not opened."""
+    return Backend(profile(**changes))
+
+
+def chat_request(**changes: Any) -> ChatRequest:
+    """A request behind `translate-in`, translated for the generic profile."""
+    return translated(resolved(**changes), profile())
+
+
+@define
+class FakeBackend:
+    """Answers every request with `chunks`; what it raises or says last is `end`."""
+
+    chunks: list[Any]
+    end: ChatAnswer | Exception = ChatEnd()
+    closed: bool = False
+
+    async def answer(
+        self, request: ChatRequest, idle_timeout: float | None
+    ) -> AsyncIterator[ChatAnswer]:
+        try:
+            for data in self.chunks:
+                yield ChatChunk(data)
+            if isinstance(self.end, Exception):
+                raise self.end
+            yield self.end
+        finally:
+            self.closed = True
