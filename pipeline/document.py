@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define, field, frozen
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -37,6 +37,7 @@ class Document:
     keys: Mapping[Path, Location]
     values: Mapping[Path, Location]
     problems: tuple[Problem, ...]
+    environ: Mapping[str, str] = field(repr=False)
     missing: tuple[tuple[Path, Problem], ...]
     """The variables that are not set, with the path of the scalar that names them."""
 
@@ -66,7 +67,12 @@ def parse(text: str, environ: Mapping[str, str]) -> Document:
     except YAMLError as error:
         reader.problems.append(_syntax_problem(error))
     return Document(
-        value, reader.keys, reader.values, tuple(reader.problems), tuple(reader.missing)
+        value,
+        reader.keys,
+        reader.values,
+        tuple(reader.problems),
+        environ,
+        tuple(reader.missing),
     )
 
 

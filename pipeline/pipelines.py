@@ -137,6 +137,15 @@ class PipelineBuilder:
                 self.builder.report_key("unknown-option", message, (*path, key), hint)
             if not self.sections.keys() >= set(given.values()):
                 return None  # a section it needs is broken, which is told already
-            options = {**options, **{k: self.sections[v] for k, v in given.items()}}
+            options = {
+                **self._from_environment(cls),
+                **options,
+                **{k: self.sections[v] for k, v in given.items()},
+            }
         built: AnyStage | None = self.builder.build(options, cls, path)
         return built
+
+    def _from_environment(self, cls: StageClass) -> dict[str, Any]:
+        environ = self.builder.document.environ
+        variables = {f.name: f.metadata.get("variable") for f in attrs.fields(cls)}
+        return {k: [environ[v]] for k, v in variables.items() if v and environ.get(v)}

@@ -88,9 +88,15 @@ def _types(annotation: Any) -> tuple[type, ...]:
     return (annotation,)
 
 
-def option(default: Any = attrs.NOTHING, *, help: str = "", **field: Any) -> Any:
-    """An option of a stage or a section, set in YAML. `help` is shown by `llm-proxy stages`."""
-    return attrs.field(default=default, metadata={"help": help}, **field)
+def option(
+    default: Any = attrs.NOTHING, *, help: str = "", variable: str = "", **field: Any
+) -> Any:
+    """An option of a stage or a section, set in YAML. `help` is shown by `llm-proxy stages`.
+
+    `variable` names an environment variable; where a stage's option is a list and is not given,
+    its value stands there alone.
+    """
+    return attrs.field(default=default, metadata={"help": help, "variable": variable}, **field)
 
 
 def reference(to: str, default: Any = attrs.NOTHING, *, help: str = "") -> Any:

@@ -89,7 +89,7 @@ async def _open(backends: dict[str, Backend]) -> AsyncIterator[None]:
 async def _open_one(name: str, backend: Backend) -> None:
     try:
         await backend.open()
-    except (OSError, RuntimeError) as error:
+    except ApiError as error:
         log.error("backend `%s` cannot be opened: %s", name, error)
 
 

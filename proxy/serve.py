@@ -33,6 +33,7 @@ def serve(declaration: Declaration, host: str | None, port: int | None) -> None:
         ws="none",
         log_level="warning",
         access_log=False,
+        server_header=False,
         timeout_graceful_shutdown=10,
     )
     uvicorn.Server(config).run(sockets=[bound])

@@ -24,7 +24,13 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
     because the other may be a token meant for somebody else.
     """
 
-    keys: tuple[str, ...] = option((), help="accepted keys", converter=_without_empty, repr=False)
+    keys: tuple[str, ...] = option(
+        (),
+        help="accepted keys; else PROXY_API_KEY",
+        variable="PROXY_API_KEY",
+        converter=_without_empty,
+        repr=False,
+    )
     allow_anonymous: bool = option(
         False, help="with no keys, let everybody in on addresses other than loopback too"
     )

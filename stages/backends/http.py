@@ -42,7 +42,12 @@ class Call:
 
 def make_client(profile: Profile) -> httpx2.AsyncClient:
     """The pool of connections of one backend. The caller closes it."""
-    headers = {"content-type": "application/json", "user-agent": "llm-proxy", **profile.headers}
+    headers = {
+        "content-type": "application/json",
+        "accept-encoding": "identity",  # a compressed stream would arrive in lumps
+        "user-agent": "llm-proxy",
+        **profile.headers,
+    }
     if profile.api_key:
         headers.setdefault("authorization", f"Bearer {profile.api_key}")
     return httpx2.AsyncClient(

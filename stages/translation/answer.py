@@ -102,8 +102,9 @@ class AnswerTranslator:
         if refusal := text(delta.get("refusal")):
             self._refused = True
             self._add("text", refusal)
-        for call in items(delta.get("tool_calls")):
-            self._take_call(mapping(call))
+        for position, call in enumerate(items(delta.get("tool_calls"))):
+            whole = {} if "delta" in choice else {"index": position}  # each one a call of its own
+            self._take_call({**mapping(call), **whole})
         if legacy := mapping(delta.get("function_call")):
             self._take_call({"index": 0, "function": legacy})
         self._finish = text(choice.get("finish_reason")) or self._finish

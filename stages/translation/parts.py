@@ -74,6 +74,7 @@ class ToolCall:
     backend_id: str = ""
     index: int | None = None
     name: str = ""
+    id_is_taken: bool = field(default=False, init=False)
     fragments: list[str] = field(default=Factory(list), init=False)
     sent: int = field(default=0, init=False)
     opened: bool = field(default=False, init=False)
@@ -109,10 +110,11 @@ class ToolCall:
     def block(self) -> dict[str, Any]:
         """The content block, still empty; with an id of our own where the backend's is unfit."""
         self.opened = True
-        usable = self.backend_id and len(self.backend_id) <= 64
-        if not usable or not _USABLE_ID.issuperset(self.backend_id):
-            self.backend_id = f"toolu_{secrets.token_hex(12)}"
-        return {"type": "tool_use", "id": self.backend_id, "name": self.name, "input": {}}
+        identity = self.backend_id
+        fit = 0 < len(identity) <= 64 and _USABLE_ID.issuperset(identity)
+        if not fit or self.id_is_taken:
+            identity = f"toolu_{secrets.token_hex(12)}"
+        return {"type": "tool_use", "id": identity, "name": self.name, "input": {}}
 
     def take(self, last: bool) -> list[tuple[str, str]]:
         """The deltas to send now, as (kind, text)."""
@@ -136,10 +138,11 @@ class ToolCalls:
         identity, index = text(fragment.get("id")), fragment.get("index")
         known = self._known(identity, index if type(index) is int else None)
         if known is None or (known.complete and name and not identity):
-            call = ToolCall(identity, index if type(index) is int else None)
-            self.all.append(call)
-            return call
-        known.backend_id = known.backend_id or identity
+            known = ToolCall(index=index if type(index) is int else None)
+            self.all.append(known)
+        if identity and not known.backend_id:
+            known.id_is_taken = any(call.backend_id == identity for call in self.all)
+            known.backend_id = identity
         return known
 
     def _known(self, identity: str, index: int | None) -> ToolCall | None:
