@@ -10,7 +10,7 @@ from cattrs import Converter
 from pipeline import option, reference
 from pipeline.problems import nearest
 from pipeline.stage import OptionError
-from pipeline.structure import describe
+from pipeline.structure import KindError, describe
 from stages.backends import embedded
 from stages.backends.backend import Backend
 from stages.backends.profile import CONNECTION_KEYS, Profile, profiles
@@ -35,20 +35,20 @@ def register_hooks(converter: Converter) -> None:
 
     def backend(value: Any, _: Any) -> Backend:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a mapping, got {describe(value)}")
+            raise KindError("a mapping", value, "give it a profile, as `{profile: ollama}`")
         name = value.get("profile", "generic")
         if not isinstance(name, str) or name not in profiles():
-            message = f"there is no profile {describe(name)}"
+            shown = f"`{name}`" if isinstance(name, str) else describe(name)
+            message = f"there is no profile {shown}"
             raise OptionError("profile", message, nearest(str(name), profiles()))
-        declared = {k: v for k, v in value.items() if k != "profile"}
-        profile = converter.structure({**profiles()[name], **declared}, Profile)
+        profile = converter.structure({**profiles()[name], **value}, Profile)
         if profile.embedded:
             embedded.check(profile)
         return Backend(profile)
 
     def overrides(value: Any, _: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a mapping, got {describe(value)}")
+            raise KindError("a mapping", value)
         for key in value:
             if key in CONNECTION_KEYS:
                 hint = "declare a second backend instead"

@@ -20,7 +20,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from stages.backends.errors import error_in_answer
 from stages.events import ChatRequest
@@ -142,7 +142,8 @@ class AnswerTranslator:
         """What can be sent now: the live part's news, and that of parts it makes way for."""
         while self._queue:
             part = self._queue[0]
-            leaving = last or (len(self._queue) > 1 and part.complete)
+            followed = any(later.ready for later in self._queue[1:])
+            leaving = last or (followed and part.complete)
             yield from self._send_part(part, leaving)
             if not leaving:
                 return
@@ -186,6 +187,6 @@ class AnswerTranslator:
 
     def _final_usage(self) -> e.Usage:
         told = usage(self._usage)
-        if self._usage and told.output_tokens:
-            return told
-        return e.Usage(estimated_input(self.request), estimated_output(self._characters))
+        if not told.prompt_tokens:
+            told = evolve(told, input_tokens=estimated_input(self.request))
+        return evolve(told, output_tokens=told.output_tokens or estimated_output(self._characters))

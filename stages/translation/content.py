@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from stages.backends.profile import Profile
 from stages.translation.notes import Notes
 from stages.wire import messages as m
 from stages.wire.errors import InvalidRequestError
+from stages.wire.json import encode
 
 
 def content(
@@ -20,7 +22,7 @@ def content(
     """
     parts: list[dict[str, Any]] = []
     for block in blocks:
-        for each in _unpacked(block):
+        for each in unpacked(block):
             if isinstance(each, m.ImageBlock):
                 parts.append(_image(each, profile))
             elif (text := rendered(each)) is not None:
@@ -32,7 +34,7 @@ def content(
     return parts
 
 
-def _unpacked(block: m.Block) -> Iterable[m.Block]:
+def unpacked(block: m.Block) -> Iterable[m.Block]:
     """A document made of blocks is its header and these blocks."""
     if isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource):
         header = _header(block)
@@ -60,14 +62,14 @@ def result_text(result: m.ToolResultBlock) -> str:
     Images go into the user message that follows; markers stand in their place.
     """
     texts, images = [], 0
-    for block in result.content:
+    for block in chain.from_iterable(map(unpacked, result.content)):
         if isinstance(block, m.ImageBlock):
             images += 1
             texts.append(f"[image {images} attached below]")
         elif (text := rendered(block)) is not None:
             texts.append(text)
         elif isinstance(block, m.OtherBlock):
-            texts.append(str(block.fields))
+            texts.append(encode(block.fields).decode())
     text = "\n".join(texts)
     return f"Error: {text}" if result.is_error and not text.startswith("Error:") else text
 

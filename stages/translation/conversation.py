@@ -9,14 +9,14 @@ of the calls; then one user message with the images they held and everything els
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
 from attrs import evolve
 
 from stages.backends.profile import Profile
-from stages.translation.content import content, rendered, result_text
+from stages.translation.content import content, rendered, result_text, unpacked
 from stages.translation.notes import Notes
 from stages.wire import messages as m
 from stages.wire.json import encode
@@ -33,7 +33,7 @@ def conversation(
     """The whole conversation, system prompt first. Raises InvalidRequestError."""
     out = list(_system(request.system, notes))
     open_calls: list[str] = []
-    for role, blocks in _turns(request.messages, profile):
+    for role, blocks in _turns(request.messages, profile, notes):
         if role == "user":
             out += _user_turn(blocks, open_calls, profile, notes)
             open_calls = []
@@ -65,12 +65,22 @@ def _system(blocks: m.Content, notes: Notes) -> Iterator[dict[str, Any]]:
         yield {"role": "system", "content": "\n\n".join(texts)}
 
 
-def _turns(messages: Iterable[m.Message], profile: Profile) -> Iterator[tuple[str, list[m.Block]]]:
-    """Turns with their blocks; neighbours of one role are one turn, as the Messages API has it."""
+def _turns(
+    messages: Iterable[m.Message], profile: Profile, notes: Notes
+) -> Iterator[tuple[str, list[m.Block]]]:
+    """Turns with their blocks; neighbours of one role are one turn, as the Messages API has it.
+
+    An assistant message of which nothing can be sent, as one of thinking alone, parts no turns.
+    """
+    messages = (message for message in messages if _says_something(message, notes))
     if profile.system_in_middle == "user":
         messages = map(_as_user, messages)
     for role, group in groupby(messages, key=attrgetter("role")):
         yield role, [block for message in group for block in message.content]
+
+
+def _says_something(message: m.Message, notes: Notes) -> bool:
+    return message.role != "assistant" or _assistant_turn(message.content, notes) is not None
 
 
 def _as_user(message: m.Message) -> m.Message:
@@ -96,7 +106,7 @@ def _user_turn(
     for block in blocks:
         if not isinstance(block, m.ToolResultBlock):
             rest.append(block)
-        elif block.tool_use_id not in open_calls:
+        elif block.tool_use_id not in open_calls or results[block.tool_use_id] is not block:
             notes.add("tool_result:orphan")
             text = f"Result of an earlier tool call ({block.tool_use_id}):\n{result_text(block)}"
             rest += [m.TextBlock(text), *_images(block)]
@@ -114,10 +124,11 @@ def _results(
 
 
 def _images(result: m.ToolResultBlock) -> list[m.Block]:
-    return [block for block in result.content if isinstance(block, m.ImageBlock)]
+    blocks = chain.from_iterable(map(unpacked, result.content))
+    return [block for block in blocks if isinstance(block, m.ImageBlock)]
 
 
-def _assistant_turn(blocks: list[m.Block], notes: Notes) -> dict[str, Any] | None:
+def _assistant_turn(blocks: Iterable[m.Block], notes: Notes) -> dict[str, Any] | None:
     text, calls = "", []
     for block in blocks:
         if isinstance(block, m.TextBlock):

@@ -21,7 +21,7 @@ def options(request: MessagesRequest, profile: Profile, notes: Notes) -> dict[st
         notes.add("thinking:dropped")
     for name in request.unread:
         notes.add(f"{name[:40]}:dropped")
-    return {**chosen, **_tools(request, profile)}
+    return {**chosen, **_tools(request, profile, notes)}
 
 
 def _sampling(request: MessagesRequest, profile: Profile, notes: Notes) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def requires_tool(request: MessagesRequest) -> bool:
     return request.tool_choice is not None and request.tool_choice.type in ("any", "tool")
 
 
-def _tools(request: MessagesRequest, profile: Profile) -> dict[str, Any]:
+def _tools(request: MessagesRequest, profile: Profile, notes: Notes) -> dict[str, Any]:
     if not request.tools:
         return {}
     choice = request.tool_choice
@@ -66,6 +66,8 @@ def _tools(request: MessagesRequest, profile: Profile) -> dict[str, Any]:
     when = profile.parallel_tool_calls
     if when == "always" or (when == "when-false" and not parallel):
         chosen["parallel_tool_calls"] = parallel
+    elif not parallel:
+        notes.add("disable_parallel_tool_use:dropped")
     return chosen
 
 
