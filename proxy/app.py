@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -87,10 +88,13 @@ async def _open(backends: dict[str, Backend]) -> AsyncIterator[None]:
 
 
 async def _open_one(name: str, backend: Backend) -> None:
+    started = time.monotonic()
     try:
         await backend.open()
     except ApiError as error:
         log.error("backend `%s` cannot be opened: %s", name, error)
+    else:
+        log.info("backend `%s` is ready after %.1f s", name, time.monotonic() - started)
 
 
 def _headers() -> dict[str, str]:

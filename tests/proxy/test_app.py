@@ -31,8 +31,11 @@ pipelines:
     route: "GET /v1/models/{id:path}"
     stages: [authenticate: &key {keys: [right]}, list-models]
   models:
-    route: [GET /v1/models, GET /v1/models/special]
+    route: [GET /v1/models, "GET /v1/models/~all", "GET /{any}/models/~all/{rest}"]
     stages: [authenticate: *key, list-models]
+  rest:
+    route: "GET /v2/{all:path}"
+    stages: [authenticate: {keys: [other]}, list-models]
   asked-for-by-post:
     route: POST /v1/models
     stages: [authenticate: {keys: [other]}, list-models]
@@ -92,8 +95,12 @@ class TestRoutes:
     async def test_a_fixed_path_goes_before_a_pattern_declared_earlier(
         self, declaration: Declaration
     ) -> None:
-        listed = await ask(declaration, "GET", "/v1/models/special")
+        listed = await ask(declaration, "GET", "/v1/models/~all")
         assert len(json.loads(listed.body)["data"]) == 3
+
+    async def test_a_longer_pattern_goes_before_a_shorter(self, declaration: Declaration) -> None:
+        assert (await ask(declaration, "GET", "/v2/models/~all/x")).status == 200
+        assert (await ask(declaration, "GET", "/v2/models")).status == 401
 
     async def test_a_pattern_gives_its_parameter(self, declaration: Declaration) -> None:
         one = await ask(declaration, "GET", "/v1/models/maker/model")
@@ -113,7 +120,7 @@ class TestRoutes:
         assert refused.headers["allow"] == "GET, POST"
         assert json.loads(refused.body)["error"]["type"] == "invalid_request_error"
 
-    @pytest.mark.parametrize("path", ["/v1/models/", "/v1/model", "/v1/messages", "/health/"])
+    @pytest.mark.parametrize("path", ["/v1/model", "/v1/messages", "/health/", "/v1"])
     async def test_nothing_is_redirected(self, path: str, declaration: Declaration) -> None:
         missing = await ask(declaration, "GET", path)
         assert missing.status == 404

@@ -15,7 +15,7 @@ import httpx2
 import pytest
 from attrs import Factory, define
 
-from tests.real.conftest import SHIPPED
+from tests.real.support import SHIPPED
 
 COMMAND = Path(sys.executable).with_name("llm-proxy")
 LIMIT = 30.0

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from stages.backends.backend import Backend
-from tests.real.conftest import Real
+from tests.real.support import Real
 
 MODEL = "claude-any"  # no name of a real model: the SDK warns of those that get old
 #: The same answer each time; the SDK has no argument for it any more.
@@ -150,7 +150,7 @@ def test_a_forced_tool_is_called_with_fitting_input(
 ) -> None:
     message = client.messages.create(
         model=MODEL,
-        max_tokens=200,
+        max_tokens=100,
         messages=ASKED,
         tools=[WEATHER, CLOCK],
         tool_choice=choice,
@@ -170,7 +170,7 @@ def test_a_forced_tool_is_streamed_with_fitting_input(
 ) -> None:
     with client.messages.stream(
         model=MODEL,
-        max_tokens=200,
+        max_tokens=100,
         messages=ASKED,
         tools=[WEATHER, CLOCK],
         tool_choice=choice,
@@ -189,7 +189,7 @@ def test_a_forced_tool_is_streamed_with_fitting_input(
 def test_a_tools_result_is_answered(client: anthropic.Anthropic) -> None:
     called = client.messages.create(
         model=MODEL,
-        max_tokens=200,
+        max_tokens=100,
         messages=ASKED,
         tools=[WEATHER],
         tool_choice={"type": "tool", "name": "get_weather"},

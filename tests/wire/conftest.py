@@ -10,11 +10,6 @@ from attrs import frozen
 from tests.wire.support import Client, ScriptedBackend, declaration, proxy
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"  # uvicorn runs nowhere else
-
-
 @frozen
 class Lasting:
     backend: ScriptedBackend

@@ -123,10 +123,14 @@ def test_requests_sent_in_one_go_are_answered_in_order(
 ) -> None:
     backend.says(whole(200, completion("first")))
     backend.says(whole(200, completion("second")))
-    first = Answer.of(client.send(raw(body()) + raw(body())))
-    second = Answer.of(client.send(b""))
-    assert [each.json["content"][0]["text"] for each in (first, second)] == ["first", "second"]
-    assert first.headers["request-id"] != second.headers["request-id"]
+    client.socket.sendall(raw(body()) + raw(body()))
+    said = b""
+    while said.count(b"end_turn") < 2:
+        part = client.socket.recv(0x10000)
+        assert part
+        said += part
+    assert said.count(b"HTTP/1.1 200 OK") == 2
+    assert said.index(b"first") < said.index(b"second")
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -296,3 +300,10 @@ def test_tokens_are_estimated_where_the_backend_cannot_count(
     assert answer.json["input_tokens"] > 0
     assert answer.headers["x-llm-proxy-token-count"] == "estimated"
     assert not backend.requests
+
+
+def test_a_large_prompt_arrives_whole(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(whole(200, completion()))
+    prompt = "Größe 漢字 🙂\n" * 12_000
+    assert client.post(body(messages=[{"role": "user", "content": prompt}])).status == 200
+    assert backend.request().body["messages"] == [{"role": "user", "content": prompt}]
