@@ -8,14 +8,16 @@ from typing import Any
 import attrs
 from attrs import Factory, define
 from cattrs import Converter
-from cattrs.errors import BaseValidationError
+from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 
 from pipeline.document import Document, Path
-from pipeline.problems import Problem, nearest
+from pipeline.problems import Location, Problem, nearest
 from pipeline.structure import make_converter, to_problems
 
 # Problems that matter only when something refers to the entry they are in.
 _OF_USE = {"missing-variable", "unavailable"}
+# Where a variable could not be filled in, what is wrong with the value is only a consequence.
+_OF_VARIABLES = {"missing-variable", "bad-variable"}
 
 
 @define
@@ -27,10 +29,13 @@ class Builder:
     problems: list[Problem] = Factory(list)
     _unusable: list[tuple[Path, Problem]] = Factory(list)
     _used: set[Path] = Factory(set)
+    _unfilled: set[Location] = Factory(set)
 
     def __attrs_post_init__(self) -> None:
         self.problems += self.document.problems
         self._unusable += self.document.missing
+        found = [*self.problems, *(problem for _, problem in self._unusable)]
+        self._unfilled |= {each.location for each in found if each.code in _OF_VARIABLES}
 
     def report(self, code: str, message: str, path: Path, hint: str = "") -> None:
         """Note a problem with the value at `path`."""
@@ -46,10 +51,16 @@ class Builder:
             built = self.converter.structure(value, kind)
         except (BaseValidationError, ValueError, TypeError) as error:
             for problem in to_problems(error, path, self.document):
+                if problem.location in self._unfilled:
+                    continue
                 if problem.code in _OF_USE:
                     self._unusable.append((path, problem))
                 else:
                     self.problems.append(problem)
+            return None
+        except StructureHandlerNotFoundError as error:
+            message = f"`{path[-1]}` has an option of a type that cannot come from YAML: {error}"
+            self.report_key("bad-stage", message, path, "give it another type in its class")
             return None
         self._check_references(built, path)
         return built
@@ -69,8 +80,10 @@ class Builder:
             entries = entries if isinstance(entries, dict) else {}
             self._used.add((target, name))
             if name not in entries:
-                message = f"there is no entry `{name}` in `{target}`"
-                self.report("unknown-reference", message, where, nearest(name, entries))
+                shown = self.document.conceal(name, where)
+                message = f"there is no entry `{shown}` in `{target}`"
+                hint = nearest(name, entries) or f"declare it in `{target}`"
+                self.report("unknown-reference", message, where, hint)
 
     def judge_unusable(self) -> list[Problem]:
         """Entries that cannot be used here: an error where referred to, else a note.
@@ -89,20 +102,30 @@ class Builder:
             else:
                 message = f"`{path[1]}` is not used, and could not be: {problem.message}"
                 location = self.document.key(entry)
-                notes[entry] = Problem(problem.code, message, location, severity="note")
+                hint = "" if problem.code == "missing-variable" else problem.hint
+                notes[entry] = Problem(problem.code, message, location, hint, "note")
         return list(notes.values())
 
 
 def references(built: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
     """Each reference to an entry of a section: its path, the section, the name of the entry."""
-    if isinstance(built, dict):
-        for key, value in built.items():
-            yield from references(value, (*path, key))
-    elif attrs.has(type(built)):
+    for key, value in _parts(built):
+        yield from references(value, (*path, key))
+    if attrs.has(type(built)):
         for field in attrs.fields(type(built)):
             value = getattr(built, field.name, None)
-            target = field.metadata.get("reference")
-            if target and value is not None:
-                yield (*path, field.name), target, value
+            where, target = (*path, field.name), field.metadata.get("reference")
+            if isinstance(value, str) and target:
+                yield where, target, value
+            elif target:  # a list of names, or none
+                yield from (((*where, key), target, name) for key, name in _parts(value))
             elif "section" not in field.metadata and field.init:
-                yield from references(value, (*path, field.name))
+                yield from references(value, where)
+
+
+def _parts(built: Any) -> Iterator[tuple[str | int, Any]]:
+    """What a mapping or a list holds."""
+    if isinstance(built, dict):
+        yield from built.items()
+    elif isinstance(built, (list, tuple)):
+        yield from enumerate(built)

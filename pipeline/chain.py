@@ -21,13 +21,18 @@ class Step:
 
 
 def carried(before: Iterable[type], stage: Signature) -> frozenset[type] | None:
-    """The event types after `stage`, given those before it; None when it accepts none of them."""
+    """The event types after `stage`, given those before it; None when it accepts none of them.
+
+    Of a type whose subclass it accepts, the other events pass it by.
+    """
+    before = frozenset(before)
     taken = [each for each in before if issubclass(each, stage.accepts)]
-    if not taken:
+    partly = any(issubclass(each, tuple(before)) for each in stage.accepts)
+    if not taken and not partly:
         return None
     if stage.transparent:
-        return frozenset(before)
-    return frozenset(before).difference(taken).union(stage.emits)
+        return before
+    return before.difference(taken).union(stage.emits)
 
 
 def check_chain(
@@ -52,10 +57,14 @@ def check_chain(
         return None
     left = {each for each in carries if not issubclass(each, end)}
     message = f"pipeline `{pipeline}` ends with {spell(left)}, but has to end with {end.__name__}"
+    if not steps:
+        message = f"pipeline `{pipeline}` has no stages"
+    signatures = {name: signature(stage) for name, stage in known().items()}
+    fitting = [n for n, s in signatures.items() if not s.transparent and carried(left, s)]
     hint = "add stages that lead to it"
-    for name, stage in known().items():
-        if steps and carried(left, signature(stage)) and not signature(stage).transparent:
-            hint = f"add `{name}` after `{steps[-1].name}`"
+    if fitting:
+        names = " or ".join(f"`{name}`" for name in fitting)
+        hint = f"add {names} after `{steps[-1].name}`" if steps else f"begin with {names}"
     return Problem("chain-end", message, steps[-1].location if steps else location, hint)
 
 

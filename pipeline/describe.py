@@ -17,8 +17,8 @@ def describe_stage(name: str, stage: StageClass) -> str:
     declared = signature(stage)
     accepts = "anything" if declared.accepts == (object,) else _spell(declared.accepts)
     emits = "what it accepts" if declared.transparent else _spell(declared.emits)
-    text = inspect.getdoc(stage) or ""
-    lines = [f"{name}: {accepts} -> {emits}", *(f"  {line}".rstrip() for line in text.split("\n"))]
+    text = inspect.cleandoc(stage.__doc__ or "")
+    lines = [f"{name}: {accepts} -> {emits}", *(f"  {line}".rstrip() for line in text.splitlines())]
     options = option_names(stage)
     hints = get_type_hints(stage)
     fields = [field for field in attrs.fields(stage) if field.name in options]

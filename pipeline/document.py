@@ -12,19 +12,27 @@ from typing import Any
 
 from attrs import Factory, define, field, frozen
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from ruamel.yaml.composer import ComposerError
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.reader import ReaderError
 
 from pipeline.problems import Location, Problem
 
 Path = tuple[str | int, ...]
 
-_VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|)")
+_VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)")
 _SCALARS = {"int", "float", "bool", "null"}
 
 
 class FromEnvironment(str):
-    """The text of an unquoted scalar that came from variables: may stand for a number."""
+    """The text of a scalar with variables in it: no message shows it."""
+
+    __slots__ = ()
+
+
+class Unquoted(FromEnvironment):
+    """The same without quotes: may stand for a number."""
 
     __slots__ = ()
 
@@ -40,6 +48,8 @@ class Document:
     environ: Mapping[str, str] = field(repr=False)
     missing: tuple[tuple[Path, Problem], ...]
     """The variables that are not set, with the path of the scalar that names them."""
+    expanded: tuple[tuple[Path, str, str], ...] = field(default=(), repr=False)
+    """The variables that are set: the path of the scalar, the name, the value."""
 
     def at(self, path: Path) -> Location:
         """The place of a value, or of the nearest value around it."""
@@ -48,6 +58,18 @@ class Document:
     def key(self, path: Path) -> Location:
         """The place of a key (of a list's item, for an item), or of the nearest around it."""
         return self._find(self.keys, path)
+
+    def conceal(self, text: str, path: Path) -> str:
+        """`text`, said of the value at `path`, with `${NAME}` in the place of values."""
+        names = {
+            shown: f"${{{name}}}"
+            for where, name, value in self.expanded
+            if where[: len(path)] == path
+            for shown in (value, repr(value)[1:-1])
+        }
+        longest_first = sorted(map(re.escape, names), key=len, reverse=True)
+        shown = re.compile("|".join(longest_first))
+        return shown.sub(lambda match: names[match.group()], text) if names else text
 
     def _find(self, places: Mapping[Path, Location], path: Path) -> Location:
         for end in range(len(path), -1, -1):
@@ -60,12 +82,14 @@ class Document:
 def parse(text: str, environ: Mapping[str, str]) -> Document:
     """Parse `text`. Problems are collected in the document, none is raised."""
     reader = _Reader(environ)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # a pipeline that was copied has its anchor twice
     value = None
     try:
-        node = YAML(typ="safe", pure=True).compose(text)
+        node = yaml.compose(text)
         value = reader.read(node, ()) if node is not None else None
     except YAMLError as error:
-        reader.problems.append(_syntax_problem(error))
+        reader.problems.append(_syntax_problem(error, text))
     return Document(
         value,
         reader.keys,
@@ -73,20 +97,40 @@ def parse(text: str, environ: Mapping[str, str]) -> Document:
         tuple(reader.problems),
         environ,
         tuple(reader.missing),
+        tuple(reader.expanded),
     )
 
 
-def _syntax_problem(error: YAMLError) -> Problem:
-    mark = error.problem_mark or error.context_mark if isinstance(error, MarkedYAMLError) else None
+# What the parser says, and what most likely happened. `{line}` is where the thing began that it
+# was reading.
+_SYNTAX_HINTS = {
+    "mapping values are not allowed": "is the line above missing its colon, as in `- invoke:`?",
+    "got '{'": 'inside [ ] and { } put quotes around it: "${NAME}"',
+    "expected ',' or": "close the bracket that line {line} opens",
+    "end of stream": "close the quote that begins here",
+    "\\t": "indent with spaces, not with tabs",
+    "'\t'": "indent with spaces, not with tabs",
+    "undefined alias": "`*name` repeats what stands behind `&name`: put that into an earlier line",
+    "contains itself": "write out what is meant where the alias stands",
+    "special characters are not allowed": "take away the character that is not shown here",
+    "another document": "keep one document in a file: remove the line `---`",
+}
+_OTHER_HINT = (
+    "check the indentation, the colon after each name, and quotes around special characters"
+)
+
+
+def _syntax_problem(error: YAMLError, text: str) -> Problem:
+    began, noticed = (getattr(error, mark, None) for mark in ("context_mark", "problem_mark"))
+    message = getattr(error, "problem", None) or str(error).splitlines()[0]
+    mark = began if "end of stream" in message and began else noticed or began
     location = Location(mark.line + 1, mark.column + 1) if mark else Location()
-    message = (isinstance(error, MarkedYAMLError) and error.problem) or str(error).splitlines()[0]
-    hint = "check the indentation, the colon after each name, and quotes around special characters"
-    if "mapping values are not allowed" in message:
-        hint = "is the line above missing its colon, as in `- invoke:`?"
-    elif "got '{'" in message:
-        hint = 'inside [ ] and { } put quotes around it: "${NAME}"'
-    elif "\\t" in message or "'\t'" in message:
-        hint = "indent with spaces, not with tabs"
+    if isinstance(error, ReaderError):
+        before = text[: error.position]
+        location = Location(before.count("\n") + 1, len(before) - before.rfind("\n"))
+    line = began.line + 1 if began else location.line
+    hints = (hint for part, hint in _SYNTAX_HINTS.items() if part in message)
+    hint = next(hints, _OTHER_HINT).replace("{line}", str(line))
     return Problem("yaml-syntax", f"this is not valid YAML: {message}", location, hint)
 
 
@@ -97,6 +141,7 @@ class _Reader:
     values: dict[Path, Location] = Factory(dict)
     problems: list[Problem] = Factory(list)
     missing: list[tuple[Path, Problem]] = Factory(list)
+    expanded: list[tuple[Path, str, str]] = Factory(list)
     open_nodes: set[int] = Factory(set)
 
     def read(self, node: Node, path: Path) -> Any:
@@ -104,14 +149,12 @@ class _Reader:
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
         if id(node) in self.open_nodes:
-            problem = Problem("alias-cycle", "this alias contains itself", self.values[path])
-            self.problems.append(problem)
-            return None
+            raise ComposerError(problem="this alias contains itself", problem_mark=node.start_mark)
         self.open_nodes.add(id(node))
-        value: Any = None
+        value: Any
         if isinstance(node, MappingNode):
             value = self._mapping(node, path)
-        elif isinstance(node, SequenceNode):
+        else:
             value = [self.read(item, (*path, n)) for n, item in enumerate(node.value)]
         self.open_nodes.discard(id(node))
         return value
@@ -121,6 +164,11 @@ class _Reader:
         for key_node, value_node in node.value:
             key, place = str(key_node.value), _location(key_node)
             here = (*path, key)
+            if not isinstance(key_node, ScalarNode) or "${" in key:
+                message = "a name is a plain text, without variables"
+                hint = 'write the name itself, or put quotes around a value: "{…}"'
+                self.problems.append(Problem("bad-name", message, place, hint))
+                continue
             if key in result:
                 first = self.keys[here].line
                 message = f"`{key}` stands twice; the first is in line {first}"
@@ -130,13 +178,15 @@ class _Reader:
                 continue
             self.keys[here] = place
             result[key] = self.read(value_node, here)
+            if result[key] is None:  # the parser places it somewhere behind its name
+                self.values[here] = place
         return result
 
     def _scalar(self, node: ScalarNode, path: Path) -> Any:
         text: str = node.value
         if "${" in text:
             expanded = _VARIABLE.sub(lambda match: self._variable(match, path), text)
-            return FromEnvironment(expanded) if node.style is None else expanded
+            return Unquoted(expanded) if node.style is None else FromEnvironment(expanded)
         kind = str(node.tag).rpartition(":")[2]
         return _plain(kind, text) if kind in _SCALARS else text
 
@@ -151,8 +201,11 @@ class _Reader:
             self.problems.append(Problem("bad-variable", message, where, hint))
             return ""
         value = self.environ.get(name, "")
-        if value or default is not None:
-            return value or default
+        if value:
+            self.expanded.append((path, name, value))
+            return value
+        if default is not None:
+            return default
         hint = f"set {name} in the environment or in `.env`, or write `${{{name}:-default}}`"
         message = f"the environment variable {name} is not set, or empty"
         self.missing.append((path, Problem("missing-variable", message, where, hint)))
@@ -160,15 +213,18 @@ class _Reader:
 
 
 def _plain(kind: str, text: str) -> Any:
-    """A YAML 1.2 core-schema scalar."""
+    """A YAML 1.2 core-schema scalar; as a text what is none, as `_`, or `yes` tagged a bool."""
     if kind == "null":
         return None
     if kind == "bool":
-        return text.lower() == "true"
-    digits = text.replace("_", "")
-    if kind == "float":
-        return float(digits.lower().replace(".inf", "inf").replace(".nan", "nan"))
-    return int(digits, 0) if digits.lstrip("+-")[:2].lower() in ("0x", "0o") else int(digits)
+        return {"true": True, "false": False}.get(text.lower(), text)
+    digits = text.replace("_", "").lower()
+    try:
+        if kind == "float":
+            return float(digits.replace(".inf", "inf").replace(".nan", "nan"))
+        return int(digits, 0 if digits.lstrip("+-")[:2] in ("0x", "0o", "0b") else 10)
+    except ValueError:
+        return text
 
 
 def _location(node: Node) -> Location:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -14,7 +15,7 @@ from pipeline.builder import Builder
 from pipeline.declaration import Declaration, Pipeline, Schema
 from pipeline.document import parse
 from pipeline.pipelines import PipelineBuilder
-from pipeline.problems import DeclarationError, Problem, nearest
+from pipeline.problems import DeclarationError, Location, Problem, nearest
 from pipeline.structure import describe
 
 
@@ -25,12 +26,9 @@ def load(file: str | Path, schema: Schema, environ: Mapping[str, str]) -> Declar
     be named as stages.
     """
     name = os.fspath(file)
-    source = _read(Path(file))
-    folder = Path(file).resolve().parent
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
-    variables = {k: v for k, v in dotenv_values(folder / ".env").items() if v is not None}
-    builder = Builder(parse(source, {**variables, **environ}))
+    source = _read(Path(file), name)
+    see_modules_beside(file)
+    builder = Builder(parse(source, {**_beside(Path(file)), **environ}))
     schema.register_hooks(builder.converter)
     sections: dict[str, Any] = {}
     pipelines: tuple[Pipeline, ...] = ()
@@ -42,24 +40,46 @@ def load(file: str | Path, schema: Schema, environ: Mapping[str, str]) -> Declar
         hint = "start from the pipelines.yaml that comes with llm-proxy"
         builder.report("file-empty", "nothing is declared here", (), hint)
     elif not builder.problems:
-        builder.report("bad-option", f"expected a mapping, got {describe(value)}", ())
+        hint = "start from the pipelines.yaml that comes with llm-proxy"
+        builder.report("bad-option", f"expected sections, got {describe(value)}", (), hint)
     notes = tuple(builder.judge_unusable())
     if builder.problems:
         raise DeclarationError(name, source, builder.problems)
     return Declaration(name, source, sections, pipelines, notes)
 
 
-def _read(file: Path) -> str:
-    hint = "give its path with `--config PATH` or in LLM_PROXY_CONFIG"
+def see_modules_beside(file: str | Path) -> None:
+    """Let modules beside `file` be imported; no other module is hidden by them."""
+    folder = str(Path(file).resolve().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+
+
+def _beside(file: Path) -> dict[str, str]:
+    """The variables of the `.env` beside `file`. A directory of that name is something else."""
+    path = file.resolve().parent / ".env"
+    if not path.exists() or path.is_dir():
+        return {}
+    text = _read(path, str(file.with_name(".env")))
+    values = dotenv_values(stream=StringIO(text))
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _read(file: Path, name: str) -> str:
+    """The text of `file`, which is called `name`."""
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
+        hint = "give its path with `--config PATH` or in LLM_PROXY_CONFIG"
         problem = Problem("file-absent", "there is no such file", hint=hint)
     except UnicodeDecodeError as error:
-        problem = Problem("file-unreadable", f"this is not UTF-8 text: {error}")
+        before = error.object[: error.start].decode()
+        place = Location(before.count("\n") + 1, len(before) - before.rfind("\n"))
+        problem = Problem("file-unreadable", "this is not UTF-8 text", place, "save it as UTF-8")
     except OSError as error:
+        hint = "see that it is a file, and that the proxy may read it"
         problem = Problem("file-unreadable", f"it cannot be read: {error.strerror}", hint=hint)
-    raise DeclarationError(str(file), "", [problem])
+    raise DeclarationError(name, "", [problem])
 
 
 def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,10 +12,15 @@ from attrs import define, frozen
 from pipeline.builder import Builder
 from pipeline.chain import Step, check_chain
 from pipeline.declaration import Pipeline, Schema
-from pipeline.document import Path
+from pipeline.document import FromEnvironment, Path
+from pipeline.problems import nearest
 from pipeline.registry import StageClass, UnknownStageError
 from pipeline.run import AnyStage, Chain
-from pipeline.structure import describe
+from pipeline.structure import KindError, describe
+
+# `POST /v1/messages`, `GET /v1/models/{id:path}`
+_ROUTE = re.compile(r"[A-Z]+ /(?:[^\s{}]|\{[A-Za-z_]\w*(?::(?:str|path|int|float|uuid))?\})*")
+_STAGE_HINT = "write it as `- name`, or as `- name: {option: value}`"
 
 
 @frozen
@@ -35,7 +41,12 @@ class PipelineBuilder:
 
     def build(self, declared: Any) -> tuple[Pipeline, ...]:
         """The pipelines that are in order."""
-        if not isinstance(declared, dict) or not declared:
+        if declared and not isinstance(declared, dict):
+            message = f"`pipelines`: {KindError('a mapping', declared)}"
+            hint = "give each pipeline a name, and below it `route` and `stages`"
+            self.builder.report("bad-option", message, ("pipelines",), hint)
+            return ()
+        if not declared:
             hint = "add `pipelines:` with a name, its route and its list of stages"
             self.builder.report_key(
                 "no-pipelines", "no pipelines are declared", ("pipelines",), hint
@@ -49,13 +60,16 @@ class PipelineBuilder:
         owners: dict[str, str] = {}
         for name, entry in declared.items():
             value = entry.get("route") if isinstance(entry, dict) else None
-            for route in value if isinstance(value, list) else [value]:
+            for n, route in enumerate(value if isinstance(value, list) else [value]):
+                if not isinstance(route, str):
+                    continue
                 if route in owners:
-                    message = f"`{route}` already leads to pipeline `{owners[route]}`"
-                    hint = "give each pipeline a route of its own"
-                    self.builder.report("route-taken", message, ("pipelines", name, "route"), hint)
-                if isinstance(route, str):
-                    owners.setdefault(route, name)
+                    path = ("pipelines", name, "route", n)
+                    shown = self.builder.document.conceal(route, path[:-1])
+                    message = f"`{shown}` already leads to pipeline `{owners[route]}`"
+                    hint = "remove one of the two, or change it"
+                    self.builder.report("route-taken", message, path, hint)
+                owners.setdefault(route, name)
 
     def _pipeline(self, name: str, entry: Any) -> Pipeline | None:
         path: Path = ("pipelines", name)
@@ -65,8 +79,9 @@ class PipelineBuilder:
         routes = self._routes(options.route, (*path, "route"))
         path = (*path, "stages")
         if not isinstance(options.stages, list):
-            message = f"`stages`: expected a list, got {describe(options.stages)}"
-            self.builder.report("bad-option", message, path)
+            error = KindError("a list", options.stages)
+            hint = "write it as lines of `- name` below it"
+            self.builder.report("bad-option", f"`stages`: {error}", path, hint)
             return None
         entries = [self._stage(item, (*path, n)) for n, item in enumerate(options.stages)]
         steps = [step for step, _ in entries if step]
@@ -88,14 +103,14 @@ class PipelineBuilder:
 
     def _routes(self, value: Any, path: Path) -> tuple[str, ...]:
         routes = value if isinstance(value, list) else [value]
+        hint = "write it as `POST /v1/messages`, or as `GET /v1/models/{id:path}`"
+        if not routes:
+            self.builder.report("bad-route", "expected at least one route", path, hint)
         for n, route in enumerate(routes):
-            method, _, address = route.partition(" ") if isinstance(route, str) else ("", "", "")
-            if not (method.isalpha() and method.isupper() and address.startswith("/")):
-                where = (*path, n) if isinstance(value, list) else path
-                got = describe(route)
-                message = f"expected a method and a path, as `POST /v1/messages`, got {got}"
-                self.builder.report("bad-route", message, where)
-        return tuple(route for route in routes if isinstance(route, str))
+            if not (isinstance(route, str) and _ROUTE.fullmatch(route)):
+                message = f"expected a method and a path, got {describe(route)}"
+                self.builder.report("bad-route", message, (*path, n), hint)
+        return tuple(str(route) for route in routes if isinstance(route, str))
 
     def _stage(self, item: Any, path: Path) -> tuple[Step | None, AnyStage | None]:
         """The stage that an item of the list names; itself, too, if its options are right."""
@@ -106,12 +121,17 @@ class PipelineBuilder:
         try:
             cls = self.schema.registry.get(name)
         except UnknownStageError as error:
-            self.builder.report_key("unknown-stage", str(error), path, error.hint)
+            message = self.builder.document.conceal(str(error), path[:-1])
+            self.builder.report_key("unknown-stage", message, path, error.hint)
             return None, None
         step = Step(name, self.builder.document.key(path), cls)
         return step, self._configured(cls, {} if options is None else options, path)
 
     def _named(self, item: Any, path: Path) -> tuple[str | None, Any]:
+        if isinstance(item, str) and " " in item and not isinstance(item, FromEnvironment):
+            message = f"`{item}` is not the name of one stage"
+            self.builder.report("bad-stage", message, path, "put `- ` before each of them")
+            return None, None
         if isinstance(item, str):
             return item, None
         if isinstance(item, dict) and len(item) == 1:
@@ -121,15 +141,21 @@ class PipelineBuilder:
             name, stray = list(item)[:2]
             message = f"`{stray}` stands beside `{name}`, not below it"
             hint = f"if it is an option of `{name}`, indent it by two more spaces"
+            if stray in self.schema.registry.names():
+                hint = "put `- ` before it"
             self.builder.report_key("bad-stage", message, (*path, stray), hint)
         else:
             message = f"expected the name of a stage, got {describe(item)}"
-            self.builder.report("bad-stage", message, path)
+            self.builder.report("bad-stage", message, path, _STAGE_HINT)
         return None, None
 
     def _configured(self, cls: StageClass, options: Any, path: Path) -> AnyStage | None:
         fields = [field for field in attrs.fields(cls) if "section" in field.metadata]
         given = {field.name: field.metadata["section"] for field in fields}
+        for section in set(given.values()) - self.schema.sections.keys():
+            message = f"`{path[-1]}` asks for the section `{section}`, which no file has"
+            hint = f"correct its class: {nearest(section, self.schema.sections)}"
+            self.builder.report_key("bad-stage", message, path, hint)
         if isinstance(options, dict):
             for key in options.keys() & given.keys():
                 message = f"`{path[-1]}` has no option `{key}`"
@@ -142,10 +168,14 @@ class PipelineBuilder:
                 **options,
                 **{k: self.sections[v] for k, v in given.items()},
             }
-        built: AnyStage | None = self.builder.build(options, cls, path)
+        # A `Stage[T, T]` is generic itself; its options do not depend on T.
+        parameters = tuple(Any for _ in getattr(cls, "__parameters__", ()))
+        kind = cls[parameters] if parameters else cls  # type: ignore[index]
+        built: AnyStage | None = self.builder.build(options, kind, path)
         return built
 
     def _from_environment(self, cls: StageClass) -> dict[str, Any]:
         environ = self.builder.document.environ
         variables = {f.name: f.metadata.get("variable") for f in attrs.fields(cls)}
-        return {k: [environ[v]] for k, v in variables.items() if v and environ.get(v)}
+        given = {k: environ.get(v, "") for k, v in variables.items() if v}
+        return {k: [FromEnvironment(value)] for k, value in given.items() if value}

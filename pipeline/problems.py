@@ -36,7 +36,9 @@ class Problem:
         line, column = self.location.line, self.location.column
         text = f"{file}:{line}:{column}: {self.severity}[{self.code}]: {self.message}"
         if 0 < line <= len(lines):
-            text += f"\n{line:>5} | {lines[line - 1].rstrip()}\n      | {' ' * (column - 1)}^"
+            shown = lines[line - 1].rstrip()
+            blank = "".join("\t" if each == "\t" else " " for each in shown[: column - 1])
+            text += f"\n{line:>5} | {shown}\n      | {blank:<{column - 1}}^"
         if self.hint:
             text += f"\n  hint: {self.hint}"
         return text
@@ -47,7 +49,8 @@ class DeclarationError(Exception):
 
     def __init__(self, file: str, source: str, problems: Iterable[Problem]) -> None:
         self.file = file
-        self.problems = sorted(problems, key=lambda problem: problem.location)
+        # An alias repeats what is wrong behind its anchor; once is enough.
+        self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.location)
         self.lines = source.splitlines()
         super().__init__("\n".join(p.render(file, self.lines) for p in self.problems))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, get_type_hints
 
 from attrs import frozen
 
@@ -13,6 +13,20 @@ from pipeline.problems import nearest
 from pipeline.stage import Stage, signature
 
 StageClass = type[Stage[Any, Any]]
+
+_OF_IMPORTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    NameError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+)
 
 
 class UnknownStageError(LookupError):
@@ -47,15 +61,14 @@ class Registry:
             found = _import(module, "".join(map(str.capitalize, name.split("-"))))
         elif name in (plugins := self._entry_points()):
             found = _loaded(name, plugins[name])
-        elif ":" in name:
-            module, _, attribute = name.partition(":")
+        elif all(parts := name.partition(":")):
+            module, _, attribute = parts
             found = _import(module, attribute)
         else:
             hint = nearest(name, self.names())
-            raise UnknownStageError(
-                f"there is no stage `{name}`",
-                f"{hint}\n  a stage of your own is named by import path, as `my_module:MyStage`",
-            )
+            if "did you mean" not in hint:
+                hint += "; a stage of your own is named by import path, as `my_module:MyStage`"
+            raise UnknownStageError(f"there is no stage `{name}`", hint)
         return _checked(name, found)
 
     def classes(self) -> Mapping[str, StageClass]:
@@ -77,23 +90,26 @@ def _import(module: str, attribute: str) -> Any:
     if not hasattr(found, attribute):
         raise UnknownStageError(
             f"module `{module}` has no `{attribute}`",
-            nearest(attribute, _stage_names(vars(found).values())),
+            nearest(attribute, _stage_names(vars(found).values())) or "it has no stages at all",
         )
     return getattr(found, attribute)
 
 
 def _stage_names(values: Iterable[object]) -> list[str]:
-    return [v.__name__ for v in values if isinstance(v, type) and issubclass(v, Stage)]
+    classes = [v for v in values if isinstance(v, type) and issubclass(v, Stage)]
+    return [each.__name__ for each in classes if each is not Stage]
 
 
 def _loaded(name: str, load: Callable[[], Any]) -> Any:
-    # Whatever somebody else's module raises on import is a problem of the declaration.
+    # What somebody else's module raises on import is a problem of the declaration.
     try:
         return load()
-    except (ImportError, SyntaxError, TypeError, ValueError, AttributeError, NameError) as error:
+    except _OF_IMPORTS as error:
+        hint = "correct the module: it fails when it is imported"
+        if isinstance(error, ModuleNotFoundError):
+            hint = "put the module beside the declaration, or install it"
         raise UnknownStageError(
-            f"`{name}` cannot be imported: {type(error).__name__}: {error}",
-            "modules beside the declaration, and installed ones, are found",
+            f"`{name}` cannot be imported: {type(error).__name__}: {error}", hint
         ) from error
 
 
@@ -107,5 +123,11 @@ def _checked(name: str, found: Any) -> StageClass:
     try:
         signature(found)
     except TypeError as error:
-        raise UnknownStageError(str(error)) from error
+        hint = "derive it from `Stage[In, Out]`, with the classes of its events"
+        raise UnknownStageError(f"`{name}` is not usable: {error}", hint) from error
+    try:
+        get_type_hints(found)
+    except (AttributeError, NameError, SyntaxError, TypeError) as error:
+        hint = "correct the annotations of its options"
+        raise UnknownStageError(f"`{name}` is not usable: {error}", hint) from error
     return found

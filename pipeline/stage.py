@@ -69,15 +69,28 @@ class Signature:
 
 def signature(stage: type[Stage[Any, Any]]) -> Signature:
     """Read `Stage[In, Out]` off the class. Raises TypeError when it says nothing of the kind."""
-    for cls in stage.__mro__:
-        for base in cls.__dict__.get("__orig_bases__", ()):
-            if get_origin(base) is Stage:
-                accepts, emits = get_args(base)
-                if isinstance(accepts, TypeVar):
-                    bound = _types(accepts.__bound__ or object)
-                    return Signature(bound, bound, transparent=accepts is emits)
-                return Signature(_types(accepts), _types(emits))
-    raise TypeError(f"{stage.__name__} does not say what it accepts and emits: Stage[In, Out]")
+    arguments = _arguments(stage)
+    if not arguments:
+        raise TypeError(f"{stage.__name__} does not say what it accepts and emits: Stage[In, Out]")
+    accepts, emits = arguments
+    if not isinstance(accepts, TypeVar):
+        return Signature(_types(accepts), _types(emits))
+    accepted = accepts.__constraints__ or _types(accepts.__bound__ or object)
+    if accepts is emits:
+        return Signature(accepted, accepted, transparent=True)
+    return Signature(accepted, _types(emits))
+
+
+def _arguments(cls: Any) -> tuple[Any, ...]:
+    """What `cls` fills in for In and Out, perhaps by way of a generic stage in between."""
+    for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
+        origin = get_origin(base) or base
+        if origin is Stage:
+            return get_args(base)
+        if isinstance(origin, type) and issubclass(origin, Stage):
+            filled = dict(zip(getattr(origin, "__parameters__", ()), get_args(base), strict=False))
+            return tuple(filled.get(each, each) for each in _arguments(origin))
+    return ()
 
 
 def _types(annotation: Any) -> tuple[type, ...]:
@@ -96,7 +109,26 @@ def option(
     `variable` names an environment variable; where a stage's option is a list and is not given,
     its value stands there alone.
     """
+    checks = field.pop("validator", None) or []
+    checks = checks if isinstance(checks, (list, tuple)) else [checks]
+    field["validator"] = [_of_option(check) for check in checks]
     return attrs.field(default=default, metadata={"help": help, "variable": variable}, **field)
+
+
+def _of_option(check: Callable[..., None]) -> Callable[..., None]:
+    """The validator `check`, which then says which option is wrong."""
+
+    def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        try:
+            check(instance, attribute, value)
+        except OptionError:
+            raise
+        except (TypeError, ValueError) as error:
+            text = str(error.args[0] if error.args else error)
+            name = attribute.name
+            raise OptionError(name, text.replace(f"'{name}'", f"`{name}`", 1)) from error
+
+    return validate
 
 
 def reference(to: str, default: Any = attrs.NOTHING, *, help: str = "") -> Any:

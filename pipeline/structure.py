@@ -13,8 +13,10 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 from cattrs import Converter
 from cattrs.cols import (
-    homogenous_tuple_structure_factory,
+    is_any_set,
     is_mapping,
+    is_sequence,
+    list_structure_factory,
     mapping_structure_factory,
 )
 from cattrs.errors import (
@@ -25,13 +27,35 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from pipeline.document import Document, FromEnvironment, Path
+from pipeline.document import Document, FromEnvironment, Path, Unquoted
 from pipeline.problems import Problem, nearest
 from pipeline.stage import OptionError, UnavailableError
 
 Hook = Callable[[Any, Any], Any]
 
 _NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_HINTS = {
+    "true or false": "write `true` or `false`, without quotes",
+    "a whole number": "write it in digits, without quotes",
+    "a number": "write it in digits, without quotes",
+    "a text": "put quotes around it",
+    "a list": "write it as `[one, another]`",
+    "a mapping": "write it as `{name: value}`, or as indented lines of `name: value`",
+}
+
+
+class KindError(ValueError):
+    """A value is not of the kind that is wanted, `a list` for one. `hint` says what to write."""
+
+    def __init__(self, wanted: str, value: Any, hint: str = "") -> None:
+        super().__init__(f"expected {wanted}, got {describe(value)}")
+        self.hint = hint or _HINTS.get(wanted, "")
+        if isinstance(value, FromEnvironment):
+            self.hint = "correct the variable"
+        elif value is None and not hint:
+            self.hint = "give it a value, or remove it"
+        elif isinstance(value, (dict, list)) and wanted in _NOUNS.values():
+            self.hint = "give it one value"
 
 
 def make_converter() -> Converter:
@@ -42,7 +66,7 @@ def make_converter() -> Converter:
     converter.register_structure_hook_func(is_literal, _literal)
     for predicate, factory in (
         (is_mapping, _mapping_hook),
-        (is_tuple, _tuple_hook),
+        (is_list, _list_hook),
         (attrs.has, _attrs_hook),
     ):
         converter.register_structure_hook_factory(predicate, factory)
@@ -57,6 +81,13 @@ def is_literal(kind: Any) -> bool:
 def is_tuple(kind: Any) -> bool:
     """Whether a type is `tuple[…]`."""
     return get_origin(kind) is tuple
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a type is written as a list in YAML: `tuple[X, …]`, `list[X]`, `frozenset[X]`."""
+    if is_tuple(kind):
+        return get_args(kind)[1:] == (...,)
+    return is_sequence(kind) or is_any_set(kind)
 
 
 def leaves(error: BaseException, path: Path = ()) -> Iterator[tuple[Path, BaseException]]:
@@ -76,22 +107,33 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
             for key in sorted(leaf.extra_fields):
                 yield Problem(
                     "unknown-option",
-                    f"`{where[-1]}` has no option `{key}`",
+                    f"`{_last_name(where)}` has no option `{key}`",
                     document.key((*where, key)),
                     nearest(key, known) or "it takes no options",
                 )
-        elif isinstance(leaf, KeyError):
+        elif isinstance(leaf, KeyError) and where[-1:] == leaf.args:
             message = f"the option `{leaf.args[0]}` is missing"
             hint = f"add `{leaf.args[0]}: …`"
             yield Problem("missing-option", message, document.key(where[:-1]), hint)
         elif isinstance(leaf, OptionError):
-            location = document.at((*where, leaf.option))
-            yield Problem("bad-option", str(leaf), location, leaf.hint)
+            where = (*where, leaf.option)
+            message, hint = (document.conceal(text, where) for text in (str(leaf), leaf.hint))
+            yield Problem("bad-option", message, document.at(where), hint)
         elif isinstance(leaf, UnavailableError):
-            yield Problem("unavailable", str(leaf), document.key(where), leaf.hint)
+            message, hint = (document.conceal(text, where) for text in (str(leaf), leaf.hint))
+            yield Problem("unavailable", message, document.key(where), hint)
         else:
-            subject = f"`{spell(where[len(path) :])}`: " if len(where) > len(path) else ""
-            yield Problem("bad-option", f"{subject}{leaf}", document.at(where))
+            name = spell(where[len(path) :]) or _last_name(where)
+            plain = isinstance(leaf, (TypeError, ValueError)) and str(leaf)
+            said = document.conceal(plain or f"{type(leaf).__name__}: {leaf}", where)
+            hint = leaf.hint if isinstance(leaf, KindError) else ""
+            yield Problem("bad-option", f"`{name}`: {said}", document.at(where), hint)
+
+
+def _last_name(path: Path) -> str:
+    """What a path leads to, as a person calls it: `invoke`, `keys[1]`."""
+    names = [n for n, step in enumerate(path) if isinstance(step, str)]
+    return spell(path[names[-1] :])
 
 
 def option_names(cls: type) -> list[str]:
@@ -108,7 +150,7 @@ def spell(path: Path) -> str:
 def describe(value: Any) -> str:
     """A value as a person would call it. A text from the environment is never shown."""
     if isinstance(value, FromEnvironment):
-        return "another text (from the environment)"
+        return "a text from the environment"
     if value is None:
         return "nothing"
     if isinstance(value, (dict, list)):
@@ -126,34 +168,40 @@ def _scalar_hook(kind: type) -> Hook:
             return value
         if kind is float and type(value) is int:
             return float(value)
-        raise ValueError(f"expected {_NOUNS[kind]}, got {describe(value)}")
+        raise KindError(_NOUNS[kind], value)
 
     return structure
 
 
 def _from_environment(text: FromEnvironment, kind: type) -> Any:
-    """An unquoted `${VAR}`, read as YAML would read its text."""
+    """An unquoted `${VAR}`, read as YAML would read its text; a quoted one is a text."""
     if kind is str:
         return str(text)
+    if not isinstance(text, Unquoted):
+        return text
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     try:
         number = kind(text)
-    except ValueError:
+        return number if math.isfinite(number) else text
+    except (ValueError, OverflowError):
         return text
-    return number if math.isfinite(number) else text
 
 
 def _literal(value: Any, kind: Any) -> Any:
     for choice in get_args(kind):
-        if value == choice and isinstance(value, type(choice)):
+        if value == choice and (isinstance(value, str) or type(value) is type(choice)):
             return choice
     listed = ", ".join(f"`{choice}`" for choice in get_args(kind))
-    raise ValueError(f"expected one of {listed}, got {describe(value)}")
+    near = nearest(value, map(str, get_args(kind))) if isinstance(value, str) else ""
+    raise KindError(f"one of {listed}", value, near)
 
 
-def _tuple_hook(kind: Any, converter: Converter) -> Hook:
-    return _shaped(list, "a list", homogenous_tuple_structure_factory(kind, converter))
+def _list_hook(kind: Any, converter: Converter) -> Hook:
+    items = list_structure_factory(kind, converter)
+    origin: Any = get_origin(kind) or kind
+    made = origin if origin in (list, set, frozenset) else tuple
+    return _shaped(list, "a list", lambda value, kind: made(items(value, kind)))
 
 
 def _mapping_hook(kind: Any, converter: Converter) -> Hook:
@@ -169,13 +217,22 @@ def _attrs_hook(cls: Any, converter: Converter) -> Hook:
     inner = make_dict_structure_fn(
         cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **given
     )
-    return _shaped(dict, "a mapping", inner)
+    return _shaped(dict, "a mapping", inner, _options_hint(cls))
 
 
-def _shaped(wanted: type, noun: str, inner: Hook) -> Hook:
+def _options_hint(cls: type) -> str:
+    options = option_names(cls)
+    fields = [field for field in attrs.fields(cls) if field.name in options]
+    required = [f"`{field.name}`" for field in fields if field.default is attrs.NOTHING]
+    if required:
+        return f"give it {' and '.join(required)}"
+    return f"give it options by name, as `{options[0]}`" if options else "it takes no options"
+
+
+def _shaped(wanted: type, noun: str, inner: Hook, hint: str = "") -> Hook:
     def structure(value: Any, kind: Any) -> Any:
         if not isinstance(value, wanted):
-            raise ValueError(f"expected {noun}, got {describe(value)}")
+            raise KindError(noun, value, hint)
         return inner(value, kind)
 
     return structure

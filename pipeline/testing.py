@@ -10,12 +10,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from attrs import define
+
 from pipeline.run import Chain
 from pipeline.stage import Stage, signature
 
 
 class _Refused(Exception):
     """Raised by `check_stage` in the place of the next stage."""
+
+
+@define
+class _Raised:
+    """Keeps the exception that is raised inside it."""
+
+    error: BaseException | None = None
+
+    def __enter__(self) -> _Raised:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        self.error = error
+        return isinstance(error, Exception)
 
 
 async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
@@ -61,10 +77,12 @@ async def check_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> None:
         f"{name} mixes up two requests that are open at a time"
     )
     if kinds:
-        assert await _lets_errors_out(stage, events), f"{name} swallows errors of later stages"
-    if declared.accepts != (object,):
+        assert await _lets_errors_out(stage, events), (
+            f"{name} swallows or changes errors of later stages"
+        )
+    if declared.transparent or declared.accepts != (object,):
         stranger = object()
-        assert await run_stage(stage, [stranger]) == [stranger], f"{name} keeps foreign events"
+        assert stranger in await run_stage(stage, [stranger]), f"{name} keeps foreign events"
 
 
 async def _interleaved(stage: Stage[Any, Any], events: list[Any]) -> list[list[type]]:
@@ -88,10 +106,8 @@ async def _lets_errors_out(stage: Stage[Any, Any], events: list[Any]) -> bool:
     async def refuse(event: Any) -> None:
         raise _Refused
 
-    try:
+    with _Raised() as raised:
         async with Chain.of((stage,), object).open(refuse) as receive:
             for event in events:
                 await receive(event)
-    except _Refused:
-        return True
-    return False
+    return isinstance(raised.error, _Refused)

@@ -32,7 +32,7 @@ class _ServeByDefault(click.Group):
 @click.group(cls=_ServeByDefault, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="llm-proxy")
 def main() -> None:
-    r"""Speak the Anthropic Messages API to clients, and answer with any OpenAI-compatible model.
+    """Speak the Anthropic Messages API to clients, and answer with any OpenAI-compatible model.
 
     Without a command it serves. What it does with a request stands in pipelines.yaml.
 
@@ -41,7 +41,7 @@ def main() -> None:
       llm-proxy                              serve ./pipelines.yaml
       llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
       llm-proxy check --config my.yaml       say what is wrong with my.yaml
-    """
+    """  # noqa: D301 - click knows \\b by the character itself
 
 
 @main.command()
@@ -75,16 +75,20 @@ def check(config: str | None) -> None:
 
 
 @main.command()
+@_config
 @click.argument("names", nargs=-1)
-def stages(names: tuple[str, ...]) -> None:
+def stages(config: str | None, names: tuple[str, ...]) -> None:
     """List the stages there are, with their options, and what each accepts and emits.
 
     NAMES may also be stages of your own, as `my_module:MyStage`.
     """
     from pipeline.describe import describe_stage
+    from pipeline.load import see_modules_beside
     from pipeline.registry import UnknownStageError
+    from proxy.declaration import locate
     from stages import REGISTRY
 
+    see_modules_beside(locate(config))
     for name in names or REGISTRY.names():
         try:
             click.echo(describe_stage(name, REGISTRY.get(name)))

@@ -41,12 +41,15 @@ SCHEMA = Schema(
 
 
 def read(file: str | None, environ: Mapping[str, str] | None = None) -> Declaration:
-    """Read and check a declaration. Raises DeclarationError with everything that is wrong.
-
-    The file is `file`, else the one LLM_PROXY_CONFIG names, else ./pipelines.yaml.
-    """
+    """Read and check a declaration. Raises DeclarationError with everything that is wrong."""
     environ = os.environ if environ is None else environ
-    return load(file or environ.get("LLM_PROXY_CONFIG") or DEFAULT_FILE, SCHEMA, environ)
+    return load(locate(file, environ), SCHEMA, environ)
+
+
+def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:
+    """The declaration meant: `file`, else what LLM_PROXY_CONFIG names, else ./pipelines.yaml."""
+    environ = os.environ if environ is None else environ
+    return file or environ.get("LLM_PROXY_CONFIG") or DEFAULT_FILE
 
 
 def check_exposure(declaration: Declaration, host: str) -> None:
@@ -64,7 +67,10 @@ def check_exposure(declaration: Declaration, host: str) -> None:
                     f"pipeline `{pipeline.name}` has no key, so anybody who reaches {host} "
                     "could use it"
                 )
-                hint = "set PROXY_API_KEY, or listen on 127.0.0.1, or write `allow_anonymous: true`"
+                hint = (
+                    "set PROXY_API_KEY or `keys`, or listen on 127.0.0.1, "
+                    "or write `allow_anonymous: true`"
+                )
                 problems.append(Problem("open-door", message, location, hint))
     if problems:
         raise DeclarationError(declaration.file, declaration.source, problems)

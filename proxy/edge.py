@@ -12,6 +12,7 @@ the client leaves                     nothing; the chain is cancelled at once
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from urllib.parse import parse_qsl
@@ -51,6 +52,7 @@ class Body:
         while True:
             message = await self.receive()
             if message["type"] == "http.disconnect":
+                self.gone = True
                 raise ClientGoneError
             parts.append(message.get("body", b""))
             size += len(parts[-1])
@@ -104,8 +106,14 @@ class Responder:
             await self.sink(ResponseBody(encode_event("error", body)))
 
 
+# What cannot stand in a header. Names out of requests end there, and a new line in one would
+# break the answer off.
+_UNFIT = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+
+
 def _start(status: int, headers: dict[str, str]) -> Message:
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    fit = {name: _UNFIT.sub("?", value) for name, value in headers.items()}
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fit.items()]
     return {"type": "http.response.start", "status": status, "headers": raw}
 
 

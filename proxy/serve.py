@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import socket
 
@@ -36,7 +38,8 @@ def serve(declaration: Declaration, host: str | None, port: int | None) -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
-    uvicorn.Server(config).run(sockets=[bound])
+    with contextlib.suppress(KeyboardInterrupt):  # the signal it was stopped with, once more
+        uvicorn.Server(config).run(sockets=[bound])
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -46,18 +49,28 @@ def bind(host: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host.strip("[]"), port))
-    except OSError as error:
+        bound.listen(2048)
+    except (OSError, TypeError, UnicodeError) as error:  # the latter two: of a strange name
         bound.close()
-        hint = "another program may be listening there; try `--port 0` for a free one"
+        why = error.strerror if isinstance(error, OSError) else "this is no host name"
         raise click.ClickException(
-            f"cannot listen on {host}:{port}: {error.strerror}\n  hint: {hint}"
+            f"cannot listen on {host}:{port}: {why}\n  hint: {bind_hint(error)}"
         ) from error
-    bound.listen(2048)
     return bound
+
+
+def bind_hint(error: Exception) -> str:
+    """What to do when an address cannot be listened on."""
+    if isinstance(error, PermissionError):
+        return "ports below 1024 are for the system; try `--port 8080`"
+    if getattr(error, "errno", 0) == errno.EADDRINUSE:
+        return "another program listens there; try `--port 0` for a free one"
+    return "`--host` has to be an address of this machine, as 127.0.0.1, or 0.0.0.0 for all"
 
 
 def greeting(declaration: Declaration, host: str, port: int) -> str:
     """What a person sees who starts the proxy: where it is, what it serves, how to use it."""
+    host = host.strip("[]")
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     url = f"http://{shown}:{port}"
     lines = [f"llm-proxy {__version__} listens on {url}", "", "models:"]
@@ -67,7 +80,7 @@ def greeting(declaration: Declaration, host: str, port: int) -> str:
         f"  {name:<{width}}  {model.backend}: {model.model or 'the same name'}"
         for name, model in models.items()
     ]
-    lines += ["", *(f"note: {note.message}" for note in declaration.notes)]
+    lines += ["", *(f"note: {note.message}\n" for note in declaration.notes)]
     key = "the key you declared" if _asks_for_key(declaration) else "anything"
     lines += [
         "use it:",

@@ -38,7 +38,7 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
 
     @_digests.default
     def _hash_keys(self) -> tuple[bytes, ...]:
-        return tuple(_digest(key) for key in self.keys)
+        return tuple(_digest(_bytes(key)) for key in self.keys)
 
     @property
     def open_door(self) -> bool:
@@ -56,8 +56,12 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
             )
         # Digests have one length, so comparing them tells nothing of the key's; and all are
         # compared, so the time does not tell which one came near.
-        digest = _digest(given)
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        # A header is read as Latin-1; its bytes may be the key in UTF-8 or in Latin-1.
+        raw, text = _digest(given.encode("latin-1", "backslashreplace")), _digest(_bytes(given))
+        matches = [
+            hmac.compare_digest(raw, known) | hmac.compare_digest(text, known)
+            for known in self._digests
+        ]
         if not any(matches):
             raise AuthenticationError("invalid x-api-key")
         await forward(Authenticated(event, f"key-{matches.index(True) + 1}"))
@@ -67,8 +71,12 @@ def _key(request: HttpRequest) -> str:
     if key := request.headers.get("x-api-key"):
         return key
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return token.strip(" \t") if scheme.lower() == "bearer" else ""
 
 
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()

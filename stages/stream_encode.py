@@ -65,4 +65,6 @@ def _degraded(notes: tuple[str, ...]) -> dict[str, str]:
     if not notes:
         return {}
     listed = ", ".join(notes)[:1000]
-    return {"x-llm-proxy-degraded": listed.encode("ascii", "replace").decode()}
+    # Names come from the client, and a header holds no line breaks.
+    shown = "".join(letter if " " <= letter <= "~" else "?" for letter in listed)
+    return {"x-llm-proxy-degraded": shown}

@@ -10,7 +10,7 @@ from cattrs import Converter
 from pipeline import option, reference
 from pipeline.problems import nearest
 from pipeline.stage import OptionError
-from pipeline.structure import describe
+from pipeline.structure import KindError, describe
 from stages.backends import embedded
 from stages.backends.backend import Backend
 from stages.backends.profile import CONNECTION_KEYS, Profile, profiles
@@ -30,32 +30,43 @@ class Model:
     )
 
 
+def _over(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is `given` over a profile; of `fields` each one."""
+    fields = given.get("fields", {})
+    if isinstance(fields, dict):
+        fields = {**shipped.get("fields", {}), **fields}
+    return {**shipped, **given, "fields": fields}
+
+
 def register_hooks(converter: Converter) -> None:
     """Teach `converter` the types of these sections."""
 
     def backend(value: Any, _: Any) -> Backend:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a mapping, got {describe(value)}")
+            raise KindError("a mapping", value, "give it a profile, as `{profile: ollama}`")
         name = value.get("profile", "generic")
         if not isinstance(name, str) or name not in profiles():
-            message = f"there is no profile {describe(name)}"
+            shown = f"`{name}`" if isinstance(name, str) else describe(name)
+            message = f"there is no profile {shown}"
             raise OptionError("profile", message, nearest(str(name), profiles()))
-        declared = {k: v for k, v in value.items() if k != "profile"}
-        profile = converter.structure({**profiles()[name], **declared}, Profile)
+        profile = converter.structure(_over(profiles()[name], value), Profile)
         if profile.embedded:
             embedded.check(profile)
         return Backend(profile)
 
     def overrides(value: Any, _: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
-            raise ValueError(f"expected a mapping, got {describe(value)}")
+            raise KindError("a mapping", value)
         for key in value:
             if key in CONNECTION_KEYS:
                 hint = "declare a second backend instead"
                 raise OptionError(key, f"`{key}` cannot differ for one model", hint)
         # Structured with the rest of a profile around them, so that they are checked like it.
         profile = converter.structure({"base_url": "http://checked.invalid", **value}, Profile)
-        return {key: getattr(profile, key) for key in value}
+        held = {key: getattr(profile, key) for key in value}
+        if "fields" in held:
+            held["fields"] = {name: held["fields"][name] for name in value["fields"]}
+        return held
 
     converter.register_structure_hook(Backend, backend)
     converter.register_structure_hook_func(lambda kind: kind is Overrides, overrides)

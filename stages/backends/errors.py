@@ -6,6 +6,7 @@ credentials are `api_error`: with a 401 a client would doubt its own key.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -68,9 +69,15 @@ _OVERFLOW = [
         r"context_length_exceeded|exceed_context_size_error|model_max_prompt_tokens_exceeded",
         r"prompt (is )?too long|input is too long|context size has been exceeded",
         r"exceeds the context window|maximum prompt length|exceeded model token limit",
+        r"reduce the length of the messages|requested token count exceeds",
+        r"ContextWindowExceededError",
     )
 ]
-_SECRET = re.compile(r"(?i)\b(bearer\s+|sk-|dapi|key[=:]\s*)[\w.\-]{8,}")
+# A value behind `bearer` or `key:` has a digit in it, or it is a word: `unknown key: top_logprobs`.
+_SECRET = re.compile(
+    r"""(\b(sk-|dapi)|(\bbearer\s+|key[\\"']*\s*[=:]\s*[\\"']*)(?=[\w.+/~-]*\d))[\w.+/=~-]{8,}""",
+    re.IGNORECASE,
+)
 
 
 def error_from_status(
@@ -113,7 +120,7 @@ def _error(
     message = _SECRET.sub("…", message)[:_MAX_MESSAGE] or "no reason was given"
     if status in (401, 403):
         return InternalError(f"backend `{backend}` refuses the proxy's credentials: {message}")
-    if status in (400, 413, 422, 500) and (overflow := _overflow(searched)):
+    if status in (400, 413, 422, 500) and (overflow := _overflow(_SECRET.sub("…", searched))):
         return overflow
     text = f"backend `{backend}` answered {status}: {message}"
     kind = _BY_STATUS.get(status, InternalError)
@@ -140,6 +147,8 @@ def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
         return {}
+    if math.isnan(seconds):
+        return {}
     return {"retry-after": f"{min(max(seconds, 0), _MAX_RETRY_AFTER):g}"}
 
 
@@ -153,6 +162,8 @@ def _message(said: Any) -> tuple[str, str]:
     metadata = inner.get("metadata")
     raw = metadata.get("raw") if isinstance(metadata, dict) else None
     for text in (raw, inner.get("message"), inner.get("detail")):
+        if isinstance(text, (dict, list)) and text:  # as FastAPI tells what is wrong in a request
+            text = json.encode(text).decode()
         if isinstance(text, str) and text:
             kind = inner.get("code") or inner.get("type") or inner.get("error_code") or ""
             return text, f"{kind} {inner.get('type') or ''}"

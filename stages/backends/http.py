@@ -7,11 +7,12 @@ again, an object per chunk, and would hide what matters here: a wrong content ty
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, suppress
 from types import TracebackType
 from typing import Any
 
+import anyio
 import httpx2
 from attrs import Factory, define, field
 
@@ -22,6 +23,8 @@ from stages.wire.errors import ApiError, InternalError
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
+#: How long after `[DONE]` the body may take to end, in seconds.
+_END_OF_BODY = 0.05
 
 
 @define
@@ -29,7 +32,7 @@ class Call:
     """One call: what goes in, and what LangChain has no room for on the way out.
 
     `idle_timeout` is in seconds, between two pieces of the answer. `done` becomes True when
-    the backend says that its answer is whole.
+    the backend says that its answer is whole, `read` when all there is of a stream was read.
     """
 
     backend: str
@@ -38,6 +41,7 @@ class Call:
     idle_timeout: float | None = None
     payload: dict[str, Any] = Factory(dict)
     done: bool = False
+    read: bool = False
 
 
 def make_client(profile: Profile) -> httpx2.AsyncClient:
@@ -135,18 +139,25 @@ class Answer:
     ) -> None:
         await self._exits.aclose()
 
-    async def __aiter__(self) -> AsyncIterator[Any]:
+    def __aiter__(self) -> AsyncIterator[Any]:
+        chunks = self._chunks()
+        self._exits.push_async_callback(chunks.aclose)  # whoever leaves early closes it with us
+        return chunks
+
+    async def _chunks(self) -> AsyncGenerator[Any, None]:
         if self._content_type() == "application/json":
             yield await self.whole()  # some servers answer a request for a stream at once
             return
         self._expect("text/event-stream")
         decoder = SseDecoder()
-        async for data in self._read():
-            for event in self._feed(decoder, data):
-                if event.strip() == b"[DONE]":
-                    self.call.done = True
-                    return
-                yield self._decoded(event)
+        async with aclosing(self._read()) as pieces:
+            async for data in pieces:
+                for event in self._feed(decoder, data):
+                    if event.strip() == b"[DONE]":
+                        self.call.done = True
+                        await _finish(pieces)
+                        return
+                    yield self._decoded(event)
         for event in decoder.finish():
             if event.strip() == b"[DONE]":
                 self.call.done = True
@@ -160,10 +171,11 @@ class Answer:
         self.call.done = True
         return self._decoded(body)
 
-    async def _read(self) -> AsyncIterator[bytes]:
+    async def _read(self) -> AsyncGenerator[bytes, None]:
         try:
-            async for data in self._response.aiter_bytes():
-                yield data
+            async with aclosing(self._response.aiter_bytes()) as pieces:
+                async for data in pieces:
+                    yield data
         except httpx2.RequestError as error:
             raise error_from_exception(self.call.backend, error) from error
 
@@ -175,11 +187,14 @@ class Answer:
 
     def _decoded(self, data: bytes) -> Any:
         try:
-            return json.decode(data)
+            value = json.decode(data)
         except ValueError as error:
             raise InternalError(
                 f"backend `{self.call.backend}` sent broken JSON: {error}"
             ) from error
+        if not isinstance(value, dict):  # LangChain would fail at it
+            raise InternalError(f"backend `{self.call.backend}` sent JSON that is no object")
+        return value
 
     def _content_type(self) -> str:
         given: str = self._response.headers.get("content-type", "")
@@ -195,9 +210,17 @@ class Answer:
 
     async def _refusal(self) -> ApiError:
         body = b""
-        async for data in self._read():
-            body += data
-            if len(body) > _MAX_ERROR_BYTES:
-                break
+        async with aclosing(self._read()) as pieces:
+            async for data in pieces:
+                body += data
+                if len(body) > _MAX_ERROR_BYTES:
+                    break
         response = self._response
         return error_from_status(self.call.backend, response.status_code, response.headers, body)
+
+
+async def _finish(pieces: AsyncIterator[bytes]) -> None:
+    """Read to the end of the body, or the connection could not be kept. It is there already."""
+    with anyio.move_on_after(_END_OF_BODY), suppress(ApiError):
+        async for _ in pieces:
+            pass

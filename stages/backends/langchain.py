@@ -17,6 +17,7 @@ Completions dicts are accepted by LangChain as messages, so tracing sees all it 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -24,12 +25,13 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_openai import ChatOpenAI
-from langchain_openai.chat_models.base import BaseChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
 from stages.backends.http import Call, ChatCompletions
 from stages.backends.profile import Profile
+
+log = logging.getLogger("llm_proxy")
 
 # What LangChain's own conversion raises on chunks that are not quite OpenAI's.
 _UNCONVERTIBLE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
@@ -46,18 +48,25 @@ class ProxyChat(ChatOpenAI):
     ) -> dict[str, Any]:
         call: Call = kwargs.pop("call")
         stream = kwargs.pop("stream", False)
-        payload = super()._get_request_payload([], stop=stop, **kwargs, **call.options)
+        payload = super()._get_request_payload([], **{"stop": stop, **kwargs, **call.options})
         if "max_completion_tokens" in payload:  # ChatOpenAI always renames it
             payload[self.max_tokens_field] = payload.pop("max_completion_tokens")
         call.payload = {**payload, "messages": call.messages, "stream": stream}
         return {"call": call, "stream": stream}
 
-    async def _astream(self, *args: Any, **kwargs: Any) -> AsyncIterator[ChatGenerationChunk]:
-        # Not ChatOpenAI's: that one may choose the Responses API, and closes late.
-        answer: Any = BaseChatOpenAI._astream(self, *args, **kwargs)
-        async with aclosing(answer) as chunks:
-            async for chunk in chunks:
-                yield chunk
+    async def _astream(
+        self, messages: Any, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        # ChatOpenAI's may choose the Responses API; and when it is closed early, it leaves the
+        # generators it reads from to the garbage collector.
+        payload = self._get_request_payload(messages, stop=stop, stream=True, **kwargs)
+        kind: type = AIMessageChunk
+        async with await self.async_client.create(**payload) as answer:
+            async for chunk in answer:
+                made = self._convert_chunk_to_generation_chunk(chunk, kind, {})
+                kind = type(made.message)
+                yield made
+        payload["call"].read = True
 
     async def _agenerate(
         self, messages: Any, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
@@ -128,8 +137,14 @@ async def chunks(model: ProxyChat, name: str, call: Call, stream: bool) -> Async
         return
     tell = model.astream if traced else model._astream
     answer: Any = tell(messages, call=call, model=name)
-    async with aclosing(answer):
-        async for part in answer:
-            message = part if traced else part.message
-            if (wire := getattr(message, "wire", None)) is not None:
-                yield wire
+    try:
+        async with aclosing(answer):
+            async for part in answer:
+                message = part if traced else part.message
+                if (wire := getattr(message, "wire", None)) is not None:
+                    yield wire
+    except _UNCONVERTIBLE:
+        if not (traced and call.read):
+            raise
+        # Then it sums up, and chunks that do not add up, or none, are an error to it.
+        log.warning("an answer of backend `%s` is not traced", call.backend, exc_info=True)

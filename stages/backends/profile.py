@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ def _check_url(profile: Profile, _: Any, url: str) -> None:
     except ValueError:
         usable = False
     if not usable:
-        hint = "as in `http://localhost:11434/v1`"
+        hint = "write it as `http://localhost:11434/v1`"
         raise OptionError("base_url", "`base_url` has to be an http or https URL", hint)
 
 
@@ -41,13 +42,33 @@ def _check_fields(profile: Profile, _: Any, fields: dict[str, Policy]) -> None:
             raise OptionError("fields", wrong, hint)
 
 
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"([\x21-\x7e]+([ \t]+[\x21-\x7e]+)*)?")
+
+
+def _check_key(_: Profile, attribute: Any, key: str) -> None:
+    if not _HEADER_VALUE.fullmatch(key):
+        message = "`api_key` cannot be sent: it has an odd character, or white space at an end"
+        raise OptionError("api_key", message, "look for a line break at the end of it")
+
+
+def _check_headers(_: Profile, attribute: Any, headers: dict[str, str]) -> None:
+    for name, value in headers.items():
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            message = f"the header {name!r} cannot be sent: it has an odd character"
+            raise OptionError("headers", message, "names and values of headers are plain ASCII")
+
+
 @frozen
 class Profile:
     """One backend's ways. Each key can be set per backend, and most per model (`overrides`)."""
 
     base_url: str = option(help="where `/chat/completions` is below", validator=_check_url)
-    api_key: str = option("", help="sent as a bearer token", repr=False)
-    headers: dict[str, str] = option(factory=dict, help="sent with each request", repr=False)
+    profile: str = option("generic", help="the shipped profile it starts from")
+    api_key: str = option("", help="sent as a bearer token", repr=False, validator=_check_key)
+    headers: dict[str, str] = option(
+        factory=dict, help="sent with each request", repr=False, validator=_check_headers
+    )
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
     embedded: bool = option(False, help="llama.cpp runs inside the proxy")
     model_path: str = option("", help="a GGUF file for the embedded llama.cpp")
@@ -101,7 +122,7 @@ class Profile:
 
 #: Keys that belong to a connection, so a single model cannot change them.
 CONNECTION_KEYS = frozenset(
-    {"base_url", "api_key", "headers", "connect_timeout", "embedded", "model_path"}
+    {"profile", "base_url", "api_key", "headers", "connect_timeout", "embedded", "model_path"}
 )
 
 

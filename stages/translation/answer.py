@@ -20,7 +20,7 @@ import secrets
 from collections.abc import Iterator
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from stages.backends.errors import error_in_answer
 from stages.events import ChatRequest
@@ -77,8 +77,7 @@ class AnswerTranslator:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
         if self._finish in _FAILED:
             raise InternalError(f"backend `{self._backend}` broke off its answer")
-        for kind, piece in self._think_tags.finish():
-            self._add(Thought if kind == "thinking" else Prose, piece)
+        self._end_text()
         return [*self._send(last=True), self._message_delta(), e.MessageStop()]
 
     @property
@@ -101,9 +100,11 @@ class AnswerTranslator:
         content = delta.get("content")
         self._take_text(text(content))
         for part in items(content):
+            self._end_text()
             self._take_part(mapping(part))
         if refusal := text(delta.get("refusal")):
             self._refused = True
+            self._end_text()
             self._add(Prose, refusal)
         for position, call in enumerate(items(delta.get("tool_calls"))):
             whole = {} if "delta" in choice else {"index": position}  # each one a call of its own
@@ -118,6 +119,8 @@ class AnswerTranslator:
         details = [each for each in items(delta.get("reasoning_details")) if mapping(each)]
         told = "".join(text(d.get("text")) or text(d.get("summary")) for d in details)
         plain = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))
+        if plain or told:
+            self._end_text()
         thought = self._add(Thought, plain or told, bool(details))
         if isinstance(thought, Thought):
             thought.details += details
@@ -129,6 +132,11 @@ class AnswerTranslator:
         for kind, piece in self._think_tags.feed(more):
             self._add(Thought if kind == "thinking" else Prose, piece)
 
+    def _end_text(self) -> None:
+        """What was held back as the beginning of a tag is none: something else follows."""
+        for kind, piece in self._think_tags.finish():
+            self._add(Thought if kind == "thinking" else Prose, piece)
+
     def _take_part(self, part: dict[str, Any]) -> None:
         """A member of a content list, as some backends send it."""
         self._add(Prose, text(part.get("text")))
@@ -136,6 +144,7 @@ class AnswerTranslator:
             self._add(Thought, text(mapping(summary).get("text")))
 
     def _take_call(self, fragment: dict[str, Any]) -> None:
+        self._end_text()
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         call = self._calls.find(fragment, name)
@@ -162,7 +171,8 @@ class AnswerTranslator:
         """What can be sent now: the live part's news, and that of parts it makes way for."""
         while self._queue:
             part = self._queue[0]
-            leaving = last or (len(self._queue) > 1 and part.complete)
+            followed = any(later.ready for later in self._queue[1:])
+            leaving = last or (followed and part.complete)
             yield from self._send_part(part, leaving)
             if not leaving:
                 return
@@ -212,6 +222,6 @@ class AnswerTranslator:
 
     def _final_usage(self) -> e.Usage:
         told = usage(self._usage)
-        if self._usage and told.output_tokens:
-            return told
-        return e.Usage(estimated_input(self.request), estimated_output(self._characters))
+        if not told.prompt_tokens:
+            told = evolve(told, input_tokens=estimated_input(self.request))
+        return evolve(told, output_tokens=told.output_tokens or estimated_output(self._characters))

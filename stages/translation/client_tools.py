@@ -6,24 +6,15 @@ each tool.
 
 from __future__ import annotations
 
-import functools
-from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
+from stages.backends.client_tools import client_tools
 from stages.wire.messages import Tool
-
-
-@functools.cache
-def _functions() -> dict[str, dict[str, Any]]:
-    data = YAML(typ="safe", pure=True).load(Path(__file__).with_name("client_tools.yaml"))
-    return {name: function for function in data for name in function.pop("types")}
 
 
 def as_function(tool: Tool) -> dict[str, Any] | None:
     """The function that stands for a typed tool; None for one that only Anthropic can run."""
-    function = _functions().get(tool.type or "")
+    function = client_tools().get(tool.type or "")
     if function is None:
         return None
     description = function["description"]

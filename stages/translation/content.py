@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, TypeGuard
 
 from stages.translation import pdf
 from stages.translation.fields import Fields
 from stages.wire import json
 from stages.wire import messages as m
+
+_UNSEEN = "[an image that this model cannot see]"
 
 
 def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, Any]]:
@@ -18,10 +21,10 @@ def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, A
     """
     parts: list[dict[str, Any]] = []
     for block in blocks:
-        for each in _unpacked(block):
+        for each in unpacked(block, fields):
             if isinstance(each, m.ImageBlock):
                 parts.append(_image(each, fields))
-            elif _is_pdf(each) and fields.how("document.pdf") == "map":
+            elif _is_pdf(each) and fields.how("document.pdf") == "map" and _keeps(each, fields):
                 parts.append(_file(each))
             elif (text := rendered(each, fields)) is not None:
                 parts.append({"type": "text", "text": text})
@@ -30,12 +33,14 @@ def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, A
     return parts
 
 
-def _unpacked(block: m.Block) -> Iterable[m.Block]:
+def unpacked(block: m.Block, fields: Fields) -> Iterable[m.Block]:
     """A document made of blocks is its header and these blocks."""
-    if isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource):
-        header = _header(block)
-        return (*([m.TextBlock(header)] if header else ()), *block.source.content)
-    return (block,)
+    if not (isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource)):
+        return (block,)
+    if not _keeps(block, fields):
+        return ()
+    header = _header(block)
+    return (*([m.TextBlock(header)] if header else ()), *block.source.content)
 
 
 def rendered(block: m.Block, fields: Fields) -> str | None:
@@ -74,10 +79,11 @@ def result_text(result: m.ToolResultBlock, fields: Fields) -> str:
     Images go into the user message that follows; markers stand in their place.
     """
     texts, images = [], 0
-    for block in result.content:
+    attached = fields.how("tool_result.image") == "emulate"
+    for block in chain.from_iterable(unpacked(each, fields) for each in result.content):
         if isinstance(block, m.ImageBlock):
             images += 1
-            texts.append(f"[image {images} attached below]")
+            texts.append(f"[image {images} attached below]" if attached else _UNSEEN)
         elif (text := rendered(block, fields)) is not None:
             texts.append(text)
     text = "\n".join(texts)
@@ -86,21 +92,22 @@ def result_text(result: m.ToolResultBlock, fields: Fields) -> str:
 
 
 def _document(block: m.DocumentBlock, fields: Fields) -> str | None:
-    source = block.source
-    name = f"document.{_KINDS[type(source)]}"
-    if (block.citations or {}).get("enabled"):
-        fields.keep("document.citations")
-    if not fields.keep(name):
+    if not _keeps(block, fields):
         return None
+    source = block.source
     if isinstance(source, m.TextSource):
         body = source.data
     elif isinstance(source, m.ContentSource):
         body = _joined(source.content, fields)
-    elif isinstance(source, m.Base64Source):
-        body = pdf.text(source.data)
     else:
-        return None
+        body = pdf.text(source.data) if isinstance(source, m.Base64Source) else ""
     return "\n\n".join(filter(None, (_header(block), body)))
+
+
+def _keeps(block: m.DocumentBlock, fields: Fields) -> bool:
+    if (block.citations or {}).get("enabled"):
+        fields.keep("document.citations")
+    return fields.keep(f"document.{_KINDS[type(block.source)]}")
 
 
 _KINDS = {
@@ -131,7 +138,7 @@ def _image(block: m.ImageBlock, fields: Fields) -> dict[str, Any]:
     source = block.source
     kind = {m.Base64Source: "base64", m.UrlSource: "url", m.FileSource: "file"}[type(source)]
     if not fields.keep(f"image.{kind}"):
-        return {"type": "text", "text": "[an image that this model cannot see]"}
+        return {"type": "text", "text": _UNSEEN}
     if isinstance(source, m.Base64Source):
         url = f"data:{source.media_type};base64,{source.data}"
     else:

@@ -9,14 +9,14 @@ of the calls; then one user message with the images they held and everything els
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
 from attrs import Factory, define, evolve
 
 from stages.backends.profile import Profile
-from stages.translation.content import content, rendered, result_text
+from stages.translation.content import content, rendered, result_text, unpacked
 from stages.translation.fields import Fields
 from stages.translation.names import CallIds, short_name
 from stages.translation.reasoning import history
@@ -39,7 +39,7 @@ class _Conversation:
     ids: CallIds
     out: list[dict[str, Any]] = Factory(list)
     open_calls: dict[str, str] = Factory(dict)
-    """Unanswered calls of the last assistant turn: the client's id to the backend's."""
+    """Unanswered calls of the last assistant turn: the backend's id to the client's."""
 
 
 def conversation(
@@ -108,36 +108,65 @@ def _joined(blocks: Iterable[m.Block]) -> str:
 
 def _user_turn(state: _Conversation, blocks: list[m.Block]) -> None:
     fields = state.fields
-    calls = state.open_calls
-    results = {b.tool_use_id: b for b in blocks if isinstance(b, m.ToolResultBlock)}
+    results = _results(state.open_calls, blocks)
+    taken = set(map(id, results.values()))
     rest: list[m.Block] = []
-    for call in calls:
-        if call in results and (images := _images(results[call], fields)):
-            rest += [m.TextBlock(f"Attachments of tool result {calls[call]}:"), *images]
+    for identity in state.open_calls:
+        if identity in results and (images := _images(results[identity], fields)):
+            rest += [m.TextBlock(f"Attachments of tool result {identity}:"), *images]
     for block in blocks:
         if not isinstance(block, m.ToolResultBlock):
             rest.append(block)
-        elif block.tool_use_id not in calls:
+        elif id(block) not in taken:
             fields.note("tool_result", "orphan")
             text = result_text(block, fields)
             text = f"Result of an earlier tool call ({block.tool_use_id}):\n{text}"
             rest += [m.TextBlock(text), *_images(block, fields)]
     _answer_calls(state, results)
     if body := content(rest, fields):
+        _say(state, body)
+
+
+def _results(calls: dict[str, str], blocks: list[m.Block]) -> dict[str, m.ToolResultBlock]:
+    """The results of `calls`, by the backend's ids. Of two for one call the first counts."""
+    waiting: dict[str, list[str]] = {}
+    for identity, call in reversed(calls.items()):
+        waiting.setdefault(call, []).append(identity)
+    results = {}
+    for block in blocks:
+        if isinstance(block, m.ToolResultBlock) and waiting.get(block.tool_use_id):
+            results[waiting[block.tool_use_id].pop()] = block
+    return results
+
+
+def _say(state: _Conversation, body: str | list[dict[str, Any]]) -> None:
+    """Add what the user says; to the user message before, if an empty turn parted the two."""
+    last = state.out[-1] if state.out else {}
+    if last.get("role") != "user":
         state.out.append({"role": "user", "content": body})
+    elif isinstance(body, str) and isinstance(last["content"], str):
+        last["content"] = f"{last['content']}\n\n{body}"
+    else:
+        last["content"] = [*_parts(last["content"]), *_parts(body)]
+
+
+def _parts(body: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": body}] if isinstance(body, str) else body
 
 
 def _answer_calls(state: _Conversation, results: dict[str, m.ToolResultBlock]) -> None:
     """A tool message for each open call; with neutral words where the client has no result."""
-    for call, identity in state.open_calls.items():
-        text = result_text(results[call], state.fields) if call in results else NO_RESULT
+    for identity in state.open_calls:
+        known = results.get(identity)
+        text = result_text(known, state.fields) if known else NO_RESULT
         text = text or state.profile.empty_tool_result
         state.out.append({"role": "tool", "tool_call_id": identity, "content": text})
     state.open_calls = {}
 
 
 def _images(result: m.ToolResultBlock, fields: Fields) -> list[m.Block]:
-    images: list[m.Block] = [b for b in result.content if isinstance(b, m.ImageBlock)]
+    blocks = chain.from_iterable(unpacked(each, fields) for each in result.content)
+    images: list[m.Block] = [block for block in blocks if isinstance(block, m.ImageBlock)]
     return images if images and fields.keep("tool_result.image") else []
 
 
@@ -164,7 +193,8 @@ def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
 
 
 def _call(state: _Conversation, block: m.ToolUseBlock) -> dict[str, Any]:
-    identity = state.open_calls[block.id] = state.ids.next(block.id)
+    identity = state.ids.next(block.id)
+    state.open_calls[identity] = block.id
     name = short_name(block.name, state.profile.tool_name_limit)
     function = {"name": name, "arguments": encode(block.input).decode()}
     return {"id": identity, "type": "function", "function": function}
@@ -177,9 +207,8 @@ def _split_results(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         calls = message.get("tool_calls", ())
         if len(calls) > 1:
             waiting = {c["id"]: {"role": "assistant", "tool_calls": [c]} for c in calls}
-            first = waiting[calls[0]["id"]]
-            if message["content"]:
-                first["content"] = message["content"]
+            rest = {name: value for name, value in message.items() if value}
+            waiting[calls[0]["id"]] = {**rest, "tool_calls": calls[:1]}
             continue
         if message["role"] == "tool" and message["tool_call_id"] in waiting:
             yield waiting.pop(message["tool_call_id"])

@@ -11,6 +11,7 @@ from attrs import Factory, define
 
 from stages.wire.errors import InvalidRequestError
 
+_SHOWN = 40
 _WHY = {
     "image.file": "there is no Files API here: send the image as base64 or URL",
     "image.base64": "this model takes no images; choose one with vision",
@@ -50,7 +51,7 @@ class Fields:
             return True
         if policy == "reject":
             why = _WHY.get(name, "this backend cannot do it, and would answer as if it had")
-            raise InvalidRequestError(f"{shown or name}: {why}")
+            raise InvalidRequestError(f"{(shown or name)[:_SHOWN]}: {why}")
         if policy == "warn":
             self.note(shown or name, "dropped")
         return False
@@ -58,8 +59,8 @@ class Fields:
     def note(self, name: str, what: str) -> None:
         """Tell the client. Raises InvalidRequestError if it wants nothing dropped or changed."""
         if self.strict:
-            raise InvalidRequestError(f"{name}: would be {what} for this backend (strict)")
-        self._notes[f"{name[:40]}:{what}"] = None
+            raise InvalidRequestError(f"{name[:_SHOWN]}: would be {what} for this backend (strict)")
+        self._notes[f"{name[:_SHOWN]}:{what}"] = None
 
     def notes(self) -> tuple[str, ...]:
         """All that the client is to be told."""

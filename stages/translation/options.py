@@ -74,6 +74,8 @@ def _tools(request: MessagesRequest, profile: Profile, fields: Fields) -> dict[s
     choice = request.tool_choice
     declared = [_tool(tool, n, profile, fields) for n, tool in enumerate(request.tools)]
     tools = [tool for tool in declared if tool]
+    if not tools:  # all were left out; an empty list is refused
+        return {}
     chosen: dict[str, Any] = {}
     if choice and (choice.type == "auto" or fields.keep("tool_choice")):
         chosen["tool_choice"], tools = _choice(choice, tools, profile)
@@ -84,6 +86,8 @@ def _tools(request: MessagesRequest, profile: Profile, fields: Fields) -> dict[s
     when = profile.parallel_tool_calls
     if when == "always" or (when == "when-false" and not parallel):
         chosen["parallel_tool_calls"] = parallel
+    elif not parallel:
+        fields.note("disable_parallel_tool_use", "dropped")
     return chosen
 
 

@@ -103,7 +103,7 @@ class ToolCall:
 
     def add(self, name: str, arguments: Any) -> None:
         """Take in a fragment. Arguments may also come as an object."""
-        if name and not self.fragments and name != self.name:
+        if name and name != self.name and not (self.name and self.fragments):
             self.name += name
         if isinstance(arguments, str):
             fragment = arguments
@@ -159,7 +159,8 @@ class ToolCalls:
         """The call a fragment belongs to, which may be a new one."""
         identity, index = text(fragment.get("id")), fragment.get("index")
         known = self._known(identity, index if type(index) is int else None)
-        if known is None or (known.complete and name and not identity):
+        # `complete` last: it reads all there is of the call.
+        if known is None or (name and not identity and known.complete):
             known = ToolCall(index=index if type(index) is int else None)
             self.all.append(known)
         if identity and not known.backend_id:
@@ -168,8 +169,8 @@ class ToolCalls:
         return known
 
     def _known(self, identity: str, index: int | None) -> ToolCall | None:
-        for call in reversed(self.all):
-            if index is not None and call.index != index:
+        for position, call in reversed(list(enumerate(self.all))):
+            if index is not None and index != (position if call.index is None else call.index):
                 continue
             if identity and call.backend_id and call.backend_id != identity:
                 continue

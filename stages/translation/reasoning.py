@@ -21,6 +21,7 @@ from attrs import frozen
 
 from stages.backends.profile import Profile
 from stages.translation.fields import Fields
+from stages.translation.shapes import items
 from stages.wire import json
 from stages.wire import messages as m
 
@@ -63,7 +64,7 @@ def unseal(signature: str) -> Envelope | None:
     return Envelope(
         held["backend"],
         text if isinstance(text, str) else "",
-        tuple(each for each in details if isinstance(each, dict)) if details else (),
+        tuple(each for each in items(details) if isinstance(each, dict)),
     )
 
 
@@ -120,11 +121,11 @@ def history(
     block: m.ThinkingBlock, backend: str, profile: Profile, fields: Fields
 ) -> dict[str, Any]:
     """The members of an assistant message that give a thinking block back to its backend."""
+    if not fields.keep("thinking_block"):
+        return {}
     envelope = unseal(block.signature)
-    if envelope is None or envelope.backend != backend:
-        fields.keep("thinking_block")  # somebody else's: told, if this backend could have used it
-        if profile.reasoning_history != "none":
-            fields.note("thinking_block", "dropped")
+    if envelope is None or envelope.backend != backend:  # this backend could have used its own
+        fields.note("thinking_block", "dropped")
         return {}
     text = block.thinking or envelope.text
     match profile.reasoning_history:

@@ -21,7 +21,7 @@ def chat_request(resolved: Resolved, profile: Profile, strict: bool = False) -> 
     chosen = options(request, profile, fields)
     if messages and messages[-1]["role"] == "assistant":
         chosen |= profile.prefill_options
-    elif profile.forced_tool_prefill and requires_tool(request):
+    elif profile.forced_tool_prefill and requires_tool(request) and "tools" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
     renamed = long_names((tool.name for tool in request.tools), profile.tool_name_limit)
     return ChatRequest(

@@ -52,8 +52,10 @@ class ThinkTags:
         yield from self.finish()
 
     def finish(self) -> Iterator[tuple[Kind, str]]:
-        """What was held back, when nothing follows."""
+        """What was held back, when nothing of this text follows."""
         held, self._held = self._held, ""
+        if held.strip() and self.state == "begin":
+            self.state = "outside"
         if held:
             yield ("thinking" if self.state == "inside" else "text"), held
 

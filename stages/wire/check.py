@@ -93,7 +93,7 @@ def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
     if choice and not names:
         yield "tool_choice: tool_choice may only be specified while providing tools."
     elif choice and choice.type == "tool" and choice.name not in names:
-        yield f"tool_choice.name: there is no tool '{choice.name or ''}' in tools"
+        yield f"tool_choice.name: there is no tool '{(choice.name or '')[:80]}' in tools"
 
 
 def _block(block: m.Block, role: str, path: str) -> Iterator[Problem]:
@@ -124,23 +124,30 @@ def _result_block(block: m.Block, path: str) -> Iterator[Problem]:
 
 
 def _media(block: m.Block, path: str) -> Iterator[Problem]:
-    if not isinstance(block, (m.ImageBlock, m.DocumentBlock)):
-        return
+    if isinstance(block, m.SearchResultBlock):
+        for k, inner in enumerate(block.content):
+            if not isinstance(inner, m.TextBlock):
+                yield f"{path}.content.{k}: only text blocks can stand here"
+    elif isinstance(block, (m.ImageBlock, m.DocumentBlock)):
+        yield from _source(block, f"{path}.source")
+
+
+def _source(block: m.ImageBlock | m.DocumentBlock, path: str) -> Iterator[Problem]:
     source = block.source
     if isinstance(source, m.Base64Source):
         if isinstance(block, m.ImageBlock) and source.media_type not in IMAGE_TYPES:
-            yield f"{path}.source.media_type: Input should be {either(IMAGE_TYPES)}"
+            yield f"{path}.media_type: Input should be {either(IMAGE_TYPES)}"
         if isinstance(block, m.DocumentBlock) and source.media_type != "application/pdf":
-            yield f"{path}.source.media_type: Input should be 'application/pdf'"
+            yield f"{path}.media_type: Input should be 'application/pdf'"
         if len(source.data) % 4 or not _BASE64.fullmatch(source.data):
-            yield f"{path}.source.data: Input should be valid base64"
+            yield f"{path}.data: Input should be valid base64"
     elif isinstance(source, m.UrlSource) and not source.url.startswith(("http://", "https://")):
-        yield f"{path}.source.url: Input should be an http or https URL"
+        yield f"{path}.url: Input should be an http or https URL"
     elif isinstance(source, m.ContentSource):
         for k, inner in enumerate(source.content):
             if not isinstance(inner, (m.TextBlock, m.ImageBlock)):
-                yield f"{path}.source.content.{k}: only text and image blocks can stand here"
-            yield from _media(inner, f"{path}.source.content.{k}")
+                yield f"{path}.content.{k}: only text and image blocks can stand here"
+            yield from _media(inner, f"{path}.content.{k}")
 
 
 _TAGS = {cls: tag for tag, cls in BLOCKS.items()}

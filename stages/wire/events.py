@@ -26,6 +26,11 @@ class Usage:
     cache_creation_input_tokens: int = 0
     thinking_tokens: int = 0
 
+    @property
+    def prompt_tokens(self) -> int:
+        """All tokens that were read, from a cache or not."""
+        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
+
     def payload(self) -> dict[str, Any]:
         """As it stands on the wire."""
         return {

@@ -10,8 +10,12 @@ from typing import Any
 import jiter
 import orjson
 
-# Only a number with an exponent of three digits or more can be too large for a float.
-_HUGE = re.compile(rb"[eE]\+?[0-9]{3}")
+# Only a number with an exponent of three digits or more, or with very many digits before it,
+# can be too large for a float. Runs of digits are found by making all digits the same: a
+# regular expression would try each one as a start.
+_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
+_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_MANY_DIGITS = b"0" * 200
 
 
 def decode(data: bytes) -> Any:
@@ -21,14 +25,16 @@ def decode(data: bytes) -> Any:
     two requests), NaN and Infinity, numbers too large for a double, nesting over 200.
     """
     value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
-    if _HUGE.search(data) and _has_infinity(value):
-        raise ValueError("number out of range")
+    _refuse_infinity(data, value)
     return value
 
 
 def decode_prefix(text: str) -> Any:
     """Parse JSON that may break off anywhere; what is there is kept. Raises ValueError."""
-    return jiter.from_json(text.encode(), partial_mode="trailing-strings")
+    data = text.encode()
+    value = jiter.from_json(data, allow_inf_nan=False, partial_mode="trailing-strings")
+    _refuse_infinity(data, value)
+    return value
 
 
 def encode(value: Any) -> bytes:
@@ -37,6 +43,12 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:  # an integer of more than 64 bits, which orjson does not know
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _refuse_infinity(data: bytes, value: Any) -> None:
+    suspect = _EXPONENT.search(data) or _MANY_DIGITS in data.translate(_ZEROS)
+    if suspect and _has_infinity(value):
+        raise ValueError("number out of range")
 
 
 def _has_infinity(value: Any) -> bool:

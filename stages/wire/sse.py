@@ -6,6 +6,8 @@ splitter that knows Unicode would cut JSON in two.
 
 from __future__ import annotations
 
+import codecs
+
 from stages.wire.json import encode
 
 
@@ -15,6 +17,7 @@ class SseDecoder:
     def __init__(self, max_event_bytes: int = 16 * 1024 * 1024) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+        self._begun = False
         self._limit = max_event_bytes
 
     def feed(self, data: bytes) -> list[bytes]:
@@ -24,7 +27,10 @@ class SseDecoder:
         than `data` carry nothing here.
         """
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) + sum(map(len, self._data)) > self._limit:
+        if lines and not self._begun:  # a byte order mark may begin the stream
+            self._begun = True
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+        if len(self._rest) + sum(map(len, self._data)) + len(self._data) > self._limit:
             raise ValueError(f"an event of more than {self._limit} bytes")
         events = []
         for line in lines:

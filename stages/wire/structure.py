@@ -152,7 +152,7 @@ def _attrs(cls: Any, converter: Converter) -> Hook:
 
 def _request(cls: Any, converter: Converter) -> Hook:
     members = _attrs(cls, converter)
-    known = {field.name for field in attrs.fields(cls)}
+    known = {field.name for field in attrs.fields(cls)} - {"unread"}
 
     def structure_request(value: Any, _: Any) -> Any:
         request = members(_object(value, None), cls)

@@ -42,6 +42,19 @@ def test_strict_makes_a_400_of_a_warning() -> None:
         chat_request(resolved(top_k=3), profile(), strict=True)
 
 
+@pytest.mark.parametrize("policy", ["reject", "warn"])
+@pytest.mark.parametrize(
+    "body",
+    [{"x" * 100_000: 1}, {"tools": [{"type": "y" * 100_000, "name": "f"}]}],
+    ids=["a field", "a tool's type"],
+)
+def test_a_refusal_does_not_repeat_megabytes(body: dict[str, Any], policy: str) -> None:
+    given = profile(fields={"unknown": policy, "server_tools": policy})
+    with pytest.raises(InvalidRequestError) as raised:
+        chat_request(resolved(**body), given, strict=True)
+    assert len(str(raised.value)) < 200
+
+
 def test_strict_lets_pass_what_loses_nothing() -> None:
     assert chat_request(resolved(temperature=1), profile(), strict=True).notes == ()
 

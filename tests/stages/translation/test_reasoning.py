@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -76,6 +77,26 @@ def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
 )
 def test_pitfall_26_a_signature_of_somebody_else_is_no_error(signature: str) -> None:
     assert unseal(signature) is None
+
+
+def test_an_envelope_holds_only_what_it_is_made_for() -> None:
+    held = b'{"backend":"a","text":1,"details":[{"b":2},3]}'
+    forged = [held, held.replace(b'[{"b":2},3]', b"4")]
+    made = [unseal("llmp1." + base64.urlsafe_b64encode(each).decode()) for each in forged]
+
+    assert made == [Envelope("a", "", ({"b": 2},)), Envelope("a")]
+
+
+@pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking_block:dropped",))])
+def test_reasoning_does_not_go_back_where_the_policy_is_to_leave_it_out(
+    policy: str, notes: tuple[str, ...]
+) -> None:
+    given = profile(reasoning_history="reasoning", fields={**KEPT, "thinking_block": policy})
+    block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
+    request = given_back(block, given)
+
+    assert request.messages[1] == {"role": "assistant", "content": "4"}
+    assert request.notes == notes
 
 
 def answer(delta: dict[str, Any], given: Any, **body: Any) -> dict[str, Any]:

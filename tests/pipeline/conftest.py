@@ -1,0 +1,19 @@
+"""Loading lets modules beside a declaration be imported; here it is undone again."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _imports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    path, modules = list(sys.path), set(sys.modules)
+    importlib.invalidate_caches()
+    yield
+    sys.path[:] = path
+    made = str(tmp_path_factory.getbasetemp())
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(made):
+            del sys.modules[name]

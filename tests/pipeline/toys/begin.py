@@ -1,0 +1,3 @@
+from tests.pipeline.support import Begin
+
+__all__ = ["Begin"]

@@ -1,0 +1,3 @@
+from tests.pipeline.support import Finish
+
+__all__ = ["Finish"]

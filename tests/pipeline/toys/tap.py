@@ -1,0 +1,3 @@
+from tests.pipeline.support import Tap
+
+__all__ = ["Tap"]

@@ -1,0 +1,54 @@
+"""The server's side of an ASGI app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+from attrs import Factory, define, field
+
+
+def part(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
+    """A piece of the body as a server gives it."""
+    return {"type": "http.request", "body": data, "more_body": more}
+
+
+GONE = {"type": "http.disconnect"}
+
+
+@define(eq=False)
+class Server:
+    """The other side of an ASGI app. After `messages` the client stays until `leave` is set."""
+
+    messages: list[dict[str, Any]] = Factory(lambda: [part()])
+    sent: list[dict[str, Any]] = Factory(list)
+    leave: anyio.Event = field(factory=anyio.Event)
+
+    async def receive(self) -> dict[str, Any]:
+        if self.messages:
+            return self.messages.pop(0)
+        await self.leave.wait()
+        return GONE
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+    @property
+    def status(self) -> int:
+        return int(self.sent[0]["status"])
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {name.decode(): value.decode("latin-1") for name, value in self.sent[0]["headers"]}
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message["body"] for message in self.sent[1:])
+
+
+def scope(headers: Sequence[tuple[str, str]] = (), **changes: Any) -> dict[str, Any]:
+    """What a server tells of a request."""
+    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    usual = {"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b""}
+    return {**usual, "headers": raw, **changes}

@@ -1,0 +1,175 @@
+"""The application around the pipelines: its routes, and the life of its backends."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from attrs import define, evolve, field
+
+from pipeline.declaration import Declaration
+from proxy.app import make_app
+from proxy.declaration import read
+from stages.wire.errors import InternalError
+from tests.proxy.support import Server, scope
+
+DECLARATION = """
+backends:
+  one: {base_url: "http://one.invalid/v1"}
+  two: {base_url: "http://two.invalid/v1"}
+  idle: {base_url: "http://idle.invalid/v1"}
+models:
+  "maker/model": {backend: one}
+  special: {backend: two}
+  other: {backend: one}
+pipelines:
+  one-model:
+    route: "GET /v1/models/{id:path}"
+    stages: [authenticate: &key {keys: [right]}, list-models]
+  models:
+    route: [GET /v1/models, GET /v1/models/special]
+    stages: [authenticate: *key, list-models]
+  asked-for-by-post:
+    route: POST /v1/models
+    stages: [authenticate: {keys: [other]}, list-models]
+"""
+
+
+@define(eq=False)
+class FakeBackend:
+    """Opens as soon as `ready` is set, or fails with `failure`."""
+
+    failure: Exception | None = None
+    closing: Exception | None = None
+    ready: anyio.Event = field(factory=anyio.Event)
+    opened: anyio.Event = field(factory=anyio.Event)
+    opens: int = 0
+    closed: bool = False
+
+    async def open(self) -> None:
+        self.opens += 1
+        if self.failure:
+            self.opened.set()
+            raise self.failure
+        await self.ready.wait()
+        self.opened.set()
+
+    async def aclose(self) -> None:
+        self.closed = True
+        if self.closing:
+            raise self.closing
+
+
+@pytest.fixture
+def declaration(tmp_path: Path) -> Declaration:
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(DECLARATION)
+    return read(str(file), {})
+
+
+async def ask(declaration: Declaration, method: str, path: str, key: str = "right") -> Server:
+    """One request to the application."""
+    server = Server()
+    app = make_app(declaration)
+    asked = scope([("x-api-key", key)], method=method, path=path)
+    await app(asked, server.receive, server.send)
+    return server
+
+
+def living(declaration: Declaration, **backends: FakeBackend) -> AbstractAsyncContextManager[None]:
+    """The life of the application with other backends."""
+    sections = {**declaration.sections, "backends": backends}
+    app: Any = make_app(evolve(declaration, sections=sections))
+    life: AbstractAsyncContextManager[None] = app.router.lifespan_context(app)
+    return life
+
+
+class TestRoutes:
+    async def test_a_fixed_path_goes_before_a_pattern_declared_earlier(
+        self, declaration: Declaration
+    ) -> None:
+        listed = await ask(declaration, "GET", "/v1/models/special")
+        assert len(json.loads(listed.body)["data"]) == 3
+
+    async def test_a_pattern_gives_its_parameter(self, declaration: Declaration) -> None:
+        one = await ask(declaration, "GET", "/v1/models/maker/model")
+        assert json.loads(one.body)["id"] == "maker/model"
+
+    async def test_each_method_of_a_path_has_its_pipeline(self, declaration: Declaration) -> None:
+        for method, key, status in [
+            ("GET", "right", 200),
+            ("POST", "other", 200),
+            ("POST", "right", 401),
+        ]:
+            assert (await ask(declaration, method, "/v1/models", key)).status == status
+
+    async def test_other_methods_are_told_which_there_are(self, declaration: Declaration) -> None:
+        refused = await ask(declaration, "PATCH", "/v1/models")
+        assert refused.status == 405
+        assert refused.headers["allow"] == "GET, POST"
+        assert json.loads(refused.body)["error"]["type"] == "invalid_request_error"
+
+    @pytest.mark.parametrize("path", ["/v1/models/", "/v1/model", "/v1/messages", "/health/"])
+    async def test_nothing_is_redirected(self, path: str, declaration: Declaration) -> None:
+        missing = await ask(declaration, "GET", path)
+        assert missing.status == 404
+        told = json.loads(missing.body)
+        assert told["error"]["type"] == "not_found_error"
+        assert told["request_id"] == missing.headers["request-id"]
+
+    @pytest.mark.parametrize("path", ["/", "/health"])
+    async def test_probes_are_answered_without_a_pipeline(
+        self, path: str, declaration: Declaration
+    ) -> None:
+        assert (await ask(declaration, "GET", path, key="")).status == 200
+
+
+class TestLife:
+    async def test_it_begins_before_the_backends_are_open(self, declaration: Declaration) -> None:
+        one, two = FakeBackend(), FakeBackend()
+        with anyio.fail_after(5):
+            async with living(declaration, one=one, two=two):
+                assert not one.opened.is_set()
+                for backend in (two, one):
+                    backend.ready.set()
+                    await backend.opened.wait()
+        assert (one.opens, two.opens) == (1, 1)
+
+    async def test_it_ends_while_a_backend_is_still_opening(self, declaration: Declaration) -> None:
+        one = FakeBackend()
+        with anyio.fail_after(5):
+            async with living(declaration, one=one, two=FakeBackend()):
+                await anyio.wait_all_tasks_blocked()
+        assert one.opens == 1
+        assert one.closed
+
+    async def test_only_backends_that_models_lead_to_are_opened(
+        self, declaration: Declaration
+    ) -> None:
+        one, two, idle = FakeBackend(), FakeBackend(), FakeBackend()
+        async with living(declaration, one=one, two=two, idle=idle):
+            await anyio.wait_all_tasks_blocked()
+        assert (one.opens, two.opens, idle.opens) == (1, 1, 0)
+
+    async def test_one_that_cannot_be_opened_is_told_and_disturbs_no_other(
+        self, declaration: Declaration, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        broken, fine = FakeBackend(failure=InternalError("no memory")), FakeBackend()
+        async with living(declaration, one=broken, two=fine):
+            await broken.opened.wait()
+            fine.ready.set()
+            await fine.opened.wait()
+        assert "backend `one` cannot be opened: no memory" in caplog.text
+        assert fine.closed
+
+    async def test_all_are_closed_even_if_one_cannot_be(self, declaration: Declaration) -> None:
+        one, two = FakeBackend(closing=OSError("stuck")), FakeBackend(closing=OSError("stuck"))
+        with pytest.raises(OSError, match="stuck"):
+            async with living(declaration, one=one, two=two):
+                pass
+        assert one.closed
+        assert two.closed

@@ -1,0 +1,378 @@
+"""The command line: what it says, where, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import evolve, fields
+from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
+
+from pipeline.structure import make_converter
+from proxy import __version__
+from proxy.cli import main
+from proxy.serve import bind
+from stages import REGISTRY
+from stages.backends.describe import profile_named
+from stages.backends.policies import KEPT
+from stages.backends.profile import Profile
+from stages.backends.profile import profiles as shipped
+
+ROOT = Path(__file__).parents[2]
+
+TEXT = """\
+backends:
+  here: {profile: ollama}
+  unset: {base_url: "${NO_SUCH_HOST}"}
+models:
+  some: {backend: here}
+pipelines:
+  models:
+    route: [GET /v1/models, GET /v1/other]
+    stages: [authenticate, list-models]
+"""
+BROKEN = TEXT.replace("list-models", "list-model").replace("backend: here", "backend: her")
+
+
+@pytest.fixture(autouse=True)
+def _path() -> Iterator[None]:
+    before = list(sys.path)
+    yield
+    sys.path[:] = before
+
+
+def cli(*arguments: str, folder: str | Path = ROOT, **environ: str) -> Result:
+    """Run the command in `folder`; standard output and error are kept apart."""
+    given = {"LLM_PROXY_CONFIG": None, "PROXY_API_KEY": None, **environ}
+    with contextlib.chdir(folder):
+        return CliRunner(env=given).invoke(main, arguments)
+
+
+def write(folder: Path, text: str = TEXT, name: str = "pipelines.yaml") -> Path:
+    file = folder / name
+    file.write_text(text)
+    return file
+
+
+HELP = """\
+Usage: llm-proxy [OPTIONS] COMMAND [ARGS]...
+
+  Speak the Anthropic Messages API to clients, and answer with any OpenAI-
+  compatible model.
+
+  Without a command it serves. What it does with a request stands in
+  pipelines.yaml.
+
+  Examples:
+    llm-proxy                              serve ./pipelines.yaml
+    llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
+    llm-proxy check --config my.yaml       say what is wrong with my.yaml
+
+Options:
+  --version   Show the version and exit.
+  -h, --help  Show this message and exit.
+
+Commands:
+"""
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+def test_help_shows_how_to_use_it(option: str) -> None:
+    result = CliRunner().invoke(main, [option], prog_name="llm-proxy")
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith(HELP)
+    assert [line.split()[0] for line in result.stdout.removeprefix(HELP).splitlines()] == [
+        "check",
+        "profiles",
+        "serve",
+        "stages",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("serve", ["--config", "--host", "--port"]),
+        ("check", ["--config"]),
+        ("stages", ["--config"]),
+        ("profiles", ["--fields"]),
+    ],
+)
+def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> None:
+    result = cli(command, "--help")
+
+    assert result.exit_code == 0
+    assert re.findall(r"^  (--(?!help)\w+)", result.stdout, re.MULTILINE) == options
+
+
+def test_the_version_is_told() -> None:
+    assert cli("--version").stdout == f"llm-proxy, version {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["chek"], "No such command 'chek'"),
+        (["serve", "--prot", "80"], "No such option"),
+        (["--port", "65536"], "65536 is not in the range"),
+        (["serve", "--port", "-1"], "-1 is not in the range"),
+        (["serve", "--port", "http"], "'http' is not a valid integer"),
+        (["check", "some.yaml"], "Got unexpected extra argument"),
+    ],
+    ids=["command", "option", "port-too-large", "port-too-small", "port-of-letters", "argument"],
+)
+def test_a_wrong_command_line_is_told(arguments: list[str], words: str) -> None:
+    result = cli(*arguments)
+
+    assert result.exit_code == 2
+    assert words in result.stderr
+
+
+def test_check_tells_the_routes_of_a_declaration_that_is_in_order(tmp_path: Path) -> None:
+    write(tmp_path)
+
+    result = cli("check", folder=tmp_path)
+
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "models: GET /v1/models, GET /v1/other\npipelines.yaml is in order\n",
+    )
+    assert result.stderr == (
+        "pipelines.yaml:3:3: note[missing-variable]: `unset` is not used, and could not be: "
+        "the environment variable NO_SUCH_HOST is not set, or empty\n"
+        '    3 |   unset: {base_url: "${NO_SUCH_HOST}"}\n'
+        "      |   ^\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [(BROKEN, "2 problems"), ("", "1 problem")], ids=["two", "one"]
+)
+def test_problems_go_to_standard_error(tmp_path: Path, text: str, count: str) -> None:
+    write(tmp_path, text)
+
+    result = cli("check", folder=tmp_path)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.endswith(f"\n\n{count}\n")
+
+
+@pytest.mark.parametrize("arguments", [["serve"], [], ["--port", "0"]], ids=str)
+def test_serve_says_of_a_broken_declaration_what_check_says(
+    tmp_path: Path, arguments: list[str]
+) -> None:
+    write(tmp_path, BROKEN)
+
+    served, checked = cli(*arguments, folder=tmp_path), cli("check", folder=tmp_path)
+
+    assert (served.exit_code, served.stdout) == (1, "")
+    assert served.stderr == checked.stderr
+
+
+def test_the_option_goes_before_the_variable_before_the_usual_file(tmp_path: Path) -> None:
+    write(tmp_path, "usual")
+    given = write(tmp_path, "given", "given.yaml")
+    named = write(tmp_path, "named", "named.yaml")
+
+    def read(*arguments: str, **environ: str) -> str:
+        return cli("check", *arguments, folder=tmp_path, **environ).stderr.splitlines()[1]
+
+    variable = {"LLM_PROXY_CONFIG": str(named)}
+    assert read("--config", str(given), **variable).endswith("| given")
+    assert read(**variable).endswith("| named")
+    assert read().endswith("| usual")
+
+
+def test_the_environment_goes_before_the_file_beside_the_declaration(tmp_path: Path) -> None:
+    file = write(tmp_path, TEXT.replace("backend: here", "backend: '${BACKEND}'"))
+    (tmp_path / ".env").write_text("BACKEND=here\nLLM_PROXY_CONFIG=not-from-here.yaml\n")
+
+    def ends(**environ: str) -> int:
+        return cli("check", "--config", str(file), **environ).exit_code
+
+    assert (ends(), ends(BACKEND="nowhere")) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["--host", "0.0.0.0"], [1]),
+        (["--host", "192.0.2.1", "--port", "0"], [1]),
+    ],
+    ids=["all", "another"],
+)
+def test_serve_refuses_to_let_everybody_in(
+    tmp_path: Path, arguments: list[str], lines: list[int]
+) -> None:
+    write(tmp_path)
+
+    result = cli("serve", *arguments, folder=tmp_path)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"so anybody who reaches {arguments[1]} could use it" in result.stderr
+    assert result.stderr.endswith("\n1 problem\n")
+
+
+def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    write(tmp_path)
+
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        result = cli("serve", "--port", str(port), folder=tmp_path)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: cannot listen on 127.0.0.1:{port}: ")
+    assert "hint: another program listens there; try `--port 0`" in result.stderr
+
+
+def test_stages_lists_all_that_are_built_in() -> None:
+    result = cli("stages")
+
+    names = re.findall(r"^([a-z-]+): \w+ -> ", result.stdout, re.MULTILINE)
+    assert (result.exit_code, names) == (0, list(REGISTRY.builtin))
+
+
+def test_stages_shows_those_that_are_named() -> None:
+    result = cli("stages", "invoke", "resolve")
+
+    assert re.findall(r"^(\S+): ", result.stdout, re.MULTILINE) == ["invoke", "resolve"]
+    assert "idle_timeout (float, default 300.0): seconds of silence" in result.stdout
+
+
+def test_stages_tells_of_a_stage_there_is_not() -> None:
+    result = cli("stages", "invok")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == ("Error: there is no stage `invok`\n  hint: did you mean `invoke`?\n")
+
+
+def test_profiles_lists_all_that_ship() -> None:
+    result = cli("profiles")
+
+    assert (result.exit_code, result.stdout.splitlines()) == (0, list(shipped()))
+    assert "ollama" in shipped()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_profile_is_shown_so_that_it_can_be_pasted(tmp_path: Path, name: str) -> None:
+    result = cli("profiles", name)
+
+    whole = YAML(typ="safe", pure=True).load(result.stdout)
+    assert (result.exit_code, list(whole)) == (0, [name])
+    made = make_converter().structure(
+        {"base_url": "http://backend.invalid/v1", **shipped()[name], **whole[name]}, Profile
+    )
+    assert made == evolve(profile_named(name), profile=name)
+    left_out = {"base_url", "api_key", "headers", "embedded"}
+    assert set(whole[name]) == {each.name for each in fields(Profile)} - left_out
+    assert whole[name]["fields"].keys() == KEPT.keys()
+
+
+def test_the_table_of_fields_has_a_row_for_each_and_a_column_for_each_profile() -> None:
+    result = cli("profiles", "--fields")
+
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()
+    ]
+    assert result.exit_code == 0
+    assert rows[0] == ["", *shipped()]
+    assert [row[0] for row in rows[2:]] == [f"`{name}`" for name in KEPT]
+    for row in rows[2:]:
+        policies = [profile_named(name).fields[row[0].strip("`")] for name in shipped()]
+        assert row[1:] == policies
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("olama", "did you mean `ollama`?"), ("nothing", "use one of: `databricks`, `embedded`")],
+)
+def test_profiles_tells_of_a_profile_there_is_not(name: str, hint: str) -> None:
+    result = cli("profiles", name)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: there is no profile `{name}`\n  hint: {hint}")
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {k: v for k, v in os.environ.items() if k not in ("LLM_PROXY_CONFIG", "PROXY_API_KEY")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+SAYS_WHAT_IS_IMPORTED = """\
+import sys
+from proxy.cli import main
+try:
+    main()
+finally:
+    heavy = ("langchain_core", "langchain_openai", "openai", "xllamacpp")
+    print([name for name in heavy if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("command", ["serve", "check", "stages", "profiles"])
+def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path, command: str) -> None:
+    write(tmp_path, BROKEN)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", SAYS_WHAT_IS_IMPORTED, command],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.returncode == (0 if command in ("stages", "profiles") else 1)
+    assert ended.stdout.endswith("[]\n")
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)], ids=["int", "term"]
+)
+def test_it_serves_where_it_says_until_a_signal(
+    tmp_path: Path, sent: signal.Signals, code: int
+) -> None:
+    write(tmp_path)
+    # A shell may have started the tests with SIGINT ignored, which processes inherit.
+    command = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from proxy.cli import main; main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", command, "--port", "0"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as served:
+        try:
+            assert served.stdout
+            assert served.stderr
+            url = served.stdout.readline().split()[-1]
+            client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+            client.request("GET", "/v1/models")
+            listed = json.load(client.getresponse())
+            client.close()
+            served.send_signal(sent)
+            said, complaints = served.stdout.read(), served.stderr.read()
+            served.wait(timeout=30)
+        finally:
+            served.kill()
+
+    assert [model["id"] for model in listed["data"]] == ["some"]
+    assert f"export ANTHROPIC_BASE_URL={url}\n" in said
+    assert (served.returncode, "Aborted" in complaints) == (code, False)

@@ -1,0 +1,151 @@
+"""Binding, and what a person is told who starts the proxy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from pathlib import Path
+
+import click
+import pytest
+
+from pipeline.declaration import Declaration
+from proxy.declaration import read
+from proxy.serve import bind, bind_hint, greeting
+
+TEXT = """\
+backends:
+  here: {profile: ollama}
+  unset: {base_url: "${NO_SUCH_HOST}"}
+models:
+  some: {backend: here}
+  "claude-*": {backend: here, model: llama3.2}
+pipelines:
+  models:
+    route: GET /v1/models
+    stages: [authenticate, list-models]
+"""
+
+
+def declare(folder: Path, text: str = TEXT, **environ: str) -> Declaration:
+    file = folder / "some.yaml"
+    file.write_text(text)
+    return read(str(file), environ)
+
+
+def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path: Path) -> None:
+    assert greeting(declare(tmp_path), "127.0.0.1", 8080) == (
+        "llm-proxy 0.1.0 listens on http://127.0.0.1:8080\n"
+        "\n"
+        "models:\n"
+        "  some      here: the same name\n"
+        "  claude-*  here: llama3.2\n"
+        "\n"
+        "note: `unset` is not used, and could not be: "
+        "the environment variable NO_SUCH_HOST is not set, or empty\n"
+        "\n"
+        "use it:\n"
+        "  export ANTHROPIC_BASE_URL=http://127.0.0.1:8080\n"
+        "  export ANTHROPIC_API_KEY=anything\n"
+    )
+
+
+def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
+    text = TEXT[TEXT.index("pipelines:") :]
+
+    assert greeting(declare(tmp_path, text), "localhost", 80).splitlines()[1:5] == [
+        "",
+        "models:",
+        "",
+        "use it:",
+    ]
+
+
+def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path) -> None:
+    shown = greeting(declare(tmp_path, PROXY_API_KEY="s3cret"), "127.0.0.1", 8080)
+
+    assert "export ANTHROPIC_API_KEY='the key you declared'" in shown
+    assert "s3cret" not in shown
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:80"),
+        ("localhost", "http://localhost:80"),
+        ("0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "http://[::1]:80"),
+        ("::1", "http://[::1]:80"),
+        ("[::1]", "http://[::1]:80"),
+        ("[::]", "http://[::1]:80"),
+    ],
+)
+def test_the_address_shown_can_be_typed(tmp_path: Path, host: str, url: str) -> None:
+    assert f"listens on {url}\n" in greeting(declare(tmp_path), host, 80)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_port_0_takes_a_free_one(host: str) -> None:
+    with bind(host, 0) as bound:
+        port = bound.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            assert port > 0
+
+
+def test_a_port_can_be_taken_again_at_once() -> None:
+    with bind("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port), timeout=5)
+        served, _ = first.accept()
+        served.close()
+        client.close()
+
+    with bind("127.0.0.1", port) as again:
+        assert again.getsockname()[1] == port
+
+
+def refusal(host: str, port: int) -> str:
+    with pytest.raises(click.ClickException) as caught:
+        bind(host, port)
+    return caught.value.message
+
+
+def test_a_port_that_is_taken_is_told_with_the_way_out() -> None:
+    with bind("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+
+        assert refusal("127.0.0.1", port) == (
+            f"cannot listen on 127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}\n"
+            "  hint: another program listens there; try `--port 0` for a free one"
+        )
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("203.0.113.1", os.strerror(errno.EADDRNOTAVAIL)),
+        ("ä..b", "this is no host name"),
+        (f"{'ä' * 70}.b", "this is no host name"),
+        ("a\0b", "this is no host name"),
+    ],
+    ids=["of-another-machine", "empty-label", "long-label", "null"],
+)
+def test_a_host_that_is_none_here_is_told(host: str, words: str) -> None:
+    told = refusal(host, 0)
+
+    assert f"cannot listen on {host}:0: {words}" in told
+    assert "`--host` has to be an address of this machine" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "try `--port 8080`"),
+        (socket.gaierror(-2, "Name or service not known"), "`--host` has to be an address"),
+        (OSError(errno.EADDRINUSE, "Address already in use"), "try `--port 0`"),
+    ],
+    ids=["not-allowed", "unknown-name", "taken"],
+)
+def test_the_hint_fits_the_reason(error: Exception, hint: str) -> None:
+    assert hint in bind_hint(error)

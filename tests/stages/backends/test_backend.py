@@ -1,0 +1,255 @@
+"""A declared backend against a real socket: opened once, asked, counted with, closed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, cast
+
+import pytest
+
+from pipeline.stage import OptionError
+from pipeline.tasks import task_group
+from stages.backends.backend import Backend
+from stages.backends.profile import Profile
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
+from stages.wire.errors import (
+    ApiError,
+    GatewayTimeoutError,
+    InternalError,
+    InvalidRequestError,
+    OverloadedError,
+)
+from tests.support import chat_request, profile
+from tests.wire.support import (
+    END,
+    Act,
+    ScriptedBackend,
+    completion,
+    delta,
+    head,
+    piece,
+    sse,
+    streamed,
+    whole,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpcore2:ResourceWarning")
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedBackend]:
+    made = ScriptedBackend()
+    yield made
+    made.close()
+
+
+@asynccontextmanager
+async def opened(server: ScriptedBackend, **changes: Any) -> AsyncIterator[Backend]:
+    """A backend that leads to `server`."""
+    backend = Backend(profile(base_url=f"{server.url}/v1/", **changes))
+    try:
+        yield backend
+    finally:
+        await backend.aclose()
+
+
+def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatAnswer, None]:
+    """The parts of the answer to one request."""
+    return cast("AsyncGenerator[ChatAnswer, None]", backend.answer(request, idle_timeout=5))
+
+
+async def answers(backend: Backend, **changes: Any) -> list[ChatAnswer]:
+    """The same as a list."""
+    async with aclosing(answer(backend, chat_request(**changes))) as parts:
+        return [part async for part in parts]
+
+
+async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
+    server.says(streamed("Hello"))
+    async with opened(server, api_key="secret") as backend:
+        parts = await answers(backend, stream=True, stop_sequences=["x"])
+    assert parts == [ChatChunk(delta(content="Hello")), ChatChunk(delta("stop")), ChatEnd()]
+    asked = server.request()
+    assert asked.path == "/v1/chat/completions"
+    assert asked.headers["authorization"] == "Bearer secret"
+    assert asked.body == {
+        "model": "some-model",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 100,
+        "stop": ["x"],
+        "stream": True,
+    }
+
+
+async def test_a_stream_without_done_ends_so(server: ScriptedBackend) -> None:
+    server.says(head(), sse(delta(content="Hello")), END)
+    async with opened(server) as backend:
+        assert (await answers(backend, stream=True))[-1] == ChatEnd(done=False)
+
+
+async def test_a_whole_answer_is_one_chunk_and_an_end(server: ScriptedBackend) -> None:
+    server.says(whole(200, completion()))
+    async with opened(server) as backend:
+        assert await answers(backend) == [ChatChunk(completion()), ChatEnd()]
+
+
+async def test_an_error_of_the_backend_names_it(server: ScriptedBackend) -> None:
+    server.says(whole(503, {"error": {"message": "Loading"}}))
+    async with opened(server) as backend:
+        with pytest.raises(OverloadedError, match="`fake` answered 503: Loading"):
+            await answers(backend)
+
+
+async def test_closing_an_answer_closes_its_connection(server: ScriptedBackend) -> None:
+    server.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    async with opened(server) as backend:
+        async with aclosing(answer(backend, chat_request(stream=True))) as parts:
+            assert await anext(parts) == ChatChunk(delta(content="Hello"))
+        assert server.is_gone(within=1)
+
+
+async def test_many_at_once_open_a_backend_once(server: ScriptedBackend) -> None:
+    server.says(whole(200, completion()))
+    opens: list[object] = []
+    async with opened(server) as backend:
+
+        async def ask() -> None:
+            opens.append(await backend.open())
+            assert len(await answers(backend)) == 2
+
+        async with task_group() as group:
+            for _ in range(5):
+                group.start_soon(ask)
+        assert len(opens) == 5
+        assert all(each is opens[0] for each in opens)
+
+
+async def test_a_closed_backend_can_be_opened_again(server: ScriptedBackend) -> None:
+    server.says(whole(200, completion()))
+    async with opened(server) as backend:
+        assert len(await answers(backend)) == 2
+        await backend.aclose()
+        assert server.is_gone(0, within=1)
+        assert len(await answers(backend)) == 2
+    assert [request.connection for request in server.requests] == [0, 1]
+
+
+async def test_closing_a_backend_that_was_never_opened_does_nothing() -> None:
+    backend = Backend(profile())
+    await backend.aclose()
+    await backend.aclose()
+
+
+def test_overrides_change_the_profile_for_one_model() -> None:
+    backend = Backend(profile(stream_options=True, fields={"top_k": "map", "top_p": "warn"}))
+    assert backend.profile_for(Target("fake", "m")) is backend.profile
+    overrides = {"stream_options": False, "fields": {"top_k": "drop"}}
+    changed: Profile = backend.profile_for(Target("fake", "m", overrides))
+    assert (changed.stream_options, backend.profile.stream_options) == (False, True)
+    assert (changed.fields["top_k"], backend.profile.fields["top_k"]) == ("drop", "map")
+    assert changed.fields["top_p"] == "warn"
+
+
+@pytest.mark.parametrize("key", ["", "sk-1", "a b", "~!@#"])
+async def test_a_key_of_plain_characters_is_sent(key: str, server: ScriptedBackend) -> None:
+    server.says(whole(200, completion()))
+    async with opened(
+        server, api_key=key, headers={"X-Org": "me and you", "x-none": ""}
+    ) as backend:
+        await answers(backend)
+    headers = server.request().headers
+    assert headers.get("authorization") == (f"Bearer {key}" if key else None)
+    assert (headers["x-org"], headers["x-none"]) == ("me and you", "")
+
+
+@pytest.mark.parametrize("key", ["sk-1\n", " sk-1", "sk\r\nx: y", "schlüssel", "ключ", "\x00"])
+def test_a_key_that_cannot_be_sent_is_refused_at_once_and_not_shown(key: str) -> None:
+    with pytest.raises(OptionError, match="`api_key` cannot be sent") as caught:
+        profile(api_key=key)
+    assert key.strip() not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "header", [("x", "a\nb"), ("x", "é"), ("x y", "a"), ("", "a"), ("x:", "a"), ("x", "a ")]
+)
+def test_a_header_that_cannot_be_sent_is_refused_at_once(header: tuple[str, str]) -> None:
+    with pytest.raises(OptionError, match="cannot be sent") as caught:
+        profile(headers=dict([header]))
+    assert caught.value.option == "headers"
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "said"),
+    [
+        ("llamacpp", "/v1/chat/completions/input_tokens", {"input_tokens": 42}),
+        ("vllm", "/tokenize", {"count": 42, "max_model_len": 100, "tokens": [1, 2]}),
+    ],
+)
+async def test_tokens_are_counted_by_the_backend(
+    kind: str, path: str, said: dict[str, Any], server: ScriptedBackend
+) -> None:
+    server.says(whole(200, said))
+    tool = {"name": "look", "input_schema": {"type": "object"}}
+    async with opened(server, tokenizer=kind) as backend:
+        assert await backend.count_tokens(chat_request(max_tokens=None, tools=[tool])) == 42
+    asked = server.request()
+    assert asked.path == path
+    assert asked.body["model"] == "some-model"
+    assert asked.body["messages"] == [{"role": "user", "content": "Hello"}]
+    assert asked.body["tools"][0]["function"]["name"] == "look"
+
+
+async def test_a_backend_without_a_tokenizer_is_not_asked(server: ScriptedBackend) -> None:
+    async with opened(server) as backend:
+        assert await backend.count_tokens(chat_request()) is None
+    assert not server.requests
+
+
+@pytest.mark.parametrize(
+    ("steps", "error", "message"),
+    [
+        ([whole(404, {"error": "no"})], ApiError, "answered 404: no"),
+        ([whole(400, {"error": {"message": "prompt is too long"}})], InvalidRequestError, "prompt"),
+        ([whole(200, b"{")], InternalError, "broken JSON"),
+        ([whole(200, [42])], InternalError, "did not say how many"),
+        ([whole(200, {"input_tokens": True})], InternalError, "did not say how many"),
+        ([whole(200, {"input_tokens": "42"})], InternalError, "did not say how many"),
+        ([whole(200, {"count": 42})], InternalError, "did not say how many"),
+        ([Act.CLOSE], OverloadedError, "broke the connection"),
+        ([head(), piece(b"{"), Act.CLOSE], OverloadedError, "broke the connection"),
+    ],
+    ids=["404", "400", "broken", "list", "true", "text", "other", "closed", "half"],
+)
+async def test_tokens_that_cannot_be_counted_are_an_error(
+    steps: list[Any], error: type[ApiError], message: str, server: ScriptedBackend
+) -> None:
+    server.says(*steps)
+    async with opened(server, tokenizer="llamacpp") as backend:
+        with pytest.raises(error, match=message):
+            await backend.count_tokens(chat_request())
+
+
+async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:
+    server.says(head(), sse(delta(content="Hi")), Act.UNTIL_GONE)
+    async with opened(server) as backend:
+        answer: Any = backend.answer(chat_request(stream=True), idle_timeout=0.1)
+        assert await anext(answer) == ChatChunk(delta(content="Hi"))
+        with pytest.raises(GatewayTimeoutError):
+            await anext(answer)
+
+
+@pytest.fixture
+def damaged(tmp_path: Any) -> Profile:
+    """An embedded model whose file is none."""
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF and then nothing of use")
+    return profile(base_url="", embedded=True, model_path=str(file))
+
+
+async def test_a_damaged_model_is_an_error_each_time_it_is_wanted(damaged: Profile) -> None:
+    backend = Backend(damaged)
+    for _ in range(2):
+        with pytest.raises(InternalError, match="cannot load its model"):
+            await answers(backend)
+    await backend.aclose()

@@ -1,0 +1,302 @@
+"""Chat Completions over HTTP, against a real socket, on asyncio and on trio."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anyio
+import pytest
+
+from stages.backends.http import Call, ChatCompletions, make_client
+from stages.wire import json
+from stages.wire.errors import (
+    GatewayTimeoutError,
+    InternalError,
+    InvalidRequestError,
+    OverloadedError,
+)
+from tests.support import profile
+from tests.wire.support import (
+    DONE,
+    END,
+    Act,
+    ScriptedBackend,
+    completion,
+    delta,
+    head,
+    piece,
+    sse,
+    streamed,
+    whole,
+)
+
+#: One generator that is left open is httpx2's own.
+pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpcore2:ResourceWarning")
+
+
+@pytest.fixture
+def backend() -> Iterator[ScriptedBackend]:
+    made = ScriptedBackend()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletions]:
+    async with make_client(profile(api_key="secret")) as client:
+        yield ChatCompletions(client, f"{backend.url}/v1", connect_timeout=5)
+
+
+def call(idle_timeout: float = 5, **payload: Any) -> Call:
+    """A call whose payload LangChain has made."""
+    return Call("fake", [], {}, idle_timeout, {"model": "some-model", **payload})
+
+
+async def chunks(completions: ChatCompletions, given: Call) -> list[Any]:
+    """All chunks of a stream."""
+    async with await completions.create(call=given, stream=True) as answer:
+        return [chunk async for chunk in answer]
+
+
+async def test_a_stream_is_the_json_of_its_events(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(streamed("Hello", " there"))
+    given = call()
+    assert await chunks(completions, given) == [
+        delta(content="Hello"),
+        delta(content=" there"),
+        delta("stop"),
+    ]
+    assert given.done
+
+
+async def test_unknown_members_of_a_chunk_are_kept(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    odd = {"choices": [{"delta": {"reasoning": "Hm", "x": [1, None]}}], "y": {"z": 1.5}}
+    backend.says(head(), sse(odd), DONE, END)
+    assert await chunks(completions, call()) == [odd]
+
+
+async def test_a_stream_without_done_is_not_called_done(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta(content="Hello")), piece(b'data: {"last": 1}'), END)
+    given = call()
+    assert await chunks(completions, given) == [delta(content="Hello"), {"last": 1}]
+    assert not given.done
+
+
+async def test_done_without_its_empty_line_counts(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta("stop")), piece(b"data: [DONE]"), END)
+    given = call()
+    assert await chunks(completions, given) == [delta("stop")]
+    assert given.done
+
+
+async def test_what_stands_after_done_is_left(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    late = piece(b'data: {"c": 3}\n\n')
+    said = piece(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n')
+    backend.says(head(), said, late, END)
+    assert await chunks(completions, call()) == [{"a": 1}]
+
+
+async def test_a_break_after_done_is_no_failure(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta("stop")), DONE, Act.RESET)
+    given = call()
+    assert await chunks(completions, given) == [delta("stop")]
+    assert given.done
+
+
+async def test_a_whole_completion_is_its_json(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion(), "Application/JSON; charset=utf-8"))
+    given = call(messages=[])
+    assert await completions.create(call=given) == completion()
+    assert given.done
+    assert backend.request().body == {"model": "some-model", "messages": []}
+    assert backend.request().headers["authorization"] == "Bearer secret"
+
+
+async def test_a_declared_header_goes_before_the_key() -> None:
+    declared = profile(api_key="secret", headers={"authorization": "Basic abc", "x-org": "me"})
+    async with make_client(declared) as client:
+        assert client.headers["authorization"] == "Basic abc"
+        assert client.headers["x-org"] == "me"
+
+
+async def test_without_a_key_none_is_sent() -> None:
+    async with make_client(profile()) as client:
+        assert "authorization" not in client.headers
+
+
+async def test_closing_an_answer_early_closes_its_connection(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    async with await completions.create(call=call(), stream=True) as answer:
+        async for chunk in answer:
+            assert chunk == delta(content="Hello")
+            break
+    assert backend.is_gone(within=1)
+    gc.collect()  # trio warns here of a generator that was left open
+
+
+@pytest.mark.parametrize(
+    "said",
+    [[], [head()], [head(), sse(delta(content="Hi"))], [head(500), piece(b"Oops")]],
+    ids=["nothing", "head", "chunk", "half-an-error"],
+)
+async def test_a_cancelled_call_closes_its_connection(
+    said: list[bytes], completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(*said, Act.UNTIL_GONE)
+    with anyio.move_on_after(0.1) as scope:
+        await chunks(completions, call())
+    assert scope.cancelled_caught
+    assert backend.is_gone(within=1)
+
+
+async def test_a_kept_connection_that_closes_costs_one_more_try(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    backend.says(Act.CLOSE)
+    backend.says(whole(200, completion()))
+    for _ in range(2):
+        assert await completions.create(call=call()) == completion()
+    assert [request.connection for request in backend.requests] == [0, 0, 1]
+
+
+async def test_a_fresh_connection_that_closes_is_a_failure(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(Act.CLOSE)
+    with pytest.raises(OverloadedError, match="`fake` broke the connection"):
+        await completions.create(call=call())
+    assert len(backend.requests) == 1
+
+
+async def test_a_broken_off_answer_is_overloaded(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta(content="Hi")), Act.CLOSE)
+    with pytest.raises(OverloadedError, match="`fake` broke the connection"):
+        await chunks(completions, call())
+
+
+async def test_silence_is_a_timeout(completions: ChatCompletions, backend: ScriptedBackend) -> None:
+    backend.says(head(), Act.UNTIL_GONE)
+    with pytest.raises(GatewayTimeoutError, match="`fake` was silent for too long"):
+        await chunks(completions, call(idle_timeout=0.1))
+    assert backend.is_gone()
+
+
+async def test_a_backend_that_is_not_there_cannot_be_reached(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.close()
+    with pytest.raises(OverloadedError, match="`fake` cannot be reached"):
+        await completions.create(call=call())
+
+
+async def test_an_address_that_cannot_be_is_a_failure(completions: ChatCompletions) -> None:
+    completions.base_url = "ftp://backend.invalid"
+    with pytest.raises(InternalError, match="could not be asked: UnsupportedProtocol"):
+        await completions.create(call=call())
+
+
+async def test_only_the_beginning_of_an_endless_error_is_read(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(500, "text/plain"), *[piece(b"Oops " * 20_000)] * 12, Act.UNTIL_GONE)
+    with pytest.raises(InternalError, match="Oops") as caught:
+        await completions.create(call=call())
+    assert len(caught.value.message) < 2100
+    assert backend.is_gone(within=1)
+
+
+async def test_a_refused_stream_closes_its_answer(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(400, {"error": {"message": "No"}}))
+    for _ in range(2):
+        with pytest.raises(InvalidRequestError, match="`fake` answered 400: No"):
+            await chunks(completions, call())
+    assert backend.connections == 1
+
+
+async def test_a_packed_answer_is_unpacked(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    packed = gzip.compress(b"data: %b\n\ndata: [DONE]\n\n" % json.encode(delta(content="Hi")))
+    backend.says(head(content_encoding="gzip"), piece(packed[:30]), piece(packed[30:]), END)
+    assert await chunks(completions, call()) == [delta(content="Hi")]
+
+
+@pytest.mark.parametrize(
+    ("content_type", "right"),
+    [
+        ("text/event-stream", True),
+        ("TEXT/Event-Stream ; charset=utf-8", True),
+        ("", True),
+        ("text/html", False),
+        ("text/event-stream2", False),
+    ],
+)
+async def test_a_stream_has_to_be_one(
+    content_type: str, right: bool, completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(content_type=content_type), sse(delta("stop")), DONE, END)
+    if right:
+        assert await chunks(completions, call()) == [delta("stop")]
+    else:
+        with pytest.raises(InternalError, match="is its base_url right"):
+            await chunks(completions, call())
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (b"data: {\n\n", "broken JSON"),
+        (b"data: [1]\n\n", "JSON that is no object"),
+        (b"data: null\n\n", "JSON that is no object"),
+        (b"data: {", "broken JSON"),
+        (b"data: " + b"x" * 17_000_000, "an event of more than"),
+    ],
+    ids=["broken", "list", "null", "unfinished", "huge"],
+)
+async def test_an_event_that_cannot_be_read_is_a_failure(
+    said: bytes, message: str, completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta(content="Hi")), piece(said), END)
+    with pytest.raises(InternalError, match=f"`fake` sent {message}"):
+        await chunks(completions, call())
+
+
+async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    given = call()
+    assert await chunks(completions, given) == [completion()]
+    assert given.done
+
+
+async def test_a_stream_in_place_of_a_completion_is_a_failure(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(streamed("Hi"))
+    with pytest.raises(InternalError, match="application/json was expected"):
+        await completions.create(call=call())

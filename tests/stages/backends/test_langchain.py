@@ -1,0 +1,364 @@
+"""What the proxy uses of LangChain's inside: a release that changes it fails here.
+
+Without tracing all of it runs on trio too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any, cast
+
+import pytest
+from anyio import wait_all_tasks_blocked
+from attrs import Factory, define
+from langchain_core.callbacks import AsyncCallbackHandler
+from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
+from langsmith.run_helpers import tracing_context
+
+from stages.backends.http import Call
+from stages.backends.langchain import ProxyChat, chunks, make_model
+from stages.wire.errors import OverloadedError
+from tests.support import profile
+from tests.wire.support import completion, delta
+
+
+@define(eq=False)
+class FakeAnswer:
+    """What `create` gives for a stream."""
+
+    chunks: list[Any]
+    closed: bool = False
+    _given: int = 0
+
+    async def __aenter__(self) -> FakeAnswer:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.closed = True
+
+    def __aiter__(self) -> FakeAnswer:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._given == len(self.chunks):
+            raise StopAsyncIteration
+        self._given += 1
+        chunk = self.chunks[self._given - 1]
+        if isinstance(chunk, Exception):
+            raise chunk
+        return chunk
+
+
+@define(eq=False)
+class FakeCompletions:
+    """Takes the calls LangChain makes."""
+
+    answer: Any
+    calls: list[tuple[Call, bool]] = Factory(list)
+    base_url: str = "http://backend.invalid/v1"
+
+    async def create(self, *, call: Call, stream: bool = False) -> Any:
+        self.calls.append((call, stream))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def model(answer: Any, **changes: Any) -> ProxyChat:
+    """A model whose backend gives `answer`."""
+    fake: Any = FakeCompletions(answer)
+    return make_model(fake, profile(**changes))
+
+
+def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> Call:
+    """A call, as `Backend.answer` makes it."""
+    return Call("fake", messages or [{"role": "user", "content": "Hello"}], options)
+
+
+async def told(
+    made: ProxyChat, given: Call, *, stream: bool, name: str = "some-model"
+) -> list[Any]:
+    """All that `chunks` yields."""
+    return [chunk async for chunk in chunks(made, name, given, stream)]
+
+
+def stream_of(made: ProxyChat) -> AsyncGenerator[Any, None]:
+    """What `chunks` gives for a stream."""
+    answer: Any = chunks(made, "some-model", call(), stream=True)
+    return cast("AsyncGenerator[Any, None]", answer)
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+LOOK = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+CONVERSATION: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "What is on it?"}, IMAGE]},
+    {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [LOOK]},
+    {"role": "tool", "tool_call_id": "call_1", "content": "A cat."},
+    {"role": "system", "content": "Do not guess."},
+    {"role": "assistant", "content": "A cat"},
+]
+
+MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+
+def whole_or_stream(stream: bool) -> Any:
+    """A good answer in either form."""
+    return FakeAnswer([delta("stop", content="Hi")]) if stream else completion()
+
+
+class TestPayload:
+    @MODES
+    async def test_it_is_the_call_and_nothing_else(self, stream: bool) -> None:
+        options = {
+            "max_tokens": 9,
+            "top_k": 5,
+            "stop": ["x"],
+            "odd": {"a": None},
+            "tools": [{"type": "function"}],
+        }
+        given = call(CONVERSATION, **options)
+        await told(model(whole_or_stream(stream)), given, stream=stream)
+        expected = {"model": "some-model", "messages": CONVERSATION, "stream": stream, **options}
+        assert given.payload == expected
+
+    async def test_messages_are_untouched(self) -> None:
+        given = call(CONVERSATION)
+        await told(model(completion()), given, stream=False)
+        assert given.payload["messages"] is given.messages
+
+    @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+    @pytest.mark.parametrize("option", ["max_tokens", "max_completion_tokens"])
+    async def test_the_limit_has_the_profiles_name(self, field: str, option: str) -> None:
+        given = call()
+        given.options[option] = 9
+        await told(model(completion(), max_tokens_field=field), given, stream=False)
+        assert given.payload[field] == 9
+        assert {"max_tokens", "max_completion_tokens"} & given.payload.keys() == {field}
+
+    @MODES
+    @pytest.mark.parametrize("name", ["gpt-5-codex", "o3", "o1-mini", "gpt-6", "gpt-4o"])
+    async def test_a_models_name_changes_nothing(self, name: str, stream: bool) -> None:
+        given = call(CONVERSATION, tools=[{"type": "function"}], reasoning={"effort": "low"})
+        given.options["text"] = {"format": "x"}
+        made = model(whole_or_stream(stream))
+        assert await told(made, given, stream=stream, name=name)
+        assert given.payload["messages"] == CONVERSATION
+        assert given.payload["model"] == name
+        assert given.payload.keys() == {"model", "messages", "stream", *given.options}
+
+    async def test_calls_at_once_have_a_payload_each(self) -> None:
+        made = model(completion())
+        given = [call(max_tokens=number) for number in range(3)]
+        for each in given:
+            await told(made, each, stream=False, name=f"model-{each.options['max_tokens']}")
+        assert [each.payload["max_tokens"] for each in given] == [0, 1, 2]
+        assert [each.payload["model"] for each in given] == ["model-0", "model-1", "model-2"]
+
+
+class TestModel:
+    def test_no_client_of_openai_is_made(self) -> None:
+        made = model(completion())
+        assert made.root_client is None
+        assert made.root_async_client is None
+        assert isinstance(made.async_client, FakeCompletions)
+
+    def test_nothing_is_retried_or_timed_behind_our_back(self) -> None:
+        made = model(completion())
+        assert made.max_retries == 0
+        assert made.stream_chunk_timeout is None
+        assert made.stream_usage is False
+        assert made.use_responses_api is False
+
+
+ODD_CHUNKS: dict[str, Any] = {
+    "reasoning": delta(reasoning_content="Hm", reasoning="Hm", thinking={"x": 1}),
+    "refusal": delta(refusal="No"),
+    "unknown": {"choices": [{"delta": {"x": [None]}, "stop_reason": "END"}], "y": 1.5},
+    "call-without-index": delta(tool_calls=[{"id": "a", "function": {"name": "f"}}]),
+    "call-with-arguments-as-object": delta(
+        tool_calls=[{"index": 0, "function": {"name": "f", "arguments": {"a": 1}}}]
+    ),
+    "usage-only": {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}},
+    "usage-of-another-kind": {**delta(content="x"), "usage": "much"},
+    "null-choices": {"choices": None},
+    "null-choice": {"choices": [None]},
+    "no-choices": {"object": "chunk"},
+    "null-delta": {"choices": [{"delta": None}]},
+    "no-delta": {"choices": [{"text": "x"}]},
+    "delta-of-another-kind": {"choices": [{"delta": 3}]},
+    "content-of-another-kind": delta(content=3),
+    "content-parts": delta(content=[{"type": "text", "text": "x"}]),
+    "role-of-another-kind": delta(role="critic", content="x"),
+    "role-user": delta(role="user", content="x"),
+    "tool-without-id": delta(role="tool", content="x"),
+    "openais-own": {"type": "content.delta", "delta": "x"},
+    "error": {"error": {"message": "It broke"}},
+    "empty": {},
+}
+
+
+class TestPlain:
+    @pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    async def test_a_chunk_arrives_as_it_is_on_the_wire(self, chunk: Any) -> None:
+        said = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
+        assert await told(model(FakeAnswer(said)), call(), stream=True) == said
+
+    @pytest.mark.parametrize("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    async def test_a_whole_answer_arrives_as_it_is_on_the_wire(self, answer: Any) -> None:
+        assert await told(model(answer), call(), stream=False) == [answer]
+
+    @MODES
+    async def test_an_error_arrives_as_it_was_raised(self, stream: bool) -> None:
+        with pytest.raises(OverloadedError, match="busy"):
+            await told(model(OverloadedError("busy")), call(), stream=stream)
+
+    async def test_an_error_after_a_chunk_arrives_after_it(self) -> None:
+        answer = FakeAnswer([delta(content="Hi"), OverloadedError("busy")])
+        parts = stream_of(model(answer))
+        assert await anext(parts) == delta(content="Hi")
+        with pytest.raises(OverloadedError, match="busy"):
+            await anext(parts)
+        assert answer.closed
+
+    async def test_who_leaves_early_has_closed_the_answer(self) -> None:
+        answer = FakeAnswer([delta(content="Hi"), delta("stop")])
+        async with aclosing(stream_of(model(answer))) as parts:
+            async for _ in parts:
+                break
+        assert answer.closed
+
+    async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self) -> None:
+        with pytest.raises(KeyError):
+            await told(model(FakeAnswer([KeyError("ours")])), call(), stream=True)
+
+
+class Notes(AsyncCallbackHandler):
+    """A callback handler as tracing has one."""
+
+    def __init__(self) -> None:
+        self.started: list[Any] = []
+        self.parameters: dict[str, Any] = {}
+        self.tokens: list[str] = []
+        self.ended: list[Any] = []
+        self.failed: list[BaseException] = []
+
+    async def on_chat_model_start(self, serialized: Any, messages: Any, **more: Any) -> None:
+        self.started += messages[0]
+        self.parameters = more["invocation_params"]
+
+    async def on_llm_new_token(self, token: Any, **_: Any) -> None:
+        self.tokens.append(token)
+
+    async def on_llm_end(self, response: Any, **_: Any) -> None:
+        self.ended.append(response.generations[0][0].message)
+
+    async def on_llm_error(self, error: BaseException, **_: Any) -> None:
+        self.failed.append(error)
+
+
+class TestTraced:
+    """With callbacks, LangChain's own `astream` and `ainvoke` run, which need asyncio."""
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    def notes(self) -> Notes:
+        return Notes()
+
+    def traced(self, answer: Any, notes: Notes) -> ProxyChat:
+        made = model(answer)
+        made.traced = True
+        made.callbacks = [notes]
+        return made
+
+    async def test_a_stream_is_seen_from_start_to_end(self, notes: Notes) -> None:
+        said = [delta(role="assistant", content="Hel"), delta(content="lo"), delta("stop")]
+        given = call(CONVERSATION, max_tokens=9)
+        assert await told(self.traced(FakeAnswer(said), notes), given, stream=True) == said
+        assert "".join(notes.tokens) == "Hello"
+        assert [message.content for message in notes.ended] == ["Hello"]
+        assert notes.parameters["model"] == "some-model"
+        assert not notes.failed
+
+    async def test_a_whole_answer_is_seen_from_start_to_end(self, notes: Notes) -> None:
+        made = self.traced(completion("Hello"), notes)
+        assert await told(made, call(CONVERSATION), stream=False) == [completion("Hello")]
+        assert [message.content for message in notes.ended] == ["Hello"]
+        assert notes.ended[0].response_metadata["token_usage"]["prompt_tokens"] == 12
+
+    @MODES
+    async def test_the_conversation_is_seen_and_goes_out_untouched(
+        self, stream: bool, notes: Notes
+    ) -> None:
+        given = call(CONVERSATION)
+        await told(self.traced(whole_or_stream(stream), notes), given, stream=stream)
+        kinds = [SystemMessage, HumanMessage, AIMessage, ToolMessage, SystemMessage, AIMessage]
+        assert [type(message) for message in notes.started] == kinds
+        assert notes.started[2].tool_calls[0]["name"] == "look"
+        assert given.payload["messages"] == CONVERSATION
+
+    async def test_callbacks_may_come_with_the_call(self, notes: Notes) -> None:
+        made = model(FakeAnswer([delta(content="Hi"), delta("stop")]))
+        made.traced = True
+        bound = made.with_config(callbacks=[notes])
+        assert [part async for part in bound.astream([], call=call(), model="m")]
+        assert "".join(notes.tokens) == "Hi"
+
+    @pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    async def test_an_odd_chunk_arrives_all_the_same(self, chunk: Any, notes: Notes) -> None:
+        said = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
+        assert await told(self.traced(FakeAnswer(said), notes), call(), stream=True) == said
+        assert len(notes.started) == 1
+
+    @pytest.mark.parametrize("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    async def test_an_odd_answer_arrives_all_the_same(self, answer: Any, notes: Notes) -> None:
+        assert await told(self.traced(answer, notes), call(), stream=False) == [answer]
+        assert len(notes.ended) == 1
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            [],
+            [delta(function_call={"arguments": "{"}), delta(function_call={"arguments": 3})],
+            [{**delta("stop"), "model": "m"}, {**delta("stop"), "model": ["m"]}],
+        ],
+        ids=["nothing", "function-call", "model"],
+    )
+    async def test_chunks_that_do_not_add_up_are_no_failure(
+        self, said: list[Any], notes: Notes, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answer = FakeAnswer(said)
+        assert await told(self.traced(answer, notes), call(), stream=True) == said
+        assert "an answer of backend `fake` is not traced" in caplog.text
+
+    @MODES
+    async def test_an_error_arrives_as_it_was_raised_and_is_seen(
+        self, stream: bool, notes: Notes
+    ) -> None:
+        error = OverloadedError("busy")
+        with pytest.raises(OverloadedError, match="busy"):
+            await told(self.traced(error, notes), call(), stream=stream)
+        assert notes.failed == [error]
+
+    async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self, notes: Notes) -> None:
+        answer = FakeAnswer([delta(content="Hi"), KeyError("ours")])
+        with pytest.raises(KeyError):
+            await told(self.traced(answer, notes), call(), stream=True)
+
+    async def test_who_leaves_early_closes_the_answer(self, notes: Notes) -> None:
+        answer = FakeAnswer([delta(content="Hi"), delta("stop")])
+        async with aclosing(stream_of(self.traced(answer, notes))) as parts:
+            async for _ in parts:
+                break
+        await wait_all_tasks_blocked()  # LangChain leaves the closing to the event loop
+        assert answer.closed
+
+    def test_the_environment_decides(self) -> None:
+        fake: Any = FakeCompletions(None)
+        for enabled in (True, False):
+            with tracing_context(enabled=enabled):
+                assert make_model(fake, profile()).traced is enabled

@@ -1,0 +1,199 @@
+"""The stage `authenticate`."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.testing import check_stage, run_stage
+from stages.authenticate import Authenticate
+from stages.events import Authenticated, HttpRequest
+from stages.wire.errors import AuthenticationError
+from tests.support import http
+
+ONE = Authenticate(keys=("s3cret-key",))
+TWO = Authenticate(keys=("first-key", "second-key"))
+
+
+def asking(**headers: str) -> HttpRequest:
+    """A request with headers, written with underscores."""
+    return http(headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+async def client(stage: Authenticate, **headers: str) -> str:
+    """Whom the stage takes the sender for."""
+    event = asking(**headers)
+    [out] = await run_stage(stage, [event])
+    assert isinstance(out, Authenticated)
+    assert out.http is event
+    return out.client
+
+
+async def refusal(stage: Authenticate, **headers: str) -> AuthenticationError:
+    with pytest.raises(AuthenticationError) as raised:
+        await run_stage(stage, [asking(**headers)])
+    return raised.value
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(ONE, [asking(x_api_key="s3cret-key")])
+    await check_stage(Authenticate(), [asking()])
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_api_key": "s3cret-key"},
+        {"authorization": "Bearer s3cret-key"},
+        {"authorization": "bearer s3cret-key"},
+        {"authorization": "BEARER s3cret-key"},
+        {"authorization": "Bearer   s3cret-key "},
+        {"x_api_key": "", "authorization": "Bearer s3cret-key"},
+        {"x_api_key": "s3cret-key", "authorization": "Bearer somebody-elses"},
+        {"x_api_key": "s3cret-key", "authorization": "Basic eA=="},
+    ],
+    ids=[
+        "x-api-key",
+        "Bearer",
+        "bearer",
+        "BEARER",
+        "spaces",
+        "an empty x-api-key",
+        "both",
+        "Basic too",
+    ],
+)
+async def test_a_right_key_passes(headers: dict[str, str]) -> None:
+    assert await client(ONE, **headers) == "key-1"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"x_api_key": "wrong"},
+        {"x_api_key": "s3cret-key2"},
+        {"x_api_key": "s3cret-ke"},
+        {"x_api_key": "S3CRET-KEY"},
+        {"x_api_key": "s3cret-key, s3cret-key"},
+        {"authorization": "Bearer wrong"},
+        {"authorization": "Bearer s3cret-key s3cret-key"},
+        {"x_api_key": "wrong", "authorization": "Bearer s3cret-key"},
+        {"x_api_key": "\x00"},
+        {"x_api_key": "ÿ" * 10_000},
+    ],
+    ids=[
+        "another",
+        "longer",
+        "shorter",
+        "in capitals",
+        "twice",
+        "as Bearer",
+        "twice as Bearer",
+        "in x-api-key, whatever Bearer says",
+        "NUL",
+        "long and not ASCII",
+    ],
+)
+async def test_a_wrong_key_is_refused(headers: dict[str, str]) -> None:
+    assert (await refusal(ONE, **headers)).message == "invalid x-api-key"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"x_api_key": ""},
+        {"authorization": ""},
+        {"authorization": "Bearer"},
+        {"authorization": "Bearer "},
+        {"authorization": "s3cret-key"},
+        {"authorization": "Basic s3cret-key"},
+        {"api_key": "s3cret-key"},
+    ],
+    ids=[
+        "no header",
+        "an empty key",
+        "an empty header",
+        "Bearer alone",
+        "Bearer and a space",
+        "no scheme",
+        "another scheme",
+        "another header",
+    ],
+)
+async def test_without_a_key_the_way_to_send_one_is_told(headers: dict[str, str]) -> None:
+    error = await refusal(ONE, **headers)
+    assert error.message == (
+        "no API key was given: send it as x-api-key or as Authorization: Bearer"
+    )
+    assert (error.status, error.type) == (401, "authentication_error")
+
+
+async def test_each_of_several_keys_passes_under_its_own_name() -> None:
+    assert await client(TWO, x_api_key="first-key") == "key-1"
+    assert await client(TWO, authorization="Bearer second-key") == "key-2"
+    assert (await refusal(TWO, x_api_key="third-key")).message == "invalid x-api-key"
+
+
+async def test_empty_keys_are_none() -> None:
+    stage = Authenticate(keys=("", "s3cret-key", ""))
+    assert stage.keys == ("s3cret-key",)
+    assert await client(stage, x_api_key="s3cret-key") == "key-1"
+    await refusal(stage, x_api_key="")
+
+
+@pytest.mark.parametrize("keys", [(), ("",), ("", "")], ids=str)
+async def test_with_no_key_everybody_is_let_in(keys: tuple[str, ...]) -> None:
+    stage = Authenticate(keys=keys)
+    assert stage.open_door
+    assert await client(stage) == "anonymous"
+    assert await client(stage, x_api_key="anything") == "anonymous"
+
+
+async def test_with_a_key_the_door_is_shut_whatever_allow_anonymous_says() -> None:
+    stage = Authenticate(keys=("s3cret-key",), allow_anonymous=True)
+    assert not stage.open_door
+    await refusal(stage)
+
+
+async def test_a_key_of_white_space_lets_nobody_in() -> None:
+    stage = Authenticate(keys=(" ",))
+    assert not stage.open_door
+    await refusal(stage)
+    await refusal(stage, authorization="Bearer  ")
+
+
+@pytest.mark.parametrize("key", ["schlüssel-1", "voilà", "ключ-ключ", "鍵🔑"])
+async def test_a_key_that_is_not_ascii_passes_as_it_arrives_in_utf8(key: str) -> None:
+    # The bytes of a header are read as Latin-1, whatever the client meant.
+    arriving = key.encode().decode("latin-1")
+    stage = Authenticate(keys=(key,))
+    assert await client(stage, x_api_key=arriving) == "key-1"
+    assert await client(stage, authorization=f"Bearer {arriving}") == "key-1"
+    await refusal(stage, x_api_key=arriving[:-1])
+
+
+async def test_a_key_that_is_not_ascii_passes_as_it_arrives_in_latin_1() -> None:
+    assert await client(Authenticate(keys=("schlüssel-1",)), x_api_key="schlüssel-1") == "key-1"
+
+
+async def test_a_key_of_bytes_that_are_no_text_passes() -> None:
+    from_environment = b"\xff\xfe-key".decode("utf-8", "surrogateescape")
+    stage = Authenticate(keys=(from_environment,))
+    assert await client(stage, x_api_key=b"\xff\xfe-key".decode("latin-1")) == "key-1"
+
+
+async def test_no_text_shows_a_key() -> None:
+    given = asking(x_api_key="s3cret-wrong", authorization="Bearer s3cret-token")
+    error = await refusal(ONE, x_api_key="s3cret-wrong", authorization="Bearer s3cret-token")
+    [passed] = await run_stage(ONE, [asking(x_api_key="s3cret-key")])
+    for shown in (ONE, given, passed, error, error.body("req_1"), str(error), error.headers):
+        assert "s3cret" not in repr(shown)
+
+
+async def test_the_body_is_not_read() -> None:
+    async def read(limit: int) -> bytes:
+        raise AssertionError("the body was read")
+
+    request = HttpRequest("POST", "/v1/messages", {"x-api-key": "s3cret-key"}, read_body=read)
+    [out] = await run_stage(ONE, [request])
+    assert out == Authenticated(request, "key-1")

@@ -1,0 +1,77 @@
+"""The stage `count-tokens`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attrs import Factory, define
+
+from pipeline.testing import check_stage, run_stage
+from stages.count_tokens import CountTokens
+from stages.events import ChatRequest, ResponseBody, ResponseStart
+from stages.wire.errors import InternalError
+from tests.support import chat_request
+
+
+@define
+class Counting:
+    """A backend that counts as it is told: a number, None where it cannot, or an error."""
+
+    number: int | Exception | None
+    asked: list[ChatRequest] = Factory(list)
+
+    async def count_tokens(self, request: ChatRequest) -> int | None:
+        self.asked.append(request)
+        if isinstance(self.number, Exception):
+            raise self.number
+        return self.number
+
+
+def counting(number: Any) -> CountTokens:
+    return CountTokens({"fake": Counting(number)})  # type: ignore[dict-item]
+
+
+async def counted(stage: CountTokens, request: ChatRequest) -> tuple[int, str]:
+    """The number, and how it was found."""
+    start, body = await run_stage(stage, [request])
+    assert isinstance(start, ResponseStart)
+    assert isinstance(body, ResponseBody)
+    assert (start.status, body.more) == (200, False)
+    assert start.headers["content-type"] == "application/json"
+    assert start.headers["content-length"] == str(len(body.data))
+    said = json.loads(body.data)
+    assert list(said) == ["input_tokens"]
+    return said["input_tokens"], start.headers["x-llm-proxy-token-count"]
+
+
+@pytest.mark.parametrize("number", [17, None], ids=["exact", "estimated"])
+async def test_it_keeps_to_the_contract(number: int | None) -> None:
+    await check_stage(counting(number), [chat_request(max_tokens=None)])
+
+
+@pytest.mark.parametrize("number", [17, 0])
+async def test_what_the_backend_counts_is_exact(number: int) -> None:
+    assert await counted(counting(number), chat_request()) == (number, "exact")
+
+
+async def test_what_the_backend_cannot_count_is_estimated() -> None:
+    small, how = await counted(counting(None), chat_request())
+    large, _ = await counted(counting(None), chat_request(system="word " * 200))
+    assert how == "estimated"
+    assert 0 < small < 30
+    assert 250 < large - small < 300
+
+
+async def test_a_backend_that_should_count_and_fails_is_an_error() -> None:
+    with pytest.raises(InternalError, match="no tokenizer"):
+        await run_stage(counting(InternalError("no tokenizer")), [chat_request()])
+
+
+async def test_the_backend_of_the_request_is_asked() -> None:
+    fake, other = Counting(1), Counting(2)
+    request = chat_request()
+    stage = CountTokens({"other": other, "fake": fake})  # type: ignore[dict-item]
+    assert await counted(stage, request) == (1, "exact")
+    assert (fake.asked, other.asked) == ([request], [])

@@ -1,0 +1,123 @@
+"""The stage `invoke`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from attrs import Factory, define
+
+from pipeline.run import Chain
+from pipeline.stage import OptionError
+from pipeline.testing import check_stage, run_stage
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart
+from stages.invoke import Invoke
+from stages.wire.errors import OverloadedError
+from tests.support import FakeBackend, chat_request
+
+
+def invoke(fake: Any, **options: Any) -> Invoke:
+    return Invoke({"fake": fake}, **options)
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(invoke(FakeBackend([{"n": 1}, {"n": 2}])), [chat_request()])
+
+
+async def test_the_answer_is_forwarded_chunk_by_chunk_behind_its_start() -> None:
+    request = chat_request()
+    fake = FakeBackend([{"n": 1}, {"n": 2}], ChatEnd(done=False))
+    assert await run_stage(invoke(fake), [request]) == [
+        ChatStart(request),
+        ChatChunk({"n": 1}),
+        ChatChunk({"n": 2}),
+        ChatEnd(done=False),
+    ]
+    assert fake.closed
+
+
+async def test_an_answer_without_chunks_has_a_start_and_an_end() -> None:
+    request = chat_request()
+    out = await run_stage(invoke(FakeBackend([])), [request])
+    assert out == [ChatStart(request), ChatEnd()]
+
+
+async def test_a_refusal_comes_before_anything_is_forwarded() -> None:
+    out: list[Any] = []
+
+    async def keep(event: Any) -> None:
+        out.append(event)
+
+    fake = FakeBackend([], OverloadedError("busy"))
+    with pytest.raises(OverloadedError, match="busy"):
+        await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), keep)
+    assert out == []
+    assert fake.closed
+
+
+async def test_a_failure_in_the_middle_comes_after_what_was_there() -> None:
+    out: list[Any] = []
+
+    async def keep(event: Any) -> None:
+        out.append(type(event))
+
+    fake = FakeBackend([{"n": 1}], OverloadedError("gone"))
+    with pytest.raises(OverloadedError, match="gone"):
+        await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), keep)
+    assert out == [ChatStart, ChatChunk]
+    assert fake.closed
+
+
+async def test_the_backend_is_left_when_a_later_stage_fails() -> None:
+    async def refuse(event: Any) -> None:
+        if isinstance(event, ChatChunk):
+            raise ValueError("no more")
+
+    fake = FakeBackend([{"n": 1}, {"n": 2}])
+    with pytest.raises(ValueError, match="no more"):
+        await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), refuse)
+    assert fake.closed
+
+
+async def test_the_backend_is_left_when_the_client_is_gone() -> None:
+    fake = FakeBackend([{"n": 1}, {"n": 2}])
+    with anyio.CancelScope() as scope:
+
+        async def leave(event: Any) -> None:
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+
+        await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), leave)
+    assert scope.cancelled_caught
+    assert fake.closed
+
+
+@define
+class Listening:
+    """A backend that notes what it is asked."""
+
+    asked: list[tuple[ChatRequest, float | None]] = Factory(list)
+
+    async def answer(
+        self, request: ChatRequest, idle_timeout: float | None
+    ) -> AsyncIterator[ChatAnswer]:
+        self.asked.append((request, idle_timeout))
+        yield ChatEnd()
+
+
+async def test_the_backend_of_the_request_is_asked_with_the_idle_timeout() -> None:
+    fake, other = Listening(), Listening()
+    request = chat_request()
+    await run_stage(Invoke({"fake": fake, "other": other}, idle_timeout=7), [request])  # type: ignore[dict-item]
+    await run_stage(invoke(fake), [request])
+    assert fake.asked == [(request, 7), (request, 300)]
+    assert other.asked == []
+
+
+@pytest.mark.parametrize("seconds", [0, -1.5])
+def test_the_idle_timeout_has_to_be_positive(seconds: float) -> None:
+    with pytest.raises((OptionError, ValueError), match="idle_timeout"):
+        Invoke({}, idle_timeout=seconds)

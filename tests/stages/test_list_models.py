@@ -1,0 +1,172 @@
+"""The stage `list-models`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from anthropic.types import ModelInfo
+
+from pipeline.testing import check_stage, run_stage
+from stages.backends.declare import Model
+from stages.events import Authenticated, ResponseBody, ResponseStart
+from stages.list_models import ListModels
+from stages.wire.errors import InvalidRequestError, NotFoundError
+from tests.support import backend, http
+
+FIVE = ListModels(
+    {
+        "a": Model("fake"),
+        "claude-*": Model("fake"),
+        "b/c": Model("fake", "other"),
+        "c?": Model("fake"),
+        "d": Model("fake", overrides={"context_window": 99}),  # type: ignore[arg-type]
+        "e": Model("large"),
+    },
+    {"fake": backend(), "large": backend(context_window=200_000)},
+)
+MANY = ListModels({f"m{n:04}": Model("fake") for n in range(1200)}, {"fake": backend()})
+
+
+def asking(identity: str | None = None, **query: str) -> Authenticated:
+    params = {} if identity is None else {"id": identity}
+    return Authenticated(http(method="GET", query=query, path_params=params), "key-1")
+
+
+async def answer(stage: ListModels, event: Authenticated) -> dict[str, Any]:
+    start, body = await run_stage(stage, [event])
+    assert isinstance(start, ResponseStart)
+    assert isinstance(body, ResponseBody)
+    assert start.status == 200
+    assert start.headers["content-length"] == str(len(body.data))
+    said: dict[str, Any] = json.loads(body.data)
+    return said
+
+
+async def page(stage: ListModels, **query: str) -> tuple[list[str], bool]:
+    """The ids on a page, and whether there are more."""
+    said = await answer(stage, asking(**query))
+    ids = [info["id"] for info in said["data"]]
+    assert said["first_id"] == (ids[0] if ids else None)
+    assert said["last_id"] == (ids[-1] if ids else None)
+    return ids, said["has_more"]
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(FIVE, [asking()])
+    await check_stage(FIVE, [asking("a")])
+
+
+async def test_models_with_a_name_of_their_own_are_listed_in_order() -> None:
+    assert await page(FIVE) == (["a", "b/c", "d", "e"], False)
+
+
+async def test_a_model_is_told_as_the_official_sdk_reads_it() -> None:
+    said = await answer(FIVE, asking("d"))
+    assert said == {
+        "type": "model",
+        "id": "d",
+        "display_name": "d",
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+        "deprecated_at": None,
+        "retires_at": None,
+        "line": None,
+        "max_input_tokens": 99,
+        "max_tokens": None,
+        "capabilities": None,
+    }
+    ModelInfo.model_validate(said)
+
+
+@pytest.mark.parametrize(("name", "window"), [("a", None), ("d", 99), ("e", 200_000)])
+async def test_the_window_is_that_of_the_models_profile(name: str, window: int | None) -> None:
+    assert (await answer(FIVE, asking(name)))["max_input_tokens"] == window
+
+
+async def test_a_name_with_a_slash_is_found() -> None:
+    assert (await answer(FIVE, asking("b/c")))["id"] == "b/c"
+
+
+@pytest.mark.parametrize("name", ["z", "claude-*", "claude-x", "", "A", "x" * 5000])
+async def test_a_model_that_is_not_listed_is_not_found(name: str) -> None:
+    with pytest.raises(NotFoundError) as raised:
+        await run_stage(FIVE, [asking(name)])
+    assert raised.value.message == f"model: {name[:200]}"
+
+
+async def test_no_model_is_an_empty_page() -> None:
+    assert await page(ListModels({}, {})) == ([], False)
+    assert await page(ListModels({"*": Model("fake")}, {"fake": backend()})) == ([], False)
+
+
+async def test_a_page_has_twenty_models_unless_told() -> None:
+    names, more = await page(MANY)
+    assert (names[0], names[-1], len(names), more) == ("m0000", "m0019", 20, True)
+
+
+@pytest.mark.parametrize(
+    ("limit", "number", "more"), [("1", 1, True), ("007", 7, True), ("1000", 1000, True)]
+)
+async def test_a_page_has_as_many_models_as_wanted(limit: str, number: int, more: bool) -> None:
+    names, has_more = await page(MANY, limit=limit)
+    assert (len(names), has_more) == (number, more)
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ({"limit": "2"}, (["a", "b/c"], True)),
+        ({"limit": "4"}, (["a", "b/c", "d", "e"], False)),
+        ({"after_id": "b/c"}, (["d", "e"], False)),
+        ({"after_id": "b/c", "limit": "1"}, (["d"], True)),
+        ({"after_id": "e"}, ([], False)),
+        ({"before_id": "d"}, (["a", "b/c"], False)),
+        ({"before_id": "e", "limit": "2"}, (["b/c", "d"], True)),
+        ({"before_id": "a"}, ([], False)),
+        ({"after_id": "", "before_id": ""}, (["a", "b/c", "d", "e"], False)),
+        ({"lifecycle[]": "active", "beta": "true"}, (["a", "b/c", "d", "e"], False)),
+    ],
+    ids=lambda value: (
+        ",".join(f"{k}={v}" for k, v in value.items())
+        if value and isinstance(value, dict)
+        else None
+    ),
+)
+async def test_a_page_begins_and_ends_where_it_is_told(
+    query: dict[str, str], expected: tuple[list[str], bool]
+) -> None:
+    assert await page(FIVE, **query) == expected
+
+
+async def test_going_on_after_the_last_id_gives_every_model_once() -> None:
+    names: list[str] = []
+    query: dict[str, str] = {"limit": "500"}
+    more = True
+    while more:
+        some, more = await page(MANY, **query)
+        names += some
+        query["after_id"] = some[-1]
+    assert names == list(MANY.models)
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "1001", "-1", "1.5", "x", "", " 5", "+5", "1e2", "٣", "99999", "01000"]
+)
+async def test_another_limit_is_refused(limit: str) -> None:
+    with pytest.raises(InvalidRequestError, match="limit: Input should be between 1 and 1000"):
+        await run_stage(FIVE, [asking(limit=limit)])
+
+
+@pytest.mark.parametrize("cursor", ["after_id", "before_id"])
+@pytest.mark.parametrize("name", ["z", "claude-*", "x" * 5000], ids=["unknown", "pattern", "long"])
+async def test_a_page_cannot_begin_at_an_unknown_model(cursor: str, name: str) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        await run_stage(FIVE, [asking(**{cursor: name})])
+    assert raised.value.message == f"there is no model '{name[:200]}' to list from"
+
+
+async def test_a_page_cannot_begin_and_end_at_a_model() -> None:
+    with pytest.raises(InvalidRequestError, match="cannot be given together"):
+        await run_stage(FIVE, [asking(after_id="a", before_id="e")])

@@ -1,0 +1,125 @@
+"""The stage `resolve`."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.testing import check_stage, run_stage
+from stages.backends.declare import Model
+from stages.events import Resolved, Target
+from stages.resolve import Resolve, is_pattern
+from stages.wire.errors import InvalidRequestError
+from tests.support import validated
+
+
+def models(*names: str) -> dict[str, Model]:
+    """Entries that each lead to a backend called as the entry."""
+    return {name: Model(name) for name in names}
+
+
+async def backend(stage: Resolve, name: str) -> str:
+    """The backend a request for `name` goes to."""
+    [out] = await run_stage(stage, [validated(model=name)])
+    assert isinstance(out, Resolved)
+    return out.target.backend
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(Resolve(models("claude-test")), [validated()])
+
+
+async def test_a_request_keeps_where_it_came_from() -> None:
+    event = validated()
+    stage = Resolve({"claude-test": Model("local", "small", {"top_k": True})})  # type: ignore[arg-type]
+    [out] = await run_stage(stage, [event])
+    assert out == Resolved(event.http, event.request, Target("local", "small", {"top_k": True}))
+
+
+async def test_a_model_without_a_name_of_its_own_keeps_the_clients() -> None:
+    [out] = await run_stage(Resolve({"claude-*": Model("local")}), [validated(model="claude-x")])
+    assert out.target == Target("local", "claude-x")
+
+
+async def test_the_exact_name_comes_before_patterns() -> None:
+    stage = Resolve(models("*", "claude-*", "claude-a", "claude-a*"))
+    assert await backend(stage, "claude-a") == "claude-a"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("claude-haiku-4", "claude-haiku-*"),
+        ("claude-haiku", "claude-*"),
+        ("claude-", "claude-*"),
+        ("claude-opus-4", "claude-*-4"),
+        ("claude-haiku-10", "claude-haiku-1?"),
+        ("gpt", "*"),
+        ("Claude-haiku-4", "*"),
+        ("xclaude-haiku-4", "*"),
+        ("claude-haiku-4\nx", "claude-haiku-*"),
+        ("llama3.1", "llama[23].?"),
+        ("llama4.1", "*"),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True], ids=["in order", "turned around"])
+async def test_the_most_literal_pattern_counts(name: str, expected: str, turned: bool) -> None:
+    names = ["*", "claude-*", "claude-*-4", "claude-haiku-*", "claude-haiku-1?", "llama[23].?"]
+    stage = Resolve(models(*(reversed(names) if turned else names)))
+    assert await backend(stage, name) == expected
+
+
+async def test_of_equally_literal_patterns_the_first_counts() -> None:
+    assert await backend(Resolve(models("*-a", "b-*")), "b-a") == "*-a"
+    assert await backend(Resolve(models("b-*", "*-a")), "b-a") == "b-*"
+
+
+async def test_a_name_with_brackets_is_found_as_it_stands() -> None:
+    stage = Resolve(models("claude-opus[1m]", "claude-opus*"))
+    assert await backend(stage, "claude-opus[1m]") == "claude-opus[1m]"
+    assert await backend(stage, "claude-opus-4[1m]") == "claude-opus*"
+
+
+async def test_a_dot_in_a_pattern_is_a_dot() -> None:
+    stage = Resolve(models("llama3.2*", "*"))
+    assert await backend(stage, "llama3.2:1b") == "llama3.2*"
+    assert await backend(stage, "llama312:1b") == "*"
+
+
+async def test_the_default_is_for_names_that_match_none() -> None:
+    stage = Resolve(models("claude-*", "other"), default="other")
+    assert await backend(stage, "gpt-4") == "other"
+    assert await backend(stage, "claude-x") == "claude-*"
+
+
+async def test_the_default_may_be_a_pattern() -> None:
+    [out] = await run_stage(Resolve(models("claude-*"), default="claude-*"), [validated(model="x")])
+    assert out.target == Target("claude-*", "x")
+
+
+async def test_an_unknown_model_is_refused_with_a_list_of_those_there_are() -> None:
+    with pytest.raises(InvalidRequestError) as raised:
+        await run_stage(Resolve(models("a", "b-*")), [validated(model="gpt-4")])
+    assert raised.value.message == "model: gpt-4 is not served here; there are: a, b-*"
+    assert raised.value.status == 400
+
+
+async def test_of_many_models_twenty_are_listed() -> None:
+    stage = Resolve(models(*(f"m{n}" for n in range(25))))
+    with pytest.raises(InvalidRequestError) as raised:
+        await run_stage(stage, [validated(model="x" * 10_000)])
+    message = raised.value.message
+    assert message.endswith("m18, m19 and 5 more")
+    assert "x" * 201 not in message
+
+
+async def test_no_model_at_all_is_no_failure() -> None:
+    with pytest.raises(InvalidRequestError, match="is not served here"):
+        await run_stage(Resolve({}), [validated()])
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("a*", True), ("a?", True), ("[ab]", True), ("a-b.c:d/e@f", False), ("", False)],
+)
+def test_stars_question_marks_and_brackets_make_a_pattern(name: str, expected: bool) -> None:
+    assert is_pattern(name) is expected

@@ -1,0 +1,148 @@
+"""The stage `stream-encode`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from pipeline.testing import check_stage, run_stage
+from stages.events import ResponseBody, ResponseStart
+from stages.stream_encode import StreamEncode
+from stages.wire import events as e
+from tests.grammar import check_grammar, parse_sse
+
+TOOL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+
+
+def answer(streamed: bool, *notes: str) -> list[e.StreamEvent]:
+    return [
+        e.MessageStart("msg_1", "claude-test", e.Usage(3, 1), streamed, notes),
+        e.BlockStart(0, {"type": "text", "text": ""}),
+        e.BlockDelta(0, "text_delta", "a\u2028\n\nb"),
+        e.BlockStop(0),
+        e.BlockStart(1, TOOL),
+        e.BlockDelta(1, "input_json_delta", '{"n": 1}'),
+        e.BlockStop(1),
+        e.MessageDelta("tool_use", e.Usage(3, 2)),
+        e.MessageStop(),
+    ]
+
+
+async def encoded(events: list[e.StreamEvent]) -> tuple[ResponseStart, list[ResponseBody]]:
+    start, *parts = await run_stage(StreamEncode(), events)
+    assert isinstance(start, ResponseStart)
+    assert all(isinstance(part, ResponseBody) for part in parts)
+    return start, parts
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+async def test_it_keeps_to_the_contract(streamed: bool) -> None:
+    await check_stage(StreamEncode(), answer(streamed))
+
+
+async def test_a_stream_is_written_event_by_event() -> None:
+    events = answer(True)
+    start, parts = await encoded(events)
+    assert start == ResponseStart(
+        200,
+        {
+            "content-type": "text/event-stream; charset=utf-8",
+            "cache-control": "no-cache",
+            "x-accel-buffering": "no",
+        },
+    )
+    assert len(parts) == len(events)
+    payloads = parse_sse(b"".join(part.data for part in parts))
+    assert payloads == [event.payload() for event in events]
+    check_grammar(payloads)
+
+
+async def test_only_the_last_event_ends_the_body() -> None:
+    _, parts = await encoded(answer(True))
+    assert [part.more for part in parts] == [True] * 8 + [False]
+
+
+async def test_a_ping_is_written_into_a_stream_and_left_out_of_a_message() -> None:
+    for streamed in (True, False):
+        first, *rest = answer(streamed)
+        _, parts = await encoded([first, e.Ping(), *rest])
+        assert (b"event: ping\n" in b"".join(part.data for part in parts)) is streamed
+
+
+async def test_a_whole_message_is_written_at_the_end() -> None:
+    out = await run_stage(StreamEncode(), answer(False)[:-1])
+    assert out == []
+    start, parts = await encoded(answer(False))
+    [part] = parts
+    assert not part.more
+    assert start == ResponseStart(
+        200, {"content-type": "application/json", "content-length": str(len(part.data))}
+    )
+    assert json.loads(part.data) == {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-test",
+        "content": [
+            {"type": "text", "text": "a\u2028\n\nb"},
+            {"type": "tool_use", "id": "a", "name": "f", "input": {"n": 1}},
+        ],
+        "stop_reason": "tool_use",
+        "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
+        "usage": {
+            "input_tokens": 3,
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 2,
+            "output_tokens_details": {"thinking_tokens": 0},
+            "service_tier": "standard",
+        },
+    }
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+async def test_what_was_dropped_stands_in_a_header(streamed: bool) -> None:
+    start, _ = await encoded(answer(streamed, "top_k:dropped", "stop_sequences:cut"))
+    assert start.headers["x-llm-proxy-degraded"] == "top_k:dropped, stop_sequences:cut"
+
+
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+async def test_nothing_dropped_is_no_header(streamed: bool) -> None:
+    start, _ = await encoded(answer(streamed))
+    assert "x-llm-proxy-degraded" not in start.headers
+
+
+NOTES: dict[str, tuple[str, ...]] = {
+    "another header": ("a\r\nset-cookie: x=1:dropped",),
+    "a line break": ("a\nb:dropped",),
+    "NUL": ("\x00:dropped",),
+    "not ASCII": ("größe:dropped", "鍵:dropped"),
+    "delete": ("\x7f\x1b[31m:dropped",),
+    "a comma": ("a, b:dropped",),
+    "very many": tuple(f"field_{n}:dropped" for n in range(1000)),
+    "very long": ("x" * 100_000,),
+}
+
+
+@pytest.mark.parametrize("notes", NOTES.values(), ids=NOTES)
+@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+async def test_names_a_client_made_up_do_no_harm_in_a_header(
+    streamed: bool, notes: tuple[str, ...]
+) -> None:
+    start, _ = await encoded(answer(streamed, *notes))
+    value = start.headers["x-llm-proxy-degraded"]
+    assert value.isascii()
+    assert value.isprintable()
+    assert 0 < len(value) <= 1000
+
+
+async def test_two_requests_do_not_mix() -> None:
+    stage = StreamEncode()
+    whole: Any = await run_stage(stage, answer(False, "top_k:dropped"))
+    streamed: Any = await run_stage(stage, answer(True))
+    assert whole[0].headers["content-type"] == "application/json"
+    assert "x-llm-proxy-degraded" not in streamed[0].headers

@@ -1,0 +1,81 @@
+"""The stage `translate-out`. How an answer is translated is in translation/test_answer.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.run import Chain
+from pipeline.testing import check_stage, run_stage
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart
+from stages.translate_out import TranslateOut
+from stages.wire import events as e
+from stages.wire.errors import InternalError, RateLimitError
+from tests.grammar import check_grammar
+from tests.support import chat_request
+
+START = ChatStart(chat_request())
+TEXT = ChatChunk({"choices": [{"delta": {"content": "a"}}]})
+FINISH = ChatChunk({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+
+
+async def failing(events: list[Any], error: type[Exception]) -> tuple[list[Any], str]:
+    """What is forwarded before `events` fail, and how they do."""
+    out: list[Any] = []
+
+    async def keep(event: Any) -> None:
+        out.append(event)
+
+    async def run() -> None:
+        async with Chain.of((TranslateOut(),), ChatAnswer).open(keep) as receive:
+            for event in events:
+                await receive(event)
+
+    with pytest.raises(error) as raised:
+        await run()
+    return out, str(raised.value)
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(TranslateOut(), [START, TEXT, TEXT, FINISH, ChatEnd()])
+
+
+async def test_an_answer_is_translated_as_it_comes() -> None:
+    out = await run_stage(TranslateOut(), [START, TEXT, TEXT, FINISH, ChatEnd(done=False)])
+    check_grammar(event.payload() for event in out)
+    assert [event.text for event in out if isinstance(event, e.BlockDelta)] == ["a", "a"]
+
+
+async def test_nothing_is_said_before_the_first_chunk() -> None:
+    assert await run_stage(TranslateOut(), [START]) == []
+
+
+async def test_an_answer_that_begins_with_an_error_is_no_answer() -> None:
+    said = {"error": {"message": "slow down", "code": 429}}
+    out, words = await failing([START, ChatChunk(said)], RateLimitError)
+    assert out == []
+    assert "slow down" in words
+
+
+async def test_pitfall_21_an_answer_that_breaks_off_is_an_error() -> None:
+    out, words = await failing([START, TEXT, ChatEnd(done=False)], InternalError)
+    check_grammar((event.payload() for event in out), whole=False)
+    assert not any(isinstance(event, (e.BlockStop, e.MessageStop)) for event in out)
+    assert "closed the stream early" in words
+
+
+async def test_no_answer_is_an_error() -> None:
+    out, words = await failing([START, ChatEnd()], InternalError)
+    assert out == []
+    assert "without an answer" in words
+
+
+@pytest.mark.parametrize("event", [TEXT, ChatEnd()], ids=["a chunk", "the end"])
+async def test_an_answer_without_its_start_is_a_bug(event: ChatAnswer) -> None:
+    _, words = await failing([event], TypeError)
+    assert words == f"{type(event).__name__} before ChatStart"
+
+
+async def test_stream_events_pass_by() -> None:
+    assert await run_stage(TranslateOut(), [e.Ping()]) == [e.Ping()]

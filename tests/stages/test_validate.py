@@ -1,0 +1,201 @@
+"""The stage `validate`. What is wrong with bodies is in tests/malformed.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.stage import OptionError
+from pipeline.testing import check_stage, run_stage
+from stages.events import Authenticated, HttpRequest, Validated
+from stages.validate import Validate
+from stages.wire import json
+from stages.wire import messages as m
+from stages.wire.errors import InvalidRequestError, RequestTooLargeError
+from tests.support import authenticated, body, http, request
+
+
+async def refusal(stage: Validate, event: Authenticated) -> InvalidRequestError:
+    with pytest.raises(InvalidRequestError) as raised:
+        await run_stage(stage, [event])
+    return raised.value
+
+
+def with_headers(**headers: str) -> Authenticated:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Authenticated(http(json.encode(body()), headers=named), "key-1")
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(Validate(), [authenticated()])
+
+
+async def test_a_right_request_is_structured() -> None:
+    event = authenticated(system="Be brief.")
+    assert await run_stage(Validate(), [event]) == [
+        Validated(event.http, request(system="Be brief."))
+    ]
+
+
+async def test_the_limit_is_passed_on_to_whoever_reads_the_body() -> None:
+    limits = []
+
+    async def read(limit: int) -> bytes:
+        limits.append(limit)
+        return json.encode(body())
+
+    event = Authenticated(HttpRequest("POST", "/v1/messages", read_body=read), "key-1")
+    await run_stage(Validate(max_body_bytes=12345), [event])
+    await run_stage(Validate(), [event])
+    assert limits == [12345, 32 * 1024 * 1024]
+
+
+async def test_a_body_over_the_limit_is_refused_as_the_reader_says() -> None:
+    async def read(limit: int) -> bytes:
+        raise RequestTooLargeError(f"over {limit}")
+
+    event = Authenticated(HttpRequest("POST", "/v1/messages", read_body=read), "key-1")
+    with pytest.raises(RequestTooLargeError, match="over 1000"):
+        await run_stage(Validate(max_body_bytes=1000), [event])
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_the_limit_has_to_be_positive(limit: int) -> None:
+    with pytest.raises((OptionError, ValueError), match="max_body_bytes"):
+        Validate(max_body_bytes=limit)
+
+
+async def test_pitfall_16_unknown_fields_are_tolerated_and_kept_by_name() -> None:
+    event = authenticated(
+        context_management={"edits": []}, service_tier="auto", brand_new={}, metadata={}
+    )
+    [out] = await run_stage(Validate(), [event])
+    assert out.request.unread == ("context_management", "service_tier", "brand_new")
+
+
+async def test_an_unknown_block_of_the_assistant_is_kept() -> None:
+    poem = {"type": "poem", "lines": 4}
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": [poem]}]
+    [out] = await run_stage(Validate(), [authenticated(messages=turns)])
+    assert out.request.messages[1].content == (m.OtherBlock("poem", poem),)
+
+
+async def test_an_unknown_block_of_the_user_is_refused() -> None:
+    turns = [{"role": "user", "content": [{"type": "poem"}]}]
+    error = await refusal(Validate(), authenticated(messages=turns))
+    assert error.message == (
+        "messages.0.content.0: Input tag 'poem' found using 'type' does not match any of the "
+        "expected tags: 'text', 'image', 'document', 'search_result', 'tool_result', "
+        "'container_upload'"
+    )
+
+
+THREADS: dict[str, Any] = {
+    "create": {"type": "create"},
+    "continue": {"type": "continue", "previous_message_id": "msg_1"},
+    "empty": {},
+    "no object": "x",
+}
+
+
+@pytest.mark.parametrize("thread", THREADS.values(), ids=THREADS)
+async def test_a_thread_is_refused_so_that_the_sdk_sends_everything(thread: Any) -> None:
+    error = await refusal(Validate(), authenticated(thread=thread))
+    assert error.body("req_1")["error"]["details"] == {
+        "error_code": "thread_unsupported_request",
+        "unsupported": ["thread"],
+    }
+    assert error.status == 400
+
+
+async def test_a_thread_is_refused_even_where_the_rest_is_wrong_too() -> None:
+    error = await refusal(Validate(), authenticated(thread={"type": "create"}, max_tokens=0))
+    assert error.details["error_code"] == "thread_unsupported_request"
+
+
+async def test_a_null_thread_is_none() -> None:
+    event = Authenticated(http(json.encode({**body(), "thread": None})), "key-1")
+    [out] = await run_stage(Validate(), [event])
+    assert out.request.unread == ()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "GZIP", "gzip, identity", "", "x" * 500])
+async def test_a_compressed_body_is_refused_before_it_is_read(encoding: str) -> None:
+    async def read(limit: int) -> bytes:
+        raise AssertionError("the body was read")
+
+    headers = {"content-encoding": encoding}
+    event = Authenticated(HttpRequest("POST", "/", headers, read_body=read), "key-1")
+    error = await refusal(Validate(), event)
+    assert error.details == {"error_code": "request_body_encoding_unsupported"}
+    assert error.status == 400
+    assert len(error.message) < 200
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity"])
+async def test_an_uncompressed_body_may_say_so(encoding: str) -> None:
+    [out] = await run_stage(Validate(), [with_headers(content_encoding=encoding)])
+    assert isinstance(out, Validated)
+
+
+@pytest.mark.parametrize("version", ["2023-06-01", "2026-10-21"])
+async def test_a_known_version_is_taken(version: str) -> None:
+    [out] = await run_stage(Validate(), [with_headers(anthropic_version=version)])
+    assert isinstance(out, Validated)
+
+
+@pytest.mark.parametrize("version", ["2023-01-01", "latest", "", "2023-06-01, 2023-06-01"])
+async def test_an_unknown_version_is_refused(version: str) -> None:
+    error = await refusal(Validate(), with_headers(anthropic_version=version))
+    assert error.message == f'anthropic-version: "{version}" is not a valid version'
+
+
+async def test_a_long_version_is_not_repeated_whole() -> None:
+    error = await refusal(Validate(), with_headers(anthropic_version="v" * 10_000))
+    assert len(error.message) < 100
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"anthropic_beta": "a,b"}, {"content_type": "text/plain"}],
+    ids=["none", "a beta", "another content type"],
+)
+async def test_other_headers_do_not_matter(headers: dict[str, str]) -> None:
+    [out] = await run_stage(Validate(), [with_headers(**headers)])
+    assert isinstance(out, Validated)
+
+
+async def test_max_tokens_is_required_of_a_message() -> None:
+    error = await refusal(Validate(), authenticated(max_tokens=None))
+    assert error.message == "max_tokens: Field required"
+
+
+async def test_max_tokens_is_not_required_for_counting() -> None:
+    [out] = await run_stage(Validate(body="count-tokens"), [authenticated(max_tokens=None)])
+    assert out.request.max_tokens is None
+
+
+async def test_a_body_for_counting_is_checked_like_any_other() -> None:
+    counting = Validate(body="count-tokens")
+    error = await refusal(counting, authenticated(max_tokens=None, messages=[]))
+    assert error.message == "messages: at least one message is required"
+    error = await refusal(counting, authenticated(max_tokens=0))
+    assert error.message.startswith("max_tokens: Input should be greater than")
+
+
+async def test_five_problems_are_listed_and_the_rest_counted() -> None:
+    blank = {"type": "text", "text": ""}
+    for number, ending in ((5, "non-empty"), (6, "; and 1 more")):
+        turns = [{"role": "user", "content": [blank] * number}]
+        error = await refusal(Validate(), authenticated(messages=turns))
+        assert error.message.endswith(ending)
+        assert error.message.count("text content blocks must be non-empty") == 5
+
+
+async def test_problems_of_types_and_a_missing_limit_are_told_together() -> None:
+    error = await refusal(Validate(), authenticated(max_tokens=None, model=1, stream=0))
+    assert error.message == (
+        "max_tokens: Field required; model: Input should be a valid string; "
+        "stream: Input should be a valid boolean"
+    )

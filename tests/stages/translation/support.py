@@ -1,0 +1,96 @@
+"""Chunks of Chat Completions answers, and what comes of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from stages.events import ChatRequest
+from stages.translation.answer import AnswerTranslator
+from stages.wire import events as e
+from stages.wire.message import MessageBuilder
+from tests.grammar import check_grammar
+from tests.support import chat_request
+
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
+
+
+def delta(**members: Any) -> dict[str, Any]:
+    """A chunk with one delta."""
+    return {"choices": [{"index": 0, "delta": members, "finish_reason": None}]}
+
+
+def text(content: str) -> dict[str, Any]:
+    """A chunk with a piece of text."""
+    return delta(content=content)
+
+
+def calls(*fragments: dict[str, Any]) -> dict[str, Any]:
+    """A chunk with fragments of tool calls."""
+    return delta(tool_calls=list(fragments))
+
+
+def call(name: Any = None, arguments: Any = None, **members: Any) -> dict[str, Any]:
+    """A fragment of a tool call; only members that are given are there."""
+    function = {"name": name, "arguments": arguments}
+    return {**members, "function": {k: v for k, v in function.items() if v is not None}}
+
+
+def finish(reason: Any = "stop", **members: Any) -> dict[str, Any]:
+    """The chunk with the finish reason."""
+    return {"choices": [{"index": 0, "delta": {}, "finish_reason": reason}], **members}
+
+
+def usage(**counts: Any) -> dict[str, Any]:
+    """The chunk with the usage and no choice."""
+    return {"choices": [], "usage": counts or USAGE}
+
+
+def completion(reason: Any = "stop", **message: Any) -> dict[str, Any]:
+    """A whole answer in one piece, as backends give it where no stream was asked for."""
+    choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
+    return {"object": "chat.completion", "choices": [choice], "usage": USAGE}
+
+
+THINKING = {"type": "adaptive"}
+
+
+def translate(
+    chunks: Iterable[Any], *, done: bool = True, request: ChatRequest | None = None
+) -> list[e.StreamEvent]:
+    """The events `chunks` lead to, of which the grammar has been checked."""
+    translator = AnswerTranslator(request or chat_request())
+    events = [event for chunk in chunks for event in translator.chunk(chunk)]
+    events += translator.end(done)
+    check_grammar(event.payload() for event in events)
+    return events
+
+
+def message(chunks: Iterable[Any], **how: Any) -> dict[str, Any]:
+    """The message `chunks` lead to."""
+    builder = MessageBuilder()
+    for event in translate(chunks, **how):
+        builder.add(event)
+    return builder.message
+
+
+def content(chunks: Iterable[Any], **how: Any) -> list[tuple[Any, ...]]:
+    """The content `chunks` lead to, without ids: ("text", …), ("tool_use", name, input)."""
+    short: list[tuple[Any, ...]] = []
+    for block in message(chunks, **how)["content"]:
+        if block["type"] == "tool_use":
+            short.append(("tool_use", block["name"], block["input"]))
+        else:
+            short.append((block["type"], block[block["type"]]))
+    return short
+
+
+def pieces(whole: str, size: int) -> list[str]:
+    """`whole`, cut every `size` characters."""
+    return [whole[n : n + size] for n in range(0, len(whole), size)]
+
+
+def arguments(**value: Any) -> str:
+    """The arguments of a call as JSON."""
+    return json.dumps(value)

@@ -1,0 +1,848 @@
+"""The chunks of an answer as stream events. Rows are those of the list of pitfalls."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from stages.translation.answer import AnswerTranslator
+from stages.translation.reasoning import Envelope, seal
+from stages.translation.request import chat_request as translated
+from stages.wire import events as e
+from stages.wire.errors import ApiError, InternalError, OverloadedError, RateLimitError
+from tests.grammar import check_grammar
+from tests.stages.translation.support import (
+    THINKING,
+    arguments,
+    call,
+    calls,
+    completion,
+    content,
+    delta,
+    finish,
+    message,
+    pieces,
+    text,
+    translate,
+    usage,
+)
+from tests.support import chat_request, profile, resolved
+
+PARIS, ROME = arguments(city="Paris"), arguments(city="Rome")
+TWO = [("tool_use", "f", {"city": "Paris"}), ("tool_use", "g", {"city": "Rome"})]
+
+
+def deltas(events: list[e.StreamEvent]) -> list[str]:
+    return [event.text for event in events if isinstance(event, e.BlockDelta)]
+
+
+# The frame: start, end, reasons
+
+
+def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
+    role = delta(role="assistant", content="")
+    events = translate([role, text("Hel"), text("lo"), finish(), usage()])
+    [start, *rest] = events
+    assert isinstance(start, e.MessageStart)
+    assert start.model == "claude-test"
+    assert start.id.startswith("msg_proxy_")
+    assert rest == [
+        e.BlockStart(0, {"type": "text", "text": ""}),
+        e.BlockDelta(0, "text_delta", "Hel"),
+        e.BlockDelta(0, "text_delta", "lo"),
+        e.BlockStop(0),
+        e.MessageDelta("end_turn", e.Usage(11, 7)),
+        e.MessageStop(),
+    ]
+
+
+def test_each_answer_has_an_id_of_its_own() -> None:
+    ids = {message([text("a"), finish()])["id"] for _ in range(10)}
+    assert len(ids) == 10
+
+
+def test_the_start_says_whether_the_client_streams_and_what_was_dropped() -> None:
+    request = chat_request(stream=True, top_k=3)
+    [start] = AnswerTranslator(request).chunk(delta(role="assistant"))
+    assert isinstance(start, e.MessageStart)
+    assert start.streamed
+    assert start.notes == ("top_k:dropped",)
+
+
+def test_text_is_sent_as_it_comes() -> None:
+    translator = AnswerTranslator(chat_request())
+    translator.chunk(text("a"))
+    assert translator.chunk(text("b")) == [e.BlockDelta(0, "text_delta", "b")]
+
+
+def test_arguments_are_sent_as_they_come() -> None:
+    translator = AnswerTranslator(chat_request())
+    translator.chunk(calls(call("f", "", id="a", index=0)))
+    opening = translator.chunk(calls(call(arguments='{"a"', index=0)))
+    assert opening[1:] == [e.BlockDelta(0, "input_json_delta", '{"a"')]
+    assert translator.chunk(calls(call(arguments=":1}", index=0))) == [
+        e.BlockDelta(0, "input_json_delta", ":1}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        ("stop", "end_turn"),
+        ("length", "max_tokens"),
+        ("content_filter", "refusal"),
+        ("eos", "end_turn"),
+        ("STOP", "end_turn"),
+        ("insufficient_system_resource", "end_turn"),
+    ],
+)
+def test_a_finish_reason_becomes_a_stop_reason(reason: str, expected: str) -> None:
+    assert message([text("a"), finish(reason)])["stop_reason"] == expected
+
+
+def test_a_filtered_answer_has_the_details_of_a_refusal() -> None:
+    details = message([text("a"), finish("content_filter")])["stop_details"]
+    assert details == {"type": "refusal", "category": None, "explanation": None}
+
+
+def test_the_limit_counts_more_than_a_tool() -> None:
+    cut = [calls(call("f", '{"a": "lon', id="a", index=0)), finish("length")]
+    assert message(cut)["stop_reason"] == "max_tokens"
+    assert content(cut) == [("tool_use", "f", {"a": "lon"})]
+
+
+def test_a_matched_stop_string_is_told() -> None:
+    chunk = finish("stop")
+    chunk["choices"][0]["stop_reason"] = "END"
+    made = message([text("a"), chunk])
+    assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
+
+
+@pytest.mark.parametrize("told", [None, 128009, "", {}, []], ids=str)
+def test_what_is_no_stop_string_is_none(told: Any) -> None:
+    chunk = finish("stop")
+    chunk["choices"][0]["stop_reason"] = told
+    made = message([text("a"), chunk])
+    assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
+
+
+def test_a_stop_string_is_not_told_of_an_answer_that_was_cut() -> None:
+    chunk = finish("length")
+    chunk["choices"][0]["stop_reason"] = "END"
+    made = message([text("a"), chunk])
+    assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
+
+
+# Tools
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_pitfall_02_parallel_calls_become_a_block_each(size: int) -> None:
+    chunks = [calls(call("f", "", id="a", index=0))]
+    chunks += [calls(call(arguments=each, index=0)) for each in pieces(PARIS, size)]
+    chunks += [calls(call("g", "", id="b", index=1))]
+    chunks += [calls(call(arguments=each, index=1)) for each in pieces(ROME, size)]
+    made = message([*chunks, finish("tool_calls")])
+    assert content([*chunks, finish("tool_calls")]) == TWO
+    assert [block["id"] for block in made["content"]] == ["a", "b"]
+    assert made["stop_reason"] == "tool_use"
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_pitfall_03_interleaved_calls_are_sent_one_after_the_other(size: int) -> None:
+    chunks = [calls(call("f", id="a", index=0)), calls(call("g", id="b", index=1))]
+    for one, two in itertools.zip_longest(pieces(PARIS, size), pieces(ROME, size), fillvalue=""):
+        chunks += [calls(call(arguments=one, index=0)), calls(call(arguments=two, index=1))]
+    assert content([*chunks, finish("tool_calls")]) == TWO
+
+
+def test_pitfall_03_the_open_call_is_sent_live_while_the_other_waits() -> None:
+    translator = AnswerTranslator(chat_request())
+    translator.chunk(calls(call("f", '{"a":', id="a", index=0)))
+    assert translator.chunk(calls(call("g", ROME, id="b", index=1))) == []
+    assert translator.chunk(calls(call(arguments=" 1", index=0))) == [
+        e.BlockDelta(0, "input_json_delta", " 1")
+    ]
+    events = translator.chunk(calls(call(arguments="}", index=0)))
+    assert events[:2] == [e.BlockDelta(0, "input_json_delta", "}"), e.BlockStop(0)]
+    assert events[3:] == [e.BlockDelta(1, "input_json_delta", ROME)]
+
+
+@pytest.mark.parametrize("size", [4, 1000])
+def test_pitfall_04_two_calls_with_index_0_stay_two_calls(size: int) -> None:
+    chunks = []
+    for name, whole, identity in (("f", PARIS, "a"), ("g", ROME, "b")):
+        chunks.append(calls(call(name, "", id=identity, index=0)))
+        chunks += [calls(call(arguments=each, index=0)) for each in pieces(whole, size)]
+    assert content([*chunks, finish("tool_calls")]) == TWO
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        [{"id": "a"}, {"id": "b"}],
+        [{"id": "a", "index": 0}, {"id": "b", "index": 0}],
+        [{"id": "", "index": 0}, {"id": "", "index": 0}],
+        [{"id": None, "index": None}, {"id": None, "index": None}],
+        [{"index": 0}, {"index": 0}],
+        [{}, {}],
+        [{"id": "a", "index": "0"}, {"id": "b", "index": "1"}],
+        [{"id": "same", "index": 0}, {"id": "same", "index": 1}],
+        [{"id": "a", "index": 7}, {"id": "b", "index": 3}],
+        [{"index": 0}, {"id": "b"}],
+        [{"id": "a"}, {"index": 0}],
+    ],
+    ids=[
+        "ids alone",
+        "index 0 twice",
+        "empty ids",
+        "null",
+        "index 0 alone",
+        "nothing",
+        "text as index",
+        "one id twice",
+        "indexes with gaps",
+        "an index, then an id",
+        "an id, then an index",
+    ],
+)
+@pytest.mark.parametrize("together", [True, False], ids=["one chunk", "two chunks"])
+def test_pitfall_04_two_whole_calls_stay_two_calls(
+    members: list[dict[str, Any]], together: bool
+) -> None:
+    one, two = call("f", PARIS, **members[0]), call("g", ROME, **members[1])
+    chunks = [calls(one, two)] if together else [calls(one), calls(two)]
+    made = message([*chunks, finish("tool_calls")])
+    assert content([*chunks, finish("tool_calls")]) == TWO
+    ids = [block["id"] for block in made["content"]]
+    assert len(set(ids)) == 2
+    assert all(ids)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"id": "call_1"}, {"id": "functions.f:0"}, {"id": "x" * 100}, {"id": ""}, {"id": None}, {}],
+    ids=["an id", "an unfit id", "a long id", "an empty id", "null", "nothing"],
+)
+@pytest.mark.parametrize("index", [{"index": 0}, {}], ids=["index", "no index"])
+@pytest.mark.parametrize("named", [True, False], ids=["the name again", "no name"])
+def test_an_id_repeated_with_each_fragment_is_one_call(
+    members: dict[str, Any], index: dict[str, Any], named: bool
+) -> None:
+    chunks = [calls(call("f", "", **members, **index))]
+    name = "f" if named else None
+    chunks += [calls(call(name, each, **members, **index)) for each in pieces(PARIS, 3)]
+    assert content([*chunks, finish("tool_calls")]) == TWO[:1]
+
+
+def test_a_call_whose_index_comes_later_is_one_call() -> None:
+    chunks = [
+        calls(call("f", "", id="a")),
+        calls(call(arguments=PARIS[:5], index=0)),
+        calls(call(arguments=PARIS[5:], index=0)),
+    ]
+    assert content([*chunks, finish("tool_calls")]) == TWO[:1]
+
+
+def test_a_call_whose_index_is_left_out_later_is_one_call() -> None:
+    chunks = [
+        calls(call("f", "", id="a", index=0)),
+        calls(call(arguments=PARIS[:5])),
+        calls(call(arguments=PARIS[5:], id="a")),
+    ]
+    assert content([*chunks, finish("tool_calls")]) == TWO[:1]
+
+
+def test_a_call_whose_id_comes_late_is_one_call() -> None:
+    chunks = [
+        calls(call("f", PARIS[:5], index=0)),
+        calls(call(arguments=PARIS[5:], index=0, id="a")),
+    ]
+    assert content([*chunks, finish("tool_calls")]) == TWO[:1]
+
+
+def test_the_id_of_the_backend_is_kept_when_it_is_fit() -> None:
+    made = message([calls(call("f", "{}", id="call_A-1", index=0)), finish()])
+    assert made["content"][0]["id"] == "call_A-1"
+
+
+@pytest.mark.parametrize("identity", ["", None, 7, "functions.f:0", "x" * 65, "a b", "é"], ids=str)
+def test_a_call_without_a_fit_id_gets_one(identity: Any) -> None:
+    made = message([calls(call("f", "{}", id=identity, index=0)), finish()])
+    assert made["content"][0]["id"].startswith("toolu_")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["get_", "weather"],
+        ["g", "et_weat", "her"],
+        ["get_weather", "get_weather"],
+        ["", "get_weather"],
+    ],
+    ids=["two pieces", "three pieces", "twice", "late"],
+)
+def test_a_name_in_pieces_is_put_together(names: list[str]) -> None:
+    chunks = [calls(call(name, "", id="a", index=0)) for name in names]
+    chunks += [calls(call(arguments=PARIS, index=0)), finish()]
+    assert content(chunks) == [("tool_use", "get_weather", {"city": "Paris"})]
+
+
+def test_a_name_may_come_after_the_arguments_have_begun() -> None:
+    chunks = [
+        calls(call(None, '{"city":', id="a", index=0)),
+        calls(call("f", ' "Paris"', id="a", index=0)),
+        calls(call(None, "}", id="a", index=0)),
+        finish("tool_calls"),
+    ]
+    assert content(chunks) == TWO[:1]
+
+
+def test_a_name_repeated_behind_the_arguments_is_no_second_call() -> None:
+    chunks = [calls(call("f", PARIS, id="a", index=0)), calls(call("f", "", id="a", index=0))]
+    assert content([*chunks, finish()]) == TWO[:1]
+
+
+def test_a_call_that_never_gets_a_name_is_left_out() -> None:
+    chunks = [calls(call(None, "{}", id="a", index=0)), text("Hello"), finish("tool_calls")]
+    made = message(chunks)
+    assert content(chunks) == [("text", "Hello")]
+    assert made["stop_reason"] == "end_turn"
+
+
+def test_pitfall_05_arguments_in_the_chunk_of_the_name_are_kept() -> None:
+    assert content([calls(call("f", PARIS, id="a", index=0)), finish()]) == TWO[:1]
+
+
+@pytest.mark.parametrize("value", [{"city": "Paris"}, {"city": {"a": [1, None]}}, {}], ids=str)
+def test_pitfall_05_arguments_as_an_object_are_kept(value: dict[str, Any]) -> None:
+    chunks = [calls(call("f", value, id="a", index=0)), finish()]
+    assert content(chunks) == [("tool_use", "f", value)]
+
+
+def test_pitfall_05_empty_braces_first_are_no_arguments() -> None:
+    chunks = [calls(call("f", "{}", id="a", index=0))]
+    chunks += [calls(call(arguments=each, index=0)) for each in pieces(PARIS, 4)]
+    assert content([*chunks, finish()]) == TWO[:1]
+
+
+def test_pitfall_05_empty_braces_first_of_two_calls_are_no_arguments() -> None:
+    chunks = [
+        calls(call("f", "{}", id="a", index=0)),
+        calls(call("g", "{}", id="b", index=1)),
+        calls(call(arguments=PARIS, index=0)),
+        calls(call(arguments=ROME, index=1)),
+    ]
+    assert content([*chunks, finish()]) == TWO
+
+
+@pytest.mark.parametrize("nothing", ["", "{}", None, {}], ids=str)
+def test_a_call_may_have_no_arguments(nothing: Any) -> None:
+    chunks = [
+        calls(call("f", nothing, id="a", index=0)),
+        calls(call("g", nothing, id="b", index=1)),
+    ]
+    assert content([*chunks, finish("tool_calls")]) == [
+        ("tool_use", "f", {}),
+        ("tool_use", "g", {}),
+    ]
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call", "eos"])
+def test_pitfall_06_an_answer_with_a_tool_ends_with_tool_use(reason: str) -> None:
+    made = message([text("a"), calls(call("f", "{}", id="a", index=0)), finish(reason)])
+    assert made["stop_reason"] == "tool_use"
+
+
+def test_pitfall_06_a_tool_counts_more_than_a_stop_string() -> None:
+    chunk = finish("stop")
+    chunk["choices"][0]["stop_reason"] = "</tool>"
+    made = message([calls(call("f", "{}", id="a", index=0)), chunk])
+    assert (made["stop_reason"], made["stop_sequence"]) == ("tool_use", None)
+
+
+@pytest.mark.parametrize("reason", ["tool_calls", "function_call"])
+def test_pitfall_07_an_answer_without_a_tool_does_not_end_with_tool_use(reason: str) -> None:
+    assert message([text("a"), finish(reason)])["stop_reason"] == "end_turn"
+    assert message([calls(), finish(reason)])["stop_reason"] == "end_turn"
+
+
+def test_the_legacy_function_call_is_a_tool_call() -> None:
+    chunks = [
+        delta(function_call={"name": "f", "arguments": ""}),
+        delta(function_call={"arguments": PARIS[:4]}),
+        delta(function_call={"arguments": PARIS[4:]}),
+        finish("function_call"),
+    ]
+    assert content(chunks) == TWO[:1]
+    assert message(chunks)["stop_reason"] == "tool_use"
+
+
+def test_text_after_a_tool_call_is_a_block_of_its_own() -> None:
+    chunks = [text("Let me"), calls(call("f", PARIS, id="a", index=0)), text("Done"), finish()]
+    assert content(chunks) == [("text", "Let me"), *TWO[:1], ("text", "Done")]
+
+
+def test_text_within_a_tool_call_waits_for_its_end() -> None:
+    chunks = [
+        calls(call("f", PARIS[:5], id="a", index=0)),
+        text("and "),
+        calls(call(arguments=PARIS[5:], index=0)),
+        text("so on"),
+        finish(),
+    ]
+    assert content(chunks) == [*TWO[:1], ("text", "and so on")]
+
+
+def test_content_thinking_and_a_call_in_one_chunk_come_in_this_order() -> None:
+    chunk = delta(
+        tool_calls=[call("f", PARIS, id="a", index=0)], content="Hello", reasoning_content="Hm"
+    )
+    assert content([chunk, finish()], request=chat_request(thinking=THINKING)) == [
+        ("thinking", "Hm"),
+        ("text", "Hello"),
+        *TWO[:1],
+    ]
+
+
+def test_many_calls_keep_their_order() -> None:
+    fragments = [call("f", arguments(n=n), id=f"c{n}", index=n) for n in range(20)]
+    expected = [("tool_use", "f", {"n": n}) for n in range(20)]
+    assert content([calls(*fragments), finish()]) == expected
+    assert content([*(calls(each) for each in fragments), finish()]) == expected
+
+
+# White space
+
+
+@pytest.mark.parametrize("blank", ["", "\n\n", " ", "\t"], ids=repr)
+def test_white_space_before_a_tool_call_opens_no_block(blank: str) -> None:
+    assert content([text(blank), calls(call("f", PARIS, id="a", index=0)), finish()]) == TWO[:1]
+
+
+def test_white_space_alone_is_an_empty_answer() -> None:
+    assert content([text(" "), text("\n"), finish()]) == []
+
+
+def test_white_space_around_text_is_kept() -> None:
+    chunks = [text("\n"), text("\n a"), text(" "), text("\n"), text("b "), finish()]
+    assert content(chunks) == [("text", "\n\n a \nb ")]
+
+
+def test_line_separators_in_text_are_kept() -> None:
+    assert content([text("a\u2028\u2029\u0085b"), finish()]) == [("text", "a\u2028\u2029\u0085b")]
+
+
+# Thinking
+
+
+@pytest.mark.parametrize("member", ["reasoning_content", "reasoning"])
+def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
+    chunks = [delta(**{member: "H"}), delta(**{member: "m"}), text("Hello"), finish()]
+    made = message(chunks, request=chat_request(thinking=THINKING))
+    [thought, said] = made["content"]
+    signature = seal(Envelope("fake"))
+    assert thought == {"type": "thinking", "thinking": "Hm", "signature": signature}
+    assert said == {"type": "text", "text": "Hello"}
+
+
+@pytest.mark.parametrize("thinking", [None, {"type": "disabled"}], ids=["not given", "disabled"])
+def test_thinking_nobody_asked_for_is_not_sent(thinking: Any) -> None:
+    chunks = [delta(reasoning_content="Hm", content=None), text("Hello"), finish()]
+    assert content(chunks, request=chat_request(thinking=thinking)) == [("text", "Hello")]
+
+
+TAGGED = [text("\n<th"), text("ink>Hm</thi"), text("nk>\n\nHello"), finish()]
+
+
+def test_thinking_between_tags_is_thinking() -> None:
+    asked = chat_request(thinking=THINKING)
+    assert content(TAGGED, request=asked) == [("thinking", "Hm"), ("text", "Hello")]
+    assert content(TAGGED) == [("text", "Hello")]
+
+
+def test_tags_are_text_where_the_profile_says_so() -> None:
+    plain = translated(resolved(thinking=THINKING), profile(think_tags=False))
+    assert content(TAGGED, request=plain) == [("text", "\n<think>Hm</think>\n\nHello")]
+
+
+@pytest.mark.parametrize("held", ["<", "\n<think", "  <t"])
+@pytest.mark.parametrize(
+    ("follows", "expected"),
+    [
+        (calls(call("f", "{}", index=0)), ("tool_use", "f", {})),
+        (delta(reasoning="Hm"), ("thinking", "Hm")),
+    ],
+    ids=["a call", "thinking"],
+)
+def test_what_could_begin_a_tag_stays_before_what_follows(
+    held: str, follows: Any, expected: Any
+) -> None:
+    made = content([text(held), follows, finish()], request=chat_request(thinking=THINKING))
+    assert made == [("text", held), expected]
+
+
+@pytest.mark.parametrize("follows", [delta(refusal="No."), delta(content=[{"text": "No."}])])
+def test_what_could_begin_a_tag_stays_before_other_text(follows: Any) -> None:
+    assert content([text("<"), follows, finish()]) == [("text", "<No.")]
+
+
+def test_white_space_before_a_call_is_not_put_behind_it() -> None:
+    chunks = [text("\n\n"), calls(call("f", "{}", index=0)), text("x"), finish()]
+    assert content(chunks) == [("tool_use", "f", {}), ("text", "x")]
+
+
+def test_the_tokens_of_thinking_are_told() -> None:
+    told = usage(prompt_tokens=3, completion_tokens_details={"reasoning_tokens": 5})
+    made = message([text("Hello"), finish(), told])
+    assert made["usage"]["output_tokens_details"] == {"thinking_tokens": 5}
+
+
+def test_a_shortened_name_comes_back_as_the_client_knows_it() -> None:
+    name = "n" * 70
+    tools = [{"name": name, "input_schema": {"type": "object"}}]
+    asked = translated(resolved(tools=tools), profile(tool_name_limit=40))
+    short = asked.options["tools"][0]["function"]["name"]
+    assert short != name
+    chunks = [calls(call(short, "{}", index=0)), finish()]
+    assert content(chunks, request=asked) == [("tool_use", name, {})]
+
+
+def test_thinking_told_twice_is_sent_once() -> None:
+    chunk = delta(reasoning="Hm", reasoning_content="Hm")
+    assert content([chunk, finish()], request=chat_request(thinking=THINKING)) == [
+        ("thinking", "Hm")
+    ]
+
+
+def test_pitfall_27_text_and_thinking_do_not_share_a_block() -> None:
+    chunks = [delta(reasoning="a"), text("b"), delta(reasoning="c"), text("d"), finish()]
+    assert content(chunks, request=chat_request(thinking=THINKING)) == [
+        ("thinking", "a"),
+        ("text", "b"),
+        ("thinking", "c"),
+        ("text", "d"),
+    ]
+
+
+def test_pitfall_27_text_and_thinking_in_one_chunk_do_not_share_a_block() -> None:
+    chunks = [delta(reasoning="a", content="b"), delta(reasoning="c", content="d"), finish()]
+    assert content(chunks, request=chat_request(thinking=THINKING)) == [
+        ("thinking", "a"),
+        ("text", "b"),
+        ("thinking", "c"),
+        ("text", "d"),
+    ]
+
+
+def test_white_space_between_thoughts_opens_no_block() -> None:
+    chunks = [delta(reasoning="a"), text("\n\n"), calls(call("f", PARIS, id="a")), finish()]
+    assert content(chunks, request=chat_request(thinking=THINKING)) == [
+        ("thinking", "a"),
+        *TWO[:1],
+    ]
+
+
+# Other shapes of content
+
+
+def test_a_list_as_content_is_read_part_by_part() -> None:
+    parts = [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]},
+        {"type": "text", "text": "Hel"},
+        {"type": "text", "text": "lo"},
+        {"type": "image_url", "image_url": {"url": "data:"}},
+        "no part",
+        None,
+    ]
+    assert content([delta(content=parts), finish()]) == [("text", "Hello")]
+    assert content([delta(content=parts), finish()], request=chat_request(thinking=THINKING)) == [
+        ("thinking", "Hm"),
+        ("text", "Hello"),
+    ]
+
+
+def test_a_refusal_is_text_and_the_stop_reason() -> None:
+    made = message([delta(refusal="I"), delta(refusal=" cannot"), finish("stop")])
+    assert made["content"] == [{"type": "text", "text": "I cannot"}]
+    assert made["stop_reason"] == "refusal"
+    assert made["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
+
+
+def test_pitfall_40_null_content_and_empty_choices_do_no_harm() -> None:
+    chunks: list[dict[str, Any]] = [
+        {"choices": []},
+        {"choices": None},
+        {},
+        {"choices": [None]},
+        {"choices": [{}]},
+        {"choices": [{"delta": None}]},
+        {"choices": [{"delta": {"content": None, "tool_calls": None, "refusal": None}}]},
+        {"error": None, "choices": [{"delta": {"content": "Hello", "function_call": None}}]},
+        {"choices": [{"delta": {"tool_calls": [None, {}, {"function": None}]}}]},
+        {"choices": [{"delta": None, "finish_reason": "stop"}]},
+        {"choices": [], "usage": None},
+    ]
+    assert content(chunks) == [("text", "Hello")]
+    assert message(chunks)["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+@pytest.mark.parametrize("member", [{"delta": None}, {}], ids=["a null delta", "no delta"])
+def test_a_finish_reason_is_read_without_a_delta(member: dict[str, Any], reason: str) -> None:
+    chunk = {"choices": [{**member, "finish_reason": reason}]}
+    assert message([text("a"), chunk], done=False)["stop_reason"] == (
+        "end_turn" if reason == "stop" else "max_tokens"
+    )
+
+
+def test_a_finish_reason_is_not_forgotten() -> None:
+    chunks = [text("a"), finish("length"), {"choices": [{"delta": {}, "finish_reason": None}]}]
+    assert message(chunks)["stop_reason"] == "max_tokens"
+
+
+def test_text_in_the_first_chunk_is_kept() -> None:
+    assert content([delta(role="assistant", content="Hello"), finish()]) == [("text", "Hello")]
+
+
+def test_text_in_the_chunk_with_the_finish_reason_is_kept() -> None:
+    chunk = {"choices": [{"delta": {"content": "lo"}, "finish_reason": "stop"}]}
+    assert content([text("Hel"), chunk]) == [("text", "Hello")]
+
+
+def test_an_answer_may_be_empty() -> None:
+    made = message([delta(role="assistant", content=""), finish("stop")])
+    assert (made["content"], made["stop_reason"]) == ([], "end_turn")
+
+
+# Usage
+
+
+def test_pitfall_11_the_start_has_an_estimate_and_the_end_the_truth() -> None:
+    request = chat_request(system="word " * 400)
+    [start, *_, end, _] = translate([text("a"), finish(), usage()], request=request)
+    assert isinstance(start, e.MessageStart)
+    assert isinstance(end, e.MessageDelta)
+    assert 400 < start.usage.input_tokens < 1000
+    assert start.usage.output_tokens == 1
+    assert end.usage == e.Usage(11, 7)
+
+
+TOLD = {"prompt_tokens": 11, "completion_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [usage(), text("a"), finish()],
+        [text("a"), finish(usage=TOLD)],
+        [text("a"), finish(), usage()],
+        [{**text("a"), "usage": {"prompt_tokens": 11, "completion_tokens": 1}}, finish(usage=TOLD)],
+        [text("a"), finish(usage=TOLD), {"choices": [], "usage": None}],
+        [text("a"), finish(usage=TOLD), {"choices": [], "usage": {}}],
+    ],
+    ids=["before", "with", "after", "with each chunk", "before a null", "before an empty one"],
+)
+def test_usage_is_taken_wherever_it_stands(chunks: list[dict[str, Any]]) -> None:
+    used = message(chunks)["usage"]
+    assert (used["input_tokens"], used["output_tokens"]) == (11, 7)
+
+
+@pytest.mark.parametrize("told", [None, {}, [], "7", {"prompt_tokens": "x"}], ids=str)
+def test_usage_that_never_comes_is_estimated(told: Any) -> None:
+    used = message([text("word " * 100), finish(usage=told)])["usage"]
+    assert used["input_tokens"] > 0
+    assert 100 < used["output_tokens"] < 200
+
+
+def test_the_half_of_the_usage_that_is_missing_is_estimated() -> None:
+    request = chat_request(system="word " * 400)
+    chunks = [text("word " * 100), finish()]
+    read = message([*chunks, usage(prompt_tokens=999)], request=request)["usage"]
+    assert read["input_tokens"] == 999
+    assert 100 < read["output_tokens"] < 200
+    said = message([*chunks, usage(completion_tokens=7)], request=request)["usage"]
+    assert 400 < said["input_tokens"] < 1000
+    assert said["output_tokens"] == 7
+
+
+def test_thinking_that_is_sent_counts_in_the_estimate() -> None:
+    request = chat_request(thinking=THINKING)
+    used = message([delta(reasoning="word " * 100), finish()], request=request)["usage"]
+    assert used["output_tokens"] > 100
+
+
+# Ends and failures
+
+
+def test_a_finish_reason_without_done_is_a_whole_answer() -> None:
+    assert content([text("a"), finish()], done=False) == [("text", "a")]
+
+
+def test_done_without_a_finish_reason_is_a_whole_answer() -> None:
+    made = message([text("a")], done=True)
+    assert (made["content"], made["stop_reason"]) == ([{"type": "text", "text": "a"}], "end_turn")
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [text("a")],
+        [delta(role="assistant")],
+        [calls(call("f", '{"a', id="a", index=0))],
+        [usage()],
+    ],
+    ids=["text", "role", "a call", "usage"],
+)
+def test_pitfall_21_half_an_answer_is_an_error(chunks: list[dict[str, Any]]) -> None:
+    translator = AnswerTranslator(chat_request())
+    events = [event for chunk in chunks for event in translator.chunk(chunk)]
+    with pytest.raises(InternalError, match="backend `fake` closed the stream early"):
+        translator.end(done=False)
+    check_grammar((event.payload() for event in events), whole=False)
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_pitfall_21_no_answer_at_all_is_an_error(done: bool) -> None:
+    with pytest.raises(InternalError, match="without an answer"):
+        AnswerTranslator(chat_request()).end(done)
+
+
+@pytest.mark.parametrize("reason", ["error", "abort"])
+def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
+    translator = AnswerTranslator(chat_request())
+    translator.chunk(text("a"))
+    translator.chunk(finish(reason))
+    with pytest.raises(InternalError, match="broke off its answer"):
+        translator.end(done=True)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected", "words"),
+    [
+        ({"message": "GPU on fire", "code": 500}, InternalError, "GPU on fire"),
+        ({"message": "slow down", "code": 429}, RateLimitError, "slow down"),
+        ({"message": "busy", "code": 503}, OverloadedError, "busy"),
+        ("out of memory", InternalError, "out of memory"),
+        ({"message": "odd", "code": "server_error"}, InternalError, "odd"),
+        ({"message": "odd", "code": 200}, InternalError, "odd"),
+        (["odd"], InternalError, "no reason was given"),
+        (True, InternalError, "no reason was given"),
+    ],
+    ids=["500", "429", "503", "text", "code as text", "code 200", "a list", "true"],
+)
+@pytest.mark.parametrize("place", ["first", "in the middle", "last"])
+def test_an_error_in_a_chunk_is_raised_wherever_it_stands(
+    place: str, said: Any, expected: type[ApiError], words: str
+) -> None:
+    before = {"first": [], "in the middle": [text("a")], "last": [text("a"), finish()]}[place]
+    translator = AnswerTranslator(chat_request())
+    events = [event for chunk in before for event in translator.chunk(chunk)]
+    with pytest.raises(expected, match=words):
+        translator.chunk({"error": said, "choices": [{"delta": {"content": "b"}}]})
+    assert not any(isinstance(event, e.BlockStop) for event in events)
+
+
+@pytest.mark.parametrize("said", [None, "", {}, False, 0], ids=repr)
+def test_an_empty_error_is_none(said: Any) -> None:
+    assert content([{**text("a"), "error": said}, finish()]) == [("text", "a")]
+
+
+@pytest.mark.parametrize("data", [None, [], "x", 1], ids=repr)
+def test_a_chunk_that_is_no_object_is_an_error(data: Any) -> None:
+    with pytest.raises(InternalError, match="backend `fake` sent a chunk that is no JSON object"):
+        AnswerTranslator(chat_request()).chunk(data)
+
+
+# Whole completions
+
+
+def same(chunks: list[dict[str, Any]], whole: dict[str, Any], **how: Any) -> None:
+    """A streamed and a whole answer lead to the same message, but for ids made by chance."""
+    streamed, at_once = message(chunks, **how), message([whole], **how)
+    for made in (streamed, at_once):
+        made.pop("id")
+        for block in made["content"]:
+            if block.get("id", "").startswith("toolu_"):
+                block["id"] = "toolu_"
+    assert streamed == at_once
+
+
+def test_a_whole_completion_of_text_is_as_the_stream() -> None:
+    chunks = [text("Hel"), text("lo"), finish(), usage()]
+    same(chunks, completion(content="Hello"))
+
+
+def test_a_whole_completion_with_thinking_text_and_tools_is_as_the_stream() -> None:
+    chunks = [
+        delta(reasoning_content="Hm"),
+        text("Hello"),
+        calls(call("f", PARIS[:4], id="a", index=0)),
+        calls(call(arguments=PARIS[4:], index=0)),
+        calls(call("g", "", id="b", index=1)),
+        finish("tool_calls"),
+        usage(),
+    ]
+    whole = completion(
+        "tool_calls",
+        reasoning_content="Hm",
+        content="Hello",
+        tool_calls=[call("f", PARIS, id="a"), call("g", "", id="b")],
+    )
+    same(chunks, whole, request=chat_request(thinking=THINKING))
+
+
+def test_a_whole_completion_that_was_cut_is_as_the_stream() -> None:
+    chunks = [calls(call("f", '{"a": "lo', id="a", index=0)), finish("length"), usage()]
+    whole = completion("length", content=None, tool_calls=[call("f", '{"a": "lo', id="a")])
+    same(chunks, whole)
+
+
+def test_a_whole_refusal_is_as_the_stream() -> None:
+    chunks = [delta(refusal="I "), delta(refusal="cannot"), finish(), usage()]
+    same(chunks, completion(refusal="I cannot"))
+
+
+def test_an_empty_whole_completion_is_as_the_stream() -> None:
+    same([delta(role="assistant"), finish(), usage()], completion(content=""))
+
+
+@pytest.mark.parametrize(
+    "members",
+    [[{}, {}], [{"id": "same"}, {"id": "same"}], [{"id": ""}, {"id": ""}], [{"index": 0}] * 2],
+    ids=["nothing", "one id twice", "empty ids", "one index twice"],
+)
+@pytest.mark.parametrize("broken", ["", '{"city": '], ids=["no arguments", "broken arguments"])
+def test_pitfall_04_calls_of_a_whole_completion_stay_apart(
+    members: list[dict[str, Any]], broken: str
+) -> None:
+    tools = [call("f", broken, **members[0]), call("g", ROME, **members[1])]
+    made = message([completion("tool_calls", content=None, tool_calls=tools)])
+    first, second = made["content"]
+    assert (first["name"], first["input"]) == ("f", {})
+    assert (second["name"], second["input"]) == ("g", {"city": "Rome"})
+    assert first["id"] != second["id"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ['{"a": "b', "{'a': 1}", "ls -l", "[1]", '{"a": NaN}', "", "null"],
+)
+def test_pitfall_35_malformed_arguments_are_no_failure(broken: str) -> None:
+    whole = completion("tool_calls", tool_calls=[call("f", broken, id="a")])
+    chunks = [calls(call("f", each, id="a", index=0)) for each in pieces(broken, 2) or [""]]
+    same([*chunks, finish("tool_calls"), usage()], whole)
+    [(kind, name, value)] = content([whole])
+    assert (kind, name) == ("tool_use", "f")
+    assert value in ({"a": "b"}, {}, {"_raw": broken})
+
+
+def test_pitfall_35_a_call_behind_a_malformed_one_is_sent_too() -> None:
+    chunks = [calls(call("f", "oops", id="a", index=0)), calls(call("g", ROME, id="b", index=1))]
+    assert content([*chunks, finish()]) == [("tool_use", "f", {"_raw": "oops"}), TWO[1]]
+
+
+def test_a_stream_may_end_with_the_whole_completion_in_one_chunk() -> None:
+    assert content([completion(content="Hello")], done=False) == [("text", "Hello")]

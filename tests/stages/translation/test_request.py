@@ -1,0 +1,153 @@
+"""A whole request, translated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.events import ChatRequest
+from stages.translation.request import chat_request
+from stages.translation.usage import estimated_input, estimated_output, usage
+from stages.wire.events import Usage
+from tests.support import profile, resolved
+
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+PREFILL = {"role": "assistant", "content": "<tool_call>\n"}
+HELLO = {"role": "user", "content": "Hello"}
+
+
+def translated(how: dict[str, Any] | None = None, **changes: Any) -> ChatRequest:
+    return chat_request(resolved(**changes), profile(**(how or {})))
+
+
+def test_a_request_keeps_where_it_came_from() -> None:
+    event = resolved(stream=True)
+    made = chat_request(event, profile())
+    assert made.resolved is event
+    assert made.stream
+    assert (made.messages, made.options, made.notes) == ([HELLO], {"max_tokens": 100}, ())
+
+
+def test_notes_of_turns_come_before_those_of_parameters() -> None:
+    blocks = [{"type": "container_upload", "file_id": "f"}, {"type": "text", "text": "a"}]
+    made = translated(messages=[{"role": "user", "content": blocks}], top_k=1, container="c")
+    assert made.notes == ("container_upload:dropped", "top_k:dropped", "container:dropped")
+
+
+@pytest.mark.parametrize(
+    ("choice", "messages"),
+    [
+        ({"type": "any"}, [HELLO, PREFILL]),
+        ({"type": "tool", "name": "f"}, [HELLO, PREFILL]),
+        ({"type": "auto"}, [HELLO]),
+        (None, [HELLO]),
+    ],
+    ids=["any", "tool", "auto", "not given"],
+)
+def test_an_answer_that_has_to_be_a_call_is_begun_where_the_profile_says(
+    choice: Any, messages: list[dict[str, Any]]
+) -> None:
+    how = {"forced_tool_prefill": "<tool_call>\n"}
+    assert translated(how, tools=[TOOL], tool_choice=choice).messages == messages
+    assert translated({}, tools=[TOOL], tool_choice=choice).messages == [HELLO]
+
+
+def test_no_call_is_begun_where_no_tool_is_left() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    how = {"forced_tool_prefill": "<tool_call>\n", "fields": {"server_tools": "drop"}}
+    assert translated(how, tools=[search], tool_choice={"type": "any"}).messages == [HELLO]
+
+
+def test_the_options_for_a_begun_answer_are_sent_with_one_only() -> None:
+    how = {"prefill_options": {"continue_final_message": True}}
+    turns = [HELLO, {"role": "assistant", "content": "I will"}]
+    assert translated(how).options == {"max_tokens": 100}
+    assert translated(how, messages=turns).options == {
+        "max_tokens": 100,
+        "continue_final_message": True,
+    }
+
+
+def test_long_names_are_told_to_the_way_back() -> None:
+    name = "n" * 70
+    made = translated({"tool_name_limit": 40}, tools=[TOOL, {**TOOL, "name": name}])
+    [_, second] = made.options["tools"]
+    assert made.renamed == {second["function"]["name"]: name}
+    assert len(second["function"]["name"]) == 40
+
+
+def test_an_answer_the_client_has_begun_is_not_begun_again() -> None:
+    turns = [HELLO, {"role": "assistant", "content": "I will"}]
+    how = {"forced_tool_prefill": "<tool_call>\n"}
+    made = translated(how, messages=turns, tools=[TOOL], tool_choice={"type": "any"})
+    assert made.messages == turns
+
+
+USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
+    "nothing": ({}, Usage()),
+    "the usual": ({"prompt_tokens": 11, "completion_tokens": 7}, Usage(11, 7)),
+    "read from a cache": (
+        {"prompt_tokens": 11, "prompt_tokens_details": {"cached_tokens": 8}},
+        Usage(3, 0, 8),
+    ),
+    "written to a cache": (
+        {
+            "prompt_tokens": 11,
+            "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 8},
+        },
+        Usage(1, 0, 2, 8),
+    ),
+    "written to a cache, by vLLM": (
+        {"prompt_tokens": 11, "prompt_tokens_details": {"created_cache_tokens": 8}},
+        Usage(3, 0, 0, 8),
+    ),
+    "read from a cache, by DeepSeek": (
+        {"prompt_tokens": 11, "prompt_cache_hit_tokens": 8},
+        Usage(3, 0, 8),
+    ),
+    "more from the cache than there is": (
+        {"prompt_tokens": 11, "prompt_tokens_details": {"cached_tokens": 20}},
+        Usage(0, 0, 20),
+    ),
+    "other types": (
+        {
+            "prompt_tokens": "11",
+            "completion_tokens": 7.5,
+            "prompt_tokens_details": [1],
+            "prompt_cache_hit_tokens": True,
+        },
+        Usage(),
+    ),
+    "of reasoning": (
+        {"completion_tokens": 7, "completion_tokens_details": {"reasoning_tokens": 5}},
+        Usage(0, 7, thinking_tokens=5),
+    ),
+    "negative": ({"prompt_tokens": -1, "completion_tokens": -7}, Usage()),
+    "null": (
+        {"prompt_tokens": None, "completion_tokens": 7, "prompt_tokens_details": None},
+        Usage(0, 7),
+    ),
+}
+
+
+@pytest.mark.parametrize(("told", "expected"), USAGES.values(), ids=USAGES)
+def test_usage_is_counted_as_the_messages_api_does(told: dict[str, Any], expected: Usage) -> None:
+    assert usage(told) == expected
+
+
+def test_the_prompt_is_all_that_was_read() -> None:
+    assert Usage(1, 7, 2, 8).prompt_tokens == 11
+
+
+def test_pitfall_12_the_estimate_counts_the_system_prompt_and_the_tools() -> None:
+    small = estimated_input(translated())
+    described = {**TOOL, "description": "word " * 200}
+    assert 0 < small < 30
+    assert 250 < estimated_input(translated(system="word " * 200)) - small < 300
+    assert 250 < estimated_input(translated(tools=[described])) - small < 300
+
+
+def test_an_estimate_is_never_zero() -> None:
+    assert estimated_output(0) == 1
+    assert estimated_output(400) == 101

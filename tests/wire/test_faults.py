@@ -1,0 +1,251 @@
+"""A backend that fails, at each point where it can: what the client gets is a proper error.
+
+After the first byte an error can only be an event: the open block stays open, and there is no
+`message_stop`, because clients would take either for a whole answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from tests.support import body
+from tests.wire.support import (
+    DONE,
+    END,
+    Act,
+    Client,
+    ScriptedBackend,
+    Step,
+    completion,
+    delta,
+    error_in,
+    head,
+    piece,
+    sse,
+    whole,
+)
+
+MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+
+def said(message: str, **members: object) -> dict[str, object]:
+    """An error as most backends put it."""
+    return {"error": {"message": message, **members}}
+
+
+UNTYPED = head(content_type="")
+JSON_HEAD = head(content_type="application/json")
+HALF_JSON = [JSON_HEAD, piece(b'{"choices": [')]
+OVERFLOW = "maximum context length is 10 tokens. Your prompt contains at least 12 input tokens"
+
+# Before anything was said that a client could use; so with its own status. The last column is
+# a part of the message.
+EARLY = {
+    "closes-at-once": ([Act.CLOSE], 529, "overloaded_error", "broke the connection"),
+    "resets-at-once": ([Act.RESET], 529, "overloaded_error", "broke the connection"),
+    "closes-in-the-head": (
+        [b"HTTP/1.1 200 OK\r\nContent-Ty", Act.CLOSE],
+        529,
+        "overloaded_error",
+        "broke the connection",
+    ),
+    "no-http": ([b"\x00\x01\x02\r\n\r\n", Act.CLOSE], 529, "overloaded_error", "broke"),
+    "resets-after-the-head": ([UNTYPED, Act.RESET], 529, "overloaded_error", "broke"),
+    "closes-after-the-head": ([UNTYPED, Act.CLOSE], 529, "overloaded_error", "broke"),
+    "html": (
+        [whole(200, b"<html><body>Log in", "text/html")],
+        500,
+        "api_error",
+        "answered with text/html",
+    ),
+    "plain-text": ([whole(200, b"Hi", "text/plain")], 500, "api_error", "is its base_url right?"),
+    "json-error": ([whole(200, said("It broke"))], 500, "api_error", "It broke"),
+    "json-error-with-a-code": (
+        [whole(200, said("Slow down", code=429))],
+        429,
+        "rate_limit_error",
+        "Slow down",
+    ),
+    "json-text": ([whole(200, b'"Hello"')], 500, "api_error", "no object"),
+    "json-null": ([whole(200, b"null")], 500, "api_error", "no object"),
+    "no-json": ([whole(200, b'{"choices": [')], 500, "api_error", "broken JSON"),
+    "half-a-character": ([whole(200, b'{"a": "\xe6\xbc"}')], 500, "api_error", "broken JSON"),
+    "empty-json": ([whole(200, b"")], 500, "api_error", "broken JSON"),
+    "closes-in-json": ([*HALF_JSON, Act.CLOSE], 529, "overloaded_error", "broke"),
+    "resets-in-json": ([*HALF_JSON, Act.RESET], 529, "overloaded_error", "broke"),
+    "bad-chunk": ([JSON_HEAD, b"zz\r\nhello\r\n", Act.CLOSE], 529, "overloaded_error", "broke"),
+    "bad-gzip": (
+        [whole(200, b"not gzip", content_encoding="gzip")],
+        500,
+        "api_error",
+        "DecodingError",
+    ),
+    "400": ([whole(400, said("No such field"))], 400, "invalid_request_error", "No such field"),
+    "401": ([whole(401, said("Bad key"))], 500, "api_error", "refuses the proxy's credentials"),
+    "402": ([whole(402, said("Pay"))], 402, "billing_error", "Pay"),
+    "403": ([whole(403, said("No"))], 500, "api_error", "refuses the proxy's credentials"),
+    "404": ([whole(404, said("No such model"))], 404, "not_found_error", "No such model"),
+    "413": ([whole(413, b"", "text/html")], 413, "request_too_large", "no reason was given"),
+    "422": ([whole(422, {"detail": "Bad"})], 400, "invalid_request_error", "answered 422: Bad"),
+    "429": ([whole(429, said("Slow down"))], 429, "rate_limit_error", "Slow down"),
+    "500": ([whole(500, said("Oops"))], 500, "api_error", "Oops"),
+    "500-html": ([whole(500, b"<html>", "text/html")], 500, "api_error", "no reason was given"),
+    "500-text": ([whole(500, b"Oops", "text/plain")], 500, "api_error", "Oops"),
+    "500-half": ([head(500), piece(b"Oo"), Act.CLOSE], 529, "overloaded_error", "broke"),
+    "502": ([whole(502, b"Bad gateway", "")], 529, "overloaded_error", "Bad gateway"),
+    "503": ([whole(503, said("Loading"))], 529, "overloaded_error", "Loading"),
+    "504": ([whole(504, b"", "")], 504, "timeout_error", "answered 504"),
+    "204": ([b"HTTP/1.1 204 No Content\r\n\r\n"], 500, "api_error", "answered 204"),
+    "307": ([whole(307, b"", "", location="/elsewhere")], 500, "api_error", "answered 307"),
+    "599": ([whole(599, b"", "")], 500, "api_error", "answered 599"),
+    "overflow": (
+        [whole(400, said(OVERFLOW))],
+        400,
+        "invalid_request_error",
+        "prompt is too long: 12 tokens > 10 maximum",
+    ),
+}
+
+Row = tuple[Sequence[Step], int, str, str]
+
+
+@MODES
+@pytest.mark.parametrize("row", EARLY.values(), ids=EARLY)
+def test_a_failure_before_the_first_chunk_has_its_own_status(
+    row: Row, stream: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    steps, status, kind, message = row
+    backend.says(*steps)
+    answer = client.post(body(stream=stream))
+    assert answer.error == (status, kind)
+    assert message in answer.json["error"]["message"]
+    assert "backend `scripted`" in answer.json["error"]["message"] or status == 400
+    assert len(backend.requests) == 1
+
+
+@MODES
+def test_a_backend_that_is_not_there_is_overloaded(stream: bool, client: Client) -> None:
+    answer = client.post(body(model="claude-absent", stream=stream))
+    assert answer.error == (529, "overloaded_error")
+    assert "cannot be reached" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([END], "without an answer"),
+        ([piece(b": ping\n\n"), END], "without an answer"),
+        ([DONE, END], "without an answer"),
+        ([piece(b"data: {\n\n"), END], "broken JSON"),
+        ([piece(b"data: [1]\n\n"), END], "no object"),
+        ([piece(b"data: null\n\n"), END], "no object"),
+        ([piece(b'data: "\xe6\xbc"\n\n'), END], "broken JSON"),
+        ([sse(said("It broke")), END], "It broke"),
+    ],
+    ids=["empty", "comments", "done", "half-json", "list", "null", "half-character", "error"],
+)
+def test_a_stream_that_fails_with_its_first_event_has_its_own_status(
+    steps: list[bytes], message: str, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), *steps)
+    answer = client.post(body(stream=True))
+    assert answer.error == (500, "api_error")
+    assert message in answer.json["error"]["message"]
+
+
+def test_a_whole_answer_that_comes_as_a_stream_is_refused(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta("stop", content="Hi")), DONE, END)
+    answer = client.post(body())
+    assert answer.error == (500, "api_error")
+    assert "application/json was expected" in answer.json["error"]["message"]
+
+
+HELLO = sse(delta(role="assistant", content="Hello"))
+
+LATE = {
+    "closes-between-chunks": ([Act.CLOSE], "overloaded_error", "broke the connection"),
+    "resets-between-chunks": ([Act.RESET], "overloaded_error", "broke the connection"),
+    "closes-in-a-chunk": ([b"40\r\ndata: {", Act.CLOSE], "overloaded_error", "broke"),
+    "bad-chunk": ([b"zz\r\nhello\r\n", Act.CLOSE], "overloaded_error", "broke"),
+    "ends": ([END], "api_error", "closed the stream early"),
+    "ends-in-an-event": ([piece(b'data: {"choi'), END], "api_error", "broken JSON"),
+    "garbage": ([piece(b"data: nonsense\n\n"), END], "api_error", "broken JSON"),
+    "half-a-character": ([piece(b'data: {"a": "\xe6\xbc"}\n\n')], "api_error", "broken JSON"),
+    "no-object": ([piece(b"data: 7\n\n")], "api_error", "no object"),
+    "error": ([sse(said("It broke"))], "api_error", "It broke"),
+    "error-as-text": ([sse({"error": "It broke"})], "api_error", "It broke"),
+    "error-with-a-code": ([sse(said("Busy", code=503))], "overloaded_error", "Busy"),
+    "error-beside-an-end": ([sse({**said("No"), **delta("stop")}), DONE], "api_error", "No"),
+    "says-it-failed": ([sse(delta("error")), DONE, END], "api_error", "broke off its answer"),
+    "huge-event": (
+        [piece(b"data: " + b"x" * 17_000_000), END],
+        "api_error",
+        "an event of more than",
+    ),
+}
+
+
+@pytest.mark.parametrize(("steps", "kind", "message"), LATE.values(), ids=LATE)
+def test_a_failure_in_the_middle_is_an_event_and_nothing_looks_finished(
+    steps: list[Step], kind: str, message: str, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), HELLO, *steps)
+    backend.says(whole(200, completion()))
+    answer = client.post(body(stream=True))
+    *events, error = answer.events
+    assert [event["type"] for event in events] == [
+        "message_start",
+        "content_block_start",
+        "content_block_delta",
+    ]
+    assert error_in(error)[0] == kind
+    assert message in error_in(error)[1]
+    assert error["request_id"] == answer.headers["request-id"]
+    assert client.post(body()).status == 200  # the connection to the client ended well
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("told", "passed_on"),
+    [
+        ("7", "7"),
+        ("0", "0"),
+        ("1.5", "1.5"),
+        ("3600", "60"),
+        ("-3", "0"),
+        ("inf", "60"),
+        ("nan", None),
+        ("soon", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_the_client_is_told_when_to_come_back(
+    status: int,
+    told: str,
+    passed_on: str | None,
+    stream: bool,
+    client: Client,
+    backend: ScriptedBackend,
+) -> None:
+    backend.says(whole(status, said("Slow down"), retry_after=told))
+    assert client.post(body(stream=stream)).headers.get("retry-after") == passed_on
+
+
+def test_a_key_that_the_backend_repeats_is_not_passed_on(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(401, said("Incorrect API key provided: sk-abcdef0123456789")))
+    assert "abcdef0123456789" not in str(client.post(body()).json)
+
+
+def test_a_failed_answer_leaves_no_connection_behind(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), HELLO, sse(said("It broke")), Act.UNTIL_GONE)
+    assert client.post(body(stream=True)).events[-1]["type"] == "error"
+    assert backend.is_gone(within=1)

@@ -1,0 +1,65 @@
+"""Malformed bodies, one after another, over connections that serve on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.malformed import MALFORMED
+from tests.support import body
+from tests.wire.support import Client, ScriptedBackend, completion, whole
+
+GOOD = whole(200, completion())
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "kind", "start"),
+    [row[1:] for row in MALFORMED],
+    ids=[row[0] for row in MALFORMED],
+)
+def test_a_malformed_body_is_refused_and_the_next_request_is_served(
+    data: bytes, status: int, kind: str, start: str, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(GOOD)
+    refused = client.post(data)
+    assert refused.error == (status, kind)
+    assert refused.json["error"]["message"].startswith(start)
+    assert status < 500
+    assert client.post(body()).status == 200
+    assert len(backend.requests) == 1
+
+
+def test_all_of_them_over_one_connection_leave_it_usable(
+    client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend.says(GOOD)
+    answers = [client.post(row[1]) for row in MALFORMED]
+    assert [answer.error for answer in answers] == [(row[2], row[3]) for row in MALFORMED]
+    ids = {answer.headers["request-id"] for answer in answers}
+    assert len(ids) == len(MALFORMED)
+    assert client.post(body()).status == 200
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v1/messages HTTP/9.9\r\n\r\n",
+        b"BREW /v1/messages HTTP/1.1\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\ncontent-length: ten\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
+        b"POST /v1/messages HTTP/1.1\r\ncontent-length: %b\r\n\r\n" % (b"9" * 5000),
+        b"POST /v1/messages HTTP/1.1\r\nbad header: 1\r\n\r\n",
+        b"POST /\xff HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00",
+    ],
+    ids=["version", "method", "length", "lengths", "huge", "header", "path", "tls"],
+)
+def test_what_is_no_http_is_a_400_and_ends_the_connection(
+    head: bytes, url: str, client: Client
+) -> None:
+    assert client.send(head).status == 400
+    assert client.answer.read()
+    assert client.socket.recv(1) == b""
+    another = Client(url)
+    assert another.get("/health").status == 200
+    another.leave()

@@ -1,0 +1,298 @@
+"""What stands at the door: keys, sizes, paths, methods, and the answers that need no backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support import body
+from tests.wire.support import (
+    Answer,
+    Client,
+    ScriptedBackend,
+    completion,
+    raw,
+    streamed,
+    whole,
+)
+
+
+def heads(path: str = "/v1/messages", **headers: str) -> bytes:
+    """A POST without its body."""
+    return raw(b"", path, **headers)
+
+
+def test_a_request_is_asked_of_the_backend_with_the_backends_key_and_model(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion("Hello there")))
+    answer = client.post(body(temperature=0.5))
+    assert answer.status == 200
+    assert answer.json["content"] == [{"type": "text", "text": "Hello there"}]
+    assert answer.json["model"] == "claude-test"
+    assert answer.headers["request-id"].startswith("req_")
+    asked = backend.request()
+    assert (asked.method, asked.path) == ("POST", "/v1/chat/completions")
+    assert asked.headers["authorization"] == "Bearer backend-key"
+    assert asked.headers["content-type"] == "application/json"
+    assert "client-key" not in str(asked)
+    assert asked.body == {
+        "model": "some-model",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "max_tokens": 100,
+        "temperature": 0.5,
+        "stream": False,
+    }
+
+
+def test_a_query_does_not_hide_the_path(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(whole(200, completion()))
+    assert client.post(body(), "/v1/messages?beta=true").status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+@pytest.mark.parametrize(
+    ("headers", "says"),
+    [
+        ({"x_api_key": "wrong"}, "invalid x-api-key"),
+        ({"x_api_key": "wrong", "authorization": "Bearer client-key"}, "invalid x-api-key"),
+        ({"x_api_key": "", "authorization": "Basic client-key"}, "no API key was given"),
+        ({"x_api_key": ""}, "no API key was given"),
+    ],
+    ids=["wrong", "wrong-beside-right-bearer", "basic", "none"],
+)
+def test_a_wrong_key_is_refused_before_the_body_is_read(
+    headers: dict[str, str], says: str, path: str, client: Client, backend: ScriptedBackend
+) -> None:
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    answer = Answer.of(client.send(heads(path, **{"content-length": "500000", **given})))
+    assert answer.error == (401, "authentication_error")
+    assert says in answer.json["error"]["message"]
+    assert not backend.requests
+
+
+def test_a_key_may_come_as_a_bearer_token(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(whole(200, completion()))
+    assert client.post(body(), x_api_key="", authorization="bearer client-key").status == 200
+
+
+def test_a_body_that_is_declared_too_large_is_refused_before_it_is_sent(client: Client) -> None:
+    answer = Answer.of(client.send(heads(content_length="1000001")))
+    assert answer.error == (413, "request_too_large")
+    assert "1000000 bytes" in answer.json["error"]["message"]
+
+
+def test_a_body_that_is_sent_though_it_is_too_large_leaves_the_connection_usable(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    assert client.post(b"x" * 1_500_000).error == (413, "request_too_large")
+    assert client.post(body()).status == 200
+
+
+def test_a_body_without_a_length_is_refused_once_it_is_too_large(client: Client) -> None:
+    given = {"transfer-encoding": "chunked", "x-api-key": "client-key", "host": "x"}
+    lines = ["POST /v1/messages HTTP/1.1", *(f"{k}: {v}" for k, v in given.items())]
+    part = b"10000\r\n%b\r\n" % (b"x" * 0x10000)
+    answer = Answer.of(client.send("\r\n".join([*lines, "", ""]).encode() + part * 16))
+    assert answer.error == (413, "request_too_large")
+
+
+def test_a_body_in_chunks_is_put_together(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(whole(200, completion()))
+    data = raw(body()).partition(b"\r\n\r\n")[2]
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in data) + b"0\r\n\r\n"
+    request = raw(b"", transfer_encoding="chunked").replace(b"content-length: 0\r\n", b"")
+    assert Answer.of(client.send(request + chunks)).status == 200
+
+
+def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    data = raw(body(), expect="100-continue")
+    head, _, rest = data.partition(b"\r\n\r\n")
+    client.socket.sendall(head + b"\r\n\r\n")
+    assert client.socket.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert Answer.of(client.send(rest)).status == 200
+
+
+def test_requests_sent_in_one_go_are_answered_in_order(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion("first")))
+    backend.says(whole(200, completion("second")))
+    first = Answer.of(client.send(raw(body()) + raw(body())))
+    second = Answer.of(client.send(b""))
+    assert [each.json["content"][0]["text"] for each in (first, second)] == ["first", "second"]
+    assert first.headers["request-id"] != second.headers["request-id"]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("a\nset-cookie: x", "a?set-cookie: x:dropped"),
+        ("a\r\n\r\nb", "a????b:dropped"),
+        ("\x00\x7f", "??:dropped"),
+        ("größe", "gr??e:dropped"),
+        ("漢\u2028", "??:dropped"),
+    ],
+    ids=["new-line", "end-of-head", "control", "latin-1", "beyond"],
+)
+def test_no_name_in_a_request_breaks_the_header_that_tells_of_it(
+    name: str, told: str, stream: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(streamed("Hello") if stream else whole(200, completion()))
+    answer = client.post(body(stream=stream, **{name: 1}))
+    assert answer.status == 200
+    assert answer.headers["x-llm-proxy-degraded"] == told
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "kind", "allow"),
+    [
+        ("/v1/messages", "GET", 405, "invalid_request_error", "POST"),
+        ("/v1/messages", "PUT", 405, "invalid_request_error", "POST"),
+        ("/v1/models", "DELETE", 405, "invalid_request_error", "GET"),
+        ("/health", "POST", 405, "invalid_request_error", "GET, HEAD"),
+        ("/", "DELETE", 405, "invalid_request_error", "GET, HEAD"),
+        ("/v1", "GET", 404, "not_found_error", ""),
+        ("/v1/messages/", "POST", 404, "not_found_error", ""),
+        ("/v1//messages", "POST", 404, "not_found_error", ""),
+        ("/V1/messages", "POST", 404, "not_found_error", ""),
+        ("/%ff%00%0a", "GET", 404, "not_found_error", ""),
+        ("/" + "a" * 5000, "GET", 404, "not_found_error", ""),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else None,
+)
+def test_a_path_or_method_that_is_not_there_has_its_own_error(
+    path: str, method: str, status: int, kind: str, allow: str, client: Client
+) -> None:
+    answer = client.get(path, method)
+    assert answer.error == (status, kind)
+    assert sorted(answer.headers.get("allow", "").split(", ")) == allow.split(", ")
+    assert len(answer.body) < 1000
+
+
+@pytest.mark.parametrize("host", ["[", "a:b", "x/y", ""], ids=["[", "a:b", "x/y", "empty"])
+def test_a_strange_host_is_no_failure(host: str, client: Client) -> None:
+    assert client.get("/nowhere", host=host).error == (404, "not_found_error")
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_a_probe_needs_no_key_and_no_body(path: str, client: Client) -> None:
+    said = client.get(path, **{"x-api-key": ""})
+    probed = client.get(path, "HEAD", **{"x-api-key": ""})
+    assert (said.status, probed.status) == (200, 200)
+    assert said.json
+    assert probed.body == b""
+    assert probed.headers["content-length"] == str(len(said.body))
+    assert probed.headers["request-id"] != said.headers["request-id"]
+
+
+def test_telemetry_is_taken_and_not_kept(client: Client, backend: ScriptedBackend) -> None:
+    answer = client.post({"events": [1, 2]}, "/api/event_logging/batch")
+    assert (answer.status, answer.body) == (204, b"")
+    assert client.get("/health").status == 200
+    assert not backend.requests
+
+
+def test_an_old_client_gets_its_answer_and_the_connection_ends(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(streamed("Hello"))
+    answer = Answer.of(client.send(raw(body(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.0")))
+    assert answer.events[-1]["type"] == "message_stop"
+    assert client.socket.recv(1) == b""
+
+
+def models(client: Client, query: str = "") -> Any:
+    """The page of models that a query leads to."""
+    return client.get(f"/v1/models{query}").json
+
+
+NAMES = ["claude-test", "claude-absent", "maker/model one"]
+
+
+@pytest.mark.parametrize(
+    ("query", "names", "more"),
+    [
+        ("", NAMES, False),
+        ("?limit=1000", NAMES, False),
+        ("?limit=2", NAMES[:2], True),
+        ("?limit=2&after_id=claude-absent", NAMES[2:], False),
+        ("?limit=1&after_id=claude-test", NAMES[1:2], True),
+        ("?after_id=maker/model%20one", [], False),
+        ("?limit=1&before_id=maker%2Fmodel+one", NAMES[1:2], True),
+        ("?before_id=claude-test", [], False),
+        ("?beta=true&&limit=3", NAMES, False),
+    ],
+)
+def test_models_are_listed_in_pages(
+    query: str, names: list[str], more: bool, client: Client
+) -> None:
+    page = models(client, query)
+    assert [each["id"] for each in page["data"]] == names
+    assert page["has_more"] is more
+    ends = (names[0], names[-1]) if names else (None, None)
+    assert (page["first_id"], page["last_id"]) == ends
+
+
+def test_following_the_pages_shows_every_model_once(client: Client) -> None:
+    seen, cursor = [], ""
+    while True:
+        page = models(client, f"?limit=1{cursor}")
+        seen += [each["id"] for each in page["data"]]
+        if not page["has_more"]:
+            break
+        cursor = f"&after_id={page['last_id'].replace(' ', '%20')}"
+    assert seen == NAMES
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?limit=0",
+        "?limit=1001",
+        "?limit=-1",
+        "?limit=%C2%B2",
+        "?limit=1e2",
+        "?limit=99999",
+        "?after_id=nope",
+        "?before_id=open-*",
+        "?after_id=claude-test&before_id=claude-absent",
+    ],
+)
+def test_a_page_that_cannot_be_is_refused(query: str, client: Client) -> None:
+    assert client.get(f"/v1/models{query}").error == (400, "invalid_request_error")
+
+
+@pytest.mark.parametrize(
+    "path", ["maker/model%20one", "maker%2Fmodel%20one", "maker%2fmodel%20one?beta=true"]
+)
+def test_a_model_with_a_slash_in_its_name_is_found(path: str, client: Client) -> None:
+    assert client.get(f"/v1/models/{path}").json["id"] == "maker/model one"
+
+
+@pytest.mark.parametrize("path", ["", "nope", "open-*", "open-anything", "claude-test/"])
+def test_a_model_that_is_not_declared_by_name_is_not_found(path: str, client: Client) -> None:
+    assert client.get(f"/v1/models/{path}").error == (404, "not_found_error")
+
+
+def test_models_need_the_key(client: Client) -> None:
+    wrong = {"x-api-key": "wrong"}
+    assert client.get("/v1/models", **wrong).error == (401, "authentication_error")
+    assert client.get("/v1/models/claude-test", **wrong).error == (401, "authentication_error")
+
+
+def test_tokens_are_estimated_where_the_backend_cannot_count(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    answer = client.post(body(max_tokens=None), "/v1/messages/count_tokens?beta=true")
+    assert answer.status == 200
+    assert answer.json["input_tokens"] > 0
+    assert answer.headers["x-llm-proxy-token-count"] == "estimated"
+    assert not backend.requests

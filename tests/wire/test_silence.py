@@ -1,0 +1,110 @@
+"""A backend that falls silent: the client is told, and the clock starts anew with each byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import body
+from tests.wire.support import (
+    DONE,
+    END,
+    Act,
+    Client,
+    ScriptedBackend,
+    Step,
+    completion,
+    declaration,
+    delta,
+    error_in,
+    head,
+    piece,
+    proxy,
+    sse,
+    whole,
+)
+
+MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+IDLE = 0.25  # seconds
+
+
+@pytest.fixture(scope="module")
+def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
+    backend = ScriptedBackend()
+    declared = declaration(backend.url, invoke=f"invoke: {{idle_timeout: {IDLE}}}")
+    with proxy(tmp_path_factory.mktemp("impatient"), declared) as url:
+        yield backend, url
+    backend.close()
+
+
+@pytest.fixture
+def backend(impatient: tuple[ScriptedBackend, str]) -> Iterator[ScriptedBackend]:
+    yield impatient[0]
+    impatient[0].forget()
+
+
+@pytest.fixture
+def client(impatient: tuple[ScriptedBackend, str], backend: ScriptedBackend) -> Iterator[Client]:
+    made = Client(impatient[1])
+    yield made
+    made.leave()
+
+
+@MODES
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\n"], ids=["nothing", "half-a-head"])
+def test_silence_before_the_first_chunk_is_a_timeout(
+    said: bytes, stream: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(said, Act.UNTIL_GONE)
+    answer = client.post(body(stream=stream))
+    assert answer.error == (504, "timeout_error")
+    assert "`scripted` was silent for too long" in answer.json["error"]["message"]
+    assert backend.is_gone()
+    assert len(backend.requests) == 1
+
+
+@pytest.mark.parametrize("said", [b"", b": comment\n\n", b"data: {"])
+def test_silence_after_the_head_is_a_timeout(
+    said: bytes, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), *[piece(said)] if said else [], Act.UNTIL_GONE)
+    assert client.post(body(stream=True)).error == (504, "timeout_error")
+    assert backend.is_gone()
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_silence_in_the_middle_of_a_whole_answer_is_a_timeout(
+    status: int, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(status, "application/json"), piece(b'{"choi'), Act.UNTIL_GONE)
+    assert client.post(body()).error == (504, "timeout_error")
+    assert backend.is_gone()
+
+
+def test_silence_in_the_middle_of_a_stream_is_an_error_event(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    events = client.post(body(stream=True)).events
+    assert [event["type"] for event in events[2:]] == ["content_block_delta", "error"]
+    assert error_in(events[-1])[0] == "timeout_error"
+    assert backend.is_gone()
+
+
+def test_the_proxy_serves_on_after_a_timeout(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(Act.UNTIL_GONE)
+    backend.says(whole(200, completion()))
+    assert client.post(body()).status == 504
+    assert client.post(body()).status == 200
+
+
+@pytest.mark.parametrize(
+    "sign", [b": ping\n\n", b"\n", b"event: "], ids=["comment", "line", "half"]
+)
+def test_each_byte_of_the_backend_starts_the_clock_anew(
+    sign: bytes, client: Client, backend: ScriptedBackend
+) -> None:
+    signs: list[Step] = [piece(sign), IDLE / 3] * 5  # longer than IDLE in all
+    backend.says(head(), *signs, piece(b"\n"), sse(delta("stop", content="Hi")), DONE, END)
+    assert client.post(body(stream=True)).events[-1]["type"] == "message_stop"
