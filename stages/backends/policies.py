@@ -71,10 +71,16 @@ KEPT: dict[str, str] = {
 }
 
 
+#: Without these there is no request.
+NEEDED = ("max_tokens", "system", "stream", "tools", "text", "tool_use", "tool_result")
+
+
 def fault(name: str, policy: str) -> str:
     """Why `policy` cannot be that of the field `name`; empty when it can."""
     if name not in KEPT:
         return f"there is no field `{name}`"
+    if name in NEEDED and policy != "map":
+        return f"`{name}` is always `map`: there is no request without it"
     if policy in ("map", "emulate") and policy not in KEPT[name].split(" or "):
         return f"`{name}` cannot be `{policy}`: it would do nothing"
     return ""

@@ -40,6 +40,10 @@ def _check_fields(profile: Profile, _: Any, fields: dict[str, Policy]) -> None:
         if wrong := fault(name, policy):
             hint = nearest(name, KEPT) if name not in KEPT else "use drop, warn or reject"
             raise OptionError("fields", wrong, hint)
+    for name, way in (("thinking", "reasoning_request"), ("thinking_block", "reasoning_history")):
+        if fields[name] == "map" and getattr(profile, way) == "none":
+            message = f"`{name}` cannot be `map` while `{way}` is none: it would be lost"
+            raise OptionError("fields", message, f"set `{way}`, or use drop, warn or reject")
 
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")

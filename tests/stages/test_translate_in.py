@@ -8,6 +8,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.events import ChatRequest, Resolved, Target
 from stages.translate_in import TranslateIn
 from stages.wire.errors import InvalidRequestError
+from tests.stages.translation.test_pdf import pdf
 from tests.support import backend, http, request, resolved
 
 STAGE = TranslateIn({"fake": backend(), "other": backend(max_tokens_field="max_completion_tokens")})
@@ -56,3 +57,12 @@ async def test_what_the_backend_cannot_take_is_refused() -> None:
     event = resolved(messages=[{"role": "user", "content": [document]}])
     with pytest.raises(InvalidRequestError, match="there is no Files API here"):
         await run_stage(STAGE, [event])
+
+
+async def test_a_pdf_is_read_without_holding_up_others() -> None:
+    source = {"type": "base64", "media_type": "application/pdf", "data": pdf("Invoice 42")}
+    block = {"type": "document", "source": source}
+    event = resolved(messages=[{"role": "user", "content": [block]}])
+    (request,) = await run_stage(TranslateIn(backends={"fake": backend()}), [event])
+
+    assert "Invoice 42" in request.messages[0]["content"]

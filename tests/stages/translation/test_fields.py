@@ -71,7 +71,13 @@ def test_a_field_of_a_newer_client_is_told_by_its_name() -> None:
 
 @pytest.mark.parametrize(
     ("fields", "words"),
-    [({"top_g": "drop"}, "no field `top_g`"), ({"container": "map"}, "cannot be `map`")],
+    [
+        ({"top_g": "drop"}, "no field `top_g`"),
+        ({"container": "map"}, "cannot be `map`"),
+        ({"max_tokens": "drop"}, "always `map`"),
+        ({"thinking": "map"}, "while `reasoning_request` is none"),
+        ({"thinking_block": "map"}, "while `reasoning_history` is none"),
+    ],
 )
 def test_a_policy_that_cannot_be_is_refused_when_declared(
     fields: dict[str, str], words: str

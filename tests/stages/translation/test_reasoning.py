@@ -17,11 +17,12 @@ from tests.support import profile, resolved
 ADAPTIVE = {"type": "adaptive"}
 BUDGET = {"type": "enabled", "budget_tokens": 2000}
 OFF = {"type": "disabled"}
-KEPT = {"thinking": "map", "output_config.effort": "map", "thinking_block": "map"}
+ASKED = {"thinking": "map", "output_config.effort": "map"}
+KEPT = {**ASKED, "thinking_block": "map"}
 
 
 def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body: Any) -> Any:
-    given = profile(reasoning_request=way, effort_levels=levels, fields=KEPT)
+    given = profile(reasoning_request=way, effort_levels=levels, fields=ASKED)
     request = chat_request(resolved(max_tokens=5000, **body), given)
     return {k: v for k, v in request.options.items() if k != "max_tokens"}
 
@@ -42,7 +43,6 @@ def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body:
         ("template", None, "low", {}),
         ("thinking", BUDGET, None, {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
         ("thinking", OFF, None, {}),
-        ("none", ADAPTIVE, "high", {}),
     ],
 )
 def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
@@ -91,7 +91,11 @@ def test_an_envelope_holds_only_what_it_is_made_for() -> None:
 def test_reasoning_does_not_go_back_where_the_policy_is_to_leave_it_out(
     policy: str, notes: tuple[str, ...]
 ) -> None:
-    given = profile(reasoning_history="reasoning", fields={**KEPT, "thinking_block": policy})
+    given = profile(
+        reasoning_request="effort",
+        reasoning_history="reasoning",
+        fields={**KEPT, "thinking_block": policy},
+    )
     block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
     request = given_back(block, given)
 
@@ -121,7 +125,7 @@ def given_back(block: dict[str, Any], given: Any, backend_changes: bool = False)
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 @pytest.mark.parametrize("display", ["summarized", "omitted"])
 def test_pitfall_23_reasoning_goes_back_in_the_field_it_came_in(field: str, display: str) -> None:
-    given = profile(reasoning_history=field, fields=KEPT)
+    given = profile(reasoning_request="effort", reasoning_history=field, fields=KEPT)
     block = answer({field: "hm", "content": "4"}, given, thinking={**ADAPTIVE, "display": display})
     request = given_back(block, given)
 
@@ -131,7 +135,7 @@ def test_pitfall_23_reasoning_goes_back_in_the_field_it_came_in(field: str, disp
 
 
 def test_structured_reasoning_goes_back_verbatim() -> None:
-    given = profile(reasoning_history="reasoning_details", fields=KEPT)
+    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
     details = [{"type": "reasoning.text", "text": "hm", "signature": "s"}, {"type": "encrypted"}]
     delta = {"reasoning": "hm", "reasoning_details": details, "content": "4"}
     block = answer(delta, given, thinking=ADAPTIVE)
@@ -141,7 +145,7 @@ def test_structured_reasoning_goes_back_verbatim() -> None:
 
 
 def test_reasoning_of_another_backend_is_dropped_and_told() -> None:
-    given = profile(reasoning_history="reasoning", fields=KEPT)
+    given = profile(reasoning_request="effort", reasoning_history="reasoning", fields=KEPT)
     block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
     request = given_back(block, given, backend_changes=True)
 
@@ -150,7 +154,9 @@ def test_reasoning_of_another_backend_is_dropped_and_told() -> None:
 
 
 def test_a_signature_is_the_last_delta_of_its_block() -> None:
-    request = chat_request(resolved(thinking=ADAPTIVE), profile(fields=KEPT))
+    request = chat_request(
+        resolved(thinking=ADAPTIVE), profile(reasoning_request="effort", fields=ASKED)
+    )
     translator = AnswerTranslator(request)
     events = translator.chunk({"choices": [{"delta": {"reasoning": "a"}}]})
     events += translator.chunk({"choices": [{"delta": {"reasoning": "b", "content": "c"}}]})
