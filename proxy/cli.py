@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from pipeline.declaration import Declaration
-from pipeline.problems import DeclarationError
+from pipeline.problems import DeclarationError, nearest
 from proxy import __version__
 
 _config = click.option(
@@ -94,6 +94,26 @@ def stages(config: str | None, names: tuple[str, ...]) -> None:
             click.echo(describe_stage(name, REGISTRY.get(name)))
         except UnknownStageError as error:
             raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("--fields", is_flag=True, help="What becomes of each field, on each profile.")
+def profiles(name: str | None, fields: bool) -> None:
+    """List the backend profiles, or show the one called NAME, whole."""
+    from stages.backends import describe
+    from stages.backends.profile import profiles as shipped
+
+    if fields:
+        click.echo(describe.table())
+    elif name is None:
+        click.echo("\n".join(shipped()))
+    elif name in shipped():
+        click.echo(describe.as_yaml(name), nl=False)
+    else:
+        raise click.ClickException(
+            f"there is no profile `{name}`\n  hint: {nearest(name, shipped())}"
+        )
 
 
 def _read(config: str | None) -> Declaration:

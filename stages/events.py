@@ -88,6 +88,10 @@ class ChatRequest:
     messages: list[dict[str, Any]]
     options: dict[str, Any]
     notes: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = Factory(dict)
+    """Tool names the backend knows, to the client's, where they differ."""
+    think_tags: bool = False
+    """Whether the backend may leave reasoning in the text, between tags."""
 
     @property
     def stream(self) -> bool:

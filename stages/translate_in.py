@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from anyio import to_thread
 from attrs import frozen
 
-from pipeline import Send, Stage, section
+from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
 from stages.events import ChatRequest, Resolved
 from stages.translation.request import chat_request
+from stages.wire import messages as m
 
 
 @frozen
@@ -15,7 +17,20 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
     """Translates a Messages request into the Chat Completions of its backend's profile."""
 
     backends: dict[str, Backend] = section("backends")
+    strict: bool = option(False, help="refuse what would be dropped or changed, with a 400")
 
     async def handle(self, event: Resolved, forward: Send[ChatRequest]) -> None:
         profile = self.backends[event.target.backend].profile_for(event.target)
-        await forward(chat_request(event, profile))
+        if _has_pdf(event.request):  # reading one can take seconds
+            request = await to_thread.run_sync(chat_request, event, profile, self.strict)
+        else:
+            request = chat_request(event, profile, self.strict)
+        await forward(request)
+
+
+def _has_pdf(request: m.MessagesRequest) -> bool:
+    blocks = (block for message in request.messages for block in message.content)
+    return any(
+        isinstance(block, m.DocumentBlock) and isinstance(block.source, m.Base64Source)
+        for block in blocks
+    )

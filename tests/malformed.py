@@ -449,9 +449,23 @@ _JSON: list[tuple[str, Any, str]] = [
     ),
     ("two tools of one name", _body(tools=[_TOOL, _TOOL]), "tools: Tool names must be unique."),
     (
-        "a tool of the API's own",
-        _body(tools=[{"type": "web_search_20260318", "name": "web_search"}]),
-        "tools.0: tool type 'web_search_20260318' is not available on this backend",
+        "a screen whose width is text",
+        _body(
+            tools=[{"type": "computer_20250124", "name": "computer", "display_width_px": "1024"}]
+        ),
+        "tools.0.display_width_px: Input should be a valid integer",
+    ),
+    ("a number as a tool's type", _body(tools=[{"type": 1}]), "tools.0.type: Input should be a va"),
+    ("a text as strict", _tool(strict="yes"), "tools.0.strict: Input should be a valid boolean"),
+    (
+        "an example that is text",
+        _tool(input_examples=["a"]),
+        "tools.0.input_examples.0: Input should be an object",
+    ),
+    (
+        "two tools of one name, one of them the API's own",
+        _body(tools=[{"type": "bash_20250124", "name": "f"}, _TOOL]),
+        "tools: Tool names must be unique.",
     ),
     # Tool choice
     ("a string as tool_choice", _choice("auto"), "tool_choice: Input should be an object"),
@@ -502,6 +516,33 @@ _JSON: list[tuple[str, Any, str]] = [
         "a budget with a fraction",
         _thinking(type="enabled", budget_tokens=2048.5),
         "thinking.budget_tokens: Input should be a valid integer",
+    ),
+    # How to answer
+    (
+        "a text as output_config",
+        _body(output_config="high"),
+        "output_config: Input should be an object",
+    ),
+    (
+        "an unknown effort",
+        _body(output_config={"effort": "huge"}),
+        "output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
+    ),
+    (
+        "an unknown format",
+        _body(output_config={"format": {"type": "xml", "schema": {}}}),
+        "output_config.format.type: Input should be 'json_schema'",
+    ),
+    (
+        "a format without a schema",
+        _body(output_config={"format": {"type": "json_schema"}}),
+        "output_config.format.schema: Field required",
+    ),
+    ("a text as metadata", _body(metadata="me"), "metadata: Input should be an object"),
+    (
+        "a number as user_id",
+        _body(metadata={"user_id": 7}),
+        "metadata.user_id: Input should be a valid string",
     ),
     # Several at once
     (

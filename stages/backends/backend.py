@@ -42,7 +42,10 @@ class Backend:
 
     def profile_for(self, target: Target) -> Profile:
         """The profile, as it is for one model."""
-        return evolve(self.profile, **target.overrides) if target.overrides else self.profile
+        if not target.overrides:
+            return self.profile
+        fields = {**self.profile.fields, **target.overrides.get("fields", {})}
+        return evolve(self.profile, **{**target.overrides, "fields": fields})
 
     async def open(self) -> ChatCompletions:
         """Make it ready, once; later calls wait for the first."""

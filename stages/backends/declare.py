@@ -30,6 +30,14 @@ class Model:
     )
 
 
+def _over(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is `given` over a profile; of `fields` each one."""
+    fields = given.get("fields", {})
+    if isinstance(fields, dict):
+        fields = {**shipped.get("fields", {}), **fields}
+    return {**shipped, **given, "fields": fields}
+
+
 def register_hooks(converter: Converter) -> None:
     """Teach `converter` the types of these sections."""
 
@@ -41,7 +49,7 @@ def register_hooks(converter: Converter) -> None:
             shown = f"`{name}`" if isinstance(name, str) else describe(name)
             message = f"there is no profile {shown}"
             raise OptionError("profile", message, nearest(str(name), profiles()))
-        profile = converter.structure({**profiles()[name], **value}, Profile)
+        profile = converter.structure(_over(profiles()[name], value), Profile)
         if profile.embedded:
             embedded.check(profile)
         return Backend(profile)
@@ -55,7 +63,10 @@ def register_hooks(converter: Converter) -> None:
                 raise OptionError(key, f"`{key}` cannot differ for one model", hint)
         # Structured with the rest of a profile around them, so that they are checked like it.
         profile = converter.structure({"base_url": "http://checked.invalid", **value}, Profile)
-        return {key: getattr(profile, key) for key in value}
+        held = {key: getattr(profile, key) for key in value}
+        if "fields" in held:
+            held["fields"] = {name: held["fields"][name] for name in value["fields"]}
+        return held
 
     converter.register_structure_hook(Backend, backend)
     converter.register_structure_hook_func(lambda kind: kind is Overrides, overrides)

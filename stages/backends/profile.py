@@ -12,7 +12,9 @@ from attrs import frozen, validators
 from ruamel.yaml import YAML
 
 from pipeline import option
+from pipeline.problems import nearest
 from pipeline.stage import OptionError
+from stages.backends.policies import KEPT, Policy, fault
 
 
 def _check_url(profile: Profile, _: Any, url: str) -> None:
@@ -26,6 +28,22 @@ def _check_url(profile: Profile, _: Any, url: str) -> None:
     if not usable:
         hint = "write it as `http://localhost:11434/v1`"
         raise OptionError("base_url", "`base_url` has to be an http or https URL", hint)
+
+
+def _over_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
+    generic: dict[str, Policy] = profiles()["generic"]["fields"]
+    return {**generic, **fields}
+
+
+def _check_fields(profile: Profile, _: Any, fields: dict[str, Policy]) -> None:
+    for name, policy in fields.items():
+        if wrong := fault(name, policy):
+            hint = nearest(name, KEPT) if name not in KEPT else "use drop, warn or reject"
+            raise OptionError("fields", wrong, hint)
+    for name, way in (("thinking", "reasoning_request"), ("thinking_block", "reasoning_history")):
+        if fields[name] == "map" and getattr(profile, way) == "none":
+            message = f"`{name}` cannot be `map` while `{way}` is none: it would be lost"
+            raise OptionError("fields", message, f"set `{way}`, or use drop, warn or reject")
 
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -63,8 +81,6 @@ class Profile:
         "max_tokens", help="the name of the output limit"
     )
     stream_options: bool = option(False, help="takes `stream_options`, and then tells usage")
-    top_k: bool = option(False, help="takes `top_k`")
-    sampling: bool = option(True, help="takes `temperature` and `top_p`")
     max_stop_sequences: int | None = option(4, help="how many stop sequences it takes")
     parallel_tool_calls: Literal["always", "when-false", "never"] = option(
         "when-false", help="when to send `parallel_tool_calls`"
@@ -72,18 +88,36 @@ class Profile:
     named_tool_choice: bool = option(
         True, help="takes a tool's name as `tool_choice`; else only that tool is sent, as required"
     )
+    fields: dict[str, Policy] = option(
+        factory=dict,
+        help="the policy for each field, where it differs from `generic`",
+        converter=_over_generic,
+        validator=_check_fields,
+    )
     forced_tool_prefill: str = option(
         "", help="begins the answer where a tool is required and the model would talk instead"
-    )
-    image_input: Literal["none", "data", "url"] = option(
-        "url", help="images: none at all, only inline data, or URLs too"
-    )
-    system_in_middle: Literal["user", "keep"] = option(
-        "user", help="a system message between turns: as tagged user text, or as it is"
     )
     empty_tool_result: str = option("", help="stands for an empty tool result")
     split_tool_results: bool = option(
         False, help="wants each tool result right behind a message with only its call"
+    )
+    prefill_options: dict[str, Any] = option(
+        factory=dict, help="sent when the conversation ends with the begun answer"
+    )
+    reasoning_request: Literal["none", "effort", "reasoning", "template", "thinking"] = option(
+        "none", help="how to ask for reasoning; see stages/translation/reasoning.py"
+    )
+    effort_levels: tuple[str, ...] = option(
+        ("low", "medium", "high"), help="the levels of effort it knows, lowest first"
+    )
+    reasoning_history: Literal["none", "reasoning", "reasoning_content", "reasoning_details"] = (
+        option("none", help="the field in which reasoning goes back to it")
+    )
+    think_tags: bool = option(True, help="reads reasoning out of `<think>` tags in the text")
+    tool_name_limit: int = option(64, help="longer names are shortened, and restored")
+    tool_id_limit: int = option(64, help="longer ids of tool calls are replaced")
+    schema_without: tuple[str, ...] = option(
+        ("$schema",), help="JSON schema keywords it refuses in tools"
     )
     tokenizer: Literal["none", "llamacpp", "vllm"] = option(
         "none", help="whose endpoint counts tokens; none: estimate"

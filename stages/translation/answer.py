@@ -24,8 +24,9 @@ from attrs import Factory, define, evolve
 
 from stages.backends.errors import error_in_answer
 from stages.events import ChatRequest
-from stages.translation.parts import Prose, ToolCall, ToolCalls
+from stages.translation.parts import Prose, Thought, ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
+from stages.translation.think_tags import ThinkTags
 from stages.translation.usage import estimated_input, estimated_output, usage
 from stages.wire import events as e
 from stages.wire.errors import InternalError
@@ -41,6 +42,7 @@ class AnswerTranslator:
     request: ChatRequest
     _queue: list[Prose | ToolCall] = Factory(list)
     _calls: ToolCalls = Factory(ToolCalls)
+    _think_tags: ThinkTags = Factory(ThinkTags)
     _begun: bool = False
     _open: bool = False
     _index: int = 0
@@ -75,6 +77,7 @@ class AnswerTranslator:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
         if self._finish in _FAILED:
             raise InternalError(f"backend `{self._backend}` broke off its answer")
+        self._end_text()
         return [*self._send(last=True), self._message_delta(), e.MessageStop()]
 
     @property
@@ -93,15 +96,16 @@ class AnswerTranslator:
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
-        thinking = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))
-        self._add("thinking", thinking)
+        self._take_reasoning(delta)
         content = delta.get("content")
-        self._add("text", text(content))
+        self._take_text(text(content))
         for part in items(content):
+            self._end_text()
             self._take_part(mapping(part))
         if refusal := text(delta.get("refusal")):
             self._refused = True
-            self._add("text", refusal)
+            self._end_text()
+            self._add(Prose, refusal)
         for position, call in enumerate(items(delta.get("tool_calls"))):
             whole = {} if "delta" in choice else {"index": position}  # each one a call of its own
             self._take_call({**mapping(call), **whole})
@@ -110,13 +114,37 @@ class AnswerTranslator:
         self._finish = text(choice.get("finish_reason")) or self._finish
         self._stop_sequence = text(choice.get("stop_reason")) or self._stop_sequence
 
+    def _take_reasoning(self, delta: dict[str, Any]) -> None:
+        """Reasoning, in whichever of the fields; two may carry the same text."""
+        details = [each for each in items(delta.get("reasoning_details")) if mapping(each)]
+        told = "".join(text(d.get("text")) or text(d.get("summary")) for d in details)
+        plain = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))
+        if plain or told:
+            self._end_text()
+        thought = self._add(Thought, plain or told, bool(details))
+        if isinstance(thought, Thought):
+            thought.details += details
+
+    def _take_text(self, more: str) -> None:
+        if not more or not self.request.think_tags:
+            self._add(Prose, more)
+            return
+        for kind, piece in self._think_tags.feed(more):
+            self._add(Thought if kind == "thinking" else Prose, piece)
+
+    def _end_text(self) -> None:
+        """What was held back as the beginning of a tag is none: something else follows."""
+        for kind, piece in self._think_tags.finish():
+            self._add(Thought if kind == "thinking" else Prose, piece)
+
     def _take_part(self, part: dict[str, Any]) -> None:
         """A member of a content list, as some backends send it."""
-        self._add("text", text(part.get("text")))
+        self._add(Prose, text(part.get("text")))
         for summary in items(part.get("summary")):
-            self._add("thinking", text(mapping(summary).get("text")))
+            self._add(Thought, text(mapping(summary).get("text")))
 
     def _take_call(self, fragment: dict[str, Any]) -> None:
+        self._end_text()
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         call = self._calls.find(fragment, name)
@@ -124,19 +152,20 @@ class AnswerTranslator:
             self._queue.append(call)
         call.add(name, function.get("arguments"))
 
-    def _add(self, kind: str, more: str) -> None:
-        if not more or (kind == "thinking" and not self._shows_thinking):
-            return
+    def _add(self, kind: type[Prose], more: str, anyway: bool = False) -> Prose | None:
+        """Add to the last part, or begin one; thinking only if the client asked for it."""
+        thinking = self.request.resolved.request.thinking
+        unwanted = kind is Thought and not (thinking and thinking.wanted)
+        if unwanted or not (more or anyway):
+            return None
         last = self._queue[-1] if self._queue else None
-        if not isinstance(last, Prose) or last.kind != kind:
-            last = Prose(kind)
+        if type(last) is not kind:
+            last = kind()
+            if isinstance(last, Thought) and thinking:
+                last.backend, last.hidden = self._backend, thinking.display == "omitted"
             self._queue.append(last)
         last.add(more)
-
-    @property
-    def _shows_thinking(self) -> bool:
-        thinking = self.request.resolved.request.thinking
-        return thinking is not None and thinking.wanted
+        return last
 
     def _send(self, last: bool) -> Iterator[e.StreamEvent]:
         """What can be sent now: the live part's news, and that of parts it makes way for."""
@@ -154,7 +183,7 @@ class AnswerTranslator:
         if not self._open and worth_it:
             self._open = True
             self._used_tool |= isinstance(part, ToolCall)
-            yield e.BlockStart(self._index, part.block())
+            yield e.BlockStart(self._index, self._block(part))
         if not self._open:
             return
         for kind, fragment in part.take(leaving):
@@ -164,6 +193,12 @@ class AnswerTranslator:
             yield e.BlockStop(self._index)
             self._open = False
             self._index += 1
+
+    def _block(self, part: Prose | ToolCall) -> dict[str, Any]:
+        block = part.block()
+        if isinstance(part, ToolCall):
+            block["name"] = self.request.renamed.get(part.name, part.name)
+        return block
 
     def _message_delta(self) -> e.MessageDelta:
         reason = _STOP_REASONS.get(self._finish, "end_turn")

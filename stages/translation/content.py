@@ -4,104 +4,143 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
-from stages.backends.profile import Profile
-from stages.translation.notes import Notes
+from stages.translation import pdf
+from stages.translation.fields import Fields
+from stages.wire import json
 from stages.wire import messages as m
-from stages.wire.errors import InvalidRequestError
-from stages.wire.json import encode
+
+_UNSEEN = "[an image that this model cannot see]"
 
 
-def content(
-    blocks: Iterable[m.Block], profile: Profile, notes: Notes
-) -> str | list[dict[str, Any]]:
+def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, Any]]:
     """Blocks of a user turn: one string when all is text, because templates treat lists worse.
 
     Raises InvalidRequestError for what the backend cannot take.
     """
     parts: list[dict[str, Any]] = []
     for block in blocks:
-        for each in unpacked(block):
+        for each in unpacked(block, fields):
             if isinstance(each, m.ImageBlock):
-                parts.append(_image(each, profile))
-            elif (text := rendered(each)) is not None:
+                parts.append(_image(each, fields))
+            elif _is_pdf(each) and fields.how("document.pdf") == "map" and _keeps(each, fields):
+                parts.append(_file(each))
+            elif (text := rendered(each, fields)) is not None:
                 parts.append({"type": "text", "text": text})
-            elif isinstance(each, m.OtherBlock):
-                notes.add(f"{each.type}:dropped")
     if all(part["type"] == "text" for part in parts):
         return "\n\n".join(part["text"] for part in parts)
     return parts
 
 
-def unpacked(block: m.Block) -> Iterable[m.Block]:
+def unpacked(block: m.Block, fields: Fields) -> Iterable[m.Block]:
     """A document made of blocks is its header and these blocks."""
-    if isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource):
-        header = _header(block)
-        return (*([m.TextBlock(header)] if header else ()), *block.source.content)
-    return (block,)
+    if not (isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource)):
+        return (block,)
+    if not _keeps(block, fields):
+        return ()
+    header = _header(block)
+    return (*([m.TextBlock(header)] if header else ()), *block.source.content)
 
 
-def rendered(block: m.Block) -> str | None:
+def rendered(block: m.Block, fields: Fields) -> str | None:
     """A block as text; None when it has none. Raises InvalidRequestError for a file."""
     if isinstance(block, m.TextBlock):
         return block.text
     if isinstance(block, m.SearchResultBlock):
-        body = "\n".join(filter(None, map(rendered, block.content)))
-        return f"{block.title}\n{block.source}\n\n{body}"
+        if not fields.keep("search_result"):
+            return None
+        return f"{block.title}\n{block.source}\n\n{_joined(block.content, fields)}"
     if isinstance(block, m.DocumentBlock):
-        return _document(block)
-    if isinstance(block, m.OtherBlock) and block.type == "tool_reference":
+        return _document(block, fields)
+    return _other(block, fields) if isinstance(block, m.OtherBlock) else None
+
+
+def _other(block: m.OtherBlock, fields: Fields) -> str | None:
+    if block.type == "tool_reference" and fields.keep(block.type):
         return f"Tool {block.fields.get('tool_name')} is now available."
+    if block.type == "browser_state" and fields.keep(block.type):
+        return json.encode(block.fields).decode()
+    if block.type not in ("tool_reference", "browser_state"):
+        known = block.type in ("redacted_thinking", "container_upload")
+        name = block.type if known else "unknown_block"
+        server = "server_tool" in block.type or block.type.endswith("_tool_result")
+        fields.keep("server_tool_blocks" if server else name, block.type)
     return None
 
 
-def result_text(result: m.ToolResultBlock) -> str:
+def _joined(blocks: Iterable[m.Block], fields: Fields) -> str:
+    return "\n".join(filter(None, (rendered(block, fields) for block in blocks)))
+
+
+def result_text(result: m.ToolResultBlock, fields: Fields) -> str:
     """A tool result as the text of a `tool` message, which holds nothing else.
 
     Images go into the user message that follows; markers stand in their place.
     """
     texts, images = [], 0
-    for block in chain.from_iterable(map(unpacked, result.content)):
+    attached = fields.how("tool_result.image") == "emulate"
+    for block in chain.from_iterable(unpacked(each, fields) for each in result.content):
         if isinstance(block, m.ImageBlock):
             images += 1
-            texts.append(f"[image {images} attached below]")
-        elif (text := rendered(block)) is not None:
+            texts.append(f"[image {images} attached below]" if attached else _UNSEEN)
+        elif (text := rendered(block, fields)) is not None:
             texts.append(text)
-        elif isinstance(block, m.OtherBlock):
-            texts.append(encode(block.fields).decode())
     text = "\n".join(texts)
-    return f"Error: {text}" if result.is_error and not text.startswith("Error:") else text
+    failed = result.is_error and fields.keep("tool_result.is_error")
+    return f"Error: {text}" if failed and not text.startswith("Error:") else text
 
 
-def _document(block: m.DocumentBlock) -> str:
+def _document(block: m.DocumentBlock, fields: Fields) -> str | None:
+    if not _keeps(block, fields):
+        return None
     source = block.source
     if isinstance(source, m.TextSource):
         body = source.data
     elif isinstance(source, m.ContentSource):
-        body = "\n".join(filter(None, map(rendered, source.content)))
+        body = _joined(source.content, fields)
     else:
-        raise InvalidRequestError(
-            "this backend takes no files: send the document as text "
-            '(`"source": {"type": "text", …}`)'
-        )
+        body = pdf.text(source.data) if isinstance(source, m.Base64Source) else ""
     return "\n\n".join(filter(None, (_header(block), body)))
+
+
+def _keeps(block: m.DocumentBlock, fields: Fields) -> bool:
+    if (block.citations or {}).get("enabled"):
+        fields.keep("document.citations")
+    return fields.keep(f"document.{_KINDS[type(block.source)]}")
+
+
+_KINDS = {
+    m.TextSource: "text",
+    m.ContentSource: "content",
+    m.Base64Source: "pdf",
+    m.UrlSource: "url",
+    m.FileSource: "file",
+}
+
+
+def _is_pdf(block: m.Block) -> TypeGuard[m.DocumentBlock]:
+    return isinstance(block, m.DocumentBlock) and isinstance(block.source, m.Base64Source)
+
+
+def _file(block: m.DocumentBlock) -> dict[str, Any]:
+    data = block.source.data if isinstance(block.source, m.Base64Source) else ""
+    name = block.title or "document.pdf"
+    held = {"filename": name, "file_data": f"data:application/pdf;base64,{data}"}
+    return {"type": "file", "file": held}
 
 
 def _header(block: m.DocumentBlock) -> str:
     return "\n".join(filter(None, (block.title, block.context)))
 
 
-def _image(block: m.ImageBlock, profile: Profile) -> dict[str, Any]:
+def _image(block: m.ImageBlock, fields: Fields) -> dict[str, Any]:
     source = block.source
-    if profile.image_input == "none":
-        raise InvalidRequestError("this model takes no images; choose one with vision")
-    if isinstance(source, m.FileSource):
-        raise InvalidRequestError("there is no Files API here: send the image as base64 or URL")
+    kind = {m.Base64Source: "base64", m.UrlSource: "url", m.FileSource: "file"}[type(source)]
+    if not fields.keep(f"image.{kind}"):
+        return {"type": "text", "text": _UNSEEN}
     if isinstance(source, m.Base64Source):
         url = f"data:{source.media_type};base64,{source.data}"
-    elif profile.image_input == "data":
-        raise InvalidRequestError("this backend fetches no URLs: send the image as base64")
     else:
-        url = source.url
+        url = source.url if isinstance(source, m.UrlSource) else source.file_id
     return {"type": "image_url", "image_url": {"url": url}}

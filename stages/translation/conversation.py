@@ -13,11 +13,13 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
-from attrs import evolve
+from attrs import Factory, define, evolve
 
 from stages.backends.profile import Profile
 from stages.translation.content import content, rendered, result_text, unpacked
-from stages.translation.notes import Notes
+from stages.translation.fields import Fields
+from stages.translation.names import CallIds, short_name
+from stages.translation.reasoning import history
 from stages.wire import messages as m
 from stages.wire.json import encode
 
@@ -27,29 +29,46 @@ NO_RESULT = "The result of this call is not available. Do not assume that it ran
 _ATTRIBUTION = "x-anthropic-billing-header:"
 
 
+@define
+class _Conversation:
+    """The messages so far, and what the next ones have to know."""
+
+    profile: Profile
+    fields: Fields
+    backend: str
+    ids: CallIds
+    out: list[dict[str, Any]] = Factory(list)
+    open_calls: dict[str, str] = Factory(dict)
+    """Unanswered calls of the last assistant turn: the backend's id to the client's."""
+
+
 def conversation(
-    request: m.MessagesRequest, profile: Profile, notes: Notes
+    request: m.MessagesRequest, backend: str, profile: Profile, fields: Fields
 ) -> list[dict[str, Any]]:
     """The whole conversation, system prompt first. Raises InvalidRequestError."""
-    out = list(_system(request.system, notes))
-    open_calls: list[str] = []
-    for role, blocks in _turns(request.messages, profile, notes):
+    state = _Conversation(profile, fields, backend, CallIds(profile.tool_id_limit))
+    state.out += _system(request.system, fields)
+    for role, blocks in _turns(request.messages, fields):
         if role == "user":
-            out += _user_turn(blocks, open_calls, profile, notes)
-            open_calls = []
+            _user_turn(state, blocks)
             continue
-        out += _results(open_calls, {}, profile)
-        open_calls = []
+        _answer_calls(state, {})
         if role == "system":
-            out += [{"role": "system", "content": _joined(blocks)}]
-        elif message := _assistant_turn(blocks, notes):
-            out.append(message)
-            open_calls = [call["id"] for call in message.get("tool_calls", ())]
-    out += _results(open_calls, {}, profile)
-    return list(_split_results(out)) if profile.split_tool_results else out
+            state.out.append({"role": "system", "content": _joined(blocks)})
+        else:
+            _assistant_turn(state, blocks)
+    _answer_calls(state, {})
+    _prefill(state)
+    return list(_split_results(state.out)) if profile.split_tool_results else state.out
 
 
-def _system(blocks: m.Content, notes: Notes) -> Iterator[dict[str, Any]]:
+def _prefill(state: _Conversation) -> None:
+    """What follows from the last message being the assistant's: the begun answer."""
+    if state.out and state.out[-1]["role"] == "assistant" and not state.fields.keep("prefill"):
+        state.out.pop()
+
+
+def _system(blocks: m.Content, fields: Fields) -> Iterator[dict[str, Any]]:
     """The system prompt, without the attribution line of Claude Code.
 
     That line changes with each request in older clients and so spoils every prefix cache.
@@ -57,7 +76,7 @@ def _system(blocks: m.Content, notes: Notes) -> Iterator[dict[str, Any]]:
     texts = []
     for block in blocks:
         if isinstance(block, m.TextBlock) and block.text.startswith(_ATTRIBUTION):
-            notes.add("system.attribution:dropped")
+            fields.note("system.attribution", "dropped")
             block = m.TextBlock(block.text.partition("\n")[2])
         if isinstance(block, m.TextBlock) and block.text:
             texts.append(block.text)
@@ -65,26 +84,19 @@ def _system(blocks: m.Content, notes: Notes) -> Iterator[dict[str, Any]]:
         yield {"role": "system", "content": "\n\n".join(texts)}
 
 
-def _turns(
-    messages: Iterable[m.Message], profile: Profile, notes: Notes
-) -> Iterator[tuple[str, list[m.Block]]]:
-    """Turns with their blocks; neighbours of one role are one turn, as the Messages API has it.
-
-    An assistant message of which nothing can be sent, as one of thinking alone, parts no turns.
-    """
-    messages = (message for message in messages if _says_something(message, notes))
-    if profile.system_in_middle == "user":
-        messages = map(_as_user, messages)
+def _turns(messages: Iterable[m.Message], fields: Fields) -> Iterator[tuple[str, list[m.Block]]]:
+    """Turns with their blocks; neighbours of one role are one turn, as the Messages API has it."""
+    placed = (_placed(message, fields) for message in messages)
+    messages = [message for message in placed if message]
     for role, group in groupby(messages, key=attrgetter("role")):
         yield role, [block for message in group for block in message.content]
 
 
-def _says_something(message: m.Message, notes: Notes) -> bool:
-    return message.role != "assistant" or _assistant_turn(message.content, notes) is not None
-
-
-def _as_user(message: m.Message) -> m.Message:
-    if message.role != "system":
+def _placed(message: m.Message, fields: Fields) -> m.Message | None:
+    """A message where the backend takes it: a system message may have to be a user's."""
+    if message.role != "system" or not fields.keep("system_message"):
+        return None if message.role == "system" else message
+    if fields.how("system_message") == "map":
         return message
     text = f"<system-reminder>\n{_joined(message.content)}\n</system-reminder>"
     return evolve(message, role="user", content=(m.TextBlock(text),))
@@ -94,59 +106,98 @@ def _joined(blocks: Iterable[m.Block]) -> str:
     return "\n\n".join(block.text for block in blocks if isinstance(block, m.TextBlock))
 
 
-def _user_turn(
-    blocks: list[m.Block], open_calls: list[str], profile: Profile, notes: Notes
-) -> Iterator[dict[str, Any]]:
-    results = {b.tool_use_id: b for b in blocks if isinstance(b, m.ToolResultBlock)}
-    yield from _results(open_calls, results, profile)
+def _user_turn(state: _Conversation, blocks: list[m.Block]) -> None:
+    fields = state.fields
+    results = _results(state.open_calls, blocks)
+    taken = set(map(id, results.values()))
     rest: list[m.Block] = []
-    for call in open_calls:
-        if call in results and (images := _images(results[call])):
-            rest += [m.TextBlock(f"Attachments of tool result {call}:"), *images]
+    for identity in state.open_calls:
+        if identity in results and (images := _images(results[identity], fields)):
+            rest += [m.TextBlock(f"Attachments of tool result {identity}:"), *images]
     for block in blocks:
         if not isinstance(block, m.ToolResultBlock):
             rest.append(block)
-        elif block.tool_use_id not in open_calls or results[block.tool_use_id] is not block:
-            notes.add("tool_result:orphan")
-            text = f"Result of an earlier tool call ({block.tool_use_id}):\n{result_text(block)}"
-            rest += [m.TextBlock(text), *_images(block)]
-    if body := content(rest, profile, notes):
-        yield {"role": "user", "content": body}
+        elif id(block) not in taken:
+            fields.note("tool_result", "orphan")
+            text = result_text(block, fields)
+            text = f"Result of an earlier tool call ({block.tool_use_id}):\n{text}"
+            rest += [m.TextBlock(text), *_images(block, fields)]
+    _answer_calls(state, results)
+    if body := content(rest, fields):
+        _say(state, body)
 
 
-def _results(
-    calls: list[str], results: dict[str, m.ToolResultBlock], profile: Profile
-) -> Iterator[dict[str, Any]]:
-    for call in calls:
-        text = result_text(results[call]) if call in results else NO_RESULT
-        text = text or profile.empty_tool_result
-        yield {"role": "tool", "tool_call_id": call, "content": text}
+def _results(calls: dict[str, str], blocks: list[m.Block]) -> dict[str, m.ToolResultBlock]:
+    """The results of `calls`, by the backend's ids. Of two for one call the first counts."""
+    waiting: dict[str, list[str]] = {}
+    for identity, call in reversed(calls.items()):
+        waiting.setdefault(call, []).append(identity)
+    results = {}
+    for block in blocks:
+        if isinstance(block, m.ToolResultBlock) and waiting.get(block.tool_use_id):
+            results[waiting[block.tool_use_id].pop()] = block
+    return results
 
 
-def _images(result: m.ToolResultBlock) -> list[m.Block]:
-    blocks = chain.from_iterable(map(unpacked, result.content))
-    return [block for block in blocks if isinstance(block, m.ImageBlock)]
+def _say(state: _Conversation, body: str | list[dict[str, Any]]) -> None:
+    """Add what the user says; to the user message before, if an empty turn parted the two."""
+    last = state.out[-1] if state.out else {}
+    if last.get("role") != "user":
+        state.out.append({"role": "user", "content": body})
+    elif isinstance(body, str) and isinstance(last["content"], str):
+        last["content"] = f"{last['content']}\n\n{body}"
+    else:
+        last["content"] = [*_parts(last["content"]), *_parts(body)]
 
 
-def _assistant_turn(blocks: Iterable[m.Block], notes: Notes) -> dict[str, Any] | None:
+def _parts(body: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": body}] if isinstance(body, str) else body
+
+
+def _answer_calls(state: _Conversation, results: dict[str, m.ToolResultBlock]) -> None:
+    """A tool message for each open call; with neutral words where the client has no result."""
+    for identity in state.open_calls:
+        known = results.get(identity)
+        text = result_text(known, state.fields) if known else NO_RESULT
+        text = text or state.profile.empty_tool_result
+        state.out.append({"role": "tool", "tool_call_id": identity, "content": text})
+    state.open_calls = {}
+
+
+def _images(result: m.ToolResultBlock, fields: Fields) -> list[m.Block]:
+    blocks = chain.from_iterable(unpacked(each, fields) for each in result.content)
+    images: list[m.Block] = [block for block in blocks if isinstance(block, m.ImageBlock)]
+    return images if images and fields.keep("tool_result.image") else []
+
+
+def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
     text, calls = "", []
+    reasoning: dict[str, Any] = {}
     for block in blocks:
         if isinstance(block, m.TextBlock):
             text += block.text
         elif isinstance(block, m.ToolUseBlock):
-            arguments = encode(block.input).decode()
-            function = {"name": block.name, "arguments": arguments}
-            calls.append({"id": block.id, "type": "function", "function": function})
-        elif (shown := rendered(block)) is not None:
-            text += shown
+            calls.append(_call(state, block))
+        elif isinstance(block, m.ThinkingBlock):
+            for name, more in history(block, state.backend, state.profile, state.fields).items():
+                reasoning[name] = reasoning[name] + more if name in reasoning else more
         else:
-            kind = block.type if isinstance(block, m.OtherBlock) else "thinking"
-            notes.add(f"{kind}:dropped")
+            text += rendered(block, state.fields) or ""
     # Backends refuse a last assistant message that ends in white space, and it says nothing.
     text = text.rstrip()
     if calls:
-        return {"role": "assistant", "content": text or None, "tool_calls": calls}
-    return {"role": "assistant", "content": text} if text else None
+        message = {"role": "assistant", "content": text or None, "tool_calls": calls, **reasoning}
+        state.out.append(message)
+    elif text:
+        state.out.append({"role": "assistant", "content": text, **reasoning})
+
+
+def _call(state: _Conversation, block: m.ToolUseBlock) -> dict[str, Any]:
+    identity = state.ids.next(block.id)
+    state.open_calls[identity] = block.id
+    name = short_name(block.name, state.profile.tool_name_limit)
+    function = {"name": name, "arguments": encode(block.input).decode()}
+    return {"id": identity, "type": "function", "function": function}
 
 
 def _split_results(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -156,9 +207,8 @@ def _split_results(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         calls = message.get("tool_calls", ())
         if len(calls) > 1:
             waiting = {c["id"]: {"role": "assistant", "tool_calls": [c]} for c in calls}
-            first = waiting[calls[0]["id"]]
-            if message["content"]:
-                first["content"] = message["content"]
+            rest = {name: value for name, value in message.items() if value}
+            waiting[calls[0]["id"]] = {**rest, "tool_calls": calls[:1]}
             continue
         if message["role"] == "tool" and message["tool_call_id"] in waiting:
             yield waiting.pop(message["tool_call_id"])

@@ -19,20 +19,17 @@ from typing import Any
 
 from attrs import Factory, define, field
 
+from stages.translation.reasoning import Envelope, seal
 from stages.translation.shapes import text
 from stages.wire import json
-
-# Marks thinking of this proxy; clients need a string here, and send it back unchanged.
-SIGNATURE = "llm-proxy"
 
 _USABLE_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 @define(eq=False)
 class Prose:
-    """Text or thinking. White space alone opens no block: clients cannot send such one back."""
+    """Text. White space alone opens no block: clients cannot send such one back."""
 
-    kind: str
     pending: str = ""
 
     def add(self, more: str) -> None:
@@ -51,16 +48,41 @@ class Prose:
 
     def block(self) -> dict[str, Any]:
         """The content block, still empty."""
-        if self.kind == "text":
-            return {"type": "text", "text": ""}
-        return {"type": "thinking", "thinking": "", "signature": ""}
+        return {"type": "text", "text": ""}
 
     def take(self, last: bool) -> list[tuple[str, str]]:
         """The deltas to send now, as (kind, text)."""
         pending, self.pending = self.pending, ""
-        deltas = [(f"{self.kind}_delta", pending)] if pending else []
-        if last and self.kind == "thinking":
-            deltas.append(("signature_delta", SIGNATURE))
+        return [("text_delta", pending)] if pending else []
+
+
+@define(eq=False)
+class Thought(Prose):
+    """Thinking. Its signature holds what its backend needs to have back in the next turn.
+
+    `hidden`: the client wants the block, but not the text.
+    """
+
+    backend: str = ""
+    hidden: bool = False
+    details: list[dict[str, Any]] = Factory(list)
+    _text: str = ""
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.details or self.pending.strip())
+
+    def block(self) -> dict[str, Any]:
+        return {"type": "thinking", "thinking": "", "signature": ""}
+
+    def take(self, last: bool) -> list[tuple[str, str]]:
+        pending, self.pending = self.pending, ""
+        if self.hidden:
+            self._text += pending
+        deltas = [("thinking_delta", pending)] if pending and not self.hidden else []
+        if last:
+            envelope = Envelope(self.backend, self._text, tuple(self.details))
+            deltas.append(("signature_delta", seal(envelope)))
         return deltas
 
 

@@ -5,17 +5,25 @@ from __future__ import annotations
 from stages.backends.profile import Profile
 from stages.events import ChatRequest, Resolved
 from stages.translation.conversation import conversation
-from stages.translation.notes import Notes
+from stages.translation.fields import Fields
+from stages.translation.names import long_names
 from stages.translation.options import options, requires_tool
 
 
-def chat_request(resolved: Resolved, profile: Profile) -> ChatRequest:
-    """Translate. Raises InvalidRequestError for what this backend cannot be given."""
-    notes = Notes()
+def chat_request(resolved: Resolved, profile: Profile, strict: bool = False) -> ChatRequest:
+    """Translate. Raises InvalidRequestError for what this backend cannot be given.
+
+    With `strict`, that is everything that would be dropped or changed.
+    """
+    fields = Fields(profile.fields, strict)
     request = resolved.request
-    messages = conversation(request, profile, notes)
-    prefilled = messages[-1:] and messages[-1]["role"] == "assistant"
-    if profile.forced_tool_prefill and requires_tool(request) and not prefilled:
+    messages = conversation(request, resolved.target.backend, profile, fields)
+    chosen = options(request, profile, fields)
+    if messages and messages[-1]["role"] == "assistant":
+        chosen |= profile.prefill_options
+    elif profile.forced_tool_prefill and requires_tool(request) and "tools" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
-    chosen = options(request, profile, notes)
-    return ChatRequest(resolved, messages, chosen, notes.listed())
+    renamed = long_names((tool.name for tool in request.tools), profile.tool_name_limit)
+    return ChatRequest(
+        resolved, messages, chosen, fields.notes(), renamed, think_tags=profile.think_tags
+    )

@@ -23,6 +23,9 @@ def usage(told: dict[str, Any]) -> Usage:
         output_tokens=count(told.get("completion_tokens")),
         cache_read_input_tokens=read,
         cache_creation_input_tokens=written,
+        thinking_tokens=count(
+            mapping(told.get("completion_tokens_details")).get("reasoning_tokens")
+        ),
     )
 
 

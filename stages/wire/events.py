@@ -24,19 +24,21 @@ class Usage:
     output_tokens: int = 0
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
+    thinking_tokens: int = 0
 
     @property
     def prompt_tokens(self) -> int:
         """All tokens that were read, from a cache or not."""
         return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
 
-    def payload(self) -> dict[str, int]:
+    def payload(self) -> dict[str, Any]:
         """As it stands on the wire."""
         return {
             "input_tokens": self.input_tokens,
             "cache_creation_input_tokens": self.cache_creation_input_tokens,
             "cache_read_input_tokens": self.cache_read_input_tokens,
             "output_tokens": self.output_tokens,
+            "output_tokens_details": {"thinking_tokens": self.thinking_tokens},
         }
 
 

@@ -69,6 +69,7 @@ class DocumentBlock:
     source: DocumentSource
     title: str | None = None
     context: str | None = None
+    citations: dict[str, Any] | None = None
 
 
 @frozen
@@ -149,6 +150,10 @@ class Tool:
     input_schema: dict[str, Any] | None = None
     description: str | None = None
     type: str | None = None
+    strict: bool | None = None
+    input_examples: tuple[dict[str, Any], ...] = ()
+    display_width_px: int | None = None
+    display_height_px: int | None = None
 
 
 @frozen
@@ -166,11 +171,35 @@ class Thinking:
 
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
     budget_tokens: int | None = None
+    display: str | None = None
 
     @property
     def wanted(self) -> bool:
         """Whether thinking blocks may be sent to this client."""
         return self.type != "disabled"
+
+
+@frozen
+class OutputFormat:
+    """A JSON schema the answer's text has to fit."""
+
+    type: Literal["json_schema"]
+    schema: dict[str, Any]
+
+
+@frozen
+class OutputConfig:
+    """How much effort to spend, and the form of the answer."""
+
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    format: OutputFormat | None = None
+
+
+@frozen
+class Metadata:
+    """Who asks. `user_id` is opaque."""
+
+    user_id: str | None = None
 
 
 @frozen
@@ -189,4 +218,6 @@ class MessagesRequest:
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
+    output_config: OutputConfig = OutputConfig()
+    metadata: Metadata | None = None
     unread: tuple[str, ...] = field(default=(), kw_only=True)

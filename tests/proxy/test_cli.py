@@ -14,12 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve, fields
 from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 
+from pipeline.structure import make_converter
 from proxy import __version__
 from proxy.cli import main
 from proxy.serve import bind
 from stages import REGISTRY
+from stages.backends.describe import profile_named
+from stages.backends.policies import KEPT
+from stages.backends.profile import Profile
+from stages.backends.profile import profiles as shipped
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +94,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     assert result.stdout.startswith(HELP)
     assert [line.split()[0] for line in result.stdout.removeprefix(HELP).splitlines()] == [
         "check",
+        "profiles",
         "serve",
         "stages",
     ]
@@ -98,6 +106,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("serve", ["--config", "--host", "--port"]),
         ("check", ["--config"]),
         ("stages", ["--config"]),
+        ("profiles", ["--fields"]),
     ],
 )
 def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> None:
@@ -248,6 +257,53 @@ def test_stages_tells_of_a_stage_there_is_not() -> None:
     assert result.stderr == ("Error: there is no stage `invok`\n  hint: did you mean `invoke`?\n")
 
 
+def test_profiles_lists_all_that_ship() -> None:
+    result = cli("profiles")
+
+    assert (result.exit_code, result.stdout.splitlines()) == (0, list(shipped()))
+    assert "ollama" in shipped()
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_profile_is_shown_so_that_it_can_be_pasted(tmp_path: Path, name: str) -> None:
+    result = cli("profiles", name)
+
+    whole = YAML(typ="safe", pure=True).load(result.stdout)
+    assert (result.exit_code, list(whole)) == (0, [name])
+    made = make_converter().structure(
+        {"base_url": "http://backend.invalid/v1", **shipped()[name], **whole[name]}, Profile
+    )
+    assert made == evolve(profile_named(name), profile=name)
+    left_out = {"base_url", "api_key", "headers", "embedded"}
+    assert set(whole[name]) == {each.name for each in fields(Profile)} - left_out
+    assert whole[name]["fields"].keys() == KEPT.keys()
+
+
+def test_the_table_of_fields_has_a_row_for_each_and_a_column_for_each_profile() -> None:
+    result = cli("profiles", "--fields")
+
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()
+    ]
+    assert result.exit_code == 0
+    assert rows[0] == ["", *shipped()]
+    assert [row[0] for row in rows[2:]] == [f"`{name}`" for name in KEPT]
+    for row in rows[2:]:
+        policies = [profile_named(name).fields[row[0].strip("`")] for name in shipped()]
+        assert row[1:] == policies
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("olama", "did you mean `ollama`?"), ("nothing", "use one of: `databricks`, `embedded`")],
+)
+def test_profiles_tells_of_a_profile_there_is_not(name: str, hint: str) -> None:
+    result = cli("profiles", name)
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: there is no profile `{name}`\n  hint: {hint}")
+
+
 def environment(**more: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if k not in ("LLM_PROXY_CONFIG", "PROXY_API_KEY")}
     return {**kept, "PYTHONPATH": str(ROOT), **more}
@@ -264,7 +320,7 @@ finally:
 """
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "stages"])
+@pytest.mark.parametrize("command", ["serve", "check", "stages", "profiles"])
 def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path, command: str) -> None:
     write(tmp_path, BROKEN)
 
@@ -278,7 +334,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path, command: 
         check=False,
     )
 
-    assert ended.returncode == (0 if command == "stages" else 1)
+    assert ended.returncode == (0 if command in ("stages", "profiles") else 1)
     assert ended.stdout.endswith("[]\n")
     assert "Traceback" not in ended.stderr
 

@@ -98,6 +98,7 @@ async def test_a_whole_message_is_written_at_the_end() -> None:
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "output_tokens": 2,
+            "output_tokens_details": {"thinking_tokens": 0},
             "service_tier": "standard",
         },
     }

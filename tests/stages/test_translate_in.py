@@ -8,6 +8,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.events import ChatRequest, Resolved, Target
 from stages.translate_in import TranslateIn
 from stages.wire.errors import InvalidRequestError
+from tests.stages.translation.test_pdf import pdf
 from tests.support import backend, http, request, resolved
 
 STAGE = TranslateIn({"fake": backend(), "other": backend(max_tokens_field="max_completion_tokens")})
@@ -25,8 +26,16 @@ async def test_a_request_is_translated_and_kept() -> None:
             [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
             {"max_tokens": 100},
             ("top_k:dropped",),
+            think_tags=True,
         )
     ]
+
+
+async def test_with_strict_what_would_be_dropped_is_refused() -> None:
+    strict = TranslateIn({"fake": backend()}, strict=True)
+    with pytest.raises(InvalidRequestError, match=r"^top_k: would be dropped .* \(strict\)$"):
+        await run_stage(strict, [resolved(top_k=1)])
+    assert len(await run_stage(strict, [resolved(temperature=1)])) == 1
 
 
 async def test_the_profile_is_that_of_the_requests_backend() -> None:
@@ -36,7 +45,7 @@ async def test_the_profile_is_that_of_the_requests_backend() -> None:
 
 
 async def test_what_differs_for_one_model_counts() -> None:
-    event = Resolved(http(), request(top_k=1), Target("fake", "m", {"top_k": True}))
+    event = Resolved(http(), request(top_k=1), Target("fake", "m", {"fields": {"top_k": "map"}}))
     [out] = await run_stage(STAGE, [event])
     assert (out.options, out.notes) == ({"max_tokens": 100, "top_k": 1}, ())
     [out] = await run_stage(STAGE, [resolved(top_k=1)])
@@ -46,5 +55,14 @@ async def test_what_differs_for_one_model_counts() -> None:
 async def test_what_the_backend_cannot_take_is_refused() -> None:
     document = {"type": "document", "source": {"type": "file", "file_id": "f"}}
     event = resolved(messages=[{"role": "user", "content": [document]}])
-    with pytest.raises(InvalidRequestError, match="takes no files"):
+    with pytest.raises(InvalidRequestError, match="there is no Files API here"):
         await run_stage(STAGE, [event])
+
+
+async def test_a_pdf_is_read_without_holding_up_others() -> None:
+    source = {"type": "base64", "media_type": "application/pdf", "data": pdf("Invoice 42")}
+    block = {"type": "document", "source": source}
+    event = resolved(messages=[{"role": "user", "content": [block]}])
+    (request,) = await run_stage(TranslateIn(backends={"fake": backend()}), [event])
+
+    assert "Invoice 42" in request.messages[0]["content"]

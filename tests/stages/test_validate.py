@@ -68,10 +68,10 @@ def test_the_limit_has_to_be_positive(limit: int) -> None:
 
 async def test_pitfall_16_unknown_fields_are_tolerated_and_kept_by_name() -> None:
     event = authenticated(
-        context_management={"edits": []}, output_config={"effort": "high"}, metadata={}
+        context_management={"edits": []}, service_tier="auto", brand_new={}, metadata={}
     )
     [out] = await run_stage(Validate(), [event])
-    assert out.request.unread == ("context_management", "output_config", "metadata")
+    assert out.request.unread == ("context_management", "service_tier", "brand_new")
 
 
 async def test_an_unknown_block_of_the_assistant_is_kept() -> None:

@@ -142,10 +142,13 @@ async def test_closing_a_backend_that_was_never_opened_does_nothing() -> None:
 
 
 def test_overrides_change_the_profile_for_one_model() -> None:
-    backend = Backend(profile(top_k=True))
+    backend = Backend(profile(stream_options=True, fields={"top_k": "map", "top_p": "warn"}))
     assert backend.profile_for(Target("fake", "m")) is backend.profile
-    changed: Profile = backend.profile_for(Target("fake", "m", {"top_k": False}))
-    assert (changed.top_k, backend.profile.top_k) == (False, True)
+    overrides = {"stream_options": False, "fields": {"top_k": "drop"}}
+    changed: Profile = backend.profile_for(Target("fake", "m", overrides))
+    assert (changed.stream_options, backend.profile.stream_options) == (False, True)
+    assert (changed.fields["top_k"], backend.profile.fields["top_k"]) == ("drop", "map")
+    assert changed.fields["top_p"] == "warn"
 
 
 @pytest.mark.parametrize("key", ["", "sk-1", "a b", "~!@#"])

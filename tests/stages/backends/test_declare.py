@@ -55,22 +55,28 @@ def test_a_profile_gives_its_keys() -> None:
     profile = made(profile="ollama").profile
     assert profile.base_url == "http://localhost:11434/v1"
     assert profile.stream_options
-    assert profile.image_input == "data"
+    assert profile.fields["image.url"] == "reject"
+    assert profile.fields["image.base64"] == "map"
 
 
 def test_a_declared_key_counts_more_than_the_profiles() -> None:
     profile = made(
-        profile="ollama", base_url="http://gpu:11434/v1", image_input="none", api_key="k"
+        profile="ollama",
+        base_url="http://gpu:11434/v1",
+        fields={"image.url": "map", "top_k": "map"},
+        api_key="k",
     ).profile
     assert profile.base_url == "http://gpu:11434/v1"
-    assert profile.image_input == "none"
+    assert (profile.fields["image.url"], profile.fields["top_k"]) == ("map", "map")
+    assert profile.fields["thinking"] == "map", "other policies are those of the profile"
     assert profile.api_key == "k"
     assert profile.stream_options
 
 
 def test_a_declared_backend_does_not_change_the_profile_that_ships() -> None:
-    made(profile="ollama", stream_options=False)
+    made(profile="ollama", stream_options=False, fields={"top_k": "map"})
     assert made(profile="ollama").profile.stream_options
+    assert made(profile="ollama").profile.fields["top_k"] == "warn"
 
 
 def test_two_backends_are_never_the_same() -> None:
@@ -107,9 +113,22 @@ def test_a_backend_is_a_mapping(value: Any) -> None:
 
 
 def test_each_wrong_key_of_a_backend_is_told_with_its_path() -> None:
-    told = problems({"profile": "ollama", "top_k": "yes", "tokenizer": "bpe", "x": 1}, Backend)
-    assert {path for path, _ in told} >= {("top_k",), ("tokenizer",)}
+    wrong = {"think_tags": "yes", "tokenizer": "bpe", "fields": {"top_k": "yes"}, "x": 1}
+    told = problems({"profile": "ollama", **wrong}, Backend)
+    assert {path for path, _ in told} >= {("think_tags",), ("tokenizer",), ("fields", "top_k")}
     assert any("x" in text for path, text in told if path == ())
+
+
+@pytest.mark.parametrize("fields", [["top_k"], "top_k", None], ids=repr)
+def test_policies_are_a_mapping(fields: Any) -> None:
+    [(path, text)] = problems({"profile": "ollama", "fields": fields}, Backend)
+    assert path == ("fields",)
+    assert text.startswith("expected a mapping, got ")
+
+
+def test_a_misspelt_field_gets_a_hint() -> None:
+    error = option_error({"profile": "ollama", "fields": {"topk": "map"}}, Backend)
+    assert (error.option, error.hint) == ("fields", "did you mean `top_k`?")
 
 
 def test_a_wrong_url_is_told_with_its_option() -> None:
@@ -132,21 +151,28 @@ def test_a_model_leads_to_a_backend() -> None:
 
 def test_overrides_are_structured_like_a_profile() -> None:
     model = structured(
-        {"backend": "b", "overrides": {"context_window": 9, "image_input": "none"}}, Model
+        {"backend": "b", "overrides": {"context_window": 9, "schema_without": ["format"]}}, Model
     )
-    assert model.overrides == {"context_window": 9, "image_input": "none"}
+    assert model.overrides == {"context_window": 9, "schema_without": ("format",)}
 
 
 def test_overrides_hold_only_what_is_given() -> None:
     assert structured({"backend": "b", "overrides": {}}, Model).overrides == {}
     assert structured({"backend": "b"}, Model).overrides == {}
+    given = {"fields": {"top_k": "map"}}
+    assert structured({"backend": "b", "overrides": given}, Model).overrides == given
 
 
 def test_overrides_change_the_profile_for_one_model_only() -> None:
     backend = made(profile="ollama")
-    model = structured({"backend": "b", "overrides": {"top_k": True}}, Model)
-    assert backend.profile_for(Target("b", "m", model.overrides)).top_k
-    assert not backend.profile_for(Target("b", "m")).top_k
+    overrides = {"think_tags": False, "fields": {"top_k": "map"}}
+    model = structured({"backend": "b", "overrides": overrides}, Model)
+    changed = backend.profile_for(Target("b", "m", model.overrides))
+    assert not changed.think_tags
+    assert changed.fields == {**backend.profile.fields, "top_k": "map"}
+    assert changed.fields["thinking"] == "map", "other policies are those of the backend"
+    assert backend.profile_for(Target("b", "m")).think_tags
+    assert backend.profile_for(Target("b", "m")).fields["top_k"] == "warn"
     assert backend.profile_for(Target("b", "m")) is backend.profile
 
 
@@ -160,7 +186,15 @@ def test_what_belongs_to_the_connection_cannot_differ_for_one_model(key: str) ->
 
 @pytest.mark.parametrize(
     "overrides",
-    [{"top_k": "yes"}, {"topk": True}, {"image_input": "some"}, {"context_window": "9"}],
+    [
+        {"think_tags": "yes"},
+        {"topk": True},
+        {"tokenizer": "some"},
+        {"context_window": "9"},
+        {"fields": {"top_k": "some"}},
+        {"fields": {"topk": "map"}},
+        {"fields": "top_k"},
+    ],
     ids=str,
 )
 def test_wrong_overrides_are_refused(overrides: dict[str, Any]) -> None:

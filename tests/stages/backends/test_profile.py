@@ -10,6 +10,7 @@ from cattrs.errors import BaseValidationError
 
 from pipeline.stage import OptionError
 from pipeline.structure import make_converter
+from stages.backends.describe import profile_named
 from stages.backends.profile import CONNECTION_KEYS, Profile, profiles
 from tests.support import profile
 
@@ -18,7 +19,7 @@ from tests.support import profile
 def test_each_profile_that_ships_is_in_order(name: str) -> None:
     given = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
     made = make_converter().structure(given, Profile)
-    assert made == Profile(**given)
+    assert made == profile_named(name)
     assert bool(made.base_url) is not made.embedded
 
 
@@ -32,12 +33,55 @@ def test_the_profiles_that_ship_are_these() -> None:
         "ollama",
         "openai",
         "openrouter",
+        "sglang",
         "vllm",
     ]
 
 
 def test_generic_is_the_defaults() -> None:
-    assert profiles()["generic"] == {}
+    fields = profiles()["generic"]["fields"]
+    assert profiles()["generic"] == {"fields": fields}
+    assert profile().fields == fields
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_a_profile_names_only_policies_that_differ_from_generic(name: str) -> None:
+    fields = {} if name == "generic" else profiles()[name].get("fields", {})
+    assert not fields.items() & profiles()["generic"]["fields"].items()
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_what_a_profile_maps_it_has_a_way_for(name: str) -> None:
+    made = profile_named(name)
+    assert (made.fields["thinking"] == "map") is (made.reasoning_request != "none")
+    assert (made.fields["thinking_block"] == "map") is (made.reasoning_history != "none")
+    assert (made.fields["disable_parallel_tool_use"] == "warn") is (
+        made.parallel_tool_calls == "never"
+    )
+
+
+def test_a_policy_counts_more_than_that_of_generic_and_the_others_stay() -> None:
+    generic = profile().fields
+    assert generic["top_k"] != "map"
+    assert profile(fields={"top_k": "map"}).fields == {**generic, "top_k": "map"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "words", "hint"),
+    [
+        ({"top_kk": "map"}, "there is no field `top_kk`", "did you mean `top_k`?"),
+        ({"speed": "map"}, "`speed` cannot be `map`", "use drop, warn or reject"),
+        ({"search_result": "map"}, "`search_result` cannot be `map`", "use drop, warn or reject"),
+        ({"top_k": "emulate"}, "`top_k` cannot be `emulate`", "use drop, warn or reject"),
+    ],
+    ids=["unknown", "not to be kept", "not to be mapped", "not to be emulated"],
+)
+def test_a_policy_that_would_do_nothing_is_refused(
+    fields: dict[str, Any], words: str, hint: str
+) -> None:
+    with pytest.raises(OptionError, match=words) as raised:
+        profile(fields=fields)
+    assert (raised.value.option, raised.value.hint) == ("fields", hint)
 
 
 def test_no_profile_that_ships_has_a_key_of_a_person() -> None:
@@ -139,11 +183,15 @@ def test_the_connect_timeout_has_to_be_positive(seconds: float) -> None:
 
 
 WRONG: dict[str, dict[str, Any]] = {
-    "a misspelt key": {"top_kk": True},
-    "text as true": {"top_k": "true"},
-    "a number as true": {"sampling": 1},
+    "a misspelt key": {"stream_option": True},
+    "text as true": {"stream_options": "true"},
+    "a number as true": {"think_tags": 1},
     "another field's name": {"max_tokens_field": "max_output_tokens"},
-    "another word": {"image_input": "yes"},
+    "another word": {"reasoning_request": "yes"},
+    "another policy": {"fields": {"top_k": "maybe"}},
+    "true as a policy": {"fields": {"top_k": True}},
+    "a list of policies": {"fields": ["top_k"]},
+    "a text as a list": {"schema_without": "format"},
     "text as a number": {"context_window": "8192"},
     "a fraction": {"max_stop_sequences": 4.5},
     "a list of headers": {"headers": ["a: b"]},

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from stages.translation.answer import AnswerTranslator
+from stages.translation.reasoning import Envelope, seal
+from stages.translation.request import chat_request as translated
 from stages.wire import events as e
 from stages.wire.errors import ApiError, InternalError, OverloadedError, RateLimitError
 from tests.grammar import check_grammar
@@ -26,7 +28,7 @@ from tests.stages.translation.support import (
     translate,
     usage,
 )
-from tests.support import chat_request
+from tests.support import chat_request, profile, resolved
 
 PARIS, ROME = arguments(city="Paris"), arguments(city="Rome")
 TWO = [("tool_use", "f", {"city": "Paris"}), ("tool_use", "g", {"city": "Rome"})]
@@ -441,7 +443,8 @@ def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
     chunks = [delta(**{member: "H"}), delta(**{member: "m"}), text("Hello"), finish()]
     made = message(chunks, request=chat_request(thinking=THINKING))
     [thought, said] = made["content"]
-    assert thought == {"type": "thinking", "thinking": "Hm", "signature": "llm-proxy"}
+    signature = seal(Envelope("fake"))
+    assert thought == {"type": "thinking", "thinking": "Hm", "signature": signature}
     assert said == {"type": "text", "text": "Hello"}
 
 
@@ -449,6 +452,62 @@ def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
 def test_thinking_nobody_asked_for_is_not_sent(thinking: Any) -> None:
     chunks = [delta(reasoning_content="Hm", content=None), text("Hello"), finish()]
     assert content(chunks, request=chat_request(thinking=thinking)) == [("text", "Hello")]
+
+
+TAGGED = [text("\n<th"), text("ink>Hm</thi"), text("nk>\n\nHello"), finish()]
+
+
+def test_thinking_between_tags_is_thinking() -> None:
+    asked = chat_request(thinking=THINKING)
+    assert content(TAGGED, request=asked) == [("thinking", "Hm"), ("text", "Hello")]
+    assert content(TAGGED) == [("text", "Hello")]
+
+
+def test_tags_are_text_where_the_profile_says_so() -> None:
+    plain = translated(resolved(thinking=THINKING), profile(think_tags=False))
+    assert content(TAGGED, request=plain) == [("text", "\n<think>Hm</think>\n\nHello")]
+
+
+@pytest.mark.parametrize("held", ["<", "\n<think", "  <t"])
+@pytest.mark.parametrize(
+    ("follows", "expected"),
+    [
+        (calls(call("f", "{}", index=0)), ("tool_use", "f", {})),
+        (delta(reasoning="Hm"), ("thinking", "Hm")),
+    ],
+    ids=["a call", "thinking"],
+)
+def test_what_could_begin_a_tag_stays_before_what_follows(
+    held: str, follows: Any, expected: Any
+) -> None:
+    made = content([text(held), follows, finish()], request=chat_request(thinking=THINKING))
+    assert made == [("text", held), expected]
+
+
+@pytest.mark.parametrize("follows", [delta(refusal="No."), delta(content=[{"text": "No."}])])
+def test_what_could_begin_a_tag_stays_before_other_text(follows: Any) -> None:
+    assert content([text("<"), follows, finish()]) == [("text", "<No.")]
+
+
+def test_white_space_before_a_call_is_not_put_behind_it() -> None:
+    chunks = [text("\n\n"), calls(call("f", "{}", index=0)), text("x"), finish()]
+    assert content(chunks) == [("tool_use", "f", {}), ("text", "x")]
+
+
+def test_the_tokens_of_thinking_are_told() -> None:
+    told = usage(prompt_tokens=3, completion_tokens_details={"reasoning_tokens": 5})
+    made = message([text("Hello"), finish(), told])
+    assert made["usage"]["output_tokens_details"] == {"thinking_tokens": 5}
+
+
+def test_a_shortened_name_comes_back_as_the_client_knows_it() -> None:
+    name = "n" * 70
+    tools = [{"name": name, "input_schema": {"type": "object"}}]
+    asked = translated(resolved(tools=tools), profile(tool_name_limit=40))
+    short = asked.options["tools"][0]["function"]["name"]
+    assert short != name
+    chunks = [calls(call(short, "{}", index=0)), finish()]
+    assert content(chunks, request=asked) == [("tool_use", name, {})]
 
 
 def test_thinking_told_twice_is_sent_once() -> None:

@@ -37,7 +37,9 @@ REQUESTS = {
     for thinking in (False, True)
 }
 
-TEXTS = st.sampled_from(["", " ", "\n\n", "a", "Hello", "\u2028\u0085", "<tool_call>", "é"])
+TEXTS = st.sampled_from(
+    ["", " ", "\n\n", "a", "Hello", "\u2028\u0085", "<tool_call>", "é", "<think>", "</think>"]
+)
 SCALARS = (
     st.none()
     | st.booleans()
@@ -78,6 +80,7 @@ DELTAS = members(
     content=st.none() | TEXTS | st.lists(either(PARTS), max_size=2),
     reasoning=TEXTS,
     reasoning_content=TEXTS,
+    reasoning_details=st.lists(either(members(text=TEXTS, summary=TEXTS)), max_size=2),
     refusal=TEXTS,
     tool_calls=st.lists(either(CALLS), max_size=3),
     function_call=members(name=TEXTS, arguments=ARGUMENTS),
@@ -97,6 +100,7 @@ CHUNKS = members(
         prompt_tokens=COUNTS,
         completion_tokens=COUNTS,
         prompt_tokens_details=members(cached_tokens=COUNTS),
+        completion_tokens_details=members(reasoning_tokens=COUNTS),
     ),
 )
 # An error ends an answer at once, so it is rare here.
@@ -238,7 +242,9 @@ VALUES = st.recursive(
 )
 INPUTS = st.dictionaries(st.text(max_size=8), VALUES, max_size=4)
 NAMES = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)
-WORDS = st.text(max_size=40)
+# White space, and what could begin a tag.
+HELD = st.sampled_from([" ", "\n\n", "<", " <th", "a</think>", "< ", "<thinking>"])
+WORDS = st.one_of(*[st.text(max_size=40)] * 3, HELD)
 ANSWERS = st.builds(Said, WORDS, st.lists(st.tuples(NAMES, INPUTS), max_size=3).map(tuple), WORDS)
 
 

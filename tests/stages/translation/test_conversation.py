@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from stages.backends.profile import Profile
 from stages.translation.conversation import NO_RESULT, conversation
-from stages.translation.notes import Notes
+from stages.translation.fields import Fields
+from stages.translation.reasoning import Envelope, seal
 from stages.wire.errors import InvalidRequestError
 from tests.support import profile, request
 
@@ -62,16 +64,25 @@ def tool(identity: str, content: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": identity, "content": content}
 
 
-def translated(*turns: Any, notes: Notes | None = None, **how: Any) -> list[dict[str, Any]]:
-    """The messages of a conversation, for the generic profile with the changes in `how`."""
+def both(turns: Any, how: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     made = request(messages=list(turns), system=how.pop("prompt", None))
-    return conversation(made, profile(**how), Notes() if notes is None else notes)
+    changed: Profile = profile(**how)
+    fields = Fields(changed.fields)
+    return conversation(made, "fake", changed, fields), fields.notes()
+
+
+def translated(*turns: Any, **how: Any) -> list[dict[str, Any]]:
+    """The messages of a conversation, for the generic profile with the changes in `how`."""
+    return both(turns, how)[0]
 
 
 def noted(*turns: Any, **how: Any) -> tuple[str, ...]:
-    notes = Notes()
-    translated(*turns, notes=notes, **how)
-    return notes.listed()
+    """What the client is told of a conversation."""
+    return both(turns, how)[1]
+
+
+# A system message in the middle stays one.
+KEPT = {"system_message": "map"}
 
 
 # Texts
@@ -173,7 +184,7 @@ def test_pitfall_18_it_comes_after_the_tool_results() -> None:
 
 def test_pitfall_18_it_can_be_kept_in_its_place() -> None:
     turns = user("a"), system("Be brief."), user("b"), assistant(text("c")), user("d")
-    assert translated(*turns, system_in_middle="keep") == [
+    assert translated(*turns, fields=KEPT) == [
         {"role": "user", "content": "a"},
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "b"},
@@ -184,14 +195,12 @@ def test_pitfall_18_it_can_be_kept_in_its_place() -> None:
 
 def test_two_system_messages_that_are_kept_are_one() -> None:
     turns = user("a"), system("One."), system("Two.")
-    assert translated(*turns, system_in_middle="keep")[1:] == [
-        {"role": "system", "content": "One.\n\nTwo."}
-    ]
+    assert translated(*turns, fields=KEPT)[1:] == [{"role": "system", "content": "One.\n\nTwo."}]
 
 
 def test_a_kept_system_message_behind_calls_comes_after_their_results() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x")), system("Be brief.")
-    assert translated(*turns, system_in_middle="keep")[2:] == [tool("1", "x"), system("Be brief.")]
+    assert translated(*turns, fields=KEPT)[2:] == [tool("1", "x"), system("Be brief.")]
 
 
 # Tools
@@ -243,9 +252,9 @@ def test_pitfall_09_what_the_user_typed_beside_a_result_is_kept() -> None:
     [(), (user("b"),), (assistant(text("b")),), (system("b"), user("c"))],
     ids=["the end", "text", "the assistant", "the system"],
 )
-@pytest.mark.parametrize("middle", ["user", "keep"])
+@pytest.mark.parametrize("middle", ["emulate", "map"])
 def test_pitfall_10_a_call_without_a_result_gets_a_neutral_one(rest: Any, middle: str) -> None:
-    made = translated(user("a"), assistant(use("1")), *rest, system_in_middle=middle)
+    made = translated(user("a"), assistant(use("1")), *rest, fields={"system_message": middle})
     if rest[:1] == (assistant(text("b")),):  # neighbours are one turn
         assert made[1] == calling(call("1"), content="b")
     assert made[2] == tool("1", NO_RESULT)
@@ -280,12 +289,14 @@ def test_a_result_that_comes_a_turn_late_is_text() -> None:
     assert made[-1]["content"] == "Result of an earlier tool call (1):\nx"
 
 
-def test_a_second_result_of_a_call_is_not_lost() -> None:
-    turns = user("a"), assistant(use("1")), user(result("1", "first"), result("1", "second"))
-    made = json.dumps(translated(*turns)[2:])
-    assert "first" in made
-    assert "second" in made
-    assert made.count('"tool_call_id"') == 1
+@pytest.mark.parametrize("second", ["second", "first"], ids=["another", "the same"])
+def test_the_first_of_two_results_of_a_call_counts_and_the_second_is_text(second: str) -> None:
+    turns = user("a"), assistant(use("1")), user(result("1", "first"), result("1", second))
+    assert translated(*turns)[2:] == [
+        tool("1", "first"),
+        {"role": "user", "content": f"Result of an earlier tool call (1):\n{second}"},
+    ]
+    assert noted(*turns) == ("tool_result:orphan",)
 
 
 def test_an_image_of_a_result_without_a_call_is_kept() -> None:
@@ -387,19 +398,95 @@ def test_two_rounds_of_tools_stay_apart() -> None:
     assert translated(*turns)[1:] == [
         calling(call("1")),
         tool("1", "x"),
-        calling(call("1")),
-        tool("1", "y"),
+        calling(call("1-2")),
+        tool("1-2", "y"),
     ]
+
+
+def test_pitfall_37_a_result_goes_to_the_call_of_its_own_turn() -> None:
+    turns = (
+        user("a"),
+        assistant(use("call_0", "f"), use("call_1", "g")),
+        user(result("call_1", "g1"), result("call_0", "f1")),
+        assistant(use("call_0", "g"), use("call_1", "f")),
+        user(result("call_1", [text("f2"), IMAGE])),
+    )
+    made = translated(*turns)
+    assert made[2:4] == [tool("call_0", "f1"), tool("call_1", "g1")]
+    assert made[4:] == [
+        calling(call("call_0-2", "g"), call("call_1-2")),
+        tool("call_0-2", NO_RESULT),
+        tool("call_1-2", "f2\n[image 1 attached below]"),
+        {"role": "user", "content": [part("Attachments of tool result call_1-2:"), IMAGE_PART]},
+    ]
+    assert noted(*turns) == ()
+
+
+def test_pitfall_37_calls_of_one_turn_with_one_id_get_a_result_each() -> None:
+    turns = user("a"), assistant(use("0", "f"), use("0", "g"), use("0", "h"))
+    given = user(result("0", "same"), result("0", "same"))
+    assert translated(*turns, given)[1:] == [
+        calling(call("0", "f"), call("0-2", "g"), call("0-3", "h")),
+        tool("0", "same"),
+        tool("0-2", "same"),
+        tool("0-3", NO_RESULT),
+    ]
+    assert noted(*turns, given) == ()
+
+
+def test_an_id_over_the_limit_is_the_same_in_call_and_result() -> None:
+    long = "x" * 41
+    turns = user("a"), assistant(use(long)), user(result(long, "y"))
+    [_, made, answer] = translated(*turns, tool_id_limit=40)
+    assert len(answer["tool_call_id"]) <= 40
+    assert answer["tool_call_id"] == made["tool_calls"][0]["id"]
+    assert answer["content"] == "y"
 
 
 # What cannot be said
 
 
-def test_a_turn_with_only_thinking_is_skipped_and_told() -> None:
-    thought = {"type": "thinking", "thinking": "hm", "signature": "s"}
-    turns = user("a"), assistant(thought), user("b")
-    assert noted(*turns) == ("thinking:dropped",)
-    assert translated(*turns) == [{"role": "user", "content": "a\n\nb"}]
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+
+
+@pytest.mark.parametrize(
+    ("policy", "notes"),
+    [("map", ("thinking_block:dropped",)), ("warn", ("thinking_block:dropped",)), ("drop", ())],
+)
+def test_a_turn_with_only_thinking_is_skipped_and_told_where_it_matters(
+    policy: str, notes: tuple[str, ...]
+) -> None:
+    turns = user("a"), assistant(THOUGHT), user("b")
+    how: dict[str, Any] = {"fields": {"thinking_block": policy}, "reasoning_history": "reasoning"}
+    assert translated(*turns, **how) == [{"role": "user", "content": "a\n\nb"}]
+    assert noted(*turns, **how) == notes
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ([text("a")], [IMAGE], [part("a"), IMAGE_PART]),
+        ([IMAGE], [text("b")], [IMAGE_PART, part("b")]),
+        ([IMAGE], [IMAGE], [IMAGE_PART, IMAGE_PART]),
+    ],
+    ids=["text and image", "image and text", "two images"],
+)
+def test_an_empty_turn_between_leaves_one_message_of_the_user(
+    first: list[Any], second: list[Any], expected: list[Any]
+) -> None:
+    turns = user(*first), assistant(THOUGHT), user(*second)
+    assert translated(*turns) == [{"role": "user", "content": expected}]
+
+
+def test_a_turn_with_only_thinking_behind_results_parts_no_results_from_their_calls() -> None:
+    turns = (
+        user("a"),
+        assistant(use("1")),
+        user(result("1", "x")),
+        assistant(THOUGHT),
+        user("b"),
+    )
+    assert translated(*turns)[2:] == [tool("1", "x"), {"role": "user", "content": "b"}]
 
 
 def test_thinking_beside_text_is_left_out() -> None:
@@ -412,7 +499,9 @@ def test_unknown_blocks_of_the_assistant_are_left_out_and_told_once() -> None:
     poem = {"type": "poem", "text": "a"}
     turns = user("a"), assistant(poem, text("b"), poem, {"type": "redacted_thinking", "data": "x"})
     assert translated(*turns)[1] == {"role": "assistant", "content": "b"}
-    assert noted(*turns) == ("poem:dropped", "redacted_thinking:dropped")
+    assert noted(*turns) == ("poem:dropped",)
+    told = noted(*turns, fields={"redacted_thinking": "warn"})
+    assert told == ("poem:dropped", "redacted_thinking:dropped")
 
 
 def test_a_block_of_the_user_without_a_mapping_is_left_out_and_told() -> None:
@@ -494,20 +583,28 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
 
 
 @pytest.mark.parametrize(
-    ("block", "how", "words"),
+    ("block", "fields", "words"),
     [
-        ({"type": "document", "source": PDF}, {}, "send the document as text"),
+        (
+            {"type": "document", "source": PDF},
+            {"document.pdf": "reject"},
+            "send the document as text",
+        ),
         (
             {"type": "document", "source": {"type": "url", "url": "https://x.invalid"}},
             {},
-            "send the document as text",
+            "fetches no documents: send the document itself",
         ),
-        ({"type": "document", "source": {"type": "file", "file_id": "f"}}, {}, "takes no files"),
+        (
+            {"type": "document", "source": {"type": "file", "file_id": "f"}},
+            {},
+            "no Files API here: send the document itself",
+        ),
         ({"type": "image", "source": {"type": "file", "file_id": "f"}}, {}, "no Files API here"),
-        (IMAGE, {"image_input": "none"}, "this model takes no images"),
+        (IMAGE, {"image.base64": "reject"}, "this model takes no images"),
         (
             {"type": "image", "source": {"type": "url", "url": "https://x.invalid"}},
-            {"image_input": "data"},
+            {"image.url": "reject"},
             "fetches no URLs: send the image as base64",
         ),
     ],
@@ -515,16 +612,97 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
 )
 @pytest.mark.parametrize("place", ["typed", "in a result"])
 def test_pitfall_29_what_a_backend_cannot_take_is_refused_with_what_to_do(
-    block: dict[str, Any], how: dict[str, Any], words: str, place: str
+    block: dict[str, Any], fields: dict[str, str], words: str, place: str
 ) -> None:
     last = user(block) if place == "typed" else user(result("1", [block]))
     with pytest.raises(InvalidRequestError, match=words):
-        translated(user("a"), assistant(use("1")), last, **how)
+        translated(user("a"), assistant(use("1")), last, fields=fields)
 
 
 def test_inline_images_are_taken_where_urls_are_not() -> None:
-    [made] = translated(user(IMAGE), image_input="data")
+    [made] = translated(user(IMAGE), fields={"image.url": "reject"})
     assert made["content"] == [IMAGE_PART]
+
+
+@pytest.mark.parametrize(("policy", "told"), [("warn", ("image.base64:dropped",)), ("drop", ())])
+def test_an_image_that_is_left_out_leaves_a_word_in_its_place(
+    policy: str, told: tuple[str, ...]
+) -> None:
+    fields = {"image.base64": policy}
+    unseen = "[an image that this model cannot see]"
+    [made] = translated(user(text("a"), IMAGE), fields=fields)
+    assert made["content"] == f"a\n\n{unseen}"
+    assert noted(user(text("a"), IMAGE), fields=fields) == told
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"), [("warn", ("tool_result.image:dropped",)), ("drop", ())]
+)
+def test_an_image_of_a_result_that_is_left_out_is_not_said_to_be_attached(
+    policy: str, told: tuple[str, ...]
+) -> None:
+    turns = user("a"), assistant(use("1")), user(result("1", [text("x"), IMAGE]))
+    fields = {"tool_result.image": policy}
+    assert translated(*turns, fields=fields)[2:] == [
+        tool("1", "x\n[an image that this model cannot see]")
+    ]
+    assert noted(*turns, fields=fields) == told
+
+
+LEFT_OUT: dict[str, tuple[dict[str, Any], str]] = {
+    "search_result": (
+        {"type": "search_result", "source": "s", "title": "t", "content": [text("gone")]},
+        "search_result",
+    ),
+    "a document of text": (
+        {"type": "document", "source": {"type": "text", "data": "gone"}},
+        "document.text",
+    ),
+    "a document of blocks": (
+        {"type": "document", "title": "gone", "source": {"type": "content", "content": "gone"}},
+        "document.content",
+    ),
+}
+
+
+@pytest.mark.parametrize(("block", "name"), LEFT_OUT.values(), ids=LEFT_OUT)
+def test_a_block_whose_policy_is_to_warn_is_left_out_and_told(
+    block: dict[str, Any], name: str
+) -> None:
+    turns = user("a"), assistant(use("1")), user(result("1", [block, text("x")]), block, text("b"))
+    fields = {name: "warn"}
+    assert translated(*turns, fields=fields)[2:] == [
+        tool("1", "x"),
+        {"role": "user", "content": "b"},
+    ]
+    assert noted(*turns, fields=fields) == (f"{name}:dropped",)
+
+
+def test_citations_that_cannot_be_had_are_told_for_a_pdf_that_is_sent_as_it_is_too() -> None:
+    document = {"type": "document", "source": PDF, "citations": {"enabled": True}}
+    assert noted(user(document), fields={"document.pdf": "map"}) == ("document.citations:dropped",)
+    assert noted(user({**document, "citations": None}), fields={"document.pdf": "map"}) == ()
+
+
+@pytest.mark.parametrize(("policy", "told"), [("warn", ("prefill:dropped",)), ("drop", ())])
+def test_a_begun_answer_is_left_out_where_the_backend_takes_none(
+    policy: str, told: tuple[str, ...]
+) -> None:
+    turns = user("a"), assistant(text("So"))
+    assert translated(*turns, fields={"prefill": policy}) == [{"role": "user", "content": "a"}]
+    assert noted(*turns, fields={"prefill": policy}) == told
+
+
+def test_a_call_at_the_end_is_no_begun_answer() -> None:
+    turns = user("a"), assistant(use("1"))
+    assert translated(*turns, fields={"prefill": "reject"})[-1] == tool("1", NO_RESULT)
+
+
+def test_a_system_message_that_is_left_out_parts_no_turns() -> None:
+    turns = user("a"), system("Be brief."), user("b")
+    fields = {"system_message": "warn"}
+    assert translated(*turns, fields=fields) == [{"role": "user", "content": "a\n\nb"}]
+    assert noted(*turns, fields=fields) == ("system_message:dropped",)
 
 
 # Results one by one
@@ -548,6 +726,22 @@ def test_databricks_gets_each_result_behind_its_own_call() -> None:
     ]
 
 
+def test_calls_that_are_split_keep_the_reasoning_before_them() -> None:
+    thought = {**THOUGHT, "signature": seal(Envelope("fake"))}
+    turns = user("a"), assistant(thought, use("1"), use("2")), user(result("1"), result("2"))
+    how: dict[str, Any] = {
+        "split_tool_results": True,
+        "reasoning_history": "reasoning",
+        "fields": {"thinking_block": "map"},
+    }
+    assert translated(*turns, **how)[1:] == [
+        {"role": "assistant", "tool_calls": [call("1")], "reasoning": "hm"},
+        tool("1", ""),
+        {"role": "assistant", "tool_calls": [call("2")]},
+        tool("2", ""),
+    ]
+
+
 def test_a_single_call_is_not_split() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x"))
     assert translated(*turns, split_tool_results=True) == translated(*turns)
@@ -562,6 +756,8 @@ def test_every_call_is_answered_at_once_in_any_order_of_events() -> None:
         assistant(use("4")),
         system("c"),
         user(result("4", "x"), result("3", "y"), result("1", "late")),
+        assistant(use("1"), use("1"), use("4")),
+        user(result("1", "z")),
     ]
     for split in (False, True):
         waiting: list[str] = []

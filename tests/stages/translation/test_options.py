@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from stages.backends.describe import profile_named
 from stages.backends.profile import Profile, profiles
-from stages.translation.notes import Notes
+from stages.translation.fields import Fields
 from stages.translation.options import options, requires_tool
 from tests.support import profile, request
 
@@ -31,15 +32,11 @@ FUNCTIONS = [
 ]
 
 
-def shipped(name: str) -> Profile:
-    """A profile that ships."""
-    return Profile(**{"base_url": "http://backend.invalid/v1", **profiles()[name]})
-
-
 def chosen(how: Profile | None = None, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options for a request, and what was noted."""
-    notes = Notes()
-    return options(request(**changes), how or profile(), notes), notes.listed()
+    given = how or profile()
+    fields = Fields(given.fields)
+    return options(request(**changes), given, fields), fields.notes()
 
 
 def test_a_small_request_has_only_its_limit() -> None:
@@ -81,6 +78,7 @@ BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "ollama": ({**LIMIT, **SAMPLING, **TOLD, "stop": FIVE}, (NO_TOP_K,)),
     "lmstudio": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
+    "sglang": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
     "vllm": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
     "openai": (
         {"max_completion_tokens": 100, **SAMPLING, **TOLD, "stop": FOUR},
@@ -98,7 +96,7 @@ def test_the_table_has_every_profile_that_ships() -> None:
 @pytest.mark.parametrize("name", BY_PROFILE)
 def test_each_profile_gets_what_it_takes_and_the_rest_is_told(name: str) -> None:
     expected, notes = BY_PROFILE[name]
-    assert chosen(shipped(name), **ALL) == ({**expected, "tools": FUNCTIONS}, notes)
+    assert chosen(profile_named(name), **ALL) == ({**expected, "tools": FUNCTIONS}, notes)
 
 
 def test_pitfall_14_usage_is_asked_for_only_of_a_stream() -> None:
@@ -108,7 +106,7 @@ def test_pitfall_14_usage_is_asked_for_only_of_a_stream() -> None:
 
 
 def test_pitfall_32_sampling_is_dropped_where_it_is_refused() -> None:
-    how = profile(sampling=False, top_k=True)
+    how = profile(fields={"temperature": "warn", "top_p": "warn", "top_k": "map"})
     assert chosen(how, temperature=1, top_p=1, top_k=1) == (
         {**LIMIT, "top_k": 1},
         ("temperature:dropped", "top_p:dropped"),
@@ -116,7 +114,7 @@ def test_pitfall_32_sampling_is_dropped_where_it_is_refused() -> None:
 
 
 def test_zero_is_a_value() -> None:
-    made, notes = chosen(profile(top_k=True), temperature=0, top_p=0.0, top_k=0)
+    made, notes = chosen(profile(fields={"top_k": "map"}), temperature=0, top_p=0.0, top_k=0)
     assert made == {**LIMIT, "temperature": 0, "top_p": 0.0, "top_k": 0}
     assert notes == ()
 
@@ -141,10 +139,13 @@ def test_pitfall_17_thinking_is_never_forwarded() -> None:
 
 
 def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
-    fields: dict[str, Any] = {"context_management": {}, "speed": "fast", "x" * 50: 1}
-    made, notes = chosen(**fields)
-    assert made == LIMIT
-    assert notes == ("context_management:dropped", "speed:dropped", "x" * 40 + ":dropped")
+    given: dict[str, Any] = {"context_management": {}, "speed": "fast", "x" * 50: 1}
+    told = ("context_management:dropped", "x" * 40 + ":dropped")
+    assert chosen(**given) == (LIMIT, told)
+    assert chosen(profile(fields={"speed": "warn"}), **given) == (
+        LIMIT,
+        ("context_management:dropped", "speed:dropped", "x" * 40 + ":dropped"),
+    )
 
 
 def test_pitfall_15_only_what_is_known_of_a_tool_is_forwarded() -> None:
@@ -208,8 +209,32 @@ def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says_or_told(
     assert told == notes
 
 
+@pytest.mark.parametrize("name", profiles())
+def test_one_call_at_a_time_is_asked_for_or_told_on_every_profile_that_ships(name: str) -> None:
+    how = profile_named(name)
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+    made, told = chosen(how, tools=TOOLS, tool_choice=choice)
+    if how.parallel_tool_calls == "never":
+        assert how.fields["disable_parallel_tool_use"] == "warn"
+        assert "parallel_tool_calls" not in made
+        assert told == ("disable_parallel_tool_use:dropped",)
+    else:
+        assert made["parallel_tool_calls"] is False
+        assert told == ()
+
+
+@pytest.mark.parametrize("choice", [None, {"type": "any"}], ids=["no choice", "any"])
+def test_an_empty_list_of_tools_is_never_sent(choice: Any) -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    how = profile(fields={"server_tools": "warn"}, parallel_tool_calls="always")
+    assert chosen(how, tools=[search], tool_choice=choice) == (
+        LIMIT,
+        ("tools.0 (web_search_20250305):dropped",),
+    )
+
+
 def test_nothing_of_tools_is_sent_without_tools() -> None:
-    for how in map(shipped, profiles()):
+    for how in map(profile_named, profiles()):
         made, _ = chosen(how, tools=[])
         assert not {"tools", "tool_choice", "parallel_tool_calls"}.intersection(made)
 
@@ -224,7 +249,7 @@ def test_a_tool_is_required_by_any_and_by_name(choice: str | None, required: boo
 
 
 def test_a_note_is_taken_once_and_in_order() -> None:
-    notes = Notes()
+    fields = Fields({})
     for name in ("b", "a", "b"):
-        notes.add(name)
-    assert notes.listed() == ("b", "a")
+        fields.note(name, "cut")
+    assert fields.notes() == ("b:cut", "a:cut")

@@ -31,8 +31,8 @@ def test_a_request_keeps_where_it_came_from() -> None:
 
 def test_notes_of_turns_come_before_those_of_parameters() -> None:
     blocks = [{"type": "container_upload", "file_id": "f"}, {"type": "text", "text": "a"}]
-    made = translated(messages=[{"role": "user", "content": blocks}], top_k=1, speed="fast")
-    assert made.notes == ("container_upload:dropped", "top_k:dropped", "speed:dropped")
+    made = translated(messages=[{"role": "user", "content": blocks}], top_k=1, container="c")
+    assert made.notes == ("container_upload:dropped", "top_k:dropped", "container:dropped")
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,30 @@ def test_an_answer_that_has_to_be_a_call_is_begun_where_the_profile_says(
     how = {"forced_tool_prefill": "<tool_call>\n"}
     assert translated(how, tools=[TOOL], tool_choice=choice).messages == messages
     assert translated({}, tools=[TOOL], tool_choice=choice).messages == [HELLO]
+
+
+def test_no_call_is_begun_where_no_tool_is_left() -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    how = {"forced_tool_prefill": "<tool_call>\n", "fields": {"server_tools": "drop"}}
+    assert translated(how, tools=[search], tool_choice={"type": "any"}).messages == [HELLO]
+
+
+def test_the_options_for_a_begun_answer_are_sent_with_one_only() -> None:
+    how = {"prefill_options": {"continue_final_message": True}}
+    turns = [HELLO, {"role": "assistant", "content": "I will"}]
+    assert translated(how).options == {"max_tokens": 100}
+    assert translated(how, messages=turns).options == {
+        "max_tokens": 100,
+        "continue_final_message": True,
+    }
+
+
+def test_long_names_are_told_to_the_way_back() -> None:
+    name = "n" * 70
+    made = translated({"tool_name_limit": 40}, tools=[TOOL, {**TOOL, "name": name}])
+    [_, second] = made.options["tools"]
+    assert made.renamed == {second["function"]["name"]: name}
+    assert len(second["function"]["name"]) == 40
 
 
 def test_an_answer_the_client_has_begun_is_not_begun_again() -> None:
@@ -94,6 +118,10 @@ USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
             "prompt_cache_hit_tokens": True,
         },
         Usage(),
+    ),
+    "of reasoning": (
+        {"completion_tokens": 7, "completion_tokens_details": {"reasoning_tokens": 5}},
+        Usage(0, 7, thinking_tokens=5),
     ),
     "negative": ({"prompt_tokens": -1, "completion_tokens": -7}, Usage()),
     "null": (

@@ -10,12 +10,13 @@ from pydantic import BaseModel
 
 from stages.wire import events as e
 
-USAGE = e.Usage(3, 4, 5, 6)
+USAGE = e.Usage(3, 4, 5, 6, 2)
 COUNTS = {
     "input_tokens": 3,
     "output_tokens": 4,
     "cache_read_input_tokens": 5,
     "cache_creation_input_tokens": 6,
+    "output_tokens_details": {"thinking_tokens": 2},
 }
 
 START: dict[str, Any] = {

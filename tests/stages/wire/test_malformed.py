@@ -43,9 +43,9 @@ def test_each_row_has_a_name_of_its_own() -> None:
     [
         {"tools": [TOOL], "tool_choice": {"type": "tool", "name": LONG}},
         {"messages": [{"role": "user", "content": [{"type": LONG}]}]},
-        {"tools": [{"type": LONG}]},
+        {"tools": [TOOL], "tool_choice": {"type": LONG}},
     ],
-    ids=["a tool's name", "a block's type", "a tool's type"],
+    ids=["a tool's name", "a block's type", "a choice's type"],
 )
 def test_a_refusal_does_not_repeat_megabytes(changes: dict[str, Any]) -> None:
     with pytest.raises(ApiError) as raised:

@@ -42,7 +42,7 @@ def test_a_whole_message_has_all_members() -> None:
         e.BlockDelta(2, "input_json_delta", '{"n":'),
         e.BlockDelta(2, "input_json_delta", "1}"),
         e.BlockStop(2),
-        e.MessageDelta("tool_use", e.Usage(5, 7, 2, 1)),
+        e.MessageDelta("tool_use", e.Usage(5, 7, 2, 1, 3)),
         e.MessageStop(),
     )
     assert message == {
@@ -62,6 +62,7 @@ def test_a_whole_message_has_all_members() -> None:
         "usage": {
             "input_tokens": 5,
             "output_tokens": 7,
+            "output_tokens_details": {"thinking_tokens": 3},
             "cache_read_input_tokens": 2,
             "cache_creation_input_tokens": 1,
             "service_tier": "standard",

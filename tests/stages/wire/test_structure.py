@@ -39,29 +39,45 @@ def test_an_empty_string_is_no_block() -> None:
 
 
 def test_all_parameters_are_read() -> None:
-    tool = {"name": "f", "input_schema": {"type": "object"}, "description": "d", "type": "custom"}
+    tool = {
+        "name": "f",
+        "input_schema": {"type": "object"},
+        "description": "d",
+        "type": "custom",
+        "strict": True,
+        "input_examples": [{"a": 1}],
+    }
+    screen = {"name": "c", "type": "computer_20250124", "display_width_px": 2}
     made = request(
         stream=True,
         temperature=1,
         top_p=0.5,
         top_k=7,
         stop_sequences=["a", "b"],
-        tools=[tool],
+        tools=[tool, {**screen, "display_height_px": 1}],
         tool_choice={"type": "tool", "name": "f", "disable_parallel_tool_use": True},
-        thinking={"type": "enabled", "budget_tokens": 2048},
+        thinking={"type": "enabled", "budget_tokens": 2048, "display": "omitted"},
+        output_config={"effort": "xhigh", "format": {"type": "json_schema", "schema": {"a": 1}}},
+        metadata={"user_id": "u"},
     )
     assert made.stream
     assert (made.temperature, made.top_p, made.top_k) == (1, 0.5, 7)
     assert made.stop_sequences == ("a", "b")
-    assert made.tools == (m.Tool("f", {"type": "object"}, "d", "custom"),)
+    assert made.tools == (
+        m.Tool("f", {"type": "object"}, "d", "custom", strict=True, input_examples=({"a": 1},)),
+        m.Tool("c", type="computer_20250124", display_width_px=2, display_height_px=1),
+    )
     assert made.tool_choice == m.ToolChoice("tool", "f", disable_parallel_tool_use=True)
-    assert made.thinking == m.Thinking("enabled", 2048)
+    assert made.thinking == m.Thinking("enabled", 2048, "omitted")
+    assert made.output_config == m.OutputConfig("xhigh", m.OutputFormat("json_schema", {"a": 1}))
+    assert made.metadata == m.Metadata("u")
     assert made.unread == ()
 
 
 def test_null_is_the_same_as_not_given() -> None:
     names = (
-        "system stream temperature top_p top_k stop_sequences tools tool_choice thinking container"
+        "system stream temperature top_p top_k stop_sequences tools tool_choice thinking container "
+        "output_config metadata"
     )
     made: m.MessagesRequest = structure({**body(), **dict.fromkeys(names.split())})
     assert made == request()
@@ -75,8 +91,8 @@ def test_null_within_a_block_is_the_same_as_not_given() -> None:
 
 
 def test_unknown_fields_are_kept_by_name() -> None:
-    made = request(metadata={"user_id": "u"}, service_tier="auto", speed=None, mcp_servers=[])
-    assert made.unread == ("metadata", "service_tier", "mcp_servers")
+    made = request(brand_new={"a": "u"}, service_tier="auto", speed=None, mcp_servers=[])
+    assert made.unread == ("brand_new", "service_tier", "mcp_servers")
 
 
 def test_a_field_named_as_an_attribute_of_the_class_is_unknown_too() -> None:
@@ -203,6 +219,9 @@ def test_a_block_of_the_assistant_is_read(block: dict[str, Any], expected: m.Blo
         {"messages": [{"role": "user", "content": "a"}] * 2},
         {"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]},
         {"model": "a/b:c@d[1m]"},
+        {"tools": [{"type": "bash_20250124", "name": "bash"}]},
+        {"tools": [{"type": "web_search_20250305", "name": "web_search", "max_uses": 5}]},
+        {"output_config": {}, "metadata": {"user_id": None}},
     ],
     ids=lambda changes: ",".join(changes),
 )

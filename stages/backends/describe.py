@@ -1,0 +1,47 @@
+"""Profiles as text for people: one whole, or all field by field."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import attrs
+from ruamel.yaml import YAML
+
+from stages.backends.policies import KEPT
+from stages.backends.profile import Profile, profiles
+
+
+def profile_named(name: str) -> Profile:
+    """The shipped profile `name`, with a base_url that means nothing where it has none.
+
+    Raises KeyError.
+    """
+    given = dict(profiles()[name])
+    for key in ("effort_levels", "schema_without"):
+        if key in given:
+            given[key] = tuple(given[key])
+    return Profile(**{"base_url": "http://backend.invalid/v1", **given})
+
+
+def as_yaml(name: str) -> str:
+    """A whole profile, to paste into `backends` and change."""
+    held: dict[str, Any] = {"profile": name}
+    for field in attrs.fields(Profile):
+        value = getattr(profile_named(name), field.name)
+        if field.name not in ("profile", "base_url", "api_key", "headers", "embedded"):
+            held[field.name] = list(value) if isinstance(value, tuple) else value
+    out = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = False
+    yaml.dump({name: held}, out)
+    return out.getvalue()
+
+
+def table() -> str:
+    """What becomes of each field on each profile, in Markdown."""
+    names = list(profiles())
+    rows = [["", *names], ["---"] * (len(names) + 1)]
+    policies = {name: profile_named(name).fields for name in names}
+    rows += [[f"`{field}`", *(policies[name][field] for name in names)] for field in KEPT]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

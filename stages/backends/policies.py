@@ -1,0 +1,86 @@
+"""The fields of a request there is a policy for.
+
+Each profile has a policy for each field, as data (`fields` in `profiles.yaml`):
+
+    map      it has an equivalent in the backend's protocol
+    emulate  the proxy does the work
+    drop     it is left out; nothing the client could notice is missing
+    warn     it is left out or changed, and the client is told; with `strict`, refused
+    reject   the request is refused, because an answer without it would mislead
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Policy = Literal["map", "emulate", "drop", "warn", "reject"]
+
+#: Every field there is a policy for, and how it can be kept here; empty: it cannot.
+KEPT: dict[str, str] = {
+    "max_tokens": "map",
+    "system": "map",
+    "temperature": "map",
+    "top_p": "map",
+    "top_k": "map",
+    "stop_sequences": "map",
+    "stream": "map",
+    "thinking": "map",
+    "output_config.effort": "map",
+    "output_config.format": "map",
+    "metadata": "map",
+    "cache_control": "",
+    "service_tier": "",
+    "context_management": "",
+    "container": "",
+    "diagnostics": "",
+    "inference_geo": "",
+    "speed": "",
+    "mcp_servers": "",
+    "unknown": "",
+    "tools": "map",
+    "tools.strict": "map",
+    "tools.input_examples": "emulate",
+    "client_tools": "emulate",
+    "server_tools": "",
+    "tool_choice": "map",
+    "disable_parallel_tool_use": "map",
+    "prefill": "map",
+    "text": "map",
+    "image.base64": "map",
+    "image.url": "map",
+    "image.file": "",
+    "document.text": "emulate",
+    "document.content": "emulate",
+    "document.pdf": "map or emulate",
+    "document.url": "",
+    "document.file": "",
+    "document.citations": "",
+    "search_result": "emulate",
+    "thinking_block": "map",
+    "redacted_thinking": "",
+    "tool_use": "map",
+    "tool_result": "map",
+    "tool_result.image": "emulate",
+    "tool_result.is_error": "emulate",
+    "tool_reference": "emulate",
+    "browser_state": "emulate",
+    "server_tool_blocks": "",
+    "container_upload": "",
+    "system_message": "map or emulate",
+    "unknown_block": "",
+}
+
+
+#: Without these there is no request.
+NEEDED = ("max_tokens", "system", "stream", "tools", "text", "tool_use", "tool_result")
+
+
+def fault(name: str, policy: str) -> str:
+    """Why `policy` cannot be that of the field `name`; empty when it can."""
+    if name not in KEPT:
+        return f"there is no field `{name}`"
+    if name in NEEDED and policy != "map":
+        return f"`{name}` is always `map`: there is no request without it"
+    if policy in ("map", "emulate") and policy not in KEPT[name].split(" or "):
+        return f"`{name}` cannot be `{policy}`: it would do nothing"
+    return ""

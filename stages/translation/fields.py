@@ -1,0 +1,67 @@
+"""What becomes of each field of a request, and what was said of it to the client.
+
+The policies are those of the backend's profile; see `stages.backends.policies`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import Factory, define
+
+from stages.wire.errors import InvalidRequestError
+
+_SHOWN = 40
+_WHY = {
+    "image.file": "there is no Files API here: send the image as base64 or URL",
+    "image.base64": "this model takes no images; choose one with vision",
+    "image.url": "this backend fetches no URLs: send the image as base64",
+    "document.file": "there is no Files API here: send the document itself",
+    "document.url": "this backend fetches no documents: send the document itself",
+    "document.pdf": "this backend takes no PDF: send the document as text",
+    "prefill": (
+        "This model does not support assistant message prefill. "
+        "The conversation must end with a user message."
+    ),
+}
+
+
+@define
+class Fields:
+    """The policies for one request, and the notes made while it is translated.
+
+    Notes are short names, each once, in the order they came up: `top_k:dropped`.
+    """
+
+    policies: Mapping[str, str]
+    strict: bool = False
+    _notes: dict[str, None] = Factory(dict)
+
+    def how(self, name: str) -> str:
+        """The policy for the field `name`."""
+        return self.policies[name]
+
+    def keep(self, name: str, shown: str = "") -> bool:
+        """Whether to translate the field `name` (called `shown` to the client).
+
+        Raises InvalidRequestError where the policy is to reject.
+        """
+        policy = self.policies[name]
+        if policy in ("map", "emulate"):
+            return True
+        if policy == "reject":
+            why = _WHY.get(name, "this backend cannot do it, and would answer as if it had")
+            raise InvalidRequestError(f"{(shown or name)[:_SHOWN]}: {why}")
+        if policy == "warn":
+            self.note(shown or name, "dropped")
+        return False
+
+    def note(self, name: str, what: str) -> None:
+        """Tell the client. Raises InvalidRequestError if it wants nothing dropped or changed."""
+        if self.strict:
+            raise InvalidRequestError(f"{name[:_SHOWN]}: would be {what} for this backend (strict)")
+        self._notes[f"{name[:_SHOWN]}:{what}"] = None
+
+    def notes(self) -> tuple[str, ...]:
+        """All that the client is to be told."""
+        return tuple(self._notes)

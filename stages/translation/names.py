@@ -1,0 +1,53 @@
+"""Tool names and ids of tool calls in the shape a backend takes, and back.
+
+Nothing is stored: a name or an id is always changed in the same way, so the same conversation
+has the same bytes each time (prefix caches), and a name is found again among the request's tools.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+_HASH = 8
+
+
+def short_name(name: str, limit: int) -> str:
+    """`name`, or if it is over the limit its beginning and a hash of the whole."""
+    if len(name) <= limit:
+        return name
+    return f"{name[: limit - _HASH - 1]}_{_digest(name, _HASH)}"
+
+
+def long_names(names: Iterable[str], limit: int) -> dict[str, str]:
+    """From the names that were shortened to those they came from."""
+    return {short_name(name, limit): name for name in names if len(name) > limit}
+
+
+def fit_id(identity: str, limit: int) -> str:
+    """`identity`, or if it is over the limit a hash of it."""
+    return identity if len(identity) <= limit else f"call_{_digest(identity, min(24, limit - 5))}"
+
+
+class CallIds:
+    """The ids of the calls of one conversation, each made different from all before it.
+
+    Some backends use `call_0` in every turn; a result would then belong to the wrong call.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._given: set[str] = set()
+
+    def next(self, identity: str) -> str:
+        """The id for the next call that the client knows as `identity`."""
+        wanted, times = identity, 1
+        while (fit := fit_id(wanted, self._limit)) in self._given:
+            times += 1
+            wanted = f"{identity}-{times}"
+        self._given.add(fit)
+        return fit
+
+
+def _digest(text: str, length: int) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,136 @@
+"""Reasoning, both ways: asking for it, and giving it back in the next turn.
+
+Asking, by the profile's `reasoning_request`:
+
+    effort     reasoning_effort: LEVEL                           OpenAI, vLLM, Ollama
+    reasoning  reasoning: {effort: LEVEL} or {max_tokens: N}      OpenRouter
+    template   chat_template_kwargs: {enable_thinking: BOOL}      llama.cpp, SGLang
+    thinking   thinking: {type, budget_tokens}                    Claude on Databricks
+
+Giving back: clients return thinking blocks unchanged, so the signature is an envelope of ours.
+It names the backend, and holds what the visible text does not: structured details, or the text
+itself when the client asked not to see it. A signature of somebody else is never an error.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from attrs import frozen
+
+from stages.backends.profile import Profile
+from stages.translation.fields import Fields
+from stages.translation.shapes import items
+from stages.wire import json
+from stages.wire import messages as m
+
+_MARK = "llmp1."
+_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+# A bare budget as a level of effort: below so many tokens. Our choice; nobody documents one.
+_BUDGETS = ((4_096, "low"), (16_384, "medium"))
+
+
+@frozen
+class Envelope:
+    """What a signature of ours holds."""
+
+    backend: str
+    text: str = ""
+    details: tuple[dict[str, Any], ...] = ()
+
+
+def seal(envelope: Envelope) -> str:
+    """The signature for an envelope: opaque to clients, safe in JSON and in headers."""
+    held: dict[str, Any] = {"backend": envelope.backend}
+    if envelope.text:
+        held["text"] = envelope.text
+    if envelope.details:
+        held["details"] = list(envelope.details)
+    return _MARK + base64.urlsafe_b64encode(json.encode(held)).decode()
+
+
+def unseal(signature: str) -> Envelope | None:
+    """The envelope in a signature; None when it is not one of ours."""
+    if not signature.startswith(_MARK):
+        return None
+    try:
+        held = json.decode(base64.urlsafe_b64decode(signature.removeprefix(_MARK)))
+    except ValueError:
+        return None
+    if not isinstance(held, dict) or not isinstance(held.get("backend"), str):
+        return None
+    text, details = held.get("text"), held.get("details")
+    return Envelope(
+        held["backend"],
+        text if isinstance(text, str) else "",
+        tuple(each for each in items(details) if isinstance(each, dict)),
+    )
+
+
+def reasoning_options(
+    request: m.MessagesRequest, profile: Profile, fields: Fields
+) -> dict[str, Any]:
+    """What asks the backend to think as much as the client wants."""
+    thinking, effort = request.thinking, request.output_config.effort
+    asked = thinking is not None and thinking.wanted
+    if asked and not fields.keep("thinking"):
+        thinking = None
+    if effort and not fields.keep("output_config.effort"):
+        effort = None
+    if thinking is None and effort is None:
+        return {}
+    return _asked(thinking, effort, profile)
+
+
+def _asked(thinking: m.Thinking | None, effort: str | None, profile: Profile) -> dict[str, Any]:
+    off = thinking is not None and not thinking.wanted
+    budget = thinking.budget_tokens if thinking and not off else None
+    level = "none" if off else effort or _level(budget)
+    nearest = _nearest(level, profile.effort_levels)
+    match profile.reasoning_request:
+        case "effort" if nearest:
+            return {"reasoning_effort": nearest}
+        case "reasoning" if off:
+            return {"reasoning": {"enabled": False}}
+        case "reasoning":
+            return {"reasoning": {"max_tokens": budget} if budget else {"effort": nearest}}
+        case "template" if thinking is not None:
+            return {"chat_template_kwargs": {"enable_thinking": not off}}
+        case "thinking" if thinking is not None and not off:
+            return {"thinking": {"type": "enabled", "budget_tokens": budget or 4_096}}
+    return {}
+
+
+def _level(budget: int | None) -> str:
+    if budget is None:
+        return "medium"
+    return next((level for limit, level in _BUDGETS if budget < limit), "high")
+
+
+def _nearest(level: str, known: tuple[str, ...]) -> str:
+    """The level itself, or the nearest the backend knows. Not thinking has none beside it."""
+    if level in known or level == "none":
+        return level if level in known else ""
+    wanted = _LEVELS.index(level)
+    ranked = [each for each in known if each in _LEVELS and each != "none"]
+    return min(ranked, key=lambda each: abs(_LEVELS.index(each) - wanted), default="")
+
+
+def history(
+    block: m.ThinkingBlock, backend: str, profile: Profile, fields: Fields
+) -> dict[str, Any]:
+    """The members of an assistant message that give a thinking block back to its backend."""
+    if not fields.keep("thinking_block"):
+        return {}
+    envelope = unseal(block.signature)
+    if envelope is None or envelope.backend != backend:  # this backend could have used its own
+        fields.note("thinking_block", "dropped")
+        return {}
+    text = block.thinking or envelope.text
+    match profile.reasoning_history:
+        case "reasoning" | "reasoning_content" if text:
+            return {profile.reasoning_history: text}
+        case "reasoning_details" if envelope.details:
+            return {"reasoning_details": list(envelope.details)}
+    return {}

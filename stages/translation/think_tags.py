@@ -1,0 +1,68 @@
+"""Reasoning that a backend leaves in the text, between `<think>` and `</think>`.
+
+    state     text                           becomes
+    -------   ----------------------------   ---------------------------------------------
+    begin     white space, then `<think>`    nothing; state inside
+    begin     anything else                  text, with that white space; state outside
+    inside    up to `</think>`               thinking; state outside
+    outside   everything                     text
+
+Only tags at the beginning count: later ones are what the model wants to say. What could be the
+beginning of a tag is held back until it is clear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from attrs import define
+
+_OPEN, _CLOSE = "<think>", "</think>"
+
+Kind = Literal["thinking", "text"]
+
+
+@define
+class ThinkTags:
+    """Splits the text of one answer."""
+
+    state: Literal["begin", "inside", "outside"] = "begin"
+    _held: str = ""
+
+    def feed(self, text: str) -> Iterator[tuple[Kind, str]]:
+        """The pieces that are clear now."""
+        self._held += text
+        if self.state == "begin":
+            start = self._held.lstrip()
+            if start.startswith(_OPEN):
+                self.state, self._held = "inside", start.removeprefix(_OPEN)
+            elif _OPEN.startswith(start):
+                return
+            else:
+                self.state = "outside"
+        if self.state == "inside":
+            thinking, tag, rest = self._held.partition(_CLOSE)
+            if not tag:
+                thinking, self._held = _split(self._held)
+            yield "thinking", thinking
+            if not tag:
+                return
+            self.state, self._held = "outside", rest.lstrip()
+        yield from self.finish()
+
+    def finish(self) -> Iterator[tuple[Kind, str]]:
+        """What was held back, when nothing of this text follows."""
+        held, self._held = self._held, ""
+        if held.strip() and self.state == "begin":
+            self.state = "outside"
+        if held:
+            yield ("thinking" if self.state == "inside" else "text"), held
+
+
+def _split(text: str) -> tuple[str, str]:
+    """`text` without what may be the beginning of the closing tag at its end, and that."""
+    for length in range(min(len(_CLOSE) - 1, len(text)), 0, -1):
+        if _CLOSE.startswith(text[-length:]):
+            return text[:-length], text[-length:]
+    return text, ""

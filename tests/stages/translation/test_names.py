@@ -1,0 +1,47 @@
+"""Tool names and call ids in the shape a backend takes."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.translation.names import CallIds, fit_id, long_names, short_name
+
+NAMES = st.text("abc_-", min_size=1, max_size=128)
+
+
+@given(st.sets(NAMES, max_size=20), st.integers(20, 64))
+def test_names_are_shortened_injectively_and_found_again(names: set[str], limit: int) -> None:
+    short = {short_name(name, limit): name for name in names}
+
+    assert len(short) == len(names)
+    assert all(len(name) <= limit for name in short)
+    assert {**short, **long_names(names, limit)} == short
+
+
+def test_a_name_that_fits_stays_as_it_is() -> None:
+    assert short_name("x" * 64, 64) == "x" * 64
+    assert long_names(["x" * 64], 64) == {}
+
+
+@given(st.lists(st.sampled_from(["call_0", "call_0-2", "call_0-2-2", "x" * 50]), max_size=12))
+def test_pitfall_37_ids_of_calls_are_unique_over_the_conversation(identities: list[str]) -> None:
+    ids = CallIds(40)
+    given_ids = [ids.next(identity) for identity in identities]
+
+    assert len(set(given_ids)) == len(given_ids)
+    assert all(len(identity) <= 40 for identity in given_ids)
+
+
+def test_ids_stay_the_same_when_the_conversation_grows() -> None:
+    first, second = CallIds(64), CallIds(64)
+    short = [first.next(identity) for identity in ("a", "a")]
+    long = [second.next(identity) for identity in ("a", "a", "b")]
+
+    assert long[:2] == short
+    assert short[0] == "a"
+
+
+def test_an_id_over_the_limit_is_replaced_by_one_within_it() -> None:
+    assert len(fit_id("x" * 41, 40)) <= 40
+    assert fit_id("x" * 40, 40) == "x" * 40

@@ -1,0 +1,165 @@
+"""Reasoning, asked for and given back."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from stages.translation.answer import AnswerTranslator
+from stages.translation.reasoning import Envelope, seal, unseal
+from stages.translation.request import chat_request
+from stages.wire.events import BlockDelta
+from stages.wire.message import MessageBuilder
+from tests.support import profile, resolved
+
+ADAPTIVE = {"type": "adaptive"}
+BUDGET = {"type": "enabled", "budget_tokens": 2000}
+OFF = {"type": "disabled"}
+ASKED = {"thinking": "map", "output_config.effort": "map"}
+KEPT = {**ASKED, "thinking_block": "map"}
+
+
+def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body: Any) -> Any:
+    given = profile(reasoning_request=way, effort_levels=levels, fields=ASKED)
+    request = chat_request(resolved(max_tokens=5000, **body), given)
+    return {k: v for k, v in request.options.items() if k != "max_tokens"}
+
+
+@pytest.mark.parametrize(
+    ("way", "thinking", "effort", "options"),
+    [
+        ("effort", ADAPTIVE, None, {"reasoning_effort": "medium"}),
+        ("effort", ADAPTIVE, "max", {"reasoning_effort": "high"}),
+        ("effort", BUDGET, None, {"reasoning_effort": "low"}),
+        ("effort", None, "low", {"reasoning_effort": "low"}),
+        ("effort", OFF, None, {}),
+        ("reasoning", ADAPTIVE, "high", {"reasoning": {"effort": "high"}}),
+        ("reasoning", BUDGET, None, {"reasoning": {"max_tokens": 2000}}),
+        ("reasoning", OFF, None, {"reasoning": {"enabled": False}}),
+        ("template", ADAPTIVE, None, {"chat_template_kwargs": {"enable_thinking": True}}),
+        ("template", OFF, None, {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("template", None, "low", {}),
+        ("thinking", BUDGET, None, {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
+        ("thinking", OFF, None, {}),
+    ],
+)
+def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
+    way: str, thinking: Any, effort: str | None, options: dict[str, Any]
+) -> None:
+    config = {"effort": effort} if effort else None
+
+    assert asked(way, thinking=thinking, output_config=config) == options
+
+
+def test_not_thinking_is_asked_for_where_there_is_a_level_for_it() -> None:
+    assert asked("effort", ("none", "low"), thinking=OFF) == {"reasoning_effort": "none"}
+
+
+def test_thinking_that_cannot_be_asked_for_is_told() -> None:
+    request = chat_request(resolved(thinking=ADAPTIVE, output_config={"effort": "low"}), profile())
+
+    assert request.notes == ("thinking:dropped", "output_config.effort:dropped")
+
+
+@pytest.mark.parametrize(
+    "envelope",
+    [Envelope("a"), Envelope("a", "text"), Envelope("b", "", ({"type": "reasoning.text"},))],
+)
+def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
+    assert unseal(seal(envelope)) == envelope
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["", "EqQBCkYIBRgC", "llmp1.", "llmp1.!!", "llmp1.bm8=", "llmp1.W10=", "llmp1.e30=", "llmp1.é"],
+)
+def test_pitfall_26_a_signature_of_somebody_else_is_no_error(signature: str) -> None:
+    assert unseal(signature) is None
+
+
+def test_an_envelope_holds_only_what_it_is_made_for() -> None:
+    held = b'{"backend":"a","text":1,"details":[{"b":2},3]}'
+    forged = [held, held.replace(b'[{"b":2},3]', b"4")]
+    made = [unseal("llmp1." + base64.urlsafe_b64encode(each).decode()) for each in forged]
+
+    assert made == [Envelope("a", "", ({"b": 2},)), Envelope("a")]
+
+
+@pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking_block:dropped",))])
+def test_reasoning_does_not_go_back_where_the_policy_is_to_leave_it_out(
+    policy: str, notes: tuple[str, ...]
+) -> None:
+    given = profile(
+        reasoning_request="effort",
+        reasoning_history="reasoning",
+        fields={**KEPT, "thinking_block": policy},
+    )
+    block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
+    request = given_back(block, given)
+
+    assert request.messages[1] == {"role": "assistant", "content": "4"}
+    assert request.notes == notes
+
+
+def answer(delta: dict[str, Any], given: Any, **body: Any) -> dict[str, Any]:
+    """The thinking block that a backend's reasoning becomes."""
+    request = chat_request(resolved(max_tokens=5000, **body), given)
+    translator, builder = AnswerTranslator(request), MessageBuilder()
+    chunk = {"choices": [{"delta": delta, "finish_reason": "stop"}]}
+    for event in [*translator.chunk(chunk), *translator.end(True)]:
+        builder.add(event)
+    block: dict[str, Any] = builder.message["content"][0]
+    return block
+
+
+def given_back(block: dict[str, Any], given: Any, backend_changes: bool = False) -> Any:
+    if backend_changes:
+        block = {**block, "signature": seal(Envelope("another"))}
+    turn = {"role": "assistant", "content": [block, {"type": "text", "text": "4"}]}
+    messages = [{"role": "user", "content": "2+2"}, turn, {"role": "user", "content": "sure?"}]
+    return chat_request(resolved(messages=messages), given)
+
+
+@pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
+@pytest.mark.parametrize("display", ["summarized", "omitted"])
+def test_pitfall_23_reasoning_goes_back_in_the_field_it_came_in(field: str, display: str) -> None:
+    given = profile(reasoning_request="effort", reasoning_history=field, fields=KEPT)
+    block = answer({field: "hm", "content": "4"}, given, thinking={**ADAPTIVE, "display": display})
+    request = given_back(block, given)
+
+    assert block["thinking"] == ("" if display == "omitted" else "hm")
+    assert request.messages[1] == {"role": "assistant", "content": "4", field: "hm"}
+    assert request.notes == ()
+
+
+def test_structured_reasoning_goes_back_verbatim() -> None:
+    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
+    details = [{"type": "reasoning.text", "text": "hm", "signature": "s"}, {"type": "encrypted"}]
+    delta = {"reasoning": "hm", "reasoning_details": details, "content": "4"}
+    block = answer(delta, given, thinking=ADAPTIVE)
+
+    assert block["thinking"] == "hm"
+    assert given_back(block, given).messages[1]["reasoning_details"] == details
+
+
+def test_reasoning_of_another_backend_is_dropped_and_told() -> None:
+    given = profile(reasoning_request="effort", reasoning_history="reasoning", fields=KEPT)
+    block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
+    request = given_back(block, given, backend_changes=True)
+
+    assert request.messages[1] == {"role": "assistant", "content": "4"}
+    assert request.notes == ("thinking_block:dropped",)
+
+
+def test_a_signature_is_the_last_delta_of_its_block() -> None:
+    request = chat_request(
+        resolved(thinking=ADAPTIVE), profile(reasoning_request="effort", fields=ASKED)
+    )
+    translator = AnswerTranslator(request)
+    events = translator.chunk({"choices": [{"delta": {"reasoning": "a"}}]})
+    events += translator.chunk({"choices": [{"delta": {"reasoning": "b", "content": "c"}}]})
+    kinds = [event.kind for event in events if isinstance(event, BlockDelta)]
+
+    assert kinds == ["thinking_delta", "thinking_delta", "signature_delta", "text_delta"]

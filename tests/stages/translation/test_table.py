@@ -1,0 +1,161 @@
+"""What the table of fields says is what the translation does, for each field and profile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.backends.describe import profile_named, table
+from stages.backends.policies import KEPT
+from stages.backends.profile import profiles
+from stages.translation.reasoning import Envelope, seal
+from stages.translation.request import chat_request
+from stages.wire import json
+from stages.wire.errors import InvalidRequestError
+from tests.stages.translation.test_pdf import pdf
+from tests.support import resolved
+
+README = Path(__file__).parents[3] / "README.md"
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+
+
+def said(*blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [*blocks, {"type": "text", "text": "Q"}]}]}
+
+
+def answered(*blocks: dict[str, Any], result: Any = "R") -> dict[str, Any]:
+    """An assistant turn with `blocks` and a call, and the call's result."""
+    call = {"type": "tool_use", "id": "call_1", "name": "f", "input": {"x": "CALLED"}}
+    given = {"type": "tool_result", "tool_use_id": "call_1", "content": result}
+    turns = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": [*blocks, call]},
+        {"role": "user", "content": [given]},
+    ]
+    return {"messages": turns, "tools": [TOOL]}
+
+
+def document(source: dict[str, Any], **members: Any) -> dict[str, Any]:
+    return said({"type": "document", "source": source, **members})
+
+
+FAILED = answered()
+FAILED["messages"][-1]["content"][0]["is_error"] = True
+SEARCH = {"type": "search_result", "source": "S", "title": "T"}
+FOUND = [{"type": "text", "text": "FOUND"}]
+SYSTEM = [{"role": "user", "content": "Q"}, {"role": "system", "content": "BE BRIEF"}]
+THOUGHT = {
+    "type": "thinking",
+    "thinking": "HM",
+    "signature": seal(Envelope("fake", "HM", ({"a": "HM"},))),
+}
+
+# For each field: a request that has it, and what then stands in the backend's request.
+SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
+    "max_tokens": ({"max_tokens": 77}, "77"),
+    "system": ({"system": "BE BRIEF"}, "BE BRIEF"),
+    "temperature": ({"temperature": 0.25}, '"temperature":0.25'),
+    "top_p": ({"top_p": 0.25}, '"top_p":0.25'),
+    "top_k": ({"top_k": 7}, '"top_k":7'),
+    "stop_sequences": ({"stop_sequences": ["HALT"]}, "HALT"),
+    "stream": ({"stream": True}, ""),
+    "thinking": ({"thinking": {"type": "adaptive"}}, ""),
+    "output_config.effort": ({"output_config": {"effort": "low"}}, "low"),
+    "output_config.format": (
+        {"output_config": {"format": {"type": "json_schema", "schema": {"title": "FORM"}}}},
+        "FORM",
+    ),
+    "metadata": ({"metadata": {"user_id": "u"}}, "safety_identifier"),
+    "cache_control": ({"cache_control": {"type": "ephemeral"}}, ""),
+    "service_tier": ({"service_tier": "auto"}, ""),
+    "context_management": ({"context_management": {"edits": []}}, ""),
+    "container": ({"container": "c"}, ""),
+    "diagnostics": ({"diagnostics": {}}, ""),
+    "inference_geo": ({"inference_geo": "eu"}, ""),
+    "speed": ({"speed": "fast"}, ""),
+    "mcp_servers": ({"mcp_servers": [{"type": "url"}]}, ""),
+    "unknown": ({"brand_new": 1}, ""),
+    "tools": ({"tools": [{**TOOL, "description": "DOES"}]}, "DOES"),
+    "tools.strict": ({"tools": [{**TOOL, "strict": True}]}, '"strict":true'),
+    "tools.input_examples": ({"tools": [{**TOOL, "input_examples": [{"e": "EX"}]}]}, "EX"),
+    "client_tools": ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "command"),
+    "server_tools": ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ""),
+    "tool_choice": ({"tools": [TOOL], "tool_choice": {"type": "any"}}, "required"),
+    "disable_parallel_tool_use": (
+        {"tools": [TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
+        '"parallel_tool_calls":false',
+    ),
+    "prefill": (
+        {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "SO"}]},
+        "SO",
+    ),
+    "text": (said({"type": "text", "text": "HELLO"}), "HELLO"),
+    "image.base64": (said({"type": "image", "source": PNG}), "iVBORw0KGgo="),
+    "image.url": (
+        said({"type": "image", "source": {"type": "url", "url": "http://a.invalid/b"}}),
+        "http://a.invalid/b",
+    ),
+    "image.file": (said({"type": "image", "source": {"type": "file", "file_id": "f"}}), ""),
+    "document.text": (document({"type": "text", "data": "BODY"}), "BODY"),
+    "document.content": (document({"type": "content", "content": "BODY"}), "BODY"),
+    "document.pdf": (
+        document({"type": "base64", "media_type": "application/pdf", "data": pdf("BODY")}),
+        "",
+    ),
+    "document.url": (document({"type": "url", "url": "http://a.invalid/b"}), ""),
+    "document.file": (document({"type": "file", "file_id": "f"}), ""),
+    "document.citations": (
+        document({"type": "text", "data": "B"}, citations={"enabled": True}),
+        "",
+    ),
+    "search_result": (said({**SEARCH, "content": FOUND}), "FOUND"),
+    "thinking_block": (answered(THOUGHT), "HM"),
+    "redacted_thinking": (answered({"type": "redacted_thinking", "data": "x"}), ""),
+    "tool_use": (answered(), "CALLED"),
+    "tool_result": (answered(result="RESULT"), "RESULT"),
+    "tool_result.image": (answered(result=[{"type": "image", "source": PNG}]), "attached below"),
+    "tool_result.is_error": (FAILED, "Error: R"),
+    "tool_reference": (
+        answered(result=[{"type": "tool_reference", "tool_name": "g"}]),
+        "Tool g is now available",
+    ),
+    "browser_state": (answered(result=[{"type": "browser_state", "tabs": ["TAB"]}]), "TAB"),
+    "server_tool_blocks": (
+        answered({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}),
+        "",
+    ),
+    "container_upload": (said({"type": "container_upload", "file_id": "f"}), ""),
+    "system_message": ({"messages": SYSTEM}, "BE BRIEF"),
+    "unknown_block": (answered({"type": "brand_new"}), ""),
+}
+
+
+def test_there_is_a_sample_of_each_field() -> None:
+    assert SAMPLES.keys() == KEPT.keys()
+
+
+@pytest.mark.parametrize("field", KEPT)
+@pytest.mark.parametrize("name", profiles())
+def test_each_field_goes_the_way_the_table_says(name: str, field: str) -> None:
+    profile = profile_named(name)
+    body, trace = SAMPLES[field]
+    policy = profile.fields[field]
+    if field == "tool_result.image" and profile.fields["image.base64"] == "reject":
+        policy = "reject"  # the image itself is what this backend cannot take
+    if policy == "reject":
+        with pytest.raises(InvalidRequestError):
+            chat_request(resolved(**body), profile)
+        return
+    request = chat_request(resolved(**body), profile)
+    sent = json.encode([request.messages, request.options]).decode()
+
+    assert bool(request.notes) == (policy == "warn"), request.notes
+    if policy in ("map", "emulate"):
+        assert trace in sent
+
+
+def test_the_readme_shows_the_table() -> None:
+    assert table() in README.read_text()
