@@ -52,7 +52,9 @@ class Backend:
         if self._completions is None:
             async with self._opening:
                 if self._completions is None:
-                    self._completions = await self._open()
+                    # Shielded: a request that leaves would leave a loaded model behind.
+                    with anyio.CancelScope(shield=True):
+                        self._completions = await self._open()
         return self._completions
 
     async def _open(self) -> ChatCompletions:

@@ -8,6 +8,7 @@ beyond this module sees one more OpenAI-compatible backend. The model is SmolLM2
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,8 @@ def start(profile: Profile) -> EmbeddedServer:
     params.n_ctx = profile.context_window or 0
     params.n_parallel = _SLOTS
     params.kv_unified = True  # slots share the window instead of halving it
+    # One core is left to the proxy: with a thread for each, the two starve each other.
+    params.cpuparams.n_threads = max(1, (os.cpu_count() or 2) - 1)
     params.verbosity = 1  # errors only
     params.ui = False
     if not profile.model_path:  # the model's own template knows no tools

@@ -84,7 +84,7 @@ class ChatCompletions:
         """Send a request; the answer's body is not read yet. Raises httpx2.RequestError.
 
         A kept connection may have been closed by the backend in the meantime, which shows only
-        when it is used: then the request is sent once more, on a new one.
+        when it is used: then the request is sent once more.
         """
         fresh: list[str] = []
 

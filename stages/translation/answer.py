@@ -44,6 +44,7 @@ class AnswerTranslator:
     _calls: ToolCalls = Factory(ToolCalls)
     _think_tags: ThinkTags = Factory(ThinkTags)
     _begun: bool = False
+    _answered: bool = False
     _open: bool = False
     _index: int = 0
     _characters: int = 0
@@ -63,6 +64,7 @@ class AnswerTranslator:
         self._begun = True
         self._usage = mapping(data.get("usage")) or self._usage
         choice = mapping(next(iter(items(data.get("choices"))), None))
+        self._answered |= bool(choice)
         self._take_choice(choice)
         return [*started, *self._send(last=False)]
 
@@ -75,6 +77,8 @@ class AnswerTranslator:
             raise InternalError(f"backend `{self._backend}` closed the stream without an answer")
         if not self._finish and not done:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
+        if not self._answered:
+            raise InternalError(f"backend `{self._backend}` sent an answer without `choices`")
         if self._finish in _FAILED:
             raise InternalError(f"backend `{self._backend}` broke off its answer")
         self._end_text()

@@ -846,3 +846,12 @@ def test_pitfall_35_a_call_behind_a_malformed_one_is_sent_too() -> None:
 
 def test_a_stream_may_end_with_the_whole_completion_in_one_chunk() -> None:
     assert content([completion(content="Hello")], done=False) == [("text", "Hello")]
+
+
+@pytest.mark.parametrize("data", [{}, {"choices": None}, {"choices": []}, {"usage": {}}])
+def test_an_answer_without_choices_is_no_answer(data: dict[str, Any]) -> None:
+    translator = AnswerTranslator(chat_request())
+    translator.chunk(data)
+
+    with pytest.raises(InternalError, match="without `choices`"):
+        translator.end(True)
