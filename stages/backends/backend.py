@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.to_thread
@@ -50,14 +50,14 @@ class Backend:
     async def open(self) -> ChatCompletions:
         """Make it ready, once; later calls wait for the first."""
         if self._completions is None:
-            async with self._opening:
-                if self._completions is None:
-                    # Shielded: a request that leaves would leave a loaded model behind.
-                    with anyio.CancelScope(shield=True):
-                        self._completions = await self._open()
-        return self._completions
+            # Shielded: a request that leaves would leave a loaded model behind.
+            with anyio.CancelScope(shield=True):
+                async with self._opening:
+                    if self._completions is None:
+                        await self._open()
+        return cast("ChatCompletions", self._completions)
 
-    async def _open(self) -> ChatCompletions:
+    async def _open(self) -> None:
         profile = self.profile
         base_url = profile.base_url.rstrip("/")
         if profile.embedded:
@@ -71,7 +71,7 @@ class Backend:
         self._exits.push_async_callback(client.aclose)
         completions = ChatCompletions(client, base_url, profile.connect_timeout)
         self._model = await anyio.to_thread.run_sync(_make_model, completions, profile)
-        return completions
+        self._completions = completions
 
     async def aclose(self) -> None:
         """Close the connections and stop the embedded model."""

@@ -137,6 +137,8 @@ def _header(block: m.DocumentBlock) -> str:
 def _image(block: m.ImageBlock, fields: Fields) -> dict[str, Any]:
     source = block.source
     kind = {m.Base64Source: "base64", m.UrlSource: "url", m.FileSource: "file"}[type(source)]
+    if fields.how("image.base64") == "reject":  # then it is not the URL that is in the way
+        kind = "base64"
     if not fields.keep(f"image.{kind}"):
         return {"type": "text", "text": _UNSEEN}
     if isinstance(source, m.Base64Source):

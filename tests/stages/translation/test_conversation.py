@@ -768,3 +768,9 @@ def test_every_call_is_answered_at_once_in_any_order_of_events() -> None:
                 assert waiting == []
                 waiting = [made["id"] for made in each.get("tool_calls", ())]
         assert waiting == []
+
+
+def test_a_model_without_vision_is_told_as_such_whatever_the_source() -> None:
+    image = {"type": "image", "source": {"type": "url", "url": "http://a.invalid/b.png"}}
+    with pytest.raises(InvalidRequestError, match="takes no images"):
+        translated(user(image), fields={"image.base64": "reject", "image.url": "reject"})
