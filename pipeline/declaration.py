@@ -19,13 +19,14 @@ class Schema:
 
     `sections` maps names to types; `dict[str, X]` is a section of named entries, which
     options made with `reference` can name. `register_hooks` is called with the converter,
-    to teach it types of one's own.
+    to teach it types of one's own. `reserved` are routes that are taken already.
     """
 
     sections: Mapping[str, Any]
     registry: Registry
     start: type
     end: type
+    reserved: tuple[str, ...] = ()
     register_hooks: Callable[[Converter], None] = lambda converter: None
 
 

@@ -19,6 +19,7 @@ from pipeline.run import AnyStage, Chain
 from pipeline.structure import KindError, describe
 
 # `POST /v1/messages`, `GET /v1/models/{id:path}`
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 _ROUTE = re.compile(r"[A-Z]+ /(?:[^\s{}]|\{[A-Za-z_]\w*(?::(?:str|path|int|float|uuid))?\})*")
 _STAGE_HINT = "write it as `- name`, or as `- name: {option: value}`"
 
@@ -57,19 +58,26 @@ class PipelineBuilder:
         return tuple(pipeline for pipeline in found if pipeline)
 
     def _check_routes(self, declared: dict[str, Any]) -> None:
-        owners: dict[str, str] = {}
+        owners = dict.fromkeys(self.schema.reserved, "")
         for name, entry in declared.items():
             value = entry.get("route") if isinstance(entry, dict) else None
             for n, route in enumerate(value if isinstance(value, list) else [value]):
                 if not isinstance(route, str):
                     continue
-                if route in owners:
-                    path = ("pipelines", name, "route", n)
-                    shown = self.builder.document.conceal(route, path[:-1])
-                    message = f"`{shown}` already leads to pipeline `{owners[route]}`"
-                    hint = "remove one of the two, or change it"
+                path = ("pipelines", name, "route", n)
+                shown = self.builder.document.conceal(route, path[:-1])
+                names = _PARAMETER.findall(route)
+                if len(names) > len(set(names)):
+                    message = f"`{shown}` names a parameter twice"
+                    self.builder.report("bad-route", message, path, "give each its own name")
+                alike = _PARAMETER.sub("{}", route)  # the names of parameters tell no two apart
+                if alike in owners:
+                    owner = owners[alike]
+                    where = f"leads to pipeline `{owner}`" if owner else "is llm-proxy's own"
+                    message = f"`{shown}` already {where}"
+                    hint = "remove one of the two, or change it" if owner else "choose another"
                     self.builder.report("route-taken", message, path, hint)
-                owners.setdefault(route, name)
+                owners.setdefault(alike, name)
 
     def _pipeline(self, name: str, entry: Any) -> Pipeline | None:
         path: Path = ("pipelines", name)

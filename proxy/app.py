@@ -18,9 +18,10 @@ from pipeline.declaration import Declaration
 from pipeline.tasks import task_group
 from proxy import __version__
 from proxy.declaration import used_backends
-from proxy.edge import Edge, new_request_id, refuse
+from proxy.edge import Edge, refuse
 from stages.backends.backend import Backend
 from stages.wire.errors import ApiError, MethodNotAllowedError, NotFoundError
+from stages.wire.ids import new_request_id
 
 log = logging.getLogger("llm_proxy")
 

@@ -37,6 +37,7 @@ SCHEMA = Schema(
     start=HttpRequest,
     end=HttpResponse,
     register_hooks=register_hooks,
+    reserved=("GET /", "GET /health", "POST /api/event_logging/batch"),
 )
 
 

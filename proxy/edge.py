@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import time
 from urllib.parse import parse_qsl
 
@@ -25,6 +24,7 @@ from pipeline.run import Chain
 from pipeline.tasks import task_group
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import ApiError, InternalError, RequestTooLargeError
+from stages.wire.ids import new_request_id
 from stages.wire.json import encode
 from stages.wire.sse import encode_event
 
@@ -43,9 +43,14 @@ class Body:
     declared: int | None
     whole: anyio.Event = field(factory=anyio.Event)
     gone: bool = False
+    _data: bytes = b""
 
     async def read(self, limit: int) -> bytes:
         """All of it. Raises RequestTooLargeError as soon as it is over `limit` bytes."""
+        if self.whole.is_set():  # another stage has read it; nothing more would come
+            if len(self._data) > limit:
+                raise _too_large(limit)
+            return self._data
         if self.declared is not None and self.declared > limit:
             raise _too_large(limit)
         parts, size = [], 0
@@ -59,8 +64,9 @@ class Body:
             if size > limit:
                 raise _too_large(limit)
             if not message.get("more_body", False):
+                self._data = b"".join(parts)
                 self.whole.set()
-                return b"".join(parts)
+                return self._data
 
     async def wait_gone(self) -> None:
         """Return when the client has left; not before the body is whole."""
@@ -87,9 +93,10 @@ class Responder:
     async def sink(self, event: HttpResponse) -> None:
         """Send one part."""
         if isinstance(event, ResponseStart):
+            message = _start(event.status, {**event.headers, "request-id": self.request_id})
             self.status = event.status
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")
-            await self.send(_start(event.status, {**event.headers, "request-id": self.request_id}))
+            await self.send(message)
         elif isinstance(event, ResponseBody):
             self.complete = not event.more
             await self.send(_body(event.data, event.more))
@@ -148,7 +155,7 @@ class Edge:
             if not responder.complete:
                 raise InternalError("the pipeline ended without an answer")
         except ApiError as error:
-            log.info("%s %s: %s", request.request_id, error.type, error.message)
+            log.info("%s %s: %s", request.request_id, error.type, one_line(error.message))
             await responder.fail(error)
         except ClientGoneError:
             log.debug("%s: the client left before its request was whole", request.request_id)
@@ -162,7 +169,7 @@ class Edge:
             "%s %s %s %d %.3fs%s",
             request.request_id,
             request.method,
-            request.path,
+            one_line(request.path),
             answer.status,
             seconds,
             ending,
@@ -189,11 +196,14 @@ def _request(scope: Scope, receive: Receive) -> tuple[HttpRequest, Body]:
     return request, body
 
 
-def new_request_id() -> str:
-    """An id no other request has."""
-    return f"req_{secrets.token_hex(12)}"
+def one_line(text: str) -> str:
+    """`text` as it can stand in a log: what clients send must not look like a line of ours."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request that no pipeline is there for."""
-    await Responder(send, new_request_id()).fail(error)
+    responder = Responder(send, new_request_id())
+    await responder.fail(error)
+    path = one_line(scope["path"])
+    log.info("%s %s %s %d", responder.request_id, scope["method"], path, error.status)

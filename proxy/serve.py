@@ -15,6 +15,7 @@ from pipeline.declaration import Declaration
 from proxy import __version__
 from proxy.app import make_app
 from proxy.declaration import check_exposure
+from proxy.protocol import HttpProtocol
 from stages.authenticate import Authenticate
 
 
@@ -31,7 +32,7 @@ def serve(declaration: Declaration, host: str | None, port: int | None) -> None:
     config = uvicorn.Config(
         make_app(declaration),
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         log_level="warning",
         access_log=False,
@@ -81,11 +82,11 @@ def greeting(declaration: Declaration, host: str, port: int) -> str:
         for name, model in models.items()
     ]
     lines += ["", *(f"note: {note.message}\n" for note in declaration.notes)]
-    key = "the key you declared" if _asks_for_key(declaration) else "anything"
+    key = "…  # a key you declared" if _asks_for_key(declaration) else "anything"
     lines += [
         "use it:",
         f"  export ANTHROPIC_BASE_URL={url}",
-        f"  export ANTHROPIC_API_KEY={key!r}".replace("'anything'", "anything"),
+        f"  export ANTHROPIC_API_KEY={key}",
         "",
     ]
     return "\n".join(lines)

@@ -17,7 +17,11 @@ from tests.support import validated
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHIPPED = (ROOT / "pipelines.yaml").read_text()
-ENVIRON = {"DATABRICKS_HOST": "https://host.invalid", "DATABRICKS_TOKEN": "token"}
+ENVIRON = {
+    "PROXY_API_KEY": "key",
+    "DATABRICKS_HOST": "https://host.invalid",
+    "DATABRICKS_TOKEN": "token",
+}
 
 
 def blocks(kind: str) -> list[str]:
@@ -68,16 +72,34 @@ async def test_the_stage_of_ones_own_works(tmp_path: Path, monkeypatch: pytest.M
 def test_the_problem_it_shows_is_what_check_says(tmp_path: Path) -> None:
     file = tmp_path / "pipelines.yaml"
     lines = SHIPPED.splitlines(keepends=True)
-    first = next(n for n, line in enumerate(lines) if "- authenticate: &keys" in line)
-    lines[first : first + 1] = []
-    text = "".join(lines).replace("*keys", '{keys: ["${PROXY_API_KEY:-}"]}')
-    file.write_text(text)
+    first = next(n for n, line in enumerate(lines) if "- authenticate" in line)
+    file.write_text("".join(lines[:first] + lines[first + 1 :]))
     (shown,) = blocks("text")
 
     with pytest.raises(DeclarationError) as caught:
         read(str(file), ENVIRON)
 
     assert str(caught.value).replace(str(file), "pipelines.yaml") == shown.strip()
+
+
+STAGE_LINES = [n for n, line in enumerate(SHIPPED.splitlines()) if line.startswith("      - ")]
+
+
+@pytest.mark.parametrize("number", STAGE_LINES)
+def test_a_shipped_stage_that_is_deleted_is_missed_near_its_place(
+    number: int, tmp_path: Path
+) -> None:
+    file = tmp_path / "pipelines.yaml"
+    lines = SHIPPED.splitlines(keepends=True)
+    file.write_text("".join(lines[:number] + lines[number + 1 :]))
+
+    with pytest.raises(DeclarationError) as caught:
+        read(str(file), ENVIRON)
+
+    (problem,) = caught.value.problems
+    assert problem.code in ("chain-order", "chain-end")
+    assert problem.location.line in (number, number + 1)  # where it was, or the one before
+    assert "add `" in problem.hint
 
 
 def test_every_profile_is_named() -> None:

@@ -63,8 +63,9 @@ class Backend:
         if profile.embedded:
             try:
                 server = await anyio.to_thread.run_sync(embedded.start, profile)
-            except RuntimeError as error:  # llama.cpp has printed the reason
-                raise InternalError("the embedded llama.cpp cannot load its model") from error
+            except (RuntimeError, ImportError, OSError) as error:
+                reason = f"the embedded llama.cpp cannot be started: {error}"
+                raise InternalError(reason) from error
             self._exits.push_async_callback(anyio.to_thread.run_sync, server.close)
             base_url = f"{server.url}/v1"
         client = make_client(profile)

@@ -34,6 +34,7 @@ from stages.backends.profile import Profile
 log = logging.getLogger("llm_proxy")
 
 # What LangChain's own conversion raises on chunks that are not quite OpenAI's.
+_LIMITS = ("max_tokens", "max_completion_tokens")
 _UNCONVERTIBLE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 
@@ -41,7 +42,6 @@ class ProxyChat(ChatOpenAI):
     """ChatOpenAI that loses nothing. One object serves all calls to one backend."""
 
     traced: bool = False
-    max_tokens_field: str = "max_tokens"
 
     def _get_request_payload(
         self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any
@@ -49,8 +49,9 @@ class ProxyChat(ChatOpenAI):
         call: Call = kwargs.pop("call")
         stream = kwargs.pop("stream", False)
         payload = super()._get_request_payload([], **{"stop": stop, **kwargs, **call.options})
-        if "max_completion_tokens" in payload:  # ChatOpenAI always renames it
-            payload[self.max_tokens_field] = payload.pop("max_completion_tokens")
+        # ChatOpenAI renames max_tokens, always; the translation has used the backend's name.
+        limits = {k: v for k, v in call.options.items() if k in _LIMITS}
+        payload = {k: v for k, v in payload.items() if k not in _LIMITS} | limits
         call.payload = {**payload, "messages": call.messages, "stream": stream}
         return {"call": call, "stream": stream}
 
@@ -118,7 +119,6 @@ def make_model(completions: ChatCompletions, profile: Profile) -> ProxyChat:
         max_retries=0,
         stream_chunk_timeout=None,  # the connection's idle timeout serves, which comments reset
         traced=bool(tracing_is_enabled()),
-        max_tokens_field=profile.max_tokens_field,
     )
 
 

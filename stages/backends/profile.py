@@ -23,6 +23,7 @@ def _check_url(profile: Profile, _: Any, url: str) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and url.isprintable() and not {" ", "?", "#"}.intersection(url)
     except ValueError:
         usable = False
     if not usable:
@@ -76,12 +77,20 @@ class Profile:
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
     embedded: bool = option(False, help="llama.cpp runs inside the proxy")
     model_path: str = option("", help="a GGUF file for the embedded llama.cpp")
-    context_window: int | None = option(None, help="tokens of prompt and answer together")
+    context_window: int | None = option(
+        None,
+        help="tokens of prompt and answer together",
+        validator=validators.optional(validators.gt(0)),
+    )
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = option(
         "max_tokens", help="the name of the output limit"
     )
     stream_options: bool = option(False, help="takes `stream_options`, and then tells usage")
-    max_stop_sequences: int | None = option(4, help="how many stop sequences it takes")
+    max_stop_sequences: int | None = option(
+        4,
+        help="how many stop sequences it takes",
+        validator=validators.optional(validators.ge(0)),
+    )
     parallel_tool_calls: Literal["always", "when-false", "never"] = option(
         "when-false", help="when to send `parallel_tool_calls`"
     )

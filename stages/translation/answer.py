@@ -5,8 +5,9 @@ pure: chunks in, events out, and ApiError where the backend failed.
 
     state      chunk                  end, with a finish_reason       end, without one
     --------   --------------------   -----------------------------   ----------------
-    begun      message_start, then    error: no answer                error
-               as answering
+    silent     with its first         error: no answer                error
+               choice: message_start,
+               then as answering
     answering  deltas of the live     rest of all parts, then         error
                part (see parts.py)    message_delta, message_stop
 
@@ -16,7 +17,6 @@ client would take a closed one for a whole answer.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +30,7 @@ from stages.translation.think_tags import ThinkTags
 from stages.translation.usage import estimated_input, estimated_output, usage
 from stages.wire import events as e
 from stages.wire.errors import InternalError
+from stages.wire.ids import new_message_id
 
 _STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal"}
 _FAILED = ("error", "abort")
@@ -44,7 +45,7 @@ class AnswerTranslator:
     _calls: ToolCalls = Factory(ToolCalls)
     _think_tags: ThinkTags = Factory(ThinkTags)
     _begun: bool = False
-    _answered: bool = False
+    _said: str = ""
     _open: bool = False
     _index: int = 0
     _characters: int = 0
@@ -60,11 +61,13 @@ class AnswerTranslator:
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
         if data.get("error"):
             raise error_in_answer(self._backend, data["error"])
-        started = [] if self._begun else [self._start()]
-        self._begun = True
         self._usage = mapping(data.get("usage")) or self._usage
         choice = mapping(next(iter(items(data.get("choices"))), None))
-        self._answered |= bool(choice)
+        if not choice and not self._begun:  # an answer begins with its first choice
+            self._said = text(data.get("message")) or text(data.get("detail")) or self._said
+            return []
+        started = [] if self._begun else [self._start()]
+        self._begun = True
         self._take_choice(choice)
         return [*started, *self._send(last=False)]
 
@@ -74,11 +77,10 @@ class AnswerTranslator:
         Raises InternalError when the answer is not whole.
         """
         if not self._begun:
-            raise InternalError(f"backend `{self._backend}` closed the stream without an answer")
+            said = f": {self._said[:200]}" if self._said else ""
+            raise InternalError(f"backend `{self._backend}` sent no answer{said}")
         if not self._finish and not done:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
-        if not self._answered:
-            raise InternalError(f"backend `{self._backend}` sent an answer without `choices`")
         if self._finish in _FAILED:
             raise InternalError(f"backend `{self._backend}` broke off its answer")
         self._end_text()
@@ -91,7 +93,7 @@ class AnswerTranslator:
     def _start(self) -> e.StreamEvent:
         request = self.request.resolved.request
         return e.MessageStart(
-            id=f"msg_proxy_{secrets.token_hex(12)}",
+            id=new_message_id(),
             model=request.model,
             usage=e.Usage(input_tokens=estimated_input(self.request), output_tokens=1),
             streamed=request.stream,

@@ -12,9 +12,16 @@ import pytest
 
 from pipeline import Send, Stage
 from pipeline.run import Chain
-from proxy.edge import Body, ClientGoneError, Edge, Responder, new_request_id, refuse
+from proxy.edge import Body, ClientGoneError, Edge, Responder, one_line, refuse
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
-from stages.wire.errors import ConflictError, NotFoundError, RateLimitError, RequestTooLargeError
+from stages.wire.errors import (
+    ConflictError,
+    InternalError,
+    NotFoundError,
+    RateLimitError,
+    RequestTooLargeError,
+)
+from stages.wire.ids import new_request_id
 from tests.proxy.support import GONE, Server, part, scope
 
 Handle = Callable[[HttpRequest, Send[HttpResponse]], Awaitable[None]]
@@ -354,3 +361,32 @@ async def test_a_responder_knows_how_far_it_is() -> None:
     assert (responder.status, responder.stream, responder.complete) == (200, True, False)
     await responder.sink(ResponseBody(b"", more=False))
     assert responder.complete
+
+
+def test_a_log_line_is_one_line() -> None:
+    assert one_line("a\nreq_1 POST\r\x1b[0m é") == "a\\nreq_1 POST\\r\\x1b[0m é"
+
+
+async def test_a_body_can_be_read_again_by_another_stage() -> None:
+    messages = iter([{"type": "http.request", "body": b"abc", "more_body": False}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    body = Body(receive, None)
+    assert await body.read(10) == await body.read(3) == b"abc"
+    with pytest.raises(RequestTooLargeError):
+        await body.read(2)
+
+
+async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    responder = Responder(send, "req_1")
+    with pytest.raises(UnicodeEncodeError):
+        await responder.sink(ResponseStart(200, {"x-€": "1"}))
+    await responder.fail(InternalError("it failed"))
+    assert sent[0]["status"] == 500

@@ -25,6 +25,7 @@ from attrs import define, field, frozen
 from pipeline.declaration import Declaration
 from proxy.app import make_app
 from proxy.declaration import read
+from proxy.protocol import HttpProtocol
 from proxy.serve import bind
 from tests.grammar import check_grammar, parse_sse
 
@@ -260,7 +261,7 @@ def serving(declaration: Declaration) -> Iterator[str]:
     config = uvicorn.Config(
         make_app(declaration),
         loop="uvloop",
-        http="httptools",
+        http=HttpProtocol,
         ws="none",
         log_config=None,
         access_log=False,

@@ -135,9 +135,9 @@ def test_a_backend_that_is_not_there_is_overloaded(stream: bool, client: Client)
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([END], "without an answer"),
-        ([piece(b": ping\n\n"), END], "without an answer"),
-        ([DONE, END], "without an answer"),
+        ([END], "sent no answer"),
+        ([piece(b": ping\n\n"), END], "sent no answer"),
+        ([DONE, END], "sent no answer"),
         ([piece(b"data: {\n\n"), END], "broken JSON"),
         ([piece(b"data: [1]\n\n"), END], "no object"),
         ([piece(b"data: null\n\n"), END], "no object"),

@@ -129,11 +129,10 @@ class TestPayload:
         assert given.payload["messages"] is given.messages
 
     @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
-    @pytest.mark.parametrize("option", ["max_tokens", "max_completion_tokens"])
-    async def test_the_limit_has_the_profiles_name(self, field: str, option: str) -> None:
+    async def test_the_limit_keeps_the_name_the_translation_gave_it(self, field: str) -> None:
         given = call()
-        given.options[option] = 9
-        await told(model(completion(), max_tokens_field=field), given, stream=False)
+        given.options[field] = 9
+        await told(model(completion()), given, stream=False)
         assert given.payload[field] == 9
         assert {"max_tokens", "max_completion_tokens"} & given.payload.keys() == {field}
 

@@ -104,7 +104,7 @@ def test_every_key_says_what_it_is_for() -> None:
         "https://x.invalid",
         "HTTP://x.invalid/",
         "http://[::1]:8080/v1",
-        "http://user:pass@x.invalid:1/a/b?c=d",
+        "http://user:pass@x.invalid:1/a/b",
     ],
 )
 def test_an_http_url_is_a_base_url(url: str) -> None:
@@ -122,6 +122,10 @@ def test_an_http_url_is_a_base_url(url: str) -> None:
         "http://",
         "http:///v1",
         "http://:80/v1",
+        "http://x.invalid/v1?c=d",
+        "http://x.invalid/v1#c",
+        "http://x .invalid/v1",
+        "http://x.invalid/v1\n",
         "http://x.invalid:0/v1",
         "http://x.invalid:99999/v1",
         "http://x.invalid:port/v1",
