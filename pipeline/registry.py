@@ -24,6 +24,7 @@ _OF_IMPORTS = (
     OSError,
     RuntimeError,
     SyntaxError,
+    SystemExit,
     TypeError,
     ValueError,
 )

@@ -18,7 +18,7 @@ from pipeline.declaration import Declaration
 from pipeline.tasks import task_group
 from proxy import __version__
 from proxy.declaration import used_backends
-from proxy.edge import Edge, refuse
+from proxy.edge import Edge, one_line, refuse
 from stages.backends.backend import Backend
 from stages.wire.errors import ApiError, MethodNotAllowedError, NotFoundError
 from stages.wire.ids import new_request_id
@@ -121,10 +121,12 @@ async def _telemetry(_: Request) -> Response:
 async def _refused(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     path = request.url.path[:200]
-    refusal: ApiError = NotFoundError(f"there is nothing at {path}")
+    twice = "; the base URL of a client ends before `/v1`" if path.startswith("/v1/v1/") else ""
+    refusal: ApiError = NotFoundError(f"there is nothing at {path}{twice}")
     if status == 405:
         refusal = MethodNotAllowedError(f"{request.method} is not allowed at {path}")
     headers = _headers()
+    log.info("%s %s %s %d", headers["request-id"], request.method, one_line(path), refusal.status)
     return JSONResponse(
         refusal.body(headers["request-id"]),
         status_code=refusal.status,

@@ -187,7 +187,7 @@ class Answer:
 
     def _decoded(self, data: bytes) -> Any:
         try:
-            value = json.decode(data)
+            value = json.decode_answer(data)
         except ValueError as error:
             raise InternalError(
                 f"backend `{self.call.backend}` sent broken JSON: {error}"

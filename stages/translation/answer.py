@@ -62,7 +62,8 @@ class AnswerTranslator:
         if data.get("error"):
             raise error_in_answer(self._backend, data["error"])
         self._usage = mapping(data.get("usage")) or self._usage
-        choice = mapping(next(iter(items(data.get("choices"))), None))
+        choices = map(mapping, items(data.get("choices")))
+        choice = next((each for each in choices if each.get("index") in (0, None)), {})
         if not choice and not self._begun:  # an answer begins with its first choice
             self._said = text(data.get("message")) or text(data.get("detail")) or self._said
             return []

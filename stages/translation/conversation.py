@@ -21,6 +21,7 @@ from stages.translation.fields import Fields
 from stages.translation.names import CallIds, short_name
 from stages.translation.reasoning import history
 from stages.wire import messages as m
+from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
 
 # Neutral: the model must neither think that the tool ran nor that it failed.
@@ -58,6 +59,8 @@ def conversation(
         else:
             _assistant_turn(state, blocks)
     _answer_calls(state, {})
+    if all(message["role"] == "system" for message in state.out):
+        raise InvalidRequestError("messages: nothing in them can be given to this backend")
     _prefill(state)
     return list(_split_results(state.out)) if profile.split_tool_results else state.out
 

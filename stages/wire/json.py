@@ -15,6 +15,10 @@ import orjson
 # regular expression would try each one as a start.
 _EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
 _ZEROS = bytes.maketrans(b"123456789", b"000000000")
+_HALF_PAIR = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
 _MANY_DIGITS = b"0" * 200
 
 
@@ -27,6 +31,21 @@ def decode(data: bytes) -> Any:
     value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
     _refuse_infinity(data, value)
     return value
+
+
+def decode_answer(data: bytes) -> Any:
+    """Parse JSON of a backend, which need not be as strict as a client's. Raises ValueError.
+
+    NaN and duplicate keys pass (the last one counts); half a surrogate pair, which a backend
+    sends that cuts its text between the two, becomes U+FFFD.
+    """
+    try:
+        return jiter.from_json(data)
+    except ValueError:
+        mended = _HALF_PAIR.sub(rb"\\ufffd", data)
+        if mended == data:
+            raise
+        return jiter.from_json(mended)
 
 
 def decode_prefix(text: str) -> Any:

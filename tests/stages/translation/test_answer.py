@@ -864,3 +864,16 @@ def test_what_a_backend_says_in_the_place_of_an_answer_is_kept() -> None:
 
     with pytest.raises(InternalError, match="sent no answer: Not Found"):
         translator.end(True)
+
+
+def test_only_the_first_of_several_choices_is_read() -> None:
+    translator = AnswerTranslator(chat_request())
+    other = {"index": 1, "delta": {"content": "other"}}
+    first = {"index": 0, "delta": {"content": "first"}, "finish_reason": "stop"}
+    events = [
+        *translator.chunk({"choices": [other]}),
+        *translator.chunk({"choices": [other, first]}),
+    ]
+    texts = [event.text for event in events if isinstance(event, e.BlockDelta)]
+
+    assert texts == ["first"]

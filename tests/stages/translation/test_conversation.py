@@ -774,3 +774,9 @@ def test_a_model_without_vision_is_told_as_such_whatever_the_source() -> None:
     image = {"type": "image", "source": {"type": "url", "url": "http://a.invalid/b.png"}}
     with pytest.raises(InvalidRequestError, match="takes no images"):
         translated(user(image), fields={"image.base64": "reject", "image.url": "reject"})
+
+
+def test_a_conversation_of_which_nothing_is_left_is_refused() -> None:
+    upload = {"type": "container_upload", "file_id": "f"}
+    with pytest.raises(InvalidRequestError, match="nothing in them"):
+        translated(user(upload), prompt="Be brief.")

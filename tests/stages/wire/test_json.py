@@ -179,3 +179,25 @@ def test_any_prefix_of_an_object_is_an_object_without_infinities(text: str, end:
     value = json.decode_prefix(text[: end % len(text) + 1])
     assert isinstance(value, dict)
     assert not any(isinstance(each, float) and math.isinf(each) for each in value.values())
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (rb'{"a":"x\ud83d"}', {"a": "x\ufffd"}),
+        (rb'{"a":"\ude00y"}', {"a": "\ufffdy"}),
+        (rb'{"a":"\ud83d\ude00"}', {"a": "\U0001f600"}),
+        (rb'{"a":"\ud83d\ud83d\ude00"}', {"a": "\ufffd\U0001f600"}),
+        (b'{"a":1,"a":2}', {"a": 2}),
+        (b'{"a":[NaN]}', None),
+    ],
+)
+def test_a_backends_json_need_not_be_strict(data: bytes, value: Any) -> None:
+    found = json.decode_answer(data)
+
+    assert value is None or found == value
+
+
+def test_a_backends_broken_json_is_an_error() -> None:
+    with pytest.raises(ValueError, match="EOF"):
+        json.decode_answer(b'{"a')
