@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+from attrs import define
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -40,7 +41,7 @@ def make_app(declaration: Declaration) -> ASGIApp:
             by_path.setdefault(path.strip(), {})[method] = Edge(pipeline.name, pipeline.chain)
     # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
     for path, edges in sorted(by_path.items(), key=lambda item: ("{" in item[0], -len(item[0]))):
-        routes.append(Route(path, _by_method(edges)))
+        routes.append(Route(path, _ByMethod(edges)))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -52,27 +53,23 @@ def make_app(declaration: Declaration) -> ASGIApp:
     return app
 
 
-def _by_method(edges: dict[str, Edge]) -> ASGIApp:
-    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-        edge = edges.get(scope["method"])
+@define(eq=False)
+class _ByMethod:
+    """An ASGI app that leads each method of one path to its edge.
+
+    An object, because Starlette takes a function for a request-to-response endpoint.
+    """
+
+    edges: dict[str, Edge]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        edge = self.edges.get(scope["method"])
         if edge is None:
-            allowed = {"allow": ", ".join(sorted(edges))}
+            allowed = {"allow": ", ".join(sorted(self.edges))}
             error = MethodNotAllowedError(f"{scope['method']} is not allowed here", headers=allowed)
             await refuse(error, scope, receive, send)
         else:
             await edge(scope, receive, send)
-
-    return _Asgi(dispatch)
-
-
-class _Asgi:
-    """Keeps Starlette from taking a function for a request-to-response endpoint."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
 
 
 @asynccontextmanager

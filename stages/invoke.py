@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any
 
 from attrs import frozen, validators
 
 from pipeline import Send, Stage, option, section
-from stages.backends.backend import Backend
+from stages.backends.backend import ChatBackend
 from stages.events import ChatAnswer, ChatRequest, ChatStart
 
 
@@ -16,14 +16,14 @@ from stages.events import ChatAnswer, ChatRequest, ChatStart
 class Invoke(Stage[ChatRequest, ChatAnswer]):
     """Asks the backend, and forwards its answer chunk by chunk."""
 
-    backends: dict[str, Backend] = section("backends")
+    backends: Mapping[str, ChatBackend] = section("backends")
     idle_timeout: float = option(
         300.0, help="seconds of silence from the backend, at most", validator=validators.gt(0)
     )
 
     async def handle(self, event: ChatRequest, forward: Send[ChatAnswer]) -> None:
         backend = self.backends[event.resolved.target.backend]
-        answer: Any = backend.answer(event, self.idle_timeout)
+        answer = backend.answer(event, self.idle_timeout)
         started = False
         async with aclosing(answer):
             async for part in answer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from attrs import define
@@ -93,7 +93,7 @@ class FakeBackend:
 
     async def answer(
         self, request: ChatRequest, idle_timeout: float | None
-    ) -> AsyncIterator[ChatAnswer]:
+    ) -> AsyncGenerator[ChatAnswer, None]:
         try:
             for data in self.chunks:
                 yield ChatChunk(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Protocol, cast
 
@@ -23,7 +23,9 @@ from stages.wire.errors import InternalError
 class ChatBackend(Protocol):
     """What `invoke` needs of a backend; the seam for tests."""
 
-    def answer(self, request: ChatRequest, idle_timeout: float | None) -> AsyncIterator[ChatAnswer]:
+    def answer(
+        self, request: ChatRequest, idle_timeout: float | None
+    ) -> AsyncGenerator[ChatAnswer, None]:
         """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError."""
 
 
@@ -81,7 +83,7 @@ class Backend:
 
     async def answer(
         self, request: ChatRequest, idle_timeout: float | None
-    ) -> AsyncIterator[ChatAnswer]:
+    ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""
         from stages.backends.langchain import chunks
 

@@ -54,6 +54,7 @@ class AnswerTranslator:
     _stop_sequence: str | None = None
     _refused: bool = False
     _usage: dict[str, Any] = Factory(dict)
+    _estimate: int = 0
 
     def chunk(self, data: Any) -> list[e.StreamEvent]:
         """The events one chunk leads to. Raises ApiError when it carries an error."""
@@ -93,10 +94,11 @@ class AnswerTranslator:
 
     def _start(self) -> e.StreamEvent:
         request = self.request.resolved.request
+        self._estimate = estimated_input(self.request)
         return e.MessageStart(
             id=new_message_id(),
             model=request.model,
-            usage=e.Usage(input_tokens=estimated_input(self.request), output_tokens=1),
+            usage=e.Usage(input_tokens=self._estimate, output_tokens=1),
             streamed=request.stream,
             notes=self.request.notes,
         )
@@ -230,5 +232,5 @@ class AnswerTranslator:
     def _final_usage(self) -> e.Usage:
         told = usage(self._usage)
         if not told.prompt_tokens:
-            told = evolve(told, input_tokens=estimated_input(self.request))
+            told = evolve(told, input_tokens=self._estimate)
         return evolve(told, output_tokens=told.output_tokens or estimated_output(self._characters))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -56,7 +56,7 @@ async def opened(server: ScriptedBackend, **changes: Any) -> AsyncIterator[Backe
 
 def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatAnswer, None]:
     """The parts of the answer to one request."""
-    return cast("AsyncGenerator[ChatAnswer, None]", backend.answer(request, idle_timeout=5))
+    return backend.answer(request, idle_timeout=5)
 
 
 async def answers(backend: Backend, **changes: Any) -> list[ChatAnswer]:
