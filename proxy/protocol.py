@@ -1,19 +1,23 @@
-"""HTTP/1.1 as uvicorn speaks it with httptools, with two faults mended.
+"""HTTP/1.1 as uvicorn speaks it with httptools, which also tells when a client leaves.
+
+Three of its faults are mended:
 
 - A client that offers HTTP/2 (`Upgrade: h2c`: Java's HttpClient, `curl --http2`) lost its body:
   the parser stops behind the head and waits for the other protocol. The offer is taken out.
   It has to come whole in the packet that begins the request, as these clients send it.
 - Bytes that are no HTTP were answered with plain text instead of the API's error.
+- Of pipelined requests only the last one was told that the client had left.
 
-Pinned to uvicorn's attribute `cycle`; tests on sockets tell if it changes.
+Pinned to uvicorn's attribute `cycle` and its cycles; tests on sockets tell if they change.
 """
 
 from __future__ import annotations
 
 import re
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from proxy.edge import DEPARTURE, Departure
 from stages.wire.errors import InvalidRequestError
 from stages.wire.ids import new_request_id
 from stages.wire.json import encode
@@ -24,12 +28,33 @@ _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 class HttpProtocol(HttpToolsProtocol):
     """One connection of a client."""
 
+    _cycles: tuple[RequestResponseCycle, ...] = ()
+    """Requests that are not answered yet."""
+
     def data_received(self, data: bytes) -> None:
         if self.cycle is None or self.cycle.response_complete:  # a request begins
             head, end, rest = data.partition(b"\r\n\r\n")
             if _UPGRADE.search(head):
                 data = _UPGRADE.sub(b"\r\nx-refused-upgrade", head) + end + rest
         super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["state"][DEPARTURE] = Departure()
+
+    def on_headers_complete(self) -> None:
+        super().on_headers_complete()
+        self._cycles = (*self._unanswered(), self.cycle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for cycle in self._unanswered():
+            cycle.disconnected = True
+            cycle.message_event.set()
+            cycle.scope["state"][DEPARTURE].happens()
+
+    def _unanswered(self) -> list[RequestResponseCycle]:
+        return [cycle for cycle in self._cycles if not cycle.response_complete]
 
     def send_400_response(self, msg: str) -> None:
         request_id = new_request_id()

@@ -113,9 +113,13 @@ class ChatStart(ChatAnswer):
 
 @frozen
 class ChatChunk(ChatAnswer):
-    """One chunk of the answer as it came, or a whole completion in place of chunks."""
+    """One chunk of the answer as it came, or a whole completion in place of chunks.
+
+    `followed`: another one arrived together with it, and comes next without waiting.
+    """
 
     data: dict[str, Any]
+    followed: bool = False
 
 
 @frozen

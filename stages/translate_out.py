@@ -10,6 +10,7 @@ from attrs import frozen
 from pipeline import Send, Stage
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart
 from stages.translation.answer import AnswerTranslator
+from stages.wire.errors import ApiError
 from stages.wire.events import StreamEvent
 
 
@@ -29,7 +30,12 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
             elif translator is None:
                 raise TypeError(f"{type(event).__name__} before ChatStart")
             elif isinstance(event, ChatChunk):
-                events = translator.chunk(event.data)
+                try:
+                    events = translator.chunk(event.data, event.followed)
+                except ApiError:  # what came with it is told before it
+                    for each in translator.taken():
+                        await forward(each)
+                    raise
             elif isinstance(event, ChatEnd):
                 events = translator.end(event.done)
             for each in events:

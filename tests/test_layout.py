@@ -17,7 +17,14 @@ MODULES = [
 # Imports point one way: proxy -> stages -> pipeline.
 FORBIDDEN = {"pipeline": ("stages", "proxy"), "stages": ("proxy",), "proxy": ()}
 # The engine knows no HTTP and no language model.
-NOT_FOR_THE_ENGINE = ("httpx2", "langchain_core", "langchain_openai", "starlette", "uvicorn")
+NOT_FOR_THE_ENGINE = (
+    "aiohttp",
+    "httpx2",
+    "langchain_core",
+    "langchain_openai",
+    "starlette",
+    "uvicorn",
+)
 LANGCHAIN = ("langchain_core", "langchain_openai", "langsmith")
 MAX_LINES = 300
 MAX_FUNCTION_LINES = 40

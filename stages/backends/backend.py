@@ -8,12 +8,11 @@ from typing import Any, Protocol, cast
 
 import anyio
 import anyio.to_thread
-import httpx2
 from attrs import define, evolve, field
 
 from stages.backends import embedded
 from stages.backends.errors import error_from_exception, error_from_status
-from stages.backends.http import Call, ChatCompletions, make_client
+from stages.backends.http import FAILURES, Call, ChatCompletions, make_client
 from stages.backends.profile import Profile
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
 from stages.wire import json
@@ -71,7 +70,7 @@ class Backend:
             self._exits.push_async_callback(anyio.to_thread.run_sync, server.close)
             base_url = f"{server.url}/v1"
         client = make_client(profile)
-        self._exits.push_async_callback(client.aclose)
+        self._exits.push_async_callback(client.close)
         completions = ChatCompletions(client, base_url, profile.connect_timeout)
         self._model = await anyio.to_thread.run_sync(_make_model, completions, profile)
         self._completions = completions
@@ -85,15 +84,16 @@ class Backend:
         self, request: ChatRequest, idle_timeout: float | None
     ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""
-        from stages.backends.langchain import chunks
+        from stages.backends.langchain import ask
 
         await self.open()
         target = request.resolved.target
         call = Call(target.backend, request.messages, request.options, idle_timeout)
-        answer: Any = chunks(self._model, target.model, call, request.stream)
-        async with aclosing(answer):
-            async for data in answer:
-                yield ChatChunk(data)
+        async with aclosing(ask(self._model, target.model, call, request.stream)) as answer:
+            async for together in answer:
+                last = len(together) - 1
+                for n, data in enumerate(together):
+                    yield ChatChunk(data, followed=n < last)
         yield ChatEnd(call.done)
 
     async def count_tokens(self, request: ChatRequest) -> int | None:
@@ -126,15 +126,12 @@ _TOKENIZERS = {
 
 async def _post(completions: ChatCompletions, path: str, body: Any, call: Call) -> Any:
     try:
-        response = await completions.post(path, body, call)
-        try:
-            content = await response.aread()
-        finally:
-            await response.aclose()
-    except httpx2.RequestError as error:
+        async with await completions.post(path, body, call) as response:
+            content = await response.read()
+    except FAILURES as error:
         raise error_from_exception(call.backend, error) from error
-    if response.status_code != 200:
-        raise error_from_status(call.backend, response.status_code, response.headers, content)
+    if response.status != 200:
+        raise error_from_status(call.backend, response.status, response.headers, content)
     try:
         return json.decode(content)
     except ValueError as error:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import httpx2
+import aiohttp
 
 from stages.wire import json
 from stages.wire.errors import (
@@ -102,16 +102,36 @@ def error_in_answer(backend: str, said: Any) -> ApiError:
     return _error(backend, status, f"{message} {code}".strip(), message, {})
 
 
-def error_from_exception(backend: str, error: httpx2.RequestError) -> ApiError:
+def error_from_exception(backend: str, error: Exception) -> ApiError:
     """The error for an answer that did not arrive, or not whole."""
-    if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
-        reason = "in time" if isinstance(error, httpx2.ConnectTimeout) else f"({error})"
-        return OverloadedError(f"backend `{backend}` cannot be reached {reason}")
-    if isinstance(error, httpx2.TimeoutException):
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return OverloadedError(f"backend `{backend}` cannot be reached in time")
+    if isinstance(error, _UNREACHED):
+        return OverloadedError(f"backend `{backend}` cannot be reached ({_reason(error)})")
+    if isinstance(error, TimeoutError):
         return GatewayTimeoutError(f"backend `{backend}` was silent for too long")
-    if isinstance(error, (httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError)):
-        return OverloadedError(f"backend `{backend}` broke the connection ({error})")
+    if isinstance(error, _BROKEN):
+        return OverloadedError(f"backend `{backend}` broke the connection ({_reason(error)})")
     return InternalError(f"backend `{backend}` could not be asked: {type(error).__name__}")
+
+
+_UNREACHED = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.ServerFingerprintMismatch,
+)
+_BROKEN = (
+    aiohttp.ClientConnectionError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ClientResponseError,  # bytes that are no HTTP
+    OSError,
+)
+
+
+def _reason(error: Exception) -> str:
+    """What the system said; not what the client says, which quotes URLs and bytes."""
+    cause = error.__cause__ or error
+    return str(cause) if isinstance(cause, OSError) else type(cause).__name__
 
 
 def _error(

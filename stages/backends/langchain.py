@@ -7,9 +7,10 @@ matched stop string. So messages pass it as they are on the wire (its own conver
 drop what it does not know), and each message it makes carries the chunk it was made from.
 
 Private members used, pinned by tests: `_get_request_payload`, `_astream`, `_agenerate`,
-`_convert_chunk_to_generation_chunk`, `_create_chat_result`. Without tracing they are called
-directly, which saves LangChain's bookkeeping per chunk and works on trio too; with tracing
-(LANGSMITH_TRACING), `astream` and `ainvoke`, which need asyncio.
+`_convert_chunk_to_generation_chunk`, `_create_chat_result`. With tracing (LANGSMITH_TRACING)
+answers pass `astream` and `ainvoke`. Without, nobody would read the messages these make of each
+chunk, and they are half of what a chunk costs (measured; see bench/): then the payload is
+ChatOpenAI's, and the answer is read from its client.
 
 2026-11: an intermediate form of LangChain messages was tried on paper and left out. Chat
 Completions dicts are accepted by LangChain as messages, so tracing sees all it needs.
@@ -18,7 +19,7 @@ Completions dicts are accepted by LangChain as messages, so tracing sees all it 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -63,10 +64,11 @@ class ProxyChat(ChatOpenAI):
         payload = self._get_request_payload(messages, stop=stop, stream=True, **kwargs)
         kind: type = AIMessageChunk
         async with await self.async_client.create(**payload) as answer:
-            async for chunk in answer:
-                made = self._convert_chunk_to_generation_chunk(chunk, kind, {})
-                kind = type(made.message)
-                yield made
+            async for chunks in answer:
+                for chunk in chunks:
+                    made = self._convert_chunk_to_generation_chunk(chunk, kind, {})
+                    kind = type(made.message)
+                    yield made
         payload["call"].read = True
 
     async def _agenerate(
@@ -74,19 +76,18 @@ class ProxyChat(ChatOpenAI):
     ) -> ChatResult:
         # BaseChatOpenAI's hands the result to a thread and takes no dicts.
         payload = self._get_request_payload(messages, stop=stop, **kwargs)
-        return self._create_chat_result(await self.async_client.create(**payload))
+        async with await self.async_client.create(**payload) as answer:
+            return self._create_chat_result(await answer.whole())
 
     def _convert_chunk_to_generation_chunk(
         self, chunk: Any, default_chunk_class: type, base_generation_info: dict[str, Any] | None
     ) -> ChatGenerationChunk:
-        made = None
-        if self.traced:
-            try:
-                made = super()._convert_chunk_to_generation_chunk(
-                    chunk, default_chunk_class, base_generation_info
-                )
-            except _UNCONVERTIBLE:
-                made = None
+        try:
+            made = super()._convert_chunk_to_generation_chunk(
+                chunk, default_chunk_class, base_generation_info
+            )
+        except _UNCONVERTIBLE:
+            made = None
         made = made or ChatGenerationChunk(message=AIMessageChunk(content=""))
         object.__setattr__(made.message, "__pydantic_extra__", {"wire": chunk})
         return made
@@ -94,13 +95,11 @@ class ProxyChat(ChatOpenAI):
     def _create_chat_result(
         self, response: Any, generation_info: dict[str, Any] | None = None
     ) -> ChatResult:
-        made = None
-        if self.traced:
-            try:
-                made = super()._create_chat_result(response, generation_info)
-            except _UNCONVERTIBLE:
-                made = None
-        if made is None or not made.generations:
+        try:
+            made = super()._create_chat_result(response, generation_info)
+        except _UNCONVERTIBLE:
+            made = ChatResult(generations=[])
+        if not made.generations:
             made = ChatResult(generations=[ChatGeneration(message=AIMessage(content=""))])
         object.__setattr__(made.generations[0].message, "__pydantic_extra__", {"wire": response})
         return made
@@ -122,29 +121,48 @@ def make_model(completions: ChatCompletions, profile: Profile) -> ProxyChat:
     )
 
 
-async def chunks(model: ProxyChat, name: str, call: Call, stream: bool) -> AsyncIterator[Any]:
+def ask(
+    model: ProxyChat, name: str, call: Call, stream: bool
+) -> AsyncGenerator[list[dict[str, Any]], None]:
     """The chunks of one answer as they are on the wire; for no stream, the whole completion.
 
-    A leaf generator: close it (`aclosing`) to close the connection. Raises ApiError.
+    In each list are those that arrived together. A leaf generator: close it (`aclosing`) to
+    close the connection. Raises ApiError.
     """
-    traced = model.traced
-    messages: Any = call.messages if traced else []
-    if not stream:
-        ask = model.ainvoke if traced else model._agenerate
-        result: Any = await ask(messages, call=call, model=name)
-        message = result if traced else result.generations[0].message
-        yield message.wire
-        return
-    tell = model.astream if traced else model._astream
-    answer: Any = tell(messages, call=call, model=name)
+    if not model.traced:
+        return _untraced(model, name, call, stream)
+    return _traced_stream(model, name, call) if stream else _traced(model, name, call)
+
+
+async def _untraced(
+    model: ProxyChat, name: str, call: Call, stream: bool
+) -> AsyncGenerator[list[dict[str, Any]], None]:
+    payload = model._get_request_payload([], call=call, model=name, stream=stream)
+    async with await model.async_client.create(**payload) as answer:
+        async for chunks in answer:
+            yield chunks
+
+
+async def _traced(
+    model: ProxyChat, name: str, call: Call
+) -> AsyncGenerator[list[dict[str, Any]], None]:
+    messages: Any = call.messages
+    message: Any = await model.ainvoke(messages, call=call, model=name)
+    yield [message.wire]
+
+
+async def _traced_stream(
+    model: ProxyChat, name: str, call: Call
+) -> AsyncGenerator[list[dict[str, Any]], None]:
+    messages: Any = call.messages
+    answer: Any = model.astream(messages, call=call, model=name)
     try:
         async with aclosing(answer):
-            async for part in answer:
-                message = part if traced else part.message
+            async for message in answer:
                 if (wire := getattr(message, "wire", None)) is not None:
-                    yield wire
+                    yield [wire]
     except _UNCONVERTIBLE:
-        if not (traced and call.read):
+        if not call.read:
             raise
         # Then it sums up, and chunks that do not add up, or none, are an error to it.
         log.warning("an answer of backend `%s` is not traced", call.backend, exc_info=True)

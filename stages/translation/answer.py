@@ -56,8 +56,12 @@ class AnswerTranslator:
     _usage: dict[str, Any] = Factory(dict)
     _estimate: int = 0
 
-    def chunk(self, data: Any) -> list[e.StreamEvent]:
-        """The events one chunk leads to. Raises ApiError when it carries an error."""
+    def chunk(self, data: Any, followed: bool = False) -> list[e.StreamEvent]:
+        """The events one chunk leads to. Raises ApiError when it carries an error.
+
+        Of chunks that arrived together, only the last one is not `followed`: what they say
+        leaves together too.
+        """
         if not isinstance(data, dict):
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
         if data.get("error"):
@@ -71,7 +75,11 @@ class AnswerTranslator:
         started = [] if self._begun else [self._start()]
         self._begun = True
         self._take_choice(choice)
-        return [*started, *self._send(last=False)]
+        return started if followed else [*started, *self.taken()]
+
+    def taken(self) -> Iterator[e.StreamEvent]:
+        """The events for what was taken in and not sent so far."""
+        return self._send(last=False)
 
     def end(self, done: bool) -> list[e.StreamEvent]:
         """The events that end the answer. `done`: the backend said itself that it was over.

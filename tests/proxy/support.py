@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import anyio
-from attrs import Factory, define, field
+from attrs import Factory, define
+
+from proxy.edge import DEPARTURE, Departure
 
 
 def part(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
@@ -19,17 +20,17 @@ GONE = {"type": "http.disconnect"}
 
 @define(eq=False)
 class Server:
-    """The other side of an ASGI app. After `messages` the client stays until `leave` is set."""
+    """The other side of an ASGI app. After `messages` nothing more comes."""
 
     messages: list[dict[str, Any]] = Factory(lambda: [part()])
     sent: list[dict[str, Any]] = Factory(list)
-    leave: anyio.Event = field(factory=anyio.Event)
+    departure: Departure = Factory(Departure)
 
     async def receive(self) -> dict[str, Any]:
-        if self.messages:
-            return self.messages.pop(0)
-        await self.leave.wait()
-        return GONE
+        message = self.messages.pop(0)
+        if message is GONE:
+            self.departure.happens()
+        return message
 
     async def send(self, message: Any) -> None:
         self.sent.append(message)
@@ -46,9 +47,8 @@ class Server:
     def body(self) -> bytes:
         return b"".join(message["body"] for message in self.sent[1:])
 
-
-def scope(headers: Sequence[tuple[str, str]] = (), **changes: Any) -> dict[str, Any]:
-    """What a server tells of a request."""
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    usual = {"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b""}
-    return {**usual, "headers": raw, **changes}
+    def scope(self, headers: Sequence[tuple[str, str]] = (), **changes: Any) -> dict[str, Any]:
+        """What it tells of a request."""
+        raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+        usual = {"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b""}
+        return {**usual, "headers": raw, "state": {DEPARTURE: self.departure}, **changes}

@@ -15,7 +15,7 @@ from pipeline.declaration import Declaration
 from proxy.app import make_app
 from proxy.declaration import read
 from stages.wire.errors import InternalError
-from tests.proxy.support import Server, scope
+from tests.proxy.support import Server
 
 DECLARATION = """
 backends:
@@ -78,7 +78,7 @@ async def ask(declaration: Declaration, method: str, path: str, key: str = "righ
     """One request to the application."""
     server = Server()
     app = make_app(declaration)
-    asked = scope([("x-api-key", key)], method=method, path=path)
+    asked = server.scope([("x-api-key", key)], method=method, path=path)
     await app(asked, server.receive, server.send)
     return server
 
@@ -87,7 +87,7 @@ def living(declaration: Declaration, **backends: FakeBackend) -> AbstractAsyncCo
     """The life of the application with other backends."""
     sections = {**declaration.sections, "backends": backends}
     app: Any = make_app(evolve(declaration, sections=sections))
-    life: AbstractAsyncContextManager[None] = app.router.lifespan_context(app)
+    life: AbstractAsyncContextManager[None] = app.lifespan_context(app)
     return life
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import uvicorn
 from attrs import define, field, frozen
 
@@ -53,6 +54,11 @@ class Received:
     path: str
     headers: dict[str, str]
     body: Any
+
+
+async def gone(backend: ScriptedBackend, connection: int = 0) -> bool:
+    """Whether the peer closes a connection within a second, while the event loop goes on."""
+    return await anyio.to_thread.run_sync(backend.is_gone, connection, 1.0)
 
 
 @define(eq=False)
@@ -213,7 +219,7 @@ END = b"0\r\n\r\n"
 def whole(status: int, body: Any, content_type: str = "application/json", **headers: str) -> bytes:
     """A whole answer; a body that is no bytes is JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return head(status, content_type, **headers) + piece(data) + END
+    return head(status, content_type, **headers) + (piece(data) if data else b"") + END
 
 
 def sse(*events: Any) -> bytes:

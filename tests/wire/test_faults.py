@@ -7,6 +7,7 @@ After the first byte an error can only be an event: the open block stays open, a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Event
 
 import pytest
 
@@ -23,6 +24,7 @@ from tests.wire.support import (
     error_in,
     head,
     piece,
+    raw,
     sse,
     whole,
 )
@@ -78,9 +80,9 @@ EARLY = {
     "bad-chunk": ([JSON_HEAD, b"zz\r\nhello\r\n", Act.CLOSE], 529, "overloaded_error", "broke"),
     "bad-gzip": (
         [whole(200, b"not gzip", content_encoding="gzip")],
-        500,
-        "api_error",
-        "DecodingError",
+        529,
+        "overloaded_error",
+        "broke the connection (ContentEncodingError)",
     ),
     "400": ([whole(400, said("No such field"))], 400, "invalid_request_error", "No such field"),
     "401": ([whole(401, said("Bad key"))], 500, "api_error", "refuses the proxy's credentials"),
@@ -193,18 +195,21 @@ LATE = {
 def test_a_failure_in_the_middle_is_an_event_and_nothing_looks_finished(
     steps: list[Step], kind: str, message: str, client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), HELLO, *steps)
+    hold = Event()
+    backend.says(head(), HELLO, hold, *steps)
     backend.says(whole(200, completion()))
-    answer = client.post(body(stream=True))
-    *events, error = answer.events
-    assert [event["type"] for event in events] == [
+    answer = client.send(raw(body(stream=True)))
+    assert [client.event()["type"] for _ in range(3)] == [
         "message_start",
         "content_block_start",
         "content_block_delta",
     ]
+    hold.set()
+    error = client.event()
     assert error_in(error)[0] == kind
     assert message in error_in(error)[1]
     assert error["request_id"] == answer.headers["request-id"]
+    assert answer.read() == b""  # and no message_stop
     assert client.post(body()).status == 200  # the connection to the client ended well
 
 

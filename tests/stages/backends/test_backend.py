@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from pipeline.stage import OptionError
 from pipeline.tasks import task_group
@@ -27,6 +28,7 @@ from tests.wire.support import (
     ScriptedBackend,
     completion,
     delta,
+    gone,
     head,
     piece,
     sse,
@@ -34,7 +36,11 @@ from tests.wire.support import (
     whole,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpcore2:ResourceWarning")
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """A backend's client is one for asyncio."""
+    return "asyncio"
 
 
 @pytest.fixture
@@ -60,9 +66,12 @@ def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatAnswer,
 
 
 async def answers(backend: Backend, **changes: Any) -> list[ChatAnswer]:
-    """The same as a list."""
+    """The same as a list, no matter what arrived together."""
     async with aclosing(answer(backend, chat_request(**changes))) as parts:
-        return [part async for part in parts]
+        return [
+            evolve(part, followed=False) if isinstance(part, ChatChunk) else part
+            async for part in parts
+        ]
 
 
 async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
@@ -106,7 +115,7 @@ async def test_closing_an_answer_closes_its_connection(server: ScriptedBackend) 
     async with opened(server) as backend:
         async with aclosing(answer(backend, chat_request(stream=True))) as parts:
             assert await anext(parts) == ChatChunk(delta(content="Hello"))
-        assert server.is_gone(within=1)
+        assert await gone(server)
 
 
 async def test_many_at_once_open_a_backend_once(server: ScriptedBackend) -> None:
@@ -130,7 +139,7 @@ async def test_a_closed_backend_can_be_opened_again(server: ScriptedBackend) -> 
     async with opened(server) as backend:
         assert len(await answers(backend)) == 2
         await backend.aclose()
-        assert server.is_gone(0, within=1)
+        assert await gone(server)
         assert len(await answers(backend)) == 2
     assert [request.connection for request in server.requests] == [0, 1]
 

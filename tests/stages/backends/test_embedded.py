@@ -81,6 +81,7 @@ def test_a_started_model_listens_only_here_and_stops_when_closed() -> None:
         socket.create_connection((address.hostname, address.port), timeout=5)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_ones_own_model_answers_through_the_backend() -> None:
     backend = Backend(profile(model_path=str(model_file()), context_window=256))
     try:

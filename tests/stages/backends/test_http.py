@@ -1,10 +1,10 @@
-"""Chat Completions over HTTP, against a real socket, on asyncio and on trio."""
+"""Chat Completions over HTTP, against a real socket."""
 
 from __future__ import annotations
 
-import gc
 import gzip
 from collections.abc import AsyncIterator, Iterator
+from threading import Event
 from typing import Any
 
 import anyio
@@ -26,6 +26,7 @@ from tests.wire.support import (
     ScriptedBackend,
     completion,
     delta,
+    gone,
     head,
     piece,
     sse,
@@ -33,8 +34,11 @@ from tests.wire.support import (
     whole,
 )
 
-#: One generator that is left open is httpx2's own.
-pytestmark = pytest.mark.filterwarnings("ignore:Async generator 'httpcore2:ResourceWarning")
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The client is one for asyncio."""
+    return "asyncio"
 
 
 @pytest.fixture
@@ -58,7 +62,13 @@ def call(idle_timeout: float = 5, **payload: Any) -> Call:
 async def chunks(completions: ChatCompletions, given: Call) -> list[Any]:
     """All chunks of a stream."""
     async with await completions.create(call=given, stream=True) as answer:
-        return [chunk async for chunk in answer]
+        return [chunk async for together in answer for chunk in together]
+
+
+async def completed(completions: ChatCompletions, given: Call) -> Any:
+    """The one chunk of an answer that is no stream."""
+    async with await completions.create(call=given) as answer:
+        return await answer.whole()
 
 
 async def test_a_stream_is_the_json_of_its_events(
@@ -123,7 +133,7 @@ async def test_a_whole_completion_is_its_json(
 ) -> None:
     backend.says(whole(200, completion(), "Application/JSON; charset=utf-8"))
     given = call(messages=[])
-    assert await completions.create(call=given) == completion()
+    assert await completed(completions, given) == completion()
     assert given.done
     assert backend.request().body == {"model": "some-model", "messages": []}
     assert backend.request().headers["authorization"] == "Bearer secret"
@@ -146,11 +156,10 @@ async def test_closing_an_answer_early_closes_its_connection(
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
     async with await completions.create(call=call(), stream=True) as answer:
-        async for chunk in answer:
-            assert chunk == delta(content="Hello")
+        async for together in answer:
+            assert together == [delta(content="Hello")]
             break
-    assert backend.is_gone(within=1)
-    gc.collect()  # trio warns here of a generator that was left open
+    assert await gone(backend)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +174,7 @@ async def test_a_cancelled_call_closes_its_connection(
     with anyio.move_on_after(0.1) as scope:
         await chunks(completions, call())
     assert scope.cancelled_caught
-    assert backend.is_gone(within=1)
+    assert await gone(backend)
 
 
 async def test_a_kept_connection_that_closes_costs_one_more_try(
@@ -175,7 +184,7 @@ async def test_a_kept_connection_that_closes_costs_one_more_try(
     backend.says(Act.CLOSE)
     backend.says(whole(200, completion()))
     for _ in range(2):
-        assert await completions.create(call=call()) == completion()
+        assert await completed(completions, call()) == completion()
     assert [request.connection for request in backend.requests] == [0, 0, 1]
 
 
@@ -184,7 +193,7 @@ async def test_a_fresh_connection_that_closes_is_a_failure(
 ) -> None:
     backend.says(Act.CLOSE)
     with pytest.raises(OverloadedError, match="`fake` broke the connection"):
-        await completions.create(call=call())
+        await completed(completions, call())
     assert len(backend.requests) == 1
 
 
@@ -200,7 +209,7 @@ async def test_silence_is_a_timeout(completions: ChatCompletions, backend: Scrip
     backend.says(head(), Act.UNTIL_GONE)
     with pytest.raises(GatewayTimeoutError, match="`fake` was silent for too long"):
         await chunks(completions, call(idle_timeout=0.1))
-    assert backend.is_gone()
+    assert await gone(backend)
 
 
 async def test_a_backend_that_is_not_there_cannot_be_reached(
@@ -208,13 +217,13 @@ async def test_a_backend_that_is_not_there_cannot_be_reached(
 ) -> None:
     backend.close()
     with pytest.raises(OverloadedError, match="`fake` cannot be reached"):
-        await completions.create(call=call())
+        await completed(completions, call())
 
 
 async def test_an_address_that_cannot_be_is_a_failure(completions: ChatCompletions) -> None:
     completions.base_url = "ftp://backend.invalid"
-    with pytest.raises(InternalError, match="could not be asked: UnsupportedProtocol"):
-        await completions.create(call=call())
+    with pytest.raises(InternalError, match="could not be asked: NonHttpUrlClientError"):
+        await completed(completions, call())
 
 
 async def test_only_the_beginning_of_an_endless_error_is_read(
@@ -222,9 +231,9 @@ async def test_only_the_beginning_of_an_endless_error_is_read(
 ) -> None:
     backend.says(head(500, "text/plain"), *[piece(b"Oops " * 20_000)] * 12, Act.UNTIL_GONE)
     with pytest.raises(InternalError, match="Oops") as caught:
-        await completions.create(call=call())
+        await completed(completions, call())
     assert len(caught.value.message) < 2100
-    assert backend.is_gone(within=1)
+    assert await gone(backend)
 
 
 async def test_a_refused_stream_closes_its_answer(
@@ -235,6 +244,46 @@ async def test_a_refused_stream_closes_its_answer(
         with pytest.raises(InvalidRequestError, match="`fake` answered 400: No"):
             await chunks(completions, call())
     assert backend.connections == 1
+
+
+async def test_chunks_that_arrive_together_come_together(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    both = b"".join(b"data: %b\n\n" % json.encode(delta(content=text)) for text in ("a", "b"))
+    hold = Event()
+    backend.says(head(), piece(both), hold, sse(delta("stop")), DONE, END)
+    async with await completions.create(call=call(), stream=True) as answer:
+        assert await anext(answer) == [delta(content="a"), delta(content="b")]
+        hold.set()
+        assert await anext(answer) == [delta("stop")]
+
+
+async def test_what_comes_before_a_broken_event_is_not_lost(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    good = b"data: %b\n\n" % json.encode(delta(content="a"))
+    backend.says(head(), piece(good + b"data: {\n\n" + good), END)
+    async with await completions.create(call=call(), stream=True) as answer:
+        assert await anext(answer) == [delta(content="a")]
+        for _ in range(2):
+            with pytest.raises(InternalError, match="broken JSON"):
+                await anext(answer)
+
+
+async def test_a_large_body_arrives_whole(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    await completed(completions, call(text="x" * 3_000_000))
+    assert len(backend.request().body["text"]) == 3_000_000
+
+
+async def test_a_content_type_of_odd_bytes_is_shown_as_far_as_it_can_be(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(b"HTTP/1.1 200 OK\r\ncontent-type: a\xff/b\r\ncontent-length: 0\r\n\r\n")
+    with pytest.raises(InternalError, match=r"answered with a\?/b"):
+        await completed(completions, call())
 
 
 async def test_a_packed_answer_is_unpacked(
@@ -299,4 +348,4 @@ async def test_a_stream_in_place_of_a_completion_is_a_failure(
 ) -> None:
     backend.says(streamed("Hi"))
     with pytest.raises(InternalError, match="application/json was expected"):
-        await completions.create(call=call())
+        await completed(completions, call())

@@ -1,13 +1,10 @@
-"""What the proxy uses of LangChain's inside: a release that changes it fails here.
-
-Without tracing all of it runs on trio too.
-"""
+"""What the proxy uses of LangChain's inside: a release that changes it fails here."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from anyio import wait_all_tasks_blocked
@@ -17,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langsmith.run_helpers import tracing_context
 
 from stages.backends.http import Call
-from stages.backends.langchain import ProxyChat, chunks, make_model
+from stages.backends.langchain import ProxyChat, ask, make_model
 from stages.wire.errors import OverloadedError
 from tests.support import profile
 from tests.wire.support import completion, delta
@@ -25,7 +22,7 @@ from tests.wire.support import completion, delta
 
 @define(eq=False)
 class FakeAnswer:
-    """What `create` gives for a stream."""
+    """What `create` gives: each chunk arrives alone."""
 
     chunks: list[Any]
     closed: bool = False
@@ -47,7 +44,10 @@ class FakeAnswer:
         chunk = self.chunks[self._given - 1]
         if isinstance(chunk, Exception):
             raise chunk
-        return chunk
+        return [chunk]
+
+    async def whole(self) -> Any:
+        return (await anext(self))[0]
 
 
 @define(eq=False)
@@ -62,7 +62,7 @@ class FakeCompletions:
         self.calls.append((call, stream))
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return self.answer if isinstance(self.answer, FakeAnswer) else FakeAnswer([self.answer])
 
 
 def model(answer: Any, **changes: Any) -> ProxyChat:
@@ -79,14 +79,13 @@ def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> Call:
 async def told(
     made: ProxyChat, given: Call, *, stream: bool, name: str = "some-model"
 ) -> list[Any]:
-    """All that `chunks` yields."""
-    return [chunk async for chunk in chunks(made, name, given, stream)]
+    """All that `ask` yields."""
+    return [chunk async for chunks in ask(made, name, given, stream) for chunk in chunks]
 
 
-def stream_of(made: ProxyChat) -> AsyncGenerator[Any, None]:
-    """What `chunks` gives for a stream."""
-    answer: Any = chunks(made, "some-model", call(), stream=True)
-    return cast("AsyncGenerator[Any, None]", answer)
+def stream_of(made: ProxyChat) -> AsyncGenerator[list[Any], None]:
+    """What `ask` gives for a stream."""
+    return ask(made, "some-model", call(), stream=True)
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -216,7 +215,7 @@ class TestPlain:
     async def test_an_error_after_a_chunk_arrives_after_it(self) -> None:
         answer = FakeAnswer([delta(content="Hi"), OverloadedError("busy")])
         parts = stream_of(model(answer))
-        assert await anext(parts) == delta(content="Hi")
+        assert await anext(parts) == [delta(content="Hi")]
         with pytest.raises(OverloadedError, match="busy"):
             await anext(parts)
         assert answer.closed
