@@ -5,7 +5,7 @@ sections of the declaration are given by the caller (see `pipeline.load.load`).
 """
 
 from pipeline.problems import DeclarationError, Location, Problem
-from pipeline.stage import Send, Stage, option, reference, section
+from pipeline.stage import Send, Stage, StopForwarding, option, reference, section
 
 __all__ = [
     "DeclarationError",
@@ -13,6 +13,7 @@ __all__ = [
     "Problem",
     "Send",
     "Stage",
+    "StopForwarding",
     "option",
     "reference",
     "section",

@@ -22,6 +22,14 @@ Out = TypeVar("Out")
 Send = Callable[[T], Awaitable[None]]
 
 
+class StopForwarding(Exception):
+    """Raised by a stage that has forwarded all it will, and wants no more events.
+
+    A stage that forwards many events for one, as those of a stream, catches it around its
+    `forward`, closes what it reads from, and returns. Stages between the two let it pass.
+    """
+
+
 @frozen
 class Stage(Generic[In, Out]):
     """One step of a pipeline: accepts events of type `In`, forwards events of type `Out`.
@@ -29,7 +37,8 @@ class Stage(Generic[In, Out]):
     Events a stage does not accept pass it by. `Stage[T, T]` (a type variable, perhaps
     bound) marks a stage that may stand anywhere. `await forward(event)` covers the rest
     of the chain, so a `try`, a timer or a cancel scope around it does too. Only one task
-    at a time may call `forward`. Whatever a stage raises ends the request.
+    at a time may call `forward`. Whatever a stage raises ends the request; only with
+    `StopForwarding` it has ended well (see there).
     """
 
     async def handle(self, event: In, forward: Send[Out]) -> None:

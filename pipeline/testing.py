@@ -8,12 +8,13 @@ async def test_it_redacts():
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from attrs import define
 
 from pipeline.run import Chain
-from pipeline.stage import Stage, signature
+from pipeline.stage import Stage, StopForwarding, signature
 
 
 class _Refused(Exception):
@@ -37,7 +38,8 @@ class _Raised:
 async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
     """Open `stage` for one request, send it `events`, close it; give what it forwarded.
 
-    Events it does not accept pass it by, as they do in a pipeline.
+    Events it does not accept pass it by, as they do in a pipeline. Once it raises
+    `StopForwarding` it is sent no more.
     """
     forwarded: list[Any] = []
 
@@ -46,8 +48,9 @@ async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
 
     # Chain.of with a start type nothing accepts as a whole, so that the filter is on.
     async with Chain.of((stage,), object).open(keep) as receive:
-        for event in events:
-            await receive(event)
+        with suppress(StopForwarding):
+            for event in events:
+                await receive(event)
     return forwarded
 
 

@@ -7,13 +7,14 @@ from attrs import frozen
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
 from stages.events import ChatRequest, HttpResponse, json_response
-from stages.translation.usage import estimated_input
 from stages.wire.json import encode
 
 
 @frozen
 class CountTokens(Stage[ChatRequest, HttpResponse]):
     """Counts the tokens of a prompt: with the backend's own tokenizer, or else about.
+
+    Estimates are corrected by what the backend has told of the prompts before.
 
     The header `x-llm-proxy-token-count` says `exact` or `estimated`.
     """
@@ -24,6 +25,6 @@ class CountTokens(Stage[ChatRequest, HttpResponse]):
         backend = self.backends[event.resolved.target.backend]
         number = await backend.count_tokens(event)
         how = {"x-llm-proxy-token-count": "estimated" if number is None else "exact"}
-        number = estimated_input(event) if number is None else number
+        number = event.estimate if number is None else number
         for part in json_response(encode({"input_tokens": number}), how):
             await forward(part)

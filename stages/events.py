@@ -92,6 +92,16 @@ class ChatRequest:
     """Tool names the backend knows, to the client's, where they differ."""
     think_tags: bool = False
     """Whether the backend may leave reasoning in the text, between tags."""
+    stops: tuple[str, ...] = ()
+    """Stop sequences to look for in the text, because the backend is not given all."""
+    context_window: int | None = None
+    """Tokens of prompt and answer together, where it is declared."""
+    clamped: bool = False
+    """Whether the output limit is below the client's, because of the window."""
+    size: int = 1
+    """About how many tokens the prompt has, by its size alone."""
+    estimate: int = 1
+    """The same, corrected by what the backend has told of earlier prompts."""
 
     @property
     def stream(self) -> bool:
@@ -124,9 +134,13 @@ class ChatChunk(ChatAnswer):
 
 @frozen
 class ChatEnd(ChatAnswer):
-    """The backend's stream is over. `done` is whether it said so with `[DONE]`."""
+    """The backend's stream is over. `done` is whether it said so with `[DONE]`.
+
+    `lowered`: it answers a second call, with the output limit that fits behind the prompt.
+    """
 
     done: bool = True
+    lowered: bool = False
 
 
 @frozen

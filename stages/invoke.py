@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from attrs import frozen, validators
 
-from pipeline import Send, Stage, option, section
+from pipeline import Send, Stage, StopForwarding, option, section
 from stages.backends.backend import ChatBackend
 from stages.events import ChatAnswer, ChatRequest, ChatStart
 
@@ -25,9 +25,10 @@ class Invoke(Stage[ChatRequest, ChatAnswer]):
         backend = self.backends[event.resolved.target.backend]
         answer = backend.answer(event, self.idle_timeout)
         started = False
-        async with aclosing(answer):
-            async for part in answer:
-                if not started:  # only now: until then a refusal can be a refusal, or be retried
-                    started = True
-                    await forward(ChatStart(event))
-                await forward(part)
+        with suppress(StopForwarding):  # a later stage has enough: the backend is left
+            async with aclosing(answer):
+                async for part in answer:
+                    if not started:  # only now: until then a refusal can be one, or be retried
+                        started = True
+                        await forward(ChatStart(event))
+                    await forward(part)

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from pipeline import Send, Stage
 from stages.events import HttpResponse, ResponseBody, ResponseStart, json_response
-from stages.wire.events import MessageStart, MessageStop, StreamEvent
+from stages.wire.events import MessageDelta, MessageStart, MessageStop, StreamEvent
 from stages.wire.json import encode
 from stages.wire.message import MessageBuilder
 from stages.wire.sse import encode_event
@@ -26,7 +26,8 @@ _STREAM_HEADERS = {
 class StreamEncode(Stage[StreamEvent, HttpResponse]):
     """Writes the answer as server-sent events, or as one JSON message, as the client asked.
 
-    The header `x-llm-proxy-degraded` lists what of the request was dropped or changed.
+    The header `x-llm-proxy-degraded` lists what of the request was dropped or changed. Usage
+    that the backend did not tell is marked: `x-llm-proxy-usage: estimated`, or a comment.
     """
 
     @asynccontextmanager
@@ -45,8 +46,12 @@ class StreamEncode(Stage[StreamEvent, HttpResponse]):
             if builder is None:
                 last = isinstance(event, MessageStop)
                 data = encode_event(event.type, event.payload())
+                if isinstance(event, MessageDelta) and event.usage.estimated:
+                    data = b": usage estimated\n" + data  # a comment, which clients skip
                 await forward(ResponseBody(data, more=not last))
                 return
+            if isinstance(event, MessageDelta) and event.usage.estimated:
+                headers["x-llm-proxy-usage"] = "estimated"
             builder.add(event)
             if isinstance(event, MessageStop):
                 await _send(forward, builder.message, headers)

@@ -20,11 +20,13 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
     strict: bool = option(False, help="refuse what would be dropped or changed, with a 400")
 
     async def handle(self, event: Resolved, forward: Send[ChatRequest]) -> None:
-        profile = self.backends[event.target.backend].profile_for(event.target)
+        backend = self.backends[event.target.backend]
+        profile = backend.profile_for(event.target)
+        ratio = backend.calibration.ratio(event.target.model)
         if _has_pdf(event.request):  # reading one can take seconds
-            request = await to_thread.run_sync(chat_request, event, profile, self.strict)
+            request = await to_thread.run_sync(chat_request, event, profile, self.strict, ratio)
         else:
-            request = chat_request(event, profile, self.strict)
+            request = chat_request(event, profile, self.strict, ratio)
         await forward(request)
 
 

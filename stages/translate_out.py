@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from attrs import frozen
 
-from pipeline import Send, Stage
+from pipeline import Send, Stage, StopForwarding
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart
 from stages.translation.answer import AnswerTranslator
 from stages.wire.errors import ApiError
@@ -16,7 +16,10 @@ from stages.wire.events import StreamEvent
 
 @frozen
 class TranslateOut(Stage[ChatAnswer, StreamEvent]):
-    """Translates a Chat Completions answer into stream events of the Messages API."""
+    """Translates a Chat Completions answer into stream events of the Messages API.
+
+    Behind a stop sequence that is looked for here, it wants no more of the answer.
+    """
 
     @asynccontextmanager
     async def open(self, forward: Send[StreamEvent]) -> AsyncIterator[Send[ChatAnswer]]:
@@ -37,8 +40,10 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
                         await forward(each)
                     raise
             elif isinstance(event, ChatEnd):
-                events = translator.end(event.done)
+                events = translator.end(event.done, event.lowered)
             for each in events:
                 await forward(each)
+            if translator and translator.stopped:
+                raise StopForwarding
 
         yield receive

@@ -106,7 +106,8 @@ def parse_sse(body: bytes) -> list[dict[str, Any]]:
     assert body.endswith(b"\n\n"), "the last event is not complete"
     payloads = []
     for event in body.split(b"\n\n")[:-1]:
-        name, _, data = event.partition(b"\n")
+        lines = [line for line in event.split(b"\n") if not line.startswith(b":")]
+        name, data = lines[0], b"\n".join(lines[1:])
         assert name.startswith(b"event: ")
         assert data.startswith(b"data: ")
         assert b"\n" not in data

@@ -146,8 +146,31 @@ _JSON: list[tuple[str, Any, str]] = [
         "max_tokens: Input should be a valid int",
     ),
     ("max_tokens true", _body(max_tokens=True), "max_tokens: Input should be a valid integer"),
-    ("max_tokens 0", _body(max_tokens=0), "max_tokens: Input should be greater than or equal to 1"),
     ("negative max_tokens", _body(max_tokens=-1), "max_tokens: Input should be greater than or"),
+    (
+        "max_tokens 0 of a stream",
+        _body(max_tokens=0, stream=True),
+        "max_tokens: 0 cannot be used with `stream`",
+    ),
+    (
+        "max_tokens 0 with thinking",
+        _body(max_tokens=0, thinking={"type": "enabled", "budget_tokens": 1024}),
+        "max_tokens: 0 cannot be used with `thinking`",
+    ),
+    (
+        "max_tokens 0 with a form",
+        _body(max_tokens=0, output_config={"format": {"type": "json_schema", "schema": {}}}),
+        "max_tokens: 0 cannot be used with `output_config.format`",
+    ),
+    (
+        "max_tokens 0 with a tool that has to be called",
+        _body(
+            max_tokens=0,
+            tools=[{"name": "f", "input_schema": {"type": "object"}}],
+            tool_choice={"type": "any"},
+        ),
+        "max_tokens: 0 cannot be used with `tool_choice`",
+    ),
     ("stream as text", _body(stream="true"), "stream: Input should be a valid boolean"),
     ("stream 1", _body(stream=1), "stream: Input should be a valid boolean"),
     ("temperature as text", _body(temperature="1"), "temperature: Input should be a valid number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
 from typing import Any, Protocol, cast
@@ -11,12 +12,16 @@ import anyio.to_thread
 from attrs import define, evolve, field
 
 from stages.backends import embedded
+from stages.backends.calibration import Calibration
 from stages.backends.errors import error_from_exception, error_from_status
 from stages.backends.http import FAILURES, Call, ChatCompletions, make_client
+from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
 from stages.wire import json
-from stages.wire.errors import InternalError
+from stages.wire.errors import ApiError, InternalError
+
+log = logging.getLogger("llm_proxy")
 
 
 class ChatBackend(Protocol):
@@ -36,6 +41,9 @@ class Backend:
     """
 
     profile: Profile
+    #: Seconds of silence, at most. A client waits for the number with its next request.
+    counting_timeout: float = 5.0
+    calibration: Calibration = field(factory=Calibration, init=False)
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
@@ -87,29 +95,50 @@ class Backend:
         from stages.backends.langchain import ask
 
         await self.open()
-        target = request.resolved.target
-        call = Call(target.backend, request.messages, request.options, idle_timeout)
-        async with aclosing(ask(self._model, target.model, call, request.stream)) as answer:
-            async for together in answer:
-                last = len(together) - 1
-                for n, data in enumerate(together):
-                    yield ChatChunk(data, followed=n < last)
-        yield ChatEnd(call.done)
+        target, options = request.resolved.target, request.options
+        usage: Any = None
+        lowered = False
+        for again in (False, True):
+            call = Call(target.backend, request.messages, options, idle_timeout)
+            try:
+                async with aclosing(ask(self._model, target.model, call, request.stream)) as answer:
+                    async for together in answer:
+                        last = len(together) - 1
+                        for n, data in enumerate(together):
+                            usage = data.get("usage") or usage
+                            yield ChatChunk(data, followed=n < last)
+                break
+            except OutputLimitError as error:  # a refusal: nothing has been answered yet
+                if again:
+                    raise
+                options, lowered = error.lowered(options), error.by_window
+        told = usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        if type(told) is int:
+            self.calibration.learn(target.model, request.size, told)
+        yield ChatEnd(call.done, lowered)
 
     async def count_tokens(self, request: ChatRequest) -> int | None:
-        """The prompt's tokens, counted by the backend itself; None where it cannot.
+        """The prompt's tokens, counted by the backend itself; None where it cannot, or fails.
 
-        Raises ApiError when it should, and fails.
+        Clients count all the time, and can do with an estimate.
         """
-        completions = await self.open()
         target = request.resolved.target
         kind = self.profile_for(target).tokenizer
         if kind == "none":
             return None
+        try:
+            return await self._count(request, kind)
+        except ApiError as error:
+            log.warning("backend `%s` counts no tokens: %s", target.backend, error.message)
+            return None
+
+    async def _count(self, request: ChatRequest, kind: str) -> int:
+        completions = await self.open()
+        target = request.resolved.target
         body = {"model": target.model, "messages": request.messages, **request.options}
         path, member = _TOKENIZERS[kind]
-        call = Call(target.backend, request.messages, request.options, idle_timeout=30)
-        if kind == "vllm":  # its endpoint stands beside /v1
+        call = Call(target.backend, request.messages, request.options, self.counting_timeout)
+        if kind != "llamacpp":  # its endpoint stands beside /v1
             completions = evolve(completions, base_url=completions.base_url.removesuffix("/v1"))
         said = await _post(completions, path, body, call)
         number = said.get(member) if isinstance(said, dict) else None
@@ -121,6 +150,7 @@ class Backend:
 _TOKENIZERS = {
     "llamacpp": ("/chat/completions/input_tokens", "input_tokens"),
     "vllm": ("/tokenize", "count"),
+    "sglang": ("/tokenize", "count"),  # of chat messages since 2026; before, it refuses them
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import aiohttp
 
+from stages.backends.overflow import overflow
 from stages.wire import json
 from stages.wire.errors import (
     ApiError,
@@ -47,32 +48,6 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     529: OverloadedError,
 }
 
-# The prompt was too long, in each backend's words; groups: tokens, maximum.
-_OVERFLOW = [
-    re.compile(pattern, re.IGNORECASE | re.DOTALL)
-    for pattern in (
-        r"request \((?P<tokens>\d+) tokens\) exceeds the available context size \((?P<maximum>\d+)",
-        (
-            r"maximum context length is (?P<maximum>\d+) tokens.*?"
-            r"(?:prompt contains at least|resulted in) (?P<tokens>\d+)"
-        ),
-        r"maximum context length is (?P<maximum>\d+) tokens",
-        (
-            r"input length \((?P<tokens>\d+)\) exceeds model's maximum context length "
-            r"\((?P<maximum>\d+)\)"
-        ),
-        (
-            r"input \((?P<tokens>\d+) tokens\) is longer than the model's context length "
-            r"\((?P<maximum>\d+)"
-        ),
-        r"prompt has (?P<tokens>\d+) tokens, but the configured context size is (?P<maximum>\d+)",
-        r"context_length_exceeded|exceed_context_size_error|model_max_prompt_tokens_exceeded",
-        r"prompt (is )?too long|input is too long|context size has been exceeded",
-        r"exceeds the context window|maximum prompt length|exceeded model token limit",
-        r"reduce the length of the messages|requested token count exceeds",
-        r"ContextWindowExceededError",
-    )
-]
 # A value behind `bearer` or `key:` has a digit in it, or it is a word: `unknown key: top_logprobs`.
 _SECRET = re.compile(
     r"""(\b(sk-|dapi)|(\bbearer\s+|key[\\"']*\s*[=:]\s*[\\"']*)(?=[\w.+/~-]*\d))[\w.+/=~-]{8,}""",
@@ -140,26 +115,14 @@ def _error(
     message = _SECRET.sub("…", message)[:_MAX_MESSAGE] or "no reason was given"
     if status in (401, 403):
         return InternalError(f"backend `{backend}` refuses the proxy's credentials: {message}")
-    if status in (400, 413, 422, 500) and (overflow := _overflow(_SECRET.sub("…", searched))):
-        return overflow
+    if status in (400, 413, 422, 500) and (found := overflow(_SECRET.sub("…", searched))):
+        return found
     text = f"backend `{backend}` answered {status}: {message}"
     kind = _BY_STATUS.get(status, InternalError)
     return kind(text, headers=_retry_after(headers) if kind in _RETRIED else None)
 
 
 _RETRIED = (RateLimitError, OverloadedError)
-
-
-def _overflow(text: str) -> ApiError | None:
-    """Clients know an overflow by these words, and then shorten the conversation."""
-    for pattern in _OVERFLOW:
-        if match := pattern.search(text):
-            found = match.groupdict()
-            if found.get("tokens"):
-                numbers = f": {found['tokens']} tokens > {found['maximum']} maximum"
-                return InvalidRequestError(f"prompt is too long{numbers}")
-            return InvalidRequestError(f"prompt is too long ({text[:300]})")
-    return None
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:

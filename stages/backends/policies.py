@@ -22,7 +22,7 @@ KEPT: dict[str, str] = {
     "temperature": "map",
     "top_p": "map",
     "top_k": "map",
-    "stop_sequences": "map",
+    "stop_sequences": "map or emulate",
     "stream": "map",
     "thinking": "map",
     "output_config.effort": "map",

@@ -128,7 +128,7 @@ class Profile:
     schema_without: tuple[str, ...] = option(
         ("$schema",), help="JSON schema keywords it refuses in tools"
     )
-    tokenizer: Literal["none", "llamacpp", "vllm"] = option(
+    tokenizer: Literal["none", "llamacpp", "vllm", "sglang"] = option(
         "none", help="whose endpoint counts tokens; none: estimate"
     )
 

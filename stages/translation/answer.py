@@ -10,24 +10,31 @@ pure: chunks in, events out, and ApiError where the backend failed.
                then as answering
     answering  deltas of the live     rest of all parts, then         error
                part (see parts.py)    message_delta, message_stop
+    answering  with a stop sequence   (the backend is not read any further)
+               that is looked for
+               here: as at the end;
+               then stopped
+    stopped    nothing                nothing                         nothing
 
-An error in a chunk is raised in every state; the open block is then left open, because a
+An error in a chunk is raised in every other state; the open block is then left open, because a
 client would take a closed one for a whole answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from attrs import Factory, define, evolve
 
 from stages.backends.errors import error_in_answer
 from stages.events import ChatRequest
+from stages.translation.limits import window_is_full
 from stages.translation.parts import Prose, Thought, ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
-from stages.translation.think_tags import ThinkTags
-from stages.translation.usage import estimated_input, estimated_output, usage
+from stages.translation.stops import StopScanner
+from stages.translation.think_tags import Kind, ThinkTags
+from stages.translation.usage import completed, usage
 from stages.wire import events as e
 from stages.wire.errors import InternalError
 from stages.wire.ids import new_message_id
@@ -44,6 +51,7 @@ class AnswerTranslator:
     _queue: list[Prose | ToolCall] = Factory(list)
     _calls: ToolCalls = Factory(ToolCalls)
     _think_tags: ThinkTags = Factory(ThinkTags)
+    _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
     _begun: bool = False
     _said: str = ""
     _open: bool = False
@@ -54,7 +62,6 @@ class AnswerTranslator:
     _stop_sequence: str | None = None
     _refused: bool = False
     _usage: dict[str, Any] = Factory(dict)
-    _estimate: int = 0
 
     def chunk(self, data: Any, followed: bool = False) -> list[e.StreamEvent]:
         """The events one chunk leads to. Raises ApiError when it carries an error.
@@ -62,6 +69,8 @@ class AnswerTranslator:
         Of chunks that arrived together, only the last one is not `followed`: what they say
         leaves together too.
         """
+        if self.stopped:
+            return []
         if not isinstance(data, dict):
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
         if data.get("error"):
@@ -75,17 +84,23 @@ class AnswerTranslator:
         started = [] if self._begun else [self._start()]
         self._begun = True
         self._take_choice(choice)
+        if self.stopped:
+            return [*started, *self._finished(lowered=False)]
         return started if followed else [*started, *self.taken()]
 
     def taken(self) -> Iterator[e.StreamEvent]:
         """The events for what was taken in and not sent so far."""
         return self._send(last=False)
 
-    def end(self, done: bool) -> list[e.StreamEvent]:
+    def end(self, done: bool, lowered: bool = False) -> list[e.StreamEvent]:
         """The events that end the answer. `done`: the backend said itself that it was over.
+
+        `lowered`: it was given a lower limit than the request says.
 
         Raises InternalError when the answer is not whole.
         """
+        if self.stopped:
+            return []
         if not self._begun:
             said = f": {self._said[:200]}" if self._said else ""
             raise InternalError(f"backend `{self._backend}` sent no answer{said}")
@@ -93,8 +108,16 @@ class AnswerTranslator:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
         if self._finish in _FAILED:
             raise InternalError(f"backend `{self._backend}` broke off its answer")
+        return self._finished(lowered)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the answer is over although the backend may go on: a stop sequence came."""
+        return self._stops.matched is not None
+
+    def _finished(self, lowered: bool) -> list[e.StreamEvent]:
         self._end_text()
-        return [*self._send(last=True), self._message_delta(), e.MessageStop()]
+        return [*self._send(last=True), self._message_delta(lowered), e.MessageStop()]
 
     @property
     def _backend(self) -> str:
@@ -102,34 +125,35 @@ class AnswerTranslator:
 
     def _start(self) -> e.StreamEvent:
         request = self.request.resolved.request
-        self._estimate = estimated_input(self.request)
         return e.MessageStart(
             id=new_message_id(),
             model=request.model,
-            usage=e.Usage(input_tokens=self._estimate, output_tokens=1),
+            usage=e.Usage(input_tokens=self.request.estimate, output_tokens=1),
             streamed=request.stream,
             notes=self.request.notes,
         )
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
+        self._finish = text(choice.get("finish_reason")) or self._finish
+        self._stop_sequence = text(choice.get("stop_reason")) or self._stop_sequence
+        if self._warms:
+            return
         delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
         self._take_reasoning(delta)
-        content = delta.get("content")
-        self._take_text(text(content))
-        for part in items(content):
-            self._end_text()
-            self._take_part(mapping(part))
+        self._take_content(delta.get("content"))
+        if not self.stopped:
+            self._take_rest(delta, "delta" not in choice)
+
+    def _take_rest(self, delta: dict[str, Any], whole: bool) -> None:
+        """What follows the text. In a `whole` answer, each call is one of its own."""
         if refusal := text(delta.get("refusal")):
             self._refused = True
             self._end_text()
             self._add(Prose, refusal)
         for position, call in enumerate(items(delta.get("tool_calls"))):
-            whole = {} if "delta" in choice else {"index": position}  # each one a call of its own
-            self._take_call({**mapping(call), **whole})
+            self._take_call({**mapping(call), **({"index": position} if whole else {})})
         if legacy := mapping(delta.get("function_call")):
             self._take_call({"index": 0, "function": legacy})
-        self._finish = text(choice.get("finish_reason")) or self._finish
-        self._stop_sequence = text(choice.get("stop_reason")) or self._stop_sequence
 
     def _take_reasoning(self, delta: dict[str, Any]) -> None:
         """Reasoning, in whichever of the fields; two may carry the same text."""
@@ -142,21 +166,32 @@ class AnswerTranslator:
         if isinstance(thought, Thought):
             thought.details += details
 
-    def _take_text(self, more: str) -> None:
-        if not more or not self.request.think_tags:
-            self._add(Prose, more)
-            return
-        for kind, piece in self._think_tags.feed(more):
-            self._add(Thought if kind == "thinking" else Prose, piece)
+    def _take_content(self, content: Any) -> None:
+        """Text, or a list of parts, as some backends send it."""
+        if more := text(content):
+            untagged: Iterable[tuple[Kind, str]] = [("text", more)]
+            self._show(self._think_tags.feed(more) if self.request.think_tags else untagged)
+        for part in map(mapping, items(content)):
+            self._show(self._think_tags.finish())
+            self._take_part(part)
+
+    def _show(self, pieces: Iterable[tuple[Kind, str]]) -> None:
+        """Text goes to the client up to a stop sequence; thinking has none."""
+        for kind, piece in pieces:
+            if kind == "thinking":
+                self._add(Thought, piece)
+            else:
+                self._add(Prose, self._stops.feed(piece))
 
     def _end_text(self) -> None:
-        """What was held back as the beginning of a tag is none: something else follows."""
-        for kind, piece in self._think_tags.finish():
-            self._add(Thought if kind == "thinking" else Prose, piece)
+        """What was held back as the beginning of something is none: something else follows."""
+        self._show(self._think_tags.finish())
+        self._add(Prose, self._stops.finish())
 
     def _take_part(self, part: dict[str, Any]) -> None:
-        """A member of a content list, as some backends send it."""
-        self._add(Prose, text(part.get("text")))
+        self._show([("text", text(part.get("text")))])
+        if self.stopped:
+            return
         for summary in items(part.get("summary")):
             self._add(Thought, text(mapping(summary).get("text")))
 
@@ -217,17 +252,29 @@ class AnswerTranslator:
             block["name"] = self.request.renamed.get(part.name, part.name)
         return block
 
-    def _message_delta(self) -> e.MessageDelta:
-        reason = _STOP_REASONS.get(self._finish, "end_turn")
-        if reason == "end_turn":
-            reason = self._ended()
+    def _message_delta(self, lowered: bool) -> e.MessageDelta:
+        told = usage(self._usage)
+        reason = self._stop_reason(told, lowered)
+        sequence = self._stops.matched or self._stop_sequence
+        used = completed(told, self.request.estimate, self._characters)
+        if self._warms:  # the one token that made the backend read the prompt is not the client's
+            used = evolve(used, output_tokens=0, thinking_tokens=0)
         refused = {"type": "refusal", "category": None, "explanation": None}
         return e.MessageDelta(
             stop_reason=reason,
-            stop_sequence=self._stop_sequence if reason == "stop_sequence" else None,
+            stop_sequence=sequence if reason == "stop_sequence" else None,
             stop_details=refused if reason == "refusal" else None,
-            usage=self._final_usage(),
+            usage=used,
         )
+
+    def _stop_reason(self, told: e.Usage, lowered: bool) -> str:
+        if self._warms:
+            return "max_tokens"
+        if self.stopped:
+            return "stop_sequence"
+        if self._finish == "length" and window_is_full(self.request, told, lowered):
+            return "model_context_window_exceeded"
+        return _STOP_REASONS.get(self._finish) or self._ended()
 
     def _ended(self) -> str:
         """Why an answer ended that was not cut: by what is in it, whatever the backend calls it."""
@@ -237,8 +284,7 @@ class AnswerTranslator:
             return "refusal"
         return "stop_sequence" if self._stop_sequence else "end_turn"
 
-    def _final_usage(self) -> e.Usage:
-        told = usage(self._usage)
-        if not told.prompt_tokens:
-            told = evolve(told, input_tokens=self._estimate)
-        return evolve(told, output_tokens=told.output_tokens or estimated_output(self._characters))
+    @property
+    def _warms(self) -> bool:
+        """Whether the client wants no answer, only the backend's prompt cache to be warm."""
+        return self.request.resolved.request.max_tokens == 0

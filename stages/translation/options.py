@@ -11,6 +11,7 @@ from stages.translation.fields import Fields
 from stages.translation.names import short_name
 from stages.translation.reasoning import reasoning_options
 from stages.translation.schema import without
+from stages.translation.stops import shared
 from stages.wire.json import encode
 from stages.wire.messages import MessagesRequest, Tool, ToolChoice
 
@@ -55,17 +56,15 @@ def _sampling(request: MessagesRequest, profile: Profile, fields: Fields) -> dic
         if value is not None and fields.keep(name):
             chosen[name] = value
     if request.stop_sequences and fields.keep("stop_sequences"):
-        limit = profile.max_stop_sequences
-        if limit is not None and len(request.stop_sequences) > limit:
-            fields.note("stop_sequences", "cut")
-        if stop := list(request.stop_sequences[:limit]):
-            chosen["stop"] = stop
+        sent, _ = shared(request.stop_sequences, profile)
+        if sent:
+            chosen["stop"] = sent
     return chosen
 
 
 def requires_tool(request: MessagesRequest) -> bool:
     """Whether the answer has to be a tool call."""
-    return request.tool_choice is not None and request.tool_choice.type in ("any", "tool")
+    return request.tool_choice is not None and request.tool_choice.forced
 
 
 def _tools(request: MessagesRequest, profile: Profile, fields: Fields) -> dict[str, Any]:

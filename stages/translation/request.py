@@ -6,14 +6,20 @@ from stages.backends.profile import Profile
 from stages.events import ChatRequest, Resolved
 from stages.translation.conversation import conversation
 from stages.translation.fields import Fields
+from stages.translation.limits import output_limit
 from stages.translation.names import long_names
 from stages.translation.options import options, requires_tool
+from stages.translation.stops import shared
+from stages.translation.usage import estimated_input
 
 
-def chat_request(resolved: Resolved, profile: Profile, strict: bool = False) -> ChatRequest:
+def chat_request(
+    resolved: Resolved, profile: Profile, strict: bool = False, ratio: float = 1.0
+) -> ChatRequest:
     """Translate. Raises InvalidRequestError for what this backend cannot be given.
 
-    With `strict`, that is everything that would be dropped or changed.
+    With `strict`, that is everything that would be dropped or changed. `ratio` is that of the
+    prompt tokens this backend has told to those estimated.
     """
     fields = Fields(profile.fields, strict)
     request = resolved.request
@@ -24,6 +30,21 @@ def chat_request(resolved: Resolved, profile: Profile, strict: bool = False) -> 
     elif profile.forced_tool_prefill and requires_tool(request) and "tools" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
     renamed = long_names((tool.name for tool in request.tools), profile.tool_name_limit)
+    size = estimated_input(messages, chosen.get("tools", ()))
+    estimate = max(1, round(size * ratio))
+    window, asked = profile.context_window, request.max_tokens
+    if asked is not None:
+        chosen[profile.max_tokens_field] = output_limit(asked, window, estimate)
     return ChatRequest(
-        resolved, messages, chosen, fields.notes(), renamed, think_tags=profile.think_tags
+        resolved,
+        messages,
+        chosen,
+        fields.notes(),
+        renamed,
+        think_tags=profile.think_tags,
+        stops=shared(request.stop_sequences, profile)[1],
+        context_window=window,
+        clamped=asked is not None and chosen[profile.max_tokens_field] < asked,
+        size=size,
+        estimate=estimate,
     )

@@ -18,6 +18,8 @@ from typing import Literal
 
 from attrs import define
 
+from stages.translation.stops import split
+
 _OPEN, _CLOSE = "<think>", "</think>"
 
 Kind = Literal["thinking", "text"]
@@ -44,7 +46,7 @@ class ThinkTags:
         if self.state == "inside":
             thinking, tag, rest = self._held.partition(_CLOSE)
             if not tag:
-                thinking, self._held = _split(self._held)
+                thinking, self._held = split(self._held, (_CLOSE,))
             yield "thinking", thinking
             if not tag:
                 return
@@ -58,11 +60,3 @@ class ThinkTags:
             self.state = "outside"
         if held:
             yield ("thinking" if self.state == "inside" else "text"), held
-
-
-def _split(text: str) -> tuple[str, str]:
-    """`text` without what may be the beginning of the closing tag at its end, and that."""
-    for length in range(min(len(_CLOSE) - 1, len(text)), 0, -1):
-        if _CLOSE.startswith(text[-length:]):
-            return text[:-length], text[-length:]
-    return text, ""

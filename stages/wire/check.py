@@ -51,8 +51,7 @@ def problems(request: m.MessagesRequest) -> Iterator[Problem]:
 def _parameters(request: m.MessagesRequest) -> Iterator[Problem]:
     if not request.model.strip():
         yield "model: String should have at least 1 character"
-    if request.max_tokens is not None and request.max_tokens < 1:
-        yield "max_tokens: Input should be greater than or equal to 1"
+    yield from _max_tokens(request)
     for name in ("temperature", "top_p"):
         value = getattr(request, name)
         if value is not None and not 0 <= value <= 1:
@@ -64,6 +63,24 @@ def _parameters(request: m.MessagesRequest) -> Iterator[Problem]:
     yield from _thinking(request)
 
 
+def _max_tokens(request: m.MessagesRequest) -> Iterator[Problem]:
+    """0 only warms the prompt cache, so nothing may be asked for that needs an answer."""
+    if request.max_tokens is None or request.max_tokens > 0:
+        return
+    if request.max_tokens < 0:
+        yield "max_tokens: Input should be greater than or equal to 0"
+        return
+    wanted = {
+        "stream": request.stream,
+        "thinking": request.thinking is not None and request.thinking.type == "enabled",
+        "output_config.format": request.output_config.format is not None,
+        "tool_choice": request.tool_choice is not None and request.tool_choice.forced,
+    }
+    for name, given in wanted.items():
+        if given:
+            yield f"max_tokens: 0 cannot be used with `{name}`: ask for at least 1, or leave it out"
+
+
 def _thinking(request: m.MessagesRequest) -> Iterator[Problem]:
     thinking = request.thinking
     if thinking and thinking.type == "enabled":
@@ -72,7 +89,7 @@ def _thinking(request: m.MessagesRequest) -> Iterator[Problem]:
             yield "thinking.enabled.budget_tokens: Field required"
         elif budget < 1024:
             yield "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
-        elif request.max_tokens is not None and budget >= request.max_tokens:
+        elif request.max_tokens and budget >= request.max_tokens:
             yield "`max_tokens` must be greater than `thinking.budget_tokens`"
 
 

@@ -18,13 +18,17 @@ from attrs import frozen
 
 @frozen
 class Usage:
-    """Tokens of one answer. `input_tokens` leaves out those read from a cache."""
+    """Tokens of one answer. `input_tokens` leaves out those read from a cache.
+
+    `estimated`: the backend has not told all of them.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0
     cache_read_input_tokens: int = 0
     cache_creation_input_tokens: int = 0
     thinking_tokens: int = 0
+    estimated: bool = False
 
     @property
     def prompt_tokens(self) -> int:

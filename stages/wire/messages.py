@@ -164,6 +164,11 @@ class ToolChoice:
     name: str | None = None
     disable_parallel_tool_use: bool = False
 
+    @property
+    def forced(self) -> bool:
+        """Whether the answer has to be a tool call."""
+        return self.type in ("any", "tool")
+
 
 @frozen
 class Thinking:

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from attrs import Factory, frozen
 
-from pipeline import Send, Stage
+from pipeline import Send, Stage, StopForwarding
 from pipeline.tasks import task_group
 from pipeline.testing import check_stage, run_stage
 from tests.pipeline.support import (
@@ -215,6 +215,19 @@ async def test_run_stage_gives_what_it_forwarded_also_on_closing() -> None:
         NarrowMiddle("c"),
         Middle("3 words"),
     ]
+
+
+@frozen
+class Once(Stage[Middle, Middle]):
+    """Has enough with one."""
+
+    async def handle(self, event: Middle, forward: Send[Middle]) -> None:
+        await forward(event)
+        raise StopForwarding
+
+
+async def test_run_stage_sends_no_more_once_the_stage_has_enough() -> None:
+    assert await run_stage(Once(), [Middle("a"), Middle("b")]) == [Middle("a")]
 
 
 async def test_run_stage_lets_pass_by_what_the_stage_does_not_accept() -> None:

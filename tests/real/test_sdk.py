@@ -70,6 +70,16 @@ def test_a_message_is_answered(client: anthropic.Anthropic) -> None:
     assert message._request_id.startswith("req_")
 
 
+def test_a_cache_is_warmed_without_an_answer(client: anthropic.Anthropic) -> None:
+    turns: Any = [{"role": "user", "content": "Warm me up, please, before the others come."}]
+    warmed = client.messages.create(model=MODEL, max_tokens=0, messages=turns)
+    assert (warmed.content, warmed.stop_reason) == ([], "max_tokens")
+    assert read(warmed.usage) > 10
+    assert warmed.usage.output_tokens == 0
+    answer = client.messages.create(model=MODEL, max_tokens=1, messages=turns)
+    assert (answer.usage.cache_read_input_tokens or 0) > 10
+
+
 async def test_a_message_is_answered_asynchronously(real: Real) -> None:
     async with anthropic.AsyncAnthropic(base_url=real.url, api_key="any", max_retries=0) as client:
         message = await client.messages.create(model="smollm2", max_tokens=5, messages=HELLO)

@@ -6,26 +6,23 @@ import json
 from typing import Any
 
 import pytest
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from pipeline.testing import check_stage, run_stage
 from stages.count_tokens import CountTokens
 from stages.events import ChatRequest, ResponseBody, ResponseStart
-from stages.wire.errors import InternalError
 from tests.support import chat_request
 
 
 @define
 class Counting:
-    """A backend that counts as it is told: a number, None where it cannot, or an error."""
+    """A backend that counts as it is told: a number, None where it cannot."""
 
-    number: int | Exception | None
+    number: int | None
     asked: list[ChatRequest] = Factory(list)
 
     async def count_tokens(self, request: ChatRequest) -> int | None:
         self.asked.append(request)
-        if isinstance(self.number, Exception):
-            raise self.number
         return self.number
 
 
@@ -64,9 +61,9 @@ async def test_what_the_backend_cannot_count_is_estimated() -> None:
     assert 250 < large - small < 300
 
 
-async def test_a_backend_that_should_count_and_fails_is_an_error() -> None:
-    with pytest.raises(InternalError, match="no tokenizer"):
-        await run_stage(counting(InternalError("no tokenizer")), [chat_request()])
+async def test_the_estimate_is_the_one_that_was_corrected() -> None:
+    request = evolve(chat_request(), size=100, estimate=130)
+    assert await counted(counting(None), request) == (130, "estimated")
 
 
 async def test_the_backend_of_the_request_is_asked() -> None:

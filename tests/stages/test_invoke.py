@@ -10,6 +10,7 @@ import anyio.lowlevel
 import pytest
 from attrs import Factory, define
 
+from pipeline import StopForwarding
 from pipeline.run import Chain
 from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
@@ -79,6 +80,20 @@ async def test_the_backend_is_left_when_a_later_stage_fails() -> None:
     fake = FakeBackend([{"n": 1}, {"n": 2}])
     with pytest.raises(ValueError, match="no more"):
         await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), refuse)
+    assert fake.closed
+
+
+async def test_the_backend_is_left_and_all_is_well_when_a_later_stage_has_enough() -> None:
+    out: list[Any] = []
+
+    async def take_one(event: Any) -> None:
+        out.append(event)
+        if isinstance(event, ChatChunk):
+            raise StopForwarding
+
+    fake = FakeBackend([{"n": 1}, {"n": 2}])
+    await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), take_one)
+    assert [type(event) for event in out] == [ChatStart, ChatChunk]
     assert fake.closed
 
 

@@ -140,6 +140,34 @@ async def test_names_a_client_made_up_do_no_harm_in_a_header(
     assert 0 < len(value) <= 1000
 
 
+def estimated(streamed: bool) -> list[e.StreamEvent]:
+    """An answer whose usage the backend has not told."""
+    *events, _, stop = answer(streamed)
+    return [*events, e.MessageDelta("tool_use", e.Usage(3, 2, estimated=True)), stop]
+
+
+async def test_estimated_usage_of_a_message_stands_in_a_header() -> None:
+    start, [part] = await encoded(estimated(False))
+    assert start.headers["x-llm-proxy-usage"] == "estimated"
+    _, [told] = await encoded(answer(False))
+    assert part.data == told.data
+
+
+async def test_estimated_usage_of_a_stream_stands_in_a_comment() -> None:
+    start, parts = await encoded(estimated(True))
+    _, told = await encoded(answer(True))
+    expected = [part.data for part in told]
+    expected[-2] = b": usage estimated\n" + expected[-2]
+    assert [part.data for part in parts] == expected
+    assert "x-llm-proxy-usage" not in start.headers
+    check_grammar(parse_sse(b"".join(expected)))
+
+
+async def test_usage_that_was_told_is_not_marked() -> None:
+    start, _ = await encoded(answer(False))
+    assert "x-llm-proxy-usage" not in start.headers
+
+
 async def test_two_requests_do_not_mix() -> None:
     stage = StreamEncode()
     whole: Any = await run_stage(stage, answer(False, "top_k:dropped"))

@@ -27,6 +27,8 @@ async def test_a_request_is_translated_and_kept() -> None:
             {"max_tokens": 100},
             ("top_k:dropped",),
             think_tags=True,
+            size=19,
+            estimate=19,
         )
     ]
 
@@ -50,6 +52,16 @@ async def test_what_differs_for_one_model_counts() -> None:
     assert (out.options, out.notes) == ({"max_tokens": 100, "top_k": 1}, ())
     [out] = await run_stage(STAGE, [resolved(top_k=1)])
     assert out.notes == ("top_k:dropped",)
+
+
+async def test_the_estimate_is_corrected_by_what_the_backend_has_told_of_this_model() -> None:
+    calibrated = backend()
+    calibrated.calibration.learn("some-model", 100_000, 200_000)
+    stage = TranslateIn({"fake": calibrated})
+    [out] = await run_stage(stage, [resolved(system="word " * 400)])
+    assert 1.9 < out.estimate / out.size < 2.1
+    [other] = await run_stage(stage, [Resolved(http(), request(), Target("fake", "other"))])
+    assert other.estimate == other.size
 
 
 async def test_what_the_backend_cannot_take_is_refused() -> None:

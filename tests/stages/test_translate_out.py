@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
+from pipeline import StopForwarding
 from pipeline.run import Chain
 from pipeline.testing import check_stage, run_stage
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart
 from stages.translate_out import TranslateOut
+from stages.translation.request import chat_request as translated
 from stages.wire import events as e
 from stages.wire.errors import InternalError, RateLimitError
 from tests.grammar import check_grammar
-from tests.support import chat_request
+from tests.support import chat_request, profile, resolved
 
 START = ChatStart(chat_request())
 TEXT = ChatChunk({"choices": [{"delta": {"content": "a"}}]})
@@ -75,6 +77,21 @@ async def test_no_answer_is_an_error() -> None:
 async def test_an_answer_without_its_start_is_a_bug(event: ChatAnswer) -> None:
     _, words = await failing([event], TypeError)
     assert words == f"{type(event).__name__} before ChatStart"
+
+
+async def test_behind_a_stop_sequence_no_more_of_the_answer_is_wanted() -> None:
+    how = profile(fields={"stop_sequences": "emulate"})
+    start = ChatStart(translated(resolved(stop_sequences=["a"]), how))
+    out, _ = await failing([start, TEXT, TEXT], StopForwarding)
+    check_grammar(event.payload() for event in out)
+    *_, end, _ = out
+    assert (end.stop_reason, end.stop_sequence) == ("stop_sequence", "a")
+
+
+async def test_an_answer_to_a_lowered_limit_that_was_cut_ended_at_the_window() -> None:
+    cut = ChatChunk({"choices": [{"delta": {}, "finish_reason": "length"}]})
+    *_, end, _ = await run_stage(TranslateOut(), [START, TEXT, cut, ChatEnd(lowered=True)])
+    assert end.stop_reason == "model_context_window_exceeded"
 
 
 async def test_stream_events_pass_by() -> None:

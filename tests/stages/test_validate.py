@@ -180,7 +180,7 @@ async def test_a_body_for_counting_is_checked_like_any_other() -> None:
     counting = Validate(body="count-tokens")
     error = await refusal(counting, authenticated(max_tokens=None, messages=[]))
     assert error.message == "messages: at least one message is required"
-    error = await refusal(counting, authenticated(max_tokens=0))
+    error = await refusal(counting, authenticated(max_tokens=-1))
     assert error.message.startswith("max_tokens: Input should be greater than")
 
 

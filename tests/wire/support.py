@@ -374,7 +374,10 @@ class Client:
 
     def event(self) -> dict[str, Any]:
         """The next event of a stream, as soon as it is there."""
-        name, data, empty = (self.answer.readline() for _ in range(3))
+        name = self.answer.readline()
+        while name.startswith(b":"):  # a comment
+            name = self.answer.readline()
+        data, empty = self.answer.readline(), self.answer.readline()
         assert empty == b"\n"
         (event,) = parse_sse(name + data + empty)
         return event

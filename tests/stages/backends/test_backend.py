@@ -15,7 +15,6 @@ from stages.backends.backend import Backend
 from stages.backends.profile import Profile
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
 from stages.wire.errors import (
-    ApiError,
     GatewayTimeoutError,
     InternalError,
     InvalidRequestError,
@@ -23,6 +22,7 @@ from stages.wire.errors import (
 )
 from tests.support import chat_request, profile
 from tests.wire.support import (
+    DONE,
     END,
     Act,
     ScriptedBackend,
@@ -193,6 +193,7 @@ def test_a_header_that_cannot_be_sent_is_refused_at_once(header: tuple[str, str]
     [
         ("llamacpp", "/v1/chat/completions/input_tokens", {"input_tokens": 42}),
         ("vllm", "/tokenize", {"count": 42, "max_model_len": 100, "tokens": [1, 2]}),
+        ("sglang", "/tokenize", {"count": 42, "max_model_len": 100, "tokens": [1, 2]}),
     ],
 )
 async def test_tokens_are_counted_by_the_backend(
@@ -216,27 +217,146 @@ async def test_a_backend_without_a_tokenizer_is_not_asked(server: ScriptedBacken
 
 
 @pytest.mark.parametrize(
-    ("steps", "error", "message"),
+    "steps",
     [
-        ([whole(404, {"error": "no"})], ApiError, "answered 404: no"),
-        ([whole(400, {"error": {"message": "prompt is too long"}})], InvalidRequestError, "prompt"),
-        ([whole(200, b"{")], InternalError, "broken JSON"),
-        ([whole(200, [42])], InternalError, "did not say how many"),
-        ([whole(200, {"input_tokens": True})], InternalError, "did not say how many"),
-        ([whole(200, {"input_tokens": "42"})], InternalError, "did not say how many"),
-        ([whole(200, {"count": 42})], InternalError, "did not say how many"),
-        ([Act.CLOSE], OverloadedError, "broke the connection"),
-        ([head(), piece(b"{"), Act.CLOSE], OverloadedError, "broke the connection"),
+        [whole(404, {"error": "no"})],
+        [whole(400, {"error": {"message": "prompt is too long"}})],
+        [whole(401, {"error": {"message": "no"}})],
+        [whole(200, b"{")],
+        [whole(200, [42])],
+        [whole(200, {"input_tokens": True})],
+        [whole(200, {"input_tokens": "42"})],
+        [whole(200, {"count": 42})],
+        [Act.CLOSE],
+        [head(), piece(b"{"), Act.CLOSE],
     ],
-    ids=["404", "400", "broken", "list", "true", "text", "other", "closed", "half"],
+    ids=[
+        "404",
+        "400",
+        "401",
+        "broken",
+        "list",
+        "true",
+        "text",
+        "other",
+        "closed",
+        "half",
+    ],
 )
-async def test_tokens_that_cannot_be_counted_are_an_error(
-    steps: list[Any], error: type[ApiError], message: str, server: ScriptedBackend
+async def test_a_backend_that_fails_to_count_leaves_it_to_an_estimate_and_the_log(
+    steps: list[Any], server: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.says(*steps)
     async with opened(server, tokenizer="llamacpp") as backend:
-        with pytest.raises(error, match=message):
-            await backend.count_tokens(chat_request())
+        assert await backend.count_tokens(chat_request()) is None
+    assert "backend `fake` counts no tokens: " in caplog.text
+
+
+async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimate() -> None:
+    backend = Backend(profile(base_url="http://127.0.0.1:1/v1", tokenizer="vllm"))
+    assert await backend.count_tokens(chat_request()) is None
+    await backend.aclose()
+
+
+async def test_a_backend_that_counts_too_long_leaves_it_to_an_estimate(
+    server: ScriptedBackend,
+) -> None:
+    server.says(Act.UNTIL_GONE)
+    how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
+    backend = Backend(how, counting_timeout=0.05)
+    assert await backend.count_tokens(chat_request()) is None
+    await backend.aclose()
+
+
+# The output limit
+
+
+def excess(room: str) -> bytes:
+    """A refusal: the limit does not fit behind the prompt."""
+    said = (
+        "This model's maximum context length is 120 tokens. However, you requested 100 output "
+        f"tokens and your prompt contains {room} input tokens, for a total of too many"
+    )
+    return whole(400, {"error": {"message": said}})
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_pitfall_31_a_limit_that_does_not_fit_is_asked_again_with_what_does(
+    stream: bool, server: ScriptedBackend
+) -> None:
+    server.says(excess("40"))
+    server.says(streamed("Hello") if stream else whole(200, completion()))
+    async with opened(server, max_tokens_field="max_tokens") as backend:
+        *chunks, end = await answers(backend, stream=stream, temperature=0.5)
+    assert end == ChatEnd(lowered=True)
+    assert all(isinstance(chunk, ChatChunk) for chunk in chunks)
+    first, second = (request.body for request in server.requests)
+    assert first["max_tokens"] == 100
+    assert second == {**first, "max_tokens": 79}
+
+
+async def test_where_the_backend_has_not_counted_it_is_asked_again_without_a_limit(
+    server: ScriptedBackend,
+) -> None:
+    server.says(excess("at least 21"))
+    server.says(whole(200, completion()))
+    async with opened(server) as backend:
+        assert (await answers(backend))[-1] == ChatEnd(lowered=True)
+    assert "max_tokens" not in server.request(1).body
+
+
+async def test_it_is_asked_again_only_once(server: ScriptedBackend) -> None:
+    server.says(excess("40"))
+    async with opened(server) as backend:
+        with pytest.raises(InvalidRequestError, match=r"exceed context limit: 40 \+ 100 > 120"):
+            await answers(backend)
+    assert len(server.requests) == 2
+
+
+async def test_a_prompt_that_turns_out_to_be_too_long_is_told(server: ScriptedBackend) -> None:
+    server.says(excess("at least 21"))
+    said = "This model's maximum context length is 120 tokens. However, your request has 130 input"
+    server.says(whole(400, {"error": {"message": said}}))
+    async with opened(server) as backend:
+        with pytest.raises(InvalidRequestError, match="too long: 130 tokens > 120 maximum"):
+            await answers(backend)
+
+
+async def test_a_limit_over_what_the_model_puts_out_is_lowered_too(server: ScriptedBackend) -> None:
+    said = "max_tokens is too large: 100. This model supports at most 50 completion tokens"
+    server.says(whole(400, {"error": {"message": said}}))
+    server.says(whole(200, completion()))
+    async with opened(server) as backend:
+        assert (await answers(backend))[-1] == ChatEnd(lowered=False)
+    assert server.request(1).body["max_tokens"] == 50
+
+
+# Estimates
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
+    stream: bool, server: ScriptedBackend
+) -> None:
+    system = "word " * 4000
+    size = chat_request(system=system).size
+    used = {"prompt_tokens": size * 2, "completion_tokens": 3}
+    events = sse(delta(content="a"), delta("stop"), {"choices": [], "usage": used})
+    server.says(
+        head() + events + DONE + END if stream else whole(200, {**completion(), "usage": used})
+    )
+    async with opened(server) as backend:
+        await answers(backend, stream=stream, system=system)
+        assert 1.8 < backend.calibration.ratio("some-model") < 2.1
+        assert backend.calibration.ratio("other") == 1
+
+
+@pytest.mark.parametrize("used", [None, {}, [], {"prompt_tokens": "7"}, {"prompt_tokens": None}])
+async def test_usage_that_is_none_calibrates_nothing(used: Any, server: ScriptedBackend) -> None:
+    server.says(whole(200, {**completion(), "usage": used}))
+    async with opened(server) as backend:
+        await answers(backend, system="word " * 4000)
+        assert backend.calibration.ratio("some-model") == 1
 
 
 async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:

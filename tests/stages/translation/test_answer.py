@@ -111,6 +111,8 @@ def test_the_limit_counts_more_than_a_tool() -> None:
     cut = [calls(call("f", '{"a": "lon', id="a", index=0)), finish("length")]
     assert message(cut)["stop_reason"] == "max_tokens"
     assert content(cut) == [("tool_use", "f", {"a": "lon"})]
+    # In a stream the part that was sent stays as it was.
+    assert deltas(translate(cut)) == ['{"a": "lon']
 
 
 def test_a_matched_stop_string_is_told() -> None:
@@ -652,9 +654,24 @@ def test_usage_is_taken_wherever_it_stands(chunks: list[dict[str, Any]]) -> None
 
 @pytest.mark.parametrize("told", [None, {}, [], "7", {"prompt_tokens": "x"}], ids=str)
 def test_usage_that_never_comes_is_estimated(told: Any) -> None:
-    used = message([text("word " * 100), finish(usage=told)])["usage"]
+    chunks = [text("word " * 100), finish(usage=told)]
+    used = message(chunks)["usage"]
     assert used["input_tokens"] > 0
     assert 100 < used["output_tokens"] < 200
+    assert marked(chunks)
+
+
+def marked(chunks: list[dict[str, Any]]) -> bool:
+    """Whether the usage at the end is marked as an estimate."""
+    (end,) = (event for event in translate(chunks) if isinstance(event, e.MessageDelta))
+    return end.usage.estimated
+
+
+def test_usage_is_marked_as_estimated_unless_all_of_it_was_told() -> None:
+    assert not marked([text("a"), finish(), usage()])
+    assert marked([text("a"), finish()])
+    assert marked([text("a"), finish(), usage(prompt_tokens=11)])
+    assert marked([text("a"), finish(), usage(completion_tokens=7)])
 
 
 def test_the_half_of_the_usage_that_is_missing_is_estimated() -> None:

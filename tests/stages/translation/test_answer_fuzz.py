@@ -8,7 +8,7 @@ from typing import Any
 
 import anthropic
 import httpx2
-from attrs import frozen
+from attrs import evolve, frozen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +35,11 @@ quick = settings(
 REQUESTS = {
     thinking: chat_request(stream=True, thinking={"type": "adaptive"} if thinking else None)
     for thinking in (False, True)
+}
+#: The same, with stop sequences that are looked for here; they occur in TEXTS.
+STOPPING = {
+    thinking: evolve(request, stops=("lo", "aH", "a\n", "t"))
+    for thinking, request in REQUESTS.items()
 }
 
 TEXTS = st.sampled_from(
@@ -125,8 +130,9 @@ def run(chunks: list[Any], done: bool, request: ChatRequest) -> tuple[list[e.Str
 def test_any_chunks_lead_to_a_right_stream_or_an_error(
     chunks: list[Any], done: bool, thinking: bool
 ) -> None:
-    events, whole = run(chunks, done, REQUESTS[thinking])
-    check_grammar((event.payload() for event in events), whole=whole)
+    for requests in (REQUESTS, STOPPING):
+        events, whole = run(chunks, done, requests[thinking])
+        check_grammar((event.payload() for event in events), whole=whole)
 
 
 @given(st.lists(CHUNKS, max_size=8), st.booleans())

@@ -64,10 +64,10 @@ FOUR, FIVE = ["a", "b", "c", "d"], ["a", "b", "c", "d", "e"]
 SAMPLING = {"temperature": 0.5, "top_p": 0.25}
 TOLD = {"stream_options": {"include_usage": True}}
 LIMIT = {"max_tokens": 100}
-CUT, NO_TOP_K = "stop_sequences:cut", "top_k:dropped"
+NO_TOP_K = "top_k:dropped"
 
 BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "generic": ({**LIMIT, **SAMPLING, "stop": FOUR}, (NO_TOP_K, CUT)),
+    "generic": ({**LIMIT, **SAMPLING, "stop": FOUR}, (NO_TOP_K,)),
     "embedded": (
         {**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE, "parallel_tool_calls": True},
         (),
@@ -82,10 +82,10 @@ BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "vllm": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
     "openai": (
         {"max_completion_tokens": 100, **SAMPLING, **TOLD, "stop": FOUR},
-        (NO_TOP_K, CUT),
+        (NO_TOP_K,),
     ),
-    "openrouter": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FOUR}, (CUT,)),
-    "databricks": ({**LIMIT, **SAMPLING, "stop": FOUR}, (NO_TOP_K, CUT)),
+    "openrouter": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FOUR}, ()),
+    "databricks": ({**LIMIT, **SAMPLING, "stop": FOUR}, (NO_TOP_K,)),
 }
 
 
@@ -120,16 +120,23 @@ def test_zero_is_a_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("limit", "stop", "notes"),
-    [(None, FIVE, ()), (5, FIVE, ()), (4, FOUR, (CUT,)), (0, None, (CUT,))],
-    ids=["no limit", "at the limit", "over it", "none at all"],
+    ("how", "stop"),
+    [
+        ({"max_stop_sequences": None}, FIVE),
+        ({"max_stop_sequences": 5}, FIVE),
+        ({"max_stop_sequences": 4}, FOUR),
+        ({"max_stop_sequences": 0}, None),
+        ({"max_stop_sequences": None, "fields": {"stop_sequences": "emulate"}}, None),
+        ({"fields": {"stop_sequences": "drop"}}, None),
+    ],
+    ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],
 )
-def test_stop_sequences_are_cut_at_the_limit(
-    limit: int | None, stop: list[str] | None, notes: tuple[str, ...]
+def test_the_backend_gets_as_many_stop_sequences_as_it_takes(
+    how: dict[str, Any], stop: list[str] | None
 ) -> None:
-    made, told = chosen(profile(max_stop_sequences=limit), stop_sequences=FIVE)
+    made, told = chosen(profile(**how), stop_sequences=FIVE)
     assert made.get("stop") == stop
-    assert told == notes
+    assert told == ()
 
 
 def test_pitfall_17_thinking_is_never_forwarded() -> None:

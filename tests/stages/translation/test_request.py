@@ -8,7 +8,7 @@ import pytest
 
 from stages.events import ChatRequest
 from stages.translation.request import chat_request
-from stages.translation.usage import estimated_input, estimated_output, usage
+from stages.translation.usage import estimated_output, usage
 from stages.wire.events import Usage
 from tests.support import profile, resolved
 
@@ -141,11 +141,69 @@ def test_the_prompt_is_all_that_was_read() -> None:
 
 
 def test_pitfall_12_the_estimate_counts_the_system_prompt_and_the_tools() -> None:
-    small = estimated_input(translated())
+    small = translated().size
     described = {**TOOL, "description": "word " * 200}
     assert 0 < small < 30
-    assert 250 < estimated_input(translated(system="word " * 200)) - small < 300
-    assert 250 < estimated_input(translated(tools=[described])) - small < 300
+    assert 250 < translated(system="word " * 200).size - small < 300
+    assert 250 < translated(tools=[described]).size - small < 300
+
+
+def test_an_image_counts_the_same_whatever_its_bytes() -> None:
+    def turn(data: str) -> list[dict[str, Any]]:
+        source = {"type": "base64", "media_type": "image/png", "data": data}
+        return [{"role": "user", "content": [{"type": "image", "source": source}]}]
+
+    small, large = (translated(messages=turn(data)).size for data in ("AAAA", "A" * 1_400_000))
+    assert small == large
+    assert 1_000 < large < 2_000
+
+
+def test_an_image_in_a_tool_result_counts_the_same_too() -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": "A" * 1_400_000}
+    use = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "a",
+        "content": [{"type": "image", "source": source}],
+    }
+    turns = [HELLO, {"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
+    assert 1_000 < translated(messages=turns, tools=[TOOL]).size < 2_000
+
+
+def test_a_file_counts_as_an_image() -> None:
+    source = {"type": "base64", "media_type": "application/pdf", "data": "A" * 1_400_000}
+    turns = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+    made = translated({"fields": {"document.pdf": "map"}}, messages=turns)
+    assert 1_000 < made.size < 2_000
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+def test_pitfall_12_the_estimate_is_corrected_by_the_ratio_seen(ratio: float) -> None:
+    made = chat_request(resolved(system="word " * 400), profile(), ratio=ratio)
+    assert made.estimate == round(made.size * ratio)
+
+
+def test_a_limit_that_does_not_fit_behind_the_prompt_is_clamped_and_not_degraded() -> None:
+    how = {"context_window": 1000, "max_tokens_field": "max_completion_tokens"}
+    made = translated(how, max_tokens=32_000)
+    assert made.options == {"max_completion_tokens": 1000 - made.estimate}
+    assert made.clamped
+    assert made.notes == ()
+
+
+def test_a_limit_that_fits_is_sent_as_it_is() -> None:
+    made = translated({"context_window": 1000}, max_tokens=500)
+    assert (made.options, made.clamped) == ({"max_tokens": 500}, False)
+
+
+def test_counting_has_no_limit_to_clamp() -> None:
+    made = translated({"context_window": 10}, max_tokens=None)
+    assert (made.options, made.clamped) == ({}, False)
+
+
+def test_a_cache_is_warmed_with_the_least_limit_there_is() -> None:
+    made = translated({"context_window": 1000}, max_tokens=0)
+    assert (made.options, made.clamped) == ({"max_tokens": 1}, False)
 
 
 def test_an_estimate_is_never_zero() -> None:

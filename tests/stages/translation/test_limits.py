@@ -1,0 +1,134 @@
+"""The output limit, and why an answer that was cut has ended."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from stages.events import ChatRequest
+from stages.translation.answer import AnswerTranslator
+from stages.translation.limits import output_limit
+from stages.translation.request import chat_request
+from stages.wire import events as e
+from stages.wire.message import MessageBuilder
+from tests.stages.translation.support import call, completion, finish, text, translate, usage
+from tests.support import profile, resolved
+
+
+@pytest.mark.parametrize(
+    ("asked", "window", "estimate", "sent"),
+    [
+        (100, None, 10, 100),
+        (100, 200, 10, 100),
+        (190, 200, 10, 190),
+        (191, 200, 10, 190),
+        (64_000, 200, 199, 1),
+        (64_000, 200, 200, 64_000),
+        (64_000, 200, 300, 64_000),
+        (0, None, 10, 1),
+        (0, 200, 10, 1),
+    ],
+)
+def test_pitfall_31_what_is_sent_fits_behind_the_prompt_if_that_fits(
+    asked: int, window: int | None, estimate: int, sent: int
+) -> None:
+    assert output_limit(asked, window, estimate) == sent
+
+
+def asking(window: int | None = None, **changes: Any) -> ChatRequest:
+    return chat_request(resolved(**changes), profile(context_window=window))
+
+
+def reason(request: ChatRequest, told: dict[str, int], lowered: bool = False) -> str:
+    translator = AnswerTranslator(request)
+    events = [*translator.chunk(text("a")), *translator.chunk(finish("length", usage=told))]
+    events += translator.end(True, lowered)
+    (end,) = (event for event in events if isinstance(event, e.MessageDelta))
+    return end.stop_reason
+
+
+FULL = "model_context_window_exceeded"
+CASES: dict[str, tuple[ChatRequest, dict[str, int], str]] = {
+    "the client's limit": (
+        asking(max_tokens=10),
+        {"prompt_tokens": 90, "completion_tokens": 10},
+        "max_tokens",
+    ),
+    "the client's limit, at the end of the window": (
+        asking(100, max_tokens=10),
+        {"prompt_tokens": 90, "completion_tokens": 10},
+        "max_tokens",
+    ),
+    "the window": (
+        asking(100, max_tokens=20),
+        {"prompt_tokens": 90, "completion_tokens": 10},
+        FULL,
+    ),
+    "less than the window": (
+        asking(100, max_tokens=20),
+        {"prompt_tokens": 80, "completion_tokens": 10},
+        "max_tokens",
+    ),
+    "a limit of the backend's own": (
+        asking(max_tokens=2000),
+        {"prompt_tokens": 90, "completion_tokens": 1000},
+        "max_tokens",
+    ),
+    "a limit that was clamped": (
+        asking(100, max_tokens=2000),
+        {"prompt_tokens": 10, "completion_tokens": 50},
+        FULL,
+    ),
+    "a limit that was clamped, and no usage": (asking(100, max_tokens=2000), {}, FULL),
+    "no usage": (asking(100, max_tokens=20), {}, "max_tokens"),
+}
+
+
+@pytest.mark.parametrize(("request_", "told", "expected"), CASES.values(), ids=CASES)
+def test_an_answer_that_was_cut_says_whether_the_window_was_full(
+    request_: ChatRequest, told: dict[str, int], expected: str
+) -> None:
+    assert reason(request_, told) == expected
+
+
+def test_an_answer_to_a_second_call_with_a_lower_limit_ended_at_the_window() -> None:
+    told = {"prompt_tokens": 90, "completion_tokens": 10}
+    assert reason(asking(max_tokens=100), told, lowered=True) == FULL
+    assert reason(asking(max_tokens=100), told) == "max_tokens"
+
+
+def test_an_answer_that_was_not_cut_did_not_end_at_the_window() -> None:
+    request = asking(12, max_tokens=2000)
+    made = translate([text("a"), finish("stop"), usage()], request=evolve(request, clamped=True))
+    assert [each.stop_reason for each in made if isinstance(each, e.MessageDelta)] == ["end_turn"]
+
+
+# A limit of 0 warms the prompt cache
+
+
+def warmed(chunk: dict[str, Any]) -> tuple[dict[str, Any], e.Usage]:
+    translator = AnswerTranslator(asking(max_tokens=0))
+    builder = MessageBuilder()
+    events = [*translator.chunk(chunk), *translator.end(True)]
+    for event in events:
+        builder.add(event)
+    (end,) = (event for event in events if isinstance(event, e.MessageDelta))
+    return builder.message, end.usage
+
+
+@pytest.mark.parametrize("ended", ["length", "stop", "tool_calls"])
+def test_warming_a_cache_has_an_empty_answer_and_the_usage_of_the_prompt(ended: str) -> None:
+    chunk = completion(ended, content="The", reasoning="Hm", tool_calls=[call("f", "{}", id="a")])
+    made, used = warmed(chunk)
+    assert made["content"] == []
+    assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
+    assert used == e.Usage(11, 0)
+
+
+def test_warming_a_cache_without_usage_is_estimated() -> None:
+    made, used = warmed({**completion("length", content="The"), "usage": None})
+    assert made["usage"]["input_tokens"] > 0
+    assert made["usage"]["output_tokens"] == 0
+    assert used.estimated
