@@ -88,8 +88,13 @@ class ChatRequest:
     messages: list[dict[str, Any]]
     options: dict[str, Any]
     notes: tuple[str, ...] = ()
-    renamed: Mapping[str, str] = Factory(dict)
-    """Tool names the backend knows, to the client's, where they differ."""
+    renamed: Mapping[str, Mapping[str, str]] = Factory(dict)
+    """Tool names the backend knows, to the members of `tool_use` that name it to the client.
+
+    Only where they differ.
+    """
+    one_call: bool = False
+    """Whether the client takes no second tool call in one answer."""
     think_tags: bool = False
     """Whether the backend may leave reasoning in the text, between tags."""
 

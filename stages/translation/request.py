@@ -6,8 +6,8 @@ from stages.backends.profile import Profile
 from stages.events import ChatRequest, Resolved
 from stages.translation.conversation import conversation
 from stages.translation.fields import Fields
-from stages.translation.names import long_names
-from stages.translation.options import options, requires_tool
+from stages.translation.options import options
+from stages.translation.tools import client_names, one_call, requires_tool
 
 
 def chat_request(resolved: Resolved, profile: Profile, strict: bool = False) -> ChatRequest:
@@ -23,7 +23,12 @@ def chat_request(resolved: Resolved, profile: Profile, strict: bool = False) -> 
         chosen |= profile.prefill_options
     elif profile.forced_tool_prefill and requires_tool(request) and "tools" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
-    renamed = long_names((tool.name for tool in request.tools), profile.tool_name_limit)
     return ChatRequest(
-        resolved, messages, chosen, fields.notes(), renamed, think_tags=profile.think_tags
+        resolved,
+        messages,
+        chosen,
+        fields.notes(),
+        renamed=client_names(request, profile),
+        one_call=one_call(request, fields),
+        think_tags=profile.think_tags,
     )

@@ -79,6 +79,7 @@ class SearchResultBlock:
     source: str
     title: str
     content: Content
+    citations: dict[str, Any] | None = None
 
 
 @frozen
@@ -96,6 +97,7 @@ class ToolUseBlock:
     id: str
     name: str
     input: dict[str, Any]
+    toolset_name: str | None = None
 
 
 @frozen
@@ -143,7 +145,8 @@ class Message:
 class Tool:
     """A tool the client runs. `input_schema` is a JSON schema of type object.
 
-    Tools with another `type` than `custom` are the API's own; they need not have a schema.
+    Tools with another `type` than `custom` are the API's own; they need not have a schema, and
+    toolsets have no name.
     """
 
     name: str = ""
@@ -154,6 +157,9 @@ class Tool:
     input_examples: tuple[dict[str, Any], ...] = ()
     display_width_px: int | None = None
     display_height_px: int | None = None
+    allowed_callers: tuple[str, ...] = ("direct",)
+    configs: dict[str, Any] | None = None
+    """Of a toolset, what differs for its members, by their names."""
 
 
 @frozen
@@ -220,4 +226,10 @@ class MessagesRequest:
     thinking: Thinking | None = None
     output_config: OutputConfig = OutputConfig()
     metadata: Metadata | None = None
+    output_format: OutputFormat | None = None
     unread: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def form(self) -> OutputFormat | None:
+        """The form of the answer; older clients say it in `output_format`."""
+        return self.output_config.format or self.output_format

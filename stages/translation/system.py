@@ -1,0 +1,62 @@
+"""The system prompt, and system messages between the turns.
+
+Where a backend takes no system message between turns, it becomes a tagged user message in its
+place; or it joins the system prompt, which moves it before what was said and so spoils the
+backend's prefix cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import evolve
+
+from stages.translation.content import rendered
+from stages.translation.fields import Fields
+from stages.translation.form import form_instruction
+from stages.wire import messages as m
+
+_ATTRIBUTION = "x-anthropic-billing-header:"
+
+
+def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
+    """The system prompt, without the attribution line of Claude Code.
+
+    That line changes with each request in older clients and so spoils every prefix cache.
+    """
+    texts = []
+    for block in request.system:
+        if isinstance(block, m.TextBlock) and block.text.startswith(_ATTRIBUTION):
+            fields.note("system.attribution", "dropped")
+            block = m.TextBlock(block.text.partition("\n")[2])
+        if isinstance(block, m.TextBlock):
+            texts.append(block.text)
+    texts.append(form_instruction(request, fields))
+    return "\n\n".join(filter(None, texts))
+
+
+def hoisted(request: m.MessagesRequest, fields: Fields) -> m.MessagesRequest:
+    """The request with its system messages, where they are emulated, in the system prompt."""
+    if fields.how("system_message") != "emulate":
+        return request
+    texts = [_text(each.content, fields) for each in request.messages if each.role == "system"]
+    blocks = (m.TextBlock(text) for text in texts if text)
+    rest = tuple(message for message in request.messages if message.role != "system")
+    return evolve(request, system=(*request.system, *blocks), messages=rest)
+
+
+def placed_message(message: m.Message, fields: Fields) -> m.Message | None:
+    """A message as the backend takes it; None for a system message of which nothing is left."""
+    if message.role != "system":
+        return message
+    text = _text(message.content, fields) if fields.keep("system_message") else ""
+    if not text:
+        return None
+    if fields.how("system_message") == "map":
+        return evolve(message, content=(m.TextBlock(text),))
+    text = f"<system-reminder>\n{text}\n</system-reminder>"
+    return evolve(message, role="user", content=(m.TextBlock(text),))
+
+
+def _text(blocks: Iterable[m.Block], fields: Fields) -> str:
+    return "\n\n".join(filter(None, (rendered(block, fields) for block in blocks)))
