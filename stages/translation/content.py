@@ -6,9 +6,8 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any, TypeGuard
 
-from stages.translation import pdf
+from stages.translation import pdf, shapes
 from stages.translation.fields import Fields
-from stages.translation.shapes import mapping, text
 from stages.wire import json
 from stages.wire import messages as m
 
@@ -74,9 +73,9 @@ def _other(block: m.OtherBlock, fields: Fields) -> str | None:
 def _named_tool(block: m.OtherBlock) -> str:
     """The tool that a block says is there, or is no longer; all are declared from the start."""
     if block.type == "tool_reference":
-        return text(block.fields.get("tool_name"))
-    tool = mapping(block.fields.get("tool")) if block.type in _TOOL_CHANGES else {}
-    return text(tool.get("name")) if tool.get("type") == "tool_reference" else ""
+        return shapes.text(block.fields.get("tool_name"))
+    tool = shapes.mapping(block.fields.get("tool")) if block.type in _TOOL_CHANGES else {}
+    return shapes.text(tool.get("name")) if tool.get("type") == "tool_reference" else ""
 
 
 _TOOL_CHANGES = ("tool_addition", "tool_removal")

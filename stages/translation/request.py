@@ -21,7 +21,7 @@ def chat_request(resolved: Resolved, profile: Profile, strict: bool = False) -> 
     chosen = options(request, profile, fields)
     if messages and messages[-1]["role"] == "assistant":
         chosen |= profile.prefill_options
-    elif profile.forced_tool_prefill and requires_tool(request) and "tools" in chosen:
+    elif profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
     return ChatRequest(
         resolved,

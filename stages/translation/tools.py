@@ -51,7 +51,9 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
     chosen: dict[str, Any] = {}
     if choice and choice.type == "none" and _can_undeclare(request, profile, fields):
         return {}
-    if choice and (choice.type == "auto" or fields.keep("tool_choice")):
+    if choice and choice.type == "tool" and not _named(choice, tools, profile):
+        fields.note("tool_choice", "dropped")
+    elif choice and (choice.type == "auto" or fields.keep("tool_choice")):
         chosen["tool_choice"], tools = _choice(choice, tools, profile)
     chosen["tools"] = tools
     parallel = not one_call(request, fields)
@@ -78,11 +80,19 @@ def _choice(
     """The backend's `tool_choice`, and the tools to send with it."""
     if choice.type != "tool":
         return {"auto": "auto", "any": "required", "none": "none"}[choice.type], tools
-    name = short_name(choice.name or "", profile.tool_name_limit)
+    named = _named(choice, tools, profile)
     if profile.named_tool_choice:
-        return {"type": "function", "function": {"name": name}}, tools
+        return {"type": "function", "function": {"name": named[0]["function"]["name"]}}, tools
     # The only way to name a tool here is to send no other.
-    return "required", [tool for tool in tools if tool["function"]["name"] == name]
+    return "required", named
+
+
+def _named(
+    choice: m.ToolChoice, tools: list[dict[str, Any]], profile: Profile
+) -> list[dict[str, Any]]:
+    """Of `tools` those that the choice names: one, or none when that was left out."""
+    name = short_name(choice.name or "", profile.tool_name_limit)
+    return [tool for tool in tools if tool["function"]["name"] == name]
 
 
 def _functions(

@@ -31,6 +31,24 @@ def test_pitfall_37_ids_of_calls_are_unique_over_the_conversation(identities: li
     assert all(len(identity) <= 40 for identity in given_ids)
 
 
+@given(
+    st.lists(st.sampled_from(["call_0", "call_0-2", "abcdefgh1", "12345678é", ""]), max_size=12),
+    st.sampled_from([8, 9, 64]),
+)
+def test_pitfall_37_ids_can_have_an_exact_length(identities: list[str], length: int) -> None:
+    first, second = CallIds(64, length), CallIds(64, length)
+    given_ids = [first.next(identity) for identity in identities]
+
+    assert len(set(given_ids)) == len(given_ids)
+    assert all(len(each) == length and each.isascii() and each.isalnum() for each in given_ids)
+    assert [second.next(identity) for identity in identities] == given_ids
+
+
+def test_an_id_of_the_exact_length_stays_as_it_is() -> None:
+    assert fit_id("abcDEF123", 64, 9) == "abcDEF123"
+    assert fit_id("abc-EF123", 64, 9) != "abc-EF123"
+
+
 def test_ids_stay_the_same_when_the_conversation_grows() -> None:
     first, second = CallIds(64), CallIds(64)
     short = [first.next(identity) for identity in ("a", "a")]
