@@ -34,11 +34,13 @@ def make_app(declaration: Declaration) -> ASGIApp:
         Route("/", _root, methods=["GET"]),
         Route("/api/event_logging/batch", _telemetry, methods=["POST"]),
     ]
+    counts = declaration.sections["metrics"]
     by_path: dict[str, dict[str, Edge]] = {}
     for pipeline in declaration.pipelines:
         for route in pipeline.routes:
             method, _, path = route.partition(" ")
-            by_path.setdefault(path.strip(), {})[method] = Edge(pipeline.name, pipeline.chain)
+            edge = Edge(pipeline.name, pipeline.chain, counts)
+            by_path.setdefault(path.strip(), {})[method] = edge
     # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
     for path, edges in sorted(by_path.items(), key=lambda item: ("{" in item[0], -len(item[0]))):
         routes.append(Route(path, _ByMethod(edges)))

@@ -22,6 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.run import Chain
 from pipeline.tasks import task_group
+from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import ApiError, InternalError, RequestTooLargeError
 from stages.wire.ids import new_request_id
@@ -134,6 +135,7 @@ class Edge:
 
     name: str
     chain: Chain
+    counts: Counts = field(factory=Counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
@@ -164,6 +166,7 @@ class Edge:
             await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(self, request: HttpRequest, answer: Responder, body: Body, seconds: float) -> None:
+        self.counts.answers[self.name, str(answer.status or "none")] += 1
         ending = "" if answer.complete else " client left" if body.gone else " broken off"
         log.info(
             "%s %s %s %d %.3fs%s",

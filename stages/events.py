@@ -81,13 +81,15 @@ class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
     `messages` and `options` (tools, sampling, limits) are JSON as the backend gets them,
-    without `model` and `stream`. `notes` name what was dropped or changed on the way.
+    without `model` and `stream`. `notes` name what was dropped or changed on the way, for the
+    client; `changes` are the same by the names of policies, which are none of the client's.
     """
 
     resolved: Resolved
     messages: list[dict[str, Any]]
     options: dict[str, Any]
     notes: tuple[str, ...] = ()
+    changes: tuple[tuple[str, str], ...] = ()
     renamed: Mapping[str, Mapping[str, str]] = Factory(dict)
     """Tool names the backend knows, to the members of `tool_use` that name it to the client.
 

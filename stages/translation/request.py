@@ -28,6 +28,7 @@ def chat_request(resolved: Resolved, profile: Profile, strict: bool = False) -> 
         messages,
         chosen,
         fields.notes(),
+        fields.changes(),
         renamed=client_names(request, profile),
         one_call=one_call(request, fields),
         think_tags=profile.think_tags,
