@@ -143,7 +143,10 @@ class Edge:
         responder = Responder(send, request.request_id)
         async with task_group() as group:
             group.start_soon(self._watch, body, group.cancel_scope)
-            await self._answer(request, responder)
+            try:
+                await self._answer(request, responder)
+            finally:  # before the connection's next request, which may ask for the counts
+                self.counts.answers[self.name, str(responder.status or "none")] += 1
             group.cancel_scope.cancel()
         self._log(request, responder, body, time.monotonic() - started)
 
@@ -166,7 +169,6 @@ class Edge:
             await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(self, request: HttpRequest, answer: Responder, body: Body, seconds: float) -> None:
-        self.counts.answers[self.name, str(answer.status or "none")] += 1
         ending = "" if answer.complete else " client left" if body.gone else " broken off"
         log.info(
             "%s %s %s %d %.3fs%s",

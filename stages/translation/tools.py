@@ -34,10 +34,10 @@ def client_names(request: m.MessagesRequest, profile: Profile) -> dict[str, dict
     limit = profile.tool_name_limit
     names = {}
     for tool in request.tools:
-        for name, called in members(tool):
-            names[short_name(name, limit)] = called
         if len(tool.name) > limit:
             names[short_name(tool.name, limit)] = {"name": tool.name}
+        elif not tool.custom:
+            names |= {short_name(name, limit): called for name, called in members(tool)}
     return names
 
 
@@ -103,13 +103,13 @@ def _functions(
     limit = profile.tool_name_limit
     if "direct" not in tool.allowed_callers:
         fields.keep("tools.allowed_callers", f"{path} (allowed_callers)")
-    elif tool.type in (None, "custom"):
+    elif tool.custom:
         yield _function(tool, profile, fields)
     elif (functions := as_functions(tool)) is not None:
         if fields.keep("client_tools", f"{path} ({tool.type})"):
             yield from ({**each, "name": short_name(each["name"], limit)} for each in functions)
     else:
-        search = tool.type.startswith("tool_search_tool_")
+        search = (tool.type or "").startswith("tool_search_tool_")
         fields.keep("tool_search" if search else "server_tools", f"{path} ({tool.type})")
 
 

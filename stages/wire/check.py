@@ -88,7 +88,7 @@ def _thinking(request: m.MessagesRequest) -> Iterator[Problem]:
 def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
     names = [tool.name for tool in request.tools if tool.name]  # toolsets have none
     for n, tool in enumerate(request.tools):
-        if tool.type not in (None, "custom"):  # the API's own: their shape is known by the type
+        if not tool.custom:  # the API's own: their shape is known by the type
             continue
         if not _TOOL_NAME.fullmatch(tool.name):
             yield f"tools.{n}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'"

@@ -161,6 +161,11 @@ class Tool:
     configs: dict[str, Any] | None = None
     """Of a toolset, what differs for its members, by their names."""
 
+    @property
+    def custom(self) -> bool:
+        """Whether the client has made it up, so that its own schema says what its input is."""
+        return self.type in (None, "custom")
+
 
 @frozen
 class ToolChoice:
