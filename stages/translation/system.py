@@ -25,12 +25,11 @@ def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
     That line changes with each request in older clients and so spoils every prefix cache.
     """
     texts = []
-    for block in request.system:
-        if isinstance(block, m.TextBlock) and block.text.startswith(_ATTRIBUTION):
+    for text in (block.text for block in request.system if isinstance(block, m.TextBlock)):
+        if text.startswith(_ATTRIBUTION):
             fields.note("system.attribution", "dropped")
-            block = m.TextBlock(block.text.partition("\n")[2])
-        if isinstance(block, m.TextBlock):
-            texts.append(block.text)
+            text = text.partition("\n")[2]
+        texts.append(text)
     texts.append(form_instruction(request, fields))
     return "\n\n".join(filter(None, texts))
 

@@ -101,6 +101,13 @@ def test_a_search_for_tools_can_be_refused_like_any_field() -> None:
         translated({"fields": {"tool_search": "reject"}}, tools=[search, TOOL])
 
 
+def test_a_tool_of_the_clients_that_is_not_wanted_is_left_out_and_told() -> None:
+    bash = {"type": "bash_20250124", "name": "bash"}
+    made = translated({"fields": {"client_tools": "warn"}}, tools=[bash, TOOL])
+    assert names(made) == ["f"]
+    assert made.notes == ("tools.0 (bash_20250124):dropped",)
+
+
 @pytest.mark.parametrize(
     ("callers", "declared"),
     [
