@@ -21,7 +21,7 @@ from stages.translation.content import content, rendered, result_text, unpacked
 from stages.translation.fields import Fields
 from stages.translation.names import CallIds, short_name
 from stages.translation.reasoning import history
-from stages.translation.system import hoisted, placed_message, system_prompt
+from stages.translation.system import hoisted, placed_message, still_shown, system_prompt
 from stages.wire import messages as m
 from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
@@ -57,7 +57,7 @@ def conversation(
         request = hoisted(request, fields)
     if prompt := system_prompt(request, fields):
         state.out.append({"role": "system", "content": prompt})
-    for role, blocks in _turns(request.messages, fields):
+    for role, blocks in _turns(still_shown(request.messages), fields):
         if role == "user":
             _user_turn(state, blocks)
             continue

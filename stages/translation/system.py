@@ -7,7 +7,7 @@ backend's prefix cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from attrs import evolve
 
@@ -38,10 +38,21 @@ def hoisted(request: m.MessagesRequest, fields: Fields) -> m.MessagesRequest:
     """The request with its system messages, where they are emulated, in the system prompt."""
     if fields.how("system_message") != "emulate":
         return request
-    texts = [_text(each.content, fields) for each in request.messages if each.role == "system"]
+    said = (each for each in still_shown(request.messages) if each.role == "system")
+    texts = (_text(each.content, fields) for each in said)
     blocks = (m.TextBlock(text) for text in texts if text)
     rest = tuple(message for message in request.messages if message.role != "system")
     return evolve(request, system=(*request.system, *blocks), messages=rest)
+
+
+def still_shown(messages: Sequence[m.Message]) -> list[m.Message]:
+    """The messages without those that were for one user turn, where a later one is there."""
+    last = max((n for n, each in enumerate(messages) if each.role == "user"), default=0)
+    return [
+        message
+        for n, message in enumerate(messages)
+        if message.role != "system" or message.clear_at != "next_user_message" or n > last
+    ]
 
 
 def placed_message(message: m.Message, fields: Fields) -> m.Message | None:

@@ -48,7 +48,8 @@ def problems(request: m.MessagesRequest) -> Iterator[Problem]:
     last = len(request.messages) - 1
     for n, message in enumerate(request.messages):
         final_assistant = n == last and message.role == "assistant"
-        if not message.content and not final_assistant:
+        sets_effort = message.role == "system" and message.output_config is not None
+        if not (message.content or final_assistant or sets_effort):
             yield (
                 f"messages.{n}: all messages must have non-empty content "
                 "except for the optional final assistant message"

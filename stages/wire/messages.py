@@ -135,10 +135,16 @@ Content = tuple[Block, ...]
 
 @frozen
 class Message:
-    """One turn. A string content is one text block."""
+    """One turn. A string content is one text block.
+
+    Of a system message, `output_config` goes for what follows, and `clear_at` says until when the
+    model sees it.
+    """
 
     role: Literal["user", "assistant", "system"]
     content: Content
+    output_config: OutputConfig | None = None
+    clear_at: str | None = None
 
 
 @frozen
@@ -238,3 +244,10 @@ class MessagesRequest:
     def form(self) -> OutputFormat | None:
         """The form of the answer; older clients say it in `output_format`."""
         return self.output_config.format or self.output_format
+
+    @property
+    def effort(self) -> str | None:
+        """The effort wanted now: what the last system message says of it goes first."""
+        said = (each.output_config for each in self.messages if each.role == "system")
+        efforts = [each.effort for each in (self.output_config, *said) if each and each.effort]
+        return efforts[-1] if efforts else None

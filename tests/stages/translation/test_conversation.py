@@ -270,6 +270,19 @@ def test_another_block_of_a_system_message_is_told_and_the_rest_stays(
     assert list(check.problems(request(messages=list(alone)))) == []
 
 
+ONCE = {"role": "system", "content": "Be brief.", "clear_at": "next_user_message"}
+
+
+@pytest.mark.parametrize("how", [{}, {"hoist_system": True}, {"fields": KEPT}], ids=str)
+def test_a_system_message_for_one_turn_is_gone_with_the_next(how: dict[str, Any]) -> None:
+    now = user("a"), ONCE, assistant(text("b"))
+    later = *now, user("c")
+    always = user("a"), {**ONCE, "clear_at": "never"}, assistant(text("b")), user("c")
+    assert "Be brief." in str(translated(*now, **how))
+    assert translated(*later, **how) == translated(user("a"), assistant(text("b")), user("c"))
+    assert "Be brief." in str(translated(*always, **how))
+
+
 # Templates that are strict about whose turn it is
 
 
