@@ -157,7 +157,8 @@ class AnswerTranslator:
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         call = self._calls.find(fragment, name)
-        if self.request.one_call and call is not self._calls.all[0]:
+        first = next((each for each in self._calls.all if each.name), call)
+        if self.request.one_call and call is not first:
             return
         if call not in self._queue and not call.opened:
             self._queue.append(call)

@@ -110,6 +110,12 @@ def test_only_the_first_call_is_passed_on_where_the_client_takes_one(whole: bool
     assert len(content(chunks)) == len(made["content"]) + 2
 
 
+def test_a_call_without_a_name_is_not_the_first() -> None:
+    chunks = [calls(call("", "", id="a", index=0)), calls(call("f", ROME, id="b", index=1))]
+    request = chat_request(**ONE_CALL)
+    assert content([*chunks, finish()], request=request) == [("tool_use", "f", {"city": "Rome"})]
+
+
 def test_what_is_said_behind_a_call_too_many_is_kept() -> None:
     first, second = call("f", PARIS, id="a", index=0), call("f", ROME, id="b", index=1)
     chunks = [calls(first, second), text("And now."), finish()]
