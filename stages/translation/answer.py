@@ -157,8 +157,7 @@ class AnswerTranslator:
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         call = self._calls.find(fragment, name)
-        first = next((each for each in self._calls.all if each.name), call)
-        if self.request.one_call and call is not first:
+        if self.request.one_call and call is not self._calls.first_named(call):
             return
         if call not in self._queue and not call.opened:
             self._queue.append(call)
