@@ -43,7 +43,7 @@ async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -
     stage = TranslateIn({"fake": backend()}, counts=counts)
     search = {"type": "web_search_20250305", "name": "web_search"}
     for name in ("x" * 100, 'new"line\n'):
-        event = resolved(**{name: 1, "stop_sequences": list("abcde")})
+        event = resolved(**{name: 1, "top_k": 1})
         [request] = await run_stage(stage, [event])
         assert len(request.notes) == 2
     warning = TranslateIn({"fake": backend(fields={"server_tools": "warn"})}, counts=counts)
@@ -51,7 +51,7 @@ async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -
     await run_stage(stage, [resolved()])
     assert await told(counts) == {
         ("llm_proxy_degraded_total", "fake", "unknown", "dropped"): 2,
-        ("llm_proxy_degraded_total", "fake", "stop_sequences", "cut"): 2,
+        ("llm_proxy_degraded_total", "fake", "top_k", "dropped"): 2,
         ("llm_proxy_degraded_total", "fake", "server_tools", "dropped"): 1,
     }
 
