@@ -145,9 +145,12 @@ def reference(to: str, default: Any = attrs.NOTHING, *, help: str = "") -> Any:
     return attrs.field(default=default, metadata={"reference": to, "help": help})
 
 
-def section(name: str) -> Any:
-    """A field filled with the whole section `name` of the declaration; it is no option."""
-    return attrs.field(metadata={"section": name})
+def section(name: str, default: Any = attrs.NOTHING) -> Any:
+    """A field filled with the whole section `name` of the declaration; it is no option.
+
+    `default` is for stages that are made in code.
+    """
+    return attrs.field(default=default, metadata={"section": name})
 
 
 class OptionError(ValueError):

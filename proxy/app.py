@@ -33,10 +33,12 @@ def make_app(declaration: Declaration) -> ASGIApp:
         "/health": {"GET": _health, "HEAD": _health},
         "/api/event_logging/batch": {"POST": _telemetry},
     }
+    counts = declaration.sections["metrics"]
     for pipeline in declaration.pipelines:
         for route in pipeline.routes:
             method, _, path = route.partition(" ")
-            by_path.setdefault(path.strip(), {})[method] = Edge(pipeline.name, pipeline.chain)
+            edge = Edge(pipeline.name, pipeline.chain, counts)
+            by_path.setdefault(path.strip(), {})[method] = edge
     # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
     paths = sorted(by_path, key=lambda path: ("{" in path, -len(path)))
 

@@ -16,6 +16,7 @@ from stages import REGISTRY
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
 from stages.backends.declare import Model, register_hooks
+from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse
 
 DEFAULT_FILE = "pipelines.yaml"
@@ -32,7 +33,12 @@ class Server:
 
 
 SCHEMA = Schema(
-    sections={"server": Server, "backends": dict[str, Backend], "models": dict[str, Model]},
+    sections={
+        "server": Server,
+        "backends": dict[str, Backend],
+        "models": dict[str, Model],
+        "metrics": Counts,  # nothing to declare: it is how stages share the counters
+    },
     registry=REGISTRY,
     start=HttpRequest,
     end=HttpResponse,

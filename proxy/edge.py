@@ -18,10 +18,11 @@ from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 import anyio
-from attrs import define
+from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.run import Chain
+from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import ApiError, InternalError, RequestTooLargeError
 from stages.wire.ids import new_request_id
@@ -140,6 +141,7 @@ class Edge:
 
     name: str
     chain: Chain
+    counts: Counts = field(factory=Counts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
@@ -150,6 +152,7 @@ class Edge:
             with anyio.CancelScope() as until_then:
                 departure.then = until_then.cancel
                 await self._answer(request, responder)
+        self.counts.answers[self.name, str(responder.status or "none")] += 1
         self._log(request, responder, departure, time.monotonic() - started)
 
     async def _answer(self, request: HttpRequest, responder: Responder) -> None:

@@ -15,6 +15,7 @@ REGISTRY = Registry(
         "stream-encode",
         "count-tokens",
         "list-models",
+        "metrics",
     ),
     group="llm_proxy.stages",
 )

@@ -81,15 +81,22 @@ class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
     `messages` and `options` (tools, sampling, limits) are JSON as the backend gets them,
-    without `model` and `stream`. `notes` name what was dropped or changed on the way.
+    without `model` and `stream`. `notes` name what was dropped or changed on the way, for the
+    client; `changes` are the same by the names of policies, which are none of the client's.
     """
 
     resolved: Resolved
     messages: list[dict[str, Any]]
     options: dict[str, Any]
     notes: tuple[str, ...] = ()
-    renamed: Mapping[str, str] = Factory(dict)
-    """Tool names the backend knows, to the client's, where they differ."""
+    changes: tuple[tuple[str, str], ...] = ()
+    renamed: Mapping[str, Mapping[str, str]] = Factory(dict)
+    """Tool names the backend knows, to the members of `tool_use` that name it to the client.
+
+    Only where they differ.
+    """
+    one_call: bool = False
+    """Whether the client takes no second tool call in one answer."""
     think_tags: bool = False
     """Whether the backend may leave reasoning in the text, between tags."""
     stops: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ from attrs import frozen
 
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
+from stages.backends.capabilities import capabilities
 from stages.backends.declare import Model
 from stages.events import Authenticated, HttpResponse, Target, json_response
 from stages.resolve import is_pattern
@@ -77,7 +78,7 @@ class ListModels(Stage[Authenticated, HttpResponse]):
             "line": None,
             "max_input_tokens": profile.context_window,
             "max_tokens": None,
-            "capabilities": None,
+            "capabilities": capabilities(profile),
         }
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import logging
+
 from anyio import to_thread
-from attrs import frozen
+from attrs import Factory, frozen
 
 from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
+from stages.counts import Counts
 from stages.events import ChatRequest, Resolved
 from stages.translation.request import chat_request
 from stages.wire import messages as m
+
+log = logging.getLogger("llm_proxy")
 
 
 @frozen
@@ -18,6 +24,7 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
 
     backends: dict[str, Backend] = section("backends")
     strict: bool = option(False, help="refuse what would be dropped or changed, with a 400")
+    counts: Counts = section("metrics", Factory(Counts))
 
     async def handle(self, event: Resolved, forward: Send[ChatRequest]) -> None:
         backend = self.backends[event.target.backend]
@@ -27,7 +34,21 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
             request = await to_thread.run_sync(chat_request, event, profile, self.strict, ratio)
         else:
             request = chat_request(event, profile, self.strict, ratio)
+        self._tell(request)
         await forward(request)
+
+    def _tell(self, request: ChatRequest) -> None:
+        """Log and count what was dropped or changed. The client is told by `stream-encode`."""
+        if not request.notes:
+            return
+        target = request.resolved.target
+        for field, what in request.changes:
+            self.counts.degraded[target.backend, field, what] += 1
+        log.info(
+            "degraded request_id=%s backend=%s model=%s notes=%s",
+            request.resolved.http.request_id,
+            *map(json.dumps, (target.backend, target.model, ",".join(request.notes))),
+        )
 
 
 def _has_pdf(request: m.MessagesRequest) -> bool:

@@ -14,6 +14,12 @@ _SCHEMA = {"type": "object", "properties": {}}
 _TOOL = {"name": "f", "input_schema": _SCHEMA}
 _IMAGE = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 _PDF = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
+_FORM = {"type": "json_schema", "schema": _SCHEMA}
+_CITED = {
+    "type": "document",
+    "source": {"type": "text", "media_type": "text/plain", "data": "a"},
+    "citations": {"enabled": True},
+}
 _NOT_JSON = "the body is not valid JSON: "
 _FIRST = "messages.0.content.0"
 
@@ -513,6 +519,52 @@ _JSON: list[tuple[str, Any, str]] = [
         _body(tool_choice={"type": "auto"}),
         "tool_choice: tool_choice may only be specified while providing tools.",
     ),
+    (
+        "a toolset's member as tool_choice",
+        _choice({"type": "tool", "name": ""}, {"type": "computer_toolset_20260801"}),
+        "tool_choice.name: there is no tool ''",
+    ),
+    *(
+        (
+            f"thinking with {choice} as tool_choice",
+            _body(
+                max_tokens=4096,
+                thinking={"type": "enabled", "budget_tokens": 1024},
+                tools=[_TOOL],
+                tool_choice={"type": choice, "name": "f"},
+            ),
+            "Thinking may not be enabled when tool_choice forces tool use.",
+        )
+        for choice in ("any", "tool")
+    ),
+    # The form of the answer
+    (
+        "a form with a begun answer",
+        _body(
+            output_config={"format": _FORM},
+            messages=[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+        ),
+        "output_config.format: cannot be combined with a prefilled assistant message",
+    ),
+    (
+        "an old form with citations",
+        _body(output_format=_FORM, messages=[{"role": "user", "content": [_CITED]}]),
+        "output_config.format: cannot be combined with citations",
+    ),
+    (
+        "a form with citations of a result",
+        _body(
+            output_config={"format": _FORM},
+            messages=[
+                {
+                    "role": "user",
+                    "content": [{"type": "tool_result", "tool_use_id": "1", "content": [_CITED]}],
+                }
+            ],
+        ),
+        "output_config.format: cannot be combined with citations",
+    ),
+    ("another old form", _body(output_format={"type": "xml"}), "output_format.type: Input should"),
     # Thinking
     ("a string as thinking", _body(thinking="enabled"), "thinking: Input should be an object"),
     (

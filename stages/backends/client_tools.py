@@ -6,11 +6,52 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
 from ruamel.yaml import YAML
+
+
+@frozen
+class Toolset:
+    """Functions declared by one tool type. A member's name is unique only in its toolset."""
+
+    name: str
+    members: dict[str, dict[str, Any]]
+    """By the member's name: name, description and parameters of its function."""
+
+
+def prefixed(toolset: str, member: str) -> str:
+    """The name of the function for a member of a toolset."""
+    return f"{toolset}__{member}"
 
 
 @functools.cache
 def client_tools() -> dict[str, dict[str, Any]]:
     """By the type of the tool: name, description and parameters of its function."""
+    return {kind: entry for kind, entry in _entries().items() if "toolset" not in entry}
+
+
+@functools.cache
+def toolsets() -> dict[str, Toolset]:
+    """The toolsets, by their type."""
+    sets = {kind: entry for kind, entry in _entries().items() if "toolset" in entry}
+    return {kind: _toolset(entry["toolset"], entry["members"]) for kind, entry in sets.items()}
+
+
+def _toolset(name: str, members: dict[str, dict[str, Any]]) -> Toolset:
+    functions = {}
+    for member, given in members.items():
+        schema = {"type": "object", "properties": given.get("properties", {})}
+        if "required" in given:
+            schema["required"] = given["required"]
+        functions[member] = {
+            "name": prefixed(name, member),
+            "description": given["description"],
+            "parameters": schema,
+        }
+    return Toolset(name, functions)
+
+
+@functools.cache
+def _entries() -> dict[str, dict[str, Any]]:
     data = YAML(typ="safe", pure=True).load(Path(__file__).with_name("client_tools.yaml"))
-    return {name: function for function in data for name in function.pop("types")}
+    return {kind: entry for entry in data for kind in entry.pop("types")}

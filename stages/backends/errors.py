@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -119,20 +121,35 @@ def _error(
         return found
     text = f"backend `{backend}` answered {status}: {message}"
     kind = _BY_STATUS.get(status, InternalError)
+    if _QUOTA in searched:  # waiting does not help
+        return kind(text, headers={"x-should-retry": "false"})
     return kind(text, headers=_retry_after(headers) if kind in _RETRIED else None)
 
 
 _RETRIED = (RateLimitError, OverloadedError)
+_QUOTA = "insufficient_quota"
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
+    told = headers.get("retry-after", "")
     try:
-        seconds = float(headers.get("retry-after", ""))
+        seconds = float(told)
     except ValueError:
-        return {}
+        seconds = _seconds_until(told)
     if math.isnan(seconds):
         return {}
     return {"retry-after": f"{min(max(seconds, 0), _MAX_RETRY_AFTER):g}"}
+
+
+def _seconds_until(date: str) -> float:
+    """From now to an HTTP date; NaN when it is none."""
+    try:
+        then = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return math.nan
+    # An HTTP date is in GMT, also where it does not say so.
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return math.ceil((then - datetime.now(UTC)).total_seconds())
 
 
 def _message(said: Any) -> tuple[str, str]:

@@ -97,6 +97,18 @@ class Profile:
     named_tool_choice: bool = option(
         True, help="takes a tool's name as `tool_choice`; else only that tool is sent, as required"
     )
+    tools_with_calls: bool = option(
+        False, help="wants the tools declared where the conversation has calls"
+    )
+    user_after_tool: bool = option(
+        True, help="takes a user message behind a tool's result; else the assistant says a word"
+    )
+    hoist_system: bool = option(
+        False, help="emulated system messages join the system prompt, not a user message"
+    )
+    json_object: bool = option(
+        False, help="takes `response_format: {type: json_object}`, beside an emulated format"
+    )
     fields: dict[str, Policy] = option(
         factory=dict,
         help="the policy for each field, where it differs from `generic`",
@@ -125,6 +137,11 @@ class Profile:
     think_tags: bool = option(True, help="reads reasoning out of `<think>` tags in the text")
     tool_name_limit: int = option(64, help="longer names are shortened, and restored")
     tool_id_limit: int = option(64, help="longer ids of tool calls are replaced")
+    tool_id_length: int | None = option(
+        None,
+        help="ids of tool calls are replaced by so many letters and digits",
+        validator=validators.optional([validators.ge(8), validators.le(64)]),
+    )
     schema_without: tuple[str, ...] = option(
         ("$schema",), help="JSON schema keywords it refuses in tools"
     )

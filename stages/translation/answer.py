@@ -200,6 +200,8 @@ class AnswerTranslator:
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         call = self._calls.find(fragment, name)
+        if self.request.one_call and call is not self._calls.first_named(call):
+            return
         if call not in self._queue and not call.opened:
             self._queue.append(call)
         call.add(name, function.get("arguments"))
@@ -249,7 +251,7 @@ class AnswerTranslator:
     def _block(self, part: Prose | ToolCall) -> dict[str, Any]:
         block = part.block()
         if isinstance(part, ToolCall):
-            block["name"] = self.request.renamed.get(part.name, part.name)
+            block |= self.request.renamed.get(part.name, {})
         return block
 
     def _message_delta(self, lowered: bool) -> e.MessageDelta:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any, TypeGuard
 
-from stages.translation import pdf
+from stages.translation import pdf, shapes
 from stages.translation.fields import Fields
 from stages.wire import json
 from stages.wire import messages as m
@@ -50,6 +50,7 @@ def rendered(block: m.Block, fields: Fields) -> str | None:
     if isinstance(block, m.SearchResultBlock):
         if not fields.keep("search_result"):
             return None
+        _tell_citations(block, fields)
         return f"{block.title}\n{block.source}\n\n{_joined(block.content, fields)}"
     if isinstance(block, m.DocumentBlock):
         return _document(block, fields)
@@ -57,16 +58,27 @@ def rendered(block: m.Block, fields: Fields) -> str | None:
 
 
 def _other(block: m.OtherBlock, fields: Fields) -> str | None:
-    if block.type == "tool_reference" and fields.keep(block.type):
-        return f"Tool {block.fields.get('tool_name')} is now available."
-    if block.type == "browser_state" and fields.keep(block.type):
-        return json.encode(block.fields).decode()
-    if block.type not in ("tool_reference", "browser_state"):
-        known = block.type in ("redacted_thinking", "container_upload")
-        name = block.type if known else "unknown_block"
-        server = "server_tool" in block.type or block.type.endswith("_tool_result")
-        fields.keep("server_tool_blocks" if server else name, block.type)
+    if name := _named_tool(block):
+        said = "no longer" if block.type == "tool_removal" else "now"
+        return f"Tool {name} is {said} available." if fields.keep("tool_reference") else None
+    if block.type == "browser_state":
+        return json.encode(block.fields).decode() if fields.keep(block.type) else None
+    known = block.type in ("redacted_thinking", "container_upload")
+    policy = block.type if known else "unknown_block"
+    server = "server_tool" in block.type or block.type.endswith("_tool_result")
+    fields.keep("server_tool_blocks" if server else policy, block.type)
     return None
+
+
+def _named_tool(block: m.OtherBlock) -> str:
+    """The tool that a block says is there, or is no longer; all are declared from the start."""
+    if block.type == "tool_reference":
+        return shapes.text(block.fields.get("tool_name"))
+    tool = shapes.mapping(block.fields.get("tool")) if block.type in _TOOL_CHANGES else {}
+    return shapes.text(tool.get("name")) if tool.get("type") == "tool_reference" else ""
+
+
+_TOOL_CHANGES = ("tool_addition", "tool_removal")
 
 
 def _joined(blocks: Iterable[m.Block], fields: Fields) -> str:
@@ -105,9 +117,13 @@ def _document(block: m.DocumentBlock, fields: Fields) -> str | None:
 
 
 def _keeps(block: m.DocumentBlock, fields: Fields) -> bool:
+    _tell_citations(block, fields)
+    return fields.keep(f"document.{_KINDS[type(block.source)]}")
+
+
+def _tell_citations(block: m.DocumentBlock | m.SearchResultBlock, fields: Fields) -> None:
     if (block.citations or {}).get("enabled"):
         fields.keep("document.citations")
-    return fields.keep(f"document.{_KINDS[type(block.source)]}")
 
 
 _KINDS = {

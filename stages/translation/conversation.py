@@ -13,13 +13,15 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define
 
+from stages.backends.client_tools import prefixed
 from stages.backends.profile import Profile
 from stages.translation.content import content, rendered, result_text, unpacked
 from stages.translation.fields import Fields
 from stages.translation.names import CallIds, short_name
 from stages.translation.reasoning import history
+from stages.translation.system import hoisted, placed_message, still_shown, system_prompt
 from stages.wire import messages as m
 from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
@@ -27,7 +29,8 @@ from stages.wire.json import encode
 # Neutral: the model must neither think that the tool ran nor that it failed.
 NO_RESULT = "The result of this call is not available. Do not assume that it ran."
 
-_ATTRIBUTION = "x-anthropic-billing-header:"
+# For templates that want the assistant between a tool's result and the user.
+BETWEEN = "I have the result."
 
 
 @define
@@ -47,9 +50,14 @@ def conversation(
     request: m.MessagesRequest, backend: str, profile: Profile, fields: Fields
 ) -> list[dict[str, Any]]:
     """The whole conversation, system prompt first. Raises InvalidRequestError."""
-    state = _Conversation(profile, fields, backend, CallIds(profile.tool_id_limit))
-    state.out += _system(request.system, fields)
-    for role, blocks in _turns(request.messages, fields):
+    state = _Conversation(
+        profile, fields, backend, CallIds(profile.tool_id_limit, profile.tool_id_length)
+    )
+    if profile.hoist_system:
+        request = hoisted(request, fields)
+    if prompt := system_prompt(request, fields):
+        state.out.append({"role": "system", "content": prompt})
+    for role, blocks in _turns(still_shown(request.messages), fields):
         if role == "user":
             _user_turn(state, blocks)
             continue
@@ -71,38 +79,12 @@ def _prefill(state: _Conversation) -> None:
         state.out.pop()
 
 
-def _system(blocks: m.Content, fields: Fields) -> Iterator[dict[str, Any]]:
-    """The system prompt, without the attribution line of Claude Code.
-
-    That line changes with each request in older clients and so spoils every prefix cache.
-    """
-    texts = []
-    for block in blocks:
-        if isinstance(block, m.TextBlock) and block.text.startswith(_ATTRIBUTION):
-            fields.note("system.attribution", "dropped")
-            block = m.TextBlock(block.text.partition("\n")[2])
-        if isinstance(block, m.TextBlock) and block.text:
-            texts.append(block.text)
-    if texts:
-        yield {"role": "system", "content": "\n\n".join(texts)}
-
-
 def _turns(messages: Iterable[m.Message], fields: Fields) -> Iterator[tuple[str, list[m.Block]]]:
     """Turns with their blocks; neighbours of one role are one turn, as the Messages API has it."""
-    placed = (_placed(message, fields) for message in messages)
+    placed = (placed_message(message, fields) for message in messages)
     messages = [message for message in placed if message]
     for role, group in groupby(messages, key=attrgetter("role")):
         yield role, [block for message in group for block in message.content]
-
-
-def _placed(message: m.Message, fields: Fields) -> m.Message | None:
-    """A message where the backend takes it: a system message may have to be a user's."""
-    if message.role != "system" or not fields.keep("system_message"):
-        return None if message.role == "system" else message
-    if fields.how("system_message") == "map":
-        return message
-    text = f"<system-reminder>\n{_joined(message.content)}\n</system-reminder>"
-    return evolve(message, role="user", content=(m.TextBlock(text),))
 
 
 def _joined(blocks: Iterable[m.Block]) -> str:
@@ -145,6 +127,8 @@ def _results(calls: dict[str, str], blocks: list[m.Block]) -> dict[str, m.ToolRe
 def _say(state: _Conversation, body: str | list[dict[str, Any]]) -> None:
     """Add what the user says; to the user message before, if an empty turn parted the two."""
     last = state.out[-1] if state.out else {}
+    if last.get("role") == "tool" and not state.profile.user_after_tool:
+        state.out.append({"role": "assistant", "content": BETWEEN})
     if last.get("role") != "user":
         state.out.append({"role": "user", "content": body})
     elif isinstance(body, str) and isinstance(last["content"], str):
@@ -198,7 +182,8 @@ def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
 def _call(state: _Conversation, block: m.ToolUseBlock) -> dict[str, Any]:
     identity = state.ids.next(block.id)
     state.open_calls[identity] = block.id
-    name = short_name(block.name, state.profile.tool_name_limit)
+    name = prefixed(block.toolset_name, block.name) if block.toolset_name else block.name
+    name = short_name(name, state.profile.tool_name_limit)
     function = {"name": name, "arguments": encode(block.input).decode()}
     return {"id": identity, "type": "function", "function": function}
 

@@ -35,7 +35,7 @@ class Fields:
 
     policies: Mapping[str, str]
     strict: bool = False
-    _notes: dict[str, None] = Factory(dict)
+    _notes: dict[str, tuple[str, str]] = Factory(dict)
 
     def how(self, name: str) -> str:
         """The policy for the field `name`."""
@@ -53,15 +53,22 @@ class Fields:
             why = _WHY.get(name, "this backend cannot do it, and would answer as if it had")
             raise InvalidRequestError(f"{(shown or name)[:_SHOWN]}: {why}")
         if policy == "warn":
-            self.note(shown or name, "dropped")
+            self.note(shown or name, "dropped", name)
         return False
 
-    def note(self, name: str, what: str) -> None:
-        """Tell the client. Raises InvalidRequestError if it wants nothing dropped or changed."""
+    def note(self, name: str, what: str, policy: str = "") -> None:
+        """Tell the client. Raises InvalidRequestError if it wants nothing dropped or changed.
+
+        `policy` is the name to count it by, where `name` may be one that the client chose.
+        """
         if self.strict:
             raise InvalidRequestError(f"{name[:_SHOWN]}: would be {what} for this backend (strict)")
-        self._notes[f"{name[:_SHOWN]}:{what}"] = None
+        self._notes[f"{name[:_SHOWN]}:{what}"] = (policy or name, what)
 
     def notes(self) -> tuple[str, ...]:
         """All that the client is to be told."""
         return tuple(self._notes)
+
+    def changes(self) -> tuple[tuple[str, str], ...]:
+        """The same to be counted: the policy's name, and what became of the field."""
+        return tuple(self._notes.values())

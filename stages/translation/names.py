@@ -7,7 +7,6 @@ has the same bytes each time (prefix caches), and a name is found again among th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 
 _HASH = 8
 
@@ -19,13 +18,11 @@ def short_name(name: str, limit: int) -> str:
     return f"{name[: limit - _HASH - 1]}_{_digest(name, _HASH)}"
 
 
-def long_names(names: Iterable[str], limit: int) -> dict[str, str]:
-    """From the names that were shortened to those they came from."""
-    return {short_name(name, limit): name for name in names if len(name) > limit}
-
-
-def fit_id(identity: str, limit: int) -> str:
-    """`identity`, or if it is over the limit a hash of it."""
+def fit_id(identity: str, limit: int, exactly: int | None = None) -> str:
+    """`identity`, or if it is over the limit or not `exactly` so long a hash of it."""
+    if exactly is not None:
+        fits = len(identity) == exactly and identity.isascii() and identity.isalnum()
+        return identity if fits else _digest(identity, exactly)
     return identity if len(identity) <= limit else f"call_{_digest(identity, min(24, limit - 5))}"
 
 
@@ -35,14 +32,15 @@ class CallIds:
     Some backends use `call_0` in every turn; a result would then belong to the wrong call.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, exactly: int | None = None) -> None:
         self._limit = limit
+        self._exactly = exactly
         self._given: set[str] = set()
 
     def next(self, identity: str) -> str:
         """The id for the next call that the client knows as `identity`."""
         wanted, times = identity, 1
-        while (fit := fit_id(wanted, self._limit)) in self._given:
+        while (fit := fit_id(wanted, self._limit, self._exactly)) in self._given:
             times += 1
             wanted = f"{identity}-{times}"
         self._given.add(fit)

@@ -168,6 +168,10 @@ class ToolCalls:
             known.backend_id = identity
         return known
 
+    def first_named(self, otherwise: ToolCall) -> ToolCall:
+        """The first call that has a name."""
+        return next((call for call in self.all if call.name), otherwise)
+
     def _known(self, identity: str, index: int | None) -> ToolCall | None:
         for position, call in reversed(list(enumerate(self.all))):
             if index is not None and index != (position if call.index is None else call.index):

@@ -72,7 +72,7 @@ def reasoning_options(
     request: m.MessagesRequest, profile: Profile, fields: Fields
 ) -> dict[str, Any]:
     """What asks the backend to think as much as the client wants."""
-    thinking, effort = request.thinking, request.output_config.effort
+    thinking, effort = request.thinking, request.effort
     asked = thinking is not None and thinking.wanted
     if asked and not fields.keep("thinking"):
         thinking = None

@@ -7,9 +7,9 @@ from stages.events import ChatRequest, Resolved
 from stages.translation.conversation import conversation
 from stages.translation.fields import Fields
 from stages.translation.limits import output_limit
-from stages.translation.names import long_names
-from stages.translation.options import options, requires_tool
+from stages.translation.options import options
 from stages.translation.stops import shared
+from stages.translation.tools import client_names, one_call, requires_tool
 from stages.translation.usage import estimated_input
 
 
@@ -27,9 +27,8 @@ def chat_request(
     chosen = options(request, profile, fields)
     if messages and messages[-1]["role"] == "assistant":
         chosen |= profile.prefill_options
-    elif profile.forced_tool_prefill and requires_tool(request) and "tools" in chosen:
+    elif profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
-    renamed = long_names((tool.name for tool in request.tools), profile.tool_name_limit)
     size = estimated_input(messages, chosen.get("tools", ()))
     estimate = max(1, round(size * ratio))
     window, asked = profile.context_window, request.max_tokens
@@ -40,7 +39,9 @@ def chat_request(
         messages,
         chosen,
         fields.notes(),
-        renamed,
+        fields.changes(),
+        renamed=client_names(request, profile),
+        one_call=one_call(request, fields),
         think_tags=profile.think_tags,
         stops=shared(request.stop_sequences, profile)[1],
         context_window=window,

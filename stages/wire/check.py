@@ -19,6 +19,14 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 # The text of base64, checked without decoding megabytes; its length is checked apart.
 _BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 _RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference", "browser_state")
+# Blocks of betas are told, by their policy.
+_REFUSED: dict[str, tuple[tuple[type, ...], str]] = {
+    "assistant": (
+        (m.ImageBlock, m.ToolResultBlock),
+        "this block can only stand in a user message",
+    ),
+    "system": (tuple(BLOCKS.values()), "only text blocks can stand in a system message"),
+}
 # Other blocks of the API that may stand in a user turn; what becomes of them, translation says.
 _USER_BLOCKS = ("text", "image", "document", "search_result", "tool_result", "container_upload")
 
@@ -29,6 +37,7 @@ def problems(request: m.MessagesRequest) -> Iterator[Problem]:
     """Each broken rule, as `path: text`."""
     yield from _parameters(request)
     yield from _tools(request)
+    yield from _combinations(request)
     for n, block in enumerate(request.system):
         if not isinstance(block, m.TextBlock):
             yield f"system.{n}: only text blocks can stand here"
@@ -39,7 +48,8 @@ def problems(request: m.MessagesRequest) -> Iterator[Problem]:
     last = len(request.messages) - 1
     for n, message in enumerate(request.messages):
         final_assistant = n == last and message.role == "assistant"
-        if not message.content and not final_assistant:
+        sets_effort = message.role == "system" and message.output_config is not None
+        if not (message.content or final_assistant or sets_effort):
             yield (
                 f"messages.{n}: all messages must have non-empty content "
                 "except for the optional final assistant message"
@@ -94,9 +104,9 @@ def _thinking(request: m.MessagesRequest) -> Iterator[Problem]:
 
 
 def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
-    names = [tool.name for tool in request.tools]
+    names = [tool.name for tool in request.tools if tool.name]  # toolsets have none
     for n, tool in enumerate(request.tools):
-        if tool.type not in (None, "custom"):  # the API's own: their shape is known by the type
+        if not tool.custom:  # the API's own: their shape is known by the type
             continue
         if not _TOOL_NAME.fullmatch(tool.name):
             yield f"tools.{n}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'"
@@ -107,21 +117,43 @@ def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
     if len(names) > len(set(names)):
         yield "tools: Tool names must be unique."
     choice = request.tool_choice
-    if choice and not names:
+    if choice and not request.tools:
         yield "tool_choice: tool_choice may only be specified while providing tools."
     elif choice and choice.type == "tool" and choice.name not in names:
         yield f"tool_choice.name: there is no tool '{(choice.name or '')[:80]}' in tools"
+
+
+def _combinations(request: m.MessagesRequest) -> Iterator[Problem]:
+    """What cannot be given together."""
+    choice, thinking = request.tool_choice, request.thinking
+    if choice and choice.type in ("any", "tool") and thinking and thinking.type == "enabled":
+        yield "Thinking may not be enabled when tool_choice forces tool use."
+    if request.form is None:
+        return
+    last = request.messages[-1] if request.messages else None
+    if last and last.role == "assistant" and last.content:
+        yield "output_config.format: cannot be combined with a prefilled assistant message"
+    blocks = (block for message in request.messages for block in message.content)
+    if any(_has_citations(block) for block in blocks):
+        yield "output_config.format: cannot be combined with citations"
+
+
+def _has_citations(block: m.Block) -> bool:
+    if isinstance(block, m.ToolResultBlock):
+        return any(map(_has_citations, block.content))
+    if not isinstance(block, (m.DocumentBlock, m.SearchResultBlock)):
+        return False
+    return bool(block.citations and block.citations.get("enabled"))
 
 
 def _block(block: m.Block, role: str, path: str) -> Iterator[Problem]:
     if isinstance(block, m.TextBlock):
         if not block.text:
             yield f"{path}.text: text content blocks must be non-empty"
-    elif role == "assistant":
-        if isinstance(block, (m.ImageBlock, m.ToolResultBlock)):
-            yield f"{path}: this block can only stand in a user message"
-    elif role == "system":
-        yield f"{path}: only text blocks can stand in a system message"
+    elif role in _REFUSED:
+        kinds, why = _REFUSED[role]
+        if isinstance(block, kinds):
+            yield f"{path}: {why}"
     elif isinstance(block, m.ToolResultBlock):
         for k, inner in enumerate(block.content):
             yield from _result_block(inner, f"{path}.content.{k}")

@@ -79,6 +79,7 @@ class SearchResultBlock:
     source: str
     title: str
     content: Content
+    citations: dict[str, Any] | None = None
 
 
 @frozen
@@ -96,6 +97,7 @@ class ToolUseBlock:
     id: str
     name: str
     input: dict[str, Any]
+    toolset_name: str | None = None
 
 
 @frozen
@@ -133,17 +135,24 @@ Content = tuple[Block, ...]
 
 @frozen
 class Message:
-    """One turn. A string content is one text block."""
+    """One turn. A string content is one text block.
+
+    Of a system message, `output_config` goes for what follows, and `clear_at` says until when the
+    model sees it.
+    """
 
     role: Literal["user", "assistant", "system"]
     content: Content
+    output_config: OutputConfig | None = None
+    clear_at: str | None = None
 
 
 @frozen
 class Tool:
     """A tool the client runs. `input_schema` is a JSON schema of type object.
 
-    Tools with another `type` than `custom` are the API's own; they need not have a schema.
+    Tools with another `type` than `custom` are the API's own; they need not have a schema, and
+    toolsets have no name.
     """
 
     name: str = ""
@@ -154,6 +163,14 @@ class Tool:
     input_examples: tuple[dict[str, Any], ...] = ()
     display_width_px: int | None = None
     display_height_px: int | None = None
+    allowed_callers: tuple[str, ...] = ("direct",)
+    configs: dict[str, Any] | None = None
+    """Of a toolset, what differs for its members, by their names."""
+
+    @property
+    def custom(self) -> bool:
+        """Whether the client has made it up, so that its own schema says what its input is."""
+        return self.type in (None, "custom")
 
 
 @frozen
@@ -225,4 +242,17 @@ class MessagesRequest:
     thinking: Thinking | None = None
     output_config: OutputConfig = OutputConfig()
     metadata: Metadata | None = None
+    output_format: OutputFormat | None = None
     unread: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def form(self) -> OutputFormat | None:
+        """The form of the answer; older clients say it in `output_format`."""
+        return self.output_config.format or self.output_format
+
+    @property
+    def effort(self) -> str | None:
+        """The effort wanted now: what the last system message says of it goes first."""
+        said = (each.output_config for each in self.messages if each.role == "system")
+        efforts = [each.effort for each in (self.output_config, *said) if each and each.effort]
+        return efforts[-1] if efforts else None

@@ -63,6 +63,7 @@ def test_the_shipped_declaration_is_in_order() -> None:
         "messages",
         "count-tokens",
         "models",
+        "metrics",
     ]
     assert declaration.sections["server"] == Server()
     assert [note.code for note in declaration.notes] == ["missing-variable"]

@@ -9,10 +9,12 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 
 from pipeline import Send, Stage
 from pipeline.run import Chain
 from proxy.edge import Body, ClientGoneError, Edge, Responder, one_line, refuse
+from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import (
     ConflictError,
@@ -52,6 +54,17 @@ async def hello(_: HttpRequest, forward: Send[HttpResponse]) -> None:
 
 
 STREAM = ResponseStart(200, {"content-type": "text/event-stream; charset=utf-8"})
+
+
+async def test_each_answer_is_counted_by_its_status() -> None:
+    async def waits(request: HttpRequest, forward: Send[HttpResponse]) -> None:
+        leaving.departure.happens()
+        await anyio.sleep_forever()
+
+    counts, leaving = Counts(), Server()
+    for handle, server in ((hello, Server()), (waits, leaving)):
+        await evolve(edge(handle), counts=counts)(server.scope(), server.receive, server.send)
+    assert counts.answers == {("test", "200"): 1, ("test", "none"): 1}
 
 
 class TestAnswer:

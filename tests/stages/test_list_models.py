@@ -9,11 +9,12 @@ import pytest
 from anthropic.types import ModelInfo
 
 from pipeline.testing import check_stage, run_stage
+from stages.backends.capabilities import capabilities
 from stages.backends.declare import Model
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.list_models import ListModels
 from stages.wire.errors import InvalidRequestError, NotFoundError
-from tests.support import backend, http
+from tests.support import backend, http, profile
 
 FIVE = ListModels(
     {
@@ -75,7 +76,7 @@ async def test_a_model_is_told_as_the_official_sdk_reads_it() -> None:
         "line": None,
         "max_input_tokens": 99,
         "max_tokens": None,
-        "capabilities": None,
+        "capabilities": capabilities(profile()),
     }
     ModelInfo.model_validate(said)
 

@@ -26,6 +26,7 @@ async def test_a_request_is_translated_and_kept() -> None:
             [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
             {"max_tokens": 100},
             ("top_k:dropped",),
+            (("top_k", "dropped"),),
             think_tags=True,
             size=19,
             estimate=19,

@@ -225,7 +225,7 @@ def test_a_failure_in_the_middle_is_an_event_and_nothing_looks_finished(
         ("inf", "60"),
         ("nan", None),
         ("soon", None),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", "0"),
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])

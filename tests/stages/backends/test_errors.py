@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -260,7 +262,6 @@ def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
         ("nan", None),
         ("soon", None),
         ("", None),
-        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
     ],
 )
 @pytest.mark.parametrize("status", [429, 502, 503, 529])
@@ -268,6 +269,36 @@ def test_pitfall_38_retry_after_is_passed_on_up_to_a_minute(
     status: int, given: str, passed: str | None
 ) -> None:
     assert refused(status, openai("wait"), retry_after=given).headers.get("retry-after") == passed
+
+
+@pytest.mark.parametrize(
+    ("date", "passed"),
+    [
+        ("Wed, 21 Oct 9999 07:28:00 GMT", "60"),
+        ("Friday, 31-Dec-99 23:59:59 GMT", "0"),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "0"),
+        ("Wed, 21 Oct 2015 07:28:00", "0"),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
+        ("31 Dec 9999 23:59:59 -2359", "60"),
+        ("tomorrow", None),
+    ],
+)
+def test_pitfall_38_a_retry_after_that_is_a_date_is_passed_on_in_seconds(
+    date: str, passed: str | None
+) -> None:
+    assert refused(429, openai("wait"), retry_after=date).headers.get("retry-after") == passed
+
+
+def test_pitfall_38_a_date_soon_is_so_many_seconds_away() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    seconds = refused(503, openai("wait"), retry_after=date).headers["retry-after"]
+    assert 25 <= int(seconds) <= 30
+
+
+def test_a_quota_that_is_used_up_is_not_tried_again() -> None:
+    error = refused(429, openai("no", code="insufficient_quota"), retry_after="5")
+    assert (error.status, error.headers) == (429, {"x-should-retry": "false"})
 
 
 def test_pitfall_38_without_a_retry_after_none_is_made_up() -> None:

@@ -55,7 +55,7 @@ def test_what_a_profile_maps_it_has_a_way_for(name: str) -> None:
     made = profile_named(name)
     assert (made.fields["thinking"] == "map") is (made.reasoning_request != "none")
     assert (made.fields["thinking_block"] == "map") is (made.reasoning_history != "none")
-    assert (made.fields["disable_parallel_tool_use"] == "warn") is (
+    assert (made.fields["disable_parallel_tool_use"] == "emulate") is (
         made.parallel_tool_calls == "never"
     )
 

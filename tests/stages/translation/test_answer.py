@@ -87,6 +87,44 @@ def test_arguments_are_sent_as_they_come() -> None:
     ]
 
 
+ONE_CALL = {
+    "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+    "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+}
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
+def test_only_the_first_call_is_passed_on_where_the_client_takes_one(whole: bool) -> None:
+    first = call("f", PARIS, id="a", index=0)
+    second = call("f", ROME, id="b", index=1)
+    third = call("f", "{", id="c", index=2)
+    if whole:
+        chunks = [completion("tool_calls", tool_calls=[first, second, third])]
+    else:
+        chunks = [text("So:"), calls(first), calls(second, third), finish("tool_calls")]
+    request = chat_request(**ONE_CALL)
+    made = message(chunks, request=request)
+    assert content(chunks, request=request)[-1] == ("tool_use", "f", {"city": "Paris"})
+    assert sum(block["type"] == "tool_use" for block in made["content"]) == 1
+    assert made["stop_reason"] == "tool_use"
+    assert len(content(chunks)) == len(made["content"]) + 2
+
+
+def test_a_call_without_a_name_is_not_the_first() -> None:
+    chunks = [calls(call("", "", id="a", index=0)), calls(call("f", ROME, id="b", index=1))]
+    request = chat_request(**ONE_CALL)
+    assert content([*chunks, finish()], request=request) == [("tool_use", "f", {"city": "Rome"})]
+
+
+def test_what_is_said_behind_a_call_too_many_is_kept() -> None:
+    first, second = call("f", PARIS, id="a", index=0), call("f", ROME, id="b", index=1)
+    chunks = [calls(first, second), text("And now."), finish()]
+    assert content(chunks, request=chat_request(**ONE_CALL)) == [
+        ("tool_use", "f", {"city": "Paris"}),
+        ("text", "And now."),
+    ]
+
+
 @pytest.mark.parametrize(
     ("reason", "expected"),
     [

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import anthropic.types
+import pydantic
 import pytest
+from anthropic.types.browser_member_name import BROWSER_MEMBER_NAME_VALUES
+from anthropic.types.computer_member_name import COMPUTER_MEMBER_NAME_VALUES
 
 from stages.translation.request import chat_request
+from stages.wire import check
 from stages.wire.errors import InvalidRequestError
+from tests.stages.translation import support
 from tests.support import profile, resolved
 
 
@@ -67,3 +73,88 @@ def test_examples_of_input_go_into_the_description() -> None:
     )
 
     assert '{"a":1}' in function["description"]
+
+
+# Toolsets
+
+COMPUTER = {"type": "computer_toolset_20260801"}
+BROWSER = {"type": "browser_toolset_20260801"}
+
+
+def sdk_inputs(toolset: str) -> dict[str, type[pydantic.BaseModel]]:
+    """The official SDK's class for the input of each member."""
+    names = {
+        "computer": COMPUTER_MEMBER_NAME_VALUES,
+        "browser": BROWSER_MEMBER_NAME_VALUES,
+    }[toolset]
+    words = {name: f"{toolset}_{name}_input".title().replace("_", "") for name in names}
+    return {name: getattr(anthropic.types, word) for name, word in words.items()}
+
+
+@pytest.mark.parametrize(
+    ("tool", "toolset", "number"), [(COMPUTER, "computer", 17), (BROWSER, "browser", 31)]
+)
+def test_a_toolset_becomes_a_function_for_each_member_with_the_input_the_sdk_knows(
+    tool: dict[str, Any], toolset: str, number: int
+) -> None:
+    declared = {function["name"]: function for function in functions(tool)}
+    inputs = sdk_inputs(toolset)
+
+    assert len(declared) == number
+    assert declared.keys() == {f"{toolset}__{member}" for member in inputs}
+    for member, kind in inputs.items():
+        function = declared[f"{toolset}__{member}"]
+        fields = {field.alias or name: field for name, field in kind.model_fields.items()}
+        parameters = function["parameters"]
+        assert function["description"]
+        assert parameters["properties"].keys() == fields.keys(), member
+        required = {name for name, field in fields.items() if field.is_required()}
+        assert set(parameters.get("required", ())) == required, member
+
+
+def test_members_that_are_switched_off_are_not_declared() -> None:
+    configs = {"zoom": {"enabled": False}, "wait": {"enabled": True}, "key": {}, "type": None}
+    names = {function["name"] for function in functions({**COMPUTER, "configs": configs})}
+
+    assert len(names) == 16
+    assert "computer__zoom" not in names
+    assert {"computer__wait", "computer__key", "computer__type"} < names
+
+
+def test_a_toolset_without_members_is_no_tool_at_all() -> None:
+    configs = {name: {"enabled": False} for name in COMPUTER_MEMBER_NAME_VALUES}
+    request = chat_request(resolved(tools=[{**COMPUTER, "configs": configs}]), profile())
+
+    assert "tools" not in request.options
+    assert request.notes == ()
+
+
+def test_two_toolsets_have_no_name_and_so_not_the_same() -> None:
+    assert list(check.problems(resolved(tools=[COMPUTER, BROWSER]).request)) == []
+
+
+@pytest.mark.parametrize("limit", [64, 20])
+def test_the_call_of_a_member_is_the_toolsets_on_both_ways(limit: int) -> None:
+    call = {
+        "type": "tool_use",
+        "id": "call_1",
+        "name": "left_mouse_down",
+        "toolset_name": "computer",
+        "input": {},
+    }
+    result = {"type": "tool_result", "tool_use_id": "call_1", "toolset_name": "computer"}
+    turns = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [{**result, "content": "done"}]},
+    ]
+    event = resolved(tools=[COMPUTER], messages=turns)
+    request = chat_request(event, profile(tool_name_limit=limit))
+    [said] = request.messages[1]["tool_calls"]
+    name = said["function"]["name"]
+    assert name in [tool["function"]["name"] for tool in request.options["tools"]]
+
+    fragment = support.call(name, "{}", index=0, id="call_1")
+    answer = support.message([support.calls(fragment), support.finish()], request=request)
+    assert answer["content"] == [call]
+    anthropic.types.Message.model_validate(answer)

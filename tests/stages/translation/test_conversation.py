@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
 from stages.backends.profile import Profile
-from stages.translation.conversation import NO_RESULT, conversation
+from stages.translation.conversation import BETWEEN, NO_RESULT, conversation
 from stages.translation.fields import Fields
 from stages.translation.reasoning import Envelope, seal
+from stages.wire import check
 from stages.wire.errors import InvalidRequestError
 from tests.support import profile, request
 
@@ -201,6 +203,121 @@ def test_two_system_messages_that_are_kept_are_one() -> None:
 def test_a_kept_system_message_behind_calls_comes_after_their_results() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x")), system("Be brief.")
     assert translated(*turns, fields=KEPT)[2:] == [tool("1", "x"), system("Be brief.")]
+
+
+def test_pitfall_18_it_can_join_the_system_prompt() -> None:
+    turns = user("a"), system("Be brief."), assistant(text("b")), system("Be kind."), user("c")
+    assert translated(*turns, prompt="One.", hoist_system=True) == [
+        {"role": "system", "content": "One.\n\nBe brief.\n\nBe kind."},
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": "c"},
+    ]
+
+
+@pytest.mark.parametrize("policy", ["map", "warn"])
+def test_only_an_emulated_system_message_joins_the_system_prompt(policy: str) -> None:
+    turns = user("a"), system("Be brief.")
+    made = translated(*turns, prompt="One.", hoist_system=True, fields={"system_message": policy})
+    assert made[0]["content"] == "One."
+
+
+CHANGES: dict[str, tuple[dict[str, Any], str]] = {
+    "added": (
+        {"type": "tool_addition", "tool": {"type": "tool_reference", "name": "f"}},
+        "Tool f is now available.",
+    ),
+    "removed": (
+        {"type": "tool_removal", "tool": {"type": "tool_reference", "name": "f"}},
+        "Tool f is no longer available.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("block", "words"), CHANGES.values(), ids=CHANGES)
+@pytest.mark.parametrize("hoist", [False, True])
+def test_a_tool_that_comes_or_goes_is_told_to_the_model(
+    block: dict[str, Any], words: str, hoist: bool
+) -> None:
+    turns = user("a"), {"role": "system", "content": [block]}, assistant(text("b")), user("c")
+    made = translated(*turns, hoist_system=hoist)
+    assert words in made[0]["content"]
+    assert noted(*turns) == ()
+    assert list(check.problems(request(messages=list(turns)))) == []
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "brand_new"},
+        {"type": "tool_addition", "tool": {"type": "tool_definition", "definition": {}}},
+        {"type": "tool_addition", "tool": "f"},
+    ],
+    ids=["unknown", "a definition", "of another type"],
+)
+@pytest.mark.parametrize("policy", ["map", "emulate"])
+def test_another_block_of_a_system_message_is_told_and_the_rest_stays(
+    block: dict[str, Any], policy: str
+) -> None:
+    fields = {"system_message": policy}
+    kind = f"{block['type']}:dropped"
+    both = user("a"), {"role": "system", "content": [block, text("Be brief.")]}
+    alone = user("a"), {"role": "system", "content": [block]}, user("b")
+    assert "Be brief." in str(translated(*both, fields=fields))
+    assert noted(*both, fields=fields) == (kind,)
+    assert translated(*alone, fields=fields) == translated(user("a"), user("b"))
+    assert noted(*alone, fields=fields) == (kind,)
+    assert list(check.problems(request(messages=list(alone)))) == []
+
+
+ONCE = {"role": "system", "content": "Be brief.", "clear_at": "next_user_message"}
+
+
+@pytest.mark.parametrize("how", [{}, {"hoist_system": True}, {"fields": KEPT}], ids=str)
+def test_a_system_message_for_one_turn_is_gone_with_the_next(how: dict[str, Any]) -> None:
+    now = user("a"), ONCE, assistant(text("b"))
+    later = *now, user("c")
+    always = user("a"), {**ONCE, "clear_at": "never"}, assistant(text("b")), user("c")
+    assert "Be brief." in str(translated(*now, **how))
+    assert translated(*later, **how) == translated(user("a"), assistant(text("b")), user("c"))
+    assert "Be brief." in str(translated(*always, **how))
+
+
+# Templates that are strict about whose turn it is
+
+
+def test_the_assistant_says_a_word_between_result_and_user_where_the_template_wants_it() -> None:
+    turns = user("a"), assistant(use("1")), user(result("1", "x"), text("b"))
+    assert translated(*turns, user_after_tool=False)[2:] == [
+        tool("1", "x"),
+        {"role": "assistant", "content": BETWEEN},
+        {"role": "user", "content": "b"},
+    ]
+    assert translated(*turns)[2:] == [tool("1", "x"), {"role": "user", "content": "b"}]
+
+
+def test_it_says_nothing_where_no_result_meets_the_user() -> None:
+    turns = user("a"), assistant(use("1")), user(result("1", "x")), assistant(text("b")), user("c")
+    assert translated(*turns, user_after_tool=False) == translated(*turns)
+
+
+def test_it_says_it_before_the_images_of_a_result_too() -> None:
+    turns = user("a"), assistant(use("1")), user(result("1", [IMAGE]))
+    roles = [message["role"] for message in translated(*turns, user_after_tool=False)]
+    assert roles == ["user", "assistant", "tool", "assistant", "user"]
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_pitfall_37_call_and_result_share_an_id_of_the_wanted_length(split: bool) -> None:
+    turns = [user("a")]
+    for _ in range(3):
+        turns += [assistant(use("call_0"), use("b")), user(result("call_0", "x"), result("b", "y"))]
+    made = translated(*turns, tool_id_length=9, split_tool_results=split)
+    given = [each["id"] for message in made for each in message.get("tool_calls", ())]
+    answered = [message["tool_call_id"] for message in made if message["role"] == "tool"]
+    assert given == answered
+    assert len(set(given)) == 6
+    assert all(re.fullmatch("[A-Za-z0-9]{9}", identity) for identity in given)
 
 
 # Tools

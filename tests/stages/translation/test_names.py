@@ -5,23 +5,21 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.translation.names import CallIds, fit_id, long_names, short_name
+from stages.translation.names import CallIds, fit_id, short_name
 
 NAMES = st.text("abc_-", min_size=1, max_size=128)
 
 
 @given(st.sets(NAMES, max_size=20), st.integers(20, 64))
-def test_names_are_shortened_injectively_and_found_again(names: set[str], limit: int) -> None:
+def test_names_are_shortened_injectively(names: set[str], limit: int) -> None:
     short = {short_name(name, limit): name for name in names}
 
     assert len(short) == len(names)
     assert all(len(name) <= limit for name in short)
-    assert {**short, **long_names(names, limit)} == short
 
 
 def test_a_name_that_fits_stays_as_it_is() -> None:
     assert short_name("x" * 64, 64) == "x" * 64
-    assert long_names(["x" * 64], 64) == {}
 
 
 @given(st.lists(st.sampled_from(["call_0", "call_0-2", "call_0-2-2", "x" * 50]), max_size=12))
@@ -31,6 +29,24 @@ def test_pitfall_37_ids_of_calls_are_unique_over_the_conversation(identities: li
 
     assert len(set(given_ids)) == len(given_ids)
     assert all(len(identity) <= 40 for identity in given_ids)
+
+
+@given(
+    st.lists(st.sampled_from(["call_0", "call_0-2", "abcdefgh1", "12345678é", ""]), max_size=12),
+    st.sampled_from([8, 9, 64]),
+)
+def test_pitfall_37_ids_can_have_an_exact_length(identities: list[str], length: int) -> None:
+    first, second = CallIds(64, length), CallIds(64, length)
+    given_ids = [first.next(identity) for identity in identities]
+
+    assert len(set(given_ids)) == len(given_ids)
+    assert all(len(each) == length and each.isascii() and each.isalnum() for each in given_ids)
+    assert [second.next(identity) for identity in identities] == given_ids
+
+
+def test_an_id_of_the_exact_length_stays_as_it_is() -> None:
+    assert fit_id("abcDEF123", 64, 9) == "abcDEF123"
+    assert fit_id("abc-EF123", 64, 9) != "abc-EF123"
 
 
 def test_ids_stay_the_same_when_the_conversation_grows() -> None:

@@ -9,7 +9,8 @@ import pytest
 from stages.backends.describe import profile_named
 from stages.backends.profile import Profile, profiles
 from stages.translation.fields import Fields
-from stages.translation.options import options, requires_tool
+from stages.translation.options import options
+from stages.translation.tools import requires_tool
 from tests.support import profile, request
 
 TOOLS = [
@@ -204,10 +205,10 @@ def test_pitfall_34_each_tool_choice_is_mapped(
         ("when-false", False, None, ()),
         ("when-false", True, False, ()),
         ("never", False, None, ()),
-        ("never", True, None, ("disable_parallel_tool_use:dropped",)),
+        ("never", True, None, ()),
     ],
 )
-def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says_or_told(
+def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says(
     when: str, disabled: bool, expected: bool | None, notes: tuple[str, ...]
 ) -> None:
     choice = {"type": "auto", "disable_parallel_tool_use": disabled}
@@ -217,17 +218,16 @@ def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says_or_told(
 
 
 @pytest.mark.parametrize("name", profiles())
-def test_one_call_at_a_time_is_asked_for_or_told_on_every_profile_that_ships(name: str) -> None:
+def test_one_call_at_a_time_is_asked_for_or_emulated_on_every_profile_that_ships(name: str) -> None:
     how = profile_named(name)
     choice = {"type": "auto", "disable_parallel_tool_use": True}
     made, told = chosen(how, tools=TOOLS, tool_choice=choice)
     if how.parallel_tool_calls == "never":
-        assert how.fields["disable_parallel_tool_use"] == "warn"
+        assert how.fields["disable_parallel_tool_use"] == "emulate"
         assert "parallel_tool_calls" not in made
-        assert told == ("disable_parallel_tool_use:dropped",)
     else:
         assert made["parallel_tool_calls"] is False
-        assert told == ()
+    assert told == ()
 
 
 @pytest.mark.parametrize("choice", [None, {"type": "any"}], ids=["no choice", "any"])

@@ -10,6 +10,7 @@ import pytest
 from stages.translation.answer import AnswerTranslator
 from stages.translation.reasoning import Envelope, seal, unseal
 from stages.translation.request import chat_request
+from stages.wire import check
 from stages.wire.events import BlockDelta
 from stages.wire.message import MessageBuilder
 from tests.support import profile, resolved
@@ -120,6 +121,25 @@ def given_back(block: dict[str, Any], given: Any, backend_changes: bool = False)
     turn = {"role": "assistant", "content": [block, {"type": "text", "text": "4"}]}
     messages = [{"role": "user", "content": "2+2"}, turn, {"role": "user", "content": "sure?"}]
     return chat_request(resolved(messages=messages), given)
+
+
+def test_the_effort_a_system_message_wants_last_counts() -> None:
+    given = profile(reasoning_request="effort", fields=ASKED)
+    turns: list[dict[str, Any]] = [{"role": "user", "content": "Q"}]
+
+    def effort() -> Any:
+        event = resolved(messages=turns, output_config={"effort": "low"})
+        assert list(check.problems(event.request)) == []
+        return chat_request(event, given).options["reasoning_effort"]
+
+    assert effort() == "low"
+    turns.append({"role": "system", "content": [], "output_config": {"effort": "high"}})
+    assert effort() == "high"
+    turns += [{"role": "assistant", "content": "A"}, {"role": "user", "content": "Q"}]
+    turns.append({"role": "system", "content": "Be brief.", "output_config": {}})
+    assert effort() == "high"
+    turns.append({"role": "system", "content": "", "output_config": {"effort": "medium"}})
+    assert effort() == "medium"
 
 
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])

@@ -73,7 +73,7 @@ def test_long_names_are_told_to_the_way_back() -> None:
     name = "n" * 70
     made = translated({"tool_name_limit": 40}, tools=[TOOL, {**TOOL, "name": name}])
     [_, second] = made.options["tools"]
-    assert made.renamed == {second["function"]["name"]: name}
+    assert made.renamed == {second["function"]["name"]: {"name": name}}
     assert len(second["function"]["name"]) == 40
 
 

@@ -81,12 +81,20 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "tools": ({"tools": [{**TOOL, "description": "DOES"}]}, "DOES"),
     "tools.strict": ({"tools": [{**TOOL, "strict": True}]}, '"strict":true'),
     "tools.input_examples": ({"tools": [{**TOOL, "input_examples": [{"e": "EX"}]}]}, "EX"),
+    "tools.allowed_callers": (
+        {"tools": [{**TOOL, "allowed_callers": ["code_execution_20260120"]}]},
+        "",
+    ),
+    "tool_search": (
+        {"tools": [{"type": "tool_search_tool_regex_20251119", "name": "s"}, TOOL]},
+        '"name":"f"',
+    ),
     "client_tools": ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "command"),
     "server_tools": ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, ""),
     "tool_choice": ({"tools": [TOOL], "tool_choice": {"type": "any"}}, "required"),
     "disable_parallel_tool_use": (
         {"tools": [TOOL], "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}},
-        '"parallel_tool_calls":false',
+        "",
     ),
     "prefill": (
         {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "SO"}]},

@@ -1,0 +1,72 @@
+"""The system prompt, and system messages between the turns.
+
+Where a backend takes no system message between turns, it becomes a tagged user message in its
+place; or it joins the system prompt, which moves it before what was said and so spoils the
+backend's prefix cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from attrs import evolve
+
+from stages.translation.content import rendered
+from stages.translation.fields import Fields
+from stages.translation.form import form_instruction
+from stages.wire import messages as m
+
+_ATTRIBUTION = "x-anthropic-billing-header:"
+
+
+def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
+    """The system prompt, without the attribution line of Claude Code.
+
+    That line changes with each request in older clients and so spoils every prefix cache.
+    """
+    texts = []
+    for text in (block.text for block in request.system if isinstance(block, m.TextBlock)):
+        if text.startswith(_ATTRIBUTION):
+            fields.note("system.attribution", "dropped")
+            text = text.partition("\n")[2]
+        texts.append(text)
+    texts.append(form_instruction(request, fields))
+    return "\n\n".join(filter(None, texts))
+
+
+def hoisted(request: m.MessagesRequest, fields: Fields) -> m.MessagesRequest:
+    """The request with its system messages, where they are emulated, in the system prompt."""
+    if fields.how("system_message") != "emulate":
+        return request
+    said = (each for each in still_shown(request.messages) if each.role == "system")
+    texts = (_text(each.content, fields) for each in said)
+    blocks = (m.TextBlock(text) for text in texts if text)
+    rest = tuple(message for message in request.messages if message.role != "system")
+    return evolve(request, system=(*request.system, *blocks), messages=rest)
+
+
+def still_shown(messages: Sequence[m.Message]) -> list[m.Message]:
+    """The messages without those that were for one user turn, where a later one is there."""
+    last = max((n for n, each in enumerate(messages) if each.role == "user"), default=0)
+    return [
+        message
+        for n, message in enumerate(messages)
+        if message.role != "system" or message.clear_at != "next_user_message" or n > last
+    ]
+
+
+def placed_message(message: m.Message, fields: Fields) -> m.Message | None:
+    """A message as the backend takes it; None for a system message of which nothing is left."""
+    if message.role != "system":
+        return message
+    text = _text(message.content, fields) if fields.keep("system_message") else ""
+    if not text:
+        return None
+    if fields.how("system_message") == "map":
+        return evolve(message, content=(m.TextBlock(text),))
+    text = f"<system-reminder>\n{text}\n</system-reminder>"
+    return evolve(message, role="user", content=(m.TextBlock(text),))
+
+
+def _text(blocks: Iterable[m.Block], fields: Fields) -> str:
+    return "\n\n".join(filter(None, (rendered(block, fields) for block in blocks)))

@@ -1,0 +1,128 @@
+"""Tools and tool choice of a Messages request as Chat Completions options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stages.backends.profile import Profile
+from stages.translation.client_tools import as_functions, members
+from stages.translation.fields import Fields
+from stages.translation.names import short_name
+from stages.translation.schema import without
+from stages.wire import messages as m
+from stages.wire.json import encode
+
+
+def requires_tool(request: m.MessagesRequest) -> bool:
+    """Whether the answer has to be a tool call."""
+    return request.tool_choice is not None and request.tool_choice.forced
+
+
+def one_call(request: m.MessagesRequest, fields: Fields) -> bool:
+    """Whether only the first call of the answer is for the client.
+
+    Also where the backend was told so: some make several calls all the same.
+    """
+    choice = request.tool_choice
+    kept = fields.how("disable_parallel_tool_use") in ("map", "emulate")
+    return choice is not None and choice.disable_parallel_tool_use and kept
+
+
+def client_names(request: m.MessagesRequest, profile: Profile) -> dict[str, dict[str, str]]:
+    """How the client names the tools that the backend knows by another name."""
+    limit = profile.tool_name_limit
+    names = {}
+    for tool in request.tools:
+        if len(tool.name) > limit:
+            names[short_name(tool.name, limit)] = {"name": tool.name}
+        elif not tool.custom:
+            names |= {short_name(name, limit): called for name, called in members(tool)}
+    return names
+
+
+def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -> dict[str, Any]:
+    """`tools`, `tool_choice` and `parallel_tool_calls`."""
+    declared = (_functions(tool, n, profile, fields) for n, tool in enumerate(request.tools))
+    tools = [{"type": "function", "function": each} for some in declared for each in some]
+    choice = request.tool_choice
+    if not tools:  # none, or all were left out; an empty list is refused
+        return {}
+    chosen: dict[str, Any] = {}
+    if choice and choice.type == "none" and _can_undeclare(request, profile, fields):
+        return {}
+    if choice and choice.type == "tool" and not _named(choice, tools, profile):
+        fields.note("tool_choice", "dropped")
+    elif choice and (choice.type == "auto" or fields.keep("tool_choice")):
+        chosen["tool_choice"], tools = _choice(choice, tools, profile)
+    chosen["tools"] = tools
+    parallel = not one_call(request, fields)
+    if choice and choice.disable_parallel_tool_use:
+        fields.keep("disable_parallel_tool_use")
+    when = profile.parallel_tool_calls
+    if when == "always" or (when == "when-false" and not parallel):
+        chosen["parallel_tool_calls"] = parallel
+    return chosen
+
+
+def _can_undeclare(request: m.MessagesRequest, profile: Profile, fields: Fields) -> bool:
+    """Whether leaving the tools out is the way to have none called."""
+    if fields.how("tool_choice") == "map":
+        return False
+    blocks = (block for message in request.messages for block in message.content)
+    called = any(isinstance(block, m.ToolUseBlock) for block in blocks)
+    return not (called and profile.tools_with_calls)
+
+
+def _choice(
+    choice: m.ToolChoice, tools: list[dict[str, Any]], profile: Profile
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The backend's `tool_choice`, and the tools to send with it."""
+    if choice.type != "tool":
+        return {"auto": "auto", "any": "required", "none": "none"}[choice.type], tools
+    named = _named(choice, tools, profile)
+    if profile.named_tool_choice:
+        return {"type": "function", "function": {"name": named[0]["function"]["name"]}}, tools
+    # The only way to name a tool here is to send no other.
+    return "required", named
+
+
+def _named(
+    choice: m.ToolChoice, tools: list[dict[str, Any]], profile: Profile
+) -> list[dict[str, Any]]:
+    """Of `tools` those that the choice names: one, or none when that was left out."""
+    name = short_name(choice.name or "", profile.tool_name_limit)
+    return [tool for tool in tools if tool["function"]["name"] == name]
+
+
+def _functions(
+    tool: m.Tool, position: int, profile: Profile, fields: Fields
+) -> Iterator[dict[str, Any]]:
+    """What is declared for one tool: mostly one function; none where it is left out."""
+    path = f"tools.{position}"
+    limit = profile.tool_name_limit
+    if "direct" not in tool.allowed_callers:
+        fields.keep("tools.allowed_callers", f"{path} (allowed_callers)")
+    elif tool.custom:
+        yield _function(tool, profile, fields)
+    elif (functions := as_functions(tool)) is not None:
+        if fields.keep("client_tools", f"{path} ({tool.type})"):
+            yield from ({**each, "name": short_name(each["name"], limit)} for each in functions)
+    else:
+        search = (tool.type or "").startswith("tool_search_tool_")
+        fields.keep("tool_search" if search else "server_tools", f"{path} ({tool.type})")
+
+
+def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
+    function: dict[str, Any] = {"name": short_name(tool.name, profile.tool_name_limit)}
+    description = tool.description or ""
+    if tool.input_examples and fields.keep("tools.input_examples"):
+        examples = "\n".join(encode(each).decode() for each in tool.input_examples)
+        description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
+    if description:
+        function["description"] = description
+    schema = without(tool.input_schema or {}, frozenset(profile.schema_without))
+    function["parameters"] = {"properties": {}, **schema}
+    if tool.strict is not None and fields.keep("tools.strict"):
+        function["strict"] = tool.strict
+    return function

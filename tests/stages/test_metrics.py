@@ -1,0 +1,70 @@
+"""The stage `metrics`, and what is counted for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from pipeline.testing import check_stage, run_stage
+from stages.counts import Counts
+from stages.events import Authenticated, ResponseBody, ResponseStart
+from stages.metrics import Metrics
+from stages.translate_in import TranslateIn
+from tests.support import backend, http, resolved
+
+ASKING = Authenticated(http(method="GET"), "key-1")
+
+
+async def told(counts: Counts) -> dict[tuple[str, ...], float]:
+    """Each sample: its name and labels, and its value."""
+    start, body = await run_stage(Metrics(counts), [ASKING])
+    assert isinstance(start, ResponseStart)
+    assert isinstance(body, ResponseBody)
+    assert start.headers["content-length"] == str(len(body.data))
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(body.data.decode())
+        for sample in family.samples
+    }
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(Metrics(Counts()), [ASKING])
+
+
+async def test_without_a_count_there_is_nothing_to_tell() -> None:
+    assert await told(Counts()) == {}
+
+
+async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -> None:
+    counts = Counts()
+    stage = TranslateIn({"fake": backend()}, counts=counts)
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    for name in ("x" * 100, 'new"line\n'):
+        event = resolved(**{name: 1, "top_k": 1})
+        [request] = await run_stage(stage, [event])
+        assert len(request.notes) == 2
+    warning = TranslateIn({"fake": backend(fields={"server_tools": "warn"})}, counts=counts)
+    await run_stage(warning, [resolved(tools=[search])])
+    await run_stage(stage, [resolved()])
+    assert await told(counts) == {
+        ("llm_proxy_degraded_total", "fake", "unknown", "dropped"): 2,
+        ("llm_proxy_degraded_total", "fake", "top_k", "dropped"): 2,
+        ("llm_proxy_degraded_total", "fake", "server_tools", "dropped"): 1,
+    }
+
+
+async def test_stages_made_in_code_count_each_for_themselves() -> None:
+    one, two = TranslateIn({"fake": backend()}), TranslateIn({"fake": backend()})
+    await run_stage(one, [resolved(top_k=1)])
+    assert (sum(one.counts.degraded.values()), sum(two.counts.degraded.values())) == (1, 0)
+
+
+def test_reading_a_declaration_does_not_import_the_library() -> None:
+    code = (
+        "import sys; from proxy.declaration import read; read('pipelines.yaml', {}); "
+        "sys.exit('prometheus_client' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

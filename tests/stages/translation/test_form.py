@@ -1,0 +1,68 @@
+"""The form of the answer, as an option and as an instruction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.events import ChatRequest
+from stages.translation.request import chat_request
+from tests.support import profile, resolved
+
+SCHEMA = {"type": "object", "properties": {"é": {"type": "string"}}}
+FORM = {"type": "json_schema", "schema": SCHEMA}
+EMULATED = {"fields": {"output_config.format": "emulate"}}
+MAPPED = {
+    "type": "json_schema",
+    "json_schema": {"name": "response", "schema": SCHEMA, "strict": True},
+}
+
+
+def translated(how: dict[str, Any] | None = None, **changes: Any) -> ChatRequest:
+    return chat_request(resolved(**changes), profile(**(how or {})))
+
+
+def test_a_form_is_the_backends_response_format() -> None:
+    made = translated(output_config={"format": FORM})
+    assert made.options["response_format"] == MAPPED
+    assert len(made.messages) == 1
+
+
+def test_what_older_clients_call_output_format_is_the_same() -> None:
+    made = translated(output_format=FORM)
+    assert made.options["response_format"] == MAPPED
+    assert made.notes == ()
+
+
+def test_of_both_that_in_output_config_counts() -> None:
+    other = {"type": "json_schema", "schema": {"type": "array"}}
+    made = translated(output_config={"format": FORM}, output_format=other)
+    assert made.options["response_format"] == MAPPED
+
+
+def test_an_emulated_form_is_the_end_of_the_system_prompt() -> None:
+    made = translated(EMULATED, output_config={"format": FORM}, system="Be brief.")
+    prompt = made.messages[0]["content"]
+    assert prompt.startswith("Be brief.\n\nAnswer with one JSON document")
+    assert prompt.endswith('\n{"type":"object","properties":{"é":{"type":"string"}}}')
+    assert "response_format" not in made.options
+    assert made.notes == ()
+
+
+def test_an_emulated_form_makes_a_system_prompt_where_there_is_none() -> None:
+    made = translated(EMULATED, output_config={"format": FORM})
+    assert [message["role"] for message in made.messages] == ["system", "user"]
+    assert [m["role"] for m in translated(EMULATED).messages] == ["user"]
+
+
+def test_with_an_emulated_form_a_backend_that_can_is_held_to_json() -> None:
+    made = translated({**EMULATED, "json_object": True}, output_config={"format": FORM})
+    assert made.options["response_format"] == {"type": "json_object"}
+    assert made.messages[0]["role"] == "system"
+    assert "response_format" not in translated({**EMULATED, "json_object": True}).options
+
+
+def test_a_form_that_is_dropped_leaves_nothing() -> None:
+    made = translated({"fields": {"output_config.format": "warn"}}, output_config={"format": FORM})
+    assert made.options == {"max_tokens": 100}
+    assert len(made.messages) == 1
+    assert made.notes == ("output_config.format:dropped",)

@@ -1,0 +1,59 @@
+"""What was dropped is told in a header, in the log and as a count."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support import body
+from tests.wire.support import Client, ScriptedBackend, completion, declaration, proxy, whole
+
+METRICS = """
+  metrics:
+    route: GET /metrics
+    stages:
+      - authenticate: *keys
+      - metrics
+"""
+
+
+def test_what_was_dropped_and_answered_is_told_in_three_ways(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "llm_proxy")
+    backend = ScriptedBackend()
+    with proxy(tmp_path, declaration(backend.url) + METRICS) as url:
+        client = Client(url)
+        for brand_new in ("one\n", "two"):
+            backend.says(whole(200, completion()))
+            answer = client.post(body(top_k=3, **{brand_new: 1}))
+        refused = client.post(body(max_tokens=-1))
+        told = client.get("/metrics")
+        keyless = client.get("/metrics", **{"x-api-key": "wrong"})
+        client.leave()
+    backend.close()
+
+    assert answer.headers["x-llm-proxy-degraded"] == "top_k:dropped, two:dropped"
+    lines = [line for line in caplog.messages if line.startswith("degraded ")]
+    assert len(lines) == 2
+    assert lines[1] == (
+        f'degraded request_id={answer.headers["request-id"]} backend="scripted" '
+        'model="some-model" notes="top_k:dropped,two:dropped"'
+    )
+    assert "one\\n:dropped" in lines[0]
+    assert (refused.status, keyless.status) == (400, 401)
+    assert told.headers["content-type"].startswith("text/plain; version=0.0.4")
+    samples = {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(told.body.decode())
+        for sample in family.samples
+    }
+    assert samples == {
+        ("llm_proxy_degraded_total", "scripted", "top_k", "dropped"): 2,
+        ("llm_proxy_degraded_total", "scripted", "unknown", "dropped"): 2,
+        ("llm_proxy_answers_total", "messages", "200"): 2,
+        ("llm_proxy_answers_total", "messages", "400"): 1,
+    }
