@@ -107,7 +107,7 @@ class Backend:
         if kind == "none":
             return None
         body = {"model": target.model, "messages": request.messages, **request.options}
-        path, member = _TOKENIZERS[kind]
+        path, member = TOKENIZERS[kind]
         call = Call(target.backend, request.messages, request.options, idle_timeout=30)
         if kind == "vllm":  # its endpoint stands beside /v1
             completions = evolve(completions, base_url=completions.base_url.removesuffix("/v1"))
@@ -118,7 +118,8 @@ class Backend:
         return number
 
 
-_TOKENIZERS = {
+#: The endpoint that counts a prompt, and the member of its answer, by a profile's `tokenizer`.
+TOKENIZERS = {
     "llamacpp": ("/chat/completions/input_tokens", "input_tokens"),
     "vllm": ("/tokenize", "count"),
 }

@@ -1,0 +1,179 @@
+"""`llm-proxy probe`: finds the backend meant, asks it, prints what was found out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+import click
+from attrs import frozen
+from dotenv import dotenv_values
+from ruamel.yaml import YAML
+
+from pipeline.declaration import Declaration
+from pipeline.problems import nearest
+from pipeline.stage import OptionError
+from proxy.declaration import locate, read
+from stages.backends.backend import Backend
+from stages.backends.probe.endpoints import MODELS, models
+from stages.backends.probe.interview import Line, Outcome, interview
+from stages.backends.probe.reply import Reply
+from stages.backends.probe.report import report
+from stages.backends.profile import Profile
+from stages.wire.errors import ApiError
+
+_SHOWN = 20
+_HINTS = {
+    0: "see that the backend runs, and that its base_url is right",
+    401: "see that `api_key` is right, and that its variable has the key meant",
+    403: "see that `api_key` is right, and may use this model",
+    404: "see that base_url is right (most end in /v1), and name another model with `--model`",
+    429: "try again when its rate limit lets you",
+}
+_OTHER_HINT = "this was the smallest request there is: see that the model answers at all"
+
+
+@frozen
+class Subject:
+    """A backend to ask. `written` are its connection's keys, for people: without secrets.
+
+    `models` are the names that the declaration uses there.
+    """
+
+    name: str
+    profile: Profile
+    written: Mapping[str, Any]
+    models: tuple[str, ...] = ()
+
+
+def declared(name: str, config: str | None) -> Subject:
+    """An entry of `backends`. Raises DeclarationError, and ClickException if it is not usable."""
+    declaration = read(config)
+    raw = YAML(typ="safe", pure=True).load(declaration.source).get("backends") or {}
+    if name not in raw:
+        hint = nearest(name, raw) or "name an entry of `backends`, or give its `--url`"
+        _fail(f"there is no backend `{name}` in {declaration.file}", hint)
+    backend = declaration.sections["backends"].get(name)
+    if backend is None:
+        _fail(f"backend `{name}` cannot be used", _why(declaration, name))
+    leading = declaration.sections["models"].values()
+    names = tuple(m.model for m in leading if m.backend == name and m.model)
+    return Subject(name, backend.profile, _written(name, raw[name], backend.profile), names)
+
+
+def undeclared(name: str, url: str, key_variable: str | None, config: str | None) -> Subject:
+    """A backend that stands in no declaration. Raises ClickException."""
+    written, key = {"base_url": url}, ""
+    if key_variable:
+        beside = dotenv_values(Path(locate(config)).with_name(".env"))
+        key = os.environ.get(key_variable) or beside.get(key_variable) or ""
+        written["api_key"] = f"${{{key_variable}}}"
+        if not key:
+            hint = f"set {key_variable} in the environment or in `.env`"
+            _fail(f"the environment variable {key_variable} is not set, or empty", hint)
+    try:
+        profile = Profile(url, api_key=key)
+    except OptionError as error:
+        _fail(str(error), error.hint)
+    return Subject(name, profile, written)
+
+
+async def probe(subject: Subject, model: str | None, whole: bool, timeout: float) -> None:
+    """Ask it; progress goes to stderr, the entry to stdout. Raises ClickException."""
+    backend = Backend(subject.profile)
+    try:
+        completions = await backend.open()
+        secrets = (subject.profile.api_key, *subject.profile.headers.values())
+        line = Line(subject.name, completions, timeout, secrets)
+        listed = await line.reply(MODELS)
+        if listed.status == 0:
+            _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[0])
+        chosen = _model(model, subject, listed)
+        outcome = await interview(line, subject.profile, chosen, _tell)
+    except ApiError as error:
+        _fail(error.message, "`llm-proxy check` says what the embedded model needs")
+    finally:
+        await backend.aclose()
+    if outcome.refusal:
+        _fail_with(subject, chosen, outcome.refusal)
+    _print(subject, chosen, listed, line, outcome, whole)
+
+
+def _print(
+    subject: Subject, model: str, listed: Reply, line: Line, outcome: Outcome, whole: bool
+) -> None:
+    names = models(listed)
+    told = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
+    click.echo(f"  # As llm-proxy probe found it, with the model {_line(model)}")
+    click.echo(f"  # models it lists: {_line(told) or _line(listed.error) or 'none'}")
+    found = outcome.findings
+    click.echo(report(subject.name, subject.written, subject.profile, found, whole), nl=False)
+    click.echo(f"{line.requests} requests, {line.tokens} tokens of answers", err=True)
+    if outcome.broken:
+        _fail(
+            f"backend `{subject.name}` fell silent: what it was not asked stands as it was declared",
+            "see what it says above, and probe again",
+        )
+
+
+def _line(text: str) -> str:
+    """`text` on one line, for a comment."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _tell(text: str) -> None:
+    click.echo(text, err=True, nl=False)
+
+
+def _model(given: str | None, subject: Subject, listed: Reply) -> str:
+    """The model to ask: the one named, else one the declaration uses, else the only one."""
+    names = models(listed)
+    if given or subject.models:
+        return given or subject.models[0]
+    if len(names) == 1:
+        return names[0]
+    if listed.status in (401, 403):
+        _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[listed.status])
+    shown = ", ".join(map(_line, names[:_SHOWN])) or "it lists none"
+    _fail(f"which model of backend `{subject.name}`?", f"name it with `--model`: {shown}")
+
+
+def _written(name: str, raw: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
+    """The keys of the connection as they are declared; what may be secret, only as a variable."""
+    written: dict[str, Any] = {}
+    url = raw.get("base_url", profile.base_url)
+    if "@" in urlsplit(profile.base_url).netloc and "${" not in url:
+        url = _placeholder(name, "base_url")
+    if url:
+        written["base_url"] = url
+    if key := raw.get("api_key"):
+        written["api_key"] = key if "${" in key else _placeholder(name, "api_key")
+    if headers := raw.get("headers"):
+        written["headers"] = {
+            header: value if "${" in str(value) else _placeholder(name, header)
+            for header, value in headers.items()
+        }
+    return written
+
+
+def _placeholder(name: str, key: str) -> str:
+    plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in f"{name}_{key}".upper())
+    return f"${{{plain if plain[0].isalpha() else '_' + plain}}}"
+
+
+def _why(declaration: Declaration, name: str) -> str:
+    """What a declaration's notes say of an entry of `backends`."""
+    notes = [note for note in declaration.notes if note.message.startswith(f"`{name}` ")]
+    return "; ".join(note.message for note in notes)
+
+
+def _fail_with(subject: Subject, model: str, refusal: Reply) -> NoReturn:
+    hint = _HINTS.get(refusal.status, _OTHER_HINT)
+    _fail(f"backend `{subject.name}`, model {_line(model)}: {refusal.error}", hint)
+
+
+def _fail(message: str, hint: str) -> NoReturn:
+    raise click.ClickException(f"{message}\n  hint: {hint}" if hint else message)

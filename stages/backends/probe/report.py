@@ -1,0 +1,125 @@
+"""What was found out, as an entry of `backends` with the evidence in comments."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from stages.backends.policies import KEPT
+from stages.backends.probe.question import Finding, Question
+from stages.backends.profile import Profile
+
+_COMMENT = 120
+_PLAIN = re.compile(r"[A-Za-z(]([\w ()./-]*[\w)])?", re.ASCII)
+_YAML_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
+#: Written from the declaration as it stands there, or not a way of the backend.
+_DECLARED = ("base_url", "api_key", "headers", "profile")
+_FIELD = "fields."
+
+
+@frozen
+class Known:
+    """The value of a key, and how it is known. `found` is False when it stays as declared."""
+
+    value: Any
+    evidence: str = ""
+    found: bool = False
+
+
+def knowledge(profile: Profile, findings: list[tuple[Question, Finding]]) -> dict[str, Known]:
+    """Each key of a profile (`fields.NAME` for policies), declared so and then asked."""
+    known = {name: Known(value) for name, value in _flat(profile).items()}
+    for question, finding in findings:
+        for key in question.tells:
+            if key in finding.sets:
+                known[key] = Known(finding.sets[key], finding.evidence, found=True)
+            elif not known[key].found:
+                known[key] = Known(known[key].value, finding.evidence)
+    effort = known["fields.output_config.effort"]
+    if effort.found and effort.value == "warn" and known["reasoning_request"].value == "effort":
+        known["reasoning_request"] = Known("none", effort.evidence, found=True)
+        known["fields.thinking"] = Known("warn", effort.evidence, found=True)
+    return known
+
+
+def _flat(profile: Profile) -> dict[str, Any]:
+    flat = {
+        field.name: getattr(profile, field.name)
+        for field in attrs.fields(Profile)
+        if field.name not in (*_DECLARED, "fields")
+    }
+    return flat | {_FIELD + name: profile.fields[name] for name in KEPT}
+
+
+def report(
+    name: str,
+    written: Mapping[str, Any],
+    profile: Profile,
+    findings: list[tuple[Question, Finding]],
+    whole: bool,
+) -> str:
+    """The entry `name`, to stand under `backends:`.
+
+    `written` are its connection's keys as the declaration has them, with `${VAR}`. Without
+    `whole` only keys that differ from `generic`.
+    """
+    generic = _flat(Profile("http://generic.invalid"))
+    declared = _flat(profile)
+    known = knowledge(profile, findings)
+    shown = [key for key in known if whole or known[key].value != generic[key]]
+    lines = [f"{_scalar(name)}:"]
+    lines += [f"  {key}: {_scalar(value)}" for key, value in written.items()]
+    tops = [key for key in shown if not key.startswith(_FIELD)]
+    fields = [key for key in shown if key.startswith(_FIELD)]
+    lines += _aligned([("  ", key, known[key], declared[key]) for key in tops])
+    if fields:
+        lines.append("  fields:")
+        lines += _aligned([("    ", key, known[key], declared[key]) for key in fields])
+    lines += _unknown([key for key in known if key not in shown], known)
+    return "\n".join(f"  {line}" for line in lines) + "\n"
+
+
+def _aligned(rows: list[tuple[str, str, Known, Any]]) -> Iterator[str]:
+    """Lines `key: value  # comment`, their comments in one column."""
+    starts = [f"{pad}{key.removeprefix(_FIELD)}: {_scalar(k.value)}" for pad, key, k, _ in rows]
+    width = max((len(start) for start in starts if len(start) < 48), default=0)
+    for start, (_, _, known, declared) in zip(starts, rows, strict=True):
+        yield f"{start:<{width}}  # {_comment(known, declared)}"
+
+
+def _comment(known: Known, declared: Any) -> str:
+    if not known.found:
+        return cut(f"not found out: {known.evidence}") if known.evidence else "not asked"
+    if known.value != declared:
+        return cut(f"{known.evidence}; declared: {_scalar(declared)}")
+    return cut(known.evidence)
+
+
+def _unknown(keys: list[str], known: dict[str, Known]) -> Iterator[str]:
+    """What was asked in vain and stays as it is in `generic`."""
+    rows = [key for key in keys if known[key].evidence and not known[key].found]
+    if rows:
+        yield "  # not found out, and so as in `generic`:"
+    for key in rows:
+        yield f"  #   {key}: {_scalar(known[key].value)} ({cut(known[key].evidence)})"
+
+
+def cut(text: str) -> str:
+    """`text` short enough for a comment."""
+    return text if len(text) <= _COMMENT else f"{text[: _COMMENT - 1]}…"
+
+
+def _scalar(value: Any) -> str:
+    """A value in YAML, on one line. JSON is YAML; simple words need no quotes."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS:
+        return value
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(map(_scalar, value))}]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_scalar(k)}: {_scalar(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False)
