@@ -19,7 +19,7 @@ from pipeline.stage import OptionError
 from proxy.declaration import locate, read
 from stages.backends.backend import Backend
 from stages.backends.probe.endpoints import MODELS, models
-from stages.backends.probe.interview import Line, Outcome, interview
+from stages.backends.probe.interview import Interview, Line
 from stages.backends.probe.reply import Reply
 from stages.backends.probe.report import report
 from stages.backends.profile import Profile
@@ -81,40 +81,43 @@ def undeclared(name: str, url: str, key_variable: str | None, config: str | None
     return Subject(name, profile, written)
 
 
-async def probe(subject: Subject, model: str | None, whole: bool, timeout: float) -> None:
-    """Ask it; progress goes to stderr, the entry to stdout. Raises ClickException."""
+async def probe(subject: Subject, model: str | None, whole: bool, seconds: float) -> None:
+    """Ask it; progress goes to stderr, the entry to stdout. Raises ClickException.
+
+    `seconds` is how long a request may take.
+    """
     backend = Backend(subject.profile)
     try:
         completions = await backend.open()
         secrets = (subject.profile.api_key, *subject.profile.headers.values())
-        line = Line(subject.name, completions, timeout, secrets)
+        line = Line(subject.name, completions, seconds, secrets)
         listed = await line.reply(MODELS)
         if listed.status == 0:
             _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[0])
         chosen = _model(model, subject, listed)
-        outcome = await interview(line, subject.profile, chosen, _tell)
+        interview = Interview(line, subject.profile, chosen, _tell)
+        await interview.run()
     except ApiError as error:
         _fail(error.message, "`llm-proxy check` says what the embedded model needs")
     finally:
         await backend.aclose()
-    if outcome.refusal:
-        _fail_with(subject, chosen, outcome.refusal)
-    _print(subject, chosen, listed, line, outcome, whole)
+    if refusal := interview.refusal:
+        hint = _HINTS.get(refusal.status, _OTHER_HINT)
+        _fail(f"backend `{subject.name}`, model {_line(chosen)}: {refusal.error}", hint)
+    _print(subject, interview, listed, whole)
 
 
-def _print(
-    subject: Subject, model: str, listed: Reply, line: Line, outcome: Outcome, whole: bool
-) -> None:
-    names = models(listed)
+def _print(subject: Subject, interview: Interview, listed: Reply, whole: bool) -> None:
+    line, names = interview.line, models(listed)
     told = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
-    click.echo(f"  # As llm-proxy probe found it, with the model {_line(model)}")
-    click.echo(f"  # models it lists: {_line(told) or _line(listed.error) or 'none'}")
-    found = outcome.findings
+    click.echo(f"  # as `llm-proxy probe` found it, with the model {_line(interview.model)}")
+    click.echo(f"  # models it lists: {_line(told or listed.error or 'none')}")
+    found = interview.findings
     click.echo(report(subject.name, subject.written, subject.profile, found, whole), nl=False)
     click.echo(f"{line.requests} requests, {line.tokens} tokens of answers", err=True)
-    if outcome.broken:
+    if interview.broken:
         _fail(
-            f"backend `{subject.name}` fell silent: what it was not asked stands as it was declared",
+            f"backend `{subject.name}` fell silent; what it was not asked is as declared",
             "see what it says above, and probe again",
         )
 
@@ -168,11 +171,6 @@ def _why(declaration: Declaration, name: str) -> str:
     """What a declaration's notes say of an entry of `backends`."""
     notes = [note for note in declaration.notes if note.message.startswith(f"`{name}` ")]
     return "; ".join(note.message for note in notes)
-
-
-def _fail_with(subject: Subject, model: str, refusal: Reply) -> NoReturn:
-    hint = _HINTS.get(refusal.status, _OTHER_HINT)
-    _fail(f"backend `{subject.name}`, model {_line(model)}: {refusal.error}", hint)
 
 
 def _fail(message: str, hint: str) -> NoReturn:

@@ -8,15 +8,25 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from stages.backends.probe.question import Ask, Finding, Question, accepted, first_taken, user
+from stages.backends.probe.question import (
+    Ask,
+    Finding,
+    Question,
+    accepted,
+    first_taken,
+    plain,
+    user,
+)
 from stages.backends.probe.reply import Reply
 from stages.backends.probe.tools import TOOLS, tool
 
 _TWO_RESULTS, _RESULT = "two tool results", "a tool result"
 #: Ids of calls have been seen limited to 40 characters, and to 9 letters and digits.
 _IDS = ("call_" + "x" * 59, "call_" + "x" * 35, "call00001")
+#: Nobody who begins anew would begin so.
+_BEGINNING = "[list] 1, 2, 3,"
 #: What vLLM and SGLang need to go on with a begun answer.
-_CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}
+_CONTINUE: dict[str, Any] = {"add_generation_prompt": False, "continue_final_message": True}
 
 
 def _call(identity: str, city: str) -> dict[str, Any]:
@@ -83,7 +93,8 @@ def _prefill(replies: Sequence[Reply]) -> Finding:
     if goes_on(reply):
         options = {} if len(replies) == 1 else _CONTINUE
         how = " with `prefill_options`" if options else ""
-        return Finding(f"continued{how}", {key: "map", "prefill_options": options})
+        again = ", after repeating what was begun" if reply.text.startswith(_BEGINNING) else ""
+        return Finding(f"continued{how}{again}", {key: "map", "prefill_options": options})
     if not replies[0].accepted:
         return Finding(replies[0].error, {key: "reject"})
     if replies[0].text.strip():
@@ -92,8 +103,8 @@ def _prefill(replies: Sequence[Reply]) -> Finding:
 
 
 def goes_on(reply: Reply) -> bool:
-    """Whether an answer begun with `1, 2, 3,` goes on behind it."""
-    return reply.accepted and reply.text.lstrip(" ,\n").startswith("4")
+    """Whether the begun answer goes on. llama.cpp repeats it first, where it is not streamed."""
+    return reply.text.removeprefix(_BEGINNING).lstrip(" ,").startswith("4")
 
 
 def _image(replies: Sequence[Reply]) -> Finding:
@@ -128,7 +139,7 @@ _MIDDLE = [
 ]
 _BEGUN = [
     *user("Count from 1 to 9 in digits, with commas. Nothing else."),
-    {"role": "assistant", "content": "1, 2, 3,"},
+    {"role": "assistant", "content": _BEGINNING},
 ]
 _PICTURE = [
     {"type": "text", "text": "Which colour is this? One word."},
@@ -137,7 +148,7 @@ _PICTURE = [
 
 QUESTIONS = (
     Question(_TWO_RESULTS, ("split_tool_results",), _two_results(), _split, accepted, TOOLS),
-    Question(_RESULT, (), (_after_a_call(),), lambda replies: Finding("accepted"), after=TOOLS),
+    Question(_RESULT, (), (_after_a_call(),), plain, after=TOOLS),
     Question(
         "an empty tool result",
         ("empty_tool_result",),

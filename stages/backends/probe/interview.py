@@ -7,10 +7,11 @@ three times in a row (rate limits, timeouts, a broken connection) is left alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 import httpx2
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from stages.backends.errors import error_from_exception
 from stages.backends.http import Call, ChatCompletions
@@ -18,13 +19,31 @@ from stages.backends.probe import conversation, reasoning, sampling
 from stages.backends.probe.endpoints import endpoint_questions
 from stages.backends.probe.question import Ask, Finding, Question, user
 from stages.backends.probe.reply import Reply, reply_from, told
-from stages.backends.probe.sampling import limit_question
+from stages.backends.probe.sampling import TEMPERATURE, limit_question
 from stages.backends.probe.tools import tool_questions
 from stages.backends.profile import Profile
 
 #: So many questions in a row without an answer are enough.
 _PATIENCE = 3
 _SHORT = user("Say hello.")
+
+
+@frozen
+class Terms:
+    """What all requests to one model have in common. `calm`: at temperature 0."""
+
+    model: str
+    limit: str = ""
+    calm: bool = False
+
+    def body(self, ask: Ask) -> dict[str, Any]:
+        """The whole of a request."""
+        shared: dict[str, Any] = {"model": self.model, "messages": _SHORT}
+        if self.calm:  # what the model does is judged too, and should be so each time
+            shared["temperature"] = 0
+        if ask.tokens is not None:
+            shared[self.limit] = ask.tokens
+        return {**shared, **(ask.body or {})}
 
 
 @define
@@ -41,22 +60,22 @@ class Line:
     requests: int = 0
     tokens: int = 0
 
-    async def reply(self, ask: Ask, model: str = "", limit: str = "") -> Reply:
+    async def reply(self, ask: Ask, terms: Terms | None = None) -> Reply:
         """Send one request; whatever happens is a reply. A 500 may be chance: it is sent twice."""
-        reply = await self._sent(ask, model, limit)
+        reply = await self._sent(ask, terms)
         if reply.status == 500:
-            reply = await self._sent(ask, model, limit)
+            reply = await self._sent(ask, terms)
         error = reply.error
         for secret in filter(None, self.secrets):
             error = error.replace(secret, "…")
         return evolve(reply, error=error)
 
-    async def _sent(self, ask: Ask, model: str, limit: str) -> Reply:
+    async def _sent(self, ask: Ask, terms: Terms | None) -> Reply:
         self.requests += 1
         silence = Reply(0, f"no answer in {self.timeout:g} seconds")
         with anyio.move_on_after(self.timeout):
             try:
-                response = await self._response(ask, model, limit)
+                response = await self._response(ask, terms)
                 try:
                     content = await response.aread()
                 finally:
@@ -68,7 +87,7 @@ class Line:
             return reply
         return silence
 
-    async def _response(self, ask: Ask, model: str, limit: str) -> httpx2.Response:
+    async def _response(self, ask: Ask, terms: Terms | None) -> httpx2.Response:
         completions = self.completions
         if ask.beside:
             root = completions.base_url.removesuffix("/v1")
@@ -76,24 +95,9 @@ class Line:
         if ask.body is None:
             url = completions.base_url + ask.path
             return await completions.client.get(url, timeout=self.timeout)
-        body = ask.body
-        if not ask.path:
-            limited = {} if ask.tokens is None else {limit: ask.tokens}
-            body = {"model": model, "messages": _SHORT, **limited, **body}
+        body = ask.body if ask.path or terms is None else terms.body(ask)
         call = Call(self.backend, [], {}, idle_timeout=self.timeout)
         return await completions.post(ask.path or "/chat/completions", body, call)
-
-
-@frozen
-class Outcome:
-    """What was found out, question by question. `refusal`: why there was nothing to ask.
-
-    It is `broken` when the backend fell silent before the end.
-    """
-
-    findings: list[tuple[Question, Finding]] = Factory(list)
-    refusal: Reply | None = None
-    broken: bool = False
 
 
 def questions(profile: Profile, model: str) -> list[Question]:
@@ -107,45 +111,68 @@ def questions(profile: Profile, model: str) -> list[Question]:
     ]
 
 
-async def interview(
-    line: Line, profile: Profile, model: str, tell: Callable[[str], None]
-) -> Outcome:
-    """Ask everything. `tell` gets the progress, as pieces of text."""
-    first = limit_question(profile)
-    replies, finding = await _ask(first, line, model, "", tell)
-    if not any(reply.accepted for reply in replies):
-        return Outcome(refusal=replies[0])
-    findings = [(first, finding)]
-    limit = finding.sets.get("max_tokens_field") or profile.max_tokens_field
-    agreed: set[str] = set()
-    found: set[str] = set()
-    silences = 0
-    for question in questions(profile, model):
-        if silences == _PATIENCE:
-            findings.append((question, Finding("not asked: the backend fell silent")))
-        elif question.after and question.after not in agreed:
-            why = f"not asked: {question.after} got no yes"
-            findings.append((question, Finding(why)))
-        elif question.unless not in found:
-            replies, finding = await _ask(question, line, model, limit, tell)
-            findings.append((question, finding))
-            found |= finding.sets.keys()
-            silences = silences + 1 if replies[-1].silent else 0
-            if any(reply.accepted for reply in replies):
-                agreed.add(question.name)
-    return Outcome(findings, broken=silences == _PATIENCE)
+@define
+class Interview:
+    """What is asked of one model, and what was found out, question by question.
 
+    `tell` gets the progress, as pieces of text. `refusal`: why there was nothing to ask.
+    """
 
-async def _ask(
-    question: Question, line: Line, model: str, limit: str, tell: Callable[[str], None]
-) -> tuple[list[Reply], Finding]:
-    tell(f"asking: {question.name} … ")
-    replies: list[Reply] = []
-    for ask in question.asks:
-        replies.append(await line.reply(ask, model, limit))
-        if replies[-1].silent or question.enough(replies):
-            break
-    silent = replies[-1].silent
-    finding = Finding(replies[-1].error) if silent else question.judge(replies)
-    tell(f"{finding.evidence}\n")
-    return replies, finding
+    line: Line
+    profile: Profile
+    model: str
+    tell: Callable[[str], None]
+    findings: list[tuple[Question, Finding]] = Factory(list)
+    refusal: Reply | None = None
+    _terms: Terms = field(init=False)
+    _agreed: set[str] = Factory(set)
+    _found: set[str] = Factory(set)
+    _silences: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._terms = Terms(self.model, self.profile.max_tokens_field)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the backend fell silent before the end."""
+        return self._silences >= _PATIENCE
+
+    async def run(self) -> None:
+        """Ask everything; only the first question, when it is refused."""
+        first = limit_question(self.profile)
+        replies, finding = await self._put(first)
+        if first.name not in self._agreed:
+            self.refusal = replies[0]
+            return
+        limit = finding.sets.get("max_tokens_field") or self.profile.max_tokens_field
+        self._terms = Terms(self.model, limit)
+        for question in questions(self.profile, self.model):
+            if self.broken:
+                self._note(question, Finding("not asked: the backend fell silent"))
+            elif question.after and question.after not in self._agreed:
+                self._note(question, Finding(f"not asked: {question.after} got no yes"))
+            elif question.unless not in self._found:
+                replies, _ = await self._put(question)
+                if question.name == TEMPERATURE:
+                    calm = all(reply.accepted for reply in replies)
+                    self._terms = Terms(self.model, limit, calm)
+
+    async def _put(self, question: Question) -> tuple[list[Reply], Finding]:
+        self.tell(f"asking: {question.name} … ")
+        replies: list[Reply] = []
+        for ask in question.asks:
+            replies.append(await self.line.reply(ask, self._terms))
+            if replies[-1].silent or question.enough(replies):
+                break
+        silent = replies[-1].silent
+        finding = Finding(replies[-1].error) if silent else question.judge(replies)
+        self.tell(f"{finding.evidence}\n")
+        self._silences = self._silences + 1 if silent else 0
+        if any(reply.accepted for reply in replies):
+            self._agreed.add(question.name)
+        self._note(question, finding)
+        return replies, finding
+
+    def _note(self, question: Question, finding: Finding) -> None:
+        self.findings.append((question, finding))
+        self._found |= finding.sets.keys()

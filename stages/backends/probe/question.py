@@ -67,8 +67,13 @@ def user(text: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": text}]
 
 
+def plain(replies: Sequence[Reply]) -> Finding:
+    """Judge a question that only others depend on."""
+    return Finding(replies[0].error or "accepted")
+
+
 def taken(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
-    """Judge by whether the request is accepted, where accepting is all there is to see."""
+    """Judge by whether the first request is accepted, where that is all there is to see."""
 
     def judge(replies: Sequence[Reply]) -> Finding:
         reply = replies[0]

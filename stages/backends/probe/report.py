@@ -94,19 +94,20 @@ def _aligned(rows: list[tuple[str, str, Known, Any]]) -> Iterator[str]:
 
 def _comment(known: Known, declared: Any) -> str:
     if not known.found:
-        return cut(f"not found out: {known.evidence}") if known.evidence else "not asked"
+        return cut(f"not found out: {known.evidence}") if known.evidence else "as declared"
     if known.value != declared:
         return cut(f"{known.evidence}; declared: {_scalar(declared)}")
     return cut(known.evidence)
 
 
 def _unknown(keys: list[str], known: dict[str, Known]) -> Iterator[str]:
-    """What was asked in vain and stays as it is in `generic`."""
-    rows = [key for key in keys if known[key].evidence and not known[key].found]
-    if rows:
-        yield "  # not found out, and so as in `generic`:"
-    for key in rows:
-        yield f"  #   {key}: {_scalar(known[key].value)} ({cut(known[key].evidence)})"
+    """What was asked in vain and stays as it is in `generic`, by why it was in vain."""
+    rows: dict[str, list[str]] = {}
+    for key in keys:
+        if known[key].evidence and not known[key].found:
+            rows.setdefault(known[key].evidence, []).append(key)
+    for evidence, names in rows.items():
+        yield f"  # not found out: {', '.join(names)} ({cut(evidence)})"
 
 
 def cut(text: str) -> str:

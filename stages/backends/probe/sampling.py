@@ -10,8 +10,11 @@ from stages.backends.probe.reply import Reply
 from stages.backends.profile import Profile
 
 LIMITS = ("max_tokens", "max_completion_tokens")
+#: The question that tells whether the others can be asked at temperature 0.
+TEMPERATURE = "temperature"
 #: The limit that is tried; what an answer without one has is several times as much.
 _LIMIT = 8
+_OBEYED, _SHORT = "obeyed", "accepted, but the answer was shorter anyway"
 _COUNT = "Count from 1 to 20 in digits, with commas. Nothing else."
 _STOP = "4"
 _STOPS = (16, 5, 4, 1)
@@ -37,24 +40,26 @@ def limit_question(profile: Profile) -> Question:
 
 def obeyed(replies: Sequence[Reply]) -> bool:
     """Whether the last limit was obeyed."""
-    return obeys_limit(replies[-1])
-
-
-def obeys_limit(reply: Reply) -> bool:
-    """Whether the answer ended where it was told to."""
-    return reply.accepted and (reply.finish == "length" or 0 < reply.tokens <= _LIMIT)
+    return limit_evidence(replies[-1]) == _OBEYED
 
 
 def _limit(replies: dict[str, Reply]) -> Finding:
-    name = next((name for name, reply in replies.items() if obeys_limit(reply)), "")
-    evidence = "; ".join(f"{name}: {_limit_evidence(reply)}" for name, reply in replies.items())
-    return Finding(evidence, {"max_tokens_field": name} if name else {})
+    """The name that is obeyed; else, of one that is refused and one that is not, the latter."""
+    said = {name: limit_evidence(reply) for name, reply in replies.items()}
+    evidence = "; ".join(f"{name}: {what}" for name, what in said.items())
+    good = [name for name, what in said.items() if what == _OBEYED]
+    if not good and not all(reply.accepted for reply in replies.values()):
+        good = [name for name, what in said.items() if what == _SHORT]
+    return Finding(evidence, {"max_tokens_field": good[0]} if good else {})
 
 
-def _limit_evidence(reply: Reply) -> str:
+def limit_evidence(reply: Reply) -> str:
+    """What the answer to a request with a limit shows."""
     if not reply.accepted:
         return reply.error
-    return "obeyed" if obeys_limit(reply) else f"ignored, {reply.tokens} tokens came"
+    if reply.finish == "length" or reply.tokens == _LIMIT:
+        return _OBEYED
+    return _SHORT if reply.tokens < _LIMIT else f"ignored, {reply.tokens} tokens came"
 
 
 def _usage(replies: Sequence[Reply]) -> Finding:
@@ -108,9 +113,14 @@ def _format(replies: Sequence[Reply]) -> Finding:
     return Finding("accepted, but the answer is not JSON", {key: "reject"})
 
 
-def _sampled(name: str, value: float) -> Question:
+def _sampled(name: str, *values: float) -> Question:
     key = f"fields.{name}"
-    return Question(name, (key,), (Ask({name: value}),), taken({key: "map"}, {key: "warn"}))
+    return Question(
+        name,
+        (key,),
+        tuple(Ask({name: value}) for value in values),
+        taken({key: "map"}, {key: "warn"}),
+    )
 
 
 def _stop_ask(number: int) -> Ask:
@@ -126,6 +136,8 @@ def _random(**members: Any) -> Ask:
 _FORM = {"name": "answer", "schema": _SCHEMA, "strict": True}
 
 QUESTIONS = (
+    _sampled(TEMPERATURE, 0.5, 0),
+    _sampled("top_p", 0.9),
     Question(
         "stream_options",
         ("stream_options",),
@@ -139,8 +151,6 @@ QUESTIONS = (
         _stops,
         enough=lambda replies: stops_in_time(replies[-1]),
     ),
-    _sampled("temperature", 0.5),
-    _sampled("top_p", 0.9),
     Question(
         "top_k",
         ("fields.top_k",),
