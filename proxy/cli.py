@@ -122,8 +122,14 @@ def profiles(name: str | None, fields: bool) -> None:
 @click.option("--model", metavar="NAME", help="Its model to ask; else the one you declared.")
 @click.option("--url", help="Where BACKEND is, if it is not declared yet: its `base_url`.")
 @click.option("--key-variable", metavar="VAR", help="The variable with its key, for --url.")
-@click.option("--all", "whole", is_flag=True, help="Print keys as in `generic`, too.")
-@click.option("--timeout", type=click.FloatRange(1), default=60.0, help="Seconds a request.")
+@click.option("--all", "whole", is_flag=True, help="Print the keys that are as in `generic`, too.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(1),
+    default=60.0,
+    help="For each request; else 60.",
+)
 def probe(
     config: str | None,
     backend: str,
@@ -136,8 +142,8 @@ def probe(
     """Ask a live backend what it takes, and print a profile to paste under `backends`.
 
     BACKEND is an entry of `backends`; with --url, the name to give it. It gets some fifty tiny
-    requests, one after the other, and writes a thousand tokens at most. What it says goes to
-    stderr, the profile to stdout.
+    requests, one after the other; its answers are some hundred tokens in all. The progress goes
+    to stderr, the profile to stdout.
 
     \b
     Examples:
@@ -148,6 +154,9 @@ def probe(
     import anyio
 
     from proxy import probe as command
+
+    if key_variable and not url:
+        raise click.UsageError("--key-variable goes with --url; else `api_key` is declared")
 
     def run() -> None:
         if url:

@@ -96,9 +96,10 @@ def _prefill(replies: Sequence[Reply]) -> Finding:
         again = ", after repeating what was begun" if reply.text.startswith(_BEGINNING) else ""
         return Finding(f"continued{how}{again}", {key: "map", "prefill_options": options})
     if not replies[0].accepted:
-        return Finding(replies[0].error, {key: "reject"})
+        return Finding(replies[0].error, {key: "reject", "prefill_options": {}})
     if replies[0].text.strip():
-        return Finding("accepted, but the answer began anew", {key: "reject"})
+        anew = {key: "reject", "prefill_options": {}}
+        return Finding("accepted, but the answer began anew", anew)
     return Finding("accepted, but the answer is empty")
 
 
@@ -179,7 +180,7 @@ QUESTIONS = (
     ),
     Question(
         "an image",
-        ("fields.image.base64", "fields.image.url"),
+        ("fields.image.base64",),
         (Ask({"messages": [{"role": "user", "content": _PICTURE}]}),),
         _image,
     ),

@@ -125,6 +125,7 @@ class Interview:
     findings: list[tuple[Question, Finding]] = Factory(list)
     refusal: Reply | None = None
     _terms: Terms = field(init=False)
+    _said: dict[str, str] = Factory(dict)
     _agreed: set[str] = Factory(set)
     _found: set[str] = Factory(set)
     _silences: int = 0
@@ -150,7 +151,8 @@ class Interview:
             if self.broken:
                 self._note(question, Finding("not asked: the backend fell silent"))
             elif question.after and question.after not in self._agreed:
-                self._note(question, Finding(f"not asked: {question.after} got no yes"))
+                why = f"not asked, after {question.after}: {self._said[question.after]}"
+                self._note(question, Finding(why))
             elif question.unless not in self._found:
                 replies, _ = await self._put(question)
                 if question.name == TEMPERATURE:
@@ -175,4 +177,5 @@ class Interview:
 
     def _note(self, question: Question, finding: Finding) -> None:
         self.findings.append((question, finding))
+        self._said[question.name] = finding.evidence
         self._found |= finding.sets.keys()

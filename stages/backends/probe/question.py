@@ -32,6 +32,7 @@ class Finding:
     sets: dict[str, Any] = Factory(dict)
 
 
+NONSENSE_TOO = "accepted, but so is nonsense"
 Judge = Callable[[Sequence[Reply]], Finding]
 
 
@@ -93,8 +94,8 @@ def read(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
         if not right.accepted:
             return Finding(right.error, no)
         if wrong.accepted:
-            return Finding("accepted, but nonsense in its place is too")
-        return Finding(f"accepted, and nonsense in its place is refused ({wrong.error})", yes)
+            return Finding(NONSENSE_TOO)
+        return Finding(f"accepted, and nonsense is refused ({wrong.error})", yes)
 
     return judge
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stages.backends.probe.question import Ask, Finding, Question, user
+from stages.backends.probe.question import NONSENSE_TOO, Ask, Finding, Question, user
 from stages.backends.probe.reply import Reply
 from stages.translation.reasoning import LEVELS
 
@@ -34,7 +34,7 @@ def _levels(replies: Sequence[Reply]) -> Finding:
     """A backend that takes any level reads none of them, or would not say so."""
     nonsense, *levels = replies
     if nonsense.accepted:
-        return Finding("accepted, but nonsense in its place is too")
+        return Finding(NONSENSE_TOO)
     known = [level for level, reply in zip(LEVELS, levels, strict=True) if reply.accepted]
     if not known:
         return Finding(nonsense.error, {"fields.output_config.effort": "warn"})
@@ -71,7 +71,7 @@ def _place(replies: Sequence[Reply]) -> Finding:
 QUESTIONS = (
     Question(
         "reasoning_effort",
-        ("effort_levels", "reasoning_request", "fields.output_config.effort", "fields.thinking"),
+        ("effort_levels", "fields.output_config.effort"),
         tuple(Ask({"reasoning_effort": level}) for level in (_NONSENSE, *LEVELS)),
         _levels,
         lambda replies: replies[0].accepted,

@@ -111,5 +111,9 @@ def reply_from(backend: str, status: int, headers: Mapping[str, str], body: byte
 
 def told(backend: str, error: ApiError) -> str:
     """An error's message on one line, without the name of the backend."""
-    message = error.message.removeprefix(f"backend `{backend}` ").removeprefix("answered ")
+    message = (
+        error.message.removesuffix(" ()")
+        .removeprefix(f"backend `{backend}` ")
+        .removeprefix("answered ")
+    )
     return " ".join("".join(c if c.isprintable() else " " for c in message).split())

@@ -15,6 +15,8 @@ from stages.backends.probe.question import Finding, Question
 from stages.backends.profile import Profile
 
 _COMMENT = 120
+#: Longer values do not push the comments of the others to the right.
+_COLUMN = 48
 _PLAIN = re.compile(r"[A-Za-z(]([\w ()./-]*[\w)])?", re.ASCII)
 _YAML_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 #: Written from the declaration as it stands there, or not a way of the backend.
@@ -35,7 +37,7 @@ def knowledge(profile: Profile, findings: list[tuple[Question, Finding]]) -> dic
     """Each key of a profile (`fields.NAME` for policies), declared so and then asked."""
     known = {name: Known(value) for name, value in _flat(profile).items()}
     for question, finding in findings:
-        for key in question.tells:
+        for key in dict.fromkeys((*question.tells, *finding.sets)):
             if key in finding.sets:
                 known[key] = Known(finding.sets[key], finding.evidence, found=True)
             elif not known[key].found:
@@ -71,33 +73,36 @@ def report(
     generic = _flat(Profile("http://generic.invalid"))
     declared = _flat(profile)
     known = knowledge(profile, findings)
-    shown = [key for key in known if whole or known[key].value != generic[key]]
+    usual = {key for key, it in known.items() if it.value == generic[key] == declared[key]}
+    rows = {
+        key: f"{_scalar(it.value)}  # {_comment(it, declared[key], generic[key])}"
+        for key, it in known.items()
+        if whole or key not in usual
+    }
+    fields = {key: row for key, row in rows.items() if key.startswith(_FIELD)}
     lines = [f"{_scalar(name)}:"]
     lines += [f"  {key}: {_scalar(value)}" for key, value in written.items()]
-    tops = [key for key in shown if not key.startswith(_FIELD)]
-    fields = [key for key in shown if key.startswith(_FIELD)]
-    lines += _aligned([("  ", key, known[key], declared[key]) for key in tops])
-    if fields:
-        lines.append("  fields:")
-        lines += _aligned([("    ", key, known[key], declared[key]) for key in fields])
-    lines += _unknown([key for key in known if key not in shown], known)
+    lines += _aligned({f"  {key}": row for key, row in rows.items() if key not in fields})
+    lines += ["  fields:"] if fields else []
+    lines += _aligned({f"    {key.removeprefix(_FIELD)}": row for key, row in fields.items()})
+    lines += _unknown([key for key in known if key not in rows], known)
     return "\n".join(f"  {line}" for line in lines) + "\n"
 
 
-def _aligned(rows: list[tuple[str, str, Known, Any]]) -> Iterator[str]:
-    """Lines `key: value  # comment`, their comments in one column."""
-    starts = [f"{pad}{key.removeprefix(_FIELD)}: {_scalar(k.value)}" for pad, key, k, _ in rows]
-    width = max((len(start) for start in starts if len(start) < 48), default=0)
-    for start, (_, _, known, declared) in zip(starts, rows, strict=True):
-        yield f"{start:<{width}}  # {_comment(known, declared)}"
-
-
-def _comment(known: Known, declared: Any) -> str:
+def _comment(known: Known, declared: Any, generic: Any) -> str:
+    """The evidence; with what was declared, where somebody had a reason to, and it is wrong."""
     if not known.found:
         return cut(f"not found out: {known.evidence}") if known.evidence else "as declared"
-    if known.value != declared:
-        return cut(f"{known.evidence}; declared: {_scalar(declared)}")
-    return cut(known.evidence)
+    wrong = known.value != declared != generic
+    return cut(known.evidence) + (f"; declared: {_scalar(declared)}" if wrong else "")
+
+
+def _aligned(rows: dict[str, str]) -> Iterator[str]:
+    """Lines `key: value  # comment`, their comments in one column."""
+    split = [(f"{key}: {row}").partition("  # ") for key, row in rows.items()]
+    width = max((len(start) for start, _, _ in split if len(start) < _COLUMN), default=0)
+    for start, _, comment in split:
+        yield f"{start:<{width}}  # {comment}"
 
 
 def _unknown(keys: list[str], known: dict[str, Known]) -> Iterator[str]:

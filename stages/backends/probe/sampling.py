@@ -92,11 +92,11 @@ def _stops(replies: Sequence[Reply]) -> Finding:
 
 def _top_k(replies: Sequence[Reply]) -> Finding:
     """With `top_k: 1` the answer is the likeliest, as at temperature 0, however warm it is."""
-    cold, warm, alone = replies
-    if not alone.accepted:
-        return Finding(alone.error, {"fields.top_k": "warn"})
-    if not (cold.accepted and warm.accepted and cold.text):
-        return Finding("accepted; whether it is obeyed could not be seen")
+    cold, warm, control = replies
+    if not warm.accepted and control.accepted:
+        return Finding(warm.error, {"fields.top_k": "warn"})
+    if not (cold.accepted and warm.accepted and control.accepted) or cold.text == control.text:
+        return Finding(warm.error or "accepted; whether it is obeyed could not be seen")
     if cold.text == warm.text:
         return Finding("obeyed: 1 gave the answer of temperature 0", {"fields.top_k": "map"})
     return Finding("accepted, but 1 gave another answer than temperature 0")
@@ -154,7 +154,11 @@ QUESTIONS = (
     Question(
         "top_k",
         ("fields.top_k",),
-        (_random(temperature=0), _random(temperature=1.5, top_k=1), _random(top_k=5)),
+        (
+            _random(temperature=0),
+            _random(temperature=1.5, top_k=1),
+            _random(temperature=1.5),
+        ),
         _top_k,
     ),
     Question(
