@@ -146,6 +146,8 @@ def _model(given: str | None, subject: Subject, listed: Reply) -> str:
 
 def _written(name: str, raw: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
     """The keys of the connection as they are declared; what may be secret, only as a variable."""
+    if profile.embedded:
+        return {"profile": "embedded"}
     written: dict[str, Any] = {}
     url = raw.get("base_url", profile.base_url)
     if "@" in urlsplit(profile.base_url).netloc and "${" not in url:

@@ -25,6 +25,7 @@ from stages.backends.profile import Profile
 
 #: So many questions in a row without an answer are enough.
 _PATIENCE = 3
+_NOT_ASKED = "not asked: "
 _SHORT = user("Say hello.")
 
 
@@ -149,10 +150,10 @@ class Interview:
         self._terms = Terms(self.model, limit)
         for question in questions(self.profile, self.model):
             if self.broken:
-                self._note(question, Finding("not asked: the backend fell silent"))
+                self._note(question, Finding(f"{_NOT_ASKED}the backend fell silent"))
             elif question.after and question.after not in self._agreed:
-                why = f"not asked, after {question.after}: {self._said[question.after]}"
-                self._note(question, Finding(why))
+                said = self._said[question.after].removeprefix(_NOT_ASKED)
+                self._note(question, Finding(f"{_NOT_ASKED}{said}"))
             elif question.unless not in self._found:
                 replies, _ = await self._put(question)
                 if question.name == TEMPERATURE:

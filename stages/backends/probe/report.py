@@ -20,7 +20,7 @@ _COLUMN = 48
 _PLAIN = re.compile(r"[A-Za-z(]([\w ()./-]*[\w)])?", re.ASCII)
 _YAML_WORDS = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 #: Written from the declaration as it stands there, or not a way of the backend.
-_DECLARED = ("base_url", "api_key", "headers", "profile")
+_DECLARED = ("base_url", "api_key", "headers", "profile", "embedded")
 _FIELD = "fields."
 
 
