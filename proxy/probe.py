@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
 
 import click
 from attrs import frozen
@@ -20,13 +20,18 @@ from proxy.declaration import locate, read
 from stages.backends.backend import Backend
 from stages.backends.probe.endpoints import MODELS, models
 from stages.backends.probe.interview import Interview, Line
-from stages.backends.probe.reply import Reply
+from stages.backends.probe.reply import Reply, one_line
 from stages.backends.probe.report import report
 from stages.backends.profile import Profile
 from stages.wire.errors import ApiError
 
 _SHOWN = 20
+#: Shorter values of headers are no secrets, and would take letters out of what is said.
+_SECRET_LENGTH = 8
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"(Bearer )?\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _HINTS = {
+    200: "see that base_url is right (most end in /v1)",
     0: "see that the backend runs, and that its base_url is right",
     401: "see that `api_key` is right, and that its variable has the key meant",
     403: "see that `api_key` is right, and may use this model",
@@ -66,11 +71,14 @@ def declared(name: str, config: str | None) -> Subject:
 
 def undeclared(name: str, url: str, key_variable: str | None, config: str | None) -> Subject:
     """A backend that stands in no declaration. Raises ClickException."""
-    written, key = {"base_url": url}, ""
+    raw, key = {"base_url": url}, ""
     if key_variable:
+        if not _NAME.fullmatch(key_variable):  # it may be the key itself: do not show it
+            hint = "put the key into the environment or into `.env`, as NAME=key"
+            _fail("`--key-variable` wants the name of a variable, not a key", hint)
         beside = dotenv_values(Path(locate(config)).with_name(".env"))
         key = os.environ.get(key_variable) or beside.get(key_variable) or ""
-        written["api_key"] = f"${{{key_variable}}}"
+        raw["api_key"] = f"${{{key_variable}}}"
         if not key:
             hint = f"set {key_variable} in the environment or in `.env`"
             _fail(f"the environment variable {key_variable} is not set, or empty", hint)
@@ -78,7 +86,7 @@ def undeclared(name: str, url: str, key_variable: str | None, config: str | None
         profile = Profile(url, api_key=key)
     except OptionError as error:
         _fail(str(error), error.hint)
-    return Subject(name, profile, written)
+    return Subject(name, profile, _written(name, raw, profile))
 
 
 async def probe(subject: Subject, model: str | None, whole: bool, seconds: float) -> None:
@@ -89,8 +97,7 @@ async def probe(subject: Subject, model: str | None, whole: bool, seconds: float
     backend = Backend(subject.profile)
     try:
         completions = await backend.open()
-        secrets = (subject.profile.api_key, *subject.profile.headers.values())
-        line = Line(subject.name, completions, seconds, secrets)
+        line = Line(subject.name, completions, seconds, _secrets(subject.profile))
         listed = await line.reply(MODELS)
         if listed.status == 0:
             _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[0])
@@ -98,20 +105,20 @@ async def probe(subject: Subject, model: str | None, whole: bool, seconds: float
         interview = Interview(line, subject.profile, chosen, _tell)
         await interview.run()
     except ApiError as error:
-        _fail(error.message, "`llm-proxy check` says what the embedded model needs")
+        _fail(error.message, "see that `model_path` is a GGUF file, and that it fits the memory")
     finally:
         await backend.aclose()
     if refusal := interview.refusal:
         hint = _HINTS.get(refusal.status, _OTHER_HINT)
-        _fail(f"backend `{subject.name}`, model {_line(chosen)}: {refusal.error}", hint)
+        _fail(f"backend `{subject.name}`, model {one_line(chosen)}: {refusal.error}", hint)
     _print(subject, interview, listed, whole)
 
 
 def _print(subject: Subject, interview: Interview, listed: Reply, whole: bool) -> None:
     line, names = interview.line, models(listed)
     told = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
-    click.echo(f"  # as `llm-proxy probe` found it, with the model {_line(interview.model)}")
-    click.echo(f"  # models it lists: {_line(told or listed.error or 'none')}")
+    click.echo(f"  # as `llm-proxy probe` found it, with the model {one_line(interview.model)}")
+    click.echo(f"  # models it lists: {one_line(told or listed.error or 'none')}")
     found = interview.findings
     click.echo(report(subject.name, subject.written, subject.profile, found, whole), nl=False)
     click.echo(f"{line.requests} requests, {line.tokens} tokens of answers", err=True)
@@ -122,9 +129,9 @@ def _print(subject: Subject, interview: Interview, listed: Reply, whole: bool) -
         )
 
 
-def _line(text: str) -> str:
-    """`text` on one line, for a comment."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+def _secrets(profile: Profile) -> tuple[str, ...]:
+    headers = [value for value in profile.headers.values() if len(value) >= _SECRET_LENGTH]
+    return (profile.api_key, *headers)
 
 
 def _tell(text: str) -> None:
@@ -140,7 +147,7 @@ def _model(given: str | None, subject: Subject, listed: Reply) -> str:
         return names[0]
     if listed.status in (401, 403):
         _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[listed.status])
-    shown = ", ".join(map(_line, names[:_SHOWN])) or "it lists none"
+    shown = ", ".join(map(one_line, names[:_SHOWN])) or "it lists none"
     _fail(f"which model of backend `{subject.name}`?", f"name it with `--model`: {shown}")
 
 
@@ -150,21 +157,18 @@ def _written(name: str, raw: Mapping[str, Any], profile: Profile) -> dict[str, A
         return {"profile": "embedded"}
     written: dict[str, Any] = {}
     url = raw.get("base_url", profile.base_url)
-    if "@" in urlsplit(profile.base_url).netloc and "${" not in url:
-        url = _placeholder(name, "base_url")
-    if url:
-        written["base_url"] = url
+    written["base_url"] = _variable(name, "base_url", "") if "@" in url else url
     if key := raw.get("api_key"):
-        written["api_key"] = key if "${" in key else _placeholder(name, "api_key")
+        written["api_key"] = _variable(name, "api_key", key)
     if headers := raw.get("headers"):
-        written["headers"] = {
-            header: value if "${" in str(value) else _placeholder(name, header)
-            for header, value in headers.items()
-        }
+        written["headers"] = {h: _variable(name, h, str(value)) for h, value in headers.items()}
     return written
 
 
-def _placeholder(name: str, key: str) -> str:
+def _variable(name: str, key: str, value: str) -> str:
+    """`value` if it is nothing but a variable; else one to put it into."""
+    if _VARIABLE.fullmatch(value):
+        return value
     plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in f"{name}_{key}".upper())
     return f"${{{plain if plain[0].isalpha() else '_' + plain}}}"
 

@@ -31,3 +31,18 @@ def test_the_shipped_profile_of_the_embedded_model_is_what_the_probe_finds(tmp_p
     assert "; declared: " not in result.stdout
     assert "# `n_ctx` in /props" in result.stdout
     assert "# ignored: it answered with text" in result.stdout  # named_tool_choice
+
+
+def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "broken.gguf"
+    file.write_bytes(b"this is no model")
+    declared = f"  local: {{profile: embedded, model_path: {file}}}\n"
+    text = SHIPPED.read_text().replace("  local: {profile: embedded}\n", declared)
+    (tmp_path / "pipelines.yaml").write_text(text)
+    with contextlib.chdir(tmp_path):
+        result = CliRunner(env=ENVIRON).invoke(main, ["probe", "local"])
+
+    assert result.exit_code == 1
+    assert not result.stdout
+    assert "the embedded llama.cpp cannot be started" in result.stderr
+    assert "hint:" in result.stderr

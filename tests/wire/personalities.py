@@ -1,6 +1,7 @@
 """Backends with ways of their own, for the probe to find out.
 
-Each is a function of a request, to a status and a body; None is a connection that breaks off.
+Each is a function of a request, to a status and a body; None is a connection that breaks off,
+a status of 0 is silence.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Persona(ScriptedBackend):
         if said is None:
             return [Act.RESET]
         status, body = said
+        if not status:
+            return [Act.UNTIL_GONE]
         if status == 200 and request.body and request.body.get("stream"):
             return [head() + sse(*streamed(body, request.body)) + DONE + END]
         return [whole(status, body)]

@@ -19,7 +19,8 @@ from ruamel.yaml import YAML
 from proxy.cli import main
 from proxy.declaration import read
 from stages.backends.profile import Profile
-from tests.wire.personalities import KEY, PERSONAS, Persona
+from tests.wire.personalities import KEY, PERSONAS, Persona, called, lenient
+from tests.wire.support import Received
 
 GOLDEN = Path(__file__).with_name("probes")
 TEXT = """\
@@ -178,6 +179,7 @@ NOWHERE = "http://127.0.0.1:1/v1"
         (["new", "--url", NOWHERE], "`new`: cannot be reached", "that the backend runs"),
         (["new", "--url", "gpu:8000"], "has to be an http", "write it as `http"),
         (["new", "--url", NOWHERE, "--key-variable", "UNSET"], "UNSET is not set", "in `.env`"),
+        (["new", "--url", NOWHERE, "--key-variable", "sk-secret"], "wants the name", "as NAME="),
         (["plain"], "`plain`: cannot be reached", "that the backend runs"),
     ],
 )
@@ -206,8 +208,8 @@ def test_secrets_written_into_the_declaration_become_variables(probed: Probed) -
     entry = f"""
   my-own:
     base_url: "http://user:secret-1@{host}/v1"
-    api_key: secret-2
-    headers: {{x-key: secret-3}}
+    api_key: "${{NO_SUCH:-secret-2}}"
+    headers: {{x-key: "${{NO_SUCH:-}}secret-3", x-more: "${{BACKEND_KEY}}"}}
 """
     text = TEXT.replace("backends:", f"backends:{entry}", 1)
     (probed.folder / "pipelines.yaml").write_text(text)
@@ -218,7 +220,50 @@ def test_secrets_written_into_the_declaration_become_variables(probed: Probed) -
     held = YAML(typ="safe").load(result.stdout)["my-own"]
     assert held["base_url"] == "${MY_OWN_BASE_URL}"
     assert held["api_key"] == "${MY_OWN_API_KEY}"
-    assert held["headers"] == {"x-key": "${MY_OWN_X_KEY}"}
+    assert held["headers"] == {"x-key": "${MY_OWN_X_KEY}", "x-more": "${BACKEND_KEY}"}
+
+
+def test_a_password_in_the_url_is_not_printed(probed: Probed) -> None:
+    host = probed.backend.url.removeprefix("http://")
+    result = probed.probe("new", "--url", f"http://user:secret@{host}/v1")
+
+    assert result.exit_code == 0
+    assert "secret" not in result.output
+
+
+def test_a_backend_that_is_silent_for_long_is_left(probed: Probed) -> None:
+    said = lenient(Received(0, "GET", "/v1/models", {}, None))
+    probed.backend.ways = lambda r: said if r.path == "/v1/models" else (0, None)
+    result = probed.probe("asked", "--timeout", "1")
+
+    assert result.exit_code == 1
+    assert "no answer in 1 seconds" in result.stderr
+
+
+def test_a_page_in_place_of_answers_is_told(probed: Probed) -> None:
+    probed.backend.ways = lambda _: (200, {"status": "ok"})
+    result = probed.probe("asked")
+
+    assert result.exit_code == 1
+    assert "200, but the answer is no chat completion" in result.stderr
+    assert "hint: see that base_url is right" in result.stderr
+
+
+def test_a_key_that_is_refused_is_told_before_a_model_is_asked_for(probed: Probed) -> None:
+    probed.backend.ways = lambda _: (401, {"error": {"message": "no key"}})
+    result = probed.probe("new", "--url", f"{probed.backend.url}/v1")
+
+    assert result.exit_code == 1
+    assert "no key" in result.stderr
+    assert "hint: see that `api_key` is right" in result.stderr
+
+
+def test_what_a_model_says_cannot_end_a_comment(probed: Probed) -> None:
+    said = called("x\n    base_url: http://evil.invalid")
+    probed.backend.ways = lambda r: said if r.path.endswith("completions") else lenient(r)
+    profile = probed.pasted(probed.probe("asked", "--all").stdout)
+
+    assert profile.base_url == f"{probed.backend.url}/v1"
 
 
 def test_of_several_models_one_has_to_be_named(probed: Probed) -> None:

@@ -18,7 +18,7 @@ from stages.backends.http import Call, ChatCompletions
 from stages.backends.probe import conversation, reasoning, sampling
 from stages.backends.probe.endpoints import endpoint_questions
 from stages.backends.probe.question import Ask, Finding, Question, user
-from stages.backends.probe.reply import Reply, reply_from, told
+from stages.backends.probe.reply import Reply, one_line, reply_from, told
 from stages.backends.probe.sampling import TEMPERATURE, limit_question
 from stages.backends.probe.tools import tool_questions
 from stages.backends.profile import Profile
@@ -143,8 +143,9 @@ class Interview:
         """Ask everything; only the first question, when it is refused."""
         first = limit_question(self.profile)
         replies, finding = await self._put(first)
-        if first.name not in self._agreed:
-            self.refusal = replies[0]
+        if not any(reply.accepted and reply.choices for reply in replies):
+            error = replies[0].error or "200, but the answer is no chat completion"
+            self.refusal = evolve(replies[0], error=error)
             return
         limit = finding.sets.get("max_tokens_field") or self.profile.max_tokens_field
         self._terms = Terms(self.model, limit)
@@ -169,6 +170,8 @@ class Interview:
                 break
         silent = replies[-1].silent
         finding = Finding(replies[-1].error) if silent else question.judge(replies)
+        # A model's words may be in it, and it is going into comments.
+        finding = evolve(finding, evidence=one_line(finding.evidence))
         self.tell(f"{finding.evidence}\n")
         self._silences = self._silences + 1 if silent else 0
         if any(reply.accepted for reply in replies):

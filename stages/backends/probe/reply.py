@@ -65,7 +65,7 @@ class Reply:
     @property
     def finish(self) -> str:
         """Why it ended, in the backend's word."""
-        return next((f for c in self._choices if (f := text(c.get("finish_reason")))), "")
+        return next((f for c in self.choices if (f := text(c.get("finish_reason")))), "")
 
     @property
     def usage(self) -> dict[str, Any]:
@@ -80,13 +80,14 @@ class Reply:
         return told if type(told) is int else (len(self.text) + 3) // 4
 
     @property
-    def _choices(self) -> list[dict[str, Any]]:
+    def choices(self) -> list[dict[str, Any]]:
+        """The choices of all its chunks; none: it is no chat completion."""
         choices = [each for chunk in self.chunks for each in items(chunk.get("choices"))]
         return [choice for choice in choices if isinstance(choice, dict)]
 
     @property
     def _messages(self) -> list[dict[str, Any]]:
-        found = [choice.get("message") or choice.get("delta") for choice in self._choices]
+        found = [choice.get("message") or choice.get("delta") for choice in self.choices]
         return [message for message in found if isinstance(message, dict)]
 
 
@@ -109,11 +110,12 @@ def reply_from(backend: str, status: int, headers: Mapping[str, str], body: byte
     return Reply(status, "", tuple(chunks))
 
 
+def one_line(text: str) -> str:
+    """`text` as it can stand in a comment: on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def told(backend: str, error: ApiError) -> str:
     """An error's message on one line, without the name of the backend."""
-    message = (
-        error.message.removesuffix(" ()")
-        .removeprefix(f"backend `{backend}` ")
-        .removeprefix("answered ")
-    )
-    return " ".join("".join(c if c.isprintable() else " " for c in message).split())
+    message = error.message.removesuffix(" ()").removeprefix(f"backend `{backend}` ")
+    return one_line(message.removeprefix("answered "))

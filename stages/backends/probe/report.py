@@ -75,7 +75,7 @@ def report(
     known = knowledge(profile, findings)
     usual = {key for key, it in known.items() if it.value == generic[key] == declared[key]}
     rows = {
-        key: f"{_scalar(it.value)}  # {_comment(it, declared[key], generic[key])}"
+        key: (_scalar(it.value), _comment(it, declared[key], generic[key]))
         for key, it in known.items()
         if whole or key not in usual
     }
@@ -97,11 +97,11 @@ def _comment(known: Known, declared: Any, generic: Any) -> str:
     return cut(known.evidence) + (f"; declared: {_scalar(declared)}" if wrong else "")
 
 
-def _aligned(rows: dict[str, str]) -> Iterator[str]:
+def _aligned(rows: dict[str, tuple[str, str]]) -> Iterator[str]:
     """Lines `key: value  # comment`, their comments in one column."""
-    split = [(f"{key}: {row}").partition("  # ") for key, row in rows.items()]
-    width = max((len(start) for start, _, _ in split if len(start) < _COLUMN), default=0)
-    for start, _, comment in split:
+    lines = [(f"{key}: {value}", comment) for key, (value, comment) in rows.items()]
+    width = max((len(start) for start, _ in lines if len(start) < _COLUMN), default=0)
+    for start, comment in lines:
         yield f"{start:<{width}}  # {comment}"
 
 

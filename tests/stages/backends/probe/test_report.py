@@ -81,6 +81,7 @@ VALUES = [
     "Yes",
     "a: b",
     "a # b",
+    "a  # b",
     " spaced ",
     "",
     "42",
