@@ -75,7 +75,7 @@ def report(
     known = knowledge(profile, findings)
     usual = {key for key, it in known.items() if it.value == generic[key] == declared[key]}
     rows = {
-        key: (_scalar(it.value), _comment(it, declared[key], generic[key]))
+        key: (_scalar(it.value).replace("${", "$${"), _comment(it, declared[key], generic[key]))
         for key, it in known.items()
         if whole or key not in usual
     }

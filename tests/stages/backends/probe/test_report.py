@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline.document import parse
 from stages.backends.probe.question import Finding, Question
 from stages.backends.probe.report import knowledge, report
 from stages.backends.profile import Profile
@@ -86,7 +87,6 @@ VALUES = [
     "",
     "42",
     "- x",
-    "${VAR}",
     'quo"te',
     "ümlaut",
 ]
@@ -97,6 +97,14 @@ def test_any_text_is_yaml(value: str) -> None:
     text = printed((("empty_tool_result",), "e # v: 'i'", {"empty_tool_result": value}), whole=True)
 
     assert YAML(typ="safe").load(text)["mine"]["empty_tool_result"] == value
+
+
+def test_a_value_is_no_variable() -> None:
+    text = printed((("empty_tool_result",), "e", {"empty_tool_result": "${VAR}"}))
+
+    document = parse(text, {})
+    assert not document.problems
+    assert document.value["mine"]["empty_tool_result"] == "${VAR}"
 
 
 def test_any_value_is_yaml() -> None:
