@@ -116,6 +116,58 @@ def profiles(name: str | None, fields: bool) -> None:
         )
 
 
+@main.command()
+@_config
+@click.argument("backend")
+@click.option("--model", metavar="NAME", help="Its model to ask; else the one you declared.")
+@click.option("--url", help="Where BACKEND is, if it is not declared yet: its `base_url`.")
+@click.option("--key-variable", metavar="VAR", help="The variable with its key, for --url.")
+@click.option("--all", "whole", is_flag=True, help="Print the keys that are as in `generic`, too.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(1),
+    default=60.0,
+    help="For each request; else 60.",
+)
+def probe(
+    config: str | None,
+    backend: str,
+    model: str | None,
+    url: str | None,
+    key_variable: str | None,
+    whole: bool,
+    timeout: float,
+) -> None:
+    """Ask a live backend what it takes, and print a profile to paste under `backends`.
+
+    BACKEND is an entry of `backends`; with --url, the name to give it. It gets some fifty tiny
+    requests, one after the other; its answers are some hundred tokens in all. The progress goes
+    to stderr, the profile to stdout.
+
+    \b
+    Examples:
+      llm-proxy probe ollama --model llama3.2
+      llm-proxy probe mine --url http://gpu:8000/v1 > mine.yaml
+      llm-proxy probe router --url https://openrouter.ai/api/v1 --key-variable ROUTER_KEY --model …
+    """  # noqa: D301 - click knows \\b by the character itself
+    import anyio
+
+    from proxy import probe as command
+
+    if key_variable and not url:
+        raise click.UsageError("--key-variable goes with --url; else `api_key` is declared")
+
+    def run() -> None:
+        if url:
+            subject = command.undeclared(backend, url, key_variable, config)
+        else:
+            subject = command.declared(backend, config)
+        anyio.run(command.probe, subject, model, whole, timeout)
+
+    _reporting(run)
+
+
 def _read(config: str | None) -> Declaration:
     from proxy.declaration import read
 

@@ -8,13 +8,14 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any, Protocol, cast
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from attrs import define, evolve, field
 
 from stages.backends import embedded
 from stages.backends.calibration import Calibration
 from stages.backends.errors import error_from_exception, error_from_status
-from stages.backends.http import FAILURES, Call, ChatCompletions, make_client
+from stages.backends.http import FAILURES, Call, ChatCompletions, make_client, root
 from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
@@ -68,7 +69,7 @@ class Backend:
 
     async def _open(self) -> None:
         profile = self.profile
-        base_url = profile.base_url.rstrip("/")
+        base_url = root(profile.base_url)
         if profile.embedded:
             try:
                 server = await anyio.to_thread.run_sync(embedded.start, profile)
@@ -86,6 +87,7 @@ class Backend:
     async def aclose(self) -> None:
         """Close the connections and stop the embedded model."""
         await self._exits.aclose()
+        await anyio.lowlevel.checkpoint()  # the sockets close in the event loop's next round
         self._completions = None
 
     async def answer(
@@ -136,7 +138,7 @@ class Backend:
         completions = await self.open()
         target = request.resolved.target
         body = {"model": target.model, "messages": request.messages, **request.options}
-        path, member = _TOKENIZERS[kind]
+        path, member = TOKENIZERS[kind]
         call = Call(target.backend, request.messages, request.options, self.counting_timeout)
         if kind != "llamacpp":  # its endpoint stands beside /v1
             completions = evolve(completions, base_url=completions.base_url.removesuffix("/v1"))
@@ -147,7 +149,8 @@ class Backend:
         return number
 
 
-_TOKENIZERS = {
+#: The endpoint that counts a prompt, and the member of its answer, by a profile's `tokenizer`.
+TOKENIZERS = {
     "llamacpp": ("/chat/completions/input_tokens", "input_tokens"),
     "vllm": ("/tokenize", "count"),
     "sglang": ("/tokenize", "count"),  # of chat messages since 2026; before, it refuses them

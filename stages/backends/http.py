@@ -21,6 +21,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import anyio
 from attrs import Factory, define, field
+from yarl import URL
 
 from stages.backends.errors import error_from_exception, error_from_status
 from stages.backends.profile import Profile
@@ -65,8 +66,11 @@ def make_client(profile: Profile) -> aiohttp.ClientSession:
         "user-agent": "llm-proxy",
         **profile.headers,
     }
-    if profile.api_key and "authorization" not in map(str.lower, headers):
-        headers["authorization"] = f"Bearer {profile.api_key}"
+    if "authorization" not in map(str.lower, headers):
+        if profile.api_key:
+            headers["authorization"] = f"Bearer {profile.api_key}"
+        elif user := (url := URL(profile.base_url)).user:
+            headers["authorization"] = aiohttp.encode_basic_auth(user, url.password or "")
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
     return aiohttp.ClientSession(
@@ -75,6 +79,13 @@ def make_client(profile: Profile) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=_proxy(profile.base_url),
         trace_configs=[trace],
+    )
+
+
+def root(base_url: str) -> str:
+    """`base_url` without a user and password, which `make_client` has read, and a last slash."""
+    return (
+        str(URL(base_url).with_user(None)).rstrip("/") if "@" in base_url else base_url.rstrip("/")
     )
 
 
@@ -90,7 +101,8 @@ def _proxy(url: str) -> str | None:
 
 
 async def _note_reuse(_: Any, trace: SimpleNamespace, __: Any) -> None:
-    trace.trace_request_ctx.reused = True
+    if (attempt := trace.trace_request_ctx) is not None:
+        attempt.reused = True
 
 
 @define

@@ -26,7 +26,8 @@ from stages.wire import json
 from stages.wire import messages as m
 
 _MARK = "llmp1."
-_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+#: Levels of effort there are anywhere, lowest first.
+LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 # A bare budget as a level of effort: below so many tokens. Our choice; nobody documents one.
 _BUDGETS = ((4_096, "low"), (16_384, "medium"))
 
@@ -112,9 +113,9 @@ def _nearest(level: str, known: tuple[str, ...]) -> str:
     """The level itself, or the nearest the backend knows. Not thinking has none beside it."""
     if level in known or level == "none":
         return level if level in known else ""
-    wanted = _LEVELS.index(level)
-    ranked = [each for each in known if each in _LEVELS and each != "none"]
-    return min(ranked, key=lambda each: abs(_LEVELS.index(each) - wanted), default="")
+    wanted = LEVELS.index(level)
+    ranked = [each for each in known if each in LEVELS and each != "none"]
+    return min(ranked, key=lambda each: abs(LEVELS.index(each) - wanted), default="")
 
 
 def history(

@@ -94,6 +94,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     assert result.stdout.startswith(HELP)
     assert [line.split()[0] for line in result.stdout.removeprefix(HELP).splitlines()] == [
         "check",
+        "probe",
         "profiles",
         "serve",
         "stages",
@@ -107,13 +108,14 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("check", ["--config"]),
         ("stages", ["--config"]),
         ("profiles", ["--fields"]),
+        ("probe", ["--config", "--model", "--url", "--key-variable", "--all", "--timeout"]),
     ],
 )
 def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> None:
     result = cli(command, "--help")
 
     assert result.exit_code == 0
-    assert re.findall(r"^  (--(?!help)\w+)", result.stdout, re.MULTILINE) == options
+    assert re.findall(r"^  (--(?!help)[\w-]+)", result.stdout, re.MULTILINE) == options
 
 
 def test_the_version_is_told() -> None:

@@ -193,7 +193,7 @@ def _received(number: int, source: Any) -> Received | None:
     headers = http.client.parse_headers(source)
     body = source.read(int(headers["content-length"] or 0))
     names = {name.lower(): value for name, value in headers.items()}
-    return Received(number, method, path, names, json.loads(body))
+    return Received(number, method, path, names, json.loads(body or b"null"))
 
 
 # ---- what a backend says ----

@@ -1,0 +1,274 @@
+"""What `llm-proxy probe` prints of backends of several kinds, word for word: in `probes/`.
+
+With GOLDEN_WRITE set the files are written anew, to be read in the diff.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from attrs import frozen
+from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
+
+from proxy.cli import main
+from proxy.declaration import read
+from stages.backends.profile import Profile
+from tests.wire.personalities import KEY, PERSONAS, Persona, called, lenient
+from tests.wire.support import Received
+
+GOLDEN = Path(__file__).with_name("probes")
+TEXT = """\
+backends:
+  asked:
+    base_url: "${BACKEND_URL}/v1"
+    api_key: "${BACKEND_KEY}"
+  plain: {base_url: "http://user:secret-in-url@127.0.0.1:1/v1", headers: {x-key: secret-header}}
+  unset: {base_url: "${NO_SUCH_HOST}"}
+models:
+  claude-test: {backend: asked, model: some-model}
+pipelines:
+  models:
+    route: GET /v1/models
+    stages: [authenticate, list-models]
+"""
+
+
+@frozen
+class Probed:
+    """A backend on a real socket, and the command that asks it."""
+
+    backend: Persona
+    folder: Path
+
+    def environ(self) -> dict[str, str | None]:
+        given = {"BACKEND_URL": self.backend.url, "BACKEND_KEY": KEY}
+        return {"LLM_PROXY_CONFIG": None, "PROXY_API_KEY": None, **given}
+
+    def probe(self, *arguments: str) -> Result:
+        with contextlib.chdir(self.folder):
+            return CliRunner(env=self.environ()).invoke(main, ["probe", *arguments])
+
+    def pasted(self, entries: str) -> Profile:
+        """The backend `asked`, of a declaration with these entries under `backends`."""
+        file = self.folder / "pasted.yaml"
+        models = TEXT[TEXT.index("models:") :]
+        file.write_text(f"backends:\n{entries}{models}")
+        environ = {name: value for name, value in self.environ().items() if value}
+        profile: Profile = read(str(file), environ).sections["backends"]["asked"].profile
+        return profile
+
+
+def started(folder: Path, persona: str) -> Iterator[Probed]:
+    (folder / "pipelines.yaml").write_text(TEXT)
+    backend = Persona(ways=PERSONAS[persona]())
+    yield Probed(backend, folder)
+    backend.close()
+
+
+@pytest.fixture
+def probed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Probed]:
+    yield from started(tmp_path, getattr(request, "param", "lenient"))
+
+
+def without_ports(text: str) -> str:
+    return re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:PORT", text)
+
+
+@pytest.mark.parametrize("probed", PERSONAS, indirect=True)
+def test_what_is_printed_of(probed: Probed, request: pytest.FixtureRequest) -> None:
+    result = probed.probe("asked")
+    said = f"=== stdout\n{result.stdout}=== stderr, exit {result.exit_code}\n{result.stderr}"
+    said = without_ports(said)
+    file = GOLDEN / f"{request.node.callspec.params['probed']}.txt"
+    if "GOLDEN_WRITE" in os.environ:
+        file.write_text(said, encoding="utf-8")
+
+    assert said == file.read_text(encoding="utf-8")
+    assert KEY not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("whole", [(), ("--all",)], ids=["differences", "all"])
+@pytest.mark.parametrize("probed", ["strict", "lenient", "reasoning", "dies-midway"], indirect=True)
+def test_what_is_printed_can_be_pasted(probed: Probed, whole: tuple[str, ...]) -> None:
+    result = probed.probe("asked", *whole)
+
+    profile = probed.pasted(result.stdout)
+
+    assert profile.api_key == KEY
+    assert profile.base_url == f"{probed.backend.url}/v1"
+
+
+@pytest.mark.parametrize("probed", ["strict", "lenient", "reasoning"], indirect=True)
+def test_all_keys_say_what_the_differences_say(probed: Probed) -> None:
+    some, everything = (
+        probed.pasted(probed.probe("asked", *way).stdout) for way in ((), ("--all",))
+    )
+
+    assert some == everything
+
+
+@pytest.mark.parametrize("probed", ["reasoning"], indirect=True)
+def test_what_is_found_out_is_the_profile(probed: Probed) -> None:
+    profile = probed.pasted(probed.probe("asked").stdout)
+
+    assert profile.max_tokens_field == "max_completion_tokens"
+    assert profile.prefill_options == {
+        "add_generation_prompt": False,
+        "continue_final_message": True,
+    }
+    assert profile.effort_levels == ("none", "low", "medium", "high")
+    assert profile.reasoning_request == "effort"
+    assert profile.reasoning_history == "reasoning_content"
+    assert not profile.think_tags
+    assert profile.tokenizer == "vllm"
+    assert profile.context_window == 40960
+    assert profile.fields["thinking"] == profile.fields["top_k"] == "map"
+
+
+def test_a_backend_that_is_not_declared_is_asked_at_its_url(probed: Probed) -> None:
+    url = f"{probed.backend.url}/v1"
+    result = probed.probe("asked", "--url", url, "--key-variable", "BACKEND_KEY")
+
+    assert result.exit_code == 0
+    assert probed.backend.request(1).headers["authorization"] == f"Bearer {KEY}"
+    assert probed.pasted(result.stdout).api_key == KEY
+    assert KEY not in result.output
+    (entry,) = YAML(typ="safe").load(result.stdout).values()
+    assert entry["base_url"] == url
+
+
+def test_the_key_may_stand_in_the_env_file(probed: Probed) -> None:
+    (probed.folder / ".env").write_text("ANOTHER=key-from-the-file\n")
+    url = f"{probed.backend.url}/v1"
+
+    assert probed.probe("asked", "--url", url, "--key-variable", "ANOTHER").exit_code == 0
+    assert probed.backend.request().headers["authorization"] == "Bearer key-from-the-file"
+
+
+def test_the_model_named_is_asked(probed: Probed) -> None:
+    probed.probe("asked", "--model", "another-model")
+
+    bodies = [r.body for r in probed.backend.requests if r.path == "/v1/chat/completions"]
+    assert {body["model"] for body in bodies} == {"another-model"}
+
+
+@pytest.mark.parametrize("probed", ["strict"], indirect=True)
+def test_it_costs_little(probed: Probed) -> None:
+    probed.probe("asked")
+
+    limits = [(r.body or {}).get("max_tokens", 0) for r in probed.backend.requests]
+    assert len(limits) < 70
+    assert sum(limits) < 1000
+
+
+NOWHERE = "http://127.0.0.1:1/v1"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (["askd"], "there is no backend `askd`", "did you mean `asked`?"),
+        (["unset"], "backend `unset` cannot be used", "NO_SUCH_HOST is not set"),
+        (["new", "--url", NOWHERE], "`new`: cannot be reached", "that the backend runs"),
+        (["new", "--url", "gpu:8000"], "has to be an http", "write it as `http"),
+        (["new", "--url", NOWHERE, "--key-variable", "UNSET"], "UNSET is not set", "in `.env`"),
+        (["new", "--url", NOWHERE, "--key-variable", "sk-secret"], "wants the name", "as NAME="),
+        (["plain"], "`plain`: cannot be reached", "that the backend runs"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_with_what_to_do(
+    arguments: list[str], message: str, hint: str, probed: Probed
+) -> None:
+    result = probed.probe(*arguments)
+
+    assert result.exit_code == 1
+    assert not result.stdout
+    said, told = result.stderr.strip().splitlines()
+    assert message in said
+    assert hint in told
+    assert "secret" not in result.output
+
+
+def test_a_key_variable_goes_with_a_url(probed: Probed) -> None:
+    result = probed.probe("asked", "--key-variable", "BACKEND_KEY")
+
+    assert result.exit_code == 2
+    assert "--key-variable goes with --url" in result.stderr
+
+
+def test_secrets_written_into_the_declaration_become_variables(probed: Probed) -> None:
+    host = probed.backend.url.removeprefix("http://")
+    entry = f"""
+  my-own:
+    base_url: "http://user:secret-1@{host}/v1"
+    api_key: "${{NO_SUCH:-secret-2}}"
+    headers: {{x-key: "${{NO_SUCH:-}}secret-3", x-more: "${{BACKEND_KEY}}"}}
+"""
+    text = TEXT.replace("backends:", f"backends:{entry}", 1)
+    (probed.folder / "pipelines.yaml").write_text(text)
+    result = probed.probe("my-own")
+
+    assert result.exit_code == 0
+    assert "secret" not in result.output
+    held = YAML(typ="safe").load(result.stdout)["my-own"]
+    assert held["base_url"] == "${MY_OWN_BASE_URL}"
+    assert held["api_key"] == "${MY_OWN_API_KEY}"
+    assert held["headers"] == {"x-key": "${MY_OWN_X_KEY}", "x-more": "${BACKEND_KEY}"}
+
+
+def test_a_password_in_the_url_is_not_printed(probed: Probed) -> None:
+    host = probed.backend.url.removeprefix("http://")
+    result = probed.probe("new", "--url", f"http://user:secret@{host}/v1")
+
+    assert result.exit_code == 0
+    assert "secret" not in result.output
+
+
+def test_a_backend_that_is_silent_for_long_is_left(probed: Probed) -> None:
+    said = lenient(Received(0, "GET", "/v1/models", {}, None))
+    probed.backend.ways = lambda r: said if r.path == "/v1/models" else (0, None)
+    result = probed.probe("asked", "--timeout", "1")
+
+    assert result.exit_code == 1
+    assert "no answer in 1 seconds" in result.stderr
+
+
+def test_a_page_in_place_of_answers_is_told(probed: Probed) -> None:
+    probed.backend.ways = lambda _: (200, {"status": "ok"})
+    result = probed.probe("asked")
+
+    assert result.exit_code == 1
+    assert "200, but the answer is no chat completion" in result.stderr
+    assert "hint: see that base_url is right" in result.stderr
+
+
+def test_a_key_that_is_refused_is_told_before_a_model_is_asked_for(probed: Probed) -> None:
+    probed.backend.ways = lambda _: (401, {"error": {"message": "no key"}})
+    result = probed.probe("new", "--url", f"{probed.backend.url}/v1")
+
+    assert result.exit_code == 1
+    assert "no key" in result.stderr
+    assert "hint: see that `api_key` is right" in result.stderr
+
+
+def test_what_a_model_says_cannot_end_a_comment(probed: Probed) -> None:
+    said = called("x\n    base_url: http://evil.invalid")
+    probed.backend.ways = lambda r: said if r.path.endswith("completions") else lenient(r)
+    profile = probed.pasted(probed.probe("asked", "--all").stdout)
+
+    assert profile.base_url == f"{probed.backend.url}/v1"
+
+
+def test_of_several_models_one_has_to_be_named(probed: Probed) -> None:
+    probed.backend.ways = lambda _: (200, {"data": [{"id": "one"}, {"id": "two"}]})
+    result = probed.probe("new", "--url", f"{probed.backend.url}/v1")
+
+    assert result.exit_code == 1
+    assert "hint: name it with `--model`: one, two" in result.stderr
