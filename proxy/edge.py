@@ -121,7 +121,7 @@ class Responder:
             await self.sink(ResponseStart(error.status, {**headers, **error.headers}))
             await self.sink(ResponseBody(data))
         elif self.stream and not self.complete:
-            await self.sink(ResponseBody(encode_event("error", body)))
+            await self.sink(ResponseBody(encode_event("error", encode(body))))
 
 
 # What cannot stand in a header. Names out of requests end there, and a new line in one would

@@ -45,7 +45,7 @@ class StreamEncode(Stage[StreamEvent, HttpResponse]):
                     builder = MessageBuilder()
             if builder is None:
                 last = isinstance(event, MessageStop)
-                data = encode_event(event.type, event.payload())
+                data = encode_event(event.type, event.encoded())
                 if isinstance(event, MessageDelta) and event.usage.estimated:
                     data = b": usage estimated\n" + data  # a comment, which clients skip
                 await forward(ResponseBody(data, more=not last))

@@ -14,8 +14,9 @@ from attrs import define, evolve, field
 
 from stages.backends import embedded
 from stages.backends.calibration import Calibration
+from stages.backends.connections import make_client, root
 from stages.backends.errors import error_from_exception, error_from_status
-from stages.backends.http import FAILURES, Call, ChatCompletions, make_client, root
+from stages.backends.http import FAILURES, Call, ChatCompletions
 from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target

@@ -15,16 +15,12 @@ from contextlib import ExitStack, suppress
 from io import BytesIO
 from types import SimpleNamespace, TracebackType
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import anyio
 from attrs import Factory, define, field
-from yarl import URL
 
 from stages.backends.errors import error_from_exception, error_from_status
-from stages.backends.profile import Profile
 from stages.wire import json
 from stages.wire.errors import ApiError, InternalError
 from stages.wire.sse import SseDecoder
@@ -32,8 +28,6 @@ from stages.wire.sse import SseDecoder
 _MAX_ERROR_BYTES = 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
 _END_OF_BODY = 0.05
-#: How long an idle connection is kept, in seconds: shorter than most servers do.
-_KEEPALIVE = 60.0
 # aiohttp warns of larger bodies given as bytes, and takes a file for what it is.
 _LARGE_BODY = 1024 * 1024
 
@@ -56,53 +50,6 @@ class Call:
     payload: dict[str, Any] = Factory(dict)
     done: bool = False
     read: bool = False
-
-
-def make_client(profile: Profile) -> aiohttp.ClientSession:
-    """The pool of connections of one backend, made where the loop runs. The caller closes it."""
-    headers = {
-        "content-type": "application/json",
-        "accept-encoding": "identity",  # a compressed stream would arrive in lumps
-        "user-agent": "llm-proxy",
-        **profile.headers,
-    }
-    if "authorization" not in map(str.lower, headers):
-        if profile.api_key:
-            headers["authorization"] = f"Bearer {profile.api_key}"
-        elif user := (url := URL(profile.base_url)).user:
-            headers["authorization"] = aiohttp.encode_basic_auth(user, url.password or "")
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(_note_reuse)
-    return aiohttp.ClientSession(
-        headers=headers,
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        proxy=_proxy(profile.base_url),
-        trace_configs=[trace],
-    )
-
-
-def root(base_url: str) -> str:
-    """`base_url` without a user and password, which `make_client` has read, and a last slash."""
-    return (
-        str(URL(base_url).with_user(None)).rstrip("/") if "@" in base_url else base_url.rstrip("/")
-    )
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy the environment names for `url`; asked once, because to ask is slow.
-
-    The embedded model has no `url`, and needs none.
-    """
-    parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
-        return None
-    return getproxies().get(parts.scheme)
-
-
-async def _note_reuse(_: Any, trace: SimpleNamespace, __: Any) -> None:
-    if (attempt := trace.trace_request_ctx) is not None:
-        attempt.reused = True
 
 
 @define

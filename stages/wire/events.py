@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 from attrs import frozen
 
+from stages.wire.json import encode
+
 
 @frozen
 class Usage:
@@ -55,6 +57,10 @@ class StreamEvent:
     def payload(self) -> dict[str, Any]:
         """The event's JSON."""
         return {"type": self.type}
+
+    def encoded(self) -> bytes:
+        """The event's JSON as bytes."""
+        return encode(self.payload())
 
 
 @frozen
@@ -125,6 +131,17 @@ class BlockDelta(StreamEvent):
     def payload(self) -> dict[str, Any]:
         delta = {"type": self.kind, self.FIELDS[self.kind]: self.text}
         return {"type": self.type, "index": self.index, "delta": delta}
+
+    def encoded(self) -> bytes:
+        """The same without a dict: there is one of these for each token."""
+        return _DELTA % (self.index, _HEADS[self.kind], encode(self.text))
+
+
+_DELTA = b'{"type":"content_block_delta","index":%d,"delta":{%b:%b}}'
+_HEADS = {
+    kind: b'"type":"%b","%b"' % (kind.encode(), field.encode())
+    for kind, field in BlockDelta.FIELDS.items()
+}
 
 
 @frozen

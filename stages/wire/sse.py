@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import codecs
 
-from stages.wire.json import encode
-
 
 class SseDecoder:
     """Bytes, split anywhere, to the `data` of each event. One decoder serves one stream."""
@@ -53,6 +51,6 @@ class SseDecoder:
         return [event]
 
 
-def encode_event(name: str, payload: object) -> bytes:
+def encode_event(name: str, data: bytes) -> bytes:
     """One event, named as its JSON's `type`."""
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), encode(payload))
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), data)

@@ -10,7 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
-from stages.backends.http import Call, ChatCompletions, make_client
+from stages.backends.connections import make_client
+from stages.backends.http import Call, ChatCompletions
 from stages.wire import json
 from stages.wire.errors import (
     GatewayTimeoutError,

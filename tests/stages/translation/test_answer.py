@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from stages.translation.answer import AnswerTranslator
 from stages.translation.reasoning import Envelope, seal
@@ -932,3 +934,57 @@ def test_only_the_first_of_several_choices_is_read() -> None:
     texts = [event.text for event in events if isinstance(event, e.BlockDelta)]
 
     assert texts == ["first"]
+
+
+class TestUsualChunks:
+    """Chunks with nothing but text take a shorter way; what comes of them is the same."""
+
+    SAID = (
+        delta(role="assistant", content=""),
+        delta(content="  "),
+        delta(content="Hello"),
+        delta(role="assistant", content=" "),
+        delta(content=" there"),
+        delta(content=""),
+        {**delta(content="!"), "usage": {"prompt_tokens": 3, "completion_tokens": 4}},
+        delta(tool_calls=[{"index": 0, "id": "a", "function": {"name": "f", "arguments": "{}"}}]),
+        delta(content="More"),
+        delta(content=" text"),
+        delta(content="."),
+        finish("stop"),
+    )
+
+    @pytest.mark.parametrize("together", [1, 2, 3, 20])
+    @pytest.mark.parametrize("think_tags", [True, False])
+    @pytest.mark.parametrize("stops", [(), ("xyz",)])
+    def test_they_come_to_the_same(
+        self, together: int, think_tags: bool, stops: tuple[str, ...]
+    ) -> None:
+        def events(chunks: Sequence[Any]) -> list[e.StreamEvent]:
+            request = evolve(chat_request(stream=True), think_tags=think_tags, stops=stops)
+            translator = AnswerTranslator(request)
+            told: list[e.StreamEvent] = []
+            for n, chunk in enumerate(chunks, 1):
+                told += translator.chunk(chunk, n % together != 0 and n < len(chunks))
+            told += translator.end(done=True)
+            return [each for each in told if not isinstance(each, e.MessageStart)]
+
+        assert events(self.SAID) == events([padded(chunk) for chunk in self.SAID])
+
+    def test_text_behind_a_call_is_not_text_before_it(self) -> None:
+        translator = AnswerTranslator(chat_request(stream=True))
+        call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
+        translator.chunk(delta(content="One"))
+        translator.chunk(delta(tool_calls=[call]), followed=True)
+        told = [
+            *translator.chunk(delta(content="two"), followed=True),
+            *translator.chunk(delta(tool_calls=[{"index": 0, "function": {"arguments": "}"}}])),
+            *translator.end(done=True),
+        ]
+        assert [each.text for each in told if isinstance(each, e.BlockDelta)] == ["{", "}", "two"]
+
+
+def padded(chunk: dict[str, Any]) -> dict[str, Any]:
+    """The same chunk, which has something else to say: nothing."""
+    (choice,) = chunk["choices"]
+    return {**chunk, "choices": [{**choice, "delta": {**choice["delta"], "padding": None}}]}

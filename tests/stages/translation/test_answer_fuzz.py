@@ -19,6 +19,7 @@ from stages.translation.answer import AnswerTranslator
 from stages.wire import events as e
 from stages.wire import json as wire_json
 from stages.wire.errors import ApiError
+from stages.wire.json import encode
 from stages.wire.message import MessageBuilder
 from stages.wire.sse import SseDecoder, encode_event
 from tests.grammar import check_grammar, parse_sse
@@ -184,7 +185,7 @@ def proxied(parts: list[bytes], request: ChatRequest) -> tuple[bytes, bool]:
         done = any(ends) | take(decoder.finish())
         events += translator.end(done)
     except ApiError as error:
-        failure = encode_event("error", error.body("req_1"))
+        failure = encode_event("error", encode(error.body("req_1")))
     sent = at_once(run_stage(StreamEncode(), events))
     body = b"".join(part.data for part in sent if isinstance(part, ResponseBody))
     return body + failure, not failure

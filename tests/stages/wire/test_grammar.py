@@ -108,7 +108,7 @@ def test_an_error_is_no_part_of_a_whole_stream() -> None:
 
 def test_the_sse_reader_gives_the_payloads() -> None:
     events = RIGHT["all kinds"]
-    body = b"".join(encode_event(event.type, event.payload()) for event in events)
+    body = b"".join(encode_event(event.type, event.encoded()) for event in events)
     assert parse_sse(body) == payloads(*events)
 
 

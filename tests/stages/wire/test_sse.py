@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.wire.json import encode
 from stages.wire.sse import SseDecoder, encode_event
 
 STREAM = (
@@ -141,7 +142,7 @@ def test_the_limit_is_for_one_event() -> None:
 
 def test_an_event_is_written_with_its_name_and_one_line_of_data() -> None:
     text = "a\nb\r\u2028"
-    written = encode_event("ping", {"type": "ping", "text": text})
+    written = encode_event("ping", encode({"type": "ping", "text": text}))
     found = re.fullmatch(rb"event: ping\ndata: ([^\n\r]*)\n\n", written)
     assert found is not None
     assert json.loads(found[1]) == {"type": "ping", "text": text}
@@ -149,5 +150,5 @@ def test_an_event_is_written_with_its_name_and_one_line_of_data() -> None:
 
 def test_what_is_written_can_be_read() -> None:
     payload = {"type": "x", "text": "\u2028\u2029\u0085\r\n\n"}
-    [data] = decoded([encode_event("x", payload)])
+    [data] = decoded([encode_event("x", encode(payload))])
     assert json.loads(data) == payload

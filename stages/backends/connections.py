@@ -1,0 +1,62 @@
+"""The connections to one backend: a pool with its headers, its proxy, and who may be told."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from yarl import URL
+
+from stages.backends.profile import Profile
+
+#: How long an idle connection is kept, in seconds: shorter than most servers do.
+_KEEPALIVE = 60.0
+
+
+def make_client(profile: Profile) -> aiohttp.ClientSession:
+    """The pool of connections of one backend, made where the loop runs. The caller closes it."""
+    headers = {
+        "content-type": "application/json",
+        "accept-encoding": "identity",  # a compressed stream would arrive in lumps
+        "user-agent": "llm-proxy",
+        **profile.headers,
+    }
+    if "authorization" not in map(str.lower, headers):
+        if profile.api_key:
+            headers["authorization"] = f"Bearer {profile.api_key}"
+        elif user := (url := URL(profile.base_url)).user:
+            headers["authorization"] = aiohttp.encode_basic_auth(user, url.password or "")
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_reuse)
+    return aiohttp.ClientSession(
+        headers=headers,
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        proxy=_proxy(profile.base_url),
+        trace_configs=[trace],
+    )
+
+
+def root(base_url: str) -> str:
+    """`base_url` without a user and password, which `make_client` has read, and a last slash."""
+    url = str(URL(base_url).with_user(None)) if "@" in base_url else base_url
+    return url.rstrip("/")
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy the environment names for `url`; asked once, because to ask is slow.
+
+    The embedded model has no `url`, and needs none.
+    """
+    parts = urlsplit(url)
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+async def _note_reuse(_: Any, trace: SimpleNamespace, __: Any) -> None:
+    if (attempt := trace.trace_request_ctx) is not None:
+        attempt.reused = True
