@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from attrs import frozen
 
 from pipeline.chain import carried
-from pipeline.stage import Send, Stage, signature
+from pipeline.stage import Send, Stage, StopForwarding, signature
 
 AnyStage = Stage[Any, Any]
 
@@ -47,15 +47,19 @@ class Chain:
         Gives the way into the first stage; what the last one forwards goes to `sink`.
         """
         async with AsyncExitStack() as exits:
-            forward = sink
-            for link in reversed(self.links):
-                forward = await _enter(link, forward, exits)
-            yield forward
+            yield await self._entered(sink, exits)
 
     async def run(self, event: Any, sink: Send[Any]) -> None:
         """Send one event through. Raises whatever a stage raises."""
-        async with self.open(sink) as receive:
-            await receive(event)
+        async with AsyncExitStack() as exits:
+            receive = await self._entered(sink, exits)
+            with suppress(StopForwarding):  # of one event there is no more to come
+                await receive(event)
+
+    async def _entered(self, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
+        for link in reversed(self.links):
+            forward = await _enter(link, forward, exits)
+        return forward
 
 
 async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:

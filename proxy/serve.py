@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import logging
 import socket
 
 import attrs
@@ -13,7 +12,7 @@ import click
 import uvicorn
 
 from pipeline.declaration import Declaration
-from proxy import __version__
+from proxy import __version__, logs
 from proxy.app import make_app
 from proxy.declaration import check_exposure
 from proxy.protocol import HttpProtocol
@@ -31,7 +30,7 @@ def serve(declaration: Declaration, host: str | None, port: int | None) -> None:
     server = attrs.evolve(server, **given)
     check_exposure(declaration, server.host)
     bound = bind(server.host, server.port)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logs.set_up()
     click.echo(greeting(declaration, server.host, bound.getsockname()[1]))
     gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
     config = uvicorn.Config(

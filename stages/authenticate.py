@@ -57,7 +57,8 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
         # Digests have one length, so comparing them tells nothing of the key's; and all are
         # compared, so the time does not tell which one came near.
         # A header is read as Latin-1; its bytes may be the key in UTF-8 or in Latin-1.
-        raw, text = _digest(given.encode("latin-1", "backslashreplace")), _digest(_bytes(given))
+        text = _digest(_bytes(given))
+        raw = text if given.isascii() else _digest(given.encode("latin-1", "backslashreplace"))
         matches = [
             hmac.compare_digest(raw, known) | hmac.compare_digest(text, known)
             for known in self._digests

@@ -25,6 +25,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.prompt_values import ChatPromptValue
 from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
@@ -38,6 +39,9 @@ log = logging.getLogger("llm_proxy")
 _LIMITS = ("max_tokens", "max_completion_tokens")
 _UNCONVERTIBLE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
+# The messages are put in afterwards, as they are.
+_NONE = ChatPromptValue(messages=[])
+
 
 class ProxyChat(ChatOpenAI):
     """ChatOpenAI that loses nothing. One object serves all calls to one backend."""
@@ -49,7 +53,7 @@ class ProxyChat(ChatOpenAI):
     ) -> dict[str, Any]:
         call: Call = kwargs.pop("call")
         stream = kwargs.pop("stream", False)
-        payload = super()._get_request_payload([], **{"stop": stop, **kwargs, **call.options})
+        payload = super()._get_request_payload(_NONE, **{"stop": stop, **kwargs, **call.options})
         # ChatOpenAI renames max_tokens, always; the translation has used the backend's name.
         limits = {k: v for k, v in call.options.items() if k in _LIMITS}
         payload = {k: v for k, v in payload.items() if k not in _LIMITS} | limits

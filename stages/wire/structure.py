@@ -157,7 +157,7 @@ def _request(cls: Any, converter: Converter) -> Hook:
     def structure_request(value: Any, _: Any) -> Any:
         request = members(_object(value, None), cls)
         unread = tuple(k for k, v in value.items() if k not in known and v is not None)
-        return attrs.evolve(request, unread=unread)
+        return attrs.evolve(request, unread=unread) if unread else request
 
     return structure_request
 

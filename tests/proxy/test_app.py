@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
@@ -86,8 +85,8 @@ async def ask(declaration: Declaration, method: str, path: str, key: str = "righ
 def living(declaration: Declaration, **backends: FakeBackend) -> AbstractAsyncContextManager[None]:
     """The life of the application with other backends."""
     sections = {**declaration.sections, "backends": backends}
-    app: Any = make_app(evolve(declaration, sections=sections))
-    life: AbstractAsyncContextManager[None] = app.lifespan_context(app)
+    app = make_app(evolve(declaration, sections=sections))
+    life: AbstractAsyncContextManager[None] = app.router.lifespan_context(app)
     return life
 
 
