@@ -22,6 +22,7 @@ from stages.wire.errors import ApiError
 from stages.wire.message import MessageBuilder
 from stages.wire.sse import SseDecoder, encode_event
 from tests.grammar import check_grammar, parse_sse
+from tests.sdk_types import check_sent
 from tests.support import chat_request
 
 # A busy machine is no failure.
@@ -138,6 +139,7 @@ def test_any_chunks_lead_to_a_message_of_the_right_shape(chunks: list[Any], thin
         builder.add(event)
     if whole:
         message = wire_json.decode(wire_json.encode(builder.message))
+        check_sent(message)
         calls = [block for block in message["content"] if block["type"] == "tool_use"]
         assert all(isinstance(call["input"], dict) for call in calls)
         assert len({call["id"] for call in calls}) == len(calls)
