@@ -108,9 +108,9 @@ def test_a_filtered_answer_has_the_details_of_a_refusal() -> None:
 
 
 def test_the_limit_counts_more_than_a_tool() -> None:
-    cut = [calls(call("f", '{"a": "lon', id="a", index=0)), finish("length")]
+    cut = [calls(call("f", '{"a": 1, "b": "lon', id="a", index=0)), finish("length")]
     assert message(cut)["stop_reason"] == "max_tokens"
-    assert content(cut) == [("tool_use", "f", {"a": "lon"})]
+    assert content(cut) == [("tool_use", "f", {"a": 1})]
 
 
 def test_a_matched_stop_string_is_told() -> None:

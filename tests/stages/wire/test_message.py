@@ -98,7 +98,7 @@ INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "nothing": ("", {}),
     "white space": (" \n", {}),
     "white space around": (' {"a":1}\n', {"a": 1}),
-    "a string that breaks off": ('{"path": "/tmp/x', {"path": "/tmp/x"}),
+    "a string that breaks off": ('{"n": 1, "path": "/tmp/x', {"n": 1}),
     "a list that breaks off": ('{"a": [1, 2', {"a": [1, 2]}),
     "a key that breaks off": ('{"a": 1, "b', {"a": 1}),
     "a word that breaks off": ('{"a": 1, "b": tr', {"a": 1}),
