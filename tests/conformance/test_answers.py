@@ -99,8 +99,8 @@ def test_row_21_half_an_answer_is_taken_for_a_whole_one(ending: bytes, talk: Tal
 def test_row_22_no_byte_while_the_backend_reads_the_prompt(talk: Talk) -> None:
     """What comes is at the client at once, however late. Pings while it waits are not there yet."""
     hold, more = Event(), Event()
-    rest = [sse(delta(content="Hello")), more, sse(delta("stop")), DONE, END]
-    talk.script(head(), hold, *rest)
+    said = sse(delta(content="Hello"))
+    talk.script(head(), hold, said, more, sse(delta("stop")), DONE, END)
     talk.client.socket.sendall(raw(body(stream=True)))
     talk.backend.request()
     hold.set()
