@@ -76,5 +76,5 @@ def _refuse_thread(value: Any) -> None:
     if isinstance(value, dict) and value.get("thread") is not None:
         raise InvalidRequestError(
             "thread: this server keeps no conversations; send all messages with each request",
-            details={"error_code": "thread_unsupported_request", "unsupported": ["thread"]},
+            details={"error_code": "thread_unsupported_request"},
         )

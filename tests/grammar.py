@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
+from tests.sdk_types import check_sent
+
 _DELTAS = {
     "text": {"text_delta": "text"},
     "thinking": {"thinking_delta": "thinking", "signature_delta": "signature"},
@@ -20,7 +22,8 @@ def check_grammar(payloads: Iterable[dict[str, Any]], *, whole: bool = True) -> 
     2. Indexes are dense from 0; one block is open at a time; a block starts empty.
     3. Deltas are of the open block, of a kind and with a text member that fit it; a signature
        comes once, last.
-    4. `message_delta` with a stop reason and usage, then `message_stop`, then nothing.
+    4. Each payload is of the official SDK's type, with all members and no others.
+    5. `message_delta` with a stop reason and usage, then `message_stop`, then nothing.
 
     With `whole` False the stream may break off anywhere, and may end with `error`.
     """
@@ -29,6 +32,7 @@ def check_grammar(payloads: Iterable[dict[str, Any]], *, whole: bool = True) -> 
     blocks = 0
     state = "before"
     for payload in payloads:
+        check_sent(payload)
         kind = payload["type"]
         assert state not in ("stopped", "failed"), f"{kind} after the end"
         if kind == "ping":

@@ -48,7 +48,7 @@ class Prose:
 
     def block(self) -> dict[str, Any]:
         """The content block, still empty."""
-        return {"type": "text", "text": ""}
+        return {"type": "text", "text": "", "citations": None}
 
     def take(self, last: bool) -> list[tuple[str, str]]:
         """The deltas to send now, as (kind, text)."""
@@ -136,7 +136,16 @@ class ToolCall:
         fit = 0 < len(identity) <= 64 and _USABLE_ID.issuperset(identity)
         if not fit or self.id_is_taken:
             identity = f"toolu_{secrets.token_hex(12)}"
-        return {"type": "tool_use", "id": identity, "name": self.name, "input": {}}
+        return {
+            "type": "tool_use",
+            "id": identity,
+            "name": self.name,
+            "input": {},
+            # By the model itself, not from a program that it wrote. Not null: the types of
+            # requests allow none here, and clients send the block back as it is.
+            "caller": {"type": "direct"},
+            "toolset_name": None,
+        }
 
     def take(self, last: bool) -> list[tuple[str, str]]:
         """The deltas to send now, as (kind, text)."""

@@ -38,14 +38,25 @@ class Usage:
         return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
 
     def payload(self) -> dict[str, Any]:
-        """As it stands on the wire."""
+        """The members that `message_delta` tells, too."""
         return {
             "input_tokens": self.input_tokens,
             "cache_creation_input_tokens": self.cache_creation_input_tokens,
             "cache_read_input_tokens": self.cache_read_input_tokens,
             "output_tokens": self.output_tokens,
             "output_tokens_details": {"thinking_tokens": self.thinking_tokens},
+            "server_tool_use": None,
         }
+
+
+#: What only `message_start` tells of usage, and no backend does. Clients with strict types want
+#: each member. For how long a cache keeps what was written is not told, so not how it adds up.
+_USAGE_UNKNOWN = {
+    "cache_creation": None,
+    "inference_geo": None,
+    "service_tier": "standard",
+    "speed": None,
+}
 
 
 @frozen
@@ -89,7 +100,8 @@ class MessageStart(StreamEvent):
             "stop_sequence": None,
             "stop_details": None,
             "container": None,
-            "usage": {**self.usage.payload(), "service_tier": "standard"},
+            "diagnostics": None,
+            "usage": {**self.usage.payload(), **_USAGE_UNKNOWN},
         }
 
     def payload(self) -> dict[str, Any]:

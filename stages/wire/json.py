@@ -49,9 +49,12 @@ def decode_answer(data: bytes) -> Any:
 
 
 def decode_prefix(text: str) -> Any:
-    """Parse JSON that may break off anywhere; what is there is kept. Raises ValueError."""
+    """Parse JSON that may break off anywhere; what is whole by then is kept. Raises ValueError.
+
+    Half a string is none, as in the official SDKs: half a path or command is another one.
+    """
     data = text.encode()
-    value = jiter.from_json(data, allow_inf_nan=False, partial_mode="trailing-strings")
+    value = jiter.from_json(data, allow_inf_nan=False, partial_mode=True)
     _refuse_infinity(data, value)
     return value
 

@@ -45,8 +45,8 @@ class MessageBuilder:
 def tool_input(arguments: str) -> dict[str, Any]:
     """The arguments of a tool call as the object clients need.
 
-    What breaks off is closed where it does; what is no object at all is kept as text under
-    `_raw`, so that nothing is lost and the tool can complain.
+    What breaks off is closed where it does, as the official SDKs do with a stream; what is no
+    object at all is kept as text under `_raw`, so that nothing is lost and the tool can complain.
     """
     if not arguments.strip():
         return {}

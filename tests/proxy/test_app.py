@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -85,8 +86,8 @@ async def ask(declaration: Declaration, method: str, path: str, key: str = "righ
 def living(declaration: Declaration, **backends: FakeBackend) -> AbstractAsyncContextManager[None]:
     """The life of the application with other backends."""
     sections = {**declaration.sections, "backends": backends}
-    app = make_app(evolve(declaration, sections=sections))
-    life: AbstractAsyncContextManager[None] = app.router.lifespan_context(app)
+    router: Any = make_app(evolve(declaration, sections=sections)).router
+    life: AbstractAsyncContextManager[None] = router.lifespan_context(router)
     return life
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from attrs import frozen
 
 from pipeline.declaration import Declaration
+from stages.backends.backend import Backend
 
 SHIPPED = Path(__file__).parents[2] / "pipelines.yaml"
 
@@ -17,3 +18,9 @@ class Real:
 
     url: str
     declaration: Declaration
+
+
+async def embedded_url(real: Real) -> str:
+    """Where the model listens by itself; it is open, so that opening gives what is there."""
+    backend: Backend = real.declaration.sections["backends"]["local"]
+    return (await backend.open()).base_url.removesuffix("/v1")

@@ -9,8 +9,7 @@ import anthropic
 import httpx2
 import pytest
 
-from stages.backends.backend import Backend
-from tests.real.support import Real
+from tests.real.support import Real, embedded_url
 
 MODEL = "claude-any"  # no name of a real model: the SDK warns of those that get old
 #: The same answer each time; the SDK has no argument for it any more.
@@ -264,12 +263,6 @@ def test_the_models_are_listed(client: anthropic.Anthropic) -> None:
     assert client.models.retrieve("smollm2").max_input_tokens == 8192
     with pytest.raises(anthropic.NotFoundError):
         client.models.retrieve(MODEL)
-
-
-async def embedded_url(real: Real) -> str:
-    """Where the model listens by itself; it is open, so that opening gives what is there."""
-    backend: Backend = real.declaration.sections["backends"]["local"]
-    return (await backend.open()).base_url.removesuffix("/v1")
 
 
 CONVERSATIONS: dict[str, Any] = {

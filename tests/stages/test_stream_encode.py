@@ -13,13 +13,21 @@ from stages.stream_encode import StreamEncode
 from stages.wire import events as e
 from tests.grammar import check_grammar, parse_sse
 
-TOOL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+TEXT = {"type": "text", "text": "", "citations": None}
+TOOL = {
+    "type": "tool_use",
+    "id": "a",
+    "name": "f",
+    "input": {},
+    "caller": {"type": "direct"},
+    "toolset_name": None,
+}
 
 
 def answer(streamed: bool, *notes: str) -> list[e.StreamEvent]:
     return [
         e.MessageStart("msg_1", "claude-test", e.Usage(3, 1), streamed, notes),
-        e.BlockStart(0, {"type": "text", "text": ""}),
+        e.BlockStart(0, TEXT),
         e.BlockDelta(0, "text_delta", "a\u2028\n\nb"),
         e.BlockStop(0),
         e.BlockStart(1, TOOL),
@@ -86,20 +94,25 @@ async def test_a_whole_message_is_written_at_the_end() -> None:
         "role": "assistant",
         "model": "claude-test",
         "content": [
-            {"type": "text", "text": "a\u2028\n\nb"},
-            {"type": "tool_use", "id": "a", "name": "f", "input": {"n": 1}},
+            {**TEXT, "text": "a\u2028\n\nb"},
+            {**TOOL, "input": {"n": 1}},
         ],
         "stop_reason": "tool_use",
         "stop_sequence": None,
         "stop_details": None,
         "container": None,
+        "diagnostics": None,
         "usage": {
             "input_tokens": 3,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "output_tokens": 2,
             "output_tokens_details": {"thinking_tokens": 0},
+            "server_tool_use": None,
+            "cache_creation": None,
+            "inference_geo": None,
             "service_tier": "standard",
+            "speed": None,
         },
     }
 

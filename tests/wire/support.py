@@ -29,6 +29,7 @@ from proxy.declaration import read
 from proxy.protocol import HttpProtocol
 from proxy.serve import bind
 from tests.grammar import check_grammar, parse_sse
+from tests.sdk_types import check_sent
 
 #: Nothing in these tests takes so long, in seconds, unless it hangs.
 LIMIT = 10.0
@@ -406,9 +407,11 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        """The body of an answer that is JSON."""
+        """The body of an answer that is JSON, of a type the official SDK knows."""
         assert self.headers["content-type"] == "application/json"
-        return json.loads(self.body)
+        value = json.loads(self.body)
+        check_sent(value)
+        return value
 
     @property
     def error(self) -> tuple[int, str]:

@@ -53,43 +53,124 @@ def calling(stream: bool, *cities: str) -> bytes:
     return whole_answer(200, {"choices": [choice]})
 
 
-@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_an_agent_runs_to_its_end(stream: bool, url: str, backend: ScriptedBackend) -> None:
+OVERFLOW = whole_answer(
+    400,
+    {
+        "error": {
+            "code": 400,
+            "message": "request (9000 tokens) exceeds the available context size (8192 tokens)",
+            "type": "exceed_context_size_error",
+        }
+    },
+)
+#: The user broke in while the first tool ran: its result never came.
+INTERRUPTED: list[Any] = [
+    {"role": "user", "content": "What do I wear?"},
+    {
+        "role": "assistant",
+        "content": [
+            {"type": "tool_use", "id": "call_0", "name": "get_weather", "input": {"city": "Bonn"}}
+        ],
+    },
+    {"role": "user", "content": "Not Bonn. Paris, Atlantis, and then Rome."},
+]
+
+
+class Agent:
+    """The SDK's tool runner, and a client that keeps the conversation and shortens it when told."""
+
+    def __init__(self, client: anthropic.Anthropic, stream: bool) -> None:
+        self.client, self.stream = client, stream
+        self.conversation = list(INTERRUPTED)
+        self.answers: list[Any] = []
+        self.shortened = 0
+
+    def run(self) -> None:
+        """Let the loop go to its end."""
+        try:
+            self._loop()
+        except anthropic.BadRequestError as error:
+            if "prompt is too long" not in str(error) or self.shortened:
+                raise
+            self.shortened += 1
+            self.conversation = [self.conversation[0], *self.conversation[-2:]]
+            self.run()
+
+    def _loop(self) -> None:
+        runner: Any = self.client.beta.messages.tool_runner(
+            model="claude-test",
+            max_tokens=4000,
+            tools=[get_weather],
+            messages=list(self.conversation),
+            thinking={"type": "adaptive"},
+            stream=self.stream,
+        )
+        for each in runner:
+            answer = each.get_final_message() if self.stream else each
+            self.answers.append(answer)
+            self.conversation.append({"role": "assistant", "content": answer.content})
+            if results := runner.generate_tool_call_response():
+                self.conversation.append(results)
+
+
+def sent(backend: ScriptedBackend, request: int) -> list[dict[str, Any]]:
+    """The messages of one request, of which each call has its one result."""
+    messages: list[dict[str, Any]] = backend.requests[request].body["messages"]
+    ids = [call["id"] for message in messages for call in message.get("tool_calls", ())]
+    assert ids == [each["tool_call_id"] for each in messages if each["role"] == "tool"]
+    assert len(set(ids)) == len(ids)
+    return messages
+
+
+def at_work(stream: bool, url: str, backend: ScriptedBackend) -> Agent:
+    """An agent that has done its work."""
     backend.says(calling(stream, "Paris", "Atlantis"))
     backend.says(calling(stream, "Rome"))
+    backend.says(OVERFLOW)
     backend.says(
         streamed("Take ", "a coat.") if stream else whole_answer(200, completion("Take a coat."))
     )
     with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as client:
-        runner: Any = client.beta.messages.tool_runner(
-            model="claude-test",
-            max_tokens=4000,
-            tools=[get_weather],
-            messages=[{"role": "user", "content": "What do I wear?"}],
-            thinking={"type": "adaptive"},
-            stream=stream,
-        )
-        answers = [each.get_final_message() if stream else each for each in runner]
+        agent = Agent(client, stream)
+        agent.run()
+    return agent
 
-    kinds = [[block.type for block in answer.content] for answer in answers]
-    assert kinds == [
+
+MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+
+
+@MODES
+def test_an_agent_runs_to_its_end(stream: bool, url: str, backend: ScriptedBackend) -> None:
+    agent = at_work(stream, url, backend)
+
+    assert [[block.type for block in answer.content] for answer in agent.answers] == [
         ["thinking", "text", "tool_use", "tool_use"],
         ["thinking", "text", "tool_use"],
         ["text"],
     ]
-    assert [answer.stop_reason for answer in answers] == ["tool_use", "tool_use", "end_turn"]
-    assert answers[-1].content[0].text == "Take a coat."
-    sent = backend.requests[-1].body["messages"]
-    roles = ["user", "assistant", "tool", "tool", "user", "assistant", "tool", "user"]
-    assert [message["role"] for message in sent] == roles
-    ids = [call["id"] for message in sent for call in message.get("tool_calls", ())]
-    answered = [message["tool_call_id"] for message in sent if message["role"] == "tool"]
-    assert ids == answered
-    assert len(set(ids)) == 3
-    assert sent[2]["content"].startswith("18 degrees in Paris")
-    assert sent[3]["content"].startswith("Error: ")
-    assert sent[4]["content"][1]["type"] == "image_url"
-    assert len(backend.requests) == 3  # the SDK's `thread` did not get so far
+    assert [each.stop_reason for each in agent.answers] == ["tool_use", "tool_use", "end_turn"]
+    assert agent.answers[-1].content[0].text == "Take a coat."
+    assert agent.shortened == 1
+    assert len(backend.requests) == 4  # the SDK's `thread` did not get so far
+
+
+@MODES
+def test_a_backend_gets_what_an_agent_did(stream: bool, url: str, backend: ScriptedBackend) -> None:
+    at_work(stream, url, backend)
+
+    roles = ["user", "assistant", "tool", "user"]
+    assert [message["role"] for message in sent(backend, 0)] == roles
+    assert "not available" in sent(backend, 0)[2]["content"]
+    before = sent(backend, 2)
+    roles += ["assistant", "tool", "tool", "user", "assistant", "tool", "user"]
+    assert [message["role"] for message in before] == roles
+    assert before[5]["content"].startswith("18 degrees in Paris")
+    assert before[6]["content"].startswith("Error: ")
+    assert before[7]["content"][1]["type"] == "image_url"
+    after = sent(backend, 3)
+    assert [message["role"] for message in after] == ["user", "assistant", "tool", "user"]
+    assert after[2]["content"].startswith("18 degrees in Rome")
+    assert after[3]["content"][1]["type"] == "image_url"
 
 
 def test_an_agent_that_is_told_the_prompt_is_too_long_knows_it(

@@ -11,6 +11,7 @@ from stages.translation.answer import AnswerTranslator
 from stages.wire import events as e
 from stages.wire.message import MessageBuilder
 from tests.grammar import check_grammar
+from tests.sdk_types import check_sent
 from tests.support import chat_request
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18}
@@ -72,6 +73,7 @@ def message(chunks: Iterable[Any], **how: Any) -> dict[str, Any]:
     builder = MessageBuilder()
     for event in translate(chunks, **how):
         builder.add(event)
+    check_sent(builder.message)
     return builder.message
 
 

@@ -51,7 +51,7 @@ def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
     assert start.model == "claude-test"
     assert start.id.startswith("msg_proxy_")
     assert rest == [
-        e.BlockStart(0, {"type": "text", "text": ""}),
+        e.BlockStart(0, {"type": "text", "text": "", "citations": None}),
         e.BlockDelta(0, "text_delta", "Hel"),
         e.BlockDelta(0, "text_delta", "lo"),
         e.BlockStop(0),
@@ -148,11 +148,11 @@ def test_a_filtered_answer_has_the_details_of_a_refusal() -> None:
 
 
 def test_the_limit_counts_more_than_a_tool() -> None:
-    cut = [calls(call("f", '{"a": "lon', id="a", index=0)), finish("length")]
+    cut = [calls(call("f", '{"a": 1, "b": "lon', id="a", index=0)), finish("length")]
     assert message(cut)["stop_reason"] == "max_tokens"
-    assert content(cut) == [("tool_use", "f", {"a": "lon"})]
+    assert content(cut) == [("tool_use", "f", {"a": 1})]
     # In a stream the part that was sent stays as it was.
-    assert deltas(translate(cut)) == ['{"a": "lon']
+    assert deltas(translate(cut)) == ['{"a": 1, "b": "lon']
 
 
 def test_a_matched_stop_string_is_told() -> None:
@@ -487,7 +487,7 @@ def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
     [thought, said] = made["content"]
     signature = seal(Envelope("fake"))
     assert thought == {"type": "thinking", "thinking": "Hm", "signature": signature}
-    assert said == {"type": "text", "text": "Hello"}
+    assert said == {"type": "text", "text": "Hello", "citations": None}
 
 
 @pytest.mark.parametrize("thinking", [None, {"type": "disabled"}], ids=["not given", "disabled"])
@@ -593,8 +593,8 @@ def test_white_space_between_thoughts_opens_no_block() -> None:
 def test_a_list_as_content_is_read_part_by_part() -> None:
     parts = [
         {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]},
-        {"type": "text", "text": "Hel"},
-        {"type": "text", "text": "lo"},
+        {"type": "text", "text": "Hel", "citations": None},
+        {"type": "text", "text": "lo", "citations": None},
         {"type": "image_url", "image_url": {"url": "data:"}},
         "no part",
         None,
@@ -608,7 +608,7 @@ def test_a_list_as_content_is_read_part_by_part() -> None:
 
 def test_a_refusal_is_text_and_the_stop_reason() -> None:
     made = message([delta(refusal="I"), delta(refusal=" cannot"), finish("stop")])
-    assert made["content"] == [{"type": "text", "text": "I cannot"}]
+    assert made["content"] == [{"type": "text", "text": "I cannot", "citations": None}]
     assert made["stop_reason"] == "refusal"
     assert made["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
 
@@ -740,7 +740,8 @@ def test_a_finish_reason_without_done_is_a_whole_answer() -> None:
 
 def test_done_without_a_finish_reason_is_a_whole_answer() -> None:
     made = message([text("a")], done=True)
-    assert (made["content"], made["stop_reason"]) == ([{"type": "text", "text": "a"}], "end_turn")
+    said = [{"type": "text", "text": "a", "citations": None}]
+    assert (made["content"], made["stop_reason"]) == (said, "end_turn")
 
 
 @pytest.mark.parametrize(

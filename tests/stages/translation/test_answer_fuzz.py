@@ -23,6 +23,7 @@ from stages.wire.json import encode
 from stages.wire.message import MessageBuilder
 from stages.wire.sse import SseDecoder, encode_event
 from tests.grammar import check_grammar, parse_sse
+from tests.sdk_types import check_sent
 from tests.support import chat_request
 
 # A busy machine is no failure.
@@ -33,15 +34,21 @@ quick = settings(
     suppress_health_check=[HealthCheck.too_slow],
 )
 
-REQUESTS = {
-    thinking: chat_request(stream=True, thinking={"type": "adaptive"} if thinking else None)
-    for thinking in (False, True)
-}
+
+def requests(stream: bool) -> dict[bool, ChatRequest]:
+    """A request without thinking, and one with."""
+    asked = {False: None, True: {"type": "adaptive"}}
+    return {key: chat_request(stream=stream, thinking=asked[key]) for key in asked}
+
+
+REQUESTS, UNSTREAMED = requests(stream=True), requests(stream=False)
 #: The same, with stop sequences that are looked for here; they occur in TEXTS.
 STOPPING = {
     thinking: evolve(request, stops=("lo", "aH", "a\n", "t"))
     for thinking, request in REQUESTS.items()
 }
+#: Made by chance.
+UNEQUAL = {"id"}
 
 TEXTS = st.sampled_from(
     ["", " ", "\n\n", "a", "Hello", "\u2028\u0085", "<tool_call>", "é", "<think>", "</think>"]
@@ -145,6 +152,7 @@ def test_any_chunks_lead_to_a_message_of_the_right_shape(chunks: list[Any], thin
         builder.add(event)
     if whole:
         message = wire_json.decode(wire_json.encode(builder.message))
+        check_sent(message)
         calls = [block for block in message["content"] if block["type"] == "tool_use"]
         assert all(isinstance(call["input"], dict) for call in calls)
         assert len({call["id"] for call in calls}) == len(calls)
@@ -352,7 +360,8 @@ class Client:
         )
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
-        headers = {"content-type": "text/event-stream"}
+        streamed = json.loads(request.content).get("stream")
+        headers = {"content-type": "text/event-stream" if streamed else "application/json"}
         return httpx2.Response(200, headers=headers, content=self.body)
 
     def accumulated(self, body: bytes) -> anthropic.types.Message:
@@ -363,8 +372,110 @@ class Client:
         ) as stream:
             return stream.get_final_message()
 
+    def got(self, body: bytes) -> anthropic.types.Message:
+        """What the SDK makes of a whole message."""
+        self.body = body
+        return self.sdk.messages.create(
+            model="claude-test", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]
+        )
+
 
 CLIENT = Client()
+
+
+# Streamed or whole: the same
+
+
+@frozen
+class Thoughtful:
+    """A right answer as a backend has it: all of it, before it is written in one of two ways."""
+
+    thinking: str
+    text: str
+    calls: tuple[tuple[str, str], ...]
+    finish: str
+    members: dict[str, Any]
+    usage: dict[str, Any] | None
+
+    def whole(self) -> dict[str, Any]:
+        """As a backend answers that is asked for no stream."""
+        message = {
+            "role": "assistant",
+            "reasoning_content": self.thinking,
+            "content": self.text,
+            "tool_calls": [fragment(n, *call) for n, call in enumerate(self.calls)],
+        }
+        choice = {"index": 0, "message": message, "finish_reason": self.finish, **self.members}
+        return {"choices": [choice], "usage": self.usage}
+
+    def deltas(self, draw: st.DrawFn) -> list[dict[str, Any]]:
+        """The same in pieces; the tool calls interleaved."""
+        deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
+        deltas += [{"reasoning_content": each} for each in fragments(draw, self.thinking)]
+        deltas += [{"content": each} for each in fragments(draw, self.text)]
+        waiting = []
+        for n, (name, arguments) in enumerate(self.calls):
+            first, *more = fragments(draw, arguments)
+            deltas.append({"tool_calls": [fragment(n, name, first)]})
+            waiting.append([{"index": n, "function": {"arguments": each}} for each in more])
+        while left := [each for each in waiting if each]:
+            chosen = [draw(st.sampled_from(left)) for _ in range(draw(st.integers(1, 2)))]
+            deltas.append({"tool_calls": [calls.pop(0) for calls in chosen if calls]})
+        return deltas
+
+
+def fragment(index: int, name: str, arguments: str) -> dict[str, Any]:
+    function = {"name": name, "arguments": arguments}
+    return {"index": index, "id": f"call_{index}", "type": "function", "function": function}
+
+
+TOLD = st.none() | st.fixed_dictionaries(
+    {
+        "prompt_tokens": st.integers(50, 60),
+        "completion_tokens": st.integers(1, 50),
+        "prompt_tokens_details": st.fixed_dictionaries({"cached_tokens": st.integers(0, 50)}),
+        "completion_tokens_details": st.fixed_dictionaries({"reasoning_tokens": st.integers(0, 9)}),
+    }
+)
+# Values with strings, so that some break off within one.
+WRITTEN = st.builds(
+    json.dumps, INPUTS | st.dictionaries(st.text(), st.text(min_size=3)), ensure_ascii=st.booleans()
+)
+
+
+@st.composite
+def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
+    """An answer, the same as a stream, and where the stream is split."""
+    calls = draw(st.lists(st.tuples(NAMES, WRITTEN), max_size=3))
+    finish = draw(st.sampled_from(["stop", "tool_calls", "length", "length", "content_filter"]))
+    if calls and finish == "length":  # it breaks off within the last call
+        name, arguments = calls[-1]
+        calls[-1] = (name, arguments[: draw(st.integers(1, len(arguments)))])
+    members = draw(st.sampled_from([{}, {"stop_reason": "END"}]))
+    answer = Thoughtful(draw(WORDS), draw(WORDS), tuple(calls), finish, members, draw(TOLD))
+    chunks: list[Any] = [{"choices": [{"delta": delta}]} for delta in answer.deltas(draw)]
+    chunks.append({"choices": [{"delta": {}, "finish_reason": finish, **members}]})
+    chunks.append({"choices": [], "usage": answer.usage})
+    places = draw(st.lists(st.integers(0, 100_000), max_size=20))
+    return answer, sse(chunks, "data: [DONE]\n\n", "\n"), places
+
+
+@given(written_twice(), st.booleans())
+@settings(quick, max_examples=300)
+def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
+    written: tuple[Thoughtful, bytes, list[int]], thinking: bool
+) -> None:
+    answer, stream, places = written
+    body, complete = proxied(cut(stream, places), REQUESTS[thinking])
+    assert complete
+    check_grammar(parse_sse(body))
+    events, complete = run([answer.whole()], True, UNSTREAMED[thinking])
+    assert complete
+    (_, *parts) = at_once(run_stage(StreamEncode(), events))
+    whole = b"".join(part.data for part in parts)
+    check_sent(json.loads(whole))
+    accumulated, got = CLIENT.accumulated(body), CLIENT.got(whole)
+    assert accumulated.model_dump(exclude=UNEQUAL) == got.model_dump(exclude=UNEQUAL)
 
 
 @given(streams(), st.lists(st.integers(0, 100_000), max_size=20))

@@ -141,6 +141,7 @@ def test_the_call_of_a_member_is_the_toolsets_on_both_ways(limit: int) -> None:
         "name": "left_mouse_down",
         "toolset_name": "computer",
         "input": {},
+        "caller": {"type": "direct"},
     }
     result = {"type": "tool_result", "tool_use_id": "call_1", "toolset_name": "computer"}
     turns = [

@@ -135,7 +135,7 @@ def test_an_answer_ends_before_its_stop_sequence_and_says_which(size: int) -> No
     chunks = [text(each) for each in pieces("Hello ENDless", size)]
     made, stopped = answered([*chunks, finish(), usage()])
     assert stopped
-    assert made["content"] == [{"type": "text", "text": "Hello "}]
+    assert [block["text"] for block in made["content"]] == ["Hello "]
     assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
 
 
@@ -153,14 +153,14 @@ def test_the_end_is_told_in_the_chunk_with_the_stop_sequence() -> None:
 def test_an_answer_without_one_is_whole() -> None:
     made, stopped = answered([text("The EN"), finish(), usage()])
     assert not stopped
-    assert made["content"] == [{"type": "text", "text": "The EN"}]
+    assert [block["text"] for block in made["content"]] == ["The EN"]
     assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
 
 
 def test_a_whole_completion_is_cut_and_its_usage_told() -> None:
     tools = [call("f", "{}", id="a")]
     made, _ = answered([completion(content="Hello END more", tool_calls=tools)])
-    assert made["content"] == [{"type": "text", "text": "Hello "}]
+    assert [block["text"] for block in made["content"]] == ["Hello "]
     assert made["stop_reason"] == "stop_sequence"
     assert made["usage"]["output_tokens"] == 7
 
@@ -169,7 +169,7 @@ def test_a_stop_sequence_over_parts_of_a_content_list_is_found() -> None:
     chunks = [delta(content=[{"type": "text", "text": each}]) for each in ("a E", "N", "D b")]
     made, stopped = answered([*chunks, finish()])
     assert stopped
-    assert made["content"] == [{"type": "text", "text": "a "}]
+    assert [block["text"] for block in made["content"]] == ["a "]
 
 
 def test_thinking_and_the_json_of_tools_are_not_searched() -> None:

@@ -17,6 +17,7 @@ COUNTS = {
     "cache_read_input_tokens": 5,
     "cache_creation_input_tokens": 6,
     "output_tokens_details": {"thinking_tokens": 2},
+    "server_tool_use": None,
 }
 
 START: dict[str, Any] = {
@@ -31,10 +32,17 @@ START: dict[str, Any] = {
         "stop_sequence": None,
         "stop_details": None,
         "container": None,
-        "usage": {**COUNTS, "service_tier": "standard"},
+        "diagnostics": None,
+        "usage": {
+            **COUNTS,
+            "cache_creation": None,
+            "inference_geo": None,
+            "service_tier": "standard",
+            "speed": None,
+        },
     },
 }
-TEXT = {"type": "text", "text": ""}
+TEXT = {"type": "text", "text": "", "citations": None}
 
 EVENTS: dict[str, tuple[e.StreamEvent, dict[str, Any], type[BaseModel] | None]] = {
     "message_start": (

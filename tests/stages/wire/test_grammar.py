@@ -7,12 +7,20 @@ from typing import Any
 import pytest
 
 from stages.wire import events as e
+from stages.wire.errors import InternalError
 from stages.wire.sse import encode_event
 from tests.grammar import check_grammar, parse_sse
 
 START = e.MessageStart("msg_1", "claude-test", e.Usage(3, 1))
-TEXT = {"type": "text", "text": ""}
-TOOL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+TEXT = {"type": "text", "text": "", "citations": None}
+TOOL = {
+    "type": "tool_use",
+    "id": "a",
+    "name": "f",
+    "input": {},
+    "caller": {"type": "direct"},
+    "toolset_name": None,
+}
 THINKING = {"type": "thinking", "thinking": "", "signature": ""}
 END = [e.MessageDelta("end_turn", e.Usage(3, 2)), e.MessageStop()]
 
@@ -66,7 +74,7 @@ WRONG = {
         *END,
     ],
     "a block after message_delta": [START, END[0], *block(0, TEXT), END[1]],
-    "a block that starts full": [START, *block(0, {"type": "text", "text": "a"}), *END],
+    "a block that starts full": [START, *block(0, {**TEXT, "text": "a"}), *END],
     "a tool without a name": [START, *block(0, {**TOOL, "name": ""}), *END],
     "no input tokens": [e.MessageStart("msg_1", "m", e.Usage(0, 1)), *END],
     "an unknown block": [START, *block(0, {"type": "poem"}), *END],
@@ -84,7 +92,7 @@ def test_a_wrong_stream_is_found(events: list[e.StreamEvent]) -> None:
         check_grammar(payloads(*events))
 
 
-ERROR = {"type": "error", "error": {"type": "api_error", "message": "broken"}}
+ERROR = InternalError("broken").body("req_1")
 
 
 def test_an_unknown_event_is_found() -> None:

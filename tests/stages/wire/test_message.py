@@ -59,13 +59,18 @@ def test_a_whole_message_has_all_members() -> None:
         "stop_sequence": None,
         "stop_details": None,
         "container": None,
+        "diagnostics": None,
         "usage": {
             "input_tokens": 5,
             "output_tokens": 7,
             "output_tokens_details": {"thinking_tokens": 3},
             "cache_read_input_tokens": 2,
             "cache_creation_input_tokens": 1,
+            "server_tool_use": None,
+            "cache_creation": None,
+            "inference_geo": None,
             "service_tier": "standard",
+            "speed": None,
         },
     }
 
@@ -93,7 +98,7 @@ INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "nothing": ("", {}),
     "white space": (" \n", {}),
     "white space around": (' {"a":1}\n', {"a": 1}),
-    "a string that breaks off": ('{"path": "/tmp/x', {"path": "/tmp/x"}),
+    "a string that breaks off": ('{"n": 1, "path": "/tmp/x', {"n": 1}),
     "a list that breaks off": ('{"a": [1, 2', {"a": [1, 2]}),
     "a key that breaks off": ('{"a": 1, "b', {"a": 1}),
     "a word that breaks off": ('{"a": 1, "b": tr', {"a": 1}),

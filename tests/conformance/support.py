@@ -1,0 +1,182 @@
+"""An official SDK, the whole proxy on a real socket, and a backend that says what a test wants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anthropic
+import pytest
+from attrs import define
+
+from tests.support import body
+from tests.wire.support import (
+    DONE,
+    END,
+    Answer,
+    Client,
+    ScriptedBackend,
+    Step,
+    delta,
+    head,
+    sse,
+    whole,
+)
+
+MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+USAGE = {"prompt_tokens": 40, "completion_tokens": 7}
+WEATHER: Any = {
+    "name": "get_weather",
+    "description": "Tells the weather.",
+    "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
+}
+THINKING: Any = {"type": "adaptive"}
+
+#: A model for each profile, all at the scripted backend, and some with facts of their own.
+DECLARATION = """
+backends:
+  generic: {{base_url: "{url}/v1", api_key: backend-key}}
+  llamacpp: {{profile: llamacpp, base_url: "{url}/v1"}}
+  vllm: {{profile: vllm, base_url: "{url}/v1"}}
+  openai: {{profile: openai, base_url: "{url}/v1"}}
+  openrouter: {{profile: openrouter, base_url: "{url}/v1"}}
+  ollama: {{profile: ollama, base_url: "{url}/v1"}}
+  databricks: {{profile: databricks, base_url: "{url}/v1"}}
+models:
+  claude-test: {{backend: generic}}
+  llamacpp: {{backend: llamacpp}}
+  vllm: {{backend: vllm}}
+  openai: {{backend: openai}}
+  openrouter: {{backend: openrouter}}
+  ollama: {{backend: ollama}}
+  databricks: {{backend: databricks}}
+  reasoner: {{backend: generic, overrides: {{fields: {{temperature: warn, top_p: drop}}}}}}
+  blind: {{backend: generic, overrides: {{fields: {{image.base64: reject}}}}}}
+pipelines:
+  messages:
+    route: POST /v1/messages
+    stages:
+      - authenticate: &keys {{keys: [client-key]}}
+      - validate
+      - resolve
+      - translate-in
+      - invoke
+      - translate-out
+      - stream-encode
+  count-tokens:
+    route: POST /v1/messages/count_tokens
+    stages:
+      - authenticate: *keys
+      - validate: {{body: count-tokens}}
+      - resolve
+      - translate-in
+      - count-tokens
+  models:
+    route: [GET /v1/models, "GET /v1/models/{{id:path}}"]
+    stages:
+      - authenticate: *keys
+      - list-models
+"""
+
+
+@define
+class Talk:
+    """A client and a backend, and the proxy between the two."""
+
+    url: str
+    backend: ScriptedBackend
+    sdk: anthropic.Anthropic
+    client: Client
+
+    def script(self, *steps: Step) -> None:
+        """From now on the backend answers so."""
+        self.backend.answers = [steps]
+
+    def plays(self, *deltas: dict[str, Any], finish: str | None = "stop") -> None:
+        """The backend streams these deltas, each in a chunk, and its usage at the end."""
+        ending = [delta(finish), {"choices": [], "usage": USAGE}]
+        chunks = [each if "choices" in each else delta(**each) for each in deltas]
+        self.script(head() + sse(*chunks, *ending) + DONE + END)
+
+    def answers(self, stream: bool, finish: str = "stop", **members: Any) -> None:
+        """The backend answers with this message, in one chunk where a stream is asked for."""
+        if stream:
+            self.plays({"role": "assistant", **members}, finish=finish)
+            return
+        message = {"role": "assistant", "content": None, **members}
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        self.script(whole(200, {"choices": [choice], "usage": USAGE}))
+
+    def ask(self, stream: bool = False, **given: Any) -> anthropic.types.Message:
+        """What the SDK makes of the answer; fields it has no argument for go in `extra_body`."""
+        request: dict[str, Any] = {**body(), **given}
+        if not stream:
+            message: anthropic.types.Message = self.sdk.messages.create(**request)
+            return message
+        with self.sdk.messages.stream(**request) as events:
+            return events.get_final_message()
+
+    def post(self, path: str = "/v1/messages", **changes: Any) -> Answer:
+        """The answer as it stands on the wire, checked against the grammar and the SDK's types."""
+        answer = self.client.post(body(**changes), path)
+        _ = answer.events if answer.status == 200 and changes.get("stream") else answer.json
+        return answer
+
+    def turns(self, *turns: Any, **changes: Any) -> list[dict[str, Any]]:
+        """The messages the backend gets for a conversation of these turns, the user's first."""
+        self.answers(False, content="Well.")
+        roles = ("user", "assistant")
+        messages = [
+            turn if "role" in turn else {"role": roles[n % 2], "content": turn}
+            for n, turn in enumerate(turns)
+        ]
+        answer = self.post(messages=messages, **changes)
+        assert answer.status == 200, answer.body
+        sent: list[dict[str, Any]] = self.asked["messages"]
+        return sent
+
+    @property
+    def asked(self) -> Any:
+        """The body of the last request the backend got."""
+        return self.backend.requests[-1].body
+
+
+def call(arguments: Any, index: int | None = 0, **members: Any) -> dict[str, Any]:
+    """A fragment of a tool call, of `get_weather` if it has an id."""
+    function = {"name": "get_weather"} if "id" in members else {}
+    fragment = {"function": {**function, "arguments": arguments}, **members}
+    return fragment if index is None else {"index": index, **fragment}
+
+
+def calls(*fragments: dict[str, Any]) -> dict[str, Any]:
+    """A delta with fragments of tool calls."""
+    return {"tool_calls": list(fragments)}
+
+
+def cities(message: anthropic.types.Message) -> list[Any]:
+    """The inputs of the tool calls in an answer."""
+    return [block.input for block in message.content if block.type == "tool_use"]
+
+
+def kinds(message: anthropic.types.Message) -> list[str]:
+    """The types of the blocks of an answer."""
+    return [block.type for block in message.content]
+
+
+def use(identity: str, city: str = "Paris") -> dict[str, Any]:
+    """A tool call in a conversation."""
+    return {"type": "tool_use", "id": identity, "name": "get_weather", "input": {"city": city}}
+
+
+def result(identity: str, content: Any = "sunny", **members: Any) -> dict[str, Any]:
+    """Its result."""
+    return {"type": "tool_result", "tool_use_id": identity, "content": content, **members}
+
+
+def said(text: str) -> dict[str, Any]:
+    """A text block in a conversation."""
+    return {"type": "text", "text": text}
+
+
+def roles(messages: list[dict[str, Any]]) -> list[str]:
+    """Who speaks, in order."""
+    return [message["role"] for message in messages]
