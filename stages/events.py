@@ -101,6 +101,8 @@ class ChatRequest:
     """Whether the backend may leave reasoning in the text, between tags."""
     stops: tuple[str, ...] = ()
     """Stop sequences to look for in the text, because the backend is not given all."""
+    repeated: str = ""
+    """What the answer begins with that the client has sent already."""
     context_window: int | None = None
     """Tokens of prompt and answer together, where it is declared."""
     clamped: bool = False

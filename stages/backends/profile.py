@@ -36,11 +36,18 @@ def _over_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
     return {**generic, **fields}
 
 
+#: Ways to ask for reasoning that know no levels of it.
+_WITHOUT_EFFORT = ("none", "template", "thinking")
+
+
 def _check_fields(profile: Profile, _: Any, fields: dict[str, Policy]) -> None:
     for name, policy in fields.items():
         if wrong := fault(name, policy):
             hint = nearest(name, KEPT) if name not in KEPT else "use drop, warn or reject"
             raise OptionError("fields", wrong, hint)
+    if fields["output_config.effort"] == "map" and profile.reasoning_request in _WITHOUT_EFFORT:
+        message = "`output_config.effort` cannot be `map`: `reasoning_request` has no levels here"
+        raise OptionError("fields", message, "use drop, warn or reject, or set `reasoning_request`")
     for name, way in (("thinking", "reasoning_request"), ("thinking_block", "reasoning_history")):
         if fields[name] == "map" and getattr(profile, way) == "none":
             message = f"`{name}` cannot be `map` while `{way}` is none: it would be lost"
@@ -124,6 +131,9 @@ class Profile:
     )
     prefill_options: dict[str, Any] = option(
         factory=dict, help="sent when the conversation ends with the begun answer"
+    )
+    repeats_prefill: bool = option(
+        False, help="begins a whole answer (not a stream) with the begun answer once more"
     )
     reasoning_request: Literal["none", "effort", "reasoning", "template", "thinking"] = option(
         "none", help="how to ask for reasoning; see stages/translation/reasoning.py"

@@ -151,7 +151,10 @@ class AnswerTranslator:
             return
         delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
         self._take_reasoning(delta)
-        self._take_content(delta.get("content"))
+        content = delta.get("content")
+        if self.request.repeated:
+            content = text(content).removeprefix(self.request.repeated)
+        self._take_content(content)
         if not self.stopped:
             self._take_rest(delta, "delta" not in choice)
 

@@ -81,7 +81,20 @@ def reasoning_options(
         effort = None
     if thinking is None and effort is None:
         return {}
+    if profile.reasoning_request == "thinking":
+        return _thought(thinking, request.max_tokens, fields)
     return _asked(thinking, effort, profile)
+
+
+def _thought(thinking: m.Thinking | None, max_tokens: int | None, fields: Fields) -> dict[str, Any]:
+    """Claude's own parameter. Its budget has to be 1024 at least, and below the output limit."""
+    if thinking is None or not thinking.wanted:
+        return {}
+    budget = min(thinking.budget_tokens or 4_096, (max_tokens or 5_000) - 1)
+    if budget < 1024:
+        fields.note("thinking", "dropped")
+        return {}
+    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
 def _asked(thinking: m.Thinking | None, effort: str | None, profile: Profile) -> dict[str, Any]:
@@ -98,8 +111,6 @@ def _asked(thinking: m.Thinking | None, effort: str | None, profile: Profile) ->
             return {"reasoning": {"max_tokens": budget} if budget else {"effort": nearest}}
         case "template" if thinking is not None:
             return {"chat_template_kwargs": {"enable_thinking": not off}}
-        case "thinking" if thinking is not None and not off:
-            return {"thinking": {"type": "enabled", "budget_tokens": budget or 4_096}}
     return {}
 
 

@@ -25,8 +25,11 @@ def chat_request(
     request = resolved.request
     messages = conversation(request, resolved.target.backend, profile, fields)
     chosen = options(request, profile, fields)
+    repeated = ""
     if messages and messages[-1]["role"] == "assistant":
         chosen |= profile.prefill_options
+        if profile.repeats_prefill and not request.stream:
+            repeated = messages[-1]["content"]
     elif profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
     size = estimated_input(messages, chosen.get("tools", ()))
@@ -44,6 +47,7 @@ def chat_request(
         one_call=one_call(request, fields),
         think_tags=profile.think_tags,
         stops=shared(request.stop_sequences, profile)[1],
+        repeated=repeated,
         context_window=window,
         clamped=asked is not None and chosen[profile.max_tokens_field] < asked,
         size=size,

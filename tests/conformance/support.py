@@ -49,7 +49,9 @@ models:
   openrouter: {{backend: openrouter}}
   ollama: {{backend: ollama}}
   databricks: {{backend: databricks}}
+  learning: {{backend: generic}}
   reasoner: {{backend: generic, overrides: {{fields: {{temperature: warn, top_p: drop}}}}}}
+  small: {{backend: generic, overrides: {{context_window: 4096}}}}
   blind: {{backend: generic, overrides: {{fields: {{image.base64: reject}}}}}}
 pipelines:
   messages:

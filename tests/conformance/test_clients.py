@@ -130,3 +130,24 @@ def test_contract_a_dropped_connection_can_be_tried_again(talk: Talk) -> None:
     with pytest.raises(anthropic.APIStatusError) as caught:
         talk.ask(stream=True)
     assert caught.value.status_code in (500, 529)
+
+
+def test_row_12_a_count_is_wrong_by_far(talk: Talk) -> None:
+    def count(model: str) -> tuple[int, str]:
+        given = {**body(tools=[WEATHER]), "model": model}
+        del given["max_tokens"]
+        answer = talk.client.post(given, "/v1/messages/count_tokens")
+        return answer.json["input_tokens"], answer.headers["x-llm-proxy-token-count"]
+
+    talk.script(whole(200, {"input_tokens": 728}))
+    assert count("llamacpp") == (728, "exact")
+    assert "get_weather" in str(talk.asked["tools"])
+
+    estimated, how = count("learning")
+    assert how == "estimated"
+    for _ in range(20):  # its usage tells how far off that is
+        usage = {"prompt_tokens": 3 * estimated, "completion_tokens": 1}
+        choice = {"message": {"content": "Hi"}, "finish_reason": "stop"}
+        talk.script(whole(200, {"choices": [{"index": 0, **choice}], "usage": usage}))
+        talk.post(model="learning", tools=[WEATHER])
+    assert count("learning")[0] > 1.5 * estimated

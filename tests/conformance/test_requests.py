@@ -6,6 +6,7 @@ from typing import Any
 
 from tests.conformance.support import WEATHER, Talk, result, roles, said, use
 from tests.stages.translation.test_pdf import pdf
+from tests.wire.support import whole
 
 MARK = {"type": "ephemeral", "ttl": "1h"}
 
@@ -109,3 +110,21 @@ def test_row_39_a_trailing_assistant_message(talk: Talk) -> None:
     ]
     refused = talk.post(model="openai", messages=messages)
     assert refused.error == (400, "invalid_request_error")
+
+
+def test_row_31_input_and_limit_exceed_the_window(talk: Talk) -> None:
+    talk.turns("Hi " * 1000, model="small", max_tokens=4000)
+    assert 2000 < talk.asked["max_tokens"] < 4000
+
+    refusal = (
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens "
+        "(1000 in the messages, 4000 in the completion). Please reduce the length."
+    )
+    talk.answers(False, content="Well.")
+    well = talk.backend.answers[0]
+    talk.backend.answers = [(whole(400, {"error": {"message": refusal}}),), well]
+    before = len(talk.backend.requests)
+    assert talk.post(max_tokens=4000).status == 200
+    limits = [request.body["max_tokens"] for request in talk.backend.requests[before:]]
+    assert limits[0] == 4000
+    assert 3000 < limits[1] < 3097

@@ -12,6 +12,8 @@ from stages.backends.describe import profile_named
 from stages.backends.profile import profiles
 from tests.support import profile
 
+EFFORT = {"fields": {"output_config.effort": "map"}, "reasoning_request": "effort"}
+
 
 @pytest.mark.parametrize("name", profiles())
 def test_every_member_is_told_that_the_official_sdk_knows(name: str) -> None:
@@ -37,9 +39,9 @@ def test_every_member_is_told_that_the_official_sdk_knows(name: str) -> None:
         ({"fields": {"thinking": "reject"}}, "thinking.types.between_tools", False),
         ({"fields": {"thinking": "map"}, "reasoning_request": "effort"}, "thinking", True),
         ({}, "effort.low", False),
-        ({"fields": {"output_config.effort": "map"}}, "effort", True),
-        ({"fields": {"output_config.effort": "map"}}, "effort.high", True),
-        ({"fields": {"output_config.effort": "map"}}, "effort.max", False),
+        ({**EFFORT}, "effort", True),
+        ({**EFFORT}, "effort.high", True),
+        ({**EFFORT}, "effort.max", False),
     ],
 )
 def test_an_ability_is_a_fact_of_the_profile(

@@ -84,6 +84,11 @@ def test_a_policy_that_would_do_nothing_is_refused(
     assert (raised.value.option, raised.value.hint) == ("fields", hint)
 
 
+def test_effort_cannot_be_mapped_where_there_are_no_levels() -> None:
+    with pytest.raises(OptionError, match=r"`output_config.effort` cannot be `map`"):
+        profile(fields={"output_config.effort": "map"}, reasoning_request="template")
+
+
 def test_no_profile_that_ships_has_a_key_of_a_person() -> None:
     for given in profiles().values():
         assert not {"api_key", "headers", "model_path"}.intersection(given)

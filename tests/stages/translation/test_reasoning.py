@@ -23,8 +23,10 @@ KEPT = {**ASKED, "thinking_block": "map"}
 
 
 def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body: Any) -> Any:
-    given = profile(reasoning_request=way, effort_levels=levels, fields=ASKED)
-    request = chat_request(resolved(max_tokens=5000, **body), given)
+    effort = "map" if way in ("effort", "reasoning") else "drop"
+    fields = {**ASKED, "output_config.effort": effort}
+    given = profile(reasoning_request=way, effort_levels=levels, fields=fields)
+    request = chat_request(resolved(**{"max_tokens": 5000, **body}), given)
     return {k: v for k, v in request.options.items() if k != "max_tokens"}
 
 
@@ -52,6 +54,20 @@ def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
     config = {"effort": effort} if effort else None
 
     assert asked(way, thinking=thinking, output_config=config) == options
+
+
+@pytest.mark.parametrize(
+    ("max_tokens", "budget"), [(3000, 2999), (1025, 1024), (9000, 4096), (1024, None), (1, None)]
+)
+def test_a_budget_is_below_the_output_limit(max_tokens: int, budget: int | None) -> None:
+    told = asked("thinking", thinking=ADAPTIVE, max_tokens=max_tokens)
+    assert told.get("thinking", {}).get("budget_tokens") == budget
+
+
+def test_thinking_there_is_no_room_for_is_told() -> None:
+    given = profile(reasoning_request="thinking", fields={"thinking": "map"})
+    request = chat_request(resolved(thinking=ADAPTIVE, max_tokens=1000), given)
+    assert request.notes == ("thinking:dropped",)
 
 
 def test_not_thinking_is_asked_for_where_there_is_a_level_for_it() -> None:

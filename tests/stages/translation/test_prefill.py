@@ -1,0 +1,34 @@
+"""The begun answer, where a backend says it once more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.translation.request import chat_request
+from tests.stages.translation import support
+from tests.support import profile, resolved
+
+BEGUN = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "1, 2,"}]
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [("1, 2, 3, 4", " 3, 4"), ("3, 4", "3, 4"), ("1, 2,", None), (None, None)],
+)
+def test_a_whole_answer_does_not_begin_with_it_again(given: str | None, shown: str | None) -> None:
+    request = chat_request(resolved(messages=BEGUN), profile(repeats_prefill=True))
+    made = support.message([support.completion(content=given)], request=request)
+    assert [block["text"] for block in made["content"]] == ([shown] if shown else [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"stream": True}, {"messages": BEGUN[:1]}],
+    ids=["a stream has it once", "nothing is begun"],
+)
+def test_otherwise_nothing_is_taken_away(changes: dict[str, Any]) -> None:
+    event = resolved(**{"messages": BEGUN, **changes})
+    assert chat_request(event, profile(repeats_prefill=True)).repeated == ""
+    assert chat_request(resolved(messages=BEGUN), profile()).repeated == ""
