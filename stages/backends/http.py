@@ -10,16 +10,17 @@ request (measured; see bench/). It needs asyncio, as uvicorn does; stages do not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop  # noqa: TID251 - aiohttp's
 from contextlib import ExitStack, suppress
 from io import BytesIO
-from types import SimpleNamespace, TracebackType
+from types import TracebackType
 from typing import Any
 
 import aiohttp
 import anyio
 from attrs import Factory, define, field
 
+from stages.backends.connections import REUSED
 from stages.backends.errors import error_from_exception, error_from_status
 from stages.wire import json
 from stages.wire.errors import ApiError, InternalError
@@ -75,19 +76,17 @@ class ChatCompletions:
             total=None, sock_connect=self.connect_timeout, sock_read=call.idle_timeout
         )
         for last in (False, True):
-            attempt = SimpleNamespace(reused=False)
             try:
                 return await self.client.post(
                     self.base_url + path,
                     data=data if len(data) < _LARGE_BODY else BytesIO(data),
                     timeout=timeout,
                     allow_redirects=False,
-                    trace_request_ctx=attempt,
                 )
             except aiohttp.ClientConnectorError:
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if last or not attempt.reused:
+                if last or not REUSED.get():
                     raise
         raise AssertionError("unreachable")
 
@@ -105,7 +104,10 @@ class Answer:
     stream: bool
     _response: aiohttp.ClientResponse = field(default=None, init=False)
     _decoder: SseDecoder = field(factory=SseDecoder, init=False)
-    _unwatch: Callable[[], object] = field(default=lambda: None, init=False)
+    _lost: Future[None] | None = field(default=None, init=False)
+    _loop: AbstractEventLoop = field(factory=get_running_loop, init=False)
+    _timer: TimerHandle | None = field(default=None, init=False)
+    _waiting_since: float | None = field(default=None, init=False)
     _ended: bool = field(default=False, init=False)
     _wrong: ApiError | None = field(default=None, init=False)
 
@@ -142,19 +144,40 @@ class Answer:
         """
         connection = self._response.connection  # none, if all of the answer is there already
         protocol = None if connection is None else connection.protocol
-        lost = None if protocol is None else protocol.closed
-        if lost is not None:
-            lost.add_done_callback(self._lose)
-            self._unwatch = lambda: lost.remove_done_callback(self._lose)
+        if protocol is None or protocol.closed is None:
+            return
+        self._lost = protocol.closed
+        self._lost.add_done_callback(self._lose)
+        if self.call.idle_timeout:
+            protocol.read_timeout = None  # from here on `_check` serves
+            self._check()
 
     def _lose(self, _: object) -> None:
+        self._fail(aiohttp.ClientPayloadError("malformed"))
+
+    def _check(self) -> None:
+        """Give up where the answer was waited for too long; look again when that could be.
+
+        aiohttp sets its timer anew for each packet, which is a tenth of what a token costs.
+        """
+        now, idle = self._loop.time(), self.call.idle_timeout or 0
+        since = now if self._waiting_since is None else self._waiting_since
+        if now - since >= idle:
+            self._fail(aiohttp.SocketTimeoutError())
+        else:
+            self._timer = self._loop.call_later(since + idle - now, self._check)
+
+    def _fail(self, error: Exception) -> None:
         content = self._response.content
         if not (content.is_eof() or content.exception()):
-            content.set_exception(aiohttp.ClientPayloadError("malformed"))
+            content.set_exception(error)
 
     def _close(self) -> None:
         """A connection whose answer is read to the end is kept for others."""
-        self._unwatch()
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._lose)
+        if self._timer is not None:
+            self._timer.cancel()
         self._response.close()
 
     def __aiter__(self) -> Answer:
@@ -184,10 +207,13 @@ class Answer:
 
     async def _read(self) -> bytes:
         """The bytes that have arrived; waits for the first. Empty: the body is over."""
+        self._waiting_since = self._loop.time()
         try:
             return await self._response.content.readany()
         except FAILURES as error:
             raise error_from_exception(self.call.backend, error) from error
+        finally:
+            self._waiting_since = None
 
     def _feed(self, data: bytes) -> list[bytes]:
         try:

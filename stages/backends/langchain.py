@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
+from functools import cached_property
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk
@@ -30,7 +31,7 @@ from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
-from stages.backends.http import Call, ChatCompletions
+from stages.backends.http import Answer, Call, ChatCompletions
 from stages.backends.profile import Profile
 
 log = logging.getLogger("llm_proxy")
@@ -47,6 +48,10 @@ class ProxyChat(ChatOpenAI):
     """ChatOpenAI that loses nothing. One object serves all calls to one backend."""
 
     traced: bool = False
+
+    @cached_property
+    def _default_params(self) -> dict[str, Any]:
+        return super()._default_params  # they do not change; each call asks for them
 
     def _get_request_payload(
         self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any
@@ -125,26 +130,19 @@ def make_model(completions: ChatCompletions, profile: Profile) -> ProxyChat:
     )
 
 
-def ask(
+async def ask(
     model: ProxyChat, name: str, call: Call, stream: bool
-) -> AsyncGenerator[list[dict[str, Any]], None]:
+) -> AbstractAsyncContextManager[AsyncIterator[list[dict[str, Any]]]]:
     """The chunks of one answer as they are on the wire; for no stream, the whole completion.
 
-    In each list are those that arrived together. A leaf generator: close it (`aclosing`) to
-    close the connection. Raises ApiError.
+    In each list are those that arrived together. The connection is held from entering to leaving.
+    Entering and iterating raise ApiError.
     """
-    if not model.traced:
-        return _untraced(model, name, call, stream)
-    return _traced_stream(model, name, call) if stream else _traced(model, name, call)
-
-
-async def _untraced(
-    model: ProxyChat, name: str, call: Call, stream: bool
-) -> AsyncGenerator[list[dict[str, Any]], None]:
+    if model.traced:
+        return aclosing(_traced_stream(model, name, call) if stream else _traced(model, name, call))
     payload = model._get_request_payload([], call=call, model=name, stream=stream)
-    async with await model.async_client.create(**payload) as answer:
-        async for chunks in answer:
-            yield chunks
+    answer: Answer = await model.async_client.create(**payload)
+    return answer
 
 
 async def _traced(

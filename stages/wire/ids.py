@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 
 
 def new_request_id() -> str:
     """The id of a request, for the client, the log, and whoever asks about it."""
-    return f"req_{secrets.token_hex(12)}"
+    return f"req_{os.urandom(12).hex()}"
 
 
 def new_message_id() -> str:
     """The id of an answer."""
-    return f"msg_proxy_{secrets.token_hex(12)}"
+    return f"msg_proxy_{os.urandom(12).hex()}"

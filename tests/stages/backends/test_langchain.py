@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
@@ -80,12 +80,13 @@ async def told(
     made: ProxyChat, given: Call, *, stream: bool, name: str = "some-model"
 ) -> list[Any]:
     """All that `ask` yields."""
-    return [chunk async for chunks in ask(made, name, given, stream) for chunk in chunks]
+    async with await ask(made, name, given, stream) as answer:
+        return [chunk async for chunks in answer for chunk in chunks]
 
 
-def stream_of(made: ProxyChat) -> AsyncGenerator[list[Any], None]:
+async def stream_of(made: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
     """What `ask` gives for a stream."""
-    return ask(made, "some-model", call(), stream=True)
+    return await ask(made, "some-model", call(), stream=True)
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -214,15 +215,15 @@ class TestPlain:
 
     async def test_an_error_after_a_chunk_arrives_after_it(self) -> None:
         answer = FakeAnswer([delta(content="Hi"), OverloadedError("busy")])
-        parts = stream_of(model(answer))
-        assert await anext(parts) == [delta(content="Hi")]
-        with pytest.raises(OverloadedError, match="busy"):
-            await anext(parts)
+        async with await stream_of(model(answer)) as parts:
+            assert await anext(parts) == [delta(content="Hi")]
+            with pytest.raises(OverloadedError, match="busy"):
+                await anext(parts)
         assert answer.closed
 
     async def test_who_leaves_early_has_closed_the_answer(self) -> None:
         answer = FakeAnswer([delta(content="Hi"), delta("stop")])
-        async with aclosing(stream_of(model(answer))) as parts:
+        async with await stream_of(model(answer)) as parts:
             async for _ in parts:
                 break
         assert answer.closed
@@ -349,7 +350,7 @@ class TestTraced:
 
     async def test_who_leaves_early_closes_the_answer(self, notes: Notes) -> None:
         answer = FakeAnswer([delta(content="Hi"), delta("stop")])
-        async with aclosing(stream_of(self.traced(answer, notes))) as parts:
+        async with await stream_of(self.traced(answer, notes)) as parts:
             async for _ in parts:
                 break
         await wait_all_tasks_blocked()  # LangChain leaves the closing to the event loop
