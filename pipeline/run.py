@@ -64,7 +64,7 @@ class Chain:
 
 async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
     stage = link.stage
-    if type(stage).open is Stage.open:  # no state for the request, nothing to enter or leave
+    if type(stage).open is Stage.open:  # nothing to do at the end
         receive = stage.receiver(forward)
     else:
         receive = await exits.enter_async_context(stage.open(forward))

@@ -46,7 +46,7 @@ class Stage(Generic[In, Out]):
         raise TypeError(f"{type(self).__name__} overrides neither handle nor open")
 
     def open(self, forward: Send[Out]) -> AbstractAsyncContextManager[Send[In]]:
-        """Give the receiver for one request. Override it to keep state for the request.
+        """Give the receiver for one request. Override it to have something to do at its end.
 
         Stages are entered last first and left first first, so on leaving a stage may
         still forward.
@@ -58,7 +58,11 @@ class Stage(Generic[In, Out]):
         yield self.receiver(forward)
 
     def receiver(self, forward: Send[Out]) -> Send[In]:
-        """`handle` bound to `forward`; no coroutine of its own, which each event would pass."""
+        """Give the receiver for one request. Override it to keep state for the request.
+
+        As it is, it is `handle` bound to `forward`: no coroutine of its own, which each event
+        would pass.
+        """
         handle = self.handle
         return lambda event: handle(event, forward)
 

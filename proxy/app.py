@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -78,14 +78,12 @@ class _ByMethod:
 
     apps: dict[str, ASGIApp]
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.apps.get(scope["method"])
-        if app is None:
-            allowed = {"allow": ", ".join(sorted(self.apps))}
-            error = MethodNotAllowedError(f"{scope['method']} is not allowed here", headers=allowed)
-            await refuse(error, scope, receive, send)
-        else:
-            await app(scope, receive, send)
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if app := self.apps.get(scope["method"]):
+            return app(scope, receive, send)
+        allowed = {"allow": ", ".join(sorted(self.apps))}
+        error = MethodNotAllowedError(f"{scope['method']} is not allowed here", headers=allowed)
+        return refuse(error, scope, receive, send)
 
 
 @asynccontextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import frozen
@@ -30,8 +28,8 @@ class StreamEncode(Stage[StreamEvent, HttpResponse]):
     that the backend did not tell is marked: `x-llm-proxy-usage: estimated`, or a comment.
     """
 
-    @asynccontextmanager
-    async def open(self, forward: Send[HttpResponse]) -> AsyncIterator[Send[StreamEvent]]:
+    def receiver(self, forward: Send[HttpResponse]) -> Send[StreamEvent]:
+        """With a builder for each answer that is no stream."""
         builder: MessageBuilder | None = None
         headers: dict[str, str] = {}
 
@@ -56,7 +54,7 @@ class StreamEncode(Stage[StreamEvent, HttpResponse]):
             if isinstance(event, MessageStop):
                 await _send(forward, builder.message, headers)
 
-        yield receive
+        return receive
 
 
 async def _send(

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from attrs import frozen
 
 from pipeline import Send, Stage, StopForwarding
@@ -21,8 +18,8 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
     Behind a stop sequence that is looked for here, it wants no more of the answer.
     """
 
-    @asynccontextmanager
-    async def open(self, forward: Send[StreamEvent]) -> AsyncIterator[Send[ChatAnswer]]:
+    def receiver(self, forward: Send[StreamEvent]) -> Send[ChatAnswer]:
+        """With a translator for each answer."""
         translator: AnswerTranslator | None = None
 
         async def receive(event: ChatAnswer) -> None:
@@ -46,4 +43,4 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
             if translator and translator.stopped:
                 raise StopForwarding
 
-        yield receive
+        return receive

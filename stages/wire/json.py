@@ -11,15 +11,14 @@ import jiter
 import orjson
 
 # Only a number with an exponent of three digits or more, or with very many digits before it,
-# can be too large for a float. Runs of digits are found by making all digits the same: a
-# regular expression would try each one as a start.
-_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
-_ZEROS = bytes.maketrans(b"123456789", b"000000000")
+# can be too large for a float. They are found by making all digits the same: a regular
+# expression took a quarter of the time of a large request.
+_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
 _HALF_PAIR = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
-_MANY_DIGITS = b"0" * 200
+_LARGE = (b"0e000", b"0e+000", b"0" * 200)
 
 
 def decode(data: bytes) -> Any:
@@ -68,8 +67,8 @@ def encode(value: Any) -> bytes:
 
 
 def _refuse_infinity(data: bytes, value: Any) -> None:
-    suspect = _EXPONENT.search(data) or _MANY_DIGITS in data.translate(_ZEROS)
-    if suspect and _has_infinity(value):
+    alike = data.translate(_ZEROS)
+    if any(sign in alike for sign in _LARGE) and _has_infinity(value):
         raise ValueError("number out of range")
 
 
