@@ -19,7 +19,7 @@ from typing import Any
 
 from attrs import Factory, define, field
 
-from stages.translation.reasoning import Envelope, seal
+from stages.translation.reasoning import Envelope, joined, seal
 from stages.translation.shapes import text
 from stages.wire import json
 
@@ -81,7 +81,7 @@ class Thought(Prose):
             self._text += pending
         deltas = [("thinking_delta", pending)] if pending and not self.hidden else []
         if last:
-            envelope = Envelope(self.backend, self._text, tuple(self.details))
+            envelope = Envelope(self.backend, self._text, joined(self.details))
             deltas.append(("signature_delta", seal(envelope)))
         return deltas
 
