@@ -205,6 +205,19 @@ def test_a_kept_system_message_behind_calls_comes_after_their_results() -> None:
     assert translated(*turns, fields=KEPT)[2:] == [tool("1", "x"), system("Be brief.")]
 
 
+def test_a_kept_system_message_does_not_part_calls_from_their_results() -> None:
+    turns = user("a"), assistant(use("1"), use("2")), system("One."), user(result("1", "x"))
+    turns += system("Two."), user(result("2", "y"), text("b")), system("Three."), user("c")
+    assert translated(*turns, fields=KEPT)[2:] == [
+        tool("1", "x"),
+        tool("2", "y"),
+        {"role": "user", "content": "b"},
+        system("One.\n\nTwo.\n\nThree."),
+        {"role": "user", "content": "c"},
+    ]
+    assert noted(*turns, fields=KEPT) == ()
+
+
 def test_pitfall_18_it_can_join_the_system_prompt() -> None:
     turns = user("a"), system("Be brief."), assistant(text("b")), system("Be kind."), user("c")
     assert translated(*turns, prompt="One.", hoist_system=True) == [
