@@ -158,22 +158,22 @@ def test_the_limit_counts_more_than_a_tool() -> None:
 def test_a_matched_stop_string_is_told() -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = "END"
-    made = message([text("a"), chunk])
+    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
     assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
 
 
-@pytest.mark.parametrize("told", [None, 128009, "", {}, []], ids=str)
+@pytest.mark.parametrize("told", [None, 128009, "", {}, [], "eos"], ids=str)
 def test_what_is_no_stop_string_is_none(told: Any) -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = told
-    made = message([text("a"), chunk])
+    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
     assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
 
 
 def test_a_stop_string_is_not_told_of_an_answer_that_was_cut() -> None:
     chunk = finish("length")
     chunk["choices"][0]["stop_reason"] = "END"
-    made = message([text("a"), chunk])
+    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
     assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
 
 
@@ -401,7 +401,8 @@ def test_pitfall_06_an_answer_with_a_tool_ends_with_tool_use(reason: str) -> Non
 def test_pitfall_06_a_tool_counts_more_than_a_stop_string() -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = "</tool>"
-    made = message([calls(call("f", "{}", id="a", index=0)), chunk])
+    asked = chat_request(stop_sequences=["</tool>"])
+    made = message([calls(call("f", "{}", id="a", index=0)), chunk], request=asked)
     assert (made["stop_reason"], made["stop_sequence"]) == ("tool_use", None)
 
 
@@ -611,6 +612,22 @@ def test_a_refusal_is_text_and_the_stop_reason() -> None:
     assert made["content"] == [{"type": "text", "text": "I cannot", "citations": None}]
     assert made["stop_reason"] == "refusal"
     assert made["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
+
+
+def test_a_refusal_may_be_a_part_of_the_content() -> None:
+    part = {"type": "refusal", "refusal": "I cannot"}
+    made = message([delta(content=[part]), finish("stop")])
+    assert made["content"] == [{"type": "text", "text": "I cannot", "citations": None}]
+    assert made["stop_reason"] == "refusal"
+
+
+def test_reasoning_may_be_a_part_of_the_content() -> None:
+    mistral = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    databricks = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    for part in (mistral, databricks):
+        chunks = [delta(content=[part]), delta(content=[{"type": "text", "text": "4"}]), finish()]
+        made = content(chunks, request=chat_request(thinking=THINKING))
+        assert made == [("thinking", "hm"), ("text", "4")]
 
 
 def test_pitfall_40_null_content_and_empty_choices_do_no_harm() -> None:
