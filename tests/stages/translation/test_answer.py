@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -410,6 +411,24 @@ def test_pitfall_06_a_tool_counts_more_than_a_stop_string() -> None:
 def test_pitfall_07_an_answer_without_a_tool_does_not_end_with_tool_use(reason: str) -> None:
     assert message([text("a"), finish(reason)])["stop_reason"] == "end_turn"
     assert message([calls(), finish(reason)])["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize(
+    "pieces", [[" ", "\n", " {}"], ["  {", "}"], ["null"], [" n", "ull "]], ids=str
+)
+def test_arguments_begin_with_their_first_letter(pieces: list[str]) -> None:
+    chunks = [calls(call("f", each, index=0)) for each in pieces] + [finish("tool_calls")]
+
+    assert content(chunks) == [("tool_use", "f", {})]
+    assert "".join(deltas(translate(chunks))) in ("{}", "")
+
+
+@pytest.mark.parametrize("arguments", ["5", "[1]", "none", '"a"'])
+def test_arguments_that_are_no_object_are_the_same_in_a_stream(arguments: str) -> None:
+    chunks = [calls(call("f", each, index=0)) for each in arguments] + [finish("tool_calls")]
+
+    assert content(chunks) == [("tool_use", "f", {"_raw": arguments})]
+    assert json.loads("".join(deltas(translate(chunks)))) == {"_raw": arguments}
 
 
 def test_the_legacy_function_call_is_a_tool_call() -> None:

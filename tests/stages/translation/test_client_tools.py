@@ -19,7 +19,6 @@ from stages.wire.errors import InvalidRequestError
 from tests.stages.translation import support
 from tests.support import profile, resolved
 
-
 SCREEN = {"type": "computer_toolset_20260801"}
 SHORTENED = short_name("a" * 99, 64)
 
