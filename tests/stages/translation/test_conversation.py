@@ -206,8 +206,10 @@ def test_a_kept_system_message_behind_calls_comes_after_their_results() -> None:
 
 
 def test_a_kept_system_message_does_not_part_calls_from_their_results() -> None:
-    turns = user("a"), assistant(use("1"), use("2")), system("One."), user(result("1", "x"))
-    turns += system("Two."), user(result("2", "y"), text("b")), system("Three."), user("c")
+    turns = (
+        *(user("a"), assistant(use("1"), use("2")), system("One."), user(result("1", "x"))),
+        *(system("Two."), user(result("2", "y"), text("b")), system("Three."), user("c")),
+    )
     assert translated(*turns, fields=KEPT)[2:] == [
         tool("1", "x"),
         tool("2", "y"),
