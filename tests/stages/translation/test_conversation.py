@@ -121,6 +121,11 @@ def test_an_empty_last_turn_of_the_assistant_is_left_out() -> None:
     assert translated(user("a"), assistant()) == [{"role": "user", "content": "a"}]
 
 
+def test_an_empty_document_leaves_no_empty_text() -> None:
+    empty = {"type": "document", "source": {"type": "text", "data": ""}}
+    assert translated(user(empty, IMAGE)) == [{"role": "user", "content": [IMAGE_PART]}]
+
+
 # The system prompt
 
 
