@@ -164,4 +164,6 @@ def history(
             return {profile.reasoning_history: text}
         case "reasoning_details" if envelope.details:
             return {"reasoning_details": list(envelope.details)}
+        case "reasoning_details" if text:  # of a model that signs nothing
+            return {"reasoning": text}
     return {}

@@ -165,6 +165,15 @@ def test_structured_reasoning_goes_back_verbatim() -> None:
     assert given_back(block, given).messages[1]["reasoning_details"] == details
 
 
+def test_reasoning_that_came_without_details_goes_back_as_text() -> None:
+    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
+    block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
+    request = given_back(block, given)
+
+    assert request.messages[1] == {"role": "assistant", "content": "4", "reasoning": "hm"}
+    assert request.notes == ()
+
+
 def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() -> None:
     given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
     claude = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
