@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from attrs import frozen
 from yarl import URL
 
 from stages.backends.profile import Profile
@@ -31,11 +33,13 @@ def make_client(profile: Profile) -> aiohttp.ClientSession:
             headers["authorization"] = aiohttp.encode_basic_auth(user, url.password or "")
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
+    proxy = _proxy(profile.base_url)
     return aiohttp.ClientSession(
-        headers=headers,
+        headers=None if proxy else headers,
+        middlewares=[_AddHeaders(headers)] if proxy else (),
         connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
-        proxy=_proxy(profile.base_url),
+        proxy=proxy,
         trace_configs=[trace],
     )
 
@@ -52,9 +56,25 @@ def _proxy(url: str) -> str | None:
     The embedded model has no `url`, and needs none.
     """
     parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
+    host = parts.netloc.rpartition("@")[2]
+    if not parts.hostname or proxy_bypass(parts.hostname) or proxy_bypass(host):
         return None
-    return getproxies().get(parts.scheme)
+    named = getproxies()
+    proxy = named.get(parts.scheme) or named.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+@frozen
+class _AddHeaders:
+    """Headers for the backend alone: those of a session are for its proxy too, key and all."""
+
+    headers: Mapping[str, str]
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers.update(self.headers)
+        return await send(request)
 
 
 async def _note_reuse(_: Any, trace: SimpleNamespace, __: Any) -> None:

@@ -28,6 +28,9 @@ from stages.wire.sse import SseDecoder
 _MAX_ERROR_BYTES = 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
 _END_OF_BODY = 0.05
+# A head takes so many idle timeouts at most. aiohttp has none while it writes a request that is
+# not read, and behind a 1xx response.
+_PATIENCE = 2
 # aiohttp warns of larger bodies given as bytes, and takes a file for what it is.
 _LARGE_BODY = 1024 * 1024
 
@@ -71,19 +74,19 @@ class ChatCompletions:
         when it is used: then the request is sent once more.
         """
         data = json.encode(body)
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self.connect_timeout, sock_read=call.idle_timeout
-        )
+        idle = call.idle_timeout
+        timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=idle)
         for last in (False, True):
             attempt = SimpleNamespace(reused=False)
             try:
-                return await self.client.post(
-                    self.base_url + path,
-                    data=data if len(data) < _LARGE_BODY else BytesIO(data),
-                    timeout=timeout,
-                    allow_redirects=False,
-                    trace_request_ctx=attempt,
-                )
+                with anyio.fail_after(idle and self.connect_timeout + _PATIENCE * idle):
+                    return await self.client.post(
+                        self.base_url + path,
+                        data=data if len(data) < _LARGE_BODY else BytesIO(data),
+                        timeout=timeout,
+                        allow_redirects=False,
+                        trace_request_ctx=attempt,
+                    )
             except aiohttp.ClientConnectorError:
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
@@ -144,6 +147,8 @@ class Answer:
         protocol = None if connection is None else connection.protocol
         lost = None if protocol is None else protocol.closed
         if lost is not None:
+            lost.remove_done_callback(_heard)  # of the answer before, on a kept connection
+            lost.add_done_callback(_heard)
             lost.add_done_callback(self._lose)
             self._unwatch = lambda: lost.remove_done_callback(self._lose)
 
@@ -188,6 +193,9 @@ class Answer:
             return await self._response.content.readany()
         except FAILURES as error:
             raise error_from_exception(self.call.backend, error) from error
+        except RuntimeError as error:  # lost, and nothing has told the stream; see `_watch`
+            lost = aiohttp.ClientPayloadError("malformed")
+            raise error_from_exception(self.call.backend, lost) from error
 
     def _feed(self, data: bytes) -> list[bytes]:
         try:
@@ -247,3 +255,9 @@ class Answer:
             with anyio.move_on_after(_END_OF_BODY), suppress(*FAILURES):
                 while await content.readany():
                     pass
+
+
+def _heard(lost: Any) -> None:
+    """Take note of an exception, or the log would be told that nobody did."""
+    if not lost.cancelled():
+        lost.exception()
