@@ -106,9 +106,9 @@ class Backend:
         self, request: ChatRequest, idle_timeout: float | None
     ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""
-        from stages.backends.langchain import ask
-
         await self.open()
+        from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
+
         target, options = request.resolved.target, request.options
         usage: Any = None
         lowered = False
