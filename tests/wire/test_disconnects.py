@@ -118,11 +118,12 @@ def test_one_client_leaving_does_not_disturb_another(
     assert b" there" in client.answer.read()
 
 
+@pytest.mark.parametrize("size", [70_000, 100_000, 200_000, 400_000])  # as it may be cut up
 def test_a_client_that_leaves_after_a_large_body_closes_the_backends_connection(
-    client: Client, backend: ScriptedBackend
+    size: int, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(Act.UNTIL_GONE)
-    data = raw(body(system="x" * 100_000), expect="100-continue")
+    data = raw(body(system="x" * size), expect="100-continue")
     head, end, large = data.partition(b"\r\n\r\n")
     client.socket.sendall(head + end)
     assert client.socket.recv(1024).startswith(b"HTTP/1.1 100")  # the body is waited for

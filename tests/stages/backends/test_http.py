@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import gzip
 import os
 import socket
@@ -387,20 +386,6 @@ async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
         assert await gone(backend)
         with pytest.raises(OverloadedError, match="`fake` broke the connection"):
             await anext(answer)
-
-
-async def test_a_kept_connection_that_is_reset_leaves_nothing_in_the_log(
-    completions: ChatCompletions, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
-) -> None:
-    hold = Event()
-    backend.says(whole(200, completion()), hold, Act.RESET)
-    backend.says(whole(200, completion()))
-    assert await completed(completions, call()) == completion()
-    hold.set()
-    assert await gone(backend)
-    assert await completed(completions, call()) == completion()
-    gc.collect()
-    assert not caplog.records
 
 
 @contextlib.contextmanager
