@@ -1,7 +1,8 @@
 """What travels between stages, in the order of the usual chain.
 
     HttpRequest -> Authenticated -> Validated -> Resolved -> ChatRequest
-        -> ChatAnswer (ChatWaiting…, ChatStart, ChatChunk…, ChatEnd) -> StreamEvent… -> HttpResponse…
+        -> ChatAnswer (ChatWaiting…, ChatStart, ChatChunk…, ChatEnd) -> StreamEvent…
+        -> HttpResponse…
 
 Each event keeps the one it came from, so a later stage can see all that is known. The stream
 events of the Messages API are in `stages.wire.events`.

@@ -8,8 +8,8 @@
               then busy
 
 The stage is busy from `silent_since = None` until it sets a time, so that after an end or a
-failure, when it sets none, no ping follows. Of a whole stream only what the table says costs
-something: two assignments for each part, and a timer for the request.
+failure, when it sets none, no ping follows, unless it begins once more. Where nothing is silent,
+all this costs is two assignments for what is forwarded together, and a timer for the request.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ class Pings:
         if self._task is None:
             self._task = delayed(interval, lambda: self._watch(interval))
             self.now = self._task.now
+        if self.silent_since is None:
+            self.silent_since = self.now()
 
     async def end(self) -> None:
         """Ping no more. Raises what a ping that failed has raised."""

@@ -49,26 +49,27 @@ class _Answer(AbstractAsyncContextManager[Send[ChatAnswer]]):
         await self.pings.end()
 
     async def _receive(self, event: ChatAnswer) -> None:
-        pings = self.pings
-        while pings.on_its_way:
-            await pings.on_its_way.wait()
-        pings.silent_since = None
         if isinstance(event, (ChatWaiting, ChatStart)):
             self._begin(event)
-        elif self.translator is None:
+            return
+        translator, pings = self.translator, self.pings
+        if translator is None:
             raise TypeError(f"{type(event).__name__} before ChatStart")
-        else:
-            try:
-                events = _translated(event, self.translator)
-            except ApiError:  # what came with it is told before it
-                for each in self.translator.taken():
-                    await self.forward(each)
-                raise
-            for each in events:
-                await self.forward(each)
-            if self.translator.stopped:
-                raise StopForwarding
-        if not isinstance(event, ChatEnd):
+        try:
+            events, error = _translated(event, translator), None
+        except ApiError as raised:  # what came with it is told before it
+            events, error = translator.taken(), raised
+        if events or error:
+            while pings.on_its_way:
+                await pings.on_its_way.wait()
+            pings.silent_since = None
+        for each in events:
+            await self.forward(each)
+        if error:
+            raise error
+        if translator.stopped:
+            raise StopForwarding
+        if events and not isinstance(event, ChatEnd):
             pings.silent_since = pings.now()
 
     def _begin(self, event: ChatWaiting | ChatStart) -> None:
