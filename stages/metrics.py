@@ -38,7 +38,7 @@ class Metrics(Stage[Authenticated, HttpResponse]):
         await forward(ResponseBody(body))
 
 
-@frozen
+@frozen(eq=False)
 class _Collector:
     """The counters as the library reads them."""
 

@@ -15,11 +15,10 @@ ME = ("key-1", "one")
 
 def order(turns: Turns[str], first: str) -> list[str]:
     """Those that begin, one by one, as soon as the one before is over."""
-    begun = []
-    running: str | None = first
-    while running := turns.leave(running):
-        begun.append(running)
-    return begun
+    begun = [first]
+    while following := turns.leave(begun[-1]):
+        begun.append(following)
+    return begun[1:]
 
 
 def waiting(*calls: tuple[str, str, bool]) -> list[str]:
