@@ -55,17 +55,34 @@ def check_chain(
         carries = after
     if all(issubclass(each, end) for each in carries):
         return None
-    left = {each for each in carries if not issubclass(each, end)}
+    return _left_over(pipeline, steps, carries, end, location, known)
+
+
+def _left_over(
+    pipeline: str,
+    steps: Sequence[Step],
+    carries: frozenset[type],
+    end: type,
+    location: Location,
+    known: Callable[[], Mapping[str, StageClass]],
+) -> Problem:
+    left = tuple(each for each in carries if not issubclass(each, end))
     message = f"pipeline `{pipeline}` ends with {spell(left)}, but has to end with {end.__name__}"
     if not steps:
         message = f"pipeline `{pipeline}` has no stages"
-    signatures = {name: signature(stage) for name, stage in known().items()}
-    fitting = [n for n, s in signatures.items() if not s.transparent and carried(left, s)]
+    emitters = [n for n, step in enumerate(steps) if _emits(step.stage, left)]
+    last = emitters[-1] if emitters else len(steps) - 1  # what it emits, nobody takes
+    for earlier in steps[: max(last, 0)]:
+        if _takes(earlier.stage, left):
+            hint = (
+                f"move `{steps[last].name}` before `{earlier.name}` (line {earlier.location.line})"
+            )
+            return Problem("chain-end", message, steps[last].location, hint)
     hint = "add stages that lead to it"
-    if fitting:
+    if fitting := [name for name, stage in known().items() if _takes(stage, left)]:
         names = " or ".join(f"`{name}`" for name in fitting)
-        hint = f"add {names} after `{steps[-1].name}`" if steps else f"begin with {names}"
-    return Problem("chain-end", message, steps[-1].location if steps else location, hint)
+        hint = f"add {names} after `{steps[last].name}`" if steps else f"begin with {names}"
+    return Problem("chain-end", message, steps[last].location if steps else location, hint)
 
 
 def _misplaced(
@@ -113,6 +130,14 @@ def _hint(
 def _emits(stage: StageClass, wanted: tuple[type, ...]) -> bool:
     declared = signature(stage)
     return not declared.transparent and any(issubclass(e, wanted) for e in declared.emits)
+
+
+def _takes(stage: StageClass, left: tuple[type, ...]) -> bool:
+    """Whether it makes something else of what is left."""
+    declared = signature(stage)
+    return (
+        not declared.transparent and not _emits(stage, left) and carried(left, declared) is not None
+    )
 
 
 def spell(types: Iterable[type]) -> str:
