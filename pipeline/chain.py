@@ -68,21 +68,18 @@ def _left_over(
 ) -> Problem:
     left = tuple(each for each in carries if not issubclass(each, end))
     message = f"pipeline `{pipeline}` ends with {spell(left)}, but has to end with {end.__name__}"
+    fitting = [name for name, stage in known().items() if _takes(stage, left)]
+    names = " or ".join(f"`{name}`" for name in fitting)
     if not steps:
-        message = f"pipeline `{pipeline}` has no stages"
-    emitters = [n for n, step in enumerate(steps) if _emits(step.stage, left)]
-    last = emitters[-1] if emitters else len(steps) - 1  # what it emits, nobody takes
-    for earlier in steps[: max(last, 0)]:
+        message, hint = f"pipeline `{pipeline}` has no stages", f"begin with {names}"
+        return Problem("chain-end", message, location, hint)
+    emitter = ([step for step in steps if _emits(step.stage, left)] or steps)[-1]
+    hint = f"add {names} after `{emitter.name}`" if names else "add stages that lead to it"
+    for earlier in steps[: steps.index(emitter)]:
         if _takes(earlier.stage, left):
-            hint = (
-                f"move `{steps[last].name}` before `{earlier.name}` (line {earlier.location.line})"
-            )
-            return Problem("chain-end", message, steps[last].location, hint)
-    hint = "add stages that lead to it"
-    if fitting := [name for name, stage in known().items() if _takes(stage, left)]:
-        names = " or ".join(f"`{name}`" for name in fitting)
-        hint = f"add {names} after `{steps[last].name}`" if steps else f"begin with {names}"
-    return Problem("chain-end", message, steps[last].location if steps else location, hint)
+            where = f"`{earlier.name}` (line {earlier.location.line})"
+            hint = f"move `{emitter.name}` before {where}"
+    return Problem("chain-end", message, emitter.location, hint)
 
 
 def _misplaced(
@@ -135,9 +132,8 @@ def _emits(stage: StageClass, wanted: tuple[type, ...]) -> bool:
 def _takes(stage: StageClass, left: tuple[type, ...]) -> bool:
     """Whether it makes something else of what is left."""
     declared = signature(stage)
-    return (
-        not declared.transparent and not _emits(stage, left) and carried(left, declared) is not None
-    )
+    makes_other = not declared.transparent and not _emits(stage, left)
+    return makes_other and carried(left, declared) is not None
 
 
 def spell(types: Iterable[type]) -> str:

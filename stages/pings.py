@@ -25,19 +25,21 @@ from pipeline.tasks import Delayed, delayed
 
 @define(eq=False)
 class Pings:
-    """The pings of one stream. `send` sends one; `interval` is in seconds."""
+    """The pings of one stream."""
 
-    send: Callable[[], Awaitable[None]]
     now: Callable[[], float] = time.monotonic
     silent_since: float | None = None
     on_its_way: anyio.Event | None = None
     """To be waited for before anything is forwarded: only one task at a time may do so."""
     _task: Delayed | None = None
 
-    def begin(self, interval: float) -> None:
-        """Ping from now on, where there is silence. Once begun it goes on."""
+    def begin(self, interval: float, send: Callable[[], Awaitable[None]]) -> None:
+        """Ping from now on, with `send`, after each `interval` seconds of silence.
+
+        `send` is not kept here: with its owner, that would be a cycle for the garbage collector.
+        """
         if self._task is None:
-            self._task = delayed(interval, lambda: self._watch(interval))
+            self._task = delayed(interval, lambda: self._watch(interval, send))
             self.now = self._task.now
         if self.silent_since is None:
             self.silent_since = self.now()
@@ -47,19 +49,19 @@ class Pings:
         if self._task is not None:
             await self._task.stop()
 
-    async def _watch(self, interval: float) -> None:
+    async def _watch(self, interval: float, send: Callable[[], Awaitable[None]]) -> None:
         while True:
             now = self.now()
             since = now if self.silent_since is None else self.silent_since
             if now < since + interval:
                 await anyio.sleep(since + interval - now)
             else:
-                await self._ping()
+                await self._ping(send)
 
-    async def _ping(self) -> None:
+    async def _ping(self, send: Callable[[], Awaitable[None]]) -> None:
         self.on_its_way = anyio.Event()
         try:
-            await self.send()
+            await send()
         finally:
             self.on_its_way.set()
             self.on_its_way = None

@@ -34,12 +34,12 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
 
 
 @define(eq=False)
-class _Answer(AbstractAsyncContextManager[Send[ChatAnswer]]):
+class _Answer:
     """What becomes of one request's answer."""
 
     forward: Send[StreamEvent]
     ping_interval: float | None
-    pings: Pings = Factory(lambda self: Pings(self._ping), takes_self=True)
+    pings: Pings = Factory(Pings)
     translator: AnswerTranslator | None = None
 
     async def __aenter__(self) -> Send[ChatAnswer]:
@@ -52,24 +52,28 @@ class _Answer(AbstractAsyncContextManager[Send[ChatAnswer]]):
         if isinstance(event, (ChatWaiting, ChatStart)):
             self._begin(event)
             return
-        translator, pings = self.translator, self.pings
+        translator = self.translator
         if translator is None:
             raise TypeError(f"{type(event).__name__} before ChatStart")
         try:
-            events, error = _translated(event, translator), None
-        except ApiError as raised:  # what came with it is told before it
-            events, error = translator.taken(), raised
-        if events or error:
-            while pings.on_its_way:
-                await pings.on_its_way.wait()
-            pings.silent_since = None
+            events = _translated(event, translator)
+        except ApiError:  # what came with it is told before it
+            await self._tell(translator.taken(), last=True)
+            raise
+        stopped = translator.stopped
+        if events:
+            await self._tell(events, last=stopped or isinstance(event, ChatEnd))
+        if stopped:
+            raise StopForwarding
+
+    async def _tell(self, events: list[StreamEvent], last: bool) -> None:
+        pings = self.pings
+        while pings.on_its_way:
+            await pings.on_its_way.wait()
+        pings.silent_since = None
         for each in events:
             await self.forward(each)
-        if error:
-            raise error
-        if translator.stopped:
-            raise StopForwarding
-        if events and not isinstance(event, ChatEnd):
+        if not last:
             pings.silent_since = pings.now()
 
     def _begin(self, event: ChatWaiting | ChatStart) -> None:
@@ -79,7 +83,7 @@ class _Answer(AbstractAsyncContextManager[Send[ChatAnswer]]):
             return
         self.translator = AnswerTranslator(event.request, announced=bool(old and old.announced))
         if event.request.stream and self.ping_interval is not None:
-            self.pings.begin(self.ping_interval)
+            self.pings.begin(self.ping_interval, self._ping)
 
     async def _ping(self) -> None:
         if self.translator:
