@@ -169,13 +169,20 @@ async def test_delayed_work_begins_when_its_time_has_come() -> None:
 
 
 async def test_delayed_work_that_is_stopped_before_its_time_never_begins() -> None:
-    begun = []
+    begun, later = [], anyio.Event()
 
     async def work() -> None:
         begun.append(True)
 
-    await delayed(0.001, work).stop()
-    await anyio.sleep(0.01)
+    async def work_later() -> None:
+        later.set()
+
+    ordered = delayed(0.001, work)
+    after = delayed(0.002, work_later)
+    await ordered.stop()
+    with anyio.fail_after(5):
+        await later.wait()
+    await after.stop()
     assert not begun
 
 

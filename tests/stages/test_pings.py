@@ -117,16 +117,16 @@ async def test_an_answer_that_is_tried_again_begins_once() -> None:
     assert [event.type for event in sink.events[:3]] == ["message_start", "ping", "ping"]
 
 
-@pytest.mark.parametrize("begun", [False, True], ids=["no event yet", "in mid-answer"])
-async def test_no_ping_follows_a_failure(begun: bool) -> None:
+@pytest.mark.parametrize("said", [[], [START], [START, TEXT]], ids=["", "begun", "in mid-answer"])
+async def test_no_ping_comes_before_its_time_or_behind_a_failure(said: list[ChatAnswer]) -> None:
     sink = Sink()
-    said = [START, TEXT] if begun else [START]
-    error = ChatChunk({"error": {"message": "slow down"}})
+    error = ChatChunk({"error": {"message": "it broke"}})
 
     async def fail() -> None:
         async with Chain.of((TranslateOut(),), ChatAnswer).open(sink) as receive:
             for event in (WAITING, *said):
                 await receive(event)
+            await anyio.sleep(14)
             try:
                 await receive(error)
             finally:
@@ -135,6 +135,7 @@ async def test_no_ping_follows_a_failure(begun: bool) -> None:
     with pytest.raises(InternalError):
         await fail()
     assert "ping" not in [event.type for event in sink.events]
+    assert bool(sink.events) == (TEXT in said)  # else the failure has its own status
 
 
 async def test_a_ping_to_a_client_that_reads_slowly_goes_before_what_comes_meanwhile() -> None:

@@ -181,9 +181,7 @@ async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> No
             await bench.ask(name, asking())
         refusal = bench.raised["third"]
         assert isinstance(refusal, OverloadedError)
-        assert (
-            str(refusal) == "backend `fake` is busy: 1 calls wait for it already; try again in 10 s"
-        )
+        assert str(refusal) == "backend `fake` is busy: 1 waiting for it already; try again in 10 s"
         assert refusal.headers == {"retry-after": "10"}
         assert counted(declared) == (1, 1)
         group.cancel_scope.cancel()

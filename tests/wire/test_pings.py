@@ -86,15 +86,6 @@ def test_pitfall_22_a_client_is_pinged_while_the_model_thinks_silently(
     check_grammar(events)
 
 
-def test_a_refusal_before_the_first_ping_has_its_own_status(
-    client: Client, backend: ScriptedBackend
-) -> None:
-    backend.says(whole(429, {"error": {"message": "slow down"}}, retry_after="7"))
-    answer = client.post(body(stream=True))
-    assert answer.error == (429, "rate_limit_error")
-    assert answer.headers["retry-after"] == "7"
-
-
 @pytest.mark.parametrize("after", [[whole(429, {"error": {"message": "no"}})], [Act.RESET]])
 def test_a_failure_behind_pings_is_an_error_event_and_the_last(
     after: list[bytes | Act], client: Client, backend: ScriptedBackend
