@@ -10,6 +10,7 @@ REGISTRY = Registry(
         "validate",
         "resolve",
         "translate-in",
+        "queue",
         "invoke",
         "translate-out",
         "stream-encode",

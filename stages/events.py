@@ -1,7 +1,8 @@
 """What travels between stages, in the order of the usual chain.
 
     HttpRequest -> Authenticated -> Validated -> Resolved -> ChatRequest
-        -> ChatAnswer (ChatStart, ChatChunk…, ChatEnd) -> StreamEvent… -> HttpResponse…
+        -> ChatAnswer (ChatWaiting…, ChatStart, ChatChunk…, ChatEnd) -> StreamEvent…
+        -> HttpResponse…
 
 Each event keeps the one it came from, so a later stage can see all that is known. The stream
 events of the Messages API are in `stages.wire.events`.
@@ -53,6 +54,7 @@ class Validated:
 
     http: HttpRequest
     request: MessagesRequest
+    client: str = "anonymous"
 
 
 @frozen
@@ -74,6 +76,7 @@ class Resolved:
     http: HttpRequest
     request: MessagesRequest
     target: Target
+    client: str = "anonymous"
 
 
 @frozen
@@ -121,6 +124,17 @@ class ChatRequest:
 @frozen
 class ChatAnswer:
     """A part of a backend's answer."""
+
+
+@frozen
+class ChatWaiting(ChatAnswer):
+    """The request waits: for its turn, or for the backend to begin.
+
+    Comes before `ChatStart`, or not at all, or several times, as where it is tried again.
+    Nothing of an answer is forwarded with it, so an error may still follow, or another attempt.
+    """
+
+    request: ChatRequest
 
 
 @frozen

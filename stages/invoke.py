@@ -9,7 +9,7 @@ from attrs import frozen, validators
 
 from pipeline import Send, Stage, StopForwarding, option, section
 from stages.backends.backend import ChatBackend
-from stages.events import ChatAnswer, ChatRequest, ChatStart
+from stages.events import ChatAnswer, ChatRequest, ChatStart, ChatWaiting
 
 
 @frozen
@@ -23,6 +23,7 @@ class Invoke(Stage[ChatRequest, ChatAnswer]):
 
     async def handle(self, event: ChatRequest, forward: Send[ChatAnswer]) -> None:
         backend = self.backends[event.resolved.target.backend]
+        await forward(ChatWaiting(event))
         answer = backend.answer(event, self.idle_timeout)
         started = False
         with suppress(StopForwarding):  # a later stage has enough: the backend is left

@@ -34,7 +34,8 @@ class Resolve(Stage[Validated, Resolved]):
         return tuple((re.compile(fnmatch.translate(p)), self.models[p]) for p in patterns)
 
     async def handle(self, event: Validated, forward: Send[Resolved]) -> None:
-        await forward(Resolved(event.http, event.request, self.target(event.request.model)))
+        target = self.target(event.request.model)
+        await forward(Resolved(event.http, event.request, target, event.client))
 
     def target(self, name: str) -> Target:
         """Where requests for `name` go. Raises InvalidRequestError, which lists the models."""

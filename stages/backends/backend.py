@@ -19,6 +19,7 @@ from stages.backends.errors import error_from_exception, error_from_status
 from stages.backends.http import FAILURES, Call, ChatCompletions
 from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
+from stages.backends.turns import Turns
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
 from stages.wire import json
 from stages.wire.errors import ApiError, InternalError
@@ -48,11 +49,17 @@ class Backend:
     #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
+    turns: Turns[Any] | None = field(init=False)
+    """The calls that run and wait, where only so many may run. For the stage `queue`."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
     _opening: anyio.Lock = field(factory=anyio.Lock, init=False, repr=False)
     _loop: Any = field(default=None, init=False, repr=False)
+
+    @turns.default
+    def _make_turns(self) -> Turns[Any] | None:
+        return None if self.profile.slots is None else Turns(self.profile.slots)
 
     def profile_for(self, target: Target) -> Profile:
         """The profile, as it is for one model."""

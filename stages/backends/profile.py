@@ -84,6 +84,11 @@ class Profile:
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
     embedded: bool = option(False, help="llama.cpp runs inside the proxy")
     model_path: str = option("", help="a GGUF file for the embedded llama.cpp")
+    slots: int | None = option(
+        None,
+        help="calls it takes at a time; with the stage `queue`, others wait",
+        validator=validators.optional(validators.gt(0)),
+    )
     context_window: int | None = option(
         None,
         help="tokens of prompt and answer together",
@@ -162,7 +167,16 @@ class Profile:
 
 #: Keys that belong to a connection, so a single model cannot change them.
 CONNECTION_KEYS = frozenset(
-    {"profile", "base_url", "api_key", "headers", "connect_timeout", "embedded", "model_path"}
+    {
+        "profile",
+        "base_url",
+        "api_key",
+        "headers",
+        "connect_timeout",
+        "embedded",
+        "model_path",
+        "slots",
+    }
 )
 
 

@@ -6,7 +6,8 @@ pure: chunks in, events out, and ApiError where the backend failed.
     state      chunk                  end, with a finish_reason       end, without one
     --------   --------------------   -----------------------------   ----------------
     silent     with its first         error: no answer                error
-               choice: message_start,
+               choice: message_start
+               if it is not announced,
                then as answering
     answering  deltas of the live     rest of all parts, then         error
                part (see blocks.py)   message_delta, message_stop
@@ -15,6 +16,9 @@ pure: chunks in, events out, and ApiError where the backend failed.
                here: as at the end;
                then stopped
     stopped    nothing                nothing                         nothing
+
+A `ping` may be asked for in the first two; in the silent one it announces the answer, with
+message_start, once.
 
 An error in a chunk is raised in every other state; the open block is then left open, because a
 client would take a closed one for a whole answer.
@@ -47,9 +51,13 @@ _FAILED = ("error", "abort")
 
 @define
 class AnswerTranslator:
-    """Translates one answer. Call `chunk` for each chunk, then `end` once."""
+    """Translates one answer. Call `chunk` for each chunk, then `end` once.
+
+    `announced`: message_start was sent, perhaps for another attempt at the same answer.
+    """
 
     request: ChatRequest
+    announced: bool = False
     _blocks: Blocks = Factory(lambda self: Blocks(self.request), takes_self=True)
     _think_tags: ThinkTags = Factory(ThinkTags)
     _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
@@ -86,7 +94,7 @@ class AnswerTranslator:
         if not choice and not self._begun:  # an answer begins with its first choice
             self._said = text(data.get("message")) or text(data.get("detail")) or self._said
             return []
-        started = [] if self._begun else [self._start()]
+        started = self._announcement()
         self._begun = True
         self._take_choice(choice)
         if self.stopped:
@@ -102,6 +110,10 @@ class AnswerTranslator:
 
     def _taken(self, live: Prose) -> list[e.StreamEvent]:
         return [self._blocks.delta(kind, more) for kind, more in live.take(last=False)]
+
+    def ping(self) -> list[e.StreamEvent]:
+        """The events that tell the client of a stream that there will be more of it."""
+        return [*self._announcement(), e.Ping()]
 
     def end(self, done: bool, lowered: bool = False) -> list[e.StreamEvent]:
         """The events that end the answer. `done`: the backend said itself that it was over.
@@ -134,15 +146,19 @@ class AnswerTranslator:
     def _backend(self) -> str:
         return self.request.resolved.target.backend
 
-    def _start(self) -> e.StreamEvent:
+    def _announcement(self) -> list[e.StreamEvent]:
+        if self.announced:
+            return []
+        self.announced = True
         request = self.request.resolved.request
-        return e.MessageStart(
+        start = e.MessageStart(
             id=new_message_id(),
             model=request.model,
             usage=e.Usage(input_tokens=self.request.estimate, output_tokens=1),
             streamed=request.stream,
             notes=self.request.notes,
         )
+        return [start]
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         self._finish = text(choice.get("finish_reason")) or self._finish

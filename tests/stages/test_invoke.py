@@ -14,7 +14,7 @@ from pipeline import StopForwarding
 from pipeline.run import Chain
 from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, ChatWaiting
 from stages.invoke import Invoke
 from stages.wire.errors import OverloadedError
 from tests.support import FakeBackend, chat_request
@@ -32,6 +32,7 @@ async def test_the_answer_is_forwarded_chunk_by_chunk_behind_its_start() -> None
     request = chat_request()
     fake = FakeBackend([{"n": 1}, {"n": 2}], ChatEnd(done=False))
     assert await run_stage(invoke(fake), [request]) == [
+        ChatWaiting(request),
         ChatStart(request),
         ChatChunk({"n": 1}),
         ChatChunk({"n": 2}),
@@ -43,10 +44,10 @@ async def test_the_answer_is_forwarded_chunk_by_chunk_behind_its_start() -> None
 async def test_an_answer_without_chunks_has_a_start_and_an_end() -> None:
     request = chat_request()
     out = await run_stage(invoke(FakeBackend([])), [request])
-    assert out == [ChatStart(request), ChatEnd()]
+    assert out == [ChatWaiting(request), ChatStart(request), ChatEnd()]
 
 
-async def test_a_refusal_comes_before_anything_is_forwarded() -> None:
+async def test_a_refusal_comes_before_anything_of_an_answer_is_forwarded() -> None:
     out: list[Any] = []
 
     async def keep(event: Any) -> None:
@@ -55,7 +56,7 @@ async def test_a_refusal_comes_before_anything_is_forwarded() -> None:
     fake = FakeBackend([], OverloadedError("busy"))
     with pytest.raises(OverloadedError, match="busy"):
         await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), keep)
-    assert out == []
+    assert out == [ChatWaiting(chat_request())]
     assert fake.closed
 
 
@@ -68,7 +69,7 @@ async def test_a_failure_in_the_middle_comes_after_what_was_there() -> None:
     fake = FakeBackend([{"n": 1}], OverloadedError("gone"))
     with pytest.raises(OverloadedError, match="gone"):
         await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), keep)
-    assert out == [ChatStart, ChatChunk]
+    assert out == [ChatWaiting, ChatStart, ChatChunk]
     assert fake.closed
 
 
@@ -93,7 +94,7 @@ async def test_the_backend_is_left_and_all_is_well_when_a_later_stage_has_enough
 
     fake = FakeBackend([{"n": 1}, {"n": 2}])
     await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), take_one)
-    assert [type(event) for event in out] == [ChatStart, ChatChunk]
+    assert [type(event) for event in out] == [ChatWaiting, ChatStart, ChatChunk]
     assert fake.closed
 
 
@@ -102,8 +103,9 @@ async def test_the_backend_is_left_when_the_client_is_gone() -> None:
     with anyio.CancelScope() as scope:
 
         async def leave(event: Any) -> None:
-            scope.cancel()
-            await anyio.lowlevel.checkpoint()
+            if isinstance(event, ChatChunk):
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
 
         await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), leave)
     assert scope.cancelled_caught

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
 from stages.backends.declare import Model
@@ -29,10 +30,11 @@ async def test_it_keeps_to_the_contract() -> None:
 
 
 async def test_a_request_keeps_where_it_came_from() -> None:
-    event = validated()
+    event = evolve(validated(), client="key-7")
     stage = Resolve({"claude-test": Model("local", "small", {"top_k": True})})  # type: ignore[arg-type]
     [out] = await run_stage(stage, [event])
-    assert out == Resolved(event.http, event.request, Target("local", "small", {"top_k": True}))
+    target = Target("local", "small", {"top_k": True})
+    assert out == Resolved(event.http, event.request, target, "key-7")
 
 
 async def test_a_model_without_a_name_of_its_own_keeps_the_clients() -> None:
