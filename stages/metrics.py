@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from attrs import frozen
+import anyio
+from attrs import Factory, frozen
 
 from pipeline import Send, Stage, section
+from stages.breaker import STATES, Breakers, State
 from stages.counts import Counts
 from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseStart
 
 if TYPE_CHECKING:
-    from prometheus_client.core import CounterMetricFamily
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 
 @frozen
@@ -20,6 +22,7 @@ class Metrics(Stage[Authenticated, HttpResponse]):
     """Tells what was counted since the start, in the format of Prometheus."""
 
     counts: Counts = section("metrics")
+    breakers: Breakers = section("circuit_breaker", Factory(Breakers))
 
     async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
         # Imported only now: it would make up a fifth of the time of `llm-proxy check`.
@@ -27,21 +30,22 @@ class Metrics(Stage[Authenticated, HttpResponse]):
         from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
         registry = CollectorRegistry()  # the library's default one would be shared by all there are
-        registry.register(_Collector(self.counts))
+        registry.register(_Collector(self.counts, self.breakers.states(anyio.current_time())))
         body = generate_latest(registry)
         headers = {"content-type": CONTENT_TYPE_PLAIN_0_0_4, "content-length": str(len(body))}
         await forward(ResponseStart(200, headers))
         await forward(ResponseBody(body))
 
 
-@frozen
+@frozen(eq=False)
 class _Collector:
     """The counters as the library reads them."""
 
     counts: Counts
+    targets: Mapping[str, State]
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        from prometheus_client.core import CounterMetricFamily
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
         degraded = CounterMetricFamily(
             "llm_proxy_degraded",
@@ -57,4 +61,19 @@ class _Collector:
         )
         for named, number in self.counts.answers.items():
             answers.add_metric(named, number)
-        yield from (degraded, answers)
+        again = CounterMetricFamily(
+            "llm_proxy_tried_again",
+            "Requests that failed and were tried again, there or elsewhere.",
+            labels=("stage", "backend", "error"),
+        )
+        for told, number in self.counts.tried_again.items():
+            again.add_metric(told, number)
+        states = GaugeMetricFamily(
+            "llm_proxy_target_state",
+            "State of the circuit breaker of each target: 1 for the one it is in.",
+            labels=("target", "state"),
+        )
+        for label, state in self.targets.items():
+            for each in STATES:
+                states.add_metric((label, each), each == state)
+        yield from (degraded, answers, again, states)

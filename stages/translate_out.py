@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from attrs import frozen
 
 from pipeline import Send, Stage, StopForwarding
@@ -21,26 +23,39 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
     def receiver(self, forward: Send[StreamEvent]) -> Send[ChatAnswer]:
         """With a translator for each answer."""
         translator: AnswerTranslator | None = None
+        send = forward
+
+        async def begin(event: StreamEvent) -> None:
+            nonlocal send
+            cast("AnswerTranslator", translator).request.resolved.progress.begins()
+            send = forward
+            await forward(event)
 
         async def receive(event: ChatAnswer) -> None:
-            nonlocal translator
-            events: list[StreamEvent] = []
+            nonlocal translator, send
             if isinstance(event, ChatStart):
-                translator = AnswerTranslator(event.request)
-            elif translator is None:
+                translator, send = AnswerTranslator(event.request), begin
+                return
+            if translator is None:
                 raise TypeError(f"{type(event).__name__} before ChatStart")
-            elif isinstance(event, ChatChunk):
-                try:
+            events: list[StreamEvent] = []
+            try:
+                if isinstance(event, ChatChunk):
                     events = translator.chunk(event.data, event.followed)
-                except ApiError:  # what came with it is told before it
-                    for each in translator.taken():
-                        await forward(each)
-                    raise
-            elif isinstance(event, ChatEnd):
-                events = translator.end(event.done, event.lowered)
+                elif isinstance(event, ChatEnd):
+                    events = translator.end(event.done, event.lowered)
+            except ApiError:
+                await _tell(translator, send)
+                raise
             for each in events:
-                await forward(each)
-            if translator and translator.stopped:
+                await send(each)
+            if translator.stopped:
                 raise StopForwarding
 
         return receive
+
+
+async def _tell(translator: AnswerTranslator, send: Send[StreamEvent]) -> None:
+    """Forward what came together with an error, in front of it."""
+    for each in translator.taken():
+        await send(each)
