@@ -30,9 +30,15 @@ class ChatBackend(Protocol):
     """What `invoke` needs of a backend; the seam for tests."""
 
     def answer(
-        self, request: ChatRequest, idle_timeout: float | None
+        self,
+        request: ChatRequest,
+        idle_timeout: float | None,
+        first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
-        """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError."""
+        """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError.
+
+        Until the first byte `first_byte_timeout` counts where it is given, else `idle_timeout`.
+        """
 
 
 @define(eq=False)
@@ -92,7 +98,10 @@ class Backend:
         self._completions = None
 
     async def answer(
-        self, request: ChatRequest, idle_timeout: float | None
+        self,
+        request: ChatRequest,
+        idle_timeout: float | None,
+        first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""
         from stages.backends.langchain import ask
@@ -103,6 +112,7 @@ class Backend:
         lowered = False
         for again in (False, True):
             call = Call(target.backend, request.messages, options, idle_timeout)
+            call.first_byte_timeout = first_byte_timeout
             try:
                 async with await ask(self._model, target.model, call, request.stream) as answer:
                     async for together in answer:

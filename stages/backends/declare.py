@@ -50,7 +50,7 @@ class WeightedModel(Model):
     )
 
 
-def _check_targets(_: Group, __: Any, targets: tuple[WeightedModel, ...]) -> None:
+def _check_targets(group: Group, _: Any, targets: tuple[WeightedModel, ...]) -> None:
     if not targets:
         hint = "give it at least one, as `- {backend: …, model: …}`"
         raise OptionError("targets", "`targets` is empty", hint)
@@ -58,7 +58,10 @@ def _check_targets(_: Group, __: Any, targets: tuple[WeightedModel, ...]) -> Non
     for label in labels:
         if labels.count(label) > 1:
             message = f"`{label}` stands twice in `targets`"
-            raise OptionError("targets", message, "remove one of them, or give it a `weight`")
+            raise OptionError("targets", message, "remove one of them")
+    if group.policy == "fallback" and any(target.weight != 1 for target in targets):
+        message = "`weight` means nothing with `policy: fallback`: the first target goes first"
+        raise OptionError("targets", message, "write `policy: balance`, or remove it")
 
 
 def _check_affinity(group: Group, _: Any, affinity: str | None) -> None:

@@ -23,7 +23,7 @@ from attrs import Factory, define, field
 from stages.backends.connections import REUSED
 from stages.backends.errors import error_from_exception, error_from_status
 from stages.wire import json
-from stages.wire.errors import ApiError, InternalError
+from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
@@ -40,8 +40,9 @@ FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 class Call:
     """One call: what goes in, and what LangChain has no room for on the way out.
 
-    `idle_timeout` is in seconds, between two pieces of the answer. `done` becomes True when
-    the backend says that its answer is whole, `read` when all there is of a stream was read.
+    `idle_timeout` is in seconds, between two pieces of the answer; until the first byte of its
+    body, `first_byte_timeout` counts where it is given. `done` becomes True when the backend says
+    that its answer is whole, `read` when all there is of a stream was read.
     """
 
     backend: str
@@ -51,6 +52,7 @@ class Call:
     payload: dict[str, Any] = Factory(dict)
     done: bool = False
     read: bool = False
+    first_byte_timeout: float | None = None
 
 
 @define
@@ -73,7 +75,9 @@ class ChatCompletions:
         """
         data = json.encode(body)
         timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self.connect_timeout, sock_read=call.idle_timeout
+            total=None,
+            sock_connect=self.connect_timeout,
+            sock_read=call.first_byte_timeout or call.idle_timeout,
         )
         for last in (False, True):
             try:
@@ -107,16 +111,18 @@ class Answer:
     _lost: Future[None] | None = field(default=None, init=False)
     _loop: AbstractEventLoop = field(factory=get_running_loop, init=False)
     _timer: TimerHandle | None = field(default=None, init=False)
+    _asked_at: float = field(default=0.0, init=False)
     _waiting_since: float | None = field(default=None, init=False)
     _ended: bool = field(default=False, init=False)
     _wrong: ApiError | None = field(default=None, init=False)
 
     async def __aenter__(self) -> Answer:
         call = self.call
+        self._asked_at = self._loop.time()
         try:
             self._response = await self.completions.post("/chat/completions", call.payload, call)
         except FAILURES as error:
-            raise error_from_exception(call.backend, error) from error
+            raise self._failure(error) from error
         with ExitStack() as unless_fine:
             unless_fine.callback(self._close)
             self._watch()
@@ -160,12 +166,27 @@ class Answer:
 
         aiohttp sets its timer anew for each packet, which is a tenth of what a token costs.
         """
-        now, idle = self._loop.time(), self.call.idle_timeout or 0
+        now, limit = self._loop.time(), self.call.idle_timeout or 0
         since = now if self._waiting_since is None else self._waiting_since
-        if now - since >= idle:
+        look = limit  # the silence that counts can begin at any time
+        if self.call.first_byte_timeout and not self._begun():
+            since, limit = self._asked_at, self.call.first_byte_timeout
+        if now - since >= limit:
             self._fail(aiohttp.SocketTimeoutError())
         else:
-            self._timer = self._loop.call_later(since + idle - now, self._check)
+            self._timer = self._loop.call_later(min(look, since + limit - now), self._check)
+
+    def _begun(self) -> bool:
+        """Whether anything of the body has come."""
+        return self._response is not None and self._response.content.total_bytes > 0
+
+    def _failure(self, error: Exception) -> ApiError:
+        limit = self.call.first_byte_timeout
+        if limit and isinstance(error, aiohttp.SocketTimeoutError) and not self._begun():
+            return GatewayTimeoutError(
+                f"backend `{self.call.backend}` has not begun to answer within {limit:g} s"
+            )
+        return error_from_exception(self.call.backend, error)
 
     def _fail(self, error: Exception) -> None:
         content = self._response.content
@@ -211,7 +232,7 @@ class Answer:
         try:
             return await self._response.content.readany()
         except FAILURES as error:
-            raise error_from_exception(self.call.backend, error) from error
+            raise self._failure(error) from error
         finally:
             self._waiting_since = None
 
