@@ -2,16 +2,19 @@
 
 Pure: time is an argument, in seconds of any clock that goes forward.
 
-    state      failed                      succeeded       asked whether it admits
-    ---------  --------------------------  --------------  -------------------------------
-    closed     the N-th within the window  failures are    yes
-               with no success between     forgotten
-               opens it
-    open       nothing (it began before)   nothing         no; after the cool-down it is
-                                                           half-open
-    half-open  open, from now on           closed          yes to one, the probe; no to
-                                                           others until the probe has ended
+    state      failed               begun    succeeded       asked whether it admits
+    ---------  -------------------  -------  --------------  ----------------------------
+    closed     the N-th within the  nothing  failures are    yes
+               window, with none             forgotten
+               that succeeded
+               between: open
+    open       nothing (it was      nothing  nothing         no; after the cool-down it is
+               asked before)                                 half-open
+    half-open  open, from now on    closed   closed          yes to one, the probe; no to
+                                                             others until it has ended
 
+An answer has `begun` with its first event and `succeeded` when it is whole: a probe need not be
+waited for, which may take minutes, and a backend that breaks off each answer is one that fails.
 A probe that is `left` (the client is gone, or nothing was learnt) makes room for another one.
 Only where there is another target does a stage ask: to leave the only one alone helps nobody.
 """
@@ -74,8 +77,13 @@ class Breaker:
             return True
         return state == "closed"
 
-    def succeeded(self, now: float) -> None:
+    def begun(self, now: float) -> None:
         """The target has begun to answer."""
+        if self.state(now) == "half-open":
+            self.succeeded(now)
+
+    def succeeded(self, now: float) -> None:
+        """It has answered to the end."""
         if self.state(now) != "open":
             self._failed_at.clear()
             self._opened_at = None

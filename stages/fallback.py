@@ -66,11 +66,10 @@ class Fallback(Stage[Resolved, Resolved]):
             yield from targets
 
     async def _ask(self, event: Resolved, forward: Send[Resolved], breaker: Breaker) -> None:
-        # As soon as it begins, not when it ends: an answer may take minutes.
-        succeeded = event.progress.then = lambda: breaker.succeeded(anyio.current_time())
+        event.progress.then = lambda: breaker.begun(anyio.current_time())
         try:
             await forward(event)
-            succeeded()
+            breaker.succeeded(anyio.current_time())
         except ApiError as error:
             if kind(error) not in OF_REQUESTS:
                 breaker.failed(anyio.current_time())

@@ -55,6 +55,18 @@ def test_a_probe_that_succeeds_closes_it() -> None:
     assert breaker.state(35) == "closed", "the failures before are forgotten"
 
 
+def test_a_probe_that_begins_closes_it_and_answers_that_break_off_count() -> None:
+    breaker = failing(1, 2, 3)
+    assert breaker.admits(33)
+    breaker.begun(34)
+    assert breaker.state(34) == "closed"
+    for time in (35, 36, 37):
+        assert breaker.state(time) == "closed"
+        breaker.begun(time)
+        breaker.failed(time)
+    assert breaker.state(37) == "open"
+
+
 def test_a_probe_that_fails_opens_it_anew() -> None:
     breaker = failing(1, 2, 3)
     assert breaker.admits(33)
@@ -71,7 +83,7 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
     assert [breaker.admits(34) for _ in range(2)] == [True, False]
 
 
-@pytest.mark.parametrize("late", [Breaker.failed, Breaker.succeeded])
+@pytest.mark.parametrize("late", [Breaker.failed, Breaker.begun, Breaker.succeeded])
 def test_what_began_before_it_opened_changes_nothing(late: object) -> None:
     breaker = failing(1, 2, 3)
     late(breaker, 20)  # type: ignore[operator]

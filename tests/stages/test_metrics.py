@@ -65,7 +65,7 @@ async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
     breakers.of("one/m").failed(anyio.current_time())
     breakers.of("two").succeeded(anyio.current_time())
     assert await told(counts, breakers) == {
-        ("llm_proxy_tried_again_total", "retry", "fake", "overloaded"): 3,
+        ("llm_proxy_tried_again_total", "fake", "overloaded", "retry"): 3,
         ("llm_proxy_target_state", "closed", "one/m"): 0,
         ("llm_proxy_target_state", "open", "one/m"): 1,
         ("llm_proxy_target_state", "half-open", "one/m"): 0,
