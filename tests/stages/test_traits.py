@@ -55,7 +55,9 @@ def test_tools_and_calls_count_as_tokens() -> None:
     assert 200 < input_tokens(request(messages=turns)) < 205
 
 
-@pytest.mark.parametrize("place", [lambda each: each, result, document], ids=str)
+@pytest.mark.parametrize(
+    "place", [lambda each: each, result, document], ids=["bare", "result", "document"]
+)
 def test_images_are_found_wherever_they_are(place: Any) -> None:
     assert has_images(said(place(IMAGE)))
     assert not has_images(said(place(text("an image"))))
