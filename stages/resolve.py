@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 from pipeline import Send, Stage, option, reference, section
-from stages.backends.declare import Entry
+from stages.backends.declare import Entry, Group
 from stages.events import Resolved, Target, Validated
 from stages.routing import Route, ordered
 from stages.wire.errors import InvalidRequestError
@@ -41,13 +41,18 @@ class Resolve(Stage[Validated, Resolved]):
 
     async def handle(self, event: Validated, forward: Send[Resolved]) -> None:
         name = event.request.model
-        first, *others = (
-            Target(model.backend, model.model or name, model.overrides, model.label)
-            for model in ordered(self._entry(event), event)
-        )
-        await forward(Resolved(event.http, event.request, first, tuple(others)))
+        entry = self._routed(event) if self.routes else self._named(name)
+        if isinstance(entry, Group):
+            first, *others = (
+                Target(model.backend, model.model or name, model.overrides, model.label)
+                for model in ordered(entry, event)
+            )
+            await forward(Resolved(event.http, event.request, first, tuple(others)))
+        else:
+            target = Target(entry.backend, entry.model or name, entry.overrides)
+            await forward(Resolved(event.http, event.request, target))
 
-    def _entry(self, event: Validated) -> Entry:
+    def _routed(self, event: Validated) -> Entry:
         for route in self.routes:
             if route.when.holds(event.request):
                 return self.models[route.to]

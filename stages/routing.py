@@ -12,7 +12,7 @@ import fnmatch
 import hashlib
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -20,7 +20,7 @@ from attrs import frozen, validators
 
 from pipeline import option, reference
 from pipeline.stage import OptionError
-from stages.backends.declare import Entry, Group, Model
+from stages.backends.declare import Group, WeightedModel
 from stages.events import Validated
 from stages.traits import beginning, has_images, input_tokens, thinks
 from stages.wire.messages import MessagesRequest
@@ -72,20 +72,20 @@ class Route:
     to: str = reference("models", help="an entry of `models`")
 
 
-def ordered(entry: Entry, event: Validated) -> tuple[Model, ...]:
-    """The targets of an entry in the order in which this request should try them."""
-    if not isinstance(entry, Group) or entry.policy == "fallback":
-        return entry.targets
-    draw = _draw(event, entry.affinity or "session")
-    return tuple(
-        sorted(entry.targets, key=lambda each: math.log(draw(each.label)) / each.weight)[::-1]
+def ordered(group: Group, event: Validated) -> Sequence[WeightedModel]:
+    """The targets of a group in the order in which this request should try them."""
+    if group.policy == "fallback":
+        return group.targets
+    draw = _draw(event, group.affinity or "session")
+    return sorted(
+        group.targets, key=lambda each: math.log(draw(each.label)) / each.weight, reverse=True
     )
 
 
 def _draw(event: Validated, affinity: str) -> Callable[[str], float]:
-    """What gives each target its number, over 0 and below 1."""
+    """What gives each target its number, over 0 and at most 1."""
     if affinity == "none":
-        return lambda label: 1 - random.random() or 0.5  # noqa: S311 - no secret
+        return lambda label: 1 - random.random()  # noqa: S311 - no secret
     session = event.http.headers.get(_SESSION) if affinity == "session" else None
     key = session.encode() if session else beginning(event.request)
 

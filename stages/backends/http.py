@@ -184,7 +184,8 @@ class Answer:
         limit = self.call.first_byte_timeout
         if limit and isinstance(error, aiohttp.SocketTimeoutError) and not self._begun():
             return GatewayTimeoutError(
-                f"backend `{self.call.backend}` has not begun to answer within {limit:g} s"
+                f"backend `{self.call.backend}` has not begun to answer within {limit:g} s: "
+                "try again later"
             )
         return error_from_exception(self.call.backend, error)
 

@@ -152,6 +152,13 @@ async def test_a_target_that_keeps_failing_is_skipped_until_it_has_cooled_down()
     assert stage.breakers.states(anyio.current_time()) == {"a/m": "closed", "b/m": "closed"}
 
 
+async def test_an_answer_between_two_failures_forgets_the_first() -> None:
+    stage = Fallback(breakers=Breakers(failures=2))
+    for _ in range(3):
+        assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+        assert await attempts(stage, event(), None) == ["a"]
+
+
 @timed
 async def test_while_one_request_probes_others_go_elsewhere() -> None:
     stage = Fallback(breakers=Breakers(failures=1, cooldown=1))

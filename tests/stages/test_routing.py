@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from stages.backends.declare import Group, Model, WeightedModel
+from stages.backends.declare import Group, WeightedModel
 from stages.events import Validated
 from stages.routing import When, ordered
 from tests.support import http, request, validated
@@ -62,11 +62,6 @@ def names(group: Group, event: Validated) -> list[str]:
 
 
 EVENTS = [asking(f"session-{n}") for n in range(2000)]
-
-
-def test_one_target_is_alone() -> None:
-    model = Model("a")
-    assert ordered(model, asking()) == (model,)
 
 
 def test_with_fallback_the_order_is_as_declared() -> None:
