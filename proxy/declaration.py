@@ -15,7 +15,8 @@ from pipeline.load import load
 from stages import REGISTRY
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
-from stages.backends.declare import Model, register_hooks
+from stages.backends.declare import Entry, register_hooks
+from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse
 
@@ -36,7 +37,8 @@ SCHEMA = Schema(
     sections={
         "server": Server,
         "backends": dict[str, Backend],
-        "models": dict[str, Model],
+        "models": dict[str, Entry],
+        "circuit_breaker": Breakers,
         "metrics": Counts,  # nothing to declare: it is how stages share the counters
     },
     registry=REGISTRY,
@@ -95,5 +97,6 @@ def is_loopback(host: str) -> bool:
 
 def used_backends(declaration: Declaration) -> dict[str, Any]:
     """The backends that models lead to."""
-    wanted = {model.backend for model in declaration.sections["models"].values()}
+    entries = declaration.sections["models"].values()
+    wanted = {model.backend for entry in entries for model in entry.targets}
     return {k: v for k, v in declaration.sections["backends"].items() if k in wanted}

@@ -9,6 +9,8 @@ REGISTRY = Registry(
         "authenticate",
         "validate",
         "resolve",
+        "retry",
+        "fallback",
         "translate-in",
         "queue",
         "invoke",

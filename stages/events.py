@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, define, field, frozen
 
 from stages.wire.messages import MessagesRequest
 
@@ -61,22 +61,45 @@ class Validated:
 class Target:
     """Where a request goes: an entry of `backends`, and the model's name there.
 
-    `overrides` are keys of the backend's profile that differ for this model.
+    `overrides` are keys of the backend's profile that differ for this model. `label` names the
+    target among others in the words of the declaration, so there are few; empty, if it is alone.
     """
 
     backend: str
     model: str
     overrides: Mapping[str, Any] = Factory(dict)
+    label: str = field(default="", eq=False)
+
+
+@define(eq=False)
+class Progress:
+    """Whether the answer to a request has begun; the same object in all that is made of it.
+
+    Until then a request that fails may be tried again, there or elsewhere, without the client
+    noticing; so ChatStart, too, may come again. From then on an error is the end of it. Whoever
+    makes the client's answer out of the backend's says `begins` right before the first event of
+    it: `translate-out`, or a stage in its place.
+    """
+
+    begun: bool = False
+    then: Callable[[], None] = lambda: None
+
+    def begins(self) -> None:
+        """The first event of the answer is about to be forwarded."""
+        self.begun = True
+        self.then()
 
 
 @frozen
 class Resolved:
-    """A request that knows its backend."""
+    """A request that knows its backend. `others` may answer in its place, best first."""
 
     http: HttpRequest
     request: MessagesRequest
     target: Target
     client: str = "anonymous"
+    others: tuple[Target, ...] = ()
+    progress: Progress = field(factory=Progress, eq=False, repr=False)
 
 
 @frozen
@@ -139,7 +162,7 @@ class ChatWaiting(ChatAnswer):
 
 @frozen
 class ChatStart(ChatAnswer):
-    """The backend has begun to answer. Comes once, first."""
+    """The backend has begun to answer. Comes first, and again if the request is tried again."""
 
     request: ChatRequest
 

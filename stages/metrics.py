@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from attrs import Factory, frozen
 
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
 from stages.backends.turns import Turns
+from stages.breaker import STATES, Breakers, State
 from stages.counts import Counts
 from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseStart
 
@@ -23,6 +25,7 @@ class Metrics(Stage[Authenticated, HttpResponse]):
 
     counts: Counts = section("metrics")
     backends: Mapping[str, Backend] = section("backends", Factory(dict))
+    breakers: Breakers = section("circuit_breaker", Factory(Breakers))
 
     async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
         # Imported only now: it would make up a fifth of the time of `llm-proxy check`.
@@ -31,7 +34,8 @@ class Metrics(Stage[Authenticated, HttpResponse]):
 
         registry = CollectorRegistry()  # the library's default one would be shared by all there are
         turns = {name: each.turns for name, each in self.backends.items() if each.turns}
-        registry.register(_Collector(self.counts, turns))
+        states = self.breakers.states(anyio.current_time())
+        registry.register(_Collector(self.counts, turns, states))
         body = generate_latest(registry)
         headers = {"content-type": CONTENT_TYPE_PLAIN_0_0_4, "content-length": str(len(body))}
         await forward(ResponseStart(200, headers))
@@ -44,10 +48,12 @@ class _Collector:
 
     counts: Counts
     turns: Mapping[str, Turns[Any]]
+    targets: Mapping[str, State]
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counters()
         yield from self._queues()
+        yield self._states()
 
     def _counters(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily
@@ -66,7 +72,14 @@ class _Collector:
         )
         for named, number in self.counts.answers.items():
             answers.add_metric(named, number)
-        yield from (degraded, answers)
+        again = CounterMetricFamily(
+            "llm_proxy_tried_again",
+            "Requests that failed and were tried again, there or elsewhere.",
+            labels=("stage", "backend", "error"),
+        )
+        for told, number in self.counts.tried_again.items():
+            again.add_metric(told, number)
+        yield from (degraded, answers, again)
 
     def _queues(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily, SummaryMetricFamily
@@ -87,3 +100,16 @@ class _Collector:
             waiting.add_metric((name,), turns.waiting)
             waited.add_metric((name,), turns.started, turns.waited)
         yield from (running, waiting, waited)
+
+    def _states(self) -> Metric:
+        from prometheus_client.core import GaugeMetricFamily
+
+        states = GaugeMetricFamily(
+            "llm_proxy_target_state",
+            "State of the circuit breaker of each target: 1 for the one it is in.",
+            labels=("target", "state"),
+        )
+        for label, state in self.targets.items():
+            for each in STATES:
+                states.add_metric((label, each), each == state)
+        return states

@@ -41,6 +41,8 @@ class _Answer:
     ping_interval: float | None
     pings: Pings = Factory(Pings)
     translator: AnswerTranslator | None = None
+    begun: bool = False
+    """Whether the attempt has come to the first event of its answer."""
 
     async def __aenter__(self) -> Send[ChatAnswer]:
         return self._receive
@@ -58,16 +60,21 @@ class _Answer:
         try:
             events = _translated(event, translator)
         except ApiError:  # what came with it is told before it
-            await self._tell(translator.taken(), last=True)
+            await self._tell(translator, translator.taken(), last=True)
             raise
         stopped = translator.stopped
         if events:
-            await self._tell(events, last=stopped or isinstance(event, ChatEnd))
+            await self._tell(translator, events, last=stopped or isinstance(event, ChatEnd))
         if stopped:
             raise StopForwarding
 
-    async def _tell(self, events: list[StreamEvent], last: bool) -> None:
+    async def _tell(
+        self, translator: AnswerTranslator, events: list[StreamEvent], last: bool
+    ) -> None:
         pings = self.pings
+        if events and not self.begun:
+            self.begun = True
+            translator.request.resolved.progress.begins()
         while pings.on_its_way:
             await pings.on_its_way.wait()
         pings.silent_since = None
@@ -81,6 +88,7 @@ class _Answer:
         old = self.translator
         if isinstance(event, ChatStart) and old and old.request is event.request:
             return
+        self.begun = False
         self.translator = AnswerTranslator(event.request, announced=bool(old and old.announced))
         if event.request.stream and self.ping_interval is not None:
             self.pings.begin(self.ping_interval, self._ping)

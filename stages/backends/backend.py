@@ -31,9 +31,15 @@ class ChatBackend(Protocol):
     """What `invoke` needs of a backend; the seam for tests."""
 
     def answer(
-        self, request: ChatRequest, idle_timeout: float | None
+        self,
+        request: ChatRequest,
+        idle_timeout: float | None,
+        first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
-        """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError."""
+        """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError.
+
+        Until the first byte `first_byte_timeout` counts where it is given, else `idle_timeout`.
+        """
 
 
 @define(eq=False)
@@ -110,7 +116,10 @@ class Backend:
         self._completions = self._loop = None
 
     async def answer(
-        self, request: ChatRequest, idle_timeout: float | None
+        self,
+        request: ChatRequest,
+        idle_timeout: float | None,
+        first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""
         await self.open()
@@ -121,6 +130,7 @@ class Backend:
         lowered = False
         for again in (False, True):
             call = Call(target.backend, request.messages, options, idle_timeout)
+            call.first_byte_timeout = first_byte_timeout
             try:
                 async with await ask(self._model, target.model, call, request.stream) as answer:
                     async for together in answer:

@@ -23,7 +23,7 @@ from attrs import Factory, define, field
 from stages.backends.connections import REUSED
 from stages.backends.errors import error_from_exception, error_from_status
 from stages.wire import json
-from stages.wire.errors import ApiError, InternalError
+from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
@@ -43,8 +43,9 @@ FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
 class Call:
     """One call: what goes in, and what LangChain has no room for on the way out.
 
-    `idle_timeout` is in seconds, between two pieces of the answer. `done` becomes True when
-    the backend says that its answer is whole, `read` when all there is of a stream was read.
+    `idle_timeout` is in seconds, between two pieces of the answer; until the first byte of its
+    body, `first_byte_timeout` counts where it is given. `done` becomes True when the backend says
+    that its answer is whole, `read` when all there is of a stream was read.
     """
 
     backend: str
@@ -54,6 +55,7 @@ class Call:
     payload: dict[str, Any] = Factory(dict)
     done: bool = False
     read: bool = False
+    first_byte_timeout: float | None = None
 
 
 @define
@@ -75,11 +77,11 @@ class ChatCompletions:
         when it is used: then the request is sent once more.
         """
         data = json.encode(body)
-        idle = call.idle_timeout
-        timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=idle)
+        first = call.first_byte_timeout or call.idle_timeout
+        timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=first)
         for last in (False, True):
             try:
-                async with asyncio.timeout(idle and self.connect_timeout + _PATIENCE * idle):
+                async with asyncio.timeout(first and self.connect_timeout + _PATIENCE * first):
                     return await self.client.post(
                         self.base_url + path,
                         data=data if len(data) < _LARGE_BODY else BytesIO(data),
@@ -110,16 +112,18 @@ class Answer:
     _lost: asyncio.Future[None] | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    _asked_at: float = field(default=0.0, init=False)
     _waiting_since: float | None = field(default=None, init=False)
     _ended: bool = field(default=False, init=False)
     _wrong: ApiError | None = field(default=None, init=False)
 
     async def __aenter__(self) -> Answer:
         call = self.call
+        self._asked_at = self._loop.time()
         try:
             self._response = await self.completions.post("/chat/completions", call.payload, call)
         except FAILURES as error:
-            raise error_from_exception(call.backend, error) from error
+            raise self._failure(error) from error
         with ExitStack() as unless_fine:
             unless_fine.callback(self._close)
             self._watch()
@@ -165,12 +169,28 @@ class Answer:
 
         aiohttp sets its timer anew for each packet, which is a tenth of what a token costs.
         """
-        now, idle = self._loop.time(), self.call.idle_timeout or 0
+        now, limit = self._loop.time(), self.call.idle_timeout or 0
         since = now if self._waiting_since is None else self._waiting_since
-        if now - since >= idle:
+        look = limit  # the silence that counts can begin at any time
+        if self.call.first_byte_timeout and not self._begun():
+            since, limit = self._asked_at, self.call.first_byte_timeout
+        if now - since >= limit:
             self._fail(aiohttp.SocketTimeoutError())
         else:
-            self._timer = self._loop.call_later(since + idle - now, self._check)
+            self._timer = self._loop.call_later(min(look, since + limit - now), self._check)
+
+    def _begun(self) -> bool:
+        """Whether anything of the body has come."""
+        return self._response is not None and self._response.content.total_bytes > 0
+
+    def _failure(self, error: Exception) -> ApiError:
+        limit = self.call.first_byte_timeout
+        if limit and isinstance(error, aiohttp.SocketTimeoutError) and not self._begun():
+            return GatewayTimeoutError(
+                f"backend `{self.call.backend}` has not begun to answer within {limit:g} s: "
+                "try again later"
+            )
+        return error_from_exception(self.call.backend, error)
 
     def _fail(self, error: Exception) -> None:
         content = self._response.content
@@ -216,10 +236,9 @@ class Answer:
         try:
             return await self._response.content.readany()
         except FAILURES as error:
-            raise error_from_exception(self.call.backend, error) from error
+            raise self._failure(error) from error
         except RuntimeError as error:  # lost, and nothing has told the stream; see `_watch`
-            lost = aiohttp.ClientPayloadError("malformed")
-            raise error_from_exception(self.call.backend, lost) from error
+            raise self._failure(aiohttp.ClientPayloadError("malformed")) from error
         finally:
             self._waiting_since = None
 

@@ -16,7 +16,7 @@ from stages.translation.fields import Fields
 from stages.translation.form import form_instruction
 from stages.wire import messages as m
 
-_ATTRIBUTION = "x-anthropic-billing-header:"
+ATTRIBUTION = "x-anthropic-billing-header:"
 
 
 def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
@@ -26,7 +26,7 @@ def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
     """
     texts = []
     for text in (block.text for block in request.system if isinstance(block, m.TextBlock)):
-        if text.startswith(_ATTRIBUTION):
+        if text.startswith(ATTRIBUTION):
             fields.note("system.attribution", "dropped")
             text = text.partition("\n")[2]
         texts.append(text)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 from attrs import Factory, define
+from trio.testing import MockClock
 
 from pipeline import StopForwarding
 from pipeline.run import Chain
@@ -16,8 +17,12 @@ from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, ChatWaiting
 from stages.invoke import Invoke
-from stages.wire.errors import OverloadedError
+from stages.wire.errors import GatewayTimeoutError, OverloadedError
 from tests.support import FakeBackend, chat_request
+
+timed = pytest.mark.parametrize(
+    "anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})], ids=["clock"]
+)
 
 
 def invoke(fake: Any, **options: Any) -> Invoke:
@@ -116,25 +121,60 @@ async def test_the_backend_is_left_when_the_client_is_gone() -> None:
 class Listening:
     """A backend that notes what it is asked."""
 
-    asked: list[tuple[ChatRequest, float | None]] = Factory(list)
+    asked: list[Any] = Factory(list)
 
-    async def answer(
-        self, request: ChatRequest, idle_timeout: float | None
-    ) -> AsyncIterator[ChatAnswer]:
-        self.asked.append((request, idle_timeout))
+    async def answer(self, *asked: Any) -> AsyncGenerator[ChatAnswer, None]:
+        self.asked.append(asked)
         yield ChatEnd()
 
 
-async def test_the_backend_of_the_request_is_asked_with_the_idle_timeout() -> None:
+async def test_the_backend_of_the_request_is_asked_with_the_timeouts() -> None:
     fake, other = Listening(), Listening()
     request = chat_request()
-    await run_stage(Invoke({"fake": fake, "other": other}, idle_timeout=7), [request])  # type: ignore[dict-item]
+    stage = Invoke({"fake": fake, "other": other}, idle_timeout=7, first_byte_timeout=9)
+    await run_stage(stage, [request])
     await run_stage(invoke(fake), [request])
-    assert fake.asked == [(request, 7), (request, 300)]
+    assert fake.asked == [(request, 7, 9), (request, 300, None)]
     assert other.asked == []
 
 
+@define
+class Slow:
+    """A backend that takes a second for each part."""
+
+    async def answer(self, *asked: Any) -> AsyncGenerator[ChatAnswer, None]:
+        for n in range(5):
+            await anyio.sleep(1)
+            yield ChatChunk({"n": n})
+        yield ChatEnd()
+
+
+@timed
+@pytest.mark.parametrize(("seconds", "parts"), [(0.5, 0), (3.5, 3)])
+async def test_an_answer_that_takes_too_long_in_all_ends_where_it_is(
+    seconds: float, parts: int
+) -> None:
+    out: list[Any] = []
+    start = anyio.current_time()
+
+    async def keep(event: Any) -> None:
+        out.append(event)
+
+    stage = invoke(Slow(), total_timeout=seconds)
+    with pytest.raises(GatewayTimeoutError, match=f"`fake` has not ended .* within {seconds} s"):
+        await Chain.of((stage,), ChatRequest).run(chat_request(), keep)
+    assert anyio.current_time() - start == pytest.approx(seconds)
+    assert len([part for part in out if isinstance(part, ChatChunk)]) == parts
+
+
+@timed
+async def test_an_answer_in_time_is_whole() -> None:
+    out = await run_stage(invoke(Slow(), total_timeout=5.5), [chat_request()])
+    assert out[-1] == ChatEnd()
+
+
+@pytest.mark.parametrize("timeout", ["idle_timeout", "first_byte_timeout", "total_timeout"])
 @pytest.mark.parametrize("seconds", [0, -1.5])
-def test_the_idle_timeout_has_to_be_positive(seconds: float) -> None:
-    with pytest.raises((OptionError, ValueError), match="idle_timeout"):
-        Invoke({}, idle_timeout=seconds)
+def test_timeouts_have_to_be_positive(timeout: str, seconds: float) -> None:
+    with pytest.raises((OptionError, ValueError), match=timeout):
+        Invoke({}, **{timeout: seconds})

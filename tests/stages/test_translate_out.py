@@ -70,6 +70,25 @@ async def test_pitfall_21_an_answer_that_breaks_off_is_an_error() -> None:
     assert "closed the stream early" in words
 
 
+async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until_then() -> None:
+    request = chat_request()
+    progress, seen = request.resolved.progress, []
+
+    async def look(event: Any) -> None:
+        seen.append((type(event), progress.begun))
+
+    async with Chain.of((TranslateOut(),), ChatAnswer).open(look) as receive:
+        await receive(ChatStart(request))
+        with pytest.raises(InternalError):
+            await receive(ChatChunk({"error": "it broke"}))
+        assert not progress.begun
+        await receive(ChatStart(request))
+        assert not progress.begun
+        await receive(TEXT)
+    assert seen[0] == (e.MessageStart, True)
+    assert [kind for kind, _ in seen].count(e.MessageStart) == 1
+
+
 async def test_no_answer_is_an_error() -> None:
     out, words = await failing([START, ChatEnd()], InternalError)
     assert out == []
