@@ -427,9 +427,10 @@ def test_an_event_loop_does_not_wait_for_a_backend_of_another(server: ScriptedBa
 
     async def opening() -> None:
         async with task_group() as group:
-            group.start_soon(backend.open)
-            await anyio.lowlevel.checkpoint()
-            await anyio.to_thread.run_sync(anyio.run, elsewhere)
+            async with backend._opening:  # so that it is still being opened
+                group.start_soon(backend.open)
+                await anyio.lowlevel.checkpoint()
+                await anyio.to_thread.run_sync(anyio.run, elsewhere)
         assert len(await answers(backend)) == 2
         await backend.aclose()
 
