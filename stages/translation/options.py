@@ -13,7 +13,7 @@ from stages.translation.stops import shared
 from stages.translation.tools import tool_options
 from stages.wire.messages import MessagesRequest
 
-# Top-level fields that are not read, but that there is a policy for.
+# What is not read, but has a policy of its own.
 _TOLD = (
     "cache_control",
     "container",

@@ -122,22 +122,31 @@ def _functions(
         yield _function(tool, profile, fields)
     elif (functions := as_functions(tool)) is not None:
         if fields.keep("client_tools", f"{path} ({tool.type})"):
-            yield from ({**each, "name": short_name(each["name"], limit)} for each in functions)
+            for each in functions:
+                yield _extended({**each, "name": short_name(each["name"], limit)}, tool, fields)
     else:
         search = (tool.type or "").startswith("tool_search_tool_")
         fields.keep("tool_search" if search else "server_tools", f"{path} ({tool.type})")
 
 
 def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": short_name(tool.name, profile.tool_name_limit)}
-    description = tool.description or ""
+    schema = without(tool.input_schema or {}, frozenset(profile.schema_without))
+    function = {
+        "name": short_name(tool.name, profile.tool_name_limit),
+        "description": tool.description or "",
+        "parameters": {"properties": {}, **schema},
+    }
+    return _extended(function, tool, fields)
+
+
+def _extended(function: dict[str, Any], tool: m.Tool, fields: Fields) -> dict[str, Any]:
+    """A function with what the client says of its use."""
+    description = function.pop("description")
     if tool.input_examples and fields.keep("tools.input_examples"):
         examples = "\n".join(encode(each).decode() for each in tool.input_examples)
         description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
     if description:
         function["description"] = description
-    schema = without(tool.input_schema or {}, frozenset(profile.schema_without))
-    function["parameters"] = {"properties": {}, **schema}
     if tool.strict is not None and fields.keep("tools.strict"):
         function["strict"] = tool.strict
     return function

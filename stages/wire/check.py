@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from stages.wire import messages as m
-from stages.wire.structure import BLOCKS, either, unknown_tag
+from stages.wire.structure import either, unknown_tag
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
@@ -25,7 +25,7 @@ _REFUSED: dict[str, tuple[tuple[type, ...], str]] = {
         (m.ImageBlock, m.ToolResultBlock),
         "this block can only stand in a user message",
     ),
-    "system": (tuple(BLOCKS.values()), "only text blocks can stand in a system message"),
+    "system": (tuple(m.BLOCKS.values()), "only text blocks can stand in a system message"),
 }
 # Other blocks of the API that may stand in a user turn; what becomes of them, translation says.
 _USER_BLOCKS = ("text", "image", "document", "search_result", "tool_result", "container_upload")
@@ -199,4 +199,4 @@ def _source(block: m.ImageBlock | m.DocumentBlock, path: str) -> Iterator[Proble
             yield from _media(inner, f"{path}.content.{k}")
 
 
-_TAGS = {cls: tag for tag, cls in BLOCKS.items()}
+_TAGS = {cls: tag for tag, cls in m.BLOCKS.items()}

@@ -1,7 +1,7 @@
 """Requests of the Messages API as attrs classes.
 
-Only what the proxy reads is a field. Top-level fields it does not know are kept by name in
-`MessagesRequest.unread`, so that they can be told; unknown members of blocks are left out.
+Only what the proxy reads is a field. Members it does not read are kept by name in
+`MessagesRequest.unread`, so that they can be told; see `stages.wire.unread`.
 Source: the Messages API reference, versions 2023-06-01 and 2026-10-21.
 """
 
@@ -129,6 +129,22 @@ Block = (
     | ToolResultBlock
     | OtherBlock
 )
+#: The classes by the `type` on the wire.
+BLOCKS: dict[str, type] = {
+    "text": TextBlock,
+    "image": ImageBlock,
+    "document": DocumentBlock,
+    "search_result": SearchResultBlock,
+    "thinking": ThinkingBlock,
+    "tool_use": ToolUseBlock,
+    "tool_result": ToolResultBlock,
+}
+IMAGE_SOURCES: dict[str, type] = {
+    "base64": Base64Source,
+    "url": UrlSource,
+    "file": FileSource,
+}
+DOCUMENT_SOURCES = {**IMAGE_SOURCES, "text": TextSource, "content": ContentSource}
 #: Blocks; on the wire also a string, which is one text block (none, if it is empty).
 Content = tuple[Block, ...]
 
