@@ -95,7 +95,7 @@ class Profile:
     stream_options: bool = option(False, help="takes `stream_options`, and then tells usage")
     max_stop_sequences: int | None = option(
         4,
-        help="how many stop sequences it takes",
+        help="how many stop sequences it takes, where they are sent: `stop_sequences: map`",
         validator=validators.optional(validators.ge(0)),
     )
     parallel_tool_calls: Literal["always", "when-false", "never"] = option(

@@ -146,7 +146,7 @@ class AnswerTranslator:
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         self._finish = text(choice.get("finish_reason")) or self._finish
-        told = text(choice.get("stop_reason"))
+        told = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
         if told in self.request.resolved.request.stop_sequences:  # not what the backend ends with
             self._stop_sequence = told
         if self._warms:

@@ -32,7 +32,7 @@ def options(request: MessagesRequest, profile: Profile, fields: Fields) -> dict[
     if request.max_tokens is not None:
         chosen[profile.max_tokens_field] = request.max_tokens
     chosen |= _sampling(request, profile, fields)
-    if request.stream and profile.stream_options:
+    if profile.stream_options and (request.stream or shared(request.stop_sequences, profile)[1]):
         chosen["stream_options"] = {"include_usage": True}
     chosen |= reasoning_options(request, profile, fields)
     chosen |= form_options(request, profile, fields)

@@ -25,10 +25,11 @@ def chat_request(
     request = resolved.request
     messages = conversation(request, resolved.target.backend, profile, fields)
     chosen = options(request, profile, fields)
+    stops = shared(request.stop_sequences, profile)[1]
     repeated = ""
     if messages and messages[-1]["role"] == "assistant":
         chosen |= profile.prefill_options
-        if profile.repeats_prefill and not request.stream:
+        if profile.repeats_prefill and not (request.stream or stops):
             repeated = messages[-1]["content"]
     elif profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
@@ -46,7 +47,7 @@ def chat_request(
         renamed=client_names(request, profile),
         one_call=one_call(request, fields),
         think_tags=profile.think_tags,
-        stops=shared(request.stop_sequences, profile)[1],
+        stops=stops,
         repeated=repeated,
         context_window=window,
         clamped=asked is not None and chosen[profile.max_tokens_field] < asked,

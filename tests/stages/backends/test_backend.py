@@ -77,7 +77,7 @@ async def answers(backend: Backend, **changes: Any) -> list[ChatAnswer]:
 async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
     server.says(streamed("Hello"))
     async with opened(server, api_key="secret") as backend:
-        parts = await answers(backend, stream=True, stop_sequences=["x"])
+        parts = await answers(backend, stream=True)
     assert parts == [ChatChunk(delta(content="Hello")), ChatChunk(delta("stop")), ChatEnd()]
     asked = server.request()
     assert asked.path == "/v1/chat/completions"
@@ -86,7 +86,6 @@ async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
         "model": "some-model",
         "messages": [{"role": "user", "content": "Hello"}],
         "max_tokens": 100,
-        "stop": ["x"],
         "stream": True,
     }
 

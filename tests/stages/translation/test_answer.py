@@ -156,9 +156,10 @@ def test_the_limit_counts_more_than_a_tool() -> None:
     assert deltas(translate(cut)) == ['{"a": 1, "b": "lon']
 
 
-def test_a_matched_stop_string_is_told() -> None:
+@pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
+def test_a_matched_stop_string_is_told(name: str) -> None:
     chunk = finish("stop")
-    chunk["choices"][0]["stop_reason"] = "END"
+    chunk["choices"][0][name] = "END"
     made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
     assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
 

@@ -61,6 +61,7 @@ ALL = {
     "stop_sequences": ["a", "b", "c", "d", "e"],
     "tools": TOOLS,
 }
+MAPPED = {"stop_sequences": "map"}
 FOUR, FIVE = ["a", "b", "c", "d"], ["a", "b", "c", "d", "e"]
 SAMPLING = {"temperature": 0.5, "top_p": 0.25}
 TOLD = {"stream_options": {"include_usage": True}}
@@ -68,25 +69,25 @@ LIMIT = {"max_tokens": 100}
 NO_TOP_K = "top_k:dropped"
 
 BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "generic": ({**LIMIT, **SAMPLING, "stop": FOUR}, (NO_TOP_K,)),
+    "generic": ({**LIMIT, **SAMPLING}, (NO_TOP_K,)),
     "embedded": (
-        {**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE, "parallel_tool_calls": True},
+        {**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
         (),
     ),
     "llamacpp": (
-        {**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE, "parallel_tool_calls": True},
+        {**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
         (),
     ),
-    "ollama": ({**LIMIT, **SAMPLING, **TOLD, "stop": FIVE}, (NO_TOP_K,)),
-    "lmstudio": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
+    "ollama": ({**LIMIT, **SAMPLING, **TOLD}, (NO_TOP_K,)),
+    "lmstudio": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7}, ()),
     "sglang": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
     "vllm": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
     "openai": (
-        {"max_completion_tokens": 100, **SAMPLING, **TOLD, "stop": FOUR},
+        {"max_completion_tokens": 100, **SAMPLING, **TOLD},
         (NO_TOP_K,),
     ),
-    "openrouter": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FOUR}, ()),
-    "databricks": ({**LIMIT, **SAMPLING, "stop": FOUR}, (NO_TOP_K,)),
+    "openrouter": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7}, ()),
+    "databricks": ({**LIMIT, **SAMPLING}, (NO_TOP_K,)),
 }
 
 
@@ -106,6 +107,12 @@ def test_pitfall_14_usage_is_asked_for_only_of_a_stream() -> None:
     assert chosen(profile(stream_options=False), stream=True)[0] == LIMIT
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_is_asked_for_of_a_stream_that_only_the_backend_sends(stream: bool) -> None:
+    made, _ = chosen(profile(stream_options=True), stream=stream, stop_sequences=["END"])
+    assert made == {**LIMIT, **TOLD}
+
+
 def test_pitfall_32_sampling_is_dropped_where_it_is_refused() -> None:
     how = profile(fields={"temperature": "warn", "top_p": "warn", "top_k": "map"})
     assert chosen(how, temperature=1, top_p=1, top_k=1) == (
@@ -123,11 +130,11 @@ def test_zero_is_a_value() -> None:
 @pytest.mark.parametrize(
     ("how", "stop"),
     [
-        ({"max_stop_sequences": None}, FIVE),
-        ({"max_stop_sequences": 5}, FIVE),
-        ({"max_stop_sequences": 4}, FOUR),
-        ({"max_stop_sequences": 0}, None),
-        ({"max_stop_sequences": None, "fields": {"stop_sequences": "emulate"}}, None),
+        ({"max_stop_sequences": None, "fields": MAPPED}, FIVE),
+        ({"max_stop_sequences": 5, "fields": MAPPED}, FIVE),
+        ({"max_stop_sequences": 4, "fields": MAPPED}, FOUR),
+        ({"max_stop_sequences": 0, "fields": MAPPED}, None),
+        ({"max_stop_sequences": None}, None),
         ({"fields": {"stop_sequences": "drop"}}, None),
     ],
     ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],

@@ -158,7 +158,7 @@ def test_each_field_goes_the_way_the_table_says(name: str, field: str) -> None:
             chat_request(resolved(**body), profile)
         return
     request = chat_request(resolved(**body), profile)
-    sent = json.encode([request.messages, request.options]).decode()
+    sent = json.encode([request.messages, request.options, request.stops]).decode()
 
     assert bool(request.notes) == (policy == "warn"), request.notes
     if policy in ("map", "emulate"):

@@ -120,7 +120,7 @@ def test_strict_refuses_a_member_that_nothing_reads() -> None:
 
 
 def test_what_answers_hold_and_what_means_nothing_here_is_not_told() -> None:
-    blocks = [
+    blocks: list[dict[str, Any]] = [
         {**TEXT, "citations": None, "parsed_output": {"a": 1}},
         {**USE, "id": "b", "caller": {"type": "direct"}, "toolset_name": None},
         {"type": "thinking", "thinking": "a", "signature": "s"},
