@@ -205,7 +205,10 @@ class ToolChoice:
 
 @frozen
 class Thinking:
-    """Whether the client wants to see reasoning."""
+    """Whether the client wants reasoning, and to see it.
+
+    `between_tools` is no thinking, but notes of progress between tool calls, in thinking blocks.
+    """
 
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
     budget_tokens: int | None = None
@@ -215,6 +218,11 @@ class Thinking:
     def wanted(self) -> bool:
         """Whether thinking blocks may be sent to this client."""
         return self.type != "disabled"
+
+    @property
+    def asked(self) -> bool:
+        """Whether the model is to think."""
+        return self.type in ("enabled", "adaptive")
 
 
 @frozen
