@@ -153,7 +153,10 @@ class Profile:
         validator=validators.optional([validators.ge(8), validators.le(64)]),
     )
     schema_without: tuple[str, ...] = option(
-        ("$schema",), help="JSON schema keywords it refuses in tools"
+        ("$schema",), help="JSON schema keywords it refuses, in tools and as the answer's form"
+    )
+    strict_needs_all: bool = option(
+        False, help="takes `strict` only of schemas that require all they have, and allow no more"
     )
     tokenizer: Literal["none", "llamacpp", "vllm", "sglang"] = option(
         "none", help="whose endpoint counts tokens; none: estimate"

@@ -10,7 +10,7 @@ from stages.backends.profile import Profile
 from stages.translation.client_tools import as_functions, members
 from stages.translation.fields import Fields
 from stages.translation.names import short_name
-from stages.translation.schema import without
+from stages.translation.schema import is_closed, without
 from stages.wire import messages as m
 from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
@@ -123,7 +123,8 @@ def _functions(
     elif (functions := as_functions(tool)) is not None:
         if fields.keep("client_tools", f"{path} ({tool.type})"):
             for each in functions:
-                yield _extended({**each, "name": short_name(each["name"], limit)}, tool, fields)
+                function = {**each, "name": short_name(each["name"], limit)}
+                yield _extended(function, tool, profile, fields)
     else:
         search = (tool.type or "").startswith("tool_search_tool_")
         fields.keep("tool_search" if search else "server_tools", f"{path} ({tool.type})")
@@ -134,12 +135,14 @@ def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
     function = {
         "name": short_name(tool.name, profile.tool_name_limit),
         "description": tool.description or "",
-        "parameters": {"properties": {}, **schema},
+        "parameters": {**schema, "properties": schema.get("properties") or {}},
     }
-    return _extended(function, tool, fields)
+    return _extended(function, tool, profile, fields)
 
 
-def _extended(function: dict[str, Any], tool: m.Tool, fields: Fields) -> dict[str, Any]:
+def _extended(
+    function: dict[str, Any], tool: m.Tool, profile: Profile, fields: Fields
+) -> dict[str, Any]:
     """A function with what the client says of its use."""
     description = function.pop("description")
     if tool.input_examples and fields.keep("tools.input_examples"):
@@ -148,5 +151,8 @@ def _extended(function: dict[str, Any], tool: m.Tool, fields: Fields) -> dict[st
     if description:
         function["description"] = description
     if tool.strict is not None and fields.keep("tools.strict"):
-        function["strict"] = tool.strict
+        fits = is_closed(function["parameters"]) or not profile.strict_needs_all
+        if tool.strict and not fits:
+            fields.note("tools.strict", "dropped")
+        function["strict"] = tool.strict and fits
     return function

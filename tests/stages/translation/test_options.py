@@ -187,6 +187,22 @@ def test_an_empty_description_is_left_out() -> None:
     }
 
 
+def test_properties_that_are_null_are_none() -> None:
+    tool = {"name": "g", "input_schema": {"type": "object", "properties": None}}
+    assert chosen(tools=[tool])[0]["tools"] == FUNCTIONS[1:]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("needs_all", [True, False])
+def test_a_tool_is_strict_where_its_schema_may_be(needs_all: bool, closed: bool) -> None:
+    schema = {"type": "object", "properties": {}, "additionalProperties": not closed}
+    how = profile(strict_needs_all=needs_all, fields={"tools.strict": "map"})
+    made, notes = chosen(how, tools=[{"name": "f", "input_schema": schema, "strict": True}])
+    strict = closed or not needs_all
+    assert made["tools"][0]["function"]["strict"] is strict
+    assert notes == (() if strict else ("tools.strict:dropped",))
+
+
 NAMED = {"type": "function", "function": {"name": "f"}}
 
 CHOICES: dict[str, tuple[Any, bool, Any, list[Any]]] = {

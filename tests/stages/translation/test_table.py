@@ -19,6 +19,7 @@ from tests.support import resolved
 
 README = Path(__file__).parents[3] / "README.md"
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
+CLOSED = {"name": "f", "input_schema": {"type": "object", "additionalProperties": False}}
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 
 
@@ -79,7 +80,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "mcp_servers": ({"mcp_servers": [{"type": "url"}]}, ""),
     "unknown": ({"brand_new": 1}, ""),
     "tools": ({"tools": [{**TOOL, "description": "DOES"}]}, "DOES"),
-    "tools.strict": ({"tools": [{**TOOL, "strict": True}]}, '"strict":true'),
+    "tools.strict": ({"tools": [{**CLOSED, "strict": True}]}, '"strict":true'),
     "tools.input_examples": ({"tools": [{**TOOL, "input_examples": [{"e": "EX"}]}]}, "EX"),
     "tools.allowed_callers": (
         {"tools": [{**TOOL, "allowed_callers": ["code_execution_20260120"]}]},
