@@ -64,6 +64,7 @@ def _other(block: m.OtherBlock, fields: Fields) -> str | None:
     if block.type == "browser_state":
         return json.encode(block.fields).decode() if fields.keep(block.type) else None
     known = block.type in ("redacted_thinking", "container_upload")
+    known |= block.type == "compaction" and fields.how("compaction") != "emulate"
     policy = block.type if known else "unknown_block"
     server = "server_tool" in block.type or block.type.endswith("_tool_result")
     fields.keep("server_tool_blocks" if server else policy, block.type)

@@ -17,6 +17,7 @@ from stages.wire.messages import MessagesRequest
 _TOLD = (
     "cache_control",
     "container",
+    "container.skills",
     "context_management",
     "diagnostics",
     "inference_geo",

@@ -150,6 +150,8 @@ def _block(block: m.Block, role: str, path: str) -> Iterator[Problem]:
     if isinstance(block, m.TextBlock):
         if not block.text:
             yield f"{path}.text: text content blocks must be non-empty"
+    elif isinstance(block, m.MidConvSystemBlock) and role != "system":
+        yield from _media(block, path)
     elif role in _REFUSED:
         kinds, why = _REFUSED[role]
         if isinstance(block, kinds):
@@ -173,7 +175,7 @@ def _result_block(block: m.Block, path: str) -> Iterator[Problem]:
 
 
 def _media(block: m.Block, path: str) -> Iterator[Problem]:
-    if isinstance(block, m.SearchResultBlock):
+    if isinstance(block, (m.SearchResultBlock, m.MidConvSystemBlock)):
         for k, inner in enumerate(block.content):
             if not isinstance(inner, m.TextBlock):
                 yield f"{path}.content.{k}: only text blocks can stand here"

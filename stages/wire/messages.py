@@ -110,6 +110,13 @@ class ToolResultBlock:
 
 
 @frozen
+class MidConvSystemBlock:
+    """What SDKs of a few months had for a system message; it stands in another one's turn."""
+
+    content: Content
+
+
+@frozen
 class OtherBlock:
     """A block this proxy has no mapping for: its `type`, and whole as it came."""
 
@@ -127,6 +134,7 @@ Block = (
     | ThinkingBlock
     | ToolUseBlock
     | ToolResultBlock
+    | MidConvSystemBlock
     | OtherBlock
 )
 #: The classes by the `type` on the wire.
@@ -138,6 +146,7 @@ BLOCKS: dict[str, type] = {
     "thinking": ThinkingBlock,
     "tool_use": ToolUseBlock,
     "tool_result": ToolResultBlock,
+    "mid_conv_system": MidConvSystemBlock,
 }
 IMAGE_SOURCES: dict[str, type] = {
     "base64": Base64Source,

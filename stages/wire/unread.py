@@ -55,6 +55,9 @@ Names = dict[str, None]
 def unread(body: dict[str, Any]) -> tuple[str, ...]:
     """The names, each once, of a request that has the right structure; top-level ones first."""
     names: Names = {k: None for k, v in body.items() if k not in _REQUEST and v is not None}
+    container = body.get("container")
+    if isinstance(container, dict) and container.get("skills"):
+        names["container.skills"] = None
     most = len(names) + _MOST
     for section, known in _SECTIONS.items():
         _look(body.get(section), section, known, names)
@@ -94,7 +97,7 @@ def _blocks(content: Any, names: Names) -> None:
             continue
         if not block.keys() <= known:
             _look(block, tag, known, names)
-        if tag in ("tool_result", "search_result"):
+        if tag in ("tool_result", "search_result", "mid_conv_system"):
             _blocks(block.get("content"), names)
         elif tag in ("image", "document"):
             source = block["source"]

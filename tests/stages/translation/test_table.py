@@ -74,6 +74,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "service_tier": ({"service_tier": "auto"}, ""),
     "context_management": ({"context_management": {"edits": []}}, ""),
     "container": ({"container": "c"}, ""),
+    "container.skills": ({"container": {"skills": [{"skill_id": "pdf"}]}}, ""),
     "diagnostics": ({"diagnostics": {}}, ""),
     "inference_geo": ({"inference_geo": "eu"}, ""),
     "speed": ({"speed": "fast"}, ""),
@@ -138,6 +139,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "container_upload": (said({"type": "container_upload", "file_id": "f"}), ""),
     "system_message": ({"messages": SYSTEM}, "BE BRIEF"),
+    "compaction": (answered({"type": "compaction", "content": "SUMMARY"}), "SUMMARY"),
     "unknown_block": (answered({"type": "brand_new"}), ""),
 }
 
