@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from attrs import frozen
 
 from pipeline import Send, Stage, StopForwarding
@@ -9,6 +11,8 @@ from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart
 from stages.translation.answer import AnswerTranslator
 from stages.wire.errors import ApiError
 from stages.wire.events import StreamEvent
+
+log = logging.getLogger("llm_proxy")
 
 
 @frozen
@@ -38,6 +42,13 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
                     raise
             elif isinstance(event, ChatEnd):
                 events = translator.end(event.done, event.lowered)
+                if translator.unknown_finish:
+                    backend = translator.request.resolved.target.backend
+                    log.warning(
+                        "backend `%s` ended with the unknown finish_reason %r",
+                        backend,
+                        translator.unknown_finish[:80],
+                    )
             for each in events:
                 await forward(each)
             if translator and translator.stopped:

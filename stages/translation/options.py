@@ -28,11 +28,8 @@ _TOLD = (
 
 
 def options(request: MessagesRequest, profile: Profile, fields: Fields) -> dict[str, Any]:
-    """Everything but `model`, `messages` and `stream`, in the backend's names."""
-    chosen: dict[str, Any] = {}
-    if request.max_tokens is not None:
-        chosen[profile.max_tokens_field] = request.max_tokens
-    chosen |= _sampling(request, profile, fields)
+    """Everything but `model`, `messages`, `stream` and the limit, in the backend's names."""
+    chosen = _sampling(request, profile, fields)
     if profile.stream_options and (request.stream or shared(request.stop_sequences, profile)[1]):
         chosen["stream_options"] = {"include_usage": True}
     chosen |= reasoning_options(request, profile, fields)

@@ -31,7 +31,7 @@ def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
             text = text.partition("\n")[2]
         texts.append(text)
     texts.append(form_instruction(request, fields))
-    return "\n\n".join(filter(None, texts))
+    return "\n\n".join(filter(str.strip, texts))
 
 
 def parted(messages: Iterable[m.Message]) -> Iterator[m.Message]:

@@ -96,3 +96,13 @@ async def test_an_answer_to_a_lowered_limit_that_was_cut_ended_at_the_window() -
 
 async def test_stream_events_pass_by() -> None:
     assert await run_stage(TranslateOut(), [e.Ping()]) == [e.Ping()]
+
+
+@pytest.mark.parametrize(("reason", "said"), [("eos\nx", 1), ("stop", 0)])
+async def test_an_unknown_finish_reason_is_logged_once(
+    reason: str, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    end = ChatChunk({"choices": [{"delta": {}, "finish_reason": reason}]})
+    await run_stage(TranslateOut(), [START, TEXT, end, end, ChatEnd()])
+    assert caplog.text.count("unknown finish_reason 'eos\\nx'") == said
+    assert caplog.text.count("WARNING") == said

@@ -1004,3 +1004,13 @@ def test_a_system_block_holds_text_only() -> None:
     assert list(check.problems(body)) == [
         "messages.0.content.0.content.0: only text blocks can stand here"
     ]
+
+
+@pytest.mark.parametrize("blank", [" ", "\n\n"])
+def test_white_space_alone_is_left_out_unless_there_is_nothing_else(blank: str) -> None:
+    assert translated(user(text(blank), text("a"))) == [{"role": "user", "content": "a"}]
+    [with_image] = translated(user(text(blank), IMAGE))
+    assert with_image["content"] == [IMAGE_PART]
+    assert translated(user(text(blank))) == [{"role": "user", "content": blank}]
+    assert translated(user("a"), prompt=[text(blank)]) == [{"role": "user", "content": "a"}]
+    assert noted(user(text(blank), text("a"))) == ()

@@ -231,3 +231,9 @@ def test_an_answer_that_begins_with_it_is_empty() -> None:
     made, _ = answered([text("ENDx")])
     assert made["content"] == []
     assert made["stop_sequence"] == "END"
+
+
+def test_reasoning_that_nobody_wants_does_not_part_a_stop_sequence() -> None:
+    made, stopped = answered([text("a EN"), delta(reasoning="hm"), text("D b"), finish()])
+    assert stopped
+    assert [block["text"] for block in made["content"]] == ["a "]
