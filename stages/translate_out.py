@@ -42,16 +42,17 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
                     raise
             elif isinstance(event, ChatEnd):
                 events = translator.end(event.done, event.lowered)
-                if translator.unknown_finish:
-                    backend = translator.request.resolved.target.backend
-                    log.warning(
-                        "backend `%s` ended with the unknown finish_reason %r",
-                        backend,
-                        translator.unknown_finish[:80],
-                    )
+                _tell_unknown(translator)
             for each in events:
                 await forward(each)
             if translator and translator.stopped:
                 raise StopForwarding
 
         return receive
+
+
+def _tell_unknown(translator: AnswerTranslator) -> None:
+    """Log a finish reason that may mean something else than it is taken for."""
+    if reason := translator.unknown_finish:
+        backend = translator.request.resolved.target.backend
+        log.warning("backend `%s` ended with the unknown finish_reason %r", backend, reason[:80])

@@ -163,7 +163,7 @@ class AnswerTranslator:
         if self._warms:
             return
         delta = mapping(choice.get("delta"))
-        self._in_deltas |= any(map(delta.get, _CONTENT))
+        self._in_deltas = self._in_deltas or any(map(delta.get, _CONTENT))
         if not (delta or self._in_deltas):  # else a message only says all of it again
             delta = mapping(choice.get("message"))
         self._take_reasoning(delta)
