@@ -126,7 +126,7 @@ class ChatRequest:
     think_tags: bool = False
     """Whether the backend may leave reasoning in the text, between tags."""
     stops: tuple[str, ...] = ()
-    """Stop sequences to look for in the text, because the backend is not given all."""
+    """Stop sequences to look for in the text."""
     repeated: str = ""
     """What the answer begins with that the client has sent already."""
     context_window: int | None = None
@@ -140,8 +140,8 @@ class ChatRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the client, and so the backend, is to stream."""
-        return self.resolved.request.stream
+        """Whether the backend is to stream: as to the client, or to be left at a stop sequence."""
+        return self.resolved.request.stream or bool(self.stops)
 
 
 @frozen

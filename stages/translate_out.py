@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import AbstractAsyncContextManager
 
 from attrs import Factory, define, frozen, validators
@@ -12,6 +13,8 @@ from stages.pings import Pings
 from stages.translation.answer import AnswerTranslator
 from stages.wire.errors import ApiError
 from stages.wire.events import StreamEvent
+
+log = logging.getLogger("llm_proxy")
 
 
 @frozen
@@ -90,7 +93,7 @@ class _Answer:
             return
         self.begun = False
         self.translator = AnswerTranslator(event.request, announced=bool(old and old.announced))
-        if event.request.stream and self.ping_interval is not None:
+        if event.request.resolved.request.stream and self.ping_interval is not None:
             self.pings.begin(self.ping_interval, self._ping)
 
     async def _ping(self) -> None:
@@ -103,5 +106,14 @@ def _translated(event: ChatAnswer, translator: AnswerTranslator) -> list[StreamE
     if isinstance(event, ChatChunk):
         return translator.chunk(event.data, event.followed)
     if isinstance(event, ChatEnd):
-        return translator.end(event.done, event.lowered)
+        events = translator.end(event.done, event.lowered)
+        _tell_unknown(translator)
+        return events
     return []
+
+
+def _tell_unknown(translator: AnswerTranslator) -> None:
+    """Log a finish reason that may mean something else than it is taken for."""
+    if reason := translator.unknown_finish:
+        backend = translator.request.resolved.target.backend
+        log.warning("backend `%s` ended with the unknown finish_reason %r", backend, reason[:80])

@@ -36,8 +36,8 @@ from stages.backends.profile import Profile
 
 log = logging.getLogger("llm_proxy")
 
-# What LangChain's own conversion raises on chunks that are not quite OpenAI's.
 _LIMITS = ("max_tokens", "max_completion_tokens")
+# What LangChain's own conversion raises on chunks that are not quite OpenAI's.
 _UNCONVERTIBLE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 # The messages are put in afterwards, as they are.

@@ -100,7 +100,7 @@ class Profile:
     stream_options: bool = option(False, help="takes `stream_options`, and then tells usage")
     max_stop_sequences: int | None = option(
         4,
-        help="how many stop sequences it takes",
+        help="how many stop sequences it takes, where they are sent: `stop_sequences: map`",
         validator=validators.optional(validators.ge(0)),
     )
     parallel_tool_calls: Literal["always", "when-false", "never"] = option(
@@ -158,7 +158,10 @@ class Profile:
         validator=validators.optional([validators.ge(8), validators.le(64)]),
     )
     schema_without: tuple[str, ...] = option(
-        ("$schema",), help="JSON schema keywords it refuses in tools"
+        ("$schema",), help="JSON schema keywords it refuses, in tools and as the answer's form"
+    )
+    strict_needs_all: bool = option(
+        False, help="takes `strict` only of schemas that require all they have, and allow no more"
     )
     tokenizer: Literal["none", "llamacpp", "vllm", "sglang"] = option(
         "none", help="whose endpoint counts tokens; none: estimate"

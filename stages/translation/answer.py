@@ -47,6 +47,9 @@ from stages.wire.ids import new_message_id
 
 _STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal"}
 _FAILED = ("error", "abort")
+_KNOWN = ("", "stop", "length", "content_filter", "tool_calls", "function_call")
+_CUT = ("length", "stop")  # one after the other: it was cut all the same
+_CONTENT = ("content", "tool_calls", "function_call", "refusal")
 
 
 @define
@@ -62,6 +65,7 @@ class AnswerTranslator:
     _think_tags: ThinkTags = Factory(ThinkTags)
     _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
     _begun: bool = False
+    _in_deltas: bool = False
     _said: str = ""
     _finish: str = ""
     _stop_sequence: str | None = None
@@ -88,9 +92,10 @@ class AnswerTranslator:
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
         if data.get("error"):
             raise error_in_answer(self._backend, data["error"])
-        self._usage = mapping(data.get("usage")) or self._usage
         choices = map(mapping, items(data.get("choices")))
         choice = next((each for each in choices if each.get("index") in (0, None)), {})
+        told = mapping(data.get("usage")) or mapping(choice.get("usage"))  # Moonshot has it there
+        self._usage = told or self._usage
         if not choice and not self._begun:  # an answer begins with its first choice
             self._said = text(data.get("message")) or text(data.get("detail")) or self._said
             return []
@@ -138,6 +143,11 @@ class AnswerTranslator:
         """Whether the answer is over although the backend may go on: a stop sequence came."""
         return self._stops.matched is not None
 
+    @property
+    def unknown_finish(self) -> str:
+        """The finish reason, if it is one that Chat Completions does not have; else empty."""
+        return "" if self._finish in _KNOWN else self._finish
+
     def _finished(self, lowered: bool) -> list[e.StreamEvent]:
         self._end_text()
         return [*self._blocks.send(last=True), self._message_delta(lowered), e.MessageStop()]
@@ -161,13 +171,17 @@ class AnswerTranslator:
         return [start]
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
-        self._finish = text(choice.get("finish_reason")) or self._finish
-        told = text(choice.get("stop_reason"))
+        if (reason := text(choice.get("finish_reason"))) and (self._finish, reason) != _CUT:
+            self._finish = reason
+        told = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
         if told in self.request.resolved.request.stop_sequences:  # not what the backend ends with
             self._stop_sequence = told
         if self._warms:
             return
-        delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
+        delta = mapping(choice.get("delta"))
+        self._in_deltas = self._in_deltas or any(map(delta.get, _CONTENT))
+        if not (delta or self._in_deltas):  # else a message only says all of it again
+            delta = mapping(choice.get("message"))
         self._take_reasoning(delta)
         content = delta.get("content")
         if self.request.repeated:
@@ -185,7 +199,12 @@ class AnswerTranslator:
             self._add_call({"index": 0, "function": legacy})
 
     def _take_reasoning(self, delta: dict[str, Any]) -> None:
-        """Reasoning, in whichever of the fields; two may carry the same text."""
+        """Reasoning, in whichever of the fields; two may carry the same text.
+
+        Where the client wants none, it is as if none had come: it parts no text.
+        """
+        if not self._blocks.thinks:
+            return
         details = [each for each in items(delta.get("reasoning_details")) if mapping(each)]
         told = "".join(text(d.get("text")) or text(d.get("summary")) for d in details)
         plain = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))

@@ -28,11 +28,16 @@ class Blocks:
     _open: bool = False
     _index: int = 0
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the client wants to see thinking."""
+        thinking = self.request.resolved.request.thinking
+        return thinking is not None and thinking.wanted
+
     def add(self, kind: type[Prose], more: str, anyway: bool = False) -> Prose | None:
         """Add to the last part, or begin one; thinking only if the client asked for it."""
         thinking = self.request.resolved.request.thinking
-        unwanted = kind is Thought and not (thinking and thinking.wanted)
-        if unwanted or not (more or anyway):
+        if (kind is Thought and not self.thinks) or not (more or anyway):
             return None
         last = self._queue[-1] if self._queue else None
         if type(last) is not kind:

@@ -172,3 +172,13 @@ async def _wait_for_an_answer(sink: Any) -> None:
 def test_the_interval_has_to_be_positive() -> None:
     with pytest.raises((OptionError, ValueError), match="ping_interval"):
         TranslateOut(0)
+
+
+@pytest.mark.parametrize(("reason", "said"), [("eos\nx", 1), ("stop", 0)])
+async def test_an_unknown_finish_reason_is_logged_once(
+    reason: str, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    end = ChatChunk({"choices": [{"delta": {}, "finish_reason": reason}]})
+    await run_stage(TranslateOut(), [START, TEXT, end, end, ChatEnd()])
+    assert caplog.text.count("unknown finish_reason 'eos\\nx'") == said
+    assert caplog.text.count("WARNING") == said
