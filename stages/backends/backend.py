@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, cast
 
+import aiohttp
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from attrs import define, evolve, field
+from yarl import URL
 
 from stages.backends import embedded
 from stages.backends.calibration import Calibration
@@ -45,6 +47,8 @@ class Backend:
     profile: Profile
     #: Seconds of silence, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
+    #: Seconds that a probe may take.
+    probe_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
@@ -90,6 +94,22 @@ class Backend:
         await self._exits.aclose()
         await anyio.lowlevel.checkpoint()  # the sockets close in the event loop's next round
         self._completions = None
+
+    async def probe(self, name: str) -> None:
+        """Ask what `health` names; the backend is called `name`. Raises ApiError unless it answers.
+
+        Any answer but that it has a fault (5xx) will do: a server that asks for a key is there.
+        """
+        completions = await self.open()
+        url = URL(completions.base_url + "/").join(URL(self.profile.health))
+        timeout = aiohttp.ClientTimeout(total=self.probe_timeout)
+        try:
+            async with completions.client.get(url, timeout=timeout) as response:
+                status = response.status
+        except FAILURES as error:
+            raise error_from_exception(name, error) from error
+        if status >= 500:
+            raise InternalError(f"backend `{name}` answers a probe with status {status}")
 
     async def answer(
         self, request: ChatRequest, idle_timeout: float | None

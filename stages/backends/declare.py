@@ -49,6 +49,8 @@ def register_hooks(converter: Converter) -> None:
             shown = f"`{name}`" if isinstance(name, str) else describe(name)
             message = f"there is no profile {shown}"
             raise OptionError("profile", message, nearest(str(name), profiles()))
+        if isinstance(value.get("health"), bool):  # a list of its models is what each can tell
+            value = {**value, "health": "models" if value["health"] else ""}
         profile = converter.structure(_over(profiles()[name], value), Profile)
         if profile.embedded:
             embedded.check(profile)
