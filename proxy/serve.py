@@ -168,13 +168,9 @@ def greeting(declaration: Declaration, server: Server, port: int) -> str:
 def _on_workers(declaration: Declaration, server: Server) -> list[str]:
     if server.workers == 1:
         return []
-    notes = [
-        f"each of the {server.workers} workers has counters and limits of its own: "
-        "`/metrics` tells those of the worker that answers"
-    ]
-    backends = used_backends(declaration).items()
-    notes += [f"each worker loads the model of `{k}`" for k, v in backends if v.profile.embedded]
-    return notes
+    own = "each worker has counters and limits of its own; `/metrics` tells those of one of them"
+    used = used_backends(declaration).items()
+    return [own, *(f"each worker loads the model of `{k}`" for k, v in used if v.profile.embedded)]
 
 
 def _asks_for_key(declaration: Declaration) -> bool:

@@ -38,6 +38,12 @@ def _over(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return {**shipped, **given, "fields": fields}
 
 
+def _spelt_out(given: dict[str, Any]) -> dict[str, Any]:
+    """With the path that `health: true` means: the list of models is what each server can tell."""
+    health = given.get("health")
+    return {**given, "health": "models" if health else ""} if isinstance(health, bool) else given
+
+
 def register_hooks(converter: Converter) -> None:
     """Teach `converter` the types of these sections."""
 
@@ -49,9 +55,7 @@ def register_hooks(converter: Converter) -> None:
             shown = f"`{name}`" if isinstance(name, str) else describe(name)
             message = f"there is no profile {shown}"
             raise OptionError("profile", message, nearest(str(name), profiles()))
-        if isinstance(value.get("health"), bool):  # a list of its models is what each can tell
-            value = {**value, "health": "models" if value["health"] else ""}
-        profile = converter.structure(_over(profiles()[name], value), Profile)
+        profile = converter.structure(_over(profiles()[name], _spelt_out(value)), Profile)
         if profile.embedded:
             embedded.check(profile)
         return Backend(profile)

@@ -173,16 +173,7 @@ class Profile:
 
 #: Keys that belong to a connection, so a single model cannot change them.
 CONNECTION_KEYS = frozenset(
-    {
-        "profile",
-        "base_url",
-        "api_key",
-        "headers",
-        "health",
-        "connect_timeout",
-        "embedded",
-        "model_path",
-    }
+    "profile base_url api_key headers health connect_timeout embedded model_path".split()
 )
 
 
