@@ -7,6 +7,7 @@ import errno
 import functools
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -45,9 +46,8 @@ def serve(declaration: Declaration, **given: Any) -> None:
     bound = bind(server.host, server.port)
     click.echo(greeting(declaration, server, bound.getsockname()[1]))
     # The application is made where it serves: each worker reads the declaration for itself.
-    make = functools.partial(_make_app, None if server.workers > 1 else declaration)
-    make = functools.partial(make, declaration.file, server)
-    config = uvicorn_config(make, server)
+    shared = None if server.workers > 1 else declaration
+    config = uvicorn_config(functools.partial(_make_app, declaration.file, server, shared), server)
     if server.workers > 1:
         from proxy.workers import Workers
 
@@ -79,8 +79,8 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     )
 
 
-def _make_app(declaration: Declaration | None, file: str, server: Server) -> App:
-    """The application, made in the process that serves: it is set up, too."""
+def _make_app(file: str, server: Server, declaration: Declaration | None) -> App:
+    """The application, made in the process that serves; this is set up, too."""
     logs.set_up()
     gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
     end_at_once_on_a_second_signal(worker=server.workers > 1)
@@ -94,15 +94,15 @@ def _make_app(declaration: Declaration | None, file: str, server: Server) -> App
 
 
 def end_at_once_on_a_second_signal(worker: bool) -> None:
-    """Let the first signal that asks for the end restore what signals do by themselves.
+    """Let a second signal that asks for the end do so at once; the first lets requests finish.
 
-    The first one lets requests finish. A worker leaves Ctrl-C to its supervisor, who tells it.
-    SIGHUP does no harm from here on; what it does comes later.
+    Not by the default action: process 1 of a container has none. A worker leaves Ctrl-C to its
+    supervisor, who tells it. SIGHUP does no harm from here on; what it does comes later.
     """
 
     def first(number: int, frame: FrameType | None) -> None:
         for each in asked:
-            signal.signal(each, signal.SIG_DFL)
+            signal.signal(each, lambda number, _: os._exit(128 + number))
         asked[number](number, frame)
 
     asked: dict[int, Any] = {
