@@ -26,6 +26,7 @@ from pipeline.load import variables_beside
 from pipeline.problems import DeclarationError
 from pipeline.tasks import task_group
 from proxy.declaration import check_exposure, keeping, read
+from proxy.signals import has_terminal
 
 log = logging.getLogger("llm_proxy")
 
@@ -47,6 +48,7 @@ class Reload:
     watch: bool = True
     _first: Declaration = field(init=False)
     _digest: bytes = field(init=False)
+    _terminal: bool = field(factory=has_terminal, init=False)
     _one_at_a_time: anyio.Lock = field(factory=anyio.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -64,7 +66,10 @@ class Reload:
     async def _on_signal(self, begin: Callable[[Declaration], None]) -> None:
         with anyio.open_signal_receiver(signal.SIGHUP) as hangups:
             async for _ in hangups:
-                await self._again(begin)
+                if self._terminal and not has_terminal():  # it was closed: nobody will stop us
+                    signal.raise_signal(signal.SIGTERM)
+                else:
+                    await self._again(begin)
 
     async def _on_change(self, begin: Callable[[Declaration], None]) -> None:
         before = self._digest

@@ -7,12 +7,9 @@ import errno
 import functools
 import gc
 import logging
-import os
-import signal
 import socket
 import sys
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
 
 import attrs
@@ -26,6 +23,7 @@ from proxy.app import App, make_app
 from proxy.declaration import Server, check_exposure, read, used_backends
 from proxy.protocol import LAST_WORDS, HttpProtocol
 from proxy.reload import Reload
+from proxy.signals import end_at_once_on_a_second_signal
 from stages.authenticate import Authenticate
 
 # How many new objects make the garbage collector run. Requests leave few cycles behind, and with
@@ -87,32 +85,11 @@ def _make_app(file: str, server: Server, declaration: Declaration | None) -> App
     if declaration is None:
         try:
             declaration = read(file)
+            check_exposure(declaration, server.host)
         except DeclarationError as error:  # changed since: the supervisor tries again
             logging.getLogger("llm_proxy").error("%s", error.report())
             sys.exit(1)
     return make_app(declaration, Reload(declaration, server.host, server.reload))
-
-
-def end_at_once_on_a_second_signal(worker: bool) -> None:
-    """Let a second signal that asks for the end do so at once; the first lets requests finish.
-
-    Not by the default action: process 1 of a container has none. A worker leaves Ctrl-C to its
-    supervisor, who tells it. SIGHUP does no harm from here on; what it does comes later.
-    """
-
-    def first(number: int, frame: FrameType | None) -> None:
-        for each in asked:
-            signal.signal(each, lambda number, _: os._exit(128 + number))
-        asked[number](number, frame)
-
-    asked: dict[int, Any] = {
-        each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)
-    }
-    for each in asked:
-        signal.signal(each, first)
-    if worker:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
 def bind(host: str, port: int) -> socket.socket:

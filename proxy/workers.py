@@ -14,12 +14,22 @@ import signal
 
 from uvicorn.supervisors import Multiprocess
 
+from proxy.signals import has_terminal
+
 
 class Workers(Multiprocess):
     """The supervisor. It serves nothing itself."""
 
+    def run(self) -> None:
+        """Serve until a signal."""
+        self.terminal = has_terminal()
+        super().run()
+
     def handle_hup(self) -> None:
-        """Let the workers reload."""
+        """Let the workers reload; or end, if it was the terminal that was closed."""
+        if self.terminal and not has_terminal():
+            self.should_exit.set()
+            return
         for process in self.processes:
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGHUP)

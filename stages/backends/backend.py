@@ -104,7 +104,8 @@ class Backend:
         url = URL(completions.base_url + "/").join(URL(self.profile.health))
         timeout = aiohttp.ClientTimeout(total=self.probe_timeout)
         try:
-            async with completions.client.get(url, timeout=timeout) as response:
+            get = completions.client.get(url, timeout=timeout, allow_redirects=False)
+            async with get as response:
                 status = response.status
         except FAILURES as error:
             raise error_from_exception(name, error) from error

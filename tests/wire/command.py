@@ -16,6 +16,7 @@ from attrs import define, field
 #: Nothing the command is waited for takes so long, in seconds, unless it hangs.
 LIMIT = 30.0
 
+COMMAND = [str(Path(sys.executable).with_name("llm-proxy")), "serve"]
 CLEAN = {
     name: value
     for name, value in os.environ.items()
@@ -72,7 +73,7 @@ def command(file: Path, *arguments: str) -> Iterator[Command]:
     """Serve the declaration `file` on a free port. It is killed at the end."""
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("llm-proxy")), *at, *arguments],
+        [*COMMAND, *at, *arguments],
         env=CLEAN,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
