@@ -31,6 +31,11 @@ def write(folder: Path, text: str = TEXT) -> str:
     return str(file)
 
 
+def remove(declaration: Declaration) -> None:
+    """Remove its file."""
+    Path(declaration.file).unlink()
+
+
 def test_backends_that_did_not_change_are_kept_and_so_are_the_counters(tmp_path: Path) -> None:
     before = read(write(tmp_path), {})
 
@@ -69,7 +74,7 @@ async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
             write(tmp_path, TEXT.replace("some:", "other:"))
             found = await receive.receive()
             assert list(found.sections["models"]) == ["other"]
-            Path(first.file).unlink()
+            remove(first)
             while "file-absent" not in caplog.text:
                 await anyio.lowlevel.checkpoint()
             write(tmp_path)
