@@ -39,8 +39,8 @@ _INTERVAL = 0.5
 class Reload:
     """Follows the file of `running`, for a server that listens on `host`.
 
-    `watch` is whether it looks at the file by itself. What is asked of files, not of their times,
-    works with editors that replace a file, and with mounted configuration.
+    `watch` is whether it looks at the files by itself. It compares contents, not times:
+    that works with editors that replace a file, and with mounted configuration.
     """
 
     running: Declaration
