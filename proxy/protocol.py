@@ -1,6 +1,6 @@
 """HTTP/1.1 as uvicorn speaks it with httptools, which also tells when a client leaves.
 
-Four of its faults are mended:
+Five of its faults are mended:
 
 - A client that offers HTTP/2 (`Upgrade: h2c`: Java's HttpClient, `curl --http2`) lost its body:
   the parser stops behind the head and waits for the other protocol. The offer is taken out.
@@ -9,6 +9,8 @@ Four of its faults are mended:
 - Of pipelined requests only the last one was told that the client had left.
 - It stops reading while much of a body waits to be taken, and goes on only when the application
   asks for more. With the last of a body nobody does; then nobody would see the client leave.
+- When it waited no longer for requests at its end, it cancelled them: their clients were told
+  nothing. They are told now, `LAST_WORDS` before that.
 
 Pinned to uvicorn's attribute `cycle` and its cycles; tests on sockets tell if they change.
 """
@@ -23,6 +25,9 @@ from proxy.edge import DEPARTURE, Departure
 from stages.wire.errors import InvalidRequestError
 from stages.wire.ids import new_request_id
 from stages.wire.json import encode
+
+LAST_WORDS = 2
+"""Seconds between telling clients that the proxy stops, and uvicorn's own limit."""
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
@@ -62,6 +67,16 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
             cycle.scope["state"][DEPARTURE].happens()
+
+    def shutdown(self) -> None:
+        self.config.loaded_app.draining = True
+        super().shutdown()
+        limit = (self.config.timeout_graceful_shutdown or LAST_WORDS) - LAST_WORDS
+        self.loop.call_later(limit, self._stop_waiting)
+
+    def _stop_waiting(self) -> None:
+        for cycle in self._unanswered():
+            cycle.scope["state"][DEPARTURE].stops()
 
     def _unanswered(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._cycles if not cycle.response_complete]

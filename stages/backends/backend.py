@@ -7,16 +7,19 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, cast
 
+import aiohttp
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from attrs import define, evolve, field
+from yarl import URL
 
 from stages.backends import embedded
 from stages.backends.calibration import Calibration
+from stages.backends.call import FAILURES, Call
 from stages.backends.connections import make_client, root
 from stages.backends.errors import error_from_exception, error_from_status
-from stages.backends.http import FAILURES, Call, ChatCompletions
+from stages.backends.http import ChatCompletions
 from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
 from stages.backends.turns import Turns
@@ -54,6 +57,8 @@ class Backend:
     profile: Profile
     #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
+    #: Seconds that a probe may take.
+    probe_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
     turns: Turns[Any] | None = field(init=False)
     """The calls that run and wait, where only so many may run. For the stage `queue`."""
@@ -114,6 +119,23 @@ class Backend:
         await self._exits.aclose()
         await anyio.lowlevel.checkpoint()  # the sockets close in the event loop's next round
         self._completions = self._loop = None
+
+    async def probe(self, name: str) -> None:
+        """Ask what `health` names; the backend is called `name`. Raises ApiError unless it answers.
+
+        Any answer but that it has a fault (5xx) will do: a server that asks for a key is there.
+        """
+        completions = await self.open()
+        url = URL(completions.base_url + "/").join(URL(self.profile.health))
+        timeout = aiohttp.ClientTimeout(total=self.probe_timeout)
+        try:
+            get = completions.client.get(url, timeout=timeout, allow_redirects=False)
+            async with get as response:
+                status = response.status
+        except FAILURES as error:
+            raise error_from_exception(name, error) from error
+        if status >= 500:
+            raise InternalError(f"backend `{name}` answers a probe with status {status}")
 
     async def answer(
         self,

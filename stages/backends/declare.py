@@ -105,6 +105,12 @@ def _entry(converter: Converter, value: Any, _: Any) -> Entry:
     return made
 
 
+def _spelt_out(given: dict[str, Any]) -> dict[str, Any]:
+    """With the path that `health: true` means: the list of models is what each server can tell."""
+    health = given.get("health")
+    return {**given, "health": "models" if health else ""} if isinstance(health, bool) else given
+
+
 def register_hooks(converter: Converter) -> None:
     """Teach `converter` the types of these sections."""
 
@@ -116,7 +122,7 @@ def register_hooks(converter: Converter) -> None:
             shown = f"`{name}`" if isinstance(name, str) else describe(name)
             message = f"there is no profile {shown}"
             raise OptionError("profile", message, nearest(str(name), profiles()))
-        profile = converter.structure(_over(profiles()[name], value), Profile)
+        profile = converter.structure(_over(profiles()[name], _spelt_out(value)), Profile)
         if profile.embedded:
             embedded.check(profile)
         return Backend(profile)

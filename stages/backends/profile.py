@@ -71,6 +71,12 @@ def _check_headers(_: Profile, attribute: Any, headers: dict[str, str]) -> None:
             raise OptionError("headers", message, "names and values of headers are plain ASCII")
 
 
+def _check_health(_: Profile, attribute: Any, path: str) -> None:
+    if not re.fullmatch(r"(/?[\w.~-]+)*/?", path, re.ASCII):  # elsewhere the key would go, too
+        message = "`health` has to be a path on the same server"
+        raise OptionError("health", message, "write it as `/health`, or `true`")
+
+
 @frozen
 class Profile:
     """One backend's ways. Each key can be set per backend, and most per model (`overrides`)."""
@@ -80,6 +86,11 @@ class Profile:
     api_key: str = option("", help="sent as a bearer token", repr=False, validator=_check_key)
     headers: dict[str, str] = option(
         factory=dict, help="sent with each request", repr=False, validator=_check_headers
+    )
+    health: str = option(
+        "",
+        help="a path to ask whether it is well, as `/health`, for /health/ready; true: `models`",
+        validator=_check_health,
     )
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
     embedded: bool = option(False, help="llama.cpp runs inside the proxy")
@@ -170,16 +181,7 @@ class Profile:
 
 #: Keys that belong to a connection, so a single model cannot change them.
 CONNECTION_KEYS = frozenset(
-    {
-        "profile",
-        "base_url",
-        "api_key",
-        "headers",
-        "connect_timeout",
-        "embedded",
-        "model_path",
-        "slots",
-    }
+    ("profile base_url api_key headers health connect_timeout embedded model_path slots").split()
 )
 
 
