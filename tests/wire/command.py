@@ -45,7 +45,7 @@ class Command:
             self.log.append("(the end)")
             self._news.notify_all()
 
-    def says(self, words: str) -> str:
+    def says(self, words: str, within: float = LIMIT) -> str:
         """Wait for a line with these words, behind those waited for before."""
 
         def found() -> bool:
@@ -56,7 +56,7 @@ class Command:
             return False
 
         with self._news:
-            assert self._news.wait_for(found, LIMIT), f"{words!r} is not in {self.log}"
+            assert self._news.wait_for(found, within), f"{words!r} is not in {self.log}"
             return self.log[self._seen - 1]
 
     def tell(self, number: signal.Signals) -> None:
