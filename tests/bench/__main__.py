@@ -1,6 +1,6 @@
 """What the proxy costs beside passing bytes through untouched, and beside others.
 
-    just bench [--quick] [--peer NAME=URL …] [--json FILE] [--plot FILE]
+    just bench [--quick] [--peer NAME=URL ...] [--json FILE] [--plot FILE]
 
 Measured are, in several rounds, one after the other:
 
@@ -29,137 +29,68 @@ floor's. Answers are canned: a real backend is slower than all of this, by far.
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import platform
-import statistics
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from tests.bench.bodies import EXPECTED, KEY, MODELS, SHORT, hello
-from tests.bench.declared import ENVIRON, declaration
-from tests.bench.figures import Values
-from tests.bench.load import repeat
-from tests.bench.measure import Measurement, run
+from tests.bench.bodies import KEY, MODELS
+from tests.bench.comparison import Comparison, disturbance
+from tests.bench.measure import Loads
 from tests.bench.plot import plot
-from tests.bench.processes import (
-    Cores,
-    Target,
-    cores,
-    free_port,
-    on,
-    peer,
-    proxy_command,
-    started,
+from tests.bench.processes import Cores, cores
+from tests.bench.report import table
+
+_PEERS = f"""
+A peer runs already. It leads the models {", ".join(MODELS)} to the fake backend,
+http://127.0.0.1:PORT/v1, which takes any key, and accepts the key {KEY} itself.
+"""
+
+
+@click.command(epilog=_PEERS)
+@click.option("--quick", is_flag=True, help="One short round, in less than a minute.")
+@click.option(
+    "--peer", "peers", metavar="NAME=URL", multiple=True, help="Another proxy; see below."
 )
-from tests.bench.report import FLOOR, PROXY, table
-from tests.bench.start import starts
-
-
-def main() -> None:
-    """Measure, and print the table."""
-    asked = _arguments()
+@click.option("--port", default=9101, show_default=True, help="Of the fake backend.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--json", "json_to", metavar="FILE", type=Path, help="Write the figures there.")
+@click.option("--plot", "plot_to", metavar="FILE", type=Path, help="Draw them there, as an SVG.")
+def main(
+    quick: bool,
+    peers: tuple[str, ...],
+    port: int,
+    rounds: int,
+    json_to: Path | None,
+    plot_to: Path | None,
+) -> None:
+    """Measure what the proxy costs, beside passing bytes through untouched and beside peers."""
+    found = dict(peer.split("=", 1) for peer in peers if "=" in peer)
+    if len(found) < len(peers):
+        raise click.UsageError("write each peer as NAME=URL, each with a name of its own")
     allowed = cores()
-    use = Cores.of(allowed)
-    if use.measured is None:
-        click.echo("note: no two cores to choose: all share what there is, and ratios say less")
-    begin = time.monotonic()
-    with on(use.rest), tempfile.TemporaryDirectory() as folder:
-        measured = _measured(asked, use, Path(folder))
-    machine = (
-        f"{platform.machine()}, {len(allowed) or '?'} cores, Python {platform.python_version()}"
+    if len(allowed) < 2:
+        click.echo("note: there are no two cores to choose: ratios say less", err=True)
+    loads = Loads(0.6, 1.0) if quick else Loads(1.0, 1.5)
+    comparison = Comparison(
+        Cores.of(allowed), loads, 1 if quick else rounds, 1 if quick else 5, port, found
     )
-    click.echo(f"\n{table(measured)}\n\n{machine}; {time.monotonic() - begin:.0f} s")
-    if asked.json:
-        found = {"machine": machine, "date": time.strftime("%Y-%m-%d"), "figures": measured}
-        asked.json.write_text(json.dumps(found, indent=1) + "\n")
-    if asked.plot:
-        asked.plot.write_text(plot(measured, f"one core for each; {machine}"))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("just bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="one short round, under a minute")
-    parser.add_argument("--rounds", type=int, help="else 3")
-    parser.add_argument("--peer", metavar="NAME=URL", action="append", default=[])
-    parser.add_argument("--backend-port", type=int, default=0, help="for peers: a port that stays")
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the figures there")
-    parser.add_argument("--plot", metavar="FILE", type=Path, help="write an SVG there")
-    asked = parser.parse_args()
-    for each in asked.peer:
-        if "=http" not in each:
-            parser.error(f"--peer {each}: write NAME=URL")
-    return asked
-
-
-def _measured(asked: argparse.Namespace, use: Cores, folder: Path) -> dict[str, Values]:
-    measurement = Measurement(0.6, 1.0) if asked.quick else Measurement(2.0, 2.0)
-    rounds: dict[str, list[dict[str, float]]] = {}
-    with contextlib.ExitStack() as exits:
-        port = asked.backend_port or free_port()
-        command = [sys.executable, "-m", "tests.bench.backend", str(port)]
-        backend = exits.enter_context(started("backend", command, port, use.rest, {}))
-        config = declaration(folder, backend.url)
-        begun = starts(config, use.measured, 1 if asked.quick else 5)
-        targets = list(_targets(asked, use, config, backend.url, exits))
-        for n in range(asked.rounds or (1 if asked.quick else 3)):
-            for target in targets:
-                click.echo(f"round {n + 1}: {target.name}", err=True)
-                rounds.setdefault(target.name, []).append(measurement.round(target))
-        measured = {target.name: _medians(rounds[target.name]) for target in targets}
-        for target in targets:
-            if (memory := target.memory()) is not None:
-                measured[target.name] |= {"end_mb": memory / 1e6, "answers": target.answered}
-    return {**measured, PROXY: {**measured[PROXY], **begun}}
-
-
-def _targets(
-    asked: argparse.Namespace,
-    use: Cores,
-    config: Path,
-    backend: str,
-    exits: contextlib.ExitStack,
-) -> Iterator[Target]:
-    """All that is measured, each of which has answered once."""
-    port = free_port()
-    floor = [sys.executable, "-m", "tests.bench.floor", str(port), backend]
-    yield _ready(exits.enter_context(started(FLOOR, floor, port, use.measured, {})))
-    port = free_port()
-    command = proxy_command(config, port)
-    yield _ready(exits.enter_context(started(PROXY, command, port, use.measured, ENVIRON)))
-    if asked.peer:
-        click.echo(f"peers: lead {', '.join(MODELS)} to {backend}/v1, and accept the key {KEY}")
-    for each in asked.peer:
-        name, _, url = each.partition("=")
-        target = peer(name, url)
-        if target.process is None:
-            click.echo(f"note: the process of {name} is not found: no CPU, no memory")
-        elif use.measured is not None:
-            target.process.cpu_affinity([use.measured])
-        yield _ready(target)
-
-
-def _ready(target: Target) -> Target:
-    """`target`, which has answered once."""
-    run(repeat(target.url, hello(SHORT), EXPECTED[SHORT], 1, 0))
-    return target
-
-
-def _medians(rounds: list[dict[str, float]]) -> dict[str, float]:
-    keys = {key: None for found in rounds for key in found}
-    # Memory that streams have left is used again by later ones, which then seem to need less.
-    join = {"stream_kb": max, "rest_mb": max}
-    return {
-        key: join.get(key, statistics.median)(found[key] for found in rounds if key in found)
-        for key in keys
-    }
+    begin = time.monotonic()
+    with disturbance() as others:
+        measured = comparison.measure()
+    where = (
+        f"{len(allowed) or 'any'} cores ({platform.machine()}), Python {platform.python_version()}"
+    )
+    click.echo(f"\n{table(measured)}\n\n{where}; {time.monotonic() - begin:.0f} s")
+    click.echo(f"other processes used {others[0]:.0f} % of the machine meanwhile")
+    if json_to:
+        told = {"where": where, "date": time.strftime("%Y-%m-%d"), "others_percent": others[0]}
+        json_to.write_text(json.dumps({**told, "figures": measured}, indent=1) + "\n")
+    if plot_to:
+        plot_to.write_text(plot(measured, f"{where}; one core for each of them"))
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="just bench")

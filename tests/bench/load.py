@@ -153,11 +153,11 @@ class Paced:
 
 
 async def paced(
-    url: str, body: bytes, streams: int, seconds: float, look: Callable[[bool], None]
+    url: str, body: bytes, streams: int, seconds: float, look: Callable[[], None]
 ) -> Paced:
     """Open so many streams, watch them for some seconds, and wait for their end.
 
-    `look` is called when the watch begins, with True, and when it ends.
+    `look` is called when the watch begins, and when it ends.
     """
     request = post(url, body)
     late: list[int] = []
@@ -169,10 +169,10 @@ async def paced(
         opened.append((caller, stream))
         await asyncio.sleep(_APART)
     await asyncio.sleep(_SETTLING)
-    look(True)
+    look()
     begin, first = time.monotonic(), len(late)
     await asyncio.sleep(seconds)
-    look(False)
+    look()
     seen, took = late[first:], time.monotonic() - begin
     for _, stream in opened:
         try:

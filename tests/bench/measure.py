@@ -1,8 +1,12 @@
-"""One round of one target: each of its figures, by key. What cannot be told is left out."""
+"""The loads, one after the other, and what is seen of a target under each.
+
+What cannot be told is left out, as the CPU of a process that is not known.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import uvloop
@@ -17,36 +21,38 @@ T = TypeVar("T")
 
 _CONNECTIONS = 16
 
+Load = Callable[[Target], dict[str, float]]
+"""Puts a load on a target; gives figures by key."""
+
 
 @frozen
-class Measurement:
-    """What a round takes: seconds of each load that is repeated, and of looking at streams."""
+class Loads:
+    """All of them: seconds of each that is repeated, and of looking at open streams."""
 
     repeat_seconds: float
     paced_seconds: float
 
-    def round(self, target: Target) -> dict[str, float]:
-        """Put one load after the other on `target`."""
-        found: dict[str, float] = {}
-        memory = target.memory()
-        if memory is not None and not target.answered:  # it has been asked once, to be ready
-            found["rest_mb"] = memory / 1e6
-        short, cpu = self._repeated(target, hello(SHORT), SHORT, _CONNECTIONS)
-        found["requests"] = short.answers / short.seconds
-        if cpu is not None:
-            found["request_us"] = 1e6 * cpu / short.answers
-        burst, cpu = self._repeated(target, hello(BURST), BURST, _CONNECTIONS)
-        found["bursts"] = burst.answers / burst.seconds
-        if cpu is not None:
-            found["burst_ms"] = 1e3 * cpu / burst.answers
-        calm = target.memory()
-        for n in STREAMS:
-            found |= self._paced(target, n, calm)
-        for key, size in (("large_ms", 150_000), ("huge_ms", 1_500_000)):
-            large, cpu = self._repeated(target, conversation(size), SHORT, 1)
-            if cpu is not None:
-                found[key] = 1e3 * cpu / large.answers
-        return found
+    def __iter__(self) -> Iterator[Load]:
+        yield self._short
+        yield self._burst
+        for streams in STREAMS:
+            yield partial(self._paced, streams)
+        yield partial(self._large, "large_ms", 150_000)
+        yield partial(self._large, "huge_ms", 1_500_000)
+
+    def _short(self, target: Target) -> dict[str, float]:
+        done, cpu = self._repeated(target, hello(SHORT), SHORT, _CONNECTIONS)
+        each = {} if cpu is None else {"request_us": 1e6 * cpu / done.answers}
+        return {"requests": done.answers / done.seconds, **each}
+
+    def _burst(self, target: Target) -> dict[str, float]:
+        done, cpu = self._repeated(target, hello(BURST), BURST, _CONNECTIONS)
+        each = {} if cpu is None else {"burst_ms": 1e3 * cpu / done.answers}
+        return {"bursts": done.answers / done.seconds, **each}
+
+    def _large(self, key: str, size: int, target: Target) -> dict[str, float]:
+        done, cpu = self._repeated(target, conversation(size), SHORT, 1)
+        return {} if cpu is None else {key: 1e3 * cpu / done.answers}
 
     def _repeated(
         self, target: Target, body: bytes, model: str, connections: int
@@ -65,28 +71,28 @@ class Measurement:
         target.answered += done.answers
         return done, None if before is None or after is None else after - before
 
-    def _paced(self, target: Target, streams: int, calm: float | None) -> dict[str, float]:
+    def _paced(self, streams: int, target: Target) -> dict[str, float]:
         target.rest()
-        cpu: list[float | None] = []
-        memory: list[float | None] = []
+        target.calm = target.calm or target.memory()
+        seen: list[tuple[float | None, float | None]] = []
 
-        def look(begins: bool) -> None:
-            cpu.append(target.cpu())
-            memory.append(target.memory())
+        def look() -> None:
+            seen.append((target.cpu(), target.memory()))
 
-        seen = run(paced(target.url, hello(PACED), streams, self.paced_seconds, look))
-        target.answered += seen.whole
-        late = sorted(seen.late) or [0]
-        ideal = streams * seen.seconds / TICK
+        done = run(paced(target.url, hello(PACED), streams, self.paced_seconds, look))
+        target.answered += done.whole
+        late = sorted(done.late) or [0]
+        ideal = streams * done.seconds / TICK
         found = {
             f"p50_ms_{streams}": late[len(late) // 2] / 1e6,
             f"p99_ms_{streams}": late[len(late) * 99 // 100] / 1e6,
-            f"sustained_{streams}": min(100.0, 100 * len(seen.late) / ideal),
+            f"sustained_{streams}": min(100.0, 100 * len(done.late) / ideal),
         }
-        if cpu[0] is not None and cpu[1] is not None:
-            found[f"delta_us_{streams}"] = 1e6 * (cpu[1] - cpu[0]) / len(late)
-        if calm is not None and memory[1] is not None and streams == max(STREAMS):
-            found["stream_kb"] = (memory[1] - calm) / 1e3 / streams
+        (before, _), (after, memory) = seen
+        if before is not None and after is not None:
+            found[f"delta_us_{streams}"] = 1e6 * (after - before) / len(late)
+        if target.calm and memory and streams == max(STREAMS):
+            found["stream_kb"] = (memory - target.calm) / 1e3 / streams
         return found
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from tests.bench.declared import ROOT
 
@@ -67,7 +67,11 @@ class Target:
     name: str
     url: str
     process: psutil.Process | None
-    answered: int = field(default=0)
+    answered: int = 0
+    at_rest: float | None = None
+    """Bytes it holds when it has answered once."""
+    calm: float | None = None
+    """Bytes it holds before its first stream that stays open."""
 
     def cpu(self) -> float | None:
         """Seconds of CPU that it and its children have used."""
@@ -81,6 +85,12 @@ class Target:
         if self.process is None:
             return None
         return float(sum(each.memory_info().rss for each in self._family()))
+
+    def pin(self, core: int) -> None:
+        """Move it and its children to one core."""
+        for each in self._family():
+            for thread in each.threads():
+                os.sched_setaffinity(thread.id, {core})
 
     def rest(self) -> None:
         """Wait until it has dealt with what came before: it may be busy with clients that left."""
@@ -111,6 +121,8 @@ def started(
     name: str, command: Sequence[str], port: int, core: int | None, environ: Mapping[str, str]
 ) -> Iterator[Target]:
     """A process of ours that listens on `port` when this begins, and has ended when this ends."""
+    if _listens(port):
+        raise SystemExit(f"another program listens on port {port}")
     quiet = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
     with on(core):
         process = subprocess.Popen(
@@ -121,7 +133,7 @@ def started(
             stderr=subprocess.DEVNULL,  # what a log line costs to make is in the figures
         )
     try:
-        wait_for(port, process)
+        _wait_for(port, process)
         yield Target(name, f"http://127.0.0.1:{port}", psutil.Process(process.pid))
     finally:
         process.terminate()
@@ -132,14 +144,19 @@ def started(
             process.wait()
 
 
-def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Wait until something listens on `port`."""
+def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + _LIMIT
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
+    while not _listens(port):
+        if time.monotonic() > end or process.poll() is not None:
+            raise SystemExit(f"{process.args!r} does not listen on port {port}")
         time.sleep(0.002)
-    raise SystemExit(f"{process.args!r} does not listen on port {port}")
+
+
+def _listens(port: int) -> bool:
+    """Whether something does."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
 
 
 def free_port() -> int:
