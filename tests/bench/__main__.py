@@ -51,10 +51,8 @@ http://127.0.0.1:PORT/v1, which takes any key, and accepts the key {KEY} itself.
 
 @click.command(epilog=_PEERS)
 @click.option("--quick", is_flag=True, help="One short round, in less than a minute.")
-@click.option(
-    "--peer", "peers", metavar="NAME=URL", multiple=True, help="Another proxy; see below."
-)
-@click.option("--port", default=9101, show_default=True, help="Of the fake backend.")
+@click.option("--peer", "peers", metavar="NAME=URL", multiple=True, help="Another; see below.")
+@click.option("--port", default=18099, show_default=True, help="The fake backend's.")
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--json", "json_to", metavar="FILE", type=Path, help="Write the figures there.")
 @click.option("--plot", "plot_to", metavar="FILE", type=Path, help="Draw them there, as an SVG.")
@@ -80,9 +78,7 @@ def main(
     begin = time.monotonic()
     with disturbance() as others:
         measured = comparison.measure()
-    where = (
-        f"{len(allowed) or 'any'} cores ({platform.machine()}), Python {platform.python_version()}"
-    )
+    where = f"{len(allowed)} cores ({platform.machine()}), Python {platform.python_version()}"
     click.echo(f"\n{table(measured)}\n\n{where}; {time.monotonic() - begin:.0f} s")
     click.echo(f"other processes used {others[0]:.0f} % of the machine meanwhile")
     if json_to:
