@@ -1,8 +1,6 @@
 """What the proxy costs beside passing bytes through untouched, and beside others.
 
-    just bench [--quick] [--peer NAME=URL ...] [--json FILE] [--plot FILE]
-
-Measured are, in several rounds, one after the other:
+`just bench --help` lists the options. Measured are, close to each other and in several rounds:
 
 - `floor`: uvicorn and aiohttp passing bytes through (floor.py);
 - `llm-proxy`: the shipped pipelines.yaml with its whole chain, and a key;
@@ -10,21 +8,22 @@ Measured are, in several rounds, one after the other:
 
 In front of the fake backend (backend.py), with a client that costs little (load.py), each gets:
 
-- short answers, and streams of 200 chunks that arrive at once: as many as it can do, on 16
-  connections; and the CPU it spends on each short answer;
-- 100, 200 and 400 open streams of 50 tokens a second: the CPU per delta and what is added to
-  each delta's way, from the backend's `write` to the client's read, while all are open;
-  and how many of the deltas that were due have come;
+- short answers, and streams of 200 chunks that arrive at once: as many as it can do on 16
+  connections, and the CPU that each costs;
+- 100, 200 and 400 open streams of 50 tokens/s: while all are open, the CPU per delta; how long a
+  delta takes from the backend's `write` to the client's read; and which share of the deltas that
+  were due came (sustained);
 - requests of 150 KB and 1.5 MB, one after the other: the CPU per request, to its end;
 - memory (RSS): after the first answer, per stream with 400 open (against before the first
   stream), and at the end. What a garbage collector keeps for later is in it.
 
 Starting: `check`, and `serve` until the port accepts and until a request sent then is answered.
 
-Figures are medians of the rounds, so that a noisy machine disturbs ratios little. What not to
-conclude: absolute figures belong to the machine, and to nothing that shares its cores; backend
-and client share the second core, and where they fill it, the floor is the client's and not the
-floor's. Answers are canned: a real backend is slower than all of this, by far.
+Figures are medians of the rounds, so that a noisy machine disturbs ratios little. The CPU, which
+is read off the processes, bears noise best; rates and latencies mean something only when little
+else ran, so the share of others is told. What not to conclude: figures of two runs say nothing of
+each other, nor do those of two machines; answers are canned, and a real backend takes longer than
+all of this by far.
 """
 
 from __future__ import annotations
@@ -85,7 +84,7 @@ def main(
         told = {"where": where, "date": time.strftime("%Y-%m-%d"), "others_percent": others[0]}
         json_to.write_text(json.dumps({**told, "figures": measured}, indent=1) + "\n")
     if plot_to:
-        plot_to.write_text(plot(measured, f"{where}; one core for each of them"))
+        plot_to.write_text(plot(measured, f"On one core of {where}"))
 
 
 if __name__ == "__main__":
