@@ -17,7 +17,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from tests.bench.declared import ROOT
 
@@ -72,37 +72,43 @@ class Target:
     """Bytes it holds when it has answered once."""
     calm: float | None = None
     """Bytes it holds before its first stream that stays open."""
+    _family: list[psutil.Process] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._look_for_children()
 
     def cpu(self) -> float | None:
         """Seconds of CPU that it and its children have used."""
         if self.process is None:
             return None
-        used = [each.cpu_times() for each in self._family()]
+        used = [each.cpu_times() for each in self._family]
         return float(sum(times.user + times.system for times in used))
 
     def memory(self) -> float | None:
         """Bytes of memory that it and its children hold."""
         if self.process is None:
             return None
-        return float(sum(each.memory_info().rss for each in self._family()))
+        return float(sum(each.memory_info().rss for each in self._family))
 
     def pin(self, core: int) -> None:
         """Move it and its children to one core."""
-        for each in self._family():
+        for each in self._family:
             for thread in each.threads():
                 os.sched_setaffinity(thread.id, {core})
 
     def rest(self) -> None:
         """Wait until it has dealt with what came before: it may be busy with clients that left."""
+        self._look_for_children()
         for _ in range(50):
             before = self.cpu()
             time.sleep(0.1)
             if before is None or (self.cpu() or 0) - before < 0.02:
                 return
 
-    def _family(self) -> list[psutil.Process]:
-        assert self.process is not None
-        return [self.process, *self.process.children(recursive=True)]
+    def _look_for_children(self) -> None:
+        # Once before each load: it takes milliseconds, which deltas would be late by.
+        if self.process is not None:
+            self._family = [self.process, *self.process.children(recursive=True)]
 
 
 def peer(name: str, url: str) -> Target:
