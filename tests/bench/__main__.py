@@ -30,6 +30,8 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -67,6 +69,7 @@ def main(
     found = dict(peer.split("=", 1) for peer in peers if "=" in peer)
     if len(found) < len(peers):
         raise click.UsageError("write each peer as NAME=URL, each with a name of its own")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or what was started would go on
     allowed = cores()
     if len(allowed) < 2:
         click.echo("note: there are no two cores to choose: ratios say less", err=True)
