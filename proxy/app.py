@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -26,8 +25,11 @@ from stages.wire.ids import new_request_id
 log = logging.getLogger("llm_proxy")
 
 
-def make_app(declaration: Declaration) -> App:
-    """The application that serves a declaration. Its lifespan opens and closes the backends."""
+def make_app(declaration: Declaration, ready: Callable[[], None] = lambda: None) -> App:
+    """The application that serves a declaration. Its lifespan opens and closes the backends.
+
+    `ready` is called when one of them is open.
+    """
     by_path: dict[str, dict[str, ASGIApp]] = {
         "/": {"GET": _root, "HEAD": _root},
         "/health": {"GET": _health, "HEAD": _health},
@@ -44,7 +46,7 @@ def make_app(declaration: Declaration) -> App:
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
-        async with _open(used_backends(declaration)):
+        async with _open(used_backends(declaration), ready):
             yield
 
     # A bare router: Starlette's own application would put two more layers around each event, to
@@ -87,19 +89,19 @@ class _ByMethod:
 
 
 @asynccontextmanager
-async def _open(backends: dict[str, Backend]) -> AsyncIterator[None]:
+async def _open(backends: dict[str, Backend], ready: Callable[[], None]) -> AsyncIterator[None]:
     """Open the backends in the background, so that the server listens at once."""
     async with AsyncExitStack() as exits:
         for backend in backends.values():
             exits.push_async_callback(backend.aclose)
         async with task_group() as group:
             for name, backend in backends.items():
-                group.start_soon(_open_one, name, backend)
+                group.start_soon(_open_one, name, backend, ready)
             yield
             group.cancel_scope.cancel()
 
 
-async def _open_one(name: str, backend: Backend) -> None:
+async def _open_one(name: str, backend: Backend, ready: Callable[[], None]) -> None:
     started = time.monotonic()
     try:
         await backend.open()
@@ -107,7 +109,7 @@ async def _open_one(name: str, backend: Backend) -> None:
         log.error("backend `%s` cannot be opened: %s", name, error)
     else:
         log.info("backend `%s` is ready after %.1f s", name, time.monotonic() - started)
-        gc.freeze()  # what is there now stays; the collector need not look at it again and again
+        ready()
 
 
 async def _health(scope: Scope, receive: Receive, send: Send) -> None:

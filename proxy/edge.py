@@ -205,6 +205,8 @@ def _request(scope: Scope, receive: Receive) -> HttpRequest:
 
 def one_line(text: str) -> str:
     """`text` as it can stand in a log: what clients send must not look like a line of ours."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 

@@ -34,7 +34,8 @@ def serve(declaration: Declaration, host: str | None, port: int | None) -> None:
     click.echo(greeting(declaration, server.host, bound.getsockname()[1]))
     gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
     config = uvicorn.Config(
-        make_app(declaration),
+        # What is there then stays; the collector need not look at it again and again.
+        make_app(declaration, ready=gc.freeze),
         loop="uvloop",
         http=HttpProtocol,
         ws="none",

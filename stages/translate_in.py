@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from itertools import chain
 
 from anyio import to_thread
 from attrs import Factory, frozen
@@ -53,7 +54,8 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
 
 def _has_pdf(request: m.MessagesRequest) -> bool:
     blocks = (block for message in request.messages for block in message.content)
+    inner = ((block, *getattr(block, "content", ())) for block in blocks)
     return any(
         isinstance(block, m.DocumentBlock) and isinstance(block.source, m.Base64Source)
-        for block in blocks
+        for block in chain.from_iterable(inner)
     )

@@ -169,6 +169,11 @@ _JSON: list[tuple[str, Any, str]] = [
         "max_tokens: 0 cannot be used with `output_config.format`",
     ),
     (
+        "max_tokens 0 with a form said as older clients do",
+        _body(max_tokens=0, output_format={"type": "json_schema", "schema": {}}),
+        "max_tokens: 0 cannot be used with `output_config.format`",
+    ),
+    (
         "max_tokens 0 with a tool that has to be called",
         _body(
             max_tokens=0,

@@ -39,17 +39,20 @@ class ChatBackend(Protocol):
 class Backend:
     """One entry of `backends`, shared by all requests. Whoever opens it closes it.
 
+    Its connections belong to the event loop that opens it; only when it is closed, another may.
+
     Opening imports LangChain, and loads the model if it is embedded: seconds, in a thread.
     """
 
     profile: Profile
-    #: Seconds of silence, at most. A client waits for the number with its next request.
+    #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
     _opening: anyio.Lock = field(factory=anyio.Lock, init=False, repr=False)
+    _loop: Any = field(default=None, init=False, repr=False)
 
     def profile_for(self, target: Target) -> Profile:
         """The profile, as it is for one model."""
@@ -61,12 +64,20 @@ class Backend:
     async def open(self) -> ChatCompletions:
         """Make it ready, once; later calls wait for the first."""
         if self._completions is None:
+            self._claim()
             # Shielded: a request that leaves would leave a loaded model behind.
             with anyio.CancelScope(shield=True):
                 async with self._opening:
                     if self._completions is None:
                         await self._open()
         return cast("ChatCompletions", self._completions)
+
+    def _claim(self) -> None:
+        """Let no other event loop wait for this one: it would for ever."""
+        here = anyio.lowlevel.current_token()
+        if self._loop not in (None, here):
+            raise RuntimeError("another event loop has opened this backend, and not closed it")
+        self._loop = here
 
     async def _open(self) -> None:
         profile = self.profile
@@ -89,15 +100,15 @@ class Backend:
         """Close the connections and stop the embedded model."""
         await self._exits.aclose()
         await anyio.lowlevel.checkpoint()  # the sockets close in the event loop's next round
-        self._completions = None
+        self._completions = self._loop = None
 
     async def answer(
         self, request: ChatRequest, idle_timeout: float | None
     ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""
-        from stages.backends.langchain import ask
-
         await self.open()
+        from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
+
         target, options = request.resolved.target, request.options
         usage: Any = None
         lowered = False
@@ -160,8 +171,9 @@ TOKENIZERS = {
 
 async def _post(completions: ChatCompletions, path: str, body: Any, call: Call) -> Any:
     try:
-        async with await completions.post(path, body, call) as response:
-            content = await response.read()
+        with anyio.fail_after(call.idle_timeout):  # for all of it; nothing here tells of silence
+            async with await completions.post(path, body, call) as response:
+                content = await response.read()
     except FAILURES as error:
         raise error_from_exception(call.backend, error) from error
     if response.status != 200:

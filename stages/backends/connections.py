@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import aiohttp
+from attrs import frozen
 from yarl import URL
 
 from stages.backends.profile import Profile
@@ -30,11 +32,13 @@ def make_client(profile: Profile) -> aiohttp.ClientSession:
             headers["authorization"] = f"Bearer {profile.api_key}"
         elif user := (url := URL(profile.base_url)).user:
             headers["authorization"] = aiohttp.encode_basic_auth(user, url.password or "")
+    proxy = _proxy(profile.base_url)
     return aiohttp.ClientSession(
-        headers=headers,
+        headers=None if proxy else headers,
+        middlewares=[_AddHeaders(headers)] if proxy else (),
         connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE),
         cookie_jar=aiohttp.DummyCookieJar(),
-        proxy=_proxy(profile.base_url),
+        proxy=proxy,
     )
 
 
@@ -68,6 +72,22 @@ def _proxy(url: str) -> str | None:
     The embedded model has no `url`, and needs none.
     """
     parts = urlsplit(url)
-    if not parts.hostname or proxy_bypass(parts.hostname):
+    host = parts.netloc.rpartition("@")[2]
+    if not parts.hostname or proxy_bypass(parts.hostname) or proxy_bypass(host):
         return None
-    return getproxies().get(parts.scheme)
+    named = getproxies()
+    proxy = named.get(parts.scheme) or named.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+@frozen
+class _AddHeaders:
+    """Headers for the backend alone: those of a session are for its proxy too, key and all."""
+
+    headers: Mapping[str, str]
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers.update(self.headers)
+        return await send(request)

@@ -108,7 +108,8 @@ _BROKEN = (
 def _reason(error: Exception) -> str:
     """What the system said; not what the client says, which quotes URLs and bytes."""
     cause = error.__cause__ or error
-    return str(cause) if isinstance(cause, OSError) else type(cause).__name__
+    said = str(cause) if isinstance(cause, OSError) else ""
+    return said or type(cause).__name__
 
 
 def _error(

@@ -10,7 +10,7 @@ request (measured; see bench/). It needs asyncio, as uvicorn does; stages do not
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop, Future, TimerHandle, get_running_loop  # noqa: TID251 - aiohttp's
+import asyncio
 from contextlib import ExitStack, suppress
 from io import BytesIO
 from types import TracebackType
@@ -29,6 +29,9 @@ from stages.wire.sse import SseDecoder
 _MAX_ERROR_BYTES = 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
 _END_OF_BODY = 0.05
+# A head takes so many idle timeouts at most. aiohttp has none while it writes a request that is
+# not read, and behind a 1xx response.
+_PATIENCE = 2
 # aiohttp warns of larger bodies given as bytes, and takes a file for what it is.
 _LARGE_BODY = 1024 * 1024
 
@@ -72,17 +75,17 @@ class ChatCompletions:
         when it is used: then the request is sent once more.
         """
         data = json.encode(body)
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self.connect_timeout, sock_read=call.idle_timeout
-        )
+        idle = call.idle_timeout
+        timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=idle)
         for last in (False, True):
             try:
-                return await self.client.post(
-                    self.base_url + path,
-                    data=data if len(data) < _LARGE_BODY else BytesIO(data),
-                    timeout=timeout,
-                    allow_redirects=False,
-                )
+                async with asyncio.timeout(idle and self.connect_timeout + _PATIENCE * idle):
+                    return await self.client.post(
+                        self.base_url + path,
+                        data=data if len(data) < _LARGE_BODY else BytesIO(data),
+                        timeout=timeout,
+                        allow_redirects=False,
+                    )
             except aiohttp.ClientConnectorError:
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
@@ -104,9 +107,9 @@ class Answer:
     stream: bool
     _response: aiohttp.ClientResponse = field(default=None, init=False)
     _decoder: SseDecoder = field(factory=SseDecoder, init=False)
-    _lost: Future[None] | None = field(default=None, init=False)
-    _loop: AbstractEventLoop = field(factory=get_running_loop, init=False)
-    _timer: TimerHandle | None = field(default=None, init=False)
+    _lost: asyncio.Future[None] | None = field(default=None, init=False)
+    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _waiting_since: float | None = field(default=None, init=False)
     _ended: bool = field(default=False, init=False)
     _wrong: ApiError | None = field(default=None, init=False)
@@ -147,6 +150,8 @@ class Answer:
         if protocol is None or protocol.closed is None:
             return
         self._lost = protocol.closed
+        self._lost.remove_done_callback(_heard)  # of the answer before, on a kept connection
+        self._lost.add_done_callback(_heard)
         self._lost.add_done_callback(self._lose)
         if self.call.idle_timeout:
             protocol.read_timeout = None  # from here on `_check` serves
@@ -212,6 +217,9 @@ class Answer:
             return await self._response.content.readany()
         except FAILURES as error:
             raise error_from_exception(self.call.backend, error) from error
+        except RuntimeError as error:  # lost, and nothing has told the stream; see `_watch`
+            lost = aiohttp.ClientPayloadError("malformed")
+            raise error_from_exception(self.call.backend, lost) from error
         finally:
             self._waiting_since = None
 
@@ -273,3 +281,9 @@ class Answer:
             with anyio.move_on_after(_END_OF_BODY), suppress(*FAILURES):
                 while await content.readany():
                     pass
+
+
+def _heard(lost: Any) -> None:
+    """Take note of an exception, or the log would be told that nobody did."""
+    if not lost.cancelled():
+        lost.exception()

@@ -146,7 +146,9 @@ class AnswerTranslator:
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
         self._finish = text(choice.get("finish_reason")) or self._finish
-        self._stop_sequence = text(choice.get("stop_reason")) or self._stop_sequence
+        told = text(choice.get("stop_reason"))
+        if told in self.request.resolved.request.stop_sequences:  # not what the backend ends with
+            self._stop_sequence = told
         if self._warms:
             return
         delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
@@ -160,10 +162,7 @@ class AnswerTranslator:
 
     def _take_rest(self, delta: dict[str, Any], whole: bool) -> None:
         """What follows the text. In a `whole` answer, each call is one of its own."""
-        if refusal := text(delta.get("refusal")):
-            self._refused = True
-            self._end_text()
-            self._blocks.add(Prose, refusal)
+        self._take_refusal(text(delta.get("refusal")))
         for position, call in enumerate(items(delta.get("tool_calls"))):
             self._add_call({**mapping(call), **({"index": position} if whole else {})})
         if legacy := mapping(delta.get("function_call")):
@@ -207,11 +206,19 @@ class AnswerTranslator:
         self._blocks.add_call(fragment)
 
     def _take_part(self, part: dict[str, Any]) -> None:
+        """One part; reasoning is a `summary` on Databricks, and `thinking` of Mistral."""
         self._show([("text", text(part.get("text")))])
         if self.stopped:
             return
-        for summary in items(part.get("summary")):
-            self._blocks.add(Thought, text(mapping(summary).get("text")))
+        for thought in (*items(part.get("summary")), *items(part.get("thinking"))):
+            self._blocks.add(Thought, text(mapping(thought).get("text")))
+        self._take_refusal(text(part.get("refusal")))
+
+    def _take_refusal(self, refusal: str) -> None:
+        if refusal:
+            self._refused = True
+            self._end_text()
+            self._blocks.add(Prose, refusal)
 
     def _message_delta(self, lowered: bool) -> e.MessageDelta:
         told = usage(self._usage)

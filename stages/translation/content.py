@@ -26,7 +26,7 @@ def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, A
                 parts.append(_image(each, fields))
             elif _is_pdf(each) and fields.how("document.pdf") == "map" and _keeps(each, fields):
                 parts.append(_file(each))
-            elif (text := rendered(each, fields)) is not None:
+            elif text := rendered(each, fields):  # empty ones are refused, by some backends
                 parts.append({"type": "text", "text": text})
     if all(part["type"] == "text" for part in parts):
         return "\n\n".join(part["text"] for part in parts)

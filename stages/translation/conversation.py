@@ -82,9 +82,23 @@ def _prefill(state: _Conversation) -> None:
 def _turns(messages: Iterable[m.Message], fields: Fields) -> Iterator[tuple[str, list[m.Block]]]:
     """Turns with their blocks; neighbours of one role are one turn, as the Messages API has it."""
     placed = (placed_message(message, fields) for message in messages)
-    messages = [message for message in placed if message]
-    for role, group in groupby(messages, key=attrgetter("role")):
+    kept = _results_first(message for message in placed if message)
+    for role, group in groupby(kept, key=attrgetter("role")):
         yield role, [block for message in group for block in message.content]
+
+
+def _results_first(messages: Iterable[m.Message]) -> Iterator[m.Message]:
+    """System messages go behind results: nothing may stand between a call and its result."""
+    held: list[m.Message] = []
+    for message in messages:
+        if message.role == "system":
+            held.append(message)
+            continue
+        if not any(isinstance(block, m.ToolResultBlock) for block in message.content):
+            yield from held
+            held = []
+        yield message
+    yield from held
 
 
 def _joined(blocks: Iterable[m.Block]) -> str:

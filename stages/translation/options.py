@@ -41,6 +41,8 @@ def options(request: MessagesRequest, profile: Profile, fields: Fields) -> dict[
         chosen["safety_identifier"] = hashlib.sha256(user.encode()).hexdigest()
     for name in request.unread:
         fields.keep(name if name in _TOLD else "unknown", name)
+    if request.output_config.task_budget:
+        fields.keep("unknown", "output_config.task_budget")
     return {**chosen, **tool_options(request, profile, fields)}
 
 

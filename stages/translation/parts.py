@@ -19,7 +19,7 @@ from typing import Any
 
 from attrs import Factory, define, field
 
-from stages.translation.reasoning import Envelope, seal
+from stages.translation.reasoning import Envelope, joined, seal
 from stages.translation.shapes import text
 from stages.wire import json
 
@@ -81,7 +81,7 @@ class Thought(Prose):
             self._text += pending
         deltas = [("thinking_delta", pending)] if pending and not self.hidden else []
         if last:
-            envelope = Envelope(self.backend, self._text, tuple(self.details))
+            envelope = Envelope(self.backend, self._text, joined(self.details))
             deltas.append(("signature_delta", seal(envelope)))
         return deltas
 
@@ -109,6 +109,8 @@ class ToolCall:
             fragment = arguments
         else:
             fragment = "" if arguments is None else json.encode(arguments).decode()
+        if not self.fragments:  # official SDKs fail on white space alone
+            fragment = fragment.lstrip()
         # Some gateways begin with "{}" and send the arguments after it.
         if self.fragments == ["{}"] and fragment.lstrip().startswith("{"):
             self.fragments.clear()
@@ -149,8 +151,19 @@ class ToolCall:
 
     def take(self, last: bool) -> list[tuple[str, str]]:
         """The deltas to send now, as (kind, text)."""
+        if self.fragments and not self.fragments[0].startswith("{"):
+            if not last:
+                return []
+            self.fragments = _as_object("".join(self.fragments))
         fragments, self.sent = self.fragments[self.sent :], len(self.fragments)
         return [("input_json_delta", fragment) for fragment in fragments]
+
+
+def _as_object(arguments: str) -> list[str]:
+    """Arguments that are no object, as fragments of one: clients need an object, also streamed."""
+    if arguments.strip() == "null":
+        return []
+    return [json.encode({"_raw": arguments}).decode()]
 
 
 @define

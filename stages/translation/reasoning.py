@@ -15,13 +15,14 @@ itself when the client asked not to see it. A signature of somebody else is neve
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import frozen
 
 from stages.backends.profile import Profile
 from stages.translation.fields import Fields
-from stages.translation.shapes import items
+from stages.translation.shapes import items, text
 from stages.wire import json
 from stages.wire import messages as m
 
@@ -49,6 +50,35 @@ def seal(envelope: Envelope) -> str:
     if envelope.details:
         held["details"] = list(envelope.details)
     return _MARK + base64.urlsafe_b64encode(json.encode(held)).decode()
+
+
+def joined(fragments: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """The details of a stream as they are in a whole answer.
+
+    OpenRouter sends one detail in fragments of the same `index`, the signature last, and takes
+    only the whole one back: each fragment by itself would be a block without a valid signature.
+    """
+    whole: list[dict[str, Any]] = []
+    for each in fragments:
+        if not (whole and _goes_on(whole[-1], each)):
+            whole.append(dict(each))
+            continue
+        detail = whole[-1]
+        for name, value in each.items():
+            if name in ("text", "summary"):
+                detail[name] = text(detail.get(name)) + text(value)
+            elif value is not None:
+                detail[name] = value
+    return tuple(whole)
+
+
+def _goes_on(detail: dict[str, Any], fragment: dict[str, Any]) -> bool:
+    """Whether a fragment belongs to the detail so far; encrypted ones come whole."""
+    if detail.get("signature") or type(detail.get("index")) is not int:
+        return False
+    kind = detail.get("type")
+    same = kind == fragment.get("type") and detail["index"] == fragment.get("index")
+    return same and kind in ("reasoning.text", "reasoning.summary")
 
 
 def unseal(signature: str) -> Envelope | None:
@@ -145,4 +175,6 @@ def history(
             return {profile.reasoning_history: text}
         case "reasoning_details" if envelope.details:
             return {"reasoning_details": list(envelope.details)}
+        case "reasoning_details" if text:  # of a model that signs nothing
+            return {"reasoning": text}
     return {}

@@ -4,7 +4,9 @@
     -------   ----------------------------   ---------------------------------------------
     begin     white space, then `<think>`    nothing; state inside
     begin     anything else                  text, with that white space; state outside
-    inside    up to `</think>`               thinking; state outside
+    inside    up to `</think>`               thinking; state closed
+    closed    white space                    nothing
+    closed    anything else                  text; state outside
     outside   everything                     text
 
 Only tags at the beginning count: later ones are what the model wants to say. What could be the
@@ -29,7 +31,7 @@ Kind = Literal["thinking", "text"]
 class ThinkTags:
     """Splits the text of one answer."""
 
-    state: Literal["begin", "inside", "outside"] = "begin"
+    state: Literal["begin", "inside", "closed", "outside"] = "begin"
     _held: str = ""
 
     def feed(self, text: str) -> Iterator[tuple[Kind, str]]:
@@ -50,7 +52,10 @@ class ThinkTags:
             yield "thinking", thinking
             if not tag:
                 return
-            self.state, self._held = "outside", rest.lstrip()
+            self.state, self._held = "closed", rest
+        if self.state == "closed":
+            self._held = self._held.lstrip()
+            self.state = "outside" if self._held else "closed"
         yield from self.finish()
 
     def finish(self) -> Iterator[tuple[Kind, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from stages.translation.fields import Fields
 from stages.translation.names import short_name
 from stages.translation.schema import without
 from stages.wire import messages as m
+from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
 
 
@@ -46,7 +48,10 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
     declared = (_functions(tool, n, profile, fields) for n, tool in enumerate(request.tools))
     tools = [{"type": "function", "function": each} for some in declared for each in some]
     choice = request.tool_choice
+    _check_names(tools)
     if not tools:  # none, or all were left out; an empty list is refused
+        if requires_tool(request):
+            fields.note("tool_choice", "dropped")
         return {}
     chosen: dict[str, Any] = {}
     if choice and choice.type == "none" and _can_undeclare(request, profile, fields):
@@ -63,6 +68,16 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
     if when == "always" or (when == "when-false" and not parallel):
         chosen["parallel_tool_calls"] = parallel
     return chosen
+
+
+def _check_names(tools: list[dict[str, Any]]) -> None:
+    """Raise InvalidRequestError where a call of one function could be meant for another."""
+    for name, times in Counter(tool["function"]["name"] for tool in tools).items():
+        if times > 1:
+            raise InvalidRequestError(
+                f"tools: Tool names must be unique. This backend would get `{name}` {times} times "
+                "(the name of a toolset's member, or a shortened one): rename one of the tools"
+            )
 
 
 def _can_undeclare(request: m.MessagesRequest, profile: Profile, fields: Fields) -> bool:

@@ -22,9 +22,12 @@ def usage(told: dict[str, Any]) -> Usage:
     details = mapping(told.get("prompt_tokens_details"))
     read = count(details.get("cached_tokens")) or count(told.get("prompt_cache_hit_tokens"))
     written = count(details.get("cache_write_tokens")) or count(details.get("created_cache_tokens"))
-    prompt = count(told.get("prompt_tokens"))
+    prompt = count(told.get("prompt_tokens")) - read - written
+    if not details and not read:  # Claude on Databricks counts them as the Messages API does
+        read = count(told.get("cache_read_input_tokens"))
+        written = count(told.get("cache_creation_input_tokens"))
     return Usage(
-        input_tokens=max(0, prompt - read - written),
+        input_tokens=max(0, prompt),
         output_tokens=count(told.get("completion_tokens")),
         cache_read_input_tokens=read,
         cache_creation_input_tokens=written,

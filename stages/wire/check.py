@@ -83,7 +83,7 @@ def _max_tokens(request: m.MessagesRequest) -> Iterator[Problem]:
     wanted = {
         "stream": request.stream,
         "thinking": request.thinking is not None and request.thinking.type == "enabled",
-        "output_config.format": request.output_config.format is not None,
+        "output_config.format": request.form is not None,
         "tool_choice": request.tool_choice is not None and request.tool_choice.forced,
     }
     for name, given in wanted.items():

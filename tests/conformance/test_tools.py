@@ -155,7 +155,7 @@ def test_row_34_a_forced_tool_is_ignored(choice: Any, sent: Any, talk: Talk) -> 
 
 @pytest.mark.parametrize("arguments", ["{'city': 1}", '{"city": "Par', "ls -l", "[1]"])
 def test_row_35_malformed_tool_json(arguments: str, talk: Talk) -> None:
-    """A whole answer keeps all text there is; a stream gives it on as it is.
+    """An answer keeps all text there is. A stream gives on as it is what begins as an object.
 
     A stage that repairs it is not there yet.
     """
@@ -165,7 +165,8 @@ def test_row_35_malformed_tool_json(arguments: str, talk: Talk) -> None:
     talk.answers(True, tool_calls=[call(arguments, id="a")])
     events = talk.post(stream=True).events
     deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
-    assert "".join(each["partial_json"] for each in deltas) == arguments
+    sent = "".join(each["partial_json"] for each in deltas)
+    assert sent == arguments if arguments[0] == "{" else json.loads(sent) == given
 
 
 @MODES

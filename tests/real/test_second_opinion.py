@@ -56,6 +56,9 @@ KNOWN = {
         "it leaves out members that the SDK's types have"
     ),
     ("*", "usage.*"): "the same; and what is read from the cache depends on who asked before",
+    ("prefill", "content.0.text"): (
+        "it begins with the begun answer once more, which its own stream does not, nor the API"
+    ),
     ("stop", "stop_reason|stop_sequence|delta.stop_*"): (
         "it says `end_turn` beside the sequence it stopped at; only one of them can be right"
     ),

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.testing import check_stage, run_stage
 from stages.events import ChatRequest, Resolved, Target
-from stages.translate_in import TranslateIn
+from stages.translate_in import TranslateIn, _has_pdf
 from stages.wire.errors import InvalidRequestError
 from tests.stages.translation.test_pdf import pdf
 from tests.support import backend, http, request, resolved
@@ -72,10 +72,13 @@ async def test_what_the_backend_cannot_take_is_refused() -> None:
         await run_stage(STAGE, [event])
 
 
-async def test_a_pdf_is_read_without_holding_up_others() -> None:
+@pytest.mark.parametrize("by_tool", [False, True])
+async def test_a_pdf_is_read_without_holding_up_others(by_tool: bool) -> None:
     source = {"type": "base64", "media_type": "application/pdf", "data": pdf("Invoice 42")}
     block = {"type": "document", "source": source}
-    event = resolved(messages=[{"role": "user", "content": [block]}])
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": [block]}
+    event = resolved(messages=[{"role": "user", "content": [result if by_tool else block]}])
     (request,) = await run_stage(TranslateIn(backends={"fake": backend()}), [event])
 
     assert "Invoice 42" in request.messages[0]["content"]
+    assert _has_pdf(event.request)

@@ -116,3 +116,30 @@ def test_one_client_leaving_does_not_disturb_another(
     assert backend.is_gone(0, within=1)
     go_on.set()
     assert b" there" in client.answer.read()
+
+
+@pytest.mark.parametrize("size", [70_000, 100_000, 200_000, 400_000])  # as it may be cut up
+def test_a_client_that_leaves_after_a_large_body_closes_the_backends_connection(
+    size: int, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(Act.UNTIL_GONE)
+    data = raw(body(system="x" * size), expect="100-continue")
+    head, end, large = data.partition(b"\r\n\r\n")
+    client.socket.sendall(head + end)
+    assert client.socket.recv(1024).startswith(b"HTTP/1.1 100")  # the body is waited for
+    client.socket.sendall(large)
+    backend.request()
+    client.leave()
+    assert backend.is_gone(within=1)
+
+
+def test_a_client_that_has_asked_for_more_already_and_leaves_closes_the_backends_connection(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(Act.UNTIL_GONE)
+    client.socket.sendall(raw(body()))
+    backend.request()
+    client.socket.sendall(raw(body()))
+    client.leave()
+    assert backend.is_gone(within=1)
+    assert len(backend.requests) == 1

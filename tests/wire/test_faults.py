@@ -6,6 +6,7 @@ After the first byte an error can only be an event: the open block stays open, a
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from threading import Event
 
@@ -264,3 +265,15 @@ def test_a_failed_answer_leaves_no_connection_behind(
     backend.says(*steps, Act.UNTIL_GONE)
     assert b"error" in client.post(body(stream=True)).body
     assert backend.is_gone(within=1)
+
+
+@pytest.mark.parametrize("steps", [[HELLO], [HELLO, b"zz\r\n"], []], ids=["late", "bad", "early"])
+def test_a_connection_that_is_reset_is_no_error_of_the_proxys_own(
+    steps: list[bytes], client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend.says(head(content_type="text/html") if not steps else head(), *steps, Act.RESET)
+    for _ in range(5):
+        assert b"error" in client.post(body(stream=True)).body
+    gc.collect()  # what was told to nobody is logged when it is forgotten
+    assert client.get("/health").status == 200
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]

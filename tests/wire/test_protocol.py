@@ -28,3 +28,12 @@ def test_an_offer_of_http_2_does_not_cost_the_body(
 def test_bytes_that_are_no_http_get_the_apis_error(client: Client) -> None:
     answer = Answer.of(client.send(b"\x16\x03\x01 no http\r\n\r\n"))
     assert answer.error == (400, "invalid_request_error")
+
+
+def test_a_body_that_comes_after_its_refusal_leaves_the_connection_usable(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta("stop", content="Hello")), DONE, END)
+    top, end, late = raw(b"a\r\nUpgrade: h2c\r\n\r\nb", x_api_key="wrong").partition(b"\r\n\r\n")
+    assert Answer.of(client.send(top + end)).status == 401
+    assert Answer.of(client.send(late + raw(body(stream=True)))).status == 200

@@ -105,6 +105,6 @@ def test_the_proxy_serves_on_after_a_timeout(client: Client, backend: ScriptedBa
 def test_each_byte_of_the_backend_starts_the_clock_anew(
     sign: bytes, client: Client, backend: ScriptedBackend
 ) -> None:
-    signs: list[Step] = [piece(sign), IDLE / 3] * 5  # longer than IDLE in all
+    signs: list[Step] = [piece(sign), IDLE / 6] * 9  # longer than IDLE in all
     backend.says(head(), *signs, piece(b"\n"), sse(delta("stop", content="Hi")), DONE, END)
     assert client.post(body(stream=True)).events[-1]["type"] == "message_stop"

@@ -6,6 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from attrs import evolve
 
@@ -26,6 +29,7 @@ from tests.wire.support import (
     END,
     Act,
     ScriptedBackend,
+    Step,
     completion,
     delta,
     gone,
@@ -258,12 +262,29 @@ async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimat
     await backend.aclose()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        [b"HTTP/1.1 100 Continue\r\n\r\n"],
+        [head(content_type="application/json"), *[piece(b" "), 0.02] * 4],
+    ],
+    ids=["silent", "informational", "slow"],
+)
 async def test_a_backend_that_counts_too_long_leaves_it_to_an_estimate(
-    server: ScriptedBackend,
+    said: list[Step], server: ScriptedBackend
 ) -> None:
-    server.says(Act.UNTIL_GONE)
+    server.says(*said, Act.UNTIL_GONE)
     how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
     backend = Backend(how, counting_timeout=0.05)
+    assert await backend.count_tokens(chat_request()) is None
+    await backend.aclose()
+
+
+async def test_a_count_that_is_malformed_is_left_to_an_estimate(server: ScriptedBackend) -> None:
+    server.says(head(content_type="application/json"), piece(b"{"), 0.01, b"zz\r\n", Act.UNTIL_GONE)
+    how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
+    backend = Backend(how, counting_timeout=0.1)
     assert await backend.count_tokens(chat_request()) is None
     await backend.aclose()
 
@@ -382,3 +403,34 @@ async def test_a_damaged_model_is_an_error_each_time_it_is_wanted(damaged: Profi
         with pytest.raises(InternalError, match=r"llama\.cpp cannot be started"):
             await answers(backend)
     await backend.aclose()
+
+
+def test_event_loops_one_after_the_other_can_open_a_backend(server: ScriptedBackend) -> None:
+    server.says(whole(200, completion()))
+    backend = Backend(profile(base_url=f"{server.url}/v1"))
+
+    async def asked() -> int:
+        parts = await answers(backend)
+        await backend.aclose()
+        return len(parts)
+
+    assert [anyio.run(asked) for _ in range(2)] == [2, 2]
+
+
+def test_an_event_loop_does_not_wait_for_a_backend_of_another(server: ScriptedBackend) -> None:
+    server.says(whole(200, completion()))
+    backend = Backend(profile(base_url=f"{server.url}/v1"))
+
+    async def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="another event loop has opened this backend"):
+            await backend.open()
+
+    async def opening() -> None:
+        async with task_group() as group:
+            group.start_soon(backend.open)
+            await anyio.lowlevel.checkpoint()
+            await anyio.to_thread.run_sync(anyio.run, elsewhere)
+        assert len(await answers(backend)) == 2
+        await backend.aclose()
+
+    anyio.run(opening)

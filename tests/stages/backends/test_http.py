@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import os
+import socket
 from collections.abc import AsyncIterator, Iterator
 from threading import Event
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 
 from stages.backends.connections import make_client
 from stages.backends.http import Call, ChatCompletions
+from stages.backends.profile import Profile, profiles
 from stages.wire import json
 from stages.wire.errors import (
     GatewayTimeoutError,
@@ -350,3 +354,98 @@ async def test_a_stream_in_place_of_a_completion_is_a_failure(
     backend.says(streamed("Hi"))
     with pytest.raises(InternalError, match="application/json was expected"):
         await completed(completions, call())
+
+
+async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(b"HTTP/1.1 103 Early Hints\r\n\r\n", Act.UNTIL_GONE)
+    completions.connect_timeout = 0.1
+    with pytest.raises(GatewayTimeoutError, match="`fake` was silent for too long"):
+        await chunks(completions, call(idle_timeout=0.1))
+    assert await gone(backend)
+
+
+async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatCompletions) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        completions.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
+        completions.connect_timeout = 0.1
+        with pytest.raises(GatewayTimeoutError, match="`fake` was silent for too long"):
+            await completed(completions, call(idle_timeout=0.1, text="x" * 20_000_000))
+
+
+async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    hold = Event()
+    backend.says(head(), sse(delta(content="Hi")), hold, b"zz\r\n", Act.UNTIL_GONE)
+    async with await completions.create(call=call(), stream=True) as answer:
+        assert await anext(answer) == [delta(content="Hi")]
+        assert answer._lost is not None
+        answer._lost.remove_done_callback(answer._lose)  # as if it were not told yet
+        hold.set()
+        assert await gone(backend)
+        with pytest.raises(OverloadedError, match="`fake` broke the connection"):
+            await anext(answer)
+
+
+@contextlib.contextmanager
+def environment(**names: str) -> Iterator[None]:
+    """The environment with these names for proxies, and no others."""
+    before = dict(os.environ)
+    for name in before:
+        if name.lower().endswith("_proxy"):
+            del os.environ[name]
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
+@pytest.mark.parametrize("scheme", ["http://", ""])
+async def test_a_backend_is_reached_through_the_proxy_of_the_environment(
+    scheme: str, name: str, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    to = "https" if "HTTPS" in name else "http"
+    with environment(**{name: scheme + backend.url.removeprefix("http://")}):
+        client = make_client(profile(base_url=f"{to}://backend.invalid/v1", api_key="secret"))
+    async with client:
+        completions = ChatCompletions(client, f"{to}://backend.invalid/v1", connect_timeout=5)
+        if to == "http":
+            assert await completed(completions, call()) == completion()
+        else:  # the answer to CONNECT is no more than its head
+            with pytest.raises(OverloadedError, match="cannot be reached"):
+                await completed(completions, call())
+    asked = backend.request()
+    assert asked.method == ("CONNECT" if to == "https" else "POST")
+    # What the proxy is told: nothing of the backend's key.
+    assert "proxy-authorization" not in asked.headers
+    assert asked.headers.get("authorization") == (None if to == "https" else "Bearer secret")
+
+
+@pytest.mark.parametrize("no_proxy", ["*", "127.0.0.1", "{host}"])
+async def test_no_proxy_is_asked_where_none_is_to_be(
+    no_proxy: str, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    no_proxy = no_proxy.format(host=backend.url.removeprefix("http://"))
+    with environment(http_proxy="http://127.0.0.1:1", no_proxy=no_proxy):
+        client = make_client(profile(base_url=f"{backend.url}/v1"))
+    async with client:
+        completions = ChatCompletions(client, f"{backend.url}/v1", connect_timeout=5)
+        assert await completed(completions, call()) == completion()
+
+
+async def test_the_embedded_model_is_never_reached_through_a_proxy(
+    backend: ScriptedBackend,
+) -> None:
+    backend.says(whole(200, completion()))
+    with environment(http_proxy="http://127.0.0.1:1", all_proxy="http://127.0.0.1:1"):
+        client = make_client(Profile(**profiles()["embedded"]))
+    async with client:
+        completions = ChatCompletions(client, f"{backend.url}/v1", connect_timeout=5)
+        assert await completed(completions, call()) == completion()

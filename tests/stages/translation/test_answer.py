@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -158,22 +159,22 @@ def test_the_limit_counts_more_than_a_tool() -> None:
 def test_a_matched_stop_string_is_told() -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = "END"
-    made = message([text("a"), chunk])
+    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
     assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
 
 
-@pytest.mark.parametrize("told", [None, 128009, "", {}, []], ids=str)
+@pytest.mark.parametrize("told", [None, 128009, "", {}, [], "eos"], ids=str)
 def test_what_is_no_stop_string_is_none(told: Any) -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = told
-    made = message([text("a"), chunk])
+    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
     assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
 
 
 def test_a_stop_string_is_not_told_of_an_answer_that_was_cut() -> None:
     chunk = finish("length")
     chunk["choices"][0]["stop_reason"] = "END"
-    made = message([text("a"), chunk])
+    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
     assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
 
 
@@ -401,7 +402,8 @@ def test_pitfall_06_an_answer_with_a_tool_ends_with_tool_use(reason: str) -> Non
 def test_pitfall_06_a_tool_counts_more_than_a_stop_string() -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = "</tool>"
-    made = message([calls(call("f", "{}", id="a", index=0)), chunk])
+    asked = chat_request(stop_sequences=["</tool>"])
+    made = message([calls(call("f", "{}", id="a", index=0)), chunk], request=asked)
     assert (made["stop_reason"], made["stop_sequence"]) == ("tool_use", None)
 
 
@@ -409,6 +411,24 @@ def test_pitfall_06_a_tool_counts_more_than_a_stop_string() -> None:
 def test_pitfall_07_an_answer_without_a_tool_does_not_end_with_tool_use(reason: str) -> None:
     assert message([text("a"), finish(reason)])["stop_reason"] == "end_turn"
     assert message([calls(), finish(reason)])["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize(
+    "pieces", [[" ", "\n", " {}"], ["  {", "}"], ["null"], [" n", "ull "]], ids=str
+)
+def test_arguments_begin_with_their_first_letter(pieces: list[str]) -> None:
+    chunks = [calls(call("f", each, index=0)) for each in pieces] + [finish("tool_calls")]
+
+    assert content(chunks) == [("tool_use", "f", {})]
+    assert "".join(deltas(translate(chunks))) in ("{}", "")
+
+
+@pytest.mark.parametrize("arguments", ["5", "[1]", "none", '"a"'])
+def test_arguments_that_are_no_object_are_the_same_in_a_stream(arguments: str) -> None:
+    chunks = [calls(call("f", each, index=0)) for each in arguments] + [finish("tool_calls")]
+
+    assert content(chunks) == [("tool_use", "f", {"_raw": arguments})]
+    assert json.loads("".join(deltas(translate(chunks)))) == {"_raw": arguments}
 
 
 def test_the_legacy_function_call_is_a_tool_call() -> None:
@@ -611,6 +631,22 @@ def test_a_refusal_is_text_and_the_stop_reason() -> None:
     assert made["content"] == [{"type": "text", "text": "I cannot", "citations": None}]
     assert made["stop_reason"] == "refusal"
     assert made["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
+
+
+def test_a_refusal_may_be_a_part_of_the_content() -> None:
+    part = {"type": "refusal", "refusal": "I cannot"}
+    made = message([delta(content=[part]), finish("stop")])
+    assert made["content"] == [{"type": "text", "text": "I cannot", "citations": None}]
+    assert made["stop_reason"] == "refusal"
+
+
+def test_reasoning_may_be_a_part_of_the_content() -> None:
+    mistral = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    databricks = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    for part in (mistral, databricks):
+        chunks = [delta(content=[part]), delta(content=[{"type": "text", "text": "4"}]), finish()]
+        made = content(chunks, request=chat_request(thinking=THINKING))
+        assert made == [("thinking", "hm"), ("text", "4")]
 
 
 def test_pitfall_40_null_content_and_empty_choices_do_no_harm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import anthropic.types
@@ -10,11 +11,16 @@ import pytest
 from anthropic.types.browser_member_name import BROWSER_MEMBER_NAME_VALUES
 from anthropic.types.computer_member_name import COMPUTER_MEMBER_NAME_VALUES
 
+from stages.backends.client_tools import client_tools, toolsets
+from stages.translation.names import short_name
 from stages.translation.request import chat_request
 from stages.wire import check
 from stages.wire.errors import InvalidRequestError
 from tests.stages.translation import support
 from tests.support import profile, resolved
+
+SCREEN = {"type": "computer_toolset_20260801"}
+SHORTENED = short_name("a" * 99, 64)
 
 
 def functions(*tools: dict[str, Any]) -> list[dict[str, Any]]:
@@ -38,6 +44,34 @@ def test_a_tool_known_by_its_type_becomes_a_function(kind: str, name: str, membe
     assert function["name"] == name
     assert function["description"]
     assert member in function["parameters"]["properties"]
+
+
+@pytest.mark.parametrize("kind", [*client_tools(), *toolsets()])
+def test_no_schema_was_cut_at_a_comma_by_yaml(kind: str) -> None:
+    for function in functions({"type": kind, "name": ""}):
+        assert "null" not in json.dumps(function)
+
+
+@pytest.mark.parametrize(
+    "tools",
+    [
+        [{"name": "computer__left_click", "input_schema": {"type": "object"}}, SCREEN],
+        [SCREEN, SCREEN],
+        [{"name": name, "input_schema": {"type": "object"}} for name in ("a" * 99, SHORTENED)],
+    ],
+)
+def test_two_tools_the_backend_could_not_tell_apart_are_refused(tools: list[Any]) -> None:
+    with pytest.raises(InvalidRequestError, match=r"Tool names must be unique.*rename"):
+        functions(*tools)
+
+
+def test_a_choice_that_is_left_without_tools_is_told() -> None:
+    off = {name: {"enabled": False} for name in COMPUTER_MEMBER_NAME_VALUES}
+    event = resolved(tools=[{**SCREEN, "configs": off}], tool_choice={"type": "any"})
+    request = chat_request(event, profile())
+
+    assert "tool_choice" not in request.options
+    assert request.notes == ("tool_choice:dropped",)
 
 
 def test_the_size_of_the_screen_is_told() -> None:

@@ -121,6 +121,11 @@ def test_an_empty_last_turn_of_the_assistant_is_left_out() -> None:
     assert translated(user("a"), assistant()) == [{"role": "user", "content": "a"}]
 
 
+def test_an_empty_document_leaves_no_empty_text() -> None:
+    empty = {"type": "document", "source": {"type": "text", "data": ""}}
+    assert translated(user(empty, IMAGE)) == [{"role": "user", "content": [IMAGE_PART]}]
+
+
 # The system prompt
 
 
@@ -203,6 +208,21 @@ def test_two_system_messages_that_are_kept_are_one() -> None:
 def test_a_kept_system_message_behind_calls_comes_after_their_results() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x")), system("Be brief.")
     assert translated(*turns, fields=KEPT)[2:] == [tool("1", "x"), system("Be brief.")]
+
+
+def test_a_kept_system_message_does_not_part_calls_from_their_results() -> None:
+    turns = (
+        *(user("a"), assistant(use("1"), use("2")), system("One."), user(result("1", "x"))),
+        *(system("Two."), user(result("2", "y"), text("b")), system("Three."), user("c")),
+    )
+    assert translated(*turns, fields=KEPT)[2:] == [
+        tool("1", "x"),
+        tool("2", "y"),
+        {"role": "user", "content": "b"},
+        system("One.\n\nTwo.\n\nThree."),
+        {"role": "user", "content": "c"},
+    ]
+    assert noted(*turns, fields=KEPT) == ()
 
 
 def test_pitfall_18_it_can_join_the_system_prompt() -> None:

@@ -156,6 +156,12 @@ def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
     )
 
 
+def test_a_task_budget_is_told() -> None:
+    budget = {"type": "tokens", "total": 20_000}
+    told = ("output_config.task_budget:dropped",)
+    assert chosen(output_config={"task_budget": budget}) == (LIMIT, told)
+
+
 def test_pitfall_15_only_what_is_known_of_a_tool_is_forwarded() -> None:
     tool = {
         **TOOLS[0],
@@ -234,9 +240,10 @@ def test_one_call_at_a_time_is_asked_for_or_emulated_on_every_profile_that_ships
 def test_an_empty_list_of_tools_is_never_sent(choice: Any) -> None:
     search = {"type": "web_search_20250305", "name": "web_search"}
     how = profile(fields={"server_tools": "warn"}, parallel_tool_calls="always")
+    forced = ("tool_choice:dropped",) if choice else ()
     assert chosen(how, tools=[search], tool_choice=choice) == (
         LIMIT,
-        ("tools.0 (web_search_20250305):dropped",),
+        ("tools.0 (web_search_20250305):dropped", *forced),
     )
 
 

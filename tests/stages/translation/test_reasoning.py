@@ -13,6 +13,7 @@ from stages.translation.request import chat_request
 from stages.wire import check
 from stages.wire.events import BlockDelta
 from stages.wire.message import MessageBuilder
+from tests.stages.translation.support import message
 from tests.support import profile, resolved
 
 ADAPTIVE = {"type": "adaptive"}
@@ -178,6 +179,42 @@ def test_structured_reasoning_goes_back_verbatim() -> None:
 
     assert block["thinking"] == "hm"
     assert given_back(block, given).messages[1]["reasoning_details"] == details
+
+
+def test_reasoning_that_came_without_details_goes_back_as_text() -> None:
+    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
+    block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
+    request = given_back(block, given)
+
+    assert request.messages[1] == {"role": "assistant", "content": "4", "reasoning": "hm"}
+    assert request.notes == ()
+
+
+def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() -> None:
+    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
+    claude = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
+    hidden = {"type": "reasoning.encrypted", "data": "x", "index": 0}
+    fragments = [
+        {**claude, "text": "h", "signature": None},
+        {**claude, "text": "m"},
+        {**claude, "signature": "s1"},
+        {**claude, "text": "next", "signature": "s2"},
+        hidden,
+        hidden,
+        {**claude, "text": "other", "index": 1},
+    ]
+    request = chat_request(resolved(thinking=ADAPTIVE), given)
+    chunks = [{"choices": [{"delta": {"reasoning_details": [each]}}]} for each in fragments]
+    block = message([*chunks, {"choices": [{"delta": {"content": "4"}}]}], request=request)
+
+    assert block["content"][0]["thinking"] == "hmnextother"
+    assert given_back(block["content"][0], given).messages[1]["reasoning_details"] == [
+        {**claude, "text": "hm", "signature": "s1"},
+        {**claude, "text": "next", "signature": "s2"},
+        hidden,
+        hidden,
+        {**claude, "text": "other", "index": 1},
+    ]
 
 
 def test_reasoning_of_another_backend_is_dropped_and_told() -> None:
