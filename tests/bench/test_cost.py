@@ -89,9 +89,9 @@ async def _forget(message: Any) -> None:
 TOOL = calls(call("read", "", index=0, id="call_1"))
 KINDS = {
     "text": Kind(lambda n: text(f" token{n}"), 33),
-    "thinking": Kind(lambda n: delta(reasoning_content=f" token{n}"), 108),
+    "thinking": Kind(lambda n: delta(reasoning_content=f" token{n}"), 109),
     # It is only known to be whole when it can be read, so it is kept.
-    "arguments": Kind(lambda n: calls(call(arguments=f'{n}, "', index=0)), 133, (TOOL,), kept=1),
+    "arguments": Kind(lambda n: calls(call(arguments=f'{n}, "', index=0)), 113, (TOOL,), kept=1),
 }
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -147,15 +147,15 @@ async def least(app: App, body: bytes, model: str) -> Calls:
 
 
 async def test_a_short_request_costs_no_more_than_today(app: App) -> None:
-    check(await least(app, hello(SHORT), SHORT), 1250)
+    check(await least(app, hello(SHORT), SHORT), 1280)
 
 
 async def test_a_stream_that_arrives_at_once_costs_no_more_than_today(app: App) -> None:
-    check(await least(app, hello(BURST), BURST), 25500)
+    check(await least(app, hello(BURST), BURST), 25800)
 
 
 async def test_a_large_request_costs_no_more_than_today(app: App) -> None:
-    check(await least(app, conversation(), SHORT), 9000)
+    check(await least(app, conversation(), SHORT), 9750)
 
 
 async def test_ten_times_the_conversation_costs_ten_times_the_calls(app: App) -> None:
