@@ -19,6 +19,11 @@ check *arguments:
 test *arguments="-n 2 --cov":
     .venv/bin/pytest {{arguments}}
 
+# Measure the proxy beside passing bytes through; `just bench --help` says more
+bench *arguments:
+    .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
+    .venv/bin/python -m tests.bench {{arguments}}
+
 lint:
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .

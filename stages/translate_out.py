@@ -54,14 +54,15 @@ class _Answer:
         await self.pings.end()
 
     async def _receive(self, event: ChatAnswer) -> None:
-        if isinstance(event, (ChatWaiting, ChatStart)):
+        translator = self.translator
+        if translator is None or not isinstance(event, (ChatChunk, ChatEnd)):
             self._begin(event)
             return
-        translator = self.translator
-        if translator is None:
-            raise TypeError(f"{type(event).__name__} before ChatStart")
         try:
-            events = _translated(event, translator)
+            if isinstance(event, ChatChunk):
+                events = translator.chunk(event.data, event.followed)
+            else:
+                events = _ended(event, translator)
         except ApiError:  # what came with it is told before it
             await self._tell(translator, translator.taken(), last=True)
             raise
@@ -86,8 +87,10 @@ class _Answer:
         if not last:
             pings.silent_since = pings.now()
 
-    def _begin(self, event: ChatWaiting | ChatStart) -> None:
+    def _begin(self, event: ChatAnswer) -> None:
         """Begin to translate, for each attempt anew, what is one answer to the client."""
+        if not isinstance(event, (ChatWaiting, ChatStart)):
+            raise TypeError(f"{type(event).__name__} before ChatStart")
         old = self.translator
         if isinstance(event, ChatStart) and old and old.request is event.request:
             return
@@ -102,18 +105,10 @@ class _Answer:
                 await self.forward(each)
 
 
-def _translated(event: ChatAnswer, translator: AnswerTranslator) -> list[StreamEvent]:
-    if isinstance(event, ChatChunk):
-        return translator.chunk(event.data, event.followed)
-    if isinstance(event, ChatEnd):
-        events = translator.end(event.done, event.lowered)
-        _tell_unknown(translator)
-        return events
-    return []
-
-
-def _tell_unknown(translator: AnswerTranslator) -> None:
-    """Log a finish reason that may mean something else than it is taken for."""
+def _ended(event: ChatEnd, translator: AnswerTranslator) -> list[StreamEvent]:
+    """The end; a finish reason that may mean something else than it is taken for is logged."""
+    events = translator.end(event.done, event.lowered)
     if reason := translator.unknown_finish:
         backend = translator.request.resolved.target.backend
         log.warning("backend `%s` ended with the unknown finish_reason %r", backend, reason[:80])
+    return events

@@ -71,8 +71,10 @@ class AnswerTranslator:
     _stop_sequence: str | None = None
     _refused: bool = False
     _usage: dict[str, Any] = Factory(dict)
-    _live: Prose | None = None
+    _text: Prose | None = None
     """The part that any text which comes next belongs to, where that is sure."""
+    _live: bool = False
+    """Whether that is the open block, and all that waits to be sent."""
 
     def chunk(self, data: Any, followed: bool = False) -> list[e.StreamEvent]:
         """The events one chunk leads to. Raises ApiError when it carries an error.
@@ -80,12 +82,14 @@ class AnswerTranslator:
         Of chunks that arrived together, only the last one is not `followed`: what they say
         leaves together too.
         """
-        if self._live and (more := more_text(data)):
+        if self._text and (more := more_text(data)):
             # What the rest comes to. It costs 5 us and this 1, of the 13 us that a delta may
             # cost beyond passing its bytes on.
-            self._live.add(more)
-            return [] if followed else self._taken(self._live)
-        self._live = None
+            self._text.add(more)
+            if followed:
+                return []
+            return self._more(self._text) if self._live else self.taken()
+        self._text, self._live = None, False
         if self.stopped:
             return []
         if not isinstance(data, dict):
@@ -104,16 +108,18 @@ class AnswerTranslator:
         self._take_choice(choice)
         if self.stopped:
             return [*started, *self._finished(lowered=False)]
+        untagged = not self.request.think_tags or self._think_tags.state == "outside"
+        if untagged and not self.request.stops:
+            self._text = self._blocks.last_text
         return started if followed else [*started, *self.taken()]
 
     def taken(self) -> list[e.StreamEvent]:
         """The events for what was taken in and not sent so far."""
         events = list(self._blocks.send(last=False))
-        untagged = not self.request.think_tags or self._think_tags.state == "outside"
-        self._live = self._blocks.live_text if untagged and not self.request.stops else None
+        self._live = self._text is not None and self._blocks.is_live(self._text)
         return events
 
-    def _taken(self, live: Prose) -> list[e.StreamEvent]:
+    def _more(self, live: Prose) -> list[e.StreamEvent]:
         return [self._blocks.delta(kind, more) for kind, more in live.take(last=False)]
 
     def ping(self) -> list[e.StreamEvent]:

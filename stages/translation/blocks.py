@@ -72,11 +72,14 @@ class Blocks:
             del self._queue[0]
 
     @property
-    def live_text(self) -> Prose | None:
-        """The open block's part, if it is text, and the last there is: more text belongs to it."""
-        alone = self._open and len(self._queue) == 1
-        part = self._queue[0] if alone else None
+    def last_text(self) -> Prose | None:
+        """The last part, if it is text: more text belongs to it."""
+        part = self._queue[-1] if self._queue else None
         return part if type(part) is Prose else None
+
+    def is_live(self, part: Prose) -> bool:
+        """Whether `part` is that of the open block, and there is no other."""
+        return self._open and self._queue == [part]
 
     def delta(self, kind: str, fragment: str) -> e.BlockDelta:
         """More of the open block."""
