@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any, Literal
 
 from attrs import frozen, validators
@@ -14,7 +15,8 @@ from stages.wire.errors import InvalidRequestError
 from stages.wire.messages import MessagesRequest
 from stages.wire.structure import spell, structure
 
-_MAX_PROBLEMS = 5
+_MAX_PROBLEMS = 5  # shown
+_MAX_COUNTED = 1000
 _VERSIONS = ("2023-06-01", "2026-10-21")
 
 
@@ -46,7 +48,7 @@ class Validate(Stage[Authenticated, Validated]):
             problems.append("max_tokens: Field required")
         try:
             request: MessagesRequest = structure(value)
-            problems += check.problems(request)
+            problems += islice(check.problems(request), _MAX_COUNTED)
         except (BaseValidationError, ValueError) as error:
             problems += spell(error)
         if problems:

@@ -132,3 +132,15 @@ class MethodNotAllowedError(InvalidRequestError):
     """The path is there, the method is not."""
 
     status = 405
+
+
+class RequestTimeoutError(InvalidRequestError):
+    """The client did not send its request in time."""
+
+    status = 408
+
+
+class HeadTooLargeError(InvalidRequestError):
+    """The request line and the headers are over the limit."""
+
+    status = 431

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from pipeline import Send, Stage
 from pipeline.run import Chain
-from proxy.edge import Body, ClientGoneError, Edge, Responder, one_line, refuse
+from proxy.edge import Body, ClientGoneError, Departure, Edge, Responder, one_line, refuse
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import (
@@ -135,7 +135,7 @@ class TestRequest:
 
 def body(*messages: dict[str, Any], declared: int | None = None) -> Body:
     """A body of which a server has these messages."""
-    return Body(Server(list(messages)).receive, declared)
+    return Body(Server(list(messages)).receive, declared, Departure())
 
 
 class TestBody:
@@ -392,7 +392,7 @@ async def test_a_body_can_be_read_again_by_another_stage() -> None:
     async def receive() -> Any:
         return next(messages)
 
-    body = Body(receive, None)
+    body = Body(receive, None, Departure())
     assert await body.read(10) == await body.read(3) == b"abc"
     with pytest.raises(RequestTooLargeError):
         await body.read(2)

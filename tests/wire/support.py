@@ -254,21 +254,25 @@ def streamed(*texts: str) -> bytes:
 # ---- the proxy ----
 
 
-def proxy(folder: Path, declaration: str) -> contextlib.AbstractContextManager[str]:
+def proxy(
+    folder: Path, declaration: str, http: type[HttpProtocol] = HttpProtocol
+) -> contextlib.AbstractContextManager[str]:
     """A proxy that serves this text of a declaration; its root URL."""
     file = folder / "pipelines.yaml"
     file.write_text(declaration)
-    return serving(read(str(file), environ={}))
+    return serving(read(str(file), environ={}), http)
 
 
 @contextlib.contextmanager
-def serving(declaration: Declaration) -> Iterator[str]:
+def serving(
+    declaration: Declaration, http: type[HttpProtocol] = HttpProtocol
+) -> Iterator[str]:
     """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
     config = uvicorn.Config(
         make_app(declaration),
         loop="uvloop",
-        http=HttpProtocol,
+        http=http,
         ws="none",
         log_config=None,
         access_log=False,
