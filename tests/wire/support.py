@@ -264,9 +264,7 @@ def proxy(
 
 
 @contextlib.contextmanager
-def serving(
-    declaration: Declaration, http: type[HttpProtocol] = HttpProtocol
-) -> Iterator[str]:
+def serving(declaration: Declaration, http: type[HttpProtocol] = HttpProtocol) -> Iterator[str]:
     """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
     config = uvicorn.Config(
