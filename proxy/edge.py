@@ -5,7 +5,8 @@ what happens                          what the client sees
 a stage raises ApiError, no byte out  its status, a JSON error
 the same, with a stream under way     an SSE `error` event, then the end; no message_stop
 the same, with half a body of JSON    the connection is closed
-anything else is raised: a bug        500 api_error without details; traceback in the log
+anything else is raised: a bug        500 api_error without details; traceback in the log, without
+                                      the texts of exceptions: they may quote the prompt
 the client leaves                     nothing; the chain is cancelled at once
 """
 
@@ -22,6 +23,7 @@ from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.run import Chain
+from proxy.logs import without_texts
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import ApiError, InternalError, RequestTooLargeError
@@ -168,12 +170,15 @@ class Edge:
             if not responder.complete:
                 raise InternalError("the pipeline ended without an answer")
         except ApiError as error:
-            log.info("%s %s: %s", request.request_id, error.type, one_line(error.message))
+            log.info("%s %s: %s", request.request_id, error.type, one_line(error.own_words))
+            log.debug("%s: all of it: %s", request.request_id, one_line(error.message))
             await responder.fail(error)
         except ClientGoneError:
             log.debug("%s: the client left before its request was whole", request.request_id)
-        except Exception:  # the one place where bugs end
-            log.exception("%s: pipeline `%s` failed", request.request_id, self.name)
+        except Exception as error:  # the one place where bugs end
+            trace = without_texts(error)
+            log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
+            log.debug("%s: all of it:", request.request_id, exc_info=True)
             await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(

@@ -18,7 +18,7 @@ from typing import Any
 
 import aiohttp
 import anyio
-from attrs import Factory, define, field
+from attrs import define, field
 
 from stages.backends.connections import REUSED
 from stages.backends.errors import error_from_exception, error_from_status
@@ -48,10 +48,10 @@ class Call:
     """
 
     backend: str
-    messages: list[dict[str, Any]]
-    options: dict[str, Any]
+    messages: list[dict[str, Any]] = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
     idle_timeout: float | None = None
-    payload: dict[str, Any] = Factory(dict)
+    payload: dict[str, Any] = field(factory=dict, repr=False)
     done: bool = False
     read: bool = False
 
@@ -248,7 +248,7 @@ class Answer:
             value = json.decode_answer(data)
         except ValueError as error:
             raise InternalError(
-                f"backend `{self.call.backend}` sent broken JSON: {error}"
+                f"backend `{self.call.backend}` sent broken JSON: {error}", quoted=[str(error)]
             ) from error
         if not isinstance(value, dict):  # LangChain would fail at it
             raise InternalError(f"backend `{self.call.backend}` sent JSON that is no object")
@@ -264,7 +264,8 @@ class Answer:
         if given and given != content_type:
             raise InternalError(
                 f"backend `{self.call.backend}` answered with {given[:80]} where "
-                f"{content_type} was expected; is its base_url right?"
+                f"{content_type} was expected; is its base_url right?",
+                quoted=[given[:80]],
             )
 
     async def _refusal(self) -> ApiError:

@@ -139,7 +139,7 @@ def overflow(text: str) -> ApiError | None:
             told = match.groupdict()
             if told.get("tokens"):
                 return _too_long(told["tokens"], told["maximum"])
-            return InvalidRequestError(f"prompt is too long ({text[:300]})")
+            return InvalidRequestError(f"prompt is too long ({text[:300]})", quoted=[text[:300]])
     return None
 
 
