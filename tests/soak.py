@@ -70,9 +70,8 @@ def _event(content: str, finish: str | None = None) -> bytes:
 
 def _answer(data: bytes, kind: str = "text/event-stream", status: int = 200, cut: int = 0) -> bytes:
     """An answer whose last `cut` bytes are missing."""
-    top = (
-        f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {len(data) + cut}\r\n\r\n"
-    )
+    length = len(data) + cut
+    top = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
     return top.encode() + data
 
 
@@ -224,7 +223,7 @@ class Proxy:
         raise AssertionError(f"it does not come to rest: {last}")
 
     def _descriptors(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def _kilobytes(self) -> int:
         status = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -257,9 +256,10 @@ async def soak(requests: int, folder: Path) -> list[str]:
         print(dict(sum((run.outcomes for run in runs), Counter())))  # noqa: T201
     finally:
         proxy.process.terminate()
-        proxy.process.wait(_SECONDS)
+        proxy.process.communicate(timeout=_SECONDS)
         server.close()
-    return _judge(runs, *states, log.read_text())
+    before, after = states
+    return _judge(runs, before, after, log.read_text())
 
 
 def _start(folder: Path, log: Path) -> Proxy:
