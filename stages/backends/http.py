@@ -27,6 +27,7 @@ from stages.wire.errors import ApiError, InternalError
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
 _END_OF_BODY = 0.05
 # A head takes so many idle timeouts at most. aiohttp has none while it writes a request that is
@@ -36,7 +37,12 @@ _PATIENCE = 2
 _LARGE_BODY = 1024 * 1024
 
 #: What a call that gets no answer, or half of one, raises.
-FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+FAILURES = (
+    aiohttp.ClientError,
+    TimeoutError,
+    OSError,
+    UnicodeError,  # of a name that is none, before it is looked up
+)
 
 
 @define
@@ -204,9 +210,13 @@ class Answer:
 
     async def whole(self) -> Any:
         """The body as one JSON document."""
-        parts = []
+        parts, size = [], 0
         while data := await self._read():
             parts.append(data)
+            size += len(data)
+            if size > _MAX_ANSWER_BYTES:
+                what = f"an answer of more than {_MAX_ANSWER_BYTES} bytes"
+                raise InternalError(f"backend `{self.call.backend}` sent {what}")
         self.call.done = True
         return self._decoded(b"".join(parts))
 
