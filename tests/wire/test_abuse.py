@@ -12,6 +12,7 @@ import pytest
 from proxy.protocol import HttpProtocol, Limits
 from tests.support import body
 from tests.wire.support import (
+    DONE,
     END,
     LIMIT,
     Act,
@@ -171,6 +172,20 @@ def test_a_client_that_does_not_read_a_finished_answer_is_given_up(
     client.socket.sendall(raw(body()))
     Event().wait(1)  # longer than the patience
     assert len(rest(client.socket)) < 12_000_000
+
+
+def test_a_client_that_reads_slowly_is_not_given_up(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    much = sse(delta(content="x" * 500_000))
+    backend.says(head(), *[much] * 20, sse(delta("stop")), DONE, END)
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+    answer = client.send(raw(body(stream=True)))
+    read = b""
+    while part := answer.read(250_000):  # longer than the patience in all
+        read = read[-100:] + part
+        Event().wait(0.02)
+    assert b"message_stop" in read
 
 
 def test_a_client_that_waits_for_a_slow_backend_is_not_given_up(
@@ -336,6 +351,16 @@ def test_what_is_odd_but_plain_is_one_request_and_what_is_behind_it_the_next(
     for _ in range(2):
         assert Answer.of(client.send(data, "GET")).status == 200
     assert client.get("/health").status == 200
+
+
+def test_behind_an_offer_of_another_protocol_nothing_is_answered(client: Client) -> None:
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.socket.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nup")
+    Event().wait(0.05)  # in two packets, so that the offer is not taken out
+    client.socket.sendall(b"grade: websocket\r\n\r\n" + SECOND)
+    said = rest(client.socket)
+    assert said.startswith(b"HTTP/1.1 200")
+    assert said.count(b"\r\nrequest-id: ") == 1
 
 
 def test_nonsense_behind_a_request_does_not_stand_in_its_answer(
