@@ -23,6 +23,11 @@ test *arguments="-n 2 --cov":
 soak *arguments:
     .venv/bin/python -m tests.soak {{arguments}}
 
+# Measure the proxy beside passing bytes through; `just bench --help` says more
+bench *arguments:
+    .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
+    .venv/bin/python -m tests.bench {{arguments}}
+
 lint:
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .

@@ -55,17 +55,31 @@ def check_chain(
         carries = after
     if all(issubclass(each, end) for each in carries):
         return None
-    left = {each for each in carries if not issubclass(each, end)}
+    return _left_over(pipeline, steps, carries, end, location, known)
+
+
+def _left_over(
+    pipeline: str,
+    steps: Sequence[Step],
+    carries: frozenset[type],
+    end: type,
+    location: Location,
+    known: Callable[[], Mapping[str, StageClass]],
+) -> Problem:
+    left = tuple(each for each in carries if not issubclass(each, end))
     message = f"pipeline `{pipeline}` ends with {spell(left)}, but has to end with {end.__name__}"
+    fitting = [name for name, stage in known().items() if _takes(stage, left)]
+    names = " or ".join(f"`{name}`" for name in fitting)
     if not steps:
-        message = f"pipeline `{pipeline}` has no stages"
-    signatures = {name: signature(stage) for name, stage in known().items()}
-    fitting = [n for n, s in signatures.items() if not s.transparent and carried(left, s)]
-    hint = "add stages that lead to it"
-    if fitting:
-        names = " or ".join(f"`{name}`" for name in fitting)
-        hint = f"add {names} after `{steps[-1].name}`" if steps else f"begin with {names}"
-    return Problem("chain-end", message, steps[-1].location if steps else location, hint)
+        message, hint = f"pipeline `{pipeline}` has no stages", f"begin with {names}"
+        return Problem("chain-end", message, location, hint)
+    emitter = ([step for step in steps if _emits(step.stage, left)] or steps)[-1]
+    hint = f"add {names} after `{emitter.name}`" if names else "add stages that lead to it"
+    for earlier in steps[: steps.index(emitter)]:
+        if _takes(earlier.stage, left):
+            where = f"`{earlier.name}` (line {earlier.location.line})"
+            hint = f"move `{emitter.name}` before {where}"
+    return Problem("chain-end", message, emitter.location, hint)
 
 
 def _misplaced(
@@ -113,6 +127,13 @@ def _hint(
 def _emits(stage: StageClass, wanted: tuple[type, ...]) -> bool:
     declared = signature(stage)
     return not declared.transparent and any(issubclass(e, wanted) for e in declared.emits)
+
+
+def _takes(stage: StageClass, left: tuple[type, ...]) -> bool:
+    """Whether it makes something else of what is left."""
+    declared = signature(stage)
+    makes_other = not declared.transparent and not _emits(stage, left)
+    return makes_other and carried(left, declared) is not None
 
 
 def spell(types: Iterable[type]) -> str:

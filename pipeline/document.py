@@ -90,6 +90,9 @@ def parse(text: str, environ: Mapping[str, str]) -> Document:
         value = reader.read(node, ()) if node is not None else None
     except YAMLError as error:
         reader.problems.append(_syntax_problem(error, text))
+    except RecursionError:  # which would end a proxy that reloads
+        message = "this is not valid YAML: it is nested too deeply"
+        reader.problems.append(Problem("yaml-syntax", message, hint="look for too many brackets"))
     return Document(
         value,
         reader.keys,

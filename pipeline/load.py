@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -18,23 +18,30 @@ from pipeline.pipelines import PipelineBuilder
 from pipeline.problems import DeclarationError, Location, Problem, nearest
 from pipeline.structure import describe
 
+Sections = dict[str, Any]
 
-def load(file: str | Path, schema: Schema, environ: Mapping[str, str]) -> Declaration:
+
+def load(
+    file: str | Path,
+    schema: Schema,
+    environ: Mapping[str, str],
+    adapt: Callable[[Sections], Sections] = lambda sections: sections,
+) -> Declaration:
     """Read, check and build what `file` declares. Raises DeclarationError with all problems.
 
     A `.env` beside the file is read; `environ` goes before it. Modules beside the file can
-    be named as stages.
+    be named as stages. Stages are given the sections that `adapt` makes of those declared.
     """
     name = os.fspath(file)
     source = _read(Path(file), name)
     see_modules_beside(file)
     builder = Builder(parse(source, {**_beside(Path(file)), **environ}))
     schema.register_hooks(builder.converter)
-    sections: dict[str, Any] = {}
+    sections: Sections = {}
     pipelines: tuple[Pipeline, ...] = ()
     value = builder.document.value
     if isinstance(value, dict):
-        sections = _sections(builder, schema, value)
+        sections = adapt(_sections(builder, schema, value))
         pipelines = PipelineBuilder(builder, schema, sections).build(value.get("pipelines"))
     elif not builder.problems and value is None:
         hint = "start from the pipelines.yaml that comes with llm-proxy"
@@ -55,9 +62,14 @@ def see_modules_beside(file: str | Path) -> None:
         sys.path.append(folder)
 
 
+def variables_beside(file: Path) -> Path:
+    """Where variables for `file` may stand: in the `.env` beside it."""
+    return file.resolve().parent / ".env"
+
+
 def _beside(file: Path) -> dict[str, str]:
     """The variables of the `.env` beside `file`. A directory of that name is something else."""
-    path = file.resolve().parent / ".env"
+    path = variables_beside(file)
     if not path.exists() or path.is_dir():
         return {}
     text = _read(path, str(file.with_name(".env")))
@@ -82,7 +94,7 @@ def _read(file: Path, name: str) -> str:
     raise DeclarationError(name, "", [problem])
 
 
-def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> dict[str, Any]:
+def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> Sections:
     """The sections that are in order, by name."""
     known = [*schema.sections, "pipelines"]
     for key in value:

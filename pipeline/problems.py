@@ -54,6 +54,11 @@ class DeclarationError(Exception):
         self.lines = source.splitlines()
         super().__init__("\n".join(p.render(file, self.lines) for p in self.problems))
 
+    def report(self) -> str:
+        """All of it as a command prints it, with the number of problems at the end."""
+        count = len(self.problems)
+        return f"{self}\n\n{count} problem{'s' if count > 1 else ''}"
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the nearest known one, or all of them."""

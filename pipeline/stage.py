@@ -37,8 +37,9 @@ class Stage(Generic[In, Out]):
     Events a stage does not accept pass it by. `Stage[T, T]` (a type variable, perhaps
     bound) marks a stage that may stand anywhere. `await forward(event)` covers the rest
     of the chain, so a `try`, a timer or a cancel scope around it does too. Only one task
-    at a time may call `forward`. Whatever a stage raises ends the request; only with
-    `StopForwarding` it has ended well (see there).
+    at a time may call `forward`. Whatever a stage raises ends the request, unless an earlier
+    stage catches it, and perhaps sends the event once more: state in `receiver` starts anew
+    where an answer does. Only with `StopForwarding` it has ended well (see there).
     """
 
     async def handle(self, event: In, forward: Send[Out]) -> None:

@@ -1,115 +1,139 @@
-"""The ASGI application: routes to pipelines, and the few answers that need none."""
+"""The ASGI application: what is served now, what was before, and the backends of both.
+
+A reload puts another `Served` in the place of the current one. Requests that are under way finish
+in the one they began in; when it has none left it is forgotten, and the backends that only it had
+are closed. Of backends, a declaration keeps those that did not change (proxy/reload.py), so the
+same Backend is found in both.
+"""
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import functools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
-from attrs import define
+import anyio
+from anyio.abc import TaskGroup
+from attrs import define, field
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from pipeline.declaration import Declaration
 from pipeline.tasks import task_group
 from proxy import __version__
+from proxy.attended import Attended
 from proxy.declaration import used_backends
-from proxy.edge import Edge, refuse
-from stages.backends.backend import Backend
-from stages.wire.errors import ApiError, MethodNotAllowedError, NotFoundError
+from proxy.reload import Reload
+from proxy.served import Methods, Served
 from stages.wire.ids import new_request_id
 
-log = logging.getLogger("llm_proxy")
+#: Seconds between two looks at what nobody needs any more.
+_TIDY_INTERVAL = 0.5
 
 
-def make_app(declaration: Declaration, ready: Callable[[], None] = lambda: None) -> App:
-    """The application that serves a declaration. Its lifespan opens and closes the backends.
+def make_app(
+    declaration: Declaration,
+    reload: Reload | None = None,
+    ready: Callable[[], None] = lambda: None,
+) -> App:
+    """The application that serves a declaration, and those that `reload` finds later.
 
-    `ready` is called when one of them is open.
+    Its lifespan opens and closes the backends. `ready` is called when one of the first is open.
     """
-    by_path: dict[str, dict[str, ASGIApp]] = {
-        "/": {"GET": _root, "HEAD": _root},
-        "/health": {"GET": _health, "HEAD": _health},
-        "/api/event_logging/batch": {"POST": _telemetry},
-    }
-    counts = declaration.sections["metrics"]
-    for pipeline in declaration.pipelines:
-        for route in pipeline.routes:
-            method, _, path = route.partition(" ")
-            edge = Edge(pipeline.name, pipeline.chain, counts)
-            by_path.setdefault(path.strip(), {})[method] = edge
-    # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
-    paths = sorted(by_path, key=lambda path: ("{" in path, -len(path)))
-
-    @asynccontextmanager
-    async def lifespan(_: Any) -> AsyncIterator[None]:
-        async with _open(used_backends(declaration), ready):
-            yield
-
-    # A bare router: Starlette's own application would put two more layers around each event, to
-    # answer exceptions, of which none gets so far. Clients take a redirect for a failure.
-    routes = [Route(path, _ByMethod(by_path[path])) for path in paths]
-    router = Router(routes, redirect_slashes=False, default=_nothing_here, lifespan=lifespan)
-    return App(router, {path: _ByMethod(by_path[path]) for path in paths if "{" not in path})
+    return App(declaration, reload, ready)
 
 
 @define(eq=False)
 class App:
-    """The whole as an ASGI app. Paths without parameters need no search through the routes.
+    """The whole as an ASGI app. `draining` is set by the server when it is about to end."""
 
-    It would be a twentieth of what a short request costs, and four layers around each event.
-    """
+    _declaration: Declaration
+    _reload: Reload | None = None
+    _opened: Callable[[], None] = lambda: None
+    draining: bool = False
+    current: Served = field(init=False)
+    retired: list[Served] = field(factory=list, init=False)
+    """Declarations of before that have requests under way."""
+    attended: list[Attended] = field(factory=list, init=False)
 
-    router: Router
-    direct: dict[str, ASGIApp]
+    @current.default
+    def _first(self) -> Served:
+        return self._served(self._declaration)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.direct.get(scope.get("path", ""), self.router)
+        served = self.current
+        app = served.direct.get(scope.get("path", ""), served.router)
         await app(scope, receive, send)
 
+    def serve(self, group: TaskGroup, declaration: Declaration) -> None:
+        """From now on, answer requests by this declaration. `group` is the lifespan's."""
+        self.retired.append(self.current)
+        self.current = self._served(declaration)
+        self._attend(group, first=False)
 
-@define(eq=False)
-class _ByMethod:
-    """An ASGI app that leads each method of one path to its own app.
+    def _served(self, declaration: Declaration) -> Served:
+        return Served.of(declaration, self._own(), lambda _: self.lifespan())
 
-    An object, because Starlette takes a function for a request-to-response endpoint.
-    """
+    def _own(self) -> dict[str, Methods]:
+        """The paths that need no pipeline."""
+        reading = {
+            "/": _root,
+            "/health": _health,
+            "/health/live": _health,
+            "/health/ready": self._ready,
+        }
+        own: dict[str, Methods] = {p: {"GET": app, "HEAD": app} for p, app in reading.items()}
+        return {**own, "/api/event_logging/batch": {"POST": _telemetry}}
 
-    apps: dict[str, ASGIApp]
-
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if app := self.apps.get(scope["method"]):
-            return app(scope, receive, send)
-        allowed = {"allow": ", ".join(sorted(self.apps))}
-        error = MethodNotAllowedError(f"{scope['method']} is not allowed here", headers=allowed)
-        return refuse(error, scope, receive, send)
-
-
-@asynccontextmanager
-async def _open(backends: dict[str, Backend], ready: Callable[[], None]) -> AsyncIterator[None]:
-    """Open the backends in the background, so that the server listens at once."""
-    async with AsyncExitStack() as exits:
-        for backend in backends.values():
-            exits.push_async_callback(backend.aclose)
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Have the backends open; in the background, so that the server listens at once."""
         async with task_group() as group:
-            for name, backend in backends.items():
-                group.start_soon(_open_one, name, backend, ready)
+            self._attend(group, first=True)
+            group.start_soon(self._tidy)
+            if self._reload is not None:
+                group.start_soon(self._reload.run, functools.partial(self.serve, group))
             yield
             group.cancel_scope.cancel()
 
+    def _attend(self, group: TaskGroup, first: bool) -> None:
+        """Look after the backends that models lead to, those that are new."""
+        known = {each.backend for each in self.attended}
+        for name, backend in used_backends(self.current.declaration).items():
+            if backend not in known:
+                attended = Attended(name, backend, self._opened if first else _nothing)
+                self.attended.append(attended)
+                group.start_soon(attended.run)
 
-async def _open_one(name: str, backend: Backend, ready: Callable[[], None]) -> None:
-    started = time.monotonic()
-    try:
-        await backend.open()
-    except ApiError as error:
-        log.error("backend `%s` cannot be opened: %s", name, error)
-    else:
-        log.info("backend `%s` is ready after %.1f s", name, time.monotonic() - started)
-        ready()
+    async def _tidy(self) -> None:
+        while True:
+            await anyio.sleep(_TIDY_INTERVAL)
+            self.retired = [served for served in self.retired if served.under_way]
+            needed = {b for s in (self.current, *self.retired) for b in s.backends.values()}
+            for each in self.attended:
+                if each.backend not in needed:
+                    each.end()
+            self.attended = [each for each in self.attended if each.backend in needed]
+
+    async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Whether requests can be answered now, by what is known: nothing is waited for."""
+        used = used_backends(self.current.declaration).values()
+        faults = {each.name: each.fault for each in self.attended if each.backend in used}
+        # A mapping for each: it is where the state of a circuit breaker can be told.
+        told: dict[str, Any] = {
+            "status": "ready",
+            "backends": {n: {"state": fault or "ready"} for n, fault in faults.items()},
+        }
+        if any(faults.values()) or len(faults) < len(used):
+            told["status"] = "not ready"
+        if self.draining:
+            told["status"] = "stopping"
+        status = 200 if told["status"] == "ready" else 503
+        await JSONResponse(told, status, headers=_headers())(scope, receive, send)
+
+
+def _nothing() -> None: ...
 
 
 async def _health(scope: Scope, receive: Receive, send: Send) -> None:
@@ -128,9 +152,3 @@ async def _telemetry(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _headers() -> dict[str, str]:
     return {"request-id": new_request_id()}
-
-
-async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
-    path = scope["path"][:200]
-    twice = "; the base URL of a client ends before `/v1`" if path.startswith("/v1/v1/") else ""
-    await refuse(NotFoundError(f"there is nothing at {path}{twice}"), scope, receive, send)

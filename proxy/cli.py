@@ -48,11 +48,12 @@ def main() -> None:
 @_config
 @click.option("--host", help="The address to listen on; goes before the declaration's.")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.")
-def serve(config: str | None, host: str | None, port: int | None) -> None:
+@click.option("--workers", type=click.IntRange(1), help="How many processes serve; else 1.")
+def serve(config: str | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve the declaration until stopped."""
     from proxy.serve import serve as run
 
-    _reporting(lambda: run(_read(config), host, port))
+    _reporting(lambda: run(_read(config), host=host, port=port, workers=workers))
 
 
 @main.command()
@@ -178,7 +179,5 @@ def _reporting(run: Callable[[], Any]) -> None:
     try:
         run()
     except DeclarationError as error:
-        click.echo(str(error), err=True)
-        found = len(error.problems)
-        click.echo(f"\n{found} problem{'s' if found > 1 else ''}", err=True)
+        click.echo(error.report(), err=True)
         sys.exit(1)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import frozen, validators
 
 from pipeline import DeclarationError, Problem, option
 from pipeline.declaration import Declaration, Schema
-from pipeline.load import load
+from pipeline.load import Sections, load
 from stages import REGISTRY
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
-from stages.backends.declare import Model, register_hooks
+from stages.backends.declare import Entry, register_hooks
+from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse
 
@@ -30,27 +31,68 @@ class Server:
     port: int = option(
         8080, help="0 takes a free one", validator=[validators.ge(0), validators.le(65535)]
     )
+    workers: int = option(
+        1, help="processes that serve, a core each at most", validator=validators.ge(1)
+    )
+    reload: bool = option(True, help="read this file again when it changes; on SIGHUP in any case")
+    drain_timeout: float = option(
+        30.0,
+        help="seconds that requests under way are given at the end",
+        validator=validators.ge(0),
+    )
 
 
 SCHEMA = Schema(
     sections={
         "server": Server,
         "backends": dict[str, Backend],
-        "models": dict[str, Model],
+        "models": dict[str, Entry],
+        "circuit_breaker": Breakers,
         "metrics": Counts,  # nothing to declare: it is how stages share the counters
     },
     registry=REGISTRY,
     start=HttpRequest,
     end=HttpResponse,
     register_hooks=register_hooks,
-    reserved=("GET /", "GET /health", "POST /api/event_logging/batch"),
+    reserved=(
+        "GET /",
+        "GET /health",
+        "GET /health/live",
+        "GET /health/ready",
+        "POST /api/event_logging/batch",
+    ),
 )
 
 
-def read(file: str | None, environ: Mapping[str, str] | None = None) -> Declaration:
+def read(
+    file: str | None,
+    environ: Mapping[str, str] | None = None,
+    adapt: Callable[[Sections], Sections] = lambda sections: sections,
+) -> Declaration:
     """Read and check a declaration. Raises DeclarationError with everything that is wrong."""
     environ = os.environ if environ is None else environ
-    return load(locate(file, environ), SCHEMA, environ)
+    return load(locate(file, environ), SCHEMA, environ, adapt)
+
+
+def keeping(running: Declaration) -> Callable[[Sections], Sections]:
+    """To `read` one in the place of `running`: what did not change is the same object.
+
+    That are backends with the same name and options, and the counters.
+    """
+    kept: dict[str, Backend] = running.sections["backends"]
+
+    def same(name: str, backend: Backend) -> Backend:
+        old = kept.get(name)
+        return old if old is not None and old.profile == backend.profile else backend
+
+    def adapt(sections: Sections) -> Sections:
+        adapted = {**sections, "metrics": running.sections["metrics"]}
+        if "backends" in sections:
+            declared = sections["backends"].items()
+            adapted["backends"] = {name: same(name, backend) for name, backend in declared}
+        return adapted
+
+    return adapt
 
 
 def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:
@@ -95,5 +137,6 @@ def is_loopback(host: str) -> bool:
 
 def used_backends(declaration: Declaration) -> dict[str, Any]:
     """The backends that models lead to."""
-    wanted = {model.backend for model in declaration.sections["models"].values()}
+    entries = declaration.sections["models"].values()
+    wanted = {model.backend for entry in entries for model in entry.targets}
     return {k: v for k, v in declaration.sections["backends"].items() if k in wanted}

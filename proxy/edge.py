@@ -8,6 +8,7 @@ the same, with half a body of JSON    the connection is closed
 anything else is raised: a bug        500 api_error without details; traceback in the log, without
                                       the texts of exceptions: they may quote the prompt
 the client leaves                     nothing; the chain is cancelled at once
+the proxy stops, and waits no longer  as if a stage had raised OverloadedError
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pipeline.run import Chain
 from proxy.logs import without_texts
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
-from stages.wire.errors import ApiError, InternalError, RequestTooLargeError
+from stages.wire.errors import ApiError, InternalError, OverloadedError, RequestTooLargeError
 from stages.wire.ids import new_request_id
 from stages.wire.json import encode
 from stages.wire.sse import encode_event
@@ -40,7 +41,7 @@ class ClientGoneError(Exception):
 
 @define
 class Departure:
-    """Whether the client has left: told by the server, in the state of the request's scope.
+    """Whether one side has left: told by the server, in the state of the request's scope.
 
     The ASGI way is to wait for `http.disconnect`. That takes a task of its own for each request,
     a tenth of what a short one costs. `error` is why the rest of its body will not be read.
@@ -48,11 +49,17 @@ class Departure:
 
     happened: bool = False
     error: ApiError | None = None
+    stopping: bool = False
     then: Callable[[], None] = lambda: None
 
     def happens(self) -> None:
         """The client has left. To be called once, by the server."""
         self.happened = True
+        self.then()
+
+    def stops(self) -> None:
+        """The proxy waits no longer for this request's end. To be called by the server."""
+        self.stopping = True
         self.then()
 
 
@@ -151,16 +158,24 @@ class Edge:
     name: str
     chain: Chain
     counts: Counts = field(factory=Counts)
+    under_way: int = field(default=0, init=False)
+    """How many requests are not finished."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
         request = _request(scope, receive)
         responder = Responder(send, request.request_id)
         departure: Departure = scope["state"][DEPARTURE]
-        if not departure.happened:
-            with anyio.CancelScope() as until_then:
-                departure.then = until_then.cancel
-                await self._answer(request, responder)
+        self.under_way += 1
+        try:
+            if not (departure.happened or departure.stopping):
+                with anyio.CancelScope() as until_then:
+                    departure.then = until_then.cancel
+                    await self._answer(request, responder)
+            if departure.stopping and not (departure.happened or responder.complete):
+                await _fail(request, responder, _STOPPING)
+        finally:
+            self.under_way -= 1
         self.counts.answers[self.name, str(responder.status or "none")] += 1
         self._log(request, responder, departure, time.monotonic() - started)
 
@@ -170,9 +185,7 @@ class Edge:
             if not responder.complete:
                 raise InternalError("the pipeline ended without an answer")
         except ApiError as error:
-            log.info("%s %s: %s", request.request_id, error.type, one_line(error.own_words))
-            log.debug("%s: all of it: %s", request.request_id, one_line(error.message))
-            await responder.fail(error)
+            await _fail(request, responder, error)
         except ClientGoneError:
             log.debug("%s: the client left before its request was whole", request.request_id)
         except Exception as error:  # the one place where bugs end
@@ -194,6 +207,15 @@ class Edge:
             seconds,
             ending,
         )
+
+
+_STOPPING = OverloadedError("the proxy is stopping; try again in a moment")
+
+
+async def _fail(request: HttpRequest, responder: Responder, error: ApiError) -> None:
+    log.info("%s %s: %s", request.request_id, error.type, one_line(error.own_words))
+    log.debug("%s: all of it: %s", request.request_id, one_line(error.message))
+    await responder.fail(error)
 
 
 def _request(scope: Scope, receive: Receive) -> HttpRequest:

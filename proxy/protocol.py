@@ -11,7 +11,9 @@ Faults of it that are mended:
 - It stops reading while much of a body waits to be taken, and goes on only when the application
   asks for more. With the last of a body nobody does; then nobody would see the client leave.
 - Headers behind a chunked body were added to those of the request.
-- It waited for ever, and took heads of any size. What is waited for now, and for how long:
+- When it waited no longer for requests at its end, it cancelled them: their clients were told
+  nothing. They are told now, `LAST_WORDS` before that.
+- It waited for ever, and took heads of any size. What is waited for now, for `Limits.patience`:
 
 what the connection owes                      what ends the wait     too late
 -------------------------------------------   --------------------   ------------------------
@@ -46,6 +48,9 @@ from stages.wire.ids import new_request_id
 from stages.wire.json import encode
 
 log = logging.getLogger("llm_proxy")
+
+LAST_WORDS = 2
+"""Seconds between telling clients that the proxy stops, and uvicorn's own limit."""
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
@@ -155,6 +160,16 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
             cycle.scope["state"][DEPARTURE].happens()
+
+    def shutdown(self) -> None:
+        self.config.loaded_app.draining = True
+        super().shutdown()
+        limit = (self.config.timeout_graceful_shutdown or LAST_WORDS) - LAST_WORDS
+        self.loop.call_later(limit, self._stop_waiting)
+
+    def _stop_waiting(self) -> None:
+        for cycle in self._unanswered():
+            cycle.scope["state"][DEPARTURE].stops()
 
     def _unanswered(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._cycles if not cycle.response_complete]

@@ -4,49 +4,94 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import gc
+import logging
 import socket
+import sys
+from collections.abc import Callable
+from typing import Any
 
 import attrs
 import click
 import uvicorn
 
 from pipeline.declaration import Declaration
+from pipeline.problems import DeclarationError
 from proxy import __version__, logs
-from proxy.app import make_app
-from proxy.declaration import check_exposure
-from proxy.protocol import HttpProtocol
+from proxy.app import App, make_app
+from proxy.declaration import Server, check_exposure, read, used_backends
+from proxy.protocol import LAST_WORDS, HttpProtocol
+from proxy.reload import Reload
+from proxy.signals import end_at_once_on_a_second_signal
 from stages.authenticate import Authenticate
 
 # How many new objects make the garbage collector run. Requests leave few cycles behind, and with
 # Python's 700 it would run several times in each: a tenth of the time.
 _YOUNG_OBJECTS = 20_000
+# Seconds after which a worker that gives no sign of life is replaced. To load a model takes some.
+_UNRESPONSIVE = 60
 
 
-def serve(declaration: Declaration, host: str | None, port: int | None) -> None:
-    """Serve until a signal. Raises DeclarationError, or click's error when the port is taken."""
-    server = declaration.sections["server"]
-    given = {k: v for k, v in {"host": host, "port": port}.items() if v is not None}
-    server = attrs.evolve(server, **given)
+def serve(declaration: Declaration, **given: Any) -> None:
+    """Serve until a signal; what is `given` and not None goes before the section `server`.
+
+    Raises DeclarationError, or click's error when the port is taken.
+    """
+    declared = declaration.sections["server"]
+    server = attrs.evolve(declared, **{k: v for k, v in given.items() if v is not None})
     check_exposure(declaration, server.host)
     bound = bind(server.host, server.port)
-    logs.set_up()
-    click.echo(greeting(declaration, server.host, bound.getsockname()[1]))
-    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
-    config = uvicorn.Config(
-        # What is there then stays; the collector need not look at it again and again.
-        make_app(declaration, ready=gc.freeze),
+    click.echo(greeting(declaration, server, bound.getsockname()[1]))
+    # The application is made where it serves: each worker reads the declaration for itself.
+    shared = None if server.workers > 1 else declaration
+    config = uvicorn_config(functools.partial(_make_app, declaration.file, server, shared), server)
+    if server.workers > 1:
+        from proxy.workers import Workers
+
+        logs.set_up()
+        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # to say when a worker died
+        Workers(config, [bound]).run()
+    else:
+        with contextlib.suppress(KeyboardInterrupt):  # the signal it was stopped with, once more
+            uvicorn.Server(config).run(sockets=[bound])
+
+
+def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
+    """How uvicorn serves what `make` makes. `make` can be pickled if there are workers."""
+    return uvicorn.Config(
+        make,
+        factory=True,
+        interface="asgi3",
         loop="uvloop",
         http=HttpProtocol,
         ws="none",
+        log_config=None,
         log_level="warning",
         access_log=False,
         proxy_headers=False,  # nobody here asks for the client's address
         server_header=False,
-        timeout_graceful_shutdown=10,
+        workers=server.workers,
+        timeout_worker_healthcheck=_UNRESPONSIVE,
+        timeout_graceful_shutdown=server.drain_timeout + LAST_WORDS,  # type: ignore[arg-type]
     )
-    with contextlib.suppress(KeyboardInterrupt):  # the signal it was stopped with, once more
-        uvicorn.Server(config).run(sockets=[bound])
+
+
+def _make_app(file: str, server: Server, declaration: Declaration | None) -> App:
+    """The application, made in the process that serves; this is set up, too."""
+    logs.set_up()
+    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    end_at_once_on_a_second_signal(worker=server.workers > 1)
+    if declaration is None:
+        try:
+            declaration = read(file)
+            check_exposure(declaration, server.host)
+        except DeclarationError as error:  # changed since: the supervisor tries again
+            logging.getLogger("llm_proxy").error("%s", error.report())
+            sys.exit(1)
+    # What is there when the backends are open stays: the collector need not look at it again and
+    # again. Backends of a reload come and go, and their cycles have to be found.
+    return make_app(declaration, Reload(declaration, server.host, server.reload), gc.freeze)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -75,9 +120,9 @@ def bind_hint(error: Exception) -> str:
     return "`--host` has to be an address of this machine, as 127.0.0.1, or 0.0.0.0 for all"
 
 
-def greeting(declaration: Declaration, host: str, port: int) -> str:
+def greeting(declaration: Declaration, server: Server, port: int) -> str:
     """What a person sees who starts the proxy: where it is, what it serves, how to use it."""
-    host = host.strip("[]")
+    host = server.host.strip("[]")
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     url = f"http://{shown}:{port}"
     lines = [f"llm-proxy {__version__} listens on {url}", "", "models:"]
@@ -87,7 +132,8 @@ def greeting(declaration: Declaration, host: str, port: int) -> str:
         f"  {name:<{width}}  {model.backend}: {model.model or 'the same name'}"
         for name, model in models.items()
     ]
-    lines += ["", *(f"note: {note.message}\n" for note in declaration.notes)]
+    notes = [note.message for note in declaration.notes] + _on_workers(declaration, server)
+    lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key you declared" if _asks_for_key(declaration) else "anything"
     lines += [
         "use it:",
@@ -96,6 +142,14 @@ def greeting(declaration: Declaration, host: str, port: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _on_workers(declaration: Declaration, server: Server) -> list[str]:
+    if server.workers == 1:
+        return []
+    own = "each worker has counters and limits of its own; `/metrics` tells those of one of them"
+    used = used_backends(declaration).items()
+    return [own, *(f"each worker loads the model of `{k}`" for k, v in used if v.profile.embedded)]
 
 
 def _asks_for_key(declaration: Declaration) -> bool:

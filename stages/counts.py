@@ -19,3 +19,5 @@ class Counts:
     """Fields dropped or changed: backend, name of the policy, what became of it."""
     answers: Counter[tuple[str, str]] = field(factory=Counter, init=False)
     """Answers of pipelines: pipeline, HTTP status; `none` if the client left before."""
+    tried_again: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
+    """Requests that failed and were tried again: by which stage, the backend, kind of error."""

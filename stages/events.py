@@ -1,7 +1,8 @@
 """What travels between stages, in the order of the usual chain.
 
     HttpRequest -> Authenticated -> Validated -> Resolved -> ChatRequest
-        -> ChatAnswer (ChatStart, ChatChunk…, ChatEnd) -> StreamEvent… -> HttpResponse…
+        -> ChatAnswer (ChatWaiting…, ChatStart, ChatChunk…, ChatEnd) -> StreamEvent…
+        -> HttpResponse…
 
 Each event keeps the one it came from, so a later stage can see all that is known. The stream
 events of the Messages API are in `stages.wire.events`.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, define, field, frozen
 
 from stages.wire.messages import MessagesRequest
 
@@ -53,27 +54,52 @@ class Validated:
 
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
+    client: str = "anonymous"
 
 
 @frozen
 class Target:
     """Where a request goes: an entry of `backends`, and the model's name there.
 
-    `overrides` are keys of the backend's profile that differ for this model.
+    `overrides` are keys of the backend's profile that differ for this model. `label` names the
+    target among others in the words of the declaration, so there are few; empty, if it is alone.
     """
 
     backend: str
     model: str
     overrides: Mapping[str, Any] = Factory(dict)
+    label: str = field(default="", eq=False)
+
+
+@define(eq=False)
+class Progress:
+    """Whether the answer to a request has begun; the same object in all that is made of it.
+
+    Until then a request that fails may be tried again, there or elsewhere, without the client
+    noticing; so ChatStart, too, may come again. From then on an error is the end of it. Whoever
+    makes the client's answer out of the backend's says `begins` right before the first event of
+    it: `translate-out`, or a stage in its place.
+    """
+
+    begun: bool = False
+    then: Callable[[], None] = lambda: None
+
+    def begins(self) -> None:
+        """The first event of the answer is about to be forwarded."""
+        self.begun = True
+        self.then()
 
 
 @frozen
 class Resolved:
-    """A request that knows its backend."""
+    """A request that knows its backend. `others` may answer in its place, best first."""
 
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
     target: Target
+    client: str = "anonymous"
+    others: tuple[Target, ...] = ()
+    progress: Progress = field(factory=Progress, eq=False, repr=False)
 
 
 @frozen
@@ -100,7 +126,7 @@ class ChatRequest:
     think_tags: bool = False
     """Whether the backend may leave reasoning in the text, between tags."""
     stops: tuple[str, ...] = field(default=(), repr=False)
-    """Stop sequences to look for in the text, because the backend is not given all."""
+    """Stop sequences to look for in the text."""
     repeated: str = field(default="", repr=False)
     """What the answer begins with that the client has sent already."""
     context_window: int | None = None
@@ -114,8 +140,8 @@ class ChatRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the client, and so the backend, is to stream."""
-        return self.resolved.request.stream
+        """Whether the backend is to stream: as to the client, or to be left at a stop sequence."""
+        return self.resolved.request.stream or bool(self.stops)
 
 
 @frozen
@@ -124,8 +150,19 @@ class ChatAnswer:
 
 
 @frozen
+class ChatWaiting(ChatAnswer):
+    """The request waits: for its turn, or for the backend to begin.
+
+    Comes before `ChatStart`, or not at all, or several times, as where it is tried again.
+    Nothing of an answer is forwarded with it, so an error may still follow, or another attempt.
+    """
+
+    request: ChatRequest
+
+
+@frozen
 class ChatStart(ChatAnswer):
-    """The backend has begun to answer. Comes once, first."""
+    """The backend has begun to answer. Comes first, and again if the request is tried again."""
 
     request: ChatRequest
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from attrs import frozen
@@ -9,7 +10,7 @@ from attrs import frozen
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
 from stages.backends.capabilities import capabilities
-from stages.backends.declare import Model
+from stages.backends.declare import Entry
 from stages.events import Authenticated, HttpResponse, Target, json_response
 from stages.resolve import is_pattern
 from stages.wire.errors import InvalidRequestError, NotFoundError
@@ -25,7 +26,7 @@ class ListModels(Stage[Authenticated, HttpResponse]):
     On a route with `{id}` it gives that one model.
     """
 
-    models: dict[str, Model] = section("models")
+    models: Mapping[str, Entry] = section("models")
     backends: dict[str, Backend] = section("backends")
 
     async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
@@ -64,7 +65,7 @@ class ListModels(Stage[Authenticated, HttpResponse]):
         }
 
     def _info(self, name: str) -> dict[str, Any]:
-        model = self.models[name]
+        model = self.models[name].targets[0]
         target = Target(model.backend, model.model or name, model.overrides)
         profile = self.backends[model.backend].profile_for(target)
         return {

@@ -2,45 +2,113 @@
 
 from __future__ import annotations
 
-from attrs import frozen
+import logging
+from contextlib import AbstractAsyncContextManager
 
-from pipeline import Send, Stage, StopForwarding
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart
+from attrs import Factory, define, frozen, validators
+
+from pipeline import Send, Stage, StopForwarding, option
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from stages.pings import Pings
 from stages.translation.answer import AnswerTranslator
 from stages.wire.errors import ApiError
 from stages.wire.events import StreamEvent
+
+log = logging.getLogger("llm_proxy")
 
 
 @frozen
 class TranslateOut(Stage[ChatAnswer, StreamEvent]):
     """Translates a Chat Completions answer into stream events of the Messages API.
 
-    Behind a stop sequence that is looked for here, it wants no more of the answer.
+    A stream that is silent is pinged, before its first event too. Behind a stop sequence that is
+    looked for here, no more of the answer is wanted.
     """
 
-    def receiver(self, forward: Send[StreamEvent]) -> Send[ChatAnswer]:
-        """With a translator for each answer."""
-        translator: AnswerTranslator | None = None
+    ping_interval: float | None = option(
+        15.0,
+        help="seconds of silence after which a stream is pinged; null: never",
+        validator=validators.optional(validators.gt(0)),
+    )
 
-        async def receive(event: ChatAnswer) -> None:
-            nonlocal translator
-            events: list[StreamEvent] = []
-            if isinstance(event, ChatStart):
-                translator = AnswerTranslator(event.request)
-            elif translator is None:
-                raise TypeError(f"{type(event).__name__} before ChatStart")
-            elif isinstance(event, ChatChunk):
-                try:
-                    events = translator.chunk(event.data, event.followed)
-                except ApiError:  # what came with it is told before it
-                    for each in translator.taken():
-                        await forward(each)
-                    raise
-            elif isinstance(event, ChatEnd):
-                events = translator.end(event.done, event.lowered)
-            for each in events:
-                await forward(each)
-            if translator and translator.stopped:
-                raise StopForwarding
+    def open(self, forward: Send[StreamEvent]) -> AbstractAsyncContextManager[Send[ChatAnswer]]:
+        """With a translator for each attempt at an answer, and pings until the end."""
+        return _Answer(forward, self.ping_interval)
 
-        return receive
+
+@define(eq=False)
+class _Answer:
+    """What becomes of one request's answer."""
+
+    forward: Send[StreamEvent]
+    ping_interval: float | None
+    pings: Pings = Factory(Pings)
+    translator: AnswerTranslator | None = None
+    begun: bool = False
+    """Whether the attempt has come to the first event of its answer."""
+
+    async def __aenter__(self) -> Send[ChatAnswer]:
+        return self._receive
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.pings.end()
+
+    async def _receive(self, event: ChatAnswer) -> None:
+        translator = self.translator
+        if translator is None or not isinstance(event, (ChatChunk, ChatEnd)):
+            self._begin(event)
+            return
+        try:
+            if isinstance(event, ChatChunk):
+                events = translator.chunk(event.data, event.followed)
+            else:
+                events = _ended(event, translator)
+        except ApiError:  # what came with it is told before it
+            await self._tell(translator, translator.taken(), last=True)
+            raise
+        stopped = translator.stopped
+        if events:
+            await self._tell(translator, events, last=stopped or isinstance(event, ChatEnd))
+        if stopped:
+            raise StopForwarding
+
+    async def _tell(
+        self, translator: AnswerTranslator, events: list[StreamEvent], last: bool
+    ) -> None:
+        pings = self.pings
+        if events and not self.begun:
+            self.begun = True
+            translator.request.resolved.progress.begins()
+        while pings.on_its_way:
+            await pings.on_its_way.wait()
+        pings.silent_since = None
+        for each in events:
+            await self.forward(each)
+        if not last:
+            pings.silent_since = pings.now()
+
+    def _begin(self, event: ChatAnswer) -> None:
+        """Begin to translate, for each attempt anew, what is one answer to the client."""
+        if not isinstance(event, (ChatWaiting, ChatStart)):
+            raise TypeError(f"{type(event).__name__} before ChatStart")
+        old = self.translator
+        if isinstance(event, ChatStart) and old and old.request is event.request:
+            return
+        self.begun = False
+        self.translator = AnswerTranslator(event.request, announced=bool(old and old.announced))
+        if event.request.resolved.request.stream and self.ping_interval is not None:
+            self.pings.begin(self.ping_interval, self._ping)
+
+    async def _ping(self) -> None:
+        if self.translator:
+            for each in self.translator.ping():
+                await self.forward(each)
+
+
+def _ended(event: ChatEnd, translator: AnswerTranslator) -> list[StreamEvent]:
+    """The end; a finish reason that may mean something else than it is taken for is logged."""
+    events = translator.end(event.done, event.lowered)
+    if reason := translator.unknown_finish:
+        backend = translator.request.resolved.target.backend
+        log.warning("backend `%s` ended with the unknown finish_reason %r", backend, reason[:80])
+    return events

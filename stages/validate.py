@@ -37,7 +37,7 @@ class Validate(Stage[Authenticated, Validated]):
     async def handle(self, event: Authenticated, forward: Send[Validated]) -> None:
         _check_headers(event.http)
         data = await event.http.read_body(self.max_body_bytes)
-        await forward(Validated(event.http, self.parse(data)))
+        await forward(Validated(event.http, self.parse(data), event.client))
 
     def parse(self, data: bytes) -> MessagesRequest:
         """Parse a body. Raises InvalidRequestError, which names the path of each problem."""

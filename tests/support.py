@@ -92,7 +92,10 @@ class FakeBackend:
     closed: bool = False
 
     async def answer(
-        self, request: ChatRequest, idle_timeout: float | None
+        self,
+        request: ChatRequest,
+        idle_timeout: float | None,
+        first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         try:
             for data in self.chunks:

@@ -7,18 +7,22 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, cast
 
+import aiohttp
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 from attrs import define, evolve, field
+from yarl import URL
 
 from stages.backends import embedded
 from stages.backends.calibration import Calibration
+from stages.backends.call import FAILURES, Call
 from stages.backends.connections import make_client, root
 from stages.backends.errors import error_from_exception, error_from_status
-from stages.backends.http import FAILURES, Call, ChatCompletions
+from stages.backends.http import ChatCompletions
 from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
+from stages.backends.turns import Turns
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
 from stages.wire import json
 from stages.wire.errors import ApiError, InternalError
@@ -30,9 +34,15 @@ class ChatBackend(Protocol):
     """What `invoke` needs of a backend; the seam for tests."""
 
     def answer(
-        self, request: ChatRequest, idle_timeout: float | None
+        self,
+        request: ChatRequest,
+        idle_timeout: float | None,
+        first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
-        """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError."""
+        """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError.
+
+        Until the first byte `first_byte_timeout` counts where it is given, else `idle_timeout`.
+        """
 
 
 @define(eq=False)
@@ -47,12 +57,20 @@ class Backend:
     profile: Profile
     #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
+    #: Seconds that a probe may take.
+    probe_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
+    turns: Turns[Any] | None = field(init=False)
+    """The calls that run and wait, where only so many may run. For the stage `queue`."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
     _opening: anyio.Lock = field(factory=anyio.Lock, init=False, repr=False)
     _loop: Any = field(default=None, init=False, repr=False)
+
+    @turns.default
+    def _make_turns(self) -> Turns[Any] | None:
+        return None if self.profile.slots is None else Turns(self.profile.slots)
 
     def profile_for(self, target: Target) -> Profile:
         """The profile, as it is for one model."""
@@ -102,8 +120,28 @@ class Backend:
         await anyio.lowlevel.checkpoint()  # the sockets close in the event loop's next round
         self._completions = self._loop = None
 
+    async def probe(self, name: str) -> None:
+        """Ask what `health` names; the backend is called `name`. Raises ApiError unless it answers.
+
+        Any answer but that it has a fault (5xx) will do: a server that asks for a key is there.
+        """
+        completions = await self.open()
+        url = URL(completions.base_url + "/").join(URL(self.profile.health))
+        timeout = aiohttp.ClientTimeout(total=self.probe_timeout)
+        try:
+            get = completions.client.get(url, timeout=timeout, allow_redirects=False)
+            async with get as response:
+                status = response.status
+        except FAILURES as error:
+            raise error_from_exception(name, error) from error
+        if status >= 500:
+            raise InternalError(f"backend `{name}` answers a probe with status {status}")
+
     async def answer(
-        self, request: ChatRequest, idle_timeout: float | None
+        self,
+        request: ChatRequest,
+        idle_timeout: float | None,
+        first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""
         await self.open()
@@ -114,6 +152,7 @@ class Backend:
         lowered = False
         for again in (False, True):
             call = Call(target.backend, request.messages, options, idle_timeout)
+            call.first_byte_timeout = first_byte_timeout
             try:
                 async with await ask(self._model, target.model, call, request.stream) as answer:
                     async for together in answer:

@@ -22,13 +22,13 @@ def capabilities(profile: Profile) -> dict[str, Any]:
     effort = kept("output_config.effort")
     levels = {level: _told(effort and level in profile.effort_levels) for level in _LEVELS}
     thinking = kept("thinking")
+    no = _told(False)
     kinds = {
         "adaptive": _told(thinking),
-        "between_tools": _told(profile.fields["thinking"] != "reject"),
+        "between_tools": no,
         "disabled": _told(True),
         "enabled": _told(thinking),
     }
-    no = _told(False)
     return {
         "batch": no,
         "citations": _told(kept("document.citations")),

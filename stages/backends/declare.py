@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NewType
+from functools import partial
+from typing import Any, Literal, NewType
 
-from attrs import frozen
+from attrs import frozen, validators
 from cattrs import Converter
 
 from pipeline import option, reference
@@ -29,6 +30,65 @@ class Model:
         factory=dict, help="keys of the backend's profile that differ for this model"
     )
 
+    @property
+    def targets(self) -> tuple[Model, ...]:
+        """Itself alone."""
+        return (self,)
+
+    @property
+    def label(self) -> str:
+        """What the declaration calls it."""
+        return f"{self.backend}/{self.model}" if self.model else self.backend
+
+
+@frozen
+class WeightedModel(Model):
+    """One of the targets of a Group."""
+
+    weight: float = option(
+        1.0, help="its share of the requests, with `balance`", validator=validators.gt(0)
+    )
+
+
+def _check_targets(group: Group, _: Any, targets: tuple[WeightedModel, ...]) -> None:
+    if not targets:
+        hint = "give it at least one, as `- {backend: …, model: …}`"
+        raise OptionError("targets", "`targets` is empty", hint)
+    labels = [target.label for target in targets]
+    for label in labels:
+        if labels.count(label) > 1:
+            message = f"`{label}` stands twice in `targets`"
+            raise OptionError("targets", message, "remove one of them")
+    if group.policy == "fallback" and any(target.weight != 1 for target in targets):
+        message = "`weight` means nothing with `policy: fallback`: the first target goes first"
+        raise OptionError("targets", message, "write `policy: balance`, or remove it")
+
+
+def _check_affinity(group: Group, _: Any, affinity: str | None) -> None:
+    if affinity and group.policy == "fallback":
+        message = "`affinity` means nothing with `policy: fallback`: the first target goes first"
+        raise OptionError("affinity", message, "write `policy: balance`, or remove it")
+
+
+@frozen
+class Group:
+    """An entry of `models` that leads to several targets, each a backend's model."""
+
+    targets: tuple[WeightedModel, ...] = option(validator=_check_targets)
+    policy: Literal["fallback", "balance"] = option(
+        "fallback", help="whether the first target goes first, or each has its share"
+    )
+    affinity: Literal["session", "prefix", "none"] | None = option(
+        None,
+        help="with `balance`, what keeps requests at one target, whose prefix cache is then warm: "
+        "the session (else), the beginning of the conversation, or nothing",
+        validator=_check_affinity,
+    )
+
+
+#: An entry of `models`.
+Entry = Model | Group
+
 
 def _over(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """What is `given` over a profile; of `fields` each one."""
@@ -36,6 +96,19 @@ def _over(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     if isinstance(fields, dict):
         fields = {**shipped.get("fields", {}), **fields}
     return {**shipped, **given, "fields": fields}
+
+
+def _entry(converter: Converter, value: Any, _: Any) -> Entry:
+    several = isinstance(value, dict) and "targets" in value
+    kind: Any = Group if several else Model
+    made: Entry = converter.structure(value, kind)
+    return made
+
+
+def _spelt_out(given: dict[str, Any]) -> dict[str, Any]:
+    """With the path that `health: true` means: the list of models is what each server can tell."""
+    health = given.get("health")
+    return {**given, "health": "models" if health else ""} if isinstance(health, bool) else given
 
 
 def register_hooks(converter: Converter) -> None:
@@ -49,7 +122,7 @@ def register_hooks(converter: Converter) -> None:
             shown = f"`{name}`" if isinstance(name, str) else describe(name)
             message = f"there is no profile {shown}"
             raise OptionError("profile", message, nearest(str(name), profiles()))
-        profile = converter.structure(_over(profiles()[name], value), Profile)
+        profile = converter.structure(_over(profiles()[name], _spelt_out(value)), Profile)
         if profile.embedded:
             embedded.check(profile)
         return Backend(profile)
@@ -70,3 +143,4 @@ def register_hooks(converter: Converter) -> None:
 
     converter.register_structure_hook(Backend, backend)
     converter.register_structure_hook_func(lambda kind: kind is Overrides, overrides)
+    converter.register_structure_hook_func(lambda kind: kind == Entry, partial(_entry, converter))

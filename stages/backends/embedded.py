@@ -65,7 +65,10 @@ def start(profile: Profile) -> EmbeddedServer:
     params.cpuparams.n_threads = max(1, (os.cpu_count() or 2) - 1)
     params.verbosity = 1  # errors only
     params.ui = False
-    if not profile.model_path:  # the model's own template knows no tools
+    if not profile.model_path:
+        # As its model card samples it: at llama.cpp's 0.8 so small a model babbles.
+        params.sampling.temp, params.sampling.top_p = 0.2, 0.9
+        # Its own template knows no tools.
         params.chat_template = Path(__file__).with_name("chat_template.jinja").read_text()
     server = xllamacpp.Server(params)
     return EmbeddedServer(server.listening_address, server)

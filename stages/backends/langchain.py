@@ -9,7 +9,7 @@ drop what it does not know), and each message it makes carries the chunk it was 
 Private members used, pinned by tests: `_get_request_payload`, `_astream`, `_agenerate`,
 `_convert_chunk_to_generation_chunk`, `_create_chat_result`. With tracing (LANGSMITH_TRACING)
 answers pass `astream` and `ainvoke`. Without, nobody would read the messages these make of each
-chunk, and they are half of what a chunk costs (measured; see bench/): then the payload is
+chunk, and they are half of what a chunk costs (measured; see tests/bench/): then the payload is
 ChatOpenAI's, and the answer is read from its client.
 
 2026-11: an intermediate form of LangChain messages was tried on paper and left out. Chat
@@ -31,13 +31,15 @@ from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
-from stages.backends.http import Answer, Call, ChatCompletions
+from stages.backends.answer import Answer
+from stages.backends.call import Call
+from stages.backends.http import ChatCompletions
 from stages.backends.profile import Profile
 
 log = logging.getLogger("llm_proxy")
 
-# What LangChain's own conversion raises on chunks that are not quite OpenAI's.
 _LIMITS = ("max_tokens", "max_completion_tokens")
+# What LangChain's own conversion raises on chunks that are not quite OpenAI's.
 _UNCONVERTIBLE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
 # The messages are put in afterwards, as they are.

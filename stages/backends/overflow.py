@@ -101,6 +101,10 @@ _OVERFLOW = [
 ]
 
 
+class PromptTooLongError(InvalidRequestError):
+    """The prompt does not fit into the backend's window."""
+
+
 class OutputLimitError(InvalidRequestError):
     """The output limit is too high for the backend, the prompt as such is not.
 
@@ -139,12 +143,12 @@ def overflow(text: str) -> ApiError | None:
             told = match.groupdict()
             if told.get("tokens"):
                 return _too_long(told["tokens"], told["maximum"])
-            return InvalidRequestError(f"prompt is too long ({text[:300]})", quoted=[text[:300]])
+            return PromptTooLongError(f"prompt is too long ({text[:300]})", quoted=[text[:300]])
     return None
 
 
 def _too_long(tokens: int | str, maximum: int | str) -> ApiError:
-    return InvalidRequestError(f"prompt is too long: {tokens} tokens > {maximum} maximum")
+    return PromptTooLongError(f"prompt is too long: {tokens} tokens > {maximum} maximum")
 
 
 def _excess(maximum: int, asked: int, tokens: int = 0, more: int = 0) -> ApiError | None:

@@ -32,6 +32,7 @@ KEPT: dict[str, str] = {
     "service_tier": "",
     "context_management": "",
     "container": "",
+    "container.skills": "",
     "diagnostics": "",
     "inference_geo": "",
     "speed": "",
@@ -69,6 +70,7 @@ KEPT: dict[str, str] = {
     "server_tool_blocks": "",
     "container_upload": "",
     "system_message": "map or emulate",
+    "compaction": "emulate",
     "unknown_block": "",
 }
 

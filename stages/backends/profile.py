@@ -71,6 +71,12 @@ def _check_headers(_: Profile, attribute: Any, headers: dict[str, str]) -> None:
             raise OptionError("headers", message, "names and values of headers are plain ASCII")
 
 
+def _check_health(_: Profile, attribute: Any, path: str) -> None:
+    if not re.fullmatch(r"(/?[\w.~-]+)*/?", path, re.ASCII):  # elsewhere the key would go, too
+        message = "`health` has to be a path on the same server"
+        raise OptionError("health", message, "write it as `/health`, or `true`")
+
+
 @frozen
 class Profile:
     """One backend's ways. Each key can be set per backend, and most per model (`overrides`)."""
@@ -81,9 +87,19 @@ class Profile:
     headers: dict[str, str] = option(
         factory=dict, help="sent with each request", repr=False, validator=_check_headers
     )
+    health: str = option(
+        "",
+        help="a path to ask whether it is well, as `/health`, for /health/ready; true: `models`",
+        validator=_check_health,
+    )
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
     embedded: bool = option(False, help="llama.cpp runs inside the proxy")
     model_path: str = option("", help="a GGUF file for the embedded llama.cpp")
+    slots: int | None = option(
+        None,
+        help="calls it takes at a time; with the stage `queue`, others wait",
+        validator=validators.optional(validators.gt(0)),
+    )
     context_window: int | None = option(
         None,
         help="tokens of prompt and answer together",
@@ -95,7 +111,7 @@ class Profile:
     stream_options: bool = option(False, help="takes `stream_options`, and then tells usage")
     max_stop_sequences: int | None = option(
         4,
-        help="how many stop sequences it takes",
+        help="how many stop sequences it takes, where they are sent: `stop_sequences: map`",
         validator=validators.optional(validators.ge(0)),
     )
     parallel_tool_calls: Literal["always", "when-false", "never"] = option(
@@ -153,7 +169,10 @@ class Profile:
         validator=validators.optional([validators.ge(8), validators.le(64)]),
     )
     schema_without: tuple[str, ...] = option(
-        ("$schema",), help="JSON schema keywords it refuses in tools"
+        ("$schema",), help="JSON schema keywords it refuses, in tools and as the answer's form"
+    )
+    strict_needs_all: bool = option(
+        False, help="takes `strict` only of schemas that require all they have, and allow no more"
     )
     tokenizer: Literal["none", "llamacpp", "vllm", "sglang"] = option(
         "none", help="whose endpoint counts tokens; none: estimate"
@@ -162,7 +181,7 @@ class Profile:
 
 #: Keys that belong to a connection, so a single model cannot change them.
 CONNECTION_KEYS = frozenset(
-    {"profile", "base_url", "api_key", "headers", "connect_timeout", "embedded", "model_path"}
+    ("profile base_url api_key headers health connect_timeout embedded model_path slots").split()
 )
 
 

@@ -6,7 +6,8 @@ pure: chunks in, events out, and ApiError where the backend failed.
     state      chunk                  end, with a finish_reason       end, without one
     --------   --------------------   -----------------------------   ----------------
     silent     with its first         error: no answer                error
-               choice: message_start,
+               choice: message_start
+               if it is not announced,
                then as answering
     answering  deltas of the live     rest of all parts, then         error
                part (see blocks.py)   message_delta, message_stop
@@ -15,6 +16,9 @@ pure: chunks in, events out, and ApiError where the backend failed.
                here: as at the end;
                then stopped
     stopped    nothing                nothing                         nothing
+
+A `ping` may be asked for in the first two; in the silent one it announces the answer, with
+message_start, once.
 
 An error in a chunk is raised in every other state; the open block is then left open, because a
 client would take a closed one for a whole answer.
@@ -43,24 +47,34 @@ from stages.wire.ids import new_message_id
 
 _STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal"}
 _FAILED = ("error", "abort")
+_KNOWN = ("", "stop", "length", "content_filter", "tool_calls", "function_call")
+_CUT = ("length", "stop")  # one after the other: it was cut all the same
+_CONTENT = ("content", "tool_calls", "function_call", "refusal")
 
 
 @define
 class AnswerTranslator:
-    """Translates one answer. Call `chunk` for each chunk, then `end` once."""
+    """Translates one answer. Call `chunk` for each chunk, then `end` once.
+
+    `announced`: message_start was sent, perhaps for another attempt at the same answer.
+    """
 
     request: ChatRequest
+    announced: bool = False
     _blocks: Blocks = Factory(lambda self: Blocks(self.request), takes_self=True)
     _think_tags: ThinkTags = Factory(ThinkTags)
     _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
     _begun: bool = False
+    _in_deltas: bool = False
     _said: str = ""
     _finish: str = ""
     _stop_sequence: str | None = None
     _refused: bool = False
     _usage: dict[str, Any] = Factory(dict)
-    _live: Prose | None = None
+    _text: Prose | None = None
     """The part that any text which comes next belongs to, where that is sure."""
+    _live: bool = False
+    """Whether that is the open block, and all that waits to be sent."""
 
     def chunk(self, data: Any, followed: bool = False) -> list[e.StreamEvent]:
         """The events one chunk leads to. Raises ApiError when it carries an error.
@@ -68,40 +82,49 @@ class AnswerTranslator:
         Of chunks that arrived together, only the last one is not `followed`: what they say
         leaves together too.
         """
-        if self._live and (more := more_text(data)):
+        if self._text and (more := more_text(data)):
             # What the rest comes to. It costs 5 us and this 1, of the 13 us that a delta may
             # cost beyond passing its bytes on.
-            self._live.add(more)
-            return [] if followed else self._taken(self._live)
-        self._live = None
+            self._text.add(more)
+            if followed:
+                return []
+            return self._more(self._text) if self._live else self.taken()
+        self._text, self._live = None, False
         if self.stopped:
             return []
         if not isinstance(data, dict):
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
         if data.get("error"):
             raise error_in_answer(self._backend, data["error"])
-        self._usage = mapping(data.get("usage")) or self._usage
         choices = map(mapping, items(data.get("choices")))
         choice = next((each for each in choices if each.get("index") in (0, None)), {})
+        told = mapping(data.get("usage")) or mapping(choice.get("usage"))  # Moonshot has it there
+        self._usage = told or self._usage
         if not choice and not self._begun:  # an answer begins with its first choice
             self._said = text(data.get("message")) or text(data.get("detail")) or self._said
             return []
-        started = [] if self._begun else [self._start()]
+        started = self._announcement()
         self._begun = True
         self._take_choice(choice)
         if self.stopped:
             return [*started, *self._finished(lowered=False)]
+        untagged = not self.request.think_tags or self._think_tags.state == "outside"
+        if untagged and not self.request.stops:
+            self._text = self._blocks.last_text
         return started if followed else [*started, *self.taken()]
 
     def taken(self) -> list[e.StreamEvent]:
         """The events for what was taken in and not sent so far."""
         events = list(self._blocks.send(last=False))
-        untagged = not self.request.think_tags or self._think_tags.state == "outside"
-        self._live = self._blocks.live_text if untagged and not self.request.stops else None
+        self._live = self._text is not None and self._blocks.is_live(self._text)
         return events
 
-    def _taken(self, live: Prose) -> list[e.StreamEvent]:
+    def _more(self, live: Prose) -> list[e.StreamEvent]:
         return [self._blocks.delta(kind, more) for kind, more in live.take(last=False)]
+
+    def ping(self) -> list[e.StreamEvent]:
+        """The events that tell the client of a stream that there will be more of it."""
+        return [*self._announcement(), e.Ping()]
 
     def end(self, done: bool, lowered: bool = False) -> list[e.StreamEvent]:
         """The events that end the answer. `done`: the backend said itself that it was over.
@@ -126,6 +149,11 @@ class AnswerTranslator:
         """Whether the answer is over although the backend may go on: a stop sequence came."""
         return self._stops.matched is not None
 
+    @property
+    def unknown_finish(self) -> str:
+        """The finish reason, if it is one that Chat Completions does not have; else empty."""
+        return "" if self._finish in _KNOWN else self._finish
+
     def _finished(self, lowered: bool) -> list[e.StreamEvent]:
         self._end_text()
         return [*self._blocks.send(last=True), self._message_delta(lowered), e.MessageStop()]
@@ -134,24 +162,32 @@ class AnswerTranslator:
     def _backend(self) -> str:
         return self.request.resolved.target.backend
 
-    def _start(self) -> e.StreamEvent:
+    def _announcement(self) -> list[e.StreamEvent]:
+        if self.announced:
+            return []
+        self.announced = True
         request = self.request.resolved.request
-        return e.MessageStart(
+        start = e.MessageStart(
             id=new_message_id(),
             model=request.model,
             usage=e.Usage(input_tokens=self.request.estimate, output_tokens=1),
             streamed=request.stream,
             notes=self.request.notes,
         )
+        return [start]
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
-        self._finish = text(choice.get("finish_reason")) or self._finish
-        told = text(choice.get("stop_reason"))
+        if (reason := text(choice.get("finish_reason"))) and (self._finish, reason) != _CUT:
+            self._finish = reason
+        told = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
         if told in self.request.resolved.request.stop_sequences:  # not what the backend ends with
             self._stop_sequence = told
         if self._warms:
             return
-        delta = mapping(choice.get("delta")) or mapping(choice.get("message"))
+        delta = mapping(choice.get("delta"))
+        self._in_deltas = self._in_deltas or any(map(delta.get, _CONTENT))
+        if not (delta or self._in_deltas):  # else a message only says all of it again
+            delta = mapping(choice.get("message"))
         self._take_reasoning(delta)
         content = delta.get("content")
         if self.request.repeated:
@@ -169,7 +205,12 @@ class AnswerTranslator:
             self._add_call({"index": 0, "function": legacy})
 
     def _take_reasoning(self, delta: dict[str, Any]) -> None:
-        """Reasoning, in whichever of the fields; two may carry the same text."""
+        """Reasoning, in whichever of the fields; two may carry the same text.
+
+        Where the client wants none, it is as if none had come: it parts no text.
+        """
+        if not self._blocks.thinks:
+            return
         details = [each for each in items(delta.get("reasoning_details")) if mapping(each)]
         told = "".join(text(d.get("text")) or text(d.get("summary")) for d in details)
         plain = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))

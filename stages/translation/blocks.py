@@ -28,11 +28,16 @@ class Blocks:
     _open: bool = False
     _index: int = 0
 
+    @property
+    def thinks(self) -> bool:
+        """Whether the client wants to see thinking."""
+        thinking = self.request.resolved.request.thinking
+        return thinking is not None and thinking.wanted
+
     def add(self, kind: type[Prose], more: str, anyway: bool = False) -> Prose | None:
         """Add to the last part, or begin one; thinking only if the client asked for it."""
         thinking = self.request.resolved.request.thinking
-        unwanted = kind is Thought and not (thinking and thinking.wanted)
-        if unwanted or not (more or anyway):
+        if (kind is Thought and not self.thinks) or not (more or anyway):
             return None
         last = self._queue[-1] if self._queue else None
         if type(last) is not kind:
@@ -67,11 +72,14 @@ class Blocks:
             del self._queue[0]
 
     @property
-    def live_text(self) -> Prose | None:
-        """The open block's part, if it is text, and the last there is: more text belongs to it."""
-        alone = self._open and len(self._queue) == 1
-        part = self._queue[0] if alone else None
+    def last_text(self) -> Prose | None:
+        """The last part, if it is text: more text belongs to it."""
+        part = self._queue[-1] if self._queue else None
         return part if type(part) is Prose else None
+
+    def is_live(self, part: Prose) -> bool:
+        """Whether `part` is that of the open block, and there is no other."""
+        return self._open and self._queue == [part]
 
     def delta(self, kind: str, fragment: str) -> e.BlockDelta:
         """More of the open block."""

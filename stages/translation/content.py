@@ -28,6 +28,8 @@ def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, A
                 parts.append(_file(each))
             elif text := rendered(each, fields):  # empty ones are refused, by some backends
                 parts.append({"type": "text", "text": text})
+    # White space alone is refused too. It says nothing, unless there is nothing else.
+    parts = [part for part in parts if part["type"] != "text" or part["text"].strip()] or parts
     if all(part["type"] == "text" for part in parts):
         return "\n\n".join(part["text"] for part in parts)
     return parts
@@ -64,6 +66,7 @@ def _other(block: m.OtherBlock, fields: Fields) -> str | None:
     if block.type == "browser_state":
         return json.encode(block.fields).decode() if fields.keep(block.type) else None
     known = block.type in ("redacted_thinking", "container_upload")
+    known |= block.type == "compaction" and fields.how("compaction") != "emulate"
     policy = block.type if known else "unknown_block"
     server = "server_tool" in block.type or block.type.endswith("_tool_result")
     fields.keep("server_tool_blocks" if server else policy, block.type)
@@ -155,10 +158,10 @@ def _image(block: m.ImageBlock, fields: Fields) -> dict[str, Any]:
     kind = {m.Base64Source: "base64", m.UrlSource: "url", m.FileSource: "file"}[type(source)]
     if fields.how("image.base64") == "reject":  # then it is not the URL that is in the way
         kind = "base64"
-    if not fields.keep(f"image.{kind}"):
+    if not fields.keep(f"image.{kind}") or isinstance(source, m.FileSource):
         return {"type": "text", "text": _UNSEEN}
     if isinstance(source, m.Base64Source):
         url = f"data:{source.media_type};base64,{source.data}"
     else:
-        url = source.url if isinstance(source, m.UrlSource) else source.file_id
+        url = source.url
     return {"type": "image_url", "image_url": {"url": url}}

@@ -13,15 +13,16 @@ from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from stages.backends.client_tools import prefixed
 from stages.backends.profile import Profile
+from stages.translation.compaction import compacted
 from stages.translation.content import content, rendered, result_text, unpacked
 from stages.translation.fields import Fields
 from stages.translation.names import CallIds, short_name
 from stages.translation.reasoning import history
-from stages.translation.system import hoisted, placed_message, still_shown, system_prompt
+from stages.translation.system import hoisted, parted, placed_message, still_shown, system_prompt
 from stages.wire import messages as m
 from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
@@ -53,6 +54,8 @@ def conversation(
     state = _Conversation(
         profile, fields, backend, CallIds(profile.tool_id_limit, profile.tool_id_length)
     )
+    turns = compacted(tuple(parted(request.messages)), fields)
+    request = evolve(request, messages=turns)
     if profile.hoist_system:
         request = hoisted(request, fields)
     if prompt := system_prompt(request, fields):

@@ -19,6 +19,7 @@ _WHY = {
     "document.file": "there is no Files API here: send the document itself",
     "document.url": "this backend fetches no documents: send the document itself",
     "document.pdf": "this backend takes no PDF: send the document as text",
+    "container.skills": "skills run on Anthropic's servers only: leave them out",
     "prefill": (
         "This model does not support assistant message prefill. "
         "The conversation must end with a user message."

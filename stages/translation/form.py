@@ -6,6 +6,7 @@ from typing import Any
 
 from stages.backends.profile import Profile
 from stages.translation.fields import Fields
+from stages.translation.schema import is_closed, without
 from stages.wire.json import encode
 from stages.wire.messages import MessagesRequest
 
@@ -21,7 +22,11 @@ def form_options(request: MessagesRequest, profile: Profile, fields: Fields) -> 
     if request.form is None or not fields.keep(_FIELD):
         return {}
     if fields.how(_FIELD) == "map":
-        held = {"name": "response", "schema": request.form.schema, "strict": True}
+        schema = without(request.form.schema, frozenset(profile.schema_without))
+        strict = is_closed(schema) or not profile.strict_needs_all
+        if not strict:
+            fields.note(_FIELD, "not-strict")
+        held = {"name": "response", "schema": schema, "strict": strict}
         return {"response_format": {"type": "json_schema", "json_schema": held}}
     return {"response_format": {"type": "json_object"}} if profile.json_object else {}
 

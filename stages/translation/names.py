@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 
 _HASH = 8
+#: The characters of an id that every backend, and every client, takes.
+USABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def short_name(name: str, limit: int) -> str:
@@ -19,11 +21,12 @@ def short_name(name: str, limit: int) -> str:
 
 
 def fit_id(identity: str, limit: int, exactly: int | None = None) -> str:
-    """`identity`, or if it is over the limit or not `exactly` so long a hash of it."""
+    """`identity`, or a hash of it, if it is over the limit, not `exactly` so long, or odd."""
     if exactly is not None:
         fits = len(identity) == exactly and identity.isascii() and identity.isalnum()
         return identity if fits else _digest(identity, exactly)
-    return identity if len(identity) <= limit else f"call_{_digest(identity, min(24, limit - 5))}"
+    fits = 0 < len(identity) <= limit and USABLE.issuperset(identity)
+    return identity if fits else f"call_{_digest(identity, min(24, limit - 5))}"
 
 
 class CallIds:

@@ -13,10 +13,11 @@ from stages.translation.stops import shared
 from stages.translation.tools import tool_options
 from stages.wire.messages import MessagesRequest
 
-# Top-level fields that are not read, but that there is a policy for.
+# What is not read, but has a policy of its own.
 _TOLD = (
     "cache_control",
     "container",
+    "container.skills",
     "context_management",
     "diagnostics",
     "inference_geo",
@@ -27,12 +28,9 @@ _TOLD = (
 
 
 def options(request: MessagesRequest, profile: Profile, fields: Fields) -> dict[str, Any]:
-    """Everything but `model`, `messages` and `stream`, in the backend's names."""
-    chosen: dict[str, Any] = {}
-    if request.max_tokens is not None:
-        chosen[profile.max_tokens_field] = request.max_tokens
-    chosen |= _sampling(request, profile, fields)
-    if request.stream and profile.stream_options:
+    """Everything but `model`, `messages`, `stream` and the limit, in the backend's names."""
+    chosen = _sampling(request, profile, fields)
+    if profile.stream_options and (request.stream or shared(request.stop_sequences, profile)[1]):
         chosen["stream_options"] = {"include_usage": True}
     chosen |= reasoning_options(request, profile, fields)
     chosen |= form_options(request, profile, fields)

@@ -19,11 +19,11 @@ from typing import Any
 
 from attrs import Factory, define, field
 
+from stages.translation.names import USABLE
+from stages.translation.nesting import Nesting
 from stages.translation.reasoning import Envelope, joined, seal
 from stages.translation.shapes import text
 from stages.wire import json
-
-_USABLE_ID = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 @define(eq=False)
@@ -100,6 +100,7 @@ class ToolCall:
     fragments: list[str] = field(default=Factory(list), init=False)
     sent: int = field(default=0, init=False)
     opened: bool = field(default=False, init=False)
+    _nesting: Nesting = field(factory=Nesting, init=False)
 
     def add(self, name: str, arguments: Any) -> None:
         """Take in a fragment. Arguments may also come as an object."""
@@ -114,6 +115,7 @@ class ToolCall:
         # Some gateways begin with "{}" and send the arguments after it.
         if self.fragments == ["{}"] and fragment.lstrip().startswith("{"):
             self.fragments.clear()
+            self._nesting = Nesting()
         if fragment:
             self.fragments.append(fragment)
 
@@ -124,7 +126,14 @@ class ToolCall:
 
     @property
     def complete(self) -> bool:
-        """Whether its arguments are a whole JSON document."""
+        """Whether its arguments are a whole JSON document.
+
+        It is asked at each fragment while another call waits: so all is read only where it can be.
+        """
+        for fragment in self.fragments[self._nesting.fed :]:
+            self._nesting.feed(fragment)
+        if not self._nesting.closed:
+            return False
         try:
             json.decode("".join(self.fragments).encode())
         except ValueError:
@@ -135,7 +144,7 @@ class ToolCall:
         """The content block, still empty; with an id of our own where the backend's is unfit."""
         self.opened = True
         identity = self.backend_id
-        fit = 0 < len(identity) <= 64 and _USABLE_ID.issuperset(identity)
+        fit = 0 < len(identity) <= 64 and USABLE.issuperset(identity)
         if not fit or self.id_is_taken:
             identity = f"toolu_{secrets.token_hex(12)}"
         return {

@@ -104,8 +104,11 @@ def reasoning_options(
 ) -> dict[str, Any]:
     """What asks the backend to think as much as the client wants."""
     thinking, effort = request.thinking, request.effort
-    asked = thinking is not None and thinking.wanted
-    if asked and not fields.keep("thinking"):
+    kept = thinking is None or not thinking.wanted or fields.keep("thinking")
+    if thinking is not None and thinking.wanted and not thinking.asked:
+        if kept:  # the thinking is off as it should be, but nobody makes the notes
+            fields.note("thinking.between_tools", "dropped", "thinking")
+    elif not kept:
         thinking = None
     if effort and not fields.keep("output_config.effort"):
         effort = None
@@ -118,7 +121,7 @@ def reasoning_options(
 
 def _thought(thinking: m.Thinking | None, max_tokens: int | None, fields: Fields) -> dict[str, Any]:
     """Claude's own parameter. Its budget has to be 1024 at least, and below the output limit."""
-    if thinking is None or not thinking.wanted:
+    if thinking is None or not thinking.asked:
         return {}
     budget = min(thinking.budget_tokens or 4_096, (max_tokens or 5_000) - 1)
     if budget < 1024:
@@ -128,7 +131,7 @@ def _thought(thinking: m.Thinking | None, max_tokens: int | None, fields: Fields
 
 
 def _asked(thinking: m.Thinking | None, effort: str | None, profile: Profile) -> dict[str, Any]:
-    off = thinking is not None and not thinking.wanted
+    off = thinking is not None and not thinking.asked
     budget = thinking.budget_tokens if thinking and not off else None
     level = "none" if off else effort or _level(budget)
     nearest = _nearest(level, profile.effort_levels)
@@ -146,7 +149,7 @@ def _asked(thinking: m.Thinking | None, effort: str | None, profile: Profile) ->
 
 def _level(budget: int | None) -> str:
     if budget is None:
-        return "medium"
+        return "high"  # which is what no effort means
     return next((level for limit, level in _BUDGETS if budget < limit), "high")
 
 

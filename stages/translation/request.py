@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stages.backends.profile import Profile
 from stages.events import ChatRequest, Resolved
 from stages.translation.conversation import conversation
@@ -11,6 +13,7 @@ from stages.translation.options import options
 from stages.translation.stops import shared
 from stages.translation.tools import client_names, one_call, requires_tool
 from stages.translation.usage import estimated_input
+from stages.wire.messages import MessagesRequest
 
 
 def chat_request(
@@ -25,13 +28,8 @@ def chat_request(
     request = resolved.request
     messages = conversation(request, resolved.target.backend, profile, fields)
     chosen = options(request, profile, fields)
-    repeated = ""
-    if messages and messages[-1]["role"] == "assistant":
-        chosen |= profile.prefill_options
-        if profile.repeats_prefill and not request.stream:
-            repeated = messages[-1]["content"]
-    elif profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
-        messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
+    stops = shared(request.stop_sequences, profile)[1]
+    repeated = _begun(request, profile, messages, chosen)
     size = estimated_input(messages, chosen.get("tools", ()))
     estimate = max(1, round(size * ratio))
     window, asked = profile.context_window, request.max_tokens
@@ -46,10 +44,25 @@ def chat_request(
         renamed=client_names(request, profile),
         one_call=one_call(request, fields),
         think_tags=profile.think_tags,
-        stops=shared(request.stop_sequences, profile)[1],
-        repeated=repeated,
+        stops=stops,
+        repeated="" if request.stream or stops else repeated,
         context_window=window,
         clamped=asked is not None and chosen[profile.max_tokens_field] < asked,
         size=size,
         estimate=estimate,
     )
+
+
+def _begun(
+    request: MessagesRequest,
+    profile: Profile,
+    messages: list[dict[str, Any]],
+    chosen: dict[str, Any],
+) -> str:
+    """Begin the answer where it helps. Returns what a whole answer will say once more."""
+    if messages and messages[-1]["role"] == "assistant":
+        chosen |= profile.prefill_options
+        return str(messages[-1]["content"]) if profile.repeats_prefill else ""
+    if profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
+        messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
+    return ""

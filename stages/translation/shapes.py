@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_DIGITS = 18  # longer ones count nothing
+
 
 def mapping(value: Any) -> dict[str, Any]:
     """`value` if it is an object, else an empty one."""
@@ -21,5 +23,9 @@ def text(value: Any) -> str:
 
 
 def count(value: Any) -> int:
-    """`value` if it is a whole number of 0 or more, else 0."""
+    """`value` if it is a whole number of 0 or more, also as `12.0` or `"12"`; else 0."""
+    if type(value) is str and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
+        value = int(value)
+    if type(value) is float and value.is_integer():
+        value = int(value)
     return value if type(value) is int and value > 0 else 0

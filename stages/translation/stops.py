@@ -1,4 +1,8 @@
-"""Stop sequences that the backend is not given, found in the text here.
+"""Stop sequences found in the text here, because most backends do not tell which one they met.
+
+To these they are not sent (`emulate`): their `finish_reason` would be the same as for an answer
+that is whole. So that a model does not run on behind one, the backend is always asked for a
+stream, and is left at the match. One that tells (`map`) is sent as many as it takes.
 
     state    what is fed                        what comes out            then
     ------   --------------------------------   -----------------------   ------------------------

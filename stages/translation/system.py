@@ -7,7 +7,7 @@ backend's prefix cache.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import evolve
 
@@ -16,7 +16,7 @@ from stages.translation.fields import Fields
 from stages.translation.form import form_instruction
 from stages.wire import messages as m
 
-_ATTRIBUTION = "x-anthropic-billing-header:"
+ATTRIBUTION = "x-anthropic-billing-header:"
 
 
 def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
@@ -26,12 +26,25 @@ def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
     """
     texts = []
     for text in (block.text for block in request.system if isinstance(block, m.TextBlock)):
-        if text.startswith(_ATTRIBUTION):
+        if text.startswith(ATTRIBUTION):
             fields.note("system.attribution", "dropped")
             text = text.partition("\n")[2]
         texts.append(text)
     texts.append(form_instruction(request, fields))
-    return "\n\n".join(filter(None, texts))
+    return "\n\n".join(filter(str.strip, texts))
+
+
+def parted(messages: Iterable[m.Message]) -> Iterator[m.Message]:
+    """The messages, with system blocks that stand inside of one as messages in their place."""
+    for message in messages:
+        if not any(isinstance(block, m.MidConvSystemBlock) for block in message.content):
+            yield message
+            continue
+        for block in message.content:
+            if isinstance(block, m.MidConvSystemBlock):
+                yield m.Message("system", block.content)
+            else:  # neighbours of one role are one turn again
+                yield evolve(message, content=(block,))
 
 
 def hoisted(request: m.MessagesRequest, fields: Fields) -> m.MessagesRequest:

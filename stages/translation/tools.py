@@ -10,7 +10,7 @@ from stages.backends.profile import Profile
 from stages.translation.client_tools import as_functions, members
 from stages.translation.fields import Fields
 from stages.translation.names import short_name
-from stages.translation.schema import without
+from stages.translation.schema import is_closed, without
 from stages.wire import messages as m
 from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
@@ -122,22 +122,37 @@ def _functions(
         yield _function(tool, profile, fields)
     elif (functions := as_functions(tool)) is not None:
         if fields.keep("client_tools", f"{path} ({tool.type})"):
-            yield from ({**each, "name": short_name(each["name"], limit)} for each in functions)
+            for each in functions:
+                function = {**each, "name": short_name(each["name"], limit)}
+                yield _extended(function, tool, profile, fields)
     else:
         search = (tool.type or "").startswith("tool_search_tool_")
         fields.keep("tool_search" if search else "server_tools", f"{path} ({tool.type})")
 
 
 def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
-    function: dict[str, Any] = {"name": short_name(tool.name, profile.tool_name_limit)}
-    description = tool.description or ""
+    schema = without(tool.input_schema or {}, frozenset(profile.schema_without))
+    function = {
+        "name": short_name(tool.name, profile.tool_name_limit),
+        "description": tool.description or "",
+        "parameters": {**schema, "properties": schema.get("properties") or {}},
+    }
+    return _extended(function, tool, profile, fields)
+
+
+def _extended(
+    function: dict[str, Any], tool: m.Tool, profile: Profile, fields: Fields
+) -> dict[str, Any]:
+    """A function with what the client says of its use."""
+    description = function.pop("description")
     if tool.input_examples and fields.keep("tools.input_examples"):
         examples = "\n".join(encode(each).decode() for each in tool.input_examples)
         description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
     if description:
         function["description"] = description
-    schema = without(tool.input_schema or {}, frozenset(profile.schema_without))
-    function["parameters"] = {"properties": {}, **schema}
     if tool.strict is not None and fields.keep("tools.strict"):
-        function["strict"] = tool.strict
+        fits = is_closed(function["parameters"]) or not profile.strict_needs_all
+        if tool.strict and not fits:
+            fields.note("tools.strict", "dropped")
+        function["strict"] = tool.strict and fits
     return function

@@ -10,11 +10,11 @@ from stages.translation.shapes import count, mapping
 from stages.wire.events import Usage
 from stages.wire.json import encode
 
-_BYTES_PER_TOKEN = 4
+BYTES_PER_TOKEN = 4
 _ATTACHED = ("image_url", "file")
 # What vision models make of an image of about a megapixel, which is what clients scale them to:
 # 1,600 on Claude, 1,300 in patches of 28 pixels, 765 to 1,105 on GPT-4o.
-_TOKENS_PER_ATTACHMENT = 1_300
+TOKENS_PER_ATTACHMENT = 1_300
 
 
 def usage(told: dict[str, Any]) -> Usage:
@@ -50,7 +50,7 @@ def estimated_input(messages: list[dict[str, Any]], tools: Any = ()) -> int:
             attached += len(parts) - len(texts)
             message = {**message, "content": texts}
         size += len(encode(message))
-    return size // _BYTES_PER_TOKEN + attached * _TOKENS_PER_ATTACHMENT + 1
+    return size // BYTES_PER_TOKEN + attached * TOKENS_PER_ATTACHMENT + 1
 
 
 def completed(told: Usage, estimate: int, characters: int) -> Usage:
@@ -67,4 +67,4 @@ def completed(told: Usage, estimate: int, characters: int) -> Usage:
 
 def estimated_output(characters: int) -> int:
     """About how many tokens an answer of so many characters took, at least 1."""
-    return characters // _BYTES_PER_TOKEN + 1
+    return characters // BYTES_PER_TOKEN + 1

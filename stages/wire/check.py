@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from stages.wire import messages as m
-from stages.wire.structure import BLOCKS, either, unknown_tag
+from stages.wire.structure import either, unknown_tag
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
@@ -25,7 +25,7 @@ _REFUSED: dict[str, tuple[tuple[type, ...], str]] = {
         (m.ImageBlock, m.ToolResultBlock),
         "this block can only stand in a user message",
     ),
-    "system": (tuple(BLOCKS.values()), "only text blocks can stand in a system message"),
+    "system": (tuple(m.BLOCKS.values()), "only text blocks can stand in a system message"),
 }
 # Other blocks of the API that may stand in a user turn; what becomes of them, translation says.
 _USER_BLOCKS = ("text", "image", "document", "search_result", "tool_result", "container_upload")
@@ -150,6 +150,8 @@ def _block(block: m.Block, role: str, path: str) -> Iterator[Problem]:
     if isinstance(block, m.TextBlock):
         if not block.text:
             yield f"{path}.text: text content blocks must be non-empty"
+    elif isinstance(block, m.MidConvSystemBlock) and role != "system":
+        yield from _media(block, path)
     elif role in _REFUSED:
         kinds, why = _REFUSED[role]
         if isinstance(block, kinds):
@@ -173,7 +175,7 @@ def _result_block(block: m.Block, path: str) -> Iterator[Problem]:
 
 
 def _media(block: m.Block, path: str) -> Iterator[Problem]:
-    if isinstance(block, m.SearchResultBlock):
+    if isinstance(block, (m.SearchResultBlock, m.MidConvSystemBlock)):
         for k, inner in enumerate(block.content):
             if not isinstance(inner, m.TextBlock):
                 yield f"{path}.content.{k}: only text blocks can stand here"
@@ -199,4 +201,4 @@ def _source(block: m.ImageBlock | m.DocumentBlock, path: str) -> Iterator[Proble
             yield from _media(inner, f"{path}.content.{k}")
 
 
-_TAGS = {cls: tag for tag, cls in BLOCKS.items()}
+_TAGS = {cls: tag for tag, cls in m.BLOCKS.items()}

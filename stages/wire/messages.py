@@ -1,7 +1,7 @@
 """Requests of the Messages API as attrs classes.
 
-Only what the proxy reads is a field. Top-level fields it does not know are kept by name in
-`MessagesRequest.unread`, so that they can be told; unknown members of blocks are left out.
+Only what the proxy reads is a field. Members it does not read are kept by name in
+`MessagesRequest.unread`, so that they can be told; see `stages.wire.unread`.
 Source: the Messages API reference, versions 2023-06-01 and 2026-10-21.
 """
 
@@ -110,6 +110,13 @@ class ToolResultBlock:
 
 
 @frozen
+class MidConvSystemBlock:
+    """What SDKs of a few months had for a system message; it stands in another one's turn."""
+
+    content: Content
+
+
+@frozen
 class OtherBlock:
     """A block this proxy has no mapping for: its `type`, and whole as it came."""
 
@@ -127,8 +134,26 @@ Block = (
     | ThinkingBlock
     | ToolUseBlock
     | ToolResultBlock
+    | MidConvSystemBlock
     | OtherBlock
 )
+#: The classes by the `type` on the wire.
+BLOCKS: dict[str, type] = {
+    "text": TextBlock,
+    "image": ImageBlock,
+    "document": DocumentBlock,
+    "search_result": SearchResultBlock,
+    "thinking": ThinkingBlock,
+    "tool_use": ToolUseBlock,
+    "tool_result": ToolResultBlock,
+    "mid_conv_system": MidConvSystemBlock,
+}
+IMAGE_SOURCES: dict[str, type] = {
+    "base64": Base64Source,
+    "url": UrlSource,
+    "file": FileSource,
+}
+DOCUMENT_SOURCES = {**IMAGE_SOURCES, "text": TextSource, "content": ContentSource}
 #: Blocks; on the wire also a string, which is one text block (none, if it is empty).
 Content = tuple[Block, ...]
 
@@ -189,7 +214,10 @@ class ToolChoice:
 
 @frozen
 class Thinking:
-    """Whether the client wants to see reasoning."""
+    """Whether the client wants reasoning, and to see it.
+
+    `between_tools` is no thinking, but notes of progress between tool calls, in thinking blocks.
+    """
 
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
     budget_tokens: int | None = None
@@ -199,6 +227,11 @@ class Thinking:
     def wanted(self) -> bool:
         """Whether thinking blocks may be sent to this client."""
         return self.type != "disabled"
+
+    @property
+    def asked(self) -> bool:
+        """Whether the model is to think."""
+        return self.type in ("enabled", "adaptive")
 
 
 @frozen

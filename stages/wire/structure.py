@@ -16,28 +16,13 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.structure import is_literal, is_tuple, leaves
 from stages.wire import messages as m
+from stages.wire.unread import unread
 
 Hook = Callable[[Any, Any], Any]
 
 #: How much may be wrong with the items of one list until the rest of it is not looked at. Each
 #: costs 3 kB and 30 µs, and there can be millions.
 _MAX_WRONG = 50
-
-BLOCKS: dict[str, type] = {
-    "text": m.TextBlock,
-    "image": m.ImageBlock,
-    "document": m.DocumentBlock,
-    "search_result": m.SearchResultBlock,
-    "thinking": m.ThinkingBlock,
-    "tool_use": m.ToolUseBlock,
-    "tool_result": m.ToolResultBlock,
-}
-_IMAGE_SOURCES: dict[str, type] = {
-    "base64": m.Base64Source,
-    "url": m.UrlSource,
-    "file": m.FileSource,
-}
-_DOCUMENT_SOURCES = {**_IMAGE_SOURCES, "text": m.TextSource, "content": m.ContentSource}
 
 
 def structure(value: Any, cls: type = m.MessagesRequest) -> Any:
@@ -109,9 +94,9 @@ def _tagged(classes: dict[str, type]) -> Hook:
 
 def _block(value: Any, _: Any) -> Any:
     tag = _tag(value)
-    if tag not in BLOCKS:
+    if tag not in m.BLOCKS:
         return m.OtherBlock(tag, value)
-    return _CONVERTER.structure(value, BLOCKS[tag])
+    return _CONVERTER.structure(value, m.BLOCKS[tag])
 
 
 def _content(_: Any, converter: Converter) -> Hook:
@@ -178,12 +163,11 @@ def _attrs(cls: Any, converter: Converter) -> Hook:
 
 def _request(cls: Any, converter: Converter) -> Hook:
     members = _attrs(cls, converter)
-    known = {field.name for field in attrs.fields(cls)} - {"unread"}
 
     def structure_request(value: Any, _: Any) -> Any:
-        request = members(_object(value, None), cls)
-        unread = tuple(k for k, v in value.items() if k not in known and v is not None)
-        return attrs.evolve(request, unread=unread) if unread else request
+        request = members(value, cls)
+        names = unread(value)
+        return attrs.evolve(request, unread=names) if names else request
 
     return structure_request
 
@@ -202,8 +186,8 @@ def _make_converter() -> Converter:
     converter.register_structure_hook_factory(lambda kind: kind == m.Content, _content)
     for union, hook in (
         (m.Block, _block),
-        (m.ImageSource, _tagged(_IMAGE_SOURCES)),
-        (m.DocumentSource, _tagged(_DOCUMENT_SOURCES)),
+        (m.ImageSource, _tagged(m.IMAGE_SOURCES)),
+        (m.DocumentSource, _tagged(m.DOCUMENT_SOURCES)),
     ):
         converter.register_structure_hook(union, hook)
     return converter

@@ -64,6 +64,17 @@ pipelines:
       - invoke
       - translate-out
       - stream-encode
+  impatient:
+    route: POST /impatient/v1/messages
+    stages:
+      - authenticate: *keys
+      - validate
+      - resolve
+      - translate-in
+      - queue
+      - invoke
+      - translate-out: {{ping_interval: 0.05}}
+      - stream-encode
   count-tokens:
     route: POST /v1/messages/count_tokens
     stages:

@@ -9,6 +9,7 @@ import anthropic
 import pytest
 
 from tests.conformance.support import MODES, USAGE, Talk
+from tests.grammar import check_grammar
 from tests.support import body
 from tests.wire.support import DONE, END, Act, delta, head, piece, raw, sse, whole
 
@@ -97,19 +98,19 @@ def test_row_21_half_an_answer_is_taken_for_a_whole_one(ending: bytes, talk: Tal
 
 
 def test_row_22_no_byte_while_the_backend_reads_the_prompt(talk: Talk) -> None:
-    """What comes is at the client at once, however late. Pings while it waits are not there yet."""
-    hold, more = Event(), Event()
-    said = sse(delta(content="Hello"))
-    talk.script(head(), hold, said, more, sse(delta("stop")), DONE, END)
-    talk.client.socket.sendall(raw(body(stream=True)))
-    talk.backend.request()
+    hold = Event()
+    answer = [head(), sse(delta(content="Hello"), delta("stop")), DONE, END]
+    talk.script(hold, *answer)
+    talk.client.send(raw(body(stream=True), "/impatient/v1/messages"))
+    events = [talk.client.event() for _ in range(3)]
+    assert [event["type"] for event in events] == ["message_start", "ping", "ping"]
     hold.set()
-    talk.client.send(b"")
-    assert talk.client.event()["type"] == "message_start"
-    more.set()
-    assert talk.client.answer.read().endswith(
-        b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
-    )
+    while events[-1]["type"] != "message_stop":
+        events.append(talk.client.event())
+    check_grammar(events)
+    talk.script(0.2, *answer)
+    talk.sdk = talk.sdk.with_options(base_url=f"{talk.url}/impatient")
+    assert talk.ask(stream=True).content[0].text == "Hello"  # type: ignore[union-attr]
 
 
 @MODES

@@ -342,3 +342,10 @@ def test_a_document_does_not_show_its_environment() -> None:
     text = "a: '${KEY}b'"
 
     assert "s3cret'" not in repr(parse(text, {"KEY": "s3cret", "OTHER": "s3cret"}))
+
+
+def test_what_is_nested_too_deeply_is_a_problem() -> None:
+    (problem,) = parse("a: " + "[" * 5000, {}).problems
+
+    assert problem.code == "yaml-syntax"
+    assert problem.hint

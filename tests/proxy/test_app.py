@@ -12,8 +12,9 @@ import pytest
 from attrs import define, evolve, field
 
 from pipeline.declaration import Declaration
-from proxy.app import make_app
+from proxy.app import App, make_app
 from proxy.declaration import read
+from stages.backends.profile import Profile
 from stages.wire.errors import InternalError
 from tests.proxy.support import Server
 
@@ -52,6 +53,7 @@ class FakeBackend:
     opened: anyio.Event = field(factory=anyio.Event)
     opens: int = 0
     closed: bool = False
+    profile: Profile = Profile("http://fake.invalid/v1")
 
     async def open(self) -> None:
         self.opens += 1
@@ -85,10 +87,12 @@ async def ask(declaration: Declaration, method: str, path: str, key: str = "righ
 
 def living(declaration: Declaration, **backends: FakeBackend) -> AbstractAsyncContextManager[None]:
     """The life of the application with other backends."""
-    sections = {**declaration.sections, "backends": backends}
-    router: Any = make_app(evolve(declaration, sections=sections)).router
-    life: AbstractAsyncContextManager[None] = router.lifespan_context(router)
-    return life
+    return make_app(with_backends(declaration, **backends)).lifespan()
+
+
+def with_backends(declaration: Declaration, **backends: FakeBackend) -> Declaration:
+    """The declaration with other backends."""
+    return evolve(declaration, sections={**declaration.sections, "backends": backends})
 
 
 class TestRoutes:
@@ -173,10 +177,60 @@ class TestLife:
         assert "backend `one` cannot be opened: no memory" in caplog.text
         assert fine.closed
 
-    async def test_all_are_closed_even_if_one_cannot_be(self, declaration: Declaration) -> None:
+    async def test_all_are_closed_even_if_one_cannot_be(
+        self, declaration: Declaration, caplog: pytest.LogCaptureFixture
+    ) -> None:
         one, two = FakeBackend(closing=OSError("stuck")), FakeBackend(closing=OSError("stuck"))
-        with pytest.raises(OSError, match="stuck"):
-            async with living(declaration, one=one, two=two):
-                pass
+        async with living(declaration, one=one, two=two):
+            pass
         assert one.closed
         assert two.closed
+        assert "backend `one` cannot be closed: stuck" in caplog.text
+        assert "backend `two` cannot be closed: stuck" in caplog.text
+
+
+async def readiness(app: App) -> tuple[int, dict[str, Any]]:
+    """What /health/ready answers."""
+    server = Server()
+    await app(server.scope(method="GET", path="/health/ready"), server.receive, server.send)
+    told: dict[str, Any] = json.loads(server.body)
+    return server.status, told
+
+
+class TestReadiness:
+    async def test_it_is_ready_when_the_backends_of_models_are_open(
+        self, declaration: Declaration
+    ) -> None:
+        one, two = FakeBackend(), FakeBackend()
+        app = make_app(with_backends(declaration, one=one, two=two, idle=FakeBackend()))
+        assert (await readiness(app))[0] == 503  # its life has not begun
+        async with app.lifespan():
+            one.ready.set()
+            await one.opened.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert await readiness(app) == (
+                503,
+                {
+                    "status": "not ready",
+                    "backends": {"one": {"state": "ready"}, "two": {"state": "it is being opened"}},
+                },
+            )
+            two.ready.set()
+            await two.opened.wait()
+            await anyio.wait_all_tasks_blocked()
+            status, told = await readiness(app)
+            assert (status, told["status"]) == (200, "ready")
+            app.draining = True
+            status, told = await readiness(app)
+            assert (status, told["status"]) == (503, "stopping")
+
+    async def test_one_that_cannot_be_opened_is_told_without_the_reason(
+        self, declaration: Declaration
+    ) -> None:
+        broken = FakeBackend(failure=InternalError("no memory at /secret"))
+        app = make_app(with_backends(declaration, one=broken))
+        async with app.lifespan():
+            await broken.opened.wait()
+            await anyio.wait_all_tasks_blocked()
+            status, told = await readiness(app)
+        assert (status, told["backends"]) == (503, {"one": {"state": "it cannot be opened"}})

@@ -104,7 +104,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("serve", ["--config", "--host", "--port"]),
+        ("serve", ["--config", "--host", "--port", "--workers"]),
         ("check", ["--config"]),
         ("stages", ["--config"]),
         ("profiles", ["--fields"]),

@@ -176,3 +176,11 @@ def test_the_door_is_open_only_where_it_is_meant_to_be(
 
 def test_only_backends_that_models_lead_to_are_used(tmp_path: Path) -> None:
     assert list(used_backends(declare(tmp_path))) == ["here"]
+    several = "some: {targets: [{backend: here}, {backend: there}]}"
+    (tmp_path / "several.yaml").write_text(
+        TEXT.replace("some: {backend: here}", several)
+        .replace("vllm", "ollama")
+        .replace("OPTIONS", "{}")
+    )
+    declared = read(str(tmp_path / "several.yaml"), {})
+    assert list(used_backends(declared)) == ["here", "there"]

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from pipeline.declaration import Declaration
-from proxy.declaration import read
+from proxy.declaration import Server, read
 from proxy.serve import bind, bind_hint, greeting
 
 TEXT = """\
@@ -35,7 +35,7 @@ def declare(folder: Path, text: str = TEXT, **environ: str) -> Declaration:
 
 
 def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path: Path) -> None:
-    assert greeting(declare(tmp_path), "127.0.0.1", 8080) == (
+    assert greeting(declare(tmp_path), Server(), 8080) == (
         "llm-proxy 0.1.0 listens on http://127.0.0.1:8080\n"
         "\n"
         "models:\n"
@@ -54,7 +54,7 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
 def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
     text = TEXT[TEXT.index("pipelines:") :]
 
-    assert greeting(declare(tmp_path, text), "localhost", 80).splitlines()[1:5] == [
+    assert greeting(declare(tmp_path, text), Server("localhost"), 80).splitlines()[1:5] == [
         "",
         "models:",
         "",
@@ -63,7 +63,7 @@ def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
 
 
 def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path) -> None:
-    shown = greeting(declare(tmp_path, PROXY_API_KEY="s3cret"), "127.0.0.1", 8080)
+    shown = greeting(declare(tmp_path, PROXY_API_KEY="s3cret"), Server(), 8080)
 
     assert "export ANTHROPIC_API_KEY=…  # a key you declared" in shown
     assert "s3cret" not in shown
@@ -82,7 +82,7 @@ def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path
     ],
 )
 def test_the_address_shown_can_be_typed(tmp_path: Path, host: str, url: str) -> None:
-    assert f"listens on {url}\n" in greeting(declare(tmp_path), host, 80)
+    assert f"listens on {url}\n" in greeting(declare(tmp_path), Server(host), 80)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 from attrs import Factory, define
+from trio.testing import MockClock
 
 from pipeline import StopForwarding
 from pipeline.run import Chain
 from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, ChatWaiting
 from stages.invoke import Invoke
-from stages.wire.errors import OverloadedError
+from stages.wire.errors import GatewayTimeoutError, OverloadedError
 from tests.support import FakeBackend, chat_request
+
+timed = pytest.mark.parametrize(
+    "anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})], ids=["clock"]
+)
 
 
 def invoke(fake: Any, **options: Any) -> Invoke:
@@ -32,6 +37,7 @@ async def test_the_answer_is_forwarded_chunk_by_chunk_behind_its_start() -> None
     request = chat_request()
     fake = FakeBackend([{"n": 1}, {"n": 2}], ChatEnd(done=False))
     assert await run_stage(invoke(fake), [request]) == [
+        ChatWaiting(request),
         ChatStart(request),
         ChatChunk({"n": 1}),
         ChatChunk({"n": 2}),
@@ -43,10 +49,10 @@ async def test_the_answer_is_forwarded_chunk_by_chunk_behind_its_start() -> None
 async def test_an_answer_without_chunks_has_a_start_and_an_end() -> None:
     request = chat_request()
     out = await run_stage(invoke(FakeBackend([])), [request])
-    assert out == [ChatStart(request), ChatEnd()]
+    assert out == [ChatWaiting(request), ChatStart(request), ChatEnd()]
 
 
-async def test_a_refusal_comes_before_anything_is_forwarded() -> None:
+async def test_a_refusal_comes_before_anything_of_an_answer_is_forwarded() -> None:
     out: list[Any] = []
 
     async def keep(event: Any) -> None:
@@ -55,7 +61,7 @@ async def test_a_refusal_comes_before_anything_is_forwarded() -> None:
     fake = FakeBackend([], OverloadedError("busy"))
     with pytest.raises(OverloadedError, match="busy"):
         await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), keep)
-    assert out == []
+    assert out == [ChatWaiting(chat_request())]
     assert fake.closed
 
 
@@ -68,7 +74,7 @@ async def test_a_failure_in_the_middle_comes_after_what_was_there() -> None:
     fake = FakeBackend([{"n": 1}], OverloadedError("gone"))
     with pytest.raises(OverloadedError, match="gone"):
         await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), keep)
-    assert out == [ChatStart, ChatChunk]
+    assert out == [ChatWaiting, ChatStart, ChatChunk]
     assert fake.closed
 
 
@@ -93,7 +99,7 @@ async def test_the_backend_is_left_and_all_is_well_when_a_later_stage_has_enough
 
     fake = FakeBackend([{"n": 1}, {"n": 2}])
     await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), take_one)
-    assert [type(event) for event in out] == [ChatStart, ChatChunk]
+    assert [type(event) for event in out] == [ChatWaiting, ChatStart, ChatChunk]
     assert fake.closed
 
 
@@ -102,8 +108,9 @@ async def test_the_backend_is_left_when_the_client_is_gone() -> None:
     with anyio.CancelScope() as scope:
 
         async def leave(event: Any) -> None:
-            scope.cancel()
-            await anyio.lowlevel.checkpoint()
+            if isinstance(event, ChatChunk):
+                scope.cancel()
+                await anyio.lowlevel.checkpoint()
 
         await Chain.of((invoke(fake),), ChatRequest).run(chat_request(), leave)
     assert scope.cancelled_caught
@@ -114,25 +121,60 @@ async def test_the_backend_is_left_when_the_client_is_gone() -> None:
 class Listening:
     """A backend that notes what it is asked."""
 
-    asked: list[tuple[ChatRequest, float | None]] = Factory(list)
+    asked: list[Any] = Factory(list)
 
-    async def answer(
-        self, request: ChatRequest, idle_timeout: float | None
-    ) -> AsyncIterator[ChatAnswer]:
-        self.asked.append((request, idle_timeout))
+    async def answer(self, *asked: Any) -> AsyncGenerator[ChatAnswer, None]:
+        self.asked.append(asked)
         yield ChatEnd()
 
 
-async def test_the_backend_of_the_request_is_asked_with_the_idle_timeout() -> None:
+async def test_the_backend_of_the_request_is_asked_with_the_timeouts() -> None:
     fake, other = Listening(), Listening()
     request = chat_request()
-    await run_stage(Invoke({"fake": fake, "other": other}, idle_timeout=7), [request])  # type: ignore[dict-item]
+    stage = Invoke({"fake": fake, "other": other}, idle_timeout=7, first_byte_timeout=9)
+    await run_stage(stage, [request])
     await run_stage(invoke(fake), [request])
-    assert fake.asked == [(request, 7), (request, 300)]
+    assert fake.asked == [(request, 7, 9), (request, 300, None)]
     assert other.asked == []
 
 
+@define
+class Slow:
+    """A backend that takes a second for each part."""
+
+    async def answer(self, *asked: Any) -> AsyncGenerator[ChatAnswer, None]:
+        for n in range(5):
+            await anyio.sleep(1)
+            yield ChatChunk({"n": n})
+        yield ChatEnd()
+
+
+@timed
+@pytest.mark.parametrize(("seconds", "parts"), [(0.5, 0), (3.5, 3)])
+async def test_an_answer_that_takes_too_long_in_all_ends_where_it_is(
+    seconds: float, parts: int
+) -> None:
+    out: list[Any] = []
+    start = anyio.current_time()
+
+    async def keep(event: Any) -> None:
+        out.append(event)
+
+    stage = invoke(Slow(), total_timeout=seconds)
+    with pytest.raises(GatewayTimeoutError, match=f"`fake` has not ended .* within {seconds} s"):
+        await Chain.of((stage,), ChatRequest).run(chat_request(), keep)
+    assert anyio.current_time() - start == pytest.approx(seconds)
+    assert len([part for part in out if isinstance(part, ChatChunk)]) == parts
+
+
+@timed
+async def test_an_answer_in_time_is_whole() -> None:
+    out = await run_stage(invoke(Slow(), total_timeout=5.5), [chat_request()])
+    assert out[-1] == ChatEnd()
+
+
+@pytest.mark.parametrize("timeout", ["idle_timeout", "first_byte_timeout", "total_timeout"])
 @pytest.mark.parametrize("seconds", [0, -1.5])
-def test_the_idle_timeout_has_to_be_positive(seconds: float) -> None:
-    with pytest.raises((OptionError, ValueError), match="idle_timeout"):
-        Invoke({}, idle_timeout=seconds)
+def test_timeouts_have_to_be_positive(timeout: str, seconds: float) -> None:
+    with pytest.raises((OptionError, ValueError), match=timeout):
+        Invoke({}, **{timeout: seconds})

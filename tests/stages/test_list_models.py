@@ -10,7 +10,7 @@ from anthropic.types import ModelInfo
 
 from pipeline.testing import check_stage, run_stage
 from stages.backends.capabilities import capabilities
-from stages.backends.declare import Model
+from stages.backends.declare import Group, Model, WeightedModel
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.list_models import ListModels
 from stages.wire.errors import InvalidRequestError, NotFoundError
@@ -52,6 +52,12 @@ async def page(stage: ListModels, **query: str) -> tuple[list[str], bool]:
     assert said["first_id"] == (ids[0] if ids else None)
     assert said["last_id"] == (ids[-1] if ids else None)
     return ids, said["has_more"]
+
+
+async def test_several_targets_are_told_as_the_first_of_them() -> None:
+    group = Group((WeightedModel("large"), WeightedModel("fake")))
+    stage = ListModels({"g": group}, {"fake": backend(), "large": backend(context_window=7)})
+    assert (await answer(stage, asking("g")))["max_input_tokens"] == 7
 
 
 async def test_it_keeps_to_the_contract() -> None:

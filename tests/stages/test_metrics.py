@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import anyio
 from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.testing import check_stage, run_stage
+from stages.backends.backend import Backend
+from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.metrics import Metrics
@@ -17,9 +20,12 @@ from tests.support import backend, http, resolved
 ASKING = Authenticated(http(method="GET"), "key-1")
 
 
-async def told(counts: Counts) -> dict[tuple[str, ...], float]:
+async def told(
+    counts: Counts, breakers: Breakers | None = None, **backends: Backend
+) -> dict[tuple[str, ...], float]:
     """Each sample: its name and labels, and its value."""
-    start, body = await run_stage(Metrics(counts), [ASKING])
+    stage = Metrics(counts, backends, breakers or Breakers())
+    start, body = await run_stage(stage, [ASKING])
     assert isinstance(start, ResponseStart)
     assert isinstance(body, ResponseBody)
     assert start.headers["content-length"] == str(len(body.data))
@@ -53,6 +59,36 @@ async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -
         ("llm_proxy_degraded_total", "fake", "unknown", "dropped"): 2,
         ("llm_proxy_degraded_total", "fake", "top_k", "dropped"): 2,
         ("llm_proxy_degraded_total", "fake", "server_tools", "dropped"): 1,
+    }
+
+
+async def test_of_backends_with_slots_it_is_told_how_many_run_and_wait_and_for_how_long() -> None:
+    gpu = backend(slots=1)
+    assert gpu.turns is not None
+    for name in ("one", "two", "three"):
+        gpu.turns.come(name, ("key-1", ""), short=False)
+    gpu.turns.began(waited=1.5)
+    assert await told(Counts(), gpu=gpu, other=backend()) == {
+        ("llm_proxy_queue_running", "gpu"): 1,
+        ("llm_proxy_queue_waiting", "gpu"): 2,
+        ("llm_proxy_queue_wait_seconds_count", "gpu"): 1,
+        ("llm_proxy_queue_wait_seconds_sum", "gpu"): 1.5,
+    }
+
+
+async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
+    counts, breakers = Counts(), Breakers(failures=1)
+    counts.tried_again["retry", "fake", "overloaded"] += 3
+    breakers.of("one/m").failed(anyio.current_time())
+    breakers.of("two").succeeded(anyio.current_time())
+    assert await told(counts, breakers) == {
+        ("llm_proxy_tried_again_total", "fake", "overloaded", "retry"): 3,
+        ("llm_proxy_target_state", "closed", "one/m"): 0,
+        ("llm_proxy_target_state", "open", "one/m"): 1,
+        ("llm_proxy_target_state", "half-open", "one/m"): 0,
+        ("llm_proxy_target_state", "closed", "two"): 1,
+        ("llm_proxy_target_state", "open", "two"): 0,
+        ("llm_proxy_target_state", "half-open", "two"): 0,
     }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
-from stages.backends.declare import Model
+from stages.backends.declare import Group, Model, Overrides, WeightedModel
 from stages.events import Resolved, Target
 from stages.resolve import Resolve, is_pattern
+from stages.routing import Route, When
 from stages.wire.errors import InvalidRequestError
 from tests.support import validated
 
@@ -29,10 +31,11 @@ async def test_it_keeps_to_the_contract() -> None:
 
 
 async def test_a_request_keeps_where_it_came_from() -> None:
-    event = validated()
+    event = evolve(validated(), client="key-7")
     stage = Resolve({"claude-test": Model("local", "small", {"top_k": True})})  # type: ignore[arg-type]
     [out] = await run_stage(stage, [event])
-    assert out == Resolved(event.http, event.request, Target("local", "small", {"top_k": True}))
+    target = Target("local", "small", {"top_k": True})
+    assert out == Resolved(event.http, event.request, target, "key-7")
 
 
 async def test_a_model_without_a_name_of_its_own_keeps_the_clients() -> None:
@@ -94,6 +97,43 @@ async def test_the_default_is_for_names_that_match_none() -> None:
 async def test_the_default_may_be_a_pattern() -> None:
     [out] = await run_stage(Resolve(models("claude-*"), default="claude-*"), [validated(model="x")])
     assert out.target == Target("claude-*", "x")
+
+
+async def test_of_several_targets_the_others_come_after_the_first() -> None:
+    targets = (
+        WeightedModel("a", "m"),
+        WeightedModel("b", overrides=Overrides({"think_tags": False})),
+    )
+    [out] = await run_stage(Resolve({"claude-*": Group(targets)}), [validated(model="claude-x")])
+    assert out.target == Target("a", "m")
+    assert out.others == (Target("b", "claude-x", {"think_tags": False}),)
+    assert [each.label for each in (out.target, *out.others)] == ["a/m", "b"]
+
+
+async def test_routes_go_before_names_and_the_first_that_holds_counts() -> None:
+    routes = (
+        Route(When(tools=True), "tools"),
+        Route(When(input_tokens_over=1000), "long"),
+        Route(When(model="claude-*-haiku*"), "small"),
+    )
+    stage = Resolve(models("claude-*", "tools", "long", "small"), routes=routes)
+    tool = {"name": "look", "input_schema": {"type": "object"}}
+    for expected, asked in (
+        ("claude-*", {}),
+        ("small", {"model": "claude-3-haiku"}),
+        ("long", {"model": "claude-3-haiku", "system": "x" * 5000}),
+        ("tools", {"system": "x" * 5000, "tools": [tool]}),
+        ("small", {"model": "small"}),
+    ):
+        [out] = await run_stage(stage, [validated(**asked)])
+        assert out.target.backend == expected
+
+
+async def test_a_route_leads_to_names_that_are_not_served_otherwise() -> None:
+    stage = Resolve(models("small"), routes=(Route(When(model="gpt-*"), "small"),))
+    assert await backend(stage, "gpt-4") == "small"
+    with pytest.raises(InvalidRequestError):
+        await backend(stage, "other")
 
 
 async def test_an_unknown_model_is_refused_with_a_list_of_those_there_are() -> None:

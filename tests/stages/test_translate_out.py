@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
 import pytest
 
 from pipeline import StopForwarding
 from pipeline.run import Chain
+from pipeline.stage import OptionError
+from pipeline.tasks import task_group
 from pipeline.testing import check_stage, run_stage
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
 from stages.wire import events as e
-from stages.wire.errors import InternalError, RateLimitError
+from stages.wire.errors import InternalError, OverloadedError, RateLimitError
 from tests.grammar import check_grammar
 from tests.support import chat_request, profile, resolved
 
@@ -67,6 +70,25 @@ async def test_pitfall_21_an_answer_that_breaks_off_is_an_error() -> None:
     assert "closed the stream early" in words
 
 
+async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until_then() -> None:
+    request = chat_request()
+    progress, seen = request.resolved.progress, []
+
+    async def look(event: Any) -> None:
+        seen.append((type(event), progress.begun))
+
+    async with Chain.of((TranslateOut(),), ChatAnswer).open(look) as receive:
+        await receive(ChatStart(request))
+        with pytest.raises(InternalError):
+            await receive(ChatChunk({"error": "it broke"}))
+        assert not progress.begun
+        await receive(ChatStart(request))
+        assert not progress.begun
+        await receive(TEXT)
+    assert seen[0] == (e.MessageStart, True)
+    assert [kind for kind, _ in seen].count(e.MessageStart) == 1
+
+
 async def test_no_answer_is_an_error() -> None:
     out, words = await failing([START, ChatEnd()], InternalError)
     assert out == []
@@ -96,3 +118,67 @@ async def test_an_answer_to_a_lowered_limit_that_was_cut_ended_at_the_window() -
 
 async def test_stream_events_pass_by() -> None:
     assert await run_stage(TranslateOut(), [e.Ping()]) == [e.Ping()]
+
+
+async def test_a_silent_stream_is_pinged_on_each_event_loop() -> None:
+    """With real time."""
+    send, receive = anyio.create_memory_object_stream[Any](10)
+    with send, receive, anyio.fail_after(5):
+        async with Chain.of((TranslateOut(0.01),), ChatAnswer).open(send.send) as tell:
+            await tell(ChatWaiting(chat_request(stream=True)))
+            assert [(await receive.receive()).type for _ in range(3)] == [
+                "message_start",
+                "ping",
+                "ping",
+            ]
+
+
+async def test_what_a_ping_raises_ends_the_request() -> None:
+    pinged = anyio.Event()
+
+    async def refuse(event: Any) -> None:
+        pinged.set()
+        raise OverloadedError("full")
+
+    async def run() -> None:
+        async with Chain.of((TranslateOut(0.01),), ChatAnswer).open(refuse) as receive:
+            await receive(ChatWaiting(chat_request(stream=True)))
+            await pinged.wait()
+
+    with anyio.fail_after(5), pytest.raises(OverloadedError):
+        await run()
+
+
+async def test_a_ping_that_is_on_its_way_is_given_up_when_the_client_leaves() -> None:
+    begun = anyio.Event()
+
+    async def hang(event: Any) -> None:
+        begun.set()
+        await anyio.sleep_forever()
+
+    with anyio.fail_after(5):
+        async with task_group() as group:
+            group.start_soon(_wait_for_an_answer, hang)
+            await begun.wait()
+            group.cancel_scope.cancel()
+
+
+async def _wait_for_an_answer(sink: Any) -> None:
+    async with Chain.of((TranslateOut(0.01),), ChatAnswer).open(sink) as receive:
+        await receive(ChatWaiting(chat_request(stream=True)))
+        await anyio.sleep_forever()
+
+
+def test_the_interval_has_to_be_positive() -> None:
+    with pytest.raises((OptionError, ValueError), match="ping_interval"):
+        TranslateOut(0)
+
+
+@pytest.mark.parametrize(("reason", "said"), [("eos\nx", 1), ("stop", 0)])
+async def test_an_unknown_finish_reason_is_logged_once(
+    reason: str, said: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    end = ChatChunk({"choices": [{"delta": {}, "finish_reason": reason}]})
+    await run_stage(TranslateOut(), [START, TEXT, end, end, ChatEnd()])
+    assert caplog.text.count("unknown finish_reason 'eos\\nx'") == said
+    assert caplog.text.count("WARNING") == said

@@ -35,7 +35,7 @@ async def test_it_keeps_to_the_contract() -> None:
 async def test_a_right_request_is_structured() -> None:
     event = authenticated(system="Be brief.")
     assert await run_stage(Validate(), [event]) == [
-        Validated(event.http, request(system="Be brief."))
+        Validated(event.http, request(system="Be brief."), "key-1")
     ]
 
 

@@ -21,13 +21,13 @@ from typing import Any
 
 import anyio.to_thread
 import uvicorn
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from pipeline.declaration import Declaration
 from proxy.app import make_app
 from proxy.declaration import read
 from proxy.protocol import HttpProtocol
-from proxy.serve import bind
+from proxy.serve import bind, uvicorn_config
 from tests.grammar import check_grammar, parse_sse
 from tests.sdk_types import check_sent
 
@@ -264,25 +264,23 @@ def proxy(
 
 
 @contextlib.contextmanager
-def serving(declaration: Declaration, http: type[HttpProtocol] = HttpProtocol) -> Iterator[str]:
+def serving(
+    declaration: Declaration,
+    http: type[HttpProtocol] = HttpProtocol,
+    drain_timeout: float = 0.5,
+) -> Iterator[str]:
     """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
-    config = uvicorn.Config(
-        make_app(declaration),
-        loop="uvloop",
-        http=http,
-        ws="none",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([bound],))
+    server = evolve(declaration.sections["server"], drain_timeout=drain_timeout)
+    config = uvicorn_config(lambda: make_app(declaration), server)
+    config.http = http
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, args=([bound],))
     thread.start()
     try:
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
     finally:
-        server.should_exit = True
+        running.should_exit = True
         thread.join(LIMIT)
         assert not thread.is_alive(), "the proxy does not end"
 

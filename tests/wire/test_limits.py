@@ -36,10 +36,7 @@ EXCESS = (
 def scanning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
     """A proxy that looks for stop sequences itself."""
     server = ScriptedBackend()
-    text = declaration(server.url).replace(
-        "api_key: backend-key", "api_key: backend-key, fields: {stop_sequences: emulate}"
-    )
-    with proxy(tmp_path_factory.mktemp("proxy"), text) as url:
+    with proxy(tmp_path_factory.mktemp("proxy"), declaration(server.url)) as url:
         yield server, url
     server.close()
 
@@ -67,6 +64,20 @@ def test_a_stop_sequence_ends_the_stream_and_the_backend_is_left(
     assert events[-2]["delta"]["stop_sequence"] == "END"
     assert backend.is_gone(within=1)
     assert "stop" not in backend.request().body
+
+
+def test_of_a_whole_answer_the_backend_is_left_at_the_stop_sequence_too(
+    scanner: tuple[ScriptedBackend, Client],
+) -> None:
+    backend, client = scanner
+    parts = [sse(delta(content=each)) for each in ("One E", "N", "D two")]
+    backend.says(head(), *parts, Act.UNTIL_GONE)
+    answer = client.post(body(stop_sequences=["END"]))
+    assert [block["text"] for block in answer.json["content"]] == ["One "]
+    assert answer.json["stop_sequence"] == "END"
+    assert answer.headers["x-llm-proxy-usage"] == "estimated"
+    assert backend.is_gone(within=1)
+    assert backend.request().body["stream"] is True
 
 
 def test_a_stop_sequence_cuts_a_whole_answer(scanner: tuple[ScriptedBackend, Client]) -> None:

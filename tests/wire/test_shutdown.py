@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.wire.support import (
     connect,
     declaration,
     delta,
+    error_in,
     head,
     proxy,
     raw,
@@ -37,12 +37,12 @@ def backend() -> Iterator[ScriptedBackend]:
 
 
 @contextlib.contextmanager
-def ending(folder: Path, backend: ScriptedBackend) -> Iterator[Client]:
+def ending(folder: Path, backend: ScriptedBackend, ahead: bytes = b"") -> Iterator[Client]:
     """A client with a stream under way, of a proxy that has been asked to end."""
     with contextlib.ExitStack() as running:
         url = running.enter_context(proxy(folder, declaration(backend.url)))
         client = Client(url)
-        client.send(raw(body(stream=True)))
+        client.send(raw(body(stream=True)) + ahead)
         assert client.event()["type"] == "message_start"
         end = threading.Thread(target=running.pop_all().close)
         end.start()
@@ -63,12 +63,24 @@ def test_what_is_under_way_is_finished(tmp_path: Path, backend: ScriptedBackend)
         assert parse_sse(client.answer.read())[-1]["type"] == "message_stop"
 
 
-def test_what_takes_too_long_is_broken_off_and_looks_so(
+def test_a_stream_that_takes_too_long_ends_with_an_error(
     tmp_path: Path, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
     with ending(tmp_path, backend) as client:
         assert backend.is_gone(within=5)
-        with pytest.raises(http.client.IncompleteRead) as caught:
-            client.answer.read()
-        assert b"message_stop" not in caught.value.partial
+        events = parse_sse(client.answer.read())
+        assert error_in(events[-1])[0] == "overloaded_error"
+        assert "message_stop" not in {event["type"] for event in events}
+
+
+def test_while_it_ends_it_is_not_ready(tmp_path: Path, backend: ScriptedBackend) -> None:
+    """Seen only where the question was sent before the first answer was whole."""
+    hold = threading.Event()
+    backend.says(head(), sse(delta(content="Hello")), hold, sse(delta("stop")), DONE, END)
+    with ending(tmp_path, backend, b"GET /health/ready HTTP/1.1\r\nhost: x\r\n\r\n") as client:
+        hold.set()
+        both = client.answer.fp.read()
+        first, second = both.split(b"HTTP/1.1 503 ")
+        assert b"message_stop" in first
+        assert b'"status":"stopping"' in second

@@ -13,8 +13,9 @@ import aiohttp
 import anyio
 from attrs import Factory, define, evolve, field, frozen
 
+from stages.backends.call import FAILURES, Call
 from stages.backends.errors import error_from_exception
-from stages.backends.http import FAILURES, Call, ChatCompletions
+from stages.backends.http import ChatCompletions
 from stages.backends.probe import conversation, reasoning, sampling
 from stages.backends.probe.endpoints import endpoint_questions
 from stages.backends.probe.question import Ask, Finding, Question, user

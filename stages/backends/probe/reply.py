@@ -68,6 +68,12 @@ class Reply:
         return next((f for c in self.choices if (f := text(c.get("finish_reason")))), "")
 
     @property
+    def stop(self) -> str:
+        """The stop sequence it tells it ended at."""
+        told = [text(c.get(name)) for c in self.choices for name in ("stop_reason", "matched_stop")]
+        return next(filter(None, told), "")
+
+    @property
     def usage(self) -> dict[str, Any]:
         """Its `usage`, from wherever it stands."""
         found = [chunk["usage"] for chunk in self.chunks if isinstance(chunk.get("usage"), dict)]

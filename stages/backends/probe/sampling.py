@@ -83,11 +83,14 @@ def _stops(replies: Sequence[Reply]) -> Finding:
     ]
     evidence = "; ".join(seen)
     if not stops_in_time(replies[-1]):
-        return Finding(evidence, {"max_stop_sequences": 0, "fields.stop_sequences": "warn"})
+        return Finding(evidence, {"max_stop_sequences": 0, "fields.stop_sequences": "emulate"})
     number = _STOPS[len(replies) - 1]
     held = None if number == _STOPS[0] else number
+    tells = replies[-1].stop == _STOP
     evidence = evidence or f"{number} accepted"
-    return Finding(evidence, {"max_stop_sequences": held, "fields.stop_sequences": "map"})
+    evidence += f"; it {'tells' if tells else 'does not tell'} which one it met"
+    policy = "map" if tells else "emulate"
+    return Finding(evidence, {"max_stop_sequences": held, "fields.stop_sequences": policy})
 
 
 def _top_k(replies: Sequence[Reply]) -> Finding:

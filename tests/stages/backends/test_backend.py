@@ -81,7 +81,7 @@ async def answers(backend: Backend, **changes: Any) -> list[ChatAnswer]:
 async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
     server.says(streamed("Hello"))
     async with opened(server, api_key="secret") as backend:
-        parts = await answers(backend, stream=True, stop_sequences=["x"])
+        parts = await answers(backend, stream=True)
     assert parts == [ChatChunk(delta(content="Hello")), ChatChunk(delta("stop")), ChatEnd()]
     asked = server.request()
     assert asked.path == "/v1/chat/completions"
@@ -90,7 +90,6 @@ async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
         "model": "some-model",
         "messages": [{"role": "user", "content": "Hello"}],
         "max_tokens": 100,
-        "stop": ["x"],
         "stream": True,
     }
 
@@ -426,7 +425,7 @@ def test_an_event_loop_does_not_wait_for_a_backend_of_another(server: ScriptedBa
             await backend.open()
 
     async def opening() -> None:
-        async with task_group() as group:
+        async with task_group() as group, backend._opening:  # so that it is still being opened
             group.start_soon(backend.open)
             await anyio.lowlevel.checkpoint()
             await anyio.to_thread.run_sync(anyio.run, elsewhere)

@@ -135,6 +135,21 @@ def test_a_wrong_url_is_told_with_its_option() -> None:
     assert option_error({"base_url": "localhost"}, Backend).option == "base_url"
 
 
+@pytest.mark.parametrize(
+    ("health", "path"),
+    [(True, "models"), (False, ""), ("/health", "/health"), ("v2/ok", "v2/ok")],
+    ids=repr,
+)
+def test_health_is_a_path_and_true_is_the_list_of_models(health: Any, path: str) -> None:
+    assert made(base_url="http://x.invalid/v1", health=health).profile.health == path
+
+
+@pytest.mark.parametrize("health", ["http://y.invalid/", "//y.invalid/", "/a b", "/x?y", ".:80"])
+def test_a_probe_goes_to_no_other_server(health: str) -> None:
+    error = option_error({"base_url": "http://x.invalid/v1", "health": health}, Backend)
+    assert error.option == "health"
+
+
 def test_a_file_that_is_not_there_is_no_embedded_model() -> None:
     error = option_error({"profile": "embedded", "model_path": "/no/such/model.gguf"}, Backend)
     assert error.option == "model_path"

@@ -13,8 +13,9 @@ from typing import Any
 import anyio
 import pytest
 
+from stages.backends.call import Call
 from stages.backends.connections import make_client
-from stages.backends.http import Call, ChatCompletions
+from stages.backends.http import ChatCompletions
 from stages.backends.profile import Profile, profiles
 from stages.wire import json
 from stages.wire.errors import (

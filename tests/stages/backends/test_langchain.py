@@ -13,7 +13,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langsmith.run_helpers import tracing_context
 
-from stages.backends.http import Call
+from stages.backends.call import Call
 from stages.backends.langchain import ProxyChat, ask, make_model
 from stages.wire.errors import OverloadedError
 from tests.support import profile

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stages.backends.errors import error_from_status, error_in_answer
-from stages.backends.overflow import OutputLimitError, overflow
+from stages.backends.overflow import OutputLimitError, PromptTooLongError, overflow
 from stages.wire import json
-from stages.wire.errors import InvalidRequestError
 
 OLD = (
     "This model's maximum context length is {} tokens. However, you requested {} tokens "
@@ -153,7 +152,7 @@ PROMPTS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("said", "numbers"), PROMPTS.values(), ids=PROMPTS)
 def test_pitfall_01_a_prompt_that_does_not_fit_alone_is_too_long(said: str, numbers: str) -> None:
     error = overflow(said)
-    assert type(error) is InvalidRequestError
+    assert type(error) is PromptTooLongError
     assert error.message == f"prompt is too long: {numbers} maximum"
 
 
@@ -181,4 +180,4 @@ def test_a_lowered_limit_keeps_its_name_and_all_else(name: str) -> None:
 
 def test_numbers_beyond_reason_are_no_failure() -> None:
     said = OLD.format("9" * 5000, 1, 1, 1)
-    assert isinstance(overflow(said), InvalidRequestError)
+    assert isinstance(overflow(said), PromptTooLongError)

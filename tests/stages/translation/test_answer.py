@@ -156,9 +156,10 @@ def test_the_limit_counts_more_than_a_tool() -> None:
     assert deltas(translate(cut)) == ['{"a": 1, "b": "lon']
 
 
-def test_a_matched_stop_string_is_told() -> None:
+@pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
+def test_a_matched_stop_string_is_told(name: str) -> None:
     chunk = finish("stop")
-    chunk["choices"][0]["stop_reason"] = "END"
+    chunk["choices"][0][name] = "END"
     made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
     assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
 
@@ -1025,3 +1026,33 @@ def padded(chunk: dict[str, Any]) -> dict[str, Any]:
     """The same chunk, which has something else to say: nothing."""
     (choice,) = chunk["choices"]
     return {**chunk, "choices": [{**choice, "delta": {**choice["delta"], "padding": None}}]}
+
+
+# Odd ends of answers
+
+
+def test_a_whole_message_behind_its_deltas_is_not_said_twice() -> None:
+    last = {"delta": {}, "message": {"role": "assistant", "content": "Hello"}}
+    end = {"choices": [{**last, "finish_reason": "stop"}]}
+    assert content([text("Hel"), text("lo"), end]) == [("text", "Hello")]
+    assert content([delta(role="assistant"), end]) == [("text", "Hello")]
+
+
+@pytest.mark.parametrize("later", ["stop", ""])
+def test_an_answer_that_was_cut_stays_so_whatever_comes_later(later: str) -> None:
+    assert message([text("a"), finish("length"), finish(later)])["stop_reason"] == "max_tokens"
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "eos_token"])
+def test_a_finish_reason_of_no_protocol_is_known_as_such(reason: str) -> None:
+    translator = AnswerTranslator(chat_request())
+    translator.chunk(finish(reason))
+    translator.end(True)
+    assert translator.unknown_finish == ("eos_token" if reason == "eos_token" else "")
+
+
+def test_usage_in_a_choice_is_read() -> None:
+    end = finish("stop")
+    end["choices"][0]["usage"] = {"prompt_tokens": 12.0, "completion_tokens": "3"}
+    used = message([text("a"), end])["usage"]
+    assert (used["input_tokens"], used["output_tokens"]) == (12, 3)

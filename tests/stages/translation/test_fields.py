@@ -65,6 +65,12 @@ def test_fields_that_cannot_be_kept_follow_their_policy(name: str) -> None:
         notes({name: "x"}, **{name: "reject"})
 
 
+def test_skills_are_refused_where_a_container_is_left_out() -> None:
+    assert notes({"container": {"id": "c", "skills": []}}) == ("container:dropped",)
+    with pytest.raises(InvalidRequestError, match=r"^container\.skills: "):
+        notes({"container": {"id": "c", "skills": [{"skill_id": "pdf"}]}})
+
+
 def test_a_field_of_a_newer_client_is_told_by_its_name() -> None:
     assert notes({"brand_new": 1}) == ("brand_new:dropped",)
 

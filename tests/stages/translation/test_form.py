@@ -27,6 +27,23 @@ def test_a_form_is_the_backends_response_format() -> None:
     assert len(made.messages) == 1
 
 
+def test_a_form_goes_without_the_keywords_the_backend_refuses() -> None:
+    schema = {**SCHEMA, "$schema": "x", "format": "y"}
+    form = {"format": {"type": "json_schema", "schema": schema}}
+    made = translated({"schema_without": ("$schema", "format")}, output_config=form)
+    assert made.options["response_format"] == MAPPED
+
+
+def test_a_form_that_is_not_closed_is_not_strict_where_a_strict_one_has_to_be() -> None:
+    closed = {**SCHEMA, "required": ["é"], "additionalProperties": False}
+    for schema, strict in ((SCHEMA, False), (closed, True)):
+        form = {"format": {"type": "json_schema", "schema": schema}}
+        made = translated({"strict_needs_all": True}, output_config=form)
+        held = made.options["response_format"]["json_schema"]
+        assert held == {"name": "response", "schema": schema, "strict": strict}
+        assert made.notes == (() if strict else ("output_config.format:not-strict",))
+
+
 def test_what_older_clients_call_output_format_is_the_same() -> None:
     made = translated(output_format=FORM)
     assert made.options["response_format"] == MAPPED

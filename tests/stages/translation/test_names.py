@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.translation.names import CallIds, fit_id, short_name
+from stages.translation.names import USABLE, CallIds, fit_id, short_name
 
 NAMES = st.text("abc_-", min_size=1, max_size=128)
 
@@ -61,3 +61,13 @@ def test_ids_stay_the_same_when_the_conversation_grows() -> None:
 def test_an_id_over_the_limit_is_replaced_by_one_within_it() -> None:
     assert len(fit_id("x" * 41, 40)) <= 40
     assert fit_id("x" * 40, 40) == "x" * 40
+
+
+def test_ids_with_odd_characters_are_replaced_and_stay_different() -> None:
+    first, second = CallIds(64), CallIds(64)
+    odd = ["a:b", "a.b", "a b", "é", "", "toolu_a-b"]
+    made = [first.next(each) for each in odd]
+    assert made[-1] == "toolu_a-b"
+    assert len(set(made)) == len(odd)
+    assert all(USABLE.issuperset(each) and each for each in made)
+    assert [second.next(each) for each in odd] == made

@@ -40,17 +40,8 @@ def chosen(how: Profile | None = None, **changes: Any) -> tuple[dict[str, Any], 
     return options(request(**changes), given, fields), fields.notes()
 
 
-def test_a_small_request_has_only_its_limit() -> None:
-    assert chosen() == ({"max_tokens": 100}, ())
-
-
-def test_a_request_to_count_tokens_has_no_limit() -> None:
-    assert chosen(max_tokens=None) == ({}, ())
-
-
-def test_pitfall_30_the_limit_has_one_name() -> None:
-    how = profile(max_tokens_field="max_completion_tokens")
-    assert chosen(how)[0] == {"max_completion_tokens": 100}
+def test_a_small_request_has_none() -> None:
+    assert chosen() == ({}, ())
 
 
 ALL = {
@@ -61,32 +52,32 @@ ALL = {
     "stop_sequences": ["a", "b", "c", "d", "e"],
     "tools": TOOLS,
 }
+MAPPED = {"stop_sequences": "map"}
 FOUR, FIVE = ["a", "b", "c", "d"], ["a", "b", "c", "d", "e"]
 SAMPLING = {"temperature": 0.5, "top_p": 0.25}
 TOLD = {"stream_options": {"include_usage": True}}
-LIMIT = {"max_tokens": 100}
 NO_TOP_K = "top_k:dropped"
 
 BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "generic": ({**LIMIT, **SAMPLING, "stop": FOUR}, (NO_TOP_K,)),
+    "generic": ({**SAMPLING}, (NO_TOP_K,)),
     "embedded": (
-        {**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE, "parallel_tool_calls": True},
+        {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
         (),
     ),
     "llamacpp": (
-        {**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE, "parallel_tool_calls": True},
+        {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
         (),
     ),
-    "ollama": ({**LIMIT, **SAMPLING, **TOLD, "stop": FIVE}, (NO_TOP_K,)),
-    "lmstudio": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
-    "sglang": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
-    "vllm": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
+    "ollama": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+    "lmstudio": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+    "sglang": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
+    "vllm": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
     "openai": (
-        {"max_completion_tokens": 100, **SAMPLING, **TOLD, "stop": FOUR},
+        {**SAMPLING, **TOLD},
         (NO_TOP_K,),
     ),
-    "openrouter": ({**LIMIT, **SAMPLING, **TOLD, "top_k": 7, "stop": FOUR}, ()),
-    "databricks": ({**LIMIT, **SAMPLING, "stop": FOUR}, (NO_TOP_K,)),
+    "openrouter": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+    "databricks": ({**SAMPLING}, (NO_TOP_K,)),
 }
 
 
@@ -101,33 +92,39 @@ def test_each_profile_gets_what_it_takes_and_the_rest_is_told(name: str) -> None
 
 
 def test_pitfall_14_usage_is_asked_for_only_of_a_stream() -> None:
-    assert chosen(profile(stream_options=True))[0] == LIMIT
-    assert chosen(profile(stream_options=True), stream=True)[0] == {**LIMIT, **TOLD}
-    assert chosen(profile(stream_options=False), stream=True)[0] == LIMIT
+    assert chosen(profile(stream_options=True))[0] == {}
+    assert chosen(profile(stream_options=True), stream=True)[0] == TOLD
+    assert chosen(profile(stream_options=False), stream=True)[0] == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_is_asked_for_of_a_stream_that_only_the_backend_sends(stream: bool) -> None:
+    made, _ = chosen(profile(stream_options=True), stream=stream, stop_sequences=["END"])
+    assert made == TOLD
 
 
 def test_pitfall_32_sampling_is_dropped_where_it_is_refused() -> None:
     how = profile(fields={"temperature": "warn", "top_p": "warn", "top_k": "map"})
     assert chosen(how, temperature=1, top_p=1, top_k=1) == (
-        {**LIMIT, "top_k": 1},
+        {"top_k": 1},
         ("temperature:dropped", "top_p:dropped"),
     )
 
 
 def test_zero_is_a_value() -> None:
     made, notes = chosen(profile(fields={"top_k": "map"}), temperature=0, top_p=0.0, top_k=0)
-    assert made == {**LIMIT, "temperature": 0, "top_p": 0.0, "top_k": 0}
+    assert made == {"temperature": 0, "top_p": 0.0, "top_k": 0}
     assert notes == ()
 
 
 @pytest.mark.parametrize(
     ("how", "stop"),
     [
-        ({"max_stop_sequences": None}, FIVE),
-        ({"max_stop_sequences": 5}, FIVE),
-        ({"max_stop_sequences": 4}, FOUR),
-        ({"max_stop_sequences": 0}, None),
-        ({"max_stop_sequences": None, "fields": {"stop_sequences": "emulate"}}, None),
+        ({"max_stop_sequences": None, "fields": MAPPED}, FIVE),
+        ({"max_stop_sequences": 5, "fields": MAPPED}, FIVE),
+        ({"max_stop_sequences": 4, "fields": MAPPED}, FOUR),
+        ({"max_stop_sequences": 0, "fields": MAPPED}, None),
+        ({"max_stop_sequences": None}, None),
         ({"fields": {"stop_sequences": "drop"}}, None),
     ],
     ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],
@@ -142,16 +139,16 @@ def test_the_backend_gets_as_many_stop_sequences_as_it_takes(
 
 def test_pitfall_17_thinking_is_never_forwarded() -> None:
     for thinking in ({"type": "adaptive"}, {"type": "enabled", "budget_tokens": 2048}):
-        assert chosen(thinking=thinking) == (LIMIT, ("thinking:dropped",))
-    assert chosen(thinking={"type": "disabled"}) == (LIMIT, ())
+        assert chosen(thinking=thinking) == ({}, ("thinking:dropped",))
+    assert chosen(thinking={"type": "disabled"}) == ({}, ())
 
 
 def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
     given: dict[str, Any] = {"context_management": {}, "speed": "fast", "x" * 50: 1}
     told = ("context_management:dropped", "x" * 40 + ":dropped")
-    assert chosen(**given) == (LIMIT, told)
+    assert chosen(**given) == ({}, told)
     assert chosen(profile(fields={"speed": "warn"}), **given) == (
-        LIMIT,
+        {},
         ("context_management:dropped", "speed:dropped", "x" * 40 + ":dropped"),
     )
 
@@ -159,7 +156,7 @@ def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
 def test_a_task_budget_is_told() -> None:
     budget = {"type": "tokens", "total": 20_000}
     told = ("output_config.task_budget:dropped",)
-    assert chosen(output_config={"task_budget": budget}) == (LIMIT, told)
+    assert chosen(output_config={"task_budget": budget}) == ({}, told)
 
 
 def test_pitfall_15_only_what_is_known_of_a_tool_is_forwarded() -> None:
@@ -178,6 +175,22 @@ def test_an_empty_description_is_left_out() -> None:
         "name": "f",
         "parameters": {"type": "object", "properties": {"a": {}}},
     }
+
+
+def test_properties_that_are_null_are_none() -> None:
+    tool = {"name": "g", "input_schema": {"type": "object", "properties": None}}
+    assert chosen(tools=[tool])[0]["tools"] == FUNCTIONS[1:]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("needs_all", [True, False])
+def test_a_tool_is_strict_where_its_schema_may_be(needs_all: bool, closed: bool) -> None:
+    schema = {"type": "object", "properties": {}, "additionalProperties": not closed}
+    how = profile(strict_needs_all=needs_all, fields={"tools.strict": "map"})
+    made, notes = chosen(how, tools=[{"name": "f", "input_schema": schema, "strict": True}])
+    strict = closed or not needs_all
+    assert made["tools"][0]["function"]["strict"] is strict
+    assert notes == (() if strict else ("tools.strict:dropped",))
 
 
 NAMED = {"type": "function", "function": {"name": "f"}}
@@ -242,7 +255,7 @@ def test_an_empty_list_of_tools_is_never_sent(choice: Any) -> None:
     how = profile(fields={"server_tools": "warn"}, parallel_tool_calls="always")
     forced = ("tool_choice:dropped",) if choice else ()
     assert chosen(how, tools=[search], tool_choice=choice) == (
-        LIMIT,
+        {},
         ("tools.0 (web_search_20250305):dropped", *forced),
     )
 

@@ -34,7 +34,7 @@ def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body:
 @pytest.mark.parametrize(
     ("way", "thinking", "effort", "options"),
     [
-        ("effort", ADAPTIVE, None, {"reasoning_effort": "medium"}),
+        ("effort", ADAPTIVE, None, {"reasoning_effort": "high"}),
         ("effort", ADAPTIVE, "max", {"reasoning_effort": "high"}),
         ("effort", BUDGET, None, {"reasoning_effort": "low"}),
         ("effort", None, "low", {"reasoning_effort": "low"}),
@@ -138,6 +138,41 @@ def given_back(block: dict[str, Any], given: Any, backend_changes: bool = False)
     turn = {"role": "assistant", "content": [block, {"type": "text", "text": "4"}]}
     messages = [{"role": "user", "content": "2+2"}, turn, {"role": "user", "content": "sure?"}]
     return chat_request(resolved(messages=messages), given)
+
+
+BETWEEN = {"type": "between_tools"}
+
+
+@pytest.mark.parametrize(
+    ("way", "options"),
+    [
+        ("effort", {"reasoning_effort": "none"}),
+        ("reasoning", {"reasoning": {"enabled": False}}),
+        ("template", {"chat_template_kwargs": {"enable_thinking": False}}),
+        ("thinking", {}),
+    ],
+)
+def test_notes_between_tools_ask_for_no_thinking_and_are_told(
+    way: str, options: dict[str, Any]
+) -> None:
+    effort = {} if way in ("template", "thinking") else {"output_config.effort": "map"}
+    given = profile(
+        reasoning_request=way,
+        effort_levels=("none", "low", "high"),
+        fields={"thinking": "map", **effort},
+    )
+    made = chat_request(resolved(thinking=BETWEEN, output_config={"effort": "high"}), given)
+    made.options.pop("max_tokens")
+    assert made.options == options
+    assert made.notes[0] == "thinking.between_tools:dropped"
+
+
+@pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking:dropped",))])
+def test_notes_between_tools_follow_the_policy_for_thinking(
+    policy: str, notes: tuple[str, ...]
+) -> None:
+    made = chat_request(resolved(thinking=BETWEEN), profile(fields={"thinking": policy}))
+    assert (made.options, made.notes) == ({"max_tokens": 100}, notes)
 
 
 def test_the_effort_a_system_message_wants_last_counts() -> None:

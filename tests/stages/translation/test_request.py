@@ -29,6 +29,15 @@ def test_a_request_keeps_where_it_came_from() -> None:
     assert (made.messages, made.options, made.notes) == ([HELLO], {"max_tokens": 100}, ())
 
 
+def test_a_request_to_count_tokens_has_no_limit() -> None:
+    assert translated(max_tokens=None).options == {}
+
+
+def test_pitfall_30_the_limit_has_one_name() -> None:
+    how = {"max_tokens_field": "max_completion_tokens"}
+    assert translated(how).options == {"max_completion_tokens": 100}
+
+
 def test_notes_of_turns_come_before_those_of_parameters() -> None:
     blocks = [{"type": "container_upload", "file_id": "f"}, {"type": "text", "text": "a"}]
     made = translated(messages=[{"role": "user", "content": blocks}], top_k=1, container="c")
@@ -122,9 +131,13 @@ USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
         {"prompt_tokens": 11, "prompt_tokens_details": {"cached_tokens": 20}},
         Usage(0, 0, 20),
     ),
+    "whole numbers in other types": (
+        {"prompt_tokens": "11", "completion_tokens": 7.0},
+        Usage(11, 7),
+    ),
     "other types": (
         {
-            "prompt_tokens": "11",
+            "prompt_tokens": "1e3",
             "completion_tokens": 7.5,
             "prompt_tokens_details": [1],
             "prompt_cache_hit_tokens": True,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.backends.profile import Profile
+from stages.backends.describe import profile_named
+from stages.backends.profile import Profile, profiles
 from stages.events import ChatRequest
 from stages.translation.answer import AnswerTranslator
 from stages.translation.request import chat_request
@@ -29,17 +30,18 @@ from tests.stages.translation.support import (
 )
 from tests.support import profile, resolved
 
+MAPPED = {"stop_sequences": "map"}
 FIVE = ("a", "b", "c", "d", "e")
 
 
 @pytest.mark.parametrize(
     ("how", "sent", "scanned"),
     [
-        ({"max_stop_sequences": None}, 5, ()),
-        ({"max_stop_sequences": 5}, 5, ()),
-        ({"max_stop_sequences": 4}, 4, FIVE),
-        ({"max_stop_sequences": 0}, 0, FIVE),
-        ({"max_stop_sequences": None, "fields": {"stop_sequences": "emulate"}}, 0, FIVE),
+        ({"max_stop_sequences": None, "fields": MAPPED}, 5, ()),
+        ({"max_stop_sequences": 5, "fields": MAPPED}, 5, ()),
+        ({"max_stop_sequences": 4, "fields": MAPPED}, 4, FIVE),
+        ({"max_stop_sequences": 0, "fields": MAPPED}, 0, FIVE),
+        ({"max_stop_sequences": None}, 0, FIVE),
         ({"fields": {"stop_sequences": "warn"}}, 0, ()),
     ],
     ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],
@@ -49,6 +51,24 @@ def test_what_is_sent_and_what_is_looked_for_here(
 ) -> None:
     made: Profile = profile(**how)
     assert shared(FIVE, made) == (list(FIVE[:sent]), scanned)
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_a_backend_that_ships_either_tells_its_stop_sequence_or_is_not_sent_any(name: str) -> None:
+    tells = name in ("vllm", "sglang")
+    assert profile_named(name).fields["stop_sequences"] == ("map" if tells else "emulate")
+
+
+@pytest.mark.parametrize(("policy", "streams"), [("emulate", True), ("map", False)])
+def test_a_backend_that_is_to_be_left_at_a_stop_sequence_streams(
+    policy: str, streams: bool
+) -> None:
+    how = profile(fields={"stop_sequences": policy}, repeats_prefill=True)
+    begun = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    made = chat_request(resolved(stop_sequences=["END"], messages=begun), how)
+    assert made.stream is streams
+    assert bool(made.repeated) is not streams
+    assert chat_request(resolved(), how).stream is False
 
 
 def fed(sequences: tuple[str, ...], parts: list[str]) -> tuple[str, str | None]:
@@ -211,3 +231,9 @@ def test_an_answer_that_begins_with_it_is_empty() -> None:
     made, _ = answered([text("ENDx")])
     assert made["content"] == []
     assert made["stop_sequence"] == "END"
+
+
+def test_reasoning_that_nobody_wants_does_not_part_a_stop_sequence() -> None:
+    made, stopped = answered([text("a EN"), delta(reasoning="hm"), text("D b"), finish()])
+    assert stopped
+    assert [block["text"] for block in made["content"]] == ["a "]

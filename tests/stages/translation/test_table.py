@@ -19,6 +19,7 @@ from tests.support import resolved
 
 README = Path(__file__).parents[3] / "README.md"
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
+CLOSED = {"name": "f", "input_schema": {"type": "object", "additionalProperties": False}}
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 
 
@@ -73,13 +74,14 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "service_tier": ({"service_tier": "auto"}, ""),
     "context_management": ({"context_management": {"edits": []}}, ""),
     "container": ({"container": "c"}, ""),
+    "container.skills": ({"container": {"skills": [{"skill_id": "pdf"}]}}, ""),
     "diagnostics": ({"diagnostics": {}}, ""),
     "inference_geo": ({"inference_geo": "eu"}, ""),
     "speed": ({"speed": "fast"}, ""),
     "mcp_servers": ({"mcp_servers": [{"type": "url"}]}, ""),
     "unknown": ({"brand_new": 1}, ""),
     "tools": ({"tools": [{**TOOL, "description": "DOES"}]}, "DOES"),
-    "tools.strict": ({"tools": [{**TOOL, "strict": True}]}, '"strict":true'),
+    "tools.strict": ({"tools": [{**CLOSED, "strict": True}]}, '"strict":true'),
     "tools.input_examples": ({"tools": [{**TOOL, "input_examples": [{"e": "EX"}]}]}, "EX"),
     "tools.allowed_callers": (
         {"tools": [{**TOOL, "allowed_callers": ["code_execution_20260120"]}]},
@@ -137,6 +139,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "container_upload": (said({"type": "container_upload", "file_id": "f"}), ""),
     "system_message": ({"messages": SYSTEM}, "BE BRIEF"),
+    "compaction": (answered({"type": "compaction", "content": "SUMMARY"}), "SUMMARY"),
     "unknown_block": (answered({"type": "brand_new"}), ""),
 }
 
@@ -158,7 +161,7 @@ def test_each_field_goes_the_way_the_table_says(name: str, field: str) -> None:
             chat_request(resolved(**body), profile)
         return
     request = chat_request(resolved(**body), profile)
-    sent = json.encode([request.messages, request.options]).decode()
+    sent = json.encode([request.messages, request.options, request.stops]).decode()
 
     assert bool(request.notes) == (policy == "warn"), request.notes
     if policy in ("map", "emulate"):

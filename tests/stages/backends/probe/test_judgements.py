@@ -64,17 +64,25 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     (
         "stop sequences",
         [said("1, 2, 3,")],
-        {"max_stop_sequences": None, "fields.stop_sequences": "map"},
+        {"max_stop_sequences": None, "fields.stop_sequences": "emulate"},
+    ),
+    *(
+        (
+            "stop sequences",
+            [body(choices=[{"delta": {"content": "1, 2, 3,"}, name: "4"}])],
+            {"max_stop_sequences": None, "fields.stop_sequences": "map"},
+        )
+        for name in ("stop_reason", "matched_stop")
     ),
     (
         "stop sequences",
         [NO, said("1, 2, 3, 4, 5"), said("1, 2, 3,")],
-        {"max_stop_sequences": 4, "fields.stop_sequences": "map"},
+        {"max_stop_sequences": 4, "fields.stop_sequences": "emulate"},
     ),
     (
         "stop sequences",
         [said("1, 2, 3, 4, 5")] * 4,
-        {"max_stop_sequences": 0, "fields.stop_sequences": "warn"},
+        {"max_stop_sequences": 0, "fields.stop_sequences": "emulate"},
     ),
     ("temperature", [OK, OK], {"fields.temperature": "map"}),
     ("temperature", [NO, NO], {"fields.temperature": "warn"}),

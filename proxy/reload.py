@@ -1,0 +1,129 @@
+"""Reading the declaration again: when it or the `.env` beside it changes, and on SIGHUP.
+
+All or nothing: a declaration with a problem is told of in the log, as `check` tells it, and what
+is served stays. Backends that did not change are kept, with their connections and the loaded
+model, and so are the counters. Modules of one's own stages are not imported again, and what
+`server` says counts at the start only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+from attrs import define, field
+
+from pipeline.declaration import Declaration
+from pipeline.load import variables_beside
+from pipeline.problems import DeclarationError
+from pipeline.tasks import task_group
+from proxy.declaration import check_exposure, keeping, read
+from proxy.signals import has_terminal
+
+log = logging.getLogger("llm_proxy")
+
+#: Seconds between two looks at the files. A change counts when it was seen twice: some editors
+#: empty a file before they write it.
+_INTERVAL = 0.5
+
+
+@define(eq=False)
+class Reload:
+    """Follows the file of `running`, for a server that listens on `host`.
+
+    `watch` is whether it looks at the files by itself. It compares contents, not times:
+    that works with editors that replace a file, and with mounted configuration.
+    """
+
+    running: Declaration
+    host: str
+    watch: bool = True
+    _first: Declaration = field(init=False)
+    _digest: bytes = field(init=False)
+    _terminal: bool = field(factory=has_terminal, init=False)
+    _one_at_a_time: anyio.Lock = field(factory=anyio.Lock, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._first = self.running
+        self._digest = self._look()
+
+    async def run(self, begin: Callable[[Declaration], None]) -> None:
+        """Give each declaration that is in order to `begin`, until cancelled."""
+        async with task_group() as group:
+            if threading.current_thread() is threading.main_thread():  # others get no signals
+                group.start_soon(self._on_signal, begin)
+            if self.watch:
+                group.start_soon(self._on_change, begin)
+
+    async def _on_signal(self, begin: Callable[[Declaration], None]) -> None:
+        with anyio.open_signal_receiver(signal.SIGHUP) as hangups:
+            async for _ in hangups:
+                if self._terminal and not has_terminal():  # it was closed: nobody will stop us
+                    signal.raise_signal(signal.SIGTERM)
+                else:
+                    await self._again(begin)
+
+    async def _on_change(self, begin: Callable[[Declaration], None]) -> None:
+        before = self._digest
+        while True:
+            await anyio.sleep(_INTERVAL)
+            now = await anyio.to_thread.run_sync(self._look)
+            if now == before and now != self._digest:
+                await self._again(begin)
+            before = now
+
+    async def _again(self, begin: Callable[[Declaration], None]) -> None:
+        async with self._one_at_a_time:
+            try:  # in a thread: it takes a tenth of a second, which no stream should wait
+                declaration = await anyio.to_thread.run_sync(self._read)
+            except DeclarationError as error:
+                file = self.running.file
+                log.error("%s cannot be used, what is served stays:\n%s", file, error.report())
+                return
+            self._tell(declaration)
+            self.running = declaration
+            begin(declaration)
+
+    def _read(self) -> Declaration:
+        self._digest = self._look()
+        declaration = read(self.running.file, adapt=keeping(self.running))
+        check_exposure(declaration, self.host)
+        return declaration
+
+    def _look(self) -> bytes:
+        """What tells one state of the files from another."""
+        file = Path(self.running.file)
+        found = hashlib.sha256()
+        for each in (file, variables_beside(file)):
+            try:
+                found.update(each.read_bytes())
+            except OSError as error:
+                found.update(repr(error).encode())
+            found.update(b"\0")
+        return found.digest()
+
+    def _tell(self, declaration: Declaration) -> None:
+        lines = declaration.source.splitlines()
+        for note in declaration.notes:
+            log.info("%s", note.render(declaration.file, lines))
+        first: Any = self._first.sections["server"]
+        for name, value in attrs.asdict(declaration.sections["server"]).items():
+            if value != getattr(first, name):
+                log.warning("`server.%s` is changed, which needs a restart", name)
+        before, now = self.running.sections["backends"], declaration.sections["backends"]
+        new = [name for name, backend in now.items() if backend is not before.get(name)]
+        gone = [name for name, backend in before.items() if backend is not now.get(name)]
+        log.info(
+            "%s is reloaded; backends new or changed: %s; gone or changed: %s",
+            declaration.file,
+            ", ".join(new) or "none",
+            ", ".join(gone) or "none",
+        )

@@ -1,0 +1,243 @@
+"""The answer to one call, read from its connection: chunks, or a whole completion."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import anyio
+from attrs import define, field
+
+from stages.backends.call import FAILURES, Call
+from stages.backends.errors import error_from_exception, error_from_status
+from stages.wire import json
+from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError
+from stages.wire.sse import SseDecoder
+
+if TYPE_CHECKING:
+    from stages.backends.http import ChatCompletions
+
+_MAX_ERROR_BYTES = 1024 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024
+#: How long after `[DONE]` the body may take to end, in seconds.
+_END_OF_BODY = 0.05
+
+
+@define
+class Answer:
+    """The answer to one call. Its connection is held from entering to leaving.
+
+    Iterating gives lists of chunks, in each those that arrived together. An answer that is no
+    stream is one chunk. Raises ApiError.
+    """
+
+    completions: ChatCompletions
+    call: Call
+    stream: bool
+    _response: aiohttp.ClientResponse = field(default=None, init=False)
+    _decoder: SseDecoder = field(factory=SseDecoder, init=False)
+    _lost: asyncio.Future[None] | None = field(default=None, init=False)
+    _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
+    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
+    _asked_at: float = field(default=0.0, init=False)
+    _waiting_since: float | None = field(default=None, init=False)
+    _ended: bool = field(default=False, init=False)
+    _wrong: ApiError | None = field(default=None, init=False)
+
+    async def __aenter__(self) -> Answer:
+        call = self.call
+        self._asked_at = self._loop.time()
+        try:
+            self._response = await self.completions.post("/chat/completions", call.payload, call)
+        except FAILURES as error:
+            raise self._failure(error) from error
+        with ExitStack() as unless_fine:
+            unless_fine.callback(self._close)
+            self._watch()
+            if self._response.status != 200:
+                raise await self._refusal()
+            if self._content_type() == "application/json":
+                self.stream = False  # some servers answer a request for a stream at once
+            self._expect("text/event-stream" if self.stream else "application/json")
+            unless_fine.pop_all()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._close()
+
+    def _watch(self) -> None:
+        """Note when the connection is lost.
+
+        aiohttp 3.14 says so to whoever reads, except when a chunk of the body was malformed: then
+        its C parser lets one wait for ever.
+        """
+        connection = self._response.connection  # none, if all of the answer is there already
+        protocol = None if connection is None else connection.protocol
+        if protocol is None or protocol.closed is None:
+            return
+        self._lost = protocol.closed
+        self._lost.remove_done_callback(_heard)  # of the answer before, on a kept connection
+        self._lost.add_done_callback(_heard)
+        self._lost.add_done_callback(self._lose)
+        if self.call.idle_timeout:
+            protocol.read_timeout = None  # from here on `_check` serves
+            self._check()
+
+    def _lose(self, _: object) -> None:
+        self._fail(aiohttp.ClientPayloadError("malformed"))
+
+    def _check(self) -> None:
+        """Give up where the answer was waited for too long; look again when that could be.
+
+        aiohttp sets its timer anew for each packet, which is a tenth of what a token costs.
+        """
+        now, limit = self._loop.time(), self.call.idle_timeout or 0
+        since = now if self._waiting_since is None else self._waiting_since
+        look = limit  # the silence that counts can begin at any time
+        if self.call.first_byte_timeout and not self._begun():
+            since, limit = self._asked_at, self.call.first_byte_timeout
+        if now - since >= limit:
+            self._fail(aiohttp.SocketTimeoutError())
+        else:
+            self._timer = self._loop.call_later(min(look, since + limit - now), self._check)
+
+    def _begun(self) -> bool:
+        """Whether anything of the body has come."""
+        return self._response is not None and self._response.content.total_bytes > 0
+
+    def _failure(self, error: Exception) -> ApiError:
+        limit = self.call.first_byte_timeout
+        if limit and isinstance(error, aiohttp.SocketTimeoutError) and not self._begun():
+            return GatewayTimeoutError(
+                f"backend `{self.call.backend}` has not begun to answer within {limit:g} s: "
+                "try again later"
+            )
+        return error_from_exception(self.call.backend, error)
+
+    def _fail(self, error: Exception) -> None:
+        content = self._response.content
+        if not (content.is_eof() or content.exception()):
+            content.set_exception(error)
+
+    def _close(self) -> None:
+        """A connection whose answer is read to the end is kept for others."""
+        if self._lost is not None:
+            self._lost.remove_done_callback(self._lose)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._response.close()
+
+    def __aiter__(self) -> Answer:
+        return self
+
+    async def __anext__(self) -> list[Any]:
+        if not (self.stream or self.call.done):
+            return [await self.whole()]
+        while not (self._ended or self.call.done or self._wrong):
+            data = await self._read()
+            self._ended = not data
+            if chunks := self._chunks(self._feed(data) if data else self._decoder.finish()):
+                return chunks
+        if self._wrong:
+            raise self._wrong
+        if self.stream and self.call.done:
+            await self._finish()
+        raise StopAsyncIteration
+
+    async def whole(self) -> Any:
+        """The body as one JSON document."""
+        parts, size = [], 0
+        while data := await self._read():
+            parts.append(data)
+            size += len(data)
+            if size > _MAX_ANSWER_BYTES:
+                what = f"an answer of more than {_MAX_ANSWER_BYTES} bytes"
+                raise InternalError(f"backend `{self.call.backend}` sent {what}")
+        self.call.done = True
+        return self._decoded(b"".join(parts))
+
+    async def _read(self) -> bytes:
+        """The bytes that have arrived; waits for the first. Empty: the body is over."""
+        self._waiting_since = self._loop.time()
+        try:
+            return await self._response.content.readany()
+        except FAILURES as error:
+            raise self._failure(error) from error
+        except RuntimeError as error:  # lost, and nothing has told the stream; see `_watch`
+            raise self._failure(aiohttp.ClientPayloadError("malformed")) from error
+        finally:
+            self._waiting_since = None
+
+    def _feed(self, data: bytes) -> list[bytes]:
+        try:
+            return self._decoder.feed(data)
+        except ValueError as error:
+            raise InternalError(f"backend `{self.call.backend}` sent {error}") from error
+
+    def _chunks(self, events: list[bytes]) -> list[Any]:
+        """The chunks up to `[DONE]`, or up to one that cannot be read."""
+        chunks = []
+        for event in events:
+            if event.strip() == b"[DONE]":
+                self.call.done = True
+                break
+            try:
+                chunks.append(self._decoded(event))
+            except InternalError as error:  # raised when those before it are dealt with
+                self._wrong = error
+                break
+        return chunks
+
+    def _decoded(self, data: bytes) -> Any:
+        try:
+            value = json.decode_answer(data)
+        except ValueError as error:
+            raise InternalError(
+                f"backend `{self.call.backend}` sent broken JSON: {error}", quoted=[str(error)]
+            ) from error
+        if not isinstance(value, dict):  # LangChain would fail at it
+            raise InternalError(f"backend `{self.call.backend}` sent JSON that is no object")
+        return value
+
+    def _content_type(self) -> str:
+        given: str = self._response.headers.get("content-type", "")
+        given = given.encode("utf-8", "replace").decode()  # it may hold halves of characters
+        return given.partition(";")[0].strip().lower()
+
+    def _expect(self, content_type: str) -> None:
+        given = self._content_type()
+        if given and given != content_type:
+            raise InternalError(
+                f"backend `{self.call.backend}` answered with {given[:80]} where "
+                f"{content_type} was expected; is its base_url right?",
+                quoted=[given[:80]],
+            )
+
+    async def _refusal(self) -> ApiError:
+        body = b""
+        while len(body) <= _MAX_ERROR_BYTES and (data := await self._read()):
+            body += data
+        response = self._response
+        return error_from_status(self.call.backend, response.status, response.headers, body)
+
+    async def _finish(self) -> None:
+        """Read to the end of the body, or the connection could not be kept. It is there already."""
+        content = self._response.content
+        if not content.at_eof():
+            with anyio.move_on_after(_END_OF_BODY), suppress(*FAILURES):
+                while await content.readany():
+                    pass
+
+
+def _heard(lost: Any) -> None:
+    """Take note of an exception, or the log would be told that nobody did."""
+    if not lost.cancelled():
+        lost.exception()

@@ -1,0 +1,40 @@
+"""Kinds of errors, as `retry` and `fallback` name them in their option `on`.
+
+They are the Messages API's types of errors without `_error`, and one more: `overflow`, what is
+too long for one backend and may fit into another.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from stages.backends.overflow import OutputLimitError, PromptTooLongError
+from stages.wire.errors import ApiError, RequestTooLargeError
+
+Kind = Literal[
+    "overloaded",
+    "rate_limit",
+    "timeout",
+    "api",
+    "billing",
+    "not_found",
+    "overflow",
+    "invalid_request",
+]
+
+#: The request is at fault, or too long: the target itself may be well.
+OF_REQUESTS = ("overflow", "invalid_request")
+#: The same request may get an answer a little later.
+PASSING: tuple[Kind, ...] = ("overloaded", "rate_limit", "timeout")
+
+_TOO_LONG = (PromptTooLongError, OutputLimitError, RequestTooLargeError)
+
+
+def kind(error: ApiError) -> str:
+    """The kind of an error: one of Kind, or another type of the API."""
+    return "overflow" if isinstance(error, _TOO_LONG) else error.type.removesuffix("_error")
+
+
+def passes(error: ApiError) -> bool:
+    """Whether it is worth while to come again; a used-up quota says that it is not."""
+    return kind(error) in PASSING and error.headers.get("x-should-retry") != "false"

@@ -1,0 +1,88 @@
+"""The stage `fallback`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import anyio
+from attrs import Factory, evolve, frozen
+
+from pipeline import Send, Stage, option, section
+from stages.breaker import Breaker, Breakers
+from stages.counts import Counts
+from stages.events import Resolved, Target
+from stages.failures import OF_REQUESTS, Kind, kind, passes
+from stages.wire.errors import ApiError
+
+log = logging.getLogger("llm_proxy")
+
+
+@frozen
+class Fallback(Stage[Resolved, Resolved]):
+    """Goes on to a model's next target when one fails before its answer has begun.
+
+    Targets that keep failing are skipped for a while (see `circuit_breaker`), unless all do.
+    When none answers, the client is told of the first error that may pass, else of the last.
+    """
+
+    on: tuple[Kind, ...] = option(
+        ("overloaded", "rate_limit", "timeout", "api", "billing", "not_found", "overflow"),
+        help="errors after which the next target is asked",
+    )
+    breakers: Breakers = section("circuit_breaker", Factory(Breakers))
+    counts: Counts = section("metrics", Factory(Counts))
+
+    async def handle(self, event: Resolved, forward: Send[Resolved]) -> None:
+        if not event.others:
+            await forward(event)
+            return
+        errors: list[ApiError] = []
+        for target in self._usable(event):
+            if errors:
+                self._tell(event, errors[-1], target)
+            event = evolve(event, target=target, others=())
+            try:
+                await self._ask(event, forward, self.breakers.of(target.label))
+                return
+            except ApiError as error:
+                if event.progress.begun:
+                    raise
+                errors.append(error)
+                if kind(error) not in self.on:
+                    break
+        try:
+            raise next(filter(passes, errors), errors[-1])
+        finally:
+            errors.clear()  # they hold this frame, which would hold them
+
+    def _usable(self, event: Resolved) -> Iterator[Target]:
+        targets, admitted = (event.target, *event.others), False
+        for target in targets:
+            if self.breakers.of(target.label).admits(anyio.current_time()):
+                admitted = True
+                yield target
+        if not admitted:
+            yield from targets
+
+    async def _ask(self, event: Resolved, forward: Send[Resolved], breaker: Breaker) -> None:
+        event.progress.then = lambda: breaker.begun(anyio.current_time())
+        try:
+            await forward(event)
+            breaker.succeeded(anyio.current_time())
+        except ApiError as error:
+            if kind(error) not in OF_REQUESTS:
+                breaker.failed(anyio.current_time())
+            raise
+        finally:
+            breaker.left()
+
+    def _tell(self, event: Resolved, error: ApiError, following: Target) -> None:
+        self.counts.tried_again["fallback", event.target.backend, kind(error)] += 1
+        log.info(
+            "%s fallback from %s to %s: %s",
+            event.http.request_id,
+            event.target.label,
+            following.label,
+            kind(error),
+        )

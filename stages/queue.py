@@ -1,0 +1,86 @@
+"""The stage `queue`. Who is next is in `stages.backends.turns`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import anyio
+from attrs import define, field, frozen, validators
+
+from pipeline import Send, Stage, option, section
+from stages.backends.backend import Backend
+from stages.backends.turns import Turns
+from stages.events import ChatRequest, ChatWaiting
+from stages.wire.errors import OverloadedError
+
+
+@define(eq=False)
+class Call:
+    """A call in the queue; `turn` is set when it may begin after waiting."""
+
+    turn: anyio.Event = field(factory=anyio.Event)
+
+
+@frozen
+class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
+    """Lets through as many calls at a time as their backend has `slots`; others wait.
+
+    Keys take turns, and of a key its sessions; short calls go before long ones, within bounds.
+    """
+
+    backends: Mapping[str, Backend] = section("backends")
+    max_waiting: int = option(
+        100, help="calls that wait for a backend; more get a 529", validator=validators.ge(0)
+    )
+    max_wait: float = option(
+        300.0, help="seconds that a call waits, at most", validator=validators.gt(0)
+    )
+    short_tokens: int = option(
+        4000, help="up to so many, of prompt and `max_tokens` together, a call is short"
+    )
+
+    async def handle(self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting]) -> None:
+        turns = self.backends[event.resolved.target.backend].turns
+        if turns is None:
+            await forward(event)
+        else:
+            await self._in_turn(event, forward, turns)
+
+    async def _in_turn(
+        self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting], turns: Turns[Call]
+    ) -> None:
+        if not turns.free and turns.waiting >= self.max_waiting:
+            raise _busy(event, turns, f"{turns.waiting} waiting for it already")
+        call, came = Call(), anyio.current_time()
+        at_once = turns.come(call, _names(event), self._is_short(event))
+        try:
+            if not at_once:
+                await forward(ChatWaiting(event))
+                with anyio.move_on_after(self.max_wait):
+                    await call.turn.wait()
+                if not call.turn.is_set():
+                    raise _busy(event, turns, f"its turn did not come in {self.max_wait:g} s")
+            began = anyio.current_time()
+            turns.began(began - came)
+            await forward(event)
+            turns.took(anyio.current_time() - began)
+        finally:
+            if following := turns.leave(call):
+                following.turn.set()
+
+    def _is_short(self, event: ChatRequest) -> bool:
+        return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_tokens
+
+
+def _names(event: ChatRequest) -> tuple[str, str]:
+    resolved = event.resolved
+    return resolved.client, resolved.http.headers.get("x-claude-code-session-id", "")
+
+
+def _busy(event: ChatRequest, turns: Turns[Call], why: str) -> OverloadedError:
+    seconds = turns.retry_after()
+    name = event.resolved.target.backend
+    return OverloadedError(
+        f"backend `{name}` is busy: {why}; try again in {seconds} s",
+        headers={"retry-after": str(seconds)},
+    )

@@ -1,0 +1,100 @@
+"""The stage `retry`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import anyio
+from attrs import Factory, frozen, validators
+
+from pipeline import Send, Stage, option, section
+from stages.counts import Counts
+from stages.events import Resolved
+from stages.failures import PASSING, Kind, kind
+from stages.wire.errors import ApiError
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+log = logging.getLogger("llm_proxy")
+
+
+@frozen
+class Retry(Stage[Resolved, Resolved]):
+    """Tries a request again that fails before its answer has begun, after a while.
+
+    It waits as long as the backend says in `retry-after`, and some random time more, which
+    grows with each attempt. Behind `fallback` it tries one target again, in front of it all.
+    """
+
+    attempts: int = option(2, help="in all", validator=validators.ge(1))
+    max_wait: float = option(
+        10.0,
+        help="seconds before an attempt; where the backend wants more, the request fails at once",
+        validator=validators.gt(0),
+    )
+    on: tuple[Kind, ...] = option(PASSING, help="errors after which it is tried again")
+    counts: Counts = section("metrics", Factory(Counts))
+
+    async def handle(self, event: Resolved, forward: Send[Resolved]) -> None:
+        try:
+            await forward(event)
+        except ApiError as error:
+            if not self._is_worth_it(event, error):
+                raise
+            await self._again(event, forward, error)
+
+    async def _again(self, event: Resolved, forward: Send[Resolved], first: ApiError) -> None:
+        """The attempts after the one that has failed with `first`."""
+        # Only now: the library takes 70 us for a call that goes well, and 20 ms to import.
+        from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
+
+        tries = AsyncRetrying(
+            retry=retry_if_exception(lambda error: self._is_worth_it(event, error)),
+            stop=stop_after_attempt(self.attempts),
+            wait=self._wait,
+            before_sleep=lambda state: self._tell(event, state),
+            sleep=anyio.sleep,
+            reraise=True,
+        )
+        async for attempt in tries:
+            with attempt:
+                if attempt.retry_state.attempt_number == 1:
+                    raise first
+                await forward(event)
+
+    def _is_worth_it(self, event: Resolved, error: BaseException) -> bool:
+        return (
+            isinstance(error, ApiError)
+            and not event.progress.begun
+            and kind(error) in self.on
+            and error.headers.get("x-should-retry") != "false"
+            and _retry_after(error) <= self.max_wait
+        )
+
+    def _wait(self, state: RetryCallState) -> float:
+        from tenacity import wait_random_exponential
+
+        jitter = wait_random_exponential(multiplier=1, max=self.max_wait)(state)
+        return min(_retry_after(_error(state)) + jitter, self.max_wait)
+
+    def _tell(self, event: Resolved, state: RetryCallState) -> None:
+        backend, what = event.target.backend, kind(_error(state))
+        self.counts.tried_again["retry", backend, what] += 1
+        wait = state.next_action.sleep if state.next_action else math.nan
+        request_id = event.http.request_id
+        log.info("%s retry of %s in %.1f s: %s", request_id, backend, wait, what)
+
+
+def _error(state: RetryCallState) -> ApiError:
+    error = state.outcome and state.outcome.exception()
+    if not isinstance(error, ApiError):
+        raise AssertionError("unreachable")
+    return error
+
+
+def _retry_after(error: ApiError) -> float:
+    """Seconds. The header is one that this proxy has made."""
+    return float(error.headers.get("retry-after", 0))

@@ -1,0 +1,77 @@
+"""What a request is like, for routing: pure, and about the request as the client made it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from stages.translation.system import ATTRIBUTION
+from stages.translation.usage import BYTES_PER_TOKEN, TOKENS_PER_ATTACHMENT
+from stages.wire import messages as m
+from stages.wire.json import encode
+
+
+def input_tokens(request: m.MessagesRequest) -> int:
+    """About how many tokens the prompt has, before anything is known of the backend."""
+    size = attached = 0
+    for block in _all_blocks(request):
+        if isinstance(block, m.ImageBlock):
+            attached += 1
+        else:
+            size += _bytes(block)
+    size += sum(len(encode((t.name, t.description, t.input_schema))) for t in request.tools)
+    return size // BYTES_PER_TOKEN + attached * TOKENS_PER_ATTACHMENT
+
+
+def has_images(request: m.MessagesRequest) -> bool:
+    """Whether there is an image anywhere, also in a tool's result or a document."""
+    return any(isinstance(block, m.ImageBlock) for block in _all_blocks(request))
+
+
+def thinks(request: m.MessagesRequest) -> bool:
+    """Whether the client wants the model to think."""
+    return request.thinking is not None and request.thinking.wanted
+
+
+def beginning(request: m.MessagesRequest) -> bytes:
+    """A digest of what stays the same while a conversation grows, and differs between most.
+
+    It is of the system prompt (without the line of Claude Code that changes), the names of the
+    tools, and the text of the first user turn.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    first = next((each.content for each in request.messages if each.role == "user"), ())
+    texts = [block.text for block in (*request.system, *first) if isinstance(block, m.TextBlock)]
+    for text in (*(each.name for each in request.tools), *texts):
+        if text.startswith(ATTRIBUTION):
+            text = text.partition("\n")[2]
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+    return digest.digest()
+
+
+def _all_blocks(request: m.MessagesRequest) -> Iterator[m.Block]:
+    yield from request.system
+    for message in request.messages:
+        yield from _within(message.content)
+
+
+def _within(blocks: Iterable[m.Block]) -> Iterator[m.Block]:
+    for block in blocks:
+        yield block
+        if isinstance(block, (m.ToolResultBlock, m.SearchResultBlock)):
+            yield from _within(block.content)
+        elif isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource):
+            yield from _within(block.source.content)
+
+
+def _bytes(block: m.Block) -> int:
+    """Those of the block's own text; blocks inside it count for themselves."""
+    if isinstance(block, m.TextBlock):
+        return len(block.text.encode("utf-8", "surrogatepass"))
+    if isinstance(block, m.ToolUseBlock):
+        return len(encode(block.input))
+    if isinstance(block, m.ThinkingBlock):
+        return len(block.thinking)
+    if isinstance(block, m.DocumentBlock) and isinstance(block.source, m.TextSource):
+        return len(block.source.data)
+    return 0

@@ -1,0 +1,40 @@
+"""Whether JSON in fragments can be whole, without parsing it from the beginning each time."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import define
+
+_SIGNS = re.compile(r'\\(?:.|$)|["{}\[\]]', re.DOTALL)
+
+
+@define
+class Nesting:
+    """How deep the next character stands. `fed` counts the fragments."""
+
+    fed: int = 0
+    _depth: int = 0
+    _in_string: bool = False
+    _escaped: bool = False
+
+    def feed(self, fragment: str) -> None:
+        """Read on."""
+        self.fed += 1
+        if not fragment:
+            return
+        start, self._escaped = int(self._escaped), False
+        for sign in _SIGNS.findall(fragment, start):
+            if sign == '"':
+                self._in_string = not self._in_string
+            elif self._in_string:
+                self._escaped = sign == "\\"  # the last character; what it escapes comes next
+            elif sign in "{[":
+                self._depth += 1
+            elif sign in "}]":
+                self._depth -= 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is open, so that the whole may be one document."""
+        return self._depth <= 0 and not self._in_string

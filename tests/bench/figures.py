@@ -1,0 +1,95 @@
+"""What is measured, in the order of the table, and the goals.
+
+A goal that names the floor is a ratio within one run, and means the same on each machine. The
+others are meant for a core that gives the floor about 5,000 requests/s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from attrs import frozen
+
+Values = Mapping[str, float]
+"""Figures by key, of one of those that were measured."""
+
+STREAMS = (100, 200, 400)
+
+
+@frozen
+class Figure:
+    """One row. `compared`: whether its ratio to the floor says anything."""
+
+    key: str
+    title: str
+    format: str = "{:,.0f}"
+    compared: bool = True
+
+    def shown(self, value: float | None) -> str:
+        """The value as a person reads it."""
+        return "-" if value is None else self.format.format(value)
+
+
+@frozen
+class Goal:
+    """What a figure should come to. `reached` is asked with the proxy's values and the floor's."""
+
+    words: str
+    reached: Callable[[Values, Values], bool]
+
+
+def _paced(streams: int) -> list[Figure]:
+    title = f"{streams} streams of 50 tokens/s"
+    return [
+        Figure(f"delta_us_{streams}", f"{title}: CPU per delta, µs", "{:.1f}"),
+        Figure(f"p50_ms_{streams}", f"{title}: added latency p50, ms", "{:.2f}"),
+        Figure(f"p99_ms_{streams}", f"{title}: added latency p99, ms", "{:.2f}"),
+        Figure(f"sustained_{streams}", f"{title}: sustained, %", "{:.1f}", compared=False),
+    ]
+
+
+FIGURES = [
+    Figure("requests", "short answers per second"),
+    Figure("request_us", "CPU per short answer, µs"),
+    Figure("bursts", "200-chunk streams per second"),
+    Figure("burst_ms", "CPU per 200-chunk stream, ms", "{:.2f}"),
+    *(figure for streams in STREAMS for figure in _paced(streams)),
+    Figure("large_ms", "request of 150 KB: CPU, ms", "{:.2f}"),
+    Figure("huge_ms", "request of 1.5 MB: CPU, ms", "{:.2f}"),
+    Figure("rest_mb", "memory at rest, MB"),
+    Figure("stream_kb", "memory per open stream, KB"),
+    Figure("end_mb", "memory at the end, MB"),
+    Figure("answers", "answers by then", compared=False),
+    Figure("check_s", "`llm-proxy check`, s", "{:.2f}"),
+    Figure("accept_s", "from `serve` to the first connection, s", "{:.2f}"),
+    Figure("import_s", "LangChain's import, s", "{:.2f}"),
+    Figure("first_s", "from `serve` to the first answer, s", "{:.2f}"),
+]
+
+
+def _below(key: str, limit: float) -> Goal:
+    return Goal(f"< {limit:g}", lambda own, _: own[key] < limit)
+
+
+def _at_least(key: str, limit: float) -> Goal:
+    return Goal(f">= {limit:g}", lambda own, _: own[key] >= limit)
+
+
+GOALS = {
+    "requests": Goal(
+        ">= 0.4 x floor", lambda own, floor: own["requests"] >= 0.4 * floor["requests"]
+    ),
+    "bursts": _at_least("bursts", 200),
+    "delta_us_200": Goal(
+        "<= 1.4 x floor", lambda own, floor: own["delta_us_200"] <= 1.4 * floor["delta_us_200"]
+    ),
+    "p99_ms_100": _below("p99_ms_100", 8),
+    "sustained_400": _at_least("sustained_400", 98),
+    "large_ms": _below("large_ms", 4),
+    "huge_ms": _below("huge_ms", 40),
+    "rest_mb": _below("rest_mb", 130),
+    "stream_kb": _below("stream_kb", 60),
+    "check_s": _below("check_s", 0.7),
+    "accept_s": _below("accept_s", 1),
+    "first_s": Goal("<= 1 + import", lambda own, _: own["first_s"] <= 1 + own["import_s"]),
+}

@@ -1,0 +1,101 @@
+"""The loads, one after the other, and what is seen of a target under each.
+
+What cannot be told is left out, as the CPU of a process that is not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from typing import Any, TypeVar
+
+import uvloop
+from attrs import frozen
+
+from tests.bench.bodies import BURST, EXPECTED, PACED, SHORT, TICK, conversation, hello
+from tests.bench.figures import STREAMS
+from tests.bench.load import Repeated, paced, repeat
+from tests.bench.processes import Target
+
+T = TypeVar("T")
+
+_CONNECTIONS = 16
+
+Load = Callable[[Target], dict[str, float]]
+"""Puts a load on a target; gives figures by key."""
+
+
+@frozen
+class Loads:
+    """All of them: seconds of each that is repeated, and of looking at open streams."""
+
+    repeat_seconds: float
+    paced_seconds: float
+
+    def __iter__(self) -> Iterator[Load]:
+        yield self._short
+        yield self._burst
+        for streams in STREAMS:
+            yield partial(self._paced, streams)
+        yield partial(self._large, "large_ms", 150_000)
+        yield partial(self._large, "huge_ms", 1_500_000)
+
+    def _short(self, target: Target) -> dict[str, float]:
+        done, cpu = self._repeated(target, hello(SHORT), SHORT, _CONNECTIONS)
+        each = {} if cpu is None else {"request_us": 1e6 * cpu / done.answers}
+        return {"requests": done.answers / done.seconds, **each}
+
+    def _burst(self, target: Target) -> dict[str, float]:
+        done, cpu = self._repeated(target, hello(BURST), BURST, _CONNECTIONS)
+        each = {} if cpu is None else {"burst_ms": 1e3 * cpu / done.answers}
+        return {"bursts": done.answers / done.seconds, **each}
+
+    def _large(self, key: str, size: int, target: Target) -> dict[str, float]:
+        done, cpu = self._repeated(target, conversation(size), SHORT, 1)
+        return {} if cpu is None else {key: 1e3 * cpu / done.answers}
+
+    def _repeated(
+        self, target: Target, body: bytes, model: str, connections: int
+    ) -> tuple[Repeated, float | None]:
+        """What came of it, and the CPU it cost, in seconds."""
+        target.rest()
+        before = target.cpu()
+        load = repeat(target.url, body, EXPECTED[model], connections, self.repeat_seconds)
+        done = run(load)
+        after = target.cpu()
+        if done.failed or not done.answers:
+            raise SystemExit(
+                f"{target.name} ({target.url}): {done.failed} of {done.failed + done.answers} "
+                f"answers were not right; does it lead `{model}` to the fake backend?"
+            )
+        target.answered += done.answers
+        return done, None if before is None or after is None else after - before
+
+    def _paced(self, streams: int, target: Target) -> dict[str, float]:
+        target.rest()
+        target.calm = target.calm or target.memory()
+        seen: list[tuple[float | None, float | None]] = []
+
+        def look() -> None:
+            seen.append((target.cpu(), target.memory()))
+
+        done = run(paced(target.url, hello(PACED), streams, self.paced_seconds, look))
+        target.answered += done.whole
+        late = sorted(done.late) or [0]
+        ideal = streams * done.seconds / TICK
+        found = {
+            f"p50_ms_{streams}": late[len(late) // 2] / 1e6,
+            f"p99_ms_{streams}": late[len(late) * 99 // 100] / 1e6,
+            f"sustained_{streams}": min(100.0, 100 * len(done.late) / ideal),
+        }
+        (before, _), (after, memory) = seen
+        if before is not None and after is not None:
+            found[f"delta_us_{streams}"] = 1e6 * (after - before) / len(late)
+        if target.calm and memory and streams == max(STREAMS):
+            found["stream_kb"] = (memory - target.calm) / 1e3 / streams
+        return found
+
+
+def run(load: Coroutine[Any, Any, T]) -> T:
+    """Make a load, on an event loop of its own."""
+    return uvloop.run(load)

@@ -1,0 +1,175 @@
+"""What a request and a delta cost, in calls of functions: no clock, so no noise makes it fail.
+
+The ceilings are some 12 % above what the code needs today, on the Python that needs most; that of
+a delta of text, which is most of what there is, has no slack: one call more is 3 % of it. Whoever
+goes over a ceiling is shown what is called how often. Where it is worth its cost the ceiling goes
+up, and where the code got faster it comes down.
+
+What this does not see is time within one C function, as a larger copy or a slower parser takes:
+`just bench` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from pipeline.run import Chain
+from proxy.app import App, make_app
+from proxy.declaration import read, used_backends
+from proxy.edge import Responder
+from stages.events import ChatAnswer, ChatChunk, ChatStart
+from stages.stream_encode import StreamEncode
+from stages.translate_out import TranslateOut
+from tests.bench.backend import FakeBackend
+from tests.bench.bodies import BURST, EXPECTED, KEY, SHORT, conversation, hello
+from tests.bench.counting import Calls, listing
+from tests.bench.declared import ENVIRON, declaration
+from tests.proxy.support import Server, part
+from tests.stages.translation.support import THINKING, call, calls, delta, text
+from tests.support import chat_request
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # the client of the backend is aiohttp's
+
+
+def check(cost: Calls, ceiling: float, times: int = 1) -> None:
+    """Fail if the calls of each of so many repetitions are more than `ceiling`."""
+    each = cost.total / times
+    assert each <= ceiling, (
+        f"{each:.2f} calls, at most {ceiling}. To see which of them are new, set the ceiling "
+        f"to 0 on an earlier commit, and compare with this:\n{listing(cost, times)}"
+    )
+
+
+# ---- deltas: translate-out, stream-encode, the edge ----
+
+
+@frozen
+class Kind:
+    """A kind of delta: what begins an answer with it, and the calls that one may cost.
+
+    `kept` are the blocks of memory that may stay of each until the answer ends.
+    """
+
+    one: Callable[[int], dict[str, Any]]
+    calls: float
+    first: tuple[dict[str, Any], ...] = ()
+    kept: int = 0
+
+    async def cost(self, count: int) -> tuple[Calls, int]:
+        """The calls that `count` of them cost amid an answer, and the blocks that are kept."""
+        chain = Chain.of((TranslateOut(), StreamEncode()), ChatAnswer)
+        async with chain.open(Responder(_forget, "req_1").sink) as receive:
+            await receive(ChatStart(chat_request(stream=True, thinking=THINKING)))
+            for data in (*self.first, self.one(-2), self.one(-1)):
+                await receive(ChatChunk(data))
+            before = sys.getallocatedblocks()
+            chunks = [self.one(n) for n in range(count)]
+            with Calls() as cost:
+                for data in chunks:
+                    await receive(ChatChunk(data))
+            del chunks, data
+            return cost, sys.getallocatedblocks() - before
+
+
+async def _forget(message: Any) -> None:
+    pass
+
+
+TOOL = calls(call("read", "", index=0, id="call_1"))
+KINDS = {
+    "text": Kind(lambda n: text(f" token{n}"), 37),
+    "thinking": Kind(lambda n: delta(reasoning_content=f" token{n}"), 125),
+    # It is only known to be whole when it can be read, so it is kept.
+    "arguments": Kind(lambda n: calls(call(arguments=f'{n}, "', index=0)), 113, (TOOL,), kept=1),
+}
+each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+@each_kind
+async def test_a_delta_costs_no_more_than_today(kind: Kind) -> None:
+    (few, _), (many, _) = await kind.cost(10), await kind.cost(110)
+    check(many.beyond(few), kind.calls, 100)
+
+
+@each_kind
+async def test_ten_times_the_deltas_cost_ten_times_the_calls(kind: Kind) -> None:
+    (few, _), (many, _) = await kind.cost(100), await kind.cost(1000)
+    check(many, 10.5 * few.total)
+
+
+@each_kind
+async def test_deltas_that_were_sent_are_not_kept(kind: Kind) -> None:
+    (_, few), (_, many) = await kind.cost(100), await kind.cost(1100)
+    assert many - few <= 1000 * kind.kept + 100
+
+
+# ---- requests: the whole application, and a real connection to a backend ----
+
+
+@pytest.fixture
+async def app(tmp_path: Path) -> AsyncIterator[App]:
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(FakeBackend, "127.0.0.1", 0) as backend:
+        port = backend.sockets[0].getsockname()[1]
+        declared = read(str(declaration(tmp_path, f"http://127.0.0.1:{port}")), ENVIRON)
+        yield make_app(declared)
+        for each in used_backends(declared).values():
+            await each.aclose()
+
+
+async def ask(app: App, body: bytes, model: str) -> None:
+    server = Server([part(body)])
+    await app(server.scope([("x-api-key", KEY)]), server.receive, server.send)
+    assert server.status == 200
+    assert EXPECTED[model] in server.body
+
+
+async def least(app: App, body: bytes, model: str) -> Calls:
+    """What a request costs where nothing comes between: an answer may arrive in more pieces."""
+    await ask(app, hello(SHORT), SHORT)  # opens the backend
+    costs = []
+    for _ in range(10):
+        with Calls() as cost:
+            await ask(app, body, model)
+        costs.append(cost)
+    return min(costs, key=lambda cost: cost.total)
+
+
+async def test_a_short_request_costs_no_more_than_today(app: App) -> None:
+    check(await least(app, hello(SHORT), SHORT), 1280)
+
+
+async def test_a_stream_that_arrives_at_once_costs_no_more_than_today(app: App) -> None:
+    check(await least(app, hello(BURST), BURST), 25800)
+
+
+async def test_a_large_request_costs_no_more_than_today(app: App) -> None:
+    check(await least(app, conversation(), SHORT), 11_100)
+
+
+async def test_ten_times_the_conversation_costs_ten_times_the_calls(app: App) -> None:
+    short = await least(app, conversation(150_000), SHORT)
+    long = await least(app, conversation(1_500_000), SHORT)
+    check(long, 11 * short.total)
+
+
+async def test_nothing_is_kept_of_a_request(app: App) -> None:
+    async def blocks_after(count: int) -> int:
+        for _ in range(count):
+            await ask(app, hello(SHORT), SHORT)
+        await ask(app, hello(BURST), BURST)
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    assert abs(await blocks_after(1000) - await blocks_after(1000)) <= 100

@@ -1,0 +1,85 @@
+"""What is kept from one declaration to the next, and when the file is read again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+import pytest
+
+from pipeline.declaration import Declaration
+from pipeline.problems import DeclarationError
+from proxy.declaration import keeping, read
+from proxy.reload import Reload
+
+TEXT = """\
+backends:
+  one: {base_url: "http://one.invalid/v1"}
+  two: {base_url: "http://two.invalid/v1"}
+models:
+  some: {backend: one}
+pipelines:
+  models:
+    route: GET /v1/models
+    stages: [authenticate, list-models]
+"""
+
+
+def write(folder: Path, text: str = TEXT) -> str:
+    file = folder / "pipelines.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def remove(declaration: Declaration) -> None:
+    """Remove its file."""
+    Path(declaration.file).unlink()
+
+
+def test_backends_that_did_not_change_are_kept_and_so_are_the_counters(tmp_path: Path) -> None:
+    before = read(write(tmp_path), {})
+
+    changed = TEXT.replace("two.invalid", "new.invalid").replace("some:", "other:")
+    now = read(write(tmp_path, changed), {}, keeping(before))
+
+    old, new = before.sections["backends"], now.sections["backends"]
+    assert new["one"] is old["one"]
+    assert new["two"] is not old["two"]
+    assert new["two"].profile.base_url == "http://new.invalid/v1"
+    assert now.sections["metrics"] is before.sections["metrics"]
+    (listing,) = [stage for stage in now.pipelines[0].stages if hasattr(stage, "backends")]
+    assert listing.backends is new
+
+
+def test_a_broken_section_is_told_as_without_a_running_declaration(tmp_path: Path) -> None:
+    before = read(write(tmp_path), {})
+    broken = write(tmp_path, TEXT.replace('{base_url: "http://one.invalid/v1"}', "[]"))
+
+    with pytest.raises(DeclarationError) as alone:
+        read(broken, {})
+    with pytest.raises(DeclarationError) as again:
+        read(broken, {}, keeping(before))
+
+    assert again.value.report() == alone.value.report()
+
+
+async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = read(write(tmp_path), {})
+    send, receive = anyio.create_memory_object_stream[Declaration](10)
+    with anyio.fail_after(30):
+        async with send, receive, anyio.create_task_group() as group:
+            group.start_soon(Reload(first, "127.0.0.1").run, send.send_nowait)
+            write(tmp_path, TEXT.replace("some:", "other:"))
+            found = await receive.receive()
+            assert list(found.sections["models"]) == ["other"]
+            remove(first)
+            while "file-absent" not in caplog.text:
+                await anyio.lowlevel.checkpoint()
+            write(tmp_path)
+            found = await receive.receive()
+            assert list(found.sections["models"]) == ["some"]
+            group.cancel_scope.cancel()
+    assert "cannot be used, what is served stays:" in caplog.text
+    assert receive.statistics().current_buffer_used == 0

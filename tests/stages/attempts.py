@@ -1,0 +1,38 @@
+"""What stands behind `retry` and `fallback` in their tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import define, field
+
+from pipeline.run import AnyStage, Chain
+from stages.events import Resolved
+
+
+@define
+class Attempts:
+    """The rest of the chain: each attempt ends as scripted, with an error or well.
+
+    A tuple is an error that comes after the answer has begun.
+    """
+
+    ends: list[Any]
+    asked: list[str] = field(factory=list)
+
+    async def __call__(self, event: Resolved) -> None:
+        self.asked.append(event.target.backend)
+        end = self.ends.pop(0)
+        if isinstance(end, tuple) or end is None:
+            event.progress.begins()
+        error = end[0] if isinstance(end, tuple) else end
+        if error is not None:
+            raise error
+
+
+async def attempts(stage: AnyStage, event: Resolved, *ends: Any) -> list[str]:
+    """The backends that were asked in turn; raises what the stage does."""
+    rest = Attempts(list(ends))
+    await Chain.of((stage,), Resolved).run(event, rest)
+    assert not rest.ends, "it has given up early"
+    return rest.asked

@@ -1,0 +1,222 @@
+"""The stage `fallback`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from attrs import evolve
+from trio.testing import MockClock
+
+from pipeline.run import Chain
+from pipeline.testing import check_stage
+from stages.backends.overflow import OutputLimitError, PromptTooLongError
+from stages.breaker import Breakers
+from stages.counts import Counts
+from stages.events import Resolved, Target
+from stages.fallback import Fallback
+from stages.retry import Retry
+from stages.wire.errors import (
+    BillingError,
+    GatewayTimeoutError,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+    RequestTooLargeError,
+)
+from tests.stages.attempts import Attempts, attempts
+from tests.support import resolved
+
+BUSY = OverloadedError("busy")
+OVERFLOW = PromptTooLongError("prompt is too long")
+A, B, C = (Target(name, "m", label=f"{name}/m") for name in "abc")
+
+timed = pytest.mark.parametrize(
+    "anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})], ids=["clock"]
+)
+
+
+def event() -> Resolved:
+    """A new request that may go to a, b and c."""
+    return evolve(resolved(), target=A, others=(B, C))
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(Fallback(), [event()])
+
+
+async def test_the_first_target_that_answers_is_the_only_one() -> None:
+    assert await attempts(Fallback(), event(), None) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        BUSY,
+        RateLimitError("slow down"),
+        RateLimitError("no quota", headers={"x-should-retry": "false"}),
+        GatewayTimeoutError("silent"),
+        InternalError("oops"),
+        BillingError("pay"),
+        NotFoundError("no such model"),
+        OVERFLOW,
+        OutputLimitError("too much", 5),
+        RequestTooLargeError("too large"),
+    ],
+    ids=repr,
+)
+async def test_the_next_one_is_asked_when_one_fails(error: Exception) -> None:
+    assert await attempts(Fallback(), event(), error, error, None) == ["a", "b", "c"]
+
+
+async def test_each_is_asked_with_its_own_target_and_all_else_as_it_was() -> None:
+    given, seen = event(), []
+
+    async def rest(each: Resolved) -> None:
+        seen.append(each)
+        if len(seen) < 2:
+            raise BUSY
+
+    await Chain.of((Fallback(),), Resolved).run(given, rest)
+    assert seen == [evolve(given, others=()), evolve(given, target=B, others=())]
+    assert all(each.progress is given.progress for each in seen)
+
+
+@pytest.mark.parametrize(
+    "error", [InvalidRequestError("no such field"), (BUSY,), ValueError("a bug")], ids=repr
+)
+async def test_what_another_would_refuse_too_or_has_begun_is_the_end(error: Any) -> None:
+    told = error[0] if isinstance(error, tuple) else error
+    with pytest.raises(type(told), match=str(told)):
+        await attempts(Fallback(), event(), error)
+
+
+async def test_a_request_with_one_target_passes() -> None:
+    stage = Fallback()
+    with pytest.raises(OverloadedError):
+        await attempts(stage, resolved(), BUSY)
+    assert stage.breakers.states(0) == {}
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ([OverloadedError("one"), OverloadedError("two"), OverloadedError("three")], "one"),
+        ([NotFoundError("one"), InternalError("two"), NotFoundError("three")], "three"),
+        ([InternalError("one"), RateLimitError("two"), NotFoundError("three")], "two"),
+        ([BUSY, PromptTooLongError("small"), InternalError("three")], "busy"),
+        ([BUSY, InvalidRequestError("no images")], "busy"),
+        ([OVERFLOW, InvalidRequestError("no images")], "no images"),
+    ],
+    ids=str,
+)
+async def test_when_none_answers_the_client_is_told_of_one_that_may_pass_or_of_the_last(
+    errors: list[Exception], told: str
+) -> None:
+    with pytest.raises(Exception, match=told):
+        await attempts(Fallback(), event(), *errors)
+
+
+async def test_only_errors_that_are_named_lead_on() -> None:
+    with pytest.raises(OverloadedError):
+        await attempts(Fallback(on=("timeout",)), event(), BUSY)
+
+
+async def test_it_is_counted() -> None:
+    counts = Counts()
+    await attempts(Fallback(counts=counts), event(), BUSY, OVERFLOW, None)
+    assert counts.tried_again == {
+        ("fallback", "a", "overloaded"): 1,
+        ("fallback", "b", "overflow"): 1,
+    }
+
+
+# The circuit breaker
+
+
+@timed
+async def test_a_target_that_keeps_failing_is_skipped_until_it_has_cooled_down() -> None:
+    stage = Fallback(breakers=Breakers(failures=2, cooldown=30))
+    for _ in range(2):
+        assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+    assert await attempts(stage, event(), None) == ["b"]
+    assert stage.breakers.states(anyio.current_time()) == {"a/m": "open", "b/m": "closed"}
+    await anyio.sleep(30)
+    assert await attempts(stage, event(), BUSY, None) == ["a", "b"], "the probe"
+    assert await attempts(stage, event(), None) == ["b"]
+    await anyio.sleep(30)
+    assert await attempts(stage, event(), None) == ["a"]
+    assert stage.breakers.states(anyio.current_time()) == {"a/m": "closed", "b/m": "closed"}
+
+
+async def test_an_answer_between_two_failures_forgets_the_first() -> None:
+    stage = Fallback(breakers=Breakers(failures=2))
+    for _ in range(3):
+        assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+        assert await attempts(stage, event(), None) == ["a"]
+
+
+@timed
+async def test_while_one_request_probes_others_go_elsewhere() -> None:
+    stage = Fallback(breakers=Breakers(failures=1, cooldown=1))
+    await attempts(stage, event(), BUSY, None)
+    await anyio.sleep(1)
+
+    async def probing(asked: Resolved) -> None:
+        assert asked.target is A
+        assert await attempts(stage, event(), None) == ["b"]
+        asked.progress.begins()  # from here on it is known to be well, long before it has ended
+        assert await attempts(stage, event(), None) == ["a"]
+
+    await Chain.of((stage,), Resolved).run(event(), probing)
+
+
+@timed
+async def test_a_probe_whose_client_leaves_makes_room_for_another() -> None:
+    stage = Fallback(breakers=Breakers(failures=1, cooldown=1))
+    await attempts(stage, event(), BUSY, None)
+    await anyio.sleep(1)
+
+    async def never(asked: Resolved) -> None:
+        scope.cancel()
+        await anyio.sleep_forever()
+
+    with anyio.CancelScope() as scope:
+        await Chain.of((stage,), Resolved).run(event(), never)
+    assert await attempts(stage, event(), None) == ["a"]
+
+
+async def test_when_all_are_skipped_all_are_asked() -> None:
+    stage = Fallback(breakers=Breakers(failures=1))
+    with pytest.raises(OverloadedError):
+        await attempts(stage, event(), BUSY, BUSY, BUSY)
+    assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [OVERFLOW, InvalidRequestError("no")], ids=repr)
+async def test_a_request_at_fault_says_nothing_of_the_target(error: Exception) -> None:
+    stage = Fallback(on=("overflow", "invalid_request"), breakers=Breakers(failures=1))
+    await attempts(stage, event(), error, None)
+    assert await attempts(stage, event(), None) == ["a"]
+
+
+async def test_an_answer_that_breaks_off_counts_as_a_failure() -> None:
+    stage = Fallback(breakers=Breakers(failures=2))
+    for _ in range(2):
+        with pytest.raises(OverloadedError):
+            await attempts(stage, event(), (BUSY,))
+    assert await attempts(stage, event(), None) == ["b"]
+
+
+async def test_with_retry_in_front_all_targets_are_tried_again_and_behind_it_each() -> None:
+    for stages, asked in (
+        ((Retry(2, 0.001), Fallback()), "abcabc"),
+        ((Fallback(), Retry(2, 0.001)), "aabbcc"),
+    ):
+        rest = Attempts([BUSY] * 6)
+        with pytest.raises(OverloadedError):
+            await Chain.of(stages, Resolved).run(event(), rest)
+        assert "".join(rest.asked) == asked

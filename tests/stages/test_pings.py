@@ -1,0 +1,152 @@
+"""Pings, as `translate-out` sends them. What a client sees of them is in wire/test_pings.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from attrs import define, field
+
+from pipeline.run import Chain
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from stages.translate_out import TranslateOut
+from stages.wire.errors import InternalError
+from tests.grammar import check_grammar
+from tests.support import chat_request
+
+REQUEST = chat_request(stream=True)
+WAITING, START = ChatWaiting(REQUEST), ChatStart(REQUEST)
+TEXT = ChatChunk({"choices": [{"delta": {"content": "a"}}]})
+FINISH = ChatChunk({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+NAMES = {"message_start": "start", "content_block_delta": "delta", "message_stop": "stop"}
+
+
+@pytest.fixture
+def anyio_backend() -> Any:
+    """Trio, with a clock that goes on as soon as nobody does anything else."""
+    from trio.testing import MockClock
+
+    return "trio", {"clock": MockClock(autojump_threshold=0)}
+
+
+@define
+class Sink:
+    """Keeps what is forwarded, and when; each takes `seconds`."""
+
+    seconds: float = 0
+    events: list[Any] = field(factory=list)
+    times: list[tuple[float, str]] = field(factory=list)
+    busy: bool = False
+
+    async def __call__(self, event: Any) -> None:
+        assert not self.busy, "two tasks forward at a time"
+        self.busy = True
+        if self.seconds:
+            await anyio.sleep(self.seconds)
+        self.busy = False
+        self.events.append(event)
+        self.times.append((anyio.current_time(), event.type))
+
+    def seen(self, began: float) -> list[tuple[float, str]]:
+        """Pings and a few others, in seconds since `began`."""
+        wanted = {"ping": "ping", **NAMES}
+        return [(round(at - began, 3), wanted[kind]) for at, kind in self.times if kind in wanted]
+
+
+async def play(sink: Sink, *script: ChatAnswer | float, interval: float | None = 15) -> float:
+    """Send events, with seconds of silence in between; when it began."""
+    began = anyio.current_time()
+    async with Chain.of((TranslateOut(interval),), ChatAnswer).open(sink) as receive:
+        for step in script:
+            if isinstance(step, (int, float)):
+                await anyio.sleep(step)
+            else:
+                await receive(step)
+    return began
+
+
+async def test_pitfall_22_a_silent_stream_is_pinged_from_before_its_first_event() -> None:
+    sink = Sink()
+    began = await play(sink, WAITING, 40, START, TEXT, 5, TEXT, 20, FINISH, ChatEnd(), 60)
+    assert sink.seen(began) == [
+        (15, "start"),
+        (15, "ping"),
+        (30, "ping"),
+        (40, "delta"),
+        (45, "delta"),
+        (60, "ping"),
+        (65, "stop"),
+    ]
+    check_grammar(event.payload() for event in sink.events)
+
+
+async def test_a_stream_that_flows_is_not_pinged() -> None:
+    sink = Sink()
+    flow: list[Any] = [TEXT, 14] * 10
+    await play(sink, WAITING, 14, START, *flow, FINISH, ChatEnd())
+    assert "ping" not in [event.type for event in sink.events]
+    check_grammar(event.payload() for event in sink.events)
+
+
+async def test_chunks_that_say_nothing_to_the_client_are_no_reason_not_to_ping() -> None:
+    sink = Sink()
+    silent = ChatChunk({"choices": []})
+    began = await play(sink, WAITING, 10, silent, 10, silent, 11, START, TEXT, FINISH, ChatEnd())
+    assert [at for at, kind in sink.seen(began) if kind == "ping"] == [15, 30]
+
+
+async def test_a_whole_answer_is_not_pinged() -> None:
+    sink = Sink()
+    request = chat_request(stream=False)
+    began = await play(sink, ChatWaiting(request), 100, ChatStart(request), TEXT, FINISH, ChatEnd())
+    assert sink.seen(began) == [(100, "start"), (100, "delta"), (100, "stop")]
+
+
+async def test_without_an_interval_nothing_is_pinged() -> None:
+    sink = Sink()
+    await play(sink, WAITING, 1000, START, TEXT, 1000, FINISH, ChatEnd(), interval=None)
+    assert "ping" not in [event.type for event in sink.events]
+
+
+async def test_an_answer_that_is_tried_again_begins_once() -> None:
+    sink = Sink()
+    other = chat_request(stream=True, model="claude-other")
+    await play(sink, WAITING, 20, ChatWaiting(other), 20, ChatStart(other), TEXT, FINISH, ChatEnd())
+    check_grammar(event.payload() for event in sink.events)
+    assert [event.type for event in sink.events[:3]] == ["message_start", "ping", "ping"]
+
+
+@pytest.mark.parametrize("said", [[], [START], [START, TEXT]], ids=["", "begun", "in mid-answer"])
+async def test_no_ping_comes_before_its_time_or_behind_a_failure(said: list[ChatAnswer]) -> None:
+    sink = Sink()
+    error = ChatChunk({"error": {"message": "it broke"}})
+
+    async def fail() -> None:
+        async with Chain.of((TranslateOut(),), ChatAnswer).open(sink) as receive:
+            for event in (WAITING, *said):
+                await receive(event)
+            await anyio.sleep(14)
+            try:
+                await receive(error)
+            finally:
+                await anyio.sleep(100)  # as an earlier stage that takes its time
+
+    with pytest.raises(InternalError):
+        await fail()
+    assert "ping" not in [event.type for event in sink.events]
+    assert bool(sink.events) == (TEXT in said)  # else the failure has its own status
+
+
+async def test_a_ping_to_a_client_that_reads_slowly_goes_before_what_comes_meanwhile() -> None:
+    sink = Sink(seconds=10)
+    began = await play(sink, WAITING, 16, START, TEXT, FINISH, ChatEnd())
+    check_grammar(event.payload() for event in sink.events)
+    assert sink.seen(began)[:2] == [(25, "start"), (35, "ping")]
+
+
+async def test_while_a_client_reads_slowly_it_is_not_pinged() -> None:
+    sink = Sink(seconds=50)
+    await play(sink, WAITING, START, TEXT, FINISH, ChatEnd())
+    assert "ping" not in [event.type for event in sink.events]
+    check_grammar(event.payload() for event in sink.events)

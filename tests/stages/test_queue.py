@@ -1,0 +1,231 @@
+"""The stage `queue`. Who is next is in backends/test_turns.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import anyio.abc
+import anyio.lowlevel
+import pytest
+from attrs import define, evolve, field
+
+from pipeline.run import Chain
+from pipeline.tasks import task_group
+from pipeline.testing import check_stage, run_stage
+from stages.backends.backend import Backend
+from stages.events import ChatRequest, ChatWaiting
+from stages.queue import Queue
+from stages.wire.errors import InternalError, OverloadedError
+from tests.support import backend, chat_request, http
+
+
+def asking(session: str = "", client: str = "key-1", **changes: Any) -> ChatRequest:
+    """A long call of a session and a key."""
+    made = chat_request(**{"stream": True, "max_tokens": 10_000, **changes})
+    headers = {"x-claude-code-session-id": session} if session else {}
+    resolved = evolve(made.resolved, http=http(headers=headers), client=client)
+    return evolve(made, resolved=resolved)
+
+
+@define
+class Bench:
+    """Calls that run until the test ends them, in the order in which they began."""
+
+    group: anyio.abc.TaskGroup
+    queue: Queue
+    begun: list[str] = field(factory=list)
+    told: list[str] = field(factory=list)
+    raised: dict[str, Exception] = field(factory=dict)
+    _ends: dict[str, anyio.Event] = field(factory=dict)
+    _scopes: dict[str, anyio.CancelScope] = field(factory=dict)
+
+    async def ask(self, name: str, event: ChatRequest, error: Exception | None = None) -> None:
+        """Send a call, which fails with `error` when it is ended; on return it runs or waits."""
+        self._ends[name] = anyio.Event()
+        self._scopes[name] = anyio.CancelScope()
+        self.group.start_soon(self._run, name, event, error)
+        await anyio.wait_all_tasks_blocked()
+
+    async def end(self, name: str) -> None:
+        self._ends[name].set()
+        await anyio.wait_all_tasks_blocked()
+
+    async def leave(self, name: str) -> None:
+        self._scopes[name].cancel()
+        await anyio.wait_all_tasks_blocked()
+
+    async def _run(self, name: str, event: ChatRequest, error: Exception | None) -> None:
+        async def sink(event: Any) -> None:
+            if isinstance(event, ChatWaiting):
+                self.told.append(name)
+                return
+            self.begun.append(name)
+            await self._ends[name].wait()
+            if error:
+                raise error
+
+        with self._scopes[name]:
+            try:
+                await Chain.of((self.queue,), ChatRequest).run(event, sink)
+            except (OverloadedError, InternalError) as raised:
+                self.raised[name] = raised
+
+
+def queue(slots: int | None = 1, **options: Any) -> tuple[Queue, Backend]:
+    declared = backend(slots=slots)
+    return Queue({"fake": declared}, **options), declared
+
+
+def counted(declared: Backend) -> tuple[int, int]:
+    """How many run and wait."""
+    assert declared.turns is not None
+    return declared.turns.running, declared.turns.waiting
+
+
+@pytest.mark.parametrize("slots", [None, 1, 2])
+async def test_it_keeps_to_the_contract(slots: int | None) -> None:
+    await check_stage(queue(slots)[0], [asking()])
+
+
+async def test_without_slots_nobody_waits() -> None:
+    stage, declared = queue(None)
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        for name in "abc":
+            await bench.ask(name, asking())
+        assert bench.begun == ["a", "b", "c"]
+        group.cancel_scope.cancel()
+    assert declared.turns is None
+
+
+async def test_calls_wait_for_their_turn_which_goes_round_keys_and_sessions() -> None:
+    stage, declared = queue()
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        for name, client, session in (
+            ("first", "key-1", "x"),
+            ("1x", "key-1", "x"),
+            ("1x again", "key-1", "x"),
+            ("1y", "key-1", "y"),
+            ("2", "key-2", ""),
+        ):
+            await bench.ask(name, asking(session, client))
+        assert counted(declared) == (1, 4)
+        assert bench.told == ["1x", "1x again", "1y", "2"]
+        for name in ("first", "1x", "2", "1y", "1x again"):
+            await bench.end(name)
+        assert bench.begun == ["first", "1x", "2", "1y", "1x again"]
+    assert counted(declared) == (0, 0)
+
+
+async def test_a_short_call_goes_before_long_ones() -> None:
+    stage, _ = queue()
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        await bench.ask("first", asking())
+        await bench.ask("long", asking())
+        await bench.ask("long prompt", evolve(asking(max_tokens=10), estimate=4_000))
+        await bench.ask("short", asking(max_tokens=100))
+        for name in ("first", "short", "long", "long prompt"):
+            await bench.end(name)
+        assert bench.begun == ["first", "short", "long", "long prompt"]
+
+
+async def test_a_client_that_leaves_gives_up_its_place_at_once() -> None:
+    stage, declared = queue()
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        for name in ("first", "gone", "next"):
+            await bench.ask(name, asking())
+        await bench.leave("gone")
+        assert counted(declared) == (1, 1)
+        await bench.leave("first")
+        assert bench.begun == ["first", "next"]
+        assert counted(declared) == (1, 0)
+        await bench.end("next")
+
+
+async def test_a_client_that_leaves_just_when_its_turn_comes_gives_it_to_the_next() -> None:
+    stage, declared = queue()
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        for name in ("first", "gone", "next"):
+            await bench.ask(name, asking())
+        bench._ends["first"].set()
+        await anyio.lowlevel.checkpoint()
+        await bench.leave("gone")
+        assert bench.begun[-1] == "next"
+        assert counted(declared) == (1, 0)
+        await bench.end("next")
+
+
+async def test_a_call_that_fails_gives_its_slot_to_the_next() -> None:
+    stage, declared = queue()
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        await bench.ask("first", asking(), InternalError("broken"))
+        await bench.ask("next", asking())
+        await bench.end("first")
+        assert list(bench.raised) == ["first"]
+        assert bench.begun == ["first", "next"]
+        await bench.end("next")
+    assert counted(declared) == (0, 0)
+
+
+async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> None:
+    stage, declared = queue(max_waiting=1)
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        for name in ("first", "second", "third"):
+            await bench.ask(name, asking())
+        refusal = bench.raised["third"]
+        assert isinstance(refusal, OverloadedError)
+        assert str(refusal) == "backend `fake` is busy: 1 waiting for it already; try again in 10 s"
+        assert refusal.headers == {"retry-after": "10"}
+        assert counted(declared) == (1, 1)
+        group.cancel_scope.cancel()
+    assert counted(declared) == (0, 0)
+
+
+async def test_with_no_place_to_wait_a_free_slot_is_still_used() -> None:
+    stage, _ = queue(max_waiting=0)
+    assert len(await run_stage(stage, [asking(), asking()])) == 2
+
+
+async def test_a_call_whose_turn_does_not_come_in_time_is_refused() -> None:
+    stage, declared = queue(max_wait=0.01)
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        await bench.ask("first", asking())
+        with anyio.fail_after(5):
+            with pytest.raises(OverloadedError, match=r"its turn did not come in 0\.01 s"):
+                await run_stage(stage, [asking()])
+        assert counted(declared) == (1, 0)
+        await bench.end("first")
+
+
+async def test_pipelines_that_lead_to_one_backend_share_its_slots() -> None:
+    stage, declared = queue()
+    other = Queue({"fake": declared})
+    async with task_group() as group:
+        one, two = Bench(group, stage), Bench(group, other)
+        await one.ask("first", asking())
+        await two.ask("second", asking())
+        assert (one.begun, two.begun) == (["first"], [])
+        await one.end("first")
+        assert two.begun == ["second"]
+        await two.end("second")
+
+
+async def test_how_long_calls_waited_is_counted() -> None:
+    stage, declared = queue()
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        await bench.ask("first", asking())
+        await bench.ask("second", asking())
+        await bench.end("first")
+        await bench.end("second")
+    assert declared.turns is not None
+    assert declared.turns.started == 2
+    assert declared.turns.waited > 0

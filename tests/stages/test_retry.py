@@ -1,0 +1,155 @@
+"""The stage `retry`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+from trio.testing import MockClock
+
+from pipeline.run import Chain
+from pipeline.testing import check_stage
+from stages.counts import Counts
+from stages.events import Resolved
+from stages.failures import Kind
+from stages.retry import Retry
+from stages.wire.errors import (
+    ApiError,
+    GatewayTimeoutError,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    RateLimitError,
+)
+from tests.stages.attempts import Attempts, attempts
+from tests.support import resolved
+
+BUSY = OverloadedError("busy")
+SOON = 0.001  # seconds
+STAGE = Retry(attempts=3, max_wait=SOON)
+
+timed = pytest.mark.parametrize(
+    "anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})], ids=["clock"]
+)
+
+
+def after(seconds: str) -> RateLimitError:
+    return RateLimitError("slow down", headers={"retry-after": seconds})
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(STAGE, [resolved()])
+
+
+@pytest.mark.parametrize("failures", [0, 1, 2])
+async def test_a_request_is_tried_again_until_it_is_answered(failures: int) -> None:
+    asked = await attempts(STAGE, resolved(), *[BUSY] * failures, None)
+    assert len(asked) == failures + 1
+
+
+async def test_the_last_error_is_told_as_it_is() -> None:
+    last = OverloadedError("still busy")
+    rest = Attempts([BUSY, BUSY, last])
+    with pytest.raises(OverloadedError) as raised:
+        await Chain.of((STAGE,), Resolved).run(resolved(), rest)
+    assert raised.value is last
+    assert rest.ends == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        (BUSY,),
+        InvalidRequestError("no such field"),
+        InternalError("oops"),
+        NotFoundError("no such model"),
+        RateLimitError("no quota", headers={"x-should-retry": "false"}),
+        after("0.002"),
+        ValueError("a bug"),
+    ],
+    ids=["begun", "rejected", "broken", "absent", "quota", "too long to wait", "bug"],
+)
+async def test_what_will_not_change_or_has_begun_is_not_tried_again(error: Any) -> None:
+    told = error[0] if isinstance(error, tuple) else error
+    with pytest.raises(type(told), match=str(told)):
+        await attempts(STAGE, resolved(), error)
+    with pytest.raises(type(told), match=str(told)):
+        await attempts(STAGE, resolved(), BUSY, error)
+
+
+@pytest.mark.parametrize("error", [BUSY, after("0"), GatewayTimeoutError("silent")], ids=repr)
+async def test_what_may_change_is(error: ApiError) -> None:
+    assert len(await attempts(STAGE, resolved(), error, None)) == 2
+
+
+async def test_only_errors_that_are_named_are_tried_again() -> None:
+    on: tuple[Kind, ...] = ("api",)
+    stage = Retry(on=on, max_wait=SOON)
+    assert len(await attempts(stage, resolved(), InternalError("oops"), None)) == 2
+    with pytest.raises(OverloadedError):
+        await attempts(stage, resolved(), BUSY)
+
+
+async def test_one_attempt_is_none_more() -> None:
+    with pytest.raises(OverloadedError):
+        await attempts(Retry(attempts=1), resolved(), BUSY)
+
+
+@timed
+async def test_it_waits_as_long_as_the_backend_says_and_a_little_longer() -> None:
+    for told in (0, 7):
+        start = anyio.current_time()
+        await attempts(Retry(), resolved(), after(str(told)), None)
+        assert told < anyio.current_time() - start <= told + 1
+
+
+@timed
+async def test_it_waits_longer_with_each_attempt_and_never_longer_than_allowed() -> None:
+    start = anyio.current_time()
+    await attempts(Retry(attempts=5, max_wait=3), resolved(), *[BUSY] * 4, None)
+    assert 0 < anyio.current_time() - start <= 1 + 2 + 3 + 3
+    start = anyio.current_time()
+    await attempts(Retry(attempts=2, max_wait=3), resolved(), after("3"), None)
+    assert anyio.current_time() - start == pytest.approx(3)
+
+
+async def test_a_client_that_leaves_ends_the_wait() -> None:
+    rest = Attempts([BUSY, None])
+    with anyio.move_on_after(SOON) as scope:
+        error = after("9")
+        rest.ends[0] = error
+        await Chain.of((Retry(),), Resolved).run(resolved(), rest)
+    assert scope.cancelled_caught
+    assert rest.asked == ["fake"]
+
+
+async def test_a_client_that_leaves_while_it_is_tried_again_ends_it() -> None:
+    async def rest(event: Resolved) -> None:
+        asked.append(event)
+        if len(asked) == 1:
+            raise BUSY
+        scope.cancel()
+        await anyio.sleep(9)
+
+    asked: list[Resolved] = []
+    with anyio.CancelScope() as scope:
+        await Chain.of((STAGE,), Resolved).run(resolved(), rest)
+    assert scope.cancelled_caught
+    assert len(asked) == 2
+
+
+async def test_it_is_counted() -> None:
+    counts = Counts()
+    await attempts(Retry(3, SOON, counts=counts), resolved(), BUSY, after("0"), None)
+    assert counts.tried_again == {
+        ("retry", "fake", "overloaded"): 1,
+        ("retry", "fake", "rate_limit"): 1,
+    }
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"max_wait": 0}], ids=str)
+def test_limits_are_positive(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Retry(**wrong)

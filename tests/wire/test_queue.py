@@ -1,0 +1,158 @@
+"""Calls that wait for a backend with one slot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+from attrs import define, field
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.grammar import check_grammar
+from tests.support import body
+from tests.wire.support import (
+    DONE,
+    END,
+    Act,
+    Client,
+    ScriptedBackend,
+    completion,
+    declaration,
+    delta,
+    error_in,
+    head,
+    proxy,
+    raw,
+    sse,
+    streamed,
+    whole,
+)
+from tests.wire.test_metrics import METRICS
+
+
+@define
+class Queued:
+    """A proxy whose backend has one slot; one call may wait. The clients are closed at the end."""
+
+    url: str
+    backend: ScriptedBackend
+    clients: list[Client] = field(factory=list)
+
+    def client(self) -> Client:
+        self.clients.append(Client(self.url))
+        return self.clients[-1]
+
+    def told(self) -> dict[str, float]:
+        """The metrics of the queue."""
+        families = text_string_to_metric_families(self.client().get("/metrics").body.decode())
+        samples = [sample for family in families for sample in family.samples]
+        return {
+            sample.name.removeprefix("llm_proxy_queue_"): sample.value
+            for sample in samples
+            if sample.labels.get("backend") == "scripted"
+        }
+
+    def until(self, **expected: float) -> None:
+        """Ask until the metrics say so."""
+        for _ in range(1000):
+            told = self.told()
+            if expected.items() <= told.items():
+                return
+        raise AssertionError(told)
+
+
+@pytest.fixture
+def queued(tmp_path: Path) -> Iterator[Queued]:
+    backend = ScriptedBackend()
+    declared = (
+        declaration(backend.url)
+        .replace("api_key: backend-key", "api_key: backend-key, slots: 1")
+        .replace("- invoke", "- queue: {max_waiting: 1}\n      - invoke")
+        .replace("- translate-out", "- translate-out: {ping_interval: 0.05}")
+    )
+    with proxy(tmp_path, declared + METRICS) as url:
+        made = Queued(url, backend)
+        yield made
+        for client in made.clients:
+            client.leave()
+    backend.close()
+
+
+def test_a_call_waits_for_the_one_before_and_its_client_is_pinged(queued: Queued) -> None:
+    backend, end = queued.backend, Event()
+    backend.says(head(), sse(delta(content="One")), end, sse(delta("stop")), DONE, END)
+    backend.says(streamed("Two"))
+    first, second = queued.client(), queued.client()
+    first.send(raw(body(stream=True)))
+    assert first.event()["type"] == "message_start"
+
+    second.send(raw(body(stream=True)))
+    events = [second.event() for _ in range(3)]
+    assert [event["type"] for event in events] == ["message_start", "ping", "ping"]
+    assert len(backend.requests) == 1
+    assert queued.told() == {
+        "running": 1,
+        "waiting": 1,
+        "wait_seconds_count": 1,
+        "wait_seconds_sum": pytest.approx(0, abs=0.1),
+    }
+
+    end.set()
+    while events[-1]["type"] != "message_stop":
+        events.append(second.event())
+    check_grammar(events)
+    queued.until(running=0, waiting=0, wait_seconds_count=2)
+    assert queued.told()["wait_seconds_sum"] > 0.05
+
+
+def test_more_than_may_wait_get_a_529_that_says_when_to_come_back(queued: Queued) -> None:
+    backend, end = queued.backend, Event()
+    backend.says(end, whole(200, completion("One")))
+    backend.says(whole(200, completion("Two")))
+    first, second = queued.client(), queued.client()
+    first.socket.sendall(raw(body()))
+    backend.request()
+    second.socket.sendall(raw(body()))
+    queued.until(waiting=1)
+
+    refused = queued.client().post(body(stream=True))
+    assert refused.error == (529, "overloaded_error")
+    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    end.set()
+    queued.until(running=0, waiting=0)
+    assert len(backend.requests) == 2
+
+
+def test_a_client_that_leaves_while_it_waits_gives_up_its_place(queued: Queued) -> None:
+    backend = queued.backend
+    backend.says(Act.UNTIL_GONE)
+    backend.says(whole(200, completion("Two")))
+    first, second = queued.client(), queued.client()
+    first.socket.sendall(raw(body()))
+    backend.request()
+    second.send(raw(body(stream=True)))
+    assert second.event()["type"] == "message_start"
+    second.leave()
+    queued.until(running=1, waiting=0)
+    first.leave()
+    assert queued.client().post(body()).status == 200
+    assert len(backend.requests) == 2
+
+
+def test_a_failure_while_one_waits_is_the_failure_of_its_own_call(queued: Queued) -> None:
+    backend, end = queued.backend, Event()
+    backend.says(end, Act.RESET)
+    backend.says(whole(500, {"error": {"message": "no"}}))
+    first, second = queued.client(), queued.client()
+    first.socket.sendall(raw(body()))
+    backend.request()
+    second.send(raw(body(stream=True)))
+    events = [second.event()]
+    end.set()
+    while events[-1]["type"] != "error":
+        events.append(second.event())
+    assert error_in(events[-1])[0] == "api_error"
+    check_grammar(events, whole=False)
+    assert first.socket.recv(1024).startswith(b"HTTP/1.1 5")
