@@ -19,6 +19,10 @@ check *arguments:
 test *arguments="-n 2 --cov":
     .venv/bin/pytest {{arguments}}
 
+# Many requests with faults and disconnects: nothing may leak or be lost
+soak *arguments:
+    .venv/bin/python -m tests.soak {{arguments}}
+
 # Measure the proxy beside passing bytes through; `just bench --help` says more
 bench *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'

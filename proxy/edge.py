@@ -5,7 +5,8 @@ what happens                          what the client sees
 a stage raises ApiError, no byte out  its status, a JSON error
 the same, with a stream under way     an SSE `error` event, then the end; no message_stop
 the same, with half a body of JSON    the connection is closed
-anything else is raised: a bug        500 api_error without details; traceback in the log
+anything else is raised: a bug        500 api_error without details; traceback in the log, without
+                                      the texts of exceptions: they may quote the prompt
 the client leaves                     nothing; the chain is cancelled at once
 the proxy stops, and waits no longer  as if a stage had raised OverloadedError
 """
@@ -23,6 +24,7 @@ from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.run import Chain
+from proxy.logs import without_texts
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import ApiError, InternalError, OverloadedError, RequestTooLargeError
@@ -42,10 +44,11 @@ class Departure:
     """Whether one side has left: told by the server, in the state of the request's scope.
 
     The ASGI way is to wait for `http.disconnect`. That takes a task of its own for each request,
-    a tenth of what a short one costs.
+    a tenth of what a short one costs. `error` is why the rest of its body will not be read.
     """
 
     happened: bool = False
+    error: ApiError | None = None
     stopping: bool = False
     then: Callable[[], None] = lambda: None
 
@@ -69,10 +72,14 @@ class Body:
 
     receive: Receive
     declared: int | None
+    departure: Departure
     _data: bytes | None = None
 
     async def read(self, limit: int) -> bytes:
-        """All of it. Raises RequestTooLargeError as soon as it is over `limit` bytes."""
+        """All of it. Raises RequestTooLargeError as soon as it is over `limit` bytes.
+
+        Raises another ApiError when it does not come whole, and ClientGoneError.
+        """
         if self._data is not None:  # another stage has read it; nothing more would come
             if len(self._data) > limit:
                 raise _too_large(limit)
@@ -84,6 +91,8 @@ class Body:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGoneError
+            if self.departure.error:
+                raise self.departure.error
             parts.append(message.get("body", b""))
             size += len(parts[-1])
             if size > limit:
@@ -179,8 +188,10 @@ class Edge:
             await _fail(request, responder, error)
         except ClientGoneError:
             log.debug("%s: the client left before its request was whole", request.request_id)
-        except Exception:  # the one place where bugs end
-            log.exception("%s: pipeline `%s` failed", request.request_id, self.name)
+        except Exception as error:  # the one place where bugs end
+            trace = without_texts(error)
+            log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
+            log.debug("%s: all of it:", request.request_id, exc_info=True)
             await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(
@@ -202,7 +213,8 @@ _STOPPING = OverloadedError("the proxy is stopping; try again in a moment")
 
 
 async def _fail(request: HttpRequest, responder: Responder, error: ApiError) -> None:
-    log.info("%s %s: %s", request.request_id, error.type, one_line(error.message))
+    log.info("%s %s: %s", request.request_id, error.type, one_line(error.own_words))
+    log.debug("%s: all of it: %s", request.request_id, one_line(error.message))
     await responder.fail(error)
 
 
@@ -212,7 +224,7 @@ def _request(scope: Scope, receive: Receive) -> HttpRequest:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     length = headers.get("content-length", "")
-    body = Body(receive, int(length) if length.isdecimal() else None)
+    body = Body(receive, int(length) if length.isdecimal() else None, scope["state"][DEPARTURE])
     query = scope["query_string"].decode("latin-1")
     return HttpRequest(
         method=scope["method"],

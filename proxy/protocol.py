@@ -1,30 +1,53 @@
 """HTTP/1.1 as uvicorn speaks it with httptools, which also tells when a client leaves.
 
-Five of its faults are mended:
+Faults of it that are mended:
 
 - A client that offers HTTP/2 (`Upgrade: h2c`: Java's HttpClient, `curl --http2`) lost its body:
   the parser stops behind the head and waits for the other protocol. The offer is taken out.
   It has to come whole in the packet that begins the request, as these clients send it.
-- Bytes that are no HTTP were answered with plain text instead of the API's error.
+- Bytes that are no HTTP were answered with plain text instead of the API's error, also in the
+  middle of another answer.
 - Of pipelined requests only the last one was told that the client had left.
 - It stops reading while much of a body waits to be taken, and goes on only when the application
   asks for more. With the last of a body nobody does; then nobody would see the client leave.
+- Headers behind a chunked body were added to those of the request.
 - When it waited no longer for requests at its end, it cancelled them: their clients were told
   nothing. They are told now, `LAST_WORDS` before that.
+- It waited for ever, and took heads of any size. What is waited for now, for `Limits.patience`:
 
-Pinned to uvicorn's attribute `cycle` and its cycles; tests on sockets tell if they change.
+what the connection owes                      what ends the wait     too late
+-------------------------------------------   --------------------   ------------------------
+a request's head                              its last byte          408; nothing, if none came
+its body, while the application wants it      each kilobyte          408
+the rest of a body that has its answer        its last byte          the connection is closed
+to read what was written                      each byte              the connection is closed
+to close, after a refusal                                            the connection is closed
+
+Pinned to uvicorn's attributes `cycle`, `flow` and its cycles; tests on sockets tell if they change.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
+from http import HTTPStatus
 
+import httptools
+from attrs import frozen
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from proxy.edge import DEPARTURE, Departure
-from stages.wire.errors import InvalidRequestError
+from stages.wire.errors import (
+    ApiError,
+    HeadTooLargeError,
+    InvalidRequestError,
+    RequestTimeoutError,
+)
 from stages.wire.ids import new_request_id
 from stages.wire.json import encode
+
+log = logging.getLogger("llm_proxy")
 
 LAST_WORDS = 2
 """Seconds between telling clients that the proxy stops, and uvicorn's own limit."""
@@ -33,36 +56,106 @@ _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 # Of one connection. Beyond, it is not read any further until one of them is answered.
 _MAX_WAITING = 8
+_NO_HTTP = "these bytes are no HTTP/1.1 request: send one, without TLS"
+
+
+@frozen
+class Limits:
+    """What one connection may cost.
+
+    `patience`: seconds that the client may keep the proxy waiting; it is looked at six times in
+    that time. `head`: bytes of a request line and headers, and of anything else between two
+    pieces of a body; what comes in one packet with its end may be more. `headers`: how many.
+    """
+
+    patience: float = 30.0
+    head: int = 64 * 1024
+    headers: int = 200
 
 
 class HttpProtocol(HttpToolsProtocol):
     """One connection of a client."""
 
+    limits = Limits()
+
     _cycles: tuple[RequestResponseCycle, ...] = ()
     """Requests that are not answered yet."""
+    _heads = 0
+    """How many requests have begun."""
+    _in_body = False
+    _unspent = 0
+    """Bytes since a head was whole, or a piece of a body came."""
+    _received = 0
+    _resumed = 0
+    """How often the client has read what was too much to write."""
+    _refused = False
+    """Whether the rest of what the client sends is of no interest."""
+    _owed: object = None
+    _owed_since = 0.0
+    _look: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._refused:
+            return
         if self.cycle is None or self.cycle.response_complete:  # a request begins
             head, end, rest = data.partition(b"\r\n\r\n")
             if _UPGRADE.search(head):  # of the same length: it may be the rest of a refused body
                 data = _UPGRADE.sub(b"\r\nrefused", head) + end + rest
-        super().data_received(data)
+        self._received += len(data)
+        self._unspent += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:  # nothing behind it is a request
+            self._refused = True
+            self.cycle.keep_alive = False
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__cause__ or error.__context__
+            self._refuse(cause if isinstance(cause, ApiError) else InvalidRequestError(_NO_HTTP))
+        except httptools.HttpParserError:
+            self._refuse(InvalidRequestError(_NO_HTTP))
+        else:
+            if self._unspent > self.limits.head:
+                self._refuse(self._too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["state"][DEPARTURE] = Departure()
 
     def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > self.limits.head or len(self.headers) > self.limits.headers:
+            raise self._too_large()
         super().on_headers_complete()
+        self.headers = []  # the request has its own; what comes now stands behind the body
+        self._heads += 1
+        self._unspent = 0
+        self._in_body = True
         self._cycles = (*self._unanswered(), self.cycle)
 
+    def on_body(self, body: bytes) -> None:
+        self._unspent = 0
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
+        self._in_body = False
+        self._unspent = 0
         super().on_message_complete()
         if len(self.pipeline) < _MAX_WAITING:
             self.flow.resume_reading()
 
+    def resume_writing(self) -> None:
+        self._resumed += 1
+        super().resume_writing()
+
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._look is not None:
+            self._look.cancel()
         for cycle in self._unanswered():
             cycle.disconnected = True
             cycle.message_event.set()
@@ -81,12 +174,69 @@ class HttpProtocol(HttpToolsProtocol):
     def _unanswered(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._cycles if not cycle.response_complete]
 
-    def send_400_response(self, msg: str) -> None:
+    def _watch(self) -> None:
+        """See that the client does what it has to, or give it up."""
+        now, owed = self.loop.time(), self._awaited()
+        if owed is None or owed != self._owed:
+            self._owed, self._owed_since = owed, now
+        elif now - self._owed_since >= self.limits.patience:
+            self._give_up()
+        self._look = self.loop.call_later(self.limits.patience / 6, self._watch)
+
+    def _awaited(self) -> object:
+        """What changes when the client does what it has to; None, if it is not its turn."""
+        if unsent := self.transport.get_write_buffer_size():
+            return "read", self._resumed, unsent
+        if self._refused or not self._unanswered():
+            return "head", self._heads, self._refused
+        if self._in_body and not self.flow.read_paused and not self.cycle.response_complete:
+            return "body", self._received >> 10
+        return None
+
+    def _give_up(self) -> None:
+        if self._refused or self.transport.get_write_buffer_size():
+            self.transport.abort()
+        elif self._unanswered():
+            self._refuse(RequestTimeoutError(f"{self._late('body')}; send it again"))
+        elif self._unspent and not self._in_body:
+            self._refuse(RequestTimeoutError(f"{self._late('head')}; send it again"))
+        else:
+            self.transport.close()
+
+    def _late(self, part: str) -> str:
+        return f"the request's {part} did not arrive within {self.limits.patience:g} seconds"
+
+    def _too_large(self) -> ApiError:
+        return HeadTooLargeError(
+            f"the request's head is larger than {self.limits.head} bytes or has more than "
+            f"{self.limits.headers} headers: send less"
+        )
+
+    def _refuse(self, error: ApiError) -> None:
+        """Answer `error` where that can be done, and let nothing more in."""
+        self._refused = True
+        waiting = self._unanswered()
+        if not waiting:
+            self._say(error)
+        elif self._in_body and not (len(waiting) > 1 or self.cycle.response_started):
+            self.cycle.keep_alive = False
+            self.cycle.scope["state"][DEPARTURE].error = error  # whoever reads the body raises it
+            self.cycle.message_event.set()
+        else:  # it would stand in the middle of another answer
+            self.transport.close()
+
+    def _say(self, error: ApiError) -> None:
+        """Write an answer to what is no request; then wait for the client to close.
+
+        Closing at once, with bytes of the client unread, could take the answer from it.
+        """
         request_id = new_request_id()
-        body = encode(InvalidRequestError(msg).body(request_id))
+        body = encode(error.body(request_id))
         head = (
-            "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+            f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
+            "content-type: application/json\r\n"
             f"content-length: {len(body)}\r\nrequest-id: {request_id}\r\nconnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + body)
-        self.transport.close()
+        self.transport.write_eof()
+        log.info("%s - - %d %s", request_id, error.status, error.message)

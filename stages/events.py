@@ -34,7 +34,7 @@ class HttpRequest:
     method: str
     path: str
     headers: Mapping[str, str] = field(factory=dict, repr=lambda headers: f"<{len(headers)}>")
-    query: Mapping[str, str] = Factory(dict)
+    query: Mapping[str, str] = field(factory=dict, repr=False)
     path_params: Mapping[str, str] = Factory(dict)
     request_id: str = "req_0"
     read_body: Callable[[int], Awaitable[bytes]] = field(default=_no_body, repr=False, eq=False)
@@ -53,7 +53,7 @@ class Validated:
     """A request of the right form."""
 
     http: HttpRequest
-    request: MessagesRequest
+    request: MessagesRequest = field(repr=False)
     client: str = "anonymous"
 
 
@@ -95,7 +95,7 @@ class Resolved:
     """A request that knows its backend. `others` may answer in its place, best first."""
 
     http: HttpRequest
-    request: MessagesRequest
+    request: MessagesRequest = field(repr=False)
     target: Target
     client: str = "anonymous"
     others: tuple[Target, ...] = ()
@@ -112,8 +112,8 @@ class ChatRequest:
     """
 
     resolved: Resolved
-    messages: list[dict[str, Any]]
-    options: dict[str, Any]
+    messages: list[dict[str, Any]] = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
     notes: tuple[str, ...] = ()
     changes: tuple[tuple[str, str], ...] = ()
     renamed: Mapping[str, Mapping[str, str]] = Factory(dict)
@@ -125,9 +125,9 @@ class ChatRequest:
     """Whether the client takes no second tool call in one answer."""
     think_tags: bool = False
     """Whether the backend may leave reasoning in the text, between tags."""
-    stops: tuple[str, ...] = ()
+    stops: tuple[str, ...] = field(default=(), repr=False)
     """Stop sequences to look for in the text."""
-    repeated: str = ""
+    repeated: str = field(default="", repr=False)
     """What the answer begins with that the client has sent already."""
     context_window: int | None = None
     """Tokens of prompt and answer together, where it is declared."""
@@ -174,7 +174,7 @@ class ChatChunk(ChatAnswer):
     `followed`: another one arrived together with it, and comes next without waiting.
     """
 
-    data: dict[str, Any]
+    data: dict[str, Any] = field(repr=False)
     followed: bool = False
 
 
@@ -206,7 +206,7 @@ class ResponseStart(HttpResponse):
 class ResponseBody(HttpResponse):
     """Bytes of the body; the last have `more` False."""
 
-    data: bytes
+    data: bytes = field(repr=False)
     more: bool = False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import islice
 from typing import Any, Literal
 
 from attrs import frozen, validators
@@ -14,7 +16,10 @@ from stages.wire.errors import InvalidRequestError
 from stages.wire.messages import MessagesRequest
 from stages.wire.structure import spell, structure
 
-_MAX_PROBLEMS = 5
+_MAX_PROBLEMS = 5  # shown
+_MAX_COUNTED = 1000
+#: What a request says, in a problem of it; it may itself hold these words.
+_QUOTED = re.compile(r"(?:Input tag|there is no tool) '(.*)' (?:found using|in tools)", re.DOTALL)
 _VERSIONS = ("2023-06-01", "2026-10-21")
 
 
@@ -39,20 +44,24 @@ class Validate(Stage[Authenticated, Validated]):
         try:
             value = json.decode(data)
         except ValueError as error:
-            raise InvalidRequestError(f"the body is not valid JSON: {error}") from error
+            message = f"the body is not valid JSON: {error}"
+            raise InvalidRequestError(message, quoted=[str(error)]) from error
         _refuse_thread(value)
         problems = []
         if self.body == "messages" and isinstance(value, dict) and value.get("max_tokens") is None:
             problems.append("max_tokens: Field required")
         try:
             request: MessagesRequest = structure(value)
-            problems += check.problems(request)
+            problems += islice(check.problems(request), _MAX_COUNTED)
         except (BaseValidationError, ValueError) as error:
             problems += spell(error)
         if problems:
             more = len(problems) - _MAX_PROBLEMS
             shown = problems[:_MAX_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
-            raise InvalidRequestError("; ".join(shown))
+            told = "; ".join(shown)
+            raise InvalidRequestError(
+                told, quoted=[q for each in shown for q in _QUOTED.findall(each)]
+            )
         return request
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from stages.backends.http import ChatCompletions
 
 _MAX_ERROR_BYTES = 1024 * 1024
+_MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
 _END_OF_BODY = 0.05
 
@@ -153,9 +154,13 @@ class Answer:
 
     async def whole(self) -> Any:
         """The body as one JSON document."""
-        parts = []
+        parts, size = [], 0
         while data := await self._read():
             parts.append(data)
+            size += len(data)
+            if size > _MAX_ANSWER_BYTES:
+                what = f"an answer of more than {_MAX_ANSWER_BYTES} bytes"
+                raise InternalError(f"backend `{self.call.backend}` sent {what}")
         self.call.done = True
         return self._decoded(b"".join(parts))
 
@@ -196,7 +201,7 @@ class Answer:
             value = json.decode_answer(data)
         except ValueError as error:
             raise InternalError(
-                f"backend `{self.call.backend}` sent broken JSON: {error}"
+                f"backend `{self.call.backend}` sent broken JSON: {error}", quoted=[str(error)]
             ) from error
         if not isinstance(value, dict):  # LangChain would fail at it
             raise InternalError(f"backend `{self.call.backend}` sent JSON that is no object")
@@ -212,7 +217,8 @@ class Answer:
         if given and given != content_type:
             raise InternalError(
                 f"backend `{self.call.backend}` answered with {given[:80]} where "
-                f"{content_type} was expected; is its base_url right?"
+                f"{content_type} was expected; is its base_url right?",
+                quoted=[given[:80]],
             )
 
     async def _refusal(self) -> ApiError:

@@ -182,7 +182,7 @@ class Backend:
         try:
             return await self._count(request, kind)
         except ApiError as error:
-            log.warning("backend `%s` counts no tokens: %s", target.backend, error.message)
+            log.warning("backend `%s` counts no tokens: %s", target.backend, error.own_words)
             return None
 
     async def _count(self, request: ChatRequest, kind: str) -> int:
@@ -220,7 +220,8 @@ async def _post(completions: ChatCompletions, path: str, body: Any, call: Call) 
     try:
         return json.decode(content)
     except ValueError as error:
-        raise InternalError(f"backend `{call.backend}` sent broken JSON: {error}") from error
+        message = f"backend `{call.backend}` sent broken JSON: {error}"
+        raise InternalError(message, quoted=[str(error)]) from error
 
 
 def _make_model(completions: ChatCompletions, profile: Profile) -> Any:

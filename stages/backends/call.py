@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import aiohttp
-from attrs import Factory, define
+from attrs import define, field
 
 #: What a call that gets no answer, or half of one, raises.
-FAILURES = (aiohttp.ClientError, TimeoutError, OSError)
+FAILURES = (
+    aiohttp.ClientError,
+    TimeoutError,
+    OSError,
+    UnicodeError,  # of a name that is none, before it is looked up
+)
 
 
 @define
@@ -21,10 +26,10 @@ class Call:
     """
 
     backend: str
-    messages: list[dict[str, Any]]
-    options: dict[str, Any]
+    messages: list[dict[str, Any]] = field(repr=False)
+    options: dict[str, Any] = field(repr=False)
     idle_timeout: float | None = None
-    payload: dict[str, Any] = Factory(dict)
+    payload: dict[str, Any] = field(factory=dict, repr=False)
     done: bool = False
     read: bool = False
     first_byte_timeout: float | None = None

@@ -1,7 +1,8 @@
 """A backend's failure as the error the client of the Messages API gets.
 
-What a backend says is kept in the message; keys are not. Failures of the proxy's own
-credentials are `api_error`: with a 401 a client would doubt its own key.
+What a backend says is kept in the message, for the client alone, whose prompt it may repeat; keys
+are not kept. Failures of the proxy's own credentials are `api_error`: with a 401 a client would
+doubt its own key.
 """
 
 from __future__ import annotations
@@ -115,16 +116,19 @@ def _reason(error: Exception) -> str:
 def _error(
     backend: str, status: int, searched: str, message: str, headers: Mapping[str, str]
 ) -> ApiError:
-    message = _SECRET.sub("…", message)[:_MAX_MESSAGE] or "no reason was given"
+    quoted = [_SECRET.sub("…", message)[:_MAX_MESSAGE]]
+    message = quoted[0] or "no reason was given"
     if status in (401, 403):
-        return InternalError(f"backend `{backend}` refuses the proxy's credentials: {message}")
+        text = f"backend `{backend}` refuses the proxy's credentials: {message}"
+        return InternalError(text, quoted=quoted)
     if status in (400, 413, 422, 500) and (found := overflow(_SECRET.sub("…", searched))):
         return found
     text = f"backend `{backend}` answered {status}: {message}"
     kind = _BY_STATUS.get(status, InternalError)
     if _QUOTA in searched:  # waiting does not help
-        return kind(text, headers={"x-should-retry": "false"})
-    return kind(text, headers=_retry_after(headers) if kind in _RETRIED else None)
+        return kind(text, headers={"x-should-retry": "false"}, quoted=quoted)
+    told = _retry_after(headers) if kind in _RETRIED else None
+    return kind(text, headers=told, quoted=quoted)
 
 
 _RETRIED = (RateLimitError, OverloadedError)

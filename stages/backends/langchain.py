@@ -165,8 +165,9 @@ async def _traced_stream(
             async for message in answer:
                 if (wire := getattr(message, "wire", None)) is not None:
                     yield [wire]
-    except _UNCONVERTIBLE:
+    except _UNCONVERTIBLE as error:
         if not call.read:
             raise
         # Then it sums up, and chunks that do not add up, or none, are an error to it.
-        log.warning("an answer of backend `%s` is not traced", call.backend, exc_info=True)
+        kind = type(error).__name__  # its text may quote the answer
+        log.warning("an answer of backend `%s` is not traced (%s)", call.backend, kind)

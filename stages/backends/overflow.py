@@ -143,7 +143,7 @@ def overflow(text: str) -> ApiError | None:
             told = match.groupdict()
             if told.get("tokens"):
                 return _too_long(told["tokens"], told["maximum"])
-            return PromptTooLongError(f"prompt is too long ({text[:300]})")
+            return PromptTooLongError(f"prompt is too long ({text[:300]})", quoted=[text[:300]])
     return None
 
 

@@ -137,7 +137,7 @@ class AnswerTranslator:
             return []
         if not self._begun:
             said = f": {self._said[:200]}" if self._said else ""
-            raise InternalError(f"backend `{self._backend}` sent no answer{said}")
+            raise InternalError(f"backend `{self._backend}` sent no answer{said}", quoted=[said])
         if not self._finish and not done:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
         if self._finish in _FAILED:

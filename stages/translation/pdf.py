@@ -20,7 +20,8 @@ def text(data: str) -> str:
         reader = PdfReader(io.BytesIO(base64.b64decode(data)))
         pages = [page.extract_text().strip() for page in reader.pages]
     except (PyPdfError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidRequestError(f"document: this PDF cannot be read: {error}") from error
+        message = f"document: this PDF cannot be read: {error}"
+        raise InvalidRequestError(message, quoted=[str(error)]) from error
     if not any(pages):
         raise InvalidRequestError(
             "document: this PDF has no text (scanned pages?), and this backend takes no files"

@@ -18,14 +18,15 @@ Source: the Messages API's table of errors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 
 class ApiError(Exception):
     """What a client is told. `headers` go with the answer; `details` into the body.
 
-    The message is for the client: no secrets, no traceback.
+    The message is for the client: no secrets, no traceback. `quoted` are the parts of it that
+    somebody else said. They may hold the client's prompt, so they are not for the log.
     """
 
     status: ClassVar[int]
@@ -37,11 +38,21 @@ class ApiError(Exception):
         *,
         headers: Mapping[str, str] | None = None,
         details: Mapping[str, Any] | None = None,
+        quoted: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.headers = dict(headers or {})
         self.details = dict(details or {})
+        self.quoted = tuple(filter(None, quoted))
+
+    @property
+    def own_words(self) -> str:
+        """The message as it can stand in a log."""
+        text = self.message
+        for each in self.quoted:
+            text = text.replace(each, "…", 1)
+        return text
 
     def body(self, request_id: str) -> dict[str, Any]:
         """The JSON body, which is also the data of an SSE `error` event."""
@@ -132,3 +143,15 @@ class MethodNotAllowedError(InvalidRequestError):
     """The path is there, the method is not."""
 
     status = 405
+
+
+class RequestTimeoutError(InvalidRequestError):
+    """The client did not send its request in time."""
+
+    status = 408
+
+
+class HeadTooLargeError(InvalidRequestError):
+    """The request line and the headers are over the limit."""
+
+    status = 431

@@ -18,6 +18,8 @@ _HALF_PAIR = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 )
+_STRING = re.compile(rb'"[^"]*"?')
+_MAX_VALUES = 1_000_000
 _LARGE = (b"0e000", b"0e+000", b"0" * 200)
 
 
@@ -25,8 +27,10 @@ def decode(data: bytes) -> Any:
     """Parse JSON. Raises ValueError, with line and column, for anything that is not JSON.
 
     Also refused, though some parsers let it pass: duplicate keys (two readers would see
-    two requests), NaN and Infinity, numbers too large for a double, nesting over 200.
+    two requests), NaN and Infinity, numbers too large for a double, nesting over 200, and more
+    than a million values: of a few bytes each, they would take a hundred in memory.
     """
+    _refuse_many(data)
     value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
     _refuse_infinity(data, value)
     return value
@@ -64,6 +68,19 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:  # an integer of more than 64 bits, which orjson does not know
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _refuse_many(data: bytes) -> None:
+    """Each value is the first of its list or object, or stands behind a comma."""
+    if len(data) > _MAX_VALUES and _signs(data) > _MAX_VALUES:  # they may stand in texts
+        bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+        # A value has four quotes at most: its own and those of its name.
+        if bare.count(b'"') > 4 * _MAX_VALUES or _signs(_STRING.sub(b"", bare)) > _MAX_VALUES:
+            raise ValueError(f"more than {_MAX_VALUES} values")
+
+
+def _signs(data: bytes) -> int:
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _refuse_infinity(data: bytes, value: Any) -> None:

@@ -26,6 +26,7 @@ from attrs import define, evolve, field, frozen
 from pipeline.declaration import Declaration
 from proxy.app import make_app
 from proxy.declaration import read
+from proxy.protocol import HttpProtocol
 from proxy.serve import bind, uvicorn_config
 from tests.grammar import check_grammar, parse_sse
 from tests.sdk_types import check_sent
@@ -253,19 +254,26 @@ def streamed(*texts: str) -> bytes:
 # ---- the proxy ----
 
 
-def proxy(folder: Path, declaration: str) -> contextlib.AbstractContextManager[str]:
+def proxy(
+    folder: Path, declaration: str, http: type[HttpProtocol] = HttpProtocol
+) -> contextlib.AbstractContextManager[str]:
     """A proxy that serves this text of a declaration; its root URL."""
     file = folder / "pipelines.yaml"
     file.write_text(declaration)
-    return serving(read(str(file), environ={}))
+    return serving(read(str(file), environ={}), http)
 
 
 @contextlib.contextmanager
-def serving(declaration: Declaration, drain_timeout: float = 0.5) -> Iterator[str]:
+def serving(
+    declaration: Declaration,
+    http: type[HttpProtocol] = HttpProtocol,
+    drain_timeout: float = 0.5,
+) -> Iterator[str]:
     """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
     server = evolve(declaration.sections["server"], drain_timeout=drain_timeout)
     config = uvicorn_config(lambda: make_app(declaration), server)
+    config.http = http
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, args=([bound],))
     thread.start()

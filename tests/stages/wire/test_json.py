@@ -201,3 +201,27 @@ def test_a_backends_json_need_not_be_strict(data: bytes, value: Any) -> None:
 def test_a_backends_broken_json_is_an_error() -> None:
     with pytest.raises(ValueError, match="EOF"):
         json.decode_answer(b'{"a')
+
+
+@pytest.mark.parametrize(
+    "many",
+    [
+        b"[" + b"0," * 1_000_000 + b"0]",
+        b"[" + b"[]," * 600_000 + b"0]",
+        b"[" + b"{}," * 600_000 + b"0]",
+        b'["' + b'","' * 2_200_000 + b'"]',
+        b'[["\\\\",' + b"0," * 1_000_000 + b'"\\""]]',
+    ],
+    ids=["numbers", "lists", "objects", "texts", "behind-escapes"],
+)
+def test_more_than_a_million_values_are_refused(many: bytes) -> None:
+    with pytest.raises(ValueError, match="more than 1000000 values"):
+        json.decode(many)
+
+
+@pytest.mark.parametrize(
+    "sign", [b",", b"[{", b'\\",', b"\\\\,"], ids=["comma", "open", "quote", "backslash"]
+)
+def test_what_stands_in_a_text_is_no_value(sign: bytes) -> None:
+    data = b'{"text": "' + sign * 1_100_000 + b'"}'
+    assert len(json.decode(data)["text"]) >= 1_100_000

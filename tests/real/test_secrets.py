@@ -1,0 +1,233 @@
+"""Keys and prompts stay out of whatever the proxy prints, in whichever way a request ends.
+
+The command is started as a person starts it. Each thing that is secret is marked; nothing of what
+it prints, counts, or tells of a bug may hold a mark.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+
+from tests.real.test_command import CLEAN, COMMAND, LIMIT
+from tests.wire.support import (
+    DONE,
+    END,
+    Act,
+    Client,
+    ScriptedBackend,
+    Step,
+    completion,
+    declaration,
+    delta,
+    head,
+    piece,
+    raw,
+    sse,
+    streamed,
+    whole,
+)
+
+MARK = "zqMARKqz"
+PROMPT = f"{MARK} prompt"
+KEYS = {"client": f"{MARK}-client", "backend": f"{MARK}-backend", "header": f"{MARK}-header"}
+
+STAGE = '''
+from attrs import frozen
+
+from pipeline import Send, Stage
+from stages.events import ChatAnswer, ChatRequest
+
+
+@frozen
+class Fail(Stage[ChatRequest, ChatRequest]):
+    """A bug where the request says so, as they are: they quote what they were at."""
+
+    async def handle(self, event: ChatRequest, forward: Send[ChatRequest]) -> None:
+        said = event.messages[-1]["content"]
+        if "KeyError" in said:
+            {}[said]
+        if "group" in said:
+            raise ExceptionGroup(said, [ValueError(said)])
+        if "cause" in said:
+            try:
+                int(said)
+            except ValueError as error:
+                raise RuntimeError(repr(event), event, said) from error
+        await forward(event)
+'''
+
+
+@frozen
+class Printing:
+    """The command at work. What it has printed is read when it has ended."""
+
+    process: subprocess.Popen[str]
+    url: str
+    backend: ScriptedBackend
+    file: Path
+
+    def post(self, content: Any = PROMPT, key: str = KEYS["client"], **members: Any) -> bytes:
+        """All of an answer, whichever it is."""
+        asked = {"model": "claude-test", "max_tokens": 9, "stream": True, **members}
+        asked.setdefault("messages", [{"role": "user", "content": content}])
+        return self.send(asked, x_api_key=key)
+
+    def send(self, asked: Any, path: str = "/v1/messages", **headers: str) -> bytes:
+        """The same of any body."""
+        client = Client(self.url)
+        try:
+            return client.post(asked, path, **{"x_api_key": KEYS["client"], **headers}).body
+        finally:
+            client.leave()
+
+    def printed(self) -> str:
+        """End it."""
+        self.process.terminate()
+        self.process.wait(LIMIT)
+        assert self.process.stdout
+        return self.process.stdout.read() + self.file.read_text()
+
+
+@pytest.fixture
+def printing(tmp_path: Path) -> Iterator[Printing]:
+    backend = ScriptedBackend()
+    text = declaration(backend.url).replace("[client-key]", f"[{KEYS['client']}]")
+    headers = f"headers: {{x-own: {KEYS['header']}}}, tokenizer: vllm"
+    text = text.replace("backend-key", f"{KEYS['backend']}, {headers}")
+    text = text.replace("      - invoke\n", "      - stage_that_fails:Fail\n      - invoke\n")
+    text += "  metrics: {route: GET /metrics, stages: [authenticate: *keys, metrics]}\n"
+    (tmp_path / "pipelines.yaml").write_text(text)
+    (tmp_path / "stage_that_fails.py").write_text(STAGE)
+    file = tmp_path / "stderr"
+    with (
+        file.open("w") as errors,
+        subprocess.Popen(
+            [str(COMMAND), "--port", "0"],
+            cwd=tmp_path,
+            env=CLEAN,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
+        watchdog = threading.Timer(LIMIT * 2, process.kill)
+        watchdog.start()
+        assert process.stdout
+        said = next((line for line in process.stdout if " listens on " in line), "")
+        yield Printing(process, said.rpartition(" listens on ")[2].strip(), backend, file)
+        watchdog.cancel()
+        process.kill()
+    backend.close()
+
+
+ECHO = f"cannot render: {PROMPT} with Bearer {KEYS['backend']}7"
+SAID = {"error": {"message": ECHO, "code": ECHO, "type": ECHO}}
+HELLO = sse(delta(role="assistant", content="Hello"))
+
+#: Ways for a backend to fail that repeats the request.
+ECHOES: dict[str, Sequence[Step]] = {
+    **{
+        str(status): [whole(status, SAID)]
+        for status in (204, 302, 400, 401, 402, 403, 404, 408, 409, 413, 422, 429, 500, 502, 503)
+    },
+    "text": [whole(500, ECHO.encode(), "text/plain")],
+    "overflow": [whole(400, {"error": {"message": f"context window exceeded: {ECHO}"}})],
+    "detail": [whole(422, {"detail": [{"loc": ["body"], "msg": ECHO, "input": ECHO}]})],
+    "json": [whole(200, SAID)],
+    "html": [whole(200, ECHO.encode(), f"text/{MARK}")],
+    "head": [b"HTTP/1.1 200 OK\r\n" + ECHO.encode() + b"\r\n\r\n", Act.CLOSE],
+    "status": [b"HTTP/1.1 " + ECHO.encode() + b"\r\n\r\n", Act.CLOSE],
+    "location": [whole(307, b"", location=f"http://127.0.0.1:1/{MARK}")],
+    "early": [head(), sse(SAID), END],
+    "late": [head(), HELLO, sse(SAID), END],
+    "broken": [head(), HELLO, piece(b'data: {"x": "' + ECHO.encode() + b"\n\n"), END],
+    "no-object": [head(), piece(b"data: " + json.dumps(ECHO).encode() + b"\n\n"), END],
+    "chunk": [head(), HELLO, ECHO.encode() + b"\r\n", Act.CLOSE],
+    "reset": [head(), HELLO, Act.RESET],
+    "silent": [head(), sse(delta()), DONE, END],
+    "refusal": [head(), sse(delta(refusal=ECHO), delta("content_filter")), DONE, END],
+    "odd": [head(), sse({"choices": ECHO}, {"choices": [ECHO]}, delta(tool_calls=ECHO)), END],
+    "odd-call": [head(), sse(delta(tool_calls=[{"index": ECHO, "function": ECHO}])), END],
+}
+
+
+def fail_in_every_way(it: Printing) -> None:
+    """Requests that end well and badly, in the order of the chain."""
+    it.post(key=f"{MARK}-wrong")
+    it.send({}, x_api_key="", authorization=f"Bearer {MARK}")
+    it.send({}, authorization=f"Basic {MARK}", x_api_key=f"{MARK}\xff")
+    it.send(f'{{"{MARK}": 1, "{MARK}": 2}}'.encode())
+    it.send(f'{{"messages": "{MARK}'.encode())
+    it.send(PROMPT.encode())
+    it.post(messages=PROMPT)
+    it.post(messages=[PROMPT, {"role": PROMPT, "content": PROMPT}, {"role": "user", PROMPT: 1}])
+    it.post([{"type": f"x' found using {PROMPT}", "x": PROMPT}])
+    it.post([{"type": "image", "source": {"type": PROMPT, "data": PROMPT}}])
+    it.post([{"type": "document", "source": {"type": PROMPT}}])
+    pdf = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0xLjQKMSAwIG9iag=="}
+    it.post([{"type": "document", "source": pdf}, {"type": "text", "text": PROMPT}])
+    it.post(tools=[{"name": PROMPT, "input_schema": {PROMPT: PROMPT}}])
+    it.post(tool_choice={"type": "tool", "name": PROMPT}, tools=[{"name": "t"}])
+    it.post(temperature=PROMPT, stop_sequences=[" "], metadata=PROMPT)
+    for kind in ("KeyError", "group", "cause"):
+        it.post(f"{PROMPT} {kind}")
+    for steps in ECHOES.values():
+        for stream in (True, False):
+            it.backend.answers = [steps]
+            it.post(system=PROMPT, stream=stream)
+            it.backend.answers = [steps]
+            it.send(
+                {"model": "claude-test", "messages": [{"role": "user", "content": PROMPT}]},
+                "/v1/messages/count_tokens",
+            )
+    it.backend.answers = [[streamed(PROMPT)]]
+    it.post(top_k=1, thinking={"type": "adaptive"}, system=PROMPT)
+    it.backend.answers = [[whole(200, completion(PROMPT))]]
+    it.post(stream=False)
+
+
+def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
+    fail_in_every_way(printing)
+    leaving = Client(printing.url)
+    printing.backend.answers = [[head(), HELLO, Act.UNTIL_GONE]]
+    leaving.send(raw({**ASKED, "stream": True}, x_api_key=KEYS["client"]))
+    leaving.leave()
+    broken = Client(printing.url)
+    broken.socket.sendall(f"GET / HTTP/1.1\r\nx-api-key : {MARK}\r\n\r\n{PROMPT}".encode())
+    assert b" 400 " in broken.socket.recv(1000)
+    broken.leave()
+    client = Client(printing.url)
+    metrics = client.get("/metrics", **{"x-api-key": KEYS["client"]})
+    client.leave()
+    assert metrics.status == 200
+    assert MARK not in metrics.body.decode()
+    printed = printing.printed()
+    found = [line for line in printed.splitlines() if MARK in line]
+    assert not found
+    # That all of it was seen:
+    assert len(re.findall(r"req_\w+ POST /v1/messages\S* \d+ ", printed)) >= 4 * len(ECHOES) + 20
+    assert printed.count("pipeline `messages` failed") == 3
+    assert "KeyError (" in printed
+    assert "backend `scripted` answered 400: …" in printed
+    assert re.search(r"req_\w+ - - 400 ", printed)
+
+
+def test_the_client_is_told_what_the_log_is_not(printing: Printing) -> None:
+    printing.backend.says(whole(400, {"error": {"message": f"cannot render {PROMPT}"}}))
+    assert PROMPT.encode() in printing.post()
+
+
+ASKED = {
+    "model": "claude-test",
+    "max_tokens": 9,
+    "messages": [{"role": "user", "content": PROMPT}],
+}

@@ -1,0 +1,234 @@
+"""Each fault of a backend, streamed and not: an error of the API or the right answer, and no more.
+
+What each fault is called by is in test_faults.py and test_silence.py; here it is that none is
+missing, and that after each of them the proxy is as it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tests.support import body
+from tests.wire.support import (
+    DONE,
+    END,
+    LIMIT,
+    Act,
+    Client,
+    ScriptedBackend,
+    Step,
+    completion,
+    declaration,
+    delta,
+    error_in,
+    head,
+    piece,
+    proxy,
+    raw,
+    sse,
+    streamed,
+    whole,
+)
+
+MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+# fmt: off
+STATUSES = (
+    201, 202, 203, 204, 205, 206, 226, 300, 301, 302, 303, 304, 305, 307, 308, 400,
+    401, 402, 403, 404, 405, 406, 408, 409, 410, 411, 412, 413, 414, 415, 416, 417,
+    418, 421, 422, 424, 425, 426, 428, 429, 431, 451, 498, 499, 500, 501, 502, 503,
+    504, 505, 507, 508, 511, 520, 521, 522, 523, 524, 525, 526, 529, 530, 599, 600,
+    999,
+)
+# fmt: on
+BODIES: dict[str, list[bytes]] = {
+    "nothing": [b"content-length: 0\r\n\r\n"],
+    "json": [b'content-type: application/json\r\n\r\n{"error": {"message": "No"}}'],
+    "odd-json": [b'content-type: application/json\r\n\r\n[{"error": [1]}]'],
+    "html": [b"content-type: text/html\r\n\r\n<html><h1>No"],
+    "no-text": [b"content-type: application/json\r\n\r\n\xff\xfe\x00"],
+    "events": [b'content-type: text/event-stream\r\n\r\ndata: {"error": "No"}\n\n'],
+    "elsewhere": [b"location: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n"],
+    "retry": [b"retry-after: 5\r\nretry-after-ms: 5000\r\nx-should-retry: true\r\n\r\n"],
+}
+
+
+def recovers(url: str, backend: ScriptedBackend) -> None:
+    """That the next request is answered, on a connection of its own."""
+    backend.answers = [[whole(200, completion())]]
+    client = Client(url)
+    assert client.post(body()).status == 200
+    client.leave()
+
+
+@MODES
+@pytest.mark.parametrize("given", BODIES.values(), ids=BODIES)
+def test_each_status_that_is_no_success_is_an_error(
+    given: list[bytes],
+    stream: bool,
+    url: str,
+    backend: ScriptedBackend,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for status in STATUSES:
+        backend.answers = [[b"HTTP/1.1 %d Whatever\r\n" % status, *given, Act.CLOSE]]
+        client = Client(url)
+        answer = client.post(body(stream=stream))
+        assert answer.error[0] >= 400, status
+        assert "retry-after-ms" not in answer.headers
+        client.leave()
+    assert len(backend.requests) == len(STATUSES)  # no redirect was followed
+    recovers(url, backend)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+LARGE = b"x" * 1_000_000
+#: What comes in place of a proper answer, or in front of one.
+BROKEN: dict[str, Sequence[Step]] = {
+    "giant-status-line": [b"HTTP/1.1 200 " + LARGE + b"\r\n\r\n", Act.CLOSE],
+    "giant-header": [b"HTTP/1.1 200 OK\r\nx: " + LARGE + b"\r\n\r\n", Act.CLOSE],
+    "many-headers": [b"HTTP/1.1 200 OK\r\n" + b"x: y\r\n" * 100_000 + b"\r\n", Act.CLOSE],
+    "no-colon": [b"HTTP/1.1 200 OK\r\nnonsense\r\n\r\n", Act.CLOSE],
+    "bad-length": [b"HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n{}", Act.CLOSE],
+    "short-length": [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{}", Act.CLOSE],
+    "long-length": [b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n{}", Act.CLOSE],
+    "two-lengths": [b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n{}"],
+    "length-and-chunks": [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+        Act.CLOSE,
+    ],
+    "unknown-coding": [b"HTTP/1.1 200 OK\r\ntransfer-encoding: x\r\n\r\n{}", Act.CLOSE],
+    "bad-deflate": [whole(200, b"nonsense", content_encoding="deflate"), Act.CLOSE],
+    "unknown-packing": [whole(200, b"nonsense", content_encoding="x"), Act.CLOSE],
+    "switches-protocols": [b"HTTP/1.1 101 Switching\r\nupgrade: h2c\r\n\r\n", Act.CLOSE],
+    "http-2": [b"\0\0\0\x04\0\0\0\0\0", Act.CLOSE],
+    "tls": [b"\x15\x03\x01\x00\x02\x02\x28", Act.CLOSE],
+    "http-0.9": [b"<html>Hello", Act.CLOSE],
+    "only-line-ends": [b"\r\n" * 1000, Act.CLOSE],
+    "continues-for-ever": [b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, Act.CLOSE],
+    "hints-then-nothing": [b"HTTP/1.1 103 Early Hints\r\nlink: </>\r\n\r\n", Act.CLOSE],
+    "wrong-type": [whole(200, LARGE, "application/octet-stream")],
+    "array": [whole(200, b"[" * 100_000)],
+    "number": [whole(200, b"9" * 100_000)],
+}
+
+
+@MODES
+@pytest.mark.parametrize("steps", BROKEN.values(), ids=BROKEN)
+def test_what_is_no_proper_answer_is_an_error(
+    steps: Sequence[Step],
+    stream: bool,
+    url: str,
+    client: Client,
+    backend: ScriptedBackend,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    backend.says(*steps)
+    assert client.post(body(stream=stream)).error[0] in (500, 529)
+    recovers(url, backend)
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+@MODES
+@pytest.mark.parametrize("code", [100, 102, 103])
+def test_what_is_said_before_the_answer_does_not_harm(
+    code: int, stream: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    hint = b"HTTP/1.1 %d Wait\r\nlink: </x>\r\n\r\n" % code
+    backend.says(hint * 3 + (streamed("Hello") if stream else whole(200, completion())))
+    answer = client.post(body(stream=stream))
+    assert answer.status == 200
+    assert b"Hello" in answer.body
+
+
+def test_an_answer_without_end_is_given_up(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(head(content_type="application/json"), *[piece(b" " * 4_000_000)] * 50, Act.CLOSE)
+    answer = client.post(body())
+    assert answer.error == (500, "api_error")
+    assert "an answer of more than" in answer.json["error"]["message"]
+    assert backend.is_gone()
+
+
+def test_a_stream_without_end_goes_on_until_the_client_leaves(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), *[sse(delta(content="x" * 1000))] * 100_000)
+    client.send(raw(body(stream=True)))
+    for _ in range(200):
+        client.event()
+    client.leave()
+    assert backend.is_gone(within=LIMIT)
+
+
+def test_a_line_without_end_is_given_up(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(head(), piece(b"data: "), *[piece(LARGE)] * 30, Act.CLOSE)
+    answer = client.post(body(stream=True))
+    assert answer.error == (500, "api_error")
+    assert backend.is_gone(within=LIMIT)
+
+
+@MODES
+@pytest.mark.parametrize("name", ["dns", "tls", "refused", "tls-refused", "tls-silent"])
+def test_a_backend_that_cannot_be_reached_is_overloaded(
+    name: str, stream: bool, unreachable: tuple[ScriptedBackend, str]
+) -> None:
+    backend, url = unreachable
+    backend.answers = [[b"HTTP/1.1 400 This is no TLS\r\n\r\n"]]
+    client = Client(url)
+    started = time.monotonic()
+    answer = client.post(body(model=f"claude-{name}", stream=stream))
+    assert time.monotonic() - started < LIMIT
+    client.leave()
+    assert answer.error == (529, "overloaded_error")
+    assert error_in(answer.json)[1].startswith(f"backend `{name}` cannot be reached")
+
+
+def test_a_host_that_can_have_no_address_is_an_error(
+    unreachable: tuple[ScriptedBackend, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(unreachable[1])
+    answer = client.post(body(model="claude-no-name"))
+    client.leave()
+    assert answer.error == (500, "api_error")
+    assert "backend `no-name` could not be asked" in answer.json["error"]["message"]
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+@pytest.fixture(scope="module")
+def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
+    """A proxy of backends that are not where they should be."""
+    server, silent = ScriptedBackend(), ScriptedBackend()
+    silent.says(Act.UNTIL_GONE)
+    places = {
+        "dns": "http://no-such-host.invalid/v1",
+        "no-name": f"http://{'x' * 70}.invalid/v1",
+        "tls": server.url.replace("http:", "https:"),
+        "refused": "http://127.0.0.1:1/v1",
+        "tls-refused": "https://127.0.0.1:1/v1",
+        "tls-silent": silent.url.replace("http:", "https:"),
+    }
+    text = declaration(server.url)
+    for name, place in places.items():
+        entry = f'{{base_url: "{place}", connect_timeout: 1}}'
+        text = text.replace("backends:\n", f"backends:\n  {name}: {entry}\n", 1)
+        text = text.replace("models:\n", f"models:\n  claude-{name}: {{backend: {name}}}\n", 1)
+    with proxy(tmp_path_factory.mktemp("unreachable"), text) as url:
+        yield server, url
+    for each in (server, silent):
+        each.failures.clear()
+        each.close()
+
+
+@MODES
+def test_a_call_that_ends_with_done_and_silence_is_whole(
+    stream: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    if stream:
+        backend.says(head(), sse(delta("stop", content="Hi")), DONE, Act.UNTIL_GONE)
+    else:
+        backend.says(whole(200, completion()).removesuffix(END), END, Act.UNTIL_GONE)
+    assert client.post(body(stream=stream)).status == 200
