@@ -78,7 +78,7 @@ class Attended:
             await self.backend.probe(self.name)
         except ApiError as error:
             if not self.fault:
-                log.warning("%s", error.message)
+                log.warning("%s", error.own_words)
             self.fault = "it does not answer"
         else:
             if self.fault:
