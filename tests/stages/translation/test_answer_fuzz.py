@@ -30,7 +30,7 @@ from tests.support import chat_request
 quick = settings(
     derandomize=True,
     deadline=None,
-    max_examples=400,
+    max_examples=200,
     suppress_health_check=[HealthCheck.too_slow],
 )
 
@@ -473,7 +473,7 @@ def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
 
 
 @given(written_twice(), st.booleans())
-@settings(quick, max_examples=300)
+@settings(quick, max_examples=150)
 def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
     written: tuple[Thoughtful, bytes, list[int]], thinking: bool
 ) -> None:
@@ -491,7 +491,7 @@ def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
 
 
 @given(streams(), st.lists(st.integers(0, 100_000), max_size=20))
-@settings(quick, max_examples=200)
+@settings(quick, max_examples=100)
 def test_the_official_sdk_puts_an_answer_in_pieces_together(
     stream: tuple[Said, list[dict[str, Any]]], places: list[int]
 ) -> None:
