@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 import anyio
@@ -17,9 +18,6 @@ from stages.wire import json
 from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError
 from stages.wire.sse import SseDecoder
 
-if TYPE_CHECKING:
-    from stages.backends.http import ChatCompletions
-
 _MAX_ERROR_BYTES = 1024 * 1024
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
@@ -28,13 +26,13 @@ _END_OF_BODY = 0.05
 
 @define
 class Answer:
-    """The answer to one call. Its connection is held from entering to leaving.
+    """The answer to one call, which `ask` makes. Its connection is held from entering to leaving.
 
     Iterating gives lists of chunks, in each those that arrived together. An answer that is no
     stream is one chunk. Raises ApiError.
     """
 
-    completions: ChatCompletions
+    ask: Callable[[Call], Awaitable[aiohttp.ClientResponse]]
     call: Call
     stream: bool
     _response: aiohttp.ClientResponse = field(default=None, init=False)
@@ -51,7 +49,7 @@ class Answer:
         call = self.call
         self._asked_at = self._loop.time()
         try:
-            self._response = await self.completions.post("/chat/completions", call.payload, call)
+            self._response = await self.ask(call)
         except FAILURES as error:
             raise self._failure(error) from error
         with ExitStack() as unless_fine:

@@ -40,7 +40,10 @@ class ChatCompletions:
 
     async def create(self, *, call: Call, stream: bool = False) -> Answer:
         """The answer to `call`, which is asked for when it is entered."""
-        return Answer(self, call, stream)
+        return Answer(self._ask, call, stream)
+
+    async def _ask(self, call: Call) -> aiohttp.ClientResponse:
+        return await self.post("/chat/completions", call.payload, call)
 
     async def post(self, path: str, body: Any, call: Call) -> aiohttp.ClientResponse:
         """Send a request; the answer's body is not read yet. Raises one of FAILURES.

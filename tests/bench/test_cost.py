@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -172,4 +173,7 @@ async def test_nothing_is_kept_of_a_request(app: App) -> None:
         gc.collect()
         return sys.getallocatedblocks()
 
-    assert abs(await blocks_after(1000) - await blocks_after(1000)) <= 100
+    # What other tests left behind in this process may come and go meanwhile; what each request
+    # leaves behind is there in each round.
+    marks = [await blocks_after(500) for _ in range(5)]
+    assert min(later - earlier for earlier, later in itertools.pairwise(marks)) <= 100
