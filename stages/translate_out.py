@@ -44,8 +44,6 @@ class _Answer:
     ping_interval: float | None
     pings: Pings = Factory(Pings)
     translator: AnswerTranslator | None = None
-    begun: bool = False
-    """Whether the attempt has come to the first event of its answer."""
 
     async def __aenter__(self) -> Send[ChatAnswer]:
         return self._receive
@@ -75,10 +73,9 @@ class _Answer:
     async def _tell(
         self, translator: AnswerTranslator, events: list[StreamEvent], last: bool
     ) -> None:
-        pings = self.pings
-        if events and not self.begun:
-            self.begun = True
-            translator.request.resolved.progress.begins()
+        pings, progress = self.pings, translator.request.resolved.progress
+        if events and not progress.begun:
+            progress.begins()
         while pings.on_its_way:
             await pings.on_its_way.wait()
         pings.silent_since = None
@@ -94,7 +91,6 @@ class _Answer:
         old = self.translator
         if isinstance(event, ChatStart) and old and old.request is event.request:
             return
-        self.begun = False
         self.translator = AnswerTranslator(event.request, announced=bool(old and old.announced))
         if event.request.resolved.request.stream and self.ping_interval is not None:
             self.pings.begin(self.ping_interval, self._ping)

@@ -49,6 +49,8 @@ def unit() -> configparser.ConfigParser:
     return parsed
 
 
+# It belongs to systemd, so macOS and slim containers cannot have it. What the unit says of us is
+# tested without it, below.
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
     made = tmp_path / UNIT.name

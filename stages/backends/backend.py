@@ -151,8 +151,7 @@ class Backend:
         usage: Any = None
         lowered = False
         for again in (False, True):
-            call = Call(target.backend, request.messages, options, idle_timeout)
-            call.first_byte_timeout = first_byte_timeout
+            call = Call(target.backend, request.messages, options, idle_timeout, first_byte_timeout)
             try:
                 async with await ask(self._model, target.model, call, request.stream) as answer:
                     async for together in answer:

@@ -29,7 +29,7 @@ class Call:
     messages: list[dict[str, Any]] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
     idle_timeout: float | None = None
+    first_byte_timeout: float | None = None
     payload: dict[str, Any] = field(factory=dict, repr=False)
     done: bool = False
     read: bool = False
-    first_byte_timeout: float | None = None

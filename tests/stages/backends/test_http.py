@@ -62,7 +62,7 @@ async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletions
 
 def call(idle_timeout: float = 5, **payload: Any) -> Call:
     """A call whose payload LangChain has made."""
-    return Call("fake", [], {}, idle_timeout, {"model": "some-model", **payload})
+    return Call("fake", [], {}, idle_timeout, payload={"model": "some-model", **payload})
 
 
 async def chunks(completions: ChatCompletions, given: Call) -> list[Any]:
