@@ -118,15 +118,17 @@ class Responder:
 
     async def sink(self, event: HttpResponse) -> None:
         """Send one part."""
+        # What is noted has been sent: a client that reads slowly may keep `send` waiting, and then
+        # the request may end without it.
         if isinstance(event, ResponseBody):
-            self.complete = not event.more
             message = {"type": "http.response.body", "body": event.data, "more_body": event.more}
             await self.send(message)
+            self.complete = not event.more
         elif isinstance(event, ResponseStart):
             start = _start(event.status, {**event.headers, "request-id": self.request_id})
+            await self.send(start)
             self.status = event.status
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")
-            await self.send(start)
 
     async def fail(self, error: ApiError) -> None:
         """Tell the client of an error, in the way that is still open."""

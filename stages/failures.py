@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from stages.backends.overflow import OutputLimitError, PromptTooLongError
-from stages.wire.errors import ApiError, RequestTooLargeError
+from stages.wire.errors import ApiError, OverloadedError, RequestTooLargeError
 
 Kind = Literal[
     "overloaded",
@@ -22,10 +22,13 @@ Kind = Literal[
     "invalid_request",
 ]
 
-#: The request is at fault, or too long: the target itself may be well.
-OF_REQUESTS = ("overflow", "invalid_request")
 #: The same request may get an answer a little later.
 PASSING: tuple[Kind, ...] = ("overloaded", "rate_limit", "timeout")
+
+
+class QueueFullError(OverloadedError):
+    """Our own queue for a backend takes no more: the backend is busy, and well."""
+
 
 _TOO_LONG = (PromptTooLongError, OutputLimitError, RequestTooLargeError)
 
@@ -33,6 +36,12 @@ _TOO_LONG = (PromptTooLongError, OutputLimitError, RequestTooLargeError)
 def kind(error: ApiError) -> str:
     """The kind of an error: one of Kind, or another type of the API."""
     return "overflow" if isinstance(error, _TOO_LONG) else error.type.removesuffix("_error")
+
+
+def of_target(error: ApiError) -> bool:
+    """Whether an error says that its target is not well: not the request, nor our own queue."""
+    ours = isinstance(error, QueueFullError)
+    return not ours and kind(error) not in ("overflow", "invalid_request")
 
 
 def passes(error: ApiError) -> bool:

@@ -12,7 +12,7 @@ from pipeline import Send, Stage, option, section
 from stages.breaker import Breaker, Breakers
 from stages.counts import Counts
 from stages.events import Resolved, Target
-from stages.failures import OF_REQUESTS, Kind, kind, passes
+from stages.failures import Kind, kind, of_target, passes
 from stages.wire.errors import ApiError
 
 log = logging.getLogger("llm_proxy")
@@ -71,7 +71,7 @@ class Fallback(Stage[Resolved, Resolved]):
             await forward(event)
             breaker.succeeded(anyio.current_time())
         except ApiError as error:
-            if kind(error) not in OF_REQUESTS:
+            if of_target(error):
                 breaker.failed(anyio.current_time())
             raise
         finally:

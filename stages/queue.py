@@ -11,7 +11,7 @@ from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
 from stages.backends.turns import Turns
 from stages.events import ChatRequest, ChatWaiting
-from stages.wire.errors import OverloadedError
+from stages.failures import QueueFullError
 
 
 @define(eq=False)
@@ -77,10 +77,10 @@ def _names(event: ChatRequest) -> tuple[str, str]:
     return resolved.client, resolved.http.headers.get("x-claude-code-session-id", "")
 
 
-def _busy(event: ChatRequest, turns: Turns[Call], why: str) -> OverloadedError:
+def _busy(event: ChatRequest, turns: Turns[Call], why: str) -> QueueFullError:
     seconds = turns.retry_after()
     name = event.resolved.target.backend
-    return OverloadedError(
+    return QueueFullError(
         f"backend `{name}` is busy: {why}; try again in {seconds} s",
         headers={"retry-after": str(seconds)},
     )

@@ -409,3 +409,16 @@ async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:
         await responder.sink(ResponseStart(200, {"x-€": "1"}))
     await responder.fail(InternalError("it failed"))
     assert sent[0]["status"] == 500
+
+
+@pytest.mark.parametrize(
+    ("unsent", "told"), [(ResponseStart(), (0, False)), (ResponseBody(b"x"), (200, False))]
+)
+async def test_what_was_not_sent_is_not_noted(unsent: HttpResponse, told: tuple[int, bool]) -> None:
+    async def hang(message: Any) -> None:
+        await anyio.sleep_forever()
+
+    responder = Responder(hang, "req_1", status=told[0])
+    with anyio.move_on_after(0.01):
+        await responder.sink(unsent)
+    assert (responder.status, responder.complete) == told

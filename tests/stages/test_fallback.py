@@ -15,6 +15,7 @@ from stages.backends.overflow import OutputLimitError, PromptTooLongError
 from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import Resolved, Target
+from stages.failures import QueueFullError
 from stages.fallback import Fallback
 from stages.retry import Retry
 from stages.wire.errors import (
@@ -135,6 +136,13 @@ async def test_it_is_counted() -> None:
 
 
 # The circuit breaker
+
+
+async def test_a_full_queue_of_ours_says_nothing_of_the_target() -> None:
+    stage = Fallback(breakers=Breakers(failures=2))
+    for _ in range(3):
+        assert await attempts(stage, event(), QueueFullError("busy"), None) == ["a", "b"]
+    assert stage.breakers.states(anyio.current_time())["a/m"] == "closed"
 
 
 @timed
