@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from itertools import chain
+from collections.abc import Iterable
 
 from anyio import to_thread
 from attrs import Factory, frozen
@@ -53,9 +53,13 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
 
 
 def _has_pdf(request: m.MessagesRequest) -> bool:
-    blocks = (block for message in request.messages for block in message.content)
-    inner = ((block, *getattr(block, "content", ())) for block in blocks)
-    return any(
-        isinstance(block, m.DocumentBlock) and isinstance(block.source, m.Base64Source)
-        for block in chain.from_iterable(inner)
-    )
+    return any(_holds_pdf(message.content) for message in request.messages)
+
+
+def _holds_pdf(blocks: Iterable[m.Block]) -> bool:
+    for block in blocks:
+        if isinstance(block, m.DocumentBlock) and isinstance(block.source, m.Base64Source):
+            return True
+        if _holds_pdf(getattr(block, "content", ())):
+            return True
+    return False

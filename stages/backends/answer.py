@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -52,15 +52,12 @@ class Answer:
             self._response = await self.ask(call)
         except FAILURES as error:
             raise self._failure(error) from error
-        with ExitStack() as unless_fine:
-            unless_fine.callback(self._close)
+        try:
             self._watch()
-            if self._response.status != 200:
-                raise await self._refusal()
-            if self._content_type() == "application/json":
-                self.stream = False  # some servers answer a request for a stream at once
-            self._expect("text/event-stream" if self.stream else "application/json")
-            unless_fine.pop_all()
+            await self._begin()
+        except BaseException:
+            self._close()
+            raise
         return self
 
     async def __aexit__(
@@ -205,19 +202,25 @@ class Answer:
             raise InternalError(f"backend `{self.call.backend}` sent JSON that is no object")
         return value
 
+    async def _begin(self) -> None:
+        """Raise what the head of the answer comes to, unless there is an answer behind it."""
+        if self._response.status != 200:
+            raise await self._refusal()
+        given = self._content_type()
+        if given == "application/json":
+            self.stream = False  # some servers answer a request for a stream at once
+        expected = "text/event-stream" if self.stream else "application/json"
+        if given and given != expected:
+            raise InternalError(
+                f"backend `{self.call.backend}` answered with {given[:80]} where "
+                f"{expected} was expected; is its base_url right?",
+                quoted=[given[:80]],
+            )
+
     def _content_type(self) -> str:
         given: str = self._response.headers.get("content-type", "")
         given = given.encode("utf-8", "replace").decode()  # it may hold halves of characters
         return given.partition(";")[0].strip().lower()
-
-    def _expect(self, content_type: str) -> None:
-        given = self._content_type()
-        if given and given != content_type:
-            raise InternalError(
-                f"backend `{self.call.backend}` answered with {given[:80]} where "
-                f"{content_type} was expected; is its base_url right?",
-                quoted=[given[:80]],
-            )
 
     async def _refusal(self) -> ApiError:
         body = b""

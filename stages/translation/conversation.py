@@ -55,7 +55,8 @@ def conversation(
         profile, fields, backend, CallIds(profile.tool_id_limit, profile.tool_id_length)
     )
     turns = compacted(tuple(parted(request.messages)), fields)
-    request = evolve(request, messages=turns)
+    if turns != request.messages:
+        request = evolve(request, messages=turns)
     if profile.hoist_system:
         request = hoisted(request, fields)
     if prompt := system_prompt(request, fields):

@@ -58,11 +58,12 @@ def completed(told: Usage, estimate: int, characters: int) -> Usage:
 
     `estimate` is of the prompt, in tokens; `characters` are those of the answer.
     """
-    estimated = not (told.prompt_tokens and told.output_tokens)
+    if told.prompt_tokens and told.output_tokens:
+        return told
     if not told.prompt_tokens:
         told = evolve(told, input_tokens=estimate)
     output = told.output_tokens or estimated_output(characters)
-    return evolve(told, output_tokens=output, estimated=estimated)
+    return evolve(told, output_tokens=output, estimated=True)
 
 
 def estimated_output(characters: int) -> int:

@@ -148,7 +148,7 @@ async def least(app: App, body: bytes, model: str) -> Calls:
 
 
 async def test_a_short_request_costs_no_more_than_today(app: App) -> None:
-    check(await least(app, hello(SHORT), SHORT), 1280)
+    check(await least(app, hello(SHORT), SHORT), 1230)
 
 
 async def test_a_stream_that_arrives_at_once_costs_no_more_than_today(app: App) -> None:
