@@ -143,6 +143,11 @@ class ChatRequest:
         """Whether the backend is to stream: as to the client, or to be left at a stop sequence."""
         return self.resolved.request.stream or bool(self.stops)
 
+    @property
+    def warms(self) -> bool:
+        """Whether the client wants no answer, only the backend's prompt cache to be warm."""
+        return self.resolved.request.max_tokens == 0
+
 
 @frozen
 class ChatAnswer:

@@ -29,26 +29,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define
 
 from stages.backends.errors import error_in_answer
 from stages.events import ChatRequest
 from stages.translation.blocks import Blocks
-from stages.translation.limits import window_is_full
+from stages.translation.ending import Ending
 from stages.translation.parts import Prose, Thought
 from stages.translation.shapes import items, mapping, text
 from stages.translation.stops import StopScanner
 from stages.translation.think_tags import Kind, ThinkTags
-from stages.translation.usage import completed, usage
 from stages.translation.usual import more_text
 from stages.wire import events as e
 from stages.wire.errors import InternalError
 from stages.wire.ids import new_message_id
 
-_STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal"}
-_FAILED = ("error", "abort")
-_KNOWN = ("", "stop", "length", "content_filter", "tool_calls", "function_call")
-_CUT = ("length", "stop")  # one after the other: it was cut all the same
 _CONTENT = ("content", "tool_calls", "function_call", "refusal")
 
 
@@ -67,10 +62,7 @@ class AnswerTranslator:
     _begun: bool = False
     _in_deltas: bool = False
     _said: str = ""
-    _finish: str = ""
-    _stop_sequence: str | None = None
-    _refused: bool = False
-    _usage: dict[str, Any] = Factory(dict)
+    _ending: Ending = Factory(lambda self: Ending(self.request), takes_self=True)
     _text: Prose | None = None
     """The part that any text which comes next belongs to, where that is sure."""
     _live: bool = False
@@ -98,8 +90,7 @@ class AnswerTranslator:
             raise error_in_answer(self._backend, data["error"])
         choices = map(mapping, items(data.get("choices")))
         choice = next((each for each in choices if each.get("index") in (0, None)), {})
-        told = mapping(data.get("usage")) or mapping(choice.get("usage"))  # Moonshot has it there
-        self._usage = told or self._usage
+        self._ending.take(data, choice)
         if not choice and not self._begun:  # an answer begins with its first choice
             self._said = text(data.get("message")) or text(data.get("detail")) or self._said
             return []
@@ -138,9 +129,9 @@ class AnswerTranslator:
         if not self._begun:
             said = f": {self._said[:200]}" if self._said else ""
             raise InternalError(f"backend `{self._backend}` sent no answer{said}", quoted=[said])
-        if not self._finish and not done:
+        if not self._ending.finish and not done:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
-        if self._finish in _FAILED:
+        if self._ending.failed:
             raise InternalError(f"backend `{self._backend}` broke off its answer")
         return self._finished(lowered)
 
@@ -152,11 +143,16 @@ class AnswerTranslator:
     @property
     def unknown_finish(self) -> str:
         """The finish reason, if it is one that Chat Completions does not have; else empty."""
-        return "" if self._finish in _KNOWN else self._finish
+        return self._ending.unknown
 
     def _finished(self, lowered: bool) -> list[e.StreamEvent]:
         self._end_text()
-        return [*self._blocks.send(last=True), self._message_delta(lowered), e.MessageStop()]
+        rest = list(self._blocks.send(last=True))
+        return [
+            *rest,
+            self._ending.delta(self._blocks, self._stops.matched, lowered),
+            e.MessageStop(),
+        ]
 
     @property
     def _backend(self) -> str:
@@ -177,12 +173,7 @@ class AnswerTranslator:
         return [start]
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
-        if (reason := text(choice.get("finish_reason"))) and (self._finish, reason) != _CUT:
-            self._finish = reason
-        told = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
-        if told in self.request.resolved.request.stop_sequences:  # not what the backend ends with
-            self._stop_sequence = told
-        if self._warms:
+        if self.request.warms:
             return
         delta = mapping(choice.get("delta"))
         self._in_deltas = self._in_deltas or any(map(delta.get, _CONTENT))
@@ -257,43 +248,6 @@ class AnswerTranslator:
 
     def _take_refusal(self, refusal: str) -> None:
         if refusal:
-            self._refused = True
+            self._ending.refused = True
             self._end_text()
             self._blocks.add(Prose, refusal)
-
-    def _message_delta(self, lowered: bool) -> e.MessageDelta:
-        told = usage(self._usage)
-        reason = self._stop_reason(told, lowered)
-        sequence = self._stops.matched or self._stop_sequence
-        used = completed(told, self.request.estimate, self._blocks.characters)
-        if self._warms:  # the one token that made the backend read the prompt is not the client's
-            used = evolve(used, output_tokens=0, thinking_tokens=0)
-        refused = {"type": "refusal", "category": None, "explanation": None}
-        return e.MessageDelta(
-            stop_reason=reason,
-            stop_sequence=sequence if reason == "stop_sequence" else None,
-            stop_details=refused if reason == "refusal" else None,
-            usage=used,
-        )
-
-    def _stop_reason(self, told: e.Usage, lowered: bool) -> str:
-        if self._warms:
-            return "max_tokens"
-        if self.stopped:
-            return "stop_sequence"
-        if self._finish == "length" and window_is_full(self.request, told, lowered):
-            return "model_context_window_exceeded"
-        return _STOP_REASONS.get(self._finish) or self._ended()
-
-    def _ended(self) -> str:
-        """Why an answer ended that was not cut: by what is in it, whatever the backend calls it."""
-        if self._blocks.used_tool:
-            return "tool_use"
-        if self._refused:
-            return "refusal"
-        return "stop_sequence" if self._stop_sequence else "end_turn"
-
-    @property
-    def _warms(self) -> bool:
-        """Whether the client wants no answer, only the backend's prompt cache to be warm."""
-        return self.request.resolved.request.max_tokens == 0
