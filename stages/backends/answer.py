@@ -52,12 +52,14 @@ class Answer:
             self._response = await self.ask(call)
         except FAILURES as error:
             raise self._failure(error) from error
+        begun = False
         try:
             self._watch()
-            await self._begin()
-        except BaseException:
-            self._close()
-            raise
+            await self._read_head()
+            begun = True
+        finally:
+            if not begun:
+                self._close()
         return self
 
     async def __aexit__(
@@ -202,7 +204,7 @@ class Answer:
             raise InternalError(f"backend `{self.call.backend}` sent JSON that is no object")
         return value
 
-    async def _begin(self) -> None:
+    async def _read_head(self) -> None:
         """Raise what the head of the answer comes to, unless there is an answer behind it."""
         if self._response.status != 200:
             raise await self._refusal()
