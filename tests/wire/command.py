@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import define, field
@@ -69,11 +69,11 @@ class Command:
 
 
 @contextlib.contextmanager
-def command(file: Path, *arguments: str) -> Iterator[Command]:
-    """Serve the declaration `file` on a free port. It is killed at the end."""
+def command(file: Path, *arguments: str, by: Sequence[str] = ()) -> Iterator[Command]:
+    """Serve the declaration `file` on a free port, started `by` this. It is killed at the end."""
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(
-        [*COMMAND, *at, *arguments],
+        [*by, *COMMAND, *at, *arguments],
         env=CLEAN,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
