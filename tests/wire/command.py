@@ -69,12 +69,17 @@ class Command:
 
 
 @contextlib.contextmanager
-def command(file: Path, *arguments: str, by: Sequence[str] = ()) -> Iterator[Command]:
-    """Serve the declaration `file` on a free port, started `by` this. It is killed at the end."""
+def command(
+    file: Path, *arguments: str, by: Sequence[str] = (), **variables: str
+) -> Iterator[Command]:
+    """Serve the declaration `file` on a free port, started `by` this. It is killed at the end.
+
+    `variables` are added to its environment.
+    """
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(
         [*by, *COMMAND, *at, *arguments],
-        env=CLEAN,
+        env={**CLEAN, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

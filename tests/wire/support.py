@@ -12,6 +12,7 @@ import enum
 import http.client
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -64,8 +65,12 @@ async def gone(backend: ScriptedBackend, connection: int = 0) -> bool:
 
 @define(eq=False)
 class ScriptedBackend:
-    """A server of Chat Completions that does what `answers` say, one by one; the last repeats."""
+    """A server of Chat Completions that does what `answers` say, one by one; the last repeats.
 
+    With `tls` it speaks that.
+    """
+
+    tls: ssl.SSLContext | None = None
     answers: list[Sequence[Step]] = field(factory=list, init=False)
     requests: list[Received] = field(factory=list)
     failures: list[BaseException] = field(factory=list)
@@ -84,7 +89,8 @@ class ScriptedBackend:
     @property
     def url(self) -> str:
         """Its root, without a path."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
     def connections(self) -> int:
@@ -145,12 +151,15 @@ class ScriptedBackend:
 
     def _serve(self, number: int, connection: socket.socket) -> None:
         try:
+            if self.tls:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+                self._connections[number] = connection
             with connection, connection.makefile("rb") as source:
                 while request := _received(number, source):
                     for step in self._next(request):
                         if not self._do(step, connection):
                             return
-        except (ConnectionError, ValueError):
+        except (ConnectionError, ValueError, ssl.SSLError):
             pass  # the peer broke off
         except AssertionError as error:
             self.failures.append(error)
