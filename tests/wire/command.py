@@ -13,6 +13,8 @@ from pathlib import Path
 
 from attrs import define, field
 
+from tests import secrets
+
 #: Nothing the command is waited for takes so long, in seconds, unless it hangs.
 LIMIT = 30.0
 
@@ -40,6 +42,7 @@ class Command:
         for line in self.process.stderr:
             with self._news:
                 self.log.append(line.rstrip("\n"))
+                secrets.printed(line)
                 self._news.notify_all()
         with self._news:
             self.log.append("(the end)")
@@ -100,6 +103,7 @@ def command(
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         follower.join(LIMIT)
+        secrets.printed(process.stdout.read())
         process.stdout.close()
         assert process.stderr
         process.stderr.close()

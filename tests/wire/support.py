@@ -29,11 +29,15 @@ from proxy.app import make_app
 from proxy.declaration import read
 from proxy.protocol import HttpProtocol
 from proxy.serve import bind, uvicorn_config
+from tests import secrets
 from tests.grammar import check_grammar, parse_sse
 from tests.sdk_types import check_sent
 
 #: Nothing in these tests takes so long, in seconds, unless it hangs.
 LIMIT = 10.0
+
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Act(enum.Enum):
@@ -388,6 +392,7 @@ class Client:
         while name.startswith(b":"):  # a comment
             name = self.answer.readline()
         data, empty = self.answer.readline(), self.answer.readline()
+        secrets.told(data.decode())
         assert empty == b"\n"
         (event,) = parse_sse(name + data + empty)
         return event
@@ -412,6 +417,8 @@ class Answer:
         """Read an answer to its end."""
         body = answer.read()
         headers = {name.lower(): value for name, value in answer.getheaders()}
+        look = secrets.printed if headers.get("content-type") == METRICS else secrets.told
+        look(body.decode(errors="replace") + repr(headers))
         return cls(answer.status, headers, body)
 
     @property
