@@ -111,9 +111,8 @@ class Reload:
         return found.digest()
 
     def _tell(self, declaration: Declaration) -> None:
-        lines = declaration.source.splitlines()
         for note in declaration.notes:
-            log.info("%s", note.render(declaration.file, lines))
+            log.info("%s", note.render(declaration.file, declaration.source))
         first: Any = self._first.sections["server"]
         for name, value in attrs.asdict(declaration.sections["server"]).items():
             if value != getattr(first, name):

@@ -24,10 +24,8 @@ def get_weather(city: str) -> Any:
     if city == "Atlantis":
         raise LookupError(f"there is no such city. {PROMPT}")
     picture = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
-    return [
-        {"type": "text", "text": f"18 degrees in {city}. {PROMPT}"},
-        {"type": "image", "source": picture},
-    ]
+    text = f"18 degrees in {city}. {PROMPT}"
+    return [{"type": "text", "text": text}, {"type": "image", "source": picture}]
 
 
 def called(*cities: str) -> list[dict[str, Any]]:
