@@ -23,6 +23,7 @@ backends:
 models:
   some: {backend: here}
   "claude-*": {backend: here, model: llama3.2}
+  both: {targets: [{backend: here, model: a}, {backend: here}]}
 pipelines:
   models:
     route: GET /v1/models
@@ -43,6 +44,7 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
         "models:\n"
         "  some      here: the same name\n"
         "  claude-*  here: llama3.2\n"
+        "  both      here: a, here: the same name\n"
         "\n"
         "note: `unset` is not used, and could not be: "
         "the environment variable NO_SUCH_HOST is not set, or empty\n"
