@@ -30,22 +30,21 @@ from proxy.signals import has_terminal
 
 log = logging.getLogger("llm_proxy")
 
-#: Seconds between two looks at the files. A change counts when it was seen twice: some editors
-#: empty a file before they write it.
-_INTERVAL = 0.5
-
 
 @define(eq=False)
 class Reload:
     """Follows the file of `running`, for a server that listens on `host`.
 
-    `watch` is whether it looks at the files by itself. It compares contents, not times:
-    that works with editors that replace a file, and with mounted configuration.
+    `watch` is whether it looks at the files by itself, each `interval` (seconds). It compares
+    contents, not times: that works with editors that replace a file, and with mounted
+    configuration. A change counts when it was seen twice: some editors empty a file before they
+    write it.
     """
 
     running: Declaration
     host: str
     watch: bool = True
+    interval: float = 0.5
     _first: Declaration = field(init=False)
     _digest: bytes = field(init=False)
     _terminal: bool = field(factory=has_terminal, init=False)
@@ -74,7 +73,7 @@ class Reload:
     async def _on_change(self, begin: Callable[[Declaration], None]) -> None:
         before = self._digest
         while True:
-            await anyio.sleep(_INTERVAL)
+            await anyio.sleep(self.interval)
             now = await anyio.to_thread.run_sync(self._look)
             if now == before and now != self._digest:
                 await self._again(begin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -80,10 +81,11 @@ def test_is_clean():
 def test_a_test_that_prints_a_secret_fails_in_whichever_process_it_runs(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(LEAKING)
     (tmp_path / "pytest.ini").write_text("[pytest]\nlog_level = INFO\npythonpath = " + str(ROOT))
-    plugins = ("-p", "tests.secrets", "-p", "no:cacheprovider", "-n", "1")
+    plugins = ("-p", "tests.secrets", "-p", "xdist", "-p", "no:cacheprovider", "-n", "1")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *plugins, "-rEFp", str(tmp_path)],
         cwd=ROOT,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # it takes seconds
         capture_output=True,
         text=True,
         timeout=60,
