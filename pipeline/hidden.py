@@ -25,7 +25,7 @@ _SECRET = re.compile(
 )
 # Names of variables, anchors and aliases; comments.
 _NO_VALUE = re.compile(r"\$\{\w+(?::-)?|[&*][\w-]+|(?<!\S)#.*")
-_WORD = re.compile(r"""(?<![^\s\[\]{},"'])(?!null|true|false)[^\s\[\]{},"']{4,}+(?<!:)(?!["']?:)""")
+_WORD = re.compile(r"""(?<![^\s\[\]{},"'])[^\s\[\]{},"']{4,}+(?<!:)(?!["']?:)""")
 
 
 def hide(text: str, source: str) -> str:
@@ -40,7 +40,7 @@ def _secrets(source: str) -> set[str]:
     rest: list[str] = []
     for part, is_secret in _parts(source):
         (secret if is_secret else rest).append(part)
-    return _words(secret) - _words(rest)
+    return _words(secret) - _words(rest) - {"null", "true", "false"}
 
 
 def _words(parts: list[str]) -> set[str]:

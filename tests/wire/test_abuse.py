@@ -115,6 +115,14 @@ def test_a_connection_that_asks_nothing_is_closed(sent: bytes, url: str) -> None
     assert not said or b" 408 " in said
 
 
+@pytest.mark.parametrize("sent", [b"", b"POST /v1/mess"], ids=["nothing", "half-a-head"])
+def test_a_connection_that_asks_nothing_more_is_closed(sent: bytes, client: Client) -> None:
+    assert client.get("/health").status == 200
+    client.socket.sendall(sent)
+    client.socket.settimeout(2)  # uvicorn by itself would wait longer
+    assert rest(client.socket)[:13] == (b"HTTP/1.1 408 " if sent else b"")
+
+
 @pytest.mark.parametrize(
     "begun",
     [raw(body())[:-5], chunked(b"5\r\nabcde\r\n"), chunked(b"ff\r\nabc"), chunked()],
