@@ -65,10 +65,7 @@ def client(url: str) -> Iterator[Client]:
 
 def rest(connection: socket.socket) -> bytes:
     """All that comes until the proxy closes."""
-    parts = []
-    while part := connection.recv(65536):
-        parts.append(part)
-    return b"".join(parts)
+    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def chunked(data: bytes = b"", **headers: str) -> bytes:

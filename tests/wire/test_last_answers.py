@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from threading import Event
 
 import pytest
@@ -20,6 +19,7 @@ from tests.wire.support import (
     streamed,
     whole,
 )
+from tests.wire.test_abuse import rest
 
 LARGE = b"x" * 5_000_000
 CHUNKED = raw(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
@@ -28,11 +28,6 @@ CHUNKED = raw(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
 def closing(request: bytes) -> bytes:
     """A request that is the connection's last."""
     return request.replace(b"\r\nhost: x", b"\r\nhost: x\r\nconnection: close", 1)
-
-
-def rest(connection: socket.socket) -> bytes:
-    """All that comes until the proxy closes."""
-    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 @pytest.mark.parametrize(
