@@ -16,7 +16,7 @@ check *arguments:
     .venv/bin/llm-proxy check {{arguments}}
 
 # Run the tests
-test *arguments="-n 2 --cov":
+test *arguments="-n 2 --dist worksteal --cov":
     .venv/bin/pytest {{arguments}}
 
 # Many requests with faults and disconnects: nothing may leak or be lost

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Literal
 
 from attrs import frozen
+
+from pipeline.hidden import hide
 
 
 @frozen(order=True)
@@ -31,8 +33,12 @@ class Problem:
     hint: str = ""
     severity: Literal["error", "note"] = "error"
 
-    def render(self, file: str, lines: Sequence[str]) -> str:
-        """The problem as text: `file:line:column`, the source line with a caret, the hint."""
+    def render(self, file: str, source: str) -> str:
+        """The problem as text: `file:line:column`, the source line with a caret, the hint.
+
+        Keys in the source are hidden.
+        """
+        lines = source.splitlines()
         line, column = self.location.line, self.location.column
         text = f"{file}:{line}:{column}: {self.severity}[{self.code}]: {self.message}"
         if 0 < line <= len(lines):
@@ -41,7 +47,7 @@ class Problem:
             text += f"\n{line:>5} | {shown}\n      | {blank:<{column - 1}}^"
         if self.hint:
             text += f"\n  hint: {self.hint}"
-        return text
+        return hide(text, source)
 
 
 class DeclarationError(Exception):
@@ -51,8 +57,7 @@ class DeclarationError(Exception):
         self.file = file
         # An alias repeats what is wrong behind its anchor; once is enough.
         self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.location)
-        self.lines = source.splitlines()
-        super().__init__("\n".join(p.render(file, self.lines) for p in self.problems))
+        super().__init__("\n".join(p.render(file, source) for p in self.problems))
 
     def report(self) -> str:
         """All of it as a command prints it, with the number of problems at the end."""

@@ -23,6 +23,7 @@ from pipeline.declaration import Declaration
 from pipeline.tasks import task_group
 from proxy import __version__
 from proxy.attended import Attended
+from proxy.body import Room
 from proxy.declaration import used_backends
 from proxy.reload import Reload
 from proxy.served import Methods, Served
@@ -52,10 +53,15 @@ class App:
     _reload: Reload | None = None
     _opened: Callable[[], None] = lambda: None
     draining: bool = False
+    room: Room = field(init=False)
     current: Served = field(init=False)
     retired: list[Served] = field(factory=list, init=False)
     """Declarations of before that have requests under way."""
     attended: list[Attended] = field(factory=list, init=False)
+
+    @room.default
+    def _room_at_the_start(self) -> Room:
+        return Room(self._declaration.sections["server"].max_bodies_bytes)
 
     @current.default
     def _first(self) -> Served:
@@ -73,7 +79,7 @@ class App:
         self._attend(group, first=False)
 
     def _served(self, declaration: Declaration) -> Served:
-        return Served.of(declaration, self._own(), lambda _: self.lifespan())
+        return Served.of(declaration, self.room, self._own(), lambda _: self.lifespan())
 
     def _own(self) -> dict[str, Methods]:
         """The paths that need no pipeline."""

@@ -65,9 +65,8 @@ def check(config: str | None) -> None:
     def run() -> None:
         declaration = _read(config)
         check_exposure(declaration, declaration.sections["server"].host)
-        source = declaration.source.splitlines()
         for note in declaration.notes:
-            click.echo(note.render(declaration.file, source), err=True)
+            click.echo(note.render(declaration.file, declaration.source), err=True)
         for pipeline in declaration.pipelines:
             click.echo(f"{pipeline.name}: {', '.join(pipeline.routes)}")
         click.echo(f"{declaration.file} is in order")

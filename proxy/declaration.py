@@ -40,6 +40,11 @@ class Server:
         help="seconds that requests under way are given at the end",
         validator=validators.ge(0),
     )
+    max_bodies_bytes: int = option(
+        256 * 1024 * 1024,
+        help="bodies of all requests under way in a process; beyond, a 529",
+        validator=validators.gt(0),
+    )
 
 
 SCHEMA = Schema(

@@ -16,7 +16,6 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 import anyio
@@ -24,86 +23,17 @@ from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.run import Chain
+from proxy.body import Body, ClientGoneError, Room
+from proxy.departure import DEPARTURE, Departure
 from proxy.logs import without_texts
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
-from stages.wire.errors import ApiError, InternalError, OverloadedError, RequestTooLargeError
+from stages.wire.errors import ApiError, InternalError, OverloadedError
 from stages.wire.ids import new_request_id
 from stages.wire.json import encode
 from stages.wire.sse import encode_event
 
 log = logging.getLogger("llm_proxy")
-
-
-class ClientGoneError(Exception):
-    """The client left before its request was whole."""
-
-
-@define
-class Departure:
-    """Whether one side has left: told by the server, in the state of the request's scope.
-
-    The ASGI way is to wait for `http.disconnect`. That takes a task of its own for each request,
-    a tenth of what a short one costs. `error` is why the rest of its body will not be read.
-    """
-
-    happened: bool = False
-    error: ApiError | None = None
-    stopping: bool = False
-    then: Callable[[], None] = lambda: None
-
-    def happens(self) -> None:
-        """The client has left. To be called once, by the server."""
-        self.happened = True
-        self.then()
-
-    def stops(self) -> None:
-        """The proxy waits no longer for this request's end. To be called by the server."""
-        self.stopping = True
-        self.then()
-
-
-DEPARTURE = "llm_proxy.departure"
-
-
-@define
-class Body:
-    """The request's body."""
-
-    receive: Receive
-    declared: int | None
-    departure: Departure
-    _data: bytes | None = None
-
-    async def read(self, limit: int) -> bytes:
-        """All of it. Raises RequestTooLargeError as soon as it is over `limit` bytes.
-
-        Raises another ApiError when it does not come whole, and ClientGoneError.
-        """
-        if self._data is not None:  # another stage has read it; nothing more would come
-            if len(self._data) > limit:
-                raise _too_large(limit)
-            return self._data
-        if self.declared is not None and self.declared > limit:
-            raise _too_large(limit)
-        parts, size = [], 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGoneError
-            if self.departure.error:
-                raise self.departure.error
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > limit:
-                raise _too_large(limit)
-            if not message.get("more_body", False):
-                self._data = b"".join(parts)
-                return self._data
-
-
-def _too_large(limit: int) -> RequestTooLargeError:
-    return RequestTooLargeError(f"Request exceeds the maximum size of {limit} bytes")
 
 
 @define
@@ -159,15 +89,17 @@ class Edge:
 
     name: str
     chain: Chain
+    room: Room
     counts: Counts = field(factory=Counts)
     under_way: int = field(default=0, init=False)
     """How many requests are not finished."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
-        request = _request(scope, receive)
-        responder = Responder(send, request.request_id)
         departure: Departure = scope["state"][DEPARTURE]
+        body = Body(receive, departure, self.room)
+        request = _request(scope, body)
+        responder = Responder(send, request.request_id)
         self.under_way += 1
         try:
             if not (departure.happened or departure.stopping):
@@ -178,6 +110,7 @@ class Edge:
                 await _fail(request, responder, _STOPPING)
         finally:
             self.under_way -= 1
+            body.forget()
         self.counts.answers[self.name, str(responder.status or "none")] += 1
         self._log(request, responder, departure, time.monotonic() - started)
 
@@ -220,13 +153,13 @@ async def _fail(request: HttpRequest, responder: Responder, error: ApiError) -> 
     await responder.fail(error)
 
 
-def _request(scope: Scope, receive: Receive) -> HttpRequest:
+def _request(scope: Scope, body: Body) -> HttpRequest:
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     length = headers.get("content-length", "")
-    body = Body(receive, int(length) if length.isdecimal() else None, scope["state"][DEPARTURE])
+    body.declared = int(length) if length.isdecimal() else 0
     query = scope["query_string"].decode("latin-1")
     return HttpRequest(
         method=scope["method"],

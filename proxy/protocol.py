@@ -11,6 +11,10 @@ Faults of it that are mended:
 - It stops reading while much of a body waits to be taken, and goes on only when the application
   asks for more. With the last of a body nobody does; then nobody would see the client leave.
 - Headers behind a chunked body were added to those of the request.
+- It took any number of requests in one packet, at a cost that grew with their square.
+- Of a client that waits for `100 Continue` and is refused it cannot know whether the body comes
+  nevertheless; it took the next request for it. Now the refusal ends the connection.
+- What it does wrong with the last answer of a connection: proxy/last_answer.py.
 - When it waited no longer for requests at its end, it cancelled them: their clients were told
   nothing. They are told now, `LAST_WORDS` before that.
 - It waited for ever, and took heads of any size. What is waited for now, for `Limits.patience`:
@@ -37,7 +41,8 @@ import httptools
 from attrs import frozen
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy.edge import DEPARTURE, Departure
+from proxy.departure import DEPARTURE, Departure
+from proxy.last_answer import LastAnswer
 from stages.wire.errors import (
     ApiError,
     HeadTooLargeError,
@@ -66,11 +71,14 @@ class Limits:
     `patience`: seconds that the client may keep the proxy waiting; it is looked at six times in
     that time. `head`: bytes of a request line and headers, and of anything else between two
     pieces of a body; what comes in one packet with its end may be more. `headers`: how many.
+    `requests`: how many may be unanswered; it is not read any further from `_MAX_WAITING` on,
+    but that many may come in one packet.
     """
 
     patience: float = 30.0
     head: int = 64 * 1024
     headers: int = 200
+    requests: int = 100
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -130,12 +138,17 @@ class HttpProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.limits.head or len(self.headers) > self.limits.headers:
             raise self._too_large()
+        waiting = self._unanswered()
+        if len(waiting) >= self.limits.requests:
+            raise InvalidRequestError("too many requests at once: wait for their answers")
         super().on_headers_complete()
+        if self.expect_100_continue or not self.cycle.keep_alive:
+            self._ends_with(self.cycle)
         self.headers = []  # the request has its own; what comes now stands behind the body
         self._heads += 1
         self._unspent = 0
         self._in_body = True
-        self._cycles = (*self._unanswered(), self.cycle)
+        self._cycles = (*waiting, self.cycle)
 
     def on_body(self, body: bytes) -> None:
         self._unspent = 0
@@ -171,6 +184,18 @@ class HttpProtocol(HttpToolsProtocol):
         for cycle in self._unanswered():
             cycle.scope["state"][DEPARTURE].stops()
 
+    def _ends_with(self, cycle: RequestResponseCycle) -> None:
+        """Let the connection end when a request is answered."""
+
+        def refuse_rest() -> bool:
+            rest = self._in_body and cycle is self.cycle
+            self._refused = self._refused or rest
+            return rest
+
+        cycle.keep_alive = False
+        knows_chunks = cycle.scope["http_version"] != "1.0"
+        cycle.transport = LastAnswer(self.transport, knows_chunks, refuse_rest)  # type: ignore[assignment]
+
     def _unanswered(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._cycles if not cycle.response_complete]
 
@@ -187,9 +212,10 @@ class HttpProtocol(HttpToolsProtocol):
         """What changes when the client does what it has to; None, if it is not its turn."""
         if unsent := self.transport.get_write_buffer_size():
             return "read", self._resumed, unsent
-        if self._refused or not self._unanswered():
+        if not self._unanswered():
             return "head", self._heads, self._refused
-        if self._in_body and not self.flow.read_paused and not self.cycle.response_complete:
+        unwanted = self._refused or self.flow.read_paused or self.cycle.response_complete
+        if self._in_body and not unwanted:
             return "body", self._received >> 10
         return None
 
@@ -219,7 +245,7 @@ class HttpProtocol(HttpToolsProtocol):
         if not waiting:
             self._say(error)
         elif self._in_body and not (len(waiting) > 1 or self.cycle.response_started):
-            self.cycle.keep_alive = False
+            self._ends_with(self.cycle)
             self.cycle.scope["state"][DEPARTURE].error = error  # whoever reads the body raises it
             self.cycle.message_event.set()
         else:  # it would stand in the middle of another answer

@@ -30,22 +30,21 @@ from proxy.signals import has_terminal
 
 log = logging.getLogger("llm_proxy")
 
-#: Seconds between two looks at the files. A change counts when it was seen twice: some editors
-#: empty a file before they write it.
-_INTERVAL = 0.5
-
 
 @define(eq=False)
 class Reload:
     """Follows the file of `running`, for a server that listens on `host`.
 
-    `watch` is whether it looks at the files by itself. It compares contents, not times:
-    that works with editors that replace a file, and with mounted configuration.
+    `watch` is whether it looks at the files by itself, each `interval` (seconds). It compares
+    contents, not times: that works with editors that replace a file, and with mounted
+    configuration. A change counts when it was seen twice: some editors empty a file before they
+    write it.
     """
 
     running: Declaration
     host: str
     watch: bool = True
+    interval: float = 0.5
     _first: Declaration = field(init=False)
     _digest: bytes = field(init=False)
     _terminal: bool = field(factory=has_terminal, init=False)
@@ -74,7 +73,7 @@ class Reload:
     async def _on_change(self, begin: Callable[[Declaration], None]) -> None:
         before = self._digest
         while True:
-            await anyio.sleep(_INTERVAL)
+            await anyio.sleep(self.interval)
             now = await anyio.to_thread.run_sync(self._look)
             if now == before and now != self._digest:
                 await self._again(begin)
@@ -111,9 +110,8 @@ class Reload:
         return found.digest()
 
     def _tell(self, declaration: Declaration) -> None:
-        lines = declaration.source.splitlines()
         for note in declaration.notes:
-            log.info("%s", note.render(declaration.file, lines))
+            log.info("%s", note.render(declaration.file, declaration.source))
         first: Any = self._first.sections["server"]
         for name, value in attrs.asdict(declaration.sections["server"]).items():
             if value != getattr(first, name):

@@ -7,6 +7,7 @@ import errno
 import functools
 import gc
 import logging
+import resource
 import socket
 import sys
 from collections.abc import Callable
@@ -29,6 +30,10 @@ from stages.authenticate import Authenticate
 # How many new objects make the garbage collector run. Requests leave few cycles behind, and with
 # Python's 700 it would run several times in each: a tenth of the time.
 _YOUNG_OBJECTS = 20_000
+# Seconds after which uvicorn closes a connection that asks nothing; HttpProtocol does it before.
+# With uvicorn's own 5 both ends would close at once: they are also those of httpx, which is under
+# the Anthropic SDK. A client that asks at that moment gets no answer.
+_IDLE = 60
 # Seconds after which a worker that gives no sign of life is replaced. To load a model takes some.
 _UNRESPONSIVE = 60
 
@@ -41,6 +46,7 @@ def serve(declaration: Declaration, **given: Any) -> None:
     declared = declaration.sections["server"]
     server = attrs.evolve(declared, **{k: v for k, v in given.items() if v is not None})
     check_exposure(declaration, server.host)
+    open_files_as_allowed()
     bound = bind(server.host, server.port)
     click.echo(greeting(declaration, server, bound.getsockname()[1]))
     # The application is made where it serves: each worker reads the declaration for itself.
@@ -71,6 +77,7 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,  # nobody here asks for the client's address
         server_header=False,
+        timeout_keep_alive=_IDLE,
         workers=server.workers,
         timeout_worker_healthcheck=_UNRESPONSIVE,
         timeout_graceful_shutdown=server.drain_timeout + LAST_WORDS,  # type: ignore[arg-type]
@@ -92,6 +99,17 @@ def _make_app(file: str, server: Server, declaration: Declaration | None) -> App
     # What is there when the backends are open stays: the collector need not look at it again and
     # again. Backends of a reload come and go, and their cycles have to be found.
     return make_app(declaration, Reload(declaration, server.host, server.reload), gc.freeze)
+
+
+def open_files_as_allowed() -> None:
+    """Let this process, and those it starts, have as many files open as the system allows.
+
+    Each connection is one. What a process begins with, 1024 mostly, is for programs that know of
+    no more.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # "unlimited" is not taken everywhere
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -128,10 +146,9 @@ def greeting(declaration: Declaration, server: Server, port: int) -> str:
     lines = [f"llm-proxy {__version__} listens on {url}", "", "models:"]
     models = declaration.sections["models"]
     width = max(map(len, models), default=0)
-    lines += [
-        f"  {name:<{width}}  {model.backend}: {model.model or 'the same name'}"
-        for name, model in models.items()
-    ]
+    for name, entry in models.items():
+        targets = (f"{each.backend}: {each.model or 'the same name'}" for each in entry.targets)
+        lines.append(f"  {name:<{width}}  {', '.join(targets)}")
     notes = [note.message for note in declaration.notes] + _on_workers(declaration, server)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key you declared" if _asks_for_key(declaration) else "anything"

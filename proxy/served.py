@@ -10,6 +10,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.declaration import Declaration
+from proxy.body import Room
 from proxy.edge import Edge, refuse
 from stages.backends.backend import Backend
 from stages.wire.errors import MethodNotAllowedError, NotFoundError
@@ -31,14 +32,17 @@ class Served:
     direct: dict[str, ASGIApp]
 
     @classmethod
-    def of(cls, declaration: Declaration, own: Mapping[str, Methods], lifespan: Any) -> Served:
+    def of(
+        cls, declaration: Declaration, room: Room, own: Mapping[str, Methods], lifespan: Any
+    ) -> Served:
         """The table for a declaration. `own` are the paths that need no pipeline."""
         by_path: dict[str, dict[str, ASGIApp]] = {path: {**apps} for path, apps in own.items()}
         edges = []
         for pipeline in declaration.pipelines:
             for route in pipeline.routes:
                 method, _, path = route.partition(" ")
-                edge = Edge(pipeline.name, pipeline.chain, declaration.sections["metrics"])
+                counts = declaration.sections["metrics"]
+                edge = Edge(pipeline.name, pipeline.chain, room, counts)
                 edges.append(edge)
                 by_path.setdefault(path.strip(), {})[method] = edge
         # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.

@@ -23,6 +23,8 @@ from pathlib import Path
 
 from attrs import Factory, define, frozen
 
+from tests.secrets import PROMPT
+
 CLIENTS = 32
 _SECONDS = 20.0  # nothing takes so long
 _GROWTH = 16 * 1024  # kB of memory that are no leak: what the allocator keeps
@@ -179,7 +181,7 @@ LEAVING = ("in its body", "at once", "in the answer")
 
 
 def _request(fault: str, stream: bool) -> bytes:
-    said = f"fault={fault}" if fault else "Hello"
+    said = f"{PROMPT} fault={fault}" if fault else PROMPT
     messages = [{"role": "user", "content": said}]
     asked = {"model": "m", "max_tokens": 9, "stream": stream, "messages": messages}
     body = json.dumps(asked).encode()
@@ -292,6 +294,8 @@ def _judge(runs: list[Run], before: State, after: State, log: str) -> list[str]:
         wrong.append(f"{sent} requests have {lines.total()} lines, of {len(lines)} ids")
     if unknown := {each for run in runs for each in run.seen} - lines.keys():
         wrong.append(f"{len(unknown)} answers have no line in the log")
+    if PROMPT in log:
+        wrong.append("there is a prompt in the log")
     if "Traceback" in log or " failed\n" in log:
         wrong.append("there is a bug in the log: " + log[log.find(" failed\n") - 200 :][:2000])
     return wrong

@@ -24,6 +24,7 @@ from stages.translation.request import chat_request as translated
 from stages.wire import json
 from stages.wire.messages import MessagesRequest
 from stages.wire.structure import structure
+from tests.secrets import PROMPT
 
 
 def body(**changes: Any) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def body(**changes: Any) -> dict[str, Any]:
     whole = {
         "model": "claude-test",
         "max_tokens": 100,
-        "messages": [{"role": "user", "content": "Hello"}],
+        "messages": [{"role": "user", "content": PROMPT}],
         **changes,
     }
     return {name: value for name, value in whole.items() if value is not None}

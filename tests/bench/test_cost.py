@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import logging
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -119,7 +120,10 @@ async def test_deltas_that_were_sent_are_not_kept(kind: Kind) -> None:
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> AsyncIterator[App]:
+async def app(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[App]:
+    caplog.set_level(
+        logging.WARNING, "llm_proxy"
+    )  # the line of a request is read here by pytest, which costs
     loop = asyncio.get_running_loop()
     async with await loop.create_server(FakeBackend, "127.0.0.1", 0) as backend:
         port = backend.sockets[0].getsockname()[1]

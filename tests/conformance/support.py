@@ -8,6 +8,7 @@ import anthropic
 import pytest
 from attrs import define
 
+from tests.secrets import PROMPT
 from tests.support import body
 from tests.wire.support import (
     DONE,
@@ -26,7 +27,7 @@ MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed
 USAGE = {"prompt_tokens": 40, "completion_tokens": 7}
 WEATHER: Any = {
     "name": "get_weather",
-    "description": "Tells the weather.",
+    "description": f"Tells the weather. {PROMPT}",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
 THINKING: Any = {"type": "adaptive"}

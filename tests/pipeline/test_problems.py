@@ -10,7 +10,7 @@ from pipeline.problems import DeclarationError, Location, Problem, nearest
 def test_a_problem_is_shown_with_its_line_and_a_caret() -> None:
     problem = Problem("some-code", "it is wrong", Location(2, 3), "make it right")
 
-    assert problem.render("a.yaml", ["first", "  second  "]) == (
+    assert problem.render("a.yaml", "first\n  second  ") == (
         "a.yaml:2:3: error[some-code]: it is wrong\n"
         "    2 |   second\n"
         "      |   ^\n"
@@ -21,7 +21,7 @@ def test_a_problem_is_shown_with_its_line_and_a_caret() -> None:
 def test_a_note_is_called_a_note() -> None:
     problem = Problem("some-code", "so it is", severity="note")
 
-    assert problem.render("a.yaml", []) == "a.yaml:1:1: note[some-code]: so it is"
+    assert problem.render("a.yaml", "") == "a.yaml:1:1: note[some-code]: so it is"
 
 
 @pytest.mark.parametrize(
@@ -30,20 +30,20 @@ def test_a_note_is_called_a_note() -> None:
     ids=["tabs-stay-tabs", "end-of-line", "behind-the-line", "first"],
 )
 def test_the_caret_stands_below_its_column(line: str, column: int, caret: str) -> None:
-    shown = Problem("some-code", "", Location(1, column)).render("a.yaml", [line])
+    shown = Problem("some-code", "", Location(1, column)).render("a.yaml", line)
 
     assert shown.splitlines()[1:] == [f"    1 | {line}", f"      | {caret}"]
 
 
 def test_a_long_file_keeps_its_columns_aligned() -> None:
-    shown = Problem("some-code", "", Location(12345, 1)).render("a.yaml", ["x"] * 12345)
+    shown = Problem("some-code", "", Location(12345, 1)).render("a.yaml", "x\n" * 12345)
 
     assert shown.splitlines()[1:] == ["12345 | x", "      | ^"]
 
 
 @pytest.mark.parametrize("line", [0, 3], ids=["before", "behind"])
 def test_a_place_outside_the_file_has_no_line_to_show(line: int) -> None:
-    shown = Problem("some-code", "", Location(line, 1)).render("a.yaml", ["one", "two"])
+    shown = Problem("some-code", "", Location(line, 1)).render("a.yaml", "one\ntwo")
 
     assert len(shown.splitlines()) == 1
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from proxy.edge import DEPARTURE, Departure
+from proxy.departure import DEPARTURE, Departure
 
 
 def part(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:

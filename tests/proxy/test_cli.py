@@ -27,6 +27,7 @@ from stages.backends.describe import profile_named
 from stages.backends.policies import KEPT
 from stages.backends.profile import Profile
 from stages.backends.profile import profiles as shipped
+from tests import secrets
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +56,9 @@ def cli(*arguments: str, folder: str | Path = ROOT, **environ: str) -> Result:
     """Run the command in `folder`; standard output and error are kept apart."""
     given = {"LLM_PROXY_CONFIG": None, "PROXY_API_KEY": None, **environ}
     with contextlib.chdir(folder):
-        return CliRunner(env=given).invoke(main, arguments)
+        result = CliRunner(env=given).invoke(main, arguments)
+    secrets.printed(result.output)
+    return result
 
 
 def write(folder: Path, text: str = TEXT, name: str = "pipelines.yaml") -> Path:

@@ -13,7 +13,8 @@ from attrs import evolve
 
 from pipeline import Send, Stage
 from pipeline.run import Chain
-from proxy.edge import Body, ClientGoneError, Departure, Edge, Responder, one_line, refuse
+from proxy.body import Room
+from proxy.edge import Edge, Responder, one_line, refuse
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import (
@@ -21,7 +22,6 @@ from stages.wire.errors import (
     InternalError,
     NotFoundError,
     RateLimitError,
-    RequestTooLargeError,
 )
 from stages.wire.ids import new_request_id
 from tests.proxy.support import GONE, Server, part
@@ -36,7 +36,7 @@ def edge(handle: Handle) -> Edge:
         async def handle(self, event: HttpRequest, forward: Send[HttpResponse]) -> None:
             await handle(event, forward)
 
-    return Edge("test", Chain.of((Only(),), HttpRequest))
+    return Edge("test", Chain.of((Only(),), HttpRequest), Room(1000))
 
 
 async def run(handle: Handle, server: Server | None = None, **changes: Any) -> Server:
@@ -131,41 +131,6 @@ class TestRequest:
             "/v1/models/a",
             {"id": "a"},
         )
-
-
-def body(*messages: dict[str, Any], declared: int | None = None) -> Body:
-    """A body of which a server has these messages."""
-    return Body(Server(list(messages)).receive, declared, Departure())
-
-
-class TestBody:
-    async def test_it_is_put_together(self) -> None:
-        whole = body(part(b"Hel", more=True), part(b"", more=True), part(b"lo"))
-        assert await whole.read(5) == b"Hello"
-        assert await whole.read(5) == b"Hello"  # a second time
-
-    async def test_a_message_may_leave_out_what_is_empty(self) -> None:
-        assert await body({"type": "http.request"}).read(5) == b""
-
-    async def test_one_declared_too_large_is_refused_unread(self) -> None:
-        with pytest.raises(RequestTooLargeError, match="5 bytes"):
-            await body(declared=6).read(5)
-
-    @pytest.mark.parametrize(
-        "messages",
-        [[part(b"Hello!")], [part(b"Hel", more=True), part(b"lo!", more=True)]],
-        ids=["in-one", "in-two"],
-    )
-    async def test_one_that_turns_out_too_large_is_refused(
-        self, messages: list[dict[str, Any]]
-    ) -> None:
-        with pytest.raises(RequestTooLargeError, match="5 bytes"):
-            await body(*messages).read(5)
-
-    async def test_one_that_breaks_off_has_no_client_any_more(self) -> None:
-        broken = body(part(b"Hel", more=True), GONE)
-        with pytest.raises(ClientGoneError):
-            await broken.read(5)
 
     @pytest.mark.parametrize("length", ["", "-1", "1e3", "\xb2", "abc"])
     async def test_a_length_that_is_no_number_is_not_believed(self, length: str) -> None:
@@ -384,18 +349,6 @@ async def test_a_responder_knows_how_far_it_is() -> None:
 
 def test_a_log_line_is_one_line() -> None:
     assert one_line("a\nreq_1 POST\r\x1b[0m é") == "a\\nreq_1 POST\\r\\x1b[0m é"
-
-
-async def test_a_body_can_be_read_again_by_another_stage() -> None:
-    messages = iter([{"type": "http.request", "body": b"abc", "more_body": False}])
-
-    async def receive() -> Any:
-        return next(messages)
-
-    body = Body(receive, None, Departure())
-    assert await body.read(10) == await body.read(3) == b"abc"
-    with pytest.raises(RequestTooLargeError):
-        await body.read(2)
 
 
 async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:

@@ -70,7 +70,7 @@ async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
     send, receive = anyio.create_memory_object_stream[Declaration](10)
     with anyio.fail_after(30):
         async with send, receive, anyio.create_task_group() as group:
-            group.start_soon(Reload(first, "127.0.0.1").run, send.send_nowait)
+            group.start_soon(Reload(first, "127.0.0.1", interval=0.02).run, send.send_nowait)
             write(tmp_path, TEXT.replace("some:", "other:"))
             found = await receive.receive()
             assert list(found.sections["models"]) == ["other"]

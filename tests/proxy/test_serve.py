@@ -11,8 +11,10 @@ import click
 import pytest
 
 from pipeline.declaration import Declaration
+from proxy.app import make_app
 from proxy.declaration import Server, read
-from proxy.serve import bind, bind_hint, greeting
+from proxy.protocol import Limits
+from proxy.serve import bind, bind_hint, greeting, uvicorn_config
 
 TEXT = """\
 backends:
@@ -21,6 +23,7 @@ backends:
 models:
   some: {backend: here}
   "claude-*": {backend: here, model: llama3.2}
+  both: {targets: [{backend: here, model: a}, {backend: here}]}
 pipelines:
   models:
     route: GET /v1/models
@@ -41,6 +44,7 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
         "models:\n"
         "  some      here: the same name\n"
         "  claude-*  here: llama3.2\n"
+        "  both      here: a, here: the same name\n"
         "\n"
         "note: `unset` is not used, and could not be: "
         "the environment variable NO_SUCH_HOST is not set, or empty\n"
@@ -149,3 +153,10 @@ def test_a_host_that_is_none_here_is_told(host: str, words: str) -> None:
 )
 def test_the_hint_fits_the_reason(error: Exception, hint: str) -> None:
     assert hint in bind_hint(error)
+
+
+def test_a_connection_that_asks_nothing_is_closed_by_one_rule(tmp_path: Path) -> None:
+    config = uvicorn_config(lambda: make_app(declare(tmp_path)), Server())
+
+    assert config.timeout_keep_alive > Limits().patience
+    assert Limits().patience > 5  # after which httpx, under the Anthropic SDK, closes its side

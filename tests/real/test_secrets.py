@@ -75,6 +75,21 @@ class Printing:
     backend: ScriptedBackend
     file: Path
 
+    def logged(self, words: str) -> None:
+        """Wait for these words in the log."""
+        for _ in range(int(LIMIT * 20)):
+            if words in self.file.read_text():
+                return
+            threading.Event().wait(0.05)
+        raise AssertionError(f"{words!r} is not in {self.file.read_text()}")
+
+    def opened(self, **members: Any) -> Client:
+        """A client that has asked for a stream, and has not read the answer."""
+        client = Client(self.url)
+        headers = {"x_api_key": KEYS["client"], "x_claude_code_session_id": MARK}
+        client.socket.sendall(raw({**ASKED, "stream": True, **members}, **headers))
+        return client
+
     def post(self, content: Any = PROMPT, key: str = KEYS["client"], **members: Any) -> bytes:
         """All of an answer, whichever it is."""
         asked = {"model": "claude-test", "max_tokens": 9, "stream": True, **members}
@@ -97,15 +112,30 @@ class Printing:
         return self.process.stdout.read() + self.file.read_text()
 
 
+MORE = f"""\
+  queued: {{base_url: "BASE/v1", api_key: {KEYS["backend"]}, slots: 1}}
+server: {{drain_timeout: 0}}
+circuit_breaker: {{failures: 2, cooldown: 60}}
+"""
+MODELS = """\
+  claude-two: {targets: [{backend: scripted, model: one}, {backend: queued, model: two}]}
+  claude-queued: {backend: queued, model: three}
+"""
+RETRIED = "      - retry: {attempts: 2, max_wait: 0.01}\n      - fallback\n      - translate-in\n"
+QUEUED = "      - stage_that_fails:Fail\n      - queue: {max_waiting: 1}\n      - invoke\n"
+
+
 @pytest.fixture
 def printing(tmp_path: Path) -> Iterator[Printing]:
     backend = ScriptedBackend()
     text = declaration(backend.url).replace("[client-key]", f"[{KEYS['client']}]")
     headers = f"headers: {{x-own: {KEYS['header']}}}, tokenizer: vllm"
     text = text.replace("backend-key", f"{KEYS['backend']}, {headers}")
-    text = text.replace("      - invoke\n", "      - stage_that_fails:Fail\n      - invoke\n")
+    text = text.replace("models:\n", f"{MORE}models:\n{MODELS}", 1)
+    text = text.replace("      - translate-in\n", RETRIED, 1).replace("      - invoke\n", QUEUED, 1)
+    text = text.replace("translate-out\n", "translate-out: {ping_interval: 0.05}\n", 1)
     text += "  metrics: {route: GET /metrics, stages: [authenticate: *keys, metrics]}\n"
-    (tmp_path / "pipelines.yaml").write_text(text)
+    (tmp_path / "pipelines.yaml").write_text(text.replace("BASE", backend.url))
     (tmp_path / "stage_that_fails.py").write_text(STAGE)
     file = tmp_path / "stderr"
     with (
@@ -195,8 +225,40 @@ def fail_in_every_way(it: Printing) -> None:
     it.post(stream=False)
 
 
+def fail_over(it: Printing) -> None:
+    """Requests that are tried again, and elsewhere, until the targets are given up."""
+    it.backend.answers = [[whole(503, SAID, retry_after="0")]]
+    for _ in range(3):
+        it.post(model="claude-two", system=PROMPT)
+
+
+def wait_in_every_way(it: Printing) -> Client:
+    """A call that has the slot to the end, which is given back; one that waits, one too many."""
+    it.backend.answers = [[head(), HELLO, Act.UNTIL_GONE]]
+    begun = len(it.backend.requests)
+    first = it.opened(model="claude-queued")
+    it.backend.request(begun)
+    second = it.opened(model="claude-queued")
+    said = b""
+    while b"event: ping" not in said:
+        said += second.socket.recv(1000)
+    assert b"overloaded_error" in it.post(model="claude-queued")
+    second.leave()
+    return first
+
+
+def break_the_file(it: Printing) -> None:
+    """A change of the declaration that is refused, on a line with a key."""
+    file = it.file.with_name("pipelines.yaml")
+    file.write_text(file.read_text().replace("slots: 1", "slots: many"))
+    it.logged("1 problem")
+
+
 def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     fail_in_every_way(printing)
+    fail_over(printing)
+    last = wait_in_every_way(printing)
+    break_the_file(printing)
     leaving = Client(printing.url)
     printing.backend.answers = [[head(), HELLO, Act.UNTIL_GONE]]
     leaving.send(raw({**ASKED, "stream": True}, x_api_key=KEYS["client"]))
@@ -211,6 +273,7 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     assert metrics.status == 200
     assert MARK not in metrics.body.decode()
     printed = printing.printed()
+    last.leave()
     found = [line for line in printed.splitlines() if MARK in line]
     assert not found
     # That all of it was seen:
@@ -219,6 +282,12 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     assert "KeyError (" in printed
     assert "backend `scripted` answered 400: …" in printed
     assert re.search(r"req_\w+ - - 400 ", printed)
+    assert "`slots`: expected a whole number" in printed
+    told = metrics.body.decode()
+    assert re.search(r'tried_again_total{.*stage="retry".*} \d', told)
+    assert re.search(r'tried_again_total{.*stage="fallback".*} \d', told)
+    assert re.search(r'target_state{state="open",target="queued/two"} 1', told)
+    assert 'queue_running{backend="queued"} 1' in told
 
 
 def test_the_client_is_told_what_the_log_is_not(printing: Printing) -> None:

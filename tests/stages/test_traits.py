@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stages.traits import beginning, has_images, input_tokens, thinks
+from tests.secrets import PROMPT
 from tests.support import request
 
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "a" * 99}}
@@ -77,7 +78,7 @@ def test_thinking_is_seen(thinking: Any, wanted: bool) -> None:
     assert thinks(request(thinking=thinking)) is wanted
 
 
-FIRST = {"role": "user", "content": "Hello"}
+FIRST = {"role": "user", "content": PROMPT}
 LINE = "x-anthropic-billing-header: cch="
 
 

@@ -8,6 +8,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.events import ChatRequest, Resolved, Target
 from stages.translate_in import TranslateIn, _has_pdf
 from stages.wire.errors import InvalidRequestError
+from tests.secrets import PROMPT
 from tests.stages.translation.test_pdf import pdf
 from tests.support import backend, http, request, resolved
 
@@ -23,7 +24,7 @@ async def test_a_request_is_translated_and_kept() -> None:
     assert await run_stage(STAGE, [event]) == [
         ChatRequest(
             event,
-            [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],
+            [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPT}],
             {"max_tokens": 100},
             ("top_k:dropped",),
             (("top_k", "dropped"),),

@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import define, field
+
+from tests import secrets
 
 #: Nothing the command is waited for takes so long, in seconds, unless it hangs.
 LIMIT = 30.0
@@ -40,6 +42,7 @@ class Command:
         for line in self.process.stderr:
             with self._news:
                 self.log.append(line.rstrip("\n"))
+                secrets.printed(line)
                 self._news.notify_all()
         with self._news:
             self.log.append("(the end)")
@@ -69,12 +72,17 @@ class Command:
 
 
 @contextlib.contextmanager
-def command(file: Path, *arguments: str) -> Iterator[Command]:
-    """Serve the declaration `file` on a free port. It is killed at the end."""
+def command(
+    file: Path, *arguments: str, by: Sequence[str] = (), **variables: str
+) -> Iterator[Command]:
+    """Serve the declaration `file` on a free port, started `by` this. It is killed at the end.
+
+    `variables` are added to its environment.
+    """
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(
-        [*COMMAND, *at, *arguments],
-        env=CLEAN,
+        [*by, *COMMAND, *at, *arguments],
+        env={**CLEAN, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -95,6 +103,7 @@ def command(file: Path, *arguments: str) -> Iterator[Command]:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         follower.join(LIMIT)
+        secrets.printed(process.stdout.read())
         process.stdout.close()
         assert process.stderr
         process.stderr.close()

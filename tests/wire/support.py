@@ -12,6 +12,7 @@ import enum
 import http.client
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -28,11 +29,15 @@ from proxy.app import make_app
 from proxy.declaration import read
 from proxy.protocol import HttpProtocol
 from proxy.serve import bind, uvicorn_config
+from tests import secrets
 from tests.grammar import check_grammar, parse_sse
 from tests.sdk_types import check_sent
 
 #: Nothing in these tests takes so long, in seconds, unless it hangs.
 LIMIT = 10.0
+
+
+METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Act(enum.Enum):
@@ -64,8 +69,12 @@ async def gone(backend: ScriptedBackend, connection: int = 0) -> bool:
 
 @define(eq=False)
 class ScriptedBackend:
-    """A server of Chat Completions that does what `answers` say, one by one; the last repeats."""
+    """A server of Chat Completions that does what `answers` say, one by one; the last repeats.
 
+    With `tls` it speaks that.
+    """
+
+    tls: ssl.SSLContext | None = None
     answers: list[Sequence[Step]] = field(factory=list, init=False)
     requests: list[Received] = field(factory=list)
     failures: list[BaseException] = field(factory=list)
@@ -84,7 +93,8 @@ class ScriptedBackend:
     @property
     def url(self) -> str:
         """Its root, without a path."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
     def connections(self) -> int:
@@ -145,12 +155,15 @@ class ScriptedBackend:
 
     def _serve(self, number: int, connection: socket.socket) -> None:
         try:
+            if self.tls:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+                self._connections[number] = connection
             with connection, connection.makefile("rb") as source:
                 while request := _received(number, source):
                     for step in self._next(request):
                         if not self._do(step, connection):
                             return
-        except (ConnectionError, ValueError):
+        except (ConnectionError, ValueError, ssl.SSLError):
             pass  # the peer broke off
         except AssertionError as error:
             self.failures.append(error)
@@ -379,6 +392,7 @@ class Client:
         while name.startswith(b":"):  # a comment
             name = self.answer.readline()
         data, empty = self.answer.readline(), self.answer.readline()
+        secrets.told(data.decode())
         assert empty == b"\n"
         (event,) = parse_sse(name + data + empty)
         return event
@@ -403,6 +417,8 @@ class Answer:
         """Read an answer to its end."""
         body = answer.read()
         headers = {name.lower(): value for name, value in answer.getheaders()}
+        look = secrets.printed if headers.get("content-type") == METRICS else secrets.told
+        look(body.decode(errors="replace") + repr(headers))
         return cls(answer.status, headers, body)
 
     @property

@@ -9,6 +9,7 @@ import anthropic
 import pytest
 from anthropic import beta_tool
 
+from tests.secrets import PROMPT
 from tests.wire.support import DONE, END, ScriptedBackend, completion, delta, head, sse, streamed
 from tests.wire.support import whole as whole_answer
 
@@ -21,9 +22,10 @@ def get_weather(city: str) -> Any:
         city: where
     """
     if city == "Atlantis":
-        raise LookupError("there is no such city")
+        raise LookupError(f"there is no such city. {PROMPT}")
     picture = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
-    return [{"type": "text", "text": f"18 degrees in {city}"}, {"type": "image", "source": picture}]
+    text = f"18 degrees in {city}. {PROMPT}"
+    return [{"type": "text", "text": text}, {"type": "image", "source": picture}]
 
 
 def called(*cities: str) -> list[dict[str, Any]]:
@@ -65,7 +67,7 @@ OVERFLOW = whole_answer(
 )
 #: The user broke in while the first tool ran: its result never came.
 INTERRUPTED: list[Any] = [
-    {"role": "user", "content": "What do I wear?"},
+    {"role": "user", "content": f"What do I wear? {PROMPT}"},
     {
         "role": "assistant",
         "content": [

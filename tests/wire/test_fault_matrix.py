@@ -1,7 +1,7 @@
 """Each fault of a backend, streamed and not: an error of the API or the right answer, and no more.
 
-What each fault is called by is in test_faults.py and test_silence.py; here it is that none is
-missing, and that after each of them the proxy is as it was.
+What each fault is called by is in test_faults.py, test_silence.py and test_certificates.py; here it
+is that none is missing, and that after each of them the proxy is as it was.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.secrets import PROMPT
 from tests.support import body
 from tests.wire.support import (
     Answer,
@@ -40,7 +41,7 @@ def test_a_request_is_asked_of_the_backend_with_the_backends_key_and_model(
     assert "client-key" not in str(asked)
     assert asked.body == {
         "model": "some-model",
-        "messages": [{"role": "user", "content": "Hello"}],
+        "messages": [{"role": "user", "content": PROMPT}],
         "max_tokens": 100,
         "temperature": 0.5,
         "stream": False,

@@ -23,6 +23,7 @@ from stages.wire.errors import (
     InvalidRequestError,
     OverloadedError,
 )
+from tests.secrets import PROMPT
 from tests.support import chat_request, profile
 from tests.wire.support import (
     DONE,
@@ -88,7 +89,7 @@ async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
     assert asked.headers["authorization"] == "Bearer secret"
     assert asked.body == {
         "model": "some-model",
-        "messages": [{"role": "user", "content": "Hello"}],
+        "messages": [{"role": "user", "content": PROMPT}],
         "max_tokens": 100,
         "stream": True,
     }
@@ -209,7 +210,7 @@ async def test_tokens_are_counted_by_the_backend(
     asked = server.request()
     assert asked.path == path
     assert asked.body["model"] == "some-model"
-    assert asked.body["messages"] == [{"role": "user", "content": "Hello"}]
+    assert asked.body["messages"] == [{"role": "user", "content": PROMPT}]
     assert asked.body["tools"][0]["function"]["name"] == "look"
 
 

@@ -448,7 +448,7 @@ EXCEPTIONS: dict[type[aiohttp.ClientError], tuple[type[ApiError], str]] = {
     client_exceptions.UnixClientConnectorError: (OverloadedError, CANNOT),
     aiohttp.ClientSSLError: (OverloadedError, CANNOT),
     aiohttp.ClientConnectorSSLError: (OverloadedError, CANNOT),
-    aiohttp.ClientConnectorCertificateError: (OverloadedError, CANNOT),
+    aiohttp.ClientConnectorCertificateError: (InternalError, "cannot be trusted"),
     aiohttp.ServerConnectionError: (OverloadedError, BROKE),
     aiohttp.ServerDisconnectedError: (OverloadedError, BROKE),
     aiohttp.ServerTimeoutError: (GatewayTimeoutError, SILENT),

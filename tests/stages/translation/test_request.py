@@ -10,11 +10,12 @@ from stages.events import ChatRequest
 from stages.translation.request import chat_request
 from stages.translation.usage import estimated_output, usage
 from stages.wire.events import Usage
+from tests.secrets import PROMPT
 from tests.support import profile, resolved
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 PREFILL = {"role": "assistant", "content": "<tool_call>\n"}
-HELLO = {"role": "user", "content": "Hello"}
+HELLO = {"role": "user", "content": PROMPT}
 
 
 def translated(how: dict[str, Any] | None = None, **changes: Any) -> ChatRequest:

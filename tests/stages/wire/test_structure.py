@@ -10,6 +10,7 @@ from cattrs.errors import BaseValidationError
 from stages.wire import check
 from stages.wire import messages as m
 from stages.wire.structure import either, spell, structure
+from tests.secrets import PROMPT
 from tests.support import body, request
 
 IMAGE = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
@@ -26,7 +27,7 @@ def test_a_small_request_has_the_defaults() -> None:
     assert request() == m.MessagesRequest(
         model="claude-test",
         max_tokens=100,
-        messages=(m.Message("user", (m.TextBlock("Hello"),)),),
+        messages=(m.Message("user", (m.TextBlock(PROMPT),)),),
     )
 
 

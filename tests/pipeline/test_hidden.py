@@ -1,0 +1,59 @@
+"""Keys that stand in a declaration are not shown with what is wrong there."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.hidden import hide
+from pipeline.problems import Location, Problem
+
+KEY = "s3cret-key"
+STARS = "*" * len(KEY)
+
+SECRET = {
+    "flow": f"b: {{base_url: nonsense, api_key: {KEY}, slots: many}}",
+    "quoted": f'b: {{api_key: "{KEY}", slots: many}}',
+    "json": f'{{"api_key": "{KEY}"}}',
+    "unclosed": f"b: {{api_key: '{KEY}}}",
+    "misspelt": f"apikey: {KEY}",
+    "list": f"- authenticate: {{keys: [one, '{KEY}']}}",
+    "block-list": f"keys:\n- one\n- {KEY}",
+    "below": f"keys:\n    # two of them\n\n    - one\n    - {KEY}",
+    "in-an-item": f"- keys:\n    - {KEY}",
+    "lines-of-a-list": f"keys: [\n  one,\n  {KEY}]",
+    "folded": f"api_key: >-\n  {KEY}",
+    "headers": f"headers: {{x-own: {KEY}}}",
+    "headers-below": f"headers:\n  x-own: {KEY}",
+    "in-place-of-options": f"- authenticate: {KEY}",
+    "a-default": f'api_key: "${{NAME:-{KEY}}}"',
+    "twice": f"api_key: {KEY}, api_key: {KEY}",
+    "url": f"base_url: http://user:{KEY}@host/v1",
+}
+PLAIN = (
+    "backends:\n  ollama: {profile: ollama, api_key: ollama}",
+    "api_key: ${SOME_NAME}",
+    "b: {api_key: ${SOME_NAME}, slots: many}",
+    "- authenticate: &keys {keys: [${PROXY_KEY}]}\n- validate: {body: messages}",
+    "keys: [a]\nother: words",
+    "tokenizer: vllm\nmax_tokens: 4000",
+    "api_key:\nbase_url: http://host/v1",
+)
+
+
+@pytest.mark.parametrize("source", SECRET.values(), ids=SECRET)
+def test_a_key_becomes_stars_wherever_it_is_shown(source: str) -> None:
+    assert hide(source, source) == source.replace(KEY, STARS)
+    assert hide(f"got the text '{KEY}'", source) == f"got the text '{STARS}'"
+
+
+@pytest.mark.parametrize("source", PLAIN)
+def test_what_is_no_secret_is_shown(source: str) -> None:
+    assert hide(source, source) == source
+
+
+def test_what_stands_beside_a_key_is_shown_and_the_caret_stays() -> None:
+    problem = Problem("some-code", "it is many", Location(1, 28))
+    assert problem.render("a.yaml", f"b: {{api_key: {KEY}, slots: many}}").splitlines()[1:] == [
+        f"    1 | b: {{api_key: {STARS}, slots: many}}",
+        "      |                            ^",
+    ]

@@ -1,0 +1,75 @@
+"""What nobody may read in what the suite prints, and a look at all that it prints.
+
+Keys are these in all tests; prompts have this word in them, where a test does not say otherwise.
+What is looked at, after each test, in whichever process of pytest-xdist it runs:
+
+- records of the log from INFO on, with their tracebacks, as a person would read them (`DEBUG` is
+  documented to hold prompts)
+- what was written to stdout and stderr, also by the processes that tests start (`printed`)
+- the bodies that clients of the wire tests got (`told`): there are no keys in them. What a client
+  or a backend said may be in an error, for that client alone (`ApiError.quoted`); in metrics it
+  may not.
+
+It is a plugin of pytest; a test with a secret in any of it fails.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Generator
+
+import pytest
+
+KEYS = ("client-key", "backend-key", "another-key", "s3cret")
+PROMPT = "Psst!"
+
+_CLIENTS = ("anthropic", "httpx2")
+_found: list[str] = []
+
+
+def printed(text: str) -> None:
+    """Look at what anybody may read: neither a key nor a prompt may be in it."""
+    _look(text, (*KEYS, PROMPT))
+
+
+def told(text: str) -> None:
+    """Look at what a client alone reads: there may be words of its own in it, but no key."""
+    _look(text, KEYS)
+
+
+def found() -> list[str]:
+    """The lines with secrets since it was asked last."""
+    lines = list(_found)
+    _found.clear()
+    return lines
+
+
+def _look(text: str, secrets: tuple[str, ...]) -> None:
+    if any(each in text for each in secrets):
+        _found.extend(line for line in text.splitlines() if any(each in line for each in secrets))
+
+
+class _Reader(logging.Handler):
+    """Reads what a process of the proxy would log: all but what clients in the tests do."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.partition(".")[0] not in _CLIENTS:
+            printed(self.format(record))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    logging.getLogger().addHandler(_Reader(logging.INFO))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Fail a test behind which a secret is found."""
+    report = yield
+    if report.when == "teardown":
+        printed(report.capstdout + report.capstderr)
+        if lines := found():
+            report.outcome = "failed"
+            report.longrepr = "\n".join(["a secret was printed:", *lines])
+    return report

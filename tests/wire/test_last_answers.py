@@ -1,0 +1,118 @@
+"""Answers behind which the connection ends: they arrive, and nothing is taken for a request."""
+
+from __future__ import annotations
+
+from threading import Event
+
+import pytest
+
+from tests.support import body
+from tests.wire.support import (
+    END,
+    Answer,
+    Client,
+    ScriptedBackend,
+    completion,
+    connect,
+    piece,
+    raw,
+    streamed,
+    whole,
+)
+from tests.wire.test_abuse import rest
+
+LARGE = b"x" * 5_000_000
+CHUNKED = raw(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")
+
+
+def closing(request: bytes) -> bytes:
+    """A request that is the connection's last."""
+    return request.replace(b"\r\nhost: x", b"\r\nhost: x\r\nconnection: close", 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (closing(raw(LARGE, x_api_key="wrong")), 401),
+        (raw(LARGE, x_api_key="wrong").replace(b"HTTP/1.1", b"HTTP/1.0"), 401),
+        (closing(raw(LARGE)), 413),
+        (closing(CHUNKED) + piece(LARGE) + END, 413),
+        (CHUNKED + piece(b"x") + b"no length\r\n" + LARGE, 400),
+        (CHUNKED + b"2\r\n{}\r\n0\r\nx: " + LARGE, 431),
+        (b"POST / HTTP/1.1\r\ncontent-length: +5\r\n\r\n" + LARGE, 400),
+        (b"POST / HTTP/1.1\r\nx: " + LARGE, 431),
+    ],
+    ids=["key", "http-1.0", "size", "chunks", "framing", "trailer", "no-http", "head"],
+)
+def test_a_client_that_sends_on_after_its_refusal_gets_to_read_it(
+    data: bytes, status: int, url: str
+) -> None:
+    with connect(url) as client:
+        client.sendall(data[:100_000])
+        Event().wait(0.05)  # it is refused by now
+        client.sendall(data[100_000:])  # which a closed connection would answer with a reset
+        said = rest(client)
+    assert said.startswith(b"HTTP/1.1 %d " % status)
+    assert said.count(b"request_id") == 1
+
+
+@pytest.mark.parametrize("sends", [True, False], ids=["sends-it", "does-not"])
+def test_who_would_have_waited_to_send_a_body_that_is_refused_asks_anew(
+    sends: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    head, end, data = raw(body(), x_api_key="wrong", expect="100-continue").partition(b"\r\n\r\n")
+    answer = Answer.of(client.send(head + end))
+    assert answer.error == (401, "authentication_error")
+    assert answer.headers["connection"] == "close"
+    client.socket.sendall(data if sends else raw(body()))
+    assert rest(client.socket) == b""
+    assert not backend.requests
+
+
+def test_who_waits_to_send_a_body_is_told_to(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(whole(200, completion()))
+    head, end, data = raw(body(), expect="100-continue").partition(b"\r\n\r\n")
+    client.socket.sendall(head + end)
+    assert client.socket.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert Answer.of(client.send(data)).status == 200
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+def test_a_client_of_http_1_0_gets_no_chunks(
+    stream: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(streamed("Hello", " you") if stream else whole(200, completion()))
+    old = raw(body(stream=stream)).replace(b"HTTP/1.1", b"HTTP/1.0")
+    client.socket.sendall(old.replace(b"\r\nhost: x", b"\r\nconnection: keep-alive"))
+    head, _, data = rest(client.socket).partition(b"\r\n\r\n")
+    assert b"\r\ntransfer-encoding:" not in head
+    assert b"\r\nconnection: close" in head
+    assert data.startswith(b"event: message_start\n" if stream else b'{"id":')
+    assert data.endswith(b'data: {"type":"message_stop"}\n\n' if stream else b"}")
+
+
+def test_what_is_asked_behind_a_last_request_is_not_done(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(streamed("Hello"))
+    client.socket.sendall(closing(raw(body(stream=True))) + raw(body(stream=True))[:-5])
+    assert rest(client.socket).count(b"HTTP/1.1 ") == 1
+    assert len(backend.requests) == 1
+
+
+def test_a_flood_of_requests_in_one_packet_keeps_nobody_waiting(
+    client: Client, backend: ScriptedBackend, url: str
+) -> None:
+    client.socket.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10_000)
+    other = Client(url)
+    other.socket.settimeout(1)  # it was two seconds
+    assert other.get("/health").status == 200
+    other.leave()
+
+
+def test_as_many_requests_as_a_client_would_send_at_once_are_answered(client: Client) -> None:
+    client.socket.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * 100)
+    said = b""
+    while said.count(b"HTTP/1.1 200 OK") < 100:
+        said += client.socket.recv(65536)
+    assert client.get("/health").status == 200
