@@ -66,16 +66,17 @@ class Fallback(Stage[Resolved, Resolved]):
             yield from targets
 
     async def _ask(self, event: Resolved, forward: Send[Resolved], breaker: Breaker) -> None:
-        event.progress.then = lambda: breaker.begun(anyio.current_time())
+        attempt = breaker.attempt(anyio.current_time())
+        event.progress.then = attempt.begun
         try:
             await forward(event)
-            breaker.succeeded(anyio.current_time())
+            attempt.succeeded()
         except ApiError as error:
             if of_target(error):
-                breaker.failed(anyio.current_time())
+                attempt.failed(anyio.current_time())
             raise
         finally:
-            breaker.left()
+            attempt.left()
 
     def _tell(self, event: Resolved, error: ApiError, following: Target) -> None:
         self.counts.tried_again["fallback", event.target.backend, kind(error)] += 1
