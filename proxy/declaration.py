@@ -77,7 +77,8 @@ def read(
 def keeping(running: Declaration) -> Callable[[Sections], Sections]:
     """To `read` one in the place of `running`: what did not change is the same object.
 
-    That are backends with the same name and options, and the counters.
+    That are backends with the same name and options, the counters, and the circuit breakers of
+    targets at such backends, if `circuit_breaker` says the same.
     """
     kept: dict[str, Backend] = running.sections["backends"]
 
@@ -90,9 +91,20 @@ def keeping(running: Declaration) -> Callable[[Sections], Sections]:
         if "backends" in sections:
             declared = sections["backends"].items()
             adapted["backends"] = {name: same(name, backend) for name, backend in declared}
+        if breakers := sections.get("circuit_breaker"):
+            before, now = _by_target(running.sections), _by_target(adapted)
+            unchanged = [label for label in now if now[label] is before.get(label)]
+            breakers.take_over(running.sections["circuit_breaker"], unchanged)
         return adapted
 
     return adapt
+
+
+def _by_target(sections: Mapping[str, Any]) -> dict[str, Backend]:
+    """The backend of each target, by the target's label."""
+    backends = sections.get("backends", {})
+    targets = (each for entry in sections.get("models", {}).values() for each in entry.targets)
+    return {each.label: backends[each.backend] for each in targets if each.backend in backends}
 
 
 def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:

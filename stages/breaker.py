@@ -23,9 +23,10 @@ Only where there is another target does a stage ask: to leave the only one alone
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, get_args
 
-from attrs import define, field, validators
+from attrs import define, field, fields, validators
 
 from pipeline import option
 
@@ -50,6 +51,16 @@ class Breakers:
         if found is None:
             found = self._breakers[label] = Breaker(self)
         return found
+
+    def take_over(self, others: Breakers, labels: Collection[str]) -> None:
+        """Go on with the breakers that `others` have, of these labels, if the limits are the same.
+
+        `others` may be in use meanwhile, in another thread.
+        """
+        limits = [each.name for each in fields(Breakers) if each.init]
+        if all(getattr(self, name) == getattr(others, name) for name in limits):
+            known = others._breakers.copy()
+            self._breakers |= {label: known[label] for label in labels if label in known}
 
     def states(self, now: float) -> dict[str, State]:
         """The state of each target that was used so far, by its label."""
