@@ -115,3 +115,18 @@ async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
             group.cancel_scope.cancel()
     assert "cannot be used, what is served stays:" in caplog.text
     assert receive.statistics().current_buffer_used == 0
+
+
+@pytest.mark.parametrize("changed", ["pipelines.yaml", ".env"])
+async def test_a_change_before_anything_is_watched_is_seen(tmp_path: Path, changed: str) -> None:
+    file = write(tmp_path, TEXT.replace("one.invalid", "${ONE:-one.invalid}"))
+    first = read(file, {})
+    with (tmp_path / changed).open("a") as more:
+        more.write("\nONE=new.invalid" if changed == ".env" else "\nserver: {drain_timeout: 7}")
+    send, receive = anyio.create_memory_object_stream[Declaration](10)
+    with anyio.fail_after(30):
+        async with send, receive, anyio.create_task_group() as group:
+            group.start_soon(Reload(first, "127.0.0.1").run, send.send_nowait)
+            found = await receive.receive()
+            group.cancel_scope.cancel()
+    assert found.digest != first.digest
