@@ -62,8 +62,10 @@ class _Answer:
             else:
                 events = _ended(event, translator)
         except ApiError:  # what came with it is told before it
-            await self._tell(translator, translator.taken(), last=True)
-            raise
+            events = translator.taken()
+            if events or translator.request.resolved.progress.begun:
+                await self._tell(translator, events, last=True)
+            raise  # else it may be tried again, and the client waits on
         stopped = translator.stopped
         if events:
             await self._tell(translator, events, last=stopped or isinstance(event, ChatEnd))
