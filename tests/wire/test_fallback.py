@@ -5,6 +5,7 @@ It does so as long as nothing of an answer was passed on; from then on an error 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from threading import Event
@@ -281,6 +282,7 @@ def test_a_target_that_keeps_failing_is_left_alone_and_that_is_told(tmp_path: Pa
         client = Client(url)
         last = [client.post(body(stream=True)).events[-1]["type"] for _ in range(4)]
         told = client.get("/metrics").body.decode()
+        ready = json.loads(client.get("/health/ready").body)
         client.leave()
     assert last == ["error", "error", "message_stop", "message_stop"]
     assert (len(one.requests), len(two.requests)) == (2, 2)
@@ -291,6 +293,7 @@ def test_a_target_that_keeps_failing_is_left_alone_and_that_is_told(tmp_path: Pa
         if sample.name == "llm_proxy_target_state" and sample.value
     }
     assert states == {("one/a", "open"), ("two/b", "closed")}
+    assert ready["targets"] == {"one/a": {"state": "open"}, "two/b": {"state": "closed"}}
     one.close()
     two.close()
 
