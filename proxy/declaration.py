@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from attrs import frozen, validators
+from attrs import evolve, frozen, validators
 
 from pipeline import DeclarationError, Problem, option
 from pipeline.declaration import Declaration, Schema
@@ -19,6 +19,8 @@ from stages.backends.declare import Entry, register_hooks
 from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse
+from stages.invoke import Invoke
+from stages.queue import Queue
 
 DEFAULT_FILE = "pipelines.yaml"
 
@@ -71,7 +73,28 @@ def read(
 ) -> Declaration:
     """Read and check a declaration. Raises DeclarationError with everything that is wrong."""
     environ = os.environ if environ is None else environ
-    return load(locate(file, environ), SCHEMA, environ, adapt)
+    found = load(locate(file, environ), SCHEMA, environ, adapt)
+    return evolve(found, notes=(*found.notes, *_unlimited(found)))
+
+
+def _unlimited(declaration: Declaration) -> Iterator[Problem]:
+    """Notes of pipelines that ask backends with `slots` without waiting for a turn.
+
+    No errors: a stage of one's own may see to the turns.
+    """
+    used = used_backends(declaration)
+    names = ", ".join(f"`{name}`" for name, each in used.items() if each.profile.slots)
+    for pipeline in declaration.pipelines if names else ():
+        if any(isinstance(stage, Queue) for stage in pipeline.stages):
+            continue
+        for stage, location in zip(pipeline.stages, pipeline.locations, strict=True):
+            if isinstance(stage, Invoke):
+                message = (
+                    f"pipeline `{pipeline.name}` has no `queue`, so the `slots` of {names} "
+                    "limit no calls in it"
+                )
+                hint = "add `queue` before `invoke`, or remove `slots`"
+                yield Problem("slots-unused", message, location, hint, "note")
 
 
 def keeping(running: Declaration) -> Callable[[Sections], Sections]:
