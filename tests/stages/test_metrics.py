@@ -93,6 +93,12 @@ async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
     }
 
 
+async def test_tokens_are_told_by_backend_and_kind() -> None:
+    counts = Counts()
+    counts.tokens["fake", "cache_read"] += 8
+    assert await told(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
+
+
 async def test_stages_made_in_code_count_each_for_themselves() -> None:
     one, two = TranslateIn({"fake": backend()}), TranslateIn({"fake": backend()})
     await run_stage(one, [resolved(top_k=1)])
