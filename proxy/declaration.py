@@ -19,8 +19,10 @@ from stages.backends.declare import Entry, register_hooks
 from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse
+from stages.fallback import Fallback
 from stages.invoke import Invoke
 from stages.queue import Queue
+from stages.resolve import Resolve
 
 DEFAULT_FILE = "pipelines.yaml"
 
@@ -74,27 +76,40 @@ def read(
     """Read and check a declaration. Raises DeclarationError with everything that is wrong."""
     environ = os.environ if environ is None else environ
     found = load(locate(file, environ), SCHEMA, environ, adapt)
-    return evolve(found, notes=(*found.notes, *_unlimited(found)))
+    return evolve(found, notes=(*found.notes, *_idle(found)))
 
 
-def _unlimited(declaration: Declaration) -> Iterator[Problem]:
-    """Notes of pipelines that ask backends with `slots` without waiting for a turn.
+def _idle(declaration: Declaration) -> Iterator[Problem]:
+    """Notes of what is declared and does nothing, because a pipeline lacks the stage for it.
 
-    No errors: a stage of one's own may see to the turns.
+    No errors: a stage of one's own may do it.
     """
-    used = used_backends(declaration)
-    names = ", ".join(f"`{name}`" for name, each in used.items() if each.profile.slots)
-    for pipeline in declaration.pipelines if names else ():
-        if any(isinstance(stage, Queue) for stage in pipeline.stages):
+    queued = [f"`{k}`" for k, each in used_backends(declaration).items() if each.profile.slots]
+    models = declaration.sections["models"].items()
+    listed = [
+        f"`{name}`"
+        for name, each in models
+        if len(each.targets) > 1 and getattr(each, "policy", "") == "fallback"
+    ]
+    for pipeline in declaration.pipelines:
+        places = dict(zip(map(type, pipeline.stages), pipeline.locations, strict=True))
+        if Invoke not in places:
             continue
-        for stage, location in zip(pipeline.stages, pipeline.locations, strict=True):
-            if isinstance(stage, Invoke):
-                message = (
-                    f"pipeline `{pipeline.name}` has no `queue`, so the `slots` of {names} "
-                    "limit no calls in it"
-                )
-                hint = "add `queue` before `invoke`, or remove `slots`"
-                yield Problem("slots-unused", message, location, hint, "note")
+        if queued and Queue not in places:
+            names = ", ".join(queued)
+            message = (
+                f"pipeline `{pipeline.name}` has no `queue`, so `slots` of {names} limit nothing"
+            )
+            hint = "add `queue` before `invoke`, or remove `slots`"
+            yield Problem("slots-unused", message, places[Invoke], hint, "note")
+        if listed and Fallback not in places and Resolve in places:
+            names = ", ".join(listed)
+            message = (
+                f"pipeline `{pipeline.name}` has no `fallback`: of the targets of {names} "
+                "only the first is asked"
+            )
+            hint = "add `fallback` behind `resolve`"
+            yield Problem("targets-unused", message, places[Resolve], hint, "note")
 
 
 def keeping(running: Declaration) -> Callable[[Sections], Sections]:

@@ -18,7 +18,8 @@ waited for, which may take minutes, and a backend that breaks off each answer is
 The first attempt at a half-open target is its probe. One that is `left` (the client is gone, or
 nothing was learnt) makes room for another one. What other attempts come to, says nothing while the
 target is not closed: they began before it opened, or because all were left alone.
-Only where there is another target does a stage ask: to leave the only one alone helps nobody.
+Only where there is another target does a stage ask: to leave the only one alone helps nobody,
+nor the last one, when the others have failed.
 """
 
 from __future__ import annotations

@@ -148,7 +148,7 @@ async def test_a_full_queue_of_ours_says_nothing_of_the_target() -> None:
 
 
 @timed
-async def test_a_target_that_keeps_failing_is_skipped_until_it_has_cooled_down() -> None:
+async def test_a_target_that_keeps_failing_is_left_alone_until_it_has_cooled_down() -> None:
     stage = Fallback(breakers=Breakers(failures=2, cooldown=30))
     for _ in range(2):
         assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
@@ -229,11 +229,19 @@ async def test_a_probe_whose_client_leaves_makes_room_for_another() -> None:
     assert await attempts(stage, event(), None) == ["a"]
 
 
-async def test_when_all_are_skipped_all_are_asked() -> None:
+async def test_when_all_are_left_alone_all_are_asked() -> None:
     stage = Fallback(breakers=Breakers(failures=1))
     with pytest.raises(OverloadedError):
         await attempts(stage, event(), BUSY, BUSY, BUSY)
     assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+
+
+async def test_one_that_is_left_alone_is_asked_when_the_others_have_failed() -> None:
+    stage = Fallback(breakers=Breakers(failures=1))
+    assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+    assert await attempts(stage, event(), OVERFLOW, OVERFLOW, None) == ["b", "c", "a"]
+    with pytest.raises(OverloadedError):  # not: too long for all
+        await attempts(stage, event(), OVERFLOW, OVERFLOW, BUSY)
 
 
 @pytest.mark.parametrize("error", [OVERFLOW, InvalidRequestError("no")], ids=repr)
