@@ -99,9 +99,15 @@ class World:
         )
 
 
+@pytest.mark.parametrize("probes", [True, False], ids=["a probe", "no probe"])
 @pytest.mark.parametrize("steps", range(0, 60, 3))
-async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(steps: int) -> None:
+async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
+    steps: int, probes: bool
+) -> None:
     world = World()
+    if probes:
+        now = anyio.current_time()
+        world.breakers.of("a").attempt(now).failed(now)
     outs: list[list[Any]] = [[], [], []]
     async with anyio.create_task_group() as group:
         for out in outs[1:]:
