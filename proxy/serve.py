@@ -128,10 +128,10 @@ def greeting(declaration: Declaration, server: Server, port: int) -> str:
     lines = [f"llm-proxy {__version__} listens on {url}", "", "models:"]
     models = declaration.sections["models"]
     width = max(map(len, models), default=0)
-    lines += [
-        f"  {name:<{width}}  {model.backend}: {model.model or 'the same name'}"
-        for name, model in models.items()
-    ]
+    for name, entry in models.items():
+        for n, target in enumerate(entry.targets):
+            leads = f"{target.backend}: {target.model or 'the same name'}"
+            lines.append(f"  {'' if n else name:<{width}}  {leads}")
     notes = [note.message for note in declaration.notes] + _on_workers(declaration, server)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key you declared" if _asks_for_key(declaration) else "anything"

@@ -51,6 +51,17 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
     )
 
 
+def test_the_greeting_shows_each_target_of_a_model(tmp_path: Path) -> None:
+    targets = "targets: [{backend: here, model: qwen3}, {backend: here, model: llama3.2}]"
+    text = TEXT.replace("backend: here, model: llama3.2", targets)
+    assert greeting(declare(tmp_path, text), Server(), 8080).splitlines()[2:6] == [
+        "models:",
+        "  some      here: the same name",
+        "  claude-*  here: qwen3",
+        "            here: llama3.2",
+    ]
+
+
 def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
     text = TEXT[TEXT.index("pipelines:") :]
 
