@@ -48,6 +48,8 @@ class Pipeline:
 class Declaration:
     """A declaration that is in order. `notes` are problems that do no harm.
 
+    `digest` tells what its files said from what they say later.
+
     A section of named entries leaves out those that nothing refers to and that could not be
     used here.
     """
@@ -57,3 +59,4 @@ class Declaration:
     sections: Mapping[str, Any]
     pipelines: tuple[Pipeline, ...]
     notes: tuple[Problem, ...]
+    digest: bytes = b""

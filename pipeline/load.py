@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -33,9 +34,9 @@ def load(
     be named as stages. Stages are given the sections that `adapt` makes of those declared.
     """
     name = os.fspath(file)
-    source = _read(Path(file), name)
+    source, variables = texts = read_texts(file)
     see_modules_beside(file)
-    builder = Builder(parse(source, {**_beside(Path(file)), **environ}))
+    builder = Builder(parse(source, {**_values(variables), **environ}))
     schema.register_hooks(builder.converter)
     sections: Sections = {}
     pipelines: tuple[Pipeline, ...] = ()
@@ -52,7 +53,7 @@ def load(
     notes = tuple(builder.judge_unusable())
     if builder.problems:
         raise DeclarationError(name, source, builder.problems)
-    return Declaration(name, source, sections, pipelines, notes)
+    return Declaration(name, source, sections, pipelines, notes, digest(texts))
 
 
 def see_modules_beside(file: str | Path) -> None:
@@ -62,18 +63,25 @@ def see_modules_beside(file: str | Path) -> None:
         sys.path.append(folder)
 
 
-def variables_beside(file: Path) -> Path:
-    """Where variables for `file` may stand: in the `.env` beside it."""
-    return file.resolve().parent / ".env"
+def read_texts(file: str | Path) -> tuple[str, str]:
+    """What `file` says, and the `.env` beside it, if there is one. Raises DeclarationError.
 
-
-def _beside(file: Path) -> dict[str, str]:
-    """The variables of the `.env` beside `file`. A directory of that name is something else."""
-    path = variables_beside(file)
+    A directory of that name is something else.
+    """
+    source = _read(Path(file), os.fspath(file))
+    path = Path(file).resolve().parent / ".env"
     if not path.exists() or path.is_dir():
-        return {}
-    text = _read(path, str(file.with_name(".env")))
-    values = dotenv_values(stream=StringIO(text))
+        return source, ""
+    return source, _read(path, str(Path(file).with_name(".env")))
+
+
+def digest(texts: tuple[str, str]) -> bytes:
+    """What tells one state of the two files from another."""
+    return hashlib.sha256("\0".join(texts).encode()).digest()
+
+
+def _values(variables: str) -> dict[str, str]:
+    values = dotenv_values(stream=StringIO(variables))
     return {name: value for name, value in values.items() if value is not None}
 
 

@@ -27,6 +27,7 @@ from proxy.body import Room
 from proxy.declaration import used_backends
 from proxy.reload import Reload
 from proxy.served import Methods, Served
+from stages.breaker import Breakers
 from stages.wire.ids import new_request_id
 
 #: Seconds between two looks at what nobody needs any more.
@@ -123,13 +124,22 @@ class App:
             self.attended = [each for each in self.attended if each.backend in needed]
 
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whether requests can be answered now, by what is known: nothing is waited for."""
+        """Whether requests can be answered now, by what is known: nothing is waited for.
+
+        The circuit breakers of `targets` are told, and are no reason not to be ready, not even if
+        all are open. They judge by requests, which would then no longer come: nobody would notice
+        that a target is well again. And what balances the load would see all its proxies go at
+        once, for all models, because one model's backends fail; an error of this proxy says more
+        than none there. To declare `health` is the way to have it otherwise.
+        """
         used = used_backends(self.current.declaration).values()
         faults = {each.name: each.fault for each in self.attended if each.backend in used}
-        # A mapping for each: it is where the state of a circuit breaker can be told.
+        breakers: Breakers = self.current.declaration.sections["circuit_breaker"]
+        states = breakers.states(anyio.current_time())
         told: dict[str, Any] = {
             "status": "ready",
             "backends": {n: {"state": fault or "ready"} for n, fault in faults.items()},
+            "targets": {label: {"state": state} for label, state in states.items()},
         }
         if any(faults.values()) or len(faults) < len(used):
             told["status"] = "not ready"

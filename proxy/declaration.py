@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from attrs import frozen, validators
+from attrs import evolve, frozen, validators
 
 from pipeline import DeclarationError, Problem, option
 from pipeline.declaration import Declaration, Schema
@@ -19,6 +19,10 @@ from stages.backends.declare import Entry, register_hooks
 from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse
+from stages.fallback import Fallback
+from stages.invoke import Invoke
+from stages.queue import Queue
+from stages.resolve import Resolve
 
 DEFAULT_FILE = "pipelines.yaml"
 
@@ -76,13 +80,48 @@ def read(
 ) -> Declaration:
     """Read and check a declaration. Raises DeclarationError with everything that is wrong."""
     environ = os.environ if environ is None else environ
-    return load(locate(file, environ), SCHEMA, environ, adapt)
+    found = load(locate(file, environ), SCHEMA, environ, adapt)
+    return evolve(found, notes=(*found.notes, *_idle(found)))
+
+
+def _idle(declaration: Declaration) -> Iterator[Problem]:
+    """Notes of what is declared and does nothing, because a pipeline lacks the stage for it.
+
+    No errors: a stage of one's own may do it.
+    """
+    queued = [f"`{k}`" for k, each in used_backends(declaration).items() if each.profile.slots]
+    models = declaration.sections["models"].items()
+    listed = [
+        f"`{name}`"
+        for name, each in models
+        if len(each.targets) > 1 and getattr(each, "policy", "") == "fallback"
+    ]
+    for pipeline in declaration.pipelines:
+        places = dict(zip(map(type, pipeline.stages), pipeline.locations, strict=True))
+        if Invoke not in places:
+            continue
+        if queued and Queue not in places:
+            names = ", ".join(queued)
+            message = (
+                f"pipeline `{pipeline.name}` has no `queue`, so `slots` of {names} limit nothing"
+            )
+            hint = "add `queue` before `invoke`, or remove `slots`"
+            yield Problem("slots-unused", message, places[Invoke], hint, "note")
+        if listed and Fallback not in places and Resolve in places:
+            names = ", ".join(listed)
+            message = (
+                f"pipeline `{pipeline.name}` has no `fallback`: of the targets of {names} "
+                "only the first is asked"
+            )
+            hint = "add `fallback` behind `resolve`"
+            yield Problem("targets-unused", message, places[Resolve], hint, "note")
 
 
 def keeping(running: Declaration) -> Callable[[Sections], Sections]:
     """To `read` one in the place of `running`: what did not change is the same object.
 
-    That are backends with the same name and options, and the counters.
+    That are backends with the same name and options, the counters, and the circuit breakers of
+    targets at such backends, if `circuit_breaker` says the same.
     """
     kept: dict[str, Backend] = running.sections["backends"]
 
@@ -95,9 +134,20 @@ def keeping(running: Declaration) -> Callable[[Sections], Sections]:
         if "backends" in sections:
             declared = sections["backends"].items()
             adapted["backends"] = {name: same(name, backend) for name, backend in declared}
+        if breakers := sections.get("circuit_breaker"):
+            before, now = _by_target(running.sections), _by_target(adapted)
+            unchanged = [label for label in now if now[label] is before.get(label)]
+            breakers.take_over(running.sections["circuit_breaker"], unchanged)
         return adapted
 
     return adapt
+
+
+def _by_target(sections: Mapping[str, Any]) -> dict[str, Backend]:
+    """The backend of each target, by the target's label."""
+    backends = sections.get("backends", {})
+    targets = (each for entry in sections.get("models", {}).values() for each in entry.targets)
+    return {each.label: backends[each.backend] for each in targets if each.backend in backends}
 
 
 def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:

@@ -134,12 +134,13 @@ class Edge:
     ) -> None:
         ending = "" if answer.complete else " client left" if departure.happened else " broken off"
         log.info(
-            "%s %s %s %d %.3fs%s",
+            "%s %s %s %d %.3fs%s%s",
             request.request_id,
             request.method,
             one_line(request.path),
             answer.status,
             seconds,
+            "".join(f" {remark}" for remark in request.remarks),
             ending,
         )
 

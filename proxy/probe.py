@@ -64,7 +64,8 @@ def declared(name: str, config: str | None) -> Subject:
     backend = declaration.sections["backends"].get(name)
     if backend is None:
         _fail(f"backend `{name}` cannot be used", _why(declaration, name))
-    leading = declaration.sections["models"].values()
+    entries = declaration.sections["models"].values()
+    leading = (model for entry in entries for model in entry.targets)
     names = tuple(m.model for m in leading if m.backend == name and m.model)
     return Subject(name, backend.profile, _written(name, raw[name], backend.profile), names)
 

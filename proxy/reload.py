@@ -8,12 +8,10 @@ model, and so are the counters. Modules of one's own stages are not imported aga
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import signal
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -22,7 +20,7 @@ import attrs
 from attrs import define, field
 
 from pipeline.declaration import Declaration
-from pipeline.load import variables_beside
+from pipeline.load import digest, read_texts
 from pipeline.problems import DeclarationError
 from pipeline.tasks import task_group
 from proxy.declaration import check_exposure, keeping, read
@@ -52,7 +50,7 @@ class Reload:
 
     def __attrs_post_init__(self) -> None:
         self._first = self.running
-        self._digest = self._look()
+        self._digest = self.running.digest
 
     async def run(self, begin: Callable[[Declaration], None]) -> None:
         """Give each declaration that is in order to `begin`, until cancelled."""
@@ -92,22 +90,18 @@ class Reload:
             begin(declaration)
 
     def _read(self) -> Declaration:
-        self._digest = self._look()
+        self._digest = self._look()  # for one that is broken; of what changes next it is looked at
         declaration = read(self.running.file, adapt=keeping(self.running))
+        self._digest = declaration.digest
         check_exposure(declaration, self.host)
         return declaration
 
     def _look(self) -> bytes:
         """What tells one state of the files from another."""
-        file = Path(self.running.file)
-        found = hashlib.sha256()
-        for each in (file, variables_beside(file)):
-            try:
-                found.update(each.read_bytes())
-            except OSError as error:
-                found.update(repr(error).encode())
-            found.update(b"\0")
-        return found.digest()
+        try:
+            return digest(read_texts(self.running.file))
+        except DeclarationError as error:
+            return str(error).encode()
 
     def _tell(self, declaration: Declaration) -> None:
         for note in declaration.notes:

@@ -147,8 +147,9 @@ def greeting(declaration: Declaration, server: Server, port: int) -> str:
     models = declaration.sections["models"]
     width = max(map(len, models), default=0)
     for name, entry in models.items():
-        targets = (f"{each.backend}: {each.model or 'the same name'}" for each in entry.targets)
-        lines.append(f"  {name:<{width}}  {', '.join(targets)}")
+        for n, target in enumerate(entry.targets):
+            leads = f"{target.backend}: {target.model or 'the same name'}"
+            lines.append(f"  {'' if n else name:<{width}}  {leads}")
     notes = [note.message for note in declaration.notes] + _on_workers(declaration, server)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key you declared" if _asks_for_key(declaration) else "anything"

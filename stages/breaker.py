@@ -8,22 +8,26 @@ Pure: time is an argument, in seconds of any clock that goes forward.
                window, with none             forgotten
                that succeeded
                between: open
-    open       nothing (it was      nothing  nothing         no; after the cool-down it is
-               asked before)                                 half-open
-    half-open  open, from now on    closed   closed          yes to one, the probe; no to
-                                                             others until it has ended
+    open       nothing              nothing  nothing         no; after the cool-down it is
+                                                             half-open
+    half-open  of the probe: open,  closed   closed          yes until there is a probe; no
+               from now on          (probe)  (probe)         until that has ended
 
 An answer has `begun` with its first event and `succeeded` when it is whole: a probe need not be
 waited for, which may take minutes, and a backend that breaks off each answer is one that fails.
-A probe that is `left` (the client is gone, or nothing was learnt) makes room for another one.
-Only where there is another target does a stage ask: to leave the only one alone helps nobody.
+The first attempt at a half-open target is its probe. One that is `left` (the client is gone, or
+nothing was learnt) makes room for another one. What other attempts come to, says nothing while the
+target is not closed: they began before it opened, or because all were left alone.
+Only where there is another target does a stage ask: to leave the only one alone helps nobody,
+nor the last one, when the others have failed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, get_args
 
-from attrs import define, field, validators
+from attrs import define, field, fields, validators
 
 from pipeline import option
 
@@ -49,6 +53,16 @@ class Breakers:
             found = self._breakers[label] = Breaker(self)
         return found
 
+    def take_over(self, others: Breakers, labels: Collection[str]) -> None:
+        """Go on with the breakers that `others` have, of these labels, if the limits are the same.
+
+        `others` may be in use meanwhile, in another thread.
+        """
+        limits = [each.name for each in fields(Breakers) if each.init]
+        if all(getattr(self, name) == getattr(others, name) for name in limits):
+            known = others._breakers.copy()
+            self._breakers |= {label: known[label] for label in labels if label in known}
+
     def states(self, now: float) -> dict[str, State]:
         """The state of each target that was used so far, by its label."""
         return {label: breaker.state(now) for label, breaker in self._breakers.items()}
@@ -61,7 +75,7 @@ class Breaker:
     limits: Breakers
     _failed_at: list[float] = field(factory=list, init=False)
     _opened_at: float | None = field(default=None, init=False)
-    _probed: bool = field(default=False, init=False)
+    _probe: Attempt | None = field(default=None, init=False)
 
     def state(self, now: float) -> State:
         """As in the table."""
@@ -70,37 +84,54 @@ class Breaker:
         return "open" if now < self._opened_at + self.limits.cooldown else "half-open"
 
     def admits(self, now: float) -> bool:
-        """Whether the target may be asked. A yes is followed by the request's end, of any kind."""
+        """Whether the target may be asked."""
         state = self.state(now)
-        if state == "half-open" and not self._probed:
-            self._probed = True
-            return True
-        return state == "closed"
+        return state == "closed" or (state == "half-open" and self._probe is None)
 
-    def begun(self, now: float) -> None:
-        """The target has begun to answer."""
-        if self.state(now) == "half-open":
-            self.succeeded(now)
+    def attempt(self, now: float) -> Attempt:
+        """The target is asked now, whether that is admitted or not."""
+        made = Attempt(self)
+        if self.state(now) == "half-open" and self._probe is None:
+            self._probe = made
+        return made
 
-    def succeeded(self, now: float) -> None:
-        """It has answered to the end."""
-        if self.state(now) != "open":
+    def _counts(self, attempt: Attempt) -> bool:
+        return self._opened_at is None or self._probe is attempt
+
+    def _close(self) -> None:
+        self._failed_at.clear()
+        self._opened_at = self._probe = None
+
+    def _fail(self, now: float) -> None:
+        since = now - self.limits.window
+        self._failed_at = [*(time for time in self._failed_at if time > since), now]
+        if self._probe or len(self._failed_at) >= self.limits.failures:
+            self._opened_at, self._probe = now, None
             self._failed_at.clear()
-            self._opened_at = None
-            self._probed = False
+
+
+@define(eq=False)
+class Attempt:
+    """One request at a target, which tells what came of it, and in the end that it has `left`."""
+
+    _breaker: Breaker
+
+    def begun(self) -> None:
+        """The target has begun to answer."""
+        if self._breaker._probe is self:
+            self._breaker._close()
+
+    def succeeded(self) -> None:
+        """It has answered to the end."""
+        if self._breaker._counts(self):
+            self._breaker._close()
 
     def failed(self, now: float) -> None:
         """It has not answered, or not to the end."""
-        state = self.state(now)
-        if state == "open":
-            return
-        since = now - self.limits.window
-        self._failed_at = [*(time for time in self._failed_at if time > since), now]
-        if state == "half-open" or len(self._failed_at) >= self.limits.failures:
-            self._opened_at = now
-            self._failed_at.clear()
-            self._probed = False
+        if self._breaker._counts(self):
+            self._breaker._fail(now)
 
     def left(self) -> None:
-        """The request has ended, and said nothing of the target."""
-        self._probed = False
+        """The request has ended, however."""
+        if self._breaker._probe is self:
+            self._breaker._probe = None

@@ -21,3 +21,6 @@ class Counts:
     """Answers of pipelines: pipeline, HTTP status; `none` if the client left before."""
     tried_again: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
     """Requests that failed and were tried again: by which stage, the backend, kind of error."""
+    tokens: Counter[tuple[str, str]] = field(factory=Counter, init=False)
+    """Those of whole answers, as the client is told: backend; input, cache_read, cache_creation or
+    output, of which none counts for another."""

@@ -28,7 +28,8 @@ class HttpRequest:
 
     `headers` have lower-case names; `query` and `path_params` are decoded. `read_body(limit)`
     gives the whole body, once, and raises RequestTooLargeError as soon as it passes `limit`
-    bytes.
+    bytes. What stages add to `remarks` stands in the request's line of the log; nothing that a
+    client or a backend has said.
     """
 
     method: str
@@ -38,6 +39,7 @@ class HttpRequest:
     path_params: Mapping[str, str] = Factory(dict)
     request_id: str = "req_0"
     read_body: Callable[[int], Awaitable[bytes]] = field(default=_no_body, repr=False, eq=False)
+    remarks: list[str] = field(factory=list, repr=False, eq=False)
 
 
 @frozen

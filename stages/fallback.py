@@ -22,8 +22,9 @@ log = logging.getLogger("llm_proxy")
 class Fallback(Stage[Resolved, Resolved]):
     """Goes on to a model's next target when one fails before its answer has begun.
 
-    Targets that keep failing are skipped for a while (see `circuit_breaker`), unless all do.
-    When none answers, the client is told of the first error that may pass, else of the last.
+    Targets that keep failing are for a while asked only when the others have failed, too (see
+    `circuit_breaker`). When none answers, the client is told of the first error that may pass,
+    else of the last.
     """
 
     on: tuple[Kind, ...] = option(
@@ -38,7 +39,7 @@ class Fallback(Stage[Resolved, Resolved]):
             await forward(event)
             return
         errors: list[ApiError] = []
-        for target in self._usable(event):
+        for target in self._in_turn(event):
             if errors:
                 self._tell(event, errors[-1], target)
             event = evolve(event, target=target, others=())
@@ -56,26 +57,28 @@ class Fallback(Stage[Resolved, Resolved]):
         finally:
             errors.clear()  # they hold this frame, which would hold them
 
-    def _usable(self, event: Resolved) -> Iterator[Target]:
-        targets, admitted = (event.target, *event.others), False
-        for target in targets:
+    def _in_turn(self, event: Resolved) -> Iterator[Target]:
+        """Each target once; those that should be left alone come last."""
+        left_alone = []
+        for target in (event.target, *event.others):
             if self.breakers.of(target.label).admits(anyio.current_time()):
-                admitted = True
                 yield target
-        if not admitted:
-            yield from targets
+            else:
+                left_alone.append(target)
+        yield from left_alone  # else a prompt too long for the others would be too long for all
 
     async def _ask(self, event: Resolved, forward: Send[Resolved], breaker: Breaker) -> None:
-        event.progress.then = lambda: breaker.begun(anyio.current_time())
+        attempt = breaker.attempt(anyio.current_time())
+        event.progress.then = attempt.begun
         try:
             await forward(event)
-            breaker.succeeded(anyio.current_time())
+            attempt.succeeded()
         except ApiError as error:
             if of_target(error):
-                breaker.failed(anyio.current_time())
+                attempt.failed(anyio.current_time())
             raise
         finally:
-            breaker.left()
+            attempt.left()
 
     def _tell(self, event: Resolved, error: ApiError, following: Target) -> None:
         self.counts.tried_again["fallback", event.target.backend, kind(error)] += 1

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 
 import anyio
-from attrs import frozen, validators
+from attrs import define, frozen, validators
 
 from pipeline import Send, Stage, StopForwarding, option, section
 from stages.backends.backend import ChatBackend
-from stages.events import ChatAnswer, ChatRequest, ChatStart, ChatWaiting
+from stages.events import ChatAnswer, ChatEnd, ChatRequest, ChatStart, ChatWaiting
 from stages.wire.errors import GatewayTimeoutError
 
 
@@ -31,32 +32,52 @@ class Invoke(Stage[ChatRequest, ChatAnswer]):
     )
     total_timeout: float | None = option(
         None,
-        help="seconds for a whole answer",
+        help="seconds that a whole answer is waited for, however long a client takes to read it",
         validator=validators.optional(validators.gt(0)),
     )
 
     async def handle(self, event: ChatRequest, forward: Send[ChatAnswer]) -> None:
-        if self.total_timeout is None:
-            await self._ask(event, forward)
-            return
-        with anyio.move_on_after(self.total_timeout) as scope:
-            await self._ask(event, forward)
-        if scope.cancelled_caught:
-            backend = event.resolved.target.backend
-            raise GatewayTimeoutError(
-                f"backend `{backend}` has not ended its answer within {self.total_timeout:g} s: "
-                "ask for a shorter one"
-            )
-
-    async def _ask(self, event: ChatRequest, forward: Send[ChatAnswer]) -> None:
-        backend = self.backends[event.resolved.target.backend]
+        backend = event.resolved.target.backend
         await forward(ChatWaiting(event))
-        answer = backend.answer(event, self.idle_timeout, self.first_byte_timeout)
+        answer = self.backends[backend].answer(event, self.idle_timeout, self.first_byte_timeout)
+        limit = self.total_timeout
+        parts = answer if limit is None else _InTime(backend, answer, limit)
         started = False
         with suppress(StopForwarding):  # a later stage has enough: the backend is left
             async with aclosing(answer):
-                async for part in answer:
+                async for part in parts:
                     if not started:  # only now: until then a refusal can be one, or be retried
                         started = True
                         await forward(ChatStart(event))
                     await forward(part)
+
+
+@define(eq=False)
+class _InTime:
+    """The parts of an answer, as long as they are waited for no longer than `limit` in all.
+
+    The time that they take to be forwarded does not count: that a client reads slowly is no fault
+    of the backend, and clients who do not read at all are disconnected by the server.
+    """
+
+    backend: str
+    parts: AsyncGenerator[ChatAnswer, None]
+    limit: float
+    waited: float = 0
+
+    def __aiter__(self) -> _InTime:
+        return self
+
+    async def __anext__(self) -> ChatAnswer:
+        began = anyio.current_time()
+        with anyio.move_on_after(self.limit - self.waited) as scope:
+            part = await anext(self.parts)
+        if scope.cancelled_caught:
+            raise GatewayTimeoutError(
+                f"backend `{self.backend}` has not ended its answer within {self.limit:g} s: "
+                "ask for a shorter one"
+            )
+        self.waited += anyio.current_time() - began
+        if isinstance(part, ChatEnd):
+            self.limit = math.inf  # the rest is only to leave the backend
+        return part

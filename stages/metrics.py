@@ -79,7 +79,14 @@ class _Collector:
         )
         for told, number in self.counts.tried_again.items():
             again.add_metric(told, number)
-        yield from (degraded, answers, again)
+        tokens = CounterMetricFamily(
+            "llm_proxy_tokens",
+            "Tokens of whole answers: input that was not cached, cache_read, and so on.",
+            labels=("backend", "kind"),
+        )
+        for kind, number in self.counts.tokens.items():
+            tokens.add_metric(kind, number)
+        yield from (degraded, answers, again, tokens)
 
     def _queues(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily, SummaryMetricFamily

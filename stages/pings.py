@@ -7,9 +7,10 @@
     pinging   waits for the ping to be sent,       (one ping at a time)
               then busy
 
-The stage is busy from `silent_since = None` until it sets a time, so that after an end or a
-failure, when it sets none, no ping follows, unless it begins once more. Where nothing is silent,
-all this costs is two assignments for what is forwarded together, and a timer for the request.
+The stage is busy from `silent_since = None` until it sets a time, so that after an end, or a
+failure in the middle of an answer, when it sets none, no ping follows. A failure before that is
+no reason not to ping: an earlier stage may wait, and try again. Where nothing is silent, all this
+costs is two assignments for what is forwarded together, and a timer for the request.
 """
 
 from __future__ import annotations

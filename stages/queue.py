@@ -50,6 +50,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting], turns: Turns[Call]
     ) -> None:
         if not turns.free and turns.waiting >= self.max_waiting:
+            await forward(ChatWaiting(event))  # for an earlier stage that tries again, later
             raise _busy(event, turns, f"{turns.waiting} waiting for it already")
         call, came = Call(), anyio.current_time()
         at_once = turns.come(call, _names(event), self._is_short(event))

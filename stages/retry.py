@@ -81,11 +81,13 @@ class Retry(Stage[Resolved, Resolved]):
         return min(_retry_after(_error(state)) + jitter, self.max_wait)
 
     def _tell(self, event: Resolved, state: RetryCallState) -> None:
-        backend, what = event.target.backend, kind(_error(state))
-        self.counts.tried_again["retry", backend, what] += 1
+        what = kind(_error(state))
+        # In front of `fallback` others may have been tried, too: then there is no one name.
+        tried = "" if event.others else event.target.backend
+        self.counts.tried_again["retry", tried, what] += 1
         wait = state.next_action.sleep if state.next_action else math.nan
         request_id = event.http.request_id
-        log.info("%s retry of %s in %.1f s: %s", request_id, backend, wait, what)
+        log.info("%s retry of %s in %.1f s: %s", request_id, tried or "all targets", wait, what)
 
 
 def _error(state: RetryCallState) -> ApiError:

@@ -7,12 +7,13 @@ from contextlib import AbstractAsyncContextManager
 
 from attrs import Factory, define, frozen, validators
 
-from pipeline import Send, Stage, StopForwarding, option
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from pipeline import Send, Stage, StopForwarding, option, section
+from stages.counts import Counts
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting, Resolved
 from stages.pings import Pings
 from stages.translation.answer import AnswerTranslator
 from stages.wire.errors import ApiError
-from stages.wire.events import StreamEvent
+from stages.wire.events import MessageDelta, StreamEvent
 
 log = logging.getLogger("llm_proxy")
 
@@ -30,10 +31,11 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
         help="seconds of silence after which a stream is pinged; null: never",
         validator=validators.optional(validators.gt(0)),
     )
+    counts: Counts = section("metrics", Factory(Counts))
 
     def open(self, forward: Send[StreamEvent]) -> AbstractAsyncContextManager[Send[ChatAnswer]]:
         """With a translator for each attempt at an answer, and pings until the end."""
-        return _Answer(forward, self.ping_interval)
+        return _Answer(forward, self.ping_interval, self.counts)
 
 
 @define(eq=False)
@@ -42,6 +44,7 @@ class _Answer:
 
     forward: Send[StreamEvent]
     ping_interval: float | None
+    counts: Counts
     pings: Pings = Factory(Pings)
     translator: AnswerTranslator | None = None
 
@@ -62,11 +65,16 @@ class _Answer:
             else:
                 events = _ended(event, translator)
         except ApiError:  # what came with it is told before it
-            await self._tell(translator, translator.taken(), last=True)
-            raise
+            events = translator.taken()
+            if events or translator.request.resolved.progress.begun:
+                await self._tell(translator, events, last=True)
+            raise  # else it may be tried again, and the client waits on
         stopped = translator.stopped
         if events:
-            await self._tell(translator, events, last=stopped or isinstance(event, ChatEnd))
+            last = stopped or isinstance(event, ChatEnd)
+            if last:
+                self._count(translator.request.resolved, events)
+            await self._tell(translator, events, last)
         if stopped:
             raise StopForwarding
 
@@ -83,6 +91,19 @@ class _Answer:
             await self.forward(each)
         if not last:
             pings.silent_since = pings.now()
+
+    def _count(self, request: Resolved, events: list[StreamEvent]) -> None:
+        """Count the tokens of a whole answer, and log them; `prompt` has the `cached` ones, too."""
+        used = next(each.usage for each in events if isinstance(each, MessageDelta))
+        backend, tokens = request.target.backend, self.counts.tokens
+        tokens[backend, "input"] += used.input_tokens
+        tokens[backend, "cache_read"] += used.cache_read_input_tokens
+        tokens[backend, "cache_creation"] += used.cache_creation_input_tokens
+        tokens[backend, "output"] += used.output_tokens
+        request.http.remarks.append(
+            f"prompt={used.prompt_tokens} cached={used.cache_read_input_tokens} "
+            f"output={used.output_tokens}{' (estimated)' if used.estimated else ''}"
+        )
 
     def _begin(self, event: ChatAnswer) -> None:
         """Begin to translate, for each attempt anew, what is one answer to the client."""

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 
 from pipeline.problems import DeclarationError
 from pipeline.testing import check_stage, run_stage
-from proxy.declaration import read
+from proxy.declaration import Server, read
+from proxy.serve import greeting
 from tests.support import validated
 
 ROOT = Path(__file__).parent.parent
@@ -35,7 +36,7 @@ def shipped() -> Any:
 def checked(declared: Any, folder: Path) -> None:
     file = folder / "pipelines.yaml"
     YAML().dump(declared, file)
-    read(str(file), ENVIRON)
+    greeting(read(str(file), ENVIRON), Server(), 8080)
 
 
 @pytest.mark.parametrize("block", blocks("yaml fragment"))

@@ -19,6 +19,7 @@ Policy = Literal["map", "emulate", "drop", "warn", "reject"]
 KEPT: dict[str, str] = {
     "max_tokens": "map",
     "system": "map",
+    "system.attribution": "map",
     "temperature": "map",
     "top_p": "map",
     "top_k": "map",

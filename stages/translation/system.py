@@ -20,14 +20,13 @@ ATTRIBUTION = "x-anthropic-billing-header:"
 
 
 def system_prompt(request: m.MessagesRequest, fields: Fields) -> str:
-    """The system prompt, without the attribution line of Claude Code.
+    """The system prompt; without the attribution line of Claude Code, unless that is kept.
 
     That line changes with each request in older clients and so spoils every prefix cache.
     """
     texts = []
     for text in (block.text for block in request.system if isinstance(block, m.TextBlock)):
-        if text.startswith(ATTRIBUTION):
-            fields.note("system.attribution", "dropped")
+        if text.startswith(ATTRIBUTION) and not fields.keep("system.attribution"):
             text = text.partition("\n")[2]
         texts.append(text)
     texts.append(form_instruction(request, fields))

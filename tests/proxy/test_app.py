@@ -213,6 +213,7 @@ class TestReadiness:
                 {
                     "status": "not ready",
                     "backends": {"one": {"state": "ready"}, "two": {"state": "it is being opened"}},
+                    "targets": {},
                 },
             )
             two.ready.set()
@@ -234,3 +235,21 @@ class TestReadiness:
             await anyio.wait_all_tasks_blocked()
             status, told = await readiness(app)
         assert (status, told["backends"]) == (503, {"one": {"state": "it cannot be opened"}})
+
+    async def test_the_state_of_targets_is_told_and_all_open_is_ready_all_the_same(
+        self, declaration: Declaration
+    ) -> None:
+        one = FakeBackend()
+        one.ready.set()
+        app = make_app(with_backends(declaration, one=one))
+        breakers = declaration.sections["circuit_breaker"]
+        for label in ("one/a", "one/b"):
+            for _ in range(breakers.failures):
+                now = anyio.current_time()
+                breakers.of(label).attempt(now).failed(now)
+        async with app.lifespan():
+            await one.opened.wait()
+            await anyio.wait_all_tasks_blocked()
+            status, told = await readiness(app)
+        assert told["targets"] == {"one/a": {"state": "open"}, "one/b": {"state": "open"}}
+        assert (status, told["status"]) == (200, "ready")

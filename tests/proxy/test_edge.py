@@ -320,6 +320,18 @@ class TestLog:
         assert line.startswith(f"{server.headers['request-id']} POST /v1/messages 200 0.")
         assert line.endswith(ending)
 
+    async def test_what_stages_remark_stands_in_the_line(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "llm_proxy")
+
+        async def say(request: HttpRequest, forward: Send[HttpResponse]) -> None:
+            request.remarks.extend(["one=1", "two"])
+            await forward(ResponseStart(200))
+
+        await run(say)
+        assert caplog.messages[-1].endswith("s one=1 two broken off")
+
     async def test_an_api_error_is_told_with_its_message(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:

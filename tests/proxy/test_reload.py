@@ -51,6 +51,38 @@ def test_backends_that_did_not_change_are_kept_and_so_are_the_counters(tmp_path:
     assert listing.backends is new
 
 
+TARGETS = """\
+models:
+  some: {targets: [{backend: one, model: a}, {backend: two}]}
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "states"),
+    [
+        (("", ""), {"one/a": "open", "two": "open"}),
+        (("two.invalid", "new.invalid"), {"one/a": "open"}),
+        (("model: a", "model: b"), {"two": "open"}),
+        (("pipelines:", "circuit_breaker: {cooldown: 31}\npipelines:"), {}),
+    ],
+    ids=["none", "a backend", "a model", "the limits"],
+)
+def test_the_breakers_of_targets_that_did_not_change_are_kept(
+    change: tuple[str, str], states: dict[str, str], tmp_path: Path
+) -> None:
+    text = TEXT.replace("models:\n  some: {backend: one}\n", TARGETS)
+    before = read(write(tmp_path, text), {})
+    for label in ("one/a", "two"):
+        breaker = before.sections["circuit_breaker"].of(label)
+        for _ in range(3):
+            breaker.attempt(5).failed(5)
+
+    now = read(write(tmp_path, text.replace(*change)), {}, keeping(before))
+
+    assert now.sections["circuit_breaker"].states(6) == states
+    assert before.sections["circuit_breaker"].states(6) == {"one/a": "open", "two": "open"}
+
+
 def test_a_broken_section_is_told_as_without_a_running_declaration(tmp_path: Path) -> None:
     before = read(write(tmp_path), {})
     broken = write(tmp_path, TEXT.replace('{base_url: "http://one.invalid/v1"}', "[]"))
@@ -83,3 +115,18 @@ async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
             group.cancel_scope.cancel()
     assert "cannot be used, what is served stays:" in caplog.text
     assert receive.statistics().current_buffer_used == 0
+
+
+@pytest.mark.parametrize("changed", ["pipelines.yaml", ".env"])
+async def test_a_change_before_anything_is_watched_is_seen(tmp_path: Path, changed: str) -> None:
+    file = write(tmp_path, TEXT.replace("one.invalid", "${ONE:-one.invalid}"))
+    first = read(file, {})
+    with (tmp_path / changed).open("a") as more:
+        more.write("\nONE=new.invalid" if changed == ".env" else "\nserver: {drain_timeout: 7}")
+    send, receive = anyio.create_memory_object_stream[Declaration](10)
+    with anyio.fail_after(30):
+        async with send, receive, anyio.create_task_group() as group:
+            group.start_soon(Reload(first, "127.0.0.1").run, send.send_nowait)
+            found = await receive.receive()
+            group.cancel_scope.cancel()
+    assert found.digest != first.digest

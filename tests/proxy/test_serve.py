@@ -44,7 +44,8 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
         "models:\n"
         "  some      here: the same name\n"
         "  claude-*  here: llama3.2\n"
-        "  both      here: a, here: the same name\n"
+        "  both      here: a\n"
+        "            here: the same name\n"
         "\n"
         "note: `unset` is not used, and could not be: "
         "the environment variable NO_SUCH_HOST is not set, or empty\n"
@@ -53,6 +54,17 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
         "  export ANTHROPIC_BASE_URL=http://127.0.0.1:8080\n"
         "  export ANTHROPIC_API_KEY=anything\n"
     )
+
+
+def test_the_greeting_shows_each_target_of_a_model(tmp_path: Path) -> None:
+    targets = "targets: [{backend: here, model: qwen3}, {backend: here, model: llama3.2}]"
+    text = TEXT.replace("backend: here, model: llama3.2", targets)
+    assert greeting(declare(tmp_path, text), Server(), 8080).splitlines()[2:6] == [
+        "models:",
+        "  some      here: the same name",
+        "  claude-*  here: qwen3",
+        "            here: llama3.2",
+    ]
 
 
 def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:

@@ -13,8 +13,15 @@ def failing(*times: float) -> Breaker:
     """A breaker after failures at these times."""
     breaker = Breaker(LIMITS)
     for time in times:
-        breaker.failed(time)
+        fail(breaker, time)
     return breaker
+
+
+def fail(breaker: Breaker, time: float) -> None:
+    """An attempt that fails at once."""
+    attempt = breaker.attempt(time)
+    attempt.failed(time)
+    attempt.left()
 
 
 def test_it_is_closed_until_so_many_have_failed() -> None:
@@ -32,9 +39,9 @@ def test_failures_count_that_lie_within_the_window() -> None:
 
 def test_a_success_in_between_forgets_them() -> None:
     breaker = failing(1, 2)
-    breaker.succeeded(3)
-    breaker.failed(4)
-    breaker.failed(5)
+    breaker.attempt(3).succeeded()
+    fail(breaker, 4)
+    fail(breaker, 5)
     assert breaker.state(5) == "closed"
 
 
@@ -42,35 +49,38 @@ def test_after_the_cooldown_one_request_probes() -> None:
     breaker = failing(1, 2, 3)
     assert not breaker.admits(32.9)
     assert breaker.state(33) == "half-open"
-    assert [breaker.admits(33) for _ in range(3)] == [True, False, False]
+    assert breaker.admits(33)
+    assert breaker.admits(33), "to ask is not to go"
+    breaker.attempt(33)
+    assert not breaker.admits(99)
 
 
 def test_a_probe_that_succeeds_closes_it() -> None:
     breaker = failing(1, 2, 3)
-    assert breaker.admits(33)
-    breaker.succeeded(34)
+    breaker.attempt(33).succeeded()
     assert breaker.state(34) == "closed"
-    assert [breaker.admits(34) for _ in range(2)] == [True, True]
-    breaker.failed(35)
+    assert [(breaker.admits(34), breaker.attempt(34))[0] for _ in range(2)] == [True, True]
+    fail(breaker, 35)
     assert breaker.state(35) == "closed", "the failures before are forgotten"
 
 
 def test_a_probe_that_begins_closes_it_and_answers_that_break_off_count() -> None:
     breaker = failing(1, 2, 3)
-    assert breaker.admits(33)
-    breaker.begun(34)
+    breaker.attempt(33).begun()
     assert breaker.state(34) == "closed"
     for time in (35, 36, 37):
         assert breaker.state(time) == "closed"
-        breaker.begun(time)
-        breaker.failed(time)
+        attempt = breaker.attempt(time)
+        attempt.begun()
+        attempt.failed(time)
     assert breaker.state(37) == "open"
 
 
 def test_a_probe_that_fails_opens_it_anew() -> None:
     breaker = failing(1, 2, 3)
-    assert breaker.admits(33)
-    breaker.failed(40)
+    probe = breaker.attempt(33)
+    probe.failed(40)
+    probe.left()
     assert breaker.state(69) == "open"
     assert breaker.state(70) == "half-open"
     assert breaker.admits(70)
@@ -78,23 +88,45 @@ def test_a_probe_that_fails_opens_it_anew() -> None:
 
 def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
     breaker = failing(1, 2, 3)
-    assert breaker.admits(33)
-    breaker.left()
-    assert [breaker.admits(34) for _ in range(2)] == [True, False]
+    breaker.attempt(33).left()
+    assert breaker.state(34) == "half-open"
+    assert breaker.admits(34)
+    breaker.attempt(34)
+    assert not breaker.admits(34)
 
 
-@pytest.mark.parametrize("late", [Breaker.failed, Breaker.begun, Breaker.succeeded])
-def test_what_began_before_it_opened_changes_nothing(late: object) -> None:
-    breaker = failing(1, 2, 3)
-    for _ in range(LIMITS.failures):
-        late(breaker, 20)  # type: ignore[operator]
+@pytest.mark.parametrize("end", ["begun", "succeeded", "failed"])
+@pytest.mark.parametrize("when", ["before it opened", "beside the probe"])
+def test_only_the_probe_says_anything_and_makes_room(when: str, end: str) -> None:
+    breaker = failing(1, 2)
+    other = breaker.attempt(3)
+    fail(breaker, 3)
+    probe = breaker.attempt(33)
+    if when == "beside the probe":  # as where all targets are left alone
+        other = breaker.attempt(33)
+    other.failed(34) if end == "failed" else getattr(other, end)()
+    other.left()
+    assert breaker.state(34) == "half-open"
+    assert not breaker.admits(34), "the probe is under way"
+    probe.begun()
+    assert breaker.state(34) == "closed"
+
+
+@pytest.mark.parametrize("end", ["begun", "succeeded", "failed"])
+def test_what_ends_while_it_is_open_changes_nothing(end: str) -> None:
+    breaker = failing(1, 2)
+    late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
+    fail(breaker, 3)
+    for each in late:
+        each.failed(20) if end == "failed" else getattr(each, end)()
+        each.left()
     assert breaker.state(32.9) == "open"
     assert breaker.state(33) == "half-open"
 
 
 def test_each_target_has_its_own() -> None:
     breakers = Breakers(failures=1)
-    breakers.of("one").failed(5)
+    fail(breakers.of("one"), 5)
     assert breakers.of("two").admits(6)
     assert breakers.states(6) == {"one": "open", "two": "closed"}
 

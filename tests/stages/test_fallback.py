@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -10,6 +11,7 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from pipeline.run import Chain
+from pipeline.tasks import task_group
 from pipeline.testing import check_stage
 from stages.backends.overflow import OutputLimitError, PromptTooLongError
 from stages.breaker import Breakers
@@ -146,7 +148,7 @@ async def test_a_full_queue_of_ours_says_nothing_of_the_target() -> None:
 
 
 @timed
-async def test_a_target_that_keeps_failing_is_skipped_until_it_has_cooled_down() -> None:
+async def test_a_target_that_keeps_failing_is_left_alone_until_it_has_cooled_down() -> None:
     stage = Fallback(breakers=Breakers(failures=2, cooldown=30))
     for _ in range(2):
         assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
@@ -183,6 +185,35 @@ async def test_while_one_request_probes_others_go_elsewhere() -> None:
 
 
 @timed
+async def test_a_request_from_before_it_opened_does_not_end_the_probe() -> None:
+    stage = Fallback(breakers=Breakers(failures=1, cooldown=1))
+
+    async def old(asked: Resolved) -> None:
+        await anyio.sleep(2)
+        raise InvalidRequestError("no")
+
+    async def probing(asked: Resolved) -> None:
+        if asked.target is A:
+            await anyio.sleep(2)
+        asked.progress.begins()
+
+    async def run(rest: Any) -> None:
+        with suppress(InvalidRequestError):
+            await Chain.of((stage,), Resolved).run(event(), rest)
+
+    async with task_group() as group:
+        group.start_soon(run, old)
+        await anyio.sleep(0.5)
+        await attempts(stage, event(), BUSY, None)
+        await anyio.sleep(1)
+        group.start_soon(run, probing)
+        await anyio.sleep(1)  # `old` has ended, the probe has not
+        assert stage.breakers.states(anyio.current_time())["a/m"] == "half-open"
+        assert await attempts(stage, event(), None) == ["b"]
+    assert stage.breakers.states(anyio.current_time())["a/m"] == "closed"
+
+
+@timed
 async def test_a_probe_whose_client_leaves_makes_room_for_another() -> None:
     stage = Fallback(breakers=Breakers(failures=1, cooldown=1))
     await attempts(stage, event(), BUSY, None)
@@ -194,14 +225,23 @@ async def test_a_probe_whose_client_leaves_makes_room_for_another() -> None:
 
     with anyio.CancelScope() as scope:
         await Chain.of((stage,), Resolved).run(event(), never)
+    assert stage.breakers.states(anyio.current_time())["a/m"] == "half-open"
     assert await attempts(stage, event(), None) == ["a"]
 
 
-async def test_when_all_are_skipped_all_are_asked() -> None:
+async def test_when_all_are_left_alone_all_are_asked() -> None:
     stage = Fallback(breakers=Breakers(failures=1))
     with pytest.raises(OverloadedError):
         await attempts(stage, event(), BUSY, BUSY, BUSY)
     assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+
+
+async def test_one_that_is_left_alone_is_asked_when_the_others_have_failed() -> None:
+    stage = Fallback(breakers=Breakers(failures=1))
+    assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+    assert await attempts(stage, event(), OVERFLOW, OVERFLOW, None) == ["b", "c", "a"]
+    with pytest.raises(OverloadedError):  # not: too long for all
+        await attempts(stage, event(), OVERFLOW, OVERFLOW, BUSY)
 
 
 @pytest.mark.parametrize("error", [OVERFLOW, InvalidRequestError("no")], ids=repr)

@@ -140,13 +140,18 @@ async def test_the_backend_of_the_request_is_asked_with_the_timeouts() -> None:
 
 @define
 class Slow:
-    """A backend that takes a second for each part."""
+    """A backend that takes a second for each part, and so many to be left."""
+
+    closing: float = 0
 
     async def answer(self, *asked: Any) -> AsyncGenerator[ChatAnswer, None]:
-        for n in range(5):
-            await anyio.sleep(1)
-            yield ChatChunk({"n": n})
-        yield ChatEnd()
+        try:
+            for n in range(5):
+                await anyio.sleep(1)
+                yield ChatChunk({"n": n})
+            yield ChatEnd()
+        finally:
+            await anyio.sleep(self.closing)
 
 
 @timed
@@ -168,9 +173,34 @@ async def test_an_answer_that_takes_too_long_in_all_ends_where_it_is(
 
 
 @timed
-async def test_an_answer_in_time_is_whole() -> None:
-    out = await run_stage(invoke(Slow(), total_timeout=5.5), [chat_request()])
+@pytest.mark.parametrize("closing", [0, 60])
+async def test_an_answer_in_time_is_whole_however_long_the_backend_takes_to_be_left(
+    closing: float,
+) -> None:
+    out = await run_stage(invoke(Slow(closing), total_timeout=5.5), [chat_request()])
     assert out[-1] == ChatEnd()
+
+
+@timed
+async def test_that_a_client_reads_slowly_is_not_the_backends_time() -> None:
+    out: list[Any] = []
+
+    async def slowly(event: Any) -> None:
+        await anyio.sleep(20)
+        out.append(event)
+
+    stage = invoke(Slow(), total_timeout=5.5)
+    await Chain.of((stage,), ChatRequest).run(chat_request(), slowly)
+    assert out[-1] == ChatEnd()
+
+
+@timed
+async def test_an_answer_that_a_later_stage_has_enough_of_is_in_time() -> None:
+    async def stop(event: Any) -> None:
+        if isinstance(event, ChatChunk):
+            raise StopForwarding
+
+    await Chain.of((invoke(Slow(60), total_timeout=1.5),), ChatRequest).run(chat_request(), stop)
 
 
 @pytest.mark.parametrize("timeout", ["idle_timeout", "first_byte_timeout", "total_timeout"])

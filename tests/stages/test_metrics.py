@@ -79,8 +79,9 @@ async def test_of_backends_with_slots_it_is_told_how_many_run_and_wait_and_for_h
 async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
     counts, breakers = Counts(), Breakers(failures=1)
     counts.tried_again["retry", "fake", "overloaded"] += 3
-    breakers.of("one/m").failed(anyio.current_time())
-    breakers.of("two").succeeded(anyio.current_time())
+    now = anyio.current_time()
+    breakers.of("one/m").attempt(now).failed(now)
+    breakers.of("two").attempt(now).succeeded()
     assert await told(counts, breakers) == {
         ("llm_proxy_tried_again_total", "fake", "overloaded", "retry"): 3,
         ("llm_proxy_target_state", "closed", "one/m"): 0,
@@ -90,6 +91,12 @@ async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
         ("llm_proxy_target_state", "open", "two"): 0,
         ("llm_proxy_target_state", "half-open", "two"): 0,
     }
+
+
+async def test_tokens_are_told_by_backend_and_kind() -> None:
+    counts = Counts()
+    counts.tokens["fake", "cache_read"] += 8
+    assert await told(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
 
 
 async def test_stages_made_in_code_count_each_for_themselves() -> None:

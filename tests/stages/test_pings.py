@@ -9,9 +9,18 @@ import pytest
 from attrs import define, field
 
 from pipeline.run import Chain
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from stages.events import (
+    ChatAnswer,
+    ChatChunk,
+    ChatEnd,
+    ChatRequest,
+    ChatStart,
+    ChatWaiting,
+    Resolved,
+)
+from stages.retry import Retry
 from stages.translate_out import TranslateOut
-from stages.wire.errors import InternalError
+from stages.wire.errors import InternalError, OverloadedError
 from tests.grammar import check_grammar
 from tests.support import chat_request
 
@@ -117,25 +126,48 @@ async def test_an_answer_that_is_tried_again_begins_once() -> None:
     assert [event.type for event in sink.events[:3]] == ["message_start", "ping", "ping"]
 
 
-@pytest.mark.parametrize("said", [[], [START], [START, TEXT]], ids=["", "begun", "in mid-answer"])
-async def test_no_ping_comes_before_its_time_or_behind_a_failure(said: list[ChatAnswer]) -> None:
+async def fail(sink: Sink, *said: ChatChunk) -> float:
+    """Fail 14 seconds after what was said; an earlier stage takes its time then. When it began."""
+    began, request = anyio.current_time(), chat_request(stream=True)
+    async with Chain.of((TranslateOut(),), ChatAnswer).open(sink) as receive:
+        for event in (ChatWaiting(request), ChatStart(request), *said):
+            await receive(event)
+        await anyio.sleep(14)
+        with pytest.raises(InternalError):
+            await receive(ChatChunk({"error": {"message": "it broke"}}))
+        await anyio.sleep(20)
+    return began
+
+
+async def test_no_ping_comes_behind_a_failure_in_mid_answer() -> None:
     sink = Sink()
-    error = ChatChunk({"error": {"message": "it broke"}})
-
-    async def fail() -> None:
-        async with Chain.of((TranslateOut(),), ChatAnswer).open(sink) as receive:
-            for event in (WAITING, *said):
-                await receive(event)
-            await anyio.sleep(14)
-            try:
-                await receive(error)
-            finally:
-                await anyio.sleep(100)  # as an earlier stage that takes its time
-
-    with pytest.raises(InternalError):
-        await fail()
+    await fail(sink, TEXT)
+    assert sink.events
     assert "ping" not in [event.type for event in sink.events]
-    assert bool(sink.events) == (TEXT in said)  # else the failure has its own status
+
+
+async def test_a_client_is_pinged_while_an_attempt_that_failed_may_be_made_again() -> None:
+    sink = Sink()
+    began = await fail(sink)
+    assert sink.seen(began) == [(15, "start"), (15, "ping"), (30, "ping")]
+
+
+async def test_no_silence_is_longer_than_the_interval_while_retry_waits() -> None:
+    sink = Sink()
+    said: list[list[ChatAnswer]] = [[ChatChunk({"error": "busy"})], [TEXT, FINISH, ChatEnd()]]
+
+    async def backend(event: Resolved) -> None:
+        asked = ChatRequest(event, [], {})
+        try:
+            for each in (ChatWaiting(asked), ChatStart(asked), *said.pop(0)):
+                await receive(each)
+        except InternalError as error:
+            raise OverloadedError("busy", headers={"retry-after": "9"}) from error
+
+    async with Chain.of((TranslateOut(2),), ChatAnswer).open(sink) as receive:
+        await Chain.of((Retry(),), Resolved).run(chat_request(stream=True).resolved, backend)
+    check_grammar(event.payload() for event in sink.events)
+    assert [each.type for each in sink.events[:6]][1:] == [*["ping"] * 4, "content_block_start"]
 
 
 async def test_a_ping_to_a_client_that_reads_slowly_goes_before_what_comes_meanwhile() -> None:

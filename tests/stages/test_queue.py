@@ -183,6 +183,7 @@ async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> No
         assert isinstance(refusal, OverloadedError)
         assert str(refusal) == "backend `fake` is busy: 1 waiting for it already; try again in 10 s"
         assert refusal.headers == {"retry-after": "10"}
+        assert bench.told == ["second", "third"], "it may be tried again, and waits until then"
         assert counted(declared) == (1, 1)
         group.cancel_scope.cancel()
     assert counted(declared) == (0, 0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 from trio.testing import MockClock
 
 from pipeline.run import Chain
 from pipeline.testing import check_stage
 from stages.counts import Counts
-from stages.events import Resolved
+from stages.events import Resolved, Target
 from stages.failures import Kind
 from stages.retry import Retry
 from stages.wire.errors import (
@@ -147,6 +149,22 @@ async def test_it_is_counted() -> None:
         ("retry", "fake", "overloaded"): 1,
         ("retry", "fake", "rate_limit"): 1,
     }
+
+
+async def test_where_there_are_several_targets_it_names_none(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "llm_proxy")
+    counts = Counts()
+    event = evolve(resolved(), others=(Target("other", "m"),))
+    await attempts(Retry(3, SOON, counts=counts), event, BUSY, None)
+    await attempts(Retry(3, SOON, counts=counts), resolved(), BUSY, None)
+    assert counts.tried_again == {
+        ("retry", "", "overloaded"): 1,
+        ("retry", "fake", "overloaded"): 1,
+    }
+    told = [message.partition(" ")[2] for message in caplog.messages]
+    assert [each.partition(" in ")[0] for each in told] == ["retry of all targets", "retry of fake"]
 
 
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"max_wait": 0}], ids=str)

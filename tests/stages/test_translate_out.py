@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -22,6 +23,7 @@ from tests.support import chat_request, profile, resolved
 
 START = ChatStart(chat_request())
 TEXT = ChatChunk({"choices": [{"delta": {"content": "a"}}]})
+CACHED = {"cached_tokens": 8, "cache_write_tokens": 2}
 FINISH = ChatChunk({"choices": [{"delta": {}, "finish_reason": "stop"}]})
 
 
@@ -182,3 +184,49 @@ async def test_an_unknown_finish_reason_is_logged_once(
     await run_stage(TranslateOut(), [START, TEXT, end, end, ChatEnd()])
     assert caplog.text.count("unknown finish_reason 'eos\\nx'") == said
     assert caplog.text.count("WARNING") == said
+
+
+@pytest.mark.parametrize(
+    ("told", "counted", "line"),
+    [
+        (
+            {"prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": CACHED},
+            [10, 8, 2, 3],
+            "prompt=20 cached=8 output=3",
+        ),
+        ({}, [None, 0, 0, 1], " cached=0 output=1 (estimated)"),
+    ],
+    ids=["told", "not told"],
+)
+@pytest.mark.parametrize("stops", [[], ["a"]], ids=["to its end", "up to a stop sequence"])
+async def test_the_tokens_of_an_answer_are_counted_and_remarked_in_the_log(
+    told: dict[str, int], counted: list[int | None], line: str, stops: list[str]
+) -> None:
+    request = translated(
+        resolved(stop_sequences=stops), profile(fields={"stop_sequences": "emulate"})
+    )
+    stage = TranslateOut()
+    text = ChatChunk({"choices": [{"delta": {"content": "a"}}], "usage": told})
+    out, chain = [], Chain.of((stage,), ChatAnswer)
+
+    async def keep(event: Any) -> None:
+        out.append(event)
+
+    async with chain.open(keep) as receive:
+        with suppress(StopForwarding):
+            for event in (ChatStart(request), text, FINISH, ChatEnd()):
+                await receive(event)
+
+    kinds = ("input", "cache_read", "cache_creation", "output")
+    expected = {("fake", kind): n for kind, n in zip(kinds, counted, strict=True)}
+    expected["fake", "input"] = expected["fake", "input"] or request.estimate
+    assert stage.counts.tokens == expected
+    [remark] = request.resolved.http.remarks
+    assert remark.endswith(line)
+
+
+async def test_of_an_answer_that_breaks_off_no_tokens_are_counted() -> None:
+    stage = TranslateOut()
+    with pytest.raises(InternalError):
+        await run_stage(stage, [START, TEXT, ChatEnd(done=False)])
+    assert not stage.counts.tokens

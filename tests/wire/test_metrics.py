@@ -1,4 +1,4 @@
-"""What was dropped is told in a header, in the log and as a count."""
+"""What was dropped is told in a header, in the log and as a count; tokens are in the last two."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support import body
 from tests.wire.support import Client, ScriptedBackend, completion, declaration, proxy, whole
 
+USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": 3,
+    "prompt_tokens_details": {"cached_tokens": 8},
+}
 METRICS = """
   metrics:
     route: GET /metrics
@@ -28,7 +33,7 @@ def test_what_was_dropped_and_answered_is_told_in_three_ways(
     with proxy(tmp_path, declaration(backend.url) + METRICS) as url:
         client = Client(url)
         for brand_new in ("one\n", "two"):
-            backend.says(whole(200, completion()))
+            backend.says(whole(200, {**completion(), "usage": USAGE}))
             answer = client.post(body(top_k=3, **{brand_new: 1}))
         refused = client.post(body(max_tokens=-1))
         told = client.get("/metrics")
@@ -44,6 +49,7 @@ def test_what_was_dropped_and_answered_is_told_in_three_ways(
         'model="some-model" notes="top_k:dropped,two:dropped"'
     )
     assert "one\\n:dropped" in lines[0]
+    assert sum(line.endswith("s prompt=12 cached=8 output=3") for line in caplog.messages) == 2
     assert (refused.status, keyless.status) == (400, 401)
     assert told.headers["content-type"].startswith("text/plain; version=0.0.4")
     samples = {
@@ -54,6 +60,10 @@ def test_what_was_dropped_and_answered_is_told_in_three_ways(
     assert samples == {
         ("llm_proxy_degraded_total", "scripted", "top_k", "dropped"): 2,
         ("llm_proxy_degraded_total", "scripted", "unknown", "dropped"): 2,
+        ("llm_proxy_tokens_total", "scripted", "input"): 8,
+        ("llm_proxy_tokens_total", "scripted", "cache_read"): 16,
+        ("llm_proxy_tokens_total", "scripted", "cache_creation"): 0,
+        ("llm_proxy_tokens_total", "scripted", "output"): 6,
         ("llm_proxy_answers_total", "messages", "200"): 2,
         ("llm_proxy_answers_total", "messages", "400"): 1,
     }

@@ -159,6 +159,16 @@ def test_the_model_named_is_asked(probed: Probed) -> None:
     assert {body["model"] for body in bodies} == {"another-model"}
 
 
+def test_a_model_may_be_one_of_several_targets(probed: Probed) -> None:
+    targets = "targets: [{backend: plain, model: other}, {backend: asked, model: second}]"
+    text = TEXT.replace("backend: asked, model: some-model", targets)
+    (probed.folder / "pipelines.yaml").write_text(text)
+    probed.probe("asked")
+
+    bodies = [r.body for r in probed.backend.requests if r.path == "/v1/chat/completions"]
+    assert {body["model"] for body in bodies} == {"second"}
+
+
 @pytest.mark.parametrize("probed", ["strict"], indirect=True)
 def test_it_costs_little(probed: Probed) -> None:
     probed.probe("asked")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 
@@ -38,6 +39,7 @@ class Queued:
 
     url: str
     backend: ScriptedBackend
+    running: ExitStack
     clients: list[Client] = field(factory=list)
 
     def client(self) -> Client:
@@ -72,8 +74,9 @@ def queued(tmp_path: Path) -> Iterator[Queued]:
         .replace("- invoke", "- queue: {max_waiting: 1}\n      - invoke")
         .replace("- translate-out", "- translate-out: {ping_interval: 0.05}")
     )
-    with proxy(tmp_path, declared + METRICS) as url:
-        made = Queued(url, backend)
+    with ExitStack() as running:
+        url = running.enter_context(proxy(tmp_path, declared + METRICS))
+        made = Queued(url, backend, running)
         yield made
         for client in made.clients:
             client.leave()
@@ -87,6 +90,7 @@ def test_a_call_waits_for_the_one_before_and_its_client_is_pinged(queued: Queued
     first, second = queued.client(), queued.client()
     first.send(raw(body(stream=True)))
     assert first.event()["type"] == "message_start"
+    backend.request()  # the event may have come before, with a ping
 
     second.send(raw(body(stream=True)))
     events = [second.event() for _ in range(3)]
@@ -156,3 +160,27 @@ def test_a_failure_while_one_waits_is_the_failure_of_its_own_call(queued: Queued
     assert error_in(events[-1])[0] == "api_error"
     check_grammar(events, whole=False)
     assert first.socket.recv(1024).startswith(b"HTTP/1.1 5")
+
+
+def test_a_proxy_that_ends_tells_those_who_wait_as_those_who_run(queued: Queued) -> None:
+    backend = queued.backend
+    backend.says(Act.UNTIL_GONE)
+    first, second, third = (queued.client() for _ in range(3))
+    first.socket.sendall(raw(body()))
+    backend.request()
+    second.send(raw(body(stream=True)))
+    assert second.event()["type"] == "message_start"
+    assert third.post(body()).error == (529, "overloaded_error")
+
+    queued.running.close()
+    first.send(b"")
+    events = [second.event()]
+    while events[-1]["type"] != "error":
+        events.append(second.event())
+    assert first.answer.status == 529
+    assert error_in(events[-1]) == (
+        "overloaded_error",
+        "the proxy is stopping; try again in a moment",
+    )
+    assert backend.is_gone()
+    assert len(backend.requests) == 1

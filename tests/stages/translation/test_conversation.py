@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from typing import Any
@@ -14,6 +15,7 @@ from stages.translation.fields import Fields
 from stages.translation.reasoning import Envelope, seal
 from stages.wire import check
 from stages.wire.errors import InvalidRequestError
+from stages.wire.json import encode
 from tests.support import profile, request
 
 PNG = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
@@ -158,6 +160,35 @@ def test_pitfall_19_the_attribution_line_is_left_out_and_told(prompt: Any) -> No
     turns = (user("a"),)
     assert translated(*turns, prompt=prompt)[0] == {"role": "system", "content": "Be brief."}
     assert noted(*turns, prompt=prompt) == ("system.attribution:dropped",)
+
+
+def test_what_an_agent_has_sent_before_stays_the_same_bytes() -> None:
+    turns = [
+        user(text("Hi"), {**text("there"), "cache_control": {"type": "ephemeral"}}),
+        assistant(text("a"), use("1", n=1), use("2")),
+        user(result("2", "b"), result("1", [text("c")]), text("<system-reminder>")),
+        assistant({"type": "thinking", "thinking": "d", "signature": ""}, use("3")),
+        user(result("3", "e")),
+        assistant(text("f")),
+        user("g"),
+    ]
+    sent = [
+        encode(translated(*turns[:n], prompt=f"{ATTRIBUTION}{n}\nBe brief."))
+        for n in range(1, len(turns) + 1, 2)
+    ]
+    for before, now in itertools.pairwise(sent):
+        assert now.startswith(before.removesuffix(b"]"))
+
+
+@pytest.mark.parametrize(("policy", "kept"), [("map", True), ("drop", False)])
+def test_pitfall_19_the_attribution_line_is_kept_or_left_out_in_silence_by_its_policy(
+    policy: str, kept: bool
+) -> None:
+    fields = {"system.attribution": policy}
+    prompt = f"{ATTRIBUTION}\nBe brief."
+    expected = prompt if kept else "Be brief."
+    assert translated(user("a"), prompt=prompt, fields=fields)[0]["content"] == expected
+    assert noted(user("a"), prompt=prompt, fields=fields) == ()
 
 
 def test_pitfall_19_an_attribution_line_alone_is_no_system_prompt() -> None:

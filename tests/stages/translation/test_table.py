@@ -58,6 +58,7 @@ THOUGHT = {
 SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "max_tokens": ({"max_tokens": 77}, "77"),
     "system": ({"system": "BE BRIEF"}, "BE BRIEF"),
+    "system.attribution": ({"system": "x-anthropic-billing-header: cch=1;\nBE BRIEF"}, "cch=1"),
     "temperature": ({"temperature": 0.25}, '"temperature":0.25'),
     "top_p": ({"top_p": 0.25}, '"top_p":0.25'),
     "top_k": ({"top_k": 7}, '"top_k":7'),

@@ -1,0 +1,150 @@
+"""Fallback, retry, queue, timeouts and pings in one chain: left at any moment, nothing remains."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+from attrs import define, evolve, field
+
+from pipeline.run import Chain
+from stages.backends.backend import Backend
+from stages.breaker import Breakers
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Resolved, Target
+from stages.fallback import Fallback
+from stages.invoke import Invoke
+from stages.queue import Queue
+from stages.retry import Retry
+from stages.translate_in import TranslateIn
+from stages.translate_out import TranslateOut
+from stages.wire import events as e
+from stages.wire.errors import ApiError, OverloadedError
+from tests.grammar import check_grammar
+from tests.support import backend, resolved
+
+TEXT = {"choices": [{"delta": {"content": "Hello"}}]}
+FINISH = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+A, B = (Target(name, "m", label=name) for name in "ab")
+
+
+@define
+class Flaky:
+    """A backend that takes a step for each part, and fails where it is told to."""
+
+    failing: bool = False
+    broken: bool = False
+    """In the middle of an answer."""
+    under_way: int = 0
+    asked: list[str] = field(factory=list)
+
+    async def answer(self, request: ChatRequest, *_: Any) -> AsyncGenerator[ChatAnswer, None]:
+        self.asked.append(request.resolved.target.label)
+        self.under_way += 1
+        try:
+            await anyio.lowlevel.checkpoint()
+            if self.failing:
+                raise OverloadedError("busy")
+            for data in (TEXT, TEXT):
+                yield ChatChunk(data)
+                await anyio.lowlevel.checkpoint()
+            if self.broken:
+                raise OverloadedError("gone")
+            yield ChatChunk(FINISH)
+            yield ChatEnd()
+        finally:
+            self.under_way -= 1
+
+
+@define
+class World:
+    """Two targets with a slot each, and what stands before them."""
+
+    fakes: dict[str, Flaky] = field(factory=lambda: {"a": Flaky(failing=True), "b": Flaky()})
+    backends: dict[str, Backend] = field(
+        factory=lambda: {name: backend(slots=1) for name in ("a", "b")}
+    )
+    breakers: Breakers = field(factory=lambda: Breakers(failures=1, cooldown=0.000001))
+    max_waiting: int = 100
+
+    def chain(self) -> Chain:
+        return Chain.of(
+            (
+                Fallback(breakers=self.breakers),
+                Retry(attempts=2, max_wait=0.001),
+                TranslateIn(self.backends),
+                Queue(self.backends, max_waiting=self.max_waiting),
+                Invoke(self.fakes, total_timeout=60),
+                TranslateOut(0.0001),
+            ),
+            Resolved,
+        )
+
+    async def ask(self, out: list[Any]) -> None:
+        async def sink(event: Any) -> None:
+            await anyio.lowlevel.checkpoint()
+            out.append(event)
+
+        await self.chain().run(evolve(resolved(stream=True), target=A, others=(B,)), sink)
+
+    def is_at_rest(self) -> bool:
+        now = anyio.current_time() + 1
+        return all(
+            turns.running == turns.waiting == self.fakes[name].under_way == 0
+            and self.breakers.of(name).admits(now)
+            for name, each in self.backends.items()
+            if (turns := each.turns)
+        )
+
+
+@pytest.mark.parametrize("probes", [True, False], ids=["a probe", "no probe"])
+@pytest.mark.parametrize("steps", range(0, 60, 3))
+async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
+    steps: int, probes: bool
+) -> None:
+    world = World()
+    if probes:
+        now = anyio.current_time()
+        world.breakers.of("a").attempt(now).failed(now)
+    outs: list[list[Any]] = [[], [], []]
+    async with anyio.create_task_group() as group:
+        for out in outs[1:]:
+            group.start_soon(world.ask, out)
+        with anyio.CancelScope() as scope:
+            group.start_soon(_after, steps, scope)
+            await world.ask(outs[0])
+    assert world.is_at_rest()
+    for out in outs[1:]:
+        check_grammar(event.payload() for event in out)
+
+
+async def _after(steps: int, scope: anyio.CancelScope) -> None:
+    for _ in range(steps):
+        await anyio.lowlevel.checkpoint()
+    scope.cancel()
+
+
+async def test_a_full_queue_leads_on_and_opens_no_breaker() -> None:
+    world = World(max_waiting=0)
+    world.fakes["a"].failing = False
+    turns = world.backends["a"].turns
+    assert turns
+    turns.come("somebody", ("", ""), short=True)
+    for _ in range(3):
+        await world.ask([])
+    assert world.breakers.states(anyio.current_time()) == {"a": "closed", "b": "closed"}
+    assert (world.fakes["a"].asked, world.fakes["b"].asked) == ([], ["b"] * 3)
+
+
+async def test_an_answer_that_has_begun_is_the_only_one() -> None:
+    world = World()
+    out: list[Any] = []
+    world.fakes["a"] = Flaky(broken=True)
+    with pytest.raises(ApiError, match="gone"):
+        await world.ask(out)
+    assert sum(isinstance(event, e.MessageStart) for event in out) == 1
+    assert not any(isinstance(event, e.MessageStop) for event in out)
+    assert (world.fakes["a"].asked, world.fakes["b"].asked) == (["a"], [])
+    assert world.is_at_rest()

@@ -1,0 +1,77 @@
+"""The circuit breakers of a proxy, seen from outside."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support import body
+from tests.wire.command import command
+from tests.wire.support import Act, Client, ScriptedBackend, head, proxy, streamed, whole
+from tests.wire.test_fallback import Pair, declared
+from tests.wire.test_faults import HELLO, said
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    made = Pair(ScriptedBackend(), ScriptedBackend(), "")
+    made.two.says(streamed("Hello"))
+    yield made
+    made.one.close()
+    made.two.close()
+
+
+def targets(client: Client) -> Any:
+    """What readiness tells of them."""
+    return json.loads(client.get("/health/ready").body)["targets"]
+
+
+def test_a_target_that_keeps_failing_is_left_alone_and_that_is_told(
+    tmp_path: Path, pair: Pair
+) -> None:
+    one, two = pair.one, pair.two
+    one.says(head(), HELLO, Act.RESET)
+    with proxy(tmp_path, declared(one, two, breaker="{failures: 2, cooldown: 600}")) as url:
+        client = Client(url)
+        last = [client.post(body(stream=True)).events[-1]["type"] for _ in range(4)]
+        told = client.get("/metrics").body.decode()
+        ready = targets(client)
+        client.leave()
+    assert last == ["error", "error", "message_stop", "message_stop"]
+    assert (len(one.requests), len(two.requests)) == (2, 2)
+    states = {
+        (sample.labels["target"], sample.labels["state"])
+        for family in text_string_to_metric_families(told)
+        for sample in family.samples
+        if sample.name == "llm_proxy_target_state" and sample.value
+    }
+    assert states == {("one/a", "open"), ("two/b", "closed")}
+    assert ready == {"one/a": {"state": "open"}, "two/b": {"state": "closed"}}
+
+
+def test_a_reload_that_changes_no_target_does_not_forget_that_one_is_left_alone(
+    tmp_path: Path, pair: Pair
+) -> None:
+    pair.one.says(whole(503, said("Loading")))
+    file = tmp_path / "pipelines.yaml"
+    text = declared(pair.one, pair.two, breaker="{failures: 1, cooldown: 600}")
+    file.write_text(f"server: {{reload: false}}\n{text}")
+    with command(file) as running:
+        client = Client(running.url)
+        assert client.post(body(stream=True)).status == 200
+        states = {"one/a": {"state": "open"}, "two/b": {"state": "closed"}}
+        assert targets(client) == states
+
+        file.write_text(file.read_text().replace("claude-lost", "claude-new"))
+        running.tell(signal.SIGHUP)
+        running.says("is reloaded")
+        assert targets(client) == states
+        assert client.post(body(stream=True)).status == 200
+        client.leave()
+    assert (len(pair.one.requests), len(pair.two.requests)) == (1, 2)

@@ -1,0 +1,154 @@
+"""Kinds of requests go to models of their own, and what overflows one target to a larger one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support import body
+from tests.wire.support import (
+    Client,
+    ScriptedBackend,
+    completion,
+    error_in,
+    proxy,
+    streamed,
+    whole,
+)
+
+DECLARATION = """
+backends:
+  scripted: {{base_url: "{url}/v1"}}
+models:
+  "claude-*": {{backend: scripted, model: usual}}
+  background: {{backend: scripted, model: for-background}}
+  thinker: {{backend: scripted, model: for-thinking}}
+  seeing: {{backend: scripted, model: for-images}}
+  long:
+    targets:
+      - {{backend: scripted, model: window-2000}}
+      - {{backend: scripted, model: window-4000}}
+      - {{backend: scripted, model: window-8000}}
+pipelines:
+  messages:
+    route: POST /v1/messages
+    stages:
+      - authenticate: {{keys: [client-key]}}
+      - validate
+      - resolve:
+          routes:
+            - {{when: {{model: "claude-*haiku*"}}, to: background}}
+            - {{when: {{images: true}}, to: seeing}}
+            - {{when: {{input_tokens_over: 200}}, to: long}}
+            - {{when: {{thinking: true}}, to: thinker}}
+      - fallback
+      - translate-in
+      - invoke
+      - translate-out
+      - stream-encode
+"""
+WINDOWS = (2000, 4000, 8000)
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "QUJD"}}
+SHOT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [IMAGE]}
+BUDGET = {"type": "enabled", "budget_tokens": 1024}
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+TOOL = {"name": "look", "input_schema": {"type": "object"}}
+MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+
+def turns(*contents: Any) -> dict[str, Any]:
+    roles = ["user", "assistant"] * len(contents)
+    return {
+        "messages": [
+            {"role": role, "content": each} for role, each in zip(roles, contents, strict=False)
+        ]
+    }
+
+
+def prompt(tokens: int) -> dict[str, Any]:
+    """About so many tokens."""
+    return turns("word" * tokens)
+
+
+@pytest.fixture(scope="module")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
+    backend = ScriptedBackend()
+    with proxy(tmp_path_factory.mktemp("routes"), DECLARATION.format(url=backend.url)) as url:
+        yield backend, url
+    backend.close()
+
+
+@pytest.fixture
+def backend(routed: tuple[ScriptedBackend, str]) -> Iterator[ScriptedBackend]:
+    yield routed[0]
+    routed[0].forget()
+
+
+@pytest.fixture
+def client(routed: tuple[ScriptedBackend, str]) -> Iterator[Client]:
+    made = Client(routed[1])
+    yield made
+    made.leave()
+
+
+def asked(backend: ScriptedBackend) -> list[str]:
+    """The models that were asked, one by one."""
+    return [request.body["model"] for request in backend.requests]
+
+
+@pytest.mark.parametrize(
+    ("changes", "model"),
+    [
+        ({}, "usual"),
+        ({"model": "claude-3-5-haiku-20241022"}, "for-background"),
+        ({"thinking": BUDGET, "max_tokens": 2000}, "for-thinking"),
+        ({"thinking": {"type": "adaptive"}}, "for-thinking"),
+        ({"thinking": {"type": "disabled"}}, "usual"),
+        (turns([IMAGE, {"type": "text", "text": "What is it?"}]), "for-images"),
+        ({"tools": [TOOL], **turns("Look", [CALL], [SHOT])}, "for-images"),
+        (prompt(150), "usual"),
+        (prompt(250), "window-2000"),
+        ({"system": "word" * 250}, "window-2000"),
+        ({"model": "claude-haiku", **prompt(250)}, "for-background"),
+    ],
+    ids=str,
+)
+def test_a_request_goes_where_its_kind_leads(
+    changes: dict[str, Any], model: str, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    assert client.post(body(**changes)).status == 200
+    assert asked(backend) == [model]
+
+
+def too_long(window: int) -> dict[str, Any]:
+    said = f"This model's maximum context length is {window} tokens, your request has 9000 tokens"
+    return {"error": {"message": said, "code": "context_length_exceeded"}}
+
+
+@MODES
+@pytest.mark.parametrize("refusals", [1, 2])
+def test_what_a_backend_finds_too_long_goes_to_one_with_a_larger_window(
+    refusals: int, stream: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    for window in WINDOWS[:refusals]:
+        backend.says(whole(400, too_long(window)))
+    backend.says(streamed("Hello") if stream else whole(200, completion()))
+    answer = client.post(body(stream=stream, **prompt(9000)))
+    assert answer.status == 200
+    assert b"Hello" in answer.body
+    assert asked(backend) == [f"window-{window}" for window in WINDOWS[: refusals + 1]]
+
+
+@MODES
+def test_what_fits_nowhere_is_too_long_in_words_that_clients_know_by_the_largest(
+    stream: bool, client: Client, backend: ScriptedBackend
+) -> None:
+    for window in WINDOWS:
+        backend.says(whole(400, too_long(window)))
+    answer = client.post(body(stream=stream, **prompt(9000)))
+    assert answer.error == (400, "invalid_request_error")
+    assert error_in(answer.json)[1] == "prompt is too long: 9000 tokens > 8000 maximum"
+    assert len(backend.requests) == len(WINDOWS)

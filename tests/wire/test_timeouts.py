@@ -1,0 +1,101 @@
+"""Each timeout has an error of its own, which says what was waited for."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import body
+from tests.wire.support import (
+    Act,
+    Client,
+    ScriptedBackend,
+    Step,
+    declaration,
+    delta,
+    error_in,
+    head,
+    proxy,
+    raw,
+    sse,
+)
+
+MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+HALF: list[Step] = [head(content_type="application/json"), b"5\r\n{"]
+SIGNS: list[Step] = [b" ", 0.1] * 4
+#: A timeout; what the backend does until it comes; what the client is told of it.
+WAITS: dict[str, tuple[str, list[Step], str]] = {
+    "first byte": (
+        "first_byte_timeout: 0.3",
+        [Act.UNTIL_GONE],
+        "has not begun to answer within 0.3 s: try again later",
+    ),
+    "idle": ("idle_timeout: 0.3", [*HALF, Act.UNTIL_GONE], "was silent for too long"),
+    "total": (
+        "idle_timeout: 2, total_timeout: 0.5",
+        [*HALF, *SIGNS, Act.UNTIL_GONE],
+        "has not ended its answer within 0.5 s: ask for a shorter one",
+    ),
+}
+
+
+@contextlib.contextmanager
+def full() -> Iterator[str]:
+    """The URL of a server that takes no more connections, as one whose machine hangs."""
+    with contextlib.ExitStack() as held:
+        server = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(8):
+            waiting = held.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(server.getsockname())
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@MODES
+def test_a_backend_that_takes_no_connection_in_time_is_overloaded(
+    stream: bool, tmp_path: Path
+) -> None:
+    with full() as place:
+        text = declaration(place).replace("api_key:", "connect_timeout: 0.3, api_key:", 1)
+        with proxy(tmp_path, text) as url:
+            client = Client(url)
+            answer = client.post(body(stream=stream))
+            client.leave()
+    assert answer.error == (529, "overloaded_error")
+    assert error_in(answer.json)[1] == "backend `scripted` cannot be reached in time"
+
+
+@MODES
+@pytest.mark.parametrize(("option", "steps", "said"), WAITS.values(), ids=WAITS)
+def test_each_other_wait_that_is_too_long_is_a_timeout_in_words_of_its_own(
+    option: str, steps: list[Step], said: str, stream: bool, tmp_path: Path
+) -> None:
+    backend = ScriptedBackend()
+    backend.says(*steps)
+    with proxy(tmp_path, declaration(backend.url, f"invoke: {{{option}}}")) as url:
+        client = Client(url)
+        answer = client.post(body(stream=stream))
+        client.leave()
+        assert backend.is_gone()
+    assert answer.error == (504, "timeout_error")
+    assert error_in(answer.json)[1] == f"backend `scripted` {said}"
+    backend.close()
+
+
+def test_behind_the_first_event_a_timeout_is_an_event(tmp_path: Path) -> None:
+    backend = ScriptedBackend()
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    with proxy(tmp_path, declaration(backend.url, "invoke: {total_timeout: 0.3}")) as url:
+        client = Client(url)
+        client.send(raw(body(stream=True)))
+        kinds = []
+        while (event := client.event())["type"] != "error":
+            kinds.append(event["type"])
+        client.leave()
+    assert kinds == ["message_start", "content_block_start", "content_block_delta"]
+    assert error_in(event)[0] == "timeout_error"
+    backend.close()
