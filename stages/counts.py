@@ -21,3 +21,5 @@ class Counts:
     """Answers of pipelines: pipeline, HTTP status; `none` if the client left before."""
     tried_again: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
     """Requests that failed and were tried again: by which stage, the backend, kind of error."""
+    repaired: Counter[tuple[str, str]] = field(factory=Counter, init=False)
+    """What `repair-tools` has done: the backend, what (see `stages.repair.arguments.How`)."""

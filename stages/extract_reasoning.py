@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from attrs import evolve, frozen
 
 from pipeline import Send, Stage, option, reference
 from stages.events import ChatRequest
-from stages.translation.think_tags import THINK, Tags
+from stages.translation.think_tags import Tags
+
+_USUAL = ("think", "thinking", "reasoning")
 
 
-def _check_tags(_: ExtractReasoning, __: Any, tags: Mapping[str, str]) -> None:
+def _check_tags(_: ExtractReasoning, __: Any, tags: dict[str, str]) -> None:
     for opening, closing in tags.items():
         if not (opening and not opening[0].isspace() and closing):
             raise ValueError(f"`tags` cannot have {opening!r}: {closing!r}: give both, as text")
@@ -28,9 +29,10 @@ class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
     answer by it, so this costs nothing there. Several may follow each other, for other backends.
     """
 
-    tags: Mapping[str, str] = option(
-        factory=lambda: {**dict(THINK), "<thinking>": "</thinking>", "<reasoning>": "</reasoning>"},
-        help="tags that open reasoning, at the beginning of the text, and close it",
+    tags: dict[str, str] = option(
+        factory=lambda: {f"<{name}>": f"</{name}>" for name in _USUAL},
+        help="what opens reasoning at the beginning of the text, and what closes it; "
+        "else `<think>`, `<thinking>` and `<reasoning>`",
         validator=_check_tags,
     )
     begins_inside: bool = option(

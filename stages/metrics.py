@@ -79,7 +79,14 @@ class _Collector:
         )
         for told, number in self.counts.tried_again.items():
             again.add_metric(told, number)
-        yield from (degraded, answers, again)
+        repaired = CounterMetricFamily(
+            "llm_proxy_repaired_tool_calls",
+            "Tool calls found in a text, and arguments that were no JSON or did not fit.",
+            labels=("backend", "what"),
+        )
+        for mended, number in self.counts.repaired.items():
+            repaired.add_metric(mended, number)
+        yield from (degraded, answers, again, repaired)
 
     def _queues(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily, SummaryMetricFamily

@@ -92,6 +92,13 @@ async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
     }
 
 
+async def test_mended_tool_calls_are_told() -> None:
+    counts = Counts()
+    counts.repaired["fake", "found"] += 2
+    told_of = await told(counts)
+    assert told_of == {("llm_proxy_repaired_tool_calls_total", "fake", "found"): 2}
+
+
 async def test_stages_made_in_code_count_each_for_themselves() -> None:
     one, two = TranslateIn({"fake": backend()}), TranslateIn({"fake": backend()})
     await run_stage(one, [resolved(top_k=1)])
