@@ -17,7 +17,7 @@ log = logging.getLogger("llm_proxy")
 
 
 @frozen
-class RepairTools(Stage[ChatAnswer, ChatAnswer]):
+class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatAnswer]):
     """Mends the tool calls of weak models: those written as text, and those with broken JSON.
 
     A call in the text counts if it is one of a tool that the request has, in one of the known

@@ -1,8 +1,9 @@
 """The chunks of a Chat Completions answer, with the tool calls of a weak model mended.
 
-One object serves one answer, streamed or whole. Text flows, but for what may be a call; the
-backend's own calls are held until the answer ends, because only then their arguments are whole.
-An answer that was cut is not repaired: half a command is another one.
+One object serves one answer, streamed or whole. Text flows, but for what may be a call; text in
+parts, as few backends send it, is not looked at. The backend's own calls are held until the
+answer ends, because only then their arguments are whole; so they come last. What was cut is not
+repaired: half a command is another one.
 
 A chunk becomes one or more: the last is the chunk itself with what is left of its delta, so that
 all else it says (usage, finish reason) comes when it did.
@@ -21,7 +22,7 @@ from stages.repair.finder import Found, ToolText
 from stages.repair.formats import Call
 from stages.translation.parts import ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
-from stages.translation.think_tags import ThinkTags
+from stages.translation.think_tags import Kind, ThinkTags
 from stages.translation.usual import more_text
 
 _CUT = ("length", "content_filter", "error", "abort")
@@ -36,8 +37,10 @@ def tools(request: ChatRequest) -> dict[str, Any]:
     """The schemas of the tools that the model may call, by the names it knows."""
     if request.options.get("tool_choice") == "none":
         return {}
-    functions = [each["function"] for each in request.options.get("tools", ())]
-    return {each["name"]: each.get("parameters") for each in functions}
+    functions = [
+        mapping(mapping(each).get("function")) for each in items(request.options.get("tools"))
+    ]
+    return {text(each.get("name")): each.get("parameters") for each in functions if each}
 
 
 @define
@@ -100,7 +103,15 @@ class AnswerRepair:
             yield from self._take_call({"index": 0, "function": legacy})
 
     def _take_text(self, more: str) -> Iterator[Delta]:
-        for kind, piece in self._think_tags.feed(more):
+        return self._untagged(self._think_tags.feed(more))
+
+    def _end_text(self, whole: bool) -> Iterator[Delta]:
+        yield from self._untagged(self._think_tags.finish())
+        yield from self._mend(self._text.finish(whole))
+
+    def _untagged(self, pieces: Iterable[tuple[Kind, str]]) -> Iterator[Delta]:
+        """Reasoning, in a field of its own, and text; calls are not looked for in reasoning."""
+        for kind, piece in pieces:
             if kind == "thinking":
                 yield {"reasoning_content": piece}
             else:
@@ -112,14 +123,6 @@ class AnswerRepair:
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         self._calls.find(fragment, name).add(name, function.get("arguments"))
-
-    def _end_text(self, whole: bool) -> Iterator[Delta]:
-        for kind, piece in self._think_tags.finish():
-            if kind == "thinking":
-                yield {"reasoning_content": piece}
-            else:
-                yield from self._mend(self._text.feed(piece))
-        yield from self._mend(self._text.finish(whole))
 
     def _rest(self, whole: bool) -> Iterator[Delta]:
         """What was held back, when the answer is over."""
@@ -135,7 +138,7 @@ class AnswerRepair:
             arguments, how = mended(arguments, self.tools[call.name])
         if how:
             self.done.append(how)
-        return self._call(call.name, arguments, {"id": call.backend_id} if call.backend_id else {})
+        return self._call(call.name, arguments, call.backend_id)
 
     def _mend(self, pieces: Iterable[str | Found]) -> Iterator[Delta]:
         """Text, and the calls that were found in it, unless one of them is past mending."""
@@ -149,19 +152,19 @@ class AnswerRepair:
                 continue
             for call, arguments, how in calls:
                 self.done += ["found", *([how] if how else ["repaired"] if call.mended else [])]
-                yield self._call(call.name, arguments, {})
+                yield self._call(call.name, arguments)
             if piece.behind:
                 yield {"content": piece.behind}
 
-    def _call(self, name: str, arguments: str, identity: dict[str, str]) -> Delta:
+    def _call(self, name: str, arguments: str, identity: str = "") -> Delta:
         function = {"name": name, "arguments": arguments}
-        call = {"index": self._sent, "type": "function", **identity, "function": function}
+        call = {"index": self._sent, "id": identity, "type": "function", "function": function}
         self._sent += 1
         return {"tool_calls": [call]}
 
 
 def _is_sure(call: Call, how: How) -> bool:
-    """Whether what stands in the text is a call, with all that was meant for it."""
+    """Whether what stands in the text is a call, and there are no other words in it."""
     if call.mended:
         return how in ("", "coerced")
     return how != "broken" and (how != "repaired" or is_json(call.arguments))

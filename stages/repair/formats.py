@@ -78,9 +78,9 @@ def formats(names: Iterable[str]) -> tuple[Format, ...]:
 
 _BEGIN = "<｜tool▁call▁begin｜>"
 _DECODER = json.JSONDecoder()
-_BETWEEN = re.compile(r"[\s;,]*")
+_BETWEEN = re.compile(r"(?:[\s;,]|</?tool_call>)*")  # a tag too, where another one is missing
 _FENCE = re.compile(r"\s*```(?:json)?\s*")
-_FENCE_END = re.compile(r"\s*(?:```|</tool_call>)?\s*")
+_FENCE_END = re.compile(r"\s*(?:```)?\s*")
 _MISTRAL = re.compile(
     r"\s*(?:\[TOOL_CALLS\])?\s*([\w.-]+)\s*(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*(?={)"
 )
@@ -137,12 +137,8 @@ def _bare(text: str) -> Read:
 def _tool_call(text: str) -> Read:
     start = text.lstrip()
     if start.startswith("{"):
-        read = _objects(text)
-    elif start.startswith("<function="):
-        read = _functions(start)
-    else:
-        read = _glm(start)
-    return None if read is None or read[1].strip() else read
+        return _objects(start)
+    return _functions(start) if start.startswith("<function=") else _glm(start)
 
 
 def _functions(text: str) -> Read:

@@ -111,8 +111,8 @@ def test_valid_arguments_of_the_backends_calls_pass_byte_for_byte(length: int) -
     made = out[-1]["choices"][0]["delta"]["tool_calls"]
     assert made[0] == {
         "index": 0,
-        "type": "function",
         "id": "call_1",
+        "type": "function",
         "function": {"name": "get_weather", "arguments": given},
     }
     assert repair.done == []

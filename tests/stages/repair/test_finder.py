@@ -91,6 +91,11 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         HERMES.replace('Paris"', "Paris") + "Then " + HERMES,
         [PARIS, "Then ", PARIS],
     ),
+    "hermes, with no end amid others": (
+        HERMES.removesuffix("</tool_call>") + HERMES.replace("Paris", "Rome") + ".",
+        [PARIS, ROME, "."],
+    ),
+    "hermes, with no end, and text": (HERMES.replace("</tool_call>", "So."), [PARIS, "So."]),
     "qwen3-coder": (QWEN, [PARIS]),
     "qwen3-coder, two functions": (
         QWEN.replace("</function>", "</function>\n<function=get></function>"),
