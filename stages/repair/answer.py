@@ -63,8 +63,9 @@ class AnswerRepair:
     def chunk(self, data: Any) -> list[Any]:
         """The chunks to forward for one of the backend's."""
         if more := more_text(data):
-            deltas = list(self._take_text(more))
-            return [data] if deltas == [{"content": more}] else _spread(data, deltas)
+            if self._think_tags.state == "outside" and self._text.passes(more):
+                return [data]
+            return _spread(data, list(self._take_text(more)))
         choice = _choice(data)
         if not choice:
             failed = isinstance(data, dict) and data.get("error")

@@ -118,6 +118,7 @@ class ToolText:
 
     tools: Collection[str]
     _formats: dict[str, Format] = field(init=False)
+    _starts: frozenset[str] = field(init=False)
     _marked: _Marked | None = field(init=False)
     _held: str = field(default="", init=False)
     _in_code: bool = field(default=False, init=False)
@@ -126,6 +127,14 @@ class ToolText:
     def __attrs_post_init__(self) -> None:
         self._formats = {each.marker: each for each in formats(self.tools)}
         self._marked = _Marked(self._formats.pop(""))
+        self._starts = frozenset(sign[0] for sign in (_FENCE, *self._formats))
+
+    def passes(self, text: str) -> bool:
+        """Whether that is just more text, so that it need not be fed: nine times in ten."""
+        if self._marked or self._held or not self._starts.isdisjoint(text):
+            return False
+        self._last = text[-1]
+        return True
 
     def feed(self, text: str) -> Iterator[str | Found]:
         """What is clear now."""

@@ -229,9 +229,10 @@ def test_what_the_client_has_sent_already_is_left_out_of_a_whole_answer() -> Non
 
 
 def test_text_that_is_nothing_else_passes_as_the_chunk_it_was() -> None:
-    chunk = text("Hello")
-    out, _ = mended([chunk, finish()])
-    assert out[0] is chunk
+    chunks = [*map(text, ("Hello", " there", " `", "b", WRITTEN)), finish()]
+    out, _ = mended(chunks)
+    assert out[1] is chunks[1]
+    assert content(chunks) == [("text", "Hello there `b"), PARIS]
 
 
 def test_what_is_held_back_is_told_before_other_things() -> None:
