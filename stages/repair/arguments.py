@@ -27,6 +27,8 @@ How = Literal["", "coerced", "unfit", "repaired", "broken"]
 # The library takes seconds for what nests without end, or is much longer.
 _MAX_REPAIRED, _MAX_NESTED = 50_000, 1_000
 _DEPTH = 20
+# What its parser raises where the text is odd, or nests too deep; found by fuzzing.
+_FAULTS = (ArithmeticError, AssertionError, LookupError, RecursionError, TypeError, ValueError)
 _NO_LETTER = re.compile(r"\\u[0-9a-fA-F]{4}|[\W_]+")
 
 
@@ -59,7 +61,7 @@ def repaired(text: str) -> Any:
 
     try:
         value = json_repair.loads(text, skip_json_loads=True)
-    except (ValueError, RecursionError):  # it nests too deep
+    except _FAULTS:
         return None
     lost = _letters(text.replace("```json", "")) - _letters(_encoded(value))
     return None if lost > 0 else value

@@ -10,7 +10,7 @@
     <function=               NAME>{…}</function>, or parameters as above            Llama 3.1
     <|python_tag|>           {"name": …, "parameters": {…}}; {…}                    Llama 3
     [TOOL_CALLS]             [{"name": …, "arguments": {…}}, …]                     Mistral
-                             NAME{…}, NAME[ARGS]{…}                                 later Mistral
+                             NAME{…}, NAME[ARGS]{…}, NAME[CALL_ID]ID[ARGS]{…}       later Mistral
     <｜tool▁calls▁begin｜>   <｜tool▁call▁begin｜>function<｜tool▁sep｜>NAME        DeepSeek V3, R1
                              ```json {…} ```<｜tool▁call▁end｜>
                              <｜tool▁call▁begin｜>NAME<｜tool▁sep｜>{…}             DeepSeek V3.1

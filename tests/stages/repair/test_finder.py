@@ -119,6 +119,7 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         ["Well. ", PARIS, ROME],
     ),
     "mistral, and text": (f"{MISTRAL}] Done.", [PARIS, "Done."]),
+    "mistral, with an id": ("[TOOL_CALLS]get[CALL_ID]123456789[ARGS]{}", [("get", {})]),
     "mistral, later": (
         '[TOOL_CALLS]get_weather{"city": "Paris"}[TOOL_CALLS]get_weather[ARGS]{"city": "Rome"}',
         [PARIS, ROME],
