@@ -125,8 +125,11 @@ def _hint(
 
 
 def _emits(stage: StageClass, wanted: tuple[type, ...]) -> bool:
+    """Whether it may: a stage that says less of what it emits may emit each of its kinds."""
     declared = signature(stage)
-    return not declared.transparent and any(issubclass(e, wanted) for e in declared.emits)
+    emits = declared.emits
+    related = any(issubclass(e, wanted) or issubclass(w, e) for e in emits for w in wanted)
+    return not declared.transparent and related
 
 
 def _takes(stage: StageClass, left: tuple[type, ...]) -> bool:

@@ -24,3 +24,5 @@ class Counts:
     tokens: Counter[tuple[str, str]] = field(factory=Counter, init=False)
     """Those of whole answers, as the client is told: backend; input, cache_read, cache_creation or
     output, of which none counts for another."""
+    repaired_tool_calls: Counter[tuple[str, str]] = field(factory=Counter, init=False)
+    """What `repair-tools` has done: the backend, what (see `stages.repair.arguments.How`)."""

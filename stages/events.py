@@ -125,8 +125,8 @@ class ChatRequest:
     """
     one_call: bool = False
     """Whether the client takes no second tool call in one answer."""
-    think_tags: bool = False
-    """Whether the backend may leave reasoning in the text, between tags."""
+    think_tags: tuple[tuple[str, str], ...] = ()
+    """Tags between which the backend may leave reasoning in the text; see ThinkTags."""
     stops: tuple[str, ...] = field(default=(), repr=False)
     """Stop sequences to look for in the text."""
     repeated: str = field(default="", repr=False)

@@ -18,6 +18,27 @@ from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseSta
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
+#: The counters of `Counts`: what is said of them, and the names of their keys' parts.
+_COUNTERS = {
+    "degraded": (
+        "Fields of requests that were dropped or changed for a backend.",
+        ("backend", "field", "what"),
+    ),
+    "answers": ("Answers to clients, by pipeline and HTTP status.", ("pipeline", "status")),
+    "tried_again": (
+        "Requests that failed and were tried again, there or elsewhere.",
+        ("stage", "backend", "error"),
+    ),
+    "tokens": (
+        "Tokens of whole answers: input that was not cached, cache_read, and so on.",
+        ("backend", "kind"),
+    ),
+    "repaired_tool_calls": (
+        "Tool calls found in a text, and arguments that were no JSON or did not fit.",
+        ("backend", "what"),
+    ),
+}
+
 
 @frozen
 class Metrics(Stage[Authenticated, HttpResponse]):
@@ -58,35 +79,11 @@ class _Collector:
     def _counters(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily
 
-        degraded = CounterMetricFamily(
-            "llm_proxy_degraded",
-            "Fields of requests that were dropped or changed for a backend.",
-            labels=("backend", "field", "what"),
-        )
-        for labels, number in self.counts.degraded.items():
-            degraded.add_metric(labels, number)
-        answers = CounterMetricFamily(
-            "llm_proxy_answers",
-            "Answers to clients, by pipeline and HTTP status.",
-            labels=("pipeline", "status"),
-        )
-        for named, number in self.counts.answers.items():
-            answers.add_metric(named, number)
-        again = CounterMetricFamily(
-            "llm_proxy_tried_again",
-            "Requests that failed and were tried again, there or elsewhere.",
-            labels=("stage", "backend", "error"),
-        )
-        for told, number in self.counts.tried_again.items():
-            again.add_metric(told, number)
-        tokens = CounterMetricFamily(
-            "llm_proxy_tokens",
-            "Tokens of whole answers: input that was not cached, cache_read, and so on.",
-            labels=("backend", "kind"),
-        )
-        for kind, number in self.counts.tokens.items():
-            tokens.add_metric(kind, number)
-        yield from (degraded, answers, again, tokens)
+        for name, (told, labels) in _COUNTERS.items():
+            family = CounterMetricFamily(f"llm_proxy_{name}", told, labels=labels)
+            for key, number in getattr(self.counts, name).items():
+                family.add_metric(key, number)
+            yield family
 
     def _queues(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily, SummaryMetricFamily

@@ -57,7 +57,9 @@ class AnswerTranslator:
     request: ChatRequest
     announced: bool = False
     _blocks: Blocks = Factory(lambda self: Blocks(self.request), takes_self=True)
-    _think_tags: ThinkTags = Factory(ThinkTags)
+    _think_tags: ThinkTags = Factory(
+        lambda self: ThinkTags(self.request.think_tags), takes_self=True
+    )
     _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
     _begun: bool = False
     _in_deltas: bool = False
@@ -99,8 +101,7 @@ class AnswerTranslator:
         self._take_choice(choice)
         if self.stopped:
             return [*started, *self._finished(lowered=False)]
-        untagged = not self.request.think_tags or self._think_tags.state == "outside"
-        if untagged and not self.request.stops:
+        if self._think_tags.state == "outside" and not self.request.stops:
             self._text = self._blocks.last_text
         return started if followed else [*started, *self.taken()]
 
@@ -214,8 +215,7 @@ class AnswerTranslator:
     def _take_content(self, content: Any) -> None:
         """Text, or a list of parts, as some backends send it."""
         if more := text(content):
-            untagged: Iterable[tuple[Kind, str]] = [("text", more)]
-            self._show(self._think_tags.feed(more) if self.request.think_tags else untagged)
+            self._show(self._think_tags.feed(more))
         for part in map(mapping, items(content)):
             self._show(self._think_tags.finish())
             self._take_part(part)

@@ -11,11 +11,11 @@ _SIGNS = re.compile(r'\\(?:.|$)|["{}\[\]]', re.DOTALL)
 
 @define
 class Nesting:
-    """How deep the next character stands. `fed` counts the fragments."""
+    """How deep the next character stands, and whether in a string. `fed` counts the fragments."""
 
     fed: int = 0
+    in_string: bool = False
     _depth: int = 0
-    _in_string: bool = False
     _escaped: bool = False
 
     def feed(self, fragment: str) -> None:
@@ -26,8 +26,8 @@ class Nesting:
         start, self._escaped = int(self._escaped), False
         for sign in _SIGNS.findall(fragment, start):
             if sign == '"':
-                self._in_string = not self._in_string
-            elif self._in_string:
+                self.in_string = not self.in_string
+            elif self.in_string:
                 self._escaped = sign == "\\"  # the last character; what it escapes comes next
             elif sign in "{[":
                 self._depth += 1
@@ -37,4 +37,4 @@ class Nesting:
     @property
     def closed(self) -> bool:
         """Whether nothing is open, so that the whole may be one document."""
-        return self._depth <= 0 and not self._in_string
+        return self._depth <= 0 and not self.in_string

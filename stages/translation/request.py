@@ -11,6 +11,7 @@ from stages.translation.fields import Fields
 from stages.translation.limits import output_limit
 from stages.translation.options import options
 from stages.translation.stops import shared
+from stages.translation.think_tags import THINK
 from stages.translation.tools import client_names, one_call, requires_tool
 from stages.translation.usage import estimated_input
 from stages.wire.messages import MessagesRequest
@@ -43,7 +44,7 @@ def chat_request(
         fields.changes(),
         renamed=client_names(request, profile),
         one_call=one_call(request, fields),
-        think_tags=profile.think_tags,
+        think_tags=THINK if profile.think_tags else (),
         stops=stops,
         repeated="" if request.stream or stops else repeated,
         context_window=window,

@@ -1,16 +1,18 @@
-"""Reasoning that a backend leaves in the text, between `<think>` and `</think>`.
+"""Reasoning that a backend leaves in the text, between tags as `<think>` and `</think>`.
 
     state     text                           becomes
     -------   ----------------------------   ---------------------------------------------
-    begin     white space, then `<think>`    nothing; state inside
+    begin     white space, then a tag that   nothing; state inside
+              opens
     begin     anything else                  text, with that white space; state outside
-    inside    up to `</think>`               thinking; state closed
+    inside    up to the tag that closes it   thinking; state closed
     closed    white space                    nothing
     closed    anything else                  text; state outside
     outside   everything                     text
 
 Only tags at the beginning count: later ones are what the model wants to say. What could be the
-beginning of a tag is held back until it is clear.
+beginning of a tag is held back until it is clear. A tag may be opened by nothing, where it stands
+in the prompt already: then it closes reasoning that the text begins with.
 """
 
 from __future__ import annotations
@@ -18,37 +20,37 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from attrs import define
+from attrs import Factory, define
 
 from stages.translation.stops import split
 
-_OPEN, _CLOSE = "<think>", "</think>"
+#: A tag that opens reasoning, and the one that closes it.
+Tags = tuple[tuple[str, str], ...]
+#: What backends are known to leave in the text; see `think_tags` of a profile.
+THINK: Tags = (("<think>", "</think>"),)
 
 Kind = Literal["thinking", "text"]
+State = Literal["begin", "inside", "closed", "outside"]
 
 
 @define
 class ThinkTags:
-    """Splits the text of one answer."""
+    """Splits the text of one answer. Without tags, all of it is text."""
 
-    state: Literal["begin", "inside", "closed", "outside"] = "begin"
+    tags: Tags = THINK
+    state: State = Factory(lambda self: "begin" if self.tags else "outside", takes_self=True)
+    _close: str = ""
     _held: str = ""
 
     def feed(self, text: str) -> Iterator[tuple[Kind, str]]:
         """The pieces that are clear now."""
         self._held += text
-        if self.state == "begin":
-            start = self._held.lstrip()
-            if start.startswith(_OPEN):
-                self.state, self._held = "inside", start.removeprefix(_OPEN)
-            elif _OPEN.startswith(start):
-                return
-            else:
-                self.state = "outside"
+        if self.state == "begin" and not self._begun():
+            return
         if self.state == "inside":
-            thinking, tag, rest = self._held.partition(_CLOSE)
+            thinking, tag, rest = self._held.partition(self._close)
             if not tag:
-                thinking, self._held = split(self._held, (_CLOSE,))
+                thinking, self._held = split(self._held, (self._close,))
             yield "thinking", thinking
             if not tag:
                 return
@@ -57,6 +59,18 @@ class ThinkTags:
             self._held = self._held.lstrip()
             self.state = "outside" if self._held else "closed"
         yield from self.finish()
+
+    def _begun(self) -> bool:
+        """Whether it is clear how the text begins."""
+        start = self._held.lstrip()
+        for opening, closing in self.tags:
+            if start and start.startswith(opening):
+                self.state, self._close, self._held = "inside", closing, start[len(opening) :]
+                return True
+            if opening.startswith(start):
+                return False
+        self.state = "outside"
+        return True
 
     def finish(self) -> Iterator[tuple[Kind, str]]:
         """What was held back, when nothing of this text follows."""

@@ -76,6 +76,18 @@ pipelines:
       - invoke
       - translate-out: {{ping_interval: 0.05}}
       - stream-encode
+  weak:
+    route: POST /weak/v1/messages
+    stages:
+      - authenticate: *keys
+      - validate
+      - resolve
+      - translate-in
+      - extract-reasoning: {{begins_inside: true, backends: [vllm]}}
+      - invoke
+      - repair-tools
+      - translate-out
+      - stream-encode
   count-tokens:
     route: POST /v1/messages/count_tokens
     stages:
@@ -120,13 +132,17 @@ class Talk:
         choice = {"index": 0, "message": message, "finish_reason": finish}
         self.script(whole(200, {"choices": [choice], "usage": USAGE}))
 
-    def ask(self, stream: bool = False, **given: Any) -> anthropic.types.Message:
-        """What the SDK makes of the answer; fields it has no argument for go in `extra_body`."""
+    def ask(self, stream: bool = False, under: str = "", **given: Any) -> anthropic.types.Message:
+        """What the SDK makes of the answer; fields it has no argument for go in `extra_body`.
+
+        `under` is a path the routes of another pipeline are below.
+        """
         request: dict[str, Any] = {**body(), **given}
+        sdk = self.sdk.with_options(base_url=self.url + under)
         if not stream:
-            message: anthropic.types.Message = self.sdk.messages.create(**request)
+            message: anthropic.types.Message = sdk.messages.create(**request)
             return message
-        with self.sdk.messages.stream(**request) as events:
+        with sdk.messages.stream(**request) as events:
             return events.get_final_message()
 
     def post(self, path: str = "/v1/messages", **changes: Any) -> Answer:

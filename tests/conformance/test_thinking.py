@@ -69,3 +69,13 @@ def test_row_27_content_block_is_not_a_thinking_block(talk: Talk) -> None:
     talk.plays({"reasoning": "Hm."}, {"content": "So."}, {"reasoning": "Or?", "content": " No."})
     message = talk.ask(stream=True, thinking=THINKING)
     assert kinds(message) == ["thinking", "text", "thinking", "text"]
+
+
+@MODES
+def test_row_24_reasoning_that_the_prompt_has_opened(stream: bool, talk: Talk) -> None:
+    """With `extract-reasoning`: a template that ends with `<think>` leaves only the other tag."""
+    talk.answers(stream, content="Hm.</think>\n\nYes.")
+    message = talk.ask(stream, "/weak", model="vllm", thinking=THINKING)
+    assert kinds(message) == ["thinking", "text"]
+    assert message.content[0].to_dict()["thinking"] == "Hm."
+    assert message.content[1].to_dict()["text"] == "Yes."

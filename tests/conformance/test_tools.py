@@ -153,31 +153,91 @@ def test_row_34_a_forced_tool_is_ignored(choice: Any, sent: Any, talk: Talk) -> 
         assert "tool_choice" in answer.headers["x-llm-proxy-degraded"]
 
 
-@pytest.mark.parametrize("arguments", ["{'city': 1}", '{"city": "Par', "ls -l", "[1]"])
-def test_row_35_malformed_tool_json(arguments: str, talk: Talk) -> None:
-    """An answer keeps all text there is. A stream gives on as it is what begins as an object.
+@MODES
+@pytest.mark.parametrize(
+    ("arguments", "repaired"),
+    [
+        ("{'city': 1}", {"city": "1"}),
+        ('{"city": "Par', {"city": "Par"}),
+        ('{"city": "Paris"', PARIS),
+        ("ls -l", None),
+        ("[1]", None),
+    ],
+)
+def test_row_35_malformed_tool_json(
+    arguments: str, repaired: Any, stream: bool, talk: Talk
+) -> None:
+    """With `repair-tools`, it is repaired where that fits the schema.
 
-    A stage that repairs it is not there yet.
+    Else an answer keeps all text there is; a stream gives on as it is what begins as an object.
     """
-    talk.answers(False, tool_calls=[call(arguments, id="a")])
-    (given,) = cities(talk.ask())
-    assert isinstance(given, dict)
-    talk.answers(True, tool_calls=[call(arguments, id="a")])
-    events = talk.post(stream=True).events
-    deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
-    sent = "".join(each["partial_json"] for each in deltas)
-    assert sent == arguments if arguments[0] == "{" else json.loads(sent) == given
+    talk.answers(stream, "tool_calls", tool_calls=[call(arguments, id="a")])
+    message = talk.ask(stream, "/weak", tools=[WEATHER])
+    (given,) = cities(message)
+    assert given == (repaired or {"_raw": arguments})
+    assert message.stop_reason == "tool_use"
+    if stream:
+        events = talk.post(stream=True, tools=[WEATHER]).events
+        deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
+        sent = "".join(each["partial_json"] for each in deltas)
+        assert sent == arguments if arguments[0] == "{" else json.loads(sent) == given
+    else:
+        assert isinstance(cities(talk.ask(tools=[WEATHER]))[0], dict)
+
+
+WRITTEN = {
+    "hermes": '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>',
+    "qwen3-coder": (
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n"
+        "</function>\n</tool_call>"
+    ),
+    "glm": (
+        "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n"
+        "</tool_call>"
+    ),
+    "llama 3.1": '<function=get_weather>{"city": "Paris"}</function>',
+    "llama 3.2": '<|python_tag|>{"name": "get_weather", "parameters": {"city": "Paris"}}',
+    "mistral": '[TOOL_CALLS] [{"name": "get_weather", "arguments": {"city": "Paris"}}]',
+    "mistral, later": '[TOOL_CALLS]get_weather{"city": "Paris"}',
+    "deepseek": (
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n"
+        '{"city": "Paris"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>'
+    ),
+}
 
 
 @MODES
-def test_row_36_a_tool_call_written_as_text(stream: bool, talk: Talk) -> None:
-    """It stays the text it is, whole. A stage that reads the known formats is not there yet."""
-    text = '<tool_call>{"name": "get_weather", "arguments": {}}</tool_call>'
-    talk.answers(stream, content=text)
-    message = talk.ask(stream, tools=[WEATHER])
-    assert kinds(message) == ["text"]
-    assert isinstance(message.content[0], anthropic.types.TextBlock)
-    assert message.content[0].text == text
+@pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
+def test_row_36_a_tool_call_written_as_text(text: str, stream: bool, talk: Talk) -> None:
+    """With `repair-tools` it becomes one, if the request has the tool; else it stays text."""
+
+    def ask(under: str, tool: dict[str, Any]) -> anthropic.types.Message:
+        said = f"Let me see. {text}"
+        if stream:
+            talk.plays(*({"content": said[n : n + 5]} for n in range(0, len(said), 5)))
+        else:
+            talk.answers(False, content=said)
+        return talk.ask(stream, under, tools=[tool])
+
+    message = ask("/weak", WEATHER)
+    assert kinds(message) == ["text", "tool_use"]
+    assert cities(message) == [PARIS]
+    assert message.stop_reason == "tool_use"
+    for under, tool in (("", WEATHER), ("/weak", {**WEATHER, "name": "get_time"})):
+        message = ask(under, tool)
+        assert [block.to_dict()["text"] for block in message.content] == [f"Let me see. {text}"]
+        assert message.stop_reason == "end_turn"
+
+
+@MODES
+def test_row_36_a_tool_call_that_is_all_there_is(stream: bool, talk: Talk) -> None:
+    for text in (
+        '{"name": "get_weather", "parameters": {"city": "Paris"}}',
+        '```json\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n```',
+    ):
+        talk.answers(stream, content=text)
+        message = talk.ask(stream, "/weak", tools=[WEATHER])
+        assert (kinds(message), cities(message)) == (["tool_use"], [PARIS])
 
 
 def test_row_37_the_same_tool_id_twice_in_a_conversation(talk: Talk) -> None:

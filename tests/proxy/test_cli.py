@@ -244,7 +244,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 def test_stages_lists_all_that_are_built_in() -> None:
     result = cli("stages")
 
-    names = re.findall(r"^([a-z-]+): \w+ -> ", result.stdout, re.MULTILINE)
+    names = re.findall(r"^([a-z-]+): [\w ]+ -> ", result.stdout, re.MULTILINE)
     assert (result.exit_code, names) == (0, list(REGISTRY.builtin))
 
 

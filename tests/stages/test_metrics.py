@@ -99,6 +99,13 @@ async def test_tokens_are_told_by_backend_and_kind() -> None:
     assert await told(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
 
 
+async def test_mended_tool_calls_are_told() -> None:
+    counts = Counts()
+    counts.repaired_tool_calls["fake", "found"] += 2
+    told_of = await told(counts)
+    assert told_of == {("llm_proxy_repaired_tool_calls_total", "fake", "found"): 2}
+
+
 async def test_stages_made_in_code_count_each_for_themselves() -> None:
     one, two = TranslateIn({"fake": backend()}), TranslateIn({"fake": backend()})
     await run_stage(one, [resolved(top_k=1)])

@@ -28,7 +28,7 @@ async def test_a_request_is_translated_and_kept() -> None:
             {"max_tokens": 100},
             ("top_k:dropped",),
             (("top_k", "dropped"),),
-            think_tags=True,
+            think_tags=(("<think>", "</think>"),),
             size=19,
             estimate=19,
         )

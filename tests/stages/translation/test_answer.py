@@ -13,6 +13,7 @@ from attrs import evolve
 from stages.translation.answer import AnswerTranslator
 from stages.translation.reasoning import Envelope, seal
 from stages.translation.request import chat_request as translated
+from stages.translation.think_tags import THINK, Tags
 from stages.wire import events as e
 from stages.wire.errors import ApiError, InternalError, OverloadedError, RateLimitError
 from tests.grammar import check_grammar
@@ -993,10 +994,10 @@ class TestUsualChunks:
     )
 
     @pytest.mark.parametrize("together", [1, 2, 3, 20])
-    @pytest.mark.parametrize("think_tags", [True, False])
+    @pytest.mark.parametrize("think_tags", [THINK, ()])
     @pytest.mark.parametrize("stops", [(), ("xyz",)])
     def test_they_come_to_the_same(
-        self, together: int, think_tags: bool, stops: tuple[str, ...]
+        self, together: int, think_tags: Tags, stops: tuple[str, ...]
     ) -> None:
         def events(chunks: Sequence[Any]) -> list[e.StreamEvent]:
             request = evolve(chat_request(stream=True), think_tags=think_tags, stops=stops)

@@ -1,0 +1,51 @@
+"""The stage `extract-reasoning`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from attrs import evolve, frozen
+
+from pipeline import Send, Stage, option, reference
+from stages.events import ChatRequest
+from stages.translation.think_tags import Tags
+
+_USUAL = ("think", "thinking", "reasoning")
+
+
+def _check_tags(_: ExtractReasoning, __: Any, tags: dict[str, str]) -> None:
+    for opening, closing in tags.items():
+        if not (opening and not opening[0].isspace() and closing):
+            raise ValueError(f"`tags` cannot have {opening!r}: {closing!r}: give both, as text")
+    if not tags:
+        raise ValueError("`tags` has none: name one, as `{<think>: </think>}`")
+
+
+@frozen
+class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
+    """Says between which tags models leave their reasoning in the text; it becomes thinking.
+
+    In the place of the profile's `think_tags`, which knows `<think>`. `translate-out` reads the
+    answer by it, so this costs nothing there. Several may follow each other, for other backends.
+    """
+
+    tags: dict[str, str] = option(
+        factory=lambda: {f"<{name}>": f"</{name}>" for name in _USUAL},
+        help="what opens reasoning at the beginning of the text, and what closes it; "
+        "else `<think>`, `<thinking>` and `<reasoning>`",
+        validator=_check_tags,
+    )
+    begins_inside: bool = option(
+        False,
+        help="the first tag is opened in the prompt: all that comes before its end is reasoning",
+    )
+    backends: tuple[str, ...] = reference("backends", (), help="only for these; else for all")
+
+    async def handle(self, event: ChatRequest, forward: Send[ChatRequest]) -> None:
+        if not self.backends or event.resolved.target.backend in self.backends:
+            event = evolve(event, think_tags=self._pairs())
+        await forward(event)
+
+    def _pairs(self) -> Tags:
+        pairs = tuple(self.tags.items())
+        return (*pairs, ("", pairs[0][1])) if self.begins_inside else pairs

@@ -1,0 +1,195 @@
+"""The chunks of a Chat Completions answer, with the tool calls of a weak model mended.
+
+One object serves one answer, streamed or whole. Text flows, but for what may be a call; text in
+parts, as few backends send it, is not looked at. The backend's own calls are held until the
+answer ends, because only then their arguments are whole; so they come last. What was cut is not
+repaired: half a command is another one.
+
+A chunk becomes one or more: the last is the chunk itself with what is left of its delta, so that
+all else it says (usage, finish reason) comes when it did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from attrs import Factory, define
+
+from stages.events import ChatRequest
+from stages.repair.arguments import How, is_json, mended
+from stages.repair.finder import Found, ToolText
+from stages.repair.formats import Call
+from stages.translation.parts import ToolCall, ToolCalls
+from stages.translation.shapes import items, mapping, text
+from stages.translation.think_tags import Kind, ThinkTags
+from stages.translation.usual import more_text
+
+_CUT = ("length", "content_filter", "error", "abort")
+_TAKEN = ("content", "tool_calls", "function_call")
+#: What parts the text before it from the text behind it, beside calls.
+_OTHERS = ("reasoning", "reasoning_content", "reasoning_details", "refusal")
+
+Delta = dict[str, Any]
+
+
+def tools(request: ChatRequest) -> dict[str, Any]:
+    """The schemas of the tools that the model may call, by the names it knows."""
+    if request.options.get("tool_choice") == "none":
+        return {}
+    functions = [
+        mapping(mapping(each).get("function")) for each in items(request.options.get("tools"))
+    ]
+    return {text(each.get("name")): each.get("parameters") for each in functions if each}
+
+
+@define
+class AnswerRepair:
+    """Repairs one answer. Call `chunk` for each chunk, then `end` once."""
+
+    request: ChatRequest
+    tools: dict[str, Any]
+    done: list[str] = Factory(list)
+    """What was done, for each call: `found` in the text, and what became of its arguments."""
+    _text: ToolText = Factory(lambda self: ToolText(self.tools), takes_self=True)
+    _think_tags: ThinkTags = Factory(
+        lambda self: ThinkTags(self.request.think_tags), takes_self=True
+    )
+    _calls: ToolCalls = Factory(ToolCalls)
+    _sent: int = 0
+    _finish: str = ""
+    _in_deltas: bool = False
+
+    def chunk(self, data: Any) -> list[Any]:
+        """The chunks to forward for one of the backend's."""
+        if more := more_text(data):
+            if self._think_tags.state == "outside" and self._text.passes(more):
+                return [data]
+            return _spread(data, list(self._take_text(more)))
+        choice = _choice(data)
+        if not choice:
+            failed = isinstance(data, dict) and data.get("error")
+            return [*_chunks(self._end_text(whole=False)), data] if failed else [data]
+        deltas = list(self._take(choice))
+        if reason := text(choice.get("finish_reason")):
+            self._finish = reason
+            deltas += self._rest(whole=reason not in _CUT)
+            if "found" in self.done and reason == "stop":
+                data = _with_choice(data, {**choice, "finish_reason": "tool_calls"})
+        return _spread(data, deltas)
+
+    def end(self, done: bool) -> list[Any]:
+        """The chunks to forward at the end. `done`: the backend said itself that it was over."""
+        whole = self._finish not in _CUT if self._finish else done
+        return _chunks(self._rest(whole))
+
+    def _take(self, choice: dict[str, Any]) -> Iterator[Delta]:
+        whole = "delta" not in choice
+        delta = mapping(choice.get("delta"))
+        self._in_deltas = self._in_deltas or any(map(delta.get, (*_TAKEN, "refusal")))
+        if not (delta or self._in_deltas):
+            delta = mapping(choice.get("message"))
+        content = delta.get("content")
+        if (content and not isinstance(content, str)) or any(map(delta.get, _OTHERS)):
+            yield from self._end_text(whole=False)
+        left = {name: value for name, value in delta.items() if name not in _TAKEN}
+        if items(content):
+            left["content"] = content
+        if left:
+            yield left
+        yield from self._take_text(text(content).removeprefix(self.request.repeated))
+        for position, call in enumerate(items(delta.get("tool_calls"))):
+            yield from self._take_call(mapping(call) | ({"index": position} if whole else {}))
+        if legacy := mapping(delta.get("function_call")):
+            yield from self._take_call({"index": 0, "function": legacy})
+
+    def _take_text(self, more: str) -> Iterator[Delta]:
+        return self._untagged(self._think_tags.feed(more))
+
+    def _end_text(self, whole: bool) -> Iterator[Delta]:
+        yield from self._untagged(self._think_tags.finish())
+        yield from self._mend(self._text.finish(whole))
+
+    def _untagged(self, pieces: Iterable[tuple[Kind, str]]) -> Iterator[Delta]:
+        """Reasoning, in a field of its own, and text; calls are not looked for in reasoning."""
+        for kind, piece in pieces:
+            if kind == "thinking":
+                yield {"reasoning_content": piece}
+            else:
+                yield from self._mend(self._text.feed(piece))
+
+    def _take_call(self, fragment: dict[str, Any]) -> Iterator[Delta]:
+        yield from self._end_text(whole=False)
+        self._text.begun()
+        function = mapping(fragment.get("function"))
+        name = text(function.get("name"))
+        self._calls.find(fragment, name).add(name, function.get("arguments"))
+
+    def _rest(self, whole: bool) -> Iterator[Delta]:
+        """What was held back, when the answer is over."""
+        yield from self._end_text(whole)
+        calls, self._calls = self._calls.all, ToolCalls()
+        for call in calls:
+            yield self._own_call(call, whole)
+
+    def _own_call(self, call: ToolCall, whole: bool) -> Delta:
+        """A call of the backend's own."""
+        arguments, how = "".join(call.fragments), ""
+        if whole and call.name in self.tools:
+            arguments, how = mended(arguments, self.tools[call.name])
+        if how:
+            self.done.append(how)
+        return self._call(call.name, arguments, call.backend_id)
+
+    def _mend(self, pieces: Iterable[str | Found]) -> Iterator[Delta]:
+        """Text, and the calls that were found in it, unless one of them is past mending."""
+        for piece in pieces:
+            if isinstance(piece, str):
+                yield {"content": piece}
+                continue
+            calls = [(each, *mended(each.arguments, self.tools[each.name])) for each in piece.calls]
+            if not all(_is_sure(call, how) for call, _, how in calls):
+                yield {"content": piece.text}
+                continue
+            for call, arguments, how in calls:
+                self.done += ["found", *([how] if how else ["repaired"] if call.mended else [])]
+                yield self._call(call.name, arguments)
+            if piece.behind:
+                yield {"content": piece.behind}
+
+    def _call(self, name: str, arguments: str, identity: str = "") -> Delta:
+        function = {"name": name, "arguments": arguments}
+        call = {"index": self._sent, "id": identity, "type": "function", "function": function}
+        self._sent += 1
+        return {"tool_calls": [call]}
+
+
+def _is_sure(call: Call, how: How) -> bool:
+    """Whether what stands in the text is a call, and there are no other words in it."""
+    if call.mended:
+        return how in ("", "coerced")
+    return how != "broken" and (how != "repaired" or is_json(call.arguments))
+
+
+def _choice(data: Any) -> dict[str, Any]:
+    """The first choice; empty where there is none, or the chunk tells of a failure."""
+    if not isinstance(data, dict) or data.get("error"):
+        return {}
+    choices = map(mapping, items(data.get("choices")))
+    return next((each for each in choices if each.get("index") in (0, None)), {})
+
+
+def _chunks(deltas: Iterable[Delta]) -> list[Any]:
+    return [{"choices": [{"index": 0, "delta": each}]} for each in deltas]
+
+
+def _spread(data: dict[str, Any], deltas: list[Delta]) -> list[Any]:
+    """`data` with these deltas in the place of its own: several chunks, if there are several."""
+    *before, last = deltas or [{}]
+    choice = {**_choice(data), "delta": last}
+    choice.pop("message", None)
+    return [*_chunks(before), _with_choice(data, choice)]
+
+
+def _with_choice(data: dict[str, Any], choice: dict[str, Any]) -> dict[str, Any]:
+    return {**data, "choices": [choice]}

@@ -1,0 +1,226 @@
+"""Tool calls in the text of one answer, found while it arrives. For the formats see formats.py.
+
+    state    text                                       comes out           then
+    ------   ----------------------------------------   -----------------   -------------------
+    looking  no marker is in it                         all but what may    looking; that is
+                                                        begin one, at its   held
+                                                        end
+    looking  a marker, not in code                      what is before it   marked
+    marked   not all of a head yet (white space does    nothing             marked
+             not count)
+    marked   no head of the format                      the marker          looking, at what is
+                                                                            behind it
+    marked   a head, and all up to the format's end     the calls; all of   looking
+                                                        it, if they are
+                                                        none
+    marked   more than is held at most                  so much of it       looking
+    marked   (the text ends)                            as at the end       looking
+    marked   (something else follows the text)          all of it           looking
+
+An answer begins as marked, with the format that has no marker. The end of a format counts within
+a string of JSON only if that string does not end. What is found does not depend on how the text
+is cut, and each character is looked at a few times at most.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Generator, Iterator
+
+from attrs import Factory, define, field, frozen
+
+from stages.repair.formats import Call, Format, formats
+from stages.translation.nesting import Nesting
+from stages.translation.stops import split
+
+_FENCE = "```"
+_SPACE = re.compile(r"\s+")
+_JSON = re.compile(r"(?:[^\s<{]+>)?\s*{")
+_MAX_HELD = 200_000  # characters
+_MAX_ENDS = 8  # in strings
+
+
+@frozen
+class Found:
+    """Calls of tools that there are, the text they were written in, and what is behind them."""
+
+    calls: tuple[Call, ...]
+    text: str
+    behind: str
+
+
+@define
+class _Marked:
+    """What came behind a marker."""
+
+    format: Format
+    head: str | None = ""
+    """All of it without white space; None once one of the heads is there."""
+    size: int = 0
+    in_strings: list[int] = Factory(list)
+    """How much there was at each end that stands in a string."""
+    _parts: list[str] = Factory(list)
+    _tail: str = ""
+    _nesting: Nesting = Factory(Nesting)
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return "".join(self._parts)
+
+    def begins(self, text: str) -> bool:
+        """Take more in. Whether a head of the format can come of it, or has."""
+        self._add(text)
+        self.head = (self.head or "") + _SPACE.sub("", text)
+        if any(map(self.head.startswith, self.format.heads)):
+            self.head = None
+            return True
+        return any(each.startswith(self.head) for each in self.format.heads)
+
+    def restart(self) -> str:
+        """Give all of it, to be taken in anew."""
+        text, self.size = self.text, 0
+        self._parts.clear()
+        return text
+
+    def ends(self, text: str) -> str | None:
+        """Take more in, up to the end; give what is behind that. None: it has not ended."""
+        end = self.format.end
+        while end and (at := (self._tail + text).find(end)) >= 0:
+            behind = at + len(end) - len(self._tail)
+            self._add(text[:behind])
+            self._tail, text = "", text[behind:]
+            if not self._in_string():
+                self.in_strings.clear()
+                return text
+            self.in_strings.append(self.size)
+            if len(self.in_strings) == _MAX_ENDS:
+                return text
+        self._add(text)
+        self._tail = (self._tail + text)[-len(end) + 1 :] if end else ""
+        return None
+
+    def _in_string(self) -> bool:
+        if not self._nesting.fed and not _JSON.match(self.text):
+            return False
+        for part in self._parts[self._nesting.fed :]:
+            self._nesting.feed(part)
+        return self._nesting.in_string
+
+    def _add(self, text: str) -> None:
+        self._parts.append(text)
+        self.size += len(text)
+
+
+@define
+class ToolText:
+    """Finds the calls of `tools`, which are names."""
+
+    tools: Collection[str]
+    _formats: dict[str, Format] = field(init=False)
+    _starts: frozenset[str] = field(init=False)
+    _marked: _Marked | None = field(init=False)
+    _held: str = field(default="", init=False)
+    _in_code: bool = field(default=False, init=False)
+    _last: str = field(default="", init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._formats = {each.marker: each for each in formats(self.tools)}
+        self._marked = _Marked(self._formats.pop(""))
+        self._starts = frozenset(sign[0] for sign in (_FENCE, *self._formats))
+
+    def passes(self, text: str) -> bool:
+        """Whether that is just more text, so that it need not be fed: nine times in ten."""
+        if self._marked or self._held or not self._starts.isdisjoint(text):
+            return False
+        self._last = text[-1]
+        return True
+
+    def feed(self, text: str) -> Iterator[str | Found]:
+        """What is clear now."""
+        while text:
+            text = yield from self._collect(text) if self._marked else self._look(text)
+
+    def finish(self, whole: bool) -> Iterator[str | Found]:
+        """What was held back, when nothing of this text follows.
+
+        Where that is not the end of a `whole` answer, what has not ended is no call.
+        """
+        while marked := self._marked:
+            text, blank = marked.text, marked.head == ""
+            if blank and not marked.format.marker:  # nothing was said so far
+                yield from self._show(marked.restart())
+                return
+            self._marked = None
+            if not whole or marked.head is not None:
+                yield from self._show(marked.format.marker + text)
+            else:
+                at = marked.in_strings[0] if marked.in_strings else len(text)
+                yield from self._read(marked.format, text[:at])
+                yield from self.feed(text[at:])
+        held, self._held = self._held, ""
+        yield from self._show(held)
+
+    def begun(self) -> None:
+        """Say that there is more to the answer than its text."""
+        if self._marked and not self._marked.format.marker:
+            self._marked = None
+
+    def _look(self, text: str) -> Generator[str | Found, None, str]:
+        """Show text up to a marker, and give what is behind it."""
+        text, self._held = self._held + text, ""
+        signs = (_FENCE,) if self._in_code else (_FENCE, *self._formats)
+        at, sign = min(((text.find(each), each) for each in signs if each in text), default=(0, ""))
+        if not sign:
+            text, self._held = split(text, signs)
+            yield from self._show(text)
+            return ""
+        behind = at + len(sign)
+        if sign == _FENCE:
+            self._in_code = not self._in_code
+            yield from self._show(text[:behind])
+        elif text[max(0, at - 1) : at] == "`" or (at == 0 and self._last == "`"):
+            yield from self._show(text[:behind])
+        else:
+            yield from self._show(text[:at])
+            self._marked = _Marked(self._formats[sign])
+        return text[behind:]
+
+    def _collect(self, text: str) -> Generator[str | Found, None, str]:
+        """Take in what is behind a marker, and give what is behind that."""
+        marked = self._marked
+        if marked is None:
+            raise AssertionError("unreachable")
+        behind: str | None = None
+        if marked.head is not None:
+            if not marked.begins(text):
+                self._marked = None
+                yield from self._show(marked.format.marker)
+                return marked.text
+            text = marked.restart() if marked.head is None else ""
+        if marked.head is None:
+            behind = marked.ends(text)
+        if marked.size > _MAX_HELD:
+            self._marked, text = None, marked.text + (behind or "")
+            yield from self._show(marked.format.marker + text[:_MAX_HELD])
+            return text[_MAX_HELD:]
+        if behind is None:
+            return ""
+        self._marked, text = None, marked.text
+        at = marked.in_strings[0] if marked.in_strings else len(text)
+        yield from self._read(marked.format, text[:at])
+        return text[at:] + behind
+
+    def _read(self, format: Format, text: str) -> Iterator[str | Found]:
+        """The calls in a text that is whole."""
+        read = format.read(text.removesuffix(format.end))
+        if read and all(call.name in self.tools for call in read[0]):
+            self._last = ""
+            yield Found(tuple(read[0]), format.marker + text, read[1])
+        else:
+            yield from self._show(format.marker + text)
+
+    def _show(self, text: str) -> Iterator[str]:
+        if text:
+            self._last = text[-1]
+            yield text

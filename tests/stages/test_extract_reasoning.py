@@ -1,0 +1,78 @@
+"""The stage `extract-reasoning`. How tags are read is in translation/test_think_tags.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+
+from pipeline.stage import OptionError
+from pipeline.testing import check_stage, run_stage
+from stages.events import ChatChunk, ChatEnd, ChatRequest, ChatStart, Target
+from stages.extract_reasoning import ExtractReasoning
+from stages.translate_out import TranslateOut
+from stages.translation.think_tags import THINK
+from stages.wire.events import BlockDelta
+from tests.stages.translation.support import THINKING, finish, text
+from tests.support import chat_request
+
+REQUEST = chat_request(stream=True, thinking=THINKING)
+
+
+async def answered(request: ChatRequest, said: str) -> list[tuple[str, str]]:
+    """What becomes of an answer, behind `translate-out`."""
+    chunks: list[Any] = [ChatChunk(each) for each in (text(said), finish())]
+    events = await run_stage(TranslateOut(), [ChatStart(request), *chunks, ChatEnd()])
+    deltas = [each for each in events if isinstance(each, BlockDelta)]
+    return [(each.kind, each.text) for each in deltas if each.kind != "signature_delta"]
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(ExtractReasoning(), [REQUEST])
+
+
+@pytest.mark.parametrize("tag", ["think", "thinking", "reasoning"])
+async def test_the_usual_tags_are_known(tag: str) -> None:
+    [request] = await run_stage(ExtractReasoning(), [evolve(REQUEST, think_tags=())])
+    assert await answered(request, f"<{tag}>Hm</{tag}>\nYes") == [
+        ("thinking_delta", "Hm"),
+        ("text_delta", "Yes"),
+    ]
+
+
+async def test_others_can_be_named() -> None:
+    stage = ExtractReasoning({"[THINK]": "[/THINK]", "Here is my thought:": "Here is my answer:"})
+    [request] = await run_stage(stage, [REQUEST])
+    for said in ("[THINK]Hm[/THINK]Yes", "Here is my thought:Hm Here is my answer:Yes"):
+        kinds, words = zip(*await answered(request, said), strict=True)
+        assert kinds == ("thinking_delta", "text_delta")
+        assert words[1] == "Yes"
+    assert await answered(request, "<think>a</think>") == [("text_delta", "<think>a</think>")]
+
+
+async def test_the_first_tag_may_stand_in_the_prompt() -> None:
+    [request] = await run_stage(ExtractReasoning(begins_inside=True), [REQUEST])
+    for said in ("Hm</think>Yes", "<think>Hm</think>Yes", "<thinking>Hm</thinking>Yes"):
+        assert await answered(request, said) == [("thinking_delta", "Hm"), ("text_delta", "Yes")]
+
+
+async def test_each_backend_may_have_its_own() -> None:
+    stages = [
+        ExtractReasoning({"<a>": "</a>"}, backends=("fake",)),
+        ExtractReasoning({"<b>": "</b>"}, backends=("other",)),
+    ]
+    other = evolve(REQUEST, resolved=evolve(REQUEST.resolved, target=Target("other", "m")))
+    third = evolve(REQUEST, resolved=evolve(REQUEST.resolved, target=Target("third", "m")))
+    tags = []
+    for request in (REQUEST, other, third):
+        for stage in stages:
+            [request] = await run_stage(stage, [request])
+        tags.append(request.think_tags)
+    assert tags == [(("<a>", "</a>"),), (("<b>", "</b>"),), THINK]
+
+
+@pytest.mark.parametrize("tags", [{}, {"": "</a>"}, {"<a>": ""}, {" <a>": "</a>"}])
+def test_a_tag_has_to_have_both_ends(tags: Any) -> None:
+    with pytest.raises(OptionError, match="tags"):
+        ExtractReasoning(tags)

@@ -1,0 +1,101 @@
+"""The stage `repair-tools`. How an answer is mended is in repair/."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from pipeline.run import Chain
+from pipeline.testing import check_stage, run_stage
+from stages.counts import Counts
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from stages.repair_tools import RepairTools
+from stages.translate_out import TranslateOut
+from stages.wire.message import MessageBuilder
+from tests.grammar import check_grammar
+from tests.stages.translation.support import call, calls, finish, pieces, text
+from tests.support import chat_request
+
+TOOL: Any = {
+    "name": "f",
+    "input_schema": {"type": "object", "properties": {"a": {"type": "integer"}}},
+}
+REQUEST = chat_request(tools=[TOOL], stream=True)
+START = ChatStart(REQUEST)
+WRITTEN = '<tool_call>{"name": "f", "arguments": {"a": "1"}}</tool_call>'
+ANSWER = [
+    *map(ChatChunk, map(text, pieces(f"Well. {WRITTEN}", 4))),
+    ChatChunk(calls(call("f", '{"a": 2', index=0, id="x"), call("f", "oh", index=1, id="y"))),
+    ChatChunk(finish()),
+]
+
+
+async def message(*events: ChatAnswer, counts: Counts | None = None) -> dict[str, Any]:
+    """What the client gets, by way of `translate-out`."""
+    builder, sent = MessageBuilder(), []
+
+    async def keep(event: Any) -> None:
+        sent.append(event.payload())
+        builder.add(event)
+
+    stages = (RepairTools(counts or Counts()), TranslateOut())
+    async with Chain.of(stages, ChatAnswer).open(keep) as receive:
+        for event in events:
+            await receive(event)
+    check_grammar(iter(sent))
+    return builder.message
+
+
+def inputs(message: dict[str, Any]) -> list[Any]:
+    return [block.get("input", block.get("text")) for block in message["content"]]
+
+
+async def test_it_keeps_to_the_contract() -> None:
+    await check_stage(RepairTools(), [ChatWaiting(REQUEST), START, *ANSWER, ChatEnd()])
+
+
+async def test_calls_are_mended_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "llm_proxy")
+    counts = Counts()
+    made = await message(START, *ANSWER, ChatEnd(), counts=counts)
+    assert inputs(made) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
+    assert made["stop_reason"] == "tool_use"
+    assert counts.repaired_tool_calls == {
+        ("fake", "found"): 1,
+        ("fake", "coerced"): 1,
+        ("fake", "repaired"): 1,
+        ("fake", "broken"): 1,
+    }
+    (line,) = caplog.messages
+    assert line == (
+        'repaired request_id=req_0 backend="fake" model="some-model" '
+        'calls="found,coerced,repaired,broken"'
+    )
+
+
+async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:
+    said = [ChatChunk(text("a"), followed=True), ChatChunk(text("b <tool_call>"))]
+    out = await run_stage(RepairTools(), [START, *said])
+    assert out[1:] == [ChatChunk(text("a"), followed=True), ChatChunk(text("b "))]
+    held = await run_stage(RepairTools(), [START, ChatChunk(text("<tool_call>"))])
+    assert held[1].data["choices"][0]["delta"] == {}
+    assert not held[1].followed
+
+
+async def test_each_attempt_at_an_answer_begins_anew() -> None:
+    half = ChatChunk(text(WRITTEN[:30]))
+    made = await message(START, half, START, *ANSWER[:-2], ChatChunk(finish()), ChatEnd())
+    assert inputs(made) == ["Well. ", {"a": 1}]
+
+
+async def test_without_tools_all_passes_as_it_is() -> None:
+    start = ChatStart(chat_request(stream=True))
+    events = [start, *ANSWER, ChatEnd()]
+    assert await run_stage(RepairTools(), events) == events
+
+
+async def test_an_answer_that_ends_without_a_finish_reason_gives_what_was_held() -> None:
+    made = await message(START, ChatChunk(text("a <tool_call")), ChatEnd(done=True))
+    assert inputs(made) == ["a <tool_call"]
