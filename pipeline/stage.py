@@ -42,8 +42,12 @@ class Stage(Generic[In, Out]):
     where an answer does. Only with `StopForwarding` it has ended well (see there).
     """
 
-    async def handle(self, event: In, forward: Send[Out]) -> None:
-        """Deal with one event. Most stages override only this."""
+    def handle(self, event: In, forward: Send[Out]) -> Awaitable[None]:
+        """Deal with one event. Most stages override only this, with an `async def`.
+
+        One that awaits nothing else may be a `def` that ends with `return forward(event)`. Then it
+        has no frame between the answer and its backend, which each piece of it would pass.
+        """
         raise TypeError(f"{type(self).__name__} overrides neither handle nor open")
 
     def open(self, forward: Send[Out]) -> AbstractAsyncContextManager[Send[In]]:

@@ -9,7 +9,7 @@ same Backend is found in both.
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -68,10 +68,10 @@ class App:
     def _first(self) -> Served:
         return self._served(self._declaration)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         served = self.current
         app = served.direct.get(scope.get("path", ""), served.router)
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
     def serve(self, group: TaskGroup, declaration: Declaration) -> None:
         """From now on, answer requests by this declaration. `group` is the lifespan's."""

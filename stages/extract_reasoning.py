@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Any
 
 from attrs import evolve, frozen
@@ -41,10 +42,10 @@ class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
     )
     backends: tuple[str, ...] = reference("backends", (), help="only for these; else for all")
 
-    async def handle(self, event: ChatRequest, forward: Send[ChatRequest]) -> None:
+    def handle(self, event: ChatRequest, forward: Send[ChatRequest]) -> Awaitable[None]:
         if not self.backends or event.resolved.target.backend in self.backends:
             event = evolve(event, think_tags=self._pairs())
-        await forward(event)
+        return forward(event)
 
     def _pairs(self) -> Tags:
         pairs = tuple(self.tags.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 
 import anyio
 from attrs import Factory, evolve, frozen
@@ -34,10 +34,10 @@ class Fallback(Stage[Resolved, Resolved]):
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))
     counts: Counts = section("metrics", Factory(Counts))
 
-    async def handle(self, event: Resolved, forward: Send[Resolved]) -> None:
-        if not event.others:
-            await forward(event)
-            return
+    def handle(self, event: Resolved, forward: Send[Resolved]) -> Awaitable[None]:
+        return self._to_one(event, forward) if event.others else forward(event)
+
+    async def _to_one(self, event: Resolved, forward: Send[Resolved]) -> None:
         errors: list[ApiError] = []
         for target in self._in_turn(event):
             if errors:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 import anyio
 from attrs import define, field, frozen, validators
@@ -39,12 +39,11 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         4000, help="up to so many, of prompt and `max_tokens` together, a call is short"
     )
 
-    async def handle(self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting]) -> None:
+    def handle(
+        self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting]
+    ) -> Awaitable[None]:
         turns = self.backends[event.resolved.target.backend].turns
-        if turns is None:
-            await forward(event)
-        else:
-            await self._in_turn(event, forward, turns)
+        return forward(event) if turns is None else self._in_turn(event, forward, turns)
 
     async def _in_turn(
         self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting], turns: Turns[Call]

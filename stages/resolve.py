@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from attrs import field, frozen
 
@@ -39,7 +39,7 @@ class Resolve(Stage[Validated, Resolved]):
         patterns = sorted(filter(is_pattern, self.models), key=_literal_characters, reverse=True)
         return tuple((re.compile(fnmatch.translate(p)), self.models[p]) for p in patterns)
 
-    async def handle(self, event: Validated, forward: Send[Resolved]) -> None:
+    def handle(self, event: Validated, forward: Send[Resolved]) -> Awaitable[None]:
         name = event.request.model
         entry = self._routed(event) if self.routes else self._named(name)
         others: tuple[Target, ...] = ()
@@ -51,7 +51,7 @@ class Resolve(Stage[Validated, Resolved]):
             others = tuple(rest)
         else:
             target = Target(entry.backend, entry.model or name, entry.overrides)
-        await forward(Resolved(event.http, event.request, target, event.client, others))
+        return forward(Resolved(event.http, event.request, target, event.client, others))
 
     def _routed(self, event: Validated) -> Entry:
         for route in self.routes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 
 from anyio import to_thread
 from attrs import Factory, frozen
@@ -27,16 +27,24 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
     strict: bool = option(False, help="refuse what would be dropped or changed, with a 400")
     counts: Counts = section("metrics", Factory(Counts))
 
-    async def handle(self, event: Resolved, forward: Send[ChatRequest]) -> None:
+    def handle(self, event: Resolved, forward: Send[ChatRequest]) -> Awaitable[None]:
+        if _has_pdf(event.request):
+            return self._in_a_thread(event, forward)
+        request = self._translated(event)
+        self._tell(request)
+        return forward(request)
+
+    async def _in_a_thread(self, event: Resolved, forward: Send[ChatRequest]) -> None:
+        """To read a PDF can take seconds."""
+        request = await to_thread.run_sync(self._translated, event)
+        self._tell(request)
+        await forward(request)
+
+    def _translated(self, event: Resolved) -> ChatRequest:
         backend = self.backends[event.target.backend]
         profile = backend.profile_for(event.target)
         ratio = backend.calibration.ratio(event.target.model)
-        if _has_pdf(event.request):  # reading one can take seconds
-            request = await to_thread.run_sync(chat_request, event, profile, self.strict, ratio)
-        else:
-            request = chat_request(event, profile, self.strict, ratio)
-        self._tell(request)
-        await forward(request)
+        return chat_request(event, profile, self.strict, ratio)
 
     def _tell(self, request: ChatRequest) -> None:
         """Log and count what was dropped or changed. The client is told by `stream-encode`."""
