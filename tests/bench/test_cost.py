@@ -30,8 +30,8 @@ from proxy.edge import Responder
 from stages.events import ChatAnswer, ChatChunk, ChatStart
 from stages.stream_encode import StreamEncode
 from stages.translate_out import TranslateOut
-from tests.bench.backend import FakeBackend
-from tests.bench.bodies import BURST, EXPECTED, KEY, SHORT, conversation, hello
+from tests.bench.backend import Clock, FakeBackend
+from tests.bench.bodies import BURST, EXPECTED, KEY, PACED, SHORT, conversation, hello
 from tests.bench.counting import Calls, listing
 from tests.bench.declared import ENVIRON, declaration
 from tests.proxy.support import Server, part
@@ -119,13 +119,29 @@ async def test_deltas_that_were_sent_are_not_kept(kind: Kind) -> None:
 # ---- requests: the whole application, and a real connection to a backend ----
 
 
+class OnDemand(Clock):
+    """Sends a chunk to the stream that is open when it is told to."""
+
+    def start(self, connection: FakeBackend) -> None:
+        self._connection = connection
+
+    def tick(self) -> None:
+        self._tick({}, self._connection, 1)
+
+
 @pytest.fixture
-async def app(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> AsyncIterator[App]:
-    caplog.set_level(
-        logging.WARNING, "llm_proxy"
-    )  # the line of a request is read here by pytest, which costs
+def clock() -> OnDemand:
+    return OnDemand()
+
+
+@pytest.fixture
+async def app(
+    tmp_path: Path, clock: OnDemand, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[App]:
+    # The line of a request is read here by pytest, which costs.
+    caplog.set_level(logging.WARNING, "llm_proxy")
     loop = asyncio.get_running_loop()
-    async with await loop.create_server(FakeBackend, "127.0.0.1", 0) as backend:
+    async with await loop.create_server(lambda: FakeBackend(clock), "127.0.0.1", 0) as backend:
         port = backend.sockets[0].getsockname()[1]
         declared = read(str(declaration(tmp_path, f"http://127.0.0.1:{port}")), ENVIRON)
         yield make_app(declared)
@@ -152,7 +168,38 @@ async def least(app: App, body: bytes, model: str) -> Calls:
 
 
 async def test_a_short_request_costs_no_more_than_today(app: App) -> None:
-    check(await least(app, hello(SHORT), SHORT), 1230)
+    check(await least(app, hello(SHORT), SHORT), 1240)
+
+
+class Listener(Server):
+    """Knows when something was sent."""
+
+    heard: asyncio.Event
+
+    async def send(self, message: Any) -> None:
+        self.heard.set()
+
+
+async def test_a_delta_that_arrives_alone_costs_no_more_than_today(
+    app: App, clock: OnDemand
+) -> None:
+    """From the backend's socket to the server: with all that waits for it in between."""
+    server = Listener([part(hello(PACED))])
+    server.heard = asyncio.Event()
+    asked = app(server.scope([("x-api-key", KEY)]), server.receive, server.send)
+    task = asyncio.ensure_future(asked)
+    await server.heard.wait()
+    costs = []
+    for _ in range(30):
+        server.heard.clear()
+        with Calls() as cost:
+            clock.tick()
+            await server.heard.wait()
+        costs.append(cost)
+    server.departure.happens()
+    await task
+
+    check(min(costs, key=lambda cost: cost.total), 188)
 
 
 async def test_a_stream_that_arrives_at_once_costs_no_more_than_today(app: App) -> None:
