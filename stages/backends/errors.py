@@ -83,18 +83,26 @@ def error_in_answer(backend: str, said: Any) -> ApiError:
 def error_from_exception(backend: str, error: Exception) -> ApiError:
     """The error for an answer that did not arrive, or not whole."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return OverloadedError(f"backend `{backend}` cannot be reached in time")
+        return OverloadedError(f"backend `{backend}` cannot be reached in time: {_REACH}")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return InternalError(f"backend `{backend}` cannot be trusted: {_mistrust(error)}")
     if isinstance(error, _UNREACHED):
-        return OverloadedError(f"backend `{backend}` cannot be reached ({_reason(error)})")
+        return OverloadedError(
+            f"backend `{backend}` cannot be reached ({_reason(error)}): {_REACH}"
+        )
     if isinstance(error, TimeoutError):
-        return GatewayTimeoutError(f"backend `{backend}` was silent for too long")
+        return GatewayTimeoutError(
+            f"backend `{backend}` was silent for too long: try again, or raise `idle_timeout`"
+        )
     if isinstance(error, _BROKEN):
-        return OverloadedError(f"backend `{backend}` broke the connection ({_reason(error)})")
+        return OverloadedError(
+            f"backend `{backend}` broke the connection ({_reason(error)}): try again; "
+            "its own log may say why"
+        )
     return InternalError(f"backend `{backend}` could not be asked: {type(error).__name__}")
 
 
+_REACH = "see that it runs, and that its `base_url` is right"
 _UNREACHED = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
@@ -135,7 +143,7 @@ def _error(
     quoted = [_SECRET.sub("…", message)[:_MAX_MESSAGE]]
     message = quoted[0] or "no reason was given"
     if status in (401, 403):
-        text = f"backend `{backend}` refuses the proxy's credentials: {message}"
+        text = f"backend `{backend}` refuses the proxy's credentials, see its `api_key`: {message}"
         return InternalError(text, quoted=quoted)
     if status in (400, 413, 422, 500) and (found := overflow(_SECRET.sub("…", searched))):
         return found

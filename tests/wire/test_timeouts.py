@@ -34,7 +34,11 @@ WAITS: dict[str, tuple[str, list[Step], str]] = {
         [Act.UNTIL_GONE],
         "has not begun to answer within 0.3 s: try again later",
     ),
-    "idle": ("idle_timeout: 0.3", [*HALF, Act.UNTIL_GONE], "was silent for too long"),
+    "idle": (
+        "idle_timeout: 0.3",
+        [*HALF, Act.UNTIL_GONE],
+        "was silent for too long: try again, or raise `idle_timeout`",
+    ),
     "total": (
         "idle_timeout: 2, total_timeout: 0.5",
         [*HALF, *SIGNS, Act.UNTIL_GONE],
@@ -66,7 +70,10 @@ def test_a_backend_that_takes_no_connection_in_time_is_overloaded(
             answer = client.post(body(stream=stream))
             client.leave()
     assert answer.error == (529, "overloaded_error")
-    assert error_in(answer.json)[1] == "backend `scripted` cannot be reached in time"
+    assert error_in(answer.json)[1] == (
+        "backend `scripted` cannot be reached in time: "
+        "see that it runs, and that its `base_url` is right"
+    )
 
 
 @MODES

@@ -83,7 +83,8 @@ def test_each_status_becomes_an_error_of_the_messages_api(
 def test_pitfall_38_the_proxys_own_credentials_are_not_the_clients_fault(status: int) -> None:
     error = refused(status, openai("bad key"))
     assert (error.status, error.type) == (500, "api_error")
-    assert error.message == "backend `local` refuses the proxy's credentials: bad key"
+    told = "backend `local` refuses the proxy's credentials, see its `api_key`: bad key"
+    assert error.message == told
 
 
 BODIES: dict[str, tuple[Any, str]] = {
@@ -516,4 +517,7 @@ def test_the_system_s_reason_is_told_and_the_url_is_not() -> None:
     error = _connector(aiohttp.ClientConnectorError)
     error.__cause__ = cause
     told = error_from_exception("local", error).message
-    assert told == "backend `local` cannot be reached ([Errno 111] Connection refused)"
+    assert told == (
+        "backend `local` cannot be reached ([Errno 111] Connection refused): "
+        "see that it runs, and that its `base_url` is right"
+    )
