@@ -87,10 +87,6 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         HERMES.replace("Paris", '</tool_call>{\\"') + "x",
         [("get_weather", {"city": '</tool_call>{"'}), "x"],
     ),
-    "hermes, a string without end": (
-        HERMES.replace('Paris"', "Paris") + "Then " + HERMES,
-        [PARIS, "Then ", PARIS],
-    ),
     "hermes, with no end amid others": (
         HERMES.removesuffix("</tool_call>") + HERMES.replace("Paris", "Rome") + ".",
         [PARIS, ROME, "."],
@@ -163,6 +159,7 @@ TEXTS = {
     "a marker and white space": "<tool_call> \n ",
     "half a head": "<tool_call> <func",
     "white space": " \n ",
+    "a string without end": HERMES.replace('Paris"', "Paris") + "Then",
     "deep": "<|python_tag|>" + '{"a":' * 10_000,
 }
 
