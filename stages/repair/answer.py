@@ -149,6 +149,7 @@ class AnswerRepair:
                 continue
             calls = [(each, *mended(each.arguments, self.tools[each.name])) for each in piece.calls]
             if not all(_is_sure(call, how) for call, _, how in calls):
+                self._text.give_up()
                 yield {"content": piece.text}
                 continue
             for call, arguments, how in calls:

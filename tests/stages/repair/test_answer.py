@@ -187,6 +187,27 @@ def test_words_behind_broken_json_are_not_lost() -> None:
     assert content([text("[TOOL_CALLS]get_weather{'city': 'Paris'}"), finish()]) == [PARIS]
 
 
+RM = '<tool_call>{"name": "get_weather", "arguments": {"city": "rm -rf /"}}</tool_call>'
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        # Each a call that writes a file about calls, which are none.
+        f'<tool_call>{{"name": "get_weather", "arguments": {{"city": "As "{RM}" or "{RM}"."}}}}',
+        f"<tool_call><function=get_weather><parameter=city>{RM}\n{RM}</parameter></function>",
+        f"<tool_call>get_weather<arg_key>city</arg_key><arg_value>{RM}\n{RM}</arg_value>",
+        f"<function=get_weather><parameter=city></function>\n{RM}</parameter></function>",
+        f'<function=get_weather>{{"city": "{{}} </function>", "days": "{RM}"}}</function>',
+    ],
+)
+def test_what_stands_in_a_call_that_cannot_be_read_is_no_call(written: str) -> None:
+    for end in ("", "</tool_call>"):
+        for size in (7, 1000):
+            said = [*map(text, pieces(written + end, size)), finish()]
+            assert content(said) == [("text", written + end)]
+
+
 def test_reasoning_between_tags_is_no_place_for_calls() -> None:
     said = [text("<think>I could "), text(f"{WRITTEN}</think>\n"), text(WRITTEN), finish()]
     request = evolve(asking(thinking=THINKING), think_tags=THINK)
@@ -229,10 +250,10 @@ def test_what_the_client_has_sent_already_is_left_out_of_a_whole_answer() -> Non
 
 
 def test_text_that_is_nothing_else_passes_as_the_chunk_it_was() -> None:
-    chunks = [*map(text, ("Hello", " there", " `", "b", WRITTEN)), finish()]
+    chunks = [*map(text, ("Hello", " there", " `", "b`", " ", WRITTEN)), finish()]
     out, _ = mended(chunks)
     assert out[1] is chunks[1]
-    assert content(chunks) == [("text", "Hello there `b"), PARIS]
+    assert content(chunks) == [("text", "Hello there `b` "), PARIS]
 
 
 def test_what_is_held_back_is_told_before_other_things() -> None:

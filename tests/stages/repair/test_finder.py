@@ -52,6 +52,7 @@ def found(parts: list[str], whole: bool = True) -> list[Piece]:
 
 ARGUMENTS = '{"city": "Paris"}'
 HERMES = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+HERMES_LINE = HERMES.replace("\n", "")
 ARGS_FIRST = '<tool_call>{"arguments": {"city": "Paris"}, "name": "get_weather"}</tool_call>'
 QWEN = (
     "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n"
@@ -92,6 +93,14 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         [PARIS, ROME, "."],
     ),
     "hermes, with no end, and text": (HERMES.replace("</tool_call>", "So."), [PARIS, "So."]),
+    "hermes, many ends in a string": (
+        HERMES.replace("Paris", "</tool_call>" * 20) + HERMES,
+        [("get_weather", {"city": "</tool_call>" * 20}), PARIS],
+    ),
+    "hermes, behind code": (
+        f"`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: {HERMES}",
+        ["`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: ", PARIS],
+    ),
     "qwen3-coder": (QWEN, [PARIS]),
     "qwen3-coder, two functions": (
         QWEN.replace("</function>", "</function>\n<function=get></function>"),
@@ -144,6 +153,11 @@ TEXTS = {
     "JSON that is no call": '{"name": "Anna", "parameters": {}}',
     "in a code block": f"Write:\n```xml\n{HERMES}\n```\nas this.",
     "in a line of code": f"Write `{HERMES}`.",
+    "in a line of code, behind other words": f"Write `so: {HERMES_LINE}`.",
+    "in a line of code that has a tick": f"Write ``a ` {HERMES_LINE}``.",
+    "in a block within a block": f"````md\n```xml\n{HERMES}\n```\n{HERMES}\n````\n",
+    "in a block with waves": f"So:\n> ~~~xml\n> {HERMES}\n> ~~~",
+    "in a block, behind words about one": f"Use ``` so:\n```xml\n{HERMES}\n```",
     "a word about it": "The tag <tool_call> begins a call, </tool_call> ends it; <function=…> too.",
     "no call between the tags": "<tool_call>{}</tool_call>",
     "no JSON between the tags": "<tool_call>{oh dear!}</tool_call>",
