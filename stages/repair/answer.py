@@ -25,7 +25,8 @@ from stages.translation.shapes import items, mapping, text
 from stages.translation.think_tags import Kind, ThinkTags
 from stages.translation.usual import more_text
 
-_CUT = ("length", "content_filter", "error", "abort")
+#: What is not known may mean that the answer was cut.
+_WHOLE = ("stop", "tool_calls", "function_call")
 _TAKEN = ("content", "tool_calls", "function_call")
 #: What parts the text before it from the text behind it, beside calls.
 _OTHERS = ("reasoning", "reasoning_content", "reasoning_details", "refusal")
@@ -35,7 +36,8 @@ Delta = dict[str, Any]
 
 def tools(request: ChatRequest) -> dict[str, Any]:
     """The schemas of the tools that the model may call, by the names it knows."""
-    if request.options.get("tool_choice") == "none":
+    choice = request.resolved.request.tool_choice
+    if choice and choice.type == "none":  # which the backend may not know
         return {}
     functions = [
         mapping(mapping(each).get("function")) for each in items(request.options.get("tools"))
@@ -57,7 +59,8 @@ class AnswerRepair:
     )
     _calls: ToolCalls = Factory(ToolCalls)
     _sent: int = 0
-    _finish: str = ""
+    _whole: bool | None = None
+    """Whether the backend said that it came to an end by itself; None while it has not ended."""
     _in_deltas: bool = False
 
     def chunk(self, data: Any) -> list[Any]:
@@ -72,16 +75,20 @@ class AnswerRepair:
             return [*_chunks(self._end_text(whole=False)), data] if failed else [data]
         deltas = list(self._take(choice))
         if reason := text(choice.get("finish_reason")):
-            self._finish = reason
-            deltas += self._rest(whole=reason not in _CUT)
+            self._whole = reason in _WHOLE and not self._is_stopped(choice)
+            deltas += self._rest(self._whole)
             if "found" in self.done and reason == "stop":
                 data = _with_choice(data, {**choice, "finish_reason": "tool_calls"})
         return _spread(data, deltas)
 
     def end(self, done: bool) -> list[Any]:
         """The chunks to forward at the end. `done`: the backend said itself that it was over."""
-        whole = self._finish not in _CUT if self._finish else done
-        return _chunks(self._rest(whole))
+        return _chunks(self._rest(done if self._whole is None else self._whole))
+
+    def _is_stopped(self, choice: dict[str, Any]) -> bool:
+        """Whether the backend met a stop sequence, which may have been within a call."""
+        stop = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
+        return stop in self.request.resolved.request.stop_sequences
 
     def _take(self, choice: dict[str, Any]) -> Iterator[Delta]:
         whole = "delta" not in choice
@@ -167,7 +174,7 @@ class AnswerRepair:
 
 def _is_sure(call: Call, how: How) -> bool:
     """Whether what stands in the text is a call, and there are no other words in it."""
-    if call.mended:
+    if call.mended or call.bare:
         return how in ("", "coerced")
     return how != "broken" and (how != "repaired" or is_json(call.arguments))
 

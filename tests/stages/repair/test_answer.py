@@ -142,7 +142,20 @@ def test_an_object_as_arguments_and_a_call_in_the_old_form_are_mended_too() -> N
     assert content([legacy, finish("function_call")]) == [PARIS]
 
 
-@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_an_answer_that_a_stop_sequence_ended_was_cut() -> None:
+    half = '{"city": "Paris"'
+    request = asking(stop_sequences=[","])
+    for cut in ({"stop_reason": ","}, {"matched_stop": ","}):
+        said = [calls(call("get_weather", half, index=0, id="a")), finish("stop")]
+        said[-1]["choices"][0] |= cut
+        assert mended(said, request)[1].done == []
+        said[0] = text(f"[TOOL_CALLS]get_weather{half}}}")
+        assert content(said, request) == [("text", f"[TOOL_CALLS]get_weather{half}}}")]
+        said[-1]["choices"][0] |= dict.fromkeys(cut, "</s>")
+        assert content(said, request) == [PARIS]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "insufficient_system_resource"])
 def test_what_was_cut_is_not_repaired(reason: str) -> None:
     half = '{"city": "Par'
     said = [calls(call("get_weather", half, index=0, id="a")), finish(reason)]
@@ -167,6 +180,19 @@ def test_a_call_in_the_text_that_does_not_fit_is_one_if_its_json_is_right() -> N
     ]
     guessed = WRITTEN.replace("city", "town").replace('s"}}', 's"}')
     assert content([text(guessed), finish()]) == [("text", guessed)]
+
+
+def test_bare_json_is_a_call_only_if_it_fits_and_says_nothing_else() -> None:
+    for bare in (
+        '{"name": "get_weather", "parameters": {"town": "Paris"}}',
+        '{"name": "get_weather", "parameters": {"city": "Paris"}, "description": "The weather"}',
+        '{"name": "get_weather", "age": 3}',
+    ):
+        assert content([text(bare), finish()]) == [("text", bare)]
+    bare = '{"name": "get_weather", "parameters": {"city": "Paris", "days": "5"}}'
+    assert content([text(bare), finish()]) == [
+        ("tool_use", "get_weather", {"city": "Paris", "days": 5})
+    ]
 
 
 def test_values_without_a_type_get_that_of_the_schema() -> None:
@@ -240,6 +266,7 @@ def test_bare_json_beside_a_call_of_the_backends_is_text() -> None:
 @pytest.mark.parametrize("choice", [{"type": "none"}])
 def test_where_no_tool_may_be_called_there_is_nothing_to_mend(choice: Any) -> None:
     assert tools(asking(tool_choice=choice)) == {}
+    assert tools(evolve(asking(tool_choice=choice), options=asking().options)) == {}
     assert tools(chat_request()) == {}
     assert tools(asking()).keys() == {"get_weather"}
 

@@ -164,6 +164,8 @@ TEXTS = {
     "no arguments": HERMES.replace('{"city": "Paris"}', "5"),
     "parameters and words": QWEN.replace("</parameter>", "</parameter> or so"),
     "a parameter without end": QWEN.replace("</parameter>", ""),
+    "a parameter twice": QWEN.replace("Paris\n", "a</parameter>\n<parameter=city>\nb"),
+    "arguments elsewhere": '<tool_call>{"name": "get", "city": "Paris"}</tool_call>',
     "glm, without end": GLM.replace("</arg_value>", ""),
     "deepseek, without a name": f"<｜tool▁calls▁begin｜>{V3.replace('<｜tool▁sep｜>', '')}",
     "deepseek, no call": "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜>",
