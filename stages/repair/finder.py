@@ -5,6 +5,7 @@
     looking  no marker is in it                         all but what may    looking; that is
                                                         begin one, at its   held
                                                         end
+    looking  what stands only within a call             all up to there     given up
     looking  a marker, not in code                      what is before it   marked
     marked   not all of a head yet (white space does    nothing             marked
              not count)
@@ -34,7 +35,7 @@ from collections.abc import Collection, Generator, Iterator
 from attrs import Factory, define, field, frozen
 
 from stages.repair.code import Code
-from stages.repair.formats import Call, Format, formats
+from stages.repair.formats import WITHIN, Call, Format, formats
 from stages.translation.nesting import Nesting
 from stages.translation.stops import split
 
@@ -169,14 +170,19 @@ class ToolText:
     def _look(self, text: str) -> Generator[str | Found, None, str]:
         """Show text up to a marker, and give what is behind it."""
         text, self._held = self._held + text, ""
-        starts = ((text.find(each), each) for each in self._formats if each in text)
-        at, marker = min(starts, default=(0, ""))
+        signs = (*self._formats, *WITHIN) if self._formats else ()
+        at, marker = min(
+            ((text.find(each), each) for each in signs if each in text), default=(0, "")
+        )
         if not marker:
-            text, self._held = split(text, tuple(self._formats))
+            text, self._held = split(text, signs)
             yield from self._show(text)
             return ""
         yield from self._show(text[:at])
         if self._code.goes_on:
+            yield from self._show(marker)
+        elif marker in WITHIN:
+            self.give_up()
             yield from self._show(marker)
         else:
             self._marked = _Marked(self._formats[marker])

@@ -80,6 +80,8 @@ def formats(names: Iterable[str]) -> tuple[Format, ...]:
     )
 
 
+#: What stands only within a call: one of a tool that there is not.
+WITHIN = ("<arg_key>", "<parameter=")
 _BEGIN = "<｜tool▁call▁begin｜>"
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"(?:[\s;,]|</?tool_call>)*")  # a tag too, where another one is missing
@@ -157,7 +159,7 @@ def _functions(text: str) -> Read:
             return None
         calls += read[0]
         text = text.lstrip()
-    return calls, text
+    return None if text else (calls, "")
 
 
 def _function(text: str) -> Read:
@@ -175,7 +177,10 @@ def _glm(text: str) -> Read:
 
 
 def _pairs(text: str, signs: tuple[str, str, str, str]) -> dict[str, str] | None:
-    """Names and values, each between two of the signs, and nothing else but white space."""
+    """Names and values, each between two of the signs, and nothing else but white space.
+
+    Where one sign parts them, as in Qwen3-Coder's template, a value stands on lines of its own.
+    """
     before, between, behind, end = signs
     found = {}
     while text := text.lstrip():
@@ -184,7 +189,9 @@ def _pairs(text: str, signs: tuple[str, str, str, str]) -> dict[str, str] | None
         value, two, rest = rest.partition(end)
         if not (text.startswith(before) and one and two) or name.strip() in found:
             return None
-        found[name.strip()] = value.removeprefix("\n").removesuffix("\n")
+        if before in value:  # an example of a call, whose end is not the value's
+            return None
+        found[name.strip()] = value if behind else value.removeprefix("\n").removesuffix("\n")
         text = rest
     return found
 

@@ -111,6 +111,10 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         [("get_weather", {"city": "  a <b>\n\n"})],
     ),
     "glm": (GLM, [PARIS]),
+    "glm, white space of a value": (
+        GLM.replace("Paris", "\n  a\n"),
+        [("get_weather", {"city": "\n  a\n"})],
+    ),
     "glm, no parameters": ("<tool_call>get\n</tool_call>", [("get", {})]),
     "llama 3.1": ('<function=get_weather>{"city": "Paris"}</function>', [PARIS]),
     "llama 3.1, no end": ('<function=get_weather>{"city": "Paris"}', [PARIS]),
