@@ -1,9 +1,9 @@
 """The chunks of a Chat Completions answer, with the tool calls of a weak model mended.
 
 One object serves one answer, streamed or whole. Text flows, but for what may be a call; text in
-parts, as few backends send it, is not looked at. The backend's own calls are held until the
-answer ends, because only then their arguments are whole; so they come last. What was cut is not
-repaired: half a command is another one.
+parts, as few backends send it, is not looked at. The backend's own calls are held until their
+arguments are whole: where text follows that are JSON by then, else until the answer ends. What was
+cut is not repaired: half a command is another one.
 
 A chunk becomes one or more: the last is the chunk itself with what is left of its delta, so that
 all else it says (usage, finish reason) comes when it did.
@@ -58,6 +58,8 @@ class AnswerRepair:
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
     _calls: ToolCalls = Factory(ToolCalls)
+    _calling: bool = False
+    """Whether a call of the backend's came last."""
     _sent: int = 0
     _whole: bool | None = None
     """Whether the backend said that it came to an end by itself; None while it has not ended."""
@@ -66,7 +68,8 @@ class AnswerRepair:
     def chunk(self, data: Any) -> list[Any]:
         """The chunks to forward for one of the backend's."""
         if more := more_text(data):
-            if self._think_tags.state == "outside" and self._text.passes(more):
+            usual = self._think_tags.state == "outside" and not self._calling
+            if usual and self._text.passes(more):
                 return [data]
             return _spread(data, list(self._take_text(more)))
         choice = _choice(data)
@@ -111,7 +114,11 @@ class AnswerRepair:
             yield from self._take_call({"index": 0, "function": legacy})
 
     def _take_text(self, more: str) -> Iterator[Delta]:
-        return self._untagged(self._think_tags.feed(more))
+        if self._calling and more.strip():
+            self._calling = False
+            if all(call.complete for call in self._calls.all):
+                yield from self._own_calls(whole=True)
+        yield from self._untagged(self._think_tags.feed(more))
 
     def _end_text(self, whole: bool) -> Iterator[Delta]:
         yield from self._untagged(self._think_tags.finish())
@@ -128,6 +135,7 @@ class AnswerRepair:
     def _take_call(self, fragment: dict[str, Any]) -> Iterator[Delta]:
         yield from self._end_text(whole=False)
         self._text.begun()
+        self._calling = True
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         self._calls.find(fragment, name).add(name, function.get("arguments"))
@@ -135,6 +143,9 @@ class AnswerRepair:
     def _rest(self, whole: bool) -> Iterator[Delta]:
         """What was held back, when the answer is over."""
         yield from self._end_text(whole)
+        yield from self._own_calls(whole)
+
+    def _own_calls(self, whole: bool) -> Iterator[Delta]:
         calls, self._calls = self._calls.all, ToolCalls()
         for call in calls:
             yield self._own_call(call, whole)

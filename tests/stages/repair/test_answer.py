@@ -118,6 +118,22 @@ def test_valid_arguments_of_the_backends_calls_pass_byte_for_byte(length: int) -
     assert repair.done == []
 
 
+def test_text_behind_a_call_of_the_backends_comes_behind_it() -> None:
+    """A stop sequence in it, at which the answer is left, does not lose the call."""
+    request = evolve(asking(), stops=("STOP",))
+    said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(" \n"), text("So STOP")]
+    assert content(said, request) == [PARIS, ("text", " \nSo ")]
+    rome = call("get_weather", '{"city": "Rome"}', index=1, id="b")
+    said = [*said[:2], text("So"), calls(rome), finish("tool_calls")]
+    assert [each for each in content(said) if each[0] == "tool_use"] == [PARIS, ROME]
+
+
+def test_a_call_that_goes_on_behind_text_is_one() -> None:
+    begun = calls(call("get_weather", '{"city":', index=0, id="a"))
+    ended = calls(call(arguments='"Paris"}', index=0))
+    assert content([begun, text("Hm"), ended, finish()]) == [("text", "Hm"), PARIS]
+
+
 def test_broken_arguments_of_interleaved_calls_are_repaired_each() -> None:
     said = [
         calls(call("get_weather", "{'city':", index=0, id="a")),
@@ -264,7 +280,7 @@ def test_bare_json_behind_reasoning_is_a_call() -> None:
 def test_bare_json_beside_a_call_of_the_backends_is_text() -> None:
     bare = '{"name": "get_weather", "parameters": {"city": "Rome"}}'
     said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(bare), finish()]
-    assert content(said) == [("text", bare), PARIS]
+    assert content(said) == [PARIS, ("text", bare)]
     whole = completion(content=bare, tool_calls=[call("get_weather", ARGUMENTS, id="a")])
     assert content([whole]) == [("text", bare), PARIS]
 
