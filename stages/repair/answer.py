@@ -22,6 +22,7 @@ from stages.repair.finder import Found, ToolText
 from stages.repair.formats import Call
 from stages.translation.parts import ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
+from stages.translation.stops import met
 from stages.translation.think_tags import Kind, ThinkTags
 from stages.translation.usual import more_text
 
@@ -78,7 +79,8 @@ class AnswerRepair:
             return [*_chunks(self._end_text(whole=False)), data] if failed else [data]
         deltas = list(self._take(choice))
         if reason := text(choice.get("finish_reason")):
-            self._whole = reason in _WHOLE and not self._is_stopped(choice)
+            stop = met(choice, self.request.resolved.request.stop_sequences)  # within a call?
+            self._whole = reason in _WHOLE and not stop
             deltas += self._rest(self._whole)
             if "found" in self.done and reason == "stop":
                 data = _with_choice(data, {**choice, "finish_reason": "tool_calls"})
@@ -87,11 +89,6 @@ class AnswerRepair:
     def end(self, done: bool) -> list[Any]:
         """The chunks to forward at the end. `done`: the backend said itself that it was over."""
         return _chunks(self._rest(done if self._whole is None else self._whole))
-
-    def _is_stopped(self, choice: dict[str, Any]) -> bool:
-        """Whether the backend met a stop sequence, which may have been within a call."""
-        stop = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
-        return stop in self.request.resolved.request.stop_sequences
 
     def _take(self, choice: dict[str, Any]) -> Iterator[Delta]:
         whole = "delta" not in choice

@@ -9,36 +9,33 @@ from __future__ import annotations
 
 import re
 
-from attrs import define
+from attrs import Factory, define
 
 _FENCE = re.compile(r"[\s>*+.)\d-]*(`{3,}|~{3,})(.*)")
 _TICKS = re.compile("`+")
+_MAX_FED = 500  # texts
 _MAX_LINE = 1_000  # characters of a line that are looked at
 
 
 @define
 class Code:
-    """Reads text on and on."""
+    """Reads text on and on; little by little it is only kept, because that is the usual case."""
 
+    _fed: list[str] = Factory(list)
     _fence: str = ""
     _line: str = ""
     _last: str = ""
 
     def feed(self, text: str) -> None:
         """Read on."""
-        if not text:
-            return
-        self._last = text[-1]
-        *ended, text = text.split("\n")
-        for each in ended:
-            self._line += each[:_MAX_LINE]
-            self._end_line()
-        if len(self._line) < _MAX_LINE:
-            self._line += text[:_MAX_LINE]
+        self._fed.append(text)
+        if len(self._fed) >= _MAX_FED:
+            self._read()
 
     @property
     def goes_on(self) -> bool:
         """Whether what comes next stands in code."""
+        self._read()
         if self._fence or self._last == "`" or _FENCE.match(self._line):
             return True
         opened = 0
@@ -48,6 +45,17 @@ class Code:
             elif opened == len(ticks):
                 opened = 0
         return opened > 0
+
+    def _read(self) -> None:
+        text = "".join(self._fed)
+        self._fed.clear()
+        self._last = text[-1:] or self._last
+        *ended, text = text.split("\n")
+        for each in ended:
+            self._line += each[:_MAX_LINE]
+            self._end_line()
+        if len(self._line) < _MAX_LINE:
+            self._line += text[:_MAX_LINE]
 
     def _end_line(self) -> None:
         found, self._line = _FENCE.match(self._line), ""

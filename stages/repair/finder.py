@@ -116,6 +116,9 @@ class ToolText:
 
     tools: Collection[str]
     _formats: dict[str, Format] = field(init=False)
+    _signs: tuple[str, ...] = field(init=False)
+    """What to look for; nothing, once that was given up."""
+    _pattern: re.Pattern[str] = field(init=False)
     _starts: frozenset[str] = field(init=False)
     _marked: _Marked | None = field(init=False)
     _held: str = field(default="", init=False)
@@ -124,7 +127,9 @@ class ToolText:
     def __attrs_post_init__(self) -> None:
         self._formats = {each.marker: each for each in formats(self.tools)}
         self._marked = _Marked(self._formats.pop(""))
-        self._starts = frozenset(sign[0] for sign in self._formats)
+        self._signs = (*self._formats, *WITHIN)
+        self._pattern = re.compile("|".join(map(re.escape, self._signs)))
+        self._starts = frozenset(sign[0] for sign in self._signs)
 
     def passes(self, text: str) -> bool:
         """Whether that is just more text, so that it need not be fed: nine times in ten."""
@@ -160,7 +165,7 @@ class ToolText:
 
     def give_up(self) -> None:
         """Take all that follows for text."""
-        self._formats, self._starts = {}, frozenset()
+        self._signs, self._starts = (), frozenset()
 
     def begun(self) -> None:
         """Say that there is more to the answer than its text."""
@@ -170,15 +175,13 @@ class ToolText:
     def _look(self, text: str) -> Generator[str | Found, None, str]:
         """Show text up to a marker, and give what is behind it."""
         text, self._held = self._held + text, ""
-        signs = (*self._formats, *WITHIN) if self._formats else ()
-        at, marker = min(
-            ((text.find(each), each) for each in signs if each in text), default=(0, "")
-        )
-        if not marker:
-            text, self._held = split(text, signs)
+        found = self._pattern.search(text) if self._signs else None
+        if not found:
+            text, self._held = split(text, self._signs)
             yield from self._show(text)
             return ""
-        yield from self._show(text[:at])
+        marker = found[0]
+        yield from self._show(text[: found.start()])
         if self._code.goes_on:
             yield from self._show(marker)
         elif marker in WITHIN:
@@ -186,7 +189,7 @@ class ToolText:
             yield from self._show(marker)
         else:
             self._marked = _Marked(self._formats[marker])
-        return text[at + len(marker) :]
+        return text[found.end() :]
 
     def _collect(self, text: str) -> Generator[str | Found, None, str]:
         """Take in what is behind a marker, and give what is behind that."""
