@@ -122,7 +122,7 @@ def _word(word: str) -> Any:
 
 
 def is_json(text: str) -> bool:
-    """Whether a text, broken as it may be, ends as JSON does: a repair drops other words."""
+    """Whether a text, broken as it may be, ends as JSON does, so that it is not cut."""
     return text.rstrip().endswith(("}", "]"))
 
 
