@@ -1,9 +1,9 @@
 """The chunks of a Chat Completions answer, with the tool calls of a weak model mended.
 
 One object serves one answer, streamed or whole. Text flows, but for what may be a call; text in
-parts, as few backends send it, is not looked at. The backend's own calls are held until the
-answer ends, because only then their arguments are whole; so they come last. What was cut is not
-repaired: half a command is another one.
+parts, as few backends send it, is not looked at. The backend's own calls are held until their
+arguments are whole: where text follows that are JSON by then, else until the answer ends. What was
+cut is not repaired: half a command is another one.
 
 A chunk becomes one or more: the last is the chunk itself with what is left of its delta, so that
 all else it says (usage, finish reason) comes when it did.
@@ -22,10 +22,12 @@ from stages.repair.finder import Found, ToolText
 from stages.repair.formats import Call
 from stages.translation.parts import ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
+from stages.translation.stops import met
 from stages.translation.think_tags import Kind, ThinkTags
 from stages.translation.usual import more_text
 
-_CUT = ("length", "content_filter", "error", "abort")
+#: What is not known may mean that the answer was cut.
+_WHOLE = ("stop", "tool_calls", "function_call")
 _TAKEN = ("content", "tool_calls", "function_call")
 #: What parts the text before it from the text behind it, beside calls.
 _OTHERS = ("reasoning", "reasoning_content", "reasoning_details", "refusal")
@@ -35,7 +37,8 @@ Delta = dict[str, Any]
 
 def tools(request: ChatRequest) -> dict[str, Any]:
     """The schemas of the tools that the model may call, by the names it knows."""
-    if request.options.get("tool_choice") == "none":
+    choice = request.resolved.request.tool_choice
+    if choice and choice.type == "none":  # which the backend may not know
         return {}
     functions = [
         mapping(mapping(each).get("function")) for each in items(request.options.get("tools"))
@@ -56,14 +59,18 @@ class AnswerRepair:
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
     _calls: ToolCalls = Factory(ToolCalls)
+    _calling: bool = False
+    """Whether a call of the backend's came last."""
     _sent: int = 0
-    _finish: str = ""
+    _whole: bool | None = None
+    """Whether the backend said that it came to an end by itself; None while it has not ended."""
     _in_deltas: bool = False
 
     def chunk(self, data: Any) -> list[Any]:
         """The chunks to forward for one of the backend's."""
         if more := more_text(data):
-            if self._think_tags.state == "outside" and self._text.passes(more):
+            usual = self._think_tags.state == "outside" and not self._calling
+            if usual and self._text.passes(more):
                 return [data]
             return _spread(data, list(self._take_text(more)))
         choice = _choice(data)
@@ -72,16 +79,16 @@ class AnswerRepair:
             return [*_chunks(self._end_text(whole=False)), data] if failed else [data]
         deltas = list(self._take(choice))
         if reason := text(choice.get("finish_reason")):
-            self._finish = reason
-            deltas += self._rest(whole=reason not in _CUT)
+            stop = met(choice, self.request.resolved.request.stop_sequences)  # within a call?
+            self._whole = reason in _WHOLE and not stop
+            deltas += self._rest(self._whole)
             if "found" in self.done and reason == "stop":
                 data = _with_choice(data, {**choice, "finish_reason": "tool_calls"})
         return _spread(data, deltas)
 
     def end(self, done: bool) -> list[Any]:
         """The chunks to forward at the end. `done`: the backend said itself that it was over."""
-        whole = self._finish not in _CUT if self._finish else done
-        return _chunks(self._rest(whole))
+        return _chunks(self._rest(done if self._whole is None else self._whole))
 
     def _take(self, choice: dict[str, Any]) -> Iterator[Delta]:
         whole = "delta" not in choice
@@ -104,7 +111,11 @@ class AnswerRepair:
             yield from self._take_call({"index": 0, "function": legacy})
 
     def _take_text(self, more: str) -> Iterator[Delta]:
-        return self._untagged(self._think_tags.feed(more))
+        if self._calling and more.strip():
+            self._calling = False
+            if all(call.complete for call in self._calls.all):
+                yield from self._own_calls(whole=True)
+        yield from self._untagged(self._think_tags.feed(more))
 
     def _end_text(self, whole: bool) -> Iterator[Delta]:
         yield from self._untagged(self._think_tags.finish())
@@ -121,6 +132,7 @@ class AnswerRepair:
     def _take_call(self, fragment: dict[str, Any]) -> Iterator[Delta]:
         yield from self._end_text(whole=False)
         self._text.begun()
+        self._calling = True
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         self._calls.find(fragment, name).add(name, function.get("arguments"))
@@ -128,6 +140,9 @@ class AnswerRepair:
     def _rest(self, whole: bool) -> Iterator[Delta]:
         """What was held back, when the answer is over."""
         yield from self._end_text(whole)
+        yield from self._own_calls(whole)
+
+    def _own_calls(self, whole: bool) -> Iterator[Delta]:
         calls, self._calls = self._calls.all, ToolCalls()
         for call in calls:
             yield self._own_call(call, whole)
@@ -149,6 +164,7 @@ class AnswerRepair:
                 continue
             calls = [(each, *mended(each.arguments, self.tools[each.name])) for each in piece.calls]
             if not all(_is_sure(call, how) for call, _, how in calls):
+                self._text.give_up()
                 yield {"content": piece.text}
                 continue
             for call, arguments, how in calls:
@@ -166,7 +182,7 @@ class AnswerRepair:
 
 def _is_sure(call: Call, how: How) -> bool:
     """Whether what stands in the text is a call, and there are no other words in it."""
-    if call.mended:
+    if call.mended or call.bare:
         return how in ("", "coerced")
     return how != "broken" and (how != "repaired" or is_json(call.arguments))
 

@@ -11,12 +11,17 @@
 
 Simple changes are those that lose nothing: `"5"` is 5 where the schema allows no text, `"true"`
 is true, and an object or a list that stands in a text is what it says; the other way round, 5 is
-`"5"` where only a text is allowed.
+`"5"` where only a text is allowed (but not 1.10, which is 1.1 once it is read).
+
+A repair changes what stands between texts and numbers, never these: half a command, or one that
+ends at a quote in its middle, is another command. So there is none where it is not clear which
+quotes begin and end a text, or what a backslash in it means.
 """
 
 from __future__ import annotations
 
 import re
+from json import JSONDecoder
 from typing import Any, Literal, NoReturn
 
 from stages.translation.shapes import items, mapping, text
@@ -29,7 +34,15 @@ _MAX_REPAIRED, _MAX_NESTED = 50_000, 1_000
 _DEPTH = 20
 # What its parser raises where the text is odd, or nests too deep; found by fuzzing.
 _FAULTS = (ArithmeticError, AssertionError, LookupError, RecursionError, TypeError, ValueError)
-_NO_LETTER = re.compile(r"\\u[0-9a-fA-F]{4}|[\W_]+")
+_FENCES = re.compile(r"^\s*```(?:json)?|```\s*$")
+#: A text in quotes, a word without any, or a text that does not end.
+_WORD = re.compile(r""""(?:\\.|[^"\\])*+"|'(?:\\.|[^'\\])*+'|[^\s{}\[\],:"']+|["'].*""", re.DOTALL)
+#: A backslash with what follows it, or a quote without one.
+_ESCAPE = re.compile(r'\\(.)|"', re.DOTALL)
+_ESCAPES = frozenset(r"\/bfnrtu")
+_STRINGS = JSONDecoder(strict=False)  # a text may have line ends in it
+_SIGN = re.compile(r"w\d+")
+_LITERALS = {"True": True, "False": False, "None": None}
 
 
 def mended(arguments: str, schema: Any) -> tuple[str, How]:
@@ -54,25 +67,62 @@ def mended(arguments: str, schema: Any) -> tuple[str, How]:
 
 
 def repaired(text: str) -> Any:
-    """What JSON there is in a text that is none, or is broken; None where words would be lost."""
+    """What JSON there is in a text that is none, or is broken; None where it says more."""
+    text = _FENCES.sub("", text).strip()
     if len(text) > _MAX_REPAIRED or text.count("{") + text.count("[") > _MAX_NESTED:
+        return None
+    if not text.endswith(("}", "]", '"', "'")):  # it was cut, perhaps within a number
         return None
     import json_repair  # only now: it takes 30 ms, and most calls are not broken
 
     try:
-        value = json_repair.loads(text, skip_json_loads=True)
+        words = {f"w{at}": _word(each) for at, each in enumerate(_WORD.findall(text))}
+        signs = iter(words)  # the library, which guesses, sees these: it only puts them in order
+        shape = _WORD.sub(lambda _: f'"{next(signs)}"', text)
+        value = json_repair.loads(shape, skip_json_loads=True)
+        told = _encoded(value)
+        if _SIGN.findall(told) == list(words) and told.count(":") == shape.count(":"):
+            return _filled(value, words)
     except _FAULTS:
-        return None
-    lost = _letters(text.replace("```json", "")) - _letters(_encoded(value))
-    return None if lost > 0 else value
+        pass
+    return None
 
 
-def _letters(text: str) -> int:
-    return len(_NO_LETTER.sub("", text))
+def _filled(shape: Any, words: dict[str, Any]) -> Any:
+    """`shape` with the words in it. Raises ValueError where a name stands twice."""
+    if isinstance(shape, list):
+        return [_filled(each, words) for each in shape]
+    if not isinstance(shape, dict):
+        return words[shape]
+    filled = {words[name]: _filled(each, words) for name, each in shape.items()}
+    if len(filled) < len(shape) or not all(isinstance(each, str) for each in filled):
+        raise ValueError("names that are none")
+    return filled
+
+
+def _word(word: str) -> Any:
+    """What a text, a number or a name says. Raises ValueError where that is not clear."""
+    if word[0] not in "\"'":
+        told = _decoded(word)
+        return _LITERALS.get(word, word) if told is None and word != "null" else told
+    if len(word) == 1 or word[-1] != word[0]:
+        raise ValueError("a text that does not end")
+    inner = word[1:-1]
+    escapes = {found[1] for found in _ESCAPE.finditer(inner)} - {None, '"', "'"}
+    literal = escapes.isdisjoint(_ESCAPES)  # as in a pattern, `\d`; both together is not clear
+
+    def plain(found: re.Match[str]) -> str:
+        if found[1] in (None, '"'):
+            return r"\""
+        if found[1] == "'":
+            return "'"
+        return "\\" + found[0] if literal else found[0]
+
+    return _STRINGS.decode(f'"{_ESCAPE.sub(plain, inner)}"')
 
 
 def is_json(text: str) -> bool:
-    """Whether a text, broken as it may be, ends as JSON does: a repair drops other words."""
+    """Whether a text, broken as it may be, ends as JSON does, so that it is not cut."""
     return text.rstrip().endswith(("}", "]"))
 
 
@@ -135,7 +185,7 @@ def _as_type(value: Any, types: set[str]) -> Any:
         lowered = value.strip().lower()
         told = _decoded(lowered if lowered in ("true", "false") else value)
         return told if _type(told) & types and (told is not None or lowered == "null") else value
-    if isinstance(value, (int, float)) and types == {"string"}:
+    if isinstance(value, int) and types == {"string"}:
         return _encoded(value)
     return value
 

@@ -5,6 +5,7 @@
     looking  no marker is in it                         all but what may    looking; that is
                                                         begin one, at its   held
                                                         end
+    looking  what stands only within a call             all up to there     given up
     looking  a marker, not in code                      what is before it   marked
     marked   not all of a head yet (white space does    nothing             marked
              not count)
@@ -12,14 +13,18 @@
                                                                             behind it
     marked   a head, and all up to the format's end     the calls; all of   looking
                                                         it, if they are
-                                                        none
-    marked   more than is held at most                  so much of it       looking
+                                                        of no tool
+    marked   what cannot be read, or is not ended       all of it           given up
+             where the text is cut, or more than is
+             held at most
     marked   (the text ends)                            as at the end       looking
-    marked   (something else follows the text)          all of it           looking
+    given    anything                                   all of it           given up
+    up
 
-An answer begins as marked, with the format that has no marker. The end of a format counts within
-a string of JSON only if that string does not end. What is found does not depend on how the text
-is cut, and each character is looked at a few times at most.
+An answer begins as marked, with the format that has no marker. The end of a format does not count
+within a string of JSON. Where a call cannot be read, it is not clear where it ends, and what looks
+like the next one may be an example in the file that it was to write: so that is given up. What is
+found does not depend on how the text is cut, and each character is looked at a few times at most.
 """
 
 from __future__ import annotations
@@ -29,15 +34,14 @@ from collections.abc import Collection, Generator, Iterator
 
 from attrs import Factory, define, field, frozen
 
-from stages.repair.formats import Call, Format, formats
+from stages.repair.code import Code
+from stages.repair.formats import WITHIN, Call, Format, formats
 from stages.translation.nesting import Nesting
 from stages.translation.stops import split
 
-_FENCE = "```"
 _SPACE = re.compile(r"\s+")
 _JSON = re.compile(r"(?:[^\s<{]+>)?\s*{")
 _MAX_HELD = 200_000  # characters
-_MAX_ENDS = 8  # in strings
 
 
 @frozen
@@ -57,8 +61,6 @@ class _Marked:
     head: str | None = ""
     """All of it without white space; None once one of the heads is there."""
     size: int = 0
-    in_strings: list[int] = Factory(list)
-    """How much there was at each end that stands in a string."""
     _parts: list[str] = Factory(list)
     _tail: str = ""
     _nesting: Nesting = Factory(Nesting)
@@ -91,10 +93,6 @@ class _Marked:
             self._add(text[:behind])
             self._tail, text = "", text[behind:]
             if not self._in_string():
-                self.in_strings.clear()
-                return text
-            self.in_strings.append(self.size)
-            if len(self.in_strings) == _MAX_ENDS:
                 return text
         self._add(text)
         self._tail = (self._tail + text)[-len(end) + 1 :] if end else ""
@@ -118,22 +116,26 @@ class ToolText:
 
     tools: Collection[str]
     _formats: dict[str, Format] = field(init=False)
+    _signs: tuple[str, ...] = field(init=False)
+    """What to look for; nothing, once that was given up."""
+    _pattern: re.Pattern[str] = field(init=False)
     _starts: frozenset[str] = field(init=False)
     _marked: _Marked | None = field(init=False)
     _held: str = field(default="", init=False)
-    _in_code: bool = field(default=False, init=False)
-    _last: str = field(default="", init=False)
+    _code: Code = field(factory=Code, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._formats = {each.marker: each for each in formats(self.tools)}
         self._marked = _Marked(self._formats.pop(""))
-        self._starts = frozenset(sign[0] for sign in (_FENCE, *self._formats))
+        self._signs = (*self._formats, *WITHIN)
+        self._pattern = re.compile("|".join(map(re.escape, self._signs)))
+        self._starts = frozenset(sign[0] for sign in self._signs)
 
     def passes(self, text: str) -> bool:
         """Whether that is just more text, so that it need not be fed: nine times in ten."""
         if self._marked or self._held or not self._starts.isdisjoint(text):
             return False
-        self._last = text[-1]
+        self._code.feed(text)
         return True
 
     def feed(self, text: str) -> Iterator[str | Found]:
@@ -152,14 +154,18 @@ class ToolText:
                 yield from self._show(marked.restart())
                 return
             self._marked = None
-            if not whole or marked.head is not None:
-                yield from self._show(marked.format.marker + text)
-            else:
-                at = marked.in_strings[0] if marked.in_strings else len(text)
-                yield from self._read(marked.format, text[:at])
-                yield from self.feed(text[at:])
+            if whole and marked.head is None:
+                yield from self._read(marked.format, text)
+                continue
+            if marked.head is None:
+                self.give_up()
+            yield from self._show(marked.format.marker + text)
         held, self._held = self._held, ""
         yield from self._show(held)
+
+    def give_up(self) -> None:
+        """Take all that follows for text."""
+        self._signs, self._starts = (), frozenset()
 
     def begun(self) -> None:
         """Say that there is more to the answer than its text."""
@@ -169,22 +175,21 @@ class ToolText:
     def _look(self, text: str) -> Generator[str | Found, None, str]:
         """Show text up to a marker, and give what is behind it."""
         text, self._held = self._held + text, ""
-        signs = (_FENCE,) if self._in_code else (_FENCE, *self._formats)
-        at, sign = min(((text.find(each), each) for each in signs if each in text), default=(0, ""))
-        if not sign:
-            text, self._held = split(text, signs)
+        found = self._pattern.search(text) if self._signs else None
+        if not found:
+            text, self._held = split(text, self._signs)
             yield from self._show(text)
             return ""
-        behind = at + len(sign)
-        if sign == _FENCE:
-            self._in_code = not self._in_code
-            yield from self._show(text[:behind])
-        elif text[max(0, at - 1) : at] == "`" or (at == 0 and self._last == "`"):
-            yield from self._show(text[:behind])
+        marker = found[0]
+        yield from self._show(text[: found.start()])
+        if self._code.goes_on:
+            yield from self._show(marker)
+        elif marker in WITHIN:
+            self.give_up()
+            yield from self._show(marker)
         else:
-            yield from self._show(text[:at])
-            self._marked = _Marked(self._formats[sign])
-        return text[behind:]
+            self._marked = _Marked(self._formats[marker])
+        return text[found.end() :]
 
     def _collect(self, text: str) -> Generator[str | Found, None, str]:
         """Take in what is behind a marker, and give what is behind that."""
@@ -201,26 +206,26 @@ class ToolText:
         if marked.head is None:
             behind = marked.ends(text)
         if marked.size > _MAX_HELD:
-            self._marked, text = None, marked.text + (behind or "")
-            yield from self._show(marked.format.marker + text[:_MAX_HELD])
-            return text[_MAX_HELD:]
-        if behind is None:
-            return ""
-        self._marked, text = None, marked.text
-        at = marked.in_strings[0] if marked.in_strings else len(text)
-        yield from self._read(marked.format, text[:at])
-        return text[at:] + behind
+            self._marked = None
+            self.give_up()
+            yield from self._show(marked.format.marker + marked.text)
+        elif behind is not None:
+            self._marked = None
+            yield from self._read(marked.format, marked.text)
+        return behind or ""
 
     def _read(self, format: Format, text: str) -> Iterator[str | Found]:
         """The calls in a text that is whole."""
         read = format.read(text.removesuffix(format.end))
         if read and all(call.name in self.tools for call in read[0]):
-            self._last = ""
+            self._code.feed(read[1])
             yield Found(tuple(read[0]), format.marker + text, read[1])
-        else:
-            yield from self._show(format.marker + text)
+            return
+        if not read:
+            self.give_up()
+        yield from self._show(format.marker + text)
 
     def _show(self, text: str) -> Iterator[str]:
         if text:
-            self._last = text[-1]
+            self._code.feed(text)
             yield text

@@ -38,11 +38,15 @@ from stages.wire.json import decode_answer, encode
 
 @frozen
 class Call:
-    """A call as the model wrote it: `arguments` is JSON. `mended`: some of it was guessed."""
+    """A call as the model wrote it: `arguments` is JSON.
+
+    `mended`: some of it was guessed. `bare`: nothing but its form says that it is one.
+    """
 
     name: str
     arguments: str
     mended: bool = False
+    bare: bool = False
 
 
 #: The calls of a text, and what of it stands behind them. None where it is not of the format.
@@ -76,6 +80,8 @@ def formats(names: Iterable[str]) -> tuple[Format, ...]:
     )
 
 
+#: What stands only within a call: one of a tool that there is not.
+WITHIN = ("<arg_key>", "<parameter=")
 _BEGIN = "<｜tool▁call▁begin｜>"
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"(?:[\s;,]|</?tool_call>)*")  # a tag too, where another one is missing
@@ -84,10 +90,11 @@ _FENCE_END = re.compile(r"\s*(?:```)?\s*")
 _MISTRAL = re.compile(
     r"\s*(?:\[TOOL_CALLS\])?\s*([\w.-]+)\s*(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*(?={)"
 )
+_OF_CALLS = {"name", "arguments", "parameters", "type", "id"}
 _ENDS = ("<|eom_id|>", "<|eot_id|>")
 
 
-def _objects(text: str) -> Read:
+def _objects(text: str, bare: bool = False) -> Read:
     """Calls as JSON objects, in a row or in a list."""
     calls: list[Call] = []
     at = _skip(_BETWEEN, text)
@@ -97,7 +104,7 @@ def _objects(text: str) -> Read:
         if mended:
             value, end = repaired(text[at:]) if is_json(text) else None, len(text)
         for each in value if isinstance(value, list) else [value]:
-            call = _call(mapping(each), mended)
+            call = _call(mapping(each), mended, bare)
             if call is None:
                 return None
             calls.append(call)
@@ -117,7 +124,7 @@ def _decoded(text: str, at: int) -> tuple[Any, int]:
         return None, -1
 
 
-def _call(value: dict[str, Any], mended: bool) -> Call | None:
+def _call(value: dict[str, Any], mended: bool, bare: bool) -> Call | None:
     """One object as a call; that of Chat Completions has it all in `function`."""
     function = value.get("function")
     value = function if isinstance(function, dict) else value
@@ -125,12 +132,14 @@ def _call(value: dict[str, Any], mended: bool) -> Call | None:
     arguments = value.get("arguments", value.get("parameters"))
     if not isinstance(name, str) or not isinstance(arguments, (str, dict, type(None))):
         return None
+    if (bare or arguments is None) and value.keys() - _OF_CALLS:  # it may be something else
+        return None
     given = arguments if isinstance(arguments, str) else encode(arguments or {}).decode()
-    return Call(name, given, mended)
+    return Call(name, given, mended, bare)
 
 
 def _bare(text: str) -> Read:
-    read = _objects(text[_skip(_FENCE, text) :])
+    read = _objects(text[_skip(_FENCE, text) :], bare=True)
     return None if read is None or not _FENCE_END.fullmatch(read[1]) else (read[0], "")
 
 
@@ -150,7 +159,7 @@ def _functions(text: str) -> Read:
             return None
         calls += read[0]
         text = text.lstrip()
-    return calls, text
+    return None if text else (calls, "")
 
 
 def _function(text: str) -> Read:
@@ -168,16 +177,21 @@ def _glm(text: str) -> Read:
 
 
 def _pairs(text: str, signs: tuple[str, str, str, str]) -> dict[str, str] | None:
-    """Names and values, each between two of the signs, and nothing else but white space."""
+    """Names and values, each between two of the signs, and nothing else but white space.
+
+    Where one sign parts them, as in Qwen3-Coder's template, a value stands on lines of its own.
+    """
     before, between, behind, end = signs
     found = {}
     while text := text.lstrip():
         name, one, rest = text.removeprefix(before).partition(between)
         rest = rest.lstrip().removeprefix(behind) if behind else rest
         value, two, rest = rest.partition(end)
-        if not (text.startswith(before) and one and two):
+        if not (text.startswith(before) and one and two) or name.strip() in found:
             return None
-        found[name.strip()] = value.removeprefix("\n").removesuffix("\n")
+        if before in value:  # an example of a call, whose end is not the value's
+            return None
+        found[name.strip()] = value if behind else value.removeprefix("\n").removesuffix("\n")
         text = rest
     return found
 

@@ -10,6 +10,7 @@ from stages.events import ChatRequest
 from stages.translation.blocks import Blocks
 from stages.translation.limits import window_is_full
 from stages.translation.shapes import mapping, text
+from stages.translation.stops import met
 from stages.translation.usage import completed, usage
 from stages.wire import events as e
 
@@ -35,9 +36,8 @@ class Ending:
         self._usage = used or self._usage
         if (reason := text(choice.get("finish_reason"))) and (self.finish, reason) != _CUT:
             self.finish = reason
-        stop = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
-        if stop in self.request.resolved.request.stop_sequences:  # not what the backend ends with
-            self._stop_sequence = stop
+        stop = met(choice, self.request.resolved.request.stop_sequences)
+        self._stop_sequence = stop or self._stop_sequence
 
     @property
     def failed(self) -> bool:

@@ -19,10 +19,12 @@ cut into chunks.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from attrs import define
 
 from stages.backends.profile import Profile
+from stages.translation.shapes import text
 
 
 def shared(sequences: Sequence[str], profile: Profile) -> tuple[list[str], tuple[str, ...]]:
@@ -32,6 +34,12 @@ def shared(sequences: Sequence[str], profile: Profile) -> tuple[list[str], tuple
         return [], ()
     sent = list(sequences[: profile.max_stop_sequences]) if policy == "map" else []
     return sent, tuple(sequences) if len(sent) < len(sequences) else ()
+
+
+def met(choice: dict[str, Any], sequences: Sequence[str]) -> str | None:
+    """The one of `sequences` that the backend says it met; it may also tell of ends of its own."""
+    told = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
+    return told if told in sequences else None
 
 
 @define

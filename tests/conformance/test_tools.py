@@ -158,7 +158,7 @@ def test_row_34_a_forced_tool_is_ignored(choice: Any, sent: Any, talk: Talk) -> 
     ("arguments", "repaired"),
     [
         ("{'city': 1}", {"city": "1"}),
-        ('{"city": "Par', {"city": "Par"}),
+        ('{"city": "Paris\n",}', {"city": "Paris\n"}),
         ('{"city": "Paris"', PARIS),
         ("ls -l", None),
         ("[1]", None),

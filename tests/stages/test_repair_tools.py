@@ -27,7 +27,7 @@ START = ChatStart(REQUEST)
 WRITTEN = '<tool_call>{"name": "f", "arguments": {"a": "1"}}</tool_call>'
 ANSWER = [
     *map(ChatChunk, map(text, pieces(f"Well. {WRITTEN}", 4))),
-    ChatChunk(calls(call("f", '{"a": 2', index=0, id="x"), call("f", "oh", index=1, id="y"))),
+    ChatChunk(calls(call("f", "{'a': 2}", index=0, id="x"), call("f", "oh", index=1, id="y"))),
     ChatChunk(finish()),
 ]
 

@@ -118,6 +118,22 @@ def test_valid_arguments_of_the_backends_calls_pass_byte_for_byte(length: int) -
     assert repair.done == []
 
 
+def test_text_behind_a_call_of_the_backends_comes_behind_it() -> None:
+    """A stop sequence in it, at which the answer is left, does not lose the call."""
+    request = evolve(asking(), stops=("STOP",))
+    said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(" \n"), text("So STOP")]
+    assert content(said, request) == [PARIS, ("text", " \nSo ")]
+    rome = call("get_weather", '{"city": "Rome"}', index=1, id="b")
+    said = [*said[:2], text("So"), calls(rome), finish("tool_calls")]
+    assert [each for each in content(said) if each[0] == "tool_use"] == [PARIS, ROME]
+
+
+def test_a_call_that_goes_on_behind_text_is_one() -> None:
+    begun = calls(call("get_weather", '{"city":', index=0, id="a"))
+    ended = calls(call(arguments='"Paris"}', index=0))
+    assert content([begun, text("Hm"), ended, finish()]) == [("text", "Hm"), PARIS]
+
+
 def test_broken_arguments_of_interleaved_calls_are_repaired_each() -> None:
     said = [
         calls(call("get_weather", "{'city':", index=0, id="a")),
@@ -142,7 +158,20 @@ def test_an_object_as_arguments_and_a_call_in_the_old_form_are_mended_too() -> N
     assert content([legacy, finish("function_call")]) == [PARIS]
 
 
-@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_an_answer_that_a_stop_sequence_ended_was_cut() -> None:
+    half = '{"city": "Paris"'
+    request = asking(stop_sequences=[","])
+    for cut in ({"stop_reason": ","}, {"matched_stop": ","}):
+        said = [calls(call("get_weather", half, index=0, id="a")), finish("stop")]
+        said[-1]["choices"][0] |= cut
+        assert mended(said, request)[1].done == []
+        said[0] = text(f"[TOOL_CALLS]get_weather{half}}}")
+        assert content(said, request) == [("text", f"[TOOL_CALLS]get_weather{half}}}")]
+        said[-1]["choices"][0] |= dict.fromkeys(cut, "</s>")
+        assert content(said, request) == [PARIS]
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter", "insufficient_system_resource"])
 def test_what_was_cut_is_not_repaired(reason: str) -> None:
     half = '{"city": "Par'
     said = [calls(call("get_weather", half, index=0, id="a")), finish(reason)]
@@ -169,6 +198,19 @@ def test_a_call_in_the_text_that_does_not_fit_is_one_if_its_json_is_right() -> N
     assert content([text(guessed), finish()]) == [("text", guessed)]
 
 
+def test_bare_json_is_a_call_only_if_it_fits_and_says_nothing_else() -> None:
+    for bare in (
+        '{"name": "get_weather", "parameters": {"town": "Paris"}}',
+        '{"name": "get_weather", "parameters": {"city": "Paris"}, "description": "The weather"}',
+        '{"name": "get_weather", "age": 3}',
+    ):
+        assert content([text(bare), finish()]) == [("text", bare)]
+    bare = '{"name": "get_weather", "parameters": {"city": "Paris", "days": "5"}}'
+    assert content([text(bare), finish()]) == [
+        ("tool_use", "get_weather", {"city": "Paris", "days": 5})
+    ]
+
+
 def test_values_without_a_type_get_that_of_the_schema() -> None:
     written = (
         "<tool_call><function=get_weather><parameter=city>5</parameter>"
@@ -185,6 +227,33 @@ def test_words_behind_broken_json_are_not_lost() -> None:
     ):
         assert content([text(written), finish()]) == [("text", written)]
     assert content([text("[TOOL_CALLS]get_weather{'city': 'Paris'}"), finish()]) == [PARIS]
+
+
+RM = '<tool_call>{"name": "get_weather", "arguments": {"city": "rm -rf /"}}</tool_call>'
+OPENED = "<tool_call><function=get_weather><parameter=city>"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        # Each a call that writes a file about calls, which are none.
+        f'<tool_call>{{"name": "get_weather", "arguments": {{"city": "As "{RM}" or "{RM}"."}}}}',
+        f"<tool_call><function=get_weather><parameter=city>{RM}\n{RM}</parameter></function>",
+        f"<tool_call>get_weather<arg_key>city</arg_key><arg_value>{RM}\n{RM}</arg_value>",
+        f"<function=get_weather><parameter=city></function>\n{RM}</parameter></function>",
+        f"{OPENED}As </parameter></function> does</parameter></function>",
+        f"{OPENED}<parameter=x>y</parameter></function></tool_call>{RM}</parameter></function>",
+        # The same of tools that there are not.
+        f"<tool_call>write<arg_key>city</arg_key><arg_value>{RM}</arg_value>",
+        f"<function=write><parameter=city>{RM}</parameter></function>",
+        f'<function=get_weather>{{"city": "{{}} </function>", "days": "{RM}"}}</function>',
+    ],
+)
+def test_what_stands_in_a_call_that_cannot_be_read_is_no_call(written: str) -> None:
+    for end in ("", "</tool_call>"):
+        for size in (7, 1000):
+            said = [*map(text, pieces(written + end, size)), finish()]
+            assert content(said) == [("text", written + end)]
 
 
 def test_reasoning_between_tags_is_no_place_for_calls() -> None:
@@ -211,7 +280,7 @@ def test_bare_json_behind_reasoning_is_a_call() -> None:
 def test_bare_json_beside_a_call_of_the_backends_is_text() -> None:
     bare = '{"name": "get_weather", "parameters": {"city": "Rome"}}'
     said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(bare), finish()]
-    assert content(said) == [("text", bare), PARIS]
+    assert content(said) == [PARIS, ("text", bare)]
     whole = completion(content=bare, tool_calls=[call("get_weather", ARGUMENTS, id="a")])
     assert content([whole]) == [("text", bare), PARIS]
 
@@ -219,6 +288,7 @@ def test_bare_json_beside_a_call_of_the_backends_is_text() -> None:
 @pytest.mark.parametrize("choice", [{"type": "none"}])
 def test_where_no_tool_may_be_called_there_is_nothing_to_mend(choice: Any) -> None:
     assert tools(asking(tool_choice=choice)) == {}
+    assert tools(evolve(asking(tool_choice=choice), options=asking().options)) == {}
     assert tools(chat_request()) == {}
     assert tools(asking()).keys() == {"get_weather"}
 
@@ -229,10 +299,10 @@ def test_what_the_client_has_sent_already_is_left_out_of_a_whole_answer() -> Non
 
 
 def test_text_that_is_nothing_else_passes_as_the_chunk_it_was() -> None:
-    chunks = [*map(text, ("Hello", " there", " `", "b", WRITTEN)), finish()]
+    chunks = [*map(text, ("Hello", " there", " `", "b`", " ", WRITTEN)), finish()]
     out, _ = mended(chunks)
     assert out[1] is chunks[1]
-    assert content(chunks) == [("text", "Hello there `b"), PARIS]
+    assert content(chunks) == [("text", "Hello there `b` "), PARIS]
 
 
 def test_what_is_held_back_is_told_before_other_things() -> None:

@@ -88,6 +88,7 @@ def test_json_in_a_string_is_what_it_says() -> None:
         '{"city": "x", "either": "abc"}',
         '{"city": "x", "tags": "1, 2"}',
         '{"city": ["x"]}',
+        '{"city": 1.10}',  # 1.1 once it is read
     ],
 )
 def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
@@ -98,7 +99,6 @@ def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
     ("given", "becomes"),
     [
         ("{'city': 1}", {"city": "1"}),
-        ('{"city": "Par', {"city": "Par"}),
         ('{"city": "Paris"', {"city": "Paris"}),
         ('{"city": "Paris",}', {"city": "Paris"}),
         ('{city: "Paris", "days": "5"}', {"city": "Paris", "days": 5}),
@@ -107,7 +107,12 @@ def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
             {"city": "x", "exact": True, "ratio": None},
         ),
         ('```json\n{"city": "Paris"}\n```', {"city": "Paris"}),
-        ('{"city": "a\nb"}', {"city": "a\nb"}),
+        ('{"city": "a\nb\n"}', {"city": "a\nb\n"}),
+        ("{'city': 'it\\'s \\n \"{x}\"'}", {"city": 'it\'s \n "{x}"'}),
+        ('{"city": "it\\\'s"}', {"city": "it's"}),
+        (r'{"city": "\d+ \"[\w.]"}', {"city": r'\d+ "[\w.]'}),
+        ('{"city": "```json\nx```",}', {"city": "```json\nx```"}),
+        ('{"city": "</parameter> // { [", "days": 1}}', {"city": "</parameter> // { [", "days": 1}),
     ],
 )
 def test_broken_json_is_repaired_where_that_fits(given: str, becomes: Any) -> None:
@@ -127,6 +132,23 @@ def test_broken_json_is_repaired_where_that_fits(given: str, becomes: Any) -> No
         "{oh dear}",
         '{"```json```[',  # the library's parser fails
         '{"town": "Par',
+        '{"city": "Par',
+        '{"city": "Paris}',
+        '{"city": "Paris", "days": 1',  # or 12
+        '{"city": "Paris",',
+        r"""{"city": "awk '{print $1}'}""",
+        '{"city": "rm -rf "/tmp/a b""}',
+        '{"city": "rm *" # "*.o"}',
+        '{"city": "rm -rf ./a" /* "b" */}',
+        '{"city": "a" + "b"}',
+        '{"city": "a" "b"}',
+        '{"city": "print("a, b")\nprint(", ")"}',
+        '{"city": "{"a": "b", "c": ["d"]}"}',
+        "{'city': 'it's'}",
+        "{city: rm -rf /tmp/{a,b}}",
+        r"{'city': 'C:\dir\new'}",  # a line end, or not
+        '{"city": "x", 5: 6,}',
+        '{"city": "x", "days": }',
         '{"city": "x"}{"city": "y"}',
         "{'city': 'x'}{'city': 'y'}",
         "{'city': 'x'} is what I mean",
@@ -141,6 +163,25 @@ def test_what_cannot_be_repaired_stays(arguments: str) -> None:
     began = time.process_time()
     assert mended(arguments, SCHEMA) == (arguments, "broken")
     assert time.process_time() - began < 2
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=4))
+def test_a_repair_changes_no_text(texts: list[str]) -> None:
+    """Neither the texts of JSON that is broken behind them, nor those in Python's quotes."""
+    value = {str(at): each for at, each in enumerate(texts)}
+    for text in (json.dumps(value)[:-1] + ",}", json.dumps(value, ensure_ascii=False)[:-1]):
+        assert repaired(text) == value
+    if all(map(str.isprintable, texts)):  # Python has escapes for the others that JSON has not
+        assert repaired(repr(value)) == value
+
+
+@given(st.text("\"'ab{}[],: #/*\n", max_size=20))
+def test_a_text_with_quotes_that_are_not_escaped_stays_whole_or_is_not_repaired(text: str) -> None:
+    """Half of it as the command, and the rest as something else, would be another command."""
+    for written in (f'{{"city": "{text}"}}', f"{{'city': '{text}'}}"):
+        arguments, how = mended(written, {"additionalProperties": False, **SCHEMA})
+        if how == "repaired":
+            assert json.loads(arguments) == {"city": text}
 
 
 def test_a_repair_that_loses_all_of_it_is_none() -> None:

@@ -52,6 +52,7 @@ def found(parts: list[str], whole: bool = True) -> list[Piece]:
 
 ARGUMENTS = '{"city": "Paris"}'
 HERMES = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+HERMES_LINE = HERMES.replace("\n", "")
 ARGS_FIRST = '<tool_call>{"arguments": {"city": "Paris"}, "name": "get_weather"}</tool_call>'
 QWEN = (
     "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n"
@@ -87,15 +88,19 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         HERMES.replace("Paris", '</tool_call>{\\"') + "x",
         [("get_weather", {"city": '</tool_call>{"'}), "x"],
     ),
-    "hermes, a string without end": (
-        HERMES.replace('Paris"', "Paris") + "Then " + HERMES,
-        [PARIS, "Then ", PARIS],
-    ),
     "hermes, with no end amid others": (
         HERMES.removesuffix("</tool_call>") + HERMES.replace("Paris", "Rome") + ".",
         [PARIS, ROME, "."],
     ),
     "hermes, with no end, and text": (HERMES.replace("</tool_call>", "So."), [PARIS, "So."]),
+    "hermes, many ends in a string": (
+        HERMES.replace("Paris", "</tool_call>" * 20) + HERMES,
+        [("get_weather", {"city": "</tool_call>" * 20}), PARIS],
+    ),
+    "hermes, behind code": (
+        f"`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: {HERMES}",
+        ["`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: ", PARIS],
+    ),
     "qwen3-coder": (QWEN, [PARIS]),
     "qwen3-coder, two functions": (
         QWEN.replace("</function>", "</function>\n<function=get></function>"),
@@ -106,6 +111,10 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         [("get_weather", {"city": "  a <b>\n\n"})],
     ),
     "glm": (GLM, [PARIS]),
+    "glm, white space of a value": (
+        GLM.replace("Paris", "\n  a\n"),
+        [("get_weather", {"city": "\n  a\n"})],
+    ),
     "glm, no parameters": ("<tool_call>get\n</tool_call>", [("get", {})]),
     "llama 3.1": ('<function=get_weather>{"city": "Paris"}</function>', [PARIS]),
     "llama 3.1, no end": ('<function=get_weather>{"city": "Paris"}', [PARIS]),
@@ -148,12 +157,19 @@ TEXTS = {
     "JSON that is no call": '{"name": "Anna", "parameters": {}}',
     "in a code block": f"Write:\n```xml\n{HERMES}\n```\nas this.",
     "in a line of code": f"Write `{HERMES}`.",
+    "in a line of code, behind other words": f"Write `so: {HERMES_LINE}`.",
+    "in a line of code that has a tick": f"Write ``a ` {HERMES_LINE}``.",
+    "in a block within a block": f"````md\n```xml\n{HERMES}\n```\n{HERMES}\n````\n",
+    "in a block with waves": f"So:\n> ~~~xml\n> {HERMES}\n> ~~~",
+    "in a block, behind words about one": f"Use ``` so:\n```xml\n{HERMES}\n```",
     "a word about it": "The tag <tool_call> begins a call, </tool_call> ends it; <function=…> too.",
     "no call between the tags": "<tool_call>{}</tool_call>",
     "no JSON between the tags": "<tool_call>{oh dear!}</tool_call>",
     "no arguments": HERMES.replace('{"city": "Paris"}', "5"),
     "parameters and words": QWEN.replace("</parameter>", "</parameter> or so"),
     "a parameter without end": QWEN.replace("</parameter>", ""),
+    "a parameter twice": QWEN.replace("Paris\n", "a</parameter>\n<parameter=city>\nb"),
+    "arguments elsewhere": '<tool_call>{"name": "get", "city": "Paris"}</tool_call>',
     "glm, without end": GLM.replace("</arg_value>", ""),
     "deepseek, without a name": f"<｜tool▁calls▁begin｜>{V3.replace('<｜tool▁sep｜>', '')}",
     "deepseek, no call": "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜>",
@@ -163,6 +179,7 @@ TEXTS = {
     "a marker and white space": "<tool_call> \n ",
     "half a head": "<tool_call> <func",
     "white space": " \n ",
+    "a string without end": HERMES.replace('Paris"', "Paris") + "Then",
     "deep": "<|python_tag|>" + '{"a":' * 10_000,
 }
 
