@@ -27,7 +27,22 @@ _MAX_WRONG = 50
 
 def structure(value: Any, cls: type = m.MessagesRequest) -> Any:
     """Structure a request's JSON. Raises cattrs' error groups; `spell` makes texts of them."""
-    return _CONVERTER.structure(value, cls)
+    try:
+        return _CONVERTER.structure(value, cls)
+    except BaseValidationError as error:
+        _let_go(error)
+        raise
+
+
+def _let_go(error: BaseValidationError) -> None:
+    """Let the errors in a group not hold the frames they passed, with `value` in them.
+
+    Those frames hold the errors: memory would be full of requests until the garbage collector runs.
+    """
+    for each in error.exceptions:
+        each.__traceback__ = None
+        if isinstance(each, BaseValidationError):
+            _let_go(each)
 
 
 def spell(error: BaseException) -> list[str]:
