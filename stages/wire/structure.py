@@ -16,6 +16,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.structure import is_literal, is_tuple, leaves
 from stages.wire import messages as m
+from stages.wire.errors import let_go
 from stages.wire.unread import unread
 
 Hook = Callable[[Any, Any], Any]
@@ -30,19 +31,8 @@ def structure(value: Any, cls: type = m.MessagesRequest) -> Any:
     try:
         return _CONVERTER.structure(value, cls)
     except BaseValidationError as error:
-        _let_go(error)
+        let_go(error)
         raise
-
-
-def _let_go(error: BaseValidationError) -> None:
-    """Let the errors in a group not hold the frames they passed, with `value` in them.
-
-    Those frames hold the errors: memory would be full of requests until the garbage collector runs.
-    """
-    for each in error.exceptions:
-        each.__traceback__ = None
-        if isinstance(each, BaseValidationError):
-            _let_go(each)
 
 
 def spell(error: BaseException) -> list[str]:
