@@ -14,12 +14,13 @@ _SECRET = re.compile(
     r"""
     (?: keys? | token | secret | password | authorization | headers
         | authenticate (?= : \s* [^\s{] ) )
-    ["']? \s* : (?= \s | $ )
+    (?: ["'] \s* : | \s* : (?= \s | $ ) | (?<= api_key ) : )   # where a space may be missing
     ( \s* (?: \[ [^\]]*                               # a list
           | \{ (?: \$\{ [^}]* \} | [^}] )*            # a mapping
-          | " (?: [^"\\] | \\. )* | ' [^']*           # a text in quotes
-          | (?: \$\{ [^}]* \} | [^],}] )* ) )          # one without, which may be within brackets
-    | :// [^/\s:@]* : ( [^/\s@]* ) @                  # a password in a URL
+          | " (?: [^"\\] | \\. )* | ' (?: [^'] | '' )*   # a text in quotes
+          | (?: \$\{ [^}]* \} | [^],}] | , (?! \s* ["']? [\w-]+ ["']? \s* : ) )* ) )
+                                                      # one without, perhaps within brackets
+    | :// (?: [^/\s:@]* : )? ( [^/\s@]* ) @           # a password in a URL, or a token
     """,
     re.IGNORECASE | re.VERBOSE,
 )

@@ -64,6 +64,7 @@ class Body:
 
     def forget(self) -> None:
         """Give its place to others. To be called at the end of the request."""
+        self.departure.error = None  # raised, it holds the frame of `read`, which holds all of this
         self.room.free += self._held
         self._held = 0
 

@@ -28,7 +28,7 @@ from proxy.departure import DEPARTURE, Departure
 from proxy.logs import without_texts
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
-from stages.wire.errors import ApiError, InternalError, OverloadedError
+from stages.wire.errors import ApiError, InternalError, OverloadedError, let_go
 from stages.wire.ids import new_request_id
 from stages.wire.json import encode
 from stages.wire.sse import encode_event
@@ -120,6 +120,7 @@ class Edge:
             if not responder.complete:
                 raise InternalError("the pipeline ended without an answer")
         except ApiError as error:
+            let_go(error)
             await _fail(request, responder, error)
         except ClientGoneError:
             log.debug("%s: the client left before its request was whole", request.request_id)
@@ -127,6 +128,7 @@ class Edge:
             trace = without_texts(error)
             log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
             log.debug("%s: all of it:", request.request_id, exc_info=True)
+            let_go(error)
             await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(

@@ -194,6 +194,8 @@ class HttpProtocol(HttpToolsProtocol):
 
         cycle.keep_alive = False
         knows_chunks = cycle.scope["http_version"] != "1.0"
+        if not knows_chunks:  # nor what is no answer yet (RFC 9110, 10.1.1)
+            cycle.waiting_for_100_continue = False
         cycle.transport = LastAnswer(self.transport, knows_chunks, refuse_rest)  # type: ignore[assignment]
 
     def _unanswered(self) -> list[RequestResponseCycle]:

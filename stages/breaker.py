@@ -17,7 +17,8 @@ An answer has `begun` with its first event and `succeeded` when it is whole: a p
 waited for, which may take minutes, and a backend that breaks off each answer is one that fails.
 The first attempt at a half-open target is its probe. One that is `left` (the client is gone, or
 nothing was learnt) makes room for another one. What other attempts come to, says nothing while the
-target is not closed: they began before it opened, or because all were left alone.
+target is not closed: they began before it opened, or because all were left alone. The former say
+nothing later either: when a target is well again, old calls to it may still run into timeouts.
 Only where there is another target does a stage ask: to leave the only one alone helps nobody,
 nor the last one, when the others have failed.
 """
@@ -75,6 +76,7 @@ class Breaker:
     limits: Breakers
     _failed_at: list[float] = field(factory=list, init=False)
     _opened_at: float | None = field(default=None, init=False)
+    _openings: int = field(default=0, init=False)
     _probe: Attempt | None = field(default=None, init=False)
 
     def state(self, now: float) -> State:
@@ -90,13 +92,15 @@ class Breaker:
 
     def attempt(self, now: float) -> Attempt:
         """The target is asked now, whether that is admitted or not."""
-        made = Attempt(self)
+        made = Attempt(self, self._openings)
         if self.state(now) == "half-open" and self._probe is None:
             self._probe = made
         return made
 
     def _counts(self, attempt: Attempt) -> bool:
-        return self._opened_at is None or self._probe is attempt
+        if self._opened_at is None:
+            return attempt._openings == self._openings
+        return self._probe is attempt
 
     def _close(self) -> None:
         self._failed_at.clear()
@@ -107,6 +111,7 @@ class Breaker:
         self._failed_at = [*(time for time in self._failed_at if time > since), now]
         if self._probe or len(self._failed_at) >= self.limits.failures:
             self._opened_at, self._probe = now, None
+            self._openings += 1
             self._failed_at.clear()
 
 
@@ -115,6 +120,8 @@ class Attempt:
     """One request at a target, which tells what came of it, and in the end that it has `left`."""
 
     _breaker: Breaker
+    _openings: int
+    """How often the breaker had opened when this began."""
 
     def begun(self) -> None:
         """The target has begun to answer."""

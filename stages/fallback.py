@@ -13,7 +13,7 @@ from stages.breaker import Breaker, Breakers
 from stages.counts import Counts
 from stages.events import Resolved, Target
 from stages.failures import Kind, kind, of_target, passes
-from stages.wire.errors import ApiError
+from stages.wire.errors import ApiError, let_go
 
 log = logging.getLogger("llm_proxy")
 
@@ -49,6 +49,7 @@ class Fallback(Stage[Resolved, Resolved]):
             except ApiError as error:
                 if event.progress.begun:
                     raise
+                let_go(error)
                 errors.append(error)
                 if kind(error) not in self.on:
                     break

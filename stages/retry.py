@@ -11,9 +11,9 @@ from attrs import Factory, frozen, validators
 
 from pipeline import Send, Stage, option, section
 from stages.counts import Counts
-from stages.events import Resolved
+from stages.events import Progress, Resolved
 from stages.failures import PASSING, Kind, kind
-from stages.wire.errors import ApiError
+from stages.wire.errors import ApiError, let_go
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -42,7 +42,7 @@ class Retry(Stage[Resolved, Resolved]):
         try:
             await forward(event)
         except ApiError as error:
-            if not self._is_worth_it(event, error):
+            if not self._is_worth_it(event.progress, error):
                 raise
             await self._again(event, forward, error)
 
@@ -51,11 +51,15 @@ class Retry(Stage[Resolved, Resolved]):
         # Only now: the library takes 70 us for a call that goes well, and 20 ms to import.
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
+        # It holds itself until the garbage collector runs, and must not hold the event with it.
+        progress, request_id = event.progress, event.http.request_id
+        # In front of `fallback` others may have been tried, too: then there is no one name.
+        tried = "" if event.others else event.target.backend
         tries = AsyncRetrying(
-            retry=retry_if_exception(lambda error: self._is_worth_it(event, error)),
+            retry=retry_if_exception(lambda error: self._is_worth_it(progress, error)),
             stop=stop_after_attempt(self.attempts),
             wait=self._wait,
-            before_sleep=lambda state: self._tell(event, state),
+            before_sleep=lambda state: self._tell(request_id, tried, state),
             sleep=anyio.sleep,
             reraise=True,
         )
@@ -65,10 +69,10 @@ class Retry(Stage[Resolved, Resolved]):
                     raise first
                 await forward(event)
 
-    def _is_worth_it(self, event: Resolved, error: BaseException) -> bool:
+    def _is_worth_it(self, progress: Progress, error: BaseException) -> bool:
         return (
             isinstance(error, ApiError)
-            and not event.progress.begun
+            and not progress.begun
             and kind(error) in self.on
             and error.headers.get("x-should-retry") != "false"
             and _retry_after(error) <= self.max_wait
@@ -80,13 +84,12 @@ class Retry(Stage[Resolved, Resolved]):
         jitter = wait_random_exponential(multiplier=1, max=self.max_wait)(state)
         return min(_retry_after(_error(state)) + jitter, self.max_wait)
 
-    def _tell(self, event: Resolved, state: RetryCallState) -> None:
-        what = kind(_error(state))
-        # In front of `fallback` others may have been tried, too: then there is no one name.
-        tried = "" if event.others else event.target.backend
+    def _tell(self, request_id: str, tried: str, state: RetryCallState) -> None:
+        error = _error(state)
+        let_go(error)
+        what = kind(error)
         self.counts.tried_again["retry", tried, what] += 1
         wait = state.next_action.sleep if state.next_action else math.nan
-        request_id = event.http.request_id
         log.info("%s retry of %s in %.1f s: %s", request_id, tried or "all targets", wait, what)
 
 

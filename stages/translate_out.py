@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import AbstractAsyncContextManager
 
 from attrs import Factory, define, frozen, validators
@@ -16,6 +17,8 @@ from stages.wire.errors import ApiError
 from stages.wire.events import MessageDelta, StreamEvent
 
 log = logging.getLogger("llm_proxy")
+
+_WORD = re.compile(r"[\w-]{1,40}")
 
 
 @frozen
@@ -127,5 +130,6 @@ def _ended(event: ChatEnd, translator: AnswerTranslator) -> list[StreamEvent]:
     events = translator.end(event.done, event.lowered)
     if reason := translator.unknown_finish:
         backend = translator.request.resolved.target.backend
-        log.warning("backend `%s` ended with the unknown finish_reason %r", backend, reason[:80])
+        shown = reason if _WORD.fullmatch(reason) else "…"  # it could be anything, a prompt, too
+        log.warning("backend `%s` ended with the unknown finish_reason %s", backend, shown)
     return events

@@ -10,7 +10,8 @@ What is looked at, after each test, in whichever process of pytest-xdist it runs
   or a backend said may be in an error, for that client alone (`ApiError.quoted`); in metrics it
   may not.
 
-It is a plugin of pytest; a test with a secret in any of it fails.
+It is a plugin of pytest; a test with a secret in any of it fails. It sees nothing of what a test
+takes for itself (`capsys`, a runner of commands), and with `-s` no stdout.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ import pytest
 KEYS = ("client-key", "backend-key", "another-key", "s3cret")
 PROMPT = "Psst!"
 
+_WHAT_TO_DO = (
+    "a secret was printed, as tests/secrets.py has it. If it is the test itself that prints it, "
+    "and has to, use another word there:"
+)
 _CLIENTS = ("anthropic", "httpx2")
 _found: list[str] = []
 
@@ -71,5 +76,5 @@ def pytest_runtest_makereport(
         printed(report.capstdout + report.capstderr)
         if lines := found():
             report.outcome = "failed"
-            report.longrepr = "\n".join(["a secret was printed:", *lines])
+            report.longrepr = "\n".join([_WHAT_TO_DO, *lines])
     return report

@@ -96,7 +96,7 @@ def test_a_test_that_prints_a_secret_fails_in_whichever_process_it_runs(tmp_path
     assert {name for end, name in ends if end == "ERROR"} == leaking
     assert [name for end, name in ends if end == "FAILED"] == ["test_leaks_and_fails"]
     assert ("PASSED", "test_is_clean") in ends
-    assert done.stdout.count("a secret was printed:") == len(leaking)
+    assert done.stdout.count("has to, use another word there:\n") == len(leaking)
 
 
 def test_what_is_found_is_shown_once_and_by_its_line() -> None:

@@ -155,3 +155,17 @@ class HeadTooLargeError(InvalidRequestError):
     """The request line and the headers are over the limit."""
 
     status = 431
+
+
+def let_go(error: BaseException) -> None:
+    """Let an error that is dealt with hold no frames, nor those that it came from.
+
+    Frames hold errors, too, and the request: until the garbage collector runs, memory would be
+    full of requests that have failed.
+    """
+    while error.__traceback__ is not None:
+        error.__traceback__ = None
+        if isinstance(error, BaseExceptionGroup):
+            for each in error.exceptions:
+                let_go(each)
+        error = error.__cause__ or error.__context__ or error

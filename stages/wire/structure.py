@@ -16,6 +16,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.structure import is_literal, is_tuple, leaves
 from stages.wire import messages as m
+from stages.wire.errors import let_go
 from stages.wire.unread import unread
 
 Hook = Callable[[Any, Any], Any]
@@ -27,7 +28,11 @@ _MAX_WRONG = 50
 
 def structure(value: Any, cls: type = m.MessagesRequest) -> Any:
     """Structure a request's JSON. Raises cattrs' error groups; `spell` makes texts of them."""
-    return _CONVERTER.structure(value, cls)
+    try:
+        return _CONVERTER.structure(value, cls)
+    except BaseValidationError as error:
+        let_go(error)
+        raise
 
 
 def spell(error: BaseException) -> list[str]:

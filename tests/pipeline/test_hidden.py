@@ -14,6 +14,10 @@ SECRET = {
     "flow": f"b: {{base_url: nonsense, api_key: {KEY}, slots: many}}",
     "quoted": f'b: {{api_key: "{KEY}", slots: many}}',
     "json": f'{{"api_key": "{KEY}"}}',
+    "compact-json": f'{{"b":{{"api_key":"{KEY}","slots":"many"}}}}',
+    "without-a-space": f"api_key:{KEY}",
+    "behind-a-quote": f"api_key: 'it''s {KEY}'",
+    "behind-a-comma": f"api_key: one,{KEY}",
     "unclosed": f"b: {{api_key: '{KEY}}}",
     "misspelt": f"apikey: {KEY}",
     "list": f"- authenticate: {{keys: [one, '{KEY}']}}",
@@ -28,6 +32,7 @@ SECRET = {
     "a-default": f'api_key: "${{NAME:-{KEY}}}"',
     "twice": f"api_key: {KEY}, api_key: {KEY}",
     "url": f"base_url: http://user:{KEY}@host/v1",
+    "url-of-a-user": f"base_url: http://{KEY}@host/v1",
 }
 PLAIN = (
     "backends:\n  ollama: {profile: ollama, api_key: ollama}",
@@ -36,6 +41,7 @@ PLAIN = (
     "- authenticate: &keys {keys: [${PROXY_KEY}]}\n- validate: {body: messages}",
     "keys: [a]\nother: words",
     "tokenizer: vllm\nmax_tokens: 4000",
+    "- my_keys:Check: {slots: many}\n- their_token:Other",
     "api_key:\nbase_url: http://host/v1",
 )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from proxy.body import Body, ClientGoneError, Room
 from proxy.departure import Departure
-from stages.wire.errors import OverloadedError, RequestTooLargeError
+from stages.wire.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
 from tests.proxy.support import GONE, Server, part
 
 
@@ -52,6 +54,18 @@ async def test_one_that_breaks_off_has_no_client_any_more() -> None:
     broken = body(part(b"Hel", more=True), GONE)
     with pytest.raises(ClientGoneError):
         await broken.read(5)
+
+
+async def test_one_that_is_refused_is_not_kept_in_memory() -> None:
+    broken = body(part(b"Hel", more=True))
+    departure = broken.departure
+    departure.error = InvalidRequestError("these bytes are no HTTP")
+    with suppress(InvalidRequestError):
+        await broken.read(10)
+    broken.forget()
+    kept = weakref.ref(broken)
+    del broken
+    assert kept() is None, "until the garbage collector runs"
 
 
 class TestRoom:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -387,3 +388,19 @@ async def test_what_was_not_sent_is_not_noted(unsent: HttpResponse, told: tuple[
     with anyio.move_on_after(0.01):
         await responder.sink(unsent)
     assert (responder.status, responder.complete) == told
+
+
+@pytest.mark.parametrize("kind", [InternalError, ValueError])
+async def test_a_request_that_fails_is_not_kept_in_memory(kind: type[Exception]) -> None:
+    kept: list[weakref.ref[HttpRequest]] = []
+
+    async def fail(request: HttpRequest, _: Send[HttpResponse]) -> None:
+        kept.append(weakref.ref(request))
+        held = kind("the frame holds the error, which holds the frame")
+        try:
+            raise ValueError("another one")
+        except ValueError:
+            raise held from None
+
+    await run(fail)
+    assert kept[0]() is None, "until the garbage collector runs"

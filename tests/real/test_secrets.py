@@ -185,6 +185,7 @@ ECHOES: dict[str, Sequence[Step]] = {
     "reset": [head(), HELLO, Act.RESET],
     "silent": [head(), sse(delta()), DONE, END],
     "refusal": [head(), sse(delta(refusal=ECHO), delta("content_filter")), DONE, END],
+    "ending": [head(), sse(delta(content="Hello"), delta(ECHO)), DONE, END],
     "odd": [head(), sse({"choices": ECHO}, {"choices": [ECHO]}, delta(tool_calls=ECHO)), END],
     "odd-call": [head(), sse(delta(tool_calls=[{"index": ECHO, "function": ECHO}])), END],
 }

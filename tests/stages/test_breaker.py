@@ -124,6 +124,31 @@ def test_what_ends_while_it_is_open_changes_nothing(end: str) -> None:
     assert breaker.state(33) == "half-open"
 
 
+@pytest.mark.parametrize("end", ["succeeded", "failed"])
+def test_what_began_before_it_opened_says_nothing_when_it_is_closed_again(end: str) -> None:
+    breaker = failing(1, 2)
+    late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
+    fail(breaker, 3)
+    breaker.attempt(33).begun()
+    fail(breaker, 34)
+    fail(breaker, 34)
+    for each in late:
+        each.failed(35) if end == "failed" else each.succeeded()
+    assert breaker.state(35) == "closed"
+    fail(breaker, 35)
+    assert breaker.state(35) == "open", "those of now do count"
+
+
+def test_a_probe_that_breaks_off_what_it_began_counts() -> None:
+    breaker = failing(1, 2, 3)
+    probe = breaker.attempt(33)
+    probe.begun()
+    probe.failed(34)
+    fail(breaker, 35)
+    fail(breaker, 35)
+    assert breaker.state(35) == "open"
+
+
 def test_each_target_has_its_own() -> None:
     breakers = Breakers(failures=1)
     fail(breakers.of("one"), 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from typing import Any
 
 import anyio
@@ -24,6 +25,7 @@ from stages.wire.errors import (
     NotFoundError,
     OverloadedError,
     RateLimitError,
+    let_go,
 )
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
@@ -171,3 +173,17 @@ async def test_where_there_are_several_targets_it_names_none(
 def test_limits_are_positive(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Retry(**wrong)
+
+
+async def test_a_request_that_fails_again_and_again_is_not_kept_in_memory() -> None:
+    async def fail(event: Resolved) -> None:
+        raise OverloadedError("busy")
+
+    given = resolved()
+    kept = weakref.ref(given)
+    try:
+        await Retry(attempts=2, max_wait=0.001).handle(given, fail)
+    except OverloadedError as error:
+        let_go(error)  # as the edge does
+    del given
+    assert kept() is None, "until the garbage collector runs"

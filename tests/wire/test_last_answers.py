@@ -77,6 +77,15 @@ def test_who_waits_to_send_a_body_is_told_to(client: Client, backend: ScriptedBa
     assert Answer.of(client.send(data)).status == 200
 
 
+def test_a_client_of_http_1_0_is_sent_nothing_before_its_answer(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    old = raw(body(), expect="100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
+    client.socket.sendall(old)
+    assert rest(client.socket).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 def test_a_client_of_http_1_0_gets_no_chunks(
     stream: bool, client: Client, backend: ScriptedBackend

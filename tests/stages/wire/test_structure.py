@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -29,6 +31,19 @@ def test_a_small_request_has_the_defaults() -> None:
         max_tokens=100,
         messages=(m.Message("user", (m.TextBlock(PROMPT),)),),
     )
+
+
+def test_a_request_that_is_refused_is_not_kept_in_memory() -> None:
+    class Text(list[str]):
+        """Something that tells when it is forgotten."""
+
+    given = body(temperature="hot", messages=[{"role": "user", "content": [{"type": "text"}]}])
+    given["system"] = [text := Text()]
+    kept = weakref.ref(text)
+    with suppress(BaseValidationError):
+        structure(given)
+    del given, text
+    assert kept() is None, "until the garbage collector runs"
 
 
 def test_a_string_is_one_text_block() -> None:
