@@ -104,7 +104,7 @@ class _Answer:
         tokens[backend, "cache_creation"] += used.cache_creation_input_tokens
         tokens[backend, "output"] += used.output_tokens
         request.http.remarks.append(
-            f"prompt={used.prompt_tokens} cached={used.cache_read_input_tokens} "
+            f"backend={backend} prompt={used.prompt_tokens} cached={used.cache_read_input_tokens} "
             f"output={used.output_tokens}{' (estimated)' if used.estimated else ''}"
         )
 

@@ -195,7 +195,7 @@ async def test_an_unknown_finish_reason_is_logged_once_if_it_is_a_word(
         (
             {"prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": CACHED},
             [10, 8, 2, 3],
-            "prompt=20 cached=8 output=3",
+            "backend=fake prompt=20 cached=8 output=3",
         ),
         ({}, [None, 0, 0, 1], " cached=0 output=1 (estimated)"),
     ],

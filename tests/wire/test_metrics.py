@@ -49,7 +49,8 @@ def test_what_was_dropped_and_answered_is_told_in_three_ways(
         'model="some-model" notes="top_k:dropped,two:dropped"'
     )
     assert "one\\n:dropped" in lines[0]
-    assert sum(line.endswith("s prompt=12 cached=8 output=3") for line in caplog.messages) == 2
+    used = "s backend=scripted prompt=12 cached=8 output=3"
+    assert sum(line.endswith(used) for line in caplog.messages) == 2
     assert (refused.status, keyless.status) == (400, 401)
     assert told.headers["content-type"].startswith("text/plain; version=0.0.4")
     samples = {
