@@ -167,6 +167,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # else, after a reset, its timer keeps all this
         if self._look is not None:
             self._look.cancel()
         for cycle in self._unanswered():

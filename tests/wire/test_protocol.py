@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+import socket
+import struct
+import time
+import weakref
+
+from proxy.protocol import HttpProtocol
 from tests.support import body
 from tests.wire.support import (
     DONE,
@@ -37,3 +44,18 @@ def test_a_body_that_comes_after_its_refusal_leaves_the_connection_usable(
     top, end, late = raw(b"a\r\nUpgrade: h2c\r\n\r\nb", x_api_key="wrong").partition(b"\r\n\r\n")
     assert Answer.of(client.send(top + end)).status == 401
     assert Answer.of(client.send(late + raw(body(stream=True)))).status == 200
+
+
+def test_of_a_client_whose_connection_is_reset_nothing_is_kept(client: Client) -> None:
+    assert Answer.of(client.send(raw(body(), x_api_key="wrong"))).status == 401
+    (protocol,) = (weakref.ref(each) for each in _protocols() if each.transport)
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.leave()
+    soon = time.monotonic() + 10
+    while protocol() is not None:
+        gc.collect()
+        assert time.monotonic() < soon, "something holds the connection's objects"
+
+
+def _protocols() -> list[HttpProtocol]:
+    return [each for each in gc.get_objects() if isinstance(each, HttpProtocol)]
