@@ -339,6 +339,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path, command: 
         check=False,
     )
 
+    secrets.printed(ended.stdout + ended.stderr)
     assert ended.returncode == (0 if command in ("stages", "profiles") else 1)
     assert ended.stdout.endswith("[]\n")
     assert "Traceback" not in ended.stderr
@@ -374,6 +375,7 @@ def test_it_serves_where_it_says_until_a_signal(
             client.close()
             served.send_signal(sent)
             said, complaints = served.stdout.read(), served.stderr.read()
+            secrets.printed(said + complaints)
             served.wait(timeout=30)
         finally:
             served.kill()

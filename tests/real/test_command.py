@@ -15,7 +15,9 @@ import httpx2
 import pytest
 from attrs import Factory, define
 
+from tests import secrets
 from tests.real.support import SHIPPED
+from tests.secrets import PROMPT
 
 COMMAND = Path(sys.executable).with_name("llm-proxy")
 LIMIT = 30.0
@@ -39,6 +41,7 @@ class Running:
         """The rest of the first line that begins so."""
         assert self.process.stdout
         for line in self.process.stdout:
+            secrets.printed(line)
             self.said.append(line.rstrip("\n"))
             if line.strip().startswith(start):
                 return line.strip().removeprefix(start)
@@ -52,8 +55,7 @@ def running() -> Iterator[Running]:
         command,
         cwd=SHIPPED.parent,
         env=CLEAN,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,  # its log goes with what the test prints, and is looked at
         text=True,
     ) as process:
         watchdog = threading.Timer(LIMIT, process.kill)
@@ -75,7 +77,9 @@ def test_it_says_where_it_listens_and_how_to_use_it_and_ends_when_asked(running:
     assert httpx2.get(f"{url}/health", timeout=LIMIT).json() == {"status": "ok"}
     with anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, timeout=LIMIT) as client:
         message = client.messages.create(
-            model="claude-any", max_tokens=3, messages=[{"role": "user", "content": "Hello"}]
+            model="claude-any",
+            max_tokens=3,
+            messages=[{"role": "user", "content": f"{PROMPT} Hello"}],
         )
     assert message.usage.output_tokens == 3
     running.process.send_signal(signal.SIGTERM)
@@ -104,6 +108,7 @@ def test_without_the_model_it_says_what_to_type(module: str, arguments: list[str
         timeout=LIMIT,
         check=False,
     )
+    secrets.printed(done.stdout + done.stderr)
     assert done.returncode == 1
     assert f"the embedded model needs `{module}`" in done.stderr
     (hint,) = [line for line in done.stderr.splitlines() if "hint:" in line]

@@ -297,7 +297,6 @@ def test_it_ends_with_the_terminal_it_was_started_in(
         [*COMMAND, *at],
         stdin=its,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         text=True,
