@@ -175,6 +175,7 @@ def test_limits_are_positive(wrong: dict[str, Any]) -> None:
         Retry(**wrong)
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on Python 3.13 trio keeps it itself
 async def test_a_request_that_fails_again_and_again_is_not_kept_in_memory() -> None:
     async def fail(event: Resolved) -> None:
         raise OverloadedError("busy")
