@@ -27,6 +27,8 @@ from tests.wire.support import (
     streamed,
 )
 
+# Only Linux tells there what another process holds. macOS has no such place, and what is measured
+# here, memory and descriptors of the command itself, is the same code on both.
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="it looks into /proc")
 
 MEGABYTE = 1_000_000
