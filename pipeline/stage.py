@@ -46,7 +46,8 @@ class Stage(Generic[In, Out]):
         """Deal with one event. Most stages override only this, with an `async def`.
 
         One that awaits nothing else may be a `def` that ends with `return forward(event)`. Then it
-        has no frame between the answer and its backend, which each piece of it would pass.
+        has no frame between the answer and its backend, which each piece of it would pass; but a
+        `try` or `with` around that `return` would cover only the call, not the rest of the chain.
         """
         raise TypeError(f"{type(self).__name__} overrides neither handle nor open")
 

@@ -68,7 +68,7 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     return uvicorn.Config(
         make,
         factory=True,
-        interface="asgi3",
+        interface="asgi3",  # not to be guessed: the application is no coroutine function
         loop="uvloop",
         http=HttpProtocol,
         ws="none",

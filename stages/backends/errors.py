@@ -91,9 +91,7 @@ def error_from_exception(backend: str, error: Exception) -> ApiError:
             f"backend `{backend}` cannot be reached ({_reason(error)}): {_REACH}"
         )
     if isinstance(error, TimeoutError):
-        return GatewayTimeoutError(
-            f"backend `{backend}` was silent for too long: try again, or raise `idle_timeout`"
-        )
+        return GatewayTimeoutError(f"backend `{backend}` was silent for too long: try again later")
     if isinstance(error, _BROKEN):
         return OverloadedError(
             f"backend `{backend}` broke the connection ({_reason(error)}): try again; "

@@ -37,7 +37,7 @@ WAITS: dict[str, tuple[str, list[Step], str]] = {
     "idle": (
         "idle_timeout: 0.3",
         [*HALF, Act.UNTIL_GONE],
-        "was silent for too long: try again, or raise `idle_timeout`",
+        "was silent for too long: try again later",
     ),
     "total": (
         "idle_timeout: 2, total_timeout: 0.5",
