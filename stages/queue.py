@@ -73,8 +73,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
 
 
 def _names(event: ChatRequest) -> tuple[str, str]:
-    resolved = event.resolved
-    return resolved.client, resolved.http.headers.get("x-claude-code-session-id", "")
+    return event.resolved.client, event.resolved.http.session
 
 
 def _busy(event: ChatRequest, turns: Turns[Call], why: str) -> QueueFullError:

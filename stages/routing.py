@@ -25,8 +25,6 @@ from stages.events import Validated
 from stages.traits import beginning, has_images, input_tokens, thinks
 from stages.wire.messages import MessagesRequest
 
-_SESSION = "x-claude-code-session-id"
-
 
 @frozen
 class When:
@@ -86,7 +84,7 @@ def _draw(event: Validated, affinity: str) -> Callable[[str], float]:
     """What gives each target its number, over 0 and at most 1."""
     if affinity == "none":
         return lambda label: 1 - random.random()  # noqa: S311 - no secret
-    session = event.http.headers.get(_SESSION) if affinity == "session" else None
+    session = event.http.session if affinity == "session" else ""
     key = session.encode() if session else beginning(event.request)
 
     def drawn(label: str) -> float:
