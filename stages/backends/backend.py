@@ -5,26 +5,27 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Protocol, cast
 
 import aiohttp
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from attrs import define, evolve, field
+from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from stages.backends import embedded
+from stages.backends.answer import Answer
 from stages.backends.calibration import Calibration
 from stages.backends.call import FAILURES, Call
 from stages.backends.connections import make_client, root
-from stages.backends.errors import error_from_exception, error_from_status
+from stages.backends.errors import error_from_exception
 from stages.backends.http import ChatCompletions
 from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
 from stages.backends.turns import Turns
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
-from stages.wire import json
 from stages.wire.errors import ApiError, InternalError
 
 log = logging.getLogger("llm_proxy")
@@ -186,41 +187,38 @@ class Backend:
 
     async def _count(self, request: ChatRequest, kind: str) -> int:
         completions = await self.open()
-        target = request.resolved.target
+        target, tokenizer = request.resolved.target, TOKENIZERS[kind]
         body = {"model": target.model, "messages": request.messages, **request.options}
-        path, member = TOKENIZERS[kind]
         call = Call(target.backend, request.messages, request.options, self.counting_timeout)
-        if kind != "llamacpp":  # its endpoint stands beside /v1
-            completions = evolve(completions, base_url=completions.base_url.removesuffix("/v1"))
-        said = await _post(completions, path, body, call)
-        number = said.get(member) if isinstance(said, dict) else None
+        url = completions.url(tokenizer.path, tokenizer.beside)
+        ask = partial(completions.post, url, body)
+        try:
+            with anyio.fail_after(self.counting_timeout):  # for all of it, silent or not
+                async with Answer(ask, call, stream=False) as answer:
+                    number = (await answer.whole()).get(tokenizer.member)
+        except TimeoutError as error:
+            raise error_from_exception(target.backend, error) from error
         if type(number) is not int:
             raise InternalError(f"backend `{target.backend}` did not say how many tokens it counts")
         return number
 
 
-#: The endpoint that counts a prompt, and the member of its answer, by a profile's `tokenizer`.
+@frozen
+class Tokenizer:
+    """An endpoint that counts a prompt. Of its answer, `member` is the number."""
+
+    path: str
+    member: str
+    beside: bool = True
+    """Whether it stands beside `/v1`, not below."""
+
+
+#: By a profile's `tokenizer`.
 TOKENIZERS = {
-    "llamacpp": ("/chat/completions/input_tokens", "input_tokens"),
-    "vllm": ("/tokenize", "count"),
-    "sglang": ("/tokenize", "count"),  # of chat messages since 2026; before, it refuses them
+    "llamacpp": Tokenizer("/chat/completions/input_tokens", "input_tokens", beside=False),
+    "vllm": Tokenizer("/tokenize", "count"),
+    "sglang": Tokenizer("/tokenize", "count"),  # of messages since 2026; before, it refuses them
 }
-
-
-async def _post(completions: ChatCompletions, path: str, body: Any, call: Call) -> Any:
-    try:
-        with anyio.fail_after(call.idle_timeout):  # for all of it; nothing here tells of silence
-            async with await completions.post(path, body, call) as response:
-                content = await response.read()
-    except FAILURES as error:
-        raise error_from_exception(call.backend, error) from error
-    if response.status != 200:
-        raise error_from_status(call.backend, response.status, response.headers, content)
-    try:
-        return json.decode(content)
-    except ValueError as error:
-        message = f"backend `{call.backend}` sent broken JSON: {error}"
-        raise InternalError(message, quoted=[str(error)]) from error
 
 
 def _make_model(completions: ChatCompletions, profile: Profile) -> Any:
