@@ -84,9 +84,8 @@ class Answer:
         self._lost.remove_done_callback(_heard)  # of the answer before, on a kept connection
         self._lost.add_done_callback(_heard)
         self._lost.add_done_callback(self._lose)
-        if self.call.idle_timeout:
-            protocol.read_timeout = None  # from here on `_check` serves
-            self._check()
+        protocol.read_timeout = None  # from here on `_check` serves
+        self._check()
 
     def _lose(self, _: object) -> None:
         self._fail(aiohttp.ClientPayloadError("malformed"))
@@ -96,7 +95,7 @@ class Answer:
 
         aiohttp sets its timer anew for each packet, which is a tenth of what a token costs.
         """
-        now, limit = self._loop.time(), self.call.idle_timeout or 0
+        now, limit = self._loop.time(), self.call.idle_timeout
         since = now if self._waiting_since is None else self._waiting_since
         look = limit  # the silence that counts can begin at any time
         if self.call.first_byte_timeout and not self._begun():

@@ -37,7 +37,7 @@ class ChatBackend(Protocol):
     def answer(
         self,
         request: ChatRequest,
-        idle_timeout: float | None,
+        idle_timeout: float,
         first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError.
@@ -141,7 +141,7 @@ class Backend:
     async def answer(
         self,
         request: ChatRequest,
-        idle_timeout: float | None,
+        idle_timeout: float,
         first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""

@@ -28,7 +28,7 @@ class Call:
     backend: str
     messages: list[dict[str, Any]] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
-    idle_timeout: float | None = None
+    idle_timeout: float
     first_byte_timeout: float | None = None
     payload: dict[str, Any] = field(factory=dict, repr=False)
     done: bool = False

@@ -60,7 +60,7 @@ class ChatCompletions:
         timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=first)
         for last in (False, True):
             try:
-                async with asyncio.timeout(first and self.connect_timeout + _PATIENCE * first):
+                async with asyncio.timeout(self.connect_timeout + _PATIENCE * first):
                     return await self.client.post(
                         url,
                         data=data if len(data) < _LARGE_BODY else BytesIO(data),

@@ -73,7 +73,7 @@ def model(answer: Any, **changes: Any) -> ProxyChat:
 
 def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> Call:
     """A call, as `Backend.answer` makes it."""
-    return Call("fake", messages or [{"role": "user", "content": "Hello"}], options)
+    return Call("fake", messages or [{"role": "user", "content": "Hello"}], options, 5)
 
 
 async def told(
