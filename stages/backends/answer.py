@@ -19,6 +19,7 @@ from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
+#: Of an answer that is held here until it is whole. What a client reads along has no limit.
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
 _END_OF_BODY = 0.05
@@ -150,21 +151,23 @@ class Answer:
 
     async def whole(self) -> Any:
         """The body as one JSON document."""
-        parts, size = [], 0
+        parts = []
         while data := await self._read():
             parts.append(data)
-            size += len(data)
-            if size > _MAX_ANSWER_BYTES:
-                what = f"an answer of more than {_MAX_ANSWER_BYTES} bytes"
-                raise InternalError(f"backend `{self.call.backend}` sent {what}")
         self.call.done = True
         return self._decoded(b"".join(parts))
 
     async def _read(self) -> bytes:
         """The bytes that have arrived; waits for the first. Empty: the body is over."""
+        content = self._response.content
+        if content.total_bytes > _MAX_ANSWER_BYTES and (self.call.gathered or not self.stream):
+            raise InternalError(
+                f"backend `{self.call.backend}` sent an answer of more than {_MAX_ANSWER_BYTES} "
+                "bytes: ask for a shorter one, or for a stream"
+            )
         self._waiting_since = self._loop.time()
         try:
-            return await self._response.content.readany()
+            return await content.readany()
         except FAILURES as error:
             raise self._failure(error) from error
         except RuntimeError as error:  # lost, and nothing has told the stream; see `_watch`

@@ -148,11 +148,18 @@ class Backend:
         await self.open()
         from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
 
-        target, options = request.resolved.target, request.options
+        target = request.resolved.target
+        call = Call(
+            target.backend,
+            request.messages,
+            request.options,
+            idle_timeout,
+            first_byte_timeout,
+            gathered=not request.resolved.request.stream,
+        )
         usage: Any = None
         lowered = False
         for again in (False, True):
-            call = Call(target.backend, request.messages, options, idle_timeout, first_byte_timeout)
             try:
                 async with await ask(self._model, target.model, call, request.stream) as answer:
                     async for together in answer:
@@ -164,7 +171,8 @@ class Backend:
             except OutputLimitError as error:  # a refusal: nothing has been answered yet
                 if again:
                     raise
-                options, lowered = error.lowered(options), error.by_window
+                call = evolve(call, options=error.lowered(call.options))
+                lowered = error.by_window
         told = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         if type(told) is int:
             self.calibration.learn(target.model, request.size, told)
