@@ -73,7 +73,8 @@ class Fallback(Stage[Resolved, Resolved]):
         event.progress.then = attempt.begun
         try:
             await forward(event)
-            attempt.succeeded()
+            if event.progress.begun:  # else it was not asked, or only to count tokens
+                attempt.succeeded()
         except ApiError as error:
             if of_target(error):
                 attempt.failed(anyio.current_time())

@@ -174,6 +174,17 @@ async def test_an_answer_between_two_failures_forgets_the_first() -> None:
         assert await attempts(stage, event(), None) == ["a"]
 
 
+async def test_what_is_done_without_an_answer_says_nothing_of_the_target() -> None:
+    async def count(asked: Resolved) -> None:
+        """As `count-tokens` does, which takes an estimate where the target fails."""
+
+    stage = Fallback(breakers=Breakers(failures=2))
+    for _ in range(2):
+        assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+        await Chain.of((stage,), Resolved).run(event(), count)
+    assert await attempts(stage, event(), None) == ["b"]
+
+
 @timed
 async def test_while_one_request_probes_others_go_elsewhere() -> None:
     stage = Fallback(breakers=Breakers(failures=1, cooldown=1))
