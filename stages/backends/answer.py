@@ -15,7 +15,7 @@ from attrs import define, field
 from stages.backends.call import FAILURES, Call
 from stages.backends.errors import error_from_exception, error_from_status
 from stages.wire import json
-from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError
+from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError, let_go
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
@@ -191,6 +191,7 @@ class Answer:
             try:
                 chunks.append(self._decoded(event))
             except InternalError as error:  # raised when those before it are dealt with
+                let_go(error)  # or it and this would hold each other
                 self._wrong = error
                 break
         return chunks
