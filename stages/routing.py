@@ -15,7 +15,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
 from attrs import frozen, validators
 
 from pipeline import option, reference
@@ -41,13 +40,14 @@ class When:
     def holds(self, request: MessagesRequest) -> bool:
         """Whether this is such a request."""
         return all(
-            _HOLDS[name](request, wanted)
-            for name, wanted in attrs.asdict(self).items()
-            if wanted is not None
+            check(request, wanted)
+            for name, check in _CHECKS.items()
+            if (wanted := getattr(self, name)) is not None
         )
 
 
-_HOLDS: Mapping[str, Callable[[MessagesRequest, Any], bool]] = {
+#: By the option of When; what takes longest comes last.
+_CHECKS: Mapping[str, Callable[[MessagesRequest, Any], bool]] = {
     "model": lambda request, pattern: fnmatch.fnmatchcase(request.model, pattern),
     "thinking": lambda request, wanted: thinks(request) is wanted,
     "tools": lambda request, wanted: bool(request.tools) is wanted,

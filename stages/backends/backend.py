@@ -30,6 +30,9 @@ from stages.wire.errors import ApiError, InternalError
 
 log = logging.getLogger("llm_proxy")
 
+#: Seconds that a probe may take.
+_PROBE_TIMEOUT = 5.0
+
 
 class ChatBackend(Protocol):
     """What `invoke` needs of a backend; the seam for tests."""
@@ -58,8 +61,6 @@ class Backend:
     profile: Profile
     #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
-    #: Seconds that a probe may take.
-    probe_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
     turns: Turns[Any] | None = field(init=False)
     """The calls that run and wait, where only so many may run. For the stage `queue`."""
@@ -128,7 +129,7 @@ class Backend:
         """
         completions = await self.open()
         url = URL(completions.base_url + "/").join(URL(self.profile.health))
-        timeout = aiohttp.ClientTimeout(total=self.probe_timeout)
+        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
         try:
             get = completions.client.get(url, timeout=timeout, allow_redirects=False)
             async with get as response:
