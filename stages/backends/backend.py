@@ -63,7 +63,10 @@ class Backend:
     counting_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
     turns: Turns[Any] | None = field(init=False)
-    """The calls that run and wait, where only so many may run. For the stage `queue`."""
+    """The calls that run and wait, where only so many may run. For the stage `queue`.
+
+    After a reload the backend before has the same, and its slots; see `go_by_slots`.
+    """
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
