@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 from attrs import frozen
 
-from tests.wire.support import Client, ScriptedBackend, declaration, proxy
+from tests.wire.backend import ScriptedBackend
+from tests.wire.client import Client
+from tests.wire.proxy import declaration, proxy
 
 
 @frozen

@@ -11,25 +11,10 @@ import pytest
 
 from proxy.protocol import HttpProtocol, Limits
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    LIMIT,
-    Act,
-    Answer,
-    Client,
-    ScriptedBackend,
-    completion,
-    connect,
-    declaration,
-    delta,
-    head,
-    piece,
-    proxy,
-    raw,
-    sse,
-    whole,
-)
+from tests.wire.backend import LIMIT, Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole
+from tests.wire.client import Answer, Client, connect, raw
+from tests.wire.proxy import declaration, proxy
 
 
 class Impatient(HttpProtocol):

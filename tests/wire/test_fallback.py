@@ -13,25 +13,23 @@ import pytest
 from attrs import frozen
 
 from tests.support import body
-from tests.wire.support import (
+from tests.wire.backend import Act, ScriptedBackend, Step
+from tests.wire.chat import (
     DONE,
     END,
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
+    HELLO,
     completion,
     delta,
-    error_in,
     head,
     piece,
-    proxy,
-    raw,
+    said,
     sse,
     streamed,
     whole,
 )
-from tests.wire.test_faults import EARLY, HELLO, LATE, MODES, Row, said
+from tests.wire.client import MODES, Client, error_in, raw
+from tests.wire.proxy import proxy
+from tests.wire.test_faults import EARLY, LATE, Row
 
 #: Kinds that the request is at fault for; another backend would refuse it too.
 REJECTED = ("invalid_request_error",)

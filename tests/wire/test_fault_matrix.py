@@ -13,28 +13,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    LIMIT,
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
-    completion,
-    declaration,
-    delta,
-    error_in,
-    head,
-    piece,
-    proxy,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
-
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+from tests.wire.backend import LIMIT, Act, ScriptedBackend, Step
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.client import MODES, Client, error_in, raw
+from tests.wire.proxy import declaration, proxy
 
 # fmt: off
 STATUSES = (

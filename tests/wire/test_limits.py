@@ -10,21 +10,10 @@ import pytest
 
 from tests.grammar import check_grammar
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    completion,
-    declaration,
-    delta,
-    head,
-    proxy,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
+from tests.wire.client import Client
+from tests.wire.proxy import declaration, proxy
 
 EXCESS = (
     "This model's maximum context length is 120 tokens. However, you requested 140 tokens "

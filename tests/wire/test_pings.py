@@ -9,23 +9,10 @@ import pytest
 
 from tests.grammar import check_grammar
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    completion,
-    declaration,
-    delta,
-    error_in,
-    head,
-    proxy,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
+from tests.wire.client import Client, error_in, raw
+from tests.wire.proxy import declaration, proxy
 
 INTERVAL = 0.05  # seconds
 

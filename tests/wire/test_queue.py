@@ -14,25 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.grammar import check_grammar
 from tests.support import body
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
+from tests.wire.client import Client, error_in, raw
 from tests.wire.command import command
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    completion,
-    declaration,
-    delta,
-    error_in,
-    head,
-    proxy,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
-from tests.wire.test_metrics import METRICS
+from tests.wire.proxy import METRICS, declaration, proxy
 
 
 @define

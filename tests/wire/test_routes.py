@@ -8,15 +8,10 @@ from typing import Any
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    Client,
-    ScriptedBackend,
-    completion,
-    error_in,
-    proxy,
-    streamed,
-    whole,
-)
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import completion, streamed, whole
+from tests.wire.client import MODES, Client, error_in
+from tests.wire.proxy import proxy
 
 DECLARATION = """
 backends:
@@ -55,7 +50,6 @@ SHOT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [IMAGE]}
 BUDGET = {"type": "enabled", "budget_tokens": 1024}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
 TOOL = {"name": "look", "input_schema": {"type": "object"}}
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
 def turns(*contents: Any) -> dict[str, Any]:

@@ -7,25 +7,11 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
-    completion,
-    declaration,
-    delta,
-    error_in,
-    head,
-    piece,
-    proxy,
-    sse,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend, Step
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole
+from tests.wire.client import MODES, Client, error_in
+from tests.wire.proxy import declaration, proxy
 
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 IDLE = 0.25  # seconds
 
 

@@ -25,21 +25,8 @@ from stages.wire.errors import (
 )
 from tests.secrets import PROMPT
 from tests.support import chat_request, profile
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    ScriptedBackend,
-    Step,
-    completion,
-    delta,
-    gone,
-    head,
-    piece,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend, Step, gone
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
 
 
 @pytest.fixture

@@ -26,20 +26,8 @@ from stages.wire.errors import (
     OverloadedError,
 )
 from tests.support import profile
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    ScriptedBackend,
-    completion,
-    delta,
-    gone,
-    head,
-    piece,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend, gone
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from stages.backends.call import Call
 from stages.backends.langchain import ProxyChat, ask, make_model
 from stages.wire.errors import OverloadedError
 from tests.support import profile
-from tests.wire.support import completion, delta
+from tests.wire.chat import completion, delta
 
 
 @define(eq=False)
