@@ -27,6 +27,7 @@ from stages.backends.profile import Profile
 from stages.backends.turns import Turns
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
 from stages.wire.errors import ApiError, InternalError
+from stages.wire.json import encode
 
 log = logging.getLogger("llm_proxy")
 
@@ -67,6 +68,8 @@ class Backend:
 
     After a reload the backend before has the same, and its slots; see `go_by_slots`.
     """
+    _overridden: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
+    """What a declaration overrides, so these are few."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
@@ -81,8 +84,12 @@ class Backend:
         """The profile, as it is for one model."""
         if not target.overrides:
             return self.profile
-        fields = {**self.profile.fields, **target.overrides.get("fields", {})}
-        return evolve(self.profile, **{**target.overrides, "fields": fields})
+        key = encode(target.overrides)  # to make one takes 50 us, and each request asks for it
+        if (made := self._overridden.get(key)) is None:
+            fields = {**self.profile.fields, **target.overrides.get("fields", {})}
+            made = evolve(self.profile, **{**target.overrides, "fields": fields})
+            self._overridden[key] = made
+        return made
 
     async def open(self) -> ChatCompletions:
         """Make it ready, once; later calls wait for the first."""

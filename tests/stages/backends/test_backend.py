@@ -146,6 +146,7 @@ def test_overrides_change_the_profile_for_one_model() -> None:
     assert backend.profile_for(Target("fake", "m")) is backend.profile
     overrides = {"stream_options": False, "fields": {"top_k": "drop"}}
     changed: Profile = backend.profile_for(Target("fake", "m", overrides))
+    assert backend.profile_for(Target("fake", "n", {**overrides})) is changed, "made once"
     assert (changed.stream_options, backend.profile.stream_options) == (False, True)
     assert (changed.fields["top_k"], backend.profile.fields["top_k"]) == ("drop", "map")
     assert changed.fields["top_p"] == "warn"
