@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
-from attrs import evolve
+from attrs import evolve, frozen
 
 from pipeline.declaration import Declaration
 from proxy.app import make_app
 from proxy.declaration import read
 from proxy.protocol import HttpProtocol
 from proxy.serve import bind, uvicorn_config
-from tests.wire.backend import LIMIT
+from tests.wire.backend import LIMIT, ScriptedBackend
 
 
 def proxy(
@@ -25,6 +25,23 @@ def proxy(
     file = folder / "pipelines.yaml"
     file.write_text(declaration)
     return serving(read(str(file), environ={}), http)
+
+
+@frozen
+class Lasting:
+    """A proxy for many tests, and the backend behind it, which each of them scripts anew."""
+
+    backend: ScriptedBackend
+    url: str
+
+
+@contextlib.contextmanager
+def lasting_proxy(folder: Path, declared: Callable[[str], str]) -> Iterator[Lasting]:
+    """A proxy that serves what is `declared` for the URL of the backend."""
+    backend = ScriptedBackend()
+    with proxy(folder, declared(backend.url)) as url:
+        yield Lasting(backend, url)
+    backend.close()
 
 
 @contextlib.contextmanager

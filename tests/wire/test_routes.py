@@ -11,7 +11,7 @@ from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
 from tests.wire.client import MODES, Client, error_in
-from tests.wire.proxy import proxy
+from tests.wire.proxy import Lasting, lasting_proxy
 
 DECLARATION = """
 backends:
@@ -67,24 +67,10 @@ def prompt(tokens: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
-    backend = ScriptedBackend()
-    with proxy(tmp_path_factory.mktemp("routes"), DECLARATION.format(url=backend.url)) as url:
-        yield backend, url
-    backend.close()
-
-
-@pytest.fixture
-def backend(routed: tuple[ScriptedBackend, str]) -> Iterator[ScriptedBackend]:
-    yield routed[0]
-    routed[0].forget()
-
-
-@pytest.fixture
-def client(routed: tuple[ScriptedBackend, str]) -> Iterator[Client]:
-    made = Client(routed[1])
-    yield made
-    made.leave()
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    folder = tmp_path_factory.mktemp("routes")
+    with lasting_proxy(folder, lambda url: DECLARATION.format(url=url)) as made:
+        yield made
 
 
 def asked(backend: ScriptedBackend) -> list[str]:
