@@ -73,7 +73,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
 
 
 def go_by_slots(backend: Backend) -> None:
-    """Let the calls go on by the `slots` of a backend that has the turns of another."""
+    """Let calls begin by the `slots` that are declared now, which a reload may have changed."""
     if backend.turns is not None and backend.profile.slots is not None:
         for following in backend.turns.resize(backend.profile.slots):
             following.turn.set()

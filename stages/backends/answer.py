@@ -157,7 +157,7 @@ class Answer:
         if content.total_bytes > _MAX_ANSWER_BYTES and (self.call.gathered or not self.stream):
             raise InternalError(
                 f"backend `{self.call.backend}` sent an answer of more than {_MAX_ANSWER_BYTES} "
-                "bytes: ask for a shorter one, or for a stream"
+                "bytes: ask for a shorter one"
             )
         self._waiting_since = self._loop.time()
         try:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any, Protocol, cast
 
 import aiohttp
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 from yarl import URL
 
 from stages.backends import embedded
-from stages.backends.answer import Answer
 from stages.backends.calibration import Calibration
 from stages.backends.call import FAILURES, Call
 from stages.backends.connections import make_client, root
@@ -24,6 +22,7 @@ from stages.backends.errors import error_from_exception
 from stages.backends.http import ChatCompletions
 from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
+from stages.backends.tokenizers import TOKENIZERS
 from stages.backends.turns import Turns
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
 from stages.wire.errors import ApiError, InternalError
@@ -69,7 +68,7 @@ class Backend:
     After a reload the backend before has the same, and its slots; see `go_by_slots`.
     """
     _overridden: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
-    """What a declaration overrides, so these are few."""
+    """By what a declaration overrides, so there are few."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
@@ -199,45 +198,11 @@ class Backend:
         if kind == "none":
             return None
         try:
-            return await self._count(request, kind)
+            completions = await self.open()
+            return await TOKENIZERS[kind].count(completions, request, self.counting_timeout)
         except ApiError as error:
             log.warning("backend `%s` counts no tokens: %s", target.backend, error.own_words)
             return None
-
-    async def _count(self, request: ChatRequest, kind: str) -> int:
-        completions = await self.open()
-        target, tokenizer = request.resolved.target, TOKENIZERS[kind]
-        body = {"model": target.model, "messages": request.messages, **request.options}
-        call = Call(target.backend, request.messages, request.options, self.counting_timeout)
-        url = completions.url(tokenizer.path, tokenizer.beside)
-        ask = partial(completions.post, url, body)
-        try:
-            with anyio.fail_after(self.counting_timeout):  # for all of it, silent or not
-                async with Answer(ask, call, stream=False) as answer:
-                    number = (await answer.whole()).get(tokenizer.member)
-        except TimeoutError as error:
-            raise error_from_exception(target.backend, error) from error
-        if type(number) is not int:
-            raise InternalError(f"backend `{target.backend}` did not say how many tokens it counts")
-        return number
-
-
-@frozen
-class Tokenizer:
-    """An endpoint that counts a prompt. Of its answer, `member` is the number."""
-
-    path: str
-    member: str
-    beside: bool = True
-    """Whether it stands beside `/v1`, not below."""
-
-
-#: By a profile's `tokenizer`.
-TOKENIZERS = {
-    "llamacpp": Tokenizer("/chat/completions/input_tokens", "input_tokens", beside=False),
-    "vllm": Tokenizer("/tokenize", "count"),
-    "sglang": Tokenizer("/tokenize", "count"),  # of messages since 2026; before, it refuses them
-}
 
 
 def _make_model(completions: ChatCompletions, profile: Profile) -> Any:

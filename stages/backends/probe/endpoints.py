@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.backends.backend import TOKENIZERS
 from stages.backends.probe.question import Ask, Finding, Question, user
 from stages.backends.probe.reply import Reply
+from stages.backends.tokenizers import TOKENIZERS
 from stages.translation.shapes import count, items, mapping, text
 
 MODELS = Ask(path="/models")
