@@ -134,7 +134,7 @@ class Edge:
     def _log(
         self, request: HttpRequest, answer: Responder, departure: Departure, seconds: float
     ) -> None:
-        ending = "" if answer.complete else " client left" if departure.happened else " broken off"
+        how = departure.how if departure.happened else "broken off"
         log.info(
             "%s %s %s %d %.3fs%s%s",
             request.request_id,
@@ -143,7 +143,7 @@ class Edge:
             answer.status,
             seconds,
             "".join(f" {remark}" for remark in request.remarks),
-            ending,
+            "" if answer.complete else f" {how}",
         )
 
 

@@ -22,6 +22,7 @@ from pipeline.problems import DeclarationError
 from proxy import __version__, logs
 from proxy.app import App, make_app
 from proxy.declaration import Server, check_exposure, read, used_backends
+from proxy.limits import Limits
 from proxy.protocol import LAST_WORDS, HttpProtocol
 from proxy.reload import Reload
 from proxy.signals import end_at_once_on_a_second_signal
@@ -65,12 +66,13 @@ def serve(declaration: Declaration, **given: Any) -> None:
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     """How uvicorn serves what `make` makes. `make` can be pickled if there are workers."""
+    limits = Limits(min_body_rate=server.min_body_rate, send_timeout=server.send_timeout)
     return uvicorn.Config(
         make,
         factory=True,
         interface="asgi3",  # not to be guessed: the application is no coroutine function
         loop="uvloop",
-        http=HttpProtocol,
+        http=functools.partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         log_level="warning",
