@@ -7,7 +7,7 @@ async def test_it_redacts():
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -39,7 +39,8 @@ async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
     """Open `stage` for one request, send it `events`, close it; give what it forwarded.
 
     Events it does not accept pass it by, as they do in a pipeline. Once it raises
-    `StopForwarding` it is sent no more.
+    `StopForwarding` it is sent no more. Raises AssertionError where a plain `def` returns nothing
+    that can be awaited.
     """
     forwarded: list[Any] = []
 
@@ -50,7 +51,12 @@ async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
     async with Chain.of((stage,), object).open(keep) as receive:
         with suppress(StopForwarding):
             for event in events:
-                await receive(event)
+                done: object = receive(event)
+                assert isinstance(done, Awaitable), (
+                    f"{type(stage).__name__} returned {done!r}: make it an `async def`, "
+                    "or end it with `return forward(event)`"
+                )
+                await done
     return forwarded
 
 
