@@ -163,9 +163,12 @@ def let_go(error: BaseException) -> None:
     Frames hold errors, too, and the request: until the garbage collector runs, memory would be
     full of requests that have failed.
     """
-    while error.__traceback__ is not None:
-        error.__traceback__ = None
-        if isinstance(error, BaseExceptionGroup):
-            for each in error.exceptions:
-                let_go(each)
-        error = error.__cause__ or error.__context__ or error
+    found: list[BaseException | None] = [error]
+    while found:
+        each = found.pop()
+        if each is None or each.__traceback__ is None:  # was seen: errors may stand in a circle
+            continue
+        each.__traceback__ = None
+        found += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            found += each.exceptions
