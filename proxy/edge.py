@@ -13,6 +13,7 @@ the proxy stops, and waits no longer  as if a stage had raised OverloadedError
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -129,7 +130,10 @@ class Edge:
             log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
             log.debug("%s: all of it:", request.request_id, exc_info=True)
             let_go(error)
-            await responder.fail(InternalError("internal error; the proxy's log has more"))
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the server had begun, with a head that is none
+                await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(
         self, request: HttpRequest, answer: Responder, departure: Departure, seconds: float
