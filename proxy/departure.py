@@ -36,3 +36,5 @@ class Departure:
 
 
 DEPARTURE = "llm_proxy.departure"
+LAST_WORDS = 2
+"""Seconds between telling clients that the proxy stops, and the server's own end."""

@@ -25,7 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.run import Chain
 from proxy.body import Body, ClientGoneError, Room
-from proxy.departure import DEPARTURE, Departure
+from proxy.departure import DEPARTURE, LAST_WORDS, Departure
 from proxy.logs import without_texts
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
@@ -108,7 +108,8 @@ class Edge:
                     departure.then = until_then.cancel
                     await self._answer(request, responder)
             if departure.stopping and not (departure.happened or responder.complete):
-                await _fail(request, responder, _STOPPING)
+                with anyio.move_on_after(LAST_WORDS / 2):  # it may read nothing any more
+                    await _fail(request, responder, _STOPPING)
         finally:
             self.under_way -= 1
             body.forget()

@@ -44,7 +44,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy.departure import DEPARTURE, Departure
+from proxy.departure import DEPARTURE, LAST_WORDS, Departure
 from proxy.last_answer import LastAnswer
 from proxy.limits import Limits
 from stages.wire.errors import (
@@ -57,9 +57,6 @@ from stages.wire.ids import new_request_id
 from stages.wire.json import encode
 
 log = logging.getLogger("llm_proxy")
-
-LAST_WORDS = 2
-"""Seconds between telling clients that the proxy stops, and uvicorn's own limit."""
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 

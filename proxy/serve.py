@@ -22,8 +22,9 @@ from pipeline.problems import DeclarationError
 from proxy import __version__, logs
 from proxy.app import App, make_app
 from proxy.declaration import Server, check_exposure, read, used_backends
+from proxy.departure import LAST_WORDS
 from proxy.limits import Limits
-from proxy.protocol import LAST_WORDS, HttpProtocol
+from proxy.protocol import HttpProtocol
 from proxy.reload import Reload
 from proxy.signals import end_at_once_on_a_second_signal
 from stages.authenticate import Authenticate

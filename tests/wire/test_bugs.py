@@ -235,9 +235,11 @@ def test_a_head_that_cannot_be_sent_is_a_bug_like_others(
     options: str, tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
-    with serving(tmp_path, backend, f"OddHead: {options}", stream=False) as client:
-        with pytest.raises(http.client.RemoteDisconnected):
-            client.post(body())
+    with (
+        serving(tmp_path, backend, f"OddHead: {options}", stream=False) as client,
+        pytest.raises(http.client.RemoteDisconnected),
+    ):
+        client.post(body())
     assert "pipeline `messages` failed" in tracebacks(caplog)[0]
     assert any(line.endswith(" broken off") for line in caplog.messages)
     assert "Exception in ASGI application" not in caplog.text  # whose texts could be a prompt's
