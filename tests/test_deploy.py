@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 from proxy.app import make_app
 from proxy.cli import main
 from proxy.declaration import Server, read
-from proxy.protocol import LAST_WORDS
+from proxy.departure import LAST_WORDS
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "llm-proxy.service"
