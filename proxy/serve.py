@@ -20,7 +20,7 @@ import uvicorn
 from pipeline.declaration import Declaration
 from pipeline.problems import DeclarationError
 from proxy import __version__, logs
-from proxy.app import App, make_app
+from proxy.app import App
 from proxy.declaration import Server, check_exposure, read, used_backends
 from proxy.departure import LAST_WORDS
 from proxy.limits import Limits
@@ -101,7 +101,7 @@ def _make_app(file: str, server: Server, declaration: Declaration | None) -> App
             sys.exit(1)
     # What is there when the backends are open stays: the collector need not look at it again and
     # again. Backends of a reload come and go, and their cycles have to be found.
-    return make_app(declaration, Reload(declaration, server.host, server.reload), gc.freeze)
+    return App(declaration, Reload(declaration, server.host, server.reload), gc.freeze)
 
 
 def open_files_as_allowed() -> None:

@@ -26,7 +26,7 @@ import uvicorn
 from attrs import define, evolve, field, frozen
 
 from pipeline.declaration import Declaration
-from proxy.app import make_app
+from proxy.app import App
 from proxy.declaration import read
 from proxy.limits import Limits
 from proxy.protocol import HttpProtocol
@@ -287,7 +287,7 @@ def serving(
     """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
     server = evolve(declaration.sections["server"], drain_timeout=drain_timeout)
-    config = uvicorn_config(lambda: make_app(declaration), server)
+    config = uvicorn_config(lambda: App(declaration), server)
     if limits:
         config.http = functools.partial(HttpProtocol, limits=limits)  # type: ignore[assignment]
     running = uvicorn.Server(config)
