@@ -2,6 +2,9 @@
 
 ApiError
 ├── InvalidRequestError      400 invalid_request_error
+│   ├── MethodNotAllowedError  405
+│   ├── RequestTimeoutError    408
+│   └── HeadTooLargeError      431
 ├── AuthenticationError      401 authentication_error
 ├── BillingError             402 billing_error
 ├── PermissionDeniedError    403 permission_error
@@ -133,7 +136,7 @@ class GatewayTimeoutError(ApiError):
 
 
 class OverloadedError(ApiError):
-    """The backend cannot be reached or takes no more work now."""
+    """The backend cannot be reached, or it or the proxy takes no more work now."""
 
     status = 529
     type = "overloaded_error"
