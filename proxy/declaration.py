@@ -198,7 +198,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def used_backends(declaration: Declaration) -> dict[str, Any]:
+def used_backends(declaration: Declaration) -> dict[str, Backend]:
     """The backends that models lead to."""
     entries = declaration.sections["models"].values()
     wanted = {model.backend for entry in entries for model in entry.targets}

@@ -79,8 +79,10 @@ _UNFIT = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
 def _start(status: int, headers: dict[str, str]) -> Message:
-    fit = {name: _UNFIT.sub("?", value) for name, value in headers.items()}
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fit.items()]
+    raw = [
+        (name.encode("latin-1"), _UNFIT.sub("?", value).encode("latin-1"))
+        for name, value in headers.items()
+    ]
     return {"type": "http.response.start", "status": status, "headers": raw}
 
 
@@ -147,7 +149,7 @@ class Edge:
             one_line(request.path),
             answer.status,
             seconds,
-            "".join(f" {remark}" for remark in request.remarks),
+            " ".join(["", *request.remarks]),
             "" if answer.complete else f" {how}",
         )
 
@@ -173,7 +175,7 @@ def _request(scope: Scope, body: Body) -> HttpRequest:
         method=scope["method"],
         path=scope["path"],
         headers=headers,
-        query=dict(parse_qsl(query)),
+        query=dict(parse_qsl(query)) if query else {},
         path_params=scope.get("path_params", {}),
         request_id=new_request_id(),
         read_body=body.read,

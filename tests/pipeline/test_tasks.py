@@ -1,4 +1,4 @@
-"""A task group that keeps the type of an error."""
+"""A task group that keeps the type of an error, and work that begins later."""
 
 from __future__ import annotations
 
