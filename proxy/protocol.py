@@ -156,6 +156,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # else, after a reset, its timer keeps all this
         if self._look is not None:
             self._look.cancel()
+        for cycle in self._cycles:  # or a LastAnswer would hold all this, and it the LastAnswer
+            cycle.transport = self.transport
         for cycle in self._unanswered():
             cycle.disconnected = True
             cycle.message_event.set()
