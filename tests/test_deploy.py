@@ -16,10 +16,10 @@ import click
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from proxy.app import make_app
+from proxy.app import App
 from proxy.cli import main
 from proxy.declaration import Server, read
-from proxy.protocol import LAST_WORDS
+from proxy.departure import LAST_WORDS
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "llm-proxy.service"
@@ -128,7 +128,7 @@ def test_the_health_check_of_the_image_asks_what_is_served() -> None:
     compile(program, "HEALTHCHECK", "exec")
     asked = re.search(r"'(/health/\w+)'", program)
     assert asked
-    assert asked[1] in make_app(read(str(ROOT / "pipelines.yaml"), {})).current.direct
+    assert asked[1] in App(read(str(ROOT / "pipelines.yaml"), {})).current.direct
     assert f", {port}, " in program
     assert f'"--port", "{port}"' in DOCKERFILE
     assert all(re.fullmatch(r"--(interval|timeout|start-period)=\d+s", o) for o in options.split())
