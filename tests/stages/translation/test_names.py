@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,6 +58,12 @@ def test_ids_stay_the_same_when_the_conversation_grows() -> None:
 
     assert long[:2] == short
     assert short[0] == "a"
+
+
+def test_an_id_that_comes_thousands_of_times_takes_time_by_their_number() -> None:
+    began, ids = time.process_time(), CallIds(64)
+    assert len({ids.next("call_0") for _ in range(20_000)}) == 20_000
+    assert time.process_time() - began < 10  # 0.03 s; counted from 2 each time, a minute
 
 
 def test_an_id_over_the_limit_is_replaced_by_one_within_it() -> None:
