@@ -66,7 +66,7 @@ class Thought(Prose):
     backend: str = ""
     hidden: bool = False
     details: list[dict[str, Any]] = Factory(list)
-    _text: str = ""
+    _unseen: list[str] = Factory(list)
 
     @property
     def ready(self) -> bool:
@@ -78,10 +78,10 @@ class Thought(Prose):
     def take(self, last: bool) -> list[tuple[str, str]]:
         pending, self.pending = self.pending, ""
         if self.hidden:
-            self._text += pending
+            self._unseen.append(pending)
         deltas = [("thinking_delta", pending)] if pending and not self.hidden else []
         if last:
-            envelope = Envelope(self.backend, self._text, joined(self.details))
+            envelope = Envelope(self.backend, "".join(self._unseen), joined(self.details))
             deltas.append(("signature_delta", seal(envelope)))
         return deltas
 
