@@ -17,7 +17,7 @@ from typing import Any
 from attrs import Factory, define
 
 from stages.events import ChatRequest
-from stages.repair.arguments import How, is_json, mended
+from stages.repair.arguments import How, ends_as_json, mended
 from stages.repair.finder import Found, ToolText
 from stages.repair.formats import Call
 from stages.translation.parts import ToolCall, ToolCalls
@@ -184,7 +184,7 @@ def _is_sure(call: Call, how: How) -> bool:
     """Whether what stands in the text is a call, and there are no other words in it."""
     if call.mended or call.bare:
         return how in ("", "coerced")
-    return how != "broken" and (how != "repaired" or is_json(call.arguments))
+    return how != "broken" and (how != "repaired" or ends_as_json(call.arguments))
 
 
 def _choice(data: Any) -> dict[str, Any]:
