@@ -46,7 +46,7 @@ class _Conversation:
     open_calls: dict[str, str] = Factory(dict)
     """Unanswered calls of the last assistant turn: the backend's id to the client's."""
     parted: bool = False
-    """Whether the user speaks twice in a row, because nothing is left of the turn between."""
+    """Whether nothing is left of a turn of the assistant, so that its neighbours may be one."""
 
 
 def conversation(
@@ -143,17 +143,15 @@ def _results(calls: dict[str, str], blocks: list[m.Block]) -> dict[str, m.ToolRe
 
 
 def _say(state: _Conversation, body: str | list[dict[str, Any]]) -> None:
-    before = state.out[-1]["role"] if state.out else ""
-    if before == "tool" and not state.profile.user_after_tool:
+    if state.out and state.out[-1]["role"] == "tool" and not state.profile.user_after_tool:
         state.out.append({"role": "assistant", "content": BETWEEN})
-    state.parted = state.parted or before == "user"
     state.out.append({"role": "user", "content": body})
 
 
 def _rejoined(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What the user said before and behind a turn of which nothing is left, as one message."""
+    """What was said before and behind a turn of which nothing is left, as one message."""
     for role, group in groupby(messages, key=itemgetter("role")):
-        if role != "user":
+        if role not in ("user", "system"):
             yield from group
             continue
         bodies = [message["content"] for message in group]
@@ -204,6 +202,8 @@ def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
         state.out.append(message)
     elif text:
         state.out.append({"role": "assistant", "content": text, **reasoning})
+    else:
+        state.parted = True
 
 
 def _together(pieces: list[Any]) -> Any:
