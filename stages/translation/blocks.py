@@ -66,7 +66,8 @@ class Blocks:
         """What can be sent now: the live part's news, and that of parts it makes way for."""
         while self._queue:
             part = self._queue[0]
-            followed = any(later.ready for later in islice(self._queue, 1, None))
+            alone = len(self._queue) == 1
+            followed = not alone and any(each.ready for each in islice(self._queue, 1, None))
             leaving = last or (followed and part.complete)
             yield from self._send_part(part, leaving)
             if not leaving:

@@ -195,7 +195,10 @@ class ToolCalls:
         """The call a fragment belongs to, which may be a new one."""
         identity, index = text(fragment.get("id")), fragment.get("index")
         index = index if type(index) is int else None
-        call = self._known(identity, index)
+        call = self._newest.get((index, ""))
+        waits = index is not None and call and not call.backend_id  # for its id
+        if identity and not waits:
+            call = self._newest.get((index, identity))
         # `complete` last: it reads all there is of the call.
         if call is None or (name and not identity and call.complete):
             call = ToolCall(index=len(self.all) if index is None else index)
@@ -209,9 +212,3 @@ class ToolCalls:
     def first_named(self, otherwise: ToolCall) -> ToolCall:
         """The first call that has a name."""
         return next((call for call in self.all if call.name), otherwise)
-
-    def _known(self, identity: str, index: int | None) -> ToolCall | None:
-        last = self._newest.get((index, ""))
-        if index is not None and last and not last.backend_id:  # its id may come late
-            return last
-        return self._newest.get((index, identity))

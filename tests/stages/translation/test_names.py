@@ -67,7 +67,8 @@ def test_an_id_that_comes_thousands_of_times_takes_time_by_their_number() -> Non
 
 
 def test_an_id_over_the_limit_is_replaced_by_one_within_it() -> None:
-    assert len(fit_id("x" * 41, 40)) <= 40
+    for limit in (20, 40, 64):
+        assert len(fit_id("x" * (limit + 1), limit)) <= limit
     assert fit_id("x" * 40, 40) == "x" * 40
 
 
