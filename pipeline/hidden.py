@@ -20,12 +20,16 @@ _SECRET = re.compile(
           | " (?: [^"\\] | \\. )* | ' (?: [^'] | '' )*   # a text in quotes
           | (?: \$\{ [^}]* \} | [^],}] | , (?! \s* ["']? [\w-]+ ["']? \s* : ) )* ) )
                                                       # one without, perhaps within brackets
-    | :// (?: [^/\s:@]* : )? ( [^/\s@]* ) @           # a password in a URL, or a token
+    | :// (?: [^/\s:@"']* : (?! @ ) )? ( [^\s"']* [^\s"':] ) :? @   # a URL's password, or token
+    | [?&] [\w.-]* (?: key | token | secret | password | auth | code | sig (?: nature )? )
+      = ( [^\s"'&#]* )                                 # in its query
     """,
     re.IGNORECASE | re.VERBOSE,
 )
 # Names of variables, anchors and aliases; comments.
 _NO_VALUE = re.compile(r"\$\{\w+(?::-)?|[&*][\w-]+|(?<!\S)#.*")
+# A name that stands alone in its line, and the colon in a later one.
+_EXPLICIT = re.compile(r"""\?[ \t]+(\S.*?)(?:[ \t]*(?:#.*)?\n)+\s*:(?=\s|$)""")
 _WORD = re.compile(r"""(?<![^\s\[\]{},"'])[^\s\[\]{},"']{4,}+(?<!:)(?!["']?:)""")
 
 
@@ -51,7 +55,7 @@ def _words(parts: list[str]) -> set[str]:
 def _parts(source: str) -> Iterator[tuple[str, bool]]:
     """The parts of each line, and whether they are secret."""
     below = None  # the indentation of the name that this line may belong to
-    for line in source.splitlines():
+    for line in _EXPLICIT.sub(r"\1:", source).splitlines():
         indentation = len(line) - len(line.lstrip())
         item = line[indentation:].startswith("-")
         if below is not None and (not line.strip() or indentation + item > below):
@@ -59,7 +63,7 @@ def _parts(source: str) -> Iterator[tuple[str, bool]]:
             continue
         below, end = None, 0
         for found in _SECRET.finditer(line):
-            start, last = found.span(1 if found[1] is not None else 2)
+            start, last = found.span(found.lastindex or 0)
             yield line[end:start], False
             yield line[start:last], True
             end = last

@@ -50,7 +50,10 @@ class Chain:
             yield await self._entered(sink, exits)
 
     async def run(self, event: Any, sink: Send[Any]) -> None:
-        """Send one event through. Raises whatever a stage raises."""
+        """Send one event through. Raises whatever a stage raises.
+
+        It does what `open` does without its generator, which would be one more for each request.
+        """
         async with AsyncExitStack() as exits:
             receive = await self._entered(sink, exits)
             with suppress(StopForwarding):  # of one event there is no more to come
@@ -67,6 +70,7 @@ async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[
     if type(stage).open is Stage.open:  # nothing to do at the end
         receive = stage.receiver(forward)
     else:
+        exits.enter_context(suppress(StopForwarding))  # the later ones end as usual
         receive = await exits.enter_async_context(stage.open(forward))
     return receive if link.filter is None else _filtered(link.filter, receive, forward)
 

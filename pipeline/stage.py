@@ -6,8 +6,8 @@ attrs-frozen object. What belongs to one request lives in `open`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
@@ -57,11 +57,7 @@ class Stage(Generic[In, Out]):
         Stages are entered last first and left first first, so on leaving a stage may
         still forward.
         """
-        return self._open(forward)
-
-    @asynccontextmanager
-    async def _open(self, forward: Send[Out]) -> AsyncIterator[Send[In]]:
-        yield self.receiver(forward)
+        return nullcontext(self.receiver(forward))
 
     def receiver(self, forward: Send[Out]) -> Send[In]:
         """Give the receiver for one request. Override it to keep state for the request.

@@ -74,13 +74,14 @@ class _OnAsyncio:
 
     async def stop(self) -> None:
         self.timer.cancel()
-        if self._task is None:
+        task, self._task = self._task, None  # its end holds frames, and they whoever ordered it
+        if task is None:
             return
-        self._task.cancel()
+        task.cancel()
         with anyio.CancelScope(shield=True):
-            await asyncio.wait((self._task,))
-        if not self._task.cancelled():
-            self._task.result()
+            await asyncio.wait((task,))
+        if not task.cancelled():
+            task.result()
 
 
 @define(eq=False)

@@ -35,21 +35,13 @@ from stages.wire.ids import new_request_id
 _TIDY_INTERVAL = 0.5
 
 
-def make_app(
-    declaration: Declaration,
-    reload: Reload | None = None,
-    ready: Callable[[], None] = lambda: None,
-) -> App:
-    """The application that serves a declaration, and those that `reload` finds later.
-
-    Its lifespan opens and closes the backends. `ready` is called when one of the first is open.
-    """
-    return App(declaration, reload, ready)
-
-
 @define(eq=False)
 class App:
-    """The whole as an ASGI app. `draining` is set by the server when it is about to end."""
+    """The whole as an ASGI app, for a declaration and those that `reload` finds later.
+
+    Its lifespan opens and closes the backends; `opened` is called when one of the first is open.
+    `draining` is set by the server when it is about to end.
+    """
 
     _declaration: Declaration
     _reload: Reload | None = None

@@ -49,6 +49,14 @@ class Server:
         help="bodies of all requests under way in a process; beyond, a 529",
         validator=validators.gt(0),
     )
+    min_body_rate: int = option(
+        1000,
+        help="bytes of a body that have to come in a second, on the average of half a minute",
+        validator=validators.ge(0),
+    )
+    send_timeout: float = option(
+        120.0, help="seconds that a client may leave its answer unread", validator=validators.gt(0)
+    )
 
 
 SCHEMA = Schema(
@@ -195,7 +203,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def used_backends(declaration: Declaration) -> dict[str, Any]:
+def used_backends(declaration: Declaration) -> dict[str, Backend]:
     """The backends that models lead to."""
     entries = declaration.sections["models"].values()
     wanted = {model.backend for entry in entries for model in entry.targets}

@@ -14,10 +14,12 @@ class Departure:
     """Whether one side has left: told by the server, in the state of the request's scope.
 
     The ASGI way is to wait for `http.disconnect`. That takes a task of its own for each request,
-    a tenth of what a short one costs. `error` is why the rest of its body will not be read.
+    a tenth of what a short one costs. `error` is why the rest of its body will not be read, `how`
+    what the log says of a client that is gone.
     """
 
     happened: bool = False
+    how: str = "client left"
     error: ApiError | None = None
     stopping: bool = False
     then: Callable[[], None] = lambda: None
@@ -34,3 +36,5 @@ class Departure:
 
 
 DEPARTURE = "llm_proxy.departure"
+LAST_WORDS = 2
+"""Seconds between telling clients that the proxy stops, and the server's own end."""

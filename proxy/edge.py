@@ -13,6 +13,7 @@ the proxy stops, and waits no longer  as if a stage had raised OverloadedError
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
@@ -24,7 +25,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.run import Chain
 from proxy.body import Body, ClientGoneError, Room
-from proxy.departure import DEPARTURE, Departure
+from proxy.departure import DEPARTURE, LAST_WORDS, Departure
 from proxy.logs import without_texts
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
@@ -78,8 +79,10 @@ _UNFIT = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
 def _start(status: int, headers: dict[str, str]) -> Message:
-    fit = {name: _UNFIT.sub("?", value) for name, value in headers.items()}
-    raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fit.items()]
+    raw = [
+        (name.encode("latin-1"), _UNFIT.sub("?", value).encode("latin-1"))
+        for name, value in headers.items()
+    ]
     return {"type": "http.response.start", "status": status, "headers": raw}
 
 
@@ -107,7 +110,8 @@ class Edge:
                     departure.then = until_then.cancel
                     await self._answer(request, responder)
             if departure.stopping and not (departure.happened or responder.complete):
-                await _fail(request, responder, _STOPPING)
+                with anyio.move_on_after(LAST_WORDS / 2):  # it may read nothing any more
+                    await _fail(request, responder, _STOPPING)
         finally:
             self.under_way -= 1
             body.forget()
@@ -129,12 +133,15 @@ class Edge:
             log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
             log.debug("%s: all of it:", request.request_id, exc_info=True)
             let_go(error)
-            await responder.fail(InternalError("internal error; the proxy's log has more"))
+            with contextlib.suppress(
+                RuntimeError
+            ):  # the server had begun, with a head that is none
+                await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(
         self, request: HttpRequest, answer: Responder, departure: Departure, seconds: float
     ) -> None:
-        ending = "" if answer.complete else " client left" if departure.happened else " broken off"
+        how = departure.how if departure.happened else "broken off"
         log.info(
             "%s %s %s %d %.3fs%s%s",
             request.request_id,
@@ -142,8 +149,8 @@ class Edge:
             one_line(request.path),
             answer.status,
             seconds,
-            "".join(f" {remark}" for remark in request.remarks),
-            ending,
+            " ".join(["", *request.remarks]),
+            "" if answer.complete else f" {how}",
         )
 
 
@@ -168,7 +175,7 @@ def _request(scope: Scope, body: Body) -> HttpRequest:
         method=scope["method"],
         path=scope["path"],
         headers=headers,
-        query=dict(parse_qsl(query)),
+        query=dict(parse_qsl(query)) if query else {},
         path_params=scope.get("path_params", {}),
         request_id=new_request_id(),
         read_body=body.read,

@@ -17,15 +17,18 @@ Faults of it that are mended:
 - What it does wrong with the last answer of a connection: proxy/last_answer.py.
 - When it waited no longer for requests at its end, it cancelled them: their clients were told
   nothing. They are told now, `LAST_WORDS` before that.
-- It waited for ever, and took heads of any size. What is waited for now, for `Limits.patience`:
+- It waited for ever, and took heads of any size. What is waited for now, as long as Limits say:
 
-what the connection owes                      what ends the wait     too late
+what the client owes                          what ends the wait     too late
 -------------------------------------------   --------------------   ------------------------
 a request's head                              its last byte          408; nothing, if none came
-its body, while the application wants it      each kilobyte          408
+its body, while the application wants it      each `body_step`       408
 the rest of a body that has its answer        its last byte          the connection is closed
 to read what was written                      each byte              the connection is closed
 to close, after a refusal                                            the connection is closed
+
+(Who reads a byte now and then is given up, too: Linux takes more to send only when a third of what
+it has is gone.)
 
 Pinned to uvicorn's attributes `cycle`, `flow` and its cycles; tests on sockets tell if they change.
 """
@@ -36,13 +39,14 @@ import asyncio
 import logging
 import re
 from http import HTTPStatus
+from typing import Any
 
 import httptools
-from attrs import frozen
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy.departure import DEPARTURE, Departure
+from proxy.departure import DEPARTURE, LAST_WORDS, Departure
 from proxy.last_answer import LastAnswer
+from proxy.limits import Limits
 from stages.wire.errors import (
     ApiError,
     HeadTooLargeError,
@@ -54,9 +58,6 @@ from stages.wire.json import encode
 
 log = logging.getLogger("llm_proxy")
 
-LAST_WORDS = 2
-"""Seconds between telling clients that the proxy stops, and uvicorn's own limit."""
-
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 # Of one connection. Beyond, it is not read any further until one of them is answered.
@@ -64,27 +65,8 @@ _MAX_WAITING = 8
 _NO_HTTP = "these bytes are no HTTP/1.1 request: send one, without TLS"
 
 
-@frozen
-class Limits:
-    """What one connection may cost.
-
-    `patience`: seconds that the client may keep the proxy waiting; it is looked at six times in
-    that time. `head`: bytes of a request line and headers, and of anything else between two
-    pieces of a body; what comes in one packet with its end may be more. `headers`: how many.
-    `requests`: how many may be unanswered; it is not read any further from `_MAX_WAITING` on,
-    but that many may come in one packet.
-    """
-
-    patience: float = 30.0
-    head: int = 64 * 1024
-    headers: int = 200
-    requests: int = 100
-
-
 class HttpProtocol(HttpToolsProtocol):
     """One connection of a client."""
-
-    limits = Limits()
 
     _cycles: tuple[RequestResponseCycle, ...] = ()
     """Requests that are not answered yet."""
@@ -101,6 +83,10 @@ class HttpProtocol(HttpToolsProtocol):
     _owed: object = None
     _owed_since = 0.0
     _look: asyncio.TimerHandle | None = None
+
+    def __init__(self, *, limits: Limits, **given: Any) -> None:
+        super().__init__(**given)
+        self.limits = limits
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -170,6 +156,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # else, after a reset, its timer keeps all this
         if self._look is not None:
             self._look.cancel()
+        for cycle in self._cycles:  # or a LastAnswer would hold all this, and it the LastAnswer
+            cycle.transport = self.transport
         for cycle in self._unanswered():
             cycle.disconnected = True
             cycle.message_event.set()
@@ -204,36 +192,50 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """See that the client does what it has to, or give it up."""
-        now, owed = self.loop.time(), self._awaited()
+        now, (owed, patience) = self.loop.time(), self._awaited()
         if owed is None or owed != self._owed:
             self._owed, self._owed_since = owed, now
-        elif now - self._owed_since >= self.limits.patience:
+        elif now - self._owed_since >= patience:
             self._give_up()
         self._look = self.loop.call_later(self.limits.patience / 6, self._watch)
 
-    def _awaited(self) -> object:
-        """What changes when the client does what it has to; None, if it is not its turn."""
+    def _awaited(self) -> tuple[object, float]:
+        """What changes when the client does what it has to, and within how many seconds.
+
+        None, if it is not its turn.
+        """
+        limits = self.limits
         if unsent := self.transport.get_write_buffer_size():
-            return "read", self._resumed, unsent
+            return ("read", self._resumed, unsent), limits.send_timeout
         if not self._unanswered():
-            return "head", self._heads, self._refused
+            return ("head", self._heads, self._refused), limits.patience
         unwanted = self._refused or self.flow.read_paused or self.cycle.response_complete
         if self._in_body and not unwanted:
-            return "body", self._received >> 10
-        return None
+            return ("body", self._received // limits.body_step), limits.patience
+        return None, 0
 
     def _give_up(self) -> None:
-        if self._refused or self.transport.get_write_buffer_size():
+        late = f"within {self.limits.patience:g} seconds; send it again"
+        if self.transport.get_write_buffer_size():
+            self._disconnect_reader()
+        elif self._refused:
             self.transport.abort()
         elif self._unanswered():
-            self._refuse(RequestTimeoutError(f"{self._late('body')}; send it again"))
+            few = f"less than {self.limits.body_step} bytes of the request's body arrived"
+            self._refuse(RequestTimeoutError(f"{few} {late}"))
         elif self._unspent and not self._in_body:
-            self._refuse(RequestTimeoutError(f"{self._late('head')}; send it again"))
+            self._refuse(RequestTimeoutError(f"the request's head did not arrive {late}"))
         else:
             self.transport.close()
 
-    def _late(self, part: str) -> str:
-        return f"the request's {part} did not arrive within {self.limits.patience:g} seconds"
+    def _disconnect_reader(self) -> None:
+        """Give up a client that does not read; for a request under way its own line says so."""
+        waiting = self._unanswered()
+        for cycle in waiting:
+            cycle.scope["state"][DEPARTURE].how = "client does not read"
+        if not waiting:
+            log.info("a client that did not read its last answer is disconnected")
+        self.transport.abort()
 
     def _too_large(self) -> ApiError:
         return HeadTooLargeError(

@@ -20,9 +20,11 @@ import uvicorn
 from pipeline.declaration import Declaration
 from pipeline.problems import DeclarationError
 from proxy import __version__, logs
-from proxy.app import App, make_app
+from proxy.app import App
 from proxy.declaration import Server, check_exposure, read, used_backends
-from proxy.protocol import LAST_WORDS, HttpProtocol
+from proxy.departure import LAST_WORDS
+from proxy.limits import Limits
+from proxy.protocol import HttpProtocol
 from proxy.reload import Reload
 from proxy.signals import end_at_once_on_a_second_signal
 from stages.authenticate import Authenticate
@@ -65,12 +67,13 @@ def serve(declaration: Declaration, **given: Any) -> None:
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     """How uvicorn serves what `make` makes. `make` can be pickled if there are workers."""
+    limits = Limits(min_body_rate=server.min_body_rate, send_timeout=server.send_timeout)
     return uvicorn.Config(
         make,
         factory=True,
         interface="asgi3",  # not to be guessed: the application is no coroutine function
         loop="uvloop",
-        http=HttpProtocol,
+        http=functools.partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         log_level="warning",
@@ -98,7 +101,7 @@ def _make_app(file: str, server: Server, declaration: Declaration | None) -> App
             sys.exit(1)
     # What is there when the backends are open stays: the collector need not look at it again and
     # again. Backends of a reload come and go, and their cycles have to be found.
-    return make_app(declaration, Reload(declaration, server.host, server.reload), gc.freeze)
+    return App(declaration, Reload(declaration, server.host, server.reload), gc.freeze)
 
 
 def open_files_as_allowed() -> None:

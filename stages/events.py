@@ -27,9 +27,9 @@ class HttpRequest:
     """A request at the edge. Its body is not read yet, so a stage can refuse it before that.
 
     `headers` have lower-case names; `query` and `path_params` are decoded. `read_body(limit)`
-    gives the whole body, once, and raises RequestTooLargeError as soon as it passes `limit`
-    bytes. What stages add to `remarks` stands in the request's line of the log; nothing that a
-    client or a backend has said.
+    gives the whole body, to each stage that asks for it, and raises RequestTooLargeError as soon as
+    it passes `limit` bytes. What stages add to `remarks` stands in the request's line of the log;
+    nothing that a client or a backend has said.
     """
 
     method: str

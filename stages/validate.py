@@ -51,7 +51,7 @@ class Validate(Stage[Authenticated, Validated]):
         if self.body == "messages" and isinstance(value, dict) and value.get("max_tokens") is None:
             problems.append("max_tokens: Field required")
         try:
-            request: MessagesRequest = structure(value)
+            request = structure(value)
             problems += islice(check.problems(request), _MAX_COUNTED)
         except (BaseValidationError, ValueError) as error:
             problems += spell(error)

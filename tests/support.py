@@ -55,8 +55,7 @@ def authenticated(**changes: Any) -> Authenticated:
 
 def request(**changes: Any) -> MessagesRequest:
     """A structured request."""
-    made: MessagesRequest = structure(body(**changes))
-    return made
+    return structure(body(**changes))
 
 
 def validated(**changes: Any) -> Validated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Literal, NewType
 
-from attrs import frozen, validators
+from attrs import frozen
 from cattrs import Converter
 
 from pipeline import option, reference
@@ -41,12 +41,18 @@ class Model:
         return f"{self.backend}/{self.model}" if self.model else self.backend
 
 
+def _check_weight(_: WeightedModel, __: Any, weight: float) -> None:
+    if not weight > 0:
+        hint = "leave out the target that is to get no requests"
+        raise OptionError("weight", f"`weight` must be > 0: {weight:g}", hint)
+
+
 @frozen
 class WeightedModel(Model):
     """One of the targets of a Group."""
 
     weight: float = option(
-        1.0, help="its share of the requests, with `balance`", validator=validators.gt(0)
+        1.0, help="its share of the requests, with `balance`", validator=_check_weight
     )
 
 

@@ -2,6 +2,9 @@
 
 ApiError
 ├── InvalidRequestError      400 invalid_request_error
+│   ├── MethodNotAllowedError  405
+│   ├── RequestTimeoutError    408
+│   └── HeadTooLargeError      431
 ├── AuthenticationError      401 authentication_error
 ├── BillingError             402 billing_error
 ├── PermissionDeniedError    403 permission_error
@@ -133,7 +136,7 @@ class GatewayTimeoutError(ApiError):
 
 
 class OverloadedError(ApiError):
-    """The backend cannot be reached or takes no more work now."""
+    """The backend cannot be reached, or it or the proxy takes no more work now."""
 
     status = 529
     type = "overloaded_error"
@@ -163,9 +166,12 @@ def let_go(error: BaseException) -> None:
     Frames hold errors, too, and the request: until the garbage collector runs, memory would be
     full of requests that have failed.
     """
-    while error.__traceback__ is not None:
-        error.__traceback__ = None
-        if isinstance(error, BaseExceptionGroup):
-            for each in error.exceptions:
-                let_go(each)
-        error = error.__cause__ or error.__context__ or error
+    found: list[BaseException | None] = [error]
+    while found:
+        each = found.pop()
+        if each is None or each.__traceback__ is None:  # was seen: errors may stand in a circle
+            continue
+        each.__traceback__ = None
+        found += [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            found += each.exceptions

@@ -26,10 +26,10 @@ Hook = Callable[[Any, Any], Any]
 _MAX_WRONG = 50
 
 
-def structure(value: Any, cls: type = m.MessagesRequest) -> Any:
+def structure(value: Any) -> m.MessagesRequest:
     """Structure a request's JSON. Raises cattrs' error groups; `spell` makes texts of them."""
     try:
-        return _CONVERTER.structure(value, cls)
+        return _CONVERTER.structure(value, m.MessagesRequest)
     except BaseValidationError as error:
         let_go(error)
         raise

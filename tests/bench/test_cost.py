@@ -24,7 +24,7 @@ import pytest
 from attrs import frozen
 
 from pipeline.run import Chain
-from proxy.app import App, make_app
+from proxy.app import App
 from proxy.declaration import read, used_backends
 from proxy.edge import Responder
 from stages.events import ChatAnswer, ChatChunk, ChatStart
@@ -144,7 +144,7 @@ async def app(
     async with await loop.create_server(lambda: FakeBackend(clock), "127.0.0.1", 0) as backend:
         port = backend.sockets[0].getsockname()[1]
         declared = read(str(declaration(tmp_path, f"http://127.0.0.1:{port}")), ENVIRON)
-        yield make_app(declared)
+        yield App(declared)
         for each in used_backends(declared).values():
             await each.aclose()
 

@@ -33,6 +33,16 @@ SECRET = {
     "twice": f"api_key: {KEY}, api_key: {KEY}",
     "url": f"base_url: http://user:{KEY}@host/v1",
     "url-of-a-user": f"base_url: http://{KEY}@host/v1",
+    "url-without-a-password": f"base_url: http://{KEY}:@host/v1",
+    "url-with-signs": f'{{"base_url":"http://user:{KEY}@host/v1","x":"a@b"}}',
+    "query": f"base_url: http://host/v1?api-key={KEY}",
+    "query-in-flow": f"b: {{base_url: http://host/v1?a=long&X-Token={KEY}&b=more, slots: many}}",
+    "query-in-quotes": f'base_url: "http://host/v1?sig={KEY}#part"',
+    "explicit": f"b:\n  ? api_key\n  : {KEY}",
+    "explicit-in-quotes": f"- ? 'api_key'  # this one\n  # and this\n  : '{KEY}'",
+    "explicit-list": f"? keys\n:\n  - one\n  - {KEY}",
+    "explicit-list-in-line": f"? keys\n: - one\n  - {KEY}",
+    "explicit-in-flow": f"b: {{? api_key\n: {KEY}, slots: many}}",
 }
 PLAIN = (
     "backends:\n  ollama: {profile: ollama, api_key: ollama}",
@@ -43,6 +53,8 @@ PLAIN = (
     "tokenizer: vllm\nmax_tokens: 4000",
     "- my_keys:Check: {slots: many}\n- their_token:Other",
     "api_key:\nbase_url: http://host/v1",
+    "base_url: http://host/v1?api-version=2024-10-21&key=${KEY}",
+    "? profile\n: ollama\n? models\n: some",
 )
 
 
@@ -50,6 +62,12 @@ PLAIN = (
 def test_a_key_becomes_stars_wherever_it_is_shown(source: str) -> None:
     assert hide(source, source) == source.replace(KEY, STARS)
     assert hide(f"got the text '{KEY}'", source) == f"got the text '{STARS}'"
+
+
+@pytest.mark.parametrize("password", [f"a@b{KEY}", f"{KEY}/long", f"long:{KEY}"])
+def test_a_password_with_signs_that_end_none_in_a_url_becomes_stars(password: str) -> None:
+    source = f"base_url: http://user:{password}@host/v1"
+    assert hide(source, source) == source.replace(password, "*" * len(password))
 
 
 @pytest.mark.parametrize("source", PLAIN)

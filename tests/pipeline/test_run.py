@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 from attrs import Factory, frozen
 
-from pipeline import Send, Stage
+from pipeline import Send, Stage, StopForwarding
 from pipeline.run import AnyStage, Chain
 from pipeline.tasks import task_group
 from tests.pipeline.support import (
@@ -299,3 +299,17 @@ async def test_an_open_stage_may_send_more_than_it_gets() -> None:
             await forward(Middle(f"{len(texts)} in all"))
 
     assert await run(Counting(), Finish()) == [End("x"), End("1 in all")]
+
+
+async def test_a_stage_that_has_enough_keeps_no_other_from_its_end() -> None:
+    @frozen
+    class Once(Stage[Middle, Middle]):
+        async def handle(self, event: Middle, forward: Send[Middle]) -> None:
+            if event.text == "x":
+                await forward(event)
+            raise StopForwarding
+
+    log: list[str] = []
+    came = await run(Traced("one", log), Once(), Traced("two", log))
+    assert [event.text for event in came] == ["x", "last of two"]
+    assert log[-2:] == ["left one", "left two"]

@@ -1,7 +1,8 @@
-"""A task group that keeps the type of an error."""
+"""A task group that keeps the type of an error, and work that begins later."""
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import anyio
@@ -234,3 +235,22 @@ async def test_an_error_of_delayed_work_comes_out_when_it_is_stopped() -> None:
     await begun.wait()
     with pytest.raises(SomeError):
         await ordered.stop()
+
+
+async def test_of_delayed_work_that_is_over_nothing_is_kept_in_memory() -> None:
+    class Owner:
+        def __init__(self) -> None:
+            self.begun = anyio.Event()
+            self.ordered = delayed(0.001, self.work)
+
+        async def work(self) -> None:
+            self.begun.set()
+            await anyio.sleep_forever()
+
+    owner = Owner()
+    await owner.begun.wait()
+    await owner.ordered.stop()
+    kept = weakref.ref(owner)
+    del owner
+    await anyio.lowlevel.checkpoint()
+    assert kept() is None, "until the garbage collector runs"

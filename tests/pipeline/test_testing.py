@@ -199,6 +199,21 @@ async def test_a_broken_stage_is_caught(make: Callable[[], Stage[Any, Any]], rul
         await check_stage(make(), [Start("a")])
 
 
+@pytest.mark.parametrize("use", [run_stage, check_stage])
+async def test_a_stage_that_forgets_to_return_what_forward_gave_is_told_so(use: Any) -> None:
+    @frozen
+    class Forgetting(Stage[Start, Middle]):
+        def handle(self, event: Start, forward: Send[Middle]) -> Any:
+            forward(Middle(event.text))
+
+    rule = "Forgetting returned None: make it an `async def`, or end it with `return forward"
+    with (
+        pytest.warns(RuntimeWarning, match="was never awaited"),
+        pytest.raises(AssertionError, match=rule),
+    ):
+        await use(Forgetting(), [Start("a")])
+
+
 async def test_an_error_of_the_stage_itself_comes_out() -> None:
     error = SomeError("this one")
 

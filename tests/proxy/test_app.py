@@ -12,7 +12,7 @@ import pytest
 from attrs import define, evolve, field
 
 from pipeline.declaration import Declaration
-from proxy.app import App, make_app
+from proxy.app import App
 from proxy.declaration import read
 from stages.backends.profile import Profile
 from stages.wire.errors import InternalError
@@ -79,7 +79,7 @@ def declaration(tmp_path: Path) -> Declaration:
 async def ask(declaration: Declaration, method: str, path: str, key: str = "right") -> Server:
     """One request to the application."""
     server = Server()
-    app = make_app(declaration)
+    app = App(declaration)
     asked = server.scope([("x-api-key", key)], method=method, path=path)
     await app(asked, server.receive, server.send)
     return server
@@ -87,7 +87,7 @@ async def ask(declaration: Declaration, method: str, path: str, key: str = "righ
 
 def living(declaration: Declaration, **backends: FakeBackend) -> AbstractAsyncContextManager[None]:
     """The life of the application with other backends."""
-    return make_app(with_backends(declaration, **backends)).lifespan()
+    return App(with_backends(declaration, **backends)).lifespan()
 
 
 def with_backends(declaration: Declaration, **backends: FakeBackend) -> Declaration:
@@ -202,7 +202,7 @@ class TestReadiness:
         self, declaration: Declaration
     ) -> None:
         one, two = FakeBackend(), FakeBackend()
-        app = make_app(with_backends(declaration, one=one, two=two, idle=FakeBackend()))
+        app = App(with_backends(declaration, one=one, two=two, idle=FakeBackend()))
         assert (await readiness(app))[0] == 503  # its life has not begun
         async with app.lifespan():
             one.ready.set()
@@ -229,7 +229,7 @@ class TestReadiness:
         self, declaration: Declaration
     ) -> None:
         broken = FakeBackend(failure=InternalError("no memory at /secret"))
-        app = make_app(with_backends(declaration, one=broken))
+        app = App(with_backends(declaration, one=broken))
         async with app.lifespan():
             await broken.opened.wait()
             await anyio.wait_all_tasks_blocked()
@@ -241,7 +241,7 @@ class TestReadiness:
     ) -> None:
         one = FakeBackend()
         one.ready.set()
-        app = make_app(with_backends(declaration, one=one))
+        app = App(with_backends(declaration, one=one))
         breakers = declaration.sections["circuit_breaker"]
         for label in ("one/a", "one/b"):
             for _ in range(breakers.failures):

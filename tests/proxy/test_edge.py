@@ -391,7 +391,10 @@ async def test_what_was_not_sent_is_not_noted(unsent: HttpResponse, told: tuple[
 
 
 @pytest.mark.parametrize("kind", [InternalError, ValueError])
-async def test_a_request_that_fails_is_not_kept_in_memory(kind: type[Exception]) -> None:
+@pytest.mark.parametrize("cause", [None, KeyError("a cause")], ids=["alone", "with-a-cause"])
+async def test_a_request_that_fails_is_not_kept_in_memory(
+    cause: Exception | None, kind: type[Exception]
+) -> None:
     kept: list[weakref.ref[HttpRequest]] = []
 
     async def fail(request: HttpRequest, _: Send[HttpResponse]) -> None:
@@ -400,7 +403,7 @@ async def test_a_request_that_fails_is_not_kept_in_memory(kind: type[Exception])
         try:
             raise ValueError("another one")
         except ValueError:
-            raise held from None
+            raise held from cause
 
     await run(fail)
     assert kept[0]() is None, "until the garbage collector runs"

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import socket
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from pipeline.declaration import Declaration
-from proxy.app import make_app
+from proxy.app import App
 from proxy.declaration import Server, read
-from proxy.protocol import Limits
+from proxy.limits import Limits
 from proxy.serve import bind, bind_hint, greeting, uvicorn_config
 
 TEXT = """\
@@ -167,8 +169,26 @@ def test_the_hint_fits_the_reason(error: Exception, hint: str) -> None:
     assert hint in bind_hint(error)
 
 
-def test_a_connection_that_asks_nothing_is_closed_by_one_rule(tmp_path: Path) -> None:
-    config = uvicorn_config(lambda: make_app(declare(tmp_path)), Server())
+def no_app() -> App:
+    raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    ("declared", "limits"),
+    [
+        (Server(), Limits()),
+        (Server(min_body_rate=5, send_timeout=7), Limits(min_body_rate=5, send_timeout=7)),
+    ],
+    ids=["not-declared", "declared"],
+)
+def test_connections_have_the_limits_that_are_declared(declared: Server, limits: Limits) -> None:
+    config: Any = pickle.loads(pickle.dumps(uvicorn_config(no_app, declared)))  # as workers get it
+
+    assert config.http.keywords == {"limits": limits}
+
+
+def test_a_connection_that_asks_nothing_is_closed_by_one_rule() -> None:
+    config = uvicorn_config(no_app, Server())
 
     assert config.timeout_keep_alive > Limits().patience
     assert Limits().patience > 5  # after which httpx, under the Anthropic SDK, closes its side

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,20 +12,21 @@ import uvicorn
 from attrs import evolve, frozen
 
 from pipeline.declaration import Declaration
-from proxy.app import make_app
+from proxy.app import App
 from proxy.declaration import read
+from proxy.limits import Limits
 from proxy.protocol import HttpProtocol
 from proxy.serve import bind, uvicorn_config
 from tests.wire.backend import LIMIT, ScriptedBackend
 
 
 def proxy(
-    folder: Path, declaration: str, http: type[HttpProtocol] = HttpProtocol
+    folder: Path, declaration: str, limits: Limits | None = None
 ) -> contextlib.AbstractContextManager[str]:
     """A proxy that serves this text of a declaration; its root URL."""
     file = folder / "pipelines.yaml"
     file.write_text(declaration)
-    return serving(read(str(file), environ={}), http)
+    return serving(read(str(file), environ={}), limits)
 
 
 @frozen
@@ -47,14 +49,15 @@ def lasting_proxy(folder: Path, declared: Callable[[str], str]) -> Iterator[Last
 @contextlib.contextmanager
 def serving(
     declaration: Declaration,
-    http: type[HttpProtocol] = HttpProtocol,
+    limits: Limits | None = None,
     drain_timeout: float = 0.5,
 ) -> Iterator[str]:
     """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
     server = evolve(declaration.sections["server"], drain_timeout=drain_timeout)
-    config = uvicorn_config(lambda: make_app(declaration), server)
-    config.http = http
+    config = uvicorn_config(lambda: App(declaration), server)
+    if limits:
+        config.http = functools.partial(HttpProtocol, limits=limits)  # type: ignore[assignment]
     running = uvicorn.Server(config)
     thread = threading.Thread(target=running.run, args=([bound],))
     thread.start()

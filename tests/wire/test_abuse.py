@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from threading import Event
 
 import pytest
 
-from proxy.protocol import HttpProtocol, Limits
+from proxy.limits import Limits
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole
 from tests.wire.client import Answer, Client, connect, raw
 from tests.wire.proxy import declaration, proxy
 
-
-class Impatient(HttpProtocol):
-    limits = Limits(patience=0.3)
+#: In 0.3 seconds, 6 kB of a body have to come.
+IMPATIENT = Limits(patience=0.3, min_body_rate=20_000, send_timeout=0.3)
 
 
 @pytest.fixture(scope="module")
 def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
     backend = ScriptedBackend()
     folder = tmp_path_factory.mktemp("impatient")
-    with proxy(folder, declaration(backend.url), http=Impatient) as url:
+    with proxy(folder, declaration(backend.url), IMPATIENT) as url:
         yield backend, url
     backend.close()
 
@@ -59,12 +59,12 @@ def chunked(data: bytes = b"", **headers: str) -> bytes:
     return top.replace(b"content-length: 0", b"transfer-encoding: chunked") + end + data
 
 
-def drip(connection: socket.socket, data: bytes) -> bytes:
-    """Send byte after byte until the proxy has had enough; what it said."""
-    connection.settimeout(0.02)
-    for n in range(len(data)):
+def drip(connection: socket.socket, data: bytes, size: int = 1) -> bytes:
+    """Send byte after byte, or so many, until the proxy has had enough; what it said."""
+    connection.settimeout(0.05)
+    for n in range(0, len(data), size):
         try:
-            connection.sendall(data[n : n + 1])
+            connection.sendall(data[n : n + size])
             said = connection.recv(65536)
         except TimeoutError:
             continue
@@ -116,7 +116,7 @@ def test_a_body_that_stops_is_a_timeout(
     caplog.set_level(logging.INFO, "llm_proxy")
     answer = Answer.of(client.send(begun))
     assert answer.error == (408, "invalid_request_error")
-    assert "body did not arrive" in answer.json["error"]["message"]
+    assert "request's body arrived within 0.3 seconds" in answer.json["error"]["message"]
     assert answer.headers["connection"] == "close"
     assert rest(client.socket) == b""
     assert not backend.requests
@@ -124,10 +124,13 @@ def test_a_body_that_stops_is_a_timeout(
     assert [line.split()[1:4] for line in lines][-1:] == [["POST", "/v1/messages", "408"]]
 
 
-def test_a_body_that_drips_is_a_timeout(url: str) -> None:
+@pytest.mark.parametrize("size", [1, 500])
+def test_a_body_that_drips_is_a_timeout(size: int, url: str) -> None:
     with connect(url) as slow:
-        slow.sendall(raw(body(system="x" * 1000))[:-500])
-        assert b" 408 " in drip(slow, b" " * 400)
+        slow.sendall(raw(body(system="x" * 300_000))[:-250_000])
+        said = drip(slow, b" " * 400 * size, size)
+    assert b" 408 " in said
+    assert b"less than 6000 bytes of the request's body arrived within 0.3 seconds" in said
 
 
 def test_a_body_that_moves_may_take_its_time(client: Client, backend: ScriptedBackend) -> None:
@@ -161,6 +164,26 @@ def test_a_client_that_does_not_read_a_finished_answer_is_given_up(
     client.socket.sendall(raw(body()))
     Event().wait(1)  # longer than the patience
     assert len(rest(client.socket)) < 12_000_000
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "under-way"])
+def test_a_client_that_reads_a_few_bytes_now_and_then_is_given_up(
+    finished: bool, client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "llm_proxy")
+    much = sse(delta(content="x" * 500_000))
+    backend.says(head(), *[much] * 40, Act.UNTIL_GONE)
+    if finished:
+        backend.answers = [(whole(200, completion("x" * 12_000_000)),)]
+    # As small as can be, so that few bytes that are read let few bytes come.
+    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+    client.socket.sendall(raw(body(stream=not finished)))
+    words = "a client that did not read its last answer" if finished else "client does not read"
+    soon = time.monotonic() + LIMIT
+    while not any(words in line for line in caplog.messages):
+        client.socket.recv(500)
+        Event().wait(0.02)
+        assert time.monotonic() < soon, "it is not given up"
 
 
 def test_a_client_that_reads_slowly_is_not_given_up(

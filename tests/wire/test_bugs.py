@@ -75,6 +75,18 @@ class HalfJson(Stage[StreamEvent, StreamEvent | HttpResponse]):
         await forward(ResponseStart(200, {"content-type": "text/json", "content-length": "9"}))
         await forward(ResponseBody(b'{"a"', more=True))
         raise ERRORS["conflict"]
+
+
+@frozen
+class OddHead(Stage[StreamEvent, StreamEvent | HttpResponse]):
+    """Answers with a head that is none of HTTP."""
+
+    status: int = 200
+    header: str = "x-fine"
+
+    async def handle(self, event: StreamEvent, forward: Send[HttpResponse]) -> None:
+        await forward(ResponseStart(self.status, {self.header: "1"}))
+        await forward(ResponseBody(b""))
 '''
 
 
@@ -208,3 +220,18 @@ def test_half_a_body_ends_with_the_connection(tmp_path: Path, backend: ScriptedB
             client.post(body())
         assert caught.value.partial == b'{"a"'
         assert client.socket.recv(1) == b""
+
+
+@pytest.mark.parametrize("options", ["{header: x y}", "{status: 99}"])
+def test_a_head_that_cannot_be_sent_is_a_bug_like_others(
+    options: str, tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "llm_proxy")
+    with (
+        serving(tmp_path, backend, f"OddHead: {options}", stream=False) as client,
+        pytest.raises(http.client.RemoteDisconnected),
+    ):
+        client.post(body())
+    assert "pipeline `messages` failed" in tracebacks(caplog)[0]
+    assert any(line.endswith(" broken off") for line in caplog.messages)
+    assert "Exception in ASGI application" not in caplog.text  # whose texts could be a prompt's

@@ -7,10 +7,14 @@ import socket
 import struct
 import time
 import weakref
+from collections.abc import Iterator
+from threading import Event
+
+import pytest
 
 from proxy.protocol import HttpProtocol
 from tests.support import body
-from tests.wire.backend import ScriptedBackend
+from tests.wire.backend import LIMIT, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse
 from tests.wire.client import Answer, Client, raw
 
@@ -38,16 +42,28 @@ def test_a_body_that_comes_after_its_refusal_leaves_the_connection_usable(
     assert Answer.of(client.send(late + raw(body(stream=True)))).status == 200
 
 
-def test_of_a_client_whose_connection_is_reset_nothing_is_kept(client: Client) -> None:
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """What is freed is freed because nothing refers to it."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("without_collector")
+@pytest.mark.parametrize("by", ["a reset", "its last answer"])
+def test_of_a_connection_that_is_over_nothing_is_kept(by: str, client: Client) -> None:
     assert Answer.of(client.send(raw(body(), x_api_key="wrong"))).status == 401
-    (protocol,) = (weakref.ref(each) for each in _protocols() if each.transport)
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    protocols = [each for each in gc.get_objects() if type(each) is HttpProtocol]
+    (protocol,) = map(weakref.ref, protocols)
+    protocols.clear()
+    if by == "a reset":
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    else:
+        assert client.get("/health", connection="close").status == 200
     client.leave()
-    soon = time.monotonic() + 10
+    soon = time.monotonic() + LIMIT
     while protocol() is not None:
-        gc.collect()
+        Event().wait(0.01)
         assert time.monotonic() < soon, "something holds the connection's objects"
-
-
-def _protocols() -> list[HttpProtocol]:
-    return [each for each in gc.get_objects() if isinstance(each, HttpProtocol)]

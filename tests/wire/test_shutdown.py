@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,20 @@ def test_a_stream_that_takes_too_long_ends_with_an_error(
         events = parse_sse(client.answer.read())
         assert error_in(events[-1])[0] == "overloaded_error"
         assert "message_stop" not in {event["type"] for event in events}
+
+
+def test_a_client_that_does_not_read_how_its_stream_ends_is_not_waited_for(
+    tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    backend.says(head(), *[sse(delta(content="x" * 1_000_000))] * 40, Act.UNTIL_GONE)
+    soon = time.monotonic() + LIMIT
+    with ending(tmp_path, backend):
+        while not any(" POST /v1/messages 200 " in line for line in caplog.messages):
+            threading.Event().wait(0.05)
+            assert time.monotonic() < soon, "its request is waited for"
+    assert any(line.endswith(" broken off") for line in caplog.messages)
+    assert "Exception in ASGI application" not in caplog.text
 
 
 def test_while_it_ends_it_is_not_ready(tmp_path: Path, backend: ScriptedBackend) -> None:

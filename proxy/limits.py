@@ -1,0 +1,32 @@
+"""What one connection of a client may cost."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Limits:
+    """What one connection may cost.
+
+    `patience`: seconds that the client may keep the proxy waiting; it is looked at six times in
+    that time. `min_body_rate`: bytes a second of a body that have to come, seen over that time: who
+    sends one now and then would hold a place for days. `send_timeout`: seconds that an answer may
+    be left unread; there may be reasons: a client runs a tool, or asks its user.
+
+    `head`: bytes of a request line and headers, and of anything else between two pieces of a body;
+    what comes in one packet with its end may be more. `headers`: how many. `requests`: how many may
+    be unanswered; it is not read any further long before, but that many may come in one packet.
+    """
+
+    patience: float = 30.0
+    min_body_rate: int = 1000
+    send_timeout: float = 120.0
+    head: int = 64 * 1024
+    headers: int = 200
+    requests: int = 100
+
+    @property
+    def body_step(self) -> int:
+        """Bytes of a body that have to come within `patience`."""
+        return int(self.min_body_rate * self.patience) or 1
