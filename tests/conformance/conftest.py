@@ -8,23 +8,20 @@ import anthropic
 import pytest
 
 from tests.conformance.support import DECLARATION, Talk
-from tests.wire.backend import ScriptedBackend
 from tests.wire.client import Client
-from tests.wire.proxy import proxy
+from tests.wire.proxy import Lasting, lasting_proxy
 
 
 @pytest.fixture(scope="session")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
-    backend = ScriptedBackend()
-    text = DECLARATION.format(url=backend.url)
-    with proxy(tmp_path_factory.mktemp("conformance"), text) as url:
-        yield backend, url
-    backend.close()
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    folder = tmp_path_factory.mktemp("conformance")
+    with lasting_proxy(folder, lambda url: DECLARATION.format(url=url)) as made:
+        yield made
 
 
 @pytest.fixture
-def talk(served: tuple[ScriptedBackend, str]) -> Iterator[Talk]:
-    backend, url = served
+def talk(lasting: Lasting) -> Iterator[Talk]:
+    backend, url = lasting.backend, lasting.url
     client = Client(url)
     with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as sdk:
         yield Talk(url, backend, sdk, client)

@@ -38,10 +38,12 @@ class Lasting:
 
 
 @contextlib.contextmanager
-def lasting_proxy(folder: Path, declared: Callable[[str], str]) -> Iterator[Lasting]:
+def lasting_proxy(
+    folder: Path, declared: Callable[[str], str], limits: Limits | None = None
+) -> Iterator[Lasting]:
     """A proxy that serves what is `declared` for the URL of the backend."""
     backend = ScriptedBackend()
-    with proxy(folder, declared(backend.url)) as url:
+    with proxy(folder, declared(backend.url), limits) as url:
         yield Lasting(backend, url)
     backend.close()
 

@@ -15,37 +15,16 @@ from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole
 from tests.wire.client import Answer, Client, connect, raw
-from tests.wire.proxy import declaration, proxy
+from tests.wire.proxy import Lasting, declaration, lasting_proxy
 
 #: In 0.3 seconds, 6 kB of a body have to come.
 IMPATIENT = Limits(patience=0.3, min_body_rate=20_000, send_timeout=0.3)
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
-    backend = ScriptedBackend()
-    folder = tmp_path_factory.mktemp("impatient")
-    with proxy(folder, declaration(backend.url), IMPATIENT) as url:
-        yield backend, url
-    backend.close()
-
-
-@pytest.fixture
-def backend(impatient: tuple[ScriptedBackend, str]) -> Iterator[ScriptedBackend]:
-    yield impatient[0]
-    impatient[0].forget()
-
-
-@pytest.fixture
-def url(impatient: tuple[ScriptedBackend, str], backend: ScriptedBackend) -> str:
-    return impatient[1]
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    made = Client(url)
-    yield made
-    made.leave()
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    with lasting_proxy(tmp_path_factory.mktemp("impatient"), declaration, IMPATIENT) as made:
+        yield made
 
 
 def rest(connection: socket.socket) -> bytes:
