@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from pipeline import StopForwarding
+from pipeline import Send, StopForwarding
 from pipeline.run import Chain
 from pipeline.stage import OptionError
 from pipeline.tasks import task_group
@@ -34,13 +34,13 @@ async def failing(events: list[Any], error: type[Exception]) -> tuple[list[Any],
     async def keep(event: Any) -> None:
         out.append(event)
 
-    async def run() -> None:
-        async with Chain.of((TranslateOut(),), ChatAnswer).open(keep) as receive:
-            for event in events:
-                await receive(event)
+    async def run(receive: Send[Any]) -> None:
+        for event in events:
+            await receive(event)
 
-    with pytest.raises(error) as raised:
-        await run()
+    async with Chain.of((TranslateOut(),), ChatAnswer).open(keep) as receive:
+        with pytest.raises(error) as raised:
+            await run(receive)
     return out, str(raised.value)
 
 
