@@ -19,12 +19,11 @@ from stages.backends.client_tools import prefixed
 from stages.backends.profile import Profile
 from stages.translation.compaction import compacted
 from stages.translation.content import content, rendered, result_text, unpacked
-from stages.translation.fields import Fields
+from stages.translation.fields import Fields, UnsupportedError
 from stages.translation.names import CallIds, short_name
 from stages.translation.reasoning import history
 from stages.translation.system import hoisted, parted, placed_message, still_shown, system_prompt
 from stages.wire import messages as m
-from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
 
 # Neutral: the model must neither think that the tool ran nor that it failed.
@@ -52,7 +51,7 @@ class _Conversation:
 def conversation(
     request: m.MessagesRequest, backend: str, profile: Profile, fields: Fields
 ) -> list[dict[str, Any]]:
-    """The whole conversation, system prompt first. Raises InvalidRequestError."""
+    """The whole conversation, system prompt first. Raises UnsupportedError."""
     state = _Conversation(
         profile, fields, backend, CallIds(profile.tool_id_limit, profile.tool_id_length)
     )
@@ -74,13 +73,17 @@ def conversation(
             _assistant_turn(state, blocks)
     _answer_calls(state, {})
     if all(message["role"] == "system" for message in state.out):
-        raise InvalidRequestError("messages: nothing in them can be given to this backend")
-    # What the assistant says last is the beginning of the answer.
-    if state.out[-1]["role"] == "assistant" and not fields.keep("prefill"):
-        state.out.pop()
+        raise UnsupportedError("messages: nothing in them can be given to this backend")
+    _prefill(state)
     if state.parted:
         state.out = list(_rejoined(state.out))
     return list(_split_results(state.out)) if profile.split_tool_results else state.out
+
+
+def _prefill(state: _Conversation) -> None:
+    """What the assistant says last is the beginning of the answer: kept, or left out."""
+    if state.out[-1]["role"] == "assistant" and not state.fields.keep("prefill"):
+        state.out.pop()
 
 
 def _turns(messages: Iterable[m.Message], fields: Fields) -> Iterator[tuple[str, list[m.Block]]]:

@@ -12,25 +12,10 @@ import pytest
 
 from proxy.limits import Limits
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    LIMIT,
-    Act,
-    Answer,
-    Client,
-    ScriptedBackend,
-    completion,
-    connect,
-    declaration,
-    delta,
-    head,
-    piece,
-    proxy,
-    raw,
-    sse,
-    whole,
-)
+from tests.wire.backend import LIMIT, Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole
+from tests.wire.client import Answer, Client, connect, raw
+from tests.wire.proxy import declaration, proxy
 
 #: In 0.3 seconds, 6 kB of a body have to come.
 IMPATIENT = Limits(patience=0.3, min_body_rate=20_000, send_timeout=0.3)
