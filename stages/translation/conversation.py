@@ -74,12 +74,16 @@ def conversation(
     _answer_calls(state, {})
     if all(message["role"] == "system" for message in state.out):
         raise UnsupportedError("messages: nothing in them can be given to this backend")
-    # What the assistant says last is the beginning of the answer.
-    if state.out[-1]["role"] == "assistant" and not fields.keep("prefill"):
-        state.out.pop()
+    _prefill(state)
     if state.parted:
         state.out = list(_rejoined(state.out))
     return list(_split_results(state.out)) if profile.split_tool_results else state.out
+
+
+def _prefill(state: _Conversation) -> None:
+    """What the assistant says last is the beginning of the answer: kept, or left out."""
+    if state.out[-1]["role"] == "assistant" and not state.fields.keep("prefill"):
+        state.out.pop()
 
 
 def _turns(messages: Iterable[m.Message], fields: Fields) -> Iterator[tuple[str, list[m.Block]]]:
