@@ -346,10 +346,15 @@ pipelines:
 # ---- the client ----
 
 
+def address(url: str) -> tuple[str, int]:
+    """Where the proxy listens."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
 def connect(url: str) -> socket.socket:
     """A connection to the proxy."""
-    address, _, port = url.removeprefix("http://").partition(":")
-    return socket.create_connection((address, int(port)), timeout=LIMIT)
+    return socket.create_connection(address(url), timeout=LIMIT)
 
 
 def raw(body: Any, path: str = "/v1/messages", **headers: str) -> bytes:
