@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.run import Chain
-from pipeline.stage import Stage, StopForwarding, signature
+from pipeline.stage import Stage, signature
 
 
 class _Refused(Exception):
@@ -33,14 +33,13 @@ async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
 
     # Chain.of with a start type nothing accepts as a whole, so that the filter is on.
     async with Chain.of((stage,), object).open(keep) as receive:
-        with suppress(StopForwarding):
-            for event in events:
-                done: object = receive(event)
-                assert isinstance(done, Awaitable), (
-                    f"{type(stage).__name__} returned {done!r}: make it an `async def`, "
-                    "or end it with `return forward(event)`"
-                )
-                await done
+        for event in events:
+            done: object = receive(event)
+            assert isinstance(done, Awaitable), (
+                f"{type(stage).__name__} returned {done!r}: make it an `async def`, "
+                "or end it with `return forward(event)`"
+            )
+            await done
     return forwarded
 
 
