@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from pipeline.run import Chain
-from pipeline.stage import Stage, signature
+from pipeline.stage import Stage, StopForwarding, signature
 
 
 class _Refused(Exception):
@@ -88,9 +88,13 @@ async def _interleaved(stage: Stage[Any, Any], events: list[Any]) -> list[list[t
 
     chain = Chain.of((stage,), object)
     async with chain.open(first) as one, chain.open(second) as two:
+        waiting = [one, two]
         for event in events:
-            await one(event)
-            await two(event)
+            for receive in tuple(waiting):
+                try:
+                    await receive(event)
+                except StopForwarding:
+                    waiting.remove(receive)
     return kinds
 
 
