@@ -28,6 +28,7 @@ from proxy.declaration import used_backends
 from proxy.reload import Reload
 from proxy.served import Methods, Served
 from stages.breaker import Breakers
+from stages.queue import go_by_slots
 from stages.wire.ids import new_request_id
 
 #: Seconds between two looks at what nobody needs any more.
@@ -69,6 +70,8 @@ class App:
         """From now on, answer requests by this declaration. `group` is the lifespan's."""
         self.retired.append(self.current)
         self.current = self._served(declaration)
+        for backend in self.current.backends.values():
+            go_by_slots(backend)
         self._attend(group, first=False)
 
     def _served(self, declaration: Declaration) -> Served:

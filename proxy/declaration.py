@@ -129,13 +129,18 @@ def keeping(running: Declaration) -> Callable[[Sections], Sections]:
     """To `read` one in the place of `running`: what did not change is the same object.
 
     That are backends with the same name and options, the counters, and the circuit breakers of
-    targets at such backends, if `circuit_breaker` says the same.
+    targets at such backends, if `circuit_breaker` says the same; of a backend with the same name
+    and address, the calls that run and wait.
     """
     kept: dict[str, Backend] = running.sections["backends"]
 
     def same(name: str, backend: Backend) -> Backend:
-        old = kept.get(name)
-        return old if old is not None and old.profile == backend.profile else backend
+        old = kept.get(name, backend)
+        if old.profile == backend.profile:
+            return old
+        if backend.turns and old.turns and old.profile.base_url == backend.profile.base_url:
+            backend.turns = old.turns  # or those of both would be more than its slots
+        return backend
 
     def adapt(sections: Sections) -> Sections:
         adapted = {**sections, "metrics": running.sections["metrics"]}

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 from attrs import define, field
+
+
+def _counter(told: str, *labels: str) -> Any:
+    """A counter. `labels` name the parts of its keys; Prometheus is `told` what it counts."""
+    return field(factory=Counter, init=False, metadata={"told": told, "labels": labels})
 
 
 @define(eq=False)
@@ -15,14 +21,31 @@ class Counts:
     nothing that clients choose, or each client could add to the memory and to the metrics.
     """
 
-    degraded: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
-    """Fields dropped or changed: backend, name of the policy, what became of it."""
-    answers: Counter[tuple[str, str]] = field(factory=Counter, init=False)
-    """Answers of pipelines: pipeline, HTTP status; `none` if the client left before."""
-    tried_again: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
-    """Requests that failed and were tried again: by which stage, the backend, kind of error."""
-    tokens: Counter[tuple[str, str]] = field(factory=Counter, init=False)
-    """Those of whole answers, as the client is told: backend; input, cache_read, cache_creation or
-    output, of which none counts for another."""
-    repaired_tool_calls: Counter[tuple[str, str]] = field(factory=Counter, init=False)
-    """What `repair-tools` has done: the backend, what (see `stages.repair.arguments.How`)."""
+    degraded: Counter[tuple[str, str, str]] = _counter(
+        "Fields of requests that were dropped or changed for a backend.",
+        "backend",
+        "field",
+        "what",
+    )
+    answers: Counter[tuple[str, str]] = _counter(
+        "Answers to clients, by pipeline and HTTP status.", "pipeline", "status"
+    )
+    """The status is `none` if the client left before."""
+    tried_again: Counter[tuple[str, str, str]] = _counter(
+        "Requests that failed and were tried again, there or elsewhere.",
+        "stage",
+        "backend",
+        "error",
+    )
+    tokens: Counter[tuple[str, str]] = _counter(
+        "Tokens of whole answers: input that was not cached, cache_read, and so on.",
+        "backend",
+        "kind",
+    )
+    """As the client is told: input, cache_read, cache_creation, output; none counts for another."""
+    repaired_tool_calls: Counter[tuple[str, str]] = _counter(
+        "Tool calls found in a text, and arguments that were no JSON or did not fit.",
+        "backend",
+        "what",
+    )
+    """What was done: see `stages.repair.arguments.How`."""

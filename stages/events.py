@@ -41,6 +41,11 @@ class HttpRequest:
     read_body: Callable[[int], Awaitable[bytes]] = field(default=_no_body, repr=False, eq=False)
     remarks: list[str] = field(factory=list, repr=False, eq=False)
 
+    @property
+    def session(self) -> str:
+        """The conversation it belongs to, as Claude Code names it; empty where it is not told."""
+        return self.headers.get("x-claude-code-session-id", "")
+
 
 @frozen
 class Authenticated:

@@ -1,7 +1,8 @@
 """Kinds of errors, as `retry` and `fallback` name them in their option `on`.
 
-They are the Messages API's types of errors without `_error`, and one more: `overflow`, what is
-too long for one backend and may fit into another.
+They are the Messages API's types of errors without `_error`, and two more: `overflow`, what is
+too long for one backend and may fit into another; and `unsupported`, what the profile of one
+rejects and that of another may not.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Literal
 
 from stages.backends.overflow import OutputLimitError, PromptTooLongError
+from stages.translation.fields import UnsupportedError
 from stages.wire.errors import ApiError, OverloadedError, RequestTooLargeError
 
 Kind = Literal[
@@ -19,6 +21,7 @@ Kind = Literal[
     "billing",
     "not_found",
     "overflow",
+    "unsupported",
     "invalid_request",
 ]
 
@@ -35,13 +38,17 @@ _TOO_LONG = (PromptTooLongError, OutputLimitError, RequestTooLargeError)
 
 def kind(error: ApiError) -> str:
     """The kind of an error: one of Kind, or another type of the API."""
-    return "overflow" if isinstance(error, _TOO_LONG) else error.type.removesuffix("_error")
+    if isinstance(error, _TOO_LONG):
+        return "overflow"
+    if isinstance(error, UnsupportedError):
+        return "unsupported"
+    return error.type.removesuffix("_error")
 
 
 def of_target(error: ApiError) -> bool:
     """Whether an error says that its target is not well: not the request, nor our own queue."""
     ours = isinstance(error, QueueFullError)
-    return not ours and kind(error) not in ("overflow", "invalid_request")
+    return not ours and kind(error) not in ("overflow", "unsupported", "invalid_request")
 
 
 def passes(error: ApiError) -> bool:

@@ -12,7 +12,7 @@ from pipeline import Send, Stage, option, section
 from stages.breaker import Breaker, Breakers
 from stages.counts import Counts
 from stages.events import Resolved, Target
-from stages.failures import Kind, kind, of_target, passes
+from stages.failures import PASSING, Kind, kind, of_target, passes
 from stages.wire.errors import ApiError, let_go
 
 log = logging.getLogger("llm_proxy")
@@ -28,7 +28,7 @@ class Fallback(Stage[Resolved, Resolved]):
     """
 
     on: tuple[Kind, ...] = option(
-        ("overloaded", "rate_limit", "timeout", "api", "billing", "not_found", "overflow"),
+        (*PASSING, "api", "billing", "not_found", "overflow", "unsupported"),
         help="errors after which the next target is asked",
     )
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))
@@ -73,7 +73,8 @@ class Fallback(Stage[Resolved, Resolved]):
         event.progress.then = attempt.begun
         try:
             await forward(event)
-            attempt.succeeded()
+            if event.progress.begun:  # else it was not asked, or only to count tokens
+                attempt.succeeded()
         except ApiError as error:
             if of_target(error):
                 attempt.failed(anyio.current_time())

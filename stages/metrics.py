@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
-from attrs import Factory, frozen
+from attrs import Factory, fields, frozen
 
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
@@ -17,27 +17,6 @@ from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseSta
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
-
-#: The counters of `Counts`: what is said of them, and the names of their keys' parts.
-_COUNTERS = {
-    "degraded": (
-        "Fields of requests that were dropped or changed for a backend.",
-        ("backend", "field", "what"),
-    ),
-    "answers": ("Answers to clients, by pipeline and HTTP status.", ("pipeline", "status")),
-    "tried_again": (
-        "Requests that failed and were tried again, there or elsewhere.",
-        ("stage", "backend", "error"),
-    ),
-    "tokens": (
-        "Tokens of whole answers: input that was not cached, cache_read, and so on.",
-        ("backend", "kind"),
-    ),
-    "repaired_tool_calls": (
-        "Tool calls found in a text, and arguments that were no JSON or did not fit.",
-        ("backend", "what"),
-    ),
-}
 
 
 @frozen
@@ -79,9 +58,10 @@ class _Collector:
     def _counters(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily
 
-        for name, (told, labels) in _COUNTERS.items():
-            family = CounterMetricFamily(f"llm_proxy_{name}", told, labels=labels)
-            for key, number in getattr(self.counts, name).items():
+        for each in fields(Counts):
+            told, labels = each.metadata["told"], each.metadata["labels"]
+            family = CounterMetricFamily(f"llm_proxy_{each.name}", told, labels=labels)
+            for key, number in getattr(self.counts, each.name).items():
                 family.add_metric(key, number)
             yield family
 

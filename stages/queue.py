@@ -65,16 +65,22 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
             await forward(event)
             turns.took(anyio.current_time() - began)
         finally:
-            if following := turns.leave(call):
+            for following in turns.leave(call):
                 following.turn.set()
 
     def _is_short(self, event: ChatRequest) -> bool:
         return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_tokens
 
 
+def go_by_slots(backend: Backend) -> None:
+    """Let calls begin by the `slots` that are declared now, which a reload may have changed."""
+    if backend.turns is not None and backend.profile.slots is not None:
+        for following in backend.turns.resize(backend.profile.slots):
+            following.turn.set()
+
+
 def _names(event: ChatRequest) -> tuple[str, str]:
-    resolved = event.resolved
-    return resolved.client, resolved.http.headers.get("x-claude-code-session-id", "")
+    return event.resolved.client, event.resolved.http.session
 
 
 def _busy(event: ChatRequest, turns: Turns[Call], why: str) -> QueueFullError:

@@ -15,7 +15,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import attrs
 from attrs import frozen, validators
 
 from pipeline import option, reference
@@ -24,8 +23,6 @@ from stages.backends.declare import Group, WeightedModel
 from stages.events import Validated
 from stages.traits import beginning, has_images, input_tokens, thinks
 from stages.wire.messages import MessagesRequest
-
-_SESSION = "x-claude-code-session-id"
 
 
 @frozen
@@ -43,13 +40,14 @@ class When:
     def holds(self, request: MessagesRequest) -> bool:
         """Whether this is such a request."""
         return all(
-            _HOLDS[name](request, wanted)
-            for name, wanted in attrs.asdict(self).items()
-            if wanted is not None
+            check(request, wanted)
+            for name, check in _CHECKS.items()
+            if (wanted := getattr(self, name)) is not None
         )
 
 
-_HOLDS: Mapping[str, Callable[[MessagesRequest, Any], bool]] = {
+#: By the option of When; what takes longest comes last.
+_CHECKS: Mapping[str, Callable[[MessagesRequest, Any], bool]] = {
     "model": lambda request, pattern: fnmatch.fnmatchcase(request.model, pattern),
     "thinking": lambda request, wanted: thinks(request) is wanted,
     "tools": lambda request, wanted: bool(request.tools) is wanted,
@@ -86,7 +84,7 @@ def _draw(event: Validated, affinity: str) -> Callable[[str], float]:
     """What gives each target its number, over 0 and at most 1."""
     if affinity == "none":
         return lambda label: 1 - random.random()  # noqa: S311 - no secret
-    session = event.http.headers.get(_SESSION) if affinity == "session" else None
+    session = event.http.session if affinity == "session" else ""
     key = session.encode() if session else beginning(event.request)
 
     def drawn(label: str) -> float:

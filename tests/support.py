@@ -94,7 +94,7 @@ class FakeBackend:
     async def answer(
         self,
         request: ChatRequest,
-        idle_timeout: float | None,
+        idle_timeout: float,
         first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         try:

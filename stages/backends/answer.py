@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from types import TracebackType
 from typing import Any
 
 import aiohttp
@@ -15,10 +14,11 @@ from attrs import define, field
 from stages.backends.call import FAILURES, Call
 from stages.backends.errors import error_from_exception, error_from_status
 from stages.wire import json
-from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError
+from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError, let_go
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
+#: Of an answer that is held here until it is whole. What a client reads along has no limit.
 _MAX_ANSWER_BYTES = 64 * 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
 _END_OF_BODY = 0.05
@@ -62,12 +62,7 @@ class Answer:
                 self._close()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         self._close()
 
     def _watch(self) -> None:
@@ -84,9 +79,8 @@ class Answer:
         self._lost.remove_done_callback(_heard)  # of the answer before, on a kept connection
         self._lost.add_done_callback(_heard)
         self._lost.add_done_callback(self._lose)
-        if self.call.idle_timeout:
-            protocol.read_timeout = None  # from here on `_check` serves
-            self._check()
+        protocol.read_timeout = None  # from here on `_check` serves
+        self._check()
 
     def _lose(self, _: object) -> None:
         self._fail(aiohttp.ClientPayloadError("malformed"))
@@ -96,7 +90,7 @@ class Answer:
 
         aiohttp sets its timer anew for each packet, which is a tenth of what a token costs.
         """
-        now, limit = self._loop.time(), self.call.idle_timeout or 0
+        now, limit = self._loop.time(), self.call.idle_timeout
         since = now if self._waiting_since is None else self._waiting_since
         look = limit  # the silence that counts can begin at any time
         if self.call.first_byte_timeout and not self._begun():
@@ -151,21 +145,23 @@ class Answer:
 
     async def whole(self) -> Any:
         """The body as one JSON document."""
-        parts, size = [], 0
+        parts = []
         while data := await self._read():
             parts.append(data)
-            size += len(data)
-            if size > _MAX_ANSWER_BYTES:
-                what = f"an answer of more than {_MAX_ANSWER_BYTES} bytes"
-                raise InternalError(f"backend `{self.call.backend}` sent {what}")
         self.call.done = True
         return self._decoded(b"".join(parts))
 
     async def _read(self) -> bytes:
         """The bytes that have arrived; waits for the first. Empty: the body is over."""
+        content = self._response.content
+        if content.total_bytes > _MAX_ANSWER_BYTES and (self.call.gathered or not self.stream):
+            raise InternalError(
+                f"backend `{self.call.backend}` sent an answer of more than {_MAX_ANSWER_BYTES} "
+                "bytes: ask for a shorter one"
+            )
         self._waiting_since = self._loop.time()
         try:
-            return await self._response.content.readany()
+            return await content.readany()
         except FAILURES as error:
             raise self._failure(error) from error
         except RuntimeError as error:  # lost, and nothing has told the stream; see `_watch`
@@ -189,6 +185,7 @@ class Answer:
             try:
                 chunks.append(self._decoded(event))
             except InternalError as error:  # raised when those before it are dealt with
+                let_go(error)  # or it and this would hold each other
                 self._wrong = error
                 break
         return chunks

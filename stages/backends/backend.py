@@ -18,16 +18,20 @@ from stages.backends import embedded
 from stages.backends.calibration import Calibration
 from stages.backends.call import FAILURES, Call
 from stages.backends.connections import make_client, root
-from stages.backends.errors import error_from_exception, error_from_status
+from stages.backends.errors import error_from_exception
 from stages.backends.http import ChatCompletions
 from stages.backends.overflow import OutputLimitError
 from stages.backends.profile import Profile
+from stages.backends.tokenizers import TOKENIZERS
 from stages.backends.turns import Turns
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
-from stages.wire import json
 from stages.wire.errors import ApiError, InternalError
+from stages.wire.json import encode
 
 log = logging.getLogger("llm_proxy")
+
+#: Seconds that a probe may take.
+_PROBE_TIMEOUT = 5.0
 
 
 class ChatBackend(Protocol):
@@ -36,7 +40,7 @@ class ChatBackend(Protocol):
     def answer(
         self,
         request: ChatRequest,
-        idle_timeout: float | None,
+        idle_timeout: float,
         first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError.
@@ -57,11 +61,14 @@ class Backend:
     profile: Profile
     #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
-    #: Seconds that a probe may take.
-    probe_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
     turns: Turns[Any] | None = field(init=False)
-    """The calls that run and wait, where only so many may run. For the stage `queue`."""
+    """The calls that run and wait, where only so many may run. For the stage `queue`.
+
+    After a reload the backend before has the same, and its slots; see `go_by_slots`.
+    """
+    _overridden: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
+    """By what a declaration overrides, so there are few."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
@@ -76,8 +83,12 @@ class Backend:
         """The profile, as it is for one model."""
         if not target.overrides:
             return self.profile
-        fields = {**self.profile.fields, **target.overrides.get("fields", {})}
-        return evolve(self.profile, **{**target.overrides, "fields": fields})
+        key = encode(target.overrides)  # to make one takes 50 us, and each request asks for it
+        if (made := self._overridden.get(key)) is None:
+            fields = {**self.profile.fields, **target.overrides.get("fields", {})}
+            made = evolve(self.profile, **{**target.overrides, "fields": fields})
+            self._overridden[key] = made
+        return made
 
     async def open(self) -> ChatCompletions:
         """Make it ready, once; later calls wait for the first."""
@@ -127,7 +138,7 @@ class Backend:
         """
         completions = await self.open()
         url = URL(completions.base_url + "/").join(URL(self.profile.health))
-        timeout = aiohttp.ClientTimeout(total=self.probe_timeout)
+        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
         try:
             get = completions.client.get(url, timeout=timeout, allow_redirects=False)
             async with get as response:
@@ -140,18 +151,25 @@ class Backend:
     async def answer(
         self,
         request: ChatRequest,
-        idle_timeout: float | None,
+        idle_timeout: float,
         first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatAnswer, None]:
         """See ChatBackend."""
         await self.open()
         from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
 
-        target, options = request.resolved.target, request.options
+        target = request.resolved.target
+        call = Call(
+            target.backend,
+            request.messages,
+            request.options,
+            idle_timeout,
+            first_byte_timeout,
+            gathered=not request.resolved.request.stream,
+        )
         usage: Any = None
         lowered = False
         for again in (False, True):
-            call = Call(target.backend, request.messages, options, idle_timeout, first_byte_timeout)
             try:
                 async with await ask(self._model, target.model, call, request.stream) as answer:
                     async for together in answer:
@@ -163,7 +181,8 @@ class Backend:
             except OutputLimitError as error:  # a refusal: nothing has been answered yet
                 if again:
                     raise
-                options, lowered = error.lowered(options), error.by_window
+                call = evolve(call, options=error.lowered(call.options))
+                lowered = error.by_window
         told = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         if type(told) is int:
             self.calibration.learn(target.model, request.size, told)
@@ -179,48 +198,11 @@ class Backend:
         if kind == "none":
             return None
         try:
-            return await self._count(request, kind)
+            completions = await self.open()
+            return await TOKENIZERS[kind].count(completions, request, self.counting_timeout)
         except ApiError as error:
             log.warning("backend `%s` counts no tokens: %s", target.backend, error.own_words)
             return None
-
-    async def _count(self, request: ChatRequest, kind: str) -> int:
-        completions = await self.open()
-        target = request.resolved.target
-        body = {"model": target.model, "messages": request.messages, **request.options}
-        path, member = TOKENIZERS[kind]
-        call = Call(target.backend, request.messages, request.options, self.counting_timeout)
-        if kind != "llamacpp":  # its endpoint stands beside /v1
-            completions = evolve(completions, base_url=completions.base_url.removesuffix("/v1"))
-        said = await _post(completions, path, body, call)
-        number = said.get(member) if isinstance(said, dict) else None
-        if type(number) is not int:
-            raise InternalError(f"backend `{target.backend}` did not say how many tokens it counts")
-        return number
-
-
-#: The endpoint that counts a prompt, and the member of its answer, by a profile's `tokenizer`.
-TOKENIZERS = {
-    "llamacpp": ("/chat/completions/input_tokens", "input_tokens"),
-    "vllm": ("/tokenize", "count"),
-    "sglang": ("/tokenize", "count"),  # of chat messages since 2026; before, it refuses them
-}
-
-
-async def _post(completions: ChatCompletions, path: str, body: Any, call: Call) -> Any:
-    try:
-        with anyio.fail_after(call.idle_timeout):  # for all of it; nothing here tells of silence
-            async with await completions.post(path, body, call) as response:
-                content = await response.read()
-    except FAILURES as error:
-        raise error_from_exception(call.backend, error) from error
-    if response.status != 200:
-        raise error_from_status(call.backend, response.status, response.headers, content)
-    try:
-        return json.decode(content)
-    except ValueError as error:
-        message = f"backend `{call.backend}` sent broken JSON: {error}"
-        raise InternalError(message, quoted=[str(error)]) from error
 
 
 def _make_model(completions: ChatCompletions, profile: Profile) -> Any:

@@ -21,15 +21,17 @@ class Call:
     """One call: what goes in, and what LangChain has no room for on the way out.
 
     `idle_timeout` is in seconds, between two pieces of the answer; until the first byte of its
-    body, `first_byte_timeout` counts where it is given. `done` becomes True when the backend says
-    that its answer is whole, `read` when all there is of a stream was read.
+    body, `first_byte_timeout` counts where it is given. `gathered`: a stream whose client wants the
+    whole, so that all of it is held here. `done` becomes True when the backend says that its answer
+    is whole, `read` when all there is of a stream was read.
     """
 
     backend: str
     messages: list[dict[str, Any]] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
-    idle_timeout: float | None = None
+    idle_timeout: float
     first_byte_timeout: float | None = None
+    gathered: bool = False
     payload: dict[str, Any] = field(factory=dict, repr=False)
     done: bool = False
     read: bool = False

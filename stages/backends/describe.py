@@ -8,6 +8,7 @@ from typing import Any
 import attrs
 from ruamel.yaml import YAML
 
+from pipeline.structure import make_converter
 from stages.backends.policies import KEPT
 from stages.backends.profile import Profile, profiles
 
@@ -17,18 +18,16 @@ def profile_named(name: str) -> Profile:
 
     Raises KeyError.
     """
-    given = dict(profiles()[name])
-    for key in ("effort_levels", "schema_without"):
-        if key in given:
-            given[key] = tuple(given[key])
-    return Profile(**{"base_url": "http://backend.invalid/v1", **given})
+    given = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
+    return make_converter().structure(given, Profile)
 
 
 def as_yaml(name: str) -> str:
     """A whole profile, to paste into `backends` and change."""
     held: dict[str, Any] = {"profile": name}
+    profile = profile_named(name)
     for field in attrs.fields(Profile):
-        value = getattr(profile_named(name), field.name)
+        value = getattr(profile, field.name)
         if field.name not in ("profile", "base_url", "api_key", "headers", "embedded"):
             held[field.name] = list(value) if isinstance(value, tuple) else value
     out = io.StringIO()

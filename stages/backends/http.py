@@ -43,9 +43,13 @@ class ChatCompletions:
         return Answer(self._ask, call, stream)
 
     async def _ask(self, call: Call) -> aiohttp.ClientResponse:
-        return await self.post("/chat/completions", call.payload, call)
+        return await self.post(self.url("/chat/completions"), call.payload, call)
 
-    async def post(self, path: str, body: Any, call: Call) -> aiohttp.ClientResponse:
+    def url(self, path: str, beside: bool = False) -> str:
+        """The address of an endpoint; `beside`: it stands beside `/v1`, not below."""
+        return (self.base_url.removesuffix("/v1") if beside else self.base_url) + path
+
+    async def post(self, url: str, body: Any, call: Call) -> aiohttp.ClientResponse:
         """Send a request; the answer's body is not read yet. Raises one of FAILURES.
 
         A kept connection may have been closed by the backend in the meantime, which shows only
@@ -56,9 +60,9 @@ class ChatCompletions:
         timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=first)
         for last in (False, True):
             try:
-                async with asyncio.timeout(first and self.connect_timeout + _PATIENCE * first):
+                async with asyncio.timeout(self.connect_timeout + _PATIENCE * first):
                     return await self.client.post(
-                        self.base_url + path,
+                        url,
                         data=data if len(data) < _LARGE_BODY else BytesIO(data),
                         timeout=timeout,
                         allow_redirects=False,

@@ -34,11 +34,10 @@ from pydantic import SecretStr
 from stages.backends.answer import Answer
 from stages.backends.call import Call
 from stages.backends.http import ChatCompletions
-from stages.backends.profile import Profile
+from stages.backends.profile import OUTPUT_LIMITS, Profile
 
 log = logging.getLogger("llm_proxy")
 
-_LIMITS = ("max_tokens", "max_completion_tokens")
 # What LangChain's own conversion raises on chunks that are not quite OpenAI's.
 _UNCONVERTIBLE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
@@ -62,8 +61,8 @@ class ProxyChat(ChatOpenAI):
         stream = kwargs.pop("stream", False)
         payload = super()._get_request_payload(_NONE, **{"stop": stop, **kwargs, **call.options})
         # ChatOpenAI renames max_tokens, always; the translation has used the backend's name.
-        limits = {k: v for k, v in call.options.items() if k in _LIMITS}
-        payload = {k: v for k, v in payload.items() if k not in _LIMITS} | limits
+        limits = {k: v for k, v in call.options.items() if k in OUTPUT_LIMITS}
+        payload = {k: v for k, v in payload.items() if k not in OUTPUT_LIMITS} | limits
         call.payload = {**payload, "messages": call.messages, "stream": stream}
         return {"call": call, "stream": stream}
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from stages.backends.profile import OUTPUT_LIMITS
 from stages.wire.errors import ApiError, InvalidRequestError
 
 #: Characters that are searched for numbers.
 _READ = 4000
-_LIMITS = ("max_tokens", "max_completion_tokens")
 # Prompt and output limit together were too long, in each backend's words. Groups: tokens (of the
 # prompt), more (of the tools), asked (the output limit), maximum. Without `tokens` the backend
 # stopped counting, and tells no more than that the prompt is longer than the rest of the window.
@@ -120,9 +120,10 @@ class OutputLimitError(InvalidRequestError):
 
     def lowered(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a call with the limit that fits."""
-        kept = {name: value for name, value in options.items() if name not in _LIMITS}
+        kept = {name: value for name, value in options.items() if name not in OUTPUT_LIMITS}
         if self.room is not None:
-            kept |= {name: min(self.room, options[name]) for name in _LIMITS if name in options}
+            limits = (name for name in OUTPUT_LIMITS if name in options)
+            kept |= {name: min(self.room, options[name]) for name in limits}
         return kept
 
 

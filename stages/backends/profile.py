@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from attrs import frozen, validators
@@ -36,6 +36,9 @@ def _over_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
     return {**generic, **fields}
 
 
+#: The names that the output limit has, on one backend or another.
+OutputLimit = Literal["max_tokens", "max_completion_tokens"]
+OUTPUT_LIMITS: tuple[OutputLimit, ...] = get_args(OutputLimit)
 #: Ways to ask for reasoning that know no levels of it.
 _WITHOUT_EFFORT = ("none", "template", "thinking")
 
@@ -105,9 +108,7 @@ class Profile:
         help="tokens of prompt and answer together",
         validator=validators.optional(validators.gt(0)),
     )
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = option(
-        "max_tokens", help="the name of the output limit"
-    )
+    max_tokens_field: OutputLimit = option("max_tokens", help="the name of the output limit")
     stream_options: bool = option(False, help="takes `stream_options`, and then tells usage")
     max_stop_sequences: int | None = option(
         4,

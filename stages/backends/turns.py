@@ -12,8 +12,9 @@ those that are there, so before it each of them gets one turn, and no more.
     yes               yes              below 3          a short one      one more
     yes               yes              3                a long one       0
 
-A slot is free only where nobody waits. So a long one waits for at most three short ones for each
-long one that is before it, and a short one, of each four turns, for one.
+A slot is free only where nobody waits, also when there are more slots than before. So a long one
+waits for at most three short ones for each long one that is before it, and a short one, of each
+four turns, for one.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class Rounds(Generic[T]):
 
 @define(eq=False)
 class Turns(Generic[T]):
-    """The calls that run and wait at one backend, at most `slots` of which run."""
+    """The calls that run and wait at one backend. One begins where fewer than `slots` run."""
 
     slots: int
     started: int = 0
@@ -111,20 +112,30 @@ class Turns(Generic[T]):
         self._line(short).put(names, call)
         return False
 
-    def leave(self, call: T) -> T | None:
-        """A call that ran is over, or one that waited gives up; gives the one to begin now."""
+    def leave(self, call: T) -> list[T]:
+        """A call that ran is over, or one that waited gives up; gives those to begin now."""
         if call in self._waiting:
             names, short = self._waiting.pop(call)
             self._line(short).remove(names, call)
-            return None
-        self._running.remove(call)
+        else:
+            self._running.remove(call)
+        return self._due()
+
+    def resize(self, slots: int) -> list[T]:
+        """From now on there are so many slots; gives the calls to begin now."""
+        self.slots = slots
+        return self._due()
+
+    def _due(self) -> list[T]:
+        due = []
+        while self._waiting and self.free:
+            call = self._next()
+            del self._waiting[call]
+            due.append(call)
+            self._running.add(call)
         if not self._waiting:
             self._in_a_row = 0
-            return None
-        call = self._next()
-        del self._waiting[call]
-        self._running.add(call)
-        return call
+        return due
 
     def _next(self) -> T:
         if self._short and not (self._long and self._in_a_row == _SHORT_IN_A_ROW):

@@ -17,14 +17,14 @@ from typing import Any
 from attrs import Factory, define
 
 from stages.events import ChatRequest
-from stages.repair.arguments import How, is_json, mended
+from stages.repair.arguments import How, ends_as_json, mended
 from stages.repair.finder import Found, ToolText
 from stages.repair.formats import Call
+from stages.translation.chunks import Deltas, call_fragments, first_choice, more_text
 from stages.translation.parts import ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
 from stages.translation.stops import met
 from stages.translation.think_tags import Kind, ThinkTags
-from stages.translation.usual import more_text
 
 #: What is not known may mean that the answer was cut.
 _WHOLE = ("stop", "tool_calls", "function_call")
@@ -64,7 +64,7 @@ class AnswerRepair:
     _sent: int = 0
     _whole: bool | None = None
     """Whether the backend said that it came to an end by itself; None while it has not ended."""
-    _in_deltas: bool = False
+    _deltas: Deltas = Factory(Deltas)
 
     def chunk(self, data: Any) -> list[Any]:
         """The chunks to forward for one of the backend's."""
@@ -91,11 +91,7 @@ class AnswerRepair:
         return _chunks(self._rest(done if self._whole is None else self._whole))
 
     def _take(self, choice: dict[str, Any]) -> Iterator[Delta]:
-        whole = "delta" not in choice
-        delta = mapping(choice.get("delta"))
-        self._in_deltas = self._in_deltas or any(map(delta.get, (*_TAKEN, "refusal")))
-        if not (delta or self._in_deltas):
-            delta = mapping(choice.get("message"))
+        delta = self._deltas.of(choice)
         content = delta.get("content")
         if (content and not isinstance(content, str)) or any(map(delta.get, _OTHERS)):
             yield from self._end_text(whole=False)
@@ -105,10 +101,8 @@ class AnswerRepair:
         if left:
             yield left
         yield from self._take_text(text(content).removeprefix(self.request.repeated))
-        for position, call in enumerate(items(delta.get("tool_calls"))):
-            yield from self._take_call(mapping(call) | ({"index": position} if whole else {}))
-        if legacy := mapping(delta.get("function_call")):
-            yield from self._take_call({"index": 0, "function": legacy})
+        for fragment in call_fragments(choice, delta):
+            yield from self._take_call(fragment)
 
     def _take_text(self, more: str) -> Iterator[Delta]:
         if self._calling and more.strip():
@@ -184,15 +178,13 @@ def _is_sure(call: Call, how: How) -> bool:
     """Whether what stands in the text is a call, and there are no other words in it."""
     if call.mended or call.bare:
         return how in ("", "coerced")
-    return how != "broken" and (how != "repaired" or is_json(call.arguments))
+    return how != "broken" and (how != "repaired" or ends_as_json(call.arguments))
 
 
 def _choice(data: Any) -> dict[str, Any]:
     """The first choice; empty where there is none, or the chunk tells of a failure."""
-    if not isinstance(data, dict) or data.get("error"):
-        return {}
-    choices = map(mapping, items(data.get("choices")))
-    return next((each for each in choices if each.get("index") in (0, None)), {})
+    failed = not isinstance(data, dict) or data.get("error")
+    return {} if failed else first_choice(data)
 
 
 def _chunks(deltas: Iterable[Delta]) -> list[Any]:

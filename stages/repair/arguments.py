@@ -121,9 +121,14 @@ def _word(word: str) -> Any:
     return _STRINGS.decode(f'"{_ESCAPE.sub(plain, inner)}"')
 
 
-def is_json(text: str) -> bool:
+def ends_as_json(text: str) -> bool:
     """Whether a text, broken as it may be, ends as JSON does, so that it is not cut."""
     return text.rstrip().endswith(("}", "]"))
+
+
+def is_json(text: str) -> bool:
+    """Whether a text is one JSON document, and nothing else."""
+    return _decoded(text) is not None
 
 
 def fits(value: Any, schema: Any) -> bool:

@@ -13,7 +13,9 @@
                                                                             behind it
     marked   a head, and all up to the format's end     the calls; all of   looking
                                                         it, if they are
-                                                        of no tool
+                                                        of no tool, or it
+                                                        is JSON, but no
+                                                        call
     marked   what cannot be read, or is not ended       all of it           given up
              where the text is cut, or more than is
              held at most
@@ -34,6 +36,7 @@ from collections.abc import Collection, Generator, Iterator
 
 from attrs import Factory, define, field, frozen
 
+from stages.repair.arguments import is_json
 from stages.repair.code import Code
 from stages.repair.formats import WITHIN, Call, Format, formats
 from stages.translation.nesting import Nesting
@@ -141,25 +144,25 @@ class ToolText:
     def feed(self, text: str) -> Iterator[str | Found]:
         """What is clear now."""
         while text:
-            text = yield from self._collect(text) if self._marked else self._look(text)
+            marked = self._marked
+            text = yield from self._collect(marked, text) if marked else self._look(text)
 
     def finish(self, whole: bool) -> Iterator[str | Found]:
         """What was held back, when nothing of this text follows.
 
         Where that is not the end of a `whole` answer, what has not ended is no call.
         """
-        while marked := self._marked:
-            text, blank = marked.text, marked.head == ""
-            if blank and not marked.format.marker:  # nothing was said so far
-                yield from self._show(marked.restart())
-                return
-            self._marked = None
-            if whole and marked.head is None:
-                yield from self._read(marked.format, text)
-                continue
+        marked = self._marked
+        if marked and marked.head == "" and not marked.format.marker:  # nothing was said so far
+            yield from self._show(marked.restart())
+            return
+        self._marked = None
+        if marked and marked.head is None and whole:
+            yield from self._read(marked.format, marked.text)
+        elif marked:
             if marked.head is None:
                 self.give_up()
-            yield from self._show(marked.format.marker + text)
+            yield from self._show(marked.format.marker + marked.text)
         held, self._held = self._held, ""
         yield from self._show(held)
 
@@ -191,20 +194,15 @@ class ToolText:
             self._marked = _Marked(self._formats[marker])
         return text[found.end() :]
 
-    def _collect(self, text: str) -> Generator[str | Found, None, str]:
+    def _collect(self, marked: _Marked, text: str) -> Generator[str | Found, None, str]:
         """Take in what is behind a marker, and give what is behind that."""
-        marked = self._marked
-        if marked is None:
-            raise AssertionError("unreachable")
-        behind: str | None = None
         if marked.head is not None:
             if not marked.begins(text):
                 self._marked = None
                 yield from self._show(marked.format.marker)
                 return marked.text
             text = marked.restart() if marked.head is None else ""
-        if marked.head is None:
-            behind = marked.ends(text)
+        behind = marked.ends(text) if marked.head is None else None
         if marked.size > _MAX_HELD:
             self._marked = None
             self.give_up()
@@ -216,12 +214,13 @@ class ToolText:
 
     def _read(self, format: Format, text: str) -> Iterator[str | Found]:
         """The calls in a text that is whole."""
-        read = format.read(text.removesuffix(format.end))
+        body = text.removesuffix(format.end)
+        read = format.read(body)
         if read and all(call.name in self.tools for call in read[0]):
             self._code.feed(read[1])
             yield Found(tuple(read[0]), format.marker + text, read[1])
             return
-        if not read:
+        if not read and not is_json(body):
             self.give_up()
         yield from self._show(format.marker + text)
 

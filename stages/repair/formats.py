@@ -31,7 +31,7 @@ from typing import Any
 
 from attrs import frozen
 
-from stages.repair.arguments import is_json, repaired
+from stages.repair.arguments import ends_as_json, repaired
 from stages.translation.shapes import mapping
 from stages.wire.json import decode_answer, encode
 
@@ -102,7 +102,7 @@ def _objects(text: str, bare: bool = False) -> Read:
         value, end = _decoded(text, at)
         mended = end < 0
         if mended:
-            value, end = repaired(text[at:]) if is_json(text) else None, len(text)
+            value, end = repaired(text[at:]) if ends_as_json(text) else None, len(text)
         for each in value if isinstance(value, list) else [value]:
             call = _call(mapping(each), mended, bare)
             if call is None:

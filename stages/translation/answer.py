@@ -34,17 +34,15 @@ from attrs import Factory, define
 from stages.backends.errors import error_in_answer
 from stages.events import ChatRequest
 from stages.translation.blocks import Blocks
+from stages.translation.chunks import Deltas, call_fragments, first_choice, more_text
 from stages.translation.ending import Ending
 from stages.translation.parts import Prose, Thought
 from stages.translation.shapes import items, mapping, text
 from stages.translation.stops import StopScanner
 from stages.translation.think_tags import Kind, ThinkTags
-from stages.translation.usual import more_text
 from stages.wire import events as e
 from stages.wire.errors import InternalError
 from stages.wire.ids import new_message_id
-
-_CONTENT = ("content", "tool_calls", "function_call", "refusal")
 
 
 @define
@@ -62,7 +60,7 @@ class AnswerTranslator:
     )
     _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
     _begun: bool = False
-    _in_deltas: bool = False
+    _deltas: Deltas = Factory(Deltas)
     _said: str = ""
     _ending: Ending = Factory(lambda self: Ending(self.request), takes_self=True)
     _text: Prose | None = None
@@ -90,8 +88,7 @@ class AnswerTranslator:
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
         if data.get("error"):
             raise error_in_answer(self._backend, data["error"])
-        choices = map(mapping, items(data.get("choices")))
-        choice = next((each for each in choices if each.get("index") in (0, None)), {})
+        choice = first_choice(data)
         self._ending.take(data, choice)
         if not choice and not self._begun:  # an answer begins with its first choice
             self._said = text(data.get("message")) or text(data.get("detail")) or self._said
@@ -176,25 +173,18 @@ class AnswerTranslator:
     def _take_choice(self, choice: dict[str, Any]) -> None:
         if self.request.warms:
             return
-        delta = mapping(choice.get("delta"))
-        self._in_deltas = self._in_deltas or any(map(delta.get, _CONTENT))
-        if not (delta or self._in_deltas):  # else a message only says all of it again
-            delta = mapping(choice.get("message"))
+        delta = self._deltas.of(choice)
         self._take_reasoning(delta)
         content = delta.get("content")
         if self.request.repeated:
             content = text(content).removeprefix(self.request.repeated)
         self._take_content(content)
-        if not self.stopped:
-            self._take_rest(delta, "delta" not in choice)
-
-    def _take_rest(self, delta: dict[str, Any], whole: bool) -> None:
-        """What follows the text. In a `whole` answer, each call is one of its own."""
+        if self.stopped:
+            return
         self._take_refusal(text(delta.get("refusal")))
-        for position, call in enumerate(items(delta.get("tool_calls"))):
-            self._add_call({**mapping(call), **({"index": position} if whole else {})})
-        if legacy := mapping(delta.get("function_call")):
-            self._add_call({"index": 0, "function": legacy})
+        for fragment in call_fragments(choice, delta):
+            self._end_text()
+            self._blocks.add_call(fragment)
 
     def _take_reasoning(self, delta: dict[str, Any]) -> None:
         """Reasoning, in whichever of the fields; two may carry the same text.
@@ -232,10 +222,6 @@ class AnswerTranslator:
         """What was held back as the beginning of something is none: something else follows."""
         self._show(self._think_tags.finish())
         self._blocks.add(Prose, self._stops.finish())
-
-    def _add_call(self, fragment: dict[str, Any]) -> None:
-        self._end_text()
-        self._blocks.add_call(fragment)
 
     def _take_part(self, part: dict[str, Any]) -> None:
         """One part; reasoning is a `summary` on Databricks, and `thinking` of Mistral."""

@@ -6,6 +6,7 @@ See parts.py for what a part is, and for its states.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from attrs import Factory, define
@@ -56,15 +57,17 @@ class Blocks:
         call = self._calls.find(fragment, name)
         if self.request.one_call and call is not self._calls.first_named(call):
             return
-        if call not in self._queue and not call.opened:
-            self._queue.append(call)
         call.add(name, function.get("arguments"))
+        if call.name and not call.queued:  # one without a name holds nothing up
+            call.queued = True
+            self._queue.append(call)
 
     def send(self, last: bool) -> Iterator[e.StreamEvent]:
         """What can be sent now: the live part's news, and that of parts it makes way for."""
         while self._queue:
             part = self._queue[0]
-            followed = any(later.ready for later in self._queue[1:])
+            alone = len(self._queue) == 1
+            followed = not alone and any(each.ready for each in islice(self._queue, 1, None))
             leaving = last or (followed and part.complete)
             yield from self._send_part(part, leaving)
             if not leaving:
@@ -87,8 +90,7 @@ class Blocks:
         return e.BlockDelta(self._index, kind, fragment)
 
     def _send_part(self, part: Prose | ToolCall, leaving: bool) -> Iterator[e.StreamEvent]:
-        worth_it = part.ready or (leaving and isinstance(part, ToolCall) and part.name)
-        if not self._open and worth_it:
+        if not self._open and (part.ready or (leaving and isinstance(part, ToolCall))):
             self._open = True
             self.used_tool |= isinstance(part, ToolCall)
             yield e.BlockStart(self._index, self._block(part))

@@ -17,7 +17,7 @@ _UNSEEN = "[an image that this model cannot see]"
 def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, Any]]:
     """Blocks of a user turn: one string when all is text, because templates treat lists worse.
 
-    Raises InvalidRequestError for what the backend cannot take.
+    Raises UnsupportedError for what the backend cannot take.
     """
     parts: list[dict[str, Any]] = []
     for block in blocks:
@@ -46,7 +46,7 @@ def unpacked(block: m.Block, fields: Fields) -> Iterable[m.Block]:
 
 
 def rendered(block: m.Block, fields: Fields) -> str | None:
-    """A block as text; None when it has none. Raises InvalidRequestError for a file."""
+    """A block as text; None when it has none. Raises UnsupportedError for a file."""
     if isinstance(block, m.TextBlock):
         return block.text
     if isinstance(block, m.SearchResultBlock):

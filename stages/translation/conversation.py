@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from attrs import Factory, define, evolve
@@ -19,12 +19,11 @@ from stages.backends.client_tools import prefixed
 from stages.backends.profile import Profile
 from stages.translation.compaction import compacted
 from stages.translation.content import content, rendered, result_text, unpacked
-from stages.translation.fields import Fields
+from stages.translation.fields import Fields, UnsupportedError
 from stages.translation.names import CallIds, short_name
 from stages.translation.reasoning import history
 from stages.translation.system import hoisted, parted, placed_message, still_shown, system_prompt
 from stages.wire import messages as m
-from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
 
 # Neutral: the model must neither think that the tool ran nor that it failed.
@@ -45,12 +44,14 @@ class _Conversation:
     out: list[dict[str, Any]] = Factory(list)
     open_calls: dict[str, str] = Factory(dict)
     """Unanswered calls of the last assistant turn: the backend's id to the client's."""
+    parted: bool = False
+    """Whether nothing is left of a turn of the assistant, so that its neighbours may be one."""
 
 
 def conversation(
     request: m.MessagesRequest, backend: str, profile: Profile, fields: Fields
 ) -> list[dict[str, Any]]:
-    """The whole conversation, system prompt first. Raises InvalidRequestError."""
+    """The whole conversation, system prompt first. Raises UnsupportedError."""
     state = _Conversation(
         profile, fields, backend, CallIds(profile.tool_id_limit, profile.tool_id_length)
     )
@@ -72,14 +73,16 @@ def conversation(
             _assistant_turn(state, blocks)
     _answer_calls(state, {})
     if all(message["role"] == "system" for message in state.out):
-        raise InvalidRequestError("messages: nothing in them can be given to this backend")
+        raise UnsupportedError("messages: nothing in them can be given to this backend")
     _prefill(state)
+    if state.parted:
+        state.out = list(_rejoined(state.out))
     return list(_split_results(state.out)) if profile.split_tool_results else state.out
 
 
 def _prefill(state: _Conversation) -> None:
-    """What follows from the last message being the assistant's: the begun answer."""
-    if state.out and state.out[-1]["role"] == "assistant" and not state.fields.keep("prefill"):
+    """What the assistant says last is the beginning of the answer: kept, or left out."""
+    if state.out[-1]["role"] == "assistant" and not state.fields.keep("prefill"):
         state.out.pop()
 
 
@@ -143,16 +146,22 @@ def _results(calls: dict[str, str], blocks: list[m.Block]) -> dict[str, m.ToolRe
 
 
 def _say(state: _Conversation, body: str | list[dict[str, Any]]) -> None:
-    """Add what the user says; to the user message before, if an empty turn parted the two."""
-    last = state.out[-1] if state.out else {}
-    if last.get("role") == "tool" and not state.profile.user_after_tool:
+    if state.out and state.out[-1]["role"] == "tool" and not state.profile.user_after_tool:
         state.out.append({"role": "assistant", "content": BETWEEN})
-    if last.get("role") != "user":
-        state.out.append({"role": "user", "content": body})
-    elif isinstance(body, str) and isinstance(last["content"], str):
-        last["content"] = f"{last['content']}\n\n{body}"
-    else:
-        last["content"] = [*_parts(last["content"]), *_parts(body)]
+    state.out.append({"role": "user", "content": body})
+
+
+def _rejoined(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What was said before and behind a turn of which nothing is left, as one message."""
+    for role, group in groupby(messages, key=itemgetter("role")):
+        if role not in ("user", "system"):
+            yield from group
+            continue
+        bodies = [message["content"] for message in group]
+        if all(isinstance(body, str) for body in bodies):
+            yield {"role": role, "content": "\n\n".join(bodies)}
+        else:
+            yield {"role": role, "content": [part for body in bodies for part in _parts(body)]}
 
 
 def _parts(body: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -177,7 +186,7 @@ def _images(result: m.ToolResultBlock, fields: Fields) -> list[m.Block]:
 
 def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
     text, calls = "", []
-    reasoning: dict[str, Any] = {}
+    thoughts: dict[str, list[Any]] = {}
     for block in blocks:
         if isinstance(block, m.TextBlock):
             text += block.text
@@ -185,16 +194,24 @@ def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
             calls.append(_call(state, block))
         elif isinstance(block, m.ThinkingBlock):
             for name, more in history(block, state.backend, state.profile, state.fields).items():
-                reasoning[name] = reasoning[name] + more if name in reasoning else more
+                thoughts.setdefault(name, []).append(more)
         else:
             text += rendered(block, state.fields) or ""
     # Backends refuse a last assistant message that ends in white space, and it says nothing.
     text = text.rstrip()
+    reasoning = {name: _together(pieces) for name, pieces in thoughts.items()}
     if calls:
         message = {"role": "assistant", "content": text or None, "tool_calls": calls, **reasoning}
         state.out.append(message)
     elif text:
         state.out.append({"role": "assistant", "content": text, **reasoning})
+    else:
+        state.parted = True
+
+
+def _together(pieces: list[Any]) -> Any:
+    """Texts as one text, lists as one list."""
+    return "".join(pieces) if isinstance(pieces[0], str) else list(chain.from_iterable(pieces))
 
 
 def _call(state: _Conversation, block: m.ToolUseBlock) -> dict[str, Any]:

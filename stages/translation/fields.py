@@ -27,6 +27,10 @@ _WHY = {
 }
 
 
+class UnsupportedError(InvalidRequestError):
+    """The backend cannot be given the request, by its profile; another may."""
+
+
 @define
 class Fields:
     """The policies for one request, and the notes made while it is translated.
@@ -45,25 +49,25 @@ class Fields:
     def keep(self, name: str, shown: str = "") -> bool:
         """Whether to translate the field `name` (called `shown` to the client).
 
-        Raises InvalidRequestError where the policy is to reject.
+        Raises UnsupportedError where the policy is to reject.
         """
         policy = self.policies[name]
         if policy in ("map", "emulate"):
             return True
         if policy == "reject":
             why = _WHY.get(name, "this backend cannot do it, and would answer as if it had")
-            raise InvalidRequestError(f"{(shown or name)[:_SHOWN]}: {why}")
+            raise UnsupportedError(f"{(shown or name)[:_SHOWN]}: {why}")
         if policy == "warn":
             self.note(shown or name, "dropped", name)
         return False
 
     def note(self, name: str, what: str, policy: str = "") -> None:
-        """Tell the client. Raises InvalidRequestError if it wants nothing dropped or changed.
+        """Tell the client. Raises UnsupportedError if it wants nothing dropped or changed.
 
         `policy` is the name to count it by, where `name` may be one that the client chose.
         """
         if self.strict:
-            raise InvalidRequestError(f"{name[:_SHOWN]}: would be {what} for this backend (strict)")
+            raise UnsupportedError(f"{name[:_SHOWN]}: would be {what} for this backend (strict)")
         self._notes[f"{name[:_SHOWN]}:{what}"] = (policy or name, what)
 
     def notes(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ has the same bytes each time (prefix caches), and a name is found again among th
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 
 _HASH = 8
 #: The characters of an id that every backend, and every client, takes.
@@ -39,15 +40,18 @@ class CallIds:
         self._limit = limit
         self._exactly = exactly
         self._given: set[str] = set()
+        self._times: Counter[str] = Counter()
 
     def next(self, identity: str) -> str:
         """The id for the next call that the client knows as `identity`."""
-        wanted, times = identity, 1
-        while (fit := fit_id(wanted, self._limit, self._exactly)) in self._given:
-            times += 1
-            wanted = f"{identity}-{times}"
-        self._given.add(fit)
-        return fit
+        while True:
+            self._times[identity] += 1
+            times = self._times[identity]
+            wanted = identity if times == 1 else f"{identity}-{times}"
+            fit = fit_id(wanted, self._limit, self._exactly)
+            if fit not in self._given:
+                self._given.add(fit)
+                return fit
 
 
 def _digest(text: str, length: int) -> str:

@@ -66,7 +66,7 @@ class Thought(Prose):
     backend: str = ""
     hidden: bool = False
     details: list[dict[str, Any]] = Factory(list)
-    _text: str = ""
+    _unseen: list[str] = Factory(list)
 
     @property
     def ready(self) -> bool:
@@ -78,10 +78,10 @@ class Thought(Prose):
     def take(self, last: bool) -> list[tuple[str, str]]:
         pending, self.pending = self.pending, ""
         if self.hidden:
-            self._text += pending
+            self._unseen.append(pending)
         deltas = [("thinking_delta", pending)] if pending and not self.hidden else []
         if last:
-            envelope = Envelope(self.backend, self._text, joined(self.details))
+            envelope = Envelope(self.backend, "".join(self._unseen), joined(self.details))
             deltas.append(("signature_delta", seal(envelope)))
         return deltas
 
@@ -90,16 +90,17 @@ class Thought(Prose):
 class ToolCall:
     """A tool call. Its name may come late or in pieces; arguments are JSON in fragments.
 
-    `backend_id` and `index` are as the backend gave them, for finding the call again.
+    `backend_id` is as the backend gave it, `index` too, or else its place among the calls.
+    `queued`: it has its place among the parts.
     """
 
     backend_id: str = ""
-    index: int | None = None
+    index: int = 0
     name: str = ""
     id_is_taken: bool = field(default=False, init=False)
     fragments: list[str] = field(default=Factory(list), init=False)
     sent: int = field(default=0, init=False)
-    opened: bool = field(default=False, init=False)
+    queued: bool = field(default=False, init=False)
     _nesting: Nesting = field(factory=Nesting, init=False)
 
     def add(self, name: str, arguments: Any) -> None:
@@ -126,13 +127,13 @@ class ToolCall:
 
     @property
     def complete(self) -> bool:
-        """Whether its arguments are a whole JSON document.
+        """Whether it has a name, and its arguments are a whole JSON document.
 
         It is asked at each fragment while another call waits: so all is read only where it can be.
         """
         for fragment in self.fragments[self._nesting.fed :]:
             self._nesting.feed(fragment)
-        if not self._nesting.closed:
+        if not (self.name and self._nesting.closed):
             return False
         try:
             json.decode("".join(self.fragments).encode())
@@ -142,7 +143,6 @@ class ToolCall:
 
     def block(self) -> dict[str, Any]:
         """The content block, still empty; with an id of our own where the backend's is unfit."""
-        self.opened = True
         identity = self.backend_id
         fit = 0 < len(identity) <= 64 and USABLE.issuperset(identity)
         if not fit or self.id_is_taken:
@@ -181,35 +181,34 @@ class ToolCalls:
 
     Backends leave out `index`, repeat 0 for each call, or leave out `id`. So: another id at a
     known index is another call; with neither, the fragment goes on with the last call, unless
-    that is complete and a new name comes.
+    that is complete and a new name comes. A call without an index has its place as one.
     """
 
     all: list[ToolCall] = Factory(list)
+    _newest: dict[tuple[int | None, str], ToolCall] = Factory(dict)
+    """By (index, id); by (index, "") and (None, id) whatever the other is; (None, "") of all.
+
+    An answer may have thousands of calls, so none is looked for among all of them.
+    """
 
     def find(self, fragment: dict[str, Any], name: str) -> ToolCall:
         """The call a fragment belongs to, which may be a new one."""
         identity, index = text(fragment.get("id")), fragment.get("index")
-        known = self._known(identity, index if type(index) is int else None)
+        index = index if type(index) is int else None
+        call = self._newest.get((index, ""))
+        waits = index is not None and call and not call.backend_id  # for its id
+        if identity and not waits:
+            call = self._newest.get((index, identity))
         # `complete` last: it reads all there is of the call.
-        if known is None or (name and not identity and known.complete):
-            known = ToolCall(index=index if type(index) is int else None)
-            self.all.append(known)
-        if identity and not known.backend_id:
-            known.id_is_taken = any(call.backend_id == identity for call in self.all)
-            known.backend_id = identity
-        return known
+        if call is None or (name and not identity and call.complete):
+            call = ToolCall(index=len(self.all) if index is None else index)
+            self.all.append(call)
+            self._newest[None, ""] = self._newest[call.index, ""] = call
+        if identity and not call.backend_id:
+            call.backend_id, call.id_is_taken = identity, (None, identity) in self._newest
+            self._newest[None, identity] = self._newest[call.index, identity] = call
+        return call
 
     def first_named(self, otherwise: ToolCall) -> ToolCall:
         """The first call that has a name."""
         return next((call for call in self.all if call.name), otherwise)
-
-    def _known(self, identity: str, index: int | None) -> ToolCall | None:
-        for position, call in reversed(list(enumerate(self.all))):
-            if index is not None and index != (position if call.index is None else call.index):
-                continue
-            if identity and call.backend_id and call.backend_id != identity:
-                continue
-            if index is None and identity and not call.backend_id:
-                continue
-            return call
-        return None

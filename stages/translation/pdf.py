@@ -8,12 +8,14 @@ import io
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
 
+from stages.translation.fields import UnsupportedError
 from stages.wire.errors import InvalidRequestError
 
 
 def text(data: str) -> str:
-    """The text of a PDF given as base64, page by page. Raises InvalidRequestError.
+    """The text of a PDF given as base64, page by page.
 
+    Raises InvalidRequestError where it is broken, UnsupportedError where it has none.
     Scanned pages have none; that the model must know, or it would make up their content.
     """
     try:
@@ -23,7 +25,7 @@ def text(data: str) -> str:
         message = f"document: this PDF cannot be read: {error}"
         raise InvalidRequestError(message, quoted=[str(error)]) from error
     if not any(pages):
-        raise InvalidRequestError(
+        raise UnsupportedError(
             "document: this PDF has no text (scanned pages?), and this backend takes no files"
         )
     return "\n\n".join(

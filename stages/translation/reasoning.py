@@ -58,27 +58,33 @@ def joined(fragments: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     OpenRouter sends one detail in fragments of the same `index`, the signature last, and takes
     only the whole one back: each fragment by itself would be a block without a valid signature.
     """
-    whole: list[dict[str, Any]] = []
+    details: list[list[dict[str, Any]]] = []
     for each in fragments:
-        if not (whole and _goes_on(whole[-1], each)):
-            whole.append(dict(each))
-            continue
-        detail = whole[-1]
-        for name, value in each.items():
-            if name in ("text", "summary"):
-                detail[name] = text(detail.get(name)) + text(value)
-            elif value is not None:
-                detail[name] = value
-    return tuple(whole)
+        if details and _goes_on(details[-1][-1], each):
+            details[-1].append(each)
+        else:
+            details.append([each])
+    return tuple(map(_whole, details))
 
 
-def _goes_on(detail: dict[str, Any], fragment: dict[str, Any]) -> bool:
-    """Whether a fragment belongs to the detail so far; encrypted ones come whole."""
-    if detail.get("signature") or type(detail.get("index")) is not int:
+def _goes_on(before: dict[str, Any], fragment: dict[str, Any]) -> bool:
+    """Whether a fragment goes on with the detail of the one before; encrypted ones come whole."""
+    if before.get("signature") or type(before.get("index")) is not int:
         return False
-    kind = detail.get("type")
-    same = kind == fragment.get("type") and detail["index"] == fragment.get("index")
+    kind = before.get("type")
+    same = kind == fragment.get("type") and before["index"] == fragment.get("index")
     return same and kind in ("reasoning.text", "reasoning.summary")
+
+
+def _whole(fragments: list[dict[str, Any]]) -> dict[str, Any]:
+    first, *more = fragments
+    whole = dict(first)
+    for each in more:
+        whole |= {name: value for name, value in each.items() if value is not None}
+    for name in ("text", "summary"):
+        if more and name in whole:
+            whole[name] = "".join(text(each.get(name)) for each in fragments)
+    return whole
 
 
 def unseal(signature: str) -> Envelope | None:

@@ -20,7 +20,7 @@ from stages.wire.messages import MessagesRequest
 def chat_request(
     resolved: Resolved, profile: Profile, strict: bool = False, ratio: float = 1.0
 ) -> ChatRequest:
-    """Translate. Raises InvalidRequestError for what this backend cannot be given.
+    """Translate. Raises UnsupportedError for what this backend cannot be given.
 
     With `strict`, that is everything that would be dropped or changed. `ratio` is that of the
     prompt tokens this backend has told to those estimated.

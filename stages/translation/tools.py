@@ -8,11 +8,10 @@ from typing import Any
 
 from stages.backends.profile import Profile
 from stages.translation.client_tools import as_functions, members
-from stages.translation.fields import Fields
+from stages.translation.fields import Fields, UnsupportedError
 from stages.translation.names import short_name
 from stages.translation.schema import is_closed, without
 from stages.wire import messages as m
-from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode
 
 
@@ -71,10 +70,10 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
 
 
 def _check_names(tools: list[dict[str, Any]]) -> None:
-    """Raise InvalidRequestError where a call of one function could be meant for another."""
+    """Raise UnsupportedError where a call of one function could be meant for another."""
     for name, times in Counter(tool["function"]["name"] for tool in tools).items():
         if times > 1:
-            raise InvalidRequestError(
+            raise UnsupportedError(
                 f"tools: Tool names must be unique. This backend would get `{name}` {times} times "
                 "(the name of a toolset's member, or a shortened one): rename one of the tools"
             )

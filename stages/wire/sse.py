@@ -37,6 +37,8 @@ class SseDecoder:
                 events += self._complete()
             elif line.startswith(b"data:"):
                 self._data.append(line[5:].removeprefix(b" "))
+        if self._data:  # what is fed next would count all the lines again
+            self._data = [b"\n".join(self._data)]
         return events
 
     def finish(self) -> list[bytes]:

@@ -8,7 +8,9 @@ import anthropic
 import pytest
 
 from tests.conformance.support import DECLARATION, Talk
-from tests.wire.support import Client, ScriptedBackend, proxy
+from tests.wire.backend import ScriptedBackend
+from tests.wire.client import Client
+from tests.wire.proxy import proxy
 
 
 @pytest.fixture(scope="session")

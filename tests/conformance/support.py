@@ -10,18 +10,9 @@ from attrs import define
 
 from tests.secrets import PROMPT
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Answer,
-    Client,
-    ScriptedBackend,
-    Step,
-    delta,
-    head,
-    sse,
-    whole,
-)
+from tests.wire.backend import ScriptedBackend, Step
+from tests.wire.chat import DONE, END, delta, head, sse, whole
+from tests.wire.client import Answer, Client
 
 MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 USAGE = {"prompt_tokens": 40, "completion_tokens": 7}

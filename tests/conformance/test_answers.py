@@ -11,7 +11,9 @@ import pytest
 from tests.conformance.support import MODES, USAGE, Talk
 from tests.grammar import check_grammar
 from tests.support import body
-from tests.wire.support import DONE, END, Act, delta, head, piece, raw, sse, whole
+from tests.wire.backend import Act
+from tests.wire.chat import DONE, END, delta, head, piece, sse, whole
+from tests.wire.client import raw
 
 OVERFLOWS: dict[str, Any] = {
     "openai": {"message": "Too much.", "code": "context_length_exceeded"},

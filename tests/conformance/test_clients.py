@@ -10,7 +10,9 @@ import pytest
 
 from tests.conformance.support import MODES, THINKING, WEATHER, Talk, kinds
 from tests.support import body
-from tests.wire.support import DONE, END, Act, delta, head, raw, sse, whole
+from tests.wire.backend import Act
+from tests.wire.chat import DONE, END, delta, head, sse, whole
+from tests.wire.client import raw
 
 
 def test_fact_1_a_thread_loses_the_history(talk: Talk) -> None:

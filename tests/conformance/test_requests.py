@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.conformance.support import WEATHER, Talk, result, roles, said, use
 from tests.stages.translation.test_pdf import pdf
-from tests.wire.support import whole
+from tests.wire.chat import whole
 
 MARK = {"type": "ephemeral", "ttl": "1h"}
 

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.declaration import read
 from tests.real.support import SHIPPED, Real
-from tests.wire.support import serving
+from tests.wire.proxy import serving
 
 
 @pytest.fixture

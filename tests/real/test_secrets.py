@@ -18,23 +18,10 @@ import pytest
 from attrs import frozen
 
 from tests.real.test_command import CLEAN, COMMAND, LIMIT
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
-    completion,
-    declaration,
-    delta,
-    head,
-    piece,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend, Step
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.client import Client, raw
+from tests.wire.proxy import declaration
 
 MARK = "zqMARKqz"
 PROMPT = f"{MARK} prompt"

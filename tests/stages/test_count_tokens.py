@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from attrs import Factory, define, evolve
 
+from pipeline.run import Chain
 from pipeline.testing import check_stage, run_stage
 from stages.count_tokens import CountTokens
-from stages.events import ChatRequest, ResponseBody, ResponseStart
-from tests.support import chat_request
+from stages.events import ChatRequest, Resolved, ResponseBody, ResponseStart, Target
+from stages.fallback import Fallback
+from stages.translate_in import TranslateIn
+from tests.support import backend, chat_request, resolved
 
 
 @define
@@ -72,3 +75,18 @@ async def test_the_backend_of_the_request_is_asked() -> None:
     stage = CountTokens({"other": other, "fake": fake})  # type: ignore[dict-item]
     assert await counted(stage, request) == (1, "exact")
     assert (fake.asked, other.asked) == ([request], [])
+
+
+async def test_behind_fallback_it_counts_for_the_target_that_would_be_asked() -> None:
+    backends = {"blind": backend(fields={"image.base64": "reject"}), "seeing": backend()}
+    source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    shown = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+    first, second = (Target(name, "m", label=name) for name in backends)
+    out: list[Any] = []
+
+    async def keep(event: Any) -> None:
+        out.append(event)
+
+    chain = Chain.of((Fallback(), TranslateIn(backends), CountTokens(backends)), Resolved)
+    await chain.run(evolve(resolved(messages=shown), target=first, others=(second,)), keep)
+    assert json.loads(out[-1].data)["input_tokens"] > 1000

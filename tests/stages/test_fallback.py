@@ -17,9 +17,10 @@ from stages.backends.overflow import OutputLimitError, PromptTooLongError
 from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import Resolved, Target
-from stages.failures import QueueFullError
+from stages.failures import Kind, QueueFullError
 from stages.fallback import Fallback
 from stages.retry import Retry
+from stages.translation.fields import UnsupportedError
 from stages.wire.errors import (
     BillingError,
     GatewayTimeoutError,
@@ -35,6 +36,7 @@ from tests.support import resolved
 
 BUSY = OverloadedError("busy")
 OVERFLOW = PromptTooLongError("prompt is too long")
+UNSUPPORTED = UnsupportedError("no images")
 A, B, C = (Target(name, "m", label=f"{name}/m") for name in "abc")
 
 timed = pytest.mark.parametrize(
@@ -68,6 +70,7 @@ async def test_the_first_target_that_answers_is_the_only_one() -> None:
         OVERFLOW,
         OutputLimitError("too much", 5),
         RequestTooLargeError("too large"),
+        UNSUPPORTED,
     ],
     ids=repr,
 )
@@ -113,6 +116,8 @@ async def test_a_request_with_one_target_passes() -> None:
         ([BUSY, PromptTooLongError("small"), InternalError("three")], "busy"),
         ([BUSY, InvalidRequestError("no images")], "busy"),
         ([OVERFLOW, InvalidRequestError("no images")], "no images"),
+        ([UNSUPPORTED, UNSUPPORTED, InternalError("three")], "three"),
+        ([BUSY, UNSUPPORTED, UNSUPPORTED], "busy"),
     ],
     ids=str,
 )
@@ -167,6 +172,17 @@ async def test_an_answer_between_two_failures_forgets_the_first() -> None:
     for _ in range(3):
         assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
         assert await attempts(stage, event(), None) == ["a"]
+
+
+async def test_what_is_done_without_an_answer_says_nothing_of_the_target() -> None:
+    async def count(asked: Resolved) -> None:
+        """As `count-tokens` does, which takes an estimate where the target fails."""
+
+    stage = Fallback(breakers=Breakers(failures=2))
+    for _ in range(2):
+        assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
+        await Chain.of((stage,), Resolved).run(event(), count)
+    assert await attempts(stage, event(), None) == ["b"]
 
 
 @timed
@@ -244,9 +260,10 @@ async def test_one_that_is_left_alone_is_asked_when_the_others_have_failed() -> 
         await attempts(stage, event(), OVERFLOW, OVERFLOW, BUSY)
 
 
-@pytest.mark.parametrize("error", [OVERFLOW, InvalidRequestError("no")], ids=repr)
+@pytest.mark.parametrize("error", [OVERFLOW, UNSUPPORTED, InvalidRequestError("no")], ids=repr)
 async def test_a_request_at_fault_says_nothing_of_the_target(error: Exception) -> None:
-    stage = Fallback(on=("overflow", "invalid_request"), breakers=Breakers(failures=1))
+    on: tuple[Kind, ...] = ("overflow", "unsupported", "invalid_request")
+    stage = Fallback(on=on, breakers=Breakers(failures=1))
     await attempts(stage, event(), error, None)
     assert await attempts(stage, event(), None) == ["a"]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import pytest
+import trio.testing
 from attrs import define, field
 
 from pipeline.run import Chain
@@ -34,9 +35,7 @@ NAMES = {"message_start": "start", "content_block_delta": "delta", "message_stop
 @pytest.fixture
 def anyio_backend() -> Any:
     """Trio, with a clock that goes on as soon as nobody does anything else."""
-    from trio.testing import MockClock
-
-    return "trio", {"clock": MockClock(autojump_threshold=0)}
+    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
 
 
 @define
@@ -118,12 +117,23 @@ async def test_without_an_interval_nothing_is_pinged() -> None:
     assert "ping" not in [event.type for event in sink.events]
 
 
-async def test_an_answer_that_is_tried_again_begins_once() -> None:
+async def test_an_answer_that_is_tried_again_is_one_to_the_client() -> None:
     sink = Sink()
-    other = chat_request(stream=True, model="claude-other")
-    await play(sink, WAITING, 20, ChatWaiting(other), 20, ChatStart(other), TEXT, FINISH, ChatEnd())
+    again = ChatStart(chat_request(stream=True, model="claude-other"))
+    waiting = WAITING, 20, ChatWaiting(again.request), 20
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    began = await play(sink, *waiting, again, TEXT, 20, FINISH, ChatEnd())
+    await anyio.sleep(60)
+    assert trio.lowlevel.current_statistics().tasks_living == tasks
+    assert sink.seen(began) == [
+        (15, "start"),
+        (15, "ping"),
+        (30, "ping"),
+        (40, "delta"),
+        (55, "ping"),
+        (60, "stop"),
+    ]
     check_grammar(event.payload() for event in sink.events)
-    assert [event.type for event in sink.events[:3]] == ["message_start", "ping", "ping"]
 
 
 async def fail(sink: Sink, *said: ChatChunk) -> float:

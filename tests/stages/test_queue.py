@@ -15,7 +15,7 @@ from pipeline.tasks import task_group
 from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
 from stages.events import ChatRequest, ChatWaiting
-from stages.queue import Queue
+from stages.queue import Queue, go_by_slots
 from stages.wire.errors import InternalError, OverloadedError
 from tests.support import backend, chat_request, http
 
@@ -217,6 +217,23 @@ async def test_pipelines_that_lead_to_one_backend_share_its_slots() -> None:
         await one.end("first")
         assert two.begun == ["second"]
         await two.end("second")
+
+
+async def test_more_slots_after_a_reload_let_those_begin_who_wait() -> None:
+    stage, declared = queue()
+    changed = backend(slots=3)
+    changed.turns = declared.turns
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        for name in ("first", "second", "third", "fourth"):
+            await bench.ask(name, asking())
+        go_by_slots(changed)
+        await anyio.wait_all_tasks_blocked()
+        assert bench.begun == ["first", "second", "third"]
+        assert counted(declared) == (3, 1)
+        go_by_slots(backend())  # it has none
+        group.cancel_scope.cancel()
+    assert counted(declared) == (0, 0)
 
 
 async def test_how_long_calls_waited_is_counted() -> None:

@@ -68,12 +68,13 @@ class World:
     )
     breakers: Breakers = field(factory=lambda: Breakers(failures=1, cooldown=0.000001))
     max_waiting: int = 100
+    retry_first: bool = False
 
     def chain(self) -> Chain:
+        fallback, retry = Fallback(breakers=self.breakers), Retry(attempts=2, max_wait=0.001)
         return Chain.of(
             (
-                Fallback(breakers=self.breakers),
-                Retry(attempts=2, max_wait=0.001),
+                *((retry, fallback) if self.retry_first else (fallback, retry)),
                 TranslateIn(self.backends),
                 Queue(self.backends, max_waiting=self.max_waiting),
                 Invoke(self.fakes, total_timeout=60),
@@ -99,12 +100,13 @@ class World:
         )
 
 
+@pytest.mark.parametrize("retry_first", [True, False], ids=["all again", "each again"])
 @pytest.mark.parametrize("probes", [True, False], ids=["a probe", "no probe"])
 @pytest.mark.parametrize("steps", range(0, 60, 3))
 async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
-    steps: int, probes: bool
+    steps: int, probes: bool, retry_first: bool
 ) -> None:
-    world = World()
+    world = World(retry_first=retry_first)
     if probes:
         now = anyio.current_time()
         world.breakers.of("a").attempt(now).failed(now)

@@ -1,27 +1,23 @@
-"""One proxy for most tests here, in front of a backend that each test scripts anew."""
+"""One proxy for most tests here, in front of a backend that each test scripts anew.
+
+A module whose tests need another one has a fixture `lasting` of its own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
-from attrs import frozen
 
-from tests.wire.support import Client, ScriptedBackend, declaration, proxy
-
-
-@frozen
-class Lasting:
-    backend: ScriptedBackend
-    url: str
+from tests.wire.backend import ScriptedBackend
+from tests.wire.client import Client
+from tests.wire.proxy import Lasting, declaration, lasting_proxy
 
 
 @pytest.fixture(scope="session")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
-    backend = ScriptedBackend()
-    with proxy(tmp_path_factory.mktemp("proxy"), declaration(backend.url)) as url:
-        yield Lasting(backend, url)
-    backend.close()
+    with lasting_proxy(tmp_path_factory.mktemp("proxy"), declaration) as made:
+        yield made
 
 
 @pytest.fixture

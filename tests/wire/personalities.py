@@ -13,7 +13,8 @@ from typing import Any
 
 from attrs import define
 
-from tests.wire.support import DONE, END, Act, Received, ScriptedBackend, Step, head, sse, whole
+from tests.wire.backend import Act, Received, ScriptedBackend, Step
+from tests.wire.chat import DONE, END, head, sse, whole
 
 Said = tuple[int, Any] | None
 KEY = "sk-secret-0123456789"

@@ -12,26 +12,10 @@ import pytest
 
 from proxy.limits import Limits
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    LIMIT,
-    Act,
-    Answer,
-    Client,
-    ScriptedBackend,
-    address,
-    completion,
-    connect,
-    declaration,
-    delta,
-    head,
-    piece,
-    proxy,
-    raw,
-    sse,
-    whole,
-)
+from tests.wire.backend import LIMIT, Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole
+from tests.wire.client import Answer, Client, address, connect, raw
+from tests.wire.proxy import declaration, proxy
 
 #: 60 kB of a body have to come in its time, 160 kB of an answer to be read.
 IMPATIENT = Limits(patience=0.3, send_timeout=0.8, min_rate=200_000)

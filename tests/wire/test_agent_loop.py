@@ -10,8 +10,10 @@ import pytest
 from anthropic import beta_tool
 
 from tests.secrets import PROMPT
-from tests.wire.support import DONE, END, ScriptedBackend, completion, delta, head, sse, streamed
-from tests.wire.support import whole as whole_answer
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed
+from tests.wire.chat import whole as whole_answer
+from tests.wire.client import MODES
 
 
 @beta_tool
@@ -136,9 +138,6 @@ def at_work(stream: bool, url: str, backend: ScriptedBackend) -> Agent:
         agent = Agent(client, stream)
         agent.run()
     return agent
-
-
-MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 
 
 @MODES

@@ -12,10 +12,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import body
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import HELLO, head, said, streamed, whole
+from tests.wire.client import Client
 from tests.wire.command import command
-from tests.wire.support import Act, Client, ScriptedBackend, head, proxy, streamed, whole
+from tests.wire.proxy import proxy
 from tests.wire.test_fallback import Pair, declared
-from tests.wire.test_faults import HELLO, said
 
 
 @pytest.fixture

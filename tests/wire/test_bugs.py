@@ -11,16 +11,10 @@ from pathlib import Path
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    Client,
-    ScriptedBackend,
-    completion,
-    declaration,
-    error_in,
-    proxy,
-    streamed,
-    whole,
-)
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import completion, streamed, whole
+from tests.wire.client import MODES, Client, error_in
+from tests.wire.proxy import declaration, proxy
 
 NAME = "faulty_stages_for_a_test"
 
@@ -94,8 +88,6 @@ class OddHead(Stage[StreamEvent, StreamEvent | HttpResponse]):
         await forward(ResponseStart(self.status, {self.header: "1"}))
         await forward(ResponseBody(b""))
 '''
-
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,11 @@ import pytest
 import trustme
 
 from tests.support import body
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import streamed
+from tests.wire.client import Client
 from tests.wire.command import command
-from tests.wire.support import (
-    Client,
-    ScriptedBackend,
-    declaration,
-    streamed,
-)
+from tests.wire.proxy import declaration
 
 NOW = datetime.now(UTC)
 HINTS = {

@@ -7,21 +7,9 @@ from threading import Event
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    completion,
-    delta,
-    head,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
-
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import END, completion, delta, head, sse, streamed, whole
+from tests.wire.client import MODES, Client, raw
 
 
 def answer(stream: bool) -> bytes:

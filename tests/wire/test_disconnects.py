@@ -10,19 +10,9 @@ from threading import Event
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    Act,
-    Client,
-    ScriptedBackend,
-    connect,
-    delta,
-    head,
-    piece,
-    raw,
-    sse,
-)
-
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import delta, head, piece, sse
+from tests.wire.client import MODES, Client, connect, raw
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_stream_closes_the_backends_connection(

@@ -13,25 +13,23 @@ import pytest
 from attrs import frozen
 
 from tests.support import body
-from tests.wire.support import (
+from tests.wire.backend import Act, ScriptedBackend, Step
+from tests.wire.chat import (
     DONE,
     END,
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
+    HELLO,
     completion,
     delta,
-    error_in,
     head,
     piece,
-    proxy,
-    raw,
+    said,
     sse,
     streamed,
     whole,
 )
-from tests.wire.test_faults import EARLY, HELLO, LATE, MODES, Row, said
+from tests.wire.client import MODES, Client, error_in, raw
+from tests.wire.proxy import proxy
+from tests.wire.test_faults import EARLY, LATE, Row
 
 #: Kinds that the request is at fault for; another backend would refuse it too.
 REJECTED = ("invalid_request_error",)
@@ -60,6 +58,10 @@ models:
   claude-test: {{targets: [{{backend: one, model: a}}, {{backend: two, model: b}}]}}
   claude-absent: {{targets: [{{backend: absent}}, {{backend: two}}]}}
   claude-lost: {{targets: [{{backend: absent}}, {{backend: absent, model: m}}]}}
+  claude-seeing:
+    targets:
+      - {{backend: one, overrides: {{fields: {{image.base64: reject}}}}}}
+      - {{backend: two}}
   claude-one: {{backend: one}}
   claude-shared:
     policy: balance
@@ -185,6 +187,21 @@ def test_a_backend_that_is_not_there_is_passed_over(
     lost = client.post(body(model="claude-lost", stream=stream))
     assert lost.error == (529, "overloaded_error")
     assert "cannot be reached" in lost.json["error"]["message"]
+
+
+@MODES
+def test_what_one_target_is_declared_to_reject_goes_on_to_the_next(
+    stream: bool, client: Client, pair: Pair
+) -> None:
+    pair.one.says(answer(stream))
+    pair.two.says(answer(stream))
+    source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+    shown = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+    for messages in (shown, None):
+        asked = {"messages": messages} if messages else {}
+        assert client.post(body(model="claude-seeing", stream=stream, **asked)).status == 200
+    assert [len(each.requests) for each in (pair.one, pair.two)] == [1, 1]
+    assert pair.two.request().body["messages"][0]["content"][0]["type"] == "image_url"
 
 
 @MODES

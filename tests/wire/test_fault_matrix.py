@@ -13,28 +13,10 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    LIMIT,
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
-    completion,
-    declaration,
-    delta,
-    error_in,
-    head,
-    piece,
-    proxy,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
-
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+from tests.wire.backend import LIMIT, Act, ScriptedBackend, Step
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.client import MODES, Client, error_in, raw
+from tests.wire.proxy import declaration, proxy
 
 # fmt: off
 STATUSES = (
@@ -145,11 +127,23 @@ def test_what_is_said_before_the_answer_does_not_harm(
     assert b"Hello" in answer.body
 
 
-def test_an_answer_without_end_is_given_up(client: Client, backend: ScriptedBackend) -> None:
-    backend.says(head(content_type="application/json"), *[piece(b" " * 4_000_000)] * 50, Act.CLOSE)
-    answer = client.post(body())
+@pytest.mark.parametrize(
+    ("stops", "begin", "more"),
+    [
+        (None, head(content_type="application/json"), piece(b" " * 1_000_000)),
+        (["END"], head(), sse(delta(content="x" * 1_000_000))),
+        (["END"], head(), piece((b": %b\n\n" % (b"x" * 1000)) * 1000)),
+    ],
+    ids=["json", "text", "comments"],
+)
+def test_an_answer_without_end_to_a_client_who_wants_it_whole_is_given_up(
+    stops: list[str] | None, begin: bytes, more: bytes, client: Client, backend: ScriptedBackend
+) -> None:
+    """Where stop sequences are looked for here, it comes as a stream."""
+    backend.says(begin, *[more] * 100, Act.CLOSE)
+    answer = client.post(body(stop_sequences=stops))
     assert answer.error == (500, "api_error")
-    assert "an answer of more than" in answer.json["error"]["message"]
+    assert "an answer of more than 67108864 bytes" in answer.json["error"]["message"]
     assert backend.is_gone()
 
 

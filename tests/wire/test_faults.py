@@ -13,30 +13,9 @@ from threading import Event
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
-    completion,
-    delta,
-    error_in,
-    head,
-    piece,
-    raw,
-    sse,
-    whole,
-)
-
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-
-
-def said(message: str, **members: object) -> dict[str, object]:
-    """An error as most backends put it."""
-    return {"error": {"message": message, **members}}
-
+from tests.wire.backend import Act, ScriptedBackend, Step
+from tests.wire.chat import DONE, END, HELLO, completion, delta, head, piece, said, sse, whole
+from tests.wire.client import MODES, Client, error_in, raw
 
 UNTYPED = head(content_type="")
 JSON_HEAD = head(content_type="application/json")
@@ -166,8 +145,6 @@ def test_a_whole_answer_that_comes_as_a_stream_is_refused(
     assert answer.error == (500, "api_error")
     assert "application/json was expected" in answer.json["error"]["message"]
 
-
-HELLO = sse(delta(role="assistant", content="Hello"))
 
 LATE = {
     "closes-between-chunks": ([Act.CLOSE], "overloaded_error", "broke the connection"),

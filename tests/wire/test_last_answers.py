@@ -7,18 +7,9 @@ from threading import Event
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    END,
-    Answer,
-    Client,
-    ScriptedBackend,
-    completion,
-    connect,
-    piece,
-    raw,
-    streamed,
-    whole,
-)
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import END, completion, piece, streamed, whole
+from tests.wire.client import Answer, Client, connect, raw
 from tests.wire.test_abuse import rest
 
 LARGE = b"x" * 5_000_000

@@ -22,23 +22,11 @@ from attrs import Factory, define
 
 from tests.grammar import parse_sse
 from tests.support import body
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import DONE, END, delta, head, sse, streamed, whole
+from tests.wire.client import Client, connect, error_in, raw
 from tests.wire.command import COMMAND, LIMIT, command
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    connect,
-    declaration,
-    delta,
-    error_in,
-    head,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.proxy import declaration
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import anthropic
@@ -10,21 +9,10 @@ import pytest
 
 from tests.grammar import check_grammar
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    completion,
-    declaration,
-    delta,
-    head,
-    proxy,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
+from tests.wire.client import Client
+from tests.wire.proxy import declaration, proxy
 
 EXCESS = (
     "This model's maximum context length is 120 tokens. However, you requested 140 tokens "
@@ -32,28 +20,9 @@ EXCESS = (
 )
 
 
-@pytest.fixture(scope="module")
-def scanning(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
-    """A proxy that looks for stop sequences itself."""
-    server = ScriptedBackend()
-    with proxy(tmp_path_factory.mktemp("proxy"), declaration(server.url)) as url:
-        yield server, url
-    server.close()
-
-
-@pytest.fixture
-def scanner(scanning: tuple[ScriptedBackend, str]) -> Iterator[tuple[ScriptedBackend, Client]]:
-    server, url = scanning
-    made = Client(url)
-    yield server, made
-    made.leave()
-    server.forget()
-
-
 def test_a_stop_sequence_ends_the_stream_and_the_backend_is_left(
-    scanner: tuple[ScriptedBackend, Client],
+    client: Client, backend: ScriptedBackend
 ) -> None:
-    backend, client = scanner
     parts = [sse(delta(content=each)) for each in ("One E", "N", "D two")]
     backend.says(head(), *parts, Act.UNTIL_GONE)
     events = client.post(body(stream=True, stop_sequences=["END"])).events
@@ -67,9 +36,8 @@ def test_a_stop_sequence_ends_the_stream_and_the_backend_is_left(
 
 
 def test_of_a_whole_answer_the_backend_is_left_at_the_stop_sequence_too(
-    scanner: tuple[ScriptedBackend, Client],
+    client: Client, backend: ScriptedBackend
 ) -> None:
-    backend, client = scanner
     parts = [sse(delta(content=each)) for each in ("One E", "N", "D two")]
     backend.says(head(), *parts, Act.UNTIL_GONE)
     answer = client.post(body(stop_sequences=["END"]))
@@ -80,8 +48,7 @@ def test_of_a_whole_answer_the_backend_is_left_at_the_stop_sequence_too(
     assert backend.request().body["stream"] is True
 
 
-def test_a_stop_sequence_cuts_a_whole_answer(scanner: tuple[ScriptedBackend, Client]) -> None:
-    backend, client = scanner
+def test_a_stop_sequence_cuts_a_whole_answer(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion("One END two")))
     made = client.post(body(stop_sequences=["END", "x"])).json
     assert [block["text"] for block in made["content"]] == ["One "]
@@ -90,12 +57,9 @@ def test_a_stop_sequence_cuts_a_whole_answer(scanner: tuple[ScriptedBackend, Cli
     assert client.post(body()).status == 200
 
 
-def test_the_official_sdk_gets_the_stop_sequence(
-    scanner: tuple[ScriptedBackend, Client], scanning: tuple[ScriptedBackend, str]
-) -> None:
-    backend, _ = scanner
+def test_the_official_sdk_gets_the_stop_sequence(url: str, backend: ScriptedBackend) -> None:
     backend.says(head(), sse(delta(content="One END two")), Act.UNTIL_GONE)
-    sdk = anthropic.Anthropic(base_url=scanning[1], api_key="client-key", max_retries=0)
+    sdk = anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0)
     with (
         sdk,
         sdk.messages.stream(

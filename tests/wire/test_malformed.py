@@ -6,7 +6,9 @@ import pytest
 
 from tests.malformed import MALFORMED
 from tests.support import body
-from tests.wire.support import Client, ScriptedBackend, completion, whole
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import completion, whole
+from tests.wire.client import Client
 
 GOOD = whole(200, completion())
 

@@ -16,16 +16,11 @@ from attrs import frozen
 
 from proxy.serve import open_files_as_allowed
 from tests.support import body
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import streamed
+from tests.wire.client import Answer, Client, connect, raw
 from tests.wire.command import LIMIT, Command, command
-from tests.wire.support import (
-    Answer,
-    Client,
-    ScriptedBackend,
-    connect,
-    declaration,
-    raw,
-    streamed,
-)
+from tests.wire.proxy import declaration
 
 # Only Linux tells there what another process holds. macOS has no such place, and what is measured
 # here, memory and descriptors of the command itself, is the same code on both.

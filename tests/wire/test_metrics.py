@@ -9,20 +9,16 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import body
-from tests.wire.support import Client, ScriptedBackend, completion, declaration, proxy, whole
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import completion, whole
+from tests.wire.client import Client
+from tests.wire.proxy import METRICS, declaration, proxy
 
 USAGE = {
     "prompt_tokens": 12,
     "completion_tokens": 3,
     "prompt_tokens_details": {"cached_tokens": 8},
 }
-METRICS = """
-  metrics:
-    route: GET /metrics
-    stages:
-      - authenticate: *keys
-      - metrics
-"""
 
 
 def test_what_was_dropped_and_answered_is_told_in_three_ways(

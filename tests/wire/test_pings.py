@@ -9,49 +9,22 @@ import pytest
 
 from tests.grammar import check_grammar
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    completion,
-    declaration,
-    delta,
-    error_in,
-    head,
-    proxy,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
+from tests.wire.client import Client, error_in, raw
+from tests.wire.proxy import Lasting, declaration, lasting_proxy
 
 INTERVAL = 0.05  # seconds
 
 
 @pytest.fixture(scope="module")
-def pinging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
-    backend = ScriptedBackend()
-    declared = declaration(backend.url).replace(
-        "- translate-out", f"- translate-out: {{ping_interval: {INTERVAL}}}"
-    )
-    with proxy(tmp_path_factory.mktemp("pinging"), declared) as url:
-        yield backend, url
-    backend.close()
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    def declared(url: str) -> str:
+        pinging = f"- translate-out: {{ping_interval: {INTERVAL}}}"
+        return declaration(url).replace("- translate-out", pinging)
 
-
-@pytest.fixture
-def backend(pinging: tuple[ScriptedBackend, str]) -> Iterator[ScriptedBackend]:
-    yield pinging[0]
-    pinging[0].forget()
-
-
-@pytest.fixture
-def client(pinging: tuple[ScriptedBackend, str], backend: ScriptedBackend) -> Iterator[Client]:
-    made = Client(pinging[1])
-    yield made
-    made.leave()
+    with lasting_proxy(tmp_path_factory.mktemp("pinging"), declared) as made:
+        yield made
 
 
 def test_pitfall_22_a_client_is_pinged_while_the_backend_reads_the_prompt(

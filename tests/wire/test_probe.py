@@ -19,8 +19,8 @@ from ruamel.yaml import YAML
 from proxy.cli import main
 from proxy.declaration import read
 from stages.backends.profile import Profile
+from tests.wire.backend import Received
 from tests.wire.personalities import KEY, PERSONAS, Persona, called, lenient
-from tests.wire.support import Received
 
 GOLDEN = Path(__file__).with_name("probes")
 TEXT = """\

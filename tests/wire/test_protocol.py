@@ -14,18 +14,9 @@ import pytest
 
 from proxy.protocol import HttpProtocol
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    LIMIT,
-    Answer,
-    Client,
-    ScriptedBackend,
-    delta,
-    head,
-    raw,
-    sse,
-)
+from tests.wire.backend import LIMIT, ScriptedBackend
+from tests.wire.chat import DONE, END, delta, head, sse
+from tests.wire.client import Answer, Client, raw
 
 
 def test_an_offer_of_http_2_does_not_cost_the_body(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,24 +14,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.grammar import check_grammar
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    completion,
-    declaration,
-    delta,
-    error_in,
-    head,
-    proxy,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
-from tests.wire.test_metrics import METRICS
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
+from tests.wire.client import Client, error_in, raw
+from tests.wire.command import command
+from tests.wire.proxy import METRICS, declaration, proxy
 
 
 @define
@@ -65,17 +53,22 @@ class Queued:
         raise AssertionError(told)
 
 
-@pytest.fixture
-def queued(tmp_path: Path) -> Iterator[Queued]:
-    backend = ScriptedBackend()
-    declared = (
+def declared(backend: ScriptedBackend) -> str:
+    """What is served, with one slot."""
+    text = (
         declaration(backend.url)
         .replace("api_key: backend-key", "api_key: backend-key, slots: 1")
         .replace("- invoke", "- queue: {max_waiting: 1}\n      - invoke")
         .replace("- translate-out", "- translate-out: {ping_interval: 0.05}")
     )
+    return text + METRICS
+
+
+@pytest.fixture
+def queued(tmp_path: Path) -> Iterator[Queued]:
+    backend = ScriptedBackend()
     with ExitStack() as running:
-        url = running.enter_context(proxy(tmp_path, declared + METRICS))
+        url = running.enter_context(proxy(tmp_path, declared(backend)))
         made = Queued(url, backend, running)
         yield made
         for client in made.clients:
@@ -127,6 +120,32 @@ def test_more_than_may_wait_get_a_529_that_says_when_to_come_back(queued: Queued
     end.set()
     queued.until(running=0, waiting=0)
     assert len(backend.requests) == 2
+
+
+def test_after_a_reload_with_more_slots_the_calls_from_before_it_count(tmp_path: Path) -> None:
+    backend, end = ScriptedBackend(), Event()
+    backend.says(end, whole(200, completion()))
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(f"server: {{reload: false}}\n{declared(backend)}")
+    with command(file) as running:
+        queued = Queued(running.url, backend, ExitStack())
+        first, second, third = (queued.client() for _ in range(3))
+        first.socket.sendall(raw(body()))
+        backend.request()
+        second.socket.sendall(raw(body()))
+        queued.until(running=1, waiting=1)
+
+        file.write_text(file.read_text().replace("slots: 1", "slots: 2"))
+        running.tell(signal.SIGHUP)
+        backend.request(1)
+        third.socket.sendall(raw(body()))
+        queued.until(running=2, waiting=1)
+        end.set()
+        queued.until(running=0, waiting=0)
+        for each in queued.clients:
+            each.leave()
+    assert len(backend.requests) == 3
+    backend.close()
 
 
 def test_a_client_that_leaves_while_it_waits_gives_up_its_place(queued: Queued) -> None:

@@ -9,15 +9,9 @@ import pytest
 
 from tests.secrets import PROMPT
 from tests.support import body
-from tests.wire.support import (
-    Answer,
-    Client,
-    ScriptedBackend,
-    completion,
-    raw,
-    streamed,
-    whole,
-)
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import completion, streamed, whole
+from tests.wire.client import Answer, Client, raw
 
 
 def heads(path: str = "/v1/messages", **headers: str) -> bytes:

@@ -8,15 +8,10 @@ from typing import Any
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    Client,
-    ScriptedBackend,
-    completion,
-    error_in,
-    proxy,
-    streamed,
-    whole,
-)
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import completion, streamed, whole
+from tests.wire.client import MODES, Client, error_in
+from tests.wire.proxy import Lasting, lasting_proxy
 
 DECLARATION = """
 backends:
@@ -55,7 +50,6 @@ SHOT = {"type": "tool_result", "tool_use_id": "toolu_1", "content": [IMAGE]}
 BUDGET = {"type": "enabled", "budget_tokens": 1024}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
 TOOL = {"name": "look", "input_schema": {"type": "object"}}
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
 def turns(*contents: Any) -> dict[str, Any]:
@@ -73,24 +67,10 @@ def prompt(tokens: int) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
-    backend = ScriptedBackend()
-    with proxy(tmp_path_factory.mktemp("routes"), DECLARATION.format(url=backend.url)) as url:
-        yield backend, url
-    backend.close()
-
-
-@pytest.fixture
-def backend(routed: tuple[ScriptedBackend, str]) -> Iterator[ScriptedBackend]:
-    yield routed[0]
-    routed[0].forget()
-
-
-@pytest.fixture
-def client(routed: tuple[ScriptedBackend, str]) -> Iterator[Client]:
-    made = Client(routed[1])
-    yield made
-    made.leave()
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    folder = tmp_path_factory.mktemp("routes")
+    with lasting_proxy(folder, lambda url: DECLARATION.format(url=url)) as made:
+        yield made
 
 
 def asked(backend: ScriptedBackend) -> list[str]:

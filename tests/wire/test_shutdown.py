@@ -12,22 +12,10 @@ import pytest
 
 from tests.grammar import parse_sse
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    LIMIT,
-    Act,
-    Client,
-    ScriptedBackend,
-    connect,
-    declaration,
-    delta,
-    error_in,
-    head,
-    proxy,
-    raw,
-    sse,
-)
+from tests.wire.backend import LIMIT, Act, ScriptedBackend
+from tests.wire.chat import DONE, END, delta, head, sse
+from tests.wire.client import Client, connect, error_in, raw
+from tests.wire.proxy import declaration, proxy
 
 
 @pytest.fixture

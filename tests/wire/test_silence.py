@@ -3,52 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
-    completion,
-    declaration,
-    delta,
-    error_in,
-    head,
-    piece,
-    proxy,
-    sse,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend, Step
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole
+from tests.wire.client import MODES, Client, error_in
+from tests.wire.proxy import Lasting, declaration, lasting_proxy
 
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 IDLE = 0.25  # seconds
 
 
 @pytest.fixture(scope="module")
-def impatient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
-    backend = ScriptedBackend()
-    declared = declaration(backend.url, invoke=f"invoke: {{idle_timeout: {IDLE}}}")
-    with proxy(tmp_path_factory.mktemp("impatient"), declared) as url:
-        yield backend, url
-    backend.close()
-
-
-@pytest.fixture
-def backend(impatient: tuple[ScriptedBackend, str]) -> Iterator[ScriptedBackend]:
-    yield impatient[0]
-    impatient[0].forget()
-
-
-@pytest.fixture
-def client(impatient: tuple[ScriptedBackend, str], backend: ScriptedBackend) -> Iterator[Client]:
-    made = Client(impatient[1])
-    yield made
-    made.leave()
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    declared = partial(declaration, invoke=f"invoke: {{idle_timeout: {IDLE}}}")
+    with lasting_proxy(tmp_path_factory.mktemp("impatient"), declared) as made:
+        yield made
 
 
 @MODES

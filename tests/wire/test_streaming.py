@@ -9,21 +9,9 @@ import pytest
 
 from tests.grammar import parse_sse
 from tests.support import body
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    Client,
-    ScriptedBackend,
-    completion,
-    delta,
-    head,
-    piece,
-    raw,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.client import Client, raw
 
 
 def types(events: list[dict[str, object]]) -> list[object]:

@@ -10,21 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import body
-from tests.wire.support import (
-    Act,
-    Client,
-    ScriptedBackend,
-    Step,
-    declaration,
-    delta,
-    error_in,
-    head,
-    proxy,
-    raw,
-    sse,
-)
+from tests.wire.backend import Act, ScriptedBackend, Step
+from tests.wire.chat import delta, head, sse
+from tests.wire.client import MODES, Client, error_in, raw
+from tests.wire.proxy import declaration, proxy
 
-MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 HALF: list[Step] = [head(content_type="application/json"), b"5\r\n{"]
 SIGNS: list[Step] = [b" ", 0.1] * 4
 #: A timeout; what the backend does until it comes; what the client is told of it.

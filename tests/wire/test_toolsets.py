@@ -7,7 +7,8 @@ from typing import Any
 import anthropic
 import pytest
 
-from tests.wire.support import DONE, END, ScriptedBackend, completion, delta, head, sse, whole
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, sse, whole
 
 TOOLSET: Any = {"type": "computer_toolset_20260801", "configs": {"zoom": {"enabled": False}}}
 

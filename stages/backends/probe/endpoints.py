@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stages.backends.backend import TOKENIZERS
 from stages.backends.probe.question import Ask, Finding, Question, user
 from stages.backends.probe.reply import Reply
+from stages.backends.tokenizers import TOKENIZERS
 from stages.translation.shapes import count, items, mapping, text
 
 MODELS = Ask(path="/models")
@@ -57,7 +57,7 @@ def endpoint_questions(model: str) -> tuple[Question, ...]:
         return Finding(f"`{member}` in {place}", {"context_window": tokens})
 
     body = {"model": model, "messages": user("Hello.")}
-    counts = (Ask(body, path=path, beside=kind != "llamacpp") for kind, (path, _) in _COUNTERS)
+    counts = (Ask(body, path=each.path, beside=each.beside) for _, each in _COUNTERS)
     return (
         Question(
             "the context window",
@@ -78,13 +78,13 @@ def endpoint_questions(model: str) -> tuple[Question, ...]:
 
 def _counted(replies: Sequence[Reply]) -> str:
     """Whose endpoint the last reply, or one before it, has counted with."""
-    for (kind, (_, member)), reply in zip(_COUNTERS, replies, strict=False):
-        if reply.accepted and count(reply.json.get(member)):
+    for (kind, tokenizer), reply in zip(_COUNTERS, replies, strict=False):
+        if reply.accepted and count(reply.json.get(tokenizer.member)):
             return kind
     return "none"
 
 
 def _tokenizer(replies: Sequence[Reply]) -> Finding:
     kind = _counted(replies)
-    found = f"{TOKENIZERS[kind][0]} counts" if kind != "none" else "no endpoint that counts"
+    found = f"{TOKENIZERS[kind].path} counts" if kind != "none" else "no endpoint that counts"
     return Finding(found, {"tokenizer": kind})

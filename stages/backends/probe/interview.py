@@ -87,15 +87,12 @@ class Line:
         return silence
 
     async def _response(self, ask: Ask, terms: Terms | None) -> aiohttp.ClientResponse:
-        completions = self.completions
-        if ask.beside:
-            root = completions.base_url.removesuffix("/v1")
-            completions = evolve(completions, base_url=root)
+        url = self.completions.url(ask.path or "/chat/completions", ask.beside)
         if ask.body is None:
-            return await completions.client.get(completions.base_url + ask.path)
+            return await self.completions.client.get(url)
         body = ask.body if ask.path or terms is None else terms.body(ask)
         call = Call(self.backend, [], {}, idle_timeout=self.timeout)
-        return await completions.post(ask.path or "/chat/completions", body, call)
+        return await self.completions.post(url, body, call)
 
 
 def questions(profile: Profile, model: str) -> list[Question]:

@@ -7,9 +7,8 @@ from typing import Any
 
 from stages.backends.probe.question import Ask, Finding, Question, taken, user
 from stages.backends.probe.reply import Reply
-from stages.backends.profile import Profile
+from stages.backends.profile import OUTPUT_LIMITS, Profile
 
-LIMITS = ("max_tokens", "max_completion_tokens")
 #: The question that tells whether the others can be asked at temperature 0.
 TEMPERATURE = "temperature"
 #: The limit that is tried; what an answer without one has is several times as much.
@@ -29,7 +28,7 @@ _SCHEMA = {
 
 def limit_question(profile: Profile) -> Question:
     """Whether it answers at all, and by what name the output limit goes; the declared first."""
-    names = sorted(LIMITS, key=lambda name: name != profile.max_tokens_field)
+    names = sorted(OUTPUT_LIMITS, key=lambda name: name != profile.max_tokens_field)
     asks = tuple(Ask({"messages": user(_COUNT), name: _LIMIT}, tokens=None) for name in names)
 
     def judge(replies: Sequence[Reply]) -> Finding:

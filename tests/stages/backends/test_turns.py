@@ -17,7 +17,7 @@ def order(turns: Turns[str], first: str) -> list[str]:
     """Those that begin, one by one, as soon as the one before is over."""
     begun = [first]
     while following := turns.leave(begun[-1]):
-        begun.append(following)
+        begun += following
     return begun[1:]
 
 
@@ -35,9 +35,9 @@ def test_as_many_run_as_there_are_slots() -> None:
     turns: Turns[int] = Turns(2)
     assert [turns.come(n, ME, LONG) for n in range(4)] == [True, True, False, False]
     assert (turns.running, turns.waiting, turns.free) == (2, 2, False)
-    assert turns.leave(1) == 2
-    assert turns.leave(0) == 3
-    assert turns.leave(2) is None
+    assert turns.leave(1) == [2]
+    assert turns.leave(0) == [3]
+    assert turns.leave(2) == []
     assert (turns.running, turns.waiting, turns.free) == (1, 0, True)
 
 
@@ -74,7 +74,7 @@ def test_short_calls_that_begin_while_no_long_one_waits_do_not_count() -> None:
         turns.come(f"s{n}", ME, SHORT)
     begun = ["first"]
     for _ in range(3):
-        begun.append(turns.leave(begun[-1]) or "nobody")
+        begun += turns.leave(begun[-1])
     turns.come("L", ME, LONG)
     assert begun[1:] + order(turns, begun[-1]) == ["s0", "s1", "s2", "s3", "s4", "s5", "L"]
 
@@ -84,10 +84,22 @@ def test_who_gives_up_is_passed_over_and_the_others_keep_their_places() -> None:
     turns.come("first", ME, LONG)
     for name, key in (("a0", "a"), ("a1", "a"), ("b0", "b"), ("c0", "c")):
         turns.come(name, (key, ""), LONG)
-    assert turns.leave("a0") is None
-    assert turns.leave("b0") is None
+    assert turns.leave("a0") == []
+    assert turns.leave("b0") == []
     assert turns.waiting == 2
     assert order(turns, "first") == ["a1", "c0"]
+
+
+def test_more_slots_let_those_begin_who_wait_and_fewer_let_nobody_until_as_many_are_over() -> None:
+    turns: Turns[int] = Turns(1)
+    for n in range(6):
+        turns.come(n, ME, LONG)
+    assert turns.resize(3) == [1, 2]
+    assert (turns.running, turns.waiting) == (3, 3)
+    assert turns.resize(1) == []
+    assert [turns.leave(n) for n in range(3)] == [[], [], [3]]
+    assert turns.resize(9) == [4, 5]
+    assert turns.free
 
 
 def test_when_to_come_back_is_told_by_how_long_calls_took() -> None:
@@ -133,18 +145,23 @@ class Backend:
 
     def end(self, number: int) -> None:
         over = self.running.pop(number % len(self.running))
-        begun = self.turns.leave(over)
-        assert (begun is None) == (not self.waiting), "a slot is free while somebody waits"
-        if begun:
+        self.begin(self.turns.leave(over))
+
+    def resize(self, slots: int) -> None:
+        self.begin(self.turns.resize(slots))
+
+    def begin(self, calls: list[Call]) -> None:
+        for begun in calls:
             self.waiting.remove(begun)
             self.running.append(begun)
             self.check(begun)
             for call in self.waiting:
                 call.before.append(begun)
+        assert not (self.waiting and self.turns.free), "a slot is free while somebody waits"
 
     def give_up(self, number: int) -> None:
         over = self.waiting.pop(number % len(self.waiting))
-        assert self.turns.leave(over) is None
+        assert self.turns.leave(over) == []
 
     def check(self, call: Call) -> None:
         """Whether all that began before it had the right to."""
@@ -159,7 +176,7 @@ class Backend:
 
 NAMES = st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"))
 COME = st.tuples(st.just("come"), NAMES, st.booleans())
-GO = st.tuples(st.sampled_from(["end", "end", "give up"]), st.integers(0, 99))
+GO = st.tuples(st.sampled_from(["end", "end", "give up", "resize"]), st.integers(0, 99))
 
 
 @given(slots=st.integers(1, 3), steps=st.lists(st.one_of(COME, GO), max_size=80))
@@ -174,7 +191,9 @@ def test_nobody_waits_for_ever_or_longer_than_is_fair(
             backend.end(step[1])
         elif step[0] == "give up" and backend.waiting:
             backend.give_up(step[1])
-        assert backend.turns.running == len(backend.running) <= slots
+        elif step[0] == "resize":
+            backend.resize(step[1] % 3 + 1)
+        assert backend.turns.running == len(backend.running) <= 3
         assert backend.turns.waiting == len(backend.waiting)
     left = len(backend.waiting) + len(backend.running)
     for _ in range(left):

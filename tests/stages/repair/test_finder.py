@@ -101,6 +101,10 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         f"`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: {HERMES}",
         ["`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: ", PARIS],
     ),
+    "hermes, behind JSON that is no call": (
+        f'<tool_call>{{"name": "get", "city": "</tool_call>"}}</tool_call>{HERMES}',
+        ['<tool_call>{"name": "get", "city": "</tool_call>"}</tool_call>', PARIS],
+    ),
     "qwen3-coder": (QWEN, [PARIS]),
     "qwen3-coder, two functions": (
         QWEN.replace("</function>", "</function>\n<function=get></function>"),
@@ -118,6 +122,10 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
     "glm, no parameters": ("<tool_call>get\n</tool_call>", [("get", {})]),
     "llama 3.1": ('<function=get_weather>{"city": "Paris"}</function>', [PARIS]),
     "llama 3.1, no end": ('<function=get_weather>{"city": "Paris"}', [PARIS]),
+    "llama 3.1, its end in a string": (
+        '<function=get_weather>{"city": "</function>"}</function>!',
+        [("get_weather", {"city": "</function>"}), "!"],
+    ),
     "llama with its tag": (f"<|python_tag|>{LLAMA}; {LLAMA}<|eom_id|>", [PARIS, PARIS]),
     "llama, all the text": (f" \n{LLAMA}\n", [PARIS]),
     "llama, two objects": (f"{LLAMA};\n{LLAMA}", [PARIS, PARIS]),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import anthropic
@@ -36,12 +37,13 @@ quick = settings(
 
 
 def requests(stream: bool) -> dict[bool, ChatRequest]:
-    """A request without thinking, and one with."""
+    """A request without thinking, and one with, to a backend that tells its stop sequence."""
     asked = {False: None, True: {"type": "adaptive"}}
-    return {
+    made = {
         key: chat_request(stream=stream, thinking=asked[key], stop_sequences=["END"])
         for key in asked
     }
+    return {key: evolve(request, stops=()) for key, request in made.items()}
 
 
 REQUESTS, UNSTREAMED = requests(stream=True), requests(stream=False)
@@ -119,20 +121,27 @@ CHUNKS = members(
         completion_tokens_details=members(reasoning_tokens=COUNTS),
     ),
 )
+#: What nine in ten are, which has a way of its own.
+USUAL = TEXTS.map(lambda more: {"choices": [{"delta": {"content": more}}]})
 # An error ends an answer at once, so it is rare here.
-FAILING = st.one_of(*[CHUNKS] * 6, members(error=ANYTHING))
+FAILING = st.one_of(*[CHUNKS] * 4, *[USUAL] * 3, members(error=ANYTHING))
 
 
-def run(chunks: list[Any], done: bool, request: ChatRequest) -> tuple[list[e.StreamEvent], bool]:
+def run(
+    chunks: list[Any],
+    done: bool,
+    request: ChatRequest,
+    followed: Iterable[bool] = itertools.repeat(False),
+) -> tuple[list[e.StreamEvent], bool]:
     """The events `chunks` lead to, and whether the answer is whole."""
     translator = AnswerTranslator(request)
     events: list[e.StreamEvent] = []
     try:
-        for chunk in chunks:
-            events += translator.chunk(chunk)
+        for chunk, more in zip(chunks, followed, strict=False):
+            events += translator.chunk(chunk, more)
         events += translator.end(done)
     except ApiError:
-        return events, False
+        return events + translator.taken(), False
     return events, True
 
 
@@ -207,9 +216,8 @@ def sse(chunks: list[Any], ending: str, lines: str) -> bytes:
     return f"{written}{lines}{ending}".encode()
 
 
-def without_chance(body: bytes) -> list[dict[str, Any]]:
+def without_chance(payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The payloads of a stream, without the ids that are made by chance."""
-    payloads = parse_sse(body)
     for payload in payloads:
         payload.get("message", {}).pop("id", None)
         payload.get("content_block", {}).pop("id", None)
@@ -230,7 +238,7 @@ def test_where_the_stream_of_a_backend_is_split_makes_no_difference(
     body, whole = proxied([stream], REQUESTS[True])
     again, whole_again = proxied(cut(stream, places), REQUESTS[True])
     check_grammar(parse_sse(body), whole=whole)
-    assert without_chance(again) == without_chance(body)
+    assert without_chance(parse_sse(again)) == without_chance(parse_sse(body))
     assert whole_again == whole
 
 
@@ -340,6 +348,37 @@ def test_an_answer_in_pieces_becomes_the_same_message(
         builder.add(event)
     assert brief(builder.message["content"]) == said.content
     assert builder.message["stop_reason"] == ("tool_use" if said.calls else "end_turn")
+
+
+@given(
+    st.lists(FAILING, max_size=8) | streams().map(lambda stream: chunks_of(*stream)),
+    st.lists(st.booleans(), min_size=1, max_size=8),
+    st.booleans(),
+)
+@quick
+def test_what_arrived_together_comes_to_the_same(
+    chunks: list[Any], followed: list[bool], stops: bool
+) -> None:
+    request = (STOPPING if stops else REQUESTS)[True]
+    apart, whole = run(chunks, True, request)
+    together, whole_together = run(chunks, True, request, itertools.cycle(followed))
+    check_grammar((event.payload() for event in together), whole=whole)
+    assert whole_together == whole
+    assert told(together) == told(apart)
+
+
+def told(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
+    """The payloads, without ids made by chance, and neighbouring deltas of a kind as one."""
+    out: list[dict[str, Any]] = []
+    for payload in without_chance([json.loads(event.encoded()) for event in events]):
+        delta = payload.get("delta", {})
+        last = out[-1].get("delta", {}) if out else {}
+        if payload["type"] == "content_block_delta" and last.get("type") == delta["type"]:
+            for name in delta.keys() - {"type"}:
+                last[name] += delta[name]
+        else:
+            out.append(payload)
+    return out
 
 
 @given(ANSWERS)

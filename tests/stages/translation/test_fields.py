@@ -9,7 +9,7 @@ import pytest
 from pipeline.stage import OptionError
 from stages.backends.policies import KEPT
 from stages.backends.profile import profiles
-from stages.translation.fields import Fields
+from stages.translation.fields import Fields, UnsupportedError
 from stages.translation.request import chat_request
 from stages.wire.errors import InvalidRequestError
 from tests.support import profile, resolved
@@ -33,12 +33,12 @@ def test_a_field_with_a_warning_is_told_once() -> None:
 
 
 def test_a_rejected_field_is_a_400_that_names_it() -> None:
-    with pytest.raises(InvalidRequestError, match=r"^top_k: "):
+    with pytest.raises(UnsupportedError, match=r"^top_k: "):
         notes({"top_k": 3}, top_k="reject")
 
 
 def test_strict_makes_a_400_of_a_warning() -> None:
-    with pytest.raises(InvalidRequestError, match=r"^top_k: would be dropped"):
+    with pytest.raises(UnsupportedError, match=r"^top_k: would be dropped"):
         chat_request(resolved(top_k=3), profile(), strict=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,8 +60,15 @@ def test_ids_stay_the_same_when_the_conversation_grows() -> None:
     assert short[0] == "a"
 
 
+def test_an_id_that_comes_thousands_of_times_takes_time_by_their_number() -> None:
+    began, ids = time.process_time(), CallIds(64)
+    assert len({ids.next("call_0") for _ in range(20_000)}) == 20_000
+    assert time.process_time() - began < 10  # 0.03 s; counted from 2 each time, a minute
+
+
 def test_an_id_over_the_limit_is_replaced_by_one_within_it() -> None:
-    assert len(fit_id("x" * 41, 40)) <= 40
+    for limit in (20, 40, 64):
+        assert len(fit_id("x" * (limit + 1), limit)) <= limit
     assert fit_id("x" * 40, 40) == "x" * 40
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import time
 from typing import Any
 
 import pytest
 
 from stages.translation.answer import AnswerTranslator
+from stages.translation.parts import Thought
 from stages.translation.reasoning import Envelope, seal, unseal
 from stages.translation.request import chat_request
 from stages.wire import check
@@ -250,6 +252,18 @@ def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() ->
         hidden,
         {**claude, "text": "other", "index": 1},
     ]
+
+
+def test_long_reasoning_takes_time_by_its_length() -> None:
+    began = time.process_time()
+    thought = Thought(backend="a", hidden=True)
+    for _ in range(200_000):
+        thought.add("a thought like another ")
+        thought.take(last=False)
+        thought.details.append({"type": "reasoning.text", "index": 0, "text": "a thought like "})
+    [(_, signature)] = thought.take(last=True)
+    assert len(signature) > 5_000_000
+    assert time.process_time() - began < 10  # 0.5 s; where all of it is copied each time, minutes
 
 
 def test_reasoning_of_another_backend_is_dropped_and_told() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -138,6 +139,17 @@ def test_the_limit_is_for_one_event() -> None:
     decoder = SseDecoder(max_event_bytes=20)
     for _ in range(100):
         assert decoder.feed(b"data: 0123456789\n\n") == [b"0123456789"]
+
+
+def test_the_lines_of_a_long_event_are_not_counted_anew_at_each_piece() -> None:
+    def seconds(pieces: int) -> float:
+        decoder, start = SseDecoder(), time.process_time()
+        for _ in range(pieces):
+            assert decoder.feed(b"data:\n" * 10_000) == []
+        return time.process_time() - start
+
+    seconds(10)
+    assert seconds(160) < 40 * max(seconds(10), 0.001)
 
 
 def test_an_event_is_written_with_its_name_and_one_line_of_data() -> None:

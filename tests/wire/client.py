@@ -1,0 +1,138 @@
+"""A client on a real socket, and what it is answered."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from typing import Any
+
+import pytest
+from attrs import define, field, frozen
+
+from tests import secrets
+from tests.grammar import check_grammar, parse_sse
+from tests.sdk_types import check_sent
+from tests.wire.backend import LIMIT
+
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+#: The two ways to ask, for tests in which they make no difference.
+MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+
+
+def address(url: str) -> tuple[str, int]:
+    """Where the proxy listens."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
+def connect(url: str) -> socket.socket:
+    """A connection to the proxy."""
+    return socket.create_connection(address(url), timeout=LIMIT)
+
+
+def raw(body: Any, path: str = "/v1/messages", **headers: str) -> bytes:
+    """A POST as bytes; a body that is no bytes is JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    given = {"x-api-key": "client-key", "content-length": str(len(data)), "host": "x"}
+    given |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
+    return "\r\n".join([*lines, "", ""]).encode() + data
+
+
+@define
+class Client:
+    """One keep-alive connection to the proxy."""
+
+    url: str
+    socket: socket.socket = field(init=False)
+    answer: http.client.HTTPResponse = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.socket = connect(self.url)
+
+    def send(self, data: bytes, method: str = "POST") -> http.client.HTTPResponse:
+        """Send bytes; the answer's head is read, its body is not."""
+        self.socket.sendall(data)
+        self.answer = http.client.HTTPResponse(self.socket, method=method)
+        self.answer.begin()
+        return self.answer
+
+    def post(self, body: Any, path: str = "/v1/messages", **headers: str) -> Answer:
+        """Send a request and read the whole answer."""
+        return Answer.of(self.send(raw(body, path, **headers)))
+
+    def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """The same for methods without a body."""
+        given = {"x-api-key": "client-key", "host": "x", **headers}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in given.items())]
+        return Answer.of(self.send("\r\n".join([*lines, "", ""]).encode(), method))
+
+    def event(self) -> dict[str, Any]:
+        """The next event of a stream, as soon as it is there."""
+        name = self.answer.readline()
+        while name.startswith(b":"):  # a comment
+            name = self.answer.readline()
+        data, empty = self.answer.readline(), self.answer.readline()
+        secrets.told(data.decode())
+        assert empty == b"\n"
+        (event,) = parse_sse(name + data + empty)
+        return event
+
+    def leave(self) -> None:
+        """Close the connection as a client that is stopped."""
+        if hasattr(self, "answer"):
+            self.answer.close()
+        self.socket.close()
+
+
+@frozen
+class Answer:
+    """A whole answer of the proxy."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @classmethod
+    def of(cls, answer: http.client.HTTPResponse) -> Answer:
+        """Read an answer to its end."""
+        body = answer.read()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        look = secrets.printed if headers.get("content-type") == _PROMETHEUS else secrets.told
+        look(body.decode(errors="replace") + repr(headers))
+        return cls(answer.status, headers, body)
+
+    @property
+    def json(self) -> Any:
+        """The body of an answer that is JSON, of a type the official SDK knows."""
+        assert self.headers["content-type"] == "application/json"
+        value = json.loads(self.body)
+        check_sent(value)
+        return value
+
+    @property
+    def error(self) -> tuple[int, str]:
+        """Status and type of an answer that is a well-formed error."""
+        assert self.json["request_id"] == self.headers["request-id"]
+        error_in(self.json)
+        return self.status, str(self.json["error"]["type"])
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events of an answer that is a stream."""
+        assert self.status == 200
+        assert self.headers["content-type"] == "text/event-stream; charset=utf-8"
+        found = parse_sse(self.body)
+        check_grammar(found, whole=False)
+        return found
+
+
+def error_in(payload: dict[str, Any]) -> tuple[str, str]:
+    """Type and message of the JSON of an error, which has to be well-formed."""
+    assert payload.keys() == {"type", "error", "request_id"}
+    assert payload["type"] == "error"
+    assert payload["error"].keys() - {"details"} == {"type", "message"}
+    assert payload["error"]["message"]
+    assert payload["request_id"].startswith("req_")
+    return str(payload["error"]["type"]), str(payload["error"]["message"])

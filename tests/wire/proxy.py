@@ -1,0 +1,121 @@
+"""The proxy on a real socket, and what it serves in most tests."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import uvicorn
+from attrs import evolve, frozen
+
+from pipeline.declaration import Declaration
+from proxy.app import App
+from proxy.declaration import read
+from proxy.limits import Limits
+from proxy.protocol import HttpProtocol
+from proxy.serve import bind, uvicorn_config
+from tests.wire.backend import LIMIT, ScriptedBackend
+
+
+def proxy(
+    folder: Path, declaration: str, limits: Limits | None = None
+) -> contextlib.AbstractContextManager[str]:
+    """A proxy that serves this text of a declaration; its root URL."""
+    file = folder / "pipelines.yaml"
+    file.write_text(declaration)
+    return serving(read(str(file), environ={}), limits)
+
+
+@frozen
+class Lasting:
+    """A proxy for many tests, and the backend behind it, which each of them scripts anew."""
+
+    backend: ScriptedBackend
+    url: str
+
+
+@contextlib.contextmanager
+def lasting_proxy(folder: Path, declared: Callable[[str], str]) -> Iterator[Lasting]:
+    """A proxy that serves what is `declared` for the URL of the backend."""
+    backend = ScriptedBackend()
+    with proxy(folder, declared(backend.url)) as url:
+        yield Lasting(backend, url)
+    backend.close()
+
+
+@contextlib.contextmanager
+def serving(
+    declaration: Declaration,
+    limits: Limits | None = None,
+    drain_timeout: float = 0.5,
+) -> Iterator[str]:
+    """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
+    bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
+    server = evolve(declaration.sections["server"], drain_timeout=drain_timeout)
+    config = uvicorn_config(lambda: App(declaration), server)
+    if limits:
+        config.http = functools.partial(HttpProtocol, limits=limits)  # type: ignore[assignment]
+    running = uvicorn.Server(config)
+    thread = threading.Thread(target=running.run, args=([bound],))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        running.should_exit = True
+        thread.join(LIMIT)
+        assert not thread.is_alive(), "the proxy does not end"
+
+
+def declaration(url: str, invoke: str = "invoke", stages: Sequence[str] = ()) -> str:
+    """The usual pipelines in front of the backend at `url`.
+
+    `stages` go in front of `stream-encode`. Nothing listens where `claude-absent` leads.
+    """
+    more = "".join(f"      - {stage}\n" for stage in stages)
+    return f"""
+backends:
+  scripted: {{base_url: "{url}/v1", api_key: backend-key}}
+  absent: {{base_url: "http://127.0.0.1:1/v1"}}
+models:
+  claude-test: {{backend: scripted, model: some-model}}
+  claude-absent: {{backend: absent}}
+  "maker/model one": {{backend: scripted}}
+  "open-*": {{backend: scripted}}
+pipelines:
+  messages:
+    route: POST /v1/messages
+    stages:
+      - authenticate: &keys {{keys: [client-key]}}
+      - validate: &size {{max_body_bytes: 1000000}}
+      - resolve
+      - translate-in
+      - {invoke}
+      - translate-out
+{more}      - stream-encode
+  count-tokens:
+    route: POST /v1/messages/count_tokens
+    stages:
+      - authenticate: *keys
+      - validate: {{body: count-tokens}}
+      - resolve
+      - translate-in
+      - count-tokens
+  models:
+    route: [GET /v1/models, "GET /v1/models/{{id:path}}"]
+    stages:
+      - authenticate: *keys
+      - list-models
+"""
+
+
+#: One more pipeline, to add to `declaration`.
+METRICS = """
+  metrics:
+    route: GET /metrics
+    stages:
+      - authenticate: *keys
+      - metrics
+"""
