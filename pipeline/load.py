@@ -44,12 +44,12 @@ def load(
     if isinstance(value, dict):
         sections = adapt(_sections(builder, schema, value))
         pipelines = PipelineBuilder(builder, schema, sections).build(value.get("pipelines"))
-    elif not builder.problems and value is None:
-        hint = "start from the pipelines.yaml that comes with llm-proxy"
-        builder.report("file-empty", "nothing is declared here", (), hint)
     elif not builder.problems:
         hint = "start from the pipelines.yaml that comes with llm-proxy"
-        builder.report("bad-option", f"expected sections, got {describe(value)}", (), hint)
+        if value is None:
+            builder.report("file-empty", "nothing is declared here", (), hint)
+        else:
+            builder.report("bad-option", f"expected sections, got {describe(value)}", (), hint)
     notes = tuple(builder.judge_unusable())
     if builder.problems:
         raise DeclarationError(name, source, builder.problems)

@@ -44,19 +44,22 @@ class Chain:
     async def open(self, sink: Send[Any]) -> AsyncIterator[Send[Any]]:
         """Open every stage for one request, the last one first; they close first one first.
 
-        Gives the way into the first stage; what the last one forwards goes to `sink`.
-        """
-        async with AsyncExitStack() as exits:
-            yield await self._entered(sink, exits)
-
-    async def run(self, event: Any, sink: Send[Any]) -> None:
-        """Send one event through. Raises whatever a stage raises.
-
-        It does what `open` does without its generator, which would be one more for each request.
+        Gives the way into the first stage; what the last one forwards goes to `sink`. With
+        `StopForwarding` all ends well.
         """
         async with AsyncExitStack() as exits:
             receive = await self._entered(sink, exits)
-            with suppress(StopForwarding):  # of one event there is no more to come
+            with suppress(StopForwarding):
+                yield receive
+
+    async def run(self, event: Any, sink: Send[Any]) -> None:
+        """Send one event through. Raises whatever else a stage raises.
+
+        It could use `open`; but that is a generator, one more for each request.
+        """
+        async with AsyncExitStack() as exits:
+            receive = await self._entered(sink, exits)
+            with suppress(StopForwarding):
                 await receive(event)
 
     async def _entered(self, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:

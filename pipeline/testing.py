@@ -33,14 +33,13 @@ async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
 
     # Chain.of with a start type nothing accepts as a whole, so that the filter is on.
     async with Chain.of((stage,), object).open(keep) as receive:
-        with suppress(StopForwarding):
-            for event in events:
-                done: object = receive(event)
-                assert isinstance(done, Awaitable), (
-                    f"{type(stage).__name__} returned {done!r}: make it an `async def`, "
-                    "or end it with `return forward(event)`"
-                )
-                await done
+        for event in events:
+            done: object = receive(event)
+            assert isinstance(done, Awaitable), (
+                f"{type(stage).__name__} returned {done!r}: make it an `async def`, "
+                "or end it with `return forward(event)`"
+            )
+            await done
     return forwarded
 
 
@@ -89,9 +88,13 @@ async def _interleaved(stage: Stage[Any, Any], events: list[Any]) -> list[list[t
 
     chain = Chain.of((stage,), object)
     async with chain.open(first) as one, chain.open(second) as two:
+        waiting = [one, two]
         for event in events:
-            await one(event)
-            await two(event)
+            for receive in tuple(waiting):
+                try:
+                    await receive(event)
+                except StopForwarding:
+                    waiting.remove(receive)
     return kinds
 
 

@@ -49,13 +49,13 @@ class Server:
         help="bodies of all requests under way in a process; beyond, a 529",
         validator=validators.gt(0),
     )
-    min_body_rate: int = option(
-        1000,
-        help="bytes of a body that have to come in a second, on the average of half a minute",
-        validator=validators.ge(0),
-    )
     send_timeout: float = option(
         120.0, help="seconds that a client may leave its answer unread", validator=validators.gt(0)
+    )
+    min_rate: int = option(
+        1000,
+        help="bytes a second, at least, of a body that comes and of an answer that waits",
+        validator=validators.ge(0),
     )
 
 

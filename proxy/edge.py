@@ -7,7 +7,7 @@ the same, with a stream under way     an SSE `error` event, then the end; no mes
 the same, with half a body of JSON    the connection is closed
 anything else is raised: a bug        500 api_error without details; traceback in the log, without
                                       the texts of exceptions: they may quote the prompt
-the client leaves                     nothing; the chain is cancelled at once
+the client leaves, or does not read   nothing; the chain is cancelled at once
 the proxy stops, and waits no longer  as if a stage had raised OverloadedError
 """
 

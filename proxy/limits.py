@@ -10,9 +10,10 @@ class Limits:
     """What one connection may cost.
 
     `patience`: seconds that the client may keep the proxy waiting; it is looked at six times in
-    that time. `min_body_rate`: bytes a second of a body that have to come, seen over that time: who
-    sends one now and then would hold a place for days. `send_timeout`: seconds that an answer may
-    be left unread; there may be reasons: a client runs a tool, or asks its user.
+    that time. `send_timeout`: the same while an answer is not read, which may have its reasons: a
+    client runs a tool, or asks its user. `min_rate`: bytes a second that a body, and an answer that
+    waits for its client, have to move in these times: who moves one now and then would hold a place
+    for days.
 
     `head`: bytes of a request line and headers, and of anything else between two pieces of a body;
     what comes in one packet with its end may be more. `headers`: how many. `requests`: how many may
@@ -20,13 +21,12 @@ class Limits:
     """
 
     patience: float = 30.0
-    min_body_rate: int = 1000
     send_timeout: float = 120.0
+    min_rate: int = 1000
     head: int = 64 * 1024
     headers: int = 200
     requests: int = 100
 
-    @property
-    def body_step(self) -> int:
-        """Bytes of a body that have to come within `patience`."""
-        return int(self.min_body_rate * self.patience) or 1
+    def least(self, seconds: float) -> int:
+        """Bytes that have to move in so many seconds."""
+        return int(self.min_rate * seconds) or 1

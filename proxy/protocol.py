@@ -22,13 +22,13 @@ Faults of it that are mended:
 what the client owes                          what ends the wait     too late
 -------------------------------------------   --------------------   ------------------------
 a request's head                              its last byte          408; nothing, if none came
-its body, while the application wants it      each `body_step`       408
+its body, while the application wants it      `Limits.least` bytes   408
 the rest of a body that has its answer        its last byte          the connection is closed
-to read what was written                      each byte              the connection is closed
+to read, while no more can be written         `Limits.least` bytes   the connection is closed
+to read, while more is written                each byte              the connection is closed
 to close, after a refusal                                            the connection is closed
 
-(Who reads a byte now and then is given up, too: Linux takes more to send only when a third of what
-it has is gone.)
+(While more is written, how much was read is not known from what is left; but nobody waits for it.)
 
 Pinned to uvicorn's attributes `cycle`, `flow` and its cycles; tests on sockets tell if they change.
 """
@@ -206,22 +206,25 @@ class HttpProtocol(HttpToolsProtocol):
         """
         limits = self.limits
         if unsent := self.transport.get_write_buffer_size():
+            if self.flow.write_paused or not self._unanswered():
+                unsent //= limits.least(limits.send_timeout)
             return ("read", self._resumed, unsent), limits.send_timeout
         if not self._unanswered():
             return ("head", self._heads, self._refused), limits.patience
         unwanted = self._refused or self.flow.read_paused or self.cycle.response_complete
         if self._in_body and not unwanted:
-            return ("body", self._received // limits.body_step), limits.patience
+            return ("body", self._received // limits.least(limits.patience)), limits.patience
         return None, 0
 
     def _give_up(self) -> None:
-        late = f"within {self.limits.patience:g} seconds; send it again"
+        patience = self.limits.patience
+        late = f"within {patience:g} seconds; send it again"
         if self.transport.get_write_buffer_size():
             self._disconnect_reader()
         elif self._refused:
             self.transport.abort()
         elif self._unanswered():
-            few = f"less than {self.limits.body_step} bytes of the request's body arrived"
+            few = f"less than {self.limits.least(patience)} bytes of the request's body arrived"
             self._refuse(RequestTimeoutError(f"{few} {late}"))
         elif self._unspent and not self._in_body:
             self._refuse(RequestTimeoutError(f"the request's head did not arrive {late}"))

@@ -37,11 +37,11 @@ class Served:
     ) -> Served:
         """The table for a declaration. `own` are the paths that need no pipeline."""
         by_path: dict[str, dict[str, ASGIApp]] = {path: {**apps} for path, apps in own.items()}
+        counts = declaration.sections["metrics"]
         edges = []
         for pipeline in declaration.pipelines:
             for route in pipeline.routes:
                 method, _, path = route.partition(" ")
-                counts = declaration.sections["metrics"]
                 edge = Edge(pipeline.name, pipeline.chain, room, counts)
                 edges.append(edge)
                 by_path.setdefault(path.strip(), {})[method] = edge

@@ -159,6 +159,15 @@ class Keeping(Stage[T, T]):
             await forward(event)
 
 
+@frozen
+class Once(Stage[Middle, Middle]):
+    """Has enough with one."""
+
+    async def handle(self, event: Middle, forward: Send[Middle]) -> None:
+        await forward(event)
+        raise StopForwarding
+
+
 @pytest.mark.parametrize(
     ("stage", "event"),
     [
@@ -173,6 +182,7 @@ class Keeping(Stage[T, T]):
         (Ending(), Start("a")),
         (Grouped(), Start("a")),
         (Traced("it", []), Start("a")),
+        (Once(), Middle("a")),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -230,15 +240,6 @@ async def test_run_stage_gives_what_it_forwarded_also_on_closing() -> None:
         NarrowMiddle("c"),
         Middle("3 words"),
     ]
-
-
-@frozen
-class Once(Stage[Middle, Middle]):
-    """Has enough with one."""
-
-    async def handle(self, event: Middle, forward: Send[Middle]) -> None:
-        await forward(event)
-        raise StopForwarding
 
 
 async def test_run_stage_sends_no_more_once_the_stage_has_enough() -> None:

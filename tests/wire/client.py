@@ -20,10 +20,15 @@ _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 
 
+def address(url: str) -> tuple[str, int]:
+    """Where the proxy listens."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    return host, int(port)
+
+
 def connect(url: str) -> socket.socket:
     """A connection to the proxy."""
-    address, _, port = url.removeprefix("http://").partition(":")
-    return socket.create_connection((address, int(port)), timeout=LIMIT)
+    return socket.create_connection(address(url), timeout=LIMIT)
 
 
 def raw(body: Any, path: str = "/v1/messages", **headers: str) -> bytes:
