@@ -18,6 +18,8 @@ from stages.wire import messages as m
 
 log = logging.getLogger("llm_proxy")
 
+_SHOWN = 1000  # characters: clients can name as many fields as they like
+
 
 @frozen
 class TranslateIn(Stage[Resolved, ChatRequest]):
@@ -56,7 +58,7 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
         log.info(
             "degraded request_id=%s backend=%s model=%s notes=%s",
             request.resolved.http.request_id,
-            *map(json.dumps, (target.backend, target.model, ",".join(request.notes))),
+            *map(json.dumps, (target.backend, target.model, ",".join(request.notes)[:_SHOWN])),
         )
 
 

@@ -37,12 +37,11 @@ class Blocks:
 
     def add(self, kind: type[Prose], more: str, anyway: bool = False) -> Prose | None:
         """Add to the last part, or begin one; thinking only if the client asked for it."""
-        thinking = self.request.resolved.request.thinking
         if (kind is Thought and not self.thinks) or not (more or anyway):
             return None
         last = self._queue[-1] if self._queue else None
         if type(last) is not kind:
-            last = kind()
+            last, thinking = kind(), self.request.resolved.request.thinking
             if isinstance(last, Thought) and thinking:
                 last.backend = self.request.resolved.target.backend
                 last.hidden = thinking.display == "omitted"

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from attrs import Factory, define, evolve
 
 from stages.backends.client_tools import prefixed
 from stages.backends.profile import Profile
+from stages.translation.arrangement import rejoined, split_results
 from stages.translation.compaction import compacted
 from stages.translation.content import content, rendered, result_text, unpacked
 from stages.translation.fields import Fields, UnsupportedError
@@ -76,8 +77,8 @@ def conversation(
         raise UnsupportedError("messages: nothing in them can be given to this backend")
     _prefill(state)
     if state.parted:
-        state.out = list(_rejoined(state.out))
-    return list(_split_results(state.out)) if profile.split_tool_results else state.out
+        state.out = list(rejoined(state.out))
+    return list(split_results(state.out)) if profile.split_tool_results else state.out
 
 
 def _prefill(state: _Conversation) -> None:
@@ -151,23 +152,6 @@ def _say(state: _Conversation, body: str | list[dict[str, Any]]) -> None:
     state.out.append({"role": "user", "content": body})
 
 
-def _rejoined(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What was said before and behind a turn of which nothing is left, as one message."""
-    for role, group in groupby(messages, key=itemgetter("role")):
-        if role not in ("user", "system"):
-            yield from group
-            continue
-        bodies = [message["content"] for message in group]
-        if all(isinstance(body, str) for body in bodies):
-            yield {"role": role, "content": "\n\n".join(bodies)}
-        else:
-            yield {"role": role, "content": [part for body in bodies for part in _parts(body)]}
-
-
-def _parts(body: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{"type": "text", "text": body}] if isinstance(body, str) else body
-
-
 def _answer_calls(state: _Conversation, results: dict[str, m.ToolResultBlock]) -> None:
     """A tool message for each open call; with neutral words where the client has no result."""
     for identity in state.open_calls:
@@ -221,18 +205,3 @@ def _call(state: _Conversation, block: m.ToolUseBlock) -> dict[str, Any]:
     name = short_name(name, state.profile.tool_name_limit)
     function = {"name": name, "arguments": encode(block.input).decode()}
     return {"id": identity, "type": "function", "function": function}
-
-
-def _split_results(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Calls made together, one by one: call 1, result 1, call 2, result 2."""
-    waiting: dict[str, dict[str, Any]] = {}
-    for message in messages:
-        calls = message.get("tool_calls", ())
-        if len(calls) > 1:
-            waiting = {c["id"]: {"role": "assistant", "tool_calls": [c]} for c in calls}
-            rest = {name: value for name, value in message.items() if value}
-            waiting[calls[0]["id"]] = {**rest, "tool_calls": calls[:1]}
-            continue
-        if message["role"] == "tool" and message["tool_call_id"] in waiting:
-            yield waiting.pop(message["tool_call_id"])
-        yield message

@@ -10,8 +10,7 @@ import hashlib
 from collections import Counter
 
 _HASH = 8
-#: The characters of an id that every backend, and every client, takes.
-USABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
+_USABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def short_name(name: str, limit: int) -> str:
@@ -21,13 +20,17 @@ def short_name(name: str, limit: int) -> str:
     return f"{name[: limit - _HASH - 1]}_{_digest(name, _HASH)}"
 
 
+def is_fit(identity: str, limit: int = 64) -> bool:
+    """Whether `identity` is an id that every backend, and every client, takes as it is."""
+    return 0 < len(identity) <= limit and _USABLE.issuperset(identity)
+
+
 def fit_id(identity: str, limit: int, exactly: int | None = None) -> str:
     """`identity`, or a hash of it, if it is over the limit, not `exactly` so long, or odd."""
     if exactly is not None:
         fits = len(identity) == exactly and identity.isascii() and identity.isalnum()
         return identity if fits else _digest(identity, exactly)
-    fits = 0 < len(identity) <= limit and USABLE.issuperset(identity)
-    return identity if fits else f"call_{_digest(identity, min(24, limit - 5))}"
+    return identity if is_fit(identity, limit) else f"call_{_digest(identity, min(24, limit - 5))}"
 
 
 class CallIds:

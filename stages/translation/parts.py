@@ -19,7 +19,7 @@ from typing import Any
 
 from attrs import Factory, define, field
 
-from stages.translation.names import USABLE
+from stages.translation.names import is_fit
 from stages.translation.nesting import Nesting
 from stages.translation.reasoning import Envelope, joined, seal
 from stages.translation.shapes import text
@@ -144,8 +144,7 @@ class ToolCall:
     def block(self) -> dict[str, Any]:
         """The content block, still empty; with an id of our own where the backend's is unfit."""
         identity = self.backend_id
-        fit = 0 < len(identity) <= 64 and USABLE.issuperset(identity)
-        if not fit or self.id_is_taken:
+        if self.id_is_taken or not is_fit(identity):
             identity = f"toolu_{secrets.token_hex(12)}"
         return {
             "type": "tool_use",

@@ -97,12 +97,8 @@ def unseal(signature: str) -> Envelope | None:
         return None
     if not isinstance(held, dict) or not isinstance(held.get("backend"), str):
         return None
-    text, details = held.get("text"), held.get("details")
-    return Envelope(
-        held["backend"],
-        text if isinstance(text, str) else "",
-        tuple(each for each in items(details) if isinstance(each, dict)),
-    )
+    details = tuple(each for each in items(held.get("details")) if isinstance(each, dict))
+    return Envelope(held["backend"], text(held.get("text")), details)
 
 
 def reasoning_options(
@@ -178,12 +174,12 @@ def history(
     if envelope is None or envelope.backend != backend:  # this backend could have used its own
         fields.note("thinking_block", "dropped")
         return {}
-    text = block.thinking or envelope.text
+    thought = block.thinking or envelope.text
     match profile.reasoning_history:
-        case "reasoning" | "reasoning_content" if text:
-            return {profile.reasoning_history: text}
+        case "reasoning" | "reasoning_content" if thought:
+            return {profile.reasoning_history: thought}
         case "reasoning_details" if envelope.details:
             return {"reasoning_details": list(envelope.details)}
-        case "reasoning_details" if text:  # of a model that signs nothing
-            return {"reasoning": text}
+        case "reasoning_details" if thought:  # of a model that signs nothing
+            return {"reasoning": thought}
     return {}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from pipeline.testing import check_stage, run_stage
+from stages.counts import Counts
 from stages.events import ChatRequest, Resolved, Target
 from stages.translate_in import TranslateIn, _has_pdf
 from stages.wire.errors import InvalidRequestError
@@ -33,6 +36,20 @@ async def test_a_request_is_translated_and_kept() -> None:
             estimate=19,
         )
     ]
+
+
+async def test_however_much_was_dropped_the_log_has_one_line_of_some_length(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "llm_proxy")
+    counts = Counts()
+    stage = TranslateIn({"fake": backend()}, counts=counts)
+    await run_stage(stage, [resolved(**{f"field_{n}": 1 for n in range(1000)})])
+    [line] = caplog.messages
+    assert line.startswith("degraded request_id=req_0 ")
+    assert "field_0:dropped,field_1:dropped," in line
+    assert len(line) < 1200
+    assert counts.degraded == {("fake", "unknown", "dropped"): 1000}
 
 
 async def test_with_strict_what_would_be_dropped_is_refused() -> None:

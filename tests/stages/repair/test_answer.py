@@ -132,6 +132,9 @@ def test_a_call_that_goes_on_behind_text_is_one() -> None:
     begun = calls(call("get_weather", '{"city":', index=0, id="a"))
     ended = calls(call(arguments='"Paris"}', index=0))
     assert content([begun, text("Hm"), ended, finish()]) == [("text", "Hm"), PARIS]
+    rome = calls(call("get_weather", '{"city": "Rome"}', index=1, id="b"))
+    said = [begun, rome, text("Hm"), ended, finish()]
+    assert content(said) == [("text", "Hm"), PARIS, ROME]
 
 
 def test_broken_arguments_of_interleaved_calls_are_repaired_each() -> None:
