@@ -15,7 +15,7 @@ from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole
 from tests.wire.client import Answer, Client, address, connect, raw
-from tests.wire.proxy import Lasting, declaration, lasting_proxy, proxy
+from tests.wire.proxy import Lasting, declaration, lasting_proxy
 
 #: 60 kB of a body have to come in its time, 160 kB of an answer to be read.
 IMPATIENT = Limits(patience=0.3, send_timeout=0.8, min_rate=200_000)
