@@ -27,8 +27,8 @@ from proxy.body import Room
 from proxy.declaration import used_backends
 from proxy.reload import Reload
 from proxy.served import Methods, Served
-from stages.breaker import Breakers
 from stages.queue import go_by_slots
+from stages.routing.breaker import Breakers
 from stages.wire.ids import new_request_id
 
 #: Seconds between two looks at what nobody needs any more.

@@ -16,13 +16,13 @@ from stages import REGISTRY
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
 from stages.backends.declare import Entry, register_hooks
-from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import HttpRequest, HttpResponse
 from stages.fallback import Fallback
 from stages.invoke import Invoke
 from stages.queue import Queue
 from stages.resolve import Resolve
+from stages.routing.breaker import Breakers
 
 DEFAULT_FILE = "pipelines.yaml"
 

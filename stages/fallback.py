@@ -9,10 +9,10 @@ import anyio
 from attrs import Factory, evolve, frozen
 
 from pipeline import Send, Stage, option, section
-from stages.breaker import Breaker, Breakers
 from stages.counts import Counts
 from stages.events import Resolved, Target
-from stages.failures import PASSING, Kind, kind, of_target, passes
+from stages.routing.breaker import Breaker, Breakers
+from stages.routing.failures import PASSING, Kind, kind, of_target, passes
 from stages.wire.errors import ApiError, let_go
 
 log = logging.getLogger("llm_proxy")

@@ -11,9 +11,9 @@ from attrs import Factory, fields, frozen
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
 from stages.backends.turns import Turns
-from stages.breaker import STATES, Breakers, State
 from stages.counts import Counts
 from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseStart
+from stages.routing.breaker import STATES, Breakers, State
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

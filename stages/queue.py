@@ -11,7 +11,7 @@ from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
 from stages.backends.turns import Turns
 from stages.events import ChatRequest, ChatWaiting
-from stages.failures import QueueFullError
+from stages.routing.failures import QueueFullError
 
 
 @define(eq=False)

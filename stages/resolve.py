@@ -11,7 +11,7 @@ from attrs import field, frozen
 from pipeline import Send, Stage, option, reference, section
 from stages.backends.declare import Entry, Group
 from stages.events import Resolved, Target, Validated
-from stages.routing import Route, ordered
+from stages.routing.routes import Route, ordered
 from stages.wire.errors import InvalidRequestError
 
 _LISTED = 20

@@ -12,7 +12,7 @@ from attrs import Factory, frozen, validators
 from pipeline import Send, Stage, option, section
 from stages.counts import Counts
 from stages.events import Progress, Resolved
-from stages.failures import PASSING, Kind, kind
+from stages.routing.failures import PASSING, Kind, kind
 from stages.wire.errors import ApiError, let_go
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ from pipeline.run import Chain
 from pipeline.tasks import task_group
 from pipeline.testing import check_stage
 from stages.backends.overflow import OutputLimitError, PromptTooLongError
-from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import Resolved, Target
-from stages.failures import Kind, QueueFullError
 from stages.fallback import Fallback
 from stages.retry import Retry
+from stages.routing.breaker import Breakers
+from stages.routing.failures import Kind, QueueFullError
 from stages.translation.fields import UnsupportedError
 from stages.wire.errors import (
     BillingError,

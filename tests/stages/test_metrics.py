@@ -10,10 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
-from stages.breaker import Breakers
 from stages.counts import Counts
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.metrics import Metrics
+from stages.routing.breaker import Breakers
 from stages.translate_in import TranslateIn
 from tests.support import backend, http, resolved
 

@@ -9,7 +9,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.backends.declare import Group, Model, Overrides, WeightedModel
 from stages.events import Resolved, Target
 from stages.resolve import Resolve, is_pattern
-from stages.routing import Route, When
+from stages.routing.routes import Route, When
 from stages.wire.errors import InvalidRequestError
 from tests.support import validated
 

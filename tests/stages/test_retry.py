@@ -15,8 +15,8 @@ from pipeline.run import Chain
 from pipeline.testing import check_stage
 from stages.counts import Counts
 from stages.events import Resolved, Target
-from stages.failures import Kind
 from stages.retry import Retry
+from stages.routing.failures import Kind
 from stages.wire.errors import (
     ApiError,
     GatewayTimeoutError,

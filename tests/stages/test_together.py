@@ -12,12 +12,12 @@ from attrs import define, evolve, field
 
 from pipeline.run import Chain
 from stages.backends.backend import Backend
-from stages.breaker import Breakers
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Resolved, Target
 from stages.fallback import Fallback
 from stages.invoke import Invoke
 from stages.queue import Queue
 from stages.retry import Retry
+from stages.routing.breaker import Breakers
 from stages.translate_in import TranslateIn
 from stages.translate_out import TranslateOut
 from stages.wire import events as e

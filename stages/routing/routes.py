@@ -21,7 +21,7 @@ from pipeline import option, reference
 from pipeline.stage import OptionError
 from stages.backends.declare import Group, WeightedModel
 from stages.events import Validated
-from stages.traits import beginning, has_images, input_tokens, thinks
+from stages.routing.traits import beginning, has_images, input_tokens, thinks
 from stages.wire.messages import MessagesRequest
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stages.breaker import Breaker, Breakers
+from stages.routing.breaker import Breaker, Breakers
 
 LIMITS = Breakers(failures=3, window=10, cooldown=30)
 

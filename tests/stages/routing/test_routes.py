@@ -10,7 +10,7 @@ from attrs import evolve
 
 from stages.backends.declare import Group, WeightedModel
 from stages.events import Validated
-from stages.routing import When, ordered
+from stages.routing.routes import When, ordered
 from tests.support import http, request, validated
 
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://x.invalid/i.png"}}

@@ -112,7 +112,6 @@ class Breaker:
         if self._probe or len(self._failed_at) >= self.limits.failures:
             self._opened_at, self._probe = now, None
             self._openings += 1
-            self._failed_at.clear()
 
 
 @define(eq=False)

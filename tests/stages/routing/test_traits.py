@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.traits import beginning, has_images, input_tokens, thinks
+from stages.routing.traits import beginning, has_images, input_tokens, thinks
 from tests.secrets import PROMPT
 from tests.support import request
 
