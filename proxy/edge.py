@@ -133,9 +133,8 @@ class Edge:
             log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
             log.debug("%s: all of it:", request.request_id, exc_info=True)
             let_go(error)
-            with contextlib.suppress(
-                RuntimeError
-            ):  # the server had begun, with a head that is none
+            # Unless the server had begun already, with a head that is none.
+            with contextlib.suppress(RuntimeError):
                 await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(
