@@ -133,7 +133,7 @@ class Edge:
             log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
             log.debug("%s: all of it:", request.request_id, exc_info=True)
             let_go(error)
-            # The server raises one where it has begun, with a head that is none.
+            # Unless the server had begun already, with a head that is none.
             with contextlib.suppress(RuntimeError):
                 await responder.fail(InternalError("internal error; the proxy's log has more"))
 
