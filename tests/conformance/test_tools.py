@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from threading import Event
 from typing import Any
 
 import anthropic
@@ -21,6 +22,8 @@ from tests.conformance.support import (
     said,
     use,
 )
+from tests.support import body
+from tests.wire.support import DONE, END, delta, head, sse
 
 PARIS, ROME = {"city": "Paris"}, {"city": "Rome"}
 
@@ -38,14 +41,16 @@ def test_row_02_parallel_tool_calls_merge(talk: Talk) -> None:
 
 
 def test_row_03_a_delta_for_a_closed_block(talk: Talk) -> None:
-    talk.plays(
-        calls(call('{"city":', 0, id="a"), call('{"city":', 1, id="b")),
-        calls(call(' "Paris"', 0)),
-        calls(call(' "Rome"', 1)),
-        calls(call("}", 0)),
-        calls(call("}", 1)),
-    )
-    assert cities(talk.ask(stream=True)) == [PARIS, ROME]
+    begun = calls(call('{"city":', 0, id="a"), call('{"city":', 1, id="b"))
+    more = calls(call(' "Paris"', 0)), calls(call(' "Rome"', 1)), calls(call("}", 0), call("}", 1))
+    opened = Event()  # what arrives together is not interleaved to the client in any case
+    rest = sse(*(delta(**each) for each in more), delta("tool_calls")) + DONE + END
+    talk.script(head() + sse(delta(**begun)), opened, rest)
+    with talk.sdk.messages.stream(**body()) as events:
+        for event in events:
+            if event.type == "content_block_delta":
+                opened.set()
+        assert cities(events.get_final_message()) == [PARIS, ROME]
 
 
 @pytest.mark.parametrize("index", [0, None], ids=["always-0", "none"])

@@ -162,7 +162,7 @@ def test_what_was_sent_before_stays_the_same_bytes(agent: list[Any], how: Profil
 
 
 @given(st.lists(streams(), min_size=1, max_size=3))
-@settings(quick, max_examples=100)
+@settings(quick, max_examples=60)
 def test_what_a_backend_has_said_goes_back_to_it_as_it_was(
     answers: list[tuple[Said, list[dict[str, Any]]]],
 ) -> None:
