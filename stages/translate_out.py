@@ -66,7 +66,7 @@ class _Answer:
             if isinstance(event, ChatChunk):
                 events = translator.chunk(event.data, event.followed)
             else:
-                events = _ended(event, translator)
+                events = self._ended(event, translator)
         except ApiError:  # what came with it is told before it
             events = translator.taken()
             if events or translator.request.resolved.progress.begun:
@@ -94,6 +94,18 @@ class _Answer:
             await self.forward(each)
         if not last:
             pings.silent_since = pings.now()
+
+    def _ended(self, event: ChatEnd, translator: AnswerTranslator) -> list[StreamEvent]:
+        """The end; what of the answer is lost, and a finish reason not understood, is logged."""
+        events = translator.end(event.done, event.lowered)
+        backend = translator.request.resolved.target.backend
+        if reason := translator.unknown_finish:
+            shown = reason if _WORD.fullmatch(reason) else "…"  # it may be anything, a prompt, too
+            log.warning("backend `%s` ended with the unknown finish_reason %s", backend, shown)
+        for name in sorted(translator.left_out):
+            self.counts.degraded[backend, f"answer.{name}", "dropped"] += 1
+            log.warning("backend `%s` answered with %s, which clients cannot get", backend, name)
+        return events
 
     def _count(self, request: Resolved, events: list[StreamEvent]) -> None:
         """Count the tokens of a whole answer, and log them; `prompt` has the `cached` ones, too."""
@@ -123,13 +135,3 @@ class _Answer:
         if self.translator:
             for each in self.translator.ping():
                 await self.forward(each)
-
-
-def _ended(event: ChatEnd, translator: AnswerTranslator) -> list[StreamEvent]:
-    """The end; a finish reason that may mean something else than it is taken for is logged."""
-    events = translator.end(event.done, event.lowered)
-    if reason := translator.unknown_finish:
-        backend = translator.request.resolved.target.backend
-        shown = reason if _WORD.fullmatch(reason) else "…"  # it could be anything, a prompt, too
-        log.warning("backend `%s` ended with the unknown finish_reason %s", backend, shown)
-    return events

@@ -44,6 +44,8 @@ from stages.wire import events as e
 from stages.wire.errors import InternalError
 from stages.wire.ids import new_message_id
 
+_LEFT_OUT = ("audio", "images")
+
 
 @define
 class AnswerTranslator:
@@ -65,6 +67,8 @@ class AnswerTranslator:
     _ending: Ending = Factory(lambda self: Ending(self.request), takes_self=True)
     _text: Prose | None = None
     """The part that any text which comes next belongs to, where that is sure."""
+    left_out: frozenset[str] = frozenset()
+    """Members of what the backend has answered for which the Messages API has no place."""
     _live: bool = False
     """Whether that is the open block, and all that waits to be sent."""
 
@@ -174,6 +178,9 @@ class AnswerTranslator:
         if self.request.warms:
             return
         delta = self._deltas.of(choice)
+        for name in _LEFT_OUT:
+            if name in delta and delta[name]:  # noqa: RUF019 - `get` is a call for each delta
+                self.left_out |= {name}
         self._take_reasoning(delta)
         content = delta.get("content")
         if self.request.repeated:

@@ -23,7 +23,7 @@ from tests.conformance.support import (
     use,
 )
 from tests.support import body
-from tests.wire.support import DONE, END, delta, head, sse
+from tests.wire.chat import DONE, END, delta, head, sse
 
 PARIS, ROME = {"city": "Paris"}, {"city": "Rome"}
 

@@ -12,6 +12,7 @@ from pipeline.run import Chain
 from pipeline.stage import OptionError
 from pipeline.tasks import task_group
 from pipeline.testing import check_stage, run_stage
+from stages.counts import Counts
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
@@ -195,6 +196,19 @@ async def test_an_unknown_finish_reason_is_logged_once_if_it_is_a_word(
     await run_stage(TranslateOut(), [START, TEXT, end, end, ChatEnd()])
     warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert [each.partition("unknown finish_reason ")[2] for each in warned] == shown
+
+
+@pytest.mark.parametrize("where", ["delta", "message"])
+async def test_what_a_messages_answer_has_no_place_for_is_logged_and_counted(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    counts = Counts()
+    seen = {"content": "a", "images": [{"image_url": {"url": "data:"}}], "audio": None}
+    made = ChatChunk({"choices": [{where: seen}]})
+    await run_stage(TranslateOut(counts=counts), [START, made, FINISH, ChatEnd()])
+    warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert warned == ["backend `fake` answered with images, which clients cannot get"]
+    assert counts.degraded == {("fake", "answer.images", "dropped"): 1}
 
 
 @pytest.mark.parametrize(
