@@ -81,10 +81,11 @@ class AnswerTranslator:
         if self._text and (more := more_text(data)):
             # What the rest comes to. It costs 5 us and this 1, of the 13 us that a delta may
             # cost beyond passing its bytes on.
-            self._text.add(more)
-            if followed:
-                return []
-            return self._more(self._text) if self._live else self.taken()
+            if self._live:
+                self._text.add(more)
+                return [] if followed else self._more(self._text)
+            self._blocks.add(Prose, more)
+            return [] if followed else self.taken()
         self._text, self._live = None, False
         if self.stopped:
             return []
@@ -205,9 +206,7 @@ class AnswerTranslator:
         plain = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))
         if plain or told:
             self._end_text()
-        thought = self._blocks.add(Thought, plain or told, bool(details))
-        if isinstance(thought, Thought):
-            thought.details += details
+        self._blocks.add(Thought, plain or told, details)
 
     def _take_content(self, content: Any) -> None:
         """Text, or a list of parts, as some backends send it."""

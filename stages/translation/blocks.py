@@ -5,8 +5,7 @@ See parts.py for what a part is, and for its states.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from attrs import Factory, define
@@ -25,8 +24,11 @@ class Blocks:
     characters: int = 0
     used_tool: bool = False
     _queue: list[Prose | ToolCall] = Factory(list)
+    _ready: set[Prose | ToolCall] = Factory(set)
+    """Those behind the live one that are ready. There may be thousands that are not."""
     _calls: ToolCalls = Factory(ToolCalls)
-    _open: bool = False
+    _first_call: ToolCall | None = None
+    """The first call that had a name."""
     _index: int = 0
 
     @property
@@ -35,43 +37,52 @@ class Blocks:
         thinking = self.request.resolved.request.thinking
         return thinking is not None and thinking.wanted
 
-    def add(self, kind: type[Prose], more: str, anyway: bool = False) -> Prose | None:
+    def add(self, kind: type[Prose], more: str, details: Sequence[dict[str, Any]] = ()) -> None:
         """Add to the last part, or begin one; thinking only if the client asked for it."""
-        if (kind is Thought and not self.thinks) or not (more or anyway):
-            return None
-        last = self._queue[-1] if self._queue else None
-        if type(last) is not kind:
-            last, thinking = kind(), self.request.resolved.request.thinking
-            if isinstance(last, Thought) and thinking:
-                last.backend = self.request.resolved.target.backend
-                last.hidden = thinking.display == "omitted"
-            self._queue.append(last)
-        last.add(more)
-        return last
+        if (kind is Thought and not self.thinks) or not (more or details):
+            return
+        part = self._queue[-1] if self._queue else None
+        if type(part) is not kind:
+            part, thinking = kind(), self.request.resolved.request.thinking
+            if isinstance(part, Thought) and thinking:
+                part.backend = self.request.resolved.target.backend
+                part.hidden = thinking.display == "omitted"
+            self._queue.append(part)
+        part.add(more)
+        if isinstance(part, Thought):
+            part.details += details
+        self._note(part)
 
     def add_call(self, fragment: dict[str, Any]) -> None:
         """Add a fragment of a tool call to the call it belongs to."""
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
         call = self._calls.find(fragment, name)
-        if self.request.one_call and call is not self._calls.first_named(call):
+        if self.request.one_call and self._first_call not in (None, call):
             return
         call.add(name, function.get("arguments"))
         if call.name and not call.queued:  # one without a name holds nothing up
+            self._first_call = self._first_call or call
             call.queued = True
             self._queue.append(call)
+        if call.queued and call.state == "waiting":
+            self._note(call)
+
+    def _note(self, part: Prose | ToolCall) -> None:
+        if part is not self._queue[0] and part.ready:
+            self._ready.add(part)
 
     def send(self, last: bool) -> Iterator[e.StreamEvent]:
         """What can be sent now: the live part's news, and that of parts it makes way for."""
         while self._queue:
             part = self._queue[0]
-            alone = len(self._queue) == 1
-            followed = not alone and any(each.ready for each in islice(self._queue, 1, None))
-            leaving = last or (followed and part.complete)
+            leaving = last or (bool(self._ready) and part.complete)
             yield from self._send_part(part, leaving)
             if not leaving:
                 return
+            part.state = "closed"
             del self._queue[0]
+            self._ready.difference_update(self._queue[:1])
 
     @property
     def last_text(self) -> Prose | None:
@@ -81,7 +92,7 @@ class Blocks:
 
     def is_live(self, part: Prose) -> bool:
         """Whether `part` is that of the open block, and there is no other."""
-        return self._open and self._queue == [part]
+        return part.state == "open" and self._queue == [part]
 
     def delta(self, kind: str, fragment: str) -> e.BlockDelta:
         """More of the open block."""
@@ -89,21 +100,19 @@ class Blocks:
         return e.BlockDelta(self._index, kind, fragment)
 
     def _send_part(self, part: Prose | ToolCall, leaving: bool) -> Iterator[e.StreamEvent]:
-        if not self._open and (part.ready or (leaving and isinstance(part, ToolCall))):
-            self._open = True
+        if part.state == "waiting" and (part.ready or (leaving and isinstance(part, ToolCall))):
             self.used_tool |= isinstance(part, ToolCall)
-            yield e.BlockStart(self._index, self._block(part))
-        if not self._open:
+            yield e.BlockStart(self._index, self._opened(part))
+        if part.state == "waiting":
             return
         for kind, fragment in part.take(leaving):
             yield self.delta(kind, fragment)
         if leaving:
             yield e.BlockStop(self._index)
-            self._open = False
             self._index += 1
 
-    def _block(self, part: Prose | ToolCall) -> dict[str, Any]:
-        block = part.block()
+    def _opened(self, part: Prose | ToolCall) -> dict[str, Any]:
+        block = part.open()
         if isinstance(part, ToolCall):
             block |= self.request.renamed.get(part.name, {})
         return block

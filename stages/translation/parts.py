@@ -15,7 +15,7 @@ block is open at a time and backends may interleave their tool calls.
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from typing import Any, Literal
 
 from attrs import Factory, define, field
 
@@ -25,29 +25,44 @@ from stages.translation.reasoning import Envelope, joined, seal
 from stages.translation.shapes import text
 from stages.wire import json
 
+State = Literal["waiting", "open", "closed"]
+
 
 @define(eq=False)
 class Prose:
     """Text. White space alone opens no block: clients cannot send such one back."""
 
+    state: State = "waiting"
     pending: str = ""
+    """Of an open one, what was not sent. It is taken at once, so it stays short."""
+    _waiting: list[str] = Factory(list)
+    _says_something: bool = False
 
     def add(self, more: str) -> None:
         """Collect more of it."""
-        self.pending += more
+        if self.state == "open":
+            self.pending += more
+            return
+        self._waiting.append(more)
+        self._says_something = self._says_something or bool(more.strip())
 
     @property
     def ready(self) -> bool:
-        """Whether there is something worth a block."""
-        return bool(self.pending.strip())
+        """Whether there is something worth a block, of one that waits."""
+        return self._says_something
 
     @property
     def complete(self) -> bool:
         """Whether it may be closed when another part follows."""
         return True
 
-    def block(self) -> dict[str, Any]:
-        """The content block, still empty."""
+    def open(self) -> dict[str, Any]:
+        """From now on it is open. Gives the content block, still empty."""
+        self.state, self.pending = "open", "".join(self._waiting)
+        self._waiting.clear()
+        return self._block()
+
+    def _block(self) -> dict[str, Any]:
         return {"type": "text", "text": "", "citations": None}
 
     def take(self, last: bool) -> list[tuple[str, str]]:
@@ -70,9 +85,9 @@ class Thought(Prose):
 
     @property
     def ready(self) -> bool:
-        return bool(self.details or self.pending.strip())
+        return bool(self.details) or self._says_something
 
-    def block(self) -> dict[str, Any]:
+    def _block(self) -> dict[str, Any]:
         return {"type": "thinking", "thinking": "", "signature": ""}
 
     def take(self, last: bool) -> list[tuple[str, str]]:
@@ -91,9 +106,11 @@ class ToolCall:
     """A tool call. Its name may come late or in pieces; arguments are JSON in fragments.
 
     `backend_id` is as the backend gave it, `index` too, or else its place among the calls.
-    `queued`: it has its place among the parts.
+    `queued`: it has its place among the parts. One without arguments, or with `{}`, is not ready:
+    some may follow.
     """
 
+    state: State = "waiting"
     backend_id: str = ""
     index: int = 0
     name: str = ""
@@ -141,8 +158,12 @@ class ToolCall:
             return False
         return True
 
-    def block(self) -> dict[str, Any]:
-        """The content block, still empty; with an id of our own where the backend's is unfit."""
+    def open(self) -> dict[str, Any]:
+        """From now on it is open. Gives the content block, still empty.
+
+        With an id of our own where the backend's is unfit.
+        """
+        self.state = "open"
         identity = self.backend_id
         if self.id_is_taken or not is_fit(identity):
             identity = f"toolu_{secrets.token_hex(12)}"
@@ -207,7 +228,3 @@ class ToolCalls:
             call.backend_id, call.id_is_taken = identity, (None, identity) in self._newest
             self._newest[None, identity] = self._newest[call.index, identity] = call
         return call
-
-    def first_named(self, otherwise: ToolCall) -> ToolCall:
-        """The first call that has a name."""
-        return next((call for call in self.all if call.name), otherwise)

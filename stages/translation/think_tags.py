@@ -41,10 +41,15 @@ class ThinkTags:
     state: State = Factory(lambda self: "begin" if self.tags else "outside", takes_self=True)
     _close: str = ""
     _held: str = ""
+    _blank: list[str] = Factory(list)
+    """White space at the beginning; of some models there is no end to it."""
 
     def feed(self, text: str) -> Iterator[tuple[Kind, str]]:
         """The pieces that are clear now."""
-        self._held += text
+        if self.state == "begin" and not self._held and text.isspace():
+            self._blank.append(text)
+            return
+        self._held = self._taken() + text
         if self.state == "begin" and not self._begun():
             return
         if self.state == "inside":
@@ -74,8 +79,15 @@ class ThinkTags:
 
     def finish(self) -> Iterator[tuple[Kind, str]]:
         """What was held back, when nothing of this text follows."""
-        held, self._held = self._held, ""
+        if not (self._held or self._blank):
+            return
+        held = self._taken()
         if held.strip() and self.state == "begin":
             self.state = "outside"
-        if held:
-            yield ("thinking" if self.state == "inside" else "text"), held
+        yield ("thinking" if self.state == "inside" else "text"), held
+
+    def _taken(self) -> str:
+        held = "".join((*self._blank, self._held))
+        self._blank.clear()
+        self._held = ""
+        return held

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -384,6 +384,31 @@ def test_thousands_of_calls_take_time_by_their_number(index: int) -> None:
     ]
     assert sum(isinstance(event, e.BlockStart) for event in events) == 8_001
     assert time.process_time() - began < 8  # 0.5 s; where each looks at all others, 20 s
+
+
+OPEN = calls(call("f", '{"a', id="open", index=9_999))
+BLANK = " " * 400
+WITHOUT_END: dict[str, Callable[[int], dict[str, Any]]] = {
+    "white space": lambda n: text(BLANK),
+    "white space as reasoning": lambda n: delta(reasoning_content=BLANK),
+    "words behind an open call": lambda n: text("word " * 80) if n else OPEN,
+    "calls without arguments": lambda n: calls(call("f", None, id=f"a{n}", index=n)),
+    "calls with empty braces": lambda n: calls(call("f", "{}", id=f"a{n}", index=n)),
+}
+
+
+@pytest.mark.parametrize("tags", [(), THINK], ids=["", "think tags"])
+@pytest.mark.parametrize("one", WITHOUT_END.values(), ids=WITHOUT_END)
+def test_an_answer_without_end_takes_time_by_its_length(
+    one: Callable[[int], dict[str, Any]], tags: Tags
+) -> None:
+    began = time.process_time()
+    request = evolve(chat_request(thinking=THINKING), think_tags=tags)
+    translator = AnswerTranslator(request)
+    for n in range(10_000):
+        translator.chunk(one(n))
+    translator.end(True)
+    assert time.process_time() - began < 3  # 0.2 s; where all that waits is looked at, 3 to 14 s
 
 
 def test_pitfall_05_arguments_in_the_chunk_of_the_name_are_kept() -> None:

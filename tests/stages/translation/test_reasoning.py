@@ -257,6 +257,7 @@ def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() ->
 def test_long_reasoning_takes_time_by_its_length() -> None:
     began = time.process_time()
     thought = Thought(backend="a", hidden=True)
+    thought.open()
     for _ in range(200_000):
         thought.add("a thought like another ")
         thought.take(last=False)
