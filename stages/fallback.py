@@ -24,7 +24,7 @@ class Fallback(Stage[Resolved, Resolved]):
 
     Targets that keep failing are for a while asked only when the others have failed, too (see
     `circuit_breaker`). When none answers, the client is told of the first error that may pass,
-    else of the last.
+    else of the last; of what a target's profile rejects only if no other target takes it, either.
     """
 
     on: tuple[Kind, ...] = option(
@@ -53,10 +53,11 @@ class Fallback(Stage[Resolved, Resolved]):
                 errors.append(error)
                 if kind(error) not in self.on:
                     break
+        told = [error for error in errors if kind(error) != "unsupported"] or errors
         try:
-            raise next(filter(passes, errors), errors[-1])
+            raise next(filter(passes, told), told[-1])
         finally:
-            errors.clear()  # they hold this frame, which would hold them
+            del errors, told  # they hold this frame, which would hold them
 
     def _in_turn(self, event: Resolved) -> Iterator[Target]:
         """Each target once; those that should be left alone come last."""

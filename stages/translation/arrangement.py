@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 
-def rejoined(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What was said before and behind a turn of which nothing is left, as one message."""
-    for role, group in groupby(messages, key=itemgetter("role")):
-        if role not in ("user", "system"):
-            yield from group
-            continue
-        bodies = [message["content"] for message in group]
-        if all(isinstance(body, str) for body in bodies):
-            yield {"role": role, "content": "\n\n".join(bodies)}
-        else:
-            yield {"role": role, "content": [part for body in bodies for part in _parts(body)]}
+def rejoined(
+    messages: Iterable[dict[str, Any]], seams: Collection[int]
+) -> Iterator[dict[str, Any]]:
+    """What was said before and behind a turn of which nothing is left, as one message.
+
+    `seams` are the places in `messages` in front of which such turns stood.
+    """
+    run: list[dict[str, Any]] = []
+    for place, message in enumerate(messages):
+        role = message["role"]
+        if run and not (place in seams and run[-1]["role"] == role in ("user", "system")):
+            yield _as_one(run)
+            run = []
+        run.append(message)
+    if run:
+        yield _as_one(run)
+
+
+def _as_one(run: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(run) == 1:
+        return run[0]
+    bodies = [message["content"] for message in run]
+    if all(isinstance(body, str) for body in bodies):
+        return {**run[0], "content": "\n\n".join(bodies)}
+    return {**run[0], "content": [part for body in bodies for part in _parts(body)]}
 
 
 def _parts(body: str | list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -45,8 +45,8 @@ class _Conversation:
     out: list[dict[str, Any]] = Factory(list)
     open_calls: dict[str, str] = Factory(dict)
     """Unanswered calls of the last assistant turn: the backend's id to the client's."""
-    parted: bool = False
-    """Whether nothing is left of a turn of the assistant, so that its neighbours may be one."""
+    seams: set[int] = Factory(set)
+    """Where in `out` a turn of the assistant stood of which nothing is left."""
 
 
 def conversation(
@@ -76,8 +76,8 @@ def conversation(
     if all(message["role"] == "system" for message in state.out):
         raise UnsupportedError("messages: nothing in them can be given to this backend")
     _prefill(state)
-    if state.parted:
-        state.out = list(rejoined(state.out))
+    if state.seams:
+        state.out = list(rejoined(state.out, state.seams))
     return list(split_results(state.out)) if profile.split_tool_results else state.out
 
 
@@ -190,7 +190,7 @@ def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
     elif text:
         state.out.append({"role": "assistant", "content": text, **reasoning})
     else:
-        state.parted = True
+        state.seams.add(len(state.out))
 
 
 def _together(pieces: list[Any]) -> Any:

@@ -118,6 +118,9 @@ async def test_a_request_with_one_target_passes() -> None:
         ([OVERFLOW, InvalidRequestError("no images")], "no images"),
         ([UNSUPPORTED, UNSUPPORTED, InternalError("three")], "three"),
         ([BUSY, UNSUPPORTED, UNSUPPORTED], "busy"),
+        ([UNSUPPORTED, InternalError("two"), UNSUPPORTED], "two"),
+        ([OVERFLOW, UNSUPPORTED, UNSUPPORTED], "too long"),
+        ([UNSUPPORTED, UNSUPPORTED, UNSUPPORTED], "no images"),
     ],
     ids=str,
 )

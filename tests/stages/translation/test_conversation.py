@@ -695,6 +695,15 @@ def test_turns_of_the_user_parted_by_nothing_are_one_message() -> None:
     ]
 
 
+def test_only_what_such_a_turn_parts_is_joined() -> None:
+    note = {"type": "mid_conv_system", "content": [text("Note")]}
+    turns = user(note, text("a")), assistant({"type": "poem"}), user("b")
+    made = request(system="Be brief", messages=list(turns))
+    how = profile(fields={"system_message": "map"})
+    told = [message["content"] for message in conversation(made, "fake", how, Fields(how.fields))]
+    assert told == ["Be brief", "Note", "a\n\nb"]
+
+
 def test_turns_of_the_user_parted_by_nothing_take_time_by_their_number() -> None:
     made = request(messages=[user("x" * 1_000), assistant({"type": "poem"})] * 10_000)
     how, began = profile(), time.process_time()
