@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
+from types import TracebackType
 from typing import Any
 
 from attrs import frozen
@@ -73,9 +79,29 @@ async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[
     if type(stage).open is Stage.open:  # nothing to do at the end
         receive = stage.receiver(forward)
     else:
-        exits.enter_context(suppress(StopForwarding))  # the later ones end as usual
-        receive = await exits.enter_async_context(stage.open(forward))
+        receive = await exits.enter_async_context(_Opened(stage.open(forward)))
     return receive if link.filter is None else _filtered(link.filter, receive, forward)
+
+
+@frozen
+class _Opened:
+    """What a stage opens. At its end, too, a later stage may have enough; then others end well."""
+
+    opened: AbstractAsyncContextManager[Send[Any]]
+
+    async def __aenter__(self) -> Send[Any]:
+        return await self.opened.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self.opened.__aexit__(kind, error, trace)
+        except StopForwarding:
+            return error is None  # one that is under way goes on
 
 
 def _filtered(accepts: tuple[type, ...], receive: Send[Any], forward: Send[Any]) -> Send[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
@@ -164,10 +165,12 @@ def _scalar_hook(kind: type) -> Hook:
     def structure(value: Any, _: Any) -> Any:
         if isinstance(value, FromEnvironment):
             value = _from_environment(value, kind)
-        if type(value) is kind:
+        if kind is float and type(value) in (int, float):
+            with suppress(OverflowError):
+                if math.isfinite(number := float(value)):  # `.inf` would break sums of seconds
+                    return number
+        elif type(value) is kind:
             return value
-        if kind is float and type(value) is int:
-            return float(value)
         raise KindError(_NOUNS[kind], value)
 
     return structure

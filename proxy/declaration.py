@@ -49,13 +49,15 @@ class Server:
         help="bodies of all requests under way in a process; beyond, a 529",
         validator=validators.gt(0),
     )
-    send_timeout: float = option(
-        120.0, help="seconds that a client may leave its answer unread", validator=validators.gt(0)
-    )
-    min_rate: int = option(
+    min_body_rate: int = option(
         1000,
-        help="bytes a second, at least, of a body that comes and of an answer that waits",
+        help="bytes a second of a body, at least, over half a minute",
         validator=validators.ge(0),
+    )
+    send_timeout: float = option(
+        120.0,
+        help="seconds that a client may read nothing of its answer",
+        validator=validators.gt(0),
     )
 
 

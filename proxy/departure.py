@@ -15,9 +15,10 @@ class Departure:
 
     The ASGI way is to wait for `http.disconnect`. That takes a task of its own for each request,
     a tenth of what a short one costs. `error` is why the rest of its body will not be read, `how`
-    what the log says of a client that is gone.
+    what the log says of a client that is gone. `request_id` is known as soon as it is dealt with.
     """
 
+    request_id: str = ""
     happened: bool = False
     how: str = "client left"
     error: ApiError | None = None

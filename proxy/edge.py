@@ -102,6 +102,7 @@ class Edge:
         departure: Departure = scope["state"][DEPARTURE]
         body = Body(receive, departure, self.room)
         request = _request(scope, body)
+        departure.request_id = request.request_id
         responder = Responder(send, request.request_id)
         self.under_way += 1
         try:

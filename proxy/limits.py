@@ -9,11 +9,10 @@ from attrs import frozen
 class Limits:
     """What one connection may cost.
 
-    `patience`: seconds that the client may keep the proxy waiting; it is looked at six times in
-    that time. `send_timeout`: the same while an answer is not read, which may have its reasons: a
-    client runs a tool, or asks its user. `min_rate`: bytes a second that a body, and an answer that
-    waits for its client, have to move in these times: who moves one now and then would hold a place
-    for days.
+    `patience`: seconds that the client may keep the proxy waiting. `min_body_rate`: bytes a second
+    of a body that have to come, seen over that time: who sends one now and then would hold a place
+    for days. `send_timeout`: seconds in which nothing of an answer is read; there may be reasons: a
+    client runs a tool, or asks its user. It is looked at six times in the shorter of the two.
 
     `head`: bytes of a request line and headers, and of anything else between two pieces of a body;
     what comes in one packet with its end may be more. `headers`: how many. `requests`: how many may
@@ -21,12 +20,18 @@ class Limits:
     """
 
     patience: float = 30.0
+    min_body_rate: int = 1000
     send_timeout: float = 120.0
-    min_rate: int = 1000
     head: int = 64 * 1024
     headers: int = 200
     requests: int = 100
 
-    def least(self, seconds: float) -> int:
-        """Bytes that have to move in so many seconds."""
-        return int(self.min_rate * seconds) or 1
+    @property
+    def body_step(self) -> int:
+        """Bytes of a body that have to come within `patience`."""
+        return int(self.min_body_rate * self.patience) or 1
+
+    @property
+    def look(self) -> float:
+        """Seconds between two looks at the client."""
+        return min(self.patience, self.send_timeout) / 6

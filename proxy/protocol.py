@@ -22,13 +22,10 @@ Faults of it that are mended:
 what the client owes                          what ends the wait     too late
 -------------------------------------------   --------------------   ------------------------
 a request's head                              its last byte          408; nothing, if none came
-its body, while the application wants it      `Limits.least` bytes   408
+its body, while the application wants it      `body_step` bytes      408
 the rest of a body that has its answer        its last byte          the connection is closed
-to read, while no more can be written         `Limits.least` bytes   the connection is closed
-to read, while more is written                each byte              the connection is closed
+to read what was written                      each byte              the connection is closed
 to close, after a refusal                                            the connection is closed
-
-(While more is written, how much was read is not known from what is left; but nobody waits for it.)
 
 Pinned to uvicorn's attributes `cycle`, `flow` and its cycles; tests on sockets tell if they change.
 """
@@ -47,6 +44,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from proxy.departure import DEPARTURE, LAST_WORDS, Departure
 from proxy.last_answer import LastAnswer
 from proxy.limits import Limits
+from proxy.unread import unread
 from stages.wire.errors import (
     ApiError,
     HeadTooLargeError,
@@ -82,6 +80,7 @@ class HttpProtocol(HttpToolsProtocol):
     """Whether the rest of what the client sends is of no interest."""
     _owed: object = None
     _owed_since = 0.0
+    _looked = 0.0
     _look: asyncio.TimerHandle | None = None
 
     def __init__(self, *, limits: Limits, **given: Any) -> None:
@@ -158,7 +157,11 @@ class HttpProtocol(HttpToolsProtocol):
             self._look.cancel()
         for cycle in self._cycles:  # or a LastAnswer would hold all this, and it the LastAnswer
             cycle.transport = self.transport
-        for cycle in self._unanswered():
+        waiting = self._unanswered()
+        for cycle, _ in self.pipeline:  # they never begin, or they would let go of this themselves
+            cycle.on_response = _nothing
+        self.pipeline.clear()
+        for cycle in waiting:
             cycle.disconnected = True
             cycle.message_event.set()
             cycle.scope["state"][DEPARTURE].happens()
@@ -192,12 +195,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _watch(self) -> None:
         """See that the client does what it has to, or give it up."""
+        self._look = self.loop.call_later(self.limits.look, self._watch)
         now, (owed, patience) = self.loop.time(), self._awaited()
-        if owed is None or owed != self._owed:
+        stood_still = now - self._looked > 2 * self.limits.look  # then it was the proxy's fault
+        self._looked = now
+        if stood_still or owed is None or owed != self._owed:
             self._owed, self._owed_since = owed, now
         elif now - self._owed_since >= patience:
             self._give_up()
-        self._look = self.loop.call_later(self.limits.patience / 6, self._watch)
 
     def _awaited(self) -> tuple[object, float]:
         """What changes when the client does what it has to, and within how many seconds.
@@ -205,15 +210,13 @@ class HttpProtocol(HttpToolsProtocol):
         None, if it is not its turn.
         """
         limits = self.limits
-        if unsent := self.transport.get_write_buffer_size():
-            if self.flow.write_paused or not self._unanswered():
-                unsent //= limits.least(limits.send_timeout)
-            return ("read", self._resumed, unsent), limits.send_timeout
+        if self.transport.get_write_buffer_size():
+            return ("read", self._resumed, unread(self.transport)), limits.send_timeout
         if not self._unanswered():
             return ("head", self._heads, self._refused), limits.patience
         unwanted = self._refused or self.flow.read_paused or self.cycle.response_complete
         if self._in_body and not unwanted:
-            return ("body", self._received // limits.least(limits.patience)), limits.patience
+            return ("body", self._received // limits.body_step), limits.patience
         return None, 0
 
     def _give_up(self) -> None:
@@ -224,7 +227,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._refused:
             self.transport.abort()
         elif self._unanswered():
-            few = f"less than {self.limits.least(patience)} bytes of the request's body arrived"
+            few = f"less than {self.limits.body_step} bytes of the request's body arrived"
             self._refuse(RequestTimeoutError(f"{few} {late}"))
         elif self._unspent and not self._in_body:
             self._refuse(RequestTimeoutError(f"the request's head did not arrive {late}"))
@@ -236,8 +239,9 @@ class HttpProtocol(HttpToolsProtocol):
         waiting = self._unanswered()
         for cycle in waiting:
             cycle.scope["state"][DEPARTURE].how = "client does not read"
-        if not waiting:
-            log.info("a client that did not read its last answer is disconnected")
+        if not waiting and self.cycle is not None:  # its line is written
+            told = self.cycle.scope["state"][DEPARTURE].request_id
+            log.info("%s client does not read: it has not got all of its answer", told)
         self.transport.abort()
 
     def _too_large(self) -> ApiError:
@@ -274,3 +278,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.write(head.encode() + body)
         self.transport.write_eof()
         log.info("%s - - %d %s", request_id, error.status, error.message)
+
+
+def _nothing() -> None:
+    """What follows an answer on a connection that is lost."""

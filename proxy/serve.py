@@ -67,7 +67,7 @@ def serve(declaration: Declaration, **given: Any) -> None:
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     """How uvicorn serves what `make` makes. `make` can be pickled if there are workers."""
-    limits = Limits(send_timeout=server.send_timeout, min_rate=server.min_rate)
+    limits = Limits(min_body_rate=server.min_body_rate, send_timeout=server.send_timeout)
     return uvicorn.Config(
         make,
         factory=True,

@@ -313,3 +313,24 @@ async def test_a_stage_that_has_enough_keeps_no_other_from_its_end() -> None:
     came = await run(Traced("one", log), Once(), Traced("two", log))
     assert [event.text for event in came] == ["x", "last of two"]
     assert log[-2:] == ["left one", "left two"]
+
+
+async def test_a_stage_that_has_enough_at_the_end_hides_no_error() -> None:
+    @frozen
+    class Last(Stage[Middle, Middle]):
+        @asynccontextmanager
+        async def open(self, forward: Send[Middle]) -> AsyncIterator[Send[Middle]]:
+            try:
+                yield forward
+            finally:
+                await forward(Middle("last"))
+
+    @frozen
+    class Full(Stage[Middle, Middle]):
+        async def handle(self, event: Middle, forward: Send[Middle]) -> None:
+            if event.text == "last":
+                raise StopForwarding
+            raise LookupError("lost")
+
+    with pytest.raises(LookupError, match="lost"):
+        await run(Last(), Full(), event=Middle("x"))

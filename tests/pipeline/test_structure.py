@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -95,6 +96,8 @@ def test_a_value_of_the_right_kind_is_taken(value: Any, kind: Any, made: Any) ->
         (True, int, "expected a whole number, got `true`"),
         ("5", float, "expected a number, got the text '5'"),
         (False, float, "expected a number, got `false`"),
+        (math.inf, float, "expected a number, got `inf`"),
+        (10**400, float, f"expected a number, got `1{'0' * 400}`"),
         (5, str, "expected a text, got `5`"),
         (None, str, "expected a text, got nothing"),
         (["a"], str, "expected a text, got a list"),

@@ -177,7 +177,7 @@ def no_app() -> App:
     ("declared", "limits"),
     [
         (Server(), Limits()),
-        (Server(min_rate=5, send_timeout=7), Limits(min_rate=5, send_timeout=7)),
+        (Server(min_body_rate=5, send_timeout=7), Limits(min_body_rate=5, send_timeout=7)),
     ],
     ids=["not-declared", "declared"],
 )

@@ -14,7 +14,7 @@ import pytest
 
 from proxy.protocol import HttpProtocol
 from tests.support import body
-from tests.wire.backend import LIMIT, ScriptedBackend
+from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse
 from tests.wire.client import Answer, Client, raw
 
@@ -52,16 +52,22 @@ def without_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("without_collector")
-@pytest.mark.parametrize("by", ["a reset", "its last answer"])
-def test_of_a_connection_that_is_over_nothing_is_kept(by: str, client: Client) -> None:
+@pytest.mark.parametrize("by", ["a reset", "its last answer", "leaving behind many requests"])
+def test_of_a_connection_that_is_over_nothing_is_kept(
+    by: str, client: Client, backend: ScriptedBackend
+) -> None:
     assert Answer.of(client.send(raw(body(), x_api_key="wrong"))).status == 401
     protocols = [each for each in gc.get_objects() if type(each) is HttpProtocol]
     (protocol,) = map(weakref.ref, protocols)
     protocols.clear()
     if by == "a reset":
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    else:
+    elif by == "its last answer":
         assert client.get("/health", connection="close").status == 200
+    else:
+        backend.says(Act.UNTIL_GONE)
+        client.socket.sendall(raw(body()) * 3)
+        backend.request()
     client.leave()
     soon = time.monotonic() + LIMIT
     while protocol() is not None:
