@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 _SECRET = re.compile(
     r"""
-    (?: keys? | token | secret | password | authorization | headers
+    (?: keys? | token | secret | password | pwd | credentials? | authorization | headers
         | authenticate (?= : \s* [^\s{] ) )
     (?: ["'] \s* : | \s* : (?= \s | $ ) | (?<= api_key ) : )   # where a space may be missing
     ( \s* (?: \[ [^\]]*                               # a list
@@ -20,9 +20,9 @@ _SECRET = re.compile(
           | " (?: [^"\\] | \\. )* | ' (?: [^'] | '' )*   # a text in quotes
           | (?: \$\{ [^}]* \} | [^],}] | , (?! \s* ["']? [\w-]+ ["']? \s* : ) )* ) )
                                                       # one without, perhaps within brackets
-    | :// (?: [^/\s:@"']* : (?! @ ) )? ( [^\s"']* [^\s"':] ) :? @   # a URL's password, or token
-    | [?&] [\w.-]* (?: key | token | secret | password | auth | code | sig (?: nature )? )
-      = ( [^\s"'&#]* )                                 # in its query
+    | :// (?: [^/\s:@"]* : (?! @ ) )? ( [^\s"]* [^\s":] ) :? @   # a URL's password, or token
+    | [?&] [\w.-]* (?: key | token | secret | password | pwd | credentials? | auth | code
+                     | sig (?: nature )? ) = ( [^\s"'&#]* )   # in its query
     """,
     re.IGNORECASE | re.VERBOSE,
 )

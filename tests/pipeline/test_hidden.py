@@ -35,6 +35,8 @@ SECRET = {
     "url-of-a-user": f"base_url: http://{KEY}@host/v1",
     "url-without-a-password": f"base_url: http://{KEY}:@host/v1",
     "url-with-signs": f'{{"base_url":"http://user:{KEY}@host/v1","x":"a@b"}}',
+    "url-with-an-apostrophe": f'base_url: "http://user:it\'{KEY}@host/v1"',
+    "query-of-a-credential": f"base_url: http://host/v1?credential={KEY}",
     "query": f"base_url: http://host/v1?api-key={KEY}",
     "query-in-flow": f"b: {{base_url: http://host/v1?a=long&X-Token={KEY}&b=more, slots: many}}",
     "query-in-quotes": f'base_url: "http://host/v1?sig={KEY}#part"',
