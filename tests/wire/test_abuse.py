@@ -148,7 +148,7 @@ def test_a_client_that_does_not_read_a_finished_answer_is_given_up(
     caplog.set_level(logging.INFO, "llm_proxy")
     backend.says(whole(200, completion("x" * 12_000_000)))
     client.socket.sendall(raw(body()))
-    Event().wait(2)  # longer than the patience
+    Event().wait(1.5)  # longer than the patience
     assert len(rest(client.socket)) < 12_000_000
     answered, given_up = [line.split(" ", 1) for line in caplog.messages if "req_" in line]
     assert " 200 " in answered[1]
@@ -167,7 +167,7 @@ def test_a_client_that_reads_slowly_is_not_given_up(
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)
     answer = client.send(raw(body(stream=not finished)))
     read = b""
-    for _ in range(40):  # the system has room for the rest of it, and asks for no more meanwhile
+    for _ in range(24):  # the system has room for the rest of it, and asks for no more meanwhile
         read = answer.read(10_000)
         Event().wait(0.05)
     while part := answer.read(250_000):

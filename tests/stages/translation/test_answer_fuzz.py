@@ -31,7 +31,7 @@ from tests.support import chat_request
 quick = settings(
     derandomize=True,
     deadline=None,
-    max_examples=200,
+    max_examples=120,
     suppress_health_check=[HealthCheck.too_slow],
 )
 
