@@ -9,13 +9,13 @@ import pytest
 
 from tests.conformance.support import DECLARATION, Talk
 from tests.wire.client import Client
-from tests.wire.proxy import Lasting, lasting_proxy
+from tests.wire.proxy import BESIDE_MESSAGES, Lasting, lasting_proxy
 
 
 @pytest.fixture(scope="session")
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
     folder = tmp_path_factory.mktemp("conformance")
-    with lasting_proxy(folder, lambda url: DECLARATION.format(url=url)) as made:
+    with lasting_proxy(folder, lambda url: DECLARATION.format(url=url) + BESIDE_MESSAGES) as made:
         yield made
 
 

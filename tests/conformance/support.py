@@ -79,19 +79,6 @@ pipelines:
       - repair-tools
       - translate-out
       - stream-encode
-  count-tokens:
-    route: POST /v1/messages/count_tokens
-    stages:
-      - authenticate: *keys
-      - validate: {{body: count-tokens}}
-      - resolve
-      - translate-in
-      - count-tokens
-  models:
-    route: [GET /v1/models, "GET /v1/models/{{id:path}}"]
-    stages:
-      - authenticate: *keys
-      - list-models
 """
 
 

@@ -71,6 +71,23 @@ def serving(
         assert not thread.is_alive(), "the proxy does not end"
 
 
+#: The pipelines that usually stand beside `messages`, which has named its `&keys`.
+BESIDE_MESSAGES = """  count-tokens:
+    route: POST /v1/messages/count_tokens
+    stages:
+      - authenticate: *keys
+      - validate: {body: count-tokens}
+      - resolve
+      - translate-in
+      - count-tokens
+  models:
+    route: [GET /v1/models, "GET /v1/models/{id:path}"]
+    stages:
+      - authenticate: *keys
+      - list-models
+"""
+
+
 def declaration(url: str, invoke: str = "invoke", stages: Sequence[str] = ()) -> str:
     """The usual pipelines in front of the backend at `url`.
 
@@ -97,20 +114,7 @@ pipelines:
       - {invoke}
       - translate-out
 {more}      - stream-encode
-  count-tokens:
-    route: POST /v1/messages/count_tokens
-    stages:
-      - authenticate: *keys
-      - validate: {{body: count-tokens}}
-      - resolve
-      - translate-in
-      - count-tokens
-  models:
-    route: [GET /v1/models, "GET /v1/models/{{id:path}}"]
-    stages:
-      - authenticate: *keys
-      - list-models
-"""
+{BESIDE_MESSAGES}"""
 
 
 #: One more pipeline, to add to `declaration`.
