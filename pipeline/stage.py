@@ -55,7 +55,8 @@ class Stage(Generic[In, Out]):
         """Give the receiver for one request. Override it to have something to do at its end.
 
         Stages are entered last first and left first first, so on leaving a stage may
-        still forward.
+        still forward. Where a later stage then has enough, an error that is under way goes on,
+        also one that was to be dealt with by forwarding.
         """
         return nullcontext(self.receiver(forward))
 
