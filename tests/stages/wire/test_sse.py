@@ -55,9 +55,9 @@ def test_a_stream_in_one_piece_gives_its_events() -> None:
     assert decoded([STREAM]) == EVENTS
 
 
-@pytest.mark.parametrize("place", range(len(STREAM) + 1))
-def test_a_stream_split_in_two_gives_the_same_events(place: int) -> None:
-    assert decoded([STREAM[:place], STREAM[place:]]) == EVENTS
+def test_a_stream_split_in_two_gives_the_same_events() -> None:
+    places = range(len(STREAM) + 1)
+    assert not [n for n in places if decoded([STREAM[:n], STREAM[n:]]) != EVENTS]
 
 
 def test_a_stream_byte_by_byte_gives_the_same_events() -> None:
