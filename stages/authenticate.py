@@ -12,6 +12,9 @@ from pipeline import Send, Stage, option
 from stages.events import Authenticated, HttpRequest
 from stages.wire.errors import AuthenticationError
 
+#: A header is looked at for so many commas. Each key that is given costs a digest.
+_MAX_REPEATED = 4
+
 
 def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(key for key in keys if key)
@@ -21,8 +24,8 @@ def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
 class Authenticate(Stage[HttpRequest, Authenticated]):
     """Lets only requests with one of `keys` pass, before their body is read.
 
-    The key comes as `x-api-key` or as `Authorization: Bearer`; with both, `x-api-key` counts,
-    because the other may be a token meant for somebody else.
+    The key comes as `x-api-key` or as `Authorization: Bearer`. A client may send both, and one of
+    them may be for another server. Which one differs by client, so either may be the right one.
     """
 
     keys: tuple[str, ...] = option(
@@ -49,13 +52,22 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
     def handle(self, event: HttpRequest, forward: Send[Authenticated]) -> Awaitable[None]:
         if self.open_door:
             return forward(Authenticated(event, "anonymous"))
-        given = _key(event)
+        given = _keys(event)
         if not given:
             raise AuthenticationError(
                 "no API key was given: send it as x-api-key or as Authorization: Bearer"
             )
-        # Digests have one length, so comparing them tells nothing of the key's; and all are
-        # compared, so the time does not tell which one came near.
+        matches = [n for key in given for n in self._matches(key)]
+        if not matches:
+            raise AuthenticationError("invalid x-api-key")
+        return forward(Authenticated(event, f"key-{matches[0]}"))
+
+    def _matches(self, given: str) -> list[int]:
+        """The numbers of the keys that `given` is, from 1.
+
+        Digests have one length, so comparing them tells nothing of the key's; and all are
+        compared, so the time does not tell which one came near.
+        """
         # A header is read as Latin-1; its bytes may be the key in UTF-8 or in Latin-1.
         text = _digest(_bytes(given))
         raw = text if given.isascii() else _digest(given.encode("latin-1", "backslashreplace"))
@@ -63,16 +75,24 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
             hmac.compare_digest(raw, known) | hmac.compare_digest(text, known)
             for known in self._digests
         ]
-        if not any(matches):
-            raise AuthenticationError("invalid x-api-key")
-        return forward(Authenticated(event, f"key-{matches.index(True) + 1}"))
+        return [n for n, same in enumerate(matches, 1) if same]
 
 
-def _key(request: HttpRequest) -> str:
-    if key := request.headers.get("x-api-key"):
-        return key
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip(" \t") if scheme.lower() == "bearer" else ""
+def _keys(request: HttpRequest) -> list[str]:
+    """The keys in both headers. A header that came twice is here once, joined with a comma."""
+    keys = _repeated(request.headers.get("x-api-key", ""))
+    for each in _repeated(request.headers.get("authorization", "")):
+        scheme, _, token = each.partition(" ")
+        if scheme.lower() == "bearer":
+            keys.append(token.strip(" \t"))
+    return [key for key in keys if key]
+
+
+def _repeated(header: str) -> list[str]:
+    """The value, and its parts where there are several: a key, too, may have a comma."""
+    if "," not in header:
+        return [header]
+    return [header, *(part.strip(" \t") for part in header.split(",", _MAX_REPEATED))]
 
 
 def _bytes(key: str) -> bytes:

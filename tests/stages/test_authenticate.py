@@ -50,6 +50,11 @@ async def test_it_keeps_to_the_contract() -> None:
         {"x_api_key": "", "authorization": "Bearer s3cret-key"},
         {"x_api_key": "s3cret-key", "authorization": "Bearer somebody-elses"},
         {"x_api_key": "s3cret-key", "authorization": "Basic eA=="},
+        {"x_api_key": "somebody-elses", "authorization": "Bearer s3cret-key"},
+        {"x_api_key": "somebody-elses, s3cret-key"},
+        {"authorization": "Bearer somebody-elses, bearer s3cret-key"},
+        {"authorization": "Basic eA==, Bearer s3cret-key"},
+        {"x_api_key": " , ", "authorization": "Bearer s3cret-key"},
     ],
     ids=[
         "x-api-key",
@@ -60,9 +65,14 @@ async def test_it_keeps_to_the_contract() -> None:
         "an empty x-api-key",
         "both",
         "Basic too",
+        "another's as x-api-key",
+        "x-api-key twice",
+        "Bearer twice",
+        "Basic before Bearer",
+        "an empty x-api-key twice",
     ],
 )
-async def test_a_right_key_passes(headers: dict[str, str]) -> None:
+async def test_row_c2_a_right_key_passes_wherever_it_is(headers: dict[str, str]) -> None:
     assert await client(ONE, **headers) == "key-1"
 
 
@@ -73,10 +83,12 @@ async def test_a_right_key_passes(headers: dict[str, str]) -> None:
         {"x_api_key": "s3cret-key2"},
         {"x_api_key": "s3cret-ke"},
         {"x_api_key": "S3CRET-KEY"},
-        {"x_api_key": "s3cret-key, s3cret-key"},
+        {"x_api_key": "wrong, s3cret-key2"},
         {"authorization": "Bearer wrong"},
         {"authorization": "Bearer s3cret-key s3cret-key"},
-        {"x_api_key": "wrong", "authorization": "Bearer s3cret-key"},
+        {"x_api_key": "wrong", "authorization": "Bearer wrong-too"},
+        {"x_api_key": "wrong", "authorization": "Basic s3cret-key"},
+        {"x_api_key": "," * 10_000 + "s3cret-key"},
         {"x_api_key": "\x00"},
         {"x_api_key": "ÿ" * 10_000},
     ],
@@ -88,7 +100,9 @@ async def test_a_right_key_passes(headers: dict[str, str]) -> None:
         "twice",
         "as Bearer",
         "twice as Bearer",
-        "in x-api-key, whatever Bearer says",
+        "in both",
+        "in x-api-key, and Basic is no Bearer",
+        "after ten thousand commas",
         "NUL",
         "long and not ASCII",
     ],
@@ -126,6 +140,17 @@ async def test_without_a_key_the_way_to_send_one_is_told(headers: dict[str, str]
         "no API key was given: send it as x-api-key or as Authorization: Bearer"
     )
     assert (error.status, error.type) == (401, "authentication_error")
+
+
+async def test_row_c2_of_two_right_keys_that_of_x_api_key_names_the_client() -> None:
+    assert await client(TWO, x_api_key="second-key", authorization="Bearer first-key") == "key-2"
+
+
+async def test_row_c2_a_key_with_a_comma_passes() -> None:
+    stage = Authenticate(keys=("one, two",))
+    assert await client(stage, x_api_key="one, two") == "key-1"
+    assert await client(stage, authorization="Bearer one, two") == "key-1"
+    await refusal(stage, x_api_key="one", authorization="Bearer two")
 
 
 async def test_each_of_several_keys_passes_under_its_own_name() -> None:
