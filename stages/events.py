@@ -46,6 +46,12 @@ class HttpRequest:
         """The conversation it belongs to, as Claude Code names it; empty where it is not told."""
         return self.headers.get("x-claude-code-session-id", "")
 
+    @property
+    def betas(self) -> frozenset[str]:
+        """The betas that the client asks for; a header that comes twice is joined with a comma."""
+        named = self.headers.get("anthropic-beta", "").split(",")
+        return frozenset(beta.strip(" \t") for beta in named) - {""}
+
 
 @frozen
 class Authenticated:

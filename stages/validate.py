@@ -37,10 +37,13 @@ class Validate(Stage[Authenticated, Validated]):
     async def handle(self, event: Authenticated, forward: Send[Validated]) -> None:
         _check_headers(event.http)
         data = await event.http.read_body(self.max_body_bytes)
-        await forward(Validated(event.http, self.parse(data), event.client))
+        await forward(Validated(event.http, self.parse(data, event.http.betas), event.client))
 
-    def parse(self, data: bytes) -> MessagesRequest:
-        """Parse a body. Raises InvalidRequestError, which names the path of each problem."""
+    def parse(self, data: bytes, betas: frozenset[str] = frozenset()) -> MessagesRequest:
+        """Parse a body. Raises InvalidRequestError, which names the path of each problem.
+
+        `betas` are those of the header `anthropic-beta`: some of them lift a rule.
+        """
         try:
             value = json.decode(data)
         except ValueError as error:
@@ -52,7 +55,7 @@ class Validate(Stage[Authenticated, Validated]):
             problems.append("max_tokens: Field required")
         try:
             request = structure(value)
-            problems += islice(check.problems(request), _MAX_COUNTED)
+            problems += islice(check.problems(request, betas), _MAX_COUNTED)
         except (BaseValidationError, ValueError) as error:
             problems += spell(error)
         if problems:

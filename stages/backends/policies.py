@@ -46,6 +46,7 @@ KEPT: dict[str, str] = {
     "client_tools": "emulate",
     "tool_search": "emulate",
     "server_tools": "",
+    "server_tools.alone": "",
     "tool_choice": "map",
     "disable_parallel_tool_use": "map or emulate",
     "prefill": "map",

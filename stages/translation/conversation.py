@@ -73,9 +73,9 @@ def conversation(
         else:
             _assistant_turn(state, blocks)
     _answer_calls(state, {})
+    _prefill(state)
     if all(message["role"] == "system" for message in state.out):
         raise UnsupportedError("messages: nothing in them can be given to this backend")
-    _prefill(state)
     if state.seams:
         state.out = list(rejoined(state.out, state.seams))
     return list(split_results(state.out)) if profile.split_tool_results else state.out
@@ -83,7 +83,8 @@ def conversation(
 
 def _prefill(state: _Conversation) -> None:
     """What the assistant says last is the beginning of the answer: kept, or left out."""
-    if state.out[-1]["role"] == "assistant" and not state.fields.keep("prefill"):
+    last = state.out[-1]["role"] if state.out else ""
+    if last == "assistant" and not state.fields.keep("prefill"):
         state.out.pop()
 
 

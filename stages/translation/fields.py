@@ -19,6 +19,8 @@ _WHY = {
     "document.file": "there is no Files API here: send the document itself",
     "document.url": "this backend fetches no documents: send the document itself",
     "document.pdf": "this backend takes no PDF: send the document as text",
+    "server_tools": "only Anthropic's servers can run it: leave it out",
+    "server_tools.alone": "only Anthropic's servers can run it: give the model another tool for it",
     "container.skills": "skills run on Anthropic's servers only: leave them out",
     "prefill": (
         "This model does not support assistant message prefill. "

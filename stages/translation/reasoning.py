@@ -118,23 +118,36 @@ def reasoning_options(
         return {}
     if profile.reasoning_request == "thinking":
         return _thought(thinking, request.max_tokens, fields)
-    return _asked(thinking, effort, profile)
+    budget = thinking.budget_tokens if thinking and thinking.asked else None
+    if budget and profile.reasoning_request == "reasoning":
+        budget = _below_limit(budget, request.max_tokens, fields)
+    return _asked(thinking, effort, budget, profile)
 
 
 def _thought(thinking: m.Thinking | None, max_tokens: int | None, fields: Fields) -> dict[str, Any]:
-    """Claude's own parameter. Its budget has to be 1024 at least, and below the output limit."""
+    """Claude's own parameter. Its budget has to be 1024 at least."""
     if thinking is None or not thinking.asked:
         return {}
-    budget = min(thinking.budget_tokens or 4_096, (max_tokens or 5_000) - 1)
+    wanted = thinking.budget_tokens or min(4_096, (max_tokens or 5_000) - 1)
+    budget = _below_limit(wanted, max_tokens, fields)
     if budget < 1024:
         fields.note("thinking", "dropped")
         return {}
     return {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
-def _asked(thinking: m.Thinking | None, effort: str | None, profile: Profile) -> dict[str, Any]:
+def _below_limit(budget: int, max_tokens: int | None, fields: Fields) -> int:
+    """A budget that is below the output limit; with interleaved thinking it need not be so."""
+    if not max_tokens or budget < max_tokens:
+        return budget
+    fields.note("thinking.budget_tokens", "lowered", "thinking")
+    return max_tokens - 1
+
+
+def _asked(
+    thinking: m.Thinking | None, effort: str | None, budget: int | None, profile: Profile
+) -> dict[str, Any]:
     off = thinking is not None and not thinking.asked
-    budget = thinking.budget_tokens if thinking and not off else None
     level = "none" if off else effort or _level(budget)
     nearest = _nearest(level, profile.effort_levels)
     match profile.reasoning_request:

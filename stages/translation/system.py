@@ -71,6 +71,8 @@ def placed_message(message: m.Message, fields: Fields) -> m.Message | None:
     """A message as the backend takes it; None for a system message of which nothing is left."""
     if message.role != "system":
         return message
+    if not message.content:  # it only sets the effort
+        return None
     text = _text(message.content, fields) if fields.keep("system_message") else ""
     if not text:
         return None

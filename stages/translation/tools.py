@@ -46,6 +46,7 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
     """`tools`, `tool_choice` and `parallel_tool_calls`."""
     declared = (_functions(tool, n, profile, fields) for n, tool in enumerate(request.tools))
     tools = [{"type": "function", "function": each} for some in declared for each in some]
+    _report_server_tools(request, fields, alone=not tools)
     choice = request.tool_choice
     _check_names(tools)
     if not tools:  # none, or all were left out; an empty list is refused
@@ -67,6 +68,23 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
     if when == "always" or (when == "when-false" and not parallel):
         chosen["parallel_tool_calls"] = parallel
     return chosen
+
+
+def _report_server_tools(request: m.MessagesRequest, fields: Fields, alone: bool) -> None:
+    """Raise UnsupportedError where a tool that Anthropic would run cannot be left out.
+
+    Next to other tools it mostly can; where it is all there is, the client wants just that.
+    """
+    policy = "server_tools.alone" if alone else "server_tools"
+    for n, tool in enumerate(request.tools):
+        if _is_direct(tool) and not tool.custom and as_functions(tool) is None:
+            search = (tool.type or "").startswith("tool_search_tool_")
+            fields.keep("tool_search" if search else policy, f"tools.{n} ({tool.type})")
+
+
+def _is_direct(tool: m.Tool) -> bool:
+    """Whether the model may call the tool itself. An empty list of callers says nothing."""
+    return not tool.allowed_callers or "direct" in tool.allowed_callers
 
 
 def _check_names(tools: list[dict[str, Any]]) -> None:
@@ -112,10 +130,13 @@ def _named(
 def _functions(
     tool: m.Tool, position: int, profile: Profile, fields: Fields
 ) -> Iterator[dict[str, Any]]:
-    """What is declared for one tool: mostly one function; none where it is left out."""
+    """What is declared for one tool: mostly one function; none where it is left out.
+
+    Nothing is said here of tools that Anthropic would run.
+    """
     path = f"tools.{position}"
     limit = profile.tool_name_limit
-    if "direct" not in tool.allowed_callers:
+    if not _is_direct(tool):
         fields.keep("tools.allowed_callers", f"{path} (allowed_callers)")
     elif tool.custom:
         yield _function(tool, profile, fields)
@@ -124,9 +145,6 @@ def _functions(
             for each in functions:
                 function = {**each, "name": short_name(each["name"], limit)}
                 yield _extended(function, tool, profile, fields)
-    else:
-        search = (tool.type or "").startswith("tool_search_tool_")
-        fields.keep("tool_search" if search else "server_tools", f"{path} ({tool.type})")
 
 
 def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
@@ -149,7 +167,9 @@ def _extended(
         description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
     if description:
         function["description"] = description
-    if tool.strict is not None and fields.keep("tools.strict"):
+    if tool.strict is None or not (tool.strict or fields.how("tools.strict") == "map"):
+        return function  # `false` is how it is anyway
+    if fields.keep("tools.strict"):
         fits = is_closed(function["parameters"]) or not profile.strict_needs_all
         if tool.strict and not fits:
             fields.note("tools.strict", "dropped")

@@ -29,13 +29,14 @@ _REFUSED: dict[str, tuple[tuple[type, ...], str]] = {
 }
 # Other blocks of the API that may stand in a user turn; what becomes of them, translation says.
 _USER_BLOCKS = ("text", "image", "document", "search_result", "tool_result", "container_upload")
+_SETS_NOTHING = (None, m.OutputConfig())
 
 Problem = str
 
 
-def problems(request: m.MessagesRequest) -> Iterator[Problem]:
-    """Each broken rule, as `path: text`."""
-    yield from _parameters(request)
+def problems(request: m.MessagesRequest, betas: frozenset[str] = frozenset()) -> Iterator[Problem]:
+    """Each broken rule, as `path: text`. `betas` are what the header `anthropic-beta` names."""
+    yield from _parameters(request, betas)
     yield from _tools(request)
     yield from _combinations(request)
     for n, block in enumerate(request.system):
@@ -43,13 +44,15 @@ def problems(request: m.MessagesRequest) -> Iterator[Problem]:
             yield f"system.{n}: only text blocks can stand here"
     if not request.messages:
         yield "messages: at least one message is required"
-    elif request.messages[0].role != "user":
+    elif request.messages[0].role == "system":  # the assistant may begin
         yield 'messages: first message must use the "user" role'
     last = len(request.messages) - 1
     for n, message in enumerate(request.messages):
         final_assistant = n == last and message.role == "assistant"
-        sets_effort = message.role == "system" and message.output_config is not None
-        if not (message.content or final_assistant or sets_effort):
+        sets_effort = message.role == "system" and message.output_config not in _SETS_NOTHING
+        if message.content is m.ABSENT and message.role != "system":
+            yield f"messages.{n}.content: Field required"
+        elif not (message.content or final_assistant or sets_effort):
             yield (
                 f"messages.{n}: all messages must have non-empty content "
                 "except for the optional final assistant message"
@@ -58,7 +61,7 @@ def problems(request: m.MessagesRequest) -> Iterator[Problem]:
             yield from _block(block, message.role, f"messages.{n}.content.{k}")
 
 
-def _parameters(request: m.MessagesRequest) -> Iterator[Problem]:
+def _parameters(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[Problem]:
     if not request.model.strip():
         yield "model: String should have at least 1 character"
     yield from _max_tokens(request)
@@ -70,7 +73,7 @@ def _parameters(request: m.MessagesRequest) -> Iterator[Problem]:
         yield "top_k: Input should be greater than or equal to 0"
     if any(not each.strip() for each in request.stop_sequences):
         yield "stop_sequences: each stop sequence must contain non-whitespace"
-    yield from _thinking(request)
+    yield from _thinking(request, betas)
 
 
 def _max_tokens(request: m.MessagesRequest) -> Iterator[Problem]:
@@ -91,7 +94,8 @@ def _max_tokens(request: m.MessagesRequest) -> Iterator[Problem]:
             yield f"max_tokens: 0 cannot be used with `{name}`: ask for at least 1, or leave it out"
 
 
-def _thinking(request: m.MessagesRequest) -> Iterator[Problem]:
+def _thinking(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[Problem]:
+    """With interleaved thinking the budget is for the whole turn, of which this is one request."""
     thinking = request.thinking
     if thinking and thinking.type == "enabled":
         budget = thinking.budget_tokens
@@ -99,8 +103,12 @@ def _thinking(request: m.MessagesRequest) -> Iterator[Problem]:
             yield "thinking.enabled.budget_tokens: Field required"
         elif budget < 1024:
             yield "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
-        elif request.max_tokens and budget >= request.max_tokens:
+        elif request.max_tokens and budget >= request.max_tokens and not _interleaved(betas):
             yield "`max_tokens` must be greater than `thinking.budget_tokens`"
+
+
+def _interleaved(betas: frozenset[str]) -> bool:
+    return any(beta.startswith("interleaved-thinking-") for beta in betas)
 
 
 def _tools(request: m.MessagesRequest) -> Iterator[Problem]:

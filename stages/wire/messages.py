@@ -158,6 +158,14 @@ DOCUMENT_SOURCES = {**IMAGE_SOURCES, "text": TextSource, "content": ContentSourc
 Content = tuple[Block, ...]
 
 
+class _Absent(tuple[Block, ...]):
+    """An empty content that can be told from another one by `is`."""
+
+
+#: The content of a message that has none; only that of a system message may be absent.
+ABSENT: Content = _Absent()
+
+
 @frozen
 class Message:
     """One turn. A string content is one text block.
@@ -167,9 +175,9 @@ class Message:
     """
 
     role: Literal["user", "assistant", "system"]
-    content: Content
+    content: Content = ABSENT
     output_config: OutputConfig | None = None
-    clear_at: str | None = None
+    clear_at: Literal["next_user_message", "never"] | None = None
 
 
 @frozen
@@ -221,7 +229,7 @@ class Thinking:
 
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
     budget_tokens: int | None = None
-    display: str | None = None
+    display: Literal["summarized", "omitted", "updates"] | None = None
 
     @property
     def wanted(self) -> bool:

@@ -3,7 +3,8 @@
 A member is named by what it stands in, without positions: `image.transformations`,
 `thinking.block_binding`; a mark for the cache is `cache_control` wherever it stands. Members
 of the API that change nothing here are known too, and not named. Of blocks and tools that are
-left out as a whole, that is told, and not what was in them.
+left out as a whole, that is told, and not what was in them. A member that is present but empty
+asks for nothing, and is not named.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _MEANS_NOTHING: dict[type, tuple[str, ...]] = {
     m.TextSource: ("media_type",),  # there is but one
     m.Tool: ("defer_loading", "eager_input_streaming", "display_number"),  # all are declared
 }
-# Left out as a whole, or refused: see the policy `server_tools`.
-_SERVER_TOOLS = ("web_search_", "web_fetch_", "code_execution_", "advisor_", "mcp_toolset")
+# What the types begin with of tools that are not left out as a whole; see `server_tools`.
+_KEPT_TOOLS = ("bash_", "text_editor_", "memory_", "computer_", "browser_", "tool_search_tool_")
 
 
 def _known(cls: type) -> frozenset[str]:
@@ -54,7 +55,7 @@ Names = dict[str, None]
 
 def unread(body: dict[str, Any]) -> tuple[str, ...]:
     """The names, each once, of a request that has the right structure; top-level ones first."""
-    names: Names = {k: None for k, v in body.items() if k not in _REQUEST and v is not None}
+    names: Names = {k: None for k, v in body.items() if k not in _REQUEST and _asks(v)}
     container = body.get("container")
     if isinstance(container, dict) and container.get("skills"):
         names["container.skills"] = None
@@ -63,23 +64,30 @@ def unread(body: dict[str, Any]) -> tuple[str, ...]:
         _look(body.get(section), section, known, names)
     _look((body.get("output_config") or {}).get("format"), "output_config.format", _FORMAT, names)
     for tool in body.get("tools") or ():
-        if not (tool.get("type") or "").startswith(_SERVER_TOOLS):
+        if (tool.get("type") or "custom").startswith(("custom", *_KEPT_TOOLS)):
             _look(tool, "tools", _TOOL, names)
     _blocks(body.get("system"), names)
     for message in body["messages"]:
         if len(message) > 2:  # than a role and a content
             _look(message, "messages", _MESSAGE, names)
             _look(message.get("output_config"), "messages.output_config", _EFFORT, names)
-        _blocks(message["content"], names)
+        _blocks(message.get("content"), names)
     kept = list(names)[:most]
     return (*kept, *({_CACHE} & names.keys() - set(kept)))
+
+
+def _asks(value: Any) -> bool:
+    """Whether a member asks for anything: `null`, `""`, `[]`, `{}` and `{"edits": []}` do not."""
+    if isinstance(value, dict):
+        return any(map(_asks, value.values()))
+    return value is not None and value not in ("", [])
 
 
 def _look(value: Any, place: str, known: frozenset[str], names: Names) -> None:
     if not value or value.keys() <= known:
         return
     for name, given in value.items():
-        if given is not None and name not in known:
+        if name not in known and _asks(given):
             names[_CACHE if name == _CACHE else f"{place}.{name}"] = None
 
 

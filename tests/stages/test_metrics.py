@@ -52,13 +52,13 @@ async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -
         event = resolved(**{name: 1, "top_k": 1})
         [request] = await run_stage(stage, [event])
         assert len(request.notes) == 2
-    warning = TranslateIn({"fake": backend(fields={"server_tools": "warn"})}, counts=counts)
+    warning = TranslateIn({"fake": backend(fields={"server_tools.alone": "warn"})}, counts=counts)
     await run_stage(warning, [resolved(tools=[search])])
     await run_stage(stage, [resolved()])
     assert await told(counts) == {
         ("llm_proxy_degraded_total", "fake", "unknown", "dropped"): 2,
         ("llm_proxy_degraded_total", "fake", "top_k", "dropped"): 2,
-        ("llm_proxy_degraded_total", "fake", "server_tools", "dropped"): 1,
+        ("llm_proxy_degraded_total", "fake", "server_tools.alone", "dropped"): 1,
     }
 
 

@@ -68,9 +68,8 @@ def test_the_limit_has_to_be_positive(limit: int) -> None:
 
 
 async def test_pitfall_16_unknown_fields_are_tolerated_and_kept_by_name() -> None:
-    event = authenticated(
-        context_management={"edits": []}, service_tier="auto", brand_new={}, metadata={}
-    )
+    managed = {"edits": [{"type": "clear_tool_uses_20250919"}]}
+    event = authenticated(context_management=managed, service_tier="auto", brand_new=0, metadata={})
     [out] = await run_stage(Validate(), [event])
     assert out.request.unread == ("context_management", "service_tier", "brand_new")
 

@@ -157,7 +157,7 @@ def tool_questions(profile: Profile) -> tuple[Question, ...]:
             "strict in tools",
             ("fields.tools.strict",),
             tuple(Ask({"tools": [tool("weather", _STRICT, strict=s)]}) for s in (True, "nonsense")),
-            read({"fields.tools.strict": "map"}, {"fields.tools.strict": "drop"}),
+            read({"fields.tools.strict": "map"}, {"fields.tools.strict": "warn"}),
             after=TOOLS,
         ),
         Question(

@@ -92,13 +92,80 @@ def test_a_tool_that_anthropics_servers_run_is_refused_by_its_type() -> None:
         functions({"type": "web_search_20250305", "name": "web_search"})
 
 
-def test_a_server_tool_can_be_left_out_and_told() -> None:
-    tool = {"type": "web_search_20250305", "name": "web_search"}
-    own = {"name": "f", "input_schema": {"type": "object"}}
-    request = chat_request(resolved(tools=[tool, own]), profile(fields={"server_tools": "warn"}))
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
+SERVERS: dict[str, dict[str, Any]] = {
+    "advisor": {"type": "advisor_20260301", "name": "advisor", "model": "m"},
+    "web search": SEARCH,
+    "MCP toolset": {"type": "mcp_toolset", "mcp_server_name": "s"},
+    "one of tomorrow": {"type": "oracle_20270101", "name": "oracle", "max_uses": 3},
+}
+CLIENTS: dict[str, dict[str, Any]] = {
+    "custom": {"name": "f", "input_schema": {"type": "object"}},
+    "bash": {"type": "bash_20250124", "name": "bash"},
+}
 
-    assert [t["function"]["name"] for t in request.options["tools"]] == ["f"]
-    assert request.notes == ("tools.0 (web_search_20250305):dropped",)
+
+@pytest.mark.parametrize("own", CLIENTS.values(), ids=CLIENTS)
+@pytest.mark.parametrize("tool", SERVERS.values(), ids=SERVERS)
+def test_row_c4_a_server_tool_next_to_the_clients_own_is_left_out_and_reported(
+    tool: dict[str, Any], own: dict[str, Any]
+) -> None:
+    made = chat_request(resolved(tools=[own, tool]), profile())
+    assert [t["function"]["name"] for t in made.options["tools"]] == [own["name"]]
+    assert made.notes == (f"tools.1 ({tool['type']}):dropped",)
+
+
+@pytest.mark.parametrize("tools", [[SEARCH], [SEARCH, SERVERS["advisor"]]], ids=["one", "two"])
+def test_row_c4_server_tools_alone_are_refused(tools: list[Any]) -> None:
+    with pytest.raises(InvalidRequestError, match=r"tools\.0 \(web_search_20250305\): only Anthr"):
+        chat_request(resolved(tools=tools), profile())
+
+
+def test_row_c4_a_tool_that_only_code_execution_may_call_is_no_other_tool() -> None:
+    own = {**CLIENTS["custom"], "allowed_callers": ["code_execution_20260120"]}
+    code = {"type": "code_execution_20260120", "name": "code_execution"}
+    with pytest.raises(InvalidRequestError, match="tools.1"):
+        chat_request(resolved(tools=[own, code]), profile())
+
+
+def test_row_c4_the_policy_can_be_another() -> None:
+    own = CLIENTS["custom"]
+    with pytest.raises(InvalidRequestError, match="tools.1"):
+        chat_request(resolved(tools=[own, SEARCH]), profile(fields={"server_tools": "reject"}))
+    quiet = chat_request(resolved(tools=[own, SEARCH]), profile(fields={"server_tools": "drop"}))
+    assert quiet.notes == ()
+    alone = profile(fields={"server_tools.alone": "warn"})
+    assert chat_request(resolved(tools=[SEARCH]), alone).notes == (
+        "tools.0 (web_search_20250305):dropped",
+    )
+
+
+def test_row_c4_a_choice_of_a_tool_that_was_left_out_is_reported() -> None:
+    choice = {"type": "tool", "name": "web_search"}
+    event = resolved(tools=[CLIENTS["custom"], SEARCH], tool_choice=choice)
+    made = chat_request(event, profile())
+    assert "tool_choice" not in made.options
+    assert made.notes == ("tools.1 (web_search_20250305):dropped", "tool_choice:dropped")
+
+
+def test_row_c4_blocks_of_a_tool_that_was_left_out_are_reported() -> None:
+    call = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "advisor", "input": {}}
+    held = {"type": "advisor_result", "text": "Look twice."}
+    result = {"type": "advisor_tool_result", "tool_use_id": "srvtoolu_1", "content": held}
+    said = {"type": "text", "text": "Done."}
+    turns = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": [call, result, said]},
+        {"role": "user", "content": "And now?"},
+    ]
+    made = chat_request(resolved(messages=turns), profile())
+    assert [message["content"] for message in made.messages] == ["Q", "Done.", "And now?"]
+    assert made.notes == ("server_tool_use:dropped", "advisor_tool_result:dropped")
+
+
+def test_row_c11_an_empty_list_of_callers_says_nothing() -> None:
+    (function,) = functions({**CLIENTS["custom"], "allowed_callers": []})
+    assert function["name"] == "f"
 
 
 def test_examples_of_input_go_into_the_description() -> None:

@@ -144,7 +144,7 @@ def test_pitfall_17_thinking_is_never_forwarded() -> None:
 
 
 def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
-    given: dict[str, Any] = {"context_management": {}, "speed": "fast", "x" * 50: 1}
+    given: dict[str, Any] = {"context_management": {"a": 1}, "speed": "fast", "x" * 50: 1}
     told = ("context_management:dropped", "x" * 40 + ":dropped")
     assert chosen(**given) == ({}, told)
     assert chosen(profile(fields={"speed": "warn"}), **given) == (
@@ -191,6 +191,25 @@ def test_a_tool_is_strict_where_its_schema_may_be(needs_all: bool, closed: bool)
     strict = closed or not needs_all
     assert made["tools"][0]["function"]["strict"] is strict
     assert notes == (() if strict else ("tools.strict:dropped",))
+
+
+@pytest.mark.parametrize(
+    ("name", "strict", "sent", "notes"),
+    [
+        ("vllm", True, True, ()),
+        ("vllm", False, False, ()),
+        ("generic", True, None, ("tools.strict:dropped",)),
+        ("generic", False, None, ()),
+        ("ollama", True, None, ("tools.strict:dropped",)),
+    ],
+)
+def test_row_c14_strict_is_mapped_or_reported(
+    name: str, strict: bool, sent: bool | None, notes: tuple[str, ...]
+) -> None:
+    tool = {"name": "f", "input_schema": {"type": "object"}, "strict": strict}
+    made, told = chosen(profile_named(name), tools=[tool])
+    assert made["tools"][0]["function"].get("strict") is sent
+    assert told == notes
 
 
 NAMED = {"type": "function", "function": {"name": "f"}}
@@ -252,7 +271,7 @@ def test_one_call_at_a_time_is_asked_for_or_emulated_on_every_profile_that_ships
 @pytest.mark.parametrize("choice", [None, {"type": "any"}], ids=["no choice", "any"])
 def test_an_empty_list_of_tools_is_never_sent(choice: Any) -> None:
     search = {"type": "web_search_20250305", "name": "web_search"}
-    how = profile(fields={"server_tools": "warn"}, parallel_tool_calls="always")
+    how = profile(fields={"server_tools.alone": "warn"}, parallel_tool_calls="always")
     forced = ("tool_choice:dropped",) if choice else ()
     assert chosen(how, tools=[search], tool_choice=choice) == (
         {},

@@ -65,7 +65,7 @@ def test_an_answer_that_has_to_be_a_call_is_begun_where_the_profile_says(
 
 def test_no_call_is_begun_where_no_tool_is_left() -> None:
     search = {"type": "web_search_20250305", "name": "web_search"}
-    how = {"forced_tool_prefill": "<tool_call>\n", "fields": {"server_tools": "drop"}}
+    how = {"forced_tool_prefill": "<tool_call>\n", "fields": {"server_tools.alone": "drop"}}
     assert translated(how, tools=[search], tool_choice={"type": "any"}).messages == [HELLO]
 
 

@@ -107,8 +107,10 @@ def test_null_within_a_block_is_the_same_as_not_given() -> None:
 
 
 def test_unknown_fields_are_kept_by_name() -> None:
-    made = request(brand_new={"a": "u"}, service_tier="auto", speed=None, mcp_servers=[])
-    assert made.unread == ("brand_new", "service_tier", "mcp_servers")
+    made = request(
+        brand_new={"a": "u"}, service_tier="auto", speed=None, fallbacks=[{"model": "m"}]
+    )
+    assert made.unread == ("brand_new", "service_tier", "fallbacks")
 
 
 def test_a_field_named_as_an_attribute_of_the_class_is_unknown_too() -> None:

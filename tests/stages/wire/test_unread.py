@@ -72,7 +72,7 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "of a source": (said({"type": "image", "source": {**PNG, "x": 1}}), "image.source.x"),
     "of thinking": (
-        {"thinking": {"type": "adaptive", "block_binding": {}}},
+        {"thinking": {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "error"}}},
         "thinking.block_binding",
     ),
     "of the output's form": ({"output_config": {"tone": "dry"}}, "output_config.tone"),
@@ -132,6 +132,42 @@ def test_what_answers_hold_and_what_means_nothing_here_is_not_told() -> None:
     search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
     body["tools"] = [*body["tools"], search]
     assert request(**body).unread == ()
+
+
+EMPTY: dict[str, Any] = {
+    "mcp_servers": [],
+    "context_management": {"edits": []},
+    "container": {"id": None, "skills": []},
+    "betas": [],
+    "fallbacks": [],
+    "diagnostics": {"previous_message_id": None},
+    "thinking": {"type": "disabled", "block_binding": {}},
+    "inference_geo": "",
+    "tools": [],
+    "stop_sequences": [],
+    "system": [],
+    "metadata": {},
+    "output_config": {"effort": None, "format": None, "task_budget": {}},
+    "tomorrows_field": {},
+}
+
+
+@pytest.mark.parametrize(("name", "value"), EMPTY.items(), ids=EMPTY)
+def test_row_c11_a_member_that_is_empty_asks_for_nothing(name: str, value: Any) -> None:
+    assert chat_request(resolved(**{name: value}), profile(), strict=True).notes == ()
+
+
+def test_row_c11_an_empty_member_of_a_block_or_a_tool_asks_for_nothing() -> None:
+    tool = {**TOOL, "input_examples": [], "allowed_callers": [], "x": {}}
+    image = {**IMAGE, "transformations": {}}
+    body = {**talk(image, result=[]), "tools": [tool]}
+    assert chat_request(resolved(**body), profile(), strict=True).notes == ()
+
+
+def test_row_c11_what_is_not_empty_is_still_refused() -> None:
+    for name, value in (("mcp_servers", [{}]), ("container", {"skills": [{"skill_id": "a"}]})):
+        with pytest.raises(InvalidRequestError, match=name):
+            chat_request(resolved(**{name: value}), profile())
 
 
 def test_null_is_not_given() -> None:
