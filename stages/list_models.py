@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
-from pipeline import Send, Stage, section
+from pipeline import Send, Stage, reference, section
 from stages.backends.backend import Backend
 from stages.backends.capabilities import capabilities
 from stages.backends.declare import Entry
 from stages.events import Authenticated, HttpResponse, Target, json_response
-from stages.resolve import is_pattern
+from stages.routing.names import ModelNames, is_pattern
 from stages.wire.errors import InvalidRequestError, NotFoundError
 from stages.wire.json import encode
 
@@ -23,11 +23,17 @@ _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1000
 class ListModels(Stage[Authenticated, HttpResponse]):
     """Lists the models of `models` that have a name of their own; patterns have none.
 
-    On a route with `{id}` it gives that one model.
+    On a route with `{id}` it gives that one model; also one that a pattern or the default serves.
     """
 
     models: Mapping[str, Entry] = section("models")
     backends: dict[str, Backend] = section("backends")
+    default: str | None = reference("models", None, help="the same as that of `resolve`")
+    _served: ModelNames = field(init=False, repr=False)
+
+    @_served.default
+    def _index(self) -> ModelNames:
+        return ModelNames(self.models, self.default)
 
     async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
         wanted = event.http.path_params.get("id")
@@ -39,9 +45,11 @@ class ListModels(Stage[Authenticated, HttpResponse]):
         return [name for name in self.models if not is_pattern(name)]
 
     def _one(self, name: str) -> dict[str, Any]:
-        if name not in self._names():
+        name = self._served.clean(name)
+        entry = self._served.find(name)
+        if entry is None:
             raise NotFoundError(f"model: {name[:200]}")
-        return self._info(name)
+        return self._info(name, entry)
 
     def _page(self, query: Any) -> dict[str, Any]:
         names = self._names()
@@ -58,14 +66,14 @@ class ListModels(Stage[Authenticated, HttpResponse]):
             rest = names[names.index(after) + 1 :] if after else names
             shown = rest[:limit]
         return {
-            "data": [self._info(name) for name in shown],
+            "data": [self._info(name, self.models[name]) for name in shown],
             "has_more": len(shown) < len(rest),
             "first_id": shown[0] if shown else None,
             "last_id": shown[-1] if shown else None,
         }
 
-    def _info(self, name: str) -> dict[str, Any]:
-        model = self.models[name].targets[0]
+    def _info(self, name: str, entry: Entry) -> dict[str, Any]:
+        model = entry.targets[0]
         target = Target(model.backend, model.model or name, model.overrides)
         profile = self.backends[model.backend].profile_for(target)
         return {

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import fnmatch
-import re
 from collections.abc import Awaitable, Mapping
+from typing import Literal
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from pipeline import Send, Stage, option, reference, section
 from stages.backends.declare import Entry, Group
 from stages.events import Resolved, Target, Validated
+from stages.routing.names import ModelNames
 from stages.routing.routes import Route, ordered
-from stages.wire.errors import InvalidRequestError
+from stages.wire.errors import InvalidRequestError, NotFoundError
 
 _LISTED = 20
 
@@ -22,7 +22,8 @@ class Resolve(Stage[Validated, Resolved]):
     """Finds the backend for a model: the exact name, then patterns, then the default.
 
     Of several patterns that match, the one with the most literal characters counts. `routes` go
-    before names; the first one whose conditions hold counts.
+    before names; the first one whose conditions hold counts. A mark `[1m]` after a name is for the
+    client's own window: unless it is declared so, the name is the one without it.
     """
 
     models: Mapping[str, Entry] = section("models")
@@ -32,16 +33,20 @@ class Resolve(Stage[Validated, Resolved]):
     routes: tuple[Route, ...] = option(
         (), help="entries of `models` for kinds of requests, as `{when: {thinking: true}, to: …}`"
     )
-    _patterns: tuple[tuple[re.Pattern[str], Entry], ...] = field(init=False, repr=False)
+    unknown_model: Literal["invalid_request", "not_found"] = option(
+        "invalid_request",
+        help="the error for a name that is not served: 400 invalid_request_error, or the API's "
+        "own 404 not_found_error",
+    )
+    _names: ModelNames = field(init=False, repr=False)
 
-    @_patterns.default
-    def _compile(self) -> tuple[tuple[re.Pattern[str], Entry], ...]:
-        patterns = sorted(filter(is_pattern, self.models), key=_literal_characters, reverse=True)
-        return tuple((re.compile(fnmatch.translate(p)), self.models[p]) for p in patterns)
+    @_names.default
+    def _index(self) -> ModelNames:
+        return ModelNames(self.models, self.default)
 
     def handle(self, event: Validated, forward: Send[Resolved]) -> Awaitable[None]:
-        name = event.request.model
-        entry = self._routed(event) if self.routes else self._named(name)
+        name = self._names.clean(event.request.model)
+        entry = self._routed(event, name) if self.routes else self._named(name)
         others: tuple[Target, ...] = ()
         if isinstance(entry, Group):
             target, *rest = (
@@ -53,34 +58,25 @@ class Resolve(Stage[Validated, Resolved]):
             target = Target(entry.backend, entry.model or name, entry.overrides)
         return forward(Resolved(event.http, event.request, target, event.client, others))
 
-    def _routed(self, event: Validated) -> Entry:
+    def _routed(self, event: Validated, name: str) -> Entry:
+        request = event.request
+        if request.model != name:
+            request = evolve(request, model=name)
         for route in self.routes:
-            if route.when.holds(event.request):
+            if route.when.holds(request):
                 return self.models[route.to]
-        return self._named(event.request.model)
+        return self._named(name)
 
     def _named(self, name: str) -> Entry:
-        """The entry for `name`. Raises InvalidRequestError, which lists the models."""
-        entry = self.models.get(name) or self._by_pattern(name)
-        if entry is None and self.default is not None:
-            entry = self.models[self.default]
-        if entry is None:
-            known = list(self.models)
-            more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
-            listed = ", ".join(known[:_LISTED]) + more
-            raise InvalidRequestError(
-                f"model: {name[:200]} is not served here; there are: {listed}"
-            )
-        return entry
-
-    def _by_pattern(self, name: str) -> Entry | None:
-        return next((entry for pattern, entry in self._patterns if pattern.match(name)), None)
+        """The entry for `name`. Raises an error that lists the models, as `unknown_model` says."""
+        if entry := self._names.find(name):
+            return entry
+        known = list(self.models)
+        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
+        listed = ", ".join(known[:_LISTED]) + more
+        raise _UNKNOWN[self.unknown_model](
+            f"model: {name[:200]} is not served here; there are: {listed}"
+        )
 
 
-def is_pattern(name: str) -> bool:
-    """Whether an entry of `models` stands for many names."""
-    return any(character in name for character in "*?[")
-
-
-def _literal_characters(pattern: str) -> int:
-    return len(re.sub(r"\[[^]]*\]|[*?]", "", pattern))
+_UNKNOWN = {"invalid_request": InvalidRequestError, "not_found": NotFoundError}

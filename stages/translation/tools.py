@@ -44,9 +44,14 @@ def client_names(request: m.MessagesRequest, profile: Profile) -> dict[str, dict
 
 def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -> dict[str, Any]:
     """`tools`, `tool_choice` and `parallel_tool_calls`."""
-    declared = (_functions(tool, n, profile, fields) for n, tool in enumerate(request.tools))
-    tools = [{"type": "function", "function": each} for some in declared for each in some]
-    _report_server_tools(request, fields, alone=not tools)
+    servers: list[str] = []
+    tools = [
+        {"type": "function", "function": each}
+        for n, tool in enumerate(request.tools)
+        for each in _functions(tool, f"tools.{n}", profile, fields, servers)
+    ]
+    for shown in servers:  # where they are all there is, the client wants just that
+        fields.keep("server_tools" if tools else "server_tools.alone", shown)
     choice = request.tool_choice
     _check_names(tools)
     if not tools:  # none, or all were left out; an empty list is refused
@@ -68,23 +73,6 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
     if when == "always" or (when == "when-false" and not parallel):
         chosen["parallel_tool_calls"] = parallel
     return chosen
-
-
-def _report_server_tools(request: m.MessagesRequest, fields: Fields, alone: bool) -> None:
-    """Raise UnsupportedError where a tool that Anthropic would run cannot be left out.
-
-    Next to other tools it mostly can; where it is all there is, the client wants just that.
-    """
-    policy = "server_tools.alone" if alone else "server_tools"
-    for n, tool in enumerate(request.tools):
-        if _is_direct(tool) and not tool.custom and as_functions(tool) is None:
-            search = (tool.type or "").startswith("tool_search_tool_")
-            fields.keep("tool_search" if search else policy, f"tools.{n} ({tool.type})")
-
-
-def _is_direct(tool: m.Tool) -> bool:
-    """Whether the model may call the tool itself. An empty list of callers says nothing."""
-    return not tool.allowed_callers or "direct" in tool.allowed_callers
 
 
 def _check_names(tools: list[dict[str, Any]]) -> None:
@@ -128,23 +116,26 @@ def _named(
 
 
 def _functions(
-    tool: m.Tool, position: int, profile: Profile, fields: Fields
+    tool: m.Tool, path: str, profile: Profile, fields: Fields, servers: list[str]
 ) -> Iterator[dict[str, Any]]:
     """What is declared for one tool: mostly one function; none where it is left out.
 
-    Nothing is said here of tools that Anthropic would run.
+    Tools that Anthropic would run are not reported here, but added to `servers`.
     """
-    path = f"tools.{position}"
     limit = profile.tool_name_limit
-    if not _is_direct(tool):
+    if tool.allowed_callers and "direct" not in tool.allowed_callers:
         fields.keep("tools.allowed_callers", f"{path} (allowed_callers)")
     elif tool.custom:
         yield _function(tool, profile, fields)
     elif (functions := as_functions(tool)) is not None:
-        if fields.keep("client_tools", f"{path} ({tool.type})"):
-            for each in functions:
-                function = {**each, "name": short_name(each["name"], limit)}
-                yield _extended(function, tool, profile, fields)
+        kept = fields.keep("client_tools", f"{path} ({tool.type})")
+        for each in functions if kept else ():
+            function = {**each, "name": short_name(each["name"], limit)}
+            yield _extended(function, tool, profile, fields)
+    elif (tool.type or "").startswith("tool_search_tool_"):
+        fields.keep("tool_search", f"{path} ({tool.type})")
+    else:
+        servers.append(f"{path} ({tool.type})")
 
 
 def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
@@ -167,9 +158,8 @@ def _extended(
         description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
     if description:
         function["description"] = description
-    if tool.strict is None or not (tool.strict or fields.how("tools.strict") == "map"):
-        return function  # `false` is how it is anyway
-    if fields.keep("tools.strict"):
+    asks = tool.strict or (tool.strict is not None and fields.how("tools.strict") == "map")
+    if asks and fields.keep("tools.strict"):  # `false` is how it is anyway
         fits = is_closed(function["parameters"]) or not profile.strict_needs_all
         if tool.strict and not fits:
             fields.note("tools.strict", "dropped")

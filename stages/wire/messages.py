@@ -159,10 +159,10 @@ Content = tuple[Block, ...]
 
 
 class _Absent(tuple[Block, ...]):
-    """An empty content that can be told from another one by `is`."""
+    __slots__ = ()
 
 
-#: The content of a message that has none; only that of a system message may be absent.
+#: Instead of a content that is missing: empty, and not the same object as `()`.
 ABSENT: Content = _Absent()
 
 

@@ -96,11 +96,29 @@ async def test_a_name_with_a_slash_is_found() -> None:
     assert (await answer(FIVE, asking("b/c")))["id"] == "b/c"
 
 
-@pytest.mark.parametrize("name", ["z", "claude-*", "claude-x", "", "A", "x" * 5000])
-async def test_a_model_that_is_not_listed_is_not_found(name: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [("claude-x", "claude-x"), ("cx", "cx"), ("d[1m]", "d"), ("b/c[1M][1m]", "b/c")],
+)
+async def test_row_c10_a_name_that_a_pattern_serves_is_found_without_the_mark(
+    asked: str, name: str
+) -> None:
+    said = await answer(FIVE, asking(asked))
+    assert (said["id"], said["display_name"]) == (name, name)
+    ModelInfo.model_validate(said)
+
+
+async def test_a_name_that_the_default_serves_is_found() -> None:
+    stage = ListModels({"e": Model("large")}, {"large": backend(context_window=7)}, default="e")
+    said = await answer(stage, asking("anything"))
+    assert (said["id"], said["max_input_tokens"]) == ("anything", 7)
+
+
+@pytest.mark.parametrize("name", ["z", "", "A", "x" * 5000, "z[1m]"])
+async def test_a_model_that_is_not_served_is_not_found(name: str) -> None:
     with pytest.raises(NotFoundError) as raised:
         await run_stage(FIVE, [asking(name)])
-    assert raised.value.message == f"model: {name[:200]}"
+    assert raised.value.message == f"model: {name.removesuffix('[1m]')[:200]}"
 
 
 async def test_no_model_is_an_empty_page() -> None:

@@ -8,9 +8,10 @@ from attrs import evolve
 from pipeline.testing import check_stage, run_stage
 from stages.backends.declare import Group, Model, Overrides, WeightedModel
 from stages.events import Resolved, Target
-from stages.resolve import Resolve, is_pattern
+from stages.resolve import Resolve
+from stages.routing.names import is_pattern
 from stages.routing.routes import Route, When
-from stages.wire.errors import InvalidRequestError
+from stages.wire.errors import InvalidRequestError, NotFoundError
 from tests.support import validated
 
 
@@ -141,6 +142,49 @@ async def test_an_unknown_model_is_refused_with_a_list_of_those_there_are() -> N
         await run_stage(Resolve(models("a", "b-*")), [validated(model="gpt-4")])
     assert raised.value.message == "model: gpt-4 is not served here; there are: a, b-*"
     assert raised.value.status == 400
+
+
+async def test_row_c7_an_unknown_model_can_be_the_apis_own_404() -> None:
+    stage = Resolve(models("a", "b-*"), unknown_model="not_found")
+    for name in ("gpt-4", "A", "x" * 500):
+        with pytest.raises(NotFoundError) as raised:
+            await run_stage(stage, [validated(model=name)])
+        assert raised.value.message.startswith(f"model: {name[:200]}")
+        assert raised.value.message.endswith("there are: a, b-*")
+    assert await backend(stage, "b-1") == "b-*"
+
+
+@pytest.mark.parametrize("mark", ["[1m]", "[1M]", "[1m][1M]"])
+@pytest.mark.parametrize(
+    ("entry", "name"), [("claude-opus-4", "claude-opus-4"), ("claude-*", "claude-x"), ("o", "else")]
+)
+async def test_row_c10_the_clients_mark_for_its_window_is_no_part_of_the_name(
+    entry: str, name: str, mark: str
+) -> None:
+    stage = Resolve(models(entry, "o"), default="o")
+    [out] = await run_stage(stage, [validated(model=name + mark)])
+    assert out.target == Target(entry, name)
+    assert out.request.model == name + mark  # the answer repeats it
+
+
+async def test_row_c10_a_name_that_is_declared_with_the_mark_counts() -> None:
+    stage = Resolve(models("opus[1m]", "opus"))
+    [out] = await run_stage(stage, [validated(model="opus[1m]")])
+    assert out.target == Target("opus[1m]", "opus[1m]")
+    assert await backend(stage, "opus[1M]") == "opus"
+
+
+async def test_row_c10_routes_and_groups_see_the_name_without_the_mark() -> None:
+    group = Group((WeightedModel("a"), WeightedModel("b")))
+    stage = Resolve({"big": group}, routes=(Route(When(model="*-opus"), "big"),))
+    [out] = await run_stage(stage, [validated(model="claude-opus[1m]")])
+    assert [each.model for each in (out.target, *out.others)] == ["claude-opus", "claude-opus"]
+
+
+@pytest.mark.parametrize("name", ["[1m]", "opus[1m]x", "opus[2m]", "opus1m", "opus[1m] "])
+async def test_row_c10_another_mark_is_part_of_the_name(name: str) -> None:
+    [out] = await run_stage(Resolve(models("o"), default="o"), [validated(model=name)])
+    assert out.target.model == name
 
 
 async def test_of_many_models_twenty_are_listed() -> None:

@@ -124,13 +124,13 @@ def test_row_c4_server_tools_alone_are_refused(tools: list[Any]) -> None:
 def test_row_c4_a_tool_that_only_code_execution_may_call_is_no_other_tool() -> None:
     own = {**CLIENTS["custom"], "allowed_callers": ["code_execution_20260120"]}
     code = {"type": "code_execution_20260120", "name": "code_execution"}
-    with pytest.raises(InvalidRequestError, match="tools.1"):
+    with pytest.raises(InvalidRequestError, match=r"tools\.1"):
         chat_request(resolved(tools=[own, code]), profile())
 
 
 def test_row_c4_the_policy_can_be_another() -> None:
     own = CLIENTS["custom"]
-    with pytest.raises(InvalidRequestError, match="tools.1"):
+    with pytest.raises(InvalidRequestError, match=r"tools\.1"):
         chat_request(resolved(tools=[own, SEARCH]), profile(fields={"server_tools": "reject"}))
     quiet = chat_request(resolved(tools=[own, SEARCH]), profile(fields={"server_tools": "drop"}))
     assert quiet.notes == ()
