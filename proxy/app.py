@@ -31,6 +31,8 @@ from stages.queue import go_by_slots
 from stages.routing.breaker import Breakers
 from stages.wire.ids import new_request_id
 
+#: Where Claude Code reports; its versions differ in what comes after the first part.
+TELEMETRY = ("/api/event_logging/{rest:path}", "/api/claude_code/metrics")
 #: Seconds between two looks at what nobody needs any more.
 _TIDY_INTERVAL = 0.5
 
@@ -81,12 +83,13 @@ class App:
         """The paths that need no pipeline."""
         reading = {
             "/": _root,
+            "/api/hello": _hello,
             "/health": _health,
             "/health/live": _health,
             "/health/ready": self._ready,
         }
         own: dict[str, Methods] = {p: {"GET": app, "HEAD": app} for p, app in reading.items()}
-        return {**own, "/api/event_logging/batch": {"POST": _telemetry}}
+        return {**own, **{path: {"POST": _telemetry} for path in TELEMETRY}}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -154,6 +157,11 @@ async def _health(scope: Scope, receive: Receive, send: Send) -> None:
 async def _root(scope: Scope, receive: Receive, send: Send) -> None:
     told = {"name": "llm-proxy", "version": __version__, "messages": "/v1/messages"}
     await JSONResponse(told, headers=_headers())(scope, receive, send)
+
+
+async def _hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """Claude Code opens its connection with this."""
+    await JSONResponse({"message": "hello"}, headers=_headers())(scope, receive, send)
 
 
 async def _telemetry(scope: Scope, receive: Receive, send: Send) -> None:

@@ -78,7 +78,9 @@ SCHEMA = Schema(
         "GET /health",
         "GET /health/live",
         "GET /health/ready",
-        "POST /api/event_logging/batch",
+        "GET /api/hello",
+        "POST /api/event_logging/{rest:path}",
+        "POST /api/claude_code/metrics",
     ),
 )
 

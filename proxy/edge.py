@@ -28,7 +28,7 @@ from proxy.body import Body, ClientGoneError, Room
 from proxy.departure import DEPARTURE, LAST_WORDS, Departure
 from proxy.logs import without_texts
 from stages.counts import Counts
-from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
+from stages.events import GZIP, HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.wire.errors import ApiError, InternalError, OverloadedError, let_go
 from stages.wire.ids import new_request_id
 from stages.wire.json import encode
@@ -170,6 +170,7 @@ def _request(scope: Scope, body: Body) -> HttpRequest:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     length = headers.get("content-length", "")
     body.declared = int(length) if length.isdecimal() else 0
+    body.gzip = headers.get("content-encoding", "").lower() in GZIP
     query = scope["query_string"].decode("latin-1")
     return HttpRequest(
         method=scope["method"],

@@ -17,6 +17,9 @@ from attrs import Factory, define, field, frozen
 
 from stages.wire.messages import MessagesRequest
 
+#: The content-encodings in which a body may come besides `identity`; `read_body` unpacks them.
+GZIP = ("gzip", "x-gzip")
+
 
 async def _no_body(limit: int) -> bytes:
     return b""
@@ -27,9 +30,9 @@ class HttpRequest:
     """A request at the edge. Its body is not read yet, so a stage can refuse it before that.
 
     `headers` have lower-case names; `query` and `path_params` are decoded. `read_body(limit)`
-    gives the whole body, to each stage that asks for it, and raises RequestTooLargeError as soon as
-    it passes `limit` bytes. What stages add to `remarks` stands in the request's line of the log;
-    nothing that a client or a backend has said.
+    gives the whole body, unpacked, to each stage that asks for it, and raises RequestTooLargeError
+    as soon as it passes `limit` bytes. What stages add to `remarks` stands in the request's line of
+    the log; nothing that a client or a backend has said.
     """
 
     method: str

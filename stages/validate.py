@@ -10,7 +10,7 @@ from attrs import frozen, validators
 from cattrs.errors import BaseValidationError
 
 from pipeline import Send, Stage, option
-from stages.events import Authenticated, HttpRequest, Validated
+from stages.events import GZIP, Authenticated, HttpRequest, Validated
 from stages.wire import check, json
 from stages.wire.errors import InvalidRequestError
 from stages.wire.messages import MessagesRequest
@@ -70,9 +70,9 @@ class Validate(Stage[Authenticated, Validated]):
 
 def _check_headers(request: HttpRequest) -> None:
     encoding = request.headers.get("content-encoding", "identity").lower()
-    if encoding != "identity":
+    if encoding not in ("identity", *GZIP):
         raise InvalidRequestError(
-            f"content-encoding `{encoding[:40]}` is not supported: send the body uncompressed",
+            f"content-encoding `{encoding[:40]}` is not supported: send gzip, or no encoding",
             details={"error_code": "request_body_encoding_unsupported"},
         )
     version = request.headers.get("anthropic-version", _VERSIONS[0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import weakref
+import zlib
 from contextlib import suppress
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from proxy.body import Body, ClientGoneError, Room
 from proxy.departure import Departure
+from proxy.gzip import Gunzip
 from stages.wire.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
 from tests.proxy.support import GONE, Server, part
 
@@ -22,6 +25,84 @@ def body(*messages: dict[str, Any], declared: int = 0, room: Room | None = None)
 async def test_it_is_put_together() -> None:
     whole = body(part(b"Hel", more=True), part(b"", more=True), part(b"lo"))
     assert await whole.read(5) == b"Hello"
+
+
+def packed(*messages: dict[str, Any], room: Room | None = None) -> Body:
+    """A body that arrives in gzip."""
+    whole = body(*messages, room=room or Room(10_000_000))
+    whole.gzip = True
+    return whole
+
+
+TEXT = b"Hello, " * 1000
+GZIP = {
+    "one member": gzip.compress(TEXT),
+    "two members": gzip.compress(TEXT[:100]) + gzip.compress(TEXT[100:]),
+    "members with nothing in them": gzip.compress(b"") * 900 + gzip.compress(TEXT),
+    "not compressed": gzip.compress(TEXT, compresslevel=0),
+}
+
+
+@pytest.mark.parametrize("data", GZIP.values(), ids=GZIP)
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+async def test_gzip_is_unpacked_however_it_is_cut(data: bytes, step: int) -> None:
+    parts = [data[n : n + step] for n in range(0, len(data), step)]
+    messages = [part(each, more=True) for each in parts]
+    assert await packed(*messages, part(b"")).read(10_000_000) == TEXT
+
+
+BROKEN = {
+    "nothing": b"",
+    "no gzip": b"Hello",
+    "cut in the head": GZIP["one member"][:5],
+    "cut in the data": GZIP["one member"][:30],
+    "cut in the checksum": GZIP["one member"][:-1],
+    "another checksum": GZIP["one member"][:-8] + bytes(8),
+    "more after it": GZIP["one member"] + b"Hello",
+    "zlib": zlib.compress(TEXT),
+    "too many members": gzip.compress(b"") * 1001,
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+async def test_broken_gzip_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="not valid gzip") as raised:
+        await packed(part(data)).read(10_000_000)
+    assert raised.value.details == {"error_code": "request_body_encoding_invalid"}
+
+
+async def test_gzip_is_limited_by_what_it_unpacks_to_and_stops_there() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    room = Room(10_000_000)
+    whole = packed(part(bomb[:30_000], more=True), part(bomb[30_000:]), room=room)
+    with pytest.raises(RequestTooLargeError):
+        await whole.read(1_000_000)
+    assert room.free >= 10_000_000 - 1_000_000
+    whole.forget()
+    assert room.free == 10_000_000
+
+
+async def test_gzip_has_the_room_of_what_it_unpacks_to() -> None:
+    with pytest.raises(OverloadedError):
+        await packed(part(gzip.compress(bytes(2000))), room=Room(1000)).read(5000)
+
+
+async def test_gzip_that_unpacks_to_nothing_is_limited_too() -> None:
+    head, empty_block = gzip.compress(b"")[:10], b"\0\0\0\xff\xff"
+    with pytest.raises(RequestTooLargeError):
+        await packed(part(head + empty_block * 10_000)).read(4000)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(bytes(4_000_000)), gzip.compress(b"") * 900, gzip.compress(bytes(range(256)))],
+    ids=["a bomb", "many members", "a short one"],
+)
+def test_unpacking_takes_a_step_for_each_piece_and_member(data: bytes) -> None:
+    pieces = list(Gunzip().unpack(data))
+    members = data.count(b"\x1f\x8b\x08")
+    assert max(map(len, pieces)) <= 256 * 1024
+    assert len(pieces) <= members + len(data) // 16_384 + sum(map(len, pieces)) // 262_144 + 2
 
 
 async def test_it_can_be_read_again_by_another_stage() -> None:

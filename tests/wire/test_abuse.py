@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import logging
 import socket
 from collections.abc import Iterator
@@ -264,10 +266,33 @@ def test_a_body_of_33_megabytes_is_refused_before_it_is_whole(kind: str, client:
     assert rest(client.socket) == b""  # the rest is not waited for
 
 
-def test_a_packed_body_is_refused(client: Client) -> None:
-    answer = client.post(b"\x1f\x8b", content_encoding="gzip")
+def test_a_body_in_another_encoding_is_refused(client: Client) -> None:
+    answer = client.post(b"\x1b", content_encoding="br")
     assert answer.error == (400, "invalid_request_error")
-    assert "send the body uncompressed" in answer.json["error"]["message"]
+    assert "send gzip, or no encoding" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "X-GZIP"])
+def test_a_gzip_body_is_accepted(encoding: str, client: Client, backend: ScriptedBackend) -> None:
+    backend.says(whole(200, completion("Hi")))
+    packed = gzip.compress(json.dumps(body()).encode())
+    assert client.post(packed, content_encoding=encoding).status == 200
+    assert backend.request().body["messages"] == body()["messages"]
+    count = client.post(packed, "/v1/messages/count_tokens", content_encoding=encoding)
+    assert count.status == 200
+
+
+def test_a_gzip_body_that_unpacks_to_more_than_the_limit_is_refused(client: Client) -> None:
+    packed = gzip.compress(b" " * 40_000_000)
+    assert len(packed) < 50_000
+    assert client.post(packed, content_encoding="gzip").error == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("packed", [b"\x1f\x8b", b"{}"], ids=["truncated", "plain"])
+def test_a_broken_gzip_body_is_refused(packed: bytes, client: Client) -> None:
+    answer = client.post(packed, content_encoding="gzip")
+    assert answer.error == (400, "invalid_request_error")
+    assert answer.json["error"]["details"] == {"error_code": "request_body_encoding_invalid"}
 
 
 # ---- two requests in one ----

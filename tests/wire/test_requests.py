@@ -185,8 +185,8 @@ def test_a_strange_host_is_no_failure(host: str, client: Client) -> None:
     assert client.get("/nowhere", host=host).error == (404, "not_found_error")
 
 
-@pytest.mark.parametrize("path", ["/", "/health"])
-def test_a_probe_needs_no_key_and_no_body(path: str, client: Client) -> None:
+@pytest.mark.parametrize("path", ["/", "/health", "/api/hello"])
+def test_row_c12_a_probe_needs_no_key_and_no_body(path: str, client: Client) -> None:
     said = client.get(path, **{"x-api-key": ""})
     probed = client.get(path, "HEAD", **{"x-api-key": ""})
     assert (said.status, probed.status) == (200, 200)
@@ -196,11 +196,27 @@ def test_a_probe_needs_no_key_and_no_body(path: str, client: Client) -> None:
     assert probed.headers["request-id"] != said.headers["request-id"]
 
 
-def test_telemetry_is_taken_and_not_kept(client: Client, backend: ScriptedBackend) -> None:
-    answer = client.post({"events": [1, 2]}, "/api/event_logging/batch")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/event_logging/batch",
+        "/api/event_logging/v2/batch",
+        "/api/event_logging/v9/a/b",
+        "/api/claude_code/metrics",
+    ],
+)
+def test_row_c12_telemetry_is_accepted_and_not_kept(
+    path: str, client: Client, backend: ScriptedBackend
+) -> None:
+    answer = client.post({"events": [1, 2]}, path)
     assert (answer.status, answer.body) == (204, b"")
     assert client.get("/health").status == 200
     assert not backend.requests
+
+
+@pytest.mark.parametrize("path", ["/api/event_loggings/batch", "/api/claude_code/settings"])
+def test_row_c12_another_path_of_claude_code_is_not_found(path: str, client: Client) -> None:
+    assert client.get(path).error == (404, "not_found_error")
 
 
 def test_an_old_client_gets_its_answer_and_the_connection_ends(
@@ -280,8 +296,13 @@ def test_a_model_with_a_slash_in_its_name_is_found(path: str, client: Client) ->
     assert client.get(f"/v1/models/{path}").json["id"] == "maker/model one"
 
 
-@pytest.mark.parametrize("path", ["", "nope", "open-*", "open-anything", "claude-test/"])
-def test_a_model_that_is_not_declared_by_name_is_not_found(path: str, client: Client) -> None:
+@pytest.mark.parametrize("path", ["open-anything", "open-anything%5B1m%5D"])
+def test_row_c10_a_model_that_a_pattern_serves_is_found(path: str, client: Client) -> None:
+    assert client.get(f"/v1/models/{path}").json["id"] == "open-anything"
+
+
+@pytest.mark.parametrize("path", ["", "nope", "nope[1m]", "claude-test/"])
+def test_a_model_that_is_not_served_is_not_found(path: str, client: Client) -> None:
     assert client.get(f"/v1/models/{path}").error == (404, "not_found_error")
 
 
