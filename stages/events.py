@@ -52,8 +52,8 @@ class HttpRequest:
     @property
     def betas(self) -> frozenset[str]:
         """The betas that the client asks for; a header that comes twice is joined with a comma."""
-        named = self.headers.get("anthropic-beta", "").split(",")
-        return frozenset(beta.strip(" \t") for beta in named) - {""}
+        named = self.headers.get("anthropic-beta", "")
+        return frozenset(beta.strip() for beta in named.split(",")) if named else frozenset()
 
 
 @frozen

@@ -6,7 +6,7 @@ import re
 from itertools import islice
 from typing import Any, Literal
 
-from attrs import frozen, validators
+from attrs import evolve, frozen, validators
 from cattrs.errors import BaseValidationError
 
 from pipeline import Send, Stage, option
@@ -44,11 +44,7 @@ class Validate(Stage[Authenticated, Validated]):
 
         `betas` are those of the header `anthropic-beta`: some of them lift a rule.
         """
-        try:
-            value = json.decode(data)
-        except ValueError as error:
-            message = f"the body is not valid JSON: {error}"
-            raise InvalidRequestError(message, quoted=[str(error)]) from error
+        value, duplicates = _decoded(data)
         _refuse_thread(value)
         problems = []
         if self.body == "messages" and isinstance(value, dict) and value.get("max_tokens") is None:
@@ -65,7 +61,21 @@ class Validate(Stage[Authenticated, Validated]):
             raise InvalidRequestError(
                 told, quoted=[q for each in shown for q in _QUOTED.findall(each)]
             )
-        return request
+        return (
+            evolve(request, unread=(*request.unread, "duplicate_keys")) if duplicates else request
+        )
+
+
+def _decoded(data: bytes) -> tuple[Any, bool]:
+    """The JSON of a body, and whether an object in it had a key twice; the last one counts."""
+    try:
+        try:
+            return json.decode(data), False
+        except json.DuplicateKeyError:
+            return json.decode(data, duplicate_keys=True), True
+    except ValueError as error:
+        message = f"the body is not valid JSON: {error}"
+        raise InvalidRequestError(message, quoted=[str(error)]) from error
 
 
 def _check_headers(request: HttpRequest) -> None:

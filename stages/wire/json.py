@@ -23,15 +23,25 @@ _MAX_VALUES = 1_000_000
 _MANY = b"0" * 200
 
 
-def decode(data: bytes) -> Any:
+class DuplicateKeyError(ValueError):
+    """An object has a key twice."""
+
+
+def decode(data: bytes, *, duplicate_keys: bool = False) -> Any:
     """Parse JSON. Raises ValueError, with line and column, for anything that is not JSON.
 
-    Also refused, though some parsers let it pass: duplicate keys (two readers would see
-    two requests), NaN and Infinity, numbers too large for a double, nesting over 200, and more
-    than a million values: of a few bytes each, they would take a hundred in memory.
+    Also refused, though some parsers let it pass: NaN and Infinity, numbers too large for a
+    double, nesting over 200, and more than a million values: of a few bytes each, they would take
+    a hundred in memory. Duplicate keys raise DuplicateKeyError; with `duplicate_keys` they pass,
+    and the last one counts.
     """
     _refuse_many(data)
-    value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
+    try:
+        value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=not duplicate_keys)
+    except ValueError as error:
+        if str(error).startswith("Detected duplicate key"):
+            raise DuplicateKeyError(str(error)) from error
+        raise
     _refuse_infinity(data, value)
     return value
 

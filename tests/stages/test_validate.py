@@ -74,6 +74,47 @@ async def test_pitfall_16_unknown_fields_are_tolerated_and_kept_by_name() -> Non
     assert out.request.unread == ("context_management", "service_tier", "brand_new")
 
 
+DUPLICATES = {
+    "at the top": (b'"max_tokens":7', 7),
+    "escaped": (b'"max\\u005ftokens":7', 7),
+    "further in": (b'"metadata":{"user_id":"a","user_id":"b"}', 100),
+}
+
+
+@pytest.mark.parametrize(("more", "limit"), DUPLICATES.values(), ids=DUPLICATES)
+async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
+    more: bytes, limit: int
+) -> None:
+    data = json.encode(body())[:-1] + b"," + more + b"}"
+    [out] = await run_stage(Validate(), [Authenticated(http(data), "key-1")])
+    assert out.request.max_tokens == limit
+    assert out.request.unread == ("duplicate_keys",)
+
+
+@pytest.mark.parametrize(
+    ("beta", "budget", "accepted"),
+    [
+        ("interleaved-thinking-2025-05-14", 8000, True),
+        ("a-beta, interleaved-thinking-2025-05-14 ,b", 4000, True),  # a header that came twice
+        ("interleaved-thinking-2027-01-01", 8000, True),
+        ("a-beta,no-interleaved-thinking-2025-05-14", 8000, False),
+        ("", 8000, False),
+        ("interleaved-thinking-2025-05-14", 1023, False),
+    ],
+)
+@pytest.mark.parametrize("stage", [Validate(), Validate(body="count-tokens")], ids=["", "count"])
+async def test_row_c6_the_beta_lifts_the_limit_of_the_budget(
+    beta: str, budget: int, accepted: bool, stage: Validate
+) -> None:
+    thinking = {"type": "enabled", "budget_tokens": budget}
+    data = json.encode(body(max_tokens=4000, thinking=thinking))
+    event = Authenticated(http(data, headers={"anthropic-beta": beta}), "key-1")
+    if accepted:
+        assert len(await run_stage(stage, [event])) == 1
+    else:
+        await refusal(stage, event)
+
+
 async def test_an_unknown_block_of_the_assistant_is_kept() -> None:
     poem = {"type": "poem", "lines": 4}
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": [poem]}]

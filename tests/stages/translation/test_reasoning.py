@@ -60,6 +60,23 @@ def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
 
 
 @pytest.mark.parametrize(
+    ("way", "key"), [("thinking", "budget_tokens"), ("reasoning", "max_tokens")]
+)
+def test_row_c6_a_budget_over_the_output_limit_is_lowered_and_reported(way: str, key: str) -> None:
+    wide = {"type": "enabled", "budget_tokens": 8000}
+    given = profile(reasoning_request=way, fields={"thinking": "map"})
+    for limit, budget, notes in (
+        (4000, 3999, ("thinking.budget_tokens:lowered",)),
+        (8000, 7999, ("thinking.budget_tokens:lowered",)),
+        (8001, 8000, ()),
+        (None, 8000, ()),  # to count tokens
+    ):
+        made = chat_request(resolved(thinking=wide, max_tokens=limit), given)
+        assert made.options[way][key] == budget
+        assert made.notes == notes
+
+
+@pytest.mark.parametrize(
     ("max_tokens", "budget"), [(3000, 2999), (1025, 1024), (9000, 4096), (1024, None), (1, None)]
 )
 def test_a_budget_is_below_the_output_limit(max_tokens: int, budget: int | None) -> None:
