@@ -124,6 +124,9 @@ class Profile:
     tools_with_calls: bool = option(
         False, help="wants the tools declared where the conversation has calls"
     )
+    assistant_first: bool = option(
+        True, help="takes the assistant before any user; if not, a short user message goes first"
+    )
     user_after_tool: bool = option(
         True, help="takes a user message behind a tool's result; else the assistant says a word"
     )

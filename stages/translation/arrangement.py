@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+#: Says nothing that the assistant would have to answer.
+BEGIN = "Begin the conversation."
+
 
 def rejoined(
     messages: Iterable[dict[str, Any]], seams: Collection[int]
@@ -35,6 +38,14 @@ def _as_one(run: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _parts(body: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": body}] if isinstance(body, str) else body
+
+
+def user_first(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages, with one of the user before the first of the assistant if there is none."""
+    place = next((n for n, each in enumerate(messages) if each["role"] != "system"), 0)
+    if messages[place]["role"] != "assistant":
+        return messages
+    return [*messages[:place], {"role": "user", "content": BEGIN}, *messages[place:]]
 
 
 def split_results(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -17,7 +17,7 @@ from attrs import Factory, define, evolve
 
 from stages.backends.client_tools import prefixed
 from stages.backends.profile import Profile
-from stages.translation.arrangement import rejoined, split_results
+from stages.translation.arrangement import rejoined, split_results, user_first
 from stages.translation.compaction import compacted
 from stages.translation.content import content, rendered, result_text, unpacked
 from stages.translation.fields import Fields, UnsupportedError
@@ -78,6 +78,8 @@ def conversation(
         raise UnsupportedError("messages: nothing in them can be given to this backend")
     if state.seams:
         state.out = list(rejoined(state.out, state.seams))
+    if not profile.assistant_first:
+        state.out = user_first(state.out)
     return list(split_results(state.out)) if profile.split_tool_results else state.out
 
 

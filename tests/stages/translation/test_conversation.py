@@ -337,6 +337,36 @@ def test_a_system_message_for_one_turn_is_gone_with_the_next(how: dict[str, Any]
 
 # Templates that are strict about whose turn it is
 
+OPENED = {
+    "text": ((assistant(text("How can I help?")), user("b")), ["assistant", "user"]),
+    "a call": ((assistant(use("1")), user(result("1", "x"))), ["assistant", "tool"]),
+    "a begun answer alone": ((assistant(text("a")),), ["assistant"]),
+}
+
+
+@pytest.mark.parametrize(("turns", "roles"), OPENED.values(), ids=OPENED)
+def test_row_c5_the_assistant_may_begin(turns: Any, roles: list[str]) -> None:
+    assert list(check.problems(request(messages=list(turns)))) == []
+    assert [message["role"] for message in translated(*turns)] == roles
+    opened = translated(*turns, assistant_first=False)
+    assert [message["role"] for message in opened] == ["user", *roles]
+    assert opened[1:] == translated(*turns)
+
+
+def test_row_c5_nothing_goes_before_a_user_and_the_system_prompt_stays_first() -> None:
+    for turns in ((user("a"), assistant(text("b")), user("c")), (user("a"),)):
+        assert translated(*turns, assistant_first=False) == translated(*turns)
+    event = request(messages=[assistant(text("a")), user("b")], system="Be brief.")
+    how = profile(assistant_first=False)
+    made = conversation(event, "fake", how, Fields(how.fields))
+    assert [message["role"] for message in made] == ["system", "user", "assistant", "user"]
+
+
+def test_row_c5_a_begun_answer_alone_is_refused_where_none_can_be_given() -> None:
+    for policy in ("drop", "reject"):
+        with pytest.raises(InvalidRequestError):
+            translated(assistant(text("a")), fields={"prefill": policy})
+
 
 def test_the_assistant_says_a_word_between_result_and_user_where_the_template_wants_it() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x"), text("b"))
