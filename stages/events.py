@@ -153,6 +153,8 @@ class ChatRequest:
     """About how many tokens the prompt has, by its size alone."""
     estimate: int = 1
     """The same, corrected by what the backend has told of earlier prompts."""
+    retranslate: Callable[[Any], ChatRequest] | None = field(default=None, repr=False, eq=False)
+    """Translates the same request by another Profile; None if it was not translated here."""
 
     @property
     def stream(self) -> bool:

@@ -48,7 +48,8 @@ class Invoke(Stage[ChatRequest, ChatAnswer]):
                 async for part in parts:
                     if not started:  # only now: until then a refusal can be one, or be retried
                         started = True
-                        await forward(ChatStart(event))
+                        if not isinstance(part, ChatStart):  # of a request that was changed
+                            await forward(ChatStart(event))
                     await forward(part)
 
 

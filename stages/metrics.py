@@ -35,7 +35,8 @@ class Metrics(Stage[Authenticated, HttpResponse]):
         registry = CollectorRegistry()  # the library's default one would be shared by all there are
         turns = {name: each.turns for name, each in self.backends.items() if each.turns}
         states = self.breakers.states(anyio.current_time())
-        registry.register(_Collector(self.counts, turns, states))
+        refused = {name: each.refused for name, each in self.backends.items() if each.refused}
+        registry.register(_Collector(self.counts, turns, states, refused))
         body = generate_latest(registry)
         headers = {"content-type": CONTENT_TYPE_PLAIN_0_0_4, "content-length": str(len(body))}
         await forward(ResponseStart(200, headers))
@@ -49,9 +50,12 @@ class _Collector:
     counts: Counts
     turns: Mapping[str, Turns[Any]]
     targets: Mapping[str, State]
+    refused: Mapping[str, Mapping[str, int]]
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counters()
+        if self.refused:
+            yield self._refused_options()
         yield from self._queues()
         yield self._states()
 
@@ -64,6 +68,19 @@ class _Collector:
             for key, number in getattr(self.counts, each.name).items():
                 family.add_metric(key, number)
             yield family
+
+    def _refused_options(self) -> Metric:
+        from prometheus_client.core import CounterMetricFamily
+
+        family = CounterMetricFamily(
+            "llm_proxy_refused_options",
+            "Requests that were sent again without an option that the backend had refused.",
+            labels=("backend", "option"),
+        )
+        for backend, options in self.refused.items():
+            for option, number in options.items():
+                family.add_metric((backend, option), number)
+        return family
 
     def _queues(self) -> Iterator[Metric]:
         from prometheus_client.core import GaugeMetricFamily, SummaryMetricFamily

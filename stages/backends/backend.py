@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fnmatch
 import logging
+import time
+from collections import Counter
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, cast
@@ -11,7 +14,7 @@ import aiohttp
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
-from attrs import define, evolve, field
+from attrs import define, field
 from yarl import URL
 
 from stages.backends import embedded
@@ -20,18 +23,21 @@ from stages.backends.call import FAILURES, Call
 from stages.backends.connections import make_client, root
 from stages.backends.errors import error_from_exception
 from stages.backends.http import ChatCompletions
-from stages.backends.overflow import OutputLimitError
-from stages.backends.profile import Profile
+from stages.backends.profile import Profile, merged
+from stages.backends.refusals import Refusals
+from stages.backends.resend import Resend
 from stages.backends.tokenizers import TOKENIZERS
 from stages.backends.turns import Turns
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
-from stages.wire.errors import ApiError, InternalError
+from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, Target
+from stages.wire.errors import ApiError, InternalError, InvalidRequestError
 from stages.wire.json import encode
 
 log = logging.getLogger("llm_proxy")
 
 #: Seconds that a probe may take.
 _PROBE_TIMEOUT = 5.0
+#: Profiles of single models that are kept made. Clients may name models freely.
+_PROFILES = 200
 
 
 class ChatBackend(Protocol):
@@ -45,6 +51,7 @@ class ChatBackend(Protocol):
     ) -> AsyncGenerator[ChatAnswer, None]:
         """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError.
 
+        A ChatStart comes first where the request was changed before the backend took it.
         Until the first byte `first_byte_timeout` counts where it is given, else `idle_timeout`.
         """
 
@@ -62,13 +69,17 @@ class Backend:
     #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
     calibration: Calibration = field(factory=Calibration, init=False)
+    refusals: Refusals = field(init=False)
+    """Options that its models have refused. They are left out of later requests."""
+    refused: Counter[str] = field(factory=Counter, init=False)
+    """How often a request was sent again without an option, by option."""
     turns: Turns[Any] | None = field(init=False)
     """The calls that run and wait, where only so many may run. For the stage `queue`.
 
     After a reload the backend before has the same, and its slots; see `go_by_slots`.
     """
     _overridden: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
-    """By what a declaration overrides, so there are few."""
+    """By what overrides the profile, the oldest first."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletions | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
@@ -79,15 +90,25 @@ class Backend:
     def _make_turns(self) -> Turns[Any] | None:
         return None if self.profile.slots is None else Turns(self.profile.slots)
 
+    @refusals.default
+    def _make_refusals(self) -> Refusals:
+        return Refusals(self.profile.remember_refusals)
+
     def profile_for(self, target: Target) -> Profile:
-        """The profile, as it is for one model."""
-        if not target.overrides:
+        """The profile for one model: its pattern's keys, its own, and what it has refused."""
+        if not (target.overrides or self.profile.models or self.refusals):
             return self.profile
-        key = encode(target.overrides)  # to make one takes 50 us, and each request asks for it
+        refused = self.refusals.of(target.model, time.monotonic())
+        matching = [p for p in self.profile.models if fnmatch.fnmatchcase(target.model, p)]
+        # To make one takes 50 us, and each request asks for it.
+        key = encode((matching, target.overrides, refused))
         if (made := self._overridden.get(key)) is None:
-            fields = {**self.profile.fields, **target.overrides.get("fields", {})}
-            made = evolve(self.profile, **{**target.overrides, "fields": fields})
+            made = self.profile
+            for overrides in (*map(self.profile.models.get, matching), target.overrides, *refused):
+                made = merged(made, overrides or {})
             self._overridden[key] = made
+            if len(self._overridden) > _PROFILES:
+                self._overridden.pop(next(iter(self._overridden)))
         return made
 
     async def open(self) -> ChatCompletions:
@@ -168,25 +189,41 @@ class Backend:
             gathered=not request.resolved.request.stream,
         )
         usage: Any = None
-        lowered = False
-        for again in (False, True):
+        sent = Resend(request, call, self.profile_for(target))
+        accepted = False
+        while not accepted:
             try:
-                async with await ask(self._model, target.model, call, request.stream) as answer:
+                async with await ask(
+                    self._model, target.model, sent.call, sent.request.stream
+                ) as answer:
+                    accepted = True
+                    if sent.given_up:
+                        self._learn(sent)
+                        yield ChatStart(sent.request)
                     async for together in answer:
                         last = len(together) - 1
                         for n, data in enumerate(together):
                             usage = data.get("usage") or usage
                             yield ChatChunk(data, followed=n < last)
-                break
-            except OutputLimitError as error:  # a refusal: nothing has been answered yet
-                if again:
+            except InvalidRequestError as error:  # a refusal: nothing has been answered yet
+                if accepted or not sent.after(error):
                     raise
-                call = evolve(call, options=error.lowered(call.options))
-                lowered = error.by_window
         told = usage.get("prompt_tokens") if isinstance(usage, dict) else None
         if type(told) is int:
             self.calibration.learn(target.model, request.size, told)
-        yield ChatEnd(call.done, lowered)
+        yield ChatEnd(sent.call.done, sent.lowered)
+
+    def _learn(self, sent: Resend) -> None:
+        """Remember, log and count what the backend has refused and was not sent again."""
+        target = sent.request.resolved.target
+        for refusal in sent.given_up:
+            self.refusals.learn(target.model, refusal, time.monotonic())
+            self.refused[refusal.option] += 1
+            log.warning(
+                "backend `%s` refuses %s; it is left out for %g s (request_id=%s)",
+                *(target.backend, refusal.option, self.refusals.seconds),
+                sent.request.resolved.http.request_id,
+            )
 
     async def count_tokens(self, request: ChatRequest) -> int | None:
         """The prompt's tokens, counted by the backend itself; None where it cannot, or fails.

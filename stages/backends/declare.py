@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, NewType
+from typing import Any, Literal
 
 from attrs import frozen
 from cattrs import Converter
@@ -14,10 +14,7 @@ from pipeline.stage import OptionError
 from pipeline.structure import KindError, describe
 from stages.backends import embedded
 from stages.backends.backend import Backend
-from stages.backends.profile import CONNECTION_KEYS, Profile, profiles
-
-#: Keys of a profile with the values they have for one model.
-Overrides = NewType("Overrides", dict[str, Any])
+from stages.backends.profile import CONNECTION_KEYS, Overrides, Profile, profiles
 
 
 @frozen
@@ -96,12 +93,13 @@ class Group:
 Entry = Model | Group
 
 
-def _over(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What is `given` over a profile; of `fields` each one."""
-    fields = given.get("fields", {})
-    if isinstance(fields, dict):
-        fields = {**shipped.get("fields", {}), **fields}
-    return {**shipped, **given, "fields": fields}
+def over_shipped(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """What is `given` over a shipped profile; of `fields`, `body` and `models` each entry."""
+    over = {**shipped, **given}
+    for key in ("fields", "body", "models"):
+        if isinstance(given.get(key), dict):
+            over[key] = {**shipped.get(key, {}), **given[key]}
+    return over
 
 
 def _entry(converter: Converter, value: Any, _: Any) -> Entry:
@@ -128,7 +126,7 @@ def register_hooks(converter: Converter) -> None:
             shown = f"`{name}`" if isinstance(name, str) else describe(name)
             message = f"there is no profile {shown}"
             raise OptionError("profile", message, nearest(str(name), profiles()))
-        profile = converter.structure(_over(profiles()[name], _spelt_out(value)), Profile)
+        profile = converter.structure(over_shipped(profiles()[name], _spelt_out(value)), Profile)
         if profile.embedded:
             embedded.check(profile)
         return Backend(profile)

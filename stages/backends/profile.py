@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NewType, get_args
 from urllib.parse import urlsplit
 
-from attrs import frozen, validators
+from attrs import evolve, frozen, validators
 from ruamel.yaml import YAML
 
 from pipeline import option
@@ -80,6 +81,25 @@ def _check_health(_: Profile, attribute: Any, path: str) -> None:
         raise OptionError("health", message, "write it as `/health`, or `true`")
 
 
+#: Members of a call that the translation always makes, or that the rest of it depends on.
+_MADE = (
+    *OUTPUT_LIMITS,
+    *("model", "messages", "stream", "stream_options", "n", "stop", "response_format"),
+    *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
+)
+
+
+def _check_body(_: Profile, __: Any, body: dict[str, Any]) -> None:
+    for name in body:
+        if name in _MADE:
+            hint = f"remove `{name}`: each request says it, or a key of the profile does"
+            raise OptionError("body", f"`body` cannot set `{name}`: the translation does", hint)
+
+
+#: Keys of a profile with the values they have for some of its models.
+Overrides = NewType("Overrides", dict[str, Any])
+
+
 @frozen
 class Profile:
     """One backend's ways. Each key can be set per backend, and most per model (`overrides`)."""
@@ -89,6 +109,11 @@ class Profile:
     api_key: str = option("", help="sent as a bearer token", repr=False, validator=_check_key)
     headers: dict[str, str] = option(
         factory=dict, help="sent with each request", repr=False, validator=_check_headers
+    )
+    body: dict[str, Any] = option(
+        factory=dict,
+        help="members of each call, as `{provider: {sort: price}}`, unless the request says them",
+        validator=_check_body,
     )
     health: str = option(
         "",
@@ -161,6 +186,15 @@ class Profile:
     effort_levels: tuple[str, ...] = option(
         ("low", "medium", "high"), help="the levels of effort it knows, lowest first"
     )
+    can_disable_reasoning: bool = option(
+        True, help="takes the wish for no reasoning; false: it is not sent, and the model reasons"
+    )
+    tools_without_reasoning: bool = option(
+        False, help="takes tools only with `reasoning_effort: none`, which is then sent"
+    )
+    forced_tool_without_reasoning: bool = option(
+        False, help="takes a forced tool only if it is told not to reason, which is then sent"
+    )
     reasoning_history: Literal["none", "reasoning", "reasoning_content", "reasoning_details"] = (
         option("none", help="the field in which reasoning goes back to it")
     )
@@ -181,11 +215,35 @@ class Profile:
     tokenizer: Literal["none", "llamacpp", "vllm", "sglang"] = option(
         "none", help="whose endpoint counts tokens; none: estimate"
     )
+    remember_refusals: float = option(
+        86_400.0,
+        help="seconds for which an option that a model refuses is left out; 0: a refusal is final",
+        validator=validators.ge(0),
+    )
+    models: dict[str, Overrides] = option(
+        factory=dict, help="keys of this profile that differ for models, by pattern of their name"
+    )
+
+
+#: Keys whose entries are set one by one, not all together.
+_BY_ENTRY = ("fields", "body")
+
+
+def merged(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
+    """`profile` with `overrides`; of `fields` and `body` those entries that it names."""
+    whole: dict[str, Any] = {
+        name: {**getattr(profile, name), **value} if name in _BY_ENTRY else value
+        for name, value in overrides.items()
+    }
+    return evolve(profile, **whole)
 
 
 #: Keys that belong to a connection, so a single model cannot change them.
 CONNECTION_KEYS = frozenset(
-    ("profile base_url api_key headers health connect_timeout embedded model_path slots").split()
+    (
+        "profile base_url api_key headers health connect_timeout embedded model_path slots models "
+        "remember_refusals"
+    ).split()
 )
 
 

@@ -105,28 +105,66 @@ def reasoning_options(
     request: m.MessagesRequest, profile: Profile, fields: Fields
 ) -> dict[str, Any]:
     """What asks the backend to think as much as the client wants."""
-    thinking, effort = request.thinking, request.effort
-    kept = thinking is None or not thinking.wanted or fields.keep("thinking")
-    if thinking is not None and thinking.wanted and not thinking.asked:
-        if kept:  # the thinking is off as it should be, but nobody makes the notes
-            fields.note("thinking.between_tools", "dropped", "thinking")
-    elif not kept:
-        thinking = None
+    thinking, effort = _wished_thinking(request, fields), request.effort
     if effort and not fields.keep("output_config.effort"):
         effort = None
+    if tells_no_reasoning(request, profile):
+        if effort or (thinking is not None and thinking.asked):
+            fields.note("thinking", "dropped")
+        return _off(profile)
     if thinking is None and effort is None:
         return {}
+    if thinking is not None and not thinking.asked:
+        return _off(profile)
     if profile.reasoning_request == "thinking":
         return _thought(thinking, request.max_tokens, fields)
-    budget = thinking.budget_tokens if thinking and thinking.asked else None
+    budget = thinking.budget_tokens if thinking else None
     if budget and profile.reasoning_request == "reasoning":
         budget = _below_limit(budget, request.max_tokens, fields)
     return _asked(thinking, effort, budget, profile)
 
 
+def _wished_thinking(request: m.MessagesRequest, fields: Fields) -> m.Thinking | None:
+    """`thinking` as far as the policy keeps it. A wish for none is dropped without a note."""
+    thinking = request.thinking
+    if thinking is None or not thinking.wanted:
+        return thinking if fields.how("thinking") == "map" else None
+    kept = fields.keep("thinking")
+    if not thinking.asked:
+        if kept:  # the thinking is off as it should be, but nobody makes the notes
+            fields.note("thinking.between_tools", "dropped", "thinking")
+        return thinking
+    return thinking if kept else None
+
+
+def tells_no_reasoning(request: m.MessagesRequest, profile: Profile) -> bool:
+    """Whether the backend takes the tools of a request only if it is told not to reason."""
+    choice = request.tool_choice
+    forced = choice is not None and choice.forced
+    return bool(request.tools) and (
+        profile.tools_without_reasoning or (profile.forced_tool_without_reasoning and forced)
+    )
+
+
+def _off(profile: Profile) -> dict[str, Any]:
+    """What tells the backend not to reason; nothing where it cannot be told."""
+    if not profile.can_disable_reasoning:
+        return {}
+    match profile.reasoning_request:
+        case "effort" if "none" in profile.effort_levels:
+            return {"reasoning_effort": "none"}
+        case "reasoning":
+            return {"reasoning": {"enabled": False}}
+        case "template":
+            return {"chat_template_kwargs": {"enable_thinking": False}}
+        case "thinking":
+            return {"thinking": {"type": "disabled"}}
+    return {}
+
+
 def _thought(thinking: m.Thinking | None, max_tokens: int | None, fields: Fields) -> dict[str, Any]:
     """Claude's own parameter. Its budget has to be 1024 at least."""
-    if thinking is None or not thinking.asked:
+    if thinking is None:
         return {}
     wanted = thinking.budget_tokens or min(4_096, (max_tokens or 5_000) - 1)
     budget = _below_limit(wanted, max_tokens, fields)
@@ -147,18 +185,14 @@ def _below_limit(budget: int, max_tokens: int | None, fields: Fields) -> int:
 def _asked(
     thinking: m.Thinking | None, effort: str | None, budget: int | None, profile: Profile
 ) -> dict[str, Any]:
-    off = thinking is not None and not thinking.asked
-    level = "none" if off else effort or _level(budget)
-    nearest = _nearest(level, profile.effort_levels)
+    nearest = _nearest(effort or _level(budget), profile.effort_levels)
     match profile.reasoning_request:
         case "effort" if nearest:
             return {"reasoning_effort": nearest}
-        case "reasoning" if off:
-            return {"reasoning": {"enabled": False}}
         case "reasoning":
             return {"reasoning": {"max_tokens": budget} if budget else {"effort": nearest}}
         case "template" if thinking is not None:
-            return {"chat_template_kwargs": {"enable_thinking": not off}}
+            return {"chat_template_kwargs": {"enable_thinking": True}}
     return {}
 
 
@@ -169,9 +203,9 @@ def _level(budget: int | None) -> str:
 
 
 def _nearest(level: str, known: tuple[str, ...]) -> str:
-    """The level itself, or the nearest the backend knows. Not thinking has none beside it."""
-    if level in known or level == "none":
-        return level if level in known else ""
+    """The level itself, or the nearest the backend knows; empty if it knows none."""
+    if level in known:
+        return level
     wanted = LEVELS.index(level)
     ranked = [each for each in known if each in LEVELS and each != "none"]
     return min(ranked, key=lambda each: abs(LEVELS.index(each) - wanted), default="")

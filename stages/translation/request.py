@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from stages.backends.profile import Profile
@@ -39,7 +40,7 @@ def chat_request(
     return ChatRequest(
         resolved,
         messages,
-        chosen,
+        _over(profile.body, chosen) if profile.body else chosen,
         fields.notes(),
         fields.changes(),
         renamed=client_names(request, profile),
@@ -51,7 +52,17 @@ def chat_request(
         clamped=asked is not None and chosen[profile.max_tokens_field] < asked,
         size=size,
         estimate=estimate,
+        retranslate=partial(chat_request, resolved, strict=strict, ratio=ratio),
     )
+
+
+def _over(body: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
+    """`chosen` over the members that a backend always gets; objects are merged."""
+    merged = {**body, **chosen}
+    for name in body.keys() & chosen.keys():
+        if isinstance(body[name], dict) and isinstance(chosen[name], dict):
+            merged[name] = _over(body[name], chosen[name])
+    return merged
 
 
 def _begun(

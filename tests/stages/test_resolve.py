@@ -6,7 +6,8 @@ import pytest
 from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
-from stages.backends.declare import Group, Model, Overrides, WeightedModel
+from stages.backends.declare import Group, Model, WeightedModel
+from stages.backends.profile import Overrides
 from stages.events import Resolved, Target
 from stages.resolve import Resolve
 from stages.routing.names import is_pattern

@@ -10,9 +10,11 @@ from cattrs.errors import BaseValidationError
 from pipeline.stage import OptionError
 from pipeline.structure import leaves, make_converter
 from stages.backends.backend import Backend
-from stages.backends.declare import Model, register_hooks
-from stages.backends.profile import CONNECTION_KEYS, profiles
+from stages.backends.declare import Model, over_shipped, register_hooks
+from stages.backends.profile import CONNECTION_KEYS, Overrides, profiles
 from stages.events import Target
+from stages.translation.request import chat_request
+from tests.support import resolved
 
 
 def structured(value: Any, kind: Any) -> Any:
@@ -238,3 +240,63 @@ def test_overrides_are_a_mapping(value: Any) -> None:
 )
 def test_a_wrong_model_is_told_with_its_path(value: Any, path: tuple[str, ...]) -> None:
     assert [where for where, _ in problems(value, Model)] == [path]
+
+
+ROUTED = {"provider": {"sort": "price", "only": ["a"]}, "temperature": 0.7}
+
+
+def test_members_that_are_always_sent_are_under_what_the_request_says() -> None:
+    backend = made(
+        base_url="http://b.invalid/v1",
+        body=ROUTED,
+        reasoning_request="template",
+        fields={"thinking": "map"},
+    )
+    own = {"body": {"chat_template_kwargs": {"enable_thinking": False, "more": 1}}}
+    target = Target("fake", "m", overrides=structured(own, Overrides))
+    asking = resolved(thinking={"type": "adaptive"}, temperature=0.1)
+    sent = chat_request(asking, backend.profile_for(target)).options
+
+    assert sent["provider"] == ROUTED["provider"]
+    assert sent["temperature"] == 0.1
+    assert sent["chat_template_kwargs"] == {"enable_thinking": True, "more": 1}
+    assert chat_request(resolved(), backend.profile).options["temperature"] == 0.7
+
+
+@pytest.mark.parametrize("name", ["model", "messages", "stream", "tools", "max_tokens", "n"])
+def test_members_that_the_translation_makes_are_refused(name: str) -> None:
+    error = option_error({"base_url": "http://b.invalid/v1", "body": {name: 1}}, Backend)
+
+    assert error.option == "body"
+    assert f"`{name}`" in error.hint
+
+
+def test_a_pattern_of_models_changes_the_profile_for_them() -> None:
+    backend = made(
+        base_url="http://b.invalid/v1",
+        models={"gpt-*": {"body": {"a": 1}, "json_object": True}, "gpt-5*": {"body": {"b": 2}}},
+    )
+    five, four, other = (
+        backend.profile_for(Target("fake", name)) for name in ("gpt-5", "gpt-4", "llama")
+    )
+    overridden = backend.profile_for(Target("fake", "gpt-5", {"json_object": False}))
+
+    assert (five.body, five.json_object) == ({"a": 1, "b": 2}, True)
+    assert four.body == {"a": 1}
+    assert other == backend.profile
+    assert not overridden.json_object
+    assert backend.profile_for(Target("fake", "gpt-5")) is five
+
+
+def test_what_a_pattern_says_is_checked() -> None:
+    value = {"base_url": "http://b.invalid/v1", "models": {"gpt-*": {"base_url": "http://x/"}}}
+
+    assert option_error(value, Backend).option == "base_url"
+
+
+def test_a_shipped_pattern_can_be_changed_and_others_added() -> None:
+    shipped = {"models": {"a*": {"json_object": True}, "b*": {}}, "base_url": "http://b.invalid"}
+    over = over_shipped(shipped, {"models": {"a*": {}, "c*": {}}})
+
+    assert list(over["models"]) == ["a*", "b*", "c*"]
+    assert over["models"]["a*"] == {}

@@ -48,7 +48,7 @@ def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body:
         ("template", OFF, None, {"chat_template_kwargs": {"enable_thinking": False}}),
         ("template", None, "low", {}),
         ("thinking", BUDGET, None, {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
-        ("thinking", OFF, None, {}),
+        ("thinking", OFF, None, {"thinking": {"type": "disabled"}}),
     ],
 )
 def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
@@ -88,6 +88,64 @@ def test_thinking_there_is_no_room_for_is_told() -> None:
     given = profile(reasoning_request="thinking", fields={"thinking": "map"})
     request = chat_request(resolved(thinking=ADAPTIVE, max_tokens=1000), given)
     assert request.notes == ("thinking:dropped",)
+
+
+@pytest.mark.parametrize("way", ["effort", "reasoning", "template", "thinking"])
+def test_row_b10_a_model_that_always_reasons_is_not_told_not_to(way: str) -> None:
+    fields = {"thinking": "map"}
+    levels = ("none", "low")
+    given = profile(
+        reasoning_request=way, effort_levels=levels, fields=fields, can_disable_reasoning=False
+    )
+    made = chat_request(resolved(thinking=OFF), given)
+
+    assert not made.options.keys() & {"reasoning", "reasoning_effort", "thinking"}
+    assert "chat_template_kwargs" not in made.options
+
+
+@pytest.mark.parametrize("policy", ["drop", "warn"])
+def test_row_b10_a_policy_for_thinking_is_one_for_no_thinking_too(policy: Any) -> None:
+    given = profile(reasoning_request="reasoning", fields={"thinking": policy})
+    made = chat_request(resolved(thinking=OFF), given)
+
+    assert "reasoning" not in made.options
+    assert made.notes == ()
+
+
+@pytest.mark.parametrize("thinking", [None, ADAPTIVE, BUDGET, OFF])
+@pytest.mark.parametrize("effort", [None, "high"])
+def test_row_b9_tools_go_without_reasoning_where_the_backend_wants_it(
+    thinking: Any, effort: str | None
+) -> None:
+    given = profile(
+        reasoning_request="effort",
+        effort_levels=("none", "low", "high"),
+        fields=ASKED,
+        tools_without_reasoning=True,
+    )
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    config = {"effort": effort} if effort else None
+    made = chat_request(resolved(thinking=thinking, tools=tools, output_config=config), given)
+    plain = chat_request(resolved(thinking=ADAPTIVE), given)
+
+    assert made.options["reasoning_effort"] == "none"
+    asked = thinking in (ADAPTIVE, BUDGET) or effort
+    assert made.notes == (("thinking:dropped",) if asked else ())
+    assert plain.options["reasoning_effort"] == "high"
+
+
+def test_row_b16_a_forced_tool_goes_without_reasoning_where_the_backend_wants_it() -> None:
+    given = profile(
+        reasoning_request="thinking",
+        fields={"thinking": "map"},
+        forced_tool_without_reasoning=True,
+    )
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    forced = chat_request(resolved(tools=tools, tool_choice={"type": "any"}), given)
+    free = chat_request(resolved(tools=tools), given)
+
+    assert forced.options["thinking"] == {"type": "disabled"}
+    assert "thinking" not in free.options
 
 
 def test_not_thinking_is_asked_for_where_there_is_a_level_for_it() -> None:
@@ -168,7 +226,7 @@ BETWEEN = {"type": "between_tools"}
         ("effort", {"reasoning_effort": "none"}),
         ("reasoning", {"reasoning": {"enabled": False}}),
         ("template", {"chat_template_kwargs": {"enable_thinking": False}}),
-        ("thinking", {}),
+        ("thinking", {"thinking": {"type": "disabled"}}),
     ],
 )
 def test_notes_between_tools_ask_for_no_thinking_and_are_told(

@@ -1,0 +1,230 @@
+"""Options that a backend refuses and a request can do without.
+
+A 400 that names such an option is not the end of a request: the backend is asked once more
+without it, and the option is left out of later requests to that model. "Without it" is always a
+change of the profile's facts, so the translation does the rest: it finds another way where there
+is one, and reports what is lost.
+
+    refused                              facts from then on
+    ----------------------------------   ----------------------------------------------------------
+    a level of effort                    `effort_levels`: those the backend lists
+    reasoning with tools                 `tools_without_reasoning`
+    reasoning with a forced tool         `forced_tool_without_reasoning`
+    reasoning with a begun answer        `prefill_options` that turn reasoning off
+    reasoning                            no `reasoning_request`
+    no reasoning                         not `can_disable_reasoning`
+    a tool's name as `tool_choice`       not `named_tool_choice`
+    `parallel_tool_calls`                never sent; only the first call is passed on
+    `stream_options`                     not `stream_options`; usage is estimated
+    the name of the output limit         the other `max_tokens_field`
+    temperature, top_p, top_k            the policy `warn`
+    `safety_identifier`                  the policy `drop` for `metadata`
+    a keyword of a tool's schema         `schema_without` it
+
+What a client was promised is never left out: `strict`, the form of the answer, a forced tool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from attrs import Factory, define, field, frozen
+
+from stages.backends.profile import OUTPUT_LIMITS, Profile
+
+Overrides = Mapping[str, Any]
+Options = Mapping[str, Any]
+
+#: Characters of an error that are read: backends name the option at the beginning.
+_READ = 600
+#: Clients may name models freely, so the least recently used is forgotten.
+_MODELS = 100
+_REFUSING = re.compile(
+    r"not (supported?|permitted|allowed|valid|a valid)|(does|do|did) not|unsupported|unknown"
+    r"|unrecogni[sz]ed|unexpected|extra (inputs|fields)|invalid|deprecated|mandatory|cannot"
+    r"|can't|incompatible|only\b.{0,40}\bsupport|supported|should be",
+    re.IGNORECASE,
+)
+# After these words come the values that the backend takes.
+_LISTING = re.compile(r"\b(supported values|should be|must be|one of|expected)\b", re.IGNORECASE)
+_LEVEL = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
+_REASONING = ("reasoning", "thinking")
+# Leaving these out lets more answers fit a schema, and none fewer.
+_LOOSENED = (
+    "$schema $id $comment additionalProperties default deprecated examples exclusiveMaximum "
+    "exclusiveMinimum format maxItems maxLength maxProperties maximum minItems minLength "
+    "minProperties minimum multipleOf pattern patternProperties propertyNames readOnly title "
+    "uniqueItems writeOnly"
+).split()
+
+
+@frozen
+class Refusal:
+    """One refused option, and the facts of a profile under which it is not sent."""
+
+    option: str
+    overrides: Overrides
+
+
+def refusal(said: str, options: Options, profile: Profile) -> Refusal | None:
+    """The option that a backend's 400 is about; None if it is about something else.
+
+    `said` is the backend's own text, `options` are those of the refused call, translated by
+    `profile`. Only options that were sent count.
+    """
+    words = said[:_READ]
+    if not _REFUSING.search(words):
+        return None
+    for found in (
+        *_reasoning(words, options, profile),
+        *_tools(words, options, profile),
+        *_rest(words, options, profile),
+    ):
+        return found
+    return None
+
+
+def _reasoning(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
+    on = _asks_for_reasoning(options)
+    if on is None or not _names(words, *_REASONING, "reasoning_effort", "enable_thinking"):
+        if options.get("tools") and _names(words, "reasoning_effort"):
+            yield _without_reasoning_for_tools(profile)  # unasked, the model reasons
+        return
+    listed = _LISTING.search(words)
+    levels = tuple(dict.fromkeys(_LEVEL.findall(words, listed.end()))) if listed else ()
+    if "reasoning_effort" in options and levels and options["reasoning_effort"] not in levels:
+        yield Refusal("level of effort", {"effort_levels": levels})
+    elif not on:
+        yield Refusal("no reasoning", {"can_disable_reasoning": False})
+    elif options.get("tools") and _names(words, "tools"):
+        yield _without_reasoning_for_tools(profile)
+    elif "tool_choice" in options and _names(words, "tool_choice"):
+        yield Refusal("reasoning with a forced tool", {"forced_tool_without_reasoning": True})
+    elif _names(words, "prefill"):
+        yield _prefill(profile)
+    else:
+        without = {"thinking": "warn", "output_config.effort": "warn"}
+        yield Refusal("reasoning", {"reasoning_request": "none", "fields": without})
+
+
+def _without_reasoning_for_tools(profile: Profile) -> Refusal:
+    overrides: dict[str, Any] = {"tools_without_reasoning": True}
+    if profile.reasoning_request in ("none", "effort"):
+        levels = (level for level in profile.effort_levels if level != "none")
+        overrides |= {"reasoning_request": "effort", "effort_levels": ("none", *levels)}
+    return Refusal("reasoning with tools", overrides)
+
+
+def _asks_for_reasoning(options: Options) -> bool | None:
+    """Whether a call asks for reasoning; None if it says nothing of it."""
+    switch = options.get("chat_template_kwargs", {}).get("enable_thinking")
+    wishes = (
+        options.get("reasoning_effort") and options["reasoning_effort"] != "none",
+        options.get("reasoning") and options["reasoning"].get("enabled", True),
+        options.get("thinking") and options["thinking"].get("type") != "disabled",
+        switch,
+    )
+    said = [wish for wish in wishes if wish is not None]
+    return any(said) if said else None
+
+
+def _prefill(profile: Profile) -> Refusal:
+    off = {**profile.prefill_options.get("chat_template_kwargs", {}), "enable_thinking": False}
+    overrides = {"prefill_options": {**profile.prefill_options, "chat_template_kwargs": off}}
+    return Refusal("reasoning with a begun answer", overrides)
+
+
+def _tools(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
+    choice = options.get("tool_choice")
+    if "tool_choice" in options and _names(words, "tool_choice") and _names(words, *_REASONING):
+        overrides: dict[str, Any] = {"forced_tool_without_reasoning": True}  # unasked, it reasons
+        if profile.reasoning_request == "none":
+            overrides["reasoning_request"] = "thinking"
+        yield Refusal("reasoning with a forced tool", overrides)
+    elif isinstance(choice, dict) and _names(words, "tool_choice"):
+        yield Refusal("named tool", {"named_tool_choice": False})
+    if "parallel_tool_calls" in options and _names(words, "parallel_tool_calls"):
+        only_first = {"disable_parallel_tool_use": "emulate"}
+        never = {"parallel_tool_calls": "never", "fields": only_first}
+        yield Refusal("parallel_tool_calls", never)
+    tools = options.get("tools", ())
+    if any(tool["function"].get("strict") for tool in tools):
+        return
+    for keyword in _LOOSENED:
+        if keyword not in profile.schema_without and _names(words, keyword):
+            without = (*profile.schema_without, keyword)
+            if any(_has_key(tool["function"].get("parameters"), keyword) for tool in tools):
+                yield Refusal(f"schema keyword {keyword}", {"schema_without": without})
+
+
+def _has_key(schema: Any, key: str) -> bool:
+    """Whether `key` is a key anywhere in `schema`."""
+    waiting = [schema]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if key in each:
+                return True
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+    return False
+
+
+def _rest(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
+    if "stream_options" in options and _names(words, "stream_options", "include_usage"):
+        yield Refusal("stream_options", {"stream_options": False})
+    limit = profile.max_tokens_field
+    if limit in options and _names(words, limit):
+        (other,) = (name for name in OUTPUT_LIMITS if name != limit)
+        if 0 <= words.find(limit) < words.find(other):
+            yield Refusal(limit, {"max_tokens_field": other})
+    for name in ("temperature", "top_p", "top_k"):
+        if name in options and _names(words, name):
+            yield Refusal(name, {"fields": {name: "warn"}})
+    if "safety_identifier" in options and _names(words, "safety_identifier"):
+        yield Refusal("safety_identifier", {"fields": {"metadata": "drop"}})
+
+
+def _names(words: str, *names: str) -> bool:
+    """Whether one of `names` is in `words` as a whole word."""
+    found = (
+        re.search(rf"(?<![\w$]){re.escape(name)}(?!\w)", words, re.IGNORECASE) for name in names
+    )
+    return any(found)
+
+
+@define
+class Refusals:
+    """What each model of one backend has refused, for `seconds` from then on."""
+
+    seconds: float
+    # By model, then by option: the facts without it, and the time when they are forgotten.
+    _known: OrderedDict[str, dict[str, tuple[Overrides, float]]] = field(
+        default=Factory(OrderedDict), init=False
+    )
+
+    def __bool__(self) -> bool:
+        return bool(self._known)
+
+    def learn(self, model: str, refused: Refusal, now: float) -> None:
+        """Remember a refusal. `now` is in seconds, of any steady clock."""
+        known = self._known.setdefault(model, {})
+        known[refused.option] = (refused.overrides, now + self.seconds)
+        self._known.move_to_end(model)
+        if len(self._known) > _MODELS:
+            self._known.popitem(last=False)
+
+    def of(self, model: str, now: float) -> tuple[Overrides, ...]:
+        """The facts without what `model` refuses, in the order they were learned."""
+        known = self._known.get(model)
+        if known is None:
+            return ()
+        for option in [option for option, (_, until) in known.items() if until <= now]:
+            del known[option]
+        if not known:
+            del self._known[model]
+        return tuple(overrides for overrides, _ in known.values())

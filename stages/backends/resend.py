@@ -1,0 +1,78 @@
+"""One request on its way to a backend, which may have to be sent more than once.
+
+    the backend refuses                   the request is sent again
+    -----------------------------------   ----------------------------------------------------
+    the output limit (OutputLimitError)   once, with the limit that fits
+    an option it can do without           once per option, at most `_MOST` options
+    anything else                         not: the refusal is the response
+
+A refusal is learned only when the request without the option was accepted. Nothing has been
+forwarded when a request is sent again.
+"""
+
+from __future__ import annotations
+
+from attrs import Factory, define, evolve
+
+from stages.backends.call import Call
+from stages.backends.overflow import OutputLimitError, PromptTooLongError
+from stages.backends.profile import Profile, merged
+from stages.backends.refusals import Refusal, refusal
+from stages.events import ChatRequest
+from stages.wire.errors import InvalidRequestError, let_go
+
+_MOST = 4
+
+
+@define
+class Resend:
+    """The request and the call as they are sent now. `profile` is that of the request."""
+
+    request: ChatRequest
+    call: Call
+    profile: Profile
+    given_up: list[Refusal] = Factory(list)
+    """What the backend has refused so far."""
+    limit: OutputLimitError | None = None
+    _said: str = ""
+    """The backend's last words: the same again show that what was left out did not help."""
+
+    def after(self, error: InvalidRequestError) -> bool:
+        """Change the request after `error`; False where the error is the end of it.
+
+        Raises UnsupportedError where the client forbids what would be left out.
+        """
+        if isinstance(error, OutputLimitError):
+            if self.limit is not None:
+                return False
+            self.limit = error
+        elif not self._gives_up(error):
+            return False
+        let_go(error)
+        options = self.request.options
+        options = self.limit.lowered(options) if self.limit else options
+        self.call = evolve(self.call, messages=self.request.messages, options=options)
+        return True
+
+    @property
+    def lowered(self) -> bool:
+        """Whether the output limit is lower than translated, because of the window."""
+        return self.limit is not None and self.limit.by_window
+
+    def _gives_up(self, error: InvalidRequestError) -> bool:
+        retranslate = self.request.retranslate
+        if retranslate is None or isinstance(error, PromptTooLongError):
+            return False
+        if not self.profile.remember_refusals:
+            return False
+        said = error.quoted[0] if error.quoted else ""
+        if said == self._said or len(self.given_up) == _MOST:
+            return False
+        self._said = said
+        found = refusal(said, self.call.options, self.profile)
+        if found is None or found in self.given_up:
+            return False
+        self.profile = merged(self.profile, found.overrides)
+        self.request = retranslate(self.profile)
+        self.given_up.append(found)
+        return True

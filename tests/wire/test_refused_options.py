@@ -1,0 +1,125 @@
+"""A refused option is left out, and that is remembered: over sockets, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import body
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import completion, said, streamed, whole
+from tests.wire.client import Client
+from tests.wire.proxy import METRICS, Lasting, declaration, lasting_proxy
+
+THINKING = {"type": "adaptive"}
+REFUSED = whole(400, said('"some-model" does not support thinking'))
+GOOD = whole(200, completion())
+
+
+def declared(url: str) -> str:
+    """Ollama's profile; what `forgetful` refuses is final."""
+    text = declaration(url) + METRICS
+    return (
+        text.replace(
+            f'scripted: {{base_url: "{url}/v1",',
+            f'scripted: {{profile: ollama, base_url: "{url}/v1",',
+        )
+        .replace(
+            "  absent:",
+            f'  final: {{profile: ollama, base_url: "{url}/v1", remember_refusals: 0}}\n  absent:',
+        )
+        .replace("  claude-absent:", "  claude-final: {backend: final}\n  claude-absent:")
+    )
+
+
+@pytest.fixture
+def lasting(tmp_path: Path) -> Iterator[Lasting]:
+    with lasting_proxy(tmp_path, declared) as made:
+        yield made
+
+
+def sent(backend: ScriptedBackend, name: str) -> list[Any]:
+    return [request.body.get(name) for request in backend.requests]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_row_b8_a_model_that_cannot_think_answers(
+    client: Client, backend: ScriptedBackend, stream: bool
+) -> None:
+    backend.says(REFUSED)
+    backend.says(streamed("Hello") if stream else GOOD)
+    first = client.post(body(thinking=THINKING, stream=stream))
+    second = client.post(body(thinking=THINKING, stream=stream))
+    metrics = client.get("/metrics").body.decode()
+
+    assert (first.status, second.status) == (200, 200)
+    assert sent(backend, "reasoning_effort") == ["high", None, None]
+    assert "thinking:dropped" in first.headers["x-llm-proxy-degraded"]
+    assert "thinking:dropped" in second.headers["x-llm-proxy-degraded"]
+    refused = 'llm_proxy_refused_options_total{backend="scripted",option="reasoning"} 1.0'
+    assert refused in metrics
+
+
+def test_an_effort_alone_is_left_out_too(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(REFUSED)
+    backend.says(GOOD)
+
+    assert client.post(body(output_config={"effort": "low"})).status == 200
+    assert sent(backend, "reasoning_effort") == ["low", None]
+
+
+def test_what_is_refused_all_the_same_is_the_answer_and_is_not_remembered(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(REFUSED)
+    backend.says(whole(400, said("no such luck")))
+    backend.says(GOOD)
+
+    answer = client.post(body(thinking=THINKING))
+    assert answer.error == (400, "invalid_request_error")
+    assert "no such luck" in answer.json["error"]["message"]
+    assert client.post(body(thinking=THINKING)).status == 200
+    assert sent(backend, "reasoning_effort") == ["high", None, "high"]
+
+
+def test_several_options_are_left_out_one_after_another(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(REFUSED)
+    backend.says(whole(400, said("Unsupported parameter: 'temperature'")))
+    backend.says(GOOD)
+
+    assert client.post(body(thinking=THINKING, temperature=0.5)).status == 200
+    assert client.post(body(thinking=THINKING, temperature=0.5)).status == 200
+    assert sent(backend, "temperature") == [0.5, 0.5, None, None]
+
+
+def test_an_option_that_goes_on_being_refused_is_asked_without_once(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(400, said("Unsupported parameter: 'temperature'")))
+
+    assert client.post(body(temperature=0.5)).error == (400, "invalid_request_error")
+    assert sent(backend, "temperature") == [0.5, None]
+
+
+def test_a_refusal_can_be_declared_to_be_final(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(REFUSED)
+
+    answer = client.post(body(model="claude-final", thinking=THINKING))
+    assert answer.error == (400, "invalid_request_error")
+    assert len(backend.requests) == 1
+
+
+def test_another_model_of_the_backend_is_asked_in_full(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(REFUSED)
+    backend.says(GOOD)
+    client.post(body(thinking=THINKING))
+    client.post(body(model="open-other", thinking=THINKING))
+
+    assert sent(backend, "reasoning_effort") == ["high", None, "high"]
