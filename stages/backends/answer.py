@@ -13,7 +13,7 @@ from attrs import define, field
 
 from stages.backends.call import FAILURES, Call
 from stages.backends.errors import error_from_exception, error_from_status
-from stages.wire import json
+from stages.backends.frames import decoded, document, is_cut_short, is_stream, recovered
 from stages.wire.errors import ApiError, GatewayTimeoutError, InternalError, let_go
 from stages.wire.sse import SseDecoder
 
@@ -44,6 +44,8 @@ class Answer:
     _waiting_since: float | None = field(default=None, init=False)
     _ended: bool = field(default=False, init=False)
     _wrong: ApiError | None = field(default=None, init=False)
+    _peeked: bytes = field(default=b"", init=False)
+    """Bytes that were read to see what the body is, and are to be read again."""
 
     async def __aenter__(self) -> Answer:
         call = self.call
@@ -130,8 +132,9 @@ class Answer:
         return self
 
     async def __anext__(self) -> list[Any]:
-        if not (self.stream or self.call.done):
-            return [await self.whole()]
+        if not (self.stream or self._ended):
+            self._ended = True
+            return await self._all_chunks()
         while not (self._ended or self.call.done or self._wrong):
             data = await self._read()
             self._ended = not data
@@ -145,11 +148,31 @@ class Answer:
 
     async def whole(self) -> Any:
         """The body as one JSON document."""
+        data = await self._body()
+        self.call.done = True
+        return document(self.call.backend, data)
+
+    async def _all_chunks(self) -> list[Any]:
+        """The body where no stream was wanted: one document, or a stream that was sent anyway."""
+        data = await self._body()
+        if is_stream(data):
+            return self._chunks([*self._feed(data), *self._decoder.finish()])
+        self.call.done = True
+        return [document(self.call.backend, data)]
+
+    async def _body(self) -> bytes:
         parts = []
         while data := await self._read():
             parts.append(data)
-        self.call.done = True
-        return self._decoded(b"".join(parts))
+        return b"".join(parts)
+
+    async def _begins_with(self) -> bytes:
+        """The body from its first visible byte on, enough of it to tell what it is."""
+        begin = b""
+        while is_cut_short(begin) and (data := await self._read()):
+            begin = (begin + data).lstrip()
+        self._peeked = begin  # is read again
+        return begin
 
     async def _read(self) -> bytes:
         """The bytes that have arrived; waits for the first. Empty: the body is over."""
@@ -159,6 +182,9 @@ class Answer:
                 f"backend `{self.call.backend}` sent an answer of more than {_MAX_ANSWER_BYTES} "
                 "bytes: ask for a shorter one"
             )
+        if self._peeked:
+            data, self._peeked = self._peeked, b""
+            return data
         self._waiting_since = self._loop.time()
         try:
             return await content.readany()
@@ -183,33 +209,34 @@ class Answer:
                 self.call.done = True
                 break
             try:
-                chunks.append(self._decoded(event))
-            except InternalError as error:  # raised when those before it are dealt with
-                let_go(error)  # or it and this would hold each other
-                self._wrong = error
-                break
+                chunks.append(decoded(self.call.backend, event))
+            except InternalError as error:
+                try:
+                    chunks += recovered(self.call.backend, event, error)
+                except InternalError:
+                    let_go(error)  # or it and this would hold each other
+                    self._wrong = error  # raised when those before it are dealt with
+                    break
         return chunks
 
-    def _decoded(self, data: bytes) -> Any:
-        try:
-            value = json.decode_answer(data)
-        except ValueError as error:
-            raise InternalError(
-                f"backend `{self.call.backend}` sent broken JSON: {error}", quoted=[str(error)]
-            ) from error
-        if not isinstance(value, dict):  # LangChain would fail at it
-            raise InternalError(f"backend `{self.call.backend}` sent JSON that is no object")
-        return value
-
     async def _read_head(self) -> None:
-        """Raise what the head of the answer comes to, unless there is an answer behind it."""
+        """Raise what the head of the response comes to, unless the body is a stream or JSON.
+
+        Some gateways name the wrong content type, and some send a stream in place of a whole
+        answer, or the reverse. So the first bytes of the body decide.
+        """
         if self._response.status != 200:
             raise await self._refusal()
         given = self._content_type()
-        if given == "application/json":
-            self.stream = False  # some servers answer a request for a stream at once
         expected = "text/event-stream" if self.stream else "application/json"
-        if given and given != expected:
+        if given == expected:
+            return
+        stream = is_stream(await self._begins_with())
+        if stream is not None:
+            self.stream = stream
+        elif given == "application/json":
+            self.stream = False  # not JSON either, which is reported when the rest was read
+        elif given:
             raise InternalError(
                 f"backend `{self.call.backend}` answered with {given[:80]} where "
                 f"{expected} was expected; is its base_url right?",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections import Counter
 from pathlib import Path
@@ -24,6 +25,8 @@ class Calls:
     by_name: Counter[str] = field(factory=Counter)
 
     def __enter__(self) -> Calls:
+        gc.collect()  # or what earlier tests left would be finalized here, and counted
+        gc.disable()
         sys.setprofile(self._see)
         return self
 
@@ -34,6 +37,7 @@ class Calls:
         trace: TracebackType | None,
     ) -> None:
         sys.setprofile(None)
+        gc.enable()
 
     @property
     def total(self) -> int:

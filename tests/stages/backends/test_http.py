@@ -54,9 +54,9 @@ def call(idle_timeout: float = 5, **payload: Any) -> Call:
     return Call("fake", [], {}, idle_timeout, payload={"model": "some-model", **payload})
 
 
-async def chunks(completions: ChatCompletions, given: Call) -> list[Any]:
-    """All chunks of a stream."""
-    async with await completions.create(call=given, stream=True) as answer:
+async def chunks(completions: ChatCompletions, given: Call, stream: bool = True) -> list[Any]:
+    """All chunks of a response; `stream`: whether a stream is asked for."""
+    async with await completions.create(call=given, stream=stream) as answer:
         return [chunk async for together in answer for chunk in together]
 
 
@@ -303,25 +303,76 @@ async def test_a_packed_answer_is_unpacked(
     assert await chunks(completions, call()) == [delta(content="Hi")]
 
 
-@pytest.mark.parametrize(
-    ("content_type", "right"),
-    [
-        ("text/event-stream", True),
-        ("TEXT/Event-Stream ; charset=utf-8", True),
-        ("", True),
-        ("text/html", False),
-        ("text/event-stream2", False),
-    ],
-)
-async def test_a_stream_has_to_be_one(
-    content_type: str, right: bool, completions: ChatCompletions, backend: ScriptedBackend
+TYPES = [
+    "text/event-stream",
+    "TEXT/Event-Stream ; charset=utf-8",
+    "",
+    "application/json",
+    "text/plain",
+    "application/octet-stream",
+]
+
+
+@pytest.mark.parametrize("content_type", TYPES)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_row_b29_a_body_is_a_stream_by_its_first_bytes(
+    content_type: str, stream: bool, completions: ChatCompletions, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(content_type=content_type), sse(delta("stop")), DONE, END)
-    if right:
-        assert await chunks(completions, call()) == [delta("stop")]
-    else:
-        with pytest.raises(InternalError, match="is its base_url right"):
-            await chunks(completions, call())
+    backend.says(head(content_type=content_type), piece(b"d"), piece(b"ata: {}\n\n"), DONE, END)
+    async with await completions.create(call=call(), stream=stream) as answer:
+        assert [chunk async for some in answer for chunk in some] == [{}]
+    assert answer.call.done
+
+
+@pytest.mark.parametrize("content_type", TYPES[2:])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("end", [b"", b"\n\ndata: [DONE]\n\n"])
+async def test_row_b29_a_body_is_whole_by_its_first_bytes(
+    content_type: str,
+    stream: bool,
+    end: bytes,
+    completions: ChatCompletions,
+    backend: ScriptedBackend,
+) -> None:
+    backend.says(head(content_type=content_type), piece(b" \n "), piece(b'{"a": 1}' + end), END)
+    async with await completions.create(call=call(), stream=stream) as answer:
+        assert [chunk async for some in answer for chunk in some] == [{"a": 1}]
+    assert answer.call.done
+
+
+@pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"[1, 2]", b" " * 1000])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_row_b29_any_other_body_is_a_failure(
+    body: bytes, stream: bool, completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(content_type="text/html"), *([piece(body)] if body else []), END)
+    with pytest.raises(InternalError, match="is its base_url right"):
+        await chunks(completions, call(), stream)
+
+
+async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, b"data: {}\n\n"))
+    async with await completions.create(call=call(), stream=False) as answer:
+        assert [chunk async for some in answer for chunk in some] == [{}]
+    assert not answer.call.done
+
+
+@pytest.mark.parametrize("frame", [b"", b" ", b"null", b": keepalive"])
+async def test_row_b28_a_frame_that_says_nothing_is_passed_over(
+    frame: bytes, completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    nothing = piece(b"data:%b\n\n" % frame)
+    backend.says(head(), nothing, sse(delta(content="Hi")), nothing, sse(delta("stop")), DONE, END)
+    assert await chunks(completions, call()) == [delta(content="Hi"), delta("stop")]
+
+
+async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), piece(b"data: {}\ndata: {}\n\n"), DONE, END)
+    assert await chunks(completions, call()) == [{}, {}]
 
 
 @pytest.mark.parametrize(
@@ -329,11 +380,11 @@ async def test_a_stream_has_to_be_one(
     [
         (b"data: {\n\n", "broken JSON"),
         (b"data: [1]\n\n", "JSON that is no object"),
-        (b"data: null\n\n", "JSON that is no object"),
+        (b"data: {}\ndata: x\n\n", "broken JSON"),
         (b"data: {", "broken JSON"),
         (b"data: " + b"x" * 17_000_000, "an event of more than"),
     ],
-    ids=["broken", "list", "null", "unfinished", "huge"],
+    ids=["broken", "list", "a line", "unfinished", "huge"],
 )
 async def test_an_event_that_cannot_be_read_is_a_failure(
     said: bytes, message: str, completions: ChatCompletions, backend: ScriptedBackend
@@ -352,11 +403,11 @@ async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
     assert given.done
 
 
-async def test_a_stream_in_place_of_a_completion_is_a_failure(
+async def test_a_stream_in_place_of_a_completion_is_no_document_to_trace(
     completions: ChatCompletions, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hi"))
-    with pytest.raises(InternalError, match="application/json was expected"):
+    with pytest.raises(InternalError, match="broken JSON"):
         await completed(completions, call())
 
 
