@@ -19,7 +19,7 @@ from yarl import URL
 
 from stages.backends import embedded
 from stages.backends.calibration import Calibration
-from stages.backends.call import FAILURES, Call
+from stages.backends.call import FAILURES
 from stages.backends.connections import make_client, root
 from stages.backends.errors import error_from_exception
 from stages.backends.http import ChatCompletions
@@ -180,16 +180,9 @@ class Backend:
         from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
 
         target = request.resolved.target
-        call = Call(
-            target.backend,
-            request.messages,
-            request.options,
-            idle_timeout,
-            first_byte_timeout,
-            gathered=not request.resolved.request.stream,
-        )
+        profile = self.profile_for(target)
+        sent = Resend.first(request, profile, idle_timeout, first_byte_timeout)
         usage: Any = None
-        sent = Resend(request, call, self.profile_for(target))
         accepted = False
         while not accepted:
             try:

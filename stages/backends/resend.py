@@ -37,6 +37,26 @@ class Resend:
     _said: str = ""
     """The backend's last words: the same again show that what was left out did not help."""
 
+    @classmethod
+    def first(
+        cls,
+        request: ChatRequest,
+        profile: Profile,
+        idle_timeout: float,
+        first_byte_timeout: float | None,
+    ) -> Resend:
+        """The request as it was translated. The timeouts are those of Call."""
+        resolved = request.resolved
+        call = Call(
+            resolved.target.backend,
+            request.messages,
+            request.options,
+            idle_timeout,
+            first_byte_timeout,
+            gathered=not resolved.request.stream,
+        )
+        return cls(request, call, profile)
+
     def after(self, error: InvalidRequestError) -> bool:
         """Change the request after `error`; False where the error is the end of it.
 
