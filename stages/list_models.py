@@ -76,6 +76,7 @@ class ListModels(Stage[Authenticated, HttpResponse]):
         model = entry.targets[0]
         target = Target(model.backend, model.model or name, model.overrides)
         profile = self.backends[model.backend].profile_for(target)
+        limits = {"max_input_tokens": profile.context_window} if profile.context_window else {}
         return {
             "type": "model",
             "id": name,
@@ -85,8 +86,7 @@ class ListModels(Stage[Authenticated, HttpResponse]):
             "deprecated_at": None,
             "retires_at": None,
             "line": None,
-            "max_input_tokens": profile.context_window,
-            "max_tokens": None,
+            **limits,
             "capabilities": capabilities(profile),
         }
 

@@ -10,7 +10,10 @@ from stages.wire import events as e
 from stages.wire.errors import InvalidRequestError
 from tests.sdk_types import check_sent
 
-START = e.MessageStart("msg_1", "claude-test", e.Usage(3, 1))
+USAGE = e.Usage(3, 1)
+START = e.MessageStart("msg_1", "claude-test", USAGE)
+END = e.MessageDelta("end_turn", USAGE)
+TEXT = {"type": "text", "text": ""}
 
 
 def changed(value: Any, path: str, to: Any = ...) -> Any:
@@ -30,14 +33,19 @@ def changed(value: Any, path: str, to: Any = ...) -> Any:
     ("path", "to", "says"),
     [
         ("message.usage.cache_creation", ..., "message.usage.cache_creation: missing"),
-        ("message.diagnostics", ..., "message.diagnostics: missing"),
+        ("message.usage.cache_creation", None, "message.usage.cache_creation: None is"),
+        ("message.usage.inference_geo", None, "message.usage.inference_geo: None is"),
+        ("message.usage.server_tool_use", None, "server_tool_use: the real API does not send it"),
+        ("message.usage.output_tokens_details", {}, "the real API does not send it"),
+        ("message.diagnostics", None, "message.diagnostics: the real API does not send it"),
+        ("message.stop_sequence", ..., "message.stop_sequence: missing"),
         ("message.usage.speedy", 1, "message.usage.speedy: unknown to Usage"),
         ("message.usage.input_tokens", None, "input_tokens: None is no <class 'int'>"),
         ("message.usage.input_tokens", True, "input_tokens: True is no"),
         ("message.usage.service_tier", "slow", "service_tier"),
         ("message.role", "user", "role: 'user' is no"),
         ("message.content", [{"type": "image"}], "content.0: the union has no"),
-        ("message.content", [{"type": "text", "text": "x"}], "content.0.citations: missing"),
+        ("message.content", [{"type": "text", "text": "x"}], "content.0: {'type': 'text', "),
         ("type", "message_begin", "the union has no"),
     ],
 )
@@ -46,6 +54,47 @@ def test_a_message_that_differs_from_the_sdks_type_is_found(path: str, to: Any, 
     with pytest.raises(AssertionError) as caught:
         check_sent(changed(START.payload(), path, to))
     assert says in str(caught.value)
+
+
+CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+REFUSED = {"type": "refusal", "category": None, "explanation": None}
+
+
+@pytest.mark.parametrize(
+    ("event", "path", "to", "says"),
+    [
+        (e.BlockStart(0, TEXT), "content_block.citations", None, "citations: the real API"),
+        (e.BlockStart(0, TEXT), "content_block.text", None, "text: None is of another type"),
+        (e.BlockStart(0, CALL), "content_block.toolset_name", None, "toolset_name: None is"),
+        (e.BlockStart(0, CALL), "content_block.caller", None, "caller: None is"),
+        (e.BlockDelta(0, "text_delta", "a"), "delta.text", ..., "delta.text: missing"),
+        (END, "delta.container", None, "delta.container: the real API does not send it"),
+        (END, "usage.service_tier", "standard", "service_tier: the real API does not send it"),
+        (END, "usage.server_tool_use", None, "server_tool_use: the real API does not send it"),
+        (e.MessageDelta("refusal", USAGE, None, REFUSED), "delta.stop_details.type", ..., "type"),
+    ],
+)
+def test_row_c1_an_event_that_differs_from_the_recorded_ones_is_found(
+    event: e.StreamEvent, path: str, to: Any, says: str
+) -> None:
+    check_sent(event.payload())
+    with pytest.raises(AssertionError) as caught:
+        check_sent(changed(event.payload(), path, to))
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"input_tokens": None},
+        {"input_tokens": 1, "context_management": None},
+        {"data": [], "has_more": False, "first_id": None},
+        {"data": [], "has_more": None, "first_id": None, "last_id": None},
+    ],
+)
+def test_row_c1_a_body_that_differs_from_the_recorded_ones_is_found(value: Any) -> None:
+    with pytest.raises(AssertionError):
+        check_sent(value)
 
 
 def test_an_error_that_differs_from_the_sdks_type_is_found() -> None:

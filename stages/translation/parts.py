@@ -63,7 +63,7 @@ class Prose:
         return self._block()
 
     def _block(self) -> dict[str, Any]:
-        return {"type": "text", "text": "", "citations": None}
+        return {"type": "text", "text": ""}
 
     def take(self, last: bool) -> list[tuple[str, str]]:
         """The deltas to send now, as (kind, text)."""
@@ -175,7 +175,6 @@ class ToolCall:
             # By the model itself, not from a program that it wrote. Not null: the types of
             # requests allow none here, and clients send the block back as it is.
             "caller": {"type": "direct"},
-            "toolset_name": None,
         }
 
     def take(self, last: bool) -> list[tuple[str, str]]:

@@ -33,7 +33,7 @@ class MessageBuilder:
             self._complete(self.message["content"][-1], "".join(self._texts))
         elif isinstance(event, e.MessageDelta):
             self.message.update(event.delta())
-            self.message["usage"].update(event.usage.payload())
+            self.message["usage"] = event.usage.message()
 
     def _complete(self, block: dict[str, Any], text: str) -> None:
         if block["type"] == "tool_use":

@@ -14,6 +14,7 @@ from stages.backends.declare import Group, Model, WeightedModel
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.list_models import ListModels
 from stages.wire.errors import InvalidRequestError, NotFoundError
+from tests.sdk_types import check_sent
 from tests.support import backend, http, profile
 
 FIVE = ListModels(
@@ -81,15 +82,25 @@ async def test_a_model_is_told_as_the_official_sdk_reads_it() -> None:
         "retires_at": None,
         "line": None,
         "max_input_tokens": 99,
-        "max_tokens": None,
         "capabilities": capabilities(profile()),
     }
     ModelInfo.model_validate(said)
 
 
-@pytest.mark.parametrize(("name", "window"), [("a", None), ("d", 99), ("e", 200_000)])
-async def test_the_window_is_that_of_the_models_profile(name: str, window: int | None) -> None:
+@pytest.mark.parametrize(("name", "window"), [("d", 99), ("e", 200_000)])
+async def test_the_window_is_that_of_the_models_profile(name: str, window: int) -> None:
     assert (await answer(FIVE, asking(name)))["max_input_tokens"] == window
+
+
+async def test_row_c1_a_limit_that_is_not_known_is_left_out_of_a_model() -> None:
+    said = await answer(FIVE, asking("a"))
+    check_sent(said)
+    assert not said.keys() & {"max_input_tokens", "max_tokens"}
+
+
+async def test_row_c1_a_page_has_the_members_of_recorded_ones() -> None:
+    check_sent(await answer(FIVE, asking()))
+    check_sent(await answer(ListModels({}, {}), asking()))
 
 
 async def test_a_name_with_a_slash_is_found() -> None:

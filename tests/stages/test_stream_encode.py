@@ -13,14 +13,13 @@ from stages.stream_encode import StreamEncode
 from stages.wire import events as e
 from tests.grammar import check_grammar, parse_sse
 
-TEXT = {"type": "text", "text": "", "citations": None}
+TEXT = {"type": "text", "text": ""}
 TOOL = {
     "type": "tool_use",
     "id": "a",
     "name": "f",
     "input": {},
     "caller": {"type": "direct"},
-    "toolset_name": None,
 }
 
 
@@ -100,19 +99,14 @@ async def test_a_whole_message_is_written_at_the_end() -> None:
         "stop_reason": "tool_use",
         "stop_sequence": None,
         "stop_details": None,
-        "container": None,
-        "diagnostics": None,
         "usage": {
             "input_tokens": 3,
             "cache_creation_input_tokens": 0,
             "cache_read_input_tokens": 0,
             "output_tokens": 2,
             "output_tokens_details": {"thinking_tokens": 0},
-            "server_tool_use": None,
-            "cache_creation": None,
-            "inference_geo": None,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
             "service_tier": "standard",
-            "speed": None,
         },
     }
 

@@ -25,7 +25,7 @@ def test_a_request_is_asked_of_the_backend_with_the_backends_key_and_model(
     backend.says(whole(200, completion("Hello there")))
     answer = client.post(body(temperature=0.5))
     assert answer.status == 200
-    assert answer.json["content"] == [{"type": "text", "text": "Hello there", "citations": None}]
+    assert answer.json["content"] == [{"type": "text", "text": "Hello there"}]
     assert answer.json["model"] == "claude-test"
     assert answer.headers["request-id"].startswith("req_")
     asked = backend.request()

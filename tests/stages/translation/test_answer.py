@@ -54,7 +54,7 @@ def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
     assert start.model == "claude-test"
     assert start.id.startswith("msg_proxy_")
     assert rest == [
-        e.BlockStart(0, {"type": "text", "text": "", "citations": None}),
+        e.BlockStart(0, {"type": "text", "text": ""}),
         e.BlockDelta(0, "text_delta", "Hel"),
         e.BlockDelta(0, "text_delta", "lo"),
         e.BlockStop(0),
@@ -563,7 +563,7 @@ def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
     [thought, said] = made["content"]
     signature = seal(Envelope("fake"))
     assert thought == {"type": "thinking", "thinking": "Hm", "signature": signature}
-    assert said == {"type": "text", "text": "Hello", "citations": None}
+    assert said == {"type": "text", "text": "Hello"}
 
 
 @pytest.mark.parametrize("thinking", [None, {"type": "disabled"}], ids=["not given", "disabled"])
@@ -669,8 +669,8 @@ def test_white_space_between_thoughts_opens_no_block() -> None:
 def test_a_list_as_content_is_read_part_by_part() -> None:
     parts = [
         {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm"}]},
-        {"type": "text", "text": "Hel", "citations": None},
-        {"type": "text", "text": "lo", "citations": None},
+        {"type": "text", "text": "Hel"},
+        {"type": "text", "text": "lo"},
         {"type": "image_url", "image_url": {"url": "data:"}},
         "no part",
         None,
@@ -684,7 +684,7 @@ def test_a_list_as_content_is_read_part_by_part() -> None:
 
 def test_a_refusal_is_text_and_the_stop_reason() -> None:
     made = message([delta(refusal="I"), delta(refusal=" cannot"), finish("stop")])
-    assert made["content"] == [{"type": "text", "text": "I cannot", "citations": None}]
+    assert made["content"] == [{"type": "text", "text": "I cannot"}]
     assert made["stop_reason"] == "refusal"
     assert made["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
 
@@ -692,7 +692,7 @@ def test_a_refusal_is_text_and_the_stop_reason() -> None:
 def test_a_refusal_may_be_a_part_of_the_content() -> None:
     part = {"type": "refusal", "refusal": "I cannot"}
     made = message([delta(content=[part]), finish("stop")])
-    assert made["content"] == [{"type": "text", "text": "I cannot", "citations": None}]
+    assert made["content"] == [{"type": "text", "text": "I cannot"}]
     assert made["stop_reason"] == "refusal"
 
 
@@ -832,7 +832,7 @@ def test_a_finish_reason_without_done_is_a_whole_answer() -> None:
 
 def test_done_without_a_finish_reason_is_a_whole_answer() -> None:
     made = message([text("a")], done=True)
-    said = [{"type": "text", "text": "a", "citations": None}]
+    said = [{"type": "text", "text": "a"}]
     assert (made["content"], made["stop_reason"]) == (said, "end_turn")
 
 

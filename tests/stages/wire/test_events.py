@@ -16,8 +16,6 @@ COUNTS = {
     "output_tokens": 4,
     "cache_read_input_tokens": 5,
     "cache_creation_input_tokens": 6,
-    "output_tokens_details": {"thinking_tokens": 2},
-    "server_tool_use": None,
 }
 
 START: dict[str, Any] = {
@@ -31,18 +29,14 @@ START: dict[str, Any] = {
         "stop_reason": None,
         "stop_sequence": None,
         "stop_details": None,
-        "container": None,
-        "diagnostics": None,
         "usage": {
             **COUNTS,
-            "cache_creation": None,
-            "inference_geo": None,
+            "cache_creation": {"ephemeral_5m_input_tokens": 6, "ephemeral_1h_input_tokens": 0},
             "service_tier": "standard",
-            "speed": None,
         },
     },
 }
-TEXT = {"type": "text", "text": "", "citations": None}
+TEXT = {"type": "text", "text": ""}
 
 EVENTS: dict[str, tuple[e.StreamEvent, dict[str, Any], type[BaseModel] | None]] = {
     "message_start": (
@@ -68,9 +62,8 @@ EVENTS: dict[str, tuple[e.StreamEvent, dict[str, Any], type[BaseModel] | None]] 
                 "stop_reason": "stop_sequence",
                 "stop_sequence": "END",
                 "stop_details": None,
-                "container": None,
             },
-            "usage": COUNTS,
+            "usage": {**COUNTS, "output_tokens_details": {"thinking_tokens": 2}},
         },
         sdk.RawMessageDeltaEvent,
     ),

@@ -12,14 +12,13 @@ from stages.wire.sse import encode_event
 from tests.grammar import check_grammar, parse_sse
 
 START = e.MessageStart("msg_1", "claude-test", e.Usage(3, 1))
-TEXT = {"type": "text", "text": "", "citations": None}
+TEXT = {"type": "text", "text": ""}
 TOOL = {
     "type": "tool_use",
     "id": "a",
     "name": "f",
     "input": {},
     "caller": {"type": "direct"},
-    "toolset_name": None,
 }
 THINKING = {"type": "thinking", "thinking": "", "signature": ""}
 END = [e.MessageDelta("end_turn", e.Usage(3, 2)), e.MessageStop()]

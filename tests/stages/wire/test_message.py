@@ -58,19 +58,14 @@ def test_a_whole_message_has_all_members() -> None:
         "stop_reason": "tool_use",
         "stop_sequence": None,
         "stop_details": None,
-        "container": None,
-        "diagnostics": None,
         "usage": {
             "input_tokens": 5,
             "output_tokens": 7,
             "output_tokens_details": {"thinking_tokens": 3},
             "cache_read_input_tokens": 2,
             "cache_creation_input_tokens": 1,
-            "server_tool_use": None,
-            "cache_creation": None,
-            "inference_geo": None,
+            "cache_creation": {"ephemeral_5m_input_tokens": 1, "ephemeral_1h_input_tokens": 0},
             "service_tier": "standard",
-            "speed": None,
         },
     }
 
