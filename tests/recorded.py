@@ -165,7 +165,7 @@ def _differences(value: Any, shape: Shape, place: str) -> Iterator[str]:
 def _members(value: dict[str, Any], shape: dict[str, Shape], place: str) -> Iterator[str]:
     shapes = {name.removesuffix("?"): each for name, each in shape.items()}
     for name in value.keys() - shapes.keys():
-        yield f"{place}.{name}: the real API does not send it"
+        yield f"{place}.{name}: no recorded answer has it"
     for name, each in shapes.items():
         if name in value:
             yield from _differences(value[name], each, f"{place}.{name}")

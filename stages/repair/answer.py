@@ -143,7 +143,7 @@ class AnswerRepair:
 
     def _own_call(self, call: ToolCall, whole: bool) -> Delta:
         """A call of the backend's own."""
-        arguments, how = "".join(call.fragments), ""
+        arguments, how = call.arguments, ""
         if whole and call.name in self.tools:
             arguments, how = mended(arguments, self.tools[call.name])
         if how:

@@ -107,7 +107,7 @@ class ToolCall:
 
     `backend_id` is as the backend gave it, `index` too, or else its place among the calls.
     `queued`: it has its place among the parts. One without arguments, or with `{}`, is not ready:
-    some may follow.
+    some may follow. Half a surrogate pair in the arguments becomes U+FFFD.
     """
 
     state: State = "waiting"
@@ -119,6 +119,8 @@ class ToolCall:
     sent: int = field(default=0, init=False)
     queued: bool = field(default=False, init=False)
     _nesting: Nesting = field(factory=Nesting, init=False)
+    _escape: str = field(default="", init=False)
+    """Held back: the next fragment may have the other half of it."""
 
     def add(self, name: str, arguments: Any) -> None:
         """Take in a fragment. Arguments may also come as an object."""
@@ -128,6 +130,8 @@ class ToolCall:
             fragment = arguments
         else:
             fragment = "" if arguments is None else json.encode(arguments).decode()
+        fragment, self._escape = json.split_escape(self._escape + fragment)
+        fragment = json.repair_escapes(fragment)
         if not self.fragments:  # official SDKs fail on white space alone
             fragment = fragment.lstrip()
         # Some gateways begin with "{}" and send the arguments after it.
@@ -136,6 +140,11 @@ class ToolCall:
             self._nesting = Nesting()
         if fragment:
             self.fragments.append(fragment)
+
+    @property
+    def arguments(self) -> str:
+        """All there is of them."""
+        return "".join(self.fragments) + json.repair_escapes(self._escape)
 
     @property
     def ready(self) -> bool:
@@ -153,7 +162,7 @@ class ToolCall:
         if not (self.name and self._nesting.closed):
             return False
         try:
-            json.decode("".join(self.fragments).encode())
+            json.decode(self.arguments.encode())
         except ValueError:
             return False
         return True
@@ -179,6 +188,9 @@ class ToolCall:
 
     def take(self, last: bool) -> list[tuple[str, str]]:
         """The deltas to send now, as (kind, text)."""
+        if last and self._escape:
+            self.fragments.append(json.repair_escapes(self._escape))
+            self._escape = ""
         if self.fragments and not self.fragments[0].startswith("{"):
             if not last:
                 return []
