@@ -1,8 +1,8 @@
 """What the values of a Messages request may be, beyond their types.
 
 The rules and their wording are those of the Messages API, because clients match on them.
-Rules that the translation can mend (an interrupted tool, two turns of one role) are not
-checked: what can be answered is answered.
+Rules that the translation can repair (an interrupted tool, two turns of one role, an assistant
+turn or text that is empty) are not checked: what can be answered is answered.
 """
 
 from __future__ import annotations
@@ -46,13 +46,12 @@ def problems(request: m.MessagesRequest, betas: frozenset[str] = frozenset()) ->
         yield "messages: at least one message is required"
     elif request.messages[0].role == "system":  # the assistant may begin
         yield 'messages: first message must use the "user" role'
-    last = len(request.messages) - 1
     for n, message in enumerate(request.messages):
-        final_assistant = n == last and message.role == "assistant"
+        assistant = message.role == "assistant"  # what is sent as an answer is a valid turn
         sets_effort = message.role == "system" and message.output_config not in _SETS_NOTHING
         if message.content is m.ABSENT and message.role != "system":
             yield f"messages.{n}.content: Field required"
-        elif not (message.content or final_assistant or sets_effort):
+        elif not (message.content or assistant or sets_effort):
             yield (
                 f"messages.{n}: all messages must have non-empty content "
                 "except for the optional final assistant message"
@@ -156,7 +155,7 @@ def _has_citations(block: m.Block) -> bool:
 
 def _block(block: m.Block, role: str, path: str) -> Iterator[Problem]:
     if isinstance(block, m.TextBlock):
-        if not block.text:
+        if not block.text and role != "assistant":
             yield f"{path}.text: text content blocks must be non-empty"
     elif isinstance(block, m.MidConvSystemBlock) and role != "system":
         yield from _media(block, path)
