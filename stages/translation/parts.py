@@ -130,8 +130,9 @@ class ToolCall:
             fragment = arguments
         else:
             fragment = "" if arguments is None else json.encode(arguments).decode()
-        fragment, self._escape = json.split_escape(self._escape + fragment)
-        fragment = json.repair_escapes(fragment)
+        if self._escape or "\\" in fragment:
+            fragment, self._escape = json.split_escape(self._escape + fragment)
+            fragment = json.repair_escapes(fragment)
         if not self.fragments:  # official SDKs fail on white space alone
             fragment = fragment.lstrip()
         # Some gateways begin with "{}" and send the arguments after it.

@@ -71,7 +71,7 @@ def decode_answer(data: bytes) -> Any:
 
 def repair_escapes(text: str) -> str:
     """JSON text with U+FFFD in the place of each escape that is half a surrogate pair."""
-    return _SURROGATES.sub(_repaired, text) if "\\" in text else text
+    return _SURROGATES.sub(_repaired, text)
 
 
 def _repaired(found: re.Match[str]) -> str:
@@ -83,7 +83,7 @@ def split_escape(text: str) -> tuple[str, str]:
 
     `text` does not begin within an escape. Of two parts, the second may be empty.
     """
-    begun = _BEGUN.search(text) if "\\" in text else None
+    begun = _BEGUN.search(text)
     end = begun.start(1) if begun else len(text)
     return text[:end], text[end:]
 
