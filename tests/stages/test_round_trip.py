@@ -204,7 +204,8 @@ def test_row_c3_an_empty_turn_of_the_assistant_says_nothing(content: Any) -> Non
 
 
 def test_row_c3_an_empty_text_next_to_a_call_says_nothing() -> None:
-    for content in ([EMPTY, USE], [USE, EMPTY]):
+    orders: list[list[dict[str, Any]]] = [[EMPTY, USE], [USE, EMPTY]]
+    for content in orders:
         made = sent_back([HELLO, *turns(content)])
         assert made[1] == {"role": "assistant", "content": None, "tool_calls": [CALLED]}
         assert made[2]["role"] == "tool"
