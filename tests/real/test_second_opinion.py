@@ -52,9 +52,7 @@ KNOWN = {
     ("*", "id|start.id|content.*.id|start.usage.output_tokens"): (
         "it makes ids as its Chat Completions do; it begins with no tokens, which clients refuse"
     ),
-    ("*", "stop_details|container|diagnostics|content.*.citations|start.*|delta.*"): (
-        "it leaves out members that the SDK's types have"
-    ),
+    ("*", "stop_details|start.*|delta.*"): ("it leaves out members that the SDK's types have"),
     ("*", "usage.*"): "the same; and what is read from the cache depends on who asked before",
     ("prefill", "content.0.text"): (
         "it begins with the begun answer once more, which its own stream does not, nor the API"
