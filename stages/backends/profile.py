@@ -134,7 +134,7 @@ class Profile:
         validator=validators.optional(validators.gt(0)),
     )
     max_tokens_field: OutputLimit = option("max_tokens", help="the name of the output limit")
-    stream_options: bool = option(False, help="takes `stream_options`, and then tells usage")
+    stream_options: bool = option(True, help="takes `stream_options`, and then tells usage")
     max_stop_sequences: int | None = option(
         4,
         help="how many stop sequences it takes, where they are sent: `stop_sequences: map`",

@@ -30,7 +30,8 @@ def test_the_shipped_profile_of_the_embedded_model_is_what_the_probe_finds(tmp_p
     assert evolve(found, profile="embedded") == known
     assert "; declared: " not in result.stdout
     assert "# `n_ctx` in /props" in result.stdout
-    assert "# ignored: it answered with text" in result.stdout  # named_tool_choice
+    # What is cut at its limit shows nothing of `named_tool_choice`.
+    assert "# not found out: accepted, but no call came within the limit" in result.stdout
 
 
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:

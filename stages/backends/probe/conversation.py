@@ -25,6 +25,8 @@ _TWO_RESULTS, _RESULT = "two tool results", "a tool result"
 _IDS = ("call_" + "x" * 59, "call_" + "x" * 35, "call00001")
 #: Nobody who begins anew would begin so.
 _BEGINNING = "[list] 1, 2, 3,"
+#: Tokens for what was begun, repeated, and one number more.
+_GOING_ON = 24
 #: What vLLM and SGLang need to go on with a begun answer.
 _CONTINUE: dict[str, Any] = {"add_generation_prompt": False, "continue_final_message": True}
 
@@ -84,6 +86,8 @@ def _system(replies: Sequence[Reply]) -> Finding:
         return Finding(reply.error, {key: "emulate"})
     if "banana" in reply.text.lower():
         return Finding("obeyed", {key: "map"})
+    if reply.cut:
+        return Finding("accepted, but the answer was cut")
     return Finding("accepted, but the answer did not follow it", {key: "emulate"})
 
 
@@ -93,14 +97,16 @@ def _prefill(replies: Sequence[Reply]) -> Finding:
     if goes_on(reply):
         options = {} if len(replies) == 1 else _CONTINUE
         how = " with `prefill_options`" if options else ""
-        again = ", after repeating what was begun" if reply.text.startswith(_BEGINNING) else ""
-        return Finding(f"continued{how}{again}", {key: "map", "prefill_options": options})
+        repeats = reply.text.startswith(_BEGINNING)
+        again = ", after repeating what was begun" if repeats else ""
+        sets = {key: "map", "prefill_options": options, "repeats_prefill": repeats}
+        return Finding(f"continued{how}{again}", sets)
     if not replies[0].accepted:
         return Finding(replies[0].error, {key: "reject", "prefill_options": {}})
-    if replies[0].text.strip():
+    if replies[0].text.strip() and not _BEGINNING.startswith(replies[0].text.strip()):
         anew = {key: "reject", "prefill_options": {}}
         return Finding("accepted, but the answer began anew", anew)
-    return Finding("accepted, but the answer is empty")
+    return Finding("accepted, but nothing new came within the limit")
 
 
 def goes_on(reply: Reply) -> bool:
@@ -174,7 +180,7 @@ QUESTIONS = (
     Question(
         "a begun answer at the end",
         ("fields.prefill", "prefill_options"),
-        (Ask({"messages": _BEGUN}), Ask({"messages": _BEGUN, **_CONTINUE})),
+        tuple(Ask({"messages": _BEGUN, **options}, _GOING_ON) for options in ({}, _CONTINUE)),
         _prefill,
         lambda replies: goes_on(replies[-1]),
     ),

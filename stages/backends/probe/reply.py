@@ -68,6 +68,11 @@ class Reply:
         return next((f for c in self.choices if (f := text(c.get("finish_reason")))), "")
 
     @property
+    def cut(self) -> bool:
+        """Whether it ended at the output limit: what would have come next is not known."""
+        return self.finish == "length"
+
+    @property
     def stop(self) -> str:
         """The stop sequence it tells it ended at."""
         told = [text(c.get(name)) for c in self.choices for name in ("stop_reason", "matched_stop")]

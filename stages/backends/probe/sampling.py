@@ -83,6 +83,8 @@ def _stops(replies: Sequence[Reply]) -> Finding:
     evidence = "; ".join(seen)
     if not stops_in_time(replies[-1]):
         return Finding(evidence, {"max_stop_sequences": 0, "fields.stop_sequences": "emulate"})
+    if replies[-1].cut:
+        return Finding("accepted, but the answer was cut before it came to one")
     number = _STOPS[len(replies) - 1]
     held = None if number == _STOPS[0] else number
     tells = replies[-1].stop == _STOP
@@ -112,6 +114,8 @@ def _format(replies: Sequence[Reply]) -> Finding:
         return Finding("accepted, but no answer came within the limit")
     if reply.text.lstrip().startswith("{"):
         return Finding("obeyed", {key: "map"})
+    if reply.cut:
+        return Finding("accepted, but the answer was cut before any JSON")
     return Finding("accepted, but the answer is not JSON", {key: "reject"})
 
 

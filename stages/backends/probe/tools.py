@@ -20,8 +20,8 @@ from stages.backends.profile import Profile
 
 #: The question the others need a yes to.
 TOOLS = "tools"
-#: Enough for the call of a tool with one short argument.
-_CALL = 48
+#: Enough for a call with one short argument, also for a model that says a few words before it.
+_CALL = 160
 _WEATHER = "What is the weather in Paris?"
 #: JSON schema keywords that some backends refuse; the first two are the ones met most.
 _KEYWORDS: dict[str, Any] = {
@@ -69,10 +69,13 @@ def _keywords(replies: Sequence[Reply]) -> Finding:
 
 
 def _seen(reply: Reply) -> str:
-    """What was done in place of the call that was wanted; empty when it cannot be told."""
+    """What was done in place of the call that was wanted; empty when it cannot be known.
+
+    Text that was cut at the limit may have been the beginning of a call, or been followed by one.
+    """
     if reply.calls:
         return f"it called `{reply.calls[0]}`"
-    return "it answered with text" if reply.text.strip() else ""
+    return "it answered with text" if reply.text.strip() and not reply.cut else ""
 
 
 def _required(replies: Sequence[Reply]) -> Finding:
@@ -84,7 +87,7 @@ def _required(replies: Sequence[Reply]) -> Finding:
         return Finding(reply.error, {"fields.tool_choice": "warn"})
     if seen := _seen(reply):
         return Finding(f"ignored: {seen}", {"fields.tool_choice": "warn"})
-    return Finding("accepted, but nothing came within the limit")
+    return Finding("accepted, but no call came within the limit")
 
 
 def _named(replies: Sequence[Reply]) -> Finding:
@@ -95,7 +98,7 @@ def _named(replies: Sequence[Reply]) -> Finding:
         return Finding("obeyed", {"named_tool_choice": True})
     if seen := _seen(reply):
         return Finding(f"ignored: {seen}", {"named_tool_choice": False})
-    return Finding("accepted, but nothing came within the limit")
+    return Finding("accepted, but no call came within the limit")
 
 
 def _parallel(profile: Profile) -> Question:

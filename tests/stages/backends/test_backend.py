@@ -78,6 +78,7 @@ async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
         "model": "some-model",
         "messages": [{"role": "user", "content": PROMPT}],
         "max_tokens": 100,
+        "stream_options": {"include_usage": True},
         "stream": True,
     }
 

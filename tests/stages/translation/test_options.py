@@ -59,7 +59,7 @@ TOLD = {"stream_options": {"include_usage": True}}
 NO_TOP_K = "top_k:dropped"
 
 BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "generic": ({**SAMPLING}, (NO_TOP_K,)),
+    "generic": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
     "embedded": (
         {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
         (),
@@ -71,7 +71,7 @@ BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "ollama": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
     "lmstudio": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
     "sglang": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
-    "vllm": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
+    "vllm": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE[:4]}, ()),
     "openai": (
         {**SAMPLING, **TOLD},
         (NO_TOP_K,),

@@ -27,7 +27,8 @@ def test_a_request_keeps_where_it_came_from() -> None:
     made = chat_request(event, profile())
     assert made.resolved is event
     assert made.stream
-    assert (made.messages, made.options, made.notes) == ([HELLO], {"max_tokens": 100}, ())
+    usage = {"stream_options": {"include_usage": True}}
+    assert (made.messages, made.options, made.notes) == ([HELLO], {**usage, "max_tokens": 100}, ())
 
 
 def test_a_request_to_count_tokens_has_no_limit() -> None:

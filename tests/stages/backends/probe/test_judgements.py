@@ -107,6 +107,12 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ("tool_choice by name", [OK], {"named_tool_choice": False}),
     ("tool_choice by name", [NO], {"named_tool_choice": False}),
     ("tool_choice by name", [EMPTY], {}),
+    # Row L2: what was cut may have become a call.
+    ("tool_choice by name", [said("<tool_call>", "length")], {}),
+    ("tool_choice required", [said("<tool_call>", "length")], {}),
+    ("response_format", [CUT], {}),
+    ("a system message in the middle", [CUT], {}),
+    ("stop sequences", [said("Here they are:", "length")], {}),
     (
         "parallel_tool_calls",
         [OK, NO],
@@ -145,12 +151,12 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     (
         "a begun answer at the end",
         [said(" 4, 5")],
-        {"fields.prefill": "map", "prefill_options": {}},
+        {"fields.prefill": "map", "prefill_options": {}, "repeats_prefill": False},
     ),
     (
         "a begun answer at the end",
         [said("[list] 1, 2, 3, 4, 5")],
-        {"fields.prefill": "map", "prefill_options": {}},
+        {"fields.prefill": "map", "prefill_options": {}, "repeats_prefill": True},
     ),
     (
         "a begun answer at the end",
@@ -158,6 +164,7 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
         {
             "fields.prefill": "map",
             "prefill_options": {"add_generation_prompt": False, "continue_final_message": True},
+            "repeats_prefill": False,
         },
     ),
     (
@@ -171,6 +178,7 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
         {"fields.prefill": "reject", "prefill_options": {}},
     ),
     ("a begun answer at the end", [EMPTY, EMPTY], {}),
+    ("a begun answer at the end", [said("[list] 1, 2", "length")] * 2, {}),
     ("an image", [said("It is red.")], {"fields.image.base64": "map"}),
     ("an image", [OK], {}),
     ("an image", [NO], {"fields.image.base64": "reject", "fields.image.url": "reject"}),
