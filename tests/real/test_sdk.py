@@ -261,8 +261,9 @@ def test_a_model_that_is_not_declared_is_refused(client: anthropic.Anthropic) ->
 def test_the_models_are_listed(client: anthropic.Anthropic) -> None:
     assert [model.id for model in client.models.list()] == ["smollm2"]
     assert client.models.retrieve("smollm2").max_input_tokens == 8192
+    assert client.models.retrieve(MODEL).id == MODEL  # which a pattern serves
     with pytest.raises(anthropic.NotFoundError):
-        client.models.retrieve(MODEL)
+        client.models.retrieve("nothing-serves-this")
 
 
 CONVERSATIONS: dict[str, Any] = {
