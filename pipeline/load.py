@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
 from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+from attrs import evolve
 from dotenv import dotenv_values
 
 from pipeline.builder import Builder
@@ -30,12 +30,12 @@ def load(
 ) -> Declaration:
     """Read, check and build what `file` declares. Raises DeclarationError with all problems.
 
-    A `.env` beside the file is read; `environ` goes before it. Modules beside the file can
-    be named as stages. Stages are given the sections that `adapt` makes of those declared.
+    A `.env` beside the file is read; `environ` goes before it. Modules in the folder of the file
+    can be named as stages. Stages are given the sections that `adapt` makes of those declared.
     """
     name = os.fspath(file)
     source, variables = texts = read_texts(file)
-    see_modules_beside(file)
+    schema = evolve(schema, registry=evolve(schema.registry, folder=folder_of(file)))
     builder = Builder(parse(source, {**_values(variables), **environ}))
     schema.register_hooks(builder.converter)
     sections: Sections = {}
@@ -56,11 +56,9 @@ def load(
     return Declaration(name, source, sections, pipelines, notes, digest(texts))
 
 
-def see_modules_beside(file: str | Path) -> None:
-    """Let modules beside `file` be imported; no other module is hidden by them."""
-    folder = str(Path(file).resolve().parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
+def folder_of(file: str | Path) -> str:
+    """The folder of `file`, for modules of stages that `file` names by import path."""
+    return str(Path(file).resolve().parent)
 
 
 def read_texts(file: str | Path) -> tuple[str, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, get_type_hints
 
@@ -45,11 +47,13 @@ class Registry:
     A built-in name follows from its module by rule: `translate-in` is `TranslateIn` in
     `<package>.translate_in`. Other stages are named by import path (`my_module:Redact`)
     or by an entry point in `group`. Modules are imported when their stage is asked for.
+    Modules named by import path may be in `folder`, too.
     """
 
     package: str
     builtin: tuple[str, ...]
     group: str
+    folder: str = ""
 
     def names(self) -> list[str]:
         """The built-in names in their usual order, then those of entry points."""
@@ -64,7 +68,8 @@ class Registry:
             found = _loaded(name, plugins[name])
         elif all(parts := name.partition(":")):
             module, _, attribute = parts
-            found = _import(module, attribute)
+            with _importable(self.folder):
+                found = _import(module, attribute)
         else:
             hint = nearest(name, self.names())
             if "did you mean" not in hint:
@@ -84,6 +89,23 @@ class Registry:
 
     def _entry_points(self) -> dict[str, Callable[[], Any]]:
         return {point.name: point.load for point in entry_points(group=self.group)}
+
+
+@contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    """Let modules in `folder` be imported meanwhile; they hide no other module.
+
+    Only meanwhile: libraries try to import optional packages whenever they need them, and would
+    run any file of such a name (`brotli.py`) in a folder that stayed on the path.
+    """
+    if not folder or folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def _import(module: str, attribute: str) -> Any:

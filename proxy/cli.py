@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import click
+from attrs import evolve
 
 from pipeline.declaration import Declaration
 from pipeline.problems import DeclarationError, nearest
@@ -83,15 +84,15 @@ def stages(config: str | None, names: tuple[str, ...]) -> None:
     NAMES may also be stages of your own, as `my_module:MyStage`.
     """
     from pipeline.describe import describe_stage
-    from pipeline.load import see_modules_beside
+    from pipeline.load import folder_of
     from pipeline.registry import UnknownStageError
     from proxy.declaration import locate
     from stages import REGISTRY
 
-    see_modules_beside(locate(config))
-    for name in names or REGISTRY.names():
+    registry = evolve(REGISTRY, folder=folder_of(locate(config)))
+    for name in names or registry.names():
         try:
-            click.echo(describe_stage(name, REGISTRY.get(name)))
+            click.echo(describe_stage(name, registry.get(name)))
         except UnknownStageError as error:
             raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 from cattrs import Converter
 
 from pipeline.declaration import Schema
-from pipeline.load import load, see_modules_beside
+from pipeline.load import load
 from pipeline.problems import DeclarationError, Location
 from tests.pipeline.support import SCHEMA, End, Start, Thing, declare, problems
 
@@ -189,16 +188,6 @@ def test_the_environment_of_the_process_is_not_looked_at(tmp_path: Path) -> None
     text = WITH_VARIABLE.replace("NAME", "PATH")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["missing-variable"]
-
-
-def test_modules_beside_the_declaration_hide_no_others(tmp_path: Path) -> None:
-    file = tmp_path / "pipelines.yaml"
-
-    see_modules_beside(file)
-    see_modules_beside(str(file))
-
-    assert sys.path.count(str(tmp_path)) == 1
-    assert sys.path[-1] == str(tmp_path)
 
 
 def test_the_caller_may_teach_the_converter_types(tmp_path: Path) -> None:

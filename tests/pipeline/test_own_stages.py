@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from pipeline.problems import DeclarationError
 from proxy.cli import main
 from proxy.declaration import read
 from stages.events import HttpRequest, ResponseBody, ResponseStart
@@ -135,6 +136,52 @@ def test_a_stage_that_may_stand_anywhere_is_shown(tmp_path: Path) -> None:
         "  Counts what passes.\n"
         "    start (int, required): the first number\n\n"
     )
+
+
+SHOUT = """
+import importlib.util
+
+from d1_words import WORDS
+
+FOUND = [importlib.util.find_spec(name) is not None for name in ("d1_words", "json")]
+
+
+def find_late():
+    return importlib.util.find_spec("d1_later")
+"""
+
+
+def test_row_d1_a_module_imports_from_its_folder_at_its_top_and_not_later(tmp_path: Path) -> None:
+    (tmp_path / "d1_words.py").write_text("WORDS = 'Good day'\n")
+    (tmp_path / "d1_later.py").write_text("")
+    (tmp_path / "d1_stages.py").write_text(STAGE + SHOUT)
+    before = list(sys.path)
+
+    assert read(str(declare(tmp_path, "authenticate", "d1_stages:Greet")), {}).pipelines
+
+    module = sys.modules["d1_stages"]
+    assert (module.WORDS, module.FOUND, module.find_late()) == ("Good day", [True, True], None)
+    assert sys.path == before
+
+
+def test_row_d1_a_module_that_fails_leaves_the_path_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "d1_broken.py").write_text("raise RuntimeError\n")
+    before = list(sys.path)
+
+    with pytest.raises(DeclarationError):
+        read(str(declare(tmp_path, "authenticate", "d1_broken:Greet")), {})
+
+    assert sys.path == before
+
+
+def test_row_d1_a_folder_that_is_on_the_path_stays_there(tmp_path: Path) -> None:
+    (tmp_path / "d1_there.py").write_text(STAGE)
+    sys.path.append(str(tmp_path))
+    before = list(sys.path)
+
+    assert read(str(declare(tmp_path, "authenticate", "d1_there:Greet")), {}).pipelines
+
+    assert sys.path == before
 
 
 def test_a_module_does_not_hide_one_that_is_installed(tmp_path: Path) -> None:
