@@ -45,7 +45,7 @@ def load(
         sections = adapt(_sections(builder, schema, value))
         pipelines = PipelineBuilder(builder, schema, sections).build(value.get("pipelines"))
     elif not builder.problems:
-        hint = "start from the pipelines.yaml that comes with llm-proxy"
+        hint = "start from the short one in llm-proxy's README"
         if value is None:
             builder.report("file-empty", "nothing is declared here", (), hint)
         else:
@@ -88,7 +88,10 @@ def _read(file: Path, name: str) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        hint = "give its path with `--config PATH` or in LLM_PROXY_CONFIG"
+        hint = (
+            "write one (llm-proxy's README has a short one to copy), "
+            "or give its path with `--config PATH` or in LLM_PROXY_CONFIG"
+        )
         problem = Problem("file-absent", "there is no such file", hint=hint)
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()

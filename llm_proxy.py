@@ -1,0 +1,55 @@
+"""The start: it checks that the packages `pipeline`, `proxy` and `stages` are llm-proxy's own.
+
+These names are common. In an environment with other distributions one of them may be another's
+(`proxy.py` has a `proxy`), and the files of both may be in one folder. So this module has a name
+of its own, and imports nothing of the three before it has checked them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import Distribution, distributions
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGES = ("pipeline", "proxy", "stages")
+NAME = "llm-proxy"
+#: The folder of the three packages, however they were installed.
+HOME = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """The command `llm-proxy`."""
+    for problem in foreign(HOME):
+        hint = "install llm-proxy in its own environment, with `uv tool install` or `pipx install`"
+        sys.exit(f"Error: {problem}; {hint}")
+    from proxy.cli import main as command
+
+    command(prog_name=NAME)
+
+
+def foreign(home: Path) -> Iterator[str]:
+    """What is wrong with the three packages, which have to be imported from `home`."""
+    for package in PACKAGES:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            yield f"llm-proxy's package `{package}` is not complete in {home}"
+        elif Path(spec.origin).resolve() != home / package / "__init__.py":
+            yield f"`import {package}` finds {spec.origin}, not llm-proxy's package"
+    for distribution in distributions(path=[str(home)]):
+        for package in PACKAGES:
+            if _has(distribution, package) and distribution.name != NAME:
+                yield f"{distribution.name} has a package `{package}`, as llm-proxy has, in {home}"
+
+
+def _has(distribution: Distribution, package: str) -> bool:
+    """Whether `package` is a top-level package of the distribution."""
+    names = distribution.read_text("top_level.txt")
+    if names is not None:
+        return package in names.split()
+    return f"\n{package}/" in f"\n{distribution.read_text('RECORD')}"
+
+
+if __name__ == "__main__":
+    main()
