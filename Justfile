@@ -1,4 +1,4 @@
-# Everything CI runs. `just --list` shows the rest.
+# What CI runs, but for .ci/installed. `just --list` shows the rest.
 default: lint types test
 
 # Set up .venv with all that is needed
