@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from pypdf import PdfReader
 from setuptools import Distribution
 from setuptools.command.build_py import build_py
 from setuptools.config.pyprojecttoml import apply_configuration
@@ -107,12 +108,19 @@ def test_row_a6_trio_is_imported_inside_functions_alone() -> None:
     assert [each for each in tops if re.search(r"\b(trio|outcome)\b", each)] == []
 
 
-def test_row_a6_pypdf_brings_what_encrypted_files_need() -> None:
+def test_row_a6_pypdf_brings_what_encrypted_files_and_embedded_fonts_need() -> None:
     extras = declared()["pypdf"].extras
-    crypto = [
+    brought = {
         each.name
         for each in map(Requirement, requires("pypdf") or ())
         if each.marker and any(each.marker.evaluate({"extra": extra}) for extra in extras)
-    ]
+    }
 
-    assert "cryptography" in crypto
+    assert brought >= {"cryptography", "fonttools"}
+
+
+def test_row_a6_a_font_that_has_the_encoding_in_its_own_file_is_read() -> None:
+    """Without fonttools it would be control characters, and a warning in the log."""
+    (page,) = PdfReader(Path(__file__).with_name("own-encoding.pdf")).pages
+
+    assert page.extract_text() == "Hi"
