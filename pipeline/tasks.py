@@ -99,6 +99,7 @@ class _OnTrio:
             ended = await acapture(work)  # or it would end all of trio
             if isinstance(ended, Error) and isinstance(ended.error, Exception):
                 self._raised = ended.error
+            del ended  # its traceback holds frames, and they whoever ordered it
         self.over.set()
 
     async def stop(self) -> None:
