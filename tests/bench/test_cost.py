@@ -75,6 +75,7 @@ class Kind:
             await receive(ChatStart(chat_request(stream=True, thinking=THINKING)))
             for data in (*self.first, self.one(-2), self.one(-1)):
                 await receive(ChatChunk(data))
+            gc.collect()  # or it may run meanwhile, and free what was there before
             before = sys.getallocatedblocks()
             chunks = [self.one(n) for n in range(count)]
             with Calls() as cost:
