@@ -6,6 +6,7 @@ import gzip
 import json
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -38,6 +39,14 @@ def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
 def rest(connection: socket.socket) -> bytes:
     """All that comes until the proxy closes."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def wait_for(logged: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Wait until a line of the log has these words."""
+    ends = time.monotonic() + LIMIT
+    while not any(logged in line for line in caplog.messages):
+        assert time.monotonic() < ends, f"the log does not say {logged!r}"
+        Event().wait(0.01)
 
 
 def chunked(data: bytes = b"", **headers: str) -> bytes:
@@ -150,7 +159,7 @@ def test_a_client_that_does_not_read_a_finished_answer_is_given_up(
     caplog.set_level(logging.INFO, "llm_proxy")
     backend.says(whole(200, completion("x" * 12_000_000)))
     client.socket.sendall(raw(body()))
-    Event().wait(1.5)  # longer than the patience
+    wait_for("does not read", caplog)
     assert len(rest(client.socket)) < 12_000_000
     answered, given_up = [line.split(" ", 1) for line in caplog.messages if "req_" in line]
     assert " 200 " in answered[1]
