@@ -25,6 +25,7 @@ from proxy import __version__
 from proxy.attended import Attended
 from proxy.body import Room
 from proxy.declaration import used_backends
+from proxy.keys import may_use
 from proxy.reload import Reload
 from proxy.served import Methods, Served
 from stages.queue import go_by_slots
@@ -77,7 +78,8 @@ class App:
         self._attend(group, first=False)
 
     def _served(self, declaration: Declaration) -> Served:
-        return Served.of(declaration, self.room, self._own(), lambda _: self.lifespan())
+        host = self._reload.host if self._reload else declaration.sections["server"].host
+        return Served.of(declaration, self.room, self._own(), lambda _: self.lifespan(), host)
 
     def _own(self) -> dict[str, Methods]:
         """The paths that need no pipeline."""
@@ -124,6 +126,8 @@ class App:
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Whether requests can be answered now, by what is known: nothing is waited for.
 
+        The names of backends and targets are only for clients that may use the proxy.
+
         The circuit breakers of `targets` are told, and are no reason not to be ready, not even if
         all are open. They judge by requests, which would then no longer come: nobody would notice
         that a target is well again. And what balances the load would see all its proxies go at
@@ -143,6 +147,8 @@ class App:
             told["status"] = "not ready"
         if self.draining:
             told["status"] = "stopping"
+        if not await may_use(self.current.declaration, scope):
+            told = {"status": told["status"]}
         status = 200 if told["status"] == "ready" else 503
         await JSONResponse(told, status, headers=_headers())(scope, receive, send)
 

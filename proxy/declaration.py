@@ -12,6 +12,7 @@ from attrs import evolve, frozen, validators
 from pipeline import DeclarationError, Problem, option
 from pipeline.declaration import Declaration, Schema
 from pipeline.load import Sections, load
+from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
@@ -58,6 +59,18 @@ class Server:
         120.0,
         help="seconds that a client may read nothing of its answer",
         validator=validators.gt(0),
+    )
+    allowed_hosts: tuple[str, ...] = option(
+        (),
+        help='names in `Host` besides those of this machine, or "*"; default: none on loopback '
+        "without a key, all in other cases",
+        validator=check_hosts,
+    )
+    allowed_origins: tuple[str, ...] = option(
+        (),
+        help="origins whose web pages may use the server, as `https://app.example`, "
+        '`vscode-webview://*`, or "*" for all; default: none',
+        validator=check_origins,
     )
 
 

@@ -193,6 +193,7 @@ def one_line(text: str) -> str:
 async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request that no pipeline is there for."""
     responder = Responder(send, new_request_id())
+    log.info("%s %s: %s", responder.request_id, error.type, one_line(error.own_words))
     await responder.fail(error)
     path = one_line(scope["path"])
     log.info("%s %s %s %d", responder.request_id, scope["method"], path, error.status)

@@ -3,7 +3,7 @@
 All or nothing: a declaration with a problem is told of in the log, as `check` tells it, and what
 is served stays. Backends that did not change are kept, with their connections and the loaded
 model, and so are the counters. Modules of one's own stages are not imported again, and what
-`server` says counts at the start only.
+`server` says counts at the start only, except its allowed hosts and origins.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from proxy.declaration import check_exposure, keeping, read
 from proxy.signals import has_terminal
 
 log = logging.getLogger("llm_proxy")
+
+# What a reload changes of the section `server`.
+_RELOADED = {"allowed_hosts", "allowed_origins"}
 
 
 @define(eq=False)
@@ -108,7 +111,7 @@ class Reload:
             log.info("%s", note.render(declaration.file, declaration.source))
         first: Any = self._first.sections["server"]
         for name, value in attrs.asdict(declaration.sections["server"]).items():
-            if value != getattr(first, name):
+            if value != getattr(first, name) and name not in _RELOADED:
                 log.warning("`server.%s` is changed, which needs a restart", name)
         before, now = self.running.sections["backends"], declaration.sections["backends"]
         new = [name for name, backend in now.items() if backend is not before.get(name)]

@@ -11,11 +11,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.declaration import Declaration
 from proxy.body import Room
+from proxy.cross_origin import CrossOrigin
 from proxy.edge import Edge, refuse
 from stages.backends.backend import Backend
 from stages.wire.errors import MethodNotAllowedError, NotFoundError
 
 Methods = Mapping[str, ASGIApp]
+
+# They say nothing that a foreign web page could use, and what calls them may use any name.
+_LIVENESS = ("/health", "/health/live")
 
 
 @frozen(eq=False)
@@ -28,14 +32,22 @@ class Served:
 
     declaration: Declaration
     edges: tuple[Edge, ...]
-    router: Router
+    router: ASGIApp
     direct: dict[str, ASGIApp]
 
     @classmethod
     def of(
-        cls, declaration: Declaration, room: Room, own: Mapping[str, Methods], lifespan: Any
+        cls,
+        declaration: Declaration,
+        room: Room,
+        own: Mapping[str, Methods],
+        lifespan: Any,
+        host: str,
     ) -> Served:
-        """The table for a declaration. `own` are the paths that need no pipeline."""
+        """The table for a declaration, of a server that listens on `host`.
+
+        `own` are the paths that need no pipeline.
+        """
         by_path: dict[str, dict[str, ASGIApp]] = {path: {**apps} for path, apps in own.items()}
         counts = declaration.sections["metrics"]
         edges = []
@@ -51,8 +63,13 @@ class Served:
         # answer exceptions, of which none gets so far. Clients take a redirect for a failure.
         routes = [Route(path, _ByMethod(by_path[path])) for path in paths]
         router = Router(routes, redirect_slashes=False, default=_nothing_here, lifespan=lifespan)
-        direct: dict[str, ASGIApp] = {p: _ByMethod(by_path[p]) for p in paths if "{" not in p}
-        return cls(declaration, tuple(edges), router, direct)
+        rules = CrossOrigin.of(declaration, host)
+        direct = {
+            path: rules.around(_ByMethod(by_path[path]), refusing=path not in _LIVENESS)
+            for path in paths
+            if "{" not in path
+        }
+        return cls(declaration, tuple(edges), rules.around(router), direct)
 
     @property
     def under_way(self) -> int:

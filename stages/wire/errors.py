@@ -4,6 +4,7 @@ ApiError
 ├── InvalidRequestError      400 invalid_request_error
 │   ├── MethodNotAllowedError  405
 │   ├── RequestTimeoutError    408
+│   ├── UnsupportedMediaTypeError  415
 │   └── HeadTooLargeError      431
 ├── AuthenticationError      401 authentication_error
 ├── BillingError             402 billing_error
@@ -152,6 +153,12 @@ class RequestTimeoutError(InvalidRequestError):
     """The client did not send its request in time."""
 
     status = 408
+
+
+class UnsupportedMediaTypeError(InvalidRequestError):
+    """The body is of a type that is not taken."""
+
+    status = 415
 
 
 class HeadTooLargeError(InvalidRequestError):

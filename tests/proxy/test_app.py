@@ -189,10 +189,11 @@ class TestLife:
         assert "backend `two` cannot be closed: stuck" in caplog.text
 
 
-async def readiness(app: App) -> tuple[int, dict[str, Any]]:
+async def readiness(app: App, key: str = "right") -> tuple[int, dict[str, Any]]:
     """What /health/ready answers."""
     server = Server()
-    await app(server.scope(method="GET", path="/health/ready"), server.receive, server.send)
+    scope = server.scope([("x-api-key", key)], method="GET", path="/health/ready")
+    await app(scope, server.receive, server.send)
     told: dict[str, Any] = json.loads(server.body)
     return server.status, told
 
@@ -224,6 +225,26 @@ class TestReadiness:
             app.draining = True
             status, told = await readiness(app)
             assert (status, told["status"]) == (503, "stopping")
+
+    @pytest.mark.parametrize("key", ["", "wrong"])
+    async def test_row_d4_names_are_only_for_clients_that_may_use_the_proxy(
+        self, key: str, declaration: Declaration
+    ) -> None:
+        app = App(with_backends(declaration, one=FakeBackend(), two=FakeBackend()))
+        assert await readiness(app, key) == (503, {"status": "not ready"})
+        assert (await readiness(app, "other"))[1].keys() == {"status", "backends", "targets"}
+
+    async def test_row_d4_a_pipeline_without_keys_beside_others_shows_no_names(
+        self, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "open.yaml"
+        file.write_text(DECLARATION.replace("[authenticate: *key, ", "[authenticate, "))
+        assert (await readiness(App(read(str(file), {})), ""))[1].keys() == {"status"}
+
+    async def test_row_d4_a_proxy_without_keys_shows_names(self, tmp_path: Path) -> None:
+        file = tmp_path / "open.yaml"
+        file.write_text(DECLARATION.replace("right", "").replace("other]", "]"))
+        assert "backends" in (await readiness(App(read(str(file), {})), ""))[1]
 
     async def test_one_that_cannot_be_opened_is_told_without_the_reason(
         self, declaration: Declaration

@@ -153,3 +153,19 @@ async def test_a_change_before_anything_is_watched_is_seen(tmp_path: Path, chang
             found = await receive.receive()
             group.cancel_scope.cancel()
     assert found.digest != first.digest
+
+
+async def test_row_a1_allowed_hosts_and_origins_need_no_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = read(write(tmp_path), {})
+    origins = 'allowed_hosts: [llm.example], allowed_origins: ["https://app.example"]'
+    write(tmp_path, f"{TEXT}server: {{drain_timeout: 7, {origins}}}\n")
+    send, receive = anyio.create_memory_object_stream[Declaration](10)
+    with anyio.fail_after(30):
+        async with send, receive, anyio.create_task_group() as group:
+            group.start_soon(Reload(first, "127.0.0.1", interval=0.02).run, send.send_nowait)
+            await receive.receive()
+            group.cancel_scope.cancel()
+    assert "`server.drain_timeout` is changed" in caplog.text
+    assert "allowed_" not in caplog.text

@@ -1,0 +1,148 @@
+"""What web pages may do: the checks of `Host` and `Origin`, and CORS.
+
+A browser lets every page send requests to this machine. Where a key is asked for, a foreign page
+has none. Where none is asked for, these requests are refused, on every path but plain liveness:
+
+sent by a page                             what shows it                        answer
+----------------------------------------   ----------------------------------   ------
+of a name that was made to lead here       `Host` is no name of this machine    403
+of another origin (also `null`)            `Origin` is not the one in `Host`    403
+of another site, where no Origin is sent   `Sec-Fetch-Site`                     403
+that needs no preflight, old browsers      a POST that is not JSON              415
+
+`allowed_hosts` and `allowed_origins` of the section `server` allow more. Clients that are no
+browsers send neither Origin nor Sec-Fetch-Site. Behind an address other than loopback the server
+cannot know its names, so `Host` is only checked there where `allowed_hosts` is declared; and an
+Origin that equals an unchecked Host proves nothing.
+Sources: CrossOriginProtection of Go's net/http; allowedHostsMiddleware of Ollama.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable
+
+from attrs import define, frozen
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from pipeline.declaration import Declaration
+from proxy.declaration import Server, is_loopback
+from proxy.edge import refuse
+from proxy.keys import is_open
+from proxy.origins import ANY, host_check, origin_pattern
+from stages.wire.errors import ApiError, PermissionDeniedError, UnsupportedMediaTypeError
+
+_SECTION = "the section `server` of pipelines.yaml"
+
+
+@frozen(eq=False)
+class CrossOrigin:
+    """Which requests of web pages are answered. `check_host` is None where all names are right."""
+
+    check_host: Callable[[bytes], bool] | None
+    refuse_pages: bool
+    allowed: re.Pattern[str]
+    cors: bool
+
+    @classmethod
+    def of(cls, declaration: Declaration, host: str) -> CrossOrigin:
+        """The rules for a server that listens on `host`."""
+        server: Server = declaration.sections["server"]
+        hosts, origins = server.allowed_hosts, server.allowed_origins
+        opened = is_open(declaration)
+        checked = ANY not in hosts and (hosts or (opened and is_loopback(host)))
+        return cls(
+            check_host=host_check(hosts) if checked else None,
+            refuse_pages=opened and ANY not in origins,
+            allowed=origin_pattern(origins),
+            cors=bool(origins),
+        )
+
+    def around(self, app: ASGIApp, *, refusing: bool = True) -> ASGIApp:
+        """`app` with what these rules need around it. Not `refusing`, it has only CORS."""
+        if refusing and (self.check_host or self.refuse_pages):
+            app = _Checked(app, self)
+        if self.cors:
+            # Only the expression: it echoes the origin also where all are allowed. The methods
+            # and headers are those that a page asks for; nothing here depends on cookies.
+            given = CORSMiddleware(
+                app,
+                allow_origin_regex=f"(?i:{self.allowed.pattern})",
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=["*"],
+                allow_private_network=True,
+            )
+            app = _Cors(app, given, self)
+        return app
+
+    def allows(self, origin: bytes | None) -> bool:
+        """Whether pages of this origin are declared."""
+        return origin is not None and bool(self.allowed.fullmatch(origin.decode("latin-1")))
+
+    def refusal(self, scope: Scope) -> ApiError | None:
+        """Why this request is not answered, if so."""
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        host = headers.get(b"host", b"")
+        if self.check_host and not self.check_host(host):
+            return PermissionDeniedError(
+                f"this server does not answer to the name {_shown(host)}: if it is right, add it "
+                f"(without a port) to `allowed_hosts` in {_SECTION}"
+            )
+        if not self.refuse_pages:
+            return None
+        if (origin := headers.get(b"origin")) is not None:
+            if self.allows(origin):
+                return None
+            if not (self.check_host and origin.partition(b"://")[2] == host):
+                return PermissionDeniedError(
+                    f"web pages of the origin {_shown(origin)} may not use this server: to let "
+                    f"them, add it to `allowed_origins` in {_SECTION}"
+                )
+        elif headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
+            return PermissionDeniedError(
+                "a web page of another origin sent this request: to let it, use `fetch` there, "
+                f"and add its origin to `allowed_origins` in {_SECTION}"
+            )
+        if scope["method"] == "POST" and not _is_json(headers.get(b"content-type", b"")):
+            return UnsupportedMediaTypeError(
+                "send the header `content-type: application/json`: without it any web page could "
+                "send this request, as this server asks for no key"
+            )
+        return None
+
+
+@define(eq=False)
+class _Checked:
+    app: ASGIApp
+    rules: CrossOrigin
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http" and (error := self.rules.refusal(scope)):
+            return refuse(error, scope, receive, send)
+        return self.app(scope, receive, send)
+
+
+@define(eq=False)
+class _Cors:
+    """Leads requests of allowed origins through `cors`, which costs a frame around each event."""
+
+    app: ASGIApp
+    cors: ASGIApp
+    rules: CrossOrigin
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        if scope["type"] == "http" and self.rules.allows(dict(scope["headers"]).get(b"origin")):
+            return self.cors(scope, receive, send)
+        return self.app(scope, receive, send)
+
+
+def _is_json(content_type: bytes) -> bool:
+    media_type = content_type.partition(b";")[0].strip().lower()
+    return media_type == b"application/json" or media_type.endswith(b"+json")
+
+
+def _shown(value: bytes) -> str:
+    return json.dumps(value[:200].decode("latin-1"))
