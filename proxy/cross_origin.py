@@ -3,12 +3,12 @@
 A browser lets every page send requests to this machine. Where a key is asked for, a foreign page
 has none. Where none is asked for, these requests are refused, on every path but plain liveness:
 
-sent by a page                             what shows it                        answer
-----------------------------------------   ----------------------------------   ------
-of a name that was made to lead here       `Host` is no name of this machine    403
-of another origin (also `null`)            `Origin` is not the one in `Host`    403
-of another site, where no Origin is sent   `Sec-Fetch-Site`                     403
-that needs no preflight, old browsers      a POST that is not JSON              415
+the page                                         the request                         answer
+----------------------------------------------   ---------------------------------   ------
+its name was made to lead here (DNS rebinding)   `Host` is no name of this machine   403
+its origin is another one, or `null`             `Origin` is not the one in `Host`   403
+the same, in a request without `Origin`          `Sec-Fetch-Site`                    403
+the same, in an old browser that sends neither   a POST that is not JSON             415
 
 `allowed_hosts` and `allowed_origins` of the section `server` allow more. Clients that are no
 browsers send neither Origin nor Sec-Fetch-Site. Behind an address other than loopback the server
@@ -97,9 +97,10 @@ class CrossOrigin:
             if self.allows(origin):
                 return None
             if not (self.check_host and origin.partition(b"://")[2] == host):
+                what = "the http address they are served from" if origin == b"null" else "it"
                 return PermissionDeniedError(
                     f"web pages of the origin {_shown(origin)} may not use this server: to let "
-                    f"them, add it to `allowed_origins` in {_SECTION}"
+                    f"them, add {what} to `allowed_origins` in {_SECTION}"
                 )
         elif headers.get(b"sec-fetch-site") in (b"cross-site", b"same-site"):
             return PermissionDeniedError(

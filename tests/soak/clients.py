@@ -72,7 +72,8 @@ def _request(fault: str, stream: bool) -> bytes:
     messages = [{"role": "user", "content": said}]
     asked = {"model": "m", "max_tokens": 9, "stream": stream, "messages": messages}
     body = json.dumps(asked).encode()
-    return b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    head = "POST /v1/messages HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    return b"%bcontent-length: %d\r\n\r\n%b" % (head.encode(), len(body), body)
 
 
 async def _body(reader: asyncio.StreamReader, top: str) -> bytes:

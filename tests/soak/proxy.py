@@ -80,7 +80,7 @@ class Proxy:
 
     async def _tasks(self) -> int:
         reader, writer = await asyncio.open_connection(*self.address)
-        writer.write(b"GET /tasks HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        writer.write(b"GET /tasks HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         answer = await reader.read()
         writer.close()
         return int(answer.rpartition(b"\r\n\r\n")[2])
