@@ -20,6 +20,7 @@ TABLE = {
     errors.RequestTimeoutError: (408, "invalid_request_error"),
     errors.ConflictError: (409, "conflict_error"),
     errors.RequestTooLargeError: (413, "request_too_large"),
+    errors.UnsupportedMediaTypeError: (415, "invalid_request_error"),
     errors.HeadTooLargeError: (431, "invalid_request_error"),
     errors.RateLimitError: (429, "rate_limit_error"),
     errors.InternalError: (500, "api_error"),
