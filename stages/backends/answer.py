@@ -148,23 +148,27 @@ class Answer:
 
     async def whole(self) -> Any:
         """The body as one JSON document."""
-        data = await self._body()
-        self.call.done = True
-        return document(self.call.backend, data)
-
-    async def _all_chunks(self) -> list[Any]:
-        """The body where no stream was wanted: one document, or a stream that was sent anyway."""
-        data = await self._body()
-        if is_stream(data):
-            return self._chunks([*self._feed(data), *self._decoder.finish()])
-        self.call.done = True
-        return [document(self.call.backend, data)]
-
-    async def _body(self) -> bytes:
         parts = []
         while data := await self._read():
             parts.append(data)
-        return b"".join(parts)
+        self.call.done = True
+        return document(self.call.backend, b"".join(parts))
+
+    async def _all_chunks(self) -> list[Any]:
+        """The body where no stream was wanted: one document, or a stream that was sent anyway."""
+        parts = []
+        while data := await self._read():
+            parts.append(data)
+        body = b"".join(parts)
+        try:
+            chunks = [decoded(self.call.backend, body)]
+        except InternalError as error:
+            if is_stream(body):
+                let_go(error)
+                return self._chunks([*self._feed(body), *self._decoder.finish()])
+            chunks = [document(self.call.backend, body)]
+        self.call.done = True
+        return chunks
 
     async def _begins_with(self) -> bytes:
         """The body from its first visible byte on, enough of it to tell what it is."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator
@@ -19,7 +20,7 @@ from yarl import URL
 
 from stages.backends import embedded
 from stages.backends.calibration import Calibration
-from stages.backends.call import FAILURES
+from stages.backends.call import FAILURES, Call
 from stages.backends.connections import make_client, root
 from stages.backends.errors import error_from_exception
 from stages.backends.http import ChatCompletions
@@ -96,7 +97,7 @@ class Backend:
 
     def profile_for(self, target: Target) -> Profile:
         """The profile for one model: its pattern's keys, its own, and what it has refused."""
-        if not (target.overrides or self.profile.models or self.refusals):
+        if not (target.overrides or self.profile.models or self.refusals.known):
             return self.profile
         refused = self.refusals.of(target.model, time.monotonic())
         matching = [p for p in self.profile.models if fnmatch.fnmatchcase(target.model, p)]
@@ -180,8 +181,15 @@ class Backend:
         from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
 
         target = request.resolved.target
-        profile = self.profile_for(target)
-        sent = Resend.first(request, profile, idle_timeout, first_byte_timeout)
+        call = Call(
+            target.backend,
+            request.messages,
+            request.options,
+            idle_timeout,
+            first_byte_timeout,
+            gathered=not request.resolved.request.stream,
+        )
+        sent = Resend(request, call, self.profile_for)
         usage: Any = None
         accepted = False
         while not accepted:
@@ -235,8 +243,13 @@ class Backend:
             return None
 
 
+#: Backends open in threads, together. LangChain and what it imports are not made for threads that
+#: import them at the same time: one saw a half-imported module (`cannot import name 'RunTree'`).
+_IMPORTING = threading.Lock()
+
+
 def _make_model(completions: ChatCompletions, profile: Profile) -> Any:
-    # LangChain takes a second to import: not before a backend is really wanted.
-    from stages.backends.langchain import make_model
+    with _IMPORTING:  # takes a second: not before a backend is really wanted
+        from stages.backends.langchain import make_model
 
     return make_model(completions, profile)

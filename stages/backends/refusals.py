@@ -202,29 +202,26 @@ class Refusals:
     """What each model of one backend has refused, for `seconds` from then on."""
 
     seconds: float
-    # By model, then by option: the facts without it, and the time when they are forgotten.
-    _known: OrderedDict[str, dict[str, tuple[Overrides, float]]] = field(
+    known: OrderedDict[str, dict[str, tuple[Overrides, float]]] = field(
         default=Factory(OrderedDict), init=False
     )
-
-    def __bool__(self) -> bool:
-        return bool(self._known)
+    """By model, then by option: the facts without it, and the time when they are forgotten."""
 
     def learn(self, model: str, refused: Refusal, now: float) -> None:
         """Remember a refusal. `now` is in seconds, of any steady clock."""
-        known = self._known.setdefault(model, {})
+        known = self.known.setdefault(model, {})
         known[refused.option] = (refused.overrides, now + self.seconds)
-        self._known.move_to_end(model)
-        if len(self._known) > _MODELS:
-            self._known.popitem(last=False)
+        self.known.move_to_end(model)
+        if len(self.known) > _MODELS:
+            self.known.popitem(last=False)
 
     def of(self, model: str, now: float) -> tuple[Overrides, ...]:
         """The facts without what `model` refuses, in the order they were learned."""
-        known = self._known.get(model)
+        known = self.known.get(model)
         if known is None:
             return ()
         for option in [option for option, (_, until) in known.items() if until <= now]:
             del known[option]
         if not known:
-            del self._known[model]
+            del self.known[model]
         return tuple(overrides for overrides, _ in known.values())

@@ -12,13 +12,15 @@ forwarded when a request is sent again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from attrs import Factory, define, evolve
 
 from stages.backends.call import Call
 from stages.backends.overflow import OutputLimitError, PromptTooLongError
 from stages.backends.profile import Profile, merged
 from stages.backends.refusals import Refusal, refusal
-from stages.events import ChatRequest
+from stages.events import ChatRequest, Target
 from stages.wire.errors import InvalidRequestError, let_go
 
 _MOST = 4
@@ -26,36 +28,18 @@ _MOST = 4
 
 @define
 class Resend:
-    """The request and the call as they are sent now. `profile` is that of the request."""
+    """The request and the call as they are sent now. `profile_for` gives the request's profile."""
 
     request: ChatRequest
     call: Call
-    profile: Profile
+    profile_for: Callable[[Target], Profile]
     given_up: list[Refusal] = Factory(list)
     """What the backend has refused so far."""
     limit: OutputLimitError | None = None
+    _profile: Profile | None = None
+    """The profile without what was given up."""
     _said: str = ""
     """The backend's last words: the same again show that what was left out did not help."""
-
-    @classmethod
-    def first(
-        cls,
-        request: ChatRequest,
-        profile: Profile,
-        idle_timeout: float,
-        first_byte_timeout: float | None,
-    ) -> Resend:
-        """The request as it was translated. The timeouts are those of Call."""
-        resolved = request.resolved
-        call = Call(
-            resolved.target.backend,
-            request.messages,
-            request.options,
-            idle_timeout,
-            first_byte_timeout,
-            gathered=not resolved.request.stream,
-        )
-        return cls(request, call, profile)
 
     def after(self, error: InvalidRequestError) -> bool:
         """Change the request after `error`; False where the error is the end of it.
@@ -83,16 +67,17 @@ class Resend:
         retranslate = self.request.retranslate
         if retranslate is None or isinstance(error, PromptTooLongError):
             return False
-        if not self.profile.remember_refusals:
+        profile = self._profile or self.profile_for(self.request.resolved.target)
+        if not profile.remember_refusals:
             return False
         said = error.quoted[0] if error.quoted else ""
         if said == self._said or len(self.given_up) == _MOST:
             return False
         self._said = said
-        found = refusal(said, self.call.options, self.profile)
+        found = refusal(said, self.call.options, profile)
         if found is None or found in self.given_up:
             return False
-        self.profile = merged(self.profile, found.overrides)
-        self.request = retranslate(self.profile)
+        self._profile = merged(profile, found.overrides)
+        self.request = retranslate(self._profile)
         self.given_up.append(found)
         return True

@@ -243,7 +243,7 @@ def test_a_refusal_is_forgotten_after_its_time() -> None:
     assert known.of("m", 110) == ({"x": 2},)
     assert known.of("other", 109) == ()
     assert known.of("m", 115) == ()
-    assert not known
+    assert not known.known
 
 
 def test_the_models_that_are_remembered_are_bounded() -> None:
