@@ -181,14 +181,7 @@ class Backend:
         from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
 
         target = request.resolved.target
-        call = Call(
-            target.backend,
-            request.messages,
-            request.options,
-            idle_timeout,
-            first_byte_timeout,
-            gathered=not request.resolved.request.stream,
-        )
+        call = _call(request, idle_timeout, first_byte_timeout)
         sent = Resend(request, call, self.profile_for)
         usage: Any = None
         accepted = False
@@ -241,6 +234,18 @@ class Backend:
         except ApiError as error:
             log.warning("backend `%s` counts no tokens: %s", target.backend, error.own_words)
             return None
+
+
+def _call(request: ChatRequest, idle_timeout: float, first_byte_timeout: float | None) -> Call:
+    resolved = request.resolved
+    return Call(
+        resolved.target.backend,
+        request.messages,
+        request.options,
+        idle_timeout,
+        first_byte_timeout,
+        gathered=not resolved.request.stream,
+    )
 
 
 #: Backends open in threads, together. LangChain and what it imports are not made for threads that
