@@ -11,7 +11,7 @@ events of the Messages API are in `stages.wire.events`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 from attrs import Factory, define, field, frozen
 
@@ -147,12 +147,13 @@ class ChatRequest:
     """What the answer begins with that the client has sent already."""
     context_window: int | None = None
     """Tokens of prompt and answer together, where it is declared."""
-    clamped: bool = False
-    """Whether the output limit is below the client's, because of the window."""
     size: int = 1
     """About how many tokens the prompt has, by its size alone."""
     estimate: int = 1
-    """The same, corrected by what the backend has told of earlier prompts."""
+    """The same, corrected by what the backend has reported for earlier prompts.
+
+    It is shown, and it orders a queue. It never limits, refuses or routes: it may be wrong.
+    """
     retranslate: Callable[[Any], ChatRequest] | None = field(default=None, repr=False, eq=False)
     """Translates the same request by another Profile; None if it was not translated here."""
 
@@ -201,15 +202,19 @@ class ChatChunk(ChatAnswer):
     followed: bool = False
 
 
+Lowered = Literal["window", "model"] | None
+
+
 @frozen
 class ChatEnd(ChatAnswer):
     """The backend's stream is over. `done` is whether it said so with `[DONE]`.
 
-    `lowered`: it answers a second call, with the output limit that fits behind the prompt.
+    `lowered`: it answers a second call, with a lower output limit than the client's: what the
+    window has left after the prompt, or the most that the model can put out.
     """
 
     done: bool = True
-    lowered: bool = False
+    lowered: Lowered = None
 
 
 @frozen

@@ -45,8 +45,8 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
     def _translated(self, event: Resolved) -> ChatRequest:
         backend = self.backends[event.target.backend]
         profile = backend.profile_for(event.target)
-        ratio = backend.calibration.ratio(event.target.model)
-        return chat_request(event, profile, self.strict, ratio)
+        line = backend.calibration.line(event.target.model)
+        return chat_request(event, profile, self.strict, line)
 
     def _tell(self, request: ChatRequest) -> None:
         """Log and count what was dropped or changed. The client is told by `stream-encode`."""

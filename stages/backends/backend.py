@@ -6,7 +6,7 @@ import fnmatch
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, cast
@@ -30,6 +30,7 @@ from stages.backends.resend import Resend
 from stages.backends.tokenizers import TOKENIZERS
 from stages.backends.turns import Turns
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, Target
+from stages.translation.usage import last_reported, usage
 from stages.wire.errors import ApiError, InternalError, InvalidRequestError
 from stages.wire.json import encode
 
@@ -39,6 +40,8 @@ log = logging.getLogger("llm_proxy")
 _PROBE_TIMEOUT = 5.0
 #: Profiles of single models that are kept made. Clients may name models freely.
 _PROFILES = 200
+#: Those in which the usage of an answer comes.
+_LAST_CHUNKS = 4
 
 
 class ChatBackend(Protocol):
@@ -183,7 +186,7 @@ class Backend:
         target = request.resolved.target
         call = _call(request, idle_timeout, first_byte_timeout)
         sent = Resend(request, call, self.profile_for)
-        usage: Any = None
+        recent: deque[Any] = deque(maxlen=_LAST_CHUNKS)
         accepted = False
         while not accepted:
             try:
@@ -197,14 +200,13 @@ class Backend:
                     async for together in answer:
                         last = len(together) - 1
                         for n, data in enumerate(together):
-                            usage = data.get("usage") or usage
+                            recent.append(data)
                             yield ChatChunk(data, followed=n < last)
             except InvalidRequestError as error:  # a refusal: nothing has been answered yet
                 if accepted or not sent.after(error):
                     raise
-        told = usage.get("prompt_tokens") if isinstance(usage, dict) else None
-        if type(told) is int:
-            self.calibration.learn(target.model, request.size, told)
+        used = usage(last_reported(recent))
+        self.calibration.learn(target.model, sent.request.size, used.prompt_tokens)
         yield ChatEnd(sent.call.done, sent.lowered)
 
     def _learn(self, sent: Resend) -> None:

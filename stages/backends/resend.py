@@ -20,7 +20,7 @@ from stages.backends.call import Call
 from stages.backends.overflow import OutputLimitError, PromptTooLongError
 from stages.backends.profile import Profile, merged
 from stages.backends.refusals import Refusal, refusal
-from stages.events import ChatRequest, Target
+from stages.events import ChatRequest, Lowered, Target
 from stages.wire.errors import InvalidRequestError, let_go
 
 _MOST = 4
@@ -59,9 +59,11 @@ class Resend:
         return True
 
     @property
-    def lowered(self) -> bool:
-        """Whether the output limit is lower than translated, because of the window."""
-        return self.limit is not None and self.limit.by_window
+    def lowered(self) -> Lowered:
+        """By what the output limit is lower than translated."""
+        if self.limit is None:
+            return None
+        return "window" if self.limit.by_window else "model"
 
     def _gives_up(self, error: InvalidRequestError) -> bool:
         retranslate = self.request.retranslate

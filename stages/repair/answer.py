@@ -20,14 +20,13 @@ from stages.events import ChatRequest
 from stages.repair.arguments import How, ends_as_json, mended
 from stages.repair.finder import Found, ToolText
 from stages.repair.formats import Call
-from stages.translation.chunks import Deltas, call_fragments, first_choice, more_text
+from stages.translation.chunks import Deltas, choices_of, failure, more_text
+from stages.translation.finish_reasons import Finish, meaning
 from stages.translation.parts import ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
 from stages.translation.stops import met
 from stages.translation.think_tags import Kind, ThinkTags
 
-#: What is not known may mean that the answer was cut.
-_WHOLE = ("stop", "tool_calls", "function_call")
 _TAKEN = ("content", "tool_calls", "function_call")
 #: What parts the text before it from the text behind it, beside calls.
 _OTHERS = ("reasoning", "reasoning_content", "reasoning_details", "refusal")
@@ -73,14 +72,20 @@ class AnswerRepair:
             if usual and self._text.passes(more):
                 return [data]
             return _spread(data, list(self._take_text(more)))
-        choice = _choice(data)
-        if not choice:
-            failed = isinstance(data, dict) and data.get("error")
-            return [*_chunks(self._end_text(whole=False)), data] if failed else [data]
+        choices = choices_of(data) if isinstance(data, dict) else []
+        if isinstance(data, dict) and failure(data, choices):
+            return [*_chunks(self._end_text(whole=False)), data]
+        if not choices:
+            return [data]
+        if len(choices) > 1:
+            *before, choice = choices
+            chunks = [{"choices": [each]} for each in before] + [_with_choice(data, choice)]
+            return [made for each in chunks for made in self.chunk(each)]
+        (choice,) = choices
         deltas = list(self._take(choice))
         if reason := text(choice.get("finish_reason")):
             stop = met(choice, self.request.resolved.request.stop_sequences)  # within a call?
-            self._whole = reason in _WHOLE and not stop
+            self._whole = meaning(reason) is Finish.END and not stop
             deltas += self._rest(self._whole)
             if "found" in self.done and reason == "stop":
                 data = _with_choice(data, {**choice, "finish_reason": "tool_calls"})
@@ -101,7 +106,7 @@ class AnswerRepair:
         if left:
             yield left
         yield from self._take_text(text(content).removeprefix(self.request.repeated))
-        for fragment in call_fragments(choice, delta):
+        for fragment in self._deltas.calls(choice, delta):
             yield from self._take_call(fragment)
 
     def _take_text(self, more: str) -> Iterator[Delta]:
@@ -144,7 +149,8 @@ class AnswerRepair:
     def _own_call(self, call: ToolCall, whole: bool) -> Delta:
         """A call of the backend's own."""
         arguments, how = call.arguments, ""
-        if whole and call.name in self.tools:
+        cut = call.half and self.request.resolved.request.stop_sequences  # perhaps by one of them
+        if whole and not cut and call.name in self.tools:
             arguments, how = mended(arguments, self.tools[call.name])
         if how:
             self.done.append(how)
@@ -181,12 +187,6 @@ def _is_sure(call: Call, how: How) -> bool:
     return how != "broken" and (how != "repaired" or ends_as_json(call.arguments))
 
 
-def _choice(data: Any) -> dict[str, Any]:
-    """The first choice; empty where there is none, or the chunk tells of a failure."""
-    failed = not isinstance(data, dict) or data.get("error")
-    return {} if failed else first_choice(data)
-
-
 def _chunks(deltas: Iterable[Delta]) -> list[Any]:
     return [{"choices": [{"index": 0, "delta": each}]} for each in deltas]
 
@@ -194,7 +194,7 @@ def _chunks(deltas: Iterable[Delta]) -> list[Any]:
 def _spread(data: dict[str, Any], deltas: list[Delta]) -> list[Any]:
     """`data` with these deltas in the place of its own: several chunks, if there are several."""
     *before, last = deltas or [{}]
-    choice = {**_choice(data), "delta": last}
+    choice = {**choices_of(data)[0], "delta": last}
     choice.pop("message", None)
     return [*_chunks(before), _with_choice(data, choice)]
 

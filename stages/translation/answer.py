@@ -4,13 +4,15 @@ One translator serves one answer, streamed or whole: a completion is one big chu
 pure: chunks in, events out, and ApiError where the backend failed.
 
     state      chunk                  end, with a finish_reason       end, without one
-    --------   --------------------   -----------------------------   ----------------
-    silent     with its first         error: no answer                error
+    --------   --------------------   -----------------------------   --------------------------
+    silent     with its first         error: no answer                error: no answer
                choice: message_start
                if it is not announced,
                then as answering
-    answering  deltas of the live     rest of all parts, then         error
-               part (see blocks.py)   message_delta, message_stop
+    answering  deltas of the live     rest of all parts, then         error, unless `[DONE]` came
+               part (see blocks.py)   message_delta, message_stop;    after something was said,
+                                      error where the reason is a     and nothing else but chunks
+                                      failure                         after it
     answering  with a stop sequence   (the backend is not read any further)
                that is looked for
                here: as at the end;
@@ -32,10 +34,11 @@ from typing import Any
 from attrs import Factory, define
 
 from stages.backends.errors import error_in_answer
-from stages.events import ChatRequest
+from stages.events import ChatRequest, Lowered
 from stages.translation.blocks import Blocks
-from stages.translation.chunks import Deltas, call_fragments, first_choice, more_text
+from stages.translation.chunks import Deltas, choices_of, failure, more_text, stray_words
 from stages.translation.ending import Ending
+from stages.translation.finish_reasons import Finish
 from stages.translation.parts import Prose, Thought
 from stages.translation.shapes import items, mapping, text
 from stages.translation.stops import StopScanner
@@ -63,7 +66,8 @@ class AnswerTranslator:
     _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
     _begun: bool = False
     _deltas: Deltas = Factory(Deltas)
-    _said: str = ""
+    _stray: str | None = None
+    """What an object that is no chunk said, where no choice came after it."""
     _ending: Ending = Factory(lambda self: Ending(self.request), takes_self=True)
     _text: Prose | None = None
     """The part that any text which comes next belongs to, where that is sure."""
@@ -89,23 +93,32 @@ class AnswerTranslator:
         self._text, self._live = None, False
         if self.stopped:
             return []
+        started = self._take(data)
+        if self.stopped:
+            return [*started, *self._finished()]
+        return started if followed or not self._begun else [*started, *self.taken()]
+
+    def _take(self, data: Any) -> list[e.StreamEvent]:
+        """Take in a chunk. The events are those that announce the answer."""
         if not isinstance(data, dict):
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
-        if data.get("error"):
-            raise error_in_answer(self._backend, data["error"])
-        choice = first_choice(data)
-        self._ending.take(data, choice)
-        if not choice and not self._begun:  # an answer begins with its first choice
-            self._said = text(data.get("message")) or text(data.get("detail")) or self._said
+        choices = choices_of(data)
+        if failed := failure(data, choices):
+            raise error_in_answer(self._backend, failed)
+        self._ending.take(data, choices)
+        if not choices:
+            words = stray_words(data)
+            self._stray = self._stray if words is None else words
             return []
+        self._stray = None
         started = self._announcement()
-        self._begun = True
-        self._take_choice(choice)
-        if self.stopped:
-            return [*started, *self._finished(lowered=False)]
+        self._begun = True  # an answer begins with its first choice
+        for choice in choices:
+            if not self.stopped:
+                self._take_choice(choice)
         if self._think_tags.state == "outside" and not self.request.stops:
             self._text = self._blocks.last_text
-        return started if followed else [*started, *self.taken()]
+        return started
 
     def taken(self) -> list[e.StreamEvent]:
         """The events for what was taken in and not sent so far."""
@@ -120,7 +133,7 @@ class AnswerTranslator:
         """The events that tell the client of a stream that there will be more of it."""
         return [*self._announcement(), e.Ping()]
 
-    def end(self, done: bool, lowered: bool = False) -> list[e.StreamEvent]:
+    def end(self, done: bool, lowered: Lowered = None) -> list[e.StreamEvent]:
         """The events that end the answer. `done`: the backend said itself that it was over.
 
         `lowered`: it was given a lower limit than the request says.
@@ -130,13 +143,39 @@ class AnswerTranslator:
         if self.stopped:
             return []
         if not self._begun:
-            said = f": {self._said[:200]}" if self._said else ""
-            raise InternalError(f"backend `{self._backend}` sent no answer{said}", quoted=[said])
-        if not self._ending.finish and not done:
-            raise InternalError(f"backend `{self._backend}` closed the stream early")
-        if self._ending.failed:
-            raise InternalError(f"backend `{self._backend}` broke off its answer")
+            raise self._no_answer()
+        if self._ending.finish is Finish.NONE:
+            self._check_end(done)
+        if self._ending.finish is Finish.FAILED:
+            reason = self._ending.reason[:40]
+            raise InternalError(
+                f"backend `{self._backend}` broke off its answer ({reason}): try again",
+                quoted=[reason],
+            )
         return self._finished(lowered)
+
+    def _check_end(self, done: bool) -> None:
+        """Raise InternalError unless the end of an answer without a finish reason is one.
+
+        Old servers send none, so `[DONE]` (or the end of a JSON document) is enough for an answer
+        that says something. It is not where the last thing said was no chunk, which is how some
+        report a failure, nor in the middle of a call.
+        """
+        if not done:
+            raise InternalError(f"backend `{self._backend}` closed the stream early")
+        if self.request.warms:
+            return
+        if self._stray is not None or self._blocks.said_nothing:
+            raise self._no_answer()
+        if self._blocks.has_half_call:
+            raise InternalError(
+                f"backend `{self._backend}` broke off its answer within a tool call: try again"
+            )
+
+    def _no_answer(self) -> InternalError:
+        said = f": {self._stray[:200]}" if self._stray else ""
+        half = "no answer" if self._blocks.said_nothing else "half an answer, and then a failure"
+        return InternalError(f"backend `{self._backend}` sent {half}{said}", quoted=[said])
 
     @property
     def stopped(self) -> bool:
@@ -145,11 +184,13 @@ class AnswerTranslator:
 
     @property
     def unknown_finish(self) -> str:
-        """The finish reason, if it is one that Chat Completions does not have; else empty."""
-        return self._ending.unknown
+        """The finish reason, if nobody knows what it means; else empty."""
+        return self._ending.reason if self._ending.finish is Finish.UNKNOWN else ""
 
-    def _finished(self, lowered: bool) -> list[e.StreamEvent]:
+    def _finished(self, lowered: Lowered = None) -> list[e.StreamEvent]:
         self._end_text()
+        if self.request.resolved.request.stop_sequences and self._ending.complete:
+            self._blocks.leave_out_half_calls()
         rest = list(self._blocks.send(last=True))
         return [
             *rest,
@@ -190,7 +231,7 @@ class AnswerTranslator:
         if self.stopped:
             return
         self._take_refusal(text(delta.get("refusal")))
-        for fragment in call_fragments(choice, delta):
+        for fragment in self._deltas.calls(choice, delta):
             self._end_text()
             self._blocks.add_call(fragment)
 

@@ -18,11 +18,19 @@ from stages.wire import events as e
 
 @define
 class Blocks:
-    """The queue of parts; the first one is live. `characters` counts what was sent."""
+    """The queue of parts; the first one is live. `characters` counts what was sent.
+
+    Signatures are not counted: no tokens were made for them.
+    """
 
     request: ChatRequest
     characters: int = 0
     used_tool: bool = False
+    left_out_half_call: bool = False
+    """Whether a stop sequence cut a call, which is not sent then."""
+    _stop_sequences: tuple[str, ...] = Factory(
+        lambda self: tuple(self.request.resolved.request.stop_sequences), takes_self=True
+    )
     _queue: list[Prose | ToolCall] = Factory(list)
     _ready: set[Prose | ToolCall] = Factory(set)
     """Those behind the live one that are ready. There may be thousands that are not."""
@@ -68,6 +76,22 @@ class Blocks:
         if call.queued and call.state == "waiting":
             self._note(call)
 
+    @property
+    def said_nothing(self) -> bool:
+        """Whether no part of an answer has come."""
+        return not (self._queue or self._index)
+
+    @property
+    def has_half_call(self) -> bool:
+        """Whether the arguments of a call end in the middle."""
+        return any(call.half for call in self._calls.all)
+
+    def leave_out_half_calls(self) -> None:
+        """Drop the calls that are half, which a client could run; to be called before the end."""
+        kept = [part for part in self._queue if not (isinstance(part, ToolCall) and part.half)]
+        self.left_out_half_call = len(kept) < len(self._queue)
+        self._queue = kept
+
     def _note(self, part: Prose | ToolCall) -> None:
         if part is not self._queue[0] and part.ready:
             self._ready.add(part)
@@ -77,6 +101,8 @@ class Blocks:
         while self._queue:
             part = self._queue[0]
             leaving = last or (bool(self._ready) and part.complete)
+            if not leaving and self._stop_sequences and isinstance(part, ToolCall):
+                return  # one of them may cut the call, and what was sent cannot be taken back
             yield from self._send_part(part, leaving)
             if not leaving:
                 return
@@ -96,7 +122,8 @@ class Blocks:
 
     def delta(self, kind: str, fragment: str) -> e.BlockDelta:
         """More of the open block."""
-        self.characters += len(fragment)
+        if kind != "signature_delta":
+            self.characters += len(fragment)
         return e.BlockDelta(self._index, kind, fragment)
 
     def _send_part(self, part: Prose | ToolCall, leaving: bool) -> Iterator[e.StreamEvent]:

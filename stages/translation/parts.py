@@ -153,14 +153,19 @@ class ToolCall:
         return bool(self.name and self.fragments and self.fragments != ["{}"])
 
     @property
+    def half(self) -> bool:
+        """Whether its arguments end within an object, a list or a string."""
+        for fragment in self.fragments[self._nesting.fed :]:
+            self._nesting.feed(fragment)
+        return not self._nesting.closed
+
+    @property
     def complete(self) -> bool:
         """Whether it has a name, and its arguments are a whole JSON document.
 
         It is asked at each fragment while another call waits: so all is read only where it can be.
         """
-        for fragment in self.fragments[self._nesting.fed :]:
-            self._nesting.feed(fragment)
-        if not (self.name and self._nesting.closed):
+        if self.half or not self.name:
             return False
         try:
             json.decode(self.arguments.encode())

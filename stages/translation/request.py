@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from stages.backends.calibration import Line
 from stages.backends.profile import Profile
 from stages.events import ChatRequest, Resolved
 from stages.translation.conversation import conversation
@@ -17,14 +18,16 @@ from stages.translation.tools import client_names, one_call, requires_tool
 from stages.translation.usage import estimated_input
 from stages.wire.messages import MessagesRequest
 
+_UNCALIBRATED = Line()
+
 
 def chat_request(
-    resolved: Resolved, profile: Profile, strict: bool = False, ratio: float = 1.0
+    resolved: Resolved, profile: Profile, strict: bool = False, line: Line = _UNCALIBRATED
 ) -> ChatRequest:
     """Translate. Raises UnsupportedError for what this backend cannot be given.
 
-    With `strict`, that is everything that would be dropped or changed. `ratio` is that of the
-    prompt tokens this backend has told to those estimated.
+    With `strict`, that is everything that would be dropped or changed. `line` gives the tokens of
+    a prompt by its size.
     """
     fields = Fields(profile.fields, strict)
     request = resolved.request
@@ -33,10 +36,9 @@ def chat_request(
     stops = shared(request.stop_sequences, profile)[1]
     repeated = _begun(request, profile, messages, chosen)
     size = estimated_input(messages, chosen.get("tools", ()))
-    estimate = max(1, round(size * ratio))
-    window, asked = profile.context_window, request.max_tokens
-    if asked is not None:
-        chosen[profile.max_tokens_field] = output_limit(asked, window, estimate)
+    window = profile.context_window
+    if request.max_tokens is not None:
+        chosen[profile.max_tokens_field] = output_limit(request.max_tokens, window)
     return ChatRequest(
         resolved,
         messages,
@@ -49,10 +51,9 @@ def chat_request(
         stops=stops,
         repeated="" if request.stream or stops else repeated,
         context_window=window,
-        clamped=asked is not None and chosen[profile.max_tokens_field] < asked,
         size=size,
-        estimate=estimate,
-        retranslate=partial(chat_request, resolved, strict=strict, ratio=ratio),
+        estimate=line.tokens(size),
+        retranslate=partial(chat_request, resolved, strict=strict, line=line),
     )
 
 

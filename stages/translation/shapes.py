@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_DIGITS = 18  # longer ones count nothing
+_DIGITS = 18  # longer numbers count nothing
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -28,4 +28,4 @@ def count(value: Any) -> int:
         value = int(value)
     if type(value) is float and value.is_integer():
         value = int(value)
-    return value if type(value) is int and value > 0 else 0
+    return value if type(value) is int and 0 < value < 10**_DIGITS else 0

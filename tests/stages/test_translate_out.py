@@ -123,7 +123,7 @@ async def test_behind_a_stop_sequence_no_more_of_the_answer_is_wanted() -> None:
 
 async def test_an_answer_to_a_lowered_limit_that_was_cut_ended_at_the_window() -> None:
     cut = ChatChunk({"choices": [{"delta": {}, "finish_reason": "length"}]})
-    *_, end, _ = await run_stage(TranslateOut(), [START, TEXT, cut, ChatEnd(lowered=True)])
+    *_, end, _ = await run_stage(TranslateOut(), [START, TEXT, cut, ChatEnd(lowered="window")])
     assert end.stop_reason == "model_context_window_exceeded"
 
 
@@ -187,7 +187,7 @@ def test_the_interval_has_to_be_positive() -> None:
 
 @pytest.mark.parametrize(
     ("reason", "shown"),
-    [("eos", ["eos"]), ("eos\nx", ["…"]), ("the prompt", ["…"]), ("x" * 41, ["…"]), ("stop", [])],
+    [("odd", ["odd"]), ("odd\nx", ["…"]), ("the prompt", ["…"]), ("x" * 41, ["…"]), ("stop", [])],
 )
 async def test_an_unknown_finish_reason_is_logged_once_if_it_is_a_word(
     reason: str, shown: list[str], caplog: pytest.LogCaptureFixture

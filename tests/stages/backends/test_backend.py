@@ -15,6 +15,7 @@ from attrs import evolve
 from pipeline.stage import OptionError
 from pipeline.tasks import task_group
 from stages.backends.backend import Backend
+from stages.backends.calibration import Line
 from stages.backends.profile import Profile
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
 from stages.wire.errors import (
@@ -298,7 +299,7 @@ async def test_pitfall_31_a_limit_that_does_not_fit_is_asked_again_with_what_doe
     server.says(streamed("Hello") if stream else whole(200, completion()))
     async with opened(server, max_tokens_field="max_tokens") as backend:
         *chunks, end = await answers(backend, stream=stream, temperature=0.5)
-    assert end == ChatEnd(lowered=True)
+    assert end == ChatEnd(lowered="window")
     assert all(isinstance(chunk, ChatChunk) for chunk in chunks)
     first, second = (request.body for request in server.requests)
     assert first["max_tokens"] == 100
@@ -311,7 +312,7 @@ async def test_where_the_backend_has_not_counted_it_is_asked_again_without_a_lim
     server.says(excess("at least 21"))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(lowered=True)
+        assert (await answers(backend))[-1] == ChatEnd(lowered="window")
     assert "max_tokens" not in server.request(1).body
 
 
@@ -337,7 +338,7 @@ async def test_a_limit_over_what_the_model_puts_out_is_lowered_too(server: Scrip
     server.says(whole(400, {"error": {"message": said}}))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(lowered=False)
+        assert (await answers(backend))[-1] == ChatEnd(lowered="model")
     assert server.request(1).body["max_tokens"] == 50
 
 
@@ -357,16 +358,16 @@ async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
     )
     async with opened(server) as backend:
         await answers(backend, stream=stream, system=system)
-        assert 1.8 < backend.calibration.ratio("some-model") < 2.1
-        assert backend.calibration.ratio("other") == 1
+        assert 1.8 < backend.calibration.line("some-model").factor < 2.1
+        assert backend.calibration.line("other") == Line()
 
 
-@pytest.mark.parametrize("used", [None, {}, [], {"prompt_tokens": "7"}, {"prompt_tokens": None}])
+@pytest.mark.parametrize("used", [None, {}, [], {"prompt_tokens": "x"}, {"prompt_tokens": None}])
 async def test_usage_that_is_none_calibrates_nothing(used: Any, server: ScriptedBackend) -> None:
     server.says(whole(200, {**completion(), "usage": used}))
     async with opened(server) as backend:
         await answers(backend, system="word " * 4000)
-        assert backend.calibration.ratio("some-model") == 1
+        assert backend.calibration.line("some-model") == Line()
 
 
 async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:

@@ -174,7 +174,7 @@ def test_an_answer_that_a_stop_sequence_ended_was_cut() -> None:
         assert content(said, request) == [PARIS]
 
 
-@pytest.mark.parametrize("reason", ["length", "content_filter", "insufficient_system_resource"])
+@pytest.mark.parametrize("reason", ["length", "content_filter", "model_length"])
 def test_what_was_cut_is_not_repaired(reason: str) -> None:
     half = '{"city": "Par'
     said = [calls(call("get_weather", half, index=0, id="a")), finish(reason)]

@@ -321,7 +321,7 @@ def chunks_of(said: Said, deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
     reason = "tool_calls" if said.calls else "stop"
     chunks: list[dict[str, Any]] = [{"choices": [{"delta": delta}]} for delta in deltas]
     chunks.append({"choices": [{"delta": {}, "finish_reason": reason}]})
-    chunks.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 5}})
+    chunks.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 500}})
     return chunks
 
 
@@ -542,4 +542,4 @@ def test_the_official_sdk_puts_an_answer_in_pieces_together(
     message = CLIENT.accumulated(body)
     assert brief([block.to_dict() for block in message.content]) == said.content
     assert message.stop_reason == ("tool_use" if said.calls else "end_turn")
-    assert (message.usage.input_tokens, message.usage.output_tokens) == (3, 5)
+    assert (message.usage.input_tokens, message.usage.output_tokens) == (3, 500)

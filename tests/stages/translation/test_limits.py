@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import evolve
 
-from stages.events import ChatRequest
+from stages.events import ChatRequest, Lowered
 from stages.translation.answer import AnswerTranslator
 from stages.translation.limits import output_limit
 from stages.translation.request import chat_request
@@ -18,30 +17,29 @@ from tests.support import profile, resolved
 
 
 @pytest.mark.parametrize(
-    ("asked", "window", "estimate", "sent"),
+    ("asked", "window", "sent"),
     [
-        (100, None, 10, 100),
-        (100, 200, 10, 100),
-        (190, 200, 10, 190),
-        (191, 200, 10, 190),
-        (64_000, 200, 199, 1),
-        (64_000, 200, 200, 64_000),
-        (64_000, 200, 300, 64_000),
-        (0, None, 10, 1),
-        (0, 200, 10, 1),
+        (100, None, 100),
+        (100, 200, 100),
+        (199, 200, 199),
+        (200, 200, 199),
+        (64_000, 200, 199),
+        (64_000, 1, 1),
+        (0, None, 1),
+        (0, 200, 1),
     ],
 )
-def test_pitfall_31_what_is_sent_fits_behind_the_prompt_if_that_fits(
-    asked: int, window: int | None, estimate: int, sent: int
+def test_pitfall_31_only_what_no_answer_can_have_is_not_asked_for(
+    asked: int, window: int | None, sent: int
 ) -> None:
-    assert output_limit(asked, window, estimate) == sent
+    assert output_limit(asked, window) == sent
 
 
 def asking(window: int | None = None, **changes: Any) -> ChatRequest:
     return chat_request(resolved(**changes), profile(context_window=window))
 
 
-def reason(request: ChatRequest, told: dict[str, int], lowered: bool = False) -> str:
+def reason(request: ChatRequest, told: dict[str, int], lowered: Lowered = None) -> str:
     translator = AnswerTranslator(request)
     events = [*translator.chunk(text("a")), *translator.chunk(finish("length", usage=told))]
     events += translator.end(True, lowered)
@@ -76,12 +74,16 @@ CASES: dict[str, tuple[ChatRequest, dict[str, int], str]] = {
         {"prompt_tokens": 90, "completion_tokens": 1000},
         "max_tokens",
     ),
-    "a limit that was clamped": (
-        asking(100, max_tokens=2000),
-        {"prompt_tokens": 10, "completion_tokens": 50},
+    "some tokens before the end of the window": (
+        asking(1000, max_tokens=200),
+        {"prompt_tokens": 900, "completion_tokens": 97},
         FULL,
     ),
-    "a limit that was clamped, and no usage": (asking(100, max_tokens=2000), {}, FULL),
+    "the client's limit, by usage, which counts one more": (
+        asking(max_tokens=10),
+        {"prompt_tokens": 90, "completion_tokens": 11},
+        "max_tokens",
+    ),
     "no usage": (asking(100, max_tokens=20), {}, "max_tokens"),
 }
 
@@ -93,15 +95,46 @@ def test_an_answer_that_was_cut_says_whether_the_window_was_full(
     assert reason(request_, told) == expected
 
 
-def test_an_answer_to_a_second_call_with_a_lower_limit_ended_at_the_window() -> None:
-    told = {"prompt_tokens": 90, "completion_tokens": 10}
-    assert reason(asking(max_tokens=100), told, lowered=True) == FULL
+@pytest.mark.parametrize("told", [{}, {"prompt_tokens": 90, "completion_tokens": 10}], ids=str)
+def test_an_answer_to_a_second_call_with_a_lower_limit_ended_at_that(told: dict[str, int]) -> None:
+    assert reason(asking(max_tokens=100), told, lowered="window") == FULL
+    assert reason(asking(max_tokens=100), told, lowered="model") == "max_tokens"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "asked"),
+    [
+        (1874, 174, 512),  # as seen on vLLM, llama.cpp, LiteLLM, MLflow, with a window of 2048
+        (2047, 1, 512),
+        (131_000, 72, 32_000),
+    ],
+)
+def test_row_l4_an_answer_shorter_than_asked_ended_at_the_window(
+    prompt: int, output: int, asked: int
+) -> None:
+    told = {"prompt_tokens": prompt, "completion_tokens": output}
+    assert reason(asking(max_tokens=asked), told) == FULL
+    assert reason(asking(prompt + output, max_tokens=asked), told) == FULL
+
+
+@pytest.mark.parametrize("output", [255, 256, 1000, 4096, 8192, 16_000, 16_384, 32_767])
+def test_row_l4_a_round_number_of_tokens_is_a_limit_of_the_backends_own(output: int) -> None:
+    told = {"prompt_tokens": 90, "completion_tokens": output}
+    assert reason(asking(max_tokens=64_000), told) == "max_tokens"
+    assert reason(asking(output + 90, max_tokens=64_000), told) == FULL
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"prompt_tokens": 90}, {"completion_tokens": 10}, {"prompt_tokens": 0}],
+    ids=["of the prompt", "of the answer", "none"],
+)
+def test_row_l4_half_the_usage_does_not_show_where_an_answer_ended(told: dict[str, int]) -> None:
     assert reason(asking(max_tokens=100), told) == "max_tokens"
 
 
 def test_an_answer_that_was_not_cut_did_not_end_at_the_window() -> None:
-    request = asking(12, max_tokens=2000)
-    made = translate([text("a"), finish("stop"), usage()], request=evolve(request, clamped=True))
+    made = translate([text("a"), finish("stop"), usage()], request=asking(12, max_tokens=2000))
     assert [each.stop_reason for each in made if isinstance(each, e.MessageDelta)] == ["end_turn"]
 
 

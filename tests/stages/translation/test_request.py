@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from stages.backends.calibration import Line
 from stages.events import ChatRequest
 from stages.translation.request import chat_request
 from stages.translation.usage import estimated_output, usage
@@ -129,9 +130,9 @@ USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
         },
         Usage(3, 0, 8),
     ),
-    "more from the cache than there is": (
+    "more from the cache than the prompt has, so next to it": (
         {"prompt_tokens": 11, "prompt_tokens_details": {"cached_tokens": 20}},
-        Usage(0, 0, 20),
+        Usage(11, 0, 20),
     ),
     "whole numbers in other types": (
         {"prompt_tokens": "11", "completion_tokens": 7.0},
@@ -204,33 +205,40 @@ def test_a_file_counts_as_an_image() -> None:
     assert 1_000 < made.size < 2_000
 
 
-@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
-def test_pitfall_12_the_estimate_is_corrected_by_the_ratio_seen(ratio: float) -> None:
-    made = chat_request(resolved(system="word " * 400), profile(), ratio=ratio)
-    assert made.estimate == round(made.size * ratio)
+@pytest.mark.parametrize("line", [Line(), Line(20.0, 0.5), Line(0.0, 2.0)], ids=str)
+def test_pitfall_12_the_estimate_is_corrected_by_what_was_learned(line: Line) -> None:
+    made = chat_request(resolved(system="word " * 400), profile(), line=line)
+    assert made.estimate == round(line.constant + line.factor * made.size)
 
 
-def test_a_limit_that_does_not_fit_behind_the_prompt_is_clamped_and_not_degraded() -> None:
+def test_a_limit_above_the_window_is_lowered_and_not_degraded() -> None:
     how = {"context_window": 1000, "max_tokens_field": "max_completion_tokens"}
     made = translated(how, max_tokens=32_000)
-    assert made.options == {"max_completion_tokens": 1000 - made.estimate}
-    assert made.clamped
+    assert made.options == {"max_completion_tokens": 999}
     assert made.notes == ()
 
 
-def test_a_limit_that_fits_is_sent_as_it_is() -> None:
-    made = translated({"context_window": 1000}, max_tokens=500)
-    assert (made.options, made.clamped) == ({"max_tokens": 500}, False)
-
-
-def test_counting_has_no_limit_to_clamp() -> None:
-    made = translated({"context_window": 10}, max_tokens=None)
-    assert (made.options, made.clamped) == ({}, False)
+def test_counting_has_no_limit() -> None:
+    assert translated({"context_window": 10}, max_tokens=None).options == {}
 
 
 def test_a_cache_is_warmed_with_the_least_limit_there_is() -> None:
-    made = translated({"context_window": 1000}, max_tokens=0)
-    assert (made.options, made.clamped) == ({"max_tokens": 1}, False)
+    assert translated({"context_window": 1000}, max_tokens=0).options == {"max_tokens": 1}
+
+
+@pytest.mark.parametrize("constant", [0.0, 500.0, 1e6])
+@pytest.mark.parametrize("factor", [0.25, 1.0, 4.0])
+@pytest.mark.parametrize("words", [1, 200, 2000])
+def test_row_l7_no_estimate_changes_what_the_backend_gets(
+    constant: float, factor: float, words: int
+) -> None:
+    """Whatever was learned, right or wrong."""
+    event = resolved(system="word " * words, max_tokens=600)
+    given = profile(context_window=2048)
+    plain = chat_request(event, given)
+    made = chat_request(event, given, line=Line(constant, factor))
+    assert (made.options, made.messages) == (plain.options, plain.messages)
+    assert made.options["max_tokens"] == 600
 
 
 def test_an_estimate_is_never_zero() -> None:

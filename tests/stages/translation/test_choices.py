@@ -1,0 +1,322 @@
+"""Every choice of an answer is read, and an answer ends only where something vouches for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from attrs import evolve
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.events import ChatRequest
+from stages.translation.answer import AnswerTranslator
+from stages.wire import events as e
+from stages.wire.errors import ApiError, InternalError, OverloadedError
+from stages.wire.message import MessageBuilder
+from tests.grammar import check_grammar
+from tests.stages.translation.support import (
+    arguments,
+    call,
+    calls,
+    completion,
+    content,
+    delta,
+    finish,
+    message,
+    pieces,
+    text,
+    usage,
+)
+from tests.support import chat_request
+
+quick = settings(derandomize=True, deadline=None, max_examples=100)
+PARIS = arguments(city="Paris")
+
+
+def choice(index: Any, reason: Any = None, **members: Any) -> dict[str, Any]:
+    """A choice of a stream."""
+    return {"index": index, "delta": members, "finish_reason": reason}
+
+
+def whole(index: Any, reason: Any = "stop", **members: Any) -> dict[str, Any]:
+    """A choice of a whole answer."""
+    message = {"role": "assistant", **members}
+    return {"index": index, "message": message, "finish_reason": reason}
+
+
+def chunk(*choices: dict[str, Any]) -> dict[str, Any]:
+    return {"choices": list(choices)}
+
+
+# Rows B4 and B5: all choices
+
+
+@pytest.mark.parametrize("indexes", [(0, 1, 2), (0, 0, 0), (1, 1, 1), (2, 1, 0), (7, None, "x")])
+def test_row_b4_the_choices_of_a_stream_may_count_as_they_like(indexes: tuple[Any, ...]) -> None:
+    said = zip(indexes, ["Whis", "per", " it"], strict=True)
+    chunks = [chunk(choice(index, content=more)) for index, more in said]
+    assert content([*chunks, finish()]) == [("text", "Whisper it")]
+    ending = chunk(choice(9, "stop"))
+    assert message([*chunks, ending])["stop_reason"] == "end_turn"
+
+
+@pytest.mark.parametrize("index", [0, 1, 3, None])
+def test_row_b4_the_one_choice_of_a_whole_answer_may_have_any_index(index: Any) -> None:
+    assert content([chunk(whole(index, content="Whisper it"))]) == [("text", "Whisper it")]
+
+
+def called(name: str, more: str, identity: str | None = None) -> dict[str, Any]:
+    fragment = {"type": "function", "function": {"name": name, "arguments": more}}
+    return fragment | ({"id": identity} if identity else {})
+
+
+@pytest.mark.parametrize("identities", [("a", "b"), (None, None)], ids=["ids", "no ids"])
+def test_row_b5_text_and_calls_of_several_choices_are_one_answer(
+    identities: tuple[str | None, ...],
+) -> None:
+    """As GitHub Copilot answers for Claude, without a stream."""
+    first, second = identities
+    made = message(
+        [
+            chunk(
+                whole(0, "tool_calls", content="Let me look."),
+                whole(1, "tool_calls", tool_calls=[called("f", PARIS, first)]),
+                whole(2, "tool_calls", tool_calls=[called("f", "{}", second)]),
+            )
+        ]
+    )
+    assert made["stop_reason"] == "tool_use"
+    short = [block.get("text") or (block["name"], block["input"]) for block in made["content"]]
+    assert short == ["Let me look.", ("f", {"city": "Paris"}), ("f", {})]
+
+
+def test_row_b5_the_choices_of_a_chunk_are_read_in_their_order() -> None:
+    first = chunk(choice(0, content="Let me"), choice(1, content=" look."))
+    second = chunk(choice(1, tool_calls=[call("f", "{", id="a", index=0)]), choice(0))
+    third = chunk(choice(1, tool_calls=[call(None, "}", index=0)]), choice(0, "tool_calls"))
+    assert content([first, second, third]) == [("text", "Let me look."), ("tool_use", "f", {})]
+
+
+def test_row_b5_the_worst_end_of_several_choices_counts() -> None:
+    made = message([chunk(whole(0, "stop", content="a"), whole(1, "length", content="b"))])
+    assert (made["stop_reason"], made["content"][0]["text"]) == ("max_tokens", "ab")
+
+
+PARTS = st.one_of(
+    st.text(min_size=1, max_size=9).map(lambda more: {"content": more}),
+    st.tuples(st.sampled_from("fg"), st.dictionaries(st.text(), st.integers(), max_size=2)).map(
+        lambda each: {"tool_calls": [called(each[0], json.dumps(each[1]))]}
+    ),
+)
+TOLD = {"prompt_tokens": 11, "completion_tokens": 500}
+
+
+def in_a_stream(members: dict[str, Any], number: int, size: int) -> list[dict[str, Any]]:
+    """The deltas of a part; `number` is that of the call."""
+    if "content" in members:
+        return [{"content": each} for each in pieces(members["content"], size)]
+    function = members["tool_calls"][0]["function"]
+    first = call(function["name"], "", index=number, id=f"c{number}")
+    more = [call(None, each, index=number) for each in pieces(function["arguments"], size)]
+    return [{"tool_calls": [each]} for each in (first, *more)]
+
+
+@st.composite
+def answers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The same answer as chunks and whole: its parts in any choices, its usage anywhere."""
+    parts = draw(st.lists(PARTS, min_size=1, max_size=5))
+    reason = draw(st.sampled_from(["stop", "tool_calls", "length", "eos", "SAFETY"]))
+    indexes = st.sampled_from([0, 1, 2, None])
+    choices = [whole(draw(indexes), reason, **members) for members in parts]
+    size = draw(st.integers(1, 9))
+    deltas = [each for n, members in enumerate(parts) for each in in_a_stream(members, n, size)]
+    chunks: list[dict[str, Any]] = []
+    while deltas:
+        together, deltas = deltas[: (count := draw(st.integers(1, 3)))], deltas[count:]
+        chunks.append(chunk(*[choice(draw(indexes), **members) for members in together]))
+    end = chunk(choice(draw(indexes), reason))
+    for place in (end, end["choices"][0], None):
+        if place is not None and draw(st.booleans()):
+            place["usage"] = TOLD
+    return [*chunks, end, {"choices": [], "usage": TOLD}], {**chunk(*choices), "usage": TOLD}
+
+
+def comparable(chunks: list[dict[str, Any]], request: ChatRequest) -> dict[str, Any]:
+    made = message(chunks, request=request)
+    blocks = [{**block, "id": None} for block in made["content"]]
+    return {**made, "id": None, "content": blocks}
+
+
+@given(answers(), st.sampled_from([(), ("END",)]))
+@quick
+def test_row_b5_an_answer_is_the_same_streamed_and_whole_in_any_choices(
+    answer: tuple[list[dict[str, Any]], dict[str, Any]], stops: tuple[str, ...]
+) -> None:
+    chunks, completed = answer
+    request = evolve(chat_request(stop_sequences=list(stops)), stops=())
+    assert comparable(chunks, request) == comparable([completed], request)
+
+
+# Row B1: what vouches for an end
+
+
+def failing(chunks: list[Any], done: bool = True) -> ApiError:
+    """The error that these chunks lead to; the events before it are in order."""
+    translator = AnswerTranslator(chat_request(stream=True))
+    events: list[e.StreamEvent] = []
+    try:
+        for each in chunks:
+            events += translator.chunk(each)
+        events += translator.end(done)
+    except ApiError as error:
+        check_grammar((event.payload() for event in events), whole=False)
+        assert "message_stop" not in [event.type for event in events]
+        return error
+    raise AssertionError("the answer is whole")
+
+
+ERRORS: dict[str, dict[str, Any]] = {
+    "object": {"object": "error", "message": "worker died", "code": 500},
+    "type": {"type": "error", "message": "worker died"},
+    "error_code": {"error_code": "INTERNAL_ERROR", "message": "worker died"},
+    "a top-level error": {"choices": [], "error": {"message": "worker died"}},
+    "x_groq": {**finish(None), "x_groq": {"error": "worker died"}},
+    "a choice": chunk({**choice(0), "error": {"code": 500, "message": "worker died"}}),
+    "the second choice": chunk(choice(0), {**choice(1), "error": {"message": "worker died"}}),
+    "a choice with text": chunk({**choice(0, content="x"), "error": {"message": "worker died"}}),
+    "nothing that is known": {"message": "worker died"},
+    "details": {"status": "failed", "detail": "worker died"},
+}
+
+
+@pytest.mark.parametrize("said", ERRORS.values(), ids=ERRORS)
+def test_row_b1_an_error_in_any_shape_is_no_end(said: dict[str, Any]) -> None:
+    assert "worker died" in failing([text("Half an ans"), said]).message
+    assert "worker died" in failing([said]).message
+    assert "worker died" in failing([text("Half an ans"), said, usage()]).message
+
+
+def test_row_b1_a_whole_answer_whose_choice_failed_is_an_error() -> None:
+    """As OpenRouter documents it."""
+    error = {"code": 502, "message": "the provider died", "metadata": {"raw": None}}
+    failed = {"message": {"role": "assistant", "content": ""}, "finish_reason": None}
+    raised = failing([chunk({**failed, "error": error})])
+    assert isinstance(raised, OverloadedError)
+    assert "the provider died" in raised.message
+
+
+@pytest.mark.parametrize("reason", [None, ""])
+def test_row_b1_done_without_a_reason_is_an_end_only_of_something(reason: Any) -> None:
+    assert isinstance(failing([delta(role="assistant"), finish(reason)]), InternalError)
+    assert isinstance(failing([completion(reason, content=None)]), InternalError)
+    assert content([text("From an old server"), finish(reason)]) == [("text", "From an old server")]
+    assert content([completion(reason, content="Hi")]) == [("text", "Hi")]
+
+
+def test_row_b1_done_without_a_reason_is_no_end_within_a_call() -> None:
+    half = calls(call("f", '{"city": "Par', id="a", index=0))
+    assert "within a tool call" in failing([half]).message
+    done = calls(call("f", PARIS, id="a", index=0))
+    assert message([done])["stop_reason"] == "tool_use"
+    assert message([calls(call("f", "", id="a", index=0))])["stop_reason"] == "tool_use"
+
+
+def test_row_b1_an_object_that_is_no_chunk_does_no_harm_where_the_answer_goes_on() -> None:
+    ping = {"type": "ping"}
+    assert content([ping, text("a"), ping, text("b")]) == [("text", "ab")]
+    assert content([text("a"), ping, text("b"), text("c")]) == [("text", "abc")]
+    assert content([text("a"), finish("stop"), ping]) == [("text", "a")]
+    assert isinstance(failing([text("a"), ping]), InternalError)
+
+
+@given(st.lists(st.sampled_from([text("a"), delta(), usage(), {"choices": []}]), max_size=5))
+@quick
+def test_row_b1_half_an_answer_is_never_whole_once_something_else_was_said_last(
+    chunks: list[dict[str, Any]],
+) -> None:
+    for said in ERRORS.values():
+        assert "worker died" in failing([*chunks, said]).message
+
+
+# Row C15: a stop string within a call
+
+HALF = '{"command": "ls '
+CUTS: dict[str, dict[str, Any]] = {
+    "vLLM": {"stop_reason": "-l"},
+    "SGLang": {"matched_stop": "-l"},
+    "others, which do not say": {},
+}
+STOPPING = chat_request(stop_sequences=["-l"])
+
+
+def cut(reason: str, **members: Any) -> dict[str, Any]:
+    end = finish(reason)
+    end["choices"][0] |= members
+    return end
+
+
+@pytest.mark.parametrize("reason", ["stop", "tool_calls", "eos"])
+@pytest.mark.parametrize("members", CUTS.values(), ids=CUTS)
+def test_row_c15_a_call_that_a_stop_string_cuts_is_left_out(
+    members: dict[str, Any], reason: str
+) -> None:
+    chunks = [text("I look."), calls(call("Bash", "", id="a", index=0))]
+    chunks += [calls(call(None, each, index=0)) for each in pieces(HALF, 3)]
+    body = completion(reason, content="I look.", tool_calls=[called("Bash", HALF, "a")])
+    body["choices"][0] |= members
+    for said in ([*chunks, cut(reason, **members)], [body]):
+        made = message(said, request=STOPPING)
+        assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "-l")
+        assert [block["type"] for block in made["content"]] == ["text"]
+
+
+def test_row_c15_whole_calls_before_it_are_kept() -> None:
+    chunks = [
+        calls(call("f", PARIS, id="a", index=0)),
+        calls(call("Bash", HALF, id="b", index=1)),
+        cut("stop", stop_reason="-l"),
+    ]
+    made = message(chunks, request=STOPPING)
+    assert made["stop_reason"] == "stop_sequence"
+    assert [block["name"] for block in made["content"]] == ["f"]
+
+
+def test_row_c15_one_of_several_stop_strings_is_not_guessed() -> None:
+    request = chat_request(stop_sequences=["-l", "x"])
+    made = message([calls(call("Bash", HALF, id="a", index=0)), finish("stop")], request=request)
+    assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", None)
+
+
+def test_row_c15_without_stop_strings_a_call_is_sent_as_it_comes() -> None:
+    half = [calls(call("Bash", HALF, id="a", index=0)), finish("tool_calls")]
+    assert message(half)["stop_reason"] == "tool_use"
+    assert message([half[0], finish("length")], request=STOPPING)["stop_reason"] == "max_tokens"
+
+
+@given(
+    st.lists(st.dictionaries(st.text(), st.text(), min_size=1, max_size=3), min_size=1, max_size=3),
+    st.integers(1, 9),
+    st.integers(1, 50),
+)
+@quick
+def test_row_c15_wherever_it_is_cut_no_half_call_is_sent(
+    inputs: list[dict[str, str]], size: int, kept: int
+) -> None:
+    written = [json.dumps(each) for each in inputs]
+    written[-1] = written[-1][: min(kept, len(written[-1]) - 1)]
+    chunks = [
+        calls(call("f" if first else None, more, index=n, **({"id": f"c{n}"} if first else {})))
+        for n, each in enumerate(written)
+        for first, more in ((True, ""), *((False, piece) for piece in pieces(each, size)))
+    ]
+    builder = MessageBuilder()
+    translator = AnswerTranslator(STOPPING)
+    for each in [*chunks, cut("stop", stop_reason="-l")]:
+        for event in translator.chunk(each):
+            builder.add(event)
+    for event in translator.end(True):
+        builder.add(event)
+    assert [block["input"] for block in builder.message["content"]] == inputs[:-1]
+    assert builder.message["stop_reason"] == "stop_sequence"
