@@ -21,6 +21,7 @@ from stages.wire import events as e
 from stages.wire.errors import InvalidRequestError
 from stages.wire.json import decode_answer, decode_prefix, encode
 from stages.wire.message import MessageBuilder
+from tests import support
 from tests.sdk_types import check_sent
 from tests.stages.translation.support import call, calls, completion, delta, finish, text
 from tests.stages.translation.test_answer_fuzz import (
@@ -257,18 +258,22 @@ def test_row_c9_where_arguments_are_split_makes_no_difference(arguments: str) ->
             assert written(pieces) == at_once
 
 
+#: Without stop sequences, which may cut a call: arguments are sent as they come.
+AT_ONCE = support.chat_request(stream=True)
+
+
 def written(pieces: list[str]) -> str:
     """The arguments a client gets for those in pieces, as they are on the wire."""
     chunks = [calls(call("f", "", index=0, id="a"))]
     chunks += [calls(call(None, each, index=0)) for each in pieces]
-    events, _ = run([*chunks, finish("tool_calls")], True, REQUESTS[False])
+    events, _ = run([*chunks, finish("tool_calls")], True, AT_ONCE)
     return "".join(event.text for event in events if isinstance(event, e.BlockDelta))
 
 
 def test_row_c9_only_what_may_be_half_an_escape_is_held_back() -> None:
     def forwarded(first: str) -> str:
         chunks = [calls(call("f", first, index=0, id="a"))]
-        events, _ = run(chunks, True, REQUESTS[False])
+        events, _ = run(chunks, True, AT_ONCE)
         return next(event.text for event in events if isinstance(event, e.BlockDelta))
 
     for held in ("\\", "\\u", "\\uD", "\\ud8", "\\ud83", "\\ud83d", "\\ud83d\\", "\\ud83d\\ude0"):
