@@ -31,9 +31,9 @@ from typing import Any
 
 from attrs import Factory, define
 
-from stages.backends.errors import error_in_answer
+from stages.backends.errors import error_in
 from stages.events import ChatRequest
-from stages.translation.blocks import Blocks
+from stages.translation.blocks import MAX_HELD, Blocks
 from stages.translation.chunks import Deltas, call_fragments, first_choice, more_text
 from stages.translation.ending import Ending
 from stages.translation.parts import Prose, Thought
@@ -56,7 +56,9 @@ class AnswerTranslator:
 
     request: ChatRequest
     announced: bool = False
-    _blocks: Blocks = Factory(lambda self: Blocks(self.request), takes_self=True)
+    max_held: int = MAX_HELD
+    """Characters that are kept, at most, because they cannot be sent yet."""
+    _blocks: Blocks = Factory(lambda self: Blocks(self.request, self.max_held), takes_self=True)
     _think_tags: ThinkTags = Factory(
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
@@ -91,9 +93,11 @@ class AnswerTranslator:
             return []
         if not isinstance(data, dict):
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
-        if data.get("error"):
-            raise error_in_answer(self._backend, data["error"])
         choice = first_choice(data)
+        if (not choice or "error" in data or "base_resp" in data or "error" in choice) and (
+            error := error_in(self._backend, data)
+        ):
+            raise error
         self._ending.take(data, choice)
         if not choice and not self._begun:  # an answer begins with its first choice
             self._said = text(data.get("message")) or text(data.get("detail")) or self._said
