@@ -62,8 +62,9 @@ class Blocks:
                 part.hidden = thinking.display == "omitted"
             self._queue.append(part)
         if part.state == "waiting" or (isinstance(part, Thought) and part.hidden):
-            size = len(more) + sum(len(text(each.get("data"))) for each in details)
-            self._hold(part, size)
+            self._hold(part, len(more))
+            for each in details:
+                self._hold(part, len(text(each.get("data"))))
         part.add(more)
         if isinstance(part, Thought):
             part.details += details
