@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 from attrs import Factory, define, field, frozen
 from ruamel.yaml import YAML
-from ruamel.yaml.composer import ComposerError
+from ruamel.yaml.composer import Composer, ComposerError
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
@@ -23,6 +24,8 @@ Path = tuple[str | int, ...]
 
 _VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)")
 _SCALARS = {"int", "float", "bool", "null"}
+#: Values and names in a file, each as often as an alias repeats it. They take 4 s.
+_MAX_NODES = 100_000
 
 
 class FromEnvironment(str):
@@ -79,10 +82,12 @@ class Document:
         return Location()
 
 
-def parse(text: str, environ: Mapping[str, str]) -> Document:
+def parse(text: str, environ: Mapping[str, str], max_nodes: int = _MAX_NODES) -> Document:
     """Parse `text`. Problems are collected in the document, none is raised."""
-    reader = _Reader(environ)
+    reader = _Reader(environ, max_nodes)
     yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
+    yaml.composer.max_nodes = max_nodes
     yaml.composer.warn_double_anchors = False  # a pipeline that was copied has its anchor twice
     value = None
     try:
@@ -114,6 +119,7 @@ _SYNTAX_HINTS = {
     "\\t": "indent with spaces, not with tabs",
     "'\t'": "indent with spaces, not with tabs",
     "undefined alias": "`*name` repeats what stands behind `&name`: put that into an earlier line",
+    "more than": "repeat less with aliases, and take away what is not used",
     "contains itself": "write out what is meant where the alias stands",
     "special characters are not allowed": "take away the character that is not shown here",
     "another document": "keep one document in a file: remove the line `---`",
@@ -137,30 +143,62 @@ def _syntax_problem(error: YAMLError, text: str) -> Problem:
     return Problem("yaml-syntax", f"this is not valid YAML: {message}", location, hint)
 
 
+class _Composer(Composer):
+    """Stops where a file has too many nodes, before it has built them all."""
+
+    max_nodes = _MAX_NODES
+    _nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """See Composer."""
+        self._nodes += 1
+        if self._nodes > self.max_nodes:
+            raise _too_many(self.max_nodes, self.parser.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+
+def _too_many(nodes: int, mark: Any) -> ComposerError:
+    message = f"it has more than {nodes} values, counting what aliases repeat"
+    return ComposerError(problem=message, problem_mark=mark)
+
+
 @define
 class _Reader:
     environ: Mapping[str, str]
+    max_nodes: int
     keys: dict[Path, Location] = Factory(dict)
     values: dict[Path, Location] = Factory(dict)
     problems: list[Problem] = Factory(list)
     missing: list[tuple[Path, Problem]] = Factory(list)
     expanded: list[tuple[Path, str, str]] = Factory(list)
-    open_nodes: set[int] = Factory(set)
+    open_nodes: dict[int, Node] = Factory(dict)
+    nodes: int = 0
 
     def read(self, node: Node, path: Path) -> Any:
+        self.nodes += 1
+        if self.nodes > self.max_nodes:
+            raise _too_many(self.max_nodes, self._place(node))
         self.values[path] = _location(node)
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
         if id(node) in self.open_nodes:
             raise ComposerError(problem="this alias contains itself", problem_mark=node.start_mark)
-        self.open_nodes.add(id(node))
+        self.open_nodes[id(node)] = node
         value: Any
         if isinstance(node, MappingNode):
             value = self._mapping(node, path)
         else:
             value = [self.read(item, (*path, n)) for n, item in enumerate(node.value)]
-        self.open_nodes.discard(id(node))
+        del self.open_nodes[id(node)]
         return value
+
+    def _place(self, node: Node) -> Any:
+        """Where `node` is read, or else the alias that leads to it: the last place going down."""
+        marks = [each.start_mark for each in (*self.open_nodes.values(), node)]
+        for outer, inner in pairwise(marks):
+            if inner.index < outer.index:
+                return outer
+        return node.start_mark
 
     def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}

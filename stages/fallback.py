@@ -28,7 +28,7 @@ class Fallback(Stage[Resolved, Resolved]):
     """
 
     on: tuple[Kind, ...] = option(
-        (*PASSING, "api", "billing", "not_found", "overflow", "unsupported"),
+        (*PASSING, "api", "billing", "permission", "not_found", "overflow", "unsupported"),
         help="errors after which the next target is asked",
     )
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))

@@ -214,10 +214,10 @@ class Answer:
                 break
             try:
                 chunks.append(decoded(self.call.backend, event))
-            except InternalError as error:
+            except ApiError as error:
                 try:
                     chunks += recovered(self.call.backend, event, error)
-                except InternalError:
+                except ApiError:
                     let_go(error)  # or it and this would hold each other
                     self._wrong = error  # raised when those before it are dealt with
                     break

@@ -24,6 +24,7 @@ from stages.backends.call import FAILURES, Call
 from stages.backends.connections import make_client, root
 from stages.backends.errors import error_from_exception
 from stages.backends.http import ChatCompletions
+from stages.backends.overflow import PromptTooLongError, too_long
 from stages.backends.profile import Profile, merged
 from stages.backends.refusals import Refusals
 from stages.backends.resend import Resend
@@ -202,6 +203,8 @@ class Backend:
                         for n, data in enumerate(together):
                             recent.append(data)
                             yield ChatChunk(data, followed=n < last)
+            except PromptTooLongError as error:
+                raise await self._counted(request, error) from error
             except InvalidRequestError as error:  # a refusal: nothing has been answered yet
                 if accepted or not sent.after(error):
                     raise
@@ -220,6 +223,16 @@ class Backend:
                 *(target.backend, refusal.option, self.refusals.seconds),
                 sent.request.resolved.http.request_id,
             )
+
+    async def _counted(self, request: ChatRequest, error: PromptTooLongError) -> ApiError:
+        """The error with the number of the prompt's tokens, where its tokenizer knows that.
+
+        The backend stops to count at its window; clients shorten by what is over it.
+        """
+        if error.maximum is None:
+            return error
+        tokens = await self.count_tokens(request)
+        return too_long(tokens, error.maximum) if tokens and tokens >= error.maximum else error
 
     async def count_tokens(self, request: ChatRequest) -> int | None:
         """The prompt's tokens, counted by the backend itself; None where it cannot, or fails.

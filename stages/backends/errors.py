@@ -2,21 +2,26 @@
 
 What a backend says is kept in the message, for the client alone, whose prompt it may repeat; keys
 are not kept. Failures of the proxy's own credentials are `api_error`: with a 401 a client would
-doubt its own key.
+doubt its own key. They are logged for the operator, who alone can repair them.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 
+from stages.backends.account_wordings import KEY_CODES, KEYS, QUOTA_CODES, QUOTAS, UNSUPPORTED
 from stages.backends.overflow import overflow
+from stages.backends.reason import Reason, reason
+from stages.backends.wording import Said, Wording, is_one_of, said
+from stages.translation.fields import UnsupportedError
 from stages.wire import json
 from stages.wire.errors import (
     ApiError,
@@ -27,17 +32,23 @@ from stages.wire.errors import (
     InvalidRequestError,
     NotFoundError,
     OverloadedError,
+    PermissionDeniedError,
     RateLimitError,
     RequestTooLargeError,
 )
 
+log = logging.getLogger("llm_proxy")
+
 _MAX_MESSAGE = 2000
+#: Of a message, before keys are taken out.
+_READ = 4 * _MAX_MESSAGE
 #: Clients sleep as long as they are told, some for hours; above a minute they give up anyway.
 _MAX_RETRY_AFTER = 60
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: InvalidRequestError,
     402: BillingError,
+    403: PermissionDeniedError,
     404: NotFoundError,
     408: GatewayTimeoutError,
     409: ConflictError,
@@ -63,21 +74,54 @@ def error_from_status(
 ) -> ApiError:
     """The error for an HTTP answer that is not 200."""
     try:
-        said: Any = json.decode(body)
-    except ValueError:
-        said = None
-    message, code = _message(said)
-    if said is None and b"<" not in body[:200]:
-        message = body[:_MAX_MESSAGE].decode("utf-8", "replace").strip()
-    return _error(backend, status, f"{message} {code}".strip(), message, headers)
+        value: Any = json.decode_answer(body)
+    except ValueError:  # a text; a page of HTML says nothing
+        value = "" if b"<" in body[:200] else body[:_MAX_MESSAGE].decode("utf-8", "replace")
+    return _error(backend, status, reason(value), headers)
+
+
+def error_in(backend: str, said: Any) -> ApiError | None:
+    """The error in a JSON document of an answer that began with 200; None where there is none.
+
+    It may be a chunk or a whole answer, of any shape; see reason.py.
+    """
+    if isinstance(said, list):
+        said = said[0] if said else None
+    if not isinstance(said, dict):
+        return None
+    if (error := said.get("error")) or said.get("object") == "error":
+        return error_in_answer(backend, error or said)
+    base = said.get("base_resp")
+    if isinstance(base, dict) and (code := base.get("status_code")):
+        return _error(backend, _MINIMAX.get(code, 500), reason(base), {})
+    choices = said.get("choices")
+    for choice in choices if isinstance(choices, list) else ():
+        if isinstance(choice, dict) and (error := choice.get("error")):
+            return error_in_answer(backend, error)
+    return None
 
 
 def error_in_answer(backend: str, said: Any) -> ApiError:
     """The error for an `error` object inside an answer that began with 200."""
-    message, code = _message({"error": said})
-    number = said.get("code") if isinstance(said, dict) else None
-    status = number if type(number) is int and 400 <= number < 600 else 500
-    return _error(backend, status, f"{message} {code}".strip(), message, {})
+    why = reason({"error": said})
+    return _error(backend, why.status or 500, why, {})
+
+
+# platform.minimax.io/docs/api-reference/errorcode; 2056: the limit of a plan, 2049: a wrong key.
+_MINIMAX = {
+    1001: 504,
+    1002: 429,
+    1004: 401,
+    1008: 402,
+    1026: 403,
+    1027: 403,
+    1039: 429,
+    1041: 429,
+    1042: 400,
+    2013: 400,
+    2049: 401,
+    2056: 429,
+}
 
 
 def error_from_exception(backend: str, error: Exception) -> ApiError:
@@ -135,26 +179,36 @@ def _reason(error: Exception) -> str:
     return said or type(cause).__name__
 
 
-def _error(
-    backend: str, status: int, searched: str, message: str, headers: Mapping[str, str]
-) -> ApiError:
-    quoted = [_SECRET.sub("…", message)[:_MAX_MESSAGE]]
-    message = quoted[0] or "no reason was given"
-    if status in (401, 403):
-        text = f"backend `{backend}` refuses the proxy's credentials, see its `api_key`: {message}"
-        return InternalError(text, quoted=quoted)
-    if status in (400, 413, 422, 500) and (found := overflow(_SECRET.sub("…", searched))):
+def _error(backend: str, status: int, why: Reason, headers: Mapping[str, str]) -> ApiError:
+    message = _SECRET.sub("…", why.text[:_READ])
+    quoted = [message[:_MAX_MESSAGE]]
+    shown = quoted[0] or "no reason was given"
+    words, codes = said(message), {code.lower() for code in why.codes}
+    if status == 401 or (status in _OF_KEYS and _is_told(words, codes, KEYS, KEY_CODES)):
+        log.error("backend `%s` refuses its key: set backends.%s.api_key", backend, backend)
+        text = f"backend `{backend}` refuses the proxy's credentials, see its `api_key`: {shown}"
+        return InternalError(text, headers=_NO_RETRY, quoted=quoted)
+    text = f"backend `{backend}` answered {status}: {shown}"
+    if status == 402 or _is_told(words, codes, QUOTAS, QUOTA_CODES):
+        return BillingError(text, headers=_NO_RETRY, quoted=quoted)
+    if status in _OF_LENGTH and (found := overflow(message, codes)):
         return found
-    text = f"backend `{backend}` answered {status}: {message}"
+    if is_one_of(UNSUPPORTED, words):
+        return UnsupportedError(text, quoted=quoted)
     kind = _BY_STATUS.get(status, InternalError)
-    if _QUOTA in searched:  # waiting does not help
-        return kind(text, headers={"x-should-retry": "false"}, quoted=quoted)
-    told = _retry_after(headers) if kind in _RETRIED else None
-    return kind(text, headers=told, quoted=quoted)
+    return kind(text, headers=_retry_after(headers) if kind in _RETRIED else None, quoted=quoted)
 
 
+def _is_told(
+    words: Said, codes: Collection[str], wordings: tuple[Wording, ...], known: frozenset[str]
+) -> bool:
+    return not known.isdisjoint(codes) or is_one_of(wordings, words)
+
+
+_OF_KEYS = (400, 403)
+_OF_LENGTH = (400, 413, 422, 500)
 _RETRIED = (RateLimitError, OverloadedError)
-_QUOTA = "insufficient_quota"
+_NO_RETRY = {"x-should-retry": "false"}  # waiting does not help
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
@@ -177,21 +231,3 @@ def _seconds_until(date: str) -> float:
     # An HTTP date is in GMT, also where it does not say so.
     then = then if then.tzinfo else then.replace(tzinfo=UTC)
     return math.ceil((then - datetime.now(UTC)).total_seconds())
-
-
-def _message(said: Any) -> tuple[str, str]:
-    """The text and the code of an error body, in any of the shapes there are."""
-    if not isinstance(said, dict):
-        return (said if isinstance(said, str) else ""), ""
-    inner = said.get("error")
-    if not isinstance(inner, dict):
-        inner = {**said, "message": inner} if isinstance(inner, str) else said
-    metadata = inner.get("metadata")
-    raw = metadata.get("raw") if isinstance(metadata, dict) else None
-    for text in (raw, inner.get("message"), inner.get("detail")):
-        if isinstance(text, (dict, list)) and text:  # as FastAPI tells what is wrong in a request
-            text = json.encode(text).decode()
-        if isinstance(text, str) and text:
-            kind = inner.get("code") or inner.get("type") or inner.get("error_code") or ""
-            return text, f"{kind} {inner.get('type') or ''}"
-    return "", str(inner.get("code") or inner.get("type") or "")

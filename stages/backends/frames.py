@@ -14,11 +14,14 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
+from stages.backends.errors import error_in
 from stages.wire import json
-from stages.wire.errors import InternalError, let_go
+from stages.wire.errors import ApiError, InternalError, let_go
 
 #: What a line of server-sent events begins with.
-_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_FIELDS = (b"data:", b"event:", b"error:", b"id:", b"retry:", b":")
+# A list is an error of Gemini's.
+_JSON = (b"{", b"[")
 
 
 def is_stream(body: bytes) -> bool | None:
@@ -26,17 +29,17 @@ def is_stream(body: bytes) -> bool | None:
     begin = body.removeprefix(codecs.BOM_UTF8).lstrip()
     if begin.startswith(_FIELDS):
         return True
-    return False if begin.startswith(b"{") else None
+    return False if begin.startswith(_JSON) else None
 
 
 def is_cut_short(begin: bytes) -> bool:
     """Whether a body that begins so, as far as it has come, may yet be a stream or JSON."""
     visible = begin.removeprefix(codecs.BOM_UTF8).lstrip()
-    return any(whole.startswith(visible) and whole != visible for whole in (*_FIELDS, b"{"))
+    return any(whole.startswith(visible) and whole != visible for whole in (*_FIELDS, *_JSON))
 
 
 def decoded(backend: str, data: bytes) -> dict[str, Any]:
-    """The JSON object in `data`. Raises InternalError if there is none, or more."""
+    """The JSON object in `data`. Raises ApiError if there is none, or more."""
     try:
         value = json.decode_answer(data)
     except ValueError as error:
@@ -44,7 +47,8 @@ def decoded(backend: str, data: bytes) -> dict[str, Any]:
             f"backend `{backend}` sent broken JSON: {error}", quoted=[str(error)]
         ) from error
     if not isinstance(value, dict):  # LangChain would fail at it
-        raise InternalError(f"backend `{backend}` sent JSON that is no object")
+        no_object = InternalError(f"backend `{backend}` sent JSON that is no object")
+        raise error_in(backend, value) or no_object
     return value
 
 
@@ -53,7 +57,7 @@ def document(backend: str, data: bytes) -> dict[str, Any]:
     return decoded(backend, data.rstrip().removesuffix(b"data: [DONE]"))
 
 
-def recovered(backend: str, event: bytes, error: InternalError) -> list[dict[str, Any]]:
+def recovered(backend: str, event: bytes, error: ApiError) -> list[dict[str, Any]]:
     """The chunks of an event that is not one JSON object; raises `error` if it means nothing."""
     said = event.strip()
     if said in (b"", b"null") or said.startswith(b":"):
@@ -63,7 +67,7 @@ def recovered(backend: str, event: bytes, error: InternalError) -> list[dict[str
     if len(lines) > 1:
         try:
             chunks = [decoded(backend, line) for line in lines if line.strip()]
-        except InternalError as again:
+        except ApiError as again:
             let_go(again)
         else:
             let_go(error)

@@ -17,15 +17,18 @@ from typing import Any
 from attrs import Factory, define
 
 from stages.events import ChatRequest
-from stages.repair.arguments import How, ends_as_json, mended
+from stages.repair.arguments import How, Repairs, ends_as_json, mended
 from stages.repair.finder import Found, ToolText
 from stages.repair.formats import Call
+from stages.repair.schema import ToolSchema
+from stages.translation.blocks import MAX_HELD
 from stages.translation.chunks import Deltas, choices_of, failure, more_text
 from stages.translation.finish_reasons import Finish, meaning
 from stages.translation.parts import ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
 from stages.translation.stops import met
 from stages.translation.think_tags import Kind, ThinkTags
+from stages.wire.errors import InternalError
 
 _TAKEN = ("content", "tool_calls", "function_call")
 #: What parts the text before it from the text behind it, beside calls.
@@ -53,13 +56,19 @@ class AnswerRepair:
     tools: dict[str, Any]
     done: list[str] = Factory(list)
     """What was done, for each call: `found` in the text, and what became of its arguments."""
-    _text: ToolText = Factory(lambda self: ToolText(self.tools), takes_self=True)
+    _repairs: Repairs = Factory(Repairs)
+    _schemas: dict[str, ToolSchema] = Factory(dict)
+    """Those that were asked."""
+    _text: ToolText = Factory(lambda self: ToolText(self.tools, self._repairs), takes_self=True)
     _think_tags: ThinkTags = Factory(
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
     _calls: ToolCalls = Factory(ToolCalls)
     _calling: bool = False
     """Whether a call of the backend's came last."""
+    max_held: int = MAX_HELD
+    """Characters of calls that are kept, at most, because they are not whole."""
+    _held: int = 0
     _sent: int = 0
     _whole: bool | None = None
     """Whether the backend said that it came to an end by itself; None while it has not ended."""
@@ -134,7 +143,13 @@ class AnswerRepair:
         self._calling = True
         function = mapping(fragment.get("function"))
         name = text(function.get("name"))
-        self._calls.find(fragment, name).add(name, function.get("arguments"))
+        call = self._calls.find(fragment, name)
+        self._held += call.add(name, function.get("arguments"))
+        if self._held > self.max_held:
+            raise InternalError(
+                f"backend `{self.request.resolved.target.backend}` sent tool calls of more than "
+                f"{self.max_held} characters: ask for a shorter answer"
+            )
 
     def _rest(self, whole: bool) -> Iterator[Delta]:
         """What was held back, when the answer is over."""
@@ -142,7 +157,7 @@ class AnswerRepair:
         yield from self._own_calls(whole)
 
     def _own_calls(self, whole: bool) -> Iterator[Delta]:
-        calls, self._calls = self._calls.all, ToolCalls()
+        calls, self._calls, self._held = self._calls.all, ToolCalls(), 0
         for call in calls:
             yield self._own_call(call, whole)
 
@@ -151,7 +166,7 @@ class AnswerRepair:
         arguments, how = call.arguments, ""
         cut = call.half and self.request.resolved.request.stop_sequences  # perhaps by one of them
         if whole and not cut and call.name in self.tools:
-            arguments, how = mended(arguments, self.tools[call.name])
+            arguments, how = self._mended(call.name, arguments)
         if how:
             self.done.append(how)
         return self._call(call.name, arguments, call.backend_id)
@@ -162,7 +177,7 @@ class AnswerRepair:
             if isinstance(piece, str):
                 yield {"content": piece}
                 continue
-            calls = [(each, *mended(each.arguments, self.tools[each.name])) for each in piece.calls]
+            calls = [(each, *self._mended(each.name, each.arguments)) for each in piece.calls]
             if not all(_is_sure(call, how) for call, _, how in calls):
                 self._text.give_up()
                 yield {"content": piece.text}
@@ -172,6 +187,11 @@ class AnswerRepair:
                 yield self._call(call.name, arguments)
             if piece.behind:
                 yield {"content": piece.behind}
+
+    def _mended(self, name: str, arguments: str) -> tuple[str, How]:
+        if name not in self._schemas:
+            self._schemas[name] = ToolSchema(self.tools[name])
+        return mended(arguments, self._schemas[name], self._repairs)
 
     def _call(self, name: str, arguments: str, identity: str = "") -> Delta:
         function = {"name": name, "arguments": arguments}

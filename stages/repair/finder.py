@@ -36,7 +36,7 @@ from collections.abc import Collection, Generator, Iterator
 
 from attrs import Factory, define, field, frozen
 
-from stages.repair.arguments import is_json
+from stages.repair.arguments import Repairs, is_json
 from stages.repair.code import Code
 from stages.repair.formats import WITHIN, Call, Format, formats
 from stages.translation.nesting import Nesting
@@ -45,6 +45,8 @@ from stages.translation.stops import split
 _SPACE = re.compile(r"\s+")
 _JSON = re.compile(r"(?:[^\s<{]+>)?\s*{")
 _MAX_HELD = 200_000  # characters
+#: Characters that are looked at together: at each marker, what is left of them is copied.
+_PIECE = 4_000
 
 
 @frozen
@@ -118,6 +120,7 @@ class ToolText:
     """Finds the calls of `tools`, which are names."""
 
     tools: Collection[str]
+    repairs: Repairs = Factory(Repairs)
     _formats: dict[str, Format] = field(init=False)
     _signs: tuple[str, ...] = field(init=False)
     """What to look for; nothing, once that was given up."""
@@ -128,7 +131,7 @@ class ToolText:
     _code: Code = field(factory=Code, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._formats = {each.marker: each for each in formats(self.tools)}
+        self._formats = {each.marker: each for each in formats(self.tools, self.repairs)}
         self._marked = _Marked(self._formats.pop(""))
         self._signs = (*self._formats, *WITHIN)
         self._pattern = re.compile("|".join(map(re.escape, self._signs)))
@@ -143,9 +146,11 @@ class ToolText:
 
     def feed(self, text: str) -> Iterator[str | Found]:
         """What is clear now."""
-        while text:
-            marked = self._marked
-            text = yield from self._collect(marked, text) if marked else self._look(text)
+        for start in range(0, len(text), _PIECE):
+            piece = text[start : start + _PIECE]
+            while piece:
+                marked = self._marked
+                piece = yield from self._collect(marked, piece) if marked else self._look(piece)
 
     def finish(self, whole: bool) -> Iterator[str | Found]:
         """What was held back, when nothing of this text follows.

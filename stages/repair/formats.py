@@ -27,11 +27,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from attrs import frozen
 
-from stages.repair.arguments import ends_as_json, repaired
+from stages.repair.arguments import Repairs, ends_as_json
 from stages.translation.shapes import mapping
 from stages.wire.json import decode_answer, encode
 
@@ -63,19 +64,20 @@ class Format:
     read: Callable[[str], Read]
 
 
-def formats(names: Iterable[str]) -> tuple[Format, ...]:
+def formats(names: Iterable[str], repairs: Repairs) -> tuple[Format, ...]:
     """The formats, for tools of these names; the first one has no marker."""
+    objects, tool_call = partial(_objects, repairs), partial(_tool_call, repairs)
     names = tuple(names)
     fences = ("", "```json", "```")
     kinds = ("", '"type":"function",')
     bare = (f'{a}{{{b}"name":"{name}"' for a in fences for b in kinds for name in names)
     functions = tuple(f"{name}>" for name in names)
     return (
-        Format("", "", tuple(bare), _bare),
-        Format("<tool_call>", "</tool_call>", ("{", "<function=", *names), _tool_call),
+        Format("", "", tuple(bare), partial(_bare, repairs)),
+        Format("<tool_call>", "</tool_call>", ("{", "<function=", *names), tool_call),
         Format("<function=", "</function>", functions, _function),
-        Format("<|python_tag|>", "", ("{",), _objects),
-        Format("[TOOL_CALLS]", "", ("[{", *names), _mistral),
+        Format("<|python_tag|>", "", ("{",), objects),
+        Format("[TOOL_CALLS]", "", ("[{", *names), partial(_mistral, repairs)),
         Format("<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", (_BEGIN,), _deepseek),
     )
 
@@ -88,13 +90,13 @@ _BETWEEN = re.compile(r"(?:[\s;,]|</?tool_call>)*")  # a tag too, where another 
 _FENCE = re.compile(r"\s*```(?:json)?\s*")
 _FENCE_END = re.compile(r"\s*(?:```)?\s*")
 _MISTRAL = re.compile(
-    r"\s*(?:\[TOOL_CALLS\])?\s*([\w.-]+)\s*(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*(?={)"
+    r"\s*+(?:\[TOOL_CALLS\]\s*+)?+([\w.-]++)\s*+(?:\[CALL_ID\]\w++)?+(?:\[ARGS\])?+\s*+(?={)"
 )
 _OF_CALLS = {"name", "arguments", "parameters", "type", "id"}
 _ENDS = ("<|eom_id|>", "<|eot_id|>")
 
 
-def _objects(text: str, bare: bool = False) -> Read:
+def _objects(repairs: Repairs, text: str, bare: bool = False) -> Read:
     """Calls as JSON objects, in a row or in a list."""
     calls: list[Call] = []
     at = _skip(_BETWEEN, text)
@@ -102,7 +104,8 @@ def _objects(text: str, bare: bool = False) -> Read:
         value, end = _decoded(text, at)
         mended = end < 0
         if mended:
-            value, end = repaired(text[at:]) if ends_as_json(text) else None, len(text)
+            value = repairs.repaired(text[at:]) if ends_as_json(text) else None
+            end = len(text)
         for each in value if isinstance(value, list) else [value]:
             call = _call(mapping(each), mended, bare)
             if call is None:
@@ -138,15 +141,15 @@ def _call(value: dict[str, Any], mended: bool, bare: bool) -> Call | None:
     return Call(name, given, mended, bare)
 
 
-def _bare(text: str) -> Read:
-    read = _objects(text[_skip(_FENCE, text) :], bare=True)
+def _bare(repairs: Repairs, text: str) -> Read:
+    read = _objects(repairs, text[_skip(_FENCE, text) :], bare=True)
     return None if read is None or not _FENCE_END.fullmatch(read[1]) else (read[0], "")
 
 
-def _tool_call(text: str) -> Read:
+def _tool_call(repairs: Repairs, text: str) -> Read:
     start = text.lstrip()
     if start.startswith("{"):
-        return _objects(start)
+        return _objects(repairs, start)
     return _functions(start) if start.startswith("<function=") else _glm(start)
 
 
@@ -201,10 +204,10 @@ def _typeless(name: str, parameters: dict[str, str]) -> Call:
     return Call(name, encode(parameters).decode())
 
 
-def _mistral(text: str) -> Read:
+def _mistral(repairs: Repairs, text: str) -> Read:
     calls: list[Call] = []
     if text.lstrip().startswith("["):
-        return _objects(text)
+        return _objects(repairs, text)
     at = 0
     while found := _MISTRAL.match(text, at):
         _, end = _decoded(text, found.end())

@@ -19,6 +19,7 @@ Kind = Literal[
     "timeout",
     "api",
     "billing",
+    "permission",
     "not_found",
     "overflow",
     "unsupported",
@@ -33,6 +34,8 @@ class QueueFullError(OverloadedError):
     """Our own queue for a backend takes no more: the backend is busy, and well."""
 
 
+#: A 403 that is not about the proxy's key is about what the request says, or which model it wants.
+_OF_REQUEST = ("overflow", "unsupported", "invalid_request", "permission")
 _TOO_LONG = (PromptTooLongError, OutputLimitError, RequestTooLargeError)
 
 
@@ -48,7 +51,7 @@ def kind(error: ApiError) -> str:
 def of_target(error: ApiError) -> bool:
     """Whether an error says that its target is not well: not the request, nor our own queue."""
     ours = isinstance(error, QueueFullError)
-    return not ours and kind(error) not in ("overflow", "unsupported", "invalid_request")
+    return not ours and kind(error) not in _OF_REQUEST
 
 
 def passes(error: ApiError) -> bool:

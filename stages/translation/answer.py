@@ -33,9 +33,9 @@ from typing import Any
 
 from attrs import Factory, define
 
-from stages.backends.errors import error_in_answer
+from stages.backends.errors import error_in, error_in_answer
 from stages.events import ChatRequest, Lowered
-from stages.translation.blocks import Blocks
+from stages.translation.blocks import MAX_HELD, Blocks
 from stages.translation.chunks import Deltas, choices_of, failure, more_text, stray_words
 from stages.translation.ending import Ending
 from stages.translation.finish_reasons import Finish
@@ -59,7 +59,9 @@ class AnswerTranslator:
 
     request: ChatRequest
     announced: bool = False
-    _blocks: Blocks = Factory(lambda self: Blocks(self.request), takes_self=True)
+    max_held: int = MAX_HELD
+    """Characters that are kept, at most, because they cannot be sent yet."""
+    _blocks: Blocks = Factory(lambda self: Blocks(self.request, self.max_held), takes_self=True)
     _think_tags: ThinkTags = Factory(
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
@@ -104,7 +106,8 @@ class AnswerTranslator:
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
         choices = choices_of(data)
         if failed := failure(data, choices):
-            raise error_in_answer(self._backend, failed)
+            error = error_in(self._backend, data)
+            raise error or error_in_answer(self._backend, failed)
         self._ending.take(data, choices)
         if not choices:
             words = stray_words(data)

@@ -5,6 +5,7 @@ See parts.py for what a part is, and for its states.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,16 +15,22 @@ from stages.events import ChatRequest
 from stages.translation.parts import Prose, Thought, ToolCall, ToolCalls
 from stages.translation.shapes import mapping, text
 from stages.wire import events as e
+from stages.wire.errors import InternalError
+
+#: As much as of an answer that is no stream; see stages/backends/answer.py.
+MAX_HELD = 64 * 1024 * 1024
 
 
 @define
 class Blocks:
     """The queue of parts; the first one is live. `characters` counts what was sent.
 
+    Of what cannot be sent yet, it holds at most `max_held` characters.
     Signatures are not counted: no tokens were made for them.
     """
 
     request: ChatRequest
+    max_held: int = MAX_HELD
     characters: int = 0
     used_tool: bool = False
     left_out_half_call: bool = False
@@ -38,6 +45,10 @@ class Blocks:
     _first_call: ToolCall | None = None
     """The first call that had a name."""
     _index: int = 0
+    _sizes: dict[Prose | ToolCall, int] = Factory(lambda: defaultdict(int))
+    """Characters of the parts of which nothing was sent so far."""
+    _held: int = 0
+    """Their sum."""
 
     @property
     def thinks(self) -> bool:
@@ -56,6 +67,10 @@ class Blocks:
                 part.backend = self.request.resolved.target.backend
                 part.hidden = thinking.display == "omitted"
             self._queue.append(part)
+        if part.state == "waiting" or (isinstance(part, Thought) and part.hidden):
+            self._hold(part, len(more))
+            for each in details:
+                self._hold(part, len(text(each.get("data"))))
         part.add(more)
         if isinstance(part, Thought):
             part.details += details
@@ -68,7 +83,12 @@ class Blocks:
         call = self._calls.find(fragment, name)
         if self.request.one_call and self._first_call not in (None, call):
             return
-        call.add(name, function.get("arguments"))
+        size = call.add(name, function.get("arguments"))
+        if not call.sent:
+            self._sizes[call] += size  # as in `_hold`; a call takes time, and there are many
+            self._held += size
+            if self._held > self.max_held:
+                raise self._too_much()
         if call.name and not call.queued:  # one without a name holds nothing up
             self._first_call = self._first_call or call
             call.queued = True
@@ -92,6 +112,20 @@ class Blocks:
         self.left_out_half_call = len(kept) < len(self._queue)
         self._queue = kept
 
+    def _hold(self, part: Prose | ToolCall, size: int) -> None:
+        """Count what a part keeps. Raises InternalError where all of them keep too much."""
+        self._sizes[part] += size
+        self._held += size
+        if self._held > self.max_held:
+            raise self._too_much()
+
+    def _too_much(self) -> InternalError:
+        backend = self.request.resolved.target.backend
+        return InternalError(
+            f"backend `{backend}` sent more than {self.max_held} characters after a part of its "
+            "answer that it had not ended: ask for a shorter answer"
+        )
+
     def _note(self, part: Prose | ToolCall) -> None:
         if part is not self._queue[0] and part.ready:
             self._ready.add(part)
@@ -108,6 +142,8 @@ class Blocks:
                 return
             part.state = "closed"
             del self._queue[0]
+            if part in self._sizes:  # it had nothing worth a block
+                self._held -= self._sizes.pop(part)
             self._ready.difference_update(self._queue[:1])
 
     @property
@@ -133,6 +169,8 @@ class Blocks:
         if part.state == "waiting":
             return
         for kind, fragment in part.take(leaving):
+            if part in self._sizes:
+                self._held -= self._sizes.pop(part)
             yield self.delta(kind, fragment)
         if leaving:
             yield e.BlockStop(self._index)

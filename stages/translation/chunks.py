@@ -55,6 +55,8 @@ def failure(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
             return choice["error"]
     if "x_groq" in data and (error := mapping(data["x_groq"]).get("error")):
         return error
+    if "base_resp" in data and mapping(data["base_resp"]).get("status_code"):
+        return data  # MiniMax
     if choices:
         return None
     is_error = data.get("object") == "error" or data.get("type") == "error"

@@ -122,8 +122,8 @@ class ToolCall:
     _escape: str = field(default="", init=False)
     """Held back: the next fragment may have the other half of it."""
 
-    def add(self, name: str, arguments: Any) -> None:
-        """Take in a fragment. Arguments may also come as an object."""
+    def add(self, name: str, arguments: Any) -> int:
+        """Take in a fragment; gives its length. Arguments may also come as an object."""
         if name and name != self.name and not (self.name and self.fragments):
             self.name += name
         if isinstance(arguments, str):
@@ -141,6 +141,7 @@ class ToolCall:
             self._nesting = Nesting()
         if fragment:
             self.fragments.append(fragment)
+        return len(fragment)
 
     @property
     def arguments(self) -> str:

@@ -56,7 +56,7 @@ def test_fact_3_what_claude_code_begins_with(talk: Talk) -> None:
 @MODES
 @pytest.mark.parametrize("status", [401, 403])
 def test_fact_3_a_backends_401_is_not_the_clients(status: int, stream: bool, talk: Talk) -> None:
-    talk.script(whole(status, {"error": {"message": "Bad key"}}))
+    talk.script(whole(status, {"error": {"message": "Invalid API key"}}))
     with pytest.raises(anthropic.InternalServerError):
         talk.ask(stream)
 

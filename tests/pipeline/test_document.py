@@ -349,3 +349,39 @@ def test_what_is_nested_too_deeply_is_a_problem() -> None:
 
     assert problem.code == "yaml-syntax"
     assert problem.hint
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "at"),
+    [
+        (BOMB, Location(4, 5)),
+        ("- " + BOMB.replace("\n", "\n  ").rstrip(), Location(4, 7)),
+        ("a: &a {b: 1}\nc: [" + "*a, " * 600 + "]", Location(2, 4)),
+        ("- a\n" * 1_001, Location(1_000, 3)),
+        ("".join(f"k{n}: v\n" for n in range(600)), Location(500, 7)),
+    ],
+    ids=["aliases of aliases", "within a list", "many aliases", "a long list", "many names"],
+)
+def test_row_a10_a_file_of_too_many_values_is_a_problem_at_its_place(
+    text: str, at: Location
+) -> None:
+    document = parse(text, {}, max_nodes=1_000)
+
+    (problem,) = document.problems
+    assert problem.code == "yaml-syntax"
+    assert "more than 1000 values, counting what aliases repeat" in problem.message
+    assert problem.location == at
+    assert problem.hint
+    assert len(document.values) <= 1_000
+
+
+def test_row_a10_the_limit_itself_is_no_problem() -> None:
+    text = "- a\n" * 999
+
+    assert parse(text, {}, max_nodes=1_000).problems == ()
+    assert not parse("a: &a [1, 2]\nb: [*a, *a]", {}).problems

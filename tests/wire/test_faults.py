@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from threading import Event
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.wire.client import MODES, Client, error_in, raw
 UNTYPED = head(content_type="")
 JSON_HEAD = head(content_type="application/json")
 HALF_JSON = [JSON_HEAD, piece(b'{"choices": [')]
-OVERFLOW = "maximum context length is 10 tokens. Your prompt contains at least 12 input tokens"
+OVERFLOW = "request (12 tokens) exceeds the available context size (10 tokens)"
 
 # Before anything was said that a client could use; so with its own status. The last column is
 # a part of the message.
@@ -66,7 +67,7 @@ EARLY = {
     "400": ([whole(400, said("No such field"))], 400, "invalid_request_error", "No such field"),
     "401": ([whole(401, said("Bad key"))], 500, "api_error", "refuses the proxy's credentials"),
     "402": ([whole(402, said("Pay"))], 402, "billing_error", "Pay"),
-    "403": ([whole(403, said("No"))], 500, "api_error", "refuses the proxy's credentials"),
+    "403": ([whole(403, said("No"))], 403, "permission_error", "answered 403: No"),
     "404": ([whole(404, said("No such model"))], 404, "not_found_error", "No such model"),
     "413": ([whole(413, b"", "text/html")], 413, "request_too_large", "no reason was given"),
     "422": ([whole(422, {"detail": "Bad"})], 400, "invalid_request_error", "answered 422: Bad"),
@@ -123,8 +124,24 @@ def test_a_backend_that_is_not_there_is_overloaded(stream: bool, client: Client)
         ([piece(b"data: [1]\n\n"), END], "no object"),
         ([piece(b"data: null\n\n"), END], "sent no answer"),
         ([sse(said("It broke")), END], "It broke"),
+        ([piece(b'event: error\ndata: {"message": "It broke"}\n\n'), END], "It broke"),
+        ([piece(b"event: error\ndata: It broke\n\n"), END], "It broke"),
+        ([piece(b'error: {"code":500,"message":"It broke"}\n\n'), END], "It broke"),
+        ([sse([said("It broke")]), END], "It broke"),
     ],
-    ids=["empty", "comments", "done", "half-json", "list", "null", "error"],
+    ids=[
+        "empty",
+        "comments",
+        "done",
+        "half-json",
+        "list",
+        "null",
+        "error",
+        "row-b25-named",
+        "row-b25-named-text",
+        "row-b25-field",
+        "row-b25-list",
+    ],
 )
 def test_a_stream_that_fails_with_its_first_event_has_its_own_status(
     steps: list[bytes], message: str, client: Client, backend: ScriptedBackend
@@ -149,6 +166,62 @@ def test_half_a_character_of_the_backend_becomes_a_replacement_character(
 
     assert answer.status == 200
     assert "a\ufffd" in answer.body.decode()
+
+
+EMPTY = {"choices": None, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}
+BROKEN_OFF = {
+    "choices": [
+        {
+            "index": 0,
+            "delta": {"content": ""},
+            "finish_reason": "error",
+            "error": {"code": 502, "message": "Upstream error"},
+        }
+    ]
+}
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("said", "error", "words"),
+    [
+        (EMPTY, (402, "billing_error"), "insufficient balance"),
+        (BROKEN_OFF, (529, "overloaded_error"), "Upstream error"),
+        ([{"error": {"code": 429, "message": "Slow"}}], (429, "rate_limit_error"), "Slow"),
+    ],
+    ids=["MiniMax", "OpenRouter", "Gemini"],
+)
+def test_row_b25_an_error_in_a_200_has_its_own_text_and_status(
+    said: Any,
+    error: tuple[int, str],
+    words: str,
+    stream: bool,
+    client: Client,
+    backend: ScriptedBackend,
+) -> None:
+    backend.says(*([head(), sse(said), END] if stream else [whole(200, said)]))
+    answer = client.post(body(stream=stream))
+    assert answer.error == error
+    assert words in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        sse(BROKEN_OFF),
+        piece(b'event: error\ndata: {"code": 502, "message": "Upstream error"}\n\n'),
+        piece(b'error: {"code": 502, "message": "Upstream error"}\n\n'),
+    ],
+    ids=["a choice", "an event", "a field"],
+)
+def test_row_b25_an_error_behind_text_ends_the_stream_with_what_it_says(
+    last: bytes, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), HELLO, last, END)
+    answer = client.post(body(stream=True))
+    assert answer.events[-1]["type"] == "error"
+    assert answer.events[-1]["error"]["type"] == "overloaded_error"
+    assert "Upstream error" in answer.events[-1]["error"]["message"]
 
 
 def test_row_b29_a_whole_answer_that_comes_as_a_stream_is_put_together(

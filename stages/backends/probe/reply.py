@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-from stages.backends.errors import error_from_status, error_in_answer
+from stages.backends.errors import error_from_status, error_in
 from stages.translation.shapes import items, text
 from stages.wire import json
 from stages.wire.errors import ApiError
@@ -113,12 +113,11 @@ def reply_from(backend: str, status: int, headers: Mapping[str, str], body: byte
         chunks = [json.decode_answer(data) for data in pieces if data.strip() != b"[DONE]"]
     except ValueError:
         return Reply(status, "200, but the answer is not JSON")
-    chunks = [chunk for chunk in chunks if isinstance(chunk, dict)]
+    objects = tuple(chunk for chunk in chunks if isinstance(chunk, dict))
     for chunk in chunks:
-        if chunk.get("error"):
-            error = error_in_answer(backend, chunk["error"])
-            return Reply(error.status, told(backend, error), tuple(chunks))
-    return Reply(status, "", tuple(chunks))
+        if error := error_in(backend, chunk):
+            return Reply(error.status, told(backend, error), objects)
+    return Reply(status, "", objects)
 
 
 def one_line(text: str) -> str:

@@ -333,6 +333,18 @@ async def test_a_prompt_that_turns_out_to_be_too_long_is_told(server: ScriptedBa
             await answers(backend)
 
 
+@pytest.mark.parametrize(("counted", "told"), [(150, "150 tokens > 120 maximum"), (7, "at least")])
+async def test_row_l5_the_tokenizer_counts_what_the_backend_has_not(
+    counted: int, told: str, server: ScriptedBackend
+) -> None:
+    server.says(excess("at least 121").replace(b"requested 100", b"requested 000"))
+    server.says(whole(200, {"count": counted}))
+    async with opened(server, tokenizer="vllm") as backend:
+        with pytest.raises(InvalidRequestError, match=f"prompt is too long.*{told}"):
+            await answers(backend)
+    assert [request.path for request in server.requests] == ["/v1/chat/completions", "/tokenize"]
+
+
 async def test_a_limit_over_what_the_model_puts_out_is_lowered_too(server: ScriptedBackend) -> None:
     said = "max_tokens is too large: 100. This model supports at most 50 completion tokens"
     server.says(whole(400, {"error": {"message": said}}))

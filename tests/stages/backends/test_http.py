@@ -340,7 +340,7 @@ async def test_row_b29_a_body_is_whole_by_its_first_bytes(
     assert answer.call.done
 
 
-@pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"[1, 2]", b" " * 1000])
+@pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"7", b" " * 1000])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_row_b29_any_other_body_is_a_failure(
     body: bytes, stream: bool, completions: ChatCompletions, backend: ScriptedBackend

@@ -12,7 +12,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.repair.arguments import fits, mended, repaired
+from stages.repair.arguments import Repairs, mended
+from stages.repair.schema import ToolSchema
+
+
+def fits(value: Any, schema: dict[str, Any]) -> bool:
+    """Whether a value is valid against a schema."""
+    return ToolSchema(schema).fits(value)
+
+
+def repaired(text: str) -> Any:
+    """The JSON in a broken text."""
+    return Repairs().repaired(text)
+
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
