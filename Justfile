@@ -28,6 +28,10 @@ bench *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench {{arguments}}
 
+# Check the proxy against a real server, set up for it: `just live llamacpp`; no name lists them
+live *arguments:
+    .venv/bin/python -m tests.live {{arguments}}
+
 lint:
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .

@@ -15,6 +15,7 @@ from stages.backends.probe.question import (
     accepted,
     first_taken,
     plain,
+    taken,
     user,
 )
 from stages.backends.probe.reply import Reply
@@ -23,7 +24,7 @@ from stages.backends.probe.tools import TOOLS, tool
 _TWO_RESULTS, _RESULT = "two tool results", "a tool result"
 #: Ids of calls have been seen limited to 40 characters, and to 9 letters and digits.
 _IDS = ("call_" + "x" * 59, "call_" + "x" * 35, "call00001")
-#: Nobody who begins anew would begin so.
+#: No model begins so by itself.
 _BEGINNING = "[list] 1, 2, 3,"
 #: Tokens for what was begun, repeated, and one number more.
 _GOING_ON = 24
@@ -38,6 +39,18 @@ def _call(identity: str, city: str) -> dict[str, Any]:
 
 def _calls(*calls: dict[str, Any]) -> dict[str, Any]:
     return {"role": "assistant", "content": None, "tool_calls": list(calls)}
+
+
+def _long_ids(replies: Sequence[Reply]) -> Finding:
+    """The longest id that is taken. Who takes only the last one may want its length exactly."""
+    finding = _LONGEST_ID(replies)
+    if not finding.sets:
+        return finding
+    exactly = len(_IDS[-1]) if len(replies) == len(_IDS) else None
+    return Finding(finding.evidence, {**finding.sets, "tool_id_length": exactly})
+
+
+_LONGEST_ID = first_taken("tool_id_limit", tuple(map(len, _IDS)), {})
 
 
 def _result(identity: str, text: str = "sunny") -> dict[str, Any]:
@@ -92,26 +105,31 @@ def _system(replies: Sequence[Reply]) -> Finding:
 
 
 def _prefill(replies: Sequence[Reply]) -> Finding:
+    """Whether the answer goes on: whole, streamed, and whole with the options of `_CONTINUE`.
+
+    llama.cpp repeats what was begun, but not in a stream. Where a stream repeats it too, the model
+    has begun again, and copies what it sees.
+    """
     key = "fields.prefill"
-    reply = replies[-1]
-    if goes_on(reply):
-        options = {} if len(replies) == 1 else _CONTINUE
+    if goes_on(replies[-1]):
+        options = _CONTINUE if len(replies) == len(_PREFILLS) else {}
+        repeats = not options and _BEGINNING in replies[0].text
         how = " with `prefill_options`" if options else ""
-        repeats = reply.text.startswith(_BEGINNING)
-        again = ", after repeating what was begun" if repeats else ""
+        again = ", after repeating what was begun; not in a stream" if repeats else ""
         sets = {key: "map", "prefill_options": options, "repeats_prefill": repeats}
         return Finding(f"continued{how}{again}", sets)
+    anew = {key: "reject", "prefill_options": {}, "repeats_prefill": False}
     if not replies[0].accepted:
-        return Finding(replies[0].error, {key: "reject", "prefill_options": {}})
-    if replies[0].text.strip() and not _BEGINNING.startswith(replies[0].text.strip()):
-        anew = {key: "reject", "prefill_options": {}}
+        return Finding(replies[0].error, anew)
+    said = replies[0].text.strip()
+    if said and (_BEGINNING in said or not _BEGINNING.startswith(said)):
         return Finding("accepted, but the answer began anew", anew)
     return Finding("accepted, but nothing new came within the limit")
 
 
 def goes_on(reply: Reply) -> bool:
-    """Whether the begun answer goes on. llama.cpp repeats it first, where it is not streamed."""
-    return reply.text.removeprefix(_BEGINNING).lstrip(" ,").startswith("4")
+    """Whether the begun answer goes on at once."""
+    return reply.text.lstrip(" ,").startswith("4")
 
 
 def _image(replies: Sequence[Reply]) -> Finding:
@@ -148,10 +166,15 @@ _BEGUN = [
     *user("Count from 1 to 9 in digits, with commas. Nothing else."),
     {"role": "assistant", "content": _BEGINNING},
 ]
+_PREFILLS: tuple[dict[str, Any], ...] = ({}, {"stream": True}, _CONTINUE)
 _PICTURE = [
     {"type": "text", "text": "Which colour is this? One word."},
     {"type": "image_url", "image_url": {"url": red_square()}},
 ]
+
+_LATER = _history(_calls(_call("call00001", "Paris")), _result("call00001"), *user("And in Rome?"))
+_UNDECLARED = Ask({"messages": (_LATER.body or {})["messages"][:-1]})
+_ASSISTANT_FIRST = [{"role": "assistant", "content": "Hello."}, *user("Hello.")]
 
 QUESTIONS = (
     Question(_TWO_RESULTS, ("split_tool_results",), _two_results(), _split, accepted, TOOLS),
@@ -164,10 +187,30 @@ QUESTIONS = (
         after=_RESULT,
     ),
     Question(
+        "a user message after a tool result",
+        ("user_after_tool",),
+        (_LATER,),
+        taken({"user_after_tool": True}, {"user_after_tool": False}),
+        after=_RESULT,
+    ),
+    Question(
+        "calls without their tools",
+        ("tools_with_calls",),
+        (_UNDECLARED,),
+        taken({"tools_with_calls": False}, {"tools_with_calls": True}),
+        after=_RESULT,
+    ),
+    Question(
+        "the assistant first",
+        ("assistant_first",),
+        (Ask({"messages": _ASSISTANT_FIRST}),),
+        taken({"assistant_first": True}, {"assistant_first": False}),
+    ),
+    Question(
         "long ids of tool calls",
-        ("tool_id_limit",),
+        ("tool_id_limit", "tool_id_length"),
         tuple(_after_a_call(identity) for identity in _IDS),
-        first_taken("tool_id_limit", tuple(map(len, _IDS)), {}),
+        _long_ids,
         accepted,
         after=_RESULT,
     ),
@@ -179,8 +222,8 @@ QUESTIONS = (
     ),
     Question(
         "a begun answer at the end",
-        ("fields.prefill", "prefill_options"),
-        tuple(Ask({"messages": _BEGUN, **options}, _GOING_ON) for options in ({}, _CONTINUE)),
+        ("fields.prefill", "prefill_options", "repeats_prefill"),
+        tuple(Ask({"messages": _BEGUN, **members}, _GOING_ON) for members in _PREFILLS),
         _prefill,
         lambda replies: goes_on(replies[-1]),
     ),

@@ -50,11 +50,15 @@ def _levels(replies: Sequence[Reply]) -> Finding:
 def _ways(replies: Sequence[Reply]) -> Finding:
     pairs = zip(_WAYS, replies[::2], replies[1::2], strict=True)
     for way, on, off in pairs:
-        if thinks(on) and off.accepted and not thinks(off):
+        refused = 400 <= off.status < 500
+        if thinks(on) and (refused or (off.accepted and not thinks(off))):
             effort = "warn" if way == "template" else "map"
-            sets = {"reasoning_request": way, "fields.thinking": "map"}
+            sets: dict[str, Any] = {"reasoning_request": way, "fields.thinking": "map"}
             sets["fields.output_config.effort"] = effort
-            return Finding(f"`{way}` turns it on and off", sets)
+            sets["can_disable_reasoning"] = off.accepted
+            # Who refuses the one value and takes the other reads the member.
+            how = "on and off" if off.accepted else f"on; off: {off.error}"
+            return Finding(f"`{way}` turns it {how}", sets)
     return Finding("none of the ways tried turns it on and off")
 
 
@@ -78,7 +82,12 @@ QUESTIONS = (
     ),
     Question(
         "other ways to ask for reasoning",
-        ("reasoning_request", "fields.thinking", "fields.output_config.effort"),
+        (
+            "reasoning_request",
+            "can_disable_reasoning",
+            "fields.thinking",
+            "fields.output_config.effort",
+        ),
         tuple(Ask({"messages": _SUM, **body}, _TOKENS) for way in _WAYS.values() for body in way),
         _ways,
         unless="reasoning_request",

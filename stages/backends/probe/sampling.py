@@ -15,6 +15,12 @@ TEMPERATURE = "temperature"
 _LIMIT = 8
 _OBEYED, _SHORT = "obeyed", "accepted, but the answer was shorter anyway"
 _COUNT = "Count from 1 to 20 in digits, with commas. Nothing else."
+#: A weak model that has counted before counts on; one that has not may stop after a few words.
+_COUNTING = [
+    *user("Count from 1 to 12 in digits, with commas. Nothing else."),
+    {"role": "assistant", "content": "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"},
+    *user(_COUNT),
+]
 _STOP = "4"
 _STOPS = (16, 5, 4, 1)
 _RANDOM = "Write ten random words."
@@ -29,7 +35,7 @@ _SCHEMA = {
 def limit_question(profile: Profile) -> Question:
     """Whether it answers at all, and by what name the output limit goes; the declared first."""
     names = sorted(OUTPUT_LIMITS, key=lambda name: name != profile.max_tokens_field)
-    asks = tuple(Ask({"messages": user(_COUNT), name: _LIMIT}, tokens=None) for name in names)
+    asks = tuple(Ask({"messages": _COUNTING, name: _LIMIT}, tokens=None) for name in names)
 
     def judge(replies: Sequence[Reply]) -> Finding:
         return _limit(dict(zip(names, replies, strict=False)))
@@ -88,8 +94,8 @@ def _stops(replies: Sequence[Reply]) -> Finding:
     number = _STOPS[len(replies) - 1]
     held = None if number == _STOPS[0] else number
     tells = replies[-1].stop == _STOP
-    evidence = evidence or f"{number} accepted"
-    evidence += f"; it {'tells' if tells else 'does not tell'} which one it met"
+    told = f"{number} accepted; it {'tells' if tells else 'does not tell'} which one it met"
+    evidence = "; ".join(filter(None, (told, evidence)))
     policy = "map" if tells else "emulate"
     return Finding(evidence, {"max_stop_sequences": held, "fields.stop_sequences": policy})
 

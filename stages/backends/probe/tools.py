@@ -13,16 +13,18 @@ from stages.backends.probe.question import (
     first_taken,
     plain,
     read,
+    taken,
     user,
 )
 from stages.backends.probe.reply import Reply
 from stages.backends.profile import Profile
 
-#: The question the others need a yes to.
-TOOLS = "tools"
+#: The questions that others need a yes to.
+TOOLS, STRICT = "tools", "strict in tools"
 #: Enough for a call with one short argument, also for a model that says a few words before it.
 _CALL = 160
 _WEATHER = "What is the weather in Paris?"
+_GREETING = "Say hello."
 #: JSON schema keywords that some backends refuse; the first two are the ones met most.
 _KEYWORDS: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -91,7 +93,7 @@ def _required(replies: Sequence[Reply]) -> Finding:
 
 
 def _named(replies: Sequence[Reply]) -> Finding:
-    reply = replies[0]
+    reply = replies[-1]
     if not reply.accepted:
         return Finding(reply.error, {"named_tool_choice": False})
     if reply.calls[:1] == ["time"]:
@@ -116,9 +118,9 @@ def _parallel(profile: Profile) -> Question:
 
 def _required_question(profile: Profile) -> Question:
     body = {"tools": [tool("weather")], "tool_choice": "required"}
-    asks = [Ask({**body, "messages": user("Say hello.")}, _CALL)]
+    asks = [Ask({**body, "messages": user(_GREETING)}, _CALL)]
     if begun := profile.forced_tool_prefill:
-        messages = [*user("Say hello."), {"role": "assistant", "content": begun}]
+        messages = [*user(_GREETING), {"role": "assistant", "content": begun}]
         asks.append(Ask({**body, "messages": messages}, _CALL))
     return Question(
         "tool_choice required",
@@ -130,10 +132,18 @@ def _required_question(profile: Profile) -> Question:
     )
 
 
-def _named_ask() -> Ask:
+def _named_question() -> Question:
+    """The greeting is for models that talk of the weather until they are cut."""
     choice = {"type": "function", "function": {"name": "time"}}
-    tools = [tool("weather"), tool("time")]
-    return Ask({"messages": user(_WEATHER), "tools": tools, "tool_choice": choice}, _CALL)
+    body = {"tools": [tool("weather"), tool("time")], "tool_choice": choice}
+    return Question(
+        "tool_choice by name",
+        ("named_tool_choice",),
+        tuple(Ask({**body, "messages": user(said)}, _CALL) for said in (_WEATHER, _GREETING)),
+        _named,
+        enough=lambda replies: not replies[-1].accepted or bool(_seen(replies[-1])),
+        after=TOOLS,
+    )
 
 
 def _long_named(length: int) -> Ask:
@@ -141,6 +151,7 @@ def _long_named(length: int) -> Ask:
 
 
 _STRICT = {"additionalProperties": False}
+_OPTIONAL = {**_STRICT, "required": []}
 
 
 def tool_questions(profile: Profile) -> tuple[Question, ...]:
@@ -148,20 +159,21 @@ def tool_questions(profile: Profile) -> tuple[Question, ...]:
     return (
         Question(TOOLS, (), (Ask({"tools": [tool("weather")]}),), plain),
         _required_question(profile),
-        Question(
-            "tool_choice by name",
-            ("named_tool_choice",),
-            (_named_ask(),),
-            _named,
-            after=TOOLS,
-        ),
+        _named_question(),
         _parallel(profile),
         Question(
-            "strict in tools",
+            STRICT,
             ("fields.tools.strict",),
             tuple(Ask({"tools": [tool("weather", _STRICT, strict=s)]}) for s in (True, "nonsense")),
             read({"fields.tools.strict": "map"}, {"fields.tools.strict": "warn"}),
             after=TOOLS,
+        ),
+        Question(
+            "strict with an optional argument",
+            ("strict_needs_all",),
+            (Ask({"tools": [tool("weather", _OPTIONAL, strict=True)]}),),
+            taken({"strict_needs_all": False}, {"strict_needs_all": True}),
+            after=STRICT,
         ),
         Question(
             "long tool names",

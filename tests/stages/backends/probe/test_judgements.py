@@ -18,6 +18,7 @@ from stages.translation.reasoning import LEVELS
 from tests.support import profile
 
 NO = Reply(400, "400: unknown field")
+FAILED = Reply(500, "500: something went wrong")
 
 
 def said(
@@ -48,6 +49,8 @@ def _all(declared: Profile) -> list[Question]:
 OK = said()
 CUT = said("1, 2,", "length")
 EMPTY = said("", "length")
+COPIED = said("[list] 1, 2, 3, 4, 5")
+CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}
 
 ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ("the output limit", [CUT], {"max_tokens_field": "max_tokens"}),
@@ -107,6 +110,11 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ("tool_choice by name", [OK], {"named_tool_choice": False}),
     ("tool_choice by name", [NO], {"named_tool_choice": False}),
     ("tool_choice by name", [EMPTY], {}),
+    # llama.cpp takes a name as `auto`; a model that is cut talking of the weather ends a greeting.
+    ("tool_choice by name", [CUT, OK], {"named_tool_choice": False}),
+    ("tool_choice by name", [CUT, called("time")], {"named_tool_choice": True}),
+    ("tool_choice by name", [CUT, CUT], {}),
+    ("tool_choice by name", [EMPTY, called("weather")], {"named_tool_choice": False}),
     # Row L2: what was cut may have become a call.
     ("tool_choice by name", [said("<tool_call>", "length")], {}),
     ("tool_choice required", [said("<tool_call>", "length")], {}),
@@ -126,6 +134,8 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ("parallel_tool_calls", [OK, OK], {}),
     ("strict in tools", [OK, NO], {"fields.tools.strict": "map"}),
     ("strict in tools", [NO, NO], {"fields.tools.strict": "warn"}),
+    ("strict with an optional argument", [OK], {"strict_needs_all": False}),
+    ("strict with an optional argument", [NO], {"strict_needs_all": True}),
     ("long tool names", [OK], {"tool_name_limit": 128}),
     ("long tool names", [NO, OK], {"tool_name_limit": 65}),
     ("long tool names", [NO, NO], {"tool_name_limit": 64}),
@@ -141,10 +151,16 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ("two tool results", [NO, NO], {}),
     ("an empty tool result", [OK], {"empty_tool_result": ""}),
     ("an empty tool result", [NO], {"empty_tool_result": "(no output)"}),
-    ("long ids of tool calls", [OK], {"tool_id_limit": 64}),
-    ("long ids of tool calls", [NO, OK], {"tool_id_limit": 40}),
-    ("long ids of tool calls", [NO, NO, OK], {"tool_id_limit": 9}),
+    ("long ids of tool calls", [OK], {"tool_id_limit": 64, "tool_id_length": None}),
+    ("long ids of tool calls", [NO, OK], {"tool_id_limit": 40, "tool_id_length": None}),
+    ("long ids of tool calls", [NO, NO, OK], {"tool_id_limit": 9, "tool_id_length": 9}),
     ("long ids of tool calls", [NO, NO, NO], {}),
+    ("a user message after a tool result", [OK], {"user_after_tool": True}),
+    ("a user message after a tool result", [NO], {"user_after_tool": False}),
+    ("calls without their tools", [OK], {"tools_with_calls": False}),
+    ("calls without their tools", [NO], {"tools_with_calls": True}),
+    ("the assistant first", [OK], {"assistant_first": True}),
+    ("the assistant first", [NO], {"assistant_first": False}),
     ("a system message in the middle", [said("Banana.")], {"fields.system_message": "map"}),
     ("a system message in the middle", [said("Dogs.")], {"fields.system_message": "emulate"}),
     ("a system message in the middle", [NO], {"fields.system_message": "emulate"}),
@@ -153,32 +169,37 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
         [said(" 4, 5")],
         {"fields.prefill": "map", "prefill_options": {}, "repeats_prefill": False},
     ),
+    # llama.cpp: repeated, but not in a stream.
     (
         "a begun answer at the end",
-        [said("[list] 1, 2, 3, 4, 5")],
+        [COPIED, said(" 4, 5")],
         {"fields.prefill": "map", "prefill_options": {}, "repeats_prefill": True},
     ),
+    # vLLM: without the options a model begins again, and copies the begun answer it sees.
     (
         "a begun answer at the end",
-        [said("1, 2, 3, 4, 5"), said("4, 5")],
-        {
-            "fields.prefill": "map",
-            "prefill_options": {"add_generation_prompt": False, "continue_final_message": True},
-            "repeats_prefill": False,
-        },
+        [COPIED, COPIED, said("4, 5")],
+        {"fields.prefill": "map", "prefill_options": CONTINUE, "repeats_prefill": False},
     ),
     (
         "a begun answer at the end",
-        [said("1, 2, 3, 4, 5"), NO],
-        {"fields.prefill": "reject", "prefill_options": {}},
+        [said("1, 2, 3, 4, 5")] * 2 + [said("4, 5")],
+        {"fields.prefill": "map", "prefill_options": CONTINUE, "repeats_prefill": False},
     ),
-    (
-        "a begun answer at the end",
-        [NO, NO],
-        {"fields.prefill": "reject", "prefill_options": {}},
+    *(
+        (
+            "a begun answer at the end",
+            replies,
+            {"fields.prefill": "reject", "prefill_options": {}, "repeats_prefill": False},
+        )
+        for replies in (
+            [COPIED] * 3,
+            [said("1, 2, 3, 4, 5"), said("1, 2, 3, 4, 5"), NO],
+            [NO, NO, NO],
+        )
     ),
-    ("a begun answer at the end", [EMPTY, EMPTY], {}),
-    ("a begun answer at the end", [said("[list] 1, 2", "length")] * 2, {}),
+    ("a begun answer at the end", [EMPTY] * 3, {}),
+    ("a begun answer at the end", [said("[list] 1, 2", "length")] * 3, {}),
     ("an image", [said("It is red.")], {"fields.image.base64": "map"}),
     ("an image", [OK], {}),
     ("an image", [NO], {"fields.image.base64": "reject", "fields.image.url": "reject"}),
@@ -199,6 +220,7 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
         [OK, OK, said("<think>"), OK, OK, OK],
         {
             "reasoning_request": "template",
+            "can_disable_reasoning": True,
             "fields.thinking": "map",
             "fields.output_config.effort": "warn",
         },
@@ -208,12 +230,24 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
         [OK, OK, NO, NO, said(reasoning="Hm"), OK],
         {
             "reasoning_request": "reasoning",
+            "can_disable_reasoning": True,
             "fields.thinking": "map",
             "fields.output_config.effort": "map",
         },
     ),
     ("other ways to ask for reasoning", [said("<think>")] * 6, {}),
-    ("other ways to ask for reasoning", [said("<think>"), NO] * 3, {}),
+    (
+        "other ways to ask for reasoning",
+        [said("<think>")] * 4 + [said("<think>"), NO],
+        {
+            "reasoning_request": "reasoning",
+            "can_disable_reasoning": False,
+            "fields.thinking": "map",
+            "fields.output_config.effort": "map",
+        },
+    ),
+    ("other ways to ask for reasoning", [said("<think>"), FAILED] * 3, {}),
+    ("other ways to ask for reasoning", [OK, NO] * 3, {}),
     (
         "where reasoning comes",
         [OK, said(reasoning_content="Hm")],
@@ -276,6 +310,11 @@ def test_each_question_has_rows_here() -> None:
         ("reasoning_effort", [OK], True),
         ("the tokenizer", [NO], False),
         ("top_k", [OK], False),
+        ("a begun answer at the end", [COPIED], False),
+        ("a begun answer at the end", [COPIED, said("4, 5")], True),
+        ("tool_choice by name", [NO], True),
+        ("tool_choice by name", [called("weather")], True),
+        ("tool_choice by name", [CUT], False),
     ],
 )
 def test_it_is_asked_on_until_it_is_known(
