@@ -300,7 +300,7 @@ def test_the_table_of_fields_has_a_row_for_each_and_a_column_for_each_profile() 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("olama", "did you mean `ollama`?"), ("nothing", "use one of: `databricks`, `embedded`")],
+    [("olama", "did you mean `ollama`?"), ("nothing", "use one of: `azure`, `cerebras`")],
 )
 def test_profiles_tells_of_a_profile_there_is_not(name: str, hint: str) -> None:
     result = cli("profiles", name)
