@@ -82,8 +82,7 @@ BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "nvidia": ({**SAMPLING}, (NO_TOP_K,)),
     "llama-swap": ({**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True}, ()),
     **dict.fromkeys(
-        ["azure", "cerebras", "deepseek", "gemini", "github", "groq", "minimax"]
-        + ["moonshot", "xai", "zai"],
+        "azure cerebras deepseek gemini github groq minimax moonshot xai zai".split(),
         ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
     ),
     **dict.fromkeys(
