@@ -52,6 +52,7 @@ _REFUSING = re.compile(
 _LISTING = re.compile(r"\b(supported values|should be|must be|one of|expected)\b", re.IGNORECASE)
 _LEVEL = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
 _REASONING = ("reasoning", "thinking")
+_EFFORT = ("reasoning_effort", "reasoningEffort")  # the second is xAI's: BerriAI/litellm#16265
 # Leaving these out lets more answers fit a schema, and none fewer.
 _LOOSENED = (
     "$schema $id $comment additionalProperties default deprecated examples exclusiveMaximum "
@@ -90,8 +91,8 @@ def refusal(said: str, options: Options, profile: Profile) -> Refusal | None:
 def _reasoning(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
     on = _asks_for_reasoning(options, profile)
     switch = profile.reasoning_switch
-    if on is None or not _names(words, *_REASONING, "reasoning_effort", switch):
-        if options.get("tools") and _names(words, "reasoning_effort"):
+    if on is None or not _names(words, *_REASONING, *_EFFORT, switch):
+        if options.get("tools") and _names(words, *_EFFORT):
             yield _without_reasoning_for_tools(profile)  # unasked, the model reasons
         return
     listed = _LISTING.search(words)
