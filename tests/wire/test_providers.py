@@ -238,13 +238,16 @@ def test_row_b20_a_begun_answer_is_marked_for(
     assert sent.get("thinking") == off
 
 
-def test_every_provider_has_refused_an_option_once(served: Lasting) -> None:
-    """In its own words: what was left out is remembered, so it said each of them only once."""
+def test_every_provider_has_refused_an_option_and_was_heard(served: Lasting) -> None:
+    """It said so once; twice, if the first request without the option was refused for its length.
+
+    In some 12 loops there are some 80 requests that had the option.
+    """
     assert isinstance(served.backend, Providers)
     refused = served.backend.refused
     options = {key: n for key, n in refused.items() if not is_overflow(*key)}
     assert {name for name, _ in options} == PROVIDERS.keys()
-    assert set(options.values()) == {1}
+    assert [key for key, n in options.items() if n > 2] == []
 
 
 def is_overflow(name: str, error: str) -> bool:
