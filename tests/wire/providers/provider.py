@@ -55,7 +55,7 @@ def openai_usage(thought: int) -> dict[str, Any]:
 
 def effort(body: Body) -> bool:
     """Reasoning as OpenAI has it, and off unless it is asked for."""
-    return body.get("reasoning_effort", "none") != "none"
+    return bool(body.get("reasoning_effort", "none") != "none")
 
 
 def call_id(number: int) -> str:

@@ -136,7 +136,7 @@ def has(name: str) -> Callable[[Body], bool]:
 
 
 def forced(body: Body) -> bool:
-    return body.get("tool_choice", "auto") not in ("auto", "none")
+    return bool(body.get("tool_choice", "auto") not in ("auto", "none"))
 
 
 def schemas(body: Body) -> Iterator[Body]:
