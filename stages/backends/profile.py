@@ -117,7 +117,9 @@ class Profile:
         factory=dict, help="sent when the conversation ends with the begun answer"
     )
     prefill_member: str = option(
-        "", help="the member that marks the begun answer, with the value true, as `prefix`"
+        "",
+        help="the member that marks the begun answer, with the value true, as `prefix`",
+        validator=validators.not_(validators.in_(("role", "content", "tool_calls"))),
     )
     repeats_prefill: bool = option(
         False, help="begins a whole answer (not a stream) with the begun answer once more"
@@ -126,7 +128,9 @@ class Profile:
         option("none", help="how to ask for reasoning; see stages/translation/asking.py")
     )
     reasoning_switch: str = option(
-        "enable_thinking", help="what `template` and `switch` call the switch for reasoning"
+        "enable_thinking",
+        help="what `template` and `switch` call the switch for reasoning",
+        validator=validators.min_len(1),
     )
     thinking_type: Literal["enabled", "adaptive"] = option(
         "enabled", help="what turns reasoning on, with `reasoning_request: thinking`"

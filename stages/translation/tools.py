@@ -153,26 +153,23 @@ def _functions(
 
 
 def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
-    made = fitted(tool.input_schema or {}, profile)
-    schema = made.schema
-    if made.loosened:
-        fields.note("tools.input_schema", "loosened", "tools")
     function = {
         "name": short_name(tool.name, profile.tool_name_limit),
         "description": tool.description or "",
-        "parameters": {**schema, "properties": schema.get("properties") or {}},
+        "parameters": tool.input_schema or {},
     }
-    return _extended(function, tool, profile, fields, made.loosened)
+    return _extended(function, tool, profile, fields)
 
 
 def _extended(
-    function: dict[str, Any],
-    tool: m.Tool,
-    profile: Profile,
-    fields: Fields,
-    loosened: bool = False,
+    function: dict[str, Any], tool: m.Tool, profile: Profile, fields: Fields
 ) -> dict[str, Any]:
-    """A function with what the client says of its use."""
+    """A function as the backend takes it, with what the client says of its use."""
+    made = fitted(function["parameters"], profile)
+    if made.loosened:
+        fields.note("tools.input_schema", "loosened", "tools")
+    properties = made.schema.get("properties") or {}
+    function = {**function, "parameters": {**made.schema, "properties": properties}}
     description = function.pop("description")
     if tool.input_examples and fields.keep("tools.input_examples"):
         examples = "\n".join(encode(each).decode() for each in tool.input_examples)
@@ -182,7 +179,7 @@ def _extended(
     asks = tool.strict or (tool.strict is not None and fields.how("tools.strict") == "map")
     if asks and fields.keep("tools.strict"):  # `false` is how it is anyway
         fits = is_closed(function["parameters"]) or not profile.strict_needs_all
-        fits = fits and not loosened
+        fits = fits and not made.loosened
         if tool.strict and not fits:
             fields.note("tools.strict", "dropped")
         function["strict"] = tool.strict and fits

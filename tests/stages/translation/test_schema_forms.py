@@ -193,3 +193,11 @@ def test_a_loosened_form_is_not_strict() -> None:
     request = chat_request(resolved(output_config=form), profile(schema_refs=False))
     assert request.options["response_format"]["json_schema"]["strict"] is False
     assert request.notes == ("output_config.format:not-strict",)
+
+
+def test_row_b22_the_apis_own_tools_have_the_form_too() -> None:
+    tool = {"type": "browser_toolset_20260801", "name": "browser"}
+    request = chat_request(resolved(tools=[tool]), profile(schema_types="nullable"))
+    sent = {each["function"]["name"]: each["function"] for each in request.options["tools"]}
+    value = sent["browser__form_input"]["parameters"]["properties"]["value"]
+    assert [each["type"] for each in value["anyOf"]] == ["string", "number", "boolean"]
