@@ -89,7 +89,9 @@ class Profile:
         True, help="takes the assistant before any user; if not, a short user message goes first"
     )
     user_after_tool: bool = option(
-        True, help="takes a user message behind a tool's result; else the assistant says a word"
+        True,
+        help="takes a user message behind a tool's result; else the assistant says a word. Without "
+        "this and `assistant_first`, user and assistant alternate",
     )
     hoist_system: bool = option(
         False, help="emulated system messages join the system prompt, not a user message"

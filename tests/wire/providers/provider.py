@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from attrs import define, field, frozen
 
@@ -81,6 +81,7 @@ class Provider:
     identity: Callable[[int], str] = call_id
     usage: Callable[[int], dict[str, Any]] = openai_usage
     usage_at: str = "usage"
+    usage_in_streams: Literal["asked", "always", "never"] = "asked"
     call: Body = field(factory=dict)
     """Opaque members of a call."""
 
@@ -181,8 +182,9 @@ class Providers(ScriptedBackend):
         usage = provider.usage(5 if provider.thinks(body) else 0)
         if not body.get("stream"):
             return [whole(200, _completion(provider, message, finish, usage))]
-        wanted = (body.get("stream_options") or {}).get("include_usage")
-        chunks = list(_chunks(provider, message, finish, usage if wanted else None))
+        asked = (body.get("stream_options") or {}).get("include_usage")
+        told = {"asked": asked, "always": True, "never": False}[provider.usage_in_streams]
+        chunks = list(_chunks(provider, message, finish, usage if told else None))
         return [head() + sse(*chunks) + DONE + END]
 
 

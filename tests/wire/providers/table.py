@@ -54,6 +54,7 @@ _ALL = (
         rules=(Rule(s.has("stream_options"), "Unrecognized request argument: stream_options"),),
         overflow=Rule(bool, _VLLM_LONG),
         shows_reasoning=False,
+        usage_in_streams="never",
     ),
     *(
         Provider(
@@ -192,6 +193,7 @@ _ALL = (
             "maximum context length",
         ),
         reasoning=s.as_part,
+        usage_in_streams="always",
         identity=lambda n: f"D681PevK{n}",
     ),
     Provider(
@@ -325,6 +327,7 @@ _ALL = (
         error=s.nvidia,
         overflow=Rule(bool, _VLLM_LONG),
         thinks=s.by_switch("thinking"),
+        usage_in_streams="never",
     ),
     Provider(
         "github",
@@ -373,6 +376,7 @@ _ALL = (
         error=s.databricks,
         overflow=Rule(bool, "Input is too long for requested model."),
         shows_reasoning=False,
+        usage_in_streams="never",
     ),
     Provider(
         "ollama",
