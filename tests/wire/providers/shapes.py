@@ -181,7 +181,7 @@ def ids_unlike(pattern: str) -> Callable[[Body], bool]:
 
 
 def several_systems(body: Body) -> bool:
-    return sum(message["role"] == "system" for message in body["messages"]) > 1
+    return [message["role"] for message in body["messages"]].count("system") > 1
 
 
 def without_reasoning(body: Body) -> bool:
