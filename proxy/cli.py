@@ -99,7 +99,7 @@ def stages(config: str | None, names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--fields", is_flag=True, help="What becomes of each field, on each profile.")
+@click.option("--fields", is_flag=True, help="What becomes of each field, by profile.")
 def profiles(name: str | None, fields: bool) -> None:
     """List the backend profiles, or show the one called NAME, whole."""
     from stages.backends import describe

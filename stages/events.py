@@ -143,6 +143,8 @@ class ChatRequest:
     """Tags between which the backend may leave reasoning in the text; see ThinkTags."""
     stops: tuple[str, ...] = field(default=(), repr=False)
     """Stop sequences to look for in the text."""
+    always_streams: bool = False
+    """Whether the backend answers only as a stream."""
     repeated: str = field(default="", repr=False)
     """What the answer begins with that the client has sent already."""
     context_window: int | None = None
@@ -160,7 +162,7 @@ class ChatRequest:
     @property
     def stream(self) -> bool:
         """Whether the backend is to stream: as to the client, or to be left at a stop sequence."""
-        return self.resolved.request.stream or bool(self.stops)
+        return self.resolved.request.stream or self.always_streams or bool(self.stops)
 
     @property
     def warms(self) -> bool:

@@ -38,9 +38,15 @@ def as_yaml(name: str) -> str:
 
 
 def table() -> str:
-    """What becomes of each field on each profile, in Markdown."""
-    names = list(profiles())
-    rows = [["", *names], ["---"] * (len(names) + 1)]
-    policies = {name: profile_named(name).fields for name in names}
-    rows += [[f"`{field}`", *(policies[name][field] for name in names)] for field in KEPT]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    """What becomes of each field, in Markdown: on `generic`, and where it is otherwise."""
+    policies = {name: profile_named(name).fields for name in profiles()}
+    rows = [["field", "policy", "other policies"], ["---"] * 3]
+    for field in KEPT:
+        usual = policies["generic"][field]
+        others: dict[str, list[str]] = {}
+        for name, fields in policies.items():
+            if fields[field] != usual:
+                others.setdefault(fields[field], []).append(f"`{name}`")
+        told = "; ".join(f"{policy}: {', '.join(names)}" for policy, names in others.items())
+        rows.append([f"`{field}`", usual, told])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

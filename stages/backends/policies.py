@@ -1,6 +1,6 @@
 """The fields of a request there is a policy for.
 
-Each profile has a policy for each field, as data (`fields` in `profiles.yaml`):
+Each profile has a policy for each field, as data (`fields` in a file of `profiles/`):
 
     map      it has an equivalent in the backend's protocol
     emulate  the proxy does the work

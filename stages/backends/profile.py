@@ -1,35 +1,18 @@
-"""What is known of a backend, as data: read by the translation, shipped in `profiles.yaml`."""
+"""What is known of a backend, as data: read by the translation, shipped in `profiles/`."""
 
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NewType, get_args
-from urllib.parse import urlsplit
 
 from attrs import evolve, frozen, validators
 from ruamel.yaml import YAML
 
 from pipeline import option
-from pipeline.problems import nearest
-from pipeline.stage import OptionError
-from stages.backends.policies import KEPT, Policy, fault
-
-
-def _check_url(profile: Profile, _: Any, url: str) -> None:
-    if not url and profile.embedded:
-        return
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        usable = usable and url.isprintable() and not {" ", "?", "#"}.intersection(url)
-    except ValueError:
-        usable = False
-    if not usable:
-        hint = "write it as `http://localhost:11434/v1`"
-        raise OptionError("base_url", "`base_url` has to be an http or https URL", hint)
+from stages.backends import checks
+from stages.backends.policies import Policy
 
 
 def _over_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
@@ -40,61 +23,6 @@ def _over_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
 #: The names that the output limit has, on one backend or another.
 OutputLimit = Literal["max_tokens", "max_completion_tokens"]
 OUTPUT_LIMITS: tuple[OutputLimit, ...] = get_args(OutputLimit)
-#: Ways to ask for reasoning that know no levels of it.
-_WITHOUT_EFFORT = ("none", "template", "thinking")
-
-
-def _check_fields(profile: Profile, _: Any, fields: dict[str, Policy]) -> None:
-    for name, policy in fields.items():
-        if wrong := fault(name, policy):
-            hint = nearest(name, KEPT) if name not in KEPT else "use drop, warn or reject"
-            raise OptionError("fields", wrong, hint)
-    if fields["output_config.effort"] == "map" and profile.reasoning_request in _WITHOUT_EFFORT:
-        message = "`output_config.effort` cannot be `map`: `reasoning_request` has no levels here"
-        raise OptionError("fields", message, "use drop, warn or reject, or set `reasoning_request`")
-    for name, way in (("thinking", "reasoning_request"), ("thinking_block", "reasoning_history")):
-        if fields[name] == "map" and getattr(profile, way) == "none":
-            message = f"`{name}` cannot be `map` while `{way}` is none: it would be lost"
-            raise OptionError("fields", message, f"set `{way}`, or use drop, warn or reject")
-
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_HEADER_VALUE = re.compile(r"([\x21-\x7e]+([ \t]+[\x21-\x7e]+)*)?")
-
-
-def _check_key(_: Profile, attribute: Any, key: str) -> None:
-    if not _HEADER_VALUE.fullmatch(key):
-        message = "`api_key` cannot be sent: it has an odd character, or white space at an end"
-        raise OptionError("api_key", message, "look for a line break at the end of it")
-
-
-def _check_headers(_: Profile, attribute: Any, headers: dict[str, str]) -> None:
-    for name, value in headers.items():
-        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
-            message = f"the header {name!r} cannot be sent: it has an odd character"
-            raise OptionError("headers", message, "names and values of headers are plain ASCII")
-
-
-def _check_health(_: Profile, attribute: Any, path: str) -> None:
-    if not re.fullmatch(r"(/?[\w.~-]+)*/?", path, re.ASCII):  # elsewhere the key would go, too
-        message = "`health` has to be a path on the same server"
-        raise OptionError("health", message, "write it as `/health`, or `true`")
-
-
-#: Members of a call that the translation always makes, or that the rest of it depends on.
-_MADE = (
-    *OUTPUT_LIMITS,
-    *("model", "messages", "stream", "stream_options", "n", "stop", "response_format"),
-    *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
-)
-
-
-def _check_body(_: Profile, __: Any, body: dict[str, Any]) -> None:
-    for name in body:
-        if name in _MADE:
-            hint = f"remove `{name}`: each request says it, or a key of the profile does"
-            raise OptionError("body", f"`body` cannot set `{name}`: the translation does", hint)
-
 
 #: Keys of a profile with the values they have for some of its models.
 Overrides = NewType("Overrides", dict[str, Any])
@@ -104,21 +32,21 @@ Overrides = NewType("Overrides", dict[str, Any])
 class Profile:
     """One backend's ways. Each key can be set per backend, and most per model (`overrides`)."""
 
-    base_url: str = option(help="where `/chat/completions` is below", validator=_check_url)
+    base_url: str = option(help="where `/chat/completions` is below", validator=checks.check_url)
     profile: str = option("generic", help="the shipped profile it starts from")
-    api_key: str = option("", help="sent as a bearer token", repr=False, validator=_check_key)
+    api_key: str = option("", help="sent as a bearer token", repr=False, validator=checks.check_key)
     headers: dict[str, str] = option(
-        factory=dict, help="sent with each request", repr=False, validator=_check_headers
+        factory=dict, help="sent with each request", repr=False, validator=checks.check_headers
     )
     body: dict[str, Any] = option(
         factory=dict,
         help="members of each call, as `{provider: {sort: price}}`, unless the request says them",
-        validator=_check_body,
+        validator=checks.check_body,
     )
     health: str = option(
         "",
         help="a path to ask whether it is well, as `/health`, for /health/ready; true: `models`",
-        validator=_check_health,
+        validator=checks.check_health,
     )
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
     embedded: bool = option(False, help="llama.cpp runs inside the proxy")
@@ -134,6 +62,9 @@ class Profile:
         validator=validators.optional(validators.gt(0)),
     )
     max_tokens_field: OutputLimit = option("max_tokens", help="the name of the output limit")
+    stream: Literal["as-asked", "always"] = option(
+        "as-asked", help="always: it answers only, or best, as a stream; clients still may not"
+    )
     stream_options: bool = option(True, help="takes `stream_options`, and then tells usage")
     max_stop_sequences: int | None = option(
         4,
@@ -146,6 +77,11 @@ class Profile:
     named_tool_choice: bool = option(
         True, help="takes a tool's name as `tool_choice`; else only that tool is sent, as required"
     )
+    max_tools: int | None = option(
+        None,
+        help="how many tools it takes; those beyond are left out and reported",
+        validator=validators.optional(validators.gt(0)),
+    )
     tools_with_calls: bool = option(
         False, help="wants the tools declared where the conversation has calls"
     )
@@ -153,7 +89,9 @@ class Profile:
         True, help="takes the assistant before any user; if not, a short user message goes first"
     )
     user_after_tool: bool = option(
-        True, help="takes a user message behind a tool's result; else the assistant says a word"
+        True,
+        help="takes a user message behind a tool's result; else the assistant says a word. Without "
+        "this and `assistant_first`, user and assistant alternate",
     )
     hoist_system: bool = option(
         False, help="emulated system messages join the system prompt, not a user message"
@@ -165,23 +103,46 @@ class Profile:
         factory=dict,
         help="the policy for each field, where it differs from `generic`",
         converter=_over_generic,
-        validator=_check_fields,
+        validator=checks.check_fields,
     )
     forced_tool_prefill: str = option(
         "", help="begins the answer where a tool is required and the model would talk instead"
     )
     empty_tool_result: str = option("", help="stands for an empty tool result")
+    null_content: bool = option(
+        True, help="takes `content: null` next to calls; false: an empty text is sent"
+    )
     split_tool_results: bool = option(
         False, help="wants each tool result right behind a message with only its call"
     )
     prefill_options: dict[str, Any] = option(
         factory=dict, help="sent when the conversation ends with the begun answer"
     )
+    prefill_member: str = option(
+        "",
+        help="the member that marks the begun answer, with the value true, as `prefix`",
+        validator=validators.not_(validators.in_(("role", "content", "tool_calls"))),
+    )
     repeats_prefill: bool = option(
         False, help="begins a whole answer (not a stream) with the begun answer once more"
     )
-    reasoning_request: Literal["none", "effort", "reasoning", "template", "thinking"] = option(
-        "none", help="how to ask for reasoning; see stages/translation/reasoning.py"
+    reasoning_request: Literal["none", "effort", "reasoning", "template", "switch", "thinking"] = (
+        option("none", help="how to ask for reasoning; see stages/translation/asking.py")
+    )
+    reasoning_switch: str = option(
+        "enable_thinking",
+        help="what `template` and `switch` call the switch for reasoning",
+        validator=validators.min_len(1),
+    )
+    thinking_type: Literal["enabled", "adaptive"] = option(
+        "enabled", help="what turns reasoning on, with `reasoning_request: thinking`"
+    )
+    thinking_budget: bool = option(
+        True,
+        help="takes a budget of tokens, where the way to ask for reasoning can have one",
+    )
+    effort_with_thinking: bool = option(
+        False, help="takes `reasoning_effort` next to `thinking`, one of `effort_levels`"
     )
     effort_levels: tuple[str, ...] = option(
         ("low", "medium", "high"), help="the levels of effort it knows, lowest first"
@@ -208,6 +169,17 @@ class Profile:
     )
     schema_without: tuple[str, ...] = option(
         ("$schema",), help="JSON schema keywords it refuses, in tools and as the answer's form"
+    )
+    schema_refs: bool = option(
+        True, help="takes `$ref` in schemas; false: what it refers to is written in its place"
+    )
+    schema_types: Literal["list", "anyOf", "nullable"] = option(
+        "list",
+        help='how a schema says several types: `type: [string, "null"]`, or `anyOf`, or '
+        "`nullable: true`, then also with `enum` for `const` and `anyOf` for `oneOf`",
+    )
+    typed_any_of: bool = option(
+        False, help="wants `type` in the members of `anyOf`, and none next to it"
     )
     strict_needs_all: bool = option(
         False, help="takes `strict` only of schemas that require all they have, and allow no more"
@@ -247,8 +219,28 @@ CONNECTION_KEYS = frozenset(
 )
 
 
+class _Shipped(Mapping[str, dict[str, Any]]):
+    """The files of `profiles/`, each read when it is first wanted: to read one takes 5 ms."""
+
+    def __init__(self, folder: Path) -> None:
+        names = sorted(file.stem for file in folder.glob("*.yaml"))
+        self._files = {name: folder / f"{name}.yaml" for name in ("generic", *names)}
+        self._read: dict[str, dict[str, Any]] = {}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        if name not in self._read:
+            data = YAML(typ="safe", pure=True).load(self._files[name])
+            self._read[name] = dict(data)
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
 @functools.cache
-def profiles() -> dict[str, dict[str, Any]]:
+def profiles() -> Mapping[str, dict[str, Any]]:
     """The profiles that ship, by name: only the keys in which each differs from `generic`."""
-    data = YAML(typ="safe", pure=True).load(Path(__file__).with_name("profiles.yaml"))
-    return dict(data)
+    return _Shipped(Path(__file__).with_name("profiles"))

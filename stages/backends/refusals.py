@@ -52,6 +52,7 @@ _REFUSING = re.compile(
 _LISTING = re.compile(r"\b(supported values|should be|must be|one of|expected)\b", re.IGNORECASE)
 _LEVEL = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
 _REASONING = ("reasoning", "thinking")
+_EFFORT = ("reasoning_effort", "reasoningEffort")  # the second is xAI's: BerriAI/litellm#16265
 # Leaving these out lets more answers fit a schema, and none fewer.
 _LOOSENED = (
     "$schema $id $comment additionalProperties default deprecated examples exclusiveMaximum "
@@ -88,9 +89,10 @@ def refusal(said: str, options: Options, profile: Profile) -> Refusal | None:
 
 
 def _reasoning(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
-    on = _asks_for_reasoning(options)
-    if on is None or not _names(words, *_REASONING, "reasoning_effort", "enable_thinking"):
-        if options.get("tools") and _names(words, "reasoning_effort"):
+    on = _asks_for_reasoning(options, profile)
+    switch = profile.reasoning_switch
+    if on is None or not _names(words, *_REASONING, *_EFFORT, switch):
+        if options.get("tools") and _names(words, *_EFFORT):
             yield _without_reasoning_for_tools(profile)  # unasked, the model reasons
         return
     listed = _LISTING.search(words)
@@ -118,13 +120,17 @@ def _without_reasoning_for_tools(profile: Profile) -> Refusal:
     return Refusal("reasoning with tools", overrides)
 
 
-def _asks_for_reasoning(options: Options) -> bool | None:
+def _asks_for_reasoning(options: Options, profile: Profile) -> bool | None:
     """Whether a call asks for reasoning; None if it says nothing of it."""
-    switch = options.get("chat_template_kwargs", {}).get("enable_thinking")
+    named = profile.reasoning_switch
+    switch = options.get("chat_template_kwargs", {}).get(named)
+    if profile.reasoning_request == "switch":
+        switch = options.get(named)
+    reasoning, thinking = options.get("reasoning"), options.get("thinking")
     wishes = (
         options.get("reasoning_effort") and options["reasoning_effort"] != "none",
-        options.get("reasoning") and options["reasoning"].get("enabled", True),
-        options.get("thinking") and options["thinking"].get("type") != "disabled",
+        reasoning.get("enabled", True) if isinstance(reasoning, dict) else None,
+        thinking.get("type") != "disabled" if isinstance(thinking, dict) else None,
         switch,
     )
     said = [wish for wish in wishes if wish is not None]
@@ -132,7 +138,8 @@ def _asks_for_reasoning(options: Options) -> bool | None:
 
 
 def _prefill(profile: Profile) -> Refusal:
-    off = {**profile.prefill_options.get("chat_template_kwargs", {}), "enable_thinking": False}
+    kwargs = profile.prefill_options.get("chat_template_kwargs", {})
+    off = {**kwargs, profile.reasoning_switch: False}
     overrides = {"prefill_options": {**profile.prefill_options, "chat_template_kwargs": off}}
     return Refusal("reasoning with a begun answer", overrides)
 

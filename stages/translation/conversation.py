@@ -188,7 +188,8 @@ def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
     text = text.rstrip()
     reasoning = {name: _together(pieces) for name, pieces in thoughts.items()}
     if calls:
-        message = {"role": "assistant", "content": text or None, "tool_calls": calls, **reasoning}
+        said = text or (None if state.profile.null_content else "")
+        message = {"role": "assistant", "content": said, "tool_calls": calls, **reasoning}
         state.out.append(message)
     elif text:
         state.out.append({"role": "assistant", "content": text, **reasoning})

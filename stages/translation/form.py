@@ -6,7 +6,7 @@ from typing import Any
 
 from stages.backends.profile import Profile
 from stages.translation.fields import Fields
-from stages.translation.schema import is_closed, without
+from stages.translation.schema import fitted, is_closed
 from stages.wire.json import encode
 from stages.wire.messages import MessagesRequest
 
@@ -22,8 +22,9 @@ def form_options(request: MessagesRequest, profile: Profile, fields: Fields) -> 
     if request.form is None or not fields.keep(_FIELD):
         return {}
     if fields.how(_FIELD) == "map":
-        schema = without(request.form.schema, frozenset(profile.schema_without))
-        strict = is_closed(schema) or not profile.strict_needs_all
+        made = fitted(request.form.schema, profile)
+        schema = made.schema
+        strict = not made.loosened and (is_closed(schema) or not profile.strict_needs_all)
         if not strict:
             fields.note(_FIELD, "not-strict")
         held = {"name": "response", "schema": schema, "strict": strict}

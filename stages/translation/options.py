@@ -6,9 +6,9 @@ import hashlib
 from typing import Any
 
 from stages.backends.profile import Profile
+from stages.translation.asking import reasoning_options
 from stages.translation.fields import Fields
 from stages.translation.form import form_options
-from stages.translation.reasoning import reasoning_options
 from stages.translation.stops import shared
 from stages.translation.tools import tool_options
 from stages.wire.messages import MessagesRequest
@@ -30,7 +30,8 @@ _TOLD = (
 def options(request: MessagesRequest, profile: Profile, fields: Fields) -> dict[str, Any]:
     """Everything but `model`, `messages`, `stream` and the limit, in the backend's names."""
     chosen = _sampling(request, profile, fields)
-    if profile.stream_options and (request.stream or shared(request.stop_sequences, profile)[1]):
+    streamed = profile.stream == "always" or request.stream
+    if profile.stream_options and (streamed or shared(request.stop_sequences, profile)[1]):
         chosen["stream_options"] = {"include_usage": True}
     chosen |= reasoning_options(request, profile, fields)
     chosen |= form_options(request, profile, fields)

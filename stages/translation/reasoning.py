@@ -1,13 +1,6 @@
-"""Reasoning, both ways: asking for it, and giving it back in the next turn.
+"""Reasoning that goes back to its backend in the next turn; how to ask for it is in `asking`.
 
-Asking, by the profile's `reasoning_request`:
-
-    effort     reasoning_effort: LEVEL                           OpenAI, vLLM, Ollama
-    reasoning  reasoning: {effort: LEVEL} or {max_tokens: N}      OpenRouter
-    template   chat_template_kwargs: {enable_thinking: BOOL}      llama.cpp, SGLang
-    thinking   thinking: {type, budget_tokens}                    Claude on Databricks
-
-Giving back: clients return thinking blocks unchanged, so the signature is an envelope of ours.
+Clients return thinking blocks unchanged, so the signature is an envelope of ours.
 It names the backend, and holds what the visible text does not: structured details, or the text
 itself when the client asked not to see it. A signature of somebody else is never an error.
 """
@@ -27,10 +20,6 @@ from stages.wire import json
 from stages.wire import messages as m
 
 _MARK = "llmp1."
-#: Levels of effort there are anywhere, lowest first.
-LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-# A bare budget as a level of effort: below so many tokens. Our choice; nobody documents one.
-_BUDGETS = ((4_096, "low"), (16_384, "medium"))
 
 
 @frozen
@@ -99,116 +88,6 @@ def unseal(signature: str) -> Envelope | None:
         return None
     details = tuple(each for each in items(held.get("details")) if isinstance(each, dict))
     return Envelope(held["backend"], text(held.get("text")), details)
-
-
-def reasoning_options(
-    request: m.MessagesRequest, profile: Profile, fields: Fields
-) -> dict[str, Any]:
-    """What asks the backend to think as much as the client wants."""
-    thinking, effort = _wished_thinking(request, fields), request.effort
-    if effort and not fields.keep("output_config.effort"):
-        effort = None
-    if tells_no_reasoning(request, profile):
-        if effort or (thinking is not None and thinking.asked):
-            fields.note("thinking", "dropped")
-        return _off(profile)
-    if thinking is None and effort is None:
-        return {}
-    if thinking is not None and not thinking.asked:
-        return _off(profile)
-    if profile.reasoning_request == "thinking":
-        return _thought(thinking, request.max_tokens, fields)
-    budget = thinking.budget_tokens if thinking else None
-    if budget and profile.reasoning_request == "reasoning":
-        budget = _below_limit(budget, request.max_tokens, fields)
-    return _asked(thinking, effort, budget, profile)
-
-
-def _wished_thinking(request: m.MessagesRequest, fields: Fields) -> m.Thinking | None:
-    """`thinking` as far as the policy keeps it. A wish for none is dropped without a note."""
-    thinking = request.thinking
-    if thinking is None or not thinking.wanted:
-        return thinking if fields.how("thinking") == "map" else None
-    kept = fields.keep("thinking")
-    if not thinking.asked:
-        if kept:  # the thinking is off as it should be, but nobody makes the notes
-            fields.note("thinking.between_tools", "dropped", "thinking")
-        return thinking
-    return thinking if kept else None
-
-
-def tells_no_reasoning(request: m.MessagesRequest, profile: Profile) -> bool:
-    """Whether the backend takes the tools of a request only if it is told not to reason."""
-    choice = request.tool_choice
-    forced = choice is not None and choice.forced
-    return bool(request.tools) and (
-        profile.tools_without_reasoning or (profile.forced_tool_without_reasoning and forced)
-    )
-
-
-def _off(profile: Profile) -> dict[str, Any]:
-    """What tells the backend not to reason; nothing where it cannot be told."""
-    if not profile.can_disable_reasoning:
-        return {}
-    match profile.reasoning_request:
-        case "effort" if "none" in profile.effort_levels:
-            return {"reasoning_effort": "none"}
-        case "reasoning":
-            return {"reasoning": {"enabled": False}}
-        case "template":
-            return {"chat_template_kwargs": {"enable_thinking": False}}
-        case "thinking":
-            return {"thinking": {"type": "disabled"}}
-    return {}
-
-
-def _thought(thinking: m.Thinking | None, max_tokens: int | None, fields: Fields) -> dict[str, Any]:
-    """Claude's own parameter. Its budget has to be 1024 at least."""
-    if thinking is None:
-        return {}
-    wanted = thinking.budget_tokens or min(4_096, (max_tokens or 5_000) - 1)
-    budget = _below_limit(wanted, max_tokens, fields)
-    if budget < 1024:
-        fields.note("thinking", "dropped")
-        return {}
-    return {"thinking": {"type": "enabled", "budget_tokens": budget}}
-
-
-def _below_limit(budget: int, max_tokens: int | None, fields: Fields) -> int:
-    """A budget that is below the output limit; with interleaved thinking it need not be so."""
-    if not max_tokens or budget < max_tokens:
-        return budget
-    fields.note("thinking.budget_tokens", "lowered", "thinking")
-    return max_tokens - 1
-
-
-def _asked(
-    thinking: m.Thinking | None, effort: str | None, budget: int | None, profile: Profile
-) -> dict[str, Any]:
-    nearest = _nearest(effort or _level(budget), profile.effort_levels)
-    match profile.reasoning_request:
-        case "effort" if nearest:
-            return {"reasoning_effort": nearest}
-        case "reasoning":
-            return {"reasoning": {"max_tokens": budget} if budget else {"effort": nearest}}
-        case "template" if thinking is not None:
-            return {"chat_template_kwargs": {"enable_thinking": True}}
-    return {}
-
-
-def _level(budget: int | None) -> str:
-    if budget is None:
-        return "high"  # which is what no effort means
-    return next((level for limit, level in _BUDGETS if budget < limit), "high")
-
-
-def _nearest(level: str, known: tuple[str, ...]) -> str:
-    """The level itself, or the nearest the backend knows; empty if it knows none."""
-    if level in known:
-        return level
-    wanted = LEVELS.index(level)
-    ranked = [each for each in known if each in LEVELS and each != "none"]
-    return min(ranked, key=lambda each: abs(LEVELS.index(each) - wanted), default="")
 
 
 def history(

@@ -49,7 +49,8 @@ def chat_request(
         one_call=one_call(request, fields),
         think_tags=THINK if profile.think_tags else (),
         stops=stops,
-        repeated="" if request.stream or stops else repeated,
+        always_streams=profile.stream == "always",
+        repeated="" if request.stream or stops or profile.stream == "always" else repeated,
         context_window=window,
         size=size,
         estimate=line.tokens(size),
@@ -75,6 +76,8 @@ def _begun(
     """Begin the answer where it helps. Returns what a whole answer will say once more."""
     if messages and messages[-1]["role"] == "assistant":
         chosen |= profile.prefill_options
+        if profile.prefill_member:
+            messages[-1] = {**messages[-1], profile.prefill_member: True}
         return str(messages[-1]["content"]) if profile.repeats_prefill else ""
     if profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})

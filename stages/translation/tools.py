@@ -10,7 +10,7 @@ from stages.backends.profile import Profile
 from stages.translation.client_tools import as_functions, members
 from stages.translation.fields import Fields, UnsupportedError
 from stages.translation.names import short_name
-from stages.translation.schema import is_closed, without
+from stages.translation.schema import fitted, is_closed
 from stages.wire import messages as m
 from stages.wire.json import encode
 
@@ -58,6 +58,7 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
         if requires_tool(request):
             fields.note("tool_choice", "dropped")
         return {}
+    tools = _limited(tools, choice, profile, fields)
     chosen: dict[str, Any] = {}
     if choice and choice.type == "none" and _can_undeclare(request, profile, fields):
         return {}
@@ -73,6 +74,19 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
     if when == "always" or (when == "when-false" and not parallel):
         chosen["parallel_tool_calls"] = parallel
     return chosen
+
+
+def _limited(
+    tools: list[dict[str, Any]], choice: m.ToolChoice | None, profile: Profile, fields: Fields
+) -> list[dict[str, Any]]:
+    """As many tools as the backend takes: the first, and the one that the client asks for."""
+    most = profile.max_tools
+    if most is None or len(tools) <= most:
+        return tools
+    fields.note("tools", "cut")
+    named = _named(choice, tools, profile) if choice and choice.type == "tool" else []
+    kept = tools[:most]
+    return kept if all(tool in kept for tool in named) else [*kept[:-1], *named]
 
 
 def _check_names(tools: list[dict[str, Any]]) -> None:
@@ -139,11 +153,10 @@ def _functions(
 
 
 def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
-    schema = without(tool.input_schema or {}, frozenset(profile.schema_without))
     function = {
         "name": short_name(tool.name, profile.tool_name_limit),
         "description": tool.description or "",
-        "parameters": {**schema, "properties": schema.get("properties") or {}},
+        "parameters": tool.input_schema or {},
     }
     return _extended(function, tool, profile, fields)
 
@@ -151,7 +164,12 @@ def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
 def _extended(
     function: dict[str, Any], tool: m.Tool, profile: Profile, fields: Fields
 ) -> dict[str, Any]:
-    """A function with what the client says of its use."""
+    """A function as the backend takes it, with what the client says of its use."""
+    made = fitted(function["parameters"], profile)
+    if made.loosened:
+        fields.note("tools.input_schema", "loosened", "tools")
+    properties = made.schema.get("properties") or {}
+    function = {**function, "parameters": {**made.schema, "properties": properties}}
     description = function.pop("description")
     if tool.input_examples and fields.keep("tools.input_examples"):
         examples = "\n".join(encode(each).decode() for each in tool.input_examples)
@@ -161,6 +179,7 @@ def _extended(
     asks = tool.strict or (tool.strict is not None and fields.how("tools.strict") == "map")
     if asks and fields.keep("tools.strict"):  # `false` is how it is anyway
         fits = is_closed(function["parameters"]) or not profile.strict_needs_all
+        fits = fits and not made.loosened
         if tool.strict and not fits:
             fields.note("tools.strict", "dropped")
         function["strict"] = tool.strict and fits

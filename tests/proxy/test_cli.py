@@ -284,23 +284,25 @@ def test_a_profile_is_shown_so_that_it_can_be_pasted(tmp_path: Path, name: str) 
     assert whole[name]["fields"].keys() == KEPT.keys()
 
 
-def test_the_table_of_fields_has_a_row_for_each_and_a_column_for_each_profile() -> None:
+def test_the_table_has_a_row_for_each_field_and_says_where_it_is_otherwise() -> None:
     result = cli("profiles", "--fields")
 
-    rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in result.stdout.splitlines()
-    ]
+    lines = result.stdout.splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert result.exit_code == 0
-    assert rows[0] == ["", *shipped()]
-    assert [row[0] for row in rows[2:]] == [f"`{name}`" for name in KEPT]
-    for row in rows[2:]:
-        policies = [profile_named(name).fields[row[0].strip("`")] for name in shipped()]
-        assert row[1:] == policies
+    assert [row[0].strip("`") for row in rows[2:]] == list(KEPT)
+    policies = {each: profile_named(each).fields for each in shipped()}
+    for field, usual, others in rows[2:]:
+        told = dict.fromkeys(shipped(), usual)
+        for policy, names in (each.split(": ") for each in others.split("; ") if each):
+            told |= dict.fromkeys(re.findall("`([^`]+)`", names), policy)
+        name = field.strip("`")
+        assert told == {each: policies[each][name] for each in shipped()}
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("olama", "did you mean `ollama`?"), ("nothing", "use one of: `databricks`, `embedded`")],
+    [("olama", "did you mean `ollama`?"), ("nothing", "use one of: `azure`, `cerebras`")],
 )
 def test_profiles_tells_of_a_profile_there_is_not(name: str, hint: str) -> None:
     result = cli("profiles", name)

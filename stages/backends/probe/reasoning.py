@@ -7,7 +7,7 @@ from typing import Any
 
 from stages.backends.probe.question import NONSENSE_TOO, Ask, Finding, Question, user
 from stages.backends.probe.reply import Reply
-from stages.translation.reasoning import LEVELS
+from stages.translation.asking import LEVELS
 
 #: Enough to see whether the model thinks first, or not.
 _TOKENS = 32

@@ -24,18 +24,12 @@ def test_each_profile_that_ships_is_in_order(name: str) -> None:
 
 
 def test_the_profiles_that_ship_are_these() -> None:
-    assert sorted(profiles()) == [
-        "databricks",
-        "embedded",
-        "generic",
-        "llamacpp",
-        "lmstudio",
-        "ollama",
-        "openai",
-        "openrouter",
-        "sglang",
-        "vllm",
-    ]
+    names = """
+        azure cerebras dashscope databricks deepseek embedded fireworks gemini generic github groq
+        koboldcpp llama-swap llamacpp lmstudio minimax mistral mlx moonshot nvidia ollama openai
+        openrouter sglang together vllm xai zai
+    """
+    assert sorted(profiles()) == names.split()
 
 
 def test_generic_is_the_defaults() -> None:

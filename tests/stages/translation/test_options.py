@@ -78,6 +78,17 @@ BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "openrouter": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
     "databricks": ({**SAMPLING}, (NO_TOP_K,)),
+    "mistral": ({**SAMPLING}, (NO_TOP_K,)),
+    "nvidia": ({**SAMPLING}, (NO_TOP_K,)),
+    "llama-swap": ({**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True}, ()),
+    **dict.fromkeys(
+        "azure cerebras deepseek gemini github groq minimax moonshot xai zai".split(),
+        ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+    ),
+    **dict.fromkeys(
+        ["dashscope", "fireworks", "koboldcpp", "mlx", "together"],
+        ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+    ),
 }
 
 

@@ -14,7 +14,7 @@ from stages.backends.probe.question import Question
 from stages.backends.probe.reply import Reply
 from stages.backends.probe.tools import tool_questions
 from stages.backends.profile import Profile
-from stages.translation.reasoning import LEVELS
+from stages.translation.asking import LEVELS
 from tests.support import profile
 
 NO = Reply(400, "400: unknown field")

@@ -1,0 +1,136 @@
+"""What shipped profiles know of models, by patterns of their names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.structure import make_converter
+from stages.backends.backend import Backend
+from stages.backends.declare import register_hooks
+from stages.backends.profile import profiles
+from stages.events import Target
+from stages.translation.request import chat_request
+from tests.support import request, resolved
+
+PATTERNS = [(name, each) for name in profiles() for each in profiles()[name].get("models", ())]
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+ADAPTIVE = {"thinking": {"type": "adaptive"}}
+OFF = {"thinking": {"type": "disabled"}}
+
+
+def backend(name: str) -> Backend:
+    """A backend of a shipped profile, as it is declared."""
+    converter = make_converter()
+    register_hooks(converter)
+    made: Backend = converter.structure(
+        {"base_url": "http://b.invalid/v1", "profile": name}, Backend
+    )
+    return made
+
+
+def sent(name: str, model: str, **asked: Any) -> dict[str, Any]:
+    how = backend(name).profile_for(Target("b", model))
+    return chat_request(resolved(**asked), how).options
+
+
+@pytest.mark.parametrize(("name", "pattern"), PATTERNS)
+def test_each_pattern_changes_its_profile(name: str, pattern: str) -> None:
+    """A name that matches is the pattern with something in place of its wildcards."""
+    made = backend(name)
+    model = pattern.replace("*", "x")
+    while "[" in model:
+        before, _, rest = model.partition("[")
+        model = before + rest[0] + rest.partition("]")[2]
+    assert made.profile_for(Target("b", model)) != made.profile
+    assert made.profile_for(Target("b", "no-such-model")) is made.profile
+
+
+@pytest.mark.parametrize("model", ["llama3.2", "qwen2.5-coder:7b", "gemma3"])
+@pytest.mark.parametrize("asked", [ADAPTIVE, OFF, {"output_config": {"effort": "high"}}])
+def test_row_b8_a_model_that_cannot_think_is_not_asked_to(model: str, asked: Any) -> None:
+    assert "reasoning_effort" not in sent("ollama", model, **asked)
+    assert sent("ollama", "qwen3", **ADAPTIVE)["reasoning_effort"] == "high"
+
+
+@pytest.mark.parametrize("name", ["openai", "azure"])
+@pytest.mark.parametrize("model", ["gpt-5.4", "gpt-5.4-mini", "gpt-5.6-terra"])
+@pytest.mark.parametrize("asked", [ADAPTIVE, OFF, {}])
+def test_row_b9_tools_go_without_reasoning(name: str, model: str, asked: Any) -> None:
+    assert sent(name, model, tools=[TOOL], **asked)["reasoning_effort"] == "none"
+    assert sent(name, model, **ADAPTIVE)["reasoning_effort"] == "high"
+    assert sent(name, "gpt-5.1", tools=[TOOL], **ADAPTIVE)["reasoning_effort"] == "high"
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("openrouter", "google/gemini-2.5-pro"),
+        ("gemini", "models/gemini-3-pro-preview"),
+        ("zai", "glm-5.3"),
+        ("moonshot", "kimi-k3"),
+        ("xai", "grok-4.5"),
+        ("minimax", "MiniMax-M2.7"),
+    ],
+)
+def test_row_b10_a_model_that_always_reasons_is_not_told_otherwise(name: str, model: str) -> None:
+    made = sent(name, model, **OFF)
+    assert not {"reasoning", "reasoning_effort", "thinking"}.intersection(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "asked", "expected"),
+    [
+        ("deepseek", "deepseek-v4-pro", OFF, {"thinking": {"type": "disabled"}}),
+        (
+            "deepseek",
+            "deepseek-v4-pro",
+            {**ADAPTIVE, "output_config": {"effort": "max"}},
+            {"thinking": {"type": "enabled"}, "reasoning_effort": "max"},
+        ),
+        ("moonshot", "kimi-k2.6", OFF, {"thinking": {"type": "disabled"}}),
+        ("moonshot", "kimi-k3", ADAPTIVE, {"reasoning_effort": "high"}),
+        ("zai", "glm-4.7", OFF, {"thinking": {"type": "disabled"}, "tool_stream": True}),
+        ("minimax", "MiniMax-M3", ADAPTIVE, {"thinking": {"type": "adaptive"}}),
+        ("groq", "qwen/qwen3-32b", ADAPTIVE, {"reasoning_effort": "default"}),
+        ("groq", "openai/gpt-oss-120b", ADAPTIVE, {"reasoning_effort": "high"}),
+        ("together", "zai-org/GLM-5.1", ADAPTIVE, {"reasoning": {"enabled": True}}),
+        ("together", "zai-org/GLM-5.1", OFF, {"reasoning": {"enabled": False}}),
+        ("dashscope", "qwen3.5-plus", OFF, {"enable_thinking": False}),
+        (
+            "nvidia",
+            "deepseek-ai/deepseek-v3.1",
+            ADAPTIVE,
+            {"chat_template_kwargs": {"thinking": True}},
+        ),
+        ("mistral", "mistral-small-latest", OFF, {"reasoning_effort": "none"}),
+    ],
+)
+def test_row_b16_reasoning_is_asked_for_as_each_has_it(
+    name: str, model: str, asked: Any, expected: dict[str, Any]
+) -> None:
+    made = sent(name, model, **asked)
+    assert {key: made.get(key) for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [("openai", "gpt-5"), ("openai", "o3"), ("moonshot", "kimi-k2.6"), ("github", "openai/gpt-5")],
+)
+def test_a_model_whose_sampling_is_fixed_is_given_none(name: str, model: str) -> None:
+    made = sent(name, model, temperature=0.5, top_p=0.5)
+    assert not {"temperature", "top_p"}.intersection(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "field"),
+    [
+        ("github", "openai/gpt-5", "max_completion_tokens"),
+        ("github", "meta/llama-3.3", "max_tokens"),
+        ("moonshot", "kimi-k2.6", "max_completion_tokens"),
+        ("mistral", "devstral", "max_tokens"),
+    ],
+)
+def test_the_output_limit_has_the_models_name(name: str, model: str, field: str) -> None:
+    assert sent(name, model)[field] == request().max_tokens

@@ -1,0 +1,1 @@
+"""Hosted providers and local servers as scripted backends, each with its own words and shapes."""

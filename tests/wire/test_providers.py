@@ -1,0 +1,257 @@
+"""An agent runs to its end on every provider, and when its model changes in the middle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import pytest
+from attrs import define, field
+
+from stages.backends.profile import profiles
+from tests.wire.client import MODES
+from tests.wire.providers.provider import LAST, LONG, SPOKEN, THOUGHT, Providers
+from tests.wire.providers.table import PROVIDERS
+from tests.wire.proxy import Lasting, proxy
+
+#: What a client says of thinking.
+WISHES: dict[str, dict[str, Any]] = {
+    "on": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
+    "off": {"thinking": {"type": "disabled"}},
+    "unasked": {},
+}
+#: Schemas as MCP servers have them: references, several types, keywords that few backends know.
+TOOLS: list[Any] = [
+    {
+        "name": "get_weather",
+        "description": "Look the weather up.",
+        "input_schema": {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "type": "object",
+            "properties": {
+                "city": {"type": "string", "title": "City", "pattern": "^[A-Z]"},
+                "unit": {"type": ["string", "null"], "enum": ["C", "F", None]},
+                "place": {"$ref": "#/$defs/place", "description": "instead of a city"},
+                "when": {
+                    "type": "string",
+                    "anyOf": [{"format": "date"}, {"const": "now"}],
+                },
+            },
+            "required": ["city"],
+            "additionalProperties": False,
+            "$defs": {"place": {"type": "object", "properties": {"lat": {"type": "number"}}}},
+        },
+    },
+    {"name": "done", "input_schema": {"type": "object", "properties": {}}},
+]
+
+
+#: With thinking, the API takes no tool by name.
+FORCED: dict[str, Any] = {"tool_choice": {"type": "tool", "name": "get_weather"}}
+
+
+def declared(url: str) -> str:
+    backends = "".join(
+        f'  {name}: {{profile: {name}, base_url: "{url}/{name}/v1", api_key: key}}\n'
+        for name in PROVIDERS
+    )
+    models = "".join(
+        f'  {name}: {{backend: {name}, model: "{each.model}"}}\n'
+        for name, each in PROVIDERS.items()
+    )
+    return f"""
+backends:
+{backends}models:
+{models}pipelines:
+  messages:
+    route: POST /v1/messages
+    stages: [authenticate, validate, resolve, translate-in, invoke, translate-out, stream-encode]
+"""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+    backend = Providers(table=PROVIDERS)
+    with proxy(tmp_path_factory.mktemp("providers"), declared(backend.url)) as url:
+        yield Lasting(backend, url)
+    backend.close()
+
+
+@pytest.fixture(scope="module")
+def client(served: Lasting) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=served.url, api_key="key", max_retries=0) as made:
+        yield made
+
+
+@define
+class Agent:
+    """A client that keeps the conversation, runs the tools, and shortens it when told."""
+
+    client: anthropic.Anthropic
+    stream: bool
+    wish: dict[str, Any]
+    conversation: list[Any] = field(factory=list)
+    answers: list[Any] = field(factory=list)
+    overflows: int = 0
+
+    def turn(self, model: str, **more: Any) -> None:
+        """Ask, and run what is called."""
+        try:
+            answer = self._ask(model, **more)
+        except anthropic.BadRequestError as error:
+            if "prompt is too long" not in str(error):
+                raise
+            self.overflows += 1
+            self._shorten()
+            answer = self._ask(model, **more)
+        self.answers.append(answer)
+        self.conversation.append({"role": "assistant", "content": answer.content})
+        results = [self._result(block) for block in answer.content if block.type == "tool_use"]
+        if results:
+            self.conversation.append({"role": "user", "content": results})
+
+    def _ask(self, model: str, **more: Any) -> Any:
+        request: dict[str, Any] = {
+            "model": model,
+            "max_tokens": 5000,
+            "system": "Be brief.",
+            "tools": TOOLS,
+            "messages": self.conversation,
+            "extra_body": {"temperature": 0.5},
+            "metadata": {"user_id": "somebody"},
+            **more,
+        }
+        if not self.stream:
+            return self.client.messages.create(**request)
+        with self.client.messages.stream(**request) as stream:
+            return stream.get_final_message()
+
+    def _result(self, block: Any) -> dict[str, Any]:
+        city = block.input["city"]
+        said = f"{LONG} " * 3 if city == "Rome" else f"18 degrees in {city}"
+        failed = city == "Atlantis"
+        return {"type": "tool_result", "tool_use_id": block.id, "content": said, "is_error": failed}
+
+    def _shorten(self) -> None:
+        self.conversation = json.loads(_as_json(self.conversation).replace(LONG, "short"))
+
+
+def _as_json(conversation: list[Any]) -> str:
+    def plain(block: Any) -> Any:
+        return block if isinstance(block, dict) else block.model_dump(exclude_none=True)
+
+    return json.dumps(
+        [
+            {**each, "content": [plain(block) for block in each["content"]]}
+            if isinstance(each["content"], list)
+            else each
+            for each in conversation
+        ]
+    )
+
+
+def at_work(agent: Agent, asked: list[str]) -> None:
+    """Five turns, each of another model if so `asked`; the third has to call a tool."""
+    agent.conversation.append({"role": "user", "content": "What do I wear?"})
+    for n, model in enumerate(asked):
+        agent.turn(model, **(FORCED if n == 2 else agent.wish))
+        if n == 1:  # the user breaks in, next to the result
+            agent.conversation[-1]["content"].append({"type": "text", "text": "And in Oslo?"})
+        if agent.answers[-1].stop_reason != "tool_use":
+            agent.conversation.append({"role": "user", "content": "Thanks. Once more?"})
+
+
+CALLED = [["Paris", "Atlantis"], ["Rome"], ["Oslo"], [], []]
+
+
+def check(agent: Agent) -> None:
+    """Each answer is whole, and what its model said."""
+    calls = [
+        [block.input["city"] for block in answer.content if block.type == "tool_use"]
+        for answer in agent.answers
+    ]
+    assert calls == CALLED
+    texts = [
+        "".join(block.text for block in answer.content if block.type == "text").strip()
+        for answer in agent.answers
+    ]
+    assert texts == [SPOKEN] * 3 + [LAST] * 2
+    reasons = [answer.stop_reason for answer in agent.answers]
+    assert reasons == ["tool_use"] * 3 + ["end_turn"] * 2
+    thoughts = [b.thinking for a in agent.answers for b in a.content if b.type == "thinking"]
+    assert set(thoughts) <= {THOUGHT}
+
+
+def test_each_profile_has_a_provider() -> None:
+    assert PROVIDERS.keys() == profiles().keys() - {"embedded"}
+
+
+NAMES = list(PROVIDERS)
+
+
+def models(name: str, wish: str, stream: bool) -> list[str]:
+    """Whom the five turns ask: in half of the loops another one in the middle."""
+    n = list(WISHES).index(wish)
+    other = NAMES[(NAMES.index(name) + (1, 5, 11)[n]) % len(NAMES)]
+    return [name] * 5 if stream is bool(n % 2) else [name, name, other, other, name]
+
+
+@MODES
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_agent_runs_to_its_end_on(
+    name: str, wish: str, stream: bool, client: anthropic.Anthropic
+) -> None:
+    agent = Agent(client, stream, WISHES[wish])
+    asked = models(name, wish, stream)
+    at_work(agent, asked)
+
+    check(agent)
+    assert agent.overflows == any(PROVIDERS[each].overflow for each in asked[2:])
+    thought = [any(b.type == "thinking" for b in answer.content) for answer in agent.answers]
+    shown = [wish == "on" and PROVIDERS[each].shows_reasoning for each in asked]
+    shown[2] = False  # a tool is forced
+    assert thought == shown
+    for each, answer in zip(asked, agent.answers, strict=True):
+        if not stream or PROVIDERS[each].usage_in_streams != "never":  # else it is estimated
+            assert answer.usage.output_tokens in (10, 10 + 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "member", "off"),
+    [
+        ("mistral", "prefix", None),
+        ("deepseek", "prefix", {"type": "disabled"}),
+        ("moonshot", "partial", {"type": "disabled"}),
+    ],
+)
+def test_row_b20_a_begun_answer_is_marked_for(
+    name: str, member: str, off: Any, served: Lasting, client: anthropic.Anthropic
+) -> None:
+    begun: list[Any] = [
+        {"role": "user", "content": "What do I wear?"},
+        {"role": "assistant", "content": "Take"},
+    ]
+    client.messages.create(model=name, max_tokens=100, messages=begun)
+    sent = served.backend.requests[-1].body
+    assert sent["messages"][-1] == {"role": "assistant", "content": "Take", member: True}
+    assert sent.get("thinking") == off
+
+
+def test_every_provider_has_refused_an_option_and_was_heard(served: Lasting) -> None:
+    """It said so once; twice, if the first request without the option was refused for its length.
+
+    In some 12 loops there are some 80 requests that had the option.
+    """
+    assert isinstance(served.backend, Providers)
+    refused = served.backend.refused
+    options = {key: n for key, n in refused.items() if not is_overflow(*key)}
+    assert {name for name, _ in options} == PROVIDERS.keys()
+    assert [key for key, n in options.items() if n > 2] == []
+
+
+def is_overflow(name: str, error: str) -> bool:
+    rule = PROVIDERS[name].overflow
+    return rule is not None and json.dumps(rule.words)[1:-1] in error
