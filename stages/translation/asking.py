@@ -34,7 +34,7 @@ def reasoning_options(
     thinking, effort = _wished_thinking(request, fields), request.effort
     if effort and not fields.keep("output_config.effort"):
         effort = None
-    if tells_no_reasoning(request, profile):
+    if request.tools and tells_no_reasoning(request, profile):
         if effort or (thinking is not None and thinking.asked):
             fields.note("thinking", "dropped")
         return _off(profile)
@@ -54,7 +54,9 @@ def reasoning_options(
 def _wished_thinking(request: m.MessagesRequest, fields: Fields) -> m.Thinking | None:
     """`thinking` as far as the policy keeps it. A wish for none is dropped without a note."""
     thinking = request.thinking
-    if thinking is None or not thinking.wanted:
+    if thinking is None:
+        return None
+    if not thinking.wanted:
         return thinking if fields.how("thinking") == "map" else None
     kept = fields.keep("thinking")
     if not thinking.asked:
