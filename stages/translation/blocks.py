@@ -35,9 +35,6 @@ class Blocks:
     used_tool: bool = False
     left_out_half_call: bool = False
     """Whether a stop sequence cut a call, which is not sent then."""
-    _stop_sequences: tuple[str, ...] = Factory(
-        lambda self: tuple(self.request.resolved.request.stop_sequences), takes_self=True
-    )
     _queue: list[Prose | ToolCall] = Factory(list)
     _ready: set[Prose | ToolCall] = Factory(set)
     """Those behind the live one that are ready. There may be thousands that are not."""
@@ -135,7 +132,8 @@ class Blocks:
         while self._queue:
             part = self._queue[0]
             leaving = last or (bool(self._ready) and part.complete)
-            if not leaving and self._stop_sequences and isinstance(part, ToolCall):
+            stops = self.request.resolved.request.stop_sequences
+            if stops and not leaving and isinstance(part, ToolCall):
                 return  # one of them may cut the call, and what was sent cannot be taken back
             yield from self._send_part(part, leaving)
             if not leaving:
