@@ -238,20 +238,3 @@ def test_row_b20_a_begun_answer_is_marked_for(
     sent = served.backend.requests[-1].body
     assert sent["messages"][-1] == {"role": "assistant", "content": "Take", member: True}
     assert sent.get("thinking") == off
-
-
-def test_every_provider_has_refused_an_option_and_was_heard(served: Lasting) -> None:
-    """It said so once; twice, if the first request without the option was refused for its length.
-
-    In some 12 loops there are some 80 requests that had the option.
-    """
-    assert isinstance(served.backend, Providers)
-    refused = served.backend.refused
-    options = {key: n for key, n in refused.items() if not is_overflow(*key)}
-    assert {name for name, _ in options} == PROVIDERS.keys()
-    assert [key for key, n in options.items() if n > 2] == []
-
-
-def is_overflow(name: str, error: str) -> bool:
-    rule = PROVIDERS[name].overflow
-    return rule is not None and json.dumps(rule.words)[1:-1] in error
