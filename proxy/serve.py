@@ -32,6 +32,9 @@ from stages.authenticate import Authenticate
 # How many new objects make the garbage collector run. Requests leave few cycles behind, and with
 # Python's 700 it would run several times in each: a tenth of the time.
 _YOUNG_OBJECTS = 20_000
+# After how many of those runs it looks at what survived them, and after how many of these at all
+# objects. With Python's 10 and 10 the first takes 50 ms while a large body is read.
+_ROUNDS = (5, 20)
 # Seconds after which uvicorn closes a connection that asks nothing; HttpProtocol does it before.
 # With uvicorn's own 5 both ends would close at once: they are also those of httpx, which is under
 # the Anthropic SDK. A client that asks at that moment gets no answer.
@@ -90,7 +93,7 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
 def _make_app(file: str, server: Server, declaration: Declaration | None) -> App:
     """The application, made in the process that serves; this is set up, too."""
     logs.set_up()
-    gc.set_threshold(_YOUNG_OBJECTS, *gc.get_threshold()[1:])
+    gc.set_threshold(_YOUNG_OBJECTS, *_ROUNDS)
     end_at_once_on_a_second_signal(worker=server.workers > 1)
     if declaration is None:
         try:

@@ -66,11 +66,12 @@ class Authenticated:
 
 @frozen
 class Validated:
-    """A request of the right form."""
+    """A request of the right form. `size` is that of its body, in bytes."""
 
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
     client: str = "anonymous"
+    size: int = field(default=0, kw_only=True, eq=False)
 
 
 @frozen
@@ -108,7 +109,10 @@ class Progress:
 
 @frozen
 class Resolved:
-    """A request that knows its backend. `others` may answer in its place, best first."""
+    """A request that knows its backend. `others` may answer in its place, best first.
+
+    `size` is that of the client's body, in bytes.
+    """
 
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
@@ -116,6 +120,7 @@ class Resolved:
     client: str = "anonymous"
     others: tuple[Target, ...] = ()
     progress: Progress = field(factory=Progress, eq=False, repr=False)
+    size: int = field(default=0, kw_only=True, eq=False)
 
 
 @frozen

@@ -10,6 +10,7 @@ from attrs import evolve, field, frozen
 from pipeline import Send, Stage, option, reference, section
 from stages.backends.declare import Entry, Group
 from stages.events import Resolved, Target, Validated
+from stages.off_loop import LARGE_BODY, off_loop
 from stages.routing.names import ModelNames
 from stages.routing.routes import Route, ordered
 from stages.wire.errors import InvalidRequestError, NotFoundError
@@ -45,6 +46,15 @@ class Resolve(Stage[Validated, Resolved]):
         return ModelNames(self.models, self.default)
 
     def handle(self, event: Validated, forward: Send[Resolved]) -> Awaitable[None]:
+        if event.size < LARGE_BODY:
+            return forward(self._resolved(event))
+        return self._off_loop(event, forward)
+
+    async def _off_loop(self, event: Validated, forward: Send[Resolved]) -> None:
+        """Routes and policies may look at all of the request."""
+        await forward(await off_loop(self._resolved, event))
+
+    def _resolved(self, event: Validated) -> Resolved:
         name = self._names.clean(event.request.model)
         entry = self._routed(event, name) if self.routes else self._named(name)
         others: tuple[Target, ...] = ()
@@ -56,7 +66,7 @@ class Resolve(Stage[Validated, Resolved]):
             others = tuple(rest)
         else:
             target = Target(entry.backend, entry.model or name, entry.overrides)
-        return forward(Resolved(event.http, event.request, target, event.client, others))
+        return Resolved(event.http, event.request, target, event.client, others, size=event.size)
 
     def _routed(self, event: Validated, name: str) -> Entry:
         request = event.request

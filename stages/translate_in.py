@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable
 
-from anyio import to_thread
-from attrs import Factory, frozen
+from attrs import Factory, frozen, validators
 
 from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
 from stages.counts import Counts
 from stages.events import ChatRequest, Resolved
+from stages.off_loop import LARGE_BODY, off_loop
+from stages.pdf_reader import PdfLimits, pdf_reader
+from stages.translation.fields import PdfTexts
 from stages.translation.request import chat_request
-from stages.wire import messages as m
 
 log = logging.getLogger("llm_proxy")
 
@@ -27,26 +28,55 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
 
     backends: dict[str, Backend] = section("backends")
     strict: bool = option(False, help="refuse what would be dropped or changed, with a 400")
+    pdf_max_pages: int = option(
+        600, help="pages of a request's PDFs, where their text is read", validator=validators.gt(0)
+    )
+    pdf_timeout: float = option(
+        20.0, help="seconds to read the PDFs of a request", validator=validators.gt(0)
+    )
+    pdf_max_text_bytes: int = option(
+        4 * 1024 * 1024, help="text of a request's PDFs", validator=validators.gt(0)
+    )
+    pdf_max_memory_bytes: int = option(
+        1024 * 1024 * 1024,
+        help="memory of a process that reads PDFs; there are two at most",
+        validator=validators.ge(256 * 1024 * 1024),
+    )
     counts: Counts = section("metrics", Factory(Counts))
 
     def handle(self, event: Resolved, forward: Send[ChatRequest]) -> Awaitable[None]:
-        if _has_pdf(event.request):
-            return self._in_a_thread(event, forward)
-        request = self._translated(event)
-        self._tell(request)
-        return forward(request)
+        if event.size < LARGE_BODY:
+            pdfs: PdfTexts = {}
+            request = self._translated(event, pdfs)
+            if not pdfs:
+                self._tell(request)
+                return forward(request)
+        return self._off_loop(event, forward)
 
-    async def _in_a_thread(self, event: Resolved, forward: Send[ChatRequest]) -> None:
-        """To read a PDF can take seconds."""
-        request = await to_thread.run_sync(self._translated, event)
+    async def _off_loop(self, event: Resolved, forward: Send[ChatRequest]) -> None:
+        """Translate what is large, or has PDFs, which the first translation finds."""
+        pdfs: PdfTexts = {}
+        request = await off_loop(self._translated, event, pdfs)
+        if pdfs:
+            names = event.client, event.http.session
+            pdfs |= await pdf_reader().read(pdfs, self._limits(), names)
+            request = await off_loop(self._translated, event, pdfs)
         self._tell(request)
         await forward(request)
 
-    def _translated(self, event: Resolved) -> ChatRequest:
+    def _limits(self) -> PdfLimits:
+        return PdfLimits(
+            self.pdf_max_pages,
+            self.pdf_timeout,
+            self.pdf_max_text_bytes,
+            self.pdf_max_memory_bytes,
+        )
+
+    def _translated(self, event: Resolved, pdfs: PdfTexts) -> ChatRequest:
         backend = self.backends[event.target.backend]
         profile = backend.profile_for(event.target)
         line = backend.calibration.line(event.target.model)
-        return chat_request(event, profile, self.strict, line)
+        return chat_request(event, profile, self.strict, line, pdfs)
 
     def _tell(self, request: ChatRequest) -> None:
         """Log and count what was dropped or changed. The client is told by `stream-encode`."""
@@ -60,16 +90,3 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
             request.resolved.http.request_id,
             *map(json.dumps, (target.backend, target.model, ",".join(request.notes)[:_SHOWN])),
         )
-
-
-def _has_pdf(request: m.MessagesRequest) -> bool:
-    return any(_holds_pdf(message.content) for message in request.messages)
-
-
-def _holds_pdf(blocks: Iterable[m.Block]) -> bool:
-    for block in blocks:
-        if isinstance(block, m.DocumentBlock) and isinstance(block.source, m.Base64Source):
-            return True
-        if _holds_pdf(getattr(block, "content", ())):
-            return True
-    return False

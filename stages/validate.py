@@ -11,6 +11,7 @@ from cattrs.errors import BaseValidationError
 
 from pipeline import Send, Stage, option
 from stages.events import GZIP, Authenticated, HttpRequest, Validated
+from stages.off_loop import LARGE_BODY, off_loop
 from stages.wire import check, json
 from stages.wire.errors import InvalidRequestError
 from stages.wire.messages import MessagesRequest
@@ -37,7 +38,9 @@ class Validate(Stage[Authenticated, Validated]):
     async def handle(self, event: Authenticated, forward: Send[Validated]) -> None:
         _check_headers(event.http)
         data = await event.http.read_body(self.max_body_bytes)
-        await forward(Validated(event.http, self.parse(data, event.http.betas), event.client))
+        small, betas = len(data) < LARGE_BODY, event.http.betas
+        request = self.parse(data, betas) if small else await off_loop(self.parse, data, betas)
+        await forward(Validated(event.http, request, event.client, size=len(data)))
 
     def parse(self, data: bytes, betas: frozenset[str] = frozenset()) -> MessagesRequest:
         """Parse a body. Raises InvalidRequestError, which names the path of each problem.
@@ -73,6 +76,8 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
             return json.decode(data), False
         except json.DuplicateKeyError:
             return json.decode(data, duplicate_keys=True), True
+    except json.TooManyError as error:
+        raise InvalidRequestError(f"the body has {error}: shorten the conversation") from error
     except ValueError as error:
         message = f"the body is not valid JSON: {error}"
         raise InvalidRequestError(message, quoted=[str(error)]) from error

@@ -77,6 +77,14 @@ def test_langchain_is_touched_in_one_module() -> None:
     assert touching == ["stages/backends/langchain.py"]
 
 
+def test_row_a5_pypdf_is_only_in_its_own_process() -> None:
+    """What may take minutes must not be called where it cannot be killed."""
+    names = {by_path(path): set(imported(path)) for path in MODULES}
+    touching = [path for path, found in names.items() if found & {"pypdf", "stages.pdf_worker"}]
+
+    assert touching == ["stages/pdf_worker.py"]
+
+
 def test_translation_is_pure_and_synchronous() -> None:
     translation = [path for path in MODULES if by_path(path).startswith("stages/translation/")]
     impure = [

@@ -262,6 +262,7 @@ def _call(request: ChatRequest, idle_timeout: float, first_byte_timeout: float |
         idle_timeout,
         first_byte_timeout,
         gathered=not resolved.request.stream,
+        size=resolved.size,
     )
 
 

@@ -22,8 +22,9 @@ class Call:
 
     `idle_timeout` is in seconds, between two pieces of the answer; until the first byte of its
     body, `first_byte_timeout` counts where it is given. `gathered`: a stream whose client wants the
-    whole, so that all of it is held here. `done` becomes True when the backend says that its answer
-    is whole, `read` when all there is of a stream was read.
+    whole, so that all of it is held here. `size` is that of the client's body, in bytes. `done`
+    becomes True when the backend says that its answer is whole, `read` when all there is of a
+    stream was read.
     """
 
     backend: str
@@ -32,6 +33,7 @@ class Call:
     idle_timeout: float
     first_byte_timeout: float | None = None
     gathered: bool = False
+    size: int = 0
     payload: dict[str, Any] = field(factory=dict, repr=False)
     done: bool = False
     read: bool = False

@@ -21,6 +21,7 @@ from attrs import define
 from stages.backends.answer import Answer
 from stages.backends.call import Call
 from stages.backends.connections import REUSED
+from stages.off_loop import LARGE_BODY, off_loop
 from stages.wire import json
 
 # A head takes so many idle timeouts at most. aiohttp has none while it writes a request that is
@@ -55,7 +56,8 @@ class ChatCompletions:
         A kept connection may have been closed by the backend in the meantime, which shows only
         when it is used: then the request is sent once more.
         """
-        data = json.encode(body)
+        small = call.size < LARGE_BODY
+        data = json.encode(body) if small else await off_loop(json.encode, body)
         first = call.first_byte_timeout or call.idle_timeout
         timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=first)
         for last in (False, True):

@@ -31,7 +31,8 @@ class Tokenizer:
         target = request.resolved.target
         body = {"model": target.model, "messages": request.messages, **request.options}
         ask = partial(completions.post, completions.url(self.path, self.beside), body)
-        call = Call(target.backend, request.messages, request.options, seconds)
+        size = request.resolved.size
+        call = Call(target.backend, request.messages, request.options, seconds, size=size)
         try:
             with anyio.fail_after(seconds):  # for all of it, silent or not
                 async with Answer(ask, call, stream=False) as answer:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any, TypeGuard
 
-from stages.translation import pdf, shapes
-from stages.translation.fields import Fields
+from stages.translation import shapes
+from stages.translation.fields import Fields, UnsupportedError
 from stages.wire import json
 from stages.wire import messages as m
 
@@ -115,8 +115,17 @@ def _document(block: m.DocumentBlock, fields: Fields) -> str | None:
     elif isinstance(source, m.ContentSource):
         body = _joined(source.content, fields)
     else:
-        body = pdf.text(source.data) if isinstance(source, m.Base64Source) else ""
+        body = _pdf_text(source.data, fields) if isinstance(source, m.Base64Source) else ""
     return "\n\n".join(filter(None, (_header(block), body)))
+
+
+def _pdf_text(data: str, fields: Fields) -> str:
+    text = fields.pdfs.setdefault(data, None)
+    if text == "":  # that the model must know, or it would make up what it says
+        raise UnsupportedError(
+            "document: this PDF has no text (scanned pages?), and this backend takes no files"
+        )
+    return "(not read yet)" if text is None else text
 
 
 def _keeps(block: m.DocumentBlock, fields: Fields) -> bool:

@@ -33,6 +33,11 @@ class UnsupportedError(InvalidRequestError):
     """The backend cannot be given the request, by its profile; another may."""
 
 
+#: The text of each PDF, by its base64, for a backend that takes no files. The translation adds
+#: those it needs and does not find, with None. They are to be read; then it is to be made again.
+PdfTexts = dict[str, str | None]
+
+
 @define
 class Fields:
     """The policies for one request, and the notes made while it is translated.
@@ -42,6 +47,7 @@ class Fields:
 
     policies: Mapping[str, str]
     strict: bool = False
+    pdfs: PdfTexts = Factory(dict)
     _notes: dict[str, tuple[str, str]] = Factory(dict)
 
     def how(self, name: str) -> str:

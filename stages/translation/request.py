@@ -9,7 +9,7 @@ from stages.backends.calibration import Line
 from stages.backends.profile import Profile
 from stages.events import ChatRequest, Resolved
 from stages.translation.conversation import conversation
-from stages.translation.fields import Fields
+from stages.translation.fields import Fields, PdfTexts
 from stages.translation.limits import output_limit
 from stages.translation.options import options
 from stages.translation.stops import shared
@@ -22,14 +22,18 @@ _UNCALIBRATED = Line()
 
 
 def chat_request(
-    resolved: Resolved, profile: Profile, strict: bool = False, line: Line = _UNCALIBRATED
+    resolved: Resolved,
+    profile: Profile,
+    strict: bool = False,
+    line: Line = _UNCALIBRATED,
+    pdfs: PdfTexts | None = None,
 ) -> ChatRequest:
     """Translate. Raises UnsupportedError for what this backend cannot be given.
 
     With `strict`, that is everything that would be dropped or changed. `line` gives the tokens of
-    a prompt by its size.
+    a prompt by its size. `pdfs`: see PdfTexts.
     """
-    fields = Fields(profile.fields, strict)
+    fields = Fields(profile.fields, strict, {} if pdfs is None else pdfs)
     request = resolved.request
     messages = conversation(request, resolved.target.backend, profile, fields)
     chosen = options(request, profile, fields)

@@ -17,7 +17,7 @@ IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 # The text of base64, checked without decoding megabytes; its length is checked apart.
-_BASE64 = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference", "browser_state")
 # Blocks of betas are told, by their policy.
 _REFUSED: dict[str, tuple[tuple[type, ...], str]] = {
@@ -30,6 +30,9 @@ _REFUSED: dict[str, tuple[tuple[type, ...], str]] = {
 # Other blocks of the API that may stand in a user turn; what becomes of them, translation says.
 _USER_BLOCKS = ("text", "image", "document", "search_result", "tool_result", "container_upload")
 _SETS_NOTHING = (None, m.OutputConfig())
+
+_MAX_MESSAGES = 100_000
+_PIECE = 1024 * 1024
 
 Problem = str
 
@@ -46,6 +49,8 @@ def problems(request: m.MessagesRequest, betas: frozenset[str] = frozenset()) ->
         yield "messages: at least one message is required"
     elif request.messages[0].role == "system":  # the assistant may begin
         yield 'messages: first message must use the "user" role'
+    if len(request.messages) > _MAX_MESSAGES:
+        yield f"messages: List should have at most {_MAX_MESSAGES} items"
     for n, message in enumerate(request.messages):
         assistant = message.role == "assistant"  # what is sent as an answer is a valid turn
         sets_effort = message.role == "system" and message.output_config not in _SETS_NOTHING
@@ -197,7 +202,7 @@ def _source(block: m.ImageBlock | m.DocumentBlock, path: str) -> Iterator[Proble
             yield f"{path}.media_type: Input should be {either(IMAGE_TYPES)}"
         if isinstance(block, m.DocumentBlock) and source.media_type != "application/pdf":
             yield f"{path}.media_type: Input should be 'application/pdf'"
-        if len(source.data) % 4 or not _BASE64.fullmatch(source.data):
+        if not _is_base64(source.data):
             yield f"{path}.data: Input should be valid base64"
     elif isinstance(source, m.UrlSource) and not source.url.startswith(("http://", "https://")):
         yield f"{path}.url: Input should be an http or https URL"
@@ -206,6 +211,13 @@ def _source(block: m.ImageBlock | m.DocumentBlock, path: str) -> Iterator[Proble
             if not isinstance(inner, (m.TextBlock, m.ImageBlock)):
                 yield f"{path}.content.{k}: only text and image blocks can stand here"
             yield from _media(inner, f"{path}.content.{k}")
+
+
+def _is_base64(data: str) -> bool:
+    """In pieces: each call holds Python's lock, and there may be 32 MiB."""
+    end = len(data) - data.endswith("=") - data.endswith("==")
+    pieces = (_BASE64.fullmatch(data, n, min(n + _PIECE, end)) for n in range(0, end, _PIECE))
+    return end > 0 and len(data) % 4 == 0 and all(pieces)
 
 
 _TAGS = {cls: tag for tag, cls in m.BLOCKS.items()}

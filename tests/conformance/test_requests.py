@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.conformance.support import WEATHER, Talk, result, roles, said, use
-from tests.stages.translation.test_pdf import pdf
+from tests.pdfs import pdf
 from tests.wire.chat import whole
 
 MARK = {"type": "ephemeral", "ttl": "1h"}

@@ -9,10 +9,12 @@ from pipeline.testing import check_stage, run_stage
 from stages.backends.declare import Group, Model, WeightedModel
 from stages.backends.profile import Overrides
 from stages.events import Resolved, Target
+from stages.off_loop import LARGE_BODY
 from stages.resolve import Resolve
 from stages.routing.names import is_pattern
 from stages.routing.routes import Route, When
 from stages.wire.errors import InvalidRequestError, NotFoundError
+from tests.rounds import turning
 from tests.support import validated
 
 
@@ -208,3 +210,13 @@ async def test_no_model_at_all_is_no_failure() -> None:
 )
 def test_stars_question_marks_and_brackets_make_a_pattern(name: str, expected: bool) -> None:
     assert is_pattern(name) is expected
+
+
+async def test_row_a7_a_large_request_is_looked_at_off_the_event_loop() -> None:
+    turns = [{"role": "user", "content": "word"}] * 50_000
+    event = evolve(validated(messages=turns), size=LARGE_BODY)
+    stage = Resolve(models("a", "claude-test"), routes=(Route(When(images=True), "a"),))
+    async with turning() as turned:
+        [out] = await run_stage(stage, [event])
+    assert (out.target.backend, out.size) == ("claude-test", LARGE_BODY)
+    assert turned.rounds > 5

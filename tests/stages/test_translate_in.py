@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 
 import pytest
+from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
 from stages.counts import Counts
 from stages.events import ChatRequest, Resolved, Target
-from stages.translate_in import TranslateIn, _has_pdf
+from stages.off_loop import LARGE_BODY
+from stages.translate_in import TranslateIn
 from stages.wire.errors import InvalidRequestError
+from tests.pdfs import pdf
+from tests.rounds import turning
 from tests.secrets import PROMPT
-from tests.stages.translation.test_pdf import pdf
 from tests.support import backend, http, request, resolved
 
 STAGE = TranslateIn({"fake": backend(), "other": backend(max_tokens_field="max_completion_tokens")})
@@ -91,12 +94,29 @@ async def test_what_the_backend_cannot_take_is_refused() -> None:
 
 
 @pytest.mark.parametrize("by_tool", [False, True])
-async def test_a_pdf_is_read_without_holding_up_others(by_tool: bool) -> None:
-    source = {"type": "base64", "media_type": "application/pdf", "data": pdf("Invoice 42")}
-    block = {"type": "document", "source": source}
-    result = {"type": "tool_result", "tool_use_id": "call_1", "content": [block]}
-    event = resolved(messages=[{"role": "user", "content": [result if by_tool else block]}])
-    (request,) = await run_stage(TranslateIn(backends={"fake": backend()}), [event])
+async def test_a_pdf_is_read_wherever_it_is(by_tool: bool) -> None:
+    [request] = await run_stage(TranslateIn(backends={"fake": backend()}), [with_pdf(by_tool)])
 
     assert "Invoice 42" in request.messages[0]["content"]
-    assert _has_pdf(event.request)
+
+
+async def test_row_a5_the_limits_are_those_of_the_stage() -> None:
+    stage = TranslateIn(backends={"fake": backend()}, pdf_timeout=0.001)
+    with pytest.raises(InvalidRequestError, match=r"take longer to read than 0\.001 s"):
+        await run_stage(stage, [with_pdf(text="never read before")])
+
+
+def with_pdf(by_tool: bool = False, text: str = "Invoice 42") -> Resolved:
+    source = {"type": "base64", "media_type": "application/pdf", "data": pdf(text)}
+    block = {"type": "document", "source": source}
+    result = {"type": "tool_result", "tool_use_id": "call_1", "content": [block]}
+    return resolved(messages=[{"role": "user", "content": [result if by_tool else block]}])
+
+
+async def test_row_a7_a_large_request_is_translated_off_the_event_loop() -> None:
+    turns = [{"role": role, "content": "word"} for role in ("user", "assistant")] * 5000
+    event = evolve(resolved(messages=turns), size=LARGE_BODY)
+    async with turning() as turned:
+        [request] = await run_stage(STAGE, [event])
+    assert len(request.messages) == 10_000
+    assert turned.rounds > 5

@@ -9,10 +9,12 @@ import pytest
 from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.events import Authenticated, HttpRequest, Validated
+from stages.off_loop import LARGE_BODY
 from stages.validate import Validate
 from stages.wire import json
 from stages.wire import messages as m
 from stages.wire.errors import InvalidRequestError, RequestTooLargeError
+from tests.rounds import turning
 from tests.sdk_types import check_sent
 from tests.support import authenticated, body, http, request
 
@@ -239,3 +241,29 @@ async def test_problems_of_types_and_a_missing_limit_are_told_together() -> None
         "max_tokens: Field required; model: Input should be a valid string; "
         "stream: Input should be a valid boolean"
     )
+
+
+async def test_row_a7_a_large_body_is_read_off_the_event_loop() -> None:
+    turns = [{"role": "user", "content": "word"}] * 20_000
+    event = authenticated(messages=turns)
+    async with turning() as turned:
+        [validated] = await run_stage(Validate(), [event])
+    assert len(validated.request.messages) == 20_000
+    assert validated.size == len(await event.http.read_body(0)) > LARGE_BODY
+    assert turned.rounds > 5
+
+
+async def test_row_a7_a_small_body_takes_no_thread() -> None:
+    async with turning() as turned:
+        await run_stage(Validate(), [authenticated()])
+    assert turned.rounds <= 5
+
+
+async def test_row_a7_what_there_is_too_much_of_is_named() -> None:
+    many = {"type": "object", "enum": [0] * 320_000}
+    event = authenticated(tools=[{"name": "t", "input_schema": many}])
+    error = await refusal(Validate(), event)
+    assert error.message == "the body has more than 320000 values: shorten the conversation"
+    event = authenticated(messages=[{"role": "user", "content": "a"}] * 100_001)
+    error = await refusal(Validate(), event)
+    assert error.message == "messages: List should have at most 100000 items"

@@ -13,11 +13,13 @@ from typing import Any
 
 import anyio
 import pytest
+from attrs import evolve
 
 from stages.backends.call import Call
 from stages.backends.connections import make_client
 from stages.backends.http import ChatCompletions
 from stages.backends.profile import Profile, profiles
+from stages.off_loop import LARGE_BODY
 from stages.wire import json
 from stages.wire.errors import (
     GatewayTimeoutError,
@@ -25,6 +27,7 @@ from stages.wire.errors import (
     InvalidRequestError,
     OverloadedError,
 )
+from tests.rounds import turning
 from tests.support import profile
 from tests.wire.backend import Act, ScriptedBackend, gone
 from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
@@ -504,3 +507,14 @@ async def test_the_embedded_model_is_never_reached_through_a_proxy(
     async with client:
         completions = ChatCompletions(client, f"{backend.url}/v1", connect_timeout=5)
         assert await completed(completions, call()) == completion()
+
+
+async def test_row_a7_a_large_request_is_written_off_the_event_loop(
+    completions: ChatCompletions, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    numbers = list(range(1_000_000))
+    async with turning() as turned:
+        await completed(completions, evolve(call(numbers=numbers), size=LARGE_BODY))
+    assert turned.rounds > 5
+    assert backend.request().body["numbers"] == numbers

@@ -14,7 +14,7 @@ from stages.translation.reasoning import Envelope, seal
 from stages.translation.request import chat_request
 from stages.wire import json
 from stages.wire.errors import InvalidRequestError
-from tests.stages.translation.test_pdf import pdf
+from tests.pdfs import pdf
 from tests.support import resolved
 
 README = Path(__file__).parents[3] / "README.md"

@@ -203,25 +203,64 @@ def test_a_backends_broken_json_is_an_error() -> None:
         json.decode_answer(b'{"a')
 
 
-@pytest.mark.parametrize(
-    "many",
-    [
-        b"[" + b"0," * 1_000_000 + b"0]",
-        b"[" + b"[]," * 600_000 + b"0]",
-        b"[" + b"{}," * 600_000 + b"0]",
-        b'["' + b'","' * 2_200_000 + b'"]',
-        b'[["\\\\",' + b"0," * 1_000_000 + b'"\\""]]',
-    ],
-    ids=["numbers", "lists", "objects", "texts", "behind-escapes"],
-)
-def test_more_than_a_million_values_are_refused(many: bytes) -> None:
-    with pytest.raises(ValueError, match="more than 1000000 values"):
+MANY = {
+    "numbers": b"[" + b"0," * 320_000 + b"0]",
+    "lists": b"[" + b"[]," * 200_000 + b"0]",
+    "objects": b"[" + b"{}," * 200_000 + b"0]",
+    "texts": b'["' + b'","' * 700_000 + b'"]',
+    "texts without end": b'"' * 1_300_000,
+    "behind escapes": b'[["\\\\",' + b"0," * 320_000 + b'"\\""]]',
+}
+
+
+@pytest.mark.parametrize("many", MANY.values(), ids=MANY)
+def test_row_a7_too_many_values_are_refused(many: bytes) -> None:
+    with pytest.raises(json.TooManyError, match=r"^more than 320000 values$"):
         json.decode(many)
+
+
+def test_row_a7_100_000_messages_are_read() -> None:
+    message = b'{"role":"user","content":"a"}'
+    body = b'{"model":"m","max_tokens":1,"messages":[' + b",".join([message] * 100_000) + b"]}"
+    assert len(json.decode(body)["messages"]) == 100_000
+
+
+OTHERS = {
+    "names": (b"{" + b",".join(b'"n%d":0' % n for n in range(50_001)) + b"}", "50000 different"),
+    "long names": (
+        b"{" + b",".join(b'"%0150d":0' % n for n in range(5_001)) + b"}",
+        "50000 different names of members",
+    ),
+    "escapes": (b'["' + b"\\n" * 2_500_001 + b'"]', "2500000 escapes"),
+    "digits": (b"[" + b",".join([b"1" * 41] * 8000) + b"]", "40 digits"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), OTHERS.values(), ids=OTHERS)
+def test_row_a7_what_takes_a_parser_long_is_refused(data: bytes, words: str) -> None:
+    with pytest.raises(json.TooManyError, match=f"^.*more than {words}"):
+        json.decode(data)
+
+
+def test_names_that_are_repeated_are_no_different_names() -> None:
+    assert len(json.decode(b"[" + b",".join([b'{"a":0, "b" : 0}'] * 60_000) + b"]")) == 60_000
 
 
 @pytest.mark.parametrize(
     "sign", [b",", b"[{", b'\\",', b"\\\\,"], ids=["comma", "open", "quote", "backslash"]
 )
 def test_what_stands_in_a_text_is_no_value(sign: bytes) -> None:
-    data = b'{"text": "' + sign * 1_100_000 + b'"}'
-    assert len(json.decode(data)["text"]) >= 1_100_000
+    data = b'{"text": "' + sign * 350_000 + b'"}'
+    assert len(json.decode(data)["text"]) >= 350_000
+
+
+@pytest.mark.parametrize("before", range(12))
+def test_a_text_may_go_on_in_the_next_piece_at_any_place(before: int) -> None:
+    """Large bodies are looked at in pieces of 64 KiB."""
+    start = b'["' + b"x" * (64 * 1024 - 2 - before) + b'\\\\\\", \\\\", 1e5, "'
+    data = start + b"," * 330_000 + b'"]'
+    first, number, last = json.decode(data)
+    assert first.endswith('\\", \\')
+    assert (number, len(last)) == (1e5, 330_000)
+    with pytest.raises(ValueError, match="number out of range"):
+        json.decode(data.replace(b"1e5", b"1e500"))

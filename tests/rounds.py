@@ -1,0 +1,33 @@
+"""Counts rounds of the event loop: whether it goes on while something else works."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.lowlevel
+from attrs import define
+
+from pipeline.tasks import task_group
+
+
+@define
+class Rounds:
+    """How many rounds there were."""
+
+    rounds: int = 0
+
+    async def count(self) -> None:
+        while True:
+            await anyio.lowlevel.checkpoint()
+            self.rounds += 1
+
+
+@asynccontextmanager
+async def turning() -> AsyncIterator[Rounds]:
+    """Counts them until it is left. Work on the event loop itself adds two or three."""
+    counted = Rounds()
+    async with task_group() as group:
+        group.start_soon(counted.count)
+        yield counted
+        group.cancel_scope.cancel()
