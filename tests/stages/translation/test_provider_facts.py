@@ -12,9 +12,9 @@ from pipeline.stage import OptionError
 from stages.events import ChatRequest
 from stages.translation.fields import UnsupportedError
 from stages.translation.request import chat_request
+from tests.pdfs import pdf
 from tests.stages.translation.test_answer_fuzz import quick
 from tests.stages.translation.test_conversation_fuzz import TURNS, translated
-from tests.stages.translation.test_pdf import pdf
 from tests.support import profile, resolved
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
