@@ -31,6 +31,7 @@ from stages.backends.resend import Resend
 from stages.backends.tokenizers import TOKENIZERS
 from stages.backends.turns import Turns
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, Target
+from stages.off_loop import LARGE_BODY, off_loop
 from stages.translation.usage import last_reported, usage
 from stages.wire.errors import ApiError, InternalError, InvalidRequestError
 from stages.wire.json import encode
@@ -208,11 +209,16 @@ class Backend:
             except PromptTooLongError as error:
                 raise await self._counted(request, error) from error
             except InvalidRequestError as error:  # a refusal: nothing has been answered yet
-                if accepted or not sent.after(error):
+                if accepted or not await self._changed(sent, error):
                     raise
         used = usage(last_reported(recent))
         self.calibration.learn(target.model, sent.request.size, used.prompt_tokens)
         yield ChatEnd(sent.call.done, sent.lowered)
+
+    async def _changed(self, sent: Resend, error: InvalidRequestError) -> bool:
+        """Whether the request is another one after `error`; it may be translated again."""
+        small = sent.call.size < LARGE_BODY
+        return sent.after(error) if small else await off_loop(sent.after, error)
 
     def _learn(self, sent: Resend) -> None:
         """Remember, log and count what the backend has refused and was not sent again."""

@@ -33,7 +33,8 @@ def chat_request(
     With `strict`, that is everything that would be dropped or changed. `line` gives the tokens of
     a prompt by its size. `pdfs`: see PdfTexts.
     """
-    fields = Fields(profile.fields, strict, {} if pdfs is None else pdfs)
+    pdfs = {} if pdfs is None else pdfs
+    fields = Fields(profile.fields, strict, pdfs)
     request = resolved.request
     messages = conversation(request, resolved.target.backend, profile, fields)
     chosen = options(request, profile, fields)
@@ -58,7 +59,7 @@ def chat_request(
         context_window=window,
         size=size,
         estimate=line.tokens(size),
-        retranslate=partial(chat_request, resolved, strict=strict, line=line),
+        retranslate=partial(chat_request, resolved, strict=strict, line=line, pdfs=pdfs),
     )
 
 
