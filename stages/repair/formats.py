@@ -87,8 +87,8 @@ WITHIN = ("<arg_key>", "<parameter=")
 _BEGIN = "<｜tool▁call▁begin｜>"
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"(?:[\s;,]|</?tool_call>)*")  # a tag too, where another one is missing
-_FENCE = re.compile(r"\s*```(?:json)?\s*")
-_FENCE_END = re.compile(r"\s*(?:```)?\s*")
+_FENCE = re.compile(r"\s*+```(?:json)?+\s*+")
+_FENCE_END = re.compile(r"\s*+(?:```\s*+)?+")
 _MISTRAL = re.compile(
     r"\s*+(?:\[TOOL_CALLS\]\s*+)?+([\w.-]++)\s*+(?:\[CALL_ID\]\w++)?+(?:\[ARGS\])?+\s*+(?={)"
 )

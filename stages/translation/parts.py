@@ -27,6 +27,10 @@ from stages.wire import json
 
 State = Literal["waiting", "open", "closed"]
 
+_BRACKETS = ("{", "[", '"')
+#: Characters of a number, or of `false`, that may not be whole.
+_MAX_LITERAL = 1_000
+
 
 @define(eq=False)
 class Prose:
@@ -119,6 +123,8 @@ class ToolCall:
     sent: int = field(default=0, init=False)
     queued: bool = field(default=False, init=False)
     _nesting: Nesting = field(factory=Nesting, init=False)
+    _is_broken: bool = field(default=False, init=False)
+    """Whether the arguments were closed and were no JSON: more of them makes them none either."""
     _escape: str = field(default="", init=False)
     """Held back: the next fragment may have the other half of it."""
 
@@ -138,7 +144,7 @@ class ToolCall:
         # Some gateways begin with "{}" and send the arguments after it.
         if self.fragments == ["{}"] and fragment.lstrip().startswith("{"):
             self.fragments.clear()
-            self._nesting = Nesting()
+            self._nesting, self._is_broken = Nesting(), False
         if fragment:
             self.fragments.append(fragment)
         return len(fragment)
@@ -166,11 +172,13 @@ class ToolCall:
 
         It is asked at each fragment while another call waits: so all is read only where it can be.
         """
-        if self.half or not self.name:
+        if self.half or not self.name or self._is_broken:
             return False
+        arguments = self.arguments
         try:
-            json.decode(self.arguments.encode())
+            json.decode(arguments.encode())
         except ValueError:
+            self._is_broken = arguments.startswith(_BRACKETS) or len(arguments) > _MAX_LITERAL
             return False
         return True
 

@@ -164,7 +164,8 @@ def is_closed(schema: Any) -> bool:
         return all(map(is_closed, schema))
     if not isinstance(schema, dict):
         return True
-    names, required = schema.get("properties"), items(schema.get("required"))
+    names, listed = schema.get("properties"), items(schema.get("required"))
+    required = {name for name in listed if isinstance(name, str)}
     if isinstance(names, dict) or schema.get("type") == "object":
         optional = any(name not in required for name in mapping(names))
         if optional or schema.get("additionalProperties") is not False:

@@ -16,6 +16,8 @@ from stages.wire.structure import either, unknown_tag
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
+#: They may have to be looked for in the text of the response, which takes time by their length.
+_MAX_STOPS = 10_000
 # The text of base64, checked without decoding megabytes; its length is checked apart.
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
 _RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference", "browser_state")
@@ -77,6 +79,8 @@ def _parameters(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[P
         yield "top_k: Input should be greater than or equal to 0"
     if any(not each.strip() for each in request.stop_sequences):
         yield "stop_sequences: each stop sequence must contain non-whitespace"
+    if sum(map(len, request.stop_sequences)) > _MAX_STOPS:
+        yield f"stop_sequences: all of them should have at most {_MAX_STOPS} characters together"
     yield from _thinking(request, betas)
 
 

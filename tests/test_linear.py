@@ -1,0 +1,292 @@
+"""What others say is read in time by its length: each expression, and each parser, at its worst.
+
+The processor's time for one text and for one four times as long is compared: linear work takes
+four times as long, quadratic work sixteen times. What is counted elsewhere is not here: schemas in
+stages/repair/test_effort.py, wordings in stages/backends/test_wordings.py, YAML in
+pipeline/test_document.py.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import product
+from pathlib import Path
+from re import _constants as sre  # type: ignore[attr-defined]
+from re import _parser  # type: ignore[attr-defined]
+from typing import Any
+
+import pytest
+
+from pipeline.document import parse
+from pipeline.hidden import hide
+from stages.backends.errors import error_from_status
+from stages.repair.arguments import Repairs, mended
+from stages.repair.code import Code
+from stages.repair.finder import ToolText
+from stages.translation.answer import AnswerTranslator
+from stages.translation.nesting import Nesting
+from stages.translation.schema import is_closed, without
+from stages.translation.stops import StopScanner
+from stages.translation.think_tags import ThinkTags
+from stages.wire.json import decode, decode_answer, decode_prefix
+from stages.wire.sse import SseDecoder
+from tests.stages.translation.support import call, calls
+from tests.support import chat_request
+
+ROOT = Path(__file__).parent.parent
+#: Linear work takes 4 times as long for 4 times as much, and a busy machine adds some.
+MAX_GROWTH = 9
+#: Seconds; what takes less is too short to measure, and no danger.
+SHORT = 0.004
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """The processor's time for `work`, the least of three."""
+    times: list[float] = []
+    gc.disable()
+    try:
+        while len(times) < 3 and sum(times) < 1:
+            began = time.process_time()
+            work()
+            times.append(time.process_time() - began)
+    finally:
+        gc.enable()
+    return min(times)
+
+
+def growth(work: Callable[[int], Callable[[], object]], size: int) -> float:
+    """How many times as long `work` takes for four times as much."""
+    few, many = (seconds(work(n)) for n in (size, 4 * size))
+    return many / max(few, SHORT)
+
+
+# Expressions: those of all modules, each with texts of what it names
+
+
+#: Those that are given only so much of a text.
+BOUNDED = {
+    "pipeline.hidden._CREDENTIALS": "a word up to its last `@`, where it ends",
+    "stages.validate._QUOTED": "a problem, in which a name has 80 characters",
+}
+
+
+Way = tuple[re.Pattern[Any], frozenset[str]]
+
+
+def expressions() -> dict[str, Way]:
+    """The expressions at the top of all modules, by their full name, and how each is used."""
+    found = {}
+    for package in ("pipeline", "proxy", "stages"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            source = path.read_text()
+            if "re.compile" not in source:
+                continue
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for name, value in vars(importlib.import_module(module)).items():
+                if isinstance(value, re.Pattern):
+                    used = frozenset(re.findall(rf"\b{name}\.(\w+)\(", source))
+                    found[f"{module}.{name}"] = value, used or frozenset({"match"})
+    return found
+
+
+def literals(parsed: Any) -> Iterator[str]:
+    """The texts that an expression names, and one character of each of its sets."""
+    run = ""
+    for kind, argument in parsed:
+        if kind is sre.LITERAL:
+            run += chr(argument)
+            continue
+        yield run
+        run = ""
+        if kind is sre.IN:
+            yield from map(one_of, argument)
+        elif kind in (sre.ANY, sre.NOT_LITERAL):
+            yield "~"
+        elif isinstance(argument, (tuple, list)):
+            for each in argument:
+                inner = each if isinstance(each, list) else [each]
+                for parts in inner:
+                    if isinstance(parts, _parser.SubPattern):
+                        yield from literals(parts)
+    yield run
+
+
+def one_of(member: tuple[Any, Any]) -> str:
+    """One character of a member of a set."""
+    kind, argument = member
+    if kind is sre.LITERAL:
+        return chr(argument)
+    if kind is sre.RANGE:
+        return chr(argument[0])
+    if kind is sre.CATEGORY:
+        named = {sre.CATEGORY_SPACE: " ", sre.CATEGORY_DIGIT: "1", sre.CATEGORY_WORD: "a"}
+        return named.get(argument, "~")
+    return "~"
+
+
+def texts(pattern: re.Pattern[Any]) -> list[tuple[str, str]]:
+    """Beginnings, and what may follow without end."""
+    source = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode()
+    parsed = _parser.parse(source, pattern.flags & (re.VERBOSE | re.IGNORECASE))
+    units = [*dict.fromkeys(filter(None, literals(parsed))), " "][:12]
+    return [*product(("", *units), units), *(("", a + b) for a, b in product(units[:8], repeat=2))]
+
+
+EXPRESSIONS = expressions()
+
+
+def worst(pattern: re.Pattern[Any], used: frozenset[str]) -> float:
+    """The growth of its time, the largest or the first that is too large."""
+    anywhere = bool(used - {"match", "fullmatch"})
+
+    def work(begin: str, unit: str, size: int) -> Callable[[], object]:
+        text: Any = begin + unit * (size // len(unit)) + "\n!"
+        text = text if isinstance(pattern.pattern, str) else text.encode()
+        if anywhere:
+            return lambda: deque(pattern.finditer(text), maxlen=0)
+        return lambda: [getattr(pattern, method)(text) for method in used]
+
+    found = 0.0
+    for begin, unit in texts(pattern):
+        began = time.process_time()
+        work(begin, unit, 8_000)()
+        if found < MAX_GROWTH and time.process_time() - began > SHORT:
+            found = max(found, growth(partial(work, begin, unit), 8_000))
+    return found
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_row_a2_each_expression_takes_time_by_the_length_of_the_text(name: str) -> None:
+    if name in BOUNDED:
+        pytest.skip(f"it is given no more than {BOUNDED[name]}")
+    assert worst(*EXPRESSIONS[name]) < MAX_GROWTH
+
+
+# Parsers: each with what is its worst
+
+
+def fed(feed: Callable[[Any], object], text: Any, size: int) -> None:
+    """Feed a text in pieces, and take what comes of each."""
+    for at in range(0, len(text), size):
+        result = feed(text[at : at + size])
+        if isinstance(result, Iterator):
+            deque(result, maxlen=0)
+
+
+def tool_text(text: str, size: int) -> None:
+    """Look for tool calls in a text."""
+    searched = ToolText(("get", "put"))
+    fed(searched.feed, text, size)
+    deque(searched.finish(whole=True), maxlen=0)
+
+
+def refusal(message: Any) -> None:
+    """Read an error of a backend."""
+    error_from_status("local", 400, {}, json.dumps({"error": {"message": message}}).encode())
+
+
+def passed(read: Callable[[Any], object], text: Any) -> None:
+    """Read a text that may be refused."""
+    try:
+        read(text)
+    except ValueError:
+        pass
+
+
+def two_calls(fragment: str, count: int) -> None:
+    """An answer whose first call is open while the second waits."""
+    translator = AnswerTranslator(chat_request())
+    translator.chunk(calls(call("read", '{"x": ', index=0, id="a")))
+    translator.chunk(calls(call("read", '{"y": 1', index=1, id="b")))
+    for _ in range(count):
+        translator.chunk(calls(call(arguments=fragment, index=0)))
+    translator.end(done=True)
+
+
+FOUND = '<｜tool▁call▁begin｜>get<｜tool▁sep｜>{"a": 1}<｜tool▁call▁end｜>'
+NAMES = [f"p{n}" for n in range(40_000)]
+
+PARSERS: dict[str, Callable[[int], object]] = {
+    **{
+        f"tool calls: {unit!r}": lambda n, unit=unit: tool_text(unit * (n // len(unit)), 10**9)
+        for unit in (
+            "<tool_call>",
+            "[TOOL_CALLS]x",
+            "<tool_call>get",
+            "<function=get>",
+            '<tool_call>{"</tool_call>',
+            "```",
+            "<",
+            "{",
+        )
+    },
+    "tool calls: spaces after a name": lambda n: tool_text("[TOOL_CALLS]get" + " " * n + "x", 7),
+    "tool calls: ends in a string": lambda n: tool_text(
+        '<tool_call>{"name": "get", "arguments": {"a": "' + "</tool_call>" * (n // 12), 10**9
+    ),
+    "tool calls: many in one": lambda n: tool_text(
+        "<｜tool▁calls▁begin｜>" + FOUND * (n // len(FOUND)) + "<｜tool▁calls▁end｜>", 10**9
+    ),
+    "tool calls: parameters": lambda n: tool_text(
+        "<function=get>" + "<parameter=a>\n1\n</parameter>" * (n // 27) + "</function>", 10**9
+    ),
+    "a repair: quotes": lambda n: Repairs().repaired("{" + "'" * n + "}"),
+    "a repair: words": lambda n: Repairs().repaired("{a: " + "b c " * (n // 4) + "}"),
+    "a repair: lists": lambda n: Repairs().repaired('{"a": [' + "],[1,2" * (n // 6) + "}"),
+    "arguments: an escape in each": lambda n: mended('{"a": "' + "\\ud83d" * (n // 6) + '"}', {}),
+    "code: backticks": lambda n: fed(Code().feed, "`" * n, 3),
+    "code: fences": lambda n: fed(Code().feed, "~~~\n" * (n // 4), 3),
+    "nesting: escapes": lambda n: fed(Nesting().feed, "\\" * n, 1),
+    "think tags: spaces": lambda n: fed(ThinkTags().feed, " " * n, 5),
+    "think tags: half of the end": lambda n: fed(
+        ThinkTags().feed, "<think>" + "</thin" * (n // 6), 5
+    ),
+    "think tags: all at once": lambda n: fed(ThinkTags().feed, "<think>" + "</thin" * n, 10**9),
+    "stop sequences: the longest": lambda n: fed(
+        StopScanner(("a" * 9_999 + "b",)).feed, "a" * n, 50
+    ),
+    "stop sequences: many": lambda n: fed(
+        StopScanner(tuple("a" * k + "b" for k in range(100))).feed, "a" * n, 50
+    ),
+    "two calls: ends": lambda n: two_calls("}", n // 20),
+    "two calls: objects": lambda n: two_calls("{}", n // 20),
+    "two calls: digits": lambda n: two_calls("1", n // 20),
+    "events: one line in pieces": lambda n: fed(SseDecoder().feed, b"data: " + b"a" * n, 5),
+    "events: one event of many lines": lambda n: fed(SseDecoder().feed, b"data: a\n" * (n // 8), 7),
+    "JSON: half pairs": lambda n: passed(decode_answer, b'["' + b"\\ud83d" * (n // 6)),
+    "JSON: brackets": lambda n: passed(decode, b"[" * n),
+    "JSON: large numbers": lambda n: passed(decode, b"[" + b"1e999," * (n // 6) + b"1]"),
+    "JSON: cut": lambda n: decode_prefix('{"a": [' + '{"b": 1},' * (n // 9)),
+    "a refusal: a phrase": lambda n: refusal("maximum context length is 1 tokens " * (n // 35)),
+    "a refusal: keys": lambda n: refusal("key: sk- " * (n // 9)),
+    "a refusal: problems": lambda n: refusal([{"loc": ["a"] * 9, "msg": "b"}] * (n // 60)),
+    "a refusal: within itself": lambda n: refusal(json.dumps({"error": "{" * n})),
+    "a schema: names": lambda n: is_closed(
+        {
+            "properties": dict.fromkeys(NAMES[: n // 2], True),
+            "required": NAMES[: n // 2],
+            "additionalProperties": False,
+        }
+    ),
+    "a schema: keywords": lambda n: without({"a": [{"title": "b"}] * (n // 10)}, frozenset("ab")),
+    "a config: variables": lambda n: parse("a: '" + "${a:-" * (n // 5) + "'", {}),
+    "a config: brackets in a text": lambda n: parse("a: '" + "${" * (n // 2) + "'", {}),
+    **{
+        f"keys of a config: {unit!r}": lambda n, unit=unit: hide(
+            "x", "? a" + unit * (n // len(unit))
+        )
+        for unit in ("://", "://a:", "key: {${", "? a ", "\n", "#", " ", "? a\n", "?key")
+    },
+}
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_row_a2_each_parser_takes_time_by_the_length_of_what_it_reads(name: str) -> None:
+    assert growth(lambda size: lambda: PARSERS[name](size), 10_000) < MAX_GROWTH
