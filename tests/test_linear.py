@@ -74,6 +74,7 @@ def growth(work: Callable[[int], Callable[[], object]], size: int) -> float:
 #: Those that are given only so much of a text.
 BOUNDED = {
     "pipeline.hidden._CREDENTIALS": "a word up to its last `@`, where it ends",
+    "stages.backends.refusals._REFUSING": "600 characters",
     "stages.validate._QUOTED": "a problem, in which a name has 80 characters",
 }
 
