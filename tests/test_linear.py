@@ -38,7 +38,7 @@ from stages.translation.stops import StopScanner
 from stages.translation.think_tags import ThinkTags
 from stages.wire.json import decode, decode_answer, decode_prefix
 from stages.wire.sse import SseDecoder
-from tests.stages.translation.support import call, calls
+from tests.stages.translation.support import call, calls, finish
 from tests.support import chat_request
 
 ROOT = Path(__file__).parent.parent
@@ -212,6 +212,7 @@ def two_calls(fragment: str, count: int) -> None:
     translator.chunk(calls(call("read", '{"y": 1', index=1, id="b")))
     for _ in range(count):
         translator.chunk(calls(call(arguments=fragment, index=0)))
+    translator.chunk(finish())
     translator.end(done=True)
 
 
