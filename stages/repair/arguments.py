@@ -33,8 +33,8 @@ How = Literal["", "coerced", "unfit", "repaired", "broken"]
 
 #: Characters of a text.
 _MAX_REPAIRED = 50_000
-# Of what the library sees of it, where each text, number and name is a short sign: in one text, and
-# in all of an answer. It takes 30 ms for so much at worst, and four times as long for twice that.
+# Characters that the library sees of it, where each text, number and name is a short sign: of one
+# text, and of all texts of an answer. So much takes 10 ms at worst, and twice that four times as long.
 _MAX_SHAPE, _MAX_SHAPES = 4_000, 20_000
 # What its parser raises where the text is odd, or nests too deep; found by fuzzing.
 _FAULTS = (ArithmeticError, AssertionError, LookupError, RecursionError, TypeError, ValueError)

@@ -21,7 +21,7 @@ from typing import Any
 
 from stages.translation.shapes import items, mapping, text
 
-#: Counting so much takes 30 ms, and what is counted less.
+#: Counting so much takes 8 ms, and what is counted less.
 MAX_EFFORT = 5_000
 _PATTERN = 100
 _CHARACTERS = 1_000

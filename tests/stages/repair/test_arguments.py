@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -230,6 +231,41 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
     assert mended('{"next": {"next": {"x": "1"}}}', tree)[0] == '{"next":{"next":{"x":1}}}'
     loop = {"properties": {"a": {"$ref": "#/properties/a"}}}
     assert mended('{"a": "1"}', loop)[1] in ("", "unfit")
+
+
+SHAPES = {
+    "lists": lambda n: '{"a":[1,2' + "],[1,2" * n + "}",
+    "words": lambda n: "{a: " + "b c " * n + "}",
+    "quotes": lambda n: '{"a":"b""c' + '""' * n + '"}',
+    "brackets": lambda n: "[" * n + "'a'" + "]" * n,
+}
+
+
+@pytest.mark.parametrize("broken", SHAPES.values(), ids=SHAPES)
+def test_row_d2_the_library_sees_so_much_of_a_text_and_no_more(
+    broken: Callable[[int], str],
+) -> None:
+    repairs = Repairs()
+    repairs.repaired(broken(10))
+    assert repairs.left < 20_000
+    repairs = Repairs()
+    assert repairs.repaired(broken(5_000)) is None
+    assert repairs.left == 20_000
+
+
+def test_row_d2_the_library_sees_so_much_of_an_answer_and_no_more() -> None:
+    repairs, text = Repairs(), "{" + ", ".join(f"'k{n}': {n}" for n in range(200)) + "}"
+    results = [mended(text, {}, repairs)[1] for _ in range(20)]
+    assert set(results) == {"repaired", "broken"}
+    assert results == sorted(results, reverse=True)  # the first ones are repaired
+    assert 0 <= repairs.left < 4_000
+
+
+def test_row_d2_a_long_text_in_a_broken_call_is_no_reason_not_to_repair_it() -> None:
+    text = "line\\n" * 6_000
+    arguments, how = mended(f"{{'path': 'a', 'text': \"{text}\"}}", {})
+    assert how == "repaired"
+    assert json.loads(arguments)["text"] == "line\n" * 6_000
 
 
 def test_what_is_too_long_to_repair_is_not_tried() -> None:
