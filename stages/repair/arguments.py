@@ -34,7 +34,7 @@ How = Literal["", "coerced", "unfit", "repaired", "broken"]
 #: Characters of a text.
 _MAX_REPAIRED = 50_000
 # Characters that the library sees of it, where each text, number and name is a short sign: of one
-# text, and of all texts of an answer. So much takes 10 ms at worst, and twice that four times as long.
+# text, and of all texts of an answer. So much takes 10 ms at worst, twice that four times as long.
 _MAX_SHAPE, _MAX_SHAPES = 4_000, 20_000
 # What its parser raises where the text is odd, or nests too deep; found by fuzzing.
 _FAULTS = (ArithmeticError, AssertionError, LookupError, RecursionError, TypeError, ValueError)
