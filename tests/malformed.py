@@ -198,6 +198,11 @@ _JSON: list[tuple[str, Any, str]] = [
         "stop_sequences.1: Input should be",
     ),
     ("a blank stop sequence", _body(stop_sequences=["\n"]), "stop_sequences: each stop sequence"),
+    (
+        "stop sequences of 10,001 characters",
+        _body(stop_sequences=["a" * 5_000, "b" * 5_001]),
+        "stop_sequences: all of them should have at most 10000 characters together",
+    ),
     ("a thread", _body(thread={"type": "create"}), "thread: this server keeps no conversations"),
     (
         "an object as system",

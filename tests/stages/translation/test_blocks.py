@@ -9,6 +9,7 @@ import pytest
 
 from stages.repair.answer import AnswerRepair
 from stages.translation.answer import AnswerTranslator
+from stages.translation.parts import ToolCall
 from stages.wire.errors import InternalError
 from tests.stages.translation.support import THINKING, call, calls, delta, text
 from tests.support import chat_request
@@ -82,3 +83,22 @@ def test_row_a9_repair_tools_keeps_no_more_either() -> None:
     list(map(repair.chunk, [more(0)] * 90))
     with pytest.raises(InternalError, match="tool calls of more than 1000 characters"):
         list(map(repair.chunk, [more(0)] * 20))
+
+
+def test_row_a2_arguments_that_were_closed_and_broken_are_not_read_again() -> None:
+    broken = ToolCall(name="read")
+    for fragment in ('{"a": ', "}", " "):
+        broken.add("", fragment)
+        assert not broken.complete
+    assert broken._is_broken
+    whole = ToolCall(name="read")
+    for fragment in ("-", "1"):
+        whole.add("", fragment)
+    assert whole.complete
+    begun = ToolCall(name="read")
+    begun.add("", "{}")
+    assert begun.complete
+    begun.add("", '{"a"')
+    assert not begun.complete
+    begun.add("", ": 1}")
+    assert begun.complete
