@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from pipeline.declaration import Declaration
 from pipeline.tasks import task_group
 from proxy import __version__
+from proxy.admission import Admission
 from proxy.attended import Attended
 from proxy.body import Room
 from proxy.declaration import used_backends
@@ -42,15 +43,19 @@ _TIDY_INTERVAL = 0.5
 class App:
     """The whole as an ASGI app, for a declaration and those that `reload` finds later.
 
-    Its lifespan opens and closes the backends; `opened` is called when one of the first is open.
+    Its lifespan opens and closes the backends; `opened` is called when one of the first is open,
+    `ended` when all are closed.
     `draining` is set by the server when it is about to end.
     """
 
     _declaration: Declaration
     _reload: Reload | None = None
     _opened: Callable[[], None] = lambda: None
+    _ended: Callable[[], None] = lambda: None
     draining: bool = False
     room: Room = field(init=False)
+    admission: Admission = field(init=False)
+    """What the server calls for a request, so that it begins in its turn."""
     current: Served = field(init=False)
     retired: list[Served] = field(factory=list, init=False)
     """Declarations of before that have requests under way."""
@@ -59,6 +64,17 @@ class App:
     @room.default
     def _room_at_the_start(self) -> Room:
         return Room(self._declaration.sections["server"].max_bodies_bytes)
+
+    @admission.default
+    def _admission_by_the_first(self) -> Admission:
+        sections = self._declaration.sections
+        return Admission(
+            self,
+            urgent=lambda path: path in self.current.urgent,
+            max_delay=sections["server"].max_loop_delay,
+            counts=sections["metrics"],
+            around=lambda app: self.current.rules.around(app, refusing=False),
+        )
 
     @current.default
     def _first(self) -> Served:
@@ -103,6 +119,7 @@ class App:
                 group.start_soon(self._reload.run, functools.partial(self.serve, group))
             yield
             group.cancel_scope.cancel()
+        self._ended()
 
     def _attend(self, group: TaskGroup, first: bool) -> None:
         """Look after the backends that models lead to, those that are new."""

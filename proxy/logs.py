@@ -1,14 +1,22 @@
-"""The log: one line to stderr for whatever happens."""
+"""The log: one line to stderr for whatever happens, and no wait for who reads it."""
 
 from __future__ import annotations
 
 import logging
 import os
+import select
+import sys
+import threading
 import time
 import traceback
 
+#: Bytes that wait for a reader at most; further lines are dropped.
+_MAX_PENDING = 1024 * 1024
+#: Seconds that the end of the process waits for a reader.
+_LAST_FLUSH = 1.0
 
-def set_up() -> None:
+
+def set_up() -> logging.Handler:
     """Let the log go to stderr, from INFO on.
 
     The proxy's own from DEBUG on, if LLM_PROXY_LOG says so: there are texts of requests in it.
@@ -19,11 +27,97 @@ def set_up() -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # since Python 3.12
     logging._srcfile = None  # where it was called from
-    handler = logging.StreamHandler()
+    handler = NonBlockingHandler(sys.stderr.fileno())
     handler.setFormatter(_Formatter("%(asctime)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if os.environ.get("LLM_PROXY_LOG", "").lower() == "debug":
         logging.getLogger("llm_proxy").setLevel(logging.DEBUG)
+    return handler
+
+
+class NonBlockingHandler(logging.Handler):
+    """Writes lines to a pipe, terminal or file, and does not wait for who reads it.
+
+    the reader                a line
+    -----------------------   ------------------------------------------------------------------
+    reads all                 is written when it is logged, so that nothing is lost in a crash
+    is slow, or has stopped   is pending: a thread writes it as soon as it is read
+    the same for longer       is dropped when `max_pending` bytes are pending; after these, a line
+                              counts what was dropped
+
+    A thread for all lines (`logging.handlers.QueueListener`) would cost twice the time for each,
+    and a crash would lose the last ones.
+    """
+
+    def __init__(self, file: int, max_pending: int = _MAX_PENDING) -> None:
+        super().__init__()
+        self._file = file
+        self._max_pending = max_pending
+        self._poll = select.poll()
+        self._poll.register(file, select.POLLOUT)
+        # Guarded by a lock of its own: `logging.shutdown` has the handler's when it calls `flush`.
+        self._guard = threading.Lock()
+        self._pending = bytearray()
+        self._dropped = 0
+        self._writer: threading.Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, or keep it for later, or drop it."""
+        try:
+            line = self.format(record)
+        except (TypeError, ValueError):  # arguments that do not fit the format
+            self.handleError(record)
+            return
+        data = f"{line}\n".encode(errors="backslashreplace")
+        with self._guard:
+            if self._writer is None:
+                data = self._write_ready(data)
+            if len(self._pending) + len(data) > self._max_pending:
+                self._dropped += 1
+            elif data:
+                self._pending += data
+                self._start_writer()
+
+    def flush(self) -> None:
+        """Wait until pending lines are written, but not longer than `_LAST_FLUSH`."""
+        if writer := self._writer:
+            writer.join(_LAST_FLUSH)
+
+    def _write_ready(self, data: bytes) -> bytes:
+        """Write what the reader takes at once; the rest."""
+        try:
+            while data and self._poll.poll(0):  # then it takes PIPE_BUF bytes
+                data = data[os.write(self._file, data[: select.PIPE_BUF]) :]
+        except OSError:  # nobody will read it any more
+            self._dropped += 1
+            return b""
+        return data
+
+    def _start_writer(self) -> None:
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._write_pending, daemon=True)
+            self._writer.start()
+
+    def _write_pending(self) -> None:
+        while data := self._take_pending():
+            try:
+                while data:
+                    data = data[os.write(self._file, data) :]
+            except OSError:
+                self._dropped += 1
+
+    def _take_pending(self) -> memoryview | None:
+        """What is to be written next; None if that is nothing, which ends the thread."""
+        with self._guard:
+            data, self._pending = self._pending, bytearray()
+            if self._dropped and data:
+                words = f"{self._dropped} lines of the log were dropped: nobody read them"
+                record = logging.LogRecord("llm_proxy", logging.WARNING, "", 0, words, None, None)
+                data += f"{self.format(record)}\n".encode()
+                self._dropped = 0
+            if not data:
+                self._writer = None
+            return memoryview(data) if data else None
 
 
 def without_texts(error: BaseException) -> str:

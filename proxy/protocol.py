@@ -85,6 +85,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def __init__(self, *, limits: Limits, **given: Any) -> None:
         super().__init__(**given)
+        self.app = self.config.loaded_app.admission
         self.limits = limits
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

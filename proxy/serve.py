@@ -26,7 +26,7 @@ from proxy.departure import LAST_WORDS
 from proxy.limits import Limits
 from proxy.protocol import HttpProtocol
 from proxy.reload import Reload
-from proxy.signals import end_at_once_on_a_second_signal
+from proxy.signals import end_at_once_on_a_second_signal, end_with_supervisor
 from stages.authenticate import Authenticate
 
 # How many new objects make the garbage collector run. Requests leave few cycles behind, and with
@@ -41,6 +41,8 @@ _ROUNDS = (5, 20)
 _IDLE = 60
 # Seconds after which a worker that gives no sign of life is replaced. To load a model takes some.
 _UNRESPONSIVE = 60
+# How many connections are accepted per turn of the event loop.
+_ACCEPTS = 16
 
 
 def serve(declaration: Declaration, **given: Any) -> None:
@@ -62,10 +64,10 @@ def serve(declaration: Declaration, **given: Any) -> None:
 
         logs.set_up()
         logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # to say when a worker died
-        Workers(config, [bound]).run()
+        Workers(config, listeners(bound)).run()
     else:
         with contextlib.suppress(KeyboardInterrupt):  # the signal it was stopped with, once more
-            uvicorn.Server(config).run(sockets=[bound])
+            uvicorn.Server(config).run(sockets=listeners(bound))
 
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
@@ -92,9 +94,11 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
 
 def _make_app(file: str, server: Server, declaration: Declaration | None) -> App:
     """The application, made in the process that serves; this is set up, too."""
-    logs.set_up()
+    log = logs.set_up()
     gc.set_threshold(_YOUNG_OBJECTS, *_ROUNDS)
     end_at_once_on_a_second_signal(worker=server.workers > 1)
+    if server.workers > 1:
+        end_with_supervisor()
     if declaration is None:
         try:
             declaration = read(file)
@@ -104,7 +108,9 @@ def _make_app(file: str, server: Server, declaration: Declaration | None) -> App
             sys.exit(1)
     # What is there when the backends are open stays: the collector need not look at it again and
     # again. Backends of a reload come and go, and their cycles have to be found.
-    return App(declaration, Reload(declaration, server.host, server.reload), gc.freeze)
+    # The signal that ends the process comes after the end of the application: no exit handler runs.
+    reload = Reload(declaration, server.host, server.reload)
+    return App(declaration, reload, opened=gc.freeze, ended=log.flush)
 
 
 def open_files_as_allowed() -> None:
@@ -133,6 +139,14 @@ def bind(host: str, port: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {why}\n  hint: {bind_hint(error)}"
         ) from error
     return bound
+
+
+def listeners(bound: socket.socket) -> list[socket.socket]:
+    """The socket, and copies of it: uvloop accepts one connection per turn of the loop of each.
+
+    With one alone, a health check waits for so many turns as there are connections before it.
+    """
+    return [bound, *(bound.dup() for _ in range(_ACCEPTS - 1))]
 
 
 def bind_hint(error: Exception) -> str:

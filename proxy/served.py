@@ -14,6 +14,7 @@ from proxy.body import Room
 from proxy.cross_origin import CrossOrigin
 from proxy.edge import Edge, refuse
 from stages.backends.backend import Backend
+from stages.metrics import Metrics
 from stages.wire.errors import MethodNotAllowedError, NotFoundError
 
 Methods = Mapping[str, ASGIApp]
@@ -34,6 +35,9 @@ class Served:
     edges: tuple[Edge, ...]
     router: ASGIApp
     direct: dict[str, ASGIApp]
+    urgent: frozenset[str]
+    """Paths whose requests begin at once, under overload too: health checks and metrics."""
+    rules: CrossOrigin
 
     @classmethod
     def of(
@@ -51,12 +55,15 @@ class Served:
         by_path: dict[str, dict[str, ASGIApp]] = {path: {**apps} for path, apps in own.items()}
         counts = declaration.sections["metrics"]
         edges = []
+        urgent = {*own}
         for pipeline in declaration.pipelines:
             for route in pipeline.routes:
                 method, _, path = route.partition(" ")
                 edge = Edge(pipeline.name, pipeline.chain, room, counts)
                 edges.append(edge)
                 by_path.setdefault(path.strip(), {})[method] = edge
+                if any(isinstance(stage, Metrics) for stage in pipeline.stages):
+                    urgent.add(path.strip())
         # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
         paths = sorted(by_path, key=lambda path: ("{" in path, -len(path)))
         # A bare router: Starlette's own application would put two more layers around each event, to
@@ -69,7 +76,9 @@ class Served:
             for path in paths
             if "{" not in path
         }
-        return cls(declaration, tuple(edges), rules.around(router), direct)
+        return cls(
+            declaration, tuple(edges), rules.around(router), direct, frozenset(urgent), rules
+        )
 
     @property
     def under_way(self) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
 import signal
+import threading
 from types import FrameType
 from typing import Any
+
+log = logging.getLogger("llm_proxy")
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,6 +31,22 @@ def end_at_once_on_a_second_signal(worker: bool) -> None:
     if worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked by a supervisor
+
+
+def end_with_supervisor() -> None:
+    """Let this worker finish its requests and end when the process that started it dies.
+
+    Otherwise workers of a supervisor that was killed would keep the port.
+    """
+    if supervisor := multiprocessing.parent_process():
+        threading.Thread(target=_end_after, args=(supervisor,), daemon=True).start()
+
+
+def _end_after(supervisor: Any) -> None:
+    supervisor.join()  # it waits for a pipe whose other end only the supervisor has
+    log.warning("the supervisor is gone: this worker ends")
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def has_terminal() -> bool:

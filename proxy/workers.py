@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 from uvicorn.supervisors import Multiprocess
 
@@ -23,7 +24,14 @@ class Workers(Multiprocess):
     def run(self) -> None:
         """Serve until a signal."""
         self.terminal = has_terminal()
+        # Workers inherit this. Without it, a SIGHUP would kill those that are starting.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+        threading.Thread(target=self._wait_for_hup, daemon=True).start()
         super().run()
+
+    def _wait_for_hup(self) -> None:
+        while True:
+            self.signal_queue.append(signal.sigwait({signal.SIGHUP}))
 
     def handle_hup(self) -> None:
         """Let the workers reload; or end, if it was the terminal that was closed."""

@@ -31,6 +31,7 @@ class Counts:
         "Answers to clients, by pipeline and HTTP status.", "pipeline", "status"
     )
     """The status is `none` if the client left before."""
+    shed: Counter[tuple[()]] = _counter("Requests refused because the worker was overloaded.")
     tried_again: Counter[tuple[str, str, str]] = _counter(
         "Requests that failed and were tried again, there or elsewhere.",
         "stage",

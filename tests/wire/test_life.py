@@ -13,6 +13,7 @@ import signal
 import subprocess
 import termios
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,63 @@ class TestWorkers:
             proxy.says(f"Child process [{pid.name}] died", within=60)
             proxy.says("backend `scripted` is ready after")
             assert clients.new(proxy.url).get("/v1/models").status == 200
+
+    def test_row_a8_they_end_as_on_sigterm_when_their_supervisor_is_killed(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        hold = threading.Event()
+        backend.says(*held(hold))
+        with command(write(tmp_path, backend), "--workers", "2") as proxy:
+            workers = children(proxy.process.pid)
+            client = clients.started(proxy.url)
+            proxy.tell(signal.SIGKILL)
+            until_refused(proxy.url)
+            hold.set()
+            assert texts(client) == ["Hello", " you"]
+            until_gone(workers)
+            assert not [line for line in proxy.log if "Traceback" in line]
+
+    def test_row_a8_a_hangup_while_they_start_does_not_kill_them_but_the_supervisors_death_does(
+        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    ) -> None:
+        at = ["--config", str(write(tmp_path, backend)), "--port", "0", "--workers", "2"]
+        with subprocess.Popen([*COMMAND, *at], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout
+            url = process.stdout.readline().split()[-1]
+            try:
+                workers = started_children(process.pid)
+                for pid in workers:
+                    os.kill(pid, signal.SIGHUP)
+                assert clients.new(url).get("/health").status == 200
+                assert children(process.pid) == workers
+            finally:
+                process.kill()
+            until_gone(workers)
+        with pytest.raises(ConnectionError):
+            connect(url)
+
+
+def children(pid: int) -> list[int]:
+    """The workers of a supervisor."""
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "fork"], stdout=subprocess.PIPE)
+    return [int(each) for each in found.stdout.split()]
+
+
+def started_children(pid: int) -> list[int]:
+    """The same, as soon as there are two."""
+    soon = time.monotonic() + LIMIT
+    while len(found := children(pid)) < 2:
+        assert time.monotonic() < soon, "there are no workers"
+    return found
+
+
+def until_gone(pids: list[int]) -> None:
+    """Wait until no process has one of these ids."""
+    assert len(pids) == 2
+    soon = time.monotonic() + LIMIT
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < soon, "workers live on"
+        threading.Event().wait(0.02)
 
 
 #: A stage that tells which process it runs in: a file of that name in the folder `pids`.
