@@ -25,8 +25,7 @@ class Calls:
     by_name: Counter[str] = field(factory=Counter)
 
     def __enter__(self) -> Calls:
-        gc.collect()  # or what earlier tests left would be finalized here, and counted
-        gc.disable()
+        gc.disable()  # what it finalizes would be counted
         sys.setprofile(self._see)
         return self
 

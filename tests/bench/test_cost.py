@@ -16,7 +16,7 @@ import gc
 import itertools
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,15 @@ from tests.support import chat_request, http, profile
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # the client of the backend is aiohttp's
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_garbage_of_earlier_tests() -> Iterator[None]:
+    """Collect it once, and keep what is left out of later collections, which would take longer."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 def check(cost: Calls, ceiling: float, times: int = 1) -> None:
