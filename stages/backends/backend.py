@@ -224,11 +224,12 @@ class Backend:
         """Remember, log and count what the backend has refused and was not sent again."""
         target = sent.request.resolved.target
         for refusal in sent.given_up:
-            self.refusals.learn(target.model, refusal, time.monotonic())
             self.refused[refusal.option] += 1
+            if refusal.lasting:
+                self.refusals.learn(target.model, refusal, time.monotonic())
             log.warning(
                 "backend `%s` refuses %s; it is left out for %g s (request_id=%s)",
-                *(target.backend, refusal.option, self.refusals.seconds),
+                *(target.backend, refusal.option, self.refusals.seconds * refusal.lasting),
                 sent.request.resolved.http.request_id,
             )
 

@@ -17,7 +17,7 @@ is one, and reports what is lost.
     `parallel_tool_calls`                never sent; only the first call is passed on
     `stream_options`                     not `stream_options`; usage is estimated
     the name of the output limit         the other `max_tokens_field`
-    temperature, top_p, top_k            the policy `warn`
+    temperature, top_p, top_k            the policy `warn`; a value out of range: in this request
     `safety_identifier`                  the policy `drop` for `metadata`
     a keyword of a tool's schema         `schema_without` it
 
@@ -51,6 +51,12 @@ _REFUSING = re.compile(
 # After these words come the values that the backend takes.
 _LISTING = re.compile(r"\b(supported values|should be|must be|one of|expected)\b", re.IGNORECASE)
 _LEVEL = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
+# These words are about a value: another one would be accepted.
+_RANGE = re.compile(
+    r"\b(must|should) be\b|\bbetween\b|\brange\b|\b(less|greater|more) than\b|\bat (most|least)\b"
+    r"|\b(max|min)imum\b|[<>]=?",
+    re.IGNORECASE,
+)
 _REASONING = ("reasoning", "thinking")
 _EFFORT = ("reasoning_effort", "reasoningEffort")  # the second is xAI's: BerriAI/litellm#16265
 # Leaving these out lets more answers fit a schema, and none fewer.
@@ -64,10 +70,14 @@ _LOOSENED = (
 
 @frozen
 class Refusal:
-    """One refused option, and the facts of a profile under which it is not sent."""
+    """One refused option, and the facts of a profile under which it is not sent.
+
+    Not `lasting`: only the value was refused, so other requests may send the option.
+    """
 
     option: str
     overrides: Overrides
+    lasting: bool = True
 
 
 def refusal(said: str, options: Options, profile: Profile) -> Refusal | None:
@@ -191,7 +201,7 @@ def _rest(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
             yield Refusal(limit, {"max_tokens_field": other})
     for name in ("temperature", "top_p", "top_k"):
         if name in options and _names(words, name):
-            yield Refusal(name, {"fields": {name: "warn"}})
+            yield Refusal(name, {"fields": {name: "warn"}}, lasting=not _RANGE.search(words))
     if "safety_identifier" in options and _names(words, "safety_identifier"):
         yield Refusal("safety_identifier", {"fields": {"metadata": "drop"}})
 

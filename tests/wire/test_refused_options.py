@@ -106,6 +106,19 @@ def test_an_option_that_goes_on_being_refused_is_asked_without_once(
     assert sent(backend, "temperature") == [0.5, None]
 
 
+def test_a_value_out_of_range_is_left_out_of_that_request_alone(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(400, said("Invalid temperature: must be between 0 and 0.99")))
+    backend.says(GOOD)
+
+    first = client.post(body(temperature=1))
+    assert first.status == 200
+    assert "temperature:dropped" in first.headers["x-llm-proxy-degraded"]
+    assert client.post(body(temperature=0.2)).status == 200
+    assert sent(backend, "temperature") == [1, None, 0.2]
+
+
 def test_a_refusal_can_be_declared_to_be_final(client: Client, backend: ScriptedBackend) -> None:
     backend.says(REFUSED)
 
