@@ -124,6 +124,18 @@ class Resolved:
 
 
 @frozen
+class OpaqueMembers:
+    """What of an answer its backend needs again, by the profile; see translation/envelope.py."""
+
+    of_calls: frozenset[str] = frozenset()
+    of_messages: frozenset[str] = frozenset()
+    items: frozenset[str] = frozenset()
+    """Types of items of the content, where that is a list."""
+    id_limit: int = 4096
+    """Characters of an id, at most, for the client."""
+
+
+@frozen
 class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
@@ -152,6 +164,7 @@ class ChatRequest:
     """Whether the backend answers only as a stream."""
     repeated: str = field(default="", repr=False)
     """What the answer begins with that the client has sent already."""
+    opaque: OpaqueMembers = field(default=OpaqueMembers(), repr=False, eq=False)
     context_window: int | None = None
     """Tokens of prompt and answer together, where it is declared."""
     size: int = 1

@@ -12,6 +12,7 @@ _DELTAS = {
     "text": {"text_delta": "text"},
     "thinking": {"thinking_delta": "thinking", "signature_delta": "signature"},
     "tool_use": {"input_json_delta": "partial_json"},
+    "redacted_thinking": {},  # it comes whole
 }
 
 
@@ -92,6 +93,8 @@ def _check_block(block: dict[str, Any]) -> str:
         assert block["name"]
         assert block["id"]
         assert block["input"] == {}
+    elif kind == "redacted_thinking":
+        assert block["data"]
     else:
         assert block[kind] == "", f"a {kind} block that starts with something"
     return kind

@@ -54,7 +54,9 @@ _TOOL_USE = {
 #: cassettes: `citations` only where there are some (50 of 360, a list in each); none are sent here.
 _TEXT = {"type": {"text"}, "text": TEXT}
 _THINKING = {"type": {"thinking"}, "thinking": TEXT, "signature": TEXT}
-_BLOCKS = (_TEXT, _THINKING, _TOOL_USE)
+#: reports: BerriAI/litellm#9058.
+_REDACTED = {"type": {"redacted_thinking"}, "data": TEXT}
+_BLOCKS = (_TEXT, _THINKING, _REDACTED, _TOOL_USE)
 
 #: reference: `category` is null "when the refusal doesn't map to a named category", and
 #: `explanation` "when no explanation is available".

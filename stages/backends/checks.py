@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -87,3 +88,20 @@ def check_body(_: Any, __: Any, body: dict[str, Any]) -> None:
         if name in _MADE:
             hint = f"remove `{name}`: each request says it, or a key of the profile does"
             raise OptionError("body", f"`body` cannot set `{name}`: the translation does", hint)
+
+
+def _check_names(attribute: Any, names: Iterable[str], made: tuple[str, ...]) -> None:
+    for name in names:
+        if name in made:
+            message = f"`{attribute.name}` cannot have `{name}`: the translation makes it"
+            raise OptionError(attribute.name, message, f"remove `{name}`")
+
+
+def check_call_members(_: Any, attribute: Any, names: Iterable[str]) -> None:
+    """Members of a call that the translation does not make itself."""
+    _check_names(attribute, names, ("index", "id", "type", "function"))
+
+
+def check_message_members(_: Any, attribute: Any, names: Iterable[str]) -> None:
+    """Members of an assistant message that the translation does not make itself."""
+    _check_names(attribute, names, ("role", "content", "refusal", "tool_calls", "function_call"))

@@ -156,9 +156,42 @@ class Profile:
     forced_tool_without_reasoning: bool = option(
         False, help="takes a forced tool only if it is told not to reason, which is then sent"
     )
-    reasoning_history: Literal["none", "reasoning", "reasoning_content", "reasoning_details"] = (
-        option("none", help="the field in which reasoning goes back to it")
+    reasoning_history: Literal[
+        "none", "reasoning", "reasoning_content", "reasoning_text", "reasoning_details", "tags"
+    ] = option("none", help="the field in which reasoning goes back to it; tags: in the text")
+    reasoning_placeholder: str = option(
+        "", help="goes back where a message with calls has no reasoning, and it refuses that"
     )
+    thinking_needs_history: bool = option(
+        False,
+        help="takes `thinking` after the result of a tool only if the reasoning before the call "
+        "goes back with it; if not, `thinking` is left out",
+    )
+    returned_call_members: tuple[str, ...] = option(
+        ("extra_content",),
+        help="members that it attaches to a call, and gets back with it",
+        validator=checks.check_call_members,
+    )
+    returned_message_members: tuple[str, ...] = option(
+        ("reasoning_details", "reasoning_opaque"),
+        help="the same for an answer that has calls",
+        validator=checks.check_message_members,
+    )
+    returned_content: tuple[str, ...] = option(
+        ("reasoning",), help="types of items of its content that it gets back, next to the text"
+    )
+    default_call_members: dict[str, Any] = option(
+        factory=dict,
+        help="members of the first call of a message, where none of its calls has its own",
+        validator=checks.check_call_members,
+    )
+    tool_use_id_limit: int = option(
+        4096,
+        help="characters of an id for the client, which may hold such members; longer ones are in "
+        "the signature of the thinking before it, or in a block `redacted_thinking`",
+        validator=validators.ge(64),
+    )
+    tool_message_name: bool = option(False, help="wants the tool's name in its result")
     think_tags: bool = option(True, help="reads reasoning out of `<think>` tags in the text")
     tool_name_limit: int = option(64, help="longer names are shortened, and restored")
     tool_id_limit: int = option(64, help="longer ids of tool calls are replaced")

@@ -21,8 +21,9 @@ from stages.repair.arguments import How, Repairs, ends_as_json, mended
 from stages.repair.finder import Found, ToolText
 from stages.repair.formats import Call
 from stages.repair.schema import ToolSchema
+from stages.translation.attached import Attached, taken
 from stages.translation.blocks import MAX_HELD
-from stages.translation.chunks import Deltas, choices_of, failure, more_text
+from stages.translation.chunks import THOUGHTS, Deltas, choices_of, failure, more_text
 from stages.translation.finish_reasons import Finish, meaning
 from stages.translation.parts import ToolCall, ToolCalls
 from stages.translation.shapes import items, mapping, text
@@ -32,7 +33,7 @@ from stages.wire.errors import InternalError
 
 _TAKEN = ("content", "tool_calls", "function_call")
 #: What parts the text before it from the text behind it, beside calls.
-_OTHERS = ("reasoning", "reasoning_content", "reasoning_details", "refusal")
+_OTHERS = (*THOUGHTS, "reasoning_details", "refusal")
 
 Delta = dict[str, Any]
 
@@ -145,6 +146,10 @@ class AnswerRepair:
         name = text(function.get("name"))
         call = self._calls.find(fragment, name)
         self._held += call.add(name, function.get("arguments"))
+        opaque = {each: fragment[each] for each in fragment if each in self.request.opaque.of_calls}
+        if opaque:
+            call.attached = call.attached or Attached()
+            self._held += call.attached.take(opaque)
         if self._held > self.max_held:
             raise InternalError(
                 f"backend `{self.request.resolved.target.backend}` sent tool calls of more than "
@@ -169,7 +174,7 @@ class AnswerRepair:
             arguments, how = self._mended(call.name, arguments)
         if how:
             self.done.append(how)
-        return self._call(call.name, arguments, call.backend_id)
+        return self._call(call.name, arguments, call.backend_id, taken(call.attached))
 
     def _mend(self, pieces: Iterable[str | Found]) -> Iterator[Delta]:
         """Text, and the calls that were found in it, unless one of them is past mending."""
@@ -193,11 +198,13 @@ class AnswerRepair:
             self._schemas[name] = ToolSchema(self.tools[name])
         return mended(arguments, self._schemas[name], self._repairs)
 
-    def _call(self, name: str, arguments: str, identity: str = "") -> Delta:
+    def _call(
+        self, name: str, arguments: str, identity: str = "", opaque: dict[str, Any] | None = None
+    ) -> Delta:
         function = {"name": name, "arguments": arguments}
         call = {"index": self._sent, "id": identity, "type": "function", "function": function}
         self._sent += 1
-        return {"tool_calls": [call]}
+        return {"tool_calls": [{**call, **(opaque or {})}]}
 
 
 def _is_sure(call: Call, how: How) -> bool:

@@ -36,7 +36,15 @@ from attrs import Factory, define
 from stages.backends.errors import error_in, error_in_answer
 from stages.events import ChatRequest, Lowered
 from stages.translation.blocks import MAX_HELD, Blocks
-from stages.translation.chunks import Deltas, choices_of, failure, more_text, stray_words
+from stages.translation.chunks import (
+    THOUGHTS,
+    Deltas,
+    choices_of,
+    failure,
+    more_text,
+    stray_words,
+    thought_in,
+)
 from stages.translation.ending import Ending
 from stages.translation.finish_reasons import Finish
 from stages.translation.parts import Prose, Thought
@@ -146,39 +154,9 @@ class AnswerTranslator:
         if self.stopped:
             return []
         if not self._begun:
-            raise self._no_answer()
-        if self._ending.finish is Finish.NONE:
-            self._check_end(done)
-        if self._ending.finish is Finish.FAILED:
-            reason = self._ending.reason[:40]
-            raise InternalError(
-                f"backend `{self._backend}` broke off its answer ({reason}): try again",
-                quoted=[reason],
-            )
+            raise self._ending.no_answer(self._blocks, self._stray)
+        self._ending.check(self._blocks, self._stray, done)
         return self._finished(lowered)
-
-    def _check_end(self, done: bool) -> None:
-        """Raise InternalError unless the end of an answer without a finish reason is one.
-
-        Old servers send none, so `[DONE]` (or the end of a JSON document) is enough for an answer
-        that says something. It is not where the last thing said was no chunk, which is how some
-        report a failure, nor in the middle of a call.
-        """
-        if not done:
-            raise InternalError(f"backend `{self._backend}` closed the stream early")
-        if self.request.warms:
-            return
-        if self._stray is not None or self._blocks.said_nothing:
-            raise self._no_answer()
-        if self._blocks.has_half_call:
-            raise InternalError(
-                f"backend `{self._backend}` broke off its answer within a tool call: try again"
-            )
-
-    def _no_answer(self) -> InternalError:
-        said = f": {self._stray[:200]}" if self._stray else ""
-        half = "no answer" if self._blocks.said_nothing else "half an answer, and then a failure"
-        return InternalError(f"backend `{self._backend}` sent {half}{said}", quoted=[said])
 
     @property
     def stopped(self) -> bool:
@@ -227,6 +205,8 @@ class AnswerTranslator:
             if name in delta and delta[name]:  # noqa: RUF019 - `get` is a call for each delta
                 self.left_out |= {name}
         self._take_reasoning(delta)
+        if not self.request.opaque.of_messages.isdisjoint(delta):
+            self._attach(delta)
         content = delta.get("content")
         if self.request.repeated:
             content = text(content).removeprefix(self.request.repeated)
@@ -245,12 +225,16 @@ class AnswerTranslator:
         """
         if not self._blocks.thinks:
             return
-        details = [each for each in items(delta.get("reasoning_details")) if mapping(each)]
-        told = "".join(text(d.get("text")) or text(d.get("summary")) for d in details)
-        plain = text(delta.get("reasoning_content")) or text(delta.get("reasoning"))
-        if plain or told:
+        if thought := thought_in(delta):
             self._end_text()
-        self._blocks.add(Thought, plain or told, details)
+            self._blocks.add(Thought, thought)
+
+    def _attach(self, delta: dict[str, Any]) -> None:
+        """Keep what the backend needs again. Of thinking that is shown, the block has the text."""
+        shown = THOUGHTS if self._blocks.thinks else ()
+        names = sorted(self.request.opaque.of_messages.intersection(delta).difference(shown))
+        if members := {name: delta[name] for name in names if delta[name]}:
+            self._blocks.attach(members)
 
     def _take_content(self, content: Any) -> None:
         """Text, or a list of parts, as some backends send it."""
@@ -280,6 +264,8 @@ class AnswerTranslator:
             return
         for thought in (*items(part.get("summary")), *items(part.get("thinking"))):
             self._blocks.add(Thought, text(mapping(thought).get("text")))
+        if part.get("type") in self.request.opaque.items:
+            self._blocks.attach({"content": [part]})
         self._take_refusal(text(part.get("refusal")))
 
     def _take_refusal(self, refusal: str) -> None:

@@ -49,12 +49,20 @@ def user_first(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def split_results(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Calls made together, one by one: call 1, result 1, call 2, result 2."""
+    """Calls made together, one by one: call 1, result 1, call 2, result 2.
+
+    Each has the reasoning that was before all of them, if that is an item of the content: Claude
+    wants the last one to begin with it.
+    """
     waiting: dict[str, dict[str, Any]] = {}
     for message in messages:
         calls = message.get("tool_calls", ())
         if len(calls) > 1:
-            waiting = {c["id"]: {"role": "assistant", "tool_calls": [c]} for c in calls}
+            content = message["content"]
+            parts = content if isinstance(content, list) else []
+            reasoning = [part for part in parts if part.get("type") != "text"]
+            before = {"content": reasoning} if reasoning else {}
+            waiting = {c["id"]: {"role": "assistant", **before, "tool_calls": [c]} for c in calls}
             rest = {name: value for name, value in message.items() if value}
             waiting[calls[0]["id"]] = {**rest, "tool_calls": calls[:1]}
             continue

@@ -14,6 +14,8 @@ from attrs import define
 
 from stages.translation.shapes import items, mapping, text
 
+#: Members that hold reasoning as text. Where there are two, they carry the same.
+THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text")
 _CONTENT = ("content", "tool_calls", "function_call", "refusal")
 
 
@@ -61,6 +63,17 @@ def failure(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
         return None
     is_error = data.get("object") == "error" or data.get("type") == "error"
     return data if is_error or data.get("error_code") else None
+
+
+def thought_in(delta: dict[str, Any]) -> str:
+    """The reasoning in a delta, in whichever of its members."""
+    for name in THOUGHTS:
+        if name in delta and (thought := text(delta[name])):
+            return thought
+    if "reasoning_details" not in delta:
+        return ""
+    details = map(mapping, items(delta["reasoning_details"]))
+    return "".join(text(d.get("text")) or text(d.get("summary")) for d in details)
 
 
 def stray_words(data: dict[str, Any]) -> str | None:

@@ -19,10 +19,11 @@ from stages.backends.client_tools import prefixed
 from stages.backends.profile import Profile
 from stages.translation.arrangement import rejoined, split_results, user_first
 from stages.translation.compaction import compacted
-from stages.translation.content import content, rendered, result_text, unpacked
+from stages.translation.content import content, result_text, unpacked
+from stages.translation.envelope import SEALED
 from stages.translation.fields import Fields, UnsupportedError
-from stages.translation.names import CallIds, short_name
-from stages.translation.reasoning import history
+from stages.translation.names import CallIds, fit_id, short_name
+from stages.translation.reasoning import Returned
 from stages.translation.system import hoisted, parted, placed_message, still_shown, system_prompt
 from stages.wire import messages as m
 from stages.wire.json import encode
@@ -40,21 +41,26 @@ class _Conversation:
 
     profile: Profile
     fields: Fields
-    backend: str
+    owner: str
     ids: CallIds
     out: list[dict[str, Any]] = Factory(list)
     open_calls: dict[str, str] = Factory(dict)
     """Unanswered calls of the last assistant turn: the backend's id to the client's."""
+    names: dict[str, str] = Factory(dict)
+    """The names of the tools that they call, by the same."""
     seams: set[int] = Factory(set)
     """Where in `out` a turn of the assistant stood of which nothing is left."""
 
 
 def conversation(
-    request: m.MessagesRequest, backend: str, profile: Profile, fields: Fields
+    request: m.MessagesRequest, owner: str, profile: Profile, fields: Fields
 ) -> list[dict[str, Any]]:
-    """The whole conversation, system prompt first. Raises UnsupportedError."""
+    """The whole conversation, system prompt first. Raises UnsupportedError.
+
+    `owner` gets back what it attached to its answers; see envelope.py.
+    """
     state = _Conversation(
-        profile, fields, backend, CallIds(profile.tool_id_limit, profile.tool_id_length)
+        profile, fields, owner, CallIds(profile.tool_id_limit, profile.tool_id_length)
     )
     turns = compacted(tuple(parted(request.messages)), fields)
     if turns != request.messages:
@@ -130,7 +136,8 @@ def _user_turn(state: _Conversation, blocks: list[m.Block]) -> None:
         elif id(block) not in taken:
             fields.note("tool_result", "orphan")
             text = result_text(block, fields)
-            text = f"Result of an earlier tool call ({block.tool_use_id}):\n{text}"
+            identity = fit_id(block.tool_use_id, 64)
+            text = f"Result of an earlier tool call ({identity}):\n{text}"
             rest += [m.TextBlock(text), *_images(block, fields)]
     _answer_calls(state, results)
     if body := content(rest, fields):
@@ -161,8 +168,11 @@ def _answer_calls(state: _Conversation, results: dict[str, m.ToolResultBlock]) -
         known = results.get(identity)
         text = result_text(known, state.fields) if known else NO_RESULT
         text = text or state.profile.empty_tool_result
-        state.out.append({"role": "tool", "tool_call_id": identity, "content": text})
-    state.open_calls = {}
+        message = {"role": "tool", "tool_call_id": identity, "content": text}
+        if state.profile.tool_message_name:
+            message["name"] = state.names[identity]
+        state.out.append(message)
+    state.open_calls, state.names = {}, {}
 
 
 def _images(result: m.ToolResultBlock, fields: Fields) -> list[m.Block]:
@@ -172,40 +182,44 @@ def _images(result: m.ToolResultBlock, fields: Fields) -> list[m.Block]:
 
 
 def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
-    text, calls = "", []
-    thoughts: dict[str, list[Any]] = {}
+    text, uses = "", []
+    back: Returned | None = None
+    attached = bool(state.profile.default_call_members or state.profile.reasoning_placeholder)
     for block in blocks:
         if isinstance(block, m.TextBlock):
             text += block.text
         elif isinstance(block, m.ToolUseBlock):
-            calls.append(_call(state, block))
-        elif isinstance(block, m.ThinkingBlock):
-            for name, more in history(block, state.backend, state.profile, state.fields).items():
-                thoughts.setdefault(name, []).append(more)
+            uses.append(block)
+            attached = attached or block.id.startswith(SEALED)
         else:
-            text += rendered(block, state.fields) or ""
+            attached = True
+    if attached:
+        back = Returned(state.owner, state.profile, state.fields)
+        back.take(blocks)
+        text = "".join(back.text(block) for block in blocks)
     # Backends refuse a last assistant message that ends in white space, and it says nothing.
     text = text.rstrip()
-    reasoning = {name: _together(pieces) for name, pieces in thoughts.items()}
-    if calls:
-        said = text or (None if state.profile.null_content else "")
-        message = {"role": "assistant", "content": said, "tool_calls": calls, **reasoning}
-        state.out.append(message)
-    elif text:
-        state.out.append({"role": "assistant", "content": text, **reasoning})
-    else:
+    if not text and not uses:
+        if back:
+            back.leave_out()
         state.seams.add(len(state.out))
+        return
+    said = back.content(text) if back else text or None
+    if said is None and not state.profile.null_content:
+        said = ""
+    message: dict[str, Any] = {"role": "assistant", "content": said}
+    if uses:
+        message["tool_calls"] = [_call(state, use, back, n) for n, use in enumerate(uses)]
+    state.out.append(message | back.message_members(bool(uses)) if back else message)
 
 
-def _together(pieces: list[Any]) -> Any:
-    """Texts as one text, lists as one list."""
-    return "".join(pieces) if isinstance(pieces[0], str) else list(chain.from_iterable(pieces))
-
-
-def _call(state: _Conversation, block: m.ToolUseBlock) -> dict[str, Any]:
-    identity = state.ids.next(block.id)
-    state.open_calls[identity] = block.id
+def _call(
+    state: _Conversation, block: m.ToolUseBlock, back: Returned | None, place: int
+) -> dict[str, Any]:
+    identity = state.ids.next(*back.call_id(place, block.id) if back else (block.id,))
     name = prefixed(block.toolset_name, block.name) if block.toolset_name else block.name
     name = short_name(name, state.profile.tool_name_limit)
+    state.open_calls[identity], state.names[identity] = block.id, name
     function = {"name": name, "arguments": encode(block.input).decode()}
-    return {"id": identity, "type": "function", "function": function}
+    call = {"id": identity, "type": "function", "function": function}
+    return call | back.call_members(place) if back else call

@@ -13,6 +13,7 @@ from stages.translation.limits import window_is_full
 from stages.translation.stops import met
 from stages.translation.usage import completed, merged, reported, usage
 from stages.wire import events as e
+from stages.wire.errors import InternalError
 
 _STOP_REASONS = {
     Finish.CUT: "max_tokens",
@@ -49,6 +50,50 @@ class Ending:
     def complete(self) -> bool:
         """Whether the model came to an end, as far as the backend says: it was not cut."""
         return self.finish <= Finish.UNKNOWN
+
+    def check(self, blocks: Blocks, stray: str | None, done: bool) -> None:
+        """Raise InternalError unless the answer is whole.
+
+        `done`: the backend said itself that it was over. `stray` is what an object that is no
+        chunk said last.
+        """
+        if self.finish is Finish.NONE:
+            self._check_without_reason(blocks, stray, done)
+        if self.finish is Finish.FAILED:
+            reason = self.reason[:40]
+            message = f"backend `{self._backend}` broke off its answer ({reason}): try again"
+            raise InternalError(message, quoted=[reason])
+        if self.finish <= Finish.UNKNOWN and blocks.has_nameless_call:
+            message = f"backend `{self._backend}` sent a tool call without a name: try again"
+            raise InternalError(message)
+
+    def _check_without_reason(self, blocks: Blocks, stray: str | None, done: bool) -> None:
+        """Raise InternalError unless the end of an answer without a finish reason is one.
+
+        Old servers send none, so `[DONE]` (or the end of a JSON document) is enough for an answer
+        that says something. It is not where the last thing said was no chunk, which is how some
+        report a failure, nor in the middle of a call.
+        """
+        if not done:
+            raise InternalError(f"backend `{self._backend}` closed the stream early")
+        if self.request.warms:
+            return
+        if stray is not None or blocks.said_nothing:
+            raise self.no_answer(blocks, stray)
+        if blocks.has_half_call:
+            raise InternalError(
+                f"backend `{self._backend}` broke off its answer within a tool call: try again"
+            )
+
+    def no_answer(self, blocks: Blocks, stray: str | None) -> InternalError:
+        """The error of a backend that has not answered."""
+        said = f": {stray[:200]}" if stray else ""
+        half = "no answer" if blocks.said_nothing else "half an answer, and then a failure"
+        return InternalError(f"backend `{self._backend}` sent {half}{said}", quoted=[said])
+
+    @property
+    def _backend(self) -> str:
+        return self.request.resolved.target.backend
 
     def delta(self, blocks: Blocks, matched: str | None, lowered: Lowered) -> e.MessageDelta:
         """The event. `matched` is the stop sequence that was found in what was sent.

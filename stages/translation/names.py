@@ -20,6 +20,16 @@ def short_name(name: str, limit: int) -> str:
     return f"{name[: limit - _HASH - 1]}_{_digest(name, _HASH)}"
 
 
+def hashed_id(identity: str) -> str:
+    """An id that every backend takes, in place of `identity`."""
+    return f"call_{_digest(identity, 24)}"
+
+
+def short_hash(identity: str) -> str:
+    """Eight characters that tell the ids of one message apart."""
+    return _digest(identity, _HASH)
+
+
 def is_fit(identity: str, limit: int = 64) -> bool:
     """Whether `identity` is an id that every backend, and every client, takes as it is."""
     return 0 < len(identity) <= limit and _USABLE.issuperset(identity)
@@ -45,8 +55,16 @@ class CallIds:
         self._given: set[str] = set()
         self._times: Counter[str] = Counter()
 
-    def next(self, identity: str) -> str:
-        """The id for the next call that the client knows as `identity`."""
+    def next(self, identity: str, own: str = "") -> str:
+        """The id for the next call that the client knows as `identity`.
+
+        `own` is what the backend itself called it: it takes that, whatever it is like.
+        """
+        if own:
+            if own not in self._given:
+                self._given.add(own)
+                return own
+            identity = own
         while True:
             self._times[identity] += 1
             times = self._times[identity]

@@ -14,14 +14,14 @@ block is open at a time and backends may interleave their tool calls.
 
 from __future__ import annotations
 
-import secrets
 from typing import Any, Literal
 
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve, field
 
-from stages.translation.names import is_fit
+from stages.translation.arguments import as_object, repeats
+from stages.translation.attached import Attached, taken
+from stages.translation.envelope import Envelope, seal
 from stages.translation.nesting import Nesting
-from stages.translation.reasoning import Envelope, joined, seal
 from stages.translation.shapes import text
 from stages.wire import json
 
@@ -79,17 +79,18 @@ class Prose:
 class Thought(Prose):
     """Thinking. Its signature holds what its backend needs to have back in the next turn.
 
-    `hidden`: the client wants the block, but not the text.
+    `hidden`: the client wants the block, but not the text. `rest` belongs to the call after it.
     """
 
-    backend: str = ""
+    owner: str = ""
     hidden: bool = False
-    details: list[dict[str, Any]] = Factory(list)
+    attached: Attached | None = None
+    rest: Envelope | None = None
     _unseen: list[str] = Factory(list)
 
     @property
     def ready(self) -> bool:
-        return bool(self.details) or self._says_something
+        return bool(self.attached) or self._says_something
 
     def _block(self) -> dict[str, Any]:
         return {"type": "thinking", "thinking": "", "signature": ""}
@@ -100,7 +101,9 @@ class Thought(Prose):
             self._unseen.append(pending)
         deltas = [("thinking_delta", pending)] if pending and not self.hidden else []
         if last:
-            envelope = Envelope(self.backend, "".join(self._unseen), joined(self.details))
+            held = self.rest or Envelope(self.owner)
+            members = {**held.message, **taken(self.attached)}
+            envelope = evolve(held, text="".join(self._unseen), message=members)
             deltas.append(("signature_delta", seal(envelope)))
         return deltas
 
@@ -111,14 +114,20 @@ class ToolCall:
 
     `backend_id` is as the backend gave it, `index` too, or else its place among the calls.
     `queued`: it has its place among the parts. One without arguments, or with `{}`, is not ready:
-    some may follow. Half a surrogate pair in the arguments becomes U+FFFD.
+    some may follow. Half a surrogate pair in the arguments becomes U+FFFD. `id` is for the client.
     """
 
     state: State = "waiting"
     backend_id: str = ""
     index: int = 0
     name: str = ""
-    id_is_taken: bool = field(default=False, init=False)
+    id: str = field(default="", init=False)
+    rest: Envelope | None = field(default=None, init=False)
+    """What belongs to it that its id does not hold."""
+    attached: Attached | None = field(default=None, init=False)
+    """Opaque members that came for it since it has its id, or before that."""
+    members: dict[str, Any] = field(default=Factory(dict), init=False)
+    """Those that came before."""
     fragments: list[str] = field(default=Factory(list), init=False)
     sent: int = field(default=0, init=False)
     queued: bool = field(default=False, init=False)
@@ -127,12 +136,14 @@ class ToolCall:
     """Whether the arguments were closed and were no JSON: more of them makes them none either."""
     _escape: str = field(default="", init=False)
     """Held back: the next fragment may have the other half of it."""
+    again: list[str] = field(default=Factory(list), init=False)
+    """What begins like the arguments, after the whole of them: it may repeat them."""
 
     def add(self, name: str, arguments: Any) -> int:
         """Take in a fragment; gives its length. Arguments may also come as an object."""
         if name and name != self.name and not (self.name and self.fragments):
             self.name += name
-        if isinstance(arguments, str):
+        if type(arguments) is str:
             fragment = arguments
         else:
             fragment = "" if arguments is None else json.encode(arguments).decode()
@@ -141,18 +152,39 @@ class ToolCall:
             fragment = json.repair_escapes(fragment)
         if not self.fragments:  # official SDKs fail on white space alone
             fragment = fragment.lstrip()
-        # Some gateways begin with "{}" and send the arguments after it.
-        if self.fragments == ["{}"] and fragment.lstrip().startswith("{"):
-            self.fragments.clear()
-            self._nesting, self._is_broken = Nesting(), False
+        elif self.again or fragment.lstrip()[:1] == self.fragments[0][:1]:
+            return self._begin_again(fragment)
         if fragment:
             self.fragments.append(fragment)
         return len(fragment)
 
+    def _begin_again(self, fragment: str) -> int:
+        """Take in a fragment that begins as the arguments do."""
+        # Some gateways begin with "{}" and send the arguments after it.
+        if self.fragments == ["{}"] and not self.again and fragment.strip():
+            self.fragments.clear()
+            self._nesting, self._is_broken = Nesting(), False
+            self.fragments.append(fragment.lstrip())
+        elif self.again or (self.fragments[0].startswith(_BRACKETS) and self.whole):
+            self.again.append(fragment)
+        else:
+            self.fragments.append(fragment)
+        return len(fragment)
+
+    def _end(self) -> None:
+        """No more of the arguments comes: what was held back is one of them, or said again."""
+        if self._escape:
+            (self.again or self.fragments).append(json.repair_escapes(self._escape))
+            self._escape = ""
+        if self.again and not repeats("".join(self.again), "".join(self.fragments)):
+            self.fragments += self.again
+        self.again.clear()
+
     @property
     def arguments(self) -> str:
-        """All there is of them."""
-        return "".join(self.fragments) + json.repair_escapes(self._escape)
+        """All there is of them; to be asked when no more comes."""
+        self._end()
+        return "".join(self.fragments)
 
     @property
     def ready(self) -> bool:
@@ -168,13 +200,18 @@ class ToolCall:
 
     @property
     def complete(self) -> bool:
-        """Whether it has a name, and its arguments are a whole JSON document.
+        """Whether it has a name, and its arguments are a whole JSON document."""
+        return bool(self.name) and not self._escape and self.whole
+
+    @property
+    def whole(self) -> bool:
+        """Whether its arguments are a whole JSON document, but for what is held back.
 
         It is asked at each fragment while another call waits: so all is read only where it can be.
         """
-        if self.half or not self.name or self._is_broken:
+        if self._is_broken or self.half:
             return False
-        arguments = self.arguments
+        arguments = "".join(self.fragments)
         try:
             json.decode(arguments.encode())
         except ValueError:
@@ -183,17 +220,11 @@ class ToolCall:
         return True
 
     def open(self) -> dict[str, Any]:
-        """From now on it is open. Gives the content block, still empty.
-
-        With an id of our own where the backend's is unfit.
-        """
+        """From now on it is open. Gives the content block, still empty."""
         self.state = "open"
-        identity = self.backend_id
-        if self.id_is_taken or not is_fit(identity):
-            identity = f"toolu_{secrets.token_hex(12)}"
         return {
             "type": "tool_use",
-            "id": identity,
+            "id": self.id,
             "name": self.name,
             "input": {},
             # By the model itself, not from a program that it wrote. Not null: the types of
@@ -203,31 +234,24 @@ class ToolCall:
 
     def take(self, last: bool) -> list[tuple[str, str]]:
         """The deltas to send now, as (kind, text)."""
-        if last and self._escape:
-            self.fragments.append(json.repair_escapes(self._escape))
-            self._escape = ""
+        if last:
+            self._end()
         if self.fragments and not self.fragments[0].startswith("{"):
             if not last:
                 return []
-            self.fragments = _as_object("".join(self.fragments))
+            self.fragments = as_object("".join(self.fragments))
         fragments, self.sent = self.fragments[self.sent :], len(self.fragments)
         return [("input_json_delta", fragment) for fragment in fragments]
-
-
-def _as_object(arguments: str) -> list[str]:
-    """Arguments that are no object, as fragments of one: clients need an object, also streamed."""
-    if arguments.strip() == "null":
-        return []
-    return [json.encode({"_raw": arguments}).decode()]
 
 
 @define
 class ToolCalls:
     """The calls of one answer, found again by what the backend says of each fragment.
 
-    Backends leave out `index`, repeat 0 for each call, or leave out `id`. So: another id at a
-    known index is another call; with neither, the fragment goes on with the last call, unless
-    that is complete and a new name comes. A call without an index has its place as one.
+    Backends leave out `index`, repeat 0 for each call, leave out `id`, or give each fragment
+    another one. So: another id at a known index is another call if it comes with a name; with
+    neither, the fragment goes on with the last call, unless that is complete and a new name comes.
+    A call without an index has its place as one.
     """
 
     all: list[ToolCall] = Factory(list)
@@ -244,13 +268,13 @@ class ToolCalls:
         call = self._newest.get((index, ""))
         waits = index is not None and call and not call.backend_id  # for its id
         if identity and not waits:
-            call = self._newest.get((index, identity))
+            call = self._newest.get((index, identity)) or (None if name else call)
         # `complete` last: it reads all there is of the call.
         if call is None or (name and not identity and call.complete):
             call = ToolCall(index=len(self.all) if index is None else index)
             self.all.append(call)
             self._newest[None, ""] = self._newest[call.index, ""] = call
         if identity and not call.backend_id:
-            call.backend_id, call.id_is_taken = identity, (None, identity) in self._newest
+            call.backend_id = identity
             self._newest[None, identity] = self._newest[call.index, identity] = call
         return call

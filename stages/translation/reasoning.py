@@ -1,111 +1,206 @@
-"""Reasoning that goes back to its backend in the next turn; how to ask for it is in `asking`.
+"""What a backend gets back with a turn of the assistant, next to its text and calls.
 
-Clients return thinking blocks unchanged, so the signature is an envelope of ours.
-It names the backend, and holds what the visible text does not: structured details, or the text
-itself when the client asked not to see it. A signature of somebody else is never an error.
+    what                        carried by                           goes back to
+    ------------------------    ---------------------------------    -------------------------------
+    opaque members              envelopes (see envelope.py)          the model that attached them
+    thinking, as text           thinking blocks, or their envelope   who takes reasoning as text
+    signatures of somebody      thinking blocks                      nobody
+    else
+
+How to ask for reasoning is in `asking`. What cannot be read is reported, and never an error.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, define, evolve
 
 from stages.backends.profile import Profile
+from stages.translation.chunks import THOUGHTS
+from stages.translation.content import rendered
+from stages.translation.envelope import BrokenEnvelopeError, Envelope, unseal
 from stages.translation.fields import Fields
-from stages.translation.shapes import items, text
-from stages.wire import json
+from stages.translation.names import hashed_id, short_hash
+from stages.translation.shapes import items, mapping, text
 from stages.wire import messages as m
 
-_MARK = "llmp1."
+
+@define
+class Returned:
+    """What goes back with one turn, read from its blocks."""
+
+    owner: str
+    profile: Profile
+    fields: Fields
+    _inline: dict[int, str] = Factory(dict)
+    """What takes the place of blocks in the text, by their `id()`: thinking, or nothing."""
+    _message: dict[str, list[Any]] = Factory(dict)
+    _calls: dict[int, Envelope] = Factory(dict)
+    """What is known of the calls, by their places."""
+    _foreign: set[int] = Factory(set)
+    """Places of calls whose ids hold envelopes for another owner, or broken ones."""
+    _apart: list[Envelope] = Factory(list)
+    """What is known of calls from other blocks."""
+
+    def take(self, blocks: Iterable[m.Block]) -> None:
+        """Read all blocks of the turn."""
+        ids: list[str] = []
+        for block in blocks:
+            if isinstance(block, m.ToolUseBlock):
+                self._take_call(block.id, len(ids))
+                ids.append(block.id)
+            elif isinstance(block, m.ThinkingBlock):
+                self._take_thinking(block)
+            elif isinstance(block, m.OtherBlock) and block.type == "redacted_thinking":
+                self._take_redacted(block)
+        if self._apart:
+            places = {short_hash(identity): place for place, identity in enumerate(ids)}
+            for envelope in self._apart:
+                if (place := places.get(envelope.of)) is not None:
+                    self._calls[place] = _merged(self._calls.get(place), envelope)
+
+    def text(self, block: m.Block) -> str:
+        """What a block is in the text."""
+        if id(block) in self._inline:
+            return self._inline[id(block)]
+        return rendered(block, self.fields) or ""
+
+    def call_id(self, place: int, identity: str) -> tuple[str, str]:
+        """An id for the call at `place`, and what the backend itself called it, if known."""
+        known = self._calls.get(place)
+        if place in self._foreign:
+            identity = hashed_id(identity)
+        return identity, known.id if known else ""
+
+    def call_members(self, place: int) -> dict[str, Any]:
+        """The members of the call at `place`."""
+        known = self._calls.get(place)
+        held = known.call if known else {}
+        members = {name: held[name] for name in self.profile.returned_call_members if name in held}
+        if members or place or any(each.call for each in self._calls.values()):
+            return members
+        return self.profile.default_call_members
+
+    def message_members(self, has_calls: bool) -> dict[str, Any]:
+        """The members of the message, without `content`."""
+        members = {name: _together(pieces) for name, pieces in self._message.items()}
+        members.pop("content", None)
+        profile, way = self.profile, self.profile.reasoning_history
+        if has_calls and profile.reasoning_placeholder and way in THOUGHTS:
+            members.setdefault(way, profile.reasoning_placeholder)
+        return members
+
+    def content(self, said: str) -> str | list[Any] | None:
+        """The content of a message that says this; None where there is nothing."""
+        held = [each for each in self._message.get("content", ()) for each in items(each)]
+        kept = [each for each in held if mapping(each).get("type") in self.profile.returned_content]
+        if kept:
+            return [*kept, {"type": "text", "text": said}] if said else kept
+        return said or None
+
+    def leave_out(self) -> None:
+        """Nothing else is left of the turn, so it is no message."""
+        if self._message:
+            self.fields.note("thinking_block", "dropped")
+
+    def _take_call(self, identity: str, place: int) -> None:
+        try:
+            envelope = unseal(identity)
+        except BrokenEnvelopeError:
+            self.fields.note("opaque_members", "unreadable")
+            self._foreign.add(place)
+            return
+        if envelope is None:
+            return
+        if envelope.owner == self.owner:
+            self._calls[place] = envelope
+            self._add(envelope.message)
+            return
+        self._foreign.add(place)
+        if envelope.call or envelope.message:
+            self.fields.note("opaque_members", "dropped")
+
+    def _take_redacted(self, block: m.OtherBlock) -> None:
+        envelope = self._opened(text(block.fields.get("data")))
+        if envelope is not None:
+            self._inline[id(block)] = ""
+            if envelope.owner == self.owner:
+                self._take_own(envelope)
+            else:
+                self.fields.note("opaque_members", "dropped")
+
+    def _take_thinking(self, block: m.ThinkingBlock) -> None:
+        envelope = self._opened(block.signature)
+        own = envelope is not None and envelope.owner == self.owner
+        if envelope is not None and own:
+            self._take_own(envelope)
+        if not self.fields.keep("thinking_block"):
+            return
+        thought = block.thinking or (envelope.text if envelope else "")
+        way = self.profile.reasoning_history
+        if way in THOUGHTS and thought:
+            self._message.setdefault(way, []).append(thought)
+        elif way == "tags" and thought:
+            self._inline[id(block)] = f"<think>\n{thought.strip()}\n</think>\n\n"
+        elif not own:
+            self.fields.note("thinking_block", "dropped")
+        elif thought and way == "reasoning_details" and not (envelope and envelope.message):
+            self._message.setdefault("reasoning", []).append(thought)  # the model signs nothing
+
+    def _take_own(self, envelope: Envelope) -> None:
+        self._add(envelope.message)
+        if envelope.of:
+            self._apart.append(envelope)
+
+    def _add(self, members: dict[str, Any]) -> None:
+        for name, value in members.items():
+            if name == "content" or name in self.profile.returned_message_members:
+                self._message.setdefault(name, []).append(value)
+
+    def _opened(self, sealed: str) -> Envelope | None:
+        try:
+            return unseal(sealed)
+        except BrokenEnvelopeError:
+            self.fields.note("opaque_members", "unreadable")
+            return None
 
 
-@frozen
-class Envelope:
-    """What a signature of ours holds."""
-
-    backend: str
-    text: str = ""
-    details: tuple[dict[str, Any], ...] = ()
-
-
-def seal(envelope: Envelope) -> str:
-    """The signature for an envelope: opaque to clients, safe in JSON and in headers."""
-    held: dict[str, Any] = {"backend": envelope.backend}
-    if envelope.text:
-        held["text"] = envelope.text
-    if envelope.details:
-        held["details"] = list(envelope.details)
-    return _MARK + base64.urlsafe_b64encode(json.encode(held)).decode()
+def _merged(before: Envelope | None, late: Envelope) -> Envelope:
+    return (
+        late
+        if before is None
+        else evolve(before, id=before.id or late.id, call={**before.call, **late.call})
+    )
 
 
-def joined(fragments: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """The details of a stream as they are in a whole answer.
-
-    OpenRouter sends one detail in fragments of the same `index`, the signature last, and takes
-    only the whole one back: each fragment by itself would be a block without a valid signature.
-    """
-    details: list[list[dict[str, Any]]] = []
-    for each in fragments:
-        if details and _goes_on(details[-1][-1], each):
-            details[-1].append(each)
-        else:
-            details.append([each])
-    return tuple(map(_whole, details))
+def _together(pieces: list[Any]) -> Any:
+    """Texts as one text, lists as one list; of all else, the last."""
+    if all(isinstance(each, str) for each in pieces):
+        return "".join(pieces)
+    if all(isinstance(each, list) for each in pieces):
+        return list(chain.from_iterable(pieces))
+    return pieces[-1]
 
 
-def _goes_on(before: dict[str, Any], fragment: dict[str, Any]) -> bool:
-    """Whether a fragment goes on with the detail of the one before; encrypted ones come whole."""
-    if before.get("signature") or type(before.get("index")) is not int:
-        return False
-    kind = before.get("type")
-    same = kind == fragment.get("type") and before["index"] == fragment.get("index")
-    return same and kind in ("reasoning.text", "reasoning.summary")
-
-
-def _whole(fragments: list[dict[str, Any]]) -> dict[str, Any]:
-    first, *more = fragments
-    whole = dict(first)
-    for each in more:
-        whole |= {name: value for name, value in each.items() if value is not None}
-    for name in ("text", "summary"):
-        if more and name in whole:
-            whole[name] = "".join(text(each.get(name)) for each in fragments)
-    return whole
-
-
-def unseal(signature: str) -> Envelope | None:
-    """The envelope in a signature; None when it is not one of ours."""
-    if not signature.startswith(_MARK):
-        return None
-    try:
-        held = json.decode(base64.urlsafe_b64decode(signature.removeprefix(_MARK)))
-    except ValueError:
-        return None
-    if not isinstance(held, dict) or not isinstance(held.get("backend"), str):
-        return None
-    details = tuple(each for each in items(held.get("details")) if isinstance(each, dict))
-    return Envelope(held["backend"], text(held.get("text")), details)
-
-
-def history(
-    block: m.ThinkingBlock, backend: str, profile: Profile, fields: Fields
+def without_history(
+    chosen: dict[str, Any], messages: list[dict[str, Any]], profile: Profile, fields: Fields
 ) -> dict[str, Any]:
-    """The members of an assistant message that give a thinking block back to its backend."""
-    if not fields.keep("thinking_block"):
-        return {}
-    envelope = unseal(block.signature)
-    if envelope is None or envelope.backend != backend:  # this backend could have used its own
-        fields.note("thinking_block", "dropped")
-        return {}
-    thought = block.thinking or envelope.text
-    match profile.reasoning_history:
-        case "reasoning" | "reasoning_content" if thought:
-            return {profile.reasoning_history: thought}
-        case "reasoning_details" if envelope.details:
-            return {"reasoning_details": list(envelope.details)}
-        case "reasoning_details" if thought:  # of a model that signs nothing
-            return {"reasoning": thought}
-    return {}
+    """The options, without `thinking` where the backend would miss the reasoning before a call.
+
+    Claude: "When `thinking` is enabled, a final `assistant` message must start with a thinking
+    block (preceeding the lastmost set of `tool_use` and `tool_result` blocks)".
+    """
+    if not profile.thinking_needs_history or "thinking" not in chosen:
+        return chosen
+    nothing: dict[str, Any] = {}
+    last = next((each for each in reversed(messages) if each["role"] == "assistant"), nothing)
+    begins = [mapping(each).get("type") for each in items(last.get("content"))[:1]]
+    if not last.get("tool_calls") or any(each in profile.returned_content for each in begins):
+        return chosen
+    if chosen["thinking"] == {"type": "disabled"}:
+        return chosen
+    fields.note("thinking", "dropped")
+    return {name: value for name, value in chosen.items() if name != "thinking"}

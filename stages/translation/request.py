@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from functools import partial
 from typing import Any
 
 from stages.backends.calibration import Line
 from stages.backends.profile import Profile
-from stages.events import ChatRequest, Resolved
+from stages.events import ChatRequest, OpaqueMembers, Resolved
 from stages.translation.conversation import conversation
+from stages.translation.envelope import owner_of
 from stages.translation.fields import Fields, PdfTexts
 from stages.translation.limits import output_limit
 from stages.translation.options import options
+from stages.translation.reasoning import without_history
 from stages.translation.stops import shared
 from stages.translation.think_tags import THINK
 from stages.translation.tools import client_names, one_call, requires_tool
@@ -35,15 +38,14 @@ def chat_request(
     """
     pdfs = {} if pdfs is None else pdfs
     fields = Fields(profile.fields, strict, pdfs)
-    request = resolved.request
-    messages = conversation(request, resolved.target.backend, profile, fields)
-    chosen = options(request, profile, fields)
+    request, target = resolved.request, resolved.target
+    messages = conversation(request, owner_of(target.backend, target.model), profile, fields)
+    chosen = without_history(options(request, profile, fields), messages, profile, fields)
     stops = shared(request.stop_sequences, profile)[1]
     repeated = _begun(request, profile, messages, chosen)
     size = estimated_input(messages, chosen.get("tools", ()))
-    window = profile.context_window
     if request.max_tokens is not None:
-        chosen[profile.max_tokens_field] = output_limit(request.max_tokens, window)
+        chosen[profile.max_tokens_field] = output_limit(request.max_tokens, profile.context_window)
     return ChatRequest(
         resolved,
         messages,
@@ -55,12 +57,29 @@ def chat_request(
         think_tags=THINK if profile.think_tags else (),
         stops=stops,
         always_streams=profile.stream == "always",
+        opaque=_opaque(profile),
         repeated="" if request.stream or stops or profile.stream == "always" else repeated,
-        context_window=window,
+        context_window=profile.context_window,
         size=size,
         estimate=line.tokens(size),
         retranslate=partial(chat_request, resolved, strict=strict, line=line, pdfs=pdfs),
     )
+
+
+def _opaque(profile: Profile) -> OpaqueMembers:
+    return _opaque_members(
+        profile.returned_call_members,
+        profile.returned_message_members,
+        profile.returned_content,
+        profile.tool_use_id_limit,
+    )
+
+
+@functools.lru_cache
+def _opaque_members(
+    of_calls: tuple[str, ...], of_messages: tuple[str, ...], items: tuple[str, ...], limit: int
+) -> OpaqueMembers:
+    return OpaqueMembers(frozenset(of_calls), frozenset(of_messages), frozenset(items), limit)
 
 
 def _over(body: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:

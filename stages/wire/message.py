@@ -38,7 +38,7 @@ class MessageBuilder:
     def _complete(self, block: dict[str, Any], text: str) -> None:
         if block["type"] == "tool_use":
             block["input"] = tool_input(text)
-        else:
+        elif block["type"] != "redacted_thinking":  # which comes whole
             block[block["type"]] = text
 
 

@@ -57,7 +57,7 @@ def test_row_26_invalid_signature_when_the_session_changes_its_model(
 ) -> None:
     talk.answers(stream, content="Yes.", reasoning="Hm.")
     mine, _ = (block.to_dict() for block in talk.ask(stream, thinking=THINKING).content)
-    assert str(mine["signature"]).startswith("llmp1.")
+    assert str(mine["signature"]).startswith("llmp2_")
     foreign = {"type": "thinking", "thinking": "Hm.", "signature": "EqQBCkgIAxABGAI="}
     for thought in (mine, foreign):
         sent = talk.turns("Hi", [thought, use("a")], [result("a")], model="openrouter")

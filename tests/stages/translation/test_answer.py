@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from stages.translation.answer import AnswerTranslator
-from stages.translation.reasoning import Envelope, seal
+from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request as translated
 from stages.translation.think_tags import THINK, Tags
 from stages.wire import events as e
@@ -351,11 +351,27 @@ def test_a_name_repeated_behind_the_arguments_is_no_second_call() -> None:
     assert content([*chunks, finish()]) == TWO[:1]
 
 
-def test_a_call_that_never_gets_a_name_is_left_out() -> None:
-    chunks = [calls(call(None, "{}", id="a", index=0)), text("Hello"), finish("tool_calls")]
-    made = message(chunks)
+@pytest.mark.parametrize(
+    "fragment",
+    [
+        call(None, "{}", id="a", index=0),
+        call("", PARIS, index=0),
+        call(None, id="a", index=0),
+    ],
+)
+def test_row_b3_a_call_that_never_gets_a_name_is_an_error(fragment: dict[str, Any]) -> None:
+    chunks = [calls(fragment), text("Hello"), finish("tool_calls")]
+    with pytest.raises(InternalError, match="sent a tool call without a name: try again"):
+        message(chunks)
+
+
+def test_row_b3_a_call_that_is_cut_before_its_name_is_left_out() -> None:
+    chunks = [text("Hello"), calls(call(None, id="a", index=0)), finish("length")]
     assert content(chunks) == [("text", "Hello")]
-    assert made["stop_reason"] == "end_turn"
+
+
+def test_row_b3_a_fragment_that_is_no_call_at_all_is_passed_over() -> None:
+    assert content([calls({"index": 0}), text("Hello"), finish()]) == [("text", "Hello")]
 
 
 @pytest.mark.parametrize("members", [{"index": 0}, {}], ids=["index", "nothing"])
@@ -563,7 +579,7 @@ def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
     chunks = [delta(**{member: "H"}), delta(**{member: "m"}), text("Hello"), finish()]
     made = message(chunks, request=chat_request(thinking=THINKING))
     [thought, said] = made["content"]
-    signature = seal(Envelope("fake"))
+    signature = seal(Envelope(owner_of("fake", "some-model")))
     assert thought == {"type": "thinking", "thinking": "Hm", "signature": signature}
     assert said == {"type": "text", "text": "Hello"}
 

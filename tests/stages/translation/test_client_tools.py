@@ -256,7 +256,7 @@ def test_the_call_of_a_member_is_the_toolsets_on_both_ways(limit: int) -> None:
     name = said["function"]["name"]
     assert name in [tool["function"]["name"] for tool in request.options["tools"]]
 
-    fragment = support.call(name, "{}", index=0, id="call_1")
+    fragment = support.call(name, "{}", index=0, id="call_2")
     answer = support.message([support.calls(fragment), support.finish()], request=request)
-    assert answer["content"] == [call]
+    assert answer["content"] == [{**call, "id": "call_2"}]
     anthropic.types.Message.model_validate(answer)

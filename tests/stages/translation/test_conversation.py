@@ -12,8 +12,8 @@ import pytest
 
 from stages.backends.profile import Profile
 from stages.translation.conversation import BETWEEN, NO_RESULT, conversation
+from stages.translation.envelope import Envelope, seal
 from stages.translation.fields import Fields
-from stages.translation.reasoning import Envelope, seal
 from stages.wire import check
 from stages.wire.errors import InvalidRequestError
 from stages.wire.json import encode

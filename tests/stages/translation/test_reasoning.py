@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from typing import Any
 
 import pytest
 
 from stages.translation.answer import AnswerTranslator
+from stages.translation.attached import Attached
+from stages.translation.envelope import Envelope, seal
 from stages.translation.parts import Thought
-from stages.translation.reasoning import Envelope, seal, unseal
 from stages.translation.request import chat_request
 from stages.wire import check
 from stages.wire.events import BlockDelta
@@ -156,30 +156,6 @@ def test_thinking_that_cannot_be_asked_for_is_told() -> None:
     request = chat_request(resolved(thinking=ADAPTIVE, output_config={"effort": "low"}), profile())
 
     assert request.notes == ("thinking:dropped", "output_config.effort:dropped")
-
-
-@pytest.mark.parametrize(
-    "envelope",
-    [Envelope("a"), Envelope("a", "text"), Envelope("b", "", ({"type": "reasoning.text"},))],
-)
-def test_an_envelope_comes_back_as_it_was(envelope: Envelope) -> None:
-    assert unseal(seal(envelope)) == envelope
-
-
-@pytest.mark.parametrize(
-    "signature",
-    ["", "EqQBCkYIBRgC", "llmp1.", "llmp1.!!", "llmp1.bm8=", "llmp1.W10=", "llmp1.e30=", "llmp1.é"],
-)
-def test_pitfall_26_a_signature_of_somebody_else_is_no_error(signature: str) -> None:
-    assert unseal(signature) is None
-
-
-def test_an_envelope_holds_only_what_it_is_made_for() -> None:
-    held = b'{"backend":"a","text":1,"details":[{"b":2},3]}'
-    forged = [held, held.replace(b'[{"b":2},3]', b"4")]
-    made = [unseal("llmp1." + base64.urlsafe_b64encode(each).decode()) for each in forged]
-
-    assert made == [Envelope("a", "", ({"b": 2},)), Envelope("a")]
 
 
 @pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking_block:dropped",))])
@@ -331,19 +307,21 @@ def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() ->
 
 def test_long_reasoning_takes_time_by_its_length() -> None:
     began = time.process_time()
-    thought = Thought(backend="a", hidden=True)
+    attached = Attached()
+    thought = Thought(owner="a", hidden=True, attached=attached)
     thought.open()
     for _ in range(200_000):
         thought.add("a thought like another ")
         thought.take(last=False)
-        thought.details.append({"type": "reasoning.text", "index": 0, "text": "a thought like "})
+        detail = {"type": "reasoning.text", "index": 0, "text": "a thought like "}
+        attached.take({"reasoning_details": [detail]})
     [(_, signature)] = thought.take(last=True)
-    assert len(signature) > 5_000_000
+    assert len(signature) > 500_000
     assert time.process_time() - began < 10  # 0.5 s; where all of it is copied each time, minutes
 
 
-def test_reasoning_of_another_backend_is_dropped_and_told() -> None:
-    given = profile(reasoning_request="effort", reasoning_history="reasoning", fields=KEPT)
+def test_reasoning_of_another_backend_is_dropped_and_told_where_it_goes_back_signed() -> None:
+    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
     block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
     request = given_back(block, given, backend_changes=True)
 

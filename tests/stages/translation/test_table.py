@@ -10,7 +10,7 @@ import pytest
 from stages.backends.describe import profile_named, table
 from stages.backends.policies import KEPT
 from stages.backends.profile import Profile, profiles
-from stages.translation.reasoning import Envelope, seal
+from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request
 from stages.wire import json
 from stages.wire.errors import InvalidRequestError
@@ -48,11 +48,8 @@ FAILED["messages"][-1]["content"][0]["is_error"] = True
 SEARCH = {"type": "search_result", "source": "S", "title": "T"}
 FOUND = [{"type": "text", "text": "FOUND"}]
 SYSTEM = [{"role": "user", "content": "Q"}, {"role": "system", "content": "BE BRIEF"}]
-THOUGHT = {
-    "type": "thinking",
-    "thinking": "HM",
-    "signature": seal(Envelope("fake", "HM", ({"a": "HM"},))),
-}
+SEALED = Envelope(owner_of("fake", "some-model"), message={"reasoning_details": [{"a": "HM"}]})
+THOUGHT = {"type": "thinking", "thinking": "HM", "signature": seal(SEALED)}
 
 # For each field: a request that has it, and what then stands in the backend's request.
 SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
