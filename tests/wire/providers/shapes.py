@@ -186,12 +186,21 @@ def several_systems(body: Body) -> bool:
 
 def without_reasoning(body: Body) -> bool:
     calling = [message for message in assistants(body) if message.get("tool_calls")]
-    return on_unless_disabled(body) and not all("reasoning_content" in each for each in calling)
+    return on_unless_disabled(body) and not all(each.get("reasoning_content") for each in calling)
 
 
-def signed(signature: str) -> Callable[[Body], bool]:
-    """Whether a turn of its own comes back without the signature that it had."""
-    return lambda body: bool(assistants(body)) and signature not in json.dumps(body["messages"])
+def unsigned(*signatures: str) -> Callable[[Body], bool]:
+    """Whether the first call of a message has none of these signatures."""
+
+    def found(body: Body) -> bool:
+        firsts = [each["tool_calls"][0] for each in assistants(body) if "tool_calls" in each]
+        return not all(any(each in json.dumps(call) for each in signatures) for call in firsts)
+
+    return found
+
+
+def nameless_results(body: Body) -> bool:
+    return not all(each.get("name") for each in body["messages"] if each["role"] == "tool")
 
 
 def no_temperature(words: str, status: int = 400) -> Rule:

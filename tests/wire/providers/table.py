@@ -86,6 +86,12 @@ _ALL = (
                 "function_declarations[0].parameters.properties[0].value': Cannot find field.",
             ),
             Rule(s.has("parallel_tool_calls"), "Parallel tool calls are not supported."),
+            Rule(
+                s.unsigned("sig-gemini", "skip_thought_signature_validator"),
+                "Function call is missing a thought_signature in functionCall parts. This is "
+                "required for tools to work correctly",
+            ),
+            Rule(s.nameless_results, "function_response.name: Name cannot be empty."),
         ),
         error=s.google,
         overflow=Rule(
@@ -111,6 +117,7 @@ _ALL = (
                 "`budget_tokens`, expected `type`",
             ),
             s.no_temperature("Invalid temperature value, the valid range of temperature is [1, 1]"),
+            Rule(s.without_reasoning, "Missing `reasoning_content` field in the assistant message"),
         ),
         error=s.deepseek,
         overflow=Rule(
@@ -139,6 +146,11 @@ _ALL = (
             ),
             Rule(s.keyword("$ref"), _FLAVORED.format("At path 'root': $ref with siblings")),
             Rule(s.keyword("pattern"), _FLAVORED.format("pattern is not supported")),
+            Rule(
+                s.without_reasoning,
+                "thinking is enabled but reasoning_content is missing in assistant tool call "
+                "message at index 2",
+            ),
         ),
         error=s.kimi,
         overflow=Rule(
