@@ -1,10 +1,10 @@
 """The engine: a YAML declaration becomes checked chains of stages, and events run through them.
 
 It knows no HTTP and no language model: the event types, the stages and the other
-sections of the declaration are given by the caller (see `pipeline.load.load`).
+sections of the declaration are given by the caller (see `pipeline.config.load.load`).
 """
 
-from pipeline.problems import DeclarationError, Location, Problem
+from pipeline.config.problems import DeclarationError, Location, Problem
 from pipeline.stage import Send, Stage, StopForwarding, option, reference, section
 
 __all__ = [

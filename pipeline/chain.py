@@ -1,144 +1,108 @@
-"""Follows event types through a list of stages, and says where they do not fit."""
+"""Runs events through a checked chain."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    suppress,
+)
+from types import TracebackType
+from typing import Any
 
 from attrs import frozen
 
-from pipeline.problems import Location, Problem
-from pipeline.registry import StageClass
-from pipeline.stage import Signature, signature
+from pipeline.config.type_check import carried
+from pipeline.stage import Send, Stage, StopForwarding, signature
+
+AnyStage = Stage[Any, Any]
 
 
 @frozen
-class Step:
-    """One stage of a list: its name and place in the declaration, and its class."""
+class Link:
+    """A stage in its place. `filter` is None where it accepts all that can arrive there."""
 
-    name: str
-    location: Location
-    stage: StageClass
-
-
-def carried(before: Iterable[type], stage: Signature) -> frozenset[type] | None:
-    """The event types after `stage`, given those before it; None when it accepts none of them.
-
-    Of a type whose subclass it accepts, the other events pass it by.
-    """
-    before = frozenset(before)
-    taken = [each for each in before if issubclass(each, stage.accepts)]
-    partly = any(issubclass(each, tuple(before)) for each in stage.accepts)
-    if not taken and not partly:
-        return None
-    if stage.transparent:
-        return before
-    return before.difference(taken).union(stage.emits)
+    stage: AnyStage
+    filter: tuple[type, ...] | None
 
 
-def check_chain(
-    pipeline: str,
-    steps: Sequence[Step],
-    start: type,
-    end: type,
-    location: Location,
-    known: Callable[[], Mapping[str, StageClass]],
-) -> Problem | None:
-    """The first place where `steps` do not lead from `start` to `end` events, if there is one.
+@frozen
+class Chain:
+    """Stages that fit together; shared by all requests."""
 
-    `known` gives all stages there are, for hints; it is called only when one is needed.
-    """
-    carries = frozenset({start})
-    for position, step in enumerate(steps):
-        after = carried(carries, signature(step.stage))
-        if after is None:
-            return _misplaced(pipeline, steps, position, carries, known)
-        carries = after
-    if all(issubclass(each, end) for each in carries):
-        return None
-    return _left_over(pipeline, steps, carries, end, location, known)
+    links: tuple[Link, ...]
 
+    @classmethod
+    def of(cls, stages: tuple[AnyStage, ...], start: type) -> Chain:
+        """Link `stages`, the first of which receives `start`. They are known to fit."""
+        links = []
+        carries = frozenset({start})
+        for stage in stages:
+            declared = signature(type(stage))
+            everything = all(issubclass(each, declared.accepts) for each in carries)
+            links.append(Link(stage, None if everything else declared.accepts))
+            carries = carried(carries, declared) or carries
+        return cls(tuple(links))
 
-def _left_over(
-    pipeline: str,
-    steps: Sequence[Step],
-    carries: frozenset[type],
-    end: type,
-    location: Location,
-    known: Callable[[], Mapping[str, StageClass]],
-) -> Problem:
-    left = tuple(each for each in carries if not issubclass(each, end))
-    message = f"pipeline `{pipeline}` ends with {spell(left)}, but has to end with {end.__name__}"
-    fitting = [name for name, stage in known().items() if _takes(stage, left)]
-    names = " or ".join(f"`{name}`" for name in fitting)
-    if not steps:
-        message, hint = f"pipeline `{pipeline}` has no stages", f"begin with {names}"
-        return Problem("chain-end", message, location, hint)
-    emitter = ([step for step in steps if _emits(step.stage, left)] or steps)[-1]
-    hint = f"add {names} after `{emitter.name}`" if names else "add stages that lead to it"
-    for earlier in steps[: steps.index(emitter)]:
-        if _takes(earlier.stage, left):
-            where = f"`{earlier.name}` (line {earlier.location.line})"
-            hint = f"move `{emitter.name}` before {where}"
-    return Problem("chain-end", message, emitter.location, hint)
+    @asynccontextmanager
+    async def open(self, sink: Send[Any]) -> AsyncIterator[Send[Any]]:
+        """Open every stage for one request, the last one first; they close first one first.
 
+        Gives the way into the first stage; what the last one forwards goes to `sink`. With
+        `StopForwarding` all ends well.
+        """
+        async with AsyncExitStack() as exits:
+            receive = await self._entered(sink, exits)
+            with suppress(StopForwarding):
+                yield receive
 
-def _misplaced(
-    pipeline: str,
-    steps: Sequence[Step],
-    position: int,
-    carries: frozenset[type],
-    known: Callable[[], Mapping[str, StageClass]],
-) -> Problem:
-    step = steps[position]
-    accepts = signature(step.stage).accepts
-    message = (
-        f"stage `{step.name}` accepts {spell(accepts)}, "
-        f"but here pipeline `{pipeline}` carries {spell(carries)}"
-    )
-    hint = _hint(steps, position, accepts, carries, known)
-    return Problem("chain-order", message, step.location, hint)
+    async def run(self, event: Any, sink: Send[Any]) -> None:
+        """Send one event through. Raises whatever else a stage raises.
+
+        It could use `open`; but that is a generator, one more for each request.
+        """
+        async with AsyncExitStack() as exits:
+            receive = await self._entered(sink, exits)
+            with suppress(StopForwarding):
+                await receive(event)
+
+    async def _entered(self, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
+        for link in reversed(self.links):
+            forward = await _enter(link, forward, exits)
+        return forward
 
 
-def _hint(
-    steps: Sequence[Step],
-    position: int,
-    accepts: tuple[type, ...],
-    carries: frozenset[type],
-    known: Callable[[], Mapping[str, StageClass]],
-) -> str:
-    step = steps[position]
-    for earlier in steps[:position]:
-        if earlier.stage is step.stage:
-            return f"remove it: `{step.name}` already stands in line {earlier.location.line}"
-    for later in steps[position + 1 :]:
-        if _emits(later.stage, accepts):
-            return f"move `{later.name}` (line {later.location.line}) before `{step.name}`"
-    for before in range(position):  # it came too late: what it accepts was there earlier
-        if _emits(steps[before].stage, accepts):
-            return f"move `{step.name}` to just after `{steps[before].name}`"
-    stages = known()
-    makers = [name for name, stage in stages.items() if _emits(stage, accepts)]
-    fitting = [name for name in makers if carried(carries, signature(stages[name]))]
-    for name in fitting or makers:
-        return f"add `{name}` before `{step.name}`"
-    return "see `llm-proxy stages` for what each stage accepts and emits"
+async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
+    stage = link.stage
+    if type(stage).open is Stage.open:  # nothing to do at the end
+        receive = stage.receiver(forward)
+    else:
+        receive = await exits.enter_async_context(_Opened(stage.open(forward)))
+    return receive if link.filter is None else _filtered(link.filter, receive, forward)
 
 
-def _emits(stage: StageClass, wanted: tuple[type, ...]) -> bool:
-    """Whether it may: a stage that says less of what it emits may emit each of its kinds."""
-    declared = signature(stage)
-    emits = declared.emits
-    related = any(issubclass(e, wanted) or issubclass(w, e) for e in emits for w in wanted)
-    return not declared.transparent and related
+@frozen
+class _Opened:
+    """What a stage opens. At its end, too, a later stage may have enough; then others end well."""
+
+    opened: AbstractAsyncContextManager[Send[Any]]
+
+    async def __aenter__(self) -> Send[Any]:
+        return await self.opened.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool | None:
+        try:
+            return await self.opened.__aexit__(kind, error, trace)
+        except StopForwarding:
+            return error is None  # one that is under way goes on
 
 
-def _takes(stage: StageClass, left: tuple[type, ...]) -> bool:
-    """Whether it makes something else of what is left."""
-    declared = signature(stage)
-    makes_other = not declared.transparent and not _emits(stage, left)
-    return makes_other and carried(left, declared) is not None
-
-
-def spell(types: Iterable[type]) -> str:
-    """Event types for people: `A`, or `A or B`."""
-    return " or ".join(sorted(each.__name__ for each in types))
+def _filtered(accepts: tuple[type, ...], receive: Send[Any], forward: Send[Any]) -> Send[Any]:
+    return lambda event: (receive if isinstance(event, accepts) else forward)(event)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from pipeline.run import Chain
+from pipeline.chain import Chain
 from pipeline.stage import Stage, StopForwarding, signature
 
 

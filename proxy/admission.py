@@ -35,11 +35,11 @@ from collections.abc import Awaitable, Callable
 from attrs import define, field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from proxy.departure import DEPARTURE
-from stages.counts import Counts
-from stages.wire.errors import OverloadedError
+from proxy.http.disconnect import DEPARTURE
+from stages.counters import Counts
+from stages.messages_api.errors import OverloadedError
 from stages.wire.ids import new_request_id
-from stages.wire.json import encode
+from stages.wire.json_codec import encode
 
 log = logging.getLogger("llm_proxy")
 

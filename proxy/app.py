@@ -19,16 +19,16 @@ from attrs import define, field
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from pipeline.declaration import Declaration
-from pipeline.tasks import task_group
+from pipeline.config.schema import Declaration
+from pipeline.task_groups import task_group
 from proxy import __version__
 from proxy.admission import Admission
-from proxy.attended import Attended
-from proxy.body import Room
-from proxy.declaration import used_backends
+from proxy.backend_monitor import Attended
+from proxy.config import used_backends
 from proxy.keys import may_use
 from proxy.reload import Reload
-from proxy.served import Methods, Served
+from proxy.request_body import Room
+from proxy.routes import Methods, Served
 from stages.queue import go_by_slots
 from stages.routing.breaker import Breakers
 from stages.wire.ids import new_request_id

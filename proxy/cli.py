@@ -9,8 +9,8 @@ from typing import Any
 import click
 from attrs import evolve
 
-from pipeline.declaration import Declaration
-from pipeline.problems import DeclarationError, nearest
+from pipeline.config.problems import DeclarationError, nearest
+from pipeline.config.schema import Declaration
 from proxy import __version__
 
 _config = click.option(
@@ -61,7 +61,7 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int |
 @_config
 def check(config: str | None) -> None:
     """Say everything that is wrong with the declaration, or that it is in order."""
-    from proxy.declaration import check_exposure
+    from proxy.config import check_exposure
 
     def run() -> None:
         declaration = _read(config)
@@ -83,10 +83,10 @@ def stages(config: str | None, names: tuple[str, ...]) -> None:
 
     NAMES may also be stages of your own, as `my_module:MyStage`.
     """
-    from pipeline.describe import describe_stage
-    from pipeline.load import folder_of
-    from pipeline.registry import UnknownStageError
-    from proxy.declaration import locate
+    from pipeline.config.describe import describe_stage
+    from pipeline.config.load import folder_of
+    from pipeline.config.registry import UnknownStageError
+    from proxy.config import locate
     from stages import REGISTRY
 
     registry = evolve(REGISTRY, folder=folder_of(locate(config)))
@@ -102,8 +102,8 @@ def stages(config: str | None, names: tuple[str, ...]) -> None:
 @click.option("--fields", is_flag=True, help="What becomes of each field, by profile.")
 def profiles(name: str | None, fields: bool) -> None:
     """List the backend profiles, or show the one called NAME, whole."""
-    from stages.backends import describe
-    from stages.backends.profile import profiles as shipped
+    from stages.profiles import describe
+    from stages.profiles.profile import profiles as shipped
 
     if fields:
         click.echo(describe.table())
@@ -154,7 +154,7 @@ def probe(
     """  # noqa: D301 - click knows \\b by the character itself
     import anyio
 
-    from proxy import probe as command
+    from proxy.probe import command as command
 
     if key_variable and not url:
         raise click.UsageError("--key-variable goes with --url; else `api_key` is declared")
@@ -170,7 +170,7 @@ def probe(
 
 
 def _read(config: str | None) -> Declaration:
-    from proxy.declaration import read
+    from proxy.config import read
 
     return read(config)
 

@@ -27,12 +27,12 @@ from attrs import define, frozen
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.declaration import Declaration
-from proxy.declaration import Server, is_loopback
-from proxy.edge import refuse
+from pipeline.config.schema import Declaration
+from proxy.config import Server, is_loopback
+from proxy.endpoint import refuse
 from proxy.keys import is_open
 from proxy.origins import ANY, host_check, origin_pattern
-from stages.wire.errors import ApiError, PermissionDeniedError, UnsupportedMediaTypeError
+from stages.messages_api.errors import ApiError, PermissionDeniedError, UnsupportedMediaTypeError
 
 _SECTION = "the section `server` of pipelines.yaml"
 

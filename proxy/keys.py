@@ -5,10 +5,10 @@ from __future__ import annotations
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from pipeline.declaration import Declaration
+from pipeline.config.schema import Declaration
 from stages.authenticate import Authenticate
 from stages.events import Authenticated, HttpRequest
-from stages.wire.errors import AuthenticationError
+from stages.messages_api.errors import AuthenticationError
 
 
 def is_open(declaration: Declaration) -> bool:

@@ -19,11 +19,11 @@ import anyio.to_thread
 import attrs
 from attrs import define, field
 
-from pipeline.declaration import Declaration
-from pipeline.load import digest, read_texts
-from pipeline.problems import DeclarationError
-from pipeline.tasks import task_group
-from proxy.declaration import check_exposure, keeping, read
+from pipeline.config.load import digest, read_texts
+from pipeline.config.problems import DeclarationError
+from pipeline.config.schema import Declaration
+from pipeline.task_groups import task_group
+from proxy.config import check_exposure, keeping, read
 from proxy.signals import has_terminal
 
 log = logging.getLogger("llm_proxy")

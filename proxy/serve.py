@@ -17,14 +17,14 @@ import attrs
 import click
 import uvicorn
 
-from pipeline.declaration import Declaration
-from pipeline.problems import DeclarationError
+from pipeline.config.problems import DeclarationError
+from pipeline.config.schema import Declaration
 from proxy import __version__, logs
 from proxy.app import App
-from proxy.declaration import Server, check_exposure, read, used_backends
-from proxy.departure import LAST_WORDS
-from proxy.limits import Limits
-from proxy.protocol import HttpProtocol
+from proxy.config import Server, check_exposure, read, used_backends
+from proxy.http.disconnect import LAST_WORDS
+from proxy.http.limits import Limits
+from proxy.http.protocol import HttpProtocol
 from proxy.reload import Reload
 from proxy.signals import end_at_once_on_a_second_signal, end_with_supervisor
 from stages.authenticate import Authenticate
@@ -60,7 +60,7 @@ def serve(declaration: Declaration, **given: Any) -> None:
     shared = None if server.workers > 1 else declaration
     config = uvicorn_config(functools.partial(_make_app, declaration.file, server, shared), server)
     if server.workers > 1:
-        from proxy.workers import Workers
+        from proxy.http.workers import Workers
 
         logs.set_up()
         logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # to say when a worker died

@@ -1,6 +1,6 @@
 """The stages that come with llm-proxy, one module each, named as in YAML."""
 
-from pipeline.registry import Registry
+from pipeline.config.registry import Registry
 
 #: `translate-in` is `TranslateIn` in `stages.translate_in`, and so on.
 REGISTRY = Registry(

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from pipeline import Send, Stage, option
 from stages.events import Authenticated, HttpRequest
-from stages.wire.errors import AuthenticationError
+from stages.messages_api.errors import AuthenticationError
 
 #: A header is looked at for so many commas. Each key that is given costs a digest.
 _MAX_REPEATED = 4

@@ -7,7 +7,7 @@ from attrs import frozen
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
 from stages.events import ChatRequest, HttpResponse, json_response
-from stages.wire.json import encode
+from stages.wire.json_codec import encode
 
 
 @frozen

@@ -5,7 +5,7 @@
         -> HttpResponse…
 
 Each event keeps the one it came from, so a later stage can see all that is known. The stream
-events of the Messages API are in `stages.wire.events`.
+events of the Messages API are in `stages.messages_api.stream_events`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from attrs import Factory, define, field, frozen
 
-from stages.wire.messages import MessagesRequest
+from stages.messages_api.request import MessagesRequest
 
 #: The content-encodings in which a body may come besides `identity`; `read_body` unpacks them.
 GZIP = ("gzip", "x-gzip")

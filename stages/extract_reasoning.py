@@ -8,8 +8,8 @@ from typing import Any
 from attrs import evolve, frozen
 
 from pipeline import Send, Stage, option, reference
+from stages.chat_completions.think_tags import Tags
 from stages.events import ChatRequest
-from stages.translation.think_tags import Tags
 
 _USUAL = ("think", "thinking", "reasoning")
 

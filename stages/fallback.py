@@ -9,11 +9,11 @@ import anyio
 from attrs import Factory, evolve, frozen
 
 from pipeline import Send, Stage, option, section
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import Resolved, Target
+from stages.messages_api.errors import ApiError, let_go
 from stages.routing.breaker import Breaker, Breakers
-from stages.routing.failures import PASSING, Kind, kind, of_target, passes
-from stages.wire.errors import ApiError, let_go
+from stages.routing.error_kinds import PASSING, Kind, kind, of_target, passes
 
 log = logging.getLogger("llm_proxy")
 

@@ -12,7 +12,7 @@ from attrs import define, frozen, validators
 from pipeline import Send, Stage, StopForwarding, option, section
 from stages.backends.backend import ChatBackend
 from stages.events import ChatAnswer, ChatEnd, ChatRequest, ChatStart, ChatWaiting
-from stages.wire.errors import GatewayTimeoutError
+from stages.messages_api.errors import GatewayTimeoutError
 
 
 @frozen

@@ -9,12 +9,12 @@ from attrs import field, frozen
 
 from pipeline import Send, Stage, reference, section
 from stages.backends.backend import Backend
-from stages.backends.capabilities import capabilities
-from stages.backends.declare import Entry
+from stages.backends.config import Entry
 from stages.events import Authenticated, HttpResponse, Target, json_response
-from stages.routing.names import ModelNames, is_pattern
-from stages.wire.errors import InvalidRequestError, NotFoundError
-from stages.wire.json import encode
+from stages.messages_api.errors import InvalidRequestError, NotFoundError
+from stages.profiles.capabilities import capabilities
+from stages.routing.model_names import ModelNames, is_pattern
+from stages.wire.json_codec import encode
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1000
 

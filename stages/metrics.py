@@ -10,8 +10,8 @@ from attrs import Factory, fields, frozen
 
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
-from stages.backends.turns import Turns
-from stages.counts import Counts
+from stages.backends.fair_queue import Turns
+from stages.counters import Counts
 from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseStart
 from stages.routing.breaker import STATES, Breakers, State
 

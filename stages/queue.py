@@ -1,4 +1,4 @@
-"""The stage `queue`. Who is next is in `stages.backends.turns`."""
+"""The stage `queue`. Who is next is in `stages.backends.fair_queue`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from attrs import define, field, frozen, validators
 
 from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
-from stages.backends.turns import Turns
+from stages.backends.fair_queue import Turns
 from stages.events import ChatRequest, ChatWaiting
-from stages.routing.failures import QueueFullError
+from stages.routing.error_kinds import QueueFullError
 
 
 @define(eq=False)

@@ -9,9 +9,9 @@ from collections import Counter
 from attrs import Factory, evolve, frozen
 
 from pipeline import Send, Stage, section
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart
-from stages.repair.answer import AnswerRepair, tools
+from stages.tool_repair.repair import AnswerRepair, tools
 
 log = logging.getLogger("llm_proxy")
 

@@ -8,12 +8,12 @@ from typing import Literal
 from attrs import evolve, field, frozen
 
 from pipeline import Send, Stage, option, reference, section
-from stages.backends.declare import Entry, Group
+from stages.backends.config import Entry, Group
 from stages.events import Resolved, Target, Validated
+from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.off_loop import LARGE_BODY, off_loop
-from stages.routing.names import ModelNames
-from stages.routing.routes import Route, ordered
-from stages.wire.errors import InvalidRequestError, NotFoundError
+from stages.routing.model_names import ModelNames
+from stages.routing.selection import Route, ordered
 
 _LISTED = 20
 

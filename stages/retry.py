@@ -10,10 +10,10 @@ import anyio
 from attrs import Factory, frozen, validators
 
 from pipeline import Send, Stage, option, section
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import Progress, Resolved
-from stages.routing.failures import PASSING, Kind, kind
-from stages.wire.errors import ApiError, let_go
+from stages.messages_api.errors import ApiError, let_go
+from stages.routing.error_kinds import PASSING, Kind, kind
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState

@@ -8,9 +8,9 @@ from attrs import frozen
 
 from pipeline import Send, Stage
 from stages.events import HttpResponse, ResponseBody, ResponseStart, json_response
-from stages.wire.events import MessageDelta, MessageStart, MessageStop, StreamEvent
-from stages.wire.json import encode
-from stages.wire.message import MessageBuilder
+from stages.messages_api.accumulate import MessageBuilder
+from stages.messages_api.stream_events import MessageDelta, MessageStart, MessageStop, StreamEvent
+from stages.wire.json_codec import encode
 from stages.wire.sse import encode_event
 
 _STREAM_HEADERS = {

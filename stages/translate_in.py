@@ -10,11 +10,11 @@ from attrs import Factory, frozen, validators
 
 from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import ChatRequest, Resolved
 from stages.off_loop import LARGE_BODY, off_loop
-from stages.pdf_reader import PdfLimits, pdf_reader
-from stages.translation.fields import PdfTexts
+from stages.pdf.reader import PdfLimits, pdf_reader
+from stages.translation.field_policies import PdfTexts
 from stages.translation.request import chat_request
 
 log = logging.getLogger("llm_proxy")

@@ -9,12 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from attrs import Factory, define, frozen, validators
 
 from pipeline import Send, Stage, StopForwarding, option, section
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting, Resolved
-from stages.pings import Pings
-from stages.translation.answer import AnswerTranslator
-from stages.wire.errors import ApiError
-from stages.wire.events import MessageDelta, StreamEvent
+from stages.keep_alive import Pings
+from stages.messages_api.errors import ApiError
+from stages.messages_api.stream_events import MessageDelta, StreamEvent
+from stages.translation.response import AnswerTranslator
 
 log = logging.getLogger("llm_proxy")
 

@@ -11,11 +11,12 @@ from cattrs.errors import BaseValidationError
 
 from pipeline import Send, Stage, option
 from stages.events import GZIP, Authenticated, HttpRequest, Validated
+from stages.messages_api import validation
+from stages.messages_api.errors import InvalidRequestError
+from stages.messages_api.request import MessagesRequest
+from stages.messages_api.structuring import spell, structure
 from stages.off_loop import LARGE_BODY, off_loop
-from stages.wire import check, json
-from stages.wire.errors import InvalidRequestError
-from stages.wire.messages import MessagesRequest
-from stages.wire.structure import spell, structure
+from stages.wire import json_codec
 
 _MAX_PROBLEMS = 5  # shown
 _MAX_COUNTED = 1000
@@ -54,7 +55,7 @@ class Validate(Stage[Authenticated, Validated]):
             problems.append("max_tokens: Field required")
         try:
             request = structure(value)
-            problems += islice(check.problems(request, betas), _MAX_COUNTED)
+            problems += islice(validation.problems(request, betas), _MAX_COUNTED)
         except (BaseValidationError, ValueError) as error:
             problems += spell(error)
         if problems:
@@ -73,10 +74,10 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
     """The JSON of a body, and whether an object in it had a key twice; the last one counts."""
     try:
         try:
-            return json.decode(data), False
-        except json.DuplicateKeyError:
-            return json.decode(data, duplicate_keys=True), True
-    except json.TooManyError as error:
+            return json_codec.decode(data), False
+        except json_codec.DuplicateKeyError:
+            return json_codec.decode(data, duplicate_keys=True), True
+    except json_codec.TooManyError as error:
         raise InvalidRequestError(f"the body has {error}: shorten the conversation") from error
     except ValueError as error:
         message = f"the body is not valid JSON: {error}"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio.lowlevel
 from attrs import define
 
-from pipeline.tasks import task_group
+from pipeline.task_groups import task_group
 
 
 @define

@@ -8,7 +8,6 @@ from typing import Any
 from attrs import define
 
 from stages.backends.backend import Backend
-from stages.backends.profile import Profile
 from stages.events import (
     Authenticated,
     ChatAnswer,
@@ -20,10 +19,11 @@ from stages.events import (
     Target,
     Validated,
 )
+from stages.messages_api.request import MessagesRequest
+from stages.messages_api.structuring import structure
+from stages.profiles.profile import Profile
 from stages.translation.request import chat_request as translated
-from stages.wire import json
-from stages.wire.messages import MessagesRequest
-from stages.wire.structure import structure
+from stages.wire import json_codec
 from tests.secrets import PROMPT
 
 
@@ -50,7 +50,7 @@ def http(data: bytes = b"", **changes: Any) -> HttpRequest:
 
 def authenticated(**changes: Any) -> Authenticated:
     """A request with the JSON of `body(**changes)`."""
-    return Authenticated(http(json.encode(body(**changes))), "key-1")
+    return Authenticated(http(json_codec.encode(body(**changes))), "key-1")
 
 
 def request(**changes: Any) -> MessagesRequest:

@@ -18,8 +18,8 @@ from packaging.specifiers import SpecifierSet
 
 from proxy.app import App
 from proxy.cli import main
-from proxy.declaration import Server, read
-from proxy.departure import LAST_WORDS
+from proxy.config import Server, read
+from proxy.http.disconnect import LAST_WORDS
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "llm-proxy.service"

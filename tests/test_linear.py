@@ -25,18 +25,18 @@ from typing import Any
 
 import pytest
 
-from pipeline.document import parse
-from pipeline.hidden import hide
-from stages.backends.errors import error_from_status
-from stages.repair.arguments import Repairs, mended
-from stages.repair.code import Code
-from stages.repair.finder import ToolText
-from stages.translation.answer import AnswerTranslator
-from stages.translation.nesting import Nesting
-from stages.translation.schema import is_closed, without
-from stages.translation.stops import StopScanner
-from stages.translation.think_tags import ThinkTags
-from stages.wire.json import decode, decode_answer, decode_prefix
+from pipeline.config.document import parse
+from pipeline.config.redaction import hide
+from stages.chat_completions.errors import error_from_status
+from stages.chat_completions.json_nesting import Nesting
+from stages.chat_completions.stop_sequences import StopScanner
+from stages.chat_completions.think_tags import ThinkTags
+from stages.tool_repair.arguments import Repairs, mended
+from stages.tool_repair.markdown_code import Code
+from stages.tool_repair.scanner import ToolText
+from stages.translation.json_schema import is_closed, without
+from stages.translation.response import AnswerTranslator
+from stages.wire.json_codec import decode, decode_answer, decode_prefix
 from stages.wire.sse import SseDecoder
 from tests.stages.translation.support import call, calls, finish
 from tests.support import chat_request
@@ -73,7 +73,7 @@ def growth(work: Callable[[int], Callable[[], object]], size: int) -> float:
 
 #: Those that are given only so much of a text.
 BOUNDED = {
-    "pipeline.hidden._CREDENTIALS": "a word up to its last `@`, where it ends",
+    "pipeline.config.redaction._CREDENTIALS": "a word up to its last `@`, where it ends",
     "stages.backends.refusals._REFUSING": "600 characters",
     "stages.validate._QUOTED": "a problem, in which a name has 80 characters",
 }

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.problems import DeclarationError
+from pipeline.config.problems import DeclarationError
 from pipeline.testing import check_stage, run_stage
-from proxy.declaration import Server, read
+from proxy.config import Server, read
 from proxy.serve import greeting
 from tests.support import validated
 
@@ -118,7 +118,7 @@ def test_a_shipped_stage_that_is_deleted_is_missed_near_its_place(
 
 
 def test_every_profile_is_named() -> None:
-    from stages.backends.profile import profiles
+    from stages.profiles.profile import profiles
 
     assert all(f"`{name}`" in README for name in profiles())
 

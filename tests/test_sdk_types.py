@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages.wire import events as e
-from stages.wire.errors import InvalidRequestError
+from stages.messages_api import stream_events as e
+from stages.messages_api.errors import InvalidRequestError
 from tests.sdk_types import check_sent
 
 USAGE = e.Usage(3, 1)

@@ -1,1 +1,1 @@
-"""Backends: what is known of each (profiles, as data), and the way to them through LangChain."""
+"""Backends: one is opened on first use, called through LangChain, and queued for."""

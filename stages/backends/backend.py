@@ -19,22 +19,22 @@ from attrs import define, field
 from yarl import URL
 
 from stages.backends import embedded
-from stages.backends.calibration import Calibration
 from stages.backends.call import FAILURES, Call
-from stages.backends.connections import make_client, root
-from stages.backends.errors import error_from_exception
-from stages.backends.http import ChatCompletions
-from stages.backends.overflow import PromptTooLongError, too_long
-from stages.backends.profile import Profile, merged
+from stages.backends.client import ChatCompletions
+from stages.backends.fair_queue import Turns
 from stages.backends.refusals import Refusals
 from stages.backends.resend import Resend
+from stages.backends.session import make_client, root
 from stages.backends.tokenizers import TOKENIZERS
-from stages.backends.turns import Turns
+from stages.chat_completions.errors import error_from_exception
+from stages.chat_completions.overflow import PromptTooLongError, too_long
+from stages.chat_completions.token_calibration import Calibration
+from stages.chat_completions.usage import last_reported, usage
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, Target
+from stages.messages_api.errors import ApiError, InternalError, InvalidRequestError
 from stages.off_loop import LARGE_BODY, off_loop
-from stages.translation.usage import last_reported, usage
-from stages.wire.errors import ApiError, InternalError, InvalidRequestError
-from stages.wire.json import encode
+from stages.profiles.profile import Profile, merged
+from stages.wire.json_codec import encode
 
 log = logging.getLogger("llm_proxy")
 

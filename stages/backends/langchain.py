@@ -31,10 +31,10 @@ from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
-from stages.backends.answer import Answer
 from stages.backends.call import Call
-from stages.backends.http import ChatCompletions
-from stages.backends.profile import OUTPUT_LIMITS, Profile
+from stages.backends.client import ChatCompletions
+from stages.backends.response import Answer
+from stages.profiles.profile import OUTPUT_LIMITS, Profile
 
 log = logging.getLogger("llm_proxy")
 

@@ -33,7 +33,7 @@ from typing import Any
 
 from attrs import Factory, define, field, frozen
 
-from stages.backends.profile import OUTPUT_LIMITS, Profile
+from stages.profiles.profile import OUTPUT_LIMITS, Profile
 
 Overrides = Mapping[str, Any]
 Options = Mapping[str, Any]

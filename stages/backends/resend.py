@@ -17,11 +17,11 @@ from collections.abc import Callable
 from attrs import Factory, define, evolve
 
 from stages.backends.call import Call
-from stages.backends.overflow import OutputLimitError, PromptTooLongError
-from stages.backends.profile import Profile, merged
 from stages.backends.refusals import Refusal, refusal
+from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
 from stages.events import ChatRequest, Lowered, Target
-from stages.wire.errors import InvalidRequestError, let_go
+from stages.messages_api.errors import InvalidRequestError, let_go
+from stages.profiles.profile import Profile, merged
 
 _MOST = 4
 

@@ -7,12 +7,12 @@ from functools import partial
 import anyio
 from attrs import frozen
 
-from stages.backends.answer import Answer
 from stages.backends.call import Call
-from stages.backends.errors import error_from_exception
-from stages.backends.http import ChatCompletions
+from stages.backends.client import ChatCompletions
+from stages.backends.response import Answer
+from stages.chat_completions.errors import error_from_exception
 from stages.events import ChatRequest
-from stages.wire.errors import InternalError
+from stages.messages_api.errors import InternalError
 
 
 @frozen

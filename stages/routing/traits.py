@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 
-from stages.translation.system import ATTRIBUTION
-from stages.translation.usage import BYTES_PER_TOKEN, TOKENS_PER_ATTACHMENT
-from stages.wire import messages as m
-from stages.wire.json import encode
+from stages.chat_completions.usage import BYTES_PER_TOKEN, TOKENS_PER_ATTACHMENT
+from stages.messages_api import request as m
+from stages.translation.system_prompt import ATTRIBUTION
+from stages.wire.json_codec import encode
 
 
 def input_tokens(request: m.MessagesRequest) -> int:

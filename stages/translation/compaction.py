@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from stages.translation.fields import Fields
-from stages.translation.shapes import text
-from stages.wire import messages as m
+from stages.chat_completions.json_values import text
+from stages.messages_api import request as m
+from stages.translation.field_policies import Fields
 
 _HEADER = "Summary of the conversation until here:"
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any, TypeGuard
 
-from stages.translation import shapes
-from stages.translation.fields import Fields, UnsupportedError
-from stages.wire import json
-from stages.wire import messages as m
+from stages.chat_completions import json_values
+from stages.messages_api import request as m
+from stages.translation.field_policies import Fields, UnsupportedError
+from stages.wire import json_codec
 
 _UNSEEN = "[an image that this model cannot see]"
 
@@ -64,7 +64,7 @@ def _other(block: m.OtherBlock, fields: Fields) -> str | None:
         said = "no longer" if block.type == "tool_removal" else "now"
         return f"Tool {name} is {said} available." if fields.keep("tool_reference") else None
     if block.type == "browser_state":
-        return json.encode(block.fields).decode() if fields.keep(block.type) else None
+        return json_codec.encode(block.fields).decode() if fields.keep(block.type) else None
     known = block.type in ("redacted_thinking", "container_upload")
     known |= block.type == "compaction" and fields.how("compaction") != "emulate"
     policy = block.type if known else "unknown_block"
@@ -76,9 +76,9 @@ def _other(block: m.OtherBlock, fields: Fields) -> str | None:
 def _named_tool(block: m.OtherBlock) -> str:
     """The tool that a block says is there, or is no longer; all are declared from the start."""
     if block.type == "tool_reference":
-        return shapes.text(block.fields.get("tool_name"))
-    tool = shapes.mapping(block.fields.get("tool")) if block.type in _TOOL_CHANGES else {}
-    return shapes.text(tool.get("name")) if tool.get("type") == "tool_reference" else ""
+        return json_values.text(block.fields.get("tool_name"))
+    tool = json_values.mapping(block.fields.get("tool")) if block.type in _TOOL_CHANGES else {}
+    return json_values.text(tool.get("name")) if tool.get("type") == "tool_reference" else ""
 
 
 _TOOL_CHANGES = ("tool_addition", "tool_removal")

@@ -15,18 +15,24 @@ from typing import Any
 
 from attrs import Factory, define, evolve
 
-from stages.backends.client_tools import prefixed
-from stages.backends.profile import Profile
-from stages.translation.arrangement import rejoined, split_results, user_first
+from stages.messages_api import request as m
+from stages.profiles.client_tools import prefixed
+from stages.profiles.profile import Profile
 from stages.translation.compaction import compacted
 from stages.translation.content import content, result_text, unpacked
 from stages.translation.envelope import SEALED
-from stages.translation.fields import Fields, UnsupportedError
-from stages.translation.names import CallIds, fit_id, short_name
+from stages.translation.field_policies import Fields, UnsupportedError
+from stages.translation.message_order import rejoined, split_results, user_first
 from stages.translation.reasoning import Returned
-from stages.translation.system import hoisted, parted, placed_message, still_shown, system_prompt
-from stages.wire import messages as m
-from stages.wire.json import encode
+from stages.translation.system_prompt import (
+    hoisted,
+    parted,
+    placed_message,
+    still_shown,
+    system_prompt,
+)
+from stages.translation.tool_names import CallIds, fit_id, short_name
+from stages.wire.json_codec import encode
 
 # Neutral: the model must neither think that the tool ran nor that it failed.
 NO_RESULT = "The result of this call is not available. Do not assume that it ran."

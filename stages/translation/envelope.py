@@ -20,7 +20,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-from stages.wire import json
+from stages.wire import json_codec
 
 _MARK = "llmp2_"
 _ID_PREFIX = "toolu_"
@@ -82,7 +82,7 @@ def seal(envelope: Envelope) -> str:
     """The envelope as text."""
     given = {short: getattr(envelope, name) for name, short in _NAMES.items()}
     held = {short: value for short, value in given.items() if value}
-    data = json.encode({**held, "o": envelope.owner})
+    data = json_codec.encode({**held, "o": envelope.owner})
     packed = _packed(data, 9)
     if len(data) > _MAX_RATIO * len(packed):
         packed = _packed(data, 0)
@@ -109,7 +109,7 @@ def unseal(sealed: str) -> Envelope | None:
         if found is None:
             raise ValueError(sealed)
         data = _unpacked(base64.urlsafe_b64decode(found[1] + "=" * (-len(found[1]) % 4)))
-        return _structured(json.decode(data))
+        return _structured(json_codec.decode(data))
     except (ValueError, zlib.error) as error:
         raise BrokenEnvelopeError("the envelope was cut or altered") from error
 

@@ -18,12 +18,12 @@ from typing import Any, Literal
 
 from attrs import Factory, define, evolve, field
 
-from stages.translation.arguments import as_object, repeats
-from stages.translation.attached import Attached, taken
+from stages.chat_completions.arguments import as_object, repeats
+from stages.chat_completions.json_nesting import Nesting
+from stages.chat_completions.json_values import text
 from stages.translation.envelope import Envelope, seal
-from stages.translation.nesting import Nesting
-from stages.translation.shapes import text
-from stages.wire import json
+from stages.translation.opaque_members import Attached, taken
+from stages.wire import json_codec
 
 State = Literal["waiting", "open", "closed"]
 
@@ -146,10 +146,10 @@ class ToolCall:
         if type(arguments) is str:
             fragment = arguments
         else:
-            fragment = "" if arguments is None else json.encode(arguments).decode()
+            fragment = "" if arguments is None else json_codec.encode(arguments).decode()
         if self._escape or "\\" in fragment:
-            fragment, self._escape = json.split_escape(self._escape + fragment)
-            fragment = json.repair_escapes(fragment)
+            fragment, self._escape = json_codec.split_escape(self._escape + fragment)
+            fragment = json_codec.repair_escapes(fragment)
         if not self.fragments:  # official SDKs fail on white space alone
             fragment = fragment.lstrip()
         elif self.again or fragment.lstrip()[:1] == self.fragments[0][:1]:
@@ -174,7 +174,7 @@ class ToolCall:
     def _end(self) -> None:
         """No more of the arguments comes: what was held back is one of them, or said again."""
         if self._escape:
-            (self.again or self.fragments).append(json.repair_escapes(self._escape))
+            (self.again or self.fragments).append(json_codec.repair_escapes(self._escape))
             self._escape = ""
         if self.again and not repeats("".join(self.again), "".join(self.fragments)):
             self.fragments += self.again
@@ -213,7 +213,7 @@ class ToolCall:
             return False
         arguments = "".join(self.fragments)
         try:
-            json.decode(arguments.encode())
+            json_codec.decode(arguments.encode())
         except ValueError:
             self._is_broken = arguments.startswith(_BRACKETS) or len(arguments) > _MAX_LITERAL
             return False

@@ -18,14 +18,14 @@ from typing import Any
 
 from attrs import Factory, define, evolve
 
-from stages.backends.profile import Profile
-from stages.translation.chunks import THOUGHTS
+from stages.chat_completions.chunks import THOUGHTS
+from stages.chat_completions.json_values import items, mapping, text
+from stages.messages_api import request as m
+from stages.profiles.profile import Profile
 from stages.translation.content import rendered
 from stages.translation.envelope import BrokenEnvelopeError, Envelope, unseal
-from stages.translation.fields import Fields
-from stages.translation.names import hashed_id, short_hash
-from stages.translation.shapes import items, mapping, text
-from stages.wire import messages as m
+from stages.translation.field_policies import Fields
+from stages.translation.tool_names import hashed_id, short_hash
 
 
 @define

@@ -6,20 +6,20 @@ import functools
 from functools import partial
 from typing import Any
 
-from stages.backends.calibration import Line
-from stages.backends.profile import Profile
+from stages.chat_completions.stop_sequences import shared
+from stages.chat_completions.think_tags import THINK
+from stages.chat_completions.token_calibration import Line
+from stages.chat_completions.usage import estimated_input
 from stages.events import ChatRequest, OpaqueMembers, Resolved
+from stages.messages_api.request import MessagesRequest
+from stages.profiles.profile import Profile
 from stages.translation.conversation import conversation
 from stages.translation.envelope import owner_of
-from stages.translation.fields import Fields, PdfTexts
-from stages.translation.limits import output_limit
-from stages.translation.options import options
+from stages.translation.field_policies import Fields, PdfTexts
+from stages.translation.output_limit import output_limit
 from stages.translation.reasoning import without_history
-from stages.translation.stops import shared
-from stages.translation.think_tags import THINK
+from stages.translation.request_options import options
 from stages.translation.tools import client_names, one_call, requires_tool
-from stages.translation.usage import estimated_input
-from stages.wire.messages import MessagesRequest
 
 _UNCALIBRATED = Line()
 

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from stages.backends.profile import Profile
-from stages.translation.client_tools import as_functions, members
-from stages.translation.fields import Fields, UnsupportedError
-from stages.translation.names import short_name
-from stages.translation.schema import fitted, is_closed
-from stages.wire import messages as m
-from stages.wire.json import encode
+from stages.messages_api import request as m
+from stages.profiles.profile import Profile
+from stages.translation.client_tool_functions import as_functions, members
+from stages.translation.field_policies import Fields, UnsupportedError
+from stages.translation.json_schema import fitted, is_closed
+from stages.translation.tool_names import short_name
+from stages.wire.json_codec import encode
 
 
 def requires_tool(request: m.MessagesRequest) -> bool:

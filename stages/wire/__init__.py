@@ -1,1 +1,1 @@
-"""The two protocols: the Messages API, as classes; Chat Completions, as JSON; SSE and errors."""
+"""What both protocols share: JSON, server-sent events, ids."""

@@ -23,16 +23,16 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from pipeline.run import Chain
+from pipeline.chain import Chain
 from proxy.app import App
-from proxy.declaration import read, used_backends
-from proxy.edge import Responder
+from proxy.config import read, used_backends
+from proxy.endpoint import Responder
 from stages.events import ChatAnswer, ChatChunk, ChatStart, Resolved, Target
 from stages.stream_encode import StreamEncode
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
 from stages.validate import Validate
-from stages.wire.json import encode
+from stages.wire.json_codec import encode
 from tests.bench.backend import Clock, FakeBackend
 from tests.bench.bodies import BURST, EXPECTED, KEY, PACED, SHORT, conversation, hello
 from tests.bench.counting import Calls, listing

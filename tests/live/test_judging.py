@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from stages.backends.profile import Profile
+from stages.profiles.profile import Profile
 from tests.live.judging import Result, compare, table
 from tests.live.probe import flat, found
 from tests.live.proxy import config

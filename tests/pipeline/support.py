@@ -11,12 +11,12 @@ import pytest
 from attrs import Factory, frozen
 
 from pipeline import DeclarationError, Send, Stage, reference
-from pipeline.chain import Step
-from pipeline.declaration import Declaration, Schema
-from pipeline.load import load
-from pipeline.problems import Location
-from pipeline.registry import Registry, StageClass
-from pipeline.run import AnyStage, Chain
+from pipeline.chain import AnyStage, Chain
+from pipeline.config.load import load
+from pipeline.config.problems import Location
+from pipeline.config.registry import Registry, StageClass
+from pipeline.config.schema import Declaration, Schema
+from pipeline.config.type_check import Step
 from pipeline.stage import UnavailableError
 
 T = TypeVar("T")

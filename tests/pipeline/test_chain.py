@@ -1,200 +1,336 @@
-"""Which stages may follow each other, and what is said when they do not."""
+"""How events run: the order of opening and closing, what passes by, what comes back."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
-from attrs import frozen
+from attrs import Factory, frozen
 
-from pipeline import Stage
-from pipeline.chain import carried, check_chain, spell
-from pipeline.problems import Location, Problem
-from pipeline.registry import StageClass
-from pipeline.stage import Signature
+from pipeline import Send, Stage, StopForwarding
+from pipeline.chain import AnyStage, Chain
+from pipeline.task_groups import task_group
 from tests.pipeline.support import (
     Begin,
     Cache,
     End,
-    Event,
+    Failing,
     Finish,
     Middle,
     NarrowMiddle,
+    SomeError,
     Start,
+    T,
     Tap,
-    step,
+    Traced,
+    run,
 )
 
-OnMiddle = TypeVar("OnMiddle", bound=Middle)
+
+async def test_events_run_from_the_first_stage_to_the_sink() -> None:
+    assert await run(Begin(), Finish(), event=Start("hello")) == [End("hello")]
 
 
-@frozen
-class Redact(Stage[OnMiddle, OnMiddle]):
-    """Stands wherever Middle is carried."""
+async def test_an_empty_chain_hands_over_to_the_sink() -> None:
+    assert await run(event=Start("hello")) == [Start("hello")]
 
 
-@frozen
-class Narrow(Stage[NarrowMiddle, NarrowMiddle]):
-    """Cares for one kind of Middle."""
+async def test_stages_open_last_first_and_close_first_first_and_forward_until_then() -> None:
+    log: list[str] = []
+
+    came = await run(Traced("one", log), Traced("two", log), Traced("three", log))
+
+    assert log == [
+        "open three",
+        "open two",
+        "open one",
+        "one gets x",
+        "two gets x",
+        "three gets x",
+        "two gets last of one",
+        "three gets last of one",
+        "left one",
+        "three gets last of two",
+        "left two",
+        "left three",
+    ]
+    assert [event.text for event in came] == ["x", "last of one", "last of two", "last of three"]
 
 
-@frozen
-class Shortcut(Stage[Start, End]):
-    """From the start to the end."""
+async def test_every_stage_is_left_when_one_raises() -> None:
+    log: list[str] = []
+
+    with pytest.raises(SomeError):
+        await run(Traced("one", log), Begin(), Traced("two", log), Failing(SomeError()))
+
+    assert log[-2:] == ["left one", "left two"]
 
 
-@frozen
-class Other(Stage[int, int]):
-    """Belongs to nothing here."""
+async def test_every_opened_stage_is_left_when_another_cannot_open() -> None:
+    log: list[str] = []
 
-
-KNOWN: Mapping[str, StageClass] = {"tap": Tap, "begin": Begin, "finish": Finish}
-
-
-def check(*stages: StageClass, known: Mapping[str, StageClass] = KNOWN) -> Problem | None:
-    """Stages one a line, from line 1."""
-    steps = [step(stage, line) for line, stage in enumerate(stages, 1)]
-    return check_chain("p", steps, Start, End, Location(100, 1), lambda: known)
-
-
-@pytest.mark.parametrize(
-    "stages",
-    [
-        (Begin, Finish),
-        (Tap, Begin, Tap, Finish, Tap),
-        (Begin, Redact, Finish),
-        (Begin, Narrow, Finish),
-        (Cache, Begin, Finish),
-        (Begin, Redact, Redact, Finish),
-        (Shortcut,),
-    ],
-    ids=lambda stages: "-".join(stage.__name__ for stage in stages),
-)
-def test_a_chain_that_fits_is_in_order(stages: Any) -> None:
-    assert check(*stages) is None
-
-
-@pytest.mark.parametrize(
-    ("stages", "line", "words", "hint"),
-    [
-        ((Finish, Begin), 1, "`finish` accepts Middle, .* carries Start", "move `begin` (line 2)"),
-        ((Finish,), 1, "carries Start", "add `begin` before `finish`"),
-        ((Begin, Begin), 2, "carries Middle", "remove it: `begin` already stands in line 1"),
-        ((Begin, Finish, Redact), 3, "carries End", "move `redact` to just after `begin`"),
-        ((Redact, Begin, Finish), 1, "carries Start", "move `begin` (line 2) before `redact`"),
-        ((Begin, Other), 2, "`other` accepts int", "see `llm-proxy stages`"),
-        ((Cache, Finish), 2, "carries End or Start", "add `begin` before `finish`"),
-        ((Begin,), 1, "ends with Middle, but has to end with End", "add `finish` after `begin`"),
-        ((Cache, Begin), 2, "ends with Middle", "add `finish` after `begin`"),
-        ((Tap,), 1, "ends with Start", "add `begin` after `tap`"),
-        ((), 100, "pipeline `p` has no stages", "begin with `begin`"),
-    ],
-    ids=[
-        "swapped",
-        "one-is-missing",
-        "twice",
-        "too-late",
-        "too-early",
-        "foreign",
-        "behind-a-cache",
-        "no-end",
-        "one-way-has-no-end",
-        "only-transparent",
-        "empty",
-    ],
-)
-def test_the_first_stage_that_does_not_fit_is_told(
-    stages: Any, line: int, words: str, hint: str
-) -> None:
-    problem = check(*stages)
-
-    assert problem is not None
-    assert problem.location.line == line
-    assert problem.hint.startswith(hint)
-    assert re.search(words, problem.message)
-
-
-def test_all_that_could_go_on_are_told() -> None:
-    problem = check(known={"shortcut": Shortcut, "begin": Begin, "finish": Finish})
-
-    assert problem is not None
-    assert problem.hint == "begin with `shortcut` or `begin`"
-
-
-def test_without_a_stage_to_add_the_end_is_told_all_the_same() -> None:
-    problem = check(Begin, known={})
-
-    assert problem is not None
-    assert (problem.code, problem.hint) == ("chain-end", "add stages that lead to it")
-
-
-def test_a_stage_that_could_be_added_where_it_fits_goes_before_one_that_could_not() -> None:
     @frozen
-    class FromNowhere(Stage[int, Middle]):
-        pass
+    class Closed(Stage[T, T]):
+        @asynccontextmanager
+        async def open(self, forward: Send[T]) -> AsyncIterator[Send[T]]:
+            raise SomeError
+            yield forward
 
-    problem = check(Finish, known={"from-nowhere": FromNowhere, "begin": Begin})
+    with pytest.raises(SomeError):
+        await run(Traced("one", log), Closed(), Traced("three", log))
 
-    assert problem is not None
-    assert problem.hint == "add `begin` before `finish`"
+    assert log == ["open three", "left three"]
 
 
-def test_a_stage_that_makes_what_is_missing_is_told_even_if_it_needs_another_first() -> None:
+@frozen
+class Around(Stage[T, T]):
+    """Writes down when forward is called, and when it has returned."""
+
+    log: list[str]
+
+    async def handle(self, event: T, forward: Send[T]) -> None:
+        self.log.append("before")
+        await forward(event)
+        self.log.append("after")
+
+
+@frozen
+class Slow(Stage[T, T]):
+    """Takes some turns of the event loop."""
+
+    log: list[str]
+
+    async def handle(self, event: T, forward: Send[T]) -> None:
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        await forward(event)
+        await anyio.lowlevel.checkpoint()
+        self.log.append("done")
+
+
+async def test_forward_returns_when_later_stages_are_done() -> None:
+    log: list[str] = []
+
+    await run(Around(log), Begin(), Slow(log), Finish(), Slow(log))
+
+    assert log == ["before", "done", "done", "after"]
+
+
+async def test_a_cancel_scope_around_forward_covers_the_later_stages() -> None:
     @frozen
-    class FromNowhere(Stage[int, Middle]):
-        pass
+    class Limited(Stage[T, T]):
+        async def handle(self, event: T, forward: Send[T]) -> None:
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await forward(event)
+            log.append("gave up")
 
-    problem = check(Finish, known={"other": Other, "from-nowhere": FromNowhere})
+    @frozen
+    class Endless(Stage[T, T]):
+        async def handle(self, event: T, forward: Send[T]) -> None:
+            await anyio.sleep_forever()
 
-    assert problem is not None
-    assert problem.hint == "add `from-nowhere` before `finish`"
+    log: list[str] = []
+
+    assert await run(Limited(), Begin(), Endless()) == []
+    assert log == ["gave up"]
 
 
-def test_a_chain_in_order_asks_for_no_hints() -> None:
-    def known() -> Mapping[str, StageClass]:
-        raise AssertionError("unreachable")
+async def test_a_finished_answer_runs_past_the_stages_that_would_make_one() -> None:
+    log: list[str] = []
+    chain: tuple[AnyStage, ...] = (
+        Cache(("known",)),
+        Begin(),
+        Tap("between", log),
+        Finish(),
+        Tap("last", log),
+    )
 
-    steps = [step(Begin), step(Finish)]
+    hit = await run(*chain, event=Start("known"))
+    assert (hit, log) == ([End("cached")], ["between End", "last End"])
+    log.clear()
+    miss = await run(*chain, event=Start("new"))
+    assert (miss, log) == ([End("new")], ["between Middle", "last End"])
 
-    assert check_chain("p", steps, Start, End, Location(), known) is None
+
+async def test_a_stage_for_a_subclass_leaves_the_others_alone() -> None:
+    @frozen
+    class Shout(Stage[NarrowMiddle, NarrowMiddle]):
+        async def handle(self, event: NarrowMiddle, forward: Send[NarrowMiddle]) -> None:
+            await forward(NarrowMiddle(event.text.upper()))
+
+    @frozen
+    class Both(Stage[Start, Middle]):
+        async def handle(self, event: Start, forward: Send[Middle]) -> None:
+            await forward(Middle("quiet"))
+            await forward(NarrowMiddle("loud"))
+
+    assert await run(Both(), Shout(), Finish()) == [End("quiet"), End("LOUD")]
 
 
 @pytest.mark.parametrize(
-    ("before", "accepts", "emits", "transparent", "after"),
+    ("stages", "filters"),
     [
-        ({Start}, (Start,), (Middle,), False, {Middle}),
-        ({Start}, (Middle,), (End,), False, None),
-        ({Start, Middle}, (Middle,), (End,), False, {Start, End}),
-        ({Start}, (Start,), (Start, End), False, {Start, End}),
-        ({NarrowMiddle}, (Middle,), (End,), False, {End}),
-        ({Middle}, (NarrowMiddle,), (End,), False, {Middle, End}),
-        ({Middle}, (NarrowMiddle, Start), (End,), False, {Middle, End}),
-        ({Start, Middle}, (Event,), (Event,), True, {Start, Middle}),
-        ({Start}, (object,), (object,), True, {Start}),
-        ({Start}, (Middle,), (Middle,), True, None),
-        ({Start}, (object,), (End,), False, {End}),
+        ((Begin(), Finish()), [None, None]),
+        ((Begin(), Tap(), Finish()), [None, None, None]),
+        ((Cache(), Begin(), Finish()), [None, (Start,), (Middle,)]),
     ],
-    ids=[
-        "all",
-        "none",
-        "some",
-        "keeps-some",
-        "subclass",
-        "only-a-subclass",
-        "a-subclass-or-another",
-        "transparent",
-        "transparent-for-all",
-        "transparent-for-none",
-        "a-sink",
-    ],
+    ids=["all-accepted", "transparent", "some-accepted"],
 )
-def test_what_is_carried_behind_a_stage(
-    before: Any, accepts: Any, emits: Any, transparent: bool, after: Any
-) -> None:
-    assert carried(before, Signature(accepts, emits, transparent)) == after
+def test_events_are_only_sorted_where_some_pass_by(stages: Any, filters: list[Any]) -> None:
+    assert [link.filter for link in Chain.of(stages, Start).links] == filters
 
 
-def test_events_are_spelt_in_the_order_of_their_names() -> None:
-    assert spell({Start, End, Middle}) == "End or Middle or Start"
+async def test_what_a_stage_raises_comes_out_as_it_is() -> None:
+    error = SomeError("this one")
+
+    with pytest.raises(SomeError) as caught:
+        await run(Tap(), Begin(), Traced("t", []), Failing(error))
+
+    assert caught.value is error
+
+
+async def test_what_the_sink_raises_comes_out_as_it_is() -> None:
+    error = SomeError("this one")
+
+    async def refuse(event: Any) -> None:
+        raise error
+
+    with pytest.raises(SomeError) as caught:
+        await Chain.of((Begin(), Finish()), Start).run(Start(), refuse)
+
+    assert caught.value is error
+
+
+async def test_a_try_around_forward_sees_what_later_stages_raise() -> None:
+    @frozen
+    class Fallback(Stage[Middle, Middle | End]):
+        async def handle(self, event: Middle, forward: Send[Middle | End]) -> None:
+            try:
+                await forward(event)
+            except SomeError as error:
+                await forward(End(f"instead of {error}"))
+
+    came = await run(Begin(), Fallback(), Tap(), Failing(SomeError("nothing")))
+
+    assert came == [End("instead of nothing")]
+
+
+async def test_an_error_through_a_task_group_of_a_stage_stays_itself() -> None:
+    @frozen
+    class Accompanied(Stage[T, T]):
+        async def handle(self, event: T, forward: Send[T]) -> None:
+            async with task_group() as group:
+                group.start_soon(anyio.sleep_forever)
+                await forward(event)
+
+    @frozen
+    class Within(Stage[T, T]):
+        async def handle(self, event: T, forward: Send[T]) -> None:
+            async def work() -> None:
+                await forward(event)
+
+            async with task_group() as group:
+                group.start_soon(work)
+
+    error = SomeError("this one")
+
+    with pytest.raises(SomeError) as caught:
+        await run(Accompanied(), Within(), Begin(), Accompanied(), Failing(error))
+
+    assert caught.value is error
+
+
+async def test_two_requests_at_a_time_share_no_state() -> None:
+    @frozen
+    class Numbered(Stage[Start, End]):
+        @asynccontextmanager
+        async def open(self, forward: Send[End]) -> AsyncIterator[Send[Start]]:
+            count = 0
+
+            async def receive(event: Start) -> None:
+                nonlocal count
+                count += 1
+                await anyio.lowlevel.checkpoint()
+                await forward(End(f"{event.text}{count}"))
+
+            yield receive
+
+    chain = Chain.of((Numbered(),), Start)
+    came: dict[str, list[str]] = {"a": [], "b": []}
+
+    async def client(name: str) -> None:
+        async def sink(event: End) -> None:
+            came[name].append(event.text)
+
+        async with chain.open(sink) as receive:
+            for _ in range(3):
+                await receive(Start(name))
+                await anyio.lowlevel.checkpoint()
+
+    async with task_group() as group:
+        group.start_soon(client, "a")
+        group.start_soon(client, "b")
+
+    assert came == {"a": ["a1", "a2", "a3"], "b": ["b1", "b2", "b3"]}
+
+
+async def test_an_open_stage_may_send_more_than_it_gets() -> None:
+    @frozen
+    class Counting(Stage[Start, Middle]):
+        """Forwards on closing only."""
+
+        seen: list[str] = Factory(list)
+
+        @asynccontextmanager
+        async def open(self, forward: Send[Middle]) -> AsyncIterator[Send[Start]]:
+            texts: list[str] = []
+
+            async def receive(event: Start) -> None:
+                texts.append(event.text)
+
+            yield receive
+            for text in texts:
+                await forward(Middle(text))
+            await forward(Middle(f"{len(texts)} in all"))
+
+    assert await run(Counting(), Finish()) == [End("x"), End("1 in all")]
+
+
+async def test_a_stage_that_has_enough_keeps_no_other_from_its_end() -> None:
+    @frozen
+    class Once(Stage[Middle, Middle]):
+        async def handle(self, event: Middle, forward: Send[Middle]) -> None:
+            if event.text == "x":
+                await forward(event)
+            raise StopForwarding
+
+    log: list[str] = []
+    came = await run(Traced("one", log), Once(), Traced("two", log))
+    assert [event.text for event in came] == ["x", "last of two"]
+    assert log[-2:] == ["left one", "left two"]
+
+
+async def test_a_stage_that_has_enough_at_the_end_hides_no_error() -> None:
+    @frozen
+    class Last(Stage[Middle, Middle]):
+        @asynccontextmanager
+        async def open(self, forward: Send[Middle]) -> AsyncIterator[Send[Middle]]:
+            try:
+                yield forward
+            finally:
+                await forward(Middle("last"))
+
+    @frozen
+    class Full(Stage[Middle, Middle]):
+        async def handle(self, event: Middle, forward: Send[Middle]) -> None:
+            if event.text == "last":
+                raise StopForwarding
+            raise LookupError("lost")
+
+    with pytest.raises(LookupError, match="lost"):
+        await run(Last(), Full(), event=Middle("x"))

@@ -11,7 +11,7 @@ import pytest
 from attrs import Factory, frozen
 
 from pipeline import Send, Stage, StopForwarding
-from pipeline.tasks import task_group
+from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
 from tests.pipeline.support import (
     Begin,

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from proxy.departure import DEPARTURE, Departure
+from proxy.http.disconnect import DEPARTURE, Departure
 
 
 def part(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:

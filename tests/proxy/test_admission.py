@@ -11,7 +11,7 @@ import pytest
 from attrs import Factory, define
 
 from proxy.admission import PER_TURN, Admission
-from stages.counts import Counts
+from stages.counters import Counts
 from tests.proxy.support import Server
 
 

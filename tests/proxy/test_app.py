@@ -11,11 +11,11 @@ import anyio
 import pytest
 from attrs import define, evolve, field
 
-from pipeline.declaration import Declaration
+from pipeline.config.schema import Declaration
 from proxy.app import App
-from proxy.declaration import read
-from stages.backends.profile import Profile
-from stages.wire.errors import InternalError
+from proxy.config import read
+from stages.messages_api.errors import InternalError
+from stages.profiles.profile import Profile
 from tests.proxy.support import Server
 
 DECLARATION = """

@@ -18,15 +18,15 @@ from attrs import evolve, fields
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
-from pipeline.structure import make_converter
+from pipeline.config.structuring import make_converter
 from proxy import __version__
 from proxy.cli import main
 from proxy.serve import bind
 from stages import REGISTRY
-from stages.backends.describe import profile_named
-from stages.backends.policies import KEPT
-from stages.backends.profile import Profile
-from stages.backends.profile import profiles as shipped
+from stages.profiles.describe import profile_named
+from stages.profiles.policies import KEPT
+from stages.profiles.profile import Profile
+from stages.profiles.profile import profiles as shipped
 from tests import secrets
 
 ROOT = Path(__file__).parents[2]

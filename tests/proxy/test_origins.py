@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.problems import DeclarationError
-from proxy.declaration import Server, read
+from pipeline.config.problems import DeclarationError
+from proxy.config import Server, read
 from proxy.origins import host_check, origin_pattern
 
 TEXT = """\

@@ -7,9 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from pipeline.declaration import Declaration
-from pipeline.problems import DeclarationError
-from proxy.declaration import keeping, read
+from pipeline.config.problems import DeclarationError
+from pipeline.config.schema import Declaration
+from proxy.config import keeping, read
 from proxy.reload import Reload
 
 TEXT = """\

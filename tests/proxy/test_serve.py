@@ -12,10 +12,10 @@ from typing import Any
 import click
 import pytest
 
-from pipeline.declaration import Declaration
+from pipeline.config.schema import Declaration
 from proxy.app import App
-from proxy.declaration import Server, read
-from proxy.limits import Limits
+from proxy.config import Server, read
+from proxy.http.limits import Limits
 from proxy.serve import bind, bind_hint, greeting, uvicorn_config
 
 TEXT = """\

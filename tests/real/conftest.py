@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import anthropic
 import pytest
 
-from proxy.declaration import read
+from proxy.config import read
 from tests.real.support import SHIPPED, Real
 from tests.wire.proxy import serving
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from pipeline.declaration import Declaration
+from pipeline.config.schema import Declaration
 from stages.backends.backend import Backend
 
 SHIPPED = Path(__file__).parents[2] / "pipelines.yaml"

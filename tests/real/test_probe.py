@@ -10,7 +10,7 @@ from attrs import evolve
 from click.testing import CliRunner
 
 from proxy.cli import main
-from proxy.declaration import read
+from proxy.config import read
 from tests.real.support import SHIPPED
 
 ENVIRON = {"LLM_PROXY_CONFIG": None, "PROXY_API_KEY": None}

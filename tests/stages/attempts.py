@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import define, field
 
-from pipeline.run import AnyStage, Chain
+from pipeline.chain import AnyStage, Chain
 from stages.events import Resolved
 
 

@@ -7,7 +7,7 @@ import pytest
 from pipeline.testing import check_stage, run_stage
 from stages.authenticate import Authenticate
 from stages.events import Authenticated, HttpRequest
-from stages.wire.errors import AuthenticationError
+from stages.messages_api.errors import AuthenticationError
 from tests.support import http
 
 ONE = Authenticate(keys=("s3cret-key",))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import Factory, define, evolve
 
-from pipeline.run import Chain
+from pipeline.chain import Chain
 from pipeline.testing import check_stage, run_stage
 from stages.count_tokens import CountTokens
 from stages.events import ChatRequest, Resolved, ResponseBody, ResponseStart, Target

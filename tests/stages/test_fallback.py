@@ -10,18 +10,14 @@ import pytest
 from attrs import evolve
 from trio.testing import MockClock
 
-from pipeline.run import Chain
-from pipeline.tasks import task_group
+from pipeline.chain import Chain
+from pipeline.task_groups import task_group
 from pipeline.testing import check_stage
-from stages.backends.overflow import OutputLimitError, PromptTooLongError
-from stages.counts import Counts
+from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
+from stages.counters import Counts
 from stages.events import Resolved, Target
 from stages.fallback import Fallback
-from stages.retry import Retry
-from stages.routing.breaker import Breakers
-from stages.routing.failures import Kind, QueueFullError
-from stages.translation.fields import UnsupportedError
-from stages.wire.errors import (
+from stages.messages_api.errors import (
     BillingError,
     GatewayTimeoutError,
     InternalError,
@@ -31,6 +27,10 @@ from stages.wire.errors import (
     RateLimitError,
     RequestTooLargeError,
 )
+from stages.retry import Retry
+from stages.routing.breaker import Breakers
+from stages.routing.error_kinds import Kind, QueueFullError
+from stages.translation.field_policies import UnsupportedError
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
 

@@ -12,12 +12,12 @@ from attrs import Factory, define
 from trio.testing import MockClock
 
 from pipeline import StopForwarding
-from pipeline.run import Chain
+from pipeline.chain import Chain
 from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, ChatWaiting
 from stages.invoke import Invoke
-from stages.wire.errors import GatewayTimeoutError, OverloadedError
+from stages.messages_api.errors import GatewayTimeoutError, OverloadedError
 from tests.support import FakeBackend, chat_request
 
 timed = pytest.mark.parametrize(

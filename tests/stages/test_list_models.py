@@ -9,11 +9,11 @@ import pytest
 from anthropic.types import ModelInfo
 
 from pipeline.testing import check_stage, run_stage
-from stages.backends.capabilities import capabilities
-from stages.backends.declare import Group, Model, WeightedModel
+from stages.backends.config import Group, Model, WeightedModel
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.list_models import ListModels
-from stages.wire.errors import InvalidRequestError, NotFoundError
+from stages.messages_api.errors import InvalidRequestError, NotFoundError
+from stages.profiles.capabilities import capabilities
 from tests.sdk_types import check_sent
 from tests.support import backend, http, profile
 

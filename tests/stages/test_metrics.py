@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.metrics import Metrics
 from stages.routing.breaker import Breakers
@@ -114,7 +114,7 @@ async def test_stages_made_in_code_count_each_for_themselves() -> None:
 
 def test_reading_a_declaration_does_not_import_the_library() -> None:
     code = (
-        "import sys; from proxy.declaration import read; read('pipelines.yaml', {}); "
+        "import sys; from proxy.config import read; read('pipelines.yaml', {}); "
         "sys.exit('prometheus_client' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -10,13 +10,13 @@ import anyio.lowlevel
 import pytest
 from attrs import define, evolve, field
 
-from pipeline.run import Chain
-from pipeline.tasks import task_group
+from pipeline.chain import Chain
+from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
 from stages.events import ChatRequest, ChatWaiting
+from stages.messages_api.errors import InternalError, OverloadedError
 from stages.queue import Queue, go_by_slots
-from stages.wire.errors import InternalError, OverloadedError
 from tests.support import backend, chat_request, http
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.run import Chain
+from pipeline.chain import Chain
 from pipeline.testing import check_stage, run_stage
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from stages.messages_api.accumulate import MessageBuilder
 from stages.repair_tools import RepairTools
 from stages.translate_out import TranslateOut
-from stages.wire.message import MessageBuilder
 from tests.grammar import check_grammar
 from tests.stages.translation.support import call, calls, finish, pieces, text
 from tests.support import chat_request

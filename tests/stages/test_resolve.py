@@ -6,14 +6,14 @@ import pytest
 from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
-from stages.backends.declare import Group, Model, WeightedModel
-from stages.backends.profile import Overrides
+from stages.backends.config import Group, Model, WeightedModel
 from stages.events import Resolved, Target
+from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.off_loop import LARGE_BODY
+from stages.profiles.profile import Overrides
 from stages.resolve import Resolve
-from stages.routing.names import is_pattern
-from stages.routing.routes import Route, When
-from stages.wire.errors import InvalidRequestError, NotFoundError
+from stages.routing.model_names import is_pattern
+from stages.routing.selection import Route, When
 from tests.rounds import turning
 from tests.support import validated
 

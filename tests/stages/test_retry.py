@@ -11,13 +11,11 @@ import pytest
 from attrs import evolve
 from trio.testing import MockClock
 
-from pipeline.run import Chain
+from pipeline.chain import Chain
 from pipeline.testing import check_stage
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import Resolved, Target
-from stages.retry import Retry
-from stages.routing.failures import Kind
-from stages.wire.errors import (
+from stages.messages_api.errors import (
     ApiError,
     GatewayTimeoutError,
     InternalError,
@@ -27,6 +25,8 @@ from stages.wire.errors import (
     RateLimitError,
     let_go,
 )
+from stages.retry import Retry
+from stages.routing.error_kinds import Kind
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
 

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.backends.describe import profile_named
-from stages.backends.profile import profiles
 from stages.events import Resolved, Target
+from stages.messages_api import stream_events as e
+from stages.messages_api.accumulate import MessageBuilder
+from stages.messages_api.errors import InvalidRequestError
+from stages.profiles.describe import profile_named
+from stages.profiles.profile import profiles
 from stages.translation.request import chat_request
 from stages.validate import Validate
-from stages.wire import events as e
-from stages.wire.errors import InvalidRequestError
-from stages.wire.json import decode_answer, decode_prefix, encode
-from stages.wire.message import MessageBuilder
+from stages.wire.json_codec import decode_answer, decode_prefix, encode
 from tests import support
 from tests.sdk_types import check_sent
 from tests.stages.translation.support import call, calls, completion, delta, finish, text

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.testing import check_stage, run_stage
 from stages.events import ResponseBody, ResponseStart
+from stages.messages_api import stream_events as e
 from stages.stream_encode import StreamEncode
-from stages.wire import events as e
 from tests.grammar import check_grammar, parse_sse
 
 TEXT = {"type": "text", "text": ""}

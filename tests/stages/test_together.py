@@ -10,18 +10,18 @@ import anyio.lowlevel
 import pytest
 from attrs import define, evolve, field
 
-from pipeline.run import Chain
+from pipeline.chain import Chain
 from stages.backends.backend import Backend
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Resolved, Target
 from stages.fallback import Fallback
 from stages.invoke import Invoke
+from stages.messages_api import stream_events as e
+from stages.messages_api.errors import ApiError, OverloadedError
 from stages.queue import Queue
 from stages.retry import Retry
 from stages.routing.breaker import Breakers
 from stages.translate_in import TranslateIn
 from stages.translate_out import TranslateOut
-from stages.wire import events as e
-from stages.wire.errors import ApiError, OverloadedError
 from tests.grammar import check_grammar
 from tests.support import backend, resolved
 

@@ -8,11 +8,11 @@ import pytest
 from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import ChatRequest, Resolved, Target
+from stages.messages_api.errors import InvalidRequestError
 from stages.off_loop import LARGE_BODY
 from stages.translate_in import TranslateIn
-from stages.wire.errors import InvalidRequestError
 from tests.pdfs import pdf
 from tests.rounds import turning
 from tests.secrets import PROMPT

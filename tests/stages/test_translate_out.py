@@ -8,16 +8,16 @@ import anyio
 import pytest
 
 from pipeline import Send, StopForwarding
-from pipeline.run import Chain
+from pipeline.chain import Chain
 from pipeline.stage import OptionError
-from pipeline.tasks import task_group
+from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
-from stages.counts import Counts
+from stages.counters import Counts
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from stages.messages_api import stream_events as e
+from stages.messages_api.errors import InternalError, OverloadedError, RateLimitError
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
-from stages.wire import events as e
-from stages.wire.errors import InternalError, OverloadedError, RateLimitError
 from tests.grammar import check_grammar
 from tests.support import chat_request, profile, resolved
 

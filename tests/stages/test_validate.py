@@ -9,11 +9,11 @@ import pytest
 from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.events import Authenticated, HttpRequest, Validated
+from stages.messages_api import request as m
+from stages.messages_api.errors import InvalidRequestError, RequestTooLargeError
 from stages.off_loop import LARGE_BODY
 from stages.validate import Validate
-from stages.wire import json
-from stages.wire import messages as m
-from stages.wire.errors import InvalidRequestError, RequestTooLargeError
+from stages.wire import json_codec
 from tests.rounds import turning
 from tests.sdk_types import check_sent
 from tests.support import authenticated, body, http, request
@@ -27,7 +27,7 @@ async def refusal(stage: Validate, event: Authenticated) -> InvalidRequestError:
 
 def with_headers(**headers: str) -> Authenticated:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Authenticated(http(json.encode(body()), headers=named), "key-1")
+    return Authenticated(http(json_codec.encode(body()), headers=named), "key-1")
 
 
 async def test_it_keeps_to_the_contract() -> None:
@@ -46,7 +46,7 @@ async def test_the_limit_is_passed_on_to_whoever_reads_the_body() -> None:
 
     async def read(limit: int) -> bytes:
         limits.append(limit)
-        return json.encode(body())
+        return json_codec.encode(body())
 
     event = Authenticated(HttpRequest("POST", "/v1/messages", read_body=read), "key-1")
     await run_stage(Validate(max_body_bytes=12345), [event])
@@ -87,7 +87,7 @@ DUPLICATES = {
 async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
     more: bytes, limit: int
 ) -> None:
-    data = json.encode(body())[:-1] + b"," + more + b"}"
+    data = json_codec.encode(body())[:-1] + b"," + more + b"}"
     [out] = await run_stage(Validate(), [Authenticated(http(data), "key-1")])
     assert out.request.max_tokens == limit
     assert out.request.unread == ("duplicate_keys",)
@@ -109,7 +109,7 @@ async def test_row_c6_the_beta_lifts_the_limit_of_the_budget(
     beta: str, budget: int, accepted: bool, stage: Validate
 ) -> None:
     thinking = {"type": "enabled", "budget_tokens": budget}
-    data = json.encode(body(max_tokens=4000, thinking=thinking))
+    data = json_codec.encode(body(max_tokens=4000, thinking=thinking))
     event = Authenticated(http(data, headers={"anthropic-beta": beta}), "key-1")
     if accepted:
         assert len(await run_stage(stage, [event])) == 1
@@ -157,7 +157,7 @@ async def test_a_thread_is_refused_even_where_the_rest_is_wrong_too() -> None:
 
 
 async def test_a_null_thread_is_none() -> None:
-    event = Authenticated(http(json.encode({**body(), "thread": None})), "key-1")
+    event = Authenticated(http(json_codec.encode({**body(), "thread": None})), "key-1")
     [out] = await run_stage(Validate(), [event])
     assert out.request.unread == ()
 

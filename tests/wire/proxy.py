@@ -11,11 +11,11 @@ from pathlib import Path
 import uvicorn
 from attrs import evolve, frozen
 
-from pipeline.declaration import Declaration
+from pipeline.config.schema import Declaration
 from proxy.app import App
-from proxy.declaration import read
-from proxy.limits import Limits
-from proxy.protocol import HttpProtocol
+from proxy.config import read
+from proxy.http.limits import Limits
+from proxy.http.protocol import HttpProtocol
 from proxy.serve import bind, uvicorn_config
 from tests.wire.backend import LIMIT, ScriptedBackend
 

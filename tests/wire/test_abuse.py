@@ -16,8 +16,8 @@ import pytest
 from attrs import frozen
 
 from pipeline import Send, Stage
-from proxy.limits import Limits
-from stages.wire.events import MessageStart
+from proxy.http.limits import Limits
+from stages.messages_api.stream_events import MessageStart
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, whole

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.tasks import task_group
+from pipeline.task_groups import task_group
 from proxy.app import App
-from proxy.declaration import read
+from proxy.config import read
 from tests.proxy.support import Server
 from tests.support import body
 from tests.wire.backend import ScriptedBackend

@@ -25,8 +25,8 @@ from attrs import frozen
 
 from pipeline import Send, Stage
 from stages.events import HttpResponse, ResponseBody, ResponseStart
-from stages.wire.errors import ApiError, ConflictError
-from stages.wire.events import StreamEvent
+from stages.messages_api.errors import ApiError, ConflictError
+from stages.messages_api.stream_events import StreamEvent
 
 
 class OddError(ApiError):

@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
 
 from proxy.cli import main
-from proxy.declaration import read
-from stages.backends.profile import Profile
+from proxy.config import read
+from stages.profiles.profile import Profile
 from tests.wire.backend import Received
 from tests.wire.personalities import KEY, PERSONAS, Persona, called, lenient
 

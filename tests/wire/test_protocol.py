@@ -12,7 +12,7 @@ from threading import Event
 
 import pytest
 
-from proxy.protocol import HttpProtocol
+from proxy.http.protocol import HttpProtocol
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse

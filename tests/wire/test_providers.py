@@ -10,7 +10,7 @@ import anthropic
 import pytest
 from attrs import define, field
 
-from stages.backends.profile import profiles
+from stages.profiles.profile import profiles
 from tests.wire.client import MODES
 from tests.wire.providers.provider import LAST, LONG, SPOKEN, THOUGHT, Providers
 from tests.wire.providers.table import PROVIDERS

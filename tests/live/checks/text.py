@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from stages.backends.probe.conversation import red_square
+from proxy.probe.conversation import red_square
 from tests.live.checks import Checks
 from tests.live.requests import Live, ending, prompt_tokens, text, user
 

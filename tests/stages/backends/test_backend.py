@@ -13,17 +13,17 @@ import pytest
 from attrs import evolve
 
 from pipeline.stage import OptionError
-from pipeline.tasks import task_group
+from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
-from stages.backends.calibration import Line
-from stages.backends.profile import Profile
+from stages.chat_completions.token_calibration import Line
 from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
-from stages.wire.errors import (
+from stages.messages_api.errors import (
     GatewayTimeoutError,
     InternalError,
     InvalidRequestError,
     OverloadedError,
 )
+from stages.profiles.profile import Profile
 from tests.secrets import PROMPT
 from tests.support import chat_request, profile
 from tests.wire.backend import Act, ScriptedBackend, Step, gone

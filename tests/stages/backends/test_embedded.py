@@ -16,8 +16,8 @@ import pytest
 from pipeline.stage import OptionError, UnavailableError
 from stages.backends import embedded
 from stages.backends.backend import Backend
-from stages.backends.profile import Profile, profiles
 from stages.events import ChatChunk
+from stages.profiles.profile import Profile, profiles
 from tests.support import chat_request
 
 

@@ -15,7 +15,7 @@ from langsmith.run_helpers import tracing_context
 
 from stages.backends.call import Call
 from stages.backends.langchain import ProxyChat, ask, make_model
-from stages.wire.errors import OverloadedError
+from stages.messages_api.errors import OverloadedError
 from tests.support import profile
 from tests.wire.chat import completion, delta
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.structure import make_converter
+from pipeline.config.structuring import make_converter
 from stages.backends.backend import Backend
-from stages.backends.declare import register_hooks
-from stages.backends.profile import profiles
+from stages.backends.config import register_hooks
 from stages.events import Target
+from stages.profiles.profile import profiles
 from stages.translation.request import chat_request
 from tests.support import request, resolved
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages.backends.profile import Profile, merged
 from stages.backends.refusals import Refusal, Refusals, refusal
+from stages.profiles.profile import Profile, merged
 from stages.translation.request import chat_request
 from tests.support import profile, resolved
 

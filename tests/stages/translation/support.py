@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from stages.events import ChatRequest
-from stages.translation.answer import AnswerTranslator
-from stages.wire import events as e
-from stages.wire.message import MessageBuilder
+from stages.messages_api import stream_events as e
+from stages.messages_api.accumulate import MessageBuilder
+from stages.translation.response import AnswerTranslator
 from tests.grammar import check_grammar
 from tests.sdk_types import check_sent
 from tests.support import chat_request

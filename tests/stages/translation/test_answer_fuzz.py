@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 from pipeline.testing import run_stage
 from stages.events import ChatRequest, ResponseBody
+from stages.messages_api import stream_events as e
+from stages.messages_api.accumulate import MessageBuilder
+from stages.messages_api.errors import ApiError
 from stages.stream_encode import StreamEncode
-from stages.translation.answer import AnswerTranslator
-from stages.wire import events as e
-from stages.wire import json as wire_json
-from stages.wire.errors import ApiError
-from stages.wire.json import encode
-from stages.wire.message import MessageBuilder
+from stages.translation.response import AnswerTranslator
+from stages.wire import json_codec as wire_json
+from stages.wire.json_codec import encode
 from stages.wire.sse import SseDecoder, encode_event
 from tests.grammar import check_grammar, parse_sse
 from tests.sdk_types import check_sent

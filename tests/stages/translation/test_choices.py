@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.events import ChatRequest
-from stages.translation.answer import AnswerTranslator
-from stages.wire import events as e
-from stages.wire.errors import ApiError, InternalError, OverloadedError
-from stages.wire.message import MessageBuilder
+from stages.messages_api import stream_events as e
+from stages.messages_api.accumulate import MessageBuilder
+from stages.messages_api.errors import ApiError, InternalError, OverloadedError
+from stages.translation.response import AnswerTranslator
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     arguments,

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from stages.backends.profile import Profile
+from stages.messages_api import validation
+from stages.messages_api.errors import InvalidRequestError
+from stages.profiles.profile import Profile
 from stages.translation.conversation import BETWEEN, NO_RESULT, conversation
 from stages.translation.envelope import Envelope, seal
-from stages.translation.fields import Fields
-from stages.wire import check
-from stages.wire.errors import InvalidRequestError
-from stages.wire.json import encode
+from stages.translation.field_policies import Fields
+from stages.wire.json_codec import encode
 from tests.support import profile, request
 
 PNG = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
@@ -295,7 +295,7 @@ def test_a_tool_that_comes_or_goes_is_told_to_the_model(
     made = translated(*turns, hoist_system=hoist)
     assert words in made[0]["content"]
     assert noted(*turns) == ()
-    assert list(check.problems(request(messages=list(turns)))) == []
+    assert list(validation.problems(request(messages=list(turns)))) == []
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_another_block_of_a_system_message_is_told_and_the_rest_stays(
     assert noted(*both, fields=fields) == (kind,)
     assert translated(*alone, fields=fields) == translated(user("a"), user("b"))
     assert noted(*alone, fields=fields) == (kind,)
-    assert list(check.problems(request(messages=list(alone)))) == []
+    assert list(validation.problems(request(messages=list(alone)))) == []
 
 
 ONCE = {"role": "system", "content": "Be brief.", "clear_at": "next_user_message"}
@@ -346,7 +346,7 @@ OPENED = {
 
 @pytest.mark.parametrize(("turns", "roles"), OPENED.values(), ids=OPENED)
 def test_row_c5_the_assistant_may_begin(turns: Any, roles: list[str]) -> None:
-    assert list(check.problems(request(messages=list(turns)))) == []
+    assert list(validation.problems(request(messages=list(turns)))) == []
     assert [message["role"] for message in translated(*turns)] == roles
     opened = translated(*turns, assistant_first=False)
     assert [message["role"] for message in opened] == ["user", *roles]
@@ -1101,7 +1101,7 @@ def test_a_system_block_inside_of_a_turn_is_a_system_message_in_its_place() -> N
 
 def test_a_system_block_holds_text_only() -> None:
     body = request(messages=[user(mid_conv([IMAGE]), text("a"))])
-    assert list(check.problems(body)) == [
+    assert list(validation.problems(body)) == [
         "messages.0.content.0.content.0: only text blocks can stand here"
     ]
 

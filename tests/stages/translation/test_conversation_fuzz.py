@@ -11,11 +11,11 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.backends.profile import Profile
+from stages.messages_api.accumulate import MessageBuilder
+from stages.profiles.profile import Profile
 from stages.translation.conversation import conversation
-from stages.translation.fields import Fields
-from stages.wire.json import encode
-from stages.wire.message import MessageBuilder
+from stages.translation.field_policies import Fields
+from stages.wire.json_codec import encode
 from tests.stages.translation.test_answer_fuzz import (
     REQUESTS,
     Said,

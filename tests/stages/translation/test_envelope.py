@@ -21,7 +21,7 @@ from stages.translation.envelope import (
     seal_id,
     unseal,
 )
-from stages.wire import json
+from stages.wire import json_codec
 from tests.secrets import PROMPT
 
 quick = settings(derandomize=True, deadline=None, max_examples=100)
@@ -94,7 +94,7 @@ def test_pitfall_26_what_somebody_else_made_is_no_envelope(other: str) -> None:
 
 def forged(held: Any, raw: bytes | None = None) -> str:
     """An envelope with a right checksum around anything."""
-    data = json.encode(held) if raw is None else raw
+    data = json_codec.encode(held) if raw is None else raw
     packer = zlib.compressobj(9, wbits=-15)
     packed = packer.compress(data) + packer.flush()
     whole = zlib.crc32(data).to_bytes(4) + packed

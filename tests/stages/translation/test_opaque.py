@@ -13,13 +13,13 @@ from attrs import evolve, field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.backends.profile import Profile
 from stages.events import ChatRequest, Resolved, Target
-from stages.repair.answer import AnswerRepair
-from stages.translation.answer import AnswerTranslator
+from stages.messages_api.accumulate import MessageBuilder
+from stages.profiles.profile import Profile
+from stages.tool_repair.repair import AnswerRepair
 from stages.translation.envelope import Envelope, owner_of, seal, unseal
 from stages.translation.request import chat_request
-from stages.wire.message import MessageBuilder
+from stages.translation.response import AnswerTranslator
 from tests.grammar import check_grammar
 from tests.sdk_types import check_sent
 from tests.stages.translation.support import (

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stages.translation.fields import PdfTexts
+from stages.messages_api.errors import InvalidRequestError
+from stages.translation.field_policies import PdfTexts
 from stages.translation.request import chat_request
-from stages.wire.errors import InvalidRequestError
 from tests.support import profile, resolved
 
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from stages.translation.answer import AnswerTranslator
-from stages.translation.attached import Attached
+from stages.messages_api import validation
+from stages.messages_api.accumulate import MessageBuilder
+from stages.messages_api.stream_events import BlockDelta
 from stages.translation.envelope import Envelope, seal
+from stages.translation.opaque_members import Attached
 from stages.translation.parts import Thought
 from stages.translation.request import chat_request
-from stages.wire import check
-from stages.wire.events import BlockDelta
-from stages.wire.message import MessageBuilder
+from stages.translation.response import AnswerTranslator
 from tests.stages.translation.support import message
 from tests.support import profile, resolved
 
@@ -234,7 +234,7 @@ def test_the_effort_a_system_message_wants_last_counts() -> None:
 
     def effort() -> Any:
         event = resolved(messages=turns, output_config={"effort": "low"})
-        assert list(check.problems(event.request)) == []
+        assert list(validation.problems(event.request)) == []
         return chat_request(event, given).options["reasoning_effort"]
 
     assert effort() == "low"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from stages.backends.calibration import Line
+from stages.chat_completions.token_calibration import Line
+from stages.chat_completions.usage import estimated_output, usage
 from stages.events import ChatRequest
+from stages.messages_api.stream_events import Usage
 from stages.translation.request import chat_request
-from stages.translation.usage import estimated_output, usage
-from stages.wire.events import Usage
 from tests.secrets import PROMPT
 from tests.support import profile, resolved
 

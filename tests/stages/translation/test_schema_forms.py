@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stages.translation.fields import UnsupportedError
+from stages.translation.field_policies import UnsupportedError
+from stages.translation.json_schema import fitted
 from stages.translation.request import chat_request
-from stages.translation.schema import fitted
 from tests.support import profile, resolved
 
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from stages.backends.describe import profile_named, table
-from stages.backends.policies import KEPT
-from stages.backends.profile import Profile, profiles
+from stages.messages_api.errors import InvalidRequestError
+from stages.profiles.describe import profile_named, table
+from stages.profiles.policies import KEPT
+from stages.profiles.profile import Profile, profiles
 from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request
-from stages.wire import json
-from stages.wire.errors import InvalidRequestError
+from stages.wire import json_codec
 from tests.pdfs import pdf
 from tests.support import resolved
 
@@ -167,7 +167,7 @@ def way(field: str, profile: Profile, policy: str) -> str:
         return "reject"
     if bool(request.notes) != (policy == "warn"):
         return f"notes: {request.notes}"
-    sent = json.encode([request.messages, request.options, request.stops]).decode()
+    sent = json_codec.encode([request.messages, request.options, request.stops]).decode()
     if policy in ("map", "emulate") and trace not in sent:
         return f"sent without `{trace}`"
     return "accepted" if policy == "reject" else policy

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from stages.events import ChatRequest
+from stages.messages_api.errors import InvalidRequestError
 from stages.translation.request import chat_request
-from stages.wire.errors import InvalidRequestError
 from tests.support import profile, resolved
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}

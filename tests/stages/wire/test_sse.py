@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.wire.json import encode
+from stages.wire.json_codec import encode
 from stages.wire.sse import SseDecoder, encode_event
 
 STREAM = (

@@ -1,0 +1,131 @@
+"""Turns values of a document into objects, and collects what is wrong on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+from attrs import Factory, define
+from cattrs import Converter
+from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
+
+from pipeline.config.document import Document, Path
+from pipeline.config.problems import Location, Problem, nearest
+from pipeline.config.structuring import make_converter, to_problems
+
+# Problems that matter only when something refers to the entry they are in.
+_OF_USE = {"missing-variable", "unavailable"}
+# Where a variable could not be filled in, what is wrong with the value is only a consequence.
+_OF_VARIABLES = {"missing-variable", "bad-variable"}
+
+
+@define
+class Builder:
+    """The state of one load. `problems` are all that were found so far."""
+
+    document: Document
+    converter: Converter = Factory(make_converter)
+    problems: list[Problem] = Factory(list)
+    _unusable: list[tuple[Path, Problem]] = Factory(list)
+    _used: set[Path] = Factory(set)
+    _unfilled: set[Location] = Factory(set)
+
+    def __attrs_post_init__(self) -> None:
+        self.problems += self.document.problems
+        self._unusable += self.document.missing
+        found = [*self.problems, *(problem for _, problem in self._unusable)]
+        self._unfilled |= {each.location for each in found if each.code in _OF_VARIABLES}
+
+    def report(self, code: str, message: str, path: Path, hint: str = "") -> None:
+        """Note a problem with the value at `path`."""
+        self.problems.append(Problem(code, message, self.document.at(path), hint))
+
+    def report_key(self, code: str, message: str, path: Path, hint: str = "") -> None:
+        """Note a problem with the name at the end of `path`."""
+        self.problems.append(Problem(code, message, self.document.key(path), hint))
+
+    def build(self, value: Any, kind: Any, path: Path) -> Any:
+        """`value`, which stands at `path`, as a `kind`; None when that does not work."""
+        try:
+            built = self.converter.structure(value, kind)
+        except (BaseValidationError, ValueError, TypeError) as error:
+            for problem in to_problems(error, path, self.document):
+                if problem.location in self._unfilled:
+                    continue
+                if problem.code in _OF_USE:
+                    self._unusable.append((path, problem))
+                else:
+                    self.problems.append(problem)
+            return None
+        except StructureHandlerNotFoundError as error:
+            message = f"`{path[-1]}` has an option of a type that cannot come from YAML: {error}"
+            self.report_key("bad-stage", message, path, "give it another type in its class")
+            return None
+        self._check_references(built, path)
+        return built
+
+    def build_entries(self, value: Any, kind: Any, path: Path) -> Any:
+        """A section of named entries, without those that are not in order."""
+        if not isinstance(value, dict):
+            return self.build(value, dict[str, kind], path)
+        incomplete = {where[:2] for where, _ in self.document.missing}
+        complete = {k: v for k, v in value.items() if (*path, k) not in incomplete}
+        built = {k: self.build(v, kind, (*path, k)) for k, v in complete.items()}
+        return {k: v for k, v in built.items() if v is not None}
+
+    def _check_references(self, built: Any, path: Path) -> None:
+        for where, target, name in references(built, path):
+            entries = self.document.value.get(target)
+            entries = entries if isinstance(entries, dict) else {}
+            self._used.add((target, name))
+            if name not in entries:
+                shown = self.document.conceal(name, where)
+                message = f"there is no entry `{shown}` in `{target}`"
+                hint = nearest(name, entries) or f"declare it in `{target}`"
+                self.report("unknown-reference", message, where, hint)
+
+    def judge_unusable(self) -> list[Problem]:
+        """Entries that cannot be used here: an error where referred to, else a note.
+
+        Call it last. Gives the notes.
+        """
+        notes: dict[Path, Problem] = {}
+        referable = {target for target, _ in self._used}
+        for path, problem in self._unusable:
+            entry = path[:2]
+            if not path or path[0] not in referable or entry in self._used:
+                self.problems.append(problem)
+            elif entry in notes:
+                message = f"{notes[entry].message}; {problem.message}"
+                notes[entry] = attrs.evolve(notes[entry], message=message)
+            else:
+                message = f"`{path[1]}` is not used, and could not be: {problem.message}"
+                location = self.document.key(entry)
+                hint = "" if problem.code == "missing-variable" else problem.hint
+                notes[entry] = Problem(problem.code, message, location, hint, "note")
+        return list(notes.values())
+
+
+def references(built: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
+    """Each reference to an entry of a section: its path, the section, the name of the entry."""
+    for key, value in _parts(built):
+        yield from references(value, (*path, key))
+    if attrs.has(type(built)):
+        for field in attrs.fields(type(built)):
+            value = getattr(built, field.name, None)
+            where, target = (*path, field.name), field.metadata.get("reference")
+            if isinstance(value, str) and target:
+                yield where, target, value
+            elif target:  # a list of names, or none
+                yield from (((*where, key), target, name) for key, name in _parts(value))
+            elif "section" not in field.metadata and field.init:
+                yield from references(value, where)
+
+
+def _parts(built: Any) -> Iterator[tuple[str | int, Any]]:
+    """What a mapping or a list holds."""
+    if isinstance(built, dict):
+        yield from built.items()
+    elif isinstance(built, (list, tuple)):
+        yield from enumerate(built)

@@ -1,0 +1,250 @@
+"""Plain values to attrs objects, strictly, with every problem at its place.
+
+cattrs does the work. Its lenient defaults are replaced (`bool("false")` is True, an `int`
+is taken for a `str`), and its error groups become paths and messages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Literal, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+from cattrs.cols import (
+    is_any_set,
+    is_mapping,
+    is_sequence,
+    list_structure_factory,
+    mapping_structure_factory,
+)
+from cattrs.errors import (
+    AttributeValidationNote,
+    BaseValidationError,
+    ForbiddenExtraKeysError,
+    IterableValidationNote,
+)
+from cattrs.gen import make_dict_structure_fn, override
+
+from pipeline.config.document import Document, FromEnvironment, Path, Unquoted
+from pipeline.config.problems import Problem, nearest
+from pipeline.stage import OptionError, UnavailableError
+
+Hook = Callable[[Any, Any], Any]
+
+_NOUNS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+_HINTS = {
+    "true or false": "write `true` or `false`, without quotes",
+    "a whole number": "write it in digits, without quotes",
+    "a number": "write it in digits, without quotes",
+    "a text": "put quotes around it",
+    "a list": "write it as `[one, another]`",
+    "a mapping": "write it as `{name: value}`, or as indented lines of `name: value`",
+}
+
+
+class KindError(ValueError):
+    """A value is not of the kind that is wanted, `a list` for one. `hint` says what to write."""
+
+    def __init__(self, wanted: str, value: Any, hint: str = "") -> None:
+        super().__init__(f"expected {wanted}, got {describe(value)}")
+        self.hint = hint or _HINTS.get(wanted, "")
+        if isinstance(value, FromEnvironment):
+            self.hint = "correct the variable"
+        elif value is None and not hint:
+            self.hint = "give it a value, or remove it"
+        elif isinstance(value, (dict, list)) and wanted in _NOUNS.values():
+            self.hint = "give it one value"
+
+
+def make_converter() -> Converter:
+    """A strict converter. Callers may register hooks for their own types."""
+    converter = Converter(forbid_extra_keys=True, detailed_validation=True)
+    for kind in _NOUNS:
+        converter.register_structure_hook(kind, _scalar_hook(kind))
+    converter.register_structure_hook_func(is_literal, _literal)
+    for predicate, factory in (
+        (is_mapping, _mapping_hook),
+        (is_list, _list_hook),
+        (attrs.has, _attrs_hook),
+    ):
+        converter.register_structure_hook_factory(predicate, factory)
+    return converter
+
+
+def is_literal(kind: Any) -> bool:
+    """Whether a type is `Literal[…]`."""
+    return get_origin(kind) is Literal
+
+
+def is_tuple(kind: Any) -> bool:
+    """Whether a type is `tuple[…]`."""
+    return get_origin(kind) is tuple
+
+
+def is_list(kind: Any) -> bool:
+    """Whether a type is written as a list in YAML: `tuple[X, …]`, `list[X]`, `frozenset[X]`."""
+    if is_tuple(kind):
+        return get_args(kind)[1:] == (...,)
+    return is_sequence(kind) or is_any_set(kind)
+
+
+def leaves(error: BaseException, path: Path = ()) -> Iterator[tuple[Path, BaseException]]:
+    """The single errors in a cattrs error group, each with the path of the value it is about."""
+    if isinstance(error, BaseValidationError):
+        for each in error.exceptions:
+            yield from leaves(each, (*path, *_step(each)))
+    else:
+        yield path, error
+
+
+def to_problems(error: BaseException, path: Path, document: Document) -> Iterator[Problem]:
+    """Each leaf of `error`, raised while structuring the value at `path`."""
+    for where, leaf in leaves(error, path):
+        if isinstance(leaf, ForbiddenExtraKeysError):
+            known = [] if leaf.cl is None else option_names(leaf.cl)
+            for key in sorted(leaf.extra_fields):
+                yield Problem(
+                    "unknown-option",
+                    f"`{_last_name(where)}` has no option `{key}`",
+                    document.key((*where, key)),
+                    nearest(key, known) or "it takes no options",
+                )
+        elif isinstance(leaf, KeyError) and where[-1:] == leaf.args:
+            message = f"the option `{leaf.args[0]}` is missing"
+            hint = f"add `{leaf.args[0]}: …`"
+            yield Problem("missing-option", message, document.key(where[:-1]), hint)
+        elif isinstance(leaf, OptionError):
+            where = (*where, leaf.option)
+            message, hint = (document.conceal(text, where) for text in (str(leaf), leaf.hint))
+            yield Problem("bad-option", message, document.at(where), hint)
+        elif isinstance(leaf, UnavailableError):
+            message, hint = (document.conceal(text, where) for text in (str(leaf), leaf.hint))
+            yield Problem("unavailable", message, document.key(where), hint)
+        else:
+            name = spell(where[len(path) :]) or _last_name(where)
+            plain = isinstance(leaf, (TypeError, ValueError)) and str(leaf)
+            said = document.conceal(plain or f"{type(leaf).__name__}: {leaf}", where)
+            hint = leaf.hint if isinstance(leaf, KindError) else ""
+            yield Problem("bad-option", f"`{name}`: {said}", document.at(where), hint)
+
+
+def _last_name(path: Path) -> str:
+    """What a path leads to, as a person calls it: `invoke`, `keys[1]`."""
+    names = [n for n, step in enumerate(path) if isinstance(step, str)]
+    return spell(path[names[-1] :])
+
+
+def option_names(cls: type) -> list[str]:
+    """The options of a stage or section class: its fields, without those the engine fills."""
+    return [a.name for a in attrs.fields(cls) if a.init and "section" not in a.metadata]
+
+
+def spell(path: Path) -> str:
+    """A path as a person writes it: `keys[1]`, `local.base_url`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+def describe(value: Any) -> str:
+    """A value as a person would call it. A text from the environment is never shown."""
+    if isinstance(value, FromEnvironment):
+        return "a text from the environment"
+    if value is None:
+        return "nothing"
+    if isinstance(value, (dict, list)):
+        return "a mapping" if isinstance(value, dict) else "a list"
+    if isinstance(value, str):
+        return f"the text {value!r}"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _scalar_hook(kind: type) -> Hook:
+    def structure(value: Any, _: Any) -> Any:
+        if isinstance(value, FromEnvironment):
+            value = _from_environment(value, kind)
+        if kind is float and type(value) in (int, float):
+            with suppress(OverflowError):
+                if math.isfinite(number := float(value)):  # `.inf` would break sums of seconds
+                    return number
+        elif type(value) is kind:
+            return value
+        raise KindError(_NOUNS[kind], value)
+
+    return structure
+
+
+def _from_environment(text: FromEnvironment, kind: type) -> Any:
+    """An unquoted `${VAR}`, read as YAML would read its text; a quoted one is a text."""
+    if kind is str:
+        return str(text)
+    if not isinstance(text, Unquoted):
+        return text
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    try:
+        number = kind(text)
+        return number if math.isfinite(number) else text
+    except (ValueError, OverflowError):
+        return text
+
+
+def _literal(value: Any, kind: Any) -> Any:
+    for choice in get_args(kind):
+        if value == choice and (isinstance(value, str) or type(value) is type(choice)):
+            return choice
+    listed = ", ".join(f"`{choice}`" for choice in get_args(kind))
+    near = nearest(value, map(str, get_args(kind))) if isinstance(value, str) else ""
+    raise KindError(f"one of {listed}", value, near)
+
+
+def _list_hook(kind: Any, converter: Converter) -> Hook:
+    items = list_structure_factory(kind, converter)
+    origin: Any = get_origin(kind) or kind
+    made = origin if origin in (list, set, frozenset) else tuple
+    return _shaped(list, "a list", lambda value, kind: made(items(value, kind)))
+
+
+def _mapping_hook(kind: Any, converter: Converter) -> Hook:
+    return _shaped(dict, "a mapping", mapping_structure_factory(kind, converter))
+
+
+def _attrs_hook(cls: Any, converter: Converter) -> Hook:
+    given: dict[str, Any] = {
+        a.name: override(struct_hook=lambda value, _: value)
+        for a in attrs.fields(cls)
+        if "section" in a.metadata
+    }
+    inner = make_dict_structure_fn(
+        cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **given
+    )
+    return _shaped(dict, "a mapping", inner, _options_hint(cls))
+
+
+def _options_hint(cls: type) -> str:
+    options = option_names(cls)
+    fields = [field for field in attrs.fields(cls) if field.name in options]
+    required = [f"`{field.name}`" for field in fields if field.default is attrs.NOTHING]
+    if required:
+        return f"give it {' and '.join(required)}"
+    return f"give it options by name, as `{options[0]}`" if options else "it takes no options"
+
+
+def _shaped(wanted: type, noun: str, inner: Hook, hint: str = "") -> Hook:
+    def structure(value: Any, kind: Any) -> Any:
+        if not isinstance(value, wanted):
+            raise KindError(noun, value, hint)
+        return inner(value, kind)
+
+    return structure
+
+
+def _step(error: BaseException) -> Path:
+    for note in getattr(error, "__notes__", ()):
+        if isinstance(note, AttributeValidationNote):
+            return (note.name,)
+        if isinstance(note, IterableValidationNote):
+            return (note.index,)
+    return ()

@@ -1,0 +1,93 @@
+"""The connections to one backend: a pool with its headers, its proxy, and who may be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+from weakref import WeakSet
+
+import aiohttp
+from attrs import frozen
+from yarl import URL
+
+from stages.profiles.profile import Profile
+
+#: How long an idle connection is kept, in seconds: shorter than most servers do.
+_KEEPALIVE = 60.0
+
+
+def make_client(profile: Profile) -> aiohttp.ClientSession:
+    """The pool of connections of one backend, made where the loop runs. The caller closes it."""
+    headers = {
+        "content-type": "application/json",
+        "accept-encoding": "identity",  # a compressed stream would arrive in lumps
+        "user-agent": "llm-proxy",
+        **profile.headers,
+    }
+    if "authorization" not in map(str.lower, headers):
+        if profile.api_key:
+            headers["authorization"] = f"Bearer {profile.api_key}"
+        elif user := (url := URL(profile.base_url)).user:
+            headers["authorization"] = aiohttp.encode_basic_auth(user, url.password or "")
+    proxy = _proxy(profile.base_url)
+    return aiohttp.ClientSession(
+        headers=None if proxy else headers,
+        middlewares=[_AddHeaders(headers)] if proxy else (),
+        connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        proxy=proxy,
+    )
+
+
+#: Whether the connection of the last request made here was used before.
+REUSED: ContextVar[bool] = ContextVar("REUSED", default=False)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells in REUSED what aiohttp would tell by its tracing, at a tenth of a request's cost."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: WeakSet[Any] = WeakSet()
+
+    async def connect(self, *request: Any, **more: Any) -> Any:
+        connection = await super().connect(*request, **more)
+        REUSED.set(connection.protocol in self._used)
+        self._used.add(connection.protocol)
+        return connection
+
+
+def root(base_url: str) -> str:
+    """`base_url` without a user and password, which `make_client` has read, and a last slash."""
+    url = str(URL(base_url).with_user(None)) if "@" in base_url else base_url
+    return url.rstrip("/")
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy the environment names for `url`; asked once, because to ask is slow.
+
+    The embedded model has no `url`, and needs none.
+    """
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    if not parts.hostname or proxy_bypass(parts.hostname) or proxy_bypass(host):
+        return None
+    named = getproxies()
+    proxy = named.get(parts.scheme) or named.get("all")
+    return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+@frozen
+class _AddHeaders:
+    """Headers for the backend alone: those of a session are for its proxy too, key and all."""
+
+    headers: Mapping[str, str]
+
+    async def __call__(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        request.headers.update(self.headers)
+        return await send(request)

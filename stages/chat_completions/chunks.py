@@ -1,0 +1,108 @@
+"""What one chunk of a Chat Completions answer says, wherever in it that is.
+
+`n` is never sent, so all choices of an answer are the answer, in the order in which they come; one
+whose index has come before goes on. (Foundry Local counts the chunks in `index`; GitHub Copilot
+has the text of an answer in one choice and its calls in another.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from attrs import define
+
+from stages.chat_completions.json_values import items, mapping, text
+
+#: Members that hold reasoning as text. Where there are two, they carry the same.
+THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text")
+_CONTENT = ("content", "tool_calls", "function_call", "refusal")
+
+
+def more_text(data: dict[str, Any]) -> str:
+    """The text of a chunk that has nothing else to say; empty for any other chunk.
+
+    Nine in ten are so. Where the text goes on, nobody need look any further.
+    """
+    try:
+        (choice,) = data["choices"]
+        delta = choice["delta"]
+        text = delta["content"]
+    except (KeyError, TypeError, ValueError):
+        return ""
+    alone = len(delta) == 1 or (len(delta) == 2 and "role" in delta)
+    if type(text) is not str or not alone or choice.get("error"):
+        return ""
+    if choice.get("finish_reason") or choice.get("stop_reason"):
+        return ""
+    return "" if data.get("error") or data.get("usage") else text
+
+
+def choices_of(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The choices of a chunk."""
+    found = data.get("choices")
+    return [each for each in found if type(each) is dict] if type(found) is list else []
+
+
+def failure(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
+    """What a chunk says has failed, in any of the ways there are; None where nothing has.
+
+    As `error` next to the choices, in one of them (OpenRouter) or in `x_groq`; or as the chunk
+    itself: `object: error` (FastChat, older vLLM), `type: error`, `error_code` (Databricks).
+    """
+    if data.get("error"):
+        return data["error"]
+    for choice in choices:
+        if choice.get("error"):
+            return choice["error"]
+    if "x_groq" in data and (error := mapping(data["x_groq"]).get("error")):
+        return error
+    if "base_resp" in data and mapping(data["base_resp"]).get("status_code"):
+        return data  # MiniMax
+    if choices:
+        return None
+    is_error = data.get("object") == "error" or data.get("type") == "error"
+    return data if is_error or data.get("error_code") else None
+
+
+def thought_in(delta: dict[str, Any]) -> str:
+    """The reasoning in a delta, in whichever of its members."""
+    for name in THOUGHTS:
+        if name in delta and (thought := text(delta[name])):
+            return thought
+    if "reasoning_details" not in delta:
+        return ""
+    details = map(mapping, items(delta["reasoning_details"]))
+    return "".join(text(d.get("text")) or text(d.get("summary")) for d in details)
+
+
+def stray_words(data: dict[str, Any]) -> str | None:
+    """What an object without a choice says in the place of a chunk; None where it is a chunk."""
+    words = text(data.get("message")) or text(data.get("detail"))
+    is_chunk = "choices" in data or "usage" in data or not data
+    return words or (None if is_chunk else "")
+
+
+@define
+class Deltas:
+    """The deltas of one answer, or its messages."""
+
+    _seen: bool = False
+    _calls: int = 0
+
+    def of(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """What a choice adds. A message after deltas adds nothing: it says all of it again."""
+        delta = mapping(choice.get("delta"))
+        self._seen = self._seen or any(map(delta.get, _CONTENT))
+        return delta if delta or self._seen else mapping(choice.get("message"))
+
+    def calls(self, choice: dict[str, Any], delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The fragments of tool calls in a delta; in a message, each is a whole call."""
+        for call in items(delta.get("tool_calls")):
+            fragment = mapping(call)
+            if not choice.get("delta"):
+                fragment = {**fragment, "index": self._calls}
+                self._calls += 1
+            yield fragment
+        if legacy := mapping(delta.get("function_call")):
+            yield {"index": 0, "function": legacy}

@@ -1,0 +1,80 @@
+"""What the finish reasons of the providers mean.
+
+Chat Completions has five. Providers add their own, and gateways pass them on, in either case of
+letters. The sources: the API references of OpenAI, DeepSeek, Z.ai, Mistral, Xiaomi (MiMo) and
+Gemini (`FinishReason`); the source of vLLM (`FINISH_REASON_STRINGS`), SGLang and TGI; public issues
+for what Gemini's endpoint makes of its own: `function_call_filter: MALFORMED_FUNCTION_CALL`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+from stages.chat_completions.json_values import text
+
+
+class Finish(IntEnum):
+    """How an answer ended. Of several that are reported, the highest counts."""
+
+    NONE = 0
+    END = 1
+    UNKNOWN = 2
+    """Perhaps a cut; the client gets it as an end, and the log has it."""
+    CUT = 3
+    LENGTH = 4
+    """At the output limit, or, unsaid, at the end of the window."""
+    WINDOW = 5
+    REFUSED = 6
+    FAILED = 7
+
+
+_REASONS = {
+    Finish.END: (
+        "stop tool_calls function_call "  # OpenAI
+        "tool_call tool_use end_turn stop_sequence pause_turn "  # Anthropic, Cohere, gateways
+        "eos eos_token end_of_text complete completed done"  # TGI, Together, and what runs locally
+    ),
+    Finish.CUT: "repetition repetition_truncation",  # vLLM, MiMo: it said the same all the time
+    Finish.LENGTH: "length max_tokens max_output_tokens max_length max_tokens_reached",
+    Finish.WINDOW: (
+        "model_context_window_exceeded "  # Anthropic, Z.ai
+        "model_length "  # Mistral
+        "context_length_exceeded context_window_exceeded"
+    ),
+    Finish.REFUSED: (
+        "content_filter content-filter content_filtered refusal sensitive "
+        "safety blocklist prohibited_content recitation spii language model_armor "  # Gemini
+        "image_safety image_prohibited_content image_recitation "
+        "guardrail_intervened guardrails"  # Bedrock
+    ),
+    Finish.FAILED: (
+        "error abort aborted cancel cancelled canceled timeout failed "
+        "network_error "  # Z.ai
+        "insufficient_system_resource "  # DeepSeek
+        "malformed_function_call unexpected_tool_call too_many_tool_calls malformed_response "
+        "missing_thought_signature function_call_filter "  # Gemini
+        "engine_overloaded over_capacity server_error internal_error"
+    ),
+}
+_MEANINGS = {name: finish for finish, names in _REASONS.items() for name in names.split()}
+_MEANINGS[""] = Finish.NONE
+
+
+def meaning(reason: str) -> Finish:
+    """What a finish reason means. One with a colon has a kind before it and the reason after."""
+    if reason in _MEANINGS:
+        return _MEANINGS[reason]
+    kind, _, detail = reason.lower().partition(":")
+    return _MEANINGS.get(detail.strip()) or _MEANINGS.get(kind.strip(), Finish.UNKNOWN)
+
+
+def finish_of(choice: dict[str, Any]) -> tuple[Finish, str]:
+    """How the answer of a choice ended, and the reason that says so.
+
+    OpenRouter writes `stop` for what it does not know; `native_finish_reason` has the backend's
+    own, which counts where it is known to be worse.
+    """
+    reason, native = text(choice.get("finish_reason")), text(choice.get("native_finish_reason"))
+    own, other = meaning(reason), meaning(native)
+    return (other, native) if other > max(own, Finish.UNKNOWN) else (own, reason)

@@ -1,0 +1,119 @@
+"""What does not fit into a backend's window, in each backend's words; see wordings.py.
+
+what is too long          becomes
+-----------------------   ---------------------------------------------------------------
+the prompt                "prompt is too long": clients then shorten the conversation
+prompt and output limit   OutputLimitError: the backend is asked again, with what fits
+the output limit          the same
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from stages.chat_completions.overflow_wordings import CAPS, PROMPT_CODES, PROMPTS, SUMS
+from stages.chat_completions.wording import said
+from stages.messages_api.errors import ApiError, InvalidRequestError
+from stages.profiles.profile import OUTPUT_LIMITS
+
+_SHOWN = 300
+_WORD = re.compile(r"\w+")
+
+
+class PromptTooLongError(InvalidRequestError):
+    """The prompt does not fit into the backend's window.
+
+    `maximum`: the window, in tokens, where the backend named that, but not how long the prompt is.
+    """
+
+    def __init__(self, message: str, *, maximum: int | None = None, quoted: Iterable[str] = ()):
+        super().__init__(message, quoted=tuple(quoted))
+        self.maximum = maximum
+
+
+class OutputLimitError(InvalidRequestError):
+    """The output limit is too high for the backend, the prompt as such is not.
+
+    `room` is the limit that fits, `excess` by how many tokens it is too high; None: nobody knows.
+    Where neither is known, the backend takes what is left if there is no limit. `by_window`:
+    because of the window, not of what the model can put out. Its message is in the words of the
+    Messages API, which clients know.
+    """
+
+    def __init__(
+        self, message: str, room: int | None, by_window: bool = True, excess: int | None = None
+    ) -> None:
+        super().__init__(message)
+        self.room = room
+        self.by_window = by_window
+        self.excess = excess
+
+    def lowered(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options of a call with the limit that fits."""
+        kept = {name: value for name, value in options.items() if name not in OUTPUT_LIMITS}
+        for name in OUTPUT_LIMITS:
+            if name in options and self.excess is not None:
+                kept[name] = max(1, options[name] - self.excess)
+            elif name in options and self.room is not None:
+                kept[name] = min(self.room, options[name])
+        return kept
+
+
+def too_long(tokens: int, maximum: int) -> PromptTooLongError:
+    """The error for a prompt of so many tokens. Clients read both numbers out of its message."""
+    return PromptTooLongError(f"prompt is too long: {tokens} tokens > {maximum} maximum")
+
+
+def overflow(message: str, codes: Iterable[str] = ()) -> ApiError | None:
+    """The error for a backend's refusal, if that is because something is too long.
+
+    `message` and `codes` are the backend's own; see reason.py.
+    """
+    words = said(message)
+    for wording in CAPS:
+        if found := wording.numbers(words):
+            limits = f"{found['asked']} > {found['maximum']}"
+            text = f"max_tokens: {limits}, which is the maximum allowed number of output tokens"
+            return OutputLimitError(text, found["maximum"], by_window=False)
+    for wording in SUMS:
+        if found := wording.numbers(words):
+            return _sum(message, **found)
+    for wording in PROMPTS:
+        found = wording.numbers(words)
+        if found is not None:
+            return _prompt(message, **found)
+    said_codes = {*(each.lower() for each in codes), *_WORD.findall(words.labels)}
+    said_codes.update(_WORD.findall(words.words[:_SHOWN].lower())[:1])
+    return None if PROMPT_CODES.isdisjoint(said_codes) else _prompt(message)
+
+
+def _prompt(
+    message: str, tokens: int = 0, more: int = 0, maximum: int | None = None
+) -> PromptTooLongError:
+    """The error for a prompt that does not fit.
+
+    Where the backend stopped counting, it is in the backend's own words: Claude Code shortens by
+    the difference of the two numbers, and one token less would not do.
+    """
+    if tokens and maximum is not None:
+        return too_long(tokens + more, maximum)
+    shown = message[:_SHOWN]
+    return PromptTooLongError(f"prompt is too long ({shown})", maximum=maximum, quoted=[shown])
+
+
+def _sum(
+    message: str, maximum: int, asked: int = 0, tokens: int = 0, more: int = 0, total: int = 0
+) -> ApiError:
+    """The error for a prompt and an output limit that do not fit together."""
+    prompt = tokens + more
+    if prompt >= maximum or not (asked or total):
+        return _prompt(message, tokens, more, maximum)
+    # One less than what is left, because some refuse a sum that is equal to the window.
+    room = max(1, maximum - prompt - 1) if prompt else None
+    known = str(prompt) if prompt else f"more than {max(0, maximum - asked)}"
+    summed = f"{total}" if total else f"{known} + {asked}"
+    text = f"input length and `max_tokens` exceed context limit: {summed} > {maximum}"
+    text += ", decrease input length or `max_tokens` and try again"
+    return OutputLimitError(text, room, excess=total - maximum + 1 if total else None)

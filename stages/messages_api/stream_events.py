@@ -1,0 +1,220 @@
+"""Stream events of the Messages API, and the parts of an answer they carry.
+
+The grammar (Messages API, "Streaming"):
+
+    stream := message_start block* message_delta+ message_stop    (ping anywhere)
+    block  := content_block_start content_block_delta* content_block_stop
+
+Indexes are dense from 0, and one block is open at a time. A stream that fails ends with an
+`error` event instead of `message_stop`.
+
+The members are those of recorded answers of the real API (tests/recorded.py). A member that has
+no value is left out; null is written only where the real API writes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from attrs import frozen
+
+from stages.wire.json_codec import encode
+
+
+@frozen
+class Usage:
+    """Tokens of one answer. `input_tokens` leaves out those read from a cache.
+
+    `estimated`: the backend has not told all of them.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_input_tokens: int = 0
+    cache_creation_input_tokens: int = 0
+    thinking_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All tokens that were read, from a cache or not."""
+        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
+
+    def start(self) -> dict[str, Any]:
+        """The members in `message_start`, before any output is counted."""
+        return {
+            **self._counts(),
+            "cache_creation": self._cache_creation(),
+            "service_tier": "standard",
+        }
+
+    def delta(self) -> dict[str, Any]:
+        """The members in `message_delta`."""
+        details = {"thinking_tokens": self.thinking_tokens}
+        return {**self._counts(), "output_tokens_details": details}
+
+    def message(self) -> dict[str, Any]:
+        """The members in a message that is not streamed."""
+        return {**self.start(), **self.delta()}
+
+    def _counts(self) -> dict[str, int]:
+        return {
+            "input_tokens": self.input_tokens,
+            "cache_creation_input_tokens": self.cache_creation_input_tokens,
+            "cache_read_input_tokens": self.cache_read_input_tokens,
+            "output_tokens": self.output_tokens,
+        }
+
+    def _cache_creation(self) -> dict[str, int]:
+        """The tokens written to a cache, by the time it keeps them.
+
+        No backend reports that time. All count for the API's default of five minutes, so that the
+        parts add up to `cache_creation_input_tokens`: the real API sends this object with nearly
+        every message, and clients compute costs from it.
+        """
+        return {
+            "ephemeral_5m_input_tokens": self.cache_creation_input_tokens,
+            "ephemeral_1h_input_tokens": 0,
+        }
+
+
+@frozen
+class StreamEvent:
+    """One event of an answer."""
+
+    type: ClassVar[str]
+
+    def payload(self) -> dict[str, Any]:
+        """The event's JSON."""
+        return {"type": self.type}
+
+    def encoded(self) -> bytes:
+        """The event's JSON as bytes."""
+        return encode(self.payload())
+
+
+@frozen
+class MessageStart(StreamEvent):
+    """The answer begins. `streamed` is whether the client asked for a stream.
+
+    `notes` name what of the request was dropped or changed.
+    """
+
+    type = "message_start"
+    id: str
+    model: str
+    usage: Usage
+    streamed: bool = True
+    notes: tuple[str, ...] = ()
+
+    def message(self) -> dict[str, Any]:
+        """The message as far as it is known."""
+        return {
+            "id": self.id,
+            "type": "message",
+            "role": "assistant",
+            "model": self.model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "stop_details": None,
+            "usage": self.usage.start(),
+        }
+
+    def payload(self) -> dict[str, Any]:
+        return {"type": self.type, "message": self.message()}
+
+
+@frozen
+class BlockStart(StreamEvent):
+    """A content block opens; `block` is the block as it is when still empty."""
+
+    type = "content_block_start"
+    index: int
+    block: dict[str, Any]
+
+    def payload(self) -> dict[str, Any]:
+        return {"type": self.type, "index": self.index, "content_block": self.block}
+
+
+@frozen
+class BlockDelta(StreamEvent):
+    """More of the open block. `field` of the delta holds `text`.
+
+    Kinds: text_delta/text, thinking_delta/thinking, signature_delta/signature,
+    input_json_delta/partial_json.
+    """
+
+    type = "content_block_delta"
+    index: int
+    kind: str
+    text: str
+
+    FIELDS: ClassVar[dict[str, str]] = {
+        "text_delta": "text",
+        "thinking_delta": "thinking",
+        "signature_delta": "signature",
+        "input_json_delta": "partial_json",
+    }
+
+    def payload(self) -> dict[str, Any]:
+        delta = {"type": self.kind, self.FIELDS[self.kind]: self.text}
+        return {"type": self.type, "index": self.index, "delta": delta}
+
+    def encoded(self) -> bytes:
+        """The same without a dict: there is one of these for each token."""
+        return _DELTA % (self.index, _HEADS[self.kind], encode(self.text))
+
+
+_DELTA = b'{"type":"content_block_delta","index":%d,"delta":{%b:%b}}'
+_HEADS = {
+    kind: b'"type":"%b","%b"' % (kind.encode(), field.encode())
+    for kind, field in BlockDelta.FIELDS.items()
+}
+
+
+@frozen
+class BlockStop(StreamEvent):
+    """The open block is complete."""
+
+    type = "content_block_stop"
+    index: int
+
+    def payload(self) -> dict[str, Any]:
+        return {"type": self.type, "index": self.index}
+
+
+@frozen
+class MessageDelta(StreamEvent):
+    """Why the answer ends, and its usage, which replaces that of `message_start`."""
+
+    type = "message_delta"
+    stop_reason: str
+    usage: Usage
+    stop_sequence: str | None = None
+    stop_details: dict[str, Any] | None = None
+
+    def delta(self) -> dict[str, Any]:
+        """The members of the message that are known now."""
+        return {
+            "stop_reason": self.stop_reason,
+            "stop_sequence": self.stop_sequence,
+            "stop_details": self.stop_details,
+        }
+
+    def payload(self) -> dict[str, Any]:
+        return {"type": self.type, "delta": self.delta(), "usage": self.usage.delta()}
+
+
+@frozen
+class MessageStop(StreamEvent):
+    """The answer is complete."""
+
+    type = "message_stop"
+
+
+@frozen
+class Ping(StreamEvent):
+    """Says only that the line is open."""
+
+    type = "ping"

@@ -1,0 +1,1 @@
+"""The text of PDFs, read in processes of their own."""

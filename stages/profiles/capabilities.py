@@ -1,0 +1,47 @@
+"""What a model can do here, as `GET /v1/models` tells it: the facts of its profile.
+
+Source of the members: the official SDK's `ModelCapabilities`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stages.profiles.profile import Profile
+
+_LEVELS = ("low", "medium", "high", "xhigh", "max")
+_STRATEGIES = ("clear_thinking_20251015", "clear_tool_uses_20250919", "compact_20260112")
+
+
+def capabilities(profile: Profile) -> dict[str, Any]:
+    """All members there are. A level or a kind of thinking that only comes near one is not it."""
+
+    def kept(field: str) -> bool:
+        return profile.fields[field] in ("map", "emulate")
+
+    effort = kept("output_config.effort")
+    levels = {level: _told(effort and level in profile.effort_levels) for level in _LEVELS}
+    thinking = kept("thinking")
+    no = _told(False)
+    kinds = {
+        "adaptive": _told(thinking),
+        "between_tools": no,
+        "disabled": _told(True),
+        "enabled": _told(thinking),
+    }
+    return {
+        "batch": no,
+        "citations": _told(kept("document.citations")),
+        "code_execution": no,
+        "context_management": {**no, **dict.fromkeys(_STRATEGIES, no)},
+        "effort": {**_told(effort), **levels},
+        "image_input": _told(kept("image.base64")),
+        "pdf_input": _told(kept("document.pdf")),
+        "server_tools": {**no, "code_execution": no, "web_search": no},
+        "structured_outputs": _told(kept("output_config.format")),
+        "thinking": {**_told(thinking), "types": kinds},
+    }
+
+
+def _told(supported: bool) -> dict[str, bool]:
+    return {"supported": supported}

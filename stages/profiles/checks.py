@@ -1,0 +1,107 @@
+"""What is checked of a profile's keys when it is made. Each check raises OptionError."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.config.problems import nearest
+from pipeline.stage import OptionError
+from stages.profiles.policies import KEPT, Policy, fault
+
+
+def check_url(profile: Any, _: Any, url: str) -> None:
+    """An http or https URL, without query and fragment."""
+    if not url and profile.embedded:
+        return
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and url.isprintable() and not {" ", "?", "#"}.intersection(url)
+    except ValueError:
+        usable = False
+    if not usable:
+        hint = "write it as `http://localhost:11434/v1`"
+        raise OptionError("base_url", "`base_url` has to be an http or https URL", hint)
+
+
+def check_fields(profile: Any, _: Any, fields: dict[str, Policy]) -> None:
+    """Policies that can be kept, by the profile's other keys."""
+    for name, policy in fields.items():
+        if wrong := fault(name, policy):
+            hint = nearest(name, KEPT) if name not in KEPT else "use drop, warn or reject"
+            raise OptionError("fields", wrong, hint)
+    if fields["output_config.effort"] == "map" and not _has_effort(profile):
+        message = "`output_config.effort` cannot be `map`: `reasoning_request` has no levels here"
+        raise OptionError("fields", message, "use drop, warn or reject, or set `reasoning_request`")
+    for name, way in (("thinking", "reasoning_request"), ("thinking_block", "reasoning_history")):
+        if fields[name] == "map" and getattr(profile, way) == "none":
+            message = f"`{name}` cannot be `map` while `{way}` is none: it would be lost"
+            raise OptionError("fields", message, f"set `{way}`, or use drop, warn or reject")
+
+
+def _has_effort(profile: Any) -> bool:
+    """Whether the way to ask for reasoning has levels of it."""
+    way = profile.reasoning_request
+    return way in ("effort", "reasoning") or (way == "thinking" and profile.effort_with_thinking)
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"([\x21-\x7e]+([ \t]+[\x21-\x7e]+)*)?")
+
+
+def check_key(_: Any, attribute: Any, key: str) -> None:
+    """A key that can be sent in a header."""
+    if not _HEADER_VALUE.fullmatch(key):
+        message = "`api_key` cannot be sent: it has an odd character, or white space at an end"
+        raise OptionError("api_key", message, "look for a line break at the end of it")
+
+
+def check_headers(_: Any, attribute: Any, headers: dict[str, str]) -> None:
+    """Headers that can be sent."""
+    for name, value in headers.items():
+        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+            message = f"the header {name!r} cannot be sent: it has an odd character"
+            raise OptionError("headers", message, "names and values of headers are plain ASCII")
+
+
+def check_health(_: Any, attribute: Any, path: str) -> None:
+    """A path."""
+    if not re.fullmatch(r"(/?[\w.~-]+)*/?", path, re.ASCII):  # elsewhere the key would go, too
+        message = "`health` has to be a path on the same server"
+        raise OptionError("health", message, "write it as `/health`, or `true`")
+
+
+#: Members of a call that the translation always makes, or that the rest of it depends on.
+_MADE = (
+    *("max_tokens", "max_completion_tokens"),
+    *("model", "messages", "stream", "stream_options", "n", "stop", "response_format"),
+    *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
+)
+
+
+def check_body(_: Any, __: Any, body: dict[str, Any]) -> None:
+    """Members that no request sets."""
+    for name in body:
+        if name in _MADE:
+            hint = f"remove `{name}`: each request says it, or a key of the profile does"
+            raise OptionError("body", f"`body` cannot set `{name}`: the translation does", hint)
+
+
+def _check_names(attribute: Any, names: Iterable[str], made: tuple[str, ...]) -> None:
+    for name in names:
+        if name in made:
+            message = f"`{attribute.name}` cannot have `{name}`: the translation makes it"
+            raise OptionError(attribute.name, message, f"remove `{name}`")
+
+
+def check_call_members(_: Any, attribute: Any, names: Iterable[str]) -> None:
+    """Members of a call that the translation does not make itself."""
+    _check_names(attribute, names, ("index", "id", "type", "function"))
+
+
+def check_message_members(_: Any, attribute: Any, names: Iterable[str]) -> None:
+    """Members of an assistant message that the translation does not make itself."""
+    _check_names(attribute, names, ("role", "content", "refusal", "tool_calls", "function_call"))

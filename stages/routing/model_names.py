@@ -1,0 +1,56 @@
+"""Which entry of `models` a name leads to: the exact name, then patterns, then the default."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from stages.backends.config import Entry
+
+#: Claude Code's mark, after a name, for the size of its own window. It may come twice.
+_WINDOW_MARK = "[1m]"
+
+
+@frozen
+class ModelNames:
+    """The names that are served. Of several patterns, the one with the most literals counts."""
+
+    models: Mapping[str, Entry]
+    default: str | None = None
+    _patterns: tuple[tuple[re.Pattern[str], Entry], ...] = field(init=False, repr=False)
+
+    @_patterns.default
+    def _compile(self) -> tuple[tuple[re.Pattern[str], Entry], ...]:
+        patterns = sorted(filter(is_pattern, self.models), key=_literal_characters, reverse=True)
+        return tuple((re.compile(fnmatch.translate(p)), self.models[p]) for p in patterns)
+
+    def clean(self, name: str) -> str:
+        """The name without the mark for the client's window, unless it is declared with it."""
+        if name in self.models:
+            return name
+        end = len(name)
+        while name[max(0, end - len(_WINDOW_MARK)) : end].lower() == _WINDOW_MARK:
+            end -= len(_WINDOW_MARK)
+        return name[:end] or name
+
+    def find(self, name: str) -> Entry | None:
+        """The entry for a clean name."""
+        entry = self.models.get(name) or self._by_pattern(name)
+        if entry is None and self.default is not None:
+            entry = self.models[self.default]
+        return entry
+
+    def _by_pattern(self, name: str) -> Entry | None:
+        return next((entry for pattern, entry in self._patterns if pattern.match(name)), None)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether an entry of `models` stands for many names."""
+    return any(character in name for character in "*?[")
+
+
+def _literal_characters(pattern: str) -> int:
+    return len(re.sub(r"\[[^]]*\]|[*?]", "", pattern))

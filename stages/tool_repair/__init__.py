@@ -1,0 +1,1 @@
+"""Repair tool calls of weak models: find them in text, and fit their arguments to the schema."""

@@ -1,0 +1,155 @@
+"""What it costs to ask a schema about a value, counted before it is asked.
+
+Clients write schemas, models write values. A schema of 3 kB can take hours: each level that names
+the next one twice doubles the work, within one value or along a recursive one. So the subschemas
+that would be applied are counted, up to a limit; the count itself takes no longer than that.
+
+    counted                                                               limits
+    -------------------------------------------------------------------   -------------------------
+    1 for each value in the schema, 100 for each pattern                  the time to compile it
+    1 for each subschema that is applied to a part of the value; those    the time to apply it
+    next to `unevaluatedProperties` or `unevaluatedItems` three times;
+    1 for each value of an `enum`, and for each 1,000 characters of a
+    text
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from stages.chat_completions.json_values import items, mapping, text
+
+#: Counting so much takes 8 ms, and what is counted less.
+MAX_EFFORT = 5_000
+_PATTERN = 100
+_CHARACTERS = 1_000
+#: Keywords that lead to another subschema by more than a path in the document.
+_ELSEWHERE = ("$dynamicRef", "$recursiveRef")
+# Whose values are applied to the same value: a subschema, a list of them, an object of them.
+_ONE = ("not", "if", "then", "else")
+_LISTS = ("allOf", "anyOf", "oneOf")
+_NAMED = ("dependentSchemas", "dependencies")
+# Whose values are applied to each item, or to each member.
+_OF_ITEMS = ("items", "additionalItems", "contains", "unevaluatedItems")
+_OF_MEMBERS = ("additionalProperties", "unevaluatedProperties")
+_UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
+
+Pairs = Iterator[tuple[Any, Any]]
+
+
+def is_small(schema: dict[str, Any]) -> bool:
+    """Whether a schema can be compiled, and refers to nothing but paths within it."""
+    base = "id" if "draft-04" in text(schema.get("$schema")) else "$id"
+    pending: list[Any] = [schema]
+    effort = 0
+    while pending and effort + len(pending) <= MAX_EFFORT:
+        each = pending.pop()
+        effort += 1
+        if isinstance(each, dict):
+            if _leads_elsewhere(each, base, is_root=each is schema):
+                return False
+            effort += _PATTERN * isinstance(each.get("pattern"), str)
+            effort += _PATTERN * len(mapping(each.get("patternProperties")))
+        inner = each.values() if isinstance(each, dict) else items(each)
+        pending += islice(inner, MAX_EFFORT)
+    return not pending and effort <= MAX_EFFORT
+
+
+def _leads_elsewhere(schema: dict[str, Any], base: str, is_root: bool) -> bool:
+    """Whether it has a reference that is no plain path, or a base for other references."""
+    reference = schema.get("$ref")
+    if isinstance(reference, str) and ("%" in reference or f"{reference}/"[:2] != "#/"):
+        return True
+    names = _ELSEWHERE if is_root else (*_ELSEWHERE, base)
+    return any(isinstance(schema.get(name), str) for name in names)
+
+
+def is_cheap(schema: dict[str, Any], value: Any) -> bool:
+    """Whether a value can be asked about, of a schema that is small."""
+    pending: list[tuple[Any, Any]] = [(schema, value)]
+    effort = 0
+    while pending and effort + len(pending) <= MAX_EFFORT:
+        each, part = pending.pop()
+        effort += 1
+        if not isinstance(each, dict):
+            continue
+        if isinstance(part, str):
+            effort += len(part) // _CHARACTERS
+        effort += _size(each.get("enum"))
+        times = 3 if any(name in each for name in _UNEVALUATED) else 1
+        pending += list(islice(_same(each, schema, part), MAX_EFFORT)) * times
+        pending += islice(_inner(each, part), MAX_EFFORT)
+    return not pending
+
+
+def _size(enum: Any) -> int:
+    """The values in an enum: as many as are compared where they are no plain ones."""
+    if not any(isinstance(each, (dict, list)) for each in items(enum)):
+        return 0
+    pending, counted = list(enum), 0
+    while pending and counted + len(pending) <= MAX_EFFORT:
+        each = pending.pop()
+        counted += 1
+        pending += islice(each.values() if isinstance(each, dict) else items(each), MAX_EFFORT)
+    return counted + len(pending)
+
+
+def _same(schema: dict[str, Any], root: dict[str, Any], value: Any) -> Pairs:
+    """The subschemas that are applied to the value itself."""
+    if "$ref" in schema:
+        yield resolved(schema, root), value
+    for name in _ONE:
+        if name in schema:
+            yield schema[name], value
+    for name in _LISTS:
+        for each in items(schema.get(name)):
+            yield each, value
+    for name in _NAMED:
+        for each in mapping(schema.get(name)).values():
+            yield each, value
+
+
+def _inner(schema: dict[str, Any], value: Any) -> Pairs:
+    """The subschemas that are applied to its items, members and names."""
+    if isinstance(value, list):
+        of_place = [*items(schema.get("prefixItems")), *items(schema.get("items"))]
+        yield from zip(of_place, value, strict=False)
+        for name in _OF_ITEMS:
+            if isinstance(schema.get(name), dict):
+                yield from ((schema[name], each) for each in value)
+    elif isinstance(value, dict):
+        yield from _of_members(schema, value)
+
+
+def _of_members(schema: dict[str, Any], value: dict[str, Any]) -> Pairs:
+    known = mapping(schema.get("properties"))
+    yield from ((known[name], each) for name, each in value.items() if name in known)
+    for name in _OF_MEMBERS:
+        if isinstance(schema.get(name), dict):
+            yield from ((schema[name], each) for each in value.values())
+    for each in mapping(schema.get("patternProperties")).values():
+        yield from ((each, member) for member in value.values())
+    if "propertyNames" in schema:
+        yield from ((schema["propertyNames"], name) for name in value)
+
+
+def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+    """The schema that a reference within the same document leads to; itself without one."""
+    reference = text(schema.get("$ref"))
+    if not reference.startswith("#"):
+        return schema
+    found: Any = root
+    for name in reference.split("/")[1:]:
+        name = name.replace("~1", "/").replace("~0", "~")
+        found = (
+            found[int(name)]
+            if isinstance(found, list) and _is_place(name, found)
+            else (mapping(found).get(name))
+        )
+    return mapping(found)
+
+
+def _is_place(name: str, found: list[Any]) -> bool:
+    return name.isdecimal() and len(name) < 9 and int(name) < len(found)

@@ -1,0 +1,86 @@
+"""A stage as `llm-proxy stages` shows it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeVar
+
+import pytest
+from attrs import Factory, frozen
+
+from pipeline import Stage, option, reference, section
+from pipeline.config.describe import describe_stage
+from tests.pipeline.support import Begin, Cache, Event, Middle, Start, Tap
+
+T = TypeVar("T")
+OnEvent = TypeVar("OnEvent", bound=Event)
+
+
+@frozen
+class Many(Stage[Start, Middle]):
+    """Does many things.
+
+    It does them
+      in order.
+    """
+
+    things: dict[str, Any] = section("things")
+    word: str = option(help="the word")
+    numbers: tuple[int, ...] = option((1, 2), help="the numbers")
+    choice: Literal["a", "b"] = "a"
+    names: dict[str, str] = Factory(dict)
+    default: str | None = reference("things", None, help="the usual thing")
+
+
+@frozen
+class Anywhere(Stage[T, T]):
+    """Stands anywhere."""
+
+
+@frozen
+class OnEvents(Stage[OnEvent, OnEvent]):
+    """Stands on events."""
+
+
+@frozen
+class Wordless(Stage[Start, Middle]):
+    pass
+
+
+def test_a_stage_is_shown_with_its_events_its_words_and_its_options() -> None:
+    assert describe_stage("many", Many) == (
+        "many: Start -> Middle\n"
+        "  Does many things.\n"
+        "\n"
+        "  It does them\n"
+        "    in order.\n"
+        "    word (str, required): the word\n"
+        "    numbers (tuple[int, ...], default (1, 2)): the numbers\n"
+        "    choice (Literal['a', 'b'], default 'a')\n"
+        "    names (dict[str, str], default empty)\n"
+        "    default (str | None, default None): the usual thing\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("stage", "line"),
+    [
+        (Begin, "it: Start -> Middle"),
+        (Cache, "it: Start -> Start or End"),
+        (Anywhere, "it: anything -> what it accepts"),
+        (OnEvents, "it: Event -> what it accepts"),
+    ],
+    ids=["one", "several", "anything", "bound"],
+)
+def test_its_events_are_spelt(stage: Any, line: str) -> None:
+    assert describe_stage("it", stage).splitlines()[0] == line
+
+
+def test_without_words_there_is_only_its_line() -> None:
+    assert describe_stage("it", Wordless) == "it: Start -> Middle\n"
+
+
+def test_a_stage_that_may_stand_anywhere_has_options_too() -> None:
+    assert describe_stage("tap", Tap).splitlines()[2:] == [
+        "    name (str, default 'tap')",
+        "    log (list[str], default empty)",
+    ]

@@ -1,0 +1,124 @@
+"""Findings as an entry of `backends`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline.config.document import parse
+from proxy.probe.question import Finding, Question
+from proxy.probe.report import knowledge, report
+from stages.profiles.profile import Profile
+from tests.support import profile
+
+Told = tuple[tuple[str, ...], str, dict[str, Any]]
+
+
+def findings(*told: Told) -> list[tuple[Question, Finding]]:
+    return [
+        (Question("q", tells, (), lambda _: Finding("")), Finding(evidence, sets))
+        for tells, evidence, sets in told
+    ]
+
+
+def printed(*told: Told, whole: bool = False, declared: Profile | None = None) -> str:
+    return report("mine", {}, declared or profile(), findings(*told), whole)
+
+
+def test_what_is_found_and_not_usual_is_printed_with_its_evidence() -> None:
+    text = printed((("tokenizer",), "it counts", {"tokenizer": "vllm"}))
+
+    assert text == "  mine:\n    tokenizer: vllm  # it counts\n"
+
+
+def test_what_is_found_and_usual_is_not() -> None:
+    assert printed((("tokenizer",), "404", {"tokenizer": "none"})) == "  mine:\n"
+
+
+def test_what_is_not_found_out_stays_as_declared() -> None:
+    declared = profile(tool_id_limit=40)
+    text = printed((("tool_id_limit",), "429: slow down", {}), declared=declared)
+
+    assert "tool_id_limit: 40  # not found out: 429: slow down" in text
+
+
+def test_a_declaration_that_is_wrong_is_told_even_if_the_truth_is_usual() -> None:
+    declared = profile(tool_id_limit=40)
+    text = printed((("tool_id_limit",), "accepted", {"tool_id_limit": 64}), declared=declared)
+
+    assert "tool_id_limit: 64  # accepted; declared: 40" in text
+
+
+def test_a_later_finding_goes_before_an_earlier_one_and_silence_before_none() -> None:
+    known = knowledge(
+        profile(),
+        findings(
+            (("reasoning_request",), "first", {"reasoning_request": "effort"}),
+            (("reasoning_request",), "second", {"reasoning_request": "template"}),
+            (("reasoning_request",), "429", {}),
+        ),
+    )
+
+    assert known["reasoning_request"].value == "template"
+    assert known["reasoning_request"].evidence == "second"
+
+
+def test_effort_that_is_refused_is_not_asked_for_any_more() -> None:
+    declared = profile(reasoning_request="effort", fields={"thinking": "map"})
+    refused = (("fields.output_config.effort",), "400", {"fields.output_config.effort": "warn"})
+    known = knowledge(declared, findings(refused))
+
+    assert known["reasoning_request"].value == "none"
+    assert known["fields.thinking"].value == "warn"
+
+
+VALUES = [
+    "plain",
+    "(no output)",
+    "<tool_call>\n",
+    "null",
+    "Yes",
+    "a: b",
+    "a # b",
+    "a  # b",
+    " spaced ",
+    "",
+    "42",
+    "- x",
+    'quo"te',
+    "ümlaut",
+]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_any_text_is_yaml(value: str) -> None:
+    text = printed((("empty_tool_result",), "e # v: 'i'", {"empty_tool_result": value}), whole=True)
+
+    assert YAML(typ="safe").load(text)["mine"]["empty_tool_result"] == value
+
+
+def test_a_value_is_no_variable() -> None:
+    text = printed((("empty_tool_result",), "e", {"empty_tool_result": "${VAR}"}))
+
+    document = parse(text, {})
+    assert not document.problems
+    assert document.value["mine"]["empty_tool_result"] == "${VAR}"
+
+
+def test_any_value_is_yaml() -> None:
+    sets = {
+        "prefill_options": {"a": True, "b c": [1, "null"]},
+        "effort_levels": ("none", "low"),
+        "max_stop_sequences": None,
+    }
+    text = printed((tuple(sets), "found", sets))
+
+    assert YAML(typ="safe").load(text)["mine"] == {**sets, "effort_levels": ["none", "low"]}
+
+
+def test_long_evidence_is_cut() -> None:
+    text = printed((("tokenizer",), "x" * 1000, {"tokenizer": "vllm"}))
+
+    assert max(map(len, text.splitlines())) < 160

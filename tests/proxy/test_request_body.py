@@ -1,0 +1,189 @@
+"""A body as it is read, and the room that all of them have."""
+
+from __future__ import annotations
+
+import gzip
+import weakref
+import zlib
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from proxy.gunzip import Gunzip
+from proxy.http.disconnect import Departure
+from proxy.request_body import Body, ClientGoneError, Room
+from stages.messages_api.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
+from tests.proxy.support import GONE, Server, part
+
+
+def body(*messages: dict[str, Any], declared: int = 0, room: Room | None = None) -> Body:
+    """A body of which a server has these messages."""
+    return Body(Server(list(messages)).receive, Departure(), room or Room(1000), declared)
+
+
+async def test_it_is_put_together() -> None:
+    whole = body(part(b"Hel", more=True), part(b"", more=True), part(b"lo"))
+    assert await whole.read(5) == b"Hello"
+
+
+def packed(*messages: dict[str, Any], room: Room | None = None) -> Body:
+    """A body that arrives in gzip."""
+    whole = body(*messages, room=room or Room(10_000_000))
+    whole.gzip = True
+    return whole
+
+
+TEXT = b"Hello, " * 1000
+GZIP = {
+    "one member": gzip.compress(TEXT),
+    "two members": gzip.compress(TEXT[:100]) + gzip.compress(TEXT[100:]),
+    "members with nothing in them": gzip.compress(b"") * 900 + gzip.compress(TEXT),
+    "not compressed": gzip.compress(TEXT, compresslevel=0),
+}
+
+
+@pytest.mark.parametrize("data", GZIP.values(), ids=GZIP)
+@pytest.mark.parametrize("step", [1, 7, 100_000])
+async def test_gzip_is_unpacked_however_it_is_cut(data: bytes, step: int) -> None:
+    parts = [data[n : n + step] for n in range(0, len(data), step)]
+    messages = [part(each, more=True) for each in parts]
+    assert await packed(*messages, part(b"")).read(10_000_000) == TEXT
+
+
+BROKEN = {
+    "nothing": b"",
+    "no gzip": b"Hello",
+    "cut in the head": GZIP["one member"][:5],
+    "cut in the data": GZIP["one member"][:30],
+    "cut in the checksum": GZIP["one member"][:-1],
+    "another checksum": GZIP["one member"][:-8] + bytes(8),
+    "more after it": GZIP["one member"] + b"Hello",
+    "zlib": zlib.compress(TEXT),
+    "too many members": gzip.compress(b"") * 1001,
+}
+
+
+@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+async def test_broken_gzip_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="not valid gzip") as raised:
+        await packed(part(data)).read(10_000_000)
+    assert raised.value.details == {"error_code": "request_body_encoding_invalid"}
+
+
+async def test_gzip_is_limited_by_what_it_unpacks_to_and_stops_there() -> None:
+    bomb = gzip.compress(bytes(50_000_000))
+    room = Room(10_000_000)
+    whole = packed(part(bomb[:30_000], more=True), part(bomb[30_000:]), room=room)
+    with pytest.raises(RequestTooLargeError):
+        await whole.read(1_000_000)
+    assert room.free >= 10_000_000 - 1_000_000
+    whole.forget()
+    assert room.free == 10_000_000
+
+
+async def test_gzip_has_the_room_of_what_it_unpacks_to() -> None:
+    with pytest.raises(OverloadedError):
+        await packed(part(gzip.compress(bytes(2000))), room=Room(1000)).read(5000)
+
+
+async def test_gzip_that_unpacks_to_nothing_is_limited_too() -> None:
+    head, empty_block = gzip.compress(b"")[:10], b"\0\0\0\xff\xff"
+    with pytest.raises(RequestTooLargeError):
+        await packed(part(head + empty_block * 10_000)).read(4000)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(bytes(4_000_000)), gzip.compress(b"") * 900, gzip.compress(bytes(range(256)))],
+    ids=["a bomb", "many members", "a short one"],
+)
+def test_unpacking_takes_a_step_for_each_piece_and_member(data: bytes) -> None:
+    pieces = list(Gunzip().unpack(data))
+    members = data.count(b"\x1f\x8b\x08")
+    assert max(map(len, pieces)) <= 256 * 1024
+    assert len(pieces) <= members + len(data) // 16_384 + sum(map(len, pieces)) // 262_144 + 2
+
+
+async def test_it_can_be_read_again_by_another_stage() -> None:
+    whole = body(part(b"Hello"))
+    assert await whole.read(10) == await whole.read(5) == b"Hello"
+    with pytest.raises(RequestTooLargeError):
+        await whole.read(4)
+
+
+async def test_a_message_may_leave_out_what_is_empty() -> None:
+    assert await body({"type": "http.request"}).read(5) == b""
+
+
+async def test_one_declared_too_large_is_refused_unread() -> None:
+    with pytest.raises(RequestTooLargeError, match="5 bytes"):
+        await body(declared=6).read(5)
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[part(b"Hello!")], [part(b"Hel", more=True), part(b"lo!", more=True)]],
+    ids=["in-one", "in-two"],
+)
+async def test_one_that_turns_out_too_large_is_refused(messages: list[dict[str, Any]]) -> None:
+    with pytest.raises(RequestTooLargeError, match="5 bytes"):
+        await body(*messages).read(5)
+
+
+async def test_one_that_breaks_off_has_no_client_any_more() -> None:
+    broken = body(part(b"Hel", more=True), GONE)
+    with pytest.raises(ClientGoneError):
+        await broken.read(5)
+
+
+async def test_one_that_is_refused_is_not_kept_in_memory() -> None:
+    broken = body(part(b"Hel", more=True))
+    departure = broken.departure
+    departure.error = InvalidRequestError("these bytes are no HTTP")
+    with suppress(InvalidRequestError):
+        await broken.read(10)
+    broken.forget()
+    kept = weakref.ref(broken)
+    del broken
+    assert kept() is None, "until the garbage collector runs"
+
+
+class TestRoom:
+    async def test_a_body_has_its_place_until_it_is_forgotten(self) -> None:
+        room = Room(8)
+        first = body(part(b"Hel", more=True), part(b"lo"), room=room)
+        await first.read(10)
+        assert room.free == 3
+        await first.read(10)
+        assert room.free == 3
+        first.forget()
+        first.forget()
+        assert room.free == 8
+
+    @pytest.mark.parametrize(
+        ("messages", "declared"),
+        [([], 4), ([part(b"abcd")], 0), ([part(b"ab", more=True), part(b"cd", more=True)], 0)],
+        ids=["declared", "in-one", "in-two"],
+    )
+    async def test_who_finds_none_is_told_to_come_again_and_keeps_none(
+        self, messages: list[dict[str, Any]], declared: int
+    ) -> None:
+        room = Room(3)
+        late = body(*messages, declared=declared, room=room)
+        with pytest.raises(OverloadedError, match="try again") as caught:
+            await late.read(10)
+        assert caught.value.headers == {"retry-after": "5"}
+        late.forget()
+        assert room.free == 3
+
+    async def test_a_body_that_just_fits_is_taken(self) -> None:
+        assert await body(part(b"abc"), declared=3, room=Room(3)).read(10) == b"abc"
+
+    async def test_one_that_breaks_off_gives_its_place_back(self) -> None:
+        room = Room(5)
+        broken = body(part(b"Hel", more=True), GONE, room=room)
+        with pytest.raises(ClientGoneError):
+            await broken.read(5)
+        broken.forget()
+        assert room.free == 5

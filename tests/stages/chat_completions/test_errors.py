@@ -1,0 +1,525 @@
+"""A backend's failure as the error the client gets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import client_exceptions
+from multidict import CIMultiDict
+
+from stages.chat_completions.errors import error_from_exception, error_from_status, error_in_answer
+from stages.messages_api.errors import (
+    ApiError,
+    BillingError,
+    ConflictError,
+    GatewayTimeoutError,
+    InternalError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    PermissionDeniedError,
+    RateLimitError,
+    RequestTooLargeError,
+)
+
+
+def refused(status: int, said: Any, **headers: str) -> ApiError:
+    """The error for an answer with this status and body."""
+    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return error_from_status("local", status, CIMultiDict(named), body)
+
+
+def openai(message: Any, **members: Any) -> dict[str, Any]:
+    """An error as most backends write it."""
+    return {"error": {"message": message, **members}}
+
+
+STATUSES: dict[int, type[ApiError]] = {
+    302: InternalError,
+    400: InvalidRequestError,
+    401: InternalError,
+    402: BillingError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    405: InternalError,
+    406: InternalError,
+    408: GatewayTimeoutError,
+    409: ConflictError,
+    410: InternalError,
+    413: RequestTooLargeError,
+    415: InternalError,
+    418: InternalError,
+    422: InvalidRequestError,
+    429: RateLimitError,
+    500: InternalError,
+    501: InternalError,
+    502: OverloadedError,
+    503: OverloadedError,
+    504: GatewayTimeoutError,
+    524: GatewayTimeoutError,
+    529: OverloadedError,
+    599: InternalError,
+}
+
+
+@pytest.mark.parametrize(("status", "expected"), STATUSES.items())
+def test_each_status_becomes_an_error_of_the_messages_api(
+    status: int, expected: type[ApiError]
+) -> None:
+    error = refused(status, openai("it says why"))
+    assert type(error) is expected
+    assert "backend `local`" in error.message
+    assert "it says why" in error.message
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_pitfall_38_the_proxys_own_credentials_are_not_the_clients_fault(status: int) -> None:
+    error = refused(status, openai("Invalid API key."))
+    assert (error.status, error.type) == (500, "api_error")
+    told = "backend `local` refuses the proxy's credentials, see its `api_key`: Invalid API key."
+    assert error.message == told
+
+
+BODIES: dict[str, tuple[Any, str]] = {
+    "OpenAI": (openai("why", type="server_error", param=None, code=None), "why"),
+    "old vLLM": ({"object": "error", "message": "why", "type": "x", "code": 400}, "why"),
+    "Ollama": ({"error": "why"}, "why"),
+    "llama.cpp": ({"error": {"code": 500, "message": "why", "type": "server_error"}}, "why"),
+    "OpenRouter": (
+        openai("Provider returned error", code=502, metadata={"provider_name": "p", "raw": "why"}),
+        "why",
+    ),
+    "OpenRouter without raw": (openai("why", metadata={"provider_name": "p"}), "why"),
+    "OpenRouter with an empty raw": (openai("why", metadata={"raw": ""}), "why"),
+    "OpenRouter with other metadata": (openai("why", metadata=["x"]), "why"),
+    "Databricks": ({"error_code": "BAD_REQUEST", "message": "why"}, "why"),
+    "FastAPI": ({"detail": "why"}, "why"),
+    "FastAPI's validation": (
+        {"detail": [{"loc": ["body", "x"], "msg": "why"}]},
+        "why (body.x)",
+    ),
+    "a message that is an object": (openai({"reason": "why"}), '{"reason":"why"}'),
+    "a text beside other members": ({"error": "why", "status": 500}, "why"),
+    "a JSON string": ("why", "why"),
+    "plain text": (b"  why\n", "why"),
+    "text that is not UTF-8": (b"why \xff", "why \N{REPLACEMENT CHARACTER}"),
+    "nothing": (b"", "no reason was given"),
+    "HTML": (b"<!DOCTYPE html><html><body>502 Bad Gateway</body></html>", "no reason was given"),
+    "an empty object": ({}, "no reason was given"),
+    "an empty error": ({"error": {}}, "no reason was given"),
+    "a null message": (openai(None), "no reason was given"),
+    "a list": ([1, 2], "no reason was given"),
+    "a number": (7, "no reason was given"),
+    "a code alone": ({"error": {"code": "x"}}, "no reason was given"),
+}
+
+
+@pytest.mark.parametrize(("said", "words"), BODIES.values(), ids=BODIES)
+def test_the_backends_words_are_found_in_any_shape(said: Any, words: str) -> None:
+    assert refused(500, said).message == f"backend `local` answered 500: {words}"
+
+
+def test_a_long_reason_is_cut() -> None:
+    assert len(refused(500, openai("x" * 100_000)).message) < 2100
+    assert len(refused(500, b"x" * 100_000).message) < 2100
+
+
+# The prompt was too long
+
+VLLM = (
+    "This model's maximum context length is 262144 tokens. However, you requested 0 output tokens "
+    "and your prompt contains at least 262145 input tokens"
+)
+OPENAI = (
+    "This model's maximum context length is 8192 tokens. However, your messages resulted in 9001 "
+    "tokens. Please reduce the length of the messages."
+)
+
+OVERFLOWS: dict[str, tuple[Any, str]] = {
+    "vLLM": (openai(VLLM, code=400), ""),
+    "vLLM, flat": ({"object": "error", "message": VLLM}, ""),
+    "vLLM, in other words": (
+        openai("Input length (5000) exceeds model's maximum context length (4096)."),
+        "5000 tokens > 4096 maximum",
+    ),
+    "OpenAI": (openai(OPENAI, code="context_length_exceeded"), "9001 tokens > 8192 maximum"),
+    "OpenAI, only the code": (openai("Too long.", code="context_length_exceeded"), ""),
+    "a code beside a type": (
+        openai("no", type="context_length_exceeded", code="bad_request"),
+        "",
+    ),
+    "the window alone": (openai("maximum context length is 4097 tokens. You asked 5000"), ""),
+    "llama.cpp": (
+        openai(
+            "request (144055 tokens) exceeds the available context size (131072 tokens), try "
+            "increasing it",
+            type="exceed_context_size_error",
+            n_prompt_tokens=144055,
+            n_ctx=131072,
+        ),
+        "144055 tokens > 131072 maximum",
+    ),
+    "llama.cpp, only the type": (openai("no", type="exceed_context_size_error"), ""),
+    "llama.cpp, long ago": (openai("Context size has been exceeded."), ""),
+    "Ollama": ({"error": "prompt too long; exceeded max context length by 7 tokens"}, ""),
+    "SGLang": (
+        openai(
+            "The input (233864 tokens) is longer than the model's context length (202752 tokens)."
+        ),
+        "233864 tokens > 202752 maximum",
+    ),
+    "Bedrock": ({"message": "Input is too long for requested model."}, ""),
+    "Databricks": (
+        {"error_code": "BAD_REQUEST", "message": "Input is too long for requested model."},
+        "",
+    ),
+    "Copilot": (openai("no", code="model_max_prompt_tokens_exceeded"), ""),
+    "ds4-server": (
+        openai("Prompt has 9000 tokens, but the configured context size is 8192 tokens"),
+        "9000 tokens > 8192 maximum",
+    ),
+    "Anthropic": (openai("prompt is too long: 7 tokens > 5 maximum"), "7 tokens > 5 maximum"),
+    "xAI": (openai("This model's maximum prompt length is 131072 but"), ""),
+    "Kimi": (openai("Invalid request: Your request exceeded model token limit: 8192"), ""),
+    "Gemini": (openai("Requested token count exceeds the model's maximum of 8192 tokens"), ""),
+    "Groq": (openai("Please reduce the length of the messages or completion."), ""),
+    "LiteLLM": (openai("litellm.ContextWindowExceededError: no"), ""),
+    "Responses": (openai("Your input exceeds the context window of this model."), ""),
+    "OpenRouter": (openai("Provider returned error", metadata={"raw": OPENAI}), "9001 tokens >"),
+    "plain text": (OPENAI.encode(), "9001 tokens > 8192 maximum"),
+    "in capitals": (openai(OPENAI.upper()), "9001 tokens > 8192 maximum"),
+    "on two lines": (openai(OPENAI.replace(". However", ".\nHowever")), "9001 tokens >"),
+}
+
+
+@pytest.mark.parametrize(("said", "numbers"), OVERFLOWS.values(), ids=OVERFLOWS)
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+def test_pitfall_01_an_overflow_is_told_in_the_words_clients_know(
+    status: int, said: Any, numbers: str
+) -> None:
+    error = refused(status, said)
+    assert (error.status, error.type) == (400, "invalid_request_error")
+    if numbers:
+        assert error.message.startswith(f"prompt is too long: {numbers}")
+    else:
+        assert error.message.startswith("prompt is too long (")
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_pitfall_01_an_overflow_within_an_answer_is_one_too(status: int) -> None:
+    error = error_in_answer("local", {"message": OPENAI, "code": status})
+    assert error.message == "prompt is too long: 9001 tokens > 8192 maximum"
+
+
+NO_OVERFLOWS: dict[str, tuple[int, Any, type[ApiError]]] = {
+    "throttled": (429, openai("Too many tokens, please wait before trying again."), RateLimitError),
+    "throttled with 400": (
+        400,
+        openai("Too many tokens, please wait before trying again."),
+        InvalidRequestError,
+    ),
+    "a limit per minute": (
+        429,
+        openai("Rate limit: maximum context length is 10 tokens per minute"),
+        RateLimitError,
+    ),
+    "a wrong parameter": (400, openai("max_tokens must be at least 1"), InvalidRequestError),
+    "a wrong length": (400, openai("stop sequence is too long"), InvalidRequestError),
+    "busy": (503, openai("context_length_exceeded"), OverloadedError),
+}
+
+
+@pytest.mark.parametrize(("status", "said", "expected"), NO_OVERFLOWS.values(), ids=NO_OVERFLOWS)
+def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
+    status: int, said: Any, expected: type[ApiError]
+) -> None:
+    error = refused(status, said)
+    assert type(error) is expected
+    assert not error.message.startswith("prompt is too long")
+
+
+# Retry-after
+
+
+@pytest.mark.parametrize(
+    ("given", "passed"),
+    [
+        ("5", "5"),
+        ("0", "0"),
+        ("0.5", "0.5"),
+        ("60", "60"),
+        ("61", "60"),
+        ("86400", "60"),
+        ("1e9", "60"),
+        ("inf", "60"),
+        ("-3", "0"),
+        ("nan", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+@pytest.mark.parametrize("status", [429, 502, 503, 529])
+def test_pitfall_38_retry_after_is_passed_on_up_to_a_minute(
+    status: int, given: str, passed: str | None
+) -> None:
+    assert refused(status, openai("wait"), retry_after=given).headers.get("retry-after") == passed
+
+
+@pytest.mark.parametrize(
+    ("date", "passed"),
+    [
+        ("Wed, 21 Oct 9999 07:28:00 GMT", "60"),
+        ("Friday, 31-Dec-99 23:59:59 GMT", "0"),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", "0"),
+        ("Wed, 21 Oct 2015 07:28:00", "0"),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+        ("Wed, 21 Oct 99999999999999999999 07:28:00 GMT", None),
+        ("31 Dec 9999 23:59:59 -2359", "60"),
+        ("tomorrow", None),
+    ],
+)
+def test_pitfall_38_a_retry_after_that_is_a_date_is_passed_on_in_seconds(
+    date: str, passed: str | None
+) -> None:
+    assert refused(429, openai("wait"), retry_after=date).headers.get("retry-after") == passed
+
+
+def test_pitfall_38_a_date_soon_is_so_many_seconds_away() -> None:
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    seconds = refused(503, openai("wait"), retry_after=date).headers["retry-after"]
+    assert 25 <= int(seconds) <= 30
+
+
+def test_a_quota_that_is_used_up_is_not_tried_again() -> None:
+    error = refused(429, openai("no", code="insufficient_quota"), retry_after="5")
+    assert (error.status, error.type) == (402, "billing_error")
+    assert error.headers == {"x-should-retry": "false"}
+
+
+def test_pitfall_38_without_a_retry_after_none_is_made_up() -> None:
+    assert refused(429, openai("wait")).headers == {}
+
+
+@pytest.mark.parametrize("status", [400, 404, 500, 504])
+def test_a_retry_after_is_passed_on_only_where_a_retry_helps(status: int) -> None:
+    assert refused(status, openai("no"), retry_after="5").headers == {}
+
+
+def test_no_other_header_is_passed_on() -> None:
+    error = refused(429, openai("no"), retry_after="5", set_cookie="a=b", x_ratelimit_limit="9")
+    assert error.headers == {"retry-after": "5"}
+
+
+# Secrets
+
+SECRETS = [
+    "Incorrect API key provided: sk-proj-Ab12Cd34Ef56Gh78.",
+    "Authorization: Bearer Ab12Cd34Ef56Gh78 is not valid",
+    "invalid bearer Ab12Cd34Ef56Gh78",
+    "token dapiAb12Cd34Ef56Gh78 has expired",
+    "unknown key: Ab12Cd34Ef56Gh78",
+    "https://x.invalid/v1?key=Ab12Cd34Ef56Gh78&a=b",
+    "https://x.invalid/v1?api_key=Ab12Cd34Ef56Gh78",
+    "apikey: Ab12Cd34Ef56Gh78",
+    'headers: {"x-api-key": "Ab12Cd34Ef56Gh78"}',
+    "OPENAI_API_KEY = Ab12Cd34Ef56Gh78",
+    "Bearer Ab12Cd34Ef56Gh78+/tail==",
+]
+
+
+@pytest.mark.parametrize("said", SECRETS)
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+def test_keys_are_taken_out_of_what_the_backend_says(status: int, said: str) -> None:
+    for body in (openai(said), {"error": said}, {"detail": [{"msg": said}]}, said.encode()):
+        error = refused(status, body)
+        assert "Ab12Cd34Ef56" not in error.message
+        assert "tail==" not in error.message
+        assert "…" in error.message
+
+
+@pytest.mark.parametrize("said", SECRETS)
+def test_keys_are_taken_out_of_an_overflow_too(said: str) -> None:
+    error = refused(400, openai(f"prompt is too long for {said}"))
+    assert error.message.startswith("prompt is too long (")
+    assert "Ab12Cd34Ef56" not in error.message
+
+
+@pytest.mark.parametrize("said", SECRETS)
+def test_keys_are_taken_out_of_an_error_within_an_answer(said: str) -> None:
+    assert "Ab12Cd34Ef56" not in error_in_answer("local", {"message": said}).message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Unrecognized key: max_completion_tokens",
+        'Additional properties are not allowed, key="parallel_tool_calls"',
+        "the keyboard is broken",
+        "task-oriented models only",
+        "model monkey-patched-model not found",
+    ],
+)
+def test_words_that_only_look_like_keys_are_kept(said: str) -> None:
+    assert said in refused(400, openai(said)).message
+
+
+# Errors within an answer
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (429, RateLimitError),
+        (402, BillingError),
+        (404, NotFoundError),
+        (503, OverloadedError),
+        (400, InvalidRequestError),
+        (401, InternalError),
+        (500, InternalError),
+        (599, InternalError),
+        (600, InternalError),
+        (200, InternalError),
+        (True, InternalError),
+        (-1, InternalError),
+        ("429", InternalError),
+        (None, InternalError),
+        ({}, InternalError),
+    ],
+    ids=str,
+)
+def test_the_code_of_an_error_within_an_answer_is_its_status(
+    code: Any, expected: type[ApiError]
+) -> None:
+    error = error_in_answer("local", {"message": "it says why", "code": code})
+    assert type(error) is expected
+    assert "it says why" in error.message
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("it says why", "it says why"),
+        ({"detail": "it says why"}, "it says why"),
+        ({"message": "", "metadata": {"raw": "it says why"}}, "it says why"),
+        ({"error": {"message": "it says why"}}, "it says why"),
+        ([], "no reason was given"),
+        (7, "no reason was given"),
+        ({"message": 7}, "no reason was given"),
+    ],
+    ids=["text", "detail", "raw", "nested", "a list", "a number", "a number as message"],
+)
+def test_an_error_within_an_answer_is_found_in_any_shape(said: Any, words: str) -> None:
+    assert error_in_answer("local", said).message == f"backend `local` answered 500: {words}"
+
+
+# No answer
+
+CANNOT, SILENT, BROKE, OTHER = "cannot be reached", "was silent", "broke the connection", "asked"
+
+
+def _connector(cls: type[aiohttp.ClientConnectorError]) -> aiohttp.ClientConnectorError:
+    key: Any = SimpleNamespace(host="h", port=1, is_ssl=False, ssl=True)
+    return cls(key, OSError(111, "Connection refused"))
+
+
+def _response(cls: type[aiohttp.ClientResponseError]) -> aiohttp.ClientResponseError:
+    info: Any = SimpleNamespace(real_url="http://h")
+    return cls(info, ())
+
+
+EXCEPTIONS: dict[type[aiohttp.ClientError], tuple[type[ApiError], str]] = {
+    aiohttp.ClientError: (InternalError, OTHER),
+    aiohttp.ClientResponseError: (OverloadedError, BROKE),
+    aiohttp.ContentTypeError: (OverloadedError, BROKE),
+    aiohttp.WSServerHandshakeError: (OverloadedError, BROKE),
+    aiohttp.ClientHttpProxyError: (OverloadedError, CANNOT),
+    aiohttp.TooManyRedirects: (OverloadedError, BROKE),
+    aiohttp.ClientConnectionError: (OverloadedError, BROKE),
+    aiohttp.ClientConnectionResetError: (OverloadedError, BROKE),
+    aiohttp.ClientOSError: (OverloadedError, BROKE),
+    aiohttp.ClientConnectorError: (OverloadedError, CANNOT),
+    aiohttp.ClientConnectorDNSError: (OverloadedError, CANNOT),
+    aiohttp.ClientProxyConnectionError: (OverloadedError, CANNOT),
+    client_exceptions.UnixClientConnectorError: (OverloadedError, CANNOT),
+    aiohttp.ClientSSLError: (OverloadedError, CANNOT),
+    aiohttp.ClientConnectorSSLError: (OverloadedError, CANNOT),
+    aiohttp.ClientConnectorCertificateError: (InternalError, "cannot be trusted"),
+    aiohttp.ServerConnectionError: (OverloadedError, BROKE),
+    aiohttp.ServerDisconnectedError: (OverloadedError, BROKE),
+    aiohttp.ServerTimeoutError: (GatewayTimeoutError, SILENT),
+    aiohttp.ConnectionTimeoutError: (OverloadedError, CANNOT),
+    aiohttp.SocketTimeoutError: (GatewayTimeoutError, SILENT),
+    aiohttp.ServerFingerprintMismatch: (OverloadedError, CANNOT),
+    aiohttp.ClientPayloadError: (OverloadedError, BROKE),
+    client_exceptions.UploadAbortedError: (InternalError, OTHER),
+    aiohttp.InvalidURL: (InternalError, OTHER),
+    aiohttp.InvalidUrlClientError: (InternalError, OTHER),
+    aiohttp.RedirectClientError: (InternalError, OTHER),
+    aiohttp.NonHttpUrlClientError: (InternalError, OTHER),
+    aiohttp.InvalidUrlRedirectClientError: (InternalError, OTHER),
+    aiohttp.NonHttpUrlRedirectClientError: (InternalError, OTHER),
+}
+
+
+def made(cls: type[aiohttp.ClientError]) -> aiohttp.ClientError:
+    """An exception of this class, with what its constructor wants."""
+    if issubclass(cls, client_exceptions.UnixClientConnectorError):
+        key: Any = SimpleNamespace(host="h", port=1, is_ssl=False, ssl=True)
+        return cls("/socket", key, OSError(111, "Connection refused"))
+    if issubclass(cls, aiohttp.ServerFingerprintMismatch):
+        return cls(b"expected", b"got", "h", 1)
+    if issubclass(cls, aiohttp.ClientConnectorError):
+        return _connector(cls)
+    return _response(cls) if issubclass(cls, aiohttp.ClientResponseError) else cls("all went wrong")
+
+
+def descendants(cls: type[aiohttp.ClientError]) -> Iterator[type[aiohttp.ClientError]]:
+    yield cls
+    for each in cls.__subclasses__():
+        yield from descendants(each)
+
+
+def test_the_table_has_every_exception_of_the_client() -> None:
+    theirs = {
+        cls for cls in descendants(aiohttp.ClientError) if cls.__module__.startswith("aiohttp")
+    }
+    assert theirs == set(EXCEPTIONS)
+
+
+@pytest.mark.parametrize("cls", EXCEPTIONS, ids=lambda cls: cls.__name__)
+def test_every_exception_of_the_client_is_mapped(cls: type[aiohttp.ClientError]) -> None:
+    expected, words = EXCEPTIONS[cls]
+    error = error_from_exception("local", made(cls))
+    assert type(error) is expected
+    assert error.message.startswith("backend `local` ")
+    assert words in error.message
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ConnectionResetError(104, "reset by peer")])
+def test_a_socket_s_own_exceptions_are_mapped_too(error: OSError) -> None:
+    words = SILENT if isinstance(error, TimeoutError) else BROKE
+    assert words in error_from_exception("local", error).message
+
+
+def test_an_exception_that_is_unknown_is_named_but_not_quoted() -> None:
+    error = error_from_exception("local", aiohttp.InvalidURL("http://user:sk-123@host"))
+    assert error.message == "backend `local` could not be asked: InvalidURL"
+
+
+def test_the_system_s_reason_is_told_and_the_url_is_not() -> None:
+    cause = OSError(111, "Connection refused")
+    error = _connector(aiohttp.ClientConnectorError)
+    error.__cause__ = cause
+    told = error_from_exception("local", error).message
+    assert told == (
+        "backend `local` cannot be reached ([Errno 111] Connection refused): "
+        "see that it runs, and that its `base_url` is right"
+    )

@@ -1,0 +1,239 @@
+"""Stop sequences that are looked for here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.chat_completions.stop_sequences import StopScanner, shared, split
+from stages.events import ChatRequest
+from stages.messages_api import stream_events as e
+from stages.messages_api.accumulate import MessageBuilder
+from stages.profiles.describe import profile_named
+from stages.profiles.profile import Profile, profiles
+from stages.translation.request import chat_request
+from stages.translation.response import AnswerTranslator
+from tests.grammar import check_grammar
+from tests.stages.translation.support import (
+    THINKING,
+    call,
+    calls,
+    completion,
+    delta,
+    finish,
+    pieces,
+    text,
+    usage,
+)
+from tests.support import profile, resolved
+
+MAPPED = {"stop_sequences": "map"}
+FIVE = ("a", "b", "c", "d", "e")
+
+
+@pytest.mark.parametrize(
+    ("how", "sent", "scanned"),
+    [
+        ({"max_stop_sequences": None, "fields": MAPPED}, 5, ()),
+        ({"max_stop_sequences": 5, "fields": MAPPED}, 5, ()),
+        ({"max_stop_sequences": 4, "fields": MAPPED}, 4, FIVE),
+        ({"max_stop_sequences": 0, "fields": MAPPED}, 0, FIVE),
+        ({"max_stop_sequences": None}, 0, FIVE),
+        ({"fields": {"stop_sequences": "warn"}}, 0, ()),
+    ],
+    ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],
+)
+def test_what_is_sent_and_what_is_looked_for_here(
+    how: dict[str, Any], sent: int, scanned: tuple[str, ...]
+) -> None:
+    made: Profile = profile(**how)
+    assert shared(FIVE, made) == (list(FIVE[:sent]), scanned)
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_a_backend_that_ships_either_tells_its_stop_sequence_or_is_not_sent_any(name: str) -> None:
+    tells = name in ("vllm", "sglang")
+    assert profile_named(name).fields["stop_sequences"] == ("map" if tells else "emulate")
+
+
+@pytest.mark.parametrize(("policy", "streams"), [("emulate", True), ("map", False)])
+def test_a_backend_that_is_to_be_left_at_a_stop_sequence_streams(
+    policy: str, streams: bool
+) -> None:
+    how = profile(fields={"stop_sequences": policy}, repeats_prefill=True)
+    begun = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    made = chat_request(resolved(stop_sequences=["END"], messages=begun), how)
+    assert made.stream is streams
+    assert bool(made.repeated) is not streams
+    assert chat_request(resolved(), how).stream is False
+
+
+def fed(sequences: tuple[str, ...], parts: list[str]) -> tuple[str, str | None]:
+    """All that comes out, and what was found."""
+    scanner = StopScanner(sequences)
+    shown = "".join(scanner.feed(part) for part in parts) + scanner.finish()
+    return shown, scanner.matched
+
+
+CASES: dict[str, tuple[tuple[str, ...], str, tuple[str, str | None]]] = {
+    "none looked for": ((), "abc", ("abc", None)),
+    "none there": (("END",), "abc", ("abc", None)),
+    "in the middle": (("END",), "abENDcd", ("ab", "END")),
+    "first": (("END",), "ENDcd", ("", "END")),
+    "last": (("END",), "abEND", ("ab", "END")),
+    "half of one at the end": (("END",), "abEN", ("abEN", None)),
+    "half of one, then a whole one": (("END",), "ENENDx", ("EN", "END")),
+    "one that overlaps itself": (("aab",), "aaab", ("a", "aab")),
+    "the one that is complete first": (("abcd", "b"), "abcd", ("a", "b")),
+    "the longest of those that end together": (("b", "ab"), "xab", ("x", "ab")),
+    "the first of two": (("B", "A"), "xAyB", ("x", "A")),
+    "a line break": (("\n\n",), "a\nb\n\nc", ("a\nb", "\n\n")),
+    "beyond ASCII": (("終",), "ab終c", ("ab", "終")),
+}
+
+
+@pytest.mark.parametrize(("sequences", "given", "expected"), CASES.values(), ids=CASES)
+@pytest.mark.parametrize("size", [1, 2, 3, 100])
+def test_text_is_cut_before_the_first_stop_sequence(
+    size: int, sequences: tuple[str, ...], given: str, expected: tuple[str, str | None]
+) -> None:
+    assert fed(sequences, pieces(given, size)) == expected
+
+
+@given(
+    st.lists(st.text("ab", min_size=1, max_size=4), min_size=1, max_size=4),
+    st.text("abc", max_size=30),
+    st.integers(1, 7),
+)
+def test_it_does_not_matter_where_the_text_is_cut(wanted: list[str], given: str, size: int) -> None:
+    sequences = tuple(wanted)
+    assert fed(sequences, pieces(given, size)) == fed(sequences, [given])
+
+
+def test_no_more_is_held_back_than_may_begin_one() -> None:
+    scanner = StopScanner(("END", "STOP"))
+    assert scanner.feed("The E") == "The "
+    assert scanner.feed("N") == ""
+    assert scanner.feed("T ") == "ENT "
+    assert scanner.matched is None
+
+
+def test_the_beginning_held_back_is_the_longest() -> None:
+    assert split("xaba", ("abab", "ac")) == ("x", "aba")
+    assert split("xabab", ("abab",)) == ("xab", "ab")
+    assert split("", ("a",)) == ("", "")
+
+
+# In an answer
+
+
+def asked(**changes: Any) -> ChatRequest:
+    how = profile(fields={"stop_sequences": "emulate"})
+    return chat_request(resolved(**{"stop_sequences": ["END"], **changes}), how)
+
+
+def answered(chunks: list[Any], **changes: Any) -> tuple[dict[str, Any], bool]:
+    """The message, and whether the backend is not to be read further."""
+    translator = AnswerTranslator(asked(**changes))
+    events: list[e.StreamEvent] = []
+    for chunk in chunks:
+        events += translator.chunk(chunk)
+    if not translator.stopped:
+        events += translator.end(True)
+    check_grammar(event.payload() for event in events)
+    builder = MessageBuilder()
+    for event in events:
+        builder.add(event)
+    return builder.message, translator.stopped
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+def test_an_answer_ends_before_its_stop_sequence_and_says_which(size: int) -> None:
+    chunks = [text(each) for each in pieces("Hello ENDless", size)]
+    made, stopped = answered([*chunks, finish(), usage()])
+    assert stopped
+    assert [block["text"] for block in made["content"]] == ["Hello "]
+    assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
+
+
+def test_the_end_is_told_in_the_chunk_with_the_stop_sequence() -> None:
+    translator = AnswerTranslator(asked())
+    translator.chunk(text("a"))
+    *_, end, stop = translator.chunk(text("bENDc"))
+    assert isinstance(end, e.MessageDelta)
+    assert isinstance(stop, e.MessageStop)
+    assert end.usage.estimated
+    assert translator.chunk(text("more")) == []
+    assert translator.end(True) == []
+
+
+def test_an_answer_without_one_is_whole() -> None:
+    made, stopped = answered([text("The EN"), finish(), usage()])
+    assert not stopped
+    assert [block["text"] for block in made["content"]] == ["The EN"]
+    assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
+
+
+def test_a_whole_completion_is_cut_and_its_usage_told() -> None:
+    tools = [call("f", "{}", id="a")]
+    made, _ = answered([completion(content="Hello END more", tool_calls=tools)])
+    assert [block["text"] for block in made["content"]] == ["Hello "]
+    assert made["stop_reason"] == "stop_sequence"
+    assert made["usage"]["output_tokens"] == 7
+
+
+def test_a_stop_sequence_over_parts_of_a_content_list_is_found() -> None:
+    chunks = [delta(content=[{"type": "text", "text": each}]) for each in ("a E", "N", "D b")]
+    made, stopped = answered([*chunks, finish()])
+    assert stopped
+    assert [block["text"] for block in made["content"]] == ["a "]
+
+
+def test_thinking_and_the_json_of_tools_are_not_searched() -> None:
+    chunks = [
+        delta(reasoning="the END of it"),
+        text("E"),
+        calls(call("f", '{"a": "END"}', id="a", index=0)),
+        finish("tool_calls"),
+    ]
+    made, stopped = answered(chunks, thinking=THINKING)
+    assert not stopped
+    thought, before, tool = made["content"]
+    assert thought["thinking"] == "the END of it"
+    assert before["text"] == "E"
+    assert tool["input"] == {"a": "END"}
+    assert made["stop_reason"] == "tool_use"
+
+
+def test_thinking_between_tags_is_not_searched() -> None:
+    made, _ = answered([text("<think>END</think>a END b"), finish()], thinking=THINKING)
+    thought, shown = made["content"]
+    assert (thought["thinking"], shown["text"]) == ("END", "a ")
+
+
+@pytest.mark.parametrize("between", [calls(call("f", "{}", id="a", index=0)), delta(refusal="no")])
+def test_a_stop_sequence_does_not_go_on_behind_something_else(between: dict[str, Any]) -> None:
+    _, stopped = answered([text("EN"), between, text("D"), finish()])
+    assert not stopped
+
+
+def test_a_call_before_the_stop_sequence_is_kept() -> None:
+    chunks = [calls(call("f", "{}", id="a", index=0)), text("bENDc"), finish()]
+    made, _ = answered(chunks)
+    assert [block["type"] for block in made["content"]] == ["tool_use", "text"]
+    assert made["stop_reason"] == "stop_sequence"
+
+
+def test_an_answer_that_begins_with_it_is_empty() -> None:
+    made, _ = answered([text("ENDx")])
+    assert made["content"] == []
+    assert made["stop_sequence"] == "END"
+
+
+def test_reasoning_that_nobody_wants_does_not_part_a_stop_sequence() -> None:
+    made, stopped = answered([text("a EN"), delta(reasoning="hm"), text("D b"), finish()])
+    assert stopped
+    assert [block["text"] for block in made["content"]] == ["a "]

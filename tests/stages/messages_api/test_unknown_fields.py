@@ -1,0 +1,198 @@
+"""Members of a request that nothing reads are named, wherever they stand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.messages_api.errors import InvalidRequestError
+from stages.translation.request import chat_request
+from tests.support import profile, request, resolved
+
+MARK = {"type": "ephemeral"}
+TOOL = {"name": "f", "input_schema": {"type": "object"}}
+TEXT = {"type": "text", "text": "a"}
+USE = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+PNG = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
+IMAGE = {"type": "image", "source": PNG}
+
+
+def said(*blocks: dict[str, Any]) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(blocks)}]}
+
+
+def talk(*blocks: dict[str, Any], result: Any = "R", **members: Any) -> dict[str, Any]:
+    """`blocks` and a call of the assistant, and the call's result."""
+    answer = {"type": "tool_result", "tool_use_id": "a", "content": result, **members}
+    turns: list[dict[str, Any]] = [
+        {"role": "user", "content": "Q"},
+        {"role": "assistant", "content": [*blocks, USE]},
+        {"role": "user", "content": [answer]},
+    ]
+    return {"messages": turns, "tools": [TOOL]}
+
+
+def document(**source: Any) -> dict[str, Any]:
+    return {"type": "document", "source": source}
+
+
+MARKED: dict[str, dict[str, Any]] = {
+    "the request": {"cache_control": MARK},
+    "a system block": {"system": [{**TEXT, "cache_control": MARK}]},
+    "a tool": {"tools": [{**TOOL, "cache_control": MARK}]},
+    "a typed tool": {"tools": [{"type": "bash_20250124", "name": "b", "cache_control": MARK}]},
+    "a text block": said({**TEXT, "cache_control": MARK}),
+    "an image": said({**IMAGE, "cache_control": MARK}),
+    "a tool result": talk(cache_control=MARK),
+    "inside a tool result": talk(result=[{**TEXT, "cache_control": MARK}]),
+    "a reference": talk(
+        result=[{"type": "tool_reference", "tool_name": "f", "cache_control": MARK}]
+    ),
+    "inside a document": said(
+        document(type="content", content=[{**TEXT, "cache_control": MARK}]),
+    ),
+    "a call": talk({**USE, "id": "b", "cache_control": MARK}),
+}
+
+
+@pytest.mark.parametrize("body", MARKED.values(), ids=MARKED)
+def test_a_mark_for_the_cache_is_told_wherever_it_stands(body: dict[str, Any]) -> None:
+    how = profile(fields={"cache_control": "warn"})
+    notes = chat_request(resolved(**body), how).notes
+    assert [note for note in notes if "cache" in note] == ["cache_control:dropped"]
+    usual = chat_request(resolved(**body), profile()).notes
+    assert not [note for note in usual if "cache" in note]
+
+
+LOST: dict[str, tuple[dict[str, Any], str]] = {
+    "of an image": (
+        said({**IMAGE, "transformations": {"oversized_image": "error"}}),
+        "image.transformations",
+    ),
+    "of a source": (said({"type": "image", "source": {**PNG, "x": 1}}), "image.source.x"),
+    "of thinking": (
+        {"thinking": {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "error"}}},
+        "thinking.block_binding",
+    ),
+    "of the output's form": ({"output_config": {"tone": "dry"}}, "output_config.tone"),
+    "of the format": (
+        {"output_config": {"format": {"type": "json_schema", "schema": {}, "name": "x"}}},
+        "output_config.format.name",
+    ),
+    "of an editor": (
+        {"tools": [{"type": "text_editor_20250728", "name": "e", "max_characters": 9}]},
+        "tools.max_characters",
+    ),
+    "of a computer": (
+        {"tools": [{"type": "computer_20251124", "name": "c", "enable_zoom": True}]},
+        "tools.enable_zoom",
+    ),
+    "of a tool": ({"tools": [{**TOOL, "x": 1}]}, "tools.x"),
+    "of the choice": (
+        {"tools": [TOOL], "tool_choice": {"type": "auto", "x": 1}},
+        "tool_choice.x",
+    ),
+    "of a block": (said({**TEXT, "x": 1}), "text.x"),
+    "of a message": ({"messages": [{"role": "user", "content": "a", "x": 1}]}, "messages.x"),
+    "of a system block": ({"system": [{**TEXT, "x": 1}]}, "text.x"),
+    "of a system message": (
+        {
+            "messages": [
+                {"role": "user", "content": "a"},
+                {"role": "system", "content": "b", "output_config": {"task_budget": {"a": 1}}},
+            ]
+        },
+        "messages.output_config.task_budget",
+    ),
+    "deep down": (talk(result=[{**IMAGE, "x": 1}]), "image.x"),
+}
+
+
+@pytest.mark.parametrize(("body", "name"), LOST.values(), ids=LOST)
+def test_a_member_that_nothing_reads_is_told(body: dict[str, Any], name: str) -> None:
+    assert f"{name}:dropped" in chat_request(resolved(**body), profile()).notes
+
+
+def test_strict_refuses_a_member_that_nothing_reads() -> None:
+    with pytest.raises(InvalidRequestError, match=r"^text\.x: would be dropped"):
+        chat_request(resolved(**said({**TEXT, "x": 1})), profile(), strict=True)
+
+
+def test_what_answers_hold_and_what_means_nothing_here_is_not_told() -> None:
+    blocks: list[dict[str, Any]] = [
+        {**TEXT, "citations": None, "parsed_output": {"a": 1}},
+        {**USE, "id": "b", "caller": {"type": "direct"}, "toolset_name": None},
+        {"type": "thinking", "thinking": "a", "signature": "s"},
+        {"type": "redacted_thinking", "data": "x"},
+    ]
+    body = talk(*blocks, result=[document(type="text", media_type="text/plain", data="a")])
+    body["tools"][0] |= {"defer_loading": True, "eager_input_streaming": True}
+    body["messages"][2]["content"][0]["toolset_name"] = "computer"
+    search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
+    body["tools"] = [*body["tools"], search]
+    assert request(**body).unread == ()
+
+
+EMPTY: dict[str, Any] = {
+    "mcp_servers": [],
+    "context_management": {"edits": []},
+    "container": {"id": None, "skills": []},
+    "betas": [],
+    "fallbacks": [],
+    "diagnostics": {"previous_message_id": None},
+    "thinking": {"type": "disabled", "block_binding": {}},
+    "inference_geo": "",
+    "tools": [],
+    "stop_sequences": [],
+    "system": [],
+    "metadata": {},
+    "output_config": {"effort": None, "format": None, "task_budget": {}},
+    "tomorrows_field": {},
+}
+
+
+@pytest.mark.parametrize(("name", "value"), EMPTY.items(), ids=EMPTY)
+def test_row_c11_a_member_that_is_empty_asks_for_nothing(name: str, value: Any) -> None:
+    assert chat_request(resolved(**{name: value}), profile(), strict=True).notes == ()
+
+
+def test_row_c11_an_empty_member_of_a_block_or_a_tool_asks_for_nothing() -> None:
+    tool = {**TOOL, "input_examples": [], "allowed_callers": [], "x": {}}
+    image = {**IMAGE, "transformations": {}}
+    body = {**talk(image, result=[]), "tools": [tool]}
+    assert chat_request(resolved(**body), profile(), strict=True).notes == ()
+
+
+def test_row_c11_what_is_not_empty_is_still_refused() -> None:
+    for name, value in (("mcp_servers", [{}]), ("container", {"skills": [{"skill_id": "a"}]})):
+        with pytest.raises(InvalidRequestError, match=name):
+            chat_request(resolved(**{name: value}), profile())
+
+
+def test_null_is_not_given() -> None:
+    assert request(**said({**TEXT, "x": None})).unread == ()
+
+
+def test_a_name_is_told_once_and_only_so_many_are() -> None:
+    many = [{**TEXT, f"x{n}": 1, "same": 1} for n in range(200)]
+    made = request(brand_new=1, **said(*many, {**TEXT, "cache_control": MARK})).unread
+    assert made[0] == "brand_new"
+    assert made.count("text.same") == 1
+    assert len(made) == 52
+    assert made[-1] == "cache_control"
+
+
+def test_members_that_nothing_reads_may_hold_anything() -> None:
+    odd = said({**TEXT, "content": [1]}, {"type": "image", "source": {**PNG, "content": [1]}})
+    assert request(**odd).unread == ("text.content", "image.source.content")
+
+
+def test_examples_of_a_typed_tool_are_shown_to_the_model_too() -> None:
+    tool = {"type": "bash_20250124", "name": "bash", "input_examples": [{"command": "ls"}]}
+    how = profile(fields={"tools.strict": "map"})
+    made = chat_request(resolved(tools=[{**tool, "strict": False}]), how)
+    function = made.options["tools"][0]["function"]
+    assert 'Examples of its input:\n{"command":"ls"}' in function["description"]
+    assert function["strict"] is False
+    assert made.notes == ()

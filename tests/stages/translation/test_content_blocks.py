@@ -1,0 +1,104 @@
+"""What is kept of an answer because it cannot be sent yet has a limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+
+from stages.messages_api.errors import InternalError
+from stages.tool_repair.repair import AnswerRepair
+from stages.translation.parts import ToolCall
+from stages.translation.response import AnswerTranslator
+from tests.stages.translation.support import THINKING, call, calls, delta, text
+from tests.support import chat_request
+
+OPEN = calls(call("read", '{"a": "', index=0, id="call_0"))
+OMITTED = {**THINKING, "display": "omitted"}
+
+
+def more(index: int, arguments: Any = "x" * 10) -> dict[str, Any]:
+    """A fragment of a call, of ten characters."""
+    return calls(call(arguments=arguments, index=index))
+
+
+BEHIND: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
+    "a second call": ((OPEN, calls(call("read", "{", index=1, id="b"))), more(1)),
+    "text": ((OPEN,), text("x" * 10)),
+    "a call without a name": ((OPEN,), more(2)),
+    "arguments that are no object": ((calls(call("read", "x", index=0, id="a")),), more(0)),
+    "thinking": ((OPEN,), delta(reasoning_content="x" * 10)),
+    "sealed thinking": ((OPEN,), delta(reasoning_details=[{"data": "x" * 10}])),
+    "calls that are objects": ((OPEN, calls(call("read", index=1))), more(1, {"a": "xx"})),
+}
+
+
+@pytest.mark.parametrize(("before", "one"), BEHIND.values(), ids=BEHIND)
+def test_row_a9_behind_an_open_part_so_much_is_kept_and_no_more(
+    before: Iterable[Any], one: dict[str, Any]
+) -> None:
+    translator = AnswerTranslator(chat_request(thinking=THINKING), max_held=1_000)
+    for chunk in before:
+        translator.chunk(chunk)
+    list(map(translator.chunk, [one] * 90))
+    with pytest.raises(InternalError, match="more than 1000 characters after a part"):
+        list(map(translator.chunk, [one] * 20))
+
+
+def test_row_a9_hidden_thinking_is_kept_up_to_the_same_limit() -> None:
+    translator = AnswerTranslator(chat_request(thinking=OMITTED), max_held=1_000)
+    one = delta(reasoning_content="x" * 10)
+    list(map(translator.chunk, [one] * 100))
+    with pytest.raises(InternalError, match="more than 1000 characters"):
+        translator.chunk(one)
+
+
+def endless(chunks: Callable[[int], Any], count: int = 1_000) -> int:
+    """The characters of `count` chunks that were sent, with a limit of a hundredth of them."""
+    translator = AnswerTranslator(chat_request(thinking=THINKING), max_held=count // 10)
+    translator.chunk(OPEN)
+    return sum(
+        len(str(event.payload())) for n in range(count) for event in translator.chunk(chunks(n))
+    )
+
+
+def test_row_a9_what_is_sent_has_no_limit() -> None:
+    assert endless(lambda n: more(0)) > 10_000
+    assert endless(lambda n: text("x" * 10) if n else more(0, '"}')) > 10_000
+
+
+def test_row_a9_what_was_sent_makes_way_for_more() -> None:
+    translator = AnswerTranslator(chat_request(), max_held=1_000)
+    for n in range(100):  # each call waits for the one before it to be whole
+        translator.chunk(calls(call("read", '{"a": "' + "x" * 400, index=2 * n, id=f"a{n}")))
+        translator.chunk(calls(call("read", '{"a": "' + "x" * 400 + '"}', index=2 * n + 1)))
+        translator.chunk(calls(call(arguments='"}', index=2 * n)))
+    assert translator.end(done=True)
+
+
+def test_row_a9_repair_tools_keeps_no_more_either() -> None:
+    repair = AnswerRepair(chat_request(), {"read": {}}, max_held=1_000)
+    repair.chunk(OPEN)
+    list(map(repair.chunk, [more(0)] * 90))
+    with pytest.raises(InternalError, match="tool calls of more than 1000 characters"):
+        list(map(repair.chunk, [more(0)] * 20))
+
+
+def test_row_a2_arguments_that_were_closed_and_broken_are_not_read_again() -> None:
+    broken = ToolCall(name="read")
+    for fragment in ('{"a": ', "}", " "):
+        broken.add("", fragment)
+        assert not broken.complete
+    assert broken._is_broken
+    whole = ToolCall(name="read")
+    for fragment in ("-", "1"):
+        whole.add("", fragment)
+    assert whole.complete
+    begun = ToolCall(name="read")
+    begun.add("", "{}")
+    assert begun.complete
+    begun.add("", '{"a"')
+    assert not begun.complete
+    begun.add("", ": 1}")
+    assert begun.complete

@@ -1,0 +1,312 @@
+"""Parameters, tools and tool choice as Chat Completions options."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.profiles.describe import profile_named
+from stages.profiles.profile import Profile, profiles
+from stages.translation.field_policies import Fields
+from stages.translation.request_options import options
+from stages.translation.tools import requires_tool
+from tests.support import profile, request
+
+TOOLS = [
+    {"name": "f", "description": "d", "input_schema": {"type": "object", "properties": {"a": {}}}},
+    {"name": "g", "input_schema": {"type": "object"}},
+]
+FUNCTIONS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "f",
+            "description": "d",
+            "parameters": {"type": "object", "properties": {"a": {}}},
+        },
+    },
+    {
+        "type": "function",
+        "function": {"name": "g", "parameters": {"type": "object", "properties": {}}},
+    },
+]
+
+
+def chosen(how: Profile | None = None, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The options for a request, and what was noted."""
+    given = how or profile()
+    fields = Fields(given.fields)
+    return options(request(**changes), given, fields), fields.notes()
+
+
+def test_a_small_request_has_none() -> None:
+    assert chosen() == ({}, ())
+
+
+ALL = {
+    "stream": True,
+    "temperature": 0.5,
+    "top_p": 0.25,
+    "top_k": 7,
+    "stop_sequences": ["a", "b", "c", "d", "e"],
+    "tools": TOOLS,
+}
+MAPPED = {"stop_sequences": "map"}
+FOUR, FIVE = ["a", "b", "c", "d"], ["a", "b", "c", "d", "e"]
+SAMPLING = {"temperature": 0.5, "top_p": 0.25}
+TOLD = {"stream_options": {"include_usage": True}}
+NO_TOP_K = "top_k:dropped"
+
+BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "generic": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+    "embedded": (
+        {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
+        (),
+    ),
+    "llamacpp": (
+        {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
+        (),
+    ),
+    "ollama": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+    "lmstudio": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+    "sglang": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
+    "vllm": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE[:4]}, ()),
+    "openai": (
+        {**SAMPLING, **TOLD},
+        (NO_TOP_K,),
+    ),
+    "openrouter": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+    "databricks": ({**SAMPLING}, (NO_TOP_K,)),
+    "mistral": ({**SAMPLING}, (NO_TOP_K,)),
+    "nvidia": ({**SAMPLING}, (NO_TOP_K,)),
+    "llama-swap": ({**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True}, ()),
+    **dict.fromkeys(
+        "azure cerebras deepseek gemini github groq minimax moonshot xai zai".split(),
+        ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+    ),
+    **dict.fromkeys(
+        ["dashscope", "fireworks", "koboldcpp", "mlx", "together"],
+        ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+    ),
+}
+
+
+def test_the_table_has_every_profile_that_ships() -> None:
+    assert set(BY_PROFILE) == set(profiles())
+
+
+@pytest.mark.parametrize("name", BY_PROFILE)
+def test_each_profile_gets_what_it_takes_and_the_rest_is_told(name: str) -> None:
+    expected, notes = BY_PROFILE[name]
+    assert chosen(profile_named(name), **ALL) == ({**expected, "tools": FUNCTIONS}, notes)
+
+
+def test_pitfall_14_usage_is_asked_for_only_of_a_stream() -> None:
+    assert chosen(profile(stream_options=True))[0] == {}
+    assert chosen(profile(stream_options=True), stream=True)[0] == TOLD
+    assert chosen(profile(stream_options=False), stream=True)[0] == {}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_usage_is_asked_for_of_a_stream_that_only_the_backend_sends(stream: bool) -> None:
+    made, _ = chosen(profile(stream_options=True), stream=stream, stop_sequences=["END"])
+    assert made == TOLD
+
+
+def test_pitfall_32_sampling_is_dropped_where_it_is_refused() -> None:
+    how = profile(fields={"temperature": "warn", "top_p": "warn", "top_k": "map"})
+    assert chosen(how, temperature=1, top_p=1, top_k=1) == (
+        {"top_k": 1},
+        ("temperature:dropped", "top_p:dropped"),
+    )
+
+
+def test_zero_is_a_value() -> None:
+    made, notes = chosen(profile(fields={"top_k": "map"}), temperature=0, top_p=0.0, top_k=0)
+    assert made == {"temperature": 0, "top_p": 0.0, "top_k": 0}
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("how", "stop"),
+    [
+        ({"max_stop_sequences": None, "fields": MAPPED}, FIVE),
+        ({"max_stop_sequences": 5, "fields": MAPPED}, FIVE),
+        ({"max_stop_sequences": 4, "fields": MAPPED}, FOUR),
+        ({"max_stop_sequences": 0, "fields": MAPPED}, None),
+        ({"max_stop_sequences": None}, None),
+        ({"fields": {"stop_sequences": "drop"}}, None),
+    ],
+    ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],
+)
+def test_the_backend_gets_as_many_stop_sequences_as_it_takes(
+    how: dict[str, Any], stop: list[str] | None
+) -> None:
+    made, told = chosen(profile(**how), stop_sequences=FIVE)
+    assert made.get("stop") == stop
+    assert told == ()
+
+
+def test_pitfall_17_thinking_is_never_forwarded() -> None:
+    for thinking in ({"type": "adaptive"}, {"type": "enabled", "budget_tokens": 2048}):
+        assert chosen(thinking=thinking) == ({}, ("thinking:dropped",))
+    assert chosen(thinking={"type": "disabled"}) == ({}, ())
+
+
+def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
+    given: dict[str, Any] = {"context_management": {"a": 1}, "speed": "fast", "x" * 50: 1}
+    told = ("context_management:dropped", "x" * 40 + ":dropped")
+    assert chosen(**given) == ({}, told)
+    assert chosen(profile(fields={"speed": "warn"}), **given) == (
+        {},
+        ("context_management:dropped", "speed:dropped", "x" * 40 + ":dropped"),
+    )
+
+
+def test_a_task_budget_is_told() -> None:
+    budget = {"type": "tokens", "total": 20_000}
+    told = ("output_config.task_budget:dropped",)
+    assert chosen(output_config={"task_budget": budget}) == ({}, told)
+
+
+def test_pitfall_15_only_what_is_known_of_a_tool_is_forwarded() -> None:
+    tool = {
+        **TOOLS[0],
+        "type": "custom",
+        "cache_control": {"type": "ephemeral"},
+        "defer_loading": True,
+        "eager_input_streaming": True,
+    }
+    assert chosen(tools=[tool])[0]["tools"] == FUNCTIONS[:1]
+
+
+def test_an_empty_description_is_left_out() -> None:
+    assert chosen(tools=[{**TOOLS[0], "description": ""}])[0]["tools"][0]["function"] == {
+        "name": "f",
+        "parameters": {"type": "object", "properties": {"a": {}}},
+    }
+
+
+def test_properties_that_are_null_are_none() -> None:
+    tool = {"name": "g", "input_schema": {"type": "object", "properties": None}}
+    assert chosen(tools=[tool])[0]["tools"] == FUNCTIONS[1:]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("needs_all", [True, False])
+def test_a_tool_is_strict_where_its_schema_may_be(needs_all: bool, closed: bool) -> None:
+    schema = {"type": "object", "properties": {}, "additionalProperties": not closed}
+    how = profile(strict_needs_all=needs_all, fields={"tools.strict": "map"})
+    made, notes = chosen(how, tools=[{"name": "f", "input_schema": schema, "strict": True}])
+    strict = closed or not needs_all
+    assert made["tools"][0]["function"]["strict"] is strict
+    assert notes == (() if strict else ("tools.strict:dropped",))
+
+
+@pytest.mark.parametrize(
+    ("name", "strict", "sent", "notes"),
+    [
+        ("vllm", True, True, ()),
+        ("vllm", False, False, ()),
+        ("generic", True, None, ("tools.strict:dropped",)),
+        ("generic", False, None, ()),
+        ("ollama", True, None, ("tools.strict:dropped",)),
+    ],
+)
+def test_row_c14_strict_is_mapped_or_reported(
+    name: str, strict: bool, sent: bool | None, notes: tuple[str, ...]
+) -> None:
+    tool = {"name": "f", "input_schema": {"type": "object"}, "strict": strict}
+    made, told = chosen(profile_named(name), tools=[tool])
+    assert made["tools"][0]["function"].get("strict") is sent
+    assert told == notes
+
+
+NAMED = {"type": "function", "function": {"name": "f"}}
+
+CHOICES: dict[str, tuple[Any, bool, Any, list[Any]]] = {
+    "not given": (None, True, None, FUNCTIONS),
+    "auto": ({"type": "auto"}, True, "auto", FUNCTIONS),
+    "any": ({"type": "any"}, True, "required", FUNCTIONS),
+    "none": ({"type": "none"}, True, "none", FUNCTIONS),
+    "a tool": ({"type": "tool", "name": "f"}, True, NAMED, FUNCTIONS),
+    "a tool, not by name": ({"type": "tool", "name": "f"}, False, "required", FUNCTIONS[:1]),
+    "auto, not by name": ({"type": "auto"}, False, "auto", FUNCTIONS),
+}
+
+
+@pytest.mark.parametrize(("choice", "named", "expected", "tools"), CHOICES.values(), ids=CHOICES)
+def test_pitfall_34_each_tool_choice_is_mapped(
+    choice: Any, named: bool, expected: Any, tools: list[Any]
+) -> None:
+    made, notes = chosen(profile(named_tool_choice=named), tools=TOOLS, tool_choice=choice)
+    assert made.get("tool_choice") == expected
+    assert made["tools"] == tools
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    ("when", "disabled", "expected", "notes"),
+    [
+        ("always", False, True, ()),
+        ("always", True, False, ()),
+        ("when-false", False, None, ()),
+        ("when-false", True, False, ()),
+        ("never", False, None, ()),
+        ("never", True, None, ()),
+    ],
+)
+def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says(
+    when: str, disabled: bool, expected: bool | None, notes: tuple[str, ...]
+) -> None:
+    choice = {"type": "auto", "disable_parallel_tool_use": disabled}
+    made, told = chosen(profile(parallel_tool_calls=when), tools=TOOLS, tool_choice=choice)
+    assert made.get("parallel_tool_calls") == expected
+    assert told == notes
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_one_call_at_a_time_is_asked_for_or_emulated_on_every_profile_that_ships(name: str) -> None:
+    how = profile_named(name)
+    choice = {"type": "auto", "disable_parallel_tool_use": True}
+    made, told = chosen(how, tools=TOOLS, tool_choice=choice)
+    if how.parallel_tool_calls == "never":
+        assert how.fields["disable_parallel_tool_use"] == "emulate"
+        assert "parallel_tool_calls" not in made
+    else:
+        assert made["parallel_tool_calls"] is False
+    assert told == ()
+
+
+@pytest.mark.parametrize("choice", [None, {"type": "any"}], ids=["no choice", "any"])
+def test_an_empty_list_of_tools_is_never_sent(choice: Any) -> None:
+    search = {"type": "web_search_20250305", "name": "web_search"}
+    how = profile(fields={"server_tools.alone": "warn"}, parallel_tool_calls="always")
+    forced = ("tool_choice:dropped",) if choice else ()
+    assert chosen(how, tools=[search], tool_choice=choice) == (
+        {},
+        ("tools.0 (web_search_20250305):dropped", *forced),
+    )
+
+
+def test_nothing_of_tools_is_sent_without_tools() -> None:
+    for how in map(profile_named, profiles()):
+        made, _ = chosen(how, tools=[])
+        assert not {"tools", "tool_choice", "parallel_tool_calls"}.intersection(made)
+
+
+@pytest.mark.parametrize(
+    ("choice", "required"),
+    [(None, False), ("auto", False), ("none", False), ("any", True), ("tool", True)],
+)
+def test_a_tool_is_required_by_any_and_by_name(choice: str | None, required: bool) -> None:
+    made = {"type": choice, "name": "f"} if choice else None
+    assert requires_tool(request(tools=TOOLS, tool_choice=made)) is required
+
+
+def test_a_note_is_taken_once_and_in_order() -> None:
+    fields = Fields({})
+    for name in ("b", "a", "b"):
+        fields.note(name, "cut")
+    assert fields.notes() == ("b:cut", "a:cut")
