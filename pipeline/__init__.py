@@ -4,11 +4,11 @@ It knows no HTTP and no language model: the event types, the stages and the othe
 sections of the declaration are given by the caller (see `pipeline.config.load.load`).
 """
 
-from pipeline.config.problems import DeclarationError, Location, Problem
+from pipeline.config.problems import ConfigError, Location, Problem
 from pipeline.stage import Send, Stage, StopForwarding, option, reference, section
 
 __all__ = [
-    "DeclarationError",
+    "ConfigError",
     "Location",
     "Problem",
     "Send",

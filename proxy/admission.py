@@ -35,8 +35,8 @@ from collections.abc import Awaitable, Callable
 from attrs import define, field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from proxy.http.disconnect import DEPARTURE
-from stages.counters import Counts
+from proxy.http.disconnect import REQUEST_SIGNALS
+from stages.counters import Counters
 from stages.messages_api.errors import OverloadedError
 from stages.wire.ids import new_request_id
 from stages.wire.json_codec import encode
@@ -61,7 +61,7 @@ class _Waiting:
     @property
     def disconnected(self) -> bool:
         """Whether its client has disconnected, so that what it does in its turn is no work."""
-        return bool(self.scope["state"][DEPARTURE].happened)
+        return bool(self.scope["state"][REQUEST_SIGNALS].happened)
 
 
 @define(eq=False)
@@ -75,7 +75,7 @@ class Admission:
     urgent: Callable[[str], bool]
     """Whether requests for a path begin at once."""
     max_delay: float | None
-    counts: Counts
+    counts: Counters
     around: Callable[[ASGIApp], ASGIApp] = lambda app: app
     """What a refusal goes through: web pages read it only with the headers of CORS."""
     clock: Callable[[], float] = time.monotonic

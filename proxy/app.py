@@ -1,9 +1,8 @@
 """The ASGI application: what is served now, what was before, and the backends of both.
 
-A reload puts another `Served` in the place of the current one. Requests that are under way finish
-in the one they began in; when it has none left it is forgotten, and the backends that only it had
-are closed. Of backends, a declaration keeps those that did not change (proxy/reload.py), so the
-same Backend is found in both.
+A reload replaces the current `RoutingTable`. Requests in flight finish in the table they began
+in. A table without requests is forgotten, and the backends that only it referred to are closed.
+A config keeps the backends that did not change (proxy/reload.py), so both tables share them.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ from attrs import define, field
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from pipeline.config.schema import Declaration
+from pipeline.config.schema import Config
 from pipeline.task_groups import task_group
 from proxy import __version__
 from proxy.admission import Admission
-from proxy.backend_monitor import Attended
-from proxy.config import used_backends
+from proxy.backend_monitor import BackendMonitor
+from proxy.config import referenced_backends
 from proxy.keys import may_use
 from proxy.reload import Reload
-from proxy.request_body import Room
-from proxy.routes import Methods, Served
-from stages.queue import go_by_slots
+from proxy.request_body import BodyBudget
+from proxy.routes import Methods, RoutingTable
+from stages.queue import apply_concurrency_limit
 from stages.routing.breaker import Breakers
 from stages.wire.ids import new_request_id
 
 #: Where Claude Code reports; its versions differ in what comes after the first part.
 TELEMETRY = ("/api/event_logging/{rest:path}", "/api/claude_code/metrics")
 #: Seconds between two looks at what nobody needs any more.
-_TIDY_INTERVAL = 0.5
+_CLOSE_INTERVAL = 0.5
 
 
 @define(eq=False)
@@ -48,26 +47,26 @@ class App:
     `draining` is set by the server when it is about to end.
     """
 
-    _declaration: Declaration
+    _config: Config
     _reload: Reload | None = None
     _opened: Callable[[], None] = lambda: None
     _ended: Callable[[], None] = lambda: None
     draining: bool = False
-    room: Room = field(init=False)
+    body_budget: BodyBudget = field(init=False)
     admission: Admission = field(init=False)
     """What the server calls for a request, so that it begins in its turn."""
-    current: Served = field(init=False)
-    retired: list[Served] = field(factory=list, init=False)
+    current: RoutingTable = field(init=False)
+    retired: list[RoutingTable] = field(factory=list, init=False)
     """Declarations of before that have requests under way."""
-    attended: list[Attended] = field(factory=list, init=False)
+    monitors: list[BackendMonitor] = field(factory=list, init=False)
 
-    @room.default
-    def _room_at_the_start(self) -> Room:
-        return Room(self._declaration.sections["server"].max_bodies_bytes)
+    @body_budget.default
+    def _room_at_the_start(self) -> BodyBudget:
+        return BodyBudget(self._config.sections["server"].max_bodies_bytes)
 
     @admission.default
     def _admission_by_the_first(self) -> Admission:
-        sections = self._declaration.sections
+        sections = self._config.sections
         return Admission(
             self,
             urgent=lambda path: path in self.current.urgent,
@@ -77,25 +76,27 @@ class App:
         )
 
     @current.default
-    def _first(self) -> Served:
-        return self._served(self._declaration)
+    def _first(self) -> RoutingTable:
+        return self._served(self._config)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         served = self.current
-        app = served.direct.get(scope.get("path", ""), served.router)
+        app = served.static_paths.get(scope.get("path", ""), served.router)
         return app(scope, receive, send)
 
-    def serve(self, group: TaskGroup, declaration: Declaration) -> None:
+    def serve(self, group: TaskGroup, declaration: Config) -> None:
         """From now on, answer requests by this declaration. `group` is the lifespan's."""
         self.retired.append(self.current)
         self.current = self._served(declaration)
         for backend in self.current.backends.values():
-            go_by_slots(backend)
-        self._attend(group, first=False)
+            apply_concurrency_limit(backend)
+        self._update_monitors(group, first=False)
 
-    def _served(self, declaration: Declaration) -> Served:
+    def _served(self, declaration: Config) -> RoutingTable:
         host = self._reload.host if self._reload else declaration.sections["server"].host
-        return Served.of(declaration, self.room, self._own(), lambda _: self.lifespan(), host)
+        return RoutingTable.of(
+            declaration, self.body_budget, self._own(), lambda _: self.lifespan(), host
+        )
 
     def _own(self) -> dict[str, Methods]:
         """The paths that need no pipeline."""
@@ -113,32 +114,32 @@ class App:
     async def lifespan(self) -> AsyncIterator[None]:
         """Have the backends open; in the background, so that the server listens at once."""
         async with task_group() as group:
-            self._attend(group, first=True)
-            group.start_soon(self._tidy)
+            self._update_monitors(group, first=True)
+            group.start_soon(self._close_retired)
             if self._reload is not None:
                 group.start_soon(self._reload.run, functools.partial(self.serve, group))
             yield
             group.cancel_scope.cancel()
         self._ended()
 
-    def _attend(self, group: TaskGroup, first: bool) -> None:
+    def _update_monitors(self, group: TaskGroup, first: bool) -> None:
         """Look after the backends that models lead to, those that are new."""
-        known = {each.backend for each in self.attended}
-        for name, backend in used_backends(self.current.declaration).items():
+        known = {each.backend for each in self.monitors}
+        for name, backend in referenced_backends(self.current.config).items():
             if backend not in known:
-                attended = Attended(name, backend, self._opened if first else _nothing)
-                self.attended.append(attended)
+                attended = BackendMonitor(name, backend, self._opened if first else _nothing)
+                self.monitors.append(attended)
                 group.start_soon(attended.run)
 
-    async def _tidy(self) -> None:
+    async def _close_retired(self) -> None:
         while True:
-            await anyio.sleep(_TIDY_INTERVAL)
-            self.retired = [served for served in self.retired if served.under_way]
+            await anyio.sleep(_CLOSE_INTERVAL)
+            self.retired = [served for served in self.retired if served.in_flight]
             needed = {b for s in (self.current, *self.retired) for b in s.backends.values()}
-            for each in self.attended:
+            for each in self.monitors:
                 if each.backend not in needed:
                     each.end()
-            self.attended = [each for each in self.attended if each.backend in needed]
+            self.monitors = [each for each in self.monitors if each.backend in needed]
 
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Whether requests can be answered now, by what is known: nothing is waited for.
@@ -151,9 +152,9 @@ class App:
         once, for all models, because one model's backends fail; an error of this proxy says more
         than none there. To declare `health` is the way to have it otherwise.
         """
-        used = used_backends(self.current.declaration).values()
-        faults = {each.name: each.fault for each in self.attended if each.backend in used}
-        breakers: Breakers = self.current.declaration.sections["circuit_breaker"]
+        used = referenced_backends(self.current.config).values()
+        faults = {each.name: each.error for each in self.monitors if each.backend in used}
+        breakers: Breakers = self.current.config.sections["circuit_breaker"]
         states = breakers.states(anyio.current_time())
         told: dict[str, Any] = {
             "status": "ready",
@@ -164,7 +165,7 @@ class App:
             told["status"] = "not ready"
         if self.draining:
             told["status"] = "stopping"
-        if not await may_use(self.current.declaration, scope):
+        if not await may_use(self.current.config, scope):
             told = {"status": told["status"]}
         status = 200 if told["status"] == "ready" else 503
         await JSONResponse(told, status, headers=_headers())(scope, receive, send)

@@ -25,20 +25,20 @@ from stages.messages_api.errors import ApiError
 log = logging.getLogger("llm_proxy")
 
 #: Seconds between two probes, and between two attempts to open.
-PROBE_INTERVAL = 10.0
+CHECK_INTERVAL = 10.0
 #: Seconds until a backend that did not answer is asked again.
 RECOVERY_INTERVAL = 1.0
 
 
 @define(eq=False)
-class Attended:
+class BackendMonitor:
     """One backend with the task that looks after it. `fault` is empty when it is well."""
 
     name: str
     backend: Backend
     opened: Callable[[], None] = lambda: None
     """Is called when it is open."""
-    fault: str = "it is being opened"
+    error: str = "it is being opened"
     _scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
     async def run(self) -> None:
@@ -46,12 +46,12 @@ class Attended:
         try:
             with self._scope:
                 await self._open()
-                while self.fault:
-                    await anyio.sleep(PROBE_INTERVAL)
+                while self.error:
+                    await anyio.sleep(CHECK_INTERVAL)
                     await self._open()
                 while self.backend.profile.health:
-                    await self._probe()
-                    await anyio.sleep(RECOVERY_INTERVAL if self.fault else PROBE_INTERVAL)
+                    await self._check()
+                    await anyio.sleep(RECOVERY_INTERVAL if self.error else CHECK_INTERVAL)
                 await anyio.sleep_forever()
         finally:
             with anyio.CancelScope(shield=True):
@@ -67,23 +67,23 @@ class Attended:
             await self.backend.open()
         except ApiError as error:
             log.error("backend `%s` cannot be opened: %s", self.name, error)
-            self.fault = "it cannot be opened"
+            self.error = "it cannot be opened"
             return
         log.info("backend `%s` is ready after %.1f s", self.name, time.monotonic() - started)
-        self.fault = ""
+        self.error = ""
         self.opened()
 
-    async def _probe(self) -> None:
+    async def _check(self) -> None:
         try:
-            await self.backend.probe(self.name)
+            await self.backend.check(self.name)
         except ApiError as error:
-            if not self.fault:
-                log.warning("%s", error.own_words)
-            self.fault = "it does not answer"
+            if not self.error:
+                log.warning("%s", error.log_message)
+            self.error = "it does not answer"
         else:
-            if self.fault:
+            if self.error:
                 log.info("backend `%s` answers again", self.name)
-            self.fault = ""
+            self.error = ""
 
     async def _close(self) -> None:
         try:

@@ -9,8 +9,8 @@ from typing import Any
 import click
 from attrs import evolve
 
-from pipeline.config.problems import DeclarationError, nearest
-from pipeline.config.schema import Declaration
+from pipeline.config.problems import ConfigError, suggest
+from pipeline.config.schema import Config
 from proxy import __version__
 
 _config = click.option(
@@ -61,11 +61,11 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int |
 @_config
 def check(config: str | None) -> None:
     """Say everything that is wrong with the declaration, or that it is in order."""
-    from proxy.config import check_exposure
+    from proxy.config import check_open_access
 
     def run() -> None:
         declaration = _read(config)
-        check_exposure(declaration, declaration.sections["server"].host)
+        check_open_access(declaration, declaration.sections["server"].host)
         for note in declaration.notes:
             click.echo(note.render(declaration.file, declaration.source), err=True)
         for pipeline in declaration.pipelines:
@@ -113,7 +113,7 @@ def profiles(name: str | None, fields: bool) -> None:
         click.echo(describe.as_yaml(name), nl=False)
     else:
         raise click.ClickException(
-            f"there is no profile `{name}`\n  hint: {nearest(name, shipped())}"
+            f"there is no profile `{name}`\n  hint: {suggest(name, shipped())}"
         )
 
 
@@ -169,7 +169,7 @@ def probe(
     _reporting(run)
 
 
-def _read(config: str | None) -> Declaration:
+def _read(config: str | None) -> Config:
     from proxy.config import read
 
     return read(config)
@@ -178,6 +178,6 @@ def _read(config: str | None) -> Declaration:
 def _reporting(run: Callable[[], Any]) -> None:
     try:
         run()
-    except DeclarationError as error:
+    except ConfigError as error:
         click.echo(error.report(), err=True)
         sys.exit(1)

@@ -9,15 +9,15 @@ from typing import Any
 
 from attrs import evolve, frozen, validators
 
-from pipeline import DeclarationError, Problem, option
+from pipeline import ConfigError, Problem, option
 from pipeline.config.load import Sections, load
-from pipeline.config.schema import Declaration, Schema
+from pipeline.config.schema import Config, Schema
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
-from stages.backends.config import Entry, register_hooks
-from stages.counters import Counts
+from stages.backends.config import ModelEntry, register_hooks
+from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
 from stages.fallback import Fallback
 from stages.invoke import Invoke
@@ -85,9 +85,9 @@ SCHEMA = Schema(
     sections={
         "server": Server,
         "backends": dict[str, Backend],
-        "models": dict[str, Entry],
+        "models": dict[str, ModelEntry],
         "circuit_breaker": Breakers,
-        "metrics": Counts,  # nothing to declare: it is how stages share the counters
+        "metrics": Counters,  # nothing to declare: it is how stages share the counters
     },
     registry=REGISTRY,
     start=HttpRequest,
@@ -109,19 +109,21 @@ def read(
     file: str | None,
     environ: Mapping[str, str] | None = None,
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
-) -> Declaration:
-    """Read and check a declaration. Raises DeclarationError with everything that is wrong."""
+) -> Config:
+    """Read and check a declaration. Raises ConfigError with everything that is wrong."""
     environ = os.environ if environ is None else environ
     found = load(locate(file, environ), SCHEMA, environ, adapt)
-    return evolve(found, notes=(*found.notes, *_idle(found)))
+    return evolve(found, notes=(*found.notes, *_unused_options(found)))
 
 
-def _idle(declaration: Declaration) -> Iterator[Problem]:
+def _unused_options(declaration: Config) -> Iterator[Problem]:
     """Notes of what is declared and does nothing, because a pipeline lacks the stage for it.
 
     No errors: a stage of one's own may do it.
     """
-    queued = [f"`{k}`" for k, each in used_backends(declaration).items() if each.profile.slots]
+    queued = [
+        f"`{k}`" for k, each in referenced_backends(declaration).items() if each.profile.slots
+    ]
     models = declaration.sections["models"].items()
     listed = [
         f"`{name}`"
@@ -149,7 +151,7 @@ def _idle(declaration: Declaration) -> Iterator[Problem]:
             yield Problem("targets-unused", message, places[Resolve], hint, "note")
 
 
-def keeping(running: Declaration) -> Callable[[Sections], Sections]:
+def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """To `read` one in the place of `running`: what did not change is the same object.
 
     That are backends with the same name and options, the counters, and the circuit breakers of
@@ -162,8 +164,8 @@ def keeping(running: Declaration) -> Callable[[Sections], Sections]:
         old = kept.get(name, backend)
         if old.profile == backend.profile:
             return old
-        if backend.turns and old.turns and old.profile.base_url == backend.profile.base_url:
-            backend.turns = old.turns  # or those of both would be more than its slots
+        if backend.queue and old.queue and old.profile.base_url == backend.profile.base_url:
+            backend.queue = old.queue  # or those of both would be more than its slots
         return backend
 
     def adapt(sections: Sections) -> Sections:
@@ -193,17 +195,17 @@ def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:
     return file or environ.get("LLM_PROXY_CONFIG") or DEFAULT_FILE
 
 
-def check_exposure(declaration: Declaration, host: str) -> None:
+def check_open_access(declaration: Config, host: str) -> None:
     """Refuse to let everybody in from outside unless the declaration says so.
 
-    Raises DeclarationError, at each `authenticate` that has no keys.
+    Raises ConfigError, at each `authenticate` that has no keys.
     """
     if is_loopback(host):
         return
     problems = []
     for pipeline in declaration.pipelines:
         for stage, location in zip(pipeline.stages, pipeline.locations, strict=True):
-            if isinstance(stage, Authenticate) and stage.open_door and not stage.allow_anonymous:
+            if isinstance(stage, Authenticate) and stage.is_open and not stage.allow_anonymous:
                 message = (
                     f"pipeline `{pipeline.name}` has no key, so anybody who reaches {host} "
                     "could use it"
@@ -214,7 +216,7 @@ def check_exposure(declaration: Declaration, host: str) -> None:
                 )
                 problems.append(Problem("open-door", message, location, hint))
     if problems:
-        raise DeclarationError(declaration.file, declaration.source, problems)
+        raise ConfigError(declaration.file, declaration.source, problems)
 
 
 def is_loopback(host: str) -> bool:
@@ -227,7 +229,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def used_backends(declaration: Declaration) -> dict[str, Backend]:
+def referenced_backends(declaration: Config) -> dict[str, Backend]:
     """The backends that models lead to."""
     entries = declaration.sections["models"].values()
     wanted = {model.backend for entry in entries for model in entry.targets}

@@ -27,9 +27,9 @@ from attrs import define, frozen
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.config.schema import Declaration
+from pipeline.config.schema import Config
 from proxy.config import Server, is_loopback
-from proxy.endpoint import refuse
+from proxy.endpoint import send_error
 from proxy.keys import is_open
 from proxy.origins import ANY, host_check, origin_pattern
 from stages.messages_api.errors import ApiError, PermissionDeniedError, UnsupportedMediaTypeError
@@ -47,7 +47,7 @@ class CrossOrigin:
     cors: bool
 
     @classmethod
-    def of(cls, declaration: Declaration, host: str) -> CrossOrigin:
+    def of(cls, declaration: Config, host: str) -> CrossOrigin:
         """The rules for a server that listens on `host`."""
         server: Server = declaration.sections["server"]
         hosts, origins = server.allowed_hosts, server.allowed_origins
@@ -122,7 +122,7 @@ class _Checked:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if scope["type"] == "http" and (error := self.rules.refusal(scope)):
-            return refuse(error, scope, receive, send)
+            return send_error(error, scope, receive, send)
         return self.app(scope, receive, send)
 
 

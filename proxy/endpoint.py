@@ -24,12 +24,12 @@ from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.chain import Chain
-from proxy.http.disconnect import DEPARTURE, LAST_WORDS, Departure
-from proxy.logs import without_texts
-from proxy.request_body import Body, ClientGoneError, Room
-from stages.counters import Counts
+from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
+from proxy.logs import traceback_without_messages
+from proxy.request_body import BodyBudget, ClientDisconnectedError, RequestBody
+from stages.counters import Counters
 from stages.events import GZIP, HttpRequest, HttpResponse, ResponseBody, ResponseStart
-from stages.messages_api.errors import ApiError, InternalError, OverloadedError, let_go
+from stages.messages_api.errors import ApiError, InternalError, OverloadedError, drop_traceback
 from stages.wire.ids import new_request_id
 from stages.wire.json_codec import encode
 from stages.wire.sse import encode_event
@@ -38,7 +38,7 @@ log = logging.getLogger("llm_proxy")
 
 
 @define
-class Responder:
+class ResponseWriter:
     """Sends the parts of one answer, and knows how far it is."""
 
     send: Send
@@ -87,66 +87,70 @@ def _start(status: int, headers: dict[str, str]) -> Message:
 
 
 @define(eq=False)
-class Edge:
+class PipelineEndpoint:
     """An ASGI app that answers with a pipeline."""
 
     name: str
     chain: Chain
-    room: Room
-    counts: Counts = field(factory=Counts)
-    under_way: int = field(default=0, init=False)
+    body_budget: BodyBudget
+    counts: Counters = field(factory=Counters)
+    in_flight: int = field(default=0, init=False)
     """How many requests are not finished."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.monotonic()
-        departure: Departure = scope["state"][DEPARTURE]
-        body = Body(receive, departure, self.room)
+        departure: RequestSignals = scope["state"][REQUEST_SIGNALS]
+        body = RequestBody(receive, departure, self.body_budget)
         request = _request(scope, body)
         departure.request_id = request.request_id
-        responder = Responder(send, request.request_id)
-        self.under_way += 1
+        responder = ResponseWriter(send, request.request_id)
+        self.in_flight += 1
         try:
-            if not (departure.happened or departure.stopping):
+            if not (departure.disconnected or departure.shutting_down):
                 with anyio.CancelScope() as until_then:
-                    departure.then = until_then.cancel
+                    departure.on_signal = until_then.cancel
                     await self._answer(request, responder)
-            if departure.stopping and not (departure.happened or responder.complete):
-                with anyio.move_on_after(LAST_WORDS / 2):  # it may read nothing any more
+            if departure.shutting_down and not (departure.disconnected or responder.complete):
+                with anyio.move_on_after(SHUTDOWN_NOTICE / 2):  # it may read nothing any more
                     await _fail(request, responder, _STOPPING)
         finally:
-            self.under_way -= 1
-            body.forget()
-        self.counts.answers[self.name, str(responder.status or "none")] += 1
+            self.in_flight -= 1
+            body.release()
+        self.counts.responses[self.name, str(responder.status or "none")] += 1
         self._log(request, responder, departure, time.monotonic() - started)
 
-    async def _answer(self, request: HttpRequest, responder: Responder) -> None:
+    async def _answer(self, request: HttpRequest, responder: ResponseWriter) -> None:
         try:
             await self.chain.run(request, responder.sink)
             if not responder.complete:
                 raise InternalError("the pipeline ended without an answer")
         except ApiError as error:
-            let_go(error)
+            drop_traceback(error)
             await _fail(request, responder, error)
-        except ClientGoneError:
+        except ClientDisconnectedError:
             log.debug("%s: the client left before its request was whole", request.request_id)
         except Exception as error:  # the one place where bugs end
-            trace = without_texts(error)
+            trace = traceback_without_messages(error)
             log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
             log.debug("%s: all of it:", request.request_id, exc_info=True)
-            let_go(error)
+            drop_traceback(error)
             # Unless the server had begun already, with a head that is none.
             with contextlib.suppress(RuntimeError):
                 await responder.fail(InternalError("internal error; the proxy's log has more"))
 
     def _log(
-        self, request: HttpRequest, answer: Responder, departure: Departure, seconds: float
+        self,
+        request: HttpRequest,
+        answer: ResponseWriter,
+        departure: RequestSignals,
+        seconds: float,
     ) -> None:
-        how = departure.how if departure.happened else "broken off"
+        how = departure.reason if departure.disconnected else "broken off"
         log.info(
             "%s %s %s %d %.3fs%s%s",
             request.request_id,
             request.method,
-            one_line(request.path),
+            log_safe(request.path),
             answer.status,
             seconds,
             " ".join(["", *request.remarks]),
@@ -157,13 +161,13 @@ class Edge:
 _STOPPING = OverloadedError("the proxy is stopping; try again in a moment")
 
 
-async def _fail(request: HttpRequest, responder: Responder, error: ApiError) -> None:
-    log.info("%s %s: %s", request.request_id, error.type, one_line(error.own_words))
-    log.debug("%s: all of it: %s", request.request_id, one_line(error.message))
+async def _fail(request: HttpRequest, responder: ResponseWriter, error: ApiError) -> None:
+    log.info("%s %s: %s", request.request_id, error.type, log_safe(error.log_message))
+    log.debug("%s: all of it: %s", request.request_id, log_safe(error.message))
     await responder.fail(error)
 
 
-def _request(scope: Scope, body: Body) -> HttpRequest:
+def _request(scope: Scope, body: RequestBody) -> HttpRequest:
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -183,17 +187,17 @@ def _request(scope: Scope, body: Body) -> HttpRequest:
     )
 
 
-def one_line(text: str) -> str:
+def log_safe(text: str) -> str:
     """`text` as it can stand in a log: what clients send must not look like a line of ours."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-async def refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+async def send_error(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer a request that no pipeline is there for."""
-    responder = Responder(send, new_request_id())
-    log.info("%s %s: %s", responder.request_id, error.type, one_line(error.own_words))
+    responder = ResponseWriter(send, new_request_id())
+    log.info("%s %s: %s", responder.request_id, error.type, log_safe(error.log_message))
     await responder.fail(error)
-    path = one_line(scope["path"])
+    path = log_safe(scope["path"])
     log.info("%s %s %s %d", responder.request_id, scope["method"], path, error.status)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from pipeline.config.schema import Declaration
+from pipeline.config.schema import Config
 from stages.authenticate import Authenticate
 from stages.events import Authenticated, HttpRequest
 from stages.messages_api.errors import AuthenticationError
 
 
-def is_open(declaration: Declaration) -> bool:
+def is_open(declaration: Config) -> bool:
     """Whether there is a pipeline that asks for no key.
 
     What a stage of one's own asks for is not known, so a pipeline with only such a stage counts.
@@ -22,7 +22,7 @@ def is_open(declaration: Declaration) -> bool:
     )
 
 
-async def may_use(declaration: Declaration, scope: Scope) -> bool:
+async def may_use(declaration: Config, scope: Scope) -> bool:
     """Whether a pipeline with keys would let this request pass; if none has keys, any pipeline."""
     stages = [
         stage

@@ -120,7 +120,7 @@ class NonBlockingHandler(logging.Handler):
             return memoryview(data) if data else None
 
 
-def without_texts(error: BaseException) -> str:
+def traceback_without_messages(error: BaseException) -> str:
     """The traceback of an exception, and of those behind it, without what they say.
 
     Exceptions of Python and of libraries quote values: a missing key, what cannot be parsed. In
@@ -130,9 +130,11 @@ def without_texts(error: BaseException) -> str:
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     text = "".join(lines) + f"{kind} (LLM_PROXY_LOG=debug shows its text)"
     if isinstance(error, BaseExceptionGroup):
-        text = "\n".join([text, *("in it:\n" + without_texts(each) for each in error.exceptions)])
+        text = "\n".join(
+            [text, *("in it:\n" + traceback_without_messages(each) for each in error.exceptions)]
+        )
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return f"{without_texts(before)}\nand then:\n{text}" if before else text
+    return f"{traceback_without_messages(before)}\nand then:\n{text}" if before else text
 
 
 class _Formatter(logging.Formatter):

@@ -20,10 +20,10 @@ import attrs
 from attrs import define, field
 
 from pipeline.config.load import digest, read_texts
-from pipeline.config.problems import DeclarationError
-from pipeline.config.schema import Declaration
+from pipeline.config.problems import ConfigError
+from pipeline.config.schema import Config
 from pipeline.task_groups import task_group
-from proxy.config import check_exposure, keeping, read
+from proxy.config import carry_over, check_open_access, read
 from proxy.signals import has_terminal
 
 log = logging.getLogger("llm_proxy")
@@ -42,11 +42,11 @@ class Reload:
     write it.
     """
 
-    running: Declaration
+    running: Config
     host: str
     watch: bool = True
     interval: float = 0.5
-    _first: Declaration = field(init=False)
+    _first: Config = field(init=False)
     _digest: bytes = field(init=False)
     _terminal: bool = field(factory=has_terminal, init=False)
     _one_at_a_time: anyio.Lock = field(factory=anyio.Lock, init=False)
@@ -55,7 +55,7 @@ class Reload:
         self._first = self.running
         self._digest = self.running.digest
 
-    async def run(self, begin: Callable[[Declaration], None]) -> None:
+    async def run(self, begin: Callable[[Config], None]) -> None:
         """Give each declaration that is in order to `begin`, until cancelled."""
         async with task_group() as group:
             if threading.current_thread() is threading.main_thread():  # others get no signals
@@ -63,7 +63,7 @@ class Reload:
             if self.watch:
                 group.start_soon(self._on_change, begin)
 
-    async def _on_signal(self, begin: Callable[[Declaration], None]) -> None:
+    async def _on_signal(self, begin: Callable[[Config], None]) -> None:
         with anyio.open_signal_receiver(signal.SIGHUP) as hangups:
             async for _ in hangups:
                 if self._terminal and not has_terminal():  # it was closed: nobody will stop us
@@ -71,7 +71,7 @@ class Reload:
                 else:
                     await self._again(begin)
 
-    async def _on_change(self, begin: Callable[[Declaration], None]) -> None:
+    async def _on_change(self, begin: Callable[[Config], None]) -> None:
         before = self._digest
         while True:
             await anyio.sleep(self.interval)
@@ -80,11 +80,11 @@ class Reload:
                 await self._again(begin)
             before = now
 
-    async def _again(self, begin: Callable[[Declaration], None]) -> None:
+    async def _again(self, begin: Callable[[Config], None]) -> None:
         async with self._one_at_a_time:
             try:  # in a thread: it takes a tenth of a second, which no stream should wait
                 declaration = await anyio.to_thread.run_sync(self._read)
-            except DeclarationError as error:
+            except ConfigError as error:
                 file = self.running.file
                 log.error("%s cannot be used, what is served stays:\n%s", file, error.report())
                 return
@@ -92,21 +92,21 @@ class Reload:
             self.running = declaration
             begin(declaration)
 
-    def _read(self) -> Declaration:
+    def _read(self) -> Config:
         self._digest = self._look()  # for one that is broken; of what changes next it is looked at
-        declaration = read(self.running.file, adapt=keeping(self.running))
+        declaration = read(self.running.file, adapt=carry_over(self.running))
         self._digest = declaration.digest
-        check_exposure(declaration, self.host)
+        check_open_access(declaration, self.host)
         return declaration
 
     def _look(self) -> bytes:
         """What tells one state of the files from another."""
         try:
             return digest(read_texts(self.running.file))
-        except DeclarationError as error:
+        except ConfigError as error:
             return str(error).encode()
 
-    def _tell(self, declaration: Declaration) -> None:
+    def _tell(self, declaration: Config) -> None:
         for note in declaration.notes:
             log.info("%s", note.render(declaration.file, declaration.source))
         first: Any = self._first.sections["server"]

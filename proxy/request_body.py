@@ -11,16 +11,16 @@ from attrs import define
 from starlette.types import Receive
 
 from proxy.gunzip import Gunzip
-from proxy.http.disconnect import Departure
+from proxy.http.disconnect import RequestSignals
 from stages.messages_api.errors import OverloadedError, RequestTooLargeError
 
 
-class ClientGoneError(Exception):
+class ClientDisconnectedError(Exception):
     """The client left before its request was whole."""
 
 
 @define
-class Room:
+class BodyBudget:
     """How many bytes of bodies this process still takes.
 
     A body has its place from its first byte to the end of its request: until then it is in memory,
@@ -32,12 +32,12 @@ class Room:
 
 
 @define
-class Body:
+class RequestBody:
     """The request's body."""
 
     receive: Receive
-    departure: Departure
-    room: Room
+    departure: RequestSignals
+    room: BodyBudget
     declared: int = 0
     """Bytes that the client has announced."""
     gzip: bool = False
@@ -49,7 +49,7 @@ class Body:
         """All of it, unpacked. Raises RequestTooLargeError as soon as it is over `limit` bytes.
 
         Raises another ApiError when there is no room or it does not come whole, or is not the gzip
-        that it should be, and ClientGoneError.
+        that it should be, and ClientDisconnectedError.
         """
         if self._data is not None:  # another stage has read it; nothing more would come
             self._check(len(self._data), limit)
@@ -61,7 +61,7 @@ class Body:
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
-                raise ClientGoneError
+                raise ClientDisconnectedError
             if self.departure.error:
                 raise self.departure.error
             more = message.get("more_body", False)
@@ -87,7 +87,7 @@ class Body:
         self.room.free -= len(data) - self._held
         self._held = len(data)
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Give its place to others. To be called at the end of the request."""
         self.departure.error = None  # raised, it holds the frame of `read`, which holds all of this
         self.room.free += self._held

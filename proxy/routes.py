@@ -9,10 +9,10 @@ from attrs import define, frozen
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.config.schema import Declaration
+from pipeline.config.schema import Config
 from proxy.cross_origin import CrossOrigin
-from proxy.endpoint import Edge, refuse
-from proxy.request_body import Room
+from proxy.endpoint import PipelineEndpoint, send_error
+from proxy.request_body import BodyBudget
 from stages.backends.backend import Backend
 from stages.messages_api.errors import MethodNotAllowedError, NotFoundError
 from stages.metrics import Metrics
@@ -24,17 +24,17 @@ _LIVENESS = ("/health", "/health/live")
 
 
 @frozen(eq=False)
-class Served:
+class RoutingTable:
     """A declaration, and how its requests find their pipelines.
 
     Paths without parameters, `direct`, need no search through the routes of `router`: it would be
     a twentieth of what a short request costs, and four layers around each event.
     """
 
-    declaration: Declaration
-    edges: tuple[Edge, ...]
+    config: Config
+    endpoints: tuple[PipelineEndpoint, ...]
     router: ASGIApp
-    direct: dict[str, ASGIApp]
+    static_paths: dict[str, ASGIApp]
     urgent: frozenset[str]
     """Paths whose requests begin at once, under overload too: health checks and metrics."""
     rules: CrossOrigin
@@ -42,12 +42,12 @@ class Served:
     @classmethod
     def of(
         cls,
-        declaration: Declaration,
-        room: Room,
+        declaration: Config,
+        room: BodyBudget,
         own: Mapping[str, Methods],
         lifespan: Any,
         host: str,
-    ) -> Served:
+    ) -> RoutingTable:
         """The table for a declaration, of a server that listens on `host`.
 
         `own` are the paths that need no pipeline.
@@ -59,7 +59,7 @@ class Served:
         for pipeline in declaration.pipelines:
             for route in pipeline.routes:
                 method, _, path = route.partition(" ")
-                edge = Edge(pipeline.name, pipeline.chain, room, counts)
+                edge = PipelineEndpoint(pipeline.name, pipeline.chain, room, counts)
                 edges.append(edge)
                 by_path.setdefault(path.strip(), {})[method] = edge
                 if any(isinstance(stage, Metrics) for stage in pipeline.stages):
@@ -81,14 +81,14 @@ class Served:
         )
 
     @property
-    def under_way(self) -> int:
+    def in_flight(self) -> int:
         """How many requests are not finished."""
-        return sum(edge.under_way for edge in self.edges)
+        return sum(edge.in_flight for edge in self.endpoints)
 
     @property
     def backends(self) -> Mapping[str, Backend]:
         """All that are declared."""
-        declared: Mapping[str, Backend] = self.declaration.sections["backends"]
+        declared: Mapping[str, Backend] = self.config.sections["backends"]
         return declared
 
 
@@ -106,10 +106,10 @@ class _ByMethod:
             return app(scope, receive, send)
         allowed = {"allow": ", ".join(sorted(self.apps))}
         error = MethodNotAllowedError(f"{scope['method']} is not allowed here", headers=allowed)
-        return refuse(error, scope, receive, send)
+        return send_error(error, scope, receive, send)
 
 
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"][:200]
     twice = "; the base URL of a client ends before `/v1`" if path.startswith("/v1/v1/") else ""
-    await refuse(NotFoundError(f"there is nothing at {path}{twice}"), scope, receive, send)
+    await send_error(NotFoundError(f"there is nothing at {path}{twice}"), scope, receive, send)

@@ -17,13 +17,13 @@ import attrs
 import click
 import uvicorn
 
-from pipeline.config.problems import DeclarationError
-from pipeline.config.schema import Declaration
+from pipeline.config.problems import ConfigError
+from pipeline.config.schema import Config
 from proxy import __version__, logs
 from proxy.app import App
-from proxy.config import Server, check_exposure, read, used_backends
-from proxy.http.disconnect import LAST_WORDS
-from proxy.http.limits import Limits
+from proxy.config import Server, check_open_access, read, referenced_backends
+from proxy.http.disconnect import SHUTDOWN_NOTICE
+from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
 from proxy.reload import Reload
 from proxy.signals import end_at_once_on_a_second_signal, end_with_supervisor
@@ -45,14 +45,14 @@ _UNRESPONSIVE = 60
 _ACCEPTS = 16
 
 
-def serve(declaration: Declaration, **given: Any) -> None:
+def serve(declaration: Config, **given: Any) -> None:
     """Serve until a signal; what is `given` and not None goes before the section `server`.
 
-    Raises DeclarationError, or click's error when the port is taken.
+    Raises ConfigError, or click's error when the port is taken.
     """
     declared = declaration.sections["server"]
     server = attrs.evolve(declared, **{k: v for k, v in given.items() if v is not None})
-    check_exposure(declaration, server.host)
+    check_open_access(declaration, server.host)
     open_files_as_allowed()
     bound = bind(server.host, server.port)
     click.echo(greeting(declaration, server, bound.getsockname()[1]))
@@ -72,7 +72,7 @@ def serve(declaration: Declaration, **given: Any) -> None:
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     """How uvicorn serves what `make` makes. `make` can be pickled if there are workers."""
-    limits = Limits(min_body_rate=server.min_body_rate, send_timeout=server.send_timeout)
+    limits = ConnectionLimits(min_body_rate=server.min_body_rate, send_timeout=server.send_timeout)
     return uvicorn.Config(
         make,
         factory=True,
@@ -88,11 +88,11 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
         timeout_keep_alive=_IDLE,
         workers=server.workers,
         timeout_worker_healthcheck=_UNRESPONSIVE,
-        timeout_graceful_shutdown=server.drain_timeout + LAST_WORDS,  # type: ignore[arg-type]
+        timeout_graceful_shutdown=server.drain_timeout + SHUTDOWN_NOTICE,  # type: ignore[arg-type]
     )
 
 
-def _make_app(file: str, server: Server, declaration: Declaration | None) -> App:
+def _make_app(file: str, server: Server, declaration: Config | None) -> App:
     """The application, made in the process that serves; this is set up, too."""
     log = logs.set_up()
     gc.set_threshold(_YOUNG_OBJECTS, *_ROUNDS)
@@ -102,8 +102,8 @@ def _make_app(file: str, server: Server, declaration: Declaration | None) -> App
     if declaration is None:
         try:
             declaration = read(file)
-            check_exposure(declaration, server.host)
-        except DeclarationError as error:  # changed since: the supervisor tries again
+            check_open_access(declaration, server.host)
+        except ConfigError as error:  # changed since: the supervisor tries again
             logging.getLogger("llm_proxy").error("%s", error.report())
             sys.exit(1)
     # What is there when the backends are open stays: the collector need not look at it again and
@@ -158,7 +158,7 @@ def bind_hint(error: Exception) -> str:
     return "`--host` has to be an address of this machine, as 127.0.0.1, or 0.0.0.0 for all"
 
 
-def greeting(declaration: Declaration, server: Server, port: int) -> str:
+def greeting(declaration: Config, server: Server, port: int) -> str:
     """What a person sees who starts the proxy: where it is, what it serves, how to use it."""
     host = server.host.strip("[]")
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
@@ -182,14 +182,14 @@ def greeting(declaration: Declaration, server: Server, port: int) -> str:
     return "\n".join(lines)
 
 
-def _on_workers(declaration: Declaration, server: Server) -> list[str]:
+def _on_workers(declaration: Config, server: Server) -> list[str]:
     if server.workers == 1:
         return []
     own = "each worker has counters and limits of its own; `/metrics` tells those of one of them"
-    used = used_backends(declaration).items()
+    used = referenced_backends(declaration).items()
     return [own, *(f"each worker loads the model of `{k}`" for k, v in used if v.profile.embedded)]
 
 
-def _asks_for_key(declaration: Declaration) -> bool:
+def _asks_for_key(declaration: Config) -> bool:
     stages = [stage for pipeline in declaration.pipelines for stage in pipeline.stages]
-    return any(isinstance(stage, Authenticate) and not stage.open_door for stage in stages)
+    return any(isinstance(stage, Authenticate) and not stage.is_open for stage in stages)

@@ -45,12 +45,12 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
         return tuple(_digest(_bytes(key)) for key in self.keys)
 
     @property
-    def open_door(self) -> bool:
+    def is_open(self) -> bool:
         """Whether everybody is let in."""
         return not self.keys
 
     def handle(self, event: HttpRequest, forward: Send[Authenticated]) -> Awaitable[None]:
-        if self.open_door:
+        if self.is_open:
             return forward(Authenticated(event, "anonymous"))
         given = _keys(event)
         if not given:

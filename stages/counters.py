@@ -14,7 +14,7 @@ def _counter(told: str, *labels: str) -> Any:
 
 
 @define(eq=False)
-class Counts:
+class Counters:
     """The counters of one declaration, from its start on. Only the event loop's thread adds.
 
     The parts of a key are few and known (names of the declaration, of policies, statuses):
@@ -27,12 +27,12 @@ class Counts:
         "field",
         "what",
     )
-    answers: Counter[tuple[str, str]] = _counter(
+    responses: Counter[tuple[str, str]] = _counter(
         "Answers to clients, by pipeline and HTTP status.", "pipeline", "status"
     )
     """The status is `none` if the client left before."""
     shed: Counter[tuple[()]] = _counter("Requests refused because the worker was overloaded.")
-    tried_again: Counter[tuple[str, str, str]] = _counter(
+    retries: Counter[tuple[str, str, str]] = _counter(
         "Requests that failed and were tried again, there or elsewhere.",
         "stage",
         "backend",

@@ -1,7 +1,7 @@
 """What travels between stages, in the order of the usual chain.
 
     HttpRequest -> Authenticated -> Validated -> Resolved -> ChatRequest
-        -> ChatAnswer (ChatWaiting…, ChatStart, ChatChunk…, ChatEnd) -> StreamEvent…
+        -> ChatEvent (ChatWaiting…, ChatStart, ChatChunk…, ChatEnd) -> StreamEvent…
         -> HttpResponse…
 
 Each event keeps the one it came from, so a later stage can see all that is known. The stream
@@ -118,7 +118,7 @@ class Resolved:
     request: MessagesRequest = field(repr=False)
     target: Target
     client: str = "anonymous"
-    others: tuple[Target, ...] = ()
+    alternatives: tuple[Target, ...] = ()
     progress: Progress = field(factory=Progress, eq=False, repr=False)
     size: int = field(default=0, kw_only=True, eq=False)
 
@@ -149,25 +149,25 @@ class ChatRequest:
     options: dict[str, Any] = field(repr=False)
     notes: tuple[str, ...] = ()
     changes: tuple[tuple[str, str], ...] = ()
-    renamed: Mapping[str, Mapping[str, str]] = Factory(dict)
+    client_tool_names: Mapping[str, Mapping[str, str]] = Factory(dict)
     """Tool names the backend knows, to the members of `tool_use` that name it to the client.
 
     Only where they differ.
     """
-    one_call: bool = False
+    single_tool_call: bool = False
     """Whether the client takes no second tool call in one answer."""
     think_tags: tuple[tuple[str, str], ...] = ()
     """Tags between which the backend may leave reasoning in the text; see ThinkTags."""
-    stops: tuple[str, ...] = field(default=(), repr=False)
+    scanned_stop_sequences: tuple[str, ...] = field(default=(), repr=False)
     """Stop sequences to look for in the text."""
     always_streams: bool = False
     """Whether the backend answers only as a stream."""
-    repeated: str = field(default="", repr=False)
+    echoed_prefill: str = field(default="", repr=False)
     """What the answer begins with that the client has sent already."""
     opaque: OpaqueMembers = field(default=OpaqueMembers(), repr=False, eq=False)
     context_window: int | None = None
     """Tokens of prompt and answer together, where it is declared."""
-    size: int = 1
+    raw_estimate: int = 1
     """About how many tokens the prompt has, by its size alone."""
     estimate: int = 1
     """The same, corrected by what the backend has reported for earlier prompts.
@@ -180,21 +180,23 @@ class ChatRequest:
     @property
     def stream(self) -> bool:
         """Whether the backend is to stream: as to the client, or to be left at a stop sequence."""
-        return self.resolved.request.stream or self.always_streams or bool(self.stops)
+        return (
+            self.resolved.request.stream or self.always_streams or bool(self.scanned_stop_sequences)
+        )
 
     @property
-    def warms(self) -> bool:
+    def cache_warmup(self) -> bool:
         """Whether the client wants no answer, only the backend's prompt cache to be warm."""
         return self.resolved.request.max_tokens == 0
 
 
 @frozen
-class ChatAnswer:
+class ChatEvent:
     """A part of a backend's answer."""
 
 
 @frozen
-class ChatWaiting(ChatAnswer):
+class ChatWaiting(ChatEvent):
     """The request waits: for its turn, or for the backend to begin.
 
     Comes before `ChatStart`, or not at all, or several times, as where it is tried again.
@@ -205,28 +207,28 @@ class ChatWaiting(ChatAnswer):
 
 
 @frozen
-class ChatStart(ChatAnswer):
+class ChatStart(ChatEvent):
     """The backend has begun to answer. Comes first, and again if the request is tried again."""
 
     request: ChatRequest
 
 
 @frozen
-class ChatChunk(ChatAnswer):
+class ChatChunk(ChatEvent):
     """One chunk of the answer as it came, or a whole completion in place of chunks.
 
     `followed`: another one arrived together with it, and comes next without waiting.
     """
 
     data: dict[str, Any] = field(repr=False)
-    followed: bool = False
+    more_buffered: bool = False
 
 
-Lowered = Literal["window", "model"] | None
+LoweredBy = Literal["window", "model"] | None
 
 
 @frozen
-class ChatEnd(ChatAnswer):
+class ChatEnd(ChatEvent):
     """The backend's stream is over. `done` is whether it said so with `[DONE]`.
 
     `lowered`: it answers a second call, with a lower output limit than the client's: what the
@@ -234,7 +236,7 @@ class ChatEnd(ChatAnswer):
     """
 
     done: bool = True
-    lowered: Lowered = None
+    limit_lowered: LoweredBy = None
 
 
 @frozen

@@ -9,11 +9,11 @@ import anyio
 from attrs import Factory, evolve, frozen
 
 from pipeline import Send, Stage, option, section
-from stages.counters import Counts
+from stages.counters import Counters
 from stages.events import Resolved, Target
-from stages.messages_api.errors import ApiError, let_go
+from stages.messages_api.errors import ApiError, drop_traceback
 from stages.routing.breaker import Breaker, Breakers
-from stages.routing.error_kinds import PASSING, Kind, kind, of_target, passes
+from stages.routing.error_kinds import TRANSIENT, ErrorKind, blames_target, error_kind, is_transient
 
 log = logging.getLogger("llm_proxy")
 
@@ -27,68 +27,68 @@ class Fallback(Stage[Resolved, Resolved]):
     else of the last; of what a target's profile rejects only if no other target takes it, either.
     """
 
-    on: tuple[Kind, ...] = option(
-        (*PASSING, "api", "billing", "permission", "not_found", "overflow", "unsupported"),
+    on: tuple[ErrorKind, ...] = option(
+        (*TRANSIENT, "api", "billing", "permission", "not_found", "overflow", "unsupported"),
         help="errors after which the next target is asked",
     )
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))
-    counts: Counts = section("metrics", Factory(Counts))
+    counts: Counters = section("metrics", Factory(Counters))
 
     def handle(self, event: Resolved, forward: Send[Resolved]) -> Awaitable[None]:
-        return self._to_one(event, forward) if event.others else forward(event)
+        return self._to_first_that_answers(event, forward) if event.alternatives else forward(event)
 
-    async def _to_one(self, event: Resolved, forward: Send[Resolved]) -> None:
+    async def _to_first_that_answers(self, event: Resolved, forward: Send[Resolved]) -> None:
         errors: list[ApiError] = []
         for target in self._in_turn(event):
             if errors:
-                self._tell(event, errors[-1], target)
-            event = evolve(event, target=target, others=())
+                self._log(event, errors[-1], target)
+            event = evolve(event, target=target, alternatives=())
             try:
-                await self._ask(event, forward, self.breakers.of(target.label))
+                await self._attempt(event, forward, self.breakers.get(target.label))
                 return
             except ApiError as error:
                 if event.progress.begun:
                     raise
-                let_go(error)
+                drop_traceback(error)
                 errors.append(error)
-                if kind(error) not in self.on:
+                if error_kind(error) not in self.on:
                     break
-        told = [error for error in errors if kind(error) != "unsupported"] or errors
+        told = [error for error in errors if error_kind(error) != "unsupported"] or errors
         try:
-            raise next(filter(passes, told), told[-1])
+            raise next(filter(is_transient, told), told[-1])
         finally:
             del errors, told  # they hold this frame, which would hold them
 
     def _in_turn(self, event: Resolved) -> Iterator[Target]:
         """Each target once; those that should be left alone come last."""
         left_alone = []
-        for target in (event.target, *event.others):
-            if self.breakers.of(target.label).admits(anyio.current_time()):
+        for target in (event.target, *event.alternatives):
+            if self.breakers.get(target.label).allows(anyio.current_time()):
                 yield target
             else:
                 left_alone.append(target)
         yield from left_alone  # else a prompt too long for the others would be too long for all
 
-    async def _ask(self, event: Resolved, forward: Send[Resolved], breaker: Breaker) -> None:
+    async def _attempt(self, event: Resolved, forward: Send[Resolved], breaker: Breaker) -> None:
         attempt = breaker.attempt(anyio.current_time())
-        event.progress.then = attempt.begun
+        event.progress.then = attempt.response_started
         try:
             await forward(event)
             if event.progress.begun:  # else it was not asked, or only to count tokens
                 attempt.succeeded()
         except ApiError as error:
-            if of_target(error):
+            if blames_target(error):
                 attempt.failed(anyio.current_time())
             raise
         finally:
-            attempt.left()
+            attempt.finished()
 
-    def _tell(self, event: Resolved, error: ApiError, following: Target) -> None:
-        self.counts.tried_again["fallback", event.target.backend, kind(error)] += 1
+    def _log(self, event: Resolved, error: ApiError, following: Target) -> None:
+        self.counts.retries["fallback", event.target.backend, error_kind(error)] += 1
         log.info(
             "%s fallback from %s to %s: %s",
             event.http.request_id,
             event.target.label,
             following.label,
-            kind(error),
+            error_kind(error),
         )

@@ -11,12 +11,12 @@ from attrs import define, frozen, validators
 
 from pipeline import Send, Stage, StopForwarding, option, section
 from stages.backends.backend import ChatBackend
-from stages.events import ChatAnswer, ChatEnd, ChatRequest, ChatStart, ChatWaiting
+from stages.events import ChatEnd, ChatEvent, ChatRequest, ChatStart, ChatWaiting
 from stages.messages_api.errors import GatewayTimeoutError
 
 
 @frozen
-class Invoke(Stage[ChatRequest, ChatAnswer]):
+class Invoke(Stage[ChatRequest, ChatEvent]):
     """Asks the backend, and forwards its answer chunk by chunk."""
 
     backends: Mapping[str, ChatBackend] = section("backends")
@@ -36,7 +36,7 @@ class Invoke(Stage[ChatRequest, ChatAnswer]):
         validator=validators.optional(validators.gt(0)),
     )
 
-    async def handle(self, event: ChatRequest, forward: Send[ChatAnswer]) -> None:
+    async def handle(self, event: ChatRequest, forward: Send[ChatEvent]) -> None:
         backend = event.resolved.target.backend
         await forward(ChatWaiting(event))
         answer = self.backends[backend].answer(event, self.idle_timeout, self.first_byte_timeout)
@@ -62,14 +62,14 @@ class _InTime:
     """
 
     backend: str
-    parts: AsyncGenerator[ChatAnswer, None]
+    parts: AsyncGenerator[ChatEvent, None]
     limit: float
     waited: float = 0
 
     def __aiter__(self) -> _InTime:
         return self
 
-    async def __anext__(self) -> ChatAnswer:
+    async def __anext__(self) -> ChatEvent:
         began = anyio.current_time()
         with anyio.move_on_after(self.limit - self.waited) as scope:
             part = await anext(self.parts)

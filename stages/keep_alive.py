@@ -25,7 +25,7 @@ from pipeline.task_groups import Delayed, delayed
 
 
 @define(eq=False)
-class Pings:
+class KeepAlive:
     """The pings of one stream."""
 
     now: Callable[[], float] = time.monotonic

@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from pipeline import Send, Stage, reference, section
 from stages.backends.backend import Backend
-from stages.backends.config import Entry
+from stages.backends.config import ModelEntry
 from stages.events import Authenticated, HttpResponse, Target, json_response
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.profiles.capabilities import capabilities
@@ -26,7 +26,7 @@ class ListModels(Stage[Authenticated, HttpResponse]):
     On a route with `{id}` it gives that one model; also one that a pattern or the default serves.
     """
 
-    models: Mapping[str, Entry] = section("models")
+    models: Mapping[str, ModelEntry] = section("models")
     backends: dict[str, Backend] = section("backends")
     default: str | None = reference("models", None, help="the same as that of `resolve`")
     _served: ModelNames = field(init=False, repr=False)
@@ -72,7 +72,7 @@ class ListModels(Stage[Authenticated, HttpResponse]):
             "last_id": shown[-1] if shown else None,
         }
 
-    def _info(self, name: str, entry: Entry) -> dict[str, Any]:
+    def _info(self, name: str, entry: ModelEntry) -> dict[str, Any]:
         model = entry.targets[0]
         target = Target(model.backend, model.model or name, model.overrides)
         profile = self.backends[model.backend].profile_for(target)

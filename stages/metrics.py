@@ -10,8 +10,8 @@ from attrs import Factory, fields, frozen
 
 from pipeline import Send, Stage, section
 from stages.backends.backend import Backend
-from stages.backends.fair_queue import Turns
-from stages.counters import Counts
+from stages.backends.fair_queue import FairQueue
+from stages.counters import Counters
 from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseStart
 from stages.routing.breaker import STATES, Breakers, State
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Metrics(Stage[Authenticated, HttpResponse]):
     """Tells what was counted since the start, in the format of Prometheus."""
 
-    counts: Counts = section("metrics")
+    counts: Counters = section("metrics")
     backends: Mapping[str, Backend] = section("backends", Factory(dict))
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))
 
@@ -33,7 +33,7 @@ class Metrics(Stage[Authenticated, HttpResponse]):
         from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
         registry = CollectorRegistry()  # the library's default one would be shared by all there are
-        turns = {name: each.turns for name, each in self.backends.items() if each.turns}
+        turns = {name: each.queue for name, each in self.backends.items() if each.queue}
         states = self.breakers.states(anyio.current_time())
         refused = {name: each.refused for name, each in self.backends.items() if each.refused}
         registry.register(_Collector(self.counts, turns, states, refused))
@@ -47,8 +47,8 @@ class Metrics(Stage[Authenticated, HttpResponse]):
 class _Collector:
     """The counters as the library reads them."""
 
-    counts: Counts
-    turns: Mapping[str, Turns[Any]]
+    counts: Counters
+    turns: Mapping[str, FairQueue[Any]]
     targets: Mapping[str, State]
     refused: Mapping[str, Mapping[str, int]]
 
@@ -62,7 +62,7 @@ class _Collector:
     def _counters(self) -> Iterator[Metric]:
         from prometheus_client.core import CounterMetricFamily
 
-        for each in fields(Counts):
+        for each in fields(Counters):
             told, labels = each.metadata["told"], each.metadata["labels"]
             family = CounterMetricFamily(f"llm_proxy_{each.name}", told, labels=labels)
             for key, number in getattr(self.counts, each.name).items():

@@ -9,13 +9,13 @@ from attrs import define, field, frozen, validators
 
 from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
-from stages.backends.fair_queue import Turns
+from stages.backends.fair_queue import FairQueue
 from stages.events import ChatRequest, ChatWaiting
 from stages.routing.error_kinds import QueueFullError
 
 
 @define(eq=False)
-class Call:
+class QueuedCall:
     """A call in the queue; `turn` is set when it may begin after waiting."""
 
     turn: anyio.Event = field(factory=anyio.Event)
@@ -42,17 +42,20 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
     def handle(
         self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting]
     ) -> Awaitable[None]:
-        turns = self.backends[event.resolved.target.backend].turns
-        return forward(event) if turns is None else self._in_turn(event, forward, turns)
+        turns = self.backends[event.resolved.target.backend].queue
+        return forward(event) if turns is None else self._in_slot(event, forward, turns)
 
-    async def _in_turn(
-        self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting], turns: Turns[Call]
+    async def _in_slot(
+        self,
+        event: ChatRequest,
+        forward: Send[ChatRequest | ChatWaiting],
+        turns: FairQueue[QueuedCall],
     ) -> None:
         if not turns.free and turns.waiting >= self.max_waiting:
             await forward(ChatWaiting(event))  # for an earlier stage that tries again, later
             raise _busy(event, turns, f"{turns.waiting} waiting for it already")
-        call, came = Call(), anyio.current_time()
-        at_once = turns.come(call, _names(event), self._is_short(event))
+        call, came = QueuedCall(), anyio.current_time()
+        at_once = turns.enter(call, _names(event), self._is_short(event))
         try:
             if not at_once:
                 await forward(ChatWaiting(event))
@@ -61,9 +64,9 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
                 if not call.turn.is_set():
                     raise _busy(event, turns, f"its turn did not come in {self.max_wait:g} s")
             began = anyio.current_time()
-            turns.began(began - came)
+            turns.record_wait(began - came)
             await forward(event)
-            turns.took(anyio.current_time() - began)
+            turns.record_duration(anyio.current_time() - began)
         finally:
             for following in turns.leave(call):
                 following.turn.set()
@@ -72,10 +75,10 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_tokens
 
 
-def go_by_slots(backend: Backend) -> None:
+def apply_concurrency_limit(backend: Backend) -> None:
     """Let calls begin by the `slots` that are declared now, which a reload may have changed."""
-    if backend.turns is not None and backend.profile.slots is not None:
-        for following in backend.turns.resize(backend.profile.slots):
+    if backend.queue is not None and backend.profile.slots is not None:
+        for following in backend.queue.resize(backend.profile.slots):
             following.turn.set()
 
 
@@ -83,7 +86,7 @@ def _names(event: ChatRequest) -> tuple[str, str]:
     return event.resolved.client, event.resolved.http.session
 
 
-def _busy(event: ChatRequest, turns: Turns[Call], why: str) -> QueueFullError:
+def _busy(event: ChatRequest, turns: FairQueue[QueuedCall], why: str) -> QueueFullError:
     seconds = turns.retry_after()
     name = event.resolved.target.backend
     return QueueFullError(

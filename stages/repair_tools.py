@@ -9,15 +9,15 @@ from collections import Counter
 from attrs import Factory, evolve, frozen
 
 from pipeline import Send, Stage, section
-from stages.counters import Counts
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart
-from stages.tool_repair.repair import AnswerRepair, tools
+from stages.counters import Counters
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart
+from stages.tool_repair.repair import ResponseRepair, tools
 
 log = logging.getLogger("llm_proxy")
 
 
 @frozen
-class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatAnswer]):
+class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatEvent]):
     """Mends the tool calls of weak models: those written as text, and those with broken JSON.
 
     A call in the text counts if it is one of a tool that the request has, in one of the known
@@ -25,32 +25,32 @@ class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatAnswer]):
     For that, the arguments of a call arrive in one piece, when the answer is over.
     """
 
-    counts: Counts = section("metrics", Factory(Counts))
+    counts: Counters = section("metrics", Factory(Counters))
 
-    def receiver(self, forward: Send[ChatAnswer]) -> Send[ChatAnswer]:
+    def receiver(self, forward: Send[ChatEvent]) -> Send[ChatEvent]:
         """With the repair of one answer, anew for each attempt at it."""
-        repair: AnswerRepair | None = None
+        repair: ResponseRepair | None = None
 
-        async def receive(event: ChatAnswer) -> None:
+        async def receive(event: ChatEvent) -> None:
             nonlocal repair
             if isinstance(event, ChatStart):
                 known = tools(event.request)
-                repair = AnswerRepair(event.request, known) if known else None
+                repair = ResponseRepair(event.request, known) if known else None
                 event = ChatStart(_read(event.request)) if known else event
             elif repair and isinstance(event, ChatChunk):
                 *before, data = repair.chunk(event.data)
                 for each in before:
-                    await forward(ChatChunk(each, followed=True))
-                event = ChatChunk(data, event.followed)
+                    await forward(ChatChunk(each, more_buffered=True))
+                event = ChatChunk(data, event.more_buffered)
             elif repair and isinstance(event, ChatEnd):
                 for each in repair.end(event.done):
-                    await forward(ChatChunk(each, followed=True))
-                self._tell(repair)
+                    await forward(ChatChunk(each, more_buffered=True))
+                self._count(repair)
             await forward(event)
 
         return receive
 
-    def _tell(self, repair: AnswerRepair) -> None:
+    def _count(self, repair: ResponseRepair) -> None:
         """Log and count what was done."""
         resolved = repair.request.resolved
         backend = resolved.target.backend
@@ -66,4 +66,4 @@ class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatAnswer]):
 
 def _read(request: ChatRequest) -> ChatRequest:
     """The request for later stages: these of its ways to be read are done with here."""
-    return evolve(request, think_tags=(), repeated="")
+    return evolve(request, think_tags=(), echoed_prefill="")

@@ -8,12 +8,12 @@ from typing import Literal
 from attrs import evolve, field, frozen
 
 from pipeline import Send, Stage, option, reference, section
-from stages.backends.config import Entry, Group
+from stages.backends.config import ModelEntry, TargetGroup
 from stages.events import Resolved, Target, Validated
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.routing.model_names import ModelNames
-from stages.routing.selection import Route, ordered
+from stages.routing.selection import Rule, ordered
 
 _LISTED = 20
 
@@ -27,11 +27,11 @@ class Resolve(Stage[Validated, Resolved]):
     client's own window: unless it is declared so, the name is the one without it.
     """
 
-    models: Mapping[str, Entry] = section("models")
+    models: Mapping[str, ModelEntry] = section("models")
     default: str | None = reference(
         "models", None, help="the entry of `models` for names that match none"
     )
-    routes: tuple[Route, ...] = option(
+    routes: tuple[Rule, ...] = option(
         (), help="entries of `models` for kinds of requests, as `{when: {thinking: true}, to: …}`"
     )
     unknown_model: Literal["invalid_request", "not_found"] = option(
@@ -58,7 +58,7 @@ class Resolve(Stage[Validated, Resolved]):
         name = self._names.clean(event.request.model)
         entry = self._routed(event, name) if self.routes else self._named(name)
         others: tuple[Target, ...] = ()
-        if isinstance(entry, Group):
+        if isinstance(entry, TargetGroup):
             target, *rest = (
                 Target(model.backend, model.model or name, model.overrides, model.label)
                 for model in ordered(entry, event)
@@ -68,7 +68,7 @@ class Resolve(Stage[Validated, Resolved]):
             target = Target(entry.backend, entry.model or name, entry.overrides)
         return Resolved(event.http, event.request, target, event.client, others, size=event.size)
 
-    def _routed(self, event: Validated, name: str) -> Entry:
+    def _routed(self, event: Validated, name: str) -> ModelEntry:
         request = event.request
         if request.model != name:
             request = evolve(request, model=name)
@@ -77,7 +77,7 @@ class Resolve(Stage[Validated, Resolved]):
                 return self.models[route.to]
         return self._named(name)
 
-    def _named(self, name: str) -> Entry:
+    def _named(self, name: str) -> ModelEntry:
         """The entry for `name`. Raises an error that lists the models, as `unknown_model` says."""
         if entry := self._names.find(name):
             return entry

@@ -10,10 +10,10 @@ import anyio
 from attrs import Factory, frozen, validators
 
 from pipeline import Send, Stage, option, section
-from stages.counters import Counts
+from stages.counters import Counters
 from stages.events import Progress, Resolved
-from stages.messages_api.errors import ApiError, let_go
-from stages.routing.error_kinds import PASSING, Kind, kind
+from stages.messages_api.errors import ApiError, drop_traceback
+from stages.routing.error_kinds import TRANSIENT, ErrorKind, error_kind
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -35,8 +35,8 @@ class Retry(Stage[Resolved, Resolved]):
         help="seconds before an attempt; where the backend wants more, the request fails at once",
         validator=validators.gt(0),
     )
-    on: tuple[Kind, ...] = option(PASSING, help="errors after which it is tried again")
-    counts: Counts = section("metrics", Factory(Counts))
+    on: tuple[ErrorKind, ...] = option(TRANSIENT, help="errors after which it is tried again")
+    counts: Counters = section("metrics", Factory(Counters))
 
     async def handle(self, event: Resolved, forward: Send[Resolved]) -> None:
         try:
@@ -54,12 +54,12 @@ class Retry(Stage[Resolved, Resolved]):
         # It holds itself until the garbage collector runs, and must not hold the event with it.
         progress, request_id = event.progress, event.http.request_id
         # In front of `fallback` others may have been tried, too: then there is no one name.
-        tried = "" if event.others else event.target.backend
+        tried = "" if event.alternatives else event.target.backend
         tries = AsyncRetrying(
             retry=retry_if_exception(lambda error: self._is_worth_it(progress, error)),
             stop=stop_after_attempt(self.attempts),
             wait=self._wait,
-            before_sleep=lambda state: self._tell(request_id, tried, state),
+            before_sleep=lambda state: self._log(request_id, tried, state),
             sleep=anyio.sleep,
             reraise=True,
         )
@@ -73,7 +73,7 @@ class Retry(Stage[Resolved, Resolved]):
         return (
             isinstance(error, ApiError)
             and not progress.begun
-            and kind(error) in self.on
+            and error_kind(error) in self.on
             and error.headers.get("x-should-retry") != "false"
             and _retry_after(error) <= self.max_wait
         )
@@ -84,11 +84,11 @@ class Retry(Stage[Resolved, Resolved]):
         jitter = wait_random_exponential(multiplier=1, max=self.max_wait)(state)
         return min(_retry_after(_error(state)) + jitter, self.max_wait)
 
-    def _tell(self, request_id: str, tried: str, state: RetryCallState) -> None:
+    def _log(self, request_id: str, tried: str, state: RetryCallState) -> None:
         error = _error(state)
-        let_go(error)
-        what = kind(error)
-        self.counts.tried_again["retry", tried, what] += 1
+        drop_traceback(error)
+        what = error_kind(error)
+        self.counts.retries["retry", tried, what] += 1
         wait = state.next_action.sleep if state.next_action else math.nan
         log.info("%s retry of %s in %.1f s: %s", request_id, tried or "all targets", wait, what)
 

@@ -10,7 +10,7 @@ from attrs import Factory, frozen, validators
 
 from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
-from stages.counters import Counts
+from stages.counters import Counters
 from stages.events import ChatRequest, Resolved
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.pdf.reader import PdfLimits, pdf_reader
@@ -42,14 +42,14 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
         help="memory of a process that reads PDFs; there are two at most",
         validator=validators.ge(256 * 1024 * 1024),
     )
-    counts: Counts = section("metrics", Factory(Counts))
+    counts: Counters = section("metrics", Factory(Counters))
 
     def handle(self, event: Resolved, forward: Send[ChatRequest]) -> Awaitable[None]:
         if event.size < LARGE_BODY:
             pdfs: PdfTexts = {}
             request = self._translated(event, pdfs)
             if not pdfs:
-                self._tell(request)
+                self._log(request)
                 return forward(request)
         return self._off_loop(event, forward)
 
@@ -61,7 +61,7 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
             names = event.client, event.http.session
             pdfs |= await pdf_reader().read(pdfs, self._limits(), names)
             request = await off_loop(self._translated, event, pdfs)
-        self._tell(request)
+        self._log(request)
         await forward(request)
 
     def _limits(self) -> PdfLimits:
@@ -78,7 +78,7 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
         line = backend.calibration.line(event.target.model)
         return chat_request(event, profile, self.strict, line, pdfs)
 
-    def _tell(self, request: ChatRequest) -> None:
+    def _log(self, request: ChatRequest) -> None:
         """Log and count what was dropped or changed. The client is told by `stream-encode`."""
         if not request.notes:
             return

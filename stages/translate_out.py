@@ -9,12 +9,12 @@ from contextlib import AbstractAsyncContextManager
 from attrs import Factory, define, frozen, validators
 
 from pipeline import Send, Stage, StopForwarding, option, section
-from stages.counters import Counts
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting, Resolved
-from stages.keep_alive import Pings
+from stages.counters import Counters
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting, Resolved
+from stages.keep_alive import KeepAlive
 from stages.messages_api.errors import ApiError
 from stages.messages_api.stream_events import MessageDelta, StreamEvent
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 
 log = logging.getLogger("llm_proxy")
 
@@ -22,7 +22,7 @@ _WORD = re.compile(r"[\w-]{1,40}")
 
 
 @frozen
-class TranslateOut(Stage[ChatAnswer, StreamEvent]):
+class TranslateOut(Stage[ChatEvent, StreamEvent]):
     """Translates a Chat Completions answer into stream events of the Messages API.
 
     A stream that is silent is pinged, before its first event too. Behind a stop sequence that is
@@ -34,9 +34,9 @@ class TranslateOut(Stage[ChatAnswer, StreamEvent]):
         help="seconds of silence after which a stream is pinged; null: never",
         validator=validators.optional(validators.gt(0)),
     )
-    counts: Counts = section("metrics", Factory(Counts))
+    counts: Counters = section("metrics", Factory(Counters))
 
-    def open(self, forward: Send[StreamEvent]) -> AbstractAsyncContextManager[Send[ChatAnswer]]:
+    def open(self, forward: Send[StreamEvent]) -> AbstractAsyncContextManager[Send[ChatEvent]]:
         """With a translator for each attempt at an answer, and pings until the end."""
         return _Answer(forward, self.ping_interval, self.counts)
 
@@ -47,28 +47,28 @@ class _Answer:
 
     forward: Send[StreamEvent]
     ping_interval: float | None
-    counts: Counts
-    pings: Pings = Factory(Pings)
-    translator: AnswerTranslator | None = None
+    counts: Counters
+    pings: KeepAlive = Factory(KeepAlive)
+    translator: ResponseTranslator | None = None
 
-    async def __aenter__(self) -> Send[ChatAnswer]:
+    async def __aenter__(self) -> Send[ChatEvent]:
         return self._receive
 
     async def __aexit__(self, *raised: object) -> None:
         await self.pings.end()
 
-    async def _receive(self, event: ChatAnswer) -> None:
+    async def _receive(self, event: ChatEvent) -> None:
         translator = self.translator
         if translator is None or not isinstance(event, (ChatChunk, ChatEnd)):
             self._begin(event)
             return
         try:
             if isinstance(event, ChatChunk):
-                events = translator.chunk(event.data, event.followed)
+                events = translator.chunk(event.data, event.more_buffered)
             else:
                 events = self._ended(event, translator)
         except ApiError:  # what came with it is told before it
-            events = translator.taken()
+            events = translator.flush()
             if events or translator.request.resolved.progress.begun:
                 await self._tell(translator, events, last=True)
             raise  # else it may be tried again, and the client waits on
@@ -82,7 +82,7 @@ class _Answer:
             raise StopForwarding
 
     async def _tell(
-        self, translator: AnswerTranslator, events: list[StreamEvent], last: bool
+        self, translator: ResponseTranslator, events: list[StreamEvent], last: bool
     ) -> None:
         pings, progress = self.pings, translator.request.resolved.progress
         if events and not progress.begun:
@@ -95,9 +95,9 @@ class _Answer:
         if not last:
             pings.silent_since = pings.now()
 
-    def _ended(self, event: ChatEnd, translator: AnswerTranslator) -> list[StreamEvent]:
+    def _ended(self, event: ChatEnd, translator: ResponseTranslator) -> list[StreamEvent]:
         """The end; what of the answer is lost, and a finish reason not understood, is logged."""
-        events = translator.end(event.done, event.lowered)
+        events = translator.end(event.done, event.limit_lowered)
         backend = translator.request.resolved.target.backend
         if reason := translator.unknown_finish:
             shown = reason if _WORD.fullmatch(reason) else "…"  # it may be anything, a prompt, too
@@ -120,14 +120,14 @@ class _Answer:
             f"output={used.output_tokens}{' (estimated)' if used.estimated else ''}"
         )
 
-    def _begin(self, event: ChatAnswer) -> None:
+    def _begin(self, event: ChatEvent) -> None:
         """Begin to translate, for each attempt anew, what is one answer to the client."""
         if not isinstance(event, (ChatWaiting, ChatStart)):
             raise TypeError(f"{type(event).__name__} before ChatStart")
         old = self.translator
         if isinstance(event, ChatStart) and old and old.request is event.request:
             return
-        self.translator = AnswerTranslator(event.request, announced=bool(old and old.announced))
+        self.translator = ResponseTranslator(event.request, announced=bool(old and old.announced))
         if event.request.resolved.request.stream and self.ping_interval is not None:
             self.pings.begin(self.ping_interval, self._ping)
 

@@ -10,9 +10,9 @@ from attrs import define
 from stages.backends.backend import Backend
 from stages.events import (
     Authenticated,
-    ChatAnswer,
     ChatChunk,
     ChatEnd,
+    ChatEvent,
     ChatRequest,
     HttpRequest,
     Resolved,
@@ -88,7 +88,7 @@ class FakeBackend:
     """Answers every request with `chunks`; what it raises or says last is `end`."""
 
     chunks: list[Any]
-    end: ChatAnswer | Exception = ChatEnd()
+    end: ChatEvent | Exception = ChatEnd()
     closed: bool = False
 
     async def answer(
@@ -96,7 +96,7 @@ class FakeBackend:
         request: ChatRequest,
         idle_timeout: float,
         first_byte_timeout: float | None = None,
-    ) -> AsyncGenerator[ChatAnswer, None]:
+    ) -> AsyncGenerator[ChatEvent, None]:
         try:
             for data in self.chunks:
                 yield ChatChunk(data)

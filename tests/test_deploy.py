@@ -19,14 +19,14 @@ from packaging.specifiers import SpecifierSet
 from proxy.app import App
 from proxy.cli import main
 from proxy.config import Server, read
-from proxy.http.disconnect import LAST_WORDS
+from proxy.http.disconnect import SHUTDOWN_NOTICE
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "llm-proxy.service"
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 INSTALLED = str(Path(sys.executable).with_name("llm-proxy"))
 #: Seconds the last requests are given, and clients to be told.
-DRAIN = Server().drain_timeout + LAST_WORDS
+DRAIN = Server().drain_timeout + SHUTDOWN_NOTICE
 
 
 def steps(instruction: str) -> list[str]:
@@ -131,7 +131,7 @@ def test_the_health_check_of_the_image_asks_what_is_served() -> None:
     compile(program, "HEALTHCHECK", "exec")
     asked = re.search(r"'(/health/\w+)'", program)
     assert asked
-    assert asked[1] in App(read(str(ROOT / "pipelines.yaml"), {})).current.direct
+    assert asked[1] in App(read(str(ROOT / "pipelines.yaml"), {})).current.static_paths
     assert f", {port}, " in program
     assert f'"--port", "{port}"' in DOCKERFILE
     assert all(re.fullmatch(r"--(interval|timeout|start-period)=\d+s", o) for o in options.split())

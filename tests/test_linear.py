@@ -26,16 +26,16 @@ from typing import Any
 import pytest
 
 from pipeline.config.document import parse
-from pipeline.config.redaction import hide
+from pipeline.config.redaction import redact
 from stages.chat_completions.errors import error_from_status
-from stages.chat_completions.json_nesting import Nesting
+from stages.chat_completions.json_nesting import JsonNesting
 from stages.chat_completions.stop_sequences import StopScanner
 from stages.chat_completions.think_tags import ThinkTags
-from stages.tool_repair.arguments import Repairs, mended
+from stages.tool_repair.arguments import Repairs, repair_arguments
 from stages.tool_repair.markdown_code import Code
-from stages.tool_repair.scanner import ToolText
+from stages.tool_repair.scanner import ToolCallScanner
 from stages.translation.json_schema import is_closed, without
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from stages.wire.json_codec import decode, decode_answer, decode_prefix
 from stages.wire.sse import SseDecoder
 from tests.stages.translation.support import call, calls, finish
@@ -189,7 +189,7 @@ def repeated(read: Callable[[str], object], unit: str) -> Callable[[int], object
 
 def tool_text(text: str, size: int) -> None:
     """Look for tool calls in a text."""
-    searched = ToolText(("get", "put"))
+    searched = ToolCallScanner(("get", "put"))
     fed(searched.feed, text, size)
     deque(searched.finish(whole=True), maxlen=0)
 
@@ -207,7 +207,7 @@ def passed(read: Callable[[Any], object], text: Any) -> None:
 
 def two_calls(fragment: str, count: int) -> None:
     """An answer whose first call is open while the second waits."""
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(calls(call("read", '{"x": ', index=0, id="a")))
     translator.chunk(calls(call("read", '{"y": 1', index=1, id="b")))
     for _ in range(count):
@@ -246,10 +246,12 @@ PARSERS: dict[str, Callable[[int], object]] = {
     "a repair: quotes": lambda n: Repairs().repaired("{" + "'" * n + "}"),
     "a repair: words": lambda n: Repairs().repaired("{a: " + "b c " * (n // 4) + "}"),
     "a repair: lists": lambda n: Repairs().repaired('{"a": [' + "],[1,2" * (n // 6) + "}"),
-    "arguments: an escape in each": lambda n: mended('{"a": "' + "\\ud83d" * (n // 6) + '"}', {}),
+    "arguments: an escape in each": lambda n: repair_arguments(
+        '{"a": "' + "\\ud83d" * (n // 6) + '"}', {}
+    ),
     "code: backticks": lambda n: fed(Code().feed, "`" * n, 3),
     "code: fences": lambda n: fed(Code().feed, "~~~\n" * (n // 4), 3),
-    "nesting: escapes": lambda n: fed(Nesting().feed, "\\" * n, 1),
+    "nesting: escapes": lambda n: fed(JsonNesting().feed, "\\" * n, 1),
     "think tags: spaces": lambda n: fed(ThinkTags().feed, " " * n, 5),
     "think tags: half of the end": lambda n: fed(
         ThinkTags().feed, "<think>" + "</thin" * (n // 6), 5
@@ -285,7 +287,7 @@ PARSERS: dict[str, Callable[[int], object]] = {
     "a config: variables": lambda n: parse("a: '" + "${a:-" * (n // 5) + "'", {}),
     "a config: brackets in a text": lambda n: parse("a: '" + "${" * (n // 2) + "'", {}),
     **{
-        f"keys of a config: {unit!r}": repeated(lambda text: hide("x", "? a" + text), unit)
+        f"keys of a config: {unit!r}": repeated(lambda text: redact("x", "? a" + text), unit)
         for unit in ("://", "://a:", "key: {${", "? a ", "\n", "#", " ", "? a\n", "?key")
     },
 }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.config.problems import DeclarationError
+from pipeline.config.problems import ConfigError
 from pipeline.testing import check_stage, run_stage
 from proxy.config import Server, read
 from proxy.serve import greeting
@@ -86,7 +86,7 @@ def test_the_problem_it_shows_is_what_check_says(tmp_path: Path) -> None:
     file.write_text("".join(lines[:first] + lines[first + 1 :]))
     (shown,) = blocks("text")
 
-    with pytest.raises(DeclarationError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read(str(file), ENVIRON)
 
     assert str(caught.value).replace(str(file), "pipelines.yaml") == shown.strip()
@@ -108,7 +108,7 @@ def test_a_shipped_stage_that_is_deleted_is_missed_near_its_place(
     lines = SHIPPED.splitlines(keepends=True)
     file.write_text("".join(lines[:number] + lines[number + 1 :]))
 
-    with pytest.raises(DeclarationError) as caught:
+    with pytest.raises(ConfigError) as caught:
         read(str(file), ENVIRON)
 
     (problem,) = caught.value.problems

@@ -11,7 +11,7 @@ from cattrs import Converter
 from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 
 from pipeline.config.document import Document, Path
-from pipeline.config.problems import Location, Problem, nearest
+from pipeline.config.problems import Location, Problem, suggest
 from pipeline.config.structuring import make_converter, to_problems
 
 # Problems that matter only when something refers to the entry they are in.
@@ -39,11 +39,11 @@ class Builder:
 
     def report(self, code: str, message: str, path: Path, hint: str = "") -> None:
         """Note a problem with the value at `path`."""
-        self.problems.append(Problem(code, message, self.document.at(path), hint))
+        self.problems.append(Problem(code, message, self.document.location_of(path), hint))
 
     def report_key(self, code: str, message: str, path: Path, hint: str = "") -> None:
         """Note a problem with the name at the end of `path`."""
-        self.problems.append(Problem(code, message, self.document.key(path), hint))
+        self.problems.append(Problem(code, message, self.document.location_of_key(path), hint))
 
     def build(self, value: Any, kind: Any, path: Path) -> Any:
         """`value`, which stands at `path`, as a `kind`; None when that does not work."""
@@ -80,12 +80,12 @@ class Builder:
             entries = entries if isinstance(entries, dict) else {}
             self._used.add((target, name))
             if name not in entries:
-                shown = self.document.conceal(name, where)
+                shown = self.document.redact(name, where)
                 message = f"there is no entry `{shown}` in `{target}`"
-                hint = nearest(name, entries) or f"declare it in `{target}`"
+                hint = suggest(name, entries) or f"declare it in `{target}`"
                 self.report("unknown-reference", message, where, hint)
 
-    def judge_unusable(self) -> list[Problem]:
+    def split_unusable(self) -> list[Problem]:
         """Entries that cannot be used here: an error where referred to, else a note.
 
         Call it last. Gives the notes.
@@ -101,7 +101,7 @@ class Builder:
                 notes[entry] = attrs.evolve(notes[entry], message=message)
             else:
                 message = f"`{path[1]}` is not used, and could not be: {problem.message}"
-                location = self.document.key(entry)
+                location = self.document.location_of_key(entry)
                 hint = "" if problem.code == "missing-variable" else problem.hint
                 notes[entry] = Problem(problem.code, message, location, hint, "note")
         return list(notes.values())

@@ -54,15 +54,15 @@ class Document:
     expanded: tuple[tuple[Path, str, str], ...] = field(default=(), repr=False)
     """The variables that are set: the path of the scalar, the name, the value."""
 
-    def at(self, path: Path) -> Location:
+    def location_of(self, path: Path) -> Location:
         """The place of a value, or of the nearest value around it."""
         return self._find(self.values, path)
 
-    def key(self, path: Path) -> Location:
+    def location_of_key(self, path: Path) -> Location:
         """The place of a key (of a list's item, for an item), or of the nearest around it."""
         return self._find(self.keys, path)
 
-    def conceal(self, text: str, path: Path) -> str:
+    def redact(self, text: str, path: Path) -> str:
         """`text`, said of the value at `path`, with `${NAME}` in the place of values."""
         names = {
             shown: f"${{{name}}}"

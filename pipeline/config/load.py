@@ -15,8 +15,8 @@ from dotenv import dotenv_values
 from pipeline.config.builder import Builder
 from pipeline.config.document import parse
 from pipeline.config.pipelines import PipelineBuilder
-from pipeline.config.problems import DeclarationError, Location, Problem, nearest
-from pipeline.config.schema import Declaration, Pipeline, Schema
+from pipeline.config.problems import ConfigError, Location, Problem, suggest
+from pipeline.config.schema import Config, Pipeline, Schema
 from pipeline.config.structuring import describe
 
 Sections = dict[str, Any]
@@ -27,8 +27,8 @@ def load(
     schema: Schema,
     environ: Mapping[str, str],
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
-) -> Declaration:
-    """Read, check and build what `file` declares. Raises DeclarationError with all problems.
+) -> Config:
+    """Read, check and build what `file` declares. Raises ConfigError with all problems.
 
     A `.env` beside the file is read; `environ` goes before it. Modules in the folder of the file
     can be named as stages. Stages are given the sections that `adapt` makes of those declared.
@@ -50,10 +50,10 @@ def load(
             builder.report("file-empty", "nothing is declared here", (), hint)
         else:
             builder.report("bad-option", f"expected sections, got {describe(value)}", (), hint)
-    notes = tuple(builder.judge_unusable())
+    notes = tuple(builder.split_unusable())
     if builder.problems:
-        raise DeclarationError(name, source, builder.problems)
-    return Declaration(name, source, sections, pipelines, notes, digest(texts))
+        raise ConfigError(name, source, builder.problems)
+    return Config(name, source, sections, pipelines, notes, digest(texts))
 
 
 def folder_of(file: str | Path) -> str:
@@ -62,7 +62,7 @@ def folder_of(file: str | Path) -> str:
 
 
 def read_texts(file: str | Path) -> tuple[str, str]:
-    """What `file` says, and the `.env` beside it, if there is one. Raises DeclarationError.
+    """What `file` says, and the `.env` beside it, if there is one. Raises ConfigError.
 
     A directory of that name is something else.
     """
@@ -100,7 +100,7 @@ def _read(file: Path, name: str) -> str:
     except OSError as error:
         hint = "see that it is a file, and that the proxy may read it"
         problem = Problem("file-unreadable", f"it cannot be read: {error.strerror}", hint=hint)
-    raise DeclarationError(name, "", [problem])
+    raise ConfigError(name, "", [problem])
 
 
 def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> Sections:
@@ -109,7 +109,7 @@ def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> Sectio
     for key in value:
         if key not in known:
             message = f"there is no section `{key}`"
-            builder.report_key("unknown-section", message, (key,), nearest(key, known))
+            builder.report_key("unknown-section", message, (key,), suggest(key, known))
     built = {}
     for name, kind in schema.sections.items():
         given = value.get(name)

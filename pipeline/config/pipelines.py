@@ -12,7 +12,7 @@ from attrs import define, frozen
 from pipeline.chain import AnyStage, Chain
 from pipeline.config.builder import Builder
 from pipeline.config.document import FromEnvironment, Path
-from pipeline.config.problems import nearest
+from pipeline.config.problems import suggest
 from pipeline.config.registry import StageClass, UnknownStageError
 from pipeline.config.schema import Pipeline, Schema
 from pipeline.config.structuring import KindError, describe
@@ -65,7 +65,7 @@ class PipelineBuilder:
                 if not isinstance(route, str):
                     continue
                 path = ("pipelines", name, "route", n)
-                shown = self.builder.document.conceal(route, path[:-1])
+                shown = self.builder.document.redact(route, path[:-1])
                 names = _PARAMETER.findall(route)
                 if len(names) > len(set(names)):
                     message = f"`{shown}` names a parameter twice"
@@ -102,7 +102,7 @@ class PipelineBuilder:
 
     def _fits(self, name: str, steps: list[Step], path: Path) -> bool:
         schema = self.schema
-        location = self.builder.document.key(path)
+        location = self.builder.document.location_of_key(path)
         known = schema.registry.classes
         problem = check_chain(name, steps, schema.start, schema.end, location, known)
         if problem:
@@ -129,10 +129,10 @@ class PipelineBuilder:
         try:
             cls = self.schema.registry.get(name)
         except UnknownStageError as error:
-            message = self.builder.document.conceal(str(error), path[:-1])
+            message = self.builder.document.redact(str(error), path[:-1])
             self.builder.report_key("unknown-stage", message, path, error.hint)
             return None, None
-        step = Step(name, self.builder.document.key(path), cls)
+        step = Step(name, self.builder.document.location_of_key(path), cls)
         return step, self._configured(cls, {} if options is None else options, path)
 
     def _named(self, item: Any, path: Path) -> tuple[str | None, Any]:
@@ -162,7 +162,7 @@ class PipelineBuilder:
         given = {field.name: field.metadata["section"] for field in fields}
         for section in set(given.values()) - self.schema.sections.keys():
             message = f"`{path[-1]}` asks for the section `{section}`, which no file has"
-            hint = f"correct its class: {nearest(section, self.schema.sections)}"
+            hint = f"correct its class: {suggest(section, self.schema.sections)}"
             self.builder.report_key("bad-stage", message, path, hint)
         if isinstance(options, dict):
             for key in options.keys() & given.keys():

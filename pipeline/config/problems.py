@@ -8,7 +8,7 @@ from typing import Literal
 
 from attrs import frozen
 
-from pipeline.config.redaction import hide
+from pipeline.config.redaction import redact
 
 
 @frozen(order=True)
@@ -47,10 +47,10 @@ class Problem:
             text += f"\n{line:>5} | {shown}\n      | {blank:<{column - 1}}^"
         if self.hint:
             text += f"\n  hint: {self.hint}"
-        return hide(text, source)
+        return redact(text, source)
 
 
-class DeclarationError(Exception):
+class ConfigError(Exception):
     """The declaration cannot be used. `problems` holds all of them, in the order of their lines."""
 
     def __init__(self, file: str, source: str, problems: Iterable[Problem]) -> None:
@@ -65,7 +65,7 @@ class DeclarationError(Exception):
         return f"{self}\n\n{count} problem{'s' if count > 1 else ''}"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt name: the nearest known one, or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

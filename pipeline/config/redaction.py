@@ -37,7 +37,7 @@ _VALUE = re.compile(r"\s*+:(?=\s|$)")
 _WORD = re.compile(r"""(?<![^\s\[\]{},"'])[^\s\[\]{},"']{4,}+(?<!:)(?!["']?:)""")
 
 
-def hide(text: str, source: str) -> str:
+def redact(text: str, source: str) -> str:
     """`text` with stars in the place of what is secret in `source`."""
     for secret in sorted(_secrets(source), key=len, reverse=True):
         text = text.replace(secret, "*" * len(secret))

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 
 from attrs import frozen
 
-from pipeline.config.problems import nearest
+from pipeline.config.problems import suggest
 from pipeline.stage import Stage, signature
 
 StageClass = type[Stage[Any, Any]]
@@ -71,7 +71,7 @@ class Registry:
             with _importable(self.folder):
                 found = _import(module, attribute)
         else:
-            hint = nearest(name, self.names())
+            hint = suggest(name, self.names())
             if "did you mean" not in hint:
                 hint += "; a stage of your own is named by import path, as `my_module:MyStage`"
             raise UnknownStageError(f"there is no stage `{name}`", hint)
@@ -113,7 +113,7 @@ def _import(module: str, attribute: str) -> Any:
     if not hasattr(found, attribute):
         raise UnknownStageError(
             f"module `{module}` has no `{attribute}`",
-            nearest(attribute, _stage_names(vars(found).values())) or "it has no stages at all",
+            suggest(attribute, _stage_names(vars(found).values())) or "it has no stages at all",
         )
     return getattr(found, attribute)
 

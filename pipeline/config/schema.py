@@ -45,7 +45,7 @@ class Pipeline:
 
 
 @frozen
-class Declaration:
+class Config:
     """A declaration that is in order. `notes` are problems that do no harm.
 
     `digest` tells what its files said from what they say later.

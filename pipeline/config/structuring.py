@@ -29,7 +29,7 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.config.document import Document, FromEnvironment, Path, Unquoted
-from pipeline.config.problems import Problem, nearest
+from pipeline.config.problems import Problem, suggest
 from pipeline.stage import OptionError, UnavailableError
 
 Hook = Callable[[Any, Any], Any]
@@ -109,26 +109,26 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
                 yield Problem(
                     "unknown-option",
                     f"`{_last_name(where)}` has no option `{key}`",
-                    document.key((*where, key)),
-                    nearest(key, known) or "it takes no options",
+                    document.location_of_key((*where, key)),
+                    suggest(key, known) or "it takes no options",
                 )
         elif isinstance(leaf, KeyError) and where[-1:] == leaf.args:
             message = f"the option `{leaf.args[0]}` is missing"
             hint = f"add `{leaf.args[0]}: …`"
-            yield Problem("missing-option", message, document.key(where[:-1]), hint)
+            yield Problem("missing-option", message, document.location_of_key(where[:-1]), hint)
         elif isinstance(leaf, OptionError):
             where = (*where, leaf.option)
-            message, hint = (document.conceal(text, where) for text in (str(leaf), leaf.hint))
-            yield Problem("bad-option", message, document.at(where), hint)
+            message, hint = (document.redact(text, where) for text in (str(leaf), leaf.hint))
+            yield Problem("bad-option", message, document.location_of(where), hint)
         elif isinstance(leaf, UnavailableError):
-            message, hint = (document.conceal(text, where) for text in (str(leaf), leaf.hint))
-            yield Problem("unavailable", message, document.key(where), hint)
+            message, hint = (document.redact(text, where) for text in (str(leaf), leaf.hint))
+            yield Problem("unavailable", message, document.location_of_key(where), hint)
         else:
             name = spell(where[len(path) :]) or _last_name(where)
             plain = isinstance(leaf, (TypeError, ValueError)) and str(leaf)
-            said = document.conceal(plain or f"{type(leaf).__name__}: {leaf}", where)
+            said = document.redact(plain or f"{type(leaf).__name__}: {leaf}", where)
             hint = leaf.hint if isinstance(leaf, KindError) else ""
-            yield Problem("bad-option", f"`{name}`: {said}", document.at(where), hint)
+            yield Problem("bad-option", f"`{name}`: {said}", document.location_of(where), hint)
 
 
 def _last_name(path: Path) -> str:
@@ -196,7 +196,7 @@ def _literal(value: Any, kind: Any) -> Any:
         if value == choice and (isinstance(value, str) or type(value) is type(choice)):
             return choice
     listed = ", ".join(f"`{choice}`" for choice in get_args(kind))
-    near = nearest(value, map(str, get_args(kind))) if isinstance(value, str) else ""
+    near = suggest(value, map(str, get_args(kind))) if isinstance(value, str) else ""
     raise KindError(f"one of {listed}", value, near)
 
 

@@ -10,7 +10,7 @@ from stages.messages_api.errors import ApiError
 
 
 @define
-class Departure:
+class RequestSignals:
     """Whether one side has left: told by the server, in the state of the request's scope.
 
     The ASGI way is to wait for `http.disconnect`. That takes a task of its own for each request,
@@ -19,23 +19,23 @@ class Departure:
     """
 
     request_id: str = ""
-    happened: bool = False
-    how: str = "client left"
+    disconnected: bool = False
+    reason: str = "client left"
     error: ApiError | None = None
-    stopping: bool = False
-    then: Callable[[], None] = lambda: None
+    shutting_down: bool = False
+    on_signal: Callable[[], None] = lambda: None
 
-    def happens(self) -> None:
+    def disconnect(self) -> None:
         """The client has left. To be called once, by the server."""
-        self.happened = True
-        self.then()
+        self.disconnected = True
+        self.on_signal()
 
-    def stops(self) -> None:
+    def shut_down(self) -> None:
         """The proxy waits no longer for this request's end. To be called by the server."""
-        self.stopping = True
-        self.then()
+        self.shutting_down = True
+        self.on_signal()
 
 
-DEPARTURE = "llm_proxy.departure"
-LAST_WORDS = 2
+REQUEST_SIGNALS = "llm_proxy.departure"
+SHUTDOWN_NOTICE = 2
 """Seconds between telling clients that the proxy stops, and the server's own end."""

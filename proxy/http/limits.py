@@ -6,7 +6,7 @@ from attrs import frozen
 
 
 @frozen
-class Limits:
+class ConnectionLimits:
     """What one connection may cost.
 
     `patience`: seconds that the client may keep the proxy waiting. `min_body_rate`: bytes a second
@@ -19,7 +19,7 @@ class Limits:
     be unanswered; it is not read any further long before, but that many may come in one packet.
     """
 
-    patience: float = 30.0
+    client_timeout: float = 30.0
     min_body_rate: int = 1000
     send_timeout: float = 120.0
     head: int = 64 * 1024
@@ -27,11 +27,11 @@ class Limits:
     requests: int = 100
 
     @property
-    def body_step(self) -> int:
+    def min_bytes_per_window(self) -> int:
         """Bytes of a body that have to come within `patience`."""
-        return int(self.min_body_rate * self.patience) or 1
+        return int(self.min_body_rate * self.client_timeout) or 1
 
     @property
-    def look(self) -> float:
+    def check_interval(self) -> float:
         """Seconds between two looks at the client."""
-        return min(self.patience, self.send_timeout) / 6
+        return min(self.client_timeout, self.send_timeout) / 6

@@ -16,13 +16,13 @@ Faults of it that are mended:
   nevertheless; it took the next request for it. Now the refusal ends the connection.
 - What it does wrong with the last answer of a connection: proxy/http/transport.py.
 - When it waited no longer for requests at its end, it cancelled them: their clients were told
-  nothing. They are told now, `LAST_WORDS` before that.
+  nothing. They are told now, `SHUTDOWN_NOTICE` before that.
 - It waited for ever, and took heads of any size. What is waited for now, as long as Limits say:
 
 what the client owes                          what ends the wait     too late
 -------------------------------------------   --------------------   ------------------------
 a request's head                              its last byte          408; nothing, if none came
-its body, while the application wants it      `body_step` bytes      408
+its body, while the application wants it      `min_bytes_per_window` bytes      408
 the rest of a body that has its answer        its last byte          the connection is closed
 to read what was written                      each byte              the connection is closed
 to close, after a refusal                                            the connection is closed
@@ -41,10 +41,10 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy.http.disconnect import DEPARTURE, LAST_WORDS, Departure
-from proxy.http.limits import Limits
-from proxy.http.transport import LastAnswer
-from proxy.http.unacknowledged import unread
+from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
+from proxy.http.limits import ConnectionLimits
+from proxy.http.transport import ClosingTransport
+from proxy.http.unacknowledged import unacknowledged_bytes
 from stages.messages_api.errors import (
     ApiError,
     HeadTooLargeError,
@@ -78,12 +78,12 @@ class HttpProtocol(HttpToolsProtocol):
     """How often the client has read what was too much to write."""
     _refused = False
     """Whether the rest of what the client sends is of no interest."""
-    _owed: object = None
+    _expected: object = None
     _owed_since = 0.0
     _looked = 0.0
-    _look: asyncio.TimerHandle | None = None
+    _check: asyncio.TimerHandle | None = None
 
-    def __init__(self, *, limits: Limits, **given: Any) -> None:
+    def __init__(self, *, limits: ConnectionLimits, **given: Any) -> None:
         super().__init__(**given)
         self.app = self.config.loaded_app.admission
         self.limits = limits
@@ -118,7 +118,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["state"][DEPARTURE] = Departure()
+        self.scope["state"][REQUEST_SIGNALS] = RequestSignals()
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -154,9 +154,11 @@ class HttpProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._unset_keepalive_if_required()  # else, after a reset, its timer keeps all this
-        if self._look is not None:
-            self._look.cancel()
-        for cycle in self._cycles:  # or a LastAnswer would hold all this, and it the LastAnswer
+        if self._check is not None:
+            self._check.cancel()
+        for (
+            cycle
+        ) in self._cycles:  # or a ClosingTransport would hold all this, and it the ClosingTransport
             cycle.transport = self.transport
         waiting = self._unanswered()
         for cycle, _ in self.pipeline:  # they never begin, or they would let go of this themselves
@@ -165,17 +167,17 @@ class HttpProtocol(HttpToolsProtocol):
         for cycle in waiting:
             cycle.disconnected = True
             cycle.message_event.set()
-            cycle.scope["state"][DEPARTURE].happens()
+            cycle.scope["state"][REQUEST_SIGNALS].happens()
 
     def shutdown(self) -> None:
         self.config.loaded_app.draining = True
         super().shutdown()
-        limit = (self.config.timeout_graceful_shutdown or LAST_WORDS) - LAST_WORDS
+        limit = (self.config.timeout_graceful_shutdown or SHUTDOWN_NOTICE) - SHUTDOWN_NOTICE
         self.loop.call_later(limit, self._stop_waiting)
 
     def _stop_waiting(self) -> None:
         for cycle in self._unanswered():
-            cycle.scope["state"][DEPARTURE].stops()
+            cycle.scope["state"][REQUEST_SIGNALS].stops()
 
     def _ends_with(self, cycle: RequestResponseCycle) -> None:
         """Let the connection end when a request is answered."""
@@ -189,46 +191,54 @@ class HttpProtocol(HttpToolsProtocol):
         knows_chunks = cycle.scope["http_version"] != "1.0"
         if not knows_chunks:  # nor what is no answer yet (RFC 9110, 10.1.1)
             cycle.waiting_for_100_continue = False
-        cycle.transport = LastAnswer(self.transport, knows_chunks, refuse_rest)  # type: ignore[assignment]
+        cycle.transport = ClosingTransport(self.transport, knows_chunks, refuse_rest)  # type: ignore[assignment]
 
     def _unanswered(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._cycles if not cycle.response_complete]
 
     def _watch(self) -> None:
         """See that the client does what it has to, or give it up."""
-        self._look = self.loop.call_later(self.limits.look, self._watch)
-        now, (owed, patience) = self.loop.time(), self._awaited()
-        stood_still = now - self._looked > 2 * self.limits.look  # then it was the proxy's fault
+        self._check = self.loop.call_later(self.limits.check_interval, self._watch)
+        now, (owed, patience) = self.loop.time(), self._next_expectation()
+        stood_still = (
+            now - self._looked > 2 * self.limits.check_interval
+        )  # then it was the proxy's fault
         self._looked = now
-        if stood_still or owed is None or owed != self._owed:
-            self._owed, self._owed_since = owed, now
+        if stood_still or owed is None or owed != self._expected:
+            self._expected, self._owed_since = owed, now
         elif now - self._owed_since >= patience:
-            self._give_up()
+            self._time_out()
 
-    def _awaited(self) -> tuple[object, float]:
+    def _next_expectation(self) -> tuple[object, float]:
         """What changes when the client does what it has to, and within how many seconds.
 
         None, if it is not its turn.
         """
         limits = self.limits
         if self.transport.get_write_buffer_size():
-            return ("read", self._resumed, unread(self.transport)), limits.send_timeout
+            return (
+                "read",
+                self._resumed,
+                unacknowledged_bytes(self.transport),
+            ), limits.send_timeout
         if not self._unanswered():
-            return ("head", self._heads, self._refused), limits.patience
+            return ("head", self._heads, self._refused), limits.client_timeout
         unwanted = self._refused or self.flow.read_paused or self.cycle.response_complete
         if self._in_body and not unwanted:
-            return ("body", self._received // limits.body_step), limits.patience
+            return ("body", self._received // limits.min_bytes_per_window), limits.client_timeout
         return None, 0
 
-    def _give_up(self) -> None:
-        patience = self.limits.patience
+    def _time_out(self) -> None:
+        patience = self.limits.client_timeout
         late = f"within {patience:g} seconds; send it again"
         if self.transport.get_write_buffer_size():
             self._disconnect_reader()
         elif self._refused:
             self.transport.abort()
         elif self._unanswered():
-            few = f"less than {self.limits.body_step} bytes of the request's body arrived"
+            few = (
+                f"less than {self.limits.min_bytes_per_window} bytes of the request's body arrived"
+            )
             self._refuse(RequestTimeoutError(f"{few} {late}"))
         elif self._unspent and not self._in_body:
             self._refuse(RequestTimeoutError(f"the request's head did not arrive {late}"))
@@ -239,9 +249,9 @@ class HttpProtocol(HttpToolsProtocol):
         """Give up a client that does not read; for a request under way its own line says so."""
         waiting = self._unanswered()
         for cycle in waiting:
-            cycle.scope["state"][DEPARTURE].how = "client does not read"
+            cycle.scope["state"][REQUEST_SIGNALS].how = "client does not read"
         if not waiting and self.cycle is not None:  # its line is written
-            told = self.cycle.scope["state"][DEPARTURE].request_id
+            told = self.cycle.scope["state"][REQUEST_SIGNALS].request_id
             log.info("%s client does not read: it has not got all of its answer", told)
         self.transport.abort()
 
@@ -256,15 +266,17 @@ class HttpProtocol(HttpToolsProtocol):
         self._refused = True
         waiting = self._unanswered()
         if not waiting:
-            self._say(error)
+            self._write_error(error)
         elif self._in_body and not (len(waiting) > 1 or self.cycle.response_started):
             self._ends_with(self.cycle)
-            self.cycle.scope["state"][DEPARTURE].error = error  # whoever reads the body raises it
+            self.cycle.scope["state"][
+                REQUEST_SIGNALS
+            ].error = error  # whoever reads the body raises it
             self.cycle.message_event.set()
         else:  # it would stand in the middle of another answer
             self.transport.close()
 
-    def _say(self, error: ApiError) -> None:
+    def _write_error(self, error: ApiError) -> None:
         """Write an answer to what is no request; then wait for the client to close.
 
         Closing at once, with bytes of the client unread, could take the answer from it.

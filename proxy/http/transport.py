@@ -19,7 +19,7 @@ _CHUNKED = b"transfer-encoding: chunked\r\n"
 
 
 @define(eq=False)
-class LastAnswer:
+class ClosingTransport:
     """What uvicorn's cycle needs of a transport.
 
     `knows_chunks` is whether the client does; `refuse_rest` is asked at the end, and tells whether

@@ -8,7 +8,7 @@ import struct
 import termios
 
 
-def unread(transport: asyncio.Transport) -> int:
+def unacknowledged_bytes(transport: asyncio.Transport) -> int:
     """Bytes that wait here, and on Linux those in the system's buffer, too.
 
     The system takes more only when a third of its buffer is free, which a slow reader of some

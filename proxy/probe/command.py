@@ -13,13 +13,13 @@ from attrs import frozen
 from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
-from pipeline.config.problems import nearest
-from pipeline.config.schema import Declaration
+from pipeline.config.problems import suggest
+from pipeline.config.schema import Config
 from pipeline.stage import OptionError
 from proxy.config import locate, read
 from proxy.probe.endpoints import MODELS, models
-from proxy.probe.interview import Interview, Line
-from proxy.probe.reply import Reply, one_line
+from proxy.probe.interview import Interview, ProbeClient
+from proxy.probe.reply import Reply, log_safe
 from proxy.probe.report import report
 from stages.backends.backend import Backend
 from stages.messages_api.errors import ApiError
@@ -55,11 +55,11 @@ class Subject:
 
 
 def declared(name: str, config: str | None) -> Subject:
-    """An entry of `backends`. Raises DeclarationError, and ClickException if it is not usable."""
+    """An entry of `backends`. Raises ConfigError, and ClickException if it is not usable."""
     declaration = read(config)
     raw = YAML(typ="safe", pure=True).load(declaration.source).get("backends") or {}
     if name not in raw:
-        hint = nearest(name, raw) or "name an entry of `backends`, or give its `--url`"
+        hint = suggest(name, raw) or "name an entry of `backends`, or give its `--url`"
         _fail(f"there is no backend `{name}` in {declaration.file}", hint)
     backend = declaration.sections["backends"].get(name)
     if backend is None:
@@ -98,7 +98,7 @@ async def probe(subject: Subject, model: str | None, whole: bool, seconds: float
     backend = Backend(subject.profile)
     try:
         completions = await backend.open()
-        line = Line(subject.name, completions, seconds, _secrets(subject.profile))
+        line = ProbeClient(subject.name, completions, seconds, _secrets(subject.profile))
         listed = await line.reply(MODELS)
         if listed.status == 0:
             _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[0])
@@ -111,15 +111,15 @@ async def probe(subject: Subject, model: str | None, whole: bool, seconds: float
         await backend.aclose()
     if refusal := interview.refusal:
         hint = _HINTS.get(refusal.status, _OTHER_HINT)
-        _fail(f"backend `{subject.name}`, model {one_line(chosen)}: {refusal.error}", hint)
+        _fail(f"backend `{subject.name}`, model {log_safe(chosen)}: {refusal.error}", hint)
     _print(subject, interview, listed, whole)
 
 
 def _print(subject: Subject, interview: Interview, listed: Reply, whole: bool) -> None:
     line, names = interview.line, models(listed)
     told = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
-    click.echo(f"  # as `llm-proxy probe` found it, with the model {one_line(interview.model)}")
-    click.echo(f"  # models it lists: {one_line(told or listed.error or 'none')}")
+    click.echo(f"  # as `llm-proxy probe` found it, with the model {log_safe(interview.model)}")
+    click.echo(f"  # models it lists: {log_safe(told or listed.error or 'none')}")
     found = interview.findings
     click.echo(report(subject.name, subject.written, subject.profile, found, whole), nl=False)
     click.echo(f"{line.requests} requests, {line.tokens} tokens of answers", err=True)
@@ -148,7 +148,7 @@ def _model(given: str | None, subject: Subject, listed: Reply) -> str:
         return names[0]
     if listed.status in (401, 403):
         _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[listed.status])
-    shown = ", ".join(map(one_line, names[:_SHOWN])) or "it lists none"
+    shown = ", ".join(map(log_safe, names[:_SHOWN])) or "it lists none"
     _fail(f"which model of backend `{subject.name}`?", f"name it with `--model`: {shown}")
 
 
@@ -174,7 +174,7 @@ def _variable(name: str, key: str, value: str) -> str:
     return f"${{{plain if plain[0].isalpha() else '_' + plain}}}"
 
 
-def _why(declaration: Declaration, name: str) -> str:
+def _why(declaration: Config, name: str) -> str:
     """What a declaration's notes say of an entry of `backends`."""
     notes = [note for note in declaration.notes if note.message.startswith(f"`{name}` ")]
     return "; ".join(note.message for note in notes)

@@ -8,7 +8,16 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.probe.question import Ask, Finding, Question, accepted, first_taken, plain, taken, user
+from proxy.probe.question import (
+    Finding,
+    ProbeRequest,
+    Question,
+    accepted,
+    judge_accepted,
+    judge_first_accepted,
+    judge_plain,
+    user,
+)
 from proxy.probe.reply import Reply
 from proxy.probe.tools import TOOLS, tool
 
@@ -41,23 +50,23 @@ def _long_ids(replies: Sequence[Reply]) -> Finding:
     return Finding(finding.evidence, {**finding.sets, "tool_id_length": exactly})
 
 
-_LONGEST_ID = first_taken("tool_id_limit", tuple(map(len, _IDS)), {})
+_LONGEST_ID = judge_first_accepted("tool_id_limit", tuple(map(len, _IDS)), {})
 
 
 def _result(identity: str, text: str = "sunny") -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": identity, "content": text}
 
 
-def _history(*messages: dict[str, Any]) -> Ask:
+def _history(*messages: dict[str, Any]) -> ProbeRequest:
     asked = user("What is the weather in Paris, and in Rome?")
-    return Ask({"messages": [*asked, *messages], "tools": [tool("weather")]})
+    return ProbeRequest({"messages": [*asked, *messages], "tools": [tool("weather")]})
 
 
-def _after_a_call(identity: str = "call00001", text: str = "sunny") -> Ask:
+def _after_a_call(identity: str = "call00001", text: str = "sunny") -> ProbeRequest:
     return _history(_calls(_call(identity, "Paris")), _result(identity, text))
 
 
-def _two_results() -> tuple[Ask, Ask]:
+def _two_results() -> tuple[ProbeRequest, ProbeRequest]:
     """Both results behind the message with both calls; each behind a message with its call."""
     paris, rome = (_call("call00001", "Paris"), _call("call00002", "Rome"))
     first, second = _result("call00001"), _result("call00002")
@@ -164,12 +173,12 @@ _PICTURE = [
 ]
 
 _LATER = _history(_calls(_call("call00001", "Paris")), _result("call00001"), *user("And in Rome?"))
-_UNDECLARED = Ask({"messages": (_LATER.body or {})["messages"][:-1]})
+_UNDECLARED = ProbeRequest({"messages": (_LATER.body or {})["messages"][:-1]})
 _ASSISTANT_FIRST = [{"role": "assistant", "content": "Hello."}, *user("Hello.")]
 
 QUESTIONS = (
     Question(_TWO_RESULTS, ("split_tool_results",), _two_results(), _split, accepted, TOOLS),
-    Question(_RESULT, (), (_after_a_call(),), plain, after=TOOLS),
+    Question(_RESULT, (), (_after_a_call(),), judge_plain, after=TOOLS),
     Question(
         "an empty tool result",
         ("empty_tool_result",),
@@ -181,21 +190,21 @@ QUESTIONS = (
         "a user message after a tool result",
         ("user_after_tool",),
         (_LATER,),
-        taken({"user_after_tool": True}, {"user_after_tool": False}),
+        judge_accepted({"user_after_tool": True}, {"user_after_tool": False}),
         after=_RESULT,
     ),
     Question(
         "calls without their tools",
         ("tools_with_calls",),
         (_UNDECLARED,),
-        taken({"tools_with_calls": False}, {"tools_with_calls": True}),
+        judge_accepted({"tools_with_calls": False}, {"tools_with_calls": True}),
         after=_RESULT,
     ),
     Question(
         "the assistant first",
         ("assistant_first",),
-        (Ask({"messages": _ASSISTANT_FIRST}),),
-        taken({"assistant_first": True}, {"assistant_first": False}),
+        (ProbeRequest({"messages": _ASSISTANT_FIRST}),),
+        judge_accepted({"assistant_first": True}, {"assistant_first": False}),
     ),
     Question(
         "long ids of tool calls",
@@ -208,20 +217,20 @@ QUESTIONS = (
     Question(
         "a system message in the middle",
         ("fields.system_message",),
-        (Ask({"messages": _MIDDLE}),),
+        (ProbeRequest({"messages": _MIDDLE}),),
         _system,
     ),
     Question(
         "a begun answer at the end",
         ("fields.prefill", "prefill_options", "repeats_prefill"),
-        tuple(Ask({"messages": _BEGUN, **members}, _GOING_ON) for members in _PREFILLS),
+        tuple(ProbeRequest({"messages": _BEGUN, **members}, _GOING_ON) for members in _PREFILLS),
         _prefill,
         lambda replies: goes_on(replies[-1]),
     ),
     Question(
         "an image",
         ("fields.image.base64",),
-        (Ask({"messages": [{"role": "user", "content": _PICTURE}]}),),
+        (ProbeRequest({"messages": [{"role": "user", "content": _PICTURE}]}),),
         _image,
     ),
 )

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from proxy.probe.question import Ask, Finding, Question, user
+from proxy.probe.question import Finding, ProbeRequest, Question, user
 from proxy.probe.reply import Reply
 from stages.backends.tokenizers import TOKENIZERS
-from stages.chat_completions.json_values import count, items, mapping, text
+from stages.chat_completions.json_values import as_array, as_count, as_object, as_string
 
-MODELS = Ask(path="/models")
+MODELS = ProbeRequest(path="/models")
 _PLACES = {"/models": False, "/props": True, "/api/v0/models": True, "/api/ps": True}
 _WINDOWS = ("max_model_len", "loaded_context_length", "context_length", "max_context_length")
 # SGLang's has the same address as vLLM's.
@@ -24,21 +24,21 @@ _COUNTERS = [(kind, TOKENIZERS[kind]) for kind in ("llamacpp", "vllm")]
 
 def models(reply: Reply) -> tuple[str, ...]:
     """The ids of the models it lists."""
-    listed = (mapping(each).get("id") for each in items(reply.json.get("data")))
-    return tuple(name for each in listed if (name := text(each)))
+    listed = (as_object(each).get("id") for each in as_array(reply.json.get("data")))
+    return tuple(name for each in listed if (name := as_string(each)))
 
 
 def window(reply: Reply, model: str) -> tuple[str, int]:
     """The context window of `model` in a reply, and the member that tells it; 0 if none does."""
-    if tokens := count(mapping(reply.json.get("default_generation_settings")).get("n_ctx")):
+    if tokens := as_count(as_object(reply.json.get("default_generation_settings")).get("n_ctx")):
         return "n_ctx", tokens
-    listed = items(reply.json.get("data")) or items(reply.json.get("models"))
-    entries = [mapping(each) for each in listed]
+    listed = as_array(reply.json.get("data")) or as_array(reply.json.get("models"))
+    entries = [as_object(each) for each in listed]
     names = (model, f"{model}:latest")  # as Ollama says it
     named = [each for each in entries if each.get("id") in names or each.get("name") in names]
     for entry in named:
         for name in _WINDOWS:
-            if tokens := count(entry.get(name)):
+            if tokens := as_count(entry.get(name)):
                 return name, tokens
     return "", 0
 
@@ -57,12 +57,12 @@ def endpoint_questions(model: str) -> tuple[Question, ...]:
         return Finding(f"`{member}` in {place}", {"context_window": tokens})
 
     body = {"model": model, "messages": user("Hello.")}
-    counts = (Ask(body, path=each.path, beside=each.beside) for _, each in _COUNTERS)
+    counts = (ProbeRequest(body, path=each.path, outside_v1=each.beside) for _, each in _COUNTERS)
     return (
         Question(
             "the context window",
             ("context_window",),
-            tuple(Ask(path=path, beside=beside) for path, beside in _PLACES.items()),
+            tuple(ProbeRequest(path=path, outside_v1=beside) for path, beside in _PLACES.items()),
             judge,
             told,
         ),
@@ -79,7 +79,7 @@ def endpoint_questions(model: str) -> tuple[Question, ...]:
 def _counted(replies: Sequence[Reply]) -> str:
     """Whose endpoint the last reply, or one before it, has counted with."""
     for (kind, tokenizer), reply in zip(_COUNTERS, replies, strict=False):
-        if reply.accepted and count(reply.json.get(tokenizer.member)):
+        if reply.accepted and as_count(reply.json.get(tokenizer.member)):
             return kind
     return "none"
 

@@ -15,12 +15,12 @@ from attrs import Factory, define, evolve, field, frozen
 
 from proxy.probe import conversation, reasoning, sampling
 from proxy.probe.endpoints import endpoint_questions
-from proxy.probe.question import Ask, Finding, Question, user
-from proxy.probe.reply import Reply, one_line, reply_from, told
+from proxy.probe.question import Finding, ProbeRequest, Question, user
+from proxy.probe.reply import Reply, log_safe, reply_from, reported
 from proxy.probe.sampling import TEMPERATURE, limit_question
 from proxy.probe.tools import tool_questions
-from stages.backends.call import FAILURES, Call
-from stages.backends.client import ChatCompletions
+from stages.backends.call import FAILURES, BackendCall
+from stages.backends.client import ChatCompletionsClient
 from stages.chat_completions.errors import error_from_exception
 from stages.profiles.profile import Profile
 
@@ -31,14 +31,14 @@ _SHORT = user("Say hello.")
 
 
 @frozen
-class Terms:
+class CommonParameters:
     """What all requests to one model have in common. `calm`: at temperature 0."""
 
     model: str
     limit: str = ""
     calm: bool = False
 
-    def body(self, ask: Ask) -> dict[str, Any]:
+    def body(self, ask: ProbeRequest) -> dict[str, Any]:
         """The whole of a request."""
         shared: dict[str, Any] = {"model": self.model, "messages": _SHORT}
         if self.calm:  # what the model does is judged too, and should be so each time
@@ -49,20 +49,20 @@ class Terms:
 
 
 @define
-class Line:
+class ProbeClient:
     """The way to one backend. `timeout` is in seconds, for each request. It counts its cost.
 
     None of the `secrets` is in a reply's error.
     """
 
     backend: str
-    completions: ChatCompletions
+    completions: ChatCompletionsClient
     timeout: float
     secrets: tuple[str, ...] = ()
     requests: int = 0
     tokens: int = 0
 
-    async def reply(self, ask: Ask, terms: Terms | None = None) -> Reply:
+    async def reply(self, ask: ProbeRequest, terms: CommonParameters | None = None) -> Reply:
         """Send one request; whatever happens is a reply. A 500 may be chance: it is sent twice."""
         reply = await self._sent(ask, terms)
         if reply.status == 500:
@@ -72,7 +72,7 @@ class Line:
             error = error.replace(secret, "…")
         return evolve(reply, error=error)
 
-    async def _sent(self, ask: Ask, terms: Terms | None) -> Reply:
+    async def _sent(self, ask: ProbeRequest, terms: CommonParameters | None) -> Reply:
         self.requests += 1
         silence = Reply(0, f"no answer in {self.timeout:g} seconds")
         with anyio.move_on_after(self.timeout):
@@ -80,18 +80,20 @@ class Line:
                 async with await self._response(ask, terms) as response:
                     content = await response.read()
             except FAILURES as error:
-                return Reply(0, told(self.backend, error_from_exception(self.backend, error)))
+                return Reply(0, reported(self.backend, error_from_exception(self.backend, error)))
             reply = reply_from(self.backend, response.status, response.headers, content)
             self.tokens += reply.tokens
             return reply
         return silence
 
-    async def _response(self, ask: Ask, terms: Terms | None) -> aiohttp.ClientResponse:
-        url = self.completions.url(ask.path or "/chat/completions", ask.beside)
+    async def _response(
+        self, ask: ProbeRequest, terms: CommonParameters | None
+    ) -> aiohttp.ClientResponse:
+        url = self.completions.url(ask.path or "/chat/completions", ask.outside_v1)
         if ask.body is None:
             return await self.completions.client.get(url)
         body = ask.body if ask.path or terms is None else terms.body(ask)
-        call = Call(self.backend, [], {}, idle_timeout=self.timeout)
+        call = BackendCall(self.backend, [], {}, idle_timeout=self.timeout)
         return await self.completions.post(url, body, call)
 
 
@@ -113,20 +115,20 @@ class Interview:
     `tell` gets the progress, as pieces of text. `refusal`: why there was nothing to ask.
     """
 
-    line: Line
+    line: ProbeClient
     profile: Profile
     model: str
     tell: Callable[[str], None]
     findings: list[tuple[Question, Finding]] = Factory(list)
     refusal: Reply | None = None
-    _terms: Terms = field(init=False)
+    _terms: CommonParameters = field(init=False)
     _said: dict[str, str] = Factory(dict)
     _agreed: set[str] = Factory(set)
     _found: set[str] = Factory(set)
     _silences: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self._terms = Terms(self.model, self.profile.max_tokens_field)
+        self._terms = CommonParameters(self.model, self.profile.max_tokens_field)
 
     @property
     def broken(self) -> bool:
@@ -142,7 +144,7 @@ class Interview:
             self.refusal = evolve(replies[0], error=error)
             return
         limit = finding.sets.get("max_tokens_field") or self.profile.max_tokens_field
-        self._terms = Terms(self.model, limit)
+        self._terms = CommonParameters(self.model, limit)
         for question in questions(self.profile, self.model):
             if self.broken:
                 self._note(question, Finding(f"{_NOT_ASKED}the backend fell silent"))
@@ -153,7 +155,7 @@ class Interview:
                 replies, _ = await self._put(question)
                 if question.name == TEMPERATURE:
                     calm = all(reply.accepted for reply in replies)
-                    self._terms = Terms(self.model, limit, calm)
+                    self._terms = CommonParameters(self.model, limit, calm)
 
     async def _put(self, question: Question) -> tuple[list[Reply], Finding]:
         self.tell(f"asking: {question.name} … ")
@@ -165,7 +167,7 @@ class Interview:
         silent = replies[-1].silent
         finding = Finding(replies[-1].error) if silent else question.judge(replies)
         # A model's words may be in it, and it is going into comments.
-        finding = evolve(finding, evidence=one_line(finding.evidence))
+        finding = evolve(finding, evidence=log_safe(finding.evidence))
         self.tell(f"{finding.evidence}\n")
         self._silences = self._silences + 1 if silent else 0
         if any(reply.accepted for reply in replies):

@@ -11,7 +11,7 @@ from proxy.probe.reply import Reply
 
 
 @frozen
-class Ask:
+class ProbeRequest:
     """One request. To `body` come the model, a short message and an output limit of `tokens`.
 
     A `path` other than Chat Completions' is asked with `body` as it is, or with GET if there is
@@ -21,7 +21,7 @@ class Ask:
     body: dict[str, Any] | None = None
     tokens: int | None = 8
     path: str = ""
-    beside: bool = False
+    outside_v1: bool = False
 
 
 @frozen
@@ -51,7 +51,7 @@ class Question:
 
     name: str
     tells: tuple[str, ...]
-    asks: tuple[Ask, ...]
+    asks: tuple[ProbeRequest, ...]
     judge: Judge
     enough: Callable[[Sequence[Reply]], bool] = _never
     after: str = ""
@@ -68,12 +68,12 @@ def user(text: str) -> list[dict[str, Any]]:
     return [{"role": "user", "content": text}]
 
 
-def plain(replies: Sequence[Reply]) -> Finding:
+def judge_plain(replies: Sequence[Reply]) -> Finding:
     """Judge a question that only others depend on."""
     return Finding(replies[0].error or "accepted")
 
 
-def taken(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
+def judge_accepted(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
     """Judge by whether the first request is accepted, where that is all there is to see."""
 
     def judge(replies: Sequence[Reply]) -> Finding:
@@ -83,7 +83,7 @@ def taken(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
     return judge
 
 
-def read(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
+def judge_validated(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
     """Judge a field by two requests: with a right value, and with one of a wrong type.
 
     Who accepts both ignores the field, or may: that tells nothing.
@@ -100,7 +100,7 @@ def read(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
     return judge
 
 
-def first_taken(key: str, values: Sequence[Any], otherwise: dict[str, Any]) -> Judge:
+def judge_first_accepted(key: str, values: Sequence[Any], otherwise: dict[str, Any]) -> Judge:
     """Judge asks that stand for `values`, best first: the first one accepted is the finding."""
 
     def judge(replies: Sequence[Reply]) -> Finding:

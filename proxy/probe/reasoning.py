@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.probe.question import NONSENSE_TOO, Ask, Finding, Question, user
+from proxy.probe.question import NONSENSE_TOO, Finding, ProbeRequest, Question, user
 from proxy.probe.reply import Reply
 from stages.translation.reasoning_options import LEVELS
 
@@ -76,7 +76,7 @@ QUESTIONS = (
     Question(
         "reasoning_effort",
         ("effort_levels", "fields.output_config.effort"),
-        tuple(Ask({"reasoning_effort": level}) for level in (_NONSENSE, *LEVELS)),
+        tuple(ProbeRequest({"reasoning_effort": level}) for level in (_NONSENSE, *LEVELS)),
         _levels,
         lambda replies: replies[0].accepted,
     ),
@@ -88,7 +88,11 @@ QUESTIONS = (
             "fields.thinking",
             "fields.output_config.effort",
         ),
-        tuple(Ask({"messages": _SUM, **body}, _TOKENS) for way in _WAYS.values() for body in way),
+        tuple(
+            ProbeRequest({"messages": _SUM, **body}, _TOKENS)
+            for way in _WAYS.values()
+            for body in way
+        ),
         _ways,
         unless="reasoning_request",
     ),
@@ -96,8 +100,8 @@ QUESTIONS = (
         "where reasoning comes",
         ("reasoning_history", "think_tags", "fields.thinking_block"),
         (
-            Ask({"messages": _SUM}, _TOKENS),
-            Ask({"messages": _SUM, **_WAYS["template"][0]}, _TOKENS),
+            ProbeRequest({"messages": _SUM}, _TOKENS),
+            ProbeRequest({"messages": _SUM, **_WAYS["template"][0]}, _TOKENS),
         ),
         _place,
         lambda replies: thinks(replies[-1]),

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import Factory, frozen
 
 from stages.chat_completions.errors import error_from_status, error_in
-from stages.chat_completions.json_values import items, text
+from stages.chat_completions.json_values import as_array, as_string
 from stages.messages_api.errors import ApiError
 from stages.wire import json_codec
 from stages.wire.sse import SseDecoder
@@ -47,14 +47,14 @@ class Reply:
     @property
     def text(self) -> str:
         """What the model said."""
-        return "".join(text(message.get("content")) for message in self._messages)
+        return "".join(as_string(message.get("content")) for message in self._messages)
 
     @property
     def calls(self) -> list[str]:
         """The names of the tools it called."""
-        calls = [call for m in self._messages for call in items(m.get("tool_calls"))]
+        calls = [call for m in self._messages for call in as_array(m.get("tool_calls"))]
         functions = [call.get("function") for call in calls if isinstance(call, dict)]
-        return [text(f.get("name")) for f in functions if isinstance(f, dict)]
+        return [as_string(f.get("name")) for f in functions if isinstance(f, dict)]
 
     @property
     def reasoning(self) -> str:
@@ -65,7 +65,7 @@ class Reply:
     @property
     def finish(self) -> str:
         """Why it ended, in the backend's word."""
-        return next((f for c in self.choices if (f := text(c.get("finish_reason")))), "")
+        return next((f for c in self.choices if (f := as_string(c.get("finish_reason")))), "")
 
     @property
     def cut(self) -> bool:
@@ -75,7 +75,9 @@ class Reply:
     @property
     def stop(self) -> str:
         """The stop sequence it tells it ended at."""
-        told = [text(c.get(name)) for c in self.choices for name in ("stop_reason", "matched_stop")]
+        told = [
+            as_string(c.get(name)) for c in self.choices for name in ("stop_reason", "matched_stop")
+        ]
         return next(filter(None, told), "")
 
     @property
@@ -93,7 +95,7 @@ class Reply:
     @property
     def choices(self) -> list[dict[str, Any]]:
         """The choices of all its chunks; none: it is no chat completion."""
-        choices = [each for chunk in self.chunks for each in items(chunk.get("choices"))]
+        choices = [each for chunk in self.chunks for each in as_array(chunk.get("choices"))]
         return [choice for choice in choices if isinstance(choice, dict)]
 
     @property
@@ -105,7 +107,7 @@ class Reply:
 def reply_from(backend: str, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
     """The reply in an HTTP answer; an error inside a 200 is one too."""
     if status != 200:
-        return Reply(status, told(backend, error_from_status(backend, status, headers, body)))
+        return Reply(status, reported(backend, error_from_status(backend, status, headers, body)))
     streamed = headers.get("content-type", "").startswith("text/event-stream")
     try:
         decoder = SseDecoder()
@@ -116,16 +118,16 @@ def reply_from(backend: str, status: int, headers: Mapping[str, str], body: byte
     objects = tuple(chunk for chunk in chunks if isinstance(chunk, dict))
     for chunk in chunks:
         if error := error_in(backend, chunk):
-            return Reply(error.status, told(backend, error), objects)
+            return Reply(error.status, reported(backend, error), objects)
     return Reply(status, "", objects)
 
 
-def one_line(text: str) -> str:
+def log_safe(text: str) -> str:
     """`text` as it can stand in a comment: on one line, without control characters."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-def told(backend: str, error: ApiError) -> str:
+def reported(backend: str, error: ApiError) -> str:
     """An error's message on one line, without the name of the backend."""
     message = error.message.removesuffix(" ()").removeprefix(f"backend `{backend}` ")
-    return one_line(message.removeprefix("answered "))
+    return log_safe(message.removeprefix("answered "))

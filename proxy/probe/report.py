@@ -11,7 +11,7 @@ import attrs
 from attrs import frozen
 
 from proxy.probe.question import Finding, Question
-from stages.profiles.policies import KEPT
+from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile
 
 _COMMENT = 120
@@ -25,7 +25,7 @@ _FIELD = "fields."
 
 
 @frozen
-class Known:
+class KeyFinding:
     """The value of a key, and how it is known. `found` is False when it stays as declared."""
 
     value: Any
@@ -33,19 +33,21 @@ class Known:
     found: bool = False
 
 
-def knowledge(profile: Profile, findings: list[tuple[Question, Finding]]) -> dict[str, Known]:
+def key_findings(
+    profile: Profile, findings: list[tuple[Question, Finding]]
+) -> dict[str, KeyFinding]:
     """Each key of a profile (`fields.NAME` for policies), declared so and then asked."""
-    known = {name: Known(value) for name, value in _flat(profile).items()}
+    known = {name: KeyFinding(value) for name, value in _flat(profile).items()}
     for question, finding in findings:
         for key in dict.fromkeys((*question.tells, *finding.sets)):
             if key in finding.sets:
-                known[key] = Known(finding.sets[key], finding.evidence, found=True)
+                known[key] = KeyFinding(finding.sets[key], finding.evidence, found=True)
             elif not known[key].found:
-                known[key] = Known(known[key].value, finding.evidence)
+                known[key] = KeyFinding(known[key].value, finding.evidence)
     effort = known["fields.output_config.effort"]
     if effort.found and effort.value == "warn" and known["reasoning_request"].value == "effort":
-        known["reasoning_request"] = Known("none", effort.evidence, found=True)
-        known["fields.thinking"] = Known("warn", effort.evidence, found=True)
+        known["reasoning_request"] = KeyFinding("none", effort.evidence, found=True)
+        known["fields.thinking"] = KeyFinding("warn", effort.evidence, found=True)
     return known
 
 
@@ -55,7 +57,7 @@ def _flat(profile: Profile) -> dict[str, Any]:
         for field in attrs.fields(Profile)
         if field.name not in (*_DECLARED, "fields")
     }
-    return flat | {_FIELD + name: profile.fields[name] for name in KEPT}
+    return flat | {_FIELD + name: profile.fields[name] for name in SUPPORTED}
 
 
 def report(
@@ -72,7 +74,7 @@ def report(
     """
     generic = _flat(Profile("http://generic.invalid"))
     declared = _flat(profile)
-    known = knowledge(profile, findings)
+    known = key_findings(profile, findings)
     usual = {key for key, it in known.items() if it.value == generic[key] == declared[key]}
     rows = {
         key: (_scalar(it.value).replace("${", "$${"), _comment(it, declared[key], generic[key]))
@@ -89,7 +91,7 @@ def report(
     return "\n".join(f"  {line}" for line in lines) + "\n"
 
 
-def _comment(known: Known, declared: Any, generic: Any) -> str:
+def _comment(known: KeyFinding, declared: Any, generic: Any) -> str:
     """The evidence; with what was declared, where somebody had a reason to, and it is wrong."""
     if not known.found:
         return cut(f"not found out: {known.evidence}") if known.evidence else "as declared"
@@ -105,7 +107,7 @@ def _aligned(rows: dict[str, tuple[str, str]]) -> Iterator[str]:
         yield f"{start:<{width}}  # {comment}"
 
 
-def _unknown(keys: list[str], known: dict[str, Known]) -> Iterator[str]:
+def _unknown(keys: list[str], known: dict[str, KeyFinding]) -> Iterator[str]:
     """What was asked in vain and stays as it is in `generic`, by why it was in vain."""
     rows: dict[str, list[str]] = {}
     for key in keys:

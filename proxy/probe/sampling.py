@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from proxy.probe.question import Ask, Finding, Question, taken, user
+from proxy.probe.question import Finding, ProbeRequest, Question, judge_accepted, user
 from proxy.probe.reply import Reply
 from stages.profiles.profile import OUTPUT_LIMITS, Profile
 
@@ -35,7 +35,7 @@ _SCHEMA = {
 def limit_question(profile: Profile) -> Question:
     """Whether it answers at all, and by what name the output limit goes; the declared first."""
     names = sorted(OUTPUT_LIMITS, key=lambda name: name != profile.max_tokens_field)
-    asks = tuple(Ask({"messages": _COUNTING, name: _LIMIT}, tokens=None) for name in names)
+    asks = tuple(ProbeRequest({"messages": _COUNTING, name: _LIMIT}, tokens=None) for name in names)
 
     def judge(replies: Sequence[Reply]) -> Finding:
         return _limit(dict(zip(names, replies, strict=False)))
@@ -130,19 +130,19 @@ def _sampled(name: str, *values: float) -> Question:
     return Question(
         name,
         (key,),
-        tuple(Ask({name: value}) for value in values),
-        taken({key: "map"}, {key: "warn"}),
+        tuple(ProbeRequest({name: value}) for value in values),
+        judge_accepted({key: "map"}, {key: "warn"}),
     )
 
 
-def _stop_ask(number: int) -> Ask:
+def _stop_ask(number: int) -> ProbeRequest:
     # The one that the answer will come to stands last, where a limit would cut it off.
     others = [f"[end {n}]" for n in range(1, number)]
-    return Ask({"messages": user(_COUNT), "stop": [*others, _STOP]}, tokens=20)
+    return ProbeRequest({"messages": user(_COUNT), "stop": [*others, _STOP]}, tokens=20)
 
 
-def _random(**members: Any) -> Ask:
-    return Ask({"messages": user(_RANDOM), **members}, tokens=12)
+def _random(**members: Any) -> ProbeRequest:
+    return ProbeRequest({"messages": user(_RANDOM), **members}, tokens=12)
 
 
 _FORM = {"name": "answer", "schema": _SCHEMA, "strict": True}
@@ -153,7 +153,7 @@ QUESTIONS = (
     Question(
         "stream_options",
         ("stream_options",),
-        (Ask({"stream": True, "stream_options": {"include_usage": True}}),),
+        (ProbeRequest({"stream": True, "stream_options": {"include_usage": True}}),),
         _usage,
     ),
     Question(
@@ -176,7 +176,11 @@ QUESTIONS = (
     Question(
         "response_format",
         ("fields.output_config.format",),
-        (Ask({"response_format": {"type": "json_schema", "json_schema": _FORM}}, tokens=24),),
+        (
+            ProbeRequest(
+                {"response_format": {"type": "json_schema", "json_schema": _FORM}}, tokens=24
+            ),
+        ),
         _format,
     ),
 )

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from proxy.probe.question import (
-    Ask,
     Finding,
+    ProbeRequest,
     Question,
     accepted,
-    first_taken,
-    plain,
-    read,
-    taken,
+    judge_accepted,
+    judge_first_accepted,
+    judge_plain,
+    judge_validated,
     user,
 )
 from proxy.probe.reply import Reply
@@ -49,11 +49,11 @@ def tool(name: str, schema: dict[str, Any] | None = None, **members: Any) -> dic
     return {"type": "function", "function": {**function, **members}}
 
 
-def _with_keywords(*names: str) -> Ask:
+def _with_keywords(*names: str) -> ProbeRequest:
     """A tool whose schema has these keywords, where they belong."""
     city = {"type": "string", **{n: _KEYWORDS[n] for n in names if n not in _ON_THE_WHOLE}}
     whole = {name: _KEYWORDS[name] for name in names if name in _ON_THE_WHOLE}
-    return Ask({"tools": [tool("weather", {**whole, "properties": {"city": city}})]})
+    return ProbeRequest({"tools": [tool("weather", {**whole, "properties": {"city": city}})]})
 
 
 def _keywords(replies: Sequence[Reply]) -> Finding:
@@ -110,18 +110,18 @@ def _parallel(profile: Profile) -> Question:
     return Question(
         "parallel_tool_calls",
         (key, field),
-        (Ask({**tools, key: False}), Ask({**tools, key: "nonsense"})),
-        read({key: sent, field: "map"}, {key: "never", field: "warn"}),
+        (ProbeRequest({**tools, key: False}), ProbeRequest({**tools, key: "nonsense"})),
+        judge_validated({key: sent, field: "map"}, {key: "never", field: "warn"}),
         after=TOOLS,
     )
 
 
 def _required_question(profile: Profile) -> Question:
     body = {"tools": [tool("weather")], "tool_choice": "required"}
-    asks = [Ask({**body, "messages": user(_GREETING)}, _CALL)]
+    asks = [ProbeRequest({**body, "messages": user(_GREETING)}, _CALL)]
     if begun := profile.forced_tool_prefill:
         messages = [*user(_GREETING), {"role": "assistant", "content": begun}]
-        asks.append(Ask({**body, "messages": messages}, _CALL))
+        asks.append(ProbeRequest({**body, "messages": messages}, _CALL))
     return Question(
         "tool_choice required",
         ("fields.tool_choice",),
@@ -139,15 +139,17 @@ def _named_question() -> Question:
     return Question(
         "tool_choice by name",
         ("named_tool_choice",),
-        tuple(Ask({**body, "messages": user(said)}, _CALL) for said in (_WEATHER, _GREETING)),
+        tuple(
+            ProbeRequest({**body, "messages": user(said)}, _CALL) for said in (_WEATHER, _GREETING)
+        ),
         _named,
         enough=lambda replies: not replies[-1].accepted or bool(_seen(replies[-1])),
         after=TOOLS,
     )
 
 
-def _long_named(length: int) -> Ask:
-    return Ask({"tools": [tool("weather_" + "x" * (length - 8))]})
+def _long_named(length: int) -> ProbeRequest:
+    return ProbeRequest({"tools": [tool("weather_" + "x" * (length - 8))]})
 
 
 _STRICT = {"additionalProperties": False}
@@ -157,29 +159,32 @@ _OPTIONAL = {**_STRICT, "required": []}
 def tool_questions(profile: Profile) -> tuple[Question, ...]:
     """What is asked about tools of a backend declared so."""
     return (
-        Question(TOOLS, (), (Ask({"tools": [tool("weather")]}),), plain),
+        Question(TOOLS, (), (ProbeRequest({"tools": [tool("weather")]}),), judge_plain),
         _required_question(profile),
         _named_question(),
         _parallel(profile),
         Question(
             STRICT,
             ("fields.tools.strict",),
-            tuple(Ask({"tools": [tool("weather", _STRICT, strict=s)]}) for s in (True, "nonsense")),
-            read({"fields.tools.strict": "map"}, {"fields.tools.strict": "warn"}),
+            tuple(
+                ProbeRequest({"tools": [tool("weather", _STRICT, strict=s)]})
+                for s in (True, "nonsense")
+            ),
+            judge_validated({"fields.tools.strict": "map"}, {"fields.tools.strict": "warn"}),
             after=TOOLS,
         ),
         Question(
             "strict with an optional argument",
             ("strict_needs_all",),
-            (Ask({"tools": [tool("weather", _OPTIONAL, strict=True)]}),),
-            taken({"strict_needs_all": False}, {"strict_needs_all": True}),
+            (ProbeRequest({"tools": [tool("weather", _OPTIONAL, strict=True)]}),),
+            judge_accepted({"strict_needs_all": False}, {"strict_needs_all": True}),
             after=STRICT,
         ),
         Question(
             "long tool names",
             ("tool_name_limit",),
             (_long_named(128), _long_named(65)),
-            first_taken("tool_name_limit", (128, 65), {"tool_name_limit": 64}),
+            judge_first_accepted("tool_name_limit", (128, 65), {"tool_name_limit": 64}),
             enough=accepted,
             after=TOOLS,
         ),

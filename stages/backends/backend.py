@@ -19,18 +19,18 @@ from attrs import define, field
 from yarl import URL
 
 from stages.backends import embedded
-from stages.backends.call import FAILURES, Call
-from stages.backends.client import ChatCompletions
-from stages.backends.fair_queue import Turns
+from stages.backends.call import FAILURES, BackendCall
+from stages.backends.client import ChatCompletionsClient
+from stages.backends.fair_queue import FairQueue
 from stages.backends.refusals import Refusals
 from stages.backends.resend import Resend
 from stages.backends.session import make_client, root
 from stages.backends.tokenizers import TOKENIZERS
 from stages.chat_completions.errors import error_from_exception
 from stages.chat_completions.overflow import PromptTooLongError, too_long
-from stages.chat_completions.token_calibration import Calibration
+from stages.chat_completions.token_calibration import TokenCalibration
 from stages.chat_completions.usage import last_reported, usage
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, Target
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, Target
 from stages.messages_api.errors import ApiError, InternalError, InvalidRequestError
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.profiles.profile import Profile, merged
@@ -54,7 +54,7 @@ class ChatBackend(Protocol):
         request: ChatRequest,
         idle_timeout: float,
         first_byte_timeout: float | None = None,
-    ) -> AsyncGenerator[ChatAnswer, None]:
+    ) -> AsyncGenerator[ChatEvent, None]:
         """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError.
 
         A ChatStart comes first where the request was changed before the backend took it.
@@ -74,27 +74,27 @@ class Backend:
     profile: Profile
     #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
-    calibration: Calibration = field(factory=Calibration, init=False)
+    calibration: TokenCalibration = field(factory=TokenCalibration, init=False)
     refusals: Refusals = field(init=False)
     """Options that its models have refused. They are left out of later requests."""
     refused: Counter[str] = field(factory=Counter, init=False)
     """How often a request was sent again without an option, by option."""
-    turns: Turns[Any] | None = field(init=False)
+    queue: FairQueue[Any] | None = field(init=False)
     """The calls that run and wait, where only so many may run. For the stage `queue`.
 
-    After a reload the backend before has the same, and its slots; see `go_by_slots`.
+    After a reload the backend before has the same, and its slots; see `apply_concurrency_limit`.
     """
     _overridden: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
     """By what overrides the profile, the oldest first."""
     _model: Any = field(default=None, init=False)
-    _completions: ChatCompletions | None = field(default=None, init=False)
+    _completions: ChatCompletionsClient | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
     _opening: anyio.Lock = field(factory=anyio.Lock, init=False, repr=False)
     _loop: Any = field(default=None, init=False, repr=False)
 
-    @turns.default
-    def _make_turns(self) -> Turns[Any] | None:
-        return None if self.profile.slots is None else Turns(self.profile.slots)
+    @queue.default
+    def _make_queue(self) -> FairQueue[Any] | None:
+        return None if self.profile.slots is None else FairQueue(self.profile.slots)
 
     @refusals.default
     def _make_refusals(self) -> Refusals:
@@ -104,7 +104,7 @@ class Backend:
         """The profile for one model: its pattern's keys, its own, and what it has refused."""
         if not (target.overrides or self.profile.models or self.refusals.known):
             return self.profile
-        refused = self.refusals.of(target.model, time.monotonic())
+        refused = self.refusals.options_refused_by(target.model, time.monotonic())
         matching = [p for p in self.profile.models if fnmatch.fnmatchcase(target.model, p)]
         if not (target.overrides or matching or refused):
             return self.profile
@@ -119,7 +119,7 @@ class Backend:
                 self._overridden.pop(next(iter(self._overridden)))
         return made
 
-    async def open(self) -> ChatCompletions:
+    async def open(self) -> ChatCompletionsClient:
         """Make it ready, once; later calls wait for the first."""
         if self._completions is None:
             self._claim()
@@ -128,7 +128,7 @@ class Backend:
                 async with self._opening:
                     if self._completions is None:
                         await self._open()
-        return cast("ChatCompletions", self._completions)
+        return cast("ChatCompletionsClient", self._completions)
 
     def _claim(self) -> None:
         """Let no other event loop wait for this one: it would for ever."""
@@ -150,7 +150,7 @@ class Backend:
             base_url = f"{server.url}/v1"
         client = make_client(profile)
         self._exits.push_async_callback(client.close)
-        completions = ChatCompletions(client, base_url, profile.connect_timeout)
+        completions = ChatCompletionsClient(client, base_url, profile.connect_timeout)
         self._model = await anyio.to_thread.run_sync(_make_model, completions, profile)
         self._completions = completions
 
@@ -160,7 +160,7 @@ class Backend:
         await anyio.lowlevel.checkpoint()  # the sockets close in the event loop's next round
         self._completions = self._loop = None
 
-    async def probe(self, name: str) -> None:
+    async def check(self, name: str) -> None:
         """Ask what `health` names; the backend is called `name`. Raises ApiError unless it answers.
 
         Any answer but that it has a fault (5xx) will do: a server that asks for a key is there.
@@ -182,7 +182,7 @@ class Backend:
         request: ChatRequest,
         idle_timeout: float,
         first_byte_timeout: float | None = None,
-    ) -> AsyncGenerator[ChatAnswer, None]:
+    ) -> AsyncGenerator[ChatEvent, None]:
         """See ChatBackend."""
         await self.open()
         from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
@@ -205,14 +205,14 @@ class Backend:
                         last = len(together) - 1
                         for n, data in enumerate(together):
                             recent.append(data)
-                            yield ChatChunk(data, followed=n < last)
+                            yield ChatChunk(data, more_buffered=n < last)
             except PromptTooLongError as error:
                 raise await self._counted(request, error) from error
             except InvalidRequestError as error:  # a refusal: nothing has been answered yet
                 if accepted or not await self._changed(sent, error):
                     raise
         used = usage(last_reported(recent))
-        self.calibration.learn(target.model, sent.request.size, used.prompt_tokens)
+        self.calibration.learn(target.model, sent.request.raw_estimate, used.prompt_tokens)
         yield ChatEnd(sent.call.done, sent.lowered)
 
     async def _changed(self, sent: Resend, error: InvalidRequestError) -> bool:
@@ -256,13 +256,15 @@ class Backend:
             completions = await self.open()
             return await TOKENIZERS[kind].count(completions, request, self.counting_timeout)
         except ApiError as error:
-            log.warning("backend `%s` counts no tokens: %s", target.backend, error.own_words)
+            log.warning("backend `%s` counts no tokens: %s", target.backend, error.log_message)
             return None
 
 
-def _call(request: ChatRequest, idle_timeout: float, first_byte_timeout: float | None) -> Call:
+def _call(
+    request: ChatRequest, idle_timeout: float, first_byte_timeout: float | None
+) -> BackendCall:
     resolved = request.resolved
-    return Call(
+    return BackendCall(
         resolved.target.backend,
         request.messages,
         request.options,
@@ -278,7 +280,7 @@ def _call(request: ChatRequest, idle_timeout: float, first_byte_timeout: float |
 _IMPORTING = threading.Lock()
 
 
-def _make_model(completions: ChatCompletions, profile: Profile) -> Any:
+def _make_model(completions: ChatCompletionsClient, profile: Profile) -> Any:
     with _IMPORTING:  # takes a second: not before a backend is really wanted
         from stages.backends.langchain import make_model
 

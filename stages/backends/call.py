@@ -17,7 +17,7 @@ FAILURES = (
 
 
 @define
-class Call:
+class BackendCall:
     """One call: what goes in, and what LangChain has no room for on the way out.
 
     `idle_timeout` is in seconds, between two pieces of the answer; until the first byte of its

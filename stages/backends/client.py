@@ -18,8 +18,8 @@ from typing import Any
 import aiohttp
 from attrs import define
 
-from stages.backends.call import Call
-from stages.backends.response import Answer
+from stages.backends.call import BackendCall
+from stages.backends.response import BackendResponse
 from stages.backends.session import REUSED
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.wire import json_codec
@@ -32,25 +32,25 @@ _LARGE_BODY = 1024 * 1024
 
 
 @define
-class ChatCompletions:
+class ChatCompletionsClient:
     """Makes calls to one backend. LangChain knows it as `client.chat.completions`."""
 
     client: aiohttp.ClientSession
     base_url: str
     connect_timeout: float
 
-    async def create(self, *, call: Call, stream: bool = False) -> Answer:
+    async def create(self, *, call: BackendCall, stream: bool = False) -> BackendResponse:
         """The answer to `call`, which is asked for when it is entered."""
-        return Answer(self._ask, call, stream)
+        return BackendResponse(self._ask, call, stream)
 
-    async def _ask(self, call: Call) -> aiohttp.ClientResponse:
+    async def _ask(self, call: BackendCall) -> aiohttp.ClientResponse:
         return await self.post(self.url("/chat/completions"), call.payload, call)
 
     def url(self, path: str, beside: bool = False) -> str:
         """The address of an endpoint; `beside`: it stands beside `/v1`, not below."""
         return (self.base_url.removesuffix("/v1") if beside else self.base_url) + path
 
-    async def post(self, url: str, body: Any, call: Call) -> aiohttp.ClientResponse:
+    async def post(self, url: str, body: Any, call: BackendCall) -> aiohttp.ClientResponse:
         """Send a request; the answer's body is not read yet. Raises one of FAILURES.
 
         A kept connection may have been closed by the backend in the meantime, which shows only

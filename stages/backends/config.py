@@ -9,7 +9,7 @@ from attrs import frozen
 from cattrs import Converter
 
 from pipeline import option, reference
-from pipeline.config.problems import nearest
+from pipeline.config.problems import suggest
 from pipeline.config.structuring import KindError, describe
 from pipeline.stage import OptionError
 from stages.backends import embedded
@@ -18,7 +18,7 @@ from stages.profiles.profile import CONNECTION_KEYS, Overrides, Profile, profile
 
 
 @frozen
-class Model:
+class ModelTarget:
     """An entry of `models`: the name (or pattern) clients use leads to a backend's model."""
 
     backend: str = reference("backends", help="an entry of `backends`")
@@ -28,7 +28,7 @@ class Model:
     )
 
     @property
-    def targets(self) -> tuple[Model, ...]:
+    def targets(self) -> tuple[ModelTarget, ...]:
         """Itself alone."""
         return (self,)
 
@@ -38,14 +38,14 @@ class Model:
         return f"{self.backend}/{self.model}" if self.model else self.backend
 
 
-def _check_weight(_: WeightedModel, __: Any, weight: float) -> None:
+def _check_weight(_: WeightedTarget, __: Any, weight: float) -> None:
     if not weight > 0:
         hint = "leave out the target that is to get no requests"
         raise OptionError("weight", f"`weight` must be > 0: {weight:g}", hint)
 
 
 @frozen
-class WeightedModel(Model):
+class WeightedTarget(ModelTarget):
     """One of the targets of a Group."""
 
     weight: float = option(
@@ -53,7 +53,7 @@ class WeightedModel(Model):
     )
 
 
-def _check_targets(group: Group, _: Any, targets: tuple[WeightedModel, ...]) -> None:
+def _check_targets(group: TargetGroup, _: Any, targets: tuple[WeightedTarget, ...]) -> None:
     if not targets:
         hint = "give it at least one, as `- {backend: …, model: …}`"
         raise OptionError("targets", "`targets` is empty", hint)
@@ -67,17 +67,17 @@ def _check_targets(group: Group, _: Any, targets: tuple[WeightedModel, ...]) -> 
         raise OptionError("targets", message, "write `policy: balance`, or remove it")
 
 
-def _check_affinity(group: Group, _: Any, affinity: str | None) -> None:
+def _check_affinity(group: TargetGroup, _: Any, affinity: str | None) -> None:
     if affinity and group.policy == "fallback":
         message = "`affinity` means nothing with `policy: fallback`: the first target goes first"
         raise OptionError("affinity", message, "write `policy: balance`, or remove it")
 
 
 @frozen
-class Group:
+class TargetGroup:
     """An entry of `models` that leads to several targets, each a backend's model."""
 
-    targets: tuple[WeightedModel, ...] = option(validator=_check_targets)
+    targets: tuple[WeightedTarget, ...] = option(validator=_check_targets)
     policy: Literal["fallback", "balance"] = option(
         "fallback", help="whether the first target goes first, or each has its share"
     )
@@ -90,7 +90,7 @@ class Group:
 
 
 #: An entry of `models`.
-Entry = Model | Group
+ModelEntry = ModelTarget | TargetGroup
 
 
 def over_shipped(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -102,10 +102,10 @@ def over_shipped(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, An
     return over
 
 
-def _entry(converter: Converter, value: Any, _: Any) -> Entry:
+def _entry(converter: Converter, value: Any, _: Any) -> ModelEntry:
     several = isinstance(value, dict) and "targets" in value
-    kind: Any = Group if several else Model
-    made: Entry = converter.structure(value, kind)
+    kind: Any = TargetGroup if several else ModelTarget
+    made: ModelEntry = converter.structure(value, kind)
     return made
 
 
@@ -125,7 +125,7 @@ def register_hooks(converter: Converter) -> None:
         if not isinstance(name, str) or name not in profiles():
             shown = f"`{name}`" if isinstance(name, str) else describe(name)
             message = f"there is no profile {shown}"
-            raise OptionError("profile", message, nearest(str(name), profiles()))
+            raise OptionError("profile", message, suggest(str(name), profiles()))
         profile = converter.structure(over_shipped(profiles()[name], _spelt_out(value)), Profile)
         if profile.embedded:
             embedded.check(profile)
@@ -147,4 +147,6 @@ def register_hooks(converter: Converter) -> None:
 
     converter.register_structure_hook(Backend, backend)
     converter.register_structure_hook_func(lambda kind: kind is Overrides, overrides)
-    converter.register_structure_hook_func(lambda kind: kind == Entry, partial(_entry, converter))
+    converter.register_structure_hook_func(
+        lambda kind: kind == ModelEntry, partial(_entry, converter)
+    )

@@ -35,10 +35,10 @@ T = TypeVar("T")
 
 
 @define(eq=False)
-class Rounds(Generic[T]):
+class RoundRobin(Generic[T]):
     """Items that take turns by the first of their names, among those by the next, and so on."""
 
-    _below: dict[str, Rounds[T]] = field(factory=dict)
+    _below: dict[str, RoundRobin[T]] = field(factory=dict)
     _items: deque[T] = field(factory=deque)
 
     def __bool__(self) -> bool:
@@ -47,7 +47,7 @@ class Rounds(Generic[T]):
     def put(self, names: tuple[str, ...], item: T) -> None:
         """Add an item. All have as many names."""
         if names:
-            self._below.setdefault(names[0], Rounds()).put(names[1:], item)
+            self._below.setdefault(names[0], RoundRobin()).put(names[1:], item)
         else:
             self._items.append(item)
 
@@ -74,7 +74,7 @@ class Rounds(Generic[T]):
 
 
 @define(eq=False)
-class Turns(Generic[T]):
+class FairQueue(Generic[T]):
     """The calls that run and wait at one backend. One begins where fewer than `slots` run."""
 
     slots: int
@@ -83,8 +83,8 @@ class Turns(Generic[T]):
     waited: float = 0.0
     _running: set[T] = field(factory=set)
     _waiting: dict[T, tuple[tuple[str, ...], bool]] = field(factory=dict)
-    _short: Rounds[T] = field(factory=Rounds)
-    _long: Rounds[T] = field(factory=Rounds)
+    _short: RoundRobin[T] = field(factory=RoundRobin)
+    _long: RoundRobin[T] = field(factory=RoundRobin)
     _in_a_row: int = 0
     _typical: float = _TYPICAL
 
@@ -103,7 +103,7 @@ class Turns(Generic[T]):
         """Whether a call that comes now need not wait."""
         return self.running < self.slots
 
-    def come(self, call: T, names: tuple[str, ...], short: bool) -> bool:
+    def enter(self, call: T, names: tuple[str, ...], short: bool) -> bool:
         """A new call of `names`, a key and a session; whether it may begin at once."""
         if self.free:
             self._running.add(call)
@@ -144,15 +144,15 @@ class Turns(Generic[T]):
         self._in_a_row = 0
         return self._long.take()
 
-    def _line(self, short: bool) -> Rounds[T]:
+    def _line(self, short: bool) -> RoundRobin[T]:
         return self._short if short else self._long
 
-    def began(self, waited: float) -> None:
+    def record_wait(self, waited: float) -> None:
         """Count a call that begins, after so many seconds."""
         self.started += 1
         self.waited += waited
 
-    def took(self, seconds: float) -> None:
+    def record_duration(self, seconds: float) -> None:
         """Learn how long a call took; the newest counts for a fifth."""
         self._typical += _NEWEST * (seconds - self._typical)
 

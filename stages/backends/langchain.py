@@ -31,9 +31,9 @@ from langchain_openai import ChatOpenAI
 from langsmith.utils import tracing_is_enabled
 from pydantic import SecretStr
 
-from stages.backends.call import Call
-from stages.backends.client import ChatCompletions
-from stages.backends.response import Answer
+from stages.backends.call import BackendCall
+from stages.backends.client import ChatCompletionsClient
+from stages.backends.response import BackendResponse
 from stages.profiles.profile import OUTPUT_LIMITS, Profile
 
 log = logging.getLogger("llm_proxy")
@@ -57,7 +57,7 @@ class ProxyChat(ChatOpenAI):
     def _get_request_payload(
         self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any
     ) -> dict[str, Any]:
-        call: Call = kwargs.pop("call")
+        call: BackendCall = kwargs.pop("call")
         stream = kwargs.pop("stream", False)
         payload = super()._get_request_payload(_NONE, **{"stop": stop, **kwargs, **call.options})
         # ChatOpenAI renames max_tokens, always; the translation has used the backend's name.
@@ -115,7 +115,7 @@ class ProxyChat(ChatOpenAI):
         return made
 
 
-def make_model(completions: ChatCompletions, profile: Profile) -> ProxyChat:
+def make_model(completions: ChatCompletionsClient, profile: Profile) -> ProxyChat:
     """The model of one backend."""
     return ProxyChat(
         model="unset",  # each call names its own
@@ -132,7 +132,7 @@ def make_model(completions: ChatCompletions, profile: Profile) -> ProxyChat:
 
 
 async def ask(
-    model: ProxyChat, name: str, call: Call, stream: bool
+    model: ProxyChat, name: str, call: BackendCall, stream: bool
 ) -> AbstractAsyncContextManager[AsyncIterator[list[dict[str, Any]]]]:
     """The chunks of one answer as they are on the wire; for no stream, the whole completion.
 
@@ -142,12 +142,12 @@ async def ask(
     if model.traced:
         return aclosing(_traced_stream(model, name, call) if stream else _traced(model, name, call))
     payload = model._get_request_payload([], call=call, model=name, stream=stream)
-    answer: Answer = await model.async_client.create(**payload)
+    answer: BackendResponse = await model.async_client.create(**payload)
     return answer
 
 
 async def _traced(
-    model: ProxyChat, name: str, call: Call
+    model: ProxyChat, name: str, call: BackendCall
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     messages: Any = call.messages
     message: Any = await model.ainvoke(messages, call=call, model=name)
@@ -155,7 +155,7 @@ async def _traced(
 
 
 async def _traced_stream(
-    model: ProxyChat, name: str, call: Call
+    model: ProxyChat, name: str, call: BackendCall
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     messages: Any = call.messages
     answer: Any = model.astream(messages, call=call, model=name)

@@ -232,7 +232,7 @@ class Refusals:
         if len(self.known) > _MODELS:
             self.known.popitem(last=False)
 
-    def of(self, model: str, now: float) -> tuple[Overrides, ...]:
+    def options_refused_by(self, model: str, now: float) -> tuple[Overrides, ...]:
         """The facts without what `model` refuses, in the order they were learned."""
         known = self.known.get(model)
         if known is None:

@@ -16,11 +16,11 @@ from collections.abc import Callable
 
 from attrs import Factory, define, evolve
 
-from stages.backends.call import Call
+from stages.backends.call import BackendCall
 from stages.backends.refusals import Refusal, refusal
 from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
-from stages.events import ChatRequest, Lowered, Target
-from stages.messages_api.errors import InvalidRequestError, let_go
+from stages.events import ChatRequest, LoweredBy, Target
+from stages.messages_api.errors import InvalidRequestError, drop_traceback
 from stages.profiles.profile import Profile, merged
 
 _MOST = 4
@@ -31,7 +31,7 @@ class Resend:
     """The request and the call as they are sent now. `profile_for` gives the request's profile."""
 
     request: ChatRequest
-    call: Call
+    call: BackendCall
     profile_for: Callable[[Target], Profile]
     given_up: list[Refusal] = Factory(list)
     """What the backend has refused so far."""
@@ -52,14 +52,14 @@ class Resend:
             self.limit = error
         elif not self._gives_up(error):
             return False
-        let_go(error)
+        drop_traceback(error)
         options = self.request.options
-        options = self.limit.lowered(options) if self.limit else options
+        options = self.limit.lower_limit(options) if self.limit else options
         self.call = evolve(self.call, messages=self.request.messages, options=options)
         return True
 
     @property
-    def lowered(self) -> Lowered:
+    def lowered(self) -> LoweredBy:
         """By what the output limit is lower than translated."""
         if self.limit is None:
             return None

@@ -11,10 +11,16 @@ import aiohttp
 import anyio
 from attrs import define, field
 
-from stages.backends.call import FAILURES, Call
+from stages.backends.call import FAILURES, BackendCall
 from stages.chat_completions.errors import error_from_exception, error_from_status
-from stages.chat_completions.frames import decoded, document, is_cut_short, is_stream, recovered
-from stages.messages_api.errors import ApiError, GatewayTimeoutError, InternalError, let_go
+from stages.chat_completions.frames import (
+    decode_document,
+    decode_frame,
+    is_cut_short,
+    is_stream,
+    recover_frames,
+)
+from stages.messages_api.errors import ApiError, GatewayTimeoutError, InternalError, drop_traceback
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
@@ -25,15 +31,15 @@ _END_OF_BODY = 0.05
 
 
 @define
-class Answer:
+class BackendResponse:
     """The answer to one call, which `ask` makes. Its connection is held from entering to leaving.
 
     Iterating gives lists of chunks, in each those that arrived together. An answer that is no
     stream is one chunk. Raises ApiError.
     """
 
-    ask: Callable[[Call], Awaitable[aiohttp.ClientResponse]]
-    call: Call
+    ask: Callable[[BackendCall], Awaitable[aiohttp.ClientResponse]]
+    call: BackendCall
     stream: bool
     _response: aiohttp.ClientResponse = field(default=None, init=False)
     _decoder: SseDecoder = field(factory=SseDecoder, init=False)
@@ -47,7 +53,7 @@ class Answer:
     _peeked: bytes = field(default=b"", init=False)
     """Bytes that were read to see what the body is, and are to be read again."""
 
-    async def __aenter__(self) -> Answer:
+    async def __aenter__(self) -> BackendResponse:
         call = self.call
         self._asked_at = self._loop.time()
         try:
@@ -128,7 +134,7 @@ class Answer:
             self._timer.cancel()
         self._response.close()
 
-    def __aiter__(self) -> Answer:
+    def __aiter__(self) -> BackendResponse:
         return self
 
     async def __anext__(self) -> list[Any]:
@@ -152,7 +158,7 @@ class Answer:
         while data := await self._read():
             parts.append(data)
         self.call.done = True
-        return document(self.call.backend, b"".join(parts))
+        return decode_document(self.call.backend, b"".join(parts))
 
     async def _all_chunks(self) -> list[Any]:
         """The body where no stream was wanted: one document, or a stream that was sent anyway."""
@@ -161,12 +167,12 @@ class Answer:
             parts.append(data)
         body = b"".join(parts)
         try:
-            chunks = [decoded(self.call.backend, body)]
+            chunks = [decode_frame(self.call.backend, body)]
         except InternalError as error:
             if is_stream(body):
-                let_go(error)
+                drop_traceback(error)
                 return self._chunks([*self._feed(body), *self._decoder.finish()])
-            chunks = [document(self.call.backend, body)]
+            chunks = [decode_document(self.call.backend, body)]
         self.call.done = True
         return chunks
 
@@ -213,12 +219,12 @@ class Answer:
                 self.call.done = True
                 break
             try:
-                chunks.append(decoded(self.call.backend, event))
+                chunks.append(decode_frame(self.call.backend, event))
             except ApiError as error:
                 try:
-                    chunks += recovered(self.call.backend, event, error)
+                    chunks += recover_frames(self.call.backend, event, error)
                 except ApiError:
-                    let_go(error)  # or it and this would hold each other
+                    drop_traceback(error)  # or it and this would hold each other
                     self._wrong = error  # raised when those before it are dealt with
                     break
         return chunks

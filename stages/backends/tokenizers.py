@@ -7,9 +7,9 @@ from functools import partial
 import anyio
 from attrs import frozen
 
-from stages.backends.call import Call
-from stages.backends.client import ChatCompletions
-from stages.backends.response import Answer
+from stages.backends.call import BackendCall
+from stages.backends.client import ChatCompletionsClient
+from stages.backends.response import BackendResponse
 from stages.chat_completions.errors import error_from_exception
 from stages.events import ChatRequest
 from stages.messages_api.errors import InternalError
@@ -25,17 +25,17 @@ class Tokenizer:
     """Whether it stands beside `/v1`, not below."""
 
     async def count(
-        self, completions: ChatCompletions, request: ChatRequest, seconds: float
+        self, completions: ChatCompletionsClient, request: ChatRequest, seconds: float
     ) -> int:
         """The prompt's tokens, in so many seconds at most. Raises ApiError."""
         target = request.resolved.target
         body = {"model": target.model, "messages": request.messages, **request.options}
         ask = partial(completions.post, completions.url(self.path, self.beside), body)
         size = request.resolved.size
-        call = Call(target.backend, request.messages, request.options, seconds, size=size)
+        call = BackendCall(target.backend, request.messages, request.options, seconds, size=size)
         try:
             with anyio.fail_after(seconds):  # for all of it, silent or not
-                async with Answer(ask, call, stream=False) as answer:
+                async with BackendResponse(ask, call, stream=False) as answer:
                     number = (await answer.whole()).get(self.member)
         except TimeoutError as error:
             raise error_from_exception(target.backend, error) from error

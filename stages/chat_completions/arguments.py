@@ -31,7 +31,7 @@ def _after_spaces(text: str, start: int) -> int:
     return start
 
 
-def as_object(arguments: str) -> list[str]:
+def decoded_object(arguments: str) -> list[str]:
     """Arguments that are no object, as fragments of one: clients need an object, also streamed.
 
     A JSON string that holds an object is that object.

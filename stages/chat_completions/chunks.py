@@ -12,14 +12,14 @@ from typing import Any
 
 from attrs import define
 
-from stages.chat_completions.json_values import items, mapping, text
+from stages.chat_completions.json_values import as_array, as_object, as_string
 
 #: Members that hold reasoning as text. Where there are two, they carry the same.
 THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text")
 _CONTENT = ("content", "tool_calls", "function_call", "refusal")
 
 
-def more_text(data: dict[str, Any]) -> str:
+def plain_text_delta(data: dict[str, Any]) -> str:
     """The text of a chunk that has nothing else to say; empty for any other chunk.
 
     Nine in ten are so. Where the text goes on, nobody need look any further.
@@ -55,9 +55,9 @@ def failure(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
     for choice in choices:
         if choice.get("error"):
             return choice["error"]
-    if "x_groq" in data and (error := mapping(data["x_groq"]).get("error")):
+    if "x_groq" in data and (error := as_object(data["x_groq"]).get("error")):
         return error
-    if "base_resp" in data and mapping(data["base_resp"]).get("status_code"):
+    if "base_resp" in data and as_object(data["base_resp"]).get("status_code"):
         return data  # MiniMax
     if choices:
         return None
@@ -68,23 +68,23 @@ def failure(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
 def thought_in(delta: dict[str, Any]) -> str:
     """The reasoning in a delta, in whichever of its members."""
     for name in THOUGHTS:
-        if name in delta and (thought := text(delta[name])):
+        if name in delta and (thought := as_string(delta[name])):
             return thought
     if "reasoning_details" not in delta:
         return ""
-    details = map(mapping, items(delta["reasoning_details"]))
-    return "".join(text(d.get("text")) or text(d.get("summary")) for d in details)
+    details = map(as_object, as_array(delta["reasoning_details"]))
+    return "".join(as_string(d.get("text")) or as_string(d.get("summary")) for d in details)
 
 
 def stray_words(data: dict[str, Any]) -> str | None:
     """What an object without a choice says in the place of a chunk; None where it is a chunk."""
-    words = text(data.get("message")) or text(data.get("detail"))
+    words = as_string(data.get("message")) or as_string(data.get("detail"))
     is_chunk = "choices" in data or "usage" in data or not data
     return words or (None if is_chunk else "")
 
 
 @define
-class Deltas:
+class DeltaReader:
     """The deltas of one answer, or its messages."""
 
     _seen: bool = False
@@ -92,17 +92,17 @@ class Deltas:
 
     def of(self, choice: dict[str, Any]) -> dict[str, Any]:
         """What a choice adds. A message after deltas adds nothing: it says all of it again."""
-        delta = mapping(choice.get("delta"))
+        delta = as_object(choice.get("delta"))
         self._seen = self._seen or any(map(delta.get, _CONTENT))
-        return delta if delta or self._seen else mapping(choice.get("message"))
+        return delta if delta or self._seen else as_object(choice.get("message"))
 
     def calls(self, choice: dict[str, Any], delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The fragments of tool calls in a delta; in a message, each is a whole call."""
-        for call in items(delta.get("tool_calls")):
-            fragment = mapping(call)
+        for call in as_array(delta.get("tool_calls")):
+            fragment = as_object(call)
             if not choice.get("delta"):
                 fragment = {**fragment, "index": self._calls}
                 self._calls += 1
             yield fragment
-        if legacy := mapping(delta.get("function_call")):
+        if legacy := as_object(delta.get("function_call")):
             yield {"index": 0, "function": legacy}

@@ -23,7 +23,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from stages.chat_completions.json_values import items, mapping, text
+from stages.chat_completions.json_values import as_array, as_object, as_string
 from stages.wire import json_codec
 
 _MAX_DEPTH = 6
@@ -36,7 +36,7 @@ _SHOWN = ("message", "detail")
 
 
 @frozen
-class Reason:
+class ErrorBody:
     """The message, and all codes and types that stand with it, from the outside in.
 
     `status` is the HTTP status among them, for an error within an answer that began with 200.
@@ -47,45 +47,47 @@ class Reason:
     status: int | None = None
 
 
-def reason(said: Any, depth: int = 0) -> Reason:
+def read_error_body(said: Any, depth: int = 0) -> ErrorBody:
     """Read an error body, or a part of one."""
     if depth > _MAX_DEPTH:
-        return Reason()
+        return ErrorBody()
     if isinstance(said, str):
         return _of_text(said, depth)
     if isinstance(said, list):
         problems = list(_problems(said))
         return (
-            Reason("; ".join(problems)) if problems else reason(next(iter(said), None), depth + 1)
+            ErrorBody("; ".join(problems))
+            if problems
+            else read_error_body(next(iter(said), None), depth + 1)
         )
-    return _of_object(said, depth) if isinstance(said, dict) else Reason()
+    return _of_object(said, depth) if isinstance(said, dict) else ErrorBody()
 
 
-def _of_text(said: str, depth: int) -> Reason:
+def _of_text(said: str, depth: int) -> ErrorBody:
     """A text, which may be the JSON of another error."""
     said = said.strip()
     if said.startswith(("{", "[")) and len(said) <= _MAX_NESTED_JSON:
         try:
-            inner = reason(json_codec.decode_answer(said.encode()), depth + 1)
+            inner = read_error_body(json_codec.decode_answer(said.encode()), depth + 1)
         except ValueError:
-            inner = Reason()
+            inner = ErrorBody()
         if inner.text:
             return inner
-    return Reason(said)
+    return ErrorBody(said)
 
 
-def _of_object(said: dict[str, Any], depth: int) -> Reason:
+def _of_object(said: dict[str, Any], depth: int) -> ErrorBody:
     codes, status = tuple(_codes(said)), _status(said)
-    raw = mapping(said.get("metadata")).get("raw")
+    raw = as_object(said.get("metadata")).get("raw")
     for name, value in (("raw", raw), *((each, said.get(each)) for each in _TEXTS)):
-        found = reason(value, depth + 1) if value else Reason()
+        found = read_error_body(value, depth + 1) if value else ErrorBody()
         if not found.text and name in _SHOWN and isinstance(value, (dict, list)) and value:
-            found = Reason(json_codec.encode(value).decode())
+            found = ErrorBody(json_codec.encode(value).decode())
         if found.text or found.codes:
             codes, status = (*codes, *found.codes), status or found.status
         if found.text:
             return evolve(found, codes=codes, status=status)
-    return Reason("", codes, status)
+    return ErrorBody("", codes, status)
 
 
 def _codes(said: dict[str, Any]) -> Iterator[str]:
@@ -93,8 +95,8 @@ def _codes(said: dict[str, Any]) -> Iterator[str]:
         value = said.get(name)
         if isinstance(value, str) or type(value) is int:
             yield str(value)
-    for detail in map(mapping, items(said.get("details"))):  # Google's
-        if known := text(detail.get("reason")):
+    for detail in map(as_object, as_array(said.get("details"))):  # Google's
+        if known := as_string(detail.get("reason")):
             yield known
 
 
@@ -105,7 +107,7 @@ def _status(said: dict[str, Any]) -> int | None:
 
 def _problems(said: list[Any]) -> Iterator[str]:
     """What is wrong in a request, as FastAPI has it."""
-    for each in map(mapping, said[:_MAX_PROBLEMS]):
-        if message := text(each.get("msg")):
-            place = ".".join(str(part)[:80] for part in items(each.get("loc"))[:10])
+    for each in map(as_object, said[:_MAX_PROBLEMS]):
+        if message := as_string(each.get("msg")):
+            place = ".".join(str(part)[:80] for part in as_array(each.get("loc"))[:10])
             yield f"{message} ({place})" if place else message

@@ -24,9 +24,9 @@ from stages.chat_completions.account_wordings import (
     QUOTAS,
     UNSUPPORTED,
 )
-from stages.chat_completions.error_body import Reason, reason
+from stages.chat_completions.error_body import ErrorBody, read_error_body
 from stages.chat_completions.overflow import overflow
-from stages.chat_completions.wording import Said, Wording, is_one_of, said
+from stages.chat_completions.wording import Wording, WordingMatch, is_one_of, match_wording
 from stages.messages_api.errors import (
     ApiError,
     BillingError,
@@ -83,7 +83,7 @@ def error_from_status(
         value: Any = json_codec.decode_answer(body)
     except ValueError:  # a text; a page of HTML says nothing
         value = "" if b"<" in body[:200] else body[:_MAX_MESSAGE].decode("utf-8", "replace")
-    return _error(backend, status, reason(value), headers)
+    return _error(backend, status, read_error_body(value), headers)
 
 
 def error_in(backend: str, said: Any) -> ApiError | None:
@@ -99,7 +99,7 @@ def error_in(backend: str, said: Any) -> ApiError | None:
         return error_in_answer(backend, error or said)
     base = said.get("base_resp")
     if isinstance(base, dict) and (code := base.get("status_code")):
-        return _error(backend, _MINIMAX.get(code, 500), reason(base), {})
+        return _error(backend, _MINIMAX.get(code, 500), read_error_body(base), {})
     choices = said.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and (error := choice.get("error")):
@@ -109,7 +109,7 @@ def error_in(backend: str, said: Any) -> ApiError | None:
 
 def error_in_answer(backend: str, said: Any) -> ApiError:
     """The error for an `error` object inside an answer that began with 200."""
-    why = reason({"error": said})
+    why = read_error_body({"error": said})
     return _error(backend, why.status or 500, why, {})
 
 
@@ -185,11 +185,11 @@ def _reason(error: Exception) -> str:
     return said or type(cause).__name__
 
 
-def _error(backend: str, status: int, why: Reason, headers: Mapping[str, str]) -> ApiError:
+def _error(backend: str, status: int, why: ErrorBody, headers: Mapping[str, str]) -> ApiError:
     message = _SECRET.sub("…", why.text[:_READ])
     quoted = [message[:_MAX_MESSAGE]]
     shown = quoted[0] or "no reason was given"
-    words, codes = said(message), {code.lower() for code in why.codes}
+    words, codes = match_wording(message), {code.lower() for code in why.codes}
     if status == 401 or (status in _OF_KEYS and _is_told(words, codes, KEYS, KEY_CODES)):
         log.error("backend `%s` refuses its key: set backends.%s.api_key", backend, backend)
         text = f"backend `{backend}` refuses the proxy's credentials, see its `api_key`: {shown}"
@@ -206,7 +206,10 @@ def _error(backend: str, status: int, why: Reason, headers: Mapping[str, str]) -
 
 
 def _is_told(
-    words: Said, codes: Collection[str], wordings: tuple[Wording, ...], known: frozenset[str]
+    words: WordingMatch,
+    codes: Collection[str],
+    wordings: tuple[Wording, ...],
+    known: frozenset[str],
 ) -> bool:
     return not known.isdisjoint(codes) or is_one_of(wordings, words)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any
 
-from stages.chat_completions.json_values import text
+from stages.chat_completions.json_values import as_string
 
 
 class Finish(IntEnum):
@@ -75,6 +75,9 @@ def finish_of(choice: dict[str, Any]) -> tuple[Finish, str]:
     OpenRouter writes `stop` for what it does not know; `native_finish_reason` has the backend's
     own, which counts where it is known to be worse.
     """
-    reason, native = text(choice.get("finish_reason")), text(choice.get("native_finish_reason"))
+    reason, native = (
+        as_string(choice.get("finish_reason")),
+        as_string(choice.get("native_finish_reason")),
+    )
     own, other = meaning(reason), meaning(native)
     return (other, native) if other > max(own, Finish.UNKNOWN) else (own, reason)

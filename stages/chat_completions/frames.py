@@ -15,7 +15,7 @@ import codecs
 from typing import Any
 
 from stages.chat_completions.errors import error_in
-from stages.messages_api.errors import ApiError, InternalError, let_go
+from stages.messages_api.errors import ApiError, InternalError, drop_traceback
 from stages.wire import json_codec
 
 #: What a line of server-sent events begins with.
@@ -38,7 +38,7 @@ def is_cut_short(begin: bytes) -> bool:
     return any(whole.startswith(visible) and whole != visible for whole in (*_FIELDS, *_JSON))
 
 
-def decoded(backend: str, data: bytes) -> dict[str, Any]:
+def decode_frame(backend: str, data: bytes) -> dict[str, Any]:
     """The JSON object in `data`. Raises ApiError if there is none, or more."""
     try:
         value = json_codec.decode_answer(data)
@@ -52,24 +52,24 @@ def decoded(backend: str, data: bytes) -> dict[str, Any]:
     return value
 
 
-def document(backend: str, data: bytes) -> dict[str, Any]:
+def decode_document(backend: str, data: bytes) -> dict[str, Any]:
     """The one JSON object of a body that is not a stream."""
-    return decoded(backend, data.rstrip().removesuffix(b"data: [DONE]"))
+    return decode_frame(backend, data.rstrip().removesuffix(b"data: [DONE]"))
 
 
-def recovered(backend: str, event: bytes, error: ApiError) -> list[dict[str, Any]]:
+def recover_frames(backend: str, event: bytes, error: ApiError) -> list[dict[str, Any]]:
     """The chunks of an event that is not one JSON object; raises `error` if it means nothing."""
     said = event.strip()
     if said in (b"", b"null") or said.startswith(b":"):
-        let_go(error)
+        drop_traceback(error)
         return []
     lines = said.split(b"\n")
     if len(lines) > 1:
         try:
-            chunks = [decoded(backend, line) for line in lines if line.strip()]
+            chunks = [decode_frame(backend, line) for line in lines if line.strip()]
         except ApiError as again:
-            let_go(again)
+            drop_traceback(again)
         else:
-            let_go(error)
+            drop_traceback(error)
             return chunks
     raise error

@@ -10,7 +10,7 @@ _SIGNS = re.compile(r'\\(?:.|$)|["{}\[\]]', re.DOTALL)
 
 
 @define
-class Nesting:
+class JsonNesting:
     """How deep the next character stands, and whether in a string. `fed` counts the fragments."""
 
     fed: int = 0

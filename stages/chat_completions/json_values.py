@@ -7,22 +7,22 @@ from typing import Any
 _DIGITS = 18  # longer numbers count nothing
 
 
-def mapping(value: Any) -> dict[str, Any]:
+def as_object(value: Any) -> dict[str, Any]:
     """`value` if it is an object, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def items(value: Any) -> list[Any]:
+def as_array(value: Any) -> list[Any]:
     """`value` if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
-def text(value: Any) -> str:
+def as_string(value: Any) -> str:
     """`value` if it is a string, else an empty one."""
     return value if isinstance(value, str) else ""
 
 
-def count(value: Any) -> int:
+def as_count(value: Any) -> int:
     """`value` if it is a whole number of 0 or more, also as `12.0` or `"12"`; else 0."""
     if type(value) is str and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
         value = int(value)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from stages.chat_completions.overflow_wordings import CAPS, PROMPT_CODES, PROMPTS, SUMS
-from stages.chat_completions.wording import said
+from stages.chat_completions.wording import match_wording
 from stages.messages_api.errors import ApiError, InvalidRequestError
 from stages.profiles.profile import OUTPUT_LIMITS
 
@@ -50,7 +50,7 @@ class OutputLimitError(InvalidRequestError):
         self.by_window = by_window
         self.excess = excess
 
-    def lowered(self, options: dict[str, Any]) -> dict[str, Any]:
+    def lower_limit(self, options: dict[str, Any]) -> dict[str, Any]:
         """The options of a call with the limit that fits."""
         kept = {name: value for name, value in options.items() if name not in OUTPUT_LIMITS}
         for name in OUTPUT_LIMITS:
@@ -71,7 +71,7 @@ def overflow(message: str, codes: Iterable[str] = ()) -> ApiError | None:
 
     `message` and `codes` are the backend's own; see reason.py.
     """
-    words = said(message)
+    words = match_wording(message)
     for wording in CAPS:
         if found := wording.numbers(words):
             limits = f"{found['asked']} > {found['maximum']}"

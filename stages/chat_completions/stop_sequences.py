@@ -23,11 +23,13 @@ from typing import Any
 
 from attrs import define
 
-from stages.chat_completions.json_values import text
+from stages.chat_completions.json_values import as_string
 from stages.profiles.profile import Profile
 
 
-def shared(sequences: Sequence[str], profile: Profile) -> tuple[list[str], tuple[str, ...]]:
+def divide_stop_sequences(
+    sequences: Sequence[str], profile: Profile
+) -> tuple[list[str], tuple[str, ...]]:
     """Those to send to the backend, and those to look for here: all, when it cannot have all."""
     policy = profile.fields["stop_sequences"]
     if policy not in ("map", "emulate"):
@@ -36,9 +38,11 @@ def shared(sequences: Sequence[str], profile: Profile) -> tuple[list[str], tuple
     return sent, tuple(sequences) if len(sent) < len(sequences) else ()
 
 
-def met(choice: dict[str, Any], sequences: Sequence[str]) -> str | None:
+def reported_stop_sequence(choice: dict[str, Any], sequences: Sequence[str]) -> str | None:
     """The one of `sequences` that the backend says it met; it may also tell of ends of its own."""
-    told = text(choice.get("stop_reason")) or text(choice.get("matched_stop"))  # of SGLang
+    told = as_string(choice.get("stop_reason")) or as_string(
+        choice.get("matched_stop")
+    )  # of SGLang
     return told if told in sequences else None
 
 
@@ -63,7 +67,7 @@ class StopScanner:
             _, start, self.matched = min(ends)
             self._held = ""
             return text[:start]
-        shown, self._held = split(text, self.sequences)
+        shown, self._held = split_partial_match(text, self.sequences)
         return shown
 
     def finish(self) -> str:
@@ -72,7 +76,7 @@ class StopScanner:
         return held
 
 
-def split(text: str, wanted: Sequence[str]) -> tuple[str, str]:
+def split_partial_match(text: str, wanted: Sequence[str]) -> tuple[str, str]:
     """`text` without what may be the beginning of one of `wanted` at its end, and that."""
     longest = max(map(len, wanted), default=0)
     firsts = {each[0] for each in wanted}

@@ -22,7 +22,7 @@ from typing import Literal
 
 from attrs import Factory, define
 
-from stages.chat_completions.stop_sequences import split
+from stages.chat_completions.stop_sequences import split_partial_match
 
 #: A tag that opens reasoning, and the one that closes it.
 Tags = tuple[tuple[str, str], ...]
@@ -55,7 +55,7 @@ class ThinkTags:
         if self.state == "inside":
             thinking, tag, rest = self._held.partition(self._close)
             if not tag:
-                thinking, self._held = split(self._held, (self._close,))
+                thinking, self._held = split_partial_match(self._held, (self._close,))
             yield "thinking", thinking
             if not tag:
                 return

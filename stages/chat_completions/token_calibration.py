@@ -37,7 +37,7 @@ _MODELS = 100
 
 
 @frozen
-class Line:
+class SizeToTokens:
     """Tokens by size: `constant` + `factor` * size."""
 
     constant: float = 0.0
@@ -70,7 +70,7 @@ class _SizeClass:
 class _Model:
     classes: dict[int, _SizeClass] = Factory(dict)
     """By the number of bits of the size."""
-    line: Line = Line()
+    line: SizeToTokens = SizeToTokens()
 
     def learn(self, size: int, tokens: int) -> None:
         known = self.classes.get(size.bit_length())
@@ -80,7 +80,7 @@ class _Model:
             self.classes[size.bit_length()] = _SizeClass(size, tokens)
         self.line = self._fitted()
 
-    def _fitted(self) -> Line:
+    def _fitted(self) -> SizeToTokens:
         """The most probable line: weighted least squares, with what is assumed as two points."""
         s1, sx, sxx = _CONSTANT_SD**-2, 0.0, _FACTOR_SD**-2
         sy, sxy = 0.0, sxx
@@ -93,18 +93,18 @@ class _Model:
             sxy += weight * each.size * each.tokens
         constant = max(0.0, (sxx * sy - sx * sxy) / (s1 * sxx - sx**2))
         factor = (sxy - sx * constant) / sxx
-        return Line(constant, min(max(factor, _FACTORS[0]), _FACTORS[1]))
+        return SizeToTokens(constant, min(max(factor, _FACTORS[0]), _FACTORS[1]))
 
 
 @define
-class Calibration:
+class TokenCalibration:
     """The line of each model of one backend."""
 
     _models: OrderedDict[str, _Model] = field(default=Factory(OrderedDict), init=False)
 
-    def line(self, model: str) -> Line:
+    def line(self, model: str) -> SizeToTokens:
         """What to estimate its prompts by: of a model not seen yet, its size itself."""
-        return self._models[model].line if model in self._models else Line()
+        return self._models[model].line if model in self._models else SizeToTokens()
 
     def learn(self, model: str, size: int, tokens: int) -> None:
         """A prompt of this `size` (which is an estimate by its bytes) had so many `tokens`."""

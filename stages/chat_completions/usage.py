@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve
 
 from stages.chat_completions.chunks import choices_of
-from stages.chat_completions.json_values import count, mapping
+from stages.chat_completions.json_values import as_count, as_object
 from stages.messages_api.stream_events import Usage
 from stages.wire.json_codec import encode
 
@@ -41,12 +41,12 @@ def reported(data: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, A
     """
     found = data.get("usage")
     if not found and "x_groq" in data:
-        found = mapping(data["x_groq"]).get("usage")
+        found = as_object(data["x_groq"]).get("usage")
     if not found:
         for choice in choices:
             if "usage" in choice:
                 found = choice["usage"] or found
-    return mapping(found) if found else {}
+    return as_object(found) if found else {}
 
 
 def merged(earlier: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -125,7 +125,7 @@ def _whole_output(output: int, thinking: int, beyond: int) -> int:
 
 def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
     for name in names:
-        if name in told and (found := mapping(told[name])):
+        if name in told and (found := as_object(told[name])):
             return found
     return {}
 
@@ -133,7 +133,7 @@ def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
 def _first(members: dict[str, Any], *names: str) -> int:
     """The first of these members that counts anything."""
     for name in names:
-        if name in members and (number := count(members[name])):
+        if name in members and (number := as_count(members[name])):
             return number
     return 0
 

@@ -65,7 +65,7 @@ class Wording:
         pattern = re.compile(_expression(self.template), re.IGNORECASE)
         object.__setattr__(self, "_pattern", pattern)
 
-    def numbers(self, said: Said) -> dict[str, int] | None:
+    def numbers(self, said: WordingMatch) -> dict[str, int] | None:
         """The numbers in what a backend said; None where these are not its words."""
         found = self._pattern.match(said.words)
         if found is None:
@@ -74,14 +74,14 @@ class Wording:
 
 
 @frozen
-class Said:
+class WordingMatch:
     """A message of a backend: the labels it begins with, and the words after them."""
 
     labels: str
     words: str
 
 
-def said(message: str) -> Said:
+def match_wording(message: str) -> WordingMatch:
     """Take the labels from the beginning of a message, of which no more than that is read."""
     text = " ".join(message[:_READ].split())
     at = 0
@@ -90,9 +90,9 @@ def said(message: str) -> Said:
         if found is None or found.end() == at:
             break
         at = found.end()
-    return Said(text[:at].lower(), text[at:])
+    return WordingMatch(text[:at].lower(), text[at:])
 
 
-def is_one_of(wordings: tuple[Wording, ...], said: Said) -> bool:
+def is_one_of(wordings: tuple[Wording, ...], said: WordingMatch) -> bool:
     """Whether a backend said one of these."""
     return any(each.numbers(said) is not None for each in wordings)

@@ -51,7 +51,7 @@ class ApiError(Exception):
         self.quoted = tuple(filter(None, quoted))
 
     @property
-    def own_words(self) -> str:
+    def log_message(self) -> str:
         """The message as it can stand in a log."""
         text = self.message
         for each in self.quoted:
@@ -167,7 +167,7 @@ class HeadTooLargeError(InvalidRequestError):
     status = 431
 
 
-def let_go(error: BaseException) -> None:
+def drop_traceback(error: BaseException) -> None:
     """Let an error that is dealt with hold no frames, nor those that it came from.
 
     Frames hold errors, too, and the request: until the garbage collector runs, memory would be

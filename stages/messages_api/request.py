@@ -232,12 +232,12 @@ class Thinking:
     display: Literal["summarized", "omitted", "updates"] | None = None
 
     @property
-    def wanted(self) -> bool:
+    def blocks_allowed(self) -> bool:
         """Whether thinking blocks may be sent to this client."""
         return self.type != "disabled"
 
     @property
-    def asked(self) -> bool:
+    def enabled(self) -> bool:
         """Whether the model is to think."""
         return self.type in ("enabled", "adaptive")
 

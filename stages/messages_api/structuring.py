@@ -16,8 +16,8 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.config.structuring import is_literal, is_tuple, leaves
 from stages.messages_api import request as m
-from stages.messages_api.errors import let_go
-from stages.messages_api.unknown_fields import unread
+from stages.messages_api.errors import drop_traceback
+from stages.messages_api.unknown_fields import unknown_fields
 
 Hook = Callable[[Any, Any], Any]
 
@@ -31,7 +31,7 @@ def structure(value: Any) -> m.MessagesRequest:
     try:
         return _CONVERTER.structure(value, m.MessagesRequest)
     except BaseValidationError as error:
-        let_go(error)
+        drop_traceback(error)
         raise
 
 
@@ -171,7 +171,7 @@ def _request(cls: Any, converter: Converter) -> Hook:
 
     def structure_request(value: Any, _: Any) -> Any:
         request = members(value, cls)
-        names = unread(value)
+        names = unknown_fields(value)
         return attrs.evolve(request, unread=names) if names else request
 
     return structure_request

@@ -53,7 +53,7 @@ _SECTIONS = {
 Names = dict[str, None]
 
 
-def unread(body: dict[str, Any]) -> tuple[str, ...]:
+def unknown_fields(body: dict[str, Any]) -> tuple[str, ...]:
     """The names, each once, of a request that has the right structure; top-level ones first."""
     names: Names = {k: None for k, v in body.items() if k not in _REQUEST and _asks(v)}
     container = body.get("container")

@@ -32,7 +32,7 @@ from anyio.lowlevel import RunVar
 from attrs import astuple, define, field, frozen
 
 from pipeline.task_groups import task_group
-from stages.backends.fair_queue import Turns
+from stages.backends.fair_queue import FairQueue
 from stages.messages_api.errors import InvalidRequestError, OverloadedError
 from stages.off_loop import off_loop
 
@@ -59,7 +59,7 @@ class PdfLimits:
 class PdfReader:
     """Reads the PDFs of all requests on one event loop; see `pdf_reader`."""
 
-    turns: Turns[anyio.Event] = field(factory=lambda: Turns(PROCESSES))
+    turns: FairQueue[anyio.Event] = field(factory=lambda: FairQueue(PROCESSES))
     command: Sequence[str] = (sys.executable, "-P", _WORKER)
     _kept: dict[bytes, str] = field(factory=dict, repr=False)
     """Texts by the digest of their PDF; the one used last is at the end.
@@ -94,14 +94,14 @@ class PdfReader:
     ) -> list[str]:
         turn = anyio.Event()
         try:
-            if not self.turns.come(turn, names, short=True):
+            if not self.turns.enter(turn, names, short=True):
                 with anyio.move_on_after(_MAX_WAIT):
                     await turn.wait()
                 if not turn.is_set():
                     raise _busy(self.turns.retry_after())
             began = anyio.current_time()
             texts = await self._read(pdfs, limits)
-            self.turns.took(anyio.current_time() - began)
+            self.turns.record_duration(anyio.current_time() - began)
             return texts
         finally:
             for following in self.turns.leave(turn):

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.config.problems import nearest
+from pipeline.config.problems import suggest
 from pipeline.stage import OptionError
-from stages.profiles.policies import KEPT, Policy, fault
+from stages.profiles.policies import SUPPORTED, Policy, policy_error
 
 
 def check_url(profile: Any, _: Any, url: str) -> None:
@@ -30,8 +30,8 @@ def check_url(profile: Any, _: Any, url: str) -> None:
 def check_fields(profile: Any, _: Any, fields: dict[str, Policy]) -> None:
     """Policies that can be kept, by the profile's other keys."""
     for name, policy in fields.items():
-        if wrong := fault(name, policy):
-            hint = nearest(name, KEPT) if name not in KEPT else "use drop, warn or reject"
+        if wrong := policy_error(name, policy):
+            hint = suggest(name, SUPPORTED) if name not in SUPPORTED else "use drop, warn or reject"
             raise OptionError("fields", wrong, hint)
     if fields["output_config.effort"] == "map" and not _has_effort(profile):
         message = "`output_config.effort` cannot be `map`: `reasoning_request` has no levels here"

@@ -9,7 +9,7 @@ import attrs
 from ruamel.yaml import YAML
 
 from pipeline.config.structuring import make_converter
-from stages.profiles.policies import KEPT
+from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile, profiles
 
 
@@ -41,7 +41,7 @@ def table() -> str:
     """What becomes of each field, in Markdown: on `generic`, and where it is otherwise."""
     policies = {name: profile_named(name).fields for name in profiles()}
     rows = [["field", "policy", "other policies"], ["---"] * 3]
-    for field in KEPT:
+    for field in SUPPORTED:
         usual = policies["generic"][field]
         others: dict[str, list[str]] = {}
         for name, fields in policies.items():

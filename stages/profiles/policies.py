@@ -16,7 +16,7 @@ from typing import Literal
 Policy = Literal["map", "emulate", "drop", "warn", "reject"]
 
 #: Every field there is a policy for, and how it can be kept here; empty: it cannot.
-KEPT: dict[str, str] = {
+SUPPORTED: dict[str, str] = {
     "max_tokens": "map",
     "system": "map",
     "system.attribution": "map",
@@ -78,15 +78,15 @@ KEPT: dict[str, str] = {
 
 
 #: Without these there is no request.
-NEEDED = ("max_tokens", "system", "stream", "tools", "text", "tool_use", "tool_result")
+REQUIRED = ("max_tokens", "system", "stream", "tools", "text", "tool_use", "tool_result")
 
 
-def fault(name: str, policy: str) -> str:
+def policy_error(name: str, policy: str) -> str:
     """Why `policy` cannot be that of the field `name`; empty when it can."""
-    if name not in KEPT:
+    if name not in SUPPORTED:
         return f"there is no field `{name}`"
-    if name in NEEDED and policy != "map":
+    if name in REQUIRED and policy != "map":
         return f"`{name}` is always `map`: there is no request without it"
-    if policy in ("map", "emulate") and policy not in KEPT[name].split(" or "):
+    if policy in ("map", "emulate") and policy not in SUPPORTED[name].split(" or "):
         return f"`{name}` cannot be `{policy}`: it would do nothing"
     return ""

@@ -47,14 +47,14 @@ class Breakers:
     cooldown: float = option(30.0, help="seconds it is left alone", validator=validators.gt(0))
     _breakers: dict[str, Breaker] = field(factory=dict, init=False, repr=False)
 
-    def of(self, label: str) -> Breaker:
+    def get(self, label: str) -> Breaker:
         """The breaker of the target with that label (a name of the declaration, so few)."""
         found = self._breakers.get(label)
         if found is None:
             found = self._breakers[label] = Breaker(self)
         return found
 
-    def take_over(self, others: Breakers, labels: Collection[str]) -> None:
+    def carry_over(self, others: Breakers, labels: Collection[str]) -> None:
         """Go on with the breakers that `others` have, of these labels, if the limits are the same.
 
         `others` may be in use meanwhile, in another thread.
@@ -85,7 +85,7 @@ class Breaker:
             return "closed"
         return "open" if now < self._opened_at + self.limits.cooldown else "half-open"
 
-    def admits(self, now: float) -> bool:
+    def allows(self, now: float) -> bool:
         """Whether the target may be asked."""
         state = self.state(now)
         return state == "closed" or (state == "half-open" and self._probe is None)
@@ -122,7 +122,7 @@ class Attempt:
     _openings: int
     """How often the breaker had opened when this began."""
 
-    def begun(self) -> None:
+    def response_started(self) -> None:
         """The target has begun to answer."""
         if self._breaker._probe is self:
             self._breaker._close()
@@ -137,7 +137,7 @@ class Attempt:
         if self._breaker._counts(self):
             self._breaker._fail(now)
 
-    def left(self) -> None:
+    def finished(self) -> None:
         """The request has ended, however."""
         if self._breaker._probe is self:
             self._breaker._probe = None

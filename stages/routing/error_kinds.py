@@ -13,7 +13,7 @@ from stages.chat_completions.overflow import OutputLimitError, PromptTooLongErro
 from stages.messages_api.errors import ApiError, OverloadedError, RequestTooLargeError
 from stages.translation.field_policies import UnsupportedError
 
-Kind = Literal[
+ErrorKind = Literal[
     "overloaded",
     "rate_limit",
     "timeout",
@@ -27,7 +27,7 @@ Kind = Literal[
 ]
 
 #: The same request may get an answer a little later.
-PASSING: tuple[Kind, ...] = ("overloaded", "rate_limit", "timeout")
+TRANSIENT: tuple[ErrorKind, ...] = ("overloaded", "rate_limit", "timeout")
 
 
 class QueueFullError(OverloadedError):
@@ -39,7 +39,7 @@ _OF_REQUEST = ("overflow", "unsupported", "invalid_request", "permission")
 _TOO_LONG = (PromptTooLongError, OutputLimitError, RequestTooLargeError)
 
 
-def kind(error: ApiError) -> str:
+def error_kind(error: ApiError) -> str:
     """The kind of an error: one of Kind, or another type of the API."""
     if isinstance(error, _TOO_LONG):
         return "overflow"
@@ -48,12 +48,12 @@ def kind(error: ApiError) -> str:
     return error.type.removesuffix("_error")
 
 
-def of_target(error: ApiError) -> bool:
+def blames_target(error: ApiError) -> bool:
     """Whether an error says that its target is not well: not the request, nor our own queue."""
     ours = isinstance(error, QueueFullError)
-    return not ours and kind(error) not in _OF_REQUEST
+    return not ours and error_kind(error) not in _OF_REQUEST
 
 
-def passes(error: ApiError) -> bool:
+def is_transient(error: ApiError) -> bool:
     """Whether it is worth while to come again; a used-up quota says that it is not."""
-    return kind(error) in PASSING and error.headers.get("x-should-retry") != "false"
+    return error_kind(error) in TRANSIENT and error.headers.get("x-should-retry") != "false"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from stages.backends.config import Entry
+from stages.backends.config import ModelEntry
 
 #: Claude Code's mark, after a name, for the size of its own window. It may come twice.
 _WINDOW_MARK = "[1m]"
@@ -18,12 +18,12 @@ _WINDOW_MARK = "[1m]"
 class ModelNames:
     """The names that are served. Of several patterns, the one with the most literals counts."""
 
-    models: Mapping[str, Entry]
+    models: Mapping[str, ModelEntry]
     default: str | None = None
-    _patterns: tuple[tuple[re.Pattern[str], Entry], ...] = field(init=False, repr=False)
+    _patterns: tuple[tuple[re.Pattern[str], ModelEntry], ...] = field(init=False, repr=False)
 
     @_patterns.default
-    def _compile(self) -> tuple[tuple[re.Pattern[str], Entry], ...]:
+    def _compile(self) -> tuple[tuple[re.Pattern[str], ModelEntry], ...]:
         patterns = sorted(filter(is_pattern, self.models), key=_literal_characters, reverse=True)
         return tuple((re.compile(fnmatch.translate(p)), self.models[p]) for p in patterns)
 
@@ -36,14 +36,14 @@ class ModelNames:
             end -= len(_WINDOW_MARK)
         return name[:end] or name
 
-    def find(self, name: str) -> Entry | None:
+    def find(self, name: str) -> ModelEntry | None:
         """The entry for a clean name."""
         entry = self.models.get(name) or self._by_pattern(name)
         if entry is None and self.default is not None:
             entry = self.models[self.default]
         return entry
 
-    def _by_pattern(self, name: str) -> Entry | None:
+    def _by_pattern(self, name: str) -> ModelEntry | None:
         return next((entry for pattern, entry in self._patterns if pattern.match(name)), None)
 
 

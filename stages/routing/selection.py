@@ -19,10 +19,10 @@ from attrs import frozen, validators
 
 from pipeline import option, reference
 from pipeline.stage import OptionError
-from stages.backends.config import Group, WeightedModel
+from stages.backends.config import TargetGroup, WeightedTarget
 from stages.events import Validated
 from stages.messages_api.request import MessagesRequest
-from stages.routing.traits import beginning, has_images, input_tokens, thinks
+from stages.routing.traits import has_images, input_tokens, prefix_key, wants_thinking
 
 
 @frozen
@@ -49,28 +49,28 @@ class When:
 #: By the option of When; what takes longest comes last.
 _CHECKS: Mapping[str, Callable[[MessagesRequest, Any], bool]] = {
     "model": lambda request, pattern: fnmatch.fnmatchcase(request.model, pattern),
-    "thinking": lambda request, wanted: thinks(request) is wanted,
+    "thinking": lambda request, wanted: wants_thinking(request) is wanted,
     "tools": lambda request, wanted: bool(request.tools) is wanted,
     "images": lambda request, wanted: has_images(request) is wanted,
     "input_tokens_over": lambda request, limit: input_tokens(request) > limit,
 }
 
 
-def _check_when(_: Route, __: Any, when: When) -> None:
+def _check_when(_: Rule, __: Any, when: When) -> None:
     if when == When():
         hint = "give it a condition, as `{thinking: true}`; for the rest there is `default`"
         raise OptionError("when", "`when` is empty", hint)
 
 
 @frozen
-class Route:
+class Rule:
     """Requests of a kind go to an entry of `models`, whatever name they ask for."""
 
     when: When = option(validator=_check_when)
     to: str = reference("models", help="an entry of `models`")
 
 
-def ordered(group: Group, event: Validated) -> Sequence[WeightedModel]:
+def ordered(group: TargetGroup, event: Validated) -> Sequence[WeightedTarget]:
     """The targets of a group in the order in which this request should try them."""
     if group.policy == "fallback":
         return group.targets
@@ -85,7 +85,7 @@ def _draw(event: Validated, affinity: str) -> Callable[[str], float]:
     if affinity == "none":
         return lambda label: 1 - random.random()  # noqa: S311 - no secret
     session = event.http.session if affinity == "session" else ""
-    key = session.encode() if session else beginning(event.request)
+    key = session.encode() if session else prefix_key(event.request)
 
     def drawn(label: str) -> float:
         data = hashlib.blake2b(label.encode(), digest_size=7, key=key[:64]).digest()

@@ -28,12 +28,12 @@ def has_images(request: m.MessagesRequest) -> bool:
     return any(isinstance(block, m.ImageBlock) for block in _all_blocks(request))
 
 
-def thinks(request: m.MessagesRequest) -> bool:
+def wants_thinking(request: m.MessagesRequest) -> bool:
     """Whether the client wants the model to think."""
-    return request.thinking is not None and request.thinking.wanted
+    return request.thinking is not None and request.thinking.blocks_allowed
 
 
-def beginning(request: m.MessagesRequest) -> bytes:
+def prefix_key(request: m.MessagesRequest) -> bytes:
     """A digest of what stays the same while a conversation grows, and differs between most.
 
     It is of the system prompt (without the line of Claude Code that changes), the names of the

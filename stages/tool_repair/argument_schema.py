@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from attrs import define, field
 
-from stages.chat_completions.json_values import items, mapping, text
+from stages.chat_completions.json_values import as_array, as_object, as_string
 from stages.tool_repair.effort import is_cheap, is_small, resolved
 from stages.wire import json_codec
 
@@ -22,7 +22,7 @@ class ToolSchema:
     For what it costs see effort.py.
     """
 
-    schema: dict[str, Any] = field(converter=mapping)
+    schema: dict[str, Any] = field(converter=as_object)
     _is_small: bool = field(init=False)
     _validator: Any = field(default=None, init=False)
 
@@ -52,7 +52,7 @@ class ToolSchema:
             self._is_small = False
             return True
 
-    def coerced(self, value: Any) -> Any:
+    def coerce_types(self, value: Any) -> Any:
         """`value` with the simple changes that the types in the schema ask for."""
         schema = self.schema if self.answers(value) else {}
         return _coerced(value, {"type": "object", **schema}, schema)
@@ -63,14 +63,14 @@ def _refuse(uri: str) -> NoReturn:
 
 
 def _coerced(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
-    schema = resolved(mapping(schema), root)
+    schema = resolved(as_object(schema), root)
     types = _types(schema, root)
     if depth >= _DEPTH:
         return value
     if types:
         value = _as_type(value, types)
     if isinstance(value, dict):
-        of = mapping(schema.get("properties"))
+        of = as_object(schema.get("properties"))
         return {k: _coerced(v, of.get(k), root, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
         return [_coerced(each, schema.get("items"), root, depth + 1) for each in value]
@@ -80,9 +80,9 @@ def _coerced(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> A
 def _types(schema: dict[str, Any], root: dict[str, Any]) -> set[str]:
     """The types that a schema names; of alternatives, those of each."""
     named = schema.get("type")
-    found = {text(each) for each in (named if isinstance(named, list) else [named])}
-    for each in (*items(schema.get("anyOf")), *items(schema.get("oneOf"))):
-        found.add(text(resolved(mapping(each), root).get("type")))
+    found = {as_string(each) for each in (named if isinstance(named, list) else [named])}
+    for each in (*as_array(schema.get("anyOf")), *as_array(schema.get("oneOf"))):
+        found.add(as_string(resolved(as_object(each), root).get("type")))
     return found - {""}
 
 

@@ -29,7 +29,7 @@ from attrs import define
 
 from stages.tool_repair.argument_schema import ToolSchema, decoded, encoded
 
-How = Literal["", "coerced", "unfit", "repaired", "broken"]
+Outcome = Literal["", "coerced", "unfit", "repaired", "broken"]
 
 #: Characters of a text.
 _MAX_REPAIRED = 50_000
@@ -70,7 +70,9 @@ class Repairs:
         return _repaired(text, shape)
 
 
-def mended(arguments: str, schema: Any, repairs: Repairs | None = None) -> tuple[str, How]:
+def repair_arguments(
+    arguments: str, schema: Any, repairs: Repairs | None = None
+) -> tuple[str, Outcome]:
     """The arguments to give to the client, and how they were come by.
 
     `schema` is that of the tool, or a ToolSchema; one that cannot be read is not asked.
@@ -78,7 +80,7 @@ def mended(arguments: str, schema: Any, repairs: Repairs | None = None) -> tuple
     if not arguments.strip() or arguments.strip() == "null":
         return arguments, ""
     schema = schema if isinstance(schema, ToolSchema) else ToolSchema(schema)
-    how: How = "coerced"
+    how: Outcome = "coerced"
     value = decoded(arguments)
     if isinstance(value, dict) and schema.fits(value):
         return arguments, ""

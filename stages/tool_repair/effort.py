@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from stages.chat_completions.json_values import items, mapping, text
+from stages.chat_completions.json_values import as_array, as_object, as_string
 
 #: Counting so much takes 8 ms, and what is counted less.
 MAX_EFFORT = 5_000
@@ -41,7 +41,7 @@ Pairs = Iterator[tuple[Any, Any]]
 
 def is_small(schema: dict[str, Any]) -> bool:
     """Whether a schema can be compiled, and refers to nothing but paths within it."""
-    base = "id" if "draft-04" in text(schema.get("$schema")) else "$id"
+    base = "id" if "draft-04" in as_string(schema.get("$schema")) else "$id"
     pending: list[Any] = [schema]
     effort = 0
     while pending and effort + len(pending) <= MAX_EFFORT:
@@ -51,8 +51,8 @@ def is_small(schema: dict[str, Any]) -> bool:
             if _leads_elsewhere(each, base, is_root=each is schema):
                 return False
             effort += _PATTERN * isinstance(each.get("pattern"), str)
-            effort += _PATTERN * len(mapping(each.get("patternProperties")))
-        inner = each.values() if isinstance(each, dict) else items(each)
+            effort += _PATTERN * len(as_object(each.get("patternProperties")))
+        inner = each.values() if isinstance(each, dict) else as_array(each)
         pending += islice(inner, MAX_EFFORT)
     return not pending and effort <= MAX_EFFORT
 
@@ -86,13 +86,13 @@ def is_cheap(schema: dict[str, Any], value: Any) -> bool:
 
 def _size(enum: Any) -> int:
     """The values in an enum: as many as are compared where they are no plain ones."""
-    if not any(isinstance(each, (dict, list)) for each in items(enum)):
+    if not any(isinstance(each, (dict, list)) for each in as_array(enum)):
         return 0
     pending, counted = list(enum), 0
     while pending and counted + len(pending) <= MAX_EFFORT:
         each = pending.pop()
         counted += 1
-        pending += islice(each.values() if isinstance(each, dict) else items(each), MAX_EFFORT)
+        pending += islice(each.values() if isinstance(each, dict) else as_array(each), MAX_EFFORT)
     return counted + len(pending)
 
 
@@ -104,17 +104,17 @@ def _same(schema: dict[str, Any], root: dict[str, Any], value: Any) -> Pairs:
         if name in schema:
             yield schema[name], value
     for name in _LISTS:
-        for each in items(schema.get(name)):
+        for each in as_array(schema.get(name)):
             yield each, value
     for name in _NAMED:
-        for each in mapping(schema.get(name)).values():
+        for each in as_object(schema.get(name)).values():
             yield each, value
 
 
 def _inner(schema: dict[str, Any], value: Any) -> Pairs:
     """The subschemas that are applied to its items, members and names."""
     if isinstance(value, list):
-        of_place = [*items(schema.get("prefixItems")), *items(schema.get("items"))]
+        of_place = [*as_array(schema.get("prefixItems")), *as_array(schema.get("items"))]
         yield from zip(of_place, value, strict=False)
         for name in _OF_ITEMS:
             if isinstance(schema.get(name), dict):
@@ -124,12 +124,12 @@ def _inner(schema: dict[str, Any], value: Any) -> Pairs:
 
 
 def _of_members(schema: dict[str, Any], value: dict[str, Any]) -> Pairs:
-    known = mapping(schema.get("properties"))
+    known = as_object(schema.get("properties"))
     yield from ((known[name], each) for name, each in value.items() if name in known)
     for name in _OF_MEMBERS:
         if isinstance(schema.get(name), dict):
             yield from ((schema[name], each) for each in value.values())
-    for each in mapping(schema.get("patternProperties")).values():
+    for each in as_object(schema.get("patternProperties")).values():
         yield from ((each, member) for member in value.values())
     if "propertyNames" in schema:
         yield from ((schema["propertyNames"], name) for name in value)
@@ -137,7 +137,7 @@ def _of_members(schema: dict[str, Any], value: dict[str, Any]) -> Pairs:
 
 def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     """The schema that a reference within the same document leads to; itself without one."""
-    reference = text(schema.get("$ref"))
+    reference = as_string(schema.get("$ref"))
     if not reference.startswith("#"):
         return schema
     found: Any = root
@@ -146,9 +146,9 @@ def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
         found = (
             found[int(name)]
             if isinstance(found, list) and _is_place(name, found)
-            else (mapping(found).get(name))
+            else (as_object(found).get(name))
         )
-    return mapping(found)
+    return as_object(found)
 
 
 def _is_place(name: str, found: list[Any]) -> bool:

@@ -32,13 +32,13 @@ from typing import Any
 
 from attrs import frozen
 
-from stages.chat_completions.json_values import mapping
+from stages.chat_completions.json_values import as_object
 from stages.tool_repair.arguments import Repairs, ends_as_json
 from stages.wire.json_codec import decode_answer, encode
 
 
 @frozen
-class Call:
+class FoundCall:
     """A call as the model wrote it: `arguments` is JSON.
 
     `mended`: some of it was guessed. `bare`: nothing but its form says that it is one.
@@ -46,12 +46,12 @@ class Call:
 
     name: str
     arguments: str
-    mended: bool = False
+    repaired: bool = False
     bare: bool = False
 
 
 #: The calls of a text, and what of it stands behind them. None where it is not of the format.
-Read = tuple[list[Call], str] | None
+Read = tuple[list[FoundCall], str] | None
 
 
 @frozen
@@ -83,7 +83,7 @@ def formats(names: Iterable[str], repairs: Repairs) -> tuple[Format, ...]:
 
 
 #: What stands only within a call: one of a tool that there is not.
-WITHIN = ("<arg_key>", "<parameter=")
+INNER_MARKERS = ("<arg_key>", "<parameter=")
 _BEGIN = "<｜tool▁call▁begin｜>"
 _DECODER = json.JSONDecoder()
 _BETWEEN = re.compile(r"(?:[\s;,]|</?tool_call>)*")  # a tag too, where another one is missing
@@ -98,7 +98,7 @@ _ENDS = ("<|eom_id|>", "<|eot_id|>")
 
 def _objects(repairs: Repairs, text: str, bare: bool = False) -> Read:
     """Calls as JSON objects, in a row or in a list."""
-    calls: list[Call] = []
+    calls: list[FoundCall] = []
     at = _skip(_BETWEEN, text)
     while text[at : at + 1] in ("{", "["):
         value, end = _decoded(text, at)
@@ -107,7 +107,7 @@ def _objects(repairs: Repairs, text: str, bare: bool = False) -> Read:
             value = repairs.repaired(text[at:]) if ends_as_json(text) else None
             end = len(text)
         for each in value if isinstance(value, list) else [value]:
-            call = _call(mapping(each), mended, bare)
+            call = _call(as_object(each), mended, bare)
             if call is None:
                 return None
             calls.append(call)
@@ -127,7 +127,7 @@ def _decoded(text: str, at: int) -> tuple[Any, int]:
         return None, -1
 
 
-def _call(value: dict[str, Any], mended: bool, bare: bool) -> Call | None:
+def _call(value: dict[str, Any], mended: bool, bare: bool) -> FoundCall | None:
     """One object as a call; that of Chat Completions has it all in `function`."""
     function = value.get("function")
     value = function if isinstance(function, dict) else value
@@ -138,7 +138,7 @@ def _call(value: dict[str, Any], mended: bool, bare: bool) -> Call | None:
     if (bare or arguments is None) and value.keys() - _OF_CALLS:  # it may be something else
         return None
     given = arguments if isinstance(arguments, str) else encode(arguments or {}).decode()
-    return Call(name, given, mended, bare)
+    return FoundCall(name, given, mended, bare)
 
 
 def _bare(repairs: Repairs, text: str) -> Read:
@@ -168,7 +168,7 @@ def _functions(text: str) -> Read:
 def _function(text: str) -> Read:
     name, _, body = text.partition(">")
     if body.lstrip().startswith("{"):
-        return [Call(name, body.strip())], ""
+        return [FoundCall(name, body.strip())], ""
     parameters = _pairs(body, ("<parameter=", ">", "", "</parameter>"))
     return None if parameters is None else ([_typeless(name, parameters)], "")
 
@@ -199,20 +199,20 @@ def _pairs(text: str, signs: tuple[str, str, str, str]) -> dict[str, str] | None
     return found
 
 
-def _typeless(name: str, parameters: dict[str, str]) -> Call:
+def _typeless(name: str, parameters: dict[str, str]) -> FoundCall:
     """A call whose values are all text; what type they are of is in the schema."""
-    return Call(name, encode(parameters).decode())
+    return FoundCall(name, encode(parameters).decode())
 
 
 def _mistral(repairs: Repairs, text: str) -> Read:
-    calls: list[Call] = []
+    calls: list[FoundCall] = []
     if text.lstrip().startswith("["):
         return _objects(repairs, text)
     at = 0
     while found := _MISTRAL.match(text, at):
         _, end = _decoded(text, found.end())
         end = len(text) if end < 0 else end
-        calls.append(Call(found[1], text[found.end() : end].strip()))
+        calls.append(FoundCall(found[1], text[found.end() : end].strip()))
         at = _skip(_BETWEEN, text, end)
     return (calls, text[at:]) if calls else None
 
@@ -227,7 +227,7 @@ def _deepseek(text: str) -> Read:
         if not arguments.lstrip().startswith("{"):
             name, _, arguments = arguments.partition("\n")
             arguments = arguments[_skip(_FENCE, arguments) :].rstrip().removesuffix("```")
-        calls.append(Call(name.strip(), arguments.strip()))
+        calls.append(FoundCall(name.strip(), arguments.strip()))
         text = rest
     return calls, ""
 

@@ -16,19 +16,25 @@ from typing import Any
 
 from attrs import Factory, define
 
-from stages.chat_completions.chunks import THOUGHTS, Deltas, choices_of, failure, more_text
+from stages.chat_completions.chunks import (
+    THOUGHTS,
+    DeltaReader,
+    choices_of,
+    failure,
+    plain_text_delta,
+)
 from stages.chat_completions.finish_reasons import Finish, meaning
-from stages.chat_completions.json_values import items, mapping, text
-from stages.chat_completions.stop_sequences import met
+from stages.chat_completions.json_values import as_array, as_object, as_string
+from stages.chat_completions.stop_sequences import reported_stop_sequence
 from stages.chat_completions.think_tags import Kind, ThinkTags
 from stages.events import ChatRequest
 from stages.messages_api.errors import InternalError
 from stages.tool_repair.argument_schema import ToolSchema
-from stages.tool_repair.arguments import How, Repairs, ends_as_json, mended
-from stages.tool_repair.formats import Call
-from stages.tool_repair.scanner import Found, ToolText
+from stages.tool_repair.arguments import Outcome, Repairs, ends_as_json, repair_arguments
+from stages.tool_repair.formats import FoundCall
+from stages.tool_repair.scanner import FoundCalls, ToolCallScanner
 from stages.translation.content_blocks import MAX_HELD
-from stages.translation.opaque_members import Attached, taken
+from stages.translation.opaque_members import OpaqueFragments, taken
 from stages.translation.parts import ToolCall, ToolCalls
 
 _TAKEN = ("content", "tool_calls", "function_call")
@@ -44,13 +50,14 @@ def tools(request: ChatRequest) -> dict[str, Any]:
     if choice and choice.type == "none":  # which the backend may not know
         return {}
     functions = [
-        mapping(mapping(each).get("function")) for each in items(request.options.get("tools"))
+        as_object(as_object(each).get("function"))
+        for each in as_array(request.options.get("tools"))
     ]
-    return {text(each.get("name")): each.get("parameters") for each in functions if each}
+    return {as_string(each.get("name")): each.get("parameters") for each in functions if each}
 
 
 @define
-class AnswerRepair:
+class ResponseRepair:
     """Repairs one answer. Call `chunk` for each chunk, then `end` once."""
 
     request: ChatRequest
@@ -60,7 +67,9 @@ class AnswerRepair:
     _repairs: Repairs = Factory(Repairs)
     _schemas: dict[str, ToolSchema] = Factory(dict)
     """Those that were asked."""
-    _text: ToolText = Factory(lambda self: ToolText(self.tools, self._repairs), takes_self=True)
+    _text: ToolCallScanner = Factory(
+        lambda self: ToolCallScanner(self.tools, self._repairs), takes_self=True
+    )
     _think_tags: ThinkTags = Factory(
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
@@ -73,11 +82,11 @@ class AnswerRepair:
     _sent: int = 0
     _whole: bool | None = None
     """Whether the backend said that it came to an end by itself; None while it has not ended."""
-    _deltas: Deltas = Factory(Deltas)
+    _deltas: DeltaReader = Factory(DeltaReader)
 
     def chunk(self, data: Any) -> list[Any]:
         """The chunks to forward for one of the backend's."""
-        if more := more_text(data):
+        if more := plain_text_delta(data):
             usual = self._think_tags.state == "outside" and not self._calling
             if usual and self._text.passes(more):
                 return [data]
@@ -93,8 +102,10 @@ class AnswerRepair:
             return [made for each in chunks for made in self.chunk(each)]
         (choice,) = choices
         deltas = list(self._take(choice))
-        if reason := text(choice.get("finish_reason")):
-            stop = met(choice, self.request.resolved.request.stop_sequences)  # within a call?
+        if reason := as_string(choice.get("finish_reason")):
+            stop = reported_stop_sequence(
+                choice, self.request.resolved.request.stop_sequences
+            )  # within a call?
             self._whole = meaning(reason) is Finish.END and not stop
             deltas += self._rest(self._whole)
             if "found" in self.done and reason == "stop":
@@ -111,11 +122,11 @@ class AnswerRepair:
         if (content and not isinstance(content, str)) or any(map(delta.get, _OTHERS)):
             yield from self._end_text(whole=False)
         left = {name: value for name, value in delta.items() if name not in _TAKEN}
-        if items(content):
+        if as_array(content):
             left["content"] = content
         if left:
             yield left
-        yield from self._take_text(text(content).removeprefix(self.request.repeated))
+        yield from self._take_text(as_string(content).removeprefix(self.request.echoed_prefill))
         for fragment in self._deltas.calls(choice, delta):
             yield from self._take_call(fragment)
 
@@ -140,15 +151,15 @@ class AnswerRepair:
 
     def _take_call(self, fragment: dict[str, Any]) -> Iterator[Delta]:
         yield from self._end_text(whole=False)
-        self._text.begun()
+        self._text.text_is_not_first()
         self._calling = True
-        function = mapping(fragment.get("function"))
-        name = text(function.get("name"))
+        function = as_object(fragment.get("function"))
+        name = as_string(function.get("name"))
         call = self._calls.find(fragment, name)
         self._held += call.add(name, function.get("arguments"))
         opaque = {each: fragment[each] for each in fragment if each in self.request.opaque.of_calls}
         if opaque:
-            call.attached = call.attached or Attached()
+            call.attached = call.attached or OpaqueFragments()
             self._held += call.attached.take(opaque)
         if self._held > self.max_held:
             raise InternalError(
@@ -176,7 +187,7 @@ class AnswerRepair:
             self.done.append(how)
         return self._call(call.name, arguments, call.backend_id, taken(call.attached))
 
-    def _mend(self, pieces: Iterable[str | Found]) -> Iterator[Delta]:
+    def _mend(self, pieces: Iterable[str | FoundCalls]) -> Iterator[Delta]:
         """Text, and the calls that were found in it, unless one of them is past mending."""
         for piece in pieces:
             if isinstance(piece, str):
@@ -188,15 +199,15 @@ class AnswerRepair:
                 yield {"content": piece.text}
                 continue
             for call, arguments, how in calls:
-                self.done += ["found", *([how] if how else ["repaired"] if call.mended else [])]
+                self.done += ["found", *([how] if how else ["repaired"] if call.repaired else [])]
                 yield self._call(call.name, arguments)
-            if piece.behind:
-                yield {"content": piece.behind}
+            if piece.text_after:
+                yield {"content": piece.text_after}
 
-    def _mended(self, name: str, arguments: str) -> tuple[str, How]:
+    def _mended(self, name: str, arguments: str) -> tuple[str, Outcome]:
         if name not in self._schemas:
             self._schemas[name] = ToolSchema(self.tools[name])
-        return mended(arguments, self._schemas[name], self._repairs)
+        return repair_arguments(arguments, self._schemas[name], self._repairs)
 
     def _call(
         self, name: str, arguments: str, identity: str = "", opaque: dict[str, Any] | None = None
@@ -207,9 +218,9 @@ class AnswerRepair:
         return {"tool_calls": [{**call, **(opaque or {})}]}
 
 
-def _is_sure(call: Call, how: How) -> bool:
+def _is_sure(call: FoundCall, how: Outcome) -> bool:
     """Whether what stands in the text is a call, and there are no other words in it."""
-    if call.mended or call.bare:
+    if call.repaired or call.bare:
         return how in ("", "coerced")
     return how != "broken" and (how != "repaired" or ends_as_json(call.arguments))
 

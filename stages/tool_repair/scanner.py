@@ -36,10 +36,10 @@ from collections.abc import Collection, Generator, Iterator
 
 from attrs import Factory, define, field, frozen
 
-from stages.chat_completions.json_nesting import Nesting
-from stages.chat_completions.stop_sequences import split
+from stages.chat_completions.json_nesting import JsonNesting
+from stages.chat_completions.stop_sequences import split_partial_match
 from stages.tool_repair.arguments import Repairs, is_json
-from stages.tool_repair.formats import WITHIN, Call, Format, formats
+from stages.tool_repair.formats import INNER_MARKERS, Format, FoundCall, formats
 from stages.tool_repair.markdown_code import Code
 
 _SPACE = re.compile(r"\s+")
@@ -50,12 +50,12 @@ _PIECE = 4_000
 
 
 @frozen
-class Found:
+class FoundCalls:
     """Calls of tools that there are, the text they were written in, and what is behind them."""
 
-    calls: tuple[Call, ...]
+    calls: tuple[FoundCall, ...]
     text: str
-    behind: str
+    text_after: str
 
 
 @define
@@ -68,7 +68,7 @@ class _Marked:
     size: int = 0
     _parts: list[str] = Factory(list)
     _tail: str = ""
-    _nesting: Nesting = Factory(Nesting)
+    _nesting: JsonNesting = Factory(JsonNesting)
 
     @property
     def text(self) -> str:
@@ -116,7 +116,7 @@ class _Marked:
 
 
 @define
-class ToolText:
+class ToolCallScanner:
     """Finds the calls of `tools`, which are names."""
 
     tools: Collection[str]
@@ -133,7 +133,7 @@ class ToolText:
     def __attrs_post_init__(self) -> None:
         self._formats = {each.marker: each for each in formats(self.tools, self.repairs)}
         self._marked = _Marked(self._formats.pop(""))
-        self._signs = (*self._formats, *WITHIN)
+        self._signs = (*self._formats, *INNER_MARKERS)
         self._pattern = re.compile("|".join(map(re.escape, self._signs)))
         self._starts = frozenset(sign[0] for sign in self._signs)
 
@@ -144,7 +144,7 @@ class ToolText:
         self._code.feed(text)
         return True
 
-    def feed(self, text: str) -> Iterator[str | Found]:
+    def feed(self, text: str) -> Iterator[str | FoundCalls]:
         """What is clear now."""
         for start in range(0, len(text), _PIECE):
             piece = text[start : start + _PIECE]
@@ -152,7 +152,7 @@ class ToolText:
                 marked = self._marked
                 piece = yield from self._collect(marked, piece) if marked else self._look(piece)
 
-    def finish(self, whole: bool) -> Iterator[str | Found]:
+    def finish(self, whole: bool) -> Iterator[str | FoundCalls]:
         """What was held back, when nothing of this text follows.
 
         Where that is not the end of a `whole` answer, what has not ended is no call.
@@ -175,31 +175,31 @@ class ToolText:
         """Take all that follows for text."""
         self._signs, self._starts = (), frozenset()
 
-    def begun(self) -> None:
+    def text_is_not_first(self) -> None:
         """Say that there is more to the answer than its text."""
         if self._marked and not self._marked.format.marker:
             self._marked = None
 
-    def _look(self, text: str) -> Generator[str | Found, None, str]:
+    def _look(self, text: str) -> Generator[str | FoundCalls, None, str]:
         """Show text up to a marker, and give what is behind it."""
         text, self._held = self._held + text, ""
         found = self._pattern.search(text) if self._signs else None
         if not found:
-            text, self._held = split(text, self._signs)
+            text, self._held = split_partial_match(text, self._signs)
             yield from self._show(text)
             return ""
         marker = found[0]
         yield from self._show(text[: found.start()])
         if self._code.goes_on:
             yield from self._show(marker)
-        elif marker in WITHIN:
+        elif marker in INNER_MARKERS:
             self.give_up()
             yield from self._show(marker)
         else:
             self._marked = _Marked(self._formats[marker])
         return text[found.end() :]
 
-    def _collect(self, marked: _Marked, text: str) -> Generator[str | Found, None, str]:
+    def _collect(self, marked: _Marked, text: str) -> Generator[str | FoundCalls, None, str]:
         """Take in what is behind a marker, and give what is behind that."""
         if marked.head is not None:
             if not marked.begins(text):
@@ -217,13 +217,13 @@ class ToolText:
             yield from self._read(marked.format, marked.text)
         return behind or ""
 
-    def _read(self, format: Format, text: str) -> Iterator[str | Found]:
+    def _read(self, format: Format, text: str) -> Iterator[str | FoundCalls]:
         """The calls in a text that is whole."""
         body = text.removesuffix(format.end)
         read = format.read(body)
         if read and all(call.name in self.tools for call in read[0]):
             self._code.feed(read[1])
-            yield Found(tuple(read[0]), format.marker + text, read[1])
+            yield FoundCalls(tuple(read[0]), format.marker + text, read[1])
             return
         if not read and not is_json(body):
             self.give_up()

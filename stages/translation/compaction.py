@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from stages.chat_completions.json_values import text
+from stages.chat_completions.json_values import as_string
 from stages.messages_api import request as m
-from stages.translation.field_policies import Fields
+from stages.translation.field_policies import FieldPolicies
 
 _HEADER = "Summary of the conversation until here:"
 
 
-def compacted(messages: tuple[m.Message, ...], fields: Fields) -> tuple[m.Message, ...]:
+def apply_compaction(
+    messages: tuple[m.Message, ...], fields: FieldPolicies
+) -> tuple[m.Message, ...]:
     """The messages from the last summary on, which is the user's; all, where none can be read.
 
     Of one that only Anthropic can read, and of a compaction that failed, nothing is lost: then
@@ -23,16 +25,16 @@ def compacted(messages: tuple[m.Message, ...], fields: Fields) -> tuple[m.Messag
         for k, block in enumerate(message.content)
         if isinstance(block, m.OtherBlock) and _summary(block)
     ]
-    if not places or not fields.keep("compaction"):
+    if not places or not fields.allows("compaction"):
         return messages
     n, k, block = places[-1]
     rest = messages[n].content[k + 1 :]
     if block.fields.get("tool_changes"):
-        fields.keep("unknown", "compaction.tool_changes")
+        fields.allows("unknown", "compaction.tool_changes")
     summary = m.Message("user", (m.TextBlock(f"{_HEADER}\n\n{_summary(block)}"),))
     begun = (evolve(messages[n], content=rest),) if rest else ()
     return (summary, *begun, *messages[n + 1 :])
 
 
 def _summary(block: m.OtherBlock) -> str:
-    return text(block.fields.get("content")) if block.type == "compaction" else ""
+    return as_string(block.fields.get("content")) if block.type == "compaction" else ""

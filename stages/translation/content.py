@@ -8,25 +8,25 @@ from typing import Any, TypeGuard
 
 from stages.chat_completions import json_values
 from stages.messages_api import request as m
-from stages.translation.field_policies import Fields, UnsupportedError
+from stages.translation.field_policies import FieldPolicies, UnsupportedError
 from stages.wire import json_codec
 
 _UNSEEN = "[an image that this model cannot see]"
 
 
-def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, Any]]:
+def content(blocks: Iterable[m.Block], fields: FieldPolicies) -> str | list[dict[str, Any]]:
     """Blocks of a user turn: one string when all is text, because templates treat lists worse.
 
     Raises UnsupportedError for what the backend cannot take.
     """
     parts: list[dict[str, Any]] = []
     for block in blocks:
-        for each in unpacked(block, fields):
+        for each in expand_content(block, fields):
             if isinstance(each, m.ImageBlock):
                 parts.append(_image(each, fields))
-            elif _is_pdf(each) and fields.how("document.pdf") == "map" and _keeps(each, fields):
+            elif _is_pdf(each) and fields.policy("document.pdf") == "map" and _keeps(each, fields):
                 parts.append(_file(each))
-            elif text := rendered(each, fields):  # empty ones are refused, by some backends
+            elif text := render_text(each, fields):  # empty ones are refused, by some backends
                 parts.append({"type": "text", "text": text})
     # White space alone is refused too. It says nothing, unless there is nothing else.
     parts = [part for part in parts if part["type"] != "text" or part["text"].strip()] or parts
@@ -35,7 +35,7 @@ def content(blocks: Iterable[m.Block], fields: Fields) -> str | list[dict[str, A
     return parts
 
 
-def unpacked(block: m.Block, fields: Fields) -> Iterable[m.Block]:
+def expand_content(block: m.Block, fields: FieldPolicies) -> Iterable[m.Block]:
     """A document made of blocks is its header and these blocks."""
     if not (isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource)):
         return (block,)
@@ -45,68 +45,68 @@ def unpacked(block: m.Block, fields: Fields) -> Iterable[m.Block]:
     return (*([m.TextBlock(header)] if header else ()), *block.source.content)
 
 
-def rendered(block: m.Block, fields: Fields) -> str | None:
+def render_text(block: m.Block, fields: FieldPolicies) -> str | None:
     """A block as text; None when it has none. Raises UnsupportedError for a file."""
     if isinstance(block, m.TextBlock):
         return block.text
     if isinstance(block, m.SearchResultBlock):
-        if not fields.keep("search_result"):
+        if not fields.allows("search_result"):
             return None
-        _tell_citations(block, fields)
+        _report_citations(block, fields)
         return f"{block.title}\n{block.source}\n\n{_joined(block.content, fields)}"
     if isinstance(block, m.DocumentBlock):
         return _document(block, fields)
     return _other(block, fields) if isinstance(block, m.OtherBlock) else None
 
 
-def _other(block: m.OtherBlock, fields: Fields) -> str | None:
+def _other(block: m.OtherBlock, fields: FieldPolicies) -> str | None:
     if name := _named_tool(block):
         said = "no longer" if block.type == "tool_removal" else "now"
-        return f"Tool {name} is {said} available." if fields.keep("tool_reference") else None
+        return f"Tool {name} is {said} available." if fields.allows("tool_reference") else None
     if block.type == "browser_state":
-        return json_codec.encode(block.fields).decode() if fields.keep(block.type) else None
+        return json_codec.encode(block.fields).decode() if fields.allows(block.type) else None
     known = block.type in ("redacted_thinking", "container_upload")
-    known |= block.type == "compaction" and fields.how("compaction") != "emulate"
+    known |= block.type == "compaction" and fields.policy("compaction") != "emulate"
     policy = block.type if known else "unknown_block"
     server = "server_tool" in block.type or block.type.endswith("_tool_result")
-    fields.keep("server_tool_blocks" if server else policy, block.type)
+    fields.allows("server_tool_blocks" if server else policy, block.type)
     return None
 
 
 def _named_tool(block: m.OtherBlock) -> str:
     """The tool that a block says is there, or is no longer; all are declared from the start."""
     if block.type == "tool_reference":
-        return json_values.text(block.fields.get("tool_name"))
-    tool = json_values.mapping(block.fields.get("tool")) if block.type in _TOOL_CHANGES else {}
-    return json_values.text(tool.get("name")) if tool.get("type") == "tool_reference" else ""
+        return json_values.as_string(block.fields.get("tool_name"))
+    tool = json_values.as_object(block.fields.get("tool")) if block.type in _TOOL_CHANGES else {}
+    return json_values.as_string(tool.get("name")) if tool.get("type") == "tool_reference" else ""
 
 
 _TOOL_CHANGES = ("tool_addition", "tool_removal")
 
 
-def _joined(blocks: Iterable[m.Block], fields: Fields) -> str:
-    return "\n".join(filter(None, (rendered(block, fields) for block in blocks)))
+def _joined(blocks: Iterable[m.Block], fields: FieldPolicies) -> str:
+    return "\n".join(filter(None, (render_text(block, fields) for block in blocks)))
 
 
-def result_text(result: m.ToolResultBlock, fields: Fields) -> str:
+def result_text(result: m.ToolResultBlock, fields: FieldPolicies) -> str:
     """A tool result as the text of a `tool` message, which holds nothing else.
 
     Images go into the user message that follows; markers stand in their place.
     """
     texts, images = [], 0
-    attached = fields.how("tool_result.image") == "emulate"
-    for block in chain.from_iterable(unpacked(each, fields) for each in result.content):
+    attached = fields.policy("tool_result.image") == "emulate"
+    for block in chain.from_iterable(expand_content(each, fields) for each in result.content):
         if isinstance(block, m.ImageBlock):
             images += 1
             texts.append(f"[image {images} attached below]" if attached else _UNSEEN)
-        elif (text := rendered(block, fields)) is not None:
+        elif (text := render_text(block, fields)) is not None:
             texts.append(text)
     text = "\n".join(texts)
-    failed = result.is_error and fields.keep("tool_result.is_error")
+    failed = result.is_error and fields.allows("tool_result.is_error")
     return f"Error: {text}" if failed and not text.startswith("Error:") else text
 
 
-def _document(block: m.DocumentBlock, fields: Fields) -> str | None:
+def _document(block: m.DocumentBlock, fields: FieldPolicies) -> str | None:
     if not _keeps(block, fields):
         return None
     source = block.source
@@ -119,7 +119,7 @@ def _document(block: m.DocumentBlock, fields: Fields) -> str | None:
     return "\n\n".join(filter(None, (_header(block), body)))
 
 
-def _pdf_text(data: str, fields: Fields) -> str:
+def _pdf_text(data: str, fields: FieldPolicies) -> str:
     text = fields.pdfs.setdefault(data, None)
     if text == "":  # that the model must know, or it would make up what it says
         raise UnsupportedError(
@@ -128,14 +128,14 @@ def _pdf_text(data: str, fields: Fields) -> str:
     return "(not read yet)" if text is None else text
 
 
-def _keeps(block: m.DocumentBlock, fields: Fields) -> bool:
-    _tell_citations(block, fields)
-    return fields.keep(f"document.{_KINDS[type(block.source)]}")
+def _keeps(block: m.DocumentBlock, fields: FieldPolicies) -> bool:
+    _report_citations(block, fields)
+    return fields.allows(f"document.{_KINDS[type(block.source)]}")
 
 
-def _tell_citations(block: m.DocumentBlock | m.SearchResultBlock, fields: Fields) -> None:
+def _report_citations(block: m.DocumentBlock | m.SearchResultBlock, fields: FieldPolicies) -> None:
     if (block.citations or {}).get("enabled"):
-        fields.keep("document.citations")
+        fields.allows("document.citations")
 
 
 _KINDS = {
@@ -162,12 +162,12 @@ def _header(block: m.DocumentBlock) -> str:
     return "\n".join(filter(None, (block.title, block.context)))
 
 
-def _image(block: m.ImageBlock, fields: Fields) -> dict[str, Any]:
+def _image(block: m.ImageBlock, fields: FieldPolicies) -> dict[str, Any]:
     source = block.source
     kind = {m.Base64Source: "base64", m.UrlSource: "url", m.FileSource: "file"}[type(source)]
-    if fields.how("image.base64") == "reject":  # then it is not the URL that is in the way
+    if fields.policy("image.base64") == "reject":  # then it is not the URL that is in the way
         kind = "base64"
-    if not fields.keep(f"image.{kind}") or isinstance(source, m.FileSource):
+    if not fields.allows(f"image.{kind}") or isinstance(source, m.FileSource):
         return {"type": "text", "text": _UNSEEN}
     if isinstance(source, m.Base64Source):
         url = f"data:{source.media_type};base64,{source.data}"

@@ -11,23 +11,23 @@ from typing import Any, TypeVar
 
 from attrs import Factory, define, field
 
-from stages.chat_completions.json_values import mapping, text
+from stages.chat_completions.json_values import as_object, as_string
 from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
 from stages.translation.envelope import Envelope, owner_of, seal
-from stages.translation.opaque_members import Attached, taken
-from stages.translation.parts import Prose, Thought, ToolCall, ToolCalls
+from stages.translation.opaque_members import OpaqueFragments, taken
+from stages.translation.parts import TextPart, ThinkingPart, ToolCall, ToolCalls
 from stages.translation.tool_names import short_hash
-from stages.translation.tool_use_ids import ClientIds
+from stages.translation.tool_use_ids import ToolUseIds
 
-P = TypeVar("P", bound=Prose)
+P = TypeVar("P", bound=TextPart)
 #: As much as of an answer that is no stream; see stages/backends/response.py.
 MAX_HELD = 64 * 1024 * 1024
 
 
 @define
-class Blocks:
+class BlockQueue:
     """The queue of parts; the first one is live. `characters` counts what was sent.
 
     Of what cannot be sent yet, it holds at most `max_held` characters.
@@ -40,58 +40,58 @@ class Blocks:
     used_tool: bool = False
     left_out_half_call: bool = False
     """Whether a stop sequence cut a call, which is not sent then."""
-    _queue: list[Prose | ToolCall] = Factory(list)
-    _ready: set[Prose | ToolCall] = Factory(set)
+    _queue: list[TextPart | ToolCall] = Factory(list)
+    _ready: set[TextPart | ToolCall] = Factory(set)
     """Those behind the live one that are ready. There may be thousands that are not."""
     _calls: ToolCalls = Factory(ToolCalls)
     _first_call: ToolCall | None = None
     """The first call that had a name."""
     _index: int = 0
-    _ids: ClientIds | None = None
-    _attached: Attached | None = None
+    _ids: ToolUseIds | None = None
+    _attached: OpaqueFragments | None = None
     """Opaque members of the message that no part has; the next call takes them."""
     _given: dict[str, Any] = Factory(dict)
     """Those that calls have taken."""
-    _sizes: dict[Prose | ToolCall, int] = Factory(lambda: defaultdict(int))
+    _sizes: dict[TextPart | ToolCall, int] = Factory(lambda: defaultdict(int))
     """Characters of the parts of which nothing was sent so far."""
     _held: int = 0
     """Their sum, and that of the members."""
-    thinks: bool = field(init=False)
+    thinking_allowed: bool = field(init=False)
     """Whether the client wants to see thinking."""
 
     def __attrs_post_init__(self) -> None:
         thinking = self.request.resolved.request.thinking
-        self.thinks = thinking is not None and thinking.wanted
+        self.thinking_allowed = thinking is not None and thinking.blocks_allowed
 
     def add(self, kind: type[P], more: str) -> None:
         """Add to the last part, or begin one; thinking only if the client asked for it."""
-        if (kind is Thought and not self.thinks) or not more:
+        if (kind is ThinkingPart and not self.thinking_allowed) or not more:
             return
         last = self._queue[-1] if self._queue else None
         part = last if type(last) is kind else self._begin(kind)
-        if part.state == "waiting" or (isinstance(part, Thought) and part.hidden):
+        if part.state == "waiting" or (isinstance(part, ThinkingPart) and part.hidden):
             self._hold(part, len(more))
         part.add(more)
         self._note(part)
 
     def attach(self, members: dict[str, Any]) -> None:
         """Keep opaque members of the message: with the thinking that is shown, or for a call."""
-        if not self.thinks:
-            self._attached = self._attached or Attached()
+        if not self.thinking_allowed:
+            self._attached = self._attached or OpaqueFragments()
             self._held += self._attached.take(members)
             self._check_held()
             return
         part = self._queue[-1] if self._queue else None
-        if not isinstance(part, Thought):
-            part = self._begin(Thought)
-        part.attached = part.attached or Attached()
+        if not isinstance(part, ThinkingPart):
+            part = self._begin(ThinkingPart)
+        part.attached = part.attached or OpaqueFragments()
         self._hold(part, part.attached.take(members))
         self._note(part)
 
     def _begin(self, kind: type[P]) -> P:
         """A new part, the last one."""
         part, thinking = kind(), self.request.resolved.request.thinking
-        if isinstance(part, Thought) and thinking:
+        if isinstance(part, ThinkingPart) and thinking:
             part.owner = self._owner
             part.hidden = thinking.display == "omitted"
         self._queue.append(part)
@@ -104,10 +104,10 @@ class Blocks:
 
     def add_call(self, fragment: dict[str, Any]) -> None:
         """Add a fragment of a tool call to the call it belongs to."""
-        function = mapping(fragment.get("function"))
-        name = text(function.get("name"))
+        function = as_object(fragment.get("function"))
+        name = as_string(function.get("name"))
         call = self._calls.find(fragment, name)
-        if self.request.one_call and self._first_call not in (None, call):
+        if self.request.single_tool_call and self._first_call not in (None, call):
             return
         size = call.add(name, function.get("arguments"))
         if not call.sent or call.again:
@@ -126,7 +126,7 @@ class Blocks:
 
     def _attach_to(self, call: ToolCall, fragment: dict[str, Any]) -> None:
         names = self.request.opaque.of_calls & fragment.keys()
-        call.attached = call.attached or Attached()
+        call.attached = call.attached or OpaqueFragments()
         self._held += call.attached.take({name: fragment[name] for name in sorted(names)})
         self._check_held()
 
@@ -134,7 +134,7 @@ class Blocks:
     def has_nameless_call(self) -> bool:
         """Whether a call has no name, although there are arguments for it, or an id."""
         calls = self._calls.all
-        if not calls or (self.request.one_call and self._first_call):
+        if not calls or (self.request.single_tool_call and self._first_call):
             return False
         return any(not call.name and (call.fragments or call.backend_id) for call in calls)
 
@@ -154,7 +154,7 @@ class Blocks:
         self.left_out_half_call = len(kept) < len(self._queue)
         self._queue = kept
 
-    def _hold(self, part: Prose | ToolCall, size: int) -> None:
+    def _hold(self, part: TextPart | ToolCall, size: int) -> None:
         """Count what a part keeps. Raises InternalError where all of them keep too much."""
         self._sizes[part] += size
         self._held += size
@@ -172,7 +172,7 @@ class Blocks:
             "answer that it had not ended: ask for a shorter answer"
         )
 
-    def _note(self, part: Prose | ToolCall) -> None:
+    def _note(self, part: TextPart | ToolCall) -> None:
         if part is not self._queue[0] and part.ready:
             self._ready.add(part)
 
@@ -184,7 +184,7 @@ class Blocks:
             stops = self.request.resolved.request.stop_sequences
             if stops and not leaving and isinstance(part, ToolCall):
                 return  # one of them may cut the call, and what was sent cannot be taken back
-            if leaving and type(part) is Thought and len(self._queue) > 1:
+            if leaving and type(part) is ThinkingPart and len(self._queue) > 1:
                 self._identify_next(part, last)
             yield from self._send_part(part, leaving)
             if not leaving:
@@ -198,12 +198,12 @@ class Blocks:
             yield from self._send_late()
 
     @property
-    def last_text(self) -> Prose | None:
+    def last_text(self) -> TextPart | None:
         """The last part, if it is text: more text belongs to it."""
         part = self._queue[-1] if self._queue else None
-        return part if type(part) is Prose else None
+        return part if type(part) is TextPart else None
 
-    def is_live(self, part: Prose) -> bool:
+    def is_live(self, part: TextPart) -> bool:
         """Whether `part` is that of the open block, and there is no other."""
         return part.state == "open" and self._queue == [part]
 
@@ -213,7 +213,7 @@ class Blocks:
             self.characters += len(fragment)
         return e.BlockDelta(self._index, kind, fragment)
 
-    def _send_part(self, part: Prose | ToolCall, leaving: bool) -> Iterator[e.StreamEvent]:
+    def _send_part(self, part: TextPart | ToolCall, leaving: bool) -> Iterator[e.StreamEvent]:
         if part.state == "waiting" and (part.ready or (leaving and isinstance(part, ToolCall))):
             if isinstance(part, ToolCall):
                 self._identify(part)
@@ -231,23 +231,23 @@ class Blocks:
             yield e.BlockStop(self._index)
             self._index += 1
 
-    def _opened(self, part: Prose | ToolCall) -> dict[str, Any]:
+    def _opened(self, part: TextPart | ToolCall) -> dict[str, Any]:
         block = part.open()
         if isinstance(part, ToolCall):
-            block |= self.request.renamed.get(part.name, {})
+            block |= self.request.client_tool_names.get(part.name, {})
         return block
 
     def _identify(self, call: ToolCall) -> None:
         """Give a call its id, which holds what came with it so far, and of the message."""
         if not call.id:
-            self._ids = self._ids or ClientIds(self.request)
+            self._ids = self._ids or ToolUseIds(self.request)
             members, of_message = taken(call.attached), taken(self._attached)
             envelope = Envelope(self._owner, call.backend_id, members, of_message)
             call.id, call.rest = self._ids.next(envelope)
             call.members = members
             self._given |= of_message
 
-    def _identify_next(self, thought: Thought, last: bool) -> None:
+    def _identify_next(self, thought: ThinkingPart, last: bool) -> None:
         """Let the signature of a thought hold what the id of the call after it cannot."""
         call, shown = self._queue[1], thought.state == "open" or thought.ready
         if shown and isinstance(call, ToolCall) and (last or call.ready):

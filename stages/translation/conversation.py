@@ -18,20 +18,20 @@ from attrs import Factory, define, evolve
 from stages.messages_api import request as m
 from stages.profiles.client_tools import prefixed
 from stages.profiles.profile import Profile
-from stages.translation.compaction import compacted
-from stages.translation.content import content, result_text, unpacked
+from stages.translation.compaction import apply_compaction
+from stages.translation.content import content, expand_content, result_text
 from stages.translation.envelope import SEALED
-from stages.translation.field_policies import Fields, UnsupportedError
-from stages.translation.message_order import rejoined, split_results, user_first
-from stages.translation.reasoning import Returned
+from stages.translation.field_policies import FieldPolicies, UnsupportedError
+from stages.translation.message_order import merge_neighbours, split_results, user_first
+from stages.translation.reasoning import ReturnedMembers
 from stages.translation.system_prompt import (
-    hoisted,
-    parted,
-    placed_message,
-    still_shown,
+    drop_cleared,
+    hoist_system,
+    render_system_message,
+    split_system_blocks,
     system_prompt,
 )
-from stages.translation.tool_names import CallIds, fit_id, short_name
+from stages.translation.tool_names import CallIdMap, backend_call_id, short_name
 from stages.wire.json_codec import encode
 
 # Neutral: the model must neither think that the tool ran nor that it failed.
@@ -46,9 +46,9 @@ class _Conversation:
     """The messages so far, and what the next ones have to know."""
 
     profile: Profile
-    fields: Fields
+    fields: FieldPolicies
     owner: str
-    ids: CallIds
+    ids: CallIdMap
     out: list[dict[str, Any]] = Factory(list)
     open_calls: dict[str, str] = Factory(dict)
     """Unanswered calls of the last assistant turn: the backend's id to the client's."""
@@ -59,23 +59,23 @@ class _Conversation:
 
 
 def conversation(
-    request: m.MessagesRequest, owner: str, profile: Profile, fields: Fields
+    request: m.MessagesRequest, owner: str, profile: Profile, fields: FieldPolicies
 ) -> list[dict[str, Any]]:
     """The whole conversation, system prompt first. Raises UnsupportedError.
 
     `owner` gets back what it attached to its answers; see envelope.py.
     """
     state = _Conversation(
-        profile, fields, owner, CallIds(profile.tool_id_limit, profile.tool_id_length)
+        profile, fields, owner, CallIdMap(profile.tool_id_limit, profile.tool_id_length)
     )
-    turns = compacted(tuple(parted(request.messages)), fields)
+    turns = apply_compaction(tuple(split_system_blocks(request.messages)), fields)
     if turns != request.messages:
         request = evolve(request, messages=turns)
     if profile.hoist_system:
-        request = hoisted(request, fields)
+        request = hoist_system(request, fields)
     if prompt := system_prompt(request, fields):
         state.out.append({"role": "system", "content": prompt})
-    for role, blocks in _turns(still_shown(request.messages), fields):
+    for role, blocks in _turns(drop_cleared(request.messages), fields):
         if role == "user":
             _user_turn(state, blocks)
             continue
@@ -89,7 +89,7 @@ def conversation(
     if all(message["role"] == "system" for message in state.out):
         raise UnsupportedError("messages: nothing in them can be given to this backend")
     if state.seams:
-        state.out = list(rejoined(state.out, state.seams))
+        state.out = list(merge_neighbours(state.out, state.seams))
     if not profile.assistant_first:
         state.out = user_first(state.out)
     return list(split_results(state.out)) if profile.split_tool_results else state.out
@@ -98,13 +98,15 @@ def conversation(
 def _prefill(state: _Conversation) -> None:
     """What the assistant says last is the beginning of the answer: kept, or left out."""
     last = state.out[-1]["role"] if state.out else ""
-    if last == "assistant" and not state.fields.keep("prefill"):
+    if last == "assistant" and not state.fields.allows("prefill"):
         state.out.pop()
 
 
-def _turns(messages: Iterable[m.Message], fields: Fields) -> Iterator[tuple[str, list[m.Block]]]:
+def _turns(
+    messages: Iterable[m.Message], fields: FieldPolicies
+) -> Iterator[tuple[str, list[m.Block]]]:
     """Turns with their blocks; neighbours of one role are one turn, as the Messages API has it."""
-    placed = (placed_message(message, fields) for message in messages)
+    placed = (render_system_message(message, fields) for message in messages)
     kept = _results_first(message for message in placed if message)
     for role, group in groupby(kept, key=attrgetter("role")):
         yield role, [block for message in group for block in message.content]
@@ -140,9 +142,9 @@ def _user_turn(state: _Conversation, blocks: list[m.Block]) -> None:
         if not isinstance(block, m.ToolResultBlock):
             rest.append(block)
         elif id(block) not in taken:
-            fields.note("tool_result", "orphan")
+            fields.report("tool_result", "orphan")
             text = result_text(block, fields)
-            identity = fit_id(block.tool_use_id, 64)
+            identity = backend_call_id(block.tool_use_id, 64)
             text = f"Result of an earlier tool call ({identity}):\n{text}"
             rest += [m.TextBlock(text), *_images(block, fields)]
     _answer_calls(state, results)
@@ -181,15 +183,15 @@ def _answer_calls(state: _Conversation, results: dict[str, m.ToolResultBlock]) -
     state.open_calls, state.names = {}, {}
 
 
-def _images(result: m.ToolResultBlock, fields: Fields) -> list[m.Block]:
-    blocks = chain.from_iterable(unpacked(each, fields) for each in result.content)
+def _images(result: m.ToolResultBlock, fields: FieldPolicies) -> list[m.Block]:
+    blocks = chain.from_iterable(expand_content(each, fields) for each in result.content)
     images: list[m.Block] = [block for block in blocks if isinstance(block, m.ImageBlock)]
-    return images if images and fields.keep("tool_result.image") else []
+    return images if images and fields.allows("tool_result.image") else []
 
 
 def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
     text, uses = "", []
-    back: Returned | None = None
+    back: ReturnedMembers | None = None
     attached = bool(state.profile.default_call_members or state.profile.reasoning_placeholder)
     for block in blocks:
         if isinstance(block, m.TextBlock):
@@ -200,7 +202,7 @@ def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
         else:
             attached = True
     if attached:
-        back = Returned(state.owner, state.profile, state.fields)
+        back = ReturnedMembers(state.owner, state.profile, state.fields)
         back.take(blocks)
         text = "".join(back.text(block) for block in blocks)
     # Backends refuse a last assistant message that ends in white space, and it says nothing.
@@ -220,7 +222,7 @@ def _assistant_turn(state: _Conversation, blocks: list[m.Block]) -> None:
 
 
 def _call(
-    state: _Conversation, block: m.ToolUseBlock, back: Returned | None, place: int
+    state: _Conversation, block: m.ToolUseBlock, back: ReturnedMembers | None, place: int
 ) -> dict[str, Any]:
     identity = state.ids.next(*back.call_id(place, block.id) if back else (block.id,))
     name = prefixed(block.toolset_name, block.name) if block.toolset_name else block.name

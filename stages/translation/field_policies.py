@@ -39,7 +39,7 @@ PdfTexts = dict[str, str | None]
 
 
 @define
-class Fields:
+class FieldPolicies:
     """The policies for one request, and the notes made while it is translated.
 
     Notes are short names, each once, in the order they came up: `top_k:dropped`.
@@ -50,11 +50,11 @@ class Fields:
     pdfs: PdfTexts = Factory(dict)
     _notes: dict[str, tuple[str, str]] = Factory(dict)
 
-    def how(self, name: str) -> str:
+    def policy(self, name: str) -> str:
         """The policy for the field `name`."""
         return self.policies[name]
 
-    def keep(self, name: str, shown: str = "") -> bool:
+    def allows(self, name: str, shown: str = "") -> bool:
         """Whether to translate the field `name` (called `shown` to the client).
 
         Raises UnsupportedError where the policy is to reject.
@@ -66,10 +66,10 @@ class Fields:
             why = _WHY.get(name, "this backend cannot do it, and would answer as if it had")
             raise UnsupportedError(f"{(shown or name)[:_SHOWN]}: {why}")
         if policy == "warn":
-            self.note(shown or name, "dropped", name)
+            self.report(shown or name, "dropped", name)
         return False
 
-    def note(self, name: str, what: str, policy: str = "") -> None:
+    def report(self, name: str, what: str, policy: str = "") -> None:
         """Tell the client. Raises UnsupportedError if it wants nothing dropped or changed.
 
         `policy` is the name to count it by, where `name` may be one that the client chose.

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from attrs import define, field, frozen
 
-from stages.chat_completions.json_values import items, mapping
+from stages.chat_completions.json_values import as_array, as_object
 from stages.profiles.profile import Profile
 from stages.translation.field_policies import UnsupportedError
 from stages.translation.json_schema_types import as_any_of, as_nullable, typed_members
@@ -28,14 +28,14 @@ _COMBINED = ("anyOf", "oneOf", "allOf")
 
 
 @frozen
-class Fitted:
+class FittedSchema:
     """A schema as the backend takes it; whether it allows what the client's does not."""
 
     schema: Any
     loosened: bool = False
 
 
-def fitted(schema: Any, profile: Profile) -> Fitted:
+def fit_schema(schema: Any, profile: Profile) -> FittedSchema:
     """`schema` in the forms that the profile wants. Raises UnsupportedError if it is too deep."""
     try:
         return _fitted(schema, profile)
@@ -43,7 +43,7 @@ def fitted(schema: Any, profile: Profile) -> Fitted:
         raise UnsupportedError("a JSON schema is nested too deep: use fewer levels") from error
 
 
-def _fitted(schema: Any, profile: Profile) -> Fitted:
+def _fitted(schema: Any, profile: Profile) -> FittedSchema:
     loosened = False
     if not profile.schema_refs:
         inliner = _Inliner(schema)
@@ -55,7 +55,7 @@ def _fitted(schema: Any, profile: Profile) -> Fitted:
     if profile.typed_any_of and isinstance(schema, dict):
         schema, flat = _flat_root(schema)
         schema, loosened = _changed(schema, typed_members), loosened or flat
-    return Fitted(schema, loosened)
+    return FittedSchema(schema, loosened)
 
 
 def without(schema: Any, keywords: frozenset[str]) -> Any:
@@ -147,13 +147,13 @@ def _flat_root(schema: dict[str, Any]) -> tuple[dict[str, Any], bool]:
 
     Also whether anything became of it.
     """
-    combined = [each for key in _COMBINED for each in items(schema.get(key))]
+    combined = [each for key in _COMBINED for each in as_array(schema.get(key))]
     members = [each for each in combined if isinstance(each, dict)]
     if not members:
         return schema, False
     properties: dict[str, Any] = {}
     for each in (*members, schema):
-        properties |= mapping(each.get("properties"))
+        properties |= as_object(each.get("properties"))
     rest = {key: value for key, value in schema.items() if key not in _COMBINED}
     return {**rest, "type": "object", "properties": properties}, True
 
@@ -164,10 +164,10 @@ def is_closed(schema: Any) -> bool:
         return all(map(is_closed, schema))
     if not isinstance(schema, dict):
         return True
-    names, listed = schema.get("properties"), items(schema.get("required"))
+    names, listed = schema.get("properties"), as_array(schema.get("required"))
     required = {name for name in listed if isinstance(name, str)}
     if isinstance(names, dict) or schema.get("type") == "object":
-        optional = any(name not in required for name in mapping(names))
+        optional = any(name not in required for name in as_object(names))
         if optional or schema.get("additionalProperties") is not False:
             return False
     inner = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stages.chat_completions.json_values import items
+from stages.chat_completions.json_values import as_array
 
 Schema = dict[str, Any]
 
@@ -23,7 +23,7 @@ def as_any_of(schema: Schema) -> Schema:
         return {**rest, "type": kinds[0]}
     members = [{"type": kind} for kind in kinds]
     if "anyOf" in rest:
-        return {**rest, "allOf": [*items(rest.get("allOf")), {"anyOf": members}]}
+        return {**rest, "allOf": [*as_array(rest.get("allOf")), {"anyOf": members}]}
     return {**rest, "anyOf": members}
 
 
@@ -33,7 +33,7 @@ def as_nullable(schema: Schema) -> Schema:
     if "const" in made:
         made["enum"] = [made.pop("const")]
     if "oneOf" in made:
-        made["anyOf"] = [*items(made.get("anyOf")), *items(made.pop("oneOf"))]
+        made["anyOf"] = [*as_array(made.get("anyOf")), *as_array(made.pop("oneOf"))]
     made = _one_type(made)
     if "anyOf" in made:
         made = _without_null_member(made)
@@ -58,7 +58,7 @@ def _one_type(schema: Schema) -> Schema:
 
 def _without_null_member(schema: Schema) -> Schema:
     """Without a member that allows only null; a member that is then alone joins the schema."""
-    members = items(schema["anyOf"])
+    members = as_array(schema["anyOf"])
     named = [each for each in members if not _is_null(each)]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     if len(named) < len(members):

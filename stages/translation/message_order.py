@@ -9,7 +9,7 @@ from typing import Any
 BEGIN = "Begin the conversation."
 
 
-def rejoined(
+def merge_neighbours(
     messages: Iterable[dict[str, Any]], seams: Collection[int]
 ) -> Iterator[dict[str, Any]]:
     """What was said before and behind a turn of which nothing is left, as one message.

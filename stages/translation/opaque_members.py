@@ -9,14 +9,14 @@ from typing import Any
 from attrs import Factory, define
 
 from stages.chat_completions.chunks import THOUGHTS
-from stages.chat_completions.json_values import items, mapping, text
+from stages.chat_completions.json_values import as_array, as_object, as_string
 
 #: The lists that items of content have, of Databricks and Mistral. A fragment has one entry.
 _PARTS = ("summary", "thinking")
 
 
 @define
-class Attached:
+class OpaqueFragments:
     """The members of one message, or of one call, with all that came for each."""
 
     _fragments: dict[str, list[Any]] = Factory(dict)
@@ -47,7 +47,7 @@ class Attached:
 
 
 def taken(
-    attached: Attached | None, before: Mapping[str, Any] = MappingProxyType({})
+    attached: OpaqueFragments | None, before: Mapping[str, Any] = MappingProxyType({})
 ) -> dict[str, Any]:
     """The members, which are taken away; without those that say again what was taken `before`."""
     if not attached:
@@ -105,18 +105,20 @@ def joined(fragments: Iterable[Any]) -> list[Any]:
 
 def _goes_on(before: Any, fragment: Any) -> bool:
     """Whether a fragment goes on with the item of the one before; encrypted ones come whole."""
-    before, fragment = mapping(before), mapping(fragment)
+    before, fragment = as_object(before), as_object(fragment)
     kind = before.get("type")
     if kind != fragment.get("type") or before.get("signature"):
         return False
     if kind in ("reasoning.text", "reasoning.summary"):
         index = before.get("index")
         return type(index) is int and index == fragment.get("index")
-    return any(_part_goes_on(items(before.get(name)), items(fragment.get(name))) for name in _PARTS)
+    return any(
+        _part_goes_on(as_array(before.get(name)), as_array(fragment.get(name))) for name in _PARTS
+    )
 
 
 def _part_goes_on(before: list[Any], fragment: list[Any]) -> bool:
-    return len(before) == len(fragment) == 1 and not mapping(before[0]).get("signature")
+    return len(before) == len(fragment) == 1 and not as_object(before[0]).get("signature")
 
 
 def _whole(run: list[dict[str, Any]]) -> dict[str, Any]:
@@ -126,11 +128,11 @@ def _whole(run: list[dict[str, Any]]) -> dict[str, Any]:
     whole = {**run[0], **whole}
     for name in ("text", "summary"):
         if isinstance(whole.get(name), str):
-            whole[name] = "".join(text(each.get(name)) for each in run)
+            whole[name] = "".join(as_string(each.get(name)) for each in run)
     for name in _PARTS:
-        parts = [part for each in run for part in items(each.get(name))]
+        parts = [part for each in run for part in as_array(each.get(name))]
         if parts and isinstance(whole[name], list):
-            whole[name] = [_part(list(map(mapping, parts)))]
+            whole[name] = [_part(list(map(as_object, parts)))]
     return whole
 
 
@@ -140,5 +142,5 @@ def _part(run: list[dict[str, Any]]) -> dict[str, Any]:
     for each in run[1:]:
         whole |= {name: value for name, value in each.items() if value not in (None, "")}
     if any("text" in each for each in run):
-        whole["text"] = "".join(text(each.get("text")) for each in run)
+        whole["text"] = "".join(as_string(each.get("text")) for each in run)
     return whole

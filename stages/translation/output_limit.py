@@ -10,7 +10,7 @@ for, refuses it if it must, and is asked again with what fits by its own count: 
 
 from __future__ import annotations
 
-from stages.events import ChatRequest, Lowered
+from stages.events import ChatRequest, LoweredBy
 from stages.messages_api.stream_events import Usage
 
 #: Backends stop at the last token of the window, or some tokens before it.
@@ -30,7 +30,7 @@ def output_limit(asked: int, window: int | None) -> int:
     return max(1, asked)
 
 
-def window_is_full(request: ChatRequest, used: Usage, lowered: Lowered) -> bool:
+def window_is_full(request: ChatRequest, used: Usage, lowered: LoweredBy) -> bool:
     """Whether an answer that was cut ended at the window, and not at the client's limit.
 
     `used` is what the backend reports, `lowered` by what it was given less than the client's limit.

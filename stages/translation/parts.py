@@ -18,11 +18,11 @@ from typing import Any, Literal
 
 from attrs import Factory, define, evolve, field
 
-from stages.chat_completions.arguments import as_object, repeats
-from stages.chat_completions.json_nesting import Nesting
-from stages.chat_completions.json_values import text
+from stages.chat_completions.arguments import decoded_object, repeats
+from stages.chat_completions.json_nesting import JsonNesting
+from stages.chat_completions.json_values import as_string
 from stages.translation.envelope import Envelope, seal
-from stages.translation.opaque_members import Attached, taken
+from stages.translation.opaque_members import OpaqueFragments, taken
 from stages.wire import json_codec
 
 State = Literal["waiting", "open", "closed"]
@@ -33,7 +33,7 @@ _MAX_LITERAL = 1_000
 
 
 @define(eq=False)
-class Prose:
+class TextPart:
     """Text. White space alone opens no block: clients cannot send such one back."""
 
     state: State = "waiting"
@@ -76,7 +76,7 @@ class Prose:
 
 
 @define(eq=False)
-class Thought(Prose):
+class ThinkingPart(TextPart):
     """Thinking. Its signature holds what its backend needs to have back in the next turn.
 
     `hidden`: the client wants the block, but not the text. `rest` belongs to the call after it.
@@ -84,7 +84,7 @@ class Thought(Prose):
 
     owner: str = ""
     hidden: bool = False
-    attached: Attached | None = None
+    attached: OpaqueFragments | None = None
     rest: Envelope | None = None
     _unseen: list[str] = Factory(list)
 
@@ -124,14 +124,14 @@ class ToolCall:
     id: str = field(default="", init=False)
     rest: Envelope | None = field(default=None, init=False)
     """What belongs to it that its id does not hold."""
-    attached: Attached | None = field(default=None, init=False)
+    attached: OpaqueFragments | None = field(default=None, init=False)
     """Opaque members that came for it since it has its id, or before that."""
     members: dict[str, Any] = field(default=Factory(dict), init=False)
     """Those that came before."""
     fragments: list[str] = field(default=Factory(list), init=False)
     sent: int = field(default=0, init=False)
     queued: bool = field(default=False, init=False)
-    _nesting: Nesting = field(factory=Nesting, init=False)
+    _nesting: JsonNesting = field(factory=JsonNesting, init=False)
     _is_broken: bool = field(default=False, init=False)
     """Whether the arguments were closed and were no JSON: more of them makes them none either."""
     _escape: str = field(default="", init=False)
@@ -163,7 +163,7 @@ class ToolCall:
         # Some gateways begin with "{}" and send the arguments after it.
         if self.fragments == ["{}"] and not self.again and fragment.strip():
             self.fragments.clear()
-            self._nesting, self._is_broken = Nesting(), False
+            self._nesting, self._is_broken = JsonNesting(), False
             self.fragments.append(fragment.lstrip())
         elif self.again or (self.fragments[0].startswith(_BRACKETS) and self.whole):
             self.again.append(fragment)
@@ -239,7 +239,7 @@ class ToolCall:
         if self.fragments and not self.fragments[0].startswith("{"):
             if not last:
                 return []
-            self.fragments = as_object("".join(self.fragments))
+            self.fragments = decoded_object("".join(self.fragments))
         fragments, self.sent = self.fragments[self.sent :], len(self.fragments)
         return [("input_json_delta", fragment) for fragment in fragments]
 
@@ -263,7 +263,7 @@ class ToolCalls:
 
     def find(self, fragment: dict[str, Any], name: str) -> ToolCall:
         """The call a fragment belongs to, which may be a new one."""
-        identity, index = text(fragment.get("id")), fragment.get("index")
+        identity, index = as_string(fragment.get("id")), fragment.get("index")
         index = index if type(index) is int else None
         call = self._newest.get((index, ""))
         waits = index is not None and call and not call.backend_id  # for its id

@@ -19,22 +19,22 @@ from typing import Any
 from attrs import Factory, define, evolve
 
 from stages.chat_completions.chunks import THOUGHTS
-from stages.chat_completions.json_values import items, mapping, text
+from stages.chat_completions.json_values import as_array, as_object, as_string
 from stages.messages_api import request as m
 from stages.profiles.profile import Profile
-from stages.translation.content import rendered
+from stages.translation.content import render_text
 from stages.translation.envelope import BrokenEnvelopeError, Envelope, unseal
-from stages.translation.field_policies import Fields
+from stages.translation.field_policies import FieldPolicies
 from stages.translation.tool_names import hashed_id, short_hash
 
 
 @define
-class Returned:
+class ReturnedMembers:
     """What goes back with one turn, read from its blocks."""
 
     owner: str
     profile: Profile
-    fields: Fields
+    fields: FieldPolicies
     _inline: dict[int, str] = Factory(dict)
     """What takes the place of blocks in the text, by their `id()`: thinking, or nothing."""
     _message: dict[str, list[Any]] = Factory(dict)
@@ -66,7 +66,7 @@ class Returned:
         """What a block is in the text."""
         if id(block) in self._inline:
             return self._inline[id(block)]
-        return rendered(block, self.fields) or ""
+        return render_text(block, self.fields) or ""
 
     def call_id(self, place: int, identity: str) -> tuple[str, str]:
         """An id for the call at `place`, and what the backend itself called it, if known."""
@@ -95,8 +95,10 @@ class Returned:
 
     def content(self, said: str) -> str | list[Any] | None:
         """The content of a message that says this; None where there is nothing."""
-        held = [each for each in self._message.get("content", ()) for each in items(each)]
-        kept = [each for each in held if mapping(each).get("type") in self.profile.returned_content]
+        held = [each for each in self._message.get("content", ()) for each in as_array(each)]
+        kept = [
+            each for each in held if as_object(each).get("type") in self.profile.returned_content
+        ]
         if kept:
             return [*kept, {"type": "text", "text": said}] if said else kept
         return said or None
@@ -104,13 +106,13 @@ class Returned:
     def leave_out(self) -> None:
         """Nothing else is left of the turn, so it is no message."""
         if self._message:
-            self.fields.note("thinking_block", "dropped")
+            self.fields.report("thinking_block", "dropped")
 
     def _take_call(self, identity: str, place: int) -> None:
         try:
             envelope = unseal(identity)
         except BrokenEnvelopeError:
-            self.fields.note("opaque_members", "unreadable")
+            self.fields.report("opaque_members", "unreadable")
             self._foreign.add(place)
             return
         if envelope is None:
@@ -121,23 +123,23 @@ class Returned:
             return
         self._foreign.add(place)
         if envelope.call or envelope.message:
-            self.fields.note("opaque_members", "dropped")
+            self.fields.report("opaque_members", "dropped")
 
     def _take_redacted(self, block: m.OtherBlock) -> None:
-        envelope = self._opened(text(block.fields.get("data")))
+        envelope = self._opened(as_string(block.fields.get("data")))
         if envelope is not None:
             self._inline[id(block)] = ""
             if envelope.owner == self.owner:
                 self._take_own(envelope)
             else:
-                self.fields.note("opaque_members", "dropped")
+                self.fields.report("opaque_members", "dropped")
 
     def _take_thinking(self, block: m.ThinkingBlock) -> None:
         envelope = self._opened(block.signature)
         own = envelope is not None and envelope.owner == self.owner
         if envelope is not None and own:
             self._take_own(envelope)
-        if not self.fields.keep("thinking_block"):
+        if not self.fields.allows("thinking_block"):
             return
         thought = block.thinking or (envelope.text if envelope else "")
         way = self.profile.reasoning_history
@@ -146,7 +148,7 @@ class Returned:
         elif way == "tags" and thought:
             self._inline[id(block)] = f"<think>\n{thought.strip()}\n</think>\n\n"
         elif not own:
-            self.fields.note("thinking_block", "dropped")
+            self.fields.report("thinking_block", "dropped")
         elif thought and way == "reasoning_details" and not (envelope and envelope.message):
             self._message.setdefault("reasoning", []).append(thought)  # the model signs nothing
 
@@ -164,7 +166,7 @@ class Returned:
         try:
             return unseal(sealed)
         except BrokenEnvelopeError:
-            self.fields.note("opaque_members", "unreadable")
+            self.fields.report("opaque_members", "unreadable")
             return None
 
 
@@ -186,7 +188,7 @@ def _together(pieces: list[Any]) -> Any:
 
 
 def without_history(
-    chosen: dict[str, Any], messages: list[dict[str, Any]], profile: Profile, fields: Fields
+    chosen: dict[str, Any], messages: list[dict[str, Any]], profile: Profile, fields: FieldPolicies
 ) -> dict[str, Any]:
     """The options, without `thinking` where the backend would miss the reasoning before a call.
 
@@ -197,10 +199,10 @@ def without_history(
         return chosen
     nothing: dict[str, Any] = {}
     last = next((each for each in reversed(messages) if each["role"] == "assistant"), nothing)
-    begins = [mapping(each).get("type") for each in items(last.get("content"))[:1]]
+    begins = [as_object(each).get("type") for each in as_array(last.get("content"))[:1]]
     if not last.get("tool_calls") or any(each in profile.returned_content for each in begins):
         return chosen
     if chosen["thinking"] == {"type": "disabled"}:
         return chosen
-    fields.note("thinking", "dropped")
+    fields.report("thinking", "dropped")
     return {name: value for name, value in chosen.items() if name != "thinking"}

@@ -17,7 +17,7 @@ from typing import Any
 
 from stages.messages_api import request as m
 from stages.profiles.profile import Profile
-from stages.translation.field_policies import Fields
+from stages.translation.field_policies import FieldPolicies
 
 #: Levels of effort there are anywhere, lowest first.
 LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -28,19 +28,19 @@ _LEAST = 1024
 
 
 def reasoning_options(
-    request: m.MessagesRequest, profile: Profile, fields: Fields
+    request: m.MessagesRequest, profile: Profile, fields: FieldPolicies
 ) -> dict[str, Any]:
     """What asks the backend to think as much as the client wants."""
     thinking, effort = _wished_thinking(request, fields), request.effort
-    if effort and not fields.keep("output_config.effort"):
+    if effort and not fields.allows("output_config.effort"):
         effort = None
     if request.tools and tells_no_reasoning(request, profile):
-        if effort or (thinking is not None and thinking.asked):
-            fields.note("thinking", "dropped")
+        if effort or (thinking is not None and thinking.enabled):
+            fields.report("thinking", "dropped")
         return _off(profile)
     if thinking is None and effort is None:
         return {}
-    if thinking is not None and not thinking.asked:
+    if thinking is not None and not thinking.enabled:
         return _off(profile)
     budget = thinking.budget_tokens if thinking else None
     if profile.reasoning_request == "thinking":
@@ -51,17 +51,17 @@ def reasoning_options(
     return _asked(thinking, effort, budget, profile)
 
 
-def _wished_thinking(request: m.MessagesRequest, fields: Fields) -> m.Thinking | None:
+def _wished_thinking(request: m.MessagesRequest, fields: FieldPolicies) -> m.Thinking | None:
     """`thinking` as far as the policy keeps it. A wish for none is dropped without a note."""
     thinking = request.thinking
     if thinking is None:
         return None
-    if not thinking.wanted:
-        return thinking if fields.how("thinking") == "map" else None
-    kept = fields.keep("thinking")
-    if not thinking.asked:
+    if not thinking.blocks_allowed:
+        return thinking if fields.policy("thinking") == "map" else None
+    kept = fields.allows("thinking")
+    if not thinking.enabled:
         if kept:  # the thinking is off as it should be, but nobody makes the notes
-            fields.note("thinking.between_tools", "dropped", "thinking")
+            fields.report("thinking.between_tools", "dropped", "thinking")
         return thinking
     return thinking if kept else None
 
@@ -94,7 +94,7 @@ def _off(profile: Profile) -> dict[str, Any]:
 
 
 def _thought(
-    thinking: m.Thinking | None, max_tokens: int | None, profile: Profile, fields: Fields
+    thinking: m.Thinking | None, max_tokens: int | None, profile: Profile, fields: FieldPolicies
 ) -> dict[str, Any]:
     """Claude's own parameter, with its budget where that is taken."""
     if thinking is None:
@@ -104,7 +104,7 @@ def _thought(
     wanted = thinking.budget_tokens or min(4_096, (max_tokens or 5_000) - 1)
     budget = _below_limit(wanted, max_tokens, fields)
     if budget < _LEAST:
-        fields.note("thinking", "dropped")
+        fields.report("thinking", "dropped")
         return {}
     return {"thinking": {"type": profile.thinking_type, "budget_tokens": budget}}
 
@@ -119,11 +119,11 @@ def _effort_with_thinking(
     return {"reasoning_effort": level} if level else {}
 
 
-def _below_limit(budget: int, max_tokens: int | None, fields: Fields) -> int:
+def _below_limit(budget: int, max_tokens: int | None, fields: FieldPolicies) -> int:
     """A budget that is below the output limit; with interleaved thinking it need not be so."""
     if not max_tokens or budget < max_tokens:
         return budget
-    fields.note("thinking.budget_tokens", "lowered", "thinking")
+    fields.report("thinking.budget_tokens", "lowered", "thinking")
     return max_tokens - 1
 
 

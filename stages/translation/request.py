@@ -6,29 +6,29 @@ import functools
 from functools import partial
 from typing import Any
 
-from stages.chat_completions.stop_sequences import shared
+from stages.chat_completions.stop_sequences import divide_stop_sequences
 from stages.chat_completions.think_tags import THINK
-from stages.chat_completions.token_calibration import Line
+from stages.chat_completions.token_calibration import SizeToTokens
 from stages.chat_completions.usage import estimated_input
 from stages.events import ChatRequest, OpaqueMembers, Resolved
 from stages.messages_api.request import MessagesRequest
 from stages.profiles.profile import Profile
 from stages.translation.conversation import conversation
 from stages.translation.envelope import owner_of
-from stages.translation.field_policies import Fields, PdfTexts
+from stages.translation.field_policies import FieldPolicies, PdfTexts
 from stages.translation.output_limit import output_limit
 from stages.translation.reasoning import without_history
-from stages.translation.request_options import options
+from stages.translation.request_options import request_options
 from stages.translation.tools import client_names, one_call, requires_tool
 
-_UNCALIBRATED = Line()
+_UNCALIBRATED = SizeToTokens()
 
 
 def chat_request(
     resolved: Resolved,
     profile: Profile,
     strict: bool = False,
-    line: Line = _UNCALIBRATED,
+    line: SizeToTokens = _UNCALIBRATED,
     pdfs: PdfTexts | None = None,
 ) -> ChatRequest:
     """Translate. Raises UnsupportedError for what this backend cannot be given.
@@ -37,11 +37,11 @@ def chat_request(
     a prompt by its size. `pdfs`: see PdfTexts.
     """
     pdfs = {} if pdfs is None else pdfs
-    fields = Fields(profile.fields, strict, pdfs)
+    fields = FieldPolicies(profile.fields, strict, pdfs)
     request, target = resolved.request, resolved.target
     messages = conversation(request, owner_of(target.backend, target.model), profile, fields)
-    chosen = without_history(options(request, profile, fields), messages, profile, fields)
-    stops = shared(request.stop_sequences, profile)[1]
+    chosen = without_history(request_options(request, profile, fields), messages, profile, fields)
+    stops = divide_stop_sequences(request.stop_sequences, profile)[1]
     repeated = _begun(request, profile, messages, chosen)
     size = estimated_input(messages, chosen.get("tools", ()))
     if request.max_tokens is not None:
@@ -52,15 +52,15 @@ def chat_request(
         _over(profile.body, chosen) if profile.body else chosen,
         fields.notes(),
         fields.changes(),
-        renamed=client_names(request, profile),
-        one_call=one_call(request, fields),
+        client_tool_names=client_names(request, profile),
+        single_tool_call=one_call(request, fields),
         think_tags=THINK if profile.think_tags else (),
-        stops=stops,
+        scanned_stop_sequences=stops,
         always_streams=profile.stream == "always",
         opaque=_opaque(profile),
-        repeated="" if request.stream or stops or profile.stream == "always" else repeated,
+        echoed_prefill="" if request.stream or stops or profile.stream == "always" else repeated,
         context_window=profile.context_window,
-        size=size,
+        raw_estimate=size,
         estimate=line.tokens(size),
         retranslate=partial(chat_request, resolved, strict=strict, line=line, pdfs=pdfs),
     )

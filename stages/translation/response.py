@@ -35,31 +35,31 @@ from attrs import Factory, define
 
 from stages.chat_completions.chunks import (
     THOUGHTS,
-    Deltas,
+    DeltaReader,
     choices_of,
     failure,
-    more_text,
+    plain_text_delta,
     stray_words,
     thought_in,
 )
 from stages.chat_completions.errors import error_in, error_in_answer
 from stages.chat_completions.finish_reasons import Finish
-from stages.chat_completions.json_values import items, mapping, text
+from stages.chat_completions.json_values import as_array, as_object, as_string
 from stages.chat_completions.stop_sequences import StopScanner
 from stages.chat_completions.think_tags import Kind, ThinkTags
-from stages.events import ChatRequest, Lowered
+from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
-from stages.translation.content_blocks import MAX_HELD, Blocks
-from stages.translation.parts import Prose, Thought
-from stages.translation.response_end import Ending
+from stages.translation.content_blocks import MAX_HELD, BlockQueue
+from stages.translation.parts import TextPart, ThinkingPart
+from stages.translation.response_end import ResponseEnd
 from stages.wire.ids import new_message_id
 
 _LEFT_OUT = ("audio", "images")
 
 
 @define
-class AnswerTranslator:
+class ResponseTranslator:
     """Translates one answer. Call `chunk` for each chunk, then `end` once.
 
     `announced`: message_start was sent, perhaps for another attempt at the same answer.
@@ -69,17 +69,19 @@ class AnswerTranslator:
     announced: bool = False
     max_held: int = MAX_HELD
     """Characters that are kept, at most, because they cannot be sent yet."""
-    _blocks: Blocks = Factory(lambda self: Blocks(self.request, self.max_held), takes_self=True)
+    _blocks: BlockQueue = Factory(
+        lambda self: BlockQueue(self.request, self.max_held), takes_self=True
+    )
     _think_tags: ThinkTags = Factory(
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
     _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
     _begun: bool = False
-    _deltas: Deltas = Factory(Deltas)
+    _deltas: DeltaReader = Factory(DeltaReader)
     _stray: str | None = None
     """What an object that is no chunk said, where no choice came after it."""
-    _ending: Ending = Factory(lambda self: Ending(self.request), takes_self=True)
-    _text: Prose | None = None
+    _ending: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
+    _text: TextPart | None = None
     """The part that any text which comes next belongs to, where that is sure."""
     left_out: frozenset[str] = frozenset()
     """Members of what the backend has answered for which the Messages API has no place."""
@@ -92,21 +94,21 @@ class AnswerTranslator:
         Of chunks that arrived together, only the last one is not `followed`: what they say
         leaves together too.
         """
-        if self._text and (more := more_text(data)):
+        if self._text and (more := plain_text_delta(data)):
             # What the rest comes to. It costs 5 us and this 1, of the 13 us that a delta may
             # cost beyond passing its bytes on.
             if self._live:
                 self._text.add(more)
                 return [] if followed else self._more(self._text)
-            self._blocks.add(Prose, more)
-            return [] if followed else self.taken()
+            self._blocks.add(TextPart, more)
+            return [] if followed else self.flush()
         self._text, self._live = None, False
         if self.stopped:
             return []
         started = self._take(data)
         if self.stopped:
             return [*started, *self._finished()]
-        return started if followed or not self._begun else [*started, *self.taken()]
+        return started if followed or not self._begun else [*started, *self.flush()]
 
     def _take(self, data: Any) -> list[e.StreamEvent]:
         """Take in a chunk. The events are those that announce the answer."""
@@ -127,24 +129,24 @@ class AnswerTranslator:
         for choice in choices:
             if not self.stopped:
                 self._take_choice(choice)
-        if self._think_tags.state == "outside" and not self.request.stops:
+        if self._think_tags.state == "outside" and not self.request.scanned_stop_sequences:
             self._text = self._blocks.last_text
         return started
 
-    def taken(self) -> list[e.StreamEvent]:
+    def flush(self) -> list[e.StreamEvent]:
         """The events for what was taken in and not sent so far."""
         events = list(self._blocks.send(last=False))
         self._live = self._text is not None and self._blocks.is_live(self._text)
         return events
 
-    def _more(self, live: Prose) -> list[e.StreamEvent]:
+    def _more(self, live: TextPart) -> list[e.StreamEvent]:
         return [self._blocks.delta(kind, more) for kind, more in live.take(last=False)]
 
     def ping(self) -> list[e.StreamEvent]:
         """The events that tell the client of a stream that there will be more of it."""
         return [*self._announcement(), e.Ping()]
 
-    def end(self, done: bool, lowered: Lowered = None) -> list[e.StreamEvent]:
+    def end(self, done: bool, lowered: LoweredBy = None) -> list[e.StreamEvent]:
         """The events that end the answer. `done`: the backend said itself that it was over.
 
         `lowered`: it was given a lower limit than the request says.
@@ -168,7 +170,7 @@ class AnswerTranslator:
         """The finish reason, if nobody knows what it means; else empty."""
         return self._ending.reason if self._ending.finish is Finish.UNKNOWN else ""
 
-    def _finished(self, lowered: Lowered = None) -> list[e.StreamEvent]:
+    def _finished(self, lowered: LoweredBy = None) -> list[e.StreamEvent]:
         self._end_text()
         if self.request.resolved.request.stop_sequences and self._ending.complete:
             self._blocks.leave_out_half_calls()
@@ -198,7 +200,7 @@ class AnswerTranslator:
         return [start]
 
     def _take_choice(self, choice: dict[str, Any]) -> None:
-        if self.request.warms:
+        if self.request.cache_warmup:
             return
         delta = self._deltas.of(choice)
         for name in _LEFT_OUT:
@@ -208,12 +210,12 @@ class AnswerTranslator:
         if not self.request.opaque.of_messages.isdisjoint(delta):
             self._attach(delta)
         content = delta.get("content")
-        if self.request.repeated:
-            content = text(content).removeprefix(self.request.repeated)
+        if self.request.echoed_prefill:
+            content = as_string(content).removeprefix(self.request.echoed_prefill)
         self._take_content(content)
         if self.stopped:
             return
-        self._take_refusal(text(delta.get("refusal")))
+        self._take_refusal(as_string(delta.get("refusal")))
         for fragment in self._deltas.calls(choice, delta):
             self._end_text()
             self._blocks.add_call(fragment)
@@ -223,24 +225,24 @@ class AnswerTranslator:
 
         Where the client wants none, it is as if none had come: it parts no text.
         """
-        if not self._blocks.thinks:
+        if not self._blocks.thinking_allowed:
             return
         if thought := thought_in(delta):
             self._end_text()
-            self._blocks.add(Thought, thought)
+            self._blocks.add(ThinkingPart, thought)
 
     def _attach(self, delta: dict[str, Any]) -> None:
         """Keep what the backend needs again. Of thinking that is shown, the block has the text."""
-        shown = THOUGHTS if self._blocks.thinks else ()
+        shown = THOUGHTS if self._blocks.thinking_allowed else ()
         names = sorted(self.request.opaque.of_messages.intersection(delta).difference(shown))
         if members := {name: delta[name] for name in names if delta[name]}:
             self._blocks.attach(members)
 
     def _take_content(self, content: Any) -> None:
         """Text, or a list of parts, as some backends send it."""
-        if more := text(content):
+        if more := as_string(content):
             self._show(self._think_tags.feed(more))
-        for part in map(mapping, items(content)):
+        for part in map(as_object, as_array(content)):
             self._show(self._think_tags.finish())
             self._take_part(part)
 
@@ -248,28 +250,28 @@ class AnswerTranslator:
         """Text goes to the client up to a stop sequence; thinking has none."""
         for kind, piece in pieces:
             if kind == "thinking":
-                self._blocks.add(Thought, piece)
+                self._blocks.add(ThinkingPart, piece)
             else:
-                self._blocks.add(Prose, self._stops.feed(piece))
+                self._blocks.add(TextPart, self._stops.feed(piece))
 
     def _end_text(self) -> None:
         """What was held back as the beginning of something is none: something else follows."""
         self._show(self._think_tags.finish())
-        self._blocks.add(Prose, self._stops.finish())
+        self._blocks.add(TextPart, self._stops.finish())
 
     def _take_part(self, part: dict[str, Any]) -> None:
         """One part; reasoning is a `summary` on Databricks, and `thinking` of Mistral."""
-        self._show([("text", text(part.get("text")))])
+        self._show([("text", as_string(part.get("text")))])
         if self.stopped:
             return
-        for thought in (*items(part.get("summary")), *items(part.get("thinking"))):
-            self._blocks.add(Thought, text(mapping(thought).get("text")))
+        for thought in (*as_array(part.get("summary")), *as_array(part.get("thinking"))):
+            self._blocks.add(ThinkingPart, as_string(as_object(thought).get("text")))
         if part.get("type") in self.request.opaque.items:
             self._blocks.attach({"content": [part]})
-        self._take_refusal(text(part.get("refusal")))
+        self._take_refusal(as_string(part.get("refusal")))
 
     def _take_refusal(self, refusal: str) -> None:
         if refusal:
             self._ending.refused = True
             self._end_text()
-            self._blocks.add(Prose, refusal)
+            self._blocks.add(TextPart, refusal)

@@ -7,12 +7,12 @@ from typing import Any
 from attrs import Factory, define, evolve
 
 from stages.chat_completions.finish_reasons import Finish, finish_of
-from stages.chat_completions.stop_sequences import met
+from stages.chat_completions.stop_sequences import reported_stop_sequence
 from stages.chat_completions.usage import completed, merged, reported, usage
-from stages.events import ChatRequest, Lowered
+from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
-from stages.translation.content_blocks import Blocks
+from stages.translation.content_blocks import BlockQueue
 from stages.translation.output_limit import window_is_full
 
 _STOP_REASONS = {
@@ -24,7 +24,7 @@ _STOP_REASONS = {
 
 
 @define
-class Ending:
+class ResponseEnd:
     """What the chunks of one answer say of its end. `refused`: in place of what was asked for."""
 
     request: ChatRequest
@@ -44,14 +44,16 @@ class Ending:
             if choice.get("finish_reason") or choice.get("native_finish_reason"):
                 self.finish, self.reason = max((self.finish, self.reason), finish_of(choice))
             if sequences:
-                self._stop_sequence = met(choice, sequences) or self._stop_sequence
+                self._stop_sequence = (
+                    reported_stop_sequence(choice, sequences) or self._stop_sequence
+                )
 
     @property
     def complete(self) -> bool:
         """Whether the model came to an end, as far as the backend says: it was not cut."""
         return self.finish <= Finish.UNKNOWN
 
-    def check(self, blocks: Blocks, stray: str | None, done: bool) -> None:
+    def check(self, blocks: BlockQueue, stray: str | None, done: bool) -> None:
         """Raise InternalError unless the answer is whole.
 
         `done`: the backend said itself that it was over. `stray` is what an object that is no
@@ -67,7 +69,7 @@ class Ending:
             message = f"backend `{self._backend}` sent a tool call without a name: try again"
             raise InternalError(message)
 
-    def _check_without_reason(self, blocks: Blocks, stray: str | None, done: bool) -> None:
+    def _check_without_reason(self, blocks: BlockQueue, stray: str | None, done: bool) -> None:
         """Raise InternalError unless the end of an answer without a finish reason is one.
 
         Old servers send none, so `[DONE]` (or the end of a JSON document) is enough for an answer
@@ -76,7 +78,7 @@ class Ending:
         """
         if not done:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
-        if self.request.warms:
+        if self.request.cache_warmup:
             return
         if stray is not None or blocks.said_nothing:
             raise self.no_answer(blocks, stray)
@@ -85,7 +87,7 @@ class Ending:
                 f"backend `{self._backend}` broke off its answer within a tool call: try again"
             )
 
-    def no_answer(self, blocks: Blocks, stray: str | None) -> InternalError:
+    def no_answer(self, blocks: BlockQueue, stray: str | None) -> InternalError:
         """The error of a backend that has not answered."""
         said = f": {stray[:200]}" if stray else ""
         half = "no answer" if blocks.said_nothing else "half an answer, and then a failure"
@@ -95,14 +97,16 @@ class Ending:
     def _backend(self) -> str:
         return self.request.resolved.target.backend
 
-    def delta(self, blocks: Blocks, matched: str | None, lowered: Lowered) -> e.MessageDelta:
+    def delta(self, blocks: BlockQueue, matched: str | None, lowered: LoweredBy) -> e.MessageDelta:
         """The event. `matched` is the stop sequence that was found in what was sent.
 
         `lowered`: the backend was given a lower limit than the request says.
         """
         told = usage(self._usage)
         used = completed(told, self.request.estimate, blocks.characters)
-        if self.request.warms:  # the token that made the backend read the prompt is no answer
+        if (
+            self.request.cache_warmup
+        ):  # the token that made the backend read the prompt is no answer
             used, reason = evolve(used, output_tokens=0, thinking_tokens=0), "max_tokens"
         elif matched is not None or blocks.left_out_half_call:
             reason = "stop_sequence"
@@ -124,7 +128,7 @@ class Ending:
         only = sequences[0] if len(sequences) == 1 else None
         return matched or self._stop_sequence or only
 
-    def _complete(self, blocks: Blocks) -> str:
+    def _complete(self, blocks: BlockQueue) -> str:
         """Why an answer ended that was not cut: by what is in it, whatever the backend calls it."""
         if blocks.used_tool:
             return "tool_use"

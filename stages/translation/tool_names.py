@@ -30,20 +30,24 @@ def short_hash(identity: str) -> str:
     return _digest(identity, _HASH)
 
 
-def is_fit(identity: str, limit: int = 64) -> bool:
+def is_valid_call_id(identity: str, limit: int = 64) -> bool:
     """Whether `identity` is an id that every backend, and every client, takes as it is."""
     return 0 < len(identity) <= limit and _USABLE.issuperset(identity)
 
 
-def fit_id(identity: str, limit: int, exactly: int | None = None) -> str:
+def backend_call_id(identity: str, limit: int, exactly: int | None = None) -> str:
     """`identity`, or a hash of it, if it is over the limit, not `exactly` so long, or odd."""
     if exactly is not None:
         fits = len(identity) == exactly and identity.isascii() and identity.isalnum()
         return identity if fits else _digest(identity, exactly)
-    return identity if is_fit(identity, limit) else f"call_{_digest(identity, min(24, limit - 5))}"
+    return (
+        identity
+        if is_valid_call_id(identity, limit)
+        else f"call_{_digest(identity, min(24, limit - 5))}"
+    )
 
 
-class CallIds:
+class CallIdMap:
     """The ids of the calls of one conversation, each made different from all before it.
 
     Some backends use `call_0` in every turn; a result would then belong to the wrong call.
@@ -69,7 +73,7 @@ class CallIds:
             self._times[identity] += 1
             times = self._times[identity]
             wanted = identity if times == 1 else f"{identity}-{times}"
-            fit = fit_id(wanted, self._limit, self._exactly)
+            fit = backend_call_id(wanted, self._limit, self._exactly)
             if fit not in self._given:
                 self._given.add(fit)
                 return fit

@@ -23,12 +23,12 @@ from attrs import Factory, define, evolve
 from stages.events import ChatRequest
 from stages.messages_api.request import ToolUseBlock
 from stages.translation.envelope import Envelope, is_sealed, seal_id
-from stages.translation.tool_names import is_fit, short_hash
+from stages.translation.tool_names import is_valid_call_id, short_hash
 from stages.wire import json_codec
 
 
 @define
-class ClientIds:
+class ToolUseIds:
     """The ids of one answer; no call of the conversation has the same."""
 
     request: ChatRequest
@@ -42,7 +42,11 @@ class ClientIds:
         `envelope` has the backend's id of it, and what came with it.
         """
         place, self._count = self._count, self._count + 1
-        plain = is_fit(envelope.id) and envelope.id not in self._used and not is_sealed(envelope.id)
+        plain = (
+            is_valid_call_id(envelope.id)
+            and envelope.id not in self._used
+            and not is_sealed(envelope.id)
+        )
         holds = envelope.call or envelope.message or (envelope.id and not plain)
         if holds:
             sealed = self._salted(envelope, place)

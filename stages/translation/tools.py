@@ -9,8 +9,8 @@ from typing import Any
 from stages.messages_api import request as m
 from stages.profiles.profile import Profile
 from stages.translation.client_tool_functions import as_functions, members
-from stages.translation.field_policies import Fields, UnsupportedError
-from stages.translation.json_schema import fitted, is_closed
+from stages.translation.field_policies import FieldPolicies, UnsupportedError
+from stages.translation.json_schema import fit_schema, is_closed
 from stages.translation.tool_names import short_name
 from stages.wire.json_codec import encode
 
@@ -20,13 +20,13 @@ def requires_tool(request: m.MessagesRequest) -> bool:
     return request.tool_choice is not None and request.tool_choice.forced
 
 
-def one_call(request: m.MessagesRequest, fields: Fields) -> bool:
+def one_call(request: m.MessagesRequest, fields: FieldPolicies) -> bool:
     """Whether only the first call of the answer is for the client.
 
     Also where the backend was told so: some make several calls all the same.
     """
     choice = request.tool_choice
-    kept = fields.how("disable_parallel_tool_use") in ("map", "emulate")
+    kept = fields.policy("disable_parallel_tool_use") in ("map", "emulate")
     return choice is not None and choice.disable_parallel_tool_use and kept
 
 
@@ -42,7 +42,9 @@ def client_names(request: m.MessagesRequest, profile: Profile) -> dict[str, dict
     return names
 
 
-def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -> dict[str, Any]:
+def tool_options(
+    request: m.MessagesRequest, profile: Profile, fields: FieldPolicies
+) -> dict[str, Any]:
     """`tools`, `tool_choice` and `parallel_tool_calls`."""
     servers: list[str] = []
     tools = [
@@ -51,25 +53,25 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
         for each in _functions(tool, f"tools.{n}", profile, fields, servers)
     ]
     for shown in servers:  # where they are all there is, the client wants just that
-        fields.keep("server_tools" if tools else "server_tools.alone", shown)
+        fields.allows("server_tools" if tools else "server_tools.alone", shown)
     choice = request.tool_choice
     _check_names(tools)
     if not tools:  # none, or all were left out; an empty list is refused
         if requires_tool(request):
-            fields.note("tool_choice", "dropped")
+            fields.report("tool_choice", "dropped")
         return {}
     tools = _limited(tools, choice, profile, fields)
     chosen: dict[str, Any] = {}
     if choice and choice.type == "none" and _can_undeclare(request, profile, fields):
         return {}
     if choice and choice.type == "tool" and not _named(choice, tools, profile):
-        fields.note("tool_choice", "dropped")
-    elif choice and (choice.type == "auto" or fields.keep("tool_choice")):
+        fields.report("tool_choice", "dropped")
+    elif choice and (choice.type == "auto" or fields.allows("tool_choice")):
         chosen["tool_choice"], tools = _choice(choice, tools, profile)
     chosen["tools"] = tools
     parallel = not one_call(request, fields)
     if choice and choice.disable_parallel_tool_use:
-        fields.keep("disable_parallel_tool_use")
+        fields.allows("disable_parallel_tool_use")
     when = profile.parallel_tool_calls
     if when == "always" or (when == "when-false" and not parallel):
         chosen["parallel_tool_calls"] = parallel
@@ -77,13 +79,16 @@ def tool_options(request: m.MessagesRequest, profile: Profile, fields: Fields) -
 
 
 def _limited(
-    tools: list[dict[str, Any]], choice: m.ToolChoice | None, profile: Profile, fields: Fields
+    tools: list[dict[str, Any]],
+    choice: m.ToolChoice | None,
+    profile: Profile,
+    fields: FieldPolicies,
 ) -> list[dict[str, Any]]:
     """As many tools as the backend takes: the first, and the one that the client asks for."""
     most = profile.max_tools
     if most is None or len(tools) <= most:
         return tools
-    fields.note("tools", "cut")
+    fields.report("tools", "cut")
     named = _named(choice, tools, profile) if choice and choice.type == "tool" else []
     kept = tools[:most]
     return kept if all(tool in kept for tool in named) else [*kept[:-1], *named]
@@ -99,9 +104,9 @@ def _check_names(tools: list[dict[str, Any]]) -> None:
             )
 
 
-def _can_undeclare(request: m.MessagesRequest, profile: Profile, fields: Fields) -> bool:
+def _can_undeclare(request: m.MessagesRequest, profile: Profile, fields: FieldPolicies) -> bool:
     """Whether leaving the tools out is the way to have none called."""
-    if fields.how("tool_choice") == "map":
+    if fields.policy("tool_choice") == "map":
         return False
     blocks = (block for message in request.messages for block in message.content)
     called = any(isinstance(block, m.ToolUseBlock) for block in blocks)
@@ -130,7 +135,7 @@ def _named(
 
 
 def _functions(
-    tool: m.Tool, path: str, profile: Profile, fields: Fields, servers: list[str]
+    tool: m.Tool, path: str, profile: Profile, fields: FieldPolicies, servers: list[str]
 ) -> Iterator[dict[str, Any]]:
     """What is declared for one tool: mostly one function; none where it is left out.
 
@@ -138,21 +143,21 @@ def _functions(
     """
     limit = profile.tool_name_limit
     if tool.allowed_callers and "direct" not in tool.allowed_callers:
-        fields.keep("tools.allowed_callers", f"{path} (allowed_callers)")
+        fields.allows("tools.allowed_callers", f"{path} (allowed_callers)")
     elif tool.custom:
         yield _function(tool, profile, fields)
     elif (functions := as_functions(tool)) is not None:
-        kept = fields.keep("client_tools", f"{path} ({tool.type})")
+        kept = fields.allows("client_tools", f"{path} ({tool.type})")
         for each in functions if kept else ():
             function = {**each, "name": short_name(each["name"], limit)}
             yield _extended(function, tool, profile, fields)
     elif (tool.type or "").startswith("tool_search_tool_"):
-        fields.keep("tool_search", f"{path} ({tool.type})")
+        fields.allows("tool_search", f"{path} ({tool.type})")
     else:
         servers.append(f"{path} ({tool.type})")
 
 
-def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
+def _function(tool: m.Tool, profile: Profile, fields: FieldPolicies) -> dict[str, Any]:
     function = {
         "name": short_name(tool.name, profile.tool_name_limit),
         "description": tool.description or "",
@@ -162,25 +167,25 @@ def _function(tool: m.Tool, profile: Profile, fields: Fields) -> dict[str, Any]:
 
 
 def _extended(
-    function: dict[str, Any], tool: m.Tool, profile: Profile, fields: Fields
+    function: dict[str, Any], tool: m.Tool, profile: Profile, fields: FieldPolicies
 ) -> dict[str, Any]:
     """A function as the backend takes it, with what the client says of its use."""
-    made = fitted(function["parameters"], profile)
+    made = fit_schema(function["parameters"], profile)
     if made.loosened:
-        fields.note("tools.input_schema", "loosened", "tools")
+        fields.report("tools.input_schema", "loosened", "tools")
     properties = made.schema.get("properties") or {}
     function = {**function, "parameters": {**made.schema, "properties": properties}}
     description = function.pop("description")
-    if tool.input_examples and fields.keep("tools.input_examples"):
+    if tool.input_examples and fields.allows("tools.input_examples"):
         examples = "\n".join(encode(each).decode() for each in tool.input_examples)
         description = f"{description}\n\nExamples of its input:\n{examples}".lstrip()
     if description:
         function["description"] = description
-    asks = tool.strict or (tool.strict is not None and fields.how("tools.strict") == "map")
-    if asks and fields.keep("tools.strict"):  # `false` is how it is anyway
+    asks = tool.strict or (tool.strict is not None and fields.policy("tools.strict") == "map")
+    if asks and fields.allows("tools.strict"):  # `false` is how it is anyway
         fits = is_closed(function["parameters"]) or not profile.strict_needs_all
         fits = fits and not made.loosened
         if tool.strict and not fits:
-            fields.note("tools.strict", "dropped")
+            fields.report("tools.strict", "dropped")
         function["strict"] = tool.strict and fits
     return function

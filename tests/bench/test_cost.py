@@ -25,9 +25,9 @@ from attrs import frozen
 
 from pipeline.chain import Chain
 from proxy.app import App
-from proxy.config import read, used_backends
-from proxy.endpoint import Responder
-from stages.events import ChatAnswer, ChatChunk, ChatStart, Resolved, Target
+from proxy.config import read, referenced_backends
+from proxy.endpoint import ResponseWriter
+from stages.events import ChatChunk, ChatEvent, ChatStart, Resolved, Target
 from stages.stream_encode import StreamEncode
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
@@ -82,8 +82,8 @@ class Kind:
 
     async def cost(self, count: int) -> tuple[Calls, int]:
         """The calls that `count` of them cost amid an answer, and the blocks that are kept."""
-        chain = Chain.of((TranslateOut(), StreamEncode()), ChatAnswer)
-        async with chain.open(Responder(_forget, "req_1").sink) as receive:
+        chain = Chain.of((TranslateOut(), StreamEncode()), ChatEvent)
+        async with chain.open(ResponseWriter(_forget, "req_1").sink) as receive:
             await receive(ChatStart(chat_request(stream=True, thinking=THINKING)))
             for data in (*self.first, self.one(-2), self.one(-1)):
                 await receive(ChatChunk(data))
@@ -158,7 +158,7 @@ async def app(
         port = backend.sockets[0].getsockname()[1]
         declared = read(str(declaration(tmp_path, f"http://127.0.0.1:{port}")), ENVIRON)
         yield App(declared)
-        for each in used_backends(declared).values():
+        for each in referenced_backends(declared).values():
             await each.aclose()
 
 
@@ -209,7 +209,7 @@ async def test_a_delta_that_arrives_alone_costs_no_more_than_today(
             clock.tick()
             await server.heard.wait()
         costs.append(cost)
-    server.departure.happens()
+    server.departure.disconnect()
     await task
 
     check(min(costs, key=lambda cost: cost.total), 188)

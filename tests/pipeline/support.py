@@ -10,12 +10,12 @@ from typing import Any, TypeVar
 import pytest
 from attrs import Factory, frozen
 
-from pipeline import DeclarationError, Send, Stage, reference
+from pipeline import ConfigError, Send, Stage, reference
 from pipeline.chain import AnyStage, Chain
 from pipeline.config.load import load
 from pipeline.config.problems import Location
 from pipeline.config.registry import Registry, StageClass
-from pipeline.config.schema import Declaration, Schema
+from pipeline.config.schema import Config, Schema
 from pipeline.config.type_check import Step
 from pipeline.stage import UnavailableError
 
@@ -168,7 +168,7 @@ SCHEMA = Schema(
 )
 
 
-def declare(folder: Path, text: str, **environ: str) -> Declaration:
+def declare(folder: Path, text: str, **environ: str) -> Config:
     """Load `text` from a file in `folder`."""
     file = folder / "pipelines.yaml"
     file.write_text(text, encoding="utf-8")
@@ -177,6 +177,6 @@ def declare(folder: Path, text: str, **environ: str) -> Declaration:
 
 def problems(folder: Path, text: str, **environ: str) -> list[tuple[int, int, str, str]]:
     """What is wrong with `text`: line, column, code, message."""
-    with pytest.raises(DeclarationError) as caught:
+    with pytest.raises(ConfigError) as caught:
         declare(folder, text, **environ)
     return [(p.location.line, p.location.column, p.code, p.message) for p in caught.value.problems]

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from proxy.http.disconnect import DEPARTURE, Departure
+from proxy.http.disconnect import REQUEST_SIGNALS, RequestSignals
 
 
 def part(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
@@ -24,12 +24,12 @@ class Server:
 
     messages: list[dict[str, Any]] = Factory(lambda: [part()])
     sent: list[dict[str, Any]] = Factory(list)
-    departure: Departure = Factory(Departure)
+    departure: RequestSignals = Factory(RequestSignals)
 
     async def receive(self) -> dict[str, Any]:
         message = self.messages.pop(0)
         if message is GONE:
-            self.departure.happens()
+            self.departure.disconnect()
         return message
 
     async def send(self, message: Any) -> None:
@@ -51,4 +51,4 @@ class Server:
         """What it tells of a request."""
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         usual = {"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b""}
-        return {**usual, "headers": raw, "state": {DEPARTURE: self.departure}, **changes}
+        return {**usual, "headers": raw, "state": {REQUEST_SIGNALS: self.departure}, **changes}

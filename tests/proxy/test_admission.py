@@ -11,7 +11,7 @@ import pytest
 from attrs import Factory, define
 
 from proxy.admission import PER_TURN, Admission
-from stages.counters import Counts
+from stages.counters import Counters
 from tests.proxy.support import Server
 
 
@@ -32,7 +32,7 @@ class Worker:
             worker.begin,
             urgent=lambda path: path == "/health",
             max_delay=worker.max_delay,
-            counts=Counts(),
+            counts=Counters(),
             clock=lambda: worker.now,
             report_interval=0.0,
         ),
@@ -140,7 +140,7 @@ async def test_a_request_whose_client_is_gone_takes_up_nobodys_turn() -> None:
     worker = Worker()
     worker.ask(*paths(3 * PER_TURN))
     for server in worker.servers[PER_TURN : 2 * PER_TURN]:
-        server.departure.happens()
+        server.departure.disconnect()
     while len(worker.began) <= PER_TURN:
         await turn()
     assert worker.began == paths(3 * PER_TURN)

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from attrs import define, evolve, field
 
-from pipeline.config.schema import Declaration
+from pipeline.config.schema import Config
 from proxy.app import App
 from proxy.config import read
 from stages.messages_api.errors import InternalError
@@ -70,13 +70,13 @@ class FakeBackend:
 
 
 @pytest.fixture
-def declaration(tmp_path: Path) -> Declaration:
+def declaration(tmp_path: Path) -> Config:
     file = tmp_path / "pipelines.yaml"
     file.write_text(DECLARATION)
     return read(str(file), {})
 
 
-async def ask(declaration: Declaration, method: str, path: str, key: str = "right") -> Server:
+async def ask(declaration: Config, method: str, path: str, key: str = "right") -> Server:
     """One request to the application."""
     server = Server()
     app = App(declaration)
@@ -85,32 +85,32 @@ async def ask(declaration: Declaration, method: str, path: str, key: str = "righ
     return server
 
 
-def living(declaration: Declaration, **backends: FakeBackend) -> AbstractAsyncContextManager[None]:
+def living(declaration: Config, **backends: FakeBackend) -> AbstractAsyncContextManager[None]:
     """The life of the application with other backends."""
     return App(with_backends(declaration, **backends)).lifespan()
 
 
-def with_backends(declaration: Declaration, **backends: FakeBackend) -> Declaration:
+def with_backends(declaration: Config, **backends: FakeBackend) -> Config:
     """The declaration with other backends."""
     return evolve(declaration, sections={**declaration.sections, "backends": backends})
 
 
 class TestRoutes:
     async def test_a_fixed_path_goes_before_a_pattern_declared_earlier(
-        self, declaration: Declaration
+        self, declaration: Config
     ) -> None:
         listed = await ask(declaration, "GET", "/v1/models/~all")
         assert len(json.loads(listed.body)["data"]) == 3
 
-    async def test_a_longer_pattern_goes_before_a_shorter(self, declaration: Declaration) -> None:
+    async def test_a_longer_pattern_goes_before_a_shorter(self, declaration: Config) -> None:
         assert (await ask(declaration, "GET", "/v2/models/~all/x")).status == 200
         assert (await ask(declaration, "GET", "/v2/models")).status == 401
 
-    async def test_a_pattern_gives_its_parameter(self, declaration: Declaration) -> None:
+    async def test_a_pattern_gives_its_parameter(self, declaration: Config) -> None:
         one = await ask(declaration, "GET", "/v1/models/maker/model")
         assert json.loads(one.body)["id"] == "maker/model"
 
-    async def test_each_method_of_a_path_has_its_pipeline(self, declaration: Declaration) -> None:
+    async def test_each_method_of_a_path_has_its_pipeline(self, declaration: Config) -> None:
         for method, key, status in [
             ("GET", "right", 200),
             ("POST", "other", 200),
@@ -118,14 +118,14 @@ class TestRoutes:
         ]:
             assert (await ask(declaration, method, "/v1/models", key)).status == status
 
-    async def test_other_methods_are_told_which_there_are(self, declaration: Declaration) -> None:
+    async def test_other_methods_are_told_which_there_are(self, declaration: Config) -> None:
         refused = await ask(declaration, "PATCH", "/v1/models")
         assert refused.status == 405
         assert refused.headers["allow"] == "GET, POST"
         assert json.loads(refused.body)["error"]["type"] == "invalid_request_error"
 
     @pytest.mark.parametrize("path", ["/v1/model", "/v1/messages", "/health/", "/v1"])
-    async def test_nothing_is_redirected(self, path: str, declaration: Declaration) -> None:
+    async def test_nothing_is_redirected(self, path: str, declaration: Config) -> None:
         missing = await ask(declaration, "GET", path)
         assert missing.status == 404
         told = json.loads(missing.body)
@@ -134,13 +134,13 @@ class TestRoutes:
 
     @pytest.mark.parametrize("path", ["/", "/health"])
     async def test_probes_are_answered_without_a_pipeline(
-        self, path: str, declaration: Declaration
+        self, path: str, declaration: Config
     ) -> None:
         assert (await ask(declaration, "GET", path, key="")).status == 200
 
 
 class TestLife:
-    async def test_it_begins_before_the_backends_are_open(self, declaration: Declaration) -> None:
+    async def test_it_begins_before_the_backends_are_open(self, declaration: Config) -> None:
         one, two = FakeBackend(), FakeBackend()
         with anyio.fail_after(5):
             async with living(declaration, one=one, two=two):
@@ -150,7 +150,7 @@ class TestLife:
                     await backend.opened.wait()
         assert (one.opens, two.opens) == (1, 1)
 
-    async def test_it_ends_while_a_backend_is_still_opening(self, declaration: Declaration) -> None:
+    async def test_it_ends_while_a_backend_is_still_opening(self, declaration: Config) -> None:
         one = FakeBackend()
         with anyio.fail_after(5):
             async with living(declaration, one=one, two=FakeBackend()):
@@ -158,16 +158,14 @@ class TestLife:
         assert one.opens == 1
         assert one.closed
 
-    async def test_only_backends_that_models_lead_to_are_opened(
-        self, declaration: Declaration
-    ) -> None:
+    async def test_only_backends_that_models_lead_to_are_opened(self, declaration: Config) -> None:
         one, two, idle = FakeBackend(), FakeBackend(), FakeBackend()
         async with living(declaration, one=one, two=two, idle=idle):
             await anyio.wait_all_tasks_blocked()
         assert (one.opens, two.opens, idle.opens) == (1, 1, 0)
 
     async def test_one_that_cannot_be_opened_is_told_and_disturbs_no_other(
-        self, declaration: Declaration, caplog: pytest.LogCaptureFixture
+        self, declaration: Config, caplog: pytest.LogCaptureFixture
     ) -> None:
         broken, fine = FakeBackend(failure=InternalError("no memory")), FakeBackend()
         async with living(declaration, one=broken, two=fine):
@@ -178,7 +176,7 @@ class TestLife:
         assert fine.closed
 
     async def test_all_are_closed_even_if_one_cannot_be(
-        self, declaration: Declaration, caplog: pytest.LogCaptureFixture
+        self, declaration: Config, caplog: pytest.LogCaptureFixture
     ) -> None:
         one, two = FakeBackend(closing=OSError("stuck")), FakeBackend(closing=OSError("stuck"))
         async with living(declaration, one=one, two=two):
@@ -200,7 +198,7 @@ async def readiness(app: App, key: str = "right") -> tuple[int, dict[str, Any]]:
 
 class TestReadiness:
     async def test_it_is_ready_when_the_backends_of_models_are_open(
-        self, declaration: Declaration
+        self, declaration: Config
     ) -> None:
         one, two = FakeBackend(), FakeBackend()
         app = App(with_backends(declaration, one=one, two=two, idle=FakeBackend()))
@@ -228,7 +226,7 @@ class TestReadiness:
 
     @pytest.mark.parametrize("key", ["", "wrong"])
     async def test_row_d4_names_are_only_for_clients_that_may_use_the_proxy(
-        self, key: str, declaration: Declaration
+        self, key: str, declaration: Config
     ) -> None:
         app = App(with_backends(declaration, one=FakeBackend(), two=FakeBackend()))
         assert await readiness(app, key) == (503, {"status": "not ready"})
@@ -247,7 +245,7 @@ class TestReadiness:
         assert "backends" in (await readiness(App(read(str(file), {})), ""))[1]
 
     async def test_one_that_cannot_be_opened_is_told_without_the_reason(
-        self, declaration: Declaration
+        self, declaration: Config
     ) -> None:
         broken = FakeBackend(failure=InternalError("no memory at /secret"))
         app = App(with_backends(declaration, one=broken))
@@ -258,7 +256,7 @@ class TestReadiness:
         assert (status, told["backends"]) == (503, {"one": {"state": "it cannot be opened"}})
 
     async def test_the_state_of_targets_is_told_and_all_open_is_ready_all_the_same(
-        self, declaration: Declaration
+        self, declaration: Config
     ) -> None:
         one = FakeBackend()
         one.ready.set()

@@ -24,7 +24,7 @@ from proxy.cli import main
 from proxy.serve import bind
 from stages import REGISTRY
 from stages.profiles.describe import profile_named
-from stages.profiles.policies import KEPT
+from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile
 from stages.profiles.profile import profiles as shipped
 from tests import secrets
@@ -281,7 +281,7 @@ def test_a_profile_is_shown_so_that_it_can_be_pasted(tmp_path: Path, name: str) 
     assert made == evolve(profile_named(name), profile=name)
     left_out = {"base_url", "api_key", "headers", "embedded"}
     assert set(whole[name]) == {each.name for each in fields(Profile)} - left_out
-    assert whole[name]["fields"].keys() == KEPT.keys()
+    assert whole[name]["fields"].keys() == SUPPORTED.keys()
 
 
 def test_the_table_has_a_row_for_each_field_and_says_where_it_is_otherwise() -> None:
@@ -290,7 +290,7 @@ def test_the_table_has_a_row_for_each_field_and_says_where_it_is_otherwise() -> 
     lines = result.stdout.splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert result.exit_code == 0
-    assert [row[0].strip("`") for row in rows[2:]] == list(KEPT)
+    assert [row[0].strip("`") for row in rows[2:]] == list(SUPPORTED)
     policies = {each: profile_named(each).fields for each in shipped()}
     for field, usual, others in rows[2:]:
         told = dict.fromkeys(shipped(), usual)

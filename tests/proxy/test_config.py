@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.problems import DeclarationError
-from pipeline.config.schema import Declaration
-from proxy.config import Server, check_exposure, is_loopback, locate, read, used_backends
+from pipeline.config.problems import ConfigError
+from pipeline.config.schema import Config
+from proxy.config import Server, check_open_access, is_loopback, locate, read, referenced_backends
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ pipelines:
 """
 
 
-def declare(folder: Path, options: str = "{}", **environ: str) -> Declaration:
+def declare(folder: Path, options: str = "{}", **environ: str) -> Config:
     file = folder / "some.yaml"
     file.write_text(TEXT.replace("OPTIONS", options))
     return read(str(file), environ)
@@ -106,7 +106,7 @@ def test_no_slip_of_the_editor_makes_reading_crash(
     try:
         problems = read(str(file), {"KEY": SECRET}).notes
         told = "".join(problem.message + problem.hint for problem in problems)
-    except DeclarationError as error:
+    except ConfigError as error:
         problems, told = tuple(error.problems), str(error)
 
     assert all(each.location.line <= len(text.splitlines()) + 1 for each in problems)
@@ -134,11 +134,11 @@ def test_loopback_is_where_only_this_machine_comes_from(host: str, alone: bool) 
     assert is_loopback(host) is alone
 
 
-def doors(declaration: Declaration, host: str) -> list[int]:
+def doors(declaration: Config, host: str) -> list[int]:
     """The lines of the pipelines that are open to everybody."""
     try:
-        check_exposure(declaration, host)
-    except DeclarationError as error:
+        check_open_access(declaration, host)
+    except ConfigError as error:
         return [each.location.line for each in error.problems if each.code == "open-door"]
     return []
 
@@ -175,7 +175,7 @@ def test_the_door_is_open_only_where_it_is_meant_to_be(
 
 
 def test_only_backends_that_models_lead_to_are_used(tmp_path: Path) -> None:
-    assert list(used_backends(declare(tmp_path))) == ["here"]
+    assert list(referenced_backends(declare(tmp_path))) == ["here"]
     several = "some: {targets: [{backend: here}, {backend: there}]}"
     (tmp_path / "several.yaml").write_text(
         TEXT.replace("some: {backend: here}", several)
@@ -183,4 +183,4 @@ def test_only_backends_that_models_lead_to_are_used(tmp_path: Path) -> None:
         .replace("OPTIONS", "{}")
     )
     declared = read(str(tmp_path / "several.yaml"), {})
-    assert list(used_backends(declared)) == ["here", "there"]
+    assert list(referenced_backends(declared)) == ["here", "there"]

@@ -14,9 +14,9 @@ from attrs import evolve
 
 from pipeline import Send, Stage
 from pipeline.chain import Chain
-from proxy.endpoint import Edge, Responder, one_line, refuse
-from proxy.request_body import Room
-from stages.counters import Counts
+from proxy.endpoint import PipelineEndpoint, ResponseWriter, log_safe, send_error
+from proxy.request_body import BodyBudget
+from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.messages_api.errors import ConflictError, InternalError, NotFoundError, RateLimitError
 from stages.wire.ids import new_request_id
@@ -25,14 +25,14 @@ from tests.proxy.support import GONE, Server, part
 Handle = Callable[[HttpRequest, Send[HttpResponse]], Awaitable[None]]
 
 
-def edge(handle: Handle) -> Edge:
+def edge(handle: Handle) -> PipelineEndpoint:
     """An edge in front of a chain of one stage that does `handle`."""
 
     class Only(Stage[HttpRequest, HttpResponse]):
         async def handle(self, event: HttpRequest, forward: Send[HttpResponse]) -> None:
             await handle(event, forward)
 
-    return Edge("test", Chain.of((Only(),), HttpRequest), Room(1000))
+    return PipelineEndpoint("test", Chain.of((Only(),), HttpRequest), BodyBudget(1000))
 
 
 async def run(handle: Handle, server: Server | None = None, **changes: Any) -> Server:
@@ -54,13 +54,13 @@ STREAM = ResponseStart(200, {"content-type": "text/event-stream; charset=utf-8"}
 
 async def test_each_answer_is_counted_by_its_status() -> None:
     async def waits(request: HttpRequest, forward: Send[HttpResponse]) -> None:
-        leaving.departure.happens()
+        leaving.departure.disconnect()
         await anyio.sleep_forever()
 
-    counts, leaving = Counts(), Server()
+    counts, leaving = Counters(), Server()
     for handle, server in ((hello, Server()), (waits, leaving)):
         await evolve(edge(handle), counts=counts)(server.scope(), server.receive, server.send)
-    assert counts.answers == {("test", "200"): 1, ("test", "none"): 1}
+    assert counts.responses == {("test", "200"): 1, ("test", "none"): 1}
 
 
 class TestAnswer:
@@ -226,7 +226,7 @@ class TestFailures:
 
     async def test_where_no_pipeline_is_there_is_an_error_too(self) -> None:
         server = Server()
-        await refuse(NotFoundError("nothing"), server.scope(), server.receive, server.send)
+        await send_error(NotFoundError("nothing"), server.scope(), server.receive, server.send)
         assert server.status == 404
         assert json.loads(server.body)["request_id"] == server.headers["request-id"]
 
@@ -241,7 +241,7 @@ class TestLeaving:
         async def wait(request: HttpRequest, forward: Send[HttpResponse]) -> None:
             await request.read_body(9)
             await forward(STREAM)
-            server.departure.happens()
+            server.departure.disconnect()
             try:
                 await anyio.sleep_forever()
             finally:
@@ -266,13 +266,13 @@ class TestLeaving:
 
     async def test_a_client_that_left_while_its_request_waited_is_not_served(self) -> None:
         server = Server()
-        server.departure.happens()
+        server.departure.disconnect()
         await run(hello, server)
         assert not server.sent
 
     async def test_a_client_that_leaves_after_its_answer_disturbs_nothing(self) -> None:
         server = await run(hello)
-        server.departure.happens()
+        server.departure.disconnect()
         assert server.body == b"Hello"
 
     async def test_what_a_stage_gives_back_is_given_back_when_the_client_leaves(self) -> None:
@@ -281,7 +281,7 @@ class TestLeaving:
         async def hold(request: HttpRequest, forward: Send[HttpResponse]) -> None:
             await request.read_body(9)
             try:
-                server.departure.happens()
+                server.departure.disconnect()
                 await anyio.sleep_forever()
             finally:
                 with anyio.CancelScope(shield=True):
@@ -347,7 +347,7 @@ def test_ids_are_never_the_same() -> None:
 
 async def test_a_responder_knows_how_far_it_is() -> None:
     server = Server()
-    responder = Responder(server.send, "req_1")
+    responder = ResponseWriter(server.send, "req_1")
     assert (responder.status, responder.stream, responder.complete) == (0, False, False)
     await responder.sink(STREAM)
     assert (responder.status, responder.stream, responder.complete) == (200, True, False)
@@ -356,7 +356,7 @@ async def test_a_responder_knows_how_far_it_is() -> None:
 
 
 def test_a_log_line_is_one_line() -> None:
-    assert one_line("a\nreq_1 POST\r\x1b[0m é") == "a\\nreq_1 POST\\r\\x1b[0m é"
+    assert log_safe("a\nreq_1 POST\r\x1b[0m é") == "a\\nreq_1 POST\\r\\x1b[0m é"
 
 
 async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:
@@ -365,7 +365,7 @@ async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    responder = Responder(send, "req_1")
+    responder = ResponseWriter(send, "req_1")
     with pytest.raises(UnicodeEncodeError):
         await responder.sink(ResponseStart(200, {"x-€": "1"}))
     await responder.fail(InternalError("it failed"))
@@ -379,7 +379,7 @@ async def test_what_was_not_sent_is_not_noted(unsent: HttpResponse, told: tuple[
     async def hang(message: Any) -> None:
         await anyio.sleep_forever()
 
-    responder = Responder(hang, "req_1", status=told[0])
+    responder = ResponseWriter(hang, "req_1", status=told[0])
     with anyio.move_on_after(0.01):
         await responder.sink(unsent)
     assert (responder.status, responder.complete) == told

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config.problems import DeclarationError
+from pipeline.config.problems import ConfigError
 from proxy.config import Server, read
 from proxy.origins import host_check, origin_pattern
 
@@ -143,7 +143,7 @@ def test_row_c8_a_wrong_entry_is_reported_with_the_right_one(
 ) -> None:
     file = tmp_path / "pipelines.yaml"
     file.write_text(TEXT.format(option=option, entry=entry))
-    with pytest.raises(DeclarationError) as raised:
+    with pytest.raises(ConfigError) as raised:
         read(str(file), {})
     (problem,) = raised.value.problems
     assert f"`{entry}`" in problem.message

@@ -7,9 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from pipeline.config.problems import DeclarationError
-from pipeline.config.schema import Declaration
-from proxy.config import keeping, read
+from pipeline.config.problems import ConfigError
+from pipeline.config.schema import Config
+from proxy.config import carry_over, read
 from proxy.reload import Reload
 
 TEXT = """\
@@ -31,7 +31,7 @@ def write(folder: Path, text: str = TEXT) -> str:
     return str(file)
 
 
-def remove(declaration: Declaration) -> None:
+def remove(declaration: Config) -> None:
     """Remove its file."""
     Path(declaration.file).unlink()
 
@@ -40,7 +40,7 @@ def test_backends_that_did_not_change_are_kept_and_so_are_the_counters(tmp_path:
     before = read(write(tmp_path), {})
 
     changed = TEXT.replace("two.invalid", "new.invalid").replace("some:", "other:")
-    now = read(write(tmp_path, changed), {}, keeping(before))
+    now = read(write(tmp_path, changed), {}, carry_over(before))
 
     old, new = before.sections["backends"], now.sections["backends"]
     assert new["one"] is old["one"]
@@ -66,7 +66,7 @@ def test_the_calls_at_a_backend_are_known_to_the_one_that_takes_its_place(
 ) -> None:
     text = TEXT.replace('one.invalid/v1"', 'one.invalid/v1", slots: 1')
     before = read(write(tmp_path, text), {})
-    now = read(write(tmp_path, text.replace(*change)), {}, keeping(before))
+    now = read(write(tmp_path, text.replace(*change)), {}, carry_over(before))
 
     old, new = (each.sections["backends"]["one"] for each in (before, now))
     assert new is not old
@@ -100,7 +100,7 @@ def test_the_breakers_of_targets_that_did_not_change_are_kept(
         for _ in range(3):
             breaker.attempt(5).failed(5)
 
-    now = read(write(tmp_path, text.replace(*change)), {}, keeping(before))
+    now = read(write(tmp_path, text.replace(*change)), {}, carry_over(before))
 
     assert now.sections["circuit_breaker"].states(6) == states
     assert before.sections["circuit_breaker"].states(6) == {"one/a": "open", "two": "open"}
@@ -110,10 +110,10 @@ def test_a_broken_section_is_told_as_without_a_running_declaration(tmp_path: Pat
     before = read(write(tmp_path), {})
     broken = write(tmp_path, TEXT.replace('{base_url: "http://one.invalid/v1"}', "[]"))
 
-    with pytest.raises(DeclarationError) as alone:
+    with pytest.raises(ConfigError) as alone:
         read(broken, {})
-    with pytest.raises(DeclarationError) as again:
-        read(broken, {}, keeping(before))
+    with pytest.raises(ConfigError) as again:
+        read(broken, {}, carry_over(before))
 
     assert again.value.report() == alone.value.report()
 
@@ -122,7 +122,7 @@ async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = read(write(tmp_path), {})
-    send, receive = anyio.create_memory_object_stream[Declaration](10)
+    send, receive = anyio.create_memory_object_stream[Config](10)
     with anyio.fail_after(30):
         async with send, receive, anyio.create_task_group() as group:
             group.start_soon(Reload(first, "127.0.0.1", interval=0.02).run, send.send_nowait)
@@ -146,7 +146,7 @@ async def test_a_change_before_anything_is_watched_is_seen(tmp_path: Path, chang
     first = read(file, {})
     with (tmp_path / changed).open("a") as more:
         more.write("\nONE=new.invalid" if changed == ".env" else "\nserver: {drain_timeout: 7}")
-    send, receive = anyio.create_memory_object_stream[Declaration](10)
+    send, receive = anyio.create_memory_object_stream[Config](10)
     with anyio.fail_after(30):
         async with send, receive, anyio.create_task_group() as group:
             group.start_soon(Reload(first, "127.0.0.1").run, send.send_nowait)
@@ -161,7 +161,7 @@ async def test_row_a1_allowed_hosts_and_origins_need_no_restart(
     first = read(write(tmp_path), {})
     origins = 'allowed_hosts: [llm.example], allowed_origins: ["https://app.example"]'
     write(tmp_path, f"{TEXT}server: {{drain_timeout: 7, {origins}}}\n")
-    send, receive = anyio.create_memory_object_stream[Declaration](10)
+    send, receive = anyio.create_memory_object_stream[Config](10)
     with anyio.fail_after(30):
         async with send, receive, anyio.create_task_group() as group:
             group.start_soon(Reload(first, "127.0.0.1", interval=0.02).run, send.send_nowait)

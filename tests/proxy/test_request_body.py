@@ -11,15 +11,19 @@ from typing import Any
 import pytest
 
 from proxy.gunzip import Gunzip
-from proxy.http.disconnect import Departure
-from proxy.request_body import Body, ClientGoneError, Room
+from proxy.http.disconnect import RequestSignals
+from proxy.request_body import BodyBudget, ClientDisconnectedError, RequestBody
 from stages.messages_api.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
 from tests.proxy.support import GONE, Server, part
 
 
-def body(*messages: dict[str, Any], declared: int = 0, room: Room | None = None) -> Body:
+def body(
+    *messages: dict[str, Any], declared: int = 0, room: BodyBudget | None = None
+) -> RequestBody:
     """A body of which a server has these messages."""
-    return Body(Server(list(messages)).receive, Departure(), room or Room(1000), declared)
+    return RequestBody(
+        Server(list(messages)).receive, RequestSignals(), room or BodyBudget(1000), declared
+    )
 
 
 async def test_it_is_put_together() -> None:
@@ -27,9 +31,9 @@ async def test_it_is_put_together() -> None:
     assert await whole.read(5) == b"Hello"
 
 
-def packed(*messages: dict[str, Any], room: Room | None = None) -> Body:
+def packed(*messages: dict[str, Any], room: BodyBudget | None = None) -> RequestBody:
     """A body that arrives in gzip."""
-    whole = body(*messages, room=room or Room(10_000_000))
+    whole = body(*messages, room=room or BodyBudget(10_000_000))
     whole.gzip = True
     return whole
 
@@ -73,18 +77,18 @@ async def test_broken_gzip_is_refused(data: bytes) -> None:
 
 async def test_gzip_is_limited_by_what_it_unpacks_to_and_stops_there() -> None:
     bomb = gzip.compress(bytes(50_000_000))
-    room = Room(10_000_000)
+    room = BodyBudget(10_000_000)
     whole = packed(part(bomb[:30_000], more=True), part(bomb[30_000:]), room=room)
     with pytest.raises(RequestTooLargeError):
         await whole.read(1_000_000)
     assert room.free >= 10_000_000 - 1_000_000
-    whole.forget()
+    whole.release()
     assert room.free == 10_000_000
 
 
 async def test_gzip_has_the_room_of_what_it_unpacks_to() -> None:
     with pytest.raises(OverloadedError):
-        await packed(part(gzip.compress(bytes(2000))), room=Room(1000)).read(5000)
+        await packed(part(gzip.compress(bytes(2000))), room=BodyBudget(1000)).read(5000)
 
 
 async def test_gzip_that_unpacks_to_nothing_is_limited_too() -> None:
@@ -133,7 +137,7 @@ async def test_one_that_turns_out_too_large_is_refused(messages: list[dict[str, 
 
 async def test_one_that_breaks_off_has_no_client_any_more() -> None:
     broken = body(part(b"Hel", more=True), GONE)
-    with pytest.raises(ClientGoneError):
+    with pytest.raises(ClientDisconnectedError):
         await broken.read(5)
 
 
@@ -143,7 +147,7 @@ async def test_one_that_is_refused_is_not_kept_in_memory() -> None:
     departure.error = InvalidRequestError("these bytes are no HTTP")
     with suppress(InvalidRequestError):
         await broken.read(10)
-    broken.forget()
+    broken.release()
     kept = weakref.ref(broken)
     del broken
     assert kept() is None, "until the garbage collector runs"
@@ -151,14 +155,14 @@ async def test_one_that_is_refused_is_not_kept_in_memory() -> None:
 
 class TestRoom:
     async def test_a_body_has_its_place_until_it_is_forgotten(self) -> None:
-        room = Room(8)
+        room = BodyBudget(8)
         first = body(part(b"Hel", more=True), part(b"lo"), room=room)
         await first.read(10)
         assert room.free == 3
         await first.read(10)
         assert room.free == 3
-        first.forget()
-        first.forget()
+        first.release()
+        first.release()
         assert room.free == 8
 
     @pytest.mark.parametrize(
@@ -169,21 +173,21 @@ class TestRoom:
     async def test_who_finds_none_is_told_to_come_again_and_keeps_none(
         self, messages: list[dict[str, Any]], declared: int
     ) -> None:
-        room = Room(3)
+        room = BodyBudget(3)
         late = body(*messages, declared=declared, room=room)
         with pytest.raises(OverloadedError, match="try again") as caught:
             await late.read(10)
         assert caught.value.headers == {"retry-after": "5"}
-        late.forget()
+        late.release()
         assert room.free == 3
 
     async def test_a_body_that_just_fits_is_taken(self) -> None:
-        assert await body(part(b"abc"), declared=3, room=Room(3)).read(10) == b"abc"
+        assert await body(part(b"abc"), declared=3, room=BodyBudget(3)).read(10) == b"abc"
 
     async def test_one_that_breaks_off_gives_its_place_back(self) -> None:
-        room = Room(5)
+        room = BodyBudget(5)
         broken = body(part(b"Hel", more=True), GONE, room=room)
-        with pytest.raises(ClientGoneError):
+        with pytest.raises(ClientDisconnectedError):
             await broken.read(5)
-        broken.forget()
+        broken.release()
         assert room.free == 5

@@ -12,10 +12,10 @@ from typing import Any
 import click
 import pytest
 
-from pipeline.config.schema import Declaration
+from pipeline.config.schema import Config
 from proxy.app import App
 from proxy.config import Server, read
-from proxy.http.limits import Limits
+from proxy.http.limits import ConnectionLimits
 from proxy.serve import bind, bind_hint, greeting, uvicorn_config
 
 TEXT = """\
@@ -33,7 +33,7 @@ pipelines:
 """
 
 
-def declare(folder: Path, text: str = TEXT, **environ: str) -> Declaration:
+def declare(folder: Path, text: str = TEXT, **environ: str) -> Config:
     file = folder / "some.yaml"
     file.write_text(text)
     return read(str(file), environ)
@@ -177,12 +177,17 @@ def no_app() -> App:
 @pytest.mark.parametrize(
     ("declared", "limits"),
     [
-        (Server(), Limits()),
-        (Server(min_body_rate=5, send_timeout=7), Limits(min_body_rate=5, send_timeout=7)),
+        (Server(), ConnectionLimits()),
+        (
+            Server(min_body_rate=5, send_timeout=7),
+            ConnectionLimits(min_body_rate=5, send_timeout=7),
+        ),
     ],
     ids=["not-declared", "declared"],
 )
-def test_connections_have_the_limits_that_are_declared(declared: Server, limits: Limits) -> None:
+def test_connections_have_the_limits_that_are_declared(
+    declared: Server, limits: ConnectionLimits
+) -> None:
     config: Any = pickle.loads(pickle.dumps(uvicorn_config(no_app, declared)))  # as workers get it
 
     assert config.http.keywords == {"limits": limits}
@@ -191,5 +196,7 @@ def test_connections_have_the_limits_that_are_declared(declared: Server, limits:
 def test_a_connection_that_asks_nothing_is_closed_by_one_rule() -> None:
     config = uvicorn_config(no_app, Server())
 
-    assert config.timeout_keep_alive > Limits().patience
-    assert Limits().patience > 5  # after which httpx, under the Anthropic SDK, closes its side
+    assert config.timeout_keep_alive > ConnectionLimits().client_timeout
+    assert (
+        ConnectionLimits().client_timeout > 5
+    )  # after which httpx, under the Anthropic SDK, closes its side

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from attrs import frozen
 
-from pipeline.config.schema import Declaration
+from pipeline.config.schema import Config
 from stages.backends.backend import Backend
 
 SHIPPED = Path(__file__).parents[2] / "pipelines.yaml"
@@ -17,7 +17,7 @@ class Real:
     """A proxy in front of the embedded model."""
 
     url: str
-    declaration: Declaration
+    declaration: Config
 
 
 async def embedded_url(real: Real) -> str:

@@ -31,7 +31,7 @@ STAGE = '''
 from attrs import frozen
 
 from pipeline import Send, Stage
-from stages.events import ChatAnswer, ChatRequest
+from stages.events import ChatEvent, ChatRequest
 
 
 @frozen

@@ -169,20 +169,20 @@ async def test_empty_keys_are_none() -> None:
 @pytest.mark.parametrize("keys", [(), ("",), ("", "")], ids=str)
 async def test_with_no_key_everybody_is_let_in(keys: tuple[str, ...]) -> None:
     stage = Authenticate(keys=keys)
-    assert stage.open_door
+    assert stage.is_open
     assert await client(stage) == "anonymous"
     assert await client(stage, x_api_key="anything") == "anonymous"
 
 
 async def test_with_a_key_the_door_is_shut_whatever_allow_anonymous_says() -> None:
     stage = Authenticate(keys=("s3cret-key",), allow_anonymous=True)
-    assert not stage.open_door
+    assert not stage.is_open
     await refusal(stage)
 
 
 async def test_a_key_of_white_space_lets_nobody_in() -> None:
     stage = Authenticate(keys=(" ",))
-    assert not stage.open_door
+    assert not stage.is_open
     await refusal(stage)
     await refusal(stage, authorization="Bearer  ")
 

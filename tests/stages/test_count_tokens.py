@@ -65,7 +65,7 @@ async def test_what_the_backend_cannot_count_is_estimated() -> None:
 
 
 async def test_the_estimate_is_the_one_that_was_corrected() -> None:
-    request = evolve(chat_request(), size=100, estimate=130)
+    request = evolve(chat_request(), raw_estimate=100, estimate=130)
     assert await counted(counting(None), request) == (130, "estimated")
 
 
@@ -88,5 +88,5 @@ async def test_behind_fallback_it_counts_for_the_target_that_would_be_asked() ->
         out.append(event)
 
     chain = Chain.of((Fallback(), TranslateIn(backends), CountTokens(backends)), Resolved)
-    await chain.run(evolve(resolved(messages=shown), target=first, others=(second,)), keep)
+    await chain.run(evolve(resolved(messages=shown), target=first, alternatives=(second,)), keep)
     assert json.loads(out[-1].data)["input_tokens"] > 1000

@@ -14,7 +14,7 @@ from pipeline.chain import Chain
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage
 from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
-from stages.counters import Counts
+from stages.counters import Counters
 from stages.events import Resolved, Target
 from stages.fallback import Fallback
 from stages.messages_api.errors import (
@@ -29,7 +29,7 @@ from stages.messages_api.errors import (
 )
 from stages.retry import Retry
 from stages.routing.breaker import Breakers
-from stages.routing.error_kinds import Kind, QueueFullError
+from stages.routing.error_kinds import ErrorKind, QueueFullError
 from stages.translation.field_policies import UnsupportedError
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
@@ -46,7 +46,7 @@ timed = pytest.mark.parametrize(
 
 def event() -> Resolved:
     """A new request that may go to a, b and c."""
-    return evolve(resolved(), target=A, others=(B, C))
+    return evolve(resolved(), target=A, alternatives=(B, C))
 
 
 async def test_it_keeps_to_the_contract() -> None:
@@ -87,7 +87,7 @@ async def test_each_is_asked_with_its_own_target_and_all_else_as_it_was() -> Non
             raise BUSY
 
     await Chain.of((Fallback(),), Resolved).run(given, rest)
-    assert seen == [evolve(given, others=()), evolve(given, target=B, others=())]
+    assert seen == [evolve(given, alternatives=()), evolve(given, target=B, alternatives=())]
     assert all(each.progress is given.progress for each in seen)
 
 
@@ -137,9 +137,9 @@ async def test_only_errors_that_are_named_lead_on() -> None:
 
 
 async def test_it_is_counted() -> None:
-    counts = Counts()
+    counts = Counters()
     await attempts(Fallback(counts=counts), event(), BUSY, OVERFLOW, None)
-    assert counts.tried_again == {
+    assert counts.retries == {
         ("fallback", "a", "overloaded"): 1,
         ("fallback", "b", "overflow"): 1,
     }
@@ -265,7 +265,7 @@ async def test_one_that_is_left_alone_is_asked_when_the_others_have_failed() -> 
 
 @pytest.mark.parametrize("error", [OVERFLOW, UNSUPPORTED, InvalidRequestError("no")], ids=repr)
 async def test_a_request_at_fault_says_nothing_of_the_target(error: Exception) -> None:
-    on: tuple[Kind, ...] = ("overflow", "unsupported", "invalid_request")
+    on: tuple[ErrorKind, ...] = ("overflow", "unsupported", "invalid_request")
     stage = Fallback(on=on, breakers=Breakers(failures=1))
     await attempts(stage, event(), error, None)
     assert await attempts(stage, event(), None) == ["a"]

@@ -15,7 +15,7 @@ from pipeline import StopForwarding
 from pipeline.chain import Chain
 from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, ChatStart, ChatWaiting
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, ChatWaiting
 from stages.invoke import Invoke
 from stages.messages_api.errors import GatewayTimeoutError, OverloadedError
 from tests.support import FakeBackend, chat_request
@@ -123,7 +123,7 @@ class Listening:
 
     asked: list[Any] = Factory(list)
 
-    async def answer(self, *asked: Any) -> AsyncGenerator[ChatAnswer, None]:
+    async def answer(self, *asked: Any) -> AsyncGenerator[ChatEvent, None]:
         self.asked.append(asked)
         yield ChatEnd()
 
@@ -144,7 +144,7 @@ class Slow:
 
     closing: float = 0
 
-    async def answer(self, *asked: Any) -> AsyncGenerator[ChatAnswer, None]:
+    async def answer(self, *asked: Any) -> AsyncGenerator[ChatEvent, None]:
         try:
             for n in range(5):
                 await anyio.sleep(1)

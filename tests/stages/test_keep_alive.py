@@ -11,9 +11,9 @@ from attrs import define, field
 
 from pipeline.chain import Chain
 from stages.events import (
-    ChatAnswer,
     ChatChunk,
     ChatEnd,
+    ChatEvent,
     ChatRequest,
     ChatStart,
     ChatWaiting,
@@ -62,10 +62,10 @@ class Sink:
         return [(round(at - began, 3), wanted[kind]) for at, kind in self.times if kind in wanted]
 
 
-async def play(sink: Sink, *script: ChatAnswer | float, interval: float | None = 15) -> float:
+async def play(sink: Sink, *script: ChatEvent | float, interval: float | None = 15) -> float:
     """Send events, with seconds of silence in between; when it began."""
     began = anyio.current_time()
-    async with Chain.of((TranslateOut(interval),), ChatAnswer).open(sink) as receive:
+    async with Chain.of((TranslateOut(interval),), ChatEvent).open(sink) as receive:
         for step in script:
             if isinstance(step, (int, float)):
                 await anyio.sleep(step)
@@ -139,7 +139,7 @@ async def test_an_answer_that_is_tried_again_is_one_to_the_client() -> None:
 async def fail(sink: Sink, *said: ChatChunk) -> float:
     """Fail 14 seconds after what was said; an earlier stage takes its time then. When it began."""
     began, request = anyio.current_time(), chat_request(stream=True)
-    async with Chain.of((TranslateOut(),), ChatAnswer).open(sink) as receive:
+    async with Chain.of((TranslateOut(),), ChatEvent).open(sink) as receive:
         for event in (ChatWaiting(request), ChatStart(request), *said):
             await receive(event)
         await anyio.sleep(14)
@@ -164,7 +164,7 @@ async def test_a_client_is_pinged_while_an_attempt_that_failed_may_be_made_again
 
 async def test_no_silence_is_longer_than_the_interval_while_retry_waits() -> None:
     sink = Sink()
-    said: list[list[ChatAnswer]] = [[ChatChunk({"error": "busy"})], [TEXT, FINISH, ChatEnd()]]
+    said: list[list[ChatEvent]] = [[ChatChunk({"error": "busy"})], [TEXT, FINISH, ChatEnd()]]
 
     async def backend(event: Resolved) -> None:
         asked = ChatRequest(event, [], {})
@@ -174,7 +174,7 @@ async def test_no_silence_is_longer_than_the_interval_while_retry_waits() -> Non
         except InternalError as error:
             raise OverloadedError("busy", headers={"retry-after": "9"}) from error
 
-    async with Chain.of((TranslateOut(2),), ChatAnswer).open(sink) as receive:
+    async with Chain.of((TranslateOut(2),), ChatEvent).open(sink) as receive:
         await Chain.of((Retry(),), Resolved).run(chat_request(stream=True).resolved, backend)
     check_grammar(event.payload() for event in sink.events)
     assert [each.type for each in sink.events[:6]][1:] == [*["ping"] * 4, "content_block_start"]

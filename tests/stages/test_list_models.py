@@ -9,7 +9,7 @@ import pytest
 from anthropic.types import ModelInfo
 
 from pipeline.testing import check_stage, run_stage
-from stages.backends.config import Group, Model, WeightedModel
+from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.list_models import ListModels
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
@@ -19,16 +19,16 @@ from tests.support import backend, http, profile
 
 FIVE = ListModels(
     {
-        "a": Model("fake"),
-        "claude-*": Model("fake"),
-        "b/c": Model("fake", "other"),
-        "c?": Model("fake"),
-        "d": Model("fake", overrides={"context_window": 99}),  # type: ignore[arg-type]
-        "e": Model("large"),
+        "a": ModelTarget("fake"),
+        "claude-*": ModelTarget("fake"),
+        "b/c": ModelTarget("fake", "other"),
+        "c?": ModelTarget("fake"),
+        "d": ModelTarget("fake", overrides={"context_window": 99}),  # type: ignore[arg-type]
+        "e": ModelTarget("large"),
     },
     {"fake": backend(), "large": backend(context_window=200_000)},
 )
-MANY = ListModels({f"m{n:04}": Model("fake") for n in range(1200)}, {"fake": backend()})
+MANY = ListModels({f"m{n:04}": ModelTarget("fake") for n in range(1200)}, {"fake": backend()})
 
 
 def asking(identity: str | None = None, **query: str) -> Authenticated:
@@ -56,7 +56,7 @@ async def page(stage: ListModels, **query: str) -> tuple[list[str], bool]:
 
 
 async def test_several_targets_are_told_as_the_first_of_them() -> None:
-    group = Group((WeightedModel("large"), WeightedModel("fake")))
+    group = TargetGroup((WeightedTarget("large"), WeightedTarget("fake")))
     stage = ListModels({"g": group}, {"fake": backend(), "large": backend(context_window=7)})
     assert (await answer(stage, asking("g")))["max_input_tokens"] == 7
 
@@ -120,7 +120,9 @@ async def test_row_c10_a_name_that_a_pattern_serves_is_found_without_the_mark(
 
 
 async def test_a_name_that_the_default_serves_is_found() -> None:
-    stage = ListModels({"e": Model("large")}, {"large": backend(context_window=7)}, default="e")
+    stage = ListModels(
+        {"e": ModelTarget("large")}, {"large": backend(context_window=7)}, default="e"
+    )
     said = await answer(stage, asking("anything"))
     assert (said["id"], said["max_input_tokens"]) == ("anything", 7)
 
@@ -134,7 +136,7 @@ async def test_a_model_that_is_not_served_is_not_found(name: str) -> None:
 
 async def test_no_model_is_an_empty_page() -> None:
     assert await page(ListModels({}, {})) == ([], False)
-    assert await page(ListModels({"*": Model("fake")}, {"fake": backend()})) == ([], False)
+    assert await page(ListModels({"*": ModelTarget("fake")}, {"fake": backend()})) == ([], False)
 
 
 async def test_a_page_has_twenty_models_unless_told() -> None:

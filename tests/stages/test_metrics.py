@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
-from stages.counters import Counts
+from stages.counters import Counters
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.metrics import Metrics
 from stages.routing.breaker import Breakers
@@ -21,7 +21,7 @@ ASKING = Authenticated(http(method="GET"), "key-1")
 
 
 async def told(
-    counts: Counts, breakers: Breakers | None = None, **backends: Backend
+    counts: Counters, breakers: Breakers | None = None, **backends: Backend
 ) -> dict[tuple[str, ...], float]:
     """Each sample: its name and labels, and its value."""
     stage = Metrics(counts, backends, breakers or Breakers())
@@ -37,15 +37,15 @@ async def told(
 
 
 async def test_it_keeps_to_the_contract() -> None:
-    await check_stage(Metrics(Counts()), [ASKING])
+    await check_stage(Metrics(Counters()), [ASKING])
 
 
 async def test_without_a_count_there_is_nothing_to_tell() -> None:
-    assert await told(Counts()) == {}
+    assert await told(Counters()) == {}
 
 
 async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -> None:
-    counts = Counts()
+    counts = Counters()
     stage = TranslateIn({"fake": backend()}, counts=counts)
     search = {"type": "web_search_20250305", "name": "web_search"}
     for name in ("x" * 100, 'new"line\n'):
@@ -64,11 +64,11 @@ async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -
 
 async def test_of_backends_with_slots_it_is_told_how_many_run_and_wait_and_for_how_long() -> None:
     gpu = backend(slots=1)
-    assert gpu.turns is not None
+    assert gpu.queue is not None
     for name in ("one", "two", "three"):
-        gpu.turns.come(name, ("key-1", ""), short=False)
-    gpu.turns.began(waited=1.5)
-    assert await told(Counts(), gpu=gpu, other=backend()) == {
+        gpu.queue.enter(name, ("key-1", ""), short=False)
+    gpu.queue.record_wait(waited=1.5)
+    assert await told(Counters(), gpu=gpu, other=backend()) == {
         ("llm_proxy_queue_running", "gpu"): 1,
         ("llm_proxy_queue_waiting", "gpu"): 2,
         ("llm_proxy_queue_wait_seconds_count", "gpu"): 1,
@@ -77,11 +77,11 @@ async def test_of_backends_with_slots_it_is_told_how_many_run_and_wait_and_for_h
 
 
 async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
-    counts, breakers = Counts(), Breakers(failures=1)
-    counts.tried_again["retry", "fake", "overloaded"] += 3
+    counts, breakers = Counters(), Breakers(failures=1)
+    counts.retries["retry", "fake", "overloaded"] += 3
     now = anyio.current_time()
-    breakers.of("one/m").attempt(now).failed(now)
-    breakers.of("two").attempt(now).succeeded()
+    breakers.get("one/m").attempt(now).failed(now)
+    breakers.get("two").attempt(now).succeeded()
     assert await told(counts, breakers) == {
         ("llm_proxy_tried_again_total", "fake", "overloaded", "retry"): 3,
         ("llm_proxy_target_state", "closed", "one/m"): 0,
@@ -94,13 +94,13 @@ async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
 
 
 async def test_tokens_are_told_by_backend_and_kind() -> None:
-    counts = Counts()
+    counts = Counters()
     counts.tokens["fake", "cache_read"] += 8
     assert await told(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
 
 
 async def test_mended_tool_calls_are_told() -> None:
-    counts = Counts()
+    counts = Counters()
     counts.repaired_tool_calls["fake", "found"] += 2
     told_of = await told(counts)
     assert told_of == {("llm_proxy_repaired_tool_calls_total", "fake", "found"): 2}

@@ -16,7 +16,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
 from stages.events import ChatRequest, ChatWaiting
 from stages.messages_api.errors import InternalError, OverloadedError
-from stages.queue import Queue, go_by_slots
+from stages.queue import Queue, apply_concurrency_limit
 from tests.support import backend, chat_request, http
 
 
@@ -79,8 +79,8 @@ def queue(slots: int | None = 1, **options: Any) -> tuple[Queue, Backend]:
 
 def counted(declared: Backend) -> tuple[int, int]:
     """How many run and wait."""
-    assert declared.turns is not None
-    return declared.turns.running, declared.turns.waiting
+    assert declared.queue is not None
+    return declared.queue.running, declared.queue.waiting
 
 
 @pytest.mark.parametrize("slots", [None, 1, 2])
@@ -96,7 +96,7 @@ async def test_without_slots_nobody_waits() -> None:
             await bench.ask(name, asking())
         assert bench.begun == ["a", "b", "c"]
         group.cancel_scope.cancel()
-    assert declared.turns is None
+    assert declared.queue is None
 
 
 async def test_calls_wait_for_their_turn_which_goes_round_keys_and_sessions() -> None:
@@ -222,16 +222,16 @@ async def test_pipelines_that_lead_to_one_backend_share_its_slots() -> None:
 async def test_more_slots_after_a_reload_let_those_begin_who_wait() -> None:
     stage, declared = queue()
     changed = backend(slots=3)
-    changed.turns = declared.turns
+    changed.queue = declared.queue
     async with task_group() as group:
         bench = Bench(group, stage)
         for name in ("first", "second", "third", "fourth"):
             await bench.ask(name, asking())
-        go_by_slots(changed)
+        apply_concurrency_limit(changed)
         await anyio.wait_all_tasks_blocked()
         assert set(bench.begun) == {"first", "second", "third"}  # trio wakes them in any order
         assert counted(declared) == (3, 1)
-        go_by_slots(backend())  # it has none
+        apply_concurrency_limit(backend())  # it has none
         group.cancel_scope.cancel()
     assert counted(declared) == (0, 0)
 
@@ -244,6 +244,6 @@ async def test_how_long_calls_waited_is_counted() -> None:
         await bench.ask("second", asking())
         await bench.end("first")
         await bench.end("second")
-    assert declared.turns is not None
-    assert declared.turns.started == 2
-    assert declared.turns.waited > 0
+    assert declared.queue is not None
+    assert declared.queue.started == 2
+    assert declared.queue.waited > 0

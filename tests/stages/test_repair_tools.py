@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.chain import Chain
 from pipeline.testing import check_stage, run_stage
-from stages.counters import Counts
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from stages.counters import Counters
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting
 from stages.messages_api.accumulate import MessageBuilder
 from stages.repair_tools import RepairTools
 from stages.translate_out import TranslateOut
@@ -32,7 +32,7 @@ ANSWER = [
 ]
 
 
-async def message(*events: ChatAnswer, counts: Counts | None = None) -> dict[str, Any]:
+async def message(*events: ChatEvent, counts: Counters | None = None) -> dict[str, Any]:
     """What the client gets, by way of `translate-out`."""
     builder, sent = MessageBuilder(), []
 
@@ -40,8 +40,8 @@ async def message(*events: ChatAnswer, counts: Counts | None = None) -> dict[str
         sent.append(event.payload())
         builder.add(event)
 
-    stages = (RepairTools(counts or Counts()), TranslateOut())
-    async with Chain.of(stages, ChatAnswer).open(keep) as receive:
+    stages = (RepairTools(counts or Counters()), TranslateOut())
+    async with Chain.of(stages, ChatEvent).open(keep) as receive:
         for event in events:
             await receive(event)
     check_grammar(iter(sent))
@@ -58,7 +58,7 @@ async def test_it_keeps_to_the_contract() -> None:
 
 async def test_calls_are_mended_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
-    counts = Counts()
+    counts = Counters()
     made = await message(START, *ANSWER, ChatEnd(), counts=counts)
     assert inputs(made) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
     assert made["stop_reason"] == "tool_use"
@@ -76,9 +76,9 @@ async def test_calls_are_mended_logged_and_counted(caplog: pytest.LogCaptureFixt
 
 
 async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:
-    said = [ChatChunk(text("a"), followed=True), ChatChunk(text("b <tool_call>"))]
+    said = [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b <tool_call>"))]
     out = await run_stage(RepairTools(), [START, *said])
-    assert out[1:] == [ChatChunk(text("a"), followed=True), ChatChunk(text("b "))]
+    assert out[1:] == [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b "))]
     held = await run_stage(RepairTools(), [START, ChatChunk(text("<tool_call>"))])
     assert held[1].data["choices"][0]["delta"] == {}
     assert not held[1].followed

@@ -6,21 +6,21 @@ import pytest
 from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
-from stages.backends.config import Group, Model, WeightedModel
+from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
 from stages.events import Resolved, Target
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.off_loop import LARGE_BODY
 from stages.profiles.profile import Overrides
 from stages.resolve import Resolve
 from stages.routing.model_names import is_pattern
-from stages.routing.selection import Route, When
+from stages.routing.selection import Rule, When
 from tests.rounds import turning
 from tests.support import validated
 
 
-def models(*names: str) -> dict[str, Model]:
+def models(*names: str) -> dict[str, ModelTarget]:
     """Entries that each lead to a backend called as the entry."""
-    return {name: Model(name) for name in names}
+    return {name: ModelTarget(name) for name in names}
 
 
 async def backend(stage: Resolve, name: str) -> str:
@@ -36,14 +36,16 @@ async def test_it_keeps_to_the_contract() -> None:
 
 async def test_a_request_keeps_where_it_came_from() -> None:
     event = evolve(validated(), client="key-7")
-    stage = Resolve({"claude-test": Model("local", "small", {"top_k": True})})  # type: ignore[arg-type]
+    stage = Resolve({"claude-test": ModelTarget("local", "small", {"top_k": True})})  # type: ignore[arg-type]
     [out] = await run_stage(stage, [event])
     target = Target("local", "small", {"top_k": True})
     assert out == Resolved(event.http, event.request, target, "key-7")
 
 
 async def test_a_model_without_a_name_of_its_own_keeps_the_clients() -> None:
-    [out] = await run_stage(Resolve({"claude-*": Model("local")}), [validated(model="claude-x")])
+    [out] = await run_stage(
+        Resolve({"claude-*": ModelTarget("local")}), [validated(model="claude-x")]
+    )
     assert out.target == Target("local", "claude-x")
 
 
@@ -105,10 +107,12 @@ async def test_the_default_may_be_a_pattern() -> None:
 
 async def test_of_several_targets_the_others_come_after_the_first() -> None:
     targets = (
-        WeightedModel("a", "m"),
-        WeightedModel("b", overrides=Overrides({"think_tags": False})),
+        WeightedTarget("a", "m"),
+        WeightedTarget("b", overrides=Overrides({"think_tags": False})),
     )
-    [out] = await run_stage(Resolve({"claude-*": Group(targets)}), [validated(model="claude-x")])
+    [out] = await run_stage(
+        Resolve({"claude-*": TargetGroup(targets)}), [validated(model="claude-x")]
+    )
     assert out.target == Target("a", "m")
     assert out.others == (Target("b", "claude-x", {"think_tags": False}),)
     assert [each.label for each in (out.target, *out.others)] == ["a/m", "b"]
@@ -116,9 +120,9 @@ async def test_of_several_targets_the_others_come_after_the_first() -> None:
 
 async def test_routes_go_before_names_and_the_first_that_holds_counts() -> None:
     routes = (
-        Route(When(tools=True), "tools"),
-        Route(When(input_tokens_over=1000), "long"),
-        Route(When(model="claude-*-haiku*"), "small"),
+        Rule(When(tools=True), "tools"),
+        Rule(When(input_tokens_over=1000), "long"),
+        Rule(When(model="claude-*-haiku*"), "small"),
     )
     stage = Resolve(models("claude-*", "tools", "long", "small"), routes=routes)
     tool = {"name": "look", "input_schema": {"type": "object"}}
@@ -134,7 +138,7 @@ async def test_routes_go_before_names_and_the_first_that_holds_counts() -> None:
 
 
 async def test_a_route_leads_to_names_that_are_not_served_otherwise() -> None:
-    stage = Resolve(models("small"), routes=(Route(When(model="gpt-*"), "small"),))
+    stage = Resolve(models("small"), routes=(Rule(When(model="gpt-*"), "small"),))
     assert await backend(stage, "gpt-4") == "small"
     with pytest.raises(InvalidRequestError):
         await backend(stage, "other")
@@ -178,8 +182,8 @@ async def test_row_c10_a_name_that_is_declared_with_the_mark_counts() -> None:
 
 
 async def test_row_c10_routes_and_groups_see_the_name_without_the_mark() -> None:
-    group = Group((WeightedModel("a"), WeightedModel("b")))
-    stage = Resolve({"big": group}, routes=(Route(When(model="*-opus"), "big"),))
+    group = TargetGroup((WeightedTarget("a"), WeightedTarget("b")))
+    stage = Resolve({"big": group}, routes=(Rule(When(model="*-opus"), "big"),))
     [out] = await run_stage(stage, [validated(model="claude-opus[1m]")])
     assert [each.model for each in (out.target, *out.others)] == ["claude-opus", "claude-opus"]
 
@@ -215,7 +219,7 @@ def test_stars_question_marks_and_brackets_make_a_pattern(name: str, expected: b
 async def test_row_a7_a_large_request_is_looked_at_off_the_event_loop() -> None:
     turns = [{"role": "user", "content": "word"}] * 50_000
     event = evolve(validated(messages=turns), size=LARGE_BODY)
-    stage = Resolve(models("a", "claude-test"), routes=(Route(When(images=True), "a"),))
+    stage = Resolve(models("a", "claude-test"), routes=(Rule(When(images=True), "a"),))
     async with turning() as turned:
         [out] = await run_stage(stage, [event])
     assert (out.target.backend, out.size) == ("claude-test", LARGE_BODY)

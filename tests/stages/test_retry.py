@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from pipeline.chain import Chain
 from pipeline.testing import check_stage
-from stages.counters import Counts
+from stages.counters import Counters
 from stages.events import Resolved, Target
 from stages.messages_api.errors import (
     ApiError,
@@ -23,10 +23,10 @@ from stages.messages_api.errors import (
     NotFoundError,
     OverloadedError,
     RateLimitError,
-    let_go,
+    drop_traceback,
 )
 from stages.retry import Retry
-from stages.routing.error_kinds import Kind
+from stages.routing.error_kinds import ErrorKind
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
 
@@ -89,7 +89,7 @@ async def test_what_may_change_is(error: ApiError) -> None:
 
 
 async def test_only_errors_that_are_named_are_tried_again() -> None:
-    on: tuple[Kind, ...] = ("api",)
+    on: tuple[ErrorKind, ...] = ("api",)
     stage = Retry(on=on, max_wait=SOON)
     assert len(await attempts(stage, resolved(), InternalError("oops"), None)) == 2
     with pytest.raises(OverloadedError):
@@ -145,9 +145,9 @@ async def test_a_client_that_leaves_while_it_is_tried_again_ends_it() -> None:
 
 
 async def test_it_is_counted() -> None:
-    counts = Counts()
+    counts = Counters()
     await attempts(Retry(3, SOON, counts=counts), resolved(), BUSY, after("0"), None)
-    assert counts.tried_again == {
+    assert counts.retries == {
         ("retry", "fake", "overloaded"): 1,
         ("retry", "fake", "rate_limit"): 1,
     }
@@ -157,11 +157,11 @@ async def test_where_there_are_several_targets_it_names_none(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
-    counts = Counts()
-    event = evolve(resolved(), others=(Target("other", "m"),))
+    counts = Counters()
+    event = evolve(resolved(), alternatives=(Target("other", "m"),))
     await attempts(Retry(3, SOON, counts=counts), event, BUSY, None)
     await attempts(Retry(3, SOON, counts=counts), resolved(), BUSY, None)
-    assert counts.tried_again == {
+    assert counts.retries == {
         ("retry", "", "overloaded"): 1,
         ("retry", "fake", "overloaded"): 1,
     }
@@ -185,6 +185,6 @@ async def test_a_request_that_fails_again_and_again_is_not_kept_in_memory() -> N
     try:
         await Retry(attempts=2, max_wait=0.001).handle(given, fail)
     except OverloadedError as error:
-        let_go(error)  # as the edge does
+        drop_traceback(error)  # as the edge does
     del given
     assert kept() is None, "until the garbage collector runs"

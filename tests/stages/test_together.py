@@ -12,7 +12,7 @@ from attrs import define, evolve, field
 
 from pipeline.chain import Chain
 from stages.backends.backend import Backend
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Resolved, Target
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Resolved, Target
 from stages.fallback import Fallback
 from stages.invoke import Invoke
 from stages.messages_api import stream_events as e
@@ -40,7 +40,7 @@ class Flaky:
     under_way: int = 0
     asked: list[str] = field(factory=list)
 
-    async def answer(self, request: ChatRequest, *_: Any) -> AsyncGenerator[ChatAnswer, None]:
+    async def answer(self, request: ChatRequest, *_: Any) -> AsyncGenerator[ChatEvent, None]:
         self.asked.append(request.resolved.target.label)
         self.under_way += 1
         try:
@@ -88,15 +88,15 @@ class World:
             await anyio.lowlevel.checkpoint()
             out.append(event)
 
-        await self.chain().run(evolve(resolved(stream=True), target=A, others=(B,)), sink)
+        await self.chain().run(evolve(resolved(stream=True), target=A, alternatives=(B,)), sink)
 
     def is_at_rest(self) -> bool:
         now = anyio.current_time() + 1
         return all(
             turns.running == turns.waiting == self.fakes[name].under_way == 0
-            and self.breakers.of(name).admits(now)
+            and self.breakers.get(name).allows(now)
             for name, each in self.backends.items()
-            if (turns := each.turns)
+            if (turns := each.queue)
         )
 
 
@@ -109,7 +109,7 @@ async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
     world = World(retry_first=retry_first)
     if probes:
         now = anyio.current_time()
-        world.breakers.of("a").attempt(now).failed(now)
+        world.breakers.get("a").attempt(now).failed(now)
     outs: list[list[Any]] = [[], [], []]
     async with anyio.create_task_group() as group:
         for out in outs[1:]:
@@ -131,9 +131,9 @@ async def _after(steps: int, scope: anyio.CancelScope) -> None:
 async def test_a_full_queue_leads_on_and_opens_no_breaker() -> None:
     world = World(max_waiting=0)
     world.fakes["a"].failing = False
-    turns = world.backends["a"].turns
+    turns = world.backends["a"].queue
     assert turns
-    turns.come("somebody", ("", ""), short=True)
+    turns.enter("somebody", ("", ""), short=True)
     for _ in range(3):
         await world.ask([])
     assert world.breakers.states(anyio.current_time()) == {"a": "closed", "b": "closed"}

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
-from stages.counters import Counts
+from stages.counters import Counters
 from stages.events import ChatRequest, Resolved, Target
 from stages.messages_api.errors import InvalidRequestError
 from stages.off_loop import LARGE_BODY
@@ -35,7 +35,7 @@ async def test_a_request_is_translated_and_kept() -> None:
             ("top_k:dropped",),
             (("top_k", "dropped"),),
             think_tags=(("<think>", "</think>"),),
-            size=19,
+            raw_estimate=19,
             estimate=19,
         )
     ]
@@ -45,7 +45,7 @@ async def test_however_much_was_dropped_the_log_has_one_line_of_some_length(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
-    counts = Counts()
+    counts = Counters()
     stage = TranslateIn({"fake": backend()}, counts=counts)
     await run_stage(stage, [resolved(**{f"field_{n}": 1 for n in range(1000)})])
     [line] = caplog.messages

@@ -12,8 +12,8 @@ from pipeline.chain import Chain
 from pipeline.stage import OptionError
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
-from stages.counters import Counts
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatStart, ChatWaiting
+from stages.counters import Counters
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError, OverloadedError, RateLimitError
 from stages.translate_out import TranslateOut
@@ -38,7 +38,7 @@ async def failing(events: list[Any], error: type[Exception]) -> tuple[list[Any],
         for event in events:
             await receive(event)
 
-    async with Chain.of((TranslateOut(),), ChatAnswer).open(keep) as receive:
+    async with Chain.of((TranslateOut(),), ChatEvent).open(keep) as receive:
         with pytest.raises(error) as raised:
             await run(receive)
     return out, str(raised.value)
@@ -79,7 +79,7 @@ async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until
     async def look(event: Any) -> None:
         seen.append((type(event), progress.begun))
 
-    async with Chain.of((TranslateOut(),), ChatAnswer).open(look) as receive:
+    async with Chain.of((TranslateOut(),), ChatEvent).open(look) as receive:
         await receive(ChatStart(request))
         with pytest.raises(InternalError):
             await receive(ChatChunk({"error": "it broke"}))
@@ -98,7 +98,7 @@ async def test_no_answer_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("event", [TEXT, ChatEnd()], ids=["a chunk", "the end"])
-async def test_an_answer_without_its_start_is_a_bug(event: ChatAnswer) -> None:
+async def test_an_answer_without_its_start_is_a_bug(event: ChatEvent) -> None:
     _, words = await failing([event], TypeError)
     assert words == f"{type(event).__name__} before ChatStart"
 
@@ -111,7 +111,7 @@ async def test_behind_a_stop_sequence_no_more_of_the_answer_is_wanted() -> None:
     async def keep(event: Any) -> None:
         out.append(event)
 
-    async with Chain.of((TranslateOut(),), ChatAnswer).open(keep) as receive:
+    async with Chain.of((TranslateOut(),), ChatEvent).open(keep) as receive:
         await receive(start)
         for _ in range(2):
             with pytest.raises(StopForwarding):
@@ -123,7 +123,9 @@ async def test_behind_a_stop_sequence_no_more_of_the_answer_is_wanted() -> None:
 
 async def test_an_answer_to_a_lowered_limit_that_was_cut_ended_at_the_window() -> None:
     cut = ChatChunk({"choices": [{"delta": {}, "finish_reason": "length"}]})
-    *_, end, _ = await run_stage(TranslateOut(), [START, TEXT, cut, ChatEnd(lowered="window")])
+    *_, end, _ = await run_stage(
+        TranslateOut(), [START, TEXT, cut, ChatEnd(limit_lowered="window")]
+    )
     assert end.stop_reason == "model_context_window_exceeded"
 
 
@@ -135,7 +137,7 @@ async def test_a_silent_stream_is_pinged_on_each_event_loop() -> None:
     """With real time."""
     send, receive = anyio.create_memory_object_stream[Any](10)
     with send, receive, anyio.fail_after(5):
-        async with Chain.of((TranslateOut(0.01),), ChatAnswer).open(send.send) as tell:
+        async with Chain.of((TranslateOut(0.01),), ChatEvent).open(send.send) as tell:
             await tell(ChatWaiting(chat_request(stream=True)))
             assert [(await receive.receive()).type for _ in range(3)] == [
                 "message_start",
@@ -152,7 +154,7 @@ async def test_what_a_ping_raises_ends_the_request() -> None:
         raise OverloadedError("full")
 
     async def run() -> None:
-        async with Chain.of((TranslateOut(0.01),), ChatAnswer).open(refuse) as receive:
+        async with Chain.of((TranslateOut(0.01),), ChatEvent).open(refuse) as receive:
             await receive(ChatWaiting(chat_request(stream=True)))
             await pinged.wait()
 
@@ -175,7 +177,7 @@ async def test_a_ping_that_is_on_its_way_is_given_up_when_the_client_leaves() ->
 
 
 async def _wait_for_an_answer(sink: Any) -> None:
-    async with Chain.of((TranslateOut(0.01),), ChatAnswer).open(sink) as receive:
+    async with Chain.of((TranslateOut(0.01),), ChatEvent).open(sink) as receive:
         await receive(ChatWaiting(chat_request(stream=True)))
         await anyio.sleep_forever()
 
@@ -202,7 +204,7 @@ async def test_an_unknown_finish_reason_is_logged_once_if_it_is_a_word(
 async def test_what_a_messages_answer_has_no_place_for_is_logged_and_counted(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    counts = Counts()
+    counts = Counters()
     seen = {"content": "a", "images": [{"image_url": {"url": "data:"}}], "audio": None}
     made = ChatChunk({"choices": [{where: seen}]})
     await run_stage(TranslateOut(counts=counts), [START, made, FINISH, ChatEnd()])
@@ -232,7 +234,7 @@ async def test_the_tokens_of_an_answer_are_counted_and_remarked_in_the_log(
     )
     stage = TranslateOut()
     text = ChatChunk({"choices": [{"delta": {"content": "a"}}], "usage": told})
-    out, chain = [], Chain.of((stage,), ChatAnswer)
+    out, chain = [], Chain.of((stage,), ChatEvent)
 
     async def keep(event: Any) -> None:
         out.append(event)

@@ -11,17 +11,17 @@ from pathlib import Path
 import uvicorn
 from attrs import evolve, frozen
 
-from pipeline.config.schema import Declaration
+from pipeline.config.schema import Config
 from proxy.app import App
 from proxy.config import read
-from proxy.http.limits import Limits
+from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
 from proxy.serve import bind, uvicorn_config
 from tests.wire.backend import LIMIT, ScriptedBackend
 
 
 def proxy(
-    folder: Path, declaration: str, limits: Limits | None = None
+    folder: Path, declaration: str, limits: ConnectionLimits | None = None
 ) -> contextlib.AbstractContextManager[str]:
     """A proxy that serves this text of a declaration; its root URL."""
     file = folder / "pipelines.yaml"
@@ -39,7 +39,7 @@ class Lasting:
 
 @contextlib.contextmanager
 def lasting_proxy(
-    folder: Path, declared: Callable[[str], str], limits: Limits | None = None
+    folder: Path, declared: Callable[[str], str], limits: ConnectionLimits | None = None
 ) -> Iterator[Lasting]:
     """A proxy that serves what is `declared` for the URL of the backend."""
     backend = ScriptedBackend()
@@ -50,8 +50,8 @@ def lasting_proxy(
 
 @contextlib.contextmanager
 def serving(
-    declaration: Declaration,
-    limits: Limits | None = None,
+    declaration: Config,
+    limits: ConnectionLimits | None = None,
     drain_timeout: float = 0.5,
 ) -> Iterator[str]:
     """A proxy that serves a declaration as `llm-proxy` would; its root URL."""

@@ -16,7 +16,7 @@ import pytest
 from attrs import frozen
 
 from pipeline import Send, Stage
-from proxy.http.limits import Limits
+from proxy.http.limits import ConnectionLimits
 from stages.messages_api.stream_events import MessageStart
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
@@ -27,7 +27,7 @@ from tests.wire.proxy import Lasting, declaration, lasting_proxy, proxy
 T = TypeVar("T")
 
 #: 6 kB of a body have to come in its time.
-IMPATIENT = Limits(patience=0.3, min_body_rate=20_000, send_timeout=0.8)
+IMPATIENT = ConnectionLimits(client_timeout=0.3, min_body_rate=20_000, send_timeout=0.8)
 
 
 @pytest.fixture(scope="module")

@@ -100,17 +100,20 @@ last: "text"
 def test_every_value_and_every_name_has_a_place(path: Any, at: Any, key: Any) -> None:
     document = parse(TEXT, {})
 
-    assert (document.at(path), document.key(path)) == (Location(*at), Location(*key))
+    assert (document.location_of(path), document.location_of_key(path)) == (
+        Location(*at),
+        Location(*key),
+    )
 
 
 def test_without_any_place_it_is_the_first() -> None:
-    assert parse("", {}).at(("a",)) == Location(1, 1)
+    assert parse("", {}).location_of(("a",)) == Location(1, 1)
 
 
 def test_a_byte_order_mark_moves_nothing() -> None:
     document = parse("\ufeffa: b", {})
 
-    assert (document.value, document.key(("a",))) == ({"a": "b"}, Location(1, 1))
+    assert (document.value, document.location_of_key(("a",))) == ({"a": "b"}, Location(1, 1))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +169,7 @@ def test_a_value_cannot_change_the_structure(scalar: str, text: str) -> None:
 
     filled = {"x${X}": f"x{text}", "[1, '${X}']": [1, text]}.get(scalar, text)
     assert document.value == {"a": filled, "b": [2], "c": 3}
-    assert document.key(("c",)) == Location(3, 1)
+    assert document.location_of_key(("c",)) == Location(3, 1)
     assert not document.problems
 
 
@@ -331,11 +334,11 @@ def test_a_message_names_variables_not_their_values(said: str, shown: str) -> No
 
     document = parse(text, environ)
 
-    assert document.conceal(said, ("a",)) == shown
+    assert document.redact(said, ("a",)) == shown
 
 
 def test_without_variables_a_message_stays() -> None:
-    assert parse("a: b", {}).conceal("b", ()) == "b"
+    assert parse("a: b", {}).redact("b", ()) == "b"
 
 
 def test_a_document_does_not_show_its_environment() -> None:

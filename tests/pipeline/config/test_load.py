@@ -10,15 +10,15 @@ import pytest
 from cattrs import Converter
 
 from pipeline.config.load import load
-from pipeline.config.problems import DeclarationError, Location
+from pipeline.config.problems import ConfigError, Location
 from pipeline.config.schema import Schema
 from tests.pipeline.support import SCHEMA, End, Start, Thing, declare, problems
 
 PIPELINES = "pipelines: {p: {route: GET /, stages: [begin, finish]}}\n"
 
 
-def refusal(file: Path | str, **environ: str) -> DeclarationError:
-    with pytest.raises(DeclarationError) as caught:
+def refusal(file: Path | str, **environ: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
         load(file, SCHEMA, environ)
     return caught.value
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from pipeline.config.problems import DeclarationError
+from pipeline.config.problems import ConfigError
 from proxy.cli import main
 from proxy.config import read
 from stages.events import HttpRequest, ResponseBody, ResponseStart
@@ -168,7 +168,7 @@ def test_row_d1_a_module_that_fails_leaves_the_path_as_it_was(tmp_path: Path) ->
     (tmp_path / "d1_broken.py").write_text("raise RuntimeError\n")
     before = list(sys.path)
 
-    with pytest.raises(DeclarationError):
+    with pytest.raises(ConfigError):
         read(str(declare(tmp_path, "authenticate", "d1_broken:Greet")), {})
 
     assert sys.path == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config.problems import DeclarationError, Location, Problem, nearest
+from pipeline.config.problems import ConfigError, Location, Problem, suggest
 
 
 def test_a_problem_is_shown_with_its_line_and_a_caret() -> None:
@@ -54,7 +54,7 @@ def test_an_error_holds_its_problems_in_the_order_of_their_places() -> None:
         for message, place in (("first", (1, 9)), ("second", (2, 1)), ("third", (2, 4)))
     )
 
-    error = DeclarationError("a.yaml", "one\ntwo", [third, first, second])
+    error = ConfigError("a.yaml", "one\ntwo", [third, first, second])
 
     assert error.problems == [first, second, third]
     assert [line[:10] for line in str(error).splitlines() if "error" in line] == [
@@ -68,7 +68,7 @@ def test_the_same_problem_is_told_once() -> None:
     twice = Problem("some-code", "message"), Problem("some-code", "message")
     other = Problem("some-code", "another message")
 
-    assert DeclarationError("a.yaml", "", [*twice, other]).problems == [twice[0], other]
+    assert ConfigError("a.yaml", "", [*twice, other]).problems == [twice[0], other]
 
 
 @pytest.mark.parametrize(
@@ -82,4 +82,4 @@ def test_the_same_problem_is_told_once() -> None:
     ids=["near", "far", "nothing-known", "no-name"],
 )
 def test_the_nearest_name_is_the_hint(name: str, known: list[str], hint: str) -> None:
-    assert nearest(name, known) == hint
+    assert suggest(name, known) == hint

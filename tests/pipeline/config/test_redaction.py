@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config.problems import Location, Problem
-from pipeline.config.redaction import hide
+from pipeline.config.redaction import redact
 
 KEY = "s3cret-key"
 STARS = "*" * len(KEY)
@@ -62,19 +62,19 @@ PLAIN = (
 
 @pytest.mark.parametrize("source", SECRET.values(), ids=SECRET)
 def test_a_key_becomes_stars_wherever_it_is_shown(source: str) -> None:
-    assert hide(source, source) == source.replace(KEY, STARS)
-    assert hide(f"got the text '{KEY}'", source) == f"got the text '{STARS}'"
+    assert redact(source, source) == source.replace(KEY, STARS)
+    assert redact(f"got the text '{KEY}'", source) == f"got the text '{STARS}'"
 
 
 @pytest.mark.parametrize("password", [f"a@b{KEY}", f"{KEY}/long", f"long:{KEY}"])
 def test_a_password_with_signs_that_end_none_in_a_url_becomes_stars(password: str) -> None:
     source = f"base_url: http://user:{password}@host/v1"
-    assert hide(source, source) == source.replace(password, "*" * len(password))
+    assert redact(source, source) == source.replace(password, "*" * len(password))
 
 
 @pytest.mark.parametrize("source", PLAIN)
 def test_what_is_no_secret_is_shown(source: str) -> None:
-    assert hide(source, source) == source
+    assert redact(source, source) == source
 
 
 def test_what_stands_beside_a_key_is_shown_and_the_caret_stays() -> None:

@@ -9,7 +9,7 @@ from ruamel.yaml import YAML
 
 from pipeline.config.document import parse
 from proxy.probe.question import Finding, Question
-from proxy.probe.report import knowledge, report
+from proxy.probe.report import key_findings, report
 from stages.profiles.profile import Profile
 from tests.support import profile
 
@@ -52,7 +52,7 @@ def test_a_declaration_that_is_wrong_is_told_even_if_the_truth_is_usual() -> Non
 
 
 def test_a_later_finding_goes_before_an_earlier_one_and_silence_before_none() -> None:
-    known = knowledge(
+    known = key_findings(
         profile(),
         findings(
             (("reasoning_request",), "first", {"reasoning_request": "effort"}),
@@ -68,7 +68,7 @@ def test_a_later_finding_goes_before_an_earlier_one_and_silence_before_none() ->
 def test_effort_that_is_refused_is_not_asked_for_any_more() -> None:
     declared = profile(reasoning_request="effort", fields={"thinking": "map"})
     refused = (("fields.output_config.effort",), "400", {"fields.output_config.effort": "warn"})
-    known = knowledge(declared, findings(refused))
+    known = key_findings(declared, findings(refused))
 
     assert known["reasoning_request"].value == "none"
     assert known["fields.thinking"].value == "warn"

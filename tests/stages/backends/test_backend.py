@@ -15,8 +15,8 @@ from attrs import evolve
 from pipeline.stage import OptionError
 from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
-from stages.chat_completions.token_calibration import Line
-from stages.events import ChatAnswer, ChatChunk, ChatEnd, ChatRequest, Target
+from stages.chat_completions.token_calibration import SizeToTokens
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Target
 from stages.messages_api.errors import (
     GatewayTimeoutError,
     InternalError,
@@ -53,16 +53,16 @@ async def opened(server: ScriptedBackend, **changes: Any) -> AsyncIterator[Backe
         await backend.aclose()
 
 
-def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatAnswer, None]:
+def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
     """The parts of the answer to one request."""
     return backend.answer(request, idle_timeout=5)
 
 
-async def answers(backend: Backend, **changes: Any) -> list[ChatAnswer]:
+async def answers(backend: Backend, **changes: Any) -> list[ChatEvent]:
     """The same as a list, no matter what arrived together."""
     async with aclosing(answer(backend, chat_request(**changes))) as parts:
         return [
-            evolve(part, followed=False) if isinstance(part, ChatChunk) else part
+            evolve(part, more_buffered=False) if isinstance(part, ChatChunk) else part
             async for part in parts
         ]
 
@@ -299,7 +299,7 @@ async def test_pitfall_31_a_limit_that_does_not_fit_is_asked_again_with_what_doe
     server.says(streamed("Hello") if stream else whole(200, completion()))
     async with opened(server, max_tokens_field="max_tokens") as backend:
         *chunks, end = await answers(backend, stream=stream, temperature=0.5)
-    assert end == ChatEnd(lowered="window")
+    assert end == ChatEnd(limit_lowered="window")
     assert all(isinstance(chunk, ChatChunk) for chunk in chunks)
     first, second = (request.body for request in server.requests)
     assert first["max_tokens"] == 100
@@ -312,7 +312,7 @@ async def test_where_the_backend_has_not_counted_it_is_asked_again_without_a_lim
     server.says(excess("at least 21"))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(lowered="window")
+        assert (await answers(backend))[-1] == ChatEnd(limit_lowered="window")
     assert "max_tokens" not in server.request(1).body
 
 
@@ -350,7 +350,7 @@ async def test_a_limit_over_what_the_model_puts_out_is_lowered_too(server: Scrip
     server.says(whole(400, {"error": {"message": said}}))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(lowered="model")
+        assert (await answers(backend))[-1] == ChatEnd(limit_lowered="model")
     assert server.request(1).body["max_tokens"] == 50
 
 
@@ -362,7 +362,7 @@ async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
     stream: bool, server: ScriptedBackend
 ) -> None:
     system = "word " * 4000
-    size = chat_request(system=system).size
+    size = chat_request(system=system).raw_estimate
     used = {"prompt_tokens": size * 2, "completion_tokens": 3}
     events = sse(delta(content="a"), delta("stop"), {"choices": [], "usage": used})
     server.says(
@@ -371,7 +371,7 @@ async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
     async with opened(server) as backend:
         await answers(backend, stream=stream, system=system)
         assert 1.8 < backend.calibration.line("some-model").factor < 2.1
-        assert backend.calibration.line("other") == Line()
+        assert backend.calibration.line("other") == SizeToTokens()
 
 
 @pytest.mark.parametrize("used", [None, {}, [], {"prompt_tokens": "x"}, {"prompt_tokens": None}])
@@ -379,7 +379,7 @@ async def test_usage_that_is_none_calibrates_nothing(used: Any, server: Scripted
     server.says(whole(200, {**completion(), "usage": used}))
     async with opened(server) as backend:
         await answers(backend, system="word " * 4000)
-        assert backend.calibration.line("some-model") == Line()
+        assert backend.calibration.line("some-model") == SizeToTokens()
 
 
 async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:

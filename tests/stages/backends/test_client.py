@@ -15,8 +15,8 @@ import anyio
 import pytest
 from attrs import evolve
 
-from stages.backends.call import Call
-from stages.backends.client import ChatCompletions
+from stages.backends.call import BackendCall
+from stages.backends.client import ChatCompletionsClient
 from stages.backends.session import make_client
 from stages.messages_api.errors import (
     GatewayTimeoutError,
@@ -47,30 +47,32 @@ def backend() -> Iterator[ScriptedBackend]:
 
 
 @pytest.fixture
-async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletions]:
+async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletionsClient]:
     async with make_client(profile(api_key="secret")) as client:
-        yield ChatCompletions(client, f"{backend.url}/v1", connect_timeout=5)
+        yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
 
 
-def call(idle_timeout: float = 5, **payload: Any) -> Call:
+def call(idle_timeout: float = 5, **payload: Any) -> BackendCall:
     """A call whose payload LangChain has made."""
-    return Call("fake", [], {}, idle_timeout, payload={"model": "some-model", **payload})
+    return BackendCall("fake", [], {}, idle_timeout, payload={"model": "some-model", **payload})
 
 
-async def chunks(completions: ChatCompletions, given: Call, stream: bool = True) -> list[Any]:
+async def chunks(
+    completions: ChatCompletionsClient, given: BackendCall, stream: bool = True
+) -> list[Any]:
     """All chunks of a response; `stream`: whether a stream is asked for."""
     async with await completions.create(call=given, stream=stream) as answer:
         return [chunk async for together in answer for chunk in together]
 
 
-async def completed(completions: ChatCompletions, given: Call) -> Any:
+async def completed(completions: ChatCompletionsClient, given: BackendCall) -> Any:
     """The one chunk of an answer that is no stream."""
     async with await completions.create(call=given) as answer:
         return await answer.whole()
 
 
 async def test_a_stream_is_the_json_of_its_events(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello", " there"))
     given = call()
@@ -83,7 +85,7 @@ async def test_a_stream_is_the_json_of_its_events(
 
 
 async def test_unknown_members_of_a_chunk_are_kept(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     odd = {"choices": [{"delta": {"reasoning": "Hm", "x": [1, None]}}], "y": {"z": 1.5}}
     backend.says(head(), sse(odd), DONE, END)
@@ -91,7 +93,7 @@ async def test_unknown_members_of_a_chunk_are_kept(
 
 
 async def test_a_stream_without_done_is_not_called_done(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), piece(b'data: {"last": 1}'), END)
     given = call()
@@ -100,7 +102,7 @@ async def test_a_stream_without_done_is_not_called_done(
 
 
 async def test_done_without_its_empty_line_counts(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta("stop")), piece(b"data: [DONE]"), END)
     given = call()
@@ -109,7 +111,7 @@ async def test_done_without_its_empty_line_counts(
 
 
 async def test_what_stands_after_done_is_left(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     late = piece(b'data: {"c": 3}\n\n')
     said = piece(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n')
@@ -118,7 +120,7 @@ async def test_what_stands_after_done_is_left(
 
 
 async def test_a_break_after_done_is_no_failure(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta("stop")), DONE, Act.RESET)
     given = call()
@@ -127,7 +129,7 @@ async def test_a_break_after_done_is_no_failure(
 
 
 async def test_a_whole_completion_is_its_json(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion(), "Application/JSON; charset=utf-8"))
     given = call(messages=[])
@@ -150,7 +152,7 @@ async def test_without_a_key_none_is_sent() -> None:
 
 
 async def test_closing_an_answer_early_closes_its_connection(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
     async with await completions.create(call=call(), stream=True) as answer:
@@ -166,7 +168,7 @@ async def test_closing_an_answer_early_closes_its_connection(
     ids=["nothing", "head", "chunk", "half-an-error"],
 )
 async def test_a_cancelled_call_closes_its_connection(
-    said: list[bytes], completions: ChatCompletions, backend: ScriptedBackend
+    said: list[bytes], completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(*said, Act.UNTIL_GONE)
     with anyio.move_on_after(0.1) as scope:
@@ -176,7 +178,7 @@ async def test_a_cancelled_call_closes_its_connection(
 
 
 async def test_a_kept_connection_that_closes_costs_one_more_try(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
     backend.says(Act.CLOSE)
@@ -187,7 +189,7 @@ async def test_a_kept_connection_that_closes_costs_one_more_try(
 
 
 async def test_a_fresh_connection_that_closes_is_a_failure(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(Act.CLOSE)
     with pytest.raises(OverloadedError, match="`fake` broke the connection"):
@@ -196,14 +198,16 @@ async def test_a_fresh_connection_that_closes_is_a_failure(
 
 
 async def test_a_broken_off_answer_is_overloaded(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hi")), Act.CLOSE)
     with pytest.raises(OverloadedError, match="`fake` broke the connection"):
         await chunks(completions, call())
 
 
-async def test_silence_is_a_timeout(completions: ChatCompletions, backend: ScriptedBackend) -> None:
+async def test_silence_is_a_timeout(
+    completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
     backend.says(head(), Act.UNTIL_GONE)
     with pytest.raises(GatewayTimeoutError, match="`fake` was silent for too long"):
         await chunks(completions, call(idle_timeout=0.1))
@@ -211,21 +215,21 @@ async def test_silence_is_a_timeout(completions: ChatCompletions, backend: Scrip
 
 
 async def test_a_backend_that_is_not_there_cannot_be_reached(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.close()
     with pytest.raises(OverloadedError, match="`fake` cannot be reached"):
         await completed(completions, call())
 
 
-async def test_an_address_that_cannot_be_is_a_failure(completions: ChatCompletions) -> None:
+async def test_an_address_that_cannot_be_is_a_failure(completions: ChatCompletionsClient) -> None:
     completions.base_url = "ftp://backend.invalid"
     with pytest.raises(InternalError, match="could not be asked: NonHttpUrlClientError"):
         await completed(completions, call())
 
 
 async def test_only_the_beginning_of_an_endless_error_is_read(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(500, "text/plain"), *[piece(b"Oops " * 20_000)] * 12, Act.UNTIL_GONE)
     with pytest.raises(InternalError, match="Oops") as caught:
@@ -235,7 +239,7 @@ async def test_only_the_beginning_of_an_endless_error_is_read(
 
 
 async def test_a_refused_stream_closes_its_answer(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(400, {"error": {"message": "No"}}))
     for _ in range(2):
@@ -245,7 +249,7 @@ async def test_a_refused_stream_closes_its_answer(
 
 
 async def test_chunks_that_arrive_together_come_together(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     both = b"".join(b"data: %b\n\n" % json_codec.encode(delta(content=text)) for text in ("a", "b"))
     hold = Event()
@@ -257,7 +261,7 @@ async def test_chunks_that_arrive_together_come_together(
 
 
 async def test_what_comes_before_a_broken_event_is_not_lost(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
     backend.says(head(), piece(good + b"data: {\n\n" + good), END)
@@ -269,7 +273,7 @@ async def test_what_comes_before_a_broken_event_is_not_lost(
 
 
 async def test_a_broken_event_that_nobody_waited_for_keeps_nothing_in_memory(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
     backend.says(head(), piece(good + b"data: {\n\n"), Act.UNTIL_GONE)
@@ -283,7 +287,7 @@ async def test_a_broken_event_that_nobody_waited_for_keeps_nothing_in_memory(
 
 
 async def test_a_large_body_arrives_whole(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
     await completed(completions, call(text="x" * 3_000_000))
@@ -291,7 +295,7 @@ async def test_a_large_body_arrives_whole(
 
 
 async def test_a_content_type_of_odd_bytes_is_shown_as_far_as_it_can_be(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(b"HTTP/1.1 200 OK\r\ncontent-type: a\xff/b\r\ncontent-length: 0\r\n\r\n")
     with pytest.raises(InternalError, match=r"answered with a\?/b"):
@@ -299,7 +303,7 @@ async def test_a_content_type_of_odd_bytes_is_shown_as_far_as_it_can_be(
 
 
 async def test_a_packed_answer_is_unpacked(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     packed = gzip.compress(b"data: %b\n\ndata: [DONE]\n\n" % json_codec.encode(delta(content="Hi")))
     backend.says(head(content_encoding="gzip"), piece(packed[:30]), piece(packed[30:]), END)
@@ -319,7 +323,7 @@ TYPES = [
 @pytest.mark.parametrize("content_type", TYPES)
 @pytest.mark.parametrize("stream", [True, False])
 async def test_row_b29_a_body_is_a_stream_by_its_first_bytes(
-    content_type: str, stream: bool, completions: ChatCompletions, backend: ScriptedBackend
+    content_type: str, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(content_type=content_type), piece(b"d"), piece(b"ata: {}\n\n"), DONE, END)
     async with await completions.create(call=call(), stream=stream) as answer:
@@ -334,7 +338,7 @@ async def test_row_b29_a_body_is_whole_by_its_first_bytes(
     content_type: str,
     stream: bool,
     end: bytes,
-    completions: ChatCompletions,
+    completions: ChatCompletionsClient,
     backend: ScriptedBackend,
 ) -> None:
     backend.says(head(content_type=content_type), piece(b" \n "), piece(b'{"a": 1}' + end), END)
@@ -346,7 +350,7 @@ async def test_row_b29_a_body_is_whole_by_its_first_bytes(
 @pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"7", b" " * 1000])
 @pytest.mark.parametrize("stream", [True, False])
 async def test_row_b29_any_other_body_is_a_failure(
-    body: bytes, stream: bool, completions: ChatCompletions, backend: ScriptedBackend
+    body: bytes, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(content_type="text/html"), *([piece(body)] if body else []), END)
     with pytest.raises(InternalError, match="is its base_url right"):
@@ -354,7 +358,7 @@ async def test_row_b29_any_other_body_is_a_failure(
 
 
 async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, b"data: {}\n\n"))
     async with await completions.create(call=call(), stream=False) as answer:
@@ -364,7 +368,7 @@ async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
 
 @pytest.mark.parametrize("frame", [b"", b" ", b"null", b": keepalive"])
 async def test_row_b28_a_frame_that_says_nothing_is_passed_over(
-    frame: bytes, completions: ChatCompletions, backend: ScriptedBackend
+    frame: bytes, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     nothing = piece(b"data:%b\n\n" % frame)
     backend.says(head(), nothing, sse(delta(content="Hi")), nothing, sse(delta("stop")), DONE, END)
@@ -372,7 +376,7 @@ async def test_row_b28_a_frame_that_says_nothing_is_passed_over(
 
 
 async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), piece(b"data: {}\ndata: {}\n\n"), DONE, END)
     assert await chunks(completions, call()) == [{}, {}]
@@ -390,7 +394,7 @@ async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
     ids=["broken", "list", "a line", "unfinished", "huge"],
 )
 async def test_an_event_that_cannot_be_read_is_a_failure(
-    said: bytes, message: str, completions: ChatCompletions, backend: ScriptedBackend
+    said: bytes, message: str, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hi")), piece(said), END)
     with pytest.raises(InternalError, match=f"`fake` sent {message}"):
@@ -398,7 +402,7 @@ async def test_an_event_that_cannot_be_read_is_a_failure(
 
 
 async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
     given = call()
@@ -407,7 +411,7 @@ async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
 
 
 async def test_a_stream_in_place_of_a_completion_is_no_document_to_trace(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hi"))
     with pytest.raises(InternalError, match="broken JSON"):
@@ -415,7 +419,7 @@ async def test_a_stream_in_place_of_a_completion_is_no_document_to_trace(
 
 
 async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(b"HTTP/1.1 103 Early Hints\r\n\r\n", Act.UNTIL_GONE)
     completions.connect_timeout = 0.1
@@ -424,7 +428,7 @@ async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
     assert await gone(backend)
 
 
-async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatCompletions) -> None:
+async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatCompletionsClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         completions.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         completions.connect_timeout = 0.1
@@ -433,7 +437,7 @@ async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatComplet
 
 
 async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     hold = Event()
     backend.says(head(), sse(delta(content="Hi")), hold, b"zz\r\n", Act.UNTIL_GONE)
@@ -472,7 +476,7 @@ async def test_a_backend_is_reached_through_the_proxy_of_the_environment(
     with environment(**{name: scheme + backend.url.removeprefix("http://")}):
         client = make_client(profile(base_url=f"{to}://backend.invalid/v1", api_key="secret"))
     async with client:
-        completions = ChatCompletions(client, f"{to}://backend.invalid/v1", connect_timeout=5)
+        completions = ChatCompletionsClient(client, f"{to}://backend.invalid/v1", connect_timeout=5)
         if to == "http":
             assert await completed(completions, call()) == completion()
         else:  # the answer to CONNECT is no more than its head
@@ -494,7 +498,7 @@ async def test_no_proxy_is_asked_where_none_is_to_be(
     with environment(http_proxy="http://127.0.0.1:1", no_proxy=no_proxy):
         client = make_client(profile(base_url=f"{backend.url}/v1"))
     async with client:
-        completions = ChatCompletions(client, f"{backend.url}/v1", connect_timeout=5)
+        completions = ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
         assert await completed(completions, call()) == completion()
 
 
@@ -505,12 +509,12 @@ async def test_the_embedded_model_is_never_reached_through_a_proxy(
     with environment(http_proxy="http://127.0.0.1:1", all_proxy="http://127.0.0.1:1"):
         client = make_client(Profile(**profiles()["embedded"]))
     async with client:
-        completions = ChatCompletions(client, f"{backend.url}/v1", connect_timeout=5)
+        completions = ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
         assert await completed(completions, call()) == completion()
 
 
 async def test_row_a7_a_large_request_is_written_off_the_event_loop(
-    completions: ChatCompletions, backend: ScriptedBackend
+    completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
     numbers = list(range(1_000_000))

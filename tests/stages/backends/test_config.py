@@ -10,7 +10,7 @@ from cattrs.errors import BaseValidationError
 from pipeline.config.structuring import leaves, make_converter
 from pipeline.stage import OptionError
 from stages.backends.backend import Backend
-from stages.backends.config import Model, over_shipped, register_hooks
+from stages.backends.config import ModelTarget, over_shipped, register_hooks
 from stages.events import Target
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, profiles
 from stages.translation.request import chat_request
@@ -162,28 +162,29 @@ def test_a_file_that_is_not_there_is_no_embedded_model() -> None:
 
 
 def test_a_model_leads_to_a_backend() -> None:
-    assert structured({"backend": "local"}, Model) == Model("local")
-    assert structured({"backend": "local", "model": "m"}, Model) == Model("local", "m")
+    assert structured({"backend": "local"}, ModelTarget) == ModelTarget("local")
+    assert structured({"backend": "local", "model": "m"}, ModelTarget) == ModelTarget("local", "m")
 
 
 def test_overrides_are_structured_like_a_profile() -> None:
     model = structured(
-        {"backend": "b", "overrides": {"context_window": 9, "schema_without": ["format"]}}, Model
+        {"backend": "b", "overrides": {"context_window": 9, "schema_without": ["format"]}},
+        ModelTarget,
     )
     assert model.overrides == {"context_window": 9, "schema_without": ("format",)}
 
 
 def test_overrides_hold_only_what_is_given() -> None:
-    assert structured({"backend": "b", "overrides": {}}, Model).overrides == {}
-    assert structured({"backend": "b"}, Model).overrides == {}
+    assert structured({"backend": "b", "overrides": {}}, ModelTarget).overrides == {}
+    assert structured({"backend": "b"}, ModelTarget).overrides == {}
     given = {"fields": {"top_k": "map"}}
-    assert structured({"backend": "b", "overrides": given}, Model).overrides == given
+    assert structured({"backend": "b", "overrides": given}, ModelTarget).overrides == given
 
 
 def test_overrides_change_the_profile_for_one_model_only() -> None:
     backend = made(profile="ollama")
     overrides = {"think_tags": False, "fields": {"top_k": "map"}}
-    model = structured({"backend": "b", "overrides": overrides}, Model)
+    model = structured({"backend": "b", "overrides": overrides}, ModelTarget)
     changed = backend.profile_for(Target("b", "m", model.overrides))
     assert not changed.think_tags
     assert changed.fields == {**backend.profile.fields, "top_k": "map"}
@@ -195,7 +196,7 @@ def test_overrides_change_the_profile_for_one_model_only() -> None:
 
 @pytest.mark.parametrize("key", sorted(CONNECTION_KEYS))
 def test_what_belongs_to_the_connection_cannot_differ_for_one_model(key: str) -> None:
-    error = option_error({"backend": "b", "overrides": {key: "x"}}, Model)
+    error = option_error({"backend": "b", "overrides": {key: "x"}}, ModelTarget)
     assert error.option == key
     assert str(error) == f"`{key}` cannot differ for one model"
     assert error.hint == "declare a second backend instead"
@@ -215,14 +216,14 @@ def test_what_belongs_to_the_connection_cannot_differ_for_one_model(key: str) ->
     ids=str,
 )
 def test_wrong_overrides_are_refused(overrides: dict[str, Any]) -> None:
-    told = problems({"backend": "b", "overrides": overrides}, Model)
+    told = problems({"backend": "b", "overrides": overrides}, ModelTarget)
     assert all(path[:1] == ("overrides",) for path, _ in told)
     assert len(told) == 1
 
 
 @pytest.mark.parametrize("value", [[], "top_k", 3, True], ids=repr)
 def test_overrides_are_a_mapping(value: Any) -> None:
-    [(path, text)] = problems({"backend": "b", "overrides": value}, Model)
+    [(path, text)] = problems({"backend": "b", "overrides": value}, ModelTarget)
     assert path == ("overrides",)
     assert text.startswith("expected a mapping, got ")
 
@@ -239,7 +240,7 @@ def test_overrides_are_a_mapping(value: Any) -> None:
     ids=["no backend", "a number", "a model that is a number", "an unknown key", "a text"],
 )
 def test_a_wrong_model_is_told_with_its_path(value: Any, path: tuple[str, ...]) -> None:
-    assert [where for where, _ in problems(value, Model)] == [path]
+    assert [where for where, _ in problems(value, ModelTarget)] == [path]
 
 
 ROUTED = {"provider": {"sort": "price", "only": ["a"]}, "temperature": 0.7}

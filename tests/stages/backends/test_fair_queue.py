@@ -7,13 +7,13 @@ from attrs import define, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.backends.fair_queue import Turns
+from stages.backends.fair_queue import FairQueue
 
 LONG, SHORT = False, True
 ME = ("key-1", "one")
 
 
-def order(turns: Turns[str], first: str) -> list[str]:
+def order(turns: FairQueue[str], first: str) -> list[str]:
     """Those that begin, one by one, as soon as the one before is over."""
     begun = [first]
     while following := turns.leave(begun[-1]):
@@ -23,17 +23,17 @@ def order(turns: Turns[str], first: str) -> list[str]:
 
 def waiting(*calls: tuple[str, str, bool]) -> list[str]:
     """The order of calls that came as `key/session`, name, short, at a backend with one slot."""
-    turns: Turns[str] = Turns(1)
-    assert turns.come("first", ("first", ""), LONG)
+    turns: FairQueue[str] = FairQueue(1)
+    assert turns.enter("first", ("first", ""), LONG)
     for path, name, short in calls:
         key, _, session = path.partition("/")
-        assert not turns.come(name, (key, session), short)
+        assert not turns.enter(name, (key, session), short)
     return order(turns, "first")
 
 
 def test_as_many_run_as_there_are_slots() -> None:
-    turns: Turns[int] = Turns(2)
-    assert [turns.come(n, ME, LONG) for n in range(4)] == [True, True, False, False]
+    turns: FairQueue[int] = FairQueue(2)
+    assert [turns.enter(n, ME, LONG) for n in range(4)] == [True, True, False, False]
     assert (turns.running, turns.waiting, turns.free) == (2, 2, False)
     assert turns.leave(1) == [2]
     assert turns.leave(0) == [3]
@@ -68,22 +68,22 @@ def test_short_calls_go_first_but_no_more_than_three_in_a_row() -> None:
 
 
 def test_short_calls_that_begin_while_no_long_one_waits_do_not_count() -> None:
-    turns: Turns[str] = Turns(1)
-    turns.come("first", ME, LONG)
+    turns: FairQueue[str] = FairQueue(1)
+    turns.enter("first", ME, LONG)
     for n in range(6):
-        turns.come(f"s{n}", ME, SHORT)
+        turns.enter(f"s{n}", ME, SHORT)
     begun = ["first"]
     for _ in range(3):
         begun += turns.leave(begun[-1])
-    turns.come("L", ME, LONG)
+    turns.enter("L", ME, LONG)
     assert begun[1:] + order(turns, begun[-1]) == ["s0", "s1", "s2", "s3", "s4", "s5", "L"]
 
 
 def test_who_gives_up_is_passed_over_and_the_others_keep_their_places() -> None:
-    turns: Turns[str] = Turns(1)
-    turns.come("first", ME, LONG)
+    turns: FairQueue[str] = FairQueue(1)
+    turns.enter("first", ME, LONG)
     for name, key in (("a0", "a"), ("a1", "a"), ("b0", "b"), ("c0", "c")):
-        turns.come(name, (key, ""), LONG)
+        turns.enter(name, (key, ""), LONG)
     assert turns.leave("a0") == []
     assert turns.leave("b0") == []
     assert turns.waiting == 2
@@ -91,9 +91,9 @@ def test_who_gives_up_is_passed_over_and_the_others_keep_their_places() -> None:
 
 
 def test_more_slots_let_those_begin_who_wait_and_fewer_let_nobody_until_as_many_are_over() -> None:
-    turns: Turns[int] = Turns(1)
+    turns: FairQueue[int] = FairQueue(1)
     for n in range(6):
-        turns.come(n, ME, LONG)
+        turns.enter(n, ME, LONG)
     assert turns.resize(3) == [1, 2]
     assert (turns.running, turns.waiting) == (3, 3)
     assert turns.resize(1) == []
@@ -103,20 +103,20 @@ def test_more_slots_let_those_begin_who_wait_and_fewer_let_nobody_until_as_many_
 
 
 def test_when_to_come_back_is_told_by_how_long_calls_took() -> None:
-    turns: Turns[int] = Turns(2)
+    turns: FairQueue[int] = FairQueue(2)
     for n in range(5):
-        turns.come(n, ME, LONG)
+        turns.enter(n, ME, LONG)
     assert turns.retry_after() == 10  # 5 s until it is known better, 4 in two slots
     for _ in range(50):
-        turns.took(2.0)
+        turns.record_duration(2.0)
     assert turns.retry_after() == 5  # nearly: it is rounded up
 
 
 @pytest.mark.parametrize(("seconds", "told"), [(0.001, 1), (10_000.0, 60)])
 def test_when_to_come_back_is_from_a_second_to_a_minute(seconds: float, told: int) -> None:
-    turns: Turns[int] = Turns(1)
+    turns: FairQueue[int] = FairQueue(1)
     for _ in range(50):
-        turns.took(seconds)
+        turns.record_duration(seconds)
     assert turns.retry_after() == told
 
 
@@ -134,14 +134,14 @@ class Call:
 class Backend:
     """A backend whose calls are kept by the test too."""
 
-    turns: Turns[Call]
+    turns: FairQueue[Call]
     running: list[Call] = field(factory=list)
     waiting: list[Call] = field(factory=list)
 
     def come(self, names: tuple[str, str], short: bool) -> None:
         alone = not any(c.names[0] == names[0] and c.short == short for c in self.waiting)
         call = Call(names, short, alone)
-        (self.running if self.turns.come(call, names, short) else self.waiting).append(call)
+        (self.running if self.turns.enter(call, names, short) else self.waiting).append(call)
 
     def end(self, number: int) -> None:
         over = self.running.pop(number % len(self.running))
@@ -183,7 +183,7 @@ GO = st.tuples(st.sampled_from(["end", "end", "give up", "resize"]), st.integers
 def test_nobody_waits_for_ever_or_longer_than_is_fair(
     slots: int, steps: list[tuple[str, tuple[str, str], bool] | tuple[str, int]]
 ) -> None:
-    backend = Backend(Turns(slots))
+    backend = Backend(FairQueue(slots))
     for step in steps:
         if len(step) == 3:
             backend.come(step[1], step[2])

@@ -13,7 +13,7 @@ from langchain_core.callbacks import AsyncCallbackHandler
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage
 from langsmith.run_helpers import tracing_context
 
-from stages.backends.call import Call
+from stages.backends.call import BackendCall
 from stages.backends.langchain import ProxyChat, ask, make_model
 from stages.messages_api.errors import OverloadedError
 from tests.support import profile
@@ -55,10 +55,10 @@ class FakeCompletions:
     """Takes the calls LangChain makes."""
 
     answer: Any
-    calls: list[tuple[Call, bool]] = Factory(list)
+    calls: list[tuple[BackendCall, bool]] = Factory(list)
     base_url: str = "http://backend.invalid/v1"
 
-    async def create(self, *, call: Call, stream: bool = False) -> Any:
+    async def create(self, *, call: BackendCall, stream: bool = False) -> Any:
         self.calls.append((call, stream))
         if isinstance(self.answer, Exception):
             raise self.answer
@@ -71,13 +71,13 @@ def model(answer: Any, **changes: Any) -> ProxyChat:
     return make_model(fake, profile(**changes))
 
 
-def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> Call:
+def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> BackendCall:
     """A call, as `Backend.answer` makes it."""
-    return Call("fake", messages or [{"role": "user", "content": "Hello"}], options, 5)
+    return BackendCall("fake", messages or [{"role": "user", "content": "Hello"}], options, 5)
 
 
 async def told(
-    made: ProxyChat, given: Call, *, stream: bool, name: str = "some-model"
+    made: ProxyChat, given: BackendCall, *, stream: bool, name: str = "some-model"
 ) -> list[Any]:
     """All that `ask` yields."""
     async with await ask(made, name, given, stream) as answer:

@@ -239,10 +239,10 @@ def test_a_refusal_is_forgotten_after_its_time() -> None:
     known.learn("m", Refusal("a", {"x": 1}), now=100)
     known.learn("m", Refusal("b", {"x": 2}), now=105)
 
-    assert known.of("m", 109) == ({"x": 1}, {"x": 2})
-    assert known.of("m", 110) == ({"x": 2},)
-    assert known.of("other", 109) == ()
-    assert known.of("m", 115) == ()
+    assert known.options_refused_by("m", 109) == ({"x": 1}, {"x": 2})
+    assert known.options_refused_by("m", 110) == ({"x": 2},)
+    assert known.options_refused_by("other", 109) == ()
+    assert known.options_refused_by("m", 115) == ()
     assert not known.known
 
 
@@ -251,5 +251,5 @@ def test_the_models_that_are_remembered_are_bounded() -> None:
     for n in range(200):
         known.learn(f"m{n}", Refusal("a", {}), now=0)
 
-    assert known.of("m0", 1) == ()
-    assert known.of("m199", 1) == ({},)
+    assert known.options_refused_by("m0", 1) == ()
+    assert known.options_refused_by("m199", 1) == ({},)

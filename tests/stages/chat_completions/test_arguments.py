@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.messages_api import stream_events as e
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.stages.translation.support import (
     arguments,
     call,
@@ -104,7 +104,7 @@ def test_row_b6_a_number_in_pieces_is_no_repetition() -> None:
 
 
 def test_row_b6_arguments_are_sent_while_they_come() -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     made = [translator.chunk(each) for each in streamed('{"a": ', '{"b"', ": 1}", "}")[:-1]]
     deltas = [each.text for events in made for each in events if isinstance(each, e.BlockDelta)]
     assert deltas == ['{"a": ', '{"b"', ": 1}", "}"]

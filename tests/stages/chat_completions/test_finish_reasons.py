@@ -9,7 +9,7 @@ import pytest
 
 from stages.chat_completions.finish_reasons import _MEANINGS, Finish, meaning
 from stages.messages_api.errors import InternalError
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.stages.translation.support import call, calls, completion, finish, message, text
 from tests.support import chat_request
 
@@ -56,7 +56,7 @@ def test_row_b2_a_model_that_repeats_itself_did_not_fill_the_window() -> None:
 
 
 def test_row_b2_the_error_says_which_reason_it_was() -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(text("Half an ans"))
     translator.chunk(finish("network_error"))
     with pytest.raises(InternalError, match=r"broke off its answer \(network_error\): try again"):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.chat_completions.json_nesting import Nesting
+from stages.chat_completions.json_nesting import JsonNesting
 from stages.translation.parts import ToolCall
 from tests.stages.translation.support import pieces
 
@@ -21,7 +21,7 @@ VALUES = st.recursive(
 
 
 def nested(text: str, size: int = 1) -> bool:
-    made = Nesting()
+    made = JsonNesting()
     for piece in pieces(text, size):
         made.feed(piece)
         made.feed("")

@@ -164,11 +164,14 @@ def test_more_than_the_model_puts_out_is_lowered_to_that() -> None:
 def test_a_lowered_limit_keeps_its_name_and_all_else(name: str) -> None:
     options = {"temperature": 1, name: 64_000, "stop": ["x"]}
     error = OutputLimitError("no", room=100)
-    assert error.lowered(options) == {"temperature": 1, "stop": ["x"], name: 100}
-    assert OutputLimitError("no", room=None).lowered(options) == {"temperature": 1, "stop": ["x"]}
+    assert error.lower_limit(options) == {"temperature": 1, "stop": ["x"], name: 100}
+    assert OutputLimitError("no", room=None).lower_limit(options) == {
+        "temperature": 1,
+        "stop": ["x"],
+    }
     assert options[name] == 64_000
     # Some backends only estimate the prompt: no more is asked for than before.
-    assert OutputLimitError("no", room=100_000).lowered(options) == options
+    assert OutputLimitError("no", room=100_000).lower_limit(options) == options
 
 
 def test_numbers_beyond_reason_are_no_failure() -> None:

@@ -12,9 +12,9 @@ from stages.chat_completions.account_wordings import KEYS, QUOTAS, UNSUPPORTED
 from stages.chat_completions.errors import error_from_status, error_in
 from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, overflow
 from stages.chat_completions.overflow_wordings import CAPS, PROMPTS, SUMS
-from stages.chat_completions.wording import Wording, said
+from stages.chat_completions.wording import Wording, match_wording
 from stages.messages_api.errors import ApiError, InternalError, InvalidRequestError
-from stages.routing.error_kinds import kind, of_target, passes
+from stages.routing.error_kinds import blames_target, error_kind, is_transient
 
 
 def refused(status: int, body: Any) -> ApiError:
@@ -384,7 +384,7 @@ def test_row_b24_tgi_s_output_limit_is_lowered_where_the_prompt_alone_fits() -> 
     error = refused(422, body)
     assert isinstance(error, OutputLimitError)
     assert error.message.startswith("input length and `max_tokens` exceed context limit: 1000 + 1")
-    assert error.lowered({"max_tokens": 1024}) == {"max_tokens": 511}
+    assert error.lower_limit({"max_tokens": 1024}) == {"max_tokens": 511}
     alone = refused(422, {"error": TGI.format(1512, 1600, 10), "error_type": "validation"})
     assert alone.message == "prompt is too long: 1600 tokens > 1512 maximum"
 
@@ -394,11 +394,11 @@ def test_row_b24_cloudflare_s_sum_lowers_the_output_limit_by_what_is_too_much(co
     error = refused(413, {"errors": [{"message": f"{code}: {CLOUDFLARE}", "code": int(code)}]})
     assert isinstance(error, OutputLimitError)
     assert "input length and `max_tokens` exceed context limit: 35000 > 24000" in error.message
-    assert error.lowered({"max_tokens": 16000, "temperature": 1}) == {
+    assert error.lower_limit({"max_tokens": 16000, "temperature": 1}) == {
         "max_tokens": 4999,
         "temperature": 1,
     }
-    assert error.lowered({"max_completion_tokens": 8000}) == {"max_completion_tokens": 1}
+    assert error.lower_limit({"max_completion_tokens": 8000}) == {"max_completion_tokens": 1}
 
 
 def test_row_b24_cloudflare_s_limit_of_the_output_is_told_as_one() -> None:
@@ -469,7 +469,7 @@ def test_row_b24_each_row_of_the_tables_has_an_example_that_meets_it_first() -> 
     examples = [*SUMS_SAID, *(t for _, body, _ in PROMPT_BODIES.values() for t in texts(body))]
     rows = (*CAPS, *SUMS, *PROMPTS)
     first = {
-        id(next((row for row in rows if row.numbers(said(each)) is not None), None))
+        id(next((row for row in rows if row.numbers(match_wording(each)) is not None), None))
         for each in examples
     }
     # Some say the same with less: they are met where the words go on otherwise.
@@ -560,15 +560,15 @@ LONG = {
 @pytest.mark.parametrize("phrase", LONG.values(), ids=LONG)
 def test_row_a2_no_more_than_the_beginning_of_a_message_is_read(phrase: str) -> None:
     short, long = (phrase * (n // len(phrase)) for n in (8_000, 1_000_000))
-    assert said(long) == said(short)
-    assert len(said(long).words) <= 4000
+    assert match_wording(long) == match_wording(short)
+    assert len(match_wording(long).words) <= 4000
     assert type(overflow(long)) is type(overflow(short))
 
 
 def test_row_a2_a_row_tries_a_gap_no_further_than_it_may_be_wide() -> None:
     row = Wording("a test", "a…b {n}", "")
-    assert row.numbers(said("a" + "x" * 80 + "b 1")) == {}
-    assert row.numbers(said("a" + "x" * 81 + "b 1")) is None
+    assert row.numbers(match_wording("a" + "x" * 80 + "b 1")) == {}
+    assert row.numbers(match_wording("a" + "x" * 81 + "b 1")) is None
 
 
 # B25: other shapes
@@ -738,9 +738,9 @@ def test_row_b26_another_403_is_the_request_s(body: Any, caplog: pytest.LogCaptu
     assert (error.status, error.type) == (403, "permission_error")
     assert "credentials" not in error.message
     assert caplog.messages == []
-    assert kind(error) == "permission"
-    assert not passes(error)
-    assert not of_target(error)  # a client whose requests are flagged opens no circuit
+    assert error_kind(error) == "permission"
+    assert not is_transient(error)
+    assert not blames_target(error)  # a client whose requests are flagged opens no circuit
 
 
 # B27: an empty account
@@ -802,7 +802,7 @@ def test_row_b27_an_empty_account_is_billing_and_is_not_tried_again(status: int,
     error = refused(status, body)
     assert (error.status, error.type) == (402, "billing_error")
     assert error.headers == {"x-should-retry": "false"}
-    assert not passes(error)
+    assert not is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -824,7 +824,7 @@ def test_row_b27_a_limit_of_requests_is_none(body: Any) -> None:
 def test_row_b27_each_row_of_the_tables_has_an_example() -> None:
     bodies = [*KEY_BODIES.values(), *QUOTA_BODIES.values(), *IMAGES.values()]
     examples = [
-        said(each)
+        match_wording(each)
         for _, body in bodies
         for each in ([body.decode()] if isinstance(body, bytes) else texts(body))
     ]
@@ -880,4 +880,4 @@ def test_row_l6_an_input_that_the_model_does_not_take_is_the_request_s_fault(
     error = refused(status, body)
     assert (error.status, error.type) == (400, "invalid_request_error")
     assert "input is not supported" in error.message
-    assert kind(error) == "unsupported"  # so `fallback` asks one that has eyes
+    assert error_kind(error) == "unsupported"  # so `fallback` asks one that has eyes

@@ -8,14 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.chat_completions.stop_sequences import StopScanner, shared, split
+from stages.chat_completions.stop_sequences import (
+    StopScanner,
+    divide_stop_sequences,
+    split_partial_match,
+)
 from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import Profile, profiles
 from stages.translation.request import chat_request
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     THINKING,
@@ -50,7 +54,7 @@ def test_what_is_sent_and_what_is_looked_for_here(
     how: dict[str, Any], sent: int, scanned: tuple[str, ...]
 ) -> None:
     made: Profile = profile(**how)
-    assert shared(FIVE, made) == (list(FIVE[:sent]), scanned)
+    assert divide_stop_sequences(FIVE, made) == (list(FIVE[:sent]), scanned)
 
 
 @pytest.mark.parametrize("name", profiles())
@@ -67,7 +71,7 @@ def test_a_backend_that_is_to_be_left_at_a_stop_sequence_streams(
     begun = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     made = chat_request(resolved(stop_sequences=["END"], messages=begun), how)
     assert made.stream is streams
-    assert bool(made.repeated) is not streams
+    assert bool(made.echoed_prefill) is not streams
     assert chat_request(resolved(), how).stream is False
 
 
@@ -122,9 +126,9 @@ def test_no_more_is_held_back_than_may_begin_one() -> None:
 
 
 def test_the_beginning_held_back_is_the_longest() -> None:
-    assert split("xaba", ("abab", "ac")) == ("x", "aba")
-    assert split("xabab", ("abab",)) == ("xab", "ab")
-    assert split("", ("a",)) == ("", "")
+    assert split_partial_match("xaba", ("abab", "ac")) == ("x", "aba")
+    assert split_partial_match("xabab", ("abab",)) == ("xab", "ab")
+    assert split_partial_match("", ("a",)) == ("", "")
 
 
 # In an answer
@@ -137,7 +141,7 @@ def asked(**changes: Any) -> ChatRequest:
 
 def answered(chunks: list[Any], **changes: Any) -> tuple[dict[str, Any], bool]:
     """The message, and whether the backend is not to be read further."""
-    translator = AnswerTranslator(asked(**changes))
+    translator = ResponseTranslator(asked(**changes))
     events: list[e.StreamEvent] = []
     for chunk in chunks:
         events += translator.chunk(chunk)
@@ -160,7 +164,7 @@ def test_an_answer_ends_before_its_stop_sequence_and_says_which(size: int) -> No
 
 
 def test_the_end_is_told_in_the_chunk_with_the_stop_sequence() -> None:
-    translator = AnswerTranslator(asked())
+    translator = ResponseTranslator(asked())
     translator.chunk(text("a"))
     *_, end, stop = translator.chunk(text("bENDc"))
     assert isinstance(end, e.MessageDelta)

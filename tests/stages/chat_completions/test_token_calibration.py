@@ -9,27 +9,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.chat_completions.token_calibration import Calibration, Line
+from stages.chat_completions.token_calibration import SizeToTokens, TokenCalibration
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 SHORT, LONG = (13, 34), (1853, 1874)
 
 
-def learned(*prompts: tuple[int, int]) -> Line:
+def learned(*prompts: tuple[int, int]) -> SizeToTokens:
     """The line after prompts of these sizes and tokens."""
-    calibration = Calibration()
+    calibration = TokenCalibration()
     for size, tokens in prompts:
         calibration.learn("m", size, tokens)
     return calibration.line("m")
 
 
-def estimates(line: Line, prompt: tuple[int, int]) -> float:
+def estimates(line: SizeToTokens, prompt: tuple[int, int]) -> float:
     """What the line makes of a prompt, as a share of its tokens."""
     return line.tokens(prompt[0]) / prompt[1]
 
 
 def test_a_size_is_believed_until_something_is_reported() -> None:
-    assert learned() == Line(0.0, 1.0)
+    assert learned() == SizeToTokens(0.0, 1.0)
 
 
 # Row L7: as recorded, 60 short prompts made estimates of long ones 2.56 times too high.
@@ -127,21 +127,21 @@ def test_recent_prompts_count_more_than_old_ones() -> None:
 
 @pytest.mark.parametrize("tokens", [0, -5, 499, 8001, 10**9])
 def test_a_number_that_cannot_be_of_the_whole_prompt_teaches_nothing(tokens: int) -> None:
-    assert learned((1000, tokens)) == Line()
+    assert learned((1000, tokens)) == SizeToTokens()
 
 
-def models(calibration: Calibration, names: Iterable[str]) -> list[bool]:
-    return [calibration.line(name) != Line() for name in names]
+def models(calibration: TokenCalibration, names: Iterable[str]) -> list[bool]:
+    return [calibration.line(name) != SizeToTokens() for name in names]
 
 
 def test_each_model_has_a_line_of_its_own() -> None:
-    calibration = Calibration()
+    calibration = TokenCalibration()
     calibration.learn("a", 10_000, 20_000)
     assert models(calibration, ["a", "b"]) == [True, False]
 
 
 def test_of_many_models_the_least_recently_used_is_forgotten() -> None:
-    calibration = Calibration()
+    calibration = TokenCalibration()
     calibration.learn("first", 10_000, 20_000)
     for n in range(99):
         calibration.learn(f"model {n}", 10_000, 20_000)

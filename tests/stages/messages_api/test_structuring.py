@@ -254,7 +254,7 @@ def test_a_request_without_max_tokens_has_a_budget_of_any_size() -> None:
 
 def test_thinking_is_wanted_unless_it_is_disabled() -> None:
     kinds = ("enabled", "adaptive", "between_tools", "disabled")
-    assert [m.Thinking(kind).wanted for kind in kinds] == [True, True, True, False]  # type: ignore[arg-type]
+    assert [m.Thinking(kind).blocks_allowed for kind in kinds] == [True, True, True, False]  # type: ignore[arg-type]
 
 
 def test_all_that_is_wrong_is_told_with_its_path() -> None:

@@ -21,15 +21,15 @@ def fail(breaker: Breaker, time: float) -> None:
     """An attempt that fails at once."""
     attempt = breaker.attempt(time)
     attempt.failed(time)
-    attempt.left()
+    attempt.finished()
 
 
 def test_it_is_closed_until_so_many_have_failed() -> None:
     assert failing().state(0) == "closed"
     assert failing(1, 2).state(2) == "closed"
-    assert failing(1, 2).admits(2)
+    assert failing(1, 2).allows(2)
     assert failing(1, 2, 3).state(3) == "open"
-    assert not failing(1, 2, 3).admits(3)
+    assert not failing(1, 2, 3).allows(3)
 
 
 def test_failures_count_that_lie_within_the_window() -> None:
@@ -47,31 +47,31 @@ def test_a_success_in_between_forgets_them() -> None:
 
 def test_after_the_cooldown_one_request_probes() -> None:
     breaker = failing(1, 2, 3)
-    assert not breaker.admits(32.9)
+    assert not breaker.allows(32.9)
     assert breaker.state(33) == "half-open"
-    assert breaker.admits(33)
-    assert breaker.admits(33), "to ask is not to go"
+    assert breaker.allows(33)
+    assert breaker.allows(33), "to ask is not to go"
     breaker.attempt(33)
-    assert not breaker.admits(99)
+    assert not breaker.allows(99)
 
 
 def test_a_probe_that_succeeds_closes_it() -> None:
     breaker = failing(1, 2, 3)
     breaker.attempt(33).succeeded()
     assert breaker.state(34) == "closed"
-    assert [(breaker.admits(34), breaker.attempt(34))[0] for _ in range(2)] == [True, True]
+    assert [(breaker.allows(34), breaker.attempt(34))[0] for _ in range(2)] == [True, True]
     fail(breaker, 35)
     assert breaker.state(35) == "closed", "the failures before are forgotten"
 
 
 def test_a_probe_that_begins_closes_it_and_answers_that_break_off_count() -> None:
     breaker = failing(1, 2, 3)
-    breaker.attempt(33).begun()
+    breaker.attempt(33).response_started()
     assert breaker.state(34) == "closed"
     for time in (35, 36, 37):
         assert breaker.state(time) == "closed"
         attempt = breaker.attempt(time)
-        attempt.begun()
+        attempt.response_started()
         attempt.failed(time)
     assert breaker.state(37) == "open"
 
@@ -80,19 +80,19 @@ def test_a_probe_that_fails_opens_it_anew() -> None:
     breaker = failing(1, 2, 3)
     probe = breaker.attempt(33)
     probe.failed(40)
-    probe.left()
+    probe.finished()
     assert breaker.state(69) == "open"
     assert breaker.state(70) == "half-open"
-    assert breaker.admits(70)
+    assert breaker.allows(70)
 
 
 def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
     breaker = failing(1, 2, 3)
-    breaker.attempt(33).left()
+    breaker.attempt(33).finished()
     assert breaker.state(34) == "half-open"
-    assert breaker.admits(34)
+    assert breaker.allows(34)
     breaker.attempt(34)
-    assert not breaker.admits(34)
+    assert not breaker.allows(34)
 
 
 @pytest.mark.parametrize("end", ["begun", "succeeded", "failed"])
@@ -105,10 +105,10 @@ def test_only_the_probe_says_anything_and_makes_room(when: str, end: str) -> Non
     if when == "beside the probe":  # as where all targets are left alone
         other = breaker.attempt(33)
     other.failed(34) if end == "failed" else getattr(other, end)()
-    other.left()
+    other.finished()
     assert breaker.state(34) == "half-open"
-    assert not breaker.admits(34), "the probe is under way"
-    probe.begun()
+    assert not breaker.allows(34), "the probe is under way"
+    probe.response_started()
     assert breaker.state(34) == "closed"
 
 
@@ -119,7 +119,7 @@ def test_what_ends_while_it_is_open_changes_nothing(end: str) -> None:
     fail(breaker, 3)
     for each in late:
         each.failed(20) if end == "failed" else getattr(each, end)()
-        each.left()
+        each.finished()
     assert breaker.state(32.9) == "open"
     assert breaker.state(33) == "half-open"
 
@@ -129,7 +129,7 @@ def test_what_began_before_it_opened_says_nothing_when_it_is_closed_again(end: s
     breaker = failing(1, 2)
     late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
     fail(breaker, 3)
-    breaker.attempt(33).begun()
+    breaker.attempt(33).response_started()
     fail(breaker, 34)
     fail(breaker, 34)
     for each in late:
@@ -142,7 +142,7 @@ def test_what_began_before_it_opened_says_nothing_when_it_is_closed_again(end: s
 def test_a_probe_that_breaks_off_what_it_began_counts() -> None:
     breaker = failing(1, 2, 3)
     probe = breaker.attempt(33)
-    probe.begun()
+    probe.response_started()
     probe.failed(34)
     fail(breaker, 35)
     fail(breaker, 35)
@@ -151,8 +151,8 @@ def test_a_probe_that_breaks_off_what_it_began_counts() -> None:
 
 def test_each_target_has_its_own() -> None:
     breakers = Breakers(failures=1)
-    fail(breakers.of("one"), 5)
-    assert breakers.of("two").admits(6)
+    fail(breakers.get("one"), 5)
+    assert breakers.get("two").allows(6)
     assert breakers.states(6) == {"one": "open", "two": "closed"}
 
 

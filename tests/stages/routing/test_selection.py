@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from stages.backends.config import Group, WeightedModel
+from stages.backends.config import TargetGroup, WeightedTarget
 from stages.events import Validated
 from stages.routing.selection import When, ordered
 from tests.support import http, request, validated
@@ -45,10 +45,10 @@ def test_a_rule_holds_for_its_kind_of_request(when: Any, holds: Any, fails: Any)
 # Shares
 
 
-def balanced(affinity: Any = None, **weights: float) -> Group:
+def balanced(affinity: Any = None, **weights: float) -> TargetGroup:
     """A group of backends with these weights."""
-    targets = (WeightedModel(name, weight=weight) for name, weight in weights.items())
-    return Group(tuple(targets), "balance", affinity)
+    targets = (WeightedTarget(name, weight=weight) for name, weight in weights.items())
+    return TargetGroup(tuple(targets), "balance", affinity)
 
 
 def asking(session: str = "", text: str = "Hello") -> Validated:
@@ -57,7 +57,7 @@ def asking(session: str = "", text: str = "Hello") -> Validated:
     return evolve(made, http=http(headers=headers))
 
 
-def names(group: Group, event: Validated) -> list[str]:
+def names(group: TargetGroup, event: Validated) -> list[str]:
     return [target.backend for target in ordered(group, event)]
 
 
@@ -65,7 +65,7 @@ EVENTS = [asking(f"session-{n}") for n in range(2000)]
 
 
 def test_with_fallback_the_order_is_as_declared() -> None:
-    group = Group((WeightedModel("b"), WeightedModel("a"), WeightedModel("c")))
+    group = TargetGroup((WeightedTarget("b"), WeightedTarget("a"), WeightedTarget("c")))
     assert {"".join(names(group, event)) for event in EVENTS[:50]} == {"bac"}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.routing.traits import beginning, has_images, input_tokens, thinks
+from stages.routing.traits import has_images, input_tokens, prefix_key, wants_thinking
 from tests.secrets import PROMPT
 from tests.support import request
 
@@ -75,7 +75,7 @@ def test_images_are_found_wherever_they_are(place: Any) -> None:
     ids=str,
 )
 def test_thinking_is_seen(thinking: Any, wanted: bool) -> None:
-    assert thinks(request(thinking=thinking)) is wanted
+    assert wants_thinking(request(thinking=thinking)) is wanted
 
 
 FIRST = {"role": "user", "content": PROMPT}
@@ -85,8 +85,8 @@ LINE = "x-anthropic-billing-header: cch="
 def test_a_conversation_keeps_its_beginning_while_it_grows() -> None:
     given = {"system": "Be brief.", "tools": [TOOL]}
     later = [FIRST, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Go on"}]
-    one = beginning(request(**given))
-    assert beginning(request(**given, messages=later, max_tokens=7, model="x")) == one
+    one = prefix_key(request(**given))
+    assert prefix_key(request(**given, messages=later, max_tokens=7, model="x")) == one
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,11 @@ def test_a_conversation_keeps_its_beginning_while_it_grows() -> None:
     ids=str,
 )
 def test_conversations_that_begin_otherwise_differ(other: Any) -> None:
-    assert beginning(request(**other)) != beginning(request())
+    assert prefix_key(request(**other)) != prefix_key(request())
 
 
 def test_the_line_that_changes_with_each_request_does_not_count() -> None:
     for rest in ("", "\nBe brief."):
         one, two = (request(system=f"{LINE}{n}{rest}") for n in (1, 2))
-        assert beginning(one) == beginning(two)
-    assert beginning(request(system=f"{LINE}1\nA")) != beginning(request(system=f"{LINE}1\nB"))
+        assert prefix_key(one) == prefix_key(two)
+    assert prefix_key(request(system=f"{LINE}1\nA")) != prefix_key(request(system=f"{LINE}1\nB"))

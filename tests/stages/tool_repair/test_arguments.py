@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.tool_repair.argument_schema import ToolSchema
-from stages.tool_repair.arguments import Repairs, mended
+from stages.tool_repair.arguments import Repairs, repair_arguments
 
 
 def fits(value: Any, schema: dict[str, Any]) -> bool:
@@ -54,12 +54,12 @@ SCHEMA: dict[str, Any] = {
     ],
 )
 def test_what_fits_stays_byte_for_byte(arguments: str) -> None:
-    assert mended(arguments, SCHEMA) == (arguments, "")
+    assert repair_arguments(arguments, SCHEMA) == (arguments, "")
 
 
 @pytest.mark.parametrize("arguments", ["", " ", "null"])
 def test_no_arguments_are_none(arguments: str) -> None:
-    assert mended(arguments, SCHEMA) == (arguments, "")
+    assert repair_arguments(arguments, SCHEMA) == (arguments, "")
 
 
 @pytest.mark.parametrize(
@@ -83,13 +83,13 @@ def test_no_arguments_are_none(arguments: str) -> None:
     ],
 )
 def test_simple_changes_make_it_fit(given: Any, becomes: Any) -> None:
-    arguments, how = mended(json.dumps({"city": "x", **given}), SCHEMA)
+    arguments, how = repair_arguments(json.dumps({"city": "x", **given}), SCHEMA)
     assert json.loads(arguments) == {"city": "x", **becomes}
     assert how == "coerced"
 
 
 def test_json_in_a_string_is_what_it_says() -> None:
-    assert mended(json.dumps('{"city": "x"}'), SCHEMA) == ('{"city":"x"}', "coerced")
+    assert repair_arguments(json.dumps('{"city": "x"}'), SCHEMA) == ('{"city":"x"}', "coerced")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_json_in_a_string_is_what_it_says() -> None:
     ],
 )
 def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
-    assert mended(arguments, SCHEMA) == (arguments, "unfit")
+    assert repair_arguments(arguments, SCHEMA) == (arguments, "unfit")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
     ],
 )
 def test_broken_json_is_repaired_where_that_fits(given: str, becomes: Any) -> None:
-    arguments, how = mended(given, SCHEMA)
+    arguments, how = repair_arguments(given, SCHEMA)
     assert json.loads(arguments) == becomes
     assert how == "repaired"
 
@@ -174,7 +174,7 @@ def test_broken_json_is_repaired_where_that_fits(given: str, becomes: Any) -> No
 )
 def test_what_cannot_be_repaired_stays(arguments: str) -> None:
     began = time.process_time()
-    assert mended(arguments, SCHEMA) == (arguments, "broken")
+    assert repair_arguments(arguments, SCHEMA) == (arguments, "broken")
     assert time.process_time() - began < 2
 
 
@@ -192,13 +192,13 @@ def test_a_repair_changes_no_text(texts: list[str]) -> None:
 def test_a_text_with_quotes_that_are_not_escaped_stays_whole_or_is_not_repaired(text: str) -> None:
     """Half of it as the command, and the rest as something else, would be another command."""
     for written in (f'{{"city": "{text}"}}', f"{{'city': '{text}'}}"):
-        arguments, how = mended(written, {"additionalProperties": False, **SCHEMA})
+        arguments, how = repair_arguments(written, {"additionalProperties": False, **SCHEMA})
         if how == "repaired":
             assert json.loads(arguments) == {"city": text}
 
 
 def test_a_repair_that_loses_all_of_it_is_none() -> None:
-    assert mended("{oh dear}", {}) == ("{oh dear}", "broken")
+    assert repair_arguments("{oh dear}", {}) == ("{oh dear}", "broken")
 
 
 @pytest.mark.parametrize(
@@ -213,8 +213,8 @@ def test_a_repair_that_loses_all_of_it_is_none() -> None:
     ids=["none", "invalid", "elsewhere", "of an unknown dialect", "with an odd pattern"],
 )
 def test_a_schema_that_cannot_be_read_is_not_asked(schema: Any) -> None:
-    assert mended('{"city": 1}', schema) == ('{"city": 1}', "")
-    assert mended("{'city': 1}", schema) == ('{"city":1}', "repaired")
+    assert repair_arguments('{"city": 1}', schema) == ('{"city": 1}', "")
+    assert repair_arguments("{'city': 1}", schema) == ('{"city":1}', "repaired")
 
 
 def test_a_pattern_cannot_take_long() -> None:
@@ -228,9 +228,11 @@ def test_a_schema_that_refers_to_itself_ends() -> None:
         "type": "object",
         "properties": {"next": {"$ref": "#"}, "x": {"type": "integer"}},
     }
-    assert mended('{"next": {"next": {"x": "1"}}}', tree)[0] == '{"next":{"next":{"x":1}}}'
+    assert (
+        repair_arguments('{"next": {"next": {"x": "1"}}}', tree)[0] == '{"next":{"next":{"x":1}}}'
+    )
     loop = {"properties": {"a": {"$ref": "#/properties/a"}}}
-    assert mended('{"a": "1"}', loop)[1] in ("", "unfit")
+    assert repair_arguments('{"a": "1"}', loop)[1] in ("", "unfit")
 
 
 SHAPES = {
@@ -255,7 +257,7 @@ def test_row_d2_the_library_sees_so_much_of_a_text_and_no_more(
 
 def test_row_d2_the_library_sees_so_much_of_an_answer_and_no_more() -> None:
     repairs, text = Repairs(), "{" + ", ".join(f"'k{n}': {n}" for n in range(200)) + "}"
-    results = [mended(text, {}, repairs)[1] for _ in range(20)]
+    results = [repair_arguments(text, {}, repairs)[1] for _ in range(20)]
     assert set(results) == {"repaired", "broken"}
     assert results == sorted(results, reverse=True)  # the first ones are repaired
     assert 0 <= repairs.left < 4_000
@@ -263,7 +265,7 @@ def test_row_d2_the_library_sees_so_much_of_an_answer_and_no_more() -> None:
 
 def test_row_d2_a_long_text_in_a_broken_call_is_no_reason_not_to_repair_it() -> None:
     text = "line\\n" * 6_000
-    arguments, how = mended(f"{{'path': 'a', 'text': \"{text}\"}}", {})
+    arguments, how = repair_arguments(f"{{'path': 'a', 'text': \"{text}\"}}", {})
     assert how == "repaired"
     assert json.loads(arguments)["text"] == "line\n" * 6_000
 
@@ -289,13 +291,13 @@ VALUES = st.recursive(
 @given(VALUES, st.integers(0, 40), st.sampled_from(["", "}", '"', ",", "x"]))
 def test_whatever_comes_out_fits_or_is_what_went_in(value: Any, cut: int, more: str) -> None:
     given = json.dumps(value)[: -cut or None] + more
-    arguments, how = mended(given, SCHEMA)
+    arguments, how = repair_arguments(given, SCHEMA)
     if how in ("coerced", "repaired"):
         assert isinstance(json.loads(arguments), dict)
         assert fits(json.loads(arguments), SCHEMA)
     else:
         assert arguments == given
-    assert mended(arguments, SCHEMA)[0] == arguments
+    assert repair_arguments(arguments, SCHEMA)[0] == arguments
 
 
 def test_reading_a_declaration_does_not_import_the_libraries() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from stages.tool_repair.argument_schema import ToolSchema
-from stages.tool_repair.arguments import mended
+from stages.tool_repair.arguments import repair_arguments
 from stages.tool_repair.effort import MAX_EFFORT, is_cheap, is_small
 
 Schema = dict[str, Any]
@@ -111,8 +111,8 @@ ELSEWHERE: dict[str, Schema] = {
 @pytest.mark.parametrize("schema", IN_PLACE.values(), ids=IN_PLACE)
 def test_row_a3_a_schema_that_doubles_the_work_is_not_asked(schema: Schema) -> None:
     assert not is_cheap(schema, {"a": 1, "b": 2})
-    assert mended('{"a": 1, "b": 2}', schema) == ('{"a": 1, "b": 2}', "")
-    assert mended("{'a': 1, 'b': 2}", schema) == ('{"a":1,"b":2}', "repaired")
+    assert repair_arguments('{"a": 1, "b": 2}', schema) == ('{"a": 1, "b": 2}', "")
+    assert repair_arguments("{'a': 1, 'b': 2}", schema) == ('{"a":1,"b":2}', "repaired")
 
 
 @pytest.mark.parametrize(("schema", "value"), ALONG.values(), ids=ALONG)

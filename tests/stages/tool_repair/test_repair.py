@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stages.chat_completions.think_tags import THINK
 from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
-from stages.tool_repair.repair import AnswerRepair, tools
+from stages.tool_repair.repair import ResponseRepair, tools
 from tests.stages.translation import support
 from tests.stages.translation.support import (
     THINKING,
@@ -50,17 +50,17 @@ def asking(**changes: Any) -> ChatRequest:
 
 def mended(
     chunks: list[Any], request: ChatRequest | None = None, done: bool = True
-) -> tuple[list[Any], AnswerRepair]:
+) -> tuple[list[Any], ResponseRepair]:
     """The chunks that are forwarded for these."""
     request = request or asking()
-    repair = AnswerRepair(request, tools(request))
+    repair = ResponseRepair(request, tools(request))
     out = [each for chunk in chunks for each in repair.chunk(chunk)]
     return [*out, *repair.end(done)], repair
 
 
 def content(chunks: list[Any], request: ChatRequest | None = None) -> list[tuple[Any, ...]]:
     request = request or asking()
-    later = evolve(request, think_tags=(), repeated="")
+    later = evolve(request, think_tags=(), echoed_prefill="")
     return support.content(mended(chunks, request)[0], request=later)
 
 
@@ -120,7 +120,7 @@ def test_valid_arguments_of_the_backends_calls_pass_byte_for_byte(length: int) -
 
 def test_text_behind_a_call_of_the_backends_comes_behind_it() -> None:
     """A stop sequence in it, at which the answer is left, does not lose the call."""
-    request = evolve(asking(), stops=("STOP",))
+    request = evolve(asking(), scanned_stop_sequences=("STOP",))
     said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(" \n"), text("So STOP")]
     assert content(said, request) == [PARIS, ("text", " \nSo ")]
     rome = call("get_weather", '{"city": "Rome"}', index=1, id="b")
@@ -297,7 +297,7 @@ def test_where_no_tool_may_be_called_there_is_nothing_to_mend(choice: Any) -> No
 
 
 def test_what_the_client_has_sent_already_is_left_out_of_a_whole_answer() -> None:
-    request = evolve(asking(), repeated="So: ")
+    request = evolve(asking(), echoed_prefill="So: ")
     assert content([completion(content=f"So: {WRITTEN}")], request) == [PARIS]
 
 

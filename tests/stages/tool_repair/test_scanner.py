@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.tool_repair.scanner import Found, ToolText
+from stages.tool_repair.scanner import FoundCalls, ToolCallScanner
 from tests.stages.translation.support import pieces
 
 TOOLS = ("get_weather", "get")
@@ -30,13 +30,13 @@ def decoded(arguments: str) -> Any:
 
 def found(parts: list[str], whole: bool = True) -> list[Piece]:
     """Text, joined, and calls, as they come; what is behind a call is text."""
-    text = ToolText(TOOLS)
+    text = ToolCallScanner(TOOLS)
     out: list[Piece] = [""]
 
-    def add(piece: str | Found) -> None:
-        calls = piece.calls if isinstance(piece, Found) else ()
+    def add(piece: str | FoundCalls) -> None:
+        calls = piece.calls if isinstance(piece, FoundCalls) else ()
         out.extend((call.name, decoded(call.arguments)) for call in calls)
-        more = piece.behind if isinstance(piece, Found) else piece
+        more = piece.text_after if isinstance(piece, FoundCalls) else piece
         if more and isinstance(out[-1], str):
             out[-1] += more
         elif more:
@@ -205,7 +205,7 @@ def test_text_that_was_cut_is_no_call() -> None:
 
 
 def test_text_flows_unless_it_may_become_a_call() -> None:
-    text = ToolText(TOOLS)
+    text = ToolCallScanner(TOOLS)
     assert list(text.feed('{"name": "get')) == []
     assert list(text.feed('ter"')) == ['{"name": "getter"']
     assert list(text.feed("Now <to")) == ["Now "]
@@ -214,10 +214,10 @@ def test_text_flows_unless_it_may_become_a_call() -> None:
 
 
 def test_bare_json_counts_only_where_the_answer_has_nothing_else() -> None:
-    text = ToolText(TOOLS)
-    text.begun()
+    text = ToolCallScanner(TOOLS)
+    text.text_is_not_first()
     assert list(text.feed(LLAMA)) == [LLAMA]
-    assert [type(each) for each in text.feed(HERMES)] == [Found]
+    assert [type(each) for each in text.feed(HERMES)] == [FoundCalls]
 
 
 def test_what_is_held_has_a_limit_and_takes_time_by_its_length() -> None:
@@ -225,7 +225,7 @@ def test_what_is_held_has_a_limit_and_takes_time_by_its_length() -> None:
     for begin in ("<tool_call>{", "<tool_call>", "[TOOL_CALLS]get{", '{"name": "get", "a": "'):
         text = begin + "x " * 130_000
         held, out = 0, 0
-        searched = ToolText(TOOLS)
+        searched = ToolCallScanner(TOOLS)
         for part in pieces(text, 2):
             shown = sum(len(each) for each in searched.feed(part) if isinstance(each, str))
             held, out = held + len(part) - shown, out + shown
@@ -270,6 +270,6 @@ def test_it_does_not_matter_where_the_text_is_cut(
 
 @given(st.text(st.characters(exclude_characters="<[{`")), st.integers(1, 5))
 def test_text_without_a_marker_comes_out_as_it_is_and_at_once(text: str, size: int) -> None:
-    searched = ToolText(TOOLS)
+    searched = ToolCallScanner(TOOLS)
     out = [piece for part in pieces(text, size) for piece in searched.feed(part)]
     assert "".join(map(str, out)) == text or not text.strip()

@@ -9,7 +9,7 @@ from typing import Any
 from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.grammar import check_grammar
 from tests.sdk_types import check_sent
 from tests.support import chat_request
@@ -61,7 +61,7 @@ def translate(
     chunks: Iterable[Any], *, done: bool = True, request: ChatRequest | None = None
 ) -> list[e.StreamEvent]:
     """The events `chunks` lead to, of which the grammar has been checked."""
-    translator = AnswerTranslator(request or chat_request())
+    translator = ResponseTranslator(request or chat_request())
     events = [event for chunk in chunks for event in translator.chunk(chunk)]
     events += translator.end(done)
     check_grammar(event.payload() for event in events)

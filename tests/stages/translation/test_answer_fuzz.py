@@ -19,7 +19,7 @@ from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.errors import ApiError
 from stages.stream_encode import StreamEncode
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from stages.wire import json_codec as wire_json
 from stages.wire.json_codec import encode
 from stages.wire.sse import SseDecoder, encode_event
@@ -43,13 +43,13 @@ def requests(stream: bool) -> dict[bool, ChatRequest]:
         key: chat_request(stream=stream, thinking=asked[key], stop_sequences=["END"])
         for key in asked
     }
-    return {key: evolve(request, stops=()) for key, request in made.items()}
+    return {key: evolve(request, scanned_stop_sequences=()) for key, request in made.items()}
 
 
 REQUESTS, UNSTREAMED = requests(stream=True), requests(stream=False)
 #: The same, with stop sequences that are looked for here; they occur in TEXTS.
 STOPPING = {
-    thinking: evolve(request, stops=("lo", "aH", "a\n", "t"))
+    thinking: evolve(request, scanned_stop_sequences=("lo", "aH", "a\n", "t"))
     for thinking, request in REQUESTS.items()
 }
 #: Made by chance.
@@ -134,14 +134,14 @@ def run(
     followed: Iterable[bool] = itertools.repeat(False),
 ) -> tuple[list[e.StreamEvent], bool]:
     """The events `chunks` lead to, and whether the answer is whole."""
-    translator = AnswerTranslator(request)
+    translator = ResponseTranslator(request)
     events: list[e.StreamEvent] = []
     try:
         for chunk, more in zip(chunks, followed, strict=False):
             events += translator.chunk(chunk, more)
         events += translator.end(done)
     except ApiError:
-        return events + translator.taken(), False
+        return events + translator.flush(), False
     return events, True
 
 
@@ -190,7 +190,7 @@ def at_once(stage: Coroutine[Any, Any, list[Any]]) -> list[Any]:
 
 def proxied(parts: list[bytes], request: ChatRequest) -> tuple[bytes, bool]:
     """A backend's stream, in parts, as the stream the client gets; and whether it is whole."""
-    decoder, translator = SseDecoder(), AnswerTranslator(request)
+    decoder, translator = SseDecoder(), ResponseTranslator(request)
     events: list[e.StreamEvent] = []
     failure = b""
 

@@ -14,7 +14,7 @@ from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     arguments,
@@ -155,7 +155,7 @@ def test_row_b5_an_answer_is_the_same_streamed_and_whole_in_any_choices(
     answer: tuple[list[dict[str, Any]], dict[str, Any]], stops: tuple[str, ...]
 ) -> None:
     chunks, completed = answer
-    request = evolve(chat_request(stop_sequences=list(stops)), stops=())
+    request = evolve(chat_request(stop_sequences=list(stops)), scanned_stop_sequences=())
     assert comparable(chunks, request) == comparable([completed], request)
 
 
@@ -164,7 +164,7 @@ def test_row_b5_an_answer_is_the_same_streamed_and_whole_in_any_choices(
 
 def failing(chunks: list[Any], done: bool = True) -> ApiError:
     """The error that these chunks lead to; the events before it are in order."""
-    translator = AnswerTranslator(chat_request(stream=True))
+    translator = ResponseTranslator(chat_request(stream=True))
     events: list[e.StreamEvent] = []
     try:
         for each in chunks:
@@ -312,7 +312,7 @@ def test_row_c15_wherever_it_is_cut_no_half_call_is_sent(
         for first, more in ((True, ""), *((False, piece) for piece in pieces(each, size)))
     ]
     builder = MessageBuilder()
-    translator = AnswerTranslator(STOPPING)
+    translator = ResponseTranslator(STOPPING)
     for each in [*chunks, cut("stop", stop_reason="-l")]:
         for event in translator.chunk(each):
             builder.add(event)

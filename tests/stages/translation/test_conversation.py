@@ -15,7 +15,7 @@ from stages.messages_api.errors import InvalidRequestError
 from stages.profiles.profile import Profile
 from stages.translation.conversation import BETWEEN, NO_RESULT, conversation
 from stages.translation.envelope import Envelope, seal
-from stages.translation.field_policies import Fields
+from stages.translation.field_policies import FieldPolicies
 from stages.wire.json_codec import encode
 from tests.support import profile, request
 
@@ -72,7 +72,7 @@ def tool(identity: str, content: str) -> dict[str, Any]:
 def both(turns: Any, how: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     made = request(messages=list(turns), system=how.pop("prompt", None))
     changed: Profile = profile(**how)
-    fields = Fields(changed.fields)
+    fields = FieldPolicies(changed.fields)
     return conversation(made, "fake", changed, fields), fields.notes()
 
 
@@ -358,7 +358,7 @@ def test_row_c5_nothing_goes_before_a_user_and_the_system_prompt_stays_first() -
         assert translated(*turns, assistant_first=False) == translated(*turns)
     event = request(messages=[assistant(text("a")), user("b")], system="Be brief.")
     how = profile(assistant_first=False)
-    made = conversation(event, "fake", how, Fields(how.fields))
+    made = conversation(event, "fake", how, FieldPolicies(how.fields))
     assert [message["role"] for message in made] == ["system", "user", "assistant", "user"]
 
 
@@ -730,14 +730,16 @@ def test_only_what_such_a_turn_parts_is_joined() -> None:
     turns = user(note, text("a")), assistant({"type": "poem"}), user("b")
     made = request(system="Be brief", messages=list(turns))
     how = profile(fields={"system_message": "map"})
-    told = [message["content"] for message in conversation(made, "fake", how, Fields(how.fields))]
+    told = [
+        message["content"] for message in conversation(made, "fake", how, FieldPolicies(how.fields))
+    ]
     assert told == ["Be brief", "Note", "a\n\nb"]
 
 
 def test_turns_of_the_user_parted_by_nothing_take_time_by_their_number() -> None:
     made = request(messages=[user("x" * 1_000), assistant({"type": "poem"})] * 10_000)
     how, began = profile(), time.process_time()
-    [message] = conversation(made, "fake", how, Fields(how.fields))
+    [message] = conversation(made, "fake", how, FieldPolicies(how.fields))
     assert len(message["content"]) == 1_002 * 10_000 - 2
     assert time.process_time() - began < 8  # 0.3 s; where all of it is copied each time, 20 s
 
@@ -747,7 +749,7 @@ def test_thoughts_of_one_turn_take_time_by_their_number() -> None:
     made = request(messages=[user("a"), assistant(*[thought] * 30_000, text("b"))])
     how = profile(reasoning_history="reasoning", fields={"thinking_block": "map"})
     began = time.process_time()
-    [_, message] = conversation(made, "fake", how, Fields(how.fields))
+    [_, message] = conversation(made, "fake", how, FieldPolicies(how.fields))
     assert len(message["reasoning"]) == 30_000_000
     assert time.process_time() - began < 10
 

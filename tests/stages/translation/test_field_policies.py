@@ -8,9 +8,9 @@ import pytest
 
 from pipeline.stage import OptionError
 from stages.messages_api.errors import InvalidRequestError
-from stages.profiles.policies import KEPT
+from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import profiles
-from stages.translation.field_policies import Fields, UnsupportedError
+from stages.translation.field_policies import FieldPolicies, UnsupportedError
 from stages.translation.request import chat_request
 from tests.support import profile, resolved
 
@@ -21,7 +21,7 @@ def notes(body: dict[str, Any], **fields: str) -> tuple[str, ...]:
 
 
 def test_generic_has_a_policy_for_each_field() -> None:
-    assert profiles()["generic"]["fields"].keys() == KEPT.keys()
+    assert profiles()["generic"]["fields"].keys() == SUPPORTED.keys()
 
 
 def test_a_dropped_field_is_not_told() -> None:
@@ -94,4 +94,4 @@ def test_a_policy_that_cannot_be_is_refused_when_declared(
 
 def test_a_name_that_is_no_field_is_a_mistake_in_the_code() -> None:
     with pytest.raises(KeyError):
-        Fields(profile().fields).keep("no_such_field")
+        FieldPolicies(profile().fields).allows("no_such_field")

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from stages.events import ChatRequest, Resolved, Target
 from stages.messages_api.accumulate import MessageBuilder
 from stages.profiles.profile import Profile
-from stages.tool_repair.repair import AnswerRepair
+from stages.tool_repair.repair import ResponseRepair
 from stages.translation.envelope import Envelope, owner_of, seal, unseal
 from stages.translation.request import chat_request
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.grammar import check_grammar
 from tests.sdk_types import check_sent
 from tests.stages.translation.support import (
@@ -62,7 +62,7 @@ class Talk:
 
     def answer(self, chunks: Iterable[Any]) -> dict[str, Any]:
         """The message that the client gets."""
-        translator, builder = AnswerTranslator(self.request()), MessageBuilder()
+        translator, builder = ResponseTranslator(self.request()), MessageBuilder()
         events = [event for chunk in chunks for event in translator.chunk(chunk)]
         events += translator.end(True)
         check_grammar(event.payload() for event in events)
@@ -592,7 +592,7 @@ def test_row_b32_reasoning_text_is_thinking_and_goes_back_with_what_is_opaque() 
 @WISHES
 def test_what_a_repaired_call_came_with_goes_back_with_it(wish: dict[str, Any]) -> None:
     talk = Talk(more=wish)
-    repair = AnswerRepair(talk.request(), {"f": {"type": "object"}})
+    repair = ResponseRepair(talk.request(), {"f": {"type": "object"}})
     chunks = [delta(reasoning_details=[ENCRYPTED]), *one_call("functions.f:0", **SIGNED)]
     made = [each for chunk in chunks for each in repair.chunk(chunk)] + repair.end(True)
     back = talk.then(talk.answer(made)).sent()

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from stages.events import ChatRequest, Lowered
+from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
 from stages.translation.output_limit import output_limit
 from stages.translation.request import chat_request
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.stages.translation.support import call, completion, finish, text, translate, usage
 from tests.support import profile, resolved
 
@@ -39,8 +39,8 @@ def asking(window: int | None = None, **changes: Any) -> ChatRequest:
     return chat_request(resolved(**changes), profile(context_window=window))
 
 
-def reason(request: ChatRequest, told: dict[str, int], lowered: Lowered = None) -> str:
-    translator = AnswerTranslator(request)
+def reason(request: ChatRequest, told: dict[str, int], lowered: LoweredBy = None) -> str:
+    translator = ResponseTranslator(request)
     events = [*translator.chunk(text("a")), *translator.chunk(finish("length", usage=told))]
     events += translator.end(True, lowered)
     (end,) = (event for event in events if isinstance(event, e.MessageDelta))
@@ -142,7 +142,7 @@ def test_an_answer_that_was_not_cut_did_not_end_at_the_window() -> None:
 
 
 def warmed(chunk: dict[str, Any]) -> tuple[dict[str, Any], e.Usage]:
-    translator = AnswerTranslator(asking(max_tokens=0))
+    translator = ResponseTranslator(asking(max_tokens=0))
     builder = MessageBuilder()
     events = [*translator.chunk(chunk), *translator.end(True)]
     for event in events:

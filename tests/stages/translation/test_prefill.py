@@ -30,5 +30,5 @@ def test_a_whole_answer_does_not_begin_with_it_again(given: str | None, shown: s
 )
 def test_otherwise_nothing_is_taken_away(changes: dict[str, Any]) -> None:
     event = resolved(**{"messages": BEGUN, **changes})
-    assert chat_request(event, profile(repeats_prefill=True)).repeated == ""
-    assert chat_request(resolved(messages=BEGUN), profile()).repeated == ""
+    assert chat_request(event, profile(repeats_prefill=True)).echoed_prefill == ""
+    assert chat_request(resolved(messages=BEGUN), profile()).echoed_prefill == ""

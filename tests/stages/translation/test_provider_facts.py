@@ -153,8 +153,8 @@ def test_row_b21_a_backend_that_only_streams_is_asked_for_a_stream(stream: bool)
 
 def test_row_b21_a_stream_repeats_no_begun_answer() -> None:
     how = {"stream": "always", "repeats_prefill": True}
-    assert sent(how, messages=BEGUN).repeated == ""
-    assert sent({"repeats_prefill": True}, messages=BEGUN).repeated == "b"
+    assert sent(how, messages=BEGUN).echoed_prefill == ""
+    assert sent({"repeats_prefill": True}, messages=BEGUN).echoed_prefill == "b"
 
 
 @pytest.mark.parametrize(("null", "content"), [(True, None), (False, "")])

@@ -11,10 +11,10 @@ from stages.messages_api import validation
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.stream_events import BlockDelta
 from stages.translation.envelope import Envelope, seal
-from stages.translation.opaque_members import Attached
-from stages.translation.parts import Thought
+from stages.translation.opaque_members import OpaqueFragments
+from stages.translation.parts import ThinkingPart
 from stages.translation.request import chat_request
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.stages.translation.support import message
 from tests.support import profile, resolved
 
@@ -177,7 +177,7 @@ def test_reasoning_does_not_go_back_where_the_policy_is_to_leave_it_out(
 def answer(delta: dict[str, Any], given: Any, **body: Any) -> dict[str, Any]:
     """The thinking block that a backend's reasoning becomes."""
     request = chat_request(resolved(max_tokens=5000, **body), given)
-    translator, builder = AnswerTranslator(request), MessageBuilder()
+    translator, builder = ResponseTranslator(request), MessageBuilder()
     chunk = {"choices": [{"delta": delta, "finish_reason": "stop"}]}
     for event in [*translator.chunk(chunk), *translator.end(True)]:
         builder.add(event)
@@ -307,8 +307,8 @@ def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() ->
 
 def test_long_reasoning_takes_time_by_its_length() -> None:
     began = time.process_time()
-    attached = Attached()
-    thought = Thought(owner="a", hidden=True, attached=attached)
+    attached = OpaqueFragments()
+    thought = ThinkingPart(owner="a", hidden=True, attached=attached)
     thought.open()
     for _ in range(200_000):
         thought.add("a thought like another ")
@@ -333,7 +333,7 @@ def test_a_signature_is_the_last_delta_of_its_block() -> None:
     request = chat_request(
         resolved(thinking=ADAPTIVE), profile(reasoning_request="effort", fields=ASKED)
     )
-    translator = AnswerTranslator(request)
+    translator = ResponseTranslator(request)
     events = translator.chunk({"choices": [{"delta": {"reasoning": "a"}}]})
     events += translator.chunk({"choices": [{"delta": {"reasoning": "b", "content": "c"}}]})
     kinds = [event.kind for event in events if isinstance(event, BlockDelta)]

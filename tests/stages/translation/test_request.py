@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.chat_completions.token_calibration import Line
+from stages.chat_completions.token_calibration import SizeToTokens
 from stages.chat_completions.usage import estimated_output, usage
 from stages.events import ChatRequest
 from stages.messages_api.stream_events import Usage
@@ -85,7 +85,7 @@ def test_long_names_are_told_to_the_way_back() -> None:
     name = "n" * 70
     made = translated({"tool_name_limit": 40}, tools=[TOOL, {**TOOL, "name": name}])
     [_, second] = made.options["tools"]
-    assert made.renamed == {second["function"]["name"]: {"name": name}}
+    assert made.client_tool_names == {second["function"]["name"]: {"name": name}}
     assert len(second["function"]["name"]) == 40
 
 
@@ -169,11 +169,11 @@ def test_the_prompt_is_all_that_was_read() -> None:
 
 
 def test_pitfall_12_the_estimate_counts_the_system_prompt_and_the_tools() -> None:
-    small = translated().size
+    small = translated().raw_estimate
     described = {**TOOL, "description": "word " * 200}
     assert 0 < small < 30
-    assert 250 < translated(system="word " * 200).size - small < 300
-    assert 250 < translated(tools=[described]).size - small < 300
+    assert 250 < translated(system="word " * 200).raw_estimate - small < 300
+    assert 250 < translated(tools=[described]).raw_estimate - small < 300
 
 
 def test_an_image_counts_the_same_whatever_its_bytes() -> None:
@@ -181,7 +181,9 @@ def test_an_image_counts_the_same_whatever_its_bytes() -> None:
         source = {"type": "base64", "media_type": "image/png", "data": data}
         return [{"role": "user", "content": [{"type": "image", "source": source}]}]
 
-    small, large = (translated(messages=turn(data)).size for data in ("AAAA", "A" * 1_400_000))
+    small, large = (
+        translated(messages=turn(data)).raw_estimate for data in ("AAAA", "A" * 1_400_000)
+    )
     assert small == large
     assert 1_000 < large < 2_000
 
@@ -195,20 +197,22 @@ def test_an_image_in_a_tool_result_counts_the_same_too() -> None:
         "content": [{"type": "image", "source": source}],
     }
     turns = [HELLO, {"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
-    assert 1_000 < translated(messages=turns, tools=[TOOL]).size < 2_000
+    assert 1_000 < translated(messages=turns, tools=[TOOL]).raw_estimate < 2_000
 
 
 def test_a_file_counts_as_an_image() -> None:
     source = {"type": "base64", "media_type": "application/pdf", "data": "A" * 1_400_000}
     turns = [{"role": "user", "content": [{"type": "document", "source": source}]}]
     made = translated({"fields": {"document.pdf": "map"}}, messages=turns)
-    assert 1_000 < made.size < 2_000
+    assert 1_000 < made.raw_estimate < 2_000
 
 
-@pytest.mark.parametrize("line", [Line(), Line(20.0, 0.5), Line(0.0, 2.0)], ids=str)
-def test_pitfall_12_the_estimate_is_corrected_by_what_was_learned(line: Line) -> None:
+@pytest.mark.parametrize(
+    "line", [SizeToTokens(), SizeToTokens(20.0, 0.5), SizeToTokens(0.0, 2.0)], ids=str
+)
+def test_pitfall_12_the_estimate_is_corrected_by_what_was_learned(line: SizeToTokens) -> None:
     made = chat_request(resolved(system="word " * 400), profile(), line=line)
-    assert made.estimate == round(line.constant + line.factor * made.size)
+    assert made.estimate == round(line.constant + line.factor * made.raw_estimate)
 
 
 def test_a_limit_above_the_window_is_lowered_and_not_degraded() -> None:
@@ -236,7 +240,7 @@ def test_row_l7_no_estimate_changes_what_the_backend_gets(
     event = resolved(system="word " * words, max_tokens=600)
     given = profile(context_window=2048)
     plain = chat_request(event, given)
-    made = chat_request(event, given, line=Line(constant, factor))
+    made = chat_request(event, given, line=SizeToTokens(constant, factor))
     assert (made.options, made.messages) == (plain.options, plain.messages)
     assert made.options["max_tokens"] == 600
 

@@ -8,8 +8,8 @@ import pytest
 
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import Profile, profiles
-from stages.translation.field_policies import Fields
-from stages.translation.request_options import options
+from stages.translation.field_policies import FieldPolicies
+from stages.translation.request_options import request_options
 from stages.translation.tools import requires_tool
 from tests.support import profile, request
 
@@ -36,8 +36,8 @@ FUNCTIONS = [
 def chosen(how: Profile | None = None, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options for a request, and what was noted."""
     given = how or profile()
-    fields = Fields(given.fields)
-    return options(request(**changes), given, fields), fields.notes()
+    fields = FieldPolicies(given.fields)
+    return request_options(request(**changes), given, fields), fields.notes()
 
 
 def test_a_small_request_has_none() -> None:
@@ -306,7 +306,7 @@ def test_a_tool_is_required_by_any_and_by_name(choice: str | None, required: boo
 
 
 def test_a_note_is_taken_once_and_in_order() -> None:
-    fields = Fields({})
+    fields = FieldPolicies({})
     for name in ("b", "a", "b"):
-        fields.note(name, "cut")
+        fields.report(name, "cut")
     assert fields.notes() == ("b:cut", "a:cut")

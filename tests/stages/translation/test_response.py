@@ -16,7 +16,7 @@ from stages.messages_api import stream_events as e
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError, RateLimitError
 from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request as translated
-from stages.translation.response import AnswerTranslator
+from stages.translation.response import ResponseTranslator
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     THINKING,
@@ -70,20 +70,20 @@ def test_each_answer_has_an_id_of_its_own() -> None:
 
 def test_the_start_says_whether_the_client_streams_and_what_was_dropped() -> None:
     request = chat_request(stream=True, top_k=3)
-    [start] = AnswerTranslator(request).chunk(delta(role="assistant"))
+    [start] = ResponseTranslator(request).chunk(delta(role="assistant"))
     assert isinstance(start, e.MessageStart)
     assert start.streamed
     assert start.notes == ("top_k:dropped",)
 
 
 def test_text_is_sent_as_it_comes() -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(text("a"))
     assert translator.chunk(text("b")) == [e.BlockDelta(0, "text_delta", "b")]
 
 
 def test_arguments_are_sent_as_they_come() -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(calls(call("f", "", id="a", index=0)))
     opening = translator.chunk(calls(call(arguments='{"a"', index=0)))
     assert opening[1:] == [e.BlockDelta(0, "input_json_delta", '{"a"')]
@@ -205,7 +205,7 @@ def test_pitfall_03_interleaved_calls_are_sent_one_after_the_other(size: int) ->
 
 
 def test_pitfall_03_the_open_call_is_sent_live_while_the_other_waits() -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(calls(call("f", '{"a":', id="a", index=0)))
     assert translator.chunk(calls(call("g", ROME, id="b", index=1))) == []
     assert translator.chunk(calls(call(arguments=" 1", index=0))) == [
@@ -381,7 +381,7 @@ def test_a_name_behind_whole_arguments_is_theirs(members: dict[str, Any]) -> Non
 
 
 def test_a_call_without_a_name_holds_up_no_text() -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(calls(call(None, '{"city":', id="a", index=0)))
     assert e.BlockDelta(0, "text_delta", "Hello") in translator.chunk(text("Hello"))
 
@@ -389,7 +389,7 @@ def test_a_call_without_a_name_holds_up_no_text() -> None:
 @pytest.mark.parametrize("index", [0, 1], ids=["index 0", "indexes"])
 def test_thousands_of_calls_take_time_by_their_number(index: int) -> None:
     began = time.process_time()
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     events = [
         *translator.chunk(calls(call("f", '{"a', id="open", index=9_999))),
         *itertools.chain.from_iterable(
@@ -421,7 +421,7 @@ def test_an_answer_without_end_takes_time_by_its_length(
 ) -> None:
     began = time.process_time()
     request = evolve(chat_request(thinking=THINKING), think_tags=tags)
-    translator = AnswerTranslator(request)
+    translator = ResponseTranslator(request)
     for n in range(10_000):
         translator.chunk(one(n))
     translator.chunk(finish("length"))
@@ -864,7 +864,7 @@ def test_done_without_a_finish_reason_is_a_whole_answer() -> None:
     ids=["text", "role", "a call"],
 )
 def test_pitfall_21_half_an_answer_is_an_error(chunks: list[dict[str, Any]]) -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     events = [event for chunk in chunks for event in translator.chunk(chunk)]
     with pytest.raises(InternalError, match="backend `fake` closed the stream early"):
         translator.end(done=False)
@@ -874,12 +874,12 @@ def test_pitfall_21_half_an_answer_is_an_error(chunks: list[dict[str, Any]]) -> 
 @pytest.mark.parametrize("done", [True, False])
 def test_pitfall_21_no_answer_at_all_is_an_error(done: bool) -> None:
     with pytest.raises(InternalError, match="sent no answer"):
-        AnswerTranslator(chat_request()).end(done)
+        ResponseTranslator(chat_request()).end(done)
 
 
 @pytest.mark.parametrize("reason", ["error", "abort"])
 def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(text("a"))
     translator.chunk(finish(reason))
     with pytest.raises(InternalError, match="broke off its answer"):
@@ -905,7 +905,7 @@ def test_an_error_in_a_chunk_is_raised_wherever_it_stands(
     place: str, said: Any, expected: type[ApiError], words: str
 ) -> None:
     before = {"first": [], "in the middle": [text("a")], "last": [text("a"), finish()]}[place]
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     events = [event for chunk in before for event in translator.chunk(chunk)]
     with pytest.raises(expected, match=words):
         translator.chunk({"error": said, "choices": [{"delta": {"content": "b"}}]})
@@ -920,7 +920,7 @@ def test_an_empty_error_is_none(said: Any) -> None:
 @pytest.mark.parametrize("data", [None, [], "x", 1], ids=repr)
 def test_a_chunk_that_is_no_object_is_an_error(data: Any) -> None:
     with pytest.raises(InternalError, match="backend `fake` sent a chunk that is no JSON object"):
-        AnswerTranslator(chat_request()).chunk(data)
+        ResponseTranslator(chat_request()).chunk(data)
 
 
 # Whole completions
@@ -1019,7 +1019,7 @@ def test_a_stream_may_end_with_the_whole_completion_in_one_chunk() -> None:
     "data", [{}, {"choices": None}, {"choices": []}, {"usage": {"prompt_tokens": 1}}]
 )
 def test_an_answer_without_choices_is_no_answer(data: dict[str, Any]) -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(data)
 
     with pytest.raises(InternalError, match="sent no answer"):
@@ -1027,7 +1027,7 @@ def test_an_answer_without_choices_is_no_answer(data: dict[str, Any]) -> None:
 
 
 def test_what_a_backend_says_in_the_place_of_an_answer_is_kept() -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     assert translator.chunk({"status": "error", "detail": "Not Found"}) == []
 
     with pytest.raises(InternalError, match="sent no answer: Not Found"):
@@ -1059,8 +1059,10 @@ class TestUsualChunks:
         self, together: int, think_tags: Tags, stops: tuple[str, ...]
     ) -> None:
         def events(chunks: Sequence[Any]) -> list[e.StreamEvent]:
-            request = evolve(chat_request(stream=True), think_tags=think_tags, stops=stops)
-            translator = AnswerTranslator(request)
+            request = evolve(
+                chat_request(stream=True), think_tags=think_tags, scanned_stop_sequences=stops
+            )
+            translator = ResponseTranslator(request)
             told: list[e.StreamEvent] = []
             for n, chunk in enumerate(chunks, 1):
                 told += translator.chunk(chunk, n % together != 0 and n < len(chunks))
@@ -1070,7 +1072,7 @@ class TestUsualChunks:
         assert events(self.SAID) == events([padded(chunk) for chunk in self.SAID])
 
     def test_text_behind_a_call_is_not_text_before_it(self) -> None:
-        translator = AnswerTranslator(chat_request(stream=True))
+        translator = ResponseTranslator(chat_request(stream=True))
         call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
         translator.chunk(delta(content="One"))
         translator.chunk(delta(tool_calls=[call]), followed=True)
@@ -1105,7 +1107,7 @@ def test_an_answer_that_was_cut_stays_so_whatever_comes_later(later: str) -> Non
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "odd"])
 def test_a_finish_reason_of_no_protocol_is_known_as_such(reason: str) -> None:
-    translator = AnswerTranslator(chat_request())
+    translator = ResponseTranslator(chat_request())
     translator.chunk(finish(reason))
     translator.end(True)
     assert translator.unknown_finish == ("odd" if reason == "odd" else "")

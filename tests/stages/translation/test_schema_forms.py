@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from stages.translation.field_policies import UnsupportedError
-from stages.translation.json_schema import fitted
+from stages.translation.json_schema import fit_schema
 from stages.translation.request import chat_request
 from tests.support import profile, resolved
 
 
 def made(schema: Any, **how: Any) -> Any:
-    return fitted(schema, profile(schema_without=(), **how)).schema
+    return fit_schema(schema, profile(schema_without=(), **how)).schema
 
 
 def loosened(schema: Any, **how: Any) -> bool:
-    return fitted(schema, profile(**how)).loosened
+    return fit_schema(schema, profile(**how)).loosened
 
 
 def inlined(schema: Any) -> Any:
@@ -79,7 +79,7 @@ def test_row_b22_an_expansion_has_a_bound() -> None:
         for n in range(60)
     }
     schema = {"$ref": "#/$defs/d0", "$defs": {**levels, "d60": {"type": "string"}}}
-    fit = fitted(schema, profile(schema_refs=False))
+    fit = fit_schema(schema, profile(schema_refs=False))
     assert fit.loosened
     assert str(fit.schema).count("properties") < 20_000
 

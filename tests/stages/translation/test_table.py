@@ -9,7 +9,7 @@ import pytest
 
 from stages.messages_api.errors import InvalidRequestError
 from stages.profiles.describe import profile_named, table
-from stages.profiles.policies import KEPT
+from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile, profiles
 from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request
@@ -144,7 +144,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def test_there_is_a_sample_of_each_field() -> None:
-    assert SAMPLES.keys() == KEPT.keys()
+    assert SAMPLES.keys() == SUPPORTED.keys()
 
 
 @pytest.mark.parametrize("name", profiles())
@@ -153,9 +153,9 @@ def test_each_field_goes_the_way_the_table_says(name: str) -> None:
     policies = dict(profile.fields)
     if policies["image.base64"] == "reject":  # a result's image is one that it cannot take
         policies["tool_result.image"] = "reject"
-    seen = {field: way(field, profile, policies[field]) for field in KEPT}
+    seen = {field: way(field, profile, policies[field]) for field in SUPPORTED}
 
-    assert seen == {field: policies[field] for field in KEPT}
+    assert seen == {field: policies[field] for field in SUPPORTED}
 
 
 def way(field: str, profile: Profile, policy: str) -> str:
@@ -167,7 +167,9 @@ def way(field: str, profile: Profile, policy: str) -> str:
         return "reject"
     if bool(request.notes) != (policy == "warn"):
         return f"notes: {request.notes}"
-    sent = json_codec.encode([request.messages, request.options, request.stops]).decode()
+    sent = json_codec.encode(
+        [request.messages, request.options, request.scanned_stop_sequences]
+    ).decode()
     if policy in ("map", "emulate") and trace not in sent:
         return f"sent without `{trace}`"
     return "accepted" if policy == "reject" else policy

@@ -8,7 +8,7 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.translation.tool_names import CallIds, fit_id, short_name
+from stages.translation.tool_names import CallIdMap, backend_call_id, short_name
 
 NAMES = st.text("abc_-", min_size=1, max_size=128)
 
@@ -27,7 +27,7 @@ def test_a_name_that_fits_stays_as_it_is() -> None:
 
 @given(st.lists(st.sampled_from(["call_0", "call_0-2", "call_0-2-2", "x" * 50]), max_size=12))
 def test_pitfall_37_ids_of_calls_are_unique_over_the_conversation(identities: list[str]) -> None:
-    ids = CallIds(40)
+    ids = CallIdMap(40)
     given_ids = [ids.next(identity) for identity in identities]
 
     assert len(set(given_ids)) == len(given_ids)
@@ -39,7 +39,7 @@ def test_pitfall_37_ids_of_calls_are_unique_over_the_conversation(identities: li
     st.sampled_from([8, 9, 64]),
 )
 def test_pitfall_37_ids_can_have_an_exact_length(identities: list[str], length: int) -> None:
-    first, second = CallIds(64, length), CallIds(64, length)
+    first, second = CallIdMap(64, length), CallIdMap(64, length)
     given_ids = [first.next(identity) for identity in identities]
 
     assert len(set(given_ids)) == len(given_ids)
@@ -48,12 +48,12 @@ def test_pitfall_37_ids_can_have_an_exact_length(identities: list[str], length: 
 
 
 def test_an_id_of_the_exact_length_stays_as_it_is() -> None:
-    assert fit_id("abcDEF123", 64, 9) == "abcDEF123"
-    assert fit_id("abc-EF123", 64, 9) != "abc-EF123"
+    assert backend_call_id("abcDEF123", 64, 9) == "abcDEF123"
+    assert backend_call_id("abc-EF123", 64, 9) != "abc-EF123"
 
 
 def test_ids_stay_the_same_when_the_conversation_grows() -> None:
-    first, second = CallIds(64), CallIds(64)
+    first, second = CallIdMap(64), CallIdMap(64)
     short = [first.next(identity) for identity in ("a", "a")]
     long = [second.next(identity) for identity in ("a", "a", "b")]
 
@@ -62,19 +62,19 @@ def test_ids_stay_the_same_when_the_conversation_grows() -> None:
 
 
 def test_an_id_that_comes_thousands_of_times_takes_time_by_their_number() -> None:
-    began, ids = time.process_time(), CallIds(64)
+    began, ids = time.process_time(), CallIdMap(64)
     assert len({ids.next("call_0") for _ in range(20_000)}) == 20_000
     assert time.process_time() - began < 10  # 0.03 s; counted from 2 each time, a minute
 
 
 def test_an_id_over_the_limit_is_replaced_by_one_within_it() -> None:
     for limit in (20, 40, 64):
-        assert len(fit_id("x" * (limit + 1), limit)) <= limit
-    assert fit_id("x" * 40, 40) == "x" * 40
+        assert len(backend_call_id("x" * (limit + 1), limit)) <= limit
+    assert backend_call_id("x" * 40, 40) == "x" * 40
 
 
 def test_ids_with_odd_characters_are_replaced_and_stay_different() -> None:
-    first, second = CallIds(64), CallIds(64)
+    first, second = CallIdMap(64), CallIdMap(64)
     odd = ["a:b", "a.b", "a b", "é", "", "toolu_a-b"]
     made = [first.next(each) for each in odd]
     assert made[-1] == "toolu_a-b"

@@ -82,9 +82,9 @@ def test_one_call_an_answer_is_kept_to_as_the_policy_says(
     how = {"fields": {"disable_parallel_tool_use": policy}, "parallel_tool_calls": "never"}
     choice = {"type": "auto", "disable_parallel_tool_use": True}
     made = translated(how, tool_choice=choice)
-    assert (made.one_call, made.notes) == (kept, notes)
+    assert (made.single_tool_call, made.notes) == (kept, notes)
     assert "parallel_tool_calls" not in made.options
-    assert not translated(how, tool_choice={"type": "auto"}).one_call
+    assert not translated(how, tool_choice={"type": "auto"}).single_tool_call
 
 
 def test_a_search_for_tools_is_left_out_and_what_it_would_find_is_declared() -> None:
