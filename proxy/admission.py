@@ -61,7 +61,7 @@ class _Waiting:
     @property
     def disconnected(self) -> bool:
         """Whether its client has disconnected, so that what it does in its turn is no work."""
-        return bool(self.scope["state"][REQUEST_SIGNALS].happened)
+        return bool(self.scope["state"][REQUEST_SIGNALS].disconnected)
 
 
 @define(eq=False)

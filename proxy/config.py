@@ -176,7 +176,7 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
         if breakers := sections.get("circuit_breaker"):
             before, now = _by_target(running.sections), _by_target(adapted)
             unchanged = [label for label in now if now[label] is before.get(label)]
-            breakers.take_over(running.sections["circuit_breaker"], unchanged)
+            breakers.carry_over(running.sections["circuit_breaker"], unchanged)
         return adapted
 
     return adapt

@@ -167,7 +167,7 @@ class HttpProtocol(HttpToolsProtocol):
         for cycle in waiting:
             cycle.disconnected = True
             cycle.message_event.set()
-            cycle.scope["state"][REQUEST_SIGNALS].happens()
+            cycle.scope["state"][REQUEST_SIGNALS].disconnect()
 
     def shutdown(self) -> None:
         self.config.loaded_app.draining = True
@@ -177,7 +177,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _stop_waiting(self) -> None:
         for cycle in self._unanswered():
-            cycle.scope["state"][REQUEST_SIGNALS].stops()
+            cycle.scope["state"][REQUEST_SIGNALS].shut_down()
 
     def _ends_with(self, cycle: RequestResponseCycle) -> None:
         """Let the connection end when a request is answered."""
@@ -249,7 +249,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Give up a client that does not read; for a request under way its own line says so."""
         waiting = self._unanswered()
         for cycle in waiting:
-            cycle.scope["state"][REQUEST_SIGNALS].how = "client does not read"
+            cycle.scope["state"][REQUEST_SIGNALS].reason = "client does not read"
         if not waiting and self.cycle is not None:  # its line is written
             told = self.cycle.scope["state"][REQUEST_SIGNALS].request_id
             log.info("%s client does not read: it has not got all of its answer", told)

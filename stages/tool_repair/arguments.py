@@ -86,7 +86,7 @@ def repair_arguments(
         return arguments, ""
     if value is None:
         how, value = "repaired", (repairs or Repairs()).repaired(arguments)
-    changed = schema.coerced(value)
+    changed = schema.coerce_types(value)
     if isinstance(changed, dict) and (changed or how == "coerced") and schema.fits(changed):
         written = encoded(changed)
         if decoded(written) == changed:

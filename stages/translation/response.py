@@ -75,7 +75,9 @@ class ResponseTranslator:
     _think_tags: ThinkTags = Factory(
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
-    _stops: StopScanner = Factory(lambda self: StopScanner(self.request.stops), takes_self=True)
+    _stops: StopScanner = Factory(
+        lambda self: StopScanner(self.request.scanned_stop_sequences), takes_self=True
+    )
     _begun: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _stray: str | None = None
