@@ -156,6 +156,19 @@ _STRICT = {"additionalProperties": False}
 _OPTIONAL = {**_STRICT, "required": []}
 
 
+def _strict_question() -> Question:
+    asked = [
+        ProbeRequest({"tools": [tool("weather", _STRICT, strict=s)]}) for s in (True, "nonsense")
+    ]
+    return Question(
+        STRICT,
+        ("fields.tools.strict",),
+        tuple(asked),
+        judge_validated({"fields.tools.strict": "map"}, {"fields.tools.strict": "warn"}),
+        after=TOOLS,
+    )
+
+
 def tool_questions(profile: Profile) -> tuple[Question, ...]:
     """What is asked about tools of a backend declared so."""
     return (
@@ -163,16 +176,7 @@ def tool_questions(profile: Profile) -> tuple[Question, ...]:
         _required_question(profile),
         _named_question(),
         _parallel(profile),
-        Question(
-            STRICT,
-            ("fields.tools.strict",),
-            tuple(
-                ProbeRequest({"tools": [tool("weather", _STRICT, strict=s)]})
-                for s in (True, "nonsense")
-            ),
-            judge_validated({"fields.tools.strict": "map"}, {"fields.tools.strict": "warn"}),
-            after=TOOLS,
-        ),
+        _strict_question(),
         Question(
             "strict with an optional argument",
             ("strict_needs_all",),

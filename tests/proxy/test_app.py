@@ -265,7 +265,7 @@ class TestReadiness:
         for label in ("one/a", "one/b"):
             for _ in range(breakers.failures):
                 now = anyio.current_time()
-                breakers.of(label).attempt(now).failed(now)
+                breakers.get(label).attempt(now).failed(now)
         async with app.lifespan():
             await one.opened.wait()
             await anyio.wait_all_tasks_blocked()

@@ -70,8 +70,8 @@ def test_the_calls_at_a_backend_are_known_to_the_one_that_takes_its_place(
 
     old, new = (each.sections["backends"]["one"] for each in (before, now))
     assert new is not old
-    assert (new.turns is old.turns) is shared
-    assert old.turns.slots == 1, "until the new one is served"
+    assert (new.queue is old.queue) is shared
+    assert old.queue.slots == 1, "until the new one is served"
 
 
 TARGETS = """\
@@ -96,7 +96,7 @@ def test_the_breakers_of_targets_that_did_not_change_are_kept(
     text = TEXT.replace("models:\n  some: {backend: one}\n", TARGETS)
     before = read(write(tmp_path, text), {})
     for label in ("one/a", "two"):
-        breaker = before.sections["circuit_breaker"].of(label)
+        breaker = before.sections["circuit_breaker"].get(label)
         for _ in range(3):
             breaker.attempt(5).failed(5)
 

@@ -272,8 +272,8 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     assert re.search(r"req_\w+ - - 400 ", printed)
     assert "`slots`: expected a whole number" in printed
     told = metrics.body.decode()
-    assert re.search(r'tried_again_total{.*stage="retry".*} \d', told)
-    assert re.search(r'tried_again_total{.*stage="fallback".*} \d', told)
+    assert re.search(r'retries_total{.*stage="retry".*} \d', told)
+    assert re.search(r'retries_total{.*stage="fallback".*} \d', told)
     assert re.search(r'target_state{state="open",target="queued/two"} 1', told)
     assert 'queue_running{backend="queued"} 1' in told
 

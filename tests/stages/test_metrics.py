@@ -83,7 +83,7 @@ async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
     breakers.get("one/m").attempt(now).failed(now)
     breakers.get("two").attempt(now).succeeded()
     assert await told(counts, breakers) == {
-        ("llm_proxy_tried_again_total", "fake", "overloaded", "retry"): 3,
+        ("llm_proxy_retries_total", "fake", "overloaded", "retry"): 3,
         ("llm_proxy_target_state", "closed", "one/m"): 0,
         ("llm_proxy_target_state", "open", "one/m"): 1,
         ("llm_proxy_target_state", "half-open", "one/m"): 0,

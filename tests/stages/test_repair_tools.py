@@ -81,7 +81,7 @@ async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:
     assert out[1:] == [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b "))]
     held = await run_stage(RepairTools(), [START, ChatChunk(text("<tool_call>"))])
     assert held[1].data["choices"][0]["delta"] == {}
-    assert not held[1].followed
+    assert not held[1].more_buffered
 
 
 async def test_each_attempt_at_an_answer_begins_anew() -> None:

@@ -114,8 +114,8 @@ async def test_of_several_targets_the_others_come_after_the_first() -> None:
         Resolve({"claude-*": TargetGroup(targets)}), [validated(model="claude-x")]
     )
     assert out.target == Target("a", "m")
-    assert out.others == (Target("b", "claude-x", {"think_tags": False}),)
-    assert [each.label for each in (out.target, *out.others)] == ["a/m", "b"]
+    assert out.alternatives == (Target("b", "claude-x", {"think_tags": False}),)
+    assert [each.label for each in (out.target, *out.alternatives)] == ["a/m", "b"]
 
 
 async def test_routes_go_before_names_and_the_first_that_holds_counts() -> None:
@@ -185,7 +185,10 @@ async def test_row_c10_routes_and_groups_see_the_name_without_the_mark() -> None
     group = TargetGroup((WeightedTarget("a"), WeightedTarget("b")))
     stage = Resolve({"big": group}, routes=(Rule(When(model="*-opus"), "big"),))
     [out] = await run_stage(stage, [validated(model="claude-opus[1m]")])
-    assert [each.model for each in (out.target, *out.others)] == ["claude-opus", "claude-opus"]
+    assert [each.model for each in (out.target, *out.alternatives)] == [
+        "claude-opus",
+        "claude-opus",
+    ]
 
 
 @pytest.mark.parametrize("name", ["[1m]", "opus[1m]x", "opus[2m]", "opus1m", "opus[1m] "])

@@ -81,9 +81,9 @@ async def test_the_estimate_is_corrected_by_what_the_backend_has_told_of_this_mo
     calibrated.calibration.learn("some-model", 100_000, 200_000)
     stage = TranslateIn({"fake": calibrated})
     [out] = await run_stage(stage, [resolved(system="word " * 400)])
-    assert 1.9 < out.estimate / out.size < 2.1
+    assert 1.9 < out.estimate / out.raw_estimate < 2.1
     [other] = await run_stage(stage, [Resolved(http(), request(), Target("fake", "other"))])
-    assert other.estimate == other.size
+    assert other.estimate == other.raw_estimate
 
 
 async def test_what_the_backend_cannot_take_is_refused() -> None:

@@ -61,6 +61,6 @@ def test_what_was_dropped_and_answered_is_told_in_three_ways(
         ("llm_proxy_tokens_total", "scripted", "cache_read"): 16,
         ("llm_proxy_tokens_total", "scripted", "cache_creation"): 0,
         ("llm_proxy_tokens_total", "scripted", "output"): 6,
-        ("llm_proxy_answers_total", "messages", "200"): 2,
-        ("llm_proxy_answers_total", "messages", "400"): 1,
+        ("llm_proxy_responses_total", "messages", "200"): 2,
+        ("llm_proxy_responses_total", "messages", "400"): 1,
     }

@@ -95,7 +95,7 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
     assert not breaker.allows(34)
 
 
-@pytest.mark.parametrize("end", ["begun", "succeeded", "failed"])
+@pytest.mark.parametrize("end", ["response_started", "succeeded", "failed"])
 @pytest.mark.parametrize("when", ["before it opened", "beside the probe"])
 def test_only_the_probe_says_anything_and_makes_room(when: str, end: str) -> None:
     breaker = failing(1, 2)
@@ -112,7 +112,7 @@ def test_only_the_probe_says_anything_and_makes_room(when: str, end: str) -> Non
     assert breaker.state(34) == "closed"
 
 
-@pytest.mark.parametrize("end", ["begun", "succeeded", "failed"])
+@pytest.mark.parametrize("end", ["response_started", "succeeded", "failed"])
 def test_what_ends_while_it_is_open_changes_nothing(end: str) -> None:
     breaker = failing(1, 2)
     late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
