@@ -11,6 +11,7 @@ is one, and reports what is lost.
     reasoning with tools                 `tools_without_reasoning`
     reasoning with a forced tool         `forced_tool_without_reasoning`
     reasoning with a begun answer        `prefill_options` that turn reasoning off
+    a budget of thinking                 not `thinking_budget`, in this request
     reasoning                            no `reasoning_request`
     no reasoning                         not `can_disable_reasoning`
     a tool's name as `tool_choice`       not `named_tool_choice`
@@ -21,7 +22,9 @@ is one, and reports what is lost.
     `safety_identifier`                  the policy `drop` for `metadata`
     a keyword of a tool's schema         `schema_without` it
 
-What a client was promised is never left out: `strict`, the form of the answer, a forced tool.
+An error may name more than one of them, or quote one from the request, so they are tried one after
+another, the likeliest first. What a client was promised is never left out: `strict`, the form of
+the answer, a forced tool.
 """
 
 from __future__ import annotations
@@ -45,19 +48,25 @@ _MODELS = 100
 _REFUSING = re.compile(
     r"not (supported?|permitted|allowed|valid|a valid)|(does|do|did) not|unsupported|unknown"
     r"|unrecogni[sz]ed|unexpected|extra (inputs|fields)|invalid|deprecated|mandatory|cannot"
-    r"|can't|incompatible|only\b.{0,40}\bsupport|supported|should be",
+    r"|can't|incompatible|only\b.{0,40}\bsupport|supported|should be|must be",
     re.IGNORECASE,
 )
+# These are about what the model wrote, and name what is in it: another attempt may go well.
+_OF_ANSWER = re.compile("tool call validation|failed to call|failed_generation", re.IGNORECASE)
+# A client could write a name into the URL of a file that it serves only the second time.
+_URL = re.compile(r"://\S*")
 # After these words come the values that the backend takes.
 _LISTING = re.compile(r"\b(supported values|should be|must be|one of|expected)\b", re.IGNORECASE)
 _LEVEL = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
-# These words are about a value: another one would be accepted.
+# These words are about a value, or several options together: others would be accepted.
 _RANGE = re.compile(
-    r"\b(must|should) be\b|\bbetween\b|\brange\b|\b(less|greater|more) than\b|\bat (most|least)\b"
-    r"|\b(max|min)imum\b|[<>]=?",
+    r"\b(must|should) be\b|\bbetween\b|\bboth\b|\brange\b|\b(less|greater|more) than\b"
+    r"|\bat (most|least)\b|\b(max|min)imum\b|[<>]=?",
     re.IGNORECASE,
 )
+_BUDGET = re.compile("budget", re.IGNORECASE)
 _REASONING = ("reasoning", "thinking")
+_BUDGETS = ("thinking_budget", "budget_tokens")
 _EFFORT = ("reasoning_effort", "reasoningEffort")  # the second is xAI's: BerriAI/litellm#16265
 # Leaving these out lets more answers fit a schema, and none fewer.
 _LOOSENED = (
@@ -80,28 +89,24 @@ class Refusal:
     lasting: bool = True
 
 
-def refusal(said: str, options: Options, profile: Profile) -> Refusal | None:
-    """The option that a backend's 400 is about; None if it is about something else.
+def refusals(said: str, options: Options, profile: Profile) -> Iterator[Refusal]:
+    """The options that a backend's 400 may be about, the likeliest first.
 
     `said` is the backend's own text, `options` are those of the refused call, translated by
     `profile`. Only options that were sent count.
     """
-    words = said[:_READ]
-    if not _REFUSING.search(words):
-        return None
-    for found in (
-        *_reasoning(words, options, profile),
-        *_tools(words, options, profile),
-        *_rest(words, options, profile),
-    ):
-        return found
-    return None
+    words = _URL.sub("", said[:_READ])
+    if _REFUSING.search(words) and not _OF_ANSWER.search(words):
+        yield from _reasoning(words, options, profile)
+        yield from _tools(words, options, profile)
+        yield from _rest(words, options, profile)
+        yield from _keywords(words, options, profile)
 
 
 def _reasoning(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
     on = _asks_for_reasoning(options, profile)
     switch = profile.reasoning_switch
-    if on is None or not _names(words, *_REASONING, *_EFFORT, switch):
+    if on is None or not _names(words, *_REASONING, *_EFFORT, *_BUDGETS, switch):
         if options.get("tools") and _names(words, *_EFFORT):
             yield _without_reasoning_for_tools(profile)  # unasked, the model reasons
         return
@@ -118,8 +123,11 @@ def _reasoning(words: str, options: Options, profile: Profile) -> Iterator[Refus
     elif _names(words, "prefill"):
         yield _prefill(profile)
     else:
+        if _BUDGET.search(words) and "thinking_budget" in options:
+            yield Refusal("budget of thinking", {"thinking_budget": False}, lasting=False)
         without = {"thinking": "warn", "output_config.effort": "warn"}
-        yield Refusal("reasoning", {"reasoning_request": "none", "fields": without})
+        nothing = {"reasoning_request": "none", "fields": without}
+        yield Refusal("reasoning", nothing, lasting=not _BUDGET.search(words))
 
 
 def _without_reasoning_for_tools(profile: Profile) -> Refusal:
@@ -167,6 +175,10 @@ def _tools(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
         only_first = {"disable_parallel_tool_use": "emulate"}
         never = {"parallel_tool_calls": "never", "fields": only_first}
         yield Refusal("parallel_tool_calls", never)
+
+
+def _keywords(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
+    """Keywords of schemas. Many are words of English too, so they come last."""
     tools = options.get("tools", ())
     if any(tool["function"].get("strict") for tool in tools):
         return
@@ -199,7 +211,7 @@ def _rest(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
         (other,) = (name for name in OUTPUT_LIMITS if name != limit)
         if 0 <= words.find(limit) < words.find(other):
             yield Refusal(limit, {"max_tokens_field": other})
-    for name in ("temperature", "top_p", "top_k"):
+    for name in ("top_k", "top_p", "temperature"):
         if name in options and _names(words, name):
             yield Refusal(name, {"fields": {name: "warn"}}, lasting=not _RANGE.search(words))
     if "safety_identifier" in options and _names(words, "safety_identifier"):

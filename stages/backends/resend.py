@@ -3,7 +3,9 @@
     the backend refuses                   the request is sent again
     -----------------------------------   ----------------------------------------------------
     the output limit (OutputLimitError)   once, with the limit that fits
-    an option it can do without           once per option, at most `_MOST` options
+    an option it can do without           without it; if it says the same again, with it, and
+                                          without the next option that its words may be about;
+                                          at most `_MOST` times
     anything else                         not: the refusal is the response
 
 A refusal is learned only when the request without the option was accepted. Nothing has been
@@ -12,18 +14,20 @@ forwarded when a request is sent again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from attrs import Factory, define, evolve
 
 from stages.backends.call import BackendCall
-from stages.backends.refusals import Refusal, refusal
+from stages.backends.refusals import Refusal, refusals
 from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
 from stages.events import ChatRequest, LoweredBy, Target
 from stages.messages_api.errors import InvalidRequestError, drop_traceback
 from stages.profiles.profile import Profile, merged
 
 _MOST = 4
+_DIGIT = re.compile(r"\d")
 
 
 @define
@@ -34,12 +38,15 @@ class Resend:
     call: BackendCall
     profile_for: Callable[[Target], Profile]
     given_up: list[Refusal] = Factory(list)
-    """What the backend has refused so far."""
+    """What is left out now."""
     limit: OutputLimitError | None = None
     _profile: Profile | None = None
-    """The profile without what was given up."""
+    """The profile without what was given up, but for the last of it."""
     _said: str = ""
     """The backend's last words: the same again show that what was left out did not help."""
+    _others: list[Refusal] = Factory(list)
+    """What else those may be about."""
+    _times: int = 0
 
     def after(self, error: InvalidRequestError) -> bool:
         """Change the request after `error`; False where the error is the end of it.
@@ -67,19 +74,27 @@ class Resend:
 
     def _gives_up(self, error: InvalidRequestError) -> bool:
         retranslate = self.request.retranslate
-        if retranslate is None or isinstance(error, PromptTooLongError):
+        if retranslate is None or isinstance(error, PromptTooLongError) or self._times == _MOST:
             return False
         profile = self._profile or self.profile_for(self.request.resolved.target)
         if not profile.remember_refusals:
             return False
         said = error.quoted[0] if error.quoted else ""
-        if said == self._said or len(self.given_up) == _MOST:
+        if self.given_up and _words(said) == _words(self._said):
+            self.given_up.pop()
+        else:
+            if self.given_up:
+                profile = merged(profile, self.given_up[-1].overrides)
+            found = refusals(said, self.call.options, profile)
+            self._others = [each for each in found if each not in self.given_up]
+        if not self._others:
             return False
-        self._said = said
-        found = refusal(said, self.call.options, profile)
-        if found is None or found in self.given_up:
-            return False
-        self._profile = merged(profile, found.overrides)
-        self.request = retranslate(self._profile)
-        self.given_up.append(found)
+        self._said, self._profile, self._times = said, profile, self._times + 1
+        self.given_up.append(self._others.pop(0))
+        self.request = retranslate(merged(profile, self.given_up[-1].overrides))
         return True
+
+
+def _words(said: str) -> list[str]:
+    """The words of an error, without ids, numbers and times, which differ in the same error."""
+    return [word for word in said.split() if not _DIGIT.search(word)]

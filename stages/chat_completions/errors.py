@@ -74,16 +74,31 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 
+#: The first data of a stream of events. No line of JSON begins so.
+_EVENT = re.compile(rb"^data:(.*)", re.MULTILINE)
+_PAGE = re.compile(rb"<[!?a-z]", re.IGNORECASE)
+
 
 def error_from_status(
     backend: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> ApiError:
     """The error for an HTTP answer that is not 200."""
+    return _error(backend, status, read_error_body(_document(body)), headers)
+
+
+def _document(body: bytes) -> Any:
+    """What an error body holds: JSON, an event of a stream (DashScope), or a text.
+
+    A page of HTML says nothing.
+    """
+    said = body.strip()
+    if found := _EVENT.search(said):
+        said = found[1]
     try:
-        value: Any = json_codec.decode_answer(body)
-    except ValueError:  # a text; a page of HTML says nothing
-        value = "" if b"<" in body[:200] else body[:_MAX_MESSAGE].decode("utf-8", "replace")
-    return _error(backend, status, read_error_body(value), headers)
+        return json_codec.decode_answer(said)
+    except ValueError:
+        page = _PAGE.match(said)
+        return "" if page else said[:_MAX_MESSAGE].decode("utf-8", "replace")
 
 
 def error_in(backend: str, said: Any) -> ApiError | None:

@@ -1,4 +1,4 @@
-"""What does not fit into a backend's window, in each backend's words; see wordings.py.
+"""What does not fit into a backend's window, in its words; see wordings.py, output_wordings.py.
 
 what is too long          becomes
 -----------------------   ---------------------------------------------------------------
@@ -9,16 +9,20 @@ the output limit          the same
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from stages.chat_completions.overflow_wordings import CAPS, PROMPT_CODES, PROMPTS, SUMS
+from stages.chat_completions.output_wordings import CAPS
+from stages.chat_completions.overflow_wordings import PROMPT_CODES, PROMPTS, SUMS
 from stages.chat_completions.wording import match_wording
 from stages.messages_api.errors import ApiError, InvalidRequestError
 from stages.profiles.profile import OUTPUT_LIMITS
 
 _SHOWN = 300
+#: The least budget of thinking that Claude takes, in tokens.
+_LEAST_BUDGET = 1024
 _WORD = re.compile(r"\w+")
 
 
@@ -58,7 +62,18 @@ class OutputLimitError(InvalidRequestError):
                 kept[name] = max(1, options[name] - self.excess)
             elif name in options and self.room is not None:
                 kept[name] = min(self.room, options[name])
-        return kept
+        return _with_less_thinking(kept)
+
+
+def _with_less_thinking(options: dict[str, Any]) -> dict[str, Any]:
+    """Options in which the budget of thinking is below the output limit, as Claude wants it."""
+    thinking = options.get("thinking") or {}
+    limit = min((options[name] for name in OUTPUT_LIMITS if name in options), default=math.inf)
+    if thinking.get("budget_tokens", 0) < limit:
+        return options
+    if limit <= _LEAST_BUDGET:
+        return {name: value for name, value in options.items() if name != "thinking"}
+    return {**options, "thinking": {**thinking, "budget_tokens": limit - 1}}
 
 
 def too_long(tokens: int, maximum: int) -> PromptTooLongError:
@@ -74,7 +89,7 @@ def overflow(message: str, codes: Iterable[str] = ()) -> ApiError | None:
     words = match_wording(message)
     for wording in CAPS:
         if found := wording.numbers(words):
-            limits = f"{found['asked']} > {found['maximum']}"
+            limits = f"{found.get('asked', 'more')} > {found['maximum']}"
             text = f"max_tokens: {limits}, which is the maximum allowed number of output tokens"
             return OutputLimitError(text, found["maximum"], by_window=False)
     for wording in SUMS:

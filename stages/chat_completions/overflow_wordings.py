@@ -4,15 +4,6 @@ from __future__ import annotations
 
 from stages.chat_completions.wording import Wording
 
-#: The output limit alone is over what the model puts out.
-CAPS = (
-    Wording(
-        "OpenAI, Cloudflare",
-        "max_[completion_]tokens is too large: {asked}. This model supports at most {maximum}",
-        "anomalyco/models.dev PR 4422",
-    ),
-)
-
 _OPENAI = "[This model's ]maximum context length is {maximum} tokens"
 _OPENROUTER = (
     "This endpoint's maximum context length is {maximum} tokens…requested about {n} tokens "
@@ -225,6 +216,28 @@ PROMPTS = (
         "Range of input length should be {word} {maximum}",  # [1, 129024]
         "QwenLM/qwen-code#98",
     ),
+    Wording(
+        "Ollama's cloud, Fireworks",
+        "The prompt is too long: {tokens}, model maximum context length: {maximum}",
+        "anomalyco/models.dev PR 6508",
+    ),
+    Wording("Z.ai, mlx-serve", "Prompt exceeds max[imum context] length", "earendil-works/pi#9805"),
+    Wording(
+        "Z.ai",
+        "tokens in request more than max tokens allowed",
+        "NousResearch/hermes-agent PR 61728",
+    ),
+    Wording(
+        "Cohere",
+        "too many tokens: total number of tokens in the prompt cannot exceed {maximum} - received "
+        "{tokens}",
+        "docs.cohere.com/reference/errors",
+    ),
+    Wording(
+        "Cohere",
+        "too many tokens: size limit exceeded by {n} tokens",
+        "docs.cohere.com/reference/errors",
+    ),
     Wording("MiniMax", "context window exceeds limit", "MiniMax-AI/MiniMax-M2#119"),
     Wording(
         "Mistral",
@@ -259,6 +272,7 @@ PROMPT_CODES = frozenset(
         "exceed_context_size_error",  # llama.cpp
         "model_max_prompt_tokens_exceeded",  # Copilot
         "model_context_window_exceeded",  # Z.ai
+        "1261",  # Z.ai, docs.z.ai/api-reference/api-code
         "tokens_limit_reached",  # GitHub Models
         "contextwindowexceedederror",  # LiteLLM
     }

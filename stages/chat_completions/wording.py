@@ -29,7 +29,8 @@ _PARTS = re.compile(r"\{(\w+)\}|(…)|(\[)|(\])")
 # What stands before the backend's own words: names of errors, statuses, the quotes of a dict.
 _LABEL = re.compile(
     r"""(?: (?:[\w.]{1,60}\ ){0,3} [\w.]{0,60} (?:error|exception) (?:\ code:\ \d{3})?
-          | InternalError\.[\w.]{1,80} | invalid\ request | invalid\ params | error\ from\ provider
+          | InternalError\.[\w.]{1,80} | invalid\ request | invalid\ params
+          | (?:upstream\ )?error\ from\ [\w.-]{1,60}
           | an\ error\ occurred\ \(\w{1,60}\)\ when\ calling\ the\ \w{1,60}\ operation
           | the\ model\ returned\ the\ following\ errors | \d{3,4} | <\d{3}> | \[\d{3,4}\]
           ) (?: : | \ - | , | (?<=[\d>\]]) ) \ ?

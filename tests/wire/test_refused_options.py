@@ -106,6 +106,30 @@ def test_an_option_that_goes_on_being_refused_is_asked_without_once(
     assert sent(backend, "temperature") == [0.5, None]
 
 
+TOOL = {
+    "name": "thinking",
+    "input_schema": {"type": "object", "properties": {"x": {"type": "string", "format": "uri"}}},
+}
+
+
+@pytest.mark.parametrize("request_id", ["", " (request id: 20261128{})"])
+def test_an_option_that_is_only_quoted_is_sent_again_and_not_remembered(
+    client: Client, backend: ScriptedBackend, request_id: str
+) -> None:
+    words = "Invalid schema for function 'thinking': 'uri' is not a valid format." + request_id
+    backend.says(whole(400, said(words.format(1))))
+    backend.says(whole(400, said(words.format(2))))
+    backend.says(GOOD)
+
+    first = client.post(body(thinking=THINKING, tools=[TOOL]))
+    assert first.status == 200
+    assert "thinking:dropped" not in first.headers.get("x-llm-proxy-degraded", "")
+    assert client.post(body(thinking=THINKING, tools=[TOOL])).status == 200
+    assert sent(backend, "reasoning_effort") == ["high", None, "high", "high"]
+    formats = ["uri" in str(tools) for tools in sent(backend, "tools")]
+    assert formats == [True, True, False, False]
+
+
 def test_a_value_out_of_range_is_left_out_of_that_request_alone(
     client: Client, backend: ScriptedBackend
 ) -> None:

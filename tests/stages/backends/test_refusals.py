@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.backends.refusals import Refusal, Refusals, refusal
+from stages.backends.refusals import Refusal, Refusals, refusals
 from stages.profiles.profile import Profile, merged
 from stages.translation.request import chat_request
 from tests.support import profile, resolved
@@ -36,6 +36,20 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]] =
         {"thinking": ADAPTIVE},
         "reasoning",
         {"reasoning_effort": None},
+    ),
+    (  # DashScope: only the budget is left out
+        "The thinking_budget parameter must be a positive integer and not greater than 38912",
+        {"reasoning_request": "switch", "thinking_budget": True, **SWITCH},
+        {"thinking": {"type": "enabled", "budget_tokens": 50_000}},
+        "budget of thinking",
+        {"enable_thinking": True, "thinking_budget": None},
+    ),
+    (  # Groq
+        "`reasoning_effort` must be one of `low`, `medium`, or `high`",
+        EFFORT,
+        {"output_config": {"effort": "xhigh"}},
+        "level of effort",
+        {"reasoning_effort": "high"},
     ),
     (  # OpenAI, of a model that does not reason
         "Unrecognized request argument supplied: reasoning_effort",
@@ -191,9 +205,8 @@ def test_a_refused_option_is_known_and_the_request_goes_without_it(
     words: str, facts: Any, request_: Any, option: str, sent: dict[str, Any]
 ) -> None:
     given = profile(**facts)
-    found = refusal(words, translated(given, **request_), given)
+    found = next(refusals(words, translated(given, **request_), given))
 
-    assert found is not None
     assert found.option == option
     again = translated(merged(given, found.overrides), **request_)
     assert {name: again.get(name) for name in sent} == sent
@@ -203,9 +216,8 @@ def test_a_refused_option_is_known_and_the_request_goes_without_it(
 def test_a_refused_keyword_of_a_schema_is_left_out(keyword: str) -> None:
     given = profile()
     words = f"Invalid JSON payload received. Unknown name \"{keyword}\" at 'tools[0].parameters'"
-    found = refusal(words, translated(given, tools=[TOOL]), given)
+    found = next(refusals(words, translated(given, tools=[TOOL]), given))
 
-    assert found is not None
     again = translated(merged(given, found.overrides), tools=[TOOL])
     assert f'"{keyword}"' not in str(again).replace("'", '"')
 
@@ -231,7 +243,66 @@ def test_a_refused_keyword_of_a_schema_is_left_out(keyword: str) -> None:
 def test_other_errors_are_about_no_option(words: str, request_: Any) -> None:
     given = profile(fields={"tools.strict": "map"})
 
-    assert refusal(words, translated(given, **request_), given) is None
+    assert list(refusals(words, translated(given, **request_), given)) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (
+            "Tool call validation failed: tool call validation failed: parameters for tool weather "
+            "did not match schema: errors: [`/temperature`: expected number, but got string]"
+        ),
+        (
+            "tool call validation failed: parameters for tool weather did not match schema: "
+            "errors: [additionalProperties 'day' not allowed]"
+        ),
+        "Failed to call a function: unexpected reasoning_effort. See 'failed_generation'.",
+        "Error while downloading https://a.example/invalid?reasoning_effort. Status code: 404.",
+    ],
+)
+def test_a_wrong_call_and_a_url_are_about_no_option(words: str) -> None:
+    given = profile(**EFFORT)
+    options = translated(given, tools=[TOOL], temperature=0.2, thinking=ADAPTIVE)
+
+    assert list(refusals(words, options, given)) == []  # HunorLaczko/ha-groq-cloud-api#20
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (
+            "`temperature` and `top_p` cannot both be specified for this model.",
+            "top_p",
+        ),
+        ("The thinking budget 64000 is invalid. Please choose a value from 128", "reasoning"),
+        (
+            "Invalid request: `max_tokens` must be greater than `thinking.budget_tokens`",
+            "reasoning",
+        ),
+    ],
+)
+def test_what_one_request_says_wrongly_is_not_remembered_for_others(
+    words: str, option: str
+) -> None:
+    given = profile(**EFFORT)
+    options = translated(given, temperature=0.2, top_p=0.9, thinking=ADAPTIVE)
+    found = next(refusals(words, options, given))
+
+    assert (found.option, found.lasting) == (option, False)
+
+
+def test_an_option_comes_before_a_keyword_that_is_also_an_english_word() -> None:
+    given = profile()
+    schema = {"type": "object", "properties": {"x": {"type": "string", "default": "a"}}}
+    options = translated(given, tools=[{**TOOL, "input_schema": schema}], temperature=0.2)
+    words = (
+        "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default "
+        "(1) value is supported."
+    )
+    found = [each.option for each in refusals(words, options, given)]
+
+    assert found == ["temperature", "schema keyword default"]
 
 
 def test_a_refusal_is_forgotten_after_its_time() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stages.chat_completions.errors import error_from_status, error_in_answer
@@ -177,3 +179,17 @@ def test_a_lowered_limit_keeps_its_name_and_all_else(name: str) -> None:
 def test_numbers_beyond_reason_are_no_failure() -> None:
     said = OLD.format("9" * 5000, 1, 1, 1)
     assert isinstance(overflow(said), PromptTooLongError)
+
+
+@pytest.mark.parametrize(
+    ("room", "left"),
+    [(9000, {"type": "enabled", "budget_tokens": 8999}), (1024, None), (1, None)],
+)
+def test_row_b24_a_lowered_limit_stays_above_the_budget_of_thinking(room: int, left: Any) -> None:
+    thinking = {"type": "enabled", "budget_tokens": 31_999}
+    error = OutputLimitError("", room)
+    lowered = error.lower_limit({"max_tokens": 32_000, "thinking": thinking})
+
+    assert lowered == {"max_tokens": room, **({"thinking": left} if left else {})}
+    kept = error.lower_limit({"max_tokens": 32_000, "thinking": {"type": "adaptive"}})
+    assert kept["thinking"] == {"type": "adaptive"}

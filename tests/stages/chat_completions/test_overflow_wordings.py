@@ -10,8 +10,9 @@ import pytest
 
 from stages.chat_completions.account_wordings import KEYS, QUOTAS, UNSUPPORTED
 from stages.chat_completions.errors import error_from_status, error_in
+from stages.chat_completions.output_wordings import CAPS
 from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, overflow
-from stages.chat_completions.overflow_wordings import CAPS, PROMPTS, SUMS
+from stages.chat_completions.overflow_wordings import PROMPTS, SUMS
 from stages.chat_completions.wording import Wording, match_wording
 from stages.messages_api.errors import ApiError, InternalError, InvalidRequestError
 from stages.routing.error_kinds import blames_target, error_kind, is_transient
@@ -354,6 +355,28 @@ PROMPT_BODIES: dict[str, tuple[int, Any, str]] = {
         "",
     ),
     "Anthropic": (400, openai("prompt is too long: 7 tokens > 5 maximum"), "7 tokens > 5"),
+    "Ollama's cloud": (
+        400,
+        {"error": "The prompt is too long: 262960, model maximum context length: 262144"},
+        "262960 tokens > 262144",
+    ),
+    "Z.ai, 1261": (400, openai("Prompt exceeds max length", code="1261"), ""),
+    "Z.ai, by its code": (400, openai("Prompt 超长", code="1261"), ""),
+    "Z.ai, 1210": (400, openai("tokens in request more than max tokens allowed", code="1210"), ""),
+    "mlx-serve": (400, openai("Prompt exceeds maximum context length"), ""),
+    "Cohere": (
+        400,
+        {
+            "message": "too many tokens: total number of tokens in the prompt cannot exceed 4081 - "
+            "received 4292. Try using a shorter prompt"
+        },
+        "4292 tokens > 4081",
+    ),
+    "Cohere, by how much": (
+        400,
+        {"message": "too many tokens: size limit exceeded by 11326 tokens. Try using shorter"},
+        "",
+    ),
 }
 
 
@@ -406,6 +429,63 @@ def test_row_b24_cloudflare_s_limit_of_the_output_is_told_as_one() -> None:
     error = overflow(f"AiError: {said}")
     assert isinstance(error, OutputLimitError)
     assert (error.room, error.by_window) == (1048576, False)
+
+
+GROQ = (
+    "`max_completion_tokens` must be less than or equal to `16384`, the maximum value for "
+    "`max_completion_tokens` is less than the `context_window` for this model"
+)
+COHERE = (
+    "max tokens must be less than or equal to 4096, the maximum output{} for this model - "
+    "received 8192."
+)
+# What is said, and the most that the model puts out.
+CAPS_SAID = {
+    "Anthropic": (
+        (
+            "max_tokens: 128001 > 64000, which is the maximum allowed number of output tokens for "
+            "claude-opus-4-5-20251101"
+        ),
+        64000,
+    ),
+    "Groq": (GROQ, 16384),
+    "Groq, without quotes": (GROQ.replace("`", ""), 16384),
+    "Groq, of a model": (
+        "max_tokens for `llama-3.1-8b-instant` must be less than or equal to 8000",
+        8000,
+    ),
+    "DeepSeek": ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", 8192),
+    "DashScope": (
+        "<400> InternalError.Algo.InvalidParameter: Range of max_tokens should be [1, 8192]",
+        8192,
+    ),
+    "DashScope through OpenRouter": (
+        (
+            "Upstream error from Alibaba: <400> InternalError.Algo.InvalidParameter: Range of "
+            "max_tokens should be [1, 32768]"
+        ),
+        32768,
+    ),
+    "Cohere": ("too many tokens: " + COHERE.format(" length"), 4096),
+    "Cohere, shorter": (COHERE.format(""), 4096),
+    "Bedrock": (
+        (
+            "An error occurred (ValidationException) when calling the ConverseStream operation: "
+            "The maximum tokens you requested exceeds the model limit of 2048. Try again with a "
+            "maximum tokens value that is lower than 2048."
+        ),
+        2048,
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "maximum"), CAPS_SAID.values(), ids=CAPS_SAID)
+def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, maximum: int) -> None:
+    error = refused(400, openai(words))
+    assert isinstance(error, OutputLimitError)
+    assert not error.by_window
+    assert error.lower_limit({"max_tokens": 200_000}) == {"max_tokens": maximum}
+    assert error.message.endswith("which is the maximum allowed number of output tokens")
 
 
 def test_row_b24_openai_s_oldest_words_tell_prompt_and_output_apart() -> None:
@@ -466,7 +546,8 @@ def texts(value: Any) -> list[str]:
 
 
 def test_row_b24_each_row_of_the_tables_has_an_example_that_meets_it_first() -> None:
-    examples = [*SUMS_SAID, *(t for _, body, _ in PROMPT_BODIES.values() for t in texts(body))]
+    examples = [*SUMS_SAID, *(t for t, _ in CAPS_SAID.values())]
+    examples += [*(t for _, body, _ in PROMPT_BODIES.values() for t in texts(body))]
     rows = (*CAPS, *SUMS, *PROMPTS)
     first = {
         id(next((row for row in rows if row.numbers(match_wording(each)) is not None), None))
@@ -612,6 +693,30 @@ SHAPES: dict[str, tuple[Any, int, str]] = {
     "old vLLM, flat": ({"object": "error", "message": "Bad", "code": 400}, 400, "Bad"),
     "a text": ({"error": "Oh"}, 500, "Oh"),
 }
+
+
+ALIBABA = "<400> InternalError.Algo.InvalidParameter: Range of max_tokens should be [1, 8192]"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'event:error\ndata:{{"code":"InvalidParameter","message":"{ALIBABA}"}}\n\n',
+        f'id:1\nevent:error\n:HTTP_STATUS/400\ndata:{{"message":"{ALIBABA}"}}',
+        f'data: {{"error":{{"code":"invalid_parameter_error","message":"{ALIBABA}"}}}}\r\n\r\n',
+        ALIBABA,
+    ],
+    ids=["event", "whole head", "OpenAI", "text"],
+)
+def test_row_b25_a_refusal_is_found_in_an_event_and_in_text_with_an_angle(body: str) -> None:
+    error = refused(400, body.encode())  # musistudio/claude-code-router#1327, opencode#40770
+    assert isinstance(error, OutputLimitError)
+    assert error.room == 8192
+
+
+@pytest.mark.parametrize("body", ["<html>Bad Request</html>", " \n<!DOCTYPE html><p>max</p>"])
+def test_row_b25_a_page_says_nothing(body: str) -> None:
+    assert refused(400, body.encode()).message.endswith("no reason was given")
 
 
 @pytest.mark.parametrize(("value", "status", "words"), SHAPES.values(), ids=SHAPES)
