@@ -86,11 +86,16 @@ def host_check(allowed: Iterable[str]) -> Callable[[bytes], bool]:
 def origin_pattern(allowed: Iterable[str]) -> re.Pattern[str]:
     """What matches the whole of an allowed `Origin`; nothing where `allowed` is empty.
 
-    A `*` in an entry stands for what has no slash. An entry has at most one, so that no origin
-    takes more than linear work.
+    A `*` in an entry stands for a port, or for what has no slash. An entry has at most one, so that
+    no origin takes more than linear work.
     """
-    entries = (".*" if e == ANY else re.escape(e).replace(r"\*", "[^/]+") for e in allowed)
-    return re.compile("|".join(entries) or "(?!)", re.IGNORECASE)
+    return re.compile("|".join(map(_pattern, allowed)) or "(?!)", re.IGNORECASE)
+
+
+def _pattern(entry: str) -> str:
+    if entry == ANY:
+        return ".*"
+    return re.escape(entry).replace(r":\*", ":[0-9]+").replace(r"\*", "[^/]+")
 
 
 def host_name(host: str) -> str:

@@ -90,8 +90,10 @@ def _keys(request: HttpRequest) -> list[str]:
 
 def _repeated(header: str) -> list[str]:
     """The value, and its parts where there are several: a key, too, may have a comma."""
+    if not header:
+        return []
     if "," not in header:
-        return [header]
+        return [header.strip(" \t")]
     return [header, *(part.strip(" \t") for part in header.split(",", _MAX_REPEATED))]
 
 

@@ -93,7 +93,13 @@ def test_row_a1_declared_names_are_right(host: str) -> None:
         (
             "http://localhost:*",
             ["http://localhost:3000"],
-            ["http://localhost", "http://localhost:1/", "http://localhost.evil:1"],
+            [
+                "http://localhost",
+                "http://localhost:1/",
+                "http://localhost.evil:1",
+                "http://localhost:1.evil.example",
+                "http://localhost:1@evil.example",
+            ],
         ),
         (
             "https://*.app.example",

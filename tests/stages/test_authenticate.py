@@ -43,6 +43,7 @@ async def test_it_keeps_to_the_contract() -> None:
     "headers",
     [
         {"x_api_key": "s3cret-key"},
+        {"x_api_key": "s3cret-key \t"},
         {"authorization": "Bearer s3cret-key"},
         {"authorization": "bearer s3cret-key"},
         {"authorization": "BEARER s3cret-key"},
@@ -58,6 +59,7 @@ async def test_it_keeps_to_the_contract() -> None:
     ],
     ids=[
         "x-api-key",
+        "white space after it",
         "Bearer",
         "bearer",
         "BEARER",

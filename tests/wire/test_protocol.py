@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import socket
 import struct
@@ -9,10 +10,15 @@ import time
 import weakref
 from collections.abc import Iterator
 from threading import Event
+from typing import Any
 
 import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
 
+from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
+from tests.bench.counting import Calls
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse
@@ -73,3 +79,67 @@ def test_of_a_connection_that_is_over_nothing_is_kept(
     while protocol() is not None:
         Event().wait(0.01)
         assert time.monotonic() < soon, "something holds the connection's objects"
+
+
+class _Bodies:
+    """An application that keeps the parts in which bodies arrive."""
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        more = True
+        while more:
+            message = await receive()
+            self.parts.append(message["body"])
+            more = message["more_body"]
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    admission = __call__
+
+
+class _Transport(asyncio.Transport):
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize(
+    "packets",
+    [
+        [b"1\r\na\r\n" * 1000 + b"0\r\n\r\n"],
+        [b"1\r\na\r\n" * 500, b"1\r\na\r\n" * 500, b"0\r\n\r\n"],
+        [b"1;x=y\r\na\r\n" * 1000, b"0\r\n\r\n"],
+    ],
+    ids=["whole", "two-packets", "extensions"],
+)
+async def test_row_a7_the_chunks_of_a_packet_are_one_piece_of_the_body(
+    packets: list[bytes],
+) -> None:
+    app, server = _Bodies(), ServerState()
+    config = Config(app, proxy_headers=False, lifespan="off")
+    connection = HttpProtocol(
+        limits=ConnectionLimits(), config=config, server_state=server, app_state={}
+    )
+    connection.connection_made(_Transport())
+    head = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+    connection.data_received(head)
+    with Calls() as cost:
+        for packet in packets:
+            connection.data_received(packet)
+    assert cost.by_name["HttpToolsProtocol.on_body"] <= len(packets)
+    await asyncio.gather(*server.tasks)
+    assert b"".join(app.parts) == b"a" * 1000
+    connection.connection_lost(None)
