@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from tests import secrets
 
@@ -71,13 +71,44 @@ class Command:
         return self.process.wait(LIMIT)
 
 
+@frozen
+class Reloadable:
+    """The command for many tests. Each loads its own config with `load`."""
+
+    proxy: Command
+    file: Path
+
+    @property
+    def url(self) -> str:
+        """Its root."""
+        return self.proxy.url
+
+    def write(self, text: str, server: str = "") -> None:
+        """Write a config without a section `server`. `server` are more options of that."""
+        self.file.write_text(f"server: {{{RELOADABLE}{server}}}\n{text}")
+
+    def load(self, text: str, server: str = "") -> str:
+        """Write a config and serve it; the line of the log that says so."""
+        self.write(text, server)
+        self.proxy.tell(signal.SIGHUP)
+        return self.proxy.says("is reloaded")
+
+
+#: It listens for everybody, so that a config without keys is refused.
+RELOADABLE = "host: 0.0.0.0, reload: false, "
+
+
 @contextlib.contextmanager
 def command(
-    file: Path, *arguments: str, by: Sequence[str] = (), **variables: str
+    file: Path,
+    *arguments: str,
+    by: Sequence[str] = (),
+    at_most: float = 2 * LIMIT,
+    **variables: str,
 ) -> Iterator[Command]:
     """Serve the declaration `file` on a free port, started `by` this. It is killed at the end.
 
-    `variables` are added to its environment.
+    It is killed after `at_most` seconds too. `variables` are added to its environment.
     """
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(
@@ -88,7 +119,7 @@ def command(
         text=True,
         start_new_session=True,  # its workers are killed with it
     )
-    watchdog = threading.Timer(2 * LIMIT, process.kill)
+    watchdog = threading.Timer(at_most, process.kill)
     watchdog.start()
     assert process.stdout
     running = Command(process, process.stdout.readline().split()[-1])

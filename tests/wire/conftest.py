@@ -11,6 +11,7 @@ import pytest
 
 from tests.wire.backend import ScriptedBackend
 from tests.wire.client import Client
+from tests.wire.command import RELOADABLE, Reloadable, command
 from tests.wire.proxy import Lasting, declaration, lasting_proxy
 
 
@@ -18,6 +19,16 @@ from tests.wire.proxy import Lasting, declaration, lasting_proxy
 def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
     with lasting_proxy(tmp_path_factory.mktemp("proxy"), declaration) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def reloadable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reloadable]:
+    """The installed command, which reads its config again at SIGHUP alone."""
+    file = tmp_path_factory.mktemp("reloadable") / "pipelines.yaml"
+    text = declaration("http://127.0.0.1:1")
+    file.write_text(f"server: {{{RELOADABLE}}}\n{text}")
+    with command(file, at_most=600) as running:
+        yield Reloadable(running, file)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import HELLO, head, said, streamed, whole
 from tests.wire.client import Client
-from tests.wire.command import command
+from tests.wire.command import Reloadable
 from tests.wire.proxy import proxy
 from tests.wire.test_fallback import Pair, declared
 
@@ -58,22 +57,18 @@ def test_a_target_that_keeps_failing_is_left_alone_and_that_is_told(
 
 
 def test_a_reload_that_changes_no_target_does_not_forget_that_one_is_left_alone(
-    tmp_path: Path, pair: Pair
+    reloadable: Reloadable, pair: Pair
 ) -> None:
     pair.one.says(whole(503, said("Loading")))
-    file = tmp_path / "pipelines.yaml"
     text = declared(pair.one, pair.two, breaker="{failures: 1, cooldown: 600}")
-    file.write_text(f"server: {{reload: false}}\n{text}")
-    with command(file) as running:
-        client = Client(running.url)
-        assert client.post(body(stream=True)).status == 200
-        states = {"one/a": {"state": "open"}, "two/b": {"state": "closed"}}
-        assert targets(client) == states
+    reloadable.load(text)
+    client = Client(reloadable.url)
+    assert client.post(body(stream=True)).status == 200
+    states = {"one/a": {"state": "open"}, "two/b": {"state": "closed"}}
+    assert targets(client) == states
 
-        file.write_text(file.read_text().replace("claude-lost", "claude-new"))
-        running.tell(signal.SIGHUP)
-        running.says("is reloaded")
-        assert targets(client) == states
-        assert client.post(body(stream=True)).status == 200
-        client.leave()
+    reloadable.load(text.replace("claude-lost", "claude-new"))
+    assert targets(client) == states
+    assert client.post(body(stream=True)).status == 200
+    client.leave()
     assert (len(pair.one.requests), len(pair.two.requests)) == (1, 2)

@@ -21,13 +21,17 @@ from typing import Any
 import pytest
 from attrs import Factory, define
 
+from tests import secrets
 from tests.grammar import parse_sse
 from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse, streamed, whole
 from tests.wire.client import Client, connect, error_in, raw
-from tests.wire.command import COMMAND, LIMIT, command
+from tests.wire.command import COMMAND, LIMIT, Reloadable, command
 from tests.wire.proxy import declaration
+
+#: Half of those in one test: each takes a tenth of a second.
+RELOADS = 10
 
 
 @pytest.fixture
@@ -37,12 +41,16 @@ def backend() -> Iterator[ScriptedBackend]:
     made.close()
 
 
+def config(backend: ScriptedBackend, options: str = "") -> str:
+    """A config with these options of its backend."""
+    return declaration(backend.url).replace("{base_url:", f"{{{options}base_url:", 1)
+
+
 def write(folder: Path, backend: ScriptedBackend, server: str = "", options: str = "") -> Path:
-    """A declaration with these options of the server, and of its backend."""
-    text = declaration(backend.url).replace("{base_url:", f"{{{options}base_url:", 1)
+    """A file with `config`, and these options of the server."""
     file = folder / "pipelines.yaml"
     made = folder / "new"
-    made.write_text(f"server: {{{server}}}\n{text}")
+    made.write_text(f"server: {{{server}}}\n{config(backend, options)}")
     made.replace(file)  # as editors do
     return file
 
@@ -87,14 +95,22 @@ def held(hold: threading.Event) -> tuple[Any, ...]:
 
 
 class TestReload:
-    def test_a_changed_file_is_served_and_a_broken_one_is_told_as_check_tells_it(
+    def test_a_change_is_served_and_a_broken_file_is_told_as_check_tells_it(
         self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
     ) -> None:
+        """A change of the file, and of the `.env` next to it."""
         backend.says(whole(500, {}))
+        (tmp_path / ".env").write_text("KEY=one\n")
         file = write(tmp_path, backend)
+        file.write_text(file.read_text().replace("[client-key]", "[client-key, '${KEY}']"))
         with command(file) as proxy:
             before = clients.new(proxy.url)
             assert before.get("/v1/models").status == 200
+            assert before.get("/v1/models", **{"x-api-key": "two"}).status == 401
+            (tmp_path / ".env").write_text("KEY=two\n")
+            proxy.says("is reloaded")
+            assert before.get("/v1/models", **{"x-api-key": "two"}).status == 200
+
             good = file.read_text()
             file.write_text(good.replace("list-models", "list-model"))
             proxy.says("cannot be used, what is served stays:")
@@ -107,79 +123,59 @@ class TestReload:
             assert before.get("/v1/models").status == 401  # on a connection of before, too
             assert before.get("/v1/models", **{"x-api-key": "another-key"}).status == 200
 
-    def test_the_file_of_variables_beside_it_is_followed(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
-        (tmp_path / ".env").write_text("KEY=one\n")
-        file = write(tmp_path, backend)
-        file.write_text(file.read_text().replace("[client-key]", "['${KEY}']"))
-        with command(file) as proxy:
-            client = clients.new(proxy.url)
-            assert client.get("/v1/models", **{"x-api-key": "two"}).status == 401
-            (tmp_path / ".env").write_text("KEY=two\n")
-            proxy.says("is reloaded")
-            assert client.get("/v1/models", **{"x-api-key": "two"}).status == 200
-
     def test_requests_finish_on_the_backend_they_began_with_which_is_closed_then(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+        self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         hold = threading.Event()
         backend.says(*held(hold))
         backend.says(streamed("New"))
-        file = write(tmp_path, backend, "reload: false")
-        with command(file) as proxy:
-            client = clients.started(proxy.url)
-            write(tmp_path, backend, "reload: false", "headers: {x-new: 'yes'}, ")
-            proxy.tell(signal.SIGHUP)
-            proxy.says("new or changed: scripted; gone or changed: scripted")
-            later = clients.started(proxy.url)
-            assert texts(later) == ["New"]
-            assert backend.request(1).headers["x-new"] == "yes"
-            write(tmp_path, backend, "reload: false", "headers: {x-new: 'again'}, ")
-            proxy.tell(signal.SIGHUP)
-            assert backend.is_gone(1, within=5)  # nobody needs it any more
-            assert not backend.is_gone(0, within=0)
-            hold.set()
-            assert texts(client) == ["Hello", " you"]
-            assert "x-new" not in backend.request(0).headers
-            assert backend.is_gone(0, within=5)
+        reloadable.load(config(backend))
+        client = clients.started(reloadable.url)
+        line = reloadable.load(config(backend, "headers: {x-new: 'yes'}, "))
+        assert "new or changed: scripted; gone or changed: scripted" in line
+        later = clients.started(reloadable.url)
+        assert texts(later) == ["New"]
+        assert backend.request(1).headers["x-new"] == "yes"
+        reloadable.load(config(backend, "headers: {x-new: 'again'}, "))
+        assert backend.is_gone(1, within=5)  # nobody needs it any more
+        assert not backend.is_gone(0, within=0)
+        hold.set()
+        assert texts(client) == ["Hello", " you"]
+        assert "x-new" not in backend.request(0).headers
+        assert backend.is_gone(0, within=5)
 
     def test_a_backend_that_did_not_change_keeps_its_connection(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+        self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         backend.says(streamed("Hello"))
-        file = write(tmp_path, backend, "reload: false")
-        with command(file) as proxy:
-            assert texts(clients.started(proxy.url)) == ["Hello"]
-            file.write_text(file.read_text().replace("claude-absent", "claude-missing"))
-            proxy.tell(signal.SIGHUP)
-            proxy.says("is reloaded")
-            assert texts(clients.started(proxy.url)) == ["Hello"]
+        text = config(backend)
+        reloadable.load(text)
+        assert texts(clients.started(reloadable.url)) == ["Hello"]
+        reloadable.load(text.replace("claude-absent", "claude-missing"))
+        assert texts(clients.started(reloadable.url)) == ["Hello"]
         assert backend.connections == 1
 
     def test_what_the_server_has_at_its_start_only_is_told_and_nobody_is_let_in(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+        self, reloadable: Reloadable, backend: ScriptedBackend
     ) -> None:
-        file = write(tmp_path, backend, "host: 0.0.0.0, reload: false")
-        with command(file) as proxy:
-            write(tmp_path, backend, "host: 0.0.0.0, port: 1, reload: false")
-            proxy.tell(signal.SIGHUP)
-            proxy.says("`server.port` is changed, which needs a restart")
-            proxy.says("is reloaded")
-            file.write_text(file.read_text().replace("{keys: [client-key]}", "{}"))
-            proxy.tell(signal.SIGHUP)
-            proxy.says("cannot be used, what is served stays:")
-            proxy.says("error[open-door]")
+        proxy, text = reloadable.proxy, config(backend)
+        reloadable.write(text, server="port: 1")
+        proxy.tell(signal.SIGHUP)
+        proxy.says("`server.port` is changed, which needs a restart")
+        proxy.says("is reloaded")
+        reloadable.write(text.replace("{keys: [client-key]}", "{}"))
+        proxy.tell(signal.SIGHUP)
+        proxy.says("cannot be used, what is served stays:")
+        proxy.says("error[open-door]")
 
-    def test_no_stream_is_broken_by_fifty_reloads_of_which_half_are_of_broken_files(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    def test_no_stream_is_broken_by_many_reloads_of_which_half_are_of_broken_files(
+        self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         words = [f"word {n} " for n in range(20)]
         parts = [part for word in words for part in (sse(delta(content=word)), 0.005)]
         lasts = threading.Event()
         backend.says(*held(lasts))
         backend.says(head(), *parts, sse(delta("stop")), DONE, END)
-        file = write(tmp_path, backend, "reload: false")
         enough = threading.Event()
         found: list[list[str]] = []
         failures: list[BaseException] = []
@@ -192,57 +188,51 @@ class TestReload:
             except (AssertionError, OSError, http.client.HTTPException) as error:
                 failures.append(error)
 
-        with command(file) as proxy:
-            lasting = clients.started(proxy.url)
-            threads = [threading.Thread(target=ask, args=(proxy.url,)) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for n in range(25):
-                write(tmp_path, backend, "reload: false", f"headers: {{x-reload: '{n}'}}, ")
-                proxy.tell(signal.SIGHUP)
-                proxy.says("is reloaded; backends new or changed: scripted")
-                file.write_text("pipelines: {" if n % 2 else file.read_text() + "more: 1\n")
-                proxy.tell(signal.SIGHUP)
-                proxy.says("cannot be used, what is served stays:")
-            enough.set()
-            for thread in threads:
-                thread.join(10)
-            lasts.set()
-            assert texts(lasting) == ["Hello", " you"]
-            assert not [line for line in proxy.log if "Traceback" in line or "broken off" in line]
+        proxy, file = reloadable.proxy, reloadable.file
+        reloadable.load(config(backend))
+        logged = len(proxy.log)
+        lasting = clients.started(proxy.url)
+        threads = [threading.Thread(target=ask, args=(proxy.url,)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for n in range(RELOADS):
+            line = reloadable.load(config(backend, f"headers: {{x-reload: '{n}'}}, "))
+            assert "is reloaded; backends new or changed: scripted" in line
+            file.write_text("pipelines: {" if n % 2 else file.read_text() + "more: 1\n")
+            proxy.tell(signal.SIGHUP)
+            proxy.says("cannot be used, what is served stays:")
+        enough.set()
+        for thread in threads:
+            thread.join(10)
+        lasts.set()
+        assert texts(lasting) == ["Hello", " you"]
+        said = proxy.log[logged:]
+        assert not [line for line in said if "Traceback" in line or "broken off" in line]
         assert not failures
-        assert len(found) >= 25
+        assert len(found) >= RELOADS
         assert all("".join(each) == "".join(words) for each in found)
 
 
 class TestEnd:
-    def test_what_is_under_way_is_finished_while_nobody_new_is_let_in(
+    def test_on_a_signal_requests_finish_within_the_limit_while_nobody_new_is_let_in(
         self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
     ) -> None:
         hold = threading.Event()
         backend.says(*held(hold))
-        with command(write(tmp_path, backend)) as proxy:
-            client, idle = clients.started(proxy.url), clients.new(proxy.url)
+        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+        backend.says(Act.UNTIL_GONE)
+        with command(write(tmp_path, backend, "drain_timeout: 2")) as proxy:
+            client, endless = clients.started(proxy.url), clients.started(proxy.url)
+            idle, other = clients.new(proxy.url), clients.new(proxy.url)
             idle.get("/health")
+            other.socket.sendall(raw(body()))
+            backend.request(2)
             proxy.tell(signal.SIGTERM)
             assert idle.socket.recv(1) == b""  # kept connections are closed
             until_refused(proxy.url)
             hold.set()
             assert texts(client) == ["Hello", " you"]
-            assert proxy.ends() == -signal.SIGTERM
-
-    def test_past_the_limit_clients_are_told_that_it_stops(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
-        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
-        backend.says(Act.UNTIL_GONE)
-        with command(write(tmp_path, backend, "drain_timeout: 0.2")) as proxy:
-            client = clients.started(proxy.url)
-            other = clients.new(proxy.url)
-            other.socket.sendall(raw(body()))
-            backend.request(1)
-            proxy.tell(signal.SIGTERM)
-            *_, last = parse_sse(client.answer.read())
+            *_, last = parse_sse(endless.answer.read())
             assert error_in(last)[0] == "overloaded_error"
             other.send(b"")
             told = json.loads(other.answer.read())
@@ -324,7 +314,7 @@ class TestReadiness:
 
 
 class TestWorkers:
-    def test_each_serves_and_all_end_together(
+    def test_each_serves_and_is_replaced_if_it_dies_and_all_end_together(
         self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
     ) -> None:
         hold = threading.Event()
@@ -334,12 +324,27 @@ class TestWorkers:
         pids.mkdir()
         (tmp_path / "marking.py").write_text(MARKING)
         file.write_text(file.read_text().replace("- list-models", f"{MARK}      - list-models"))
-        with command(file, "--workers", "2") as proxy:
-            client = clients.started(proxy.url)
+
+        def served(url: str) -> set[int]:
+            """Ask until two workers have answered; all that did."""
             for _ in itertools.takewhile(lambda _: len(list(pids.iterdir())) < 2, range(1000)):
-                clients.new(proxy.url).get("/v1/models")
-            served = {int(each.name) for each in pids.iterdir()}
-            assert len(served - {proxy.process.pid}) == 2
+                clients.new(url).get("/v1/models")
+            return {int(each.name) for each in pids.iterdir()}
+
+        with command(file, "--workers", "2") as proxy:
+            first = served(proxy.url)
+            assert len(first - {proxy.process.pid}) == 2
+            dead = min(first)
+            os.kill(dead, signal.SIGKILL)
+            # It is asked in turn with the other one, which may still be busy with its imports.
+            proxy.says(f"Child process [{dead}] died", within=60)
+            (pids / str(dead)).unlink()
+            proxy.says("backend `scripted` is ready after")
+            now = served(proxy.url)
+            assert len(now - {proxy.process.pid}) == 2
+            assert dead not in now
+
+            client = clients.started(proxy.url)
             proxy.tell(signal.SIGHUP)
             proxy.says("is reloaded")
             proxy.says("is reloaded")
@@ -348,59 +353,42 @@ class TestWorkers:
             hold.set()
             assert texts(client) == ["Hello", " you"]
             assert proxy.ends() == 0
-            for pid in served:
+            for pid in now:
                 with pytest.raises(ProcessLookupError):
                     os.kill(pid, 0)
 
-    def test_one_that_dies_is_replaced(
+    def test_row_a8_a_hangup_while_they_start_does_not_kill_them_but_they_end_with_their_supervisor(
         self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
     ) -> None:
-        file = write(tmp_path, backend)
-        (tmp_path / "pids").mkdir()
-        (tmp_path / "marking.py").write_text(MARKING)
-        file.write_text(file.read_text().replace("- list-models", f"{MARK}      - list-models"))
-        with command(file, "--workers", "2") as proxy:
-            clients.new(proxy.url).get("/v1/models")
-            (pid,) = (tmp_path / "pids").iterdir()
-            os.kill(int(pid.name), signal.SIGKILL)
-            # It is asked in turn with the other one, which may still be busy with its imports.
-            proxy.says(f"Child process [{pid.name}] died", within=60)
-            proxy.says("backend `scripted` is ready after")
-            assert clients.new(proxy.url).get("/v1/models").status == 200
-
-    def test_row_a8_they_end_as_on_sigterm_when_their_supervisor_is_killed(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
+        """When it is killed they end as on SIGTERM."""
         hold = threading.Event()
         backend.says(*held(hold))
-        with command(write(tmp_path, backend), "--workers", "2") as proxy:
-            workers = children(proxy.process.pid)
-            client = clients.started(proxy.url)
-            proxy.tell(signal.SIGKILL)
-            until_refused(proxy.url)
-            hold.set()
-            assert texts(client) == ["Hello", " you"]
-            until_gone(workers)
-            assert not [line for line in proxy.log if "Traceback" in line]
-
-    def test_row_a8_a_hangup_while_they_start_does_not_kill_them_but_the_supervisors_death_does(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
         at = ["--config", str(write(tmp_path, backend)), "--port", "0", "--workers", "2"]
-        with subprocess.Popen([*COMMAND, *at], stdout=subprocess.PIPE, text=True) as process:
+        log = tmp_path / "log"
+        with (
+            log.open("w") as errors,
+            subprocess.Popen(
+                [*COMMAND, *at], stdout=subprocess.PIPE, stderr=errors, text=True
+            ) as process,
+        ):
             assert process.stdout
             url = process.stdout.readline().split()[-1]
             try:
                 workers = started_children(process.pid)
                 for pid in workers:
                     os.kill(pid, signal.SIGHUP)
-                assert clients.new(url).get("/health").status == 200
+                client = clients.started(url)
                 assert children(process.pid) == workers
             finally:
                 process.kill()
+            until_refused(url)
+            hold.set()
+            assert texts(client) == ["Hello", " you"]
             until_gone(workers)
         with pytest.raises(ConnectionError):
             connect(url)
+        secrets.printed(log.read_text())
+        assert "Traceback" not in log.read_text()
 
 
 def children(pid: int) -> list[int]:

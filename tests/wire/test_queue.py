@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,7 +16,7 @@ from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client, error_in, raw
-from tests.wire.command import command
+from tests.wire.command import Reloadable
 from tests.wire.proxy import METRICS, declaration, proxy
 
 
@@ -122,28 +121,28 @@ def test_more_than_may_wait_get_a_529_that_says_when_to_come_back(queued: Queued
     assert len(backend.requests) == 2
 
 
-def test_after_a_reload_with_more_slots_the_calls_from_before_it_count(tmp_path: Path) -> None:
+def test_after_a_reload_with_more_slots_the_calls_from_before_it_count(
+    reloadable: Reloadable,
+) -> None:
     backend, end = ScriptedBackend(), Event()
     backend.says(end, whole(200, completion()))
-    file = tmp_path / "pipelines.yaml"
-    file.write_text(f"server: {{reload: false}}\n{declared(backend)}")
-    with command(file) as running:
-        queued = Queued(running.url, backend, ExitStack())
-        first, second, third = (queued.client() for _ in range(3))
-        first.socket.sendall(raw(body()))
-        backend.request()
-        second.socket.sendall(raw(body()))
-        queued.until(running=1, waiting=1)
+    text = declared(backend)
+    reloadable.load(text)
+    queued = Queued(reloadable.url, backend, ExitStack())
+    first, second, third = (queued.client() for _ in range(3))
+    first.socket.sendall(raw(body()))
+    backend.request()
+    second.socket.sendall(raw(body()))
+    queued.until(running=1, waiting=1)
 
-        file.write_text(file.read_text().replace("slots: 1", "slots: 2"))
-        running.tell(signal.SIGHUP)
-        backend.request(1)
-        third.socket.sendall(raw(body()))
-        queued.until(running=2, waiting=1)
-        end.set()
-        queued.until(running=0, waiting=0)
-        for each in queued.clients:
-            each.leave()
+    reloadable.load(text.replace("slots: 1", "slots: 2"))
+    backend.request(1)
+    third.socket.sendall(raw(body()))
+    queued.until(running=2, waiting=1)
+    end.set()
+    queued.until(running=0, waiting=0)
+    for each in queued.clients:
+        each.leave()
     assert len(backend.requests) == 3
     backend.close()
 
