@@ -1,10 +1,46 @@
 """What all tests share. Coroutines run on asyncio and on trio unless a module says otherwise."""
 
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
 import pytest
 
 pytest_plugins = ["tests.secrets"]
+
+_CACHE = Path(__file__).parents[1] / ".pytest_cache" / "bytecode"
 
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "untraced: without coverage, since it repeats much work")
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
+        # Each worker of pytest-xdist, and each command, would compile LangChain: 2 s of CPU.
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(_CACHE))
+        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
+        sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Run a test without coverage if it is of Hypothesis, or is marked `untraced`.
+
+    Coverage doubles the time of such tests. They cover no line that other tests do not. The marker
+    `no_cover` of pytest-cov would also stop coverage in the threads of proxies that are shared.
+    """
+    trace = sys.gettrace()
+    untraced = item.get_closest_marker("untraced") or item.get_closest_marker("hypothesis")
+    if untraced:
+        sys.settrace(None)
+    try:
+        return (yield)
+    finally:
+        if untraced:
+            sys.settrace(trace)

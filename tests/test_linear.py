@@ -42,6 +42,7 @@ from tests.stages.translation.support import call, calls, finish
 from tests.support import chat_request
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.untraced
 #: Linear work takes 4 times as long for 4 times as much, and a busy machine adds some.
 MAX_GROWTH = 8
 #: Seconds; what takes less is too short to measure, and no danger.

@@ -241,6 +241,7 @@ def test_ten_times_the_conversation_costs_ten_times_the_calls() -> None:
     check(long, 11 * short.total)
 
 
+@pytest.mark.untraced
 async def test_nothing_is_kept_of_a_request(app: App) -> None:
     async def blocks_after(count: int) -> int:
         for _ in range(count):

@@ -219,6 +219,7 @@ def test_stars_question_marks_and_brackets_make_a_pattern(name: str, expected: b
     assert is_pattern(name) is expected
 
 
+@pytest.mark.untraced
 async def test_row_a7_a_large_request_is_looked_at_off_the_event_loop() -> None:
     turns = [{"role": "user", "content": "word"}] * 50_000
     event = evolve(validated(messages=turns), size=LARGE_BODY)

@@ -113,6 +113,7 @@ def with_pdf(by_tool: bool = False, text: str = "Invoice 42") -> Resolved:
     return resolved(messages=[{"role": "user", "content": [result if by_tool else block]}])
 
 
+@pytest.mark.untraced
 async def test_row_a7_a_large_request_is_translated_off_the_event_loop() -> None:
     turns = [{"role": role, "content": "word"} for role in ("user", "assistant")] * 5000
     event = evolve(resolved(messages=turns), size=LARGE_BODY)

@@ -243,6 +243,7 @@ async def test_problems_of_types_and_a_missing_limit_are_told_together() -> None
     )
 
 
+@pytest.mark.untraced
 async def test_row_a7_a_large_body_is_read_off_the_event_loop() -> None:
     turns = [{"role": "user", "content": "word"}] * 20_000
     event = authenticated(messages=turns)
@@ -259,6 +260,7 @@ async def test_row_a7_a_small_body_takes_no_thread() -> None:
     assert turned.rounds <= 5
 
 
+@pytest.mark.untraced
 async def test_row_a7_what_there_is_too_much_of_is_named() -> None:
     many = {"type": "object", "enum": [0] * 320_000}
     event = authenticated(tools=[{"name": "t", "input_schema": many}])

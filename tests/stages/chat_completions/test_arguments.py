@@ -110,6 +110,7 @@ def test_row_b6_arguments_are_sent_while_they_come() -> None:
     assert deltas == ['{"a": ', '{"b"', ": 1}", "}"]
 
 
+@pytest.mark.untraced
 def test_row_b6_many_repetitions_take_time_by_their_number() -> None:
     began = time.process_time()
     assert sent(streamed(COMMAND, *[COMMAND] * 30_000)) == COMMAND

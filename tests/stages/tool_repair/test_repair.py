@@ -320,6 +320,7 @@ def test_what_is_held_back_is_told_before_other_things() -> None:
     assert content([text("a <tool_"), parts, finish()]) == [("text", "a <tool_b")]
 
 
+@pytest.mark.untraced
 def test_many_broken_calls_take_time_by_their_number() -> None:
     began = time.process_time()
     written = '[TOOL_CALLS]get_weather{"' * 20_000

@@ -220,6 +220,7 @@ def test_bare_json_counts_only_where_the_answer_has_nothing_else() -> None:
     assert [type(each) for each in text.feed(HERMES)] == [FoundCalls]
 
 
+@pytest.mark.untraced
 def test_what_is_held_has_a_limit_and_takes_time_by_its_length() -> None:
     began = time.process_time()
     for begin in ("<tool_call>{", "<tool_call>", "[TOOL_CALLS]get{", '{"name": "get", "a": "'):
@@ -234,6 +235,7 @@ def test_what_is_held_has_a_limit_and_takes_time_by_its_length() -> None:
     assert time.process_time() - began < 20  # 0.5 s; some quadratic thing would take minutes
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     "text",
     [

@@ -736,6 +736,7 @@ def test_only_what_such_a_turn_parts_is_joined() -> None:
     assert told == ["Be brief", "Note", "a\n\nb"]
 
 
+@pytest.mark.untraced
 def test_turns_of_the_user_parted_by_nothing_take_time_by_their_number() -> None:
     made = request(messages=[user("x" * 1_000), assistant({"type": "poem"})] * 10_000)
     how, began = profile(), time.process_time()
@@ -744,6 +745,7 @@ def test_turns_of_the_user_parted_by_nothing_take_time_by_their_number() -> None
     assert time.process_time() - began < 8  # 0.3 s; where all of it is copied each time, 20 s
 
 
+@pytest.mark.untraced
 def test_thoughts_of_one_turn_take_time_by_their_number() -> None:
     thought = {**THOUGHT, "thinking": "x" * 1_000, "signature": seal(Envelope("fake"))}
     made = request(messages=[user("a"), assistant(*[thought] * 30_000, text("b"))])

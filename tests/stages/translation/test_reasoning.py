@@ -305,6 +305,7 @@ def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() ->
     ]
 
 
+@pytest.mark.untraced
 def test_long_reasoning_takes_time_by_its_length() -> None:
     began = time.process_time()
     attached = OpaqueFragments()

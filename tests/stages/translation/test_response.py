@@ -386,6 +386,7 @@ def test_a_call_without_a_name_holds_up_no_text() -> None:
     assert e.BlockDelta(0, "text_delta", "Hello") in translator.chunk(text("Hello"))
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("index", [0, 1], ids=["index 0", "indexes"])
 def test_thousands_of_calls_take_time_by_their_number(index: int) -> None:
     began = time.process_time()
@@ -414,6 +415,7 @@ WITHOUT_END: dict[str, Callable[[int], dict[str, Any]]] = {
 }
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize("tags", [(), THINK], ids=["", "think tags"])
 @pytest.mark.parametrize("one", WITHOUT_END.values(), ids=WITHOUT_END)
 def test_an_answer_without_end_takes_time_by_its_length(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,6 +62,7 @@ def test_ids_stay_the_same_when_the_conversation_grows() -> None:
     assert short[0] == "a"
 
 
+@pytest.mark.untraced
 def test_an_id_that_comes_thousands_of_times_takes_time_by_their_number() -> None:
     began, ids = time.process_time(), CallIdMap(64)
     assert len({ids.next("call_0") for _ in range(20_000)}) == 20_000

@@ -141,6 +141,7 @@ def test_the_limit_is_for_one_event() -> None:
         assert decoder.feed(b"data: 0123456789\n\n") == [b"0123456789"]
 
 
+@pytest.mark.untraced
 def test_the_lines_of_a_long_event_are_not_counted_anew_at_each_piece() -> None:
     def seconds(pieces: int) -> float:
         decoder, start = SseDecoder(), time.process_time()
