@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from stages import REGISTRY
 
@@ -34,8 +33,13 @@ MAX_LINES = 300
 MAX_FUNCTION_LINES = 40
 
 
+@functools.cache
+def nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -91,10 +95,7 @@ def test_translation_is_pure_and_synchronous() -> None:
         by_path(path)
         for path in translation
         if top_level(path) & {"anyio", "logging", "os", "pathlib", "time"}
-        or any(
-            isinstance(node, (ast.AsyncFunctionDef, ast.Await))
-            for node in ast.walk(ast.parse(path.read_text()))
-        )
+        or any(isinstance(node, (ast.AsyncFunctionDef, ast.Await)) for node in nodes(path))
     ]
 
     assert translation
@@ -109,7 +110,7 @@ def test_modules_and_functions_fit_a_reader() -> None:
             long.append(by_path(path))
         long += [
             f"{by_path(path)}: {node.name}"
-            for node in ast.walk(ast.parse(text))
+            for node in nodes(path)
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
         ]
@@ -117,20 +118,25 @@ def test_modules_and_functions_fit_a_reader() -> None:
     assert not long
 
 
-@pytest.mark.parametrize("name", REGISTRY.builtin)
-def test_each_stage_is_a_module_with_a_test_of_its_own(name: str) -> None:
-    module = name.replace("-", "_")
+def test_each_stage_is_a_module_with_a_test_of_its_own() -> None:
+    modules = {name: name.replace("-", "_") for name in REGISTRY.builtin}
+    lost = [
+        name
+        for name, module in modules.items()
+        if not (ROOT / "stages" / f"{module}.py").is_file()
+        or not (ROOT / "tests" / "stages" / f"test_{module}.py").is_file()
+        or REGISTRY.get(name).__module__ != f"stages.{module}"
+    ]
 
-    assert (ROOT / "stages" / f"{module}.py").is_file()
-    assert (ROOT / "tests" / "stages" / f"test_{module}.py").is_file()
-    assert REGISTRY.get(name).__module__ == f"stages.{module}"
+    assert modules
+    assert not lost
 
 
 def test_there_is_one_broad_except() -> None:
     broad = [
         by_path(path)
         for path in MODULES
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in nodes(path)
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or ast.unparse(node.type) in ("Exception", "BaseException"))
     ]

@@ -10,6 +10,8 @@ from pipeline.config.schema import Config
 from stages.backends.backend import Backend
 
 SHIPPED = Path(__file__).parents[2] / "pipelines.yaml"
+#: For commands that are called in this process: without what would change what they read.
+ENVIRON = {"LLM_PROXY_CONFIG": None, "PROXY_API_KEY": None}
 
 
 @frozen

@@ -11,9 +11,7 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.config import read
-from tests.real.support import SHIPPED
-
-ENVIRON = {"LLM_PROXY_CONFIG": None, "PROXY_API_KEY": None}
+from tests.real.support import ENVIRON, SHIPPED
 
 
 def test_the_shipped_profile_of_the_embedded_model_is_what_the_probe_finds(tmp_path: Path) -> None:

@@ -243,6 +243,9 @@ def break_the_file(it: Printing) -> None:
 
 
 def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
+    """What a backend says of the prompt is in the answer to the client, but not in the log."""
+    printing.backend.says(whole(400, {"error": {"message": f"cannot render {PROMPT}"}}))
+    assert PROMPT.encode() in printing.post()
     fail_in_every_way(printing)
     fail_over(printing)
     last = wait_in_every_way(printing)
@@ -276,11 +279,6 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     assert re.search(r'retries_total{.*stage="fallback".*} \d', told)
     assert re.search(r'target_state{state="open",target="queued/two"} 1', told)
     assert 'queue_running{backend="queued"} 1' in told
-
-
-def test_the_client_is_told_what_the_log_is_not(printing: Printing) -> None:
-    printing.backend.says(whole(400, {"error": {"message": f"cannot render {PROMPT}"}}))
-    assert PROMPT.encode() in printing.post()
 
 
 ASKED = {

@@ -261,6 +261,7 @@ async def test_row_a7_a_small_body_takes_no_thread() -> None:
 
 
 @pytest.mark.untraced
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_row_a7_what_there_is_too_much_of_is_named() -> None:
     many = {"type": "object", "enum": [0] * 320_000}
     event = authenticated(tools=[{"name": "t", "input_schema": many}])

@@ -80,6 +80,25 @@ def test_each_status_becomes_an_error_of_the_messages_api(
     assert "it says why" in error.message
 
 
+ODD_BODIES = {
+    "nothing": b"",
+    "json": b'{"error": {"message": "No"}}',
+    "odd JSON": b'[{"error": [1]}]',
+    "HTML": b"<html><h1>No",
+    "no text": b"\xff\xfe\x00",
+    "events": b'data: {"error": "No"}\n\n',
+}
+
+
+def test_each_status_with_each_body_is_an_error() -> None:
+    headers = {"retry-after": "5", "retry-after-ms": "5000", "location": "http://127.0.0.1:1/"}
+    for status in (*range(201, 600), 600, 999):
+        for name, body in ODD_BODIES.items():
+            error = error_from_status("local", status, headers, body)
+            assert error.status >= 400, (status, name)
+            assert error.headers.keys() <= {"retry-after", "x-should-retry"}, (status, name)
+
+
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_pitfall_38_the_proxys_own_credentials_are_not_the_clients_fault(status: int) -> None:
     error = refused(status, openai("Invalid API key."))

@@ -34,6 +34,10 @@ WHO = ("key", "session")
 NO_PDF = "JVBERi0="
 
 
+#: For what `stages.pdf.worker` says: it is a process, and does not know which event loop waits.
+ONCE = pytest.mark.parametrize("anyio_backend", ["asyncio"])
+
+
 async def read(data: str, limits: PdfLimits = LIMITS) -> str:
     """The text of a PDF, or why it is not read."""
     try:
@@ -67,6 +71,7 @@ async def test_row_a6_what_can_be_read_is_read() -> None:
     ]
 
 
+@ONCE
 async def test_row_a6_what_cannot_be_read_is_a_400_that_says_why() -> None:
     cannot, shorter = (
         "400: document: this PDF cannot be read: ",
@@ -90,6 +95,7 @@ async def test_row_a6_what_cannot_be_read_is_a_400_that_says_why() -> None:
     )
 
 
+@ONCE
 async def test_row_a5_what_costs_too_much_is_a_400_that_says_which_limit() -> None:
     shorter = ": send their text, or fewer or shorter PDFs"
     slow = (
@@ -119,6 +125,7 @@ async def test_row_a5_what_costs_too_much_is_a_400_that_says_which_limit() -> No
     )
 
 
+@ONCE
 async def test_row_a6_a_changed_pdf_is_read_or_refused() -> None:
     seeds = [encrypted("Invoice 42", ""), pdf("a", "b"), inflating(1000)]
     chance = random.Random(6)
