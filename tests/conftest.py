@@ -32,8 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Run a test without coverage if it is of Hypothesis, or is marked `untraced`.
 
-    Coverage doubles the time of such tests. They cover no line that other tests do not. The marker
-    `no_cover` of pytest-cov would also stop coverage in the threads of proxies that are shared.
+    Coverage doubles the time of such tests, and what random input happens to cover is no measure.
+    The marker `no_cover` of pytest-cov would also stop coverage in the threads of shared proxies.
     """
     trace = sys.gettrace()
     untraced = item.get_closest_marker("untraced") or item.get_closest_marker("hypothesis")

@@ -108,7 +108,6 @@ ELSEWHERE: dict[str, Schema] = {
 }
 
 
-@pytest.mark.untraced
 @pytest.mark.parametrize("schema", IN_PLACE.values(), ids=IN_PLACE)
 def test_row_a3_a_schema_that_doubles_the_work_is_not_asked(schema: Schema) -> None:
     assert not is_cheap(schema, {"a": 1, "b": 2})
