@@ -21,7 +21,7 @@ from proxy.probe.sampling import TEMPERATURE, limit_question
 from proxy.probe.tools import tool_questions
 from stages.backends.call import FAILURES, BackendCall
 from stages.backends.client import ChatCompletionsClient
-from stages.chat_completions.errors import error_from_exception
+from stages.backends.errors import error_from_exception
 from stages.profiles.profile import Profile
 
 #: So many questions in a row without an answer are enough.

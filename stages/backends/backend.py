@@ -21,12 +21,12 @@ from yarl import URL
 from stages.backends import embedded
 from stages.backends.call import FAILURES, BackendCall
 from stages.backends.client import ChatCompletionsClient
+from stages.backends.errors import error_from_exception
 from stages.backends.fair_queue import FairQueue
 from stages.backends.refusals import Refusals
 from stages.backends.resend import Resend
 from stages.backends.session import make_client, root
 from stages.backends.tokenizers import TOKENIZERS
-from stages.chat_completions.errors import error_from_exception
 from stages.chat_completions.overflow import PromptTooLongError, too_long
 from stages.chat_completions.token_calibration import TokenCalibration
 from stages.chat_completions.usage import last_reported, usage

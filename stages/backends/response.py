@@ -12,7 +12,8 @@ import anyio
 from attrs import define, field
 
 from stages.backends.call import FAILURES, BackendCall
-from stages.chat_completions.errors import error_from_exception, error_from_status
+from stages.backends.errors import error_from_exception
+from stages.chat_completions.errors import error_from_status
 from stages.chat_completions.frames import (
     decode_document,
     decode_frame,

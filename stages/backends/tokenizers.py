@@ -9,8 +9,8 @@ from attrs import frozen
 
 from stages.backends.call import BackendCall
 from stages.backends.client import ChatCompletionsClient
+from stages.backends.errors import error_from_exception
 from stages.backends.response import BackendResponse
-from stages.chat_completions.errors import error_from_exception
 from stages.events import ChatRequest
 from stages.messages_api.errors import InternalError
 
