@@ -35,7 +35,9 @@ class Metrics(Stage[Authenticated, HttpResponse]):
         registry = CollectorRegistry()  # the library's default one would be shared by all there are
         turns = {name: each.queue for name, each in self.backends.items() if each.queue}
         states = self.breakers.states(anyio.current_time())
-        refused = {name: each.refused for name, each in self.backends.items() if each.refused}
+        refused = {
+            name: each.refusal_counts for name, each in self.backends.items() if each.refusal_counts
+        }
         registry.register(_Collector(self.counts, turns, states, refused))
         body = generate_latest(registry)
         headers = {"content-type": CONTENT_TYPE_PLAIN_0_0_4, "content-length": str(len(body))}

@@ -11,7 +11,7 @@ from attrs import Factory, evolve, frozen
 from pipeline import Send, Stage, section
 from stages.counters import Counters
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart
-from stages.tool_repair.repair import ResponseRepair, tools
+from stages.tool_repair.repair import ResponseRepair, tool_schemas
 
 log = logging.getLogger("llm_proxy")
 
@@ -34,16 +34,16 @@ class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatEvent]):
         async def receive(event: ChatEvent) -> None:
             nonlocal repair
             if isinstance(event, ChatStart):
-                known = tools(event.request)
+                known = tool_schemas(event.request)
                 repair = ResponseRepair(event.request, known) if known else None
                 event = ChatStart(_read(event.request)) if known else event
             elif repair and isinstance(event, ChatChunk):
-                *before, data = repair.chunk(event.data)
+                *before, data = repair.repair_chunk(event.data)
                 for each in before:
                     await forward(ChatChunk(each, more_buffered=True))
                 event = ChatChunk(data, event.more_buffered)
             elif repair and isinstance(event, ChatEnd):
-                for each in repair.end(event.done):
+                for each in repair.finish(event.done):
                     await forward(ChatChunk(each, more_buffered=True))
                 self._count(repair)
             await forward(event)
@@ -54,13 +54,13 @@ class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatEvent]):
         """Log and count what was done."""
         resolved = repair.request.resolved
         backend = resolved.target.backend
-        for what, times in Counter(repair.done).items():
+        for what, times in Counter(repair.outcomes).items():
             self.counts.repaired_tool_calls[backend, what] += times
-        if repair.done:
+        if repair.outcomes:
             log.info(
                 "repaired request_id=%s backend=%s model=%s calls=%s",
                 resolved.http.request_id,
-                *map(json.dumps, (backend, resolved.target.model, ",".join(repair.done))),
+                *map(json.dumps, (backend, resolved.target.model, ",".join(repair.outcomes))),
             )
 
 

@@ -31,8 +31,8 @@ from stages.chat_completions.errors import error_from_status
 from stages.chat_completions.json_nesting import JsonNesting
 from stages.chat_completions.stop_sequences import StopScanner
 from stages.chat_completions.think_tags import ThinkTags
-from stages.tool_repair.arguments import Repairs, repair_arguments
-from stages.tool_repair.markdown_code import Code
+from stages.tool_repair.arguments import JsonRepair, repair_arguments
+from stages.tool_repair.markdown_code import MarkdownCode
 from stages.tool_repair.scanner import ToolCallScanner
 from stages.translation.json_schema import is_closed, without
 from stages.translation.response import ResponseTranslator
@@ -75,7 +75,7 @@ def growth(work: Callable[[int], Callable[[], object]], size: int) -> float:
 #: Those that are given only so much of a text.
 BOUNDED = {
     "pipeline.config.redaction._CREDENTIALS": "a word up to its last `@`, where it ends",
-    "stages.backends.refusals._REFUSING": "600 characters",
+    "stages.backends.refused_options._REFUSING": "600 characters",
     "stages.validate._QUOTED": "a problem, in which a name has 80 characters",
 }
 
@@ -244,14 +244,14 @@ PARSERS: dict[str, Callable[[int], object]] = {
     "tool calls: parameters": lambda n: tool_text(
         "<function=get>" + "<parameter=a>\n1\n</parameter>" * (n // 27) + "</function>", 10**9
     ),
-    "a repair: quotes": lambda n: Repairs().repaired("{" + "'" * n + "}"),
-    "a repair: words": lambda n: Repairs().repaired("{a: " + "b c " * (n // 4) + "}"),
-    "a repair: lists": lambda n: Repairs().repaired('{"a": [' + "],[1,2" * (n // 6) + "}"),
+    "a repair: quotes": lambda n: JsonRepair().repair("{" + "'" * n + "}"),
+    "a repair: words": lambda n: JsonRepair().repair("{a: " + "b c " * (n // 4) + "}"),
+    "a repair: lists": lambda n: JsonRepair().repair('{"a": [' + "],[1,2" * (n // 6) + "}"),
     "arguments: an escape in each": lambda n: repair_arguments(
         '{"a": "' + "\\ud83d" * (n // 6) + '"}', {}
     ),
-    "code: backticks": lambda n: fed(Code().feed, "`" * n, 3),
-    "code: fences": lambda n: fed(Code().feed, "~~~\n" * (n // 4), 3),
+    "code: backticks": lambda n: fed(MarkdownCode().feed, "`" * n, 3),
+    "code: fences": lambda n: fed(MarkdownCode().feed, "~~~\n" * (n // 4), 3),
     "nesting: escapes": lambda n: fed(JsonNesting().feed, "\\" * n, 1),
     "think tags: spaces": lambda n: fed(ThinkTags().feed, " " * n, 5),
     "think tags: half of the end": lambda n: fed(

@@ -57,7 +57,7 @@ def endpoint_questions(model: str) -> tuple[Question, ...]:
         return Finding(f"`{member}` in {place}", {"context_window": tokens})
 
     body = {"model": model, "messages": user("Hello.")}
-    counts = (ProbeRequest(body, path=each.path, outside_v1=each.beside) for _, each in _COUNTERS)
+    counts = (ProbeRequest(body, path=each.path, outside_v1=each.at_root) for _, each in _COUNTERS)
     return (
         Question(
             "the context window",

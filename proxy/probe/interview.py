@@ -19,7 +19,7 @@ from proxy.probe.question import Finding, ProbeRequest, Question, user
 from proxy.probe.reply import Reply, log_safe, reply_from, reported
 from proxy.probe.sampling import TEMPERATURE, limit_question
 from proxy.probe.tools import tool_questions
-from stages.backends.call import FAILURES, BackendCall
+from stages.backends.call import CLIENT_EXCEPTIONS, BackendCall
 from stages.backends.client import ChatCompletionsClient
 from stages.backends.errors import error_from_exception
 from stages.profiles.profile import Profile
@@ -79,7 +79,7 @@ class ProbeClient:
             try:
                 async with await self._response(ask, terms) as response:
                     content = await response.read()
-            except FAILURES as error:
+            except CLIENT_EXCEPTIONS as error:
                 return Reply(0, reported(self.backend, error_from_exception(self.backend, error)))
             reply = reply_from(self.backend, response.status, response.headers, content)
             self.tokens += reply.tokens
@@ -91,7 +91,7 @@ class ProbeClient:
     ) -> aiohttp.ClientResponse:
         url = self.completions.url(ask.path or "/chat/completions", ask.outside_v1)
         if ask.body is None:
-            return await self.completions.client.get(url)
+            return await self.completions.session.get(url)
         body = ask.body if ask.path or terms is None else terms.body(ask)
         call = BackendCall(self.backend, [], {}, idle_timeout=self.timeout)
         return await self.completions.post(url, body, call)

@@ -19,21 +19,21 @@ from attrs import define, field
 from yarl import URL
 
 from stages.backends import embedded
-from stages.backends.call import FAILURES, BackendCall
+from stages.backends.adjusted_request import AdjustedRequest
+from stages.backends.call import CLIENT_EXCEPTIONS, BackendCall
 from stages.backends.client import ChatCompletionsClient
 from stages.backends.errors import error_from_exception
 from stages.backends.fair_queue import FairQueue
-from stages.backends.refusals import Refusals
-from stages.backends.resend import Resend
-from stages.backends.session import make_client, root
+from stages.backends.refused_options import RefusedOptions
+from stages.backends.session import make_session, strip_credentials
 from stages.backends.tokenizers import TOKENIZERS
-from stages.chat_completions.overflow import PromptTooLongError, too_long
+from stages.chat_completions.overflow import PromptTooLongError, prompt_too_long
 from stages.chat_completions.token_calibration import TokenCalibration
-from stages.chat_completions.usage import last_reported, usage
+from stages.chat_completions.usage import last_reported_usage, parse_usage
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, Target
 from stages.messages_api.errors import ApiError, InternalError, InvalidRequestError
 from stages.off_loop import LARGE_BODY, off_loop
-from stages.profiles.profile import Profile, merged
+from stages.profiles.profile import Profile, merge_overrides
 from stages.wire.json_codec import encode
 
 log = logging.getLogger("llm_proxy")
@@ -41,7 +41,7 @@ log = logging.getLogger("llm_proxy")
 #: Seconds that a probe may take.
 _PROBE_TIMEOUT = 5.0
 #: Profiles of single models that are kept made. Clients may name models freely.
-_PROFILES = 200
+_MAX_PROFILES = 200
 #: Those in which the usage of an answer comes.
 _LAST_CHUNKS = 4
 
@@ -75,48 +75,48 @@ class Backend:
     #: Seconds, at most. A client waits for the number with its next request.
     counting_timeout: float = 5.0
     calibration: TokenCalibration = field(factory=TokenCalibration, init=False)
-    refusals: Refusals = field(init=False)
+    refused_options: RefusedOptions = field(init=False)
     """Options that its models have refused. They are left out of later requests."""
-    refused: Counter[str] = field(factory=Counter, init=False)
+    refusal_counts: Counter[str] = field(factory=Counter, init=False)
     """How often a request was sent again without an option, by option."""
     queue: FairQueue[Any] | None = field(init=False)
     """The calls that run and wait, where only so many may run. For the stage `queue`.
 
     After a reload the backend before has the same, and its slots; see `apply_concurrency_limit`.
     """
-    _overridden: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
+    _merged_profiles: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
     """By what overrides the profile, the oldest first."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletionsClient | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
     _opening: anyio.Lock = field(factory=anyio.Lock, init=False, repr=False)
-    _loop: Any = field(default=None, init=False, repr=False)
+    _event_loop: Any = field(default=None, init=False, repr=False)
 
     @queue.default
     def _make_queue(self) -> FairQueue[Any] | None:
         return None if self.profile.slots is None else FairQueue(self.profile.slots)
 
-    @refusals.default
-    def _make_refusals(self) -> Refusals:
-        return Refusals(self.profile.remember_refusals)
+    @refused_options.default
+    def _make_refusals(self) -> RefusedOptions:
+        return RefusedOptions(self.profile.remember_refusals)
 
     def profile_for(self, target: Target) -> Profile:
         """The profile for one model: its pattern's keys, its own, and what it has refused."""
-        if not (target.overrides or self.profile.models or self.refusals.known):
+        if not (target.overrides or self.profile.models or self.refused_options.by_model):
             return self.profile
-        refused = self.refusals.options_refused_by(target.model, time.monotonic())
+        refused = self.refused_options.overrides_for(target.model, time.monotonic())
         matching = [p for p in self.profile.models if fnmatch.fnmatchcase(target.model, p)]
         if not (target.overrides or matching or refused):
             return self.profile
         # To make one takes 50 us, and each request asks for it.
         key = encode((matching, target.overrides, refused))
-        if (made := self._overridden.get(key)) is None:
+        if (made := self._merged_profiles.get(key)) is None:
             made = self.profile
             for overrides in (*map(self.profile.models.get, matching), target.overrides, *refused):
-                made = merged(made, overrides or {})
-            self._overridden[key] = made
-            if len(self._overridden) > _PROFILES:
-                self._overridden.pop(next(iter(self._overridden)))
+                made = merge_overrides(made, overrides or {})
+            self._merged_profiles[key] = made
+            if len(self._merged_profiles) > _MAX_PROFILES:
+                self._merged_profiles.pop(next(iter(self._merged_profiles)))
         return made
 
     async def open(self) -> ChatCompletionsClient:
@@ -133,13 +133,13 @@ class Backend:
     def _claim(self) -> None:
         """Let no other event loop wait for this one: it would for ever."""
         here = anyio.lowlevel.current_token()
-        if self._loop not in (None, here):
+        if self._event_loop not in (None, here):
             raise RuntimeError("another event loop has opened this backend, and not closed it")
-        self._loop = here
+        self._event_loop = here
 
     async def _open(self) -> None:
         profile = self.profile
-        base_url = root(profile.base_url)
+        base_url = strip_credentials(profile.base_url)
         if profile.embedded:
             try:
                 server = await anyio.to_thread.run_sync(embedded.start, profile)
@@ -148,7 +148,7 @@ class Backend:
                 raise InternalError(reason) from error
             self._exits.push_async_callback(anyio.to_thread.run_sync, server.close)
             base_url = f"{server.url}/v1"
-        client = make_client(profile)
+        client = make_session(profile)
         self._exits.push_async_callback(client.close)
         completions = ChatCompletionsClient(client, base_url, profile.connect_timeout)
         self._model = await anyio.to_thread.run_sync(_make_model, completions, profile)
@@ -158,7 +158,7 @@ class Backend:
         """Close the connections and stop the embedded model."""
         await self._exits.aclose()
         await anyio.lowlevel.checkpoint()  # the sockets close in the event loop's next round
-        self._completions = self._loop = None
+        self._completions = self._event_loop = None
 
     async def check(self, name: str) -> None:
         """Ask what `health` names; the backend is called `name`. Raises ApiError unless it answers.
@@ -169,10 +169,10 @@ class Backend:
         url = URL(completions.base_url + "/").join(URL(self.profile.health))
         timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
         try:
-            get = completions.client.get(url, timeout=timeout, allow_redirects=False)
+            get = completions.session.get(url, timeout=timeout, allow_redirects=False)
             async with get as response:
                 status = response.status
-        except FAILURES as error:
+        except CLIENT_EXCEPTIONS as error:
             raise error_from_exception(name, error) from error
         if status >= 500:
             raise InternalError(f"backend `{name}` answers a probe with status {status}")
@@ -185,21 +185,23 @@ class Backend:
     ) -> AsyncGenerator[ChatEvent, None]:
         """See ChatBackend."""
         await self.open()
-        from stages.backends.langchain import ask  # in memory by now; else it would stop the loop
+        from stages.backends.langchain import (
+            open_response,
+        )  # in memory by now; else it would stop the loop
 
         target = request.resolved.target
         call = _call(request, idle_timeout, first_byte_timeout)
-        sent = Resend(request, call, self.profile_for)
+        sent = AdjustedRequest(request, call, self.profile_for)
         recent: deque[Any] = deque(maxlen=_LAST_CHUNKS)
         accepted = False
         while not accepted:
             try:
-                async with await ask(
+                async with await open_response(
                     self._model, target.model, sent.call, sent.request.stream
                 ) as answer:
                     accepted = True
-                    if sent.given_up:
-                        self._learn(sent)
+                    if sent.dropped_options:
+                        self._remember_dropped_options(sent)
                         yield ChatStart(sent.request)
                     async for together in answer:
                         last = len(together) - 1
@@ -207,33 +209,33 @@ class Backend:
                             recent.append(data)
                             yield ChatChunk(data, more_buffered=n < last)
             except PromptTooLongError as error:
-                raise await self._counted(request, error) from error
+                raise await self._with_token_count(request, error) from error
             except InvalidRequestError as error:  # a refusal: nothing has been answered yet
-                if accepted or not await self._changed(sent, error):
+                if accepted or not await self._adjust(sent, error):
                     raise
-        used = usage(last_reported(recent))
+        used = parse_usage(last_reported_usage(recent))
         self.calibration.learn(target.model, sent.request.raw_estimate, used.prompt_tokens)
-        yield ChatEnd(sent.call.done, sent.lowered)
+        yield ChatEnd(sent.call.completed, sent.limit_lowered)
 
-    async def _changed(self, sent: Resend, error: InvalidRequestError) -> bool:
+    async def _adjust(self, sent: AdjustedRequest, error: InvalidRequestError) -> bool:
         """Whether the request is another one after `error`; it may be translated again."""
-        small = sent.call.size < LARGE_BODY
-        return sent.after(error) if small else await off_loop(sent.after, error)
+        small = sent.call.body_size < LARGE_BODY
+        return sent.adjust(error) if small else await off_loop(sent.adjust, error)
 
-    def _learn(self, sent: Resend) -> None:
+    def _remember_dropped_options(self, sent: AdjustedRequest) -> None:
         """Remember, log and count what the backend has refused and was not sent again."""
         target = sent.request.resolved.target
-        for refusal in sent.given_up:
-            self.refused[refusal.option] += 1
+        for refusal in sent.dropped_options:
+            self.refusal_counts[refusal.option] += 1
             if refusal.lasting:
-                self.refusals.learn(target.model, refusal, time.monotonic())
+                self.refused_options.learn(target.model, refusal, time.monotonic())
             log.warning(
                 "backend `%s` refuses %s; it is left out for %g s (request_id=%s)",
-                *(target.backend, refusal.option, self.refusals.seconds * refusal.lasting),
+                *(target.backend, refusal.option, self.refused_options.seconds * refusal.lasting),
                 sent.request.resolved.http.request_id,
             )
 
-    async def _counted(self, request: ChatRequest, error: PromptTooLongError) -> ApiError:
+    async def _with_token_count(self, request: ChatRequest, error: PromptTooLongError) -> ApiError:
         """The error with the number of the prompt's tokens, where its tokenizer knows that.
 
         The backend stops to count at its window; clients shorten by what is over it.
@@ -241,7 +243,9 @@ class Backend:
         if error.maximum is None:
             return error
         tokens = await self.count_tokens(request)
-        return too_long(tokens, error.maximum) if tokens and tokens >= error.maximum else error
+        return (
+            prompt_too_long(tokens, error.maximum) if tokens and tokens >= error.maximum else error
+        )
 
     async def count_tokens(self, request: ChatRequest) -> int | None:
         """The prompt's tokens, counted by the backend itself; None where it cannot, or fails.
@@ -270,8 +274,8 @@ def _call(
         request.options,
         idle_timeout,
         first_byte_timeout,
-        gathered=not resolved.request.stream,
-        size=resolved.size,
+        buffered=not resolved.request.stream,
+        body_size=resolved.size,
     )
 
 

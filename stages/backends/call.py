@@ -8,7 +8,7 @@ import aiohttp
 from attrs import define, field
 
 #: What a call that gets no answer, or half of one, raises.
-FAILURES = (
+CLIENT_EXCEPTIONS = (
     aiohttp.ClientError,
     TimeoutError,
     OSError,
@@ -32,8 +32,8 @@ class BackendCall:
     options: dict[str, Any] = field(repr=False)
     idle_timeout: float
     first_byte_timeout: float | None = None
-    gathered: bool = False
-    size: int = 0
+    buffered: bool = False
+    body_size: int = 0
     payload: dict[str, Any] = field(factory=dict, repr=False)
-    done: bool = False
-    read: bool = False
+    completed: bool = False
+    read_to_end: bool = False

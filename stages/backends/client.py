@@ -26,7 +26,7 @@ from stages.wire import json_codec
 
 # A head takes so many idle timeouts at most. aiohttp has none while it writes a request that is
 # not read, and behind a 1xx response.
-_PATIENCE = 2
+_HEAD_TIMEOUTS = 2
 # aiohttp warns of larger bodies given as bytes, and takes a file for what it is.
 _LARGE_BODY = 1024 * 1024
 
@@ -35,15 +35,15 @@ _LARGE_BODY = 1024 * 1024
 class ChatCompletionsClient:
     """Makes calls to one backend. LangChain knows it as `client.chat.completions`."""
 
-    client: aiohttp.ClientSession
+    session: aiohttp.ClientSession
     base_url: str
     connect_timeout: float
 
     async def create(self, *, call: BackendCall, stream: bool = False) -> BackendResponse:
         """The answer to `call`, which is asked for when it is entered."""
-        return BackendResponse(self._ask, call, stream)
+        return BackendResponse(self._send, call, stream)
 
-    async def _ask(self, call: BackendCall) -> aiohttp.ClientResponse:
+    async def _send(self, call: BackendCall) -> aiohttp.ClientResponse:
         return await self.post(self.url("/chat/completions"), call.payload, call)
 
     def url(self, path: str, beside: bool = False) -> str:
@@ -56,14 +56,14 @@ class ChatCompletionsClient:
         A kept connection may have been closed by the backend in the meantime, which shows only
         when it is used: then the request is sent once more.
         """
-        small = call.size < LARGE_BODY
+        small = call.body_size < LARGE_BODY
         data = json_codec.encode(body) if small else await off_loop(json_codec.encode, body)
         first = call.first_byte_timeout or call.idle_timeout
         timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=first)
         for last in (False, True):
             try:
-                async with asyncio.timeout(self.connect_timeout + _PATIENCE * first):
-                    return await self.client.post(
+                async with asyncio.timeout(self.connect_timeout + _HEAD_TIMEOUTS * first):
+                    return await self.session.post(
                         url,
                         data=data if len(data) < _LARGE_BODY else BytesIO(data),
                         timeout=timeout,

@@ -93,7 +93,7 @@ class TargetGroup:
 ModelEntry = ModelTarget | TargetGroup
 
 
-def over_shipped(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+def merge_with_shipped(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """What is `given` over a shipped profile; of `fields`, `body` and `models` each entry."""
     over = {**shipped, **given}
     for key in ("fields", "body", "models"):
@@ -109,7 +109,7 @@ def _entry(converter: Converter, value: Any, _: Any) -> ModelEntry:
     return made
 
 
-def _spelt_out(given: dict[str, Any]) -> dict[str, Any]:
+def _expand_health(given: dict[str, Any]) -> dict[str, Any]:
     """With the path that `health: true` means: the list of models is what each server can tell."""
     health = given.get("health")
     return {**given, "health": "models" if health else ""} if isinstance(health, bool) else given
@@ -126,7 +126,9 @@ def register_hooks(converter: Converter) -> None:
             shown = f"`{name}`" if isinstance(name, str) else describe(name)
             message = f"there is no profile {shown}"
             raise OptionError("profile", message, suggest(str(name), profiles()))
-        profile = converter.structure(over_shipped(profiles()[name], _spelt_out(value)), Profile)
+        profile = converter.structure(
+            merge_with_shipped(profiles()[name], _expand_health(value)), Profile
+        )
         if profile.embedded:
             embedded.check(profile)
         return Backend(profile)

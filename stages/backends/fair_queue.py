@@ -27,8 +27,8 @@ from attrs import define, field
 
 _SHORT_IN_A_ROW = 3
 #: How long a call takes, in seconds, as long as none has ended.
-_TYPICAL = 5.0
-_NEWEST = 0.2
+_FIRST_DURATION = 5.0
+_WEIGHT_OF_NEWEST = 0.2
 _RETRY_AFTER = (1, 60)
 
 T = TypeVar("T")
@@ -38,16 +38,16 @@ T = TypeVar("T")
 class RoundRobin(Generic[T]):
     """Items that take turns by the first of their names, among those by the next, and so on."""
 
-    _below: dict[str, RoundRobin[T]] = field(factory=dict)
+    _groups: dict[str, RoundRobin[T]] = field(factory=dict)
     _items: deque[T] = field(factory=deque)
 
     def __bool__(self) -> bool:
-        return bool(self._below or self._items)
+        return bool(self._groups or self._items)
 
     def put(self, names: tuple[str, ...], item: T) -> None:
         """Add an item. All have as many names."""
         if names:
-            self._below.setdefault(names[0], RoundRobin()).put(names[1:], item)
+            self._groups.setdefault(names[0], RoundRobin()).put(names[1:], item)
         else:
             self._items.append(item)
 
@@ -55,11 +55,11 @@ class RoundRobin(Generic[T]):
         """Take the next one out."""
         if self._items:
             return self._items.popleft()
-        name = next(iter(self._below))
-        below = self._below.pop(name)
+        name = next(iter(self._groups))
+        below = self._groups.pop(name)
         item = below.take()
         if below:
-            self._below[name] = below  # behind the others
+            self._groups[name] = below  # behind the others
         return item
 
     def remove(self, names: tuple[str, ...], item: T) -> None:
@@ -67,10 +67,10 @@ class RoundRobin(Generic[T]):
         if not names:
             self._items.remove(item)
             return
-        below = self._below[names[0]]
+        below = self._groups[names[0]]
         below.remove(names[1:], item)
         if not below:
-            del self._below[names[0]]
+            del self._groups[names[0]]
 
 
 @define(eq=False)
@@ -85,8 +85,8 @@ class FairQueue(Generic[T]):
     _waiting: dict[T, tuple[tuple[str, ...], bool]] = field(factory=dict)
     _short: RoundRobin[T] = field(factory=RoundRobin)
     _long: RoundRobin[T] = field(factory=RoundRobin)
-    _in_a_row: int = 0
-    _typical: float = _TYPICAL
+    _short_in_a_row: int = 0
+    _mean_duration: float = _FIRST_DURATION
 
     @property
     def running(self) -> int:
@@ -109,24 +109,24 @@ class FairQueue(Generic[T]):
             self._running.add(call)
             return True
         self._waiting[call] = names, short
-        self._line(short).put(names, call)
+        self._queue_of(short).put(names, call)
         return False
 
     def leave(self, call: T) -> list[T]:
         """A call that ran is over, or one that waited gives up; gives those to begin now."""
         if call in self._waiting:
             names, short = self._waiting.pop(call)
-            self._line(short).remove(names, call)
+            self._queue_of(short).remove(names, call)
         else:
             self._running.remove(call)
-        return self._due()
+        return self._start_due()
 
     def resize(self, slots: int) -> list[T]:
         """From now on there are so many slots; gives the calls to begin now."""
         self.slots = slots
-        return self._due()
+        return self._start_due()
 
-    def _due(self) -> list[T]:
+    def _start_due(self) -> list[T]:
         due = []
         while self._waiting and self.free:
             call = self._next()
@@ -134,17 +134,17 @@ class FairQueue(Generic[T]):
             due.append(call)
             self._running.add(call)
         if not self._waiting:
-            self._in_a_row = 0
+            self._short_in_a_row = 0
         return due
 
     def _next(self) -> T:
-        if self._short and not (self._long and self._in_a_row == _SHORT_IN_A_ROW):
-            self._in_a_row = self._in_a_row + 1 if self._long else 0
+        if self._short and not (self._long and self._short_in_a_row == _SHORT_IN_A_ROW):
+            self._short_in_a_row = self._short_in_a_row + 1 if self._long else 0
             return self._short.take()
-        self._in_a_row = 0
+        self._short_in_a_row = 0
         return self._long.take()
 
-    def _line(self, short: bool) -> RoundRobin[T]:
+    def _queue_of(self, short: bool) -> RoundRobin[T]:
         return self._short if short else self._long
 
     def record_wait(self, waited: float) -> None:
@@ -154,9 +154,11 @@ class FairQueue(Generic[T]):
 
     def record_duration(self, seconds: float) -> None:
         """Learn how long a call took; the newest counts for a fifth."""
-        self._typical += _NEWEST * (seconds - self._typical)
+        self._mean_duration += _WEIGHT_OF_NEWEST * (seconds - self._mean_duration)
 
     def retry_after(self) -> int:
         """About how many seconds it takes until all that wait have begun; from 1 to 60."""
         least, most = _RETRY_AFTER
-        return min(most, max(least, math.ceil(self._typical * (self.waiting + 1) / self.slots)))
+        return min(
+            most, max(least, math.ceil(self._mean_duration * (self.waiting + 1) / self.slots))
+        )

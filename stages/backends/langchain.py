@@ -79,7 +79,7 @@ class ProxyChat(ChatOpenAI):
                     made = self._convert_chunk_to_generation_chunk(chunk, kind, {})
                     kind = type(made.message)
                     yield made
-        payload["call"].read = True
+        payload["call"].read_to_end = True
 
     async def _agenerate(
         self, messages: Any, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
@@ -131,7 +131,7 @@ def make_model(completions: ChatCompletionsClient, profile: Profile) -> ProxyCha
     )
 
 
-async def ask(
+async def open_response(
     model: ProxyChat, name: str, call: BackendCall, stream: bool
 ) -> AbstractAsyncContextManager[AsyncIterator[list[dict[str, Any]]]]:
     """The chunks of one answer as they are on the wire; for no stream, the whole completion.
@@ -165,7 +165,7 @@ async def _traced_stream(
                 if (wire := getattr(message, "wire", None)) is not None:
                     yield [wire]
     except _UNCONVERTIBLE as error:
-        if not call.read:
+        if not call.read_to_end:
             raise
         # Then it sums up, and chunks that do not add up, or none, are an error to it.
         kind = type(error).__name__  # its text may quote the answer

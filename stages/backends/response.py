@@ -11,24 +11,24 @@ import aiohttp
 import anyio
 from attrs import define, field
 
-from stages.backends.call import FAILURES, BackendCall
+from stages.backends.call import CLIENT_EXCEPTIONS, BackendCall
 from stages.backends.errors import error_from_exception
-from stages.chat_completions.errors import error_from_status
-from stages.chat_completions.frames import (
-    decode_document,
-    decode_frame,
-    is_cut_short,
+from stages.chat_completions.chunk_decoding import (
+    decode_chunk,
+    decode_completion,
     is_stream,
-    recover_frames,
+    is_undecided,
+    recover_chunks,
 )
+from stages.chat_completions.errors import error_from_status
 from stages.messages_api.errors import ApiError, GatewayTimeoutError, InternalError, drop_traceback
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
 #: Of an answer that is held here until it is whole. What a client reads along has no limit.
-_MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_MAX_BUFFERED_BYTES = 64 * 1024 * 1024
 #: How long after `[DONE]` the body may take to end, in seconds.
-_END_OF_BODY = 0.05
+_DRAIN_TIMEOUT = 0.05
 
 
 @define
@@ -39,31 +39,31 @@ class BackendResponse:
     stream is one chunk. Raises ApiError.
     """
 
-    ask: Callable[[BackendCall], Awaitable[aiohttp.ClientResponse]]
+    send: Callable[[BackendCall], Awaitable[aiohttp.ClientResponse]]
     call: BackendCall
     stream: bool
     _response: aiohttp.ClientResponse = field(default=None, init=False)
     _decoder: SseDecoder = field(factory=SseDecoder, init=False)
-    _lost: asyncio.Future[None] | None = field(default=None, init=False)
+    _connection_closed: asyncio.Future[None] | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
-    _asked_at: float = field(default=0.0, init=False)
-    _waiting_since: float | None = field(default=None, init=False)
-    _ended: bool = field(default=False, init=False)
-    _wrong: ApiError | None = field(default=None, init=False)
-    _peeked: bytes = field(default=b"", init=False)
+    _sent_at: float = field(default=0.0, init=False)
+    _reading_since: float | None = field(default=None, init=False)
+    _at_end: bool = field(default=False, init=False)
+    _chunk_error: ApiError | None = field(default=None, init=False)
+    _unread: bytes = field(default=b"", init=False)
     """Bytes that were read to see what the body is, and are to be read again."""
 
     async def __aenter__(self) -> BackendResponse:
         call = self.call
-        self._asked_at = self._loop.time()
+        self._sent_at = self._loop.time()
         try:
-            self._response = await self.ask(call)
-        except FAILURES as error:
-            raise self._failure(error) from error
+            self._response = await self.send(call)
+        except CLIENT_EXCEPTIONS as error:
+            raise self._api_error(error) from error
         begun = False
         try:
-            self._watch()
+            self._watch_connection()
             await self._read_head()
             begun = True
         finally:
@@ -74,7 +74,7 @@ class BackendResponse:
     async def __aexit__(self, *raised: object) -> None:
         self._close()
 
-    def _watch(self) -> None:
+    def _watch_connection(self) -> None:
         """Note when the connection is lost.
 
         aiohttp 3.14 says so to whoever reads, except when a chunk of the body was malformed: then
@@ -84,53 +84,55 @@ class BackendResponse:
         protocol = None if connection is None else connection.protocol
         if protocol is None or protocol.closed is None:
             return
-        self._lost = protocol.closed
-        self._lost.remove_done_callback(_heard)  # of the answer before, on a kept connection
-        self._lost.add_done_callback(_heard)
-        self._lost.add_done_callback(self._lose)
+        self._connection_closed = protocol.closed
+        self._connection_closed.remove_done_callback(
+            _retrieve_exception
+        )  # of the answer before, on a kept connection
+        self._connection_closed.add_done_callback(_retrieve_exception)
+        self._connection_closed.add_done_callback(self._on_connection_closed)
         protocol.read_timeout = None  # from here on `_check` serves
-        self._check()
+        self._check_timeout()
 
-    def _lose(self, _: object) -> None:
-        self._fail(aiohttp.ClientPayloadError("malformed"))
+    def _on_connection_closed(self, _: object) -> None:
+        self._fail_read(aiohttp.ClientPayloadError("malformed"))
 
-    def _check(self) -> None:
+    def _check_timeout(self) -> None:
         """Give up where the answer was waited for too long; look again when that could be.
 
         aiohttp sets its timer anew for each packet, which is a tenth of what a token costs.
         """
         now, limit = self._loop.time(), self.call.idle_timeout
-        since = now if self._waiting_since is None else self._waiting_since
+        since = now if self._reading_since is None else self._reading_since
         look = limit  # the silence that counts can begin at any time
-        if self.call.first_byte_timeout and not self._begun():
-            since, limit = self._asked_at, self.call.first_byte_timeout
+        if self.call.first_byte_timeout and not self._body_started():
+            since, limit = self._sent_at, self.call.first_byte_timeout
         if now - since >= limit:
-            self._fail(aiohttp.SocketTimeoutError())
+            self._fail_read(aiohttp.SocketTimeoutError())
         else:
-            self._timer = self._loop.call_later(min(look, since + limit - now), self._check)
+            self._timer = self._loop.call_later(min(look, since + limit - now), self._check_timeout)
 
-    def _begun(self) -> bool:
+    def _body_started(self) -> bool:
         """Whether anything of the body has come."""
         return self._response is not None and self._response.content.total_bytes > 0
 
-    def _failure(self, error: Exception) -> ApiError:
+    def _api_error(self, error: Exception) -> ApiError:
         limit = self.call.first_byte_timeout
-        if limit and isinstance(error, aiohttp.SocketTimeoutError) and not self._begun():
+        if limit and isinstance(error, aiohttp.SocketTimeoutError) and not self._body_started():
             return GatewayTimeoutError(
                 f"backend `{self.call.backend}` has not begun to answer within {limit:g} s: "
                 "try again later"
             )
         return error_from_exception(self.call.backend, error)
 
-    def _fail(self, error: Exception) -> None:
+    def _fail_read(self, error: Exception) -> None:
         content = self._response.content
         if not (content.is_eof() or content.exception()):
             content.set_exception(error)
 
     def _close(self) -> None:
         """A connection whose answer is read to the end is kept for others."""
-        if self._lost is not None:
-            self._lost.remove_done_callback(self._lose)
+        if self._connection_closed is not None:
+            self._connection_closed.remove_done_callback(self._on_connection_closed)
         if self._timer is not None:
             self._timer.cancel()
         self._response.close()
@@ -139,18 +141,18 @@ class BackendResponse:
         return self
 
     async def __anext__(self) -> list[Any]:
-        if not (self.stream or self._ended):
-            self._ended = True
+        if not (self.stream or self._at_end):
+            self._at_end = True
             return await self._all_chunks()
-        while not (self._ended or self.call.done or self._wrong):
+        while not (self._at_end or self.call.completed or self._chunk_error):
             data = await self._read()
-            self._ended = not data
+            self._at_end = not data
             if chunks := self._chunks(self._feed(data) if data else self._decoder.finish()):
                 return chunks
-        if self._wrong:
-            raise self._wrong
-        if self.stream and self.call.done:
-            await self._finish()
+        if self._chunk_error:
+            raise self._chunk_error
+        if self.stream and self.call.completed:
+            await self._drain()
         raise StopAsyncIteration
 
     async def whole(self) -> Any:
@@ -158,8 +160,8 @@ class BackendResponse:
         parts = []
         while data := await self._read():
             parts.append(data)
-        self.call.done = True
-        return decode_document(self.call.backend, b"".join(parts))
+        self.call.completed = True
+        return decode_completion(self.call.backend, b"".join(parts))
 
     async def _all_chunks(self) -> list[Any]:
         """The body where no stream was wanted: one document, or a stream that was sent anyway."""
@@ -168,43 +170,43 @@ class BackendResponse:
             parts.append(data)
         body = b"".join(parts)
         try:
-            chunks = [decode_frame(self.call.backend, body)]
+            chunks = [decode_chunk(self.call.backend, body)]
         except InternalError as error:
             if is_stream(body):
                 drop_traceback(error)
                 return self._chunks([*self._feed(body), *self._decoder.finish()])
-            chunks = [decode_document(self.call.backend, body)]
-        self.call.done = True
+            chunks = [decode_completion(self.call.backend, body)]
+        self.call.completed = True
         return chunks
 
-    async def _begins_with(self) -> bytes:
+    async def _peek(self) -> bytes:
         """The body from its first visible byte on, enough of it to tell what it is."""
         begin = b""
-        while is_cut_short(begin) and (data := await self._read()):
+        while is_undecided(begin) and (data := await self._read()):
             begin = (begin + data).lstrip()
-        self._peeked = begin  # is read again
+        self._unread = begin  # is read again
         return begin
 
     async def _read(self) -> bytes:
         """The bytes that have arrived; waits for the first. Empty: the body is over."""
         content = self._response.content
-        if content.total_bytes > _MAX_ANSWER_BYTES and (self.call.gathered or not self.stream):
+        if content.total_bytes > _MAX_BUFFERED_BYTES and (self.call.buffered or not self.stream):
             raise InternalError(
-                f"backend `{self.call.backend}` sent an answer of more than {_MAX_ANSWER_BYTES} "
+                f"backend `{self.call.backend}` sent an answer of more than {_MAX_BUFFERED_BYTES} "
                 "bytes: ask for a shorter one"
             )
-        if self._peeked:
-            data, self._peeked = self._peeked, b""
+        if self._unread:
+            data, self._unread = self._unread, b""
             return data
-        self._waiting_since = self._loop.time()
+        self._reading_since = self._loop.time()
         try:
             return await content.readany()
-        except FAILURES as error:
-            raise self._failure(error) from error
+        except CLIENT_EXCEPTIONS as error:
+            raise self._api_error(error) from error
         except RuntimeError as error:  # lost, and nothing has told the stream; see `_watch`
-            raise self._failure(aiohttp.ClientPayloadError("malformed")) from error
+            raise self._api_error(aiohttp.ClientPayloadError("malformed")) from error
         finally:
-            self._waiting_since = None
+            self._reading_since = None
 
     def _feed(self, data: bytes) -> list[bytes]:
         try:
@@ -217,16 +219,16 @@ class BackendResponse:
         chunks = []
         for event in events:
             if event.strip() == b"[DONE]":
-                self.call.done = True
+                self.call.completed = True
                 break
             try:
-                chunks.append(decode_frame(self.call.backend, event))
+                chunks.append(decode_chunk(self.call.backend, event))
             except ApiError as error:
                 try:
-                    chunks += recover_frames(self.call.backend, event, error)
+                    chunks += recover_chunks(self.call.backend, event, error)
                 except ApiError:
                     drop_traceback(error)  # or it and this would hold each other
-                    self._wrong = error  # raised when those before it are dealt with
+                    self._chunk_error = error  # raised when those before it are dealt with
                     break
         return chunks
 
@@ -237,12 +239,12 @@ class BackendResponse:
         answer, or the reverse. So the first bytes of the body decide.
         """
         if self._response.status != 200:
-            raise await self._refusal()
+            raise await self._error_response()
         given = self._content_type()
         expected = "text/event-stream" if self.stream else "application/json"
         if given == expected:
             return
-        stream = is_stream(await self._begins_with())
+        stream = is_stream(await self._peek())
         if stream is not None:
             self.stream = stream
         elif given == "application/json":
@@ -259,23 +261,23 @@ class BackendResponse:
         given = given.encode("utf-8", "replace").decode()  # it may hold halves of characters
         return given.partition(";")[0].strip().lower()
 
-    async def _refusal(self) -> ApiError:
+    async def _error_response(self) -> ApiError:
         body = b""
         while len(body) <= _MAX_ERROR_BYTES and (data := await self._read()):
             body += data
         response = self._response
         return error_from_status(self.call.backend, response.status, response.headers, body)
 
-    async def _finish(self) -> None:
+    async def _drain(self) -> None:
         """Read to the end of the body, or the connection could not be kept. It is there already."""
         content = self._response.content
         if not content.at_eof():
-            with anyio.move_on_after(_END_OF_BODY), suppress(*FAILURES):
+            with anyio.move_on_after(_DRAIN_TIMEOUT), suppress(*CLIENT_EXCEPTIONS):
                 while await content.readany():
                     pass
 
 
-def _heard(lost: Any) -> None:
+def _retrieve_exception(lost: Any) -> None:
     """Take note of an exception, or the log would be told that nobody did."""
     if not lost.cancelled():
         lost.exception()

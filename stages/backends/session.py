@@ -19,7 +19,7 @@ from stages.profiles.profile import Profile
 _KEEPALIVE = 60.0
 
 
-def make_client(profile: Profile) -> aiohttp.ClientSession:
+def make_session(profile: Profile) -> aiohttp.ClientSession:
     """The pool of connections of one backend, made where the loop runs. The caller closes it."""
     headers = {
         "content-type": "application/json",
@@ -32,7 +32,7 @@ def make_client(profile: Profile) -> aiohttp.ClientSession:
             headers["authorization"] = f"Bearer {profile.api_key}"
         elif user := (url := URL(profile.base_url)).user:
             headers["authorization"] = aiohttp.encode_basic_auth(user, url.password or "")
-    proxy = _proxy(profile.base_url)
+    proxy = _proxy_from_environment(profile.base_url)
     return aiohttp.ClientSession(
         headers=None if proxy else headers,
         middlewares=[_AddHeaders(headers)] if proxy else (),
@@ -60,13 +60,13 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
-def root(base_url: str) -> str:
+def strip_credentials(base_url: str) -> str:
     """`base_url` without a user and password, which `make_client` has read, and a last slash."""
     url = str(URL(base_url).with_user(None)) if "@" in base_url else base_url
     return url.rstrip("/")
 
 
-def _proxy(url: str) -> str | None:
+def _proxy_from_environment(url: str) -> str | None:
     """The proxy the environment names for `url`; asked once, because to ask is slow.
 
     The embedded model has no `url`, and needs none.

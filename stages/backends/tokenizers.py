@@ -21,7 +21,7 @@ class Tokenizer:
 
     path: str
     member: str
-    beside: bool = True
+    at_root: bool = True
     """Whether it stands beside `/v1`, not below."""
 
     async def count(
@@ -30,9 +30,11 @@ class Tokenizer:
         """The prompt's tokens, in so many seconds at most. Raises ApiError."""
         target = request.resolved.target
         body = {"model": target.model, "messages": request.messages, **request.options}
-        ask = partial(completions.post, completions.url(self.path, self.beside), body)
+        ask = partial(completions.post, completions.url(self.path, self.at_root), body)
         size = request.resolved.size
-        call = BackendCall(target.backend, request.messages, request.options, seconds, size=size)
+        call = BackendCall(
+            target.backend, request.messages, request.options, seconds, body_size=size
+        )
         try:
             with anyio.fail_after(seconds):  # for all of it, silent or not
                 async with BackendResponse(ask, call, stream=False) as answer:
@@ -46,7 +48,7 @@ class Tokenizer:
 
 #: By a profile's `tokenizer`.
 TOKENIZERS = {
-    "llamacpp": Tokenizer("/chat/completions/input_tokens", "input_tokens", beside=False),
+    "llamacpp": Tokenizer("/chat/completions/input_tokens", "input_tokens", at_root=False),
     "vllm": Tokenizer("/tokenize", "count"),
     "sglang": Tokenizer("/tokenize", "count"),  # of messages since 2026; before, it refuses them
 }

@@ -15,8 +15,8 @@ from attrs import define
 from stages.chat_completions.json_values import as_array, as_object, as_string
 
 #: Members that hold reasoning as text. Where there are two, they carry the same.
-THOUGHTS = ("reasoning_content", "reasoning", "reasoning_text")
-_CONTENT = ("content", "tool_calls", "function_call", "refusal")
+REASONING_MEMBERS = ("reasoning_content", "reasoning", "reasoning_text")
+_CONTENT_MEMBERS = ("content", "tool_calls", "function_call", "refusal")
 
 
 def plain_text_delta(data: dict[str, Any]) -> str:
@@ -44,7 +44,7 @@ def choices_of(data: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in found if type(each) is dict] if type(found) is list else []
 
 
-def failure(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
+def error_in_chunk(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
     """What a chunk says has failed, in any of the ways there are; None where nothing has.
 
     As `error` next to the choices, in one of them (OpenRouter) or in `x_groq`; or as the chunk
@@ -65,9 +65,9 @@ def failure(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
     return data if is_error or data.get("error_code") else None
 
 
-def thought_in(delta: dict[str, Any]) -> str:
+def reasoning_text(delta: dict[str, Any]) -> str:
     """The reasoning in a delta, in whichever of its members."""
-    for name in THOUGHTS:
+    for name in REASONING_MEMBERS:
         if name in delta and (thought := as_string(delta[name])):
             return thought
     if "reasoning_details" not in delta:
@@ -76,7 +76,7 @@ def thought_in(delta: dict[str, Any]) -> str:
     return "".join(as_string(d.get("text")) or as_string(d.get("summary")) for d in details)
 
 
-def stray_words(data: dict[str, Any]) -> str | None:
+def message_without_choices(data: dict[str, Any]) -> str | None:
     """What an object without a choice says in the place of a chunk; None where it is a chunk."""
     words = as_string(data.get("message")) or as_string(data.get("detail"))
     is_chunk = "choices" in data or "usage" in data or not data
@@ -87,22 +87,24 @@ def stray_words(data: dict[str, Any]) -> str | None:
 class DeltaReader:
     """The deltas of one answer, or its messages."""
 
-    _seen: bool = False
-    _calls: int = 0
+    _has_content: bool = False
+    _whole_calls: int = 0
 
-    def of(self, choice: dict[str, Any]) -> dict[str, Any]:
+    def delta(self, choice: dict[str, Any]) -> dict[str, Any]:
         """What a choice adds. A message after deltas adds nothing: it says all of it again."""
         delta = as_object(choice.get("delta"))
-        self._seen = self._seen or any(map(delta.get, _CONTENT))
-        return delta if delta or self._seen else as_object(choice.get("message"))
+        self._has_content = self._has_content or any(map(delta.get, _CONTENT_MEMBERS))
+        return delta if delta or self._has_content else as_object(choice.get("message"))
 
-    def calls(self, choice: dict[str, Any], delta: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def tool_call_fragments(
+        self, choice: dict[str, Any], delta: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
         """The fragments of tool calls in a delta; in a message, each is a whole call."""
         for call in as_array(delta.get("tool_calls")):
             fragment = as_object(call)
             if not choice.get("delta"):
-                fragment = {**fragment, "index": self._calls}
-                self._calls += 1
+                fragment = {**fragment, "index": self._whole_calls}
+                self._whole_calls += 1
             yield fragment
         if legacy := as_object(delta.get("function_call")):
             yield {"index": 0, "function": legacy}

@@ -15,16 +15,21 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from stages.chat_completions.account_wordings import (
-    KEY_CODES,
-    KEYS,
-    QUOTA_CODES,
-    QUOTAS,
-    UNSUPPORTED,
+from stages.chat_completions.account_patterns import (
+    INVALID_KEY,
+    INVALID_KEY_CODES,
+    QUOTA_EXHAUSTED,
+    QUOTA_EXHAUSTED_CODES,
+    UNSUPPORTED_INPUT,
 )
 from stages.chat_completions.error_body import ErrorBody, read_error_body
-from stages.chat_completions.overflow import overflow
-from stages.chat_completions.wording import Wording, WordingMatch, is_one_of, match_wording
+from stages.chat_completions.error_patterns import (
+    ErrorPattern,
+    LabelledMessage,
+    matches_any,
+    split_labels,
+)
+from stages.chat_completions.overflow import overflow_error
 from stages.messages_api.errors import (
     ApiError,
     BillingError,
@@ -81,7 +86,7 @@ def error_from_status(
     backend: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> ApiError:
     """The error for an HTTP answer that is not 200."""
-    return _error(backend, status, read_error_body(_document(body)), headers)
+    return _api_error(backend, status, read_error_body(_document(body)), headers)
 
 
 def _document(body: bytes) -> Any:
@@ -109,21 +114,21 @@ def error_in(backend: str, said: Any) -> ApiError | None:
     if not isinstance(said, dict):
         return None
     if (error := said.get("error")) or said.get("object") == "error":
-        return error_in_answer(backend, error or said)
+        return error_from_object(backend, error or said)
     base = said.get("base_resp")
     if isinstance(base, dict) and (code := base.get("status_code")):
-        return _error(backend, _MINIMAX.get(code, 500), read_error_body(base), {})
+        return _api_error(backend, _MINIMAX.get(code, 500), read_error_body(base), {})
     choices = said.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and (error := choice.get("error")):
-            return error_in_answer(backend, error)
+            return error_from_object(backend, error)
     return None
 
 
-def error_in_answer(backend: str, said: Any) -> ApiError:
+def error_from_object(backend: str, said: Any) -> ApiError:
     """The error for an `error` object inside an answer that began with 200."""
     why = read_error_body({"error": said})
-    return _error(backend, why.status or 500, why, {})
+    return _api_error(backend, why.status or 500, why, {})
 
 
 # platform.minimax.io/docs/api-reference/errorcode; 2056: the limit of a plan, 2049: a wrong key.
@@ -143,38 +148,42 @@ _MINIMAX = {
 }
 
 
-def _error(backend: str, status: int, why: ErrorBody, headers: Mapping[str, str]) -> ApiError:
+def _api_error(backend: str, status: int, why: ErrorBody, headers: Mapping[str, str]) -> ApiError:
     message = _SECRET.sub("…", why.text[:_READ])
     quoted = [message[:_MAX_MESSAGE]]
     shown = quoted[0] or "no reason was given"
-    words, codes = match_wording(message), {code.lower() for code in why.codes}
-    if status == 401 or (status in _OF_KEYS and _is_told(words, codes, KEYS, KEY_CODES)):
+    words, codes = split_labels(message), {code.lower() for code in why.codes}
+    if status == 401 or (
+        status in _INVALID_KEY_STATUSES and _is_about(words, codes, INVALID_KEY, INVALID_KEY_CODES)
+    ):
         log.error("backend `%s` refuses its key: set backends.%s.api_key", backend, backend)
         text = f"backend `{backend}` refuses the proxy's credentials, see its `api_key`: {shown}"
         return InternalError(text, headers=_NO_RETRY, quoted=quoted)
     text = f"backend `{backend}` answered {status}: {shown}"
-    if status == 402 or _is_told(words, codes, QUOTAS, QUOTA_CODES):
+    if status == 402 or _is_about(words, codes, QUOTA_EXHAUSTED, QUOTA_EXHAUSTED_CODES):
         return BillingError(text, headers=_NO_RETRY, quoted=quoted)
-    if status in _OF_LENGTH and (found := overflow(message, codes)):
+    if status in _OVERFLOW_STATUSES and (found := overflow_error(message, codes)):
         return found
-    if is_one_of(UNSUPPORTED, words):
+    if matches_any(UNSUPPORTED_INPUT, words):
         return UnsupportedError(text, quoted=quoted)
     kind = _BY_STATUS.get(status, InternalError)
-    return kind(text, headers=_retry_after(headers) if kind in _RETRIED else None, quoted=quoted)
+    return kind(
+        text, headers=_retry_after(headers) if kind in _WITH_RETRY_AFTER else None, quoted=quoted
+    )
 
 
-def _is_told(
-    words: WordingMatch,
+def _is_about(
+    words: LabelledMessage,
     codes: Collection[str],
-    wordings: tuple[Wording, ...],
+    wordings: tuple[ErrorPattern, ...],
     known: frozenset[str],
 ) -> bool:
-    return not known.isdisjoint(codes) or is_one_of(wordings, words)
+    return not known.isdisjoint(codes) or matches_any(wordings, words)
 
 
-_OF_KEYS = (400, 403)
-_OF_LENGTH = (400, 413, 422, 500)
-_RETRIED = (RateLimitError, OverloadedError)
+_INVALID_KEY_STATUSES = (400, 403)
+_OVERFLOW_STATUSES = (400, 413, 422, 500)
+_WITH_RETRY_AFTER = (RateLimitError, OverloadedError)
 _NO_RETRY = {"x-should-retry": "false"}  # waiting does not help
 
 

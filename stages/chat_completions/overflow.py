@@ -14,13 +14,17 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from stages.chat_completions.output_wordings import CAPS
-from stages.chat_completions.overflow_wordings import PROMPT_CODES, PROMPTS, SUMS
-from stages.chat_completions.wording import match_wording
+from stages.chat_completions.error_patterns import split_labels
+from stages.chat_completions.output_limit_patterns import OUTPUT_LIMIT_TOO_HIGH
+from stages.chat_completions.overflow_patterns import (
+    PROMPT_TOO_LONG,
+    PROMPT_TOO_LONG_CODES,
+    SUM_TOO_LONG,
+)
 from stages.messages_api.errors import ApiError, InvalidRequestError
 from stages.profiles.profile import OUTPUT_LIMITS
 
-_SHOWN = 300
+_MAX_QUOTED = 300
 #: The least budget of thinking that Claude takes, in tokens.
 _LEAST_BUDGET = 1024
 _WORD = re.compile(r"\w+")
@@ -50,7 +54,7 @@ class OutputLimitError(InvalidRequestError):
         self, message: str, room: int | None, by_window: bool = True, excess: int | None = None
     ) -> None:
         super().__init__(message)
-        self.room = room
+        self.fitting_limit = room
         self.by_window = by_window
         self.excess = excess
 
@@ -60,8 +64,8 @@ class OutputLimitError(InvalidRequestError):
         for name in OUTPUT_LIMITS:
             if name in options and self.excess is not None:
                 kept[name] = max(1, options[name] - self.excess)
-            elif name in options and self.room is not None:
-                kept[name] = min(self.room, options[name])
+            elif name in options and self.fitting_limit is not None:
+                kept[name] = min(self.fitting_limit, options[name])
         return _with_less_thinking(kept)
 
 
@@ -76,32 +80,32 @@ def _with_less_thinking(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, "thinking": {**thinking, "budget_tokens": limit - 1}}
 
 
-def too_long(tokens: int, maximum: int) -> PromptTooLongError:
+def prompt_too_long(tokens: int, maximum: int) -> PromptTooLongError:
     """The error for a prompt of so many tokens. Clients read both numbers out of its message."""
     return PromptTooLongError(f"prompt is too long: {tokens} tokens > {maximum} maximum")
 
 
-def overflow(message: str, codes: Iterable[str] = ()) -> ApiError | None:
+def overflow_error(message: str, codes: Iterable[str] = ()) -> ApiError | None:
     """The error for a backend's refusal, if that is because something is too long.
 
     `message` and `codes` are the backend's own; see reason.py.
     """
-    words = match_wording(message)
-    for wording in CAPS:
+    words = split_labels(message)
+    for wording in OUTPUT_LIMIT_TOO_HIGH:
         if found := wording.numbers(words):
             limits = f"{found.get('asked', 'more')} > {found['maximum']}"
             text = f"max_tokens: {limits}, which is the maximum allowed number of output tokens"
             return OutputLimitError(text, found["maximum"], by_window=False)
-    for wording in SUMS:
+    for wording in SUM_TOO_LONG:
         if found := wording.numbers(words):
             return _sum(message, **found)
-    for wording in PROMPTS:
+    for wording in PROMPT_TOO_LONG:
         found = wording.numbers(words)
         if found is not None:
             return _prompt(message, **found)
     said_codes = {*(each.lower() for each in codes), *_WORD.findall(words.labels)}
-    said_codes.update(_WORD.findall(words.words[:_SHOWN].lower())[:1])
-    return None if PROMPT_CODES.isdisjoint(said_codes) else _prompt(message)
+    said_codes.update(_WORD.findall(words.text[:_MAX_QUOTED].lower())[:1])
+    return None if PROMPT_TOO_LONG_CODES.isdisjoint(said_codes) else _prompt(message)
 
 
 def _prompt(
@@ -113,8 +117,8 @@ def _prompt(
     the difference of the two numbers, and one token less would not do.
     """
     if tokens and maximum is not None:
-        return too_long(tokens + more, maximum)
-    shown = message[:_SHOWN]
+        return prompt_too_long(tokens + more, maximum)
+    shown = message[:_MAX_QUOTED]
     return PromptTooLongError(f"prompt is too long ({shown})", maximum=maximum, quoted=[shown])
 
 

@@ -52,7 +52,7 @@ class StopScanner:
 
     sequences: tuple[str, ...]
     matched: str | None = None
-    _held: str = ""
+    _buffered: str = ""
 
     def feed(self, text: str) -> str:
         """What of the text so far can be shown now."""
@@ -60,19 +60,19 @@ class StopScanner:
             return text
         if self.matched is not None:
             return ""
-        text = self._held + text
+        text = self._buffered + text
         found = [(text.find(each), each) for each in self.sequences]
         ends = [(start + len(each), start, each) for start, each in found if start >= 0]
         if ends:
             _, start, self.matched = min(ends)
-            self._held = ""
+            self._buffered = ""
             return text[:start]
-        shown, self._held = split_partial_match(text, self.sequences)
+        shown, self._buffered = split_partial_match(text, self.sequences)
         return shown
 
     def finish(self) -> str:
         """What was held back, when the text does not go on."""
-        held, self._held = self._held, ""
+        held, self._buffered = self._buffered, ""
         return held
 
 

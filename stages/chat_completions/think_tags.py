@@ -40,37 +40,37 @@ class ThinkTags:
     tags: Tags = THINK
     state: State = Factory(lambda self: "begin" if self.tags else "outside", takes_self=True)
     _close: str = ""
-    _held: str = ""
+    _buffered: str = ""
     _blank: list[str] = Factory(list)
     """White space at the beginning; of some models there is no end to it."""
 
     def feed(self, text: str) -> Iterator[tuple[Kind, str]]:
         """The pieces that are clear now."""
-        if self.state == "begin" and not self._held and text.isspace():
+        if self.state == "begin" and not self._buffered and text.isspace():
             self._blank.append(text)
             return
-        self._held = self._taken() + text
-        if self.state == "begin" and not self._begun():
+        self._buffered = self._take_buffered() + text
+        if self.state == "begin" and not self._is_decided():
             return
         if self.state == "inside":
-            thinking, tag, rest = self._held.partition(self._close)
+            thinking, tag, rest = self._buffered.partition(self._close)
             if not tag:
-                thinking, self._held = split_partial_match(self._held, (self._close,))
+                thinking, self._buffered = split_partial_match(self._buffered, (self._close,))
             yield "thinking", thinking
             if not tag:
                 return
-            self.state, self._held = "closed", rest
+            self.state, self._buffered = "closed", rest
         if self.state == "closed":
-            self._held = self._held.lstrip()
-            self.state = "outside" if self._held else "closed"
+            self._buffered = self._buffered.lstrip()
+            self.state = "outside" if self._buffered else "closed"
         yield from self.finish()
 
-    def _begun(self) -> bool:
+    def _is_decided(self) -> bool:
         """Whether it is clear how the text begins."""
-        start = self._held.lstrip()
+        start = self._buffered.lstrip()
         for opening, closing in self.tags:
             if start and start.startswith(opening):
-                self.state, self._close, self._held = "inside", closing, start[len(opening) :]
+                self.state, self._close, self._buffered = "inside", closing, start[len(opening) :]
                 return True
             if opening.startswith(start):
                 return False
@@ -79,15 +79,15 @@ class ThinkTags:
 
     def finish(self) -> Iterator[tuple[Kind, str]]:
         """What was held back, when nothing of this text follows."""
-        if not (self._held or self._blank):
+        if not (self._buffered or self._blank):
             return
-        held = self._taken()
+        held = self._take_buffered()
         if held.strip() and self.state == "begin":
             self.state = "outside"
         yield ("thinking" if self.state == "inside" else "text"), held
 
-    def _taken(self) -> str:
-        held = "".join((*self._blank, self._held))
+    def _take_buffered(self) -> str:
+        held = "".join((*self._blank, self._buffered))
         self._blank.clear()
-        self._held = ""
+        self._buffered = ""
         return held

@@ -37,7 +37,7 @@ _MODELS = 100
 
 
 @frozen
-class SizeToTokens:
+class TokenEstimate:
     """Tokens by size: `constant` + `factor` * size."""
 
     constant: float = 0.0
@@ -70,7 +70,7 @@ class _SizeClass:
 class _Model:
     classes: dict[int, _SizeClass] = Factory(dict)
     """By the number of bits of the size."""
-    line: SizeToTokens = SizeToTokens()
+    line: TokenEstimate = TokenEstimate()
 
     def learn(self, size: int, tokens: int) -> None:
         known = self.classes.get(size.bit_length())
@@ -80,7 +80,7 @@ class _Model:
             self.classes[size.bit_length()] = _SizeClass(size, tokens)
         self.line = self._fitted()
 
-    def _fitted(self) -> SizeToTokens:
+    def _fitted(self) -> TokenEstimate:
         """The most probable line: weighted least squares, with what is assumed as two points."""
         s1, sx, sxx = _CONSTANT_SD**-2, 0.0, _FACTOR_SD**-2
         sy, sxy = 0.0, sxx
@@ -93,7 +93,7 @@ class _Model:
             sxy += weight * each.size * each.tokens
         constant = max(0.0, (sxx * sy - sx * sxy) / (s1 * sxx - sx**2))
         factor = (sxy - sx * constant) / sxx
-        return SizeToTokens(constant, min(max(factor, _FACTORS[0]), _FACTORS[1]))
+        return TokenEstimate(constant, min(max(factor, _FACTORS[0]), _FACTORS[1]))
 
 
 @define
@@ -102,9 +102,9 @@ class TokenCalibration:
 
     _models: OrderedDict[str, _Model] = field(default=Factory(OrderedDict), init=False)
 
-    def line(self, model: str) -> SizeToTokens:
+    def line(self, model: str) -> TokenEstimate:
         """What to estimate its prompts by: of a model not seen yet, its size itself."""
-        return self._models[model].line if model in self._models else SizeToTokens()
+        return self._models[model].line if model in self._models else TokenEstimate()
 
     def learn(self, model: str, size: int, tokens: int) -> None:
         """A prompt of this `size` (which is an estimate by its bytes) had so many `tokens`."""

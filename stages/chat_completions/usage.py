@@ -34,7 +34,7 @@ _CACHE = {*_PROMPT_DETAILS, *_READ, "cache_read_input_tokens", "cache_creation_i
 _REASONING = {*_OUTPUT_DETAILS, "reasoning_tokens"}
 
 
-def reported(data: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:
+def reported_usage(data: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:
     """The usage in a chunk (or whole completion) with these choices; empty where it has none.
 
     It is next to the choices, in `x_groq` (Groq), or in a choice (Moonshot).
@@ -49,7 +49,7 @@ def reported(data: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, A
     return as_object(found) if found else {}
 
 
-def merged(earlier: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+def merge_usage(earlier: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     """The usage that was reported earlier in an answer, and more of it.
 
     Some report it with each chunk, and it grows; some report the prompt first and the rest later;
@@ -58,15 +58,15 @@ def merged(earlier: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
     return {**earlier, **{name: value for name, value in more.items() if value}}
 
 
-def last_reported(chunks: Reversible[Any]) -> dict[str, Any]:
+def last_reported_usage(chunks: Reversible[Any]) -> dict[str, Any]:
     """The last usage in these chunks; empty where there is none."""
     for data in reversed(chunks):
-        if found := reported(data, choices_of(data)):
+        if found := reported_usage(data, choices_of(data)):
             return found
     return {}
 
 
-def usage(told: dict[str, Any]) -> Usage:
+def parse_usage(told: dict[str, Any]) -> Usage:
     """A Chat Completions `usage`, in any dialect. Its prompt includes cached tokens; here not.
 
     What is in the result adds up: input, cache reads and cache writes are the prompt, and the
@@ -138,7 +138,7 @@ def _first(members: dict[str, Any], *names: str) -> int:
     return 0
 
 
-def estimated_input(messages: list[dict[str, Any]], tools: Any = ()) -> int:
+def estimate_prompt_tokens(messages: list[dict[str, Any]], tools: Any = ()) -> int:
     """About how many tokens the backend will read: a quarter of the bytes, at least 1.
 
     Images and files, whose bytes say nothing of their tokens, count the same, each.
@@ -154,7 +154,7 @@ def estimated_input(messages: list[dict[str, Any]], tools: Any = ()) -> int:
     return size // BYTES_PER_TOKEN + attached * TOKENS_PER_ATTACHMENT + 1
 
 
-def completed(used: Usage, estimate: int, characters: int) -> Usage:
+def with_estimates(used: Usage, estimate: int, characters: int) -> Usage:
     """What was reported, with estimates in the place of what was not, and marked then.
 
     `estimate` is of the prompt, in tokens; `characters` are those of the answer. An output with
@@ -166,9 +166,9 @@ def completed(used: Usage, estimate: int, characters: int) -> Usage:
     if not used.prompt_tokens:
         used = evolve(used, input_tokens=estimate)
     output = used.output_tokens if believed else 0
-    return evolve(used, output_tokens=output or estimated_output(characters), estimated=True)
+    return evolve(used, output_tokens=output or estimate_output_tokens(characters), estimated=True)
 
 
-def estimated_output(characters: int) -> int:
+def estimate_output_tokens(characters: int) -> int:
     """About how many tokens an answer of so many characters took, at least 1."""
     return characters // BYTES_PER_TOKEN + 1

@@ -20,28 +20,28 @@ def capabilities(profile: Profile) -> dict[str, Any]:
         return profile.fields[field] in ("map", "emulate")
 
     effort = kept("output_config.effort")
-    levels = {level: _told(effort and level in profile.effort_levels) for level in _LEVELS}
+    levels = {level: _supported(effort and level in profile.effort_levels) for level in _LEVELS}
     thinking = kept("thinking")
-    no = _told(False)
+    no = _supported(False)
     kinds = {
-        "adaptive": _told(thinking),
+        "adaptive": _supported(thinking),
         "between_tools": no,
-        "disabled": _told(True),
-        "enabled": _told(thinking),
+        "disabled": _supported(True),
+        "enabled": _supported(thinking),
     }
     return {
         "batch": no,
-        "citations": _told(kept("document.citations")),
+        "citations": _supported(kept("document.citations")),
         "code_execution": no,
         "context_management": {**no, **dict.fromkeys(_STRATEGIES, no)},
-        "effort": {**_told(effort), **levels},
-        "image_input": _told(kept("image.base64")),
-        "pdf_input": _told(kept("document.pdf")),
+        "effort": {**_supported(effort), **levels},
+        "image_input": _supported(kept("image.base64")),
+        "pdf_input": _supported(kept("document.pdf")),
         "server_tools": {**no, "code_execution": no, "web_search": no},
-        "structured_outputs": _told(kept("output_config.format")),
-        "thinking": {**_told(thinking), "types": kinds},
+        "structured_outputs": _supported(kept("output_config.format")),
+        "thinking": {**_supported(thinking), "types": kinds},
     }
 
 
-def _told(supported: bool) -> dict[str, bool]:
+def _supported(supported: bool) -> dict[str, bool]:
     return {"supported": supported}

@@ -75,7 +75,7 @@ def check_health(_: Any, attribute: Any, path: str) -> None:
 
 
 #: Members of a call that the translation always makes, or that the rest of it depends on.
-_MADE = (
+_SET_BY_TRANSLATION = (
     *("max_tokens", "max_completion_tokens"),
     *("model", "messages", "stream", "stream_options", "n", "stop", "response_format"),
     *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
@@ -85,7 +85,7 @@ _MADE = (
 def check_body(_: Any, __: Any, body: dict[str, Any]) -> None:
     """Members that no request sets."""
     for name in body:
-        if name in _MADE:
+        if name in _SET_BY_TRANSLATION:
             hint = f"remove `{name}`: each request says it, or a key of the profile does"
             raise OptionError("body", f"`body` cannot set `{name}`: the translation does", hint)
 

@@ -19,7 +19,7 @@ class Toolset:
     """By the member's name: name, description and parameters of its function."""
 
 
-def prefixed(toolset: str, member: str) -> str:
+def member_function_name(toolset: str, member: str) -> str:
     """The name of the function for a member of a toolset."""
     return f"{toolset}__{member}"
 
@@ -44,7 +44,7 @@ def _toolset(name: str, members: dict[str, dict[str, Any]]) -> Toolset:
         if "required" in given:
             schema["required"] = given["required"]
         functions[member] = {
-            "name": prefixed(name, member),
+            "name": member_function_name(name, member),
             "description": given["description"],
             "parameters": schema,
         }

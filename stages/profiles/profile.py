@@ -15,7 +15,7 @@ from stages.profiles import checks
 from stages.profiles.policies import Policy
 
 
-def _over_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
+def _merge_with_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
     generic: dict[str, Policy] = profiles()["generic"]["fields"]
     return {**generic, **fields}
 
@@ -102,7 +102,7 @@ class Profile:
     fields: dict[str, Policy] = option(
         factory=dict,
         help="the policy for each field, where it differs from `generic`",
-        converter=_over_generic,
+        converter=_merge_with_generic,
         validator=checks.check_fields,
     )
     forced_tool_prefill: str = option(
@@ -234,7 +234,7 @@ class Profile:
 _BY_ENTRY = ("fields", "body")
 
 
-def merged(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
+def merge_overrides(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
     """`profile` with `overrides`; of `fields` and `body` those entries that it names."""
     whole: dict[str, Any] = {
         name: {**getattr(profile, name), **value} if name in _BY_ENTRY else value

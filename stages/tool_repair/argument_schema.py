@@ -7,7 +7,11 @@ from typing import Any, NoReturn
 from attrs import define, field
 
 from stages.chat_completions.json_values import as_array, as_object, as_string
-from stages.tool_repair.effort import is_cheap, is_small, resolved
+from stages.tool_repair.validation_cost import (
+    is_cheap_to_validate,
+    is_compilable,
+    resolve_reference,
+)
 from stages.wire import json_codec
 
 _DEPTH = 20
@@ -23,20 +27,20 @@ class ToolSchema:
     """
 
     schema: dict[str, Any] = field(converter=as_object)
-    _is_small: bool = field(init=False)
+    _is_compilable: bool = field(init=False)
     _validator: Any = field(default=None, init=False)
 
-    @_is_small.default
+    @_is_compilable.default
     def _measure(self) -> bool:
-        return is_small(self.schema)
+        return is_compilable(self.schema)
 
-    def answers(self, value: Any) -> bool:
+    def can_check(self, value: Any) -> bool:
         """Whether it is asked about `value`."""
-        return self._is_small and is_cheap(self.schema, value)
+        return self._is_compilable and is_cheap_to_validate(self.schema, value)
 
     def fits(self, value: Any) -> bool:
         """Whether `value` is valid against it, or it is not asked."""
-        if not self.answers(value):
+        if not self.can_check(value):
             return True
         import jsonschema_rs  # only now: it takes 30 ms, and most calls are not broken
 
@@ -49,21 +53,21 @@ class ToolSchema:
             )
             return bool(self._validator.is_valid(value))
         except (ValueError, jsonschema_rs.ReferencingError):
-            self._is_small = False
+            self._is_compilable = False
             return True
 
     def coerce_types(self, value: Any) -> Any:
         """`value` with the simple changes that the types in the schema ask for."""
-        schema = self.schema if self.answers(value) else {}
-        return _coerced(value, {"type": "object", **schema}, schema)
+        schema = self.schema if self.can_check(value) else {}
+        return _coerce(value, {"type": "object", **schema}, schema)
 
 
 def _refuse(uri: str) -> NoReturn:
     raise ValueError(f"{uri} is not fetched")
 
 
-def _coerced(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
-    schema = resolved(as_object(schema), root)
+def _coerce(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> Any:
+    schema = resolve_reference(as_object(schema), root)
     types = _types(schema, root)
     if depth >= _DEPTH:
         return value
@@ -71,9 +75,9 @@ def _coerced(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> A
         value = _as_type(value, types)
     if isinstance(value, dict):
         of = as_object(schema.get("properties"))
-        return {k: _coerced(v, of.get(k), root, depth + 1) for k, v in value.items()}
+        return {k: _coerce(v, of.get(k), root, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
-        return [_coerced(each, schema.get("items"), root, depth + 1) for each in value]
+        return [_coerce(each, schema.get("items"), root, depth + 1) for each in value]
     return value
 
 
@@ -82,17 +86,17 @@ def _types(schema: dict[str, Any], root: dict[str, Any]) -> set[str]:
     named = schema.get("type")
     found = {as_string(each) for each in (named if isinstance(named, list) else [named])}
     for each in (*as_array(schema.get("anyOf")), *as_array(schema.get("oneOf"))):
-        found.add(as_string(resolved(as_object(each), root).get("type")))
+        found.add(as_string(resolve_reference(as_object(each), root).get("type")))
     return found - {""}
 
 
 def _as_type(value: Any, types: set[str]) -> Any:
     if isinstance(value, str) and "string" not in types:
         lowered = value.strip().lower()
-        told = decoded(lowered if lowered in ("true", "false") else value)
+        told = decode(lowered if lowered in ("true", "false") else value)
         return told if _type(told) & types and (told is not None or lowered == "null") else value
     if isinstance(value, int) and types == {"string"}:
-        return encoded(value)
+        return encode(value)
     return value
 
 
@@ -106,7 +110,7 @@ def _type(value: Any) -> set[str]:
 _TYPES = {bool: "boolean", str: "string", dict: "object", list: "array", type(None): "null"}
 
 
-def decoded(arguments: str) -> Any:
+def decode(arguments: str) -> Any:
     """What the JSON says; None where it is none."""
     try:
         return json_codec.decode_answer(arguments.encode())
@@ -114,7 +118,7 @@ def decoded(arguments: str) -> Any:
         return None
 
 
-def encoded(value: Any) -> str:
+def encode(value: Any) -> str:
     """As JSON; nothing where it cannot be, as with half a pair of UTF-16."""
     try:
         return json_codec.encode(value).decode()

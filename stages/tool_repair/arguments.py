@@ -27,7 +27,7 @@ from typing import Any, Literal
 
 from attrs import define
 
-from stages.tool_repair.argument_schema import ToolSchema, decoded, encoded
+from stages.tool_repair.argument_schema import ToolSchema, decode, encode
 
 Outcome = Literal["", "coerced", "unfit", "repaired", "broken"]
 
@@ -37,7 +37,14 @@ _MAX_REPAIRED = 50_000
 # text, and of all texts of an answer. So much takes 10 ms at worst, twice that four times as long.
 _MAX_SHAPE, _MAX_SHAPES = 4_000, 20_000
 # What its parser raises where the text is odd, or nests too deep; found by fuzzing.
-_FAULTS = (ArithmeticError, AssertionError, LookupError, RecursionError, TypeError, ValueError)
+_LIBRARY_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 _FENCES = re.compile(r"^\s*```(?:json)?|```\s*$")
 #: A text in quotes, a word without any, or a text that does not end.
 _WORD = re.compile(r""""(?:\\.|[^"\\])*+"|'(?:\\.|[^'\\])*+'|[^\s{}\[\],:"']+|["'].*""", re.DOTALL)
@@ -50,12 +57,12 @@ _LITERALS = {"True": True, "False": False, "None": None}
 
 
 @define
-class Repairs:
+class JsonRepair:
     """Repairs the broken JSON of one answer. `left` is what the library may still see of it."""
 
-    left: int = _MAX_SHAPES
+    budget: int = _MAX_SHAPES
 
-    def repaired(self, text: str) -> Any:
+    def repair(self, text: str) -> Any:
         """What JSON there is in a text that is none, or is broken; None where it says more."""
         if len(text) > _MAX_REPAIRED:
             return None
@@ -64,14 +71,14 @@ class Repairs:
             return None
         signs = (f'"w{at}"' for at in count())
         shape = _WORD.sub(lambda _: next(signs), text)
-        if len(shape) > min(_MAX_SHAPE, self.left):
+        if len(shape) > min(_MAX_SHAPE, self.budget):
             return None
-        self.left -= len(shape)
-        return _repaired(text, shape)
+        self.budget -= len(shape)
+        return _repair_shape(text, shape)
 
 
 def repair_arguments(
-    arguments: str, schema: Any, repairs: Repairs | None = None
+    arguments: str, schema: Any, repairs: JsonRepair | None = None
 ) -> tuple[str, Outcome]:
     """The arguments to give to the client, and how they were come by.
 
@@ -81,50 +88,50 @@ def repair_arguments(
         return arguments, ""
     schema = schema if isinstance(schema, ToolSchema) else ToolSchema(schema)
     how: Outcome = "coerced"
-    value = decoded(arguments)
+    value = decode(arguments)
     if isinstance(value, dict) and schema.fits(value):
         return arguments, ""
     if value is None:
-        how, value = "repaired", (repairs or Repairs()).repaired(arguments)
+        how, value = "repaired", (repairs or JsonRepair()).repair(arguments)
     changed = schema.coerce_types(value)
     if isinstance(changed, dict) and (changed or how == "coerced") and schema.fits(changed):
-        written = encoded(changed)
-        if decoded(written) == changed:
+        written = encode(changed)
+        if decode(written) == changed:
             return written, how
     return arguments, "unfit" if how == "coerced" and isinstance(value, dict) else "broken"
 
 
-def _repaired(text: str, shape: str) -> Any:
+def _repair_shape(text: str, shape: str) -> Any:
     """`text` as JSON, of which the library only puts the signs in `shape` in order."""
     import json_repair  # only now: it takes 30 ms, and most calls are not broken
 
     try:
-        words = {f"w{at}": _word(each) for at, each in enumerate(_WORD.findall(text))}
+        words = {f"w{at}": _parse_word(each) for at, each in enumerate(_WORD.findall(text))}
         value = json_repair.loads(shape, skip_json_loads=True)
-        told = encoded(value)
+        told = encode(value)
         if _SIGN.findall(told) == list(words) and told.count(":") == shape.count(":"):
-            return _filled(value, words)
-    except _FAULTS:
+            return _fill_in(value, words)
+    except _LIBRARY_ERRORS:
         pass
     return None
 
 
-def _filled(shape: Any, words: dict[str, Any]) -> Any:
+def _fill_in(shape: Any, words: dict[str, Any]) -> Any:
     """`shape` with the words in it. Raises ValueError where a name stands twice."""
     if isinstance(shape, list):
-        return [_filled(each, words) for each in shape]
+        return [_fill_in(each, words) for each in shape]
     if not isinstance(shape, dict):
         return words[shape]
-    filled = {words[name]: _filled(each, words) for name, each in shape.items()}
+    filled = {words[name]: _fill_in(each, words) for name, each in shape.items()}
     if len(filled) < len(shape) or not all(isinstance(each, str) for each in filled):
         raise ValueError("names that are none")
     return filled
 
 
-def _word(word: str) -> Any:
+def _parse_word(word: str) -> Any:
     """What a text, a number or a name says. Raises ValueError where that is not clear."""
     if word[0] not in "\"'":
-        told = decoded(word)
+        told = decode(word)
         return _LITERALS.get(word, word) if told is None and word != "null" else told
     if len(word) == 1 or word[-1] != word[0]:
         raise ValueError("a text that does not end")
@@ -149,4 +156,4 @@ def ends_as_json(text: str) -> bool:
 
 def is_json(text: str) -> bool:
     """Whether a text is one JSON document, and nothing else."""
-    return decoded(text) is not None
+    return decode(text) is not None

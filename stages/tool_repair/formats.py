@@ -33,7 +33,7 @@ from typing import Any
 from attrs import frozen
 
 from stages.chat_completions.json_values import as_object
-from stages.tool_repair.arguments import Repairs, ends_as_json
+from stages.tool_repair.arguments import JsonRepair, ends_as_json
 from stages.wire.json_codec import decode_answer, encode
 
 
@@ -46,12 +46,12 @@ class FoundCall:
 
     name: str
     arguments: str
-    repaired: bool = False
-    bare: bool = False
+    is_repaired: bool = False
+    is_bare: bool = False
 
 
 #: The calls of a text, and what of it stands behind them. None where it is not of the format.
-Read = tuple[list[FoundCall], str] | None
+ParsedCalls = tuple[list[FoundCall], str] | None
 
 
 @frozen
@@ -60,11 +60,11 @@ class Format:
 
     marker: str
     end: str
-    heads: tuple[str, ...]
-    read: Callable[[str], Read]
+    prefixes: tuple[str, ...]
+    parse: Callable[[str], ParsedCalls]
 
 
-def formats(names: Iterable[str], repairs: Repairs) -> tuple[Format, ...]:
+def formats(names: Iterable[str], repairs: JsonRepair) -> tuple[Format, ...]:
     """The formats, for tools of these names; the first one has no marker."""
     objects, tool_call = partial(_objects, repairs), partial(_tool_call, repairs)
     names = tuple(names)
@@ -96,15 +96,15 @@ _OF_CALLS = {"name", "arguments", "parameters", "type", "id"}
 _ENDS = ("<|eom_id|>", "<|eot_id|>")
 
 
-def _objects(repairs: Repairs, text: str, bare: bool = False) -> Read:
+def _objects(repairs: JsonRepair, text: str, bare: bool = False) -> ParsedCalls:
     """Calls as JSON objects, in a row or in a list."""
     calls: list[FoundCall] = []
     at = _skip(_BETWEEN, text)
     while text[at : at + 1] in ("{", "["):
-        value, end = _decoded(text, at)
+        value, end = _decode_at(text, at)
         mended = end < 0
         if mended:
-            value = repairs.repaired(text[at:]) if ends_as_json(text) else None
+            value = repairs.repair(text[at:]) if ends_as_json(text) else None
             end = len(text)
         for each in value if isinstance(value, list) else [value]:
             call = _call(as_object(each), mended, bare)
@@ -118,7 +118,7 @@ def _objects(repairs: Repairs, text: str, bare: bool = False) -> Read:
     return (calls, rest) if calls else None
 
 
-def _decoded(text: str, at: int) -> tuple[Any, int]:
+def _decode_at(text: str, at: int) -> tuple[Any, int]:
     """The JSON value that begins there, and where it ends; -1 where it is broken."""
     try:
         _, end = _DECODER.raw_decode(text, at)
@@ -141,19 +141,19 @@ def _call(value: dict[str, Any], mended: bool, bare: bool) -> FoundCall | None:
     return FoundCall(name, given, mended, bare)
 
 
-def _bare(repairs: Repairs, text: str) -> Read:
+def _bare(repairs: JsonRepair, text: str) -> ParsedCalls:
     read = _objects(repairs, text[_skip(_FENCE, text) :], bare=True)
     return None if read is None or not _FENCE_END.fullmatch(read[1]) else (read[0], "")
 
 
-def _tool_call(repairs: Repairs, text: str) -> Read:
+def _tool_call(repairs: JsonRepair, text: str) -> ParsedCalls:
     start = text.lstrip()
     if start.startswith("{"):
         return _objects(repairs, start)
     return _functions(start) if start.startswith("<function=") else _glm(start)
 
 
-def _functions(text: str) -> Read:
+def _functions(text: str) -> ParsedCalls:
     calls = []
     while text.startswith("<function="):
         body, end, text = text.removeprefix("<function=").partition("</function>")
@@ -165,7 +165,7 @@ def _functions(text: str) -> Read:
     return None if text else (calls, "")
 
 
-def _function(text: str) -> Read:
+def _function(text: str) -> ParsedCalls:
     name, _, body = text.partition(">")
     if body.lstrip().startswith("{"):
         return [FoundCall(name, body.strip())], ""
@@ -173,7 +173,7 @@ def _function(text: str) -> Read:
     return None if parameters is None else ([_typeless(name, parameters)], "")
 
 
-def _glm(text: str) -> Read:
+def _glm(text: str) -> ParsedCalls:
     name, tag, body = text.partition("<arg_key>")
     parameters = _pairs(tag + body, ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>"))
     return None if parameters is None else ([_typeless(name.strip(), parameters)], "")
@@ -204,20 +204,20 @@ def _typeless(name: str, parameters: dict[str, str]) -> FoundCall:
     return FoundCall(name, encode(parameters).decode())
 
 
-def _mistral(repairs: Repairs, text: str) -> Read:
+def _mistral(repairs: JsonRepair, text: str) -> ParsedCalls:
     calls: list[FoundCall] = []
     if text.lstrip().startswith("["):
         return _objects(repairs, text)
     at = 0
     while found := _MISTRAL.match(text, at):
-        _, end = _decoded(text, found.end())
+        _, end = _decode_at(text, found.end())
         end = len(text) if end < 0 else end
         calls.append(FoundCall(found[1], text[found.end() : end].strip()))
         at = _skip(_BETWEEN, text, end)
     return (calls, text[at:]) if calls else None
 
 
-def _deepseek(text: str) -> Read:
+def _deepseek(text: str) -> ParsedCalls:
     calls = []
     while text := text.lstrip():
         call, end, rest = text.removeprefix(_BEGIN).partition("<｜tool▁call▁end｜>")

@@ -18,22 +18,22 @@ _MAX_LINE = 1_000  # characters of a line that are looked at
 
 
 @define
-class Code:
+class MarkdownCode:
     """Reads text on and on; little by little it is only kept, because that is the usual case."""
 
-    _fed: list[str] = Factory(list)
+    _unread: list[str] = Factory(list)
     _fence: str = ""
     _line: str = ""
     _last: str = ""
 
     def feed(self, text: str) -> None:
         """Read on."""
-        self._fed.append(text)
-        if len(self._fed) >= _MAX_FED:
+        self._unread.append(text)
+        if len(self._unread) >= _MAX_FED:
             self._read()
 
     @property
-    def goes_on(self) -> bool:
+    def is_open(self) -> bool:
         """Whether what comes next stands in code."""
         self._read()
         if self._fence or self._last == "`" or _FENCE.match(self._line):
@@ -47,8 +47,8 @@ class Code:
         return opened > 0
 
     def _read(self) -> None:
-        text = "".join(self._fed)
-        self._fed.clear()
+        text = "".join(self._unread)
+        self._unread.clear()
         self._last = text[-1:] or self._last
         *ended, text = text.split("\n")
         for each in ended:

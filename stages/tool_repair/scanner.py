@@ -38,15 +38,15 @@ from attrs import Factory, define, field, frozen
 
 from stages.chat_completions.json_nesting import JsonNesting
 from stages.chat_completions.stop_sequences import split_partial_match
-from stages.tool_repair.arguments import Repairs, is_json
+from stages.tool_repair.arguments import JsonRepair, is_json
 from stages.tool_repair.formats import INNER_MARKERS, Format, FoundCall, formats
-from stages.tool_repair.markdown_code import Code
+from stages.tool_repair.markdown_code import MarkdownCode
 
 _SPACE = re.compile(r"\s+")
 _JSON = re.compile(r"(?:[^\s<{]+>)?\s*{")
-_MAX_HELD = 200_000  # characters
+_MAX_BUFFERED = 200_000  # characters
 #: Characters that are looked at together: at each marker, what is left of them is copied.
-_PIECE = 4_000
+_SLICE = 4_000
 
 
 @frozen
@@ -59,11 +59,11 @@ class FoundCalls:
 
 
 @define
-class _Marked:
+class _Candidate:
     """What came behind a marker."""
 
     format: Format
-    head: str | None = ""
+    prefix: str | None = ""
     """All of it without white space; None once one of the heads is there."""
     size: int = 0
     _parts: list[str] = Factory(list)
@@ -78,11 +78,11 @@ class _Marked:
     def begins(self, text: str) -> bool:
         """Take more in. Whether a head of the format can come of it, or has."""
         self._add(text)
-        self.head = (self.head or "") + _SPACE.sub("", text)
-        if any(map(self.head.startswith, self.format.heads)):
-            self.head = None
+        self.prefix = (self.prefix or "") + _SPACE.sub("", text)
+        if any(map(self.prefix.startswith, self.format.prefixes)):
+            self.prefix = None
             return True
-        return any(each.startswith(self.head) for each in self.format.heads)
+        return any(each.startswith(self.prefix) for each in self.format.prefixes)
 
     def restart(self) -> str:
         """Give all of it, to be taken in anew."""
@@ -120,36 +120,36 @@ class ToolCallScanner:
     """Finds the calls of `tools`, which are names."""
 
     tools: Collection[str]
-    repairs: Repairs = Factory(Repairs)
+    repairs: JsonRepair = Factory(JsonRepair)
     _formats: dict[str, Format] = field(init=False)
-    _signs: tuple[str, ...] = field(init=False)
+    _markers: tuple[str, ...] = field(init=False)
     """What to look for; nothing, once that was given up."""
     _pattern: re.Pattern[str] = field(init=False)
-    _starts: frozenset[str] = field(init=False)
-    _marked: _Marked | None = field(init=False)
-    _held: str = field(default="", init=False)
-    _code: Code = field(factory=Code, init=False)
+    _first_characters: frozenset[str] = field(init=False)
+    _candidate: _Candidate | None = field(init=False)
+    _buffered: str = field(default="", init=False)
+    _code: MarkdownCode = field(factory=MarkdownCode, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._formats = {each.marker: each for each in formats(self.tools, self.repairs)}
-        self._marked = _Marked(self._formats.pop(""))
-        self._signs = (*self._formats, *INNER_MARKERS)
-        self._pattern = re.compile("|".join(map(re.escape, self._signs)))
-        self._starts = frozenset(sign[0] for sign in self._signs)
+        self._candidate = _Candidate(self._formats.pop(""))
+        self._markers = (*self._formats, *INNER_MARKERS)
+        self._pattern = re.compile("|".join(map(re.escape, self._markers)))
+        self._first_characters = frozenset(sign[0] for sign in self._markers)
 
-    def passes(self, text: str) -> bool:
+    def is_plain_text(self, text: str) -> bool:
         """Whether that is just more text, so that it need not be fed: nine times in ten."""
-        if self._marked or self._held or not self._starts.isdisjoint(text):
+        if self._candidate or self._buffered or not self._first_characters.isdisjoint(text):
             return False
         self._code.feed(text)
         return True
 
     def feed(self, text: str) -> Iterator[str | FoundCalls]:
         """What is clear now."""
-        for start in range(0, len(text), _PIECE):
-            piece = text[start : start + _PIECE]
+        for start in range(0, len(text), _SLICE):
+            piece = text[start : start + _SLICE]
             while piece:
-                marked = self._marked
+                marked = self._candidate
                 piece = yield from self._collect(marked, piece) if marked else self._look(piece)
 
     def finish(self, whole: bool) -> Iterator[str | FoundCalls]:
@@ -157,70 +157,70 @@ class ToolCallScanner:
 
         Where that is not the end of a `whole` answer, what has not ended is no call.
         """
-        marked = self._marked
-        if marked and marked.head == "" and not marked.format.marker:  # nothing was said so far
+        marked = self._candidate
+        if marked and marked.prefix == "" and not marked.format.marker:  # nothing was said so far
             yield from self._show(marked.restart())
             return
-        self._marked = None
-        if marked and marked.head is None and whole:
+        self._candidate = None
+        if marked and marked.prefix is None and whole:
             yield from self._read(marked.format, marked.text)
         elif marked:
-            if marked.head is None:
+            if marked.prefix is None:
                 self.give_up()
             yield from self._show(marked.format.marker + marked.text)
-        held, self._held = self._held, ""
+        held, self._buffered = self._buffered, ""
         yield from self._show(held)
 
     def give_up(self) -> None:
         """Take all that follows for text."""
-        self._signs, self._starts = (), frozenset()
+        self._markers, self._first_characters = (), frozenset()
 
     def text_is_not_first(self) -> None:
         """Say that there is more to the answer than its text."""
-        if self._marked and not self._marked.format.marker:
-            self._marked = None
+        if self._candidate and not self._candidate.format.marker:
+            self._candidate = None
 
     def _look(self, text: str) -> Generator[str | FoundCalls, None, str]:
         """Show text up to a marker, and give what is behind it."""
-        text, self._held = self._held + text, ""
-        found = self._pattern.search(text) if self._signs else None
+        text, self._buffered = self._buffered + text, ""
+        found = self._pattern.search(text) if self._markers else None
         if not found:
-            text, self._held = split_partial_match(text, self._signs)
+            text, self._buffered = split_partial_match(text, self._markers)
             yield from self._show(text)
             return ""
         marker = found[0]
         yield from self._show(text[: found.start()])
-        if self._code.goes_on:
+        if self._code.is_open:
             yield from self._show(marker)
         elif marker in INNER_MARKERS:
             self.give_up()
             yield from self._show(marker)
         else:
-            self._marked = _Marked(self._formats[marker])
+            self._candidate = _Candidate(self._formats[marker])
         return text[found.end() :]
 
-    def _collect(self, marked: _Marked, text: str) -> Generator[str | FoundCalls, None, str]:
+    def _collect(self, marked: _Candidate, text: str) -> Generator[str | FoundCalls, None, str]:
         """Take in what is behind a marker, and give what is behind that."""
-        if marked.head is not None:
+        if marked.prefix is not None:
             if not marked.begins(text):
-                self._marked = None
+                self._candidate = None
                 yield from self._show(marked.format.marker)
                 return marked.text
-            text = marked.restart() if marked.head is None else ""
-        behind = marked.ends(text) if marked.head is None else None
-        if marked.size > _MAX_HELD:
-            self._marked = None
+            text = marked.restart() if marked.prefix is None else ""
+        behind = marked.ends(text) if marked.prefix is None else None
+        if marked.size > _MAX_BUFFERED:
+            self._candidate = None
             self.give_up()
             yield from self._show(marked.format.marker + marked.text)
         elif behind is not None:
-            self._marked = None
+            self._candidate = None
             yield from self._read(marked.format, marked.text)
         return behind or ""
 
     def _read(self, format: Format, text: str) -> Iterator[str | FoundCalls]:
         """The calls in a text that is whole."""
         body = text.removesuffix(format.end)
-        read = format.read(body)
+        read = format.parse(body)
         if read and all(call.name in self.tools for call in read[0]):
             self._code.feed(read[1])
             yield FoundCalls(tuple(read[0]), format.marker + text, read[1])

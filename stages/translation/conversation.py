@@ -16,7 +16,7 @@ from typing import Any
 from attrs import Factory, define, evolve
 
 from stages.messages_api import request as m
-from stages.profiles.client_tools import prefixed
+from stages.profiles.client_tools import member_function_name
 from stages.profiles.profile import Profile
 from stages.translation.compaction import apply_compaction
 from stages.translation.content import content, expand_content, result_text
@@ -225,7 +225,9 @@ def _call(
     state: _Conversation, block: m.ToolUseBlock, back: ReturnedMembers | None, place: int
 ) -> dict[str, Any]:
     identity = state.ids.next(*back.call_id(place, block.id) if back else (block.id,))
-    name = prefixed(block.toolset_name, block.name) if block.toolset_name else block.name
+    name = (
+        member_function_name(block.toolset_name, block.name) if block.toolset_name else block.name
+    )
     name = short_name(name, state.profile.tool_name_limit)
     state.open_calls[identity], state.names[identity] = block.id, name
     function = {"name": name, "arguments": encode(block.input).decode()}

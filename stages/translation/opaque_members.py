@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from stages.chat_completions.chunks import THOUGHTS
+from stages.chat_completions.chunks import REASONING_MEMBERS
 from stages.chat_completions.json_values import as_array, as_object, as_string
 
 #: The lists that items of content have, of Databricks and Mistral. A fragment has one entry.
@@ -30,7 +30,7 @@ class OpaqueFragments:
         for name, value in kept.items():
             held = self._fragments.setdefault(name, [])
             again = held and held[-1] == value and not isinstance(value, list)
-            if not again or name in THOUGHTS:
+            if not again or name in REASONING_MEMBERS:
                 held.append(value)
         return _size(kept)
 

@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 from attrs import Factory, define, evolve, field
 
-from stages.chat_completions.arguments import decoded_object, repeats
 from stages.chat_completions.json_nesting import JsonNesting
 from stages.chat_completions.json_values import as_string
+from stages.chat_completions.tool_arguments import object_fragments, repeats_document
 from stages.translation.envelope import Envelope, seal
 from stages.translation.opaque_members import OpaqueFragments, taken
 from stages.wire import json_codec
@@ -176,7 +176,7 @@ class ToolCall:
         if self._escape:
             (self.again or self.fragments).append(json_codec.repair_escapes(self._escape))
             self._escape = ""
-        if self.again and not repeats("".join(self.again), "".join(self.fragments)):
+        if self.again and not repeats_document("".join(self.again), "".join(self.fragments)):
             self.fragments += self.again
         self.again.clear()
 
@@ -239,7 +239,7 @@ class ToolCall:
         if self.fragments and not self.fragments[0].startswith("{"):
             if not last:
                 return []
-            self.fragments = decoded_object("".join(self.fragments))
+            self.fragments = object_fragments("".join(self.fragments))
         fragments, self.sent = self.fragments[self.sent :], len(self.fragments)
         return [("input_json_delta", fragment) for fragment in fragments]
 

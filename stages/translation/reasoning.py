@@ -18,7 +18,7 @@ from typing import Any
 
 from attrs import Factory, define, evolve
 
-from stages.chat_completions.chunks import THOUGHTS
+from stages.chat_completions.chunks import REASONING_MEMBERS
 from stages.chat_completions.json_values import as_array, as_object, as_string
 from stages.messages_api import request as m
 from stages.profiles.profile import Profile
@@ -89,7 +89,7 @@ class ReturnedMembers:
         members = {name: _together(pieces) for name, pieces in self._message.items()}
         members.pop("content", None)
         profile, way = self.profile, self.profile.reasoning_history
-        if has_calls and profile.reasoning_placeholder and way in THOUGHTS:
+        if has_calls and profile.reasoning_placeholder and way in REASONING_MEMBERS:
             members.setdefault(way, profile.reasoning_placeholder)
         return members
 
@@ -143,7 +143,7 @@ class ReturnedMembers:
             return
         thought = block.thinking or (envelope.text if envelope else "")
         way = self.profile.reasoning_history
-        if way in THOUGHTS and thought:
+        if way in REASONING_MEMBERS and thought:
             self._message.setdefault(way, []).append(thought)
         elif way == "tags" and thought:
             self._inline[id(block)] = f"<think>\n{thought.strip()}\n</think>\n\n"

@@ -8,8 +8,8 @@ from typing import Any
 
 from stages.chat_completions.stop_sequences import divide_stop_sequences
 from stages.chat_completions.think_tags import THINK
-from stages.chat_completions.token_calibration import SizeToTokens
-from stages.chat_completions.usage import estimated_input
+from stages.chat_completions.token_calibration import TokenEstimate
+from stages.chat_completions.usage import estimate_prompt_tokens
 from stages.events import ChatRequest, OpaqueMembers, Resolved
 from stages.messages_api.request import MessagesRequest
 from stages.profiles.profile import Profile
@@ -21,14 +21,14 @@ from stages.translation.reasoning import without_history
 from stages.translation.request_options import request_options
 from stages.translation.tools import client_names, one_call, requires_tool
 
-_UNCALIBRATED = SizeToTokens()
+_UNCALIBRATED = TokenEstimate()
 
 
 def chat_request(
     resolved: Resolved,
     profile: Profile,
     strict: bool = False,
-    line: SizeToTokens = _UNCALIBRATED,
+    line: TokenEstimate = _UNCALIBRATED,
     pdfs: PdfTexts | None = None,
 ) -> ChatRequest:
     """Translate. Raises UnsupportedError for what this backend cannot be given.
@@ -43,7 +43,7 @@ def chat_request(
     chosen = without_history(request_options(request, profile, fields), messages, profile, fields)
     stops = divide_stop_sequences(request.stop_sequences, profile)[1]
     repeated = _begun(request, profile, messages, chosen)
-    size = estimated_input(messages, chosen.get("tools", ()))
+    size = estimate_prompt_tokens(messages, chosen.get("tools", ()))
     if request.max_tokens is not None:
         chosen[profile.max_tokens_field] = output_limit(request.max_tokens, profile.context_window)
     return ChatRequest(

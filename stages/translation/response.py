@@ -34,15 +34,15 @@ from typing import Any
 from attrs import Factory, define
 
 from stages.chat_completions.chunks import (
-    THOUGHTS,
+    REASONING_MEMBERS,
     DeltaReader,
     choices_of,
-    failure,
+    error_in_chunk,
+    message_without_choices,
     plain_text_delta,
-    stray_words,
-    thought_in,
+    reasoning_text,
 )
-from stages.chat_completions.errors import error_in, error_in_answer
+from stages.chat_completions.errors import error_from_object, error_in
 from stages.chat_completions.finish_reasons import Finish
 from stages.chat_completions.json_values import as_array, as_object, as_string
 from stages.chat_completions.stop_sequences import StopScanner
@@ -117,12 +117,12 @@ class ResponseTranslator:
         if not isinstance(data, dict):
             raise InternalError(f"backend `{self._backend}` sent a chunk that is no JSON object")
         choices = choices_of(data)
-        if failed := failure(data, choices):
+        if failed := error_in_chunk(data, choices):
             error = error_in(self._backend, data)
-            raise error or error_in_answer(self._backend, failed)
+            raise error or error_from_object(self._backend, failed)
         self._ending.take(data, choices)
         if not choices:
-            words = stray_words(data)
+            words = message_without_choices(data)
             self._stray = self._stray if words is None else words
             return []
         self._stray = None
@@ -204,7 +204,7 @@ class ResponseTranslator:
     def _take_choice(self, choice: dict[str, Any]) -> None:
         if self.request.cache_warmup:
             return
-        delta = self._deltas.of(choice)
+        delta = self._deltas.delta(choice)
         for name in _LEFT_OUT:
             if name in delta and delta[name]:  # noqa: RUF019 - `get` is a call for each delta
                 self.left_out |= {name}
@@ -218,7 +218,7 @@ class ResponseTranslator:
         if self.stopped:
             return
         self._take_refusal(as_string(delta.get("refusal")))
-        for fragment in self._deltas.calls(choice, delta):
+        for fragment in self._deltas.tool_call_fragments(choice, delta):
             self._end_text()
             self._blocks.add_call(fragment)
 
@@ -229,13 +229,13 @@ class ResponseTranslator:
         """
         if not self._blocks.thinking_allowed:
             return
-        if thought := thought_in(delta):
+        if thought := reasoning_text(delta):
             self._end_text()
             self._blocks.add(ThinkingPart, thought)
 
     def _attach(self, delta: dict[str, Any]) -> None:
         """Keep what the backend needs again. Of thinking that is shown, the block has the text."""
-        shown = THOUGHTS if self._blocks.thinking_allowed else ()
+        shown = REASONING_MEMBERS if self._blocks.thinking_allowed else ()
         names = sorted(self.request.opaque.of_messages.intersection(delta).difference(shown))
         if members := {name: delta[name] for name in names if delta[name]}:
             self._blocks.attach(members)

@@ -8,7 +8,7 @@ from attrs import Factory, define, evolve
 
 from stages.chat_completions.finish_reasons import Finish, finish_of
 from stages.chat_completions.stop_sequences import reported_stop_sequence
-from stages.chat_completions.usage import completed, merged, reported, usage
+from stages.chat_completions.usage import merge_usage, parse_usage, reported_usage, with_estimates
 from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
@@ -37,8 +37,8 @@ class ResponseEnd:
 
     def take(self, data: dict[str, Any], choices: list[dict[str, Any]]) -> None:
         """Take in a chunk, and its choices."""
-        if more := reported(data, choices):
-            self._usage = merged(self._usage, more)
+        if more := reported_usage(data, choices):
+            self._usage = merge_usage(self._usage, more)
         sequences = self.request.resolved.request.stop_sequences
         for choice in choices:
             if choice.get("finish_reason") or choice.get("native_finish_reason"):
@@ -102,8 +102,8 @@ class ResponseEnd:
 
         `lowered`: the backend was given a lower limit than the request says.
         """
-        told = usage(self._usage)
-        used = completed(told, self.request.estimate, blocks.characters)
+        told = parse_usage(self._usage)
+        used = with_estimates(told, self.request.estimate, blocks.characters)
         if (
             self.request.cache_warmup
         ):  # the token that made the backend read the prompt is no answer

@@ -15,7 +15,7 @@ from attrs import evolve
 from pipeline.stage import OptionError
 from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
-from stages.chat_completions.token_calibration import SizeToTokens
+from stages.chat_completions.token_calibration import TokenEstimate
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Target
 from stages.messages_api.errors import (
     GatewayTimeoutError,
@@ -371,7 +371,7 @@ async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
     async with opened(server) as backend:
         await answers(backend, stream=stream, system=system)
         assert 1.8 < backend.calibration.line("some-model").factor < 2.1
-        assert backend.calibration.line("other") == SizeToTokens()
+        assert backend.calibration.line("other") == TokenEstimate()
 
 
 @pytest.mark.parametrize("used", [None, {}, [], {"prompt_tokens": "x"}, {"prompt_tokens": None}])
@@ -379,7 +379,7 @@ async def test_usage_that_is_none_calibrates_nothing(used: Any, server: Scripted
     server.says(whole(200, {**completion(), "usage": used}))
     async with opened(server) as backend:
         await answers(backend, system="word " * 4000)
-        assert backend.calibration.line("some-model") == SizeToTokens()
+        assert backend.calibration.line("some-model") == TokenEstimate()
 
 
 async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:

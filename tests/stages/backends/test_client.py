@@ -17,7 +17,7 @@ from attrs import evolve
 
 from stages.backends.call import BackendCall
 from stages.backends.client import ChatCompletionsClient
-from stages.backends.session import make_client
+from stages.backends.session import make_session
 from stages.messages_api.errors import (
     GatewayTimeoutError,
     InternalError,
@@ -48,7 +48,7 @@ def backend() -> Iterator[ScriptedBackend]:
 
 @pytest.fixture
 async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletionsClient]:
-    async with make_client(profile(api_key="secret")) as client:
+    async with make_session(profile(api_key="secret")) as client:
         yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
 
 
@@ -81,7 +81,7 @@ async def test_a_stream_is_the_json_of_its_events(
         delta(content=" there"),
         delta("stop"),
     ]
-    assert given.done
+    assert given.completed
 
 
 async def test_unknown_members_of_a_chunk_are_kept(
@@ -98,7 +98,7 @@ async def test_a_stream_without_done_is_not_called_done(
     backend.says(head(), sse(delta(content="Hello")), piece(b'data: {"last": 1}'), END)
     given = call()
     assert await chunks(completions, given) == [delta(content="Hello"), {"last": 1}]
-    assert not given.done
+    assert not given.completed
 
 
 async def test_done_without_its_empty_line_counts(
@@ -107,7 +107,7 @@ async def test_done_without_its_empty_line_counts(
     backend.says(head(), sse(delta("stop")), piece(b"data: [DONE]"), END)
     given = call()
     assert await chunks(completions, given) == [delta("stop")]
-    assert given.done
+    assert given.completed
 
 
 async def test_what_stands_after_done_is_left(
@@ -125,7 +125,7 @@ async def test_a_break_after_done_is_no_failure(
     backend.says(head(), sse(delta("stop")), DONE, Act.RESET)
     given = call()
     assert await chunks(completions, given) == [delta("stop")]
-    assert given.done
+    assert given.completed
 
 
 async def test_a_whole_completion_is_its_json(
@@ -134,20 +134,20 @@ async def test_a_whole_completion_is_its_json(
     backend.says(whole(200, completion(), "Application/JSON; charset=utf-8"))
     given = call(messages=[])
     assert await completed(completions, given) == completion()
-    assert given.done
+    assert given.completed
     assert backend.request().body == {"model": "some-model", "messages": []}
     assert backend.request().headers["authorization"] == "Bearer secret"
 
 
 async def test_a_declared_header_goes_before_the_key() -> None:
     declared = profile(api_key="secret", headers={"authorization": "Basic abc", "x-org": "me"})
-    async with make_client(declared) as client:
+    async with make_session(declared) as client:
         assert client.headers["authorization"] == "Basic abc"
         assert client.headers["x-org"] == "me"
 
 
 async def test_without_a_key_none_is_sent() -> None:
-    async with make_client(profile()) as client:
+    async with make_session(profile()) as client:
         assert "authorization" not in client.headers
 
 
@@ -328,7 +328,7 @@ async def test_row_b29_a_body_is_a_stream_by_its_first_bytes(
     backend.says(head(content_type=content_type), piece(b"d"), piece(b"ata: {}\n\n"), DONE, END)
     async with await completions.create(call=call(), stream=stream) as answer:
         assert [chunk async for some in answer for chunk in some] == [{}]
-    assert answer.call.done
+    assert answer.call.completed
 
 
 @pytest.mark.parametrize("content_type", TYPES[2:])
@@ -344,7 +344,7 @@ async def test_row_b29_a_body_is_whole_by_its_first_bytes(
     backend.says(head(content_type=content_type), piece(b" \n "), piece(b'{"a": 1}' + end), END)
     async with await completions.create(call=call(), stream=stream) as answer:
         assert [chunk async for some in answer for chunk in some] == [{"a": 1}]
-    assert answer.call.done
+    assert answer.call.completed
 
 
 @pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"7", b" " * 1000])
@@ -363,7 +363,7 @@ async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
     backend.says(whole(200, b"data: {}\n\n"))
     async with await completions.create(call=call(), stream=False) as answer:
         assert [chunk async for some in answer for chunk in some] == [{}]
-    assert not answer.call.done
+    assert not answer.call.completed
 
 
 @pytest.mark.parametrize("frame", [b"", b" ", b"null", b": keepalive"])
@@ -407,7 +407,7 @@ async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
     backend.says(whole(200, completion()))
     given = call()
     assert await chunks(completions, given) == [completion()]
-    assert given.done
+    assert given.completed
 
 
 async def test_a_stream_in_place_of_a_completion_is_no_document_to_trace(
@@ -443,8 +443,10 @@ async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
     backend.says(head(), sse(delta(content="Hi")), hold, b"zz\r\n", Act.UNTIL_GONE)
     async with await completions.create(call=call(), stream=True) as answer:
         assert await anext(answer) == [delta(content="Hi")]
-        assert answer._lost is not None
-        answer._lost.remove_done_callback(answer._lose)  # as if it were not told yet
+        assert answer._connection_closed is not None
+        answer._connection_closed.remove_done_callback(
+            answer._on_connection_closed
+        )  # as if it were not told yet
         hold.set()
         assert await gone(backend)
         with pytest.raises(OverloadedError, match="`fake` broke the connection"):
@@ -474,7 +476,7 @@ async def test_a_backend_is_reached_through_the_proxy_of_the_environment(
     backend.says(whole(200, completion()))
     to = "https" if "HTTPS" in name else "http"
     with environment(**{name: scheme + backend.url.removeprefix("http://")}):
-        client = make_client(profile(base_url=f"{to}://backend.invalid/v1", api_key="secret"))
+        client = make_session(profile(base_url=f"{to}://backend.invalid/v1", api_key="secret"))
     async with client:
         completions = ChatCompletionsClient(client, f"{to}://backend.invalid/v1", connect_timeout=5)
         if to == "http":
@@ -496,7 +498,7 @@ async def test_no_proxy_is_asked_where_none_is_to_be(
     backend.says(whole(200, completion()))
     no_proxy = no_proxy.format(host=backend.url.removeprefix("http://"))
     with environment(http_proxy="http://127.0.0.1:1", no_proxy=no_proxy):
-        client = make_client(profile(base_url=f"{backend.url}/v1"))
+        client = make_session(profile(base_url=f"{backend.url}/v1"))
     async with client:
         completions = ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
         assert await completed(completions, call()) == completion()
@@ -507,7 +509,7 @@ async def test_the_embedded_model_is_never_reached_through_a_proxy(
 ) -> None:
     backend.says(whole(200, completion()))
     with environment(http_proxy="http://127.0.0.1:1", all_proxy="http://127.0.0.1:1"):
-        client = make_client(Profile(**profiles()["embedded"]))
+        client = make_session(Profile(**profiles()["embedded"]))
     async with client:
         completions = ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
         assert await completed(completions, call()) == completion()
@@ -519,6 +521,6 @@ async def test_row_a7_a_large_request_is_written_off_the_event_loop(
     backend.says(whole(200, completion()))
     numbers = list(range(1_000_000))
     async with turning() as turned:
-        await completed(completions, evolve(call(numbers=numbers), size=LARGE_BODY))
+        await completed(completions, evolve(call(numbers=numbers), body_size=LARGE_BODY))
     assert turned.rounds > 5
     assert backend.request().body["numbers"] == numbers

@@ -10,7 +10,7 @@ from cattrs.errors import BaseValidationError
 from pipeline.config.structuring import leaves, make_converter
 from pipeline.stage import OptionError
 from stages.backends.backend import Backend
-from stages.backends.config import ModelTarget, over_shipped, register_hooks
+from stages.backends.config import ModelTarget, merge_with_shipped, register_hooks
 from stages.events import Target
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, profiles
 from stages.translation.request import chat_request
@@ -297,7 +297,7 @@ def test_what_a_pattern_says_is_checked() -> None:
 
 def test_a_shipped_pattern_can_be_changed_and_others_added() -> None:
     shipped = {"models": {"a*": {"json_object": True}, "b*": {}}, "base_url": "http://b.invalid"}
-    over = over_shipped(shipped, {"models": {"a*": {}, "c*": {}}})
+    over = merge_with_shipped(shipped, {"models": {"a*": {}, "c*": {}}})
 
     assert list(over["models"]) == ["a*", "b*", "c*"]
     assert over["models"]["a*"] == {}

@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langsmith.run_helpers import tracing_context
 
 from stages.backends.call import BackendCall
-from stages.backends.langchain import ProxyChat, ask, make_model
+from stages.backends.langchain import ProxyChat, make_model, open_response
 from stages.messages_api.errors import OverloadedError
 from tests.support import profile
 from tests.wire.chat import completion, delta
@@ -80,13 +80,13 @@ async def told(
     made: ProxyChat, given: BackendCall, *, stream: bool, name: str = "some-model"
 ) -> list[Any]:
     """All that `ask` yields."""
-    async with await ask(made, name, given, stream) as answer:
+    async with await open_response(made, name, given, stream) as answer:
         return [chunk async for chunks in answer for chunk in chunks]
 
 
 async def stream_of(made: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
     """What `ask` gives for a stream."""
-    return await ask(made, "some-model", call(), stream=True)
+    return await open_response(made, "some-model", call(), stream=True)
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from stages.chat_completions.errors import error_from_status, error_in_answer
+from stages.chat_completions.errors import error_from_object, error_from_status
 from stages.messages_api.errors import (
     ApiError,
     BillingError,
@@ -230,7 +230,7 @@ def test_pitfall_01_an_overflow_is_told_in_the_words_clients_know(
 
 @pytest.mark.parametrize("status", [400, 500])
 def test_pitfall_01_an_overflow_within_an_answer_is_one_too(status: int) -> None:
-    error = error_in_answer("local", {"message": OPENAI, "code": status})
+    error = error_from_object("local", {"message": OPENAI, "code": status})
     assert error.message == "prompt is too long: 9001 tokens > 8192 maximum"
 
 
@@ -369,7 +369,7 @@ def test_keys_are_taken_out_of_an_overflow_too(said: str) -> None:
 
 @pytest.mark.parametrize("said", SECRETS)
 def test_keys_are_taken_out_of_an_error_within_an_answer(said: str) -> None:
-    assert "Ab12Cd34Ef56" not in error_in_answer("local", {"message": said}).message
+    assert "Ab12Cd34Ef56" not in error_from_object("local", {"message": said}).message
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ def test_words_that_only_look_like_keys_are_kept(said: str) -> None:
 def test_the_code_of_an_error_within_an_answer_is_its_status(
     code: Any, expected: type[ApiError]
 ) -> None:
-    error = error_in_answer("local", {"message": "it says why", "code": code})
+    error = error_from_object("local", {"message": "it says why", "code": code})
     assert type(error) is expected
     assert "it says why" in error.message
 
@@ -432,4 +432,4 @@ def test_the_code_of_an_error_within_an_answer_is_its_status(
     ids=["text", "detail", "raw", "nested", "a list", "a number", "a number as message"],
 )
 def test_an_error_within_an_answer_is_found_in_any_shape(said: Any, words: str) -> None:
-    assert error_in_answer("local", said).message == f"backend `local` answered 500: {words}"
+    assert error_from_object("local", said).message == f"backend `local` answered 500: {words}"

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages.chat_completions.errors import error_from_status, error_in_answer
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, overflow
+from stages.chat_completions.errors import error_from_object, error_from_status
+from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, overflow_error
 from stages.wire import json_codec
 
 OLD = (
@@ -116,17 +116,17 @@ def test_pitfall_31_a_limit_that_does_not_fit_behind_the_prompt_is_no_overflow_o
     body = json_codec.encode({"error": {"message": said, "code": 400}})
     error = error_from_status("local", 400, {}, body)
     assert isinstance(error, OutputLimitError)
-    assert (error.room, error.by_window) == (room, True)
+    assert (error.fitting_limit, error.by_window) == (room, True)
     assert error.message.startswith("input length and `max_tokens` exceed context limit: ")
 
 
 def test_the_numbers_of_the_backend_are_in_the_message() -> None:
-    error = overflow(OLD.format(8192, 9000, 1000, 8000))
+    error = overflow_error(OLD.format(8192, 9000, 1000, 8000))
     assert str(error) == (
         "input length and `max_tokens` exceed context limit: 1000 + 8000 > 8192, decrease input "
         "length or `max_tokens` and try again"
     )
-    error = overflow(NEW.format(100, 60, "at least 41", "at least 101"))
+    error = overflow_error(NEW.format(100, 60, "at least 41", "at least 101"))
     assert "more than 40 + 60 > 100" in str(error)
 
 
@@ -146,7 +146,7 @@ PROMPTS: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("said", "numbers"), PROMPTS.values(), ids=PROMPTS)
 def test_pitfall_01_a_prompt_that_does_not_fit_alone_is_too_long(said: str, numbers: str) -> None:
-    error = overflow(said)
+    error = overflow_error(said)
     assert type(error) is PromptTooLongError
     assert error.message == f"prompt is too long: {numbers} maximum"
 
@@ -156,9 +156,9 @@ def test_more_than_the_model_puts_out_is_lowered_to_that() -> None:
         "max_tokens is too large: 64000. This model supports at most 16384 completion tokens, "
         "whereas you provided 64000."
     )
-    error = error_in_answer("local", {"message": said, "code": 400})
+    error = error_from_object("local", {"message": said, "code": 400})
     assert isinstance(error, OutputLimitError)
-    assert (error.room, error.by_window) == (16384, False)
+    assert (error.fitting_limit, error.by_window) == (16384, False)
     assert error.message.startswith("max_tokens: 64000 > 16384, which is the maximum allowed")
 
 
@@ -178,7 +178,7 @@ def test_a_lowered_limit_keeps_its_name_and_all_else(name: str) -> None:
 
 def test_numbers_beyond_reason_are_no_failure() -> None:
     said = OLD.format("9" * 5000, 1, 1, 1)
-    assert isinstance(overflow(said), PromptTooLongError)
+    assert isinstance(overflow_error(said), PromptTooLongError)
 
 
 @pytest.mark.parametrize(

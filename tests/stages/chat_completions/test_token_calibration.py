@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.chat_completions.token_calibration import SizeToTokens, TokenCalibration
+from stages.chat_completions.token_calibration import TokenCalibration, TokenEstimate
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 SHORT, LONG = (13, 34), (1853, 1874)
 
 
-def learned(*prompts: tuple[int, int]) -> SizeToTokens:
+def learned(*prompts: tuple[int, int]) -> TokenEstimate:
     """The line after prompts of these sizes and tokens."""
     calibration = TokenCalibration()
     for size, tokens in prompts:
@@ -23,13 +23,13 @@ def learned(*prompts: tuple[int, int]) -> SizeToTokens:
     return calibration.line("m")
 
 
-def estimates(line: SizeToTokens, prompt: tuple[int, int]) -> float:
+def estimates(line: TokenEstimate, prompt: tuple[int, int]) -> float:
     """What the line makes of a prompt, as a share of its tokens."""
     return line.tokens(prompt[0]) / prompt[1]
 
 
 def test_a_size_is_believed_until_something_is_reported() -> None:
-    assert learned() == SizeToTokens(0.0, 1.0)
+    assert learned() == TokenEstimate(0.0, 1.0)
 
 
 # Row L7: as recorded, 60 short prompts made estimates of long ones 2.56 times too high.
@@ -127,11 +127,11 @@ def test_recent_prompts_count_more_than_old_ones() -> None:
 
 @pytest.mark.parametrize("tokens", [0, -5, 499, 8001, 10**9])
 def test_a_number_that_cannot_be_of_the_whole_prompt_teaches_nothing(tokens: int) -> None:
-    assert learned((1000, tokens)) == SizeToTokens()
+    assert learned((1000, tokens)) == TokenEstimate()
 
 
 def models(calibration: TokenCalibration, names: Iterable[str]) -> list[bool]:
-    return [calibration.line(name) != SizeToTokens() for name in names]
+    return [calibration.line(name) != TokenEstimate() for name in names]
 
 
 def test_each_model_has_a_line_of_its_own() -> None:

@@ -9,7 +9,7 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.chat_completions.usage import completed, merged, reported, usage
+from stages.chat_completions.usage import merge_usage, parse_usage, reported_usage, with_estimates
 from stages.messages_api.stream_events import Usage
 from tests.stages.translation.support import THINKING, delta, finish, message, text, translate
 from tests.support import chat_request
@@ -56,7 +56,7 @@ DIALECTS = NEXT_TO_COMPLETION | WITHIN_COMPLETION
 def test_row_b7_the_output_includes_the_reasoning(
     told: dict[str, Any], output: int, thinking: int
 ) -> None:
-    made = usage(told)
+    made = parse_usage(told)
     assert (made.output_tokens, made.thinking_tokens) == (output, thinking)
 
 
@@ -106,7 +106,7 @@ CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
 def test_row_b7_the_prompt_is_what_was_read_and_cached(
     told: dict[str, Any], expected: Usage
 ) -> None:
-    assert usage(told) == expected
+    assert parse_usage(told) == expected
 
 
 NUMBERS: st.SearchStrategy[Any] = (
@@ -144,7 +144,7 @@ REPORTS = st.builds(
 def test_row_b7_no_number_is_negative_and_thinking_is_part_of_the_output(
     told: dict[str, Any],
 ) -> None:
-    made = usage(told)
+    made = parse_usage(told)
     numbers = (made.input_tokens, made.cache_read_input_tokens, made.cache_creation_input_tokens)
     assert min(*numbers, made.output_tokens, made.thinking_tokens) >= 0
     assert made.output_tokens >= made.thinking_tokens
@@ -157,9 +157,9 @@ def test_row_b7_cached_and_uncached_add_up_to_the_prompt(
 ) -> None:
     prompt, total = uncached + read + written, uncached + read + written + output
     details = {"cached_tokens": read, "cache_write_tokens": written, "audio_tokens": 0}
-    within = usage({**counts(prompt, output, total), "prompt_tokens_details": details})
+    within = parse_usage({**counts(prompt, output, total), "prompt_tokens_details": details})
     on_top = {"cache_read_input_tokens": read, "cache_creation_input_tokens": written}
-    beside = usage({**counts(uncached, output, total), **on_top})
+    beside = parse_usage({**counts(uncached, output, total), **on_top})
     assert within == beside == Usage(uncached, output, read, written)
     assert within.prompt_tokens == prompt
 
@@ -172,8 +172,8 @@ def test_row_b7_reasoning_within_and_next_to_the_completion_come_to_the_same(
     output = words + thinking
     within = {**counts(prompt, output, prompt + output), **reasoning(thinking)}
     beside = {**counts(prompt, words, prompt + output), **reasoning(thinking)}
-    assert usage(within) == usage(beside)
-    assert usage(within).output_tokens == output
+    assert parse_usage(within) == parse_usage(beside)
+    assert parse_usage(within).output_tokens == output
 
 
 # Where it is
@@ -215,8 +215,8 @@ def test_row_b7_usage_that_grows_with_each_chunk_is_that_of_the_last(
         if n == 0 or not split:
             more["prompt_tokens"] = 11
         for each in (more, *odd):
-            told = merged(told, reported({"choices": [], "usage": each}, []))
-    assert usage(told) == Usage(11, sum(pieces))
+            told = merge_usage(told, reported_usage({"choices": [], "usage": each}, []))
+    assert parse_usage(told) == Usage(11, sum(pieces))
 
 
 def test_row_b7_a_number_that_is_too_small_for_what_was_sent_is_not_believed() -> None:
@@ -232,7 +232,7 @@ def test_row_b7_a_number_that_is_too_small_for_what_was_sent_is_not_believed() -
 @given(st.integers(0, 2000), st.integers(0, 5000))
 @quick
 def test_row_b7_something_was_put_out_where_something_was_sent(output: int, sent: int) -> None:
-    used = completed(Usage(11, output), 20, sent)
+    used = with_estimates(Usage(11, output), 20, sent)
     assert used.output_tokens >= max(1, sent // 128)
     assert used == evolve(
         Usage(11, output), output_tokens=used.output_tokens, estimated=used.estimated

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.tool_repair.argument_schema import ToolSchema
-from stages.tool_repair.arguments import Repairs, repair_arguments
+from stages.tool_repair.arguments import JsonRepair, repair_arguments
 
 
 def fits(value: Any, schema: dict[str, Any]) -> bool:
@@ -22,7 +22,7 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
 
 def repaired(text: str) -> Any:
     """The JSON in a broken text."""
-    return Repairs().repaired(text)
+    return JsonRepair().repair(text)
 
 
 SCHEMA: dict[str, Any] = {
@@ -245,20 +245,20 @@ SHAPES = {
 def test_row_d2_the_library_sees_so_much_of_a_text_and_no_more(
     broken: Callable[[int], str],
 ) -> None:
-    repairs = Repairs()
-    repairs.repaired(broken(10))
-    assert repairs.left < 20_000
-    repairs = Repairs()
-    assert repairs.repaired(broken(5_000)) is None
-    assert repairs.left == 20_000
+    repairs = JsonRepair()
+    repairs.repair(broken(10))
+    assert repairs.budget < 20_000
+    repairs = JsonRepair()
+    assert repairs.repair(broken(5_000)) is None
+    assert repairs.budget == 20_000
 
 
 def test_row_d2_the_library_sees_so_much_of_an_answer_and_no_more() -> None:
-    repairs, text = Repairs(), "{" + ", ".join(f"'k{n}': {n}" for n in range(200)) + "}"
+    repairs, text = JsonRepair(), "{" + ", ".join(f"'k{n}': {n}" for n in range(200)) + "}"
     results = [repair_arguments(text, {}, repairs)[1] for _ in range(20)]
     assert set(results) == {"repaired", "broken"}
     assert results == sorted(results, reverse=True)  # the first ones are repaired
-    assert 0 <= repairs.left < 4_000
+    assert 0 <= repairs.budget < 4_000
 
 
 def test_row_d2_a_long_text_in_a_broken_call_is_no_reason_not_to_repair_it() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stages.chat_completions.think_tags import THINK
 from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
-from stages.tool_repair.repair import ResponseRepair, tools
+from stages.tool_repair.repair import ResponseRepair, tool_schemas
 from tests.stages.translation import support
 from tests.stages.translation.support import (
     THINKING,
@@ -53,9 +53,9 @@ def mended(
 ) -> tuple[list[Any], ResponseRepair]:
     """The chunks that are forwarded for these."""
     request = request or asking()
-    repair = ResponseRepair(request, tools(request))
-    out = [each for chunk in chunks for each in repair.chunk(chunk)]
-    return [*out, *repair.end(done)], repair
+    repair = ResponseRepair(request, tool_schemas(request))
+    out = [each for chunk in chunks for each in repair.repair_chunk(chunk)]
+    return [*out, *repair.finish(done)], repair
 
 
 def content(chunks: list[Any], request: ChatRequest | None = None) -> list[tuple[Any, ...]]:
@@ -81,7 +81,7 @@ def test_a_call_in_the_text_becomes_one_and_the_answer_ends_with_it() -> None:
     assert reason(said) == "tool_use"
     assert finishes(out) == ["tool_calls"]
     assert out[-1] == usage()
-    assert repair.done == ["found"]
+    assert repair.outcomes == ["found"]
 
 
 def test_a_whole_answer_is_mended_as_a_stream_is() -> None:
@@ -115,7 +115,7 @@ def test_valid_arguments_of_the_backends_calls_pass_byte_for_byte(length: int) -
         "type": "function",
         "function": {"name": "get_weather", "arguments": given},
     }
-    assert repair.done == []
+    assert repair.outcomes == []
 
 
 def test_text_behind_a_call_of_the_backends_comes_behind_it() -> None:
@@ -145,13 +145,13 @@ def test_broken_arguments_of_interleaved_calls_are_repaired_each() -> None:
         finish("tool_calls"),
     ]
     assert content(said) == [PARIS, ("tool_use", "get_weather", {"city": "Rome", "days": 2})]
-    assert mended(said)[1].done == ["repaired", "coerced"]
+    assert mended(said)[1].outcomes == ["repaired", "coerced"]
 
 
 def test_arguments_past_repair_stay_and_are_told() -> None:
     said = [completion("tool_calls", tool_calls=[call("get_weather", "ls -l", id="a")])]
     assert content(said) == [("tool_use", "get_weather", {"_raw": "ls -l"})]
-    assert mended(said)[1].done == ["broken"]
+    assert mended(said)[1].outcomes == ["broken"]
 
 
 def test_an_object_as_arguments_and_a_call_in_the_old_form_are_mended_too() -> None:
@@ -167,7 +167,7 @@ def test_an_answer_that_a_stop_sequence_ended_was_cut() -> None:
     for cut in ({"stop_reason": ","}, {"matched_stop": ","}):
         said = [calls(call("get_weather", half, index=0, id="a")), finish("stop")]
         said[-1]["choices"][0] |= cut
-        assert mended(said, request)[1].done == []
+        assert mended(said, request)[1].outcomes == []
         said[0] = text(f"[TOOL_CALLS]get_weather{half}}}")
         assert content(said, request) == [("text", f"[TOOL_CALLS]get_weather{half}}}")]
         said[-1]["choices"][0] |= dict.fromkeys(cut, "</s>")
@@ -290,10 +290,10 @@ def test_bare_json_beside_a_call_of_the_backends_is_text() -> None:
 
 @pytest.mark.parametrize("choice", [{"type": "none"}])
 def test_where_no_tool_may_be_called_there_is_nothing_to_mend(choice: Any) -> None:
-    assert tools(asking(tool_choice=choice)) == {}
-    assert tools(evolve(asking(tool_choice=choice), options=asking().options)) == {}
-    assert tools(chat_request()) == {}
-    assert tools(asking()).keys() == {"get_weather"}
+    assert tool_schemas(asking(tool_choice=choice)) == {}
+    assert tool_schemas(evolve(asking(tool_choice=choice), options=asking().options)) == {}
+    assert tool_schemas(chat_request()) == {}
+    assert tool_schemas(asking()).keys() == {"get_weather"}
 
 
 def test_what_the_client_has_sent_already_is_left_out_of_a_whole_answer() -> None:

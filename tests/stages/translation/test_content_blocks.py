@@ -78,11 +78,11 @@ def test_row_a9_what_was_sent_makes_way_for_more() -> None:
 
 
 def test_row_a9_repair_tools_keeps_no_more_either() -> None:
-    repair = ResponseRepair(chat_request(), {"read": {}}, max_held=1_000)
-    repair.chunk(OPEN)
-    list(map(repair.chunk, [more(0)] * 90))
+    repair = ResponseRepair(chat_request(), {"read": {}}, max_buffered=1_000)
+    repair.repair_chunk(OPEN)
+    list(map(repair.repair_chunk, [more(0)] * 90))
     with pytest.raises(InternalError, match="tool calls of more than 1000 characters"):
-        list(map(repair.chunk, [more(0)] * 20))
+        list(map(repair.repair_chunk, [more(0)] * 20))
 
 
 def test_row_a2_arguments_that_were_closed_and_broken_are_not_read_again() -> None:

@@ -594,7 +594,7 @@ def test_what_a_repaired_call_came_with_goes_back_with_it(wish: dict[str, Any]) 
     talk = Talk(more=wish)
     repair = ResponseRepair(talk.request(), {"f": {"type": "object"}})
     chunks = [delta(reasoning_details=[ENCRYPTED]), *one_call("functions.f:0", **SIGNED)]
-    made = [each for chunk in chunks for each in repair.chunk(chunk)] + repair.end(True)
+    made = [each for chunk in chunks for each in repair.repair_chunk(chunk)] + repair.finish(True)
     back = talk.then(talk.answer(made)).sent()
     assert back["tool_calls"] == [returned("functions.f:0", **SIGNED)]
     assert back["reasoning_details"] == [ENCRYPTED]

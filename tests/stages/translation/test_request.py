@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages.chat_completions.token_calibration import SizeToTokens
-from stages.chat_completions.usage import estimated_output, usage
+from stages.chat_completions.token_calibration import TokenEstimate
+from stages.chat_completions.usage import estimate_output_tokens, parse_usage
 from stages.events import ChatRequest
 from stages.messages_api.stream_events import Usage
 from stages.translation.request import chat_request
@@ -161,7 +161,7 @@ USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
 
 @pytest.mark.parametrize(("told", "expected"), USAGES.values(), ids=USAGES)
 def test_usage_is_counted_as_the_messages_api_does(told: dict[str, Any], expected: Usage) -> None:
-    assert usage(told) == expected
+    assert parse_usage(told) == expected
 
 
 def test_the_prompt_is_all_that_was_read() -> None:
@@ -208,9 +208,9 @@ def test_a_file_counts_as_an_image() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", [SizeToTokens(), SizeToTokens(20.0, 0.5), SizeToTokens(0.0, 2.0)], ids=str
+    "line", [TokenEstimate(), TokenEstimate(20.0, 0.5), TokenEstimate(0.0, 2.0)], ids=str
 )
-def test_pitfall_12_the_estimate_is_corrected_by_what_was_learned(line: SizeToTokens) -> None:
+def test_pitfall_12_the_estimate_is_corrected_by_what_was_learned(line: TokenEstimate) -> None:
     made = chat_request(resolved(system="word " * 400), profile(), line=line)
     assert made.estimate == round(line.constant + line.factor * made.raw_estimate)
 
@@ -240,11 +240,11 @@ def test_row_l7_no_estimate_changes_what_the_backend_gets(
     event = resolved(system="word " * words, max_tokens=600)
     given = profile(context_window=2048)
     plain = chat_request(event, given)
-    made = chat_request(event, given, line=SizeToTokens(constant, factor))
+    made = chat_request(event, given, line=TokenEstimate(constant, factor))
     assert (made.options, made.messages) == (plain.options, plain.messages)
     assert made.options["max_tokens"] == 600
 
 
 def test_an_estimate_is_never_zero() -> None:
-    assert estimated_output(0) == 1
-    assert estimated_output(400) == 101
+    assert estimate_output_tokens(0) == 1
+    assert estimate_output_tokens(400) == 101

@@ -11,7 +11,7 @@ from stages.wire import json_codec as wire_json
 _MAX_ENCODINGS = 4
 
 
-def repeats(text: str, document: str) -> bool:
+def repeats_document(text: str, document: str) -> bool:
     """Whether `text` says nothing but `document` again, once or more often, as JSON."""
     decoder, text = json.JSONDecoder(), text.rstrip()
     try:
@@ -31,7 +31,7 @@ def _after_spaces(text: str, start: int) -> int:
     return start
 
 
-def decoded_object(arguments: str) -> list[str]:
+def object_fragments(arguments: str) -> list[str]:
     """Arguments that are no object, as fragments of one: clients need an object, also streamed.
 
     A JSON string that holds an object is that object.

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from stages.backends.refusals import Refusal, Refusals, refusals
-from stages.profiles.profile import Profile, merged
+from stages.backends.refused_options import RefusedOption, RefusedOptions
+from stages.profiles.profile import Profile, merge_overrides
 from stages.translation.request import chat_request
 from tests.support import profile, resolved
 
@@ -205,10 +205,10 @@ def test_a_refused_option_is_known_and_the_request_goes_without_it(
     words: str, facts: Any, request_: Any, option: str, sent: dict[str, Any]
 ) -> None:
     given = profile(**facts)
-    found = next(refusals(words, translated(given, **request_), given))
+    found = next(find_refused_options(words, translated(given, **request_), given))
 
     assert found.option == option
-    again = translated(merged(given, found.overrides), **request_)
+    again = translated(merge_overrides(given, found.overrides), **request_)
     assert {name: again.get(name) for name in sent} == sent
 
 
@@ -216,9 +216,9 @@ def test_a_refused_option_is_known_and_the_request_goes_without_it(
 def test_a_refused_keyword_of_a_schema_is_left_out(keyword: str) -> None:
     given = profile()
     words = f"Invalid JSON payload received. Unknown name \"{keyword}\" at 'tools[0].parameters'"
-    found = next(refusals(words, translated(given, tools=[TOOL]), given))
+    found = next(find_refused_options(words, translated(given, tools=[TOOL]), given))
 
-    again = translated(merged(given, found.overrides), tools=[TOOL])
+    again = translated(merge_overrides(given, found.overrides), tools=[TOOL])
     assert f'"{keyword}"' not in str(again).replace("'", '"')
 
 
@@ -243,7 +243,7 @@ def test_a_refused_keyword_of_a_schema_is_left_out(keyword: str) -> None:
 def test_other_errors_are_about_no_option(words: str, request_: Any) -> None:
     given = profile(fields={"tools.strict": "map"})
 
-    assert list(refusals(words, translated(given, **request_), given)) == []
+    assert list(find_refused_options(words, translated(given, **request_), given)) == []
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,9 @@ def test_a_wrong_call_and_a_url_are_about_no_option(words: str) -> None:
     given = profile(**EFFORT)
     options = translated(given, tools=[TOOL], temperature=0.2, thinking=ADAPTIVE)
 
-    assert list(refusals(words, options, given)) == []  # HunorLaczko/ha-groq-cloud-api#20
+    assert (
+        list(find_refused_options(words, options, given)) == []
+    )  # HunorLaczko/ha-groq-cloud-api#20
 
 
 @pytest.mark.parametrize(
@@ -287,7 +289,7 @@ def test_what_one_request_says_wrongly_is_not_remembered_for_others(
 ) -> None:
     given = profile(**EFFORT)
     options = translated(given, temperature=0.2, top_p=0.9, thinking=ADAPTIVE)
-    found = next(refusals(words, options, given))
+    found = next(find_refused_options(words, options, given))
 
     assert (found.option, found.lasting) == (option, False)
 
@@ -300,27 +302,27 @@ def test_an_option_comes_before_a_keyword_that_is_also_an_english_word() -> None
         "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default "
         "(1) value is supported."
     )
-    found = [each.option for each in refusals(words, options, given)]
+    found = [each.option for each in find_refused_options(words, options, given)]
 
     assert found == ["temperature", "schema keyword default"]
 
 
 def test_a_refusal_is_forgotten_after_its_time() -> None:
-    known = Refusals(seconds=10)
-    known.learn("m", Refusal("a", {"x": 1}), now=100)
-    known.learn("m", Refusal("b", {"x": 2}), now=105)
+    known = RefusedOptions(seconds=10)
+    known.learn("m", RefusedOption("a", {"x": 1}), now=100)
+    known.learn("m", RefusedOption("b", {"x": 2}), now=105)
 
-    assert known.options_refused_by("m", 109) == ({"x": 1}, {"x": 2})
-    assert known.options_refused_by("m", 110) == ({"x": 2},)
-    assert known.options_refused_by("other", 109) == ()
-    assert known.options_refused_by("m", 115) == ()
-    assert not known.known
+    assert known.overrides_for("m", 109) == ({"x": 1}, {"x": 2})
+    assert known.overrides_for("m", 110) == ({"x": 2},)
+    assert known.overrides_for("other", 109) == ()
+    assert known.overrides_for("m", 115) == ()
+    assert not known.by_model
 
 
 def test_the_models_that_are_remembered_are_bounded() -> None:
-    known = Refusals(seconds=10)
+    known = RefusedOptions(seconds=10)
     for n in range(200):
-        known.learn(f"m{n}", Refusal("a", {}), now=0)
+        known.learn(f"m{n}", RefusedOption("a", {}), now=0)
 
-    assert known.options_refused_by("m0", 1) == ()
-    assert known.options_refused_by("m199", 1) == ({},)
+    assert known.overrides_for("m0", 1) == ()
+    assert known.overrides_for("m199", 1) == ({},)

@@ -22,7 +22,7 @@ from typing import Any
 from stages.chat_completions.json_values import as_array, as_object, as_string
 
 #: Counting so much takes 8 ms, and what is counted less.
-MAX_EFFORT = 5_000
+MAX_COST = 5_000
 _PATTERN = 100
 _CHARACTERS = 1_000
 #: Keywords that lead to another subschema by more than a path in the document.
@@ -39,25 +39,25 @@ _UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
 Pairs = Iterator[tuple[Any, Any]]
 
 
-def is_small(schema: dict[str, Any]) -> bool:
+def is_compilable(schema: dict[str, Any]) -> bool:
     """Whether a schema can be compiled, and refers to nothing but paths within it."""
     base = "id" if "draft-04" in as_string(schema.get("$schema")) else "$id"
     pending: list[Any] = [schema]
     effort = 0
-    while pending and effort + len(pending) <= MAX_EFFORT:
+    while pending and effort + len(pending) <= MAX_COST:
         each = pending.pop()
         effort += 1
         if isinstance(each, dict):
-            if _leads_elsewhere(each, base, is_root=each is schema):
+            if _refers_elsewhere(each, base, is_root=each is schema):
                 return False
             effort += _PATTERN * isinstance(each.get("pattern"), str)
             effort += _PATTERN * len(as_object(each.get("patternProperties")))
         inner = each.values() if isinstance(each, dict) else as_array(each)
-        pending += islice(inner, MAX_EFFORT)
-    return not pending and effort <= MAX_EFFORT
+        pending += islice(inner, MAX_COST)
+    return not pending and effort <= MAX_COST
 
 
-def _leads_elsewhere(schema: dict[str, Any], base: str, is_root: bool) -> bool:
+def _refers_elsewhere(schema: dict[str, Any], base: str, is_root: bool) -> bool:
     """Whether it has a reference that is no plain path, or a base for other references."""
     reference = schema.get("$ref")
     if isinstance(reference, str) and ("%" in reference or f"{reference}/"[:2] != "#/"):
@@ -66,40 +66,40 @@ def _leads_elsewhere(schema: dict[str, Any], base: str, is_root: bool) -> bool:
     return any(isinstance(schema.get(name), str) for name in names)
 
 
-def is_cheap(schema: dict[str, Any], value: Any) -> bool:
+def is_cheap_to_validate(schema: dict[str, Any], value: Any) -> bool:
     """Whether a value can be asked about, of a schema that is small."""
     pending: list[tuple[Any, Any]] = [(schema, value)]
     effort = 0
-    while pending and effort + len(pending) <= MAX_EFFORT:
+    while pending and effort + len(pending) <= MAX_COST:
         each, part = pending.pop()
         effort += 1
         if not isinstance(each, dict):
             continue
         if isinstance(part, str):
             effort += len(part) // _CHARACTERS
-        effort += _size(each.get("enum"))
+        effort += _enum_cost(each.get("enum"))
         times = 3 if any(name in each for name in _UNEVALUATED) else 1
-        pending += list(islice(_same(each, schema, part), MAX_EFFORT)) * times
-        pending += islice(_inner(each, part), MAX_EFFORT)
+        pending += list(islice(_in_place_subschemas(each, schema, part), MAX_COST)) * times
+        pending += islice(_child_subschemas(each, part), MAX_COST)
     return not pending
 
 
-def _size(enum: Any) -> int:
+def _enum_cost(enum: Any) -> int:
     """The values in an enum: as many as are compared where they are no plain ones."""
     if not any(isinstance(each, (dict, list)) for each in as_array(enum)):
         return 0
     pending, counted = list(enum), 0
-    while pending and counted + len(pending) <= MAX_EFFORT:
+    while pending and counted + len(pending) <= MAX_COST:
         each = pending.pop()
         counted += 1
-        pending += islice(each.values() if isinstance(each, dict) else as_array(each), MAX_EFFORT)
+        pending += islice(each.values() if isinstance(each, dict) else as_array(each), MAX_COST)
     return counted + len(pending)
 
 
-def _same(schema: dict[str, Any], root: dict[str, Any], value: Any) -> Pairs:
+def _in_place_subschemas(schema: dict[str, Any], root: dict[str, Any], value: Any) -> Pairs:
     """The subschemas that are applied to the value itself."""
     if "$ref" in schema:
-        yield resolved(schema, root), value
+        yield resolve_reference(schema, root), value
     for name in _ONE:
         if name in schema:
             yield schema[name], value
@@ -111,7 +111,7 @@ def _same(schema: dict[str, Any], root: dict[str, Any], value: Any) -> Pairs:
             yield each, value
 
 
-def _inner(schema: dict[str, Any], value: Any) -> Pairs:
+def _child_subschemas(schema: dict[str, Any], value: Any) -> Pairs:
     """The subschemas that are applied to its items, members and names."""
     if isinstance(value, list):
         of_place = [*as_array(schema.get("prefixItems")), *as_array(schema.get("items"))]
@@ -120,10 +120,10 @@ def _inner(schema: dict[str, Any], value: Any) -> Pairs:
             if isinstance(schema.get(name), dict):
                 yield from ((schema[name], each) for each in value)
     elif isinstance(value, dict):
-        yield from _of_members(schema, value)
+        yield from _member_subschemas(schema, value)
 
 
-def _of_members(schema: dict[str, Any], value: dict[str, Any]) -> Pairs:
+def _member_subschemas(schema: dict[str, Any], value: dict[str, Any]) -> Pairs:
     known = as_object(schema.get("properties"))
     yield from ((known[name], each) for name, each in value.items() if name in known)
     for name in _OF_MEMBERS:
@@ -135,7 +135,7 @@ def _of_members(schema: dict[str, Any], value: dict[str, Any]) -> Pairs:
         yield from ((schema["propertyNames"], name) for name in value)
 
 
-def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
+def resolve_reference(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
     """The schema that a reference within the same document leads to; itself without one."""
     reference = as_string(schema.get("$ref"))
     if not reference.startswith("#"):
@@ -145,11 +145,11 @@ def resolved(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
         name = name.replace("~1", "/").replace("~0", "~")
         found = (
             found[int(name)]
-            if isinstance(found, list) and _is_place(name, found)
+            if isinstance(found, list) and _is_index(name, found)
             else (as_object(found).get(name))
         )
     return as_object(found)
 
 
-def _is_place(name: str, found: list[Any]) -> bool:
+def _is_index(name: str, found: list[Any]) -> bool:
     return name.isdecimal() and len(name) < 9 and int(name) < len(found)

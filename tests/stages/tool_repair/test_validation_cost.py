@@ -9,7 +9,7 @@ import pytest
 
 from stages.tool_repair.argument_schema import ToolSchema
 from stages.tool_repair.arguments import repair_arguments
-from stages.tool_repair.effort import MAX_EFFORT, is_cheap, is_small
+from stages.tool_repair.validation_cost import MAX_COST, is_cheap_to_validate, is_compilable
 
 Schema = dict[str, Any]
 
@@ -77,12 +77,12 @@ ALONG: dict[str, tuple[Schema, Any]] = {
         {"patternProperties": {"c": {"$ref": "#"}, ".": {"$ref": "#"}}},
         nested(60),
     ),
-    "many values": ({"items": {"type": "integer"}}, list(range(MAX_EFFORT))),
+    "many values": ({"items": {"type": "integer"}}, list(range(MAX_COST))),
     "values of an enum": (
         {"items": {"enum": [{"a": n} for n in range(300)]}},
         [{"a": 299}] * 300,
     ),
-    "names": ({"propertyNames": {"pattern": "^a"}}, dict.fromkeys(map(str, range(MAX_EFFORT)))),
+    "names": ({"propertyNames": {"pattern": "^a"}}, dict.fromkeys(map(str, range(MAX_COST)))),
     "long texts": (
         {"items": {"anyOf": [{"pattern": f"(a|b)*{n}$"} for n in range(40)]}},
         ["ab" * 5_000] * 30,
@@ -91,8 +91,8 @@ ALONG: dict[str, tuple[Schema, Any]] = {
 LARGE: dict[str, Schema] = {
     "patterns": {"properties": {f"p{n}": {"pattern": "(a{100}){100}"} for n in range(60)}},
     "patterns of names": {"patternProperties": {f"(a{{100}}){{{n}}}": {} for n in range(60)}},
-    "members": {"properties": {f"p{n}": {"type": "string"} for n in range(MAX_EFFORT)}},
-    "a long enum": {"enum": list(range(MAX_EFFORT))},
+    "members": {"properties": {f"p{n}": {"type": "string"} for n in range(MAX_COST)}},
+    "a long enum": {"enum": list(range(MAX_COST))},
 }
 ELSEWHERE: dict[str, Schema] = {
     "an anchor": {"$defs": {"a": {"$anchor": "x"}}, "$ref": "#x"},
@@ -110,7 +110,7 @@ ELSEWHERE: dict[str, Schema] = {
 
 @pytest.mark.parametrize("schema", IN_PLACE.values(), ids=IN_PLACE)
 def test_row_a3_a_schema_that_doubles_the_work_is_not_asked(schema: Schema) -> None:
-    assert not is_cheap(schema, {"a": 1, "b": 2})
+    assert not is_cheap_to_validate(schema, {"a": 1, "b": 2})
     assert repair_arguments('{"a": 1, "b": 2}', schema) == ('{"a": 1, "b": 2}', "")
     assert repair_arguments("{'a': 1, 'b': 2}", schema) == ('{"a":1,"b":2}', "repaired")
 
@@ -119,21 +119,21 @@ def test_row_a3_a_schema_that_doubles_the_work_is_not_asked(schema: Schema) -> N
 def test_row_a3_a_schema_that_costs_much_for_a_value_is_not_asked_about_it(
     schema: Schema, value: Any
 ) -> None:
-    assert is_small(schema)
-    assert not is_cheap(schema, value)
+    assert is_compilable(schema)
+    assert not is_cheap_to_validate(schema, value)
     assert ToolSchema(schema).fits(value)
-    assert is_cheap(schema, [])
+    assert is_cheap_to_validate(schema, [])
 
 
 @pytest.mark.parametrize("schema", LARGE.values(), ids=LARGE)
 def test_row_a3_a_schema_that_takes_long_to_compile_is_not_asked(schema: Schema) -> None:
-    assert not is_small(schema)
+    assert not is_compilable(schema)
     assert ToolSchema(schema).fits({"p0": "no"})
 
 
 @pytest.mark.parametrize("schema", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_row_a3_a_reference_that_is_no_plain_path_is_not_followed(schema: Schema) -> None:
-    assert not is_small(schema)
+    assert not is_compilable(schema)
 
 
 class Counted(dict[str, Any]):
@@ -150,8 +150,8 @@ class Counted(dict[str, Any]):
 def test_row_a3_the_count_itself_ends_at_the_limit(levels: int) -> None:
     Counted.reads = 0
     schema = chain(levels, lambda n: Counted(allOf=both(n)))
-    assert not is_cheap(schema, {})
-    assert Counted.reads <= 10 * MAX_EFFORT
+    assert not is_cheap_to_validate(schema, {})
+    assert Counted.reads <= 10 * MAX_COST
 
 
 USUAL: dict[str, tuple[Schema, Any]] = {
@@ -202,7 +202,7 @@ USUAL: dict[str, tuple[Schema, Any]] = {
 @pytest.mark.parametrize(("schema", "value"), USUAL.values(), ids=USUAL)
 def test_the_usual_schemas_are_asked(schema: Schema, value: Any) -> None:
     asked = ToolSchema(schema)
-    assert asked.answers(value)
+    assert asked.can_check(value)
     assert asked.fits(value)
     assert not asked.fits([] if "properties" not in schema else {next(iter(value)): 7})
 

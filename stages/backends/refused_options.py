@@ -42,17 +42,17 @@ Overrides = Mapping[str, Any]
 Options = Mapping[str, Any]
 
 #: Characters of an error that are read: backends name the option at the beginning.
-_READ = 600
+_MAX_CHARACTERS = 600
 #: Clients may name models freely, so the least recently used is forgotten.
 _MODELS = 100
-_REFUSING = re.compile(
+_REFUSAL = re.compile(
     r"not (supported?|permitted|allowed|valid|a valid)|(does|do|did) not|unsupported|unknown"
     r"|unrecogni[sz]ed|unexpected|extra (inputs|fields)|invalid|deprecated|mandatory|cannot"
     r"|can't|incompatible|only\b.{0,40}\bsupport|supported|should be|must be",
     re.IGNORECASE,
 )
 # These are about what the model wrote, and name what is in it: another attempt may go well.
-_OF_ANSWER = re.compile("tool call validation|failed to call|failed_generation", re.IGNORECASE)
+_ABOUT_OUTPUT = re.compile("tool call validation|failed to call|failed_generation", re.IGNORECASE)
 # A client could write a name into the URL of a file that it serves only the second time.
 _URL = re.compile(r"://\S*")
 # After these words come the values that the backend takes.
@@ -69,7 +69,7 @@ _REASONING = ("reasoning", "thinking")
 _BUDGETS = ("thinking_budget", "budget_tokens")
 _EFFORT = ("reasoning_effort", "reasoningEffort")  # the second is xAI's: BerriAI/litellm#16265
 # Leaving these out lets more answers fit a schema, and none fewer.
-_LOOSENED = (
+_LOOSENING_KEYWORDS = (
     "$schema $id $comment additionalProperties default deprecated examples exclusiveMaximum "
     "exclusiveMinimum format maxItems maxLength maxProperties maximum minItems minLength "
     "minProperties minimum multipleOf pattern patternProperties propertyNames readOnly title "
@@ -78,7 +78,7 @@ _LOOSENED = (
 
 
 @frozen
-class Refusal:
+class RefusedOption:
     """One refused option, and the facts of a profile under which it is not sent.
 
     Not `lasting`: only the value was refused, so other requests may send the option.
@@ -89,56 +89,56 @@ class Refusal:
     lasting: bool = True
 
 
-def refusals(said: str, options: Options, profile: Profile) -> Iterator[Refusal]:
+def find_refused_options(said: str, options: Options, profile: Profile) -> Iterator[RefusedOption]:
     """The options that a backend's 400 may be about, the likeliest first.
 
     `said` is the backend's own text, `options` are those of the refused call, translated by
     `profile`. Only options that were sent count.
     """
-    words = _URL.sub("", said[:_READ])
-    if _REFUSING.search(words) and not _OF_ANSWER.search(words):
+    words = _URL.sub("", said[:_MAX_CHARACTERS])
+    if _REFUSAL.search(words) and not _ABOUT_OUTPUT.search(words):
         yield from _reasoning(words, options, profile)
         yield from _tools(words, options, profile)
-        yield from _rest(words, options, profile)
-        yield from _keywords(words, options, profile)
+        yield from _other_options(words, options, profile)
+        yield from _schema_keywords(words, options, profile)
 
 
-def _reasoning(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
-    on = _asks_for_reasoning(options, profile)
+def _reasoning(words: str, options: Options, profile: Profile) -> Iterator[RefusedOption]:
+    on = _reasoning_requested(options, profile)
     switch = profile.reasoning_switch
-    if on is None or not _names(words, *_REASONING, *_EFFORT, *_BUDGETS, switch):
-        if options.get("tools") and _names(words, *_EFFORT):
+    if on is None or not _mentions(words, *_REASONING, *_EFFORT, *_BUDGETS, switch):
+        if options.get("tools") and _mentions(words, *_EFFORT):
             yield _without_reasoning_for_tools(profile)  # unasked, the model reasons
         return
     listed = _LISTING.search(words)
     levels = tuple(dict.fromkeys(_LEVEL.findall(words, listed.end()))) if listed else ()
     if "reasoning_effort" in options and levels and options["reasoning_effort"] not in levels:
-        yield Refusal("level of effort", {"effort_levels": levels})
+        yield RefusedOption("level of effort", {"effort_levels": levels})
     elif not on:
-        yield Refusal("no reasoning", {"can_disable_reasoning": False})
-    elif options.get("tools") and _names(words, "tools"):
+        yield RefusedOption("no reasoning", {"can_disable_reasoning": False})
+    elif options.get("tools") and _mentions(words, "tools"):
         yield _without_reasoning_for_tools(profile)
-    elif "tool_choice" in options and _names(words, "tool_choice"):
-        yield Refusal("reasoning with a forced tool", {"forced_tool_without_reasoning": True})
-    elif _names(words, "prefill"):
+    elif "tool_choice" in options and _mentions(words, "tool_choice"):
+        yield RefusedOption("reasoning with a forced tool", {"forced_tool_without_reasoning": True})
+    elif _mentions(words, "prefill"):
         yield _prefill(profile)
     else:
         if _BUDGET.search(words) and "thinking_budget" in options:
-            yield Refusal("budget of thinking", {"thinking_budget": False}, lasting=False)
+            yield RefusedOption("budget of thinking", {"thinking_budget": False}, lasting=False)
         without = {"thinking": "warn", "output_config.effort": "warn"}
         nothing = {"reasoning_request": "none", "fields": without}
-        yield Refusal("reasoning", nothing, lasting=not _BUDGET.search(words))
+        yield RefusedOption("reasoning", nothing, lasting=not _BUDGET.search(words))
 
 
-def _without_reasoning_for_tools(profile: Profile) -> Refusal:
+def _without_reasoning_for_tools(profile: Profile) -> RefusedOption:
     overrides: dict[str, Any] = {"tools_without_reasoning": True}
     if profile.reasoning_request in ("none", "effort"):
         levels = (level for level in profile.effort_levels if level != "none")
         overrides |= {"reasoning_request": "effort", "effort_levels": ("none", *levels)}
-    return Refusal("reasoning with tools", overrides)
+    return RefusedOption("reasoning with tools", overrides)
 
 
-def _asks_for_reasoning(options: Options, profile: Profile) -> bool | None:
+def _reasoning_requested(options: Options, profile: Profile) -> bool | None:
     """Whether a call asks for reasoning; None if it says nothing of it."""
     named = profile.reasoning_switch
     switch = options.get("chat_template_kwargs", {}).get(named)
@@ -155,38 +155,42 @@ def _asks_for_reasoning(options: Options, profile: Profile) -> bool | None:
     return any(said) if said else None
 
 
-def _prefill(profile: Profile) -> Refusal:
+def _prefill(profile: Profile) -> RefusedOption:
     kwargs = profile.prefill_options.get("chat_template_kwargs", {})
     off = {**kwargs, profile.reasoning_switch: False}
     overrides = {"prefill_options": {**profile.prefill_options, "chat_template_kwargs": off}}
-    return Refusal("reasoning with a begun answer", overrides)
+    return RefusedOption("reasoning with a begun answer", overrides)
 
 
-def _tools(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
+def _tools(words: str, options: Options, profile: Profile) -> Iterator[RefusedOption]:
     choice = options.get("tool_choice")
-    if "tool_choice" in options and _names(words, "tool_choice") and _names(words, *_REASONING):
+    if (
+        "tool_choice" in options
+        and _mentions(words, "tool_choice")
+        and _mentions(words, *_REASONING)
+    ):
         overrides: dict[str, Any] = {"forced_tool_without_reasoning": True}  # unasked, it reasons
         if profile.reasoning_request == "none":
             overrides["reasoning_request"] = "thinking"
-        yield Refusal("reasoning with a forced tool", overrides)
-    elif isinstance(choice, dict) and _names(words, "tool_choice"):
-        yield Refusal("named tool", {"named_tool_choice": False})
-    if "parallel_tool_calls" in options and _names(words, "parallel_tool_calls"):
+        yield RefusedOption("reasoning with a forced tool", overrides)
+    elif isinstance(choice, dict) and _mentions(words, "tool_choice"):
+        yield RefusedOption("named tool", {"named_tool_choice": False})
+    if "parallel_tool_calls" in options and _mentions(words, "parallel_tool_calls"):
         only_first = {"disable_parallel_tool_use": "emulate"}
         never = {"parallel_tool_calls": "never", "fields": only_first}
-        yield Refusal("parallel_tool_calls", never)
+        yield RefusedOption("parallel_tool_calls", never)
 
 
-def _keywords(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
+def _schema_keywords(words: str, options: Options, profile: Profile) -> Iterator[RefusedOption]:
     """Keywords of schemas. Many are words of English too, so they come last."""
     tools = options.get("tools", ())
     if any(tool["function"].get("strict") for tool in tools):
         return
-    for keyword in _LOOSENED:
-        if keyword not in profile.schema_without and _names(words, keyword):
+    for keyword in _LOOSENING_KEYWORDS:
+        if keyword not in profile.schema_without and _mentions(words, keyword):
             without = (*profile.schema_without, keyword)
             if any(_has_key(tool["function"].get("parameters"), keyword) for tool in tools):
-                yield Refusal(f"schema keyword {keyword}", {"schema_without": without})
+                yield RefusedOption(f"schema keyword {keyword}", {"schema_without": without})
 
 
 def _has_key(schema: Any, key: str) -> bool:
@@ -203,22 +207,22 @@ def _has_key(schema: Any, key: str) -> bool:
     return False
 
 
-def _rest(words: str, options: Options, profile: Profile) -> Iterator[Refusal]:
-    if "stream_options" in options and _names(words, "stream_options", "include_usage"):
-        yield Refusal("stream_options", {"stream_options": False})
+def _other_options(words: str, options: Options, profile: Profile) -> Iterator[RefusedOption]:
+    if "stream_options" in options and _mentions(words, "stream_options", "include_usage"):
+        yield RefusedOption("stream_options", {"stream_options": False})
     limit = profile.max_tokens_field
-    if limit in options and _names(words, limit):
+    if limit in options and _mentions(words, limit):
         (other,) = (name for name in OUTPUT_LIMITS if name != limit)
         if 0 <= words.find(limit) < words.find(other):
-            yield Refusal(limit, {"max_tokens_field": other})
+            yield RefusedOption(limit, {"max_tokens_field": other})
     for name in ("top_k", "top_p", "temperature"):
-        if name in options and _names(words, name):
-            yield Refusal(name, {"fields": {name: "warn"}}, lasting=not _RANGE.search(words))
-    if "safety_identifier" in options and _names(words, "safety_identifier"):
-        yield Refusal("safety_identifier", {"fields": {"metadata": "drop"}})
+        if name in options and _mentions(words, name):
+            yield RefusedOption(name, {"fields": {name: "warn"}}, lasting=not _RANGE.search(words))
+    if "safety_identifier" in options and _mentions(words, "safety_identifier"):
+        yield RefusedOption("safety_identifier", {"fields": {"metadata": "drop"}})
 
 
-def _names(words: str, *names: str) -> bool:
+def _mentions(words: str, *names: str) -> bool:
     """Whether one of `names` is in `words` as a whole word."""
     found = (
         re.search(rf"(?<![\w$]){re.escape(name)}(?!\w)", words, re.IGNORECASE) for name in names
@@ -227,30 +231,30 @@ def _names(words: str, *names: str) -> bool:
 
 
 @define
-class Refusals:
+class RefusedOptions:
     """What each model of one backend has refused, for `seconds` from then on."""
 
     seconds: float
-    known: OrderedDict[str, dict[str, tuple[Overrides, float]]] = field(
+    by_model: OrderedDict[str, dict[str, tuple[Overrides, float]]] = field(
         default=Factory(OrderedDict), init=False
     )
     """By model, then by option: the facts without it, and the time when they are forgotten."""
 
-    def learn(self, model: str, refused: Refusal, now: float) -> None:
+    def learn(self, model: str, refused: RefusedOption, now: float) -> None:
         """Remember a refusal. `now` is in seconds, of any steady clock."""
-        known = self.known.setdefault(model, {})
+        known = self.by_model.setdefault(model, {})
         known[refused.option] = (refused.overrides, now + self.seconds)
-        self.known.move_to_end(model)
-        if len(self.known) > _MODELS:
-            self.known.popitem(last=False)
+        self.by_model.move_to_end(model)
+        if len(self.by_model) > _MODELS:
+            self.by_model.popitem(last=False)
 
-    def options_refused_by(self, model: str, now: float) -> tuple[Overrides, ...]:
+    def overrides_for(self, model: str, now: float) -> tuple[Overrides, ...]:
         """The facts without what `model` refuses, in the order they were learned."""
-        known = self.known.get(model)
+        known = self.by_model.get(model)
         if known is None:
             return ()
         for option in [option for option, (_, until) in known.items() if until <= now]:
             del known[option]
         if not known:
-            del self.known[model]
+            del self.by_model[model]
         return tuple(overrides for overrides, _ in known.values())

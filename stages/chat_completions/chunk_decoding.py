@@ -32,13 +32,13 @@ def is_stream(body: bytes) -> bool | None:
     return False if begin.startswith(_JSON) else None
 
 
-def is_cut_short(begin: bytes) -> bool:
+def is_undecided(begin: bytes) -> bool:
     """Whether a body that begins so, as far as it has come, may yet be a stream or JSON."""
     visible = begin.removeprefix(codecs.BOM_UTF8).lstrip()
     return any(whole.startswith(visible) and whole != visible for whole in (*_FIELDS, *_JSON))
 
 
-def decode_frame(backend: str, data: bytes) -> dict[str, Any]:
+def decode_chunk(backend: str, data: bytes) -> dict[str, Any]:
     """The JSON object in `data`. Raises ApiError if there is none, or more."""
     try:
         value = json_codec.decode_answer(data)
@@ -52,12 +52,12 @@ def decode_frame(backend: str, data: bytes) -> dict[str, Any]:
     return value
 
 
-def decode_document(backend: str, data: bytes) -> dict[str, Any]:
+def decode_completion(backend: str, data: bytes) -> dict[str, Any]:
     """The one JSON object of a body that is not a stream."""
-    return decode_frame(backend, data.rstrip().removesuffix(b"data: [DONE]"))
+    return decode_chunk(backend, data.rstrip().removesuffix(b"data: [DONE]"))
 
 
-def recover_frames(backend: str, event: bytes, error: ApiError) -> list[dict[str, Any]]:
+def recover_chunks(backend: str, event: bytes, error: ApiError) -> list[dict[str, Any]]:
     """The chunks of an event that is not one JSON object; raises `error` if it means nothing."""
     said = event.strip()
     if said in (b"", b"null") or said.startswith(b":"):
@@ -66,7 +66,7 @@ def recover_frames(backend: str, event: bytes, error: ApiError) -> list[dict[str
     lines = said.split(b"\n")
     if len(lines) > 1:
         try:
-            chunks = [decode_frame(backend, line) for line in lines if line.strip()]
+            chunks = [decode_chunk(backend, line) for line in lines if line.strip()]
         except ApiError as again:
             drop_traceback(again)
         else:

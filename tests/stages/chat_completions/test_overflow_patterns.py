@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from stages.chat_completions.account_wordings import KEYS, QUOTAS, UNSUPPORTED
+from stages.chat_completions.account_patterns import INVALID_KEY, QUOTA_EXHAUSTED, UNSUPPORTED_INPUT
+from stages.chat_completions.error_patterns import ErrorPattern, split_labels
 from stages.chat_completions.errors import error_from_status, error_in
-from stages.chat_completions.output_wordings import CAPS
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, overflow
-from stages.chat_completions.overflow_wordings import PROMPTS, SUMS
-from stages.chat_completions.wording import Wording, match_wording
+from stages.chat_completions.output_limit_patterns import OUTPUT_LIMIT_TOO_HIGH
+from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, overflow_error
+from stages.chat_completions.overflow_patterns import PROMPT_TOO_LONG, SUM_TOO_LONG
 from stages.messages_api.errors import ApiError, InternalError, InvalidRequestError
 from stages.routing.error_kinds import blames_target, error_kind, is_transient
 
@@ -426,9 +426,9 @@ def test_row_b24_cloudflare_s_sum_lowers_the_output_limit_by_what_is_too_much(co
 
 def test_row_b24_cloudflare_s_limit_of_the_output_is_told_as_one() -> None:
     said = "max_completion_tokens is too large: 1298829. This model supports at most 1048576"
-    error = overflow(f"AiError: {said}")
+    error = overflow_error(f"AiError: {said}")
     assert isinstance(error, OutputLimitError)
-    assert (error.room, error.by_window) == (1048576, False)
+    assert (error.fitting_limit, error.by_window) == (1048576, False)
 
 
 GROQ = (
@@ -489,12 +489,12 @@ def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, max
 
 
 def test_row_b24_openai_s_oldest_words_tell_prompt_and_output_apart() -> None:
-    error = overflow(
+    error = overflow_error(
         "This model's maximum context length is 4097 tokens, however you requested 4116 tokens "
         "(1044 in your prompt; 3072 for the completion). Please reduce your prompt"
     )
     assert isinstance(error, OutputLimitError)
-    assert error.room == 4097 - 1044 - 1
+    assert error.fitting_limit == 4097 - 1044 - 1
 
 
 # Those of tests/stages/chat_completions/test_overflow.py, one for each row that is not above.
@@ -548,9 +548,9 @@ def texts(value: Any) -> list[str]:
 def test_row_b24_each_row_of_the_tables_has_an_example_that_meets_it_first() -> None:
     examples = [*SUMS_SAID, *(t for t, _ in CAPS_SAID.values())]
     examples += [*(t for _, body, _ in PROMPT_BODIES.values() for t in texts(body))]
-    rows = (*CAPS, *SUMS, *PROMPTS)
+    rows = (*OUTPUT_LIMIT_TOO_HIGH, *SUM_TOO_LONG, *PROMPT_TOO_LONG)
     first = {
-        id(next((row for row in rows if row.numbers(match_wording(each)) is not None), None))
+        id(next((row for row in rows if row.numbers(split_labels(each)) is not None), None))
         for each in examples
     }
     # Some say the same with less: they are met where the words go on otherwise.
@@ -641,15 +641,15 @@ LONG = {
 @pytest.mark.parametrize("phrase", LONG.values(), ids=LONG)
 def test_row_a2_no_more_than_the_beginning_of_a_message_is_read(phrase: str) -> None:
     short, long = (phrase * (n // len(phrase)) for n in (8_000, 1_000_000))
-    assert match_wording(long) == match_wording(short)
-    assert len(match_wording(long).words) <= 4000
-    assert type(overflow(long)) is type(overflow(short))
+    assert split_labels(long) == split_labels(short)
+    assert len(split_labels(long).text) <= 4000
+    assert type(overflow_error(long)) is type(overflow_error(short))
 
 
 def test_row_a2_a_row_tries_a_gap_no_further_than_it_may_be_wide() -> None:
-    row = Wording("a test", "a…b {n}", "")
-    assert row.numbers(match_wording("a" + "x" * 80 + "b 1")) == {}
-    assert row.numbers(match_wording("a" + "x" * 81 + "b 1")) is None
+    row = ErrorPattern("a test", "a…b {n}", "")
+    assert row.numbers(split_labels("a" + "x" * 80 + "b 1")) == {}
+    assert row.numbers(split_labels("a" + "x" * 81 + "b 1")) is None
 
 
 # B25: other shapes
@@ -711,7 +711,7 @@ ALIBABA = "<400> InternalError.Algo.InvalidParameter: Range of max_tokens should
 def test_row_b25_a_refusal_is_found_in_an_event_and_in_text_with_an_angle(body: str) -> None:
     error = refused(400, body.encode())  # musistudio/claude-code-router#1327, opencode#40770
     assert isinstance(error, OutputLimitError)
-    assert error.room == 8192
+    assert error.fitting_limit == 8192
 
 
 @pytest.mark.parametrize("body", ["<html>Bad Request</html>", " \n<!DOCTYPE html><p>max</p>"])
@@ -929,11 +929,11 @@ def test_row_b27_a_limit_of_requests_is_none(body: Any) -> None:
 def test_row_b27_each_row_of_the_tables_has_an_example() -> None:
     bodies = [*KEY_BODIES.values(), *QUOTA_BODIES.values(), *IMAGES.values()]
     examples = [
-        match_wording(each)
+        split_labels(each)
         for _, body in bodies
         for each in ([body.decode()] if isinstance(body, bytes) else texts(body))
     ]
-    rows = (*KEYS, *QUOTAS, *UNSUPPORTED)
+    rows = (*INVALID_KEY, *QUOTA_EXHAUSTED, *UNSUPPORTED_INPUT)
     unmet = [r.template for r in rows if all(r.numbers(each) is None for each in examples)]
     assert unmet == []
 

@@ -20,81 +20,87 @@ from collections.abc import Callable
 from attrs import Factory, define, evolve
 
 from stages.backends.call import BackendCall
-from stages.backends.refusals import Refusal, refusals
+from stages.backends.refused_options import RefusedOption, find_refused_options
 from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
 from stages.events import ChatRequest, LoweredBy, Target
 from stages.messages_api.errors import InvalidRequestError, drop_traceback
-from stages.profiles.profile import Profile, merged
+from stages.profiles.profile import Profile, merge_overrides
 
-_MOST = 4
+_MAX_DROPPED = 4
 _DIGIT = re.compile(r"\d")
 
 
 @define
-class Resend:
+class AdjustedRequest:
     """The request and the call as they are sent now. `profile_for` gives the request's profile."""
 
     request: ChatRequest
     call: BackendCall
     profile_for: Callable[[Target], Profile]
-    given_up: list[Refusal] = Factory(list)
+    dropped_options: list[RefusedOption] = Factory(list)
     """What is left out now."""
-    limit: OutputLimitError | None = None
+    limit_error: OutputLimitError | None = None
     _profile: Profile | None = None
     """The profile without what was given up, but for the last of it."""
-    _said: str = ""
+    _last_message: str = ""
     """The backend's last words: the same again show that what was left out did not help."""
-    _others: list[Refusal] = Factory(list)
+    _other_candidates: list[RefusedOption] = Factory(list)
     """What else those may be about."""
-    _times: int = 0
+    _attempts: int = 0
 
-    def after(self, error: InvalidRequestError) -> bool:
+    def adjust(self, error: InvalidRequestError) -> bool:
         """Change the request after `error`; False where the error is the end of it.
 
         Raises UnsupportedError where the client forbids what would be left out.
         """
         if isinstance(error, OutputLimitError):
-            if self.limit is not None:
+            if self.limit_error is not None:
                 return False
-            self.limit = error
-        elif not self._gives_up(error):
+            self.limit_error = error
+        elif not self._drop_option(error):
             return False
         drop_traceback(error)
         options = self.request.options
-        options = self.limit.lower_limit(options) if self.limit else options
+        options = self.limit_error.lower_limit(options) if self.limit_error else options
         self.call = evolve(self.call, messages=self.request.messages, options=options)
         return True
 
     @property
-    def lowered(self) -> LoweredBy:
+    def limit_lowered(self) -> LoweredBy:
         """By what the output limit is lower than translated."""
-        if self.limit is None:
+        if self.limit_error is None:
             return None
-        return "window" if self.limit.by_window else "model"
+        return "window" if self.limit_error.by_window else "model"
 
-    def _gives_up(self, error: InvalidRequestError) -> bool:
+    def _drop_option(self, error: InvalidRequestError) -> bool:
         retranslate = self.request.retranslate
-        if retranslate is None or isinstance(error, PromptTooLongError) or self._times == _MOST:
+        if (
+            retranslate is None
+            or isinstance(error, PromptTooLongError)
+            or self._attempts == _MAX_DROPPED
+        ):
             return False
         profile = self._profile or self.profile_for(self.request.resolved.target)
         if not profile.remember_refusals:
             return False
         said = error.quoted[0] if error.quoted else ""
-        if self.given_up and _words(said) == _words(self._said):
-            self.given_up.pop()
+        if self.dropped_options and _words_without_numbers(said) == _words_without_numbers(
+            self._last_message
+        ):
+            self.dropped_options.pop()
         else:
-            if self.given_up:
-                profile = merged(profile, self.given_up[-1].overrides)
-            found = refusals(said, self.call.options, profile)
-            self._others = [each for each in found if each not in self.given_up]
-        if not self._others:
+            if self.dropped_options:
+                profile = merge_overrides(profile, self.dropped_options[-1].overrides)
+            found = find_refused_options(said, self.call.options, profile)
+            self._other_candidates = [each for each in found if each not in self.dropped_options]
+        if not self._other_candidates:
             return False
-        self._said, self._profile, self._times = said, profile, self._times + 1
-        self.given_up.append(self._others.pop(0))
-        self.request = retranslate(merged(profile, self.given_up[-1].overrides))
+        self._last_message, self._profile, self._attempts = said, profile, self._attempts + 1
+        self.dropped_options.append(self._other_candidates.pop(0))
+        self.request = retranslate(merge_overrides(profile, self.dropped_options[-1].overrides))
         return True
 
 
-def _words(said: str) -> list[str]:
+def _words_without_numbers(said: str) -> list[str]:
     """The words of an error, without ids, numbers and times, which differ in the same error."""
     return [word for word in said.split() if not _DIGIT.search(word)]

@@ -22,7 +22,7 @@ import re
 from attrs import field, frozen
 
 #: Characters of a message that are looked at.
-_READ = 4000
+_MAX_CHARACTERS = 4000
 _MAX_LABELS = 8
 _NUMBER = r"\d[\d,]{0,14}(?![\d,]*\d)"
 _PARTS = re.compile(r"\{(\w+)\}|(…)|(\[)|(\])")
@@ -54,10 +54,10 @@ def _expression(template: str) -> str:
 
 
 @frozen
-class Wording:
+class ErrorPattern:
     """One row: whose words, the words, and their source."""
 
-    whose: str
+    backend: str
     template: str
     source: str
     _pattern: re.Pattern[str] = field(init=False, repr=False)
@@ -66,34 +66,34 @@ class Wording:
         pattern = re.compile(_expression(self.template), re.IGNORECASE)
         object.__setattr__(self, "_pattern", pattern)
 
-    def numbers(self, said: WordingMatch) -> dict[str, int] | None:
+    def numbers(self, said: LabelledMessage) -> dict[str, int] | None:
         """The numbers in what a backend said; None where these are not its words."""
-        found = self._pattern.match(said.words)
+        found = self._pattern.match(said.text)
         if found is None:
             return None
         return {name: int(n.replace(",", "")) for name, n in found.groupdict().items() if n}
 
 
 @frozen
-class WordingMatch:
+class LabelledMessage:
     """A message of a backend: the labels it begins with, and the words after them."""
 
     labels: str
-    words: str
+    text: str
 
 
-def match_wording(message: str) -> WordingMatch:
+def split_labels(message: str) -> LabelledMessage:
     """Take the labels from the beginning of a message, of which no more than that is read."""
-    text = " ".join(message[:_READ].split())
+    text = " ".join(message[:_MAX_CHARACTERS].split())
     at = 0
     for _ in range(_MAX_LABELS):
         found = _LABEL.match(text, at)
         if found is None or found.end() == at:
             break
         at = found.end()
-    return WordingMatch(text[:at].lower(), text[at:])
+    return LabelledMessage(text[:at].lower(), text[at:])
 
 
-def is_one_of(wordings: tuple[Wording, ...], said: WordingMatch) -> bool:
+def matches_any(wordings: tuple[ErrorPattern, ...], said: LabelledMessage) -> bool:
     """Whether a backend said one of these."""
     return any(each.numbers(said) is not None for each in wordings)
