@@ -1,10 +1,10 @@
-"""What backends say when they refuse a key, want money, or take no such input; see wording.py."""
+"""Error messages about keys, quotas and unsupported input; see error_patterns.py."""
 
 from __future__ import annotations
 
 from stages.chat_completions.error_patterns import ErrorPattern
 
-#: The backend wants another key.
+#: The key is missing or wrong.
 INVALID_KEY = (
     ErrorPattern("OpenAI, xAI", "Incorrect API key provided", "platform.openai.com/docs/guides"),
     ErrorPattern("OpenAI", "You didn't provide an API key", "platform.openai.com/docs/guides"),
@@ -34,7 +34,7 @@ INVALID_KEY_CODES = frozenset(
     }
 )
 
-#: The account is empty, or may spend no more: waiting does not help.
+#: The account is empty or over its spending limit: waiting does not help.
 QUOTA_EXHAUSTED = (
     ErrorPattern(
         "DeepSeek, Z.ai, MiniMax", "Insufficient [account ]balance", "zai-org/feedback#789"
@@ -62,7 +62,7 @@ QUOTA_EXHAUSTED_CODES = frozenset(
     }
 )
 
-#: The model takes no such input, said with a status that asks for another attempt.
+#: The model does not accept such input. The status of the response wrongly asks for a retry.
 UNSUPPORTED_INPUT = (
     ErrorPattern("llama.cpp", "image input is not supported", "tools/server/server-common.cpp"),
     ErrorPattern("llama.cpp", "audio input is not supported", "tools/server/server-common.cpp"),

@@ -1,11 +1,11 @@
-"""What a backend's body holds, as JSON objects: leniently, where the meaning is sure.
+"""Decode a backend's body into JSON objects. Tolerate deviations whose meaning is certain.
 
-seen                                             taken for
+received                                         read as
 ----------------------------------------------   ------------------------------------------
 an event that is empty, `null`, or a comment     a keep-alive: no chunk
 an event with a whole chunk in each line         these chunks (GLM-4.7 on Baseten)
 a stream with the content type of JSON           a stream, by its first bytes
-a stream where a whole completion was wanted     a stream
+a stream where a completion was requested         a stream
 `data: [DONE]` after a whole completion          the end
 """
 
@@ -18,14 +18,14 @@ from stages.chat_completions.errors import error_in
 from stages.messages_api.errors import ApiError, InternalError, drop_traceback
 from stages.wire import json_codec
 
-#: What a line of server-sent events begins with.
+#: Beginnings of a line of server-sent events.
 _FIELDS = (b"data:", b"event:", b"error:", b"id:", b"retry:", b":")
-# A list is an error of Gemini's.
+# A list is an error from Gemini.
 _JSON = (b"{", b"[")
 
 
 def is_stream(body: bytes) -> bool | None:
-    """Whether a body that begins so is a stream; None if it is neither a stream nor JSON."""
+    """Whether a body with this beginning is a stream; None if it is neither a stream nor JSON."""
     begin = body.removeprefix(codecs.BOM_UTF8).lstrip()
     if begin.startswith(_FIELDS):
         return True
@@ -33,13 +33,13 @@ def is_stream(body: bytes) -> bool | None:
 
 
 def is_undecided(begin: bytes) -> bool:
-    """Whether a body that begins so, as far as it has come, may yet be a stream or JSON."""
+    """Whether more bytes are needed to see that a body is a stream or JSON."""
     visible = begin.removeprefix(codecs.BOM_UTF8).lstrip()
-    return any(whole.startswith(visible) and whole != visible for whole in (*_FIELDS, *_JSON))
+    return any(sign.startswith(visible) and sign != visible for sign in (*_FIELDS, *_JSON))
 
 
 def decode_chunk(backend: str, data: bytes) -> dict[str, Any]:
-    """The JSON object in `data`. Raises ApiError if there is none, or more."""
+    """The one JSON object in `data`. Raises ApiError if `data` is anything else."""
     try:
         value = json_codec.decode_answer(data)
     except ValueError as error:
@@ -47,28 +47,28 @@ def decode_chunk(backend: str, data: bytes) -> dict[str, Any]:
             f"backend `{backend}` sent broken JSON: {error}", quoted=[str(error)]
         ) from error
     if not isinstance(value, dict):  # LangChain would fail at it
-        no_object = InternalError(f"backend `{backend}` sent JSON that is no object")
-        raise error_in(backend, value) or no_object
+        not_an_object = InternalError(f"backend `{backend}` sent JSON that is not an object")
+        raise error_in(backend, value) or not_an_object
     return value
 
 
 def decode_completion(backend: str, data: bytes) -> dict[str, Any]:
-    """The one JSON object of a body that is not a stream."""
+    """The one JSON object of a body that is not a stream. Raises ApiError."""
     return decode_chunk(backend, data.rstrip().removesuffix(b"data: [DONE]"))
 
 
 def recover_chunks(backend: str, event: bytes, error: ApiError) -> list[dict[str, Any]]:
-    """The chunks of an event that is not one JSON object; raises `error` if it means nothing."""
-    said = event.strip()
-    if said in (b"", b"null") or said.startswith(b":"):
+    """The chunks of an event that is not one JSON object. Raises `error` if it has none."""
+    text = event.strip()
+    if text in (b"", b"null") or text.startswith(b":"):
         drop_traceback(error)
         return []
-    lines = said.split(b"\n")
+    lines = text.split(b"\n")
     if len(lines) > 1:
         try:
             chunks = [decode_chunk(backend, line) for line in lines if line.strip()]
-        except ApiError as again:
-            drop_traceback(again)
+        except ApiError as line_error:
+            drop_traceback(line_error)
         else:
             drop_traceback(error)
             return chunks

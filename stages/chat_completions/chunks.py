@@ -1,8 +1,8 @@
-"""What one chunk of a Chat Completions answer says, wherever in it that is.
+"""Read the parts of one Chat Completions chunk, in any of the places where backends put them.
 
-`n` is never sent, so all choices of an answer are the answer, in the order in which they come; one
-whose index has come before goes on. (Foundry Local counts the chunks in `index`; GitHub Copilot
-has the text of an answer in one choice and its calls in another.)
+`n` is never sent, so all choices belong to one response, in the order of their arrival. A choice
+with a repeated index continues the earlier one. (Foundry Local counts the chunks in `index`;
+GitHub Copilot sends the text in one choice and the tool calls in another.)
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from attrs import define
 
 from stages.chat_completions.json_values import as_array, as_object, as_string
 
-#: Members that hold reasoning as text. Where there are two, they carry the same.
+#: Members that hold reasoning as text. If there are two, both have the same text.
 REASONING_MEMBERS = ("reasoning_content", "reasoning", "reasoning_text")
 _CONTENT_MEMBERS = ("content", "tool_calls", "function_call", "refusal")
 
 
 def plain_text_delta(data: dict[str, Any]) -> str:
-    """The text of a chunk that has nothing else to say; empty for any other chunk.
+    """The text of a chunk that contains nothing but text; empty for any other chunk.
 
-    Nine in ten are so. Where the text goes on, nobody need look any further.
+    Nine chunks in ten are such. They need no further inspection.
     """
     try:
         (choice,) = data["choices"]
@@ -40,15 +40,15 @@ def plain_text_delta(data: dict[str, Any]) -> str:
 
 def choices_of(data: dict[str, Any]) -> list[dict[str, Any]]:
     """The choices of a chunk."""
-    found = data.get("choices")
-    return [each for each in found if type(each) is dict] if type(found) is list else []
+    choices = data.get("choices")
+    return [choice for choice in choices if type(choice) is dict] if type(choices) is list else []
 
 
 def error_in_chunk(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
-    """What a chunk says has failed, in any of the ways there are; None where nothing has.
+    """The error in a chunk; None if there is none.
 
-    As `error` next to the choices, in one of them (OpenRouter) or in `x_groq`; or as the chunk
-    itself: `object: error` (FastChat, older vLLM), `type: error`, `error_code` (Databricks).
+    It is the member `error` next to the choices, in a choice (OpenRouter) or in `x_groq`, or the
+    chunk itself: `object: error` (FastChat, older vLLM), `type: error`, `error_code` (Databricks).
     """
     if data.get("error"):
         return data["error"]
@@ -66,10 +66,10 @@ def error_in_chunk(data: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
 
 
 def reasoning_text(delta: dict[str, Any]) -> str:
-    """The reasoning in a delta, in whichever of its members."""
+    """The reasoning text of a delta, in any of its members."""
     for name in REASONING_MEMBERS:
-        if name in delta and (thought := as_string(delta[name])):
-            return thought
+        if name in delta and (text := as_string(delta[name])):
+            return text
     if "reasoning_details" not in delta:
         return ""
     details = map(as_object, as_array(delta["reasoning_details"]))
@@ -77,21 +77,21 @@ def reasoning_text(delta: dict[str, Any]) -> str:
 
 
 def message_without_choices(data: dict[str, Any]) -> str | None:
-    """What an object without a choice says in the place of a chunk; None where it is a chunk."""
-    words = as_string(data.get("message")) or as_string(data.get("detail"))
+    """The message of an object that is not a chunk, perhaps empty; None if it is a chunk."""
+    message = as_string(data.get("message")) or as_string(data.get("detail"))
     is_chunk = "choices" in data or "usage" in data or not data
-    return words or (None if is_chunk else "")
+    return message or (None if is_chunk else "")
 
 
 @define
 class DeltaReader:
-    """The deltas of one answer, or its messages."""
+    """Read the deltas, or the messages, of the choices of one response."""
 
     _has_content: bool = False
     _whole_calls: int = 0
 
     def delta(self, choice: dict[str, Any]) -> dict[str, Any]:
-        """What a choice adds. A message after deltas adds nothing: it says all of it again."""
+        """The delta of a choice. A message after deltas repeats them, so its delta is empty."""
         delta = as_object(choice.get("delta"))
         self._has_content = self._has_content or any(map(delta.get, _CONTENT_MEMBERS))
         return delta if delta or self._has_content else as_object(choice.get("message"))
@@ -99,7 +99,7 @@ class DeltaReader:
     def tool_call_fragments(
         self, choice: dict[str, Any], delta: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """The fragments of tool calls in a delta; in a message, each is a whole call."""
+        """The fragments of tool calls in a delta. In a message each one is a whole call."""
         for call in as_array(delta.get("tool_calls")):
             fragment = as_object(call)
             if not choice.get("delta"):

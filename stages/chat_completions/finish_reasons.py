@@ -1,9 +1,9 @@
-"""What the finish reasons of the providers mean.
+"""The meaning of each provider's finish reasons.
 
-Chat Completions has five. Providers add their own, and gateways pass them on, in either case of
-letters. The sources: the API references of OpenAI, DeepSeek, Z.ai, Mistral, Xiaomi (MiMo) and
+Chat Completions has five. Providers add their own, and gateways pass them on, in upper or lower
+case. The sources: the API references of OpenAI, DeepSeek, Z.ai, Mistral, Xiaomi (MiMo) and
 Gemini (`FinishReason`); the source of vLLM (`FINISH_REASON_STRINGS`), SGLang and TGI; public issues
-for what Gemini's endpoint makes of its own: `function_call_filter: MALFORMED_FUNCTION_CALL`.
+for what Gemini's endpoint makes of them: `function_call_filter: MALFORMED_FUNCTION_CALL`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from stages.chat_completions.json_values import as_string
 
 
 class Finish(IntEnum):
-    """How an answer ended. Of several that are reported, the highest counts."""
+    """How a response ended. If several are reported, the highest counts."""
 
     NONE = 0
     END = 1
     UNKNOWN = 2
-    """Perhaps a cut; the client gets it as an end, and the log has it."""
+    """Perhaps the text was cut. The client gets it as a normal end; the log names the reason."""
     CUT = 3
     LENGTH = 4
-    """At the output limit, or, unsaid, at the end of the window."""
+    """At the output limit, or at the end of the window if the backend does not distinguish."""
     WINDOW = 5
     REFUSED = 6
     FAILED = 7
@@ -33,9 +33,9 @@ _REASONS = {
     Finish.END: (
         "stop tool_calls function_call "  # OpenAI
         "tool_call tool_use end_turn stop_sequence pause_turn "  # Anthropic, Cohere, gateways
-        "eos eos_token end_of_text complete completed done"  # TGI, Together, and what runs locally
+        "eos eos_token end_of_text complete completed done"  # TGI, Together, local servers
     ),
-    Finish.CUT: "repetition repetition_truncation",  # vLLM, MiMo: it said the same all the time
+    Finish.CUT: "repetition repetition_truncation",  # vLLM, MiMo: the model repeated itself
     Finish.LENGTH: "length max_tokens max_output_tokens max_length max_tokens_reached",
     Finish.WINDOW: (
         "model_context_window_exceeded "  # Anthropic, Z.ai
@@ -62,7 +62,7 @@ _MEANINGS[""] = Finish.NONE
 
 
 def meaning(reason: str) -> Finish:
-    """What a finish reason means. One with a colon has a kind before it and the reason after."""
+    """The meaning of a finish reason, which may be `kind: reason`."""
     if reason in _MEANINGS:
         return _MEANINGS[reason]
     kind, _, detail = reason.lower().partition(":")
@@ -70,10 +70,10 @@ def meaning(reason: str) -> Finish:
 
 
 def finish_of(choice: dict[str, Any]) -> tuple[Finish, str]:
-    """How the answer of a choice ended, and the reason that says so.
+    """How a choice ended, and the reason in the backend's words.
 
-    OpenRouter writes `stop` for what it does not know; `native_finish_reason` has the backend's
-    own, which counts where it is known to be worse.
+    OpenRouter writes `stop` for reasons it does not know. `native_finish_reason` is the backend's
+    own; it counts if its meaning is known and worse.
     """
     reason, native = (
         as_string(choice.get("finish_reason")),

@@ -1,4 +1,4 @@
-"""Whether JSON in fragments can be whole, without parsing it from the beginning each time."""
+"""Follow the nesting of JSON that arrives in fragments, without parsing it again each time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIGNS = re.compile(r'\\(?:.|$)|["{}\[\]]', re.DOTALL)
 
 @define
 class JsonNesting:
-    """How deep the next character stands, and whether in a string. `fed` counts the fragments."""
+    """The depth of the next character, and whether it is in a string. `fed` counts fragments."""
 
     fed: int = 0
     in_string: bool = False
@@ -19,7 +19,7 @@ class JsonNesting:
     _escaped: bool = False
 
     def feed(self, fragment: str) -> None:
-        """Read on."""
+        """Read the next fragment."""
         self.fed += 1
         if not fragment:
             return
@@ -36,5 +36,5 @@ class JsonNesting:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is open, so that the whole may be one document."""
+        """Whether nothing is open, so that all fragments together may be one document."""
         return self._depth <= 0 and not self.in_string

@@ -1,29 +1,29 @@
-"""Members of JSON from a backend, which may be of any type: the wanted one, or nothing."""
+"""Read JSON members of unknown type: the value if its type fits, otherwise an empty one."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_DIGITS = 18  # longer numbers count nothing
+_DIGITS = 18  # longer numbers count as 0
 
 
 def as_object(value: Any) -> dict[str, Any]:
-    """`value` if it is an object, else an empty one."""
+    """`value` if it is an object, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def as_array(value: Any) -> list[Any]:
-    """`value` if it is a list, else an empty one."""
+    """`value` if it is a list, otherwise an empty one."""
     return value if isinstance(value, list) else []
 
 
 def as_string(value: Any) -> str:
-    """`value` if it is a string, else an empty one."""
+    """`value` if it is a string, otherwise an empty one."""
     return value if isinstance(value, str) else ""
 
 
 def as_count(value: Any) -> int:
-    """`value` if it is a whole number of 0 or more, also as `12.0` or `"12"`; else 0."""
+    """`value` if it is a whole number of 0 or more, also as `12.0` or `"12"`; otherwise 0."""
     if type(value) is str and value.isascii() and value.isdigit() and len(value) <= _DIGITS:
         value = int(value)
     if type(value) is float and value.is_integer():

@@ -1,10 +1,10 @@
-"""What backends say when the output limit is over what the model puts out; see wording.py."""
+"""Error messages about an output limit above the model's maximum; see error_patterns.py."""
 
 from __future__ import annotations
 
 from stages.chat_completions.error_patterns import ErrorPattern
 
-#: `asked` is missing where the backend does not repeat it.
+#: Without `asked`: the backend does not repeat the limit.
 OUTPUT_LIMIT_TOO_HIGH = (
     ErrorPattern(
         "OpenAI, Cloudflare",

@@ -1,4 +1,4 @@
-"""What backends say when a request is too long for them; see wording.py."""
+"""Error messages about a request that exceeds the context window; see error_patterns.py."""
 
 from __future__ import annotations
 

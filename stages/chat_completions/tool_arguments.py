@@ -1,4 +1,4 @@
-"""The arguments of a call where they are not one JSON object."""
+"""Arguments of a tool call that are not one JSON object."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _MAX_ENCODINGS = 4
 
 
 def repeats_document(text: str, document: str) -> bool:
-    """Whether `text` says nothing but `document` again, once or more often, as JSON."""
+    """Whether `text` is only repetitions of the JSON in `document`, at least one."""
     decoder, text = json.JSONDecoder(), text.rstrip()
     try:
-        wanted, end = json.loads(document), 0
+        expected, end = json.loads(document), 0
         while end < len(text):
             value, end = decoder.raw_decode(text, _after_spaces(text, end))
-            if value != wanted:
+            if value != expected:
                 return False
     except (ValueError, RecursionError):
         return False
@@ -32,24 +32,25 @@ def _after_spaces(text: str, start: int) -> int:
 
 
 def object_fragments(arguments: str) -> list[str]:
-    """Arguments that are no object, as fragments of one: clients need an object, also streamed.
+    """Fragments of one JSON object that carries `arguments`: clients require an object.
 
-    A JSON string that holds an object is that object.
+    A JSON string that contains an object becomes that object. Anything else becomes the member
+    `_raw`. Empty arguments and `null` give no fragments.
     """
-    held = arguments
+    text = arguments
     for _ in range(_MAX_ENCODINGS):
-        if held.strip() in ("", "null"):
+        if text.strip() in ("", "null"):
             return []
-        value = _decoded(held)
+        value = _decode(text)
         if isinstance(value, dict):
-            return [held.strip()]
+            return [text.strip()]
         if not isinstance(value, str):
             break
-        held = value
+        text = value
     return [wire_json.encode({"_raw": arguments}).decode()]
 
 
-def _decoded(text: str) -> Any:
+def _decode(text: str) -> Any:
     try:
         return wire_json.decode_answer(text.encode())
     except ValueError:
