@@ -1,18 +1,18 @@
-"""Recognise what a backend says by a row of a table; the tables are in wordings.py.
+"""Recognise error messages of backends by patterns; the tables are in `*_patterns.py`.
 
-A row holds a text as the backend writes it, whose it is, and where it was seen. The text is at the
-beginning of a message: what comes later may be quoted from the request. `{tokens}` and the like
-are numbers, `{word}` is one word, `…` is up to 80 characters, `[text]` may be missing. Case and the
-kind of white space do not count. Nothing else can be written, so each row takes linear time.
+A pattern is a text in the backend's words, with the backend and the source where it was seen. It
+matches at the beginning of a message: later text may be quoted from the request. `{tokens}` and the
+like are numbers, `{word}` is one word, `…` is up to 80 characters, `[text]` may be missing. Case
+and the kind of white space are ignored. A pattern has no other syntax, so it takes linear time.
 
-    number       says
+    number       meaning
     ---------    --------------------------------------------------------------
-    tokens       how long the prompt is, exactly
-    more         how long the tools are, where the backend counts them apart
+    tokens       the exact length of the prompt
+    more         the length of the tools, if the backend counts them separately
     asked        the output limit
     total        the prompt and the output limit together
-    maximum      the window, or the most that the model puts out
-    n            nothing that helps: a sum, characters, or where it stopped counting
+    maximum      the window, or the model's maximum output
+    n            nothing useful: a sum, characters, or an incomplete count
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import re
 
 from attrs import field, frozen
 
-#: Characters of a message that are looked at.
+#: Characters of a message that are read.
 _MAX_CHARACTERS = 4000
 _MAX_LABELS = 8
 _NUMBER = r"\d[\d,]{0,14}(?![\d,]*\d)"
 _PARTS = re.compile(r"\{(\w+)\}|(…)|(\[)|(\])")
-# What stands before the backend's own words: names of errors, statuses, the quotes of a dict.
+# Labels before the backend's message: names of errors, statuses, the quotes of a dict.
 _LABEL = re.compile(
     r"""(?: (?:[\w.]{1,60}\ ){0,3} [\w.]{0,60} (?:error|exception) (?:\ code:\ \d{3})?
           | InternalError\.[\w.]{1,80} | invalid\ request | invalid\ params
@@ -55,7 +55,7 @@ def _expression(template: str) -> str:
 
 @frozen
 class ErrorPattern:
-    """One row: whose words, the words, and their source."""
+    """One row of a table. `template` is described at the top of this module."""
 
     backend: str
     template: str
@@ -66,34 +66,34 @@ class ErrorPattern:
         pattern = re.compile(_expression(self.template), re.IGNORECASE)
         object.__setattr__(self, "_pattern", pattern)
 
-    def numbers(self, said: LabelledMessage) -> dict[str, int] | None:
-        """The numbers in what a backend said; None where these are not its words."""
-        found = self._pattern.match(said.text)
-        if found is None:
+    def numbers(self, message: LabelledMessage) -> dict[str, int] | None:
+        """The numbers in a message, by name; None if the pattern does not match."""
+        match = self._pattern.match(message.text)
+        if match is None:
             return None
-        return {name: int(n.replace(",", "")) for name, n in found.groupdict().items() if n}
+        return {name: int(n.replace(",", "")) for name, n in match.groupdict().items() if n}
 
 
 @frozen
 class LabelledMessage:
-    """A message of a backend: the labels it begins with, and the words after them."""
+    """A backend's message, divided into its labels in lower case and the text after them."""
 
     labels: str
     text: str
 
 
 def split_labels(message: str) -> LabelledMessage:
-    """Take the labels from the beginning of a message, of which no more than that is read."""
+    """Split the labels from the beginning of a message, and cut the message to its limit."""
     text = " ".join(message[:_MAX_CHARACTERS].split())
     at = 0
     for _ in range(_MAX_LABELS):
-        found = _LABEL.match(text, at)
-        if found is None or found.end() == at:
+        label = _LABEL.match(text, at)
+        if label is None or label.end() == at:
             break
-        at = found.end()
+        at = label.end()
     return LabelledMessage(text[:at].lower(), text[at:])
 
 
-def matches_any(wordings: tuple[ErrorPattern, ...], said: LabelledMessage) -> bool:
-    """Whether a backend said one of these."""
-    return any(each.numbers(said) is not None for each in wordings)
+def matches_any(patterns: tuple[ErrorPattern, ...], message: LabelledMessage) -> bool:
+    """Whether one of the patterns matches."""
+    return any(pattern.numbers(message) is not None for pattern in patterns)

@@ -1,8 +1,8 @@
-"""A backend's failure as the error the client of the Messages API gets.
+"""Turn a backend's error response into an error of the Messages API.
 
-What a backend says is kept in the message, for the client alone, whose prompt it may repeat; keys
-are not kept. Failures of the proxy's own credentials are `api_error`: with a 401 a client would
-doubt its own key. They are logged for the operator, who alone can repair them.
+The message keeps the backend's text, without keys. The text is for the client only, not for the
+log: it may quote the client's prompt. A failure of the proxy's own credentials becomes `api_error`:
+after a 401 a client would doubt its own key. It is logged, because only the operator can repair it.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ from stages.wire import json_codec
 log = logging.getLogger("llm_proxy")
 
 _MAX_MESSAGE = 2000
-#: Of a message, before keys are taken out.
-_READ = 4 * _MAX_MESSAGE
-#: Clients sleep as long as they are told, some for hours; above a minute they give up anyway.
+#: Characters of a message that are read, before keys are removed.
+_MAX_READ = 4 * _MAX_MESSAGE
+#: Seconds. Clients obey `retry-after`, some for hours; above a minute they give up anyway.
 _MAX_RETRY_AFTER = 60
 
 _BY_STATUS: dict[int, type[ApiError]] = {
@@ -71,13 +71,14 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     529: OverloadedError,
 }
 
-# A value behind `bearer` or `key:` has a digit in it, or it is a word: `unknown key: top_logprobs`.
+# A secret after `bearer` or `key:` contains a digit; without one it is a word, as in
+# `unknown key: top_logprobs`.
 _SECRET = re.compile(
     r"""(\b(sk-|dapi)|(\bbearer\s+|key[\\"']*\s*[=:]\s*[\\"']*)(?=[\w.+/~-]*\d))[\w.+/=~-]{8,}""",
     re.IGNORECASE,
 )
 
-#: The first data of a stream of events. No line of JSON begins so.
+#: The first data of an event stream. No line of JSON has this beginning.
 _EVENT = re.compile(rb"^data:(.*)", re.MULTILINE)
 _PAGE = re.compile(rb"<[!?a-z]", re.IGNORECASE)
 
@@ -85,49 +86,49 @@ _PAGE = re.compile(rb"<[!?a-z]", re.IGNORECASE)
 def error_from_status(
     backend: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> ApiError:
-    """The error for an HTTP answer that is not 200."""
+    """The error for an HTTP response whose status is not 200."""
     return _api_error(backend, status, read_error_body(_document(body)), headers)
 
 
 def _document(body: bytes) -> Any:
-    """What an error body holds: JSON, an event of a stream (DashScope), or a text.
+    """The content of an error body: JSON, an event of a stream (DashScope), or a text.
 
-    A page of HTML says nothing.
+    A page of HTML counts as empty.
     """
-    said = body.strip()
-    if found := _EVENT.search(said):
-        said = found[1]
+    body = body.strip()
+    if found := _EVENT.search(body):
+        body = found[1]
     try:
-        return json_codec.decode_answer(said)
+        return json_codec.decode_answer(body)
     except ValueError:
-        page = _PAGE.match(said)
-        return "" if page else said[:_MAX_MESSAGE].decode("utf-8", "replace")
+        page = _PAGE.match(body)
+        return "" if page else body[:_MAX_MESSAGE].decode("utf-8", "replace")
 
 
-def error_in(backend: str, said: Any) -> ApiError | None:
-    """The error in a JSON document of an answer that began with 200; None where there is none.
+def error_in(backend: str, body: Any) -> ApiError | None:
+    """The error in a JSON document of a response of status 200; None if there is none.
 
-    It may be a chunk or a whole answer, of any shape; see reason.py.
+    The document may be a chunk or a completion. For the shapes see error_body.py.
     """
-    if isinstance(said, list):
-        said = said[0] if said else None
-    if not isinstance(said, dict):
+    if isinstance(body, list):
+        body = body[0] if body else None
+    if not isinstance(body, dict):
         return None
-    if (error := said.get("error")) or said.get("object") == "error":
-        return error_from_object(backend, error or said)
-    base = said.get("base_resp")
+    if (error := body.get("error")) or body.get("object") == "error":
+        return error_from_object(backend, error or body)
+    base = body.get("base_resp")
     if isinstance(base, dict) and (code := base.get("status_code")):
         return _api_error(backend, _MINIMAX.get(code, 500), read_error_body(base), {})
-    choices = said.get("choices")
+    choices = body.get("choices")
     for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict) and (error := choice.get("error")):
             return error_from_object(backend, error)
     return None
 
 
-def error_from_object(backend: str, said: Any) -> ApiError:
-    """The error for an `error` object inside an answer that began with 200."""
-    why = read_error_body({"error": said})
+def error_from_object(backend: str, body: Any) -> ApiError:
+    """The error for an `error` object inside a response of status 200."""
+    why = read_error_body({"error": body})
     return _api_error(backend, why.status or 500, why, {})
 
 
@@ -149,7 +150,7 @@ _MINIMAX = {
 
 
 def _api_error(backend: str, status: int, why: ErrorBody, headers: Mapping[str, str]) -> ApiError:
-    message = _SECRET.sub("…", why.text[:_READ])
+    message = _SECRET.sub("…", why.text[:_MAX_READ])
     quoted = [message[:_MAX_MESSAGE]]
     shown = quoted[0] or "no reason was given"
     words, codes = split_labels(message), {code.lower() for code in why.codes}
@@ -157,13 +158,13 @@ def _api_error(backend: str, status: int, why: ErrorBody, headers: Mapping[str, 
         status in _INVALID_KEY_STATUSES and _is_about(words, codes, INVALID_KEY, INVALID_KEY_CODES)
     ):
         log.error("backend `%s` refuses its key: set backends.%s.api_key", backend, backend)
-        text = f"backend `{backend}` refuses the proxy's credentials, see its `api_key`: {shown}"
+        text = f"backend `{backend}` refuses the proxy's credentials, check its `api_key`: {shown}"
         return InternalError(text, headers=_NO_RETRY, quoted=quoted)
     text = f"backend `{backend}` answered {status}: {shown}"
     if status == 402 or _is_about(words, codes, QUOTA_EXHAUSTED, QUOTA_EXHAUSTED_CODES):
         return BillingError(text, headers=_NO_RETRY, quoted=quoted)
-    if status in _OVERFLOW_STATUSES and (found := overflow_error(message, codes)):
-        return found
+    if status in _OVERFLOW_STATUSES and (error := overflow_error(message, codes)):
+        return error
     if matches_any(UNSUPPORTED_INPUT, words):
         return UnsupportedError(text, quoted=quoted)
     kind = _BY_STATUS.get(status, InternalError)
@@ -175,10 +176,10 @@ def _api_error(backend: str, status: int, why: ErrorBody, headers: Mapping[str, 
 def _is_about(
     words: LabelledMessage,
     codes: Collection[str],
-    wordings: tuple[ErrorPattern, ...],
-    known: frozenset[str],
+    patterns: tuple[ErrorPattern, ...],
+    known_codes: frozenset[str],
 ) -> bool:
-    return not known.isdisjoint(codes) or matches_any(wordings, words)
+    return not known_codes.isdisjoint(codes) or matches_any(patterns, words)
 
 
 _INVALID_KEY_STATUSES = (400, 403)
@@ -188,22 +189,22 @@ _NO_RETRY = {"x-should-retry": "false"}  # waiting does not help
 
 
 def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
-    told = headers.get("retry-after", "")
+    value = headers.get("retry-after", "")
     try:
-        seconds = float(told)
+        seconds = float(value)
     except ValueError:
-        seconds = _seconds_until(told)
+        seconds = _seconds_until(value)
     if math.isnan(seconds):
         return {}
     return {"retry-after": f"{min(max(seconds, 0), _MAX_RETRY_AFTER):g}"}
 
 
 def _seconds_until(date: str) -> float:
-    """From now to an HTTP date; NaN when it is none."""
+    """Seconds from now to an HTTP date; NaN if `date` is not one."""
     try:
         then = parsedate_to_datetime(date)
     except (ValueError, OverflowError):
         return math.nan
-    # An HTTP date is in GMT, also where it does not say so.
+    # An HTTP date is in GMT, even if it does not say so.
     then = then if then.tzinfo else then.replace(tzinfo=UTC)
     return math.ceil((then - datetime.now(UTC)).total_seconds())

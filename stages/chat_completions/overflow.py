@@ -1,9 +1,9 @@
-"""What does not fit into a backend's window, in its words; see wordings.py, output_wordings.py.
+"""Errors for requests that exceed a backend's window or output limit, from its message.
 
 what is too long          becomes
 -----------------------   ---------------------------------------------------------------
 the prompt                "prompt is too long": clients then shorten the conversation
-prompt and output limit   OutputLimitError: the backend is asked again, with what fits
+prompt and output limit   OutputLimitError: the request is sent again with a limit that fits
 the output limit          the same
 """
 
@@ -25,7 +25,7 @@ from stages.messages_api.errors import ApiError, InvalidRequestError
 from stages.profiles.profile import OUTPUT_LIMITS
 
 _MAX_QUOTED = 300
-#: The least budget of thinking that Claude takes, in tokens.
+#: The smallest thinking budget that Claude accepts, in tokens.
 _LEAST_BUDGET = 1024
 _WORD = re.compile(r"\w+")
 
@@ -70,7 +70,7 @@ class OutputLimitError(InvalidRequestError):
 
 
 def _with_less_thinking(options: dict[str, Any]) -> dict[str, Any]:
-    """Options in which the budget of thinking is below the output limit, as Claude wants it."""
+    """Lower the thinking budget below the output limit, as Claude requires."""
     thinking = options.get("thinking") or {}
     limit = min((options[name] for name in OUTPUT_LIMITS if name in options), default=math.inf)
     if thinking.get("budget_tokens", 0) < limit:
@@ -81,31 +81,31 @@ def _with_less_thinking(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def prompt_too_long(tokens: int, maximum: int) -> PromptTooLongError:
-    """The error for a prompt of so many tokens. Clients read both numbers out of its message."""
+    """The error for a prompt of `tokens` tokens. Clients parse both numbers in its message."""
     return PromptTooLongError(f"prompt is too long: {tokens} tokens > {maximum} maximum")
 
 
 def overflow_error(message: str, codes: Iterable[str] = ()) -> ApiError | None:
-    """The error for a backend's refusal, if that is because something is too long.
+    """The error for a refusal because the request is too long; None for other refusals.
 
-    `message` and `codes` are the backend's own; see reason.py.
+    `message` and `codes` are from the backend; see error_body.py.
     """
-    words = split_labels(message)
-    for wording in OUTPUT_LIMIT_TOO_HIGH:
-        if found := wording.numbers(words):
-            limits = f"{found.get('asked', 'more')} > {found['maximum']}"
+    labelled = split_labels(message)
+    for pattern in OUTPUT_LIMIT_TOO_HIGH:
+        if numbers := pattern.numbers(labelled):
+            limits = f"{numbers.get('asked', 'more')} > {numbers['maximum']}"
             text = f"max_tokens: {limits}, which is the maximum allowed number of output tokens"
-            return OutputLimitError(text, found["maximum"], by_window=False)
-    for wording in SUM_TOO_LONG:
-        if found := wording.numbers(words):
-            return _sum(message, **found)
-    for wording in PROMPT_TOO_LONG:
-        found = wording.numbers(words)
-        if found is not None:
-            return _prompt(message, **found)
-    said_codes = {*(each.lower() for each in codes), *_WORD.findall(words.labels)}
-    said_codes.update(_WORD.findall(words.text[:_MAX_QUOTED].lower())[:1])
-    return None if PROMPT_TOO_LONG_CODES.isdisjoint(said_codes) else _prompt(message)
+            return OutputLimitError(text, numbers["maximum"], by_window=False)
+    for pattern in SUM_TOO_LONG:
+        if numbers := pattern.numbers(labelled):
+            return _sum(message, **numbers)
+    for pattern in PROMPT_TOO_LONG:
+        numbers = pattern.numbers(labelled)
+        if numbers is not None:
+            return _prompt(message, **numbers)
+    all_codes = {*(code.lower() for code in codes), *_WORD.findall(labelled.labels)}
+    all_codes.update(_WORD.findall(labelled.text[:_MAX_QUOTED].lower())[:1])
+    return None if PROMPT_TOO_LONG_CODES.isdisjoint(all_codes) else _prompt(message)
 
 
 def _prompt(
@@ -113,13 +113,13 @@ def _prompt(
 ) -> PromptTooLongError:
     """The error for a prompt that does not fit.
 
-    Where the backend stopped counting, it is in the backend's own words: Claude Code shortens by
-    the difference of the two numbers, and one token less would not do.
+    Without an exact count it quotes the backend and names no numbers: Claude Code shortens the
+    prompt by the difference of the two, which would then be too little.
     """
     if tokens and maximum is not None:
         return prompt_too_long(tokens + more, maximum)
-    shown = message[:_MAX_QUOTED]
-    return PromptTooLongError(f"prompt is too long ({shown})", maximum=maximum, quoted=[shown])
+    quoted = message[:_MAX_QUOTED]
+    return PromptTooLongError(f"prompt is too long ({quoted})", maximum=maximum, quoted=[quoted])
 
 
 def _sum(
@@ -129,10 +129,10 @@ def _sum(
     prompt = tokens + more
     if prompt >= maximum or not (asked or total):
         return _prompt(message, tokens, more, maximum)
-    # One less than what is left, because some refuse a sum that is equal to the window.
-    room = max(1, maximum - prompt - 1) if prompt else None
-    known = str(prompt) if prompt else f"more than {max(0, maximum - asked)}"
-    summed = f"{total}" if total else f"{known} + {asked}"
-    text = f"input length and `max_tokens` exceed context limit: {summed} > {maximum}"
+    # One less than the remaining window, because some refuse a sum that equals the window.
+    remaining = max(1, maximum - prompt - 1) if prompt else None
+    counted = str(prompt) if prompt else f"more than {max(0, maximum - asked)}"
+    total_text = f"{total}" if total else f"{counted} + {asked}"
+    text = f"input length and `max_tokens` exceed context limit: {total_text} > {maximum}"
     text += ", decrease input length or `max_tokens` and try again"
-    return OutputLimitError(text, room, excess=total - maximum + 1 if total else None)
+    return OutputLimitError(text, remaining, excess=total - maximum + 1 if total else None)

@@ -1,19 +1,19 @@
-"""Stop sequences found in the text here, because most backends do not tell which one they met.
+"""Scan text for stop sequences: most backends do not report which sequence matched.
 
-To these they are not sent (`emulate`): their `finish_reason` would be the same as for an answer
-that is whole. So that a model does not run on behind one, the backend is always asked for a
-stream, and is left at the match. One that tells (`map`) is sent as many as it takes.
+Such a backend gets no stop sequences (`emulate`): its `finish_reason` would be the same as at a
+normal end. The proxy always requests a stream from it and cancels the call at the match, so the
+model does not run on. A backend that reports the match (`map`) gets as many as it accepts.
 
-    state    what is fed                        what comes out            then
+    state    input                              output                    next state
     ------   --------------------------------   -----------------------   ------------------------
-    looking  no sequence is complete in it      all but what may begin    looking; that is held
-                                                one, at its end
-    looking  a sequence is complete in it       what stands before it     matched
+    looking  contains no complete sequence      all but a possible        looking; the beginning
+                                                beginning of one at end   is buffered
+    looking  contains a complete sequence       the text before it        matched
     matched  anything                           nothing                   matched
 
-Of several, that one counts which is complete first, as it is where a model is stopped token by
-token; of those that end at the same place, the longest. So it does not matter how the text is
-cut into chunks.
+If several match, the one that is complete first counts, as in a model that is stopped token by
+token; of several that end at the same place, the longest. So the result does not depend on how
+the text is split into chunks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from stages.profiles.profile import Profile
 def divide_stop_sequences(
     sequences: Sequence[str], profile: Profile
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Those to send to the backend, and those to look for here: all, when it cannot have all."""
+    """The sequences to send to the backend, and those to scan for: all, unless it accepts all."""
     policy = profile.fields["stop_sequences"]
     if policy not in ("map", "emulate"):
         return [], ()
@@ -39,48 +39,49 @@ def divide_stop_sequences(
 
 
 def reported_stop_sequence(choice: dict[str, Any], sequences: Sequence[str]) -> str | None:
-    """The one of `sequences` that the backend says it met; it may also tell of ends of its own."""
-    told = as_string(choice.get("stop_reason")) or as_string(
+    """The one of `sequences` that the backend reports; None for a stop token of its own."""
+    reported = as_string(choice.get("stop_reason")) or as_string(
         choice.get("matched_stop")
     )  # of SGLang
-    return told if told in sequences else None
+    return reported if reported in sequences else None
 
 
 @define
 class StopScanner:
-    """Looks for `sequences` in the text of one answer. `matched` is the one that was found."""
+    """Scan the text of one response for `sequences`. `matched` is the first match."""
 
     sequences: tuple[str, ...]
     matched: str | None = None
     _buffered: str = ""
 
     def feed(self, text: str) -> str:
-        """What of the text so far can be shown now."""
+        """Take more text; return the text that can be forwarded now."""
         if not self.sequences:
             return text
         if self.matched is not None:
             return ""
         text = self._buffered + text
-        found = [(text.find(each), each) for each in self.sequences]
-        ends = [(start + len(each), start, each) for start, each in found if start >= 0]
+        starts = [(text.find(sequence), sequence) for sequence in self.sequences]
+        ends = [(start + len(match), start, match) for start, match in starts if start >= 0]
         if ends:
             _, start, self.matched = min(ends)
             self._buffered = ""
             return text[:start]
-        shown, self._buffered = split_partial_match(text, self.sequences)
-        return shown
+        clear, self._buffered = split_partial_match(text, self.sequences)
+        return clear
 
     def finish(self) -> str:
-        """What was held back, when the text does not go on."""
-        held, self._buffered = self._buffered, ""
-        return held
+        """Return the buffered text, at the end of the text."""
+        buffered, self._buffered = self._buffered, ""
+        return buffered
 
 
 def split_partial_match(text: str, wanted: Sequence[str]) -> tuple[str, str]:
-    """`text` without what may be the beginning of one of `wanted` at its end, and that."""
+    """Split off the end of `text` if it may be the beginning of one of `wanted`."""
     longest = max(map(len, wanted), default=0)
-    firsts = {each[0] for each in wanted}
+    first_characters = {sequence[0] for sequence in wanted}
     for start in range(max(0, len(text) - longest + 1), len(text)):
-        if text[start] in firsts and any(each.startswith(text[start:]) for each in wanted):
-            return text[:start], text[start:]
+        end = text[start:]
+        if text[start] in first_characters and any(word.startswith(end) for word in wanted):
+            return text[:start], end
     return text, ""

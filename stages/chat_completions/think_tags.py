@@ -1,18 +1,18 @@
-"""Reasoning that a backend leaves in the text, between tags as `<think>` and `</think>`.
+"""Split reasoning from text in which a backend marks it by tags such as `<think>`, `</think>`.
 
     state     text                           becomes
     -------   ----------------------------   ---------------------------------------------
-    begin     white space, then a tag that   nothing; state inside
-              opens
+    begin     white space, then an opening   nothing; state inside
+              tag
     begin     anything else                  text, with that white space; state outside
-    inside    up to the tag that closes it   thinking; state closed
+    inside    up to the closing tag          thinking; state closed
     closed    white space                    nothing
     closed    anything else                  text; state outside
     outside   everything                     text
 
-Only tags at the beginning count: later ones are what the model wants to say. What could be the
-beginning of a tag is held back until it is clear. A tag may be opened by nothing, where it stands
-in the prompt already: then it closes reasoning that the text begins with.
+Only tags at the beginning count: later ones are part of the model's text. A possible beginning of a
+tag is buffered until it is decided. An opening tag may be empty, if the prompt already contains it:
+then the text begins with reasoning.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from attrs import Factory, define
 
 from stages.chat_completions.stop_sequences import split_partial_match
 
-#: A tag that opens reasoning, and the one that closes it.
+#: Pairs of an opening and a closing tag.
 Tags = tuple[tuple[str, str], ...]
-#: What backends are known to leave in the text; see `think_tags` of a profile.
+#: The tags of known backends; see `think_tags` of a profile.
 THINK: Tags = (("<think>", "</think>"),)
 
 Kind = Literal["thinking", "text"]
@@ -35,17 +35,17 @@ State = Literal["begin", "inside", "closed", "outside"]
 
 @define
 class ThinkTags:
-    """Splits the text of one answer. Without tags, all of it is text."""
+    """Split the text of one response. Without tags, all of it is text."""
 
     tags: Tags = THINK
     state: State = Factory(lambda self: "begin" if self.tags else "outside", takes_self=True)
     _close: str = ""
     _buffered: str = ""
     _blank: list[str] = Factory(list)
-    """White space at the beginning; of some models there is no end to it."""
+    """White space at the beginning. Some models never stop sending it."""
 
     def feed(self, text: str) -> Iterator[tuple[Kind, str]]:
-        """The pieces that are clear now."""
+        """Take more text; yield the decided parts."""
         if self.state == "begin" and not self._buffered and text.isspace():
             self._blank.append(text)
             return
@@ -53,20 +53,20 @@ class ThinkTags:
         if self.state == "begin" and not self._is_decided():
             return
         if self.state == "inside":
-            thinking, tag, rest = self._buffered.partition(self._close)
+            thinking, tag, text_after = self._buffered.partition(self._close)
             if not tag:
                 thinking, self._buffered = split_partial_match(self._buffered, (self._close,))
             yield "thinking", thinking
             if not tag:
                 return
-            self.state, self._buffered = "closed", rest
+            self.state, self._buffered = "closed", text_after
         if self.state == "closed":
             self._buffered = self._buffered.lstrip()
             self.state = "outside" if self._buffered else "closed"
         yield from self.finish()
 
     def _is_decided(self) -> bool:
-        """Whether it is clear how the text begins."""
+        """Whether the beginning of the text is decided."""
         start = self._buffered.lstrip()
         for opening, closing in self.tags:
             if start and start.startswith(opening):
@@ -78,16 +78,16 @@ class ThinkTags:
         return True
 
     def finish(self) -> Iterator[tuple[Kind, str]]:
-        """What was held back, when nothing of this text follows."""
+        """Yield the buffered text, at the end of this text."""
         if not (self._buffered or self._blank):
             return
-        held = self._take_buffered()
-        if held.strip() and self.state == "begin":
+        buffered = self._take_buffered()
+        if buffered.strip() and self.state == "begin":
             self.state = "outside"
-        yield ("thinking" if self.state == "inside" else "text"), held
+        yield ("thinking" if self.state == "inside" else "text"), buffered
 
     def _take_buffered(self) -> str:
-        held = "".join((*self._blank, self._buffered))
+        buffered = "".join((*self._blank, self._buffered))
         self._blank.clear()
         self._buffered = ""
-        return held
+        return buffered

@@ -1,16 +1,16 @@
-"""How many tokens a prompt has, by its size: learned from the usage that a backend reports.
+"""Estimate the tokens of a prompt from its size, calibrated by the usage that a backend reports.
 
 A chat template puts a constant around each prompt, and a tokenizer makes more or fewer tokens of
 the same bytes. So tokens = `constant` + `factor` * size, and both are learned for each model:
 
-    state of a model        line                         what an answer does
+    state of a model        line                         effect of a response
     --------------------    --------------------------   ---------------------------------------
-    no answer seen          0 + 1 * size                 its size class begins
+    no response yet         0 + 1 * size                 its size class begins
     size class is new       fitted to all size classes   its size class begins
     size class is known     fitted to all size classes   its size class moves by 1/2 … 1/10
 
 A size class holds the sizes between two powers of 2. It is one point of the fit, whatever the
-number of its answers: sixty short prompts cannot outweigh a long one, nor make it forgotten.
+number of its responses: sixty short prompts do not outweigh a long one or displace it.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from collections import OrderedDict
 
 from attrs import Factory, define, field, frozen
 
-#: What is assumed before anything is learned: standard deviations of the constant, in tokens, and
-#: of the factor around 1. So prompts below 300 tokens teach the constant, longer ones the factor.
+#: The prior: standard deviations of the constant, in tokens, and of the factor around 1. With it
+#: prompts below 300 tokens determine the constant, longer ones the factor.
 _CONSTANT_SD, _FACTOR_SD = 100.0, 0.3
-#: How far one prompt is off the line: standard deviation, as a share of its size, and in tokens.
-#: The latter keeps a few words more or less from deciding how long prompts are estimated.
+#: Standard deviation of one prompt from the line, as a share of its size, and in tokens. The
+#: tokens keep small differences between short prompts from determining the factor.
 _SPREAD, _SPREAD_TOKENS = 0.1, 20.0
-#: Of a size class, the last ten answers or so count.
+#: About as many of the latest responses count in a size class.
 _REMEMBERED = 10.0
-#: A token has one byte at least and hardly more than eight; estimates assume four. A template adds
-#: a system prompt at most. What is reported beyond that is not learned: it may be an answer of
-#: Ollama 0.30, whose usage leaves out what was in its cache.
+#: A token has at least one byte and hardly more than eight; estimates assume four. A template adds
+#: a system prompt at most. Reports outside these bounds are ignored: the usage of Ollama 0.30, for
+#: one, leaves out cached tokens.
 _LEAST, _MOST, _MOST_ADDED = 0.5, 4.0, 4000
 _FACTORS = (0.25, 4.0)
-#: Clients may name models freely, so the least recently used is forgotten.
+#: Clients may use any model name, so the least recently used is dropped.
 _MODELS = 100
 
 
 @frozen
 class TokenEstimate:
-    """Tokens by size: `constant` + `factor` * size."""
+    """A line: tokens = `constant` + `factor` * size."""
 
     constant: float = 0.0
     factor: float = 1.0
@@ -50,7 +50,7 @@ class TokenEstimate:
 
 @define
 class _SizeClass:
-    """The mean of the prompts of about one size; `seen` counts them, up to a limit."""
+    """The mean of the prompts of about one size. `seen` counts them, up to a limit."""
 
     size: float
     tokens: float
@@ -73,24 +73,24 @@ class _Model:
     line: TokenEstimate = TokenEstimate()
 
     def learn(self, size: int, tokens: int) -> None:
-        known = self.classes.get(size.bit_length())
-        if known:
-            known.learn(size, tokens)
+        size_class = self.classes.get(size.bit_length())
+        if size_class:
+            size_class.learn(size, tokens)
         else:
             self.classes[size.bit_length()] = _SizeClass(size, tokens)
         self.line = self._fitted()
 
     def _fitted(self) -> TokenEstimate:
-        """The most probable line: weighted least squares, with what is assumed as two points."""
+        """The most probable line: weighted least squares, with the prior as two points."""
         s1, sx, sxx = _CONSTANT_SD**-2, 0.0, _FACTOR_SD**-2
         sy, sxy = 0.0, sxx
-        for each in self.classes.values():
-            weight = each.weight
+        for size_class in self.classes.values():
+            weight = size_class.weight
             s1 += weight
-            sx += weight * each.size
-            sy += weight * each.tokens
-            sxx += weight * each.size**2
-            sxy += weight * each.size * each.tokens
+            sx += weight * size_class.size
+            sy += weight * size_class.tokens
+            sxx += weight * size_class.size**2
+            sxy += weight * size_class.size * size_class.tokens
         constant = max(0.0, (sxx * sy - sx * sxy) / (s1 * sxx - sx**2))
         factor = (sxy - sx * constant) / sxx
         return TokenEstimate(constant, min(max(factor, _FACTORS[0]), _FACTORS[1]))
@@ -98,20 +98,20 @@ class _Model:
 
 @define
 class TokenCalibration:
-    """The line of each model of one backend."""
+    """The estimate for each model of one backend."""
 
     _models: OrderedDict[str, _Model] = field(default=Factory(OrderedDict), init=False)
 
     def line(self, model: str) -> TokenEstimate:
-        """What to estimate its prompts by: of a model not seen yet, its size itself."""
+        """The line for the model's prompts. For an unknown model it is the size itself."""
         return self._models[model].line if model in self._models else TokenEstimate()
 
     def learn(self, model: str, size: int, tokens: int) -> None:
-        """A prompt of this `size` (which is an estimate by its bytes) had so many `tokens`."""
+        """Learn that a prompt of `size`, an estimate by its bytes, had `tokens` tokens."""
         if not size * _LEAST <= tokens <= size * _MOST + _MOST_ADDED:
             return
-        known = self._models.pop(model, None) or _Model()
-        known.learn(size, tokens)
-        self._models[model] = known
+        learned = self._models.pop(model, None) or _Model()
+        learned.learn(size, tokens)
+        self._models[model] = learned
         if len(self._models) > _MODELS:
             self._models.popitem(last=False)

@@ -1,4 +1,4 @@
-"""Token usage: what a backend reports, in the Messages API's way of counting, or an estimate."""
+"""Token usage of a response, reported or estimated, counted as in the Messages API."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from stages.wire.json_codec import encode
 
 BYTES_PER_TOKEN = 4
 _ATTACHED = ("image_url", "file")
-# What vision models make of an image of about a megapixel, which is what clients scale them to:
-# 1,600 on Claude, 1,300 in patches of 28 pixels, 765 to 1,105 on GPT-4o.
+# Tokens of an image of about a megapixel, to which clients scale images: 1,600 on Claude, 1,300 in
+# patches of 28 pixels, 765 to 1,105 on GPT-4o.
 TOKENS_PER_ATTACHMENT = 1_300
-#: Words of English have some five characters, and rows of spaces become tokens of up to 128.
+#: English words have about five characters; rows of spaces become tokens of up to 128.
 _MAX_CHARACTERS_PER_TOKEN = 128
 _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS = ("completion_tokens_details", "output_tokens_details")
-# Names for cached tokens: of Moonshot and DeepSeek, next to the prompt's tokens; and in their
-# details, of OpenAI and OpenRouter, vLLM, LiteLLM, DashScope.
+# Names for cached tokens. Moonshot and DeepSeek put them next to the prompt's tokens; OpenAI,
+# OpenRouter, vLLM, LiteLLM and DashScope put them in the details.
 _READ = ("cached_tokens", "prompt_cache_hit_tokens")
 _WRITTEN = (
     "cache_write_tokens",
@@ -35,7 +35,7 @@ _REASONING = {*_OUTPUT_DETAILS, "reasoning_tokens"}
 
 
 def reported_usage(data: dict[str, Any], choices: list[dict[str, Any]]) -> dict[str, Any]:
-    """The usage in a chunk (or whole completion) with these choices; empty where it has none.
+    """The usage in a chunk or completion with these choices; empty if it has none.
 
     It is next to the choices, in `x_groq` (Groq), or in a choice (Moonshot).
     """
@@ -50,37 +50,39 @@ def reported_usage(data: dict[str, Any], choices: list[dict[str, Any]]) -> dict[
 
 
 def merge_usage(earlier: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """The usage that was reported earlier in an answer, and more of it.
+    """Merge two usage reports of one response: the last value that is not 0 counts.
 
-    Some report it with each chunk, and it grows; some report the prompt first and the rest later;
-    some end with zeros. So of each member the last number counts that says anything.
+    Some backends report a growing usage with each chunk, some report the prompt first and the
+    output later, some end with zeros.
     """
     return {**earlier, **{name: value for name, value in more.items() if value}}
 
 
 def last_reported_usage(chunks: Reversible[Any]) -> dict[str, Any]:
-    """The last usage in these chunks; empty where there is none."""
+    """The last usage in these chunks; empty if there is none."""
     for data in reversed(chunks):
         if found := reported_usage(data, choices_of(data)):
             return found
     return {}
 
 
-def parse_usage(told: dict[str, Any]) -> Usage:
-    """A Chat Completions `usage`, in any dialect. Its prompt includes cached tokens; here not.
+def parse_usage(reported: dict[str, Any]) -> Usage:
+    """Convert a Chat Completions `usage`, in any dialect.
 
-    What is in the result adds up: input, cache reads and cache writes are the prompt, and the
-    output includes the thinking.
+    In Chat Completions the prompt includes cached tokens. In the result, the input, the cache reads
+    and the cache writes add up to the prompt, and the output includes the thinking.
     """
-    prompt = _first(told, "prompt_tokens", "input_tokens")
-    output = _first(told, "completion_tokens", "output_tokens")
-    total = _first(told, "total_tokens")
-    read, written, on_top = (0, 0, False) if _CACHE.isdisjoint(told) else _cached(told, prompt)
-    thinking = 0 if _REASONING.isdisjoint(told) else _thinking(told)
+    prompt = _first(reported, "prompt_tokens", "input_tokens")
+    output = _first(reported, "completion_tokens", "output_tokens")
+    total = _first(reported, "total_tokens")
+    read, written, on_top = (
+        (0, 0, False) if _CACHE.isdisjoint(reported) else _cached(reported, prompt)
+    )
+    thinking = 0 if _REASONING.isdisjoint(reported) else _thinking(reported)
     beyond = total - prompt - output
     if on_top or beyond in (read, written, read + written):
         beyond = 0
-    if not (prompt or on_top):  # then the total tells it
+    if not (prompt or on_top):  # derive the prompt from the total
         prompt, beyond = max(0, beyond) if output else 0, 0
     output = _whole_output(output, thinking, beyond)
     return Usage(
@@ -92,46 +94,46 @@ def parse_usage(told: dict[str, Any]) -> Usage:
     )
 
 
-def _cached(told: dict[str, Any], prompt: int) -> tuple[int, int, bool]:
-    """Tokens read from a cache and written to one, and whether they come on top of the prompt's.
+def _cached(reported: dict[str, Any], prompt: int) -> tuple[int, int, bool]:
+    """Cache reads, cache writes, and whether the prompt's count excludes them.
 
-    They do where Databricks serves Claude, which counts as the Messages API does, and wherever
-    there are more of them than the prompt has.
+    It does where Databricks serves Claude, which counts as the Messages API does, and wherever
+    the cached tokens are more than the prompt.
     """
-    details = _details(told, *_PROMPT_DETAILS)
-    read = _first(details, "cached_tokens") or _first(told, *_READ)
+    details = _details(reported, *_PROMPT_DETAILS)
+    read = _first(details, "cached_tokens") or _first(reported, *_READ)
     written = _first(details, *_WRITTEN)
     on_top = not details and not read
-    read = read or _first(told, "cache_read_input_tokens")
-    written = written or _first(told, "cache_creation_input_tokens")
+    read = read or _first(reported, "cache_read_input_tokens")
+    written = written or _first(reported, "cache_creation_input_tokens")
     return read, written, bool(read or written) and (on_top or read + written > prompt)
 
 
-def _thinking(told: dict[str, Any]) -> int:
-    details = _details(told, *_OUTPUT_DETAILS)
-    return _first(details, "reasoning_tokens") or _first(told, "reasoning_tokens")
+def _thinking(reported: dict[str, Any]) -> int:
+    details = _details(reported, *_OUTPUT_DETAILS)
+    return _first(details, "reasoning_tokens") or _first(reported, "reasoning_tokens")
 
 
 def _whole_output(output: int, thinking: int, beyond: int) -> int:
-    """The output with the thinking, which xAI and Gemini count next to it.
+    """The output including the thinking, which xAI and Gemini count separately.
 
-    `beyond` is what the total has that prompt and output do not explain. It is thinking where it
-    is about as much, and where none is reported: Gemini reports none.
+    `beyond` is the total minus prompt and output. It is thinking if it is about equal to the
+    reported thinking, or if none is reported: Gemini reports none.
     """
     if beyond > 0 and (not thinking or abs(beyond - thinking) * 10 <= thinking):
         return output + beyond
     return output + thinking if output < thinking else output
 
 
-def _details(told: dict[str, Any], *names: str) -> dict[str, Any]:
+def _details(reported: dict[str, Any], *names: str) -> dict[str, Any]:
     for name in names:
-        if name in told and (found := as_object(told[name])):
+        if name in reported and (found := as_object(reported[name])):
             return found
     return {}
 
 
 def _first(members: dict[str, Any], *names: str) -> int:
-    """The first of these members that counts anything."""
+    """The first of these members that is a number above 0; 0 if none is."""
     for name in names:
         if name in members and (number := as_count(members[name])):
             return number
@@ -139,9 +141,9 @@ def _first(members: dict[str, Any], *names: str) -> int:
 
 
 def estimate_prompt_tokens(messages: list[dict[str, Any]], tools: Any = ()) -> int:
-    """About how many tokens the backend will read: a quarter of the bytes, at least 1.
+    """Estimate the tokens of a prompt: a quarter of its bytes, at least 1.
 
-    Images and files, whose bytes say nothing of their tokens, count the same, each.
+    Each image or file counts a fixed number of tokens, independent of its bytes.
     """
     size, attached = len(encode(tools)), 0
     for message in messages:
@@ -155,20 +157,20 @@ def estimate_prompt_tokens(messages: list[dict[str, Any]], tools: Any = ()) -> i
 
 
 def with_estimates(used: Usage, estimate: int, characters: int) -> Usage:
-    """What was reported, with estimates in the place of what was not, and marked then.
+    """Replace missing counts by estimates, and then mark the usage as estimated.
 
-    `estimate` is of the prompt, in tokens; `characters` are those of the answer. An output with
-    which each token would be longer than any is that of a single chunk, and not believed.
+    `estimate` is the prompt's tokens; `characters` is the length of the response. A reported output
+    that is too small for this length is ignored: some backends count only the last chunk.
     """
-    believed = characters <= used.output_tokens * _MAX_CHARACTERS_PER_TOKEN
-    if used.prompt_tokens and used.output_tokens and believed:
+    plausible = characters <= used.output_tokens * _MAX_CHARACTERS_PER_TOKEN
+    if used.prompt_tokens and used.output_tokens and plausible:
         return used
     if not used.prompt_tokens:
         used = evolve(used, input_tokens=estimate)
-    output = used.output_tokens if believed else 0
+    output = used.output_tokens if plausible else 0
     return evolve(used, output_tokens=output or estimate_output_tokens(characters), estimated=True)
 
 
 def estimate_output_tokens(characters: int) -> int:
-    """About how many tokens an answer of so many characters took, at least 1."""
+    """Estimate the tokens of a response of this length, at least 1."""
     return characters // BYTES_PER_TOKEN + 1

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.backends.refused_options import RefusedOption, RefusedOptions
+from stages.backends.refused_options import RefusedOption, RefusedOptions, find_refused_options
 from stages.profiles.profile import Profile, merge_overrides
 from stages.translation.request import chat_request
 from tests.support import profile, resolved

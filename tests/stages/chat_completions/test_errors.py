@@ -99,7 +99,7 @@ def test_each_status_with_each_body_is_an_error() -> None:
 def test_pitfall_38_the_proxys_own_credentials_are_not_the_clients_fault(status: int) -> None:
     error = refused(status, openai("Invalid API key."))
     assert (error.status, error.type) == (500, "api_error")
-    told = "backend `local` refuses the proxy's credentials, see its `api_key`: Invalid API key."
+    told = "backend `local` refuses the proxy's credentials, check its `api_key`: Invalid API key."
     assert error.message == told
 
 

@@ -816,7 +816,7 @@ def test_row_b26_a_refused_key_is_the_operator_s_and_is_not_tried_again(
         error = refused(status, body)
     assert (error.status, error.type) == (500, "api_error")
     assert error.headers == {"x-should-retry": "false"}
-    assert "refuses the proxy's credentials, see its `api_key`" in error.message
+    assert "refuses the proxy's credentials, check its `api_key`" in error.message
     (line,) = caplog.messages
     assert line == "backend `local` refuses its key: set backends.local.api_key"
 
