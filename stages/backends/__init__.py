@@ -1,1 +1,1 @@
-"""Backends: one is opened on first use, called through LangChain, and queued for."""
+"""Backends: opened on first use, called through LangChain, with a fair queue for their calls."""

@@ -1,4 +1,4 @@
-"""A declared backend: its profile, and its connection, opened on first use."""
+"""A configured backend: its profile, and its session, opened on first use."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from stages.wire.json_codec import encode
 
 log = logging.getLogger("llm_proxy")
 
-#: Seconds that a probe may take.
-_PROBE_TIMEOUT = 5.0
-#: Profiles of single models that are kept made. Clients may name models freely.
+#: Seconds that a health check may take.
+_CHECK_TIMEOUT = 5.0
+#: Merged profiles that are kept. Clients may use any model name.
 _MAX_PROFILES = 200
-#: Those in which the usage of an answer comes.
+#: The usage of a response is in one of its last chunks.
 _LAST_CHUNKS = 4
 
 
 class ChatBackend(Protocol):
-    """What `invoke` needs of a backend; the seam for tests."""
+    """A backend as `invoke` uses it; the seam for tests."""
 
     def answer(
         self,
@@ -55,37 +55,38 @@ class ChatBackend(Protocol):
         idle_timeout: float,
         first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatEvent, None]:
-        """ChatChunk…, then ChatEnd. A leaf generator, to be closed. Raises ApiError.
+        """Yield ChatChunk…, then ChatEnd. A leaf generator: the caller closes it. Raises ApiError.
 
-        A ChatStart comes first where the request was changed before the backend took it.
-        Until the first byte `first_byte_timeout` counts where it is given, else `idle_timeout`.
+        A ChatStart comes first if the request was adjusted before the backend accepted it.
+        The timeouts are in seconds. `first_byte_timeout` defaults to `idle_timeout`.
         """
 
 
 @define(eq=False)
 class Backend:
-    """One entry of `backends`, shared by all requests. Whoever opens it closes it.
+    """One entry of `backends`, shared by all requests. The caller of `open` calls `aclose`.
 
-    Its connections belong to the event loop that opens it; only when it is closed, another may.
+    Its connections belong to the event loop that opens it. Another loop may open it only after it
+    is closed.
 
-    Opening imports LangChain, and loads the model if it is embedded: seconds, in a thread.
+    Opening imports LangChain, and loads an embedded model: this takes seconds, in a thread.
     """
 
     profile: Profile
-    #: Seconds, at most. A client waits for the number with its next request.
+    #: Seconds, at most. A client waits for the count before its next request.
     counting_timeout: float = 5.0
     calibration: TokenCalibration = field(factory=TokenCalibration, init=False)
     refused_options: RefusedOptions = field(init=False)
-    """Options that its models have refused. They are left out of later requests."""
+    """Options that its models have refused. Later requests leave them out."""
     refusal_counts: Counter[str] = field(factory=Counter, init=False)
-    """How often a request was sent again without an option, by option."""
+    """Number of requests sent again without an option, by option."""
     queue: FairQueue[Any] | None = field(init=False)
-    """The calls that run and wait, where only so many may run. For the stage `queue`.
+    """Running and waiting calls, if their number is limited. For the stage `queue`.
 
-    After a reload the backend before has the same, and its slots; see `apply_concurrency_limit`.
+    After a reload the replaced backend shares it, with its slots; see `apply_concurrency_limit`.
     """
     _merged_profiles: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
-    """By what overrides the profile, the oldest first."""
+    """By the overrides, the oldest first."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletionsClient | None = field(default=None, init=False)
     _exits: AsyncExitStack = field(factory=AsyncExitStack, init=False, repr=False)
@@ -97,33 +98,33 @@ class Backend:
         return None if self.profile.slots is None else FairQueue(self.profile.slots)
 
     @refused_options.default
-    def _make_refusals(self) -> RefusedOptions:
+    def _make_refused_options(self) -> RefusedOptions:
         return RefusedOptions(self.profile.remember_refusals)
 
     def profile_for(self, target: Target) -> Profile:
-        """The profile for one model: its pattern's keys, its own, and what it has refused."""
+        """The profile for one model: with its patterns' keys, its own, and its refused options."""
         if not (target.overrides or self.profile.models or self.refused_options.by_model):
             return self.profile
         refused = self.refused_options.overrides_for(target.model, time.monotonic())
         matching = [p for p in self.profile.models if fnmatch.fnmatchcase(target.model, p)]
         if not (target.overrides or matching or refused):
             return self.profile
-        # To make one takes 50 us, and each request asks for it.
+        # Merging takes 50 us, and each request needs the profile.
         key = encode((matching, target.overrides, refused))
-        if (made := self._merged_profiles.get(key)) is None:
-            made = self.profile
+        if (profile := self._merged_profiles.get(key)) is None:
+            profile = self.profile
             for overrides in (*map(self.profile.models.get, matching), target.overrides, *refused):
-                made = merge_overrides(made, overrides or {})
-            self._merged_profiles[key] = made
+                profile = merge_overrides(profile, overrides or {})
+            self._merged_profiles[key] = profile
             if len(self._merged_profiles) > _MAX_PROFILES:
                 self._merged_profiles.pop(next(iter(self._merged_profiles)))
-        return made
+        return profile
 
     async def open(self) -> ChatCompletionsClient:
-        """Make it ready, once; later calls wait for the first."""
+        """Open the backend once; later calls wait for the first."""
         if self._completions is None:
             self._claim()
-            # Shielded: a request that leaves would leave a loaded model behind.
+            # Shielded: a cancelled request must not leave a half-opened backend.
             with anyio.CancelScope(shield=True):
                 async with self._opening:
                     if self._completions is None:
@@ -131,11 +132,11 @@ class Backend:
         return cast("ChatCompletionsClient", self._completions)
 
     def _claim(self) -> None:
-        """Let no other event loop wait for this one: it would for ever."""
-        here = anyio.lowlevel.current_token()
-        if self._event_loop not in (None, here):
-            raise RuntimeError("another event loop has opened this backend, and not closed it")
-        self._event_loop = here
+        """Refuse a second event loop: it would wait forever."""
+        current_loop = anyio.lowlevel.current_token()
+        if self._event_loop not in (None, current_loop):
+            raise RuntimeError("another event loop has opened this backend and not closed it")
+        self._event_loop = current_loop
 
     async def _open(self) -> None:
         profile = self.profile
@@ -161,13 +162,13 @@ class Backend:
         self._completions = self._event_loop = None
 
     async def check(self, name: str) -> None:
-        """Ask what `health` names; the backend is called `name`. Raises ApiError unless it answers.
+        """Request the path `health` of the backend `name`. Raises ApiError unless it is healthy.
 
-        Any answer but that it has a fault (5xx) will do: a server that asks for a key is there.
+        Any status below 500 is healthy: a server that demands a key is running.
         """
         completions = await self.open()
         url = URL(completions.base_url + "/").join(URL(self.profile.health))
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT)
+        timeout = aiohttp.ClientTimeout(total=_CHECK_TIMEOUT)
         try:
             get = completions.session.get(url, timeout=timeout, allow_redirects=False)
             async with get as response:
@@ -175,7 +176,7 @@ class Backend:
         except CLIENT_EXCEPTIONS as error:
             raise error_from_exception(name, error) from error
         if status >= 500:
-            raise InternalError(f"backend `{name}` answers a probe with status {status}")
+            raise InternalError(f"backend `{name}` answered a health check with status {status}")
 
     async def answer(
         self,
@@ -185,60 +186,58 @@ class Backend:
     ) -> AsyncGenerator[ChatEvent, None]:
         """See ChatBackend."""
         await self.open()
-        from stages.backends.langchain import (
-            open_response,
-        )  # in memory by now; else it would stop the loop
+        from stages.backends.langchain import open_response  # imported by `open`, in a thread
 
         target = request.resolved.target
         call = _call(request, idle_timeout, first_byte_timeout)
-        sent = AdjustedRequest(request, call, self.profile_for)
+        adjusted = AdjustedRequest(request, call, self.profile_for)
         recent: deque[Any] = deque(maxlen=_LAST_CHUNKS)
         accepted = False
         while not accepted:
             try:
                 async with await open_response(
-                    self._model, target.model, sent.call, sent.request.stream
-                ) as answer:
+                    self._model, target.model, adjusted.call, adjusted.request.stream
+                ) as response:
                     accepted = True
-                    if sent.dropped_options:
-                        self._remember_dropped_options(sent)
-                        yield ChatStart(sent.request)
-                    async for together in answer:
-                        last = len(together) - 1
-                        for n, data in enumerate(together):
+                    if adjusted.dropped_options:
+                        self._remember_dropped_options(adjusted)
+                        yield ChatStart(adjusted.request)
+                    async for chunks in response:
+                        last = len(chunks) - 1
+                        for n, data in enumerate(chunks):
                             recent.append(data)
                             yield ChatChunk(data, more_buffered=n < last)
             except PromptTooLongError as error:
                 raise await self._with_token_count(request, error) from error
-            except InvalidRequestError as error:  # a refusal: nothing has been answered yet
-                if accepted or not await self._adjust(sent, error):
+            except InvalidRequestError as error:  # a refusal, before any chunk
+                if accepted or not await self._adjust(adjusted, error):
                     raise
         used = parse_usage(last_reported_usage(recent))
-        self.calibration.learn(target.model, sent.request.raw_estimate, used.prompt_tokens)
-        yield ChatEnd(sent.call.completed, sent.limit_lowered)
+        self.calibration.learn(target.model, adjusted.request.raw_estimate, used.prompt_tokens)
+        yield ChatEnd(adjusted.call.completed, adjusted.limit_lowered)
 
-    async def _adjust(self, sent: AdjustedRequest, error: InvalidRequestError) -> bool:
-        """Whether the request is another one after `error`; it may be translated again."""
-        small = sent.call.body_size < LARGE_BODY
-        return sent.adjust(error) if small else await off_loop(sent.adjust, error)
+    async def _adjust(self, adjusted: AdjustedRequest, error: InvalidRequestError) -> bool:
+        """Adjust the request after `error`; False if that is not possible."""
+        small = adjusted.call.body_size < LARGE_BODY
+        return adjusted.adjust(error) if small else await off_loop(adjusted.adjust, error)
 
-    def _remember_dropped_options(self, sent: AdjustedRequest) -> None:
-        """Remember, log and count what the backend has refused and was not sent again."""
-        target = sent.request.resolved.target
-        for refusal in sent.dropped_options:
-            self.refusal_counts[refusal.option] += 1
-            if refusal.lasting:
-                self.refused_options.learn(target.model, refusal, time.monotonic())
+    def _remember_dropped_options(self, adjusted: AdjustedRequest) -> None:
+        """Remember, log and count the options that were left out."""
+        target = adjusted.request.resolved.target
+        for refused in adjusted.dropped_options:
+            self.refusal_counts[refused.option] += 1
+            if refused.lasting:
+                self.refused_options.learn(target.model, refused, time.monotonic())
             log.warning(
                 "backend `%s` refuses %s; it is left out for %g s (request_id=%s)",
-                *(target.backend, refusal.option, self.refused_options.seconds * refusal.lasting),
-                sent.request.resolved.http.request_id,
+                *(target.backend, refused.option, self.refused_options.seconds * refused.lasting),
+                adjusted.request.resolved.http.request_id,
             )
 
     async def _with_token_count(self, request: ChatRequest, error: PromptTooLongError) -> ApiError:
-        """The error with the number of the prompt's tokens, where its tokenizer knows that.
+        """Add the prompt's token count to the error, if the backend's tokenizer returns it.
 
-        The backend stops to count at its window; clients shorten by what is over it.
+        Some backends stop counting at their window. Clients shorten by the excess over it.
         """
         if error.maximum is None:
             return error
@@ -248,9 +247,9 @@ class Backend:
         )
 
     async def count_tokens(self, request: ChatRequest) -> int | None:
-        """The prompt's tokens, counted by the backend itself; None where it cannot, or fails.
+        """The prompt's tokens, counted by the backend; None if it cannot, or fails.
 
-        Clients count all the time, and can do with an estimate.
+        A failure is only logged: clients count often, and an estimate is enough for them.
         """
         target = request.resolved.target
         kind = self.profile_for(target).tokenizer
@@ -260,7 +259,7 @@ class Backend:
             completions = await self.open()
             return await TOKENIZERS[kind].count(completions, request, self.counting_timeout)
         except ApiError as error:
-            log.warning("backend `%s` counts no tokens: %s", target.backend, error.log_message)
+            log.warning("backend `%s` cannot count tokens: %s", target.backend, error.log_message)
             return None
 
 
@@ -279,13 +278,13 @@ def _call(
     )
 
 
-#: Backends open in threads, together. LangChain and what it imports are not made for threads that
-#: import them at the same time: one saw a half-imported module (`cannot import name 'RunTree'`).
+#: Backends open concurrently, in threads. LangChain and its imports are not safe to import from two
+#: threads at once: one saw a half-imported module (`cannot import name 'RunTree'`).
 _IMPORTING = threading.Lock()
 
 
 def _make_model(completions: ChatCompletionsClient, profile: Profile) -> Any:
-    with _IMPORTING:  # takes a second: not before a backend is really wanted
+    with _IMPORTING:  # takes a second, so only when a backend is opened
         from stages.backends.langchain import make_model
 
     return make_model(completions, profile)

@@ -1,4 +1,4 @@
-"""One call of a backend: what goes into it, and what is told of it besides the answer."""
+"""One call of a backend: its input, and the state of its response."""
 
 from __future__ import annotations
 
@@ -7,33 +7,37 @@ from typing import Any
 import aiohttp
 from attrs import define, field
 
-#: What a call that gets no answer, or half of one, raises.
+#: Exceptions of a call whose response does not arrive, or only in part.
 CLIENT_EXCEPTIONS = (
     aiohttp.ClientError,
     TimeoutError,
     OSError,
-    UnicodeError,  # of a name that is none, before it is looked up
+    UnicodeError,  # from an invalid host name, before the lookup
 )
 
 
 @define
 class BackendCall:
-    """One call: what goes in, and what LangChain has no room for on the way out.
+    """One call of a backend, as passed through LangChain to the client and the response.
 
-    `idle_timeout` is in seconds, between two pieces of the answer; until the first byte of its
-    body, `first_byte_timeout` counts where it is given. `gathered`: a stream whose client wants the
-    whole, so that all of it is held here. `size` is that of the client's body, in bytes. `done`
-    becomes True when the backend says that its answer is whole, `read` when all there is of a
-    stream was read.
+    `payload`, `completed` and `read_to_end` are outputs. LangChain passes keyword arguments through
+    to the client, but nothing back except messages, so results are written into the call.
     """
 
     backend: str
     messages: list[dict[str, Any]] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
     idle_timeout: float
+    """Seconds between two reads of the response."""
     first_byte_timeout: float | None = None
+    """Seconds until the first byte of the body. Default: `idle_timeout`."""
     buffered: bool = False
+    """Whether a stream is buffered here, because the client wants a whole response."""
     body_size: int = 0
+    """Bytes of the client's request body."""
     payload: dict[str, Any] = field(factory=dict, repr=False)
+    """The JSON to send. Set by ProxyChat."""
     completed: bool = False
+    """Whether the backend marked its response as complete. Set by BackendResponse."""
     read_to_end: bool = False
+    """Whether the stream was read to its end. Set by ProxyChat."""

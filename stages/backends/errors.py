@@ -13,7 +13,7 @@ from stages.messages_api.errors import (
 
 
 def error_from_exception(backend: str, error: Exception) -> ApiError:
-    """The error for an answer that did not arrive, or not whole."""
+    """The error for a response that did not arrive, or only in part."""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return OverloadedError(f"backend `{backend}` cannot be reached in time: {_REACH}")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
@@ -29,10 +29,10 @@ def error_from_exception(backend: str, error: Exception) -> ApiError:
             f"backend `{backend}` broke the connection ({_reason(error)}): try again; "
             "its own log may say why"
         )
-    return InternalError(f"backend `{backend}` could not be asked: {type(error).__name__}")
+    return InternalError(f"backend `{backend}` could not be called: {type(error).__name__}")
 
 
-_REACH = "see that it runs, and that its `base_url` is right"
+_REACH = "check that it runs, and its `base_url`"
 _UNREACHED = (
     aiohttp.ClientConnectorError,
     aiohttp.ClientHttpProxyError,
@@ -41,27 +41,27 @@ _UNREACHED = (
 _BROKEN = (
     aiohttp.ClientConnectionError,
     aiohttp.ClientPayloadError,
-    aiohttp.ClientResponseError,  # bytes that are no HTTP
+    aiohttp.ClientResponseError,  # not HTTP
     OSError,
 )
 
 
 def _mistrust(error: aiohttp.ClientConnectorCertificateError) -> str:
-    """What is wrong with its certificate, and what to do. It passes no more than a wrong key."""
-    found = error.certificate_error
-    code, said = getattr(found, "verify_code", 0), getattr(found, "verify_message", "")
-    hint = _BY_CODE.get(code, "let SSL_CERT_FILE name a file with the certificate of its authority")
-    return f"{said.rstrip('.') or 'its certificate does not verify'}; {hint}"
+    """The fault of the certificate, and the remedy. A retry would not help."""
+    fault = error.certificate_error
+    code, message = getattr(fault, "verify_code", 0), getattr(fault, "verify_message", "")
+    hint = _HINTS.get(code, "set SSL_CERT_FILE to a file with the certificate of its authority")
+    return f"{message.rstrip('.') or 'its certificate does not verify'}; {hint}"
 
 
 # OpenSSL's x509_vfy.h: not yet valid, has expired; another host, another address.
-_TIME = "renew its certificate, and see that the clocks are right"
-_NAME = "write its `base_url` with a name that is in its certificate"
-_BY_CODE = {9: _TIME, 10: _TIME, 62: _NAME, 64: _NAME}
+_TIME = "renew its certificate, and check the clocks"
+_NAME = "use a name from its certificate in its `base_url`"
+_HINTS = {9: _TIME, 10: _TIME, 62: _NAME, 64: _NAME}
 
 
 def _reason(error: Exception) -> str:
-    """What the system said; not what the client says, which quotes URLs and bytes."""
+    """The operating system's message. The HTTP client's own would quote URLs and bytes."""
     cause = error.__cause__ or error
-    said = str(cause) if isinstance(cause, OSError) else ""
-    return said or type(cause).__name__
+    message = str(cause) if isinstance(cause, OSError) else ""
+    return message or type(cause).__name__

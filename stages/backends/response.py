@@ -1,4 +1,4 @@
-"""The answer to one call, read from its connection: chunks, or a whole completion."""
+"""Read the response to one call from its connection: chunks, or a whole completion."""
 
 from __future__ import annotations
 
@@ -25,18 +25,32 @@ from stages.messages_api.errors import ApiError, GatewayTimeoutError, InternalEr
 from stages.wire.sse import SseDecoder
 
 _MAX_ERROR_BYTES = 1024 * 1024
-#: Of an answer that is held here until it is whole. What a client reads along has no limit.
+#: Limit of a response that is buffered until it is complete. A forwarded stream has no limit.
 _MAX_BUFFERED_BYTES = 64 * 1024 * 1024
-#: How long after `[DONE]` the body may take to end, in seconds.
+#: Seconds that the body may take to end after `[DONE]`.
 _DRAIN_TIMEOUT = 0.05
 
 
 @define
 class BackendResponse:
-    """The answer to one call, which `ask` makes. Its connection is held from entering to leaving.
+    """The response to one call. `send` sends the request and returns at the response's head.
 
-    Iterating gives lists of chunks, in each those that arrived together. An answer that is no
-    stream is one chunk. Raises ApiError.
+    Entering sends the request. Leaving returns the connection to the pool, or closes it if the body
+    was not read to its end. Iterating yields lists of chunks, each with the chunks that arrived
+    together. A completion that is not a stream is one chunk. Entering and reading raise ApiError.
+
+        state      fields                    next state
+        --------   -----------------------   ---------------------------------------------------
+        new        _response is None         head, when `send` returns
+        head       _response is set          body, with the first bytes in _unread if they had to
+                                             be read to see what the body is; or ApiError
+        body       none of those below       itself, after a list of chunks
+        done       call.completed            end, after at most _DRAIN_TIMEOUT seconds
+        at end     _at_end                   end; without call.completed the stream was cut
+        broken     _chunk_error              raises it, after the chunks before it
+
+    From the head on, `_timer` enforces the timeouts, and the callback at `_connection_closed` fails
+    a read that aiohttp would never wake.
     """
 
     send: Callable[[BackendCall], Awaitable[aiohttp.ClientResponse]]
@@ -48,11 +62,15 @@ class BackendResponse:
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _sent_at: float = field(default=0.0, init=False)
+    """Time of the event loop, as `_reading_since`."""
     _reading_since: float | None = field(default=None, init=False)
+    """None while nothing waits for the backend."""
     _at_end: bool = field(default=False, init=False)
+    """Whether the body has ended."""
     _chunk_error: ApiError | None = field(default=None, init=False)
+    """The error in a chunk after those that were yielded last."""
     _unread: bytes = field(default=b"", init=False)
-    """Bytes that were read to see what the body is, and are to be read again."""
+    """Bytes that `_peek` has read; the next read returns them."""
 
     async def __aenter__(self) -> BackendResponse:
         call = self.call
@@ -61,13 +79,13 @@ class BackendResponse:
             self._response = await self.send(call)
         except CLIENT_EXCEPTIONS as error:
             raise self._api_error(error) from error
-        begun = False
+        entered = False
         try:
             self._watch_connection()
             await self._read_head()
-            begun = True
+            entered = True
         finally:
-            if not begun:
+            if not entered:
                 self._close()
         return self
 
@@ -75,51 +93,50 @@ class BackendResponse:
         self._close()
 
     def _watch_connection(self) -> None:
-        """Note when the connection is lost.
+        """Fail the pending read when the connection closes, and start the timer.
 
-        aiohttp 3.14 says so to whoever reads, except when a chunk of the body was malformed: then
-        its C parser lets one wait for ever.
+        aiohttp 3.14 fails it too, except after a malformed chunk of the body: then its C parser
+        lets the reader wait forever.
         """
-        connection = self._response.connection  # none, if all of the answer is there already
+        connection = self._response.connection  # None if the whole body has arrived
         protocol = None if connection is None else connection.protocol
         if protocol is None or protocol.closed is None:
             return
-        self._connection_closed = protocol.closed
-        self._connection_closed.remove_done_callback(
-            _retrieve_exception
-        )  # of the answer before, on a kept connection
-        self._connection_closed.add_done_callback(_retrieve_exception)
-        self._connection_closed.add_done_callback(self._on_connection_closed)
-        protocol.read_timeout = None  # from here on `_check` serves
+        closed = self._connection_closed = protocol.closed
+        closed.remove_done_callback(_retrieve_exception)  # of the previous response on it
+        closed.add_done_callback(_retrieve_exception)
+        closed.add_done_callback(self._on_connection_closed)
+        protocol.read_timeout = None  # `_check_timeout` does this
         self._check_timeout()
 
     def _on_connection_closed(self, _: object) -> None:
         self._fail_read(aiohttp.ClientPayloadError("malformed"))
 
     def _check_timeout(self) -> None:
-        """Give up where the answer was waited for too long; look again when that could be.
+        """Fail a read that has waited too long; otherwise check again when it could have.
 
-        aiohttp sets its timer anew for each packet, which is a tenth of what a token costs.
+        aiohttp resets its timer for each packet, which is a tenth of the cost of a token.
         """
         now, limit = self._loop.time(), self.call.idle_timeout
         since = now if self._reading_since is None else self._reading_since
-        look = limit  # the silence that counts can begin at any time
+        check_in = limit  # a new wait can begin at any time
         if self.call.first_byte_timeout and not self._body_started():
             since, limit = self._sent_at, self.call.first_byte_timeout
         if now - since >= limit:
             self._fail_read(aiohttp.SocketTimeoutError())
         else:
-            self._timer = self._loop.call_later(min(look, since + limit - now), self._check_timeout)
+            check_in = min(check_in, since + limit - now)
+            self._timer = self._loop.call_later(check_in, self._check_timeout)
 
     def _body_started(self) -> bool:
-        """Whether anything of the body has come."""
+        """Whether any byte of the body has arrived."""
         return self._response is not None and self._response.content.total_bytes > 0
 
     def _api_error(self, error: Exception) -> ApiError:
         limit = self.call.first_byte_timeout
         if limit and isinstance(error, aiohttp.SocketTimeoutError) and not self._body_started():
             return GatewayTimeoutError(
-                f"backend `{self.call.backend}` has not begun to answer within {limit:g} s: "
+                f"backend `{self.call.backend}` did not begin to answer within {limit:g} s: "
                 "try again later"
             )
         return error_from_exception(self.call.backend, error)
@@ -130,7 +147,7 @@ class BackendResponse:
             content.set_exception(error)
 
     def _close(self) -> None:
-        """A connection whose answer is read to the end is kept for others."""
+        """Release the connection. It is kept alive if the body was read to its end."""
         if self._connection_closed is not None:
             self._connection_closed.remove_done_callback(self._on_connection_closed)
         if self._timer is not None:
@@ -164,7 +181,7 @@ class BackendResponse:
         return decode_completion(self.call.backend, b"".join(parts))
 
     async def _all_chunks(self) -> list[Any]:
-        """The body where no stream was wanted: one document, or a stream that was sent anyway."""
+        """The chunks of a body that is not requested as a stream, but may be one."""
         parts = []
         while data := await self._read():
             parts.append(data)
@@ -180,19 +197,19 @@ class BackendResponse:
         return chunks
 
     async def _peek(self) -> bytes:
-        """The body from its first visible byte on, enough of it to tell what it is."""
+        """Read enough of the body, without leading white space, to see what it is."""
         begin = b""
         while is_undecided(begin) and (data := await self._read()):
             begin = (begin + data).lstrip()
-        self._unread = begin  # is read again
+        self._unread = begin
         return begin
 
     async def _read(self) -> bytes:
-        """The bytes that have arrived; waits for the first. Empty: the body is over."""
+        """The bytes that have arrived; wait for at least one. Empty: the body has ended."""
         content = self._response.content
         if content.total_bytes > _MAX_BUFFERED_BYTES and (self.call.buffered or not self.stream):
             raise InternalError(
-                f"backend `{self.call.backend}` sent an answer of more than {_MAX_BUFFERED_BYTES} "
+                f"backend `{self.call.backend}` sent a response of more than {_MAX_BUFFERED_BYTES} "
                 "bytes: ask for a shorter one"
             )
         if self._unread:
@@ -203,7 +220,7 @@ class BackendResponse:
             return await content.readany()
         except CLIENT_EXCEPTIONS as error:
             raise self._api_error(error) from error
-        except RuntimeError as error:  # lost, and nothing has told the stream; see `_watch`
+        except RuntimeError as error:  # closed, and aiohttp failed no read; see `_watch_connection`
             raise self._api_error(aiohttp.ClientPayloadError("malformed")) from error
         finally:
             self._reading_since = None
@@ -215,7 +232,7 @@ class BackendResponse:
             raise InternalError(f"backend `{self.call.backend}` sent {error}") from error
 
     def _chunks(self, events: list[bytes]) -> list[Any]:
-        """The chunks up to `[DONE]`, or up to one that cannot be read."""
+        """Decode the chunks up to `[DONE]`, or up to one that is not valid."""
         chunks = []
         for event in events:
             if event.strip() == b"[DONE]":
@@ -227,39 +244,39 @@ class BackendResponse:
                 try:
                     chunks += recover_chunks(self.call.backend, event, error)
                 except ApiError:
-                    drop_traceback(error)  # or it and this would hold each other
-                    self._chunk_error = error  # raised when those before it are dealt with
+                    drop_traceback(error)  # which refers to this object
+                    self._chunk_error = error  # raised after the chunks before it
                     break
         return chunks
 
     async def _read_head(self) -> None:
-        """Raise what the head of the response comes to, unless the body is a stream or JSON.
+        """Raise ApiError unless the status is 200 and the body is a stream or JSON.
 
-        Some gateways name the wrong content type, and some send a stream in place of a whole
-        answer, or the reverse. So the first bytes of the body decide.
+        Some gateways send a wrong content type, and some a stream instead of a completion or the
+        reverse. So the first bytes of the body decide.
         """
         if self._response.status != 200:
             raise await self._error_response()
-        given = self._content_type()
+        content_type = self._content_type()
         expected = "text/event-stream" if self.stream else "application/json"
-        if given == expected:
+        if content_type == expected:
             return
         stream = is_stream(await self._peek())
         if stream is not None:
             self.stream = stream
-        elif given == "application/json":
-            self.stream = False  # not JSON either, which is reported when the rest was read
-        elif given:
+        elif content_type == "application/json":
+            self.stream = False  # not JSON either, which is reported after the whole body
+        elif content_type:
             raise InternalError(
-                f"backend `{self.call.backend}` answered with {given[:80]} where "
-                f"{expected} was expected; is its base_url right?",
-                quoted=[given[:80]],
+                f"backend `{self.call.backend}` answered with {content_type[:80]} where "
+                f"{expected} was expected: check its `base_url`",
+                quoted=[content_type[:80]],
             )
 
     def _content_type(self) -> str:
-        given: str = self._response.headers.get("content-type", "")
-        given = given.encode("utf-8", "replace").decode()  # it may hold halves of characters
-        return given.partition(";")[0].strip().lower()
+        content_type: str = self._response.headers.get("content-type", "")
+        content_type = content_type.encode("utf-8", "replace").decode()  # it may contain surrogates
+        return content_type.partition(";")[0].strip().lower()
 
     async def _error_response(self) -> ApiError:
         body = b""
@@ -269,7 +286,7 @@ class BackendResponse:
         return error_from_status(self.call.backend, response.status, response.headers, body)
 
     async def _drain(self) -> None:
-        """Read to the end of the body, or the connection could not be kept. It is there already."""
+        """Read the end of the body, so that the connection is kept alive. It is usually there."""
         content = self._response.content
         if not content.at_eof():
             with anyio.move_on_after(_DRAIN_TIMEOUT), suppress(*CLIENT_EXCEPTIONS):
@@ -277,7 +294,7 @@ class BackendResponse:
                     pass
 
 
-def _retrieve_exception(lost: Any) -> None:
-    """Take note of an exception, or the log would be told that nobody did."""
-    if not lost.cancelled():
-        lost.exception()
+def _retrieve_exception(closed: Any) -> None:
+    """Retrieve the exception, so that asyncio does not log it as never retrieved."""
+    if not closed.cancelled():
+        closed.exception()

@@ -1,4 +1,4 @@
-"""The connections to one backend: a pool with its headers, its proxy, and who may be told."""
+"""The HTTP session of one backend: its connection pool, headers and proxy."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from yarl import URL
 
 from stages.profiles.profile import Profile
 
-#: How long an idle connection is kept, in seconds: shorter than most servers do.
+#: Seconds that an idle connection is kept: fewer than most servers keep it.
 _KEEPALIVE = 60.0
 
 
 def make_session(profile: Profile) -> aiohttp.ClientSession:
-    """The pool of connections of one backend, made where the loop runs. The caller closes it."""
+    """Make the session of one backend, in the running event loop. The caller closes it."""
     headers = {
         "content-type": "application/json",
         "accept-encoding": "identity",  # a compressed stream would arrive in lumps
@@ -42,12 +42,12 @@ def make_session(profile: Profile) -> aiohttp.ClientSession:
     )
 
 
-#: Whether the connection of the last request made here was used before.
+#: Whether the last request of the current context used a kept-alive connection.
 REUSED: ContextVar[bool] = ContextVar("REUSED", default=False)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells in REUSED what aiohttp would tell by its tracing, at a tenth of a request's cost."""
+    """Set REUSED. aiohttp's tracing has the same fact, for a tenth of the cost of a request."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -61,28 +61,28 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def strip_credentials(base_url: str) -> str:
-    """`base_url` without a user and password, which `make_client` has read, and a last slash."""
+    """`base_url` without credentials and final slash. `make_session` sends the credentials."""
     url = str(URL(base_url).with_user(None)) if "@" in base_url else base_url
     return url.rstrip("/")
 
 
 def _proxy_from_environment(url: str) -> str | None:
-    """The proxy the environment names for `url`; asked once, because to ask is slow.
+    """The proxy for `url` in the environment. Call it once: it is slow.
 
-    The embedded model has no `url`, and needs none.
+    The embedded model has no `url`, and needs no proxy.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     if not parts.hostname or proxy_bypass(parts.hostname) or proxy_bypass(host):
         return None
-    named = getproxies()
-    proxy = named.get(parts.scheme) or named.get("all")
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
 
 
 @frozen
 class _AddHeaders:
-    """Headers for the backend alone: those of a session are for its proxy too, key and all."""
+    """Add headers for the backend only. A session's headers and keys also go to the proxy."""
 
     headers: Mapping[str, str]
 

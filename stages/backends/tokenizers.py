@@ -1,4 +1,4 @@
-"""Counting the tokens of a prompt with the tokenizer of its backend."""
+"""Count the tokens of a prompt with the tokenizer of its backend."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from stages.messages_api.errors import InternalError
 
 @frozen
 class Tokenizer:
-    """An endpoint that counts a prompt. Of its answer, `member` is the number."""
+    """An endpoint that counts a prompt. `member` is the member of its response with the count."""
 
     path: str
     member: str
     at_root: bool = True
-    """Whether it stands beside `/v1`, not below."""
+    """Whether `path` is next to `/v1`, not below it."""
 
     async def count(
         self, completions: ChatCompletionsClient, request: ChatRequest, seconds: float
     ) -> int:
-        """The prompt's tokens, in so many seconds at most. Raises ApiError."""
+        """Count the prompt's tokens, in at most `seconds`. Raises ApiError."""
         target = request.resolved.target
         body = {"model": target.model, "messages": request.messages, **request.options}
-        ask = partial(completions.post, completions.url(self.path, self.at_root), body)
+        send = partial(completions.post, completions.url(self.path, self.at_root), body)
         size = request.resolved.size
         call = BackendCall(
             target.backend, request.messages, request.options, seconds, body_size=size
         )
         try:
-            with anyio.fail_after(seconds):  # for all of it, silent or not
-                async with BackendResponse(ask, call, stream=False) as answer:
-                    number = (await answer.whole()).get(self.member)
+            with anyio.fail_after(seconds):  # for the whole call
+                async with BackendResponse(send, call, stream=False) as response:
+                    number = (await response.whole()).get(self.member)
         except TimeoutError as error:
             raise error_from_exception(target.backend, error) from error
         if type(number) is not int:
-            raise InternalError(f"backend `{target.backend}` did not say how many tokens it counts")
+            raise InternalError(f"backend `{target.backend}` returned no token count")
         return number
 
 
@@ -50,5 +50,7 @@ class Tokenizer:
 TOKENIZERS = {
     "llamacpp": Tokenizer("/chat/completions/input_tokens", "input_tokens", at_root=False),
     "vllm": Tokenizer("/tokenize", "count"),
-    "sglang": Tokenizer("/tokenize", "count"),  # of messages since 2026; before, it refuses them
+    "sglang": Tokenizer(
+        "/tokenize", "count"
+    ),  # counts messages since 2026; earlier versions refuse them
 }

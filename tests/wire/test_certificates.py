@@ -19,12 +19,12 @@ from tests.wire.proxy import declaration
 
 NOW = datetime.now(UTC)
 HINTS = {
-    "unknown": ("unable to get local issuer certificate", "let SSL_CERT_FILE name a file"),
-    "itself": ("self-signed certificate", "let SSL_CERT_FILE name a file"),
-    "name": ("certificate is not valid for 'localhost'", "with a name that is in its certificate"),
+    "unknown": ("unable to get local issuer certificate", "set SSL_CERT_FILE to a file"),
+    "itself": ("self-signed certificate", "set SSL_CERT_FILE to a file"),
+    "name": ("certificate is not valid for 'localhost'", "use a name from its certificate"),
     "address": ("certificate is not valid for '127.0.0.1'", "with a name that is in its"),
     "expired": ("certificate has expired", "renew its certificate"),
-    "early": ("certificate is not yet valid", "see that the clocks are right"),
+    "early": ("certificate is not yet valid", "check the clocks"),
 }
 
 

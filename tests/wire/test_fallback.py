@@ -223,7 +223,7 @@ def test_a_backend_that_does_not_begin_is_told_by_a_message_of_its_own(
     pair.one.says(*steps, Act.UNTIL_GONE)
     got = client.post(body(model="claude-one", stream=stream))
     assert got.error == (504, "timeout_error")
-    expected = f"backend `one` has not begun to answer within {FIRST_BYTE} s"
+    expected = f"backend `one` did not begin to answer within {FIRST_BYTE} s"
     assert expected in got.json["error"]["message"]
     assert pair.one.is_gone()
 

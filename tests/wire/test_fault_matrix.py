@@ -200,7 +200,7 @@ def test_a_host_that_can_have_no_address_is_an_error(
     answer = client.post(body(model="claude-no-name"))
     client.leave()
     assert answer.error == (500, "api_error")
-    assert "backend `no-name` could not be asked" in answer.json["error"]["message"]
+    assert "backend `no-name` could not be called" in answer.json["error"]["message"]
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 

@@ -43,7 +43,7 @@ EARLY = {
         "api_error",
         "answered with text/html",
     ),
-    "plain-text": ([whole(200, b"Hi", "text/plain")], 500, "api_error", "is its base_url right?"),
+    "plain-text": ([whole(200, b"Hi", "text/plain")], 500, "api_error", "check its `base_url`"),
     "json-error": ([whole(200, said("It broke"))], 500, "api_error", "It broke"),
     "json-error-with-a-code": (
         [whole(200, said("Slow down", code=429))],

@@ -310,7 +310,7 @@ class TestReadiness:
         with wire.proxy(tmp_path, config(backend, "health: /health, ")) as url:
             client = Client(url)
             until(
-                lambda: "backend `scripted` answers a probe with status 503" in caplog.text,
+                lambda: "backend `scripted` answered a health check with status 503" in caplog.text,
                 "it is not in the log",
             )
             not_ready = client.get("/health/ready")

@@ -22,7 +22,7 @@ WAITS: dict[str, tuple[str, list[Step], str]] = {
     "first byte": (
         "first_byte_timeout: 0.3",
         [Act.UNTIL_GONE],
-        "has not begun to answer within 0.3 s: try again later",
+        "did not begin to answer within 0.3 s: try again later",
     ),
     "idle": (
         "idle_timeout: 0.3",
@@ -61,8 +61,7 @@ def test_a_backend_that_takes_no_connection_in_time_is_overloaded(
             client.leave()
     assert answer.error == (529, "overloaded_error")
     assert error_in(answer.json)[1] == (
-        "backend `scripted` cannot be reached in time: "
-        "see that it runs, and that its `base_url` is right"
+        "backend `scripted` cannot be reached in time: check that it runs, and its `base_url`"
     )
 
 

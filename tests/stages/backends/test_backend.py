@@ -243,7 +243,7 @@ async def test_a_backend_that_fails_to_count_leaves_it_to_an_estimate_and_the_lo
     server.says(*steps)
     async with opened(server, tokenizer="llamacpp") as backend:
         assert await backend.count_tokens(chat_request()) is None
-    assert "backend `fake` counts no tokens: " in caplog.text
+    assert "backend `fake` cannot count tokens: " in caplog.text
 
 
 async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimate() -> None:

@@ -224,7 +224,7 @@ async def test_a_backend_that_is_not_there_cannot_be_reached(
 
 async def test_an_address_that_cannot_be_is_a_failure(completions: ChatCompletionsClient) -> None:
     completions.base_url = "ftp://backend.invalid"
-    with pytest.raises(InternalError, match="could not be asked: NonHttpUrlClientError"):
+    with pytest.raises(InternalError, match="could not be called: NonHttpUrlClientError"):
         await completed(completions, call())
 
 
@@ -353,7 +353,7 @@ async def test_row_b29_any_other_body_is_a_failure(
     body: bytes, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(content_type="text/html"), *([piece(body)] if body else []), END)
-    with pytest.raises(InternalError, match="is its base_url right"):
+    with pytest.raises(InternalError, match="check its `base_url`"):
         await chunks(completions, call(), stream)
 
 

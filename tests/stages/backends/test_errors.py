@@ -107,7 +107,7 @@ def test_a_socket_s_own_exceptions_are_mapped_too(error: OSError) -> None:
 
 def test_an_exception_that_is_unknown_is_named_but_not_quoted() -> None:
     error = error_from_exception("local", aiohttp.InvalidURL("http://user:sk-123@host"))
-    assert error.message == "backend `local` could not be asked: InvalidURL"
+    assert error.message == "backend `local` could not be called: InvalidURL"
 
 
 def test_the_system_s_reason_is_told_and_the_url_is_not() -> None:
@@ -117,5 +117,5 @@ def test_the_system_s_reason_is_told_and_the_url_is_not() -> None:
     told = error_from_exception("local", error).message
     assert told == (
         "backend `local` cannot be reached ([Errno 111] Connection refused): "
-        "see that it runs, and that its `base_url` is right"
+        "check that it runs, and its `base_url`"
     )
