@@ -1,14 +1,14 @@
-"""One request on its way to a backend, which may have to be sent more than once.
+"""Adjust a request after a backend's refusal, and send it again.
 
     the backend refuses                   the request is sent again
     -----------------------------------   ----------------------------------------------------
     the output limit (OutputLimitError)   once, with the limit that fits
-    an option it can do without           without it; if it says the same again, with it, and
-                                          without the next option that its words may be about;
-                                          at most `_MOST` times
-    anything else                         not: the refusal is the response
+    an option it can do without           without it; after the same error again, with it, and
+                                          without the next option that the error may be about;
+                                          at most `_MAX_DROPPED` times
+    anything else                         not: the refusal goes to the client
 
-A refusal is learned only when the request without the option was accepted. Nothing has been
+A refused option is remembered only after the request without it was accepted. Nothing has been
 forwarded when a request is sent again.
 """
 
@@ -32,26 +32,26 @@ _DIGIT = re.compile(r"\d")
 
 @define
 class AdjustedRequest:
-    """The request and the call as they are sent now. `profile_for` gives the request's profile."""
+    """The request and the call in their current form. `profile_for` returns a target's profile."""
 
     request: ChatRequest
     call: BackendCall
     profile_for: Callable[[Target], Profile]
     dropped_options: list[RefusedOption] = Factory(list)
-    """What is left out now."""
+    """The options that are left out now."""
     limit_error: OutputLimitError | None = None
     _profile: Profile | None = None
-    """The profile without what was given up, but for the last of it."""
+    """The profile without the dropped options, except for the last one."""
     _last_message: str = ""
-    """The backend's last words: the same again show that what was left out did not help."""
+    """The backend's last error. If it repeats, the last dropped option was not the cause."""
     _other_candidates: list[RefusedOption] = Factory(list)
-    """What else those may be about."""
+    """Other options that this error may be about."""
     _attempts: int = 0
 
     def adjust(self, error: InvalidRequestError) -> bool:
-        """Change the request after `error`; False where the error is the end of it.
+        """Change the request after `error`. Return False if `error` is final.
 
-        Raises UnsupportedError where the client forbids what would be left out.
+        Raises UnsupportedError if the client forbids to leave out the option.
         """
         if isinstance(error, OutputLimitError):
             if self.limit_error is not None:
@@ -67,7 +67,7 @@ class AdjustedRequest:
 
     @property
     def limit_lowered(self) -> LoweredBy:
-        """By what the output limit is lower than translated."""
+        """The reason why the output limit is lower than translated."""
         if self.limit_error is None:
             return None
         return "window" if self.limit_error.by_window else "model"
@@ -83,24 +83,26 @@ class AdjustedRequest:
         profile = self._profile or self.profile_for(self.request.resolved.target)
         if not profile.remember_refusals:
             return False
-        said = error.quoted[0] if error.quoted else ""
-        if self.dropped_options and _words_without_numbers(said) == _words_without_numbers(
+        message = error.quoted[0] if error.quoted else ""
+        if self.dropped_options and _words_without_numbers(message) == _words_without_numbers(
             self._last_message
         ):
             self.dropped_options.pop()
         else:
             if self.dropped_options:
                 profile = merge_overrides(profile, self.dropped_options[-1].overrides)
-            found = find_refused_options(said, self.call.options, profile)
-            self._other_candidates = [each for each in found if each not in self.dropped_options]
+            candidates = find_refused_options(message, self.call.options, profile)
+            self._other_candidates = [
+                option for option in candidates if option not in self.dropped_options
+            ]
         if not self._other_candidates:
             return False
-        self._last_message, self._profile, self._attempts = said, profile, self._attempts + 1
+        self._last_message, self._profile, self._attempts = message, profile, self._attempts + 1
         self.dropped_options.append(self._other_candidates.pop(0))
         self.request = retranslate(merge_overrides(profile, self.dropped_options[-1].overrides))
         return True
 
 
-def _words_without_numbers(said: str) -> list[str]:
-    """The words of an error, without ids, numbers and times, which differ in the same error."""
-    return [word for word in said.split() if not _DIGIT.search(word)]
+def _words_without_numbers(message: str) -> list[str]:
+    """The words of an error without digits: ids, numbers and times differ in the same error."""
+    return [word for word in message.split() if not _DIGIT.search(word)]

@@ -1,4 +1,4 @@
-"""The sections `backends` and `models` of a declaration."""
+"""The sections `backends` and `models` of the config."""
 
 from __future__ import annotations
 
@@ -19,34 +19,36 @@ from stages.profiles.profile import CONNECTION_KEYS, Overrides, Profile, profile
 
 @frozen
 class ModelTarget:
-    """An entry of `models`: the name (or pattern) clients use leads to a backend's model."""
+    """An entry of `models`: a backend's model, for a name or pattern that clients use."""
 
     backend: str = reference("backends", help="an entry of `backends`")
-    model: str | None = option(None, help="the model's name there; else the client's")
+    model: str | None = option(
+        None, help="the model's name at the backend; default: the name the client used"
+    )
     overrides: Overrides = option(
         factory=dict, help="keys of the backend's profile that differ for this model"
     )
 
     @property
     def targets(self) -> tuple[ModelTarget, ...]:
-        """Itself alone."""
+        """Only this target."""
         return (self,)
 
     @property
     def label(self) -> str:
-        """What the declaration calls it."""
+        """The target's name in messages and metrics."""
         return f"{self.backend}/{self.model}" if self.model else self.backend
 
 
 def _check_weight(_: WeightedTarget, __: Any, weight: float) -> None:
     if not weight > 0:
-        hint = "leave out the target that is to get no requests"
+        hint = "remove a target that should get no requests"
         raise OptionError("weight", f"`weight` must be > 0: {weight:g}", hint)
 
 
 @frozen
 class WeightedTarget(ModelTarget):
-    """One of the targets of a Group."""
+    """One of the targets of a TargetGroup."""
 
     weight: float = option(
         1.0, help="its share of the requests, with `balance`", validator=_check_weight
@@ -60,7 +62,7 @@ def _check_targets(group: TargetGroup, _: Any, targets: tuple[WeightedTarget, ..
     labels = [target.label for target in targets]
     for label in labels:
         if labels.count(label) > 1:
-            message = f"`{label}` stands twice in `targets`"
+            message = f"`{label}` is twice in `targets`"
             raise OptionError("targets", message, "remove one of them")
     if group.policy == "fallback" and any(target.weight != 1 for target in targets):
         message = "`weight` means nothing with `policy: fallback`: the first target goes first"
@@ -75,7 +77,7 @@ def _check_affinity(group: TargetGroup, _: Any, affinity: str | None) -> None:
 
 @frozen
 class TargetGroup:
-    """An entry of `models` that leads to several targets, each a backend's model."""
+    """An entry of `models` with several targets, each a backend's model."""
 
     targets: tuple[WeightedTarget, ...] = option(validator=_check_targets)
     policy: Literal["fallback", "balance"] = option(
@@ -93,38 +95,42 @@ class TargetGroup:
 ModelEntry = ModelTarget | TargetGroup
 
 
-def merge_with_shipped(shipped: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """What is `given` over a shipped profile; of `fields`, `body` and `models` each entry."""
-    over = {**shipped, **given}
+def merge_with_shipped(shipped: dict[str, Any], configured: dict[str, Any]) -> dict[str, Any]:
+    """Merge configured keys over a shipped profile; `fields`, `body`, `models` by entry."""
+    merged = {**shipped, **configured}
     for key in ("fields", "body", "models"):
-        if isinstance(given.get(key), dict):
-            over[key] = {**shipped.get(key, {}), **given[key]}
-    return over
+        if isinstance(configured.get(key), dict):
+            merged[key] = {**shipped.get(key, {}), **configured[key]}
+    return merged
 
 
 def _entry(converter: Converter, value: Any, _: Any) -> ModelEntry:
     several = isinstance(value, dict) and "targets" in value
     kind: Any = TargetGroup if several else ModelTarget
-    made: ModelEntry = converter.structure(value, kind)
-    return made
+    entry: ModelEntry = converter.structure(value, kind)
+    return entry
 
 
-def _expand_health(given: dict[str, Any]) -> dict[str, Any]:
-    """With the path that `health: true` means: the list of models is what each server can tell."""
-    health = given.get("health")
-    return {**given, "health": "models" if health else ""} if isinstance(health, bool) else given
+def _expand_health(configured: dict[str, Any]) -> dict[str, Any]:
+    """Replace `health: true` by a path: each server has a list of models."""
+    health = configured.get("health")
+    return (
+        {**configured, "health": "models" if health else ""}
+        if isinstance(health, bool)
+        else configured
+    )
 
 
 def register_hooks(converter: Converter) -> None:
-    """Teach `converter` the types of these sections."""
+    """Register the types of these sections with `converter`."""
 
     def backend(value: Any, _: Any) -> Backend:
         if not isinstance(value, dict):
             raise KindError("a mapping", value, "give it a profile, as `{profile: ollama}`")
         name = value.get("profile", "generic")
         if not isinstance(name, str) or name not in profiles():
-            shown = f"`{name}`" if isinstance(name, str) else describe(name)
-            message = f"there is no profile {shown}"
+            label = f"`{name}`" if isinstance(name, str) else describe(name)
+            message = f"there is no profile {label}"
             raise OptionError("profile", message, suggest(str(name), profiles()))
         profile = converter.structure(
             merge_with_shipped(profiles()[name], _expand_health(value)), Profile
@@ -138,14 +144,14 @@ def register_hooks(converter: Converter) -> None:
             raise KindError("a mapping", value)
         for key in value:
             if key in CONNECTION_KEYS:
-                hint = "declare a second backend instead"
+                hint = "configure a second backend instead"
                 raise OptionError(key, f"`{key}` cannot differ for one model", hint)
-        # Structured with the rest of a profile around them, so that they are checked like it.
+        # Structured as part of a whole profile, so that they are checked as its keys.
         profile = converter.structure({"base_url": "http://checked.invalid", **value}, Profile)
-        held = {key: getattr(profile, key) for key in value}
-        if "fields" in held:
-            held["fields"] = {name: held["fields"][name] for name in value["fields"]}
-        return held
+        result = {key: getattr(profile, key) for key in value}
+        if "fields" in result:
+            result["fields"] = {name: result["fields"][name] for name in value["fields"]}
+        return result
 
     converter.register_structure_hook(Backend, backend)
     converter.register_structure_hook_func(lambda kind: kind is Overrides, overrides)

@@ -1,20 +1,20 @@
-"""Who may call a backend next, where it takes only so many calls at a time. Pure.
+"""Decide which waiting call a backend with limited slots gets next. Pure.
 
-Calls wait in two lines, the short ones and the long ones. In each, keys take turns; of a key, its
-sessions do; of a session, who came first is first. A key or session that comes anew goes behind
-those that are there, so before it each of them gets one turn, and no more.
+Short and long calls wait in separate queues. In each queue client keys take turns; within a key,
+its sessions take turns; within a session, the first call is first. A new key or session goes to the
+end, so each of the others gets exactly one turn before it.
 
-    short ones wait   long ones wait   short in a row   next             then in a row
-    ---------------   --------------   --------------   --------------   -------------
-    no                no               any              nobody           0
-    yes               no               any              a short one      0
-    no                yes              any              a long one       0
-    yes               yes              below 3          a short one      one more
-    yes               yes              3                a long one       0
+    short waiting   long waiting   short in a row   next call    short in a row then
+    -------------   ------------   --------------   ----------   -------------------
+    no              no             any              none         0
+    yes             no             any              short        0
+    no              yes            any              long         0
+    yes             yes            below 3          short        one more
+    yes             yes            3                long         0
 
-A slot is free only where nobody waits, also when there are more slots than before. So a long one
-waits for at most three short ones for each long one that is before it, and a short one, of each
-four turns, for one.
+Slots are never free while calls wait, also after an increase of slots. A long call is overtaken by
+at most three short calls per long call ahead of it; of four turns a short call waits for at most
+one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Generic, TypeVar
 from attrs import define, field
 
 _SHORT_IN_A_ROW = 3
-#: How long a call takes, in seconds, as long as none has ended.
+#: Seconds that a call is assumed to take until the first one has ended.
 _FIRST_DURATION = 5.0
 _WEIGHT_OF_NEWEST = 0.2
 _RETRY_AFTER = (1, 60)
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @define(eq=False)
 class RoundRobin(Generic[T]):
-    """Items that take turns by the first of their names, among those by the next, and so on."""
+    """Items that take turns by their first name, within a name by the second, and so on."""
 
     _groups: dict[str, RoundRobin[T]] = field(factory=dict)
     _items: deque[T] = field(factory=deque)
@@ -45,41 +45,41 @@ class RoundRobin(Generic[T]):
         return bool(self._groups or self._items)
 
     def put(self, names: tuple[str, ...], item: T) -> None:
-        """Add an item. All have as many names."""
+        """Add an item. All items have the same number of names."""
         if names:
             self._groups.setdefault(names[0], RoundRobin()).put(names[1:], item)
         else:
             self._items.append(item)
 
     def take(self) -> T:
-        """Take the next one out."""
+        """Remove and return the next item."""
         if self._items:
             return self._items.popleft()
         name = next(iter(self._groups))
-        below = self._groups.pop(name)
-        item = below.take()
-        if below:
-            self._groups[name] = below  # behind the others
+        group = self._groups.pop(name)
+        item = group.take()
+        if group:
+            self._groups[name] = group  # after the others
         return item
 
     def remove(self, names: tuple[str, ...], item: T) -> None:
-        """Take this one out; the others keep their places."""
+        """Remove this item; the others keep their places."""
         if not names:
             self._items.remove(item)
             return
-        below = self._groups[names[0]]
-        below.remove(names[1:], item)
-        if not below:
+        group = self._groups[names[0]]
+        group.remove(names[1:], item)
+        if not group:
             del self._groups[names[0]]
 
 
 @define(eq=False)
 class FairQueue(Generic[T]):
-    """The calls that run and wait at one backend. One begins where fewer than `slots` run."""
+    """The running and waiting calls of one backend. At most `slots` run."""
 
     slots: int
     started: int = 0
-    """How many ever began, and how many seconds they had waited, in all."""
+    """Number of calls ever started, and the seconds they waited in total."""
     waited: float = 0.0
     _running: set[T] = field(factory=set)
     _waiting: dict[T, tuple[tuple[str, ...], bool]] = field(factory=dict)
@@ -90,21 +90,21 @@ class FairQueue(Generic[T]):
 
     @property
     def running(self) -> int:
-        """How many calls run."""
+        """Number of running calls."""
         return len(self._running)
 
     @property
     def waiting(self) -> int:
-        """How many calls wait."""
+        """Number of waiting calls."""
         return len(self._waiting)
 
     @property
     def free(self) -> bool:
-        """Whether a call that comes now need not wait."""
+        """Whether a new call may start at once."""
         return self.running < self.slots
 
     def enter(self, call: T, names: tuple[str, ...], short: bool) -> bool:
-        """A new call of `names`, a key and a session; whether it may begin at once."""
+        """Add a call of `names`, a key and a session. Return whether it may start at once."""
         if self.free:
             self._running.add(call)
             return True
@@ -113,7 +113,7 @@ class FairQueue(Generic[T]):
         return False
 
     def leave(self, call: T) -> list[T]:
-        """A call that ran is over, or one that waited gives up; gives those to begin now."""
+        """Remove a running or waiting call. Return the calls that may start now."""
         if call in self._waiting:
             names, short = self._waiting.pop(call)
             self._queue_of(short).remove(names, call)
@@ -122,7 +122,7 @@ class FairQueue(Generic[T]):
         return self._start_due()
 
     def resize(self, slots: int) -> list[T]:
-        """From now on there are so many slots; gives the calls to begin now."""
+        """Change the number of slots. Return the calls that may start now."""
         self.slots = slots
         return self._start_due()
 
@@ -148,16 +148,16 @@ class FairQueue(Generic[T]):
         return self._short if short else self._long
 
     def record_wait(self, waited: float) -> None:
-        """Count a call that begins, after so many seconds."""
+        """Count a call that starts after waiting `waited` seconds."""
         self.started += 1
         self.waited += waited
 
     def record_duration(self, seconds: float) -> None:
-        """Learn how long a call took; the newest counts for a fifth."""
+        """Update the mean duration; the newest call counts for a fifth."""
         self._mean_duration += _WEIGHT_OF_NEWEST * (seconds - self._mean_duration)
 
     def retry_after(self) -> int:
-        """About how many seconds it takes until all that wait have begun; from 1 to 60."""
+        """Estimate the seconds until all waiting calls have started; from 1 to 60."""
         least, most = _RETRY_AFTER
         return min(
             most, max(least, math.ceil(self._mean_duration * (self.waiting + 1) / self.slots))

@@ -1,19 +1,22 @@
-"""LangChain's ChatOpenAI, and all that depends on its inside.
+"""LangChain's ChatOpenAI, and everything that depends on its internals.
 
-What it does here: it puts together the payload of each call (with the operator's LangChain
-settings), and carries callbacks and tracing. What it must not do is lose things, and as it
-comes it does: reasoning in both directions, tool calls without an index, refusals, the
-matched stop string. So messages pass it as they are on the wire (its own conversion would
-drop what it does not know), and each message it makes carries the chunk it was made from.
+ChatOpenAI puts together the payload of each call (with the operator's LangChain settings), and
+carries callbacks and tracing. Unmodified it loses reasoning in both directions, tool calls without
+an index, refusals, and the matched stop string. So messages pass through it as Chat Completions
+dicts, and each message that it makes carries its original chunk.
 
 Private members used, pinned by tests: `_get_request_payload`, `_astream`, `_agenerate`,
 `_convert_chunk_to_generation_chunk`, `_create_chat_result`. With tracing (LANGSMITH_TRACING)
-answers pass `astream` and `ainvoke`. Without, nobody would read the messages these make of each
-chunk, and they are half of what a chunk costs (measured; see tests/bench/): then the payload is
-ChatOpenAI's, and the answer is read from its client.
+responses pass through `astream` and `ainvoke`. These make a message of each chunk, which is half
+of a chunk's cost (see tests/bench/). Without tracing nobody reads these messages: ChatOpenAI makes
+the payload, and the response is read from its client.
 
-2026-11: an intermediate form of LangChain messages was tried on paper and left out. Chat
-Completions dicts are accepted by LangChain as messages, so tracing sees all it needs.
+    open_response                  makes the payload, and enters one of these
+    ├── BackendResponse            without tracing: the client's response
+    └── _traced, _traced_stream    with tracing: `ainvoke` and `astream` enter the response
+
+2026-11: LangChain messages as an intermediate form were tried on paper and rejected. LangChain
+accepts Chat Completions dicts as messages, so tracing records everything.
 """
 
 from __future__ import annotations
@@ -38,21 +41,21 @@ from stages.profiles.profile import OUTPUT_LIMITS, Profile
 
 log = logging.getLogger("llm_proxy")
 
-# What LangChain's own conversion raises on chunks that are not quite OpenAI's.
+# Errors of LangChain's conversion for chunks that deviate from OpenAI's.
 _UNCONVERTIBLE = (KeyError, IndexError, TypeError, AttributeError, ValueError)
 
-# The messages are put in afterwards, as they are.
+# The messages are added afterwards, unconverted.
 _NONE = ChatPromptValue(messages=[])
 
 
 class ProxyChat(ChatOpenAI):
-    """ChatOpenAI that loses nothing. One object serves all calls to one backend."""
+    """ChatOpenAI without losses. One object serves all calls to one backend."""
 
     traced: bool = False
 
     @cached_property
     def _default_params(self) -> dict[str, Any]:
-        return super()._default_params  # they do not change; each call asks for them
+        return super()._default_params  # constant, and read by each call
 
     def _get_request_payload(
         self, input_: Any, *, stop: list[str] | None = None, **kwargs: Any
@@ -60,7 +63,7 @@ class ProxyChat(ChatOpenAI):
         call: BackendCall = kwargs.pop("call")
         stream = kwargs.pop("stream", False)
         payload = super()._get_request_payload(_NONE, **{"stop": stop, **kwargs, **call.options})
-        # ChatOpenAI renames max_tokens, always; the translation has used the backend's name.
+        # ChatOpenAI always renames max_tokens; the translation already uses the backend's name.
         limits = {k: v for k, v in call.options.items() if k in OUTPUT_LIMITS}
         payload = {k: v for k, v in payload.items() if k not in OUTPUT_LIMITS} | limits
         call.payload = {**payload, "messages": call.messages, "stream": stream}
@@ -69,64 +72,64 @@ class ProxyChat(ChatOpenAI):
     async def _astream(
         self, messages: Any, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> AsyncIterator[ChatGenerationChunk]:
-        # ChatOpenAI's may choose the Responses API; and when it is closed early, it leaves the
-        # generators it reads from to the garbage collector.
+        # ChatOpenAI's own may choose the Responses API, and when closed early it leaves its inner
+        # generators to the garbage collector.
         payload = self._get_request_payload(messages, stop=stop, stream=True, **kwargs)
         kind: type = AIMessageChunk
-        async with await self.async_client.create(**payload) as answer:
-            async for chunks in answer:
+        async with await self.async_client.create(**payload) as response:
+            async for chunks in response:
                 for chunk in chunks:
-                    made = self._convert_chunk_to_generation_chunk(chunk, kind, {})
-                    kind = type(made.message)
-                    yield made
+                    generation = self._convert_chunk_to_generation_chunk(chunk, kind, {})
+                    kind = type(generation.message)
+                    yield generation
         payload["call"].read_to_end = True
 
     async def _agenerate(
         self, messages: Any, stop: list[str] | None = None, run_manager: Any = None, **kwargs: Any
     ) -> ChatResult:
-        # BaseChatOpenAI's hands the result to a thread and takes no dicts.
+        # BaseChatOpenAI's own runs in a thread and does not accept dicts.
         payload = self._get_request_payload(messages, stop=stop, **kwargs)
-        async with await self.async_client.create(**payload) as answer:
-            return self._create_chat_result(await answer.whole())
+        async with await self.async_client.create(**payload) as response:
+            return self._create_chat_result(await response.whole())
 
     def _convert_chunk_to_generation_chunk(
         self, chunk: Any, default_chunk_class: type, base_generation_info: dict[str, Any] | None
     ) -> ChatGenerationChunk:
         try:
-            made = super()._convert_chunk_to_generation_chunk(
+            result = super()._convert_chunk_to_generation_chunk(
                 chunk, default_chunk_class, base_generation_info
             )
         except _UNCONVERTIBLE:
-            made = None
-        made = made or ChatGenerationChunk(message=AIMessageChunk(content=""))
-        object.__setattr__(made.message, "__pydantic_extra__", {"wire": chunk})
-        return made
+            result = None
+        result = result or ChatGenerationChunk(message=AIMessageChunk(content=""))
+        object.__setattr__(result.message, "__pydantic_extra__", {"wire": chunk})
+        return result
 
     def _create_chat_result(
         self, response: Any, generation_info: dict[str, Any] | None = None
     ) -> ChatResult:
         try:
-            made = super()._create_chat_result(response, generation_info)
+            result = super()._create_chat_result(response, generation_info)
         except _UNCONVERTIBLE:
-            made = ChatResult(generations=[])
-        if not made.generations:
-            made = ChatResult(generations=[ChatGeneration(message=AIMessage(content=""))])
-        object.__setattr__(made.generations[0].message, "__pydantic_extra__", {"wire": response})
-        return made
+            result = ChatResult(generations=[])
+        if not result.generations:
+            result = ChatResult(generations=[ChatGeneration(message=AIMessage(content=""))])
+        object.__setattr__(result.generations[0].message, "__pydantic_extra__", {"wire": response})
+        return result
 
 
 def make_model(completions: ChatCompletionsClient, profile: Profile) -> ProxyChat:
-    """The model of one backend."""
+    """Make the model of one backend."""
     return ProxyChat(
-        model="unset",  # each call names its own
+        model="unset",  # each call sets it
         base_url=completions.base_url,
-        api_key=SecretStr("unused"),  # the connection has it
+        api_key=SecretStr("unused"),  # the session sends it
         client=completions,
         async_client=completions,
         use_responses_api=False,
-        stream_usage=False,  # the translation decides, by the profile
+        stream_usage=False,  # set by the translation, by the profile
         max_retries=0,
-        stream_chunk_timeout=None,  # the connection's idle timeout serves, which comments reset
+        stream_chunk_timeout=None,  # BackendResponse has an idle timeout, which comments reset
         traced=bool(tracing_is_enabled()),
     )
 
@@ -134,16 +137,16 @@ def make_model(completions: ChatCompletionsClient, profile: Profile) -> ProxyCha
 async def open_response(
     model: ProxyChat, name: str, call: BackendCall, stream: bool
 ) -> AbstractAsyncContextManager[AsyncIterator[list[dict[str, Any]]]]:
-    """The chunks of one answer as they are on the wire; for no stream, the whole completion.
+    """The response to `call`, as lists of chunks as on the wire; without a stream, one completion.
 
-    In each list are those that arrived together. The connection is held from entering to leaving.
-    Entering and iterating raise ApiError.
+    Each list has the chunks that arrived together. Entering sends the request, leaving releases the
+    connection. Entering and iterating raise ApiError.
     """
     if model.traced:
         return aclosing(_traced_stream(model, name, call) if stream else _traced(model, name, call))
     payload = model._get_request_payload([], call=call, model=name, stream=stream)
-    answer: BackendResponse = await model.async_client.create(**payload)
-    return answer
+    response: BackendResponse = await model.async_client.create(**payload)
+    return response
 
 
 async def _traced(
@@ -158,15 +161,15 @@ async def _traced_stream(
     model: ProxyChat, name: str, call: BackendCall
 ) -> AsyncGenerator[list[dict[str, Any]], None]:
     messages: Any = call.messages
-    answer: Any = model.astream(messages, call=call, model=name)
+    stream: Any = model.astream(messages, call=call, model=name)
     try:
-        async with aclosing(answer):
-            async for message in answer:
+        async with aclosing(stream):
+            async for message in stream:
                 if (wire := getattr(message, "wire", None)) is not None:
                     yield [wire]
     except _UNCONVERTIBLE as error:
         if not call.read_to_end:
             raise
-        # Then it sums up, and chunks that do not add up, or none, are an error to it.
-        kind = type(error).__name__  # its text may quote the answer
-        log.warning("an answer of backend `%s` is not traced (%s)", call.backend, kind)
+        # At the end LangChain merges the chunks, and fails if they do not fit or there are none.
+        kind = type(error).__name__  # its text may quote the response
+        log.warning("a response of backend `%s` is not traced (%s)", call.backend, kind)

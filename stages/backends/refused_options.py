@@ -1,30 +1,29 @@
-"""Options that a backend refuses and a request can do without.
+"""Recognise options that a backend refuses and a request can do without.
 
-A 400 that names such an option is not the end of a request: the backend is asked once more
-without it, and the option is left out of later requests to that model. "Without it" is always a
-change of the profile's facts, so the translation does the rest: it finds another way where there
-is one, and reports what is lost.
+After a 400 that names such an option, the request is sent again without it, and later requests to
+that model leave it out. Leaving out an option is always a change of the profile, so the translation
+does the rest: it uses an alternative if there is one, and reports what is lost.
 
-    refused                              facts from then on
+    refused                              the profile from then on
     ----------------------------------   ----------------------------------------------------------
     a level of effort                    `effort_levels`: those the backend lists
     reasoning with tools                 `tools_without_reasoning`
     reasoning with a forced tool         `forced_tool_without_reasoning`
-    reasoning with a begun answer        `prefill_options` that turn reasoning off
+    reasoning with a prefill             `prefill_options` that turn reasoning off
     a budget of thinking                 not `thinking_budget`, in this request
     reasoning                            no `reasoning_request`
     no reasoning                         not `can_disable_reasoning`
     a tool's name as `tool_choice`       not `named_tool_choice`
-    `parallel_tool_calls`                never sent; only the first call is passed on
+    `parallel_tool_calls`                never sent; only the first call is forwarded
     `stream_options`                     not `stream_options`; usage is estimated
     the name of the output limit         the other `max_tokens_field`
     temperature, top_p, top_k            the policy `warn`; a value out of range: in this request
     `safety_identifier`                  the policy `drop` for `metadata`
-    a keyword of a tool's schema         `schema_without` it
+    a keyword of a tool's schema         in `schema_without`
 
-An error may name more than one of them, or quote one from the request, so they are tried one after
-another, the likeliest first. What a client was promised is never left out: `strict`, the form of
-the answer, a forced tool.
+An error may name several options, or quote one from the request. They are tried one after another,
+the likeliest first. Options that promise something to the client are never left out: `strict`, the
+response format, a forced tool.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ from stages.profiles.profile import OUTPUT_LIMITS, Profile
 Overrides = Mapping[str, Any]
 Options = Mapping[str, Any]
 
-#: Characters of an error that are read: backends name the option at the beginning.
+#: Characters of an error that are read: backends name the option at its beginning.
 _MAX_CHARACTERS = 600
-#: Clients may name models freely, so the least recently used is forgotten.
+#: Clients may use any model name, so the least recently used is dropped.
 _MODELS = 100
 _REFUSAL = re.compile(
     r"not (supported?|permitted|allowed|valid|a valid)|(does|do|did) not|unsupported|unknown"
@@ -51,14 +50,14 @@ _REFUSAL = re.compile(
     r"|can't|incompatible|only\b.{0,40}\bsupport|supported|should be|must be",
     re.IGNORECASE,
 )
-# These are about what the model wrote, and name what is in it: another attempt may go well.
+# These errors are about the model's output, and quote it: another attempt may succeed.
 _ABOUT_OUTPUT = re.compile("tool call validation|failed to call|failed_generation", re.IGNORECASE)
-# A client could write a name into the URL of a file that it serves only the second time.
+# A client could put an option's name into a URL, whose file it serves only at the second attempt.
 _URL = re.compile(r"://\S*")
-# After these words come the values that the backend takes.
+# These words precede the values that the backend accepts.
 _LISTING = re.compile(r"\b(supported values|should be|must be|one of|expected)\b", re.IGNORECASE)
 _LEVEL = re.compile(r"['\"`](none|minimal|low|medium|high|xhigh|max)['\"`]")
-# These words are about a value, or several options together: others would be accepted.
+# These words are about a value, or about a combination of options: others would be accepted.
 _RANGE = re.compile(
     r"\b(must|should) be\b|\bbetween\b|\bboth\b|\brange\b|\b(less|greater|more) than\b"
     r"|\bat (most|least)\b|\b(max|min)imum\b|[<>]=?",
@@ -68,7 +67,7 @@ _BUDGET = re.compile("budget", re.IGNORECASE)
 _REASONING = ("reasoning", "thinking")
 _BUDGETS = ("thinking_budget", "budget_tokens")
 _EFFORT = ("reasoning_effort", "reasoningEffort")  # the second is xAI's: BerriAI/litellm#16265
-# Leaving these out lets more answers fit a schema, and none fewer.
+# A schema without one of these accepts more values, never fewer.
 _LOOSENING_KEYWORDS = (
     "$schema $id $comment additionalProperties default deprecated examples exclusiveMaximum "
     "exclusiveMinimum format maxItems maxLength maxProperties maximum minItems minLength "
@@ -79,7 +78,7 @@ _LOOSENING_KEYWORDS = (
 
 @frozen
 class RefusedOption:
-    """One refused option, and the facts of a profile under which it is not sent.
+    """One refused option, and the overrides of a profile that leave it out.
 
     Not `lasting`: only the value was refused, so other requests may send the option.
     """
@@ -89,13 +88,15 @@ class RefusedOption:
     lasting: bool = True
 
 
-def find_refused_options(said: str, options: Options, profile: Profile) -> Iterator[RefusedOption]:
+def find_refused_options(
+    message: str, options: Options, profile: Profile
+) -> Iterator[RefusedOption]:
     """The options that a backend's 400 may be about, the likeliest first.
 
-    `said` is the backend's own text, `options` are those of the refused call, translated by
+    `message` is the backend's own text, `options` are those of the refused call, translated by
     `profile`. Only options that were sent count.
     """
-    words = _URL.sub("", said[:_MAX_CHARACTERS])
+    words = _URL.sub("", message[:_MAX_CHARACTERS])
     if _REFUSAL.search(words) and not _ABOUT_OUTPUT.search(words):
         yield from _reasoning(words, options, profile)
         yield from _tools(words, options, profile)
@@ -108,7 +109,7 @@ def _reasoning(words: str, options: Options, profile: Profile) -> Iterator[Refus
     switch = profile.reasoning_switch
     if on is None or not _mentions(words, *_REASONING, *_EFFORT, *_BUDGETS, switch):
         if options.get("tools") and _mentions(words, *_EFFORT):
-            yield _without_reasoning_for_tools(profile)  # unasked, the model reasons
+            yield _without_reasoning_for_tools(profile)  # the model reasons by default
         return
     listed = _LISTING.search(words)
     levels = tuple(dict.fromkeys(_LEVEL.findall(words, listed.end()))) if listed else ()
@@ -139,27 +140,27 @@ def _without_reasoning_for_tools(profile: Profile) -> RefusedOption:
 
 
 def _reasoning_requested(options: Options, profile: Profile) -> bool | None:
-    """Whether a call asks for reasoning; None if it says nothing of it."""
-    named = profile.reasoning_switch
-    switch = options.get("chat_template_kwargs", {}).get(named)
+    """Whether a call requests reasoning; None if it does not mention it."""
+    switch_name = profile.reasoning_switch
+    switch = options.get("chat_template_kwargs", {}).get(switch_name)
     if profile.reasoning_request == "switch":
-        switch = options.get(named)
+        switch = options.get(switch_name)
     reasoning, thinking = options.get("reasoning"), options.get("thinking")
-    wishes = (
+    requested = (
         options.get("reasoning_effort") and options["reasoning_effort"] != "none",
         reasoning.get("enabled", True) if isinstance(reasoning, dict) else None,
         thinking.get("type") != "disabled" if isinstance(thinking, dict) else None,
         switch,
     )
-    said = [wish for wish in wishes if wish is not None]
-    return any(said) if said else None
+    mentioned = [value for value in requested if value is not None]
+    return any(mentioned) if mentioned else None
 
 
 def _prefill(profile: Profile) -> RefusedOption:
     kwargs = profile.prefill_options.get("chat_template_kwargs", {})
     off = {**kwargs, profile.reasoning_switch: False}
     overrides = {"prefill_options": {**profile.prefill_options, "chat_template_kwargs": off}}
-    return RefusedOption("reasoning with a begun answer", overrides)
+    return RefusedOption("reasoning with a prefill", overrides)
 
 
 def _tools(words: str, options: Options, profile: Profile) -> Iterator[RefusedOption]:
@@ -169,7 +170,7 @@ def _tools(words: str, options: Options, profile: Profile) -> Iterator[RefusedOp
         and _mentions(words, "tool_choice")
         and _mentions(words, *_REASONING)
     ):
-        overrides: dict[str, Any] = {"forced_tool_without_reasoning": True}  # unasked, it reasons
+        overrides: dict[str, Any] = {"forced_tool_without_reasoning": True}  # it reasons by default
         if profile.reasoning_request == "none":
             overrides["reasoning_request"] = "thinking"
         yield RefusedOption("reasoning with a forced tool", overrides)
@@ -182,7 +183,7 @@ def _tools(words: str, options: Options, profile: Profile) -> Iterator[RefusedOp
 
 
 def _schema_keywords(words: str, options: Options, profile: Profile) -> Iterator[RefusedOption]:
-    """Keywords of schemas. Many are words of English too, so they come last."""
+    """Keywords of schemas. Many are also English words, so they come last."""
     tools = options.get("tools", ())
     if any(tool["function"].get("strict") for tool in tools):
         return
@@ -195,15 +196,15 @@ def _schema_keywords(words: str, options: Options, profile: Profile) -> Iterator
 
 def _has_key(schema: Any, key: str) -> bool:
     """Whether `key` is a key anywhere in `schema`."""
-    waiting = [schema]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, dict):
-            if key in each:
+    pending = [schema]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, dict):
+            if key in value:
                 return True
-            waiting += each.values()
-        elif isinstance(each, list):
-            waiting += each
+            pending += value.values()
+        elif isinstance(value, list):
+            pending += value
     return False
 
 
@@ -232,29 +233,29 @@ def _mentions(words: str, *names: str) -> bool:
 
 @define
 class RefusedOptions:
-    """What each model of one backend has refused, for `seconds` from then on."""
+    """The options that each model of one backend has refused, for `seconds` each."""
 
     seconds: float
     by_model: OrderedDict[str, dict[str, tuple[Overrides, float]]] = field(
         default=Factory(OrderedDict), init=False
     )
-    """By model, then by option: the facts without it, and the time when they are forgotten."""
+    """By model, then by option: the overrides, and the time when they expire."""
 
     def learn(self, model: str, refused: RefusedOption, now: float) -> None:
-        """Remember a refusal. `now` is in seconds, of any steady clock."""
-        known = self.by_model.setdefault(model, {})
-        known[refused.option] = (refused.overrides, now + self.seconds)
+        """Remember a refused option. `now` is in seconds, of any monotonic clock."""
+        options = self.by_model.setdefault(model, {})
+        options[refused.option] = (refused.overrides, now + self.seconds)
         self.by_model.move_to_end(model)
         if len(self.by_model) > _MODELS:
             self.by_model.popitem(last=False)
 
     def overrides_for(self, model: str, now: float) -> tuple[Overrides, ...]:
-        """The facts without what `model` refuses, in the order they were learned."""
-        known = self.by_model.get(model)
-        if known is None:
+        """The overrides for the options that `model` refuses, in the order they were learned."""
+        options = self.by_model.get(model)
+        if options is None:
             return ()
-        for option in [option for option, (_, until) in known.items() if until <= now]:
-            del known[option]
-        if not known:
+        for option in [option for option, (_, until) in options.items() if until <= now]:
+            del options[option]
+        if not options:
             del self.by_model[model]
-        return tuple(overrides for overrides, _ in known.values())
+        return tuple(overrides for overrides, _ in options.values())

@@ -199,7 +199,7 @@ def test_what_belongs_to_the_connection_cannot_differ_for_one_model(key: str) ->
     error = option_error({"backend": "b", "overrides": {key: "x"}}, ModelTarget)
     assert error.option == key
     assert str(error) == f"`{key}` cannot differ for one model"
-    assert error.hint == "declare a second backend instead"
+    assert error.hint == "configure a second backend instead"
 
 
 @pytest.mark.parametrize(

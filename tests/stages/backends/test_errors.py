@@ -18,7 +18,7 @@ from stages.messages_api.errors import (
     OverloadedError,
 )
 
-CANNOT, SILENT, BROKE, OTHER = "cannot be reached", "was silent", "broke the connection", "asked"
+CANNOT, SILENT, BROKE, OTHER = "cannot be reached", "was silent", "broke the connection", "called"
 
 
 def _connector(cls: type[aiohttp.ClientConnectorError]) -> aiohttp.ClientConnectorError:

@@ -332,7 +332,7 @@ class TestTraced:
     ) -> None:
         answer = FakeAnswer(said)
         assert await told(self.traced(answer, notes), call(), stream=True) == said
-        assert "an answer of backend `fake` is not traced" in caplog.text
+        assert "a response of backend `fake` is not traced" in caplog.text
 
     @MODES
     async def test_an_error_arrives_as_it_was_raised_and_is_seen(

@@ -131,7 +131,7 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]] =
                 {"role": "assistant", "content": "The"},
             ],
         },
-        "reasoning with a begun answer",
+        "reasoning with a prefill",
         {"chat_template_kwargs": {"enable_thinking": False}},
     ),
     (  # LM Studio
