@@ -81,7 +81,6 @@ def split_partial_match(text: str, wanted: Sequence[str]) -> tuple[str, str]:
     longest = max(map(len, wanted), default=0)
     first_characters = {sequence[0] for sequence in wanted}
     for start in range(max(0, len(text) - longest + 1), len(text)):
-        end = text[start:]
-        if text[start] in first_characters and any(word.startswith(end) for word in wanted):
-            return text[:start], end
+        if text[start] in first_characters and any(w.startswith(text[start:]) for w in wanted):
+            return text[:start], text[start:]
     return text, ""

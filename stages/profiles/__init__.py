@@ -1,1 +1,1 @@
-"""What is known of each backend, as data. Nothing here opens a connection."""
+"""Facts about each backend, as data. Nothing here opens a connection."""

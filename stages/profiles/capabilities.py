@@ -1,4 +1,4 @@
-"""What a model can do here, as `GET /v1/models` tells it: the facts of its profile.
+"""The capabilities of a model for `GET /v1/models`, from the facts of its profile.
 
 Source of the members: the official SDK's `ModelCapabilities`.
 """
@@ -14,7 +14,7 @@ _STRATEGIES = ("clear_thinking_20251015", "clear_tool_uses_20250919", "compact_2
 
 
 def capabilities(profile: Profile) -> dict[str, Any]:
-    """All members there are. A level or a kind of thinking that only comes near one is not it."""
+    """All members of `ModelCapabilities`. An approximation of a level or mode is not supported."""
 
     def kept(field: str) -> bool:
         return profile.fields[field] in ("map", "emulate")

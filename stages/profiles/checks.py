@@ -1,4 +1,4 @@
-"""What is checked of a profile's keys when it is made. Each check raises OptionError."""
+"""Validators for the keys of a profile. Each raises OptionError."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def check_url(profile: Any, _: Any, url: str) -> None:
         usable = False
     if not usable:
         hint = "write it as `http://localhost:11434/v1`"
-        raise OptionError("base_url", "`base_url` has to be an http or https URL", hint)
+        raise OptionError("base_url", "`base_url` must be an http or https URL", hint)
 
 
 def check_fields(profile: Any, _: Any, fields: dict[str, Policy]) -> None:
-    """Policies that can be kept, by the profile's other keys."""
+    """Policies that the profile's other keys support."""
     for name, policy in fields.items():
         if wrong := policy_error(name, policy):
             hint = suggest(name, SUPPORTED) if name not in SUPPORTED else "use drop, warn or reject"
@@ -43,7 +43,7 @@ def check_fields(profile: Any, _: Any, fields: dict[str, Policy]) -> None:
 
 
 def _has_effort(profile: Any) -> bool:
-    """Whether the way to ask for reasoning has levels of it."""
+    """Whether `reasoning_request` has levels of effort."""
     way = profile.reasoning_request
     return way in ("effort", "reasoning") or (way == "thinking" and profile.effort_with_thinking)
 
@@ -53,14 +53,14 @@ _HEADER_VALUE = re.compile(r"([\x21-\x7e]+([ \t]+[\x21-\x7e]+)*)?")
 
 
 def check_key(_: Any, attribute: Any, key: str) -> None:
-    """A key that can be sent in a header."""
+    """A key that is valid in a header."""
     if not _HEADER_VALUE.fullmatch(key):
         message = "`api_key` cannot be sent: it has an odd character, or white space at an end"
         raise OptionError("api_key", message, "look for a line break at the end of it")
 
 
 def check_headers(_: Any, attribute: Any, headers: dict[str, str]) -> None:
-    """Headers that can be sent."""
+    """Valid headers."""
     for name, value in headers.items():
         if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
             message = f"the header {name!r} cannot be sent: it has an odd character"
@@ -69,12 +69,14 @@ def check_headers(_: Any, attribute: Any, headers: dict[str, str]) -> None:
 
 def check_health(_: Any, attribute: Any, path: str) -> None:
     """A path."""
-    if not re.fullmatch(r"(/?[\w.~-]+)*/?", path, re.ASCII):  # elsewhere the key would go, too
-        message = "`health` has to be a path on the same server"
+    if not re.fullmatch(
+        r"(/?[\w.~-]+)*/?", path, re.ASCII
+    ):  # the key must not go to another server
+        message = "`health` must be a path on the same server"
         raise OptionError("health", message, "write it as `/health`, or `true`")
 
 
-#: Members of a call that the translation always makes, or that the rest of it depends on.
+#: Members of a call that the translation sets, or on which it depends.
 _SET_BY_TRANSLATION = (
     *("max_tokens", "max_completion_tokens"),
     *("model", "messages", "stream", "stream_options", "n", "stop", "response_format"),
@@ -83,25 +85,25 @@ _SET_BY_TRANSLATION = (
 
 
 def check_body(_: Any, __: Any, body: dict[str, Any]) -> None:
-    """Members that no request sets."""
+    """Members that the translation does not set."""
     for name in body:
         if name in _SET_BY_TRANSLATION:
-            hint = f"remove `{name}`: each request says it, or a key of the profile does"
-            raise OptionError("body", f"`body` cannot set `{name}`: the translation does", hint)
+            hint = f"remove `{name}`: each request sets it, or a key of the profile"
+            raise OptionError("body", f"`body` cannot set `{name}`: the translation sets it", hint)
 
 
-def _check_names(attribute: Any, names: Iterable[str], made: tuple[str, ...]) -> None:
+def _check_names(attribute: Any, names: Iterable[str], reserved: tuple[str, ...]) -> None:
     for name in names:
-        if name in made:
-            message = f"`{attribute.name}` cannot have `{name}`: the translation makes it"
+        if name in reserved:
+            message = f"`{attribute.name}` cannot have `{name}`: the translation sets it"
             raise OptionError(attribute.name, message, f"remove `{name}`")
 
 
 def check_call_members(_: Any, attribute: Any, names: Iterable[str]) -> None:
-    """Members of a call that the translation does not make itself."""
+    """Members of a call that the translation does not set."""
     _check_names(attribute, names, ("index", "id", "type", "function"))
 
 
 def check_message_members(_: Any, attribute: Any, names: Iterable[str]) -> None:
-    """Members of an assistant message that the translation does not make itself."""
+    """Members of an assistant message that the translation does not set."""
     _check_names(attribute, names, ("role", "content", "refusal", "tool_calls", "function_call"))

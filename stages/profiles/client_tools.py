@@ -1,4 +1,4 @@
-"""The functions that stand for the API's own client-run tools, as data: `client_tools.yaml`."""
+"""Functions in place of the API's own client-run tools, as data: `client_tools.yaml`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 @frozen
 class Toolset:
-    """Functions declared by one tool type. A member's name is unique only in its toolset."""
+    """The functions of one tool type. A member's name is unique only in its toolset."""
 
     name: str
     members: dict[str, dict[str, Any]]

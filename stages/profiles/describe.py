@@ -1,4 +1,4 @@
-"""Profiles as text for people: one whole, or all field by field."""
+"""Profiles as text for people: one whole profile, or the policies of all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.profiles.profile import Profile, profiles
 
 
 def profile_named(name: str) -> Profile:
-    """The shipped profile `name`, with a base_url that means nothing where it has none.
+    """The shipped profile `name`, with a placeholder for a missing base_url.
 
     Raises KeyError.
     """
@@ -23,22 +23,22 @@ def profile_named(name: str) -> Profile:
 
 
 def as_yaml(name: str) -> str:
-    """A whole profile, to paste into `backends` and change."""
-    held: dict[str, Any] = {"profile": name}
+    """A whole profile as YAML, to paste into `backends` and change."""
+    keys: dict[str, Any] = {"profile": name}
     profile = profile_named(name)
     for field in attrs.fields(Profile):
         value = getattr(profile, field.name)
         if field.name not in ("profile", "base_url", "api_key", "headers", "embedded"):
-            held[field.name] = list(value) if isinstance(value, tuple) else value
+            keys[field.name] = list(value) if isinstance(value, tuple) else value
     out = io.StringIO()
     yaml = YAML()
     yaml.default_flow_style = False
-    yaml.dump({name: held}, out)
+    yaml.dump({name: keys}, out)
     return out.getvalue()
 
 
 def table() -> str:
-    """What becomes of each field, in Markdown: on `generic`, and where it is otherwise."""
+    """The policy of each field as a Markdown table: of `generic`, and the deviations."""
     policies = {name: profile_named(name).fields for name in profiles()}
     rows = [["field", "policy", "other policies"], ["---"] * 3]
     for field in SUPPORTED:
@@ -47,6 +47,6 @@ def table() -> str:
         for name, fields in policies.items():
             if fields[field] != usual:
                 others.setdefault(fields[field], []).append(f"`{name}`")
-        told = "; ".join(f"{policy}: {', '.join(names)}" for policy, names in others.items())
-        rows.append([f"`{field}`", usual, told])
+        deviations = "; ".join(f"{policy}: {', '.join(names)}" for policy, names in others.items())
+        rows.append([f"`{field}`", usual, deviations])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

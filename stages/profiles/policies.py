@@ -1,12 +1,12 @@
-"""The fields of a request there is a policy for.
+"""Policies: how a profile treats each field of a request.
 
-Each profile has a policy for each field, as data (`fields` in a file of `profiles/`):
+Each profile has a policy for each field, as data (`fields` in `profiles/shipped/*.yaml`):
 
-    map      it has an equivalent in the backend's protocol
-    emulate  the proxy does the work
-    drop     it is left out; nothing the client could notice is missing
-    warn     it is left out or changed, and the client is told; with `strict`, refused
-    reject   the request is refused, because an answer without it would mislead
+    map      send its equivalent in the backend's protocol
+    emulate  do the work in the proxy
+    drop     leave it out; the client cannot notice the difference
+    warn     leave it out or change it, and report that to the client; with `strict`, refuse it
+    reject   refuse the request, because a response without the field would mislead
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 
 Policy = Literal["map", "emulate", "drop", "warn", "reject"]
 
-#: Every field there is a policy for, and how it can be kept here; empty: it cannot.
+#: Every field with a policy, and the policies that keep it; empty: it cannot be kept.
 SUPPORTED: dict[str, str] = {
     "max_tokens": "map",
     "system": "map",
@@ -77,12 +77,12 @@ SUPPORTED: dict[str, str] = {
 }
 
 
-#: Without these there is no request.
+#: Fields that are always `map`: a request consists of them.
 REQUIRED = ("max_tokens", "system", "stream", "tools", "text", "tool_use", "tool_result")
 
 
 def policy_error(name: str, policy: str) -> str:
-    """Why `policy` cannot be that of the field `name`; empty when it can."""
+    """Why the field `name` cannot have this policy; empty if it can."""
     if name not in SUPPORTED:
         return f"there is no field `{name}`"
     if name in REQUIRED and policy != "map":

@@ -1,4 +1,4 @@
-"""What is known of a backend, as data: read by the translation, shipped in `profiles/`."""
+"""A backend's facts as data: shipped in `profiles/shipped/`, read by the translation."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ def _merge_with_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
     return {**generic, **fields}
 
 
-#: The names that the output limit has, on one backend or another.
+#: The names of the output limit in Chat Completions.
 OutputLimit = Literal["max_tokens", "max_completion_tokens"]
 OUTPUT_LIMITS: tuple[OutputLimit, ...] = get_args(OutputLimit)
 
-#: Keys of a profile with the values they have for some of its models.
+#: Keys of a profile that differ for some models.
 Overrides = NewType("Overrides", dict[str, Any])
 
 
 @frozen
 class Profile:
-    """One backend's ways. Each key can be set per backend, and most per model (`overrides`)."""
+    """The facts of one backend. Each key can be set per backend, most per model (`overrides`)."""
 
-    base_url: str = option(help="where `/chat/completions` is below", validator=checks.check_url)
-    profile: str = option("generic", help="the shipped profile it starts from")
+    base_url: str = option(help="the URL above `/chat/completions`", validator=checks.check_url)
+    profile: str = option("generic", help="the shipped profile to start from")
     api_key: str = option("", help="sent as a bearer token", repr=False, validator=checks.check_key)
     headers: dict[str, str] = option(
         factory=dict, help="sent with each request", repr=False, validator=checks.check_headers
     )
     body: dict[str, Any] = option(
         factory=dict,
-        help="members of each call, as `{provider: {sort: price}}`, unless the request says them",
+        help="members of each call, as `{provider: {sort: price}}`, unless the request sets them",
         validator=checks.check_body,
     )
     health: str = option(
         "",
-        help="a path to ask whether it is well, as `/health`, for /health/ready; true: `models`",
+        help="the path of a health check, as `/health`, for /health/ready; true: `models`",
         validator=checks.check_health,
     )
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
@@ -58,35 +58,35 @@ class Profile:
     )
     context_window: int | None = option(
         None,
-        help="tokens of prompt and answer together",
+        help="tokens of prompt and response together",
         validator=validators.optional(validators.gt(0)),
     )
     max_tokens_field: OutputLimit = option("max_tokens", help="the name of the output limit")
     stream: Literal["as-asked", "always"] = option(
-        "as-asked", help="always: it answers only, or best, as a stream; clients still may not"
+        "as-asked", help="always: request a stream, even if the client does not"
     )
-    stream_options: bool = option(True, help="takes `stream_options`, and then tells usage")
+    stream_options: bool = option(True, help="accepts `stream_options`, and then reports usage")
     max_stop_sequences: int | None = option(
         4,
-        help="how many stop sequences it takes, where they are sent: `stop_sequences: map`",
+        help="number of stop sequences it accepts, with `stop_sequences: map`",
         validator=validators.optional(validators.ge(0)),
     )
     parallel_tool_calls: Literal["always", "when-false", "never"] = option(
         "when-false", help="when to send `parallel_tool_calls`"
     )
     named_tool_choice: bool = option(
-        True, help="takes a tool's name as `tool_choice`; else only that tool is sent, as required"
+        True, help="accepts a tool's name as `tool_choice`; false: send only that tool, as required"
     )
     max_tools: int | None = option(
         None,
-        help="how many tools it takes; those beyond are left out and reported",
+        help="number of tools it accepts; more are left out and reported",
         validator=validators.optional(validators.gt(0)),
     )
     tools_with_calls: bool = option(
         False, help="wants the tools declared where the conversation has calls"
     )
     assistant_first: bool = option(
-        True, help="takes the assistant before any user; if not, a short user message goes first"
+        True, help="accepts the assistant before any user; false: send a short user message first"
     )
     user_after_tool: bool = option(
         True,
@@ -106,136 +106,136 @@ class Profile:
         validator=checks.check_fields,
     )
     forced_tool_prefill: str = option(
-        "", help="begins the answer where a tool is required and the model would talk instead"
+        "", help="prefill when a tool is required, for models that would write text instead"
     )
-    empty_tool_result: str = option("", help="stands for an empty tool result")
+    empty_tool_result: str = option("", help="replaces an empty tool result")
     null_content: bool = option(
-        True, help="takes `content: null` next to calls; false: an empty text is sent"
+        True, help="accepts `content: null` next to calls; false: send an empty text"
     )
     split_tool_results: bool = option(
-        False, help="wants each tool result right behind a message with only its call"
+        False, help="needs each tool result directly after a message with only its call"
     )
-    prefill_options: dict[str, Any] = option(
-        factory=dict, help="sent when the conversation ends with the begun answer"
-    )
+    prefill_options: dict[str, Any] = option(factory=dict, help="options sent with a prefill")
     prefill_member: str = option(
         "",
-        help="the member that marks the begun answer, with the value true, as `prefix`",
+        help="the member that marks a prefill, with the value true, as `prefix`",
         validator=validators.not_(validators.in_(("role", "content", "tool_calls"))),
     )
     repeats_prefill: bool = option(
         False, help="begins a whole answer (not a stream) with the begun answer once more"
     )
     reasoning_request: Literal["none", "effort", "reasoning", "template", "switch", "thinking"] = (
-        option("none", help="how to ask for reasoning; see stages/translation/reasoning_options.py")
+        option("none", help="how to request reasoning; see stages/translation/reasoning_options.py")
     )
     reasoning_switch: str = option(
         "enable_thinking",
-        help="what `template` and `switch` call the switch for reasoning",
+        help="the name of the reasoning switch, for `template` and `switch`",
         validator=validators.min_len(1),
     )
     thinking_type: Literal["enabled", "adaptive"] = option(
-        "enabled", help="what turns reasoning on, with `reasoning_request: thinking`"
+        "enabled", help="the type that turns reasoning on, with `reasoning_request: thinking`"
     )
     thinking_budget: bool = option(
         True,
-        help="takes a budget of tokens, where the way to ask for reasoning can have one",
+        help="accepts a budget of tokens, if `reasoning_request` supports one",
     )
     effort_with_thinking: bool = option(
-        False, help="takes `reasoning_effort` next to `thinking`, one of `effort_levels`"
+        False, help="accepts `reasoning_effort` next to `thinking`, one of `effort_levels`"
     )
     effort_levels: tuple[str, ...] = option(
-        ("low", "medium", "high"), help="the levels of effort it knows, lowest first"
+        ("low", "medium", "high"), help="the levels of effort it accepts, lowest first"
     )
     can_disable_reasoning: bool = option(
-        True, help="takes the wish for no reasoning; false: it is not sent, and the model reasons"
+        True,
+        help="accepts a request for no reasoning; false: it is not sent, and the model reasons",
     )
     tools_without_reasoning: bool = option(
-        False, help="takes tools only with `reasoning_effort: none`, which is then sent"
+        False, help="accepts tools only with `reasoning_effort: none`, which is then sent"
     )
     forced_tool_without_reasoning: bool = option(
-        False, help="takes a forced tool only if it is told not to reason, which is then sent"
+        False, help="accepts a forced tool only with reasoning turned off, which is then sent"
     )
     reasoning_history: Literal[
         "none", "reasoning", "reasoning_content", "reasoning_text", "reasoning_details", "tags"
-    ] = option("none", help="the field in which reasoning goes back to it; tags: in the text")
+    ] = option("none", help="the member that returns earlier reasoning to it; tags: in the text")
     reasoning_placeholder: str = option(
-        "", help="goes back where a message with calls has no reasoning, and it refuses that"
+        "", help="sent as the reasoning of a message with calls that has none, if it refuses that"
     )
     thinking_needs_history: bool = option(
         False,
-        help="takes `thinking` after the result of a tool only if the reasoning before the call "
-        "goes back with it; if not, `thinking` is left out",
+        help="accepts `thinking` after a tool result only with the reasoning before the call; "
+        "without that, `thinking` is left out",
     )
     returned_call_members: tuple[str, ...] = option(
         ("extra_content",),
-        help="members that it attaches to a call, and gets back with it",
+        help="members that it attaches to a call, returned to it with the call",
         validator=checks.check_call_members,
     )
     returned_message_members: tuple[str, ...] = option(
         ("reasoning_details", "reasoning_opaque"),
-        help="the same for an answer that has calls",
+        help="the same for a message with calls",
         validator=checks.check_message_members,
     )
     returned_content: tuple[str, ...] = option(
-        ("reasoning",), help="types of items of its content that it gets back, next to the text"
+        ("reasoning",), help="types of content items that are returned to it, next to the text"
     )
     default_call_members: dict[str, Any] = option(
         factory=dict,
-        help="members of the first call of a message, where none of its calls has its own",
+        help="members of the first call of a message, if none of its calls has its own",
         validator=checks.check_call_members,
     )
     tool_use_id_limit: int = option(
         4096,
-        help="characters of an id for the client, which may hold such members; longer ones are in "
-        "the signature of the thinking before it, or in a block `redacted_thinking`",
+        help="characters of a client's tool_use id, which may contain such members; longer ones "
+        "move to the signature of the thinking before it, or to a `redacted_thinking` block",
         validator=validators.ge(64),
     )
-    tool_message_name: bool = option(False, help="wants the tool's name in its result")
-    think_tags: bool = option(True, help="reads reasoning out of `<think>` tags in the text")
-    tool_name_limit: int = option(64, help="longer names are shortened, and restored")
-    tool_id_limit: int = option(64, help="longer ids of tool calls are replaced")
+    tool_message_name: bool = option(False, help="needs the tool's name in its result")
+    think_tags: bool = option(True, help="extract reasoning from `<think>` tags in the text")
+    tool_name_limit: int = option(64, help="characters; longer names are shortened, and restored")
+    tool_id_limit: int = option(64, help="characters; longer ids of tool calls are replaced")
     tool_id_length: int | None = option(
         None,
-        help="ids of tool calls are replaced by so many letters and digits",
+        help="replace ids of tool calls by this number of letters and digits",
         validator=validators.optional([validators.ge(8), validators.le(64)]),
     )
     schema_without: tuple[str, ...] = option(
         ("$schema",), help="JSON schema keywords it refuses, in tools and as the answer's form"
     )
     schema_refs: bool = option(
-        True, help="takes `$ref` in schemas; false: what it refers to is written in its place"
+        True, help="accepts `$ref` in schemas; false: replace it by its target"
     )
     schema_types: Literal["list", "anyOf", "nullable"] = option(
         "list",
-        help='how a schema says several types: `type: [string, "null"]`, or `anyOf`, or '
+        help='how a schema names several types: `type: [string, "null"]`, or `anyOf`, or '
         "`nullable: true`, then also with `enum` for `const` and `anyOf` for `oneOf`",
     )
     typed_any_of: bool = option(
-        False, help="wants `type` in the members of `anyOf`, and none next to it"
+        False, help="needs `type` in the members of `anyOf`, and none next to it"
     )
     strict_needs_all: bool = option(
         False, help="takes `strict` only of schemas that require all they have, and allow no more"
     )
     tokenizer: Literal["none", "llamacpp", "vllm", "sglang"] = option(
-        "none", help="whose endpoint counts tokens; none: estimate"
+        "none", help="the server whose endpoint counts tokens; none: estimate"
     )
     remember_refusals: float = option(
         86_400.0,
-        help="seconds for which an option that a model refuses is left out; 0: a refusal is final",
+        help="seconds for which a refused option is left out; 0: a refusal is final",
         validator=validators.ge(0),
     )
     models: dict[str, Overrides] = option(
-        factory=dict, help="keys of this profile that differ for models, by pattern of their name"
+        factory=dict,
+        help="keys of this profile that differ for models, by a pattern of their names",
     )
 
 
-#: Keys whose entries are set one by one, not all together.
+#: Keys whose entries are merged one by one.
 _BY_ENTRY = ("fields", "body")
 
 
 def merge_overrides(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
-    """`profile` with `overrides`; of `fields` and `body` those entries that it names."""
+    """Merge `overrides` into `profile`; `fields` and `body` by entry."""
     whole: dict[str, Any] = {
         name: {**getattr(profile, name), **value} if name in _BY_ENTRY else value
         for name, value in overrides.items()
@@ -243,7 +243,7 @@ def merge_overrides(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
     return evolve(profile, **whole)
 
 
-#: Keys that belong to a connection, so a single model cannot change them.
+#: Keys of the session, which all models of a backend share.
 CONNECTION_KEYS = frozenset(
     (
         "profile base_url api_key headers health connect_timeout embedded model_path slots models "
@@ -253,7 +253,7 @@ CONNECTION_KEYS = frozenset(
 
 
 class _Shipped(Mapping[str, dict[str, Any]]):
-    """The files of `profiles/`, each read when it is first wanted: to read one takes 5 ms."""
+    """The files of `profiles/shipped/`, each read at first use, which takes 5 ms."""
 
     def __init__(self, folder: Path) -> None:
         names = sorted(file.stem for file in folder.glob("*.yaml"))
@@ -275,5 +275,5 @@ class _Shipped(Mapping[str, dict[str, Any]]):
 
 @functools.cache
 def profiles() -> Mapping[str, dict[str, Any]]:
-    """The profiles that ship, by name: only the keys in which each differs from `generic`."""
+    """The shipped profiles by name, each with only its differences from `generic`."""
     return _Shipped(Path(__file__).with_name("shipped"))

@@ -1,4 +1,4 @@
-"""The schema of a tool: whether arguments fit it, and the simple changes that it asks for."""
+"""Check arguments against a tool's schema, and coerce their types to it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from stages.tool_repair.validation_cost import (
 from stages.wire import json_codec
 
 _DEPTH = 20
-#: Bytes of one compiled pattern; clients write them.
+#: Bytes of one compiled pattern; clients write the patterns.
 _MAX_PATTERN = 500_000
 
 
 @define(eq=False)
 class ToolSchema:
-    """A schema, compiled once. One that cannot be read, or costs too much, is not asked.
+    """A schema, compiled once. A schema that is invalid or too expensive accepts everything.
 
-    For what it costs see effort.py.
+    For the cost see validation_cost.py.
     """
 
     schema: dict[str, Any] = field(converter=as_object)
@@ -35,19 +35,19 @@ class ToolSchema:
         return is_compilable(self.schema)
 
     def can_check(self, value: Any) -> bool:
-        """Whether it is asked about `value`."""
+        """Whether checking `value` is cheap enough."""
         return self._is_compilable and is_cheap_to_validate(self.schema, value)
 
     def fits(self, value: Any) -> bool:
-        """Whether `value` is valid against it, or it is not asked."""
+        """Whether `value` is valid, or cannot be checked."""
         if not self.can_check(value):
             return True
-        import jsonschema_rs  # only now: it takes 30 ms, and most calls are not broken
+        import jsonschema_rs  # late: it takes 30 ms, and most calls need no check
 
         try:
             self._validator = self._validator or jsonschema_rs.validator_for(
                 self.schema,
-                # Patterns in linear time, and nothing is fetched.
+                # Patterns in linear time, and no fetching of references.
                 pattern_options=jsonschema_rs.RegexOptions(size_limit=_MAX_PATTERN),
                 retriever=_refuse,
             )
@@ -57,7 +57,7 @@ class ToolSchema:
             return True
 
     def coerce_types(self, value: Any) -> Any:
-        """`value` with the simple changes that the types in the schema ask for."""
+        """`value` with simple conversions to the types in the schema; see arguments.py."""
         schema = self.schema if self.can_check(value) else {}
         return _coerce(value, {"type": "object", **schema}, schema)
 
@@ -74,34 +74,35 @@ def _coerce(value: Any, schema: Any, root: dict[str, Any], depth: int = 0) -> An
     if types:
         value = _as_type(value, types)
     if isinstance(value, dict):
-        of = as_object(schema.get("properties"))
-        return {k: _coerce(v, of.get(k), root, depth + 1) for k, v in value.items()}
+        properties = as_object(schema.get("properties"))
+        return {k: _coerce(v, properties.get(k), root, depth + 1) for k, v in value.items()}
     if isinstance(value, list):
-        return [_coerce(each, schema.get("items"), root, depth + 1) for each in value]
+        return [_coerce(item, schema.get("items"), root, depth + 1) for item in value]
     return value
 
 
 def _types(schema: dict[str, Any], root: dict[str, Any]) -> set[str]:
-    """The types that a schema names; of alternatives, those of each."""
+    """The types that a schema and its alternatives name."""
     named = schema.get("type")
-    found = {as_string(each) for each in (named if isinstance(named, list) else [named])}
-    for each in (*as_array(schema.get("anyOf")), *as_array(schema.get("oneOf"))):
-        found.add(as_string(resolve_reference(as_object(each), root).get("type")))
-    return found - {""}
+    types = {as_string(name) for name in (named if isinstance(named, list) else [named])}
+    for alternative in (*as_array(schema.get("anyOf")), *as_array(schema.get("oneOf"))):
+        types.add(as_string(resolve_reference(as_object(alternative), root).get("type")))
+    return types - {""}
 
 
 def _as_type(value: Any, types: set[str]) -> Any:
     if isinstance(value, str) and "string" not in types:
         lowered = value.strip().lower()
-        told = decode(lowered if lowered in ("true", "false") else value)
-        return told if _type(told) & types and (told is not None or lowered == "null") else value
+        parsed = decode(lowered if lowered in ("true", "false") else value)
+        fits = _type(parsed) & types and (parsed is not None or lowered == "null")
+        return parsed if fits else value
     if isinstance(value, int) and types == {"string"}:
         return encode(value)
     return value
 
 
 def _type(value: Any) -> set[str]:
-    """What JSON schemas call its type."""
+    """The names of the value's type in JSON Schema."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return {"integer", "number"} if value % 1 == 0 else {"number"}
     return {_TYPES[type(value)]}
@@ -111,7 +112,7 @@ _TYPES = {bool: "boolean", str: "string", dict: "object", list: "array", type(No
 
 
 def decode(arguments: str) -> Any:
-    """What the JSON says; None where it is none."""
+    """The value of JSON text; None if it is not valid JSON."""
     try:
         return json_codec.decode_answer(arguments.encode())
     except ValueError:
@@ -119,7 +120,7 @@ def decode(arguments: str) -> Any:
 
 
 def encode(value: Any) -> str:
-    """As JSON; nothing where it cannot be, as with half a pair of UTF-16."""
+    """`value` as JSON; empty if it cannot be encoded, as with a lone surrogate."""
     try:
         return json_codec.encode(value).decode()
     except ValueError:

@@ -1,6 +1,6 @@
-"""The formats in which models write tool calls as text, where nobody reads them.
+"""The formats in which models write tool calls as text.
 
-    marker                   what follows it                                        models
+    marker                   followed by                                            models
     ----------------------   ----------------------------------------------------   ---------------
     <tool_call>              {"name": …, "arguments": {…}}</tool_call>              Hermes, Qwen
                              <function=NAME><parameter=KEY>                         Qwen3-Coder
@@ -18,8 +18,8 @@
     none                     {"name": …, "parameters": {…}} is all the text,        Llama 3.x
                              perhaps in a code fence
 
-As the parsers of vLLM, SGLang and llama.cpp read them. A marker counts only where `heads` says
-that a call may follow: the name of a tool, or what stands before one.
+Source: the parsers of vLLM, SGLang and llama.cpp. A marker counts only before one of the
+`prefixes` of a call: the name of a tool, or the text before the name.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from stages.wire.json_codec import decode_answer, encode
 class FoundCall:
     """A call as the model wrote it: `arguments` is JSON.
 
-    `mended`: some of it was guessed. `bare`: nothing but its form says that it is one.
+    `is_repaired`: its JSON was broken. `is_bare`: it has no marker.
     """
 
     name: str
@@ -50,13 +50,13 @@ class FoundCall:
     is_bare: bool = False
 
 
-#: The calls of a text, and what of it stands behind them. None where it is not of the format.
+#: The calls of a text, and the text after them. None if the text is not in the format.
 ParsedCalls = tuple[list[FoundCall], str] | None
 
 
 @frozen
 class Format:
-    """One row of the table. It ends with `end`; where that is empty, with the text."""
+    """One row of the table. It ends with `end`; if that is empty, with the text."""
 
     marker: str
     end: str
@@ -65,7 +65,7 @@ class Format:
 
 
 def formats(names: Iterable[str], repairs: JsonRepair) -> tuple[Format, ...]:
-    """The formats, for tools of these names; the first one has no marker."""
+    """The formats, for tools of these names. The first format has no marker."""
     objects, tool_call = partial(_objects, repairs), partial(_tool_call, repairs)
     names = tuple(names)
     fences = ("", "```json", "```")
@@ -82,11 +82,11 @@ def formats(names: Iterable[str], repairs: JsonRepair) -> tuple[Format, ...]:
     )
 
 
-#: What stands only within a call: one of a tool that there is not.
+#: Text that occurs only within a call: here of an unknown tool.
 INNER_MARKERS = ("<arg_key>", "<parameter=")
 _BEGIN = "<｜tool▁call▁begin｜>"
 _DECODER = json.JSONDecoder()
-_BETWEEN = re.compile(r"(?:[\s;,]|</?tool_call>)*")  # a tag too, where another one is missing
+_BETWEEN = re.compile(r"(?:[\s;,]|</?tool_call>)*")  # also a tag whose partner is missing
 _FENCE = re.compile(r"\s*+```(?:json)?+\s*+")
 _FENCE_END = re.compile(r"\s*+(?:```\s*+)?+")
 _MISTRAL = re.compile(
@@ -97,17 +97,17 @@ _ENDS = ("<|eom_id|>", "<|eot_id|>")
 
 
 def _objects(repairs: JsonRepair, text: str, bare: bool = False) -> ParsedCalls:
-    """Calls as JSON objects, in a row or in a list."""
+    """Parse calls as JSON objects, in sequence or in a list."""
     calls: list[FoundCall] = []
     at = _skip(_BETWEEN, text)
     while text[at : at + 1] in ("{", "["):
         value, end = _decode_at(text, at)
-        mended = end < 0
-        if mended:
+        repaired = end < 0
+        if repaired:
             value = repairs.repair(text[at:]) if ends_as_json(text) else None
             end = len(text)
         for each in value if isinstance(value, list) else [value]:
-            call = _call(as_object(each), mended, bare)
+            call = _call(as_object(each), repaired, bare)
             if call is None:
                 return None
             calls.append(call)
@@ -119,7 +119,7 @@ def _objects(repairs: JsonRepair, text: str, bare: bool = False) -> ParsedCalls:
 
 
 def _decode_at(text: str, at: int) -> tuple[Any, int]:
-    """The JSON value that begins there, and where it ends; -1 where it is broken."""
+    """The JSON value at a position, and its end; -1 if it is broken."""
     try:
         _, end = _DECODER.raw_decode(text, at)
         return decode_answer(text[at:end].encode()), end
@@ -127,18 +127,18 @@ def _decode_at(text: str, at: int) -> tuple[Any, int]:
         return None, -1
 
 
-def _call(value: dict[str, Any], mended: bool, bare: bool) -> FoundCall | None:
-    """One object as a call; that of Chat Completions has it all in `function`."""
+def _call(value: dict[str, Any], repaired: bool, bare: bool) -> FoundCall | None:
+    """Read one object as a call, perhaps with a `function` as in Chat Completions."""
     function = value.get("function")
     value = function if isinstance(function, dict) else value
     name = value.get("name")
     arguments = value.get("arguments", value.get("parameters"))
     if not isinstance(name, str) or not isinstance(arguments, (str, dict, type(None))):
         return None
-    if (bare or arguments is None) and value.keys() - _OF_CALLS:  # it may be something else
+    if (bare or arguments is None) and value.keys() - _OF_CALLS:  # perhaps not a call
         return None
-    given = arguments if isinstance(arguments, str) else encode(arguments or {}).decode()
-    return FoundCall(name, given, mended, bare)
+    encoded = arguments if isinstance(arguments, str) else encode(arguments or {}).decode()
+    return FoundCall(name, encoded, repaired, bare)
 
 
 def _bare(repairs: JsonRepair, text: str) -> ParsedCalls:
@@ -180,27 +180,27 @@ def _glm(text: str) -> ParsedCalls:
 
 
 def _pairs(text: str, signs: tuple[str, str, str, str]) -> dict[str, str] | None:
-    """Names and values, each between two of the signs, and nothing else but white space.
+    """Parse names and values, each between two of the signs, with only white space around them.
 
-    Where one sign parts them, as in Qwen3-Coder's template, a value stands on lines of its own.
+    If one sign separates them, as in Qwen3-Coder's template, a value is on lines of its own.
     """
-    before, between, behind, end = signs
-    found = {}
+    before, between, after, end = signs
+    pairs = {}
     while text := text.lstrip():
         name, one, rest = text.removeprefix(before).partition(between)
-        rest = rest.lstrip().removeprefix(behind) if behind else rest
+        rest = rest.lstrip().removeprefix(after) if after else rest
         value, two, rest = rest.partition(end)
-        if not (text.startswith(before) and one and two) or name.strip() in found:
+        if not (text.startswith(before) and one and two) or name.strip() in pairs:
             return None
-        if before in value:  # an example of a call, whose end is not the value's
+        if before in value:  # the value is an example of a call
             return None
-        found[name.strip()] = value if behind else value.removeprefix("\n").removesuffix("\n")
+        pairs[name.strip()] = value if after else value.removeprefix("\n").removesuffix("\n")
         text = rest
-    return found
+    return pairs
 
 
 def _typeless(name: str, parameters: dict[str, str]) -> FoundCall:
-    """A call whose values are all text; what type they are of is in the schema."""
+    """A call whose values are all strings; the schema has their types."""
     return FoundCall(name, encode(parameters).decode())
 
 
@@ -209,10 +209,10 @@ def _mistral(repairs: JsonRepair, text: str) -> ParsedCalls:
     if text.lstrip().startswith("["):
         return _objects(repairs, text)
     at = 0
-    while found := _MISTRAL.match(text, at):
-        _, end = _decode_at(text, found.end())
+    while match := _MISTRAL.match(text, at):
+        _, end = _decode_at(text, match.end())
         end = len(text) if end < 0 else end
-        calls.append(FoundCall(found[1], text[found.end() : end].strip()))
+        calls.append(FoundCall(match[1], text[match.end() : end].strip()))
         at = _skip(_BETWEEN, text, end)
     return (calls, text[at:]) if calls else None
 
@@ -233,5 +233,5 @@ def _deepseek(text: str) -> ParsedCalls:
 
 
 def _skip(pattern: re.Pattern[str], text: str, at: int = 0) -> int:
-    found = pattern.match(text, at)
-    return found.end() if found else at
+    match = pattern.match(text, at)
+    return match.end() if match else at

@@ -1,8 +1,8 @@
-"""Whether text stands in code, as Markdown has it: what is written there is talked about, not done.
+"""Detect Markdown code: a tool call written in code is an example, not a call.
 
-Code is what stands between fences, of which the second is at least as long as the first, in the
-line of a fence, and in a line between as many backticks as began it. Code that goes on over
-several lines without a fence is not known as such.
+Code is the text between two fences, the second at least as long as the first; the line of a fence;
+and, in a line, the text between equal numbers of backticks. Inline code over several lines is not
+detected.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from attrs import Factory, define
 _FENCE = re.compile(r"[\s>*+.)\d-]*(`{3,}|~{3,})(.*)")
 _TICKS = re.compile("`+")
 _MAX_FED = 500  # texts
-_MAX_LINE = 1_000  # characters of a line that are looked at
+_MAX_LINE = 1_000  # characters of a line that are read
 
 
 @define
 class MarkdownCode:
-    """Reads text on and on; little by little it is only kept, because that is the usual case."""
+    """Follows text. Small parts are only collected at first, because `is_open` is rarely needed."""
 
     _unread: list[str] = Factory(list)
     _fence: str = ""
@@ -27,14 +27,14 @@ class MarkdownCode:
     _last: str = ""
 
     def feed(self, text: str) -> None:
-        """Read on."""
+        """Take the next part of the text."""
         self._unread.append(text)
         if len(self._unread) >= _MAX_FED:
             self._read()
 
     @property
     def is_open(self) -> bool:
-        """Whether what comes next stands in code."""
+        """Whether the next character is in code."""
         self._read()
         if self._fence or self._last == "`" or _FENCE.match(self._line):
             return True
@@ -51,18 +51,18 @@ class MarkdownCode:
         self._unread.clear()
         self._last = text[-1:] or self._last
         *ended, text = text.split("\n")
-        for each in ended:
-            self._line += each[:_MAX_LINE]
+        for line in ended:
+            self._line += line[:_MAX_LINE]
             self._end_line()
         if len(self._line) < _MAX_LINE:
             self._line += text[:_MAX_LINE]
 
     def _end_line(self) -> None:
-        found, self._line = _FENCE.match(self._line), ""
-        if not found:
+        match, self._line = _FENCE.match(self._line), ""
+        if not match:
             return
-        fence, rest = found.groups()
-        if not self._fence and (fence[0] == "~" or "`" not in rest):
+        fence, text_after = match.groups()
+        if not self._fence and (fence[0] == "~" or "`" not in text_after):
             self._fence = fence
-        elif self._fence and fence.startswith(self._fence) and not rest.strip():
+        elif self._fence and fence.startswith(self._fence) and not text_after.strip():
             self._fence = ""

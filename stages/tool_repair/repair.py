@@ -1,12 +1,12 @@
-"""The chunks of a Chat Completions answer, with the tool calls of a weak model mended.
+"""Repair the tool calls of a weak model in the chunks of a Chat Completions response.
 
-One object serves one answer, streamed or whole. Text flows, but for what may be a call; text in
-parts, as few backends send it, is not looked at. The backend's own calls are held until their
-arguments are whole: where text follows that are JSON by then, else until the answer ends. What was
-cut is not repaired: half a command is another one.
+One object serves one response, streamed or whole. Text is forwarded at once, except for a possible
+call; text as a list of parts, which few backends send, is not scanned. The backend's own calls are
+buffered until their arguments are complete: until text follows and they are JSON, otherwise until
+the response ends. Cut arguments are not repaired: half a command is another command.
 
-A chunk becomes one or more: the last is the chunk itself with what is left of its delta, so that
-all else it says (usage, finish reason) comes when it did.
+A chunk becomes one or more. The last is the chunk itself with the remaining delta, so its other
+members (usage, finish reason) keep their place.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from stages.translation.opaque_members import OpaqueFragments, taken
 from stages.translation.parts import ToolCall, ToolCalls
 
 _REPLACED_MEMBERS = ("content", "tool_calls", "function_call")
-#: What parts the text before it from the text behind it, beside calls.
+#: Members that separate the text before them from the text after them, besides calls.
 _SEPARATING_MEMBERS = (*REASONING_MEMBERS, "reasoning_details", "refusal")
 
 Delta = dict[str, Any]
 
 
 def tool_schemas(request: ChatRequest) -> dict[str, Any]:
-    """The schemas of the tools that the model may call, by the names it knows."""
+    """The schemas of the tools that the model may call, by the names in the request."""
     choice = request.resolved.request.tool_choice
-    if choice and choice.type == "none":  # which the backend may not know
+    if choice and choice.type == "none":  # the backend may not support `none`
         return {}
     functions = [
         as_object(as_object(each).get("function"))
@@ -58,15 +58,15 @@ def tool_schemas(request: ChatRequest) -> dict[str, Any]:
 
 @define
 class ResponseRepair:
-    """Repairs one answer. Call `chunk` for each chunk, then `end` once."""
+    """Repairs one response. Call `repair_chunk` for each chunk, then `finish` once."""
 
     request: ChatRequest
     tools: dict[str, Any]
     outcomes: list[str] = Factory(list)
-    """What was done, for each call: `found` in the text, and what became of its arguments."""
+    """For each call: `found` if it was in the text, and the outcome for its arguments."""
     _repairs: JsonRepair = Factory(JsonRepair)
     _schemas: dict[str, ToolSchema] = Factory(dict)
-    """Those that were asked."""
+    """The schemas used so far."""
     _text: ToolCallScanner = Factory(
         lambda self: ToolCallScanner(self.tools, self._repairs), takes_self=True
     )
@@ -75,20 +75,20 @@ class ResponseRepair:
     )
     _calls: ToolCalls = Factory(ToolCalls)
     _in_calls: bool = False
-    """Whether a call of the backend's came last."""
+    """Whether a fragment of a backend's call came last."""
     max_buffered: int = MAX_HELD
-    """Characters of calls that are kept, at most, because they are not whole."""
+    """Limit on the characters of calls that are buffered because they are incomplete."""
     _buffered: int = 0
     _calls_sent: int = 0
     _complete: bool | None = None
-    """Whether the backend said that it came to an end by itself; None while it has not ended."""
+    """Whether the response ended normally, by its finish reason; None before that."""
     _deltas: DeltaReader = Factory(DeltaReader)
 
     def repair_chunk(self, data: Any) -> list[Any]:
-        """The chunks to forward for one of the backend's."""
+        """The chunks to forward for one chunk of the backend."""
         if more := plain_text_delta(data):
-            usual = self._think_tags.state == "outside" and not self._in_calls
-            if usual and self._text.is_plain_text(more):
+            is_plain = self._think_tags.state == "outside" and not self._in_calls
+            if is_plain and self._text.is_plain_text(more):
                 return [data]
             return _with_deltas(data, list(self._take_text(more)))
         choices = choices_of(data) if isinstance(data, dict) else []
@@ -98,14 +98,13 @@ class ResponseRepair:
             return [data]
         if len(choices) > 1:
             *before, choice = choices
-            chunks = [{"choices": [each]} for each in before] + [_with_choice(data, choice)]
-            return [made for each in chunks for made in self.repair_chunk(each)]
+            chunks = [{"choices": [other]} for other in before] + [_with_choice(data, choice)]
+            return [repaired for chunk in chunks for repaired in self.repair_chunk(chunk)]
         (choice,) = choices
         deltas = list(self._take(choice))
         if reason := as_string(choice.get("finish_reason")):
-            stop = reported_stop_sequence(
-                choice, self.request.resolved.request.stop_sequences
-            )  # within a call?
+            sequences = self.request.resolved.request.stop_sequences
+            stop = reported_stop_sequence(choice, sequences)  # perhaps within a call
             self._complete = meaning(reason) is Finish.END and not stop
             deltas += self._flush(self._complete)
             if "found" in self.outcomes and reason == "stop":
@@ -113,7 +112,7 @@ class ResponseRepair:
         return _with_deltas(data, deltas)
 
     def finish(self, done: bool) -> list[Any]:
-        """The chunks to forward at the end. `done`: the backend said itself that it was over."""
+        """The chunks to forward at the end. `done`: the backend marked the stream as complete."""
         return _chunks(self._flush(done if self._complete is None else self._complete))
 
     def _take(self, choice: dict[str, Any]) -> Iterator[Delta]:
@@ -121,11 +120,13 @@ class ResponseRepair:
         content = delta.get("content")
         if (content and not isinstance(content, str)) or any(map(delta.get, _SEPARATING_MEMBERS)):
             yield from self._end_text(whole=False)
-        left = {name: value for name, value in delta.items() if name not in _REPLACED_MEMBERS}
+        other_members = {
+            name: value for name, value in delta.items() if name not in _REPLACED_MEMBERS
+        }
         if as_array(content):
-            left["content"] = content
-        if left:
-            yield left
+            other_members["content"] = content
+        if other_members:
+            yield other_members
         yield from self._take_text(as_string(content).removeprefix(self.request.echoed_prefill))
         for fragment in self._deltas.tool_call_fragments(choice, delta):
             yield from self._take_call(fragment)
@@ -142,7 +143,7 @@ class ResponseRepair:
         yield from self._repair_text(self._text.finish(whole))
 
     def _split_think_tags(self, pieces: Iterable[tuple[Kind, str]]) -> Iterator[Delta]:
-        """Reasoning, in a field of its own, and text; calls are not looked for in reasoning."""
+        """Move reasoning to its own member, and scan only the text for calls."""
         for kind, piece in pieces:
             if kind == "thinking":
                 yield {"reasoning_content": piece}
@@ -164,11 +165,11 @@ class ResponseRepair:
         if self._buffered > self.max_buffered:
             raise InternalError(
                 f"backend `{self.request.resolved.target.backend}` sent tool calls of more than "
-                f"{self.max_buffered} characters: ask for a shorter answer"
+                f"{self.max_buffered} characters: ask for a shorter response"
             )
 
     def _flush(self, whole: bool) -> Iterator[Delta]:
-        """What was held back, when the answer is over."""
+        """Yield the buffered text and calls, at the end of the response."""
         yield from self._end_text(whole)
         yield from self._flush_backend_calls(whole)
 
@@ -178,17 +179,19 @@ class ResponseRepair:
             yield self._backend_call(call, whole)
 
     def _backend_call(self, call: ToolCall, whole: bool) -> Delta:
-        """A call of the backend's own."""
-        arguments, how = call.arguments, ""
-        cut = call.half and self.request.resolved.request.stop_sequences  # perhaps by one of them
+        """Repair a call from the backend."""
+        arguments, outcome = call.arguments, ""
+        cut = (
+            call.half and self.request.resolved.request.stop_sequences
+        )  # perhaps cut by one of them
         if whole and not cut and call.name in self.tools:
-            arguments, how = self._repair_arguments(call.name, arguments)
-        if how:
-            self.outcomes.append(how)
+            arguments, outcome = self._repair_arguments(call.name, arguments)
+        if outcome:
+            self.outcomes.append(outcome)
         return self._call(call.name, arguments, call.backend_id, taken(call.attached))
 
     def _repair_text(self, pieces: Iterable[str | FoundCalls]) -> Iterator[Delta]:
-        """Text, and the calls that were found in it, unless one of them is past mending."""
+        """Yield text, and the calls found in it, unless one of them is beyond repair."""
         for piece in pieces:
             if isinstance(piece, str):
                 yield {"content": piece}
@@ -196,14 +199,14 @@ class ResponseRepair:
             calls = [
                 (each, *self._repair_arguments(each.name, each.arguments)) for each in piece.calls
             ]
-            if not all(_is_sure(call, how) for call, _, how in calls):
+            if not all(_is_sure(call, outcome) for call, _, outcome in calls):
                 self._text.give_up()
                 yield {"content": piece.text}
                 continue
-            for call, arguments, how in calls:
+            for call, arguments, outcome in calls:
                 self.outcomes += [
                     "found",
-                    *([how] if how else ["repaired"] if call.is_repaired else []),
+                    *([outcome] if outcome else ["repaired"] if call.is_repaired else []),
                 ]
                 yield self._call(call.name, arguments)
             if piece.text_after:
@@ -223,11 +226,11 @@ class ResponseRepair:
         return {"tool_calls": [{**call, **(opaque or {})}]}
 
 
-def _is_sure(call: FoundCall, how: Outcome) -> bool:
-    """Whether what stands in the text is a call, and there are no other words in it."""
+def _is_sure(call: FoundCall, outcome: Outcome) -> bool:
+    """Whether the text is certainly a call, without other words in it."""
     if call.is_repaired or call.is_bare:
-        return how in ("", "coerced")
-    return how != "broken" and (how != "repaired" or ends_as_json(call.arguments))
+        return outcome in ("", "coerced")
+    return outcome != "broken" and (outcome != "repaired" or ends_as_json(call.arguments))
 
 
 def _chunks(deltas: Iterable[Delta]) -> list[Any]:
@@ -235,7 +238,7 @@ def _chunks(deltas: Iterable[Delta]) -> list[Any]:
 
 
 def _with_deltas(data: dict[str, Any], deltas: list[Delta]) -> list[Any]:
-    """`data` with these deltas in the place of its own: several chunks, if there are several."""
+    """`data` with its delta replaced by these: a chunk for each."""
     *before, last = deltas or [{}]
     choice = {**choices_of(data)[0], "delta": last}
     choice.pop("message", None)

@@ -1,32 +1,31 @@
-"""Tool calls in the text of one answer, found while it arrives. For the formats see formats.py.
+"""Find tool calls in the text of one response while it arrives. For the formats see formats.py.
 
-    state    text                                       comes out           then
-    ------   ----------------------------------------   -----------------   -------------------
-    looking  no marker is in it                         all but what may    looking; that is
-                                                        begin one, at its   held
-                                                        end
-    looking  what stands only within a call             all up to there     given up
-    looking  a marker, not in code                      what is before it   marked
-    marked   not all of a head yet (white space does    nothing             marked
-             not count)
-    marked   no head of the format                      the marker          looking, at what is
-                                                                            behind it
-    marked   a head, and all up to the format's end     the calls; all of   looking
-                                                        it, if they are
-                                                        of no tool, or it
-                                                        is JSON, but no
-                                                        call
-    marked   what cannot be read, or is not ended       all of it           given up
-             where the text is cut, or more than is
-             held at most
-    marked   (the text ends)                            as at the end       looking
-    given    anything                                   all of it           given up
-    up
+    state       text                                     output             next state
+    ---------   --------------------------------------   ----------------   ---------------------
+    looking     contains no marker                       all but a          looking; that end is
+                                                         possible marker    buffered
+                                                         at its end
+    looking     contains an inner marker                 all up to there    given up
+    looking     contains a marker, not in code           the text before    candidate
+                                                         it
+    candidate   only a part of a prefix yet (white       none               candidate
+                space is ignored)
+    candidate   no prefix of the format                  the marker         looking, at the text
+                                                                            after it
+    candidate   a prefix, and all up to the format's     the calls; or all  looking
+                end                                      of it, if they
+                                                         are of unknown
+                                                         tools, or it is
+                                                         JSON but no call
+    candidate   not readable, or cut at the end of the   all of it          given up
+                text, or longer than the limit
+    candidate   (the text ends)                          as at the end      looking
+    given up    anything                                 all of it          given up
 
-An answer begins as marked, with the format that has no marker. The end of a format does not count
-within a string of JSON. Where a call cannot be read, it is not clear where it ends, and what looks
-like the next one may be an example in the file that it was to write: so that is given up. What is
-found does not depend on how the text is cut, and each character is looked at a few times at most.
+A response begins as a candidate of the format without a marker. The end of a format does not count
+within a JSON string. The end of an unreadable call is unknown, and an apparent next call may be an
+example in the file that the first one was to write: so the scanner gives up. The result does not
+depend on how the text is split, and each character is read at most a few times.
 """
 
 from __future__ import annotations
@@ -45,13 +44,13 @@ from stages.tool_repair.markdown_code import MarkdownCode
 _SPACE = re.compile(r"\s+")
 _JSON = re.compile(r"(?:[^\s<{]+>)?\s*{")
 _MAX_BUFFERED = 200_000  # characters
-#: Characters that are looked at together: at each marker, what is left of them is copied.
+#: Characters that are scanned together: at each marker, the rest of the slice is copied.
 _SLICE = 4_000
 
 
 @frozen
 class FoundCalls:
-    """Calls of tools that there are, the text they were written in, and what is behind them."""
+    """Calls of known tools, the text of the calls, and the text after them."""
 
     calls: tuple[FoundCall, ...]
     text: str
@@ -60,11 +59,11 @@ class FoundCalls:
 
 @define
 class _Candidate:
-    """What came behind a marker."""
+    """The text after a marker, which may be calls."""
 
     format: Format
     prefix: str | None = ""
-    """All of it without white space; None once one of the heads is there."""
+    """The text without white space; None after a whole prefix was read."""
     size: int = 0
     _parts: list[str] = Factory(list)
     _tail: str = ""
@@ -72,11 +71,11 @@ class _Candidate:
 
     @property
     def text(self) -> str:
-        """All of it."""
+        """The whole text after the marker."""
         return "".join(self._parts)
 
     def begins(self, text: str) -> bool:
-        """Take more in. Whether a head of the format can come of it, or has."""
+        """Take more text. Return whether it has, or may become, a prefix of the format."""
         self._add(text)
         self.prefix = (self.prefix or "") + _SPACE.sub("", text)
         if any(map(self.prefix.startswith, self.format.prefixes)):
@@ -85,18 +84,18 @@ class _Candidate:
         return any(each.startswith(self.prefix) for each in self.format.prefixes)
 
     def restart(self) -> str:
-        """Give all of it, to be taken in anew."""
+        """Return the whole text, to be read again."""
         text, self.size = self.text, 0
         self._parts.clear()
         return text
 
     def ends(self, text: str) -> str | None:
-        """Take more in, up to the end; give what is behind that. None: it has not ended."""
+        """Take more text, up to the end of the format. Return the text after it, or None."""
         end = self.format.end
         while end and (at := (self._tail + text).find(end)) >= 0:
-            behind = at + len(end) - len(self._tail)
-            self._add(text[:behind])
-            self._tail, text = "", text[behind:]
+            end_at = at + len(end) - len(self._tail)
+            self._add(text[:end_at])
+            self._tail, text = "", text[end_at:]
             if not self._in_string():
                 return text
         self._add(text)
@@ -117,13 +116,13 @@ class _Candidate:
 
 @define
 class ToolCallScanner:
-    """Finds the calls of `tools`, which are names."""
+    """Finds the calls of the tools named in `tools`."""
 
     tools: Collection[str]
     repairs: JsonRepair = Factory(JsonRepair)
     _formats: dict[str, Format] = field(init=False)
     _markers: tuple[str, ...] = field(init=False)
-    """What to look for; nothing, once that was given up."""
+    """The texts to scan for; empty after giving up."""
     _pattern: re.Pattern[str] = field(init=False)
     _first_characters: frozenset[str] = field(init=False)
     _candidate: _Candidate | None = field(init=False)
@@ -138,98 +137,99 @@ class ToolCallScanner:
         self._first_characters = frozenset(sign[0] for sign in self._markers)
 
     def is_plain_text(self, text: str) -> bool:
-        """Whether that is just more text, so that it need not be fed: nine times in ten."""
+        """Whether `text` cannot be part of a call, so that `feed` is not needed: nine in ten."""
         if self._candidate or self._buffered or not self._first_characters.isdisjoint(text):
             return False
         self._code.feed(text)
         return True
 
     def feed(self, text: str) -> Iterator[str | FoundCalls]:
-        """What is clear now."""
+        """Take more text; yield the decided text and calls."""
         for start in range(0, len(text), _SLICE):
-            piece = text[start : start + _SLICE]
-            while piece:
-                marked = self._candidate
-                piece = yield from self._collect(marked, piece) if marked else self._look(piece)
+            remaining = text[start : start + _SLICE]
+            while remaining:
+                candidate = self._candidate
+                step = self._collect(candidate, remaining) if candidate else self._scan(remaining)
+                remaining = yield from step
 
     def finish(self, whole: bool) -> Iterator[str | FoundCalls]:
-        """What was held back, when nothing of this text follows.
+        """Yield the buffered text, at the end of this text.
 
-        Where that is not the end of a `whole` answer, what has not ended is no call.
+        An unfinished candidate is a call only at the end of a `whole` response.
         """
-        marked = self._candidate
-        if marked and marked.prefix == "" and not marked.format.marker:  # nothing was said so far
-            yield from self._show(marked.restart())
+        candidate = self._candidate
+        if candidate and candidate.prefix == "" and not candidate.format.marker:  # no text so far
+            yield from self._emit(candidate.restart())
             return
         self._candidate = None
-        if marked and marked.prefix is None and whole:
-            yield from self._read(marked.format, marked.text)
-        elif marked:
-            if marked.prefix is None:
+        if candidate and candidate.prefix is None and whole:
+            yield from self._read(candidate.format, candidate.text)
+        elif candidate:
+            if candidate.prefix is None:
                 self.give_up()
-            yield from self._show(marked.format.marker + marked.text)
-        held, self._buffered = self._buffered, ""
-        yield from self._show(held)
+            yield from self._emit(candidate.format.marker + candidate.text)
+        buffered, self._buffered = self._buffered, ""
+        yield from self._emit(buffered)
 
     def give_up(self) -> None:
-        """Take all that follows for text."""
+        """Treat all further text as plain text."""
         self._markers, self._first_characters = (), frozenset()
 
     def text_is_not_first(self) -> None:
-        """Say that there is more to the answer than its text."""
+        """Note that the response has more than text: a format without a marker is excluded."""
         if self._candidate and not self._candidate.format.marker:
             self._candidate = None
 
-    def _look(self, text: str) -> Generator[str | FoundCalls, None, str]:
-        """Show text up to a marker, and give what is behind it."""
+    def _scan(self, text: str) -> Generator[str | FoundCalls, None, str]:
+        """Yield the text up to a marker, and return the text after it."""
         text, self._buffered = self._buffered + text, ""
-        found = self._pattern.search(text) if self._markers else None
-        if not found:
+        match = self._pattern.search(text) if self._markers else None
+        if not match:
             text, self._buffered = split_partial_match(text, self._markers)
-            yield from self._show(text)
+            yield from self._emit(text)
             return ""
-        marker = found[0]
-        yield from self._show(text[: found.start()])
+        marker = match[0]
+        yield from self._emit(text[: match.start()])
         if self._code.is_open:
-            yield from self._show(marker)
+            yield from self._emit(marker)
         elif marker in INNER_MARKERS:
             self.give_up()
-            yield from self._show(marker)
+            yield from self._emit(marker)
         else:
             self._candidate = _Candidate(self._formats[marker])
-        return text[found.end() :]
+        return text[match.end() :]
 
-    def _collect(self, marked: _Candidate, text: str) -> Generator[str | FoundCalls, None, str]:
-        """Take in what is behind a marker, and give what is behind that."""
-        if marked.prefix is not None:
-            if not marked.begins(text):
+    def _collect(self, candidate: _Candidate, text: str) -> Generator[str | FoundCalls, None, str]:
+        """Add text to the candidate, and return the text after its end."""
+        if candidate.prefix is not None:
+            if not candidate.begins(text):
                 self._candidate = None
-                yield from self._show(marked.format.marker)
-                return marked.text
-            text = marked.restart() if marked.prefix is None else ""
-        behind = marked.ends(text) if marked.prefix is None else None
-        if marked.size > _MAX_BUFFERED:
+                yield from self._emit(candidate.format.marker)
+                return candidate.text
+            text = candidate.restart() if candidate.prefix is None else ""
+        text_after = candidate.ends(text) if candidate.prefix is None else None
+        if candidate.size > _MAX_BUFFERED:
             self._candidate = None
             self.give_up()
-            yield from self._show(marked.format.marker + marked.text)
-        elif behind is not None:
+            yield from self._emit(candidate.format.marker + candidate.text)
+        elif text_after is not None:
             self._candidate = None
-            yield from self._read(marked.format, marked.text)
-        return behind or ""
+            yield from self._read(candidate.format, candidate.text)
+        return text_after or ""
 
     def _read(self, format: Format, text: str) -> Iterator[str | FoundCalls]:
-        """The calls in a text that is whole."""
+        """Yield the calls of a complete candidate, or its text."""
         body = text.removesuffix(format.end)
-        read = format.parse(body)
-        if read and all(call.name in self.tools for call in read[0]):
-            self._code.feed(read[1])
-            yield FoundCalls(tuple(read[0]), format.marker + text, read[1])
+        parsed = format.parse(body)
+        if parsed and all(call.name in self.tools for call in parsed[0]):
+            self._code.feed(parsed[1])
+            yield FoundCalls(tuple(parsed[0]), format.marker + text, parsed[1])
             return
-        if not read and not is_json(body):
+        if not parsed and not is_json(body):
             self.give_up()
-        yield from self._show(format.marker + text)
+        yield from self._emit(format.marker + text)
 
-    def _show(self, text: str) -> Iterator[str]:
+    def _emit(self, text: str) -> Iterator[str]:
         if text:
             self._code.feed(text)
             yield text

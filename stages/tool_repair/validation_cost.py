@@ -1,8 +1,8 @@
-"""What it costs to ask a schema about a value, counted before it is asked.
+"""Bound the cost of validating a value against a JSON Schema, before it is validated.
 
-Clients write schemas, models write values. A schema of 3 kB can take hours: each level that names
-the next one twice doubles the work, within one value or along a recursive one. So the subschemas
-that would be applied are counted, up to a limit; the count itself takes no longer than that.
+Clients write schemas, models write values. A schema of 3 kB can take hours: each level that refers
+to the next one twice doubles the work, within one value or along a recursive one. So the applied
+subschemas are counted, up to a limit, which also bounds the count itself.
 
     counted                                                               limits
     -------------------------------------------------------------------   -------------------------
@@ -21,17 +21,17 @@ from typing import Any
 
 from stages.chat_completions.json_values import as_array, as_object, as_string
 
-#: Counting so much takes 8 ms, and what is counted less.
+#: Counting this much takes 8 ms, the validation less.
 MAX_COST = 5_000
 _PATTERN = 100
 _CHARACTERS = 1_000
-#: Keywords that lead to another subschema by more than a path in the document.
+#: Keywords that refer to a subschema by more than a path in the document.
 _ELSEWHERE = ("$dynamicRef", "$recursiveRef")
-# Whose values are applied to the same value: a subschema, a list of them, an object of them.
+# Keywords whose subschemas apply to the same value: a subschema, a list of them, an object of them.
 _ONE = ("not", "if", "then", "else")
 _LISTS = ("allOf", "anyOf", "oneOf")
 _NAMED = ("dependentSchemas", "dependencies")
-# Whose values are applied to each item, or to each member.
+# Keywords whose subschema applies to each item, or to each member.
 _OF_ITEMS = ("items", "additionalItems", "contains", "unevaluatedItems")
 _OF_MEMBERS = ("additionalProperties", "unevaluatedProperties")
 _UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
@@ -40,25 +40,25 @@ Pairs = Iterator[tuple[Any, Any]]
 
 
 def is_compilable(schema: dict[str, Any]) -> bool:
-    """Whether a schema can be compiled, and refers to nothing but paths within it."""
+    """Whether a schema is cheap to compile, and refers only to paths within itself."""
     base = "id" if "draft-04" in as_string(schema.get("$schema")) else "$id"
     pending: list[Any] = [schema]
-    effort = 0
-    while pending and effort + len(pending) <= MAX_COST:
-        each = pending.pop()
-        effort += 1
-        if isinstance(each, dict):
-            if _refers_elsewhere(each, base, is_root=each is schema):
+    cost = 0
+    while pending and cost + len(pending) <= MAX_COST:
+        subschema = pending.pop()
+        cost += 1
+        if isinstance(subschema, dict):
+            if _refers_elsewhere(subschema, base, is_root=subschema is schema):
                 return False
-            effort += _PATTERN * isinstance(each.get("pattern"), str)
-            effort += _PATTERN * len(as_object(each.get("patternProperties")))
-        inner = each.values() if isinstance(each, dict) else as_array(each)
+            cost += _PATTERN * isinstance(subschema.get("pattern"), str)
+            cost += _PATTERN * len(as_object(subschema.get("patternProperties")))
+        inner = subschema.values() if isinstance(subschema, dict) else as_array(subschema)
         pending += islice(inner, MAX_COST)
-    return not pending and effort <= MAX_COST
+    return not pending and cost <= MAX_COST
 
 
 def _refers_elsewhere(schema: dict[str, Any], base: str, is_root: bool) -> bool:
-    """Whether it has a reference that is no plain path, or a base for other references."""
+    """Whether a subschema has a reference that is not a plain path, or a base for references."""
     reference = schema.get("$ref")
     if isinstance(reference, str) and ("%" in reference or f"{reference}/"[:2] != "#/"):
         return True
@@ -67,25 +67,25 @@ def _refers_elsewhere(schema: dict[str, Any], base: str, is_root: bool) -> bool:
 
 
 def is_cheap_to_validate(schema: dict[str, Any], value: Any) -> bool:
-    """Whether a value can be asked about, of a schema that is small."""
+    """Whether validating a value is cheap, for a schema that is compilable."""
     pending: list[tuple[Any, Any]] = [(schema, value)]
-    effort = 0
-    while pending and effort + len(pending) <= MAX_COST:
-        each, part = pending.pop()
-        effort += 1
-        if not isinstance(each, dict):
+    cost = 0
+    while pending and cost + len(pending) <= MAX_COST:
+        subschema, part = pending.pop()
+        cost += 1
+        if not isinstance(subschema, dict):
             continue
         if isinstance(part, str):
-            effort += len(part) // _CHARACTERS
-        effort += _enum_cost(each.get("enum"))
-        times = 3 if any(name in each for name in _UNEVALUATED) else 1
-        pending += list(islice(_in_place_subschemas(each, schema, part), MAX_COST)) * times
-        pending += islice(_child_subschemas(each, part), MAX_COST)
+            cost += len(part) // _CHARACTERS
+        cost += _enum_cost(subschema.get("enum"))
+        times = 3 if any(name in subschema for name in _UNEVALUATED) else 1
+        pending += list(islice(_in_place_subschemas(subschema, schema, part), MAX_COST)) * times
+        pending += islice(_child_subschemas(subschema, part), MAX_COST)
     return not pending
 
 
 def _enum_cost(enum: Any) -> int:
-    """The values in an enum: as many as are compared where they are no plain ones."""
+    """The number of values in an enum that has lists or objects; 0 for plain values."""
     if not any(isinstance(each, (dict, list)) for each in as_array(enum)):
         return 0
     pending, counted = list(enum), 0
@@ -97,7 +97,7 @@ def _enum_cost(enum: Any) -> int:
 
 
 def _in_place_subschemas(schema: dict[str, Any], root: dict[str, Any], value: Any) -> Pairs:
-    """The subschemas that are applied to the value itself."""
+    """The subschemas that apply to the value itself."""
     if "$ref" in schema:
         yield resolve_reference(schema, root), value
     for name in _ONE:
@@ -112,7 +112,7 @@ def _in_place_subschemas(schema: dict[str, Any], root: dict[str, Any], value: An
 
 
 def _child_subschemas(schema: dict[str, Any], value: Any) -> Pairs:
-    """The subschemas that are applied to its items, members and names."""
+    """The subschemas that apply to the items, members and names of the value."""
     if isinstance(value, list):
         of_place = [*as_array(schema.get("prefixItems")), *as_array(schema.get("items"))]
         yield from zip(of_place, value, strict=False)
@@ -124,8 +124,8 @@ def _child_subschemas(schema: dict[str, Any], value: Any) -> Pairs:
 
 
 def _member_subschemas(schema: dict[str, Any], value: dict[str, Any]) -> Pairs:
-    known = as_object(schema.get("properties"))
-    yield from ((known[name], each) for name, each in value.items() if name in known)
+    properties = as_object(schema.get("properties"))
+    yield from ((properties[name], v) for name, v in value.items() if name in properties)
     for name in _OF_MEMBERS:
         if isinstance(schema.get(name), dict):
             yield from ((schema[name], each) for each in value.values())
@@ -136,20 +136,20 @@ def _member_subschemas(schema: dict[str, Any], value: dict[str, Any]) -> Pairs:
 
 
 def resolve_reference(schema: dict[str, Any], root: dict[str, Any]) -> dict[str, Any]:
-    """The schema that a reference within the same document leads to; itself without one."""
+    """The target of a reference within the document; `schema` itself without one."""
     reference = as_string(schema.get("$ref"))
     if not reference.startswith("#"):
         return schema
-    found: Any = root
+    target: Any = root
     for name in reference.split("/")[1:]:
         name = name.replace("~1", "/").replace("~0", "~")
-        found = (
-            found[int(name)]
-            if isinstance(found, list) and _is_index(name, found)
-            else (as_object(found).get(name))
+        target = (
+            target[int(name)]
+            if isinstance(target, list) and _is_index(name, target)
+            else (as_object(target).get(name))
         )
-    return as_object(found)
+    return as_object(target)
 
 
-def _is_index(name: str, found: list[Any]) -> bool:
-    return name.isdecimal() and len(name) < 9 and int(name) < len(found)
+def _is_index(name: str, target: list[Any]) -> bool:
+    return name.isdecimal() and len(name) < 9 and int(name) < len(target)

@@ -187,7 +187,7 @@ NOWHERE = "http://127.0.0.1:1/v1"
         (["askd"], "there is no backend `askd`", "did you mean `asked`?"),
         (["unset"], "backend `unset` cannot be used", "NO_SUCH_HOST is not set"),
         (["new", "--url", NOWHERE], "`new`: cannot be reached", "that the backend runs"),
-        (["new", "--url", "gpu:8000"], "has to be an http", "write it as `http"),
+        (["new", "--url", "gpu:8000"], "must be an http", "write it as `http"),
         (["new", "--url", NOWHERE, "--key-variable", "UNSET"], "UNSET is not set", "in `.env`"),
         (["new", "--url", NOWHERE, "--key-variable", "sk-secret"], "wants the name", "as NAME="),
         (["plain"], "`plain`: cannot be reached", "that the backend runs"),

@@ -386,7 +386,7 @@ async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
     ("said", "message"),
     [
         (b"data: {\n\n", "broken JSON"),
-        (b"data: [1]\n\n", "JSON that is no object"),
+        (b"data: [1]\n\n", "JSON that is not an object"),
         (b"data: {}\ndata: x\n\n", "broken JSON"),
         (b"data: {", "broken JSON"),
         (b"data: " + b"x" * 17_000_000, "an event of more than"),

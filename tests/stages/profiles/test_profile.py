@@ -132,7 +132,7 @@ def test_an_http_url_is_a_base_url(url: str) -> None:
     ],
 )
 def test_anything_else_is_no_base_url(url: str) -> None:
-    with pytest.raises(OptionError, match="has to be an http or https URL") as raised:
+    with pytest.raises(OptionError, match="must be an http or https URL") as raised:
         profile(base_url=url)
     assert raised.value.option == "base_url"
     assert "`http://localhost:11434/v1`" in raised.value.hint
