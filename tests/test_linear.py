@@ -2,8 +2,8 @@
 
 The processor's time for one text and for one four times as long is compared: linear work takes
 four times as long, quadratic work sixteen times. What is counted elsewhere is not here: schemas in
-stages/repair/test_effort.py, wordings in stages/backends/test_wordings.py, YAML in
-pipeline/test_document.py.
+stages/tool_repair/test_validation_cost.py, error patterns in
+stages/chat_completions/test_overflow_patterns.py, YAML in pipeline/config/test_document.py.
 """
 
 from __future__ import annotations

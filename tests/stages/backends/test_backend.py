@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import aclosing
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
-from attrs import evolve
 
 from pipeline.stage import OptionError
 from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
 from stages.chat_completions.token_calibration import TokenEstimate
-from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Target
+from stages.events import ChatChunk, ChatEnd, Target
 from stages.messages_api.errors import (
     GatewayTimeoutError,
     InternalError,
-    InvalidRequestError,
     OverloadedError,
 )
 from stages.profiles.profile import Profile
 from tests.secrets import PROMPT
+from tests.stages.backends.support import answer, answers, opened
 from tests.support import chat_request, profile
-from tests.wire.backend import Act, ScriptedBackend, Step, gone
-from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.backend import Act, ScriptedBackend, gone
+from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 
 
 @pytest.fixture
@@ -41,30 +40,6 @@ def server() -> Iterator[ScriptedBackend]:
     made = ScriptedBackend()
     yield made
     made.close()
-
-
-@asynccontextmanager
-async def opened(server: ScriptedBackend, **changes: Any) -> AsyncIterator[Backend]:
-    """A backend that leads to `server`."""
-    backend = Backend(profile(base_url=f"{server.url}/v1/", **changes))
-    try:
-        yield backend
-    finally:
-        await backend.aclose()
-
-
-def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-    """The parts of the answer to one request."""
-    return backend.answer(request, idle_timeout=5)
-
-
-async def answers(backend: Backend, **changes: Any) -> list[ChatEvent]:
-    """The same as a list, no matter what arrived together."""
-    async with aclosing(answer(backend, chat_request(**changes))) as parts:
-        return [
-            evolve(part, more_buffered=False) if isinstance(part, ChatChunk) else part
-            async for part in parts
-        ]
 
 
 async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
@@ -180,178 +155,6 @@ def test_a_header_that_cannot_be_sent_is_refused_at_once(header: tuple[str, str]
     with pytest.raises(OptionError, match="cannot be sent") as caught:
         profile(headers=dict([header]))
     assert caught.value.option == "headers"
-
-
-@pytest.mark.parametrize(
-    ("kind", "path", "said"),
-    [
-        ("llamacpp", "/v1/chat/completions/input_tokens", {"input_tokens": 42}),
-        ("vllm", "/tokenize", {"count": 42, "max_model_len": 100, "tokens": [1, 2]}),
-        ("sglang", "/tokenize", {"count": 42, "max_model_len": 100, "tokens": [1, 2]}),
-    ],
-)
-async def test_tokens_are_counted_by_the_backend(
-    kind: str, path: str, said: dict[str, Any], server: ScriptedBackend
-) -> None:
-    server.says(whole(200, said))
-    tool = {"name": "look", "input_schema": {"type": "object"}}
-    async with opened(server, tokenizer=kind) as backend:
-        assert await backend.count_tokens(chat_request(max_tokens=None, tools=[tool])) == 42
-    asked = server.request()
-    assert asked.path == path
-    assert asked.body["model"] == "some-model"
-    assert asked.body["messages"] == [{"role": "user", "content": PROMPT}]
-    assert asked.body["tools"][0]["function"]["name"] == "look"
-
-
-async def test_a_backend_without_a_tokenizer_is_not_asked(server: ScriptedBackend) -> None:
-    async with opened(server) as backend:
-        assert await backend.count_tokens(chat_request()) is None
-    assert not server.requests
-
-
-@pytest.mark.parametrize(
-    "steps",
-    [
-        [whole(404, {"error": "no"})],
-        [whole(400, {"error": {"message": "prompt is too long"}})],
-        [whole(401, {"error": {"message": "no"}})],
-        [whole(200, b"{")],
-        [whole(200, [42])],
-        [whole(200, {"input_tokens": True})],
-        [whole(200, {"input_tokens": "42"})],
-        [whole(200, {"count": 42})],
-        [Act.CLOSE],
-        [head(), piece(b"{"), Act.CLOSE],
-    ],
-    ids=[
-        "404",
-        "400",
-        "401",
-        "broken",
-        "list",
-        "true",
-        "text",
-        "other",
-        "closed",
-        "half",
-    ],
-)
-async def test_a_backend_that_fails_to_count_leaves_it_to_an_estimate_and_the_log(
-    steps: list[Any], server: ScriptedBackend, caplog: pytest.LogCaptureFixture
-) -> None:
-    server.says(*steps)
-    async with opened(server, tokenizer="llamacpp") as backend:
-        assert await backend.count_tokens(chat_request()) is None
-    assert "backend `fake` cannot count tokens: " in caplog.text
-
-
-async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimate() -> None:
-    backend = Backend(profile(base_url="http://127.0.0.1:1/v1", tokenizer="vllm"))
-    assert await backend.count_tokens(chat_request()) is None
-    await backend.aclose()
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        [],
-        [b"HTTP/1.1 100 Continue\r\n\r\n"],
-        [head(content_type="application/json"), *[piece(b" "), 0.02] * 4],
-    ],
-    ids=["silent", "informational", "slow"],
-)
-async def test_a_backend_that_counts_too_long_leaves_it_to_an_estimate(
-    said: list[Step], server: ScriptedBackend
-) -> None:
-    server.says(*said, Act.UNTIL_GONE)
-    how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
-    backend = Backend(how, counting_timeout=0.05)
-    assert await backend.count_tokens(chat_request()) is None
-    await backend.aclose()
-
-
-async def test_a_count_that_is_malformed_is_left_to_an_estimate(server: ScriptedBackend) -> None:
-    server.says(head(content_type="application/json"), piece(b"{"), 0.01, b"zz\r\n", Act.UNTIL_GONE)
-    how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
-    backend = Backend(how, counting_timeout=0.1)
-    assert await backend.count_tokens(chat_request()) is None
-    await backend.aclose()
-
-
-# The output limit
-
-
-def excess(room: str) -> bytes:
-    """A refusal: the limit does not fit behind the prompt."""
-    said = (
-        "This model's maximum context length is 120 tokens. However, you requested 100 output "
-        f"tokens and your prompt contains {room} input tokens, for a total of too many"
-    )
-    return whole(400, {"error": {"message": said}})
-
-
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_pitfall_31_a_limit_that_does_not_fit_is_asked_again_with_what_does(
-    stream: bool, server: ScriptedBackend
-) -> None:
-    server.says(excess("40"))
-    server.says(streamed("Hello") if stream else whole(200, completion()))
-    async with opened(server, max_tokens_field="max_tokens") as backend:
-        *chunks, end = await answers(backend, stream=stream, temperature=0.5)
-    assert end == ChatEnd(limit_lowered="window")
-    assert all(isinstance(chunk, ChatChunk) for chunk in chunks)
-    first, second = (request.body for request in server.requests)
-    assert first["max_tokens"] == 100
-    assert second == {**first, "max_tokens": 79}
-
-
-async def test_where_the_backend_has_not_counted_it_is_asked_again_without_a_limit(
-    server: ScriptedBackend,
-) -> None:
-    server.says(excess("at least 21"))
-    server.says(whole(200, completion()))
-    async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(limit_lowered="window")
-    assert "max_tokens" not in server.request(1).body
-
-
-async def test_it_is_asked_again_only_once(server: ScriptedBackend) -> None:
-    server.says(excess("40"))
-    async with opened(server) as backend:
-        with pytest.raises(InvalidRequestError, match=r"exceed context limit: 40 \+ 100 > 120"):
-            await answers(backend)
-    assert len(server.requests) == 2
-
-
-async def test_a_prompt_that_turns_out_to_be_too_long_is_told(server: ScriptedBackend) -> None:
-    server.says(excess("at least 21"))
-    said = "This model's maximum context length is 120 tokens. However, your request has 130 input"
-    server.says(whole(400, {"error": {"message": said}}))
-    async with opened(server) as backend:
-        with pytest.raises(InvalidRequestError, match="too long: 130 tokens > 120 maximum"):
-            await answers(backend)
-
-
-@pytest.mark.parametrize(("counted", "told"), [(150, "150 tokens > 120 maximum"), (7, "at least")])
-async def test_row_l5_the_tokenizer_counts_what_the_backend_has_not(
-    counted: int, told: str, server: ScriptedBackend
-) -> None:
-    server.says(excess("at least 121").replace(b"requested 100", b"requested 000"))
-    server.says(whole(200, {"count": counted}))
-    async with opened(server, tokenizer="vllm") as backend:
-        with pytest.raises(InvalidRequestError, match=f"prompt is too long.*{told}"):
-            await answers(backend)
-    assert [request.path for request in server.requests] == ["/v1/chat/completions", "/tokenize"]
-
-
-async def test_a_limit_over_what_the_model_puts_out_is_lowered_too(server: ScriptedBackend) -> None:
-    said = "max_tokens is too large: 100. This model supports at most 50 completion tokens"
-    server.says(whole(400, {"error": {"message": said}}))
-    server.says(whole(200, completion()))
-    async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(limit_lowered="model")
-    assert server.request(1).body["max_tokens"] == 50
 
 
 # Estimates

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import os
 import socket
 import weakref
 from collections.abc import AsyncIterator, Iterator
 from threading import Event
-from typing import Any
 
 import anyio
 import pytest
 from attrs import evolve
 
-from stages.backends.call import BackendCall
 from stages.backends.client import ChatCompletionsClient
 from stages.backends.session import make_session
 from stages.messages_api.errors import (
@@ -25,9 +21,9 @@ from stages.messages_api.errors import (
     OverloadedError,
 )
 from stages.off_loop import LARGE_BODY
-from stages.profiles.profile import Profile, profiles
 from stages.wire import json_codec
 from tests.rounds import turning
+from tests.stages.backends.support import call, chunks, completed
 from tests.support import profile
 from tests.wire.backend import Act, ScriptedBackend, gone
 from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
@@ -50,25 +46,6 @@ def backend() -> Iterator[ScriptedBackend]:
 async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletionsClient]:
     async with make_session(profile(api_key="secret")) as client:
         yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
-
-
-def call(idle_timeout: float = 5, **payload: Any) -> BackendCall:
-    """A call whose payload LangChain has made."""
-    return BackendCall("fake", [], {}, idle_timeout, payload={"model": "some-model", **payload})
-
-
-async def chunks(
-    completions: ChatCompletionsClient, given: BackendCall, stream: bool = True
-) -> list[Any]:
-    """All chunks of a response; `stream`: whether a stream is asked for."""
-    async with await completions.create(call=given, stream=stream) as answer:
-        return [chunk async for together in answer for chunk in together]
-
-
-async def completed(completions: ChatCompletionsClient, given: BackendCall) -> Any:
-    """The one chunk of an answer that is no stream."""
-    async with await completions.create(call=given) as answer:
-        return await answer.whole()
 
 
 async def test_a_stream_is_the_json_of_its_events(
@@ -137,18 +114,6 @@ async def test_a_whole_completion_is_its_json(
     assert given.completed
     assert backend.request().body == {"model": "some-model", "messages": []}
     assert backend.request().headers["authorization"] == "Bearer secret"
-
-
-async def test_a_declared_header_goes_before_the_key() -> None:
-    declared = profile(api_key="secret", headers={"authorization": "Basic abc", "x-org": "me"})
-    async with make_session(declared) as client:
-        assert client.headers["authorization"] == "Basic abc"
-        assert client.headers["x-org"] == "me"
-
-
-async def test_without_a_key_none_is_sent() -> None:
-    async with make_session(profile()) as client:
-        assert "authorization" not in client.headers
 
 
 async def test_closing_an_answer_early_closes_its_connection(
@@ -310,114 +275,6 @@ async def test_a_packed_answer_is_unpacked(
     assert await chunks(completions, call()) == [delta(content="Hi")]
 
 
-TYPES = [
-    "text/event-stream",
-    "TEXT/Event-Stream ; charset=utf-8",
-    "",
-    "application/json",
-    "text/plain",
-    "application/octet-stream",
-]
-
-
-@pytest.mark.parametrize("content_type", TYPES)
-@pytest.mark.parametrize("stream", [True, False])
-async def test_row_b29_a_body_is_a_stream_by_its_first_bytes(
-    content_type: str, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
-) -> None:
-    backend.says(head(content_type=content_type), piece(b"d"), piece(b"ata: {}\n\n"), DONE, END)
-    async with await completions.create(call=call(), stream=stream) as answer:
-        assert [chunk async for some in answer for chunk in some] == [{}]
-    assert answer.call.completed
-
-
-@pytest.mark.parametrize("content_type", TYPES[2:])
-@pytest.mark.parametrize("stream", [True, False])
-@pytest.mark.parametrize("end", [b"", b"\n\ndata: [DONE]\n\n"])
-async def test_row_b29_a_body_is_whole_by_its_first_bytes(
-    content_type: str,
-    stream: bool,
-    end: bytes,
-    completions: ChatCompletionsClient,
-    backend: ScriptedBackend,
-) -> None:
-    backend.says(head(content_type=content_type), piece(b" \n "), piece(b'{"a": 1}' + end), END)
-    async with await completions.create(call=call(), stream=stream) as answer:
-        assert [chunk async for some in answer for chunk in some] == [{"a": 1}]
-    assert answer.call.completed
-
-
-@pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"7", b" " * 1000])
-@pytest.mark.parametrize("stream", [True, False])
-async def test_row_b29_any_other_body_is_a_failure(
-    body: bytes, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
-) -> None:
-    backend.says(head(content_type="text/html"), *([piece(body)] if body else []), END)
-    with pytest.raises(InternalError, match="check its `base_url`"):
-        await chunks(completions, call(), stream)
-
-
-async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
-    completions: ChatCompletionsClient, backend: ScriptedBackend
-) -> None:
-    backend.says(whole(200, b"data: {}\n\n"))
-    async with await completions.create(call=call(), stream=False) as answer:
-        assert [chunk async for some in answer for chunk in some] == [{}]
-    assert not answer.call.completed
-
-
-@pytest.mark.parametrize("frame", [b"", b" ", b"null", b": keepalive"])
-async def test_row_b28_a_frame_that_says_nothing_is_passed_over(
-    frame: bytes, completions: ChatCompletionsClient, backend: ScriptedBackend
-) -> None:
-    nothing = piece(b"data:%b\n\n" % frame)
-    backend.says(head(), nothing, sse(delta(content="Hi")), nothing, sse(delta("stop")), DONE, END)
-    assert await chunks(completions, call()) == [delta(content="Hi"), delta("stop")]
-
-
-async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
-    completions: ChatCompletionsClient, backend: ScriptedBackend
-) -> None:
-    backend.says(head(), piece(b"data: {}\ndata: {}\n\n"), DONE, END)
-    assert await chunks(completions, call()) == [{}, {}]
-
-
-@pytest.mark.parametrize(
-    ("said", "message"),
-    [
-        (b"data: {\n\n", "broken JSON"),
-        (b"data: [1]\n\n", "JSON that is not an object"),
-        (b"data: {}\ndata: x\n\n", "broken JSON"),
-        (b"data: {", "broken JSON"),
-        (b"data: " + b"x" * 17_000_000, "an event of more than"),
-    ],
-    ids=["broken", "list", "a line", "unfinished", "huge"],
-)
-async def test_an_event_that_cannot_be_read_is_a_failure(
-    said: bytes, message: str, completions: ChatCompletionsClient, backend: ScriptedBackend
-) -> None:
-    backend.says(head(), sse(delta(content="Hi")), piece(said), END)
-    with pytest.raises(InternalError, match=f"`fake` sent {message}"):
-        await chunks(completions, call())
-
-
-async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
-    completions: ChatCompletionsClient, backend: ScriptedBackend
-) -> None:
-    backend.says(whole(200, completion()))
-    given = call()
-    assert await chunks(completions, given) == [completion()]
-    assert given.completed
-
-
-async def test_a_stream_in_place_of_a_completion_is_no_document_to_trace(
-    completions: ChatCompletionsClient, backend: ScriptedBackend
-) -> None:
-    backend.says(streamed("Hi"))
-    with pytest.raises(InternalError, match="broken JSON"):
-        await completed(completions, call())
-
-
 async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
@@ -451,68 +308,6 @@ async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
         assert await gone(backend)
         with pytest.raises(OverloadedError, match="`fake` broke the connection"):
             await anext(answer)
-
-
-@contextlib.contextmanager
-def environment(**names: str) -> Iterator[None]:
-    """The environment with these names for proxies, and no others."""
-    before = dict(os.environ)
-    for name in before:
-        if name.lower().endswith("_proxy"):
-            del os.environ[name]
-    os.environ.update(names)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-
-
-@pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
-@pytest.mark.parametrize("scheme", ["http://", ""])
-async def test_a_backend_is_reached_through_the_proxy_of_the_environment(
-    scheme: str, name: str, backend: ScriptedBackend
-) -> None:
-    backend.says(whole(200, completion()))
-    to = "https" if "HTTPS" in name else "http"
-    with environment(**{name: scheme + backend.url.removeprefix("http://")}):
-        client = make_session(profile(base_url=f"{to}://backend.invalid/v1", api_key="secret"))
-    async with client:
-        completions = ChatCompletionsClient(client, f"{to}://backend.invalid/v1", connect_timeout=5)
-        if to == "http":
-            assert await completed(completions, call()) == completion()
-        else:  # the answer to CONNECT is no more than its head
-            with pytest.raises(OverloadedError, match="cannot be reached"):
-                await completed(completions, call())
-    asked = backend.request()
-    assert asked.method == ("CONNECT" if to == "https" else "POST")
-    # What the proxy is told: nothing of the backend's key.
-    assert "proxy-authorization" not in asked.headers
-    assert asked.headers.get("authorization") == (None if to == "https" else "Bearer secret")
-
-
-@pytest.mark.parametrize("no_proxy", ["*", "127.0.0.1", "{host}"])
-async def test_no_proxy_is_asked_where_none_is_to_be(
-    no_proxy: str, backend: ScriptedBackend
-) -> None:
-    backend.says(whole(200, completion()))
-    no_proxy = no_proxy.format(host=backend.url.removeprefix("http://"))
-    with environment(http_proxy="http://127.0.0.1:1", no_proxy=no_proxy):
-        client = make_session(profile(base_url=f"{backend.url}/v1"))
-    async with client:
-        completions = ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
-        assert await completed(completions, call()) == completion()
-
-
-async def test_the_embedded_model_is_never_reached_through_a_proxy(
-    backend: ScriptedBackend,
-) -> None:
-    backend.says(whole(200, completion()))
-    with environment(http_proxy="http://127.0.0.1:1", all_proxy="http://127.0.0.1:1"):
-        client = make_session(Profile(**profiles()["embedded"]))
-    async with client:
-        completions = ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
-        assert await completed(completions, call()) == completion()
 
 
 async def test_row_a7_a_large_request_is_written_off_the_event_loop(

@@ -1,0 +1,59 @@
+"""Calls of a scripted backend, as a Backend and as its client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+from attrs import evolve
+
+from stages.backends.backend import Backend
+from stages.backends.call import BackendCall
+from stages.backends.client import ChatCompletionsClient
+from stages.events import ChatChunk, ChatEvent, ChatRequest
+from tests.support import chat_request, profile
+from tests.wire.backend import ScriptedBackend
+
+
+@asynccontextmanager
+async def opened(server: ScriptedBackend, **changes: Any) -> AsyncIterator[Backend]:
+    """A backend that leads to `server`."""
+    backend = Backend(profile(base_url=f"{server.url}/v1/", **changes))
+    try:
+        yield backend
+    finally:
+        await backend.aclose()
+
+
+def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+    """The parts of the answer to one request."""
+    return backend.answer(request, idle_timeout=5)
+
+
+async def answers(backend: Backend, **changes: Any) -> list[ChatEvent]:
+    """The same as a list, no matter what arrived together."""
+    async with aclosing(answer(backend, chat_request(**changes))) as parts:
+        return [
+            evolve(part, more_buffered=False) if isinstance(part, ChatChunk) else part
+            async for part in parts
+        ]
+
+
+def call(idle_timeout: float = 5, **payload: Any) -> BackendCall:
+    """A call whose payload LangChain has made."""
+    return BackendCall("fake", [], {}, idle_timeout, payload={"model": "some-model", **payload})
+
+
+async def chunks(
+    completions: ChatCompletionsClient, given: BackendCall, stream: bool = True
+) -> list[Any]:
+    """All chunks of a response; `stream`: whether a stream is asked for."""
+    async with await completions.create(call=given, stream=stream) as answer:
+        return [chunk async for together in answer for chunk in together]
+
+
+async def completed(completions: ChatCompletionsClient, given: BackendCall) -> Any:
+    """The one chunk of an answer that is no stream."""
+    async with await completions.create(call=given) as answer:
+        return await answer.whole()

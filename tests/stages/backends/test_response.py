@@ -1,0 +1,144 @@
+"""A response is read by its first bytes, not by its content type, against a real socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from stages.backends.client import ChatCompletionsClient
+from stages.backends.session import make_session
+from stages.messages_api.errors import (
+    InternalError,
+)
+from tests.stages.backends.support import call, chunks, completed
+from tests.support import profile
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The client is one for asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture
+def backend() -> Iterator[ScriptedBackend]:
+    made = ScriptedBackend()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletionsClient]:
+    async with make_session(profile(api_key="secret")) as client:
+        yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
+
+
+TYPES = [
+    "text/event-stream",
+    "TEXT/Event-Stream ; charset=utf-8",
+    "",
+    "application/json",
+    "text/plain",
+    "application/octet-stream",
+]
+
+
+@pytest.mark.parametrize("content_type", TYPES)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_row_b29_a_body_is_a_stream_by_its_first_bytes(
+    content_type: str, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(head(content_type=content_type), piece(b"d"), piece(b"ata: {}\n\n"), DONE, END)
+    async with await completions.create(call=call(), stream=stream) as answer:
+        assert [chunk async for some in answer for chunk in some] == [{}]
+    assert answer.call.completed
+
+
+@pytest.mark.parametrize("content_type", TYPES[2:])
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("end", [b"", b"\n\ndata: [DONE]\n\n"])
+async def test_row_b29_a_body_is_whole_by_its_first_bytes(
+    content_type: str,
+    stream: bool,
+    end: bytes,
+    completions: ChatCompletionsClient,
+    backend: ScriptedBackend,
+) -> None:
+    backend.says(head(content_type=content_type), piece(b" \n "), piece(b'{"a": 1}' + end), END)
+    async with await completions.create(call=call(), stream=stream) as answer:
+        assert [chunk async for some in answer for chunk in some] == [{"a": 1}]
+    assert answer.call.completed
+
+
+@pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"7", b" " * 1000])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_row_b29_any_other_body_is_a_failure(
+    body: bytes, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(head(content_type="text/html"), *([piece(body)] if body else []), END)
+    with pytest.raises(InternalError, match="check its `base_url`"):
+        await chunks(completions, call(), stream)
+
+
+async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
+    completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, b"data: {}\n\n"))
+    async with await completions.create(call=call(), stream=False) as answer:
+        assert [chunk async for some in answer for chunk in some] == [{}]
+    assert not answer.call.completed
+
+
+@pytest.mark.parametrize("frame", [b"", b" ", b"null", b": keepalive"])
+async def test_row_b28_a_frame_that_says_nothing_is_passed_over(
+    frame: bytes, completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    nothing = piece(b"data:%b\n\n" % frame)
+    backend.says(head(), nothing, sse(delta(content="Hi")), nothing, sse(delta("stop")), DONE, END)
+    assert await chunks(completions, call()) == [delta(content="Hi"), delta("stop")]
+
+
+async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
+    completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), piece(b"data: {}\ndata: {}\n\n"), DONE, END)
+    assert await chunks(completions, call()) == [{}, {}]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (b"data: {\n\n", "broken JSON"),
+        (b"data: [1]\n\n", "JSON that is not an object"),
+        (b"data: {}\ndata: x\n\n", "broken JSON"),
+        (b"data: {", "broken JSON"),
+        (b"data: " + b"x" * 17_000_000, "an event of more than"),
+    ],
+    ids=["broken", "list", "a line", "unfinished", "huge"],
+)
+async def test_an_event_that_cannot_be_read_is_a_failure(
+    said: bytes, message: str, completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta(content="Hi")), piece(said), END)
+    with pytest.raises(InternalError, match=f"`fake` sent {message}"):
+        await chunks(completions, call())
+
+
+async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
+    completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    given = call()
+    assert await chunks(completions, given) == [completion()]
+    assert given.completed
+
+
+async def test_a_stream_in_place_of_a_completion_is_no_document_to_trace(
+    completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(streamed("Hi"))
+    with pytest.raises(InternalError, match="broken JSON"):
+        await completed(completions, call())
