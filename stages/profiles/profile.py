@@ -83,21 +83,21 @@ class Profile:
         validator=validators.optional(validators.gt(0)),
     )
     tools_with_calls: bool = option(
-        False, help="wants the tools declared where the conversation has calls"
+        False, help="needs the tools in the request if the conversation has calls"
     )
     assistant_first: bool = option(
         True, help="accepts the assistant before any user; false: send a short user message first"
     )
     user_after_tool: bool = option(
         True,
-        help="takes a user message behind a tool's result; else the assistant says a word. Without "
-        "this and `assistant_first`, user and assistant alternate",
+        help="accepts a user message after a tool result; false: insert a short assistant message. "
+        "Without this and `assistant_first`, user and assistant alternate",
     )
     hoist_system: bool = option(
         False, help="emulated system messages join the system prompt, not a user message"
     )
     json_object: bool = option(
-        False, help="takes `response_format: {type: json_object}`, beside an emulated format"
+        False, help="accepts `response_format: {type: json_object}`, next to an emulated format"
     )
     fields: dict[str, Policy] = option(
         factory=dict,
