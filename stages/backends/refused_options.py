@@ -225,10 +225,10 @@ def _other_options(words: str, options: Options, profile: Profile) -> Iterator[R
 
 def _mentions(words: str, *names: str) -> bool:
     """Whether one of `names` is in `words` as a whole word."""
-    found = (
+    matches = (
         re.search(rf"(?<![\w$]){re.escape(name)}(?!\w)", words, re.IGNORECASE) for name in names
     )
-    return any(found)
+    return any(matches)
 
 
 @define

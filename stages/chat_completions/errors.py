@@ -96,8 +96,8 @@ def _document(body: bytes) -> Any:
     A page of HTML counts as empty.
     """
     body = body.strip()
-    if found := _EVENT.search(body):
-        body = found[1]
+    if event := _EVENT.search(body):
+        body = event[1]
     try:
         return json_codec.decode_answer(body)
     except ValueError:
@@ -152,15 +152,15 @@ _MINIMAX = {
 def _api_error(backend: str, status: int, why: ErrorBody, headers: Mapping[str, str]) -> ApiError:
     message = _SECRET.sub("…", why.text[:_MAX_READ])
     quoted = [message[:_MAX_MESSAGE]]
-    shown = quoted[0] or "no reason was given"
+    reason = quoted[0] or "no reason was given"
     words, codes = split_labels(message), {code.lower() for code in why.codes}
     if status == 401 or (
         status in _INVALID_KEY_STATUSES and _is_about(words, codes, INVALID_KEY, INVALID_KEY_CODES)
     ):
         log.error("backend `%s` refuses its key: set backends.%s.api_key", backend, backend)
-        text = f"backend `{backend}` refuses the proxy's credentials, check its `api_key`: {shown}"
+        text = f"backend `{backend}` refuses the proxy's credentials, check its `api_key`: {reason}"
         return InternalError(text, headers=_NO_RETRY, quoted=quoted)
-    text = f"backend `{backend}` answered {status}: {shown}"
+    text = f"backend `{backend}` answered {status}: {reason}"
     if status == 402 or _is_about(words, codes, QUOTA_EXHAUSTED, QUOTA_EXHAUSTED_CODES):
         return BillingError(text, headers=_NO_RETRY, quoted=quoted)
     if status in _OVERFLOW_STATUSES and (error := overflow_error(message, codes)):

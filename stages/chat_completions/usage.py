@@ -39,14 +39,14 @@ def reported_usage(data: dict[str, Any], choices: list[dict[str, Any]]) -> dict[
 
     It is next to the choices, in `x_groq` (Groq), or in a choice (Moonshot).
     """
-    found = data.get("usage")
-    if not found and "x_groq" in data:
-        found = as_object(data["x_groq"]).get("usage")
-    if not found:
+    usage = data.get("usage")
+    if not usage and "x_groq" in data:
+        usage = as_object(data["x_groq"]).get("usage")
+    if not usage:
         for choice in choices:
             if "usage" in choice:
-                found = choice["usage"] or found
-    return as_object(found) if found else {}
+                usage = choice["usage"] or usage
+    return as_object(usage) if usage else {}
 
 
 def merge_usage(earlier: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def merge_usage(earlier: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]
 def last_reported_usage(chunks: Reversible[Any]) -> dict[str, Any]:
     """The last usage in these chunks; empty if there is none."""
     for data in reversed(chunks):
-        if found := reported_usage(data, choices_of(data)):
-            return found
+        if usage := reported_usage(data, choices_of(data)):
+            return usage
     return {}
 
 
@@ -127,8 +127,8 @@ def _whole_output(output: int, thinking: int, beyond: int) -> int:
 
 def _details(reported: dict[str, Any], *names: str) -> dict[str, Any]:
     for name in names:
-        if name in reported and (found := as_object(reported[name])):
-            return found
+        if name in reported and (usage := as_object(reported[name])):
+            return usage
     return {}
 
 

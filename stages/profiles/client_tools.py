@@ -39,13 +39,13 @@ def toolsets() -> dict[str, Toolset]:
 
 def _toolset(name: str, members: dict[str, dict[str, Any]]) -> Toolset:
     functions = {}
-    for member, given in members.items():
-        schema = {"type": "object", "properties": given.get("properties", {})}
-        if "required" in given:
-            schema["required"] = given["required"]
+    for member, member_data in members.items():
+        schema = {"type": "object", "properties": member_data.get("properties", {})}
+        if "required" in member_data:
+            schema["required"] = member_data["required"]
         functions[member] = {
             "name": member_function_name(name, member),
-            "description": given["description"],
+            "description": member_data["description"],
             "parameters": schema,
         }
     return Toolset(name, functions)

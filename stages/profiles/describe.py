@@ -18,8 +18,8 @@ def profile_named(name: str) -> Profile:
 
     Raises KeyError.
     """
-    given = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
-    return make_converter().structure(given, Profile)
+    keys = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
+    return make_converter().structure(keys, Profile)
 
 
 def as_yaml(name: str) -> str:

@@ -112,10 +112,10 @@ def _objects(repairs: JsonRepair, text: str, bare: bool = False) -> ParsedCalls:
                 return None
             calls.append(call)
         at = _skip(_BETWEEN, text, end)
-    rest = text[at:]
+    remaining = text[at:]
     for end_of_turn in _ENDS:
-        rest = rest.removesuffix(end_of_turn)
-    return (calls, rest) if calls else None
+        remaining = remaining.removesuffix(end_of_turn)
+    return (calls, remaining) if calls else None
 
 
 def _decode_at(text: str, at: int) -> tuple[Any, int]:
@@ -187,15 +187,15 @@ def _pairs(text: str, signs: tuple[str, str, str, str]) -> dict[str, str] | None
     before, between, after, end = signs
     pairs = {}
     while text := text.lstrip():
-        name, one, rest = text.removeprefix(before).partition(between)
-        rest = rest.lstrip().removeprefix(after) if after else rest
-        value, two, rest = rest.partition(end)
+        name, one, remaining = text.removeprefix(before).partition(between)
+        remaining = remaining.lstrip().removeprefix(after) if after else remaining
+        value, two, remaining = remaining.partition(end)
         if not (text.startswith(before) and one and two) or name.strip() in pairs:
             return None
         if before in value:  # the value is an example of a call
             return None
         pairs[name.strip()] = value if after else value.removeprefix("\n").removesuffix("\n")
-        text = rest
+        text = remaining
     return pairs
 
 
@@ -220,7 +220,7 @@ def _mistral(repairs: JsonRepair, text: str) -> ParsedCalls:
 def _deepseek(text: str) -> ParsedCalls:
     calls = []
     while text := text.lstrip():
-        call, end, rest = text.removeprefix(_BEGIN).partition("<｜tool▁call▁end｜>")
+        call, end, remaining = text.removeprefix(_BEGIN).partition("<｜tool▁call▁end｜>")
         name, separator, arguments = call.partition("<｜tool▁sep｜>")
         if not (text.startswith(_BEGIN) and end and separator):
             return None
@@ -228,7 +228,7 @@ def _deepseek(text: str) -> ParsedCalls:
             name, _, arguments = arguments.partition("\n")
             arguments = arguments[_skip(_FENCE, arguments) :].rstrip().removesuffix("```")
         calls.append(FoundCall(name.strip(), arguments.strip()))
-        text = rest
+        text = remaining
     return calls, ""
 
 

@@ -142,13 +142,13 @@ class ResponseRepair:
         yield from self._split_think_tags(self._think_tags.finish())
         yield from self._repair_text(self._text.finish(whole))
 
-    def _split_think_tags(self, pieces: Iterable[tuple[Kind, str]]) -> Iterator[Delta]:
+    def _split_think_tags(self, parts: Iterable[tuple[Kind, str]]) -> Iterator[Delta]:
         """Move reasoning to its own member, and scan only the text for calls."""
-        for kind, piece in pieces:
+        for kind, part in parts:
             if kind == "thinking":
-                yield {"reasoning_content": piece}
+                yield {"reasoning_content": part}
             else:
-                yield from self._repair_text(self._text.feed(piece))
+                yield from self._repair_text(self._text.feed(part))
 
     def _take_call(self, fragment: dict[str, Any]) -> Iterator[Delta]:
         yield from self._end_text(whole=False)
@@ -190,18 +190,18 @@ class ResponseRepair:
             self.outcomes.append(outcome)
         return self._call(call.name, arguments, call.backend_id, taken(call.attached))
 
-    def _repair_text(self, pieces: Iterable[str | FoundCalls]) -> Iterator[Delta]:
+    def _repair_text(self, parts: Iterable[str | FoundCalls]) -> Iterator[Delta]:
         """Yield text, and the calls found in it, unless one of them is beyond repair."""
-        for piece in pieces:
-            if isinstance(piece, str):
-                yield {"content": piece}
+        for part in parts:
+            if isinstance(part, str):
+                yield {"content": part}
                 continue
             calls = [
-                (each, *self._repair_arguments(each.name, each.arguments)) for each in piece.calls
+                (each, *self._repair_arguments(each.name, each.arguments)) for each in part.calls
             ]
             if not all(_is_sure(call, outcome) for call, _, outcome in calls):
                 self._text.give_up()
-                yield {"content": piece.text}
+                yield {"content": part.text}
                 continue
             for call, arguments, outcome in calls:
                 self.outcomes += [
@@ -209,8 +209,8 @@ class ResponseRepair:
                     *([outcome] if outcome else ["repaired"] if call.is_repaired else []),
                 ]
                 yield self._call(call.name, arguments)
-            if piece.text_after:
-                yield {"content": piece.text_after}
+            if part.text_after:
+                yield {"content": part.text_after}
 
     def _repair_arguments(self, name: str, arguments: str) -> tuple[str, Outcome]:
         if name not in self._schemas:
