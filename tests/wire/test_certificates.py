@@ -22,7 +22,7 @@ HINTS = {
     "unknown": ("unable to get local issuer certificate", "set SSL_CERT_FILE to a file"),
     "itself": ("self-signed certificate", "set SSL_CERT_FILE to a file"),
     "name": ("certificate is not valid for 'localhost'", "use a name from its certificate"),
-    "address": ("certificate is not valid for '127.0.0.1'", "with a name that is in its"),
+    "address": ("certificate is not valid for '127.0.0.1'", "use a name from its"),
     "expired": ("certificate has expired", "renew its certificate"),
     "early": ("certificate is not yet valid", "check the clocks"),
 }

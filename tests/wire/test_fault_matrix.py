@@ -155,7 +155,7 @@ def test_an_answer_without_end_to_a_client_who_wants_it_whole_is_given_up(
     backend.says(begin, *[more] * 100, Act.CLOSE)
     answer = client.post(body(stop_sequences=stops))
     assert answer.error == (500, "api_error")
-    assert "an answer of more than 67108864 bytes" in answer.json["error"]["message"]
+    assert "a response of more than 67108864 bytes" in answer.json["error"]["message"]
     assert backend.is_gone()
 
 
