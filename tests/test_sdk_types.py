@@ -8,9 +8,10 @@ import pytest
 
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InvalidRequestError
+from stages.messages_api.usage import Usage
 from tests.sdk_types import check_sent
 
-USAGE = e.Usage(3, 1)
+USAGE = Usage(3, 1)
 START = e.MessageStart("msg_1", "claude-test", USAGE)
 END = e.MessageDelta("end_turn", USAGE)
 TEXT = {"type": "text", "text": ""}

@@ -50,6 +50,7 @@ from stages.chat_completions.think_tags import Kind, ThinkTags
 from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
+from stages.messages_api.usage import Usage
 from stages.translation.content_blocks import MAX_HELD, BlockQueue
 from stages.translation.parts import TextPart, ThinkingPart
 from stages.translation.response_end import ResponseEnd
@@ -195,7 +196,7 @@ class ResponseTranslator:
         start = e.MessageStart(
             id=new_message_id(),
             model=request.model,
-            usage=e.Usage(input_tokens=self.request.estimate, output_tokens=1),
+            usage=Usage(input_tokens=self.request.estimate, output_tokens=1),
             streamed=request.stream,
             notes=self.request.notes,
         )

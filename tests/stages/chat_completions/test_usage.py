@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.chat_completions.usage import completed, merged, reported, usage
-from stages.messages_api.stream_events import Usage
+from stages.messages_api.usage import Usage
 from tests.stages.translation.support import THINKING, delta, finish, message, text, translate
 from tests.support import chat_request
 

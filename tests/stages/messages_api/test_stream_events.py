@@ -9,8 +9,9 @@ from anthropic import types as sdk
 from pydantic import BaseModel
 
 from stages.messages_api import stream_events as e
+from stages.messages_api.usage import Usage
 
-USAGE = e.Usage(3, 4, 5, 6, 2)
+USAGE = Usage(3, 4, 5, 6, 2)
 COUNTS = {
     "input_tokens": 3,
     "output_tokens": 4,

@@ -9,7 +9,7 @@ import pytest
 from stages.chat_completions.token_calibration import SizeToTokens
 from stages.chat_completions.usage import estimated_output, usage
 from stages.events import ChatRequest
-from stages.messages_api.stream_events import Usage
+from stages.messages_api.usage import Usage
 from stages.translation.request import chat_request
 from tests.secrets import PROMPT
 from tests.support import profile, resolved

@@ -14,6 +14,7 @@ from attrs import evolve
 from stages.chat_completions.think_tags import THINK, Tags
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError, RateLimitError
+from stages.messages_api.usage import Usage
 from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request as translated
 from stages.translation.response import ResponseTranslator
@@ -58,7 +59,7 @@ def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
         e.BlockDelta(0, "text_delta", "Hel"),
         e.BlockDelta(0, "text_delta", "lo"),
         e.BlockStop(0),
-        e.MessageDelta("end_turn", e.Usage(11, 7)),
+        e.MessageDelta("end_turn", Usage(11, 7)),
         e.MessageStop(),
     ]
 
@@ -781,7 +782,7 @@ def test_pitfall_11_the_start_has_an_estimate_and_the_end_the_truth() -> None:
     assert isinstance(end, e.MessageDelta)
     assert 400 < start.usage.input_tokens < 1000
     assert start.usage.output_tokens == 1
-    assert end.usage == e.Usage(11, 7)
+    assert end.usage == Usage(11, 7)
 
 
 TOLD = {"prompt_tokens": 11, "completion_tokens": 7}
