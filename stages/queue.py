@@ -11,7 +11,7 @@ from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
 from stages.backends.fair_queue import FairQueue
 from stages.events import ChatRequest, ChatWaiting
-from stages.routing.error_kinds import QueueFullError
+from stages.messages_api.errors import QueueFullError
 
 
 @define(eq=False)

@@ -27,11 +27,16 @@ from stages.backends.resend import Resend
 from stages.backends.session import make_client, root
 from stages.backends.tokenizers import TOKENIZERS
 from stages.chat_completions.errors import error_from_exception
-from stages.chat_completions.overflow import PromptTooLongError, too_long
+from stages.chat_completions.overflow import too_long
 from stages.chat_completions.token_calibration import TokenCalibration
 from stages.chat_completions.usage import last_reported, usage
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, Target
-from stages.messages_api.errors import ApiError, InternalError, InvalidRequestError
+from stages.messages_api.errors import (
+    ApiError,
+    InternalError,
+    InvalidRequestError,
+    PromptTooLongError,
+)
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.profiles.profile import Profile, merged
 from stages.wire.json_codec import encode

@@ -21,9 +21,14 @@ from attrs import Factory, define, evolve
 
 from stages.backends.call import BackendCall
 from stages.backends.refusals import Refusal, refusals
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
+from stages.chat_completions.overflow import lower_limit
 from stages.events import ChatRequest, LoweredBy, Target
-from stages.messages_api.errors import InvalidRequestError, drop_traceback
+from stages.messages_api.errors import (
+    InvalidRequestError,
+    OutputLimitError,
+    PromptTooLongError,
+    drop_traceback,
+)
 from stages.profiles.profile import Profile, merged
 
 _MOST = 4
@@ -61,7 +66,7 @@ class Resend:
             return False
         drop_traceback(error)
         options = self.request.options
-        options = self.limit.lower_limit(options) if self.limit else options
+        options = lower_limit(options, self.limit) if self.limit else options
         self.call = evolve(self.call, messages=self.request.messages, options=options)
         return True
 

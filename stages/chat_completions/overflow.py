@@ -17,7 +17,7 @@ from typing import Any
 from stages.chat_completions.output_wordings import CAPS
 from stages.chat_completions.overflow_wordings import PROMPT_CODES, PROMPTS, SUMS
 from stages.chat_completions.wording import match_wording
-from stages.messages_api.errors import ApiError, InvalidRequestError
+from stages.messages_api.errors import ApiError, OutputLimitError, PromptTooLongError
 from stages.profiles.profile import OUTPUT_LIMITS
 
 _SHOWN = 300
@@ -26,43 +26,15 @@ _LEAST_BUDGET = 1024
 _WORD = re.compile(r"\w+")
 
 
-class PromptTooLongError(InvalidRequestError):
-    """The prompt does not fit into the backend's window.
-
-    `maximum`: the window, in tokens, where the backend named that, but not how long the prompt is.
-    """
-
-    def __init__(self, message: str, *, maximum: int | None = None, quoted: Iterable[str] = ()):
-        super().__init__(message, quoted=tuple(quoted))
-        self.maximum = maximum
-
-
-class OutputLimitError(InvalidRequestError):
-    """The output limit is too high for the backend, the prompt as such is not.
-
-    `room` is the limit that fits, `excess` by how many tokens it is too high; None: nobody knows.
-    Where neither is known, the backend takes what is left if there is no limit. `by_window`:
-    because of the window, not of what the model can put out. Its message is in the words of the
-    Messages API, which clients know.
-    """
-
-    def __init__(
-        self, message: str, room: int | None, by_window: bool = True, excess: int | None = None
-    ) -> None:
-        super().__init__(message)
-        self.room = room
-        self.by_window = by_window
-        self.excess = excess
-
-    def lower_limit(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options of a call with the limit that fits."""
-        kept = {name: value for name, value in options.items() if name not in OUTPUT_LIMITS}
-        for name in OUTPUT_LIMITS:
-            if name in options and self.excess is not None:
-                kept[name] = max(1, options[name] - self.excess)
-            elif name in options and self.room is not None:
-                kept[name] = min(self.room, options[name])
-        return _with_less_thinking(kept)
+def lower_limit(options: dict[str, Any], error: OutputLimitError) -> dict[str, Any]:
+    """Return the options of a call with an output limit that fits."""
+    lowered = {name: value for name, value in options.items() if name not in OUTPUT_LIMITS}
+    for name in OUTPUT_LIMITS:
+        if name in options and error.excess is not None:
+            lowered[name] = max(1, options[name] - error.excess)
+        elif name in options and error.limit is not None:
+            lowered[name] = min(error.limit, options[name])
+    return _with_less_thinking(lowered)
 
 
 def _with_less_thinking(options: dict[str, Any]) -> dict[str, Any]:
@@ -126,9 +98,9 @@ def _sum(
     if prompt >= maximum or not (asked or total):
         return _prompt(message, tokens, more, maximum)
     # One less than what is left, because some refuse a sum that is equal to the window.
-    room = max(1, maximum - prompt - 1) if prompt else None
+    limit = max(1, maximum - prompt - 1) if prompt else None
     known = str(prompt) if prompt else f"more than {max(0, maximum - asked)}"
     summed = f"{total}" if total else f"{known} + {asked}"
     text = f"input length and `max_tokens` exceed context limit: {summed} > {maximum}"
     text += ", decrease input length or `max_tokens` and try again"
-    return OutputLimitError(text, room, excess=total - maximum + 1 if total else None)
+    return OutputLimitError(text, limit, excess=total - maximum + 1 if total else None)

@@ -11,6 +11,9 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+#: Claude Code begins the system prompt with this line. The line changes with each request.
+ATTRIBUTION = "x-anthropic-billing-header:"
+
 
 @frozen
 class TextBlock:

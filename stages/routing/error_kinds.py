@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
-from stages.messages_api.errors import ApiError, OverloadedError, RequestTooLargeError
-from stages.translation.field_policies import UnsupportedError
+from stages.messages_api.errors import (
+    ApiError,
+    OutputLimitError,
+    PromptTooLongError,
+    QueueFullError,
+    RequestTooLargeError,
+    UnsupportedError,
+)
 
 ErrorKind = Literal[
     "overloaded",
@@ -28,11 +33,6 @@ ErrorKind = Literal[
 
 #: The same request may get an answer a little later.
 TRANSIENT: tuple[ErrorKind, ...] = ("overloaded", "rate_limit", "timeout")
-
-
-class QueueFullError(OverloadedError):
-    """Our own queue for a backend takes no more: the backend is busy, and well."""
-
 
 #: A 403 that is not about the proxy's key is about what the request says, or which model it wants.
 _OF_REQUEST = ("overflow", "unsupported", "invalid_request", "permission")

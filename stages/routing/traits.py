@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 from stages.chat_completions.usage import BYTES_PER_TOKEN, TOKENS_PER_ATTACHMENT
 from stages.messages_api import request as m
-from stages.translation.system_prompt import ATTRIBUTION
 from stages.wire.json_codec import encode
 
 
@@ -43,7 +42,7 @@ def prefix_key(request: m.MessagesRequest) -> bytes:
     first = next((each.content for each in request.messages if each.role == "user"), ())
     texts = [block.text for block in (*request.system, *first) if isinstance(block, m.TextBlock)]
     for text in (*(each.name for each in request.tools), *texts):
-        if text.startswith(ATTRIBUTION):
+        if text.startswith(m.ATTRIBUTION):
             text = text.partition("\n")[2]
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.digest()

@@ -8,7 +8,8 @@ from typing import Any, TypeGuard
 
 from stages.chat_completions import json_values
 from stages.messages_api import request as m
-from stages.translation.field_policies import FieldPolicies, UnsupportedError
+from stages.messages_api.errors import UnsupportedError
+from stages.translation.field_policies import FieldPolicies
 from stages.wire import json_codec
 
 _UNSEEN = "[an image that this model cannot see]"

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from attrs import Factory, define
 
-from stages.messages_api.errors import InvalidRequestError
+from stages.messages_api.errors import UnsupportedError
 
 _SHOWN = 40
 _WHY = {
@@ -27,11 +27,6 @@ _WHY = {
         "The conversation must end with a user message."
     ),
 }
-
-
-class UnsupportedError(InvalidRequestError):
-    """The backend cannot be given the request, by its profile; another may."""
-
 
 #: The text of each PDF, by its base64, for a backend that takes no files. The translation adds
 #: those it needs and does not find, with None. They are to be read; then it is to be made again.

@@ -13,7 +13,6 @@ from trio.testing import MockClock
 from pipeline.chain import Chain
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
 from stages.counters import Counters
 from stages.events import Resolved, Target
 from stages.fallback import Fallback
@@ -23,14 +22,17 @@ from stages.messages_api.errors import (
     InternalError,
     InvalidRequestError,
     NotFoundError,
+    OutputLimitError,
     OverloadedError,
+    PromptTooLongError,
+    QueueFullError,
     RateLimitError,
     RequestTooLargeError,
+    UnsupportedError,
 )
 from stages.retry import Retry
 from stages.routing.breaker import Breakers
-from stages.routing.error_kinds import ErrorKind, QueueFullError
-from stages.translation.field_policies import UnsupportedError
+from stages.routing.error_kinds import ErrorKind
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.translation.field_policies import UnsupportedError
+from stages.messages_api.errors import UnsupportedError
 from stages.translation.json_schema import fit_schema
 from stages.translation.request import chat_request
 from tests.support import profile, resolved
