@@ -65,9 +65,10 @@ class Validate(Stage[Authenticated, Validated]):
             raise InvalidRequestError(
                 told, quoted=[q for each in shown for q in _QUOTED.findall(each)]
             )
-        return (
-            evolve(request, unread=(*request.unread, "duplicate_keys")) if duplicates else request
-        )
+        if duplicates:
+            names = (*request.unknown_fields, "duplicate_keys")
+            return evolve(request, unknown_fields=names)
+        return request
 
 
 def _decoded(data: bytes) -> tuple[Any, bool]:

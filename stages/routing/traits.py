@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 
 from stages.chat_completions.usage import BYTES_PER_TOKEN, TOKENS_PER_ATTACHMENT
 from stages.messages_api import request as m
@@ -13,7 +12,7 @@ from stages.wire.json_codec import encode
 def input_tokens(request: m.MessagesRequest) -> int:
     """About how many tokens the prompt has, before anything is known of the backend."""
     size = attached = 0
-    for block in _all_blocks(request):
+    for block in request.walk():
         if isinstance(block, m.ImageBlock):
             attached += 1
         else:
@@ -24,7 +23,7 @@ def input_tokens(request: m.MessagesRequest) -> int:
 
 def has_images(request: m.MessagesRequest) -> bool:
     """Whether there is an image anywhere, also in a tool's result or a document."""
-    return any(isinstance(block, m.ImageBlock) for block in _all_blocks(request))
+    return any(isinstance(block, m.ImageBlock) for block in request.walk())
 
 
 def wants_thinking(request: m.MessagesRequest) -> bool:
@@ -46,21 +45,6 @@ def prefix_key(request: m.MessagesRequest) -> bytes:
             text = text.partition("\n")[2]
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.digest()
-
-
-def _all_blocks(request: m.MessagesRequest) -> Iterator[m.Block]:
-    yield from request.system
-    for message in request.messages:
-        yield from _within(message.content)
-
-
-def _within(blocks: Iterable[m.Block]) -> Iterator[m.Block]:
-    for block in blocks:
-        yield block
-        if isinstance(block, (m.ToolResultBlock, m.SearchResultBlock)):
-            yield from _within(block.content)
-        elif isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource):
-            yield from _within(block.source.content)
 
 
 def _bytes(block: m.Block) -> int:

@@ -73,7 +73,7 @@ async def test_pitfall_16_unknown_fields_are_tolerated_and_kept_by_name() -> Non
     managed = {"edits": [{"type": "clear_tool_uses_20250919"}]}
     event = authenticated(context_management=managed, service_tier="auto", brand_new=0, metadata={})
     [out] = await run_stage(Validate(), [event])
-    assert out.request.unread == ("context_management", "service_tier", "brand_new")
+    assert out.request.unknown_fields == ("context_management", "service_tier", "brand_new")
 
 
 DUPLICATES = {
@@ -90,7 +90,7 @@ async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
     data = json_codec.encode(body())[:-1] + b"," + more + b"}"
     [out] = await run_stage(Validate(), [Authenticated(http(data), "key-1")])
     assert out.request.max_tokens == limit
-    assert out.request.unread == ("duplicate_keys",)
+    assert out.request.unknown_fields == ("duplicate_keys",)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ async def test_a_thread_is_refused_even_where_the_rest_is_wrong_too() -> None:
 async def test_a_null_thread_is_none() -> None:
     event = Authenticated(http(json_codec.encode({**body(), "thread": None})), "key-1")
     [out] = await run_stage(Validate(), [event])
-    assert out.request.unread == ()
+    assert out.request.unknown_fields == ()
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, br", "gzip, identity", "", "x" * 500])

@@ -1106,7 +1106,7 @@ def test_a_system_block_inside_of_a_turn_is_a_system_message_in_its_place() -> N
 def test_a_system_block_holds_text_only() -> None:
     body = request(messages=[user(mid_conv([IMAGE]), text("a"))])
     assert list(validation.problems(body)) == [
-        "messages.0.content.0.content.0: only text blocks can stand here"
+        "messages.0.content.0.content.0: only text blocks are allowed here"
     ]
 
 
