@@ -1,4 +1,4 @@
-"""Stream events of the Messages API, and the parts of an answer they carry.
+"""Stream events of the Messages API.
 
 The grammar (Messages API, "Streaming"):
 
@@ -8,8 +8,8 @@ The grammar (Messages API, "Streaming"):
 Indexes are dense from 0, and one block is open at a time. A stream that fails ends with an
 `error` event instead of `message_stop`.
 
-The members are those of recorded answers of the real API (tests/recorded.py). A member that has
-no value is left out; null is written only where the real API writes it.
+The members are those of recorded responses of the real API (tests/recorded.py). A member without
+a value is omitted; null is written only where the real API writes it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from stages.wire.json_codec import encode
 
 @frozen
 class StreamEvent:
-    """One event of an answer."""
+    """One event of a response."""
 
     type: ClassVar[str]
 
@@ -39,9 +39,9 @@ class StreamEvent:
 
 @frozen
 class MessageStart(StreamEvent):
-    """The answer begins. `streamed` is whether the client asked for a stream.
+    """The response starts. `streamed`: whether the client asked for a stream.
 
-    `notes` name what of the request was dropped or changed.
+    `notes` name the parts of the request that were dropped or changed.
     """
 
     type = "message_start"
@@ -52,7 +52,7 @@ class MessageStart(StreamEvent):
     notes: tuple[str, ...] = ()
 
     def message(self) -> dict[str, Any]:
-        """The message as far as it is known."""
+        """The message without content."""
         return {
             "id": self.id,
             "type": "message",
@@ -71,7 +71,7 @@ class MessageStart(StreamEvent):
 
 @frozen
 class BlockStart(StreamEvent):
-    """A content block opens; `block` is the block as it is when still empty."""
+    """A content block opens; `block` is the JSON of the block, still empty."""
 
     type = "content_block_start"
     index: int
@@ -83,10 +83,9 @@ class BlockStart(StreamEvent):
 
 @frozen
 class BlockDelta(StreamEvent):
-    """More of the open block. `field` of the delta holds `text`.
+    """More of the open block. `text` is in the field FIELDS[kind] of the delta.
 
-    Kinds: text_delta/text, thinking_delta/thinking, signature_delta/signature,
-    input_json_delta/partial_json.
+    There is one of these for each token.
     """
 
     type = "content_block_delta"
@@ -106,7 +105,7 @@ class BlockDelta(StreamEvent):
         return {"type": self.type, "index": self.index, "delta": delta}
 
     def encoded(self) -> bytes:
-        """The same without a dict: there is one of these for each token."""
+        """The event's JSON, without the cost of a dict."""
         return _DELTA % (self.index, _HEADS[self.kind], encode(self.text))
 
 
@@ -130,7 +129,7 @@ class BlockStop(StreamEvent):
 
 @frozen
 class MessageDelta(StreamEvent):
-    """Why the answer ends, and its usage, which replaces that of `message_start`."""
+    """The stop reason of the response, and its usage, which replaces that of `message_start`."""
 
     type = "message_delta"
     stop_reason: str
@@ -139,7 +138,7 @@ class MessageDelta(StreamEvent):
     stop_details: dict[str, Any] | None = None
 
     def delta(self) -> dict[str, Any]:
-        """The members of the message that are known now."""
+        """The members of the message that this event sets."""
         return {
             "stop_reason": self.stop_reason,
             "stop_sequence": self.stop_sequence,
@@ -152,13 +151,13 @@ class MessageDelta(StreamEvent):
 
 @frozen
 class MessageStop(StreamEvent):
-    """The answer is complete."""
+    """The response is complete."""
 
     type = "message_stop"
 
 
 @frozen
 class Ping(StreamEvent):
-    """Says only that the line is open."""
+    """Keeps the connection open while there is nothing to send."""
 
     type = "ping"
