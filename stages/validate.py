@@ -41,7 +41,8 @@ class Validate(Stage[Authenticated, Validated]):
         data = await event.http.read_body(self.max_body_bytes)
         small, betas = len(data) < LARGE_BODY, event.http.betas
         request = self.parse(data, betas) if small else await off_loop(self.parse, data, betas)
-        await forward(Validated(event.http, request, event.client, size=len(data)))
+        event.exchange.model, event.exchange.stream = request.model, request.stream
+        await forward(Validated(event.http, request, size=len(data)))
 
     def parse(self, data: bytes, betas: frozenset[str] = frozenset()) -> MessagesRequest:
         """Parse a body. Raises InvalidRequestError, which names the path of each problem.

@@ -30,7 +30,8 @@ from stages.chat_completions.errors import error_from_exception
 from stages.chat_completions.overflow import too_long
 from stages.chat_completions.token_calibration import TokenCalibration
 from stages.chat_completions.usage import last_reported, usage
-from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, Target
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart
+from stages.exchange import Target
 from stages.messages_api.errors import (
     ApiError,
     InternalError,
@@ -235,7 +236,7 @@ class Backend:
             log.warning(
                 "backend `%s` refuses %s; it is left out for %g s (request_id=%s)",
                 *(target.backend, refusal.option, self.refusals.seconds * refusal.lasting),
-                sent.request.resolved.http.request_id,
+                sent.request.exchange.id,
             )
 
     async def _counted(self, request: ChatRequest, error: PromptTooLongError) -> ApiError:

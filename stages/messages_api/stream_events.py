@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from attrs import frozen
+from attrs import field, frozen
 
+from stages.exchange import Exchange
+from stages.messages_api.request import MessagesRequest
 from stages.messages_api.usage import Usage
 from stages.wire.json_codec import encode
 
@@ -39,17 +41,14 @@ class StreamEvent:
 
 @frozen
 class MessageStart(StreamEvent):
-    """The response starts. `streamed`: whether the client asked for a stream.
-
-    `notes` name the parts of the request that were dropped or changed.
-    """
+    """The response starts. It carries the client's request, and the record of the exchange."""
 
     type = "message_start"
     id: str
     model: str
     usage: Usage
-    streamed: bool = True
-    notes: tuple[str, ...] = ()
+    request: MessagesRequest | None = field(default=None, repr=False, eq=False)
+    exchange: Exchange = field(factory=Exchange, repr=False, eq=False)
 
     def message(self) -> dict[str, Any]:
         """The message without content."""

@@ -88,7 +88,7 @@ def _draw(event: Validated, affinity: str) -> Callable[[str], float]:
     """A function from a target's label to its number, over 0 and at most 1."""
     if affinity == "none":
         return lambda label: 1 - random.random()  # noqa: S311 - no secret
-    session = event.http.session if affinity == "session" else ""
+    session = event.exchange.session if affinity == "session" else ""
     key = session.encode() if session else prefix_key(event.request)
 
     def number(label: str) -> float:

@@ -163,6 +163,10 @@ class ResponseTranslator:
         self._ending.check(self._blocks, self._stray, done)
         return self._finished(lowered)
 
+    def usage_so_far(self) -> Usage | None:
+        """The tokens of a response that ends here; None, if the backend has not responded yet."""
+        return self._ending.usage_so_far(self._blocks) if self._begun else None
+
     @property
     def stopped(self) -> bool:
         """Whether the answer is over although the backend may go on: a stop sequence came."""
@@ -197,8 +201,8 @@ class ResponseTranslator:
             id=new_message_id(),
             model=request.model,
             usage=Usage(input_tokens=self.request.estimate, output_tokens=1),
-            streamed=request.stream,
-            notes=self.request.notes,
+            request=request,
+            exchange=self.request.exchange,
         )
         return [start]
 

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.testing import check_stage, run_stage
 from stages.events import ResponseBody, ResponseStart
+from stages.exchange import Degradation, Exchange
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
 from stages.stream_encode import StreamEncode
@@ -25,8 +26,11 @@ TOOL = {
 
 
 def answer(streamed: bool, *notes: str) -> list[e.StreamEvent]:
+    named = [note.rpartition(":") for note in notes]
+    degradations = tuple(Degradation(name, action, "unknown") for name, _, action in named)
+    exchange = Exchange(stream=streamed, degradations=degradations)
     return [
-        e.MessageStart("msg_1", "claude-test", Usage(3, 1), streamed, notes),
+        e.MessageStart("msg_1", "claude-test", Usage(3, 1), exchange=exchange),
         e.BlockStart(0, TEXT),
         e.BlockDelta(0, "text_delta", "a\u2028\n\nb"),
         e.BlockStop(0),
@@ -132,7 +136,7 @@ NOTES: dict[str, tuple[str, ...]] = {
     "delete": ("\x7f\x1b[31m:dropped",),
     "a comma": ("a, b:dropped",),
     "very many": tuple(f"field_{n}:dropped" for n in range(1000)),
-    "very long": ("x" * 100_000,),
+    "very long": ("x" * 100_000 + ":dropped",),
 }
 
 

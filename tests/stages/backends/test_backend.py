@@ -16,7 +16,8 @@ from pipeline.stage import OptionError
 from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
 from stages.chat_completions.token_calibration import SizeToTokens
-from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Target
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest
+from stages.exchange import Target
 from stages.messages_api.errors import (
     GatewayTimeoutError,
     InternalError,

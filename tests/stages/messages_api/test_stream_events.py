@@ -41,7 +41,7 @@ TEXT = {"type": "text", "text": ""}
 
 EVENTS: dict[str, tuple[e.StreamEvent, dict[str, Any], type[BaseModel] | None]] = {
     "message_start": (
-        e.MessageStart("msg_1", "claude-test", USAGE, streamed=False, notes=("top_k:dropped",)),
+        e.MessageStart("msg_1", "claude-test", USAGE),
         START,
         sdk.RawMessageStartEvent,
     ),

@@ -73,7 +73,7 @@ def both(turns: Any, how: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[s
     made = request(messages=list(turns), system=how.pop("prompt", None))
     changed: Profile = profile(**how)
     fields = FieldPolicies(changed.fields)
-    return conversation(made, "fake", changed, fields), fields.notes()
+    return conversation(made, "fake", changed, fields), tuple(map(str, fields.degradations()))
 
 
 def translated(*turns: Any, **how: Any) -> list[dict[str, Any]]:

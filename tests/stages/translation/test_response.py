@@ -73,8 +73,8 @@ def test_the_start_says_whether_the_client_streams_and_what_was_dropped() -> Non
     request = chat_request(stream=True, top_k=3)
     [start] = ResponseTranslator(request).chunk(delta(role="assistant"))
     assert isinstance(start, e.MessageStart)
-    assert start.streamed
-    assert start.notes == ("top_k:dropped",)
+    assert start.request is request.resolved.request
+    assert start.exchange is request.exchange
 
 
 def test_text_is_sent_as_it_comes() -> None:
