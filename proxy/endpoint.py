@@ -17,6 +17,8 @@ import contextlib
 import logging
 import re
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
@@ -122,8 +124,16 @@ class PipelineEndpoint:
         exchange.outcome = _outcome(writer, signals)
         self.counts.count(exchange)
         log_exchange(exchange)
+        for function in exchange.on_end:
+            await _is_bug(exchange, _call(function, exchange))
 
     async def _answer(self, request: HttpRequest, writer: ResponseWriter) -> None:
+        if await _is_bug(request.exchange, self._run(request, writer)):
+            # The server raises RuntimeError where it has begun to send a head that is not valid.
+            with contextlib.suppress(RuntimeError):
+                await writer.fail(InternalError("internal error; the proxy's log has more"))
+
+    async def _run(self, request: HttpRequest, writer: ResponseWriter) -> None:
         try:
             await self.chain.run(request, writer.sink)
             if not writer.complete:
@@ -134,14 +144,23 @@ class PipelineEndpoint:
             await writer.fail(error)
         except ClientDisconnectedError:
             log.debug("%s: the client disconnected within its request", request.exchange.id)
-        except Exception as error:  # the one place where bugs end
-            trace = traceback_without_messages(error)
-            log.error("%s: pipeline `%s` failed\n%s", request.exchange.id, self.name, trace)
-            log.debug("%s: the whole error:", request.exchange.id, exc_info=True)
-            drop_traceback(error)
-            # The server raises it where it has begun to send a head that is not valid.
-            with contextlib.suppress(RuntimeError):
-                await writer.fail(InternalError("internal error; the proxy's log has more"))
+
+
+async def _is_bug(exchange: Exchange, work: Coroutine[Any, Any, None]) -> bool:
+    """Await `work`. Log an exception that it raises, and return whether it raised one."""
+    try:
+        await work
+    except Exception as error:  # the one place where bugs end
+        trace = traceback_without_messages(error)
+        log.error("%s: pipeline `%s` failed\n%s", exchange.id, exchange.pipeline, trace)
+        log.debug("%s: the whole error:", exchange.id, exc_info=True)
+        drop_traceback(error)
+        return True
+    return False
+
+
+async def _call(function: Callable[[Exchange], None], exchange: Exchange) -> None:
+    function(exchange)
 
 
 def _outcome(writer: ResponseWriter, signals: RequestSignals) -> Outcome:

@@ -24,11 +24,15 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, asdict, define, field, frozen
 
 from stages.messages_api.usage import Usage
 
 Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalled", "aborted"]
+
+
+# Functions, and `overrides` of a target, in which secrets may be.
+_NOT_IN_JSON = ("_usage", "read_usage", "on_response_start", "on_end", "overrides")
 
 
 @frozen
@@ -108,8 +112,7 @@ class Exchange:
     repeats: list[Repeat] = Factory(list)
     repaired_calls: list[str] = Factory(list)
     """One `Outcome` (stages/tool_repair/arguments.py) for each repaired tool call."""
-    usage: Usage | None = None
-    """The tokens of the response, also of one that the client did not read to its end."""
+    _usage: Usage | None = None
     stop_reason: str = ""
     status: int = 0
     """The HTTP status that was sent; 0: none."""
@@ -131,7 +134,23 @@ class Exchange:
     first_token: float | None = None
     ended: float | None = None
     on_response_start: list[Callable[[], None]] = Factory(list)
-    """Called when the response starts. Who appends a function removes it again."""
+    """Functions to call when the response starts. A stage removes what it added."""
+    on_end: list[Callable[[Exchange], None]] = Factory(list)
+    """Functions to call when all fields are filled in, however the exchange ended.
+
+    They run on the event loop, after the response was sent, so they must be quick.
+    """
+    read_usage: Callable[[], Usage | None] | None = None
+    """Computes the usage of a response that is not over; `translate-out` sets and removes it."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """The tokens of the response so far, also if the client did not read to the end."""
+        return self._usage or (self.read_usage() if self.read_usage else None)
+
+    @usage.setter
+    def usage(self, usage: Usage | None) -> None:
+        self._usage = usage
 
     def start_response(self) -> None:
         """The first event of the response is about to be forwarded.
@@ -148,3 +167,12 @@ class Exchange:
     def target(self) -> Target | None:
         """The target of the last call of a backend."""
         return self.attempts[-1].target if self.attempts else None
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields as JSON values; `time` is `received` in seconds of Unix time.
+
+        It has no secret, no part of a prompt and no part of a response.
+        """
+        fields = asdict(self, filter=lambda field, _: field.name not in _NOT_IN_JSON)
+        received = time.time() - (time.monotonic() - self.received)
+        return {"time": received, **fields, "usage": self.usage and asdict(self.usage)}

@@ -55,8 +55,8 @@ class _Response:
         return self._receive
 
     async def __aexit__(self, *raised: object) -> None:
-        if self.translator and self.exchange.usage is None:
-            self.exchange.usage = self.translator.usage_so_far()
+        exchange = self.exchange
+        exchange.usage, exchange.read_usage = exchange.usage, None  # which holds the translator
         await self.keep_alive.end()
 
     async def _receive(self, event: ChatEvent) -> None:
@@ -116,6 +116,7 @@ class _Response:
             return
         self.exchange = event.exchange
         self.translator = ResponseTranslator(event.request, announced=bool(old and old.announced))
+        self.exchange.read_usage = self.translator.usage_so_far
         if event.request.resolved.request.stream and self.ping_interval is not None:
             self.keep_alive.begin(self.ping_interval, self._ping)
 

@@ -47,7 +47,7 @@ class MessageStart(StreamEvent):
     id: str
     model: str
     usage: Usage
-    request: MessagesRequest | None = field(default=None, repr=False, eq=False)
+    request: MessagesRequest = field(repr=False, eq=False)
     exchange: Exchange = field(factory=Exchange, repr=False, eq=False)
 
     def message(self) -> dict[str, Any]:

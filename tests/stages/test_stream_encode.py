@@ -14,6 +14,7 @@ from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
 from stages.stream_encode import StreamEncode
 from tests.grammar import check_grammar, parse_sse
+from tests.support import request
 
 TEXT = {"type": "text", "text": ""}
 TOOL = {
@@ -30,7 +31,7 @@ def answer(streamed: bool, *notes: str) -> list[e.StreamEvent]:
     degradations = tuple(Degradation(name, action, "unknown") for name, _, action in named)
     exchange = Exchange(stream=streamed, degradations=degradations)
     return [
-        e.MessageStart("msg_1", "claude-test", Usage(3, 1), exchange=exchange),
+        e.MessageStart("msg_1", "claude-test", Usage(3, 1), request(), exchange=exchange),
         e.BlockStart(0, TEXT),
         e.BlockDelta(0, "text_delta", "a\u2028\n\nb"),
         e.BlockStop(0),

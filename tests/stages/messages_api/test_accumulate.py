@@ -9,8 +9,9 @@ import pytest
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder, tool_input
 from stages.messages_api.usage import Usage
+from tests.support import request
 
-START = e.MessageStart("msg_1", "claude-test", Usage(3, 1))
+START = e.MessageStart("msg_1", "claude-test", Usage(3, 1), request())
 
 
 def built(*events: e.StreamEvent) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
+from tests.support import request
 
 USAGE = Usage(3, 4, 5, 6, 2)
 COUNTS = {
@@ -41,7 +42,7 @@ TEXT = {"type": "text", "text": ""}
 
 EVENTS: dict[str, tuple[e.StreamEvent, dict[str, Any], type[BaseModel] | None]] = {
     "message_start": (
-        e.MessageStart("msg_1", "claude-test", USAGE),
+        e.MessageStart("msg_1", "claude-test", USAGE, request()),
         START,
         sdk.RawMessageStartEvent,
     ),
