@@ -21,10 +21,15 @@ from attrs import Factory, define, evolve
 
 from stages.backends.call import BackendCall
 from stages.backends.refusals import Refusal, refusals
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, lower_limit
+from stages.chat_completions.overflow import lower_limit
 from stages.events import ChatRequest, LoweredBy
 from stages.exchange import Target
-from stages.messages_api.errors import InvalidRequestError, drop_traceback
+from stages.messages_api.errors import (
+    InvalidRequestError,
+    OutputLimitError,
+    PromptTooLongError,
+    drop_traceback,
+)
 from stages.profiles.profile import Profile, merged
 
 _MOST = 4

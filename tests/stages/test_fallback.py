@@ -13,7 +13,6 @@ from trio.testing import MockClock
 from pipeline.chain import Chain
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
 from stages.events import Resolved
 from stages.exchange import Target
 from stages.fallback import Fallback
