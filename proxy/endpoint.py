@@ -17,6 +17,8 @@ import contextlib
 import logging
 import re
 import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 from urllib.parse import parse_qsl
 
 import anyio
@@ -24,11 +26,13 @@ from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.chain import Chain
+from proxy.access_log import log_exchange, log_safe
 from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
 from proxy.logs import traceback_without_messages
 from proxy.request_body import BodyBudget, ClientDisconnectedError, RequestBody
 from stages.counters import Counters
 from stages.events import GZIP, HttpRequest, HttpResponse, ResponseBody, ResponseStart
+from stages.exchange import Exchange, Outcome
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError, drop_traceback
 from stages.wire.ids import new_request_id
 from stages.wire.json_codec import encode
@@ -39,11 +43,10 @@ log = logging.getLogger("llm_proxy")
 
 @define
 class ResponseWriter:
-    """Sends the parts of one answer, and knows how far it is."""
+    """Sends the parts of one response, and knows how far it is. The status goes to `exchange`."""
 
     send: Send
-    request_id: str
-    status: int = 0
+    exchange: Exchange
     stream: bool = False
     complete: bool = False
 
@@ -56,15 +59,16 @@ class ResponseWriter:
             await self.send(message)
             self.complete = not event.more
         elif isinstance(event, ResponseStart):
-            start = _start(event.status, {**event.headers, "request-id": self.request_id})
+            start = _start(event.status, {**event.headers, "request-id": self.exchange.id})
             await self.send(start)
-            self.status = event.status
+            self.exchange.status = event.status
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")
 
     async def fail(self, error: ApiError) -> None:
-        """Tell the client of an error, in the way that is still open."""
-        body = error.body(self.request_id)
-        if not self.status:
+        """Send an error to the client, in the way that is still open."""
+        self.exchange.error, self.exchange.message = error.type, error.log_message
+        body = error.body(self.exchange.id)
+        if not self.exchange.status:
             data = encode(body)
             headers = {"content-type": "application/json", "content-length": str(len(data))}
             await self.sink(ResponseStart(error.status, {**headers, **error.headers}))
@@ -98,76 +102,79 @@ class PipelineEndpoint:
     """How many requests are not finished."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.monotonic()
-        departure: RequestSignals = scope["state"][REQUEST_SIGNALS]
-        body = RequestBody(receive, departure, self.body_budget)
-        request = _request(scope, body)
-        departure.request_id = request.request_id
-        responder = ResponseWriter(send, request.request_id)
+        signals: RequestSignals = scope["state"][REQUEST_SIGNALS]
+        body = RequestBody(receive, signals, self.body_budget)
+        request = _request(scope, body, self.name)
+        exchange = request.exchange
+        signals.request_id = exchange.id
+        writer = ResponseWriter(send, exchange)
         self.in_flight += 1
         try:
-            if not (departure.disconnected or departure.shutting_down):
-                with anyio.CancelScope() as until_then:
-                    departure.on_signal = until_then.cancel
-                    await self._answer(request, responder)
-            if departure.shutting_down and not (departure.disconnected or responder.complete):
-                with anyio.move_on_after(SHUTDOWN_NOTICE / 2):  # it may read nothing any more
-                    await _fail(request, responder, _STOPPING)
+            if not (signals.disconnected or signals.shutting_down):
+                with anyio.CancelScope() as until_signal:
+                    signals.on_signal = until_signal.cancel
+                    await self._answer(request, writer)
+            if signals.shutting_down and not (signals.disconnected or writer.complete):
+                with anyio.move_on_after(SHUTDOWN_NOTICE / 2):  # the client may not read any more
+                    await writer.fail(_STOPPING)
         finally:
             self.in_flight -= 1
             body.release()
-        self.counts.responses[self.name, str(responder.status or "none")] += 1
-        self._log(request, responder, departure, time.monotonic() - started)
+        exchange.ended = time.monotonic()
+        exchange.outcome = _outcome(writer, signals)
+        self.counts.count(exchange)
+        log_exchange(exchange)
+        for function in exchange.on_end:
+            await _is_bug(exchange, _call(function, exchange))
 
-    async def _answer(self, request: HttpRequest, responder: ResponseWriter) -> None:
+    async def _answer(self, request: HttpRequest, writer: ResponseWriter) -> None:
+        if await _is_bug(request.exchange, self._run(request, writer)):
+            # The server raises RuntimeError where it has begun to send a head that is not valid.
+            with contextlib.suppress(RuntimeError):
+                await writer.fail(InternalError("internal error; the proxy's log has more"))
+
+    async def _run(self, request: HttpRequest, writer: ResponseWriter) -> None:
         try:
-            await self.chain.run(request, responder.sink)
-            if not responder.complete:
-                raise InternalError("the pipeline ended without an answer")
+            await self.chain.run(request, writer.sink)
+            if not writer.complete:
+                raise InternalError("the pipeline ended without a response")
         except ApiError as error:
             drop_traceback(error)
-            await _fail(request, responder, error)
+            log.debug("%s: the whole error: %s", request.exchange.id, log_safe(error.message))
+            await writer.fail(error)
         except ClientDisconnectedError:
-            log.debug("%s: the client left before its request was whole", request.request_id)
-        except Exception as error:  # the one place where bugs end
-            trace = traceback_without_messages(error)
-            log.error("%s: pipeline `%s` failed\n%s", request.request_id, self.name, trace)
-            log.debug("%s: all of it:", request.request_id, exc_info=True)
-            drop_traceback(error)
-            # Unless the server had begun already, with a head that is none.
-            with contextlib.suppress(RuntimeError):
-                await responder.fail(InternalError("internal error; the proxy's log has more"))
+            log.debug("%s: the client disconnected within its request", request.exchange.id)
 
-    def _log(
-        self,
-        request: HttpRequest,
-        answer: ResponseWriter,
-        departure: RequestSignals,
-        seconds: float,
-    ) -> None:
-        how = departure.reason if departure.disconnected else "broken off"
-        log.info(
-            "%s %s %s %d %.3fs%s%s",
-            request.request_id,
-            request.method,
-            log_safe(request.path),
-            answer.status,
-            seconds,
-            " ".join(["", *request.remarks]),
-            "" if answer.complete else f" {how}",
-        )
+
+async def _is_bug(exchange: Exchange, work: Coroutine[Any, Any, None]) -> bool:
+    """Await `work`. Log an exception that it raises, and return whether it raised one."""
+    try:
+        await work
+    except Exception as error:  # the one place where bugs end
+        trace = traceback_without_messages(error)
+        log.error("%s: pipeline `%s` failed\n%s", exchange.id, exchange.pipeline, trace)
+        log.debug("%s: the whole error:", exchange.id, exc_info=True)
+        drop_traceback(error)
+        return True
+    return False
+
+
+async def _call(function: Callable[[Exchange], None], exchange: Exchange) -> None:
+    function(exchange)
+
+
+def _outcome(writer: ResponseWriter, signals: RequestSignals) -> Outcome:
+    if signals.disconnected and not writer.complete:
+        return signals.reason
+    if not writer.complete:
+        return "aborted"
+    return "error" if writer.exchange.error else "complete"
 
 
 _STOPPING = OverloadedError("the proxy is stopping; try again in a moment")
 
 
-async def _fail(request: HttpRequest, responder: ResponseWriter, error: ApiError) -> None:
-    log.info("%s %s: %s", request.request_id, error.type, log_safe(error.log_message))
-    log.debug("%s: all of it: %s", request.request_id, log_safe(error.message))
-    await responder.fail(error)
-
-
-def _request(scope: Scope, body: RequestBody) -> HttpRequest:
+def _request(scope: Scope, body: RequestBody, pipeline: str) -> HttpRequest:
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
@@ -176,28 +183,29 @@ def _request(scope: Scope, body: RequestBody) -> HttpRequest:
     body.declared = int(length) if length.isdecimal() else 0
     body.gzip = headers.get("content-encoding", "").lower() in GZIP
     query = scope["query_string"].decode("latin-1")
+    exchange = Exchange(
+        id=new_request_id(),
+        pipeline=pipeline,
+        method=scope["method"],
+        path=scope["path"],
+        session=headers.get("x-claude-code-session-id", ""),
+        agent=headers.get("x-claude-code-agent-id", ""),
+        parent_agent=headers.get("x-claude-code-parent-agent-id", ""),
+    )
     return HttpRequest(
         method=scope["method"],
         path=scope["path"],
         headers=headers,
         query=dict(parse_qsl(query)) if query else {},
         path_params=scope.get("path_params", {}),
-        request_id=new_request_id(),
+        exchange=exchange,
         read_body=body.read,
     )
 
 
-def log_safe(text: str) -> str:
-    """`text` as it can stand in a log: what clients send must not look like a line of ours."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 async def send_error(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer a request that no pipeline is there for."""
-    responder = ResponseWriter(send, new_request_id())
-    log.info("%s %s: %s", responder.request_id, error.type, log_safe(error.log_message))
-    await responder.fail(error)
-    path = log_safe(scope["path"])
-    log.info("%s %s %s %d", responder.request_id, scope["method"], path, error.status)
+    """Respond to a request that no pipeline handles."""
+    exchange = Exchange(id=new_request_id(), method=scope["method"], path=scope["path"])
+    await ResponseWriter(send, exchange).fail(error)
+    exchange.ended, exchange.outcome = time.monotonic(), "error"
+    log_exchange(exchange)

@@ -10,6 +10,8 @@ import threading
 import time
 import traceback
 
+from proxy.access_log import JsonFormatter
+
 #: Bytes that wait for a reader at most; further lines are dropped.
 _MAX_PENDING = 1024 * 1024
 #: Seconds that the end of the process waits for a reader.
@@ -28,7 +30,8 @@ def set_up() -> logging.Handler:
     logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # since Python 3.12
     logging._srcfile = None  # where it was called from
     handler = NonBlockingHandler(sys.stderr.fileno())
-    handler.setFormatter(_Formatter("%(asctime)s %(message)s"))
+    json_lines = os.environ.get("LLM_PROXY_LOG_FORMAT", "").lower() == "json"
+    handler.setFormatter(JsonFormatter() if json_lines else _Formatter("%(asctime)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     if os.environ.get("LLM_PROXY_LOG", "").lower() == "debug":
         logging.getLogger("llm_proxy").setLevel(logging.DEBUG)

@@ -51,7 +51,8 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
 
     def handle(self, event: HttpRequest, forward: Send[Authenticated]) -> Awaitable[None]:
         if self.is_open:
-            return forward(Authenticated(event, "anonymous"))
+            event.exchange.client = "anonymous"
+            return forward(Authenticated(event))
         given = _keys(event)
         if not given:
             raise AuthenticationError(
@@ -60,7 +61,8 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
         matches = [n for key in given for n in self._matches(key)]
         if not matches:
             raise AuthenticationError("invalid x-api-key")
-        return forward(Authenticated(event, f"key-{matches[0]}"))
+        event.exchange.client = f"key-{matches[0]}"
+        return forward(Authenticated(event))
 
     def _matches(self, given: str) -> list[int]:
         """The numbers of the keys that `given` is, from 1.

@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, field, frozen
 
+from stages.exchange import Degradation, Exchange, Target
 from stages.messages_api.request import MessagesRequest
 
 #: The content-encodings in which a body may come besides `identity`; `read_body` unpacks them.
@@ -27,12 +28,11 @@ async def _no_body(limit: int) -> bytes:
 
 @frozen
 class HttpRequest:
-    """A request at the edge. Its body is not read yet, so a stage can refuse it before that.
+    """A request at the endpoint. Its body is not read yet, so a stage can refuse it before that.
 
     `headers` have lower-case names; `query` and `path_params` are decoded. `read_body(limit)`
     gives the whole body, unpacked, to each stage that asks for it, and raises RequestTooLargeError
-    as soon as it passes `limit` bytes. What stages add to `remarks` stands in the request's line of
-    the log; nothing that a client or a backend has said.
+    as soon as it passes `limit` bytes.
     """
 
     method: str
@@ -40,14 +40,8 @@ class HttpRequest:
     headers: Mapping[str, str] = field(factory=dict, repr=lambda headers: f"<{len(headers)}>")
     query: Mapping[str, str] = field(factory=dict, repr=False)
     path_params: Mapping[str, str] = Factory(dict)
-    request_id: str = "req_0"
+    exchange: Exchange = field(factory=Exchange, repr=False, eq=False)
     read_body: Callable[[int], Awaitable[bytes]] = field(default=_no_body, repr=False, eq=False)
-    remarks: list[str] = field(factory=list, repr=False, eq=False)
-
-    @property
-    def session(self) -> str:
-        """The conversation it belongs to, as Claude Code names it; empty where it is not told."""
-        return self.headers.get("x-claude-code-session-id", "")
 
     @property
     def betas(self) -> frozenset[str]:
@@ -58,58 +52,33 @@ class HttpRequest:
 
 @frozen
 class Authenticated:
-    """A request whose sender may use the proxy. `client` names the key, never shows it."""
+    """A request whose client may use the proxy."""
 
     http: HttpRequest
-    client: str
+
+    @property
+    def exchange(self) -> Exchange:
+        """The record of this request."""
+        return self.http.exchange
 
 
 @frozen
 class Validated:
-    """A request of the right form. `size` is that of its body, in bytes."""
+    """A valid request. `size` is that of its body, in bytes."""
 
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
-    client: str = "anonymous"
     size: int = field(default=0, kw_only=True, eq=False)
 
-
-@frozen
-class Target:
-    """Where a request goes: an entry of `backends`, and the model's name there.
-
-    `overrides` are keys of the backend's profile that differ for this model. `label` names the
-    target among others in the words of the declaration, so there are few; empty, if it is alone.
-    """
-
-    backend: str
-    model: str
-    overrides: Mapping[str, Any] = Factory(dict)
-    label: str = field(default="", eq=False)
-
-
-@define(eq=False)
-class Progress:
-    """Whether the answer to a request has begun; the same object in all that is made of it.
-
-    Until then a request that fails may be tried again, there or elsewhere, without the client
-    noticing; so ChatStart, too, may come again. From then on an error is the end of it. Whoever
-    makes the client's answer out of the backend's says `begins` right before the first event of
-    it: `translate-out`, or a stage in its place.
-    """
-
-    begun: bool = False
-    then: Callable[[], None] = lambda: None
-
-    def begins(self) -> None:
-        """The first event of the answer is about to be forwarded."""
-        self.begun = True
-        self.then()
+    @property
+    def exchange(self) -> Exchange:
+        """The record of this request."""
+        return self.http.exchange
 
 
 @frozen
 class Resolved:
-    """A request that knows its backend. `others` may answer in its place, best first.
+    """A request with its target. `alternatives` may answer in its place, best first.
 
     `size` is that of the client's body, in bytes.
     """
@@ -117,10 +86,13 @@ class Resolved:
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
     target: Target
-    client: str = "anonymous"
     alternatives: tuple[Target, ...] = ()
-    progress: Progress = field(factory=Progress, eq=False, repr=False)
     size: int = field(default=0, kw_only=True, eq=False)
+
+    @property
+    def exchange(self) -> Exchange:
+        """The record of this request."""
+        return self.http.exchange
 
 
 @frozen
@@ -140,15 +112,13 @@ class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
     `messages` and `options` (tools, sampling, limits) are JSON as the backend gets them,
-    without `model` and `stream`. `notes` name what was dropped or changed on the way, for the
-    client; `changes` are the same by the names of policies, which are none of the client's.
+    without `model` and `stream`. `degradations` were made on the way.
     """
 
     resolved: Resolved
     messages: list[dict[str, Any]] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
-    notes: tuple[str, ...] = ()
-    changes: tuple[tuple[str, str], ...] = ()
+    degradations: tuple[Degradation, ...] = ()
     client_tool_names: Mapping[str, Mapping[str, str]] = Factory(dict)
     """Tool names the backend knows, to the members of `tool_use` that name it to the client.
 
@@ -178,6 +148,16 @@ class ChatRequest:
     """Translates the same request by another Profile; None if it was not translated here."""
 
     @property
+    def exchange(self) -> Exchange:
+        """The record of this request."""
+        return self.resolved.http.exchange
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The degradations as the client reads them."""
+        return tuple(map(str, self.degradations))
+
+    @property
     def stream(self) -> bool:
         """Whether the backend is to stream: as to the client, or to be left at a stop sequence."""
         return (
@@ -205,12 +185,22 @@ class ChatWaiting(ChatEvent):
 
     request: ChatRequest
 
+    @property
+    def exchange(self) -> Exchange:
+        """The record of this request."""
+        return self.request.resolved.http.exchange
+
 
 @frozen
 class ChatStart(ChatEvent):
     """The backend has begun to answer. Comes first, and again if the request is tried again."""
 
     request: ChatRequest
+
+    @property
+    def exchange(self) -> Exchange:
+        """The record of this request."""
+        return self.request.resolved.http.exchange
 
 
 @frozen

@@ -9,8 +9,8 @@ import anyio
 from attrs import Factory, evolve, frozen
 
 from pipeline import Send, Stage, option, section
-from stages.counters import Counters
-from stages.events import Resolved, Target
+from stages.events import Resolved
+from stages.exchange import Repeat, Target
 from stages.messages_api.errors import ApiError, drop_traceback
 from stages.routing.breaker import Breaker, Breakers
 from stages.routing.error_kinds import TRANSIENT, ErrorKind, blames_target, error_kind, is_transient
@@ -32,7 +32,6 @@ class Fallback(Stage[Resolved, Resolved]):
         help="errors after which the next target is asked",
     )
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))
-    counts: Counters = section("metrics", Factory(Counters))
 
     def handle(self, event: Resolved, forward: Send[Resolved]) -> Awaitable[None]:
         return self._to_first_that_answers(event, forward) if event.alternatives else forward(event)
@@ -41,13 +40,13 @@ class Fallback(Stage[Resolved, Resolved]):
         errors: list[ApiError] = []
         for target in self._in_turn(event):
             if errors:
-                self._log(event, errors[-1], target)
+                _record(event, errors[-1], target)
             event = evolve(event, target=target, alternatives=())
             try:
                 await self._attempt(event, forward, self.breakers.get(target.label))
                 return
             except ApiError as error:
-                if event.progress.begun:
+                if event.exchange.response_started is not None:
                     raise
                 drop_traceback(error)
                 errors.append(error)
@@ -71,24 +70,22 @@ class Fallback(Stage[Resolved, Resolved]):
 
     async def _attempt(self, event: Resolved, forward: Send[Resolved], breaker: Breaker) -> None:
         attempt = breaker.attempt(anyio.current_time())
-        event.progress.then = attempt.response_started
+        exchange = event.exchange
+        exchange.on_response_start.append(attempt.response_started)
         try:
             await forward(event)
-            if event.progress.begun:  # else it was not asked, or only to count tokens
+            if exchange.response_started is not None:  # otherwise no backend was called
                 attempt.succeeded()
         except ApiError as error:
             if blames_target(error):
                 attempt.failed(anyio.current_time())
             raise
         finally:
+            exchange.on_response_start.remove(attempt.response_started)
             attempt.finished()
 
-    def _log(self, event: Resolved, error: ApiError, following: Target) -> None:
-        self.counts.retries["fallback", event.target.backend, error_kind(error)] += 1
-        log.info(
-            "%s fallback from %s to %s: %s",
-            event.http.request_id,
-            event.target.label,
-            following.label,
-            error_kind(error),
-        )
+
+def _record(event: Resolved, error: ApiError, following: Target) -> None:
+    kind, label = error_kind(error), event.target.label
+    event.exchange.repeats.append(Repeat("fallback", event.target, kind))
+    log.debug("%s fallback from %s to %s: %s", event.exchange.id, label, following.label, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, suppress
 
@@ -12,7 +13,9 @@ from attrs import define, frozen, validators
 from pipeline import Send, Stage, StopForwarding, option, section
 from stages.backends.backend import ChatBackend
 from stages.events import ChatEnd, ChatEvent, ChatRequest, ChatStart, ChatWaiting
-from stages.messages_api.errors import GatewayTimeoutError
+from stages.exchange import Attempt
+from stages.messages_api.errors import ApiError, GatewayTimeoutError
+from stages.routing.error_kinds import error_kind
 
 
 @frozen
@@ -37,20 +40,30 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
     )
 
     async def handle(self, event: ChatRequest, forward: Send[ChatEvent]) -> None:
-        backend = event.resolved.target.backend
+        target, exchange = event.resolved.target, event.exchange
         await forward(ChatWaiting(event))
-        answer = self.backends[backend].answer(event, self.idle_timeout, self.first_byte_timeout)
+        attempt = Attempt(target, sent=time.monotonic())
+        exchange.attempts.append(attempt)
+        backend = self.backends[target.backend]
+        response = backend.answer(event, self.idle_timeout, self.first_byte_timeout)
         limit = self.total_timeout
-        parts = answer if limit is None else _InTime(backend, answer, limit)
-        started = False
-        with suppress(StopForwarding):  # a later stage has enough: the backend is left
-            async with aclosing(answer):
-                async for part in parts:
-                    if not started:  # only now: until then a refusal can be one, or be retried
-                        started = True
-                        if not isinstance(part, ChatStart):  # of a request that was changed
-                            await forward(ChatStart(event))
-                    await forward(part)
+        parts = response if limit is None else _InTime(target.backend, response, limit)
+        try:
+            with suppress(StopForwarding):  # a later stage has enough: the call is cancelled
+                async with aclosing(response):
+                    async for part in parts:
+                        if attempt.first_byte is None:
+                            attempt.first_byte = time.monotonic()
+                            if isinstance(part, ChatStart):  # the backend refused an option first
+                                exchange.degradations = part.request.degradations
+                            else:  # only now: an error before it can still be retried
+                                await forward(ChatStart(event))
+                        await forward(part)
+        except ApiError as error:
+            attempt.error = error_kind(error)
+            raise
+        finally:
+            attempt.ended = time.monotonic()
 
 
 @define(eq=False)

@@ -1,16 +1,16 @@
-"""When to ping a stream: the stage that forwards the answer says when it is silent.
+"""Keep-alive of a stream: sends a ping when the stage that forwards the response is silent.
 
-    state     the stage has something to forward   `interval` after the silence began
+    state     the stage has an event to forward    `interval` after the silence began
     -------   ----------------------------------   ----------------------------------
     silent    busy                                 pinging
-    busy      (it is busy with one thing)          looks again an `interval` later
-    pinging   waits for the ping to be sent,       (one ping at a time)
+    busy      (one event at a time)                checks again an `interval` later
+    pinging   waits until the ping is sent,        (one ping at a time)
               then busy
 
-The stage is busy from `silent_since = None` until it sets a time, so that after an end, or a
-failure in the middle of an answer, when it sets none, no ping follows. A failure before that is
-no reason not to ping: an earlier stage may wait, and try again. Where nothing is silent, all this
-costs is two assignments for what is forwarded together, and a timer for the request.
+The stage is busy from `silent_since = None` until it sets a time. After the end of a response, or
+a failure in the middle, it sets no time, so no ping follows. After a failure before the response
+pings go on: an earlier stage may wait, and retry. Without silence the cost is two assignments for
+events that are forwarded together, and a timer for each request.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from pipeline.task_groups import Delayed, delayed
 
 @define(eq=False)
 class KeepAlive:
-    """The pings of one stream."""
+    """The keep-alive of one stream."""
 
     now: Callable[[], float] = time.monotonic
     silent_since: float | None = None
     on_its_way: anyio.Event | None = None
-    """To be waited for before anything is forwarded: only one task at a time may do so."""
+    """Wait for this event before `forward`: only one task at a time may call `forward`."""
     _task: Delayed | None = None
 
     def begin(self, interval: float, send: Callable[[], Awaitable[None]]) -> None:
-        """Ping from now on, with `send`, after each `interval` seconds of silence.
+        """Call `send` from now on, after each `interval` seconds of silence.
 
-        `send` is not kept here: with its owner, that would be a cycle for the garbage collector.
+        `send` is no attribute: its owner also owns this object, and a reference cycle would need
+        the garbage collector.
         """
         if self._task is None:
             self._task = delayed(interval, lambda: self._watch(interval, send))
@@ -46,7 +47,7 @@ class KeepAlive:
             self.silent_since = self.now()
 
     async def end(self) -> None:
-        """Ping no more. Raises what a ping that failed has raised."""
+        """Send no more pings. Raises the error of a ping that failed."""
         if self._task is not None:
             await self._task.stop()
 

@@ -10,7 +10,8 @@ from attrs import field, frozen
 from pipeline import Send, Stage, reference, section
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry
-from stages.events import Authenticated, HttpResponse, Target, json_response
+from stages.events import Authenticated, HttpResponse, json_response
+from stages.exchange import Target
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.profiles.capabilities import capabilities
 from stages.routing.model_names import ModelNames, is_pattern

@@ -65,8 +65,8 @@ class _Collector:
         from prometheus_client.core import CounterMetricFamily
 
         for each in fields(Counters):
-            told, labels = each.metadata["told"], each.metadata["labels"]
-            family = CounterMetricFamily(f"llm_proxy_{each.name}", told, labels=labels)
+            description, labels = each.metadata["help"], each.metadata["labels"]
+            family = CounterMetricFamily(f"llm_proxy_{each.name}", description, labels=labels)
             for key, number in getattr(self.counts, each.name).items():
                 family.add_metric(key, number)
             yield family

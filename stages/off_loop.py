@@ -1,7 +1,7 @@
-"""Work on large bodies, off the event loop.
+"""Process large bodies in a thread, off the event loop.
 
-A body of 3 MB in small messages takes half a second to read, check and translate. In a thread the
-event loop waits for it no longer than Python's switch interval (5 ms), or one call of C code.
+A body of 3 MB in small messages takes half a second to parse, validate and translate. If a thread
+does this, the event loop waits for at most Python's switch interval (5 ms), or one call of C code.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from anyio.lowlevel import RunVar
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-#: Bytes. What smaller bodies take the event loop can wait for: up to 20 ms for the densest.
+#: Bytes. Smaller bodies are processed on the event loop: the densest ones take up to 20 ms.
 LARGE_BODY = 100_000
 _LIMITER: RunVar[CapacityLimiter] = RunVar("llm_proxy_large_bodies")
 
 
 async def off_loop(function: Callable[[*Args], T], *args: *Args) -> T:
-    """Call `function` in a thread. To be used for bodies of LARGE_BODY and more.
+    """Call `function` in a thread. Use this for bodies of LARGE_BODY bytes and more.
 
-    One at a time: threads share Python's lock, and several would only hold more memory. They do
-    not take the threads of others, as of a reload.
+    One thread runs at a time: threads share Python's lock, and several would only need more memory.
+    The limiter is separate from AnyIO's default one, which a reload uses, for instance.
     """
     return await to_thread.run_sync(function, *args, limiter=_limiter())
 
 
 def _limiter() -> CapacityLimiter:
-    """That of this event loop."""
+    """The limiter of this event loop."""
     try:
         return _LIMITER.get()
     except LookupError:

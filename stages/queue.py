@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Mapping
 
 import anyio
@@ -11,7 +12,7 @@ from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
 from stages.backends.fair_queue import FairQueue
 from stages.events import ChatRequest, ChatWaiting
-from stages.routing.error_kinds import QueueFullError
+from stages.messages_api.errors import QueueFullError
 
 
 @define(eq=False)
@@ -55,6 +56,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
             await forward(ChatWaiting(event))  # for an earlier stage that tries again, later
             raise _busy(event, turns, f"{turns.waiting} waiting for it already")
         call, came = QueuedCall(), anyio.current_time()
+        event.exchange.queued = time.monotonic()
         at_once = turns.enter(call, _names(event), self._is_short(event))
         try:
             if not at_once:
@@ -65,6 +67,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
                     raise _busy(event, turns, f"its turn did not come in {self.max_wait:g} s")
             began = anyio.current_time()
             turns.record_wait(began - came)
+            event.exchange.accepted = time.monotonic()
             await forward(event)
             turns.record_duration(anyio.current_time() - began)
         finally:
@@ -83,7 +86,7 @@ def apply_concurrency_limit(backend: Backend) -> None:
 
 
 def _names(event: ChatRequest) -> tuple[str, str]:
-    return event.resolved.client, event.resolved.http.session
+    return event.exchange.client, event.exchange.session
 
 
 def _busy(event: ChatRequest, turns: FairQueue[QueuedCall], why: str) -> QueueFullError:

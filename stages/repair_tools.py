@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections import Counter
+from attrs import evolve, frozen
 
-from attrs import Factory, evolve, frozen
-
-from pipeline import Send, Stage, section
-from stages.counters import Counters
+from pipeline import Send, Stage
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart
 from stages.tool_repair.repair import ResponseRepair, tool_schemas
-
-log = logging.getLogger("llm_proxy")
 
 
 @frozen
@@ -24,8 +17,6 @@ class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatEvent]):
     formats. Arguments that do not fit the tool's schema are repaired where that makes them fit.
     For that, the arguments of a call arrive in one piece, when the answer is over.
     """
-
-    counts: Counters = section("metrics", Factory(Counters))
 
     def receiver(self, forward: Send[ChatEvent]) -> Send[ChatEvent]:
         """With the repair of one answer, anew for each attempt at it."""
@@ -45,23 +36,10 @@ class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatEvent]):
             elif repair and isinstance(event, ChatEnd):
                 for each in repair.finish(event.done):
                     await forward(ChatChunk(each, more_buffered=True))
-                self._count(repair)
+                repair.request.exchange.repaired_calls += repair.outcomes
             await forward(event)
 
         return receive
-
-    def _count(self, repair: ResponseRepair) -> None:
-        """Log and count what was done."""
-        resolved = repair.request.resolved
-        backend = resolved.target.backend
-        for what, times in Counter(repair.outcomes).items():
-            self.counts.repaired_tool_calls[backend, what] += times
-        if repair.outcomes:
-            log.info(
-                "repaired request_id=%s backend=%s model=%s calls=%s",
-                resolved.http.request_id,
-                *map(json.dumps, (backend, resolved.target.model, ",".join(repair.outcomes))),
-            )
 
 
 def _read(request: ChatRequest) -> ChatRequest:

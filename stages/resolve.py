@@ -9,7 +9,8 @@ from attrs import evolve, field, frozen
 
 from pipeline import Send, Stage, option, reference, section
 from stages.backends.config import ModelEntry, TargetGroup
-from stages.events import Resolved, Target, Validated
+from stages.events import Resolved, Validated
+from stages.exchange import Target
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.routing.model_names import ModelNames
@@ -57,16 +58,16 @@ class Resolve(Stage[Validated, Resolved]):
     def _resolved(self, event: Validated) -> Resolved:
         name = self._names.clean(event.request.model)
         entry = self._routed(event, name) if self.routes else self._named(name)
-        others: tuple[Target, ...] = ()
+        alternatives: tuple[Target, ...] = ()
         if isinstance(entry, TargetGroup):
             target, *rest = (
                 Target(model.backend, model.model or name, model.overrides, model.label)
                 for model in ordered(entry, event)
             )
-            others = tuple(rest)
+            alternatives = tuple(rest)
         else:
             target = Target(entry.backend, entry.model or name, entry.overrides)
-        return Resolved(event.http, event.request, target, event.client, others, size=event.size)
+        return Resolved(event.http, event.request, target, alternatives, size=event.size)
 
     def _routed(self, event: Validated, name: str) -> ModelEntry:
         request = event.request

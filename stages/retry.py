@@ -7,11 +7,11 @@ import math
 from typing import TYPE_CHECKING
 
 import anyio
-from attrs import Factory, frozen, validators
+from attrs import frozen, validators
 
-from pipeline import Send, Stage, option, section
-from stages.counters import Counters
-from stages.events import Progress, Resolved
+from pipeline import Send, Stage, option
+from stages.events import Resolved
+from stages.exchange import Exchange, Repeat, Target
 from stages.messages_api.errors import ApiError, drop_traceback
 from stages.routing.error_kinds import TRANSIENT, ErrorKind, error_kind
 
@@ -36,13 +36,12 @@ class Retry(Stage[Resolved, Resolved]):
         validator=validators.gt(0),
     )
     on: tuple[ErrorKind, ...] = option(TRANSIENT, help="errors after which it is tried again")
-    counts: Counters = section("metrics", Factory(Counters))
 
     async def handle(self, event: Resolved, forward: Send[Resolved]) -> None:
         try:
             await forward(event)
         except ApiError as error:
-            if not self._is_worth_it(event.progress, error):
+            if not self._is_worth_it(event.exchange, error):
                 raise
             await self._again(event, forward, error)
 
@@ -51,15 +50,15 @@ class Retry(Stage[Resolved, Resolved]):
         # Only now: the library takes 70 us for a call that goes well, and 20 ms to import.
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
-        # It holds itself until the garbage collector runs, and must not hold the event with it.
-        progress, request_id = event.progress, event.http.request_id
-        # In front of `fallback` others may have been tried, too: then there is no one name.
-        tried = "" if event.alternatives else event.target.backend
+        # `tries` holds itself until the garbage collector runs. It must not hold the event, too.
+        exchange = event.exchange
+        # Before `fallback`, all targets may have been tried: then there is no one target.
+        target = None if event.alternatives else event.target
         tries = AsyncRetrying(
-            retry=retry_if_exception(lambda error: self._is_worth_it(progress, error)),
+            retry=retry_if_exception(lambda error: self._is_worth_it(exchange, error)),
             stop=stop_after_attempt(self.attempts),
             wait=self._wait,
-            before_sleep=lambda state: self._log(request_id, tried, state),
+            before_sleep=lambda state: self._record(exchange, target, state),
             sleep=anyio.sleep,
             reraise=True,
         )
@@ -69,10 +68,10 @@ class Retry(Stage[Resolved, Resolved]):
                     raise first
                 await forward(event)
 
-    def _is_worth_it(self, progress: Progress, error: BaseException) -> bool:
+    def _is_worth_it(self, exchange: Exchange, error: BaseException) -> bool:
         return (
             isinstance(error, ApiError)
-            and not progress.begun
+            and exchange.response_started is None
             and error_kind(error) in self.on
             and error.headers.get("x-should-retry") != "false"
             and _retry_after(error) <= self.max_wait
@@ -84,13 +83,13 @@ class Retry(Stage[Resolved, Resolved]):
         jitter = wait_random_exponential(multiplier=1, max=self.max_wait)(state)
         return min(_retry_after(_error(state)) + jitter, self.max_wait)
 
-    def _log(self, request_id: str, tried: str, state: RetryCallState) -> None:
+    def _record(self, exchange: Exchange, target: Target | None, state: RetryCallState) -> None:
         error = _error(state)
         drop_traceback(error)
-        what = error_kind(error)
-        self.counts.retries["retry", tried, what] += 1
+        exchange.repeats.append(Repeat("retry", target, error_kind(error)))
+        name = target.label or target.backend if target else "all targets"
         wait = state.next_action.sleep if state.next_action else math.nan
-        log.info("%s retry of %s in %.1f s: %s", request_id, tried or "all targets", wait, what)
+        log.debug("%s retry of %s in %.1f s: %s", exchange.id, name, wait, error_kind(error))
 
 
 def _error(state: RetryCallState) -> ApiError:

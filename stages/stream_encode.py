@@ -8,6 +8,7 @@ from attrs import frozen
 
 from pipeline import Send, Stage
 from stages.events import HttpResponse, ResponseBody, ResponseStart, json_response
+from stages.exchange import Degradation
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.stream_events import MessageDelta, MessageStart, MessageStop, StreamEvent
 from stages.wire.json_codec import encode
@@ -36,8 +37,8 @@ class StreamEncode(Stage[StreamEvent, HttpResponse]):
         async def receive(event: StreamEvent) -> None:
             nonlocal builder, headers
             if isinstance(event, MessageStart):
-                headers = _degraded(event.notes)
-                if event.streamed:
+                headers = _degraded(event.exchange.degradations)
+                if event.exchange.stream:
                     await forward(ResponseStart(200, {**_STREAM_HEADERS, **headers}))
                 else:
                     builder = MessageBuilder()
@@ -64,10 +65,10 @@ async def _send(
         await forward(part)
 
 
-def _degraded(notes: tuple[str, ...]) -> dict[str, str]:
-    if not notes:
+def _degraded(degradations: tuple[Degradation, ...]) -> dict[str, str]:
+    if not degradations:
         return {}
-    listed = ", ".join(notes)[:1000]
+    listed = ", ".join(map(str, degradations))[:1000]
     # Names come from the client, and a header holds no line breaks.
     shown = "".join(letter if " " <= letter <= "~" else "?" for letter in listed)
     return {"x-llm-proxy-degraded": shown}

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
 from collections.abc import Awaitable
 
-from attrs import Factory, frozen, validators
+from attrs import frozen, validators
 
 from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
-from stages.counters import Counters
 from stages.events import ChatRequest, Resolved
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.pdf.reader import PdfLimits, pdf_reader
 from stages.translation.field_policies import PdfTexts
 from stages.translation.request import chat_request
-
-log = logging.getLogger("llm_proxy")
-
-_SHOWN = 1000  # characters: clients can name as many fields as they like
 
 
 @frozen
@@ -42,14 +35,13 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
         help="memory of a process that reads PDFs; there are two at most",
         validator=validators.ge(256 * 1024 * 1024),
     )
-    counts: Counters = section("metrics", Factory(Counters))
 
     def handle(self, event: Resolved, forward: Send[ChatRequest]) -> Awaitable[None]:
         if event.size < LARGE_BODY:
             pdfs: PdfTexts = {}
             request = self._translated(event, pdfs)
             if not pdfs:
-                self._log(request)
+                event.exchange.degradations = request.degradations
                 return forward(request)
         return self._off_loop(event, forward)
 
@@ -58,10 +50,10 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
         pdfs: PdfTexts = {}
         request = await off_loop(self._translated, event, pdfs)
         if pdfs:
-            names = event.client, event.http.session
+            names = event.exchange.client, event.exchange.session
             pdfs |= await pdf_reader().read(pdfs, self._limits(), names)
             request = await off_loop(self._translated, event, pdfs)
-        self._log(request)
+        event.exchange.degradations = request.degradations
         await forward(request)
 
     def _limits(self) -> PdfLimits:
@@ -77,16 +69,3 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
         profile = backend.profile_for(event.target)
         line = backend.calibration.line(event.target.model)
         return chat_request(event, profile, self.strict, line, pdfs)
-
-    def _log(self, request: ChatRequest) -> None:
-        """Log and count what was dropped or changed. The client is told by `stream-encode`."""
-        if not request.notes:
-            return
-        target = request.resolved.target
-        for field, what in request.changes:
-            self.counts.degraded[target.backend, field, what] += 1
-        log.info(
-            "degraded request_id=%s backend=%s model=%s notes=%s",
-            request.resolved.http.request_id,
-            *map(json.dumps, (target.backend, target.model, ",".join(request.notes)[:_SHOWN])),
-        )

@@ -41,7 +41,8 @@ class Validate(Stage[Authenticated, Validated]):
         data = await event.http.read_body(self.max_body_bytes)
         small, betas = len(data) < LARGE_BODY, event.http.betas
         request = self.parse(data, betas) if small else await off_loop(self.parse, data, betas)
-        await forward(Validated(event.http, request, event.client, size=len(data)))
+        event.exchange.model, event.exchange.stream = request.model, request.stream
+        await forward(Validated(event.http, request, size=len(data)))
 
     def parse(self, data: bytes, betas: frozenset[str] = frozenset()) -> MessagesRequest:
         """Parse a body. Raises InvalidRequestError, which names the path of each problem.
@@ -65,9 +66,10 @@ class Validate(Stage[Authenticated, Validated]):
             raise InvalidRequestError(
                 told, quoted=[q for each in shown for q in _QUOTED.findall(each)]
             )
-        return (
-            evolve(request, unread=(*request.unread, "duplicate_keys")) if duplicates else request
-        )
+        if duplicates:
+            names = (*request.unknown_fields, "duplicate_keys")
+            return evolve(request, unknown_fields=names)
+        return request
 
 
 def _decoded(data: bytes) -> tuple[Any, bool]:

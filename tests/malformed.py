@@ -219,7 +219,11 @@ _JSON: list[tuple[str, Any, str]] = [
         _body(system=[{"type": "text"}]),
         "system.0.text: Field required",
     ),
-    ("an unknown system block", _body(system=[{"type": "poem"}]), "system.0: only text blocks can"),
+    (
+        "an unknown system block",
+        _body(system=[{"type": "poem"}]),
+        "system.0: only text blocks are allowed",
+    ),
     # Turns
     ("an object as messages", _body(messages={}), "messages: Input should be a valid list"),
     ("no turn", _body(messages=[]), "messages: at least one message is required"),
@@ -284,12 +288,12 @@ _JSON: list[tuple[str, Any, str]] = [
     (
         "thinking of the user",
         _blocks({"type": "thinking", "thinking": "a"}),
-        f"{_FIRST}: this block can only stand in an assistant message",
+        f"{_FIRST}: this block is only allowed in an assistant message",
     ),
     (
         "a call of the user",
         _blocks({"type": "tool_use", "id": "a", "name": "f", "input": {}}),
-        f"{_FIRST}: this block can only stand in an assistant message",
+        f"{_FIRST}: this block is only allowed in an assistant message",
     ),
     (
         "a call with text as input",
@@ -304,12 +308,12 @@ _JSON: list[tuple[str, Any, str]] = [
     (
         "an image of the assistant",
         _assistant({"type": "image", "source": _IMAGE}),
-        "messages.1.content.0: this block can only stand in a user message",
+        "messages.1.content.0: this block is only allowed in a user message",
     ),
     (
         "a result of the assistant",
         _assistant({"type": "tool_result", "tool_use_id": "a"}),
-        "messages.1.content.0: this block can only stand in a user message",
+        "messages.1.content.0: this block is only allowed in a user message",
     ),
     (
         "an image of the system",
@@ -317,7 +321,7 @@ _JSON: list[tuple[str, Any, str]] = [
             {"role": "user", "content": "Hello"},
             {"role": "system", "content": [{"type": "image", "source": _IMAGE}]},
         ),
-        "messages.1.content.0: only text blocks can stand in a system message",
+        "messages.1.content.0: only text blocks are allowed in a system message",
     ),
     # Sources
     ("an image without a source", _blocks({"type": "image"}), f"{_FIRST}.source: Field required"),
@@ -391,7 +395,7 @@ _JSON: list[tuple[str, Any, str]] = [
     (
         "a document in a document",
         _document({"type": "content", "content": [{"type": "document", "source": _PDF}]}),
-        f"{_FIRST}.source.content.0: only text and image blocks can stand here",
+        f"{_FIRST}.source.content.0: only text and image blocks are allowed here",
     ),
     (
         "a broken image in a document",
@@ -410,7 +414,7 @@ _JSON: list[tuple[str, Any, str]] = [
                 "content": [{"type": "text", "text": "a"}, {"type": "image", "source": _IMAGE}],
             }
         ),
-        f"{_FIRST}.content.1: only text blocks can stand here",
+        f"{_FIRST}.content.1: only text blocks are allowed here",
     ),
     # Tool results
     (

@@ -16,9 +16,9 @@ from stages.events import (
     ChatRequest,
     HttpRequest,
     Resolved,
-    Target,
     Validated,
 )
+from stages.exchange import Exchange, Target
 from stages.messages_api.request import MessagesRequest
 from stages.messages_api.structuring import structure
 from stages.profiles.profile import Profile
@@ -45,12 +45,14 @@ def http(data: bytes = b"", **changes: Any) -> HttpRequest:
         return data
 
     given: dict[str, Any] = {"method": "POST", "path": "/v1/messages", "headers": {}, **changes}
-    return HttpRequest(read_body=read, **given)
+    session = given["headers"].get("x-claude-code-session-id", "")
+    exchange = Exchange(session=session, client="key-1")
+    return HttpRequest(read_body=read, **{"exchange": exchange, **given})
 
 
 def authenticated(**changes: Any) -> Authenticated:
     """A request with the JSON of `body(**changes)`."""
-    return Authenticated(http(json_codec.encode(body(**changes))), "key-1")
+    return Authenticated(http(json_codec.encode(body(**changes))))
 
 
 def request(**changes: Any) -> MessagesRequest:
@@ -60,12 +62,15 @@ def request(**changes: Any) -> MessagesRequest:
 
 def validated(**changes: Any) -> Validated:
     """A request behind `validate`."""
-    return Validated(http(), request(**changes))
+    event = Validated(http(), request(**changes))
+    event.exchange.stream = event.request.stream
+    return event
 
 
 def resolved(**changes: Any) -> Resolved:
     """A request behind `resolve`, on its way to the backend `fake`."""
-    return Resolved(http(), request(**changes), Target("fake", "some-model"))
+    event = validated(**changes)
+    return Resolved(event.http, event.request, Target("fake", "some-model"))
 
 
 def profile(**changes: Any) -> Profile:

@@ -8,10 +8,12 @@ import pytest
 
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InvalidRequestError
+from stages.messages_api.usage import Usage
 from tests.sdk_types import check_sent
+from tests.support import request
 
-USAGE = e.Usage(3, 1)
-START = e.MessageStart("msg_1", "claude-test", USAGE)
+USAGE = Usage(3, 1)
+START = e.MessageStart("msg_1", "claude-test", USAGE, request())
 END = e.MessageDelta("end_turn", USAGE)
 TEXT = {"type": "text", "text": ""}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from attrs import define
 
+from stages.exchange import Outcome
 from stages.messages_api.errors import ApiError
 
 
@@ -14,13 +15,14 @@ class RequestSignals:
     """Whether one side has left: told by the server, in the state of the request's scope.
 
     The ASGI way is to wait for `http.disconnect`. That takes a task of its own for each request,
-    a tenth of what a short one costs. `error` is why the rest of its body will not be read, `how`
-    what the log says of a client that is gone. `request_id` is known as soon as it is dealt with.
+    a tenth of what a short one costs. `error`: why the rest of its body will not be read.
+    `reason`: the outcome of a request whose client disconnected. `request_id` is known as soon as
+    the endpoint has the request.
     """
 
     request_id: str = ""
     disconnected: bool = False
-    reason: str = "client left"
+    reason: Outcome = "client_disconnected"
     error: ApiError | None = None
     shutting_down: bool = False
     on_signal: Callable[[], None] = lambda: None

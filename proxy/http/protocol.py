@@ -259,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Give up a client that does not read; for a request under way its own line says so."""
         waiting = self._unanswered()
         for cycle in waiting:
-            cycle.scope["state"][REQUEST_SIGNALS].reason = "client does not read"
+            cycle.scope["state"][REQUEST_SIGNALS].reason = "client_stalled"
         if not waiting and self.cycle is not None:  # its line is written
             told = self.cycle.scope["state"][REQUEST_SIGNALS].request_id
             log.info("%s client does not read: it has not got all of its answer", told)

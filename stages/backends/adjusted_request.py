@@ -21,9 +21,15 @@ from attrs import Factory, define, evolve
 
 from stages.backends.call import BackendCall
 from stages.backends.refused_options import RefusedOption, find_refused_options
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
-from stages.events import ChatRequest, LoweredBy, Target
-from stages.messages_api.errors import InvalidRequestError, drop_traceback
+from stages.chat_completions.overflow import lower_limit
+from stages.events import ChatRequest, LoweredBy
+from stages.exchange import Target
+from stages.messages_api.errors import (
+    InvalidRequestError,
+    OutputLimitError,
+    PromptTooLongError,
+    drop_traceback,
+)
 from stages.profiles.profile import Profile, merge_overrides
 
 _MAX_DROPPED = 4
@@ -61,7 +67,7 @@ class AdjustedRequest:
             return False
         drop_traceback(error)
         options = self.request.options
-        options = self.limit_error.lower_limit(options) if self.limit_error else options
+        options = lower_limit(options, self.limit_error) if self.limit_error else options
         self.call = evolve(self.call, messages=self.request.messages, options=options)
         return True
 

@@ -27,11 +27,17 @@ from stages.backends.fair_queue import FairQueue
 from stages.backends.refused_options import RefusedOptions
 from stages.backends.session import make_session, strip_credentials
 from stages.backends.tokenizers import TOKENIZERS
-from stages.chat_completions.overflow import PromptTooLongError, prompt_too_long
+from stages.chat_completions.overflow import prompt_too_long
 from stages.chat_completions.token_calibration import TokenCalibration
 from stages.chat_completions.usage import last_reported_usage, parse_usage
-from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, Target
-from stages.messages_api.errors import ApiError, InternalError, InvalidRequestError
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart
+from stages.exchange import Target
+from stages.messages_api.errors import (
+    ApiError,
+    InternalError,
+    InvalidRequestError,
+    PromptTooLongError,
+)
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.profiles.profile import Profile, merge_overrides
 from stages.wire.json_codec import encode
@@ -231,7 +237,7 @@ class Backend:
             log.warning(
                 "backend `%s` refuses %s; it is left out for %g s (request_id=%s)",
                 *(target.backend, refused.option, self.refused_options.seconds * refused.lasting),
-                adjusted.request.resolved.http.request_id,
+                adjusted.request.exchange.id,
             )
 
     async def _with_token_count(self, request: ChatRequest, error: PromptTooLongError) -> ApiError:

@@ -42,8 +42,8 @@ from stages.messages_api.errors import (
     PermissionDeniedError,
     RateLimitError,
     RequestTooLargeError,
+    UnsupportedError,
 )
-from stages.translation.field_policies import UnsupportedError
 from stages.wire import json_codec
 
 log = logging.getLogger("llm_proxy")

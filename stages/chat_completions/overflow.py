@@ -21,7 +21,7 @@ from stages.chat_completions.overflow_patterns import (
     PROMPT_TOO_LONG_CODES,
     SUM_TOO_LONG,
 )
-from stages.messages_api.errors import ApiError, InvalidRequestError
+from stages.messages_api.errors import ApiError, OutputLimitError, PromptTooLongError
 from stages.profiles.profile import OUTPUT_LIMITS
 
 _MAX_QUOTED = 300
@@ -30,43 +30,15 @@ _LEAST_BUDGET = 1024
 _WORD = re.compile(r"\w+")
 
 
-class PromptTooLongError(InvalidRequestError):
-    """The prompt does not fit into the backend's window.
-
-    `maximum`: the window, in tokens, where the backend named that, but not how long the prompt is.
-    """
-
-    def __init__(self, message: str, *, maximum: int | None = None, quoted: Iterable[str] = ()):
-        super().__init__(message, quoted=tuple(quoted))
-        self.maximum = maximum
-
-
-class OutputLimitError(InvalidRequestError):
-    """The output limit is too high for the backend, the prompt as such is not.
-
-    `room` is the limit that fits, `excess` by how many tokens it is too high; None: nobody knows.
-    Where neither is known, the backend takes what is left if there is no limit. `by_window`:
-    because of the window, not of what the model can put out. Its message is in the words of the
-    Messages API, which clients know.
-    """
-
-    def __init__(
-        self, message: str, room: int | None, by_window: bool = True, excess: int | None = None
-    ) -> None:
-        super().__init__(message)
-        self.fitting_limit = room
-        self.by_window = by_window
-        self.excess = excess
-
-    def lower_limit(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The options of a call with the limit that fits."""
-        kept = {name: value for name, value in options.items() if name not in OUTPUT_LIMITS}
-        for name in OUTPUT_LIMITS:
-            if name in options and self.excess is not None:
-                kept[name] = max(1, options[name] - self.excess)
-            elif name in options and self.fitting_limit is not None:
-                kept[name] = min(self.fitting_limit, options[name])
-        return _with_less_thinking(kept)
+def lower_limit(options: dict[str, Any], error: OutputLimitError) -> dict[str, Any]:
+    """Return the options of a call with an output limit that fits."""
+    lowered = {name: value for name, value in options.items() if name not in OUTPUT_LIMITS}
+    for name in OUTPUT_LIMITS:
+        if name in options and error.excess is not None:
+            lowered[name] = max(1, options[name] - error.excess)
+        elif name in options and error.limit is not None:
+            lowered[name] = min(error.limit, options[name])
+    return _with_less_thinking(lowered)
 
 
 def _with_less_thinking(options: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from attrs import evolve
 
 from stages.chat_completions.chunks import choices_of
 from stages.chat_completions.json_values import as_count, as_object
-from stages.messages_api.stream_events import Usage
+from stages.messages_api.usage import Usage
 from stages.wire.json_codec import encode
 
 BYTES_PER_TOKEN = 4

@@ -1,4 +1,4 @@
-"""Stream events put together to the one message a client gets that asked for no stream."""
+"""Accumulate stream events into one message, for clients that do not stream."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from stages.wire import json_codec
 
 @define
 class MessageBuilder:
-    """Collects the events of one answer; `message` is whole after `message_stop`."""
+    """Accumulates the events of one response; `message` is complete after `message_stop`."""
 
     message: dict[str, Any] = Factory(dict)
     _texts: list[str] = Factory(list)
 
     def add(self, event: e.StreamEvent) -> None:
-        """Take in the next event."""
+        """Add the next event."""
         if isinstance(event, e.MessageStart):
             self.message = event.message()
         elif isinstance(event, e.BlockStart):
@@ -38,15 +38,15 @@ class MessageBuilder:
     def _complete(self, block: dict[str, Any], text: str) -> None:
         if block["type"] == "tool_use":
             block["input"] = tool_input(text)
-        elif block["type"] != "redacted_thinking":  # which comes whole
+        elif block["type"] != "redacted_thinking":  # complete in its BlockStart
             block[block["type"]] = text
 
 
 def tool_input(arguments: str) -> dict[str, Any]:
-    """The arguments of a tool call as the object clients need.
+    """Parse the arguments of a tool call, a JSON text, into the object that clients need.
 
-    What breaks off is closed where it does, as the official SDKs do with a stream; what is no
-    object at all is kept as text under `_raw`, so that nothing is lost and the tool can complain.
+    Truncated JSON is closed where it ends, as the official SDKs do with a stream. Text that is not
+    an object is kept under `_raw`: nothing is lost, and the tool can report the mistake.
     """
     if not arguments.strip():
         return {}

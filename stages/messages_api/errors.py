@@ -1,7 +1,10 @@
-"""The errors of the Messages API. A stage raises one; the edge renders it, in one place.
+"""The errors of the Messages API. A stage raises one; `proxy/endpoint.py` renders it.
 
 ApiError
 ├── InvalidRequestError      400 invalid_request_error
+│   ├── UnsupportedError       400
+│   ├── PromptTooLongError     400
+│   ├── OutputLimitError       400
 │   ├── MethodNotAllowedError  405
 │   ├── RequestTimeoutError    408
 │   ├── UnsupportedMediaTypeError  415
@@ -16,21 +19,22 @@ ApiError
 ├── InternalError            500 api_error
 ├── GatewayTimeoutError      504 timeout_error
 └── OverloadedError          529 overloaded_error
+    └── QueueFullError         529
 
 Source: the Messages API's table of errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 
 class ApiError(Exception):
-    """What a client is told. `headers` go with the answer; `details` into the body.
+    """An error for the client. `headers` are those of the response; `details` are in its body.
 
-    The message is for the client: no secrets, no traceback. `quoted` are the parts of it that
-    somebody else said. They may hold the client's prompt, so they are not for the log.
+    The message contains no secrets and no traceback. `quoted` are the parts of the message that
+    the client or the backend wrote. They may contain the client's prompt: `log_message` omits them.
     """
 
     status: ClassVar[int]
@@ -42,7 +46,7 @@ class ApiError(Exception):
         *,
         headers: Mapping[str, str] | None = None,
         details: Mapping[str, Any] | None = None,
-        quoted: Sequence[str] = (),
+        quoted: Iterable[str] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -52,10 +56,10 @@ class ApiError(Exception):
 
     @property
     def log_message(self) -> str:
-        """The message as it can stand in a log."""
+        """The message without its quoted parts."""
         text = self.message
-        for each in self.quoted:
-            text = text.replace(each, "…", 1)
+        for part in self.quoted:
+            text = text.replace(part, "…", 1)
         return text
 
     def body(self, request_id: str) -> dict[str, Any]:
@@ -67,7 +71,7 @@ class ApiError(Exception):
 
 
 class InvalidRequestError(ApiError):
-    """The request is at fault."""
+    """The request is not valid."""
 
     status = 400
     type = "invalid_request_error"
@@ -81,7 +85,7 @@ class AuthenticationError(ApiError):
 
 
 class BillingError(ApiError):
-    """The backend wants to be paid."""
+    """The account at the backend has no credit."""
 
     status = 402
     type = "billing_error"
@@ -116,7 +120,7 @@ class RequestTooLargeError(ApiError):
 
 
 class RateLimitError(ApiError):
-    """Too many requests; `retry-after` says when to come back."""
+    """Too many requests; `retry-after` is the time until the next attempt, in seconds."""
 
     status = 429
     type = "rate_limit_error"
@@ -130,21 +134,64 @@ class InternalError(ApiError):
 
 
 class GatewayTimeoutError(ApiError):
-    """The backend was silent for too long."""
+    """The backend sent nothing for too long."""
 
     status = 504
     type = "timeout_error"
 
 
 class OverloadedError(ApiError):
-    """The backend cannot be reached, or it or the proxy takes no more work now."""
+    """The backend cannot be reached, or the backend or the proxy accepts no more requests now."""
 
     status = 529
     type = "overloaded_error"
 
 
+class UnsupportedError(InvalidRequestError):
+    """The profile of this backend rejects the request; another backend may accept it."""
+
+
+class PromptTooLongError(InvalidRequestError):
+    """The prompt does not fit into the backend's window.
+
+    `maximum`: the window, in tokens, if the backend named the window but not the prompt's length.
+    """
+
+    def __init__(
+        self, message: str, *, maximum: int | None = None, quoted: Iterable[str] = ()
+    ) -> None:
+        super().__init__(message, quoted=quoted)
+        self.maximum = maximum
+
+
+class OutputLimitError(InvalidRequestError):
+    """`max_tokens` is too high for the backend; the prompt alone is not too long.
+
+    `limit`: the highest limit that fits, in tokens. `excess`: by how many tokens the limit is too
+    high. None: the backend did not name a number. If both are None, the backend accepts the
+    request without a limit. `by_window`: the window is too small, and not the model's output limit.
+    The message has the wording of the Messages API, which clients parse.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        limit: int | None = None,
+        by_window: bool = True,
+        excess: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.limit = limit
+        self.by_window = by_window
+        self.excess = excess
+
+
+class QueueFullError(OverloadedError):
+    """The proxy's own queue for a backend is full: the backend is busy, but not at fault."""
+
+
 class MethodNotAllowedError(InvalidRequestError):
-    """The path is there, the method is not."""
+    """The path does not support the method."""
 
     status = 405
 
@@ -156,7 +203,7 @@ class RequestTimeoutError(InvalidRequestError):
 
 
 class UnsupportedMediaTypeError(InvalidRequestError):
-    """The body is of a type that is not taken."""
+    """The body has a content type that is not supported."""
 
     status = 415
 
@@ -168,17 +215,17 @@ class HeadTooLargeError(InvalidRequestError):
 
 
 def drop_traceback(error: BaseException) -> None:
-    """Let an error that is dealt with hold no frames, nor those that it came from.
+    """Drop the tracebacks of a handled error and of its causes.
 
-    Frames hold errors, too, and the request: until the garbage collector runs, memory would be
-    full of requests that have failed.
+    A traceback references frames, and frames reference the request and other errors. Without this
+    function, failed requests stay in memory until the garbage collector runs.
     """
-    found: list[BaseException | None] = [error]
-    while found:
-        each = found.pop()
-        if each is None or each.__traceback__ is None:  # was seen: errors may stand in a circle
+    pending: list[BaseException | None] = [error]
+    while pending:
+        current = pending.pop()
+        if current is None or current.__traceback__ is None:  # visited: errors may form a cycle
             continue
-        each.__traceback__ = None
-        found += [each.__cause__, each.__context__]
-        if isinstance(each, BaseExceptionGroup):
-            found += each.exceptions
+        current.__traceback__ = None
+        pending += [current.__cause__, current.__context__]
+        if isinstance(current, BaseExceptionGroup):
+            pending += current.exceptions

@@ -1,4 +1,4 @@
-"""Stream events of the Messages API, and the parts of an answer they carry.
+"""Stream events of the Messages API.
 
 The grammar (Messages API, "Streaming"):
 
@@ -8,79 +8,25 @@ The grammar (Messages API, "Streaming"):
 Indexes are dense from 0, and one block is open at a time. A stream that fails ends with an
 `error` event instead of `message_stop`.
 
-The members are those of recorded answers of the real API (tests/recorded.py). A member that has
-no value is left out; null is written only where the real API writes it.
+The members are those of recorded responses of the real API (tests/recorded.py). A member without
+a value is omitted; null is written only where the real API writes it.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from attrs import frozen
+from attrs import field, frozen
 
+from stages.exchange import Exchange
+from stages.messages_api.request import MessagesRequest
+from stages.messages_api.usage import Usage
 from stages.wire.json_codec import encode
 
 
 @frozen
-class Usage:
-    """Tokens of one answer. `input_tokens` leaves out those read from a cache.
-
-    `estimated`: the backend has not told all of them.
-    """
-
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cache_read_input_tokens: int = 0
-    cache_creation_input_tokens: int = 0
-    thinking_tokens: int = 0
-    estimated: bool = False
-
-    @property
-    def prompt_tokens(self) -> int:
-        """All tokens that were read, from a cache or not."""
-        return self.input_tokens + self.cache_read_input_tokens + self.cache_creation_input_tokens
-
-    def start(self) -> dict[str, Any]:
-        """The members in `message_start`, before any output is counted."""
-        return {
-            **self._counts(),
-            "cache_creation": self._cache_creation(),
-            "service_tier": "standard",
-        }
-
-    def delta(self) -> dict[str, Any]:
-        """The members in `message_delta`."""
-        details = {"thinking_tokens": self.thinking_tokens}
-        return {**self._counts(), "output_tokens_details": details}
-
-    def message(self) -> dict[str, Any]:
-        """The members in a message that is not streamed."""
-        return {**self.start(), **self.delta()}
-
-    def _counts(self) -> dict[str, int]:
-        return {
-            "input_tokens": self.input_tokens,
-            "cache_creation_input_tokens": self.cache_creation_input_tokens,
-            "cache_read_input_tokens": self.cache_read_input_tokens,
-            "output_tokens": self.output_tokens,
-        }
-
-    def _cache_creation(self) -> dict[str, int]:
-        """The tokens written to a cache, by the time it keeps them.
-
-        No backend reports that time. All count for the API's default of five minutes, so that the
-        parts add up to `cache_creation_input_tokens`: the real API sends this object with nearly
-        every message, and clients compute costs from it.
-        """
-        return {
-            "ephemeral_5m_input_tokens": self.cache_creation_input_tokens,
-            "ephemeral_1h_input_tokens": 0,
-        }
-
-
-@frozen
 class StreamEvent:
-    """One event of an answer."""
+    """One event of a response."""
 
     type: ClassVar[str]
 
@@ -95,20 +41,17 @@ class StreamEvent:
 
 @frozen
 class MessageStart(StreamEvent):
-    """The answer begins. `streamed` is whether the client asked for a stream.
-
-    `notes` name what of the request was dropped or changed.
-    """
+    """The response starts. It carries the client's request, and the record of the exchange."""
 
     type = "message_start"
     id: str
     model: str
     usage: Usage
-    streamed: bool = True
-    notes: tuple[str, ...] = ()
+    request: MessagesRequest = field(repr=False, eq=False)
+    exchange: Exchange = field(factory=Exchange, repr=False, eq=False)
 
     def message(self) -> dict[str, Any]:
-        """The message as far as it is known."""
+        """The message without content."""
         return {
             "id": self.id,
             "type": "message",
@@ -127,7 +70,7 @@ class MessageStart(StreamEvent):
 
 @frozen
 class BlockStart(StreamEvent):
-    """A content block opens; `block` is the block as it is when still empty."""
+    """A content block opens; `block` is the JSON of the block, still empty."""
 
     type = "content_block_start"
     index: int
@@ -139,10 +82,9 @@ class BlockStart(StreamEvent):
 
 @frozen
 class BlockDelta(StreamEvent):
-    """More of the open block. `field` of the delta holds `text`.
+    """More of the open block. `text` is in the field FIELDS[kind] of the delta.
 
-    Kinds: text_delta/text, thinking_delta/thinking, signature_delta/signature,
-    input_json_delta/partial_json.
+    There is one of these for each token.
     """
 
     type = "content_block_delta"
@@ -162,7 +104,7 @@ class BlockDelta(StreamEvent):
         return {"type": self.type, "index": self.index, "delta": delta}
 
     def encoded(self) -> bytes:
-        """The same without a dict: there is one of these for each token."""
+        """The event's JSON, without the cost of a dict."""
         return _DELTA % (self.index, _HEADS[self.kind], encode(self.text))
 
 
@@ -186,7 +128,7 @@ class BlockStop(StreamEvent):
 
 @frozen
 class MessageDelta(StreamEvent):
-    """Why the answer ends, and its usage, which replaces that of `message_start`."""
+    """The stop reason of the response, and its usage, which replaces that of `message_start`."""
 
     type = "message_delta"
     stop_reason: str
@@ -195,7 +137,7 @@ class MessageDelta(StreamEvent):
     stop_details: dict[str, Any] | None = None
 
     def delta(self) -> dict[str, Any]:
-        """The members of the message that are known now."""
+        """The members of the message that this event sets."""
         return {
             "stop_reason": self.stop_reason,
             "stop_sequence": self.stop_sequence,
@@ -208,13 +150,13 @@ class MessageDelta(StreamEvent):
 
 @frozen
 class MessageStop(StreamEvent):
-    """The answer is complete."""
+    """The response is complete."""
 
     type = "message_stop"
 
 
 @frozen
 class Ping(StreamEvent):
-    """Says only that the line is open."""
+    """Keeps the connection open while there is nothing to send."""
 
     type = "ping"

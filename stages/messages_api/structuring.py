@@ -1,13 +1,18 @@
-"""JSON values to the classes of `stages.messages_api.request`: shapes and types, nothing else.
+"""JSON values to the classes of `request` and `blocks`: shapes and types, nothing else.
 
 Errors name the field as the API does: `messages.0.content.1.source.media_type: …`, members
 and list positions joined with dots. Values are checked in `stages.messages_api.validation`.
+
+A hook for a class also adds the unknown members of its object to the UnknownFields of the request.
+Their names contain the place of the object, so each place has a hook of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, get_args
+from contextvars import ContextVar
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 from cattrs import Converter
@@ -15,28 +20,37 @@ from cattrs.errors import BaseValidationError, IterableValidationError, Iterable
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.config.structuring import is_literal, is_tuple, leaves
-from stages.messages_api import request as m
+from stages.messages_api import blocks as b
 from stages.messages_api.errors import drop_traceback
-from stages.messages_api.unknown_fields import unknown_fields
+from stages.messages_api.request import MessagesRequest
+from stages.messages_api.unknown_fields import CACHE_CONTROL, UnknownFields, read_fields
 
 Hook = Callable[[Any, Any], Any]
 
-#: How much may be wrong with the items of one list until the rest of it is not looked at. Each
-#: costs 3 kB and 30 µs, and there can be millions.
+#: After this many wrong items of one list, the rest of the list is not structured. An error costs
+#: 3 kB and 30 µs, and there can be millions.
 _MAX_WRONG = 50
+#: The collector of the request that `structure` works on, which cattrs has no argument for.
+_UNKNOWN_FIELDS: ContextVar[UnknownFields] = ContextVar("unknown_fields")
 
 
-def structure(value: Any) -> m.MessagesRequest:
-    """Structure a request's JSON. Raises cattrs' error groups; `spell` makes texts of them."""
+def structure(value: Any) -> MessagesRequest:
+    """Structure a request's JSON. Raises cattrs' error groups; `spell` renders them as texts."""
+    unknown = UnknownFields()
+    token = _UNKNOWN_FIELDS.set(unknown)
     try:
-        return _CONVERTER.structure(value, m.MessagesRequest)
+        request: MessagesRequest = _REQUEST(value, MessagesRequest)
     except BaseValidationError as error:
         drop_traceback(error)
         raise
+    finally:
+        _UNKNOWN_FIELDS.reset(token)
+    names = unknown.names()
+    return attrs.evolve(request, unknown_fields=names) if names else request
 
 
 def spell(error: BaseException) -> list[str]:
-    """What is wrong, each with its path: `max_tokens: Field required`."""
+    """The problems in an error of `structure`, each with its path: `max_tokens: Field required`."""
     problems = []
     for path, leaf in leaves(error):
         text = str(leaf)
@@ -53,9 +67,9 @@ def either(choices: Iterable[str]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
-def unknown_tag(tag: str, known: Iterable[str]) -> str:
-    """The API's words for a `type` that does not belong here."""
-    expected = ", ".join(f"'{each}'" for each in known)
+def unknown_tag(tag: str, tags: Iterable[str]) -> str:
+    """The API's message for a `type` that is not one of `tags`."""
+    expected = ", ".join(f"'{tag}'" for tag in tags)
     return (
         f"Input tag '{tag[:80]}' found using 'type' does not match any of the "
         f"expected tags: {expected}"
@@ -87,29 +101,40 @@ def _tag(value: Any) -> str:
     return tag
 
 
-def _tagged(classes: dict[str, type]) -> Hook:
+def _tagged(classes: dict[str, type], place: str, converter: Converter) -> Hook:
+    hooks = {tag: _attrs(cls, converter, place) for tag, cls in classes.items()}
+
     def structure_source(value: Any, _: Any) -> Any:
         tag = _tag(value)
-        if tag not in classes:
-            raise ValueError(unknown_tag(tag, classes))
-        return _CONVERTER.structure(value, classes[tag])
+        if tag not in hooks:
+            raise ValueError(unknown_tag(tag, hooks))
+        return hooks[tag](value, None)
 
     return structure_source
 
 
-def _block(value: Any, _: Any) -> Any:
-    tag = _tag(value)
-    if tag not in m.BLOCKS:
-        return m.OtherBlock(tag, value)
-    return _CONVERTER.structure(value, m.BLOCKS[tag])
+def _register_blocks(converter: Converter) -> None:
+    hooks: dict[str, Hook] = {}
+
+    def structure_block(value: Any, _: Any) -> Any:
+        tag = _tag(value)
+        hook = hooks.get(tag)
+        if hook is None:
+            if value.get(CACHE_CONTROL) is not None:
+                _UNKNOWN_FIELDS.get().add_cache_control()
+            return b.OtherBlock(tag, value)
+        return hook(value, None)
+
+    converter.register_structure_hook(b.Block, structure_block)  # blocks contain blocks
+    hooks.update((tag, _attrs(cls, converter, tag)) for tag, cls in b.BLOCKS.items())
 
 
 def _content(_: Any, converter: Converter) -> Hook:
-    blocks = _items(m.Content, converter)
+    blocks = _items(b.Content, converter.get_structure_hook(b.Block))
 
     def structure_content(value: Any, kind: Any) -> Any:
         if isinstance(value, str):
-            return (m.TextBlock(value),) if value else ()
+            return (b.TextBlock(value),) if value else ()
         if not isinstance(value, list):
             raise ValueError("Input should be a valid string or a list of content blocks")
         return blocks(value, kind)
@@ -117,64 +142,75 @@ def _content(_: Any, converter: Converter) -> Hook:
     return structure_content
 
 
-def _items(kind: Any, converter: Converter) -> Hook:
-    """As cattrs does it, but for the limit."""
-    inner = get_args(kind)[0]
-    structure_one = converter.get_structure_hook(inner)
+def _items(kind: Any, structure_item: Hook) -> Hook:
+    """As cattrs structures a tuple, but with _MAX_WRONG."""
+    item_kind = get_args(kind)[0]
 
     def structure_items(values: list[Any], _: Any) -> tuple[Any, ...]:
-        made, wrong = [], []
+        items, errors = [], []
         for n, value in enumerate(values):
             try:
-                made.append(structure_one(value, inner))
+                items.append(structure_item(value, item_kind))
             except (ValueError, BaseValidationError) as error:
-                error.add_note(IterableValidationNote(f"item {n}", n, inner))
-                wrong.append(error)
-                if len(wrong) == _MAX_WRONG:
+                error.add_note(IterableValidationNote(f"item {n}", n, item_kind))
+                errors.append(error)
+                if len(errors) == _MAX_WRONG:
                     break
-        if wrong:
-            raise IterableValidationError("wrong items", wrong, kind)
-        return tuple(made)
+        if errors:
+            raise IterableValidationError("wrong items", errors, kind)
+        return tuple(items)
 
     return structure_items
 
 
-def _tuple(kind: Any, converter: Converter) -> Hook:
-    items = _items(kind, converter)
-    shape = _scalar((list,), "a valid list")
+def _tuple(kind: Any, converter: Converter, place: str = "") -> Hook:
+    item_kind = get_args(kind)[0]
+    hook = _at(item_kind, place, converter) or converter.get_structure_hook(item_kind)
+    items, shape = _items(kind, hook), _scalar((list,), "a valid list")
     return lambda value, _: items(shape(value, None), kind)
 
 
-def _attrs(cls: Any, converter: Converter) -> Hook:
-    omitted: dict[str, Any] = {}
-    if cls is m.MessagesRequest:
-        omitted["unread"] = override(omit=True)
+def _at(kind: Any, place: str, converter: Converter) -> Hook | None:
+    """The hook for objects at `place`; None for values that have the same hook at every place."""
+    if get_origin(kind) in (Union, UnionType):
+        kinds = [option for option in get_args(kind) if option is not NoneType]
+        kind = kinds[0] if len(kinds) == 1 else kind  # `_attrs` removes null
+    if kind == b.ImageSource:
+        return _tagged(b.IMAGE_SOURCES, place, converter)
+    if kind == b.DocumentSource:
+        return _tagged(b.DOCUMENT_SOURCES, place, converter)
+    if is_tuple(kind) and kind != b.Content:
+        return _tuple(kind, converter, place)
+    return _attrs(kind, converter, place) if attrs.has(kind) else None
+
+
+def _attrs(cls: Any, converter: Converter, place: str | None = None) -> Hook:
+    """The hook for objects of `cls` at `place`; "" is the request. None: add no unknown members."""
+    read = read_fields(cls, place or "")
+    overrides: dict[str, Any] = {}
+    for name, kind in get_type_hints(cls).items() if place is not None else ():
+        path = f"{place}.{name}" if place else name
+        if name in read and (hook := _at(kind, path, converter)):
+            overrides[name] = override(struct_hook=hook)
+    if cls is MessagesRequest:
+        overrides["unknown_fields"] = override(omit=True)
     members = make_dict_structure_fn(
         cls,
         converter,
         _cattrs_forbid_extra_keys=False,
         _cattrs_detailed_validation=True,
-        **omitted,
+        **overrides,
     )
 
     def structure_members(value: Any, _: Any) -> Any:
         value = _object(value, None)
         if None in value.values():  # clients write null for "not given"
             value = {k: v for k, v in value.items() if v is not None}
+        if not value.keys() <= read and place is not None:
+            _UNKNOWN_FIELDS.get().add(value, place, read)
         return members(value, cls)
 
     return structure_members
-
-
-def _request(cls: Any, converter: Converter) -> Hook:
-    members = _attrs(cls, converter)
-
-    def structure_request(value: Any, _: Any) -> Any:
-        request = members(value, cls)
-        names = unknown_fields(value)
-        return attrs.evolve(request, unread=names) if names else request
-
-    return structure_request
 
 
 def _make_converter() -> Converter:
@@ -186,16 +222,11 @@ def _make_converter() -> Converter:
     converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], _object)
     converter.register_structure_hook_func(is_literal, _choice)
     converter.register_structure_hook_factory(attrs.has, _attrs)
-    converter.register_structure_hook_factory(lambda kind: kind is m.MessagesRequest, _request)
     converter.register_structure_hook_factory(is_tuple, _tuple)
-    converter.register_structure_hook_factory(lambda kind: kind == m.Content, _content)
-    for union, hook in (
-        (m.Block, _block),
-        (m.ImageSource, _tagged(m.IMAGE_SOURCES)),
-        (m.DocumentSource, _tagged(m.DOCUMENT_SOURCES)),
-    ):
-        converter.register_structure_hook(union, hook)
+    converter.register_structure_hook_factory(lambda kind: kind == b.Content, _content)
+    _register_blocks(converter)
     return converter
 
 
 _CONVERTER = _make_converter()
+_REQUEST = _attrs(MessagesRequest, _CONVERTER, "")

@@ -10,43 +10,56 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from stages.messages_api import blocks as b
 from stages.messages_api import request as m
 from stages.messages_api.structuring import either, unknown_tag
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
-#: They may have to be looked for in the text of the response, which takes time by their length.
-_MAX_STOPS = 10_000
-# The text of base64, checked without decoding megabytes; its length is checked apart.
+#: The translator may search the text of a response for them; the time grows with their length.
+_MAX_STOP_CHARACTERS = 10_000
+# The alphabet of base64. The length is checked separately: megabytes are not decoded for a check.
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*")
-_RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference", "browser_state")
-# Blocks of betas are told, by their policy.
+# The blocks that a role cannot send, and the problem. Blocks of betas have a policy instead.
 _REFUSED: dict[str, tuple[tuple[type, ...], str]] = {
-    "assistant": (
-        (m.ImageBlock, m.ToolResultBlock),
-        "this block can only stand in a user message",
+    "user": (
+        (b.ToolUseBlock, b.ThinkingBlock),
+        "this block is only allowed in an assistant message",
     ),
-    "system": (tuple(m.BLOCKS.values()), "only text blocks can stand in a system message"),
+    "assistant": (
+        (b.ImageBlock, b.ToolResultBlock),
+        "this block is only allowed in a user message",
+    ),
+    "system": (tuple(b.BLOCKS.values()), "only text blocks are allowed in a system message"),
 }
-# Other blocks of the API that may stand in a user turn; what becomes of them, translation says.
+# The blocks of the API that are allowed in a user turn; the translation decides about each.
 _USER_BLOCKS = ("text", "image", "document", "search_result", "tool_result", "container_upload")
+_RESULT_BLOCKS = ("text", "image", "document", "search_result", "tool_reference", "browser_state")
+_ONLY_TEXT = (("text",), "only text blocks are allowed here")
+# The types of blocks that are allowed inside a block, and the problem with others.
+_INSIDE: dict[type, tuple[tuple[str, ...], str]] = {
+    b.ToolResultBlock: (_RESULT_BLOCKS, ""),  # "": the API's own message for a wrong type
+    b.DocumentBlock: (("text", "image"), "only text and image blocks are allowed here"),
+    b.SearchResultBlock: _ONLY_TEXT,
+    b.MidConvSystemBlock: _ONLY_TEXT,
+}
 _SETS_NOTHING = (None, m.OutputConfig())
 
 _MAX_MESSAGES = 100_000
-_PIECE = 1024 * 1024
+_SLICE = 1024 * 1024
 
 Problem = str
 
 
 def problems(request: m.MessagesRequest, betas: frozenset[str] = frozenset()) -> Iterator[Problem]:
-    """Each broken rule, as `path: text`. `betas` are what the header `anthropic-beta` names."""
+    """Each broken rule, as `path: text`. `betas` are the names in the header `anthropic-beta`."""
     yield from _parameters(request, betas)
     yield from _tools(request)
     yield from _combinations(request)
     for n, block in enumerate(request.system):
-        if not isinstance(block, m.TextBlock):
-            yield f"system.{n}: only text blocks can stand here"
+        if not isinstance(block, b.TextBlock):
+            yield f"system.{n}: only text blocks are allowed here"
     if not request.messages:
         yield "messages: at least one message is required"
     elif request.messages[0].role == "system":  # the assistant may begin
@@ -54,7 +67,7 @@ def problems(request: m.MessagesRequest, betas: frozenset[str] = frozenset()) ->
     if len(request.messages) > _MAX_MESSAGES:
         yield f"messages: List should have at most {_MAX_MESSAGES} items"
     for n, message in enumerate(request.messages):
-        assistant = message.role == "assistant"  # what is sent as an answer is a valid turn
+        assistant = message.role == "assistant"  # an empty response is a valid turn
         sets_effort = message.role == "system" and message.output_config not in _SETS_NOTHING
         if message.content is m.ABSENT and message.role != "system":
             yield f"messages.{n}.content: Field required"
@@ -63,8 +76,7 @@ def problems(request: m.MessagesRequest, betas: frozenset[str] = frozenset()) ->
                 f"messages.{n}: all messages must have non-empty content "
                 "except for the optional final assistant message"
             )
-        for k, block in enumerate(message.content):
-            yield from _block(block, message.role, f"messages.{n}.content.{k}")
+        yield from _blocks(message, f"messages.{n}.content")
 
 
 def _parameters(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[Problem]:
@@ -77,33 +89,34 @@ def _parameters(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[P
             yield f"{name}: Input should be between 0 and 1"
     if request.top_k is not None and request.top_k < 0:
         yield "top_k: Input should be greater than or equal to 0"
-    if any(not each.strip() for each in request.stop_sequences):
+    if not all(map(str.strip, request.stop_sequences)):
         yield "stop_sequences: each stop sequence must contain non-whitespace"
-    if sum(map(len, request.stop_sequences)) > _MAX_STOPS:
-        yield f"stop_sequences: all of them should have at most {_MAX_STOPS} characters together"
+    if sum(map(len, request.stop_sequences)) > _MAX_STOP_CHARACTERS:
+        limit = f"at most {_MAX_STOP_CHARACTERS} characters"
+        yield f"stop_sequences: all of them should have {limit} together"
     yield from _thinking(request, betas)
 
 
 def _max_tokens(request: m.MessagesRequest) -> Iterator[Problem]:
-    """0 only warms the prompt cache, so nothing may be asked for that needs an answer."""
+    """0 only warms the prompt cache, so it cannot be combined with what needs a response."""
     if request.max_tokens is None or request.max_tokens > 0:
         return
     if request.max_tokens < 0:
         yield "max_tokens: Input should be greater than or equal to 0"
         return
-    wanted = {
+    options = {
         "stream": request.stream,
         "thinking": request.thinking is not None and request.thinking.type == "enabled",
         "output_config.format": request.form is not None,
         "tool_choice": request.tool_choice is not None and request.tool_choice.forced,
     }
-    for name, given in wanted.items():
-        if given:
-            yield f"max_tokens: 0 cannot be used with `{name}`: ask for at least 1, or leave it out"
+    for name, is_set in options.items():
+        if is_set:
+            yield f"max_tokens: 0 cannot be used with `{name}`: send at least 1, or omit `{name}`"
 
 
 def _thinking(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[Problem]:
-    """With interleaved thinking the budget is for the whole turn, of which this is one request."""
+    """With interleaved thinking the budget is that of a whole turn of several requests."""
     thinking = request.thinking
     if thinking and thinking.type == "enabled":
         budget = thinking.budget_tokens
@@ -122,7 +135,7 @@ def _interleaved(betas: frozenset[str]) -> bool:
 def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
     names = [tool.name for tool in request.tools if tool.name]  # toolsets have none
     for n, tool in enumerate(request.tools):
-        if not tool.custom:  # the API's own: their shape is known by the type
+        if not tool.custom:  # the API's own tool: its type defines its shape
             continue
         if not _TOOL_NAME.fullmatch(tool.name):
             yield f"tools.{n}.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'"
@@ -140,7 +153,7 @@ def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
 
 
 def _combinations(request: m.MessagesRequest) -> Iterator[Problem]:
-    """What cannot be given together."""
+    """Members that exclude each other."""
     choice, thinking = request.tool_choice, request.thinking
     if choice and choice.type in ("any", "tool") and thinking and thinking.type == "enabled":
         yield "Thinking may not be enabled when tool_choice forces tool use."
@@ -149,79 +162,68 @@ def _combinations(request: m.MessagesRequest) -> Iterator[Problem]:
     last = request.messages[-1] if request.messages else None
     if last and last.role == "assistant" and last.content:
         yield "output_config.format: cannot be combined with a prefilled assistant message"
-    blocks = (block for message in request.messages for block in message.content)
-    if any(_has_citations(block) for block in blocks):
+    if any(map(_has_citations, request.walk())):
         yield "output_config.format: cannot be combined with citations"
 
 
-def _has_citations(block: m.Block) -> bool:
-    if isinstance(block, m.ToolResultBlock):
-        return any(map(_has_citations, block.content))
-    if not isinstance(block, (m.DocumentBlock, m.SearchResultBlock)):
+def _has_citations(block: b.Block) -> bool:
+    if not isinstance(block, (b.DocumentBlock, b.SearchResultBlock)):
         return False
     return bool(block.citations and block.citations.get("enabled"))
 
 
-def _block(block: m.Block, role: str, path: str) -> Iterator[Problem]:
-    if isinstance(block, m.TextBlock):
-        if not block.text and role != "assistant":
-            yield f"{path}.text: text content blocks must be non-empty"
-    elif isinstance(block, m.MidConvSystemBlock) and role != "system":
-        yield from _media(block, path)
-    elif role in _REFUSED:
-        kinds, why = _REFUSED[role]
-        if isinstance(block, kinds):
-            yield f"{path}: {why}"
-    elif isinstance(block, m.ToolResultBlock):
-        for k, inner in enumerate(block.content):
-            yield from _result_block(inner, f"{path}.content.{k}")
-    elif isinstance(block, m.OtherBlock) and block.type not in _USER_BLOCKS:
-        yield f"{path}: {unknown_tag(block.type, _USER_BLOCKS)}"
-    elif isinstance(block, (m.ToolUseBlock, m.ThinkingBlock)):
-        yield f"{path}: this block can only stand in an assistant message"
-    else:
-        yield from _media(block, path)
+def _blocks(message: m.Message, path: str) -> Iterator[Problem]:
+    """The problems of a message's blocks. Those inside a block of the assistant are not checked."""
+    user = message.role == "user"
+    for place, block, parent in b.walk_paths(message.content, path):
+        if parent is None:
+            if isinstance(block, b.TextBlock):
+                if not block.text and message.role != "assistant":
+                    yield f"{place}.text: text content blocks must be non-empty"
+                continue
+            problem = _misplaced(block, message.role)
+        elif user or isinstance(parent, b.MidConvSystemBlock):
+            problem = _misplaced_inside(block, parent)
+        else:
+            continue
+        if problem:
+            yield f"{place}: {problem}"
+        if user and isinstance(block, (b.ImageBlock, b.DocumentBlock)):
+            yield from _source(block, f"{place}.source")
 
 
-def _result_block(block: m.Block, path: str) -> Iterator[Problem]:
-    tag = block.type if isinstance(block, m.OtherBlock) else _TAGS[type(block)]
-    if tag not in _RESULT_BLOCKS:
-        yield f"{path}: {unknown_tag(tag, _RESULT_BLOCKS)}"
-    yield from _media(block, path)
+def _misplaced(block: b.Block, role: str) -> Problem:
+    """What is wrong with a block in a message of this role; "" if nothing is."""
+    if isinstance(block, b.OtherBlock):
+        allowed = role != "user" or block.type in _USER_BLOCKS
+        return "" if allowed else unknown_tag(block.type, _USER_BLOCKS)
+    if isinstance(block, b.MidConvSystemBlock) and role != "system":
+        return ""
+    classes, problem = _REFUSED[role]
+    return problem if isinstance(block, classes) else ""
 
 
-def _media(block: m.Block, path: str) -> Iterator[Problem]:
-    if isinstance(block, (m.SearchResultBlock, m.MidConvSystemBlock)):
-        for k, inner in enumerate(block.content):
-            if not isinstance(inner, m.TextBlock):
-                yield f"{path}.content.{k}: only text blocks can stand here"
-    elif isinstance(block, (m.ImageBlock, m.DocumentBlock)):
-        yield from _source(block, f"{path}.source")
+def _misplaced_inside(block: b.Block, parent: b.Block) -> Problem:
+    """What is wrong with a block inside another one; "" if nothing is."""
+    types, problem = _INSIDE.get(type(parent), ((block.type,), ""))
+    return "" if block.type in types else problem or unknown_tag(block.type, types)
 
 
-def _source(block: m.ImageBlock | m.DocumentBlock, path: str) -> Iterator[Problem]:
+def _source(block: b.ImageBlock | b.DocumentBlock, path: str) -> Iterator[Problem]:
     source = block.source
-    if isinstance(source, m.Base64Source):
-        if isinstance(block, m.ImageBlock) and source.media_type not in IMAGE_TYPES:
+    if isinstance(source, b.Base64Source):
+        if isinstance(block, b.ImageBlock) and source.media_type not in IMAGE_TYPES:
             yield f"{path}.media_type: Input should be {either(IMAGE_TYPES)}"
-        if isinstance(block, m.DocumentBlock) and source.media_type != "application/pdf":
+        if isinstance(block, b.DocumentBlock) and source.media_type != "application/pdf":
             yield f"{path}.media_type: Input should be 'application/pdf'"
         if not _is_base64(source.data):
             yield f"{path}.data: Input should be valid base64"
-    elif isinstance(source, m.UrlSource) and not source.url.startswith(("http://", "https://")):
+    elif isinstance(source, b.UrlSource) and not source.url.startswith(("http://", "https://")):
         yield f"{path}.url: Input should be an http or https URL"
-    elif isinstance(source, m.ContentSource):
-        for k, inner in enumerate(source.content):
-            if not isinstance(inner, (m.TextBlock, m.ImageBlock)):
-                yield f"{path}.content.{k}: only text and image blocks can stand here"
-            yield from _media(inner, f"{path}.content.{k}")
 
 
 def _is_base64(data: str) -> bool:
-    """In pieces: each call holds Python's lock, and there may be 32 MiB."""
+    """Match in slices: each call holds Python's lock, and `data` may have 32 MiB."""
     end = len(data) - data.endswith("=") - data.endswith("==")
-    pieces = (_BASE64.fullmatch(data, n, min(n + _PIECE, end)) for n in range(0, end, _PIECE))
-    return end > 0 and len(data) % 4 == 0 and all(pieces)
-
-
-_TAGS = {cls: tag for tag, cls in m.BLOCKS.items()}
+    slices = (_BASE64.fullmatch(data, n, min(n + _SLICE, end)) for n in range(0, end, _SLICE))
+    return end > 0 and len(data) % 4 == 0 and all(slices)

@@ -1,19 +1,19 @@
-"""The text of PDFs, for backends that take no files. Each request's are read in a process.
+"""Extracts the text of PDFs, for backends that accept no files. Each request gets a process.
 
-    state     what happens                               what comes of it
+    state     event                                      result
     -------   ----------------------------------------   ------------------------------------------
     waiting   a process may start: two at a time, keys   reading
               and their sessions take turns
-              it may not within a minute                 529 with retry-after
+              none may start within a minute             529 with retry-after
               the client disconnects                     nothing
-    reading   the process ends with 0                    texts, which are kept for the next turn
+    reading   the process exits with 0                   texts, which are cached for the next turn
               it refuses, or pypdf fails, or it dies     400 with the reason
-              `timeout` is over                          it is killed; 400
-              the client disconnects, the proxy stops    it is killed
-              the proxy is killed                        it ends by its limit of CPU time
+              `timeout` expires                          the process is killed; 400
+              the client disconnects, the proxy stops    the process is killed
+              the proxy is killed                        the limit of CPU time ends the process
 
-A process is used once. So nothing of a PDF is left for another one, and its limits are those of
-the system. It takes 0.3 s to start, in which pypdf is imported.
+A process is used once: a PDF cannot affect another one, and the operating system enforces the
+limits. A process takes 0.3 s to start, for the import of pypdf.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ from stages.off_loop import off_loop
 
 PROCESSES = 2
 _MAX_WAIT = 60.0  # seconds
-_MAX_KEPT = 16 * 1024 * 1024  # characters of text
-_MAX_KEPT_PDFS = 1000
-_MAX_SHOWN = 200  # characters of an error of pypdf
-_REFUSED = 3  # see `stages.pdf.worker`, which is not imported: pypdf takes 0.3 s
+_MAX_CACHED = 16 * 1024 * 1024  # characters of text
+_MAX_CACHED_PDFS = 1000
+_MAX_QUOTED = 200  # characters of an error of pypdf
+_REFUSED = 3  # as in `stages.pdf.worker`, which is not imported: pypdf takes 0.3 s
 _WORKER = str(Path(__file__).with_name("worker.py"))
 
 
 @frozen
 class PdfLimits:
-    """For all PDFs of a request together. `timeout` is in seconds."""
+    """Limits for all PDFs of a request together. `timeout` is in seconds."""
 
     max_pages: int
     timeout: float
@@ -57,37 +57,37 @@ class PdfLimits:
 
 @define(eq=False)
 class PdfReader:
-    """Reads the PDFs of all requests on one event loop; see `pdf_reader`."""
+    """Extracts the text of the PDFs of all requests on one event loop; see `pdf_reader`."""
 
     turns: FairQueue[anyio.Event] = field(factory=lambda: FairQueue(PROCESSES))
     command: Sequence[str] = (sys.executable, "-P", _WORKER)
-    _kept: dict[bytes, str] = field(factory=dict, repr=False)
-    """Texts by the digest of their PDF; the one used last is at the end.
+    _cache: dict[bytes, str] = field(factory=dict, repr=False)
+    """Texts by the digest of their PDF, the one that was used last at the end.
 
-    Clients send their whole conversation with each request.
+    Clients send their whole conversation with each request, so PDFs come again.
     """
-    _kept_size: int = 0
+    _cached_size: int = 0
 
     async def read(
         self, pdfs: Iterable[str], limits: PdfLimits, names: tuple[str, str]
     ) -> dict[str, str]:
-        """The text of each PDF, by its base64; empty where it has none. Raises ApiError.
+        """The text of each PDF, by its base64; "" for a PDF without text. Raises ApiError.
 
         `names` are the client's key and its session.
         """
         digests = await off_loop(_digests, pdfs)
-        texts = {data: self._kept[each] for data, each in digests.items() if each in self._kept}
+        texts = {data: self._cache[key] for data, key in digests.items() if key in self._cache}
         if new := [data for data in digests if data not in texts]:
             texts |= zip(new, await self._in_turn(new, limits, names), strict=True)
         for data, digest in digests.items():
-            self._keep(digest, texts[data])
+            self._store(digest, texts[data])
         return texts
 
-    def _keep(self, digest: bytes, text: str) -> None:
-        self._kept_size += len(text) - len(self._kept.pop(digest, ""))
-        self._kept[digest] = text
-        while self._kept_size > _MAX_KEPT or len(self._kept) > _MAX_KEPT_PDFS:
-            self._kept_size -= len(self._kept.pop(next(iter(self._kept))))
+    def _store(self, digest: bytes, text: str) -> None:
+        self._cached_size += len(text) - len(self._cache.pop(digest, ""))
+        self._cache[digest] = text
+        while self._cached_size > _MAX_CACHED or len(self._cache) > _MAX_CACHED_PDFS:
+            self._cached_size -= len(self._cache.pop(next(iter(self._cache))))
 
     async def _in_turn(
         self, pdfs: Sequence[str], limits: PdfLimits, names: tuple[str, str]
@@ -99,13 +99,13 @@ class PdfReader:
                     await turn.wait()
                 if not turn.is_set():
                     raise _busy(self.turns.retry_after())
-            began = anyio.current_time()
+            start = anyio.current_time()
             texts = await self._read(pdfs, limits)
-            self.turns.record_duration(anyio.current_time() - began)
+            self.turns.record_duration(anyio.current_time() - start)
             return texts
         finally:
-            for following in self.turns.leave(turn):
-                following.set()
+            for next_turn in self.turns.leave(turn):
+                next_turn.set()
 
     async def _read(self, pdfs: Sequence[str], limits: PdfLimits) -> list[str]:
         command = [*self.command, *map(str, astuple(limits))]
@@ -124,28 +124,28 @@ class PdfReader:
 
 
 async def _run(command: Sequence[str], data: bytes) -> tuple[int, bytes]:
-    """Run a process that is given `data`: its exit code, and what it writes.
+    """Run a process with `data` as its input. Returns its exit code and its output.
 
-    When this is cancelled the process is killed. Its session is its own: Ctrl-C is for the proxy,
+    Cancellation kills the process. It runs in a session of its own: Ctrl-C is for the proxy,
     which lets requests finish.
     """
-    with anyio.CancelScope(shield=True):  # a start that is cut leaves half a process
+    with anyio.CancelScope(shield=True):  # a cancelled start would lose track of the process
         process = await anyio.open_process(command, stderr=DEVNULL, start_new_session=True)
     async with process, task_group() as group:
         group.start_soon(_send, process, data)
-        out = b"".join([piece async for piece in cast("ByteReceiveStream", process.stdout)])
+        out = b"".join([chunk async for chunk in cast("ByteReceiveStream", process.stdout)])
     return cast("int", process.returncode), out
 
 
 async def _send(process: Process, data: bytes) -> None:
     stdin = cast("ByteSendStream", process.stdin)
-    with suppress(anyio.BrokenResourceError, ConnectionError):  # it ends early
+    with suppress(anyio.BrokenResourceError, ConnectionError):  # the process may exit early
         await stdin.send(data)
     await stdin.aclose()
 
 
 def pdf_reader() -> PdfReader:
-    """That of this event loop."""
+    """The reader of this event loop."""
     try:
         return _READER.get()
     except LookupError:
@@ -160,12 +160,12 @@ def _digests(pdfs: Iterable[str]) -> dict[str, bytes]:
     return {data: hashlib.sha256(data.encode()).digest() for data in pdfs}
 
 
-def _unreadable(code: int, said: str) -> InvalidRequestError:
+def _unreadable(code: int, output: str) -> InvalidRequestError:
     if code == _REFUSED:
-        return InvalidRequestError(f"document: {said}: send their text, or fewer or shorter PDFs")
-    why = said[:_MAX_SHOWN] or "its reader was killed, perhaps for its memory"
-    message = f"document: this PDF cannot be read: {why}"
-    return InvalidRequestError(message, quoted=[why])
+        return InvalidRequestError(f"document: {output}: send their text, or fewer or shorter PDFs")
+    reason = output[:_MAX_QUOTED] or "its reader was killed, perhaps because of its memory"
+    message = f"document: this PDF cannot be read: {reason}"
+    return InvalidRequestError(message, quoted=[reason])
 
 
 def _busy(seconds: int) -> OverloadedError:

@@ -1,1 +1,1 @@
-"""Which target a request goes to, and what it means when one fails."""
+"""Selects the target of a request, and classifies the errors of targets."""

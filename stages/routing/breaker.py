@@ -1,26 +1,29 @@
-"""Circuit breakers: which targets are left alone for a while, because they fail.
+"""Circuit breakers: a target that fails gets no requests for a while.
 
-Pure: time is an argument, in seconds of any clock that goes forward.
+Pure: time is an argument, in seconds of any clock that does not go back.
 
-    state      failed               begun    succeeded       asked whether it admits
-    ---------  -------------------  -------  --------------  ----------------------------
-    closed     the N-th within the  nothing  failures are    yes
-               window, with none             forgotten
-               that succeeded
-               between: open
-    open       nothing              nothing  nothing         no; after the cool-down it is
-                                                             half-open
-    half-open  of the probe: open,  closed   closed          yes until there is a probe; no
-               from now on          (probe)  (probe)         until that has ended
+    state      failed                 response_started  succeeded     allows
+    ---------  ---------------------  ----------------  ------------  ------------------------
+    closed     the Nth within the     nothing           failures are  yes
+               window, without a                        forgotten
+               success in between:
+               open
+    open       nothing                nothing           nothing       no; half-open after the
+                                                                      cool-down
+    half-open  the probe: open again  the probe:        the probe:    yes if there is no probe
+                                      closed            closed        in flight
 
-An answer has `begun` with its first event and `succeeded` when it is whole: a probe need not be
-waited for, which may take minutes, and a backend that breaks off each answer is one that fails.
-The first attempt at a half-open target is its probe. One that is `left` (the client is gone, or
-nothing was learnt) makes room for another one. What other attempts come to, says nothing while the
-target is not closed: they began before it opened, or because all were left alone. The former say
-nothing later either: when a target is well again, old calls to it may still run into timeouts.
-Only where there is another target does a stage ask: to leave the only one alone helps nobody,
-nor the last one, when the others have failed.
+The first attempt at a half-open target is its probe. A probe closes the breaker with its first
+event: a complete response may take minutes. A response has `succeeded` only when it is complete: a
+backend that breaks off each response is failing. A probe that finishes without a result (the
+client disconnected, for instance) allows another probe.
+
+While the breaker is not closed only the probe counts. Other attempts began before it opened, or
+because every target was open. The former do not count later either: after a target has recovered,
+old calls to it may still time out.
+
+A stage asks `allows` only if there is another target: to skip the only target, or the last one
+after the others have failed, helps nobody.
 """
 
 from __future__ import annotations
@@ -41,37 +44,41 @@ class Breakers:
     """The section `circuit_breaker`, and the breaker of each target."""
 
     failures: int = option(
-        3, help="so many in a row leave a target alone", validator=validators.ge(1)
+        3, help="failures in a row that open the breaker", validator=validators.ge(1)
     )
-    window: float = option(60.0, help="seconds they lie within", validator=validators.gt(0))
-    cooldown: float = option(30.0, help="seconds it is left alone", validator=validators.gt(0))
+    window: float = option(
+        60.0, help="seconds in which these failures happen", validator=validators.gt(0)
+    )
+    cooldown: float = option(
+        30.0, help="seconds until an open breaker allows a probe", validator=validators.gt(0)
+    )
     _breakers: dict[str, Breaker] = field(factory=dict, init=False, repr=False)
 
     def get(self, label: str) -> Breaker:
-        """The breaker of the target with that label (a name of the declaration, so few)."""
-        found = self._breakers.get(label)
-        if found is None:
-            found = self._breakers[label] = Breaker(self)
-        return found
+        """The breaker of the target with that label. Labels are in the config, so there are few."""
+        breaker = self._breakers.get(label)
+        if breaker is None:
+            breaker = self._breakers[label] = Breaker(self)
+        return breaker
 
     def carry_over(self, others: Breakers, labels: Collection[str]) -> None:
-        """Go on with the breakers that `others` have, of these labels, if the limits are the same.
+        """Keep the breakers of `others` with these labels, if the limits are the same.
 
-        `others` may be in use meanwhile, in another thread.
+        Another thread may use `others` at the same time.
         """
-        limits = [each.name for each in fields(Breakers) if each.init]
+        limits = [attribute.name for attribute in fields(Breakers) if attribute.init]
         if all(getattr(self, name) == getattr(others, name) for name in limits):
-            known = others._breakers.copy()
-            self._breakers |= {label: known[label] for label in labels if label in known}
+            by_label = others._breakers.copy()
+            self._breakers |= {label: by_label[label] for label in labels if label in by_label}
 
     def states(self, now: float) -> dict[str, State]:
-        """The state of each target that was used so far, by its label."""
+        """The state of each target that has been used, by its label."""
         return {label: breaker.state(now) for label, breaker in self._breakers.items()}
 
 
 @define(eq=False)
 class Breaker:
-    """One target's. See the table above."""
+    """The breaker of one target. See the table above."""
 
     limits: Breakers
     _failed_at: list[float] = field(factory=list, init=False)
@@ -80,22 +87,22 @@ class Breaker:
     _probe: Attempt | None = field(default=None, init=False)
 
     def state(self, now: float) -> State:
-        """As in the table."""
+        """The state at the time `now`."""
         if self._opened_at is None:
             return "closed"
         return "open" if now < self._opened_at + self.limits.cooldown else "half-open"
 
     def allows(self, now: float) -> bool:
-        """Whether the target may be asked."""
+        """Whether the target may get a request."""
         state = self.state(now)
         return state == "closed" or (state == "half-open" and self._probe is None)
 
     def attempt(self, now: float) -> Attempt:
-        """The target is asked now, whether that is admitted or not."""
-        made = Attempt(self, self._openings)
+        """Record a request to the target, whether the breaker allows it or not."""
+        attempt = Attempt(self, self._openings)
         if self.state(now) == "half-open" and self._probe is None:
-            self._probe = made
-        return made
+            self._probe = attempt
+        return attempt
 
     def _counts(self, attempt: Attempt) -> bool:
         if self._opened_at is None:
@@ -116,28 +123,28 @@ class Breaker:
 
 @define(eq=False)
 class Attempt:
-    """One request at a target, which tells what came of it, and in the end that it has `left`."""
+    """One request to a target. Its owner reports the result, and at the end calls `finished`."""
 
     _breaker: Breaker
     _openings: int
-    """How often the breaker had opened when this began."""
+    """How often the breaker had opened before this attempt."""
 
     def response_started(self) -> None:
-        """The target has begun to answer."""
+        """Report the first event of the response."""
         if self._breaker._probe is self:
             self._breaker._close()
 
     def succeeded(self) -> None:
-        """It has answered to the end."""
+        """Report a complete response."""
         if self._breaker._counts(self):
             self._breaker._close()
 
     def failed(self, now: float) -> None:
-        """It has not answered, or not to the end."""
+        """Report an error, or a response that broke off."""
         if self._breaker._counts(self):
             self._breaker._fail(now)
 
     def finished(self) -> None:
-        """The request has ended, however."""
+        """Report that the request has ended, with or without a result."""
         if self._breaker._probe is self:
             self._breaker._probe = None

@@ -1,17 +1,22 @@
-"""Kinds of errors, as `retry` and `fallback` name them in their option `on`.
+"""Kinds of errors, for the option `on` of `retry` and `fallback`.
 
-They are the Messages API's types of errors without `_error`, and two more: `overflow`, what is
-too long for one backend and may fit into another; and `unsupported`, what the profile of one
-rejects and that of another may not.
+They are the Messages API's error types without `_error`, and two more. `overflow`: the request is
+too long for this backend and may fit into another. `unsupported`: the profile of this backend
+rejects the request, and that of another may accept it.
 """
 
 from __future__ import annotations
 
 from typing import Literal
 
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
-from stages.messages_api.errors import ApiError, OverloadedError, RequestTooLargeError
-from stages.translation.field_policies import UnsupportedError
+from stages.messages_api.errors import (
+    ApiError,
+    OutputLimitError,
+    PromptTooLongError,
+    QueueFullError,
+    RequestTooLargeError,
+    UnsupportedError,
+)
 
 ErrorKind = Literal[
     "overloaded",
@@ -26,21 +31,17 @@ ErrorKind = Literal[
     "invalid_request",
 ]
 
-#: The same request may get an answer a little later.
+#: The same request may succeed a little later.
 TRANSIENT: tuple[ErrorKind, ...] = ("overloaded", "rate_limit", "timeout")
 
-
-class QueueFullError(OverloadedError):
-    """Our own queue for a backend takes no more: the backend is busy, and well."""
-
-
-#: A 403 that is not about the proxy's key is about what the request says, or which model it wants.
+#: Errors that the request causes. A 403 for another reason than the proxy's key is about the text
+#: of the request or its model.
 _OF_REQUEST = ("overflow", "unsupported", "invalid_request", "permission")
 _TOO_LONG = (PromptTooLongError, OutputLimitError, RequestTooLargeError)
 
 
 def error_kind(error: ApiError) -> str:
-    """The kind of an error: one of Kind, or another type of the API."""
+    """The kind of an error: an ErrorKind, or another error type of the API."""
     if isinstance(error, _TOO_LONG):
         return "overflow"
     if isinstance(error, UnsupportedError):
@@ -49,11 +50,10 @@ def error_kind(error: ApiError) -> str:
 
 
 def blames_target(error: ApiError) -> bool:
-    """Whether an error says that its target is not well: not the request, nor our own queue."""
-    ours = isinstance(error, QueueFullError)
-    return not ours and error_kind(error) not in _OF_REQUEST
+    """Whether the target is at fault, and not the request or the proxy's own queue."""
+    return not isinstance(error, QueueFullError) and error_kind(error) not in _OF_REQUEST
 
 
 def is_transient(error: ApiError) -> bool:
-    """Whether it is worth while to come again; a used-up quota says that it is not."""
+    """Whether a retry may help. It does not if a quota is used up: `x-should-retry` is false."""
     return error_kind(error) in TRANSIENT and error.headers.get("x-should-retry") != "false"

@@ -1,4 +1,4 @@
-"""Which entry of `models` a name leads to: the exact name, then patterns, then the default."""
+"""Finds the entry of `models` for a name: the exact name, then patterns, then the default."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from attrs import field, frozen
 
 from stages.backends.config import ModelEntry
 
-#: Claude Code's mark, after a name, for the size of its own window. It may come twice.
+#: Claude Code appends this mark to a name, for the size of its own window; sometimes twice.
 _WINDOW_MARK = "[1m]"
 
 
 @frozen
 class ModelNames:
-    """The names that are served. Of several patterns, the one with the most literals counts."""
+    """The names that are served. If several patterns match, the one with most literals counts."""
 
     models: Mapping[str, ModelEntry]
     default: str | None = None
@@ -28,7 +28,7 @@ class ModelNames:
         return tuple((re.compile(fnmatch.translate(p)), self.models[p]) for p in patterns)
 
     def clean(self, name: str) -> str:
-        """The name without the mark for the client's window, unless it is declared with it."""
+        """The name without the window mark, unless the config has it with the mark."""
         if name in self.models:
             return name
         end = len(name)
@@ -48,7 +48,7 @@ class ModelNames:
 
 
 def is_pattern(name: str) -> bool:
-    """Whether an entry of `models` stands for many names."""
+    """Whether a name in `models` is a pattern."""
     return any(character in name for character in "*?[")
 
 

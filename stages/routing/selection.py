@@ -1,9 +1,9 @@
-"""Where a request may go, and in which order: rules by its kind, and shares with affinity.
+"""Selects targets: rules by the kind of a request, and the order of a group's targets.
 
-Shares are by weighted rendezvous hashing: each target draws a number, from the conversation's
-key and its own name, and the highest goes first. So a conversation stays where it is, whose
-prefix cache is then warm; and when a target is away, only its own conversations move, to the
-targets they have drawn next. Without a key the numbers are random: the same shares.
+Shares use weighted rendezvous hashing: each target draws a number from the conversation's key and
+its own name, and the highest number goes first. A conversation therefore stays at its target,
+whose prefix cache is warm. When a target is removed, only its own conversations move, each to the
+target with its next number. Without a key the numbers are random, with the same shares.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from stages.routing.traits import has_images, input_tokens, prefix_key, wants_th
 
 @frozen
 class When:
-    """Conditions on a request, all of which have to hold."""
+    """Conditions on a request. All of them must hold."""
 
-    model: str | None = option(None, help="a pattern for the name the client asks for")
+    model: str | None = option(
+        None, help="pattern for the name of the model that the client requests"
+    )
     input_tokens_over: int | None = option(
-        None, help="about, by size", validator=validators.optional(validators.ge(0))
+        None, help="estimate, in tokens", validator=validators.optional(validators.ge(0))
     )
     thinking: bool | None = option(None, help="whether the client wants thinking")
     images: bool | None = option(None, help="whether there are images in the conversation")
     tools: bool | None = option(None, help="whether there are tools")
 
     def holds(self, request: MessagesRequest) -> bool:
-        """Whether this is such a request."""
+        """Whether the request fulfils all conditions."""
         return all(
             check(request, wanted)
             for name, check in _CHECKS.items()
@@ -46,7 +48,7 @@ class When:
         )
 
 
-#: By the option of When; what takes longest comes last.
+#: The checks by the option of When, the most expensive ones last.
 _CHECKS: Mapping[str, Callable[[MessagesRequest, Any], bool]] = {
     "model": lambda request, pattern: fnmatch.fnmatchcase(request.model, pattern),
     "thinking": lambda request, wanted: wants_thinking(request) is wanted,
@@ -58,37 +60,39 @@ _CHECKS: Mapping[str, Callable[[MessagesRequest, Any], bool]] = {
 
 def _check_when(_: Rule, __: Any, when: When) -> None:
     if when == When():
-        hint = "give it a condition, as `{thinking: true}`; for the rest there is `default`"
+        hint = "add a condition, for example `{thinking: true}`; `default` is for other requests"
         raise OptionError("when", "`when` is empty", hint)
 
 
 @frozen
 class Rule:
-    """Requests of a kind go to an entry of `models`, whatever name they ask for."""
+    """Sends requests of a kind to an entry of `models`, whatever model they name."""
 
     when: When = option(validator=_check_when)
     to: str = reference("models", help="an entry of `models`")
 
 
 def ordered(group: TargetGroup, event: Validated) -> Sequence[WeightedTarget]:
-    """The targets of a group in the order in which this request should try them."""
+    """The targets of a group, in the order in which this request tries them."""
     if group.policy == "fallback":
         return group.targets
     draw = _draw(event, group.affinity or "session")
     return sorted(
-        group.targets, key=lambda each: math.log(draw(each.label)) / each.weight, reverse=True
+        group.targets,
+        key=lambda target: math.log(draw(target.label)) / target.weight,
+        reverse=True,
     )
 
 
 def _draw(event: Validated, affinity: str) -> Callable[[str], float]:
-    """What gives each target its number, over 0 and at most 1."""
+    """A function from a target's label to its number, over 0 and at most 1."""
     if affinity == "none":
         return lambda label: 1 - random.random()  # noqa: S311 - no secret
-    session = event.http.session if affinity == "session" else ""
+    session = event.exchange.session if affinity == "session" else ""
     key = session.encode() if session else prefix_key(event.request)
 
-    def drawn(label: str) -> float:
+    def number(label: str) -> float:
         data = hashlib.blake2b(label.encode(), digest_size=7, key=key[:64]).digest()
         return (int.from_bytes(data) + 1) / (2**56 + 1)
 
-    return drawn
+    return number

@@ -1,77 +1,71 @@
-"""What a request is like, for routing: pure, and about the request as the client made it."""
+"""Traits of a request for routing: pure functions of the request as the client sent it."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
 
 from stages.chat_completions.usage import BYTES_PER_TOKEN, TOKENS_PER_ATTACHMENT
-from stages.messages_api import request as m
-from stages.translation.system_prompt import ATTRIBUTION
+from stages.messages_api import blocks as b
+from stages.messages_api.request import ATTRIBUTION, MessagesRequest
 from stages.wire.json_codec import encode
 
 
-def input_tokens(request: m.MessagesRequest) -> int:
-    """About how many tokens the prompt has, before anything is known of the backend."""
-    size = attached = 0
-    for block in _all_blocks(request):
-        if isinstance(block, m.ImageBlock):
-            attached += 1
+def input_tokens(request: MessagesRequest) -> int:
+    """Estimate the tokens of the prompt, without a backend's own numbers."""
+    size = attachments = 0
+    for block in request.walk():
+        if _is_attachment(block):
+            attachments += 1
         else:
             size += _bytes(block)
-    size += sum(len(encode((t.name, t.description, t.input_schema))) for t in request.tools)
-    return size // BYTES_PER_TOKEN + attached * TOKENS_PER_ATTACHMENT
+    size += sum(
+        len(encode((tool.name, tool.description, tool.input_schema))) for tool in request.tools
+    )
+    return size // BYTES_PER_TOKEN + attachments * TOKENS_PER_ATTACHMENT
 
 
-def has_images(request: m.MessagesRequest) -> bool:
+def has_images(request: MessagesRequest) -> bool:
     """Whether there is an image anywhere, also in a tool's result or a document."""
-    return any(isinstance(block, m.ImageBlock) for block in _all_blocks(request))
+    return any(isinstance(block, b.ImageBlock) for block in request.walk())
 
 
-def wants_thinking(request: m.MessagesRequest) -> bool:
+def wants_thinking(request: MessagesRequest) -> bool:
     """Whether the client wants the model to think."""
-    return request.thinking is not None and request.thinking.blocks_allowed
+    return request.thinking is not None and request.thinking.enabled
 
 
-def prefix_key(request: m.MessagesRequest) -> bytes:
-    """A digest of what stays the same while a conversation grows, and differs between most.
+def prefix_key(request: MessagesRequest) -> bytes:
+    """A digest that stays the same while a conversation grows, and differs between most.
 
-    It is of the system prompt (without the line of Claude Code that changes), the names of the
-    tools, and the text of the first user turn.
+    It covers the system prompt (without Claude Code's attribution line, which changes), the names
+    of the tools, and the text of the first user turn.
     """
     digest = hashlib.blake2b(digest_size=16)
-    first = next((each.content for each in request.messages if each.role == "user"), ())
-    texts = [block.text for block in (*request.system, *first) if isinstance(block, m.TextBlock)]
-    for text in (*(each.name for each in request.tools), *texts):
+    contents = (message.content for message in request.messages if message.role == "user")
+    blocks = (*request.system, *next(contents, ()))
+    texts = [block.text for block in blocks if isinstance(block, b.TextBlock)]
+    for text in (*(tool.name for tool in request.tools), *texts):
         if text.startswith(ATTRIBUTION):
             text = text.partition("\n")[2]
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.digest()
 
 
-def _all_blocks(request: m.MessagesRequest) -> Iterator[m.Block]:
-    yield from request.system
-    for message in request.messages:
-        yield from _within(message.content)
+def _is_attachment(block: b.Block) -> bool:
+    """Whether a block is an image, or a document whose text is not in the request."""
+    if isinstance(block, b.DocumentBlock):
+        return not isinstance(block.source, (b.TextSource, b.ContentSource))
+    return isinstance(block, b.ImageBlock)
 
 
-def _within(blocks: Iterable[m.Block]) -> Iterator[m.Block]:
-    for block in blocks:
-        yield block
-        if isinstance(block, (m.ToolResultBlock, m.SearchResultBlock)):
-            yield from _within(block.content)
-        elif isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource):
-            yield from _within(block.source.content)
-
-
-def _bytes(block: m.Block) -> int:
-    """Those of the block's own text; blocks inside it count for themselves."""
-    if isinstance(block, m.TextBlock):
+def _bytes(block: b.Block) -> int:
+    """The size of the block's own text, without the blocks inside it."""
+    if isinstance(block, b.TextBlock):
         return len(block.text.encode("utf-8", "surrogatepass"))
-    if isinstance(block, m.ToolUseBlock):
+    if isinstance(block, b.ToolUseBlock):
         return len(encode(block.input))
-    if isinstance(block, m.ThinkingBlock):
+    if isinstance(block, b.ThinkingBlock):
         return len(block.thinking)
-    if isinstance(block, m.DocumentBlock) and isinstance(block.source, m.TextSource):
+    if isinstance(block, b.DocumentBlock) and isinstance(block.source, b.TextSource):
         return len(block.source.data)
     return 0

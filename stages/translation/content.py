@@ -8,7 +8,8 @@ from typing import Any, TypeGuard
 
 from stages.chat_completions import json_values
 from stages.messages_api import request as m
-from stages.translation.field_policies import FieldPolicies, UnsupportedError
+from stages.messages_api.errors import UnsupportedError
+from stages.translation.field_policies import FieldPolicies
 from stages.wire import json_codec
 
 _UNSEEN = "[an image that this model cannot see]"
@@ -37,12 +38,12 @@ def content(blocks: Iterable[m.Block], fields: FieldPolicies) -> str | list[dict
 
 def expand_content(block: m.Block, fields: FieldPolicies) -> Iterable[m.Block]:
     """A document made of blocks is its header and these blocks."""
-    if not (isinstance(block, m.DocumentBlock) and isinstance(block.source, m.ContentSource)):
+    if not (isinstance(block, m.DocumentBlock) and block.children):
         return (block,)
     if not _keeps(block, fields):
         return ()
     header = _header(block)
-    return (*([m.TextBlock(header)] if header else ()), *block.source.content)
+    return (*([m.TextBlock(header)] if header else ()), *block.children)
 
 
 def render_text(block: m.Block, fields: FieldPolicies) -> str | None:

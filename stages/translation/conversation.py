@@ -16,12 +16,13 @@ from typing import Any
 from attrs import Factory, define, evolve
 
 from stages.messages_api import request as m
+from stages.messages_api.errors import UnsupportedError
 from stages.profiles.client_tools import member_function_name
 from stages.profiles.profile import Profile
 from stages.translation.compaction import apply_compaction
 from stages.translation.content import content, expand_content, result_text
 from stages.translation.envelope import SEALED
-from stages.translation.field_policies import FieldPolicies, UnsupportedError
+from stages.translation.field_policies import FieldPolicies
 from stages.translation.message_order import merge_neighbours, split_results, user_first
 from stages.translation.reasoning import ReturnedMembers
 from stages.translation.system_prompt import (

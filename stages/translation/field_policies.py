@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from attrs import Factory, define
 
-from stages.messages_api.errors import InvalidRequestError
+from stages.exchange import Degradation
+from stages.messages_api.errors import UnsupportedError
 
 _SHOWN = 40
 _WHY = {
@@ -28,11 +29,6 @@ _WHY = {
     ),
 }
 
-
-class UnsupportedError(InvalidRequestError):
-    """The backend cannot be given the request, by its profile; another may."""
-
-
 #: The text of each PDF, by its base64, for a backend that takes no files. The translation adds
 #: those it needs and does not find, with None. They are to be read; then it is to be made again.
 PdfTexts = dict[str, str | None]
@@ -40,15 +36,12 @@ PdfTexts = dict[str, str | None]
 
 @define
 class FieldPolicies:
-    """The policies for one request, and the notes made while it is translated.
-
-    Notes are short names, each once, in the order they came up: `top_k:dropped`.
-    """
+    """The policies for one request, and the degradations made while it is translated."""
 
     policies: Mapping[str, str]
     strict: bool = False
     pdfs: PdfTexts = Factory(dict)
-    _notes: dict[str, tuple[str, str]] = Factory(dict)
+    _degradations: dict[str, Degradation] = Factory(dict)
 
     def policy(self, name: str) -> str:
         """The policy for the field `name`."""
@@ -76,12 +69,9 @@ class FieldPolicies:
         """
         if self.strict:
             raise UnsupportedError(f"{name[:_SHOWN]}: would be {what} for this backend (strict)")
-        self._notes[f"{name[:_SHOWN]}:{what}"] = (policy or name, what)
+        degradation = Degradation(name[:_SHOWN], what, policy or name)
+        self._degradations[str(degradation)] = degradation
 
-    def notes(self) -> tuple[str, ...]:
-        """All that the client is to be told."""
-        return tuple(self._notes)
-
-    def changes(self) -> tuple[tuple[str, str], ...]:
-        """The same to be counted: the policy's name, and what became of the field."""
-        return tuple(self._notes.values())
+    def degradations(self) -> tuple[Degradation, ...]:
+        """What was dropped or changed, each once, in the order it came up."""
+        return tuple(self._degradations.values())

@@ -9,8 +9,8 @@ from urllib.parse import unquote
 from attrs import define, field, frozen
 
 from stages.chat_completions.json_values import as_array, as_object
+from stages.messages_api.errors import UnsupportedError
 from stages.profiles.profile import Profile
-from stages.translation.field_policies import UnsupportedError
 from stages.translation.json_schema_types import as_any_of, as_nullable, typed_members
 
 # Here the members are names of the author's, not keywords.

@@ -11,7 +11,7 @@ for, refuses it if it must, and is asked again with what fits by its own count: 
 from __future__ import annotations
 
 from stages.events import ChatRequest, LoweredBy
-from stages.messages_api.stream_events import Usage
+from stages.messages_api.usage import Usage
 
 #: Backends stop at the last token of the window, or some tokens before it.
 _MARGIN = 8

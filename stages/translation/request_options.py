@@ -42,7 +42,7 @@ def request_options(
     user = request.metadata.user_id if request.metadata else None
     if user and fields.allows("metadata"):
         chosen["safety_identifier"] = hashlib.sha256(user.encode()).hexdigest()
-    for name in request.unread:
+    for name in request.unknown_fields:
         fields.allows(name if name in _TOLD else "unknown", name)
     if request.output_config.task_budget:
         fields.allows("unknown", "output_config.task_budget")

@@ -50,6 +50,7 @@ from stages.chat_completions.think_tags import Kind, ThinkTags
 from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
+from stages.messages_api.usage import Usage
 from stages.translation.content_blocks import MAX_HELD, BlockQueue
 from stages.translation.parts import TextPart, ThinkingPart
 from stages.translation.response_end import ResponseEnd
@@ -162,6 +163,10 @@ class ResponseTranslator:
         self._ending.check(self._blocks, self._stray, done)
         return self._finished(lowered)
 
+    def usage_so_far(self) -> Usage | None:
+        """The tokens of a response that ends here; None, if the backend has not responded yet."""
+        return self._ending.usage_so_far(self._blocks) if self._begun else None
+
     @property
     def stopped(self) -> bool:
         """Whether the answer is over although the backend may go on: a stop sequence came."""
@@ -195,9 +200,9 @@ class ResponseTranslator:
         start = e.MessageStart(
             id=new_message_id(),
             model=request.model,
-            usage=e.Usage(input_tokens=self.request.estimate, output_tokens=1),
-            streamed=request.stream,
-            notes=self.request.notes,
+            usage=Usage(input_tokens=self.request.estimate, output_tokens=1),
+            request=request,
+            exchange=self.request.exchange,
         )
         return [start]
 

@@ -12,6 +12,7 @@ from stages.chat_completions.usage import merge_usage, parse_usage, reported_usa
 from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
+from stages.messages_api.usage import Usage
 from stages.translation.content_blocks import BlockQueue
 from stages.translation.output_limit import window_is_full
 
@@ -121,6 +122,10 @@ class ResponseEnd:
             stop_details=refused if reason == "refusal" else None,
             usage=used,
         )
+
+    def usage_so_far(self, blocks: BlockQueue) -> Usage:
+        """The tokens that the backend reported; estimates for those it did not."""
+        return with_estimates(parse_usage(self._usage), self.request.estimate, blocks.characters)
 
     def _sequence(self, matched: str | None) -> str | None:
         """The stop sequence that ended the answer; None where it may be one of several."""

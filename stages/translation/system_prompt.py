@@ -16,8 +16,6 @@ from stages.translation.content import render_text
 from stages.translation.field_policies import FieldPolicies
 from stages.translation.structured_output import form_instruction
 
-ATTRIBUTION = "x-anthropic-billing-header:"
-
 
 def system_prompt(request: m.MessagesRequest, fields: FieldPolicies) -> str:
     """The system prompt; without the attribution line of Claude Code, unless that is kept.
@@ -26,7 +24,7 @@ def system_prompt(request: m.MessagesRequest, fields: FieldPolicies) -> str:
     """
     texts = []
     for text in (block.text for block in request.system if isinstance(block, m.TextBlock)):
-        if text.startswith(ATTRIBUTION) and not fields.allows("system.attribution"):
+        if text.startswith(m.ATTRIBUTION) and not fields.allows("system.attribution"):
             text = text.partition("\n")[2]
         texts.append(text)
     texts.append(form_instruction(request, fields))

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from stages.messages_api import request as m
+from stages.messages_api.errors import UnsupportedError
 from stages.profiles.profile import Profile
 from stages.translation.client_tool_functions import as_functions, members
-from stages.translation.field_policies import FieldPolicies, UnsupportedError
+from stages.translation.field_policies import FieldPolicies
 from stages.translation.json_schema import fit_schema, is_closed
 from stages.translation.tool_names import short_name
 from stages.wire.json_codec import encode

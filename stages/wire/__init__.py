@@ -1,1 +1,1 @@
-"""What both protocols share: JSON, server-sent events, ids."""
+"""Encodings that both protocols share: JSON, server-sent events, ids."""

@@ -1,4 +1,4 @@
-"""Ids that no other request or answer has."""
+"""Random ids of requests and messages."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 
 
 def new_request_id() -> str:
-    """The id of a request, for the client, the log, and whoever asks about it."""
+    """A new id of a request, for the client and the log."""
     return f"req_{os.urandom(12).hex()}"
 
 
 def new_message_id() -> str:
-    """The id of an answer."""
+    """A new id of a message."""
     return f"msg_proxy_{os.urandom(12).hex()}"

@@ -1,7 +1,7 @@
 r"""Server-sent events: the decoder for a backend's stream, the encoder for ours.
 
-Lines end with `\n` or `\r\n` only. U+2028, U+2029 and U+0085 stand inside texts, so a line
-splitter that knows Unicode would cut JSON in two.
+Lines end with `\n` or `\r\n` only. Texts may contain U+2028, U+2029 and U+0085: a line splitter
+for Unicode would cut JSON in two.
 """
 
 from __future__ import annotations
@@ -11,35 +11,35 @@ import json
 
 
 class SseDecoder:
-    """Bytes, split anywhere, to the `data` of each event. One decoder serves one stream.
+    """Decodes one stream, in pieces of any size, to the `data` of each event.
 
-    An event that is named `error`, or whose field is (llama.cpp before 2025), comes as the JSON
-    `{"error": …}`, whatever its data is.
+    An event with the name `error`, or with a field `error` (llama.cpp before 2025), becomes the
+    JSON `{"error": …}`, whatever its data is.
     """
 
     def __init__(self, max_event_bytes: int = 16 * 1024 * 1024) -> None:
-        self._rest: list[bytes] = []
-        """The pieces of a line that has not ended."""
-        self._rest_size = 0
+        self._line: list[bytes] = []
+        """The pieces of the line that has not ended yet."""
+        self._line_size = 0
         self._data: list[bytes] = []
         self._data_size = 0
         self._failed = False
-        self._begun = False
+        self._started = False
         self._limit = max_event_bytes
 
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that `data` completes.
 
-        Raises ValueError when an event gets larger than the limit. Comments and fields other
-        than `data` carry nothing here.
+        Raises ValueError if an event is larger than the limit. Comments and fields other than
+        `data` are ignored.
         """
-        *lines, rest = data.split(b"\n")
-        if lines and self._rest:
-            lines[0] = b"".join([*self._rest, lines[0]])
-            self._rest.clear()
-            self._rest_size = 0
-        if lines and not self._begun:  # a byte order mark may begin the stream
-            self._begun = True
+        *lines, tail = data.split(b"\n")
+        if lines and self._line:
+            lines[0] = b"".join([*self._line, lines[0]])
+            self._line.clear()
+            self._line_size = 0
+        if lines and not self._started:  # the stream may start with a byte order mark
+            self._started = True
             lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
         events = []
         for line in lines:
@@ -51,19 +51,19 @@ class SseDecoder:
                 self._data_size += len(line)
             elif line.startswith((b"error:", b"event:")):
                 self._read_name(line)
-        if rest:
-            self._rest.append(rest)
-            self._rest_size += len(rest)
-        if self._data_size + self._rest_size > self._limit:
+        if tail:
+            self._line.append(tail)
+            self._line_size += len(tail)
+        if self._data_size + self._line_size > self._limit:
             raise ValueError(f"an event of more than {self._limit} bytes")
         return events
 
     def finish(self) -> list[bytes]:
-        """What stands at the end of the stream without its empty line."""
-        return self.feed(b"\n\n") if self._rest or self._data else []
+        """The data of the last event, if the stream ends without an empty line."""
+        return self.feed(b"\n\n") if self._line or self._data else []
 
     def _read_name(self, line: bytes) -> None:
-        """Note that an event is an error, by its name or by a field that carries it."""
+        """Detect an error, by the name of the event or by the field `error`."""
         name, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if name == b"error":
@@ -82,12 +82,12 @@ class SseDecoder:
 
 
 def _as_error(event: bytes) -> bytes:
-    """The data of an error event, as a chunk that has the member `error`."""
+    """The data of an error event as a chunk with the member `error`."""
     if event.lstrip()[:1] not in (b"{", b"["):
         event = json.dumps(event.decode("utf-8", "replace")).encode()
     return b'{"error":%b}' % event
 
 
 def encode_event(name: str, data: bytes) -> bytes:
-    """One event, named as its JSON's `type`."""
+    """Encode one event. `name` is the `type` of its JSON."""
     return b"event: %b\ndata: %b\n\n" % (name.encode(), data)

@@ -27,7 +27,8 @@ from pipeline.chain import Chain
 from proxy.app import App
 from proxy.config import read, referenced_backends
 from proxy.endpoint import ResponseWriter
-from stages.events import ChatChunk, ChatEvent, ChatStart, Resolved, Target
+from stages.events import ChatChunk, ChatEvent, ChatStart, Resolved
+from stages.exchange import Exchange, Target
 from stages.stream_encode import StreamEncode
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
@@ -83,7 +84,7 @@ class Kind:
     async def cost(self, count: int) -> tuple[Calls, int]:
         """The calls that `count` of them cost amid an answer, and the blocks that are kept."""
         chain = Chain.of((TranslateOut(), StreamEncode()), ChatEvent)
-        async with chain.open(ResponseWriter(_forget, "req_1").sink) as receive:
+        async with chain.open(ResponseWriter(_forget, Exchange()).sink) as receive:
             await receive(ChatStart(chat_request(stream=True, thinking=THINKING)))
             for data in (*self.first, self.one(-2), self.one(-1)):
                 await receive(ChatChunk(data))

@@ -14,10 +14,11 @@ from attrs import evolve
 
 from pipeline import Send, Stage
 from pipeline.chain import Chain
-from proxy.endpoint import PipelineEndpoint, ResponseWriter, log_safe, send_error
+from proxy.endpoint import PipelineEndpoint, ResponseWriter, send_error
 from proxy.request_body import BodyBudget
 from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
+from stages.exchange import Exchange
 from stages.messages_api.errors import ConflictError, InternalError, NotFoundError, RateLimitError
 from stages.wire.ids import new_request_id
 from tests.proxy.support import GONE, Server, part
@@ -74,7 +75,7 @@ class TestAnswer:
         seen = []
 
         async def note(request: HttpRequest, forward: Send[HttpResponse]) -> None:
-            seen.append(request.request_id)
+            seen.append(request.exchange.id)
             await hello(request, forward)
 
         told = [(await run(note)).headers["request-id"] for _ in range(2)]
@@ -214,7 +215,7 @@ class TestFailures:
 
         server = await run(nothing)
         assert server.status == 500
-        assert b"the pipeline ended without an answer" in server.body
+        assert b"the pipeline ended without a response" in server.body
 
     async def test_half_a_stream_gets_an_error_for_its_end(self) -> None:
         async def half(_: HttpRequest, forward: Send[HttpResponse]) -> None:
@@ -250,7 +251,7 @@ class TestLeaving:
         await run(wait, server)
         assert cancelled.is_set()
         assert len(server.sent) == 1
-        assert caplog.messages[-1].endswith("client left")
+        assert caplog.messages[-1].endswith(" outcome=client_disconnected")
 
     async def test_a_client_that_leaves_before_its_body_is_whole_gets_nothing(
         self, caplog: pytest.LogCaptureFixture
@@ -262,7 +263,7 @@ class TestLeaving:
 
         server = await run(read, Server([part(b"Hel", more=True), GONE]))
         assert not server.sent
-        assert caplog.messages[-1].endswith("client left")
+        assert caplog.messages[-1].endswith(" outcome=client_disconnected")
 
     async def test_a_client_that_left_while_its_request_waited_is_not_served(self) -> None:
         server = Server()
@@ -295,7 +296,10 @@ class TestLeaving:
 class TestLog:
     @pytest.mark.parametrize(
         ("start", "data", "ending"),
-        [(200, ResponseBody(b"Hi"), "s"), (200, ResponseBody(b"Hi", more=True), "broken off")],
+        [
+            (200, ResponseBody(b"Hi"), "s"),
+            (200, ResponseBody(b"Hi", more=True), " outcome=aborted"),
+        ],
         ids=["whole", "half"],
     )
     async def test_each_request_is_one_line(
@@ -316,29 +320,19 @@ class TestLog:
         assert line.startswith(f"{server.headers['request-id']} POST /v1/messages 200 0.")
         assert line.endswith(ending)
 
-    async def test_what_stages_remark_stands_in_the_line(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.INFO, "llm_proxy")
-
-        async def say(request: HttpRequest, forward: Send[HttpResponse]) -> None:
-            request.remarks.extend(["one=1", "two"])
-            await forward(ResponseStart(200))
-
-        await run(say)
-        assert caplog.messages[-1].endswith("s one=1 two broken off")
-
-    async def test_an_api_error_is_told_with_its_message(
+    async def test_an_error_is_in_the_line_without_what_was_quoted(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "llm_proxy")
 
         async def fail(_: HttpRequest, forward: Send[HttpResponse]) -> None:
-            raise ConflictError("someone else")
+            raise ConflictError("someone else said: PROMPT", quoted=["PROMPT"])
 
         await run(fail)
-        assert "conflict_error: someone else" in caplog.messages[0]
-        assert " 409 " in caplog.messages[1]
+
+        [line] = caplog.messages
+        assert " 409 " in line
+        assert line.endswith(' error=conflict_error message="someone else said: \\u2026"')
 
 
 def test_ids_are_never_the_same() -> None:
@@ -347,16 +341,12 @@ def test_ids_are_never_the_same() -> None:
 
 async def test_a_responder_knows_how_far_it_is() -> None:
     server = Server()
-    responder = ResponseWriter(server.send, "req_1")
-    assert (responder.status, responder.stream, responder.complete) == (0, False, False)
+    responder = ResponseWriter(server.send, Exchange())
+    assert (responder.exchange.status, responder.stream, responder.complete) == (0, False, False)
     await responder.sink(STREAM)
-    assert (responder.status, responder.stream, responder.complete) == (200, True, False)
+    assert (responder.exchange.status, responder.stream, responder.complete) == (200, True, False)
     await responder.sink(ResponseBody(b"", more=False))
     assert responder.complete
-
-
-def test_a_log_line_is_one_line() -> None:
-    assert log_safe("a\nreq_1 POST\r\x1b[0m é") == "a\\nreq_1 POST\\r\\x1b[0m é"
 
 
 async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:
@@ -365,7 +355,7 @@ async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    responder = ResponseWriter(send, "req_1")
+    responder = ResponseWriter(send, Exchange())
     with pytest.raises(UnicodeEncodeError):
         await responder.sink(ResponseStart(200, {"x-€": "1"}))
     await responder.fail(InternalError("it failed"))
@@ -379,10 +369,10 @@ async def test_what_was_not_sent_is_not_noted(unsent: HttpResponse, told: tuple[
     async def hang(message: Any) -> None:
         await anyio.sleep_forever()
 
-    responder = ResponseWriter(hang, "req_1", status=told[0])
+    responder = ResponseWriter(hang, Exchange(status=told[0]))
     with anyio.move_on_after(0.01):
         await responder.sink(unsent)
-    assert (responder.status, responder.complete) == told
+    assert (responder.exchange.status, responder.complete) == told
 
 
 @pytest.mark.parametrize("kind", [InternalError, ValueError])

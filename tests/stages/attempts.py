@@ -24,7 +24,7 @@ class Attempts:
         self.asked.append(event.target.backend)
         end = self.ends.pop(0)
         if isinstance(end, tuple) or end is None:
-            event.progress.begins()
+            event.exchange.start_response()
         error = end[0] if isinstance(end, tuple) else end
         if error is not None:
             raise error

@@ -25,7 +25,7 @@ async def client(stage: Authenticate, **headers: str) -> str:
     [out] = await run_stage(stage, [event])
     assert isinstance(out, Authenticated)
     assert out.http is event
-    return out.client
+    return out.exchange.client
 
 
 async def refusal(stage: Authenticate, **headers: str) -> AuthenticationError:
@@ -223,4 +223,4 @@ async def test_the_body_is_not_read() -> None:
 
     request = HttpRequest("POST", "/v1/messages", {"x-api-key": "s3cret-key"}, read_body=read)
     [out] = await run_stage(ONE, [request])
-    assert out == Authenticated(request, "key-1")
+    assert out == Authenticated(request)

@@ -11,7 +11,8 @@ from attrs import Factory, define, evolve
 from pipeline.chain import Chain
 from pipeline.testing import check_stage, run_stage
 from stages.count_tokens import CountTokens
-from stages.events import ChatRequest, Resolved, ResponseBody, ResponseStart, Target
+from stages.events import ChatRequest, Resolved, ResponseBody, ResponseStart
+from stages.exchange import Target
 from stages.fallback import Fallback
 from stages.translate_in import TranslateIn
 from tests.support import backend, chat_request, resolved

@@ -10,7 +10,8 @@ from attrs import evolve
 from pipeline.stage import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.chat_completions.think_tags import THINK
-from stages.events import ChatChunk, ChatEnd, ChatRequest, ChatStart, Target
+from stages.events import ChatChunk, ChatEnd, ChatRequest, ChatStart
+from stages.exchange import Target
 from stages.extract_reasoning import ExtractReasoning
 from stages.messages_api.stream_events import BlockDelta
 from stages.translate_out import TranslateOut

@@ -13,9 +13,8 @@ from trio.testing import MockClock
 from pipeline.chain import Chain
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError
-from stages.counters import Counters
-from stages.events import Resolved, Target
+from stages.events import Resolved
+from stages.exchange import Target
 from stages.fallback import Fallback
 from stages.messages_api.errors import (
     BillingError,
@@ -23,14 +22,17 @@ from stages.messages_api.errors import (
     InternalError,
     InvalidRequestError,
     NotFoundError,
+    OutputLimitError,
     OverloadedError,
+    PromptTooLongError,
+    QueueFullError,
     RateLimitError,
     RequestTooLargeError,
+    UnsupportedError,
 )
 from stages.retry import Retry
 from stages.routing.breaker import Breakers
-from stages.routing.error_kinds import ErrorKind, QueueFullError
-from stages.translation.field_policies import UnsupportedError
+from stages.routing.error_kinds import ErrorKind
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
 
@@ -88,7 +90,7 @@ async def test_each_is_asked_with_its_own_target_and_all_else_as_it_was() -> Non
 
     await Chain.of((Fallback(),), Resolved).run(given, rest)
     assert seen == [evolve(given, alternatives=()), evolve(given, target=B, alternatives=())]
-    assert all(each.progress is given.progress for each in seen)
+    assert all(each.exchange is given.exchange for each in seen)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +139,13 @@ async def test_only_errors_that_are_named_lead_on() -> None:
 
 
 async def test_it_is_counted() -> None:
-    counts = Counters()
-    await attempts(Fallback(counts=counts), event(), BUSY, OVERFLOW, None)
-    assert counts.retries == {
-        ("fallback", "a", "overloaded"): 1,
-        ("fallback", "b", "overflow"): 1,
-    }
+    given = event()
+    await attempts(Fallback(), given, BUSY, OVERFLOW, None)
+    assert [(repeat.stage, repeat.target, repeat.error) for repeat in given.exchange.repeats] == [
+        ("fallback", A, "overloaded"),
+        ("fallback", B, "overflow"),
+    ]
+    assert given.exchange.on_response_start == []
 
 
 # The circuit breaker
@@ -197,7 +200,7 @@ async def test_while_one_request_probes_others_go_elsewhere() -> None:
     async def probing(asked: Resolved) -> None:
         assert asked.target is A
         assert await attempts(stage, event(), None) == ["b"]
-        asked.progress.begins()  # from here on it is known to be well, long before it has ended
+        asked.exchange.start_response()  # the target is well, long before its end
         assert await attempts(stage, event(), None) == ["a"]
 
     await Chain.of((stage,), Resolved).run(event(), probing)
@@ -214,7 +217,7 @@ async def test_a_request_from_before_it_opened_does_not_end_the_probe() -> None:
     async def probing(asked: Resolved) -> None:
         if asked.target is A:
             await anyio.sleep(2)
-        asked.progress.begins()
+        asked.exchange.start_response()
 
     async def run(rest: Any) -> None:
         with suppress(InvalidRequestError):

@@ -33,7 +33,7 @@ MANY = ListModels({f"m{n:04}": ModelTarget("fake") for n in range(1200)}, {"fake
 
 def asking(identity: str | None = None, **query: str) -> Authenticated:
     params = {} if identity is None else {"id": identity}
-    return Authenticated(http(method="GET", query=query, path_params=params), "key-1")
+    return Authenticated(http(method="GET", query=query, path_params=params))
 
 
 async def answer(stage: ListModels, event: Authenticated) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import anyio
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -9,12 +11,13 @@ from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
 from stages.counters import Counters
 from stages.events import Authenticated, ResponseBody, ResponseStart
+from stages.exchange import Attempt
 from stages.metrics import Metrics
 from stages.routing.breaker import Breakers
 from stages.translate_in import TranslateIn
 from tests.support import backend, http, resolved
 
-ASKING = Authenticated(http(method="GET"), "key-1")
+ASKING = Authenticated(http(method="GET"))
 
 
 async def told(
@@ -43,16 +46,23 @@ async def test_without_a_count_there_is_nothing_to_tell() -> None:
 
 async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -> None:
     counts = Counters()
-    stage = TranslateIn({"fake": backend()}, counts=counts)
+    stage = TranslateIn({"fake": backend()})
     search = {"type": "web_search_20250305", "name": "web_search"}
-    for name in ("x" * 100, 'new"line\n'):
-        event = resolved(**{name: 1, "top_k": 1})
-        [request] = await run_stage(stage, [event])
-        assert len(request.notes) == 2
-    warning = TranslateIn({"fake": backend(fields={"server_tools.alone": "warn"})}, counts=counts)
-    await run_stage(warning, [resolved(tools=[search])])
-    await run_stage(stage, [resolved()])
-    assert await told(counts) == {
+    warning = TranslateIn({"fake": backend(fields={"server_tools.alone": "warn"})})
+    cases: list[tuple[TranslateIn, dict[str, Any]]] = [
+        *((stage, {name: 1, "top_k": 1}) for name in ("x" * 100, 'new"line\n')),
+        (warning, {"tools": [search]}),
+        (stage, {}),
+    ]
+    for translate, changes in cases:
+        event = resolved(**changes)
+        event.exchange.attempts.append(Attempt(event.target, sent=0))
+        await run_stage(translate, [event])
+        counts.count(event.exchange)
+
+    counted = await told(counts)
+
+    assert {key: n for key, n in counted.items() if "degraded" in key[0]} == {
         ("llm_proxy_degraded_total", "fake", "unknown", "dropped"): 2,
         ("llm_proxy_degraded_total", "fake", "top_k", "dropped"): 2,
         ("llm_proxy_degraded_total", "fake", "server_tools.alone", "dropped"): 1,
@@ -101,9 +111,3 @@ async def test_mended_tool_calls_are_told() -> None:
     counts.repaired_tool_calls["fake", "found"] += 2
     told_of = await told(counts)
     assert told_of == {("llm_proxy_repaired_tool_calls_total", "fake", "found"): 2}
-
-
-async def test_stages_made_in_code_count_each_for_themselves() -> None:
-    one, two = TranslateIn({"fake": backend()}), TranslateIn({"fake": backend()})
-    await run_stage(one, [resolved(top_k=1)])
-    assert (sum(one.counts.degraded.values()), sum(two.counts.degraded.values())) == (1, 0)

@@ -24,7 +24,9 @@ def asking(session: str = "", client: str = "key-1", **changes: Any) -> ChatRequ
     """A long call of a session and a key."""
     made = chat_request(**{"stream": True, "max_tokens": 10_000, **changes})
     headers = {"x-claude-code-session-id": session} if session else {}
-    resolved = evolve(made.resolved, http=http(headers=headers), client=client)
+    request = http(headers=headers)
+    request.exchange.client = client
+    resolved = evolve(made.resolved, http=request)
     return evolve(made, resolved=resolved)
 
 

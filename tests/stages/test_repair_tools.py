@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
-
-import pytest
 
 from pipeline.chain import Chain
 from pipeline.testing import check_stage, run_stage
-from stages.counters import Counters
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting
 from stages.messages_api.accumulate import MessageBuilder
 from stages.repair_tools import RepairTools
@@ -32,7 +28,7 @@ ANSWER = [
 ]
 
 
-async def message(*events: ChatEvent, counts: Counters | None = None) -> dict[str, Any]:
+async def message(*events: ChatEvent) -> dict[str, Any]:
     """What the client gets, by way of `translate-out`."""
     builder, sent = MessageBuilder(), []
 
@@ -40,7 +36,7 @@ async def message(*events: ChatEvent, counts: Counters | None = None) -> dict[st
         sent.append(event.payload())
         builder.add(event)
 
-    stages = (RepairTools(counts or Counters()), TranslateOut())
+    stages = (RepairTools(), TranslateOut())
     async with Chain.of(stages, ChatEvent).open(keep) as receive:
         for event in events:
             await receive(event)
@@ -56,23 +52,14 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(RepairTools(), [ChatWaiting(REQUEST), START, *ANSWER, ChatEnd()])
 
 
-async def test_calls_are_mended_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "llm_proxy")
-    counts = Counters()
-    made = await message(START, *ANSWER, ChatEnd(), counts=counts)
+async def test_calls_are_repaired_and_recorded() -> None:
+    request = chat_request(tools=[TOOL], stream=True)
+
+    made = await message(ChatStart(request), *ANSWER, ChatEnd())
+
     assert inputs(made) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
     assert made["stop_reason"] == "tool_use"
-    assert counts.repaired_tool_calls == {
-        ("fake", "found"): 1,
-        ("fake", "coerced"): 1,
-        ("fake", "repaired"): 1,
-        ("fake", "broken"): 1,
-    }
-    (line,) = caplog.messages
-    assert line == (
-        'repaired request_id=req_0 backend="fake" model="some-model" '
-        'calls="found,coerced,repaired,broken"'
-    )
+    assert request.exchange.repaired_calls == ["found", "coerced", "repaired", "broken"]
 
 
 async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:

@@ -7,7 +7,8 @@ from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
 from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
-from stages.events import Resolved, Target
+from stages.events import Resolved
+from stages.exchange import Target
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.off_loop import LARGE_BODY
 from stages.profiles.profile import Overrides
@@ -35,11 +36,11 @@ async def test_it_keeps_to_the_contract() -> None:
 
 
 async def test_a_request_keeps_where_it_came_from() -> None:
-    event = evolve(validated(), client="key-7")
+    event = validated()
     stage = Resolve({"claude-test": ModelTarget("local", "small", {"top_k": True})})  # type: ignore[arg-type]
     [out] = await run_stage(stage, [event])
     target = Target("local", "small", {"top_k": True})
-    assert out == Resolved(event.http, event.request, target, "key-7")
+    assert out == Resolved(event.http, event.request, target)
 
 
 async def test_a_model_without_a_name_of_its_own_keeps_the_clients() -> None:

@@ -13,8 +13,8 @@ from trio.testing import MockClock
 
 from pipeline.chain import Chain
 from pipeline.testing import check_stage
-from stages.counters import Counters
-from stages.events import Resolved, Target
+from stages.events import Resolved
+from stages.exchange import Repeat, Target
 from stages.messages_api.errors import (
     ApiError,
     GatewayTimeoutError,
@@ -145,26 +145,22 @@ async def test_a_client_that_leaves_while_it_is_tried_again_ends_it() -> None:
 
 
 async def test_it_is_counted() -> None:
-    counts = Counters()
-    await attempts(Retry(3, SOON, counts=counts), resolved(), BUSY, after("0"), None)
-    assert counts.retries == {
-        ("retry", "fake", "overloaded"): 1,
-        ("retry", "fake", "rate_limit"): 1,
-    }
+    event = resolved()
+    await attempts(Retry(3, SOON), event, BUSY, after("0"), None)
+    assert event.exchange.repeats == [
+        Repeat("retry", event.target, "overloaded"),
+        Repeat("retry", event.target, "rate_limit"),
+    ]
 
 
 async def test_where_there_are_several_targets_it_names_none(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    caplog.set_level(logging.INFO, "llm_proxy")
-    counts = Counters()
+    caplog.set_level(logging.DEBUG, "llm_proxy")
     event = evolve(resolved(), alternatives=(Target("other", "m"),))
-    await attempts(Retry(3, SOON, counts=counts), event, BUSY, None)
-    await attempts(Retry(3, SOON, counts=counts), resolved(), BUSY, None)
-    assert counts.retries == {
-        ("retry", "", "overloaded"): 1,
-        ("retry", "fake", "overloaded"): 1,
-    }
+    await attempts(Retry(3, SOON), event, BUSY, None)
+    await attempts(Retry(3, SOON), resolved(), BUSY, None)
+    assert event.exchange.repeats == [Repeat("retry", None, "overloaded")]
     told = [message.partition(" ")[2] for message in caplog.messages]
     assert [each.partition(" in ")[0] for each in told] == ["retry of all targets", "retry of fake"]
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.events import Resolved, Target
+from stages.events import Resolved
+from stages.exchange import Target
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.errors import InvalidRequestError

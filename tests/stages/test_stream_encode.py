@@ -9,9 +9,12 @@ import pytest
 
 from pipeline.testing import check_stage, run_stage
 from stages.events import ResponseBody, ResponseStart
+from stages.exchange import Degradation, Exchange
 from stages.messages_api import stream_events as e
+from stages.messages_api.usage import Usage
 from stages.stream_encode import StreamEncode
 from tests.grammar import check_grammar, parse_sse
+from tests.support import request
 
 TEXT = {"type": "text", "text": ""}
 TOOL = {
@@ -24,15 +27,18 @@ TOOL = {
 
 
 def answer(streamed: bool, *notes: str) -> list[e.StreamEvent]:
+    named = [note.rpartition(":") for note in notes]
+    degradations = tuple(Degradation(name, action, "unknown") for name, _, action in named)
+    exchange = Exchange(stream=streamed, degradations=degradations)
     return [
-        e.MessageStart("msg_1", "claude-test", e.Usage(3, 1), streamed, notes),
+        e.MessageStart("msg_1", "claude-test", Usage(3, 1), request(), exchange=exchange),
         e.BlockStart(0, TEXT),
         e.BlockDelta(0, "text_delta", "a\u2028\n\nb"),
         e.BlockStop(0),
         e.BlockStart(1, TOOL),
         e.BlockDelta(1, "input_json_delta", '{"n": 1}'),
         e.BlockStop(1),
-        e.MessageDelta("tool_use", e.Usage(3, 2)),
+        e.MessageDelta("tool_use", Usage(3, 2)),
         e.MessageStop(),
     ]
 
@@ -131,7 +137,7 @@ NOTES: dict[str, tuple[str, ...]] = {
     "delete": ("\x7f\x1b[31m:dropped",),
     "a comma": ("a, b:dropped",),
     "very many": tuple(f"field_{n}:dropped" for n in range(1000)),
-    "very long": ("x" * 100_000,),
+    "very long": ("x" * 100_000 + ":dropped",),
 }
 
 
@@ -150,7 +156,7 @@ async def test_names_a_client_made_up_do_no_harm_in_a_header(
 def estimated(streamed: bool) -> list[e.StreamEvent]:
     """An answer whose usage the backend has not told."""
     *events, _, stop = answer(streamed)
-    return [*events, e.MessageDelta("tool_use", e.Usage(3, 2, estimated=True)), stop]
+    return [*events, e.MessageDelta("tool_use", Usage(3, 2, estimated=True)), stop]
 
 
 async def test_estimated_usage_of_a_message_stands_in_a_header() -> None:

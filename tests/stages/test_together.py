@@ -12,7 +12,8 @@ from attrs import define, evolve, field
 
 from pipeline.chain import Chain
 from stages.backends.backend import Backend
-from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Resolved, Target
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Resolved
+from stages.exchange import Target
 from stages.fallback import Fallback
 from stages.invoke import Invoke
 from stages.messages_api import stream_events as e

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-
 import pytest
 from attrs import evolve
 
 from pipeline.testing import check_stage, run_stage
-from stages.counters import Counters
-from stages.events import ChatRequest, Resolved, Target
+from stages.events import ChatRequest, Resolved
+from stages.exchange import Degradation, Target
 from stages.messages_api.errors import InvalidRequestError
 from stages.off_loop import LARGE_BODY
 from stages.translate_in import TranslateIn
@@ -32,8 +30,7 @@ async def test_a_request_is_translated_and_kept() -> None:
             event,
             [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPT}],
             {"max_tokens": 100},
-            ("top_k:dropped",),
-            (("top_k", "dropped"),),
+            (Degradation("top_k", "dropped", "top_k"),),
             think_tags=(("<think>", "</think>"),),
             raw_estimate=19,
             estimate=19,
@@ -41,18 +38,13 @@ async def test_a_request_is_translated_and_kept() -> None:
     ]
 
 
-async def test_however_much_was_dropped_the_log_has_one_line_of_some_length(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level(logging.INFO, "llm_proxy")
-    counts = Counters()
-    stage = TranslateIn({"fake": backend()}, counts=counts)
-    await run_stage(stage, [resolved(**{f"field_{n}": 1 for n in range(1000)})])
-    [line] = caplog.messages
-    assert line.startswith("degraded request_id=req_0 ")
-    assert "field_0:dropped,field_1:dropped," in line
-    assert len(line) < 1200
-    assert counts.degraded == {("fake", "unknown", "dropped"): 1000}
+async def test_the_exchange_has_what_was_dropped_or_changed() -> None:
+    event = resolved(top_k=1)
+
+    [out] = await run_stage(STAGE, [event])
+
+    assert event.exchange.degradations == out.degradations
+    assert [str(degradation) for degradation in out.degradations] == ["top_k:dropped"]
 
 
 async def test_with_strict_what_would_be_dropped_is_refused() -> None:

@@ -12,10 +12,10 @@ from pipeline.chain import Chain
 from pipeline.stage import OptionError
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
-from stages.counters import Counters
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError, OverloadedError, RateLimitError
+from stages.messages_api.usage import Usage
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
 from tests.grammar import check_grammar
@@ -74,18 +74,18 @@ async def test_pitfall_21_an_answer_that_breaks_off_is_an_error() -> None:
 
 async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until_then() -> None:
     request = chat_request()
-    progress, seen = request.resolved.progress, []
+    exchange, seen = request.exchange, []
 
     async def look(event: Any) -> None:
-        seen.append((type(event), progress.begun))
+        seen.append((type(event), exchange.response_started is not None))
 
     async with Chain.of((TranslateOut(),), ChatEvent).open(look) as receive:
         await receive(ChatStart(request))
         with pytest.raises(InternalError):
             await receive(ChatChunk({"error": "it broke"}))
-        assert not progress.begun
+        assert exchange.response_started is None
         await receive(ChatStart(request))
-        assert not progress.begun
+        assert exchange.response_started is None
         await receive(TEXT)
     assert seen[0] == (e.MessageStart, True)
     assert [kind for kind, _ in seen].count(e.MessageStart) == 1
@@ -204,55 +204,51 @@ async def test_an_unknown_finish_reason_is_logged_once_if_it_is_a_word(
 async def test_what_a_messages_answer_has_no_place_for_is_logged_and_counted(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    counts = Counters()
+    request = chat_request()
     seen = {"content": "a", "images": [{"image_url": {"url": "data:"}}], "audio": None}
     made = ChatChunk({"choices": [{where: seen}]})
-    await run_stage(TranslateOut(counts=counts), [START, made, FINISH, ChatEnd()])
+    await run_stage(TranslateOut(), [ChatStart(request), made, FINISH, ChatEnd()])
     warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert warned == ["backend `fake` answered with images, which clients cannot get"]
-    assert counts.degraded == {("fake", "answer.images", "dropped"): 1}
+    assert [str(each) for each in request.exchange.degradations] == ["answer.images:dropped"]
+
+
+async def _ignore(event: Any) -> None:
+    pass
 
 
 @pytest.mark.parametrize(
-    ("told", "counted", "line"),
+    ("reported", "usage"),
     [
         (
             {"prompt_tokens": 20, "completion_tokens": 3, "prompt_tokens_details": CACHED},
-            [10, 8, 2, 3],
-            "backend=fake prompt=20 cached=8 output=3",
+            Usage(10, 3, 8, 2),
         ),
-        ({}, [None, 0, 0, 1], " cached=0 output=1 (estimated)"),
+        ({}, None),
     ],
-    ids=["told", "not told"],
+    ids=["reported", "not reported"],
 )
 @pytest.mark.parametrize("stops", [[], ["a"]], ids=["to its end", "up to a stop sequence"])
-async def test_the_tokens_of_an_answer_are_counted_and_remarked_in_the_log(
-    told: dict[str, int], counted: list[int | None], line: str, stops: list[str]
+async def test_the_exchange_has_the_usage_of_the_response(
+    reported: dict[str, int], usage: Usage | None, stops: list[str]
 ) -> None:
     request = translated(
         resolved(stop_sequences=stops), profile(fields={"stop_sequences": "emulate"})
     )
-    stage = TranslateOut()
-    text = ChatChunk({"choices": [{"delta": {"content": "a"}}], "usage": told})
-    out, chain = [], Chain.of((stage,), ChatEvent)
+    text = ChatChunk({"choices": [{"delta": {"content": "a"}}], "usage": reported})
 
-    async def keep(event: Any) -> None:
-        out.append(event)
-
-    async with chain.open(keep) as receive:
+    async with Chain.of((TranslateOut(),), ChatEvent).open(_ignore) as receive:
         for event in (ChatStart(request), text, FINISH, ChatEnd()):
             await receive(event)
 
-    kinds = ("input", "cache_read", "cache_creation", "output")
-    expected = {("fake", kind): n for kind, n in zip(kinds, counted, strict=True)}
-    expected["fake", "input"] = expected["fake", "input"] or request.estimate
-    assert stage.counts.tokens == expected
-    [remark] = request.resolved.http.remarks
-    assert remark.endswith(line)
+    assert request.exchange.usage == (usage or Usage(request.estimate, 1, estimated=True))
+    assert request.exchange.stop_reason == ("stop_sequence" if stops else "end_turn")
 
 
-async def test_of_an_answer_that_breaks_off_no_tokens_are_counted() -> None:
-    stage = TranslateOut()
+async def test_a_response_that_breaks_off_leaves_the_usage_so_far() -> None:
+    request = chat_request()
     with pytest.raises(InternalError):
-        await run_stage(stage, [START, TEXT, ChatEnd(done=False)])
-    assert not stage.counts.tokens
+        await run_stage(TranslateOut(), [ChatStart(request), TEXT, ChatEnd(done=False)])
+
+    assert request.exchange.usage == Usage(request.estimate, 1, estimated=True)
+    assert request.exchange.stop_reason == ""

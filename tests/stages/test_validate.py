@@ -27,7 +27,7 @@ async def refusal(stage: Validate, event: Authenticated) -> InvalidRequestError:
 
 def with_headers(**headers: str) -> Authenticated:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Authenticated(http(json_codec.encode(body()), headers=named), "key-1")
+    return Authenticated(http(json_codec.encode(body()), headers=named))
 
 
 async def test_it_keeps_to_the_contract() -> None:
@@ -37,7 +37,7 @@ async def test_it_keeps_to_the_contract() -> None:
 async def test_a_right_request_is_structured() -> None:
     event = authenticated(system="Be brief.")
     assert await run_stage(Validate(), [event]) == [
-        Validated(event.http, request(system="Be brief."), "key-1")
+        Validated(event.http, request(system="Be brief."))
     ]
 
 
@@ -48,7 +48,7 @@ async def test_the_limit_is_passed_on_to_whoever_reads_the_body() -> None:
         limits.append(limit)
         return json_codec.encode(body())
 
-    event = Authenticated(HttpRequest("POST", "/v1/messages", read_body=read), "key-1")
+    event = Authenticated(HttpRequest("POST", "/v1/messages", read_body=read))
     await run_stage(Validate(max_body_bytes=12345), [event])
     await run_stage(Validate(), [event])
     assert limits == [12345, 32 * 1024 * 1024]
@@ -58,7 +58,7 @@ async def test_a_body_over_the_limit_is_refused_as_the_reader_says() -> None:
     async def read(limit: int) -> bytes:
         raise RequestTooLargeError(f"over {limit}")
 
-    event = Authenticated(HttpRequest("POST", "/v1/messages", read_body=read), "key-1")
+    event = Authenticated(HttpRequest("POST", "/v1/messages", read_body=read))
     with pytest.raises(RequestTooLargeError, match="over 1000"):
         await run_stage(Validate(max_body_bytes=1000), [event])
 
@@ -73,7 +73,7 @@ async def test_pitfall_16_unknown_fields_are_tolerated_and_kept_by_name() -> Non
     managed = {"edits": [{"type": "clear_tool_uses_20250919"}]}
     event = authenticated(context_management=managed, service_tier="auto", brand_new=0, metadata={})
     [out] = await run_stage(Validate(), [event])
-    assert out.request.unread == ("context_management", "service_tier", "brand_new")
+    assert out.request.unknown_fields == ("context_management", "service_tier", "brand_new")
 
 
 DUPLICATES = {
@@ -88,9 +88,9 @@ async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
     more: bytes, limit: int
 ) -> None:
     data = json_codec.encode(body())[:-1] + b"," + more + b"}"
-    [out] = await run_stage(Validate(), [Authenticated(http(data), "key-1")])
+    [out] = await run_stage(Validate(), [Authenticated(http(data))])
     assert out.request.max_tokens == limit
-    assert out.request.unread == ("duplicate_keys",)
+    assert out.request.unknown_fields == ("duplicate_keys",)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ async def test_row_c6_the_beta_lifts_the_limit_of_the_budget(
 ) -> None:
     thinking = {"type": "enabled", "budget_tokens": budget}
     data = json_codec.encode(body(max_tokens=4000, thinking=thinking))
-    event = Authenticated(http(data, headers={"anthropic-beta": beta}), "key-1")
+    event = Authenticated(http(data, headers={"anthropic-beta": beta}))
     if accepted:
         assert len(await run_stage(stage, [event])) == 1
     else:
@@ -157,9 +157,9 @@ async def test_a_thread_is_refused_even_where_the_rest_is_wrong_too() -> None:
 
 
 async def test_a_null_thread_is_none() -> None:
-    event = Authenticated(http(json_codec.encode({**body(), "thread": None})), "key-1")
+    event = Authenticated(http(json_codec.encode({**body(), "thread": None})))
     [out] = await run_stage(Validate(), [event])
-    assert out.request.unread == ()
+    assert out.request.unknown_fields == ()
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, br", "gzip, identity", "", "x" * 500])
@@ -168,7 +168,7 @@ async def test_a_body_in_another_encoding_is_refused_before_it_is_read(encoding:
         raise AssertionError("the body was read")
 
     headers = {"content-encoding": encoding}
-    event = Authenticated(HttpRequest("POST", "/", headers, read_body=read), "key-1")
+    event = Authenticated(HttpRequest("POST", "/", headers, read_body=read))
     error = await refusal(Validate(), event)
     assert error.details == {"error_code": "request_body_encoding_unsupported"}
     assert error.status == 400

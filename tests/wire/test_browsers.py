@@ -181,7 +181,9 @@ def test_row_a1_the_log_says_why_a_page_was_refused(
 ) -> None:
     caplog.set_level("INFO", "llm_proxy")
     browse(client, "no-cors")
-    assert 'permission_error: web pages of the origin "http://evil.example:8000"' in caplog.text
+    assert " 403 " in caplog.text
+    page = r"web pages of the origin \"http://evil.example:8000\""
+    assert f'error=permission_error message="{page}' in caplog.text
 
 
 # ---- other declarations, asked without a socket ----

@@ -202,7 +202,7 @@ def test_a_pipeline_that_ends_without_an_answer_is_a_500(
     with serving(tmp_path, backend, "Swallow: {after: nothing}", stream) as client:
         answer = client.post(body(stream=stream))
         assert answer.error == (500, "api_error")
-        assert answer.json["error"]["message"] == "the pipeline ended without an answer"
+        assert answer.json["error"]["message"] == "the pipeline ended without a response"
         assert client.get("/health").status == 200
 
 
@@ -233,5 +233,5 @@ def test_a_head_that_cannot_be_sent_is_a_bug_like_others(
     ):
         client.post(body())
     assert "pipeline `messages` failed" in tracebacks(caplog)[0]
-    assert any(line.endswith(" broken off") for line in caplog.messages)
+    assert any(line.endswith(" outcome=aborted") for line in caplog.messages)
     assert "Exception in ASGI application" not in caplog.text  # whose texts could be a prompt's

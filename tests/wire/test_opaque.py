@@ -379,4 +379,4 @@ def test_a_client_that_shortens_ids_is_refused_by_the_backend_and_the_log_says_w
     ]
     with pytest.raises(anthropic.BadRequestError, match="reasoning details"):
         client.messages.create(model="openrouter", max_tokens=9, messages=turns, tools=[TOOL])
-    assert 'notes="opaque_members:unreadable"' in caplog.text
+    assert "degraded=opaque_members:unreadable" in caplog.text

@@ -30,7 +30,7 @@ class Greet(Stage[Authenticated, HttpResponse]):
 
     async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
         await forward(ResponseStart(200))
-        await forward(ResponseBody(f"{self.word} {event.client}".encode()))
+        await forward(ResponseBody(f"{self.word} {event.exchange.client}".encode()))
 '''
 
 ANYWHERE = '''

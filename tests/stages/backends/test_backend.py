@@ -15,7 +15,8 @@ from pipeline.stage import OptionError
 from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
 from stages.chat_completions.token_calibration import TokenEstimate
-from stages.events import ChatChunk, ChatEnd, Target
+from stages.events import ChatChunk, ChatEnd
+from stages.exchange import Target
 from stages.messages_api.errors import (
     GatewayTimeoutError,
     InternalError,

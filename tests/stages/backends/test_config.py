@@ -11,7 +11,7 @@ from pipeline.config.structuring import leaves, make_converter
 from pipeline.stage import OptionError
 from stages.backends.backend import Backend
 from stages.backends.config import ModelTarget, merge_with_shipped, register_hooks
-from stages.events import Target
+from stages.exchange import Target
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, profiles
 from stages.translation.request import chat_request
 from tests.support import resolved

@@ -9,7 +9,7 @@ import pytest
 from pipeline.config.structuring import make_converter
 from stages.backends.backend import Backend
 from stages.backends.config import register_hooks
-from stages.events import Target
+from stages.exchange import Target
 from stages.profiles.profile import profiles
 from stages.translation.request import chat_request
 from tests.support import request, resolved

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stages.chat_completions.errors import error_in
-from stages.chat_completions.overflow import OutputLimitError
+from stages.messages_api.errors import OutputLimitError
 from tests.stages.chat_completions.support import refused
 
 # B25: other shapes
@@ -69,7 +69,7 @@ ALIBABA = "<400> InternalError.Algo.InvalidParameter: Range of max_tokens should
 def test_row_b25_a_refusal_is_found_in_an_event_and_in_text_with_an_angle(body: str) -> None:
     error = refused(400, body.encode())  # musistudio/claude-code-router#1327, opencode#40770
     assert isinstance(error, OutputLimitError)
-    assert error.fitting_limit == 8192
+    assert error.limit == 8192
 
 
 @pytest.mark.parametrize("body", ["<html>Bad Request</html>", " \n<!DOCTYPE html><p>max</p>"])

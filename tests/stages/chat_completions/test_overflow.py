@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from stages.chat_completions.errors import error_from_object, error_from_status
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, overflow_error
+from stages.chat_completions.overflow import lower_limit, overflow_error
+from stages.messages_api.errors import OutputLimitError, PromptTooLongError
 from stages.wire import json_codec
 
 OLD = (
@@ -116,7 +117,7 @@ def test_pitfall_31_a_limit_that_does_not_fit_behind_the_prompt_is_no_overflow_o
     body = json_codec.encode({"error": {"message": said, "code": 400}})
     error = error_from_status("local", 400, {}, body)
     assert isinstance(error, OutputLimitError)
-    assert (error.fitting_limit, error.by_window) == (room, True)
+    assert (error.limit, error.by_window) == (room, True)
     assert error.message.startswith("input length and `max_tokens` exceed context limit: ")
 
 
@@ -158,22 +159,22 @@ def test_more_than_the_model_puts_out_is_lowered_to_that() -> None:
     )
     error = error_from_object("local", {"message": said, "code": 400})
     assert isinstance(error, OutputLimitError)
-    assert (error.fitting_limit, error.by_window) == (16384, False)
+    assert (error.limit, error.by_window) == (16384, False)
     assert error.message.startswith("max_tokens: 64000 > 16384, which is the maximum allowed")
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
 def test_a_lowered_limit_keeps_its_name_and_all_else(name: str) -> None:
     options = {"temperature": 1, name: 64_000, "stop": ["x"]}
-    error = OutputLimitError("no", room=100)
-    assert error.lower_limit(options) == {"temperature": 1, "stop": ["x"], name: 100}
-    assert OutputLimitError("no", room=None).lower_limit(options) == {
+    error = OutputLimitError("no", limit=100)
+    assert lower_limit(options, error) == {"temperature": 1, "stop": ["x"], name: 100}
+    assert lower_limit(options, OutputLimitError("no", limit=None)) == {
         "temperature": 1,
         "stop": ["x"],
     }
     assert options[name] == 64_000
     # Some backends only estimate the prompt: no more is asked for than before.
-    assert OutputLimitError("no", room=100_000).lower_limit(options) == options
+    assert lower_limit(options, OutputLimitError("no", limit=100_000)) == options
 
 
 def test_numbers_beyond_reason_are_no_failure() -> None:
@@ -188,8 +189,8 @@ def test_numbers_beyond_reason_are_no_failure() -> None:
 def test_row_b24_a_lowered_limit_stays_above_the_budget_of_thinking(room: int, left: Any) -> None:
     thinking = {"type": "enabled", "budget_tokens": 31_999}
     error = OutputLimitError("", room)
-    lowered = error.lower_limit({"max_tokens": 32_000, "thinking": thinking})
+    lowered = lower_limit({"max_tokens": 32_000, "thinking": thinking}, error)
 
     assert lowered == {"max_tokens": room, **({"thinking": left} if left else {})}
-    kept = error.lower_limit({"max_tokens": 32_000, "thinking": {"type": "adaptive"}})
+    kept = lower_limit({"max_tokens": 32_000, "thinking": {"type": "adaptive"}}, error)
     assert kept["thinking"] == {"type": "adaptive"}

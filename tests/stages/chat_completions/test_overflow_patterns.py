@@ -8,8 +8,9 @@ import pytest
 
 from stages.chat_completions.error_patterns import split_labels
 from stages.chat_completions.output_limit_patterns import OUTPUT_LIMIT_TOO_HIGH
-from stages.chat_completions.overflow import OutputLimitError, PromptTooLongError, overflow_error
+from stages.chat_completions.overflow import lower_limit, overflow_error
 from stages.chat_completions.overflow_patterns import PROMPT_TOO_LONG, SUM_TOO_LONG
+from stages.messages_api.errors import OutputLimitError, PromptTooLongError
 from tests.stages.chat_completions.prompt_overflows import PROMPT_BODIES
 from tests.stages.chat_completions.support import openai, refused, texts
 
@@ -41,7 +42,7 @@ def test_row_b24_tgi_s_output_limit_is_lowered_where_the_prompt_alone_fits() -> 
     error = refused(422, body)
     assert isinstance(error, OutputLimitError)
     assert error.message.startswith("input length and `max_tokens` exceed context limit: 1000 + 1")
-    assert error.lower_limit({"max_tokens": 1024}) == {"max_tokens": 511}
+    assert lower_limit({"max_tokens": 1024}, error) == {"max_tokens": 511}
     alone = refused(422, {"error": TGI.format(1512, 1600, 10), "error_type": "validation"})
     assert alone.message == "prompt is too long: 1600 tokens > 1512 maximum"
 
@@ -51,18 +52,18 @@ def test_row_b24_cloudflare_s_sum_lowers_the_output_limit_by_what_is_too_much(co
     error = refused(413, {"errors": [{"message": f"{code}: {CLOUDFLARE}", "code": int(code)}]})
     assert isinstance(error, OutputLimitError)
     assert "input length and `max_tokens` exceed context limit: 35000 > 24000" in error.message
-    assert error.lower_limit({"max_tokens": 16000, "temperature": 1}) == {
+    assert lower_limit({"max_tokens": 16000, "temperature": 1}, error) == {
         "max_tokens": 4999,
         "temperature": 1,
     }
-    assert error.lower_limit({"max_completion_tokens": 8000}) == {"max_completion_tokens": 1}
+    assert lower_limit({"max_completion_tokens": 8000}, error) == {"max_completion_tokens": 1}
 
 
 def test_row_b24_cloudflare_s_limit_of_the_output_is_told_as_one() -> None:
     said = "max_completion_tokens is too large: 1298829. This model supports at most 1048576"
     error = overflow_error(f"AiError: {said}")
     assert isinstance(error, OutputLimitError)
-    assert (error.fitting_limit, error.by_window) == (1048576, False)
+    assert (error.limit, error.by_window) == (1048576, False)
 
 
 GROQ = (
@@ -118,7 +119,7 @@ def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, max
     error = refused(400, openai(words))
     assert isinstance(error, OutputLimitError)
     assert not error.by_window
-    assert error.lower_limit({"max_tokens": 200_000}) == {"max_tokens": maximum}
+    assert lower_limit({"max_tokens": 200_000}, error) == {"max_tokens": maximum}
     assert error.message.endswith("which is the maximum allowed number of output tokens")
 
 
@@ -128,7 +129,7 @@ def test_row_b24_openai_s_oldest_words_tell_prompt_and_output_apart() -> None:
         "(1044 in your prompt; 3072 for the completion). Please reduce your prompt"
     )
     assert isinstance(error, OutputLimitError)
-    assert error.fitting_limit == 4097 - 1044 - 1
+    assert error.limit == 4097 - 1044 - 1
 
 
 # Those of tests/stages/chat_completions/test_overflow.py, one for each row that is not above.

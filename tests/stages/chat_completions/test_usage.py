@@ -9,8 +9,13 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.chat_completions.usage import merge_usage, parse_usage, reported_usage, with_estimates
-from stages.messages_api.stream_events import Usage
+from stages.chat_completions.usage import (
+    merge_usage,
+    parse_usage,
+    reported_usage,
+    with_estimates,
+)
+from stages.messages_api.usage import Usage
 from tests.stages.translation.support import THINKING, delta, finish, message, text, translate
 from tests.support import chat_request
 

@@ -8,8 +8,10 @@ import pytest
 
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder, tool_input
+from stages.messages_api.usage import Usage
+from tests.support import request
 
-START = e.MessageStart("msg_1", "claude-test", e.Usage(3, 1))
+START = e.MessageStart("msg_1", "claude-test", Usage(3, 1), request())
 
 
 def built(*events: e.StreamEvent) -> dict[str, Any]:
@@ -42,7 +44,7 @@ def test_a_whole_message_has_all_members() -> None:
         e.BlockDelta(2, "input_json_delta", '{"n":'),
         e.BlockDelta(2, "input_json_delta", "1}"),
         e.BlockStop(2),
-        e.MessageDelta("tool_use", e.Usage(5, 7, 2, 1, 3)),
+        e.MessageDelta("tool_use", Usage(5, 7, 2, 1, 3)),
         e.MessageStop(),
     )
     assert message == {
@@ -71,7 +73,7 @@ def test_a_whole_message_has_all_members() -> None:
 
 
 def test_a_message_may_have_no_content() -> None:
-    message = built(START, e.MessageDelta("end_turn", e.Usage(3, 1)), e.MessageStop())
+    message = built(START, e.MessageDelta("end_turn", Usage(3, 1)), e.MessageStop())
     assert message["content"] == []
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
+import re
 from collections.abc import Iterator
 
 import anthropic
 import httpx2
 import pytest
 
+import stages
 from stages.messages_api import errors
 
 TABLE = {
     errors.InvalidRequestError: (400, "invalid_request_error"),
+    errors.UnsupportedError: (400, "invalid_request_error"),
+    errors.PromptTooLongError: (400, "invalid_request_error"),
+    errors.OutputLimitError: (400, "invalid_request_error"),
     errors.AuthenticationError: (401, "authentication_error"),
     errors.BillingError: (402, "billing_error"),
     errors.PermissionDeniedError: (403, "permission_error"),
@@ -26,6 +33,7 @@ TABLE = {
     errors.InternalError: (500, "api_error"),
     errors.GatewayTimeoutError: (504, "timeout_error"),
     errors.OverloadedError: (529, "overloaded_error"),
+    errors.QueueFullError: (529, "overloaded_error"),
 }
 
 
@@ -35,9 +43,32 @@ def descendants(cls: type[errors.ApiError]) -> Iterator[type[errors.ApiError]]:
         yield from descendants(each)
 
 
-def test_the_table_has_every_error() -> None:
-    ours = {cls for cls in descendants(errors.ApiError) if cls.__module__ == errors.__name__}
+def import_all() -> None:
+    for module in pkgutil.walk_packages(stages.__path__, "stages."):
+        if module.name != "stages.pdf.worker":  # a program, which needs arguments
+            importlib.import_module(module.name)
+
+
+def test_every_error_of_the_stages_is_in_this_module_and_in_the_table() -> None:
+    import_all()
+    ours = {cls for cls in descendants(errors.ApiError) if cls.__module__.startswith("stages.")}
+
     assert ours == set(TABLE)
+    assert {cls.__module__ for cls in ours} == {errors.__name__}
+
+
+def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
+    drawn = re.findall(r"^([│ ]*)[├└]── (\w+) +(\d+)", errors.__doc__ or "", re.MULTILINE)
+    parents = [errors.ApiError]
+    for indent, name, status in drawn:
+        cls = getattr(errors, name)
+        depth = len(indent) // 4 + 1
+
+        assert cls.__bases__ == (parents[depth - 1],)
+        assert cls.status == int(status)
+        parents[depth:] = [cls]
+
+    assert {name for _, name, _ in drawn} == {cls.__name__ for cls in TABLE}
 
 
 @pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)

@@ -8,10 +8,12 @@ import pytest
 
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
+from stages.messages_api.usage import Usage
 from stages.wire.sse import encode_event
 from tests.grammar import check_grammar, parse_sse
+from tests.support import request
 
-START = e.MessageStart("msg_1", "claude-test", e.Usage(3, 1))
+START = e.MessageStart("msg_1", "claude-test", Usage(3, 1), request())
 TEXT = {"type": "text", "text": ""}
 TOOL = {
     "type": "tool_use",
@@ -21,7 +23,7 @@ TOOL = {
     "caller": {"type": "direct"},
 }
 THINKING = {"type": "thinking", "thinking": "", "signature": ""}
-END = [e.MessageDelta("end_turn", e.Usage(3, 2)), e.MessageStop()]
+END = [e.MessageDelta("end_turn", Usage(3, 2)), e.MessageStop()]
 
 
 def payloads(*events: e.StreamEvent) -> list[dict[str, Any]]:
@@ -75,7 +77,7 @@ WRONG = {
     "a block after message_delta": [START, END[0], *block(0, TEXT), END[1]],
     "a block that starts full": [START, *block(0, {**TEXT, "text": "a"}), *END],
     "a tool without a name": [START, *block(0, {**TOOL, "name": ""}), *END],
-    "no input tokens": [e.MessageStart("msg_1", "m", e.Usage(0, 1)), *END],
+    "no input tokens": [e.MessageStart("msg_1", "m", Usage(0, 1), request()), *END],
     "an unknown block": [START, *block(0, {"type": "poem"}), *END],
 }
 

@@ -18,6 +18,7 @@ import typing_extensions
 from anthropic.types import message_create_params as ga
 from anthropic.types.beta import message_create_params as beta
 
+from stages.messages_api import blocks as b
 from stages.messages_api import request as m
 from stages.messages_api.errors import InvalidRequestError
 from stages.validate import Validate
@@ -53,7 +54,7 @@ def our_members(kind: Any, path: str = "", seen: tuple[type, ...] = ()) -> Itera
     """Each path that our classes read."""
     inner = get_args(kind)
     if isinstance(kind, type) and attrs.has(kind):
-        if kind in (*m.BLOCKS.values(), *m.DOCUMENT_SOURCES.values()):
+        if kind in (*b.BLOCKS.values(), *b.DOCUMENT_SOURCES.values()):
             yield _NESTED.sub(".content", f"{path}.type")
         if kind not in seen:
             for name, hint in typing.get_type_hints(kind).items():

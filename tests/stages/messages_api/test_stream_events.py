@@ -9,8 +9,10 @@ from anthropic import types as sdk
 from pydantic import BaseModel
 
 from stages.messages_api import stream_events as e
+from stages.messages_api.usage import Usage
+from tests.support import request
 
-USAGE = e.Usage(3, 4, 5, 6, 2)
+USAGE = Usage(3, 4, 5, 6, 2)
 COUNTS = {
     "input_tokens": 3,
     "output_tokens": 4,
@@ -40,7 +42,7 @@ TEXT = {"type": "text", "text": ""}
 
 EVENTS: dict[str, tuple[e.StreamEvent, dict[str, Any], type[BaseModel] | None]] = {
     "message_start": (
-        e.MessageStart("msg_1", "claude-test", USAGE, streamed=False, notes=("top_k:dropped",)),
+        e.MessageStart("msg_1", "claude-test", USAGE, request()),
         START,
         sdk.RawMessageStartEvent,
     ),

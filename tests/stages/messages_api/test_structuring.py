@@ -87,7 +87,7 @@ def test_all_parameters_are_read() -> None:
     assert made.thinking == m.Thinking("enabled", 2048, "omitted")
     assert made.output_config == m.OutputConfig("xhigh", m.OutputFormat("json_schema", {"a": 1}))
     assert made.metadata == m.Metadata("u")
-    assert made.unread == ()
+    assert made.unknown_fields == ()
 
 
 def test_null_is_the_same_as_not_given() -> None:
@@ -110,11 +110,11 @@ def test_unknown_fields_are_kept_by_name() -> None:
     made = request(
         brand_new={"a": "u"}, service_tier="auto", speed=None, fallbacks=[{"model": "m"}]
     )
-    assert made.unread == ("brand_new", "service_tier", "fallbacks")
+    assert made.unknown_fields == ("brand_new", "service_tier", "fallbacks")
 
 
 def test_a_field_named_as_an_attribute_of_the_class_is_unknown_too() -> None:
-    assert request(unread=["x"]).unread == ("unread",)
+    assert request(unknown_fields=["x"]).unknown_fields == ("unknown_fields",)
 
 
 def test_unknown_members_of_blocks_are_left_out() -> None:

@@ -131,7 +131,7 @@ def test_what_answers_hold_and_what_means_nothing_here_is_not_told() -> None:
     body["messages"][2]["content"][0]["toolset_name"] = "computer"
     search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 5}
     body["tools"] = [*body["tools"], search]
-    assert request(**body).unread == ()
+    assert request(**body).unknown_fields == ()
 
 
 EMPTY: dict[str, Any] = {
@@ -171,12 +171,12 @@ def test_row_c11_what_is_not_empty_is_still_refused() -> None:
 
 
 def test_null_is_not_given() -> None:
-    assert request(**said({**TEXT, "x": None})).unread == ()
+    assert request(**said({**TEXT, "x": None})).unknown_fields == ()
 
 
 def test_a_name_is_told_once_and_only_so_many_are() -> None:
     many = [{**TEXT, f"x{n}": 1, "same": 1} for n in range(200)]
-    made = request(brand_new=1, **said(*many, {**TEXT, "cache_control": MARK})).unread
+    made = request(brand_new=1, **said(*many, {**TEXT, "cache_control": MARK})).unknown_fields
     assert made[0] == "brand_new"
     assert made.count("text.same") == 1
     assert len(made) == 52
@@ -185,7 +185,7 @@ def test_a_name_is_told_once_and_only_so_many_are() -> None:
 
 def test_members_that_nothing_reads_may_hold_anything() -> None:
     odd = said({**TEXT, "content": [1]}, {"type": "image", "source": {**PNG, "content": [1]}})
-    assert request(**odd).unread == ("text.content", "image.source.content")
+    assert request(**odd).unknown_fields == ("text.content", "image.source.content")
 
 
 def test_examples_of_a_typed_tool_are_shown_to_the_model_too() -> None:

@@ -210,12 +210,12 @@ async def test_a_pdf_that_is_sent_again_is_not_read_again(tmp_path: Path) -> Non
     assert log.read_text().split() == ["AAAA", "BBBB", "CCCC"]
 
 
-async def test_texts_that_are_kept_are_bounded(tmp_path: Path) -> None:
+async def test_the_cache_of_texts_is_bounded(tmp_path: Path) -> None:
     reader = PdfReader(command=("sh", "-c", "head -c 9000000 /dev/zero | tr '\\0' x; printf '\\0'"))
     for data in ("AAAA", "BBBB", "AAAA"):
         assert len((await reader.read([data], LIMITS, WHO))[data]) == 9_000_000
-    assert len(reader._kept) == 1
-    assert reader._kept_size == 9_000_000
+    assert len(reader._cache) == 1
+    assert reader._cached_size == 9_000_000
 
 
 async def test_nothing_of_the_proxy_is_left_open_in_the_process(tmp_path: Path) -> None:

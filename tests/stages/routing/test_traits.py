@@ -30,6 +30,14 @@ def document(*content: Any) -> dict[str, Any]:
     return {"type": "document", "source": {"type": "content", "content": list(content)}}
 
 
+def system_block(*content: Any) -> dict[str, Any]:
+    return {"type": "mid_conv_system", "content": list(content)}
+
+
+PDF = {"type": "base64", "media_type": "application/pdf", "data": "a" * 40_000}
+TEXT = {"type": "text", "media_type": "text/plain", "data": "x" * 4000}
+
+
 @pytest.mark.parametrize(
     ("asked", "tokens"),
     [
@@ -39,10 +47,25 @@ def document(*content: Any) -> dict[str, Any]:
         (request(system="x" * 4000), 1001),
         (said(result(text("x" * 4000))), 1000),
         (said(document(text("x" * 4000))), 1000),
+        (said(system_block(text("x" * 4000))), 1000),
         (said(IMAGE), 1300),
+        (said({"type": "document", "source": PDF}), 1300),
+        (said({"type": "document", "source": TEXT}), 1000),
         (said(result(IMAGE, IMAGE)), 2600),
     ],
-    ids=["short", "long", "two bytes", "system", "result", "document", "image", "images"],
+    ids=[
+        "short",
+        "long",
+        "two bytes",
+        "system",
+        "result",
+        "document of blocks",
+        "system block",
+        "image",
+        "PDF",
+        "text document",
+        "images",
+    ],
 )
 def test_tokens_are_estimated_by_size(asked: Any, tokens: int) -> None:
     assert input_tokens(asked) == tokens
@@ -70,6 +93,7 @@ def test_images_are_found_wherever_they_are(place: Any) -> None:
         (None, False),
         ({"type": "disabled"}, False),
         ({"type": "adaptive"}, True),
+        ({"type": "between_tools"}, False),
         ({"type": "enabled", "budget_tokens": 1024}, True),
     ],
     ids=str,

@@ -73,7 +73,7 @@ def both(turns: Any, how: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[s
     made = request(messages=list(turns), system=how.pop("prompt", None))
     changed: Profile = profile(**how)
     fields = FieldPolicies(changed.fields)
-    return conversation(made, "fake", changed, fields), fields.notes()
+    return conversation(made, "fake", changed, fields), tuple(map(str, fields.degradations()))
 
 
 def translated(*turns: Any, **how: Any) -> list[dict[str, Any]]:
@@ -1106,7 +1106,7 @@ def test_a_system_block_inside_of_a_turn_is_a_system_message_in_its_place() -> N
 def test_a_system_block_holds_text_only() -> None:
     body = request(messages=[user(mid_conv([IMAGE]), text("a"))])
     assert list(validation.problems(body)) == [
-        "messages.0.content.0.content.0: only text blocks can stand here"
+        "messages.0.content.0.content.0: only text blocks are allowed here"
     ]
 
 

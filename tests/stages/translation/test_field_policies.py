@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from pipeline.stage import OptionError
-from stages.messages_api.errors import InvalidRequestError
+from stages.messages_api.errors import InvalidRequestError, UnsupportedError
 from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import profiles
-from stages.translation.field_policies import FieldPolicies, UnsupportedError
+from stages.translation.field_policies import FieldPolicies
 from stages.translation.request import chat_request
 from tests.support import profile, resolved
 

@@ -13,7 +13,8 @@ from attrs import evolve, field, frozen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.events import ChatRequest, Resolved, Target
+from stages.events import ChatRequest, Resolved
+from stages.exchange import Target
 from stages.messages_api.accumulate import MessageBuilder
 from stages.profiles.profile import Profile
 from stages.tool_repair.repair import ResponseRepair

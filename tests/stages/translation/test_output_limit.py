@@ -9,6 +9,7 @@ import pytest
 from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
+from stages.messages_api.usage import Usage
 from stages.translation.output_limit import output_limit
 from stages.translation.request import chat_request
 from stages.translation.response import ResponseTranslator
@@ -141,7 +142,7 @@ def test_an_answer_that_was_not_cut_did_not_end_at_the_window() -> None:
 # A limit of 0 warms the prompt cache
 
 
-def warmed(chunk: dict[str, Any]) -> tuple[dict[str, Any], e.Usage]:
+def warmed(chunk: dict[str, Any]) -> tuple[dict[str, Any], Usage]:
     translator = ResponseTranslator(asking(max_tokens=0))
     builder = MessageBuilder()
     events = [*translator.chunk(chunk), *translator.end(True)]
@@ -157,7 +158,7 @@ def test_warming_a_cache_has_an_empty_answer_and_the_usage_of_the_prompt(ended: 
     made, used = warmed(chunk)
     assert made["content"] == []
     assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
-    assert used == e.Usage(11, 0)
+    assert used == Usage(11, 0)
 
 
 def test_warming_a_cache_without_usage_is_estimated() -> None:

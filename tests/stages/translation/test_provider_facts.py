@@ -10,7 +10,7 @@ from hypothesis import given
 
 from pipeline.stage import OptionError
 from stages.events import ChatRequest
-from stages.translation.field_policies import UnsupportedError
+from stages.messages_api.errors import UnsupportedError
 from stages.translation.request import chat_request
 from tests.pdfs import pdf
 from tests.stages.translation.test_answer_fuzz import quick

@@ -9,7 +9,7 @@ import pytest
 from stages.chat_completions.token_calibration import TokenEstimate
 from stages.chat_completions.usage import estimate_output_tokens, parse_usage
 from stages.events import ChatRequest
-from stages.messages_api.stream_events import Usage
+from stages.messages_api.usage import Usage
 from stages.translation.request import chat_request
 from tests.secrets import PROMPT
 from tests.support import profile, resolved

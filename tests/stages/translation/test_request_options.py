@@ -37,7 +37,8 @@ def chosen(how: Profile | None = None, **changes: Any) -> tuple[dict[str, Any], 
     """The options for a request, and what was noted."""
     given = how or profile()
     fields = FieldPolicies(given.fields)
-    return request_options(request(**changes), given, fields), fields.notes()
+    made = request_options(request(**changes), given, fields)
+    return made, tuple(map(str, fields.degradations()))
 
 
 def test_a_small_request_has_none() -> None:
@@ -309,4 +310,4 @@ def test_a_note_is_taken_once_and_in_order() -> None:
     fields = FieldPolicies({})
     for name in ("b", "a", "b"):
         fields.report(name, "cut")
-    assert fields.notes() == ("b:cut", "a:cut")
+    assert tuple(map(str, fields.degradations())) == ("b:cut", "a:cut")

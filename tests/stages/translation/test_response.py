@@ -14,6 +14,7 @@ from attrs import evolve
 from stages.chat_completions.think_tags import THINK, Tags
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError, RateLimitError
+from stages.messages_api.usage import Usage
 from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request as translated
 from stages.translation.response import ResponseTranslator
@@ -58,7 +59,7 @@ def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
         e.BlockDelta(0, "text_delta", "Hel"),
         e.BlockDelta(0, "text_delta", "lo"),
         e.BlockStop(0),
-        e.MessageDelta("end_turn", e.Usage(11, 7)),
+        e.MessageDelta("end_turn", Usage(11, 7)),
         e.MessageStop(),
     ]
 
@@ -72,8 +73,8 @@ def test_the_start_says_whether_the_client_streams_and_what_was_dropped() -> Non
     request = chat_request(stream=True, top_k=3)
     [start] = ResponseTranslator(request).chunk(delta(role="assistant"))
     assert isinstance(start, e.MessageStart)
-    assert start.streamed
-    assert start.notes == ("top_k:dropped",)
+    assert start.request is request.resolved.request
+    assert start.exchange is request.exchange
 
 
 def test_text_is_sent_as_it_comes() -> None:
@@ -781,7 +782,7 @@ def test_pitfall_11_the_start_has_an_estimate_and_the_end_the_truth() -> None:
     assert isinstance(end, e.MessageDelta)
     assert 400 < start.usage.input_tokens < 1000
     assert start.usage.output_tokens == 1
-    assert end.usage == e.Usage(11, 7)
+    assert end.usage == Usage(11, 7)
 
 
 TOLD = {"prompt_tokens": 11, "completion_tokens": 7}
