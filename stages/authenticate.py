@@ -12,7 +12,7 @@ from pipeline import Send, Stage, option
 from stages.events import Authenticated, HttpRequest
 from stages.messages_api.errors import AuthenticationError
 
-#: A header is looked at for so many commas. Each key that is given costs a digest.
+#: Commas of a header at which it is split. Each part costs a digest.
 _MAX_REPEATED = 4
 
 
@@ -22,10 +22,10 @@ def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 @frozen
 class Authenticate(Stage[HttpRequest, Authenticated]):
-    """Lets only requests with one of `keys` pass, before their body is read.
+    """Refuse requests without one of `keys`, before their body is read.
 
-    The key comes as `x-api-key` or as `Authorization: Bearer`. A client may send both, and one of
-    them may be for another server. Which one differs by client, so either may be the right one.
+    A client sends the key as `x-api-key` or as `Authorization: Bearer`, or sends both. One of the
+    two may be for another server; which one differs by client. So one right key is enough.
     """
 
     keys: tuple[str, ...] = option(
@@ -46,7 +46,7 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
 
     @property
     def is_open(self) -> bool:
-        """Whether everybody is let in."""
+        """Whether requests need no key."""
         return not self.keys
 
     def handle(self, event: HttpRequest, forward: Send[Authenticated]) -> Awaitable[None]:
@@ -65,33 +65,33 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
         return forward(Authenticated(event))
 
     def _matches(self, given: str) -> list[int]:
-        """The numbers of the keys that `given` is, from 1.
+        """The numbers of the keys that are equal to `given`, from 1.
 
-        Digests have one length, so comparing them tells nothing of the key's; and all are
-        compared, so the time does not tell which one came near.
+        All digests have the same length, and all are compared. So the time that this takes does not
+        depend on the keys.
         """
         # A header is read as Latin-1; its bytes may be the key in UTF-8 or in Latin-1.
         text = _digest(_bytes(given))
         raw = text if given.isascii() else _digest(given.encode("latin-1", "backslashreplace"))
         matches = [
-            hmac.compare_digest(raw, known) | hmac.compare_digest(text, known)
-            for known in self._digests
+            hmac.compare_digest(raw, digest) | hmac.compare_digest(text, digest)
+            for digest in self._digests
         ]
         return [n for n, same in enumerate(matches, 1) if same]
 
 
 def _keys(request: HttpRequest) -> list[str]:
-    """The keys in both headers. A header that came twice is here once, joined with a comma."""
+    """The keys in both headers. A header that came twice is joined with a comma."""
     keys = _repeated(request.headers.get("x-api-key", ""))
-    for each in _repeated(request.headers.get("authorization", "")):
-        scheme, _, token = each.partition(" ")
+    for value in _repeated(request.headers.get("authorization", "")):
+        scheme, _, token = value.partition(" ")
         if scheme.lower() == "bearer":
             keys.append(token.strip(" \t"))
     return [key for key in keys if key]
 
 
 def _repeated(header: str) -> list[str]:
-    """The value, and its parts where there are several: a key, too, may have a comma."""
+    """The whole value, and its parts between commas: a key may contain a comma."""
     if not header:
         return []
     if "," not in header:

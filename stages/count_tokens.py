@@ -12,9 +12,9 @@ from stages.wire.json_codec import encode
 
 @frozen
 class CountTokens(Stage[ChatRequest, HttpResponse]):
-    """Counts the tokens of a prompt: with the backend's own tokenizer, or else about.
+    """Count the tokens of a prompt with the backend's tokenizer, or estimate them.
 
-    Estimates are corrected by what the backend has told of the prompts before.
+    Estimates are corrected by the usage that the backend reported for earlier prompts.
 
     The header `x-llm-proxy-token-count` says `exact` or `estimated`.
     """

@@ -1,11 +1,11 @@
-"""What travels between stages, in the order of the usual chain.
+"""The events that travel between stages, in the order of the usual chain.
 
     HttpRequest -> Authenticated -> Validated -> Resolved -> ChatRequest
         -> ChatEvent (ChatWaiting…, ChatStart, ChatChunk…, ChatEnd) -> StreamEvent…
         -> HttpResponse…
 
-Each event keeps the one it came from, so a later stage can see all that is known. The stream
-events of the Messages API are in `stages.messages_api.stream_events`.
+Each event of the request contains the event that it was made from. The stream events of the
+Messages API are in `stages.messages_api.stream_events`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from attrs import Factory, field, frozen
 from stages.exchange import Degradation, Exchange, Target
 from stages.messages_api.request import MessagesRequest
 
-#: The content-encodings in which a body may come besides `identity`; `read_body` unpacks them.
+#: The content-encodings of a body besides `identity`; `read_body` decodes them.
 GZIP = ("gzip", "x-gzip")
 
 
@@ -97,22 +97,22 @@ class Resolved:
 
 @frozen
 class OpaqueMembers:
-    """What of an answer its backend needs again, by the profile; see translation/envelope.py."""
+    """The members of a response that its backend needs again; see translation/envelope.py."""
 
     of_calls: frozenset[str] = frozenset()
     of_messages: frozenset[str] = frozenset()
     items: frozenset[str] = frozenset()
-    """Types of items of the content, where that is a list."""
+    """Types of content items, where the content is a list."""
     id_limit: int = 4096
-    """Characters of an id, at most, for the client."""
+    """At most this many characters in an id for the client."""
 
 
 @frozen
 class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
-    `messages` and `options` (tools, sampling, limits) are JSON as the backend gets them,
-    without `model` and `stream`. `degradations` were made on the way.
+    `messages` and `options` (tools, sampling, limits) are the backend's JSON, without `model` and
+    `stream`. `degradations` were made by the translation.
     """
 
     resolved: Resolved
@@ -120,32 +120,29 @@ class ChatRequest:
     options: dict[str, Any] = field(repr=False)
     degradations: tuple[Degradation, ...] = ()
     client_tool_names: Mapping[str, Mapping[str, str]] = Factory(dict)
-    """Tool names the backend knows, to the members of `tool_use` that name it to the client.
-
-    Only where they differ.
-    """
+    """The backend's tool name -> the members of `tool_use` with the client's, if they differ."""
     single_tool_call: bool = False
-    """Whether the client takes no second tool call in one answer."""
+    """Whether the client accepts only one tool call in a response."""
     think_tags: tuple[tuple[str, str], ...] = ()
-    """Tags between which the backend may leave reasoning in the text; see ThinkTags."""
+    """Tags between which the backend may write reasoning in the text; see ThinkTags."""
     scanned_stop_sequences: tuple[str, ...] = field(default=(), repr=False)
-    """Stop sequences to look for in the text."""
+    """Stop sequences that `translate-out` looks for in the text."""
     always_streams: bool = False
-    """Whether the backend answers only as a stream."""
+    """Whether the backend responds only with a stream."""
     echoed_prefill: str = field(default="", repr=False)
-    """What the answer begins with that the client has sent already."""
+    """Prefill that the backend repeats at the start of its response; it is removed."""
     opaque: OpaqueMembers = field(default=OpaqueMembers(), repr=False, eq=False)
     context_window: int | None = None
-    """Tokens of prompt and answer together, where it is declared."""
+    """Tokens of prompt and response together; None: not configured."""
     raw_estimate: int = 1
-    """About how many tokens the prompt has, by its size alone."""
+    """The estimated tokens of the prompt, by its size alone."""
     estimate: int = 1
-    """The same, corrected by what the backend has reported for earlier prompts.
+    """The same, corrected by the usage that the backend reported for earlier prompts.
 
-    It is shown, and it orders a queue. It never limits, refuses or routes: it may be wrong.
+    It is reported, and it orders the queue. It may be wrong, so it never limits, refuses or routes.
     """
     retranslate: Callable[[Any], ChatRequest] | None = field(default=None, repr=False, eq=False)
-    """Translates the same request by another Profile; None if it was not translated here."""
+    """Translates the same request by another Profile; None: `translate-in` did not make it."""
 
     @property
     def exchange(self) -> Exchange:
@@ -159,28 +156,27 @@ class ChatRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the backend is to stream: as to the client, or to be left at a stop sequence."""
+        """Whether the backend streams: for the client, or to stop at a stop sequence."""
         return (
             self.resolved.request.stream or self.always_streams or bool(self.scanned_stop_sequences)
         )
 
     @property
     def cache_warmup(self) -> bool:
-        """Whether the client wants no answer, only the backend's prompt cache to be warm."""
+        """Whether the client only wants to fill the backend's prompt cache."""
         return self.resolved.request.max_tokens == 0
 
 
 @frozen
 class ChatEvent:
-    """A part of a backend's answer."""
+    """A part of a backend's response."""
 
 
 @frozen
 class ChatWaiting(ChatEvent):
-    """The request waits: for its turn, or for the backend to begin.
+    """The request waits, for a slot or for the backend's response.
 
-    Comes before `ChatStart`, or not at all, or several times, as where it is tried again.
-    Nothing of an answer is forwarded with it, so an error may still follow, or another attempt.
+    It comes before `ChatStart`, any number of times. An error or another attempt may follow it.
     """
 
     request: ChatRequest
@@ -193,7 +189,7 @@ class ChatWaiting(ChatEvent):
 
 @frozen
 class ChatStart(ChatEvent):
-    """The backend has begun to answer. Comes first, and again if the request is tried again."""
+    """The backend's response starts. It comes again if the request is sent again."""
 
     request: ChatRequest
 
@@ -205,9 +201,9 @@ class ChatStart(ChatEvent):
 
 @frozen
 class ChatChunk(ChatEvent):
-    """One chunk of the answer as it came, or a whole completion in place of chunks.
+    """One chunk of the response, unchanged, or a whole completion in place of chunks.
 
-    `followed`: another one arrived together with it, and comes next without waiting.
+    `more_buffered`: the next chunk arrived together with this one, and follows without waiting.
     """
 
     data: dict[str, Any] = field(repr=False)
@@ -219,10 +215,10 @@ LoweredBy = Literal["window", "model"] | None
 
 @frozen
 class ChatEnd(ChatEvent):
-    """The backend's stream is over. `done` is whether it said so with `[DONE]`.
+    """The backend's response is over. `done`: the backend sent `[DONE]`.
 
-    `lowered`: it answers a second call, with a lower output limit than the client's: what the
-    window has left after the prompt, or the most that the model can put out.
+    `limit_lowered`: the call was made with a lower output limit than the client's, because of the
+    window that the prompt left, or of the model's own limit.
     """
 
     done: bool = True
@@ -231,12 +227,12 @@ class ChatEnd(ChatEvent):
 
 @frozen
 class HttpResponse:
-    """A part of the answer to the client."""
+    """A part of the HTTP response to the client."""
 
 
 @frozen
 class ResponseStart(HttpResponse):
-    """Status and headers. Comes once, first."""
+    """Status and headers. It comes once, first."""
 
     status: int = 200
     headers: Mapping[str, str] = Factory(dict)
@@ -244,13 +240,13 @@ class ResponseStart(HttpResponse):
 
 @frozen
 class ResponseBody(HttpResponse):
-    """Bytes of the body; the last have `more` False."""
+    """Bytes of the body. In the last part `more` is False."""
 
     data: bytes = field(repr=False)
     more: bool = False
 
 
 def json_response(data: bytes, headers: Mapping[str, str] | None = None) -> list[HttpResponse]:
-    """A whole answer of JSON."""
+    """The parts of a JSON response."""
     length = {"content-type": "application/json", "content-length": str(len(data))}
     return [ResponseStart(200, {**length, **(headers or {})}), ResponseBody(data)]

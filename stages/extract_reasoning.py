@@ -19,15 +19,15 @@ def _check_tags(_: ExtractReasoning, __: Any, tags: dict[str, str]) -> None:
         if not (opening and not opening[0].isspace() and closing):
             raise ValueError(f"`tags` cannot have {opening!r}: {closing!r}: give both, as text")
     if not tags:
-        raise ValueError("`tags` has none: name one, as `{<think>: </think>}`")
+        raise ValueError("`tags` is empty: name a tag, as `{<think>: </think>}`")
 
 
 @frozen
 class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
-    """Says between which tags models leave their reasoning in the text; it becomes thinking.
+    """Set the tags between which a model writes its reasoning; the text becomes thinking.
 
-    In the place of the profile's `think_tags`, which knows `<think>`. `translate-out` reads the
-    answer by it, so this costs nothing there. Several may follow each other, for other backends.
+    It replaces the profile's `think_tags`, which knows `<think>`. `translate-out` reads the
+    response by these tags. A chain may have several of this stage, for different backends.
     """
 
     tags: dict[str, str] = option(

@@ -20,11 +20,11 @@ log = logging.getLogger("llm_proxy")
 
 @frozen
 class Fallback(Stage[Resolved, Resolved]):
-    """Goes on to a model's next target when one fails before its answer has begun.
+    """Try the next target of a model when one fails before its response started.
 
-    Targets that keep failing are for a while asked only when the others have failed, too (see
-    `circuit_breaker`). When none answers, the client is told of the first error that may pass,
-    else of the last; of what a target's profile rejects only if no other target takes it, either.
+    A target whose circuit breaker is open is tried last (see `circuit_breaker`). If all targets
+    fail, the client gets the first transient error, otherwise the last error. It gets an
+    `unsupported` error only if all targets failed with one.
     """
 
     on: tuple[ErrorKind, ...] = option(
@@ -52,21 +52,21 @@ class Fallback(Stage[Resolved, Resolved]):
                 errors.append(error)
                 if error_kind(error) not in self.on:
                     break
-        told = [error for error in errors if error_kind(error) != "unsupported"] or errors
+        supported = [error for error in errors if error_kind(error) != "unsupported"] or errors
         try:
-            raise next(filter(is_transient, told), told[-1])
+            raise next(filter(is_transient, supported), supported[-1])
         finally:
-            del errors, told  # they hold this frame, which would hold them
+            del errors, supported  # a cycle: they refer to this frame, and the frame to them
 
     def _in_turn(self, event: Resolved) -> Iterator[Target]:
-        """Each target once; those that should be left alone come last."""
-        left_alone = []
+        """Each target once; those with an open circuit breaker come last."""
+        blocked = []
         for target in (event.target, *event.alternatives):
             if self.breakers.get(target.label).allows(anyio.current_time()):
                 yield target
             else:
-                left_alone.append(target)
-        yield from left_alone  # else a prompt too long for the others would be too long for all
+                blocked.append(target)
+        yield from blocked  # a prompt may be too long for all the others
 
     async def _attempt(self, event: Resolved, forward: Send[Resolved], breaker: Breaker) -> None:
         attempt = breaker.attempt(anyio.current_time())

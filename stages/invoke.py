@@ -20,7 +20,7 @@ from stages.routing.error_kinds import error_kind
 
 @frozen
 class Invoke(Stage[ChatRequest, ChatEvent]):
-    """Asks the backend, and forwards its answer chunk by chunk."""
+    """Call the backend, and forward its response chunk by chunk."""
 
     backends: Mapping[str, ChatBackend] = section("backends")
     idle_timeout: float = option(
@@ -68,10 +68,10 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
 
 @define(eq=False)
 class _InTime:
-    """The parts of an answer, as long as they are waited for no longer than `limit` in all.
+    """The parts of a response; waiting for them may take at most `limit` seconds in all.
 
-    The time that they take to be forwarded does not count: that a client reads slowly is no fault
-    of the backend, and clients who do not read at all are disconnected by the server.
+    The time to forward them does not count: a slow client is not the backend's fault, and the
+    server disconnects a client that does not read at all.
     """
 
     backend: str
@@ -83,15 +83,15 @@ class _InTime:
         return self
 
     async def __anext__(self) -> ChatEvent:
-        began = anyio.current_time()
+        started = anyio.current_time()
         with anyio.move_on_after(self.limit - self.waited) as scope:
             part = await anext(self.parts)
         if scope.cancelled_caught:
             raise GatewayTimeoutError(
-                f"backend `{self.backend}` has not ended its answer within {self.limit:g} s: "
-                "ask for a shorter one"
+                f"backend `{self.backend}` did not complete its response within {self.limit:g} s: "
+                "ask for a shorter response"
             )
-        self.waited += anyio.current_time() - began
+        self.waited += anyio.current_time() - started
         if isinstance(part, ChatEnd):
-            self.limit = math.inf  # the rest is only to leave the backend
+            self.limit = math.inf  # only closing the connection is left
         return part

@@ -22,9 +22,9 @@ _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1000
 
 @frozen
 class ListModels(Stage[Authenticated, HttpResponse]):
-    """Lists the models of `models` that have a name of their own; patterns have none.
+    """List the entries of `models`, without patterns.
 
-    On a route with `{id}` it gives that one model; also one that a pattern or the default serves.
+    On a route with `{id}` it describes that model, also if a pattern or the default serves it.
     """
 
     models: Mapping[str, ModelEntry] = section("models")
@@ -37,9 +37,9 @@ class ListModels(Stage[Authenticated, HttpResponse]):
         return ModelNames(self.models, self.default)
 
     async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
-        wanted = event.http.path_params.get("id")
-        answer = self._page(event.http.query) if wanted is None else self._one(wanted)
-        for part in json_response(encode(answer)):
+        name = event.http.path_params.get("id")
+        body = self._page(event.http.query) if name is None else self._one(name)
+        for part in json_response(encode(body)):
             await forward(part)
 
     def _names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The stage `queue`. Who is next is in `stages.backends.fair_queue`."""
+"""The stage `queue`. `stages.backends.fair_queue` decides which call is next."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from stages.messages_api.errors import QueueFullError
 
 @define(eq=False)
 class QueuedCall:
-    """A call in the queue; `turn` is set when it may begin after waiting."""
+    """A call in the queue. `may_start` is set when it may start after waiting."""
 
-    turn: anyio.Event = field(factory=anyio.Event)
+    may_start: anyio.Event = field(factory=anyio.Event)
 
 
 @frozen
 class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
-    """Lets through as many calls at a time as their backend has `slots`; others wait.
+    """Limit the concurrent calls of a backend to its `slots`; the other calls wait.
 
-    Keys take turns, and of a key its sessions; short calls go before long ones, within bounds.
+    Client keys take turns, and so do the sessions of a key. Short calls go before long calls,
+    within bounds.
     """
 
     backends: Mapping[str, Backend] = section("backends")
@@ -43,54 +44,54 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
     def handle(
         self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting]
     ) -> Awaitable[None]:
-        turns = self.backends[event.resolved.target.backend].queue
-        return forward(event) if turns is None else self._in_slot(event, forward, turns)
+        queue = self.backends[event.resolved.target.backend].queue
+        return forward(event) if queue is None else self._in_slot(event, forward, queue)
 
     async def _in_slot(
         self,
         event: ChatRequest,
         forward: Send[ChatRequest | ChatWaiting],
-        turns: FairQueue[QueuedCall],
+        queue: FairQueue[QueuedCall],
     ) -> None:
-        if not turns.free and turns.waiting >= self.max_waiting:
-            await forward(ChatWaiting(event))  # for an earlier stage that tries again, later
-            raise _busy(event, turns, f"{turns.waiting} waiting for it already")
-        call, came = QueuedCall(), anyio.current_time()
+        if not queue.free and queue.waiting >= self.max_waiting:
+            await forward(ChatWaiting(event))  # an earlier stage may retry, later
+            raise _busy(event, queue, f"{queue.waiting} calls are waiting")
+        call, entered = QueuedCall(), anyio.current_time()
         event.exchange.queued = time.monotonic()
-        at_once = turns.enter(call, _names(event), self._is_short(event))
+        at_once = queue.enter(call, _names(event), self._is_short(event))
         try:
             if not at_once:
                 await forward(ChatWaiting(event))
                 with anyio.move_on_after(self.max_wait):
-                    await call.turn.wait()
-                if not call.turn.is_set():
-                    raise _busy(event, turns, f"its turn did not come in {self.max_wait:g} s")
-            began = anyio.current_time()
-            turns.record_wait(began - came)
+                    await call.may_start.wait()
+                if not call.may_start.is_set():
+                    raise _busy(event, queue, f"no slot was free within {self.max_wait:g} s")
+            started = anyio.current_time()
+            queue.record_wait(started - entered)
             event.exchange.accepted = time.monotonic()
             await forward(event)
-            turns.record_duration(anyio.current_time() - began)
+            queue.record_duration(anyio.current_time() - started)
         finally:
-            for following in turns.leave(call):
-                following.turn.set()
+            for next_call in queue.leave(call):
+                next_call.may_start.set()
 
     def _is_short(self, event: ChatRequest) -> bool:
         return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_tokens
 
 
 def apply_concurrency_limit(backend: Backend) -> None:
-    """Let calls begin by the `slots` that are declared now, which a reload may have changed."""
+    """Start waiting calls by the current `slots`, which a reload may have changed."""
     if backend.queue is not None and backend.profile.slots is not None:
-        for following in backend.queue.resize(backend.profile.slots):
-            following.turn.set()
+        for next_call in backend.queue.resize(backend.profile.slots):
+            next_call.may_start.set()
 
 
 def _names(event: ChatRequest) -> tuple[str, str]:
     return event.exchange.client, event.exchange.session
 
 
-def _busy(event: ChatRequest, turns: FairQueue[QueuedCall], why: str) -> QueueFullError:
-    seconds = turns.retry_after()
+def _busy(event: ChatRequest, queue: FairQueue[QueuedCall], why: str) -> QueueFullError:
+    seconds = queue.retry_after()
     name = event.resolved.target.backend
     return QueueFullError(
         f"backend `{name}` is busy: {why}; try again in {seconds} s",

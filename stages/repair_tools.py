@@ -11,37 +11,37 @@ from stages.tool_repair.repair import ResponseRepair, tool_schemas
 
 @frozen
 class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatEvent]):
-    """Mends the tool calls of weak models: those written as text, and those with broken JSON.
+    """Repair tool calls of weak models: calls written as text, and calls with broken JSON.
 
-    A call in the text counts if it is one of a tool that the request has, in one of the known
-    formats. Arguments that do not fit the tool's schema are repaired where that makes them fit.
-    For that, the arguments of a call arrive in one piece, when the answer is over.
+    A call in the text counts if the request has the tool, and the format is known. Arguments that
+    do not fit the tool's schema are repaired if they fit afterwards. So the arguments of a call are
+    forwarded in one piece, at the end of the response.
     """
 
     def receiver(self, forward: Send[ChatEvent]) -> Send[ChatEvent]:
-        """With the repair of one answer, anew for each attempt at it."""
+        """Make a new repair for each attempt at the response."""
         repair: ResponseRepair | None = None
 
         async def receive(event: ChatEvent) -> None:
             nonlocal repair
             if isinstance(event, ChatStart):
-                known = tool_schemas(event.request)
-                repair = ResponseRepair(event.request, known) if known else None
-                event = ChatStart(_read(event.request)) if known else event
+                schemas = tool_schemas(event.request)
+                repair = ResponseRepair(event.request, schemas) if schemas else None
+                event = ChatStart(_without_markup(event.request)) if schemas else event
             elif repair and isinstance(event, ChatChunk):
                 *before, data = repair.repair_chunk(event.data)
-                for each in before:
-                    await forward(ChatChunk(each, more_buffered=True))
+                for chunk in before:
+                    await forward(ChatChunk(chunk, more_buffered=True))
                 event = ChatChunk(data, event.more_buffered)
             elif repair and isinstance(event, ChatEnd):
-                for each in repair.finish(event.done):
-                    await forward(ChatChunk(each, more_buffered=True))
+                for chunk in repair.finish(event.done):
+                    await forward(ChatChunk(chunk, more_buffered=True))
                 repair.request.exchange.repaired_calls += repair.outcomes
             await forward(event)
 
         return receive
 
 
-def _read(request: ChatRequest) -> ChatRequest:
-    """The request for later stages: these of its ways to be read are done with here."""
+def _without_markup(request: ChatRequest) -> ChatRequest:
+    """The request for later stages: this stage has read the think tags and the echoed prefill."""
     return evolve(request, think_tags=(), echoed_prefill="")

@@ -21,11 +21,11 @@ _LISTED = 20
 
 @frozen
 class Resolve(Stage[Validated, Resolved]):
-    """Finds the backend for a model: the exact name, then patterns, then the default.
+    """Find the target of a model: by its exact name, then by patterns, then the default.
 
-    Of several patterns that match, the one with the most literal characters counts. `routes` go
-    before names; the first one whose conditions hold counts. A mark `[1m]` after a name is for the
-    client's own window: unless it is declared so, the name is the one without it.
+    If several patterns match, the one with the most literal characters counts. Rules are checked
+    before names; the first rule whose conditions hold counts. The suffix `[1m]` of a name sets the
+    client's own window: it is removed, unless `models` has the name with it.
     """
 
     models: Mapping[str, ModelEntry] = section("models")
@@ -52,7 +52,7 @@ class Resolve(Stage[Validated, Resolved]):
         return self._off_loop(event, forward)
 
     async def _off_loop(self, event: Validated, forward: Send[Resolved]) -> None:
-        """Routes and policies may look at all of the request."""
+        """Resolve a large request: rules and affinity may read all of it."""
         await forward(await off_loop(self._resolved, event))
 
     def _resolved(self, event: Validated) -> Resolved:
@@ -79,12 +79,12 @@ class Resolve(Stage[Validated, Resolved]):
         return self._named(name)
 
     def _named(self, name: str) -> ModelEntry:
-        """The entry for `name`. Raises an error that lists the models, as `unknown_model` says."""
+        """The entry for `name`. Raise the error of `unknown_model`, which lists the models."""
         if entry := self._names.find(name):
             return entry
-        known = list(self.models)
-        more = f" and {len(known) - _LISTED} more" if len(known) > _LISTED else ""
-        listed = ", ".join(known[:_LISTED]) + more
+        names = list(self.models)
+        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+        listed = ", ".join(names[:_LISTED]) + more
         raise _UNKNOWN[self.unknown_model](
             f"model: {name[:200]} is not served here; there are: {listed}"
         )

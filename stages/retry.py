@@ -23,10 +23,10 @@ log = logging.getLogger("llm_proxy")
 
 @frozen
 class Retry(Stage[Resolved, Resolved]):
-    """Tries a request again that fails before its answer has begun, after a while.
+    """Send a request again that failed before its response started.
 
-    It waits as long as the backend says in `retry-after`, and some random time more, which
-    grows with each attempt. Behind `fallback` it tries one target again, in front of it all.
+    It waits for the time in the backend's `retry-after`, and for a random time that grows with each
+    attempt. After `fallback` it repeats one target; before `fallback` it repeats all targets.
     """
 
     attempts: int = option(2, help="in all", validator=validators.ge(1))
@@ -46,8 +46,8 @@ class Retry(Stage[Resolved, Resolved]):
             await self._again(event, forward, error)
 
     async def _again(self, event: Resolved, forward: Send[Resolved], first: ApiError) -> None:
-        """The attempts after the one that has failed with `first`."""
-        # Only now: the library takes 70 us for a call that goes well, and 20 ms to import.
+        """Make the attempts after the first one, which failed with `first`."""
+        # Imported here: the library takes 20 ms to import, and 70 us for a call without an error.
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
         # `tries` holds itself until the garbage collector runs. It must not hold the event, too.
@@ -100,5 +100,5 @@ def _error(state: RetryCallState) -> ApiError:
 
 
 def _retry_after(error: ApiError) -> float:
-    """Seconds. The header is one that this proxy has made."""
+    """Seconds. This proxy wrote the header."""
     return float(error.headers.get("retry-after", 0))

@@ -23,14 +23,14 @@ _STREAM_HEADERS = {
 
 @frozen
 class StreamEncode(Stage[StreamEvent, HttpResponse]):
-    """Writes the answer as server-sent events, or as one JSON message, as the client asked.
+    """Encode the response as server-sent events or as one JSON message, as the client asked.
 
-    The header `x-llm-proxy-degraded` lists what of the request was dropped or changed. Usage
-    that the backend did not tell is marked: `x-llm-proxy-usage: estimated`, or a comment.
+    The header `x-llm-proxy-degraded` lists the parts of the request that were dropped or changed.
+    Estimated usage is marked: by `x-llm-proxy-usage: estimated`, or by a comment in the stream.
     """
 
     def receiver(self, forward: Send[HttpResponse]) -> Send[StreamEvent]:
-        """With a builder for each answer that is no stream."""
+        """Make a builder for a response that is not a stream."""
         builder: MessageBuilder | None = None
         headers: dict[str, str] = {}
 

@@ -17,7 +17,7 @@ from stages.translation.request import chat_request
 
 @frozen
 class TranslateIn(Stage[Resolved, ChatRequest]):
-    """Translates a Messages request into the Chat Completions of its backend's profile."""
+    """Translate a Messages request into Chat Completions, by the profile of its target."""
 
     backends: dict[str, Backend] = section("backends")
     strict: bool = option(False, help="refuse what would be dropped or changed, with a 400")
@@ -46,7 +46,7 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
         return self._off_loop(event, forward)
 
     async def _off_loop(self, event: Resolved, forward: Send[ChatRequest]) -> None:
-        """Translate what is large, or has PDFs, which the first translation finds."""
+        """Translate a request that is large, or that has PDFs: the first translation finds them."""
         pdfs: PdfTexts = {}
         request = await off_loop(self._translated, event, pdfs)
         if pdfs:

@@ -24,10 +24,10 @@ _WORD = re.compile(r"[\w-]{1,40}")
 
 @frozen
 class TranslateOut(Stage[ChatEvent, StreamEvent]):
-    """Translates a Chat Completions answer into stream events of the Messages API.
+    """Translate a Chat Completions response into stream events of the Messages API.
 
-    A stream that is silent is pinged, before its first event too. Behind a stop sequence that is
-    looked for here, no more of the answer is wanted.
+    It sends `ping` events while a stream is silent, also before the first event. After a stop
+    sequence that it found itself, it wants no more of the response.
     """
 
     ping_interval: float | None = option(
@@ -37,7 +37,7 @@ class TranslateOut(Stage[ChatEvent, StreamEvent]):
     )
 
     def open(self, forward: Send[StreamEvent]) -> AbstractAsyncContextManager[Send[ChatEvent]]:
-        """With a translator for each attempt at an answer, and pings until the end."""
+        """Open a translator for each attempt, and the keep-alive of the stream."""
         return _Response(forward, self.ping_interval)
 
 

@@ -20,14 +20,14 @@ from stages.wire import json_codec
 
 _MAX_PROBLEMS = 5  # shown
 _MAX_COUNTED = 1000
-#: What a request says, in a problem of it; it may itself hold these words.
+#: The part of a problem that quotes the request; the quote may contain these words.
 _QUOTED = re.compile(r"(?:Input tag|there is no tool) '(.*)' (?:found using|in tools)", re.DOTALL)
 _VERSIONS = ("2023-06-01", "2026-10-21")
 
 
 @frozen
 class Validate(Stage[Authenticated, Validated]):
-    """Reads the body and checks that it is a request of the Messages API."""
+    """Read the body and check that it is a request of the Messages API."""
 
     max_body_bytes: int = option(
         32 * 1024 * 1024, help="larger bodies get a 413", validator=validators.gt(0)
@@ -45,9 +45,9 @@ class Validate(Stage[Authenticated, Validated]):
         await forward(Validated(event.http, request, size=len(data)))
 
     def parse(self, data: bytes, betas: frozenset[str] = frozenset()) -> MessagesRequest:
-        """Parse a body. Raises InvalidRequestError, which names the path of each problem.
+        """Parse a body. Raise InvalidRequestError with the path of each problem.
 
-        `betas` are those of the header `anthropic-beta`: some of them lift a rule.
+        `betas` come from the header `anthropic-beta`: some of them lift a rule.
         """
         value, duplicates = _decoded(data)
         _refuse_thread(value)
@@ -62,10 +62,8 @@ class Validate(Stage[Authenticated, Validated]):
         if problems:
             more = len(problems) - _MAX_PROBLEMS
             shown = problems[:_MAX_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
-            told = "; ".join(shown)
-            raise InvalidRequestError(
-                told, quoted=[q for each in shown for q in _QUOTED.findall(each)]
-            )
+            quoted = [quote for problem in shown for quote in _QUOTED.findall(problem)]
+            raise InvalidRequestError("; ".join(shown), quoted=quoted)
         if duplicates:
             names = (*request.unknown_fields, "duplicate_keys")
             return evolve(request, unknown_fields=names)
@@ -73,7 +71,7 @@ class Validate(Stage[Authenticated, Validated]):
 
 
 def _decoded(data: bytes) -> tuple[Any, bool]:
-    """The JSON of a body, and whether an object in it had a key twice; the last one counts."""
+    """The JSON of a body, and whether an object had a key twice; the last value counts."""
     try:
         try:
             return json_codec.decode(data), False
@@ -99,9 +97,9 @@ def _check_headers(request: HttpRequest) -> None:
 
 
 def _refuse_thread(value: Any) -> None:
-    """A client that keeps the history on the server would lose it here.
+    """Refuse a request for a thread: this server does not store the history.
 
-    The official SDKs recognise this error and send the whole conversation instead.
+    The official SDKs know this error, and then send the whole conversation.
     """
     if isinstance(value, dict) and value.get("thread") is not None:
         raise InvalidRequestError(

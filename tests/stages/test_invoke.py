@@ -166,7 +166,7 @@ async def test_an_answer_that_takes_too_long_in_all_ends_where_it_is(
         out.append(event)
 
     stage = invoke(Slow(), total_timeout=seconds)
-    with pytest.raises(GatewayTimeoutError, match=f"`fake` has not ended .* within {seconds} s"):
+    with pytest.raises(GatewayTimeoutError, match=f"`fake` did not complete .* within {seconds} s"):
         await Chain.of((stage,), ChatRequest).run(chat_request(), keep)
     assert anyio.current_time() - start == pytest.approx(seconds)
     assert len([part for part in out if isinstance(part, ChatChunk)]) == parts

@@ -183,7 +183,7 @@ async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> No
             await bench.ask(name, asking())
         refusal = bench.raised["third"]
         assert isinstance(refusal, OverloadedError)
-        assert str(refusal) == "backend `fake` is busy: 1 waiting for it already; try again in 10 s"
+        assert str(refusal) == "backend `fake` is busy: 1 calls are waiting; try again in 10 s"
         assert refusal.headers == {"retry-after": "10"}
         assert bench.told == ["second", "third"], "it may be tried again, and waits until then"
         assert counted(declared) == (1, 1)
@@ -202,7 +202,7 @@ async def test_a_call_whose_turn_does_not_come_in_time_is_refused() -> None:
         bench = Bench(group, stage)
         await bench.ask("first", asking())
         with anyio.fail_after(5):
-            with pytest.raises(OverloadedError, match=r"its turn did not come in 0\.01 s"):
+            with pytest.raises(OverloadedError, match=r"no slot was free within 0\.01 s"):
                 await run_stage(stage, [asking()])
         assert counted(declared) == (1, 0)
         await bench.end("first")

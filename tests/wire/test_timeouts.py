@@ -32,7 +32,7 @@ WAITS: dict[str, tuple[str, list[Step], str]] = {
     "total": (
         "idle_timeout: 2, total_timeout: 0.5",
         [*HALF, *SIGNS, Act.UNTIL_GONE],
-        "has not ended its answer within 0.5 s: ask for a shorter one",
+        "did not complete its response within 0.5 s: ask for a shorter response",
     ),
 }
 
