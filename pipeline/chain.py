@@ -14,8 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from pipeline.config.type_check import carried
-from pipeline.stage import Send, Stage, StopForwarding, signature
+from pipeline.stage import Send, Stage, StopForwarding, signature, types_after
 
 AnyStage = Stage[Any, Any]
 
@@ -43,7 +42,7 @@ class Chain:
             declared = signature(type(stage))
             everything = all(issubclass(each, declared.accepts) for each in carries)
             links.append(Link(stage, None if everything else declared.accepts))
-            carries = carried(carries, declared) or carries
+            carries = types_after(carries, declared) or carries
         return cls(tuple(links))
 
     @asynccontextmanager

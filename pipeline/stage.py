@@ -6,12 +6,11 @@ attrs-frozen object. What belongs to one request lives in `open`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
-import attrs
 from attrs import frozen
 
 T = TypeVar("T")
@@ -105,72 +104,24 @@ def _arguments(cls: Any) -> tuple[Any, ...]:
     return ()
 
 
+def types_after(types: Iterable[type], signature: Signature) -> frozenset[type] | None:
+    """Give the event types after a stage, from `types` before it; None if it accepts none of them.
+
+    If the stage accepts only a subclass of one of `types`, its other events pass the stage by.
+    """
+    before = frozenset(types)
+    accepted = [event for event in before if issubclass(event, signature.accepts)]
+    partly = any(issubclass(event, tuple(before)) for event in signature.accepts)
+    if not accepted and not partly:
+        return None
+    if signature.transparent:
+        return before
+    return before.difference(accepted).union(signature.emits)
+
+
 def _types(annotation: Any) -> tuple[type, ...]:
     if get_origin(annotation) in (Union, UnionType):
         return tuple(each for part in get_args(annotation) for each in _types(part))
     if not isinstance(annotation, type):
         raise TypeError(f"events are classes, {annotation!r} is not")
     return (annotation,)
-
-
-def option(
-    default: Any = attrs.NOTHING, *, help: str = "", variable: str = "", **field: Any
-) -> Any:
-    """An option of a stage or a section, set in YAML. `help` is shown by `llm-proxy stages`.
-
-    `variable` names an environment variable; where a stage's option is a list and is not given,
-    its value stands there alone.
-    """
-    checks = field.pop("validator", None) or []
-    checks = checks if isinstance(checks, (list, tuple)) else [checks]
-    field["validator"] = [_of_option(check) for check in checks]
-    return attrs.field(default=default, metadata={"help": help, "variable": variable}, **field)
-
-
-def _of_option(check: Callable[..., None]) -> Callable[..., None]:
-    """The validator `check`, which then says which option is wrong."""
-
-    def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        try:
-            check(instance, attribute, value)
-        except OptionError:
-            raise
-        except (TypeError, ValueError) as error:
-            text = str(error.args[0] if error.args else error)
-            name = attribute.name
-            raise OptionError(name, text.replace(f"'{name}'", f"`{name}`", 1)) from error
-
-    return validate
-
-
-def reference(to: str, default: Any = attrs.NOTHING, *, help: str = "") -> Any:
-    """An option whose value names an entry of the section `to`."""
-    return attrs.field(default=default, metadata={"reference": to, "help": help})
-
-
-def section(name: str, default: Any = attrs.NOTHING) -> Any:
-    """A field filled with the whole section `name` of the declaration; it is no option.
-
-    `default` is for stages that are made in code.
-    """
-    return attrs.field(default=default, metadata={"section": name})
-
-
-class OptionError(ValueError):
-    """Raised by a validator: the value of `option` is not usable, and `message` says why."""
-
-    def __init__(self, option: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.option = option
-        self.hint = hint
-
-
-class UnavailableError(ValueError):
-    """Raised while an entry of a section is made: well declared, but not usable on this machine.
-
-    It keeps the proxy from starting only when something refers to the entry.
-    """
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint

@@ -29,8 +29,8 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.config.document import Document, FromEnvironment, Path, Unquoted
+from pipeline.config.options import OptionError, UnavailableError
 from pipeline.config.problems import Problem, suggest
-from pipeline.stage import OptionError, UnavailableError
 
 Hook = Callable[[Any, Any], Any]
 

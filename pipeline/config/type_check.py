@@ -8,7 +8,7 @@ from attrs import frozen
 
 from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import StageClass
-from pipeline.stage import Signature, signature
+from pipeline.stage import signature, types_after
 
 
 @frozen
@@ -18,21 +18,6 @@ class Step:
     name: str
     location: Location
     stage: StageClass
-
-
-def carried(before: Iterable[type], stage: Signature) -> frozenset[type] | None:
-    """The event types after `stage`, given those before it; None when it accepts none of them.
-
-    Of a type whose subclass it accepts, the other events pass it by.
-    """
-    before = frozenset(before)
-    taken = [each for each in before if issubclass(each, stage.accepts)]
-    partly = any(issubclass(each, tuple(before)) for each in stage.accepts)
-    if not taken and not partly:
-        return None
-    if stage.transparent:
-        return before
-    return before.difference(taken).union(stage.emits)
 
 
 def check_chain(
@@ -49,7 +34,7 @@ def check_chain(
     """
     carries = frozenset({start})
     for position, step in enumerate(steps):
-        after = carried(carries, signature(step.stage))
+        after = types_after(carries, signature(step.stage))
         if after is None:
             return _misplaced(pipeline, steps, position, carries, known)
         carries = after
@@ -118,7 +103,7 @@ def _hint(
             return f"move `{step.name}` to just after `{steps[before].name}`"
     stages = known()
     makers = [name for name, stage in stages.items() if _emits(stage, accepts)]
-    fitting = [name for name in makers if carried(carries, signature(stages[name]))]
+    fitting = [name for name in makers if types_after(carries, signature(stages[name]))]
     for name in fitting or makers:
         return f"add `{name}` before `{step.name}`"
     return "see `llm-proxy stages` for what each stage accepts and emits"
@@ -136,7 +121,7 @@ def _takes(stage: StageClass, left: tuple[type, ...]) -> bool:
     """Whether it makes something else of what is left."""
     declared = signature(stage)
     makes_other = not declared.transparent and not _emits(stage, left)
-    return makes_other and carried(left, declared) is not None
+    return makes_other and types_after(left, declared) is not None
 
 
 def spell(types: Iterable[type]) -> str:

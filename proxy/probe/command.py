@@ -13,9 +13,9 @@ from attrs import frozen
 from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
+from pipeline.config.options import OptionError
 from pipeline.config.problems import suggest
 from pipeline.config.schema import Config
-from pipeline.stage import OptionError
 from proxy.config import locate, read
 from proxy.probe.endpoints import MODELS, models
 from proxy.probe.interview import Interview, ProbeClient

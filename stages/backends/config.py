@@ -9,9 +9,9 @@ from attrs import frozen
 from cattrs import Converter
 
 from pipeline import option, reference
+from pipeline.config.options import OptionError
 from pipeline.config.problems import suggest
 from pipeline.config.structuring import KindError, describe
-from pipeline.stage import OptionError
 from stages.backends import embedded
 from stages.backends.backend import Backend
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, Profile, profiles

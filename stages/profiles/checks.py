@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.config.options import OptionError
 from pipeline.config.problems import suggest
-from pipeline.stage import OptionError
 from stages.profiles.policies import SUPPORTED, Policy, policy_error
 
 

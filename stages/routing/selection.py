@@ -18,7 +18,7 @@ from typing import Any
 from attrs import frozen, validators
 
 from pipeline import option, reference
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from stages.backends.config import TargetGroup, WeightedTarget
 from stages.events import Validated
 from stages.messages_api.request import MessagesRequest

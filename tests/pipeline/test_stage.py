@@ -10,7 +10,8 @@ import pytest
 from attrs import frozen, validators
 
 from pipeline import Send, Stage, option, reference, section
-from pipeline.stage import OptionError, Signature, signature
+from pipeline.config.options import OptionError
+from pipeline.stage import Signature, signature
 from tests.pipeline.support import Begin, Cache, End, Event, Middle, Start, Tap
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.chat_completions.think_tags import THINK
 from stages.events import ChatChunk, ChatEnd, ChatRequest, ChatStart

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.events import Authenticated, HttpRequest, Validated
 from stages.messages_api import request as m

@@ -14,6 +14,7 @@ from cattrs.errors import BaseValidationError
 
 from pipeline import option, section
 from pipeline.config.document import FromEnvironment, Unquoted, parse
+from pipeline.config.options import OptionError, UnavailableError
 from pipeline.config.problems import Problem
 from pipeline.config.structuring import (
     KindError,
@@ -25,7 +26,6 @@ from pipeline.config.structuring import (
     spell,
     to_problems,
 )
-from pipeline.stage import OptionError, UnavailableError
 
 CONVERTER = make_converter()
 

@@ -12,8 +12,8 @@ from attrs import frozen
 from pipeline import Stage
 from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import StageClass
-from pipeline.config.type_check import carried, check_chain, spell
-from pipeline.stage import Signature
+from pipeline.config.type_check import check_chain, spell
+from pipeline.stage import Signature, types_after
 from tests.pipeline.support import (
     Begin,
     Cache,
@@ -193,7 +193,7 @@ def test_a_chain_in_order_asks_for_no_hints() -> None:
 def test_what_is_carried_behind_a_stage(
     before: Any, accepts: Any, emits: Any, transparent: bool, after: Any
 ) -> None:
-    assert carried(before, Signature(accepts, emits, transparent)) == after
+    assert types_after(before, Signature(accepts, emits, transparent)) == after
 
 
 def test_events_are_spelt_in_the_order_of_their_names() -> None:

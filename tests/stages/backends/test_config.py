@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from cattrs.errors import BaseValidationError
 
+from pipeline.config.options import OptionError
 from pipeline.config.structuring import leaves, make_converter
-from pipeline.stage import OptionError
 from stages.backends.backend import Backend
 from stages.backends.config import ModelTarget, merge_with_shipped, register_hooks
 from stages.exchange import Target

@@ -8,8 +8,8 @@ import attrs
 import pytest
 from cattrs.errors import BaseValidationError
 
+from pipeline.config.options import OptionError
 from pipeline.config.structuring import make_converter
-from pipeline.stage import OptionError
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import CONNECTION_KEYS, Profile, profiles
 from tests.support import profile

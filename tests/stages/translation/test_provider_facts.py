@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from stages.events import ChatRequest
 from stages.messages_api.errors import UnsupportedError
 from stages.translation.request import chat_request
