@@ -122,7 +122,8 @@ def profiles(name: str | None, fields: bool) -> None:
 @click.argument("backend")
 @click.option("--model", metavar="NAME", help="Its model to ask; else the one you declared.")
 @click.option("--url", help="Where BACKEND is, if it is not declared yet: its `base_url`.")
-@click.option("--key-variable", metavar="VAR", help="The variable with its key, for --url.")
+@click.option("--api-key-env", metavar="VAR", help="The variable with its key, for --url.")
+@click.option("--key-variable", "old_api_key_env", hidden=True)  # its name until 0.1
 @click.option("--all", "whole", is_flag=True, help="Print the keys that are as in `generic`, too.")
 @click.option(
     "--timeout",
@@ -136,7 +137,8 @@ def probe(
     backend: str,
     model: str | None,
     url: str | None,
-    key_variable: str | None,
+    api_key_env: str | None,
+    old_api_key_env: str | None,
     whole: bool,
     timeout: float,
 ) -> None:
@@ -150,18 +152,19 @@ def probe(
     Examples:
       llm-proxy probe ollama --model llama3.2
       llm-proxy probe mine --url http://gpu:8000/v1 > mine.yaml
-      llm-proxy probe router --url https://openrouter.ai/api/v1 --key-variable ROUTER_KEY --model …
+      llm-proxy probe router --url https://openrouter.ai/api/v1 --api-key-env ROUTER_KEY --model …
     """  # noqa: D301 - click knows \\b by the character itself
     import anyio
 
     from proxy.probe import command as command
 
-    if key_variable and not url:
-        raise click.UsageError("--key-variable goes with --url; else `api_key` is declared")
+    api_key_env = api_key_env or old_api_key_env
+    if api_key_env and not url:
+        raise click.UsageError("--api-key-env goes with --url; else `api_key` is declared")
 
     def run() -> None:
         if url:
-            subject = command.undeclared(backend, url, key_variable, config)
+            subject = command.undeclared(backend, url, api_key_env, config)
         else:
             subject = command.declared(backend, config)
         anyio.run(command.probe, subject, model, whole, timeout)

@@ -45,7 +45,7 @@ class Server:
         help="seconds that requests under way are given at the end",
         validator=validators.ge(0),
     )
-    max_bodies_bytes: int = option(
+    max_buffered_body_bytes: int = option(
         256 * 1024 * 1024,
         help="bodies of all requests in flight in a process; beyond, a 529. Their memory is 4 to 9 "
         "times that",
@@ -57,7 +57,7 @@ class Server:
         "null: no limit",
         validator=validators.optional(validators.gt(0)),
     )
-    min_body_rate: int = option(
+    min_body_bytes_per_second: int = option(
         1000,
         help="bytes a second of a body, at least, over half a minute",
         validator=validators.ge(0),
@@ -122,13 +122,15 @@ def _unused_options(declaration: Config) -> Iterator[Problem]:
     No errors: a stage of one's own may do it.
     """
     queued = [
-        f"`{k}`" for k, each in referenced_backends(declaration).items() if each.profile.slots
+        f"`{k}`"
+        for k, each in referenced_backends(declaration).items()
+        if each.profile.max_concurrent_calls
     ]
     models = declaration.sections["models"].items()
     listed = [
         f"`{name}`"
         for name, each in models
-        if len(each.targets) > 1 and getattr(each, "policy", "") == "fallback"
+        if len(each.targets) > 1 and getattr(each, "strategy", "") == "fallback"
     ]
     for pipeline in declaration.pipelines:
         places = dict(zip(map(type, pipeline.stages), pipeline.locations, strict=True))
@@ -137,10 +139,11 @@ def _unused_options(declaration: Config) -> Iterator[Problem]:
         if queued and Queue not in places:
             names = ", ".join(queued)
             message = (
-                f"pipeline `{pipeline.name}` has no `queue`, so `slots` of {names} limit nothing"
+                f"pipeline `{pipeline.name}` has no `queue`, so `max_concurrent_calls` of {names} "
+                "has no effect"
             )
-            hint = "add `queue` before `invoke`, or remove `slots`"
-            yield Problem("slots-unused", message, places[Invoke], hint, "note")
+            hint = "add `queue` before `invoke`, or remove `max_concurrent_calls`"
+            yield Problem("limit-unused", message, places[Invoke], hint, "note")
         if listed and Fallback not in places and Resolve in places:
             names = ", ".join(listed)
             message = (

@@ -36,7 +36,7 @@ class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
         "else `<think>`, `<thinking>` and `<reasoning>`",
         validator=_check_tags,
     )
-    begins_inside: bool = option(
+    starts_inside: bool = option(
         False,
         help="the first tag is opened in the prompt: all that comes before its end is reasoning",
     )
@@ -49,4 +49,4 @@ class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
 
     def _pairs(self) -> Tags:
         pairs = tuple(self.tags.items())
-        return (*pairs, ("", pairs[0][1])) if self.begins_inside else pairs
+        return (*pairs, ("", pairs[0][1])) if self.starts_inside else pairs

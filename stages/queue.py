@@ -24,19 +24,19 @@ class QueuedCall:
 
 @frozen
 class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
-    """Lets through as many calls at a time as their backend has `slots`; others wait.
+    """Lets through as many calls at a time as their backend's `max_concurrent_calls`; others wait.
 
     Keys take turns, and of a key its sessions; short calls go before long ones, within bounds.
     """
 
     backends: Mapping[str, Backend] = section("backends")
-    max_waiting: int = option(
+    max_queued: int = option(
         100, help="calls that wait for a backend; more get a 529", validator=validators.ge(0)
     )
-    max_wait: float = option(
+    queue_timeout: float = option(
         300.0, help="seconds that a call waits, at most", validator=validators.gt(0)
     )
-    short_tokens: int = option(
+    short_call_tokens: int = option(
         4000, help="up to so many, of prompt and `max_tokens` together, a call is short"
     )
 
@@ -52,7 +52,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         forward: Send[ChatRequest | ChatWaiting],
         turns: FairQueue[QueuedCall],
     ) -> None:
-        if not turns.free and turns.waiting >= self.max_waiting:
+        if not turns.free and turns.waiting >= self.max_queued:
             await forward(ChatWaiting(event))  # for an earlier stage that tries again, later
             raise _busy(event, turns, f"{turns.waiting} waiting for it already")
         call, came = QueuedCall(), anyio.current_time()
@@ -61,10 +61,10 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         try:
             if not at_once:
                 await forward(ChatWaiting(event))
-                with anyio.move_on_after(self.max_wait):
+                with anyio.move_on_after(self.queue_timeout):
                     await call.turn.wait()
                 if not call.turn.is_set():
-                    raise _busy(event, turns, f"its turn did not come in {self.max_wait:g} s")
+                    raise _busy(event, turns, f"its turn did not come in {self.queue_timeout:g} s")
             began = anyio.current_time()
             turns.record_wait(began - came)
             event.exchange.accepted = time.monotonic()
@@ -75,13 +75,13 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
                 following.turn.set()
 
     def _is_short(self, event: ChatRequest) -> bool:
-        return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_tokens
+        return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_call_tokens
 
 
 def apply_concurrency_limit(backend: Backend) -> None:
-    """Let calls begin by the `slots` that are declared now, which a reload may have changed."""
-    if backend.queue is not None and backend.profile.slots is not None:
-        for following in backend.queue.resize(backend.profile.slots):
+    """Let calls begin by the `max_concurrent_calls` of now, which a reload may have changed."""
+    if backend.queue is not None and backend.profile.max_concurrent_calls is not None:
+        for following in backend.queue.resize(backend.profile.max_concurrent_calls):
             following.turn.set()
 
 

@@ -23,7 +23,7 @@ _LISTED = 20
 class Resolve(Stage[Validated, Resolved]):
     """Finds the backend for a model: the exact name, then patterns, then the default.
 
-    Of several patterns that match, the one with the most literal characters counts. `routes` go
+    Of several patterns that match, the one with the most literal characters counts. `rules` go
     before names; the first one whose conditions hold counts. A mark `[1m]` after a name is for the
     client's own window: unless it is declared so, the name is the one without it.
     """
@@ -32,7 +32,7 @@ class Resolve(Stage[Validated, Resolved]):
     default: str | None = reference(
         "models", None, help="the entry of `models` for names that match none"
     )
-    routes: tuple[Rule, ...] = option(
+    rules: tuple[Rule, ...] = option(
         (), help="entries of `models` for kinds of requests, as `{when: {thinking: true}, to: …}`"
     )
     unknown_model: Literal["invalid_request", "not_found"] = option(
@@ -57,7 +57,7 @@ class Resolve(Stage[Validated, Resolved]):
 
     def _resolved(self, event: Validated) -> Resolved:
         name = self._names.clean(event.request.model)
-        entry = self._routed(event, name) if self.routes else self._named(name)
+        entry = self._routed(event, name) if self.rules else self._named(name)
         alternatives: tuple[Target, ...] = ()
         if isinstance(entry, TargetGroup):
             target, *rest = (
@@ -73,9 +73,9 @@ class Resolve(Stage[Validated, Resolved]):
         request = event.request
         if request.model != name:
             request = evolve(request, model=name)
-        for route in self.routes:
-            if route.when.holds(request):
-                return self.models[route.to]
+        for rule in self.rules:
+            if rule.when.holds(request):
+                return self.models[rule.to]
         return self._named(name)
 
     def _named(self, name: str) -> ModelEntry:

@@ -32,7 +32,7 @@ class Validate(Stage[Authenticated, Validated]):
     max_body_bytes: int = option(
         32 * 1024 * 1024, help="larger bodies get a 413", validator=validators.gt(0)
     )
-    body: Literal["messages", "count-tokens"] = option(
+    endpoint: Literal["messages", "count-tokens"] = option(
         "messages", help="which of the two bodies to expect; count-tokens has no max_tokens"
     )
 
@@ -52,7 +52,11 @@ class Validate(Stage[Authenticated, Validated]):
         value, duplicates = _decoded(data)
         _refuse_thread(value)
         problems = []
-        if self.body == "messages" and isinstance(value, dict) and value.get("max_tokens") is None:
+        if (
+            self.endpoint == "messages"
+            and isinstance(value, dict)
+            and value.get("max_tokens") is None
+        ):
             problems.append("max_tokens: Field required")
         try:
             request = structure(value)

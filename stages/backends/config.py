@@ -64,15 +64,15 @@ def _check_targets(group: TargetGroup, _: Any, targets: tuple[WeightedTarget, ..
         if labels.count(label) > 1:
             message = f"`{label}` is twice in `targets`"
             raise OptionError("targets", message, "remove one of them")
-    if group.policy == "fallback" and any(target.weight != 1 for target in targets):
-        message = "`weight` means nothing with `policy: fallback`: the first target goes first"
-        raise OptionError("targets", message, "write `policy: balance`, or remove it")
+    if group.strategy == "fallback" and any(target.weight != 1 for target in targets):
+        message = "`weight` means nothing with `strategy: fallback`: the first target goes first"
+        raise OptionError("targets", message, "write `strategy: balance`, or remove it")
 
 
 def _check_affinity(group: TargetGroup, _: Any, affinity: str | None) -> None:
-    if affinity and group.policy == "fallback":
-        message = "`affinity` means nothing with `policy: fallback`: the first target goes first"
-        raise OptionError("affinity", message, "write `policy: balance`, or remove it")
+    if affinity and group.strategy == "fallback":
+        message = "`affinity` means nothing with `strategy: fallback`: the first target goes first"
+        raise OptionError("affinity", message, "write `strategy: balance`, or remove it")
 
 
 @frozen
@@ -80,7 +80,7 @@ class TargetGroup:
     """An entry of `models` with several targets, each a backend's model."""
 
     targets: tuple[WeightedTarget, ...] = option(validator=_check_targets)
-    policy: Literal["fallback", "balance"] = option(
+    strategy: Literal["fallback", "balance"] = option(
         "fallback", help="whether the first target goes first, or each has its share"
     )
     affinity: Literal["session", "prefix", "none"] | None = option(

@@ -74,7 +74,7 @@ class Rule:
 
 def ordered(group: TargetGroup, event: Validated) -> Sequence[WeightedTarget]:
     """The targets of a group, in the order in which this request tries them."""
-    if group.policy == "fallback":
+    if group.strategy == "fallback":
         return group.targets
     draw = _draw(event, group.affinity or "session")
     return sorted(

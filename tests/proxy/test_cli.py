@@ -111,7 +111,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("check", ["--config"]),
         ("stages", ["--config"]),
         ("profiles", ["--fields"]),
-        ("probe", ["--config", "--model", "--url", "--key-variable", "--all", "--timeout"]),
+        ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )
 def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> None:

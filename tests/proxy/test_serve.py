@@ -179,8 +179,8 @@ def no_app() -> App:
     [
         (Server(), ConnectionLimits()),
         (
-            Server(min_body_rate=5, send_timeout=7),
-            ConnectionLimits(min_body_rate=5, send_timeout=7),
+            Server(min_body_bytes_per_second=5, send_timeout=7),
+            ConnectionLimits(min_body_bytes_per_second=5, send_timeout=7),
         ),
     ],
     ids=["not-declared", "declared"],

@@ -11,8 +11,8 @@ KEY = "s3cret-key"
 STARS = "*" * len(KEY)
 
 SECRET = {
-    "flow": f"b: {{base_url: nonsense, api_key: {KEY}, slots: many}}",
-    "quoted": f'b: {{api_key: "{KEY}", slots: many}}',
+    "flow": f"b: {{base_url: nonsense, api_key: {KEY}, max_concurrent_calls: many}}",
+    "quoted": f'b: {{api_key: "{KEY}", max_concurrent_calls: many}}',
     "json": f'{{"api_key": "{KEY}"}}',
     "compact-json": f'{{"b":{{"api_key":"{KEY}","slots":"many"}}}}',
     "without-a-space": f"api_key:{KEY}",
@@ -38,22 +38,22 @@ SECRET = {
     "url-with-an-apostrophe": f'base_url: "http://user:it\'{KEY}@host/v1"',
     "query-of-a-credential": f"base_url: http://host/v1?credential={KEY}",
     "query": f"base_url: http://host/v1?api-key={KEY}",
-    "query-in-flow": f"b: {{base_url: http://host/v1?a=long&X-Token={KEY}&b=more, slots: many}}",
+    "query-in-flow": f"b: {{base_url: http://host/v1?a=long&X-Token={KEY}&b=more, limit: many}}",
     "query-in-quotes": f'base_url: "http://host/v1?sig={KEY}#part"',
     "explicit": f"b:\n  ? api_key\n  : {KEY}",
     "explicit-in-quotes": f"- ? 'api_key'  # this one\n  # and this\n  : '{KEY}'",
     "explicit-list": f"? keys\n:\n  - one\n  - {KEY}",
     "explicit-list-in-line": f"? keys\n: - one\n  - {KEY}",
-    "explicit-in-flow": f"b: {{? api_key\n: {KEY}, slots: many}}",
+    "explicit-in-flow": f"b: {{? api_key\n: {KEY}, max_concurrent_calls: many}}",
 }
 PLAIN = (
     "backends:\n  ollama: {profile: ollama, api_key: ollama}",
     "api_key: ${SOME_NAME}",
-    "b: {api_key: ${SOME_NAME}, slots: many}",
+    "b: {api_key: ${SOME_NAME}, max_concurrent_calls: many}",
     "- authenticate: &keys {keys: [${PROXY_KEY}]}\n- validate: {body: messages}",
     "keys: [a]\nother: words",
     "tokenizer: vllm\nmax_tokens: 4000",
-    "- my_keys:Check: {slots: many}\n- their_token:Other",
+    "- my_keys:Check: {max_concurrent_calls: many}\n- their_token:Other",
     "api_key:\nbase_url: http://host/v1",
     "base_url: http://host/v1?api-version=2024-10-21&key=${KEY}",
     "? profile\n: ollama\n? models\n: some",
@@ -79,7 +79,9 @@ def test_what_is_no_secret_is_shown(source: str) -> None:
 
 def test_what_stands_beside_a_key_is_shown_and_the_caret_stays() -> None:
     problem = Problem("some-code", "it is many", Location(1, 28))
-    assert problem.render("a.yaml", f"b: {{api_key: {KEY}, slots: many}}").splitlines()[1:] == [
-        f"    1 | b: {{api_key: {STARS}, slots: many}}",
+    assert problem.render(
+        "a.yaml", f"b: {{api_key: {KEY}, max_concurrent_calls: many}}"
+    ).splitlines()[1:] == [
+        f"    1 | b: {{api_key: {STARS}, max_concurrent_calls: many}}",
         "      |                            ^",
     ]
