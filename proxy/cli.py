@@ -59,15 +59,21 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int |
 
 @main.command()
 @_config
-def check(config: str | None) -> None:
-    """Say everything that is wrong with the declaration, or that it is in order."""
+@click.option("--fix", is_flag=True, help="Rewrite old names of options in the file.")
+def check(config: str | None, fix: bool) -> None:
+    """Report every problem of the config.
+
+    It exits with 0 if the config has no errors, otherwise with 1.
+    """
     from proxy.config import check_open_access
 
     def run() -> None:
+        if fix:
+            _fix(config)
         declaration = _read(config)
         check_open_access(declaration, declaration.sections["server"].host)
         for note in declaration.notes:
-            click.echo(note.render(declaration.file, declaration.source), err=True)
+            click.echo(note.render(declaration.file, declaration.masked_source), err=True)
         for pipeline in declaration.pipelines:
             click.echo(f"{pipeline.name}: {', '.join(pipeline.routes)}")
         click.echo(f"{declaration.file} is in order")
@@ -170,6 +176,26 @@ def probe(
         anyio.run(command.probe, subject, model, whole, timeout)
 
     _reporting(run)
+
+
+def _fix(config: str | None) -> None:
+    from pipeline.config.fix import FixError, fix_file
+    from proxy.config import check_open_access, locate, read
+
+    file = locate(config)
+
+    def load(text: str | None) -> Config:
+        loaded = read(file, source=text)
+        check_open_access(loaded, loaded.sections["server"].host)
+        return loaded
+
+    try:
+        repaired = fix_file(file, load)
+    except FixError as error:
+        raise click.ClickException(str(error)) from error
+    for problem in repaired:
+        place = f"{file}:{problem.location.line}:{problem.location.column}"
+        click.echo("{}: renamed `{}` to `{}`".format(place, *problem.rename or ()))
 
 
 def _read(config: str | None) -> Config:

@@ -21,6 +21,7 @@ from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
 from stages.fallback import Fallback
 from stages.invoke import Invoke
+from stages.profiles.profile import Overrides, Profile
 from stages.queue import Queue
 from stages.resolve import Resolve
 from stages.routing.breaker import Breakers
@@ -47,6 +48,7 @@ class Server:
     )
     max_buffered_body_bytes: int = option(
         256 * 1024 * 1024,
+        renamed_from="max_bodies_bytes",
         help="bodies of all requests in flight in a process; beyond, a 529. Their memory is 4 to 9 "
         "times that",
         validator=validators.gt(0),
@@ -59,6 +61,7 @@ class Server:
     )
     min_body_bytes_per_second: int = option(
         1000,
+        renamed_from="min_body_rate",
         help="bytes a second of a body, at least, over half a minute",
         validator=validators.ge(0),
     )
@@ -92,6 +95,7 @@ SCHEMA = Schema(
     registry=REGISTRY,
     start=HttpRequest,
     end=HttpResponse,
+    option_classes={Backend: Profile, Overrides: Profile},
     register_hooks=register_hooks,
     reserved=(
         "GET /",
@@ -109,10 +113,11 @@ def read(
     file: str | None,
     environ: Mapping[str, str] | None = None,
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
+    source: str | None = None,
 ) -> Config:
     """Read and check a declaration. Raises ConfigError with everything that is wrong."""
     environ = os.environ if environ is None else environ
-    found = load(locate(file, environ), SCHEMA, environ, adapt)
+    found = load(locate(file, environ), SCHEMA, environ, adapt, source)
     return evolve(found, notes=(*found.notes, *_unused_options(found)))
 
 
@@ -219,7 +224,7 @@ def check_open_access(declaration: Config, host: str) -> None:
                 )
                 problems.append(Problem("open-door", message, location, hint))
     if problems:
-        raise ConfigError(declaration.file, declaration.source, problems)
+        raise ConfigError(declaration.file, declaration.masked_source, problems)
 
 
 def is_loopback(host: str) -> bool:

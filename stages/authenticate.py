@@ -30,6 +30,7 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
 
     keys: tuple[str, ...] = option(
         (),
+        secret=True,
         help="accepted keys; else PROXY_API_KEY",
         variable="PROXY_API_KEY",
         converter=_without_empty,

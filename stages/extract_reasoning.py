@@ -38,6 +38,7 @@ class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
     )
     starts_inside: bool = option(
         False,
+        renamed_from="begins_inside",
         help="the first tag is opened in the prompt: all that comes before its end is reasoning",
     )
     backends: tuple[str, ...] = reference("backends", (), help="only for these; else for all")

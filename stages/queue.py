@@ -31,13 +31,21 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
 
     backends: Mapping[str, Backend] = section("backends")
     max_queued: int = option(
-        100, help="calls that wait for a backend; more get a 529", validator=validators.ge(0)
+        100,
+        renamed_from="max_waiting",
+        help="calls that wait for a backend; more get a 529",
+        validator=validators.ge(0),
     )
     queue_timeout: float = option(
-        300.0, help="seconds that a call waits, at most", validator=validators.gt(0)
+        300.0,
+        renamed_from="max_wait",
+        help="seconds that a call waits, at most",
+        validator=validators.gt(0),
     )
     short_call_tokens: int = option(
-        4000, help="up to so many, of prompt and `max_tokens` together, a call is short"
+        4000,
+        renamed_from="short_tokens",
+        help="up to so many, of prompt and `max_tokens` together, a call is short",
     )
 
     def handle(

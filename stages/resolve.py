@@ -33,7 +33,9 @@ class Resolve(Stage[Validated, Resolved]):
         "models", None, help="the entry of `models` for names that match none"
     )
     rules: tuple[Rule, ...] = option(
-        (), help="entries of `models` for kinds of requests, as `{when: {thinking: true}, to: …}`"
+        (),
+        renamed_from="routes",
+        help="entries of `models` for kinds of requests, as `{when: {thinking: true}, to: …}`",
     )
     unknown_model: Literal["invalid_request", "not_found"] = option(
         "invalid_request",

@@ -33,7 +33,9 @@ class Validate(Stage[Authenticated, Validated]):
         32 * 1024 * 1024, help="larger bodies get a 413", validator=validators.gt(0)
     )
     endpoint: Literal["messages", "count-tokens"] = option(
-        "messages", help="which of the two bodies to expect; count-tokens has no max_tokens"
+        "messages",
+        renamed_from="body",
+        help="which of the two bodies to expect; count-tokens has no max_tokens",
     )
 
     async def handle(self, event: Authenticated, forward: Send[Validated]) -> None:

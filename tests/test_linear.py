@@ -25,7 +25,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.document import parse
+from pipeline.config.parsing import parse
 from pipeline.config.redaction import redact
 from stages.chat_completions.errors import error_from_status
 from stages.chat_completions.json_nesting import JsonNesting

@@ -12,7 +12,9 @@ from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 
 from pipeline.config.document import Document, Path
 from pipeline.config.problems import Location, Problem, suggest
+from pipeline.config.redaction import unknown
 from pipeline.config.structuring import make_converter, to_problems
+from pipeline.config.walk import OptionClasses, secret_part, set_options
 
 # Problems that matter only when something refers to the entry they are in.
 _OF_USE = {"missing-variable", "unavailable"}
@@ -26,7 +28,10 @@ class Builder:
 
     document: Document
     converter: Converter = Factory(make_converter)
+    classes: OptionClasses = Factory(dict)
     problems: list[Problem] = Factory(list)
+    warnings: dict[Problem, None] = Factory(dict)
+    """Each once: an alias repeats what is wrong after its anchor."""
     _unusable: list[tuple[Path, Problem]] = Factory(list)
     _used: set[Path] = Factory(set)
     _unfilled: set[Location] = Factory(set)
@@ -47,6 +52,7 @@ class Builder:
 
     def build(self, value: Any, kind: Any, path: Path) -> Any:
         """`value`, which stands at `path`, as a `kind`; None when that does not work."""
+        self._read_options(value, kind, path)
         try:
             built = self.converter.structure(value, kind)
         except (BaseValidationError, ValueError, TypeError) as error:
@@ -64,6 +70,39 @@ class Builder:
             return None
         self._check_references(built, path)
         return built
+
+    def _read_options(self, value: Any, kind: Any, path: Path) -> None:
+        """Hide the secrets in `value`, and replace the old names of its options by the new ones."""
+        options = list(set_options(value, kind, path, self.classes))
+        for where, field in options:
+            if field is None:  # perhaps the misspelt name of a secret
+                self.document.hide(where, unknown)
+            elif secret := secret_part(field):
+                self.document.hide(where, None if secret is True else secret)
+        for where, field in reversed(options):  # inner ones first: paths have the outer old names
+            if field is not None and where[-1] != field.name:
+                self._rename(_at(value, where[len(path) : -1]), where, field.name)
+
+    def _rename(self, options: dict[str, Any], where: Path, new: str) -> None:
+        old = str(where[-1])
+        if new in options:
+            message = f"`{old}` is the old name of `{new}`, which is set too"
+            self.report_key("renamed-option", message, where, f"remove `{old}`")
+            del options[old]
+            return
+        problem = Problem(
+            "renamed-option",
+            f"`{old}` is now called `{new}`",
+            self.document.location_of_key(where),
+            f"write `{new}`, or let `llm-proxy check --fix` do it",
+            "warning",
+            (old, new),
+        )
+        self.warnings[problem] = None
+        items = [(new if key == old else key, value) for key, value in options.items()]
+        options.clear()
+        options.update(items)
+        self.document.rename(where, new)
 
     def build_entries(self, value: Any, kind: Any, path: Path) -> Any:
         """A section of named entries, without those that are not in order."""
@@ -105,6 +144,12 @@ class Builder:
                 hint = "" if problem.code == "missing-variable" else problem.hint
                 notes[entry] = Problem(problem.code, message, location, hint, "note")
         return list(notes.values())
+
+
+def _at(value: Any, path: Path) -> Any:
+    for step in path:
+        value = value[step]
+    return value
 
 
 def references(built: Any, path: Path) -> Iterator[tuple[Path, str, str]]:

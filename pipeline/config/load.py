@@ -13,9 +13,10 @@ from attrs import evolve
 from dotenv import dotenv_values
 
 from pipeline.config.builder import Builder
-from pipeline.config.document import parse
+from pipeline.config.parsing import parse
 from pipeline.config.pipelines import PipelineBuilder
 from pipeline.config.problems import ConfigError, Location, Problem, suggest
+from pipeline.config.redaction import unknown
 from pipeline.config.schema import Config, Pipeline, Schema
 from pipeline.config.structuring import describe
 
@@ -27,6 +28,7 @@ def load(
     schema: Schema,
     environ: Mapping[str, str],
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
+    source: str | None = None,
 ) -> Config:
     """Read, check and build what `file` declares. Raises ConfigError with all problems.
 
@@ -34,9 +36,12 @@ def load(
     can be named as stages. Stages are given the sections that `adapt` makes of those declared.
     """
     name = os.fspath(file)
-    source, variables = texts = read_texts(file)
+    texts = read_texts(file)
+    source, variables = texts = (texts[0] if source is None else source, texts[1])
     schema = evolve(schema, registry=evolve(schema.registry, folder=folder_of(file)))
-    builder = Builder(parse(source, {**_values(variables), **environ}))
+    builder = Builder(
+        parse(source, {**_values(variables), **environ}), classes=schema.option_classes
+    )
     schema.register_hooks(builder.converter)
     sections: Sections = {}
     pipelines: tuple[Pipeline, ...] = ()
@@ -49,11 +54,15 @@ def load(
         if value is None:
             builder.report("file-empty", "nothing is declared here", (), hint)
         else:
-            builder.report("bad-option", f"expected sections, got {describe(value)}", (), hint)
-    notes = tuple(builder.split_unusable())
+            builder.document.hide((), unknown)
+            message = builder.document.redact(f"expected sections, got {describe(value)}", ())
+            builder.report("bad-option", message, (), hint)
+    warnings = sorted(builder.warnings, key=lambda problem: problem.location)
+    notes = (*warnings, *builder.split_unusable())
+    masked = builder.document.masked_text()
     if builder.problems:
-        raise ConfigError(name, source, builder.problems)
-    return Config(name, source, sections, pipelines, notes, digest(texts))
+        raise ConfigError(name, masked, [*builder.problems, *warnings])
+    return Config(name, source, sections, pipelines, notes, digest(texts), masked)
 
 
 def folder_of(file: str | Path) -> str:
@@ -110,6 +119,7 @@ def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> Sectio
         if key not in known:
             message = f"there is no section `{key}`"
             builder.report_key("unknown-section", message, (key,), suggest(key, known))
+            builder.document.hide((key,), unknown)
     built = {}
     for name, kind in schema.sections.items():
         given = value.get(name)

@@ -7,19 +7,34 @@ from typing import Any
 
 import attrs
 
+from pipeline.config.redaction import SecretPart
+
 
 def option(
-    default: Any = attrs.NOTHING, *, help: str = "", variable: str = "", **field: Any
+    default: Any = attrs.NOTHING,
+    *,
+    help: str = "",
+    variable: str = "",
+    renamed_from: str = "",
+    secret: bool | SecretPart = False,
+    **field: Any,
 ) -> Any:
     """Make a field that YAML sets. `llm-proxy stages` shows `help`.
 
     `variable` names an environment variable. If YAML does not set the option, its value is a list
-    with the value of that variable.
+    with the value of that variable. `renamed_from` is an old name that still works, with a warning.
+    No message shows a `secret` value, or those parts of it whose spans the function `secret` gives.
     """
     validators = field.pop("validator", None) or []
     validators = validators if isinstance(validators, (list, tuple)) else [validators]
     field["validator"] = [_naming_the_option(validator) for validator in validators]
-    return attrs.field(default=default, metadata={"help": help, "variable": variable}, **field)
+    metadata = {
+        "help": help,
+        "variable": variable,
+        "renamed_from": renamed_from,
+        "secret": secret,
+    }
+    return attrs.field(default=default, metadata=metadata, **field)
 
 
 def _naming_the_option(validator: Callable[..., None]) -> Callable[..., None]:

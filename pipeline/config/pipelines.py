@@ -13,6 +13,7 @@ from pipeline.chain import AnyStage, Chain
 from pipeline.config.builder import Builder
 from pipeline.config.document import FromEnvironment, Path
 from pipeline.config.problems import suggest
+from pipeline.config.redaction import unknown
 from pipeline.config.registry import StageClass, UnknownStageError
 from pipeline.config.schema import Pipeline, Schema
 from pipeline.config.structuring import KindError, describe
@@ -45,6 +46,7 @@ class PipelineBuilder:
         if declared and not isinstance(declared, dict):
             message = f"`pipelines`: {KindError('a mapping', declared)}"
             hint = "give each pipeline a name, and below it `route` and `stages`"
+            self.builder.document.hide(("pipelines",), unknown)
             self.builder.report("bad-option", message, ("pipelines",), hint)
             return ()
         if not declared:
@@ -89,6 +91,7 @@ class PipelineBuilder:
         if not isinstance(options.stages, list):
             error = KindError("a list", options.stages)
             hint = "write it as lines of `- name` below it"
+            self.builder.document.hide(path, unknown)
             self.builder.report("bad-option", f"`stages`: {error}", path, hint)
             return None
         entries = [self._stage(item, (*path, n)) for n, item in enumerate(options.stages)]
@@ -131,6 +134,7 @@ class PipelineBuilder:
         except UnknownStageError as error:
             message = self.builder.document.redact(str(error), path[:-1])
             self.builder.report_key("unknown-stage", message, path, error.hint)
+            self.builder.document.hide(path, unknown)
             return None, None
         step = Step(name, self.builder.document.location_of_key(path), cls)
         return step, self._configured(cls, {} if options is None else options, path)
@@ -145,6 +149,7 @@ class PipelineBuilder:
         if isinstance(item, dict) and len(item) == 1:
             name, options = next(iter(item.items()))
             return name, options
+        self.builder.document.hide(path, unknown)
         if isinstance(item, dict) and item:
             name, stray = list(item)[:2]
             message = f"`{stray}` stands beside `{name}`, not below it"

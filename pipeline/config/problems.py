@@ -8,8 +8,6 @@ from typing import Literal
 
 from attrs import frozen
 
-from pipeline.config.redaction import redact
-
 
 @frozen(order=True)
 class Location:
@@ -23,20 +21,21 @@ class Location:
 class Problem:
     """One thing that is wrong.
 
-    `code` is a stable kebab-case name. An `error` keeps the proxy from starting;
-    a `note` is only told.
+    `code` is a stable kebab-case name. Only an `error` keeps the proxy from starting.
+    `rename` is the old and the new name of an option, if `check --fix` can repair the problem.
     """
 
     code: str
     message: str
     location: Location = Location()
     hint: str = ""
-    severity: Literal["error", "note"] = "error"
+    severity: Literal["error", "warning", "note"] = "error"
+    rename: tuple[str, str] | None = None
 
     def render(self, file: str, source: str) -> str:
         """The problem as text: `file:line:column`, the source line with a caret, the hint.
 
-        Keys in the source are hidden.
+        `source` is quoted as it is: give it without its secrets.
         """
         lines = source.splitlines()
         line, column = self.location.line, self.location.column
@@ -47,7 +46,7 @@ class Problem:
             text += f"\n{line:>5} | {shown}\n      | {blank:<{column - 1}}^"
         if self.hint:
             text += f"\n  hint: {self.hint}"
-        return redact(text, source)
+        return text
 
 
 class ConfigError(Exception):

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, frozen
 from cattrs import Converter
 
 from pipeline.chain import AnyStage, Chain
 from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import Registry
+from pipeline.config.walk import OptionClasses
 
 
 @frozen
@@ -27,6 +28,7 @@ class Schema:
     start: type
     end: type
     reserved: tuple[str, ...] = ()
+    option_classes: OptionClasses = Factory(dict)
     register_hooks: Callable[[Converter], None] = lambda converter: None
 
 
@@ -60,3 +62,4 @@ class Config:
     pipelines: tuple[Pipeline, ...]
     notes: tuple[Problem, ...]
     digest: bytes = b""
+    masked_source: str = ""

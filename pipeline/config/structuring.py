@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 from cattrs import Converter
@@ -84,6 +85,11 @@ def is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
+def is_union(kind: Any) -> bool:
+    """Whether a type is `X | Y`."""
+    return get_origin(kind) in (Union, UnionType)
+
+
 def is_list(kind: Any) -> bool:
     """Whether a type is written as a list in YAML: `tuple[X, …]`, `list[X]`, `frozenset[X]`."""
     if is_tuple(kind):
@@ -108,7 +114,7 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
             for key in sorted(leaf.extra_fields):
                 yield Problem(
                     "unknown-option",
-                    f"`{_last_name(where)}` has no option `{key}`",
+                    f"`{_last_name(where)}` has no option `{document.redact(key, (*where, key))}`",
                     document.location_of_key((*where, key)),
                     suggest(key, known) or "it takes no options",
                 )

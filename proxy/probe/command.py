@@ -82,7 +82,7 @@ def undeclared(name: str, url: str, api_key_env: str | None, config: str | None)
         raw["api_key"] = f"${{{api_key_env}}}"
         if not key:
             hint = f"set {api_key_env} in the environment or in `.env`"
-            _fail(f"the environment variable {api_key_env} is not set, or empty", hint)
+            _fail(f"the environment variable {api_key_env} is not set or is empty", hint)
     try:
         profile = Profile(url, api_key=key)
     except OptionError as error:

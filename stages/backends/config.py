@@ -81,7 +81,9 @@ class TargetGroup:
 
     targets: tuple[WeightedTarget, ...] = option(validator=_check_targets)
     strategy: Literal["fallback", "balance"] = option(
-        "fallback", help="whether the first target goes first, or each has its share"
+        "fallback",
+        renamed_from="policy",
+        help="whether the first target goes first, or each has its share",
     )
     affinity: Literal["session", "prefix", "none"] | None = option(
         None,

@@ -158,7 +158,7 @@ def test_each_kind_of_field_is_marked() -> None:
     everything, words, default = attrs.fields(Whole)
 
     assert everything.metadata == {"section": "things"}
-    assert words.metadata == {"help": "which words", "variable": "WORDS"}
+    assert (words.metadata["help"], words.metadata["variable"]) == ("which words", "WORDS")
     assert default.metadata == {"reference": "things", "help": "the usual thing"}
 
 

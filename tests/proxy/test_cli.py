@@ -155,7 +155,7 @@ def test_check_tells_the_routes_of_a_declaration_that_is_in_order(tmp_path: Path
     )
     assert result.stderr == (
         "pipelines.yaml:3:3: note[missing-variable]: `unset` is not used, and could not be: "
-        "the environment variable NO_SUCH_HOST is not set, or empty\n"
+        "the environment variable NO_SUCH_HOST is not set or is empty\n"
         '    3 |   unset: {base_url: "${NO_SUCH_HOST}"}\n'
         "      |   ^\n"
     )

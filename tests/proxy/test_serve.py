@@ -50,7 +50,7 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
         "            here: the same name\n"
         "\n"
         "note: `unset` is not used, and could not be: "
-        "the environment variable NO_SUCH_HOST is not set, or empty\n"
+        "the environment variable NO_SUCH_HOST is not set or is empty\n"
         "\n"
         "use it:\n"
         "  export ANTHROPIC_BASE_URL=http://127.0.0.1:8080\n"

@@ -13,8 +13,9 @@ from attrs import Factory, frozen
 from cattrs.errors import BaseValidationError
 
 from pipeline import option, section
-from pipeline.config.document import FromEnvironment, Unquoted, parse
+from pipeline.config.document import FromEnvironment, Unquoted
 from pipeline.config.options import OptionError, UnavailableError
+from pipeline.config.parsing import parse
 from pipeline.config.problems import Problem
 from pipeline.config.structuring import (
     KindError,
