@@ -31,13 +31,14 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
     keys: tuple[str, ...] = option(
         (),
         secret=True,
-        help="accepted keys; else PROXY_API_KEY",
+        help="keys that are accepted; without this option, the value of PROXY_API_KEY",
         variable="PROXY_API_KEY",
         converter=_without_empty,
         repr=False,
     )
     allow_anonymous: bool = option(
-        False, help="with no keys, let everybody in on addresses other than loopback too"
+        False,
+        help="without keys, accept every request also on addresses other than loopback",
     )
     _digests: tuple[bytes, ...] = field(init=False, repr=False)
 

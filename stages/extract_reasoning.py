@@ -32,16 +32,17 @@ class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
 
     tags: dict[str, str] = option(
         factory=lambda: {f"<{name}>": f"</{name}>" for name in _USUAL},
-        help="what opens reasoning at the beginning of the text, and what closes it; "
-        "else `<think>`, `<thinking>` and `<reasoning>`",
+        help="the tags that open and close reasoning at the beginning of the text",
         validator=_check_tags,
     )
     starts_inside: bool = option(
         False,
         renamed_from="begins_inside",
-        help="the first tag is opened in the prompt: all that comes before its end is reasoning",
+        help="the prompt ends with the opening tag: all text before the closing tag is reasoning",
     )
-    backends: tuple[str, ...] = reference("backends", (), help="only for these; else for all")
+    backends: tuple[str, ...] = reference(
+        "backends", (), help="only for these backends; default: for all"
+    )
 
     def handle(self, event: ChatRequest, forward: Send[ChatRequest]) -> Awaitable[None]:
         if not self.backends or event.resolved.target.backend in self.backends:

@@ -33,19 +33,19 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
     max_queued: int = option(
         100,
         renamed_from="max_waiting",
-        help="calls that wait for a backend; more get a 529",
+        help="calls that may wait for a backend; further calls get a 529",
         validator=validators.ge(0),
     )
     queue_timeout: float = option(
         300.0,
         renamed_from="max_wait",
-        help="seconds that a call waits, at most",
+        help="seconds that a call may wait",
         validator=validators.gt(0),
     )
     short_call_tokens: int = option(
         4000,
         renamed_from="short_tokens",
-        help="up to so many, of prompt and `max_tokens` together, a call is short",
+        help="calls whose prompt plus `max_tokens` is at most this many tokens are short",
     )
 
     def handle(

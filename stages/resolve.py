@@ -30,16 +30,16 @@ class Resolve(Stage[Validated, Resolved]):
 
     models: Mapping[str, ModelEntry] = section("models")
     default: str | None = reference(
-        "models", None, help="the entry of `models` for names that match none"
+        "models", None, help="the entry of `models` for names that match no entry"
     )
     rules: tuple[Rule, ...] = option(
         (),
         renamed_from="routes",
-        help="entries of `models` for kinds of requests, as `{when: {thinking: true}, to: …}`",
+        help="conditions and the entry of `models` for each, as `{when: {thinking: true}, to: …}`",
     )
     unknown_model: Literal["invalid_request", "not_found"] = option(
         "invalid_request",
-        help="the error for a name that is not served: 400 invalid_request_error, or the API's "
+        help="the error for a name that matches no entry: 400 invalid_request_error, or the API's "
         "own 404 not_found_error",
     )
     _names: ModelNames = field(init=False, repr=False)

@@ -30,12 +30,14 @@ class Validate(Stage[Authenticated, Validated]):
     """Reads the body and checks that it is a request of the Messages API."""
 
     max_body_bytes: int = option(
-        32 * 1024 * 1024, help="larger bodies get a 413", validator=validators.gt(0)
+        32 * 1024 * 1024,
+        help="most bytes of a request body; larger bodies get a 413",
+        validator=validators.gt(0),
     )
     endpoint: Literal["messages", "count-tokens"] = option(
         "messages",
         renamed_from="body",
-        help="which of the two bodies to expect; count-tokens has no max_tokens",
+        help="the endpoint whose body to expect; for count-tokens, `max_tokens` is not required",
     )
 
     async def handle(self, event: Authenticated, forward: Send[Validated]) -> None:

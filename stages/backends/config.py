@@ -26,7 +26,7 @@ class ModelTarget:
         None, help="the model's name at the backend; default: the name the client used"
     )
     overrides: Overrides = option(
-        factory=dict, help="keys of the backend's profile that differ for this model"
+        factory=dict, help="keys of the backend's profile with another value for this model"
     )
 
     @property
@@ -51,7 +51,7 @@ class WeightedTarget(ModelTarget):
     """One of the targets of a TargetGroup."""
 
     weight: float = option(
-        1.0, help="its share of the requests, with `balance`", validator=_check_weight
+        1.0, help="its share of the requests, with `strategy: balance`", validator=_check_weight
     )
 
 
@@ -83,12 +83,12 @@ class TargetGroup:
     strategy: Literal["fallback", "balance"] = option(
         "fallback",
         renamed_from="policy",
-        help="whether the first target goes first, or each has its share",
+        help="fallback: requests go to the first target; balance: each target gets its share",
     )
     affinity: Literal["session", "prefix", "none"] | None = option(
         None,
-        help="with `balance`, what keeps requests at one target, whose prefix cache is then warm: "
-        "the session (else), the beginning of the conversation, or nothing",
+        help="with `strategy: balance`, requests with the same session, or with the same beginning "
+        "of the conversation, go to one target, whose prefix cache is warm; default: session",
         validator=_check_affinity,
     )
 

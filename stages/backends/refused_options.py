@@ -191,7 +191,9 @@ def _schema_keywords(words: str, options: Options, profile: Profile) -> Iterator
         if keyword not in profile.unsupported_schema_keywords and _mentions(words, keyword):
             without = (*profile.unsupported_schema_keywords, keyword)
             if any(_has_key(tool["function"].get("parameters"), keyword) for tool in tools):
-                yield RefusedOption(f"schema keyword {keyword}", {"unsupported_schema_keywords": without})
+                yield RefusedOption(
+                    f"schema keyword {keyword}", {"unsupported_schema_keywords": without}
+                )
 
 
 def _has_key(schema: Any, key: str) -> bool:

@@ -33,11 +33,13 @@ class When:
         None, help="pattern for the name of the model that the client requests"
     )
     input_tokens_over: int | None = option(
-        None, help="estimate, in tokens", validator=validators.optional(validators.ge(0))
+        None,
+        help="more input tokens than this, by an estimate",
+        validator=validators.optional(validators.ge(0)),
     )
     thinking: bool | None = option(None, help="whether the client wants thinking")
-    images: bool | None = option(None, help="whether there are images in the conversation")
-    tools: bool | None = option(None, help="whether there are tools")
+    images: bool | None = option(None, help="whether the conversation has images")
+    tools: bool | None = option(None, help="whether the request has tools")
 
     def holds(self, request: MessagesRequest) -> bool:
         """Whether the request fulfils all conditions."""
