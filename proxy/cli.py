@@ -51,16 +51,18 @@ def main() -> None:
 
 @main.command()
 @_config
-@click.option("--host", help="The address to listen on.  [default: as in the config]")
+@click.option("--host", help="The address to listen on.", show_default=_AS_CONFIGURED)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
-    help="The port; 0 takes a free one.  [default: as in the config]",
+    help="The port; 0 takes a free one.",
+    show_default=_AS_CONFIGURED,
 )
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    help="Number of worker processes.  [default: as in the config]",
+    help="Number of worker processes.",
+    show_default=_AS_CONFIGURED,
 )
 def serve(config: str | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve the pipelines of the config."""

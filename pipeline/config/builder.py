@@ -12,7 +12,6 @@ from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 
 from pipeline.config.document import Document, Path
 from pipeline.config.problems import Location, Problem, suggest
-from pipeline.config.redaction import unknown
 from pipeline.config.structuring import make_converter, to_problems
 from pipeline.config.walk import OptionClasses, secret_part, set_options
 
@@ -76,7 +75,7 @@ class Builder:
         options = list(set_options(value, kind, path, self.classes))
         for where, field in options:
             if field is None:  # perhaps the misspelt name of a secret
-                self.document.hide(where, unknown)
+                self.document.hide_unknown(where)
             elif secret := secret_part(field):
                 self.document.hide(where, None if secret is True else secret)
         for where, field in reversed(options):  # inner ones first: paths have the outer old names

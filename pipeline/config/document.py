@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from pipeline.config.problems import Location, Problem
-from pipeline.config.redaction import Secret, SecretPart, after_colon, mask, mask_unparsed
+from pipeline.config.redaction import Secret, SecretPart, after_colon, mask, mask_unparsed, unknown
 
 #: Names and indexes that lead to a value.
 Path = tuple[str | int, ...]
@@ -48,6 +48,7 @@ class Document:
     unread: tuple[Secret, ...] = field(default=(), repr=False)
     """The scalars that have no path, because `problems` has something about their names."""
     _secrets: dict[Path, SecretPart | None] = field(factory=dict, repr=False)
+    _unknown: set[Path] = field(factory=set, repr=False)
     _renamed: dict[Path, Path] = field(factory=dict, repr=False)
 
     def hide(self, path: Path, part: SecretPart | None = None) -> None:
@@ -56,6 +57,11 @@ class Document:
         Without `part` this includes the names in a mapping there.
         """
         self._secrets[path] = part
+
+    def hide_unknown(self, path: Path) -> None:
+        """Show no text at or below `path`, and not what is after a colon in the name itself."""
+        self._secrets[path] = unknown
+        self._unknown.add(path)
 
     def rename(self, path: Path, name: str) -> None:
         """Let the option at `path` have the new `name` in paths from now on."""
@@ -75,7 +81,7 @@ class Document:
         for where, name in self.names.items():
             hidden = self._hidden(where[:-1]) if where[: len(path)] == path else []
             yield from (name for place in hidden[:1] if self._secrets[place] is None)
-            if where in self._secrets:  # an unknown name, perhaps `api_key:value` without a space
+            if where in self._unknown:  # perhaps `api_key:value` without a space
                 yield evolve(name, part=after_colon)
 
     def _hidden(self, path: Path) -> list[Path]:

@@ -38,8 +38,9 @@ class Secret:
         for value in sorted((self.value[i:j] for i, j in spans), key=len, reverse=True):
             quoted = repr(value)
             stars = "*" * (len(quoted) - 2)
-            message = message.replace(quoted, f"'{stars}'")
-            if len(value) > _SHORT:
+            if quoted in message:
+                message = message.replace(quoted, f"'{stars}'")
+            elif len(value) > _SHORT:
                 message = message.replace(quoted[1:-1], stars)
         return message
 

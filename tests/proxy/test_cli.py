@@ -73,8 +73,8 @@ Usage: llm-proxy [OPTIONS] COMMAND [ARGS]...
   Speak the Anthropic Messages API to clients, and use any OpenAI-compatible
   backend.
 
-  Without a command it serves. The stages of pipelines.yaml say what happens
-  to a request.
+  Without a command it serves. The stages of pipelines.yaml say what happens to
+  a request.
 
   Examples:
     llm-proxy                              serve ./pipelines.yaml
