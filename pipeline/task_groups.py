@@ -11,23 +11,23 @@ from anyio.abc import TaskGroup
 
 @asynccontextmanager
 async def task_group() -> AsyncIterator[TaskGroup]:
-    """A task group that raises a lone exception as itself, not as a group of one.
+    """Open a task group that raises a single exception as itself, not as a group of one.
 
-    Around `forward` this matters: `except ApiError` would miss an ExceptionGroup. It is the
-    only place that may call `anyio.create_task_group`; a lint rule says so.
+    This matters around `forward`: `except ApiError` would miss an ExceptionGroup. A lint rule
+    forbids `anyio.create_task_group` elsewhere.
     """
     try:
         async with anyio.create_task_group() as group:  # noqa: TID251
             yield group
     except BaseExceptionGroup as error:
-        alone: BaseException = error
-        while isinstance(alone, BaseExceptionGroup) and len(alone.exceptions) == 1:
-            alone = alone.exceptions[0]
-        if alone is error:
+        single: BaseException = error
+        while isinstance(single, BaseExceptionGroup) and len(single.exceptions) == 1:
+            single = single.exceptions[0]
+        if single is error:
             raise
-        context = alone.__context__
+        context = single.__context__
         try:
-            raise alone
+            raise single
         finally:
-            alone.__context__ = context  # "during handling of" the group would say nothing new
-            del alone, context
+            single.__context__ = context  # without "during handling of" the group
+            del single, context

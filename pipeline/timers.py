@@ -11,28 +11,28 @@ from attrs import define, field
 
 
 class Delayed(Protocol):
-    """Work that begins some time after it was ordered. Whoever ordered it has to stop it."""
+    """Work that starts after a delay. Its owner must stop it."""
 
     now: Callable[[], float]
     """The event loop's clock, in seconds."""
 
     async def stop(self) -> None:
-        """Call it off, or cancel it and wait for its end. Raises what the work raised."""
+        """Cancel the work and wait for its end. Raises what the work raised."""
 
 
 def delayed(seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> Delayed:
-    """Order `work` to begin `seconds` from now, beside the caller.
+    """Start `work` in `seconds` from now, concurrently with the caller.
 
-    Until then there is only a timer, for 1 us; a task group with a task in it costs 55. So it
-    serves for what is rarely needed, and could be at each request.
+    Until then there is only a timer, which costs 1 us. A task group with a task costs 55 us. So it
+    suits work that each request may need and few do.
     """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
         return _on_trio(seconds, work)
-    made = _OnAsyncio(loop.time)
-    made.timer = loop.call_later(seconds, made.begin, loop, work)
-    return made
+    delayed_work = _OnAsyncio(loop.time)
+    delayed_work.timer = loop.call_later(seconds, delayed_work.start, loop, work)
+    return delayed_work
 
 
 @define(eq=False)
@@ -41,14 +41,14 @@ class _OnAsyncio:
     timer: asyncio.TimerHandle = field(init=False)
     _task: asyncio.Task[None] | None = None
 
-    def begin(
+    def start(
         self, loop: asyncio.AbstractEventLoop, work: Callable[[], Coroutine[Any, Any, None]]
     ) -> None:
         self._task = loop.create_task(work())
 
     async def stop(self) -> None:
         self.timer.cancel()
-        task, self._task = self._task, None  # its end holds frames, and they whoever ordered it
+        task, self._task = self._task, None  # a finished task holds frames, and they hold the owner
         if task is None:
             return
         task.cancel()
@@ -70,10 +70,10 @@ class _OnTrio:
 
         with self.scope:
             await anyio.sleep(seconds)
-            ended = await acapture(work)  # or it would end all of trio
-            if isinstance(ended, Error) and isinstance(ended.error, Exception):
-                self._raised = ended.error
-            del ended  # its traceback holds frames, and they whoever ordered it
+            outcome = await acapture(work)  # an exception would end trio itself
+            if isinstance(outcome, Error) and isinstance(outcome.error, Exception):
+                self._raised = outcome.error
+            del outcome  # its traceback holds frames, and they hold the owner
         self.over.set()
 
     async def stop(self) -> None:
@@ -87,6 +87,6 @@ class _OnTrio:
 def _on_trio(seconds: float, work: Callable[[], Awaitable[None]]) -> Delayed:
     import trio
 
-    made = _OnTrio(trio.current_time)
-    trio.lowlevel.spawn_system_task(made.run, seconds, work)
-    return made
+    delayed_work = _OnTrio(trio.current_time)
+    trio.lowlevel.spawn_system_task(delayed_work.run, seconds, work)
+    return delayed_work

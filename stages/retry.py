@@ -34,7 +34,7 @@ class Retry(Stage[Resolved, Resolved]):
     )
     max_wait: float = option(
         10.0,
-        help="longest wait before an attempt, in seconds; the request fails if the backend wants more",
+        help="longest wait before an attempt, in seconds; a longer `retry-after` fails the request",
         validator=validators.gt(0),
     )
     on: tuple[ErrorKind, ...] = option(TRANSIENT, help="errors after which it repeats the request")

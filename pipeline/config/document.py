@@ -48,6 +48,7 @@ class Document:
     unread: tuple[Secret, ...] = field(default=(), repr=False)
     """The scalars that have no path, because `problems` has something about their names."""
     _secrets: dict[Path, SecretPart | None] = field(factory=dict, repr=False)
+    _below: dict[Path, list[Path]] = field(factory=dict, repr=False)
     _unknown: set[Path] = field(factory=set, repr=False)
     _renamed: dict[Path, Path] = field(factory=dict, repr=False)
 
@@ -75,14 +76,24 @@ class Document:
 
     def _secret_scalars(self, path: Path) -> Iterator[Secret]:
         """Yield the secret scalars and names at or below `path`."""
-        for where, scalar in self.scalars.items():
-            hidden = self._hidden(where) if where[: len(path)] == path else []
-            yield from (evolve(scalar, part=self._secrets[place]) for place in hidden[:1])
-        for where, name in self.names.items():
-            hidden = self._hidden(where[:-1]) if where[: len(path)] == path else []
-            yield from (name for place in hidden[:1] if self._secrets[place] is None)
+        for where in self._at_or_below(path):
+            hidden = self._hidden(where)
+            if where in self.scalars and hidden:
+                yield evolve(self.scalars[where], part=self._secrets[hidden[0]])
+            if where not in self.names:
+                continue
             if where in self._unknown:  # perhaps `api_key:value` without a space
-                yield evolve(name, part=after_colon)
+                yield evolve(self.names[where], part=after_colon)
+            elif hidden and hidden[0] != where and self._secrets[hidden[0]] is None:
+                yield self.names[where]
+
+    def _at_or_below(self, path: Path) -> list[Path]:
+        """Give the paths of scalars and names at or below `path`."""
+        if not self._below:
+            for where in {**self.names, **self.scalars}:
+                for end in range(len(where) + 1):
+                    self._below.setdefault(where[:end], []).append(where)
+        return self._below.get(path, [])
 
     def _hidden(self, path: Path) -> list[Path]:
         """The hidden places that include `path`, the outermost first."""

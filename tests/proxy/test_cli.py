@@ -177,7 +177,7 @@ def test_check_tells_the_routes_of_a_declaration_that_is_in_order(tmp_path: Path
         "models: GET /v1/models, GET /v1/other\npipelines.yaml is in order\n",
     )
     assert result.stderr == (
-        "pipelines.yaml:3:3: note[missing-variable]: `unset` is not used, and could not be: "
+        "pipelines.yaml:3:3: note[missing-variable]: `unset` is not used, and cannot be: "
         "the environment variable NO_SUCH_HOST is not set or is empty\n"
         '    3 |   unset: {base_url: "${NO_SUCH_HOST}"}\n'
         "      |   ^\n"

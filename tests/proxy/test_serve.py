@@ -49,7 +49,7 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
         "  both      here: a\n"
         "            here: the same name\n"
         "\n"
-        "note: `unset` is not used, and could not be: "
+        "note: `unset` is not used, and cannot be: "
         "the environment variable NO_SUCH_HOST is not set or is empty\n"
         "\n"
         "use it:\n"

@@ -65,7 +65,7 @@ def test_an_entry_nobody_needs_may_lack_its_variables(tmp_path: Path) -> None:
     (note,) = declaration.notes
     assert (note.severity, note.location.line, note.hint) == ("note", 3, "")
     assert note.message == (
-        "`two` is not used, and could not be: "
+        "`two` is not used, and cannot be: "
         "the environment variable SIZE is not set or is empty; "
         "the environment variable BASE is not set or is empty"
     )
@@ -92,7 +92,7 @@ def test_an_entry_that_cannot_be_used_here_is_a_note_with_its_hint(tmp_path: Pat
     declaration = declare(tmp_path, things("  two: {needs: a GPU}\n"))
 
     (note,) = declaration.notes
-    assert note.message == "`two` is not used, and could not be: it needs a GPU"
+    assert note.message == "`two` is not used, and cannot be: it needs a GPU"
     assert (note.code, note.hint, note.location.line) == ("unavailable", "get a GPU", 3)
     assert list(declaration.sections["things"]) == ["one"]
 
