@@ -14,15 +14,14 @@ from typing import Any
 
 from attrs import frozen
 
-from pipeline.config.type_check import carried
-from pipeline.stage import Send, Stage, StopForwarding, signature
+from pipeline.stage import Send, Stage, StopForwarding, signature, types_after
 
 AnyStage = Stage[Any, Any]
 
 
 @frozen
 class Link:
-    """A stage in its place. `filter` is None where it accepts all that can arrive there."""
+    """A stage at its place. `filter` is None if the stage accepts every event that can arrive."""
 
     stage: AnyStage
     filter: tuple[type, ...] | None
@@ -30,45 +29,45 @@ class Link:
 
 @frozen
 class Chain:
-    """Stages that fit together; shared by all requests."""
+    """Stages that fit together. All requests share them."""
 
     links: tuple[Link, ...]
 
     @classmethod
     def of(cls, stages: tuple[AnyStage, ...], start: type) -> Chain:
-        """Link `stages`, the first of which receives `start`. They are known to fit."""
+        """Link `stages`, which must fit. The first one receives `start`."""
         links = []
         carries = frozenset({start})
         for stage in stages:
-            declared = signature(type(stage))
-            everything = all(issubclass(each, declared.accepts) for each in carries)
-            links.append(Link(stage, None if everything else declared.accepts))
-            carries = carried(carries, declared) or carries
+            types = signature(type(stage))
+            accepts_all = all(issubclass(event, types.accepts) for event in carries)
+            links.append(Link(stage, None if accepts_all else types.accepts))
+            carries = types_after(carries, types) or carries
         return cls(tuple(links))
 
     @asynccontextmanager
     async def open(self, sink: Send[Any]) -> AsyncIterator[Send[Any]]:
-        """Open every stage for one request, the last one first; they close first one first.
+        """Open every stage for one request, the last one first. The first one closes first.
 
-        Gives the way into the first stage; what the last one forwards goes to `sink`. With
-        `StopForwarding` all ends well.
+        Yield the receiver of the first stage. The last stage forwards to `sink`. StopForwarding
+        ends the chain normally.
         """
         async with AsyncExitStack() as exits:
-            receive = await self._entered(sink, exits)
+            receive = await self._open_links(sink, exits)
             with suppress(StopForwarding):
                 yield receive
 
     async def run(self, event: Any, sink: Send[Any]) -> None:
-        """Send one event through. Raises whatever else a stage raises.
+        """Send one event through. Raises what a stage raises, except StopForwarding.
 
-        It could use `open`; but that is a generator, one more for each request.
+        It does not use `open`, which would cost a generator per request.
         """
         async with AsyncExitStack() as exits:
-            receive = await self._entered(sink, exits)
+            receive = await self._open_links(sink, exits)
             with suppress(StopForwarding):
                 await receive(event)
 
-    async def _entered(self, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
+    async def _open_links(self, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
         for link in reversed(self.links):
             forward = await _enter(link, forward, exits)
         return forward
@@ -85,7 +84,7 @@ async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[
 
 @frozen
 class _Opened:
-    """What a stage opens. At its end, too, a later stage may have enough; then others end well."""
+    """A stage's context manager. StopForwarding raised while it exits ends the chain normally."""
 
     opened: AbstractAsyncContextManager[Send[Any]]
 
@@ -101,7 +100,7 @@ class _Opened:
         try:
             return await self.opened.__aexit__(kind, error, trace)
         except StopForwarding:
-            return error is None  # one that is under way goes on
+            return error is None  # an exception that is propagating goes on
 
 
 def _filtered(accepts: tuple[type, ...], receive: Send[Any], forward: Send[Any]) -> Send[Any]:

@@ -1,32 +1,31 @@
-"""The stage contract: what an author of a stage writes, and nothing else.
+"""The stage contract: everything that an author of a stage needs.
 
-Each stage is configured once, from YAML, and shared by all requests, so it is an
-attrs-frozen object. What belongs to one request lives in `open`.
+YAML configures each stage once, and all requests share it. So a stage is an attrs-frozen object.
+The state of one request is in `receiver` or in `open`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import UnionType
 from typing import Any, Generic, TypeVar, Union, get_args, get_origin
 
-import attrs
 from attrs import frozen
 
 T = TypeVar("T")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-#: The way to the next stage. Awaiting it returns when every later stage is done with the event.
+#: Sends an event to the next stage. It returns when every later stage is done with the event.
 Send = Callable[[T], Awaitable[None]]
 
 
 class StopForwarding(Exception):
-    """Raised by a stage that has forwarded all it will, and wants no more events.
+    """Raised by a stage that wants no more events. The request ends without an error.
 
-    A stage that forwards many events for one, as those of a stream, catches it around its
-    `forward`, closes what it reads from, and returns. Stages between the two let it pass.
+    A stage that forwards many events for one event, as those of a stream, catches it around its
+    `forward`, closes its source, and returns. Stages between the two let it pass.
     """
 
 
@@ -34,37 +33,36 @@ class StopForwarding(Exception):
 class Stage(Generic[In, Out]):
     """One step of a pipeline: accepts events of type `In`, forwards events of type `Out`.
 
-    Events a stage does not accept pass it by. `Stage[T, T]` (a type variable, perhaps
-    bound) marks a stage that may stand anywhere. `await forward(event)` covers the rest
-    of the chain, so a `try`, a timer or a cancel scope around it does too. Only one task
-    at a time may call `forward`. Whatever a stage raises ends the request, unless an earlier
-    stage catches it, and perhaps sends the event once more: state in `receiver` starts anew
-    where an answer does. Only with `StopForwarding` it has ended well (see there).
+    Events that a stage does not accept pass it by. `Stage[T, T]` (a type variable, perhaps bound)
+    fits anywhere. `await forward(event)` covers the later stages, and so does a `try`, a timer or a
+    cancel scope around it. Only one task at a time may call `forward`. An exception of a stage ends
+    the request, unless an earlier stage catches it. That stage may send the event again: state in
+    `receiver` must start from scratch when a new response starts. `StopForwarding` ends the request
+    without an error.
     """
 
     def handle(self, event: In, forward: Send[Out]) -> Awaitable[None]:
-        """Deal with one event. Most stages override only this, with an `async def`.
+        """Handle one event. Most stages override only this, with an `async def`.
 
-        One that awaits nothing else may be a `def` that ends with `return forward(event)`. Then it
-        has no frame between the answer and its backend, which each piece of it would pass; but a
-        `try` or `with` around that `return` would cover only the call, not the rest of the chain.
+        If it awaits nothing else, it may be a `def` that ends with `return forward(event)`. This
+        saves one coroutine frame per event of the response. Beware: a `try` or `with` around that
+        `return` covers the call only, not the later stages.
         """
         raise TypeError(f"{type(self).__name__} overrides neither handle nor open")
 
     def open(self, forward: Send[Out]) -> AbstractAsyncContextManager[Send[In]]:
-        """Give the receiver for one request. Override it to have something to do at its end.
+        """Give the receiver for one request. Override it to do something at the end of a request.
 
-        Stages are entered last first and left first first, so on leaving a stage may
-        still forward. Where a later stage then has enough, an error that is under way goes on,
-        also one that was to be dealt with by forwarding.
+        The last stage opens first, and the first stage exits first. So a stage may still forward
+        while it exits. If a later stage raises StopForwarding during exit, an exception that is
+        already propagating is not replaced by it.
         """
         return nullcontext(self.receiver(forward))
 
     def receiver(self, forward: Send[Out]) -> Send[In]:
         """Give the receiver for one request. Override it to keep state for the request.
 
-        As it is, it is `handle` bound to `forward`: no coroutine of its own, which each event
-        would pass.
+        The default binds `handle` to `forward`. It adds no coroutine per event.
         """
         handle = self.handle
         return lambda event: handle(event, forward)
@@ -72,7 +70,7 @@ class Stage(Generic[In, Out]):
 
 @frozen
 class Signature:
-    """What a stage class declares. `transparent` stages forward what they accept."""
+    """The event types of a stage class. A `transparent` stage forwards what it accepts."""
 
     accepts: tuple[type, ...]
     emits: tuple[type, ...]
@@ -80,7 +78,7 @@ class Signature:
 
 
 def signature(stage: type[Stage[Any, Any]]) -> Signature:
-    """Read `Stage[In, Out]` off the class. Raises TypeError when it says nothing of the kind."""
+    """Give the event types of `Stage[In, Out]`. Raises TypeError if the class has none."""
     arguments = _arguments(stage)
     if not arguments:
         raise TypeError(f"{stage.__name__} does not say what it accepts and emits: Stage[In, Out]")
@@ -94,83 +92,37 @@ def signature(stage: type[Stage[Any, Any]]) -> Signature:
 
 
 def _arguments(cls: Any) -> tuple[Any, ...]:
-    """What `cls` fills in for In and Out, perhaps by way of a generic stage in between."""
+    """Give the arguments of `cls` for In and Out, also through a generic stage in between."""
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base
         if origin is Stage:
             return get_args(base)
         if isinstance(origin, type) and issubclass(origin, Stage):
-            filled = dict(zip(getattr(origin, "__parameters__", ()), get_args(base), strict=False))
-            return tuple(filled.get(each, each) for each in _arguments(origin))
+            arguments = dict(
+                zip(getattr(origin, "__parameters__", ()), get_args(base), strict=False)
+            )
+            return tuple(arguments.get(name, name) for name in _arguments(origin))
     return ()
+
+
+def types_after(types: Iterable[type], signature: Signature) -> frozenset[type] | None:
+    """Give the event types after a stage, from `types` before it; None if it accepts none of them.
+
+    If the stage accepts only a subclass of one of `types`, its other events pass the stage by.
+    """
+    before = frozenset(types)
+    accepted = [event for event in before if issubclass(event, signature.accepts)]
+    partly = any(issubclass(event, tuple(before)) for event in signature.accepts)
+    if not accepted and not partly:
+        return None
+    if signature.transparent:
+        return before
+    return before.difference(accepted).union(signature.emits)
 
 
 def _types(annotation: Any) -> tuple[type, ...]:
     if get_origin(annotation) in (Union, UnionType):
-        return tuple(each for part in get_args(annotation) for each in _types(part))
+        return tuple(event for member in get_args(annotation) for event in _types(member))
     if not isinstance(annotation, type):
         raise TypeError(f"events are classes, {annotation!r} is not")
     return (annotation,)
-
-
-def option(
-    default: Any = attrs.NOTHING, *, help: str = "", variable: str = "", **field: Any
-) -> Any:
-    """An option of a stage or a section, set in YAML. `help` is shown by `llm-proxy stages`.
-
-    `variable` names an environment variable; where a stage's option is a list and is not given,
-    its value stands there alone.
-    """
-    checks = field.pop("validator", None) or []
-    checks = checks if isinstance(checks, (list, tuple)) else [checks]
-    field["validator"] = [_of_option(check) for check in checks]
-    return attrs.field(default=default, metadata={"help": help, "variable": variable}, **field)
-
-
-def _of_option(check: Callable[..., None]) -> Callable[..., None]:
-    """The validator `check`, which then says which option is wrong."""
-
-    def validate(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        try:
-            check(instance, attribute, value)
-        except OptionError:
-            raise
-        except (TypeError, ValueError) as error:
-            text = str(error.args[0] if error.args else error)
-            name = attribute.name
-            raise OptionError(name, text.replace(f"'{name}'", f"`{name}`", 1)) from error
-
-    return validate
-
-
-def reference(to: str, default: Any = attrs.NOTHING, *, help: str = "") -> Any:
-    """An option whose value names an entry of the section `to`."""
-    return attrs.field(default=default, metadata={"reference": to, "help": help})
-
-
-def section(name: str, default: Any = attrs.NOTHING) -> Any:
-    """A field filled with the whole section `name` of the declaration; it is no option.
-
-    `default` is for stages that are made in code.
-    """
-    return attrs.field(default=default, metadata={"section": name})
-
-
-class OptionError(ValueError):
-    """Raised by a validator: the value of `option` is not usable, and `message` says why."""
-
-    def __init__(self, option: str, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.option = option
-        self.hint = hint
-
-
-class UnavailableError(ValueError):
-    """Raised while an entry of a section is made: well declared, but not usable on this machine.
-
-    It keeps the proxy from starting only when something refers to the entry.
-    """
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint

@@ -16,22 +16,21 @@ from pipeline.stage import Stage, StopForwarding, signature
 
 
 class _Refused(Exception):
-    """Raised by `check_stage` in the place of the next stage."""
+    """Raised by `check_stage` in place of the next stage."""
 
 
 async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
-    """Open `stage` for one request, send it `events`, close it; give what it forwarded.
+    """Open `stage` for one request, send it `events`, close it, and give the forwarded events.
 
-    Events it does not accept pass it by, as they do in a pipeline. Once it raises
-    `StopForwarding` it is sent no more. Raises AssertionError where a plain `def` returns nothing
-    that can be awaited.
+    Events that it does not accept pass it by, as in a pipeline. After StopForwarding it gets no
+    more events. Raises AssertionError if a plain `def` returns nothing awaitable.
     """
     forwarded: list[Any] = []
 
     async def keep(event: Any) -> None:
         forwarded.append(event)
 
-    # Chain.of with a start type nothing accepts as a whole, so that the filter is on.
+    # No stage accepts all of `object`, so the chain filters events.
     async with Chain.of((stage,), object).open(keep) as receive:
         for event in events:
             done: object = receive(event)
@@ -44,23 +43,23 @@ async def run_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> list[Any]:
 
 
 async def check_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> None:
-    """Check what every stage has to keep to; raises AssertionError with the broken rule.
+    """Check the rules for every stage. Raises AssertionError with the broken rule.
 
-    `events` are those of one request that the stage answers without an error.
+    `events` are those of one request that the stage handles without an error.
 
-    1. It forwards only events of the types it declares.
-    2. It keeps nothing of a request: a second one gets the same kinds of events.
+    1. It forwards only events of the types in its `Stage[In, Out]`.
+    2. It keeps nothing of a request: a second request gets the same types of events.
     3. It can serve two requests at a time.
-    4. What a later stage raises comes out of it, unchanged.
-    5. Events it does not accept pass it by.
+    4. An exception of a later stage comes out of it, unchanged.
+    5. Events that it does not accept pass it by.
     """
     events = list(events)
     name = type(stage).__name__
-    declared = signature(type(stage))
+    types = signature(type(stage))
     first = await run_stage(stage, events)
     for event in first:
-        assert isinstance(event, declared.emits), (
-            f"{name} forwarded {event!r}, which it does not declare"
+        assert isinstance(event, types.emits), (
+            f"{name} forwarded {event!r}, which is not in its `Stage[In, Out]`"
         )
     kinds = [type(event) for event in first]
     again = [type(event) for event in await run_stage(stage, events)]
@@ -72,9 +71,11 @@ async def check_stage(stage: Stage[Any, Any], events: Iterable[Any]) -> None:
         assert await _lets_errors_out(stage, events), (
             f"{name} swallows or changes errors of later stages"
         )
-    if declared.transparent or declared.accepts != (object,):
-        stranger = object()
-        assert stranger in await run_stage(stage, [stranger]), f"{name} keeps foreign events"
+    if types.transparent or types.accepts != (object,):
+        other_event = object()
+        assert other_event in await run_stage(stage, [other_event]), (
+            f"{name} does not let other events pass"
+        )
 
 
 async def _interleaved(stage: Stage[Any, Any], events: list[Any]) -> list[list[type]]:

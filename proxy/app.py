@@ -62,7 +62,7 @@ class App:
 
     @body_budget.default
     def _room_at_the_start(self) -> BodyBudget:
-        return BodyBudget(self._config.sections["server"].max_bodies_bytes)
+        return BodyBudget(self._config.sections["server"].max_buffered_body_bytes)
 
     @admission.default
     def _admission_by_the_first(self) -> Admission:

@@ -16,16 +16,20 @@ from proxy import __version__
 _config = click.option(
     "--config",
     metavar="PATH",
-    help="The declaration; else LLM_PROXY_CONFIG, else ./pipelines.yaml.",
+    show_default="LLM_PROXY_CONFIG, or ./pipelines.yaml",
+    help="The config file.",
 )
 
 
+_AS_CONFIGURED = "as in the config"
+
+
 class _ServeByDefault(click.Group):
-    """`llm-proxy --port 80` is `llm-proxy serve --port 80`."""
+    """`llm-proxy --port 80` means `llm-proxy serve --port 80`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        known = {*self.commands, "--help", "-h", "--version"}
-        if not args or (args[0] not in known and args[0].startswith("-")):
+        names = {*self.commands, "--help", "-h", "--version"}
+        if not args or (args[0] not in names and args[0].startswith("-")):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
@@ -33,25 +37,35 @@ class _ServeByDefault(click.Group):
 @click.group(cls=_ServeByDefault, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="llm-proxy")
 def main() -> None:
-    """Speak the Anthropic Messages API to clients, and answer with any OpenAI-compatible model.
+    """Speak the Anthropic Messages API to clients, and use any OpenAI-compatible backend.
 
-    Without a command it serves. What it does with a request stands in pipelines.yaml.
+    Without a command it serves. The stages of pipelines.yaml say what happens to a request.
 
     \b
     Examples:
       llm-proxy                              serve ./pipelines.yaml
       llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
-      llm-proxy check --config my.yaml       say what is wrong with my.yaml
+      llm-proxy check --config my.yaml       report the problems of my.yaml
     """  # noqa: D301 - click knows \\b by the character itself
 
 
 @main.command()
 @_config
-@click.option("--host", help="The address to listen on; goes before the declaration's.")
-@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.")
-@click.option("--workers", type=click.IntRange(1), help="How many processes serve; else 1.")
+@click.option("--host", help="The address to listen on.", show_default=_AS_CONFIGURED)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help="The port; 0 takes a free one.",
+    show_default=_AS_CONFIGURED,
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    help="Number of worker processes.",
+    show_default=_AS_CONFIGURED,
+)
 def serve(config: str | None, host: str | None, port: int | None, workers: int | None) -> None:
-    """Serve the declaration until stopped."""
+    """Serve the pipelines of the config."""
     from proxy.serve import serve as run
 
     _reporting(lambda: run(_read(config), host=host, port=port, workers=workers))
@@ -59,18 +73,24 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int |
 
 @main.command()
 @_config
-def check(config: str | None) -> None:
-    """Say everything that is wrong with the declaration, or that it is in order."""
+@click.option("--fix", is_flag=True, help="Rewrite old names of options in the file.")
+def check(config: str | None, fix: bool) -> None:
+    """Report every problem of the config.
+
+    It exits with 0 if the config has no errors, otherwise with 1.
+    """
     from proxy.config import check_open_access
 
     def run() -> None:
-        declaration = _read(config)
-        check_open_access(declaration, declaration.sections["server"].host)
-        for note in declaration.notes:
-            click.echo(note.render(declaration.file, declaration.source), err=True)
-        for pipeline in declaration.pipelines:
+        if fix:
+            _fix(config)
+        loaded = _read(config)
+        check_open_access(loaded, loaded.sections["server"].host)
+        for note in loaded.notes:
+            click.echo(note.render(loaded.file, loaded.masked_source), err=True)
+        for pipeline in loaded.pipelines:
             click.echo(f"{pipeline.name}: {', '.join(pipeline.routes)}")
-        click.echo(f"{declaration.file} is in order")
+        click.echo(f"{loaded.file} is in order")
 
     _reporting(run)
 
@@ -79,9 +99,9 @@ def check(config: str | None) -> None:
 @_config
 @click.argument("names", nargs=-1)
 def stages(config: str | None, names: tuple[str, ...]) -> None:
-    """List the stages there are, with their options, and what each accepts and emits.
+    """List the stages with their events and options.
 
-    NAMES may also be stages of your own, as `my_module:MyStage`.
+    NAMES may include your own stages, as `my_module:MyStage`.
     """
     from pipeline.config.describe import describe_stage
     from pipeline.config.load import folder_of
@@ -99,9 +119,9 @@ def stages(config: str | None, names: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("name", required=False)
-@click.option("--fields", is_flag=True, help="What becomes of each field, by profile.")
+@click.option("--fields", is_flag=True, help="Print the policy of each field, by profile.")
 def profiles(name: str | None, fields: bool) -> None:
-    """List the backend profiles, or show the one called NAME, whole."""
+    """List the backend profiles, or print the profile NAME."""
     from stages.profiles import describe
     from stages.profiles.profile import profiles as shipped
 
@@ -120,53 +140,79 @@ def profiles(name: str | None, fields: bool) -> None:
 @main.command()
 @_config
 @click.argument("backend")
-@click.option("--model", metavar="NAME", help="Its model to ask; else the one you declared.")
-@click.option("--url", help="Where BACKEND is, if it is not declared yet: its `base_url`.")
-@click.option("--key-variable", metavar="VAR", help="The variable with its key, for --url.")
-@click.option("--all", "whole", is_flag=True, help="Print the keys that are as in `generic`, too.")
+@click.option(
+    "--model", metavar="NAME", show_default="the one in `models`", help="The model to ask."
+)
+@click.option("--url", help="The `base_url` of BACKEND, if the config does not have BACKEND.")
+@click.option("--api-key-env", metavar="VAR", help="The variable with the key for --url.")
+@click.option("--key-variable", "old_api_key_env", hidden=True)  # its name until 0.1
+@click.option("--all", "whole", is_flag=True, help="Print also the keys that are as in `generic`.")
 @click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(1),
     default=60.0,
-    help="For each request; else 60.",
+    show_default=True,
+    help="Timeout of each request.",
 )
 def probe(
     config: str | None,
     backend: str,
     model: str | None,
     url: str | None,
-    key_variable: str | None,
+    api_key_env: str | None,
+    old_api_key_env: str | None,
     whole: bool,
     timeout: float,
 ) -> None:
-    """Ask a live backend what it takes, and print a profile to paste under `backends`.
+    """Find out what a backend supports, and print its profile.
 
-    BACKEND is an entry of `backends`; with --url, the name to give it. It gets some fifty tiny
-    requests, one after the other; its answers are some hundred tokens in all. The progress goes
-    to stderr, the profile to stdout.
+    BACKEND is an entry of `backends`; with --url, BACKEND is the name for the new entry. The
+    command sends about fifty tiny requests, one after the other. The responses have a few hundred
+    tokens in all. The progress goes to stderr. The profile for `backends` goes to stdout.
 
     \b
     Examples:
       llm-proxy probe ollama --model llama3.2
       llm-proxy probe mine --url http://gpu:8000/v1 > mine.yaml
-      llm-proxy probe router --url https://openrouter.ai/api/v1 --key-variable ROUTER_KEY --model …
+      llm-proxy probe router --url https://openrouter.ai/api/v1 --api-key-env ROUTER_KEY --model …
     """  # noqa: D301 - click knows \\b by the character itself
     import anyio
 
     from proxy.probe import command as command
 
-    if key_variable and not url:
-        raise click.UsageError("--key-variable goes with --url; else `api_key` is declared")
+    api_key_env = api_key_env or old_api_key_env
+    if api_key_env and not url:
+        raise click.UsageError("--api-key-env needs --url; an entry of `backends` has an `api_key`")
 
     def run() -> None:
         if url:
-            subject = command.undeclared(backend, url, key_variable, config)
+            subject = command.undeclared(backend, url, api_key_env, config)
         else:
             subject = command.declared(backend, config)
         anyio.run(command.probe, subject, model, whole, timeout)
 
     _reporting(run)
+
+
+def _fix(config: str | None) -> None:
+    from pipeline.config.fix import FixError, fix_file
+    from proxy.config import check_open_access, locate, read
+
+    file = locate(config)
+
+    def load(text: str | None) -> Config:
+        loaded = read(file, source=text)
+        check_open_access(loaded, loaded.sections["server"].host)
+        return loaded
+
+    try:
+        repaired = fix_file(file, load)
+    except FixError as error:
+        raise click.ClickException(str(error)) from error
+    for problem in repaired:
+        place = f"{file}:{problem.location.line}:{problem.location.column}"
+        click.echo("{}: renamed `{}` to `{}`".format(place, *problem.rename or ()))
 
 
 def _read(config: str | None) -> Config:

@@ -1,4 +1,4 @@
-"""What a pipelines.yaml may declare, and how one is found and read."""
+"""The schema of pipelines.yaml; finds and reads the file."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
 from stages.fallback import Fallback
 from stages.invoke import Invoke
+from stages.profiles.profile import Overrides, Profile
 from stages.queue import Queue
 from stages.resolve import Resolve
 from stages.routing.breaker import Breakers
@@ -34,43 +35,49 @@ class Server:
 
     host: str = option("127.0.0.1", help="the address to listen on")
     port: int = option(
-        8080, help="0 takes a free one", validator=[validators.ge(0), validators.le(65535)]
+        8080,
+        help="the port to listen on; 0 takes a free one",
+        validator=[validators.ge(0), validators.le(65535)],
     )
     workers: int = option(
-        1, help="processes that serve, a core each at most", validator=validators.ge(1)
+        1, help="number of worker processes; each uses one core at most", validator=validators.ge(1)
     )
-    reload: bool = option(True, help="read this file again when it changes; on SIGHUP in any case")
+    reload: bool = option(
+        True, help="reload this file when it changes; a SIGHUP does it in any case"
+    )
     drain_timeout: float = option(
         30.0,
-        help="seconds that requests under way are given at the end",
+        help="seconds that requests in flight get to end at a shutdown",
         validator=validators.ge(0),
     )
-    max_bodies_bytes: int = option(
+    max_buffered_body_bytes: int = option(
         256 * 1024 * 1024,
-        help="bodies of all requests in flight in a process; beyond, a 529. Their memory is 4 to 9 "
-        "times that",
+        renamed_from="max_bodies_bytes",
+        help="most bytes of request bodies in flight in a process; beyond, requests get a 529. A "
+        "body takes 4 to 9 times its size in memory",
         validator=validators.gt(0),
     )
     max_loop_delay: float | None = option(
         0.25,
-        help="seconds a new request may wait for the event loop; beyond, new ones get a 529; "
-        "null: no limit",
+        help="seconds that a new request may wait for the event loop; beyond, new requests get a "
+        "529; null: no limit",
         validator=validators.optional(validators.gt(0)),
     )
-    min_body_rate: int = option(
+    min_body_bytes_per_second: int = option(
         1000,
-        help="bytes a second of a body, at least, over half a minute",
+        renamed_from="min_body_rate",
+        help="lowest rate of a request body, averaged over 30 seconds; a slower one gets a 408",
         validator=validators.ge(0),
     )
     send_timeout: float = option(
         120.0,
-        help="seconds that a client may read nothing of its answer",
+        help="seconds that a client may read nothing of its response",
         validator=validators.gt(0),
     )
     allowed_hosts: tuple[str, ...] = option(
         (),
-        help='names in `Host` besides those of this machine, or "*"; default: none on loopback '
-        "without a key, all in other cases",
+        help='further names in `Host`, next to those of this machine, or "*" for all; default: '
+        "none on loopback without a key, otherwise all",
         validator=check_hosts,
     )
     allowed_origins: tuple[str, ...] = option(
@@ -87,11 +94,12 @@ SCHEMA = Schema(
         "backends": dict[str, Backend],
         "models": dict[str, ModelEntry],
         "circuit_breaker": Breakers,
-        "metrics": Counters,  # nothing to declare: it is how stages share the counters
+        "metrics": Counters,  # it has no options: stages share the counters by it
     },
     registry=REGISTRY,
     start=HttpRequest,
     end=HttpResponse,
+    option_classes={Backend: Profile, Overrides: Profile},
     register_hooks=register_hooks,
     reserved=(
         "GET /",
@@ -109,70 +117,79 @@ def read(
     file: str | None,
     environ: Mapping[str, str] | None = None,
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
+    source: str | None = None,
 ) -> Config:
-    """Read and check a declaration. Raises ConfigError with everything that is wrong."""
+    """Read and check a config. Raises ConfigError with all problems.
+
+    `source` is used in place of the text of `file`.
+    """
     environ = os.environ if environ is None else environ
-    found = load(locate(file, environ), SCHEMA, environ, adapt)
-    return evolve(found, notes=(*found.notes, *_unused_options(found)))
+    config = load(locate(file, environ), SCHEMA, environ, adapt, source)
+    return evolve(config, notes=(*config.notes, *_unused_options(config)))
 
 
-def _unused_options(declaration: Config) -> Iterator[Problem]:
-    """Notes of what is declared and does nothing, because a pipeline lacks the stage for it.
+def _unused_options(config: Config) -> Iterator[Problem]:
+    """Yield a note for each option without effect, because a pipeline lacks its stage.
 
-    No errors: a stage of one's own may do it.
+    These are not errors: an own stage may use the option.
     """
     queued = [
-        f"`{k}`" for k, each in referenced_backends(declaration).items() if each.profile.slots
+        f"`{k}`"
+        for k, each in referenced_backends(config).items()
+        if each.profile.max_concurrent_calls
     ]
-    models = declaration.sections["models"].items()
+    models = config.sections["models"].items()
     listed = [
         f"`{name}`"
-        for name, each in models
-        if len(each.targets) > 1 and getattr(each, "policy", "") == "fallback"
+        for name, entry in models
+        if len(entry.targets) > 1 and getattr(entry, "strategy", "") == "fallback"
     ]
-    for pipeline in declaration.pipelines:
+    for pipeline in config.pipelines:
         places = dict(zip(map(type, pipeline.stages), pipeline.locations, strict=True))
         if Invoke not in places:
             continue
         if queued and Queue not in places:
             names = ", ".join(queued)
             message = (
-                f"pipeline `{pipeline.name}` has no `queue`, so `slots` of {names} limit nothing"
+                f"pipeline `{pipeline.name}` has no `queue`, so `max_concurrent_calls` of {names} "
+                "has no effect"
             )
-            hint = "add `queue` before `invoke`, or remove `slots`"
-            yield Problem("slots-unused", message, places[Invoke], hint, "note")
+            hint = "add `queue` before `invoke`, or remove `max_concurrent_calls`"
+            yield Problem("limit-unused", message, places[Invoke], hint, "note")
         if listed and Fallback not in places and Resolve in places:
             names = ", ".join(listed)
             message = (
-                f"pipeline `{pipeline.name}` has no `fallback`: of the targets of {names} "
-                "only the first is asked"
+                f"pipeline `{pipeline.name}` has no `fallback`: only the first target of {names} "
+                "gets requests"
             )
-            hint = "add `fallback` behind `resolve`"
+            hint = "add `fallback` after `resolve`"
             yield Problem("targets-unused", message, places[Resolve], hint, "note")
 
 
 def carry_over(running: Config) -> Callable[[Sections], Sections]:
-    """To `read` one in the place of `running`: what did not change is the same object.
+    """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
-    That are backends with the same name and options, the counters, and the circuit breakers of
-    targets at such backends, if `circuit_breaker` says the same; of a backend with the same name
-    and address, the calls that run and wait.
+    It keeps backends with the same name and options; the counters; and the circuit breakers of
+    targets at such backends, if `circuit_breaker` is the same. Of a backend with the same name and
+    address it keeps the queue, with its running and waiting calls.
     """
-    kept: dict[str, Backend] = running.sections["backends"]
+    old_backends: dict[str, Backend] = running.sections["backends"]
 
-    def same(name: str, backend: Backend) -> Backend:
-        old = kept.get(name, backend)
+    def carried_over(name: str, backend: Backend) -> Backend:
+        old = old_backends.get(name, backend)
         if old.profile == backend.profile:
             return old
         if backend.queue and old.queue and old.profile.base_url == backend.profile.base_url:
-            backend.queue = old.queue  # or those of both would be more than its slots
+            backend.queue = old.queue  # two queues would allow twice the calls
         return backend
 
     def adapt(sections: Sections) -> Sections:
         adapted = {**sections, "metrics": running.sections["metrics"]}
         if "backends" in sections:
-            declared = sections["backends"].items()
-            adapted["backends"] = {name: same(name, backend) for name, backend in declared}
+            new_backends = sections["backends"].items()
+            adapted["backends"] = {
+                name: carried_over(name, backend) for name, backend in new_backends
+            }
         if breakers := sections.get("circuit_breaker"):
             before, now = _by_target(running.sections), _by_target(adapted)
             unchanged = [label for label in now if now[label] is before.get(label)]
@@ -183,27 +200,29 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
 
 
 def _by_target(sections: Mapping[str, Any]) -> dict[str, Backend]:
-    """The backend of each target, by the target's label."""
+    """Give the backend of each target by the label of the target."""
     backends = sections.get("backends", {})
-    targets = (each for entry in sections.get("models", {}).values() for each in entry.targets)
-    return {each.label: backends[each.backend] for each in targets if each.backend in backends}
+    targets = (target for entry in sections.get("models", {}).values() for target in entry.targets)
+    return {
+        target.label: backends[target.backend] for target in targets if target.backend in backends
+    }
 
 
 def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:
-    """The declaration meant: `file`, else what LLM_PROXY_CONFIG names, else ./pipelines.yaml."""
+    """Give the config to read: `file`, otherwise LLM_PROXY_CONFIG, otherwise ./pipelines.yaml."""
     environ = os.environ if environ is None else environ
     return file or environ.get("LLM_PROXY_CONFIG") or DEFAULT_FILE
 
 
-def check_open_access(declaration: Config, host: str) -> None:
-    """Refuse to let everybody in from outside unless the declaration says so.
+def check_open_access(config: Config, host: str) -> None:
+    """Refuse to serve everybody on an address other than loopback, unless the config allows it.
 
-    Raises ConfigError, at each `authenticate` that has no keys.
+    Raises ConfigError with a problem for each `authenticate` without keys.
     """
     if is_loopback(host):
         return
     problems = []
-    for pipeline in declaration.pipelines:
+    for pipeline in config.pipelines:
         for stage, location in zip(pipeline.stages, pipeline.locations, strict=True):
             if isinstance(stage, Authenticate) and stage.is_open and not stage.allow_anonymous:
                 message = (
@@ -216,11 +235,11 @@ def check_open_access(declaration: Config, host: str) -> None:
                 )
                 problems.append(Problem("open-door", message, location, hint))
     if problems:
-        raise ConfigError(declaration.file, declaration.source, problems)
+        raise ConfigError(config.file, config.masked_source, problems)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
+    """Whether only this machine can connect to `host`."""
     if host == "localhost":
         return True
     try:
@@ -229,8 +248,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def referenced_backends(declaration: Config) -> dict[str, Backend]:
-    """The backends that models lead to."""
-    entries = declaration.sections["models"].values()
+def referenced_backends(config: Config) -> dict[str, Backend]:
+    """Give the backends that models refer to."""
+    entries = config.sections["models"].values()
     wanted = {model.backend for entry in entries for model in entry.targets}
-    return {k: v for k, v in declaration.sections["backends"].items() if k in wanted}
+    return {k: v for k, v in config.sections["backends"].items() if k in wanted}

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 
 #: Stands for all hosts, or for all origins.
 ANY = "*"

@@ -108,7 +108,7 @@ class Reload:
 
     def _tell(self, declaration: Config) -> None:
         for note in declaration.notes:
-            log.info("%s", note.render(declaration.file, declaration.source))
+            log.info("%s", note.render(declaration.file, declaration.masked_source))
         first: Any = self._first.sections["server"]
         for name, value in attrs.asdict(declaration.sections["server"]).items():
             if value != getattr(first, name) and name not in _RELOADED:

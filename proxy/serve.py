@@ -72,7 +72,9 @@ def serve(declaration: Config, **given: Any) -> None:
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     """How uvicorn serves what `make` makes. `make` can be pickled if there are workers."""
-    limits = ConnectionLimits(min_body_rate=server.min_body_rate, send_timeout=server.send_timeout)
+    limits = ConnectionLimits(
+        min_body_bytes_per_second=server.min_body_bytes_per_second, send_timeout=server.send_timeout
+    )
     return uvicorn.Config(
         make,
         factory=True,

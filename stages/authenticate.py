@@ -30,13 +30,15 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
 
     keys: tuple[str, ...] = option(
         (),
-        help="accepted keys; else PROXY_API_KEY",
+        secret=True,
+        help="keys that are accepted; without this option, the value of PROXY_API_KEY",
         variable="PROXY_API_KEY",
         converter=_without_empty,
         repr=False,
     )
     allow_anonymous: bool = option(
-        False, help="with no keys, let everybody in on addresses other than loopback too"
+        False,
+        help="without keys, accept every request also on addresses other than loopback",
     )
     _digests: tuple[bytes, ...] = field(init=False, repr=False)
 

@@ -32,15 +32,17 @@ class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
 
     tags: dict[str, str] = option(
         factory=lambda: {f"<{name}>": f"</{name}>" for name in _USUAL},
-        help="what opens reasoning at the beginning of the text, and what closes it; "
-        "else `<think>`, `<thinking>` and `<reasoning>`",
+        help="the tags that open and close reasoning at the beginning of the text",
         validator=_check_tags,
     )
-    begins_inside: bool = option(
+    starts_inside: bool = option(
         False,
-        help="the first tag is opened in the prompt: all that comes before its end is reasoning",
+        renamed_from="begins_inside",
+        help="the prompt ends with the opening tag: all text before the closing tag is reasoning",
     )
-    backends: tuple[str, ...] = reference("backends", (), help="only for these; else for all")
+    backends: tuple[str, ...] = reference(
+        "backends", (), help="only for these backends; default: for all"
+    )
 
     def handle(self, event: ChatRequest, forward: Send[ChatRequest]) -> Awaitable[None]:
         if not self.backends or event.resolved.target.backend in self.backends:
@@ -49,4 +51,4 @@ class ExtractReasoning(Stage[ChatRequest, ChatRequest]):
 
     def _pairs(self) -> Tags:
         pairs = tuple(self.tags.items())
-        return (*pairs, ("", pairs[0][1])) if self.begins_inside else pairs
+        return (*pairs, ("", pairs[0][1])) if self.starts_inside else pairs

@@ -29,7 +29,7 @@ class Fallback(Stage[Resolved, Resolved]):
 
     on: tuple[ErrorKind, ...] = option(
         (*TRANSIENT, "api", "billing", "permission", "not_found", "overflow", "unsupported"),
-        help="errors after which the next target is asked",
+        help="errors after which the request is sent to the next target",
     )
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))
 

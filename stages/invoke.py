@@ -25,17 +25,17 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
     backends: Mapping[str, ChatBackend] = section("backends")
     idle_timeout: float = option(
         300.0,
-        help="seconds of silence from the backend, at most; a comment, too, ends it",
+        help="longest silence of the backend, in seconds; an SSE comment ends a silence too",
         validator=validators.gt(0),
     )
     first_byte_timeout: float | None = option(
         None,
-        help="seconds until the first byte of an answer's body; else as `idle_timeout`",
+        help="seconds until the first byte of a response body; default: `idle_timeout`",
         validator=validators.optional(validators.gt(0)),
     )
     total_timeout: float | None = option(
         None,
-        help="seconds that a whole answer is waited for, however long a client takes to read it",
+        help="seconds until the response is complete, not counting the client's time to read",
         validator=validators.optional(validators.gt(0)),
     )
 

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 from attrs import define
 
-from pipeline.task_groups import Delayed, delayed
+from pipeline.timers import Delayed, delayed
 
 
 @define(eq=False)

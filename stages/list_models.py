@@ -29,7 +29,7 @@ class ListModels(Stage[Authenticated, HttpResponse]):
 
     models: Mapping[str, ModelEntry] = section("models")
     backends: dict[str, Backend] = section("backends")
-    default: str | None = reference("models", None, help="the same as that of `resolve`")
+    default: str | None = reference("models", None, help="the same as `default` of `resolve`")
     _served: ModelNames = field(init=False, repr=False)
 
     @_served.default

@@ -24,21 +24,29 @@ class QueuedCall:
 
 @frozen
 class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
-    """Limit the concurrent calls of a backend to its `slots`; the other calls wait.
+    """Limit the calls of a backend to its `max_concurrent_calls`; the other calls wait.
 
     Client keys take turns, and so do the sessions of a key. Short calls go before long calls,
     within bounds.
     """
 
     backends: Mapping[str, Backend] = section("backends")
-    max_waiting: int = option(
-        100, help="calls that wait for a backend; more get a 529", validator=validators.ge(0)
+    max_queued: int = option(
+        100,
+        renamed_from="max_waiting",
+        help="calls that may wait for a backend; further calls get a 529",
+        validator=validators.ge(0),
     )
-    max_wait: float = option(
-        300.0, help="seconds that a call waits, at most", validator=validators.gt(0)
+    queue_timeout: float = option(
+        300.0,
+        renamed_from="max_wait",
+        help="seconds that a call may wait",
+        validator=validators.gt(0),
     )
-    short_tokens: int = option(
-        4000, help="up to so many, of prompt and `max_tokens` together, a call is short"
+    short_call_tokens: int = option(
+        4000,
+        renamed_from="short_tokens",
+        help="calls whose prompt plus `max_tokens` is at most this many tokens are short",
     )
 
     def handle(
@@ -53,7 +61,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         forward: Send[ChatRequest | ChatWaiting],
         queue: FairQueue[QueuedCall],
     ) -> None:
-        if not queue.free and queue.waiting >= self.max_waiting:
+        if not queue.free and queue.waiting >= self.max_queued:
             await forward(ChatWaiting(event))  # an earlier stage may retry, later
             raise _busy(event, queue, f"{queue.waiting} calls are waiting")
         call, entered = QueuedCall(), anyio.current_time()
@@ -62,10 +70,10 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         try:
             if not at_once:
                 await forward(ChatWaiting(event))
-                with anyio.move_on_after(self.max_wait):
+                with anyio.move_on_after(self.queue_timeout):
                     await call.may_start.wait()
                 if not call.may_start.is_set():
-                    raise _busy(event, queue, f"no slot was free within {self.max_wait:g} s")
+                    raise _busy(event, queue, f"no slot was free within {self.queue_timeout:g} s")
             started = anyio.current_time()
             queue.record_wait(started - entered)
             event.exchange.accepted = time.monotonic()
@@ -76,13 +84,13 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
                 next_call.may_start.set()
 
     def _is_short(self, event: ChatRequest) -> bool:
-        return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_tokens
+        return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_call_tokens
 
 
 def apply_concurrency_limit(backend: Backend) -> None:
-    """Start waiting calls by the current `slots`, which a reload may have changed."""
-    if backend.queue is not None and backend.profile.slots is not None:
-        for next_call in backend.queue.resize(backend.profile.slots):
+    """Start waiting calls by the current `max_concurrent_calls`, which a reload may have changed."""
+    if backend.queue is not None and backend.profile.max_concurrent_calls is not None:
+        for next_call in backend.queue.resize(backend.profile.max_concurrent_calls):
             next_call.may_start.set()
 
 

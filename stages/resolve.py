@@ -23,21 +23,23 @@ _LISTED = 20
 class Resolve(Stage[Validated, Resolved]):
     """Find the target of a model: by its exact name, then by patterns, then the default.
 
-    If several patterns match, the one with the most literal characters counts. Rules are checked
+    If several patterns match, the one with the most literal characters counts. `rules` go
     before names; the first rule whose conditions hold counts. The suffix `[1m]` of a name sets the
     client's own window: it is removed, unless `models` has the name with it.
     """
 
     models: Mapping[str, ModelEntry] = section("models")
     default: str | None = reference(
-        "models", None, help="the entry of `models` for names that match none"
+        "models", None, help="the entry of `models` for names that match no entry"
     )
-    routes: tuple[Rule, ...] = option(
-        (), help="entries of `models` for kinds of requests, as `{when: {thinking: true}, to: …}`"
+    rules: tuple[Rule, ...] = option(
+        (),
+        renamed_from="routes",
+        help="conditions and the entry of `models` for each, as `{when: {thinking: true}, to: …}`",
     )
     unknown_model: Literal["invalid_request", "not_found"] = option(
         "invalid_request",
-        help="the error for a name that is not served: 400 invalid_request_error, or the API's "
+        help="the error for a name that matches no entry: 400 invalid_request_error, or the API's "
         "own 404 not_found_error",
     )
     _names: ModelNames = field(init=False, repr=False)
@@ -57,7 +59,7 @@ class Resolve(Stage[Validated, Resolved]):
 
     def _resolved(self, event: Validated) -> Resolved:
         name = self._names.clean(event.request.model)
-        entry = self._routed(event, name) if self.routes else self._named(name)
+        entry = self._routed(event, name) if self.rules else self._named(name)
         alternatives: tuple[Target, ...] = ()
         if isinstance(entry, TargetGroup):
             target, *rest = (
@@ -73,9 +75,9 @@ class Resolve(Stage[Validated, Resolved]):
         request = event.request
         if request.model != name:
             request = evolve(request, model=name)
-        for route in self.routes:
-            if route.when.holds(request):
-                return self.models[route.to]
+        for rule in self.rules:
+            if rule.when.holds(request):
+                return self.models[rule.to]
         return self._named(name)
 
     def _named(self, name: str) -> ModelEntry:

@@ -29,13 +29,15 @@ class Retry(Stage[Resolved, Resolved]):
     attempt. After `fallback` it repeats one target; before `fallback` it repeats all targets.
     """
 
-    attempts: int = option(2, help="in all", validator=validators.ge(1))
+    attempts: int = option(
+        2, help="number of attempts, the first one included", validator=validators.ge(1)
+    )
     max_wait: float = option(
         10.0,
-        help="seconds before an attempt; where the backend wants more, the request fails at once",
+        help="longest wait before an attempt, in seconds; a longer `retry-after` fails the request",
         validator=validators.gt(0),
     )
-    on: tuple[ErrorKind, ...] = option(TRANSIENT, help="errors after which it is tried again")
+    on: tuple[ErrorKind, ...] = option(TRANSIENT, help="errors after which it repeats the request")
 
     async def handle(self, event: Resolved, forward: Send[Resolved]) -> None:
         try:

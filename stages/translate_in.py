@@ -20,19 +20,25 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
     """Translate a Messages request into Chat Completions, by the profile of its target."""
 
     backends: dict[str, Backend] = section("backends")
-    strict: bool = option(False, help="refuse what would be dropped or changed, with a 400")
+    strict: bool = option(
+        False, help="refuse requests of which something would be dropped or changed, with a 400"
+    )
     pdf_max_pages: int = option(
-        600, help="pages of a request's PDFs, where their text is read", validator=validators.gt(0)
+        600,
+        help="most pages in the PDFs of a request, if their text is read",
+        validator=validators.gt(0),
     )
     pdf_timeout: float = option(
-        20.0, help="seconds to read the PDFs of a request", validator=validators.gt(0)
+        20.0, help="seconds that reading the PDFs of a request may take", validator=validators.gt(0)
     )
     pdf_max_text_bytes: int = option(
-        4 * 1024 * 1024, help="text of a request's PDFs", validator=validators.gt(0)
+        4 * 1024 * 1024,
+        help="most bytes of text in the PDFs of a request",
+        validator=validators.gt(0),
     )
     pdf_max_memory_bytes: int = option(
         1024 * 1024 * 1024,
-        help="memory of a process that reads PDFs; there are two at most",
+        help="memory limit of a process that reads PDFs, in bytes; at most two such processes run",
         validator=validators.ge(256 * 1024 * 1024),
     )
 

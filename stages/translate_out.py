@@ -32,7 +32,7 @@ class TranslateOut(Stage[ChatEvent, StreamEvent]):
 
     ping_interval: float | None = option(
         15.0,
-        help="seconds of silence after which a stream is pinged; null: never",
+        help="seconds of silence after which a stream gets a `ping` event; null: never",
         validator=validators.optional(validators.gt(0)),
     )
 

@@ -30,10 +30,14 @@ class Validate(Stage[Authenticated, Validated]):
     """Read the body and check that it is a request of the Messages API."""
 
     max_body_bytes: int = option(
-        32 * 1024 * 1024, help="larger bodies get a 413", validator=validators.gt(0)
+        32 * 1024 * 1024,
+        help="most bytes of a request body; larger bodies get a 413",
+        validator=validators.gt(0),
     )
-    body: Literal["messages", "count-tokens"] = option(
-        "messages", help="which of the two bodies to expect; count-tokens has no max_tokens"
+    endpoint: Literal["messages", "count-tokens"] = option(
+        "messages",
+        renamed_from="body",
+        help="the endpoint whose body to expect; for count-tokens, `max_tokens` is not required",
     )
 
     async def handle(self, event: Authenticated, forward: Send[Validated]) -> None:
@@ -52,7 +56,11 @@ class Validate(Stage[Authenticated, Validated]):
         value, duplicates = _decoded(data)
         _refuse_thread(value)
         problems = []
-        if self.body == "messages" and isinstance(value, dict) and value.get("max_tokens") is None:
+        if (
+            self.endpoint == "messages"
+            and isinstance(value, dict)
+            and value.get("max_tokens") is None
+        ):
             problems.append("max_tokens: Field required")
         try:
             request = structure(value)

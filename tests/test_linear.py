@@ -25,8 +25,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.document import parse
-from pipeline.config.redaction import redact
+from pipeline.config.parsing import parse
+from pipeline.config.redaction import mask_unparsed
 from stages.chat_completions.errors import error_from_status
 from stages.chat_completions.json_nesting import JsonNesting
 from stages.chat_completions.stop_sequences import StopScanner
@@ -74,7 +74,6 @@ def growth(work: Callable[[int], Callable[[], object]], size: int) -> float:
 
 #: Those that are given only so much of a text.
 BOUNDED = {
-    "pipeline.config.redaction._CREDENTIALS": "a word up to its last `@`, where it ends",
     "stages.backends.refused_options._REFUSING": "600 characters",
     "stages.validate._QUOTED": "a problem, in which a name has 80 characters",
 }
@@ -288,7 +287,7 @@ PARSERS: dict[str, Callable[[int], object]] = {
     "a config: variables": lambda n: parse("a: '" + "${a:-" * (n // 5) + "'", {}),
     "a config: brackets in a text": lambda n: parse("a: '" + "${" * (n // 2) + "'", {}),
     **{
-        f"keys of a config: {unit!r}": repeated(lambda text: redact("x", "? a" + text), unit)
+        f"keys of a config: {unit!r}": repeated(lambda text: mask_unparsed("? a" + text), unit)
         for unit in ("://", "://a:", "key: {${", "? a ", "\n", "#", " ", "? a\n", "?key")
     },
 }

@@ -1,1 +1,1 @@
-"""A YAML config becomes checked chains of stages, or a list of problems, each with its place."""
+"""Makes checked chains of stages from a YAML config, or a list of problems with their places."""

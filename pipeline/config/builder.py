@@ -1,4 +1,4 @@
-"""Turns values of a document into objects, and collects what is wrong on the way."""
+"""Builds objects from the values of a document, and collects the problems."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 from pipeline.config.document import Document, Path
 from pipeline.config.problems import Location, Problem, suggest
 from pipeline.config.structuring import make_converter, to_problems
+from pipeline.config.walk import OptionClasses, secret_part, set_options
 
-# Problems that matter only when something refers to the entry they are in.
-_OF_USE = {"missing-variable", "unavailable"}
-# Where a variable could not be filled in, what is wrong with the value is only a consequence.
+# Problems that are errors only if something refers to their entry.
+_ONLY_IF_REFERENCED = {"missing-variable", "unavailable"}
+# Without its variable a value has other problems. They are not reported.
 _OF_VARIABLES = {"missing-variable", "bad-variable"}
 
 
 @define
 class Builder:
-    """The state of one load. `problems` are all that were found so far."""
+    """The state of one load. `problems` are the errors until now."""
 
     document: Document
     converter: Converter = Factory(make_converter)
+    classes: OptionClasses = Factory(dict)
     problems: list[Problem] = Factory(list)
+    warnings: dict[Problem, None] = Factory(dict)
+    """Each once: an alias repeats what is wrong after its anchor."""
     _unusable: list[tuple[Path, Problem]] = Factory(list)
     _used: set[Path] = Factory(set)
     _unfilled: set[Location] = Factory(set)
@@ -34,26 +38,27 @@ class Builder:
     def __attrs_post_init__(self) -> None:
         self.problems += self.document.problems
         self._unusable += self.document.missing
-        found = [*self.problems, *(problem for _, problem in self._unusable)]
-        self._unfilled |= {each.location for each in found if each.code in _OF_VARIABLES}
+        problems = [*self.problems, *(problem for _, problem in self._unusable)]
+        self._unfilled |= {p.location for p in problems if p.code in _OF_VARIABLES}
 
     def report(self, code: str, message: str, path: Path, hint: str = "") -> None:
-        """Note a problem with the value at `path`."""
+        """Report a problem with the value at `path`."""
         self.problems.append(Problem(code, message, self.document.location_of(path), hint))
 
     def report_key(self, code: str, message: str, path: Path, hint: str = "") -> None:
-        """Note a problem with the name at the end of `path`."""
+        """Report a problem with the name at the end of `path`."""
         self.problems.append(Problem(code, message, self.document.location_of_key(path), hint))
 
     def build(self, value: Any, kind: Any, path: Path) -> Any:
-        """`value`, which stands at `path`, as a `kind`; None when that does not work."""
+        """Build a `kind` from `value`, which is at `path`. Give None if `value` has a problem."""
+        self._read_options(value, kind, path)
         try:
             built = self.converter.structure(value, kind)
         except (BaseValidationError, ValueError, TypeError) as error:
             for problem in to_problems(error, path, self.document):
                 if problem.location in self._unfilled:
                     continue
-                if problem.code in _OF_USE:
+                if problem.code in _ONLY_IF_REFERENCED:
                     self._unusable.append((path, problem))
                 else:
                     self.problems.append(problem)
@@ -65,8 +70,41 @@ class Builder:
         self._check_references(built, path)
         return built
 
+    def _read_options(self, value: Any, kind: Any, path: Path) -> None:
+        """Hide the secrets in `value`, and replace the old names of its options by the new ones."""
+        options = list(set_options(value, kind, path, self.classes))
+        for where, field in options:
+            if field is None:  # perhaps the misspelt name of a secret
+                self.document.hide_unknown(where)
+            elif secret := secret_part(field):
+                self.document.hide(where, None if secret is True else secret)
+        for where, field in reversed(options):  # inner ones first: paths have the outer old names
+            if field is not None and where[-1] != field.name:
+                self._rename(_at(value, where[len(path) : -1]), where, field.name)
+
+    def _rename(self, options: dict[str, Any], where: Path, new: str) -> None:
+        old = str(where[-1])
+        if new in options:
+            message = f"`{old}` is the old name of `{new}`, which is set too"
+            self.report_key("renamed-option", message, where, f"remove `{old}`")
+            del options[old]
+            return
+        problem = Problem(
+            "renamed-option",
+            f"`{old}` is now called `{new}`",
+            self.document.location_of_key(where),
+            f"write `{new}`, or let `llm-proxy check --fix` do it",
+            "warning",
+            (old, new),
+        )
+        self.warnings[problem] = None
+        items = [(new if key == old else key, value) for key, value in options.items()]
+        options.clear()
+        options.update(items)
+        self.document.rename(where, new)
+
     def build_entries(self, value: Any, kind: Any, path: Path) -> Any:
-        """A section of named entries, without those that are not in order."""
+        """Build a section of named entries, without the entries that have a problem."""
         if not isinstance(value, dict):
             return self.build(value, dict[str, kind], path)
         incomplete = {where[:2] for where, _ in self.document.missing}
@@ -80,15 +118,15 @@ class Builder:
             entries = entries if isinstance(entries, dict) else {}
             self._used.add((target, name))
             if name not in entries:
-                shown = self.document.redact(name, where)
-                message = f"there is no entry `{shown}` in `{target}`"
-                hint = suggest(name, entries) or f"declare it in `{target}`"
+                redacted = self.document.redact(name, where)
+                message = f"there is no entry `{redacted}` in `{target}`"
+                hint = suggest(name, entries) or f"add it to `{target}`"
                 self.report("unknown-reference", message, where, hint)
 
     def split_unusable(self) -> list[Problem]:
-        """Entries that cannot be used here: an error where referred to, else a note.
+        """Report entries that cannot work here: as errors if something refers to them.
 
-        Call it last. Gives the notes.
+        Give the others, as notes. Call it last.
         """
         notes: dict[Path, Problem] = {}
         referable = {target for target, _ in self._used}
@@ -100,16 +138,22 @@ class Builder:
                 message = f"{notes[entry].message}; {problem.message}"
                 notes[entry] = attrs.evolve(notes[entry], message=message)
             else:
-                message = f"`{path[1]}` is not used, and could not be: {problem.message}"
+                message = f"`{path[1]}` is not used, and cannot be: {problem.message}"
                 location = self.document.location_of_key(entry)
                 hint = "" if problem.code == "missing-variable" else problem.hint
                 notes[entry] = Problem(problem.code, message, location, hint, "note")
         return list(notes.values())
 
 
+def _at(value: Any, path: Path) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
 def references(built: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
-    """Each reference to an entry of a section: its path, the section, the name of the entry."""
-    for key, value in _parts(built):
+    """Yield each reference to an entry of a section: its path, the section, the entry's name."""
+    for key, value in _items(built):
         yield from references(value, (*path, key))
     if attrs.has(type(built)):
         for field in attrs.fields(type(built)):
@@ -117,14 +161,14 @@ def references(built: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
             where, target = (*path, field.name), field.metadata.get("reference")
             if isinstance(value, str) and target:
                 yield where, target, value
-            elif target:  # a list of names, or none
-                yield from (((*where, key), target, name) for key, name in _parts(value))
+            elif target:  # a list of names, or null
+                yield from (((*where, key), target, name) for key, name in _items(value))
             elif "section" not in field.metadata and field.init:
                 yield from references(value, where)
 
 
-def _parts(built: Any) -> Iterator[tuple[str | int, Any]]:
-    """What a mapping or a list holds."""
+def _items(built: Any) -> Iterator[tuple[str | int, Any]]:
+    """Give the keys and values of a mapping or a list."""
     if isinstance(built, dict):
         yield from built.items()
     elif isinstance(built, (list, tuple)):

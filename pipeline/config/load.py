@@ -1,4 +1,4 @@
-"""A declaration file to checked pipelines, or to the list of all that is wrong with it."""
+"""A config file to checked pipelines, or to the list of its problems."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from attrs import evolve
 from dotenv import dotenv_values
 
 from pipeline.config.builder import Builder
-from pipeline.config.document import parse
+from pipeline.config.parsing import parse
 from pipeline.config.pipelines import PipelineBuilder
 from pipeline.config.problems import ConfigError, Location, Problem, suggest
+from pipeline.config.redaction import unknown
 from pipeline.config.schema import Config, Pipeline, Schema
 from pipeline.config.structuring import describe
 
@@ -27,45 +28,59 @@ def load(
     schema: Schema,
     environ: Mapping[str, str],
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
+    source: str | None = None,
 ) -> Config:
-    """Read, check and build what `file` declares. Raises ConfigError with all problems.
+    """Read and check `file`, and build its pipelines. Raises ConfigError with all problems.
 
-    A `.env` beside the file is read; `environ` goes before it. Modules in the folder of the file
-    can be named as stages. Stages are given the sections that `adapt` makes of those declared.
+    A `.env` next to the file sets variables that `environ` does not have. Import paths of stages
+    may name modules in the folder of the file. `adapt` may replace sections before the stages get
+    them. `source` is used in place of the text of `file`.
     """
     name = os.fspath(file)
-    source, variables = texts = read_texts(file)
+    texts = read_texts(file)
+    source, variables = texts = (texts[0] if source is None else source, texts[1])
     schema = evolve(schema, registry=evolve(schema.registry, folder=folder_of(file)))
-    builder = Builder(parse(source, {**_values(variables), **environ}))
+    builder = Builder(
+        parse(source, {**_values(variables), **environ}), classes=schema.option_classes
+    )
     schema.register_hooks(builder.converter)
-    sections: Sections = {}
-    pipelines: tuple[Pipeline, ...] = ()
-    value = builder.document.value
-    if isinstance(value, dict):
-        sections = adapt(_sections(builder, schema, value))
-        pipelines = PipelineBuilder(builder, schema, sections).build(value.get("pipelines"))
-    elif not builder.problems:
-        hint = "start from the short one in llm-proxy's README"
-        if value is None:
-            builder.report("file-empty", "nothing is declared here", (), hint)
-        else:
-            builder.report("bad-option", f"expected sections, got {describe(value)}", (), hint)
-    notes = tuple(builder.split_unusable())
+    sections, pipelines = _build(builder, schema, adapt)
+    warnings = sorted(builder.warnings, key=lambda problem: problem.location)
+    notes = (*warnings, *builder.split_unusable())
+    masked = builder.document.masked_text()
     if builder.problems:
-        raise ConfigError(name, source, builder.problems)
-    return Config(name, source, sections, pipelines, notes, digest(texts))
+        raise ConfigError(name, masked, [*builder.problems, *warnings])
+    return Config(name, source, sections, pipelines, notes, digest(texts), masked)
+
+
+def _build(
+    builder: Builder, schema: Schema, adapt: Callable[[Sections], Sections]
+) -> tuple[Sections, tuple[Pipeline, ...]]:
+    document = builder.document
+    if isinstance(document.value, dict):
+        sections = adapt(_sections(builder, schema, document.value))
+        pipelines = PipelineBuilder(builder, schema, sections).build(
+            document.value.get("pipelines")
+        )
+        return sections, pipelines
+    if not builder.problems:
+        hint = "start with the short config in llm-proxy's README"
+        if document.value is None:
+            builder.report("file-empty", "the file is empty", (), hint)
+        else:
+            document.hide((), unknown)
+            message = document.redact(f"expected sections, got {describe(document.value)}", ())
+            builder.report("bad-option", message, (), hint)
+    return {}, ()
 
 
 def folder_of(file: str | Path) -> str:
-    """The folder of `file`, for modules of stages that `file` names by import path."""
+    """Give the folder of `file`, which may have modules with stages."""
     return str(Path(file).resolve().parent)
 
 
 def read_texts(file: str | Path) -> tuple[str, str]:
-    """What `file` says, and the `.env` beside it, if there is one. Raises ConfigError.
-
-    A directory of that name is something else.
-    """
+    """Read `file`, and the `.env` next to it, if that is a file. Raises ConfigError."""
     source = _read(Path(file), os.fspath(file))
     path = Path(file).resolve().parent / ".env"
     if not path.exists() or path.is_dir():
@@ -74,7 +89,7 @@ def read_texts(file: str | Path) -> tuple[str, str]:
 
 
 def digest(texts: tuple[str, str]) -> bytes:
-    """What tells one state of the two files from another."""
+    """Give a digest of the two files, to notice that one has changed."""
     return hashlib.sha256("\0".join(texts).encode()).digest()
 
 
@@ -84,13 +99,13 @@ def _values(variables: str) -> dict[str, str]:
 
 
 def _read(file: Path, name: str) -> str:
-    """The text of `file`, which is called `name`."""
+    """Read `file`. Its problems call it `name`."""
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         hint = (
             "write one (llm-proxy's README has a short one to copy), "
-            "or give its path with `--config PATH` or in LLM_PROXY_CONFIG"
+            "or set its path with `--config PATH` or LLM_PROXY_CONFIG"
         )
         problem = Problem("file-absent", "there is no such file", hint=hint)
     except UnicodeDecodeError as error:
@@ -98,24 +113,27 @@ def _read(file: Path, name: str) -> str:
         place = Location(before.count("\n") + 1, len(before) - before.rfind("\n"))
         problem = Problem("file-unreadable", "this is not UTF-8 text", place, "save it as UTF-8")
     except OSError as error:
-        hint = "see that it is a file, and that the proxy may read it"
-        problem = Problem("file-unreadable", f"it cannot be read: {error.strerror}", hint=hint)
+        hint = "check that it is a file that the proxy may read"
+        problem = Problem(
+            "file-unreadable", f"the file cannot be read: {error.strerror}", hint=hint
+        )
     raise ConfigError(name, "", [problem])
 
 
 def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> Sections:
-    """The sections that are in order, by name."""
-    known = [*schema.sections, "pipelines"]
+    """Build the sections, by name; without those that have a problem."""
+    names = [*schema.sections, "pipelines"]
     for key in value:
-        if key not in known:
+        if key not in names:
             message = f"there is no section `{key}`"
-            builder.report_key("unknown-section", message, (key,), suggest(key, known))
+            builder.report_key("unknown-section", message, (key,), suggest(key, names))
+            builder.document.hide((key,), unknown)
     built = {}
     for name, kind in schema.sections.items():
-        given = value.get(name)
-        given = {} if given is None else given
+        entries = value.get(name)
+        entries = {} if entries is None else entries
         if get_origin(kind) is dict:
-            built[name] = builder.build_entries(given, get_args(kind)[1], (name,))
+            built[name] = builder.build_entries(entries, get_args(kind)[1], (name,))
         else:
-            built[name] = builder.build(given, kind, (name,))
+            built[name] = builder.build(entries, kind, (name,))
     return {name: section for name, section in built.items() if section is not None}

@@ -1,4 +1,4 @@
-"""The section `pipelines`: names of stages and their options to checked chains."""
+"""The section `pipelines`: builds checked chains from names of stages and their options."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.chain import AnyStage, Chain
 from pipeline.config.builder import Builder
 from pipeline.config.document import FromEnvironment, Path
 from pipeline.config.problems import suggest
+from pipeline.config.redaction import unknown
 from pipeline.config.registry import StageClass, UnknownStageError
 from pipeline.config.schema import Pipeline, Schema
 from pipeline.config.structuring import KindError, describe
@@ -26,7 +27,7 @@ _STAGE_HINT = "write it as `- name`, or as `- name: {option: value}`"
 
 @frozen
 class PipelineEntry:
-    """One entry of `pipelines`. `route` is one route or a list of them."""
+    """One entry of `pipelines`. `route` is one route or a list of routes."""
 
     route: Any
     stages: Any
@@ -34,47 +35,48 @@ class PipelineEntry:
 
 @define
 class PipelineBuilder:
-    """Builds all pipelines of a declaration; problems go to `builder`."""
+    """Builds the pipelines of a config. Problems go to `builder`."""
 
     builder: Builder
     schema: Schema
     sections: Mapping[str, Any]
 
-    def build(self, declared: Any) -> tuple[Pipeline, ...]:
-        """The pipelines that are in order."""
-        if declared and not isinstance(declared, dict):
-            message = f"`pipelines`: {KindError('a mapping', declared)}"
-            hint = "give each pipeline a name, and below it `route` and `stages`"
+    def build(self, entries: Any) -> tuple[Pipeline, ...]:
+        """Build the pipelines, without those that have a problem."""
+        if entries and not isinstance(entries, dict):
+            message = f"`pipelines`: {KindError('a mapping', entries)}"
+            hint = "give each pipeline a name with `route` and `stages` below it"
+            self.builder.document.hide(("pipelines",), unknown)
             self.builder.report("bad-option", message, ("pipelines",), hint)
             return ()
-        if not declared:
+        if not entries:
             hint = "add `pipelines:` with a name, its route and its list of stages"
             self.builder.report_key(
-                "no-pipelines", "no pipelines are declared", ("pipelines",), hint
+                "no-pipelines", "the config has no pipelines", ("pipelines",), hint
             )
             return ()
-        found = [self._pipeline(name, entry) for name, entry in declared.items()]
-        self._check_routes(declared)
-        return tuple(pipeline for pipeline in found if pipeline)
+        pipelines = [self._pipeline(name, entry) for name, entry in entries.items()]
+        self._check_routes(entries)
+        return tuple(pipeline for pipeline in pipelines if pipeline)
 
-    def _check_routes(self, declared: dict[str, Any]) -> None:
+    def _check_routes(self, entries: dict[str, Any]) -> None:
         owners = dict.fromkeys(self.schema.reserved, "")
-        for name, entry in declared.items():
+        for name, entry in entries.items():
             value = entry.get("route") if isinstance(entry, dict) else None
             for n, route in enumerate(value if isinstance(value, list) else [value]):
                 if not isinstance(route, str):
                     continue
                 path = ("pipelines", name, "route", n)
-                shown = self.builder.document.redact(route, path[:-1])
+                redacted = self.builder.document.redact(route, path[:-1])
                 names = _PARAMETER.findall(route)
                 if len(names) > len(set(names)):
-                    message = f"`{shown}` names a parameter twice"
+                    message = f"`{redacted}` names a parameter twice"
                     self.builder.report("bad-route", message, path, "give each its own name")
-                alike = _PARAMETER.sub("{}", route)  # the names of parameters tell no two apart
+                alike = _PARAMETER.sub("{}", route)  # names of parameters do not matter
                 if alike in owners:
                     owner = owners[alike]
                     where = f"leads to pipeline `{owner}`" if owner else "is llm-proxy's own"
-                    message = f"`{shown}` already {where}"
+                    message = f"`{redacted}` already {where}"
                     hint = "remove one of the two, or change it" if owner else "choose another"
                     self.builder.report("route-taken", message, path, hint)
                 owners.setdefault(alike, name)
@@ -89,6 +91,7 @@ class PipelineBuilder:
         if not isinstance(options.stages, list):
             error = KindError("a list", options.stages)
             hint = "write it as lines of `- name` below it"
+            self.builder.document.hide(path, unknown)
             self.builder.report("bad-option", f"`stages`: {error}", path, hint)
             return None
         entries = [self._stage(item, (*path, n)) for n, item in enumerate(options.stages)]
@@ -103,8 +106,8 @@ class PipelineBuilder:
     def _fits(self, name: str, steps: list[Step], path: Path) -> bool:
         schema = self.schema
         location = self.builder.document.location_of_key(path)
-        known = schema.registry.classes
-        problem = check_chain(name, steps, schema.start, schema.end, location, known)
+        classes = schema.registry.classes
+        problem = check_chain(name, steps, schema.start, schema.end, location, classes)
         if problem:
             self.builder.problems.append(problem)
         return problem is None
@@ -121,7 +124,7 @@ class PipelineBuilder:
         return tuple(str(route) for route in routes if isinstance(route, str))
 
     def _stage(self, item: Any, path: Path) -> tuple[Step | None, AnyStage | None]:
-        """The stage that an item of the list names; itself, too, if its options are right."""
+        """Give the step for the type check; and the stage, if its options have no problem."""
         name, options = self._named(item, path)
         if name is None:
             return None, None
@@ -131,6 +134,7 @@ class PipelineBuilder:
         except UnknownStageError as error:
             message = self.builder.document.redact(str(error), path[:-1])
             self.builder.report_key("unknown-stage", message, path, error.hint)
+            self.builder.document.hide(path, unknown)
             return None, None
         step = Step(name, self.builder.document.location_of_key(path), cls)
         return step, self._configured(cls, {} if options is None else options, path)
@@ -145,9 +149,10 @@ class PipelineBuilder:
         if isinstance(item, dict) and len(item) == 1:
             name, options = next(iter(item.items()))
             return name, options
+        self.builder.document.hide(path, unknown)
         if isinstance(item, dict) and item:
             name, stray = list(item)[:2]
-            message = f"`{stray}` stands beside `{name}`, not below it"
+            message = f"`{stray}` is next to `{name}`, not below it"
             hint = f"if it is an option of `{name}`, indent it by two more spaces"
             if stray in self.schema.registry.names():
                 hint = "put `- ` before it"
@@ -159,22 +164,22 @@ class PipelineBuilder:
 
     def _configured(self, cls: StageClass, options: Any, path: Path) -> AnyStage | None:
         fields = [field for field in attrs.fields(cls) if "section" in field.metadata]
-        given = {field.name: field.metadata["section"] for field in fields}
-        for section in set(given.values()) - self.schema.sections.keys():
+        sections = {field.name: field.metadata["section"] for field in fields}
+        for section in set(sections.values()) - self.schema.sections.keys():
             message = f"`{path[-1]}` asks for the section `{section}`, which no file has"
             hint = f"correct its class: {suggest(section, self.schema.sections)}"
             self.builder.report_key("bad-stage", message, path, hint)
         if isinstance(options, dict):
-            for key in options.keys() & given.keys():
+            for key in options.keys() & sections.keys():
                 message = f"`{path[-1]}` has no option `{key}`"
-                hint = f"it is the section `{given[key]}` of this file"
+                hint = f"it is the section `{sections[key]}` of this file"
                 self.builder.report_key("unknown-option", message, (*path, key), hint)
-            if not self.sections.keys() >= set(given.values()):
-                return None  # a section it needs is broken, which is told already
+            if not self.sections.keys() >= set(sections.values()):
+                return None  # a section that it needs has problems, which are reported
             options = {
                 **self._from_environment(cls),
                 **options,
-                **{k: self.sections[v] for k, v in given.items()},
+                **{k: self.sections[v] for k, v in sections.items()},
             }
         # A `Stage[T, T]` is generic itself; its options do not depend on T.
         parameters = tuple(Any for _ in getattr(cls, "__parameters__", ()))
@@ -185,5 +190,5 @@ class PipelineBuilder:
     def _from_environment(self, cls: StageClass) -> dict[str, Any]:
         environ = self.builder.document.environ
         variables = {f.name: f.metadata.get("variable") for f in attrs.fields(cls)}
-        given = {k: environ.get(v, "") for k, v in variables.items() if v}
-        return {k: [FromEnvironment(value)] for k, value in given.items() if value}
+        sections = {k: environ.get(v, "") for k, v in variables.items() if v}
+        return {k: [FromEnvironment(value)] for k, value in sections.items() if value}

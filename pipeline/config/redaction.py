@@ -1,115 +1,103 @@
-"""Keys that stand in a declaration: what is told of a problem quotes its line, but not these.
-
-It has to work on a text that is no YAML, so it goes by names: what stands behind `api_key:` or
-`keys:`, or indented below it, is secret. The names of variables are not, their defaults are. And a
-word that stands elsewhere in the declaration is none: some write `api_key: ollama`.
-"""
+"""Stars in place of secrets in the quoted lines of a config."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 
-_SECRET = re.compile(
-    r"""
-    (?: keys? | token | secret | password | pwd | credentials? | authorization | headers
-        | authenticate (?= : \s* [^\s{] ) )
-    (?: ["'] \s* : | \s* : (?= \s | $ ) | (?<= api_key ) : )   # where a space may be missing
-    ( \s* (?: \[ [^\]]*                               # a list
-          | \{ (?: \$\{ [^}]*+ \}? | [^}] )*            # a mapping
-          | " (?: [^"\\] | \\. )* | ' (?: [^'] | '' )*   # a text in quotes
-          | (?: \$\{ [^}]*+ \}? | [^],}] | , (?! \s* ["']? [\w-]+ ["']? \s* : ) )* ) )
-                                                      # one without, perhaps within brackets
-    | [?&] [\w.-]* (?: key | token | secret | password | pwd | credentials? | auth | code
-                     | sig (?: nature )? ) = ( [^\s"'&#]* )   # in its query
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
-# Names of variables, anchors and aliases; comments.
-_NO_VALUE = re.compile(r"\$\{\w+(?::-)?|[&*][\w-]+|(?<!\S)#.*")
-# A URL's password, or token. Looked for only up to the last `@` of what may be one URL, and once:
-# from each `://` of a long line it would take the square of the time.
-_CREDENTIALS = re.compile(r""":// (?: [^/\s:@"]* : (?! @ ) )? ( .* [^:] ) :? @""", re.VERBOSE)
-_URL = re.compile(r"""[^\s"]++""")
-# A name that stands alone in its line; the colon is in a later one.
-_EXPLICIT = re.compile(r"\?[ \t]++(?=\S)")
-_VALUE = re.compile(r"\s*+:(?=\s|$)")
-_WORD = re.compile(r"""(?<![^\s\[\]{},"'])[^\s\[\]{},"']{4,}+(?<!:)(?!["']?:)""")
+from attrs import frozen
+
+# Names of variables: their values are not in the file. Their defaults are.
+_VARIABLE = re.compile(r"\$\{\w*(?::-)?\}?")
+# Anchors and tags before a value.
+_PROPERTIES = re.compile(r"(?:[&!]\S*+\s++)*+")
+# The beginning of a line up to its first colon, if nothing but a name is before that.
+_NAME = re.compile(r"""[\s\-?{\[]*+["']?[\w.*/-]++["']?\s*+:(?=\s|$)""")
+_INDENTATION = re.compile(r"[\s-]*")
 
 
-def redact(text: str, source: str) -> str:
-    """`text` with stars in the place of what is secret in `source`."""
-    for secret in sorted(_secrets(source), key=len, reverse=True):
-        text = text.replace(secret, "*" * len(secret))
-    return text
+#: Gives the spans of the secret parts of a text.
+SecretPart = Callable[[str], list[tuple[int, int]]]
 
 
-def _secrets(source: str) -> set[str]:
-    secret: list[str] = []
-    rest: list[str] = []
-    for part, is_secret in _parts(source):
-        (secret if is_secret else rest).append(part)
-    return _words(secret) - _words(rest) - {"null", "true", "false"}
+@frozen
+class Secret:
+    """A scalar that must not be shown: its span in the text, its value, the secret part of it.
+
+    Without `part` all of it is secret.
+    """
+
+    start: int
+    end: int
+    value: str
+    part: SecretPart | None = None
+
+    def redact(self, message: str) -> str:
+        """Give a message about the value with stars in place of the value."""
+        spans = self.part(self.value) if self.part else [(0, len(self.value))]
+        for value in sorted((self.value[i:j] for i, j in spans), key=len, reverse=True):
+            quoted = repr(value)
+            stars = "*" * (len(quoted) - 2)
+            if quoted in message:
+                message = message.replace(quoted, f"'{stars}'")
+            elif len(value) > _SHORT:
+                message = message.replace(quoted[1:-1], stars)
+        return message
 
 
-def _words(parts: list[str]) -> set[str]:
-    return {word for part in parts for word in _WORD.findall(_NO_VALUE.sub(" ", part))}
+_HARMLESS = re.compile(r"true|false|[\d.]+")
+#: A message may have a shorter word for another reason.
+_SHORT = 3
 
 
-def _parts(source: str) -> Iterator[tuple[str, bool]]:
-    """The parts of each line, and whether they are secret."""
-    below = None  # the indentation of the name that this line may belong to
-    for line in _joined(source.splitlines()):
-        indentation = len(line) - len(line.lstrip())
-        item = line[indentation:].startswith("-")
-        if below is not None and (not line.strip() or indentation + item > below):
-            yield line, True
-            continue
-        below, end = None, 0
-        for start, last in _spans(line):
-            yield line[end:start], False
-            yield line[start:last], True
-            end = last
-            if not line[end:].strip():
-                below = len(line) - len(line.lstrip(" -"))
-        yield line[end:], False
+def unknown(text: str) -> list[tuple[int, int]]:
+    """The secret part of a value with an unknown name: all, except of a number or a short word."""
+    harmless = len(text) <= _SHORT or _HARMLESS.fullmatch(text)
+    return [] if harmless else [(0, len(text))]
 
 
-def _spans(line: str) -> list[tuple[int, int]]:
-    """Where in a line secrets are, in order; none reaches into the next."""
-    found = [each.span(each.lastindex or 0) for each in _SECRET.finditer(line)]
-    found += _credentials(line)
-    spans: list[tuple[int, int]] = []
-    for start, end in sorted(found):
-        begin = max(start, spans[-1][1] if spans else 0)
-        if begin <= end:  # empty, where what is secret is in the lines below
-            spans.append((begin, end))
-    return spans
+def after_colon(text: str) -> list[tuple[int, int]]:
+    """The secret part of an unknown name."""
+    colon = text.find(":")
+    return [] if colon < 0 else [(colon + 1, len(text))]
 
 
-def _credentials(line: str) -> Iterator[tuple[int, int]]:
-    for url in _URL.finditer(line):
-        last = line.rfind("@", *url.span())
-        if found := _CREDENTIALS.search(line, url.start(), max(last, url.start()) + 1):
-            yield found.span(1)
+def mask(text: str, secrets: Iterable[Secret]) -> str:
+    """Give `text` with stars in place of the secrets. Lines and columns stay."""
+    characters = list(text)
+    for secret in secrets:
+        start, end = _inner(text, secret.start, secret.end)
+        spans = [(start, end)]
+        if secret.part:
+            parts = secret.part(text[start:end])
+            spans = [(start + first, start + last) for first, last in parts]
+        for first, last in spans:
+            _fill(characters, text, first, last)
+    return "".join(characters)
 
 
-def _joined(lines: list[str]) -> Iterator[str]:
-    """The lines, with `? name` and its `: value` in one, as if that were `name: value`."""
-    at = 0
-    while at < len(lines):
-        line, at = lines[at], at + 1
-        name = _EXPLICIT.search(line)
-        if name is None:
-            yield line
-            continue
-        later = at
-        while later < len(lines) and lines[later].lstrip()[:1] in ("", "#"):
-            later += 1
-        value = _VALUE.match(lines[later]) if later < len(lines) else None
-        if value is None:
-            yield line
-            continue
-        key = line[name.end()] + line[name.end() + 1 :].partition("#")[0]
-        yield f"{line[: name.start()]}{key.rstrip()}:{lines[later][value.end() :]}"
-        at = later + 1
+def mask_unparsed(text: str) -> str:
+    """Give a text that is not valid YAML with only the name at the beginning of each line."""
+    return "\n".join(
+        (_NAME.match(line) or _INDENTATION.match(line))[0]  # type: ignore[index]
+        for line in text.splitlines()
+    )
+
+
+def _inner(text: str, start: int, end: int) -> tuple[int, int]:
+    """The span of a scalar without its anchor, tag and quotes, or without the line of its `|`."""
+    if properties := _PROPERTIES.match(text, start, end):
+        start = properties.end()
+    if text[start : start + 1] in ("'", '"'):
+        return start + 1, end - 1
+    if text[start : start + 1] in ("|", ">"):
+        return max(text.find("\n", start, end), start), end
+    return start, end
+
+
+def _fill(characters: list[str], text: str, start: int, end: int) -> None:
+    """Put stars over a span, except over white space and names of variables."""
+    shown = {n for match in _VARIABLE.finditer(text, start, end) for n in range(*match.span())}
+    for n in range(start, end):
+        if n not in shown and not text[n].isspace():
+            characters[n] = "*"

@@ -33,7 +33,7 @@ _OF_IMPORTS = (
 
 
 class UnknownStageError(LookupError):
-    """No stage has this name. `hint` says what to do."""
+    """No stage has this name. `hint` is the next action."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -42,12 +42,12 @@ class UnknownStageError(LookupError):
 
 @frozen
 class Registry:
-    """The stages there are, by the name they have in YAML.
+    """The available stages, by their names in YAML.
 
     A built-in name follows from its module by rule: `translate-in` is `TranslateIn` in
     `<package>.translate_in`. Other stages are named by import path (`my_module:Redact`)
-    or by an entry point in `group`. Modules are imported when their stage is asked for.
-    Modules named by import path may be in `folder`, too.
+    or by an entry point in `group`. A module is imported when its stage is needed. Modules of
+    import paths may also be in `folder`.
     """
 
     package: str
@@ -56,36 +56,36 @@ class Registry:
     folder: str = ""
 
     def names(self) -> list[str]:
-        """The built-in names in their usual order, then those of entry points."""
+        """Give the built-in names in their usual order, then those of entry points."""
         return [*self.builtin, *sorted(set(self._entry_points()) - set(self.builtin))]
 
     def get(self, name: str) -> StageClass:
-        """The class called `name`. Raises UnknownStageError."""
+        """Give the class called `name`. Raises UnknownStageError."""
         if name in self.builtin:
             module = f"{self.package}.{name.replace('-', '_')}"
-            found = _import(module, "".join(map(str.capitalize, name.split("-"))))
+            stage = _import(module, "".join(map(str.capitalize, name.split("-"))))
         elif name in (plugins := self._entry_points()):
-            found = _loaded(name, plugins[name])
+            stage = _loaded(name, plugins[name])
         elif all(parts := name.partition(":")):
             module, _, attribute = parts
             with _importable(self.folder):
-                found = _import(module, attribute)
+                stage = _import(module, attribute)
         else:
             hint = suggest(name, self.names())
             if "did you mean" not in hint:
-                hint += "; a stage of your own is named by import path, as `my_module:MyStage`"
+                hint += "; your own stage is named by import path, as `my_module:MyStage`"
             raise UnknownStageError(f"there is no stage `{name}`", hint)
-        return _checked(name, found)
+        return _checked(name, stage)
 
     def classes(self) -> Mapping[str, StageClass]:
-        """All named stages that can be loaded."""
-        found: dict[str, StageClass] = {}
+        """Load all stages with a name, except those that cannot be loaded."""
+        classes: dict[str, StageClass] = {}
         for name in self.names():
             try:
-                found[name] = self.get(name)
+                classes[name] = self.get(name)
             except UnknownStageError:
                 continue
-        return found
+        return classes
 
     def _entry_points(self) -> dict[str, Callable[[], Any]]:
         return {point.name: point.load for point in entry_points(group=self.group)}
@@ -93,10 +93,10 @@ class Registry:
 
 @contextmanager
 def _importable(folder: str) -> Iterator[None]:
-    """Let modules in `folder` be imported meanwhile; they hide no other module.
+    """Make the modules in `folder` importable for a while. They hide no other module.
 
-    Only meanwhile: libraries try to import optional packages whenever they need them, and would
-    run any file of such a name (`brotli.py`) in a folder that stayed on the path.
+    The folder does not stay on the path: libraries import optional packages at any time, and would
+    run a file with such a name (`brotli.py`) in the folder.
     """
     if not folder or folder in sys.path:
         yield
@@ -109,48 +109,48 @@ def _importable(folder: str) -> Iterator[None]:
 
 
 def _import(module: str, attribute: str) -> Any:
-    found = _loaded(f"{module}:{attribute}", lambda: importlib.import_module(module))
-    if not hasattr(found, attribute):
+    loaded = _loaded(f"{module}:{attribute}", lambda: importlib.import_module(module))
+    if not hasattr(loaded, attribute):
         raise UnknownStageError(
             f"module `{module}` has no `{attribute}`",
-            suggest(attribute, _stage_names(vars(found).values())) or "it has no stages at all",
+            suggest(attribute, _stage_names(vars(loaded).values())) or "it has no stages",
         )
-    return getattr(found, attribute)
+    return getattr(loaded, attribute)
 
 
 def _stage_names(values: Iterable[object]) -> list[str]:
     classes = [v for v in values if isinstance(v, type) and issubclass(v, Stage)]
-    return [each.__name__ for each in classes if each is not Stage]
+    return [stage.__name__ for stage in classes if stage is not Stage]
 
 
 def _loaded(name: str, load: Callable[[], Any]) -> Any:
-    # What somebody else's module raises on import is a problem of the declaration.
+    # An exception of an own module during its import is a problem of the config.
     try:
         return load()
     except _OF_IMPORTS as error:
-        hint = "correct the module: it fails when it is imported"
+        hint = "correct the module: its import fails"
         if isinstance(error, ModuleNotFoundError):
-            hint = "put the module beside the declaration, or install it"
+            hint = "put the module next to the config, or install it"
         raise UnknownStageError(
             f"`{name}` cannot be imported: {type(error).__name__}: {error}", hint
         ) from error
 
 
-def _checked(name: str, found: Any) -> StageClass:
-    if not (isinstance(found, type) and issubclass(found, Stage)):
+def _checked(name: str, stage: Any) -> StageClass:
+    if not (isinstance(stage, type) and issubclass(stage, Stage)):
         raise UnknownStageError(f"`{name}` is not a stage", "subclass `pipeline.Stage`")
-    if "__attrs_attrs__" not in vars(found):
+    if "__attrs_attrs__" not in vars(stage):
         raise UnknownStageError(
             f"the stage `{name}` is not an attrs class", "put `@attrs.frozen` above its class"
         )
     try:
-        signature(found)
+        signature(stage)
     except TypeError as error:
         hint = "derive it from `Stage[In, Out]`, with the classes of its events"
         raise UnknownStageError(f"`{name}` is not usable: {error}", hint) from error
     try:
-        get_type_hints(found)
+        get_type_hints(stage)
     except (AttributeError, NameError, SyntaxError, TypeError) as error:
         hint = "correct the annotations of its options"
         raise UnknownStageError(f"`{name}` is not usable: {error}", hint) from error
-    return found
+    return stage

@@ -1,25 +1,27 @@
-"""A declaration: what one may hold, and what comes of one that is in order."""
+"""The schema of a config, and a loaded config."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import frozen
+from attrs import Factory, frozen
 from cattrs import Converter
 
 from pipeline.chain import AnyStage, Chain
 from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import Registry
+from pipeline.config.walk import OptionClasses
 
 
 @frozen
 class Schema:
-    """What a declaration may hold: its sections, its stages, and the ends of a pipeline.
+    """The sections and stages that a config may have, and the events at the ends of a pipeline.
 
-    `sections` maps names to types; `dict[str, X]` is a section of named entries, which
-    options made with `reference` can name. `register_hooks` is called with the converter,
-    to teach it types of one's own. `reserved` are routes that are taken already.
+    `sections` maps names to types. `dict[str, X]` is a section of named entries, which options made
+    with `reference` can name. `register_hooks` gets the converter, to add structuring hooks.
+    `option_classes` gives, for a type with such a hook, the class with its options. `reserved` are
+    routes that a config may not use.
     """
 
     sections: Mapping[str, Any]
@@ -27,14 +29,15 @@ class Schema:
     start: type
     end: type
     reserved: tuple[str, ...] = ()
+    option_classes: OptionClasses = Factory(dict)
     register_hooks: Callable[[Converter], None] = lambda converter: None
 
 
 @frozen
 class Pipeline:
-    """A checked chain and the routes that lead into it, as `POST /v1/messages`.
+    """A checked chain and its routes, as `POST /v1/messages`.
 
-    `locations` are the places of its stages in the file.
+    `locations` are the places of the stages in the file.
     """
 
     name: str
@@ -46,12 +49,11 @@ class Pipeline:
 
 @frozen
 class Config:
-    """A declaration that is in order. `notes` are problems that do no harm.
+    """A loaded config without errors. `notes` are its warnings and notes.
 
-    `digest` tells what its files said from what they say later.
-
-    A section of named entries leaves out those that nothing refers to and that could not be
-    used here.
+    `masked_source` is `source` without its secrets, to be quoted. `digest` changes if one of the
+    files changes. A section of named entries does not have the entries that nothing refers to and
+    that cannot work on this machine.
     """
 
     file: str
@@ -60,3 +62,4 @@ class Config:
     pipelines: tuple[Pipeline, ...]
     notes: tuple[Problem, ...]
     digest: bytes = b""
+    masked_source: str = ""

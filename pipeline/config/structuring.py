@@ -1,7 +1,7 @@
 """Plain values to attrs objects, strictly, with every problem at its place.
 
-cattrs does the work. Its lenient defaults are replaced (`bool("false")` is True, an `int`
-is taken for a `str`), and its error groups become paths and messages.
+The work is by cattrs, without its lenient defaults (`bool("false")` is True, an `int` is accepted
+as a `str`). Its error groups become paths and messages.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any, Literal, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 from cattrs import Converter
@@ -29,8 +30,8 @@ from cattrs.errors import (
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.config.document import Document, FromEnvironment, Path, Unquoted
+from pipeline.config.options import OptionError, UnavailableError
 from pipeline.config.problems import Problem, suggest
-from pipeline.stage import OptionError, UnavailableError
 
 Hook = Callable[[Any, Any], Any]
 
@@ -46,7 +47,7 @@ _HINTS = {
 
 
 class KindError(ValueError):
-    """A value is not of the kind that is wanted, `a list` for one. `hint` says what to write."""
+    """A value has the wrong type: `wanted` is, for example, `a list`. `hint` says what to write."""
 
     def __init__(self, wanted: str, value: Any, hint: str = "") -> None:
         super().__init__(f"expected {wanted}, got {describe(value)}")
@@ -60,7 +61,7 @@ class KindError(ValueError):
 
 
 def make_converter() -> Converter:
-    """A strict converter. Callers may register hooks for their own types."""
+    """Make a strict converter. Callers may register hooks for their own types."""
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
     for kind in _NOUNS:
         converter.register_structure_hook(kind, _scalar_hook(kind))
@@ -84,6 +85,11 @@ def is_tuple(kind: Any) -> bool:
     return get_origin(kind) is tuple
 
 
+def is_union(kind: Any) -> bool:
+    """Whether a type is `X | Y`."""
+    return get_origin(kind) in (Union, UnionType)
+
+
 def is_list(kind: Any) -> bool:
     """Whether a type is written as a list in YAML: `tuple[X, …]`, `list[X]`, `frozenset[X]`."""
     if is_tuple(kind):
@@ -92,25 +98,25 @@ def is_list(kind: Any) -> bool:
 
 
 def leaves(error: BaseException, path: Path = ()) -> Iterator[tuple[Path, BaseException]]:
-    """The single errors in a cattrs error group, each with the path of the value it is about."""
+    """Yield the single errors in a cattrs error group, each with the path of its value."""
     if isinstance(error, BaseValidationError):
-        for each in error.exceptions:
-            yield from leaves(each, (*path, *_step(each)))
+        for inner in error.exceptions:
+            yield from leaves(inner, (*path, *_step(inner)))
     else:
         yield path, error
 
 
 def to_problems(error: BaseException, path: Path, document: Document) -> Iterator[Problem]:
-    """Each leaf of `error`, raised while structuring the value at `path`."""
+    """Yield a problem for each single error in `error`, raised for the value at `path`."""
     for where, leaf in leaves(error, path):
         if isinstance(leaf, ForbiddenExtraKeysError):
-            known = [] if leaf.cl is None else option_names(leaf.cl)
+            names = [] if leaf.cl is None else option_names(leaf.cl)
             for key in sorted(leaf.extra_fields):
                 yield Problem(
                     "unknown-option",
-                    f"`{_last_name(where)}` has no option `{key}`",
+                    f"`{_last_name(where)}` has no option `{document.redact(key, (*where, key))}`",
                     document.location_of_key((*where, key)),
-                    suggest(key, known) or "it takes no options",
+                    suggest(key, names) or "it takes no options",
                 )
         elif isinstance(leaf, KeyError) and where[-1:] == leaf.args:
             message = f"the option `{leaf.args[0]}` is missing"
@@ -126,30 +132,30 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
         else:
             name = spell(where[len(path) :]) or _last_name(where)
             plain = isinstance(leaf, (TypeError, ValueError)) and str(leaf)
-            said = document.redact(plain or f"{type(leaf).__name__}: {leaf}", where)
+            message = document.redact(plain or f"{type(leaf).__name__}: {leaf}", where)
             hint = leaf.hint if isinstance(leaf, KindError) else ""
-            yield Problem("bad-option", f"`{name}`: {said}", document.location_of(where), hint)
+            yield Problem("bad-option", f"`{name}`: {message}", document.location_of(where), hint)
 
 
 def _last_name(path: Path) -> str:
-    """What a path leads to, as a person calls it: `invoke`, `keys[1]`."""
+    """Name the end of a path for people: `invoke`, `keys[1]`."""
     names = [n for n, step in enumerate(path) if isinstance(step, str)]
     return spell(path[names[-1] :])
 
 
 def option_names(cls: type) -> list[str]:
-    """The options of a stage or section class: its fields, without those the engine fills."""
+    """Give the options of a stage or section class: its fields, except those for whole sections."""
     return [a.name for a in attrs.fields(cls) if a.init and "section" not in a.metadata]
 
 
 def spell(path: Path) -> str:
-    """A path as a person writes it: `keys[1]`, `local.base_url`."""
+    """Spell a path for people: `keys[1]`, `local.base_url`."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return text.removeprefix(".")
 
 
 def describe(value: Any) -> str:
-    """A value as a person would call it. A text from the environment is never shown."""
+    """Describe a value for people, without a text from the environment."""
     if isinstance(value, FromEnvironment):
         return "a text from the environment"
     if value is None:
@@ -177,7 +183,7 @@ def _scalar_hook(kind: type) -> Hook:
 
 
 def _from_environment(text: FromEnvironment, kind: type) -> Any:
-    """An unquoted `${VAR}`, read as YAML would read its text; a quoted one is a text."""
+    """Read an unquoted `${VAR}` as YAML reads its text. A quoted one is a text."""
     if kind is str:
         return str(text)
     if not isinstance(text, Unquoted):
@@ -203,8 +209,8 @@ def _literal(value: Any, kind: Any) -> Any:
 def _list_hook(kind: Any, converter: Converter) -> Hook:
     items = list_structure_factory(kind, converter)
     origin: Any = get_origin(kind) or kind
-    made = origin if origin in (list, set, frozenset) else tuple
-    return _shaped(list, "a list", lambda value, kind: made(items(value, kind)))
+    sequence = origin if origin in (list, set, frozenset) else tuple
+    return _shaped(list, "a list", lambda value, kind: sequence(items(value, kind)))
 
 
 def _mapping_hook(kind: Any, converter: Converter) -> Hook:
@@ -212,13 +218,17 @@ def _mapping_hook(kind: Any, converter: Converter) -> Hook:
 
 
 def _attrs_hook(cls: Any, converter: Converter) -> Hook:
-    given: dict[str, Any] = {
+    whole_sections: dict[str, Any] = {
         a.name: override(struct_hook=lambda value, _: value)
         for a in attrs.fields(cls)
         if "section" in a.metadata
     }
     inner = make_dict_structure_fn(
-        cls, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **given
+        cls,
+        converter,
+        _cattrs_forbid_extra_keys=True,
+        _cattrs_detailed_validation=True,
+        **whole_sections,
     )
     return _shaped(dict, "a mapping", inner, _options_hint(cls))
 

@@ -1,4 +1,4 @@
-"""Follows event types through a list of stages, and says where they do not fit."""
+"""Follows event types through a list of stages, and reports where they do not fit."""
 
 from __future__ import annotations
 
@@ -8,31 +8,16 @@ from attrs import frozen
 
 from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import StageClass
-from pipeline.stage import Signature, signature
+from pipeline.stage import signature, types_after
 
 
 @frozen
 class Step:
-    """One stage of a list: its name and place in the declaration, and its class."""
+    """One stage of a list: its name and place in the config, and its class."""
 
     name: str
     location: Location
     stage: StageClass
-
-
-def carried(before: Iterable[type], stage: Signature) -> frozenset[type] | None:
-    """The event types after `stage`, given those before it; None when it accepts none of them.
-
-    Of a type whose subclass it accepts, the other events pass it by.
-    """
-    before = frozenset(before)
-    taken = [each for each in before if issubclass(each, stage.accepts)]
-    partly = any(issubclass(each, tuple(before)) for each in stage.accepts)
-    if not taken and not partly:
-        return None
-    if stage.transparent:
-        return before
-    return before.difference(taken).union(stage.emits)
 
 
 def check_chain(
@@ -41,42 +26,44 @@ def check_chain(
     start: type,
     end: type,
     location: Location,
-    known: Callable[[], Mapping[str, StageClass]],
+    classes: Callable[[], Mapping[str, StageClass]],
 ) -> Problem | None:
-    """The first place where `steps` do not lead from `start` to `end` events, if there is one.
+    """Give the first place where `steps` do not lead from `start` to `end` events, or None.
 
-    `known` gives all stages there are, for hints; it is called only when one is needed.
+    `classes` loads all stages, for hints. It is called only if a hint needs it.
     """
     carries = frozenset({start})
     for position, step in enumerate(steps):
-        after = carried(carries, signature(step.stage))
+        after = types_after(carries, signature(step.stage))
         if after is None:
-            return _misplaced(pipeline, steps, position, carries, known)
+            return _misplaced(pipeline, steps, position, carries, classes)
         carries = after
-    if all(issubclass(each, end) for each in carries):
+    if all(issubclass(event, end) for event in carries):
         return None
-    return _left_over(pipeline, steps, carries, end, location, known)
+    return _remaining_at_end(pipeline, steps, carries, end, location, classes)
 
 
-def _left_over(
+def _remaining_at_end(
     pipeline: str,
     steps: Sequence[Step],
     carries: frozenset[type],
     end: type,
     location: Location,
-    known: Callable[[], Mapping[str, StageClass]],
+    classes: Callable[[], Mapping[str, StageClass]],
 ) -> Problem:
-    left = tuple(each for each in carries if not issubclass(each, end))
-    message = f"pipeline `{pipeline}` ends with {spell(left)}, but has to end with {end.__name__}"
-    fitting = [name for name, stage in known().items() if _takes(stage, left)]
+    remaining = tuple(event for event in carries if not issubclass(event, end))
+    message = (
+        f"pipeline `{pipeline}` ends with {spell(remaining)}, but must end with {end.__name__}"
+    )
+    fitting = [name for name, stage in classes().items() if _takes(stage, remaining)]
     names = " or ".join(f"`{name}`" for name in fitting)
     if not steps:
         message, hint = f"pipeline `{pipeline}` has no stages", f"begin with {names}"
         return Problem("chain-end", message, location, hint)
-    emitter = ([step for step in steps if _emits(step.stage, left)] or steps)[-1]
+    emitter = ([step for step in steps if _emits(step.stage, remaining)] or steps)[-1]
     hint = f"add {names} after `{emitter.name}`" if names else "add stages that lead to it"
     for earlier in steps[: steps.index(emitter)]:
-        if _takes(earlier.stage, left):
+        if _takes(earlier.stage, remaining):
             where = f"`{earlier.name}` (line {earlier.location.line})"
             hint = f"move `{emitter.name}` before {where}"
     return Problem("chain-end", message, emitter.location, hint)
@@ -87,7 +74,7 @@ def _misplaced(
     steps: Sequence[Step],
     position: int,
     carries: frozenset[type],
-    known: Callable[[], Mapping[str, StageClass]],
+    classes: Callable[[], Mapping[str, StageClass]],
 ) -> Problem:
     step = steps[position]
     accepts = signature(step.stage).accepts
@@ -95,7 +82,7 @@ def _misplaced(
         f"stage `{step.name}` accepts {spell(accepts)}, "
         f"but here pipeline `{pipeline}` carries {spell(carries)}"
     )
-    hint = _hint(steps, position, accepts, carries, known)
+    hint = _hint(steps, position, accepts, carries, classes)
     return Problem("chain-order", message, step.location, hint)
 
 
@@ -104,41 +91,41 @@ def _hint(
     position: int,
     accepts: tuple[type, ...],
     carries: frozenset[type],
-    known: Callable[[], Mapping[str, StageClass]],
+    classes: Callable[[], Mapping[str, StageClass]],
 ) -> str:
     step = steps[position]
     for earlier in steps[:position]:
         if earlier.stage is step.stage:
-            return f"remove it: `{step.name}` already stands in line {earlier.location.line}"
+            return f"remove it: `{step.name}` is already in line {earlier.location.line}"
     for later in steps[position + 1 :]:
         if _emits(later.stage, accepts):
             return f"move `{later.name}` (line {later.location.line}) before `{step.name}`"
-    for before in range(position):  # it came too late: what it accepts was there earlier
+    for before in range(position):  # its events were there before this stage
         if _emits(steps[before].stage, accepts):
             return f"move `{step.name}` to just after `{steps[before].name}`"
-    stages = known()
+    stages = classes()
     makers = [name for name, stage in stages.items() if _emits(stage, accepts)]
-    fitting = [name for name in makers if carried(carries, signature(stages[name]))]
+    fitting = [name for name in makers if types_after(carries, signature(stages[name]))]
     for name in fitting or makers:
         return f"add `{name}` before `{step.name}`"
-    return "see `llm-proxy stages` for what each stage accepts and emits"
+    return "`llm-proxy stages` shows which events each stage accepts and emits"
 
 
 def _emits(stage: StageClass, wanted: tuple[type, ...]) -> bool:
-    """Whether it may: a stage that says less of what it emits may emit each of its kinds."""
-    declared = signature(stage)
-    emits = declared.emits
+    """Whether a stage may emit one of the `wanted` types: also as a subclass or a superclass."""
+    types = signature(stage)
+    emits = types.emits
     related = any(issubclass(e, wanted) or issubclass(w, e) for e in emits for w in wanted)
-    return not declared.transparent and related
+    return not types.transparent and related
 
 
-def _takes(stage: StageClass, left: tuple[type, ...]) -> bool:
-    """Whether it makes something else of what is left."""
-    declared = signature(stage)
-    makes_other = not declared.transparent and not _emits(stage, left)
-    return makes_other and carried(left, declared) is not None
+def _takes(stage: StageClass, remaining: tuple[type, ...]) -> bool:
+    """Whether a stage turns the events `remaining` at the end into others."""
+    types = signature(stage)
+    makes_other = not types.transparent and not _emits(stage, remaining)
+    return makes_other and types_after(remaining, types) is not None
 
 
 def spell(types: Iterable[type]) -> str:
-    """Event types for people: `A`, or `A or B`."""
-    return " or ".join(sorted(each.__name__ for each in types))
+    """Spell event types for people: `A`, or `A or B`."""
+    return " or ".join(sorted(event.__name__ for event in types))

@@ -13,9 +13,9 @@ from attrs import frozen
 from dotenv import dotenv_values
 from ruamel.yaml import YAML
 
+from pipeline.config.options import OptionError
 from pipeline.config.problems import suggest
 from pipeline.config.schema import Config
-from pipeline.stage import OptionError
 from proxy.config import locate, read
 from proxy.probe.endpoints import MODELS, models
 from proxy.probe.interview import Interview, ProbeClient
@@ -70,19 +70,19 @@ def declared(name: str, config: str | None) -> Subject:
     return Subject(name, backend.profile, _written(name, raw[name], backend.profile), names)
 
 
-def undeclared(name: str, url: str, key_variable: str | None, config: str | None) -> Subject:
+def undeclared(name: str, url: str, api_key_env: str | None, config: str | None) -> Subject:
     """A backend that stands in no declaration. Raises ClickException."""
     raw, key = {"base_url": url}, ""
-    if key_variable:
-        if not _NAME.fullmatch(key_variable):  # it may be the key itself: do not show it
+    if api_key_env:
+        if not _NAME.fullmatch(api_key_env):  # it may be the key itself: do not show it
             hint = "put the key into the environment or into `.env`, as NAME=key"
-            _fail("`--key-variable` wants the name of a variable, not a key", hint)
+            _fail("`--api-key-env` wants the name of a variable, not a key", hint)
         beside = dotenv_values(Path(locate(config)).with_name(".env"))
-        key = os.environ.get(key_variable) or beside.get(key_variable) or ""
-        raw["api_key"] = f"${{{key_variable}}}"
+        key = os.environ.get(api_key_env) or beside.get(api_key_env) or ""
+        raw["api_key"] = f"${{{api_key_env}}}"
         if not key:
-            hint = f"set {key_variable} in the environment or in `.env`"
-            _fail(f"the environment variable {key_variable} is not set, or empty", hint)
+            hint = f"set {api_key_env} in the environment or in `.env`"
+            _fail(f"the environment variable {api_key_env} is not set or is empty", hint)
     try:
         profile = Profile(url, api_key=key)
     except OptionError as error:

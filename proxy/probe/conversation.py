@@ -116,9 +116,9 @@ def _prefill(replies: Sequence[Reply]) -> Finding:
         repeats = not options and _BEGINNING in replies[0].text
         how = " with `prefill_options`" if options else ""
         again = ", after repeating what was begun; not in a stream" if repeats else ""
-        sets = {key: "map", "prefill_options": options, "repeats_prefill": repeats}
+        sets = {key: "map", "prefill_options": options, "echoes_prefill": repeats}
         return Finding(f"continued{how}{again}", sets)
-    anew = {key: "reject", "prefill_options": {}, "repeats_prefill": False}
+    anew = {key: "reject", "prefill_options": {}, "echoes_prefill": False}
     if not replies[0].accepted:
         return Finding(replies[0].error, anew)
     said = replies[0].text.strip()
@@ -188,16 +188,16 @@ QUESTIONS = (
     ),
     Question(
         "a user message after a tool result",
-        ("user_after_tool",),
+        ("allows_user_after_tool",),
         (_LATER,),
-        judge_accepted({"user_after_tool": True}, {"user_after_tool": False}),
+        judge_accepted({"allows_user_after_tool": True}, {"allows_user_after_tool": False}),
         after=_RESULT,
     ),
     Question(
         "calls without their tools",
-        ("tools_with_calls",),
+        ("needs_tools_with_history",),
         (_UNDECLARED,),
-        judge_accepted({"tools_with_calls": False}, {"tools_with_calls": True}),
+        judge_accepted({"needs_tools_with_history": False}, {"needs_tools_with_history": True}),
         after=_RESULT,
     ),
     Question(
@@ -222,7 +222,7 @@ QUESTIONS = (
     ),
     Question(
         "a begun answer at the end",
-        ("fields.prefill", "prefill_options", "repeats_prefill"),
+        ("fields.prefill", "prefill_options", "echoes_prefill"),
         tuple(ProbeRequest({"messages": _BEGUN, **members}, _GOING_ON) for members in _PREFILLS),
         _prefill,
         lambda replies: goes_on(replies[-1]),

@@ -58,7 +58,7 @@ def _with_keywords(*names: str) -> ProbeRequest:
 
 def _keywords(replies: Sequence[Reply]) -> Finding:
     if replies[0].accepted:
-        return Finding("all accepted: " + ", ".join(_KEYWORDS), {"schema_without": ()})
+        return Finding("all accepted: " + ", ".join(_KEYWORDS), {"unsupported_schema_keywords": ()})
     refused = {
         name: reply.error
         for name, reply in zip(_KEYWORDS, replies[1:], strict=True)
@@ -67,7 +67,7 @@ def _keywords(replies: Sequence[Reply]) -> Finding:
     if not refused:
         return Finding(f"each accepted, but not together: {replies[0].error}")
     evidence = "; ".join(f"{name}: {error}" for name, error in refused.items())
-    return Finding(evidence, {"schema_without": tuple(refused)})
+    return Finding(evidence, {"unsupported_schema_keywords": tuple(refused)})
 
 
 def _seen(reply: Reply) -> str:
@@ -179,9 +179,11 @@ def tool_questions(profile: Profile) -> tuple[Question, ...]:
         _strict_question(),
         Question(
             "strict with an optional argument",
-            ("strict_needs_all",),
+            ("strict_needs_closed_schema",),
             (ProbeRequest({"tools": [tool("weather", _OPTIONAL, strict=True)]}),),
-            judge_accepted({"strict_needs_all": False}, {"strict_needs_all": True}),
+            judge_accepted(
+                {"strict_needs_closed_schema": False}, {"strict_needs_closed_schema": True}
+            ),
             after=STRICT,
         ),
         Question(
@@ -194,7 +196,7 @@ def tool_questions(profile: Profile) -> tuple[Question, ...]:
         ),
         Question(
             "keywords in tool schemas",
-            ("schema_without",),
+            ("unsupported_schema_keywords",),
             (_with_keywords(*_KEYWORDS), *map(_with_keywords, _KEYWORDS)),
             _keywords,
             enough=lambda replies: replies[0].accepted,

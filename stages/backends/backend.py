@@ -101,7 +101,11 @@ class Backend:
 
     @queue.default
     def _make_queue(self) -> FairQueue[Any] | None:
-        return None if self.profile.slots is None else FairQueue(self.profile.slots)
+        return (
+            None
+            if self.profile.max_concurrent_calls is None
+            else FairQueue(self.profile.max_concurrent_calls)
+        )
 
     @refused_options.default
     def _make_refused_options(self) -> RefusedOptions:

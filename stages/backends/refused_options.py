@@ -19,7 +19,7 @@ does the rest: it uses an alternative if there is one, and reports what is lost.
     the name of the output limit         the other `max_tokens_field`
     temperature, top_p, top_k            the policy `warn`; a value out of range: in this request
     `safety_identifier`                  the policy `drop` for `metadata`
-    a keyword of a tool's schema         in `schema_without`
+    a keyword of a tool's schema         in `unsupported_schema_keywords`
 
 An error may name several options, or quote one from the request. They are tried one after another,
 the likeliest first. Options that promise something to the client are never left out: `strict`, the
@@ -188,10 +188,12 @@ def _schema_keywords(words: str, options: Options, profile: Profile) -> Iterator
     if any(tool["function"].get("strict") for tool in tools):
         return
     for keyword in _LOOSENING_KEYWORDS:
-        if keyword not in profile.schema_without and _mentions(words, keyword):
-            without = (*profile.schema_without, keyword)
+        if keyword not in profile.unsupported_schema_keywords and _mentions(words, keyword):
+            without = (*profile.unsupported_schema_keywords, keyword)
             if any(_has_key(tool["function"].get("parameters"), keyword) for tool in tools):
-                yield RefusedOption(f"schema keyword {keyword}", {"schema_without": without})
+                yield RefusedOption(
+                    f"schema keyword {keyword}", {"unsupported_schema_keywords": without}
+                )
 
 
 def _has_key(schema: Any, key: str) -> bool:

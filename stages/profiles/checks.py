@@ -7,9 +7,24 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
+from pipeline.config.options import OptionError
 from pipeline.config.problems import suggest
-from pipeline.stage import OptionError
 from stages.profiles.policies import SUPPORTED, Policy, policy_error
+
+
+def url_secrets(url: str) -> list[tuple[int, int]]:
+    """The spans of what may be secret in a URL: user and password, and the query."""
+    scheme, last_at, query = url.find("://"), url.rfind("@"), url.find("?")
+    start = scheme + 3 if 0 <= scheme < last_at else 0
+    if 0 <= query < last_at:  # either may be a part of the other
+        return [(start, len(url))]
+    spans = [(start, last_at)] if last_at > start else []
+    return [*spans, (query + 1, len(url))] if query >= 0 else spans
+
+
+def header_secrets(value: str) -> list[tuple[int, int]]:
+    """The span of the value of a header: all of it. The header's name is not secret."""
+    return [(0, len(value))]
 
 
 def check_url(profile: Any, _: Any, url: str) -> None:

@@ -32,11 +32,21 @@ Overrides = NewType("Overrides", dict[str, Any])
 class Profile:
     """The facts of one backend. Each key can be set per backend, most per model (`overrides`)."""
 
-    base_url: str = option(help="the URL above `/chat/completions`", validator=checks.check_url)
+    base_url: str = option(
+        secret=checks.url_secrets,
+        help="the URL above `/chat/completions`",
+        validator=checks.check_url,
+    )
     profile: str = option("generic", help="the shipped profile to start from")
-    api_key: str = option("", help="sent as a bearer token", repr=False, validator=checks.check_key)
+    api_key: str = option(
+        "", secret=True, help="sent as a bearer token", repr=False, validator=checks.check_key
+    )
     headers: dict[str, str] = option(
-        factory=dict, help="sent with each request", repr=False, validator=checks.check_headers
+        factory=dict,
+        secret=checks.header_secrets,
+        help="sent with each request",
+        repr=False,
+        validator=checks.check_headers,
     )
     body: dict[str, Any] = option(
         factory=dict,
@@ -51,8 +61,9 @@ class Profile:
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
     embedded: bool = option(False, help="llama.cpp runs inside the proxy")
     model_path: str = option("", help="a GGUF file for the embedded llama.cpp")
-    slots: int | None = option(
+    max_concurrent_calls: int | None = option(
         None,
+        renamed_from="slots",
         help="calls it takes at a time; with the stage `queue`, others wait",
         validator=validators.optional(validators.gt(0)),
     )
@@ -82,14 +93,17 @@ class Profile:
         help="number of tools it accepts; more are left out and reported",
         validator=validators.optional(validators.gt(0)),
     )
-    tools_with_calls: bool = option(
-        False, help="needs the tools in the request if the conversation has calls"
+    needs_tools_with_history: bool = option(
+        False,
+        renamed_from="tools_with_calls",
+        help="needs the tools in the request if the conversation has calls",
     )
     assistant_first: bool = option(
         True, help="accepts the assistant before any user; false: send a short user message first"
     )
-    user_after_tool: bool = option(
+    allows_user_after_tool: bool = option(
         True,
+        renamed_from="user_after_tool",
         help="accepts a user message after a tool result; false: insert a short assistant message. "
         "Without this and `assistant_first`, user and assistant alternate",
     )
@@ -121,8 +135,10 @@ class Profile:
         help="the member that marks a prefill, with the value true, as `prefix`",
         validator=validators.not_(validators.in_(("role", "content", "tool_calls"))),
     )
-    repeats_prefill: bool = option(
-        False, help="begins a whole answer (not a stream) with the begun answer once more"
+    echoes_prefill: bool = option(
+        False,
+        renamed_from="repeats_prefill",
+        help="begins a whole answer (not a stream) with the begun answer once more",
     )
     reasoning_request: Literal["none", "effort", "reasoning", "template", "switch", "thinking"] = (
         option("none", help="how to request reasoning; see stages/translation/reasoning_options.py")
@@ -199,8 +215,10 @@ class Profile:
         help="replace ids of tool calls by this number of letters and digits",
         validator=validators.optional([validators.ge(8), validators.le(64)]),
     )
-    schema_without: tuple[str, ...] = option(
-        ("$schema",), help="JSON schema keywords it refuses, in tools and as the answer's form"
+    unsupported_schema_keywords: tuple[str, ...] = option(
+        ("$schema",),
+        renamed_from="schema_without",
+        help="JSON schema keywords it refuses, in tools and as the answer's form",
     )
     schema_refs: bool = option(
         True, help="accepts `$ref` in schemas; false: replace it by its target"
@@ -213,8 +231,10 @@ class Profile:
     typed_any_of: bool = option(
         False, help="needs `type` in the members of `anyOf`, and none next to it"
     )
-    strict_needs_all: bool = option(
-        False, help="takes `strict` only of schemas that require all they have, and allow no more"
+    strict_needs_closed_schema: bool = option(
+        False,
+        renamed_from="strict_needs_all",
+        help="takes `strict` only of schemas that require all they have, and allow no more",
     )
     tokenizer: Literal["none", "llamacpp", "vllm", "sglang"] = option(
         "none", help="the server whose endpoint counts tokens; none: estimate"
@@ -246,8 +266,8 @@ def merge_overrides(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
 #: Keys of the session, which all models of a backend share.
 CONNECTION_KEYS = frozenset(
     (
-        "profile base_url api_key headers health connect_timeout embedded model_path slots models "
-        "remember_refusals"
+        "profile base_url api_key headers health connect_timeout embedded model_path "
+        "max_concurrent_calls models remember_refusals"
     ).split()
 )
 

@@ -18,7 +18,7 @@ from typing import Any
 from attrs import frozen, validators
 
 from pipeline import option, reference
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from stages.backends.config import TargetGroup, WeightedTarget
 from stages.events import Validated
 from stages.messages_api.request import MessagesRequest
@@ -33,11 +33,13 @@ class When:
         None, help="pattern for the name of the model that the client requests"
     )
     input_tokens_over: int | None = option(
-        None, help="estimate, in tokens", validator=validators.optional(validators.ge(0))
+        None,
+        help="more input tokens than this, by an estimate",
+        validator=validators.optional(validators.ge(0)),
     )
     thinking: bool | None = option(None, help="whether the client wants thinking")
-    images: bool | None = option(None, help="whether there are images in the conversation")
-    tools: bool | None = option(None, help="whether there are tools")
+    images: bool | None = option(None, help="whether the conversation has images")
+    tools: bool | None = option(None, help="whether the request has tools")
 
     def holds(self, request: MessagesRequest) -> bool:
         """Whether the request fulfils all conditions."""
@@ -74,7 +76,7 @@ class Rule:
 
 def ordered(group: TargetGroup, event: Validated) -> Sequence[WeightedTarget]:
     """The targets of a group, in the order in which this request tries them."""
-    if group.policy == "fallback":
+    if group.strategy == "fallback":
         return group.targets
     draw = _draw(event, group.affinity or "session")
     return sorted(

@@ -166,7 +166,7 @@ def _results(calls: dict[str, str], blocks: list[m.Block]) -> dict[str, m.ToolRe
 
 
 def _say(state: _Conversation, body: str | list[dict[str, Any]]) -> None:
-    if state.out and state.out[-1]["role"] == "tool" and not state.profile.user_after_tool:
+    if state.out and state.out[-1]["role"] == "tool" and not state.profile.allows_user_after_tool:
         state.out.append({"role": "assistant", "content": BETWEEN})
     state.out.append({"role": "user", "content": body})
 

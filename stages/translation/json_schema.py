@@ -48,7 +48,7 @@ def _fitted(schema: Any, profile: Profile) -> FittedSchema:
     if not profile.schema_refs:
         inliner = _Inliner(schema)
         schema, loosened = inliner.written_out(schema), inliner.loosened
-    schema = without(schema, frozenset(profile.schema_without))
+    schema = without(schema, frozenset(profile.unsupported_schema_keywords))
     if profile.schema_types != "list":
         form = {"anyOf": as_any_of, "nullable": as_nullable}[profile.schema_types]
         schema = _changed(schema, form)

@@ -101,7 +101,7 @@ def _begun(
         chosen |= profile.prefill_options
         if profile.prefill_member:
             messages[-1] = {**messages[-1], profile.prefill_member: True}
-        return str(messages[-1]["content"]) if profile.repeats_prefill else ""
+        return str(messages[-1]["content"]) if profile.echoes_prefill else ""
     if profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
     return ""

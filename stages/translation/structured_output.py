@@ -26,7 +26,7 @@ def form_options(
     if fields.policy(_FIELD) == "map":
         made = fit_schema(request.form.schema, profile)
         schema = made.schema
-        strict = not made.loosened and (is_closed(schema) or not profile.strict_needs_all)
+        strict = not made.loosened and (is_closed(schema) or not profile.strict_needs_closed_schema)
         if not strict:
             fields.report(_FIELD, "not-strict")
         held = {"name": "response", "schema": schema, "strict": strict}

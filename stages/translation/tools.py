@@ -111,7 +111,7 @@ def _can_undeclare(request: m.MessagesRequest, profile: Profile, fields: FieldPo
         return False
     blocks = (block for message in request.messages for block in message.content)
     called = any(isinstance(block, m.ToolUseBlock) for block in blocks)
-    return not (called and profile.tools_with_calls)
+    return not (called and profile.needs_tools_with_history)
 
 
 def _choice(
@@ -184,7 +184,7 @@ def _extended(
         function["description"] = description
     asks = tool.strict or (tool.strict is not None and fields.policy("tools.strict") == "map")
     if asks and fields.allows("tools.strict"):  # `false` is how it is anyway
-        fits = is_closed(function["parameters"]) or not profile.strict_needs_all
+        fits = is_closed(function["parameters"]) or not profile.strict_needs_closed_schema
         fits = fits and not made.loosened
         if tool.strict and not fits:
             fields.report("tools.strict", "dropped")

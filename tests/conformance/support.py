@@ -74,7 +74,7 @@ pipelines:
       - validate
       - resolve
       - translate-in
-      - extract-reasoning: {{begins_inside: true, backends: [vllm]}}
+      - extract-reasoning: {{starts_inside: true, backends: [vllm]}}
       - invoke
       - repair-tools
       - translate-out

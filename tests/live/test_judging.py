@@ -20,7 +20,7 @@ PRINTED = """\
     stream_options: true   # usage in the stream
     tool_id_length: null   # accepted
     named_tool_choice: true  # not found out: it was cut
-    slots: null            # as declared
+    max_concurrent_calls: null            # as declared
     fields:
       top_k: map           # obeyed
       prefill: map         # not found out: it was cut

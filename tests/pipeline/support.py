@@ -13,11 +13,11 @@ from attrs import Factory, frozen
 from pipeline import ConfigError, Send, Stage, reference
 from pipeline.chain import AnyStage, Chain
 from pipeline.config.load import load
+from pipeline.config.options import UnavailableError
 from pipeline.config.problems import Location
 from pipeline.config.registry import Registry, StageClass
 from pipeline.config.schema import Config, Schema
 from pipeline.config.type_check import Step
-from pipeline.stage import UnavailableError
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ import pytest
 from attrs import frozen, validators
 
 from pipeline import Send, Stage, option, reference, section
-from pipeline.stage import OptionError, Signature, signature
+from pipeline.config.options import OptionError
+from pipeline.stage import Signature, signature
 from tests.pipeline.support import Begin, Cache, End, Event, Middle, Start, Tap
 
 T = TypeVar("T")
@@ -157,7 +158,7 @@ def test_each_kind_of_field_is_marked() -> None:
     everything, words, default = attrs.fields(Whole)
 
     assert everything.metadata == {"section": "things"}
-    assert words.metadata == {"help": "which words", "variable": "WORDS"}
+    assert (words.metadata["help"], words.metadata["variable"]) == ("which words", "WORDS")
     assert default.metadata == {"reference": "things", "help": "the usual thing"}
 
 

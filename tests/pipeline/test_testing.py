@@ -194,13 +194,13 @@ async def test_a_good_stage_passes(stage: Stage[Any, Any], event: Event) -> None
 @pytest.mark.parametrize(
     ("make", "rule"),
     [
-        (Undeclared, "Undeclared forwarded End.*'undeclared'.*, which it does not declare"),
+        (Undeclared, "Undeclared forwarded End.*'undeclared'.*, which is not in its"),
         (Remembering, "Remembering keeps state between requests: .*Middle.*, then \\[\\]"),
         (Mixing, "Mixing mixes up two requests that are open at a time"),
         (Swallowing, "Swallowing swallows or changes errors of later stages"),
         (Rewording, "Rewording swallows or changes errors of later stages"),
         (Grouping, "Grouping swallows or changes errors of later stages"),
-        (Keeping, "Keeping keeps foreign events"),
+        (Keeping, "Keeping does not let other events pass"),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )

@@ -70,16 +70,16 @@ def write(folder: Path, text: str = TEXT, name: str = "pipelines.yaml") -> Path:
 HELP = """\
 Usage: llm-proxy [OPTIONS] COMMAND [ARGS]...
 
-  Speak the Anthropic Messages API to clients, and answer with any OpenAI-
-  compatible model.
+  Speak the Anthropic Messages API to clients, and use any OpenAI-compatible
+  backend.
 
-  Without a command it serves. What it does with a request stands in
-  pipelines.yaml.
+  Without a command it serves. The stages of pipelines.yaml say what happens to
+  a request.
 
   Examples:
     llm-proxy                              serve ./pipelines.yaml
     llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
-    llm-proxy check --config my.yaml       say what is wrong with my.yaml
+    llm-proxy check --config my.yaml       report the problems of my.yaml
 
 Options:
   --version   Show the version and exit.
@@ -95,12 +95,12 @@ def test_help_shows_how_to_use_it(option: str) -> None:
 
     assert result.exit_code == 0
     assert result.stdout.startswith(HELP)
-    assert [line.split()[0] for line in result.stdout.removeprefix(HELP).splitlines()] == [
-        "check",
-        "probe",
-        "profiles",
-        "serve",
-        "stages",
+    assert result.stdout.removeprefix(HELP).splitlines() == [
+        "  check     Report every problem of the config.",
+        "  probe     Find out what a backend supports, and print its profile.",
+        "  profiles  List the backend profiles, or print the profile NAME.",
+        "  serve     Serve the pipelines of the config.",
+        "  stages    List the stages with their events and options.",
     ]
 
 
@@ -108,10 +108,10 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     ("command", "options"),
     [
         ("serve", ["--config", "--host", "--port", "--workers"]),
-        ("check", ["--config"]),
+        ("check", ["--config", "--fix"]),
         ("stages", ["--config"]),
         ("profiles", ["--fields"]),
-        ("probe", ["--config", "--model", "--url", "--key-variable", "--all", "--timeout"]),
+        ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )
 def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> None:
@@ -119,6 +119,29 @@ def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> N
 
     assert result.exit_code == 0
     assert re.findall(r"^  (--(?!help)[\w-]+)", result.stdout, re.MULTILINE) == options
+
+
+def test_defaults_are_in_the_help() -> None:
+    text = " ".join(cli("serve", "--help").stdout.split())
+
+    assert "The config file. [default: (LLM_PROXY_CONFIG, or ./pipelines.yaml)]" in text
+    assert "Number of worker processes. [default: (as in the config); x>=1]" in text
+    assert "Timeout of each request. [default: 60.0; x>=1]" in " ".join(
+        cli("probe", "--help").stdout.split()
+    )
+
+
+def test_the_old_name_of_api_key_env_works_and_is_hidden(tmp_path: Path) -> None:
+    assert "--key-variable" not in cli("probe", "--help").stdout
+
+    results = [
+        cli("probe", "x", "--url", "http://x.invalid", flag, "not a name", folder=tmp_path)
+        for flag in ("--key-variable", "--api-key-env")
+    ]
+
+    assert [result.exit_code for result in results] == [1, 1]
+    assert results[0].output == results[1].output
+    assert "wants the name of a variable" in results[0].stderr
 
 
 def test_the_version_is_told() -> None:
@@ -154,8 +177,8 @@ def test_check_tells_the_routes_of_a_declaration_that_is_in_order(tmp_path: Path
         "models: GET /v1/models, GET /v1/other\npipelines.yaml is in order\n",
     )
     assert result.stderr == (
-        "pipelines.yaml:3:3: note[missing-variable]: `unset` is not used, and could not be: "
-        "the environment variable NO_SUCH_HOST is not set, or empty\n"
+        "pipelines.yaml:3:3: note[missing-variable]: `unset` is not used, and cannot be: "
+        "the environment variable NO_SUCH_HOST is not set or is empty\n"
         '    3 |   unset: {base_url: "${NO_SUCH_HOST}"}\n'
         "      |   ^\n"
     )
@@ -186,17 +209,17 @@ def test_serve_says_of_a_broken_declaration_what_check_says(
 
 
 def test_the_option_goes_before_the_variable_before_the_usual_file(tmp_path: Path) -> None:
-    write(tmp_path, "usual")
-    given = write(tmp_path, "given", "given.yaml")
-    named = write(tmp_path, "named", "named.yaml")
+    write(tmp_path, "usual: 1")
+    given = write(tmp_path, "given: 1", "given.yaml")
+    named = write(tmp_path, "named: 1", "named.yaml")
 
     def read(*arguments: str, **environ: str) -> str:
         return cli("check", *arguments, folder=tmp_path, **environ).stderr.splitlines()[1]
 
     variable = {"LLM_PROXY_CONFIG": str(named)}
-    assert read("--config", str(given), **variable).endswith("| given")
-    assert read(**variable).endswith("| named")
-    assert read().endswith("| usual")
+    assert read("--config", str(given), **variable).endswith("| given: 1")
+    assert read(**variable).endswith("| named: 1")
+    assert read().endswith("| usual: 1")
 
 
 def test_the_environment_goes_before_the_file_beside_the_declaration(tmp_path: Path) -> None:
@@ -252,7 +275,7 @@ def test_stages_shows_those_that_are_named() -> None:
     result = cli("stages", "invoke", "resolve")
 
     assert re.findall(r"^(\S+): ", result.stdout, re.MULTILINE) == ["invoke", "resolve"]
-    assert "idle_timeout (float, default 300.0): seconds of silence" in result.stdout
+    assert "idle_timeout (number; default: 300): longest silence" in result.stdout
 
 
 def test_stages_tells_of_a_stage_there_is_not() -> None:

@@ -54,17 +54,17 @@ def test_backends_that_did_not_change_are_kept_and_so_are_the_counters(tmp_path:
 @pytest.mark.parametrize(
     ("change", "shared"),
     [
-        (("slots: 1", "slots: 2"), True),
-        (("slots: 1", "slots: 1, api_key: new"), True),
+        (("max_concurrent_calls: 1", "max_concurrent_calls: 2"), True),
+        (("max_concurrent_calls: 1", "max_concurrent_calls: 1, api_key: new"), True),
         (("one.invalid", "new.invalid"), False),
-        ((", slots: 1", ""), False),
+        ((", max_concurrent_calls: 1", ""), False),
     ],
     ids=str,
 )
 def test_the_calls_at_a_backend_are_known_to_the_one_that_takes_its_place(
     change: tuple[str, str], shared: bool, tmp_path: Path
 ) -> None:
-    text = TEXT.replace('one.invalid/v1"', 'one.invalid/v1", slots: 1')
+    text = TEXT.replace('one.invalid/v1"', 'one.invalid/v1", max_concurrent_calls: 1')
     before = read(write(tmp_path, text), {})
     now = read(write(tmp_path, text.replace(*change)), {}, carry_over(before))
 

@@ -49,8 +49,8 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
         "  both      here: a\n"
         "            here: the same name\n"
         "\n"
-        "note: `unset` is not used, and could not be: "
-        "the environment variable NO_SUCH_HOST is not set, or empty\n"
+        "note: `unset` is not used, and cannot be: "
+        "the environment variable NO_SUCH_HOST is not set or is empty\n"
         "\n"
         "use it:\n"
         "  export ANTHROPIC_BASE_URL=http://127.0.0.1:8080\n"
@@ -179,8 +179,8 @@ def no_app() -> App:
     [
         (Server(), ConnectionLimits()),
         (
-            Server(min_body_rate=5, send_timeout=7),
-            ConnectionLimits(min_body_rate=5, send_timeout=7),
+            Server(min_body_bytes_per_second=5, send_timeout=7),
+            ConnectionLimits(min_body_bytes_per_second=5, send_timeout=7),
         ),
     ],
     ids=["not-declared", "declared"],

@@ -100,7 +100,7 @@ class Printing:
 
 
 MORE = f"""\
-  queued: {{base_url: "BASE/v1", api_key: {KEYS["backend"]}, slots: 1}}
+  queued: {{base_url: "BASE/v1", api_key: {KEYS["backend"]}, max_concurrent_calls: 1}}
 server: {{drain_timeout: 0}}
 circuit_breaker: {{failures: 2, cooldown: 60}}
 """
@@ -109,7 +109,7 @@ MODELS = """\
   claude-queued: {backend: queued, model: three}
 """
 RETRIED = "      - retry: {attempts: 2, max_wait: 0.01}\n      - fallback\n      - translate-in\n"
-QUEUED = "      - stage_that_fails:Fail\n      - queue: {max_waiting: 1}\n      - invoke\n"
+QUEUED = "      - stage_that_fails:Fail\n      - queue: {max_queued: 1}\n      - invoke\n"
 
 
 @pytest.fixture
@@ -238,7 +238,9 @@ def wait_in_every_way(it: Printing) -> Client:
 def break_the_file(it: Printing) -> None:
     """A change of the declaration that is refused, on a line with a key."""
     file = it.file.with_name("pipelines.yaml")
-    file.write_text(file.read_text().replace("slots: 1", "slots: many"))
+    file.write_text(
+        file.read_text().replace("max_concurrent_calls: 1", "max_concurrent_calls: many")
+    )
     it.logged("1 problem")
 
 
@@ -273,7 +275,7 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     assert "KeyError (" in printed
     assert "backend `scripted` answered 400: …" in printed
     assert re.search(r"req_\w+ - - 400 ", printed)
-    assert "`slots`: expected a whole number" in printed
+    assert "`max_concurrent_calls`: expected a whole number" in printed
     told = metrics.body.decode()
     assert re.search(r'retries_total{.*stage="retry".*} \d', told)
     assert re.search(r'retries_total{.*stage="fallback".*} \d', told)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.chat_completions.think_tags import THINK
 from stages.events import ChatChunk, ChatEnd, ChatRequest, ChatStart
@@ -53,7 +53,7 @@ async def test_others_can_be_named() -> None:
 
 
 async def test_the_first_tag_may_stand_in_the_prompt() -> None:
-    [request] = await run_stage(ExtractReasoning(begins_inside=True), [REQUEST])
+    [request] = await run_stage(ExtractReasoning(starts_inside=True), [REQUEST])
     for said in ("Hm</think>Yes", "<think>Hm</think>Yes", "<thinking>Hm</thinking>Yes"):
         assert await answered(request, said) == [("thinking_delta", "Hm"), ("text_delta", "Yes")]
 

@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from pipeline import StopForwarding
 from pipeline.chain import Chain
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, ChatWaiting
 from stages.invoke import Invoke

@@ -70,7 +70,7 @@ async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -
 
 
 async def test_of_backends_with_slots_it_is_told_how_many_run_and_wait_and_for_how_long() -> None:
-    gpu = backend(slots=1)
+    gpu = backend(max_concurrent_calls=1)
     assert gpu.queue is not None
     for name in ("one", "two", "three"):
         gpu.queue.enter(name, ("key-1", ""), short=False)

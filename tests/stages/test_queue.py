@@ -75,7 +75,7 @@ class Bench:
 
 
 def queue(slots: int | None = 1, **options: Any) -> tuple[Queue, Backend]:
-    declared = backend(slots=slots)
+    declared = backend(max_concurrent_calls=slots)
     return Queue({"fake": declared}, **options), declared
 
 
@@ -176,7 +176,7 @@ async def test_a_call_that_fails_gives_its_slot_to_the_next() -> None:
 
 
 async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> None:
-    stage, declared = queue(max_waiting=1)
+    stage, declared = queue(max_queued=1)
     async with task_group() as group:
         bench = Bench(group, stage)
         for name in ("first", "second", "third"):
@@ -192,12 +192,12 @@ async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> No
 
 
 async def test_with_no_place_to_wait_a_free_slot_is_still_used() -> None:
-    stage, _ = queue(max_waiting=0)
+    stage, _ = queue(max_queued=0)
     assert len(await run_stage(stage, [asking(), asking()])) == 2
 
 
 async def test_a_call_whose_turn_does_not_come_in_time_is_refused() -> None:
-    stage, declared = queue(max_wait=0.01)
+    stage, declared = queue(queue_timeout=0.01)
     async with task_group() as group:
         bench = Bench(group, stage)
         await bench.ask("first", asking())
@@ -223,7 +223,7 @@ async def test_pipelines_that_lead_to_one_backend_share_its_slots() -> None:
 
 async def test_more_slots_after_a_reload_let_those_begin_who_wait() -> None:
     stage, declared = queue()
-    changed = backend(slots=3)
+    changed = backend(max_concurrent_calls=3)
     changed.queue = declared.queue
     async with task_group() as group:
         bench = Bench(group, stage)

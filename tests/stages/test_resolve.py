@@ -125,7 +125,7 @@ async def test_routes_go_before_names_and_the_first_that_holds_counts() -> None:
         Rule(When(input_tokens_over=1000), "long"),
         Rule(When(model="claude-*-haiku*"), "small"),
     )
-    stage = Resolve(models("claude-*", "tools", "long", "small"), routes=routes)
+    stage = Resolve(models("claude-*", "tools", "long", "small"), rules=routes)
     tool = {"name": "look", "input_schema": {"type": "object"}}
     for expected, asked in (
         ("claude-*", {}),
@@ -139,7 +139,7 @@ async def test_routes_go_before_names_and_the_first_that_holds_counts() -> None:
 
 
 async def test_a_route_leads_to_names_that_are_not_served_otherwise() -> None:
-    stage = Resolve(models("small"), routes=(Rule(When(model="gpt-*"), "small"),))
+    stage = Resolve(models("small"), rules=(Rule(When(model="gpt-*"), "small"),))
     assert await backend(stage, "gpt-4") == "small"
     with pytest.raises(InvalidRequestError):
         await backend(stage, "other")
@@ -184,7 +184,7 @@ async def test_row_c10_a_name_that_is_declared_with_the_mark_counts() -> None:
 
 async def test_row_c10_routes_and_groups_see_the_name_without_the_mark() -> None:
     group = TargetGroup((WeightedTarget("a"), WeightedTarget("b")))
-    stage = Resolve({"big": group}, routes=(Rule(When(model="*-opus"), "big"),))
+    stage = Resolve({"big": group}, rules=(Rule(When(model="*-opus"), "big"),))
     [out] = await run_stage(stage, [validated(model="claude-opus[1m]")])
     assert [each.model for each in (out.target, *out.alternatives)] == [
         "claude-opus",
@@ -224,7 +224,7 @@ def test_stars_question_marks_and_brackets_make_a_pattern(name: str, expected: b
 async def test_row_a7_a_large_request_is_looked_at_off_the_event_loop() -> None:
     turns = [{"role": "user", "content": "word"}] * 50_000
     event = evolve(validated(messages=turns), size=LARGE_BODY)
-    stage = Resolve(models("a", "claude-test"), routes=(Rule(When(images=True), "a"),))
+    stage = Resolve(models("a", "claude-test"), rules=(Rule(When(images=True), "a"),))
     async with turning() as turned:
         [out] = await run_stage(stage, [event])
     assert (out.target.backend, out.size) == ("claude-test", LARGE_BODY)

@@ -65,10 +65,10 @@ class World:
 
     fakes: dict[str, Flaky] = field(factory=lambda: {"a": Flaky(failing=True), "b": Flaky()})
     backends: dict[str, Backend] = field(
-        factory=lambda: {name: backend(slots=1) for name in ("a", "b")}
+        factory=lambda: {name: backend(max_concurrent_calls=1) for name in ("a", "b")}
     )
     breakers: Breakers = field(factory=lambda: Breakers(failures=1, cooldown=0.000001))
-    max_waiting: int = 100
+    max_queued: int = 100
     retry_first: bool = False
 
     def chain(self) -> Chain:
@@ -77,7 +77,7 @@ class World:
             (
                 *((retry, fallback) if self.retry_first else (fallback, retry)),
                 TranslateIn(self.backends),
-                Queue(self.backends, max_waiting=self.max_waiting),
+                Queue(self.backends, max_queued=self.max_queued),
                 Invoke(self.fakes, total_timeout=60),
                 TranslateOut(0.0001),
             ),
@@ -130,7 +130,7 @@ async def _after(steps: int, scope: anyio.CancelScope) -> None:
 
 
 async def test_a_full_queue_leads_on_and_opens_no_breaker() -> None:
-    world = World(max_waiting=0)
+    world = World(max_queued=0)
     world.fakes["a"].failing = False
     turns = world.backends["a"].queue
     assert turns

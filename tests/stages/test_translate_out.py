@@ -9,7 +9,7 @@ import pytest
 
 from pipeline import Send, StopForwarding
 from pipeline.chain import Chain
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from pipeline.testing import check_stage, run_stage
 from stages.events import Authenticated, HttpRequest, Validated
 from stages.messages_api import request as m
@@ -104,7 +104,9 @@ async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
         ("interleaved-thinking-2025-05-14", 1023, False),
     ],
 )
-@pytest.mark.parametrize("stage", [Validate(), Validate(body="count-tokens")], ids=["", "count"])
+@pytest.mark.parametrize(
+    "stage", [Validate(), Validate(endpoint="count-tokens")], ids=["", "count"]
+)
 async def test_row_c6_the_beta_lifts_the_limit_of_the_budget(
     beta: str, budget: int, accepted: bool, stage: Validate
 ) -> None:
@@ -214,12 +216,12 @@ async def test_max_tokens_is_required_of_a_message() -> None:
 
 
 async def test_max_tokens_is_not_required_for_counting() -> None:
-    [out] = await run_stage(Validate(body="count-tokens"), [authenticated(max_tokens=None)])
+    [out] = await run_stage(Validate(endpoint="count-tokens"), [authenticated(max_tokens=None)])
     assert out.request.max_tokens is None
 
 
 async def test_a_body_for_counting_is_checked_like_any_other() -> None:
-    counting = Validate(body="count-tokens")
+    counting = Validate(endpoint="count-tokens")
     error = await refusal(counting, authenticated(max_tokens=None, messages=[]))
     assert error.message == "messages: at least one message is required"
     error = await refusal(counting, authenticated(max_tokens=-1))

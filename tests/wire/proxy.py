@@ -76,7 +76,7 @@ BESIDE_MESSAGES = """  count-tokens:
     route: POST /v1/messages/count_tokens
     stages:
       - authenticate: *keys
-      - validate: {body: count-tokens}
+      - validate: {endpoint: count-tokens}
       - resolve
       - translate-in
       - count-tokens

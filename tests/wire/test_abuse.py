@@ -27,7 +27,7 @@ from tests.wire.proxy import Lasting, declaration, lasting_proxy, proxy
 T = TypeVar("T")
 
 #: 6 kB of a body have to come in its time.
-IMPATIENT = ConnectionLimits(client_timeout=0.3, min_body_rate=20_000, send_timeout=0.8)
+IMPATIENT = ConnectionLimits(client_timeout=0.3, min_body_bytes_per_second=20_000, send_timeout=0.8)
 
 
 @pytest.fixture(scope="module")

@@ -64,7 +64,7 @@ models:
       - {{backend: two}}
   claude-one: {{backend: one}}
   claude-shared:
-    policy: balance
+    strategy: balance
     targets: [{{backend: one, model: a}}, {{backend: two, model: b}}]
 pipelines:
   messages:
@@ -73,7 +73,7 @@ pipelines:
       - authenticate: &keys {{keys: [client-key]}}
       - validate
       - resolve:
-          routes: [{{when: {{thinking: true}}, to: claude-one}}]
+          rules: [{{when: {{thinking: true}}, to: claude-one}}]
 {listed}      - translate-in
       - invoke: {{first_byte_timeout: {FIRST_BYTE}, idle_timeout: {IDLE}}}
       - translate-out

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="it l
 
 MEGABYTE = 1_000_000
 FEW_FILES = ("sh", "-c", 'ulimit -Sn 256; exec "$@"', "sh")
-SERVER = "server: {max_bodies_bytes: 100000000}"
+SERVER = "server: {max_buffered_body_bytes: 100000000}"
 
 
 @frozen

@@ -134,7 +134,7 @@ def test_what_is_found_out_is_the_profile(probed: Probed) -> None:
 
 def test_a_backend_that_is_not_declared_is_asked_at_its_url(probed: Probed) -> None:
     url = f"{probed.backend.url}/v1"
-    result = probed.probe("asked", "--url", url, "--key-variable", "BACKEND_KEY")
+    result = probed.probe("asked", "--url", url, "--api-key-env", "BACKEND_KEY")
 
     assert result.exit_code == 0
     assert probed.backend.request(1).headers["authorization"] == f"Bearer {KEY}"
@@ -148,7 +148,7 @@ def test_the_key_may_stand_in_the_env_file(probed: Probed) -> None:
     (probed.folder / ".env").write_text("ANOTHER=key-from-the-file\n")
     url = f"{probed.backend.url}/v1"
 
-    assert probed.probe("asked", "--url", url, "--key-variable", "ANOTHER").exit_code == 0
+    assert probed.probe("asked", "--url", url, "--api-key-env", "ANOTHER").exit_code == 0
     assert probed.backend.request().headers["authorization"] == "Bearer key-from-the-file"
 
 
@@ -207,10 +207,10 @@ def test_what_cannot_be_asked_is_told_with_what_to_do(
 
 
 def test_a_key_variable_goes_with_a_url(probed: Probed) -> None:
-    result = probed.probe("asked", "--key-variable", "BACKEND_KEY")
+    result = probed.probe("asked", "--api-key-env", "BACKEND_KEY")
 
     assert result.exit_code == 2
-    assert "--key-variable goes with --url" in result.stderr
+    assert "--api-key-env goes with --url" in result.stderr
 
 
 def test_secrets_written_into_the_declaration_become_variables(probed: Probed) -> None:

@@ -56,8 +56,8 @@ def declared(backend: ScriptedBackend) -> str:
     """What is served, with one slot."""
     text = (
         declaration(backend.url)
-        .replace("api_key: backend-key", "api_key: backend-key, slots: 1")
-        .replace("- invoke", "- queue: {max_waiting: 1}\n      - invoke")
+        .replace("api_key: backend-key", "api_key: backend-key, max_concurrent_calls: 1")
+        .replace("- invoke", "- queue: {max_queued: 1}\n      - invoke")
         .replace("- translate-out", "- translate-out: {ping_interval: 0.05}")
     )
     return text + METRICS
@@ -135,7 +135,7 @@ def test_after_a_reload_with_more_slots_the_calls_from_before_it_count(
     second.socket.sendall(raw(body()))
     queued.until(running=1, waiting=1)
 
-    reloadable.load(text.replace("slots: 1", "slots: 2"))
+    reloadable.load(text.replace("max_concurrent_calls: 1", "max_concurrent_calls: 2"))
     backend.request(1)
     third.socket.sendall(raw(body()))
     queued.until(running=2, waiting=1)

@@ -33,7 +33,7 @@ pipelines:
       - authenticate: {{keys: [client-key]}}
       - validate
       - resolve:
-          routes:
+          rules:
             - {{when: {{model: "claude-*haiku*"}}, to: background}}
             - {{when: {{images: true}}, to: seeing}}
             - {{when: {{input_tokens_over: 200}}, to: long}}

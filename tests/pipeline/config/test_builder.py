@@ -10,7 +10,7 @@ from attrs import Factory, frozen
 
 from pipeline import option, reference, section
 from pipeline.config.builder import Builder, references
-from pipeline.config.document import parse
+from pipeline.config.parsing import parse
 from tests.pipeline.support import Settings, Thing, declare, problems
 
 PIPELINE = """\
@@ -65,9 +65,9 @@ def test_an_entry_nobody_needs_may_lack_its_variables(tmp_path: Path) -> None:
     (note,) = declaration.notes
     assert (note.severity, note.location.line, note.hint) == ("note", 3, "")
     assert note.message == (
-        "`two` is not used, and could not be: "
-        "the environment variable SIZE is not set, or empty; "
-        "the environment variable BASE is not set, or empty"
+        "`two` is not used, and cannot be: "
+        "the environment variable SIZE is not set or is empty; "
+        "the environment variable BASE is not set or is empty"
     )
     assert list(declaration.sections["things"]) == ["one"]
 
@@ -76,8 +76,8 @@ def test_an_entry_somebody_needs_may_not(tmp_path: Path) -> None:
     text = things(UNSET).replace("default: one", "default: two")
 
     assert problems(tmp_path, text) == [
-        (4, 11, "missing-variable", "the environment variable SIZE is not set, or empty"),
-        (5, 11, "missing-variable", "the environment variable BASE is not set, or empty"),
+        (4, 11, "missing-variable", "the environment variable SIZE is not set or is empty"),
+        (5, 11, "missing-variable", "the environment variable BASE is not set or is empty"),
     ]
 
 
@@ -92,7 +92,7 @@ def test_an_entry_that_cannot_be_used_here_is_a_note_with_its_hint(tmp_path: Pat
     declaration = declare(tmp_path, things("  two: {needs: a GPU}\n"))
 
     (note,) = declaration.notes
-    assert note.message == "`two` is not used, and could not be: it needs a GPU"
+    assert note.message == "`two` is not used, and cannot be: it needs a GPU"
     assert (note.code, note.hint, note.location.line) == ("unavailable", "get a GPU", 3)
     assert list(declaration.sections["things"]) == ["one"]
 

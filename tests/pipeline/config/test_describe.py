@@ -16,6 +16,18 @@ OnEvent = TypeVar("OnEvent", bound=Event)
 
 
 @frozen
+class When:
+    size: float = option(0.5, help="the size")
+    on: bool | None = True
+
+
+@frozen
+class Rule:
+    when: When
+    to: Any
+
+
+@frozen
 class Many(Stage[Start, Middle]):
     """Does many things.
 
@@ -29,6 +41,7 @@ class Many(Stage[Start, Middle]):
     choice: Literal["a", "b"] = "a"
     names: dict[str, str] = Factory(dict)
     default: str | None = reference("things", None, help="the usual thing")
+    rules: tuple[Rule, ...] = ()
 
 
 @frozen
@@ -53,11 +66,16 @@ def test_a_stage_is_shown_with_its_events_its_words_and_its_options() -> None:
         "\n"
         "  It does them\n"
         "    in order.\n"
-        "    word (str, required): the word\n"
-        "    numbers (tuple[int, ...], default (1, 2)): the numbers\n"
-        "    choice (Literal['a', 'b'], default 'a')\n"
-        "    names (dict[str, str], default empty)\n"
-        "    default (str | None, default None): the usual thing\n"
+        "    word (text; required): the word\n"
+        "    numbers (list of whole numbers; default: [1, 2]): the numbers\n"
+        "    choice (one of a, b; default: a)\n"
+        "    names (mapping of names to texts; default: {})\n"
+        "    default (text, or null; default: null): the usual thing\n"
+        "    rules (list of mappings; default: [])\n"
+        "      when (mapping; required)\n"
+        "        size (number; default: 0.5): the size\n"
+        "        on (true or false, or null; default: true)\n"
+        "      to (any value; required)\n"
     )
 
 
@@ -66,8 +84,8 @@ def test_a_stage_is_shown_with_its_events_its_words_and_its_options() -> None:
     [
         (Begin, "it: Start -> Middle"),
         (Cache, "it: Start -> Start or End"),
-        (Anywhere, "it: anything -> what it accepts"),
-        (OnEvents, "it: Event -> what it accepts"),
+        (Anywhere, "it: anything -> the same"),
+        (OnEvents, "it: Event -> the same"),
     ],
     ids=["one", "several", "anything", "bound"],
 )
@@ -81,6 +99,6 @@ def test_without_words_there_is_only_its_line() -> None:
 
 def test_a_stage_that_may_stand_anywhere_has_options_too() -> None:
     assert describe_stage("tap", Tap).splitlines()[2:] == [
-        "    name (str, default 'tap')",
-        "    log (list[str], default empty)",
+        "    name (text; default: tap)",
+        "    log (list of texts; default: [])",
     ]

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.document import Document, FromEnvironment, Unquoted, parse
+from pipeline.config.document import Document, FromEnvironment, Unquoted
+from pipeline.config.parsing import parse
 from pipeline.config.problems import Location
 
 
@@ -189,7 +190,7 @@ def test_a_missing_variable_is_told_with_its_path_and_place(environ: Mapping[str
     ((path, problem),) = document.missing
     assert path == ("a", 0, "b")
     assert problem.location == Location(2, 8)
-    assert problem.message == "the environment variable NAME is not set, or empty"
+    assert problem.message == "the environment variable NAME is not set or is empty"
     assert problem.hint.startswith("set NAME in the environment or in `.env`")
     assert document.value == {"a": [{"b": "x"}]}
     assert not document.problems
@@ -242,8 +243,8 @@ def test_an_anchor_may_be_named_again() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "column", "hint"),
     [
-        ("a: &x [*x]", 1, 4, "write out"),
-        ("a: &x {b: {c: *x}}", 1, 4, "write out"),
+        ("a: &x [*x]", 1, 4, "replace the alias"),
+        ("a: &x {b: {c: *x}}", 1, 4, "replace the alias"),
         ("- invoke\n    timeout: 5", 2, 12, "missing its colon"),
         ("a: [${X}]", 1, 6, "put quotes around it"),
         ("a: {b: 1\nc: 2", 2, 2, "close the bracket that line 1 opens"),
@@ -252,7 +253,7 @@ def test_an_anchor_may_be_named_again() -> None:
         ("a: 1\nb: 'two\n\n", 2, 4, "close the quote that begins here"),
         ("a: *x", 1, 4, "`*name` repeats"),
         ("a: 1\n---\nb: 2", 2, 1, "remove the line `---`"),
-        ("a: 1\nb: x\x08", 2, 5, "take away the character"),
+        ("a: 1\nb: x\x08", 2, 5, "remove the character"),
         ("a: @x", 1, 4, "check the indentation"),
         ("a: 1\n  b: 2", 2, 4, "missing its colon"),
         ("a: }", 1, 4, "check the indentation"),
@@ -377,7 +378,7 @@ def test_row_a10_a_file_of_too_many_values_is_a_problem_at_its_place(
 
     (problem,) = document.problems
     assert problem.code == "yaml-syntax"
-    assert "more than 1000 values, counting what aliases repeat" in problem.message
+    assert "more than 1000 values, counting those that aliases repeat" in problem.message
     assert problem.location == at
     assert problem.hint
     assert len(document.values) <= 1_000

@@ -104,7 +104,7 @@ async def test_a_stage_of_an_installed_distribution_runs_by_its_name(tmp_path: P
 SHOWN = """\
 {name}: Authenticated -> HttpResponse
   Greets whoever comes.
-    word (str, default 'Hello'): what to say
+    word (text; default: Hello): what to say
 
 """
 
@@ -132,9 +132,9 @@ def test_a_stage_that_may_stand_anywhere_is_shown(tmp_path: Path) -> None:
         result = CliRunner().invoke(main, ["stages", "anywhere_stages:Count"])
 
     assert result.output == (
-        "anywhere_stages:Count: anything -> what it accepts\n"
+        "anywhere_stages:Count: anything -> the same\n"
         "  Counts what passes.\n"
-        "    start (int, required): the first number\n\n"
+        "    start (whole number; required): the first number\n\n"
     )
 
 

@@ -157,8 +157,8 @@ def test_a_route_leads_to_one_pipeline(tmp_path: Path) -> None:
         (" [{}]", 5, 14, "bad-stage", "expected the name of a stage, got a mapping"),
         (" [~]", 5, 14, "bad-stage", "expected the name of a stage, got nothing"),
         ("\n    - begin\n      finish", 6, 7, "bad-stage", "`begin finish` is not the name of one"),
-        ("\n    - begin:\n      finish:", 7, 7, "bad-stage", "`finish` stands beside `begin`"),
-        ("\n    - begin:\n      limit: 5", 7, 7, "bad-stage", "`limit` stands beside `begin`"),
+        ("\n    - begin:\n      finish:", 7, 7, "bad-stage", "`finish` is next to `begin`"),
+        ("\n    - begin:\n      limit: 5", 7, 7, "bad-stage", "`limit` is next to `begin`"),
         (" [begn, finish]", 5, 14, "unknown-stage", "there is no stage `begn`"),
         (" [begn: {a: 1}, finish]", 5, 14, "unknown-stage", "there is no stage `begn`"),
         (" [begin: 5, finish]", 5, 21, "bad-option", "`begin`: expected a mapping, got `5`"),
@@ -205,9 +205,9 @@ def test_an_unknown_stage_hides_the_order_which_cannot_be_told(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "code", "message"),
     [
-        ("things: {}", "no-pipelines", "no pipelines are declared"),
-        ("pipelines:", "no-pipelines", "no pipelines are declared"),
-        ("pipelines: {}", "no-pipelines", "no pipelines are declared"),
+        ("things: {}", "no-pipelines", "the config has no pipelines"),
+        ("pipelines:", "no-pipelines", "the config has no pipelines"),
+        ("pipelines: {}", "no-pipelines", "the config has no pipelines"),
         ("pipelines: [a]", "bad-option", "`pipelines`: expected a mapping, got a list"),
         ("pipelines: a", "bad-option", "`pipelines`: expected a mapping, got the text 'a'"),
         ("pipelines: {p: [a]}", "bad-option", "`p`: expected a mapping, got a list"),

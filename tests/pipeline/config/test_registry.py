@@ -107,7 +107,7 @@ def test_a_misspelt_name_has_a_hint() -> None:
 def test_an_unknown_name_lists_what_there_is_and_how_to_name_ones_own() -> None:
     assert refusal("zzz").hint == (
         "use one of: `authenticate`, `translate-in`; "
-        "a stage of your own is named by import path, as `my_module:MyStage`"
+        "your own stage is named by import path, as `my_module:MyStage`"
     )
 
 
@@ -120,7 +120,7 @@ def test_half_an_import_path_is_an_unknown_name(name: str) -> None:
     ("code", "words", "hint"),
     [
         ("1 +", "SyntaxError", "correct the module"),
-        ("import no_such_module", "ModuleNotFoundError: No module named", "put the module beside"),
+        ("import no_such_module", "ModuleNotFoundError: No module named", "put the module next to"),
         ("from pipeline import Stagge", "ImportError", "correct the module"),
         ("raise RuntimeError('not today')", "RuntimeError: not today", "correct the module"),
         ("{}['key']", "KeyError: 'key'", "correct the module"),
@@ -159,7 +159,7 @@ def test_the_class_stage_itself_is_not_suggested(folder: Path) -> None:
 
 
 def test_a_module_without_stages_says_so() -> None:
-    assert refusal("string:Template2").hint == "it has no stages at all"
+    assert refusal("string:Template2").hint == "it has no stages"
 
 
 CLASSES = """\

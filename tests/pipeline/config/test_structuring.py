@@ -13,7 +13,9 @@ from attrs import Factory, frozen
 from cattrs.errors import BaseValidationError
 
 from pipeline import option, section
-from pipeline.config.document import FromEnvironment, Unquoted, parse
+from pipeline.config.document import FromEnvironment, Unquoted
+from pipeline.config.options import OptionError, UnavailableError
+from pipeline.config.parsing import parse
 from pipeline.config.problems import Problem
 from pipeline.config.structuring import (
     KindError,
@@ -25,7 +27,6 @@ from pipeline.config.structuring import (
     spell,
     to_problems,
 )
-from pipeline.stage import OptionError, UnavailableError
 
 CONVERTER = make_converter()
 

@@ -12,8 +12,8 @@ from attrs import frozen
 from pipeline import Stage
 from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import StageClass
-from pipeline.config.type_check import carried, check_chain, spell
-from pipeline.stage import Signature
+from pipeline.config.type_check import check_chain, spell
+from pipeline.stage import Signature, types_after
 from tests.pipeline.support import (
     Begin,
     Cache,
@@ -81,12 +81,12 @@ def test_a_chain_that_fits_is_in_order(stages: Any) -> None:
     [
         ((Finish, Begin), 1, "`finish` accepts Middle, .* carries Start", "move `begin` (line 2)"),
         ((Finish,), 1, "carries Start", "add `begin` before `finish`"),
-        ((Begin, Begin), 2, "carries Middle", "remove it: `begin` already stands in line 1"),
+        ((Begin, Begin), 2, "carries Middle", "remove it: `begin` is already in line 1"),
         ((Begin, Finish, Redact), 3, "carries End", "move `redact` to just after `begin`"),
         ((Redact, Begin, Finish), 1, "carries Start", "move `begin` (line 2) before `redact`"),
-        ((Begin, Other), 2, "`other` accepts int", "see `llm-proxy stages`"),
+        ((Begin, Other), 2, "`other` accepts int", "`llm-proxy stages` shows"),
         ((Cache, Finish), 2, "carries End or Start", "add `begin` before `finish`"),
-        ((Begin,), 1, "ends with Middle, but has to end with End", "add `finish` after `begin`"),
+        ((Begin,), 1, "ends with Middle, but must end with End", "add `finish` after `begin`"),
         ((Cache, Begin), 2, "ends with Middle", "add `finish` after `begin`"),
         ((Tap,), 1, "ends with Start", "add `begin` after `tap`"),
         ((), 100, "pipeline `p` has no stages", "begin with `begin`"),
@@ -193,7 +193,7 @@ def test_a_chain_in_order_asks_for_no_hints() -> None:
 def test_what_is_carried_behind_a_stage(
     before: Any, accepts: Any, emits: Any, transparent: bool, after: Any
 ) -> None:
-    assert carried(before, Signature(accepts, emits, transparent)) == after
+    assert types_after(before, Signature(accepts, emits, transparent)) == after
 
 
 def test_events_are_spelt_in_the_order_of_their_names() -> None:

@@ -134,16 +134,16 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ("parallel_tool_calls", [OK, OK], {}),
     ("strict in tools", [OK, NO], {"fields.tools.strict": "map"}),
     ("strict in tools", [NO, NO], {"fields.tools.strict": "warn"}),
-    ("strict with an optional argument", [OK], {"strict_needs_all": False}),
-    ("strict with an optional argument", [NO], {"strict_needs_all": True}),
+    ("strict with an optional argument", [OK], {"strict_needs_closed_schema": False}),
+    ("strict with an optional argument", [NO], {"strict_needs_closed_schema": True}),
     ("long tool names", [OK], {"tool_name_limit": 128}),
     ("long tool names", [NO, OK], {"tool_name_limit": 65}),
     ("long tool names", [NO, NO], {"tool_name_limit": 64}),
-    ("keywords in tool schemas", [OK], {"schema_without": ()}),
+    ("keywords in tool schemas", [OK], {"unsupported_schema_keywords": ()}),
     (
         "keywords in tool schemas",
         [NO, NO, OK, OK, OK, NO],
-        {"schema_without": ("$schema", "default")},
+        {"unsupported_schema_keywords": ("$schema", "default")},
     ),
     ("keywords in tool schemas", [NO, OK, OK, OK, OK, OK], {}),
     ("two tool results", [OK], {"split_tool_results": False}),
@@ -155,10 +155,10 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ("long ids of tool calls", [NO, OK], {"tool_id_limit": 40, "tool_id_length": None}),
     ("long ids of tool calls", [NO, NO, OK], {"tool_id_limit": 9, "tool_id_length": 9}),
     ("long ids of tool calls", [NO, NO, NO], {}),
-    ("a user message after a tool result", [OK], {"user_after_tool": True}),
-    ("a user message after a tool result", [NO], {"user_after_tool": False}),
-    ("calls without their tools", [OK], {"tools_with_calls": False}),
-    ("calls without their tools", [NO], {"tools_with_calls": True}),
+    ("a user message after a tool result", [OK], {"allows_user_after_tool": True}),
+    ("a user message after a tool result", [NO], {"allows_user_after_tool": False}),
+    ("calls without their tools", [OK], {"needs_tools_with_history": False}),
+    ("calls without their tools", [NO], {"needs_tools_with_history": True}),
     ("the assistant first", [OK], {"assistant_first": True}),
     ("the assistant first", [NO], {"assistant_first": False}),
     ("a system message in the middle", [said("Banana.")], {"fields.system_message": "map"}),
@@ -167,30 +167,30 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     (
         "a begun answer at the end",
         [said(" 4, 5")],
-        {"fields.prefill": "map", "prefill_options": {}, "repeats_prefill": False},
+        {"fields.prefill": "map", "prefill_options": {}, "echoes_prefill": False},
     ),
     # llama.cpp: repeated, but not in a stream.
     (
         "a begun answer at the end",
         [COPIED, said(" 4, 5")],
-        {"fields.prefill": "map", "prefill_options": {}, "repeats_prefill": True},
+        {"fields.prefill": "map", "prefill_options": {}, "echoes_prefill": True},
     ),
     # vLLM: without the options a model begins again, and copies the begun answer it sees.
     (
         "a begun answer at the end",
         [COPIED, COPIED, said("4, 5")],
-        {"fields.prefill": "map", "prefill_options": CONTINUE, "repeats_prefill": False},
+        {"fields.prefill": "map", "prefill_options": CONTINUE, "echoes_prefill": False},
     ),
     (
         "a begun answer at the end",
         [said("1, 2, 3, 4, 5")] * 2 + [said("4, 5")],
-        {"fields.prefill": "map", "prefill_options": CONTINUE, "repeats_prefill": False},
+        {"fields.prefill": "map", "prefill_options": CONTINUE, "echoes_prefill": False},
     ),
     *(
         (
             "a begun answer at the end",
             replies,
-            {"fields.prefill": "reject", "prefill_options": {}, "repeats_prefill": False},
+            {"fields.prefill": "reject", "prefill_options": {}, "echoes_prefill": False},
         )
         for replies in (
             [COPIED] * 3,

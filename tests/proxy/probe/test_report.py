@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline.config.document import parse
+from pipeline.config.parsing import parse
 from proxy.probe.question import Finding, Question
 from proxy.probe.report import key_findings, report
 from stages.profiles.profile import Profile

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
 from stages.chat_completions.token_calibration import TokenEstimate

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from cattrs.errors import BaseValidationError
 
+from pipeline.config.options import OptionError
 from pipeline.config.structuring import leaves, make_converter
-from pipeline.stage import OptionError
 from stages.backends.backend import Backend
 from stages.backends.config import ModelTarget, merge_with_shipped, register_hooks
 from stages.exchange import Target
@@ -168,10 +168,13 @@ def test_a_model_leads_to_a_backend() -> None:
 
 def test_overrides_are_structured_like_a_profile() -> None:
     model = structured(
-        {"backend": "b", "overrides": {"context_window": 9, "schema_without": ["format"]}},
+        {
+            "backend": "b",
+            "overrides": {"context_window": 9, "unsupported_schema_keywords": ["format"]},
+        },
         ModelTarget,
     )
-    assert model.overrides == {"context_window": 9, "schema_without": ("format",)}
+    assert model.overrides == {"context_window": 9, "unsupported_schema_keywords": ("format",)}
 
 
 def test_overrides_hold_only_what_is_given() -> None:

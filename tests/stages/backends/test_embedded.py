@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from pipeline.stage import OptionError, UnavailableError
+from pipeline.config.options import OptionError, UnavailableError
 from stages.backends import embedded
 from stages.backends.backend import Backend
 from stages.events import ChatChunk

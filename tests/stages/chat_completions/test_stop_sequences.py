@@ -67,7 +67,7 @@ def test_a_backend_that_ships_either_tells_its_stop_sequence_or_is_not_sent_any(
 def test_a_backend_that_is_to_be_left_at_a_stop_sequence_streams(
     policy: str, streams: bool
 ) -> None:
-    how = profile(fields={"stop_sequences": policy}, repeats_prefill=True)
+    how = profile(fields={"stop_sequences": policy}, echoes_prefill=True)
     begun = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     made = chat_request(resolved(stop_sequences=["END"], messages=begun), how)
     assert made.stream is streams

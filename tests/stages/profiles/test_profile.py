@@ -8,8 +8,8 @@ import attrs
 import pytest
 from cattrs.errors import BaseValidationError
 
+from pipeline.config.options import OptionError
 from pipeline.config.structuring import make_converter
-from pipeline.stage import OptionError
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import CONNECTION_KEYS, Profile, profiles
 from tests.support import profile
@@ -194,7 +194,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "another policy": {"fields": {"top_k": "maybe"}},
     "true as a policy": {"fields": {"top_k": True}},
     "a list of policies": {"fields": ["top_k"]},
-    "a text as a list": {"schema_without": "format"},
+    "a text as a list": {"unsupported_schema_keywords": "format"},
     "text as a number": {"context_window": "8192"},
     "a fraction": {"max_stop_sequences": 4.5},
     "a list of headers": {"headers": ["a: b"]},

@@ -370,7 +370,7 @@ def test_row_c5_a_begun_answer_alone_is_refused_where_none_can_be_given() -> Non
 
 def test_the_assistant_says_a_word_between_result_and_user_where_the_template_wants_it() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x"), text("b"))
-    assert translated(*turns, user_after_tool=False)[2:] == [
+    assert translated(*turns, allows_user_after_tool=False)[2:] == [
         tool("1", "x"),
         {"role": "assistant", "content": BETWEEN},
         {"role": "user", "content": "b"},
@@ -380,12 +380,12 @@ def test_the_assistant_says_a_word_between_result_and_user_where_the_template_wa
 
 def test_it_says_nothing_where_no_result_meets_the_user() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x")), assistant(text("b")), user("c")
-    assert translated(*turns, user_after_tool=False) == translated(*turns)
+    assert translated(*turns, allows_user_after_tool=False) == translated(*turns)
 
 
 def test_it_says_it_before_the_images_of_a_result_too() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", [IMAGE]))
-    roles = [message["role"] for message in translated(*turns, user_after_tool=False)]
+    roles = [message["role"] for message in translated(*turns, allows_user_after_tool=False)]
     assert roles == ["user", "assistant", "tool", "assistant", "user"]
 
 

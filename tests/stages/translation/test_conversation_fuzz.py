@@ -75,7 +75,7 @@ PROFILES = st.builds(
     hoist_system=st.booleans(),
     split_tool_results=st.booleans(),
     tool_id_length=st.sampled_from([None, 9]),
-    user_after_tool=st.booleans(),
+    allows_user_after_tool=st.booleans(),
 )
 
 
@@ -113,7 +113,7 @@ def test_each_call_is_answered_at_once_and_each_turn_is_one_message(
         assert waiting == []
         assert message["role"] != before["role"]
         assert message.get("content") or message["tool_calls"]
-        assert (before["role"], message["role"]) != ("tool", "user") or how.user_after_tool
+        assert (before["role"], message["role"]) != ("tool", "user") or how.allows_user_after_tool
         waiting = [call["id"] for call in message.get("tool_calls", ())]
         assert len(waiting) <= 1 or not how.split_tool_results
         given_ids += waiting

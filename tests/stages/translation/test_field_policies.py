@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from stages.messages_api.errors import InvalidRequestError, UnsupportedError
 from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import profiles

@@ -18,7 +18,7 @@ BEGUN = [{"role": "user", "content": "Count."}, {"role": "assistant", "content":
     [("1, 2, 3, 4", " 3, 4"), ("3, 4", "3, 4"), ("1, 2,", None), (None, None)],
 )
 def test_a_whole_answer_does_not_begin_with_it_again(given: str | None, shown: str | None) -> None:
-    request = chat_request(resolved(messages=BEGUN), profile(repeats_prefill=True))
+    request = chat_request(resolved(messages=BEGUN), profile(echoes_prefill=True))
     made = support.message([support.completion(content=given)], request=request)
     assert [block["text"] for block in made["content"]] == ([shown] if shown else [])
 
@@ -30,5 +30,5 @@ def test_a_whole_answer_does_not_begin_with_it_again(given: str | None, shown: s
 )
 def test_otherwise_nothing_is_taken_away(changes: dict[str, Any]) -> None:
     event = resolved(**{"messages": BEGUN, **changes})
-    assert chat_request(event, profile(repeats_prefill=True)).echoed_prefill == ""
+    assert chat_request(event, profile(echoes_prefill=True)).echoed_prefill == ""
     assert chat_request(resolved(messages=BEGUN), profile()).echoed_prefill == ""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from pipeline.stage import OptionError
+from pipeline.config.options import OptionError
 from stages.events import ChatRequest
 from stages.messages_api.errors import UnsupportedError
 from stages.translation.request import chat_request
@@ -152,9 +152,9 @@ def test_row_b21_a_backend_that_only_streams_is_asked_for_a_stream(stream: bool)
 
 
 def test_row_b21_a_stream_repeats_no_begun_answer() -> None:
-    how = {"stream": "always", "repeats_prefill": True}
+    how = {"stream": "always", "echoes_prefill": True}
     assert sent(how, messages=BEGUN).echoed_prefill == ""
-    assert sent({"repeats_prefill": True}, messages=BEGUN).echoed_prefill == "b"
+    assert sent({"echoes_prefill": True}, messages=BEGUN).echoed_prefill == "b"
 
 
 @pytest.mark.parametrize(("null", "content"), [(True, None), (False, "")])
@@ -210,7 +210,7 @@ def test_row_c19_a_pdf_is_a_file_where_files_are_taken(title: str | None) -> Non
 @quick
 def test_roles_alternate_where_two_facts_say_so(turns: list[dict[str, Any]]) -> None:
     """Perplexity and some templates want user and assistant in turn, the user first."""
-    made = translated(turns, profile(assistant_first=False, user_after_tool=False))
+    made = translated(turns, profile(assistant_first=False, allows_user_after_tool=False))
     spoken = [message["role"] for message in made if not message.get("tool_calls")]
     spoken = [role for role in spoken if role != "tool"]
     assert all(before != after for before, after in itertools.pairwise(spoken))

@@ -198,7 +198,7 @@ def test_properties_that_are_null_are_none() -> None:
 @pytest.mark.parametrize("needs_all", [True, False])
 def test_a_tool_is_strict_where_its_schema_may_be(needs_all: bool, closed: bool) -> None:
     schema = {"type": "object", "properties": {}, "additionalProperties": not closed}
-    how = profile(strict_needs_all=needs_all, fields={"tools.strict": "map"})
+    how = profile(strict_needs_closed_schema=needs_all, fields={"tools.strict": "map"})
     made, notes = chosen(how, tools=[{"name": "f", "input_schema": schema, "strict": True}])
     strict = closed or not needs_all
     assert made["tools"][0]["function"]["strict"] is strict

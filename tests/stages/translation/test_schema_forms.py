@@ -13,7 +13,7 @@ from tests.support import profile, resolved
 
 
 def made(schema: Any, **how: Any) -> Any:
-    return fit_schema(schema, profile(schema_without=(), **how)).schema
+    return fit_schema(schema, profile(unsupported_schema_keywords=(), **how)).schema
 
 
 def loosened(schema: Any, **how: Any) -> bool:

@@ -30,7 +30,7 @@ def test_a_form_is_the_backends_response_format() -> None:
 def test_a_form_goes_without_the_keywords_the_backend_refuses() -> None:
     schema = {**SCHEMA, "$schema": "x", "format": "y"}
     form = {"format": {"type": "json_schema", "schema": schema}}
-    made = translated({"schema_without": ("$schema", "format")}, output_config=form)
+    made = translated({"unsupported_schema_keywords": ("$schema", "format")}, output_config=form)
     assert made.options["response_format"] == MAPPED
 
 
@@ -38,7 +38,7 @@ def test_a_form_that_is_not_closed_is_not_strict_where_a_strict_one_has_to_be() 
     closed = {**SCHEMA, "required": ["é"], "additionalProperties": False}
     for schema, strict in ((SCHEMA, False), (closed, True)):
         form = {"format": {"type": "json_schema", "schema": schema}}
-        made = translated({"strict_needs_all": True}, output_config=form)
+        made = translated({"strict_needs_closed_schema": True}, output_config=form)
         held = made.options["response_format"]["json_schema"]
         assert held == {"name": "response", "schema": schema, "strict": strict}
         assert made.notes == (() if strict else ("output_config.format:not-strict",))

@@ -53,7 +53,7 @@ def test_none_is_sent_with_the_tools_where_the_choice_is_taken() -> None:
 def test_for_none_the_tools_stay_where_the_backend_needs_them_beside_calls(
     needed: bool, turns: Any, declared: list[str], notes: tuple[str, ...]
 ) -> None:
-    how = {"fields": IGNORED, "tools_with_calls": needed}
+    how = {"fields": IGNORED, "needs_tools_with_history": needed}
     made = translated(how, tool_choice=NONE, messages=turns)
     assert names(made) == declared
     assert "tool_choice" not in made.options

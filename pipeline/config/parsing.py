@@ -1,0 +1,254 @@
+"""YAML text to a Document, with `${VAR}` expanded per scalar.
+
+Variables are expanded after parsing. So places stay true, and a value cannot change the
+structure of the document.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+from attrs import Factory, define, evolve
+from ruamel.yaml import YAML
+from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
+from ruamel.yaml.reader import ReaderError
+
+from pipeline.config.document import Document, FromEnvironment, Path, Unquoted
+from pipeline.config.problems import Location, Problem
+from pipeline.config.redaction import Secret, unknown
+
+_VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)")
+_SCALARS = {"int", "float", "bool", "null"}
+#: Values and names in a file, each as often as an alias repeats it. They take 4 s.
+_MAX_NODES = 100_000
+
+
+def parse(text: str, environ: Mapping[str, str], max_nodes: int = _MAX_NODES) -> Document:
+    """Parse `text`. The document has the problems; none is raised."""
+    reader = _Reader(environ, max_nodes)
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Composer = _Composer
+    yaml.composer.max_nodes = max_nodes
+    yaml.composer.warn_double_anchors = False  # a pipeline that was copied has its anchor twice
+    value = None
+    try:
+        node = yaml.compose(text)
+        value = reader.read(node, ()) if node is not None else None
+    except YAMLError as error:
+        reader.problems.append(_syntax_problem(error, text))
+    except RecursionError:  # it would end a proxy that reloads
+        message = "this is not valid YAML: it is nested too deeply"
+        reader.problems.append(Problem("yaml-syntax", message, hint="look for too many brackets"))
+    return Document(
+        value,
+        reader.keys,
+        reader.values,
+        tuple(reader.problems),
+        environ,
+        tuple(reader.missing),
+        tuple(reader.expanded),
+        text,
+        reader.scalars,
+        reader.names,
+        tuple(reader.unread),
+    )
+
+
+# Words of the parser, and what has most likely happened. `{line}` is where the value begins that
+# the parser was reading.
+_SYNTAX_HINTS = {
+    "mapping values are not allowed": "is the line above missing its colon, as in `- invoke:`?",
+    "got '{'": 'inside [ ] and { } put quotes around it: "${NAME}"',
+    "expected ',' or": "close the bracket that line {line} opens",
+    "end of stream": "close the quote that begins here",
+    "\\t": "indent with spaces, not with tabs",
+    "'\t'": "indent with spaces, not with tabs",
+    "undefined alias": "`*name` repeats the value after `&name`, which must be in an earlier line",
+    "more than": "use fewer aliases, and remove entries that are not used",
+    "contains itself": "replace the alias by a copy of the value",
+    "special characters are not allowed": "remove the character that is not visible here",
+    "another document": "keep one document per file: remove the line `---`",
+}
+_OTHER_HINT = (
+    "check the indentation, the colon after each name, and quotes around special characters"
+)
+
+
+# Words that the parser quotes from the file. They may be secrets.
+_QUOTED = re.compile(r" '[^'<]{3,}'")
+
+
+def _syntax_problem(error: YAMLError, text: str) -> Problem:
+    began, noticed = (getattr(error, mark, None) for mark in ("context_mark", "problem_mark"))
+    message = getattr(error, "problem", None) or str(error).splitlines()[0]
+    message = _QUOTED.sub("", message)
+    mark = began if "end of stream" in message and began else noticed or began
+    location = Location(mark.line + 1, mark.column + 1) if mark else Location()
+    if isinstance(error, ReaderError):
+        before = text[: error.position]
+        location = Location(before.count("\n") + 1, len(before) - before.rfind("\n"))
+    line = began.line + 1 if began else location.line
+    hints = (hint for part, hint in _SYNTAX_HINTS.items() if part in message)
+    hint = next(hints, _OTHER_HINT).replace("{line}", str(line))
+    return Problem("yaml-syntax", f"this is not valid YAML: {message}", location, hint)
+
+
+class _Composer(Composer):
+    """Stops at a file with too many nodes, before all of them are built."""
+
+    max_nodes = _MAX_NODES
+    _nodes = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """See Composer."""
+        self._nodes += 1
+        if self._nodes > self.max_nodes:
+            raise _too_many(self.max_nodes, self.parser.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+
+def _too_many(nodes: int, mark: Any) -> ComposerError:
+    message = f"it has more than {nodes} values, counting those that aliases repeat"
+    return ComposerError(problem=message, problem_mark=mark)
+
+
+@define
+class _Reader:
+    environ: Mapping[str, str]
+    max_nodes: int
+    keys: dict[Path, Location] = Factory(dict)
+    values: dict[Path, Location] = Factory(dict)
+    problems: list[Problem] = Factory(list)
+    missing: list[tuple[Path, Problem]] = Factory(list)
+    expanded: list[tuple[Path, str, str]] = Factory(list)
+    scalars: dict[Path, Secret] = Factory(dict)
+    names: dict[Path, Secret] = Factory(dict)
+    unread: list[Secret] = Factory(list)
+    open_nodes: dict[int, Node] = Factory(dict)
+    nodes: int = 0
+
+    def read(self, node: Node, path: Path) -> Any:
+        self.nodes += 1
+        if self.nodes > self.max_nodes:
+            raise _too_many(self.max_nodes, self._place(node))
+        self.values[path] = _location(node)
+        if isinstance(node, ScalarNode):
+            scalar = self._scalar(node, path)
+            if scalar is not None:
+                self.scalars[path] = _span(node, str(scalar))
+            return scalar
+        if id(node) in self.open_nodes:
+            raise ComposerError(problem="this alias contains itself", problem_mark=node.start_mark)
+        self.open_nodes[id(node)] = node
+        value: Any
+        if isinstance(node, MappingNode):
+            value = self._mapping(node, path)
+        else:
+            value = [self.read(item, (*path, n)) for n, item in enumerate(node.value)]
+        del self.open_nodes[id(node)]
+        return value
+
+    def _place(self, node: Node) -> Any:
+        """Give the place of `node`, or of the alias that leads to it: the last place going down."""
+        marks = [open_node.start_mark for open_node in (*self.open_nodes.values(), node)]
+        for outer, inner in pairwise(marks):
+            if inner.index < outer.index:
+                return outer
+        return node.start_mark
+
+    def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key, place = str(key_node.value), _location(key_node)
+            here = (*path, key)
+            if not isinstance(key_node, ScalarNode) or "${" in key:
+                message = "a name must be a plain text without variables"
+                hint = 'write the name itself, or put quotes around a value: "{…}"'
+                self.problems.append(Problem("bad-name", message, place, hint))
+                self._leave_unread(value_node)
+                if not isinstance(key_node, ScalarNode):
+                    self._leave_unread(key_node, names=True)
+                continue
+            if key in result:
+                first = self.keys[here].line
+                message = f"`{key}` is set twice; the first is in line {first}"
+                self.problems.append(
+                    Problem("duplicate-key", message, place, "remove or rename one of them")
+                )
+                self._leave_unread(value_node)
+                continue
+            self.keys[here] = place
+            self.names[here] = _span(key_node, key)
+            result[key] = self.read(value_node, here)
+            if result[key] is None:  # the parser places it somewhere after its name
+                self.values[here] = place
+        return result
+
+    def _leave_unread(self, node: Node, names: bool = False) -> None:
+        """Note the scalars in a value that has no path, and with `names` the names in it."""
+        if isinstance(node, ScalarNode):
+            self.unread.append(evolve(_span(node, node.value), part=unknown))
+        elif id(node) not in self.open_nodes:
+            self.open_nodes[id(node)] = node
+            for item in node.value:
+                pair = item if isinstance(item, tuple) else (item,)
+                for inner in pair if names else pair[-1:]:
+                    self._leave_unread(inner, names)
+            del self.open_nodes[id(node)]
+
+    def _scalar(self, node: ScalarNode, path: Path) -> Any:
+        text: str = node.value
+        if "${" in text:
+            expanded = _VARIABLE.sub(lambda match: self._variable(match, path), text)
+            return Unquoted(expanded) if node.style is None else FromEnvironment(expanded)
+        kind = str(node.tag).rpartition(":")[2]
+        return _plain(kind, text) if kind in _SCALARS else text
+
+    def _variable(self, match: re.Match[str], path: Path) -> str:
+        escaped, name, default = match.groups()
+        if escaped:
+            return match.group(0)[1:]
+        where = self.values[path]
+        if name is None:
+            message = "`${` is not followed by a name and `}`"
+            hint = "write `${NAME}` or `${NAME:-default}`, or `$${` for the characters themselves"
+            self.problems.append(Problem("bad-variable", message, where, hint))
+            return ""
+        value = self.environ.get(name, "")
+        if value:
+            self.expanded.append((path, name, value))
+            return value
+        if default is not None:
+            return default
+        hint = f"set {name} in the environment or in `.env`, or write `${{{name}:-default}}`"
+        message = f"the environment variable {name} is not set or is empty"
+        self.missing.append((path, Problem("missing-variable", message, where, hint)))
+        return ""
+
+
+def _plain(kind: str, text: str) -> Any:
+    """Read a scalar of the YAML 1.2 core schema; others, as `_` or `!!bool yes`, stay texts."""
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return {"true": True, "false": False}.get(text.lower(), text)
+    digits = text.replace("_", "").lower()
+    try:
+        if kind == "float":
+            return float(digits.replace(".inf", "inf").replace(".nan", "nan"))
+        return int(digits, 0 if digits.lstrip("+-")[:2] in ("0x", "0o", "0b") else 10)
+    except ValueError:
+        return text
+
+
+def _span(node: ScalarNode, text: str) -> Secret:
+    return Secret(node.start_mark.index, node.end_mark.index, text)
+
+
+def _location(node: Node) -> Location:
+    return Location(node.start_mark.line + 1, node.start_mark.column + 1)
