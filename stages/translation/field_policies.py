@@ -29,6 +29,7 @@ _WHY = {
     ),
 }
 
+
 #: The text of each PDF, by its base64, for a backend that takes no files. The translation adds
 #: those it needs and does not find, with None. They are to be read; then it is to be made again.
 PdfTexts = dict[str, str | None]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
+from stages.chat_completions.tool_calls import is_valid_call_id
+
 _HASH = 8
-_USABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def short_name(name: str, limit: int) -> str:
@@ -28,11 +29,6 @@ def hashed_id(identity: str) -> str:
 def short_hash(identity: str) -> str:
     """Eight characters that tell the ids of one message apart."""
     return _digest(identity, _HASH)
-
-
-def is_valid_call_id(identity: str, limit: int = 64) -> bool:
-    """Whether `identity` is an id that every backend, and every client, takes as it is."""
-    return 0 < len(identity) <= limit and _USABLE.issuperset(identity)
 
 
 def backend_call_id(identity: str, limit: int, exactly: int | None = None) -> str:

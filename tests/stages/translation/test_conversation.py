@@ -13,10 +13,11 @@ import pytest
 from stages.messages_api import validation
 from stages.messages_api.errors import InvalidRequestError
 from stages.profiles.profile import Profile
-from stages.translation.conversation import BETWEEN, NO_RESULT, conversation
+from stages.translation.conversation import BETWEEN, NO_RESULT
 from stages.translation.envelope import Envelope, seal
 from stages.translation.field_policies import FieldPolicies
 from stages.wire.json_codec import encode
+from tests.stages.translation.support import messages_of
 from tests.support import profile, request
 
 PNG = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
@@ -73,7 +74,7 @@ def both(turns: Any, how: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[s
     made = request(messages=list(turns), system=how.pop("prompt", None))
     changed: Profile = profile(**how)
     fields = FieldPolicies(changed.fields)
-    return conversation(made, "fake", changed, fields), tuple(map(str, fields.degradations()))
+    return messages_of(made, changed, fields), tuple(map(str, fields.degradations()))
 
 
 def translated(*turns: Any, **how: Any) -> list[dict[str, Any]]:
@@ -358,7 +359,7 @@ def test_row_c5_nothing_goes_before_a_user_and_the_system_prompt_stays_first() -
         assert translated(*turns, assistant_first=False) == translated(*turns)
     event = request(messages=[assistant(text("a")), user("b")], system="Be brief.")
     how = profile(assistant_first=False)
-    made = conversation(event, "fake", how, FieldPolicies(how.fields))
+    made = messages_of(event, how, FieldPolicies(how.fields))
     assert [message["role"] for message in made] == ["system", "user", "assistant", "user"]
 
 
@@ -730,9 +731,7 @@ def test_only_what_such_a_turn_parts_is_joined() -> None:
     turns = user(note, text("a")), assistant({"type": "poem"}), user("b")
     made = request(system="Be brief", messages=list(turns))
     how = profile(fields={"system_message": "map"})
-    told = [
-        message["content"] for message in conversation(made, "fake", how, FieldPolicies(how.fields))
-    ]
+    told = [message["content"] for message in messages_of(made, how, FieldPolicies(how.fields))]
     assert told == ["Be brief", "Note", "a\n\nb"]
 
 
@@ -740,7 +739,7 @@ def test_only_what_such_a_turn_parts_is_joined() -> None:
 def test_turns_of_the_user_parted_by_nothing_take_time_by_their_number() -> None:
     made = request(messages=[user("x" * 1_000), assistant({"type": "poem"})] * 10_000)
     how, began = profile(), time.process_time()
-    [message] = conversation(made, "fake", how, FieldPolicies(how.fields))
+    [message] = messages_of(made, how, FieldPolicies(how.fields))
     assert len(message["content"]) == 1_002 * 10_000 - 2
     assert time.process_time() - began < 8  # 0.3 s; where all of it is copied each time, 20 s
 
@@ -751,7 +750,7 @@ def test_thoughts_of_one_turn_take_time_by_their_number() -> None:
     made = request(messages=[user("a"), assistant(*[thought] * 30_000, text("b"))])
     how = profile(reasoning_history="reasoning", fields={"thinking_block": "map"})
     began = time.process_time()
-    [_, message] = conversation(made, "fake", how, FieldPolicies(how.fields))
+    [_, message] = messages_of(made, how, FieldPolicies(how.fields))
     assert len(message["reasoning"]) == 30_000_000
     assert time.process_time() - began < 10
 

@@ -876,7 +876,7 @@ def test_pitfall_21_half_an_answer_is_an_error(chunks: list[dict[str, Any]]) -> 
 
 @pytest.mark.parametrize("done", [True, False])
 def test_pitfall_21_no_answer_at_all_is_an_error(done: bool) -> None:
-    with pytest.raises(InternalError, match="sent no answer"):
+    with pytest.raises(InternalError, match="sent no response"):
         ResponseTranslator(chat_request()).end(done)
 
 
@@ -885,7 +885,7 @@ def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
     translator = ResponseTranslator(chat_request())
     translator.chunk(text("a"))
     translator.chunk(finish(reason))
-    with pytest.raises(InternalError, match="broke off its answer"):
+    with pytest.raises(InternalError, match="broke off its response"):
         translator.end(done=True)
 
 
@@ -922,7 +922,7 @@ def test_an_empty_error_is_none(said: Any) -> None:
 
 @pytest.mark.parametrize("data", [None, [], "x", 1], ids=repr)
 def test_a_chunk_that_is_no_object_is_an_error(data: Any) -> None:
-    with pytest.raises(InternalError, match="backend `fake` sent a chunk that is no JSON object"):
+    with pytest.raises(InternalError, match="a chunk that is not a JSON object"):
         ResponseTranslator(chat_request()).chunk(data)
 
 
@@ -1025,7 +1025,7 @@ def test_an_answer_without_choices_is_no_answer(data: dict[str, Any]) -> None:
     translator = ResponseTranslator(chat_request())
     translator.chunk(data)
 
-    with pytest.raises(InternalError, match="sent no answer"):
+    with pytest.raises(InternalError, match="sent no response"):
         translator.end(True)
 
 
@@ -1033,7 +1033,7 @@ def test_what_a_backend_says_in_the_place_of_an_answer_is_kept() -> None:
     translator = ResponseTranslator(chat_request())
     assert translator.chunk({"status": "error", "detail": "Not Found"}) == []
 
-    with pytest.raises(InternalError, match="sent no answer: Not Found"):
+    with pytest.raises(InternalError, match="sent no response: Not Found"):
         translator.end(True)
 
 
@@ -1078,9 +1078,9 @@ class TestUsualChunks:
         translator = ResponseTranslator(chat_request(stream=True))
         call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
         translator.chunk(delta(content="One"))
-        translator.chunk(delta(tool_calls=[call]), followed=True)
+        translator.chunk(delta(tool_calls=[call]), more_buffered=True)
         told = [
-            *translator.chunk(delta(content="two"), followed=True),
+            *translator.chunk(delta(content="two"), more_buffered=True),
             *translator.chunk(delta(tool_calls=[{"index": 0, "function": {"arguments": "}"}}])),
             *translator.end(done=True),
         ]
