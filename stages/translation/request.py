@@ -10,6 +10,7 @@ from stages.chat_completions.think_tags import THINK
 from stages.chat_completions.token_calibration import TokenEstimate
 from stages.chat_completions.usage import estimate_prompt_tokens
 from stages.events import ChatRequest, OpaqueMembers, Resolved
+from stages.messages_api.request import MessagesRequest
 from stages.profiles.profile import Profile
 from stages.translation.conversation import conversation
 from stages.translation.envelope import owner_of
@@ -18,8 +19,8 @@ from stages.translation.history import history
 from stages.translation.reasoning_options import reasoning_options
 from stages.translation.request_options import divide_stop_sequences, request_options
 from stages.translation.stop_reason import output_limit
-from stages.translation.structured_output import structured_output
-from stages.translation.tools import translate_tools
+from stages.translation.structured_output import StructuredOutput, structured_output
+from stages.translation.tools import TranslatedTools, translate_tools
 
 _UNCALIBRATED = TokenEstimate()
 
@@ -28,30 +29,22 @@ def chat_request(
     resolved: Resolved,
     profile: Profile,
     strict: bool = False,
-    size_to_tokens: TokenEstimate = _UNCALIBRATED,
+    calibration: TokenEstimate = _UNCALIBRATED,
     pdfs: PdfTexts | None = None,
 ) -> ChatRequest:
     """Translate. Raises UnsupportedError for content that this backend must not get.
 
-    With `strict`, also for content that would be dropped or changed. `size_to_tokens` estimates the
-    tokens of a prompt. `pdfs`: see PdfTexts.
+    With `strict`, also for content that would be dropped or changed. `pdfs`: see PdfTexts.
     """
-    pdfs = {} if pdfs is None else pdfs
-    fields = FieldPolicies(profile.fields, strict, pdfs)
-    request, owner = resolved.request, owner_of(resolved.target.backend, resolved.target.model)
+    fields = FieldPolicies(profile.fields, strict, {} if pdfs is None else pdfs)
+    request = resolved.request
     output = structured_output(request, profile, fields)
-    turns = history(request, profile, fields, output.instruction)
-    messages = conversation(turns, owner, profile, fields)
+    messages = _messages(resolved, profile, fields, output.instruction)
     stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
     streams = request.stream or profile.stream == "always" or bool(scanned)
-    options = request_options(request, profile, fields, stop, streams)
-    options |= reasoning_options(request, messages, profile, fields)
-    tools = translate_tools(request, profile, fields)
-    options |= output.options | tools.options
+    options, tools = _options(request, messages, output, profile, fields, stop, streams)
     echoed = _prefill(messages, options, profile, tools.required)
     size = estimate_prompt_tokens(messages, options.get("tools", ()))
-    if request.max_tokens is not None:
-        options[profile.max_tokens_field] = output_limit(request.max_tokens, profile.context_window)
     return ChatRequest(
         resolved,
         messages,
@@ -66,11 +59,38 @@ def chat_request(
         echoed_prefill="" if streams else echoed,
         context_window=profile.context_window,
         raw_estimate=size,
-        estimate=size_to_tokens.tokens(size),
+        estimate=calibration.tokens(size),
         retranslate=partial(
-            chat_request, resolved, strict=strict, size_to_tokens=size_to_tokens, pdfs=pdfs
+            chat_request, resolved, strict=strict, calibration=calibration, pdfs=fields.pdfs
         ),
     )
+
+
+def _messages(
+    resolved: Resolved, profile: Profile, fields: FieldPolicies, instruction: str
+) -> list[dict[str, Any]]:
+    owner = owner_of(resolved.target.backend, resolved.target.model)
+    turns = history(resolved.request, profile, fields, instruction)
+    return conversation(turns, owner, profile, fields)
+
+
+def _options(
+    request: MessagesRequest,
+    messages: list[dict[str, Any]],
+    output: StructuredOutput,
+    profile: Profile,
+    fields: FieldPolicies,
+    stop: list[str],
+    streams: bool,
+) -> tuple[dict[str, Any], TranslatedTools]:
+    """Return all options, and the tools among them. `output` is translated."""
+    options = request_options(request, profile, fields, stop, streams)
+    options |= reasoning_options(request, messages, profile, fields)
+    tools = translate_tools(request, profile, fields)
+    options |= output.options | tools.options
+    if request.max_tokens is not None:
+        options[profile.max_tokens_field] = output_limit(request.max_tokens, profile.context_window)
+    return options, tools
 
 
 def _opaque(profile: Profile) -> OpaqueMembers:
