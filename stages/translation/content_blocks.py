@@ -75,7 +75,8 @@ class BlockQueue:
         if part.state == "waiting" or (isinstance(part, ThinkingPart) and part.hidden):
             self._buffer(part, len(text))
         part.add(text)
-        self._note_ready(part)
+        if part is not self._queue[0]:
+            self._note_ready(part)
 
     def attach(self, members: dict[str, Any]) -> None:
         """Keep opaque members of the message in a thinking block, or for the next call."""

@@ -33,7 +33,9 @@ class TextFastPath:
             return None
         if not self._is_live:
             self.blocks.add(TextPart, text)
-            events = [] if more_buffered else list(self.blocks.send(last=False))
+            if more_buffered:
+                return []
+            events = list(self.blocks.send(last=False))
             self._is_live = self.blocks.is_live(self.part)
             return events
         if more_buffered or self.part.pending:

@@ -15,8 +15,7 @@ from stages.messages_api.accumulate import MessageBuilder
 from stages.profiles.profile import Profile
 from stages.translation.field_policies import FieldPolicies
 from stages.wire.json_codec import encode
-from tests.stages.translation.support import messages_of
-from tests.stages.translation.test_answer_fuzz import (
+from tests.stages.translation.fuzz_support import (
     REQUESTS,
     Said,
     chunks_of,
@@ -24,6 +23,7 @@ from tests.stages.translation.test_answer_fuzz import (
     run,
     streams,
 )
+from tests.stages.translation.support import messages_of
 from tests.support import profile, request
 
 IDS = st.sampled_from(["a", "b", "call_0", "odd id", "x" * 70])
