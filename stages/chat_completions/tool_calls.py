@@ -12,8 +12,8 @@ from stages.chat_completions.opaque_members import OpaqueFragments
 from stages.chat_completions.tool_arguments import repeats_document
 from stages.wire import json_codec
 
-#: Characters of one response that may be buffered: as many as of a response without a stream;
-#: see stages/backends/response.py.
+#: Characters of one response that may be buffered: the limit of stages/backends/response.py for a
+#: response without a stream.
 MAX_BUFFERED = 64 * 1024 * 1024
 _BRACKETS = ("{", "[", '"')
 #: Characters of a number, or of `false`, that may still be incomplete.

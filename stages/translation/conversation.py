@@ -75,7 +75,7 @@ def conversation(
     _answer_calls(state, {})
     _drop_prefill(state)
     if all(message["role"] == "system" for message in state.messages):
-        raise UnsupportedError("messages: nothing in them can be given to this backend")
+        raise UnsupportedError("messages: nothing in them can be sent to this backend")
     return _arrange(state)
 
 

@@ -1,7 +1,7 @@
 """The end of a response: stop reason, usage and output limit, as `message_delta` has them.
 
-The newest Messages API accepts a `max_tokens` that does not fit after the prompt, generates as many
-tokens as fit, and ends with `model_context_window_exceeded`.
+The newest Messages API accepts a `max_tokens` that does not fit after the prompt, generates the
+tokens that fit, and ends with `model_context_window_exceeded`.
 
 2026-11: no estimate of the prompt lowers the limit. Before, it did where `context_window` is set,
 and an estimate that was twice too high cut responses short. Now the backend gets the client's
@@ -46,10 +46,11 @@ def output_limit(max_tokens: int, context_window: int | None) -> int:
     return max(1, max_tokens)
 
 
-def window_is_full(request: ChatRequest, reported: Usage, limit_lowered: LoweredBy) -> bool:
+def window_is_full(request: ChatRequest, counts: Usage, limit_lowered: LoweredBy) -> bool:
     """Whether a cut response ended at the context window, not at the client's limit.
 
-    `reported` is the backend's usage. `limit_lowered`: what lowered the limit that the backend got.
+    `counts` is the usage that the backend reported. `limit_lowered`: what lowered the limit that
+    the backend got.
 
     A response with fewer tokens than the client's limit ended at the window, or at a limit of the
     backend itself. If `context_window` is set, it decides. Otherwise a round number of tokens is
@@ -58,15 +59,15 @@ def window_is_full(request: ChatRequest, reported: Usage, limit_lowered: Lowered
     if the window was full after all, its next request is refused as too long, and it compacts.
     """
     max_tokens = request.resolved.request.max_tokens or 0
-    output = reported.output_tokens
+    output = counts.output_tokens
     if output >= max_tokens or limit_lowered == "model":
         return False
     if limit_lowered == "window":
         return True
-    if not output or not reported.prompt_tokens:  # not reported
+    if not output or not counts.prompt_tokens:  # not reported
         return False
     if request.context_window is not None:
-        return reported.prompt_tokens + output >= request.context_window - _MARGIN
+        return counts.prompt_tokens + output >= request.context_window - _MARGIN
     return output == 1 or not any(min(output % unit, -output % unit) <= 1 for unit in _ROUND)
 
 
@@ -144,8 +145,8 @@ class ResponseEnd:
     def no_response(self, blocks: BlockQueue, error_text: str | None) -> InternalError:
         """Return the error for a response without content, or with an error after some content."""
         quoted = f": {error_text[:200]}" if error_text else ""
-        what = "no response" if blocks.is_empty else "half a response, and then a failure"
-        return InternalError(f"backend `{self._backend}` sent {what}{quoted}", quoted=[quoted])
+        problem = "no response" if blocks.is_empty else "half a response, and then a failure"
+        return InternalError(f"backend `{self._backend}` sent {problem}{quoted}", quoted=[quoted])
 
     @property
     def _backend(self) -> str:

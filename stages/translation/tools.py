@@ -42,27 +42,29 @@ def translate_tools(
     choice = request.tool_choice
     single = choice is not None and choice.disable_parallel_tool_use
     enforced = fields.policy("disable_parallel_tool_use") in ("map", "emulate")
-    made = TranslatedTools(choice is not None and choice.forced, single and enforced)
+    translated = TranslatedTools(choice is not None and choice.forced, single and enforced)
     tools: list[dict[str, Any]] = []
     server_tools: list[str] = []
     for n, tool in enumerate(request.tools):
-        made.client_names |= _client_names(tool, profile.tool_name_limit)
+        translated.client_names |= _client_names(tool, profile.tool_name_limit)
         functions = _functions(tool, f"tools.{n}", profile, fields, server_tools)
         tools += [{"type": "function", "function": function} for function in functions]
     for path in server_tools:
         fields.allows("server_tools" if tools else "server_tools.alone", path)
     _check_names(tools)
     if tools:
-        made.options = _options(request, _limit(tools, choice, profile, fields), profile, fields)
-    elif made.required:
+        translated.options = _options(
+            request, _limit(tools, choice, profile, fields), profile, fields
+        )
+    elif translated.required:
         fields.report("tool_choice", "dropped")
-    if "tools" in made.options:
+    if "tools" in translated.options:
         if single:
             fields.allows("disable_parallel_tool_use")
         when = profile.parallel_tool_calls
-        if when == "always" or (when == "when-false" and made.single_call):
-            made.options["parallel_tool_calls"] = not made.single_call
-    return made
+        if when == "always" or (when == "when-false" and translated.single_call):
+            translated.options["parallel_tool_calls"] = not translated.single_call
+    return translated
 
 
 def _client_names(tool: m.Tool, limit: int) -> dict[str, dict[str, str]]:
