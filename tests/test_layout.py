@@ -157,7 +157,7 @@ def test_packages_side_by_side_do_not_import_each_other() -> None:
         for package, others in forbidden.items()
         for path in (ROOT / "stages" / package).rglob("*.py")
         for name in imported(path)
-        if name.startswith(tuple(f"stages.{other}." for other in others))
+        if f"{name}.".startswith(tuple(f"stages.{other}." for other in others))
     ]
 
     assert not crossing

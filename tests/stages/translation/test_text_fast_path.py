@@ -84,5 +84,6 @@ def test_deltas_that_arrived_together_are_sent_with_the_last() -> None:
 
 def test_a_chunk_that_is_not_just_text_takes_the_slow_path() -> None:
     fast = path()
-    for chunk in (finish(), delta(content="a", reasoning="b"), delta(content=""), None, []):
+    chunks: list[Any] = [finish(), delta(content="a", reasoning="b"), delta(content=""), None, []]
+    for chunk in chunks:
         assert fast.events(chunk, more_buffered=False) is None
