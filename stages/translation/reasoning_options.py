@@ -38,14 +38,13 @@ def reasoning_options(
     thinking, effort = _permitted_thinking(request, fields), request.effort
     if effort and not fields.allows("output_config.effort"):
         effort = None
-    wants_none = thinking is not None and not thinking.enabled
     if forbids_reasoning(request, profile):
         if effort or (thinking is not None and thinking.enabled):
             fields.report("thinking", "dropped")
-        wants_none = True
-    elif thinking is None and effort is None:
+        return _disabled(profile)
+    if thinking is None and effort is None:
         return {}
-    if wants_none:
+    if thinking is not None and not thinking.enabled:
         return _disabled(profile)
     budget = thinking.budget_tokens if thinking else None
     if profile.reasoning_request == "thinking":
@@ -74,10 +73,9 @@ def _permitted_thinking(request: m.MessagesRequest, fields: FieldPolicies) -> m.
 
 def forbids_reasoning(request: m.MessagesRequest, profile: Profile) -> bool:
     """Whether the backend accepts the tools of the request only without reasoning."""
-    choice = request.tool_choice
-    forced = choice is not None and choice.forced
     return bool(request.tools) and (
-        profile.tools_without_reasoning or (profile.forced_tool_without_reasoning and forced)
+        profile.tools_without_reasoning
+        or (profile.forced_tool_without_reasoning and request.requires_tool)
     )
 
 

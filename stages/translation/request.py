@@ -43,7 +43,7 @@ def chat_request(
     stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
     streams = request.stream or profile.stream == "always" or bool(scanned)
     options, tools = _options(request, messages, output, profile, fields, stop, streams)
-    echoed = _prefill(messages, options, profile, tools.required)
+    echoed = _prefill(messages, options, profile, request.requires_tool)
     size = estimate_prompt_tokens(messages, options.get("tools", ()))
     return ChatRequest(
         resolved,

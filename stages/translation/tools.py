@@ -22,8 +22,6 @@ from stages.wire.json_codec import encode
 class TranslatedTools:
     """The tools of one request."""
 
-    required: bool
-    """Whether the response has to be a tool call."""
     single_call: bool
     """Whether the client gets only the first call of a response.
 
@@ -42,7 +40,7 @@ def translate_tools(
     choice = request.tool_choice
     single = choice is not None and choice.disable_parallel_tool_use
     enforced = fields.policy("disable_parallel_tool_use") in ("map", "emulate")
-    translated = TranslatedTools(choice is not None and choice.forced, single and enforced)
+    translated = TranslatedTools(single and enforced)
     tools: list[dict[str, Any]] = []
     server_tools: list[str] = []
     for n, tool in enumerate(request.tools):
@@ -56,7 +54,7 @@ def translate_tools(
         translated.options = _options(
             request, _limit(tools, choice, profile, fields), profile, fields
         )
-    elif translated.required:
+    elif request.requires_tool:
         fields.report("tool_choice", "dropped")
     if "tools" in translated.options:
         if single:

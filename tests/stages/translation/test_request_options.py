@@ -11,7 +11,6 @@ from stages.profiles.describe import profile_named
 from stages.profiles.profile import Profile, profiles
 from stages.translation.field_policies import FieldPolicies
 from stages.translation.request import chat_request
-from stages.translation.tools import translate_tools
 from tests.support import profile, request, resolved
 
 TOOLS = [
@@ -304,9 +303,7 @@ def test_nothing_of_tools_is_sent_without_tools() -> None:
 )
 def test_a_tool_is_required_by_any_and_by_name(choice: str | None, required: bool) -> None:
     made = {"type": choice, "name": "f"} if choice else None
-    fields = FieldPolicies(profile().fields)
-    tools = translate_tools(request(tools=TOOLS, tool_choice=made), profile(), fields)
-    assert tools.required is required
+    assert request(tools=TOOLS, tool_choice=made).requires_tool is required
 
 
 def test_a_note_is_taken_once_and_in_order() -> None:
