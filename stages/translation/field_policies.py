@@ -1,4 +1,4 @@
-"""The policy for each field of a request, and the notes on fields that were dropped or changed.
+"""The policy for each field of a request, and the report of fields that were dropped or changed.
 
 The policies are those of the backend's profile; see `stages.profiles.policies`.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from attrs import Factory, define
 
+from stages.exchange import Degradation
 from stages.messages_api.errors import UnsupportedError
 
 _MAX_NAME = 40  # characters of a field's name: the client may have chosen it
@@ -36,22 +37,19 @@ PdfTexts = dict[str, str | None]
 
 @define
 class FieldPolicies:
-    """The policies for one request, and the notes of its translation.
-
-    A note is a short text, listed once, in the order of the reports: `top_k:dropped`.
-    """
+    """The policies for one request, and the degradations of its translation."""
 
     policies: Mapping[str, str]
     strict: bool = False
     pdfs: PdfTexts = Factory(dict)
-    _notes: dict[str, tuple[str, str]] = Factory(dict)
+    _degradations: dict[str, Degradation] = Factory(dict)
 
     def policy(self, name: str) -> str:
         """Return the policy for the field `name`."""
         return self.policies[name]
 
     def allows(self, name: str, label: str = "") -> bool:
-        """Whether to translate the field `name`. Errors and notes name it `label`.
+        """Whether to translate the field `name`. Errors and reports name it `label`.
 
         Reports a field that the policy drops. Raises UnsupportedError if the policy is to reject.
         """
@@ -65,19 +63,18 @@ class FieldPolicies:
             self.report(label or name, "dropped", name)
         return False
 
-    def report(self, name: str, what: str, policy: str = "") -> None:
-        """Note that a field was dropped or changed. Raises UnsupportedError if `strict`.
+    def report(self, name: str, action: str, policy: str = "") -> None:
+        """Report that a field was dropped or changed. Raises UnsupportedError if `strict`.
 
         `policy` is the name to count it by, if the client may have chosen `name`.
         """
         if self.strict:
-            raise UnsupportedError(f"{name[:_MAX_NAME]}: would be {what} for this backend (strict)")
-        self._notes[f"{name[:_MAX_NAME]}:{what}"] = (policy or name, what)
+            raise UnsupportedError(
+                f"{name[:_MAX_NAME]}: would be {action} for this backend (strict)"
+            )
+        degradation = Degradation(name[:_MAX_NAME], action, policy or name)
+        self._degradations[str(degradation)] = degradation
 
-    def notes(self) -> tuple[str, ...]:
-        """Return the notes for the client."""
-        return tuple(self._notes)
-
-    def changes(self) -> tuple[tuple[str, str], ...]:
-        """Return the notes for counters: the name of the policy, and what happened to the field."""
-        return tuple(self._notes.values())
+    def degradations(self) -> tuple[Degradation, ...]:
+        """Return the degradations, each once, in the order of the reports."""
+        return tuple(self._degradations.values())

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from attrs import evolve, field, frozen
 
-from stages.events import ChatRequest, Resolved, Target
+from stages.events import ChatRequest, Resolved
+from stages.exchange import Target
 from stages.messages_api.accumulate import MessageBuilder
 from stages.profiles.profile import Profile
 from stages.translation.request import chat_request
