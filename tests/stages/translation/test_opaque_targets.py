@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from stages.events import Target
+from stages.exchange import Target
 from stages.translation.envelope import Envelope, owner_of, seal
 from tests.stages.translation.opaque_support import (
     ENCRYPTED,
