@@ -88,7 +88,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
 
 
 def apply_concurrency_limit(backend: Backend) -> None:
-    """Start waiting calls by the current `max_concurrent_calls`, which a reload may have changed."""
+    """Start waiting calls by the `max_concurrent_calls`, which a reload may change."""
     if backend.queue is not None and backend.profile.max_concurrent_calls is not None:
         for next_call in backend.queue.resize(backend.profile.max_concurrent_calls):
             next_call.may_start.set()

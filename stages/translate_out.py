@@ -101,7 +101,7 @@ class _Response:
         if reason := translator.unknown_finish:
             shown = reason if _WORD.fullmatch(reason) else "…"  # it may be anything, also a prompt
             log.warning("backend `%s` ended with the unknown finish_reason %s", backend, shown)
-        for name in sorted(translator.left_out):
+        for name in sorted(translator.dropped_members):
             field = f"answer.{name}"
             self.exchange.degradations += (Degradation(field, "dropped", field),)
             log.warning("backend `%s` answered with %s, which clients cannot get", backend, name)

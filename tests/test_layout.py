@@ -142,3 +142,44 @@ def test_there_is_one_broad_except() -> None:
     ]
 
     assert broad == ["proxy/endpoint.py"]
+
+
+def test_packages_side_by_side_do_not_import_each_other() -> None:
+    """Each of them can be read, tested, or replaced alone."""
+    forbidden = {
+        "translation": ("backends", "tool_repair"),
+        "backends": ("translation", "tool_repair"),
+        "tool_repair": ("translation", "backends"),
+        "chat_completions": ("translation", "backends", "tool_repair"),
+    }
+    crossing = [
+        f"{by_path(path)} imports {name}"
+        for package, others in forbidden.items()
+        for path in (ROOT / "stages" / package).rglob("*.py")
+        for name in imported(path)
+        if f"{name}.".startswith(tuple(f"stages.{other}." for other in others))
+    ]
+
+    assert not crossing
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    imports = {module_name(path): set(module_imports(path)) for path in MODULES}
+    while leaves := {name for name, names in imports.items() if not names & imports.keys()}:
+        imports = {name: names - leaves for name, names in imports.items() if name not in leaves}
+
+    assert not imports
+
+
+def module_name(path: Path) -> str:
+    return by_path(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def module_imports(path: Path) -> Iterator[str]:
+    """The modules that a module imports when it is imported itself, not within a function."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)

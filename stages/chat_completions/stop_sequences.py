@@ -24,18 +24,6 @@ from typing import Any
 from attrs import define
 
 from stages.chat_completions.json_values import as_string
-from stages.profiles.profile import Profile
-
-
-def divide_stop_sequences(
-    sequences: Sequence[str], profile: Profile
-) -> tuple[list[str], tuple[str, ...]]:
-    """The sequences to send to the backend, and those to scan for: all, unless it accepts all."""
-    policy = profile.fields["stop_sequences"]
-    if policy not in ("map", "emulate"):
-        return [], ()
-    sent = list(sequences[: profile.max_stop_sequences]) if policy == "map" else []
-    return sent, tuple(sequences) if len(sent) < len(sequences) else ()
 
 
 def reported_stop_sequence(choice: dict[str, Any], sequences: Sequence[str]) -> str | None:

@@ -141,11 +141,6 @@ class Thinking:
     display: Literal["summarized", "omitted", "updates"] | None = None
 
     @property
-    def blocks_allowed(self) -> bool:
-        """Whether the client accepts thinking blocks."""
-        return self.type != "disabled"
-
-    @property
     def enabled(self) -> bool:
         """Whether the model thinks."""
         return self.type in ("enabled", "adaptive")
@@ -195,6 +190,21 @@ class MessagesRequest:
     metadata: Metadata | None = None
     output_format: OutputFormat | None = None
     unknown_fields: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def wants_thinking(self) -> bool:
+        """Whether the client wants the model to think."""
+        return self.thinking is not None and self.thinking.enabled
+
+    @property
+    def allows_thinking_blocks(self) -> bool:
+        """Whether the client accepts thinking blocks."""
+        return self.thinking is not None and self.thinking.type != "disabled"
+
+    @property
+    def requires_tool(self) -> bool:
+        """Whether the response must be a tool call."""
+        return self.tool_choice is not None and self.tool_choice.forced
 
     @property
     def form(self) -> OutputFormat | None:

@@ -31,7 +31,7 @@ def has_images(request: MessagesRequest) -> bool:
 
 def wants_thinking(request: MessagesRequest) -> bool:
     """Whether the client wants the model to think."""
-    return request.thinking is not None and request.thinking.enabled
+    return request.wants_thinking
 
 
 def prefix_key(request: MessagesRequest) -> bytes:

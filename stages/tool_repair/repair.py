@@ -25,17 +25,16 @@ from stages.chat_completions.chunks import (
 )
 from stages.chat_completions.finish_reasons import Finish, meaning
 from stages.chat_completions.json_values import as_array, as_object, as_string
+from stages.chat_completions.opaque_members import OpaqueFragments, pop_members
 from stages.chat_completions.stop_sequences import reported_stop_sequence
 from stages.chat_completions.think_tags import Kind, ThinkTags
+from stages.chat_completions.tool_calls import MAX_BUFFERED, ToolCall, ToolCalls
 from stages.events import ChatRequest
 from stages.messages_api.errors import InternalError
 from stages.tool_repair.argument_schema import ToolSchema
 from stages.tool_repair.arguments import JsonRepair, Outcome, ends_as_json, repair_arguments
 from stages.tool_repair.formats import FoundCall
 from stages.tool_repair.scanner import FoundCalls, ToolCallScanner
-from stages.translation.content_blocks import MAX_HELD
-from stages.translation.opaque_members import OpaqueFragments, taken
-from stages.translation.parts import ToolCall, ToolCalls
 
 _REPLACED_MEMBERS = ("content", "tool_calls", "function_call")
 #: Members that separate the text before them from the text after them, besides calls.
@@ -76,7 +75,7 @@ class ResponseRepair:
     _calls: ToolCalls = Factory(ToolCalls)
     _in_calls: bool = False
     """Whether a fragment of a backend's call came last."""
-    max_buffered: int = MAX_HELD
+    max_buffered: int = MAX_BUFFERED
     """Limit on the characters of calls that are buffered because they are incomplete."""
     _buffered: int = 0
     _calls_sent: int = 0
@@ -161,7 +160,7 @@ class ResponseRepair:
         opaque = {each: fragment[each] for each in fragment if each in self.request.opaque.of_calls}
         if opaque:
             call.attached = call.attached or OpaqueFragments()
-            self._buffered += call.attached.take(opaque)
+            self._buffered += call.attached.add(opaque)
         if self._buffered > self.max_buffered:
             raise InternalError(
                 f"backend `{self.request.resolved.target.backend}` sent tool calls of more than "
@@ -188,7 +187,7 @@ class ResponseRepair:
             arguments, outcome = self._repair_arguments(call.name, arguments)
         if outcome:
             self.outcomes.append(outcome)
-        return self._call(call.name, arguments, call.backend_id, taken(call.attached))
+        return self._call(call.name, arguments, call.backend_id, pop_members(call.attached))
 
     def _repair_text(self, parts: Iterable[str | FoundCalls]) -> Iterator[Delta]:
         """Yield text, and the calls found in it, unless one of them is beyond repair."""

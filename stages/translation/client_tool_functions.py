@@ -1,9 +1,8 @@
 """The API's own tools that the client runs, as functions: bash, text editor, memory, computer.
 
-The API knows their input by their type; a backend has to be told. A toolset is several functions
-at once; the client names a call of one by the toolset and the member, `computer` and
-`left_click`, the backend in one word, `computer__left_click`. Source: the API's pages on each
-tool.
+The API knows the input of these tools by their type; a backend needs a schema. A toolset becomes
+several functions. The client names a call of one by the toolset and the member, `computer` and
+`left_click`; the backend by one name, `computer__left_click`. Source: the API's page on each tool.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from stages.profiles.client_tools import Toolset, client_tools, toolsets
 
 
 def as_functions(tool: Tool) -> list[dict[str, Any]] | None:
-    """The functions that stand for a typed tool; None for one that only Anthropic can run."""
+    """Return the functions of a typed tool; None for a tool that only Anthropic can run."""
     if toolset := toolsets().get(tool.type or ""):
         return [toolset.members[member] for member in _enabled(tool, toolset)]
     function = client_tools().get(tool.type or "")
@@ -29,18 +28,17 @@ def as_functions(tool: Tool) -> list[dict[str, Any]] | None:
 
 
 def members(tool: Tool) -> Iterator[tuple[str, dict[str, str]]]:
-    """Of a toolset, the name of each function and how the client calls it in a `tool_use`."""
+    """Yield the function names of a toolset, each with the client's name in a `tool_use`."""
     if toolset := toolsets().get(tool.type or ""):
         for member in _enabled(tool, toolset):
-            called = {"name": member, "toolset_name": toolset.name}
-            yield toolset.members[member]["name"], called
+            client_name = {"name": member, "toolset_name": toolset.name}
+            yield toolset.members[member]["name"], client_name
 
 
 def _enabled(tool: Tool, toolset: Toolset) -> list[str]:
     configs = tool.configs or {}
-    off = {name for name, how in configs.items() if isinstance(how, dict) and not _on(how)}
-    return [member for member in toolset.members if member not in off]
+    return [member for member in toolset.members if _is_enabled(configs.get(member))]
 
 
-def _on(config: dict[str, Any]) -> bool:
-    return config.get("enabled") is not False
+def _is_enabled(config: Any) -> bool:
+    return not isinstance(config, dict) or config.get("enabled") is not False

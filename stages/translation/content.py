@@ -1,4 +1,4 @@
-"""Content blocks as the parts of a Chat Completions user message, and as text."""
+"""Renders content blocks as parts of a Chat Completions user message, and as text."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from stages.messages_api.errors import UnsupportedError
 from stages.translation.field_policies import FieldPolicies
 from stages.wire import json_codec
 
-_UNSEEN = "[an image that this model cannot see]"
+_NO_VISION = "[an image that this model cannot see]"
 
 
 def content(blocks: Iterable[m.Block], fields: FieldPolicies) -> str | list[dict[str, Any]]:
-    """Blocks of a user turn: one string when all is text, because templates treat lists worse.
+    """Render the blocks of a user turn. Raises UnsupportedError.
 
-    Raises UnsupportedError for what the backend cannot take.
+    If all blocks are text, return one string: some chat templates mishandle lists.
     """
     parts: list[dict[str, Any]] = []
     for block in blocks:
-        for each in expand_content(block, fields):
-            if isinstance(each, m.ImageBlock):
-                parts.append(_image(each, fields))
-            elif _is_pdf(each) and fields.policy("document.pdf") == "map" and _keeps(each, fields):
-                parts.append(_file(each))
-            elif text := render_text(each, fields):  # empty ones are refused, by some backends
+        for inner in expand_content(block, fields):
+            if isinstance(inner, m.ImageBlock):
+                parts.append(_image(inner, fields))
+            elif (
+                _is_pdf(inner) and fields.policy("document.pdf") == "map" and _keeps(inner, fields)
+            ):
+                parts.append(_file(inner))
+            elif text := render_text(inner, fields):  # some backends refuse an empty text
                 parts.append({"type": "text", "text": text})
-    # White space alone is refused too. It says nothing, unless there is nothing else.
+    # They also refuse white space alone. Drop it unless there is nothing else.
     parts = [part for part in parts if part["type"] != "text" or part["text"].strip()] or parts
     if all(part["type"] == "text" for part in parts):
         return "\n\n".join(part["text"] for part in parts)
@@ -37,7 +39,7 @@ def content(blocks: Iterable[m.Block], fields: FieldPolicies) -> str | list[dict
 
 
 def expand_content(block: m.Block, fields: FieldPolicies) -> Iterable[m.Block]:
-    """A document made of blocks is its header and these blocks."""
+    """Return the header and inner blocks of a document of blocks; of other blocks, the block."""
     if not (isinstance(block, m.DocumentBlock) and block.children):
         return (block,)
     if not _keeps(block, fields):
@@ -47,7 +49,7 @@ def expand_content(block: m.Block, fields: FieldPolicies) -> Iterable[m.Block]:
 
 
 def render_text(block: m.Block, fields: FieldPolicies) -> str | None:
-    """A block as text; None when it has none. Raises UnsupportedError for a file."""
+    """Render a block as text; None if it has no text. Raises UnsupportedError for a file."""
     if isinstance(block, m.TextBlock):
         return block.text
     if isinstance(block, m.SearchResultBlock):
@@ -62,20 +64,20 @@ def render_text(block: m.Block, fields: FieldPolicies) -> str | None:
 
 def _other(block: m.OtherBlock, fields: FieldPolicies) -> str | None:
     if name := _named_tool(block):
-        said = "no longer" if block.type == "tool_removal" else "now"
-        return f"Tool {name} is {said} available." if fields.allows("tool_reference") else None
+        change = "no longer" if block.type == "tool_removal" else "now"
+        return f"Tool {name} is {change} available." if fields.allows("tool_reference") else None
     if block.type == "browser_state":
         return json_codec.encode(block.fields).decode() if fields.allows(block.type) else None
-    known = block.type in ("redacted_thinking", "container_upload")
-    known |= block.type == "compaction" and fields.policy("compaction") != "emulate"
-    policy = block.type if known else "unknown_block"
-    server = "server_tool" in block.type or block.type.endswith("_tool_result")
-    fields.allows("server_tool_blocks" if server else policy, block.type)
+    has_policy = block.type in ("redacted_thinking", "container_upload")
+    has_policy |= block.type == "compaction" and fields.policy("compaction") != "emulate"
+    policy = block.type if has_policy else "unknown_block"
+    is_server_tool = "server_tool" in block.type or block.type.endswith("_tool_result")
+    fields.allows("server_tool_blocks" if is_server_tool else policy, block.type)
     return None
 
 
 def _named_tool(block: m.OtherBlock) -> str:
-    """The tool that a block says is there, or is no longer; all are declared from the start."""
+    """Return the tool that a block adds or removes. The backend gets all tools from the start."""
     if block.type == "tool_reference":
         return json_values.as_string(block.fields.get("tool_name"))
     tool = json_values.as_object(block.fields.get("tool")) if block.type in _TOOL_CHANGES else {}
@@ -90,16 +92,16 @@ def _joined(blocks: Iterable[m.Block], fields: FieldPolicies) -> str:
 
 
 def result_text(result: m.ToolResultBlock, fields: FieldPolicies) -> str:
-    """A tool result as the text of a `tool` message, which holds nothing else.
+    """Render a tool result as the text of a `tool` message, which can hold nothing else.
 
-    Images go into the user message that follows; markers stand in their place.
+    Images go into the next user message, and are replaced by markers.
     """
     texts, images = [], 0
     attached = fields.policy("tool_result.image") == "emulate"
-    for block in chain.from_iterable(expand_content(each, fields) for each in result.content):
+    for block in chain.from_iterable(expand_content(inner, fields) for inner in result.content):
         if isinstance(block, m.ImageBlock):
             images += 1
-            texts.append(f"[image {images} attached below]" if attached else _UNSEEN)
+            texts.append(f"[image {images} attached below]" if attached else _NO_VISION)
         elif (text := render_text(block, fields)) is not None:
             texts.append(text)
     text = "\n".join(texts)
@@ -122,7 +124,7 @@ def _document(block: m.DocumentBlock, fields: FieldPolicies) -> str | None:
 
 def _pdf_text(data: str, fields: FieldPolicies) -> str:
     text = fields.pdfs.setdefault(data, None)
-    if text == "":  # that the model must know, or it would make up what it says
+    if text == "":  # without an error the model would invent the contents
         raise UnsupportedError(
             "document: this PDF has no text (scanned pages?), and this backend takes no files"
         )
@@ -155,8 +157,8 @@ def _is_pdf(block: m.Block) -> TypeGuard[m.DocumentBlock]:
 def _file(block: m.DocumentBlock) -> dict[str, Any]:
     data = block.source.data if isinstance(block.source, m.Base64Source) else ""
     name = block.title or "document.pdf"
-    held = {"filename": name, "file_data": f"data:application/pdf;base64,{data}"}
-    return {"type": "file", "file": held}
+    file = {"filename": name, "file_data": f"data:application/pdf;base64,{data}"}
+    return {"type": "file", "file": file}
 
 
 def _header(block: m.DocumentBlock) -> str:
@@ -166,10 +168,10 @@ def _header(block: m.DocumentBlock) -> str:
 def _image(block: m.ImageBlock, fields: FieldPolicies) -> dict[str, Any]:
     source = block.source
     kind = {m.Base64Source: "base64", m.UrlSource: "url", m.FileSource: "file"}[type(source)]
-    if fields.policy("image.base64") == "reject":  # then it is not the URL that is in the way
+    if fields.policy("image.base64") == "reject":  # no image would do: reject it as such
         kind = "base64"
     if not fields.allows(f"image.{kind}") or isinstance(source, m.FileSource):
-        return {"type": "text", "text": _UNSEEN}
+        return {"type": "text", "text": _NO_VISION}
     if isinstance(source, m.Base64Source):
         url = f"data:{source.media_type};base64,{source.data}"
     else:

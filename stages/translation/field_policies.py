@@ -1,4 +1,4 @@
-"""What becomes of each field of a request, and what was said of it to the client.
+"""The policy for each field of a request, and the report of fields that were dropped or changed.
 
 The policies are those of the backend's profile; see `stages.profiles.policies`.
 """
@@ -12,8 +12,8 @@ from attrs import Factory, define
 from stages.exchange import Degradation
 from stages.messages_api.errors import UnsupportedError
 
-_SHOWN = 40
-_WHY = {
+_MAX_NAME = 40  # characters of a field's name: the client may have chosen it
+_REASONS = {
     "image.file": "there is no Files API here: send the image as base64 or URL",
     "image.base64": "this model takes no images; choose one with vision",
     "image.url": "this backend fetches no URLs: send the image as base64",
@@ -29,14 +29,15 @@ _WHY = {
     ),
 }
 
-#: The text of each PDF, by its base64, for a backend that takes no files. The translation adds
-#: those it needs and does not find, with None. They are to be read; then it is to be made again.
+
+#: The text of each PDF, by its base64, for a backend that takes no files. The translation adds the
+#: missing PDFs with None. The caller reads them and repeats the translation.
 PdfTexts = dict[str, str | None]
 
 
 @define
 class FieldPolicies:
-    """The policies for one request, and the degradations made while it is translated."""
+    """The policies for one request, and the degradations of its translation."""
 
     policies: Mapping[str, str]
     strict: bool = False
@@ -44,34 +45,36 @@ class FieldPolicies:
     _degradations: dict[str, Degradation] = Factory(dict)
 
     def policy(self, name: str) -> str:
-        """The policy for the field `name`."""
+        """Return the policy for the field `name`."""
         return self.policies[name]
 
-    def allows(self, name: str, shown: str = "") -> bool:
-        """Whether to translate the field `name` (called `shown` to the client).
+    def allows(self, name: str, label: str = "") -> bool:
+        """Whether to translate the field `name`. Errors and reports name it `label`.
 
-        Raises UnsupportedError where the policy is to reject.
+        Reports a field that the policy drops. Raises UnsupportedError if the policy is to reject.
         """
         policy = self.policies[name]
         if policy in ("map", "emulate"):
             return True
         if policy == "reject":
-            why = _WHY.get(name, "this backend cannot do it, and would answer as if it had")
-            raise UnsupportedError(f"{(shown or name)[:_SHOWN]}: {why}")
+            reason = _REASONS.get(name, "this backend cannot do it, and would answer as if it had")
+            raise UnsupportedError(f"{(label or name)[:_MAX_NAME]}: {reason}")
         if policy == "warn":
-            self.report(shown or name, "dropped", name)
+            self.report(label or name, "dropped", name)
         return False
 
-    def report(self, name: str, what: str, policy: str = "") -> None:
-        """Tell the client. Raises UnsupportedError if it wants nothing dropped or changed.
+    def report(self, name: str, action: str, policy: str = "") -> None:
+        """Report that a field was dropped or changed. Raises UnsupportedError if `strict`.
 
-        `policy` is the name to count it by, where `name` may be one that the client chose.
+        `policy` is the name to count it by, if the client may have chosen `name`.
         """
         if self.strict:
-            raise UnsupportedError(f"{name[:_SHOWN]}: would be {what} for this backend (strict)")
-        degradation = Degradation(name[:_SHOWN], what, policy or name)
+            raise UnsupportedError(
+                f"{name[:_MAX_NAME]}: would be {action} for this backend (strict)"
+            )
+        degradation = Degradation(name[:_MAX_NAME], action, policy or name)
         self._degradations[str(degradation)] = degradation
 
     def degradations(self) -> tuple[Degradation, ...]:
-        """What was dropped or changed, each once, in the order it came up."""
+        """Return the degradations, each once, in the order of the reports."""
         return tuple(self._degradations.values())

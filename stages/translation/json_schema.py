@@ -1,4 +1,4 @@
-"""JSON schemas as a backend takes them, in tools and as the form of the answer."""
+"""Fits JSON schemas, of tools and of structured output, to the dialect of a backend."""
 
 from __future__ import annotations
 
@@ -13,127 +13,127 @@ from stages.messages_api.errors import UnsupportedError
 from stages.profiles.profile import Profile
 from stages.translation.json_schema_types import as_any_of, as_nullable, typed_members
 
-# Here the members are names of the author's, not keywords.
+# Keywords whose members are names chosen by the author, not keywords.
 _NAMED = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
-# Here the value is data.
+# Keywords whose value is data, not a schema.
 _DATA = ("const", "default", "enum", "examples")
-#: Where the schemas are that others refer to.
+#: Keywords of schemas that `$ref` refers to.
 _DEFINITIONS = ("$defs", "definitions")
-#: Schemas that may be made of one by writing out what it refers to.
-_MOST = 5_000
-#: Levels of JSON in each other below which nothing is written out; models need far fewer.
-_DEEPEST = 50
-# What alternatives, or parts, of a schema are called.
+#: At most this many schemas are made of one by inlining its references.
+_MAX_SCHEMAS = 5_000
+#: References are inlined down to this level of nested JSON. Models need far fewer levels.
+_MAX_DEPTH = 50
+# Keywords of the alternatives, or parts, of a schema.
 _COMBINED = ("anyOf", "oneOf", "allOf")
 
 
 @frozen
 class FittedSchema:
-    """A schema as the backend takes it; whether it allows what the client's does not."""
+    """A schema for the backend. `loosened`: it allows values that the client's schema forbids."""
 
     schema: Any
     loosened: bool = False
 
 
 def fit_schema(schema: Any, profile: Profile) -> FittedSchema:
-    """`schema` in the forms that the profile wants. Raises UnsupportedError if it is too deep."""
+    """Convert `schema` to the profile's dialect. Raises UnsupportedError if it is too deep."""
     try:
-        return _fitted(schema, profile)
+        return _fit(schema, profile)
     except RecursionError as error:
         raise UnsupportedError("a JSON schema is nested too deep: use fewer levels") from error
 
 
-def _fitted(schema: Any, profile: Profile) -> FittedSchema:
+def _fit(schema: Any, profile: Profile) -> FittedSchema:
     loosened = False
     if not profile.schema_refs:
         inliner = _Inliner(schema)
-        schema, loosened = inliner.written_out(schema), inliner.loosened
+        schema, loosened = inliner.inline(schema), inliner.loosened
     schema = without(schema, frozenset(profile.unsupported_schema_keywords))
     if profile.schema_types != "list":
-        form = {"anyOf": as_any_of, "nullable": as_nullable}[profile.schema_types]
-        schema = _changed(schema, form)
+        convert = {"anyOf": as_any_of, "nullable": as_nullable}[profile.schema_types]
+        schema = _map_schemas(schema, convert)
     if profile.typed_any_of and isinstance(schema, dict):
-        schema, flat = _flat_root(schema)
-        schema, loosened = _changed(schema, typed_members), loosened or flat
+        schema, flattened = _flatten_root(schema)
+        schema, loosened = _map_schemas(schema, typed_members), loosened or flattened
     return FittedSchema(schema, loosened)
 
 
 def without(schema: Any, keywords: frozenset[str]) -> Any:
-    """`schema` without `keywords`, wherever they stand as keywords."""
+    """Remove `keywords` from `schema` and all schemas in it, but not from names and data."""
 
-    def kept(each: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in each.items() if key not in keywords}
+    def remove(inner: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in inner.items() if key not in keywords}
 
-    return _changed(schema, kept)
+    return _map_schemas(schema, remove)
 
 
-def _changed(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
-    """`schema` with each schema in it changed, the innermost first."""
+def _map_schemas(schema: Any, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Any:
+    """Apply `change` to each schema in `schema`, the innermost first."""
     if isinstance(schema, list):
-        return [_changed(each, change) for each in schema]
+        return [_map_schemas(item, change) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    return change(_each_within(schema, lambda inner: _changed(inner, change)))
+    return change(_map_members(schema, lambda inner: _map_schemas(inner, change)))
 
 
-def _each_within(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
-    """`schema` with the schemas directly in it changed."""
-    made: dict[str, Any] = {}
+def _map_members(schema: dict[str, Any], change: Callable[[Any], Any]) -> dict[str, Any]:
+    """Apply `change` to the schemas directly in `schema`."""
+    changed: dict[str, Any] = {}
     for key, value in schema.items():
         if key in _DATA:
-            made[key] = value
+            changed[key] = value
         elif key in _NAMED and isinstance(value, dict):
-            made[key] = {name: change(each) for name, each in value.items()}
+            changed[key] = {name: change(inner) for name, inner in value.items()}
         else:
-            made[key] = change(value)
-    return made
+            changed[key] = change(value)
+    return changed
 
 
 @define
 class _Inliner:
-    """Writes what a schema refers to in the place of each `$ref`.
+    """Replaces each `$ref` by the schema it refers to.
 
-    A schema that holds itself, one of another document, and what is over the limits become a
-    schema that allows anything.
+    A recursive reference, a reference to another document, and a schema above the limits become a
+    schema that allows any value.
     """
 
     root: Any
-    left: int = _MOST
+    budget: int = _MAX_SCHEMAS
     loosened: bool = False
     _open: list[str] = field(factory=list)
-    """What is written out now, one within the other."""
+    """The references that are being inlined, outermost first."""
     _depth: int = 0
 
-    def written_out(self, schema: Any) -> Any:
-        """`schema` without references."""
+    def inline(self, schema: Any) -> Any:
+        """Return `schema` without references."""
         self._depth += 1
         if isinstance(schema, list):
-            made: Any = [self.written_out(each) for each in schema]
+            inlined: Any = [self.inline(item) for item in schema]
         else:
-            made = self._object(schema) if isinstance(schema, dict) else schema
+            inlined = self._object(schema) if isinstance(schema, dict) else schema
         self._depth -= 1
-        return made
+        return inlined
 
     def _object(self, schema: dict[str, Any]) -> dict[str, Any]:
-        self.left -= 1
-        held = {key: value for key, value in schema.items() if key not in _DEFINITIONS}
-        ref = held.pop("$ref", None)
-        rest = _each_within(held, self.written_out)
+        self.budget -= 1
+        members = {key: value for key, value in schema.items() if key not in _DEFINITIONS}
+        ref = members.pop("$ref", None)
+        siblings = _map_members(members, self.inline)
         if ref is None:
-            return rest
+            return siblings
         target = self._target(ref)
         if not isinstance(target, dict):
             self.loosened = True
-            return rest
+            return siblings
         self._open.append(ref)
-        made = self._object(target)
+        inlined = self._object(target)
         self._open.pop()
-        return {**made, **rest}
+        return {**inlined, **siblings}
 
     def _target(self, ref: Any) -> Any:
-        """What `ref` refers to; None where it cannot be written out."""
-        known = isinstance(ref, str) and (ref == "#" or ref.startswith("#/"))
-        if not known or ref in self._open or self._depth > _DEEPEST or self.left <= 0:
+        """Return the schema that `ref` refers to; None if it cannot be inlined."""
+        is_local = isinstance(ref, str) and (ref == "#" or ref.startswith("#/"))
+        if not is_local or ref in self._open or self._depth > _MAX_DEPTH or self.budget <= 0:
             return None
         target = self.root
         for step in ref.split("/")[1:]:
@@ -142,24 +142,24 @@ class _Inliner:
         return target
 
 
-def _flat_root(schema: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """The root with the properties of all its alternatives: the root itself has to be an object.
+def _flatten_root(schema: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """Merge the properties of the root's alternatives into the root, which must be an object.
 
-    Also whether anything became of it.
+    Also returns whether the schema changed.
     """
-    combined = [each for key in _COMBINED for each in as_array(schema.get(key))]
-    members = [each for each in combined if isinstance(each, dict)]
-    if not members:
+    combined = [inner for key in _COMBINED for inner in as_array(schema.get(key))]
+    alternatives = [inner for inner in combined if isinstance(inner, dict)]
+    if not alternatives:
         return schema, False
     properties: dict[str, Any] = {}
-    for each in (*members, schema):
-        properties |= as_object(each.get("properties"))
-    rest = {key: value for key, value in schema.items() if key not in _COMBINED}
-    return {**rest, "type": "object", "properties": properties}, True
+    for inner in (*alternatives, schema):
+        properties |= as_object(inner.get("properties"))
+    others = {key: value for key, value in schema.items() if key not in _COMBINED}
+    return {**others, "type": "object", "properties": properties}, True
 
 
 def is_closed(schema: Any) -> bool:
-    """Whether each object in `schema` requires all its properties, and allows no other."""
+    """Whether each object in `schema` requires all its properties, and allows no others."""
     if isinstance(schema, list):
         return all(map(is_closed, schema))
     if not isinstance(schema, dict):

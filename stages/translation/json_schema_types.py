@@ -1,4 +1,4 @@
-"""One JSON schema whose types are said in another way. The schemas in it are done before."""
+"""Converts the types of one JSON schema. The schemas in it must be converted before."""
 
 from __future__ import annotations
 
@@ -14,58 +14,61 @@ _ALTERNATIVES = ("anyOf", "oneOf")
 
 
 def as_any_of(schema: Schema) -> Schema:
-    """`type: [a, b]` as `anyOf`; next to another `anyOf` they hold both, as `allOf`."""
+    """Convert `type: [a, b]` to `anyOf`; next to another `anyOf`, to a member of `allOf`."""
     kinds = schema.get("type")
     if not isinstance(kinds, list):
         return schema
-    rest = {key: value for key, value in schema.items() if key != "type"}
+    others = {key: value for key, value in schema.items() if key != "type"}
     if len(kinds) == 1:
-        return {**rest, "type": kinds[0]}
+        return {**others, "type": kinds[0]}
     members = [{"type": kind} for kind in kinds]
-    if "anyOf" in rest:
-        return {**rest, "allOf": [*as_array(rest.get("allOf")), {"anyOf": members}]}
-    return {**rest, "anyOf": members}
+    if "anyOf" in others:
+        return {**others, "allOf": [*as_array(others.get("allOf")), {"anyOf": members}]}
+    return {**others, "anyOf": members}
 
 
 def as_nullable(schema: Schema) -> Schema:
-    """As Gemini's own schemas have it: one `type`, `nullable`, `enum`, and `anyOf` alone."""
-    made = dict(schema)
-    if "const" in made:
-        made["enum"] = [made.pop("const")]
-    if "oneOf" in made:
-        made["anyOf"] = [*as_array(made.get("anyOf")), *as_array(made.pop("oneOf"))]
-    made = _one_type(made)
-    if "anyOf" in made:
-        made = _without_null_member(made)
-    if isinstance(made.get("enum"), list) and None in made["enum"]:
-        made |= {"enum": [each for each in made["enum"] if each is not None], "nullable": True}
-    return made
+    """Convert to Gemini's own dialect: one `type`, `nullable`, `enum`, and only `anyOf`."""
+    converted = dict(schema)
+    if "const" in converted:
+        converted["enum"] = [converted.pop("const")]
+    if "oneOf" in converted:
+        converted["anyOf"] = [*as_array(converted.get("anyOf")), *as_array(converted.pop("oneOf"))]
+    converted = _one_type(converted)
+    if "anyOf" in converted:
+        converted = _without_null_member(converted)
+    if isinstance(converted.get("enum"), list) and None in converted["enum"]:
+        converted |= {
+            "enum": [value for value in converted["enum"] if value is not None],
+            "nullable": True,
+        }
+    return converted
 
 
 def _one_type(schema: Schema) -> Schema:
     kinds = schema.get("type")
     if not isinstance(kinds, list):
         return schema
-    rest = {key: value for key, value in schema.items() if key != "type"}
+    others = {key: value for key, value in schema.items() if key != "type"}
     if _NULL in kinds:
-        rest["nullable"] = True
+        others["nullable"] = True
     named = [kind for kind in kinds if kind != _NULL]
     if len(named) == 1:
-        return {**rest, "type": named[0]}
-    # Next to other alternatives, which say more, the types are left out.
-    return {"anyOf": [{"type": kind} for kind in named], **rest} if named else rest
+        return {**others, "type": named[0]}
+    # Next to other alternatives, which are more specific, drop the types.
+    return {"anyOf": [{"type": kind} for kind in named], **others} if named else others
 
 
 def _without_null_member(schema: Schema) -> Schema:
-    """Without a member that allows only null; a member that is then alone joins the schema."""
+    """Drop the members that allow only null; merge a single remaining member into the schema."""
     members = as_array(schema["anyOf"])
-    named = [each for each in members if not _is_null(each)]
-    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    named = [value for value in members if not _is_null(value)]
+    others = {key: value for key, value in schema.items() if key != "anyOf"}
     if len(named) < len(members):
-        rest["nullable"] = True
+        others["nullable"] = True
     if len(named) == 1 and isinstance(named[0], dict):
-        return {**named[0], **rest}
-    return {**rest, "anyOf": named} if named else rest
+        return {**named[0], **others}
+    return {**others, "anyOf": named} if named else others
 
 
 def _is_null(schema: Any) -> bool:
@@ -73,14 +76,15 @@ def _is_null(schema: Any) -> bool:
 
 
 def typed_members(schema: Schema) -> Schema:
-    """`type` in each of the alternatives, and none next to them."""
+    """Move `type` from next to the alternatives into each of them."""
     kind = schema.get("type")
-    found = [key for key in _ALTERNATIVES if isinstance(schema.get(key), list)]
-    if kind is None or not found:
+    keywords = [key for key in _ALTERNATIVES if isinstance(schema.get(key), list)]
+    if kind is None or not keywords:
         return schema
-    made = {key: value for key, value in schema.items() if key != "type"}
-    for key in found:
-        made[key] = [
-            {"type": kind, **each} if isinstance(each, dict) else each for each in made[key]
+    converted = {key: value for key, value in schema.items() if key != "type"}
+    for key in keywords:
+        converted[key] = [
+            {"type": kind, **inner} if isinstance(inner, dict) else inner
+            for inner in converted[key]
         ]
-    return made
+    return converted

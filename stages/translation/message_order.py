@@ -1,33 +1,30 @@
-"""Chat Completions messages, arranged otherwise."""
+"""Rearranges Chat Completions messages for backends with rules on their order."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-#: Says nothing that the assistant would have to answer.
+#: Neutral: nothing that the assistant would have to answer.
 BEGIN = "Begin the conversation."
 
 
 def merge_neighbours(
     messages: Iterable[dict[str, Any]], seams: Collection[int]
 ) -> Iterator[dict[str, Any]]:
-    """What was said before and behind a turn of which nothing is left, as one message.
-
-    `seams` are the places in `messages` in front of which such turns stood.
-    """
+    """Merge the neighbours of dropped turns. `seams` are the indexes where a dropped turn was."""
     run: list[dict[str, Any]] = []
-    for place, message in enumerate(messages):
+    for index, message in enumerate(messages):
         role = message["role"]
-        if run and not (place in seams and run[-1]["role"] == role in ("user", "system")):
-            yield _as_one(run)
+        if run and not (index in seams and run[-1]["role"] == role in ("user", "system")):
+            yield _merge(run)
             run = []
         run.append(message)
     if run:
-        yield _as_one(run)
+        yield _merge(run)
 
 
-def _as_one(run: list[dict[str, Any]]) -> dict[str, Any]:
+def _merge(run: list[dict[str, Any]]) -> dict[str, Any]:
     if len(run) == 1:
         return run[0]
     bodies = [message["content"] for message in run]
@@ -41,18 +38,18 @@ def _parts(body: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def user_first(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages, with one of the user before the first of the assistant if there is none."""
-    place = next((n for n, each in enumerate(messages) if each["role"] != "system"), 0)
-    if messages[place]["role"] != "assistant":
+    """Insert a user message before the first assistant message, if there is none."""
+    first = next((n for n, message in enumerate(messages) if message["role"] != "system"), 0)
+    if messages[first]["role"] != "assistant":
         return messages
-    return [*messages[:place], {"role": "user", "content": BEGIN}, *messages[place:]]
+    return [*messages[:first], {"role": "user", "content": BEGIN}, *messages[first:]]
 
 
 def split_results(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Calls made together, one by one: call 1, result 1, call 2, result 2.
+    """Split parallel calls into messages of one call: call 1, result 1, call 2, result 2.
 
-    Each has the reasoning that was before all of them, if that is an item of the content: Claude
-    wants the last one to begin with it.
+    Each call gets the reasoning before all of them, if that is an item of the content: Claude
+    wants the last message to begin with it.
     """
     waiting: dict[str, dict[str, Any]] = {}
     for message in messages:
@@ -61,10 +58,10 @@ def split_results(messages: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]
             content = message["content"]
             parts = content if isinstance(content, list) else []
             reasoning = [part for part in parts if part.get("type") != "text"]
-            before = {"content": reasoning} if reasoning else {}
-            waiting = {c["id"]: {"role": "assistant", **before, "tool_calls": [c]} for c in calls}
-            rest = {name: value for name, value in message.items() if value}
-            waiting[calls[0]["id"]] = {**rest, "tool_calls": calls[:1]}
+            common = {"content": reasoning} if reasoning else {}
+            waiting = {c["id"]: {"role": "assistant", **common, "tool_calls": [c]} for c in calls}
+            members = {name: value for name, value in message.items() if value}
+            waiting[calls[0]["id"]] = {**members, "tool_calls": calls[:1]}
             continue
         if message["role"] == "tool" and message["tool_call_id"] in waiting:
             yield waiting.pop(message["tool_call_id"])

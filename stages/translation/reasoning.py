@@ -1,13 +1,14 @@
-"""What a backend gets back with a turn of the assistant, next to its text and calls.
+"""Reads what a backend gets back with an assistant turn, besides its text and calls.
 
-    what                        carried by                           goes back to
+    data                        carried by                           goes back to
     ------------------------    ---------------------------------    -------------------------------
     opaque members              envelopes (see envelope.py)          the model that attached them
-    thinking, as text           thinking blocks, or their envelope   who takes reasoning as text
-    signatures of somebody      thinking blocks                      nobody
-    else
+    thinking, as text           thinking blocks, or their envelope   backends that take it as text
+    signatures of other         thinking blocks                      no backend
+    providers
 
-How to ask for reasoning is in `asking`. What cannot be read is reported, and never an error.
+The options that ask for reasoning are in `reasoning_options`. Unreadable data is reported, and
+never an error.
 """
 
 from __future__ import annotations
@@ -30,87 +31,89 @@ from stages.translation.tool_names import hashed_id, short_hash
 
 @define
 class ReturnedMembers:
-    """What goes back with one turn, read from its blocks."""
+    """The members that go back with one assistant turn, read from its blocks."""
 
     owner: str
     profile: Profile
     fields: FieldPolicies
     _inline: dict[int, str] = Factory(dict)
-    """What takes the place of blocks in the text, by their `id()`: thinking, or nothing."""
+    """Text in place of a block, by the block's `id()`: thinking, or an empty string."""
     _message: dict[str, list[Any]] = Factory(dict)
     _calls: dict[int, Envelope] = Factory(dict)
-    """What is known of the calls, by their places."""
+    """Envelopes of the calls, by the place of the call in the turn."""
     _foreign: set[int] = Factory(set)
-    """Places of calls whose ids hold envelopes for another owner, or broken ones."""
-    _apart: list[Envelope] = Factory(list)
-    """What is known of calls from other blocks."""
+    """Places of calls whose ids hold a broken envelope, or one of another owner."""
+    _separate: list[Envelope] = Factory(list)
+    """Envelopes of calls in blocks other than the call."""
 
-    def take(self, blocks: Iterable[m.Block]) -> None:
+    def read(self, blocks: Iterable[m.Block]) -> None:
         """Read all blocks of the turn."""
         ids: list[str] = []
         for block in blocks:
             if isinstance(block, m.ToolUseBlock):
-                self._take_call(block.id, len(ids))
+                self._read_call(block.id, len(ids))
                 ids.append(block.id)
             elif isinstance(block, m.ThinkingBlock):
-                self._take_thinking(block)
+                self._read_thinking(block)
             elif isinstance(block, m.OtherBlock) and block.type == "redacted_thinking":
-                self._take_redacted(block)
-        if self._apart:
-            places = {short_hash(identity): place for place, identity in enumerate(ids)}
-            for envelope in self._apart:
-                if (place := places.get(envelope.of)) is not None:
-                    self._calls[place] = _merged(self._calls.get(place), envelope)
+                self._read_redacted(block)
+        if self._separate:
+            places = {short_hash(call_id): place for place, call_id in enumerate(ids)}
+            for envelope in self._separate:
+                if (place := places.get(envelope.call_hash)) is not None:
+                    self._calls[place] = _merge(self._calls.get(place), envelope)
 
     def text(self, block: m.Block) -> str:
-        """What a block is in the text."""
+        """Return the text of a block."""
         if id(block) in self._inline:
             return self._inline[id(block)]
         return render_text(block, self.fields) or ""
 
-    def call_id(self, place: int, identity: str) -> tuple[str, str]:
-        """An id for the call at `place`, and what the backend itself called it, if known."""
-        known = self._calls.get(place)
+    def call_id(self, place: int, client_id: str) -> tuple[str, str]:
+        """Return an id for the call at `place`, and the backend's own id or an empty string."""
+        envelope = self._calls.get(place)
         if place in self._foreign:
-            identity = hashed_id(identity)
-        return identity, known.id if known else ""
+            client_id = hashed_id(client_id)
+        return client_id, envelope.id if envelope else ""
 
     def call_members(self, place: int) -> dict[str, Any]:
-        """The members of the call at `place`."""
-        known = self._calls.get(place)
-        held = known.call if known else {}
-        members = {name: held[name] for name in self.profile.returned_call_members if name in held}
-        if members or place or any(each.call for each in self._calls.values()):
+        """Return the members of the call at `place`."""
+        envelope = self._calls.get(place)
+        returned = envelope.call if envelope else {}
+        names = self.profile.returned_call_members
+        members = {name: returned[name] for name in names if name in returned}
+        if members or place or any(envelope.call for envelope in self._calls.values()):
             return members
         return self.profile.default_call_members
 
     def message_members(self, has_calls: bool) -> dict[str, Any]:
-        """The members of the message, without `content`."""
-        members = {name: _together(pieces) for name, pieces in self._message.items()}
+        """Return the members of the message, without `content`."""
+        members = {name: _join(values) for name, values in self._message.items()}
         members.pop("content", None)
-        profile, way = self.profile, self.profile.reasoning_history
-        if has_calls and profile.reasoning_placeholder and way in REASONING_MEMBERS:
-            members.setdefault(way, profile.reasoning_placeholder)
+        profile, member = self.profile, self.profile.reasoning_history
+        if has_calls and profile.reasoning_placeholder and member in REASONING_MEMBERS:
+            members.setdefault(member, profile.reasoning_placeholder)
         return members
 
-    def content(self, said: str) -> str | list[Any] | None:
-        """The content of a message that says this; None where there is nothing."""
-        held = [each for each in self._message.get("content", ()) for each in as_array(each)]
-        kept = [
-            each for each in held if as_object(each).get("type") in self.profile.returned_content
+    def content(self, text: str) -> str | list[Any] | None:
+        """Return the content of a message with this text; None for no content."""
+        lists = map(as_array, self._message.get("content", ()))
+        kinds = self.profile.returned_content
+        items = [
+            item for item in chain.from_iterable(lists) if as_object(item).get("type") in kinds
         ]
-        if kept:
-            return [*kept, {"type": "text", "text": said}] if said else kept
-        return said or None
+        if items:
+            return [*items, {"type": "text", "text": text}] if text else items
+        return text or None
 
-    def leave_out(self) -> None:
-        """Nothing else is left of the turn, so it is no message."""
+    def report_dropped(self) -> None:
+        """Report that the members are lost, because nothing else is in the turn."""
         if self._message:
             self.fields.report("thinking_block", "dropped")
 
-    def _take_call(self, identity: str, place: int) -> None:
+    def _read_call(self, client_id: str, place: int) -> None:
         try:
-            envelope = unseal(identity)
+            envelope = unseal(client_id)
         except BrokenEnvelopeError:
             self.fields.report("opaque_members", "unreadable")
             self._foreign.add(place)
@@ -125,84 +128,62 @@ class ReturnedMembers:
         if envelope.call or envelope.message:
             self.fields.report("opaque_members", "dropped")
 
-    def _take_redacted(self, block: m.OtherBlock) -> None:
-        envelope = self._opened(as_string(block.fields.get("data")))
+    def _read_redacted(self, block: m.OtherBlock) -> None:
+        envelope = self._unseal(as_string(block.fields.get("data")))
         if envelope is not None:
             self._inline[id(block)] = ""
             if envelope.owner == self.owner:
-                self._take_own(envelope)
+                self._add_envelope(envelope)
             else:
                 self.fields.report("opaque_members", "dropped")
 
-    def _take_thinking(self, block: m.ThinkingBlock) -> None:
-        envelope = self._opened(block.signature)
-        own = envelope is not None and envelope.owner == self.owner
-        if envelope is not None and own:
-            self._take_own(envelope)
+    def _read_thinking(self, block: m.ThinkingBlock) -> None:
+        envelope = self._unseal(block.signature)
+        is_own = envelope is not None and envelope.owner == self.owner
+        if envelope is not None and is_own:
+            self._add_envelope(envelope)
         if not self.fields.allows("thinking_block"):
             return
-        thought = block.thinking or (envelope.text if envelope else "")
-        way = self.profile.reasoning_history
-        if way in REASONING_MEMBERS and thought:
-            self._message.setdefault(way, []).append(thought)
-        elif way == "tags" and thought:
-            self._inline[id(block)] = f"<think>\n{thought.strip()}\n</think>\n\n"
-        elif not own:
+        thinking = block.thinking or (envelope.text if envelope else "")
+        member = self.profile.reasoning_history
+        if member in REASONING_MEMBERS and thinking:
+            self._message.setdefault(member, []).append(thinking)
+        elif member == "tags" and thinking:
+            self._inline[id(block)] = f"<think>\n{thinking.strip()}\n</think>\n\n"
+        elif not is_own:
             self.fields.report("thinking_block", "dropped")
-        elif thought and way == "reasoning_details" and not (envelope and envelope.message):
-            self._message.setdefault("reasoning", []).append(thought)  # the model signs nothing
+        elif thinking and member == "reasoning_details" and not (envelope and envelope.message):
+            # The model signs nothing, so it takes its reasoning back as text.
+            self._message.setdefault("reasoning", []).append(thinking)
 
-    def _take_own(self, envelope: Envelope) -> None:
+    def _add_envelope(self, envelope: Envelope) -> None:
         self._add(envelope.message)
-        if envelope.of:
-            self._apart.append(envelope)
+        if envelope.call_hash:
+            self._separate.append(envelope)
 
     def _add(self, members: dict[str, Any]) -> None:
         for name, value in members.items():
             if name == "content" or name in self.profile.returned_message_members:
                 self._message.setdefault(name, []).append(value)
 
-    def _opened(self, sealed: str) -> Envelope | None:
+    def _unseal(self, text: str) -> Envelope | None:
         try:
-            return unseal(sealed)
+            return unseal(text)
         except BrokenEnvelopeError:
             self.fields.report("opaque_members", "unreadable")
             return None
 
 
-def _merged(before: Envelope | None, late: Envelope) -> Envelope:
-    return (
-        late
-        if before is None
-        else evolve(before, id=before.id or late.id, call={**before.call, **late.call})
-    )
+def _merge(first: Envelope | None, second: Envelope) -> Envelope:
+    if first is None:
+        return second
+    return evolve(first, id=first.id or second.id, call={**first.call, **second.call})
 
 
-def _together(pieces: list[Any]) -> Any:
-    """Texts as one text, lists as one list; of all else, the last."""
-    if all(isinstance(each, str) for each in pieces):
-        return "".join(pieces)
-    if all(isinstance(each, list) for each in pieces):
-        return list(chain.from_iterable(pieces))
-    return pieces[-1]
-
-
-def without_history(
-    chosen: dict[str, Any], messages: list[dict[str, Any]], profile: Profile, fields: FieldPolicies
-) -> dict[str, Any]:
-    """The options, without `thinking` where the backend would miss the reasoning before a call.
-
-    Claude: "When `thinking` is enabled, a final `assistant` message must start with a thinking
-    block (preceeding the lastmost set of `tool_use` and `tool_result` blocks)".
-    """
-    if not profile.thinking_needs_history or "thinking" not in chosen:
-        return chosen
-    nothing: dict[str, Any] = {}
-    last = next((each for each in reversed(messages) if each["role"] == "assistant"), nothing)
-    begins = [as_object(each).get("type") for each in as_array(last.get("content"))[:1]]
-    if not last.get("tool_calls") or any(each in profile.returned_content for each in begins):
-        return chosen
-    if chosen["thinking"] == {"type": "disabled"}:
-        return chosen
-    fields.report("thinking", "dropped")
-    return {name: value for name, value in chosen.items() if name != "thinking"}
+def _join(values: list[Any]) -> Any:
+    """Concatenate texts, or lists; of other values take the last."""
+    if all(isinstance(value, str) for value in values):
+        return "".join(values)
+    if all(isinstance(value, list) for value in values):
+        return list(chain.from_iterable(values))
+    return values[-1]

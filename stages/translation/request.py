@@ -1,4 +1,4 @@
-"""A Messages request as a Chat Completions request."""
+"""Translates a Messages request to a Chat Completions request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 from functools import partial
 from typing import Any
 
-from stages.chat_completions.stop_sequences import divide_stop_sequences
 from stages.chat_completions.think_tags import THINK
 from stages.chat_completions.token_calibration import TokenEstimate
 from stages.chat_completions.usage import estimate_prompt_tokens
@@ -16,10 +15,12 @@ from stages.profiles.profile import Profile
 from stages.translation.conversation import conversation
 from stages.translation.envelope import owner_of
 from stages.translation.field_policies import FieldPolicies, PdfTexts
-from stages.translation.output_limit import output_limit
-from stages.translation.reasoning import without_history
-from stages.translation.request_options import request_options
-from stages.translation.tools import client_names, one_call, requires_tool
+from stages.translation.history import history
+from stages.translation.reasoning_options import reasoning_options
+from stages.translation.request_options import divide_stop_sequences, request_options
+from stages.translation.stop_reason import output_limit
+from stages.translation.structured_output import StructuredOutput, structured_output
+from stages.translation.tools import TranslatedTools, translate_tools
 
 _UNCALIBRATED = TokenEstimate()
 
@@ -28,41 +29,68 @@ def chat_request(
     resolved: Resolved,
     profile: Profile,
     strict: bool = False,
-    line: TokenEstimate = _UNCALIBRATED,
+    calibration: TokenEstimate = _UNCALIBRATED,
     pdfs: PdfTexts | None = None,
 ) -> ChatRequest:
-    """Translate. Raises UnsupportedError for what this backend cannot be given.
+    """Translate. Raises UnsupportedError for content that this backend must not get.
 
-    With `strict`, that is everything that would be dropped or changed. `line` gives the tokens of
-    a prompt by its size. `pdfs`: see PdfTexts.
+    With `strict`, also for content that would be dropped or changed. `pdfs`: see PdfTexts.
     """
-    pdfs = {} if pdfs is None else pdfs
-    fields = FieldPolicies(profile.fields, strict, pdfs)
-    request, target = resolved.request, resolved.target
-    messages = conversation(request, owner_of(target.backend, target.model), profile, fields)
-    chosen = without_history(request_options(request, profile, fields), messages, profile, fields)
-    stops = divide_stop_sequences(request.stop_sequences, profile)[1]
-    repeated = _begun(request, profile, messages, chosen)
-    size = estimate_prompt_tokens(messages, chosen.get("tools", ()))
-    if request.max_tokens is not None:
-        chosen[profile.max_tokens_field] = output_limit(request.max_tokens, profile.context_window)
+    fields = FieldPolicies(profile.fields, strict, {} if pdfs is None else pdfs)
+    request = resolved.request
+    output = structured_output(request, profile, fields)
+    messages = _messages(resolved, profile, fields, output.instruction)
+    stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
+    streams = request.stream or profile.stream == "always" or bool(scanned)
+    options, tools = _options(request, messages, output, profile, fields, stop, streams)
+    echoed = _prefill(messages, options, profile, request.requires_tool)
+    size = estimate_prompt_tokens(messages, options.get("tools", ()))
     return ChatRequest(
         resolved,
         messages,
-        _over(profile.body, chosen) if profile.body else chosen,
+        _merge(profile.body, options) if profile.body else options,
         fields.degradations(),
-        client_tool_names=client_names(request, profile),
-        single_tool_call=one_call(request, fields),
+        client_tool_names=tools.client_names,
+        single_tool_call=tools.single_call,
         think_tags=THINK if profile.think_tags else (),
-        scanned_stop_sequences=stops,
+        scanned_stop_sequences=scanned,
         always_streams=profile.stream == "always",
         opaque=_opaque(profile),
-        echoed_prefill="" if request.stream or stops or profile.stream == "always" else repeated,
+        echoed_prefill="" if streams else echoed,
         context_window=profile.context_window,
         raw_estimate=size,
-        estimate=line.tokens(size),
-        retranslate=partial(chat_request, resolved, strict=strict, line=line, pdfs=pdfs),
+        estimate=calibration.tokens(size),
+        retranslate=partial(
+            chat_request, resolved, strict=strict, calibration=calibration, pdfs=fields.pdfs
+        ),
     )
+
+
+def _messages(
+    resolved: Resolved, profile: Profile, fields: FieldPolicies, instruction: str
+) -> list[dict[str, Any]]:
+    owner = owner_of(resolved.target.backend, resolved.target.model)
+    turns = history(resolved.request, profile, fields, instruction)
+    return conversation(turns, owner, profile, fields)
+
+
+def _options(
+    request: MessagesRequest,
+    messages: list[dict[str, Any]],
+    output: StructuredOutput,
+    profile: Profile,
+    fields: FieldPolicies,
+    stop: list[str],
+    streams: bool,
+) -> tuple[dict[str, Any], TranslatedTools]:
+    """Return all options, and the tools among them. `output` is translated."""
+    options = request_options(request, profile, fields, stop, streams)
+    options |= reasoning_options(request, messages, profile, fields)
+    tools = translate_tools(request, profile, fields)
+    options |= output.options | tools.options
+    if request.max_tokens is not None:
+        options[profile.max_tokens_field] = output_limit(request.max_tokens, profile.context_window)
+    return options, tools
 
 
 def _opaque(profile: Profile) -> OpaqueMembers:
@@ -81,27 +109,30 @@ def _opaque_members(
     return OpaqueMembers(frozenset(of_calls), frozenset(of_messages), frozenset(items), limit)
 
 
-def _over(body: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
-    """`chosen` over the members that a backend always gets; objects are merged."""
-    merged = {**body, **chosen}
-    for name in body.keys() & chosen.keys():
-        if isinstance(body[name], dict) and isinstance(chosen[name], dict):
-            merged[name] = _over(body[name], chosen[name])
+def _merge(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
+    """Merge `options` over the members that the profile adds to each body, object by object."""
+    merged = {**body, **options}
+    for name in body.keys() & options.keys():
+        if isinstance(body[name], dict) and isinstance(options[name], dict):
+            merged[name] = _merge(body[name], options[name])
     return merged
 
 
-def _begun(
-    request: MessagesRequest,
-    profile: Profile,
+def _prefill(
     messages: list[dict[str, Any]],
-    chosen: dict[str, Any],
+    options: dict[str, Any],
+    profile: Profile,
+    requires_tool: bool,
 ) -> str:
-    """Begin the answer where it helps. Returns what a whole answer will say once more."""
+    """Complete a prefill, or add one that makes the model call a tool.
+
+    Returns the prefill that the backend repeats at the start of a response without a stream.
+    """
     if messages and messages[-1]["role"] == "assistant":
-        chosen |= profile.prefill_options
+        options |= profile.prefill_options
         if profile.prefill_member:
             messages[-1] = {**messages[-1], profile.prefill_member: True}
         return str(messages[-1]["content"]) if profile.echoes_prefill else ""
-    if profile.forced_tool_prefill and requires_tool(request) and "tool_choice" in chosen:
+    if profile.forced_tool_prefill and requires_tool and "tool_choice" in options:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
     return ""

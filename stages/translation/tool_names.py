@@ -1,7 +1,8 @@
-"""Tool names and ids of tool calls in the shape a backend takes, and back.
+"""Tool names and call ids in the form that a backend accepts.
 
-Nothing is stored: a name or an id is always changed in the same way, so the same conversation
-has the same bytes each time (prefix caches), and a name is found again among the request's tools.
+Nothing is stored: a name or an id is always changed in the same way. Therefore the same
+conversation has the same bytes each time (prefix caches), and the client's name of a tool is found
+among the tools of the request.
 """
 
 from __future__ import annotations
@@ -9,74 +10,73 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 
+from stages.chat_completions.tool_calls import is_valid_call_id
+
 _HASH = 8
-_USABLE = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 
 def short_name(name: str, limit: int) -> str:
-    """`name`, or if it is over the limit its beginning and a hash of the whole."""
+    """Return `name`; if it is longer than `limit`, its beginning and a hash of the whole."""
     if len(name) <= limit:
         return name
     return f"{name[: limit - _HASH - 1]}_{_digest(name, _HASH)}"
 
 
-def hashed_id(identity: str) -> str:
-    """An id that every backend takes, in place of `identity`."""
-    return f"call_{_digest(identity, 24)}"
+def hashed_id(call_id: str) -> str:
+    """Return an id that every backend accepts in place of `call_id`."""
+    return f"call_{_digest(call_id, 24)}"
 
 
-def short_hash(identity: str) -> str:
-    """Eight characters that tell the ids of one message apart."""
-    return _digest(identity, _HASH)
+def short_hash(call_id: str) -> str:
+    """Return eight characters that distinguish the ids of one message."""
+    return _digest(call_id, _HASH)
 
 
-def is_valid_call_id(identity: str, limit: int = 64) -> bool:
-    """Whether `identity` is an id that every backend, and every client, takes as it is."""
-    return 0 < len(identity) <= limit and _USABLE.issuperset(identity)
+def backend_call_id(call_id: str, limit: int, length: int | None = None) -> str:
+    """Return `call_id`, or a hash of it if the backend does not accept it.
 
-
-def backend_call_id(identity: str, limit: int, exactly: int | None = None) -> str:
-    """`identity`, or a hash of it, if it is over the limit, not `exactly` so long, or odd."""
-    if exactly is not None:
-        fits = len(identity) == exactly and identity.isascii() and identity.isalnum()
-        return identity if fits else _digest(identity, exactly)
-    return (
-        identity
-        if is_valid_call_id(identity, limit)
-        else f"call_{_digest(identity, min(24, limit - 5))}"
-    )
+    An id must have at most `limit` valid characters, or exactly `length` letters and digits.
+    """
+    if length is not None:
+        fits = len(call_id) == length and call_id.isascii() and call_id.isalnum()
+        return call_id if fits else _digest(call_id, length)
+    if is_valid_call_id(call_id, limit):
+        return call_id
+    return f"call_{_digest(call_id, min(24, limit - 5))}"
 
 
 class CallIdMap:
-    """The ids of the calls of one conversation, each made different from all before it.
+    """Maps the client's call ids of one conversation to backend ids, each different.
 
-    Some backends use `call_0` in every turn; a result would then belong to the wrong call.
+    Some backends use `call_0` in every turn. Without the map, a result would belong to the wrong
+    call.
     """
 
-    def __init__(self, limit: int, exactly: int | None = None) -> None:
+    def __init__(self, limit: int, length: int | None = None) -> None:
         self._limit = limit
-        self._exactly = exactly
-        self._given: set[str] = set()
+        self._length = length
+        self._used: set[str] = set()
         self._times: Counter[str] = Counter()
 
-    def next(self, identity: str, own: str = "") -> str:
-        """The id for the next call that the client knows as `identity`.
+    def next(self, client_id: str, backend_id: str = "") -> str:
+        """Return the id of the next call.
 
-        `own` is what the backend itself called it: it takes that, whatever it is like.
+        `backend_id` is the id that the backend itself gave to the call. It is used unchanged
+        unless an earlier call has it.
         """
-        if own:
-            if own not in self._given:
-                self._given.add(own)
-                return own
-            identity = own
+        if backend_id:
+            if backend_id not in self._used:
+                self._used.add(backend_id)
+                return backend_id
+            client_id = backend_id
         while True:
-            self._times[identity] += 1
-            times = self._times[identity]
-            wanted = identity if times == 1 else f"{identity}-{times}"
-            fit = backend_call_id(wanted, self._limit, self._exactly)
-            if fit not in self._given:
-                self._given.add(fit)
-                return fit
+            self._times[client_id] += 1
+            times = self._times[client_id]
+            candidate = client_id if times == 1 else f"{client_id}-{times}"
+            call_id = backend_call_id(candidate, self._limit, self._length)
+            if call_id not in self._used:
+                self._used.add(call_id)
+                return call_id
 
 
 def _digest(text: str, length: int) -> str:

@@ -1,16 +1,16 @@
-"""The ids that the calls of an answer have for the client.
+"""The client's ids of the calls in a response.
 
-Clients return the id of a call as it is, so it holds what the backend needs again:
+Clients return the id of a call unchanged, so it holds what the backend needs back:
 
-    the backend's id         members    the client's id
-    ---------------------    -------    ------------------------------------------------------------
-    fit for every client     none       the same
-    none                     none       made from the request, and the place of the call
-    unfit, or used before    none       an envelope
-    any                      some       an envelope, or if that is too long the id as it would be
-                                        without them; they go into another block then
+    the backend's id          members    the client's id
+    ----------------------    -------    -----------------------------------------------------------
+    valid for every client    none       the same
+    none                      none       a digest of the request and the place of the call
+    invalid, or used before   none       an envelope
+    any                       some       an envelope; if that is too long, the id as without
+                                         members, and the members go into another block
 
-An id depends on the request and on the answer alone, so an answer that is given again has the same.
+The ids depend on the request and the response alone, so a repeated response has the same ids.
 """
 
 from __future__ import annotations
@@ -20,43 +20,45 @@ from collections.abc import Iterator
 
 from attrs import Factory, define, evolve
 
+from stages.chat_completions.tool_calls import is_valid_call_id
 from stages.events import ChatRequest
 from stages.messages_api.request import ToolUseBlock
 from stages.translation.envelope import Envelope, is_sealed, seal_id
-from stages.translation.tool_names import is_valid_call_id, short_hash
+from stages.translation.tool_names import short_hash
 from stages.wire import json_codec
 
 
 @define
 class ToolUseIds:
-    """The ids of one answer; no call of the conversation has the same."""
+    """The ids of one response, different from those of all calls in the conversation."""
 
     request: ChatRequest
-    _used: set[str] = Factory(lambda self: set(_ids_of(self.request)), takes_self=True)
+    _used: set[str] = Factory(lambda self: set(_call_ids(self.request)), takes_self=True)
     _seed: bytes = b""
     _count: int = 0
 
     def next(self, envelope: Envelope) -> tuple[str, Envelope | None]:
-        """The id for the next call, and what belongs to it that the id cannot hold.
+        """Return the id of the next call, and what that id cannot hold.
 
-        `envelope` has the backend's id of it, and what came with it.
+        `envelope` holds the backend's id of the call and the opaque members.
         """
         place, self._count = self._count, self._count + 1
-        plain = (
+        unchanged = (
             is_valid_call_id(envelope.id)
             and envelope.id not in self._used
             and not is_sealed(envelope.id)
         )
-        holds = envelope.call or envelope.message or (envelope.id and not plain)
-        if holds:
-            sealed = self._salted(envelope, place)
+        needs_envelope = envelope.call or envelope.message or (envelope.id and not unchanged)
+        if needs_envelope:
+            sealed = self._seal(envelope, place)
             if len(sealed) <= self.request.opaque.id_limit:
                 return sealed, None
-        identity = envelope.id if plain else f"toolu_{self._digest(place, 24)}"
-        self._used.add(identity)
-        return identity, evolve(envelope, of=short_hash(identity)) if holds else None
+        call_id = envelope.id if unchanged else f"toolu_{self._digest(place, 24)}"
+        self._used.add(call_id)
+        return call_id, evolve(envelope, call_hash=short_hash(call_id)) if needs_envelope else None
 
-    def _salted(self, envelope: Envelope, place: int) -> str:
+    def _seal(self, envelope: Envelope, place: int) -> str:
+        """Return the envelope as an id, with a salt that makes it unique."""
         length = 4
         while (sealed := seal_id(evolve(envelope, salt=self._digest(place, length)))) in self._used:
             length += 1
@@ -70,7 +72,7 @@ class ToolUseIds:
         return hashlib.sha256(b"%b %d" % (self._seed, place)).hexdigest()[:length]
 
 
-def _ids_of(request: ChatRequest) -> Iterator[str]:
+def _call_ids(request: ChatRequest) -> Iterator[str]:
     for message in request.resolved.request.messages:
         for block in message.content:
             if isinstance(block, ToolUseBlock):

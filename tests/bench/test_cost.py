@@ -104,7 +104,7 @@ async def _forget(message: Any) -> None:
 
 TOOL = calls(call("read", "", index=0, id="call_1"))
 KINDS = {
-    "text": Kind(lambda n: text(f" token{n}"), 37),
+    "text": Kind(lambda n: text(f" token{n}"), 34),
     "thinking": Kind(lambda n: delta(reasoning_content=f" token{n}"), 112),
     # It is only known to be whole when it can be read, so it is kept.
     "arguments": Kind(lambda n: calls(call(arguments=f'{n}, "', index=0)), 110, (TOOL,), kept=1),

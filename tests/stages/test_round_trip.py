@@ -24,8 +24,7 @@ from stages.validate import Validate
 from stages.wire.json_codec import decode_answer, decode_prefix, encode
 from tests import support
 from tests.sdk_types import check_sent
-from tests.stages.translation.support import call, calls, completion, delta, finish, text
-from tests.stages.translation.test_answer_fuzz import (
+from tests.stages.translation.fuzz_support import (
     CHUNKS,
     REQUESTS,
     UNSTREAMED,
@@ -33,6 +32,7 @@ from tests.stages.translation.test_answer_fuzz import (
     quick,
     run,
 )
+from tests.stages.translation.support import call, calls, completion, delta, finish, text
 from tests.support import body, http
 
 HELLO = {"role": "user", "content": "Hello"}

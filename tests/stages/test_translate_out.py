@@ -94,7 +94,7 @@ async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until
 async def test_no_answer_is_an_error() -> None:
     out, words = await failing([START, ChatEnd()], InternalError)
     assert out == []
-    assert "sent no answer" in words
+    assert "sent no response" in words
 
 
 @pytest.mark.parametrize("event", [TEXT, ChatEnd()], ids=["a chunk", "the end"])

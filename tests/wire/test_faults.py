@@ -141,12 +141,12 @@ def test_a_backend_that_is_not_there_is_overloaded(stream: bool, client: Client)
 @pytest.mark.parametrize(
     ("steps", "message"),
     [
-        ([END], "sent no answer"),
-        ([piece(b": ping\n\n"), END], "sent no answer"),
-        ([DONE, END], "sent no answer"),
+        ([END], "sent no response"),
+        ([piece(b": ping\n\n"), END], "sent no response"),
+        ([DONE, END], "sent no response"),
         ([piece(b"data: {\n\n"), END], "broken JSON"),
         ([piece(b"data: [1]\n\n"), END], "not an object"),
-        ([piece(b"data: null\n\n"), END], "sent no answer"),
+        ([piece(b"data: null\n\n"), END], "sent no response"),
         ([sse(said("It broke")), END], "It broke"),
         ([piece(b'event: error\ndata: {"message": "It broke"}\n\n'), END], "It broke"),
         ([piece(b"event: error\ndata: It broke\n\n"), END], "It broke"),
@@ -271,7 +271,7 @@ LATE = {
     "error-as-text": ([sse({"error": "It broke"})], "api_error", "It broke"),
     "error-with-a-code": ([sse(said("Busy", code=503))], "overloaded_error", "Busy"),
     "error-beside-an-end": ([sse({**said("No"), **delta("stop")}), DONE], "api_error", "No"),
-    "says-it-failed": ([sse(delta("error")), DONE, END], "api_error", "broke off its answer"),
+    "says-it-failed": ([sse(delta("error")), DONE, END], "api_error", "broke off its response"),
     "huge-event": (
         [piece(b"data: " + b"x" * 17_000_000), END],
         "api_error",

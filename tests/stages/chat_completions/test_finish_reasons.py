@@ -59,7 +59,7 @@ def test_row_b2_the_error_says_which_reason_it_was() -> None:
     translator = ResponseTranslator(chat_request())
     translator.chunk(text("Half an ans"))
     translator.chunk(finish("network_error"))
-    with pytest.raises(InternalError, match=r"broke off its answer \(network_error\): try again"):
+    with pytest.raises(InternalError, match=r"broke off its response \(network_error\): try again"):
         translator.end(True)
 
 

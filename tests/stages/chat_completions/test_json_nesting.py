@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.chat_completions.json_nesting import JsonNesting
-from stages.translation.parts import ToolCall
+from stages.chat_completions.tool_calls import ToolCall
 from tests.stages.translation.support import pieces
 
 VALUES = st.recursive(

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from stages.chat_completions.stop_sequences import (
     StopScanner,
-    divide_stop_sequences,
     split_partial_match,
 )
 from stages.events import ChatRequest
@@ -19,6 +18,7 @@ from stages.messages_api.accumulate import MessageBuilder
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import Profile, profiles
 from stages.translation.request import chat_request
+from stages.translation.request_options import divide_stop_sequences
 from stages.translation.response import ResponseTranslator
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (

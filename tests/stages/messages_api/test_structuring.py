@@ -253,8 +253,9 @@ def test_a_request_without_max_tokens_has_a_budget_of_any_size() -> None:
 
 
 def test_thinking_is_wanted_unless_it_is_disabled() -> None:
-    kinds = ("enabled", "adaptive", "between_tools", "disabled")
-    assert [m.Thinking(kind).blocks_allowed for kind in kinds] == [True, True, True, False]  # type: ignore[arg-type]
+    kinds: tuple[Any, ...] = ("enabled", "adaptive", "between_tools", "disabled")
+    requests = [m.MessagesRequest("m", (), thinking=m.Thinking(kind)) for kind in kinds]
+    assert [made.allows_thinking_blocks for made in requests] == [True, True, True, False]
 
 
 def test_all_that_is_wrong_is_told_with_its_path() -> None:

@@ -15,6 +15,7 @@ from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
 from stages.tool_repair.repair import ResponseRepair, tool_schemas
 from tests.stages.translation import support
+from tests.stages.translation.fuzz_support import CHUNKS, quick, run
 from tests.stages.translation.support import (
     THINKING,
     USAGE,
@@ -27,7 +28,6 @@ from tests.stages.translation.support import (
     text,
     usage,
 )
-from tests.stages.translation.test_answer_fuzz import CHUNKS, quick, run
 from tests.support import chat_request
 
 WEATHER = {

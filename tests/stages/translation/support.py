@@ -9,7 +9,13 @@ from typing import Any
 from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
+from stages.messages_api.request import MessagesRequest
+from stages.profiles.profile import Profile
+from stages.translation.conversation import conversation
+from stages.translation.field_policies import FieldPolicies
+from stages.translation.history import history
 from stages.translation.response import ResponseTranslator
+from stages.translation.structured_output import structured_output
 from tests.grammar import check_grammar
 from tests.sdk_types import check_sent
 from tests.support import chat_request
@@ -52,6 +58,15 @@ def completion(reason: Any = "stop", **message: Any) -> dict[str, Any]:
     """A whole answer in one piece, as backends give it where no stream was asked for."""
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
     return {"object": "chat.completion", "choices": [choice], "usage": USAGE}
+
+
+def messages_of(
+    request: MessagesRequest, profile: Profile, fields: FieldPolicies
+) -> list[dict[str, Any]]:
+    """The Chat Completions messages of a request, for the owner `fake`."""
+    output = structured_output(request, profile, fields)
+    turns = history(request, profile, fields, output.instruction)
+    return conversation(turns, "fake", profile, fields)
 
 
 THINKING = {"type": "adaptive"}

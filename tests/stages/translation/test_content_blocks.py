@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from stages.chat_completions.tool_calls import ToolCall
 from stages.messages_api.errors import InternalError
 from stages.tool_repair.repair import ResponseRepair
-from stages.translation.parts import ToolCall
 from stages.translation.response import ResponseTranslator
 from tests.stages.translation.support import THINKING, call, calls, delta, text
 from tests.support import chat_request
@@ -38,16 +38,16 @@ BEHIND: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
 def test_row_a9_behind_an_open_part_so_much_is_kept_and_no_more(
     before: Iterable[Any], one: dict[str, Any]
 ) -> None:
-    translator = ResponseTranslator(chat_request(thinking=THINKING), max_held=1_000)
+    translator = ResponseTranslator(chat_request(thinking=THINKING), max_buffered=1_000)
     for chunk in before:
         translator.chunk(chunk)
     list(map(translator.chunk, [one] * 90))
-    with pytest.raises(InternalError, match="more than 1000 characters after a part"):
+    with pytest.raises(InternalError, match="more than 1000 characters after a content block"):
         list(map(translator.chunk, [one] * 20))
 
 
 def test_row_a9_hidden_thinking_is_kept_up_to_the_same_limit() -> None:
-    translator = ResponseTranslator(chat_request(thinking=OMITTED), max_held=1_000)
+    translator = ResponseTranslator(chat_request(thinking=OMITTED), max_buffered=1_000)
     one = delta(reasoning_content="x" * 10)
     list(map(translator.chunk, [one] * 100))
     with pytest.raises(InternalError, match="more than 1000 characters"):
@@ -56,7 +56,7 @@ def test_row_a9_hidden_thinking_is_kept_up_to_the_same_limit() -> None:
 
 def endless(chunks: Callable[[int], Any], count: int = 1_000) -> int:
     """The characters of `count` chunks that were sent, with a limit of a hundredth of them."""
-    translator = ResponseTranslator(chat_request(thinking=THINKING), max_held=count // 10)
+    translator = ResponseTranslator(chat_request(thinking=THINKING), max_buffered=count // 10)
     translator.chunk(OPEN)
     return sum(
         len(str(event.payload())) for n in range(count) for event in translator.chunk(chunks(n))
@@ -69,7 +69,7 @@ def test_row_a9_what_is_sent_has_no_limit() -> None:
 
 
 def test_row_a9_what_was_sent_makes_way_for_more() -> None:
-    translator = ResponseTranslator(chat_request(), max_held=1_000)
+    translator = ResponseTranslator(chat_request(), max_buffered=1_000)
     for n in range(100):  # each call waits for the one before it to be whole
         translator.chunk(calls(call("read", '{"a": "' + "x" * 400, index=2 * n, id=f"a{n}")))
         translator.chunk(calls(call("read", '{"a": "' + "x" * 400 + '"}', index=2 * n + 1)))

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from stages.messages_api.accumulate import MessageBuilder
 from stages.profiles.profile import Profile
-from stages.translation.conversation import conversation
 from stages.translation.field_policies import FieldPolicies
 from stages.wire.json_codec import encode
-from tests.stages.translation.test_answer_fuzz import (
+from tests.stages.translation.fuzz_support import (
     REQUESTS,
     Said,
     chunks_of,
@@ -24,6 +23,7 @@ from tests.stages.translation.test_answer_fuzz import (
     run,
     streams,
 )
+from tests.stages.translation.support import messages_of
 from tests.support import profile, request
 
 IDS = st.sampled_from(["a", "b", "call_0", "odd id", "x" * 70])
@@ -92,7 +92,7 @@ def words(value: Any) -> list[str]:
 
 def translated(turns: list[dict[str, Any]], how: Profile) -> list[dict[str, Any]]:
     begun = [{"role": "user", "content": "Hello"}]
-    return conversation(request(messages=begun + turns), "fake", how, FieldPolicies(how.fields))
+    return messages_of(request(messages=begun + turns), how, FieldPolicies(how.fields))
 
 
 TURNS = st.lists(TURN, max_size=8).map(numbered)

@@ -41,7 +41,7 @@ ENVELOPES = st.builds(
     call=MEMBERS,
     message=MEMBERS,
     text=TEXT,
-    of=TEXT,
+    call_hash=TEXT,
     salt=TEXT,
 )
 

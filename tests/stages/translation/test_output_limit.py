@@ -10,9 +10,9 @@ from stages.events import ChatRequest, LoweredBy
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.usage import Usage
-from stages.translation.output_limit import output_limit
 from stages.translation.request import chat_request
 from stages.translation.response import ResponseTranslator
+from stages.translation.stop_reason import output_limit
 from tests.stages.translation.support import call, completion, finish, text, translate, usage
 from tests.support import profile, resolved
 

@@ -13,7 +13,7 @@ from stages.events import ChatRequest
 from stages.messages_api.errors import UnsupportedError
 from stages.translation.request import chat_request
 from tests.pdfs import pdf
-from tests.stages.translation.test_answer_fuzz import quick
+from tests.stages.translation.fuzz_support import quick
 from tests.stages.translation.test_conversation_fuzz import TURNS, translated
 from tests.support import profile, resolved
 

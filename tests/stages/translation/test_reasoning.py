@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from stages.chat_completions.opaque_members import OpaqueFragments
 from stages.messages_api import validation
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.stream_events import BlockDelta
+from stages.translation.content_parts import ThinkingPart
 from stages.translation.envelope import Envelope, seal
-from stages.translation.opaque_members import OpaqueFragments
-from stages.translation.parts import ThinkingPart
 from stages.translation.request import chat_request
 from stages.translation.response import ResponseTranslator
 from tests.stages.translation.support import message
@@ -315,7 +315,7 @@ def test_long_reasoning_takes_time_by_its_length() -> None:
         thought.add("a thought like another ")
         thought.take(last=False)
         detail = {"type": "reasoning.text", "index": 0, "text": "a thought like "}
-        attached.take({"reasoning_details": [detail]})
+        attached.add({"reasoning_details": [detail]})
     [(_, signature)] = thought.take(last=True)
     assert len(signature) > 500_000
     assert time.process_time() - began < 10  # 0.5 s; where all of it is copied each time, minutes

@@ -211,7 +211,7 @@ def test_a_file_counts_as_an_image() -> None:
     "line", [TokenEstimate(), TokenEstimate(20.0, 0.5), TokenEstimate(0.0, 2.0)], ids=str
 )
 def test_pitfall_12_the_estimate_is_corrected_by_what_was_learned(line: TokenEstimate) -> None:
-    made = chat_request(resolved(system="word " * 400), profile(), line=line)
+    made = chat_request(resolved(system="word " * 400), profile(), calibration=line)
     assert made.estimate == round(line.constant + line.factor * made.raw_estimate)
 
 
@@ -240,7 +240,7 @@ def test_row_l7_no_estimate_changes_what_the_backend_gets(
     event = resolved(system="word " * words, max_tokens=600)
     given = profile(context_window=2048)
     plain = chat_request(event, given)
-    made = chat_request(event, given, line=TokenEstimate(constant, factor))
+    made = chat_request(event, given, calibration=TokenEstimate(constant, factor))
     assert (made.options, made.messages) == (plain.options, plain.messages)
     assert made.options["max_tokens"] == 600
 

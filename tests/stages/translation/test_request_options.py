@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import Profile, profiles
 from stages.translation.field_policies import FieldPolicies
-from stages.translation.request_options import request_options
-from stages.translation.tools import requires_tool
-from tests.support import profile, request
+from stages.translation.request import chat_request
+from tests.support import profile, request, resolved
 
 TOOLS = [
     {"name": "f", "description": "d", "input_schema": {"type": "object", "properties": {"a": {}}}},
@@ -36,9 +36,9 @@ FUNCTIONS = [
 def chosen(how: Profile | None = None, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options for a request, and what was noted."""
     given = how or profile()
-    fields = FieldPolicies(given.fields)
-    made = request_options(request(**changes), given, fields)
-    return made, tuple(map(str, fields.degradations()))
+    made = chat_request(resolved(**changes), evolve(given, body={}))
+    made.options.pop(given.max_tokens_field)
+    return made.options, tuple(map(str, made.degradations))
 
 
 def test_a_small_request_has_none() -> None:
@@ -303,7 +303,7 @@ def test_nothing_of_tools_is_sent_without_tools() -> None:
 )
 def test_a_tool_is_required_by_any_and_by_name(choice: str | None, required: bool) -> None:
     made = {"type": choice, "name": "f"} if choice else None
-    assert requires_tool(request(tools=TOOLS, tool_choice=made)) is required
+    assert request(tools=TOOLS, tool_choice=made).requires_tool is required
 
 
 def test_a_note_is_taken_once_and_in_order() -> None:

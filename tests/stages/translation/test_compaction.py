@@ -1,0 +1,118 @@
+"""A summary in place of the turns before it, and system blocks within a turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.messages_api import validation
+from tests.stages.translation.conversation_support import (
+    IMAGE,
+    IMAGE_PART,
+    assistant,
+    both,
+    noted,
+    result,
+    text,
+    translated,
+    use,
+    user,
+)
+from tests.support import request
+
+# Compaction, and system messages inside of a turn
+
+
+SUMMARY = "Summary of the conversation until here:\n\nWe met."
+
+
+def compaction(**members: Any) -> dict[str, Any]:
+    return {"type": "compaction", **members}
+
+
+def test_a_summary_stands_for_all_that_was_before_it() -> None:
+    turns = [
+        user("Hi"),
+        assistant(use("a")),
+        user(result("a", "R")),
+        assistant(text("gone"), compaction(content="We met.", signature="s"), text("So:")),
+        user("Go on"),
+    ]
+    made, notes = both(turns, {})
+    assert made == [
+        {"role": "user", "content": SUMMARY},
+        {"role": "assistant", "content": "So:"},
+        {"role": "user", "content": "Go on"},
+    ]
+    assert notes == ()
+
+
+def test_of_two_summaries_the_last_one_counts_and_joins_what_the_user_says() -> None:
+    turns = [
+        user("Hi"),
+        assistant(compaction(content="Not this")),
+        user("b"),
+        assistant(compaction(content="We met.", tool_changes=[{"type": "tool_addition"}])),
+        user("Go on"),
+    ]
+    made, notes = both(turns, {})
+    assert made == [{"role": "user", "content": f"{SUMMARY}\n\nGo on"}]
+    assert notes == ("compaction.tool_changes:dropped",)
+
+
+@pytest.mark.parametrize("held", [{"encrypted_content": "x"}, {"content": None}])
+def test_a_compaction_that_cannot_be_read_is_told_and_the_history_stays(
+    held: dict[str, Any],
+) -> None:
+    made, notes = both([user("Hi"), assistant(compaction(**held), text("So:")), user("b")], {})
+    assert [message["content"] for message in made] == ["Hi", "So:", "b"]
+    assert notes == ("compaction:dropped",)
+
+
+@pytest.mark.parametrize(("policy", "told"), [("drop", ()), ("warn", ("compaction:dropped",))])
+def test_a_summary_is_left_out_where_the_policy_says_so(policy: str, told: tuple[str, ...]) -> None:
+    how = {"fields": {"compaction": policy}}
+    turns = [user("Hi"), assistant(compaction(content="We met."), text("So:")), user("b")]
+    made, notes = both(turns, how)
+    assert [message["content"] for message in made] == ["Hi", "So:", "b"]
+    assert notes == told
+
+
+def mid_conv(content: Any) -> dict[str, Any]:
+    return {"type": "mid_conv_system", "content": content}
+
+
+def test_a_system_block_inside_of_a_turn_is_a_system_message_in_its_place() -> None:
+    turns = [
+        user("Hi"),
+        assistant(use("a")),
+        user(result("a", "R"), mid_conv([text("Be brief.")]), text("b"), text("c")),
+    ]
+    how = {"fields": {"system_message": "map"}}
+    made, notes = both(turns, how)
+    assert made[2:] == [
+        {"role": "tool", "tool_call_id": "a", "content": "R"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "b\n\nc"},
+    ]
+    assert notes == ()
+    emulated, _ = both(turns, {})
+    assert emulated[3]["content"].startswith("<system-reminder>\nBe brief.")
+
+
+def test_a_system_block_holds_text_only() -> None:
+    body = request(messages=[user(mid_conv([IMAGE]), text("a"))])
+    assert list(validation.problems(body)) == [
+        "messages.0.content.0.content.0: only text blocks are allowed here"
+    ]
+
+
+@pytest.mark.parametrize("blank", [" ", "\n\n"])
+def test_white_space_alone_is_left_out_unless_there_is_nothing_else(blank: str) -> None:
+    assert translated(user(text(blank), text("a"))) == [{"role": "user", "content": "a"}]
+    [with_image] = translated(user(text(blank), IMAGE))
+    assert with_image["content"] == [IMAGE_PART]
+    assert translated(user(text(blank))) == [{"role": "user", "content": blank}]
+    assert translated(user("a"), prompt=[text(blank)]) == [{"role": "user", "content": "a"}]
+    assert noted(user(text(blank), text("a"))) == ()
