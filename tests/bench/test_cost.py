@@ -210,7 +210,7 @@ async def test_a_delta_that_arrives_alone_costs_no_more_than_today(
             clock.tick()
             await server.heard.wait()
         costs.append(cost)
-    server.departure.disconnect()
+    server.signals.disconnect()
     await task
 
     check(min(costs, key=lambda cost: cost.total), 188)

@@ -220,7 +220,7 @@ class TestReadiness:
             await anyio.wait_all_tasks_blocked()
             status, told = await readiness(app)
             assert (status, told["status"]) == (200, "ready")
-            app.draining = True
+            app.drain()
             status, told = await readiness(app)
             assert (status, told["status"]) == (503, "stopping")
 

@@ -163,7 +163,7 @@ def test_a_client_that_does_not_read_a_finished_answer_is_given_up(
     assert len(rest(client.socket)) < 12_000_000
     answered, given_up = [line.split(" ", 1) for line in caplog.messages if "req_" in line]
     assert " 200 " in answered[1]
-    assert given_up == [answered[0], "client does not read: it has not got all of its answer"]
+    assert given_up == [answered[0], "client does not read: its response is incomplete"]
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "under-way"])

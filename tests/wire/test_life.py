@@ -248,7 +248,7 @@ class TestEnd:
             assert other.answer.status == 529
             assert error_in(told) == (
                 "overloaded_error",
-                "the proxy is stopping; try again in a moment",
+                "the proxy is shutting down; try again in a moment",
             )
             assert proxy.ends() == -signal.SIGTERM
             assert not [each for each in proxy.log if "Traceback" in each or "Aborted" in each]

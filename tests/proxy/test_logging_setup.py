@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from attrs import define, field
 
-from proxy.logs import NonBlockingHandler
+from proxy.logging_setup import NonBlockingHandler
 
 
 @define(eq=False)
