@@ -25,7 +25,7 @@ from proxy.admission import Admission
 from proxy.api_keys import may_use
 from proxy.backend_monitor import BackendMonitor
 from proxy.config import check_open_access, read, referenced_backends
-from proxy.http.disconnect import REQUEST_SIGNALS, with_signals
+from proxy.http.disconnect import with_signals
 from proxy.reload import Reload
 from proxy.request_body import BodyBudget
 from proxy.routes import Methods, RoutingTable
@@ -68,7 +68,7 @@ class App:
     def _make_admission(self) -> Admission:
         sections = self._config.sections
         return Admission(
-            self,
+            self.route,
             urgent=lambda path: path in self.current.urgent,
             max_delay=sections["server"].max_loop_delay,
             counts=sections["metrics"],
@@ -79,24 +79,26 @@ class App:
     def _make_first_table(self) -> RoutingTable:
         return self._table(self._config)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        """Route a request that has RequestSignals, or first give one its signals.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the lifespan, of any ASGI server.
 
-        HttpProtocol sets RequestSignals and calls `admission`. Other ASGI servers do neither.
+        HttpProtocol calls `admission` instead, with requests that have RequestSignals.
         """
-        if scope["type"] != "http":
-            return self._serve_other(scope, receive, send)
-        if REQUEST_SIGNALS not in scope.get("state", ()):
-            return with_signals(self.admission, _without_root_path(scope), receive, send)
+        if scope["type"] == "http":
+            await with_signals(self.admission, _without_root_path(scope), receive, send)
+        elif scope["type"] == "lifespan":
+            await self.current.router(scope, receive, send)
+        else:  # a WebSocket: closed before it is accepted, it gets a 403
+            await send({"type": "websocket.close"})
+
+    def route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Route a request that has RequestSignals and was admitted.
+
+        It is not a coroutine function, which would put a frame around each event.
+        """
         table = self.current
         app = table.static_paths.get(scope["path"], table.router)
         return app(scope, receive, send)
-
-    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close"})  # before it is accepted: a 403
-        else:
-            await self.current.router(scope, receive, send)
 
     def drain(self) -> None:
         """Report "stopping" as readiness from now on. The server calls it when it shuts down."""
@@ -195,13 +197,16 @@ class App:
 def make_app(config: str | None = None) -> App:
     """Return the proxy as an ASGI app, for an ASGI server or a framework that mounts it.
 
+    The server must run asyncio, on its own loop or on uvloop; backends do not run on trio.
+
     `config` is the path of the config; default: LLM_PROXY_CONFIG, or ./pipelines.yaml. Of its
     section `server` the app uses the limits and the allowed hosts and origins, and follows changes
     of the file if `reload` is true. Set `host` to the address that the ASGI server listens on: it
     decides whether a config without keys is accepted. The server's own options replace the others.
 
     The ASGI lifespan opens and closes the backends. A framework that does not pass the lifespan on
-    to mounted apps (Starlette, FastAPI) needs `async with app.lifespan():` in its own.
+    to mounted apps (Starlette, FastAPI) needs `async with app.lifespan():` in its own. Without it a
+    backend opens at its first request, and is never closed or checked.
 
     Raises ConfigError with every problem of the config.
     """

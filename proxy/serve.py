@@ -76,7 +76,6 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     return uvicorn.Config(
         make,
         factory=True,
-        interface="asgi3",  # uvicorn guesses wrong: the application is not a coroutine function
         loop="uvloop",
         http=functools.partial(HttpProtocol, limits=limits),  # type: ignore[arg-type]
         ws="none",

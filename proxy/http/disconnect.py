@@ -7,6 +7,7 @@ makes them from `http.disconnect`, which costs a task per request: a tenth of a 
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
@@ -55,6 +56,16 @@ class RequestSignals:
 REQUEST_SIGNALS = "llm_proxy.request_signals"
 SHUTDOWN_NOTICE = 2
 """Seconds between the notice to clients that the proxy shuts down, and the server's end."""
+
+
+class ServedApp(Protocol):
+    """What HttpProtocol needs of the application that uvicorn has loaded."""
+
+    admission: ASGIApp
+    """Runs a request that has RequestSignals."""
+
+    def drain(self) -> None:
+        """Report that the server is shutting down. Called once per connection."""
 
 
 async def with_signals(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

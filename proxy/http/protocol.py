@@ -37,13 +37,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from typing import Any, Protocol
+from typing import Any
 
 import httptools
-from starlette.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
+from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals, ServedApp
 from proxy.http.limits import ConnectionLimits
 from proxy.http.transport import ClosingTransport, error_response, unacknowledged_bytes
 from stages.messages_api.errors import (
@@ -61,16 +60,6 @@ _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 #: Pipelined requests of one connection. Reading stops there until one has its response.
 _MAX_PIPELINED = 8
 _NOT_HTTP = "not an HTTP/1.1 request (is this a TLS client on a plain-text port?)"
-
-
-class ServedApp(Protocol):
-    """What HttpProtocol needs of the application that uvicorn has loaded."""
-
-    admission: ASGIApp
-    """Runs a request that has RequestSignals."""
-
-    def drain(self) -> None:
-        """Report that the server is shutting down. Called once per connection."""
 
 
 class HttpProtocol(HttpToolsProtocol):

@@ -126,7 +126,7 @@ def test_a_body_that_drips_is_a_timeout(size: int, url: str) -> None:
         slow.sendall(raw(body(system="x" * 300_000))[:-250_000])
         said = drip(slow, b" " * 400 * size, size)
     assert b" 408 " in said
-    assert b"less than 6000 bytes of the request's body arrived within 0.3 seconds" in said
+    assert b"fewer than 6000 bytes of the request's body arrived within 0.3 seconds" in said
 
 
 def test_a_body_that_moves_may_take_its_time(client: Client, backend: ScriptedBackend) -> None:
