@@ -188,7 +188,7 @@ class TestFailures:
 
         server = await run(fail)
         assert server.body == b"whole"
-        assert "RuntimeError (LLM_PROXY_LOG=debug shows its text" in caplog.text
+        assert "RuntimeError (set LLM_PROXY_LOG=debug to see its message" in caplog.text
 
     async def test_a_bug_is_a_500_without_details(self, caplog: pytest.LogCaptureFixture) -> None:
         async def fail(_: HttpRequest, forward: Send[HttpResponse]) -> None:
@@ -198,7 +198,7 @@ class TestFailures:
         assert server.status == 500
         assert json.loads(server.body)["error"]["type"] == "api_error"
         assert b"4711" not in server.body
-        assert "RuntimeError (LLM_PROXY_LOG=debug shows its text" in caplog.text
+        assert "RuntimeError (set LLM_PROXY_LOG=debug to see its message" in caplog.text
 
     async def test_errors_of_several_tasks_are_a_bug(
         self, caplog: pytest.LogCaptureFixture
@@ -207,7 +207,7 @@ class TestFailures:
             raise ExceptionGroup("two", [ValueError("one"), ConflictError("other")])
 
         assert (await run(fail)).status == 500
-        assert "ValueError (LLM_PROXY_LOG=debug shows its text" in caplog.text
+        assert "ValueError (set LLM_PROXY_LOG=debug to see its message" in caplog.text
 
     async def test_no_answer_is_a_500(self) -> None:
         async def nothing(_: HttpRequest, forward: Send[HttpResponse]) -> None:

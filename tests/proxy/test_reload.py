@@ -136,7 +136,7 @@ async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
             found = await receive.receive()
             assert list(found.sections["models"]) == ["some"]
             group.cancel_scope.cancel()
-    assert "cannot be used, what is served stays:" in caplog.text
+    assert "not reloaded, the running config stays:" in caplog.text
     assert receive.statistics().current_buffer_used == 0
 
 

@@ -14,11 +14,12 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 from proxy.app import make_app
+from proxy.serve import bind
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client, raw
-from tests.wire.proxy import bind, declaration
+from tests.wire.proxy import declaration
 
 
 @contextlib.contextmanager
