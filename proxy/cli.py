@@ -161,9 +161,9 @@ def probe(
 
     def run() -> None:
         if url:
-            subject = command.undeclared(backend, url, key_variable, config)
+            subject = command.from_url(backend, url, key_variable, config)
         else:
-            subject = command.declared(backend, config)
+            subject = command.from_config(backend, config)
         anyio.run(command.probe, subject, model, whole, timeout)
 
     _reporting(run)

@@ -57,9 +57,7 @@ class Reload:
     async def run(self, apply: Callable[[Config], None]) -> None:
         """Call `apply` with each valid new config, until cancelled."""
         async with task_group() as group:
-            if (
-                threading.current_thread() is threading.main_thread()
-            ):  # signals need it
+            if threading.current_thread() is threading.main_thread():  # signals need it
                 group.start_soon(self._on_signal, apply)
             if self.watch:
                 group.start_soon(self._on_change, apply)
