@@ -20,7 +20,7 @@ PRINTED = """\
     stream_options: true   # usage in the stream
     tool_id_length: null   # accepted
     named_tool_choice: true  # undetermined: it was cut
-    slots: null            # as declared
+    slots: null            # as configured
     fields:
       top_k: map           # obeyed
       prefill: map         # undetermined: it was cut

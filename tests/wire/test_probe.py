@@ -256,7 +256,7 @@ def test_a_page_in_place_of_answers_is_told(probed: Probed) -> None:
 
     assert result.exit_code == 1
     assert "200, but not a chat completion" in result.stderr
-    assert "hint: see that base_url is right" in result.stderr
+    assert "hint: check base_url" in result.stderr
 
 
 def test_a_key_that_is_refused_is_told_before_a_model_is_asked_for(probed: Probed) -> None:
