@@ -70,20 +70,14 @@ class RoutingTable:
         # handle exceptions, and none reaches it. Clients take a redirect for a failure.
         routes = [Route(path, _ByMethod(by_path[path])) for path in paths]
         router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=lifespan)
-        cross_origin = CrossOrigin.of(config, host)
+        rules = CrossOrigin.of(config, host)
         static_paths = {
-            path: cross_origin.wrap(_ByMethod(by_path[path]), refusing=path not in _LIVENESS)
+            path: rules.wrap(_ByMethod(by_path[path]), refusing=path not in _LIVENESS)
             for path in paths
             if "{" not in path
         }
-        return cls(
-            config,
-            tuple(endpoints),
-            cross_origin.wrap(router),
-            static_paths,
-            frozenset(urgent),
-            cross_origin,
-        )
+        app = rules.wrap(router)
+        return cls(config, tuple(endpoints), app, static_paths, frozenset(urgent), rules)
 
     @property
     def in_flight(self) -> int:

@@ -167,5 +167,5 @@ async def test_row_a1_allowed_hosts_and_origins_need_no_restart(
             group.start_soon(Reload(first, "127.0.0.1", interval=0.02).run, send.send_nowait)
             await receive.receive()
             group.cancel_scope.cancel()
-    assert "`server.drain_timeout` is changed" in caplog.text
+    assert "`server.drain_timeout` has changed" in caplog.text
     assert "server.allowed_" not in caplog.text
