@@ -1,3 +1,3 @@
-"""The HTTP edge and the command line."""
+"""The HTTP server, the ASGI app, and the command line."""
 
 __version__ = "0.1.0"

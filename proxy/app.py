@@ -1,7 +1,7 @@
-"""The ASGI application: what is served now, what was before, and the backends of both.
+"""The ASGI application: the current routing table, earlier ones, and their backends.
 
 A reload replaces the current `RoutingTable`. Requests in flight finish in the table they began
-in. A table without requests is forgotten, and the backends that only it referred to are closed.
+in. A table without requests is dropped, and the backends that only it referred to are closed.
 A config keeps the backends that did not change (proxy/reload.py), so both tables share them.
 """
 
@@ -22,9 +22,10 @@ from pipeline.config.schema import Config
 from pipeline.task_groups import task_group
 from proxy import __version__
 from proxy.admission import Admission
+from proxy.api_keys import may_use
 from proxy.backend_monitor import BackendMonitor
-from proxy.config import referenced_backends
-from proxy.keys import may_use
+from proxy.config import check_open_access, read, referenced_backends
+from proxy.http.disconnect import with_signals
 from proxy.reload import Reload
 from proxy.request_body import BodyBudget
 from proxy.routes import Methods, RoutingTable
@@ -32,87 +33,108 @@ from stages.queue import apply_concurrency_limit
 from stages.routing.breaker import Breakers
 from stages.wire.ids import new_request_id
 
-#: Where Claude Code reports; its versions differ in what comes after the first part.
+#: Paths that Claude Code sends telemetry to. Its versions differ after the first part.
 TELEMETRY = ("/api/event_logging/{rest:path}", "/api/claude_code/metrics")
-#: Seconds between two looks at what nobody needs any more.
+#: Seconds between two searches for unused tables and backends.
 _CLOSE_INTERVAL = 0.5
 
 
 @define(eq=False)
 class App:
-    """The whole as an ASGI app, for a declaration and those that `reload` finds later.
+    """An ASGI app that serves a config, and the later configs that `reload` reads.
 
-    Its lifespan opens and closes the backends; `opened` is called when one of the first is open,
-    `ended` when all are closed.
-    `draining` is set by the server when it is about to end.
+    Its lifespan opens and closes the backends. `on_backend_open` is called each time that a
+    backend of the first config has opened, `on_close` when all backends are closed.
     """
 
     _config: Config
     _reload: Reload | None = None
-    _opened: Callable[[], None] = lambda: None
-    _ended: Callable[[], None] = lambda: None
-    draining: bool = False
+    _on_backend_open: Callable[[], None] = lambda: None
+    _on_close: Callable[[], None] = lambda: None
     body_budget: BodyBudget = field(init=False)
     admission: Admission = field(init=False)
-    """What the server calls for a request, so that it begins in its turn."""
+    """Starts requests that have RequestSignals; see proxy/admission.py."""
     current: RoutingTable = field(init=False)
     retired: list[RoutingTable] = field(factory=list, init=False)
-    """Declarations of before that have requests under way."""
+    """Tables of earlier configs, with requests in flight."""
     monitors: list[BackendMonitor] = field(factory=list, init=False)
+    _draining: bool = field(default=False, init=False)
 
     @body_budget.default
-    def _room_at_the_start(self) -> BodyBudget:
+    def _make_body_budget(self) -> BodyBudget:
         return BodyBudget(self._config.sections["server"].max_buffered_body_bytes)
 
     @admission.default
-    def _admission_by_the_first(self) -> Admission:
+    def _make_admission(self) -> Admission:
         sections = self._config.sections
         return Admission(
-            self,
+            self.route,
             urgent=lambda path: path in self.current.urgent,
             max_delay=sections["server"].max_loop_delay,
             counts=sections["metrics"],
-            around=lambda app: self.current.rules.around(app, refusing=False),
+            wrap_refusal=lambda app: self.current.cross_origin.wrap(app, refusing=False),
         )
 
     @current.default
-    def _first(self) -> RoutingTable:
-        return self._served(self._config)
+    def _make_first_table(self) -> RoutingTable:
+        return self._table(self._config)
 
-    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        served = self.current
-        app = served.static_paths.get(scope.get("path", ""), served.router)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the lifespan, of any ASGI server.
+
+        HttpProtocol calls `admission` instead, with requests that have RequestSignals.
+        """
+        if scope["type"] == "http":
+            await with_signals(self.admission, _without_root_path(scope), receive, send)
+        elif scope["type"] == "lifespan":
+            await self.current.router(scope, receive, send)
+        else:  # a WebSocket: closed before it is accepted, it gets a 403
+            await send({"type": "websocket.close"})
+
+    def route(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Route a request that has RequestSignals and was admitted.
+
+        It is not a coroutine function, which would put a frame around each event.
+        """
+        table = self.current
+        app = table.static_paths.get(scope["path"], table.router)
         return app(scope, receive, send)
 
-    def serve(self, group: TaskGroup, declaration: Config) -> None:
-        """From now on, answer requests by this declaration. `group` is the lifespan's."""
+    def drain(self) -> None:
+        """Report "stopping" as readiness from now on. The server calls it when it shuts down."""
+        self._draining = True
+
+    def serve(self, group: TaskGroup, config: Config) -> None:
+        """Route new requests by this config. `group` is the lifespan's."""
         self.retired.append(self.current)
-        self.current = self._served(declaration)
+        self.current = self._table(config)
         for backend in self.current.backends.values():
             apply_concurrency_limit(backend)
         self._update_monitors(group, first=False)
 
-    def _served(self, declaration: Config) -> RoutingTable:
-        host = self._reload.host if self._reload else declaration.sections["server"].host
+    def _table(self, config: Config) -> RoutingTable:
+        host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
-            declaration, self.body_budget, self._own(), lambda _: self.lifespan(), host
+            config, self.body_budget, self._built_in(), lambda _: self.lifespan(), host
         )
 
-    def _own(self) -> dict[str, Methods]:
-        """The paths that need no pipeline."""
-        reading = {
+    def _built_in(self) -> dict[str, Methods]:
+        """Return the apps of the paths that need no pipeline."""
+        read_only = {
             "/": _root,
             "/api/hello": _hello,
             "/health": _health,
             "/health/live": _health,
             "/health/ready": self._ready,
         }
-        own: dict[str, Methods] = {p: {"GET": app, "HEAD": app} for p, app in reading.items()}
-        return {**own, **{path: {"POST": _telemetry} for path in TELEMETRY}}
+        built_in: dict[str, Methods] = {
+            path: {"GET": app, "HEAD": app} for path, app in read_only.items()
+        }
+        return {**built_in, **{path: {"POST": _telemetry} for path in TELEMETRY}}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Have the backends open; in the background, so that the server listens at once."""
+        """Open the backends in the background, so that the server listens at once; close them."""
         async with task_group() as group:
             self._update_monitors(group, first=True)
             group.start_soon(self._close_retired)
@@ -120,55 +142,86 @@ class App:
                 group.start_soon(self._reload.run, functools.partial(self.serve, group))
             yield
             group.cancel_scope.cancel()
-        self._ended()
+        self._on_close()
 
     def _update_monitors(self, group: TaskGroup, first: bool) -> None:
-        """Look after the backends that models lead to, those that are new."""
-        known = {each.backend for each in self.monitors}
+        """Start monitors for the referenced backends that have none."""
+        monitored = {monitor.backend for monitor in self.monitors}
         for name, backend in referenced_backends(self.current.config).items():
-            if backend not in known:
-                attended = BackendMonitor(name, backend, self._opened if first else _nothing)
-                self.monitors.append(attended)
-                group.start_soon(attended.run)
+            if backend not in monitored:
+                on_open = self._on_backend_open if first else _nothing
+                monitor = BackendMonitor(name, backend, on_open)
+                self.monitors.append(monitor)
+                group.start_soon(monitor.run)
 
     async def _close_retired(self) -> None:
         while True:
             await anyio.sleep(_CLOSE_INTERVAL)
-            self.retired = [served for served in self.retired if served.in_flight]
-            needed = {b for s in (self.current, *self.retired) for b in s.backends.values()}
-            for each in self.monitors:
-                if each.backend not in needed:
-                    each.end()
-            self.monitors = [each for each in self.monitors if each.backend in needed]
+            self.retired = [table for table in self.retired if table.in_flight]
+            used = {b for t in (self.current, *self.retired) for b in t.backends.values()}
+            for monitor in self.monitors:
+                if monitor.backend not in used:
+                    monitor.stop()
+            self.monitors = [monitor for monitor in self.monitors if monitor.backend in used]
 
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Whether requests can be answered now, by what is known: nothing is waited for.
+        """Report readiness from the monitors' latest results, without waiting.
 
-        The names of backends and targets are only for clients that may use the proxy.
+        Names of backends and targets are shown only to clients that may use the proxy.
 
-        The circuit breakers of `targets` are told, and are no reason not to be ready, not even if
-        all are open. They judge by requests, which would then no longer come: nobody would notice
-        that a target is well again. And what balances the load would see all its proxies go at
-        once, for all models, because one model's backends fail; an error of this proxy says more
-        than none there. To declare `health` is the way to have it otherwise.
+        The circuit breakers of `targets` are reported, but do not make the proxy unready, not even
+        if all are open. A breaker judges by requests: without traffic it could never close again.
+        A load balancer would also drop all proxies at once, for all models, when the backends of
+        one model fail; this proxy's error responses say more. To make a backend's failure count
+        for readiness, set its `health`.
         """
         used = referenced_backends(self.current.config).values()
-        faults = {each.name: each.error for each in self.monitors if each.backend in used}
+        errors = {m.name: m.error for m in self.monitors if m.backend in used}
         breakers: Breakers = self.current.config.sections["circuit_breaker"]
         states = breakers.states(anyio.current_time())
-        told: dict[str, Any] = {
+        report: dict[str, Any] = {
             "status": "ready",
-            "backends": {n: {"state": fault or "ready"} for n, fault in faults.items()},
+            "backends": {name: {"state": error or "ready"} for name, error in errors.items()},
             "targets": {label: {"state": state} for label, state in states.items()},
         }
-        if any(faults.values()) or len(faults) < len(used):
-            told["status"] = "not ready"
-        if self.draining:
-            told["status"] = "stopping"
+        if any(errors.values()) or len(errors) < len(used):
+            report["status"] = "not ready"
+        if self._draining:
+            report["status"] = "stopping"
         if not await may_use(self.current.config, scope):
-            told = {"status": told["status"]}
-        status = 200 if told["status"] == "ready" else 503
-        await JSONResponse(told, status, headers=_headers())(scope, receive, send)
+            report = {"status": report["status"]}
+        status = 200 if report["status"] == "ready" else 503
+        await JSONResponse(report, status, headers=_headers())(scope, receive, send)
+
+
+def make_app(config: str | None = None) -> App:
+    """Return the proxy as an ASGI app, for an ASGI server or a framework that mounts it.
+
+    The server must run asyncio, on its own loop or on uvloop; backends do not run on trio.
+
+    `config` is the path of the config; default: LLM_PROXY_CONFIG, or ./pipelines.yaml. Of its
+    section `server` the app uses the limits and the allowed hosts and origins, and follows changes
+    of the file if `reload` is true. Set `host` to the address that the ASGI server listens on: it
+    decides whether a config without keys is accepted. The server's own options replace the others.
+
+    The ASGI lifespan opens and closes the backends. A framework that does not pass the lifespan on
+    to mounted apps (Starlette, FastAPI) needs `async with app.lifespan():` in its own. Without it a
+    backend opens at its first request, and is never closed or checked.
+
+    Raises ConfigError with every problem of the config.
+    """
+    loaded = read(config)
+    server = loaded.sections["server"]
+    check_open_access(loaded, server.host)
+    return App(loaded, Reload(loaded, server.host, server.reload))
+
+
+def _without_root_path(scope: Scope) -> Scope:
+    """Make the path relative to where the app is mounted; not every server puts that into it."""
+    path, root_path = scope["path"], scope.get("root_path", "")
+    if root_path and f"{path}/".startswith(f"{root_path}/"):
+        path = path[len(root_path) :] or "/"
+    return {**scope, "path": path, "root_path": ""}
 
 
 def _nothing() -> None: ...
@@ -179,17 +232,17 @@ async def _health(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def _root(scope: Scope, receive: Receive, send: Send) -> None:
-    told = {"name": "llm-proxy", "version": __version__, "messages": "/v1/messages"}
-    await JSONResponse(told, headers=_headers())(scope, receive, send)
+    info = {"name": "llm-proxy", "version": __version__, "messages": "/v1/messages"}
+    await JSONResponse(info, headers=_headers())(scope, receive, send)
 
 
 async def _hello(scope: Scope, receive: Receive, send: Send) -> None:
-    """Claude Code opens its connection with this."""
+    """Respond to the request with which Claude Code opens its connection."""
     await JSONResponse({"message": "hello"}, headers=_headers())(scope, receive, send)
 
 
 async def _telemetry(scope: Scope, receive: Receive, send: Send) -> None:
-    """Claude Code reports here; it is thanked, and nothing is kept."""
+    """Accept the telemetry of Claude Code, and store nothing."""
     await Response(status_code=204, headers=_headers())(scope, receive, send)
 
 

@@ -1,13 +1,13 @@
-"""A backend while models lead to it: opened, asked how it is, closed when nobody needs it.
+"""Opens a referenced backend, checks its health, and closes it when no model refers to it.
 
-    what happened                         `fault`
-    -----------------------------------   ------------------------
-    nothing yet                           it is being opened
-    it is open                            (none)
-    opening failed; it is tried again     it cannot be opened
-    its `health` URL gives no answer      it does not answer
+    event                                 `error`
+    -----------------------------------   ----------------------
+    none yet                              it is being opened
+    the backend is open                   (empty)
+    opening failed; it is repeated        it cannot be opened
+    its `health` URL does not respond     it does not respond
 
-The last is asked only of backends that declare `health`; an answer makes it (none) again.
+Only backends with a `health` URL are checked; a response empties `error` again.
 """
 
 from __future__ import annotations
@@ -24,25 +24,27 @@ from stages.messages_api.errors import ApiError
 
 log = logging.getLogger("llm_proxy")
 
-#: Seconds between two probes, and between two attempts to open.
+#: Seconds between two health checks, and between two attempts to open.
 CHECK_INTERVAL = 10.0
-#: Seconds until a backend that did not answer is asked again.
+#: Seconds until the next health check of a backend that did not respond.
 RECOVERY_INTERVAL = 1.0
 
 
 @define(eq=False)
 class BackendMonitor:
-    """One backend with the task that looks after it. `fault` is empty when it is well."""
+    """One backend, and the task that opens, checks and closes it.
+
+    `error` is empty while the backend is usable. `on_open` is called when it has opened.
+    """
 
     name: str
     backend: Backend
-    opened: Callable[[], None] = lambda: None
-    """Is called when it is open."""
+    on_open: Callable[[], None] = lambda: None
     error: str = "it is being opened"
     _scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
     async def run(self) -> None:
-        """Look after it until `end` or until cancelled; then it is closed."""
+        """Open and check the backend until `stop` or cancellation, then close it."""
         try:
             with self._scope:
                 await self._open()
@@ -57,8 +59,8 @@ class BackendMonitor:
             with anyio.CancelScope(shield=True):
                 await self._close()
 
-    def end(self) -> None:
-        """Let it be closed; nobody needs it."""
+    def stop(self) -> None:
+        """Make `run` close the backend and return."""
         self._scope.cancel()
 
     async def _open(self) -> None:
@@ -71,7 +73,7 @@ class BackendMonitor:
             return
         log.info("backend `%s` is ready after %.1f s", self.name, time.monotonic() - started)
         self.error = ""
-        self.opened()
+        self.on_open()
 
     async def _check(self) -> None:
         try:
@@ -79,10 +81,10 @@ class BackendMonitor:
         except ApiError as error:
             if not self.error:
                 log.warning("%s", error.log_message)
-            self.error = "it does not answer"
+            self.error = "it does not respond"
         else:
             if self.error:
-                log.info("backend `%s` answers again", self.name)
+                log.info("backend `%s` responds again", self.name)
             self.error = ""
 
     async def _close(self) -> None:

@@ -187,9 +187,9 @@ def probe(
 
     def run() -> None:
         if url:
-            subject = command.undeclared(backend, url, api_key_env, config)
+            subject = command.from_url(backend, url, api_key_env, config)
         else:
-            subject = command.declared(backend, config)
+            subject = command.from_config(backend, config)
         anyio.run(command.probe, subject, model, whole, timeout)
 
     _reporting(run)

@@ -1,14 +1,17 @@
-"""One HTTP request through one pipeline: the ASGI side of it.
+"""The ASGI endpoint that runs one HTTP request through one pipeline.
 
-what happens                          what the client sees
+event                                 what the client gets
 -----------------------------------   -----------------------------------------------
-a stage raises ApiError, no byte out  its status, a JSON error
-the same, with a stream under way     an SSE `error` event, then the end; no message_stop
-the same, with half a body of JSON    the connection is closed
-anything else is raised: a bug        500 api_error without details; traceback in the log, without
-                                      the texts of exceptions: they may quote the prompt
-the client leaves, or does not read   nothing; the chain is cancelled at once
-the proxy stops, and waits no longer  as if a stage had raised OverloadedError
+a stage raises ApiError, before the   its status, a JSON error
+  response has started
+the same, in a stream                 an SSE `error` event, then the end; no message_stop
+the same, in a JSON body              the connection is closed
+any other exception: a bug            500 api_error without details; traceback in the log, without
+                                      the messages of exceptions: they may quote the prompt
+the client disconnects, or does not   nothing; the chain is cancelled at once
+  read
+the proxy shuts down, and this        as if a stage had raised OverloadedError
+  request took too long
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from starlette.types import Message, Receive, Scope, Send
 from pipeline.chain import Chain
 from proxy.access_log import log_exchange, log_safe
 from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
-from proxy.logs import traceback_without_messages
+from proxy.logging_setup import traceback_without_messages
 from proxy.request_body import BodyBudget, ClientDisconnectedError, RequestBody
 from stages.counters import Counters
 from stages.events import GZIP, HttpRequest, HttpResponse, ResponseBody, ResponseStart
@@ -43,7 +46,7 @@ log = logging.getLogger("llm_proxy")
 
 @define
 class ResponseWriter:
-    """Sends the parts of one response, and knows how far it is. The status goes to `exchange`."""
+    """Sends the parts of one response, and records its progress; the status in `exchange`."""
 
     send: Send
     exchange: Exchange
@@ -52,8 +55,8 @@ class ResponseWriter:
 
     async def sink(self, event: HttpResponse) -> None:
         """Send one part."""
-        # What is noted has been sent: a client that reads slowly may keep `send` waiting, and then
-        # the request may end without it.
+        # Progress is recorded after `send`: a slow client keeps `send` waiting, and the request may
+        # be cancelled meanwhile.
         if isinstance(event, ResponseBody):
             message = {"type": "http.response.body", "body": event.data, "more_body": event.more}
             await self.send(message)
@@ -65,7 +68,7 @@ class ResponseWriter:
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")
 
     async def fail(self, error: ApiError) -> None:
-        """Send an error to the client, in the way that is still open."""
+        """Send an error to the client in the way that is still possible."""
         self.exchange.error, self.exchange.message = error.type, error.log_message
         body = error.body(self.exchange.id)
         if not self.exchange.status:
@@ -77,14 +80,14 @@ class ResponseWriter:
             await self.sink(ResponseBody(encode_event("error", encode(body))))
 
 
-# What cannot stand in a header. Names out of requests end there, and a new line in one would
-# break the answer off.
-_UNFIT = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
+# Characters that are not valid in a header. Header values contain names from requests, and a
+# newline in one would break the response off.
+_INVALID_IN_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
 def _start(status: int, headers: dict[str, str]) -> Message:
     raw = [
-        (name.encode("latin-1"), _UNFIT.sub("?", value).encode("latin-1"))
+        (name.encode("latin-1"), _INVALID_IN_HEADER.sub("?", value).encode("latin-1"))
         for name, value in headers.items()
     ]
     return {"type": "http.response.start", "status": status, "headers": raw}
@@ -92,14 +95,14 @@ def _start(status: int, headers: dict[str, str]) -> Message:
 
 @define(eq=False)
 class PipelineEndpoint:
-    """An ASGI app that answers with a pipeline."""
+    """An ASGI app that runs a pipeline. It needs RequestSignals in `scope["state"]`."""
 
     name: str
     chain: Chain
     body_budget: BodyBudget
     counts: Counters = field(factory=Counters)
     in_flight: int = field(default=0, init=False)
-    """How many requests are not finished."""
+    """Number of requests in flight."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         signals: RequestSignals = scope["state"][REQUEST_SIGNALS]
@@ -111,12 +114,12 @@ class PipelineEndpoint:
         self.in_flight += 1
         try:
             if not (signals.disconnected or signals.shutting_down):
-                with anyio.CancelScope() as until_signal:
-                    signals.on_signal = until_signal.cancel
+                with anyio.CancelScope() as cancel_scope:
+                    signals.cancel_on_signal(cancel_scope)
                     await self._answer(request, writer)
             if signals.shutting_down and not (signals.disconnected or writer.complete):
                 with anyio.move_on_after(SHUTDOWN_NOTICE / 2):  # the client may not read any more
-                    await writer.fail(_STOPPING)
+                    await writer.fail(_SHUTTING_DOWN)
         finally:
             self.in_flight -= 1
             body.release()
@@ -140,20 +143,20 @@ class PipelineEndpoint:
                 raise InternalError("the pipeline ended without a response")
         except ApiError as error:
             drop_traceback(error)
-            log.debug("%s: the whole error: %s", request.exchange.id, log_safe(error.message))
+            log.debug("%s error in full: %s", request.exchange.id, log_safe(error.message))
             await writer.fail(error)
         except ClientDisconnectedError:
-            log.debug("%s: the client disconnected within its request", request.exchange.id)
+            log.debug("%s client disconnected while sending its body", request.exchange.id)
 
 
 async def _is_bug(exchange: Exchange, work: Coroutine[Any, Any, None]) -> bool:
     """Await `work`. Log an exception that it raises, and return whether it raised one."""
     try:
         await work
-    except Exception as error:  # the one place where bugs end
+    except Exception as error:  # the only broad `except`: a bug ends here
         trace = traceback_without_messages(error)
         log.error("%s: pipeline `%s` failed\n%s", exchange.id, exchange.pipeline, trace)
-        log.debug("%s: the whole error:", exchange.id, exc_info=True)
+        log.debug("%s error in full:", exchange.id, exc_info=True)
         drop_traceback(error)
         return True
     return False
@@ -171,7 +174,7 @@ def _outcome(writer: ResponseWriter, signals: RequestSignals) -> Outcome:
     return "error" if writer.exchange.error else "complete"
 
 
-_STOPPING = OverloadedError("the proxy is stopping; try again in a moment")
+_SHUTTING_DOWN = OverloadedError("the proxy is shutting down; try again in a moment")
 
 
 def _request(scope: Scope, body: RequestBody, pipeline: str) -> HttpRequest:
@@ -180,7 +183,7 @@ def _request(scope: Scope, body: RequestBody, pipeline: str) -> HttpRequest:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     length = headers.get("content-length", "")
-    body.declared = int(length) if length.isdecimal() else 0
+    body.content_length = int(length) if length.isdecimal() else 0
     body.gzip = headers.get("content-encoding", "").lower() in GZIP
     query = scope["query_string"].decode("latin-1")
     exchange = Exchange(

@@ -1,9 +1,9 @@
-"""Reading the declaration again: when it or the `.env` beside it changes, and on SIGHUP.
+"""Reloads the config when its file or the `.env` next to it changes, and on SIGHUP.
 
-All or nothing: a declaration with a problem is told of in the log, as `check` tells it, and what
-is served stays. Backends that did not change are kept, with their connections and the loaded
-model, and so are the counters. Modules of one's own stages are not imported again, and what
-`server` says counts at the start only, except its allowed hosts and origins.
+A reload is all or nothing: problems are logged in the format of `check`, and the running config
+stays. Unchanged backends are kept, with their connections and the loaded model, and so are the
+counters. Modules of custom stages are not imported again. Of the section `server` only the
+allowed hosts and origins are reloaded.
 """
 
 from __future__ import annotations
@@ -28,97 +28,97 @@ from proxy.signals import has_terminal
 
 log = logging.getLogger("llm_proxy")
 
-# What a reload changes of the section `server`.
+# Options of the section `server` that a reload changes.
 _RELOADED = {"allowed_hosts", "allowed_origins"}
 
 
 @define(eq=False)
 class Reload:
-    """Follows the file of `running`, for a server that listens on `host`.
+    """Reloads the file of the config `running`, for a server that listens on `host`.
 
-    `watch` is whether it looks at the files by itself, each `interval` (seconds). It compares
-    contents, not times: that works with editors that replace a file, and with mounted
-    configuration. A change counts when it was seen twice: some editors empty a file before they
-    write it.
+    If `watch`, it reads the files every `interval` seconds. It compares contents, not times: that
+    works with editors that replace a file, and with mounted files. A change counts after two equal
+    reads: some editors empty a file before they write it.
     """
 
     running: Config
     host: str
     watch: bool = True
     interval: float = 0.5
-    _first: Config = field(init=False)
+    _started_with: Config = field(init=False)
     _digest: bytes = field(init=False)
-    _terminal: bool = field(factory=has_terminal, init=False)
-    _one_at_a_time: anyio.Lock = field(factory=anyio.Lock, init=False)
+    _had_terminal: bool = field(factory=has_terminal, init=False)
+    _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._first = self.running
+        self._started_with = self.running
         self._digest = self.running.digest
 
-    async def run(self, begin: Callable[[Config], None]) -> None:
-        """Give each declaration that is in order to `begin`, until cancelled."""
+    async def run(self, apply: Callable[[Config], None]) -> None:
+        """Call `apply` with each valid new config, until cancelled."""
         async with task_group() as group:
-            if threading.current_thread() is threading.main_thread():  # others get no signals
-                group.start_soon(self._on_signal, begin)
+            if threading.current_thread() is threading.main_thread():  # signals need it
+                group.start_soon(self._on_signal, apply)
             if self.watch:
-                group.start_soon(self._on_change, begin)
+                group.start_soon(self._on_change, apply)
 
-    async def _on_signal(self, begin: Callable[[Config], None]) -> None:
+    async def _on_signal(self, apply: Callable[[Config], None]) -> None:
         with anyio.open_signal_receiver(signal.SIGHUP) as hangups:
             async for _ in hangups:
-                if self._terminal and not has_terminal():  # it was closed: nobody will stop us
+                if self._had_terminal and not has_terminal():  # the terminal was closed
                     signal.raise_signal(signal.SIGTERM)
                 else:
-                    await self._again(begin)
+                    await self._reload(apply)
 
-    async def _on_change(self, begin: Callable[[Config], None]) -> None:
-        before = self._digest
+    async def _on_change(self, apply: Callable[[Config], None]) -> None:
+        previous = self._digest
         while True:
             await anyio.sleep(self.interval)
-            now = await anyio.to_thread.run_sync(self._look)
-            if now == before and now != self._digest:
-                await self._again(begin)
-            before = now
+            current = await anyio.to_thread.run_sync(self._current_digest)
+            if current == previous and current != self._digest:
+                await self._reload(apply)
+            previous = current
 
-    async def _again(self, begin: Callable[[Config], None]) -> None:
-        async with self._one_at_a_time:
-            try:  # in a thread: it takes a tenth of a second, which no stream should wait
-                declaration = await anyio.to_thread.run_sync(self._read)
+    async def _reload(self, apply: Callable[[Config], None]) -> None:
+        async with self._lock:
+            try:  # in a thread: it takes a tenth of a second, and streams must not wait for it
+                config = await anyio.to_thread.run_sync(self._read)
             except ConfigError as error:
                 file = self.running.file
-                log.error("%s cannot be used, what is served stays:\n%s", file, error.report())
+                log.error("%s not reloaded, the running config stays:\n%s", file, error.report())
                 return
-            self._tell(declaration)
-            self.running = declaration
-            begin(declaration)
+            self._log(config)
+            self.running = config
+            apply(config)
 
     def _read(self) -> Config:
-        self._digest = self._look()  # for one that is broken; of what changes next it is looked at
-        declaration = read(self.running.file, adapt=carry_over(self.running))
-        self._digest = declaration.digest
-        check_open_access(declaration, self.host)
-        return declaration
+        # Recorded first, so that a broken file is not reloaded until it changes again.
+        self._digest = self._current_digest()
+        config = read(self.running.file, adapt=carry_over(self.running))
+        self._digest = config.digest
+        check_open_access(config, self.host)
+        return config
 
-    def _look(self) -> bytes:
-        """What tells one state of the files from another."""
+    def _current_digest(self) -> bytes:
+        """Return a digest of the files' contents, or the error of reading them."""
         try:
             return digest(read_texts(self.running.file))
         except ConfigError as error:
             return str(error).encode()
 
-    def _tell(self, declaration: Config) -> None:
-        for note in declaration.notes:
-            log.info("%s", note.render(declaration.file, declaration.masked_source))
-        first: Any = self._first.sections["server"]
-        for name, value in attrs.asdict(declaration.sections["server"]).items():
-            if value != getattr(first, name) and name not in _RELOADED:
-                log.warning("`server.%s` is changed, which needs a restart", name)
-        before, now = self.running.sections["backends"], declaration.sections["backends"]
-        new = [name for name, backend in now.items() if backend is not before.get(name)]
-        gone = [name for name, backend in before.items() if backend is not now.get(name)]
+    def _log(self, config: Config) -> None:
+        for note in config.notes:
+            log.info("%s", note.render(config.file, config.masked_source))
+        at_start: Any = self._started_with.sections["server"]
+        for name, value in attrs.asdict(config.sections["server"]).items():
+            if value != getattr(at_start, name) and name not in _RELOADED:
+                log.warning("`server.%s` has changed: restart the proxy to apply it", name)
+        before, after = self.running.sections["backends"], config.sections["backends"]
+        new = [name for name, backend in after.items() if backend is not before.get(name)]
+        removed = [name for name, backend in before.items() if backend is not after.get(name)]
         log.info(
-            "%s is reloaded; backends new or changed: %s; gone or changed: %s",
-            declaration.file,
+            "%s reloaded; backends new or changed: %s; removed or changed: %s",
+            config.file,
             ", ".join(new) or "none",
-            ", ".join(gone) or "none",
+            ", ".join(removed) or "none",
         )

@@ -1,7 +1,7 @@
-"""The body of a request, and how much of all bodies may be in memory.
+"""The body of a request, and the budget for the bodies of all requests in flight.
 
-A body in gzip is unpacked here and not in a stage, because here is where bytes are counted: its
-unpacked bytes are what is in memory, and they are counted before there are many of them.
+A gzip body is decompressed here and not in a stage, because bytes are counted here: memory holds
+the decompressed bytes, and they must be counted before there are many of them.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from anyio.lowlevel import checkpoint
 from attrs import define
 from starlette.types import Receive
 
-from proxy.gunzip import Gunzip
+from proxy.gzip_decoder import GzipDecoder
 from proxy.http.disconnect import RequestSignals
 from stages.messages_api.errors import OverloadedError, RequestTooLargeError
 
 
 class ClientDisconnectedError(Exception):
-    """The client left before its request was whole."""
+    """The client disconnected before its request was complete."""
 
 
 @define
 class BodyBudget:
-    """How many bytes of bodies this process still takes.
+    """The bytes of request bodies that this process may still buffer.
 
-    A body has its place from its first byte to the end of its request: until then it is in memory,
-    as it came and translated. Who finds no place is refused and does not wait: bodies that are
-    half there would wait for each other.
+    A body counts from its first byte to the end of its request. Until then it is in memory, both
+    raw and translated. A request beyond the budget is refused and does not wait: half-read bodies
+    would wait for each other.
     """
 
     free: int
@@ -33,74 +33,78 @@ class BodyBudget:
 
 @define
 class RequestBody:
-    """The request's body."""
+    """The body of one request."""
 
     receive: Receive
-    departure: RequestSignals
-    room: BodyBudget
-    declared: int = 0
+    signals: RequestSignals
+    budget: BodyBudget
+    content_length: int = 0
     """Bytes that the client has announced."""
     gzip: bool = False
-    """Whether it arrives in gzip. All limits are for the unpacked bytes too."""
+    """Whether the body is compressed. All limits apply to the decompressed bytes too."""
     _data: bytes | None = None
-    _held: int = 0
+    _counted: int = 0
+    """Bytes taken from the budget."""
 
     async def read(self, limit: int) -> bytes:
-        """All of it, unpacked. Raises RequestTooLargeError as soon as it is over `limit` bytes.
+        """Return the whole body, decompressed.
 
-        Raises another ApiError when there is no room or it does not come whole, or is not the gzip
-        that it should be, and ClientDisconnectedError.
+        Raises RequestTooLargeError as soon as it is longer than `limit` bytes, OverloadedError
+        beyond the budget, another ApiError if it does not arrive whole or is not valid gzip, and
+        ClientDisconnectedError.
         """
-        if self._data is not None:  # another stage has read it; nothing more would come
+        if self._data is not None:  # another stage has read it; no more messages would arrive
             self._check(len(self._data), limit)
             return self._data
-        self._check(self.declared, limit)
-        data = bytearray()  # a list of pieces of few bytes would take many times as much
-        packed = Gunzip() if self.gzip else None
+        self._check(self.content_length, limit)
+        data = bytearray()  # a list of short parts would take many times the memory
+        gzip = GzipDecoder() if self.gzip else None
         more = True
         while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnectedError
-            if self.departure.error:
-                raise self.departure.error
+            if self.signals.body_error:
+                raise self.signals.body_error
             more = message.get("more_body", False)
             part = message.get("body", b"")
-            if packed is None:
+            if gzip is None:
                 self._add(part, data, limit)
             else:
-                await self._unpack(part, packed, data, limit)
-        if packed is not None:
-            packed.end()
+                await self._decompress(part, gzip, data, limit)
+        if gzip is not None:
+            gzip.end()
         self._data = bytes(data)
         return self._data
 
-    async def _unpack(self, part: bytes, packed: Gunzip, data: bytearray, limit: int) -> None:
-        for piece in packed.unpack(part):
-            self._check(packed.taken, limit)  # it may have much that unpacks to nothing
-            self._add(piece, data, limit)
-            await checkpoint()  # a few bytes can be many pieces
+    async def _decompress(
+        self, part: bytes, gzip: GzipDecoder, data: bytearray, limit: int
+    ) -> None:
+        for decompressed in gzip.decompress(part):
+            self._check(gzip.bytes_in, limit)  # many bytes may decompress to none
+            self._add(decompressed, data, limit)
+            await checkpoint()  # a few bytes may decompress to many parts
 
     def _add(self, part: bytes, data: bytearray, limit: int) -> None:
         data += part
         self._check(len(data), limit)
-        self.room.free -= len(data) - self._held
-        self._held = len(data)
+        self.budget.free -= len(data) - self._counted
+        self._counted = len(data)
 
     def release(self) -> None:
-        """Give its place to others. To be called at the end of the request."""
-        self.departure.error = None  # raised, it holds the frame of `read`, which holds all of this
-        self.room.free += self._held
-        self._held = 0
+        """Return the body's bytes to the budget. Called at the end of the request."""
+        self.budget.free += self._counted
+        self._counted = 0
 
     def _check(self, size: int, limit: int) -> None:
         if size > limit:
             raise RequestTooLargeError(f"Request exceeds the maximum size of {limit} bytes")
-        if size - self._held > self.room.free:
+        if size - self._counted > self.budget.free:
             raise OverloadedError(
-                "the requests under way leave no room for this one's body; try again in a moment",
+                "the bodies of other requests use up the proxy's memory limit; "
+                "try again in a moment",
                 headers={"retry-after": _RETRY_AFTER},
             )
 
 
-_RETRY_AFTER = "5"  # seconds, as good a guess as any: answers take from one to some hundred
+_RETRY_AFTER = "5"  # seconds, a guess: responses take from one second to some hundred

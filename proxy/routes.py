@@ -1,4 +1,4 @@
-"""One declaration as it is served: the table of paths, and the requests under way in it."""
+"""The routing table of one loaded config, and its requests in flight."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from stages.metrics import Metrics
 
 Methods = Mapping[str, ASGIApp]
 
-# They say nothing that a foreign web page could use, and what calls them may use any name.
+# Their responses are of no use to a foreign web page, and health checks may use any host name.
 _LIVENESS = ("/health", "/health/live")
 
 
 @frozen(eq=False)
 class RoutingTable:
-    """A declaration, and how its requests find their pipelines.
+    """A loaded config, and the pipeline of each method and path.
 
-    Paths without parameters, `direct`, need no search through the routes of `router`: it would be
-    a twentieth of what a short request costs, and four layers around each event.
+    `static_paths` are paths without parameters. They need no search through the routes of
+    `router`, which costs a twentieth of a short request, and four frames around each event.
     """
 
     config: Config
@@ -36,65 +36,64 @@ class RoutingTable:
     router: ASGIApp
     static_paths: dict[str, ASGIApp]
     urgent: frozenset[str]
-    """Paths whose requests begin at once, under overload too: health checks and metrics."""
-    rules: CrossOrigin
+    """Paths whose requests begin at once even under overload: health checks and metrics."""
+    cross_origin: CrossOrigin
 
     @classmethod
     def of(
         cls,
-        declaration: Config,
-        room: BodyBudget,
-        own: Mapping[str, Methods],
+        config: Config,
+        body_budget: BodyBudget,
+        built_in: Mapping[str, Methods],
         lifespan: Any,
         host: str,
     ) -> RoutingTable:
-        """The table for a declaration, of a server that listens on `host`.
+        """Build the table for a config, for a server that listens on `host`.
 
-        `own` are the paths that need no pipeline.
+        `built_in` are the paths that need no pipeline.
         """
-        by_path: dict[str, dict[str, ASGIApp]] = {path: {**apps} for path, apps in own.items()}
-        counts = declaration.sections["metrics"]
-        edges = []
-        urgent = {*own}
-        for pipeline in declaration.pipelines:
+        by_path: dict[str, dict[str, ASGIApp]] = {path: {**apps} for path, apps in built_in.items()}
+        counters = config.sections["metrics"]
+        endpoints = []
+        urgent = {*built_in}
+        for pipeline in config.pipelines:
             for route in pipeline.routes:
                 method, _, path = route.partition(" ")
-                edge = PipelineEndpoint(pipeline.name, pipeline.chain, room, counts)
-                edges.append(edge)
-                by_path.setdefault(path.strip(), {})[method] = edge
+                endpoint = PipelineEndpoint(pipeline.name, pipeline.chain, body_budget, counters)
+                endpoints.append(endpoint)
+                by_path.setdefault(path.strip(), {})[method] = endpoint
                 if any(isinstance(stage, Metrics) for stage in pipeline.stages):
                     urgent.add(path.strip())
         # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
         paths = sorted(by_path, key=lambda path: ("{" in path, -len(path)))
-        # A bare router: Starlette's own application would put two more layers around each event, to
-        # answer exceptions, of which none gets so far. Clients take a redirect for a failure.
+        # A bare router: Starlette's own application would put two more frames around each event, to
+        # handle exceptions, and none reaches it. Clients take a redirect for a failure.
         routes = [Route(path, _ByMethod(by_path[path])) for path in paths]
-        router = Router(routes, redirect_slashes=False, default=_nothing_here, lifespan=lifespan)
-        rules = CrossOrigin.of(declaration, host)
-        direct = {
-            path: rules.around(_ByMethod(by_path[path]), refusing=path not in _LIVENESS)
+        router = Router(routes, redirect_slashes=False, default=_not_found, lifespan=lifespan)
+        rules = CrossOrigin.of(config, host)
+        static_paths = {
+            path: rules.wrap(_ByMethod(by_path[path]), refusing=path not in _LIVENESS)
             for path in paths
             if "{" not in path
         }
-        return cls(
-            declaration, tuple(edges), rules.around(router), direct, frozenset(urgent), rules
-        )
+        app = rules.wrap(router)
+        return cls(config, tuple(endpoints), app, static_paths, frozenset(urgent), rules)
 
     @property
     def in_flight(self) -> int:
-        """How many requests are not finished."""
-        return sum(edge.in_flight for edge in self.endpoints)
+        """Number of requests in flight."""
+        return sum(endpoint.in_flight for endpoint in self.endpoints)
 
     @property
     def backends(self) -> Mapping[str, Backend]:
-        """All that are declared."""
-        declared: Mapping[str, Backend] = self.config.sections["backends"]
-        return declared
+        """All backends in the config, also those that no model refers to."""
+        backends: Mapping[str, Backend] = self.config.sections["backends"]
+        return backends
 
 
 @define(eq=False)
 class _ByMethod:
-    """An ASGI app that leads each method of one path to its own app.
+    """An ASGI app that passes each method of one path to its own app.
 
     An object, because Starlette takes a function for a request-to-response endpoint.
     """
@@ -105,11 +104,13 @@ class _ByMethod:
         if app := self.apps.get(scope["method"]):
             return app(scope, receive, send)
         allowed = {"allow": ", ".join(sorted(self.apps))}
-        error = MethodNotAllowedError(f"{scope['method']} is not allowed here", headers=allowed)
+        error = MethodNotAllowedError(
+            f"this path does not allow {scope['method']}", headers=allowed
+        )
         return send_error(error, scope, receive, send)
 
 
-async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:
     path = scope["path"][:200]
-    twice = "; the base URL of a client ends before `/v1`" if path.startswith("/v1/v1/") else ""
-    await send_error(NotFoundError(f"there is nothing at {path}{twice}"), scope, receive, send)
+    hint = "; set the client's base URL without `/v1`" if path.startswith("/v1/v1/") else ""
+    await send_error(NotFoundError(f"no route for {path}{hint}"), scope, receive, send)

@@ -1,4 +1,4 @@
-"""What signals do: end the proxy, at once the second time; SIGHUP, when its terminal is gone."""
+"""Process signals: a second SIGINT or SIGTERM exits at once; SIGHUP and the terminal."""
 
 from __future__ import annotations
 
@@ -12,45 +12,45 @@ from typing import Any
 
 log = logging.getLogger("llm_proxy")
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
+_EXIT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def end_at_once_on_a_second_signal(worker: bool) -> None:
-    """Let a second signal that asks for the end do so at once; the first lets requests finish.
+    """Exit at once on a second SIGINT or SIGTERM; after the first, requests finish.
 
-    Not by the default action: process 1 of a container has none. A worker leaves Ctrl-C to its
-    supervisor, who tells it. SIGHUP does no harm from here on; what it does comes later.
+    The default action is not enough: process 1 of a container has none. A worker ignores Ctrl-C,
+    because its supervisor passes it on. SIGHUP is ignored until Reload installs its handler.
     """
 
     def first(number: int, frame: FrameType | None) -> None:
-        for each in _ENDING:
-            signal.signal(each, lambda number, _: os._exit(128 + number))
-        before[number](number, frame)
+        for exit_signal in _EXIT_SIGNALS:
+            signal.signal(exit_signal, lambda number, _: os._exit(128 + number))
+        previous[number](number, frame)
 
-    before: dict[int, Any] = {each: signal.signal(each, first) for each in _ENDING}
+    previous: dict[int, Any] = {s: signal.signal(s, first) for s in _EXIT_SIGNALS}
     if worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # blocked by a supervisor
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a supervisor blocks it
 
 
 def end_with_supervisor() -> None:
-    """Let this worker finish its requests and end when the process that started it dies.
+    """Shut this worker down when its supervisor dies; its requests finish.
 
-    Otherwise workers of a supervisor that was killed would keep the port.
+    Otherwise the workers of a killed supervisor would keep the port.
     """
     if supervisor := multiprocessing.parent_process():
         threading.Thread(target=_end_after, args=(supervisor,), daemon=True).start()
 
 
 def _end_after(supervisor: Any) -> None:
-    supervisor.join()  # it waits for a pipe whose other end only the supervisor has
-    log.warning("the supervisor is gone: this worker ends")
+    supervisor.join()  # waits on a pipe whose other end only the supervisor has
+    log.warning("supervisor has died: this worker shuts down")
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def has_terminal() -> bool:
-    """Whether there is a terminal that this process belongs to."""
+    """Whether this process has a controlling terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
     except OSError:

@@ -1,4 +1,4 @@
-"""What one connection of a client may cost."""
+"""Limits of one client connection."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from attrs import frozen
 
 @frozen
 class ConnectionLimits:
-    """What one connection may cost.
+    """Limits of one client connection.
 
-    `patience`: seconds that the client may keep the proxy waiting. `min_body_bytes_per_second`:
-    bytes a second of a body that have to come, seen over that time: who sends one now and then
-    would hold a place for days. `send_timeout`: seconds in which nothing of an answer is read;
-    there may be reasons: a client runs a tool, or asks its user. It is looked at six times in the
-    shorter of the two.
+    `client_timeout`: seconds that the proxy waits for the client. `min_body_bytes_per_second`: the
+    average rate of a body over `client_timeout`; without it, a client that sends a byte now and then
+    holds a connection for days. `send_timeout`: seconds in which the client reads nothing of a
+    response. It is longer, because a client may run a tool or ask its user meanwhile. Both are
+    checked six times in the shorter of the two.
 
-    `head`: bytes of a request line and headers, and of anything else between two pieces of a body;
-    what comes in one packet with its end may be more. `headers`: how many. `requests`: how many may
-    be unanswered; it is not read any further long before, but that many may come in one packet.
+    `head`: bytes of a request line and headers, and of anything else between two parts of a body;
+    bytes that arrive in one packet with their end may be more. `headers`: number of headers.
+    `requests`: number of pipelined requests without a response. Reading stops long before that,
+    but one packet may have that many.
     """
 
     client_timeout: float = 30.0
@@ -29,10 +30,10 @@ class ConnectionLimits:
 
     @property
     def min_bytes_per_window(self) -> int:
-        """Bytes of a body that have to come within `patience`."""
+        """Bytes of a body that must arrive within `client_timeout`."""
         return int(self.min_body_bytes_per_second * self.client_timeout) or 1
 
     @property
     def check_interval(self) -> float:
-        """Seconds between two looks at the client."""
+        """Seconds between two checks of a connection."""
         return min(self.client_timeout, self.send_timeout) / 6

@@ -1,10 +1,10 @@
-"""Several processes that serve on one socket, by uvicorn's supervisor.
+"""Several worker processes that serve one socket, under uvicorn's supervisor.
 
-It restarts a worker that dies. Three of its ways do not fit here:
+The supervisor restarts a worker that dies. This subclass changes three things:
 
-- On SIGHUP it would replace the workers. They are told to reload themselves.
-- While the workers finish it would keep the socket: new clients would wait, for nobody.
-- A second signal would not be seen while the workers finish.
+- On SIGHUP it would replace the workers. Here the workers reload their config.
+- It would keep the socket while the workers finish: new clients would wait in vain.
+- It would not see a second signal while the workers finish.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from proxy.signals import has_terminal
 
 
 class Workers(Multiprocess):
-    """The supervisor. It serves nothing itself."""
+    """The supervisor. It serves no requests itself."""
 
     def run(self) -> None:
-        """Serve until a signal."""
+        """Run the workers until a signal."""
         self.terminal = has_terminal()
-        # Workers inherit this. Without it, a SIGHUP would kill those that are starting.
+        # Workers inherit the mask. Without it, a SIGHUP would kill those that are starting.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         threading.Thread(target=self._wait_for_hup, daemon=True).start()
         super().run()
@@ -34,7 +34,7 @@ class Workers(Multiprocess):
             self.signal_queue.append(signal.sigwait({signal.SIGHUP}))
 
     def handle_hup(self) -> None:
-        """Let the workers reload; or end, if it was the terminal that was closed."""
+        """Make the workers reload their config, or stop if the terminal was closed."""
         if self.terminal and not has_terminal():
             self.should_exit.set()
             return
@@ -43,14 +43,14 @@ class Workers(Multiprocess):
                 os.kill(process.pid, signal.SIGHUP)
 
     def terminate_all(self) -> None:
-        """Let the workers finish."""
-        for bound in self.sockets:
-            bound.close()
+        """Close the sockets, and ask the workers to finish."""
+        for listener in self.sockets:
+            listener.close()
         super().terminate_all()
 
     def join_all(self) -> None:
-        """Wait for the workers; not after a second signal."""
-        while alive := [each.process for each in self.processes if each.process.is_alive()]:
+        """Wait for the workers, but kill them after a second signal."""
+        while alive := [worker.process for worker in self.processes if worker.process.is_alive()]:
             alive[0].join(0.1)
             if {signal.SIGINT, signal.SIGTERM}.intersection(self.signal_queue):
                 for process in alive:

@@ -1,12 +1,13 @@
-"""Asking a live backend what it takes: `llm-proxy probe`.
+"""The command `llm-proxy probe`: asks a live backend what it supports.
 
-question.py      what a question is, what is found out, judgements several share
+command.py       the command: finds the backend, prints the result
+interview.py     asks the questions in order, and stops when the backend is silent
+question.py      Question, Finding, and judgements that several questions share
 sampling.py      ┐
-tools.py         │ the questions, as lists: each with its requests, and the judgement of the
-conversation.py  │ replies, a pure function
+tools.py         │ lists of questions: each with its requests, and a pure function that judges
+conversation.py  │ the replies
 reasoning.py     │
 endpoints.py     ┘
-reply.py         what a backend answered
-interview.py     their order; what is asked, and when it is given up
-report.py        what was found, as YAML
+reply.py         a backend's reply to one request
+report.py        the findings as YAML
 """

@@ -1,4 +1,4 @@
-"""`llm-proxy probe`: finds the backend meant, asks it, prints what was found out."""
+"""`llm-proxy probe`: find the backend, ask it, print the findings."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from stages.backends.backend import Backend
 from stages.messages_api.errors import ApiError
 from stages.profiles.profile import Profile
 
-_SHOWN = 20
-#: Shorter values of headers are no secrets, and would take letters out of what is said.
+_MAX_LISTED_MODELS = 20
+#: Shorter values of headers are not secrets; removing them would mutilate messages.
 _SECRET_LENGTH = 8
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"(Bearer )?\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _HINTS = {
-    200: "see that base_url is right (most end in /v1)",
-    0: "see that the backend runs, and that its base_url is right",
-    401: "see that `api_key` is right, and that its variable has the key meant",
-    403: "see that `api_key` is right, and may use this model",
-    404: "see that base_url is right (most end in /v1), and name another model with `--model`",
-    429: "try again when its rate limit lets you",
+    200: "check base_url (most end in /v1)",
+    0: "check that the backend runs, and its base_url",
+    401: "check `api_key`, and that its variable has the right key",
+    403: "check `api_key`, and that it may use this model",
+    404: "check base_url (most end in /v1), or name another model with `--model`",
+    429: "try again when its rate limit allows",
 }
-_OTHER_HINT = "this was the smallest request there is: see that the model answers at all"
+_OTHER_HINT = "this was the smallest possible request: check that the model responds at all"
 
 
 @frozen
 class Subject:
-    """A backend to ask. `written` are its connection's keys, for people: without secrets.
+    """A backend to ask. `written` are the keys of its connection, without secrets, for the output.
 
-    `models` are the names that the declaration uses there.
+    `models` are the names that the config uses for this backend.
     """
 
     name: str
@@ -54,31 +54,31 @@ class Subject:
     models: tuple[str, ...] = ()
 
 
-def declared(name: str, config: str | None) -> Subject:
-    """An entry of `backends`. Raises ConfigError, and ClickException if it is not usable."""
-    declaration = read(config)
-    raw = YAML(typ="safe", pure=True).load(declaration.source).get("backends") or {}
+def from_config(name: str, config: str | None) -> Subject:
+    """Return an entry of `backends`. Raises ConfigError, or ClickException if it is not usable."""
+    loaded = read(config)
+    raw = YAML(typ="safe", pure=True).load(loaded.source).get("backends") or {}
     if name not in raw:
-        hint = suggest(name, raw) or "name an entry of `backends`, or give its `--url`"
-        _fail(f"there is no backend `{name}` in {declaration.file}", hint)
-    backend = declaration.sections["backends"].get(name)
+        hint = suggest(name, raw) or "name an entry of `backends`, or add `--url`"
+        _fail(f"there is no backend `{name}` in {loaded.file}", hint)
+    backend = loaded.sections["backends"].get(name)
     if backend is None:
-        _fail(f"backend `{name}` cannot be used", _why(declaration, name))
-    entries = declaration.sections["models"].values()
-    leading = (model for entry in entries for model in entry.targets)
-    names = tuple(m.model for m in leading if m.backend == name and m.model)
+        _fail(f"backend `{name}` cannot be used", _notes_on(loaded, name))
+    entries = loaded.sections["models"].values()
+    targets = (target for entry in entries for target in entry.targets)
+    names = tuple(m.model for m in targets if m.backend == name and m.model)
     return Subject(name, backend.profile, _written(name, raw[name], backend.profile), names)
 
 
-def undeclared(name: str, url: str, api_key_env: str | None, config: str | None) -> Subject:
-    """A backend that stands in no declaration. Raises ClickException."""
+def from_url(name: str, url: str, api_key_env: str | None, config: str | None) -> Subject:
+    """Return a backend that is not in the config. Raises ClickException."""
     raw, key = {"base_url": url}, ""
     if api_key_env:
-        if not _NAME.fullmatch(api_key_env):  # it may be the key itself: do not show it
+        if not _NAME.fullmatch(api_key_env):  # it may be the key itself: do not print it
             hint = "put the key into the environment or into `.env`, as NAME=key"
-            _fail("`--api-key-env` wants the name of a variable, not a key", hint)
-        beside = dotenv_values(Path(locate(config)).with_name(".env"))
-        key = os.environ.get(api_key_env) or beside.get(api_key_env) or ""
+            _fail("`--api-key-env` takes the name of a variable, not a key", hint)
+        dotenv = dotenv_values(Path(locate(config)).with_name(".env"))
+        key = os.environ.get(api_key_env) or dotenv.get(api_key_env) or ""
         raw["api_key"] = f"${{{api_key_env}}}"
         if not key:
             hint = f"set {api_key_env} in the environment or in `.env`"
@@ -91,22 +91,22 @@ def undeclared(name: str, url: str, api_key_env: str | None, config: str | None)
 
 
 async def probe(subject: Subject, model: str | None, whole: bool, seconds: float) -> None:
-    """Ask it; progress goes to stderr, the entry to stdout. Raises ClickException.
+    """Ask the backend; print progress to stderr, the entry to stdout. Raises ClickException.
 
-    `seconds` is how long a request may take.
+    `seconds` is the timeout of each request.
     """
     backend = Backend(subject.profile)
     try:
         completions = await backend.open()
-        line = ProbeClient(subject.name, completions, seconds, _secrets(subject.profile))
-        listed = await line.reply(MODELS)
+        client = ProbeClient(subject.name, completions, seconds, _secrets(subject.profile))
+        listed = await client.reply(MODELS)
         if listed.status == 0:
             _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[0])
         chosen = _model(model, subject, listed)
-        interview = Interview(line, subject.profile, chosen, _tell)
+        interview = Interview(client, subject.profile, chosen, _show_progress)
         await interview.run()
     except ApiError as error:
-        _fail(error.message, "see that `model_path` is a GGUF file, and that it fits the memory")
+        _fail(error.message, "check that `model_path` is a GGUF file, and that it fits into memory")
     finally:
         await backend.aclose()
     if refusal := interview.refusal:
@@ -116,17 +116,18 @@ async def probe(subject: Subject, model: str | None, whole: bool, seconds: float
 
 
 def _print(subject: Subject, interview: Interview, listed: Reply, whole: bool) -> None:
-    line, names = interview.line, models(listed)
-    told = ", ".join(names[:_SHOWN]) + (f", and {len(names) - _SHOWN} more" * (len(names) > _SHOWN))
-    click.echo(f"  # as `llm-proxy probe` found it, with the model {log_safe(interview.model)}")
-    click.echo(f"  # models it lists: {log_safe(told or listed.error or 'none')}")
-    found = interview.findings
-    click.echo(report(subject.name, subject.written, subject.profile, found, whole), nl=False)
-    click.echo(f"{line.requests} requests, {line.tokens} tokens of answers", err=True)
+    client, names = interview.client, models(listed)
+    more = len(names) - _MAX_LISTED_MODELS
+    listing = ", ".join(names[:_MAX_LISTED_MODELS]) + (f", and {more} more" if more > 0 else "")
+    click.echo(f"  # measured by `llm-proxy probe` with the model {log_safe(interview.model)}")
+    click.echo(f"  # models it lists: {log_safe(listing or listed.error or 'none')}")
+    findings = interview.findings
+    click.echo(report(subject.name, subject.written, subject.profile, findings, whole), nl=False)
+    click.echo(f"{client.requests} requests, {client.tokens} output tokens", err=True)
     if interview.broken:
         _fail(
-            f"backend `{subject.name}` fell silent; what it was not asked is as declared",
-            "see what it says above, and probe again",
+            f"backend `{subject.name}` stopped responding; keys without a finding are unchanged",
+            "read its last error above, and probe again",
         )
 
 
@@ -135,25 +136,25 @@ def _secrets(profile: Profile) -> tuple[str, ...]:
     return (profile.api_key, *headers)
 
 
-def _tell(text: str) -> None:
+def _show_progress(text: str) -> None:
     click.echo(text, err=True, nl=False)
 
 
-def _model(given: str | None, subject: Subject, listed: Reply) -> str:
-    """The model to ask: the one named, else one the declaration uses, else the only one."""
+def _model(requested: str | None, subject: Subject, listed: Reply) -> str:
+    """Return the model to ask: the named one, one that the config uses, or the only one."""
     names = models(listed)
-    if given or subject.models:
-        return given or subject.models[0]
+    if requested or subject.models:
+        return requested or subject.models[0]
     if len(names) == 1:
         return names[0]
     if listed.status in (401, 403):
         _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[listed.status])
-    shown = ", ".join(map(log_safe, names[:_SHOWN])) or "it lists none"
-    _fail(f"which model of backend `{subject.name}`?", f"name it with `--model`: {shown}")
+    listing = ", ".join(map(log_safe, names[:_MAX_LISTED_MODELS])) or "it lists none"
+    _fail(f"which model of backend `{subject.name}`?", f"name one with `--model`: {listing}")
 
 
 def _written(name: str, raw: Mapping[str, Any], profile: Profile) -> dict[str, Any]:
-    """The keys of the connection as they are declared; what may be secret, only as a variable."""
+    """Return the configured keys of the connection; those that may be secret, as variables."""
     if profile.embedded:
         return {"profile": "embedded"}
     written: dict[str, Any] = {}
@@ -167,16 +168,16 @@ def _written(name: str, raw: Mapping[str, Any], profile: Profile) -> dict[str, A
 
 
 def _variable(name: str, key: str, value: str) -> str:
-    """`value` if it is nothing but a variable; else one to put it into."""
+    """Return `value` if it is only a variable; otherwise the name of a variable for it."""
     if _VARIABLE.fullmatch(value):
         return value
     plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in f"{name}_{key}".upper())
     return f"${{{plain if plain[0].isalpha() else '_' + plain}}}"
 
 
-def _why(declaration: Config, name: str) -> str:
-    """What a declaration's notes say of an entry of `backends`."""
-    notes = [note for note in declaration.notes if note.message.startswith(f"`{name}` ")]
+def _notes_on(config: Config, name: str) -> str:
+    """Join the notes of a config on an entry of `backends`."""
+    notes = [note for note in config.notes if note.message.startswith(f"`{name}` ")]
     return "; ".join(note.message for note in notes)
 
 

@@ -1,4 +1,4 @@
-"""Questions about what may stand in the messages: results of tools, begun answers, images."""
+"""Questions about messages: tool results, prefill, system messages, images."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from proxy.probe.reply import Reply
 from proxy.probe.tools import TOOLS, tool
 
 _TWO_RESULTS, _RESULT = "two tool results", "a tool result"
-#: Ids of calls have been seen limited to 40 characters, and to 9 letters and digits.
+#: Some backends limit ids of calls to 40 characters, others to exactly 9 letters and digits.
 _IDS = ("call_" + "x" * 59, "call_" + "x" * 35, "call00001")
-#: No model begins so by itself.
+#: A beginning that no model would write unprompted.
 _BEGINNING = "[list] 1, 2, 3,"
-#: Tokens for what was begun, repeated, and one number more.
-_GOING_ON = 24
-#: What vLLM and SGLang need to go on with a begun answer.
+#: Tokens for the repeated prefill and one more number.
+_CONTINUATION_TOKENS = 24
+#: Options that vLLM and SGLang need to continue a prefill.
 _CONTINUE: dict[str, Any] = {"add_generation_prompt": False, "continue_final_message": True}
 
 
@@ -42,7 +42,7 @@ def _calls(*calls: dict[str, Any]) -> dict[str, Any]:
 
 
 def _long_ids(replies: Sequence[Reply]) -> Finding:
-    """The longest id that is taken. Who takes only the last one may want its length exactly."""
+    """Find the longest accepted id. A backend that accepts only the last may require its length."""
     finding = _LONGEST_ID(replies)
     if not finding.sets:
         return finding
@@ -58,8 +58,8 @@ def _result(identity: str, text: str = "sunny") -> dict[str, Any]:
 
 
 def _history(*messages: dict[str, Any]) -> ProbeRequest:
-    asked = user("What is the weather in Paris, and in Rome?")
-    return ProbeRequest({"messages": [*asked, *messages], "tools": [tool("weather")]})
+    question = user("What is the weather in Paris, and in Rome?")
+    return ProbeRequest({"messages": [*question, *messages], "tools": [tool("weather")]})
 
 
 def _after_a_call(identity: str = "call00001", text: str = "sunny") -> ProbeRequest:
@@ -67,7 +67,7 @@ def _after_a_call(identity: str = "call00001", text: str = "sunny") -> ProbeRequ
 
 
 def _two_results() -> tuple[ProbeRequest, ProbeRequest]:
-    """Both results behind the message with both calls; each behind a message with its call."""
+    """Send both results after one message with both calls; then each after its own call."""
     paris, rome = (_call("call00001", "Paris"), _call("call00002", "Rome"))
     first, second = _result("call00001"), _result("call00002")
     return (
@@ -78,9 +78,9 @@ def _two_results() -> tuple[ProbeRequest, ProbeRequest]:
 
 def _split(replies: Sequence[Reply]) -> Finding:
     if replies[0].accepted:
-        return Finding("both accepted behind one message", {"split_tool_results": False})
+        return Finding("both accepted after one message", {"split_tool_results": False})
     if replies[-1].accepted:
-        evidence = f"{replies[0].error}; accepted behind a message each"
+        evidence = f"{replies[0].error}; accepted after one message each"
         return Finding(evidence, {"split_tool_results": True})
     return Finding(f"refused together and one by one: {replies[0].error}")
 
@@ -93,42 +93,42 @@ def _empty(replies: Sequence[Reply]) -> Finding:
 
 
 def _system(replies: Sequence[Reply]) -> Finding:
-    """Accepted is not enough: some chat templates take such a message, and leave it out."""
+    """Check for the effect: some chat templates accept such a message, and drop it."""
     reply, key = replies[0], "fields.system_message"
     if not reply.accepted:
         return Finding(reply.error, {key: "emulate"})
     if "banana" in reply.text.lower():
         return Finding("obeyed", {key: "map"})
     if reply.cut:
-        return Finding("accepted, but the answer was cut")
-    return Finding("accepted, but the answer did not follow it", {key: "emulate"})
+        return Finding("accepted, but the response ended at the output limit")
+    return Finding("accepted, but the response did not follow it", {key: "emulate"})
 
 
 def _prefill(replies: Sequence[Reply]) -> Finding:
-    """Whether the answer goes on: whole, streamed, and whole with the options of `_CONTINUE`.
+    """Judge whether the response continues: whole, streamed, and whole with `_CONTINUE`.
 
-    llama.cpp repeats what was begun, but not in a stream. Where a stream repeats it too, the model
-    has begun again, and copies what it sees.
+    llama.cpp echoes the prefill, but not in a stream. If a stream echoes it too, the model has
+    started again, and copies the prefill.
     """
     key = "fields.prefill"
-    if goes_on(replies[-1]):
+    if continues(replies[-1]):
         options = _CONTINUE if len(replies) == len(_PREFILLS) else {}
         repeats = not options and _BEGINNING in replies[0].text
-        how = " with `prefill_options`" if options else ""
-        again = ", after repeating what was begun; not in a stream" if repeats else ""
+        condition = " with `prefill_options`" if options else ""
+        echo = ", after an echo of the prefill; no echo in a stream" if repeats else ""
         sets = {key: "map", "prefill_options": options, "echoes_prefill": repeats}
-        return Finding(f"continued{how}{again}", sets)
-    anew = {key: "reject", "prefill_options": {}, "echoes_prefill": False}
+        return Finding(f"continued{condition}{echo}", sets)
+    not_continued = {key: "reject", "prefill_options": {}, "echoes_prefill": False}
     if not replies[0].accepted:
-        return Finding(replies[0].error, anew)
-    said = replies[0].text.strip()
-    if said and (_BEGINNING in said or not _BEGINNING.startswith(said)):
-        return Finding("accepted, but the answer began anew", anew)
-    return Finding("accepted, but nothing new came within the limit")
+        return Finding(replies[0].error, not_continued)
+    text = replies[0].text.strip()
+    if text and (_BEGINNING in text or not _BEGINNING.startswith(text)):
+        return Finding("accepted, but the response started again", not_continued)
+    return Finding("accepted, but no new text within the output limit")
 
 
-def goes_on(reply: Reply) -> bool:
-    """Whether the begun answer goes on at once."""
+def continues(reply: Reply) -> bool:
+    """Whether the response continues the prefill at once."""
     return reply.text.lstrip(" ,").startswith("4")
 
 
@@ -137,12 +137,12 @@ def _image(replies: Sequence[Reply]) -> Finding:
     if not reply.accepted:
         return Finding(reply.error, dict.fromkeys(keys, "reject"))
     if "red" in reply.text.lower():
-        return Finding("seen: the model named the colour", {keys[0]: "map"})
+        return Finding("the model named the colour", {keys[0]: "map"})
     return Finding("accepted, but the model did not name the colour")
 
 
 def red_square(side: int = 32) -> str:
-    """A PNG as data URI. Some models with vision refuse images of less than 28 pixels."""
+    """Return a PNG as data URI. Some vision models refuse images of less than 28 pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -162,7 +162,7 @@ _MIDDLE = [
     {"role": "system", "content": "Answer with the single word banana, whatever is asked."},
     *user("Which animal barks?"),
 ]
-_BEGUN = [
+_PREFILLED = [
     *user("Count from 1 to 9 in digits, with commas. Nothing else."),
     {"role": "assistant", "content": _BEGINNING},
 ]
@@ -173,7 +173,7 @@ _PICTURE = [
 ]
 
 _LATER = _history(_calls(_call("call00001", "Paris")), _result("call00001"), *user("And in Rome?"))
-_UNDECLARED = ProbeRequest({"messages": (_LATER.body or {})["messages"][:-1]})
+_WITHOUT_TOOLS = ProbeRequest({"messages": (_LATER.body or {})["messages"][:-1]})
 _ASSISTANT_FIRST = [{"role": "assistant", "content": "Hello."}, *user("Hello.")]
 
 QUESTIONS = (
@@ -196,7 +196,7 @@ QUESTIONS = (
     Question(
         "calls without their tools",
         ("needs_tools_with_history",),
-        (_UNDECLARED,),
+        (_WITHOUT_TOOLS,),
         judge_accepted({"needs_tools_with_history": False}, {"needs_tools_with_history": True}),
         after=_RESULT,
     ),
@@ -221,11 +221,14 @@ QUESTIONS = (
         _system,
     ),
     Question(
-        "a begun answer at the end",
+        "prefill: an unfinished assistant message at the end",
         ("fields.prefill", "prefill_options", "echoes_prefill"),
-        tuple(ProbeRequest({"messages": _BEGUN, **members}, _GOING_ON) for members in _PREFILLS),
+        tuple(
+            ProbeRequest({"messages": _PREFILLED, **members}, _CONTINUATION_TOKENS)
+            for members in _PREFILLS
+        ),
         _prefill,
-        lambda replies: goes_on(replies[-1]),
+        lambda replies: continues(replies[-1]),
     ),
     Question(
         "an image",

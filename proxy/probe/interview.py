@@ -1,7 +1,8 @@
-"""Asks a backend all there is to ask, one question after the other.
+"""Asks a backend all questions, one after the other.
 
-The output limit comes first: without an answer to it there is nothing to ask. Who says nothing
-three times in a row (rate limits, timeouts, a broken connection) is left alone.
+The output limit comes first: if the backend does not respond to it, no other question is asked.
+The interview also ends after three silent replies in a row (rate limits, timeouts, broken
+connections).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from attrs import Factory, define, evolve, field, frozen
 from proxy.probe import conversation, reasoning, sampling
 from proxy.probe.endpoints import endpoint_questions
 from proxy.probe.question import Finding, ProbeRequest, Question, user
-from proxy.probe.reply import Reply, log_safe, reply_from, reported
+from proxy.probe.reply import Reply, error_text, log_safe, reply_from
 from proxy.probe.sampling import TEMPERATURE, limit_question
 from proxy.probe.tools import tool_questions
 from stages.backends.call import CLIENT_EXCEPTIONS, BackendCall
@@ -24,35 +25,35 @@ from stages.backends.client import ChatCompletionsClient
 from stages.backends.errors import error_from_exception
 from stages.profiles.profile import Profile
 
-#: So many questions in a row without an answer are enough.
-_PATIENCE = 3
+#: Silent questions in a row that end the interview.
+_MAX_SILENCES = 3
 _NOT_ASKED = "not asked: "
 _SHORT = user("Say hello.")
 
 
 @frozen
 class CommonParameters:
-    """What all requests to one model have in common. `calm`: at temperature 0."""
+    """The parameters of all requests to one model. `limit` is the name of the output limit."""
 
     model: str
     limit: str = ""
-    calm: bool = False
+    at_temperature_0: bool = False
 
-    def body(self, ask: ProbeRequest) -> dict[str, Any]:
-        """The whole of a request."""
-        shared: dict[str, Any] = {"model": self.model, "messages": _SHORT}
-        if self.calm:  # what the model does is judged too, and should be so each time
-            shared["temperature"] = 0
-        if ask.tokens is not None:
-            shared[self.limit] = ask.tokens
-        return {**shared, **(ask.body or {})}
+    def body(self, request: ProbeRequest) -> dict[str, Any]:
+        """Return the whole body of a request."""
+        common: dict[str, Any] = {"model": self.model, "messages": _SHORT}
+        if self.at_temperature_0:  # the model's behaviour is judged too, and should be reproducible
+            common["temperature"] = 0
+        if request.tokens is not None:
+            common[self.limit] = request.tokens
+        return {**common, **(request.body or {})}
 
 
 @define
 class ProbeClient:
-    """The way to one backend. `timeout` is in seconds, for each request. It counts its cost.
+    """A client of one backend that counts its requests and output tokens.
 
-    None of the `secrets` is in a reply's error.
+    `timeout`: seconds per request. `secrets` are masked in the errors of replies.
     """
 
     backend: str
@@ -62,43 +63,43 @@ class ProbeClient:
     requests: int = 0
     tokens: int = 0
 
-    async def reply(self, ask: ProbeRequest, terms: CommonParameters | None = None) -> Reply:
-        """Send one request; whatever happens is a reply. A 500 may be chance: it is sent twice."""
-        reply = await self._sent(ask, terms)
+    async def reply(self, request: ProbeRequest, common: CommonParameters | None = None) -> Reply:
+        """Send one request; a failure is a reply too. A 500 may be chance: it is sent again."""
+        reply = await self._send(request, common)
         if reply.status == 500:
-            reply = await self._sent(ask, terms)
+            reply = await self._send(request, common)
         error = reply.error
         for secret in filter(None, self.secrets):
             error = error.replace(secret, "…")
         return evolve(reply, error=error)
 
-    async def _sent(self, ask: ProbeRequest, terms: CommonParameters | None) -> Reply:
+    async def _send(self, request: ProbeRequest, common: CommonParameters | None) -> Reply:
         self.requests += 1
-        silence = Reply(0, f"no answer in {self.timeout:g} seconds")
+        silence = Reply(0, f"no response in {self.timeout:g} seconds")
         with anyio.move_on_after(self.timeout):
             try:
-                async with await self._response(ask, terms) as response:
+                async with await self._response(request, common) as response:
                     content = await response.read()
             except CLIENT_EXCEPTIONS as error:
-                return Reply(0, reported(self.backend, error_from_exception(self.backend, error)))
+                return Reply(0, error_text(self.backend, error_from_exception(self.backend, error)))
             reply = reply_from(self.backend, response.status, response.headers, content)
             self.tokens += reply.tokens
             return reply
         return silence
 
     async def _response(
-        self, ask: ProbeRequest, terms: CommonParameters | None
+        self, request: ProbeRequest, common: CommonParameters | None
     ) -> aiohttp.ClientResponse:
-        url = self.completions.url(ask.path or "/chat/completions", ask.outside_v1)
-        if ask.body is None:
+        url = self.completions.url(request.path or "/chat/completions", request.outside_v1)
+        if request.body is None:
             return await self.completions.session.get(url)
-        body = ask.body if ask.path or terms is None else terms.body(ask)
+        body = request.body if request.path or common is None else common.body(request)
         call = BackendCall(self.backend, [], {}, idle_timeout=self.timeout)
         return await self.completions.post(url, body, call)
 
 
 def questions(profile: Profile, model: str) -> list[Question]:
-    """All but the first, in order."""
+    """Return all questions except the first, in order."""
     return [
         *sampling.QUESTIONS,
         *tool_questions(profile),
@@ -110,72 +111,72 @@ def questions(profile: Profile, model: str) -> list[Question]:
 
 @define
 class Interview:
-    """What is asked of one model, and what was found out, question by question.
+    """The questions to one model, and the findings, question by question.
 
-    `tell` gets the progress, as pieces of text. `refusal`: why there was nothing to ask.
+    `show_progress` gets parts of lines. `refusal`: why no question but the first was asked.
     """
 
-    line: ProbeClient
+    client: ProbeClient
     profile: Profile
     model: str
-    tell: Callable[[str], None]
+    show_progress: Callable[[str], None]
     findings: list[tuple[Question, Finding]] = Factory(list)
     refusal: Reply | None = None
-    _terms: CommonParameters = field(init=False)
-    _said: dict[str, str] = Factory(dict)
-    _agreed: set[str] = Factory(set)
-    _found: set[str] = Factory(set)
+    _common: CommonParameters = field(init=False)
+    _evidence: dict[str, str] = Factory(dict)
+    _accepted: set[str] = Factory(set)
+    _found_keys: set[str] = Factory(set)
     _silences: int = 0
 
     def __attrs_post_init__(self) -> None:
-        self._terms = CommonParameters(self.model, self.profile.max_tokens_field)
+        self._common = CommonParameters(self.model, self.profile.max_tokens_field)
 
     @property
     def broken(self) -> bool:
-        """Whether the backend fell silent before the end."""
-        return self._silences >= _PATIENCE
+        """Whether the backend stopped responding before the end."""
+        return self._silences >= _MAX_SILENCES
 
     async def run(self) -> None:
-        """Ask everything; only the first question, when it is refused."""
+        """Ask all questions, or only the first if the backend refuses it."""
         first = limit_question(self.profile)
-        replies, finding = await self._put(first)
+        replies, finding = await self._ask(first)
         if not any(reply.accepted and reply.choices for reply in replies):
-            error = replies[0].error or "200, but the answer is no chat completion"
+            error = replies[0].error or "200, but not a chat completion"
             self.refusal = evolve(replies[0], error=error)
             return
         limit = finding.sets.get("max_tokens_field") or self.profile.max_tokens_field
-        self._terms = CommonParameters(self.model, limit)
+        self._common = CommonParameters(self.model, limit)
         for question in questions(self.profile, self.model):
             if self.broken:
-                self._note(question, Finding(f"{_NOT_ASKED}the backend fell silent"))
-            elif question.after and question.after not in self._agreed:
-                said = self._said[question.after].removeprefix(_NOT_ASKED)
-                self._note(question, Finding(f"{_NOT_ASKED}{said}"))
-            elif question.unless not in self._found:
-                replies, _ = await self._put(question)
+                self._record(question, Finding(f"{_NOT_ASKED}the backend stopped responding"))
+            elif question.after and question.after not in self._accepted:
+                reason = self._evidence[question.after].removeprefix(_NOT_ASKED)
+                self._record(question, Finding(f"{_NOT_ASKED}{reason}"))
+            elif question.unless not in self._found_keys:
+                replies, _ = await self._ask(question)
                 if question.name == TEMPERATURE:
-                    calm = all(reply.accepted for reply in replies)
-                    self._terms = CommonParameters(self.model, limit, calm)
+                    fixed = all(reply.accepted for reply in replies)
+                    self._common = CommonParameters(self.model, limit, at_temperature_0=fixed)
 
-    async def _put(self, question: Question) -> tuple[list[Reply], Finding]:
-        self.tell(f"asking: {question.name} … ")
+    async def _ask(self, question: Question) -> tuple[list[Reply], Finding]:
+        self.show_progress(f"asking: {question.name} … ")
         replies: list[Reply] = []
-        for ask in question.asks:
-            replies.append(await self.line.reply(ask, self._terms))
+        for request in question.requests:
+            replies.append(await self.client.reply(request, self._common))
             if replies[-1].silent or question.enough(replies):
                 break
         silent = replies[-1].silent
         finding = Finding(replies[-1].error) if silent else question.judge(replies)
-        # A model's words may be in it, and it is going into comments.
+        # The evidence may quote the model, and becomes a YAML comment.
         finding = evolve(finding, evidence=log_safe(finding.evidence))
-        self.tell(f"{finding.evidence}\n")
+        self.show_progress(f"{finding.evidence}\n")
         self._silences = self._silences + 1 if silent else 0
         if any(reply.accepted for reply in replies):
-            self._agreed.add(question.name)
-        self._note(question, finding)
+            self._accepted.add(question.name)
+        self._record(question, finding)
         return replies, finding
 
-    def _note(self, question: Question, finding: Finding) -> None:
+    def _record(self, question: Question, finding: Finding) -> None:
         self.findings.append((question, finding))
-        self._said[question.name] = finding.evidence
-        self._found |= finding.sets.keys()
+        self._evidence[question.name] = finding.evidence
+        self._found_keys |= finding.sets.keys()

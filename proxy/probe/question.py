@@ -1,4 +1,4 @@
-"""What a question is, what is found out by one, and the judgements several questions share."""
+"""Question, Finding, and the judgements that several questions share."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from proxy.probe.reply import Reply
 
 @frozen
 class ProbeRequest:
-    """One request. To `body` come the model, a short message and an output limit of `tokens`.
+    """One request. The model, a short message and an output limit of `tokens` are added to `body`.
 
-    A `path` other than Chat Completions' is asked with `body` as it is, or with GET if there is
-    none; `beside`: it stands beside `/v1`, not below.
+    A `path` other than that of Chat Completions gets `body` unchanged, or a GET without a body.
+    `outside_v1`: the path is next to `/v1`, not below it.
     """
 
     body: dict[str, Any] | None = None
@@ -26,13 +26,13 @@ class ProbeRequest:
 
 @frozen
 class Finding:
-    """What was found out: keys of a profile (`fields.NAME` for a policy) and the evidence."""
+    """Values of profile keys (`fields.NAME` for a policy), and the evidence for them."""
 
     evidence: str
     sets: dict[str, Any] = Factory(dict)
 
 
-NONSENSE_TOO = "accepted, but so is nonsense"
+NONSENSE_TOO = "accepted, but nonsense is accepted too"
 Judge = Callable[[Sequence[Reply]], Finding]
 
 
@@ -42,16 +42,16 @@ def _never(_: Sequence[Reply]) -> bool:
 
 @frozen
 class Question:
-    """Something to find out, by one or several requests.
+    """A question to the backend, of one or several requests.
 
-    Asked one by one until the replies so far are `enough`; `judge` gets them. `tells` are the
-    keys that it can find out. Asked only where a request of the question `after` was accepted,
-    and where the key `unless` was not found out yet.
+    The requests are sent one by one until the replies so far are `enough`; `judge` gets them.
+    `keys` are the profile keys that it can find. It is asked only if a request of the question
+    `after` was accepted, and if the key `unless` has no finding yet.
     """
 
     name: str
-    tells: tuple[str, ...]
-    asks: tuple[ProbeRequest, ...]
+    keys: tuple[str, ...]
+    requests: tuple[ProbeRequest, ...]
     judge: Judge
     enough: Callable[[Sequence[Reply]], bool] = _never
     after: str = ""
@@ -59,12 +59,12 @@ class Question:
 
 
 def accepted(replies: Sequence[Reply]) -> bool:
-    """Whether the last request was taken; for `enough`."""
+    """Whether the last request was accepted; for `enough`."""
     return replies[-1].accepted
 
 
 def user(text: str) -> list[dict[str, Any]]:
-    """A conversation of one message."""
+    """Return a conversation of one message."""
     return [{"role": "user", "content": text}]
 
 
@@ -74,7 +74,7 @@ def judge_plain(replies: Sequence[Reply]) -> Finding:
 
 
 def judge_accepted(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
-    """Judge by whether the first request is accepted, where that is all there is to see."""
+    """Judge by whether the first request is accepted, if nothing else can be observed."""
 
     def judge(replies: Sequence[Reply]) -> Finding:
         reply = replies[0]
@@ -84,24 +84,24 @@ def judge_accepted(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
 
 
 def judge_validated(yes: dict[str, Any], no: dict[str, Any]) -> Judge:
-    """Judge a field by two requests: with a right value, and with one of a wrong type.
+    """Judge a field by two requests: with a valid value, and with a value of a wrong type.
 
-    Who accepts both ignores the field, or may: that tells nothing.
+    A backend that accepts both may ignore the field: that proves nothing.
     """
 
     def judge(replies: Sequence[Reply]) -> Finding:
-        right, wrong = replies
-        if not right.accepted:
-            return Finding(right.error, no)
-        if wrong.accepted:
+        valid, invalid = replies
+        if not valid.accepted:
+            return Finding(valid.error, no)
+        if invalid.accepted:
             return Finding(NONSENSE_TOO)
-        return Finding(f"accepted, and nonsense is refused ({wrong.error})", yes)
+        return Finding(f"accepted, and nonsense is refused ({invalid.error})", yes)
 
     return judge
 
 
 def judge_first_accepted(key: str, values: Sequence[Any], otherwise: dict[str, Any]) -> Judge:
-    """Judge asks that stand for `values`, best first: the first one accepted is the finding."""
+    """Judge requests for `values`, best first: the first accepted one is the finding."""
 
     def judge(replies: Sequence[Reply]) -> Finding:
         value = values[len(replies) - 1]

@@ -1,4 +1,4 @@
-"""Questions about reasoning: how to ask for it, and where in the answer it comes."""
+"""Questions about reasoning: how to request it, and where it is in the response."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from proxy.probe.question import NONSENSE_TOO, Finding, ProbeRequest, Question, 
 from proxy.probe.reply import Reply
 from stages.translation.reasoning_options import LEVELS
 
-#: Enough to see whether the model thinks first, or not.
+#: Enough to see whether the model reasons first.
 _TOKENS = 32
 _SUM = user("What is 17 + 25?")
 _NONSENSE = "nonsense"
-#: Ways to ask that can be seen in the answer: the name in `reasoning_request`, on, and off.
+#: Ways to request reasoning, by name in `reasoning_request`: the options for on, and for off.
 _WAYS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "effort": ({"reasoning_effort": "low"}, {"reasoning_effort": "none"}),
     "template": (
@@ -26,25 +26,25 @@ _TAG = "<think>"
 
 
 def thinks(reply: Reply) -> bool:
-    """Whether there is reasoning in the answer, in a field or in the text."""
+    """Whether the response has reasoning, in a field or in the text."""
     return bool(reply.reasoning) or _TAG in reply.text
 
 
 def _levels(replies: Sequence[Reply]) -> Finding:
-    """A backend that takes any level reads none of them, or would not say so."""
+    """A backend that accepts any level may ignore all of them."""
     nonsense, *levels = replies
     if nonsense.accepted:
         return Finding(NONSENSE_TOO)
-    known = [level for level, reply in zip(LEVELS, levels, strict=True) if reply.accepted]
-    if not known:
+    levels_accepted = [level for level, reply in zip(LEVELS, levels, strict=True) if reply.accepted]
+    if not levels_accepted:
         return Finding(nonsense.error, {"fields.output_config.effort": "warn"})
-    found = {
-        "effort_levels": tuple(known),
+    sets = {
+        "effort_levels": tuple(levels_accepted),
         "reasoning_request": "effort",
         "fields.output_config.effort": "map",
         "fields.thinking": "map",
     }
-    return Finding("accepted: " + ", ".join(known), found)
+    return Finding("accepted: " + ", ".join(levels_accepted), sets)
 
 
 def _ways(replies: Sequence[Reply]) -> Finding:
@@ -56,20 +56,20 @@ def _ways(replies: Sequence[Reply]) -> Finding:
             sets: dict[str, Any] = {"reasoning_request": way, "fields.thinking": "map"}
             sets["fields.output_config.effort"] = effort
             sets["can_disable_reasoning"] = off.accepted
-            # Who refuses the one value and takes the other reads the member.
-            how = "on and off" if off.accepted else f"on; off: {off.error}"
-            return Finding(f"`{way}` turns it {how}", sets)
-    return Finding("none of the ways tried turns it on and off")
+            # A backend that refuses one value and accepts the other reads the member.
+            effect = "on and off" if off.accepted else f"on; off: {off.error}"
+            return Finding(f"`{way}` turns it {effect}", sets)
+    return Finding("no tested way turns it on and off")
 
 
 def _place(replies: Sequence[Reply]) -> Finding:
     fields = [reply.reasoning for reply in replies if reply.reasoning]
     if fields:
         sets = {"reasoning_history": fields[0], "think_tags": False, "fields.thinking_block": "map"}
-        return Finding(f"it comes in `{fields[0]}`", sets)
+        return Finding(f"reported in `{fields[0]}`", sets)
     if any(_TAG in reply.text for reply in replies):
-        return Finding(f"it comes in the text, as `{_TAG}`", {"think_tags": True})
-    return Finding("the model showed no reasoning")
+        return Finding(f"in the text, as `{_TAG}`", {"think_tags": True})
+    return Finding("the model did not reason")
 
 
 QUESTIONS = (
@@ -81,7 +81,7 @@ QUESTIONS = (
         lambda replies: replies[0].accepted,
     ),
     Question(
-        "other ways to ask for reasoning",
+        "other ways to request reasoning",
         (
             "reasoning_request",
             "can_disable_reasoning",
@@ -97,7 +97,7 @@ QUESTIONS = (
         unless="reasoning_request",
     ),
     Question(
-        "where reasoning comes",
+        "where reasoning is",
         ("reasoning_history", "think_tags", "fields.thinking_block"),
         (
             ProbeRequest({"messages": _SUM}, _TOKENS),

@@ -1,4 +1,4 @@
-"""Questions about tools: whether they are called as told, and what may stand in their schemas."""
+"""Questions about tools: whether the model calls them, and what their schemas may contain."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from proxy.probe.question import (
 from proxy.probe.reply import Reply
 from stages.profiles.profile import Profile
 
-#: The questions that others need a yes to.
+#: Questions that others depend on.
 TOOLS, STRICT = "tools", "strict in tools"
 #: Enough for a call with one short argument, also for a model that says a few words before it.
 _CALL = 160
 _WEATHER = "What is the weather in Paris?"
 _GREETING = "Say hello."
-#: JSON schema keywords that some backends refuse; the first two are the ones met most.
+#: JSON Schema keywords that some backends refuse; the first two are the most frequent.
 _KEYWORDS: dict[str, Any] = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "format": "date",
-    "pattern": "[a-z]",  # not anchored, as most are
+    "pattern": "[a-z]",  # not anchored, like most patterns
     "additionalProperties": False,
     "default": "paris",
 }
-_ON_THE_WHOLE = ("$schema", "additionalProperties")
+_AT_THE_ROOT = ("$schema", "additionalProperties")
 
 
 def tool(name: str, schema: dict[str, Any] | None = None, **members: Any) -> dict[str, Any]:
-    """A function with one argument `city`; `schema` goes over its parameters."""
+    """Return a function with one argument `city`; `schema` overrides its parameters."""
     properties = {"city": {"type": "string"}}
     parameters = {
         "type": "object",
@@ -50,10 +50,10 @@ def tool(name: str, schema: dict[str, Any] | None = None, **members: Any) -> dic
 
 
 def _with_keywords(*names: str) -> ProbeRequest:
-    """A tool whose schema has these keywords, where they belong."""
-    city = {"type": "string", **{n: _KEYWORDS[n] for n in names if n not in _ON_THE_WHOLE}}
-    whole = {name: _KEYWORDS[name] for name in names if name in _ON_THE_WHOLE}
-    return ProbeRequest({"tools": [tool("weather", {**whole, "properties": {"city": city}})]})
+    """Return a request with a tool whose schema has these keywords."""
+    city = {"type": "string", **{n: _KEYWORDS[n] for n in names if n not in _AT_THE_ROOT}}
+    root = {name: _KEYWORDS[name] for name in names if name in _AT_THE_ROOT}
+    return ProbeRequest({"tools": [tool("weather", {**root, "properties": {"city": city}})]})
 
 
 def _keywords(replies: Sequence[Reply]) -> Finding:
@@ -65,31 +65,31 @@ def _keywords(replies: Sequence[Reply]) -> Finding:
         if not reply.accepted
     }
     if not refused:
-        return Finding(f"each accepted, but not together: {replies[0].error}")
+        return Finding(f"accepted one by one, but not together: {replies[0].error}")
     evidence = "; ".join(f"{name}: {error}" for name, error in refused.items())
     return Finding(evidence, {"unsupported_schema_keywords": tuple(refused)})
 
 
-def _seen(reply: Reply) -> str:
-    """What was done in place of the call that was wanted; empty when it cannot be known.
+def _other_behavior(reply: Reply) -> str:
+    """Say what the model did in place of the required call; empty if that is unknown.
 
-    Text that was cut at the limit may have been the beginning of a call, or been followed by one.
+    Text that ended at the output limit may be the beginning of a call, or precede one.
     """
     if reply.calls:
-        return f"it called `{reply.calls[0]}`"
-    return "it answered with text" if reply.text.strip() and not reply.cut else ""
+        return f"the model called `{reply.calls[0]}`"
+    return "the model responded with text" if reply.text.strip() and not reply.cut else ""
 
 
 def _required(replies: Sequence[Reply]) -> Finding:
     reply = replies[-1]
-    if any(each.calls for each in replies):
-        how = "" if replies[0].calls else " once its answer was begun with `forced_tool_prefill`"
-        return Finding(f"obeyed{how}", {"fields.tool_choice": "map"})
+    if any(reply.calls for reply in replies):
+        condition = "" if replies[0].calls else " with `forced_tool_prefill`"
+        return Finding(f"obeyed{condition}", {"fields.tool_choice": "map"})
     if not reply.accepted:
         return Finding(reply.error, {"fields.tool_choice": "warn"})
-    if seen := _seen(reply):
-        return Finding(f"ignored: {seen}", {"fields.tool_choice": "warn"})
-    return Finding("accepted, but no call came within the limit")
+    if behavior := _other_behavior(reply):
+        return Finding(f"ignored: {behavior}", {"fields.tool_choice": "warn"})
+    return Finding("accepted, but no call within the output limit")
 
 
 def _named(replies: Sequence[Reply]) -> Finding:
@@ -98,9 +98,9 @@ def _named(replies: Sequence[Reply]) -> Finding:
         return Finding(reply.error, {"named_tool_choice": False})
     if reply.calls[:1] == ["time"]:
         return Finding("obeyed", {"named_tool_choice": True})
-    if seen := _seen(reply):
-        return Finding(f"ignored: {seen}", {"named_tool_choice": False})
-    return Finding("accepted, but no call came within the limit")
+    if behavior := _other_behavior(reply):
+        return Finding(f"ignored: {behavior}", {"named_tool_choice": False})
+    return Finding("accepted, but no call within the output limit")
 
 
 def _parallel(profile: Profile) -> Question:
@@ -118,14 +118,14 @@ def _parallel(profile: Profile) -> Question:
 
 def _required_question(profile: Profile) -> Question:
     body = {"tools": [tool("weather")], "tool_choice": "required"}
-    asks = [ProbeRequest({**body, "messages": user(_GREETING)}, _CALL)]
-    if begun := profile.forced_tool_prefill:
-        messages = [*user(_GREETING), {"role": "assistant", "content": begun}]
-        asks.append(ProbeRequest({**body, "messages": messages}, _CALL))
+    requests = [ProbeRequest({**body, "messages": user(_GREETING)}, _CALL)]
+    if prefill := profile.forced_tool_prefill:
+        messages = [*user(_GREETING), {"role": "assistant", "content": prefill}]
+        requests.append(ProbeRequest({**body, "messages": messages}, _CALL))
     return Question(
         "tool_choice required",
         ("fields.tool_choice",),
-        tuple(asks),
+        tuple(requests),
         _required,
         enough=lambda replies: bool(replies[-1].calls),
         after=TOOLS,
@@ -133,17 +133,17 @@ def _required_question(profile: Profile) -> Question:
 
 
 def _named_question() -> Question:
-    """The greeting is for models that talk of the weather until they are cut."""
+    """Ask again with a greeting: some models write about the weather up to the output limit."""
     choice = {"type": "function", "function": {"name": "time"}}
     body = {"tools": [tool("weather"), tool("time")], "tool_choice": choice}
     return Question(
         "tool_choice by name",
         ("named_tool_choice",),
         tuple(
-            ProbeRequest({**body, "messages": user(said)}, _CALL) for said in (_WEATHER, _GREETING)
+            ProbeRequest({**body, "messages": user(text)}, _CALL) for text in (_WEATHER, _GREETING)
         ),
         _named,
-        enough=lambda replies: not replies[-1].accepted or bool(_seen(replies[-1])),
+        enough=lambda replies: not replies[-1].accepted or bool(_other_behavior(replies[-1])),
         after=TOOLS,
     )
 
@@ -170,7 +170,7 @@ def _strict_question() -> Question:
 
 
 def tool_questions(profile: Profile) -> tuple[Question, ...]:
-    """What is asked about tools of a backend declared so."""
+    """Return the questions about tools for a backend with this profile."""
     return (
         Question(TOOLS, (), (ProbeRequest({"tools": [tool("weather")]}),), judge_plain),
         _required_question(profile),

@@ -165,7 +165,7 @@ async def app(
 
 async def ask(app: App, body: bytes, model: str) -> None:
     server = Server([part(body)])
-    await app(server.scope([("x-api-key", KEY)]), server.receive, server.send)
+    await app.route(server.scope([("x-api-key", KEY)]), server.receive, server.send)
     assert server.status == 200
     assert EXPECTED[model] in server.body
 
@@ -200,7 +200,7 @@ async def test_a_delta_that_arrives_alone_costs_no_more_than_today(
     """From the backend's socket to the server: with all that waits for it in between."""
     server = Listener([part(hello(PACED))])
     server.heard = asyncio.Event()
-    asked = app(server.scope([("x-api-key", KEY)]), server.receive, server.send)
+    asked = app.route(server.scope([("x-api-key", KEY)]), server.receive, server.send)
     task = asyncio.ensure_future(asked)
     await server.heard.wait()
     costs = []
@@ -210,7 +210,7 @@ async def test_a_delta_that_arrives_alone_costs_no_more_than_today(
             clock.tick()
             await server.heard.wait()
         costs.append(cost)
-    server.departure.disconnect()
+    server.signals.disconnect()
     await task
 
     check(min(costs, key=lambda cost: cost.total), 188)

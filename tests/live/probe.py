@@ -15,7 +15,7 @@ from tests.live.proxy import COMMAND, config, environ
 #: Seconds the whole of a probe may take.
 _LIMIT = 900.0
 _PASSES = "probe: a config with it passes `check`"
-_UNFOUND = ("# not found out", "# as declared")
+_UNFOUND = ("# undetermined", "# as configured")
 
 
 def probe(server: Running, model: str, folder: Path) -> str:

@@ -14,16 +14,16 @@ from tests.live.proxy import config
 from tests.live.servers import SERVERS
 
 PRINTED = """\
-  # as `llm-proxy probe` found it, with the model m
+  # measured by `llm-proxy probe` with the model m
   probed:
     base_url: "http://127.0.0.1:1/v1"
     stream_options: true   # usage in the stream
     tool_id_length: null   # accepted
-    named_tool_choice: true  # not found out: it was cut
-    max_concurrent_calls: null            # as declared
+    named_tool_choice: true  # undetermined: it was cut
+    max_concurrent_calls: null            # as configured
     fields:
       top_k: map           # obeyed
-      prefill: map         # not found out: it was cut
+      prefill: map         # undetermined: it was cut
 """
 
 

@@ -24,12 +24,12 @@ class Server:
 
     messages: list[dict[str, Any]] = Factory(lambda: [part()])
     sent: list[dict[str, Any]] = Factory(list)
-    departure: RequestSignals = Factory(RequestSignals)
+    signals: RequestSignals = Factory(RequestSignals)
 
     async def receive(self) -> dict[str, Any]:
         message = self.messages.pop(0)
         if message is GONE:
-            self.departure.disconnect()
+            self.signals.disconnect()
         return message
 
     async def send(self, message: Any) -> None:
@@ -51,4 +51,4 @@ class Server:
         """What it tells of a request."""
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         usual = {"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b""}
-        return {**usual, "headers": raw, "state": {REQUEST_SIGNALS: self.departure}, **changes}
+        return {**usual, "headers": raw, "state": {REQUEST_SIGNALS: self.signals}, **changes}

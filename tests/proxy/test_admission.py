@@ -140,7 +140,7 @@ async def test_a_request_whose_client_is_gone_takes_up_nobodys_turn() -> None:
     worker = Worker()
     worker.ask(*paths(3 * PER_TURN))
     for server in worker.servers[PER_TURN : 2 * PER_TURN]:
-        server.departure.disconnect()
+        server.signals.disconnect()
     while len(worker.began) <= PER_TURN:
         await turn()
     assert worker.began == paths(3 * PER_TURN)
@@ -174,7 +174,7 @@ async def test_the_log_has_a_line_for_an_overload_and_not_for_each_refusal(
     await worker.end()
     await worker.end()
     assert caplog.messages == [
-        "overloaded: requests wait 0.25 s to begin, new ones get a 529",
-        "overloaded: 30 requests refused in 0 s",
-        "not overloaded any more",
+        "overloaded: requests wait 0.25 s to begin; new ones get a 529",
+        "overloaded: refused 30 requests in 0 s",
+        "no longer overloaded",
     ]

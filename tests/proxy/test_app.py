@@ -81,7 +81,7 @@ async def ask(declaration: Config, method: str, path: str, key: str = "right") -
     server = Server()
     app = App(declaration)
     asked = server.scope([("x-api-key", key)], method=method, path=path)
-    await app(asked, server.receive, server.send)
+    await app.route(asked, server.receive, server.send)
     return server
 
 
@@ -191,7 +191,7 @@ async def readiness(app: App, key: str = "right") -> tuple[int, dict[str, Any]]:
     """What /health/ready answers."""
     server = Server()
     scope = server.scope([("x-api-key", key)], method="GET", path="/health/ready")
-    await app(scope, server.receive, server.send)
+    await app.route(scope, server.receive, server.send)
     told: dict[str, Any] = json.loads(server.body)
     return server.status, told
 
@@ -220,7 +220,7 @@ class TestReadiness:
             await anyio.wait_all_tasks_blocked()
             status, told = await readiness(app)
             assert (status, told["status"]) == (200, "ready")
-            app.draining = True
+            app.drain()
             status, told = await readiness(app)
             assert (status, told["status"]) == (503, "stopping")
 

@@ -261,7 +261,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: cannot listen on 127.0.0.1:{port}: ")
-    assert "hint: another program listens there; try `--port 0`" in result.stderr
+    assert "hint: another program uses this port; try `--port 0`" in result.stderr
 
 
 def test_stages_lists_all_that_are_built_in() -> None:

@@ -55,7 +55,7 @@ STREAM = ResponseStart(200, {"content-type": "text/event-stream; charset=utf-8"}
 
 async def test_each_answer_is_counted_by_its_status() -> None:
     async def waits(request: HttpRequest, forward: Send[HttpResponse]) -> None:
-        leaving.departure.disconnect()
+        leaving.signals.disconnect()
         await anyio.sleep_forever()
 
     counts, leaving = Counters(), Server()
@@ -188,7 +188,7 @@ class TestFailures:
 
         server = await run(fail)
         assert server.body == b"whole"
-        assert "RuntimeError (LLM_PROXY_LOG=debug shows its text" in caplog.text
+        assert "RuntimeError (set LLM_PROXY_LOG=debug to see its message" in caplog.text
 
     async def test_a_bug_is_a_500_without_details(self, caplog: pytest.LogCaptureFixture) -> None:
         async def fail(_: HttpRequest, forward: Send[HttpResponse]) -> None:
@@ -198,7 +198,7 @@ class TestFailures:
         assert server.status == 500
         assert json.loads(server.body)["error"]["type"] == "api_error"
         assert b"4711" not in server.body
-        assert "RuntimeError (LLM_PROXY_LOG=debug shows its text" in caplog.text
+        assert "RuntimeError (set LLM_PROXY_LOG=debug to see its message" in caplog.text
 
     async def test_errors_of_several_tasks_are_a_bug(
         self, caplog: pytest.LogCaptureFixture
@@ -207,7 +207,7 @@ class TestFailures:
             raise ExceptionGroup("two", [ValueError("one"), ConflictError("other")])
 
         assert (await run(fail)).status == 500
-        assert "ValueError (LLM_PROXY_LOG=debug shows its text" in caplog.text
+        assert "ValueError (set LLM_PROXY_LOG=debug to see its message" in caplog.text
 
     async def test_no_answer_is_a_500(self) -> None:
         async def nothing(_: HttpRequest, forward: Send[HttpResponse]) -> None:
@@ -242,7 +242,7 @@ class TestLeaving:
         async def wait(request: HttpRequest, forward: Send[HttpResponse]) -> None:
             await request.read_body(9)
             await forward(STREAM)
-            server.departure.disconnect()
+            server.signals.disconnect()
             try:
                 await anyio.sleep_forever()
             finally:
@@ -267,13 +267,13 @@ class TestLeaving:
 
     async def test_a_client_that_left_while_its_request_waited_is_not_served(self) -> None:
         server = Server()
-        server.departure.disconnect()
+        server.signals.disconnect()
         await run(hello, server)
         assert not server.sent
 
     async def test_a_client_that_leaves_after_its_answer_disturbs_nothing(self) -> None:
         server = await run(hello)
-        server.departure.disconnect()
+        server.signals.disconnect()
         assert server.body == b"Hello"
 
     async def test_what_a_stage_gives_back_is_given_back_when_the_client_leaves(self) -> None:
@@ -282,7 +282,7 @@ class TestLeaving:
         async def hold(request: HttpRequest, forward: Send[HttpResponse]) -> None:
             await request.read_body(9)
             try:
-                server.departure.disconnect()
+                server.signals.disconnect()
                 await anyio.sleep_forever()
             finally:
                 with anyio.CancelScope(shield=True):

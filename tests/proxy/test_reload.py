@@ -136,7 +136,7 @@ async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
             found = await receive.receive()
             assert list(found.sections["models"]) == ["some"]
             group.cancel_scope.cancel()
-    assert "cannot be used, what is served stays:" in caplog.text
+    assert "not reloaded, the running config stays:" in caplog.text
     assert receive.statistics().current_buffer_used == 0
 
 
@@ -167,5 +167,5 @@ async def test_row_a1_allowed_hosts_and_origins_need_no_restart(
             group.start_soon(Reload(first, "127.0.0.1", interval=0.02).run, send.send_nowait)
             await receive.receive()
             group.cancel_scope.cancel()
-    assert "`server.drain_timeout` is changed" in caplog.text
+    assert "`server.drain_timeout` has changed" in caplog.text
     assert "server.allowed_" not in caplog.text

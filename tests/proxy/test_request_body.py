@@ -5,15 +5,19 @@ from __future__ import annotations
 import gzip
 import weakref
 import zlib
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from proxy.gunzip import Gunzip
+from proxy.gzip_decoder import GzipDecoder
 from proxy.http.disconnect import RequestSignals
 from proxy.request_body import BodyBudget, ClientDisconnectedError, RequestBody
-from stages.messages_api.errors import InvalidRequestError, OverloadedError, RequestTooLargeError
+from stages.messages_api.errors import (
+    InvalidRequestError,
+    OverloadedError,
+    RequestTooLargeError,
+    drop_traceback,
+)
 from tests.proxy.support import GONE, Server, part
 
 
@@ -103,7 +107,7 @@ async def test_gzip_that_unpacks_to_nothing_is_limited_too() -> None:
     ids=["a bomb", "many members", "a short one"],
 )
 def test_unpacking_takes_a_step_for_each_piece_and_member(data: bytes) -> None:
-    pieces = list(Gunzip().unpack(data))
+    pieces = list(GzipDecoder().decompress(data))
     members = data.count(b"\x1f\x8b\x08")
     assert max(map(len, pieces)) <= 256 * 1024
     assert len(pieces) <= members + len(data) // 16_384 + sum(map(len, pieces)) // 262_144 + 2
@@ -143,10 +147,12 @@ async def test_one_that_breaks_off_has_no_client_any_more() -> None:
 
 async def test_one_that_is_refused_is_not_kept_in_memory() -> None:
     broken = body(part(b"Hel", more=True))
-    departure = broken.departure
-    departure.error = InvalidRequestError("these bytes are no HTTP")
-    with suppress(InvalidRequestError):
+    signals = broken.signals
+    signals.body_error = InvalidRequestError("these bytes are no HTTP")
+    try:
         await broken.read(10)
+    except InvalidRequestError as error:
+        drop_traceback(error)  # as PipelineEndpoint does
     broken.release()
     kept = weakref.ref(broken)
     del broken

@@ -52,7 +52,7 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
         "note: `unset` is not used, and cannot be: "
         "the environment variable NO_SUCH_HOST is not set or is empty\n"
         "\n"
-        "use it:\n"
+        "set for the client:\n"
         "  export ANTHROPIC_BASE_URL=http://127.0.0.1:8080\n"
         "  export ANTHROPIC_API_KEY=anything\n"
     )
@@ -76,14 +76,14 @@ def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
         "",
         "models:",
         "",
-        "use it:",
+        "set for the client:",
     ]
 
 
 def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path) -> None:
     shown = greeting(declare(tmp_path, PROXY_API_KEY="s3cret"), Server(), 8080)
 
-    assert "export ANTHROPIC_API_KEY=…  # a key you declared" in shown
+    assert "export ANTHROPIC_API_KEY=…  # a key from your config" in shown
     assert "s3cret" not in shown
 
 
@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_is_told_with_the_way_out() -> None:
 
         assert refusal("127.0.0.1", port) == (
             f"cannot listen on 127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}\n"
-            "  hint: another program listens there; try `--port 0` for a free one"
+            "  hint: another program uses this port; try `--port 0` for a free one"
         )
 
 
@@ -143,9 +143,9 @@ def test_a_port_that_is_taken_is_told_with_the_way_out() -> None:
     ("host", "words"),
     [
         ("203.0.113.1", os.strerror(errno.EADDRNOTAVAIL)),
-        ("ä..b", "this is no host name"),
-        (f"{'ä' * 70}.b", "this is no host name"),
-        ("a\0b", "this is no host name"),
+        ("ä..b", "not a valid host name"),
+        (f"{'ä' * 70}.b", "not a valid host name"),
+        ("a\0b", "not a valid host name"),
     ],
     ids=["of-another-machine", "empty-label", "long-label", "null"],
 )
@@ -153,14 +153,14 @@ def test_a_host_that_is_none_here_is_told(host: str, words: str) -> None:
     told = refusal(host, 0)
 
     assert f"cannot listen on {host}:0: {words}" in told
-    assert "`--host` has to be an address of this machine" in told
+    assert "set `--host` to an address of this machine" in told
 
 
 @pytest.mark.parametrize(
     ("error", "hint"),
     [
         (PermissionError(errno.EACCES, "Permission denied"), "try `--port 8080`"),
-        (socket.gaierror(-2, "Name or service not known"), "`--host` has to be an address"),
+        (socket.gaierror(-2, "Name or service not known"), "set `--host` to an address"),
         (OSError(errno.EADDRINUSE, "Address already in use"), "try `--port 0`"),
     ],
     ids=["not-allowed", "unknown-name", "taken"],

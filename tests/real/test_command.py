@@ -70,7 +70,7 @@ def running() -> Iterator[Running]:
 
 def test_it_says_where_it_listens_and_how_to_use_it_and_ends_when_asked(running: Running) -> None:
     url = running.read_to("llm-proxy ").rpartition(" listens on ")[2]
-    running.read_to("use it:")
+    running.read_to("set for the client:")
     assert [line.split() for line in running.said if "smollm2" in line] == [
         ["smollm2", "local:", "the", "same", "name"],
         ["claude-*", "local:", "smollm2"],

@@ -91,7 +91,7 @@ class Reloadable:
         """Write a config and serve it; the line of the log that says so."""
         self.write(text, server)
         self.proxy.tell(signal.SIGHUP)
-        return self.proxy.says("is reloaded")
+        return self.proxy.says(" reloaded")
 
 
 #: It listens for everybody, so that a config without keys is refused.

@@ -195,7 +195,7 @@ async def status(folder: Path, text: str, *headers: tuple[str, str], path: str =
     file.write_text(text)
     server = Server()
     scope = server.scope(headers, method="GET", path=path)
-    await App(read(str(file), {}))(scope, server.receive, server.send)
+    await App(read(str(file), {})).route(scope, server.receive, server.send)
     return server.status
 
 
@@ -256,7 +256,9 @@ async def test_row_a1_a_reload_changes_what_is_refused(tmp_path: Path) -> None:
             file.write_text(text)
             app.serve(group, read(str(file), {}))
             server = Server()
-            await app(server.scope([HOST], method="GET", path="/"), server.receive, server.send)
+            await app.route(
+                server.scope([HOST], method="GET", path="/"), server.receive, server.send
+            )
             statuses.append(server.status)
     assert statuses == [403, 200]
 

@@ -125,7 +125,7 @@ def test_a_bug_before_the_first_byte_is_a_500_that_tells_nothing(
         assert b"RuntimeError" not in answer.body
         assert client.get("/health").status == 200
     (text,) = tracebacks(caplog)
-    assert text.endswith("RuntimeError (LLM_PROXY_LOG=debug shows its text)")
+    assert text.endswith("RuntimeError (set LLM_PROXY_LOG=debug to see its message)")
     assert "raise ERRORS[self.raises]" in text
     assert "the secret is" not in text
     assert answer.headers["request-id"] in caplog.text
@@ -142,7 +142,7 @@ def test_a_bug_in_the_middle_of_a_stream_is_an_error_event_that_tells_nothing(
         assert b"4711" not in answer.body
         assert client.get("/health").status == 200
     (text,) = tracebacks(caplog)
-    assert text.endswith("RuntimeError (LLM_PROXY_LOG=debug shows its text)")
+    assert text.endswith("RuntimeError (set LLM_PROXY_LOG=debug to see its message)")
     assert "raise ERRORS[self.raises]" in text
     assert "the secret is" not in text
 

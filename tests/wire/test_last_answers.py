@@ -10,7 +10,7 @@ from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import END, completion, piece, streamed, whole
 from tests.wire.client import Answer, Client, connect, raw
-from tests.wire.test_abuse import rest
+from tests.wire.impatient import rest
 
 LARGE = b"x" * 5_000_000
 CHUNKED = raw(b"").replace(b"content-length: 0", b"transfer-encoding: chunked")

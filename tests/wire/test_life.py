@@ -117,18 +117,18 @@ class TestReload:
             assert before.get("/v1/models").status == 200
             assert before.get("/v1/models", **{"x-api-key": "two"}).status == 401
             (tmp_path / ".env").write_text("KEY=two\n")
-            proxy.says("is reloaded")
+            proxy.says(" reloaded")
             assert before.get("/v1/models", **{"x-api-key": "two"}).status == 200
 
             good = file.read_text()
             file.write_text(good.replace("list-models", "list-model"))
-            proxy.says("cannot be used, what is served stays:")
+            proxy.says("not reloaded, the running config stays:")
             proxy.says("unknown-stage")
             assert proxy.says("hint:").endswith("did you mean `list-models`?")
             proxy.says("problem")
             assert before.get("/v1/models").status == 200
             file.write_text(good.replace("client-key", "another-key"))
-            proxy.says("is reloaded; backends new or changed: none; gone or changed: none")
+            proxy.says(" reloaded; backends new or changed: none; removed or changed: none")
             assert before.get("/v1/models").status == 401  # on a connection of before, too
             assert before.get("/v1/models", **{"x-api-key": "another-key"}).status == 200
 
@@ -141,7 +141,7 @@ class TestReload:
         reloadable.load(config(backend))
         client = clients.started(reloadable.url)
         line = reloadable.load(config(backend, "headers: {x-new: 'yes'}, "))
-        assert "new or changed: scripted; gone or changed: scripted" in line
+        assert "new or changed: scripted; removed or changed: scripted" in line
         later = clients.started(reloadable.url)
         assert texts(later) == ["New"]
         assert backend.request(1).headers["x-new"] == "yes"
@@ -170,11 +170,11 @@ class TestReload:
         proxy, text = reloadable.proxy, config(backend)
         reloadable.write(text, server="port: 1")
         proxy.tell(signal.SIGHUP)
-        proxy.says("`server.port` is changed, which needs a restart")
-        proxy.says("is reloaded")
+        proxy.says("`server.port` has changed: restart the proxy")
+        proxy.says(" reloaded")
         reloadable.write(text.replace("{keys: [client-key]}", "{}"))
         proxy.tell(signal.SIGHUP)
-        proxy.says("cannot be used, what is served stays:")
+        proxy.says("not reloaded, the running config stays:")
         proxy.says("error[open-door]")
 
     def test_no_stream_is_broken_by_many_reloads_of_which_half_are_of_broken_files(
@@ -206,10 +206,10 @@ class TestReload:
             thread.start()
         for n in range(RELOADS):
             line = reloadable.load(config(backend, f"headers: {{x-reload: '{n}'}}, "))
-            assert "is reloaded; backends new or changed: scripted" in line
+            assert " reloaded; backends new or changed: scripted" in line
             file.write_text("pipelines: {" if n % 2 else file.read_text() + "more: 1\n")
             proxy.tell(signal.SIGHUP)
-            proxy.says("cannot be used, what is served stays:")
+            proxy.says("not reloaded, the running config stays:")
         enough.set()
         for thread in threads:
             thread.join(10)
@@ -248,7 +248,7 @@ class TestEnd:
             assert other.answer.status == 529
             assert error_in(told) == (
                 "overloaded_error",
-                "the proxy is stopping; try again in a moment",
+                "the proxy is shutting down; try again in a moment",
             )
             assert proxy.ends() == -signal.SIGTERM
             assert not [each for each in proxy.log if "Traceback" in each or "Aborted" in each]
@@ -317,10 +317,10 @@ class TestReadiness:
             assert not_ready.status == 503
             told = json.loads(not_ready.body)
             assert told["status"] == "not ready"
-            assert told["backends"]["scripted"] == {"state": "it does not answer"}
+            assert told["backends"]["scripted"] == {"state": "it does not respond"}
             assert client.get("/health/live").status == 200
             backend.answers = [(whole(401, {}),)]
-            until(lambda: "backend `scripted` answers again" in caplog.text)
+            until(lambda: "backend `scripted` responds again" in caplog.text)
             assert client.get("/health/ready").status == 200
             assert backend.request().path == "/health"
             client.leave()
@@ -359,8 +359,8 @@ class TestWorkers:
 
             client = clients.started(proxy.url)
             proxy.tell(signal.SIGHUP)
-            proxy.says("is reloaded")
-            proxy.says("is reloaded")
+            proxy.says(" reloaded")
+            proxy.says(" reloaded")
             proxy.tell(signal.SIGTERM)
             until_refused(proxy.url)
             hold.set()

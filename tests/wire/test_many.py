@@ -14,7 +14,7 @@ from threading import Event
 import pytest
 from attrs import frozen
 
-from proxy.serve import open_files_as_allowed
+from proxy.serve import raise_open_files_limit
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import streamed
@@ -116,7 +116,7 @@ def test_it_opens_as_many_files_as_it_is_allowed(serving: Serving) -> None:
 def test_others_are_served_beside_ten_thousand_connections_that_say_nothing_or_half(
     serving: Serving, client: Client, sockets: list[socket.socket]
 ) -> None:
-    open_files_as_allowed()
+    raise_open_files_limit()
     before, files = serving.megabytes(), serving.files()
     halves = (*[b""] * 8, b"POST /v1/mess", raw(body())[:-5])
     many = min(10_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1000)

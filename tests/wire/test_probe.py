@@ -189,7 +189,7 @@ NOWHERE = "http://127.0.0.1:1/v1"
         (["new", "--url", NOWHERE], "`new`: cannot be reached", "that the backend runs"),
         (["new", "--url", "gpu:8000"], "must be an http", "write it as `http"),
         (["new", "--url", NOWHERE, "--key-variable", "UNSET"], "UNSET is not set", "in `.env`"),
-        (["new", "--url", NOWHERE, "--key-variable", "sk-secret"], "wants the name", "as NAME="),
+        (["new", "--url", NOWHERE, "--key-variable", "sk-secret"], "takes the name", "as NAME="),
         (["plain"], "`plain`: cannot be reached", "that the backend runs"),
     ],
 )
@@ -247,7 +247,7 @@ def test_a_backend_that_is_silent_for_long_is_left(probed: Probed) -> None:
     result = probed.probe("asked", "--timeout", "1")
 
     assert result.exit_code == 1
-    assert "no answer in 1 seconds" in result.stderr
+    assert "no response in 1 seconds" in result.stderr
 
 
 def test_a_page_in_place_of_answers_is_told(probed: Probed) -> None:
@@ -255,8 +255,8 @@ def test_a_page_in_place_of_answers_is_told(probed: Probed) -> None:
     result = probed.probe("asked")
 
     assert result.exit_code == 1
-    assert "200, but the answer is no chat completion" in result.stderr
-    assert "hint: see that base_url is right" in result.stderr
+    assert "200, but not a chat completion" in result.stderr
+    assert "hint: check base_url" in result.stderr
 
 
 def test_a_key_that_is_refused_is_told_before_a_model_is_asked_for(probed: Probed) -> None:
@@ -265,7 +265,7 @@ def test_a_key_that_is_refused_is_told_before_a_model_is_asked_for(probed: Probe
 
     assert result.exit_code == 1
     assert "no key" in result.stderr
-    assert "hint: see that `api_key` is right" in result.stderr
+    assert "hint: check `api_key`" in result.stderr
 
 
 def test_what_a_model_says_cannot_end_a_comment(probed: Probed) -> None:
@@ -281,4 +281,4 @@ def test_of_several_models_one_has_to_be_named(probed: Probed) -> None:
     result = probed.probe("new", "--url", f"{probed.backend.url}/v1")
 
     assert result.exit_code == 1
-    assert "hint: name it with `--model`: one, two" in result.stderr
+    assert "hint: name one with `--model`: one, two" in result.stderr

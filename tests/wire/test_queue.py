@@ -198,7 +198,7 @@ def test_a_proxy_that_ends_tells_those_who_wait_as_those_who_run(queued: Queued)
     assert first.answer.status == 529
     assert error_in(events[-1]) == (
         "overloaded_error",
-        "the proxy is stopping; try again in a moment",
+        "the proxy is shutting down; try again in a moment",
     )
     assert backend.is_gone()
     assert len(backend.requests) == 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.probe import conversation, reasoning, sampling
-from proxy.probe.endpoints import endpoint_questions, models, window
+from proxy.probe.endpoints import endpoint_questions
 from proxy.probe.interview import questions
 from proxy.probe.question import Question
 from proxy.probe.reply import Reply
@@ -165,30 +165,30 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ("a system message in the middle", [said("Dogs.")], {"fields.system_message": "emulate"}),
     ("a system message in the middle", [NO], {"fields.system_message": "emulate"}),
     (
-        "a begun answer at the end",
+        "prefill: an unfinished assistant message at the end",
         [said(" 4, 5")],
         {"fields.prefill": "map", "prefill_options": {}, "echoes_prefill": False},
     ),
     # llama.cpp: repeated, but not in a stream.
     (
-        "a begun answer at the end",
+        "prefill: an unfinished assistant message at the end",
         [COPIED, said(" 4, 5")],
         {"fields.prefill": "map", "prefill_options": {}, "echoes_prefill": True},
     ),
     # vLLM: without the options a model begins again, and copies the begun answer it sees.
     (
-        "a begun answer at the end",
+        "prefill: an unfinished assistant message at the end",
         [COPIED, COPIED, said("4, 5")],
         {"fields.prefill": "map", "prefill_options": CONTINUE, "echoes_prefill": False},
     ),
     (
-        "a begun answer at the end",
+        "prefill: an unfinished assistant message at the end",
         [said("1, 2, 3, 4, 5")] * 2 + [said("4, 5")],
         {"fields.prefill": "map", "prefill_options": CONTINUE, "echoes_prefill": False},
     ),
     *(
         (
-            "a begun answer at the end",
+            "prefill: an unfinished assistant message at the end",
             replies,
             {"fields.prefill": "reject", "prefill_options": {}, "echoes_prefill": False},
         )
@@ -198,8 +198,12 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
             [NO, NO, NO],
         )
     ),
-    ("a begun answer at the end", [EMPTY] * 3, {}),
-    ("a begun answer at the end", [said("[list] 1, 2", "length")] * 3, {}),
+    ("prefill: an unfinished assistant message at the end", [EMPTY] * 3, {}),
+    (
+        "prefill: an unfinished assistant message at the end",
+        [said("[list] 1, 2", "length")] * 3,
+        {},
+    ),
     ("an image", [said("It is red.")], {"fields.image.base64": "map"}),
     ("an image", [OK], {}),
     ("an image", [NO], {"fields.image.base64": "reject", "fields.image.url": "reject"}),
@@ -216,7 +220,7 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
     ),
     ("reasoning_effort", [NO] * 8, {"fields.output_config.effort": "warn"}),
     (
-        "other ways to ask for reasoning",
+        "other ways to request reasoning",
         [OK, OK, said("<think>"), OK, OK, OK],
         {
             "reasoning_request": "template",
@@ -226,7 +230,7 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
         },
     ),
     (
-        "other ways to ask for reasoning",
+        "other ways to request reasoning",
         [OK, OK, NO, NO, said(reasoning="Hm"), OK],
         {
             "reasoning_request": "reasoning",
@@ -235,9 +239,9 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
             "fields.output_config.effort": "map",
         },
     ),
-    ("other ways to ask for reasoning", [said("<think>")] * 6, {}),
+    ("other ways to request reasoning", [said("<think>")] * 6, {}),
     (
-        "other ways to ask for reasoning",
+        "other ways to request reasoning",
         [said("<think>")] * 4 + [said("<think>"), NO],
         {
             "reasoning_request": "reasoning",
@@ -246,10 +250,10 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
             "fields.output_config.effort": "map",
         },
     ),
-    ("other ways to ask for reasoning", [said("<think>"), FAILED] * 3, {}),
-    ("other ways to ask for reasoning", [OK, NO] * 3, {}),
+    ("other ways to request reasoning", [said("<think>"), FAILED] * 3, {}),
+    ("other ways to request reasoning", [OK, NO] * 3, {}),
     (
-        "where reasoning comes",
+        "where reasoning is",
         [OK, said(reasoning_content="Hm")],
         {
             "reasoning_history": "reasoning_content",
@@ -258,7 +262,7 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
         },
     ),
     (
-        "where reasoning comes",
+        "where reasoning is",
         [said(reasoning="Hm", reasoning_details=[{}])],
         {
             "reasoning_history": "reasoning_details",
@@ -266,8 +270,8 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
             "fields.thinking_block": "map",
         },
     ),
-    ("where reasoning comes", [said("<think>Hm</think>")], {"think_tags": True}),
-    ("where reasoning comes", [OK, OK], {}),
+    ("where reasoning is", [said("<think>Hm</think>")], {"think_tags": True}),
+    ("where reasoning is", [OK, OK], {}),
     ("the context window", [NO, NO, NO, NO], {}),
     (
         "the context window",
@@ -310,8 +314,8 @@ def test_each_question_has_rows_here() -> None:
         ("reasoning_effort", [OK], True),
         ("the tokenizer", [NO], False),
         ("top_k", [OK], False),
-        ("a begun answer at the end", [COPIED], False),
-        ("a begun answer at the end", [COPIED, said("4, 5")], True),
+        ("prefill: an unfinished assistant message at the end", [COPIED], False),
+        ("prefill: an unfinished assistant message at the end", [COPIED, said("4, 5")], True),
         ("tool_choice by name", [NO], True),
         ("tool_choice by name", [called("weather")], True),
         ("tool_choice by name", [CUT], False),
@@ -324,13 +328,13 @@ def test_it_is_asked_on_until_it_is_known(
 
 
 def test_the_declared_name_of_the_limit_is_tried_first() -> None:
-    first = question("the output limit", max_tokens_field="max_completion_tokens").asks[0]
+    first = question("the output limit", max_tokens_field="max_completion_tokens").requests[0]
 
     assert "max_completion_tokens" in (first.body or {})
 
 
 def test_a_forced_tool_is_tried_with_the_declared_beginning_too() -> None:
-    plain, begun = question("tool_choice required", forced_tool_prefill="<call>").asks
+    plain, begun = question("tool_choice required", forced_tool_prefill="<call>").requests
 
     assert (plain.body or {})["messages"][-1]["role"] == "user"
     assert (begun.body or {})["messages"][-1] == {"role": "assistant", "content": "<call>"}
@@ -345,7 +349,7 @@ def test_what_is_declared_of_parallel_calls_stays_where_it_can(declared: str, fo
 
 def test_every_key_told_is_one_of_a_profile() -> None:
     declared = profile()
-    keys = [key for q in _all(declared) for key in q.tells]
+    keys = [key for q in _all(declared) for key in q.keys]
 
     assert keys
     for key in keys:
@@ -361,34 +365,6 @@ def test_a_question_depends_on_an_earlier_one() -> None:
         names.append(each.name)
 
 
-@pytest.mark.parametrize(
-    ("reply", "expected"),
-    [
-        (body(data=[{"id": "m", "max_model_len": 40960}]), ("max_model_len", 40960)),
-        (body(data=[{"id": "m", "context_length": 128}]), ("context_length", 128)),
-        (
-            body(data=[{"id": "m", "max_context_length": 9, "loaded_context_length": 4}]),
-            ("loaded_context_length", 4),
-        ),
-        (body(models=[{"name": "m:latest", "context_length": 4096}]), ("context_length", 4096)),
-        (body(default_generation_settings={"n_ctx": 512}), ("n_ctx", 512)),
-        (body(data=[{"id": "another", "max_model_len": 40960}]), ("", 0)),
-        (body(data=[{"id": "m", "meta": {"n_ctx_train": 8192}}]), ("", 0)),
-        (body(data=[{"id": "m", "max_model_len": "many"}]), ("", 0)),
-        (body(data="none"), ("", 0)),
-        (NO, ("", 0)),
-    ],
-)
-def test_the_window_is_found_where_each_server_tells_it(
-    reply: Reply, expected: tuple[str, int]
-) -> None:
-    assert window(reply, "m") == expected
-
-
-def test_models_are_those_with_an_id() -> None:
-    assert models(body(data=[{"id": "a"}, {}, "b", {"id": 3}, {"id": "c"}])) == ("a", "c")
-
-
 JUDGES: list[Callable[[], Sequence[Question]]] = [
     lambda: sampling.QUESTIONS,
     lambda: tool_questions(profile()),
@@ -402,10 +378,10 @@ JUDGES: list[Callable[[], Sequence[Question]]] = [
 @pytest.mark.parametrize("reply", [NO, OK, EMPTY, Reply(200), body(choices="none")])
 def test_any_reply_can_be_judged(part: Callable[[], Sequence[Question]], reply: Reply) -> None:
     for each in part():
-        assert each.judge([reply] * len(each.asks)).evidence
+        assert each.judge([reply] * len(each.requests)).evidence
 
 
 def test_all_levels_are_tried_after_nonsense() -> None:
-    asked = [(ask.body or {})["reasoning_effort"] for ask in question("reasoning_effort").asks]
+    asked = [(ask.body or {})["reasoning_effort"] for ask in question("reasoning_effort").requests]
 
     assert asked == ["nonsense", *LEVELS]

@@ -67,7 +67,7 @@ def test_an_error_inside_an_answer_is_one() -> None:
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b'{"a":'])
 def test_what_is_not_json_is_a_refusal(body: bytes) -> None:
-    assert reply_from("b", 200, JSON, body).error == "200, but the answer is not JSON"
+    assert reply_from("b", 200, JSON, body).error == "200, but the response is not JSON"
 
 
 @pytest.mark.parametrize(

@@ -41,14 +41,14 @@ def test_what_is_not_found_out_stays_as_declared() -> None:
     declared = profile(tool_id_limit=40)
     text = printed((("tool_id_limit",), "429: slow down", {}), declared=declared)
 
-    assert "tool_id_limit: 40  # not found out: 429: slow down" in text
+    assert "tool_id_limit: 40  # undetermined: 429: slow down" in text
 
 
 def test_a_declaration_that_is_wrong_is_told_even_if_the_truth_is_usual() -> None:
     declared = profile(tool_id_limit=40)
     text = printed((("tool_id_limit",), "accepted", {"tool_id_limit": 64}), declared=declared)
 
-    assert "tool_id_limit: 64  # accepted; declared: 40" in text
+    assert "tool_id_limit: 64  # accepted; configured: 40" in text
 
 
 def test_a_later_finding_goes_before_an_earlier_one_and_silence_before_none() -> None:

@@ -1,4 +1,4 @@
-"""Which keys the pipelines ask for, for what is answered outside of them."""
+"""Which API keys the pipelines accept, for paths that no pipeline serves."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from stages.events import Authenticated, HttpRequest
 from stages.messages_api.errors import AuthenticationError
 
 
-def is_open(declaration: Config) -> bool:
-    """Whether there is a pipeline that asks for no key.
+def is_open(config: Config) -> bool:
+    """Whether a pipeline requires no key.
 
-    What a stage of one's own asks for is not known, so a pipeline with only such a stage counts.
+    A custom stage may require a key, but this cannot be known: without an `authenticate` that has
+    keys, a pipeline counts as open.
     """
     return any(
         not any(isinstance(stage, Authenticate) and stage.keys for stage in pipeline.stages)
-        for pipeline in declaration.pipelines
+        for pipeline in config.pipelines
     )
 
 
-async def may_use(declaration: Config, scope: Scope) -> bool:
-    """Whether a pipeline with keys would let this request pass; if none has keys, any pipeline."""
+async def may_use(config: Config, scope: Scope) -> bool:
+    """Whether the request has a key of some pipeline; always true if no pipeline has keys."""
     stages = [
         stage
-        for pipeline in declaration.pipelines
+        for pipeline in config.pipelines
         for stage in pipeline.stages
         if isinstance(stage, Authenticate)
     ]
     request = HttpRequest(scope["method"], scope["path"], dict(Headers(scope=scope)))
     for stage in [stage for stage in stages if stage.keys] or stages:
         try:
-            await stage.handle(request, _nothing)
+            await stage.handle(request, _discard)
         except AuthenticationError:
             continue
         return True
     return False
 
 
-async def _nothing(event: Authenticated) -> None: ...
+async def _discard(event: Authenticated) -> None: ...

@@ -1,4 +1,4 @@
-"""The log: one line to stderr for whatever happens, and no wait for who reads it."""
+"""The log on stderr: its format, and a handler that never waits for the reader."""
 
 from __future__ import annotations
 
@@ -12,23 +12,24 @@ import traceback
 
 from proxy.access_log import JsonFormatter
 
-#: Bytes that wait for a reader at most; further lines are dropped.
+#: Most bytes that wait for the reader; further lines are dropped.
 _MAX_PENDING = 1024 * 1024
-#: Seconds that the end of the process waits for a reader.
-_LAST_FLUSH = 1.0
+#: Seconds that the end of the process waits for the reader.
+_FLUSH_TIMEOUT = 1.0
 
 
 def set_up() -> logging.Handler:
-    """Let the log go to stderr, from INFO on.
+    """Log to stderr from level INFO, and return the handler. LLM_PROXY_LOG_FORMAT=json: as JSON.
 
-    The proxy's own from DEBUG on, if LLM_PROXY_LOG says so: there are texts of requests in it.
+    With LLM_PROXY_LOG=debug the proxy's own loggers log from DEBUG. Debug lines contain texts of
+    requests.
 
-    Each request has a line. What no line shows is not asked for, as the logging HOWTO has it under
-    "Optimization": half of what a line costs.
+    Each request logs a line. Attributes of records that the format does not use are turned off
+    (logging HOWTO, "Optimization"): they take half of a line's time.
     """
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.logAsyncioTasks = False  # type: ignore[attr-defined]  # since Python 3.12
-    logging._srcfile = None  # where it was called from
+    logging._srcfile = None  # the caller's file and line
     handler = NonBlockingHandler(sys.stderr.fileno())
     json_lines = os.environ.get("LLM_PROXY_LOG_FORMAT", "").lower() == "json"
     handler.setFormatter(JsonFormatter() if json_lines else _Formatter("%(asctime)s %(message)s"))
@@ -39,17 +40,17 @@ def set_up() -> logging.Handler:
 
 
 class NonBlockingHandler(logging.Handler):
-    """Writes lines to a pipe, terminal or file, and does not wait for who reads it.
+    """Writes lines to a pipe, terminal or file, and never waits for its reader.
 
     the reader                a line
     -----------------------   ------------------------------------------------------------------
-    reads all                 is written when it is logged, so that nothing is lost in a crash
-    is slow, or has stopped   is pending: a thread writes it as soon as it is read
-    the same for longer       is dropped when `max_pending` bytes are pending; after these, a line
-                              counts what was dropped
+    reads everything          is written when it is logged, so that a crash loses nothing
+    is slow, or has stopped   is pending: a thread writes it as soon as the reader continues
+    the same for longer       is dropped while `max_pending` bytes are pending; after these, one
+                              line counts the dropped lines
 
-    A thread for all lines (`logging.handlers.QueueListener`) would cost twice the time for each,
-    and a crash would lose the last ones.
+    A thread for all lines (`logging.handlers.QueueListener`) would take twice the time per line,
+    and a crash would lose the last lines.
     """
 
     def __init__(self, file: int, max_pending: int = _MAX_PENDING) -> None:
@@ -58,21 +59,21 @@ class NonBlockingHandler(logging.Handler):
         self._max_pending = max_pending
         self._poll = select.poll()
         self._poll.register(file, select.POLLOUT)
-        # Guarded by a lock of its own: `logging.shutdown` has the handler's when it calls `flush`.
-        self._guard = threading.Lock()
+        # A separate lock: `logging.shutdown` holds the handler's when it calls `flush`.
+        self._pending_lock = threading.Lock()
         self._pending = bytearray()
         self._dropped = 0
         self._writer: threading.Thread | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, or keep it for later, or drop it."""
+        """Write a line, keep it for the thread, or drop it."""
         try:
             line = self.format(record)
-        except (TypeError, ValueError):  # arguments that do not fit the format
+        except (TypeError, ValueError):  # the arguments do not fit the format
             self.handleError(record)
             return
         data = f"{line}\n".encode(errors="backslashreplace")
-        with self._guard:
+        with self._pending_lock:
             if self._writer is None:
                 data = self._write_ready(data)
             if len(self._pending) + len(data) > self._max_pending:
@@ -82,16 +83,16 @@ class NonBlockingHandler(logging.Handler):
                 self._start_writer()
 
     def flush(self) -> None:
-        """Wait until pending lines are written, but not longer than `_LAST_FLUSH`."""
+        """Wait until pending lines are written, at most `_FLUSH_TIMEOUT` seconds."""
         if writer := self._writer:
-            writer.join(_LAST_FLUSH)
+            writer.join(_FLUSH_TIMEOUT)
 
     def _write_ready(self, data: bytes) -> bytes:
-        """Write what the reader takes at once; the rest."""
+        """Write as much as the reader takes at once; return the remaining bytes."""
         try:
-            while data and self._poll.poll(0):  # then it takes PIPE_BUF bytes
+            while data and self._poll.poll(0):  # a ready pipe takes PIPE_BUF bytes
                 data = data[os.write(self._file, data[: select.PIPE_BUF]) :]
-        except OSError:  # nobody will read it any more
+        except OSError:  # the reader has closed the pipe
             self._dropped += 1
             return b""
         return data
@@ -110,12 +111,12 @@ class NonBlockingHandler(logging.Handler):
                 self._dropped += 1
 
     def _take_pending(self) -> memoryview | None:
-        """What is to be written next; None if that is nothing, which ends the thread."""
-        with self._guard:
+        """Return the next bytes to write, or None if there are none, which ends the thread."""
+        with self._pending_lock:
             data, self._pending = self._pending, bytearray()
             if self._dropped and data:
-                words = f"{self._dropped} lines of the log were dropped: nobody read them"
-                record = logging.LogRecord("llm_proxy", logging.WARNING, "", 0, words, None, None)
+                message = f"dropped {self._dropped} log lines: the log's reader is too slow"
+                record = logging.LogRecord("llm_proxy", logging.WARNING, "", 0, message, None, None)
                 data += f"{self.format(record)}\n".encode()
                 self._dropped = 0
             if not data:
@@ -124,32 +125,32 @@ class NonBlockingHandler(logging.Handler):
 
 
 def traceback_without_messages(error: BaseException) -> str:
-    """The traceback of an exception, and of those behind it, without what they say.
+    """Return the traceback of an exception and of its causes, without their messages.
 
-    Exceptions of Python and of libraries quote values: a missing key, what cannot be parsed. In
-    the proxy it would be somebody's prompt. At DEBUG the log has all of it.
+    Exceptions of Python and of libraries quote values, such as a missing key or unparsable text:
+    here these may be parts of a prompt. At DEBUG the log has the messages too.
     """
     lines = traceback.format_tb(error.__traceback__)
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    text = "".join(lines) + f"{kind} (LLM_PROXY_LOG=debug shows its text)"
+    text = "".join(lines) + f"{kind} (set LLM_PROXY_LOG=debug to see its message)"
     if isinstance(error, BaseExceptionGroup):
         text = "\n".join(
-            [text, *("in it:\n" + traceback_without_messages(each) for each in error.exceptions)]
+            [text, *("contains:\n" + traceback_without_messages(e) for e in error.exceptions)]
         )
-    before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return f"{traceback_without_messages(before)}\nand then:\n{text}" if before else text
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{traceback_without_messages(cause)}\nwhich led to:\n{text}" if cause else text
 
 
 class _Formatter(logging.Formatter):
-    """Spells the time out once a second."""
+    """Formats the time once per second."""
 
     _second = -1
-    _spelt = ""
+    _formatted = ""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
-        """The local time, with milliseconds."""
+        """Return the local time with milliseconds."""
         second = int(record.created)
         if second != self._second:
-            self._spelt = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
+            self._formatted = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(second))
             self._second = second
-        return f"{self._spelt},{int(record.msecs):03d}"
+        return f"{self._formatted},{int(record.msecs):03d}"

@@ -1,0 +1,153 @@
+"""Bytes that could be read as two requests, or that follow a last one."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from threading import Event
+
+import pytest
+
+from tests.support import body
+from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.chat import completion, delta, head, piece, sse, whole
+from tests.wire.client import Answer, Client, raw
+from tests.wire.impatient import chunked, rest
+from tests.wire.impatient import lasting as lasting  # the fixture of this module
+
+SECOND = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
+END_OF_CHUNKS = b"0\r\n\r\n"
+
+
+def post(headers: bytes, data: bytes = b"", version: bytes = b"1.1") -> bytes:
+    """A request, and behind it what must not be taken for another."""
+    start = b"POST /v1/messages HTTP/" + version + b"\r\nhost: x\r\nx-api-key: client-key\r\n"
+    return start + headers + b"\r\n\r\n" + data + SECOND
+
+
+SMUGGLED = {
+    "length-and-chunks": post(b"content-length: 5\r\ntransfer-encoding: chunked", END_OF_CHUNKS),
+    "chunks-and-length": post(b"transfer-encoding: chunked\r\ncontent-length: 5", END_OF_CHUNKS),
+    "two-lengths": post(b"content-length: 5\r\ncontent-length: 6", b"abcde"),
+    "the-same-twice": post(b"content-length: 5\r\ncontent-length: 5", b"abcde"),
+    "a-list-of-lengths": post(b"content-length: 5, 5", b"abcde"),
+    "a-signed-length": post(b"content-length: +5", b"abcde"),
+    "a-huge-length": post(b"content-length: 99999999999999999999999", b"abcde"),
+    "unknown-coding": post(b"transfer-encoding: xchunked", END_OF_CHUNKS),
+    "identity": post(b"transfer-encoding: identity", END_OF_CHUNKS),
+    "chunked-not-last": post(b"transfer-encoding: chunked, identity", END_OF_CHUNKS),
+    "chunked-twice": post(b"transfer-encoding: chunked\r\ntransfer-encoding: chunked"),
+    "space-before-colon": post(b"transfer-encoding : chunked", END_OF_CHUNKS),
+    "vertical-tab": post(b"transfer-encoding: \x0bchunked", END_OF_CHUNKS),
+    "fold": post(b"x: a\r\n content-length: 5", b"abcde"),
+    "fold-of-chunked": post(b"transfer-encoding:\r\n chunked", END_OF_CHUNKS),
+    "bare-lf": post(b"x: a\ncontent-length: 5", b"abcde"),
+    "bare-cr": post(b"x: a\rcontent-length: 5", b"abcde"),
+    "nul": post(b"x: a\0b"),
+    "no-colon": post(b"content-length"),
+    "no-name": post(b": 5"),
+    "extension-with-lf": post(b"transfer-encoding: chunked", b"5;a\nabcde\r\n0\r\n\r\n"),
+    "empty-extension": post(b"transfer-encoding: chunked", b"5;\r\nabcde\r\n0\r\n\r\n"),
+    "chunk-with-lf": post(b"transfer-encoding: chunked", b"5\nabcde\n0\n\n"),
+    "chunk-with-0x": post(b"transfer-encoding: chunked", b"0x5\r\nabcde\r\n0\r\n\r\n"),
+    "chunk-with-space": post(b"transfer-encoding: chunked", b"5 \r\nabcde\r\n0\r\n\r\n"),
+    "huge-chunk": post(b"transfer-encoding: chunked", b"fffffffffffffffff\r\nabcde\r\n0\r\n\r\n"),
+    "chunk-too-long": post(b"transfer-encoding: chunked", b"5\r\nabcdef\r\n0\r\n\r\n"),
+    "trailer-with-length": post(b"transfer-encoding: chunked", b"0\r\ncontent-length: 7\r\n\r\n"),
+    "bare-lf-everywhere": post(b"content-length: 5", b"abcde").replace(b"\r\n", b"\n"),
+    "http-1.2": post(b"content-length: 0", version=b"1.2"),
+    "http-2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + SECOND,
+    "space-first": b" GET / HTTP/1.1\r\n\r\n" + SECOND,
+    "space-behind-the-line": b"GET / HTTP/1.1\r\n x: y\r\n\r\n" + SECOND,
+    "not-ascii": b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n" + SECOND,
+    "no-path": b"GET http://x HTTP/1.1\r\n\r\n" + SECOND,
+    "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+}
+
+
+@pytest.mark.parametrize("data", SMUGGLED.values(), ids=SMUGGLED)
+def test_what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_is_answered(
+    data: bytes, client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    answer = Answer.of(client.send(data))
+    assert answer.error == (400, "invalid_request_error")
+    assert rest(client.socket) == b""
+    assert not backend.requests
+    lines = [each for each in caplog.messages if " 400 " in each and each.startswith("req_")]
+    assert [line.split()[0] for line in lines] == [answer.headers["request-id"]]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"CONNECT a:1 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n",
+        b"GET /health HTTP/1.0\r\n\r\n",
+        b"GET /health\r\n\r\n",
+    ],
+    ids=["connect", "close", "http-1.0", "http-0.9"],
+)
+def test_behind_a_last_request_nothing_is_answered(data: bytes, client: Client) -> None:
+    client.socket.sendall(data + SECOND)
+    assert rest(client.socket).count(b"\r\nrequest-id: ") == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET http://elsewhere/health HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nabcde",
+        b"GET /health HTTP/1.1\r\nhost: x\r\ntransfer-encoding:\tchunked\r\n\r\n5;a=b\r\nabcde\r\n"
+        + END_OF_CHUNKS,
+    ],
+    ids=["absolute-form", "a-body", "an-extension"],
+)
+def test_what_is_odd_but_plain_is_one_request_and_what_is_behind_it_the_next(
+    data: bytes, client: Client
+) -> None:
+    for _ in range(2):
+        assert Answer.of(client.send(data, "GET")).status == 200
+    assert client.get("/health").status == 200
+
+
+def test_behind_an_offer_of_another_protocol_nothing_is_answered(client: Client) -> None:
+    client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    client.socket.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nup")
+    Event().wait(0.05)  # in two packets, so that the offer is not taken out
+    client.socket.sendall(b"grade: websocket\r\n\r\n" + SECOND)
+    said = rest(client.socket)
+    assert said.startswith(b"HTTP/1.1 200")
+    assert said.count(b"\r\nrequest-id: ") == 1
+
+
+def test_nonsense_behind_a_request_does_not_stand_in_its_answer(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    client.send(raw(body(stream=True)))
+    assert client.event()["type"] == "message_start"
+    client.socket.sendall(b"\0\0\0")
+    assert b"HTTP/1.1" not in rest(client.socket)
+    assert backend.is_gone()
+
+
+def test_a_bomb_of_json_is_refused_in_no_time(client: Client) -> None:
+    bombs = [
+        b'{"messages": [' + b"{}," * 330_000 + b"{}]}",
+        b'{"messages": [{"role": "user", "content": [' + b"0," * 470_000 + b"0]}]}",
+        b"[" * 990_000,
+        b'{"a": 1e' + b"9" * 900_000 + b"}",
+        b'{"a": ' + b"9" * 900_000 + b"}",
+    ]
+    for bomb in bombs:
+        assert client.post(bomb).error == (400, "invalid_request_error")
+
+
+def test_a_chunk_of_a_body_after_another_is_put_together(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    data = raw(body()).partition(b"\r\n\r\n")[2]
+    pieces = b"".join(piece(data[n : n + 7]) for n in range(0, len(data), 7))
+    assert Answer.of(client.send(chunked(pieces + END_OF_CHUNKS))).status == 200
