@@ -210,7 +210,7 @@ def test_a_key_variable_goes_with_a_url(probed: Probed) -> None:
     result = probed.probe("asked", "--api-key-env", "BACKEND_KEY")
 
     assert result.exit_code == 2
-    assert "--api-key-env goes with --url" in result.stderr
+    assert "--api-key-env needs --url" in result.stderr
 
 
 def test_secrets_written_into_the_declaration_become_variables(probed: Probed) -> None:
