@@ -153,3 +153,12 @@ def test_each_path_that_is_served_is_documented() -> None:
     prose = "".join(page.text for page in PAGES)
 
     assert not [path for path in paths if path not in prose]
+
+
+def test_each_renamed_option_is_in_the_changelog() -> None:
+    changelog = Page("CHANGELOG.md").text
+    files = [file for folder in ("proxy", "stages") for file in (ROOT / folder).rglob("*.py")]
+    code = "".join(file.read_text() for file in files)
+    old = re.findall(r'renamed_from="(\w+)"', code)
+
+    assert not [name for name in old if f"`{name}`" not in changelog]
