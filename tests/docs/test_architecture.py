@@ -13,11 +13,7 @@ PACKAGES = ("pipeline", "stages", "proxy")
 ROWS: dict[str, str] = dict(re.findall(r"^\| `([\w/]+)` \|(.*)\|$", PAGE, re.MULTILINE))
 _IMPORT = re.compile(r"^ *(?:from|import) ((?:pipeline|stages|proxy)\b[\w.]*)", re.MULTILINE)
 #: Imports that are to go.
-PENDING = {
-    ("stages/chat_completions", "stages/translation"),
-    ("stages/routing", "stages/translation"),
-    ("stages/tool_repair", "stages/translation"),
-}
+PENDING = {("stages/tool_repair", "stages/translation")}
 
 
 def allowed(room: str) -> tuple[str, ...]:
