@@ -43,3 +43,7 @@ types:
 format:
     .venv/bin/ruff check --fix .
     .venv/bin/ruff format .
+
+# Write the generated parts of docs/
+docs:
+    GOLDEN_WRITE=1 .venv/bin/pytest -q tests/docs/test_generated.py

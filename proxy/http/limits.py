@@ -10,8 +10,8 @@ class ConnectionLimits:
     """Limits of one client connection.
 
     `client_timeout`: seconds that the proxy waits for the client. `min_body_bytes_per_second`: the
-    average rate of a body over `client_timeout`; without it, a client that sends a byte now and then
-    holds a connection for days. `send_timeout`: seconds in which the client reads nothing of a
+    average rate of a body over `client_timeout`: without it, a client that sends a byte now and
+    then holds a connection for days. `send_timeout`: seconds in which the client reads nothing of a
     response. It is longer, because a client may run a tool or ask its user meanwhile. Both are
     checked six times in the shorter of the two.
 

@@ -79,7 +79,9 @@ def _check_affinity(group: TargetGroup, _: Any, affinity: str | None) -> None:
 class TargetGroup:
     """An entry of `models` with several targets, each a backend's model."""
 
-    targets: tuple[WeightedTarget, ...] = option(validator=_check_targets)
+    targets: tuple[WeightedTarget, ...] = option(
+        help="each a backend's model", validator=_check_targets
+    )
     strategy: Literal["fallback", "balance"] = option(
         "fallback",
         renamed_from="policy",

@@ -1,4 +1,4 @@
-"""The plot of the README: for each of a few figures a bar for each of those that were measured."""
+"""The plot in docs/performance.md: a bar for each system that was measured, for a few figures."""
 
 from __future__ import annotations
 

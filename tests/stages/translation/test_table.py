@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from stages.messages_api.errors import InvalidRequestError
-from stages.profiles.describe import profile_named, table
+from stages.profiles.describe import profile_named
 from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile, profiles
 from stages.translation.envelope import Envelope, owner_of, seal
@@ -17,7 +16,6 @@ from stages.wire import json_codec
 from tests.pdfs import pdf
 from tests.support import resolved
 
-README = Path(__file__).parents[3] / "README.md"
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 CLOSED = {"name": "f", "input_schema": {"type": "object", "additionalProperties": False}}
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
@@ -173,7 +171,3 @@ def way(field: str, profile: Profile, policy: str) -> str:
     if policy in ("map", "emulate") and trace not in sent:
         return f"sent without `{trace}`"
     return "accepted" if policy == "reject" else policy
-
-
-def test_the_readme_shows_the_table() -> None:
-    assert table() in README.read_text()
