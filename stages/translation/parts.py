@@ -233,7 +233,11 @@ class ToolCall:
         }
 
     def take(self, last: bool) -> list[tuple[str, str]]:
-        """The deltas to send now, as (kind, text)."""
+        """The deltas to send now, as (kind, text).
+
+        An object is sent while it arrives, so a stream passes on the rest of one that is not valid
+        JSON too. The SDKs keep its complete members. The stage `repair-tools` repairs it before.
+        """
         if last:
             self._end()
         if self.fragments and not self.fragments[0].startswith("{"):

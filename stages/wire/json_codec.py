@@ -37,6 +37,8 @@ _MAX_ESCAPES = 2_000_000
 _MAX_DIGITS = 25  # of a number, in a body that is long enough for many
 _NAME = re.compile(rb'"([^"\\]{0,100})"\s{0,10}:')
 _SLICE = 64 * 1024
+#: Lists and objects within each other; the parser's own limit.
+MAX_DEPTH = 200
 _BY_STEPS = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
@@ -48,12 +50,17 @@ class DuplicateKeyError(ValueError):
     """An object has a duplicate key."""
 
 
+class TruncatedError(ValueError):
+    """JSON that ends too early."""
+
+
 def decode(data: bytes, *, duplicate_keys: bool = False) -> Any:
     """Parse JSON. Raises ValueError, with line and column, if `data` is not valid JSON.
 
     Unlike some parsers this also refuses NaN and Infinity, numbers too large for a double, and
-    nesting over 200. Duplicate keys raise DuplicateKeyError; with `duplicate_keys` the last one
-    counts. Raises TooManyError for too many values, distinct names of members, or escapes.
+    nesting over MAX_DEPTH. Duplicate keys raise DuplicateKeyError; with `duplicate_keys` the last
+    one counts. Raises TooManyError for too many values, distinct names of members, or escapes, and
+    TruncatedError for JSON that ends too early.
     """
     outside = data
     if len(data) > _MAX_VALUES:
@@ -64,6 +71,8 @@ def decode(data: bytes, *, duplicate_keys: bool = False) -> Any:
     except ValueError as error:
         if str(error).startswith("Detected duplicate key"):
             raise DuplicateKeyError(str(error)) from error
+        if str(error).startswith("EOF while parsing"):
+            raise TruncatedError(str(error)) from error
         raise
     _refuse_infinity(outside, value)
     return value

@@ -190,6 +190,23 @@ def test_row_35_malformed_tool_json(
         assert isinstance(cities(talk.ask(tools=[WEATHER]))[0], dict)
 
 
+@pytest.mark.parametrize("finish", ["tool_calls", "stop", "length"])
+@pytest.mark.parametrize(
+    ("arguments", "complete"), [('{"city": "/tmp/x', {}), ('{"city": "/", "x', {"city": "/"})]
+)
+def test_row_35_cut_json_is_not_run_as_a_call_with_fewer_members(
+    arguments: str, complete: Any, finish: str, talk: Talk
+) -> None:
+    """Unless the answer is cut itself. A stream sends the text on, of which the SDK takes this."""
+    talk.answers(False, finish, tool_calls=[call(arguments, id="a")])
+    cut = finish == "length"
+    assert cities(talk.ask(tools=[WEATHER])) == [complete if cut else {"_raw": arguments}]
+    talk.answers(True, finish, tool_calls=[call(arguments, id="a")])
+    message = talk.ask(True, tools=[WEATHER])
+    assert cities(message) == [complete]
+    assert message.stop_reason == ("max_tokens" if cut else "tool_use")
+
+
 WRITTEN = {
     "hermes": '<tool_call>{"name": "get_weather", "arguments": {"city": "Paris"}}</tool_call>',
     "qwen3-coder": (
