@@ -19,6 +19,7 @@ from typing import Any, Literal
 from attrs import Factory, define, evolve, field
 
 from stages.chat_completions.json_nesting import JsonNesting
+from stages.chat_completions.json_numbers import FiniteNumbers
 from stages.chat_completions.json_values import as_string
 from stages.chat_completions.tool_arguments import object_fragments, repeats_document
 from stages.translation.envelope import Envelope, seal
@@ -134,6 +135,7 @@ class ToolCall:
     _nesting: JsonNesting = field(factory=JsonNesting, init=False)
     _is_broken: bool = field(default=False, init=False)
     """Whether the arguments were closed and were no JSON: more of them makes them none either."""
+    _numbers: FiniteNumbers = field(factory=FiniteNumbers, init=False)
     _escape: str = field(default="", init=False)
     """Held back: the next fragment may have the other half of it."""
     again: list[str] = field(default=Factory(list), init=False)
@@ -245,7 +247,10 @@ class ToolCall:
                 return []
             self.fragments = object_fragments("".join(self.fragments))
         fragments, self.sent = self.fragments[self.sent :], len(self.fragments)
-        return [("input_json_delta", fragment) for fragment in fragments]
+        fragments = [self._numbers.feed(fragment) for fragment in fragments]
+        if last:
+            fragments.append(self._numbers.end())
+        return [("input_json_delta", fragment) for fragment in fragments if fragment]
 
 
 @define
