@@ -62,6 +62,13 @@ _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 # Of one connection. Beyond, it is not read any further until one of them is answered.
 _MAX_WAITING = 8
 _NO_HTTP = "these bytes are no HTTP/1.1 request: send one, without TLS"
+_ONE_LENGTH = "the request has both Transfer-Encoding and Content-Length: send only one of them"
+#: By the parser's message.
+_CONFLICTS = {
+    "Transfer-Encoding can't be present with Content-Length": _ONE_LENGTH,
+    "Content-Length can't be present with Transfer-Encoding": _ONE_LENGTH,
+    "Duplicate Content-Length": "the request has more than one Content-Length: send only one",
+}
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -112,8 +119,8 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserCallbackError as error:
             cause = error.__cause__ or error.__context__
             self._refuse(cause if isinstance(cause, ApiError) else InvalidRequestError(_NO_HTTP))
-        except httptools.HttpParserError:
-            self._refuse(InvalidRequestError(_NO_HTTP))
+        except httptools.HttpParserError as error:
+            self._refuse(InvalidRequestError(_CONFLICTS.get(str(error), _NO_HTTP)))
         else:
             self._join_chunks()
             if self._unspent > self.limits.head:
