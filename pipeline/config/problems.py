@@ -8,7 +8,6 @@ from typing import Literal
 
 from attrs import frozen
 
-
 _MAX_EXCERPT = 120  # characters of a line
 
 
