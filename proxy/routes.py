@@ -64,6 +64,9 @@ class RoutingTable:
                 by_path.setdefault(path.strip(), {})[method] = endpoint
                 if any(isinstance(stage, Metrics) for stage in pipeline.stages):
                     urgent.add(path.strip())
+        for apps in by_path.values():
+            if "GET" in apps:  # the server sends the head of the response alone
+                apps.setdefault("HEAD", apps["GET"])
         # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
         paths = sorted(by_path, key=lambda path: ("{" in path, -len(path)))
         # A bare router: Starlette's own application would put two more frames around each event, to

@@ -93,7 +93,7 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
 
 
 def _check_headers(request: HttpRequest) -> None:
-    encoding = request.headers.get("content-encoding", "identity").lower()
+    encoding = request.headers.get("content-encoding", "").lower() or "identity"
     if encoding not in ("identity", *GZIP):
         raise InvalidRequestError(
             f"content-encoding `{encoding[:40]}` is not supported: send gzip, or no encoding",

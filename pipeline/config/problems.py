@@ -8,6 +8,8 @@ from typing import Literal
 
 from attrs import frozen
 
+_MAX_EXCERPT = 120  # characters of a line
+
 
 @frozen(order=True)
 class Location:
@@ -41,12 +43,22 @@ class Problem:
         line, column = self.location.line, self.location.column
         text = f"{file}:{line}:{column}: {self.severity}[{self.code}]: {self.message}"
         if 0 < line <= len(lines):
-            quoted = lines[line - 1].rstrip()
+            quoted, column = _excerpt(lines[line - 1].rstrip(), column)
             blank = "".join("\t" if char == "\t" else " " for char in quoted[: column - 1])
             text += f"\n{line:>5} | {quoted}\n      | {blank:<{column - 1}}^"
         if self.hint:
             text += f"\n  hint: {self.hint}"
         return text
+
+
+def _excerpt(line: str, column: int) -> tuple[str, int]:
+    """The part of a long line around a column, and that column in it. Both columns count from 1."""
+    if len(line) <= _MAX_EXCERPT:
+        return line, column
+    start = min(max(0, column - _MAX_EXCERPT // 2), len(line) - _MAX_EXCERPT)
+    before, after = "…" * (start > 0), "…" * (start + _MAX_EXCERPT < len(line))
+    excerpt = line[start : start + _MAX_EXCERPT]
+    return f"{before}{excerpt}{after}", min(column, len(line) + 1) - start + len(before)
 
 
 class ConfigError(Exception):

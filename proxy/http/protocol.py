@@ -44,6 +44,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals, ServedApp
 from proxy.http.limits import ConnectionLimits
+from proxy.http.parse_errors import invalid_request
 from proxy.http.transport import ClosingTransport, error_response, unacknowledged_bytes
 from stages.messages_api.errors import (
     ApiError,
@@ -59,7 +60,6 @@ _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
 #: Pipelined requests of one connection. Reading stops there until one has its response.
 _MAX_PIPELINED = 8
-_NOT_HTTP = "not an HTTP/1.1 request (is this a TLS client on a plain-text port?)"
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -110,9 +110,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
         except httptools.HttpParserCallbackError as error:
             cause = error.__cause__ or error.__context__
-            self._refuse(cause if isinstance(cause, ApiError) else InvalidRequestError(_NOT_HTTP))
-        except httptools.HttpParserError:
-            self._refuse(InvalidRequestError(_NOT_HTTP))
+            self._refuse(cause if isinstance(cause, ApiError) else invalid_request(error))
+        except httptools.HttpParserError as error:
+            self._refuse(invalid_request(error))
         else:
             self._join_chunks()
             if self._bytes_since_head > self.limits.head:

@@ -76,9 +76,17 @@ def reasoning_text(delta: dict[str, Any]) -> str:
     return "".join(as_string(d.get("text")) or as_string(d.get("summary")) for d in details)
 
 
+_FAILURES = ("error_msg", "error_message")
+_MESSAGES = ("message", "detail", "msg", *_FAILURES)
+#: Some gateways report `{"code": 0, "msg": "success"}` with the usage.
+_SUCCESS = (0, "0", 200, "200", "ok", "success")
+
+
 def message_without_choices(data: dict[str, Any]) -> str | None:
     """The message of an object that is not a chunk, perhaps empty; None if it is a chunk."""
-    message = as_string(data.get("message")) or as_string(data.get("detail"))
+    succeeded = data.get("code") in _SUCCESS and not any(map(data.get, _FAILURES))
+    texts = () if succeeded else (as_string(data.get(name)) for name in _MESSAGES)
+    message = next(filter(None, texts), "")
     is_chunk = "choices" in data or "usage" in data or not data
     return message or (None if is_chunk else "")
 

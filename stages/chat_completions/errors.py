@@ -129,7 +129,12 @@ def error_in(backend: str, body: Any) -> ApiError | None:
 def error_from_object(backend: str, body: Any) -> ApiError:
     """The error for an `error` object inside a response of status 200."""
     why = read_error_body({"error": body})
-    return _api_error(backend, why.status or 500, why, {})
+    by_type = next((_BY_TYPE[code] for code in why.codes if code in _BY_TYPE), 500)
+    return _api_error(backend, why.status or by_type, why, {})
+
+
+#: By the Messages API's type, which gateways to Anthropic pass on.
+_BY_TYPE = {kind.type: kind.status for kind in _BY_STATUS.values()} | {"authentication_error": 401}
 
 
 # platform.minimax.io/docs/api-reference/errorcode; 2056: the limit of a plan, 2049: a wrong key.

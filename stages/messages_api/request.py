@@ -171,6 +171,15 @@ class Metadata:
 
 
 @frozen
+class UnreadMembers:
+    """Members of a request whose value is checked although nothing reads it."""
+
+    service_tier: Literal["auto", "standard_only"] | None = None
+    speed: Literal["standard", "fast"] | None = None
+    inference_geo: str | None = None
+
+
+@frozen
 class MessagesRequest:
     """The body of `POST /v1/messages`, and, with `max_tokens` None, of `count_tokens`."""
 

@@ -16,13 +16,17 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import attrs
 from cattrs import Converter
-from cattrs.errors import BaseValidationError, IterableValidationError, IterableValidationNote
+from cattrs.errors import (
+    BaseValidationError,
+    IterableValidationError,
+    IterableValidationNote,
+)
 from cattrs.gen import make_dict_structure_fn, override
 
 from pipeline.config.structuring import is_literal, is_tuple, leaves
 from stages.messages_api import blocks as b
 from stages.messages_api.errors import drop_traceback
-from stages.messages_api.request import MessagesRequest
+from stages.messages_api.request import MessagesRequest, UnreadMembers
 from stages.messages_api.unknown_fields import CACHE_CONTROL, UnknownFields, read_fields
 
 Hook = Callable[[Any, Any], Any]
@@ -40,6 +44,7 @@ def structure(value: Any) -> MessagesRequest:
     token = _UNKNOWN_FIELDS.set(unknown)
     try:
         request: MessagesRequest = _REQUEST(value, MessagesRequest)
+        _UNREAD(value, UnreadMembers)
     except BaseValidationError as error:
         drop_traceback(error)
         raise
@@ -230,3 +235,4 @@ def _make_converter() -> Converter:
 
 _CONVERTER = _make_converter()
 _REQUEST = _attrs(MessagesRequest, _CONVERTER, "")
+_UNREAD = _attrs(UnreadMembers, _CONVERTER)

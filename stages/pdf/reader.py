@@ -162,7 +162,7 @@ def _digests(pdfs: Iterable[str]) -> dict[str, bytes]:
 
 def _unreadable(code: int, output: str) -> InvalidRequestError:
     if code == _REFUSED:
-        return InvalidRequestError(f"document: {output}: send their text, or fewer or shorter PDFs")
+        return InvalidRequestError(f"document: {output}")
     reason = output[:_MAX_QUOTED] or "its reader was killed, perhaps because of its memory"
     message = f"document: this PDF cannot be read: {reason}"
     return InvalidRequestError(message, quoted=[reason])

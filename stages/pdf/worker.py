@@ -28,6 +28,7 @@ from pypdf import PdfReader
 from pypdf.errors import FileNotDecryptedError
 
 REFUSED = 3
+_SHORTER = "send their text, or fewer or shorter PDFs"
 
 
 def main(max_pages: int, timeout: float, max_text_bytes: int, max_memory_bytes: int) -> None:
@@ -45,11 +46,11 @@ def main(max_pages: int, timeout: float, max_text_bytes: int, max_memory_bytes: 
                 pages += 1
                 size += len(text.encode())
                 if pages > max_pages:
-                    _refuse(f"the PDFs have more than {max_pages} pages")
+                    _refuse(f"the PDFs have more than {max_pages} pages: {_SHORTER}")
                 if size > max_text_bytes:
-                    _refuse(f"the PDFs have more than {max_text_bytes} bytes of text")
+                    _refuse(f"the PDFs have more than {max_text_bytes} bytes of text: {_SHORTER}")
         except FileNotDecryptedError:
-            _refuse("one of the PDFs needs a password")
+            _refuse("one of the PDFs needs a password: send it without a password")
         sys.stdout.buffer.write(_join(texts).encode() + b"\0")
 
 

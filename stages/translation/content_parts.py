@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from attrs import Factory, define, evolve, field
 
+from stages.chat_completions.json_numbers import FiniteNumbers
 from stages.chat_completions.opaque_members import OpaqueFragments, pop_members
 from stages.chat_completions.tool_arguments import object_fragments
 from stages.chat_completions.tool_calls import ToolCall
@@ -64,7 +65,12 @@ class TextPart:
         return {"type": "text", "text": ""}
 
     def take(self, last: bool) -> list[tuple[str, str]]:
-        """Take the deltas to send now, as (kind, text). `last`: the block is closed after them."""
+        """Take the deltas to send now, as (kind, text). `last`: the block is closed after them.
+
+        An object is sent while it arrives. So a stream also passes on the end of an object that is
+        not valid JSON, of which the SDKs keep the complete members. The stage `repair-tools`
+        repairs such an object before.
+        """
         pending, self.pending = self.pending, ""
         return [("text_delta", pending)] if pending else []
 
@@ -120,6 +126,7 @@ class ToolUsePart:
     sent: int = field(default=0, init=False)
     """The number of fragments that were sent."""
     queued: bool = field(default=False, init=False)
+    _numbers: FiniteNumbers = field(factory=FiniteNumbers, init=False)
 
     @property
     def ready(self) -> bool:
@@ -145,7 +152,12 @@ class ToolUsePart:
         }
 
     def take(self, last: bool) -> list[tuple[str, str]]:
-        """Take the deltas to send now, as (kind, text). `last`: the block is closed after them."""
+        """Take the deltas to send now, as (kind, text). `last`: the block is closed after them.
+
+        An object is sent while it arrives. So a stream also passes on the end of an object that is
+        not valid JSON, of which the SDKs keep the complete members. The stage `repair-tools`
+        repairs such an object before.
+        """
         call = self.call
         if last:
             call.finish()
@@ -154,4 +166,7 @@ class ToolUsePart:
                 return []
             call.fragments = object_fragments("".join(call.fragments))
         fragments, self.sent = call.fragments[self.sent :], len(call.fragments)
-        return [("input_json_delta", fragment) for fragment in fragments]
+        fragments = [self._numbers.feed(fragment) for fragment in fragments]
+        if last:
+            fragments.append(self._numbers.end())
+        return [("input_json_delta", fragment) for fragment in fragments if fragment]

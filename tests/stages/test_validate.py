@@ -164,7 +164,7 @@ async def test_a_null_thread_is_none() -> None:
     assert out.request.unknown_fields == ()
 
 
-@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, br", "gzip, identity", "", "x" * 500])
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, br", "gzip, identity", "x" * 500])
 async def test_a_body_in_another_encoding_is_refused_before_it_is_read(encoding: str) -> None:
     async def read(limit: int) -> bytes:
         raise AssertionError("the body was read")

@@ -103,6 +103,8 @@ BROKEN: dict[str, tuple[dict[str, Any], ...]] = {
     "B1, error_code": (HALF, {"error_code": "INTERNAL_ERROR", "message": "worker died"}),
     "B1, a choice": (HALF, {"choices": [{"error": {"message": "worker died"}, "delta": {}}]}),
     "B1, something else": (HALF, {"message": "worker died"}),
+    "B1, msg": (HALF, {"choices": [], "code": "1234", "msg": "network"}),
+    "B1, error_msg": (HALF, {"choices": [], "error_msg": "network"}),
     "B2": (HALF, delta("network_error")),
     "B2, native": (HALF, {"choices": [{"finish_reason": "stop", "native_finish_reason": "error"}]}),
 }

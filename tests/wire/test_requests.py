@@ -159,7 +159,8 @@ def test_no_name_in_a_request_breaks_the_header_that_tells_of_it(
     [
         ("/v1/messages", "GET", 405, "invalid_request_error", "POST"),
         ("/v1/messages", "PUT", 405, "invalid_request_error", "POST"),
-        ("/v1/models", "DELETE", 405, "invalid_request_error", "GET"),
+        ("/v1/models", "DELETE", 405, "invalid_request_error", "GET, HEAD"),
+        ("/v1/messages", "HEAD", 405, None, "POST"),
         ("/health", "POST", 405, "invalid_request_error", "GET, HEAD"),
         ("/", "DELETE", 405, "invalid_request_error", "GET, HEAD"),
         ("/v1", "GET", 404, "not_found_error", ""),
@@ -172,12 +173,24 @@ def test_no_name_in_a_request_breaks_the_header_that_tells_of_it(
     ids=lambda value: value[:20] if isinstance(value, str) else None,
 )
 def test_a_path_or_method_that_is_not_there_has_its_own_error(
-    path: str, method: str, status: int, kind: str, allow: str, client: Client
+    path: str, method: str, status: int, kind: str | None, allow: str, client: Client
 ) -> None:
     answer = client.get(path, method)
-    assert answer.error == (status, kind)
+    if kind is None:
+        assert (answer.status, answer.body) == (status, b"")
+    else:
+        assert answer.error == (status, kind)
     assert sorted(answer.headers.get("allow", "").split(", ")) == allow.split(", ")
     assert len(answer.body) < 1000
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/models/claude-test"])
+def test_head_is_served_wherever_get_is(path: str, client: Client) -> None:
+    whole, head = client.get(path), client.get(path, "HEAD")
+    assert (whole.status, head.status) == (200, 200)
+    assert whole.body
+    assert head.body == b""
+    assert head.headers["content-type"] == whole.headers["content-type"]
 
 
 @pytest.mark.parametrize("host", ["[", "a:b", "x/y", ""], ids=["[", "a:b", "x/y", "empty"])

@@ -79,6 +79,28 @@ def test_what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_is_
 
 
 @pytest.mark.parametrize(
+    ("name", "conflict"),
+    [
+        ("length-and-chunks", "both Transfer-Encoding and Content-Length"),
+        ("chunks-and-length", "both Transfer-Encoding and Content-Length"),
+        ("two-lengths", "more than one Content-Length"),
+        ("the-same-twice", "more than one Content-Length"),
+    ],
+)
+def test_a_conflict_of_lengths_is_named(name: str, conflict: str, client: Client) -> None:
+    message = Answer.of(client.send(SMUGGLED[name])).json["error"]["message"]
+    assert message.startswith(f"the request has {conflict}: send only one")
+
+
+@pytest.mark.parametrize("encoding", ["", " ", "identity"])
+def test_an_empty_content_encoding_is_identity(
+    encoding: str, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, completion()))
+    assert client.post(body(), content_encoding=encoding).status == 200
+
+
+@pytest.mark.parametrize(
     "data",
     [
         b"CONNECT a:1 HTTP/1.1\r\nhost: x\r\n\r\n",

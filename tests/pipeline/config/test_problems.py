@@ -41,6 +41,18 @@ def test_a_long_file_keeps_its_columns_aligned() -> None:
     assert shown.splitlines()[1:] == ["12345 | x", "      | ^"]
 
 
+@pytest.mark.parametrize("column", [1, 50, 500, 99_990, 100_001], ids=str)
+def test_a_very_long_line_is_cut_around_its_column(column: int) -> None:
+    line = "".join(str(n % 10) for n in range(1, 100_001))
+    shown = Problem("some-code", "", Location(1, column)).render("a.yaml", line)
+    _, excerpt, caret = shown.splitlines()
+    assert len(excerpt) < 140
+    assert excerpt[len("    1 | ") :].strip("…") in line
+    assert caret.rstrip("^").strip(" |") == ""
+    at_caret = excerpt[len(caret) - 1 :][:1]
+    assert at_caret == (str(column % 10) if column <= len(line) else "")
+
+
 @pytest.mark.parametrize("line", [0, 3], ids=["before", "behind"])
 def test_a_place_outside_the_file_has_no_line_to_show(line: int) -> None:
     shown = Problem("some-code", "", Location(line, 1)).render("a.yaml", "one\ntwo")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from stages.chat_completions.errors import error_from_object, error_from_status
+from stages.chat_completions.errors import error_from_object, error_from_status, error_in
 from stages.messages_api.errors import (
     ApiError,
     BillingError,
@@ -363,6 +363,26 @@ def test_the_code_of_an_error_within_an_answer_is_its_status(
     error = error_from_object("local", {"message": "it says why", "code": code})
     assert type(error) is expected
     assert "it says why" in error.message
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"type": "overloaded_error", "message": "Overloaded"}, OverloadedError),
+        ({"type": "overloaded_error"}, OverloadedError),
+        ({"type": "rate_limit_error", "message": "Too many"}, RateLimitError),
+        ({"type": "invalid_request_error", "message": "Wrong"}, InvalidRequestError),
+        ({"type": "api_error", "message": "Oops"}, InternalError),
+        ({"type": "authentication_error", "message": "Key"}, InternalError),
+        ({"type": "overloaded_error", "code": 429}, RateLimitError),
+    ],
+    ids=str,
+)
+def test_the_messages_api_type_of_an_error_within_an_answer_is_its_status(
+    said: Any, expected: type[ApiError]
+) -> None:
+    assert type(error_from_object("local", said)) is expected
+    assert type(error_in("local", {"type": "error", "error": said})) is expected
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import pytest
 from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder, tool_input
 from stages.messages_api.usage import Usage
-from tests.support import request
+from stages.validate import Validate
+from stages.wire.json_codec import encode
+from tests.support import body, request
 
 START = e.MessageStart("msg_1", "claude-test", Usage(3, 1), request())
 
@@ -95,10 +97,6 @@ INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
     "nothing": ("", {}),
     "white space": (" \n", {}),
     "white space around": (' {"a":1}\n', {"a": 1}),
-    "a string that breaks off": ('{"n": 1, "path": "/tmp/x', {"n": 1}),
-    "a list that breaks off": ('{"a": [1, 2', {"a": [1, 2]}),
-    "a key that breaks off": ('{"a": 1, "b', {"a": 1}),
-    "a word that breaks off": ('{"a": 1, "b": tr', {"a": 1}),
     "a brace too many": ('{"a": 1}}', {"a": 1}),
     "a key twice": ('{"a": 1, "a": 2}', {"a": 2}),
     "a large integer": ('{"a": 1180591620717411303424}', {"a": 2**70}),
@@ -121,3 +119,46 @@ def test_pitfall_35_any_arguments_become_an_object(
 ) -> None:
     assert tool_input(arguments) == expected
     assert built(START, *tool(*arguments))["content"][0]["input"] == expected
+
+
+CUT: dict[str, tuple[str, dict[str, Any]]] = {
+    "a string": ('{"n": 1, "path": "/tmp/x', {"n": 1}),
+    "the only string": ('{"command": "rm -rf /tmp/x', {}),
+    "a list": ('{"a": [1, 2', {"a": [1, 2]}),
+    "a key": ('{"path": "/", "x', {"path": "/"}),
+    "a word": ('{"a": 1, "b": tr', {"a": 1}),
+}
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded", "refusal"])
+@pytest.mark.parametrize(("arguments", "expected"), CUT.values(), ids=CUT)
+def test_a_cut_answer_has_the_complete_members_of_a_cut_call(
+    arguments: str, expected: dict[str, Any], reason: str
+) -> None:
+    message = built(START, *tool(*arguments), e.MessageDelta(reason, Usage(3, 1)))
+    assert message["content"][0]["input"] == expected
+
+
+@pytest.mark.parametrize("arguments", [arguments for arguments, _ in CUT.values()], ids=CUT)
+def test_cut_arguments_of_a_call_that_the_client_runs_are_raw(arguments: str) -> None:
+    message = built(START, *tool(*arguments), e.MessageDelta("tool_use", Usage(3, 1)))
+    assert message["content"][0]["input"] == {"_raw": arguments}
+
+
+def nested(depth: int, opening: str = '{"a":', closing: str = "}") -> str:
+    """An object with this many containers within each other."""
+    return '{"a":' + opening * (depth - 1) + "1" + closing * (depth - 1) + "}"
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ("[", "]"), ("[0,", ",0]")])
+def test_arguments_too_deep_for_the_next_request_are_raw(opening: str, closing: str) -> None:
+    fits, too_deep = (nested(depth, opening, closing) for depth in (195, 196))
+    block = {"type": "tool_use", "id": "a", "name": "f"}
+    for arguments in (fits, too_deep, nested(198, opening, closing)):
+        content = [{**block, "input": tool_input(arguments)}]
+        turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": content}]
+        results = [{"type": "tool_result", "tool_use_id": "a", "content": "Done"}]
+        turns.append({"role": "user", "content": results})
+        Validate().parse(encode(body(messages=turns)))
+    assert "_raw" not in tool_input(fits)
+    assert tool_input(too_deep) == {"_raw": too_deep}

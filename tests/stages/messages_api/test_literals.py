@@ -116,8 +116,11 @@ CHECKED: dict[str, tuple[Callable[[str], dict[str, Any]], str]] = {
         "thinking.display",
     ),
     "tool_choice.type": (_choice, "tool_choice.type"),
+    "service_tier": (lambda v: {"service_tier": v}, "service_tier"),
+    "speed": (lambda v: {"speed": v}, "speed"),
 }
-#: What is not checked, and why.
+#: What is not checked, and why. Nor are the members of sections that nothing here reads
+#: (`cache_control`, `mcp_servers`, `fallbacks` and other betas): the response names the section.
 LENIENT = {
     "model": "a name is resolved by the config, not by the SDK's list",
     "stream": "a boolean: the SDK has one type for each of its values",
@@ -137,7 +140,11 @@ def _literals() -> dict[str, set[Any]]:
 
 
 LITERALS = _literals()
-OURS = {path.removeprefix(".") for path in our_members(m.MessagesRequest)}
+OURS = {
+    path.removeprefix(".")
+    for kind in (m.MessagesRequest, m.UnreadMembers)
+    for path in our_members(kind)
+}
 
 
 def refusal(given: dict[str, Any]) -> str:
@@ -167,6 +174,15 @@ def test_row_c17_each_value_that_the_sdk_names_is_accepted(path: str) -> None:
     make, place = CHECKED[path]
     for value in LITERALS[path] - {"application/pdf", "text/plain"}:  # of documents
         assert f"{place}: " not in refusal(make(value))
+
+
+@pytest.mark.parametrize("value", [3, True, {}, []])
+@pytest.mark.parametrize("name", ["service_tier", "speed", "inference_geo"])
+def test_row_c17_another_type_is_refused_where_nothing_reads_the_member(
+    name: str, value: Any
+) -> None:
+    assert refusal({name: value}).startswith(f"{name}: Input should be ")
+    assert refusal({name: None}) == ""
 
 
 @pytest.mark.parametrize("path", ["tools.allowed_callers", "tools.type"])

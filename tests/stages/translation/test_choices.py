@@ -188,6 +188,9 @@ ERRORS: dict[str, dict[str, Any]] = {
     "a choice with text": chunk({**choice(0, content="x"), "error": {"message": "worker died"}}),
     "nothing that is known": {"message": "worker died"},
     "details": {"status": "failed", "detail": "worker died"},
+    "msg": {"choices": [], "code": "1234", "msg": "worker died"},
+    "error_msg": {"choices": [], "error_msg": "worker died"},
+    "error_message": {"choices": [], "code": 0, "error_message": "worker died"},
 }
 
 
@@ -196,6 +199,17 @@ def test_row_b1_an_error_in_any_shape_is_no_end(said: dict[str, Any]) -> None:
     assert "worker died" in failing([text("Half an ans"), said]).message
     assert "worker died" in failing([said]).message
     assert "worker died" in failing([text("Half an ans"), said, usage()]).message
+
+
+@pytest.mark.parametrize("code", [0, "0", 200, "success"], ids=repr)
+def test_row_b1_a_report_of_success_is_no_failure(code: Any) -> None:
+    said = {"choices": [], "code": code, "msg": "ok"}
+    assert content([text("Whole"), said]) == [("text", "Whole")]
+
+
+def test_row_b1_an_error_after_the_finish_reason_changes_nothing() -> None:
+    said = {"choices": [], "code": "1234", "msg": "network"}
+    assert content([text("Whole"), finish(), said]) == [("text", "Whole")]
 
 
 def test_row_b1_a_whole_answer_whose_choice_failed_is_an_error() -> None:

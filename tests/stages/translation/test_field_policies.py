@@ -59,10 +59,13 @@ def test_strict_lets_pass_what_loses_nothing() -> None:
     assert chat_request(resolved(temperature=1), profile(), strict=True).notes == ()
 
 
-@pytest.mark.parametrize("name", ["container", "speed", "inference_geo", "context_management"])
-def test_fields_that_cannot_be_kept_follow_their_policy(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("container", "x"), ("speed", "fast"), ("inference_geo", "eu"), ("context_management", "x")],
+)
+def test_fields_that_cannot_be_kept_follow_their_policy(name: str, value: str) -> None:
     with pytest.raises(InvalidRequestError, match=name):
-        notes({name: "x"}, **{name: "reject"})
+        notes({name: value}, **{name: "reject"})
 
 
 def test_skills_are_refused_where_a_container_is_left_out() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -264,3 +265,45 @@ def test_a_text_may_go_on_in_the_next_piece_at_any_place(before: int) -> None:
     assert (number, len(last)) == (1e5, 330_000)
     with pytest.raises(ValueError, match="number out of range"):
         json_codec.decode(data.replace(b"1e5", b"1e500"))
+
+
+HIGH, LOW, BACKSLASHES = r"\ud83d", r"\uDE00", "\\" * 2
+FRAGMENTS = st.lists(
+    st.sampled_from([HIGH, LOW, HIGH + LOW, BACKSLASHES, r"\n", r"\u00e9", "ud83d", "x", '"'])
+)
+
+
+@given(FRAGMENTS)
+@quick
+def test_each_half_of_a_pair_is_replaced_and_nothing_else(fragments: list[str]) -> None:
+    escapes = "".join(fragments)
+    pairs = re.compile(r"\\\\|\\ud83d\\uDE00|(\\ud83d|\\uDE00)")
+    expected = pairs.sub(lambda match: r"\ufffd" if match[1] else match[0], escapes)
+    assert json_codec.repair_escapes(escapes) == expected
+
+
+@given(FRAGMENTS, st.integers(0, 13))
+@quick
+def test_text_is_split_only_before_an_escape_that_more_text_can_change(
+    fragments: list[str], cut: int
+) -> None:
+    text = "".join(fragments)
+    text = text[: max(0, len(text) - cut)]
+    start, end = json_codec.split_escape(text)
+    assert start + end == text
+    assert len(end) < len(HIGH + LOW)
+    for rest in (LOW, "x", ""):
+        apart = json_codec.repair_escapes(start) + json_codec.repair_escapes(end + rest)
+        assert apart == json_codec.repair_escapes(text + rest)
+
+
+@pytest.mark.parametrize("unit", [BACKSLASHES, HIGH, LOW, HIGH + LOW])
+def test_a_run_of_escapes_costs_one_match(unit: str) -> None:
+    runs = list(json_codec._SURROGATES.finditer(unit * 10_000))
+    assert len(runs) == 1
+    assert runs[0].span() == (0, len(unit) * 10_000)
+
+
+@pytest.mark.parametrize("text", ["plain", BACKSLASHES * 9, r"\n\u00e9 ud83d"])
+def test_text_without_surrogates_is_returned_without_a_copy(text: str) -> None:
+    assert json_codec.repair_escapes(text) is text
