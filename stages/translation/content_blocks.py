@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 from attrs import Factory, define, field
@@ -53,7 +54,7 @@ class BlockQueue:
     """Opaque members of the message that are in no part. The next call takes them."""
     _sent_members: dict[str, Any] = Factory(dict)
     """Opaque members of the message that calls have taken."""
-    _sizes: dict[TextPart | ToolUsePart, int] = Factory(lambda: defaultdict(int))
+    _sizes: dict[TextPart | ToolUsePart, int] = Factory(partial(defaultdict, int))
     """Buffered characters of the parts of which nothing was sent yet."""
     _buffered: int = 0
     """All buffered characters, those of opaque members included."""

@@ -43,7 +43,7 @@ def chat_request(
     stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
     streams = request.stream or profile.stream == "always" or bool(scanned)
     options, tools = _options(request, messages, output, profile, fields, stop, streams)
-    echoed = _prefill(messages, options, profile, request.requires_tool)
+    echoed = _prefill(request, messages, options, profile)
     size = estimate_prompt_tokens(messages, options.get("tools", ()))
     return ChatRequest(
         resolved,
@@ -119,10 +119,10 @@ def _merge(body: dict[str, Any], options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _prefill(
+    request: MessagesRequest,
     messages: list[dict[str, Any]],
     options: dict[str, Any],
     profile: Profile,
-    requires_tool: bool,
 ) -> str:
     """Complete a prefill, or add one that makes the model call a tool.
 
@@ -133,6 +133,6 @@ def _prefill(
         if profile.prefill_member:
             messages[-1] = {**messages[-1], profile.prefill_member: True}
         return str(messages[-1]["content"]) if profile.echoes_prefill else ""
-    if profile.forced_tool_prefill and requires_tool and "tool_choice" in options:
+    if profile.forced_tool_prefill and request.requires_tool and "tool_choice" in options:
         messages.append({"role": "assistant", "content": profile.forced_tool_prefill})
     return ""

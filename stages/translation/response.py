@@ -206,7 +206,8 @@ class ResponseTranslator:
         self._add_content(content)
         if self.stopped:
             return
-        self._add_refusal(as_string(delta.get("refusal")))
+        if refusal := as_string(delta.get("refusal")):
+            self._add_refusal(refusal)
         for fragment in self._deltas.tool_call_fragments(choice, delta):
             self._end_text()
             self._blocks.add_call(fragment)
@@ -259,10 +260,10 @@ class ResponseTranslator:
             self._blocks.add(ThinkingPart, as_string(as_object(entry).get("text")))
         if part.get("type") in self.request.opaque.items:
             self._blocks.attach({"content": [part]})
-        self._add_refusal(as_string(part.get("refusal")))
+        if refusal := as_string(part.get("refusal")):
+            self._add_refusal(refusal)
 
     def _add_refusal(self, refusal: str) -> None:
-        if refusal:
-            self._end.refused = True
-            self._end_text()
-            self._blocks.add(TextPart, refusal)
+        self._end.refused = True
+        self._end_text()
+        self._blocks.add(TextPart, refusal)

@@ -49,8 +49,8 @@ def translate_tools(
         tools += [{"type": "function", "function": function} for function in functions]
     for path in server_tools:
         fields.allows("server_tools" if tools else "server_tools.alone", path)
-    _check_names(tools)
     if tools:
+        _check_names(tools)
         translated.options = _options(
             request, _limit(tools, choice, profile, fields), profile, fields
         )
