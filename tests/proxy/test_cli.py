@@ -141,7 +141,7 @@ def test_the_old_name_of_api_key_env_works_and_is_hidden(tmp_path: Path) -> None
 
     assert [result.exit_code for result in results] == [1, 1]
     assert results[0].output == results[1].output
-    assert "wants the name of a variable" in results[0].stderr
+    assert "takes the name of a variable" in results[0].stderr
 
 
 def test_the_version_is_told() -> None:
