@@ -32,11 +32,11 @@ class RequestSignals:
     reason: Outcome = "client_disconnected"
     body_error: ApiError | None = None
     shutting_down: bool = False
-    _scopes: list[anyio.CancelScope] = field(factory=list, init=False)
+    _scopes: tuple[anyio.CancelScope, ...] = field(default=(), init=False)
 
     def cancel_on_signal(self, scope: anyio.CancelScope) -> None:
         """Cancel `scope` when the client disconnects or the server shuts down."""
-        self._scopes.append(scope)
+        self._scopes = (*self._scopes, scope)
 
     def disconnect(self) -> None:
         """Signal that the client has disconnected."""
