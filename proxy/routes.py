@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -64,9 +64,6 @@ class RoutingTable:
                 by_path.setdefault(path.strip(), {})[method] = endpoint
                 if any(isinstance(stage, Metrics) for stage in pipeline.stages):
                     urgent.add(path.strip())
-        for apps in by_path.values():
-            if "GET" in apps:  # the server sends the head of the response alone
-                apps.setdefault("HEAD", apps["GET"])
         # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
         paths = sorted(by_path, key=lambda path: ("{" in path, -len(path)))
         # A bare router: Starlette's own application would put two more frames around each event, to
@@ -94,6 +91,11 @@ class RoutingTable:
         return backends
 
 
+def _with_head(apps: Methods) -> Methods:
+    """Serve HEAD as GET. The server sends the head of the response alone."""
+    return {"HEAD": apps["GET"], **apps} if "GET" in apps else apps
+
+
 @define(eq=False)
 class _ByMethod:
     """An ASGI app that passes each method of one path to its own app.
@@ -101,7 +103,7 @@ class _ByMethod:
     An object, because Starlette takes a function for a request-to-response endpoint.
     """
 
-    apps: Methods
+    apps: Methods = field(converter=_with_head)
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         if app := self.apps.get(scope["method"]):

@@ -121,7 +121,7 @@ class TestRoutes:
     async def test_other_methods_are_told_which_there_are(self, declaration: Config) -> None:
         refused = await ask(declaration, "PATCH", "/v1/models")
         assert refused.status == 405
-        assert refused.headers["allow"] == "GET, POST"
+        assert refused.headers["allow"] == "GET, HEAD, POST"
         assert json.loads(refused.body)["error"]["type"] == "invalid_request_error"
 
     @pytest.mark.parametrize("path", ["/v1/model", "/v1/messages", "/health/", "/v1"])
