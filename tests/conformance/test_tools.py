@@ -204,7 +204,7 @@ def test_row_35_cut_json_is_not_run_as_a_call_with_fewer_members(
     talk.answers(True, finish, tool_calls=[call(arguments, id="a")])
     message = talk.ask(True, tools=[WEATHER])
     assert cities(message) == [complete]
-    assert message.stop_reason == ("max_tokens" if cut else "tool_use")
+    assert (message.stop_reason == "tool_use") != cut
 
 
 WRITTEN = {

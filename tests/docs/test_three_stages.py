@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from attrs import frozen
 import stages.backends.langchain  # noqa: F401 - takes seconds: not in the first request
 from tests.docs.pages import Page
 from tests.support import body
-from tests.wire.backend import Act, ScriptedBackend
+from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import completion, delta, head, sse, whole
 from tests.wire.client import Client, raw
 from tests.wire.proxy import proxy
@@ -54,7 +56,12 @@ class Served:
     backend: ScriptedBackend
     file: Path
 
-    def records(self) -> list[dict[str, Any]]:
+    def records(self, number: int) -> list[dict[str, Any]]:
+        """The records, as soon as there are `number`: each is written after its response."""
+        limit = time.monotonic() + LIMIT
+        while not self.file.exists() or self.file.read_text().count("\n") < number:
+            assert time.monotonic() < limit
+            Event().wait(0.01)
         return [json.loads(line) for line in self.file.read_text().splitlines()]
 
 
@@ -94,9 +101,9 @@ def test_a_repeated_request_is_answered_from_memory_and_costs_nothing(
         assert second.events[-1]["type"] == "message_stop"
     else:
         assert second.json["content"] == first.json["content"]
+    one, two = served.records(2)
     costs = [line.partition(" ")[2] for line in caplog.messages if " cost " in line]
     assert costs == ["cost $4.500000"]
-    one, two = served.records()
     assert one["usage"]["output_tokens"] == 100_000
     assert (one["outcome"], len(one["attempts"])) == ("complete", 1)
     assert (two["outcome"], two["attempts"], two["usage"]) == ("complete", [], None)
@@ -114,7 +121,7 @@ def test_a_client_that_disconnects_leaves_a_record_with_its_tokens(
     leaving.leave()
     assert served.backend.is_gone()
 
-    [record] = served.records()
+    [record] = served.records(1)
 
     assert record["outcome"] == "client_disconnected"
     assert record["usage"]["estimated"]
@@ -127,6 +134,6 @@ def test_an_error_is_recorded_too(served: Served) -> None:
 
     assert served.client.post(body()).status == 429
 
-    [record] = served.records()
+    [record] = served.records(1)
     assert (record["outcome"], record["error"]) == ("error", "rate_limit_error")
     assert [attempt["error"] for attempt in record["attempts"]] == ["rate_limit"]

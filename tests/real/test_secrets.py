@@ -73,7 +73,7 @@ class Printing:
     def opened(self, **members: Any) -> Client:
         """A client that has asked for a stream, and has not read the answer."""
         client = Client(self.url)
-        headers = {"x_api_key": KEYS["client"], "x_claude_code_session_id": MARK}
+        headers = {"x_api_key": KEYS["client"], "x_claude_code_session_id": "session-1"}
         client.socket.sendall(raw({**ASKED, "stream": True, **members}, **headers))
         return client
 
