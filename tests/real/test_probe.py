@@ -29,7 +29,8 @@ def test_the_shipped_profile_of_the_embedded_model_is_what_the_probe_finds(tmp_p
     assert evolve(found, profile="embedded") == known
     assert "; declared: " not in result.stdout
     assert "# `n_ctx` in /props" in result.stdout
-    assert re.search(r"named_tool_choice: false +# ignored: the model responded with text\n", result.stdout)
+    ignored = r"named_tool_choice: false +# ignored: the model responded with text\n"
+    assert re.search(ignored, result.stdout)
 
 
 def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
