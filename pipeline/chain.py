@@ -37,12 +37,12 @@ class Chain:
     def of(cls, stages: tuple[AnyStage, ...], start: type) -> Chain:
         """Link `stages`, which must fit. The first one receives `start`."""
         links = []
-        carries = frozenset({start})
+        arriving = frozenset({start})
         for stage in stages:
             types = signature(type(stage))
-            accepts_all = all(issubclass(event, types.accepts) for event in carries)
+            accepts_all = all(issubclass(event, types.accepts) for event in arriving)
             links.append(Link(stage, None if accepts_all else types.accepts))
-            carries = types_after(carries, types) or carries
+            arriving = types_after(arriving, types) or arriving
         return cls(tuple(links))
 
     @asynccontextmanager

@@ -53,7 +53,7 @@ class ResponseWriter:
     stream: bool = False
     complete: bool = False
 
-    async def sink(self, event: HttpResponse) -> None:
+    async def write(self, event: HttpResponse) -> None:
         """Send one part."""
         # Progress is recorded after `send`: a slow client keeps `send` waiting, and the request may
         # be cancelled meanwhile.
@@ -74,10 +74,10 @@ class ResponseWriter:
         if not self.exchange.status:
             data = encode(body)
             headers = {"content-type": "application/json", "content-length": str(len(data))}
-            await self.sink(ResponseStart(error.status, {**headers, **error.headers}))
-            await self.sink(ResponseBody(data))
+            await self.write(ResponseStart(error.status, {**headers, **error.headers}))
+            await self.write(ResponseBody(data))
         elif self.stream and not self.complete:
-            await self.sink(ResponseBody(encode_event("error", encode(body))))
+            await self.write(ResponseBody(encode_event("error", encode(body))))
 
 
 # Characters that are not valid in a header. Header values contain names from requests, and a
@@ -116,7 +116,7 @@ class PipelineEndpoint:
             if not (signals.disconnected or signals.shutting_down):
                 with anyio.CancelScope() as cancel_scope:
                     signals.cancel_on_signal(cancel_scope)
-                    await self._answer(request, writer)
+                    await self._respond(request, writer)
             if signals.shutting_down and not (signals.disconnected or writer.complete):
                 with anyio.move_on_after(SHUTDOWN_NOTICE / 2):  # the client may not read any more
                     await writer.fail(_SHUTTING_DOWN)
@@ -128,17 +128,17 @@ class PipelineEndpoint:
         self.counts.count(exchange)
         log_exchange(exchange)
         for function in exchange.on_end:
-            await _is_bug(exchange, _call(function, exchange))
+            await _catch_bug(exchange, _call(function, exchange))
 
-    async def _answer(self, request: HttpRequest, writer: ResponseWriter) -> None:
-        if await _is_bug(request.exchange, self._run(request, writer)):
+    async def _respond(self, request: HttpRequest, writer: ResponseWriter) -> None:
+        if await _catch_bug(request.exchange, self._run(request, writer)):
             # The server raises RuntimeError where it has begun to send a head that is not valid.
             with contextlib.suppress(RuntimeError):
                 await writer.fail(InternalError("internal error; the proxy's log has more"))
 
     async def _run(self, request: HttpRequest, writer: ResponseWriter) -> None:
         try:
-            await self.chain.run(request, writer.sink)
+            await self.chain.run(request, writer.write)
             if not writer.complete:
                 raise InternalError("the pipeline ended without a response")
         except ApiError as error:
@@ -149,7 +149,7 @@ class PipelineEndpoint:
             log.debug("%s client disconnected while sending its body", request.exchange.id)
 
 
-async def _is_bug(exchange: Exchange, work: Coroutine[Any, Any, None]) -> bool:
+async def _catch_bug(exchange: Exchange, work: Coroutine[Any, Any, None]) -> bool:
     """Await `work`. Log an exception that it raises, and return whether it raised one."""
     try:
         await work
@@ -168,7 +168,7 @@ async def _call(function: Callable[[Exchange], None], exchange: Exchange) -> Non
 
 def _outcome(writer: ResponseWriter, signals: RequestSignals) -> Outcome:
     if signals.disconnected and not writer.complete:
-        return signals.reason
+        return signals.disconnect_outcome
     if not writer.complete:
         return "aborted"
     return "error" if writer.exchange.error else "complete"

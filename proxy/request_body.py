@@ -28,7 +28,7 @@ class BodyBudget:
     would wait for each other.
     """
 
-    free: int
+    free_bytes: int
 
 
 @define
@@ -88,18 +88,18 @@ class RequestBody:
     def _add(self, part: bytes, data: bytearray, limit: int) -> None:
         data += part
         self._check(len(data), limit)
-        self.budget.free -= len(data) - self._counted
+        self.budget.free_bytes -= len(data) - self._counted
         self._counted = len(data)
 
     def release(self) -> None:
         """Return the body's bytes to the budget. Called at the end of the request."""
-        self.budget.free += self._counted
+        self.budget.free_bytes += self._counted
         self._counted = 0
 
     def _check(self, size: int, limit: int) -> None:
         if size > limit:
             raise RequestTooLargeError(f"Request exceeds the maximum size of {limit} bytes")
-        if size - self._counted > self.budget.free:
+        if size - self._counted > self.budget.free_bytes:
             raise OverloadedError(
                 "the bodies of other requests use up the proxy's memory limit; "
                 "try again in a moment",

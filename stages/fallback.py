@@ -34,11 +34,11 @@ class Fallback(Stage[Resolved, Resolved]):
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))
 
     def handle(self, event: Resolved, forward: Send[Resolved]) -> Awaitable[None]:
-        return self._to_first_that_answers(event, forward) if event.alternatives else forward(event)
+        return self._try_targets(event, forward) if event.alternatives else forward(event)
 
-    async def _to_first_that_answers(self, event: Resolved, forward: Send[Resolved]) -> None:
+    async def _try_targets(self, event: Resolved, forward: Send[Resolved]) -> None:
         errors: list[ApiError] = []
-        for target in self._in_turn(event):
+        for target in self._targets_in_order(event):
             if errors:
                 _record(event, errors[-1], target)
             event = evolve(event, target=target, alternatives=())
@@ -58,7 +58,7 @@ class Fallback(Stage[Resolved, Resolved]):
         finally:
             del errors, supported  # a cycle: they refer to this frame, and the frame to them
 
-    def _in_turn(self, event: Resolved) -> Iterator[Target]:
+    def _targets_in_order(self, event: Resolved) -> Iterator[Target]:
         """Each target once; those with an open circuit breaker come last."""
         blocked = []
         for target in (event.target, *event.alternatives):
@@ -85,7 +85,7 @@ class Fallback(Stage[Resolved, Resolved]):
             attempt.finished()
 
 
-def _record(event: Resolved, error: ApiError, following: Target) -> None:
+def _record(event: Resolved, error: ApiError, next_target: Target) -> None:
     kind, label = error_kind(error), event.target.label
     event.exchange.repeats.append(Repeat("fallback", event.target, kind))
-    log.debug("%s fallback from %s to %s: %s", event.exchange.id, label, following.label, kind)
+    log.debug("%s fallback from %s to %s: %s", event.exchange.id, label, next_target.label, kind)

@@ -61,7 +61,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         forward: Send[ChatRequest | ChatWaiting],
         queue: FairQueue[QueuedCall],
     ) -> None:
-        if not queue.free and queue.waiting >= self.max_queued:
+        if not queue.has_free_slot and queue.waiting >= self.max_queued:
             await forward(ChatWaiting(event))  # an earlier stage may retry, later
             raise _busy(event, queue, f"{queue.waiting} calls are waiting")
         call, entered = QueuedCall(), anyio.current_time()

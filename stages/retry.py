@@ -43,34 +43,34 @@ class Retry(Stage[Resolved, Resolved]):
         try:
             await forward(event)
         except ApiError as error:
-            if not self._is_worth_it(event.exchange, error):
+            if not self._may_retry(event.exchange, error):
                 raise
-            await self._again(event, forward, error)
+            await self._retry(event, forward, error)
 
-    async def _again(self, event: Resolved, forward: Send[Resolved], first: ApiError) -> None:
+    async def _retry(self, event: Resolved, forward: Send[Resolved], first: ApiError) -> None:
         """Make the attempts after the first one, which failed with `first`."""
         # Imported here: the library takes 20 ms to import, and 70 us for a call without an error.
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
-        # `tries` holds itself until the garbage collector runs. It must not hold the event, too.
+        # `retrying` holds itself until the garbage collector runs. It must not hold the event, too.
         exchange = event.exchange
         # Before `fallback`, all targets may have been tried: then there is no one target.
         target = None if event.alternatives else event.target
-        tries = AsyncRetrying(
-            retry=retry_if_exception(lambda error: self._is_worth_it(exchange, error)),
+        retrying = AsyncRetrying(
+            retry=retry_if_exception(lambda error: self._may_retry(exchange, error)),
             stop=stop_after_attempt(self.attempts),
             wait=self._wait,
             before_sleep=lambda state: self._record(exchange, target, state),
             sleep=anyio.sleep,
             reraise=True,
         )
-        async for attempt in tries:
+        async for attempt in retrying:
             with attempt:
                 if attempt.retry_state.attempt_number == 1:
                     raise first
                 await forward(event)
 
-    def _is_worth_it(self, exchange: Exchange, error: BaseException) -> bool:
+    def _may_retry(self, exchange: Exchange, error: BaseException) -> bool:
         return (
             isinstance(error, ApiError)
             and exchange.response_started is None

@@ -115,7 +115,9 @@ class _Response:
         if isinstance(event, ChatStart) and old and old.request is event.request:
             return
         self.exchange = event.exchange
-        self.translator = ResponseTranslator(event.request, announced=bool(old and old.announced))
+        self.translator = ResponseTranslator(
+            event.request, message_started=bool(old and old.message_started)
+        )
         self.exchange.read_usage = self.translator.usage_so_far
         if event.request.resolved.request.stream and self.ping_interval is not None:
             self.keep_alive.begin(self.ping_interval, self._ping)

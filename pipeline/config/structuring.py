@@ -97,18 +97,18 @@ def is_list(kind: Any) -> bool:
     return is_sequence(kind) or is_any_set(kind)
 
 
-def leaves(error: BaseException, path: Path = ()) -> Iterator[tuple[Path, BaseException]]:
+def leaf_errors(error: BaseException, path: Path = ()) -> Iterator[tuple[Path, BaseException]]:
     """Yield the single errors in a cattrs error group, each with the path of its value."""
     if isinstance(error, BaseValidationError):
         for inner in error.exceptions:
-            yield from leaves(inner, (*path, *_step(inner)))
+            yield from leaf_errors(inner, (*path, *_step(inner)))
     else:
         yield path, error
 
 
 def to_problems(error: BaseException, path: Path, document: Document) -> Iterator[Problem]:
     """Yield a problem for each single error in `error`, raised for the value at `path`."""
-    for where, leaf in leaves(error, path):
+    for where, leaf in leaf_errors(error, path):
         if isinstance(leaf, ForbiddenExtraKeysError):
             names = [] if leaf.cl is None else option_names(leaf.cl)
             for key in sorted(leaf.extra_fields):

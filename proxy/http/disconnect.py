@@ -29,7 +29,7 @@ class RequestSignals:
 
     request_id: str = ""
     disconnected: bool = False
-    reason: Outcome = "client_disconnected"
+    disconnect_outcome: Outcome = "client_disconnected"
     body_error: ApiError | None = None
     shutting_down: bool = False
     _scopes: tuple[anyio.CancelScope, ...] = field(default=(), init=False)

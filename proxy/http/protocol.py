@@ -73,9 +73,9 @@ class HttpProtocol(HttpToolsProtocol):
     _bytes_since_head = 0
     """Bytes since the last complete head or part of a body."""
     _received = 0
-    _resumed = 0
+    _times_drained = 0
     """How often the client has read a full write buffer empty."""
-    _refused = False
+    _ignores_input = False
     """Whether everything else that the client sends is ignored."""
     _expected: object = None
     _expected_since = 0.0
@@ -95,7 +95,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
-        if self._refused:
+        if self._ignores_input:
             return
         if self.cycle is None or self.cycle.response_complete:  # a request begins
             head, end, remaining = data.partition(b"\r\n\r\n")
@@ -106,7 +106,7 @@ class HttpProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # no request follows
-            self._refused = True
+            self._ignores_input = True
             self.cycle.keep_alive = False
         except httptools.HttpParserCallbackError as error:
             cause = error.__cause__ or error.__context__
@@ -116,7 +116,7 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             self._join_chunks()
             if self._bytes_since_head > self.limits.head:
-                self._refuse(self._too_large())
+                self._refuse(self._head_too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -125,7 +125,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.limits.head or len(self.headers) > self.limits.headers:
-            raise self._too_large()
+            raise self._head_too_large()
         unanswered = self._unanswered()
         if len(unanswered) >= self.limits.requests:
             raise InvalidRequestError("too many pipelined requests: wait for their responses")
@@ -157,7 +157,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def resume_writing(self) -> None:
-        self._resumed += 1
+        self._times_drained += 1
         super().resume_writing()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -169,7 +169,7 @@ class HttpProtocol(HttpToolsProtocol):
             cycle.transport = self.transport
         unanswered = self._unanswered()
         for cycle, _ in self.pipeline:  # those that never begin would keep this object
-            cycle.on_response = _nothing
+            cycle.on_response = _do_nothing
         self.pipeline.clear()
         for cycle in unanswered:
             cycle.disconnected = True
@@ -191,7 +191,7 @@ class HttpProtocol(HttpToolsProtocol):
 
         def discard_unread_body() -> bool:
             unread = self._in_body and cycle is self.cycle
-            self._refused = self._refused or unread
+            self._ignores_input = self._ignores_input or unread
             return unread
 
         cycle.keep_alive = False
@@ -225,10 +225,10 @@ class HttpProtocol(HttpToolsProtocol):
         limits = self.limits
         if self.transport.get_write_buffer_size():
             unread = unacknowledged_bytes(self.transport)
-            return ("read", self._resumed, unread), limits.send_timeout
+            return ("read", self._times_drained, unread), limits.send_timeout
         if not self._unanswered():
-            return ("head", self._heads, self._refused), limits.client_timeout
-        ignored = self._refused or self.flow.read_paused or self.cycle.response_complete
+            return ("head", self._heads, self._ignores_input), limits.client_timeout
+        ignored = self._ignores_input or self.flow.read_paused or self.cycle.response_complete
         if self._in_body and not ignored:
             return ("body", self._received // limits.min_bytes_per_window), limits.client_timeout
         return None, 0
@@ -237,7 +237,7 @@ class HttpProtocol(HttpToolsProtocol):
         late = f"within {self.limits.client_timeout:g} seconds; send it again"
         if self.transport.get_write_buffer_size():
             self._disconnect_reader()
-        elif self._refused:
+        elif self._ignores_input:
             self.transport.abort()
         elif self._unanswered():
             minimum = self.limits.min_bytes_per_window
@@ -252,13 +252,13 @@ class HttpProtocol(HttpToolsProtocol):
         """Disconnect a client that does not read; the log line of its request says so."""
         unanswered = self._unanswered()
         for cycle in unanswered:
-            _signals(cycle).reason = "client_stalled"
+            _signals(cycle).disconnect_outcome = "client_stalled"
         if not unanswered and self.cycle is not None:  # the request's line is already written
             request_id = _signals(self.cycle).request_id
             log.info("%s client does not read: its response is incomplete", request_id)
         self.transport.abort()
 
-    def _too_large(self) -> ApiError:
+    def _head_too_large(self) -> ApiError:
         return HeadTooLargeError(
             f"the request's head is larger than {self.limits.head} bytes or has more than "
             f"{self.limits.headers} headers: send less"
@@ -266,7 +266,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: ApiError) -> None:
         """Respond with `error` if no other response is in the way, and ignore further bytes."""
-        self._refused = True
+        self._ignores_input = True
         unanswered = self._unanswered()
         if not unanswered:
             self._write_error(error)
@@ -293,5 +293,5 @@ def _signals(cycle: RequestResponseCycle) -> RequestSignals:
     return signals
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     """Do nothing after the response on a lost connection."""

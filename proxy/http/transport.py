@@ -35,7 +35,7 @@ class ClosingTransport:
     """
 
     transport: asyncio.Transport
-    knows_chunks: bool
+    accepts_chunked: bool
     discard_unread_body: Callable[[], bool]
     _removing_chunks: bool = False
 
@@ -48,7 +48,7 @@ class ClosingTransport:
         if self._removing_chunks:
             size, _, chunk = data.partition(b"\r\n")
             data = chunk[: int(size or b"0", 16)]
-        elif not self.knows_chunks and _CHUNKED in data:
+        elif not self.accepts_chunked and _CHUNKED in data:
             self._removing_chunks = True
             data = data.replace(_CHUNKED, b"")
         self.transport.write(data)

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, frozen
 
-from stages.chat_completions.errors import error_from_status, error_in
+from stages.chat_completions.errors import error_from_status, error_in_document
 from stages.chat_completions.json_values import as_array, as_string
 from stages.messages_api.errors import ApiError
 from stages.wire import json_codec
@@ -112,12 +112,14 @@ def reply_from(backend: str, status: int, headers: Mapping[str, str], body: byte
     try:
         decoder = SseDecoder()
         documents = [*decoder.feed(body), *decoder.finish()] if streamed else [body]
-        chunks = [json_codec.decode_answer(data) for data in documents if data.strip() != b"[DONE]"]
+        chunks = [
+            json_codec.decode_lenient(data) for data in documents if data.strip() != b"[DONE]"
+        ]
     except ValueError:
         return Reply(status, "200, but the response is not JSON")
     objects = tuple(chunk for chunk in chunks if isinstance(chunk, dict))
     for chunk in chunks:
-        if error := error_in(backend, chunk):
+        if error := error_in_document(backend, chunk):
             return Reply(error.status, error_text(backend, error), objects)
     return Reply(status, "", objects)
 

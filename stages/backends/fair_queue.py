@@ -99,13 +99,13 @@ class FairQueue(Generic[T]):
         return len(self._waiting)
 
     @property
-    def free(self) -> bool:
+    def has_free_slot(self) -> bool:
         """Whether a new call may start at once."""
         return self.running < self.slots
 
     def enter(self, call: T, names: tuple[str, ...], short: bool) -> bool:
         """Add a call of `names`, a key and a session. Return whether it may start at once."""
-        if self.free:
+        if self.has_free_slot:
             self._running.add(call)
             return True
         self._waiting[call] = names, short
@@ -128,7 +128,7 @@ class FairQueue(Generic[T]):
 
     def _start_due(self) -> list[T]:
         due = []
-        while self._waiting and self.free:
+        while self._waiting and self.has_free_slot:
             call = self._next()
             del self._waiting[call]
             due.append(call)

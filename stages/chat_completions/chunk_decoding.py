@@ -14,7 +14,7 @@ from __future__ import annotations
 import codecs
 from typing import Any
 
-from stages.chat_completions.errors import error_in
+from stages.chat_completions.errors import error_in_document
 from stages.messages_api.errors import ApiError, InternalError, drop_traceback
 from stages.wire import json_codec
 
@@ -41,14 +41,14 @@ def is_undecided(begin: bytes) -> bool:
 def decode_chunk(backend: str, data: bytes) -> dict[str, Any]:
     """The one JSON object in `data`. Raises ApiError if `data` is anything else."""
     try:
-        value = json_codec.decode_answer(data)
+        value = json_codec.decode_lenient(data)
     except ValueError as error:
         raise InternalError(
             f"backend `{backend}` sent broken JSON: {error}", quoted=[str(error)]
         ) from error
     if not isinstance(value, dict):  # LangChain would fail at it
         not_an_object = InternalError(f"backend `{backend}` sent JSON that is not an object")
-        raise error_in(backend, value) or not_an_object
+        raise error_in_document(backend, value) or not_an_object
     return value
 
 

@@ -68,7 +68,7 @@ def _of_text(body: str, depth: int) -> ErrorBody:
     body = body.strip()
     if body.startswith(("{", "[")) and len(body) <= _MAX_NESTED_JSON:
         try:
-            inner = read_error_body(json_codec.decode_answer(body.encode()), depth + 1)
+            inner = read_error_body(json_codec.decode_lenient(body.encode()), depth + 1)
         except ValueError:
             inner = ErrorBody()
         if inner.text:

@@ -99,13 +99,13 @@ def _document(body: bytes) -> Any:
     if event := _EVENT.search(body):
         body = event[1]
     try:
-        return json_codec.decode_answer(body)
+        return json_codec.decode_lenient(body)
     except ValueError:
         page = _PAGE.match(body)
         return "" if page else body[:_MAX_MESSAGE].decode("utf-8", "replace")
 
 
-def error_in(backend: str, body: Any) -> ApiError | None:
+def error_in_document(backend: str, body: Any) -> ApiError | None:
     """The error in a JSON document of a response of status 200; None if there is none.
 
     The document may be a chunk or a completion. For the shapes see error_body.py.

@@ -55,8 +55,8 @@ class StopScanner:
             _, start, self.matched = min(ends)
             self._buffered = ""
             return text[:start]
-        clear, self._buffered = split_partial_match(text, self.sequences)
-        return clear
+        sendable, self._buffered = split_partial_match(text, self.sequences)
+        return sendable
 
     def finish(self) -> str:
         """Return the buffered text, at the end of the text."""

@@ -52,6 +52,6 @@ def object_fragments(arguments: str) -> list[str]:
 
 def _decode(text: str) -> Any:
     try:
-        return wire_json.decode_answer(text.encode())
+        return wire_json.decode_lenient(text.encode())
     except ValueError:
         return None

@@ -40,7 +40,7 @@ class ToolCall:
     attached: OpaqueFragments | None = field(default=None, init=False)
     """Opaque members of the call that are not taken yet."""
     fragments: list[str] = field(default=Factory(list), init=False)
-    again: list[str] = field(default=Factory(list), init=False)
+    possible_repeat: list[str] = field(default=Factory(list), init=False)
     """Fragments after complete arguments that may repeat them."""
     _nesting: JsonNesting = field(factory=JsonNesting, init=False)
     _is_broken: bool = field(default=False, init=False)
@@ -61,21 +61,23 @@ class ToolCall:
             fragment = json_codec.repair_escapes(fragment)
         if not self.fragments:  # official SDKs fail on white space alone
             fragment = fragment.lstrip()
-        elif self.again or fragment.lstrip()[:1] == self.fragments[0][:1]:
-            return self._add_like_first(fragment)
+        elif self.possible_repeat or fragment.lstrip()[:1] == self.fragments[0][:1]:
+            return self._add_possible_repeat(fragment)
         if fragment:
             self.fragments.append(fragment)
         return len(fragment)
 
-    def _add_like_first(self, fragment: str) -> int:
+    def _add_possible_repeat(self, fragment: str) -> int:
         """Add a fragment that begins like the arguments, or follows such a fragment."""
         # Some gateways send "{}" first and the arguments after it.
-        if self.fragments == ["{}"] and not self.again and fragment.strip():
+        if self.fragments == ["{}"] and not self.possible_repeat and fragment.strip():
             self.fragments.clear()
             self._nesting, self._is_broken = JsonNesting(), False
             self.fragments.append(fragment.lstrip())
-        elif self.again or (self.fragments[0].startswith(_BRACKETS) and self.whole):
-            self.again.append(fragment)
+        elif self.possible_repeat or (
+            self.fragments[0].startswith(_BRACKETS) and self.has_complete_arguments
+        ):
+            self.possible_repeat.append(fragment)
         else:
             self.fragments.append(fragment)
         return len(fragment)
@@ -83,11 +85,13 @@ class ToolCall:
     def finish(self) -> None:
         """Flush what is buffered, when no more fragments come; drop repeated arguments."""
         if self._escape:
-            (self.again or self.fragments).append(json_codec.repair_escapes(self._escape))
+            (self.possible_repeat or self.fragments).append(json_codec.repair_escapes(self._escape))
             self._escape = ""
-        if self.again and not repeats_document("".join(self.again), "".join(self.fragments)):
-            self.fragments += self.again
-        self.again.clear()
+        if self.possible_repeat and not repeats_document(
+            "".join(self.possible_repeat), "".join(self.fragments)
+        ):
+            self.fragments += self.possible_repeat
+        self.possible_repeat.clear()
 
     @property
     def arguments(self) -> str:
@@ -104,7 +108,7 @@ class ToolCall:
         return bool(self.name and self.fragments and self.fragments != ["{}"])
 
     @property
-    def half(self) -> bool:
+    def truncated(self) -> bool:
         """Whether the arguments end within an object, a list or a string."""
         for fragment in self.fragments[self._nesting.fed :]:
             self._nesting.feed(fragment)
@@ -113,15 +117,15 @@ class ToolCall:
     @property
     def complete(self) -> bool:
         """Whether the call has a name, and its arguments are a complete JSON document."""
-        return bool(self.name) and not self._escape and self.whole
+        return bool(self.name) and not self._escape and self.has_complete_arguments
 
     @property
-    def whole(self) -> bool:
+    def has_complete_arguments(self) -> bool:
         """Whether the arguments without the buffered escape are a complete JSON document.
 
         Read at each fragment while another call waits, so it decodes only where it may succeed.
         """
-        if self._is_broken or self.half:
+        if self._is_broken or self.truncated:
             return False
         arguments = "".join(self.fragments)
         try:
@@ -142,7 +146,7 @@ class ToolCalls:
     fragment has a name. The index of a call without one is its place among the calls.
     """
 
-    all: list[ToolCall] = Factory(list)
+    calls: list[ToolCall] = Factory(list)
     _newest: dict[tuple[int | None, str], ToolCall] = Factory(dict)
     """The newest call by (index, id), by (index, "") and (None, id), and of all: (None, "").
 
@@ -159,8 +163,8 @@ class ToolCalls:
             call = self._newest.get((index, call_id)) or (None if name else call)
         # `complete` last: it reads all arguments of the call.
         if call is None or (name and not call_id and call.complete):
-            call = ToolCall(index=len(self.all) if index is None else index)
-            self.all.append(call)
+            call = ToolCall(index=len(self.calls) if index is None else index)
+            self.calls.append(call)
             self._newest[None, ""] = self._newest[call.index, ""] = call
         if call_id and not call.backend_id:
             call.backend_id = call_id

@@ -72,21 +72,21 @@ def parse_usage(reported: dict[str, Any]) -> Usage:
     In Chat Completions the prompt includes cached tokens. In the result, the input, the cache reads
     and the cache writes add up to the prompt, and the output includes the thinking.
     """
-    prompt = _first(reported, "prompt_tokens", "input_tokens")
-    output = _first(reported, "completion_tokens", "output_tokens")
-    total = _first(reported, "total_tokens")
-    read, written, on_top = (
+    prompt = _first_count(reported, "prompt_tokens", "input_tokens")
+    output = _first_count(reported, "completion_tokens", "output_tokens")
+    total = _first_count(reported, "total_tokens")
+    read, written, excludes_cache = (
         (0, 0, False) if _CACHE.isdisjoint(reported) else _cached(reported, prompt)
     )
     thinking = 0 if _REASONING.isdisjoint(reported) else _thinking(reported)
-    beyond = total - prompt - output
-    if on_top or beyond in (read, written, read + written):
-        beyond = 0
-    if not (prompt or on_top):  # derive the prompt from the total
-        prompt, beyond = max(0, beyond) if output else 0, 0
-    output = _whole_output(output, thinking, beyond)
+    unaccounted = total - prompt - output
+    if excludes_cache or unaccounted in (read, written, read + written):
+        unaccounted = 0
+    if not (prompt or excludes_cache):  # derive the prompt from the total
+        prompt, unaccounted = max(0, unaccounted) if output else 0, 0
+    output = _output_with_thinking(output, thinking, unaccounted)
     return Usage(
-        input_tokens=prompt if on_top else prompt - read - written,
+        input_tokens=prompt if excludes_cache else prompt - read - written,
         output_tokens=output,
         cache_read_input_tokens=read,
         cache_creation_input_tokens=written,
@@ -101,27 +101,27 @@ def _cached(reported: dict[str, Any], prompt: int) -> tuple[int, int, bool]:
     the cached tokens are more than the prompt.
     """
     details = _details(reported, *_PROMPT_DETAILS)
-    read = _first(details, "cached_tokens") or _first(reported, *_READ)
-    written = _first(details, *_WRITTEN)
-    on_top = not details and not read
-    read = read or _first(reported, "cache_read_input_tokens")
-    written = written or _first(reported, "cache_creation_input_tokens")
-    return read, written, bool(read or written) and (on_top or read + written > prompt)
+    read = _first_count(details, "cached_tokens") or _first_count(reported, *_READ)
+    written = _first_count(details, *_WRITTEN)
+    excludes_cache = not details and not read
+    read = read or _first_count(reported, "cache_read_input_tokens")
+    written = written or _first_count(reported, "cache_creation_input_tokens")
+    return read, written, bool(read or written) and (excludes_cache or read + written > prompt)
 
 
 def _thinking(reported: dict[str, Any]) -> int:
     details = _details(reported, *_OUTPUT_DETAILS)
-    return _first(details, "reasoning_tokens") or _first(reported, "reasoning_tokens")
+    return _first_count(details, "reasoning_tokens") or _first_count(reported, "reasoning_tokens")
 
 
-def _whole_output(output: int, thinking: int, beyond: int) -> int:
+def _output_with_thinking(output: int, thinking: int, unaccounted: int) -> int:
     """The output including the thinking, which xAI and Gemini count separately.
 
-    `beyond` is the total minus prompt and output. It is thinking if it is about equal to the
+    `unaccounted` is the total minus prompt and output. It is thinking if it is about equal to the
     reported thinking, or if none is reported: Gemini reports none.
     """
-    if beyond > 0 and (not thinking or abs(beyond - thinking) * 10 <= thinking):
-        return output + beyond
+    if unaccounted > 0 and (not thinking or abs(unaccounted - thinking) * 10 <= thinking):
+        return output + unaccounted
     return output + thinking if output < thinking else output
 
 
@@ -132,7 +132,7 @@ def _details(reported: dict[str, Any], *names: str) -> dict[str, Any]:
     return {}
 
 
-def _first(members: dict[str, Any], *names: str) -> int:
+def _first_count(members: dict[str, Any], *names: str) -> int:
     """The first of these members that is a number above 0; 0 if none is."""
     for name in names:
         if name in members and (number := as_count(members[name])):

@@ -23,7 +23,7 @@ from cattrs.errors import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from pipeline.config.structuring import is_literal, is_tuple, leaves
+from pipeline.config.structuring import is_literal, is_tuple, leaf_errors
 from stages.messages_api import blocks as b
 from stages.messages_api.errors import drop_traceback
 from stages.messages_api.request import MessagesRequest, UnreadMembers
@@ -57,7 +57,7 @@ def structure(value: Any) -> MessagesRequest:
 def spell(error: BaseException) -> list[str]:
     """The problems in an error of `structure`, each with its path: `max_tokens: Field required`."""
     problems = []
-    for path, leaf in leaves(error):
+    for path, leaf in leaf_errors(error):
         text = str(leaf)
         if isinstance(leaf, KeyError):  # cattrs notes the missing member itself as the last step
             path, text = (*path[:-1], leaf.args[0]), "Field required"

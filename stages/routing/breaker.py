@@ -84,7 +84,7 @@ class Breaker:
     _failed_at: list[float] = field(factory=list, init=False)
     _opened_at: float | None = field(default=None, init=False)
     _openings: int = field(default=0, init=False)
-    _probe: Attempt | None = field(default=None, init=False)
+    _probe: TrackedAttempt | None = field(default=None, init=False)
 
     def state(self, now: float) -> State:
         """The state at the time `now`."""
@@ -97,14 +97,14 @@ class Breaker:
         state = self.state(now)
         return state == "closed" or (state == "half-open" and self._probe is None)
 
-    def attempt(self, now: float) -> Attempt:
+    def attempt(self, now: float) -> TrackedAttempt:
         """Record a request to the target, whether the breaker allows it or not."""
-        attempt = Attempt(self, self._openings)
+        attempt = TrackedAttempt(self, self._openings)
         if self.state(now) == "half-open" and self._probe is None:
             self._probe = attempt
         return attempt
 
-    def _counts(self, attempt: Attempt) -> bool:
+    def _counts(self, attempt: TrackedAttempt) -> bool:
         if self._opened_at is None:
             return attempt._openings == self._openings
         return self._probe is attempt
@@ -122,7 +122,7 @@ class Breaker:
 
 
 @define(eq=False)
-class Attempt:
+class TrackedAttempt:
     """One request to a target. Its owner reports the result, and at the end calls `finished`."""
 
     _breaker: Breaker

@@ -114,7 +114,7 @@ _TYPES = {bool: "boolean", str: "string", dict: "object", list: "array", type(No
 def decode(arguments: str) -> Any:
     """The value of JSON text; None if it is not valid JSON."""
     try:
-        return json_codec.decode_answer(arguments.encode())
+        return json_codec.decode_lenient(arguments.encode())
     except ValueError:
         return None
 

@@ -29,7 +29,7 @@ from attrs import define
 
 from stages.tool_repair.argument_schema import ToolSchema, decode, encode
 
-Outcome = Literal["", "coerced", "unfit", "repaired", "broken"]
+RepairOutcome = Literal["", "coerced", "unfit", "repaired", "broken"]
 
 #: Characters of a text that is repaired.
 _MAX_REPAIRED = 50_000
@@ -82,7 +82,7 @@ class JsonRepair:
 
 def repair_arguments(
     arguments: str, schema: Any, repairs: JsonRepair | None = None
-) -> tuple[str, Outcome]:
+) -> tuple[str, RepairOutcome]:
     """The arguments for the client, and the outcome.
 
     `schema` is the tool's schema, or a ToolSchema. An invalid schema accepts everything.
@@ -90,7 +90,7 @@ def repair_arguments(
     if not arguments.strip() or arguments.strip() == "null":
         return arguments, ""
     schema = schema if isinstance(schema, ToolSchema) else ToolSchema(schema)
-    outcome: Outcome = "coerced"
+    outcome: RepairOutcome = "coerced"
     value = decode(arguments)
     if isinstance(value, dict) and schema.fits(value):
         return arguments, ""

@@ -34,7 +34,7 @@ from attrs import frozen
 
 from stages.chat_completions.json_values import as_object
 from stages.tool_repair.arguments import JsonRepair, ends_as_json
-from stages.wire.json_codec import decode_answer, encode
+from stages.wire.json_codec import decode_lenient, encode
 
 
 @frozen
@@ -122,7 +122,7 @@ def _decode_at(text: str, at: int) -> tuple[Any, int]:
     """The JSON value at a position, and its end; -1 if it is broken."""
     try:
         _, end = _DECODER.raw_decode(text, at)
-        return decode_answer(text[at:end].encode()), end
+        return decode_lenient(text[at:end].encode()), end
     except (ValueError, RecursionError):
         return None, -1
 

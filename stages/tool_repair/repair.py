@@ -32,7 +32,7 @@ from stages.chat_completions.tool_calls import MAX_BUFFERED, ToolCall, ToolCalls
 from stages.events import ChatRequest
 from stages.messages_api.errors import InternalError
 from stages.tool_repair.argument_schema import ToolSchema
-from stages.tool_repair.arguments import JsonRepair, Outcome, ends_as_json, repair_arguments
+from stages.tool_repair.arguments import JsonRepair, RepairOutcome, ends_as_json, repair_arguments
 from stages.tool_repair.formats import FoundCall
 from stages.tool_repair.scanner import FoundCalls, ToolCallScanner
 
@@ -133,7 +133,7 @@ class ResponseRepair:
     def _take_text(self, more: str) -> Iterator[Delta]:
         if self._in_calls and more.strip():
             self._in_calls = False
-            if all(call.complete for call in self._calls.all):
+            if all(call.complete for call in self._calls.calls):
                 yield from self._flush_backend_calls(whole=True)
         yield from self._split_think_tags(self._think_tags.feed(more))
 
@@ -173,7 +173,7 @@ class ResponseRepair:
         yield from self._flush_backend_calls(whole)
 
     def _flush_backend_calls(self, whole: bool) -> Iterator[Delta]:
-        calls, self._calls, self._buffered = self._calls.all, ToolCalls(), 0
+        calls, self._calls, self._buffered = self._calls.calls, ToolCalls(), 0
         for call in calls:
             yield self._backend_call(call, whole)
 
@@ -181,7 +181,7 @@ class ResponseRepair:
         """Repair a call from the backend."""
         arguments, outcome = call.arguments, ""
         cut = (
-            call.half and self.request.resolved.request.stop_sequences
+            call.truncated and self.request.resolved.request.stop_sequences
         )  # perhaps cut by one of them
         if whole and not cut and call.name in self.tools:
             arguments, outcome = self._repair_arguments(call.name, arguments)
@@ -211,7 +211,7 @@ class ResponseRepair:
             if part.text_after:
                 yield {"content": part.text_after}
 
-    def _repair_arguments(self, name: str, arguments: str) -> tuple[str, Outcome]:
+    def _repair_arguments(self, name: str, arguments: str) -> tuple[str, RepairOutcome]:
         if name not in self._schemas:
             self._schemas[name] = ToolSchema(self.tools[name])
         return repair_arguments(arguments, self._schemas[name], self._repairs)
@@ -225,7 +225,7 @@ class ResponseRepair:
         return {"tool_calls": [{**call, **(opaque or {})}]}
 
 
-def _is_sure(call: FoundCall, outcome: Outcome) -> bool:
+def _is_sure(call: FoundCall, outcome: RepairOutcome) -> bool:
     """Whether the text is certainly a call, without other words in it."""
     if call.is_repaired or call.is_bare:
         return outcome in ("", "coerced")

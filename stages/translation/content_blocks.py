@@ -38,7 +38,7 @@ class BlockQueue:
     max_buffered: int = MAX_BUFFERED
     characters: int = 0
     used_tool: bool = False
-    dropped_half_call: bool = False
+    dropped_truncated_call: bool = False
     """Whether a stop sequence cut a call, which is not sent then."""
     _queue: list[TextPart | ToolUsePart] = Factory(list)
     _ready: set[TextPart | ToolUsePart] = Factory(set)
@@ -118,7 +118,7 @@ class BlockQueue:
             self._tool_uses[call] = ToolUsePart(call)
         part = self._tool_uses[call]
         size = call.add(name, function.get("arguments"))
-        if not part.sent or call.again:
+        if not part.sent or call.possible_repeat:
             self._sizes[part] += size  # `_buffer` inlined: calls have many fragments
             self._buffered += size
             if self._buffered > self.max_buffered:
@@ -141,7 +141,7 @@ class BlockQueue:
     @property
     def has_nameless_call(self) -> bool:
         """Whether a call has arguments or an id, but no name."""
-        calls = self._calls.all
+        calls = self._calls.calls
         if not calls or (self.request.single_tool_call and self._first_call):
             return False
         return any(not call.name and (call.fragments or call.backend_id) for call in calls)
@@ -152,14 +152,14 @@ class BlockQueue:
         return not (self._queue or self._index)
 
     @property
-    def has_half_call(self) -> bool:
+    def has_truncated_call(self) -> bool:
         """Whether the arguments of a call end in the middle."""
-        return any(call.half for call in self._calls.all)
+        return any(call.truncated for call in self._calls.calls)
 
-    def drop_half_calls(self) -> None:
+    def drop_truncated_calls(self) -> None:
         """Drop the incomplete calls, which a client could run. Called before the end."""
-        kept = [p for p in self._queue if not (isinstance(p, ToolUsePart) and p.call.half)]
-        self.dropped_half_call = len(kept) < len(self._queue)
+        kept = [p for p in self._queue if not (isinstance(p, ToolUsePart) and p.call.truncated)]
+        self.dropped_truncated_call = len(kept) < len(self._queue)
         self._queue = kept
 
     def _buffer(self, part: TextPart | ToolUsePart, size: int) -> None:
@@ -228,8 +228,8 @@ class BlockQueue:
         if part.state == "waiting" and (part.ready or (closing and isinstance(part, ToolUsePart))):
             if isinstance(part, ToolUsePart):
                 self._identify(part)
-                if part.beyond_id:
-                    yield from self._redacted_block(part.beyond_id)
+                if part.id_overflow:
+                    yield from self._redacted_block(part.id_overflow)
                 self.used_tool = True
             yield e.BlockStart(self._index, self._open(part))
         if part.state == "waiting":
@@ -254,7 +254,7 @@ class BlockQueue:
             self._ids = self._ids or ToolUseIds(self.request)
             members, of_message = pop_members(part.call.attached), pop_members(self._attached)
             envelope = Envelope(self._owner, part.call.backend_id, members, of_message)
-            part.id, part.beyond_id = self._ids.next(envelope)
+            part.id, part.id_overflow = self._ids.next(envelope)
             part.members = members
             self._sent_members |= of_message
 
@@ -263,7 +263,7 @@ class BlockQueue:
         call, is_sent = self._queue[1], thinking.state == "open" or thinking.ready
         if is_sent and isinstance(call, ToolUsePart) and (last or call.ready):
             self._identify(call)
-            thinking.next_call, call.beyond_id = call.beyond_id, None
+            thinking.next_call, call.id_overflow = call.id_overflow, None
 
     def _redacted_block(self, envelope: Envelope) -> Iterator[e.StreamEvent]:
         """Yield a `redacted_thinking` block, which clients return unchanged."""

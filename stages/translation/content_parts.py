@@ -119,7 +119,7 @@ class ToolUsePart:
     call: ToolCall
     state: State = "waiting"
     id: str = field(default="", init=False)
-    beyond_id: Envelope | None = field(default=None, init=False)
+    id_overflow: Envelope | None = field(default=None, init=False)
     """Data of the call that its id cannot hold."""
     members: dict[str, Any] = field(default=Factory(dict), init=False)
     """The opaque members that came before the call got its id."""

@@ -39,7 +39,7 @@ from stages.chat_completions.chunks import (
     message_without_choices,
     reasoning_text,
 )
-from stages.chat_completions.errors import error_from_object, error_in
+from stages.chat_completions.errors import error_from_object, error_in_document
 from stages.chat_completions.finish_reasons import Finish
 from stages.chat_completions.json_values import as_array, as_object, as_string
 from stages.chat_completions.stop_sequences import StopScanner
@@ -66,7 +66,7 @@ class ResponseTranslator:
     """
 
     request: ChatRequest
-    announced: bool = False
+    message_started: bool = False
     max_buffered: int = MAX_BUFFERED
     """Characters that may be buffered because they cannot be sent yet."""
     _blocks: BlockQueue = Factory(
@@ -75,14 +75,14 @@ class ResponseTranslator:
     _think_tags: ThinkTags = Factory(
         lambda self: ThinkTags(self.request.think_tags), takes_self=True
     )
-    _stops: StopScanner = Factory(
+    _stop_scanner: StopScanner = Factory(
         lambda self: StopScanner(self.request.scanned_stop_sequences), takes_self=True
     )
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _error_text: str | None = None
     """The text of an object that is no chunk, if no choice came after it."""
-    _end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
+    _response_end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
     _text_path: TextFastPath | None = None
     """Translates the next chunks as long as they only continue the text."""
     dropped_members: frozenset[str] = frozenset()
@@ -111,9 +111,9 @@ class ResponseTranslator:
             raise InternalError(f"backend `{self._backend}` sent a chunk that is not a JSON object")
         choices = choices_of(data)
         if failed := error_in_chunk(data, choices):
-            error = error_in(self._backend, data)
+            error = error_in_document(self._backend, data)
             raise error or error_from_object(self._backend, failed)
-        self._end.add_chunk(data, choices)
+        self._response_end.add_chunk(data, choices)
         if not choices:
             text = message_without_choices(data)
             self._error_text = self._error_text if text is None else text
@@ -146,30 +146,32 @@ class ResponseTranslator:
         if self.stopped:
             return []
         if not self._has_choice:
-            raise self._end.no_response(self._blocks, self._error_text)
-        self._end.check(self._blocks, self._error_text, done)
+            raise self._response_end.no_response(self._blocks, self._error_text)
+        self._response_end.check(self._blocks, self._error_text, done)
         return self._finish(limit_lowered)
 
     def usage_so_far(self) -> Usage | None:
         """Return the usage of a response that ends here; None before the backend responds."""
-        return self._end.usage_so_far(self._blocks) if self._has_choice else None
+        return self._response_end.usage_so_far(self._blocks) if self._has_choice else None
 
     @property
     def stopped(self) -> bool:
         """Whether a stop sequence ended the response, although the backend may go on."""
-        return self._stops.matched is not None
+        return self._stop_scanner.matched is not None
 
     @property
     def unknown_finish(self) -> str:
         """The finish reason if its meaning is unknown, otherwise an empty string."""
-        return self._end.reason if self._end.finish is Finish.UNKNOWN else ""
+        return self._response_end.reason if self._response_end.finish is Finish.UNKNOWN else ""
 
     def _finish(self, limit_lowered: LoweredBy = None) -> list[e.StreamEvent]:
         self._end_text()
-        if self.request.resolved.request.stop_sequences and self._end.complete:
-            self._blocks.drop_half_calls()
+        if self.request.resolved.request.stop_sequences and self._response_end.complete:
+            self._blocks.drop_truncated_calls()
         events = list(self._blocks.send(last=True))
-        delta = self._end.message_delta(self._blocks, self._stops.matched, limit_lowered)
+        delta = self._response_end.message_delta(
+            self._blocks, self._stop_scanner.matched, limit_lowered
+        )
         return [*events, delta, e.MessageStop()]
 
     @property
@@ -177,9 +179,9 @@ class ResponseTranslator:
         return self.request.resolved.target.backend
 
     def _start(self) -> list[e.StreamEvent]:
-        if self.announced:
+        if self.message_started:
             return []
-        self.announced = True
+        self.message_started = True
         request = self.request.resolved.request
         start = e.MessageStart(
             id=new_message_id(),
@@ -244,12 +246,12 @@ class ResponseTranslator:
             if kind == "thinking":
                 self._blocks.add(ThinkingPart, text)
             else:
-                self._blocks.add(TextPart, self._stops.feed(text))
+                self._blocks.add(TextPart, self._stop_scanner.feed(text))
 
     def _end_text(self) -> None:
         """Flush text buffered as a possible tag or stop sequence: other content follows."""
         self._add_text(self._think_tags.finish())
-        self._blocks.add(TextPart, self._stops.finish())
+        self._blocks.add(TextPart, self._stop_scanner.finish())
 
     def _add_part(self, part: dict[str, Any]) -> None:
         """Add a content part. Its `summary` (Databricks) or `thinking` (Mistral) is reasoning."""
@@ -264,6 +266,6 @@ class ResponseTranslator:
             self._add_refusal(refusal)
 
     def _add_refusal(self, refusal: str) -> None:
-        self._end.refused = True
+        self._response_end.refused = True
         self._end_text()
         self._blocks.add(TextPart, refusal)

@@ -137,7 +137,7 @@ class ResponseEnd:
             return
         if error_text is not None or blocks.is_empty:
             raise self.no_response(blocks, error_text)
-        if blocks.has_half_call:
+        if blocks.has_truncated_call:
             raise InternalError(
                 f"backend `{self._backend}` broke off its response within a tool call: try again"
             )
@@ -163,7 +163,7 @@ class ResponseEnd:
         used = with_estimates(counts, self.request.estimate, blocks.characters)
         if self.request.cache_warmup:  # the one token it generated is not part of a response
             used, reason = evolve(used, output_tokens=0, thinking_tokens=0), "max_tokens"
-        elif matched is not None or blocks.dropped_half_call:
+        elif matched is not None or blocks.dropped_truncated_call:
             reason = "stop_sequence"
         elif self.finish is Finish.LENGTH and window_is_full(self.request, counts, limit_lowered):
             reason = "model_context_window_exceeded"

@@ -83,7 +83,7 @@ def decode(data: bytes, *, duplicate_keys: bool = False) -> Any:
     return value
 
 
-def decode_answer(data: bytes) -> Any:
+def decode_lenient(data: bytes) -> Any:
     """Parse the JSON of a backend, less strictly than a client's. Raises ValueError.
 
     NaN is accepted, and so are duplicate keys (the last one counts). Half a surrogate pair, or an

@@ -84,7 +84,7 @@ class Kind:
     async def cost(self, count: int) -> tuple[Calls, int]:
         """The calls that `count` of them cost amid an answer, and the blocks that are kept."""
         chain = Chain.of((TranslateOut(), StreamEncode()), ChatEvent)
-        async with chain.open(ResponseWriter(_forget, Exchange()).sink) as receive:
+        async with chain.open(ResponseWriter(_forget, Exchange()).write) as receive:
             await receive(ChatStart(chat_request(stream=True, thinking=THINKING)))
             for data in (*self.first, self.one(-2), self.one(-1)):
                 await receive(ChatChunk(data))

@@ -343,9 +343,9 @@ async def test_a_responder_knows_how_far_it_is() -> None:
     server = Server()
     responder = ResponseWriter(server.send, Exchange())
     assert (responder.exchange.status, responder.stream, responder.complete) == (0, False, False)
-    await responder.sink(STREAM)
+    await responder.write(STREAM)
     assert (responder.exchange.status, responder.stream, responder.complete) == (200, True, False)
-    await responder.sink(ResponseBody(b"", more=False))
+    await responder.write(ResponseBody(b"", more=False))
     assert responder.complete
 
 
@@ -357,7 +357,7 @@ async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:
 
     responder = ResponseWriter(send, Exchange())
     with pytest.raises(UnicodeEncodeError):
-        await responder.sink(ResponseStart(200, {"x-€": "1"}))
+        await responder.write(ResponseStart(200, {"x-€": "1"}))
     await responder.fail(InternalError("it failed"))
     assert sent[0]["status"] == 500
 
@@ -371,7 +371,7 @@ async def test_what_was_not_sent_is_not_noted(unsent: HttpResponse, told: tuple[
 
     responder = ResponseWriter(hang, Exchange(status=told[0]))
     with anyio.move_on_after(0.01):
-        await responder.sink(unsent)
+        await responder.write(unsent)
     assert (responder.exchange.status, responder.complete) == told
 
 

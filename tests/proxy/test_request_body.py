@@ -85,9 +85,9 @@ async def test_gzip_is_limited_by_what_it_unpacks_to_and_stops_there() -> None:
     whole = packed(part(bomb[:30_000], more=True), part(bomb[30_000:]), room=room)
     with pytest.raises(RequestTooLargeError):
         await whole.read(1_000_000)
-    assert room.free >= 10_000_000 - 1_000_000
+    assert room.free_bytes >= 10_000_000 - 1_000_000
     whole.release()
-    assert room.free == 10_000_000
+    assert room.free_bytes == 10_000_000
 
 
 async def test_gzip_has_the_room_of_what_it_unpacks_to() -> None:
@@ -164,12 +164,12 @@ class TestRoom:
         room = BodyBudget(8)
         first = body(part(b"Hel", more=True), part(b"lo"), room=room)
         await first.read(10)
-        assert room.free == 3
+        assert room.free_bytes == 3
         await first.read(10)
-        assert room.free == 3
+        assert room.free_bytes == 3
         first.release()
         first.release()
-        assert room.free == 8
+        assert room.free_bytes == 8
 
     @pytest.mark.parametrize(
         ("messages", "declared"),
@@ -185,7 +185,7 @@ class TestRoom:
             await late.read(10)
         assert caught.value.headers == {"retry-after": "5"}
         late.release()
-        assert room.free == 3
+        assert room.free_bytes == 3
 
     async def test_a_body_that_just_fits_is_taken(self) -> None:
         assert await body(part(b"abc"), declared=3, room=BodyBudget(3)).read(10) == b"abc"
@@ -196,4 +196,4 @@ class TestRoom:
         with pytest.raises(ClientDisconnectedError):
             await broken.read(5)
         broken.release()
-        assert room.free == 5
+        assert room.free_bytes == 5

@@ -8,7 +8,7 @@ import pytest
 from cattrs.errors import BaseValidationError
 
 from pipeline.config.options import OptionError
-from pipeline.config.structuring import leaves, make_converter
+from pipeline.config.structuring import leaf_errors, make_converter
 from stages.backends.backend import Backend
 from stages.backends.config import ModelTarget, merge_with_shipped, register_hooks
 from stages.exchange import Target
@@ -28,13 +28,13 @@ def problems(value: Any, kind: Any) -> list[tuple[tuple[str | int, ...], str]]:
     """What is wrong with `value`, with the path of each."""
     with pytest.raises((BaseValidationError, ValueError)) as raised:
         structured(value, kind)
-    return [(path, str(leaf)) for path, leaf in leaves(raised.value)]
+    return [(path, str(leaf)) for path, leaf in leaf_errors(raised.value)]
 
 
 def option_error(value: Any, kind: Any) -> OptionError:
     with pytest.raises((BaseValidationError, OptionError)) as raised:
         structured(value, kind)
-    [(_, leaf)] = leaves(raised.value)
+    [(_, leaf)] = leaf_errors(raised.value)
     assert isinstance(leaf, OptionError)
     return leaf
 

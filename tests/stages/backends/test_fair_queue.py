@@ -34,11 +34,11 @@ def waiting(*calls: tuple[str, str, bool]) -> list[str]:
 def test_as_many_run_as_there_are_slots() -> None:
     turns: FairQueue[int] = FairQueue(2)
     assert [turns.enter(n, ME, LONG) for n in range(4)] == [True, True, False, False]
-    assert (turns.running, turns.waiting, turns.free) == (2, 2, False)
+    assert (turns.running, turns.waiting, turns.has_free_slot) == (2, 2, False)
     assert turns.leave(1) == [2]
     assert turns.leave(0) == [3]
     assert turns.leave(2) == []
-    assert (turns.running, turns.waiting, turns.free) == (1, 0, True)
+    assert (turns.running, turns.waiting, turns.has_free_slot) == (1, 0, True)
 
 
 def test_of_one_session_who_came_first_is_first() -> None:
@@ -99,7 +99,7 @@ def test_more_slots_let_those_begin_who_wait_and_fewer_let_nobody_until_as_many_
     assert turns.resize(1) == []
     assert [turns.leave(n) for n in range(3)] == [[], [], [3]]
     assert turns.resize(9) == [4, 5]
-    assert turns.free
+    assert turns.has_free_slot
 
 
 def test_when_to_come_back_is_told_by_how_long_calls_took() -> None:
@@ -157,7 +157,9 @@ class Backend:
             self.check(begun)
             for call in self.waiting:
                 call.before.append(begun)
-        assert not (self.waiting and self.turns.free), "a slot is free while somebody waits"
+        assert not (self.waiting and self.turns.has_free_slot), (
+            "a slot is free while somebody waits"
+        )
 
     def give_up(self, number: int) -> None:
         over = self.waiting.pop(number % len(self.waiting))

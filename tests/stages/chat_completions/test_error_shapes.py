@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from stages.chat_completions.errors import error_in
+from stages.chat_completions.errors import error_in_document
 from stages.messages_api.errors import OutputLimitError
 from tests.stages.chat_completions.support import refused
 
@@ -81,7 +81,7 @@ def test_row_b25_a_page_says_nothing(body: str) -> None:
 def test_row_b25_an_error_is_found_in_any_document_of_a_200(
     value: Any, status: int, words: str
 ) -> None:
-    error = error_in("local", value)
+    error = error_in_document("local", value)
     assert error is not None
     assert error.status == status
     assert error.message.endswith(f": {words}")
@@ -103,4 +103,4 @@ def test_row_b25_an_error_is_found_in_any_document_of_a_200(
     ids=str,
 )
 def test_row_b25_an_answer_is_no_error(value: Any) -> None:
-    assert error_in("local", value) is None
+    assert error_in_document("local", value) is None

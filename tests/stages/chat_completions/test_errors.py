@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from multidict import CIMultiDict
 
-from stages.chat_completions.errors import error_from_object, error_from_status, error_in
+from stages.chat_completions.errors import error_from_object, error_from_status, error_in_document
 from stages.messages_api.errors import (
     ApiError,
     BillingError,
@@ -382,7 +382,7 @@ def test_the_messages_api_type_of_an_error_within_an_answer_is_its_status(
     said: Any, expected: type[ApiError]
 ) -> None:
     assert type(error_from_object("local", said)) is expected
-    assert type(error_in("local", {"type": "error", "error": said})) is expected
+    assert type(error_in_document("local", {"type": "error", "error": said})) is expected
 
 
 @pytest.mark.parametrize(
