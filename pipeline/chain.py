@@ -100,7 +100,7 @@ class _Opened:
         try:
             return await self.opened.__aexit__(kind, error, trace)
         except StopForwarding:
-            return error is None  # an exception that is propagating goes on
+            return error is None  # False: the exception continues to propagate
 
 
 def _filtered(accepts: tuple[type, ...], receive: Send[Any], forward: Send[Any]) -> Send[Any]:

@@ -1,7 +1,7 @@
 """The stage contract: everything that an author of a stage needs.
 
-YAML configures each stage once, and all requests share it. So a stage is an attrs-frozen object.
-The state of one request is in `receiver` or in `open`.
+The config makes one object per stage. All requests share it, so it is an attrs-frozen object. The
+receiver that `receiver` or `open` returns keeps the state of one request.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Send = Callable[[T], Awaitable[None]]
 class StopForwarding(Exception):
     """Raised by a stage that wants no more events. The request ends without an error.
 
-    A stage that forwards many events for one event, as those of a stream, catches it around its
-    `forward`, closes its source, and returns. Stages between the two let it pass.
+    A stage that forwards a stream of events catches it around its `forward`, closes the source of
+    the stream, and returns. Other stages do not catch it.
     """
 
 
@@ -33,36 +33,38 @@ class StopForwarding(Exception):
 class Stage(Generic[In, Out]):
     """One step of a pipeline: accepts events of type `In`, forwards events of type `Out`.
 
-    Events that a stage does not accept pass it by. `Stage[T, T]` (a type variable, perhaps bound)
-    fits anywhere. `await forward(event)` covers the later stages, and so does a `try`, a timer or a
-    cancel scope around it. Only one task at a time may call `forward`. An exception of a stage ends
-    the request, unless an earlier stage catches it. That stage may send the event again: state in
-    `receiver` must start from scratch when a new response starts. `StopForwarding` ends the request
-    without an error.
+    The chain passes an event that a stage does not accept to the next stage. `Stage[T, T]`, with a
+    type variable T, fits anywhere in a chain; a bound of T limits the events that it accepts.
+
+    `await forward(event)` returns when all later stages are done with the event. So a `try`, a
+    timer or a cancel scope around it covers them too. Only one task at a time may call `forward`.
+
+    An exception ends the request, unless an earlier stage catches it. The earlier stage may forward
+    the event again. A receiver must therefore reset its state when a new response starts.
     """
 
     def handle(self, event: In, forward: Send[Out]) -> Awaitable[None]:
         """Handle one event. Most stages override only this, with an `async def`.
 
-        If it awaits nothing else, it may be a `def` that ends with `return forward(event)`. This
-        saves one coroutine frame per event of the response. Beware: a `try` or `with` around that
-        `return` covers the call only, not the later stages.
+        An override that awaits only one `forward`, as its last step, may be a plain `def` that ends
+        with `return forward(event)`. This saves one coroutine frame per event. A `try` or `with`
+        around that `return` does not cover the later stages.
         """
         raise TypeError(f"{type(self).__name__} overrides neither handle nor open")
 
     def open(self, forward: Send[Out]) -> AbstractAsyncContextManager[Send[In]]:
-        """Give the receiver for one request. Override it to do something at the end of a request.
+        """Return the receiver for one request. Override it to run code at the end of a request.
 
         The last stage opens first, and the first stage exits first. So a stage may still forward
-        while it exits. If a later stage raises StopForwarding during exit, an exception that is
-        already propagating is not replaced by it.
+        while it exits. StopForwarding that a later stage raises then does not replace an exception
+        that is already propagating.
         """
         return nullcontext(self.receiver(forward))
 
     def receiver(self, forward: Send[Out]) -> Send[In]:
-        """Give the receiver for one request. Override it to keep state for the request.
+        """Return the receiver for one request. Override it to keep state for the request.
 
-        The default binds `handle` to `forward`. It adds no coroutine per event.
+        The default receiver calls `handle` with `forward`. It adds no coroutine per event.
         """
         handle = self.handle
         return lambda event: handle(event, forward)
@@ -70,7 +72,7 @@ class Stage(Generic[In, Out]):
 
 @frozen
 class Signature:
-    """The event types of a stage class. A `transparent` stage forwards what it accepts."""
+    """The event types of a stage class. A `transparent` stage emits the types that it receives."""
 
     accepts: tuple[type, ...]
     emits: tuple[type, ...]
@@ -78,7 +80,7 @@ class Signature:
 
 
 def signature(stage: type[Stage[Any, Any]]) -> Signature:
-    """Give the event types of `Stage[In, Out]`. Raises TypeError if the class has none."""
+    """Return the event types of `Stage[In, Out]`. Raises TypeError if the class has none."""
     arguments = _arguments(stage)
     if not arguments:
         raise TypeError(f"{stage.__name__} does not say what it accepts and emits: Stage[In, Out]")
@@ -92,7 +94,7 @@ def signature(stage: type[Stage[Any, Any]]) -> Signature:
 
 
 def _arguments(cls: Any) -> tuple[Any, ...]:
-    """Give the arguments of `cls` for In and Out, also through a generic stage in between."""
+    """Return the types of `cls` for In and Out. A generic base class may pass them on to Stage."""
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base
         if origin is Stage:
@@ -106,9 +108,10 @@ def _arguments(cls: Any) -> tuple[Any, ...]:
 
 
 def types_after(types: Iterable[type], signature: Signature) -> frozenset[type] | None:
-    """Give the event types after a stage, from `types` before it; None if it accepts none of them.
+    """Return the event types after a stage, if `types` are those before it.
 
-    If the stage accepts only a subclass of one of `types`, its other events pass the stage by.
+    None: the stage accepts none of them. A stage may accept only a subclass of one of `types`. Then
+    the type itself is also among those after the stage.
     """
     before = frozenset(types)
     accepted = [event for event in before if issubclass(event, signature.accepts)]

@@ -18,7 +18,7 @@ from attrs import Factory, field, frozen
 from stages.exchange import Degradation, Exchange, Target
 from stages.messages_api.request import MessagesRequest
 
-#: The content-encodings of a body besides `identity`; `read_body` decodes them.
+#: The content-encodings that `read_body` decodes.
 GZIP = ("gzip", "x-gzip")
 
 
@@ -28,11 +28,11 @@ async def _no_body(limit: int) -> bytes:
 
 @frozen
 class HttpRequest:
-    """A request at the endpoint. Its body is not read yet, so a stage can refuse it before that.
+    """A request at the endpoint. A stage can refuse it before the body is read.
 
     `headers` have lower-case names; `query` and `path_params` are decoded. `read_body(limit)`
-    gives the whole body, unpacked, to each stage that asks for it, and raises RequestTooLargeError
-    as soon as it passes `limit` bytes.
+    returns the whole body, decompressed. Several stages may call it. It raises RequestTooLargeError
+    as soon as the body is longer than `limit` bytes.
     """
 
     method: str
@@ -45,7 +45,7 @@ class HttpRequest:
 
     @property
     def betas(self) -> frozenset[str]:
-        """The betas that the client asks for; a header that comes twice is joined with a comma."""
+        """The client's `anthropic-beta` names. The endpoint joins repeated headers by a comma."""
         named = self.headers.get("anthropic-beta", "")
         return frozenset(beta.strip() for beta in named.split(",")) if named else frozenset()
 
@@ -64,7 +64,7 @@ class Authenticated:
 
 @frozen
 class Validated:
-    """A valid request. `size` is that of its body, in bytes."""
+    """A valid request. `size` is the length of its body, in bytes."""
 
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
@@ -78,9 +78,9 @@ class Validated:
 
 @frozen
 class Resolved:
-    """A request with its target. `alternatives` may answer in its place, best first.
+    """A request with its target. `alternatives` are the other possible targets, best first.
 
-    `size` is that of the client's body, in bytes.
+    `size` is the length of the client's body, in bytes.
     """
 
     http: HttpRequest
@@ -97,14 +97,19 @@ class Resolved:
 
 @frozen
 class OpaqueMembers:
-    """The members of a response that its backend needs again; see translation/envelope.py."""
+    """Names of response members that the backend needs back in the next request.
+
+    They travel through the client: see translation/envelope.py.
+    """
 
     of_calls: frozenset[str] = frozenset()
+    """Members of tool calls."""
     of_messages: frozenset[str] = frozenset()
+    """Members of messages."""
     items: frozenset[str] = frozenset()
     """Types of content items, where the content is a list."""
     id_limit: int = 4096
-    """At most this many characters in an id for the client."""
+    """The maximum length of a `tool_use` id, in characters."""
 
 
 @frozen
@@ -112,7 +117,7 @@ class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
     `messages` and `options` (tools, sampling, limits) are the backend's JSON, without `model` and
-    `stream`. `degradations` were made by the translation.
+    `stream`. `degradations` are those of the translation.
     """
 
     resolved: Resolved
@@ -120,29 +125,33 @@ class ChatRequest:
     options: dict[str, Any] = field(repr=False)
     degradations: tuple[Degradation, ...] = ()
     client_tool_names: Mapping[str, Mapping[str, str]] = Factory(dict)
-    """The backend's tool name -> the members of `tool_use` with the client's, if they differ."""
+    """For each backend's tool name that is not the client's: the members of `tool_use` to replace.
+
+    They are `name`, and for a toolset `toolset_name`.
+    """
     single_tool_call: bool = False
     """Whether the client accepts only one tool call in a response."""
     think_tags: tuple[tuple[str, str], ...] = ()
-    """Tags between which the backend may write reasoning in the text; see ThinkTags."""
+    """Pairs of tags. The backend may write reasoning between them, in the text; see ThinkTags."""
     scanned_stop_sequences: tuple[str, ...] = field(default=(), repr=False)
     """Stop sequences that `translate-out` looks for in the text."""
     always_streams: bool = False
     """Whether the backend responds only with a stream."""
     echoed_prefill: str = field(default="", repr=False)
-    """Prefill that the backend repeats at the start of its response; it is removed."""
+    """Prefill that the backend repeats at the start of its response. `translate-out` removes it."""
     opaque: OpaqueMembers = field(default=OpaqueMembers(), repr=False, eq=False)
     context_window: int | None = None
-    """Tokens of prompt and response together; None: not configured."""
+    """The maximum of prompt and response together, in tokens; None: not configured."""
     raw_estimate: int = 1
     """The estimated tokens of the prompt, by its size alone."""
     estimate: int = 1
-    """The same, corrected by the usage that the backend reported for earlier prompts.
+    """`raw_estimate`, corrected by the usage that the backend reported for earlier prompts.
 
-    It is reported, and it orders the queue. It may be wrong, so it never limits, refuses or routes.
+    The proxy reports this estimate, and orders the queue by it. It may be wrong, so it never
+    limits, refuses or routes a request.
     """
     retranslate: Callable[[Any], ChatRequest] | None = field(default=None, repr=False, eq=False)
-    """Translates the same request by another Profile; None: `translate-in` did not make it."""
+    """Translate the client's request again, by another Profile. Set by `translate-in`."""
 
     @property
     def exchange(self) -> Exchange:
@@ -156,7 +165,7 @@ class ChatRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether the backend streams: for the client, or to stop at a stop sequence."""
+        """Whether to request a stream: for the client, for the backend, or to stop in the text."""
         return (
             self.resolved.request.stream or self.always_streams or bool(self.scanned_stop_sequences)
         )
@@ -174,9 +183,10 @@ class ChatEvent:
 
 @frozen
 class ChatWaiting(ChatEvent):
-    """The request waits, for a slot or for the backend's response.
+    """The request waits for a slot, or for the backend's response.
 
-    It comes before `ChatStart`, any number of times. An error or another attempt may follow it.
+    A stage may forward it any number of times before `ChatStart`. An error or another attempt may
+    follow.
     """
 
     request: ChatRequest
@@ -189,7 +199,7 @@ class ChatWaiting(ChatEvent):
 
 @frozen
 class ChatStart(ChatEvent):
-    """The backend's response starts. It comes again if the request is sent again."""
+    """The backend's response starts. Each attempt that gets a response has its own ChatStart."""
 
     request: ChatRequest
 
@@ -201,9 +211,9 @@ class ChatStart(ChatEvent):
 
 @frozen
 class ChatChunk(ChatEvent):
-    """One chunk of the response, unchanged, or a whole completion in place of chunks.
+    """One chunk of the response, or the whole completion of a response without a stream.
 
-    `more_buffered`: the next chunk arrived together with this one, and follows without waiting.
+    `data` is the backend's JSON, unchanged. `more_buffered`: the next chunk has already arrived.
     """
 
     data: dict[str, Any] = field(repr=False)
@@ -215,10 +225,10 @@ LoweredBy = Literal["window", "model"] | None
 
 @frozen
 class ChatEnd(ChatEvent):
-    """The backend's response is over. `done`: the backend sent `[DONE]`.
+    """The backend's response has ended. `done`: the backend sent `[DONE]`.
 
-    `limit_lowered`: the call was made with a lower output limit than the client's, because of the
-    window that the prompt left, or of the model's own limit.
+    `limit_lowered`: why the call had a lower output limit than the client's `max_tokens`. `window`:
+    the prompt left fewer tokens of the context window. `model`: the model's own limit is lower.
     """
 
     done: bool = True

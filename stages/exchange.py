@@ -9,13 +9,14 @@
     translate-in    degradations
     queue           queued, accepted
     invoke          attempts
-    retry/fallback  retries
+    retry/fallback  repeats
     repair-tools    repaired_calls
     translate-out   response_started, first_token, usage, stop_reason; adds to degradations
 
-A stage that answers in place of others fills in their fields. All times are seconds of
-`time.monotonic`; None: it has not happened. The same object is in each event of a request, down to
-`ChatStart`, and in `MessageStart`. Only the event loop's thread writes to it.
+A custom stage that replaces one of these fills in its fields. Times are seconds of
+`time.monotonic`. A time is None until its event happens. All events of a request from HttpRequest
+to ChatStart, and MessageStart, refer to the same Exchange. Only the event loop's thread writes to
+it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from stages.messages_api.usage import Usage
 Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalled", "aborted"]
 
 
-# Functions, and `overrides` of a target, in which secrets may be.
+# Functions, and the `overrides` of a target, which may contain secrets.
 _NOT_IN_JSON = ("_usage", "read_usage", "on_response_start", "on_end", "overrides")
 
 
@@ -39,8 +40,8 @@ _NOT_IN_JSON = ("_usage", "read_usage", "on_response_start", "on_end", "override
 class Target:
     """Where a request goes: an entry of `backends`, and the model's name there.
 
-    `overrides` are keys of the backend's profile that differ for this model. `label` names the
-    target among the targets of its entry in `models`; empty, if it is the only one.
+    `overrides` are keys of the backend's profile that differ for this model. `label` distinguishes
+    the targets of an entry of `models`. It is empty if the entry has only one target.
     """
 
     backend: str
@@ -53,8 +54,8 @@ class Target:
 class Degradation:
     """A field of the request, or a member of the response, that was dropped or changed.
 
-    `name` is what the client sees, and may be the client's own word. `field` is a name of the
-    policies, so there are few: metrics count by it.
+    The client reads `name`, which may contain text of its own request. `field` is the name of a
+    field policy. Metrics count by `field`, because it has few values.
     """
 
     name: str
@@ -80,11 +81,11 @@ class Attempt:
 
 @frozen
 class Repeat:
-    """A stage sent the request again after an error."""
+    """One time that a stage sent the request again after an error."""
 
     stage: Literal["retry", "fallback"]
     target: Target | None
-    """The target that failed; None, if all targets of the request did."""
+    """The target that failed; None, if all targets of the request failed."""
     error: str
     """An ErrorKind."""
 
@@ -100,8 +101,9 @@ class Exchange:
     session: str = ""
     """The client's conversation, from `x-claude-code-session-id`."""
     agent: str = ""
+    """The client's sub-agent, from `x-claude-code-agent-id`."""
     parent_agent: str = ""
-    """The client's sub-agent, and the agent that started it, from the client's headers."""
+    """The agent that started it, from `x-claude-code-parent-agent-id`."""
     client: str = ""
     """The name of the client's key, never the key."""
     model: str = ""
@@ -111,17 +113,17 @@ class Exchange:
     attempts: list[Attempt] = Factory(list)
     repeats: list[Repeat] = Factory(list)
     repaired_calls: list[str] = Factory(list)
-    """One `Outcome` (stages/tool_repair/arguments.py) for each repaired tool call."""
+    """One `RepairOutcome` (stages/tool_repair/arguments.py) for each repaired tool call."""
     _usage: Usage | None = None
     stop_reason: str = ""
     status: int = 0
-    """The HTTP status that was sent; 0: none."""
+    """The HTTP status of the response; 0 until it is sent."""
     error: str = ""
     """The type of the error that the client got, such as `overloaded_error`."""
     message: str = ""
-    """The message of that error, without what the client or the backend wrote."""
+    """The message of that error, without text of the client or the backend."""
     outcome: Outcome = ""
-    """How the exchange ended; empty, while it runs.
+    """How the exchange ended; empty until it ends.
 
     `error`: the client got an error, perhaps as an event within a stream. `client_stalled`: the
     client did not read. `aborted`: the response is not complete, and the client got no error.
@@ -129,23 +131,23 @@ class Exchange:
     received: float = Factory(time.monotonic)
     queued: float | None = None
     accepted: float | None = None
-    """When the queue let the last call begin."""
+    """When the queue started the last call."""
     response_started: float | None = None
     first_token: float | None = None
     ended: float | None = None
     on_response_start: list[Callable[[], None]] = Factory(list)
     """Functions to call when the response starts. A stage removes what it added."""
     on_end: list[Callable[[Exchange], None]] = Factory(list)
-    """Functions to call when all fields are filled in, however the exchange ended.
+    """Functions to call at the end, when all fields are filled in, also after an error.
 
     They run on the event loop, after the response was sent, so they must be quick.
     """
     read_usage: Callable[[], Usage | None] | None = None
-    """Computes the usage of a response that is not over; `translate-out` sets and removes it."""
+    """Computes the usage while the response is in flight. `translate-out` sets and removes it."""
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens of the response so far, also if the client did not read to the end."""
+        """The tokens so far, also of a response that the client did not read to its end."""
         return self._usage or (self.read_usage() if self.read_usage else None)
 
     @usage.setter
@@ -153,11 +155,11 @@ class Exchange:
         self._usage = usage
 
     def start_response(self) -> None:
-        """The first event of the response is about to be forwarded.
+        """Record that the client's response starts.
 
-        Until then a request that fails may be sent again, there or elsewhere, without the client
-        noticing. From then on an error ends the request. A stage that makes the client's response
-        calls it once, right before the first event: `translate-out`, or a stage in its place.
+        `translate-out`, or a stage that replaces it, calls this once, just before it forwards the
+        first event. Before the call, `retry` and `fallback` may send a failed request again. After
+        the call, an error ends the request.
         """
         self.response_started = time.monotonic()
         for function in self.on_response_start:
@@ -169,9 +171,9 @@ class Exchange:
         return self.attempts[-1].target if self.attempts else None
 
     def as_json(self) -> dict[str, Any]:
-        """All fields as JSON values; `time` is `received` in seconds of Unix time.
+        """Return all fields as JSON values, and `received` as Unix time in `time`.
 
-        It has no secret, no part of a prompt and no part of a response.
+        The result has no secret, no part of a prompt and no part of a response.
         """
         fields = asdict(self, filter=lambda field, _: field.name not in _NOT_IN_JSON)
         received = time.time() - (time.monotonic() - self.received)

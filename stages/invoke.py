@@ -47,16 +47,16 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
         backend = self.backends[target.backend]
         response = backend.answer(event, self.idle_timeout, self.first_byte_timeout)
         limit = self.total_timeout
-        parts = response if limit is None else _InTime(target.backend, response, limit)
+        parts = response if limit is None else _TimedParts(target.backend, response, limit)
         try:
-            with suppress(StopForwarding):  # a later stage has enough: the call is cancelled
+            with suppress(StopForwarding):  # a later stage wants no more: close the response
                 async with aclosing(response):
                     async for part in parts:
                         if attempt.first_byte is None:
                             attempt.first_byte = time.monotonic()
                             if isinstance(part, ChatStart):  # the backend refused an option first
                                 exchange.degradations = part.request.degradations
-                            else:  # only now: an error before it can still be retried
+                            else:  # not earlier: an error before the first part may be retried
                                 await forward(ChatStart(event))
                         await forward(part)
         except ApiError as error:
@@ -67,7 +67,7 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
 
 
 @define(eq=False)
-class _InTime:
+class _TimedParts:
     """The parts of a response; waiting for them may take at most `limit` seconds in all.
 
     The time to forward them does not count: a slow client is not the backend's fault, and the
@@ -79,7 +79,7 @@ class _InTime:
     limit: float
     waited: float = 0
 
-    def __aiter__(self) -> _InTime:
+    def __aiter__(self) -> _TimedParts:
         return self
 
     async def __anext__(self) -> ChatEvent:

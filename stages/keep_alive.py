@@ -30,7 +30,7 @@ class KeepAlive:
 
     now: Callable[[], float] = time.monotonic
     silent_since: float | None = None
-    on_its_way: anyio.Event | None = None
+    ping_in_flight: anyio.Event | None = None
     """Wait for this event before `forward`: only one task at a time may call `forward`."""
     _task: Delayed | None = None
 
@@ -61,10 +61,10 @@ class KeepAlive:
                 await self._ping(send)
 
     async def _ping(self, send: Callable[[], Awaitable[None]]) -> None:
-        self.on_its_way = anyio.Event()
+        self.ping_in_flight = anyio.Event()
         try:
             await send()
         finally:
-            self.on_its_way.set()
-            self.on_its_way = None
+            self.ping_in_flight.set()
+            self.ping_in_flight = None
         self.silent_since = self.now()

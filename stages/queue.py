@@ -26,8 +26,8 @@ class QueuedCall:
 class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
     """Limit the calls of a backend to its `max_concurrent_calls`; the other calls wait.
 
-    Client keys take turns, and so do the sessions of a key. Short calls go before long calls,
-    within bounds.
+    Client keys take turns, and so do the sessions of a key. Short calls go before long calls, but
+    at most three in a row.
     """
 
     backends: Mapping[str, Backend] = section("backends")
@@ -62,7 +62,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         queue: FairQueue[QueuedCall],
     ) -> None:
         if not queue.has_free_slot and queue.waiting >= self.max_queued:
-            await forward(ChatWaiting(event))  # an earlier stage may retry, later
+            await forward(ChatWaiting(event))  # for pings: an earlier stage may wait and retry
             raise _busy(event, queue, f"{queue.waiting} calls are waiting")
         call, entered = QueuedCall(), anyio.current_time()
         event.exchange.queued = time.monotonic()

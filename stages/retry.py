@@ -52,7 +52,8 @@ class Retry(Stage[Resolved, Resolved]):
         # Imported here: the library takes 20 ms to import, and 70 us for a call without an error.
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
-        # `retrying` holds itself until the garbage collector runs. It must not hold the event, too.
+        # `retrying` is in a reference cycle. It must not refer to the event, which would then stay
+        # in memory until the garbage collector runs.
         exchange = event.exchange
         # Before `fallback`, all targets may have been tried: then there is no one target.
         target = None if event.alternatives else event.target
@@ -102,5 +103,5 @@ def _error(state: RetryCallState) -> ApiError:
 
 
 def _retry_after(error: ApiError) -> float:
-    """Seconds. This proxy wrote the header."""
+    """The seconds in `retry-after`. The proxy made this header, so it is a number."""
     return float(error.headers.get("retry-after", 0))

@@ -26,8 +26,8 @@ _WORD = re.compile(r"[\w-]{1,40}")
 class TranslateOut(Stage[ChatEvent, StreamEvent]):
     """Translate a Chat Completions response into stream events of the Messages API.
 
-    It sends `ping` events while a stream is silent, also before the first event. After a stop
-    sequence that it found itself, it wants no more of the response.
+    It sends `ping` events while a stream is silent, also before the first event. When it matches a
+    stop sequence itself, it ends the call.
     """
 
     ping_interval: float | None = option(
@@ -56,7 +56,8 @@ class _Response:
 
     async def __aexit__(self, *raised: object) -> None:
         exchange = self.exchange
-        exchange.usage, exchange.read_usage = exchange.usage, None  # which holds the translator
+        exchange.usage = exchange.usage  # computed by `read_usage`, which refers to the translator
+        exchange.read_usage = None
         await self.keep_alive.end()
 
     async def _receive(self, event: ChatEvent) -> None:
@@ -73,7 +74,7 @@ class _Response:
             events = translator.flush()
             if events or self.exchange.response_started is not None:
                 await self._forward(events, last=True)
-            raise  # otherwise the request may be sent again, and the client waits
+            raise  # without events, `retry` or `fallback` may send the request again: pings go on
         stopped = translator.stopped
         if events:
             await self._forward(events, stopped or isinstance(event, ChatEnd))
@@ -86,8 +87,8 @@ class _Response:
             _record_start(self.exchange, events)
         if last:
             _record_end(self.exchange, events)
-        while keep_alive.on_its_way:
-            await keep_alive.on_its_way.wait()
+        while keep_alive.ping_in_flight:
+            await keep_alive.ping_in_flight.wait()
         keep_alive.silent_since = None
         for event in events:
             await self.forward(event)

@@ -1,35 +1,34 @@
 """uvicorn's httptools protocol, hardened, with signals to each request.
 
-Repairs of uvicorn:
+It repairs these faults of uvicorn:
 
-- A request that offers HTTP/2 (`Upgrade: h2c`: Java's HttpClient, `curl --http2`) lost its body:
-  the parser stops after the head and waits for the other protocol. The offer is removed here.
-  It must arrive whole in the packet that begins the request, as these clients send it.
-- Bytes that are not HTTP got a plain-text response instead of the API's error, even in the middle
-  of another response.
-- Of several pipelined requests only the last one got `http.disconnect`.
-- Reading stops while much of a body waits for the application, and resumes when the application
-  asks for more. After the end of a body it does not ask: a disconnect then went unnoticed.
-- Trailers after a chunked body were added to the headers of the request.
-- One packet could hold any number of requests, and a body any number of chunks in it, at a cost
-  that grew with their square. The chunks of a packet are joined here.
-- After refusing an `Expect: 100-continue` request uvicorn cannot know whether the body will
-  follow, and parsed the next request as that body. Here the refusal ends the connection.
+- uvicorn loses the body of a request that offers HTTP/2 (`Upgrade: h2c`: Java's HttpClient, `curl
+  --http2`), because its parser waits for the other protocol after the head. HttpProtocol hides the
+  offer from the parser. The offer must be in the packet that begins the request, as it is there.
+- uvicorn responds in plain text to bytes that are not HTTP, even within another response.
+- uvicorn reports a disconnect to the last of several pipelined requests only.
+- uvicorn stops reading while much of a body is buffered, and resumes when the application asks for
+  more. At the end of a body the application does not ask, so a disconnect is not noticed.
+- uvicorn adds the trailers of a chunked body to the headers of the request.
+- The requests in a packet, and the chunks of a body, cost time that grows with the square of their
+  number. HttpProtocol limits the requests, and joins the chunks of a packet.
+- After a refusal of `Expect: 100-continue` the client may send the body or not. uvicorn takes the
+  next request for that body. HttpProtocol closes the connection after the refusal.
 - The last response on a connection: see proxy/http/transport.py.
-- At shutdown, requests that took too long were cancelled without a word to their clients. They
-  get a signal `SHUTDOWN_NOTICE` seconds earlier.
-- uvicorn has no read timeouts and no limit on headers. `ConnectionLimits` adds both:
+- At shutdown, uvicorn cancels requests that take too long, and their clients get no error.
+  HttpProtocol signals these requests `SHUTDOWN_NOTICE` seconds earlier.
+- uvicorn has no read timeouts and no limit on headers. `ConnectionLimits` has both:
 
 the proxy expects                            the timeout restarts with   after the timeout
 ------------------------------------------   -------------------------   --------------------------
-a request's head                             its last byte               408; if none came: closed
+a request's head                             the complete head           408; without a byte: closed
 its body, while the application reads        `min_bytes_per_window`      408
-the remaining body, after its response       its last byte               the connection is aborted
+the remaining body, after its response       the next complete head      the connection is closed
 the client to read what was written          each byte                   the connection is aborted
 the client to close, after a refusal         (never)                     the connection is aborted
 
-It relies on uvicorn's attributes `cycle`, `flow` and its cycles. Tests over sockets fail if these
-change.
+HttpProtocol uses uvicorn's undocumented `cycle` (one request and its response) and `flow`. Tests
+over sockets fail if these change.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ log = logging.getLogger("llm_proxy")
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
-#: Pipelined requests of one connection. Reading stops there until one has its response.
+#: At this number of pipelined requests, reading stops until one of them has its response.
 _MAX_PIPELINED = 8
 
 
@@ -74,9 +73,9 @@ class HttpProtocol(HttpToolsProtocol):
     """Bytes since the last complete head or part of a body."""
     _received = 0
     _times_drained = 0
-    """How often the client has read a full write buffer empty."""
+    """How often the client has emptied a full write buffer."""
     _ignores_input = False
-    """Whether everything else that the client sends is ignored."""
+    """Whether further bytes of the client are ignored."""
     _expected: object = None
     _expected_since = 0.0
     _last_check = 0.0
@@ -99,7 +98,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self.cycle is None or self.cycle.response_complete:  # a request begins
             head, end, remaining = data.partition(b"\r\n\r\n")
-            if _UPGRADE.search(head):  # same length: these bytes may belong to a refused body
+            if _UPGRADE.search(head):  # the length stays the same: it may be part of a refused body
                 data = _UPGRADE.sub(b"\r\nrefused", head) + end + remaining
         self._received += len(data)
         self._bytes_since_head += len(data)
@@ -132,7 +131,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.expect_100_continue or not self.cycle.keep_alive:
             self._close_after(self.cycle)
-        self.headers = []  # the scope keeps the request's own; trailers go into this list
+        self.headers = []  # for trailers; the scope has the list of the headers
         self._heads += 1
         self._bytes_since_head = 0
         self._in_body = True
@@ -162,13 +161,13 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # after a reset its timer would keep this object
+        self._unset_keepalive_if_required()  # its timer refers to this object
         if self._next_check is not None:
             self._next_check.cancel()
         for cycle in self._cycles:  # breaks the reference cycle through a ClosingTransport
             cycle.transport = self.transport
         unanswered = self._unanswered()
-        for cycle, _ in self.pipeline:  # those that never begin would keep this object
+        for cycle, _ in self.pipeline:  # these requests never begin; `on_response` refers to self
             cycle.on_response = _do_nothing
         self.pipeline.clear()
         for cycle in unanswered:
@@ -195,11 +194,11 @@ class HttpProtocol(HttpToolsProtocol):
             return unread
 
         cycle.keep_alive = False
-        knows_chunks = cycle.scope["http_version"] != "1.0"
-        if not knows_chunks:  # an HTTP/1.0 client does not know 100 either (RFC 9110, 10.1.1)
+        accepts_chunked = cycle.scope["http_version"] != "1.0"
+        if not accepts_chunked:  # an HTTP/1.0 client does not know 100 either (RFC 9110, 10.1.1)
             cycle.waiting_for_100_continue = False
         cycle.transport = ClosingTransport(  # type: ignore[assignment]
-            self.transport, knows_chunks, discard_unread_body
+            self.transport, accepts_chunked, discard_unread_body
         )
 
     def _unanswered(self) -> list[RequestResponseCycle]:
@@ -209,7 +208,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Check at an interval that the client makes progress; time out if it does not."""
         self._next_check = self.loop.call_later(self.limits.check_interval, self._watch)
         now, (expected, timeout) = self.loop.time(), self._next_expectation()
-        # A check that is late is the proxy's own delay: the client gets its time again.
+        # A late check means that the proxy was busy. Then the timeout restarts.
         delayed = now - self._last_check > 2 * self.limits.check_interval
         self._last_check = now
         if delayed or expected is None or expected != self._expected:
@@ -249,11 +248,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _disconnect_reader(self) -> None:
-        """Disconnect a client that does not read; the log line of its request says so."""
+        """Abort the connection of a client that does not read, and log the reason."""
         unanswered = self._unanswered()
         for cycle in unanswered:
             _signals(cycle).disconnect_outcome = "client_stalled"
-        if not unanswered and self.cycle is not None:  # the request's line is already written
+        if not unanswered and self.cycle is not None:  # the request is already logged
             request_id = _signals(self.cycle).request_id
             log.info("%s client does not read: its response is incomplete", request_id)
         self.transport.abort()
@@ -265,7 +264,7 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _refuse(self, error: ApiError) -> None:
-        """Respond with `error` if no other response is in the way, and ignore further bytes."""
+        """Respond with `error`, or close if another response is due. Ignore further bytes."""
         self._ignores_input = True
         unanswered = self._unanswered()
         if not unanswered:
@@ -278,9 +277,9 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _write_error(self, error: ApiError) -> None:
-        """Write a response to bytes that are not a request; then wait for the client to close.
+        """Write an error where no request is in flight. Then wait for the client to close.
 
-        Closing at once, with unread bytes of the client, could destroy the response.
+        To close at once, before the client's bytes are read, could destroy the response.
         """
         request_id = new_request_id()
         self.transport.write(error_response(error, request_id))

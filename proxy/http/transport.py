@@ -30,7 +30,7 @@ _CHUNKED = b"transfer-encoding: chunked\r\n"
 class ClosingTransport:
     """The methods of a transport that uvicorn's cycle calls.
 
-    `knows_chunks` is whether the client does. `discard_unread_body` is called at the end: it
+    `accepts_chunked`: whether the client does. `discard_unread_body` is called at the end: it
     returns whether the client is still sending, and makes the protocol ignore what follows.
     """
 

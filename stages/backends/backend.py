@@ -53,7 +53,7 @@ _LAST_CHUNKS = 4
 
 
 class ChatBackend(Protocol):
-    """A backend as `invoke` uses it; the seam for tests."""
+    """What `invoke` needs of a backend. Tests implement it."""
 
     def answer(
         self,
@@ -61,7 +61,7 @@ class ChatBackend(Protocol):
         idle_timeout: float,
         first_byte_timeout: float | None = None,
     ) -> AsyncGenerator[ChatEvent, None]:
-        """Yield ChatChunk…, then ChatEnd. A leaf generator: the caller closes it. Raises ApiError.
+        """Yield ChatChunk…, then ChatEnd. The caller closes the generator. Raises ApiError.
 
         A ChatStart comes first if the request was adjusted before the backend accepted it.
         The timeouts are in seconds. `first_byte_timeout` defaults to `idle_timeout`.
@@ -89,7 +89,7 @@ class Backend:
     queue: FairQueue[Any] | None = field(init=False)
     """Running and waiting calls, if their number is limited. For the stage `queue`.
 
-    After a reload the replaced backend shares it, with its slots; see `apply_concurrency_limit`.
+    After a reload the old and the new backend share it; see `apply_concurrency_limit`.
     """
     _merged_profiles: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
     """By the overrides, the oldest first."""
@@ -257,7 +257,7 @@ class Backend:
         )
 
     async def count_tokens(self, request: ChatRequest) -> int | None:
-        """The prompt's tokens, counted by the backend; None if it cannot, or fails.
+        """Return the prompt's tokens as the backend counts them; None if it cannot, or fails.
 
         A failure is only logged: clients count often, and an estimate is enough for them.
         """

@@ -12,9 +12,9 @@ end, so each of the others gets exactly one turn before it.
     yes             yes            below 3          short        one more
     yes             yes            3                long         0
 
-Slots are never free while calls wait, also after an increase of slots. A long call is overtaken by
-at most three short calls per long call ahead of it; of four turns a short call waits for at most
-one.
+Slots are never free while calls wait, also after an increase of slots. At most three short calls
+overtake a long call for itself and for each long call that is before it. At most one call in four
+is long while short calls wait.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ class FairQueue(Generic[T]):
 
     slots: int
     started: int = 0
-    """Number of calls ever started, and the seconds they waited in total."""
+    """Number of calls that have started, the ended ones included."""
     waited: float = 0.0
+    """Seconds that these calls waited, in total."""
     _running: set[T] = field(factory=set)
     _waiting: dict[T, tuple[tuple[str, ...], bool]] = field(factory=dict)
     _short: RoundRobin[T] = field(factory=RoundRobin)
@@ -104,7 +105,7 @@ class FairQueue(Generic[T]):
         return self.running < self.slots
 
     def enter(self, call: T, names: tuple[str, ...], short: bool) -> bool:
-        """Add a call of `names`, a key and a session. Return whether it may start at once."""
+        """Add a call. `names`: its key and session. Return whether it may start at once."""
         if self.has_free_slot:
             self._running.add(call)
             return True

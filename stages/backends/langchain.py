@@ -8,8 +8,8 @@ dicts, and each message that it makes carries its original chunk.
 Private members used, pinned by tests: `_get_request_payload`, `_astream`, `_agenerate`,
 `_convert_chunk_to_generation_chunk`, `_create_chat_result`. With tracing (LANGSMITH_TRACING)
 responses pass through `astream` and `ainvoke`. These make a message of each chunk, which is half
-of a chunk's cost (see tests/bench/). Without tracing nobody reads these messages: ChatOpenAI makes
-the payload, and the response is read from its client.
+of a chunk's cost (see tests/bench/). Without tracing these messages are not needed: ChatOpenAI
+makes the payload, and `open_response` reads the response from its client.
 
     open_response                  makes the payload, and enters one of these
     ├── BackendResponse            without tracing: the client's response

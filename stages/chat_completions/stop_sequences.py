@@ -11,9 +11,9 @@ model does not run on. A backend that reports the match (`map`) gets as many as 
     looking  contains a complete sequence       the text before it        matched
     matched  anything                           nothing                   matched
 
-If several match, the one that is complete first counts, as in a model that is stopped token by
-token; of several that end at the same place, the longest. So the result does not depend on how
-the text is split into chunks.
+If several match, the one that ends first counts, as when a backend stops a model token by token. Of
+several that end at the same place, the longest counts. So the result does not depend on how the
+text is split into chunks.
 """
 
 from __future__ import annotations

@@ -18,12 +18,11 @@ event: a complete response may take minutes. A response has `succeeded` only whe
 backend that breaks off each response is failing. A probe that finishes without a result (the
 client disconnected, for instance) allows another probe.
 
-While the breaker is not closed only the probe counts. Other attempts began before it opened, or
-because every target was open. The former do not count later either: after a target has recovered,
-old calls to it may still time out.
+While the breaker is not closed, only the probe counts. Other attempts began before it opened, or
+because every target was open. An attempt that began before it opened does not count later either:
+after a target has recovered, old calls to it may still time out.
 
-A stage asks `allows` only if there is another target: to skip the only target, or the last one
-after the others have failed, helps nobody.
+`allows` is advice. A request goes to a target that is not allowed if no other target is left.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class BlockQueue:
     characters: int = 0
     used_tool: bool = False
     dropped_truncated_call: bool = False
-    """Whether a stop sequence cut a call, which is not sent then."""
+    """Whether a stop sequence cut a call. Such a call is not sent."""
     _queue: list[TextPart | ToolUsePart] = Factory(list)
     _ready: set[TextPart | ToolUsePart] = Factory(set)
     """The ready parts after the live one. There may be thousands of parts that are not ready."""
@@ -55,7 +55,7 @@ class BlockQueue:
     _sent_members: dict[str, Any] = Factory(dict)
     """Opaque members of the message that calls have taken."""
     _sizes: dict[TextPart | ToolUsePart, int] = Factory(partial(defaultdict, int))
-    """Buffered characters of the parts of which nothing was sent yet."""
+    """Buffered characters by part, for parts that are wholly unsent."""
     _buffered: int = 0
     """All buffered characters, those of opaque members included."""
     thinking_allowed: bool = field(init=False)
@@ -157,7 +157,7 @@ class BlockQueue:
         return any(call.truncated for call in self._calls.calls)
 
     def drop_truncated_calls(self) -> None:
-        """Drop the incomplete calls, which a client could run. Called before the end."""
+        """Drop calls that a stop sequence cut: a client could run them. Called before the end."""
         kept = [p for p in self._queue if not (isinstance(p, ToolUsePart) and p.call.truncated)]
         self.dropped_truncated_call = len(kept) < len(self._queue)
         self._queue = kept
@@ -202,7 +202,7 @@ class BlockQueue:
                 return
             part.state = "closed"
             del self._queue[0]
-            if part in self._sizes:  # nothing of it was worth a block
+            if part in self._sizes:  # no delta of it was sent
                 self._buffered -= self._sizes.pop(part)
             self._ready.difference_update(self._queue[:1])
         if last and self.used_tool:

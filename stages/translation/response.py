@@ -1,27 +1,31 @@
 """Translates the chunks of a Chat Completions response to stream events of the Messages API.
 
-One translator serves one response, streamed or not: a completion is one big chunk. It is pure:
-chunks in, events out, and an ApiError where the backend failed.
+One translator serves one response. A response without a stream is one big chunk. The translator
+does no I/O: it takes chunks, returns events, and raises an ApiError if the backend failed.
 
     state      a chunk                end, with a finish_reason       end, without one
     --------   --------------------   -----------------------------   --------------------------
-    silent     with its first         error: no response              error: no response
-               choice: message_start
-               unless it was sent,
-               then as responding
-    responding deltas of the live     the other parts, then           error, unless `[DONE]` came
-               part (see              message_delta, message_stop;    after some content, and only
-               content_parts.py)      error if the reason is a        chunks came after that
-                                      failure                         content
-    responding with a scanned stop    (the backend is read no further)
-               sequence: as at the
-               end; then stopped
+    silent     without a choice:      error: no response              error: no response
+               nothing
+    silent     with a choice:
+               message_start, then
+               as responding
+    responding deltas of the live     the other parts, then           as with a finish_reason, if
+               part (see              message_delta, message_stop;    there is content, `[DONE]`
+               content_parts.py)      error if the reason is a        came, and no object that is
+                                      failure                         no chunk was last;
+                                                                      otherwise error
+    responding with a scanned stop
+               sequence: the events
+               of the end; then
+               stopped
     stopped    nothing                nothing                         nothing
 
-`ping` is allowed in the first two states; in the silent one it sends message_start first, once.
+The caller may `ping` while silent or responding. message_start is sent once: by the first choice
+or the first ping.
 
-An error in a chunk is raised in every other state. The open block then stays open, because a
-client would take a closed block for a complete response.
+A chunk that reports an error raises it, unless the state is stopped. The open block then stays
+open, because a client would take a closed block for a complete response.
 """
 
 from __future__ import annotations
@@ -62,7 +66,7 @@ _UNSUPPORTED_MEMBERS = ("audio", "images")
 class ResponseTranslator:
     """Translates one response. Call `chunk` for each chunk, then `end` once.
 
-    `announced`: message_start was sent, perhaps for an earlier attempt at the same response.
+    `message_started`: message_start was sent. An earlier attempt may have sent it.
     """
 
     request: ChatRequest
@@ -81,7 +85,7 @@ class ResponseTranslator:
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _error_text: str | None = None
-    """The text of an object that is no chunk, if no choice came after it."""
+    """The text of an object that is not a chunk, until a choice follows. It may be a failure."""
     _response_end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
     _text_path: TextFastPath | None = None
     """Translates the next chunks as long as they only continue the text."""
@@ -91,8 +95,8 @@ class ResponseTranslator:
     def chunk(self, data: Any, more_buffered: bool = False) -> list[e.StreamEvent]:
         """Return the events of one chunk. Raises the ApiError that a chunk reports.
 
-        Of chunks that arrived together, all but the last are `more_buffered`: their deltas are
-        sent with those of the last.
+        `more_buffered`: the next chunk has already arrived. The deltas of this chunk are returned
+        with those of the next.
         """
         if self._text_path:
             if (events := self._text_path.events(data, more_buffered)) is not None:
@@ -106,7 +110,7 @@ class ResponseTranslator:
         return started if more_buffered or not self._has_choice else [*started, *self.flush()]
 
     def _add_chunk(self, data: Any) -> list[e.StreamEvent]:
-        """Add a chunk to the blocks. Returns message_start if it was not sent before."""
+        """Add a chunk to the blocks. Return message_start if it was not sent before."""
         if not isinstance(data, dict):
             raise InternalError(f"backend `{self._backend}` sent a chunk that is not a JSON object")
         choices = choices_of(data)
@@ -130,7 +134,7 @@ class ResponseTranslator:
         return started
 
     def flush(self) -> list[e.StreamEvent]:
-        """Return the events of earlier chunks that were not sent yet."""
+        """Return the events of earlier chunks that were not returned yet."""
         return list(self._blocks.send(last=False))
 
     def ping(self) -> list[e.StreamEvent]:
@@ -140,8 +144,7 @@ class ResponseTranslator:
     def end(self, done: bool, limit_lowered: LoweredBy = None) -> list[e.StreamEvent]:
         """Return the last events. Raises InternalError if the response is not complete.
 
-        `done`: the backend itself ended the response. `limit_lowered`: what lowered the output
-        limit that the backend got, below that of the request.
+        `done`: the backend itself ended the response. `limit_lowered`: see ChatEnd.
         """
         if self.stopped:
             return []
@@ -151,12 +154,12 @@ class ResponseTranslator:
         return self._finish(limit_lowered)
 
     def usage_so_far(self) -> Usage | None:
-        """Return the usage of a response that ends here; None before the backend responds."""
+        """Return the usage of the chunks so far; None before the first choice."""
         return self._response_end.usage_so_far(self._blocks) if self._has_choice else None
 
     @property
     def stopped(self) -> bool:
-        """Whether a stop sequence ended the response, although the backend may go on."""
+        """Whether a scanned stop sequence ended the response. The backend may still send chunks."""
         return self._stop_scanner.matched is not None
 
     @property
@@ -215,9 +218,10 @@ class ResponseTranslator:
             self._blocks.add_call(fragment)
 
     def _add_reasoning(self, delta: dict[str, Any]) -> None:
-        """Add reasoning from any of its members; two members may carry the same text.
+        """Add the reasoning of a delta as thinking, once if several members have the same text.
 
-        If the client allows no thinking blocks, reasoning does not split the text either.
+        If the client allows no thinking blocks, reasoning is dropped, and the text before and after
+        it stays one block.
         """
         if not self._blocks.thinking_allowed:
             return
@@ -226,30 +230,33 @@ class ResponseTranslator:
             self._blocks.add(ThinkingPart, thinking)
 
     def _attach(self, delta: dict[str, Any]) -> None:
-        """Keep the opaque members of a delta, except text that a thinking block shows."""
+        """Keep the opaque members of a delta, except reasoning text that a thinking block has."""
         shown = REASONING_MEMBERS if self._blocks.thinking_allowed else ()
         names = sorted(self.request.opaque.of_messages.intersection(delta).difference(shown))
         if members := {name: delta[name] for name in names if delta[name]}:
             self._blocks.attach(members)
 
     def _add_content(self, content: Any) -> None:
-        """Add text, or a list of parts, which some backends send."""
+        """Add `content`: a string, or a list of parts, which some backends send."""
         if text := as_string(content):
             self._add_text(self._think_tags.feed(text))
         for part in map(as_object, as_array(content)):
             self._add_text(self._think_tags.finish())
             self._add_part(part)
 
-    def _add_text(self, pieces: Iterable[tuple[Kind, str]]) -> None:
-        """Add text up to a stop sequence, and thinking, which is not scanned."""
-        for kind, text in pieces:
+    def _add_text(self, segments: Iterable[tuple[Kind, str]]) -> None:
+        """Add segments of text and thinking. Only text is scanned for stop sequences."""
+        for kind, text in segments:
             if kind == "thinking":
                 self._blocks.add(ThinkingPart, text)
             else:
                 self._blocks.add(TextPart, self._stop_scanner.feed(text))
 
     def _end_text(self) -> None:
-        """Flush text buffered as a possible tag or stop sequence: other content follows."""
+        """Add text that was buffered because it may begin a tag or a stop sequence.
+
+        Called before other content, and at the end.
+        """
         self._add_text(self._think_tags.finish())
         self._blocks.add(TextPart, self._stop_scanner.finish())
 

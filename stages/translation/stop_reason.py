@@ -3,9 +3,9 @@
 The newest Messages API accepts a `max_tokens` that does not fit after the prompt, generates the
 tokens that fit, and ends with `model_context_window_exceeded`.
 
-2026-11: no estimate of the prompt lowers the limit. Before, it did where `context_window` is set,
-and an estimate that was twice too high cut responses short. Now the backend gets the client's
-limit, refuses it if it must, and is asked again with what fits by its own count: OutputLimitError.
+No estimate of the prompt lowers the limit: an estimate that was twice too high cut responses short.
+The backend gets the client's limit. If it refuses this limit (OutputLimitError), the proxy sends
+the request again with the limit that fits by the backend's own count.
 """
 
 from __future__ import annotations
@@ -49,14 +49,13 @@ def output_limit(max_tokens: int, context_window: int | None) -> int:
 def window_is_full(request: ChatRequest, counts: Usage, limit_lowered: LoweredBy) -> bool:
     """Whether a cut response ended at the context window, not at the client's limit.
 
-    `counts` is the usage that the backend reported. `limit_lowered`: what lowered the limit that
-    the backend got.
+    `counts` is the usage that the backend reported. `limit_lowered`: see ChatEnd.
 
     A response with fewer tokens than the client's limit ended at the window, or at a limit of the
     backend itself. If `context_window` is set, it decides. Otherwise a round number of tokens is
     taken for a limit of the backend: the part of a window after the prompt is round only by
-    chance. Such a response gets `max_tokens`, which does the least harm: the client continues, and
-    if the window was full after all, its next request is refused as too long, and it compacts.
+    chance. Such a response gets `max_tokens`, which does less harm if it is wrong. The client
+    continues. If the window was full, its next request is refused as too long, and it compacts.
     """
     max_tokens = request.resolved.request.max_tokens or 0
     output = counts.output_tokens
@@ -157,7 +156,7 @@ class ResponseEnd:
     ) -> e.MessageDelta:
         """Return the event. `matched` is the scanned stop sequence that ended the response.
 
-        `limit_lowered`: what lowered the limit that the backend got.
+        `limit_lowered`: see ChatEnd.
         """
         counts = parse_usage(self._usage)
         used = with_estimates(counts, self.request.estimate, blocks.characters)
@@ -184,7 +183,7 @@ class ResponseEnd:
         return matched or self._stop_sequence or only
 
     def _complete_reason(self, blocks: BlockQueue) -> str:
-        """Return why a complete response ended, by its content, not by the backend's word."""
+        """Return why a complete response ended. Its content decides, not `finish_reason`."""
         if blocks.used_tool:
             return "tool_use"
         if self.refused:

@@ -1,4 +1,4 @@
-"""The rooms in docs/architecture.md are those of the code, and so are the imports."""
+"""The packages in docs/architecture.md are those of the code, and so are the imports."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ from tests.docs.pages import ROOT, Page
 
 PAGE = Page("docs/architecture.md").text
 PACKAGES = ("pipeline", "stages", "proxy")
-#: The table: what each room may import.
+#: The table: what each package may import.
 ROWS: dict[str, str] = dict(re.findall(r"^\| `([\w/]+)` \|(.*)\|$", PAGE, re.MULTILINE))
 _IMPORT = re.compile(r"^ *(?:from|import) ((?:pipeline|stages|proxy)\b[\w.]*)", re.MULTILINE)
-#: Imports that are to go.
-PENDING = {("stages/tool_repair", "stages/translation")}
 
 
-def allowed(room: str) -> tuple[str, ...]:
-    """The rooms and modules that `room` may import; the empty name is every room."""
-    row = ROWS[room]
+def allowed(package: str) -> tuple[str, ...]:
+    """The packages and modules that `package` may import; the empty name is every package."""
+    row = ROWS[package]
     names = re.findall(r"`([\w/]+)(?:\.py)?`", row)
-    return (room, *names, *([""] if row.strip() == "every room" else []))
+    return (package, *names, *([""] if row.strip() == "every package" else []))
 
 
-def room_of(path: str) -> str:
-    return max((room for room in ROWS if within(path, room)), key=len)
+def package_of(path: str) -> str:
+    return max((package for package in ROWS if within(path, package)), key=len)
 
 
-def within(path: str, room: str) -> bool:
-    return not room or path == room or path.startswith(f"{room}/")
+def within(path: str, package: str) -> bool:
+    return not package or path == package or path.startswith(f"{package}/")
 
 
 def imports() -> Iterator[tuple[str, str]]:
@@ -40,18 +38,17 @@ def imports() -> Iterator[tuple[str, str]]:
                 yield module, name.replace(".", "/")
 
 
-def test_each_room_imports_what_the_table_says() -> None:
+def test_each_package_imports_what_the_table_says() -> None:
     foreign = [
         (module, path)
         for module, path in imports()
-        if not any(within(path, other) for other in allowed(room_of(module)))
-        and (room_of(module), room_of(path)) not in PENDING
+        if not any(within(path, other) for other in allowed(package_of(module)))
     ]
 
     assert not foreign
 
 
-def test_each_folder_is_a_room() -> None:
+def test_each_folder_is_a_package() -> None:
     folders = [
         str(file.parent.relative_to(ROOT))
         for package in PACKAGES
