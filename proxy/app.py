@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 from attrs import define, field
 from starlette.responses import JSONResponse, Response
@@ -142,6 +143,8 @@ class App:
                 group.start_soon(self._reload.run, functools.partial(self.serve, group))
             yield
             group.cancel_scope.cancel()
+        # In a thread: it waits for the disk.
+        await anyio.to_thread.run_sync(self.current.config.sections["usage"].close)
         self._on_close()
 
     def _update_monitors(self, group: TaskGroup, first: bool) -> None:

@@ -195,6 +195,53 @@ def probe(
     _reporting(run)
 
 
+@main.command()
+@_config
+@click.option(
+    "--by",
+    multiple=True,
+    type=click.Choice(("day", "key", "model", "session", "agent", "backend")),
+    default=("day",),
+    show_default=True,
+    help="Group by this; may be repeated.",
+)
+@click.option(
+    "--since",
+    metavar="DATE",
+    default="30d",
+    show_default=True,
+    help="The first day (UTC), as 2026-11-01, or the number of days, as 7d.",
+)
+@click.option("--json", "form", flag_value="json", help="Print a JSON list.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+def usage(config: str | None, by: tuple[Any, ...], since: str, form: str | None) -> None:
+    """Print what was used: requests, tokens, backend hours and cost.
+
+    It reads the daily sums of the usage record, which the stage `account` writes. The cost is
+    derived from `price` of the backends and models, in the currency of those prices. It exits with
+    1 if there is no record.
+
+    \b
+    Examples:
+      llm-proxy usage                                  each of the last 30 days
+      llm-proxy usage --by model --since 2026-11-01    each model since then
+      llm-proxy usage --by session --by agent --csv    each agent of each session
+    """  # noqa: D301 - click knows \\b by the character itself
+    from proxy import usage as command
+
+    try:
+        first = command.parse_since(since)
+    except ValueError:
+        raise click.BadParameter("write it as 2026-11-01 or 7d", param_hint="--since") from None
+    formats = {"json": command.as_json, "csv": command.as_csv}
+
+    def run() -> None:
+        result = command.report(_read(config), tuple(dict.fromkeys(by)), first)
+        click.echo(formats.get(form or "", command.as_table)(result))
+
+    _reporting(run)
+
+
 def _fix(config: str | None) -> None:
     from pipeline.config.fix import FixError, fix_file
     from proxy.config import check_open_access, locate, read

@@ -10,10 +10,11 @@ from typing import Any
 from attrs import evolve, frozen, validators
 
 from pipeline import ConfigError, Problem, option
-from pipeline.config.load import Sections, load
+from pipeline.config.load import Sections, folder_of, load
 from pipeline.config.schema import Config, Schema
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
+from stages.account import Account
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry, register_hooks
@@ -25,6 +26,7 @@ from stages.profiles.profile import Overrides, Profile
 from stages.queue import Queue
 from stages.resolve import Resolve
 from stages.routing.breaker import Breakers
+from stages.usage.record import UsageRecord
 
 DEFAULT_FILE = "pipelines.yaml"
 
@@ -94,6 +96,7 @@ SCHEMA = Schema(
         "backends": dict[str, Backend],
         "models": dict[str, ModelEntry],
         "circuit_breaker": Breakers,
+        "usage": UsageRecord,
         "metrics": Counters,  # it has no options: stages share the counters by it
     },
     registry=REGISTRY,
@@ -124,7 +127,9 @@ def read(
     `source` is used in place of the text of `file`.
     """
     environ = os.environ if environ is None else environ
-    config = load(locate(file, environ), SCHEMA, environ, adapt, source)
+    file = locate(file, environ)
+    config = load(file, SCHEMA, environ, adapt, source)
+    config.sections["usage"].locate(folder_of(file), environ)
     return evolve(config, notes=(*config.notes, *_unused_options(config)))
 
 
@@ -169,8 +174,9 @@ def _unused_options(config: Config) -> Iterator[Problem]:
 def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
-    It keeps backends with the same name and options; the counters; and the circuit breakers of
-    targets at such backends, if `circuit_breaker` is the same. Of a backend with the same name and
+    It keeps backends with the same name and options; the counters; the usage record, whose options
+    need a restart; and the circuit breakers of targets at such backends, if `circuit_breaker` is
+    the same. Of a backend with the same name and
     address it keeps the queue, with its running and waiting calls.
     """
     old_backends: dict[str, Backend] = running.sections["backends"]
@@ -185,6 +191,8 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
 
     def adapt(sections: Sections) -> Sections:
         adapted = {**sections, "metrics": running.sections["metrics"]}
+        if "usage" in sections:
+            adapted["usage"] = running.sections["usage"].keep(sections["usage"])
         if "backends" in sections:
             new_backends = sections["backends"].items()
             adapted["backends"] = {
@@ -212,6 +220,11 @@ def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:
     """Give the config to read: `file`, otherwise LLM_PROXY_CONFIG, otherwise ./pipelines.yaml."""
     environ = os.environ if environ is None else environ
     return file or environ.get("LLM_PROXY_CONFIG") or DEFAULT_FILE
+
+
+def records_usage(config: Config) -> bool:
+    """Whether a pipeline has the stage `account`."""
+    return any(isinstance(stage, Account) for each in config.pipelines for stage in each.stages)
 
 
 def check_open_access(config: Config, host: str) -> None:

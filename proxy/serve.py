@@ -21,13 +21,14 @@ from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from proxy import __version__, logging_setup
 from proxy.app import App
-from proxy.config import Server, check_open_access, read, referenced_backends
+from proxy.config import Server, check_open_access, read, records_usage, referenced_backends
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
 from proxy.reload import Reload
 from proxy.signals import end_at_once_on_a_second_signal, end_with_supervisor
 from stages.authenticate import Authenticate
+from stages.usage.record import MIB
 
 # New objects that trigger the garbage collector. Requests create few cycles. Python's default of
 # 700 would run it several times per request: a tenth of the time.
@@ -173,6 +174,9 @@ def greeting(config: Config, server: Server, port: int) -> str:
         for n, target in enumerate(entry.targets):
             destination = f"{target.backend}: {target.model or 'the same name'}"
             lines.append(f"  {'' if n else name:<{width}}  {destination}")
+    if records_usage(config):
+        usage = config.sections["usage"]
+        lines += ["", f"usage: {usage.path}, at most {usage.max_bytes / MIB:g} MiB"]
     notes = [note.message for note in config.notes] + _worker_notes(config, server)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key from your config" if _requires_key(config) else "anything"

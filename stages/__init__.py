@@ -7,6 +7,7 @@ REGISTRY = Registry(
     package="stages",
     builtin=(
         "authenticate",
+        "account",
         "validate",
         "resolve",
         "retry",

@@ -77,6 +77,8 @@ class Attempt:
     ended: float | None = None
     error: str = ""
     """An ErrorKind; empty, if it did not fail."""
+    usage: Usage | None = None
+    """The tokens of this call, when it has ended; None: it failed before the response started."""
 
 
 @frozen

@@ -15,6 +15,7 @@ from stages.backends.backend import ChatBackend
 from stages.events import ChatEnd, ChatEvent, ChatRequest, ChatStart, ChatWaiting
 from stages.exchange import Attempt
 from stages.messages_api.errors import ApiError, GatewayTimeoutError
+from stages.messages_api.usage import Usage
 from stages.routing.error_kinds import error_kind
 
 
@@ -64,6 +65,17 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
             raise
         finally:
             attempt.ended = time.monotonic()
+            attempt.usage = exchange.usage or _usage_without_response(event, attempt)
+
+
+def _usage_without_response(event: ChatRequest, attempt: Attempt) -> Usage | None:
+    """The estimated prompt of a call that the client or a timeout ended; None after other errors.
+
+    The backend was reading the prompt then. With other errors it refused the call.
+    """
+    if attempt.error in ("", "timeout"):
+        return Usage(input_tokens=event.estimate, estimated=True)
+    return None
 
 
 @define(eq=False)

@@ -14,6 +14,7 @@ from pipeline.config.problems import suggest
 from pipeline.config.structuring import KindError, describe
 from stages.backends import embedded
 from stages.backends.backend import Backend
+from stages.profiles.price import Price
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, Profile, profiles
 
 
@@ -115,6 +116,13 @@ def _entry(converter: Converter, value: Any, _: Any) -> ModelEntry:
     return entry
 
 
+def _prices(converter: Converter, value: Any, _: Any) -> tuple[Price, ...]:
+    """One price, or a list of prices."""
+    if isinstance(value, list):
+        return tuple(converter.structure(value, list[Price]))
+    return (converter.structure(value, Price),)
+
+
 def _expand_health(configured: dict[str, Any]) -> dict[str, Any]:
     """Replace `health: true` by a path: each server has a list of models."""
     health = configured.get("health")
@@ -158,6 +166,9 @@ def register_hooks(converter: Converter) -> None:
         return result
 
     converter.register_structure_hook(Backend, backend)
+    converter.register_structure_hook_func(
+        lambda kind: kind == tuple[Price, ...], partial(_prices, converter)
+    )
     converter.register_structure_hook_func(lambda kind: kind is Overrides, overrides)
     converter.register_structure_hook_func(
         lambda kind: kind == ModelEntry, partial(_entry, converter)

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from pipeline import option
 from stages.profiles import checks
 from stages.profiles.policies import Policy
+from stages.profiles.price import Price, check_prices
 
 
 def _merge_with_generic(fields: dict[str, Policy]) -> dict[str, Policy]:
@@ -244,9 +245,9 @@ class Profile:
         help="seconds for which a refused option is left out; 0: a refusal is final",
         validator=validators.ge(0),
     )
+    price: tuple[Price, ...] = option((), help="one price, or a list", validator=check_prices)
     models: dict[str, Overrides] = option(
-        factory=dict,
-        help="keys of this profile that differ for models, by a pattern of their names",
+        factory=dict, help="keys that differ for models, by a pattern of the models' names"
     )
 
 

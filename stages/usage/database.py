@@ -1,0 +1,223 @@
+"""The SQLite file of the usage record. Blocking: only the writer's thread and commands use it.
+
+    table      a row
+    --------   -----------------------------------------------------------------------------------
+    attempt    one attempt (see rows.py); oldest first by rowid
+    day        the sums of a day, by session, agent, key, pipeline, backend and models
+    name       a text that attempts and days refer to, and the last day on which it was written
+
+Several processes write to one file (WAL). A transaction has whole batches, so the sums are always
+those of the attempts. The id 0 is the empty text.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from attrs import define, field
+
+from stages.usage.rows import DAY, NAMES, Group, Row, Sums, daily_sums
+
+#: Marks the file as a usage record, so that another program's file is not written to.
+APPLICATION_ID = 0x6C6C6D55
+VERSION = 1
+#: Rows that one step of pruning deletes: a few milliseconds.
+STEP = 1000
+#: Pages that one step of pruning returns to the file system.
+_FREED_PAGES = 1000
+#: Bytes that the write-ahead log keeps between checkpoints.
+_LOG_BYTES = 4 * 1024 * 1024
+#: Texts whose ids are in memory.
+_MAX_IDS = 20_000
+
+_INTEGERS = ", ".join(f"{name} INTEGER NOT NULL" for name in Group._fields)
+_SCHEMA = f"""
+CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE, day INTEGER NOT NULL);
+CREATE TABLE attempt ({", ".join(Row._fields)});
+CREATE TABLE day (
+    {_INTEGERS},
+    {", ".join(f"{name} INTEGER NOT NULL" for name in Sums._fields)},
+    PRIMARY KEY ({", ".join(Group._fields)})
+) WITHOUT ROWID;
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+_INSERT_ATTEMPT = f"INSERT INTO attempt VALUES ({', '.join('?' * len(Row._fields))})"
+_ADD_DAY = (
+    f"INSERT INTO day VALUES ({', '.join('?' * (len(Group._fields) + len(Sums._fields)))}) "
+    "ON CONFLICT DO UPDATE SET "
+    + ", ".join(f"{name} = {name} + excluded.{name}" for name in Sums._fields)
+)
+_ADD_NAME = (
+    "INSERT INTO name (text, day) VALUES (?, ?) "
+    "ON CONFLICT (text) DO UPDATE SET day = max(day, excluded.day)"
+)
+
+
+class NotAUsageRecordError(sqlite3.DatabaseError):
+    """The file is another program's, or a newer llm-proxy's."""
+
+
+@define(eq=False)
+class Database:
+    """An open file. `busy_timeout` are seconds to wait for another process's transaction."""
+
+    file: Path
+    busy_timeout: float = 1.0
+    _connection: sqlite3.Connection = field(init=False)
+    _ids: dict[str, int] = field(factory=lambda: {"": 0}, init=False)
+    """Ids of texts that were written on `_ids_day`. Nobody prunes those."""
+    _ids_day: int = field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600))  # only for its owner
+        self._connection = sqlite3.connect(
+            self.file, timeout=self.busy_timeout, isolation_level=None
+        )
+        ready = False
+        try:
+            self._set_up()
+            ready = True
+        finally:
+            if not ready:
+                self._connection.close()
+
+    def _set_up(self) -> None:
+        execute = self._connection.execute
+        execute("PRAGMA auto_vacuum = INCREMENTAL")  # has an effect on a new file only
+        self._use_wal()
+        execute("PRAGMA synchronous = NORMAL")
+        execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        execute("BEGIN IMMEDIATE")
+        with self._connection:
+            if check_version(self._connection) == 0:
+                for statement in filter(str.strip, _SCHEMA.split(";")):
+                    execute(statement)
+
+    def _use_wal(self) -> None:
+        """Switch to WAL. SQLite does not wait for another process that does the same."""
+        end = time.monotonic() + self.busy_timeout
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL").fetchall()
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.02)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+    def write(self, batch: Sequence[Row]) -> None:
+        """Write these rows and add them to the sums, or do nothing and raise sqlite3.Error."""
+        today = max(row.time for row in batch) // DAY
+        written = False
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            with self._connection:
+                self._write(batch, today)
+            written = True
+        finally:
+            if not written:  # the ids of a transaction that was rolled back
+                self._forget_ids()
+
+    def _write(self, batch: Sequence[Row], today: int) -> None:
+        if today != self._ids_day or len(self._ids) > _MAX_IDS:
+            self._forget_ids()
+            self._ids_day = today
+        start, end = NAMES.start, NAMES.stop
+        attempts = [(*row[:start], *map(self._id, row[NAMES]), *row[end:]) for row in batch]
+        days = [
+            (group.day, *map(self._id, group[1:]), *sums)
+            for group, sums in daily_sums(batch).items()
+        ]
+        self._connection.executemany(_INSERT_ATTEMPT, attempts)
+        self._connection.executemany(_ADD_DAY, days)
+
+    def _id(self, text: Any) -> int:
+        if (number := self._ids.get(text)) is None:
+            self._connection.execute(_ADD_NAME, (text, self._ids_day))
+            query = self._connection.execute("SELECT id FROM name WHERE text = ?", (text,))
+            number = self._ids[text] = query.fetchone()[0]
+        return number
+
+    def _forget_ids(self) -> None:
+        self._ids = {"": 0}
+
+    def prune(self, oldest_time: int, oldest_day: int, max_bytes: int) -> bool:
+        """Delete at most about STEP rows of each table; return whether there may be more to delete.
+
+        Attempts sent before `oldest_time` (milliseconds) and sums before `oldest_day` go; then the
+        oldest attempts and, without attempts, the oldest sums, until the file is within
+        `max_bytes`. Texts go with the last row that may refer to them.
+        """
+        self._connection.execute("BEGIN IMMEDIATE")
+        with self._connection:
+            deleted = self._delete_attempts(oldest_time) + self._delete_days(oldest_day)
+            if not deleted and self.used_bytes() > max_bytes:
+                newest = (1 << 62) // DAY
+                deleted = self._delete_attempts(newest * DAY) or self._delete_days(newest)
+            if deleted:
+                deleted += self._delete_names()
+        if deleted:
+            self._connection.execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})").fetchall()
+        return bool(deleted)
+
+    def used_bytes(self) -> int:
+        """The bytes of the file that have contents."""
+        pages, free, size = (
+            self._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        return int((pages - free) * size)
+
+    def _delete_attempts(self, oldest_time: int) -> int:
+        oldest = "SELECT rowid, time FROM attempt ORDER BY rowid LIMIT ?"
+        return self._connection.execute(
+            f"DELETE FROM attempt WHERE rowid IN (SELECT rowid FROM ({oldest}) WHERE time < ?)",
+            (STEP, oldest_time),
+        ).rowcount
+
+    def _delete_days(self, oldest_day: int) -> int:
+        """Delete sums of the oldest day, if it is before `oldest_day`: those of some sessions."""
+        sessions = "SELECT DISTINCT session FROM day WHERE day = :day LIMIT :step"
+        first = self._connection.execute("SELECT min(day) FROM day").fetchone()[0]
+        if first is None or first >= oldest_day:
+            return 0
+        return self._connection.execute(
+            f"DELETE FROM day WHERE day = :day AND session IN ({sessions})",
+            {"day": first, "step": STEP},
+        ).rowcount
+
+    def _delete_names(self) -> int:
+        """Delete texts that were last written before the oldest row that is left."""
+        first_day = self._connection.execute("SELECT min(day) FROM day").fetchone()[0]
+        attempt = self._connection.execute(
+            "SELECT min(time) FROM (SELECT time FROM attempt ORDER BY rowid LIMIT ?)", (STEP,)
+        ).fetchone()[0]
+        days = [] if first_day is None else [first_day]
+        days += [] if attempt is None else [attempt // DAY - 1]  # a call may last beyond midnight
+        unused = "SELECT id FROM name WHERE day < ? LIMIT ?"
+        return self._connection.execute(
+            f"DELETE FROM name WHERE id IN ({unused})", (min(days, default=0), STEP)
+        ).rowcount
+
+
+def check_version(connection: sqlite3.Connection) -> int:
+    """Return the version of the schema; 0: the file is empty. Raises NotAUsageRecordError."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (tables or application or version):
+        raise NotAUsageRecordError("it is another program's database")
+    if version > VERSION:
+        raise NotAUsageRecordError("a newer version of llm-proxy wrote it")
+    return int(version)

@@ -1,0 +1,117 @@
+"""Reads the daily sums, and derives the cost. Commands and pages use it; it never writes."""
+
+from __future__ import annotations
+
+import fnmatch
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Literal, get_args
+
+from attrs import frozen
+
+from stages.backends.backend import Backend
+from stages.backends.config import ModelEntry
+from stages.exchange import Target
+from stages.profiles.price import Price, price_on
+from stages.usage.database import check_version
+from stages.usage.rows import Sums
+
+By = Literal["day", "key", "model", "session", "agent", "backend"]
+BY: tuple[By, ...] = get_args(By)
+_EPOCH = date(1970, 1, 1)
+
+#: Gives the prices of a backend's model.
+Prices = Callable[[str, str], tuple[Price, ...]]
+
+
+@frozen
+class DailyUsage:
+    """Daily sums with the same day, backend, model and `group`."""
+
+    day: date
+    backend: str
+    model: str
+    group: tuple[str, ...]
+    """A value for each field that the sums are grouped by."""
+    sums: Sums
+
+
+@frozen
+class Line:
+    """The sums of one group. `cost` is None if no attempt has a price."""
+
+    group: tuple[str, ...]
+    sums: Sums
+    cost: float | None
+    unpriced: int
+    """Attempts without a price, which are not in `cost`."""
+
+
+def read_usage(file: Path, by: Sequence[By], since: date | None = None) -> list[DailyUsage]:
+    """Read the daily sums from `since` on. Raises sqlite3.Error or OSError."""
+    if not file.is_file():
+        raise FileNotFoundError("there is no such file")
+    columns = ", ".join(("day", "backend", "model", *by))
+    sums = ", ".join(f"sum({name})" for name in Sums._fields)
+    query = f"SELECT {columns}, {sums} FROM day WHERE day >= ? GROUP BY {columns}"
+    first = (since - _EPOCH).days if since else 0
+    connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
+    try:
+        if check_version(connection) == 0:
+            return []
+        connection.execute("BEGIN")  # both queries see the same file
+        rows = connection.execute(query, (first,)).fetchall()
+        names = {0: "", **dict(connection.execute("SELECT id, text FROM name").fetchall())}
+    finally:
+        connection.close()
+    return [_usage(row, by, names) for row in rows]
+
+
+def _usage(row: Sequence[int], by: Sequence[By], names: Mapping[int, str]) -> DailyUsage:
+    day, backend, model = row[:3]
+    group = tuple(
+        _date(number).isoformat() if name == "day" else names[number]
+        for name, number in zip(by, row[3:], strict=False)
+    )
+    return DailyUsage(_date(day), names[backend], names[model], group, Sums(*row[3 + len(by) :]))
+
+
+def _date(day: int) -> date:
+    return _EPOCH + timedelta(days=day)
+
+
+def lines(usages: Iterable[DailyUsage], prices: Prices) -> list[Line]:
+    """Add up by group, with the cost. The order is that of the groups."""
+    by_group: dict[tuple[str, ...], Line] = {}
+    for usage in usages:
+        line = by_group.get(usage.group, Line(usage.group, Sums(), None, 0))
+        price = price_on(prices(usage.backend, usage.model), usage.day)
+        cost, unpriced = line.cost, line.unpriced
+        if price is None:
+            unpriced += usage.sums.attempts
+        else:
+            cost = (cost or 0) + price.cost(usage.sums)
+        by_group[usage.group] = Line(usage.group, line.sums.plus(usage.sums), cost, unpriced)
+    return sorted(by_group.values(), key=lambda line: line.group)
+
+
+def configured_prices(backends: Mapping[str, Backend], models: Mapping[str, ModelEntry]) -> Prices:
+    """Give the prices of the config: of the model in `models`, otherwise of the backend."""
+    by_target = [
+        (target.backend, target.model or name, target.overrides["price"])
+        for name, entry in models.items()
+        for target in entry.targets
+        if "price" in target.overrides
+    ]
+
+    def prices(backend: str, model: str) -> tuple[Price, ...]:
+        for name, pattern, configured in by_target:
+            if name == backend and fnmatch.fnmatchcase(model, pattern):
+                return tuple(configured)
+        if backend not in backends:
+            return ()
+        return backends[backend].profile_for(Target(backend, model)).price
+
+    return prices
