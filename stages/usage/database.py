@@ -21,7 +21,7 @@ from typing import Any
 
 from attrs import define, field
 
-from stages.usage.rows import DAY, NAMES, Group, Row, Sums, daily_sums
+from stages.usage.rows import DAY, DISCONNECTED, FAILED, NAMES, Group, Row, Sums
 
 #: Marks the file as a usage record, so that another program's file is not written to.
 APPLICATION_ID = 0x6C6C6D55
@@ -32,6 +32,7 @@ STEP = 1000
 _FREED_PAGES = 1000
 #: Bytes that the write-ahead log keeps between checkpoints.
 _LOG_BYTES = 4 * 1024 * 1024
+_OUTCOMES = (*FAILED, *DISCONNECTED)
 #: Texts whose ids are in memory.
 _MAX_IDS = 20_000
 
@@ -48,9 +49,18 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
 _INSERT_ATTEMPT = f"INSERT INTO attempt VALUES ({', '.join('?' * len(Row._fields))})"
-_ADD_DAY = (
-    f"INSERT INTO day VALUES ({', '.join('?' * (len(Group._fields) + len(Sums._fields)))}) "
-    "ON CONFLICT DO UPDATE SET "
+_GROUP = ", ".join(Group._fields[1:])
+#: How each field of Sums is computed. The parameters are ids of outcomes.
+_SUMS = dict(
+    requests="sum(outcome NOT IN (:retry, :fallback))",
+    attempts="count(*)",
+    errors="sum(outcome IN (:retry, :fallback, :error, :aborted))",
+    disconnects="sum(outcome IN (:client_disconnected, :client_stalled))",
+    **{name: f"sum({name})" for name in Sums._fields[4:]},
+)
+_ADD_DAYS = (
+    f"INSERT INTO day SELECT time / {DAY}, {_GROUP}, {', '.join(_SUMS.values())} FROM attempt "
+    f"WHERE rowid > :before GROUP BY 1, {_GROUP} ON CONFLICT DO UPDATE SET "
     + ", ".join(f"{name} = {name} + excluded.{name}" for name in Sums._fields)
 )
 _ADD_NAME = (
@@ -70,7 +80,7 @@ class Database:
     file: Path
     busy_timeout: float = 1.0
     _connection: sqlite3.Connection = field(init=False)
-    _ids: dict[str, int] = field(factory=lambda: {"": 0}, init=False)
+    _ids: dict[Any, int] = field(factory=lambda: {"": 0}, init=False)
     """Ids of texts that were written on `_ids_day`. Nobody prunes those."""
     _ids_day: int = field(default=0, init=False)
 
@@ -133,21 +143,23 @@ class Database:
         if today != self._ids_day or len(self._ids) > _MAX_IDS:
             self._forget_ids()
             self._ids_day = today
+        ids = self._ids
+        texts = {name for row in batch for name in row[NAMES]}.union(_OUTCOMES)
+        for text in texts.difference(ids):
+            self._add_name(str(text))
         start, end = NAMES.start, NAMES.stop
-        attempts = [(*row[:start], *map(self._id, row[NAMES]), *row[end:]) for row in batch]
-        days = [
-            (group.day, *map(self._id, group[1:]), *sums)
-            for group, sums in daily_sums(batch).items()
+        attempts = [
+            (*row[:start], *[ids[name] for name in row[NAMES]], *row[end:]) for row in batch
         ]
+        execute = self._connection.execute
+        before = execute("SELECT coalesce(max(rowid), 0) FROM attempt").fetchone()[0]
         self._connection.executemany(_INSERT_ATTEMPT, attempts)
-        self._connection.executemany(_ADD_DAY, days)
+        execute(_ADD_DAYS, {"before": before, **{name: ids[name] for name in _OUTCOMES}})
 
-    def _id(self, text: Any) -> int:
-        if (number := self._ids.get(text)) is None:
-            self._connection.execute(_ADD_NAME, (text, self._ids_day))
-            query = self._connection.execute("SELECT id FROM name WHERE text = ?", (text,))
-            number = self._ids[text] = query.fetchone()[0]
-        return number
+    def _add_name(self, text: str) -> None:
+        self._connection.execute(_ADD_NAME, (text, self._ids_day))
+        query = self._connection.execute("SELECT id FROM name WHERE text = ?", (text,))
+        self._ids[text] = query.fetchone()[0]
 
     def _forget_ids(self) -> None:
         self._ids = {"": 0}

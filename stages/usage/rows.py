@@ -15,10 +15,10 @@ estimated prompt.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
-from stages.exchange import Attempt, Exchange
+from stages.exchange import Exchange
 from stages.messages_api.usage import Usage
 
 #: Milliseconds of a day. Days are those of UTC: processes in other zones may share the file.
@@ -27,6 +27,8 @@ DAY = 86_400_000
 _MAX_NAME = 200
 #: Outcomes of an attempt that a later attempt replaced.
 REPEATED = ("retry", "fallback")
+FAILED = (*REPEATED, "error", "aborted")
+DISCONNECTED = ("client_disconnected", "client_stalled")
 _NOTHING = Usage()
 
 
@@ -66,46 +68,47 @@ class Row(NamedTuple):
 NAMES = slice(Row._fields.index("session"), Row._fields.index("error") + 1)
 
 
-def rows(exchange: Exchange) -> Iterator[Row]:
-    """Yield a row for each attempt of an exchange that has ended."""
+def rows(exchange: Exchange) -> list[Row]:
+    """Make a row for each attempt of an exchange that has ended."""
     attempts = exchange.attempts
     offset = time.time() - time.monotonic()
-    for number, attempt in enumerate(attempts, 1):
-        last = number == len(attempts)
-        usage = attempt.usage or (exchange.usage if last else None) or _NOTHING
-        sent, ended = attempt.sent, attempt.ended or exchange.ended or attempt.sent
-        yield Row(
-            int((sent + offset) * 1000),
-            exchange.id,
-            number,
-            exchange.session[:_MAX_NAME],
-            exchange.agent[:_MAX_NAME],
-            exchange.parent_agent[:_MAX_NAME],
-            exchange.client,
-            exchange.pipeline,
-            attempt.target.backend,
-            exchange.model[:_MAX_NAME],
-            attempt.target.model[:_MAX_NAME],
-            exchange.outcome if last else _repeat(attempt, attempts[number]),
-            attempt.error or (exchange.error if last else ""),
-            exchange.status if last else 0,
-            _milliseconds(exchange.queued, exchange.accepted) if last else None,
-            _milliseconds(sent, attempt.first_byte),
-            _milliseconds(sent, ended) or 0,
-            usage.input_tokens,
-            usage.cache_read_input_tokens,
-            usage.cache_creation_input_tokens,
-            usage.output_tokens,
-            usage.estimated,
-        )
+    repeated = [
+        _row(exchange, n, offset, "retry" if following.target == attempt.target else "fallback")
+        for n, (attempt, following) in enumerate(pairwise(attempts))
+    ]
+    return [*repeated, _row(exchange, len(attempts) - 1, offset, exchange.outcome, last=True)]
 
 
-def _repeat(attempt: Attempt, following: Attempt) -> str:
-    return "retry" if following.target == attempt.target else "fallback"
-
-
-def _milliseconds(start: float | None, end: float | None) -> int | None:
-    return None if start is None or end is None else round((end - start) * 1000)
+def _row(exchange: Exchange, n: int, offset: float, outcome: str, last: bool = False) -> Row:
+    attempt = exchange.attempts[n]
+    usage = attempt.usage or (last and exchange.usage) or _NOTHING
+    sent, first_byte, accepted = attempt.sent, attempt.first_byte, exchange.accepted
+    ended = attempt.ended or exchange.ended or sent
+    waited = last and accepted is not None and exchange.queued is not None
+    return Row(
+        int((sent + offset) * 1000),
+        exchange.id,
+        n + 1,
+        exchange.session[:_MAX_NAME],
+        exchange.agent[:_MAX_NAME],
+        exchange.parent_agent[:_MAX_NAME],
+        exchange.client,
+        exchange.pipeline,
+        attempt.target.backend,
+        exchange.model[:_MAX_NAME],
+        attempt.target.model[:_MAX_NAME],
+        outcome,
+        attempt.error or (exchange.error if last else ""),
+        exchange.status if last else 0,
+        int((accepted - exchange.queued) * 1000) if waited else None,  # type: ignore[operator]
+        None if first_byte is None else int((first_byte - sent) * 1000),
+        int((ended - sent) * 1000),
+        usage.input_tokens,
+        usage.cache_read_input_tokens,
+        usage.cache_creation_input_tokens,
+        usage.output_tokens,
+        usage.estimated,
+    )
 
 
 class Sums(NamedTuple):
@@ -136,25 +139,8 @@ class Sums(NamedTuple):
         return self.total_ms / 1000
 
 
-def sums_of(row: Row) -> Sums:
-    """The sums of one row."""
-    repeated = row.outcome in REPEATED
-    return Sums(
-        requests=not repeated,
-        attempts=1,
-        errors=repeated or row.outcome in ("error", "aborted"),
-        disconnects=row.outcome in ("client_disconnected", "client_stalled"),
-        estimated=row.estimated,
-        total_ms=row.total_ms,
-        input_tokens=row.input_tokens,
-        cache_read_tokens=row.cache_read_tokens,
-        cache_write_tokens=row.cache_write_tokens,
-        output_tokens=row.output_tokens,
-    )
-
-
 class Group(NamedTuple):
-    """The fields by which rows are added up. `day` is the number of days since 1970-01-01 UTC."""
+    """The columns by which rows are added up. `day` is the number of days since 1970-01-01 UTC."""
 
     day: int
     session: str
@@ -165,27 +151,3 @@ class Group(NamedTuple):
     backend: str
     asked_model: str
     model: str
-
-
-def group_of(row: Row) -> Group:
-    """The group of a row."""
-    return Group(
-        row.time // DAY,
-        row.session,
-        row.agent,
-        row.parent_agent,
-        row.key,
-        row.pipeline,
-        row.backend,
-        row.asked_model,
-        row.model,
-    )
-
-
-def daily_sums(batch: Iterable[Row]) -> dict[Group, Sums]:
-    """Add up rows by their groups."""
-    totals: dict[Group, Sums] = {}
-    for row in batch:
-        group, sums = group_of(row), sums_of(row)
-        totals[group] = totals[group].plus(sums) if group in totals else sums
-    return totals

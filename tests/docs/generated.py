@@ -23,6 +23,7 @@ from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
 from stages.profiles import describe as profiles
 from stages.profiles.profile import CONNECTION_KEYS, Profile
 from stages.routing.breaker import Breakers
+from stages.usage.record import UsageRecord
 
 _PART = re.compile(
     r"(?<=^<!-- generated: )([\w ]+)( -->\n).*?(?=^<!-- end generated -->$)",
@@ -105,6 +106,7 @@ PARTS: dict[str, Callable[[], str]] = {
         WeightedTarget, without=[field.name for field in attrs.fields(ModelTarget)]
     ),
     "circuit_breaker": lambda: options(Breakers),
+    "usage": lambda: options(UsageRecord),
     "reserved": lambda: _names(SCHEMA.reserved),
     "commands": commands,
     "stages": stages,

@@ -101,6 +101,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         "  profiles  List the backend profiles, or print the profile NAME.",
         "  serve     Serve the pipelines of the config.",
         "  stages    List the stages with their events and options.",
+        "  usage     Print what was used: requests, tokens, backend hours and cost.",
     ]
 
 
