@@ -5,6 +5,7 @@
     attempt    one attempt (see rows.py); oldest first by rowid
     day        the sums of a day, by session, agent, key, pipeline, backend and models
     name       a text that attempts and days refer to, and the last day on which it was written
+    cleared    how often all names were deleted
 
 Several processes write to one file (WAL). A transaction has whole batches, so the sums are always
 those of the attempts. The id 0 is the empty text.
@@ -12,6 +13,7 @@ those of the attempts. The id 0 is the empty text.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -39,6 +41,8 @@ _MAX_IDS = 20_000
 _INTEGERS = ", ".join(f"{name} INTEGER NOT NULL" for name in Group._fields)
 _SCHEMA = f"""
 CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE, day INTEGER NOT NULL);
+CREATE TABLE cleared (times INTEGER NOT NULL);
+INSERT INTO cleared VALUES (0);
 CREATE TABLE attempt ({", ".join(Row._fields)});
 CREATE TABLE day (
     {_INTEGERS},
@@ -81,12 +85,14 @@ class Database:
     busy_timeout: float = 1.0
     _connection: sqlite3.Connection = field(init=False)
     _ids: dict[Any, int] = field(factory=lambda: {"": 0}, init=False)
-    """Ids of texts that were written on `_ids_day`. Nobody prunes those."""
+    """Ids of texts that were written on `_ids_day`. They are pruned only with all others."""
     _ids_day: int = field(default=0, init=False)
+    _ids_cleared: int = field(default=0, init=False)
+    """How often all names had been deleted then."""
 
     def __attrs_post_init__(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(self.file, os.O_CREAT | os.O_RDWR, 0o600))  # only for its owner
+        self._create()
         self._connection = sqlite3.connect(
             self.file, timeout=self.busy_timeout, isolation_level=None
         )
@@ -97,6 +103,14 @@ class Database:
         finally:
             if not ready:
                 self._connection.close()
+
+    def _create(self) -> None:
+        """Create the file for its owner only. It never opens an existing file.
+
+        To close a file takes the locks away that SQLite has on it in this process.
+        """
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
     def _set_up(self) -> None:
         execute = self._connection.execute
@@ -140,9 +154,11 @@ class Database:
                 self._forget_ids()
 
     def _write(self, batch: Sequence[Row], today: int) -> None:
-        if today != self._ids_day or len(self._ids) > _MAX_IDS:
+        execute = self._connection.execute
+        cleared = execute("SELECT times FROM cleared").fetchone()[0]
+        if (today, cleared) != (self._ids_day, self._ids_cleared) or len(self._ids) > _MAX_IDS:
             self._forget_ids()
-            self._ids_day = today
+            self._ids_day, self._ids_cleared = today, cleared
         ids = self._ids
         texts = {name for row in batch for name in row[NAMES]}.union(_OUTCOMES)
         for text in texts.difference(ids):
@@ -151,7 +167,6 @@ class Database:
         attempts = [
             (*row[:start], *[ids[name] for name in row[NAMES]], *row[end:]) for row in batch
         ]
-        execute = self._connection.execute
         before = execute("SELECT coalesce(max(rowid), 0) FROM attempt").fetchone()[0]
         self._connection.executemany(_INSERT_ATTEMPT, attempts)
         execute(_ADD_DAYS, {"before": before, **{name: ids[name] for name in _OUTCOMES}})
@@ -169,7 +184,7 @@ class Database:
 
         Attempts sent before `oldest_time` (milliseconds) and sums before `oldest_day` go; then the
         oldest attempts and, without attempts, the oldest sums, until the file is within
-        `max_bytes`. Texts go with the last row that may refer to them.
+        `max_bytes`. Texts go with the last row that may refer to them, at the end of its day.
         """
         self._connection.execute("BEGIN IMMEDIATE")
         with self._connection:
@@ -177,10 +192,12 @@ class Database:
             if not deleted and self.used_bytes() > max_bytes:
                 newest = (1 << 62) // DAY
                 deleted = self._delete_attempts(newest * DAY) or self._delete_days(newest)
+                deleted = deleted or self._clear_names()
             if deleted:
                 deleted += self._delete_names()
         if deleted:
-            self._connection.execute(f"PRAGMA incremental_vacuum({_FREED_PAGES})").fetchall()
+            # A script: `execute` would run one step of it, which frees one page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
         return bool(deleted)
 
     def used_bytes(self) -> int:
@@ -208,6 +225,11 @@ class Database:
             f"DELETE FROM day WHERE day = :day AND session IN ({sessions})",
             {"day": first, "step": STEP},
         ).rowcount
+
+    def _clear_names(self) -> int:
+        """Delete all texts, when there is no row that may refer to them."""
+        self._connection.execute("UPDATE cleared SET times = times + 1")
+        return self._connection.execute("DELETE FROM name").rowcount
 
     def _delete_names(self) -> int:
         """Delete texts that were last written before the oldest row that is left."""

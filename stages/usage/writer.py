@@ -3,7 +3,9 @@
     state     a batch is           next
     -------   ------------------   -----------------------------------------------------------
     working   written              working; failing if SQLite or the system refuses: one log line
-    failing   kept, and retried    working, when it is written: one log line
+    failing   kept, and retried    working, when all is written: one log line
+
+A disk that is full again and again is logged every ten minutes at most.
 
 Rows wait in memory, at most `max_queued`; further rows are dropped and counted.
 """
@@ -11,6 +13,7 @@ Rows wait in memory, at most `max_queued`; further rows are dropped and counted.
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -33,6 +36,8 @@ FLUSH_INTERVAL = 0.5
 _RETRY_INTERVAL = 2.0
 #: Seconds between two searches for old rows.
 _PRUNE_INTERVAL = 60.0
+#: Seconds between two log lines about failures.
+_LOG_INTERVAL = 600.0
 _MAX_BATCH = 1000
 #: Seconds that the end of the process waits for the last batch.
 _CLOSE_TIMEOUT = 3.0
@@ -61,7 +66,10 @@ class Writer:
     _closing: threading.Event = field(factory=threading.Event, init=False)
     _thread: threading.Thread | None = field(default=None, init=False)
     _database: Database | None = field(default=None, init=False)
-    _failure: str = field(default="", init=False)
+    _failing: bool = field(default=False, init=False)
+    _logged: bool = field(default=False, init=False)
+    """Whether the failure was logged."""
+    _logged_at: float = field(default=-math.inf, init=False)
     _reported_drops: int = field(default=0, init=False)
     _pruned: float = field(default=0.0, init=False)
 
@@ -88,13 +96,14 @@ class Writer:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._news.wait()
-            self._closing.wait(self.retry_interval if self._failure else self.flush_interval)
+            self._closing.wait(self.retry_interval if self._failing else self.flush_interval)
             self._news.clear()
             if self._flush():
                 self._prune()
             else:
                 self._news.set()
-        self._flush()
+        if not self._flush():
+            log.warning("%d attempts are not in the usage record", len(self._queue))
         self._close_database()
 
     def _flush(self) -> bool:
@@ -105,6 +114,7 @@ class Writer:
                 return False
             for _ in batch:
                 self._queue.popleft()
+        self._log_recovery()
         return True
 
     def _prune(self) -> None:
@@ -129,22 +139,30 @@ class Writer:
                 return
 
     def _attempt(self, work: Callable[[Database], None]) -> bool:
-        """Do `work` with the open database; return whether that succeeded. Log each change."""
+        """Do `work` with the open database; return whether that succeeded."""
         try:
             if self._database is None:
                 self._database = Database(self.file, self.busy_timeout)
             work(self._database)
         except (sqlite3.Error, OSError) as error:
             self._close_database()  # the file may be replaced
-            if not self._failure:
-                self._failure = str(error)
-                log.warning("usage is not recorded: %s: %s; %s", self.file, error, _hint(error))
+            self._log_failure(error)
             return False
-        if self._failure:
-            self._failure = ""
+        return True
+
+    def _log_failure(self, error: Exception) -> None:
+        now = time.monotonic()
+        if not self._failing and now - self._logged_at >= _LOG_INTERVAL:
+            self._logged, self._logged_at = True, now
+            log.warning("usage is not recorded: %s: %s; %s", self.file, error, _hint(error))
+        self._failing = True
+
+    def _log_recovery(self) -> None:
+        self._failing = False
+        if self._logged:
+            self._logged = False
             lost, self._reported_drops = self.dropped - self._reported_drops, self.dropped
             log.warning("usage is recorded again in %s; %d attempts were lost", self.file, lost)
-        return True
 
     def _close_database(self) -> None:
         if self._database is not None:
