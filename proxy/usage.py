@@ -109,7 +109,7 @@ def _fields(result: Report, line: Line) -> dict[str, Any]:
 _COLUMNS: dict[str, Callable[[Line], str]] = {
     "requests": lambda line: f"{line.sums.requests:,}",
     "errors": lambda line: f"{line.sums.errors:,}",
-    "left": lambda line: f"{line.sums.disconnects:,}",
+    "disconnects": lambda line: f"{line.sums.disconnects:,}",
     "input": lambda line: f"{line.sums.input_tokens:,}",
     "cached": lambda line: f"{line.sums.cache_read_tokens:,}",
     "output": lambda line: f"{line.sums.output_tokens:,}",
@@ -146,9 +146,11 @@ def as_table(result: Report) -> str:
 
 
 def _notes(total: Line) -> list[str]:
-    notes = []
+    notes, attempts = [], total.sums.attempts
     if total.sums.estimated:
-        notes.append(f"estimated: {total.sums.estimated:,} attempts; the backend did not count")
+        count = f"{total.sums.estimated:,} of {attempts:,} attempts"
+        notes.append(f"estimated: {count}; the backend did not report all their tokens")
     if total.unpriced:
-        notes.append(f"without a price: {total.unpriced:,} attempts; set `price` of the backend")
+        count = f"{total.unpriced:,} of {attempts:,} attempts"
+        notes.append(f"without a price: {count}; set `price` of the backend or the model")
     return ["", *notes] if notes else []
