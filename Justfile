@@ -23,10 +23,19 @@ test *arguments="-n 2 --dist worksteal --cov":
 soak *arguments:
     .venv/bin/python -m tests.soak {{arguments}}
 
+# Many requests with faults, fallbacks and disconnects: the usage record has the backend's sums
+soak-usage *arguments:
+    .venv/bin/python -m tests.soak.accounting {{arguments}}
+
 # Measure the proxy beside passing bytes through; `just bench --help` says more
 bench *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench {{arguments}}
+
+# What stages of the shipped chain cost a short answer: `just bench-stages account`
+bench-stages *names:
+    .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
+    .venv/bin/python -m tests.bench.stages {{names}}
 
 # Check the proxy against a real server, set up for it: `just live llamacpp`; no name lists them
 live *arguments:

@@ -1,0 +1,71 @@
+"""What a stage of the shipped chain costs a short answer: `python -m tests.bench.stages account`.
+
+Two proxies run at the same time, on one core: one with the shipped chain, one without the stage.
+They get the same load in turns. The figure is the median of the rounds' ratios of their CPU.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import click
+
+from tests.bench.bodies import EXPECTED, SHORT, hello
+from tests.bench.declared import ENVIRON, declaration
+from tests.bench.load import repeat
+from tests.bench.measure import run
+from tests.bench.processes import Cores, Target, cores, free_port, on, proxy_command, started
+
+_CONNECTIONS = 16
+
+
+def cpu(target: Target, seconds: float) -> float:
+    """The CPU of a short answer, in seconds."""
+    target.rest()
+    before = target.cpu() or 0
+    done = run(repeat(target.url, hello(SHORT), EXPECTED[SHORT], _CONNECTIONS, seconds))
+    target.rest()  # what it does later counts as well
+    if done.failed or not done.answers:
+        raise SystemExit(f"{target.name}: {done.failed} answers were not right")
+    return ((target.cpu() or 0) - before) / done.answers
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--rounds", default=7, show_default=True)
+@click.option("--seconds", default=1.5, show_default=True, help="The load of each round.")
+def main(names: tuple[str, ...], rounds: int, seconds: float) -> None:
+    """Measure what stages of the shipped chain cost."""
+    pinned = Cores.of(cores())
+    with ExitStack() as exits:
+        folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
+        exits.enter_context(on(pinned.rest))
+        port = free_port()
+        command = [sys.executable, "-m", "tests.bench.backend", str(port)]
+        backend = exits.enter_context(started("backend", command, port, pinned.rest, {}))
+        targets = []
+        for name, without in (("with", ()), ("without", names)):
+            (folder / name).mkdir()
+            config = declaration(folder / name, backend.url, without)
+            port = free_port()
+            proxy = started(name, proxy_command(config, port), port, pinned.measured, ENVIRON)
+            targets.append(exits.enter_context(proxy))
+        for target in targets:
+            cpu(target, seconds)  # warm
+        ratios = []
+        for number in range(rounds):
+            order = targets if number % 2 else targets[::-1]
+            by_name = {target.name: cpu(target, seconds) for target in order}
+            ratios.append(by_name["with"] / by_name["without"])
+            microseconds = {name: round(value * 1e6) for name, value in by_name.items()}
+            click.echo(f"{microseconds} {100 * (ratios[-1] - 1):+.1f} %", err=True)
+    cost = 100 * (statistics.median(ratios) - 1)
+    click.echo(f"{', '.join(names)}: {cost:+.1f} % CPU of a short answer")
+
+
+if __name__ == "__main__":
+    main()
