@@ -23,7 +23,7 @@ from typing import Any
 
 from attrs import define, field
 
-from stages.usage.rows import DAY, DISCONNECTED, FAILED, NAMES, Group, Row, Sums
+from stages.usage.rows import DAY, DISCONNECTED, FAILED, NAMES, Group, Row, Sums, names_of
 
 #: Marks the file as a usage record, so that another program's file is not written to.
 APPLICATION_ID = 0x6C6C6D55
@@ -34,6 +34,7 @@ STEP = 1000
 _FREED_PAGES = 1000
 #: Bytes that the write-ahead log keeps between checkpoints.
 _LOG_BYTES = 4 * 1024 * 1024
+_START, _END = NAMES.start, NAMES.stop
 _OUTCOMES = (*FAILED, *DISCONNECTED)
 #: Texts whose ids are in memory.
 _MAX_IDS = 20_000
@@ -52,7 +53,10 @@ CREATE TABLE day (
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
-_INSERT_ATTEMPT = f"INSERT INTO attempt VALUES ({', '.join('?' * len(Row._fields))})"
+_ATTEMPT = f"({', '.join('?' * len(Row._fields))})"
+#: Rows of one INSERT, which may have 999 values. The thread waits for the interpreter's lock after
+#: each statement, and the event loop has to give it.
+_INSERTED = 999 // len(Row._fields)
 _GROUP = ", ".join(Group._fields[1:])
 #: How each field of Sums is computed. The parameters are ids of outcomes.
 _SUMS = dict(
@@ -84,7 +88,7 @@ class Database:
     file: Path
     busy_timeout: float = 1.0
     _connection: sqlite3.Connection = field(init=False)
-    _ids: dict[Any, int] = field(factory=lambda: {"": 0}, init=False)
+    _ids: dict[str, int] = field(factory=lambda: {"": 0}, init=False)
     """Ids of texts that were written on `_ids_day`. They are pruned only with all others."""
     _ids_day: int = field(default=0, init=False)
     _ids_cleared: int = field(default=0, init=False)
@@ -160,16 +164,20 @@ class Database:
             self._forget_ids()
             self._ids_day, self._ids_cleared = today, cleared
         ids = self._ids
-        texts = {name for row in batch for name in row[NAMES]}.union(_OUTCOMES)
+        texts = set(_OUTCOMES).union(*map(names_of, batch))
         for text in texts.difference(ids):
-            self._add_name(str(text))
-        start, end = NAMES.start, NAMES.stop
-        attempts = [
-            (*row[:start], *[ids[name] for name in row[NAMES]], *row[end:]) for row in batch
-        ]
+            self._add_name(text)
         before = execute("SELECT coalesce(max(rowid), 0) FROM attempt").fetchone()[0]
-        self._connection.executemany(_INSERT_ATTEMPT, attempts)
+        for n in range(0, len(batch), _INSERTED):
+            part = batch[n : n + _INSERTED]
+            values = [value for row in part for value in self._values(row)]
+            execute(f"INSERT INTO attempt VALUES {', '.join([_ATTEMPT] * len(part))}", values)
         execute(_ADD_DAYS, {"before": before, **{name: ids[name] for name in _OUTCOMES}})
+
+    def _values(self, row: Row) -> tuple[Any, ...]:
+        """A row with ids in place of its texts."""
+        ids = self._ids
+        return (*row[:_START], *[ids[text] for text in names_of(row)], *row[_END:])
 
     def _add_name(self, text: str) -> None:
         self._connection.execute(_ADD_NAME, (text, self._ids_day))

@@ -68,6 +68,11 @@ class Row(NamedTuple):
 NAMES = slice(Row._fields.index("session"), Row._fields.index("error") + 1)
 
 
+def names_of(row: Row) -> tuple[str, ...]:
+    """The texts of a row."""
+    return row[NAMES]  # type: ignore[return-value]
+
+
 def rows(exchange: Exchange) -> list[Row]:
     """Make a row for each attempt of an exchange that has ended."""
     attempts = exchange.attempts

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from attrs import define, field
@@ -201,7 +202,7 @@ async def account(requests: int, folder: Path) -> list[str]:
     """Run it; what is wrong."""
     loop, tally = asyncio.get_running_loop(), Tally()
     servers = [
-        await loop.create_server(lambda first=first: Backend(tally, first), "127.0.0.1", 0)
+        await loop.create_server(partial(Backend, tally, first), "127.0.0.1", 0)
         for first in (True, False)
     ]
     one, two = (server.sockets[0].getsockname()[1] for server in servers)
