@@ -9,6 +9,7 @@ from pipeline.config.problems import suggest
 from pipeline.config.schema import Config
 from proxy import __version__
 from proxy.cli_init import init
+from proxy.cli_run import run
 from proxy.cli_support import config_option as _config
 from proxy.cli_support import reporting as _reporting
 
@@ -57,9 +58,9 @@ def main() -> None:
 )
 def serve(config: str | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve the pipelines of the config."""
-    from proxy.serve import serve as run
+    from proxy.serve import serve as serve_until_signal
 
-    _reporting(lambda: run(_read(config), host=host, port=port, workers=workers))
+    _reporting(lambda: serve_until_signal(_read(config), host=host, port=port, workers=workers))
 
 
 @main.command()
@@ -213,3 +214,4 @@ def _read(config: str | None) -> Config:
 
 
 main.add_command(init)
+main.add_command(run)

@@ -5,6 +5,7 @@ The entries are inserted into the text, for the reason that pipeline/config/fix.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -43,7 +44,8 @@ def line_of(text: str, section: str, name: str) -> int:
     """Give the line of an entry, from 1; 0, if there is no such entry."""
     value = _section(_root(text), section)[1]
     pairs = value.value if isinstance(value, MappingNode) else []
-    return next((key.start_mark.line + 1 for key, _ in pairs if key.value == name), 0)
+    lines: Iterator[int] = (key.start_mark.line + 1 for key, _ in pairs if key.value == name)
+    return next(lines, 0)
 
 
 def _insert(text: str, section: str, entry: str, comment: str) -> str:
@@ -78,7 +80,7 @@ def _section(root: MappingNode, name: str) -> tuple[Node | None, Node | None]:
 
 def _last_line(key: Node, value: Node) -> int:
     """Give the number of the last line of an entry, from 0."""
-    line = int(key.end_mark.line)  # an alias has the marks of its anchor, which is above
+    line: int = key.end_mark.line  # an alias has the marks of its anchor, which is above
     if isinstance(value, MappingNode) and value.value and not value.flow_style:
         return max(line, _last_line(*value.value[-1]))
     if isinstance(value, SequenceNode) and value.value and not value.flow_style:

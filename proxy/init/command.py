@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from pipeline.config.edit import EditError
 from pipeline.config.fix import FixError, create, rewrite
 from pipeline.config.options import UnavailableError
 from pipeline.config.schema import Config
-from proxy.config import check_open_access, read
+from proxy.config import DEFAULT_FILE, check_open_access, read
 from proxy.init import discovery
 from proxy.init.discovery import Address, ModelServer
 from proxy.init.new_config import CLIENT_MODELS, Choice, extend, new_config
@@ -24,6 +25,7 @@ from proxy.probe.reply import log_safe
 from stages.backends import embedded
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import profiles
+from stages.routing.model_names import is_pattern
 
 #: Models that are listed for the choice.
 _MAX_LISTED = 50
@@ -67,8 +69,9 @@ def init(file: str, wishes: Wishes) -> None:
     else:
         _extend(file, running, choice)
     click.echo("\nnext:")
-    at = "" if file == "pipelines.yaml" else f" --config {file}"
-    claude, serve = f"llm-proxy run{at} -- claude", f"llm-proxy serve{at}"
+    at = "" if file == DEFAULT_FILE else f" --config {shlex.quote(file)}"
+    model = "" if is_pattern(choice.model) else f" --model {shlex.quote(log_safe(choice.model))}"
+    claude, serve = f"llm-proxy run{at}{model} -- claude", f"llm-proxy serve{at}"
     click.echo(f"  {claude}   start Claude Code with this proxy")
     click.echo(f"  {serve:<{len(claude)}}   serve, and print how to use it")
 
@@ -97,7 +100,8 @@ def _choose(wishes: Wishes) -> Choice:
 
 async def _find(wishes: Wishes) -> list[ModelServer]:
     addresses = list(wishes.addresses)
-    widths = [max(map(len, column)) for column in zip(*((a.label, a.base_url) for a in addresses))]
+    places = [(address.label, address.base_url) for address in addresses]
+    widths = [max(map(len, texts)) for texts in zip(*places, strict=True)]
 
     def show(address: Address, result: ModelServer) -> None:
         count = len(result.models)

@@ -116,10 +116,15 @@ class Choice:
             return "add context_window: Ollama reports it while the model is loaded"
         return ""
 
-    def entries(self) -> dict[str, str]:
-        """The entries of `models`, by name. The model's own name is one, unless it is a pattern."""
-        target = {"backend": self.name}
-        entries = {CLIENT_MODELS: _literal({**target, "model": self.model})}
+    def entries(self, new_backend: bool = True) -> dict[str, str]:
+        """The entries of `models`, by name. The model's own name is one, unless it is a pattern.
+
+        If the backend is not new, the entries have the window, because the backend may have others.
+        """
+        target: dict[str, Any] = {"backend": self.name}
+        if self.facts.context_window and not new_backend:
+            target["overrides"] = {"context_window": self.facts.context_window}
+        entries = {CLIENT_MODELS: _literal({"backend": self.name, "model": self.model, **target})}
         if not is_pattern(self.model):
             entries[self.model] = scalar(target)
         return entries
@@ -151,8 +156,9 @@ def extend(text: str, choice: Choice) -> Addition:
     An entry that is there already is not changed.
     """
     added, unchanged = [], []
+    new = not line_of(text, "backends", choice.name)
     rows = [("backends", choice.name, scalar(choice.backend), choice.backend_comment)]
-    rows += [("models", name, value, "") for name, value in choice.entries().items()]
+    rows += [("models", name, value, "") for name, value in choice.entries(new).items()]
     for section, name, value, comment in rows:
         if line := line_of(text, section, name):
             unchanged.append(f"`{name}` of `{section}` was there already (line {line})")
