@@ -39,7 +39,6 @@ from attrs import define, evolve, frozen
 from pipeline.chain import Chain
 from pipeline.config.schema import Config, Pipeline
 from proxy.client_environment import Changes
-from proxy.serve import bind, serve_in_background
 from stages.authenticate import Authenticate
 from stages.events import HttpRequest
 
@@ -55,6 +54,7 @@ _PASSED_ON = {
     signal.SIGUSR2,
 }
 _WAITED_FOR = _PASSED_ON | {signal.SIGCHLD}
+_BACKLOG = 2048
 #: Seconds that the command and the proxy get to end.
 _END_TIMEOUT = 5.0
 
@@ -68,7 +68,8 @@ def run(
     Raises ClickException if the command cannot be started.
     """
     key = secrets.token_urlsafe(32)
-    listener = bind(HOST, 0)  # it listens already, so the command's first requests wait
+    # It listens before the proxy is ready, so the command's first requests wait.
+    listener = socket.create_server((HOST, 0), backlog=_BACKLOG)
     changes = environment(f"http://{HOST}:{listener.getsockname()[1]}", key)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR)
@@ -129,6 +130,8 @@ def _serve(
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     with suppress(OSError):  # the command has ended, and so will this process
         _end_with_parent(os.pidfd_open(child))
+    from proxy.serve import serve_in_background  # it takes 0.4 s; the command does not wait for it
+
     serve_in_background(config, listener, lambda loaded: with_key(loaded, key))
 
 

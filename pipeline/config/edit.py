@@ -89,7 +89,8 @@ def _last_line(key: Node, value: Node) -> int:
         return line  # the marks of an absent value are those of the next entry
     end = value.end_mark
     block = isinstance(value, ScalarNode) and value.style in ("|", ">")
-    return max(line, end.line - 1 if block and end.column == 0 else end.line)
+    last: int = end.line - 1 if block and end.column == 0 else end.line
+    return max(line, last)
 
 
 def _offset(text: str, line: int, column: int) -> int:
