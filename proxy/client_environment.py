@@ -119,14 +119,11 @@ def conflicts(command: Sequence[str], environ: Mapping[str, str], folder: Path) 
         return
     own = Path(environ.get("CLAUDE_CONFIG_DIR") or Path(environ.get("HOME", "/")) / ".claude")
     project = folder / ".claude"
-    for file in (
-        own / "settings.json",
-        project / "settings.json",
-        project / "settings.local.json",
-    ):
+    names = ("settings.json", "settings.local.json")
+    for file in dict.fromkeys((own / names[0], *(project / name for name in names))):
         variables = _read(file).get("env")
-        names = variables if isinstance(variables, dict) else {}
-        yield from (f"`{name}` in {file}" for name in (*_ADDRESS, *_REMOVED) if name in names)
+        present = variables if isinstance(variables, dict) else {}
+        yield from (f"`{name}` in {file}" for name in (*_ADDRESS, *_REMOVED) if name in present)
 
 
 def _read(file: Path) -> dict[str, Any]:
