@@ -35,6 +35,8 @@ def main() -> None:
 
     \b
     Examples:
+      llm-proxy init                         find a model server, write pipelines.yaml
+      llm-proxy run -- claude                start Claude Code with a proxy of its own
       llm-proxy                              serve ./pipelines.yaml
       llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
       llm-proxy check --config my.yaml       report the problems of my.yaml

@@ -77,6 +77,8 @@ Usage: llm-proxy [OPTIONS] COMMAND [ARGS]...
   a request.
 
   Examples:
+    llm-proxy init                         find a model server, write pipelines.yaml
+    llm-proxy run -- claude                start Claude Code with a proxy of its own
     llm-proxy                              serve ./pipelines.yaml
     llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
     llm-proxy check --config my.yaml       report the problems of my.yaml
@@ -97,8 +99,10 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     assert result.stdout.startswith(HELP)
     assert result.stdout.removeprefix(HELP).splitlines() == [
         "  check     Report every problem of the config.",
+        "  init      Find a model server, and write a config for it.",
         "  probe     Find out what a backend supports, and print its profile.",
         "  profiles  List the backend profiles, or print the profile NAME.",
+        "  run       Run COMMAND with a proxy of its own.",
         "  serve     Serve the pipelines of the config.",
         "  stages    List the stages with their events and options.",
     ]
@@ -111,6 +115,8 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("check", ["--config", "--fix"]),
         ("stages", ["--config"]),
         ("profiles", ["--fields"]),
+        ("init", ["--config", "--backend", "--model", "--api-key-env", "--embedded", "--timeout"]),
+        ("run", ["--config", "--model", "--api-key", "--log", "--print"]),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )
@@ -119,6 +125,7 @@ def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> N
 
     assert result.exit_code == 0
     assert re.findall(r"^  (--(?!help)[\w-]+)", result.stdout, re.MULTILINE) == options
+    assert "Example" in result.stdout or command in ("serve", "check", "stages", "profiles")
 
 
 def test_defaults_are_in_the_help() -> None:
