@@ -62,6 +62,23 @@ def run(
     sys.exit(status)
 
 
+@click.command()
+def statusline() -> None:
+    """Print a status line for Claude Code.
+
+    The command reads Claude Code's JSON from stdin, and asks the proxy that `llm-proxy run` has
+    started for the session: the model that responds, the tokens of the prompt and their cached
+    share, the speed, and how long a request has been waiting. Set it in Claude Code's settings.
+
+    \b
+    Example:
+      {"statusLine": {"type": "command", "command": "llm-proxy statusline", "refreshInterval": 1}}
+    """  # noqa: D301 - click knows \\b by the character itself
+    from proxy.statusline import main
+
+    main()
+
+
 def _run(
     config: str | None,
     model: str | None,

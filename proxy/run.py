@@ -39,6 +39,7 @@ from attrs import define, evolve, frozen
 from pipeline.chain import Chain
 from pipeline.config.schema import Config, Pipeline
 from proxy.client_environment import Changes
+from proxy.session_status import Sessions, with_session_status
 from stages.authenticate import Authenticate
 from stages.events import HttpRequest
 
@@ -132,7 +133,12 @@ def _serve(
         _end_with_parent(os.pidfd_open(child))
     from proxy.serve import serve_in_background  # it takes 0.4 s; the command does not wait for it
 
-    serve_in_background(config, listener, lambda loaded: with_key(loaded, key))
+    sessions = Sessions()  # reloads keep them
+    serve_in_background(
+        config,
+        listener,
+        lambda loaded: with_session_status(with_key(loaded, key), sessions, key),
+    )
 
 
 def _end_with_parent(child: int) -> None:
