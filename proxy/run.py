@@ -38,6 +38,7 @@ from attrs import define, evolve, frozen
 
 from pipeline.chain import Chain
 from pipeline.config.schema import Config, Pipeline
+from proxy import session_status
 from proxy.client_environment import Changes
 from proxy.session_status import Sessions, with_session_status
 from stages.authenticate import Authenticate
@@ -138,6 +139,7 @@ def _serve(
         config,
         listener,
         lambda loaded: with_session_status(with_key(loaded, key), sessions, key),
+        unlogged_path=session_status.PATH,
     )
 
 

@@ -111,16 +111,26 @@ def _start_app(file: str, server: Server, config: Config | None) -> App:
 
 
 def serve_in_background(
-    config: Config, listener: socket.socket, transform: Callable[[Config], Config]
+    config: Config,
+    listener: socket.socket,
+    transform: Callable[[Config], Config],
+    unlogged_path: str,
 ) -> None:
     """Serve until a SIGTERM, in this process, which has no terminal. For `llm-proxy run`.
 
-    `transform` is applied to the config, and to those of later reloads.
+    `transform` is applied to the config, and to those of later reloads. Successful requests whose
+    path begins with `unlogged_path` are not logged, because they come each second.
     """
+
+    def is_logged(record: logging.LogRecord) -> bool:
+        fields = getattr(record, "fields", {})
+        return fields.get("status") != 200 or not fields["path"].startswith(unlogged_path)
+
     server = attrs.evolve(config.sections["server"], host="127.0.0.1", workers=1, drain_timeout=0.5)
 
     def start() -> App:
         log_handler = logging_setup.set_up()
+        log_handler.addFilter(is_logged)
         gc.set_threshold(_YOUNG_OBJECTS, *_OLDER_GENERATIONS)
         end_at_once_on_a_second_signal(worker=True)
         reload = Reload(transform(config), server.host, server.reload, transform=transform)

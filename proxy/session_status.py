@@ -113,7 +113,7 @@ class SessionStatus(Stage[Authenticated, HttpResponse]):
 
 def with_session_status(config: Config, sessions: Sessions, key: str) -> Config:
     """Give the config with a TrackSession in each messages pipeline, and with the endpoint."""
-    route = f"GET {PATH}{{id}}"
+    route = f"GET {PATH}{{id:path}}"
     stages = (Authenticate((key,)), SessionStatus(sessions))
     place = (Location(), Location())
     status = Pipeline("session-status", (route,), stages, Chain.of(stages, HttpRequest), place)

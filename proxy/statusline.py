@@ -1,7 +1,8 @@
 """`llm-proxy statusline`: one line about the session, for Claude Code's status line.
 
 Claude Code may run it each second. So this module imports only light modules of the standard
-library (`http.client` would take 40 ms), and `llm_proxy.py` calls it without the command line's own imports.
+library (`http.client` would take 40 ms), and `llm_proxy.py` calls it without the command line's
+own imports.
 """
 
 from __future__ import annotations

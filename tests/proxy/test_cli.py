@@ -98,13 +98,14 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith(HELP)
     assert result.stdout.removeprefix(HELP).splitlines() == [
-        "  check     Report every problem of the config.",
-        "  init      Find a model server, and write a config for it.",
-        "  probe     Find out what a backend supports, and print its profile.",
-        "  profiles  List the backend profiles, or print the profile NAME.",
-        "  run       Run COMMAND with a proxy of its own.",
-        "  serve     Serve the pipelines of the config.",
-        "  stages    List the stages with their events and options.",
+        "  check       Report every problem of the config.",
+        "  init        Find a model server, and write a config for it.",
+        "  probe       Find out what a backend supports, and print its profile.",
+        "  profiles    List the backend profiles, or print the profile NAME.",
+        "  run         Run COMMAND with a proxy of its own.",
+        "  serve       Serve the pipelines of the config.",
+        "  stages      List the stages with their events and options.",
+        "  statusline  Print a status line for Claude Code.",
     ]
 
 
@@ -117,6 +118,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("profiles", ["--fields"]),
         ("init", ["--config", "--backend", "--model", "--api-key-env", "--embedded", "--timeout"]),
         ("run", ["--config", "--model", "--api-key", "--log", "--print"]),
+        ("statusline", []),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )

@@ -43,11 +43,12 @@ pipelines:
 
 #: An agent with the official SDK.
 AGENT = """
-import os, sys
+import os, subprocess, sys
 import anthropic
 
 message = anthropic.Anthropic(max_retries=0).messages.create(
-    model="claude-any", max_tokens=9, messages=[{"role": "user", "content": "Hi."}]
+    model="claude-any", max_tokens=9, messages=[{"role": "user", "content": "Hi."}],
+    extra_headers={"x-claude-code-session-id": "s1"},
 )
 print(message.content[0].text)
 for key in ("the-configured-key", "wrong"):
@@ -57,9 +58,13 @@ for key in ("the-configured-key", "wrong"):
         )
     except anthropic.AuthenticationError as error:
         print(error.status_code)
+status = subprocess.run(
+    ["COMMAND", "statusline"], input='{"session_id": "s1"}', capture_output=True, text=True
+)
+print(status.stdout, end="")
 print(os.environ["ANTHROPIC_AUTH_TOKEN"])
 sys.exit(7)
-"""
+""".replace("COMMAND", COMMAND)
 
 #: It reports its signals, and stops or ends when it is told to.
 PATIENT = """
@@ -105,12 +110,13 @@ def test_an_agent_uses_the_proxy_and_its_exit_status_is_passed_on(folder: Path) 
 
     assert process.returncode == 7, complaints
     *lines, key = said.splitlines()
-    assert lines == ["Hello there", "401", "401"]
+    assert lines == ["Hello there", "401", "401", "m (fake) · prompt 12, 0% cached"]
     (request,) = fake.bodies("/v1/chat/completions")
     assert request["model"] == "m"
     log = Path(re.search(r"ended with 7; the proxy's log is (.+)\n", complaints)[1])  # type: ignore[index]
     assert log.stat().st_mode & 0o777 == 0o600
     assert "POST /v1/messages 200" in log.read_text()
+    assert "session-status" not in log.read_text()
     assert not [file for file in folder.rglob("*") if file.is_file() and key in file.read_text()]
     secrets.printed(complaints + log.read_text())
 
