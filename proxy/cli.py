@@ -21,6 +21,8 @@ class _ServeByDefault(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         names = {*self.commands, "--help", "-h", "--version"}
+        if ctx.resilient_parsing:  # the shell completes the name of a command
+            return super().parse_args(ctx, args)
         if not args or (args[0] not in names and args[0].startswith("-")):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
