@@ -11,6 +11,7 @@ from proxy import __version__
 from proxy.cli_init import init
 from proxy.cli_run import run, statusline
 from proxy.cli_support import config_option as _config
+from proxy.cli_support import json_option
 from proxy.cli_support import reporting as _reporting
 
 _AS_CONFIGURED = "as in the config"
@@ -70,11 +71,13 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int |
 @main.command()
 @_config
 @click.option("--fix", is_flag=True, help="Rewrite old names of options in the file.")
-def check(config: str | None, fix: bool) -> None:
+@json_option
+def check(config: str | None, fix: bool, as_json: bool) -> None:
     """Report every problem of the config.
 
     It exits with 0 if the config has no errors, otherwise with 1.
     """
+    from proxy import cli_json
     from proxy.config import check_open_access
 
     def run() -> None:
@@ -82,19 +85,24 @@ def check(config: str | None, fix: bool) -> None:
             _fix(config)
         loaded = _read(config)
         check_open_access(loaded, loaded.sections["server"].host)
+        if as_json:
+            return cli_json.echo(cli_json.check_result(loaded))
         for note in loaded.notes:
             click.echo(note.render(loaded.file, loaded.masked_source), err=True)
         for pipeline in loaded.pipelines:
             click.echo(f"{pipeline.name}: {', '.join(pipeline.routes)}")
         click.echo(f"{loaded.file} is in order")
 
-    _reporting(run)
+    _reporting(
+        run, on_error=(lambda e: cli_json.echo(cli_json.check_errors(e))) if as_json else None
+    )
 
 
 @main.command()
 @_config
+@json_option
 @click.argument("names", nargs=-1)
-def stages(config: str | None, names: tuple[str, ...]) -> None:
+def stages(config: str | None, as_json: bool, names: tuple[str, ...]) -> None:
     """List the stages with their events and options.
 
     NAMES may include your own stages, as `my_module:MyStage`.
@@ -102,29 +110,37 @@ def stages(config: str | None, names: tuple[str, ...]) -> None:
     from pipeline.config.describe import describe_stage
     from pipeline.config.load import folder_of
     from pipeline.config.registry import UnknownStageError
+    from proxy import cli_json
     from proxy.config import locate
     from stages import REGISTRY
 
     registry = evolve(REGISTRY, folder=folder_of(locate(config)))
-    for name in names or registry.names():
-        try:
-            click.echo(describe_stage(name, registry.get(name)))
-        except UnknownStageError as error:
-            raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
+    try:
+        classes = {name: registry.get(name) for name in names or registry.names()}
+    except UnknownStageError as error:
+        raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
+    if as_json:
+        return cli_json.echo([cli_json.stage(name, kind) for name, kind in classes.items()])
+    for name, kind in classes.items():
+        click.echo(describe_stage(name, kind))
 
 
 @main.command()
 @click.argument("name", required=False)
 @click.option("--fields", is_flag=True, help="Print the policy of each field, by profile.")
-def profiles(name: str | None, fields: bool) -> None:
+@json_option
+def profiles(name: str | None, fields: bool, as_json: bool) -> None:
     """List the backend profiles, or print the profile NAME."""
+    from proxy import cli_json
     from stages.profiles import describe
     from stages.profiles.profile import profiles as shipped
 
     if fields:
         click.echo(describe.table())
     elif name is None:
-        click.echo("\n".join(shipped()))
+        cli_json.echo(list(shipped())) if as_json else click.echo("\n".join(shipped()))
+    elif name in shipped() and as_json:
+        cli_json.echo(cli_json.profile(name))
     elif name in shipped():
         click.echo(describe.as_yaml(name), nl=False)
     else:

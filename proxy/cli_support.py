@@ -16,12 +16,18 @@ config_option = click.option(
     show_default="LLM_PROXY_CONFIG, or ./pipelines.yaml",
     help="The config file.",
 )
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
-def reporting(run: Callable[[], Any]) -> None:
-    """Call `run`; report the problems of a config to stderr, and exit with 1."""
+def reporting(
+    run: Callable[[], Any], on_error: Callable[[ConfigError], None] | None = None
+) -> None:
+    """Call `run`; report the problems of a config to stderr or by `on_error`, and exit with 1."""
     try:
         run()
     except ConfigError as error:
-        click.echo(error.report(), err=True)
+        if on_error:
+            on_error(error)
+        else:
+            click.echo(error.report(), err=True)
         sys.exit(1)
