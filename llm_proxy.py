@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import Distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 PACKAGES = ("pipeline", "proxy", "stages")
 NAME = "llm-proxy"
@@ -21,6 +24,10 @@ HOME = Path(__file__).resolve().parent
 
 def main() -> None:
     """The command `llm-proxy`."""
+    if sys.argv[1:] == ["statusline"]:  # runs each second, so without the imports and checks below
+        from proxy.statusline import main as statusline
+
+        return statusline()
     for problem in foreign(HOME):
         hint = "install llm-proxy in its own environment, with `uv tool install` or `pipx install`"
         sys.exit(f"Error: {problem}; {hint}")
@@ -31,6 +38,8 @@ def main() -> None:
 
 def foreign(home: Path) -> Iterator[str]:
     """What is wrong with the three packages, which have to be imported from `home`."""
+    from importlib.metadata import distributions
+
     for package in PACKAGES:
         spec = find_spec(package)
         if spec is None or spec.origin is None:

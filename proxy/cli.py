@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from typing import Any
-
 import click
 from attrs import evolve
 
-from pipeline.config.problems import ConfigError, suggest
+from pipeline.config.problems import suggest
 from pipeline.config.schema import Config
 from proxy import __version__
-
-_config = click.option(
-    "--config",
-    metavar="PATH",
-    show_default="LLM_PROXY_CONFIG, or ./pipelines.yaml",
-    help="The config file.",
-)
-
+from proxy.cli_init import init
+from proxy.cli_run import run, statusline
+from proxy.cli_support import config_option as _config
+from proxy.cli_support import json_option
+from proxy.cli_support import reporting as _reporting
 
 _AS_CONFIGURED = "as in the config"
 
@@ -29,6 +22,8 @@ class _ServeByDefault(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         names = {*self.commands, "--help", "-h", "--version"}
+        if ctx.resilient_parsing:  # the shell completes the name of a command
+            return super().parse_args(ctx, args)
         if not args or (args[0] not in names and args[0].startswith("-")):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
@@ -43,6 +38,8 @@ def main() -> None:
 
     \b
     Examples:
+      llm-proxy init                         find a model server, write pipelines.yaml
+      llm-proxy run -- claude                start Claude Code with a proxy of its own
       llm-proxy                              serve ./pipelines.yaml
       llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
       llm-proxy check --config my.yaml       report the problems of my.yaml
@@ -66,19 +63,21 @@ def main() -> None:
 )
 def serve(config: str | None, host: str | None, port: int | None, workers: int | None) -> None:
     """Serve the pipelines of the config."""
-    from proxy.serve import serve as run
+    from proxy.serve import serve as serve_until_signal
 
-    _reporting(lambda: run(_read(config), host=host, port=port, workers=workers))
+    _reporting(lambda: serve_until_signal(_read(config), host=host, port=port, workers=workers))
 
 
 @main.command()
 @_config
 @click.option("--fix", is_flag=True, help="Rewrite old names of options in the file.")
-def check(config: str | None, fix: bool) -> None:
+@json_option
+def check(config: str | None, fix: bool, as_json: bool) -> None:
     """Report every problem of the config.
 
     It exits with 0 if the config has no errors, otherwise with 1.
     """
+    from proxy import cli_json
     from proxy.config import check_open_access
 
     def run() -> None:
@@ -86,19 +85,24 @@ def check(config: str | None, fix: bool) -> None:
             _fix(config)
         loaded = _read(config)
         check_open_access(loaded, loaded.sections["server"].host)
+        if as_json:
+            return cli_json.echo(cli_json.check_result(loaded))
         for note in loaded.notes:
             click.echo(note.render(loaded.file, loaded.masked_source), err=True)
         for pipeline in loaded.pipelines:
             click.echo(f"{pipeline.name}: {', '.join(pipeline.routes)}")
         click.echo(f"{loaded.file} is in order")
 
-    _reporting(run)
+    _reporting(
+        run, on_error=(lambda e: cli_json.echo(cli_json.check_errors(e))) if as_json else None
+    )
 
 
 @main.command()
 @_config
+@json_option
 @click.argument("names", nargs=-1)
-def stages(config: str | None, names: tuple[str, ...]) -> None:
+def stages(config: str | None, as_json: bool, names: tuple[str, ...]) -> None:
     """List the stages with their events and options.
 
     NAMES may include your own stages, as `my_module:MyStage`.
@@ -106,29 +110,37 @@ def stages(config: str | None, names: tuple[str, ...]) -> None:
     from pipeline.config.describe import describe_stage
     from pipeline.config.load import folder_of
     from pipeline.config.registry import UnknownStageError
+    from proxy import cli_json
     from proxy.config import locate
     from stages import REGISTRY
 
     registry = evolve(REGISTRY, folder=folder_of(locate(config)))
-    for name in names or registry.names():
-        try:
-            click.echo(describe_stage(name, registry.get(name)))
-        except UnknownStageError as error:
-            raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
+    try:
+        classes = {name: registry.get(name) for name in names or registry.names()}
+    except UnknownStageError as error:
+        raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
+    if as_json:
+        return cli_json.echo([cli_json.stage(name, kind) for name, kind in classes.items()])
+    for name, kind in classes.items():
+        click.echo(describe_stage(name, kind))
 
 
 @main.command()
 @click.argument("name", required=False)
 @click.option("--fields", is_flag=True, help="Print the policy of each field, by profile.")
-def profiles(name: str | None, fields: bool) -> None:
+@json_option
+def profiles(name: str | None, fields: bool, as_json: bool) -> None:
     """List the backend profiles, or print the profile NAME."""
+    from proxy import cli_json
     from stages.profiles import describe
     from stages.profiles.profile import profiles as shipped
 
     if fields:
         click.echo(describe.table())
     elif name is None:
-        click.echo("\n".join(shipped()))
+        cli_json.echo(list(shipped())) if as_json else click.echo("\n".join(shipped()))
+    elif name in shipped() and as_json:
+        cli_json.echo(cli_json.profile(name))
     elif name in shipped():
         click.echo(describe.as_yaml(name), nl=False)
     else:
@@ -268,9 +280,6 @@ def _read(config: str | None) -> Config:
     return read(config)
 
 
-def _reporting(run: Callable[[], Any]) -> None:
-    try:
-        run()
-    except ConfigError as error:
-        click.echo(error.report(), err=True)
-        sys.exit(1)
+main.add_command(init)
+main.add_command(run)
+main.add_command(statusline)

@@ -45,6 +45,8 @@ class Reload:
     host: str
     watch: bool = True
     interval: float = 0.5
+    transform: Callable[[Config], Config] = lambda config: config
+    """Changes each config that was read, as the first one was changed."""
     _started_with: Config = field(init=False)
     _digest: bytes = field(init=False)
     _had_terminal: bool = field(factory=has_terminal, init=False)
@@ -97,7 +99,7 @@ class Reload:
         config = read(self.running.file, adapt=carry_over(self.running))
         self._digest = config.digest
         check_open_access(config, self.host)
-        return config
+        return self.transform(config)
 
     def _current_digest(self) -> bytes:
         """Return a digest of the files' contents, or the error of reading them."""

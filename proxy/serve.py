@@ -108,11 +108,44 @@ def _start_app(file: str, server: Server, config: Config | None) -> App:
         except ConfigError as error:  # the file has changed: the supervisor starts the worker again
             logging.getLogger("llm_proxy").error("%s", error.report())
             sys.exit(1)
+    return _app(config, Reload(config, server.host, server.reload), log_handler)
+
+
+def serve_in_background(
+    config: Config,
+    listener: socket.socket,
+    transform: Callable[[Config], Config],
+    unlogged_path: str,
+) -> None:
+    """Serve until a SIGTERM, in this process, which has no terminal. For `llm-proxy run`.
+
+    `transform` is applied to the config, and to those of later reloads. Successful requests whose
+    path begins with `unlogged_path` are not logged, because they come each second.
+    """
+
+    def is_logged(record: logging.LogRecord) -> bool:
+        fields = getattr(record, "fields", {})
+        return fields.get("status") != 200 or not fields["path"].startswith(unlogged_path)
+
+    server = attrs.evolve(config.sections["server"], host="127.0.0.1", workers=1, drain_timeout=0.5)
+
+    def start() -> App:
+        log_handler = logging_setup.set_up()
+        log_handler.addFilter(is_logged)
+        gc.set_threshold(_YOUNG_OBJECTS, *_OLDER_GENERATIONS)
+        end_at_once_on_a_second_signal(worker=True)
+        reload = Reload(transform(config), server.host, server.reload, transform=transform)
+        return _app(reload.running, reload, log_handler)
+
+    raise_open_files_limit()
+    uvicorn.Server(uvicorn_config(start, server)).run(sockets=listeners(listener))
+
+
+def _app(config: Config, reload: Reload, log_handler: logging.Handler) -> App:
     # Objects that exist when the first backends are open stay for good: the collector can skip
     # them. Backends of a reload do not, and their cycles have to be collected.
     # The signal that ends the process comes after the end of the app, so no exit handler runs:
     # `on_close` flushes the log.
-    reload = Reload(config, server.host, server.reload)
     return App(config, reload, on_backend_open=gc.freeze, on_close=log_handler.flush)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from pipeline.config.problems import ConfigError, Problem
 from pipeline.config.schema import Config
 
-_LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # as the YAML parser counts lines
+LINE_BREAK = re.compile("\r\n|[\r\n\x85\u2028\u2029]")  # as the YAML parser counts lines
 
 
 class FixError(Exception):
@@ -37,22 +37,52 @@ def fix_file(file: str, check: Callable[[str | None], Config]) -> list[Problem]:
     new, repaired = with_new_names(text, config.notes)
     if not repaired:
         return []
+    rewrite(file, new, check)
+    return repaired
+
+
+def rewrite(file: str, new: str, check: Callable[[str | None], Config]) -> None:
+    """Replace the text of `file` as a whole, after `check` has loaded the new text.
+
+    A symbolic link stays a link. Raises FixError if `check` finds errors, or if the file cannot be
+    written.
+    """
     try:
         check(new.replace("\r\n", "\n").replace("\r", "\n"))
     except ConfigError as error:
-        message = f"{file} is unchanged, because with the new names it would have errors:\n{error}"
+        message = f"{file} is unchanged, because after the change it would have errors:\n{error}"
         raise FixError(message) from error
     try:
-        _replace(path, new)
+        _replace(Path(file).resolve(), new)
     except OSError as error:
-        message = f"{file} cannot be written: {error.strerror}\n  hint: rename the options by hand"
+        message = f"{file} cannot be written: {error.strerror}\n  hint: change the file by hand"
         raise FixError(message) from error
-    return repaired
+
+
+def create(file: str, text: str, check: Callable[[str], Config]) -> None:
+    """Write a new file as a whole, after `check` has loaded a file with this text.
+
+    Raises ConfigError, FileExistsError, and other OSErrors. It never replaces a file.
+    """
+    path = Path(file)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as target:
+            target.write(text)
+            target.flush()
+            os.fsync(target.fileno())
+        check(temporary)
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        os.link(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def with_new_names(text: str, problems: Iterable[Problem]) -> tuple[str, list[Problem]]:
     """Give `text` with the old names replaced, and the problems of the replaced names."""
-    starts = [0, *(match.end() for match in _LINE_BREAK.finditer(text))]
+    starts = [0, *(match.end() for match in LINE_BREAK.finditer(text))]
     repaired = []
     for problem in sorted(problems, key=lambda problem: problem.location, reverse=True):
         if problem.rename is None:

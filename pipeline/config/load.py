@@ -104,8 +104,8 @@ def _read(file: Path, name: str) -> str:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
         hint = (
-            "write one (llm-proxy's README has a short one to copy), "
-            "or set its path with `--config PATH` or LLM_PROXY_CONFIG"
+            "type `llm-proxy init` to write one, "
+            "or `llm-proxy --config PATH` (or set LLM_PROXY_CONFIG) to use another file"
         )
         problem = Problem("file-absent", "there is no such file", hint=hint)
     except UnicodeDecodeError as error:

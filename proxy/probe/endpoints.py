@@ -16,7 +16,8 @@ from stages.backends.tokenizers import TOKENIZERS
 from stages.chat_completions.json_values import as_array, as_count, as_object, as_string
 
 MODELS = ProbeRequest(path="/models")
-_PLACES = {"/models": False, "/props": True, "/api/v0/models": True, "/api/ps": True}
+#: The paths that may report a context window, and whether each is next to `/v1`.
+WINDOW_PLACES = {"/models": False, "/props": True, "/api/v0/models": True, "/api/ps": True}
 _WINDOWS = ("max_model_len", "loaded_context_length", "context_length", "max_context_length")
 # SGLang's has the same path as vLLM's.
 _COUNTERS = [(kind, TOKENIZERS[kind]) for kind in ("llamacpp", "vllm")]
@@ -52,8 +53,8 @@ def endpoint_questions(model: str) -> tuple[Question, ...]:
     def judge(replies: Sequence[Reply]) -> Finding:
         member, tokens = window(replies[-1], model)
         if not tokens:
-            return Finding("not reported in " + ", ".join(_PLACES))
-        place = list(_PLACES)[len(replies) - 1]
+            return Finding("not reported in " + ", ".join(WINDOW_PLACES))
+        place = list(WINDOW_PLACES)[len(replies) - 1]
         return Finding(f"`{member}` in {place}", {"context_window": tokens})
 
     body = {"model": model, "messages": user("Hello.")}
@@ -62,7 +63,10 @@ def endpoint_questions(model: str) -> tuple[Question, ...]:
         Question(
             "the context window",
             ("context_window",),
-            tuple(ProbeRequest(path=path, outside_v1=outside) for path, outside in _PLACES.items()),
+            tuple(
+                ProbeRequest(path=path, outside_v1=outside)
+                for path, outside in WINDOW_PLACES.items()
+            ),
             judge,
             found,
         ),

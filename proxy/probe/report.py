@@ -77,13 +77,13 @@ def report(
     by_key = key_findings(profile, findings)
     usual = {key for key, f in by_key.items() if f.value == generic[key] == configured[key]}
     rows = {
-        key: (_scalar(f.value).replace("${", "$${"), _comment(f, configured[key], generic[key]))
+        key: (scalar(f.value).replace("${", "$${"), _comment(f, configured[key], generic[key]))
         for key, f in by_key.items()
         if whole or key not in usual
     }
     fields = {key: row for key, row in rows.items() if key.startswith(_FIELD)}
-    lines = [f"{_scalar(name)}:"]
-    lines += [f"  {key}: {_scalar(value)}" for key, value in written.items()]
+    lines = [f"{scalar(name)}:"]
+    lines += [f"  {key}: {scalar(value)}" for key, value in written.items()]
     lines += _aligned({f"  {key}": row for key, row in rows.items() if key not in fields})
     lines += ["  fields:"] if fields else []
     lines += _aligned({f"    {key.removeprefix(_FIELD)}": row for key, row in fields.items()})
@@ -96,7 +96,7 @@ def _comment(finding: KeyFinding, configured: Any, generic: Any) -> str:
     if not finding.found:
         return cut(f"undetermined: {finding.evidence}") if finding.evidence else "as configured"
     wrong = finding.value != configured != generic
-    return cut(finding.evidence) + (f"; configured: {_scalar(configured)}" if wrong else "")
+    return cut(finding.evidence) + (f"; configured: {scalar(configured)}" if wrong else "")
 
 
 def _aligned(rows: dict[str, tuple[str, str]]) -> Iterator[str]:
@@ -122,12 +122,12 @@ def cut(text: str) -> str:
     return text if len(text) <= _COMMENT else f"{text[: _COMMENT - 1]}…"
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
     """Return a value as YAML on one line. JSON is YAML; simple words need no quotes."""
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS:
         return value
     if isinstance(value, (list, tuple)):
-        return f"[{', '.join(map(_scalar, value))}]"
+        return f"[{', '.join(map(scalar, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_scalar(k)}: {_scalar(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{scalar(k)}: {scalar(v)}" for k, v in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False)

@@ -77,6 +77,8 @@ Usage: llm-proxy [OPTIONS] COMMAND [ARGS]...
   a request.
 
   Examples:
+    llm-proxy init                         find a model server, write pipelines.yaml
+    llm-proxy run -- claude                start Claude Code with a proxy of its own
     llm-proxy                              serve ./pipelines.yaml
     llm-proxy --host 0.0.0.0 --port 9000   serve elsewhere
     llm-proxy check --config my.yaml       report the problems of my.yaml
@@ -96,12 +98,15 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     assert result.exit_code == 0
     assert result.stdout.startswith(HELP)
     assert result.stdout.removeprefix(HELP).splitlines() == [
-        "  check     Report every problem of the config.",
-        "  probe     Find out what a backend supports, and print its profile.",
-        "  profiles  List the backend profiles, or print the profile NAME.",
-        "  serve     Serve the pipelines of the config.",
-        "  stages    List the stages with their events and options.",
-        "  usage     Print what was used: requests, tokens, backend hours and cost.",
+        "  check       Report every problem of the config.",
+        "  init        Find a model server, and write a config for it.",
+        "  probe       Find out what a backend supports, and print its profile.",
+        "  profiles    List the backend profiles, or print the profile NAME.",
+        "  run         Run COMMAND with a proxy of its own.",
+        "  serve       Serve the pipelines of the config.",
+        "  stages      List the stages with their events and options.",
+        "  statusline  Print a status line for Claude Code.",
+        "  usage       Print what was used: requests, tokens, backend hours and cost.",
     ]
 
 
@@ -109,9 +114,12 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     ("command", "options"),
     [
         ("serve", ["--config", "--host", "--port", "--workers"]),
-        ("check", ["--config", "--fix"]),
-        ("stages", ["--config"]),
-        ("profiles", ["--fields"]),
+        ("check", ["--config", "--fix", "--json"]),
+        ("stages", ["--config", "--json"]),
+        ("profiles", ["--fields", "--json"]),
+        ("init", ["--config", "--backend", "--model", "--api-key-env", "--embedded", "--timeout"]),
+        ("run", ["--config", "--model", "--api-key", "--log", "--print"]),
+        ("statusline", []),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )
@@ -120,6 +128,7 @@ def test_each_command_has_help_of_its_own(command: str, options: list[str]) -> N
 
     assert result.exit_code == 0
     assert re.findall(r"^  (--(?!help)[\w-]+)", result.stdout, re.MULTILINE) == options
+    assert "Example" in result.stdout or command in ("serve", "check", "stages", "profiles")
 
 
 def test_defaults_are_in_the_help() -> None:
@@ -333,6 +342,39 @@ def test_profiles_tells_of_a_profile_there_is_not(name: str, hint: str) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith(f"Error: there is no profile `{name}`\n  hint: {hint}")
+
+
+def test_check_prints_json_for_scripts(tmp_path: Path) -> None:
+    write(tmp_path)
+    good = cli("check", "--json", folder=tmp_path)
+    write(tmp_path, BROKEN)
+    bad = cli("check", "--json", folder=tmp_path)
+
+    routes = {"models": ["GET /v1/models", "GET /v1/other"]}
+    assert (good.exit_code, good.stderr, bad.exit_code, bad.stderr) == (0, "", 1, "")
+    result = json.loads(good.stdout)
+    assert (result["valid"], result["pipelines"]) == (True, routes)
+    assert [(p["severity"], p["code"]) for p in result["problems"]] == [
+        ("note", "missing-variable")
+    ]
+    result = json.loads(bad.stdout)
+    errors = [(p["line"], p["hint"]) for p in result["problems"] if p["severity"] == "error"]
+    assert (result["valid"], result["pipelines"]) == (False, {})
+    assert errors == [(5, "did you mean `here`?"), (9, "did you mean `list-models`?")]
+
+
+def test_stages_and_profiles_print_json_for_scripts() -> None:
+    (queue,) = json.loads(cli("stages", "--json", "queue").stdout)
+    names = json.loads(cli("profiles", "--json").stdout)
+    profile = json.loads(cli("profiles", "--json", "ollama").stdout)
+
+    assert (queue["accepts"], queue["emits"]) == (["ChatRequest"], ["ChatRequest", "ChatWaiting"])
+    assert ["queue_timeout"] in [option["path"] for option in queue["options"]]
+    assert names == list(shipped())
+    assert (profile["profile"], profile["effort_levels"]) == (
+        "ollama",
+        ["none", "low", "medium", "high"],
+    )
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -156,7 +156,7 @@ def test_a_file_that_would_have_errors_is_unchanged(tmp_path: Path) -> None:
     result = check(file, "--fix")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "is unchanged, because with the new names it would have errors" in result.stderr
+    assert "is unchanged, because after the change it would have errors" in result.stderr
     assert "`retry` has no option `queue_timeout`" in result.stderr
     assert file.read_text() == text
 
@@ -189,7 +189,7 @@ def test_a_file_that_may_not_be_written_is_unchanged(tmp_path: Path) -> None:
 
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == (
-        f"Error: {file} cannot be written: Permission denied\n  hint: rename the options by hand\n"
+        f"Error: {file} cannot be written: Permission denied\n  hint: change the file by hand\n"
     )
     assert file.read_text() == SHORT
     assert list(tmp_path.iterdir()) == [file]

@@ -1,0 +1,69 @@
+"""The command `llm-proxy init`."""
+
+from __future__ import annotations
+
+import click
+
+from proxy.cli_support import config_option, reporting
+
+
+@click.command()
+@config_option
+@click.option(
+    "--backend",
+    metavar="NAME[=URL]",
+    help="Use this server, and look for no other. NAME without URL is a profile, as `ollama`.",
+)
+@click.option("--model", metavar="NAME", help="The model for `claude-*`, as the server lists it.")
+@click.option("--api-key-env", metavar="VAR", help="The variable with the key for --backend.")
+@click.option("--embedded", is_flag=True, help="Use the small model inside the proxy.")
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing: take the first model.")
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1),
+    default=2.0,
+    show_default=True,
+    help="Timeout of each request to a server.",
+)
+@click.option("--usual-address", metavar="PROFILE=URL", multiple=True, hidden=True)  # for tests
+@click.pass_context
+def init(
+    context: click.Context,
+    config: str | None,
+    backend: str | None,
+    model: str | None,
+    api_key_env: str | None,
+    embedded: bool,
+    yes: bool,
+    timeout: float,
+    usual_address: tuple[str, ...],
+) -> None:
+    """Find a model server, and write a config for it.
+
+    The command looks for Ollama, LM Studio, vLLM, SGLang and llama.cpp at their usual ports on this
+    machine, lists their models, and asks which one to use. It writes the config with the context
+    window and the concurrent calls that the server reports. If there is a config, the command adds
+    the backend and the model to it, and changes nothing else.
+
+    \b
+    Examples:
+      llm-proxy init
+      llm-proxy init --backend ollama --model llama3.2
+      llm-proxy init --backend gpu=http://gpu:8000/v1 --yes
+    """  # noqa: D301 - click knows \\b by the character itself
+    from proxy.config import locate
+    from proxy.init import command, discovery
+
+    if api_key_env and not backend:
+        raise click.UsageError("--api-key-env needs --backend")
+    if embedded and (backend or model):
+        raise click.UsageError("--embedded uses no --backend and no --model")
+    replaced = dict(entry.split("=", 1) for entry in usual_address)
+    addresses = discovery.usual_addresses(replaced)
+    if backend:
+        addresses = [command.address(backend, api_key_env)]
+    group = context.parent.command if context.parent else None
+    with_schema = isinstance(group, click.Group) and "schema" in group.commands
+    wishes = command.Wishes(tuple(addresses), model, embedded, yes, timeout, with_schema)
+    reporting(lambda: command.init(locate(config), wishes))

@@ -1,0 +1,154 @@
+"""The command `llm-proxy run`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from proxy.client_environment import Changes
+
+from proxy.cli_support import config_option, reporting
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@config_option
+@click.option("--model", metavar="NAME", help="The model for the command: a name of `models`.")
+@click.option("--api-key", is_flag=True, help="Set ANTHROPIC_API_KEY, too.")
+@click.option(
+    "--log",
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    show_default="a temporary file, kept after an error",
+    help="The file for the proxy's log.",
+)
+@click.option("--print", "only_print", is_flag=True, help="Show what would happen, and do nothing.")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def run(
+    config: str | None,
+    model: str | None,
+    api_key: bool,
+    log: Path | None,
+    only_print: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Run COMMAND with a proxy of its own.
+
+    The proxy listens on a free port of 127.0.0.1, and accepts only a new random key. COMMAND gets
+    the address and the key in its environment (ANTHROPIC_BASE_URL, ANTHROPIC_AUTH_TOKEN), has the
+    terminal, and gets the signals. The proxy ends with COMMAND. The exit status is that of COMMAND;
+    128 + N after signal N. No file of the client is changed.
+
+    \b
+    Examples:
+      llm-proxy run -- claude
+      llm-proxy run --model llama3.2 -- claude -p 'What is gravity?'
+      llm-proxy run --print -- python my_agent.py
+    """  # noqa: D301 - click knows \\b by the character itself
+    status = 1
+
+    def start() -> None:
+        nonlocal status
+        status = _run(config, model, api_key, log, only_print, command)
+
+    reporting(start)
+    sys.exit(status)
+
+
+@click.command()
+def statusline() -> None:
+    """Print a status line for Claude Code.
+
+    The command reads Claude Code's JSON from stdin, and asks the proxy that `llm-proxy run` has
+    started for the session: the model that responds, the tokens of the prompt and their cached
+    share, the speed, and how long a request has been waiting. Set it in Claude Code's settings.
+
+    \b
+    Example:
+      {"statusLine": {"type": "command", "command": "llm-proxy statusline", "refreshInterval": 1}}
+    """  # noqa: D301 - click knows \\b by the character itself
+    from proxy.statusline import main
+
+    main()
+
+
+def _run(
+    config: str | None,
+    model: str | None,
+    api_key: bool,
+    log: Path | None,
+    only_print: bool,
+    command: tuple[str, ...],
+) -> int:
+    from proxy import client_environment
+    from proxy.config import read
+
+    loaded = read(config)
+    if model:
+        _check_model(model, list(loaded.sections["models"]))
+    environment = functools.partial(
+        client_environment.changes,
+        loaded,
+        environ=os.environ,
+        model=model,
+        with_api_key=api_key,
+    )
+    if only_print:
+        _print(loaded.file, environment("http://127.0.0.1:<free port>", "<new key>"), command)
+    conflicts = list(client_environment.conflicts(command, os.environ, Path.cwd()))
+    if conflicts:
+        raise click.ClickException(
+            f"Claude Code would not use the proxy, because of {', '.join(conflicts)}\n"
+            "  hint: remove it there, or set CLAUDE_CONFIG_DIR to another folder"
+        )
+    if only_print:
+        return 0
+    if shutil.which(command[0]) is None:
+        raise click.ClickException(
+            f"there is no command {command[0]}\n  hint: install it, or give its path"
+        )
+    from proxy import run as supervision
+
+    file = log or supervision.new_log()
+    status = supervision.run(loaded, command, environment, file)
+    return _report(status, file, temporary=log is None)
+
+
+def _report(status: int | None, log: Path, temporary: bool) -> int:
+    """Report a failure with the place of the log; remove a temporary log that nobody needs."""
+    if temporary and (status == 0 or not log.stat().st_size):
+        log.unlink()
+        return status or 0
+    if status is None:
+        click.echo(f"Error: the proxy ended before the command; its log is {log}", err=True)
+        return 1
+    if status:
+        click.echo(f"the command ended with {status}; the proxy's log is {log}", err=True)
+    return status
+
+
+def _check_model(name: str, models: list[str]) -> None:
+    from pipeline.config.problems import suggest
+    from stages.routing.model_names import ModelNames
+
+    names = ModelNames(dict.fromkeys(models, True))  # type: ignore[arg-type]
+    if names.find(names.clean(name)) is None:
+        raise click.ClickException(
+            f"the config has no model `{name}`\n  hint: {suggest(name, models)}"
+        )
+
+
+def _print(file: str, changes: Changes, command: tuple[str, ...]) -> None:
+    click.echo(f"serve {file} on a free port of 127.0.0.1, with a new key\nset:")
+    for name, value in changes.added.items():
+        click.echo(f"  {name}={value}")
+    if changes.removed:
+        click.echo(f"remove: {', '.join(changes.removed)}")
+    click.echo(f"run: {shlex.join(command)}")

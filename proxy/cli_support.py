@@ -1,0 +1,33 @@
+"""Parts that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from pipeline.config.problems import ConfigError
+
+config_option = click.option(
+    "--config",
+    metavar="PATH",
+    show_default="LLM_PROXY_CONFIG, or ./pipelines.yaml",
+    help="The config file.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+def reporting(
+    run: Callable[[], Any], on_error: Callable[[ConfigError], None] | None = None
+) -> None:
+    """Call `run`; report the problems of a config to stderr or by `on_error`, and exit with 1."""
+    try:
+        run()
+    except ConfigError as error:
+        if on_error:
+            on_error(error)
+        else:
+            click.echo(error.report(), err=True)
+        sys.exit(1)

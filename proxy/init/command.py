@@ -1,0 +1,211 @@
+"""`llm-proxy init`: find servers, choose a model, write or extend the config."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NoReturn
+
+import anyio
+import click
+from attrs import evolve, frozen
+
+from pipeline.config.edit import EditError
+from pipeline.config.fix import FixError, create, rewrite
+from pipeline.config.options import UnavailableError
+from pipeline.config.schema import Config
+from proxy.config import DEFAULT_FILE, check_open_access, read
+from proxy.init import discovery
+from proxy.init.discovery import Address, ModelServer
+from proxy.init.new_config import CLIENT_MODELS, Choice, extend, new_config
+from proxy.probe.reply import log_safe
+from stages.backends import embedded
+from stages.profiles.describe import profile_named
+from stages.profiles.profile import profiles
+from stages.routing.model_names import is_pattern
+
+#: Models that are listed for the choice.
+_MAX_LISTED = 50
+#: The entry of `backends` for the embedded model, as in the shipped config.
+_EMBEDDED = Choice("local", "embedded", model=embedded.ALIAS)
+
+
+@frozen
+class Wishes:
+    """The options of the command. `timeout`: seconds of each request to a server."""
+
+    addresses: tuple[Address, ...]
+    model: str | None
+    embedded: bool
+    yes: bool
+    timeout: float
+    with_schema: bool
+
+
+def address(text: str, api_key_env: str | None) -> Address:
+    """Read `NAME=URL`, or the name of a profile. Raises click.UsageError."""
+    name, _, url = text.partition("=")
+    usual = discovery.USUAL_ADDRESSES.get(name) or profiles().get(name, {}).get("base_url", "")
+    if not url and not usual:
+        names = ", ".join(discovery.USUAL_ADDRESSES)
+        raise click.UsageError(f"--backend takes NAME=URL, or one of {names}: {text}")
+    if url and "://" not in url:
+        raise click.UsageError(f"the URL of --backend begins with http:// or https://: {url}")
+    key = os.environ.get(api_key_env, "") if api_key_env else ""
+    if api_key_env and not key:
+        raise click.UsageError(f"the environment variable {api_key_env} is not set or is empty")
+    return Address(url or usual, name, name, key, api_key_env or "")
+
+
+def init(file: str, wishes: Wishes) -> None:
+    """Write `file`, or add to it. Raises ClickException, UsageError and ConfigError."""
+    running = _load(file) if Path(file).exists() else None  # a broken config is reported at once
+    choice = _choose(wishes)
+    if running is None:
+        _write(file, choice, wishes.with_schema)
+    else:
+        _extend(file, running, choice)
+    click.echo("\nnext:")
+    at = "" if file == DEFAULT_FILE else f" --config {shlex.quote(file)}"
+    model = "" if is_pattern(choice.model) else f" --model {shlex.quote(log_safe(choice.model))}"
+    claude, serve = f"llm-proxy run{at}{model} -- claude", f"llm-proxy serve{at}"
+    click.echo(f"  {claude}   start Claude Code with this proxy")
+    click.echo(f"  {serve:<{len(claude)}}   serve, and print how to use it")
+
+
+def _choose(wishes: Wishes) -> Choice:
+    """Find servers, and choose a model."""
+    if wishes.embedded:
+        return _embedded()
+    servers = anyio.run(_find, wishes)
+    candidates = [(server, model) for server in servers for model in server.models]
+    if wishes.model is not None:
+        candidates = [pair for pair in candidates if pair[1] == wishes.model]
+        if not candidates:
+            listing = ", ".join(log_safe(m) for s in servers for m in s.models[:_MAX_LISTED])
+            hint = f"\n  hint: these are there: {listing}" if listing else _START_ONE
+            raise click.ClickException(f"no server has the model {wishes.model}{hint}")
+    if not candidates:
+        return _offer_embedded(wishes.yes)
+    number = 1
+    if len(candidates) > 1 and not wishes.yes:
+        number = _ask(candidates)
+    server, model = candidates[number - 1]
+    facts = anyio.run(discovery.facts, server, model, wishes.timeout)
+    return Choice.of(server, model, facts)
+
+
+async def _find(wishes: Wishes) -> list[ModelServer]:
+    addresses = list(wishes.addresses)
+    places = [(address.label, address.base_url) for address in addresses]
+    widths = [max(map(len, texts)) for texts in zip(*places, strict=True)]
+
+    def show(address: Address, result: ModelServer) -> None:
+        count = len(result.models)
+        summary = f"{result.profile}, {count} model{'s' * (count != 1)}" if count else result.error
+        place = f"{address.label:<{widths[0]}}  {address.base_url:<{widths[1]}}"
+        click.echo(f"  {place}  {summary}", err=True)
+
+    click.echo("looking for model servers:", err=True)
+    return await discovery.find(addresses, wishes.timeout, show)
+
+
+def _ask(candidates: list[tuple[ModelServer, str]]) -> int:
+    """Ask for the number of a model, from 1. Without a terminal, raise click.UsageError."""
+    if not sys.stdin.isatty():
+        names = ", ".join(log_safe(model) for _, model in candidates[:_MAX_LISTED])
+        raise click.UsageError(
+            f"there are several models; choose one with --model, or the first with --yes: {names}"
+        )
+    for number, (server, model) in enumerate(candidates[:_MAX_LISTED], 1):
+        click.echo(f"  {number:>2}  {log_safe(model)}  ({server.name})", err=True)
+    if len(candidates) > _MAX_LISTED:
+        click.echo(f"  and {len(candidates) - _MAX_LISTED} more: use --model", err=True)
+    numbers = click.IntRange(1, min(len(candidates), _MAX_LISTED))
+    answer: int = click.prompt(
+        f"Which one serves {CLIENT_MODELS}?", type=numbers, default=1, err=True
+    )
+    return answer
+
+
+_START_ONE = (
+    "\n  hint: start a model server, such as `ollama serve`, and pull a model; or name a server "
+    "with `--backend NAME=URL`; or use the small model inside the proxy with `--embedded`"
+)
+
+
+def _offer_embedded(yes: bool) -> Choice:
+    """Use the embedded model with --yes, or if a person at the terminal agrees."""
+    message = "no model server responds"
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.ClickException(f"{message}{_START_ONE}")
+        question = f"{message}. Use the small model inside the proxy (SmolLM2, only for tests)?"
+        if not click.confirm(question, default=True, err=True):
+            raise click.ClickException(f"{message}{_START_ONE}")
+    return _embedded()
+
+
+def _embedded() -> Choice:
+    try:
+        embedded.check(profile_named("embedded"))
+    except UnavailableError as error:
+        raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
+    return _EMBEDDED
+
+
+def _write(file: str, choice: Choice, with_schema: bool) -> None:
+    text = new_config(choice, with_schema)
+    try:
+        create(file, text, _load)
+    except OSError as error:
+        hint = "choose another file with `--config PATH`"
+        _fail(f"{file} cannot be written: {error.strerror}", hint)
+    click.echo(f"wrote {file}: {CLIENT_MODELS} goes to {log_safe(choice.model)} of {choice.name}")
+
+
+def _extend(file: str, config: Config, choice: Choice) -> None:
+    choice = evolve(choice, name=_backend_name(choice, config.sections["backends"], config.source))
+    text = Path(file).read_bytes().decode()
+    try:
+        addition = extend(text, choice)
+        if addition.added:
+            rewrite(file, addition.text, lambda source: _load(file, source))
+    except EditError as error:
+        lines = "; ".join(f"`{name}: {value}`" for name, value in choice.entries().items())
+        hint = f"add the backend and {lines} by hand"
+        _fail(f"{file} is unchanged: {error}", hint)
+    except FixError as error:
+        raise click.ClickException(str(error)) from error
+    for entry in addition.added:
+        click.echo(f"added {entry}")
+    for entry in addition.unchanged:
+        click.echo(f"unchanged: {entry}")
+
+
+def _backend_name(choice: Choice, backends: Mapping[str, object], source: str) -> str:
+    """Give the name of the backend with this URL, or a name that no backend has."""
+    wanted = choice.base_url or profile_named(choice.profile).base_url
+    for name, backend in backends.items():
+        profile = getattr(backend, "profile", None)
+        embeds = choice.profile == "embedded" and getattr(profile, "embedded", False)
+        if embeds or (choice.base_url and getattr(profile, "base_url", "").rstrip("/") == wanted):
+            return name
+    taken = {*backends, *(word.rstrip(":") for word in source.split())}
+    numbered = (f"{choice.name}-{number}" for number in range(2, 1000))
+    return (
+        choice.name if choice.name not in backends else next(n for n in numbered if n not in taken)
+    )
+
+
+def _load(file: str, source: str | None = None) -> Config:
+    config = read(file, source=source)
+    check_open_access(config, config.sections["server"].host)
+    return config
+
+
+def _fail(message: str, hint: str) -> NoReturn:
+    raise click.ClickException(f"{message}\n  hint: {hint}")
