@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from typing import Any
-
 import click
 from attrs import evolve
 
-from pipeline.config.problems import ConfigError, suggest
+from pipeline.config.problems import suggest
 from pipeline.config.schema import Config
 from proxy import __version__
-
-_config = click.option(
-    "--config",
-    metavar="PATH",
-    show_default="LLM_PROXY_CONFIG, or ./pipelines.yaml",
-    help="The config file.",
-)
-
+from proxy.cli_inspect import schema
+from proxy.cli_support import config_option as _config
+from proxy.cli_support import reporting as _reporting
 
 _AS_CONFIGURED = "as in the config"
 
@@ -221,9 +212,4 @@ def _read(config: str | None) -> Config:
     return read(config)
 
 
-def _reporting(run: Callable[[], Any]) -> None:
-    try:
-        run()
-    except ConfigError as error:
-        click.echo(error.report(), err=True)
-        sys.exit(1)
+main.add_command(schema)

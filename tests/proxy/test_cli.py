@@ -99,6 +99,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         "  check     Report every problem of the config.",
         "  probe     Find out what a backend supports, and print its profile.",
         "  profiles  List the backend profiles, or print the profile NAME.",
+        "  schema    Print a JSON Schema of the config, for editors.",
         "  serve     Serve the pipelines of the config.",
         "  stages    List the stages with their events and options.",
     ]
@@ -110,6 +111,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("serve", ["--config", "--host", "--port", "--workers"]),
         ("check", ["--config", "--fix"]),
         ("stages", ["--config"]),
+        ("schema", ["--config"]),
         ("profiles", ["--fields"]),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
@@ -346,7 +348,7 @@ from pathlib import Path
 from proxy.cli import main
 
 codes = []
-for command in ("serve", "check", "stages", "profiles"):
+for command in ("serve", "check", "stages", "profiles", "schema"):
     try:
         main([command])
     except SystemExit as end:
@@ -381,7 +383,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     secrets.printed(ended.stdout + ended.stderr)
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 0
-    assert ended.stdout.splitlines()[-3:] == ["codes: 1 1 0 0", "heavy:", "heavy:"]
+    assert ended.stdout.splitlines()[-3:] == ["codes: 1 1 0 0 0", "heavy:", "heavy:"]
 
 
 def test_it_serves_where_it_says_until_an_interrupt(tmp_path: Path) -> None:
