@@ -100,8 +100,10 @@ class PipelineBuilder:
         fits = len(steps) == len(entries) and self._fits(name, steps, path)
         if not fits or len(stages) < len(entries):
             return None
+        chain = Chain.of(stages, self.schema.start)
         locations = tuple(step.location for step in steps)
-        return Pipeline(name, routes, stages, Chain.of(stages, self.schema.start), locations)
+        names = tuple(step.name for step in steps)
+        return Pipeline(name, routes, stages, chain, locations, names)
 
     def _fits(self, name: str, steps: list[Step], path: Path) -> bool:
         schema = self.schema

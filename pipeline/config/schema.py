@@ -41,7 +41,7 @@ class Schema:
 class Pipeline:
     """A checked chain and its routes, as `POST /v1/messages`.
 
-    `locations` are the places of the stages in the file.
+    `stage_names` are the names of the stages in the file, and `locations` their places.
     """
 
     name: str
@@ -49,6 +49,7 @@ class Pipeline:
     stages: tuple[AnyStage, ...]
     chain: Chain
     locations: tuple[Location, ...]
+    stage_names: tuple[str, ...]
 
 
 @frozen
