@@ -8,7 +8,7 @@ from attrs import evolve
 from pipeline.config.problems import suggest
 from pipeline.config.schema import Config
 from proxy import __version__
-from proxy.cli_inspect import explain, schema
+from proxy.cli_inspect import explain, schema, show
 from proxy.cli_support import config_option as _config
 from proxy.cli_support import reporting as _reporting
 
@@ -213,4 +213,5 @@ def _read(config: str | None) -> Config:
 
 
 main.add_command(schema)
+main.add_command(show)
 main.add_command(explain)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import click
+from attrs import asdict
 
+from pipeline.config.problems import suggest
+from pipeline.config.schema import Config, Pipeline
 from proxy.cli_support import config_option, reporting
 
 
@@ -34,6 +37,52 @@ def schema(config: str | None) -> None:
     from proxy.config_schema import for_editors
 
     reporting(lambda: click.echo(json.dumps(for_editors(config), indent=2, ensure_ascii=False)))
+
+
+@click.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("names", nargs=-1)
+def show(config: str | None, as_json: bool, names: tuple[str, ...]) -> None:
+    """Draw the pipelines of the config.
+
+    The drawing has the stages, the events between them, and the options that differ from their
+    defaults. Keys are masked. NAMES are pipelines; default: all.
+
+    \b
+    Examples:
+      llm-proxy show
+      llm-proxy show messages --config my.yaml
+    """  # noqa: D301 - click knows \\b by the character itself
+    from pipeline.config.drawing import draw
+    from proxy.config import SCHEMA, read
+
+    def run() -> None:
+        chosen = _named(read(config), names)
+        if as_json:
+            drawn = [_as_json(pipeline, SCHEMA.start) for pipeline in chosen]
+            click.echo(json.dumps(drawn, indent=2, ensure_ascii=False))
+        else:
+            click.echo("\n".join(draw(pipeline, SCHEMA.start) for pipeline in chosen), nl=False)
+
+    reporting(run)
+
+
+def _named(config: Config, names: tuple[str, ...]) -> list[Pipeline]:
+    by_name = {pipeline.name: pipeline for pipeline in config.pipelines}
+    for name in names:
+        if name not in by_name:
+            message = f"there is no pipeline `{name}` in {config.file}"
+            raise click.ClickException(f"{message}\n  hint: {suggest(name, by_name)}")
+    return [by_name[name] for name in names or by_name]
+
+
+def _as_json(pipeline: Pipeline, start: type) -> dict[str, Any]:
+    from pipeline.config.drawing import drawn_stages
+
+    stages = [asdict(stage) for stage in drawn_stages(pipeline, start)]
+    routes = list(pipeline.routes)
+    return {"name": pipeline.name, "routes": routes, "start": start.__name__, "stages": stages}
 
 
 @click.command()

@@ -68,8 +68,10 @@ class Report:
             return {}
         backend = (after.request or {}).get("target", {}).get("backend", "")
         policies = self.policies.get(backend, {})
-        removed = (change.path for change in made if change.what == "removed")
-        return {path: policies[path] for path in removed if path in policies}
+        removed = {change.path: change.before for change in made if change.what == "removed"}
+        found = {path: policies[path] for path in removed if path in policies}
+        unknown = {policies.get(name, "") for name in removed.get("unknown_fields", ())}
+        return found | ({"unknown_fields": unknown.pop()} if len(unknown) == 1 else {})
 
     def response_changes(self, stage: int) -> tuple[Change, ...]:
         """Give what a stage changed in the response, or made of it in another protocol."""

@@ -68,7 +68,7 @@ def _plain(value: Any) -> Any:
     """Give attrs objects as JSON, without members that have their default."""
     if attrs.has(type(value)):
         kind = getattr(value, "type", None)
-        members = {} if kind is None else {"type": kind}
+        members: Json = {} if kind is None else {"type": kind}
         for field in attrs.fields(type(value)):
             shown = field.repr or isinstance(value, MessagesRequest)
             member = getattr(value, field.name)

@@ -97,10 +97,12 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     assert result.stdout.startswith(HELP)
     assert result.stdout.removeprefix(HELP).splitlines() == [
         "  check     Report every problem of the config.",
+        "  explain   Show what each stage of a pipeline does to a request.",
         "  probe     Find out what a backend supports, and print its profile.",
         "  profiles  List the backend profiles, or print the profile NAME.",
         "  schema    Print a JSON Schema of the config, for editors.",
         "  serve     Serve the pipelines of the config.",
+        "  show      Draw the pipelines of the config.",
         "  stages    List the stages with their events and options.",
     ]
 
@@ -112,6 +114,8 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("check", ["--config", "--fix"]),
         ("stages", ["--config"]),
         ("schema", ["--config"]),
+        ("show", ["--config", "--json"]),
+        ("explain", ["--config", "--pipeline", "--dry", "--json"]),
         ("profiles", ["--fields"]),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
@@ -348,7 +352,7 @@ from pathlib import Path
 from proxy.cli import main
 
 codes = []
-for command in ("serve", "check", "stages", "profiles", "schema"):
+for command in ("serve", "check", "stages", "profiles", "schema", "show"):
     try:
         main([command])
     except SystemExit as end:
@@ -383,7 +387,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     secrets.printed(ended.stdout + ended.stderr)
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 0
-    assert ended.stdout.splitlines()[-3:] == ["codes: 1 1 0 0 0", "heavy:", "heavy:"]
+    assert ended.stdout.splitlines()[-3:] == ["codes: 1 1 0 0 0 1", "heavy:", "heavy:"]
 
 
 def test_it_serves_where_it_says_until_an_interrupt(tmp_path: Path) -> None:

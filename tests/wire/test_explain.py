@@ -14,6 +14,7 @@ from attrs import frozen
 from click.testing import CliRunner, Result
 
 from proxy.cli import main
+from tests.docs.pages import ROOT, Page
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, said, sse, streamed, whole
@@ -290,3 +291,18 @@ def test_a_stage_of_ones_own_is_explained(explain: Explaining) -> None:
     result = explain(request(), "--dry")
 
     assert "\nexplained_stages:Limit\n  ~ max_tokens: 100 → 7\n" in without_times(result.stdout)
+
+
+def test_the_example_on_the_page_is_what_the_command_prints() -> None:
+    blocks = [block.text for block in Page("docs/operations.md").blocks("text")]
+    example = next(text for text in blocks if "→ pipeline" in text)
+    asked = {"model": "claude-any", "max_tokens": 20, "system": "Be brief.", "speed": "fast"}
+    message = {"role": "user", "content": "Hello"}
+    data = {**asked, "metadata": {"user_id": "u"}, "messages": [message]}
+
+    with contextlib.chdir(ROOT):
+        result = CliRunner(env={"LLM_PROXY_CONFIG": None, "PROXY_API_KEY": None}).invoke(
+            main, ["explain", "--dry", "-"], input=json.dumps(data)
+        )
+
+    assert without_times(result.stdout) == without_times(example)
