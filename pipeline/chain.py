@@ -10,13 +10,24 @@ from contextlib import (
     suppress,
 )
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import frozen
 
 from pipeline.stage import Send, Stage, StopForwarding, signature, types_after
 
 AnyStage = Stage[Any, Any]
+
+
+class Observer(Protocol):
+    """Sees the events of one request on each arrow of a chain.
+
+    Arrow 0 leads to the first stage, arrow n from stage n - 1 to stage n, and the last one to the
+    sink. An event that passes a stage by is on both of its arrows.
+    """
+
+    def watch(self, arrow: int, send: Send[Any]) -> Send[Any]:
+        """Give what takes the events of an arrow in place of `send`, and sends them on to it."""
 
 
 @frozen
@@ -46,30 +57,44 @@ class Chain:
         return cls(tuple(links))
 
     @asynccontextmanager
-    async def open(self, sink: Send[Any]) -> AsyncIterator[Send[Any]]:
+    async def open(
+        self, sink: Send[Any], observer: Observer | None = None
+    ) -> AsyncIterator[Send[Any]]:
         """Open every stage for one request, the last one first. The first one closes first.
 
         Yield the receiver of the first stage. The last stage forwards to `sink`. StopForwarding
         ends the chain normally.
         """
         async with AsyncExitStack() as exits:
-            receive = await self._open_links(sink, exits)
+            receive = await self._open_links(sink, exits, observer)
             with suppress(StopForwarding):
                 yield receive
 
-    async def run(self, event: Any, sink: Send[Any]) -> None:
+    async def run(self, event: Any, sink: Send[Any], observer: Observer | None = None) -> None:
         """Send one event through. Raises what a stage raises, except StopForwarding.
 
         It does not use `open`, which would cost a generator per request.
         """
         async with AsyncExitStack() as exits:
-            receive = await self._open_links(sink, exits)
+            receive = await self._open_links(sink, exits, observer)
             with suppress(StopForwarding):
                 await receive(event)
 
-    async def _open_links(self, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
+    async def _open_links(
+        self, forward: Send[Any], exits: AsyncExitStack, observer: Observer | None
+    ) -> Send[Any]:
+        if observer is not None:
+            return await self._open_watched(forward, exits, observer)
         for link in reversed(self.links):
             forward = await _enter(link, forward, exits)
+        return forward
+
+    async def _open_watched(
+        self, forward: Send[Any], exits: AsyncExitStack, observer: Observer
+    ) -> Send[Any]:
+        forward = observer.watch(len(self.links), forward)
+        for arrow, link in reversed(tuple(enumerate(self.links))):
+            forward = observer.watch(arrow, await _enter(link, forward, exits))
         return forward
 
 

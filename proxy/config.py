@@ -18,6 +18,7 @@ from stages.account import Account
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry, register_hooks
+from stages.backends.json_schema import JSON_SCHEMAS
 from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
 from stages.fallback import Fallback
@@ -103,6 +104,7 @@ SCHEMA = Schema(
     start=HttpRequest,
     end=HttpResponse,
     option_classes={Backend: Profile, Overrides: Profile},
+    json_schemas=JSON_SCHEMAS,
     register_hooks=register_hooks,
     reserved=(
         "GET /",

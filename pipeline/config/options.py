@@ -27,13 +27,14 @@ def option(
     """
     validators = field.pop("validator", None) or []
     validators = validators if isinstance(validators, (list, tuple)) else [validators]
-    field["validator"] = [_naming_the_option(validator) for validator in validators]
     metadata = {
         "help": help,
         "variable": variable,
         "renamed_from": renamed_from,
         "secret": secret,
+        "validators": validators,
     }
+    field["validator"] = [_naming_the_option(validator) for validator in validators]
     return attrs.field(default=default, metadata=metadata, **field)
 
 

@@ -21,7 +21,7 @@ from pipeline.config.type_check import Step, check_chain
 
 # `POST /v1/messages`, `GET /v1/models/{id:path}`
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
-_ROUTE = re.compile(r"[A-Z]+ /(?:[^\s{}]|\{[A-Za-z_]\w*(?::(?:str|path|int|float|uuid))?\})*")
+ROUTE = re.compile(r"[A-Z]+ /(?:[^\s{}]|\{[A-Za-z_]\w*(?::(?:str|path|int|float|uuid))?\})*")
 _STAGE_HINT = "write it as `- name`, or as `- name: {option: value}`"
 
 
@@ -100,8 +100,10 @@ class PipelineBuilder:
         fits = len(steps) == len(entries) and self._fits(name, steps, path)
         if not fits or len(stages) < len(entries):
             return None
+        chain = Chain.of(stages, self.schema.start)
         locations = tuple(step.location for step in steps)
-        return Pipeline(name, routes, stages, Chain.of(stages, self.schema.start), locations)
+        names = tuple(step.name for step in steps)
+        return Pipeline(name, routes, stages, chain, locations, names)
 
     def _fits(self, name: str, steps: list[Step], path: Path) -> bool:
         schema = self.schema
@@ -118,7 +120,7 @@ class PipelineBuilder:
         if not routes:
             self.builder.report("bad-route", "expected at least one route", path, hint)
         for n, route in enumerate(routes):
-            if not (isinstance(route, str) and _ROUTE.fullmatch(route)):
+            if not (isinstance(route, str) and ROUTE.fullmatch(route)):
                 message = f"expected a method and a path, got {describe(route)}"
                 self.builder.report("bad-route", message, (*path, n), hint)
         return tuple(str(route) for route in routes if isinstance(route, str))

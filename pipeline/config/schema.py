@@ -13,6 +13,8 @@ from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import Registry
 from pipeline.config.walk import OptionClasses
 
+JsonSchema = dict[str, Any]
+
 
 @frozen
 class Schema:
@@ -20,8 +22,9 @@ class Schema:
 
     `sections` maps names to types. `dict[str, X]` is a section of named entries, which options made
     with `reference` can name. `register_hooks` gets the converter, to add structuring hooks.
-    `option_classes` gives, for a type with such a hook, the class with its options. `reserved` are
-    routes that a config may not use.
+    `option_classes` gives, for a type with such a hook, the class with its options, and
+    `json_schemas` the function that adapts its JSON Schema. `reserved` are routes that a config may
+    not use.
     """
 
     sections: Mapping[str, Any]
@@ -30,6 +33,7 @@ class Schema:
     end: type
     reserved: tuple[str, ...] = ()
     option_classes: OptionClasses = Factory(dict)
+    json_schemas: Mapping[Any, Callable[[JsonSchema], JsonSchema]] = Factory(dict)
     register_hooks: Callable[[Converter], None] = lambda converter: None
 
 
@@ -37,7 +41,7 @@ class Schema:
 class Pipeline:
     """A checked chain and its routes, as `POST /v1/messages`.
 
-    `locations` are the places of the stages in the file.
+    `stage_names` are the names of the stages in the file, and `locations` their places.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Pipeline:
     stages: tuple[AnyStage, ...]
     chain: Chain
     locations: tuple[Location, ...]
+    stage_names: tuple[str, ...]
 
 
 @frozen

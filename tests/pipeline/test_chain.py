@@ -334,3 +334,67 @@ async def test_a_stage_that_has_enough_at_the_end_hides_no_error() -> None:
 
     with pytest.raises(LookupError, match="lost"):
         await run(Last(), Full(), event=Middle("x"))
+
+
+@frozen
+class Watcher:
+    """Logs each event on each arrow, and when it is done."""
+
+    log: list[str] = Factory(list)
+
+    def watch(self, arrow: int, send: Send[Any]) -> Send[Any]:
+        async def watched(event: Any) -> None:
+            self.log.append(f"{arrow} {type(event).__name__}")
+            await send(event)
+            self.log.append(f"{arrow} done")
+
+        return watched
+
+
+async def forget(event: Any) -> None: ...
+
+
+@pytest.mark.parametrize("way", ["run", "open"])
+async def test_an_observer_sees_each_event_on_each_arrow(way: str) -> None:
+    watcher = Watcher()
+    chain = Chain.of((Begin(), Finish()), Start)
+
+    if way == "run":
+        await chain.run(Start(), forget, watcher)
+    else:
+        async with chain.open(forget, watcher) as receive:
+            await receive(Start())
+
+    assert watcher.log == ["0 Start", "1 Middle", "2 End", "2 done", "1 done", "0 done"]
+
+
+async def test_an_observer_sees_an_event_that_passes_a_stage_by_on_both_arrows() -> None:
+    watcher = Watcher()
+
+    await Chain.of((Cache(("x",)), Begin(), Finish()), Start).run(Start("x"), forget, watcher)
+
+    assert [line for line in watcher.log if "done" not in line] == [
+        "0 Start",
+        "1 End",
+        "2 End",
+        "3 End",
+    ]
+
+
+async def test_an_observer_may_end_the_run() -> None:
+    came: list[Any] = []
+
+    @frozen
+    class Stop:
+        def watch(self, arrow: int, send: Send[Any]) -> Send[Any]:
+            async def stop(event: Any) -> None:
+                raise StopForwarding
+
+            return stop if arrow == 1 else send
+
+    async def sink(event: Any) -> None:
+        came.append(event)
+
+    await Chain.of((Begin(), Finish()), Start).run(Start(), sink, Stop())
+
+    assert came == []

@@ -99,11 +99,14 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     assert result.stdout.startswith(HELP)
     assert result.stdout.removeprefix(HELP).splitlines() == [
         "  check       Report every problem of the config.",
+        "  explain     Show what each stage of a pipeline does to a request.",
         "  init        Find a model server, and write a config for it.",
         "  probe       Find out what a backend supports, and print its profile.",
         "  profiles    List the backend profiles, or print the profile NAME.",
         "  run         Run COMMAND with a proxy of its own.",
+        "  schema      Print a JSON Schema of the config, for editors.",
         "  serve       Serve the pipelines of the config.",
+        "  show        Draw the pipelines of the config.",
         "  stages      List the stages with their events and options.",
         "  statusline  Print a status line for Claude Code.",
         "  usage       Print what was used: requests, tokens, backend hours and cost.",
@@ -120,6 +123,12 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("init", ["--config", "--backend", "--model", "--api-key-env", "--embedded", "--timeout"]),
         ("run", ["--config", "--model", "--api-key", "--log", "--print"]),
         ("statusline", []),
+        ("check", ["--config", "--fix"]),
+        ("stages", ["--config"]),
+        ("schema", ["--config"]),
+        ("show", ["--config", "--json"]),
+        ("explain", ["--config", "--pipeline", "--dry", "--json"]),
+        ("profiles", ["--fields"]),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )
@@ -389,7 +398,7 @@ from pathlib import Path
 from proxy.cli import main
 
 codes = []
-for command in ("serve", "check", "stages", "profiles"):
+for command in ("serve", "check", "stages", "profiles", "schema", "show"):
     try:
         main([command])
     except SystemExit as end:
@@ -424,7 +433,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     secrets.printed(ended.stdout + ended.stderr)
     assert "Traceback" not in ended.stderr
     assert ended.returncode == 0
-    assert ended.stdout.splitlines()[-3:] == ["codes: 1 1 0 0", "heavy:", "heavy:"]
+    assert ended.stdout.splitlines()[-3:] == ["codes: 1 1 0 0 0 1", "heavy:", "heavy:"]
 
 
 def test_it_serves_where_it_says_until_an_interrupt(tmp_path: Path) -> None:

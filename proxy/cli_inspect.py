@@ -1,0 +1,123 @@
+"""The commands that look into a config: `schema`, `show`, `explain`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any, BinaryIO
+
+import click
+from attrs import asdict
+
+from pipeline.config.problems import suggest
+from pipeline.config.schema import Config, Pipeline
+from proxy.cli_support import config_option, reporting
+
+
+@click.command()
+@click.option(
+    "--config",
+    metavar="PATH",
+    help="Offer only the backends, models and own stages of this config. It may have mistakes.",
+)
+def schema(config: str | None) -> None:
+    """Print a JSON Schema of the config, for editors.
+
+    An editor with a YAML language server then completes names, and marks misspelt ones, while you
+    type. It looks for the schema in the first line of the config:
+
+    \b
+      # yaml-language-server: $schema=pipelines.schema.json
+
+    \b
+    Examples:
+      llm-proxy schema > pipelines.schema.json
+      llm-proxy schema --config pipelines.yaml > pipelines.schema.json
+    """  # noqa: D301 - click knows \\b by the character itself
+    from proxy.config_schema import for_editors
+
+    reporting(lambda: click.echo(json.dumps(for_editors(config), indent=2, ensure_ascii=False)))
+
+
+@click.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.argument("names", nargs=-1)
+def show(config: str | None, as_json: bool, names: tuple[str, ...]) -> None:
+    """Draw the pipelines of the config.
+
+    The drawing has the stages, the events between them, and the options that differ from their
+    defaults. Keys are masked. NAMES are pipelines; default: all.
+
+    \b
+    Examples:
+      llm-proxy show
+      llm-proxy show messages --config my.yaml
+    """  # noqa: D301 - click knows \\b by the character itself
+    from pipeline.config.drawing import draw
+    from proxy.config import SCHEMA, read
+
+    def run() -> None:
+        chosen = _named(read(config), names)
+        if as_json:
+            drawn = [_as_json(pipeline, SCHEMA.start) for pipeline in chosen]
+            click.echo(json.dumps(drawn, indent=2, ensure_ascii=False))
+        else:
+            click.echo("\n".join(draw(pipeline, SCHEMA.start) for pipeline in chosen), nl=False)
+
+    reporting(run)
+
+
+def _named(config: Config, names: tuple[str, ...]) -> list[Pipeline]:
+    by_name = {pipeline.name: pipeline for pipeline in config.pipelines}
+    for name in names:
+        if name not in by_name:
+            message = f"there is no pipeline `{name}` in {config.file}"
+            raise click.ClickException(f"{message}\n  hint: {suggest(name, by_name)}")
+    return [by_name[name] for name in names or by_name]
+
+
+def _as_json(pipeline: Pipeline, start: type) -> dict[str, Any]:
+    from pipeline.config.drawing import drawn_stages
+
+    stages = [asdict(stage) for stage in drawn_stages(pipeline, start)]
+    routes = list(pipeline.routes)
+    return {"name": pipeline.name, "routes": routes, "start": start.__name__, "stages": stages}
+
+
+@click.command()
+@config_option
+@click.argument("file", type=click.File("rb"))
+@click.option(
+    "--pipeline",
+    metavar="NAME",
+    show_default="that of POST /v1/messages",
+    help="The pipeline.",
+)
+@click.option("--dry", is_flag=True, help="Stop before the backend is called.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all values.")
+def explain(
+    config: str | None, file: BinaryIO, pipeline: str | None, dry: bool, as_json: bool
+) -> None:
+    """Show what each stage of a pipeline does to a request.
+
+    FILE is the body of a request, or a saved exchange: a JSON object with the body as `request` and
+    perhaps `headers`; - reads stdin. For each stage the command prints its time, and what it added
+    (+), changed (~), removed (-) and reported to the client (!). Keys are masked; prompts are not.
+    It exits with 1 if the client would get an error.
+
+    \b
+    Examples:
+      llm-proxy explain --dry body.json
+      llm-proxy explain --pipeline messages --json body.json
+    """  # noqa: D301 - click knows \\b by the character itself
+    from proxy.config import read
+    from proxy.explain import command
+
+    def run() -> None:
+        loaded = read(config)
+        chosen = command.choose(loaded, pipeline)
+        if command.explain(loaded, chosen, command.saved(file.read()), dry, as_json):
+            sys.exit(1)
+
+    reporting(run)
