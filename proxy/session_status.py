@@ -115,8 +115,14 @@ def with_session_status(config: Config, sessions: Sessions, key: str) -> Config:
     """Give the config with a TrackSession in each messages pipeline, and with the endpoint."""
     route = f"GET {PATH}{{id:path}}"
     stages = (Authenticate((key,)), SessionStatus(sessions))
-    place = (Location(), Location())
-    status = Pipeline("session-status", (route,), stages, Chain.of(stages, HttpRequest), place)
+    status = Pipeline(
+        "session-status",
+        (route,),
+        stages,
+        Chain.of(stages, HttpRequest),
+        locations=(Location(), Location()),
+        stage_names=("authenticate", "session-status"),
+    )
     pipelines = (_tracked(pipeline, sessions) for pipeline in config.pipelines)
     return evolve(config, pipelines=(*pipelines, status))
 
@@ -128,4 +134,6 @@ def _tracked(pipeline: Pipeline, sessions: Sessions) -> Pipeline:
     at = kinds.index(Authenticate) + 1
     stages = (*pipeline.stages[:at], TrackSession(sessions), *pipeline.stages[at:])
     locations = (*pipeline.locations[:at], pipeline.locations[at - 1], *pipeline.locations[at:])
-    return evolve(pipeline, stages=stages, locations=locations, chain=Chain.of(stages, HttpRequest))
+    names = (*pipeline.stage_names[:at], "track-session", *pipeline.stage_names[at:])
+    chain = Chain.of(stages, HttpRequest)
+    return evolve(pipeline, stages=stages, locations=locations, chain=chain, stage_names=names)

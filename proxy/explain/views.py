@@ -57,7 +57,7 @@ def request_view(event: Any) -> Json:
 
 
 def _target(event: Resolved) -> Json:
-    target = {"backend": event.target.backend, "model": event.target.model}
+    target: Json = {"backend": event.target.backend, "model": event.target.model}
     if event.target.overrides:
         target["overrides"] = sorted(event.target.overrides)  # the values may be large
     alternatives = [f"{other.backend}/{other.model}" for other in event.alternatives]

@@ -35,6 +35,7 @@ pipelines:
     route: POST /v1/messages
     stages:
       - authenticate              # {{keys: [...]}}; default: the key is PROXY_API_KEY
+      - account                   # records usage in usage.db; see `llm-proxy usage`
       - validate
       - resolve
       - fallback                  # tries a model's next target; see also `retry`

@@ -13,6 +13,7 @@ from pipeline.config.walk import option_fields
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry, TargetGroup, WeightedTarget
 from stages.profiles.policies import SUPPORTED
+from stages.profiles.price import Price
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, Profile, profiles
 
 _VARIABLE: JsonSchema = {"$ref": "#/$defs/variable"}
@@ -76,8 +77,21 @@ def _weighted(schema: JsonSchema) -> JsonSchema:
     return schema
 
 
+def _price(schema: JsonSchema) -> JsonSchema:
+    """A price has at least one amount."""
+    amounts = [name for name in schema["properties"] if name != "since"]
+    return {**schema, "anyOf": [{"required": [name]} for name in amounts]}
+
+
+def _prices(schema: JsonSchema) -> JsonSchema:
+    """One price, or a list of prices."""
+    return {"anyOf": [schema["items"], schema]}
+
+
 JSON_SCHEMAS: Mapping[Any, Callable[[JsonSchema], JsonSchema]] = {
     Backend: _backend,
+    Price: _price,
+    tuple[Price, ...]: _prices,
     Overrides: _overrides,
     ModelEntry: _entry,
     TargetGroup: _group,
