@@ -66,7 +66,7 @@ print(os.environ["ANTHROPIC_AUTH_TOKEN"])
 sys.exit(7)
 """.replace("COMMAND", COMMAND)
 
-#: It reports its signals, and stops or ends when it is told to.
+#: It reports its signals, stops after each line of its input, and ends with a SIGTERM or SIGHUP.
 PATIENT = """
 import os, signal, sys
 
