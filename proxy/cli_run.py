@@ -117,7 +117,12 @@ def _run(
     from proxy import run as supervision
 
     file = log or supervision.new_log()
-    status = supervision.run(loaded, command, environment, file)
+    try:
+        status = supervision.run(loaded, command, environment, file)
+    except click.ClickException:
+        if log is None:
+            file.unlink()
+        raise
     return _report(status, file, temporary=log is None)
 
 

@@ -66,7 +66,7 @@ print(os.environ["ANTHROPIC_AUTH_TOKEN"])
 sys.exit(7)
 """.replace("COMMAND", COMMAND)
 
-#: It reports its signals, and stops or ends when it is told to.
+#: It reports its signals, stops after each line of its input, and ends with a SIGTERM or SIGHUP.
 PATIENT = """
 import os, signal, sys
 
@@ -96,16 +96,24 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def started(folder: Path, script: str, **options: object) -> subprocess.Popen[str]:
-    command = [COMMAND, "run", "--", sys.executable, "-c", script]
+    return started_as(folder, sys.executable, "-c", script, **options)
+
+
+def started_as(folder: Path, *command: str, **options: object) -> subprocess.Popen[str]:
+    standard = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(  # type: ignore[call-overload, no-any-return]
-        command, cwd=folder, env=environment(folder), text=True, **options
+        [COMMAND, "run", "--", *command],
+        cwd=folder,
+        env=environment(folder),
+        text=True,
+        **standard,
     )
 
 
 def test_an_agent_uses_the_proxy_and_its_exit_status_is_passed_on(folder: Path) -> None:
     with model_server(ollama("m")) as fake:
         (folder / "pipelines.yaml").write_text(TEXT % fake.root)
-        with started(folder, AGENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        with started(folder, AGENT) as process:
             said, complaints = process.communicate(timeout=LIMIT)
 
     assert process.returncode == 7, complaints
@@ -285,6 +293,18 @@ def test_mistakes_are_reported(
 
     assert (ended, stdout) == (code, "")
     assert words in stderr
+
+
+def test_a_command_that_cannot_start_leaves_no_log(folder: Path) -> None:
+    broken = folder / "broken"
+    broken.write_bytes(b"\x7fELF")
+    broken.chmod(0o700)
+    with started_as(folder, str(broken)) as process:
+        complaints = process.communicate(timeout=LIMIT)[1]
+
+    assert process.returncode == 1
+    assert f"Error: {broken} cannot be started: Exec format error\n  hint: " in complaints
+    assert not list((folder / "tmp").iterdir())
 
 
 def test_claude_code_is_not_started_past_the_proxy(folder: Path) -> None:

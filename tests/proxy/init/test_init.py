@@ -8,6 +8,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,21 @@ def test_nothing_is_found(tmp_path: Path) -> None:
 
     assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
     assert "no model server responds\n  hint: start a model server" in result.stderr
+
+
+@pytest.mark.skipif(not find_spec("xllamacpp"), reason="the embedded model is not installed")
+@pytest.mark.parametrize("option", ["--yes", "--embedded"])
+def test_the_embedded_model_takes_the_place_of_a_server(tmp_path: Path, option: str) -> None:
+    result = init(tmp_path, option)
+
+    assert result.exit_code == 0, result.output
+    config = read(str(tmp_path / "pipelines.yaml"), {})
+    assert config.sections["backends"]["local"].profile.embedded
+    assert "looking" in result.stderr or option == "--embedded"
+
+    again = init(tmp_path, "--embedded")
+
+    assert (again.exit_code, "added" in again.stdout) == (0, False)
 
 
 def test_servers_that_are_not_model_servers_are_skipped(tmp_path: Path) -> None:
