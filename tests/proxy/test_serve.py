@@ -200,3 +200,15 @@ def test_a_connection_that_asks_nothing_is_closed_by_one_rule() -> None:
     assert (
         ConnectionLimits().client_timeout > 5
     )  # after which httpx, under the Anthropic SDK, closes its side
+
+
+def test_the_greeting_says_where_usage_is_recorded_and_its_limit(tmp_path: Path) -> None:
+    text = TEXT.replace("[authenticate, list-models]", "[authenticate, account, list-models]")
+    text += "usage: {file: my.db, max_bytes: 10485760}\n"
+
+    lines = greeting(declare(tmp_path, text), Server(), 8080).splitlines()
+
+    assert f"usage: {tmp_path}/my.db, at most 10 MiB" in lines
+    assert not [
+        line for line in greeting(declare(tmp_path), Server(), 80).splitlines() if "usage" in line
+    ]

@@ -222,14 +222,15 @@ async def account(requests: int, folder: Path) -> list[str]:
 
 
 def start(folder: Path) -> tuple[subprocess.Popen[str], int]:
-    process = subprocess.Popen(
-        [str(Path(sys.executable).with_name("llm-proxy"))],
-        cwd=folder,
-        env={**os.environ, "PROXY_API_KEY": ""},
-        stdout=subprocess.PIPE,
-        stderr=(folder / "log").open("w"),
-        text=True,
-    )
+    with (folder / "log").open("w") as errors:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).with_name("llm-proxy"))],
+            cwd=folder,
+            env={**os.environ, "PROXY_API_KEY": ""},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     assert process.stdout
     line = next((line for line in process.stdout if " listens on " in line), "")
     return process, int(line.rpartition(":")[2])

@@ -248,3 +248,20 @@ def test_no_prompt_and_no_key_is_in_the_file(file: Path) -> None:
     assert b"client-key" not in data
     assert b"xxxx" not in data
     assert body()["messages"][0]["content"].encode() not in data
+
+
+def test_a_record_that_cannot_be_written_stops_no_request_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = ScriptedBackend()
+    backend.says(whole(200, completion()))
+    config = CONFIG.format(one=backend.url, two=backend.url)
+    with proxy(tmp_path, f"usage: {{file: /proc/no/usage.db}}\n{config}") as url:
+        client = Client(url)
+        statuses = {client.post(body()).status for _ in range(5)}
+        client.leave()
+    backend.close()
+
+    assert statuses == {200}
+    assert len([line for line in caplog.messages if "usage is not recorded" in line]) == 1
+    assert "5 attempts are not in the usage record" in caplog.messages
