@@ -78,7 +78,6 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
     from proxy.http.workers import Workers
 
     logging_setup.set_up()
-    logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs the death of a worker
     try:
         folder = tempfile.TemporaryDirectory(prefix="llm-proxy-", ignore_cleanup_errors=True)
     except OSError as error:
@@ -88,6 +87,7 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
         ) from error
     with folder as name:
         settings = uvicorn_config(functools.partial(start, None, Path(name)), server)
+        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs the death of a worker
         Workers(settings, listeners(listener)).run()
 
 

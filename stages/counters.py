@@ -51,8 +51,12 @@ def _counter(help: str, *labels: str) -> Any:
 
 def _histogram(bounds: tuple[float, ...], help: str, *labels: str) -> Any:
     """A histogram for each key. `bounds` are the upper bounds of its buckets."""
-    histograms = partial(defaultdict, partial(Histogram, bounds))
-    return field(factory=histograms, init=False, metadata={"help": help, "labels": labels})
+    histogram = partial(Histogram, bounds)
+    return field(
+        factory=lambda: defaultdict(histogram),
+        init=False,
+        metadata={"help": help, "labels": labels},
+    )
 
 
 @define(eq=False)
@@ -133,12 +137,7 @@ class Counters:
         for repeat in exchange.repeats:
             backend = repeat.target.backend if repeat.target else ""
             self.retries[repeat.stage, backend, repeat.error] += 1
-        backend = model = ""
-        for attempt in exchange.attempts:
-            backend, model = self._labels(attempt)
-            if attempt.ended is not None:
-                seconds = attempt.ended - attempt.sent
-                self.attempt_seconds[backend, model, attempt.error].observe(seconds)
+        backend, model = self._count_attempts(exchange.attempts)
         if exchange.ended is not None:
             key = (exchange.pipeline, backend, model, exchange.outcome)
             self.request_seconds[key].observe(exchange.ended - exchange.received)
@@ -156,9 +155,17 @@ class Counters:
         if exchange.stream and exchange.first_token is not None:
             self._count_stream(exchange, exchange.first_token, usage, (backend, model))
 
-    def _labels(self, attempt: Attempt) -> tuple[str, str]:
-        target = attempt.target
-        return target.backend, target.model if target.model in self.model_names else "other"
+    def _count_attempts(self, attempts: list[Attempt]) -> tuple[str, str]:
+        """Add the attempts. Return the labels of the last one."""
+        backend = model = ""
+        for attempt in attempts:
+            backend, model = attempt.target.backend, attempt.target.model
+            if model not in self.model_names:
+                model = "other"
+            if attempt.ended is not None:
+                seconds = attempt.ended - attempt.sent
+                self.attempt_seconds[backend, model, attempt.error].observe(seconds)
+        return backend, model
 
     def _count_tokens(self, usage: Usage, backend: str, model: str) -> None:
         self.tokens[backend, "input"] += usage.input_tokens

@@ -18,7 +18,6 @@ process has to notice the death of another.
 from __future__ import annotations
 
 import fcntl
-import os
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -74,7 +73,7 @@ class SharedMetrics:
         temporary = path.with_suffix(".new")
         temporary.unlink(missing_ok=True)
         values = MmapedDict(str(temporary))
-        os.replace(temporary, path)
+        temporary.replace(path)
         return values
 
     def publish(self, families: Iterable[Metric]) -> None:
