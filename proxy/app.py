@@ -8,8 +8,10 @@ A config keeps the backends that did not change (proxy/reload.py), so both table
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -25,11 +27,12 @@ from proxy import __version__
 from proxy.admission import Admission
 from proxy.api_keys import may_use
 from proxy.backend_monitor import BackendMonitor
-from proxy.config import check_open_access, read, referenced_backends
+from proxy.config import check_open_access, model_names, read, referenced_backends
 from proxy.http.disconnect import with_signals
 from proxy.reload import Reload
 from proxy.request_body import BodyBudget
 from proxy.routes import Methods, RoutingTable
+from proxy.shared_metrics import folder_from, share_metrics
 from stages.queue import apply_concurrency_limit
 from stages.routing.breaker import Breakers
 from stages.wire.ids import new_request_id
@@ -46,12 +49,14 @@ class App:
 
     Its lifespan opens and closes the backends. `on_backend_open` is called each time that a
     backend of the first config has opened, `on_close` when all backends are closed.
+    `metrics_folder` is the folder in which several workers share their metrics.
     """
 
     _config: Config
     _reload: Reload | None = None
     _on_backend_open: Callable[[], None] = lambda: None
     _on_close: Callable[[], None] = lambda: None
+    _metrics_folder: Path | None = None
     body_budget: BodyBudget = field(init=False)
     admission: Admission = field(init=False)
     """Starts requests that have RequestSignals; see proxy/admission.py."""
@@ -114,6 +119,7 @@ class App:
         self._update_monitors(group, first=False)
 
     def _table(self, config: Config) -> RoutingTable:
+        config.sections["metrics"].model_names = model_names(config)
         host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
             config, self.body_budget, self._built_in(), lambda _: self.lifespan(), host
@@ -139,6 +145,9 @@ class App:
         async with task_group() as group:
             self._update_monitors(group, first=True)
             group.start_soon(self._close_retired)
+            if folder := self._metrics_folder:
+                counters = self.current.config.sections["metrics"]
+                group.start_soon(share_metrics, folder, counters, lambda: self.current.config)
             if self._reload is not None:
                 group.start_soon(self._reload.run, functools.partial(self.serve, group))
             yield
@@ -211,12 +220,15 @@ def make_app(config: str | None = None) -> App:
     to mounted apps (Starlette, FastAPI) needs `async with app.lifespan():` in its own. Without it a
     backend opens at its first request, and is never closed or checked.
 
+    With several processes, set PROMETHEUS_MULTIPROC_DIR to an empty folder for their metrics.
+
     Raises ConfigError with every problem of the config.
     """
     loaded = read(config)
     server = loaded.sections["server"]
     check_open_access(loaded, server.host)
-    return App(loaded, Reload(loaded, server.host, server.reload))
+    reload = Reload(loaded, server.host, server.reload)
+    return App(loaded, reload, metrics_folder=folder_from(os.environ))
 
 
 def _without_root_path(scope: Scope) -> Scope:

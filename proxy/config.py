@@ -27,6 +27,7 @@ from stages.profiles.profile import Overrides, Profile
 from stages.queue import Queue
 from stages.resolve import Resolve
 from stages.routing.breaker import Breakers
+from stages.routing.model_names import is_pattern
 from stages.usage.record import UsageRecord
 
 DEFAULT_FILE = "pipelines.yaml"
@@ -171,6 +172,17 @@ def _unused_options(config: Config) -> Iterator[Problem]:
             )
             hint = "add `fallback` after `resolve`"
             yield Problem("targets-unused", message, places[Resolve], hint, "note")
+
+
+def model_names(config: Config) -> frozenset[str]:
+    """Give the names of models in the config: those of clients that are no patterns, and targets'.
+
+    The default name of a target is the client's, which may be any.
+    """
+    entries = config.sections["models"]
+    targets = (target.model for entry in entries.values() for target in entry.targets)
+    exact = (name for name in entries if not is_pattern(name))
+    return frozenset([*exact, *filter(None, targets)])
 
 
 def carry_over(running: Config) -> Callable[[Sections], Sections]:

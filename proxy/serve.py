@@ -8,9 +8,12 @@ import functools
 import gc
 import logging
 import resource
+import shutil
 import socket
 import sys
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -26,7 +29,11 @@ from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
 from proxy.reload import Reload
-from proxy.signals import end_at_once_on_a_second_signal, end_with_supervisor
+from proxy.signals import (
+    end_at_once_on_a_second_signal,
+    end_with_supervisor,
+    supervisor_is_dead,
+)
 from stages.authenticate import Authenticate
 from stages.usage.record import MIB
 
@@ -58,17 +65,31 @@ def serve(config: Config, **options: Any) -> None:
     listener = bind(server.host, server.port)
     click.echo(greeting(config, server, listener.getsockname()[1]))
     # The application is made in the process that serves it: each worker reads the config itself.
-    shared = None if server.workers > 1 else config
-    settings = uvicorn_config(functools.partial(_start_app, config.file, server, shared), server)
+    start = functools.partial(_start_app, config.file, server)
     if server.workers > 1:
-        from proxy.http.workers import Workers
-
-        logging_setup.set_up()
-        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs the death of a worker
-        Workers(settings, listeners(listener)).run()
+        _run_workers(start, server, listener)
     else:
+        settings = uvicorn_config(functools.partial(start, config), server)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises the signal once more
             uvicorn.Server(settings).run(sockets=listeners(listener))
+
+
+def _run_workers(start: Callable[..., App], server: Server, listener: socket.socket) -> None:
+    """Run the supervisor, with a temporary folder in which its workers share their metrics."""
+    from proxy.http.workers import Workers
+
+    logging_setup.set_up()
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="llm-proxy-", ignore_cleanup_errors=True)
+    except OSError as error:
+        hint = "set TMPDIR to a writable folder, or `workers: 1`"
+        raise click.ClickException(
+            f"workers need a temporary folder for their metrics: {error.strerror}\n  hint: {hint}"
+        ) from error
+    with folder as name:
+        settings = uvicorn_config(functools.partial(start, None, Path(name)), server)
+        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs the death of a worker
+        Workers(settings, listeners(listener)).run()
 
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
@@ -94,8 +115,10 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     )
 
 
-def _start_app(file: str, server: Server, config: Config | None) -> App:
-    """Set up the serving process, and return its application."""
+def _start_app(
+    file: str, server: Server, config: Config | None, metrics_folder: Path | None = None
+) -> App:
+    """Set up the serving process, and return its application. Workers have no `config` yet."""
     log_handler = logging_setup.set_up()
     gc.set_threshold(_YOUNG_OBJECTS, *_OLDER_GENERATIONS)
     end_at_once_on_a_second_signal(worker=server.workers > 1)
@@ -108,7 +131,8 @@ def _start_app(file: str, server: Server, config: Config | None) -> App:
         except ConfigError as error:  # the file has changed: the supervisor starts the worker again
             logging.getLogger("llm_proxy").error("%s", error.report())
             sys.exit(1)
-    return _app(config, Reload(config, server.host, server.reload), log_handler)
+    reload = Reload(config, server.host, server.reload)
+    return _app(config, reload, log_handler, metrics_folder)
 
 
 def serve_in_background(
@@ -141,12 +165,23 @@ def serve_in_background(
     uvicorn.Server(uvicorn_config(start, server)).run(sockets=listeners(listener))
 
 
-def _app(config: Config, reload: Reload, log_handler: logging.Handler) -> App:
+def _app(
+    config: Config,
+    reload: Reload,
+    log_handler: logging.Handler,
+    metrics_folder: Path | None = None,
+) -> App:
     # Objects that exist when the first backends are open stay for good: the collector can skip
     # them. Backends of a reload do not, and their cycles have to be collected.
     # The signal that ends the process comes after the end of the app, so no exit handler runs:
     # `on_close` flushes the log.
-    return App(config, reload, on_backend_open=gc.freeze, on_close=log_handler.flush)
+
+    def on_close() -> None:
+        log_handler.flush()
+        if metrics_folder and supervisor_is_dead():  # it cannot remove its folder
+            shutil.rmtree(metrics_folder, ignore_errors=True)
+
+    return App(config, reload, gc.freeze, on_close, metrics_folder)
 
 
 def raise_open_files_limit() -> None:
@@ -225,7 +260,7 @@ def greeting(config: Config, server: Server, port: int) -> str:
 def _worker_notes(config: Config, server: Server) -> list[str]:
     if server.workers == 1:
         return []
-    per_worker = "counters and limits are per worker; `/metrics` shows those of one worker"
+    per_worker = "limits are per worker"
     used = referenced_backends(config).items()
     embedded = [name for name, backend in used if backend.profile.embedded]
     return [per_worker, *(f"each worker loads the model of `{name}`" for name in embedded)]

@@ -49,6 +49,12 @@ def _end_after(supervisor: Any) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def supervisor_is_dead() -> bool:
+    """Whether this process is a worker whose supervisor has died."""
+    supervisor = multiprocessing.parent_process()
+    return supervisor is not None and not supervisor.is_alive()
+
+
 def has_terminal() -> bool:
     """Whether this process has a controlling terminal."""
     try:

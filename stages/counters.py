@@ -1,13 +1,47 @@
-"""Counters since the start of the proxy. The stage `metrics` reports them."""
+"""Counters and histograms since the start of the proxy. The stage `metrics` reports them."""
 
 from __future__ import annotations
 
-from collections import Counter
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from functools import partial
 from typing import Any
 
 from attrs import define, field
 
-from stages.exchange import Exchange
+from stages.exchange import Attempt, Exchange
+from stages.messages_api.usage import Usage
+from stages.shared_metrics import SharedMetrics
+
+# Upper bounds of buckets. They include the bounds of the OpenTelemetry conventions for GenAI
+# metrics, and larger ones: local models are slower.
+_DURATIONS = tuple(0.01 * 2**n for n in range(16))
+_FIRST_TOKEN = (
+    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(20.0, 40.0, 80.0, 160.0, 320.0),
+)
+_OUTPUT_TOKEN = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0),
+)
+_TOKENS = tuple(4.0**n for n in range(14))
+
+
+@define(eq=False)
+class Histogram:
+    """Numbers of values up to each of `bounds`, and above the last one; and the sum of values."""
+
+    bounds: tuple[float, ...]
+    sum: float = 0.0
+    numbers: list[int] = field(init=False)
+
+    @numbers.default
+    def _zeros(self) -> list[int]:
+        return [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        """Add a value."""
+        self.numbers[bisect_left(self.bounds, value)] += 1
+        self.sum += value
 
 
 def _counter(help: str, *labels: str) -> Any:
@@ -15,12 +49,23 @@ def _counter(help: str, *labels: str) -> Any:
     return field(factory=Counter, init=False, metadata={"help": help, "labels": labels})
 
 
+def _histogram(bounds: tuple[float, ...], help: str, *labels: str) -> Any:
+    """A histogram for each key. `bounds` are the upper bounds of its buckets."""
+    histogram = partial(Histogram, bounds)
+    return field(
+        factory=lambda: defaultdict(histogram),
+        init=False,
+        metadata={"help": help, "labels": labels},
+    )
+
+
 @define(eq=False)
 class Counters:
-    """The counters of one config, from its start on. Only the event loop's thread adds.
+    """The counters and histograms, from the start on. Only the event loop's thread adds.
 
     The parts of a key are few and known (names of the config, of policies, statuses). No part is
-    chosen by clients: each client could add to the memory and to the metrics.
+    chosen by clients: each client could add to the memory and to the metrics. Therefore `model` is
+    a name of `model_names`, otherwise `other`.
     """
 
     degraded: Counter[tuple[str, str, str]] = _counter(
@@ -52,6 +97,39 @@ class Counters:
         "what",
     )
     """`what` is an Outcome of `stages.tool_repair.arguments`."""
+    request_seconds: defaultdict[tuple[str, str, str, str], Histogram] = _histogram(
+        _DURATIONS,
+        "Seconds from a request to the end of its response.",
+        "pipeline",
+        "backend",
+        "model",
+        "outcome",
+    )
+    """`backend` and `model` are empty if no backend was called."""
+    attempt_seconds: defaultdict[tuple[str, str, str], Histogram] = _histogram(
+        _DURATIONS, "Seconds of calls of backends.", "backend", "model", "error"
+    )
+    queue_wait_seconds: defaultdict[tuple[str], Histogram] = _histogram(
+        _DURATIONS, "Seconds that calls waited for a backend.", "backend"
+    )
+    first_token_seconds: defaultdict[tuple[str, str], Histogram] = _histogram(
+        _FIRST_TOKEN, "Seconds from a request to its first token.", "backend", "model"
+    )
+    """Of streams only: other responses arrive at once."""
+    output_token_seconds: defaultdict[tuple[str, str], Histogram] = _histogram(
+        _OUTPUT_TOKEN, "Seconds for each output token after the first.", "backend", "model"
+    )
+    """Of complete streams only."""
+    prompt_tokens: defaultdict[tuple[str, str], Histogram] = _histogram(
+        _TOKENS, "Tokens of prompts, cached or not, of one request.", "backend", "model"
+    )
+    output_tokens: defaultdict[tuple[str, str], Histogram] = _histogram(
+        _TOKENS, "Tokens of the response to one request.", "backend", "model"
+    )
+    model_names: frozenset[str] = field(default=frozenset(), init=False)
+    """The names of models in the config."""
+    shared: SharedMetrics | None = field(default=None, init=False)
+    """Set if several workers share their metrics."""
 
     def count(self, exchange: Exchange) -> None:
         """Add an exchange that has ended."""
@@ -59,15 +137,49 @@ class Counters:
         for repeat in exchange.repeats:
             backend = repeat.target.backend if repeat.target else ""
             self.retries[repeat.stage, backend, repeat.error] += 1
+        backend, model = self._count_attempts(exchange.attempts)
+        if exchange.ended is not None:
+            key = (exchange.pipeline, backend, model, exchange.outcome)
+            self.request_seconds[key].observe(exchange.ended - exchange.received)
         if not exchange.attempts:
             return
-        backend = exchange.attempts[-1].target.backend
         for degradation in exchange.degradations:
             self.degraded[backend, degradation.field, degradation.action] += 1
         for outcome in exchange.repaired_calls:
             self.repaired_tool_calls[backend, outcome] += 1
-        if usage := exchange.usage:
-            self.tokens[backend, "input"] += usage.input_tokens
-            self.tokens[backend, "cache_read"] += usage.cache_read_input_tokens
-            self.tokens[backend, "cache_creation"] += usage.cache_creation_input_tokens
-            self.tokens[backend, "output"] += usage.output_tokens
+        if exchange.queued is not None and exchange.accepted is not None:
+            self.queue_wait_seconds[(backend,)].observe(exchange.accepted - exchange.queued)
+        usage = exchange.usage
+        if usage:
+            self._count_tokens(usage, backend, model)
+        if exchange.stream and exchange.first_token is not None:
+            self._count_stream(exchange, exchange.first_token, usage, (backend, model))
+
+    def _count_attempts(self, attempts: list[Attempt]) -> tuple[str, str]:
+        """Add the attempts. Return the labels of the last one."""
+        backend = model = ""
+        for attempt in attempts:
+            backend, model = attempt.target.backend, attempt.target.model
+            if model not in self.model_names:
+                model = "other"
+            if attempt.ended is not None:
+                seconds = attempt.ended - attempt.sent
+                self.attempt_seconds[backend, model, attempt.error].observe(seconds)
+        return backend, model
+
+    def _count_tokens(self, usage: Usage, backend: str, model: str) -> None:
+        self.tokens[backend, "input"] += usage.input_tokens
+        self.tokens[backend, "cache_read"] += usage.cache_read_input_tokens
+        self.tokens[backend, "cache_creation"] += usage.cache_creation_input_tokens
+        self.tokens[backend, "output"] += usage.output_tokens
+        self.prompt_tokens[backend, model].observe(usage.prompt_tokens)
+        self.output_tokens[backend, model].observe(usage.output_tokens)
+
+    def _count_stream(
+        self, exchange: Exchange, first_token: float, usage: Usage | None, key: tuple[str, str]
+    ) -> None:
+        self.first_token_seconds[key].observe(first_token - exchange.received)
+        ended = exchange.attempts[-1].ended
+        if exchange.outcome == "complete" and ended and usage and usage.output_tokens > 1:
+            seconds = (ended - first_token) / (usage.output_tokens - 1)
+            self.output_token_seconds[key].observe(seconds)

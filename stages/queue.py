@@ -64,7 +64,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         if not queue.has_free_slot and queue.waiting >= self.max_queued:
             await forward(ChatWaiting(event))  # for pings: an earlier stage may wait and retry
             raise _busy(event, queue, f"{queue.waiting} calls are waiting")
-        call, entered = QueuedCall(), anyio.current_time()
+        call = QueuedCall()
         event.exchange.queued = time.monotonic()
         at_once = queue.enter(call, _names(event), self._is_short(event))
         try:
@@ -75,7 +75,6 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
                 if not call.may_start.is_set():
                     raise _busy(event, queue, f"no slot was free within {self.queue_timeout:g} s")
             started = anyio.current_time()
-            queue.record_wait(started - entered)
             event.exchange.accepted = time.monotonic()
             await forward(event)
             queue.record_duration(anyio.current_time() - started)

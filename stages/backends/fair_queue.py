@@ -78,10 +78,6 @@ class FairQueue(Generic[T]):
     """The running and waiting calls of one backend. At most `slots` run."""
 
     slots: int
-    started: int = 0
-    """Number of calls that have started, the ended ones included."""
-    waited: float = 0.0
-    """Seconds that these calls waited, in total."""
     _running: set[T] = field(factory=set)
     _waiting: dict[T, tuple[tuple[str, ...], bool]] = field(factory=dict)
     _short: RoundRobin[T] = field(factory=RoundRobin)
@@ -147,11 +143,6 @@ class FairQueue(Generic[T]):
 
     def _queue_of(self, short: bool) -> RoundRobin[T]:
         return self._short if short else self._long
-
-    def record_wait(self, waited: float) -> None:
-        """Count a call that starts after waiting `waited` seconds."""
-        self.started += 1
-        self.waited += waited
 
     def record_duration(self, seconds: float) -> None:
         """Update the mean duration; the newest call counts for a fifth."""

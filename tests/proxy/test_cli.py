@@ -123,12 +123,9 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("init", ["--config", "--backend", "--model", "--api-key-env", "--embedded", "--timeout"]),
         ("run", ["--config", "--model", "--api-key", "--log", "--print"]),
         ("statusline", []),
-        ("check", ["--config", "--fix"]),
-        ("stages", ["--config"]),
         ("schema", ["--config"]),
         ("show", ["--config", "--json"]),
         ("explain", ["--config", "--pipeline", "--dry", "--json"]),
-        ("profiles", ["--fields"]),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )

@@ -238,14 +238,16 @@ async def test_more_slots_after_a_reload_let_those_begin_who_wait() -> None:
     assert counted(declared) == (0, 0)
 
 
-async def test_how_long_calls_waited_is_counted() -> None:
-    stage, declared = queue()
+async def test_the_exchange_has_the_times_of_the_wait() -> None:
+    stage, _ = queue()
+    second = asking()
     async with task_group() as group:
         bench = Bench(group, stage)
         await bench.ask("first", asking())
-        await bench.ask("second", asking())
+        await bench.ask("second", second)
+        assert second.exchange.queued is not None
+        assert second.exchange.accepted is None
         await bench.end("first")
         await bench.end("second")
-    assert declared.queue is not None
-    assert declared.queue.started == 2
-    assert declared.queue.waited > 0
+    assert second.exchange.accepted is not None
+    assert second.exchange.accepted >= second.exchange.queued

@@ -104,11 +104,13 @@ def command(
     *arguments: str,
     by: Sequence[str] = (),
     at_most: float = 2 * LIMIT,
+    ready: str = "is ready after",
     **variables: str,
 ) -> Iterator[Command]:
     """Serve the declaration `file` on a free port, started `by` this. It is killed at the end.
 
-    It is killed after `at_most` seconds too. `variables` are added to its environment.
+    It is killed after `at_most` seconds too. It is ready when it logs the words `ready`; without
+    them, at once: its port accepts connections. `variables` are added to its environment.
     """
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(
@@ -126,7 +128,8 @@ def command(
     follower = threading.Thread(target=running.follow, daemon=True)
     follower.start()
     try:
-        running.says("is ready after")
+        if ready:
+            running.says(ready)
         yield running
     finally:
         watchdog.cancel()

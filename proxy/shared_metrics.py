@@ -1,0 +1,49 @@
+"""Publishes the metrics of this worker to the other workers of the proxy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+
+from pipeline.config.schema import Config
+from stages.counters import Counters
+from stages.metric_families import metric_families
+from stages.routing.breaker import Breakers
+from stages.shared_metrics import SharedMetrics
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+#: Seconds between two writes of a worker's metrics. A killed worker loses this much.
+PUBLISH_INTERVAL = 0.5
+#: prometheus_client's variable for the folder. `llm-proxy --workers` makes a folder of its own.
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def folder_from(environ: Mapping[str, str]) -> Path | None:
+    """Return the folder for the metrics of several processes under another ASGI server."""
+    name = environ.get(FOLDER_VARIABLE)
+    return Path(name) if name else None
+
+
+async def share_metrics(folder: Path, counters: Counters, config: Callable[[], Config]) -> None:
+    """Publish until cancelled, and a last time then. `config` returns the current one."""
+    shared = counters.shared = SharedMetrics(folder)
+    try:
+        while True:
+            shared.publish(_families(config()))
+            await anyio.sleep(PUBLISH_INTERVAL)
+    finally:
+        shared.publish(_families(config()))
+        counters.shared = None
+        shared.close()
+
+
+def _families(config: Config) -> Iterable[Metric]:
+    sections = config.sections
+    breakers: Breakers = sections["circuit_breaker"]
+    states = breakers.states(anyio.current_time())
+    return metric_families(sections["metrics"], sections["backends"], states)
