@@ -16,10 +16,10 @@ from pathlib import Path
 import click
 
 from tests.bench.bodies import EXPECTED, SHORT, hello
-from tests.bench.declared import ENVIRON, declaration
 from tests.bench.load import repeat
 from tests.bench.measure import run
 from tests.bench.processes import Cores, Target, cores, free_port, on, proxy_command, started
+from tests.bench.proxy_config import ENVIRON, config_file
 
 _CONNECTIONS = 16
 
@@ -51,7 +51,7 @@ def main(names: tuple[str, ...], rounds: int, seconds: float) -> None:
         targets = []
         for name, without in (("with", ()), ("without", names)):
             (folder / name).mkdir()
-            config = declaration(folder / name, backend.url, without)
+            config = config_file(folder / name, backend.url, without)
             port = free_port()
             proxy = started(name, proxy_command(config, port), port, pinned.measured, ENVIRON)
             targets.append(exits.enter_context(proxy))

@@ -15,7 +15,7 @@ def part(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.request", "body": data, "more_body": more}
 
 
-GONE = {"type": "http.disconnect"}
+DISCONNECT = {"type": "http.disconnect"}
 
 
 @define(eq=False)
@@ -28,7 +28,7 @@ class Server:
 
     async def receive(self) -> dict[str, Any]:
         message = self.messages.pop(0)
-        if message is GONE:
+        if message is DISCONNECT:
             self.signals.disconnect()
         return message
 
@@ -48,7 +48,7 @@ class Server:
         return b"".join(message["body"] for message in self.sent[1:])
 
     def scope(self, headers: Sequence[tuple[str, str]] = (), **changes: Any) -> dict[str, Any]:
-        """What it tells of a request."""
+        """The scope of a request."""
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         usual = {"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b""}
         return {**usual, "headers": raw, "state": {REQUEST_SIGNALS: self.signals}, **changes}

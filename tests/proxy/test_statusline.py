@@ -23,7 +23,7 @@ from stages.exchange import Attempt, Exchange, Target
 from stages.messages_api.usage import Usage
 from tests.proxy.model_servers import model_server
 from tests.support import http
-from tests.wire.proxy import declaration, serving
+from tests.wire.proxy import config_text, serving
 
 COMMAND = str(Path(sys.executable).with_name("llm-proxy"))
 FULL = {
@@ -177,7 +177,7 @@ async def test_the_stages_keep_to_the_contract() -> None:
 
 def test_a_proxy_serves_the_numbers_to_its_key_only(tmp_path: Path) -> None:
     file = tmp_path / "pipelines.yaml"
-    file.write_text(declaration("http://127.0.0.1:1"))
+    file.write_text(config_text("http://127.0.0.1:1"))
     config = with_session_status(read(str(file), {}), Sessions(), "key")
 
     with serving(config, ConnectionLimits()) as url:

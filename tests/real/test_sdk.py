@@ -9,15 +9,14 @@ import anthropic
 import httpx2
 import pytest
 
-from tests.real.support import Real, embedded_url
+from tests.real.support import HELLO, Real, embedded_url
 
 MODEL = "claude-any"  # no name of a real model: the SDK warns of those that get old
 #: The same answer each time; the SDK has no argument for it any more.
 STEADY = {"temperature": 0}
-HELLO: Any = [{"role": "user", "content": "Say hello."}]
 WEATHER: Any = {
     "name": "get_weather",
-    "description": "Tells the weather in a city.",
+    "description": "Get the weather in a city.",
     "input_schema": {
         "type": "object",
         "properties": {
@@ -29,7 +28,7 @@ WEATHER: Any = {
 }
 CLOCK: Any = {
     "name": "get_time",
-    "description": "Tells the time in a city.",
+    "description": "Get the time in a city.",
     "input_schema": {
         "type": "object",
         "properties": {"city": {"type": "string"}, "hours": {"type": "integer"}},
@@ -52,11 +51,11 @@ def check_input(block: Any) -> None:
 
 
 def read(usage: anthropic.types.Usage) -> int:
-    """How many tokens the model read, anew or out of its cache."""
+    """How many tokens the model read, including those from its cache."""
     return usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
 
-def test_a_message_is_answered(client: anthropic.Anthropic) -> None:
+def test_a_message(client: anthropic.Anthropic) -> None:
     message = client.messages.create(model=MODEL, max_tokens=20, messages=HELLO)
     (block,) = message.content
     assert isinstance(block, anthropic.types.TextBlock)
@@ -69,17 +68,17 @@ def test_a_message_is_answered(client: anthropic.Anthropic) -> None:
     assert message._request_id.startswith("req_")
 
 
-def test_a_cache_is_warmed_without_an_answer(client: anthropic.Anthropic) -> None:
-    turns: Any = [{"role": "user", "content": "Warm me up, please, before the others come."}]
-    warmed = client.messages.create(model=MODEL, max_tokens=0, messages=turns)
+def test_a_cache_is_warmed_without_a_response(client: anthropic.Anthropic) -> None:
+    history: Any = [{"role": "user", "content": "Warm me up, please, before the next request."}]
+    warmed = client.messages.create(model=MODEL, max_tokens=0, messages=history)
     assert (warmed.content, warmed.stop_reason) == ([], "max_tokens")
     assert read(warmed.usage) > 10
     assert warmed.usage.output_tokens == 0
-    answer = client.messages.create(model=MODEL, max_tokens=1, messages=turns)
+    answer = client.messages.create(model=MODEL, max_tokens=1, messages=history)
     assert (answer.usage.cache_read_input_tokens or 0) > 10
 
 
-async def test_a_message_is_answered_asynchronously(real: Real) -> None:
+async def test_an_asynchronous_message(real: Real) -> None:
     async with anthropic.AsyncAnthropic(base_url=real.url, api_key="any", max_retries=0) as client:
         message = await client.messages.create(model="smollm2", max_tokens=5, messages=HELLO)
         assert message.usage.output_tokens == 5
@@ -112,7 +111,7 @@ def test_raw_events_come_in_order(client: anthropic.Anthropic) -> None:
     assert set(types[2:-3]) == {"content_block_delta"}
 
 
-def test_the_limit_ends_an_answer(client: anthropic.Anthropic) -> None:
+def test_the_limit_ends_a_response(client: anthropic.Anthropic) -> None:
     message = client.messages.create(model=MODEL, max_tokens=3, messages=HELLO)
     assert message.stop_reason == "max_tokens"
     assert message.usage.output_tokens == 3
@@ -128,7 +127,7 @@ def test_a_system_prompt_is_read(system: Any, client: anthropic.Anthropic) -> No
     assert read(message.usage) == counted
 
 
-def test_a_stop_sequence_ends_an_answer_and_is_not_in_it(client: anthropic.Anthropic) -> None:
+def test_a_stop_sequence_ends_a_response_and_is_not_in_it(client: anthropic.Anthropic) -> None:
     count: Any = [
         {"role": "user", "content": "Count from 1 to 9."},
         {"role": "assistant", "content": "1, 2, 3, 4"},
@@ -142,60 +141,41 @@ def test_a_stop_sequence_ends_an_answer_and_is_not_in_it(client: anthropic.Anthr
     assert message.stop_reason in ("stop_sequence", "end_turn")
 
 
-CHOICES = pytest.mark.parametrize(
-    ("choice", "names"),
-    [
-        ({"type": "any"}, {"get_weather", "get_time"}),
-        # The other one is what the model would call by itself; test_a_tools_result forces it.
-        ({"type": "tool", "name": "get_time"}, {"get_time"}),
-    ],
-    ids=["any", "time"],
-)
+FORCED: dict[str, Any] = {
+    "model": MODEL,
+    "max_tokens": 100,
+    "messages": ASKED,
+    "tools": [WEATHER, CLOCK],
+    "extra_body": STEADY,
+}
 
 
-@CHOICES
-def test_a_forced_tool_is_called_with_fitting_input(
-    choice: Any, names: set[str], client: anthropic.Anthropic
-) -> None:
-    message = client.messages.create(
-        model=MODEL,
-        max_tokens=100,
-        messages=ASKED,
-        tools=[WEATHER, CLOCK],
-        tool_choice=choice,
-        extra_body=STEADY,
-    )
+def test_a_tool_forced_by_name_is_called_with_fitting_input(client: anthropic.Anthropic) -> None:
+    """The model's own choice is the other tool; test_a_tools_result forces that."""
+    message = client.messages.create(**FORCED, tool_choice={"type": "tool", "name": "get_time"})
+
+    assert message.stop_reason == "tool_use"
+    calls = [block for block in message.content if block.type == "tool_use"]
+    assert {call.name for call in calls} == {"get_time"}
+    for call in calls:
+        check_input(call)
+
+
+def test_a_forced_tool_is_streamed_with_fitting_input(client: anthropic.Anthropic) -> None:
+    with client.messages.stream(**FORCED, tool_choice={"type": "any"}) as stream:
+        deltas = [event for event in stream if event.type == "input_json"]
+        message = stream.get_final_message()
+
+    assert len(deltas) > 1
     assert message.stop_reason == "tool_use"
     calls = [block for block in message.content if block.type == "tool_use"]
     assert calls
-    assert {call.name for call in calls} <= names
+    assert {call.name for call in calls} <= {"get_weather", "get_time"}
     for call in calls:
         check_input(call)
 
 
-@CHOICES
-def test_a_forced_tool_is_streamed_with_fitting_input(
-    choice: Any, names: set[str], client: anthropic.Anthropic
-) -> None:
-    with client.messages.stream(
-        model=MODEL,
-        max_tokens=100,
-        messages=ASKED,
-        tools=[WEATHER, CLOCK],
-        tool_choice=choice,
-        extra_body=STEADY,
-    ) as stream:
-        pieces = [event for event in stream if event.type == "input_json"]
-        message = stream.get_final_message()
-    assert len(pieces) > 1
-    assert message.stop_reason == "tool_use"
-    calls = [block for block in message.content if block.type == "tool_use"]
-    assert {call.name for call in calls} <= names
-    for call in calls:
-        check_input(call)
-
-
-def test_a_tools_result_is_answered(client: anthropic.Anthropic) -> None:
+def test_a_tools_result_gets_a_response(client: anthropic.Anthropic) -> None:
     called = client.messages.create(
         model=MODEL,
         max_tokens=100,
@@ -215,7 +195,7 @@ def test_a_tools_result_is_answered(client: anthropic.Anthropic) -> None:
     messages: Any = [
         *ASKED,
         {"role": "assistant", "content": [block.to_dict() for block in called.content]},
-        {"role": "user", "content": [*results, {"type": "text", "text": "Tell me in a sentence."}]},
+        {"role": "user", "content": [*results, {"type": "text", "text": "Answer in a sentence."}]},
     ]
     message = client.messages.create(
         model=MODEL, max_tokens=40, messages=messages, tools=[WEATHER], tool_choice={"type": "none"}
@@ -243,7 +223,7 @@ def test_an_image_is_refused_by_a_model_without_vision(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_prompt_that_is_too_long_is_told_as_clients_know_it(
+def test_a_prompt_that_is_too_long_has_the_message_clients_parse(
     stream: bool, client: anthropic.Anthropic
 ) -> None:
     much: Any = [{"role": "user", "content": "hi " * 9000}]
@@ -256,7 +236,7 @@ def test_a_prompt_that_is_too_long_is_told_as_clients_know_it(
     assert f"{counted} tokens" in caught.value.message
 
 
-def test_a_model_that_is_not_declared_is_refused(client: anthropic.Anthropic) -> None:
+def test_a_model_that_is_not_configured_is_refused(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError, match="there are: smollm2, claude-"):
         client.messages.create(model="gpt-4o", max_tokens=5, messages=HELLO)
 
@@ -269,18 +249,16 @@ def test_the_models_are_listed(client: anthropic.Anthropic) -> None:
         client.models.retrieve("nothing-serves-this")
 
 
+#: test_second_opinion.py counts more kinds.
 CONVERSATIONS: dict[str, Any] = {
-    "short": {"messages": HELLO},
-    "system": {"messages": HELLO, "system": "Be brief, and say 'ahoy'."},
     "unicode": {"messages": [{"role": "user", "content": "Größe 漢字 🙂\u2028 <|im_end|>"}]},
-    "turns": {
+    "history": {
         "messages": [
             *HELLO,
             {"role": "assistant", "content": "Hello!"},
             {"role": "user", "content": [{"type": "text", "text": "And now?"}]},
         ]
     },
-    "tools": {"messages": ASKED, "tools": [WEATHER, CLOCK]},
     "tools-and-system": {"messages": ASKED, "tools": [WEATHER], "system": "Be brief."},
 }
 
@@ -290,11 +268,11 @@ async def test_counted_tokens_are_what_the_model_reads(
     conversation: Any, real: Real, client: anthropic.Anthropic
 ) -> None:
     counted = client.messages.count_tokens(model=MODEL, **conversation).input_tokens
-    answered = client.messages.create(model=MODEL, max_tokens=1, **conversation).usage
-    assert read(answered) == counted
+    usage = client.messages.create(model=MODEL, max_tokens=1, **conversation).usage
+    assert read(usage) == counted
     async with httpx2.AsyncClient(base_url=await embedded_url(real)) as model:
-        told = await model.post("/v1/messages/count_tokens", json={"model": "x", **conversation})
-    assert told.json() == {"input_tokens": counted}
+        own = await model.post("/v1/messages/count_tokens", json={"model": "x", **conversation})
+    assert own.json() == {"input_tokens": counted}
 
 
 def test_the_header_says_that_the_count_is_exact(client: anthropic.Anthropic) -> None:

@@ -1,7 +1,7 @@
 """Keys and prompts stay out of whatever the proxy prints, in whichever way a request ends.
 
 The command is started as a person starts it. Each thing that is secret is marked; nothing of what
-it prints, counts, or tells of a bug may hold a mark.
+it prints, counts, or logs about a bug may have a mark.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from tests.real.test_command import CLEAN, COMMAND, LIMIT
+from tests.real.test_command import COMMAND, LIMIT
 from tests.wire.backend import Act, ScriptedBackend, Step
-from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 from tests.wire.client import Client, raw
-from tests.wire.proxy import declaration
+from tests.wire.command import CLEAN
+from tests.wire.proxy import config_text
 
 MARK = "zqMARKqz"
 PROMPT = f"{MARK} prompt"
@@ -71,14 +72,14 @@ class Printing:
         raise AssertionError(f"{words!r} is not in {self.file.read_text()}")
 
     def opened(self, **members: Any) -> Client:
-        """A client that has asked for a stream, and has not read the answer."""
+        """A client that has requested a stream, and has not read the response."""
         client = Client(self.url)
         headers = {"x_api_key": KEYS["client"], "x_claude_code_session_id": "session-1"}
         client.socket.sendall(raw({**ASKED, "stream": True, **members}, **headers))
         return client
 
     def post(self, content: Any = PROMPT, key: str = KEYS["client"], **members: Any) -> bytes:
-        """All of an answer, whichever it is."""
+        """The body of any response."""
         asked = {"model": "claude-test", "max_tokens": 9, "stream": True, **members}
         asked.setdefault("messages", [{"role": "user", "content": content}])
         return self.send(asked, x_api_key=key)
@@ -89,7 +90,7 @@ class Printing:
         try:
             return client.post(asked, path, **{"x_api_key": KEYS["client"], **headers}).body
         finally:
-            client.leave()
+            client.close()
 
     def printed(self) -> str:
         """End it."""
@@ -115,7 +116,7 @@ QUEUED = "      - stage_that_fails:Fail\n      - queue: {max_queued: 1}\n      -
 @pytest.fixture
 def printing(tmp_path: Path) -> Iterator[Printing]:
     backend = ScriptedBackend()
-    text = declaration(backend.url).replace("[client-key]", f"[{KEYS['client']}]")
+    text = config_text(backend.url).replace("[client-key]", f"[{KEYS['client']}]")
     headers = f"headers: {{x-own: {KEYS['header']}}}, tokenizer: vllm"
     text = text.replace("backend-key", f"{KEYS['backend']}, {headers}")
     text = text.replace("models:\n", f"{MORE}models:\n{MODELS}", 1)
@@ -166,8 +167,8 @@ ECHOES: dict[str, Sequence[Step]] = {
     "location": [whole(307, b"", location=f"http://127.0.0.1:1/{MARK}")],
     "early": [head(), sse(SAID), END],
     "late": [head(), HELLO, sse(SAID), END],
-    "broken": [head(), HELLO, piece(b'data: {"x": "' + ECHO.encode() + b"\n\n"), END],
-    "no-object": [head(), piece(b"data: " + json.dumps(ECHO).encode() + b"\n\n"), END],
+    "broken": [head(), HELLO, http_chunk(b'data: {"x": "' + ECHO.encode() + b"\n\n"), END],
+    "no-object": [head(), http_chunk(b"data: " + json.dumps(ECHO).encode() + b"\n\n"), END],
     "chunk": [head(), HELLO, ECHO.encode() + b"\r\n", Act.CLOSE],
     "reset": [head(), HELLO, Act.RESET],
     "silent": [head(), sse(delta()), DONE, END],
@@ -200,29 +201,29 @@ def fail_in_every_way(it: Printing) -> None:
         it.post(f"{PROMPT} {kind}")
     for steps in ECHOES.values():
         for stream in (True, False):
-            it.backend.answers = [steps]
+            it.backend.responses = [steps]
             it.post(system=PROMPT, stream=stream)
-            it.backend.answers = [steps]
+            it.backend.responses = [steps]
             it.send(
                 {"model": "claude-test", "messages": [{"role": "user", "content": PROMPT}]},
                 "/v1/messages/count_tokens",
             )
-    it.backend.answers = [[streamed(PROMPT)]]
+    it.backend.responses = [[streamed(PROMPT)]]
     it.post(top_k=1, thinking={"type": "adaptive"}, system=PROMPT)
-    it.backend.answers = [[whole(200, completion(PROMPT))]]
+    it.backend.responses = [[whole(200, completion(PROMPT))]]
     it.post(stream=False)
 
 
 def fail_over(it: Printing) -> None:
     """Requests that are tried again, and elsewhere, until the targets are given up."""
-    it.backend.answers = [[whole(503, SAID, retry_after="0")]]
+    it.backend.responses = [[whole(503, SAID, retry_after="0")]]
     for _ in range(3):
         it.post(model="claude-two", system=PROMPT)
 
 
 def wait_in_every_way(it: Printing) -> Client:
     """A call that has the slot to the end, which is given back; one that waits, one too many."""
-    it.backend.answers = [[head(), HELLO, Act.UNTIL_GONE]]
+    it.backend.responses = [[head(), HELLO, Act.UNTIL_CLOSED]]
     begun = len(it.backend.requests)
     first = it.opened(model="claude-queued")
     it.backend.request(begun)
@@ -231,12 +232,12 @@ def wait_in_every_way(it: Printing) -> Client:
     while b"event: ping" not in said:
         said += second.socket.recv(1000)
     assert b"overloaded_error" in it.post(model="claude-queued")
-    second.leave()
+    second.close()
     return first
 
 
 def break_the_file(it: Printing) -> None:
-    """A change of the declaration that is refused, on a line with a key."""
+    """Make an invalid change of the config, on a line with a key."""
     file = it.file.with_name("pipelines.yaml")
     file.write_text(
         file.read_text().replace("max_concurrent_calls: 1", "max_concurrent_calls: many")
@@ -245,7 +246,7 @@ def break_the_file(it: Printing) -> None:
 
 
 def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
-    """What a backend says of the prompt is in the answer to the client, but not in the log."""
+    """A backend's text about the prompt is in the response to the client, but not in the log."""
     printing.backend.says(whole(400, {"error": {"message": f"cannot render {PROMPT}"}}))
     assert PROMPT.encode() in printing.post()
     fail_in_every_way(printing)
@@ -253,20 +254,20 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     last = wait_in_every_way(printing)
     break_the_file(printing)
     leaving = Client(printing.url)
-    printing.backend.answers = [[head(), HELLO, Act.UNTIL_GONE]]
+    printing.backend.responses = [[head(), HELLO, Act.UNTIL_CLOSED]]
     leaving.send(raw({**ASKED, "stream": True}, x_api_key=KEYS["client"]))
-    leaving.leave()
+    leaving.close()
     broken = Client(printing.url)
     broken.socket.sendall(f"GET / HTTP/1.1\r\nx-api-key : {MARK}\r\n\r\n{PROMPT}".encode())
     assert b" 400 " in broken.socket.recv(1000)
-    broken.leave()
+    broken.close()
     client = Client(printing.url)
     metrics = client.get("/metrics", **{"x-api-key": KEYS["client"]})
-    client.leave()
+    client.close()
     assert metrics.status == 200
     assert MARK not in metrics.body.decode()
     printed = printing.printed()
-    last.leave()
+    last.close()
     found = [line for line in printed.splitlines() if MARK in line]
     assert not found
     # That all of it was seen:
@@ -276,11 +277,11 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     assert "backend `scripted` answered 400: …" in printed
     assert re.search(r"req_\w+ - - 400 ", printed)
     assert "`max_concurrent_calls`: expected a whole number" in printed
-    told = metrics.body.decode()
-    assert re.search(r'retries_total{.*stage="retry".*} \d', told)
-    assert re.search(r'retries_total{.*stage="fallback".*} \d', told)
-    assert re.search(r'target_state{state="open",target="queued/two"} 1', told)
-    assert 'queue_running{backend="queued"} 1' in told
+    reported = metrics.body.decode()
+    assert re.search(r'retries_total{.*stage="retry".*} \d', reported)
+    assert re.search(r'retries_total{.*stage="fallback".*} \d', reported)
+    assert re.search(r'target_state{state="open",target="queued/two"} 1', reported)
+    assert 'queue_running{backend="queued"} 1' in reported
 
 
 ASKED = {

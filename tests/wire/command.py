@@ -1,4 +1,4 @@
-"""The installed command with a scripted backend behind it, and what it says."""
+"""The installed command with a scripted backend, and its log."""
 
 from __future__ import annotations
 
@@ -19,11 +19,26 @@ from tests import secrets
 LIMIT = 30.0
 
 COMMAND = [str(Path(sys.executable).with_name("llm-proxy")), "serve"]
+#: The environment without variables that change how the proxy starts. Without coverage too: it
+#: doubles the CPU time of a start, and a process that is killed writes no data.
 CLEAN = {
     name: value
     for name, value in os.environ.items()
-    if not name.startswith(("PROXY_", "LLM_PROXY_", "DATABRICKS_"))
+    if not name.startswith(("PROXY_", "LLM_PROXY_", "DATABRICKS_", "COVERAGE_"))
 }
+
+
+def measured() -> dict[str, str]:
+    """Return the same environment with coverage: for a command that is cheap and ends cleanly."""
+    return CLEAN | {name: v for name, v in os.environ.items() if name.startswith("COVERAGE_")}
+
+
+#: Serves `/v1/models`, `/health` and nothing else: without a backend it does not import LangChain.
+NO_BACKENDS = """
+models: {}
+pipelines:
+  models: {route: GET /v1/models, stages: [authenticate: {keys: [client-key]}, list-models]}
+"""
 
 
 @define(eq=False)
@@ -49,7 +64,7 @@ class Command:
             self._news.notify_all()
 
     def says(self, words: str, within: float = LIMIT) -> str:
-        """Wait for a line with these words, behind those waited for before."""
+        """Wait for a line with these words, after the last one that was waited for."""
 
         def found() -> bool:
             while self._seen < len(self.log):
@@ -62,7 +77,7 @@ class Command:
             assert self._news.wait_for(found, within), f"{words!r} is not in {self.log}"
             return self.log[self._seen - 1]
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
 
@@ -90,8 +105,31 @@ class Reloadable:
     def load(self, text: str, server: str = "") -> str:
         """Write a config and serve it; the line of the log that says so."""
         self.write(text, server)
-        self.proxy.tell(signal.SIGHUP)
+        self.proxy.send_signal(signal.SIGHUP)
         return self.proxy.says(" reloaded")
+
+
+@contextlib.contextmanager
+def killed_with_tests(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill the process group of `process` at the end, or when the tests are killed before it.
+
+    A shell waits for the end of a pipe that only this process writes to.
+    """
+    guard = subprocess.Popen(
+        ["sh", "-c", f"read _; kill -9 -- -{process.pid}"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.wait()
+        assert guard.stdin
+        guard.stdin.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 #: It listens for everybody, so that a config without keys is refused.
@@ -104,23 +142,27 @@ def command(
     *arguments: str,
     by: Sequence[str] = (),
     at_most: float = 2 * LIMIT,
-    ready: str = "is ready after",
+    until: str = "is ready after",
+    measure: bool = False,
     **variables: str,
 ) -> Iterator[Command]:
-    """Serve the declaration `file` on a free port, started `by` this. It is killed at the end.
+    """Serve the config `file` on a free port, started `by` this. Kill it at the end.
 
-    It is killed after `at_most` seconds too. It is ready when it logs the words `ready`; without
-    them, at once: its port accepts connections. `variables` are added to its environment.
+    It is killed after `at_most` seconds too. It is ready when its log has `until`; if that is
+    empty, at once: its port accepts connections. `measure`: with coverage. `variables` are added
+    to its environment.
     """
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(
         [*by, *COMMAND, *at, *arguments],
-        env={**CLEAN, **variables},
+        env={**(measured() if measure else CLEAN), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # its workers are killed with it
     )
+    guard = contextlib.ExitStack()
+    guard.enter_context(killed_with_tests(process))
     watchdog = threading.Timer(at_most, process.kill)
     watchdog.start()
     assert process.stdout
@@ -128,14 +170,12 @@ def command(
     follower = threading.Thread(target=running.follow, daemon=True)
     follower.start()
     try:
-        if ready:
-            running.says(ready)
+        if until:
+            running.says(until)
         yield running
     finally:
         watchdog.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        guard.close()
         follower.join(LIMIT)
         secrets.printed(process.stdout.read())
         process.stdout.close()

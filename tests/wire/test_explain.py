@@ -17,7 +17,7 @@ from proxy.cli import main
 from tests.docs.pages import ROOT, Page
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
-from tests.wire.chat import DONE, END, completion, delta, head, said, sse, streamed, whole
+from tests.wire.chat import DONE, END, completion, delta, error_json, head, sse, streamed, whole
 
 KEY = "sk-key-of-the-client"
 BACKEND_KEY = "sk-key-of-the-backend"
@@ -183,7 +183,7 @@ def test_json_has_all_values_and_counts_and_times(explain: Explaining) -> None:
 
 
 def test_another_attempt_shows_the_stages_again(explain: Explaining) -> None:
-    explain.backend.says(whole(500, said(f"no, {BACKEND_KEY}")))
+    explain.backend.says(whole(500, error_json(f"no, {BACKEND_KEY}")))
     explain.backend.says(whole(200, completion("Hi")))
 
     result = explain(request(model="two", stream=False))

@@ -2,109 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import http.client
-import itertools
 import json
-import os
-import pty
 import signal
-import subprocess
-import termios
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from attrs import Factory, define
 
-from tests import secrets
 from tests.grammar import parse_sse
 from tests.support import body
 from tests.wire import proxy as wire
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse, streamed, whole
-from tests.wire.client import Client, connect, error_in, raw
-from tests.wire.command import COMMAND, LIMIT, Reloadable, command
-from tests.wire.proxy import declaration
+from tests.wire.client import Client, error_in, raw
+from tests.wire.command import Reloadable, command
+from tests.wire.life import Clients, config, paused_stream, texts, until, until_refused, write
+from tests.wire.life import backend as backend
+from tests.wire.life import clients as clients
 
 #: Half of those in one test: each takes a tenth of a second.
 RELOADS = 10
 
 
-@pytest.fixture
-def backend() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
-
-
-def config(backend: ScriptedBackend, options: str = "") -> str:
-    """A config with these options of its backend."""
-    return declaration(backend.url).replace("{base_url:", f"{{{options}base_url:", 1)
-
-
-def write(folder: Path, backend: ScriptedBackend, server: str = "", options: str = "") -> Path:
-    """A file with `config`, and these options of the server."""
-    file = folder / "pipelines.yaml"
-    made = folder / "new"
-    made.write_text(f"server: {{{server}}}\n{config(backend, options)}")
-    made.replace(file)  # as editors do
-    return file
-
-
-@define
-class Clients:
-    """Makes clients, and closes their connections."""
-
-    made: list[Client] = Factory(list)
-
-    def new(self, url: str) -> Client:
-        """A client with a connection."""
-        self.made.append(Client(url))
-        return self.made[-1]
-
-    def started(self, url: str) -> Client:
-        """A client whose stream has begun."""
-        client = self.new(url)
-        client.send(raw(body(stream=True)))
-        assert client.event()["type"] == "message_start"
-        return client
-
-
-@pytest.fixture
-def clients() -> Iterator[Clients]:
-    made = Clients()
-    yield made
-    for client in made.made:
-        client.leave()
-
-
-def texts(client: Client) -> list[str]:
-    """The texts of the client's stream, which has to end well."""
-    events = parse_sse(client.answer.read())
-    assert events[-1]["type"] == "message_stop"
-    return [e["delta"]["text"] for e in events if e["type"] == "content_block_delta"]
-
-
-def held(hold: threading.Event) -> tuple[Any, ...]:
-    """A stream that says Hello, waits, and says the rest."""
-    return head(), sse(delta(content="Hello")), hold, sse(delta("stop", content=" you")), DONE, END
-
-
-def until(condition: Callable[[], bool], what: str = "it is not in the log") -> None:
-    """Wait for a condition, with a limit; `what` is wrong without it."""
-    soon = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < soon, what
-        threading.Event().wait(0.02)
-
-
 class TestReload:
-    def test_a_change_is_served_and_a_broken_file_is_told_as_check_tells_it(
+    def test_a_change_is_served_and_a_broken_file_is_reported(
         self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
     ) -> None:
         """A change of the file, and of the `.env` next to it."""
@@ -132,11 +54,11 @@ class TestReload:
             assert before.get("/v1/models").status == 401  # on a connection of before, too
             assert before.get("/v1/models", **{"x-api-key": "another-key"}).status == 200
 
-    def test_requests_finish_on_the_backend_they_began_with_which_is_closed_then(
+    def test_requests_finish_on_their_backend_before_it_is_closed(
         self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         hold = threading.Event()
-        backend.says(*held(hold))
+        backend.says(*paused_stream(hold))
         backend.says(streamed("New"))
         reloadable.load(config(backend))
         client = clients.started(reloadable.url)
@@ -146,14 +68,14 @@ class TestReload:
         assert texts(later) == ["New"]
         assert backend.request(1).headers["x-new"] == "yes"
         reloadable.load(config(backend, "headers: {x-new: 'again'}, "))
-        assert backend.is_gone(1, within=5)  # nobody needs it any more
-        assert not backend.is_gone(0, within=0)
+        assert backend.is_closed(1, within=5)  # nobody needs it any more
+        assert not backend.is_closed(0, within=0)
         hold.set()
         assert texts(client) == ["Hello", " you"]
         assert "x-new" not in backend.request(0).headers
-        assert backend.is_gone(0, within=5)
+        assert backend.is_closed(0, within=5)
 
-    def test_a_backend_that_did_not_change_keeps_its_connection(
+    def test_an_unchanged_backend_keeps_its_connection(
         self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         backend.says(streamed("Hello"))
@@ -164,26 +86,26 @@ class TestReload:
         assert texts(clients.started(reloadable.url)) == ["Hello"]
         assert backend.connections == 1
 
-    def test_what_the_server_has_at_its_start_only_is_told_and_nobody_is_let_in(
+    def test_options_that_need_a_restart_are_reported_and_an_open_config_is_refused(
         self, reloadable: Reloadable, backend: ScriptedBackend
     ) -> None:
         proxy, text = reloadable.proxy, config(backend)
         reloadable.write(text, server="port: 1")
-        proxy.tell(signal.SIGHUP)
+        proxy.send_signal(signal.SIGHUP)
         proxy.says("`server.port` has changed: restart the proxy")
         proxy.says(" reloaded")
         reloadable.write(text.replace("{keys: [client-key]}", "{}"))
-        proxy.tell(signal.SIGHUP)
+        proxy.send_signal(signal.SIGHUP)
         proxy.says("not reloaded, the running config stays:")
         proxy.says("error[open-door]")
 
-    def test_no_stream_is_broken_by_many_reloads_of_which_half_are_of_broken_files(
+    def test_no_stream_is_broken_by_many_reloads(
         self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         words = [f"word {n} " for n in range(20)]
         parts = [part for word in words for part in (sse(delta(content=word)), 0.005)]
         lasts = threading.Event()
-        backend.says(*held(lasts))
+        backend.says(*paused_stream(lasts))
         backend.says(head(), *parts, sse(delta("stop")), DONE, END)
         enough = threading.Event()
         found: list[list[str]] = []
@@ -200,7 +122,7 @@ class TestReload:
         proxy, file = reloadable.proxy, reloadable.file
         reloadable.load(config(backend))
         logged = len(proxy.log)
-        lasting = clients.started(proxy.url)
+        shared_proxy = clients.started(proxy.url)
         threads = [threading.Thread(target=ask, args=(proxy.url,)) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -208,102 +130,54 @@ class TestReload:
             line = reloadable.load(config(backend, f"headers: {{x-reload: '{n}'}}, "))
             assert " reloaded; backends new or changed: scripted" in line
             file.write_text("pipelines: {" if n % 2 else file.read_text() + "more: 1\n")
-            proxy.tell(signal.SIGHUP)
+            proxy.send_signal(signal.SIGHUP)
             proxy.says("not reloaded, the running config stays:")
         enough.set()
         for thread in threads:
             thread.join(10)
         lasts.set()
-        assert texts(lasting) == ["Hello", " you"]
-        said = proxy.log[logged:]
-        assert not [line for line in said if "Traceback" in line or "outcome=aborted" in line]
+        assert texts(shared_proxy) == ["Hello", " you"]
+        text = proxy.log[logged:]
+        assert not [line for line in text if "Traceback" in line or "outcome=aborted" in line]
         assert not failures
         assert len(found) >= RELOADS
         assert all("".join(each) == "".join(words) for each in found)
 
 
 class TestEnd:
-    def test_on_a_signal_requests_finish_within_the_limit_while_nobody_new_is_let_in(
+    def test_on_a_signal_requests_finish_within_the_drain_timeout(
         self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
     ) -> None:
         hold = threading.Event()
-        backend.says(*held(hold))
-        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
-        backend.says(Act.UNTIL_GONE)
+        backend.says(*paused_stream(hold))
+        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
+        backend.says(Act.UNTIL_CLOSED)
         with command(write(tmp_path, backend, "drain_timeout: 2")) as proxy:
             client, endless = clients.started(proxy.url), clients.started(proxy.url)
             idle, other = clients.new(proxy.url), clients.new(proxy.url)
             idle.get("/health")
             other.socket.sendall(raw(body()))
             backend.request(2)
-            proxy.tell(signal.SIGTERM)
+            proxy.send_signal(signal.SIGTERM)
             assert idle.socket.recv(1) == b""  # kept connections are closed
             until_refused(proxy.url)
             hold.set()
             assert texts(client) == ["Hello", " you"]
-            *_, last = parse_sse(endless.answer.read())
+            *_, last = parse_sse(endless.response.read())
             assert error_in(last)[0] == "overloaded_error"
             other.send(b"")
-            told = json.loads(other.answer.read())
-            assert other.answer.status == 529
-            assert error_in(told) == (
+            reported = json.loads(other.response.read())
+            assert other.response.status == 529
+            assert error_in(reported) == (
                 "overloaded_error",
                 "the proxy is shutting down; try again in a moment",
             )
             assert proxy.ends() == -signal.SIGTERM
             assert not [each for each in proxy.log if "Traceback" in each or "Aborted" in each]
 
-    @pytest.mark.parametrize("workers", ["1", "2"])
-    def test_a_second_signal_ends_it_at_once(
-        self, workers: str, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
-        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
-        with command(write(tmp_path, backend), "--workers", workers) as proxy:
-            clients.started(proxy.url)
-            proxy.tell(signal.SIGTERM)
-            until_refused(proxy.url)
-            proxy.tell(signal.SIGTERM)
-            proxy.ends()
-            assert backend.is_gone(within=5)
-
-
-def until_refused(url: str) -> None:
-    """Wait until it listens no more."""
-    with contextlib.suppress(ConnectionError):
-        while True:
-            connect(url).close()
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_ends_with_the_terminal_it_was_started_in(
-    workers: str, tmp_path: Path, backend: ScriptedBackend
-) -> None:
-    ours, its = pty.openpty()
-    file = write(tmp_path, backend)
-    at = ["--config", str(file), "--port", "0", "--workers", workers]
-    with subprocess.Popen(
-        [*COMMAND, *at],
-        stdin=its,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        text=True,
-    ) as process:
-        os.close(its)
-        assert process.stdout
-        url = process.stdout.readline().split()[-1]
-        client = Client(url)
-        assert client.get("/health").status == 200
-        client.leave()
-        os.close(ours)
-        try:
-            assert process.wait(LIMIT) in (0, -signal.SIGTERM)
-        finally:
-            process.kill()
-
 
 class TestReadiness:
-    def test_it_is_not_ready_before_a_backend_that_is_asked_answers(
+    def test_it_is_not_ready_before_a_health_check_succeeds(
         self, tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
     ) -> None:
         backend.says(whole(503, {}))
@@ -315,129 +189,12 @@ class TestReadiness:
             )
             not_ready = client.get("/health/ready")
             assert not_ready.status == 503
-            told = json.loads(not_ready.body)
-            assert told["status"] == "not ready"
-            assert told["backends"]["scripted"] == {"state": "it does not respond"}
+            reported = json.loads(not_ready.body)
+            assert reported["status"] == "not ready"
+            assert reported["backends"]["scripted"] == {"state": "it does not respond"}
             assert client.get("/health/live").status == 200
-            backend.answers = [(whole(401, {}),)]
+            backend.responses = [(whole(401, {}),)]
             until(lambda: "backend `scripted` responds again" in caplog.text)
             assert client.get("/health/ready").status == 200
             assert backend.request().path == "/health"
-            client.leave()
-
-
-class TestWorkers:
-    def test_each_serves_and_is_replaced_if_it_dies_and_all_end_together(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
-        hold = threading.Event()
-        backend.says(*held(hold))
-        file = write(tmp_path, backend)
-        pids = tmp_path / "pids"
-        pids.mkdir()
-        (tmp_path / "marking.py").write_text(MARKING)
-        file.write_text(file.read_text().replace("- list-models", f"{MARK}      - list-models"))
-
-        def served(url: str) -> set[int]:
-            """Ask until two workers have answered; all that did."""
-            for _ in itertools.takewhile(lambda _: len(list(pids.iterdir())) < 2, range(1000)):
-                clients.new(url).get("/v1/models")
-            return {int(each.name) for each in pids.iterdir()}
-
-        with command(file, "--workers", "2", at_most=4 * LIMIT) as proxy:
-            first = served(proxy.url)
-            assert len(first - {proxy.process.pid}) == 2
-            dead = min(first)
-            os.kill(dead, signal.SIGKILL)
-            # It is asked in turn with the other one, which may still be busy with its imports.
-            proxy.says(f"Child process [{dead}] died", within=60)
-            (pids / str(dead)).unlink()
-            proxy.says("backend `scripted` is ready after")
-            now = served(proxy.url)
-            assert len(now - {proxy.process.pid}) == 2
-            assert dead not in now
-
-            client = clients.started(proxy.url)
-            proxy.tell(signal.SIGHUP)
-            proxy.says(" reloaded")
-            proxy.says(" reloaded")
-            proxy.tell(signal.SIGTERM)
-            until_refused(proxy.url)
-            hold.set()
-            assert texts(client) == ["Hello", " you"]
-            assert proxy.ends() == 0
-            for pid in now:
-                with pytest.raises(ProcessLookupError):
-                    os.kill(pid, 0)
-
-    def test_row_a8_a_hangup_while_they_start_does_not_kill_them_but_they_end_with_their_supervisor(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
-        """When it is killed they end as on SIGTERM."""
-        hold = threading.Event()
-        backend.says(*held(hold))
-        at = ["--config", str(write(tmp_path, backend)), "--port", "0", "--workers", "2"]
-        log = tmp_path / "log"
-        with (
-            log.open("w") as errors,
-            subprocess.Popen(
-                [*COMMAND, *at], stdout=subprocess.PIPE, stderr=errors, text=True
-            ) as process,
-        ):
-            assert process.stdout
-            url = process.stdout.readline().split()[-1]
-            try:
-                workers = started_children(process.pid)
-                for pid in workers:
-                    os.kill(pid, signal.SIGHUP)
-                until(lambda: "is ready after" in log.read_text(), "no worker serves")
-                client = clients.started(url)
-                assert children(process.pid) == workers
-            finally:
-                process.kill()
-            until_refused(url)
-            hold.set()
-            assert texts(client) == ["Hello", " you"]
-            until_gone(workers)
-        with pytest.raises(ConnectionError):
-            connect(url)
-        secrets.printed(log.read_text())
-        assert "Traceback" not in log.read_text()
-
-
-def children(pid: int) -> list[int]:
-    """The workers of a supervisor."""
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "fork"], stdout=subprocess.PIPE)
-    return [int(each) for each in found.stdout.split()]
-
-
-def started_children(pid: int) -> list[int]:
-    """The same, as soon as there are two."""
-    until(lambda: len(children(pid)) >= 2, "there are no workers")
-    return children(pid)
-
-
-def until_gone(pids: list[int]) -> None:
-    """Wait until no process has one of these ids."""
-    assert len(pids) == 2
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "workers live on")
-
-
-#: A stage that tells which process it runs in: a file of that name in the folder `pids`.
-MARKING = """
-import os
-from pathlib import Path
-from typing import TypeVar
-from attrs import frozen
-from pipeline import Send, Stage
-
-T = TypeVar("T")
-
-
-@frozen
-class Mark(Stage[T, T]):
-    async def handle(self, event: T, forward: Send[T]) -> None:
-        (Path(__file__).with_name("pids") / str(os.getpid())).touch()
-        await forward(event)
-"""
-MARK = "- marking:Mark\n"
+            client.close()

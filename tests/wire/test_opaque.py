@@ -18,9 +18,8 @@ import pytest
 from attrs import define, field, frozen
 
 from tests.wire.backend import Received, ScriptedBackend, Step
-from tests.wire.chat import DONE, END, delta, head, said, sse, whole
-from tests.wire.client import MODES
-from tests.wire.proxy import Lasting, proxy
+from tests.wire.chat import DONE, END, delta, error_json, head, sse, whole
+from tests.wire.proxy import SharedProxy, proxy
 
 Body = dict[str, Any]
 STEPS = 4
@@ -64,9 +63,9 @@ def always(body: Body) -> bool:
 
 @frozen
 class Kind:
-    """A kind of backend: what it attaches to an answer, and how it takes those of others."""
+    """A kind of backend: the members that it adds to a response, and those that it accepts."""
 
-    declared: str
+    config_for: str
     refusal: str
     call: Callable[[int], Body] = nothing
     """Members of the first call of a message."""
@@ -147,7 +146,7 @@ MODELS = {"databricks": "databricks-claude-sonnet-4", "moonshot": "kimi-k2.6"}
 
 
 def calls_of(name: str, step: int) -> list[Body]:
-    """The calls of a step: two in the second, one in all others."""
+    """The calls of a step: two in the second, one in each other."""
     kind = KINDS[name]
     return [
         {
@@ -190,10 +189,10 @@ def _is_own(name: str, step: int, message: Body) -> bool:
     if given != (sent[: len(given)] if name == "databricks" else sent):  # one by one there
         return False
     members = kind.message(step)
-    held = {
+    extra = {
         each: message[each] for each in message if each not in ("role", "content", "tool_calls")
     }
-    if {**members, **held} != members or (members.keys() - kind.optional) - held.keys():
+    if {**members, **extra} != members or (members.keys() - kind.optional) - extra.keys():
         return False
     if kind.item is None:
         return not isinstance(message.get("content"), list)
@@ -228,7 +227,7 @@ class Opaque(ScriptedBackend):
         name, body = request.path.split("/")[1], request.body
         if wrong := problem(name, body):
             self.problems.append(f"{name}: {wrong}")
-            return [whole(400, said(wrong))]
+            return [whole(400, error_json(wrong))]
         step = len({c.split(" ")[1] for c in _cities(body)})
         kind = KINDS[name]
         if step == STEPS:
@@ -277,15 +276,17 @@ def _content(part: Any) -> Iterator[Body]:
     elif part["type"] == "text":
         yield delta(content=[part])
     else:
-        [held] = part["summary"]
-        for piece in (held["text"][:5], held["text"][5:]):
-            yield delta(content=[{**part, "summary": [{"type": held["type"], "text": piece}]}])
-        yield delta(content=[{**part, "summary": [{**held, "text": ""}]}])
+        [summary] = part["summary"]
+        for http_chunk in (summary["text"][:5], summary["text"][5:]):
+            yield delta(
+                content=[{**part, "summary": [{"type": summary["type"], "text": http_chunk}]}]
+            )
+        yield delta(content=[{**part, "summary": [{**summary, "text": ""}]}])
 
 
-def declared(url: str) -> str:
+def config_for(url: str) -> str:
     backends = "".join(
-        f'  {name}: {{base_url: "{url}/{name}/v1", {kind.declared}}}\n'
+        f'  {name}: {{base_url: "{url}/{name}/v1", {kind.config_for}}}\n'
         for name, kind in KINDS.items()
     )
     models = "".join(
@@ -302,15 +303,15 @@ backends:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     backend = Opaque()
-    with proxy(tmp_path_factory.mktemp("opaque"), declared(backend.url)) as url:
-        yield Lasting(backend, url)
+    with proxy(tmp_path_factory.mktemp("opaque"), config_for(backend.url)) as url:
+        yield SharedProxy(backend, url)
     backend.close()
 
 
 @pytest.fixture(scope="module")
-def client(served: Lasting) -> Iterator[anthropic.Anthropic]:
+def client(served: SharedProxy) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(base_url=served.url, api_key="key", max_retries=0) as made:
         yield made
 
@@ -322,7 +323,7 @@ TOOL: Any = {
 
 
 def run(client: anthropic.Anthropic, stream: bool, models: list[str], wish: Any) -> list[Any]:
-    """A loop with a model for each step; gives the answers."""
+    """Run a loop with a model for each step. Return the responses."""
     conversation: list[Any] = [{"role": "user", "content": "What do I wear?"}]
     answers = []
     for model in models:
@@ -343,40 +344,46 @@ def run(client: anthropic.Anthropic, stream: bool, models: list[str], wish: Any)
 NAMES = list(KINDS)
 
 
-@MODES
-@pytest.mark.parametrize("changes", [False, True], ids=["one model", "changed"])
-@pytest.mark.parametrize("wish", WISHES)
+def loops(name: str) -> Iterator[tuple[str, bool, list[str]]]:
+    """Three loops for a backend: a wish, a mode, and the model of each step.
+
+    All pairs occur of backend, wish, mode, and whether the model changes.
+    """
+    n = NAMES.index(name)
+    for k, wish in enumerate(WISHES):
+        stream, changes = bool((n + k) % 2), k != n % 3
+        other = NAMES[(n + 1 + 2 * k + stream) % len(NAMES)] if changes else name
+        yield wish, stream, [name, name, other, other, name]
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_rows_b11_to_b17_a_tool_loop_runs_to_its_end_on(
-    name: str, wish: str, changes: bool, stream: bool, client: anthropic.Anthropic
-) -> None:
-    shift = 1 + 2 * list(WISHES).index(wish) + stream
-    other = NAMES[(NAMES.index(name) + shift) % len(NAMES)] if changes else name
-    answers = run(client, stream, [name, name, other, other, name], WISHES[wish])
+def test_rows_b11_to_b17_a_tool_loop_finishes_on(name: str, client: anthropic.Anthropic) -> None:
+    for wish, stream, models in loops(name):
+        responses = run(client, stream, models, WISHES[wish])
 
-    reasons = [answer.stop_reason for answer in answers]
-    assert reasons == ["tool_use"] * STEPS + ["end_turn"]
-    calls = [sum(block.type == "tool_use" for block in answer.content) for answer in answers]
-    assert calls == [1, 2, 1, 1, 0]
-    ids = [block.id for answer in answers for block in answer.content if block.type == "tool_use"]
-    assert len(set(ids)) == len(ids)
-    assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", each) for each in ids)
-    shown = {block.type for answer in answers for block in answer.content}
-    if wish != "on":
-        assert "thinking" not in shown
+        reasons = [response.stop_reason for response in responses]
+        assert reasons == ["tool_use"] * STEPS + ["end_turn"], (wish, stream, models)
+        blocks = [block for response in responses for block in response.content]
+        calls = [sum(block.type == "tool_use" for block in r.content) for r in responses]
+        assert calls == [1, 2, 1, 1, 0], (wish, stream, models)
+        ids = [block.id for block in blocks if block.type == "tool_use"]
+        assert len(set(ids)) == len(ids)
+        assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", tool_use_id) for tool_use_id in ids)
+        if wish != "on":
+            assert "thinking" not in {block.type for block in blocks}, (wish, stream, models)
 
 
-def test_a_client_that_shortens_ids_is_refused_by_the_backend_and_the_log_says_why(
+def test_shortened_ids_are_refused_and_logged(
     client: anthropic.Anthropic, caplog: pytest.LogCaptureFixture
 ) -> None:
     [answer] = run(client, stream=False, models=["openrouter"], wish={})
     [use] = [block for block in answer.content if block.type == "tool_use"]
     short = use.id[:64]
-    turns: list[Any] = [
+    history: list[Any] = [
         {"role": "user", "content": "What do I wear?"},
         {"role": "assistant", "content": [{**use.to_dict(), "id": short}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": short}]},
     ]
     with pytest.raises(anthropic.BadRequestError, match="reasoning details"):
-        client.messages.create(model="openrouter", max_tokens=9, messages=turns, tools=[TOOL])
+        client.messages.create(model="openrouter", max_tokens=9, messages=history, tools=[TOOL])
     assert "degraded=opaque_members:unreadable" in caplog.text

@@ -17,7 +17,7 @@ from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client, error_in, raw
 from tests.wire.command import Reloadable
-from tests.wire.proxy import METRICS, declaration, proxy
+from tests.wire.proxy import METRICS, config_text, proxy
 
 
 @define
@@ -33,7 +33,7 @@ class Queued:
         self.clients.append(Client(self.url))
         return self.clients[-1]
 
-    def told(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The metrics of the queue."""
         families = text_string_to_metric_families(self.client().get("/metrics").body.decode())
         samples = [sample for family in families for sample in family.samples]
@@ -46,16 +46,16 @@ class Queued:
     def until(self, **expected: float) -> None:
         """Ask until the metrics say so."""
         for _ in range(1000):
-            told = self.told()
+            told = self.metrics()
             if expected.items() <= told.items():
                 return
         raise AssertionError(told)
 
 
-def declared(backend: ScriptedBackend) -> str:
+def config_for(backend: ScriptedBackend) -> str:
     """What is served, with one slot."""
     text = (
-        declaration(backend.url)
+        config_text(backend.url)
         .replace("api_key: backend-key", "api_key: backend-key, max_concurrent_calls: 1")
         .replace("- invoke", "- queue: {max_queued: 1}\n      - invoke")
         .replace("- translate-out", "- translate-out: {ping_interval: 0.05}")
@@ -67,15 +67,15 @@ def declared(backend: ScriptedBackend) -> str:
 def queued(tmp_path: Path) -> Iterator[Queued]:
     backend = ScriptedBackend()
     with ExitStack() as running:
-        url = running.enter_context(proxy(tmp_path, declared(backend)))
+        url = running.enter_context(proxy(tmp_path, config_for(backend)))
         made = Queued(url, backend, running)
         yield made
         for client in made.clients:
-            client.leave()
+            client.close()
     backend.close()
 
 
-def test_a_call_waits_for_the_one_before_and_its_client_is_pinged(queued: Queued) -> None:
+def test_a_queued_call_gets_keep_alives(queued: Queued) -> None:
     backend, end = queued.backend, Event()
     backend.says(head(), sse(delta(content="One")), end, sse(delta("stop")), DONE, END)
     backend.says(streamed("Two"))
@@ -88,17 +88,17 @@ def test_a_call_waits_for_the_one_before_and_its_client_is_pinged(queued: Queued
     events = [second.event() for _ in range(3)]
     assert [event["type"] for event in events] == ["message_start", "ping", "ping"]
     assert len(backend.requests) == 1
-    assert queued.told() == {"running": 1, "waiting": 1}
+    assert queued.metrics() == {"running": 1, "waiting": 1}
 
     end.set()
     while events[-1]["type"] != "message_stop":
         events.append(second.event())
     check_grammar(events)
     queued.until(running=0, waiting=0, wait_seconds_count=2)
-    assert queued.told()["wait_seconds_sum"] > 0.05
+    assert queued.metrics()["wait_seconds_sum"] > 0.05
 
 
-def test_more_than_may_wait_get_a_529_that_says_when_to_come_back(queued: Queued) -> None:
+def test_a_full_queue_is_a_529_with_retry_after(queued: Queued) -> None:
     backend, end = queued.backend, Event()
     backend.says(end, whole(200, completion("One")))
     backend.says(whole(200, completion("Two")))
@@ -116,12 +116,12 @@ def test_more_than_may_wait_get_a_529_that_says_when_to_come_back(queued: Queued
     assert len(backend.requests) == 2
 
 
-def test_after_a_reload_with_more_slots_the_calls_from_before_it_count(
+def test_after_a_reload_calls_in_flight_count(
     reloadable: Reloadable,
 ) -> None:
     backend, end = ScriptedBackend(), Event()
     backend.says(end, whole(200, completion()))
-    text = declared(backend)
+    text = config_for(backend)
     reloadable.load(text)
     queued = Queued(reloadable.url, backend, ExitStack())
     first, second, third = (queued.client() for _ in range(3))
@@ -137,28 +137,28 @@ def test_after_a_reload_with_more_slots_the_calls_from_before_it_count(
     end.set()
     queued.until(running=0, waiting=0)
     for each in queued.clients:
-        each.leave()
+        each.close()
     assert len(backend.requests) == 3
     backend.close()
 
 
-def test_a_client_that_leaves_while_it_waits_gives_up_its_place(queued: Queued) -> None:
+def test_a_disconnect_in_the_queue_frees_its_place(queued: Queued) -> None:
     backend = queued.backend
-    backend.says(Act.UNTIL_GONE)
+    backend.says(Act.UNTIL_CLOSED)
     backend.says(whole(200, completion("Two")))
     first, second = queued.client(), queued.client()
     first.socket.sendall(raw(body()))
     backend.request()
     second.send(raw(body(stream=True)))
     assert second.event()["type"] == "message_start"
-    second.leave()
+    second.close()
     queued.until(running=1, waiting=0)
-    first.leave()
+    first.close()
     assert queued.client().post(body()).status == 200
     assert len(backend.requests) == 2
 
 
-def test_a_failure_while_one_waits_is_the_failure_of_its_own_call(queued: Queued) -> None:
+def test_a_failure_does_not_fail_a_queued_call(queued: Queued) -> None:
     backend, end = queued.backend, Event()
     backend.says(end, Act.RESET)
     backend.says(whole(500, {"error": {"message": "no"}}))
@@ -175,9 +175,9 @@ def test_a_failure_while_one_waits_is_the_failure_of_its_own_call(queued: Queued
     assert first.socket.recv(1024).startswith(b"HTTP/1.1 5")
 
 
-def test_a_proxy_that_ends_tells_those_who_wait_as_those_who_run(queued: Queued) -> None:
+def test_a_shutdown_is_reported_to_queued_and_running_calls(queued: Queued) -> None:
     backend = queued.backend
-    backend.says(Act.UNTIL_GONE)
+    backend.says(Act.UNTIL_CLOSED)
     first, second, third = (queued.client() for _ in range(3))
     first.socket.sendall(raw(body()))
     backend.request()
@@ -190,10 +190,10 @@ def test_a_proxy_that_ends_tells_those_who_wait_as_those_who_run(queued: Queued)
     events = [second.event()]
     while events[-1]["type"] != "error":
         events.append(second.event())
-    assert first.answer.status == 529
+    assert first.response.status == 529
     assert error_in(events[-1]) == (
         "overloaded_error",
         "the proxy is shutting down; try again in a moment",
     )
-    assert backend.is_gone()
+    assert backend.is_closed()
     assert len(backend.requests) == 1

@@ -59,7 +59,7 @@ class Scene:
 
     def ask(self, session: str, *steps: Step, stream: bool = True) -> None:
         """Script the first backend, and send a request."""
-        self.one.answers = [steps]
+        self.one.responses = [steps]
         self.client.socket.sendall(
             raw(body(stream=stream), **{"x-claude-code-session-id": session})
         )
@@ -71,7 +71,7 @@ class Scene:
     def disconnect(self, connections: int) -> None:
         """Disconnect, and wait until the proxy has closed its connection to the backend."""
         self.client.socket.close()
-        assert self.one.is_gone(connections, within=10)
+        assert self.one.is_closed(connections, within=10)
         self.client = Client(self.client.url)
 
 
@@ -89,24 +89,24 @@ def play(scene: Scene) -> None:
     scene.ask("cut", head(), TEXT, Act.CLOSE)
     scene.read()
 
-    scene.two.answers = [[head(), TEXT, ending, DONE, END]]
+    scene.two.responses = [[head(), TEXT, ending, DONE, END]]
     scene.ask("fallback", OVERLOADED)
     scene.read()
-    scene.two.answers = [[OVERLOADED]]
+    scene.two.responses = [[OVERLOADED]]
     scene.ask("all fail", OVERLOADED)
     scene.read()
 
     sent = Event()
-    scene.ask("left in mid-stream", head(), TEXT, sent, TEXT, Act.UNTIL_GONE)
-    scene.client.answer = _response(scene.client)
+    scene.ask("left in mid-stream", head(), TEXT, sent, TEXT, Act.UNTIL_CLOSED)
+    scene.client.response = _response(scene.client)
     while scene.client.event()["type"] != "content_block_delta":
         pass
     number = scene.one.connections - 1
     sent.set()
-    scene.client.answer.close()
+    scene.client.response.close()
     scene.disconnect(number)
     requests = len(scene.one.requests)
-    scene.ask("left before the response", Act.UNTIL_GONE)
+    scene.ask("left before the response", Act.UNTIL_CLOSED)
     scene.one.request(requests)
     scene.disconnect(scene.one.connections - 1)
 
@@ -126,7 +126,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         play(scene)
         refused = scene.client.post(body(), **{"x-api-key": "wrong"})
         assert refused.status == 401
-        scene.client.leave()
+        scene.client.close()
     one.close()
     two.close()
     return folder / "usage.db"
@@ -259,7 +259,7 @@ def test_a_record_that_cannot_be_written_stops_no_request_and_is_logged_once(
     with proxy(tmp_path, f"usage: {{file: /proc/no/usage.db}}\n{config}") as url:
         client = Client(url)
         statuses = {client.post(body()).status for _ in range(5)}
-        client.leave()
+        client.close()
     backend.close()
 
     assert statuses == {200}

@@ -58,7 +58,7 @@ def scrape(url: str) -> Samples:
     """The samples, by name and labels, from whichever worker accepts the connection."""
     client = Client(url)
     text = client.get("/metrics").body.decode()
-    client.leave()
+    client.close()
     return {
         (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -81,7 +81,7 @@ def ask(url: str, status: int, times: int) -> None:
         client = Client(url)
         client.socket.settimeout(LIMIT)  # the workers may be starting
         assert client.get(f"/reply/{status}").status == status
-        client.leave()
+        client.close()
 
 
 def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
     folder = tmp_path / "tmp"
     folder.mkdir()
     workers = ("--workers", str(WORKERS))
-    with command(file, *workers, at_most=4 * LIMIT, ready="", TMPDIR=str(folder)) as proxy:
+    with command(file, *workers, at_most=4 * LIMIT, until="", TMPDIR=str(folder)) as proxy:
         ask(proxy.url, 200, MESSAGES)
         [shared] = folder.glob("llm-proxy-*")
         ask(proxy.url, 400, REFUSED)
@@ -121,7 +121,7 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
         after = until(proxy.url, lambda samples: samples[(*RESPONSES, "200")] >= MESSAGES + 2)
         assert after["llm_proxy_tokens_total", "gpu", "output"] == 3 * (ALL + 2)
 
-        proxy.tell(signal.SIGTERM)
+        proxy.send_signal(signal.SIGTERM)
         assert proxy.ends() == 0
     assert list(folder.iterdir()) == []
 

@@ -13,14 +13,14 @@ ROOT = Path(__file__).parent.parent.parent
 ENVIRON = {"PROXY_API_KEY": KEY}
 
 
-def declaration(folder: Path, backend: str, without: Collection[str] = ()) -> Path:
+def config_file(folder: Path, backend: str, without: Collection[str] = ()) -> Path:
     """The shipped pipelines.yaml, with all models led to one backend, and no stages `without`."""
     yaml = YAML()
-    declared = yaml.load((ROOT / "pipelines.yaml").read_text())
-    declared["backends"] = {"fake": {"base_url": f"{backend}/v1", "api_key": "none"}}
-    declared["models"] = {"bench-*": {"backend": "fake"}}
-    stages = declared["pipelines"]["messages"]["stages"]
-    stages[:] = [each for each in stages if each not in without]
+    config = yaml.load((ROOT / "pipelines.yaml").read_text())
+    config["backends"] = {"fake": {"base_url": f"{backend}/v1", "api_key": "none"}}
+    config["models"] = {"bench-*": {"backend": "fake"}}
+    stages = config["pipelines"]["messages"]["stages"]
+    stages[:] = [stage for stage in stages if stage not in without]
     file = folder / "pipelines.yaml"
-    yaml.dump(declared, file)
+    yaml.dump(config, file)
     return file
