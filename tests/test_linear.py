@@ -38,6 +38,7 @@ from stages.translation.json_schema import is_closed, without
 from stages.translation.response import ResponseTranslator
 from stages.wire.json_codec import decode, decode_lenient, decode_prefix
 from stages.wire.sse import SseDecoder
+from tests.cases import for_each
 from tests.stages.translation.support import call, calls, finish
 from tests.support import chat_request
 
@@ -166,7 +167,7 @@ def worst(pattern: re.Pattern[Any], used: frozenset[str]) -> float:
     return found
 
 
-@pytest.mark.parametrize("name", sorted(EXPRESSIONS.keys() - BOUNDED.keys()))
+@for_each("name", sorted(EXPRESSIONS.keys() - BOUNDED.keys()))
 def test_row_a2_each_expression_takes_time_by_the_length_of_the_text(name: str) -> None:
     assert worst(*EXPRESSIONS[name]) < MAX_GROWTH
 
@@ -293,6 +294,6 @@ PARSERS: dict[str, Callable[[int], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", PARSERS)
+@for_each("name", PARSERS)
 def test_row_a2_each_parser_takes_time_by_the_length_of_what_it_reads(name: str) -> None:
     assert growth(lambda size: lambda: PARSERS[name](size), 10_000) < MAX_GROWTH

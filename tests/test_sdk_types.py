@@ -9,6 +9,7 @@ import pytest
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InvalidRequestError
 from stages.messages_api.usage import Usage
+from tests.cases import for_each
 from tests.sdk_types import check_sent
 from tests.support import request
 
@@ -31,7 +32,7 @@ def changed(value: Any, path: str, to: Any = ...) -> Any:
     return copy
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "to", "says"),
     [
         ("message.usage.cache_creation", ..., "message.usage.cache_creation: missing"),
@@ -62,7 +63,7 @@ CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
 REFUSED = {"type": "refusal", "category": None, "explanation": None}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("event", "path", "to", "says"),
     [
         (e.BlockStart(0, TEXT), "content_block.citations", None, "citations: no recorded answer"),

@@ -12,6 +12,7 @@ from attrs import frozen, validators
 from pipeline import Send, Stage, option, reference, section
 from pipeline.config.options import OptionError
 from pipeline.stage import Signature, signature
+from tests.cases import for_each
 from tests.pipeline.support import Begin, Cache, End, Event, Middle, Start, Tap
 
 T = TypeVar("T")
@@ -76,7 +77,7 @@ class Listed(Stage[list[Start], Middle]):
     pass
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("stage", "declared"),
     [
         (Begin, Signature((Start,), (Middle,))),

@@ -13,6 +13,7 @@ from attrs import Factory, frozen
 from pipeline import Send, Stage, StopForwarding
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
+from tests.cases import for_each
 from tests.pipeline.support import (
     Begin,
     Cache,
@@ -168,7 +169,7 @@ class Once(Stage[Middle, Middle]):
         raise StopForwarding
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("stage", "event"),
     [
         (Begin(), Start("a")),

@@ -8,6 +8,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.authenticate import Authenticate
 from stages.events import Authenticated, HttpRequest
 from stages.messages_api.errors import AuthenticationError
+from tests.cases import for_each
 from tests.support import http
 
 ONE = Authenticate(keys=("s3cret-key",))
@@ -39,7 +40,7 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(Authenticate(), [asking()])
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         {"x_api_key": "s3cret-key"},
@@ -78,7 +79,7 @@ async def test_row_c2_a_right_key_passes_wherever_it_is(headers: dict[str, str])
     assert await client(ONE, **headers) == "key-1"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         {"x_api_key": "wrong"},
@@ -113,7 +114,7 @@ async def test_a_wrong_key_is_refused(headers: dict[str, str]) -> None:
     assert (await refusal(ONE, **headers)).message == "invalid x-api-key"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         {},

@@ -33,6 +33,7 @@ from stages.messages_api.errors import (
 from stages.retry import Retry
 from stages.routing.breaker import Breakers
 from stages.routing.error_kinds import ErrorKind
+from tests.cases import for_each
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
 
@@ -59,7 +60,7 @@ async def test_the_first_target_that_answers_is_the_only_one() -> None:
     assert await attempts(Fallback(), event(), None) == ["a"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "error",
     [
         BUSY,
@@ -109,7 +110,7 @@ async def test_a_request_with_one_target_passes() -> None:
     assert stage.breakers.states(0) == {}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("errors", "told"),
     [
         ([OverloadedError("one"), OverloadedError("two"), OverloadedError("three")], "one"),

@@ -14,6 +14,7 @@ from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.list_models import ListModels
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.profiles.capabilities import capabilities
+from tests.cases import for_each
 from tests.sdk_types import check_sent
 from tests.support import backend, http, profile
 
@@ -152,7 +153,7 @@ async def test_a_page_has_as_many_models_as_wanted(limit: str, number: int, more
     assert (len(names), has_more) == (number, more)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("query", "expected"),
     [
         ({"limit": "2"}, (["a", "b/c"], True)),
@@ -189,9 +190,7 @@ async def test_going_on_after_the_last_id_gives_every_model_once() -> None:
     assert names == list(MANY.models)
 
 
-@pytest.mark.parametrize(
-    "limit", ["0", "1001", "-1", "1.5", "x", "", " 5", "+5", "1e2", "٣", "99999", "01000"]
-)
+@for_each("limit", ["0", "1001", "-1", "1.5", "x", "", " 5", "+5", "1e2", "٣", "99999", "01000"])
 async def test_another_limit_is_refused(limit: str) -> None:
     with pytest.raises(InvalidRequestError, match="limit: Input should be between 1 and 1000"):
         await run_stage(FIVE, [asking(limit=limit)])

@@ -15,6 +15,7 @@ from stages.profiles.profile import Overrides
 from stages.resolve import Resolve
 from stages.routing.model_names import is_pattern
 from stages.routing.selection import Rule, When
+from tests.cases import for_each
 from tests.rounds import turning
 from tests.support import validated
 
@@ -55,7 +56,7 @@ async def test_the_exact_name_comes_before_patterns() -> None:
     assert await backend(stage, "claude-a") == "claude-a"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "expected"),
     [
         ("claude-haiku-4", "claude-haiku-*"),
@@ -71,7 +72,7 @@ async def test_the_exact_name_comes_before_patterns() -> None:
         ("llama4.1", "*"),
     ],
 )
-@pytest.mark.parametrize("turned", [False, True], ids=["in order", "turned around"])
+@for_each("turned", [False, True], ids=["in order", "turned around"])
 async def test_the_most_literal_pattern_counts(name: str, expected: str, turned: bool) -> None:
     names = ["*", "claude-*", "claude-*-4", "claude-haiku-*", "claude-haiku-1?", "llama[23].?"]
     stage = Resolve(models(*(reversed(names) if turned else names)))
@@ -162,8 +163,8 @@ async def test_row_c7_an_unknown_model_can_be_the_apis_own_404() -> None:
     assert await backend(stage, "b-1") == "b-*"
 
 
-@pytest.mark.parametrize("mark", ["[1m]", "[1M]", "[1m][1M]"])
-@pytest.mark.parametrize(
+@for_each("mark", ["[1m]", "[1M]", "[1m][1M]"])
+@for_each(
     ("entry", "name"), [("claude-opus-4", "claude-opus-4"), ("claude-*", "claude-x"), ("o", "else")]
 )
 async def test_row_c10_the_clients_mark_for_its_window_is_no_part_of_the_name(

@@ -23,6 +23,7 @@ from stages.translation.request import chat_request
 from stages.validate import Validate
 from stages.wire.json_codec import decode_lenient, decode_prefix, encode
 from tests import support
+from tests.cases import for_each
 from tests.sdk_types import check_sent
 from tests.stages.translation.fuzz_support import (
     CHUNKS,
@@ -181,8 +182,8 @@ NOTHING: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize("chunks", NOTHING.values(), ids=NOTHING)
+@for_each("stream", [True, False], ids=["streamed", "whole"])
+@for_each("chunks", NOTHING.values(), ids=NOTHING)
 def test_row_c3_an_answer_that_says_nothing_can_be_sent_back(
     chunks: list[Any], stream: bool
 ) -> None:
@@ -233,8 +234,8 @@ HALVES = {
 }
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize(("arguments", "expected"), HALVES.values(), ids=HALVES)
+@for_each("stream", [True, False], ids=["streamed", "whole"])
+@for_each(("arguments", "expected"), HALVES.values(), ids=HALVES)
 def test_row_c9_half_a_pair_in_arguments_is_a_replacement_character(
     arguments: str, expected: dict[str, Any], stream: bool
 ) -> None:
@@ -248,7 +249,7 @@ def test_row_c9_half_a_pair_in_arguments_is_a_replacement_character(
     assert json.loads(sent["arguments"]) == expected
 
 
-@pytest.mark.parametrize("arguments", [each for each, _ in HALVES.values()])
+@for_each("arguments", [each for each, _ in HALVES.values()])
 def test_row_c9_where_arguments_are_split_makes_no_difference(arguments: str) -> None:
     at_once = written([arguments])
     assert written(list(arguments)) == at_once

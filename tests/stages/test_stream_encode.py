@@ -13,6 +13,7 @@ from stages.exchange import Degradation, Exchange
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
 from stages.stream_encode import StreamEncode
+from tests.cases import for_each
 from tests.grammar import check_grammar, parse_sse
 from tests.support import request
 
@@ -141,8 +142,8 @@ NOTES: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("notes", NOTES.values(), ids=NOTES)
-@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+@for_each("notes", NOTES.values(), ids=NOTES)
+@for_each("streamed", [True, False], ids=["streamed", "whole"])
 async def test_names_a_client_made_up_do_no_harm_in_a_header(
     streamed: bool, notes: tuple[str, ...]
 ) -> None:

@@ -23,6 +23,7 @@ from stages.retry import Retry
 from stages.routing.breaker import Breakers
 from stages.translate_in import TranslateIn
 from stages.translate_out import TranslateOut
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.support import backend, resolved
 
@@ -101,9 +102,9 @@ class World:
         )
 
 
-@pytest.mark.parametrize("retry_first", [True, False], ids=["all again", "each again"])
-@pytest.mark.parametrize("probes", [True, False], ids=["a probe", "no probe"])
-@pytest.mark.parametrize("steps", range(0, 60, 3))
+@for_each("retry_first", [True, False], ids=["all again", "each again"])
+@for_each("probes", [True, False], ids=["a probe", "no probe"])
+@for_each("steps", range(0, 60, 3))
 async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
     steps: int, probes: bool, retry_first: bool
 ) -> None:

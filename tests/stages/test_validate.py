@@ -14,6 +14,7 @@ from stages.messages_api.errors import InvalidRequestError, RequestTooLargeError
 from stages.off_loop import LARGE_BODY
 from stages.validate import Validate
 from stages.wire import json_codec
+from tests.cases import for_each
 from tests.rounds import turning
 from tests.sdk_types import check_sent
 from tests.support import authenticated, body, http, request
@@ -93,7 +94,7 @@ async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
     assert out.request.unknown_fields == ("duplicate_keys",)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("beta", "budget", "accepted"),
     [
         ("interleaved-thinking-2025-05-14", 8000, True),
@@ -104,9 +105,7 @@ async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
         ("interleaved-thinking-2025-05-14", 1023, False),
     ],
 )
-@pytest.mark.parametrize(
-    "stage", [Validate(), Validate(endpoint="count-tokens")], ids=["", "count"]
-)
+@for_each("stage", [Validate(), Validate(endpoint="count-tokens")], ids=["", "count"])
 async def test_row_c6_the_beta_lifts_the_limit_of_the_budget(
     beta: str, budget: int, accepted: bool, stage: Validate
 ) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from attrs import Factory, frozen
 
 from pipeline import option, reference, section
 from pipeline.config.builder import Builder, references
 from pipeline.config.parsing import parse
+from tests.cases import for_each
 from tests.pipeline.support import Settings, Thing, declare, problems
 
 PIPELINE = """\
@@ -165,7 +165,7 @@ class Referring:
     word: str = option("word")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("built", "expected"),
     [
         (Referring(None), []),

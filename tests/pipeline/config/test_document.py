@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config.document import Document, FromEnvironment, Unquoted
 from pipeline.config.parsing import parse
 from pipeline.config.problems import Location
+from tests.cases import for_each
 
 
 def value(text: str, **environ: str) -> Any:
@@ -21,7 +22,7 @@ def value(text: str, **environ: str) -> Any:
     return document.value
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("scalar", "meaning"),
     [
         ("true", True),
@@ -81,7 +82,7 @@ last: "text"
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "at", "key"),
     [
         ((), (1, 1), (1, 1)),
@@ -117,7 +118,7 @@ def test_a_byte_order_mark_moves_nothing() -> None:
     assert (document.value, document.location_of_key(("a",))) == ({"a": "b"}, Location(1, 1))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("scalar", "expanded"),
     [
         ("${NAME}", "value"),
@@ -196,7 +197,7 @@ def test_a_missing_variable_is_told_with_its_path_and_place(environ: Mapping[str
     assert not document.problems
 
 
-@pytest.mark.parametrize(
+@for_each(
     "scalar",
     ["${", "${}", "${NAME", "${1NAME}", "${NA ME}", "${NAME:?x}", "${NAME:-${OTHER}}", "a ${ b"],
 )
@@ -240,7 +241,7 @@ def test_an_anchor_may_be_named_again() -> None:
     assert value("a: &x 1\nb: *x\nc: &x 2\nd: *x\n") == {"a": 1, "b": 1, "c": 2, "d": 2}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "line", "column", "hint"),
     [
         ("a: &x [*x]", 1, 4, "replace the alias"),

@@ -14,6 +14,7 @@ from pipeline.config.redaction import mask_unparsed
 from pipeline.config.registry import Registry
 from pipeline.config.schema import Config, Schema
 from proxy.config import read
+from tests.cases import for_each
 from tests.pipeline.support import End, Start
 
 KEY = "s3cret-key"
@@ -198,6 +199,6 @@ UNPARSED: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("line", "expected"), UNPARSED)
+@for_each(("line", "expected"), UNPARSED)
 def test_a_line_that_does_not_parse_is_shown_up_to_its_name(line: str, expected: str) -> None:
     assert mask_unparsed(line) == expected

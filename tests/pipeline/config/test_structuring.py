@@ -27,6 +27,7 @@ from pipeline.config.structuring import (
     spell,
     to_problems,
 )
+from tests.cases import for_each
 
 CONVERTER = make_converter()
 
@@ -51,7 +52,7 @@ def refused(value: Any, kind: Any) -> str:
     return str(next(to_problems(caught.value, ("x",), parse("", {}))).message)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "kind", "made"),
     [
         (True, bool, True),
@@ -86,7 +87,7 @@ def test_a_value_of_the_right_kind_is_taken(value: Any, kind: Any, made: Any) ->
     assert (found, type(found)) == (made, type(made))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "kind", "message"),
     [
         ("false", bool, "expected true or false, got the text 'false'"),
@@ -122,7 +123,7 @@ def test_a_value_of_another_kind_is_refused(value: Any, kind: Any, message: str)
     assert refused(value, kind).removeprefix("`it`: ") == message
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "kind", "made"),
     [
         ("8080", int, 8080),
@@ -144,7 +145,7 @@ def test_an_unquoted_variable_is_read_as_what_is_wanted(text: str, kind: Any, ma
     assert (found, type(found)) == (made, type(made))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "kind"),
     [
         (Unquoted("http"), int),
@@ -274,7 +275,7 @@ class Picky:
         raise errors[self.how]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("it", "kind", "expected"),
     [
         ("5", Inner, (1, 5, "`it`: expected a mapping, got `5`", "give it options by name, as")),
@@ -312,7 +313,7 @@ def test_notes_of_others_do_not_hide_the_place() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("wanted", "value", "hint"),
     [
         ("a text", 5, "put quotes around it"),
@@ -356,7 +357,7 @@ def test_paths_are_spelt_as_people_do(path: Any, spelled: str) -> None:
     assert spell(path) == spelled
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "described"),
     [
         (None, "nothing"),

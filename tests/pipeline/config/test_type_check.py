@@ -14,6 +14,7 @@ from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import StageClass
 from pipeline.config.type_check import check_chain, spell
 from pipeline.stage import Signature, types_after
+from tests.cases import for_each
 from tests.pipeline.support import (
     Begin,
     Cache,
@@ -76,7 +77,7 @@ def test_a_chain_that_fits_is_in_order(stages: Any) -> None:
     assert check(*stages) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("stages", "line", "words", "hint"),
     [
         ((Finish, Begin), 1, "`finish` accepts Middle, .* carries Start", "move `begin` (line 2)"),
@@ -161,7 +162,7 @@ def test_a_chain_in_order_asks_for_no_hints() -> None:
     assert check_chain("p", steps, Start, End, Location(), known) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("before", "accepts", "emits", "transparent", "after"),
     [
         ({Start}, (Start,), (Middle,), False, {Middle}),

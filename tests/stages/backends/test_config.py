@@ -14,6 +14,7 @@ from stages.backends.config import ModelTarget, merge_with_shipped, register_hoo
 from stages.exchange import Target
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, profiles
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import resolved
 
 
@@ -197,7 +198,7 @@ def test_overrides_change_the_profile_for_one_model_only() -> None:
     assert backend.profile_for(Target("b", "m")) is backend.profile
 
 
-@pytest.mark.parametrize("key", sorted(CONNECTION_KEYS))
+@for_each("key", sorted(CONNECTION_KEYS))
 def test_what_belongs_to_the_connection_cannot_differ_for_one_model(key: str) -> None:
     error = option_error({"backend": "b", "overrides": {key: "x"}}, ModelTarget)
     assert error.option == key

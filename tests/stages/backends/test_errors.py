@@ -17,6 +17,7 @@ from stages.messages_api.errors import (
     InternalError,
     OverloadedError,
 )
+from tests.cases import for_each
 
 CANNOT, SILENT, BROKE, OTHER = "cannot be reached", "was silent", "broke the connection", "called"
 
@@ -90,7 +91,7 @@ def test_the_table_has_every_exception_of_the_client() -> None:
     assert theirs == set(EXCEPTIONS)
 
 
-@pytest.mark.parametrize("cls", EXCEPTIONS, ids=lambda cls: cls.__name__)
+@for_each("cls", EXCEPTIONS, ids=lambda cls: cls.__name__)
 def test_every_exception_of_the_client_is_mapped(cls: type[aiohttp.ClientError]) -> None:
     expected, words = EXCEPTIONS[cls]
     error = error_from_exception("local", made(cls))

@@ -16,6 +16,7 @@ from langsmith.run_helpers import tracing_context
 from stages.backends.call import BackendCall
 from stages.backends.langchain import ProxyChat, make_model, open_response
 from stages.messages_api.errors import OverloadedError
+from tests.cases import for_each
 from tests.support import profile
 from tests.wire.chat import completion, delta
 
@@ -199,12 +200,12 @@ ODD_CHUNKS: dict[str, Any] = {
 
 
 class TestPlain:
-    @pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    @for_each("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_a_chunk_arrives_as_it_is_on_the_wire(self, chunk: Any) -> None:
         said = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
         assert await told(model(FakeAnswer(said)), call(), stream=True) == said
 
-    @pytest.mark.parametrize("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    @for_each("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_a_whole_answer_arrives_as_it_is_on_the_wire(self, answer: Any) -> None:
         assert await told(model(answer), call(), stream=False) == [answer]
 

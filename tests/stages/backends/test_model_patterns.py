@@ -12,6 +12,7 @@ from stages.backends.config import register_hooks
 from stages.exchange import Target
 from stages.profiles.profile import profiles
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import request, resolved
 
 PATTERNS = [(name, each) for name in profiles() for each in profiles()[name].get("models", ())]
@@ -35,7 +36,7 @@ def sent(name: str, model: str, **asked: Any) -> dict[str, Any]:
     return chat_request(resolved(**asked), how).options
 
 
-@pytest.mark.parametrize(("name", "pattern"), PATTERNS)
+@for_each(("name", "pattern"), PATTERNS)
 def test_each_pattern_changes_its_profile(name: str, pattern: str) -> None:
     """A name that matches is the pattern with something in place of its wildcards."""
     made = backend(name)
@@ -47,16 +48,16 @@ def test_each_pattern_changes_its_profile(name: str, pattern: str) -> None:
     assert made.profile_for(Target("b", "no-such-model")) is made.profile
 
 
-@pytest.mark.parametrize("model", ["llama3.2", "qwen2.5-coder:7b", "gemma3"])
-@pytest.mark.parametrize("asked", [ADAPTIVE, OFF, {"output_config": {"effort": "high"}}])
+@for_each("model", ["llama3.2", "qwen2.5-coder:7b", "gemma3"])
+@for_each("asked", [ADAPTIVE, OFF, {"output_config": {"effort": "high"}}])
 def test_row_b8_a_model_that_cannot_think_is_not_asked_to(model: str, asked: Any) -> None:
     assert "reasoning_effort" not in sent("ollama", model, **asked)
     assert sent("ollama", "qwen3", **ADAPTIVE)["reasoning_effort"] == "high"
 
 
-@pytest.mark.parametrize("name", ["openai", "azure"])
-@pytest.mark.parametrize("model", ["gpt-5.4", "gpt-5.4-mini", "gpt-5.6-terra"])
-@pytest.mark.parametrize("asked", [ADAPTIVE, OFF, {}])
+@for_each("name", ["openai", "azure"])
+@for_each("model", ["gpt-5.4", "gpt-5.4-mini", "gpt-5.6-terra"])
+@for_each("asked", [ADAPTIVE, OFF, {}])
 def test_row_b9_tools_go_without_reasoning(name: str, model: str, asked: Any) -> None:
     assert sent(name, model, tools=[TOOL], **asked)["reasoning_effort"] == "none"
     assert sent(name, model, **ADAPTIVE)["reasoning_effort"] == "high"
@@ -79,7 +80,7 @@ def test_row_b10_a_model_that_always_reasons_is_not_told_otherwise(name: str, mo
     assert not {"reasoning", "reasoning_effort", "thinking"}.intersection(made)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "model", "asked", "expected"),
     [
         ("deepseek", "deepseek-v4-pro", OFF, {"thinking": {"type": "disabled"}}),

@@ -9,6 +9,7 @@ import pytest
 from stages.backends.refused_options import RefusedOption, RefusedOptions, find_refused_options
 from stages.profiles.profile import Profile, merge_overrides
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, resolved
 
 ADAPTIVE = {"type": "adaptive"}
@@ -196,7 +197,7 @@ def translated(given: Profile, **request: Any) -> dict[str, Any]:
     return chat_request(resolved(**request), given).options
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "facts", "request_", "option", "sent"),
     REFUSED,
     ids=[f"{row[3]}: {row[0][:30]}" for row in REFUSED],

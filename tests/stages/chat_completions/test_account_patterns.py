@@ -11,6 +11,7 @@ import pytest
 from stages.chat_completions.account_patterns import INVALID_KEY, QUOTA_EXHAUSTED, UNSUPPORTED_INPUT
 from stages.chat_completions.error_patterns import split_labels
 from stages.routing.error_kinds import blames_target, error_kind, is_transient
+from tests.cases import for_each
 from tests.stages.chat_completions.support import openai, refused, texts
 
 # B26: whose fault a 403 is
@@ -167,7 +168,7 @@ QUOTA_BODIES: dict[str, tuple[int, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "body"), QUOTA_BODIES.values(), ids=QUOTA_BODIES)
+@for_each(("status", "body"), QUOTA_BODIES.values(), ids=QUOTA_BODIES)
 def test_row_b27_an_empty_account_is_billing_and_is_not_tried_again(status: int, body: Any) -> None:
     error = refused(status, body)
     assert (error.status, error.type) == (402, "billing_error")

@@ -12,6 +12,7 @@ from stages.chat_completions.errors import error_from_object, error_from_status
 from stages.messages_api.errors import (
     ApiError,
 )
+from tests.cases import for_each
 
 
 def refused(status: int, said: Any, **headers: str) -> ApiError:
@@ -41,8 +42,8 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize("said", SECRETS)
-@pytest.mark.parametrize("status", [400, 401, 429, 500])
+@for_each("said", SECRETS)
+@for_each("status", [400, 401, 429, 500])
 def test_keys_are_taken_out_of_what_the_backend_says(status: int, said: str) -> None:
     for body in (openai(said), {"error": said}, {"detail": [{"msg": said}]}, said.encode()):
         error = refused(status, body)
@@ -51,14 +52,14 @@ def test_keys_are_taken_out_of_what_the_backend_says(status: int, said: str) -> 
         assert "…" in error.message
 
 
-@pytest.mark.parametrize("said", SECRETS)
+@for_each("said", SECRETS)
 def test_keys_are_taken_out_of_an_overflow_too(said: str) -> None:
     error = refused(400, openai(f"prompt is too long for {said}"))
     assert error.message.startswith("prompt is too long (")
     assert "Ab12Cd34Ef56" not in error.message
 
 
-@pytest.mark.parametrize("said", SECRETS)
+@for_each("said", SECRETS)
 def test_keys_are_taken_out_of_an_error_within_an_answer(said: str) -> None:
     assert "Ab12Cd34Ef56" not in error_from_object("local", {"message": said}).message
 

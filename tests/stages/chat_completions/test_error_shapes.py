@@ -8,6 +8,7 @@ import pytest
 
 from stages.chat_completions.errors import error_in_document
 from stages.messages_api.errors import OutputLimitError
+from tests.cases import for_each
 from tests.stages.chat_completions.support import refused
 
 # B25: other shapes
@@ -77,7 +78,7 @@ def test_row_b25_a_page_says_nothing(body: str) -> None:
     assert refused(400, body.encode()).message.endswith("no reason was given")
 
 
-@pytest.mark.parametrize(("value", "status", "words"), SHAPES.values(), ids=SHAPES)
+@for_each(("value", "status", "words"), SHAPES.values(), ids=SHAPES)
 def test_row_b25_an_error_is_found_in_any_document_of_a_200(
     value: Any, status: int, words: str
 ) -> None:
@@ -87,7 +88,7 @@ def test_row_b25_an_error_is_found_in_any_document_of_a_200(
     assert error.message.endswith(f": {words}")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         {},

@@ -24,6 +24,7 @@ from stages.messages_api.errors import (
     RateLimitError,
     RequestTooLargeError,
 )
+from tests.cases import for_each
 
 
 def refused(status: int, said: Any, **headers: str) -> ApiError:
@@ -66,7 +67,7 @@ STATUSES: dict[int, type[ApiError]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "expected"), STATUSES.items())
+@for_each(("status", "expected"), STATUSES.items())
 def test_each_status_becomes_an_error_of_the_messages_api(
     status: int, expected: type[ApiError]
 ) -> None:
@@ -137,7 +138,7 @@ BODIES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "words"), BODIES.values(), ids=BODIES)
+@for_each(("said", "words"), BODIES.values(), ids=BODIES)
 def test_the_backends_words_are_found_in_any_shape(said: Any, words: str) -> None:
     assert refused(500, said).message == f"backend `local` answered 500: {words}"
 
@@ -215,8 +216,8 @@ OVERFLOWS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "numbers"), OVERFLOWS.values(), ids=OVERFLOWS)
-@pytest.mark.parametrize("status", [400, 413, 422, 500])
+@for_each(("said", "numbers"), OVERFLOWS.values(), ids=OVERFLOWS)
+@for_each("status", [400, 413, 422, 500])
 def test_pitfall_01_an_overflow_is_told_in_the_words_clients_know(
     status: int, said: Any, numbers: str
 ) -> None:
@@ -264,7 +265,7 @@ def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
 # Retry-after
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "passed"),
     [
         ("5", "5"),
@@ -281,14 +282,14 @@ def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
         ("", None),
     ],
 )
-@pytest.mark.parametrize("status", [429, 502, 503, 529])
+@for_each("status", [429, 502, 503, 529])
 def test_pitfall_38_retry_after_is_passed_on_up_to_a_minute(
     status: int, given: str, passed: str | None
 ) -> None:
     assert refused(status, openai("wait"), retry_after=given).headers.get("retry-after") == passed
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("date", "passed"),
     [
         ("Wed, 21 Oct 9999 07:28:00 GMT", "60"),
@@ -336,7 +337,7 @@ def test_no_other_header_is_passed_on() -> None:
 # Errors within an answer
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("code", "expected"),
     [
         (429, RateLimitError),

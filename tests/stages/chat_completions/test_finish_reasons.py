@@ -10,6 +10,7 @@ import pytest
 from stages.chat_completions.finish_reasons import _MEANINGS, Finish, meaning
 from stages.messages_api.errors import InternalError
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.support import call, calls, completion, finish, message, text
 from tests.support import chat_request
 
@@ -44,7 +45,7 @@ def ended(chunks: list[dict[str, Any]]) -> str:
         return "error"
 
 
-@pytest.mark.parametrize(("reason", "expected"), [*KNOWN, *((each, "error") for each in FAILED)])
+@for_each(("reason", "expected"), [*KNOWN, *((each, "error") for each in FAILED)])
 def test_row_b2_a_finish_reason_of_a_provider_has_a_meaning(reason: str, expected: str) -> None:
     assert ended([text("Half an ans"), finish(reason)]) == expected
     assert ended([completion(reason, content="Half an ans")]) == expected
@@ -83,8 +84,8 @@ NATIVE = [
 ]
 
 
-@pytest.mark.parametrize("said", ["", "Half an ans"], ids=["empty", "half"])
-@pytest.mark.parametrize(("reason", "native", "expected"), NATIVE)
+@for_each("said", ["", "Half an ans"], ids=["empty", "half"])
+@for_each(("reason", "native", "expected"), NATIVE)
 def test_row_b2_the_native_reason_of_openrouter_counts_where_it_is_worse(
     reason: str | None, native: str, expected: str, said: str
 ) -> None:

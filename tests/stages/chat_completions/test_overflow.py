@@ -10,6 +10,7 @@ from stages.chat_completions.errors import error_from_object, error_from_status
 from stages.chat_completions.overflow import lower_limit, overflow_error
 from stages.messages_api.errors import OutputLimitError, PromptTooLongError
 from stages.wire import json_codec
+from tests.cases import for_each
 
 OLD = (
     "This model's maximum context length is {} tokens. However, you requested {} tokens "
@@ -110,7 +111,7 @@ FITTING: dict[str, tuple[str, int | None]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "room"), FITTING.values(), ids=FITTING)
+@for_each(("said", "room"), FITTING.values(), ids=FITTING)
 def test_pitfall_31_a_limit_that_does_not_fit_behind_the_prompt_is_no_overflow_of_it(
     said: str, room: int | None
 ) -> None:

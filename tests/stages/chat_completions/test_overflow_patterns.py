@@ -11,11 +11,12 @@ from stages.chat_completions.output_limit_patterns import OUTPUT_LIMIT_TOO_HIGH
 from stages.chat_completions.overflow import lower_limit, overflow_error
 from stages.chat_completions.overflow_patterns import PROMPT_TOO_LONG, SUM_TOO_LONG
 from stages.messages_api.errors import OutputLimitError, PromptTooLongError
+from tests.cases import for_each
 from tests.stages.chat_completions.prompt_overflows import PROMPT_BODIES
 from tests.stages.chat_completions.support import openai, refused, texts
 
 
-@pytest.mark.parametrize(("status", "body", "numbers"), PROMPT_BODIES.values(), ids=PROMPT_BODIES)
+@for_each(("status", "body", "numbers"), PROMPT_BODIES.values(), ids=PROMPT_BODIES)
 def test_row_b24_a_prompt_that_is_too_long_in_a_provider_s_words(
     status: int, body: Any, numbers: str
 ) -> None:
@@ -114,7 +115,7 @@ CAPS_SAID = {
 }
 
 
-@pytest.mark.parametrize(("words", "maximum"), CAPS_SAID.values(), ids=CAPS_SAID)
+@for_each(("words", "maximum"), CAPS_SAID.values(), ids=CAPS_SAID)
 def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, maximum: int) -> None:
     error = refused(400, openai(words))
     assert isinstance(error, OutputLimitError)

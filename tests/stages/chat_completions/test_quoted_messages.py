@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from stages.chat_completions.error_patterns import ErrorPattern, split_labels
 from stages.chat_completions.overflow import overflow_error
 from stages.messages_api.errors import InternalError, InvalidRequestError
+from tests.cases import for_each
 from tests.stages.chat_completions.support import openai, refused
 
 # A4: where a backend quotes a request
@@ -57,7 +56,7 @@ QUOTED: dict[str, tuple[int, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "body"), QUOTED.values(), ids=QUOTED)
+@for_each(("status", "body"), QUOTED.values(), ids=QUOTED)
 def test_row_a4_what_is_quoted_from_a_request_is_no_refusal_of_its_kind(
     status: int, body: Any
 ) -> None:
@@ -90,7 +89,7 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("phrase", LONG.values(), ids=LONG)
+@for_each("phrase", LONG.values(), ids=LONG)
 def test_row_a2_no_more_than_the_beginning_of_a_message_is_read(phrase: str) -> None:
     short, long = (phrase * (n // len(phrase)) for n in (8_000, 1_000_000))
     assert split_labels(long) == split_labels(short)

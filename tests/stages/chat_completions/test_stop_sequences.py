@@ -20,6 +20,7 @@ from stages.profiles.profile import Profile, profiles
 from stages.translation.request import chat_request
 from stages.translation.request_options import divide_stop_sequences
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     THINKING,
@@ -57,7 +58,7 @@ def test_what_is_sent_and_what_is_looked_for_here(
     assert divide_stop_sequences(FIVE, made) == (list(FIVE[:sent]), scanned)
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_a_backend_that_ships_either_tells_its_stop_sequence_or_is_not_sent_any(name: str) -> None:
     tells = name in ("vllm", "sglang")
     assert profile_named(name).fields["stop_sequences"] == ("map" if tells else "emulate")
@@ -99,8 +100,8 @@ CASES: dict[str, tuple[tuple[str, ...], str, tuple[str, str | None]]] = {
 }
 
 
-@pytest.mark.parametrize(("sequences", "given", "expected"), CASES.values(), ids=CASES)
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
+@for_each(("sequences", "given", "expected"), CASES.values(), ids=CASES)
+@for_each("size", [1, 2, 3, 100])
 def test_text_is_cut_before_the_first_stop_sequence(
     size: int, sequences: tuple[str, ...], given: str, expected: tuple[str, str | None]
 ) -> None:

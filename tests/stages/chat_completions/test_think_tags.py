@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.chat_completions.think_tags import THINK, Tags, ThinkTags
+from tests.cases import for_each
 
 
 def split(pieces: list[str], pairs: Tags = THINK) -> dict[str, str]:
@@ -16,7 +17,7 @@ def split(pieces: list[str], pairs: Tags = THINK) -> dict[str, str]:
     return {kind: "".join(t for k, t in found if k == kind) for kind in ("thinking", "text")}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "thinking", "rest"),
     [
         ("<think>a</think>b", "a", "b"),

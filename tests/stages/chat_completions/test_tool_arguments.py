@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stages.messages_api import stream_events as e
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.support import (
     arguments,
     call,
@@ -75,8 +76,8 @@ def test_row_b3_another_id_with_a_name_is_another_call() -> None:
 # B6: what is said again
 
 
-@pytest.mark.parametrize("again", [COMMAND, SPACED, COMMAND * 2, f"\n{COMMAND}\n", COMMAND + " "])
-@pytest.mark.parametrize("size", [3, 100])
+@for_each("again", [COMMAND, SPACED, COMMAND * 2, f"\n{COMMAND}\n", COMMAND + " "])
+@for_each("size", [3, 100])
 def test_row_b6_arguments_that_are_said_again_are_sent_once(again: str, size: int) -> None:
     chunks = streamed(*pieces(COMMAND, 5), *pieces(again, size))
     assert sent(chunks).strip() == COMMAND
@@ -126,8 +127,8 @@ def encoded(value: str, times: int = 1) -> str:
     return value
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-@pytest.mark.parametrize("size", [1, 7, 200])
+@for_each("times", [1, 2, 3])
+@for_each("size", [1, 7, 200])
 def test_row_b30_a_string_that_holds_an_object_is_that_object(times: int, size: int) -> None:
     text = encoded(COMMAND, times)
     expected = [("tool_use", "Bash", {"command": "ls -l"})]

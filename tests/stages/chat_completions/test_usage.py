@@ -16,6 +16,7 @@ from stages.chat_completions.usage import (
     with_estimates,
 )
 from stages.messages_api.usage import Usage
+from tests.cases import for_each
 from tests.stages.translation.support import THINKING, delta, finish, message, text, translate
 from tests.support import chat_request
 
@@ -57,7 +58,7 @@ WITHIN_COMPLETION = {
 DIALECTS = NEXT_TO_COMPLETION | WITHIN_COMPLETION
 
 
-@pytest.mark.parametrize(("told", "output", "thinking"), DIALECTS.values(), ids=DIALECTS)
+@for_each(("told", "output", "thinking"), DIALECTS.values(), ids=DIALECTS)
 def test_row_b7_the_output_includes_the_reasoning(
     told: dict[str, Any], output: int, thinking: int
 ) -> None:
@@ -107,7 +108,7 @@ CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
 }
 
 
-@pytest.mark.parametrize(("told", "expected"), CACHED.values(), ids=CACHED)
+@for_each(("told", "expected"), CACHED.values(), ids=CACHED)
 def test_row_b7_the_prompt_is_what_was_read_and_cached(
     told: dict[str, Any], expected: Usage
 ) -> None:

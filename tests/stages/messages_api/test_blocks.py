@@ -14,6 +14,7 @@ from stages.messages_api import blocks as b
 from stages.messages_api.request import Message, MessagesRequest
 from stages.routing.traits import has_images, input_tokens
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, resolved
 
 INNER = b.ImageBlock(b.UrlSource("https://x.invalid/inner"))
@@ -78,7 +79,7 @@ def test_each_field_that_can_hold_blocks_is_in_children(path: str, block: Any) -
     ]
 
 
-@pytest.mark.parametrize("tag", b.BLOCKS)
+@for_each("tag", b.BLOCKS)
 def test_a_class_knows_its_type_and_is_in_the_union(tag: str) -> None:
     cls: Any = b.BLOCKS[tag]
 

@@ -13,6 +13,7 @@ import pytest
 
 import stages
 from stages.messages_api import errors
+from tests.cases import for_each
 
 TABLE = {
     errors.InvalidRequestError: (400, "invalid_request_error"),
@@ -71,12 +72,12 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     assert {name for _, name, _ in drawn} == {cls.__name__ for cls in TABLE}
 
 
-@pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
+@for_each("cls", TABLE, ids=lambda cls: cls.__name__)
 def test_an_error_has_its_status_and_type(cls: type[errors.ApiError]) -> None:
     assert (cls.status, cls.type) == TABLE[cls]
 
 
-@pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
+@for_each("cls", TABLE, ids=lambda cls: cls.__name__)
 def test_the_official_sdk_knows_an_error_by_status_and_type(cls: type[errors.ApiError]) -> None:
     body = cls("no").body("req_1")
 

@@ -23,6 +23,7 @@ from stages.messages_api import request as m
 from stages.messages_api.errors import InvalidRequestError
 from stages.validate import Validate
 from stages.wire.json_codec import encode
+from tests.cases import for_each
 from tests.support import body
 
 _WRAPPERS = (Annotated, typing_extensions.Required, typing_extensions.NotRequired)
@@ -163,21 +164,21 @@ def test_row_c17_each_member_with_named_values_is_checked_or_lenient_for_a_reaso
     assert not CHECKED.keys() & LENIENT.keys()
 
 
-@pytest.mark.parametrize("path", CHECKED)
+@for_each("path", CHECKED)
 def test_row_c17_a_value_that_the_sdk_does_not_name_is_refused_with_its_path(path: str) -> None:
     make, place = CHECKED[path]
     assert refusal(make("bogus")).startswith(f"{place}: ")
 
 
-@pytest.mark.parametrize("path", [path for path in CHECKED if not path.endswith(".type")])
+@for_each("path", [path for path in CHECKED if not path.endswith(".type")])
 def test_row_c17_each_value_that_the_sdk_names_is_accepted(path: str) -> None:
     make, place = CHECKED[path]
     for value in LITERALS[path] - {"application/pdf", "text/plain"}:  # of documents
         assert f"{place}: " not in refusal(make(value))
 
 
-@pytest.mark.parametrize("value", [3, True, {}, []])
-@pytest.mark.parametrize("name", ["service_tier", "speed", "inference_geo"])
+@for_each("value", [3, True, {}, []])
+@for_each("name", ["service_tier", "speed", "inference_geo"])
 def test_row_c17_another_type_is_refused_where_nothing_reads_the_member(
     name: str, value: Any
 ) -> None:

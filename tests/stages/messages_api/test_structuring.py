@@ -12,6 +12,7 @@ from cattrs.errors import BaseValidationError
 from stages.messages_api import request as m
 from stages.messages_api import validation
 from stages.messages_api.structuring import either, spell, structure
+from tests.cases import for_each
 from tests.secrets import PROMPT
 from tests.support import body, request
 
@@ -122,7 +123,7 @@ def test_unknown_members_of_blocks_are_left_out() -> None:
     assert blocks({"type": "text", "text": "a", "cache_control": cached}) == (m.TextBlock("a"),)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("block", "expected"),
     [
         ({"type": "text", "text": " "}, m.TextBlock(" ")),
@@ -220,7 +221,7 @@ def test_a_block_of_the_assistant_is_read(block: dict[str, Any], expected: m.Blo
     assert made.messages[1].content == (expected,)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "changes",
     [
         {"max_tokens": 2**70},

@@ -8,6 +8,7 @@ import pytest
 
 from stages.messages_api.errors import InvalidRequestError
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, request, resolved
 
 MARK = {"type": "ephemeral"}
@@ -56,7 +57,7 @@ MARKED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("body", MARKED.values(), ids=MARKED)
+@for_each("body", MARKED.values(), ids=MARKED)
 def test_a_mark_for_the_cache_is_told_wherever_it_stands(body: dict[str, Any]) -> None:
     how = profile(fields={"cache_control": "warn"})
     notes = chat_request(resolved(**body), how).notes
@@ -109,7 +110,7 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("body", "name"), LOST.values(), ids=LOST)
+@for_each(("body", "name"), LOST.values(), ids=LOST)
 def test_a_member_that_nothing_reads_is_told(body: dict[str, Any], name: str) -> None:
     assert f"{name}:dropped" in chat_request(resolved(**body), profile()).notes
 
@@ -152,7 +153,7 @@ EMPTY: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), EMPTY.items(), ids=EMPTY)
+@for_each(("name", "value"), EMPTY.items(), ids=EMPTY)
 def test_row_c11_a_member_that_is_empty_asks_for_nothing(name: str, value: Any) -> None:
     assert chat_request(resolved(**{name: value}), profile(), strict=True).notes == ()
 

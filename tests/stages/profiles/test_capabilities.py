@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from anthropic.types import ModelCapabilities
 
 from stages.profiles.capabilities import capabilities
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import profiles
+from tests.cases import for_each
 from tests.support import profile
 
 EFFORT = {"fields": {"output_config.effort": "map"}, "reasoning_request": "effort"}
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_every_member_is_told_that_the_official_sdk_knows(name: str) -> None:
     told = capabilities(profile_named(name))
     read = ModelCapabilities.model_validate(told, strict=True)
     assert read.model_dump() == told
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("how", "path", "supported"),
     [
         ({}, "image_input", True),

@@ -12,10 +12,11 @@ from pipeline.config.options import OptionError
 from pipeline.config.structuring import make_converter
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import CONNECTION_KEYS, Profile, profiles
+from tests.cases import for_each
 from tests.support import profile
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_each_profile_that_ships_is_in_order(name: str) -> None:
     given = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
     made = make_converter().structure(given, Profile)
@@ -38,13 +39,13 @@ def test_generic_is_the_defaults() -> None:
     assert profile().fields == fields
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_a_profile_names_only_policies_that_differ_from_generic(name: str) -> None:
     fields = {} if name == "generic" else profiles()[name].get("fields", {})
     assert not fields.items() & profiles()["generic"]["fields"].items()
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_what_a_profile_maps_it_has_a_way_for(name: str) -> None:
     made = profile_named(name)
     assert (made.fields["thinking"] == "map") is (made.reasoning_request != "none")
@@ -110,7 +111,7 @@ def test_an_http_url_is_a_base_url(url: str) -> None:
     assert profile(base_url=url).base_url == url
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         "",
@@ -203,7 +204,7 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
+@for_each("changes", WRONG.values(), ids=WRONG)
 def test_a_profile_is_structured_strictly(changes: dict[str, Any]) -> None:
     with pytest.raises(BaseValidationError):
         make_converter().structure({"base_url": "http://x.invalid", **changes}, Profile)

@@ -11,6 +11,7 @@ from attrs import evolve
 from stages.backends.config import TargetGroup, WeightedTarget
 from stages.events import Validated
 from stages.routing.selection import When, ordered
+from tests.cases import for_each
 from tests.support import http, request, validated
 
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://x.invalid/i.png"}}
@@ -20,7 +21,7 @@ LONG = [{"role": "user", "content": "x" * 4004}]
 THINKING = {"thinking": {"type": "adaptive"}}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("when", "holds", "fails"),
     [
         ({"model": "claude-*-haiku*"}, {"model": "claude-3-haiku-1"}, {"model": "claude-opus"}),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stages.routing.traits import has_images, input_tokens, prefix_key, wants_thinking
+from tests.cases import for_each
 from tests.secrets import PROMPT
 from tests.support import request
 
@@ -38,7 +39,7 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "a" * 40_000}
 TEXT = {"type": "text", "media_type": "text/plain", "data": "x" * 4000}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("asked", "tokens"),
     [
         (request(), 1),

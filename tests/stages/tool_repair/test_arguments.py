@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stages.tool_repair.argument_schema import ToolSchema
 from stages.tool_repair.arguments import JsonRepair, repair_arguments
+from tests.cases import for_each
 
 
 def fits(value: Any, schema: dict[str, Any]) -> bool:
@@ -60,7 +61,7 @@ def test_no_arguments_are_none(arguments: str) -> None:
     assert repair_arguments(arguments, SCHEMA) == (arguments, "")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "becomes"),
     [
         ({"days": "5"}, {"days": 5}),
@@ -106,7 +107,7 @@ def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
     assert repair_arguments(arguments, SCHEMA) == (arguments, "unfit")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("given", "becomes"),
     [
         ("{'city': 1}", {"city": "1"}),
@@ -132,7 +133,7 @@ def test_broken_json_is_repaired_where_that_fits(given: str, becomes: Any) -> No
     assert how == "repaired"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         "ls -l",

@@ -14,6 +14,7 @@ from stages.chat_completions.think_tags import THINK
 from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
 from stages.tool_repair.repair import ResponseRepair, tool_schemas
+from tests.cases import for_each
 from tests.stages.translation import support
 from tests.stages.translation.fuzz_support import CHUNKS, quick, run
 from tests.stages.translation.support import (
@@ -236,7 +237,7 @@ RM = '<tool_call>{"name": "get_weather", "arguments": {"city": "rm -rf /"}}</too
 OPENED = "<tool_call><function=get_weather><parameter=city>"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "written",
     [
         # Each a call that writes a file about calls, which are none.

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.tool_repair.scanner import FoundCalls, ToolCallScanner
+from tests.cases import for_each
 from tests.stages.translation.support import pieces
 
 TOOLS = ("get_weather", "get")
@@ -148,8 +149,8 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), FORMATS.values(), ids=FORMATS)
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@for_each(("text", "expected"), FORMATS.values(), ids=FORMATS)
+@for_each("size", [1, 2, 3, 7, 1000])
 def test_calls_are_found_in_each_format(size: int, text: str, expected: list[Piece]) -> None:
     assert found(pieces(text, size)) == expected
 
@@ -192,8 +193,8 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-@pytest.mark.parametrize("size", [1, 3, 1000])
+@for_each("text", TEXTS.values(), ids=TEXTS)
+@for_each("size", [1, 3, 1000])
 def test_what_is_no_call_of_a_tool_stays_as_it_is(size: int, text: str) -> None:
     assert found(pieces(text, size)) == [text]
 

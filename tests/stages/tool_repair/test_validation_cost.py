@@ -10,6 +10,7 @@ import pytest
 from stages.tool_repair.argument_schema import ToolSchema
 from stages.tool_repair.arguments import repair_arguments
 from stages.tool_repair.validation_cost import MAX_COST, is_cheap_to_validate, is_compilable
+from tests.cases import for_each
 
 Schema = dict[str, Any]
 
@@ -108,7 +109,7 @@ ELSEWHERE: dict[str, Schema] = {
 }
 
 
-@pytest.mark.parametrize("schema", IN_PLACE.values(), ids=IN_PLACE)
+@for_each("schema", IN_PLACE.values(), ids=IN_PLACE)
 def test_row_a3_a_schema_that_doubles_the_work_is_not_asked(schema: Schema) -> None:
     assert not is_cheap_to_validate(schema, {"a": 1, "b": 2})
     assert repair_arguments('{"a": 1, "b": 2}', schema) == ('{"a": 1, "b": 2}', "")

@@ -15,6 +15,7 @@ from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     arguments,
@@ -194,7 +195,7 @@ ERRORS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("said", ERRORS.values(), ids=ERRORS)
+@for_each("said", ERRORS.values(), ids=ERRORS)
 def test_row_b1_an_error_in_any_shape_is_no_end(said: dict[str, Any]) -> None:
     assert "worker died" in failing([text("Half an ans"), said]).message
     assert "worker died" in failing([said]).message
@@ -271,8 +272,8 @@ def cut(reason: str, **members: Any) -> dict[str, Any]:
     return end
 
 
-@pytest.mark.parametrize("reason", ["stop", "tool_calls", "eos"])
-@pytest.mark.parametrize("members", CUTS.values(), ids=CUTS)
+@for_each("reason", ["stop", "tool_calls", "eos"])
+@for_each("members", CUTS.values(), ids=CUTS)
 def test_row_c15_a_call_that_a_stop_string_cuts_is_left_out(
     members: dict[str, Any], reason: str
 ) -> None:

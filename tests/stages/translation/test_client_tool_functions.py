@@ -16,6 +16,7 @@ from stages.messages_api.errors import InvalidRequestError
 from stages.profiles.client_tools import client_tools, toolsets
 from stages.translation.request import chat_request
 from stages.translation.tool_names import short_name
+from tests.cases import for_each
 from tests.stages.translation import support
 from tests.support import profile, resolved
 
@@ -46,7 +47,7 @@ def test_a_tool_known_by_its_type_becomes_a_function(kind: str, name: str, membe
     assert member in function["parameters"]["properties"]
 
 
-@pytest.mark.parametrize("kind", [*client_tools(), *toolsets()])
+@for_each("kind", [*client_tools(), *toolsets()])
 def test_no_schema_was_cut_at_a_comma_by_yaml(kind: str) -> None:
     for function in functions({"type": kind, "name": ""}):
         assert "null" not in json.dumps(function)
@@ -105,8 +106,8 @@ CLIENTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("own", CLIENTS.values(), ids=CLIENTS)
-@pytest.mark.parametrize("tool", SERVERS.values(), ids=SERVERS)
+@for_each("own", CLIENTS.values(), ids=CLIENTS)
+@for_each("tool", SERVERS.values(), ids=SERVERS)
 def test_row_c4_a_server_tool_next_to_the_clients_own_is_left_out_and_reported(
     tool: dict[str, Any], own: dict[str, Any]
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import for_each
 from tests.stages.translation.response_support import PARIS, ROME, TWO
 from tests.stages.translation.support import (
     THINKING,
@@ -75,12 +76,12 @@ def test_an_empty_whole_completion_is_as_the_stream() -> None:
     same([delta(role="assistant"), finish(), usage()], completion(content=""))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "members",
     [[{}, {}], [{"id": "same"}, {"id": "same"}], [{"id": ""}, {"id": ""}], [{"index": 0}] * 2],
     ids=["nothing", "one id twice", "empty ids", "one index twice"],
 )
-@pytest.mark.parametrize("broken", ["", '{"city": '], ids=["no arguments", "broken arguments"])
+@for_each("broken", ["", '{"city": '], ids=["no arguments", "broken arguments"])
 def test_pitfall_04_calls_of_a_whole_completion_stay_apart(
     members: list[dict[str, Any]], broken: str
 ) -> None:

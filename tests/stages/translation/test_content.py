@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stages.messages_api.errors import InvalidRequestError
+from tests.cases import for_each
 from tests.stages.translation.conversation_support import (
     IMAGE,
     IMAGE_PART,
@@ -88,7 +89,7 @@ def test_a_document_of_the_assistant_is_text() -> None:
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("block", "fields", "words"),
     [
         (
@@ -116,7 +117,7 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
     ],
     ids=["PDF", "PDF at a URL", "PDF as a file", "image as a file", "no vision", "no URLs"],
 )
-@pytest.mark.parametrize("place", ["typed", "in a result"])
+@for_each("place", ["typed", "in a result"])
 def test_pitfall_29_what_a_backend_cannot_take_is_refused_with_what_to_do(
     block: dict[str, Any], fields: dict[str, str], words: str, place: str
 ) -> None:

@@ -22,6 +22,7 @@ from stages.translation.envelope import (
     unseal,
 )
 from stages.wire import json_codec
+from tests.cases import for_each
 from tests.secrets import PROMPT
 
 quick = settings(derandomize=True, deadline=None, max_examples=100)
@@ -72,14 +73,14 @@ def test_an_envelope_that_was_cut_or_altered_is_known_to_be(
             pass
 
 
-@pytest.mark.parametrize("more", ["_4f1d9c", "A", "=", "==", "\n", " ", "é", "-2"])
+@for_each("more", ["_4f1d9c", "A", "=", "==", "\n", " ", "é", "-2"])
 def test_an_envelope_with_something_added_is_known_to_be_altered(more: str) -> None:
     """As of a gateway that makes ids unique (weave-os/router#914)."""
     with pytest.raises(BrokenEnvelopeError):
         unseal(seal_id(Envelope("a", id="call_0", salt="b")) + more)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "other",
     [
         *("", "call_0", "toolu_01A09q90qw90lq917835lq9", "EqQBCkYIBRgC", "llmp1.e30=", "toolu_"),

@@ -11,6 +11,7 @@ from attrs import evolve
 
 from stages.exchange import Target
 from stages.translation.envelope import Envelope, owner_of, seal
+from tests.cases import for_each
 from tests.stages.translation.opaque_support import (
     ENCRYPTED,
     OMITTED,
@@ -103,10 +104,8 @@ def test_a_result_without_its_call_does_not_show_the_envelope() -> None:
     assert "llmp" not in json.dumps(orphan.request().messages)
 
 
-@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "reasoning_text"])
-@pytest.mark.parametrize(
-    "signature", ["", "EqQBCkgIAxABGAI=", seal(Envelope("other!")), "llmp2_cut"], ids=len
-)
+@for_each("name", ["reasoning", "reasoning_content", "reasoning_text"])
+@for_each("signature", ["", "EqQBCkgIAxABGAI=", seal(Envelope("other!")), "llmp2_cut"], ids=len)
 def test_row_c18_thinking_text_of_another_goes_back_where_text_is_taken(
     name: str, signature: str
 ) -> None:

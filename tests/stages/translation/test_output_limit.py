@@ -13,11 +13,12 @@ from stages.messages_api.usage import Usage
 from stages.translation.request import chat_request
 from stages.translation.response import ResponseTranslator
 from stages.translation.stop_reason import output_limit
+from tests.cases import for_each
 from tests.stages.translation.support import call, completion, finish, text, translate, usage
 from tests.support import profile, resolved
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("asked", "window", "sent"),
     [
         (100, None, 100),
@@ -89,7 +90,7 @@ CASES: dict[str, tuple[ChatRequest, dict[str, int], str]] = {
 }
 
 
-@pytest.mark.parametrize(("request_", "told", "expected"), CASES.values(), ids=CASES)
+@for_each(("request_", "told", "expected"), CASES.values(), ids=CASES)
 def test_an_answer_that_was_cut_says_whether_the_window_was_full(
     request_: ChatRequest, told: dict[str, int], expected: str
 ) -> None:
@@ -118,7 +119,7 @@ def test_row_l4_an_answer_shorter_than_asked_ended_at_the_window(
     assert reason(asking(prompt + output, max_tokens=asked), told) == FULL
 
 
-@pytest.mark.parametrize("output", [255, 256, 1000, 4096, 8192, 16_000, 16_384, 32_767])
+@for_each("output", [255, 256, 1000, 4096, 8192, 16_000, 16_384, 32_767])
 def test_row_l4_a_round_number_of_tokens_is_a_limit_of_the_backends_own(output: int) -> None:
     told = {"prompt_tokens": 90, "completion_tokens": output}
     assert reason(asking(max_tokens=64_000), told) == "max_tokens"

@@ -14,6 +14,7 @@ from stages.chat_completions.think_tags import THINK, Tags
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.response_support import PARIS, ROME, TWO
 from tests.stages.translation.support import (
     THINKING,
@@ -72,7 +73,7 @@ def test_pitfall_04_two_calls_with_index_0_stay_two_calls(size: int) -> None:
     assert content([*chunks, finish("tool_calls")]) == TWO
 
 
-@pytest.mark.parametrize(
+@for_each(
     "members",
     [
         [{"id": "a"}, {"id": "b"}],
@@ -101,7 +102,7 @@ def test_pitfall_04_two_calls_with_index_0_stay_two_calls(size: int) -> None:
         "an id, then an index",
     ],
 )
-@pytest.mark.parametrize("together", [True, False], ids=["one chunk", "two chunks"])
+@for_each("together", [True, False], ids=["one chunk", "two chunks"])
 def test_pitfall_04_two_whole_calls_stay_two_calls(
     members: list[dict[str, Any]], together: bool
 ) -> None:
@@ -114,13 +115,13 @@ def test_pitfall_04_two_whole_calls_stay_two_calls(
     assert all(ids)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "members",
     [{"id": "call_1"}, {"id": "functions.f:0"}, {"id": "x" * 100}, {"id": ""}, {"id": None}, {}],
     ids=["an id", "an unfit id", "a long id", "an empty id", "null", "nothing"],
 )
-@pytest.mark.parametrize("index", [{"index": 0}, {}], ids=["index", "no index"])
-@pytest.mark.parametrize("named", [True, False], ids=["the name again", "no name"])
+@for_each("index", [{"index": 0}, {}], ids=["index", "no index"])
+@for_each("named", [True, False], ids=["the name again", "no name"])
 def test_an_id_repeated_with_each_fragment_is_one_call(
     members: dict[str, Any], index: dict[str, Any], named: bool
 ) -> None:

@@ -15,6 +15,7 @@ from stages.translation.content_parts import ThinkingPart
 from stages.translation.envelope import Envelope, seal
 from stages.translation.request import chat_request
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.support import message
 from tests.support import profile, resolved
 
@@ -33,7 +34,7 @@ def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body:
     return {k: v for k, v in request.options.items() if k != "max_tokens"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("way", "thinking", "effort", "options"),
     [
         ("effort", ADAPTIVE, None, {"reasoning_effort": "high"}),
@@ -112,8 +113,8 @@ def test_row_b10_a_policy_for_thinking_is_one_for_no_thinking_too(policy: Any) -
     assert made.notes == ()
 
 
-@pytest.mark.parametrize("thinking", [None, ADAPTIVE, BUDGET, OFF])
-@pytest.mark.parametrize("effort", [None, "high"])
+@for_each("thinking", [None, ADAPTIVE, BUDGET, OFF])
+@for_each("effort", [None, "high"])
 def test_row_b9_tools_go_without_reasoning_where_the_backend_wants_it(
     thinking: Any, effort: str | None
 ) -> None:

@@ -11,6 +11,7 @@ from stages.chat_completions.usage import estimate_output_tokens, parse_usage
 from stages.events import ChatRequest
 from stages.messages_api.usage import Usage
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.secrets import PROMPT
 from tests.support import profile, resolved
 
@@ -159,7 +160,7 @@ USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
 }
 
 
-@pytest.mark.parametrize(("told", "expected"), USAGES.values(), ids=USAGES)
+@for_each(("told", "expected"), USAGES.values(), ids=USAGES)
 def test_usage_is_counted_as_the_messages_api_does(told: dict[str, Any], expected: Usage) -> None:
     assert parse_usage(told) == expected
 
@@ -230,9 +231,9 @@ def test_a_cache_is_warmed_with_the_least_limit_there_is() -> None:
     assert translated({"context_window": 1000}, max_tokens=0).options == {"max_tokens": 1}
 
 
-@pytest.mark.parametrize("constant", [0.0, 500.0, 1e6])
-@pytest.mark.parametrize("factor", [0.25, 1.0, 4.0])
-@pytest.mark.parametrize("words", [1, 200, 2000])
+@for_each("constant", [0.0, 500.0, 1e6])
+@for_each("factor", [0.25, 1.0, 4.0])
+@for_each("words", [1, 200, 2000])
 def test_row_l7_no_estimate_changes_what_the_backend_gets(
     constant: float, factor: float, words: int
 ) -> None:

@@ -11,6 +11,7 @@ from stages.profiles.describe import profile_named
 from stages.profiles.profile import Profile, profiles
 from stages.translation.field_policies import FieldPolicies
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, request, resolved
 
 TOOLS = [
@@ -97,7 +98,7 @@ def test_the_table_has_every_profile_that_ships() -> None:
     assert set(BY_PROFILE) == set(profiles())
 
 
-@pytest.mark.parametrize("name", BY_PROFILE)
+@for_each("name", BY_PROFILE)
 def test_each_profile_gets_what_it_takes_and_the_rest_is_told(name: str) -> None:
     expected, notes = BY_PROFILE[name]
     assert chosen(profile_named(name), **ALL) == ({**expected, "tools": FUNCTIONS}, notes)
@@ -267,7 +268,7 @@ def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says(
     assert told == notes
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_one_call_at_a_time_is_asked_for_or_emulated_on_every_profile_that_ships(name: str) -> None:
     how = profile_named(name)
     choice = {"type": "auto", "disable_parallel_tool_use": True}

@@ -12,6 +12,7 @@ from stages.chat_completions.think_tags import THINK, Tags
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.response_support import PARIS, ROME, deltas
 from tests.stages.translation.support import (
     call,
@@ -183,9 +184,9 @@ class TestUsualChunks:
         finish("stop"),
     )
 
-    @pytest.mark.parametrize("together", [1, 2, 3, 20])
-    @pytest.mark.parametrize("think_tags", [THINK, ()])
-    @pytest.mark.parametrize("stops", [(), ("xyz",)])
+    @for_each("together", [1, 2, 3, 20])
+    @for_each("think_tags", [THINK, ()])
+    @for_each("stops", [(), ("xyz",)])
     def test_they_come_to_the_same(
         self, together: int, think_tags: Tags, stops: tuple[str, ...]
     ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError, RateLimitError
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     call,
@@ -66,7 +67,7 @@ def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
         translator.end(done=True)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("said", "expected", "words"),
     [
         ({"message": "GPU on fire", "code": 500}, InternalError, "GPU on fire"),
@@ -80,7 +81,7 @@ def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
     ],
     ids=["500", "429", "503", "text", "code as text", "code 200", "a list", "true"],
 )
-@pytest.mark.parametrize("place", ["first", "in the middle", "last"])
+@for_each("place", ["first", "in the middle", "last"])
 def test_an_error_in_a_chunk_is_raised_wherever_it_stands(
     place: str, said: Any, expected: type[ApiError], words: str
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from stages.messages_api.errors import UnsupportedError
 from stages.translation.json_schema import fit_schema
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, resolved
 
 
@@ -92,7 +93,7 @@ def test_row_b22_a_schema_that_is_too_deep_is_refused() -> None:
         made(schema, schema_refs=False)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("schema", "any_of", "nullable"),
     [
         (

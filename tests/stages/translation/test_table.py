@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from stages.messages_api.errors import InvalidRequestError
 from stages.profiles.describe import profile_named
 from stages.profiles.policies import SUPPORTED
@@ -13,6 +11,7 @@ from stages.profiles.profile import Profile, profiles
 from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request
 from stages.wire import json_codec
+from tests.cases import for_each
 from tests.pdfs import pdf
 from tests.support import resolved
 
@@ -145,7 +144,7 @@ def test_there_is_a_sample_of_each_field() -> None:
     assert SAMPLES.keys() == SUPPORTED.keys()
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_each_field_goes_the_way_the_table_says(name: str) -> None:
     profile = profile_named(name)
     policies = dict(profile.fields)

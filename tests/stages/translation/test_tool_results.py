@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stages.translation.conversation import NO_RESULT
+from tests.cases import for_each
 from tests.stages.translation.conversation_support import (
     IMAGE,
     IMAGE_PART,
@@ -87,12 +88,12 @@ def test_pitfall_09_what_the_user_typed_beside_a_result_is_kept() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "rest",
     [(), (user("b"),), (assistant(text("b")),), (system("b"), user("c"))],
     ids=["the end", "text", "the assistant", "the system"],
 )
-@pytest.mark.parametrize("middle", ["emulate", "map"])
+@for_each("middle", ["emulate", "map"])
 def test_pitfall_10_a_call_without_a_result_gets_a_neutral_one(rest: Any, middle: str) -> None:
     made = translated(user("a"), assistant(use("1")), *rest, fields={"system_message": middle})
     if rest[:1] == (assistant(text("b")),):  # neighbours are one turn

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.wire import json_codec
+from tests.cases import for_each
 
 quick = settings(
     derandomize=True,
@@ -97,13 +98,13 @@ TAKEN: dict[str, tuple[bytes, Any]] = {
 }
 
 
-@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
+@for_each("data", REFUSED.values(), ids=REFUSED)
 def test_what_is_not_json_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         json_codec.decode(data)
 
 
-@pytest.mark.parametrize(("data", "value"), TAKEN.values(), ids=TAKEN)
+@for_each(("data", "value"), TAKEN.values(), ids=TAKEN)
 def test_what_is_json_is_taken(data: bytes, value: Any) -> None:
     decoded = json_codec.decode(data)
     if value is not None:
@@ -163,7 +164,7 @@ PREFIXES: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "value"), PREFIXES.values(), ids=PREFIXES)
+@for_each(("text", "value"), PREFIXES.values(), ids=PREFIXES)
 def test_json_that_breaks_off_is_kept_up_to_there(text: str, value: Any) -> None:
     assert json_codec.decode_prefix(text) == value
 
@@ -255,7 +256,7 @@ def test_what_stands_in_a_text_is_no_value(sign: bytes) -> None:
     assert len(json_codec.decode(data)["text"]) >= 350_000
 
 
-@pytest.mark.parametrize("before", range(12))
+@for_each("before", range(12))
 def test_a_text_may_go_on_in_the_next_piece_at_any_place(before: int) -> None:
     """Large bodies are looked at in pieces of 64 KiB."""
     start = b'["' + b"x" * (64 * 1024 - 2 - before) + b'\\\\\\", \\\\", 1e5, "'
