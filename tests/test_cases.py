@@ -26,7 +26,7 @@ def test_all_rows_that_fail_are_listed() -> None:
     assert len(caught.value.exceptions) == 2
 
 
-async def test_the_error_of_one_row_keeps_its_type_and_gets_the_row_s_id() -> None:
+async def test_the_error_of_one_row_keeps_its_type_and_has_a_note() -> None:
     with pytest.raises(AssertionError) as caught:
         await _has_length()
 

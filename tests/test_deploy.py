@@ -67,7 +67,7 @@ def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_starts_a_command_there_is_and_leaves_it_time_to_end() -> None:
+def test_the_unit_starts_a_real_command_and_lets_it_end() -> None:
     service = unit()["Service"]
 
     path, *arguments = shlex.split(service["ExecStart"])

@@ -44,7 +44,7 @@ def built(root: Path) -> set[str]:
         return set(command.get_output_mapping().values())
 
 
-def test_the_wheel_holds_each_file_of_the_product_and_nothing_else() -> None:
+def test_the_wheel_has_the_product_s_files_and_no_others() -> None:
     assert built(ROOT) == sources()
 
 
@@ -80,7 +80,7 @@ def declared() -> dict[str, Requirement]:
     return {canonicalize_name(each.name): each for each in map(Requirement, lines)}
 
 
-def test_row_a6_each_import_is_of_a_declared_distribution() -> None:
+def test_row_a6_each_import_is_of_a_configured_distribution() -> None:
     known, ours = packages_distributions(), {"llm_proxy", *PACKAGES}
     allowed = declared().keys()
 
@@ -108,7 +108,7 @@ def test_row_a6_trio_is_imported_inside_functions_alone() -> None:
     assert [each for each in tops if re.search(r"\b(trio|outcome)\b", each)] == []
 
 
-def test_row_a6_pypdf_brings_what_encrypted_files_and_embedded_fonts_need() -> None:
+def test_row_a6_pypdf_brings_decryption_and_fonts() -> None:
     extras = declared()["pypdf"].extras
     brought = {
         each.name
@@ -119,7 +119,7 @@ def test_row_a6_pypdf_brings_what_encrypted_files_and_embedded_fonts_need() -> N
     assert brought >= {"cryptography", "fonttools"}
 
 
-def test_row_a6_a_font_that_has_the_encoding_in_its_own_file_is_read() -> None:
+def test_row_a6_a_font_with_its_own_encoding_file_is_read() -> None:
     """Without fonttools it would be control characters, and a warning in the log."""
     (page,) = PdfReader(Path(__file__).with_name("own-encoding.pdf")).pages
 

@@ -77,7 +77,7 @@ REFUSED = {"type": "refusal", "category": None, "explanation": None}
         (e.MessageDelta("refusal", USAGE, None, REFUSED), "delta.stop_details.type", ..., "type"),
     ],
 )
-def test_row_c1_an_event_that_differs_from_the_recorded_ones_is_found(
+def test_row_c1_an_event_unlike_the_recorded_ones_is_found(
     event: e.StreamEvent, path: str, to: Any, says: str
 ) -> None:
     check_sent(event.payload())
@@ -95,7 +95,7 @@ def test_row_c1_an_event_that_differs_from_the_recorded_ones_is_found(
         {"data": [], "has_more": None, "first_id": None, "last_id": None},
     ],
 )
-def test_row_c1_a_body_that_differs_from_the_recorded_ones_is_found(value: Any) -> None:
+def test_row_c1_a_body_unlike_the_recorded_ones_is_found(value: Any) -> None:
     with pytest.raises(AssertionError):
         check_sent(value)
 

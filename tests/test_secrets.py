@@ -78,7 +78,7 @@ def test_is_clean():
 """
 
 
-def test_a_test_that_prints_a_secret_fails_in_whichever_process_it_runs(tmp_path: Path) -> None:
+def test_a_printed_secret_fails_the_test_in_any_process(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(LEAKING)
     (tmp_path / "pytest.ini").write_text("[pytest]\nlog_level = INFO\npythonpath = " + str(ROOT))
     plugins = ("-p", "tests.secrets", "-p", "xdist", "-p", "no:cacheprovider", "-n", "1")

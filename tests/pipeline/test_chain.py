@@ -39,7 +39,7 @@ async def test_an_empty_chain_hands_over_to_the_sink() -> None:
     assert await run(event=Start("hello")) == [Start("hello")]
 
 
-async def test_stages_open_last_first_and_close_first_first_and_forward_until_then() -> None:
+async def test_stages_open_last_first_and_close_first_first() -> None:
     log: list[str] = []
 
     came = await run(Traced("one", log), Traced("two", log), Traced("three", log))
@@ -140,7 +140,7 @@ async def test_a_cancel_scope_around_forward_covers_the_later_stages() -> None:
     assert log == ["gave up"]
 
 
-async def test_a_finished_answer_runs_past_the_stages_that_would_make_one() -> None:
+async def test_a_complete_response_skips_the_stages_that_make_one() -> None:
     log: list[str] = []
     chain: tuple[AnyStage, ...] = (
         Cache(("known",)),
@@ -157,7 +157,7 @@ async def test_a_finished_answer_runs_past_the_stages_that_would_make_one() -> N
     assert (miss, log) == ([End("new")], ["between Middle", "last End"])
 
 
-async def test_a_stage_for_a_subclass_leaves_the_others_alone() -> None:
+async def test_a_stage_for_a_subclass_ignores_other_events() -> None:
     @frozen
     class Shout(Stage[NarrowMiddle, NarrowMiddle]):
         async def handle(self, event: NarrowMiddle, forward: Send[NarrowMiddle]) -> None:

@@ -105,7 +105,7 @@ async def test_several_errors_stay_a_group() -> None:
     assert set(caught.value.exceptions) == {first, second}
 
 
-async def test_a_group_of_several_alone_in_a_group_is_unpacked_to_the_several() -> None:
+async def test_nested_groups_with_one_member_are_unpacked() -> None:
     first, second = SomeError("first"), ValueError("second")
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -115,7 +115,7 @@ async def test_a_group_of_several_alone_in_a_group_is_unpacked_to_the_several() 
     assert caught.value.exceptions == (first, second)
 
 
-async def test_the_cause_of_an_error_is_kept_and_the_group_is_not_added() -> None:
+async def test_the_cause_of_an_error_is_kept_without_the_group() -> None:
     cause, error = ValueError("cause"), SomeError("this one")
 
     async def fail_in_handling() -> None:

@@ -211,7 +211,7 @@ async def test_a_broken_stage_is_caught(make: Callable[[], Stage[Any, Any]], rul
 
 
 @pytest.mark.parametrize("use", [run_stage, check_stage])
-async def test_a_stage_that_forgets_to_return_what_forward_gave_is_told_so(use: Any) -> None:
+async def test_a_stage_that_drops_the_result_of_forward_is_reported(use: Any) -> None:
     @frozen
     class Forgetting(Stage[Start, Middle]):
         def handle(self, event: Start, forward: Send[Middle]) -> Any:

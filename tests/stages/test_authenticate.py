@@ -137,7 +137,7 @@ async def test_a_wrong_key_is_refused(headers: dict[str, str]) -> None:
         "another header",
     ],
 )
-async def test_without_a_key_the_way_to_send_one_is_told(headers: dict[str, str]) -> None:
+async def test_without_a_key_the_way_to_send_one_is_reported(headers: dict[str, str]) -> None:
     error = await refusal(ONE, **headers)
     assert error.message == (
         "no API key was given: send it as x-api-key or as Authorization: Bearer"
@@ -145,7 +145,7 @@ async def test_without_a_key_the_way_to_send_one_is_told(headers: dict[str, str]
     assert (error.status, error.type) == (401, "authentication_error")
 
 
-async def test_row_c2_of_two_right_keys_that_of_x_api_key_names_the_client() -> None:
+async def test_row_c2_of_two_right_keys_x_api_key_names_the_client() -> None:
     assert await client(TWO, x_api_key="second-key", authorization="Bearer first-key") == "key-2"
 
 
@@ -177,13 +177,13 @@ async def test_with_no_key_everybody_is_let_in(keys: tuple[str, ...]) -> None:
     assert await client(stage, x_api_key="anything") == "anonymous"
 
 
-async def test_with_a_key_the_door_is_shut_whatever_allow_anonymous_says() -> None:
+async def test_with_a_key_allow_anonymous_has_no_effect() -> None:
     stage = Authenticate(keys=("s3cret-key",), allow_anonymous=True)
     assert not stage.is_open
     await refusal(stage)
 
 
-async def test_a_key_of_white_space_lets_nobody_in() -> None:
+async def test_a_key_of_white_space_is_refused() -> None:
     stage = Authenticate(keys=(" ",))
     assert not stage.is_open
     await refusal(stage)

@@ -78,7 +78,7 @@ async def test_the_backend_of_the_request_is_asked() -> None:
     assert (fake.asked, other.asked) == ([request], [])
 
 
-async def test_behind_fallback_it_counts_for_the_target_that_would_be_asked() -> None:
+async def test_after_fallback_it_counts_for_the_first_choice() -> None:
     backends = {"blind": backend(fields={"image.base64": "reject"}), "seeing": backend()}
     source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
     shown = [{"role": "user", "content": [{"type": "image", "source": source}]}]

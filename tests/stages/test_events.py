@@ -27,7 +27,7 @@ def test_a_chat_request_streams_as_the_client_does() -> None:
     assert not chat_request().stream
 
 
-def test_an_answer_of_json_says_how_long_it_is() -> None:
+def test_a_response_of_json_says_how_long_it_is() -> None:
     assert json_response("é".encode(), {"x-a": "1"}) == [
         ResponseStart(200, {"content-type": "application/json", "content-length": "2", "x-a": "1"}),
         ResponseBody("é".encode(), more=False),

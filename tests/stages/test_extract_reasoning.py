@@ -52,7 +52,7 @@ async def test_others_can_be_named() -> None:
     assert await answered(request, "<think>a</think>") == [("text_delta", "<think>a</think>")]
 
 
-async def test_the_first_tag_may_stand_in_the_prompt() -> None:
+async def test_the_prompt_may_have_opened_the_first_tag() -> None:
     [request] = await run_stage(ExtractReasoning(starts_inside=True), [REQUEST])
     for said in ("Hm</think>Yes", "<think>Hm</think>Yes", "<thinking>Hm</thinking>Yes"):
         assert await answered(request, said) == [("thinking_delta", "Hm"), ("text_delta", "Yes")]

@@ -56,7 +56,7 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(Fallback(), [event()])
 
 
-async def test_the_first_target_that_answers_is_the_only_one() -> None:
+async def test_the_first_target_that_succeeds_is_the_only_one() -> None:
     assert await attempts(Fallback(), event(), None) == ["a"]
 
 
@@ -81,7 +81,7 @@ async def test_the_next_one_is_asked_when_one_fails(error: Exception) -> None:
     assert await attempts(Fallback(), event(), error, error, None) == ["a", "b", "c"]
 
 
-async def test_each_is_asked_with_its_own_target_and_all_else_as_it_was() -> None:
+async def test_each_target_gets_the_same_request() -> None:
     given, seen = event(), []
 
     async def rest(each: Resolved) -> None:
@@ -127,7 +127,7 @@ async def test_a_request_with_one_target_passes() -> None:
     ],
     ids=str,
 )
-async def test_when_none_answers_the_client_is_told_of_one_that_may_pass_or_of_the_last(
+async def test_the_client_gets_the_transient_error_or_the_last(
     errors: list[Exception], told: str
 ) -> None:
     with pytest.raises(Exception, match=told):
@@ -160,7 +160,7 @@ async def test_a_full_queue_of_ours_says_nothing_of_the_target() -> None:
 
 
 @timed
-async def test_a_target_that_keeps_failing_is_left_alone_until_it_has_cooled_down() -> None:
+async def test_a_failing_target_is_skipped_until_it_has_cooled_down() -> None:
     stage = Fallback(breakers=Breakers(failures=2, cooldown=30))
     for _ in range(2):
         assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
@@ -174,14 +174,14 @@ async def test_a_target_that_keeps_failing_is_left_alone_until_it_has_cooled_dow
     assert stage.breakers.states(anyio.current_time()) == {"a/m": "closed", "b/m": "closed"}
 
 
-async def test_an_answer_between_two_failures_forgets_the_first() -> None:
+async def test_a_response_between_two_failures_forgets_the_first() -> None:
     stage = Fallback(breakers=Breakers(failures=2))
     for _ in range(3):
         assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
         assert await attempts(stage, event(), None) == ["a"]
 
 
-async def test_what_is_done_without_an_answer_says_nothing_of_the_target() -> None:
+async def test_work_without_a_response_counts_for_no_target() -> None:
     async def count(asked: Resolved) -> None:
         """As `count-tokens` does, which takes an estimate where the target fails."""
 
@@ -237,7 +237,7 @@ async def test_a_request_from_before_it_opened_does_not_end_the_probe() -> None:
 
 
 @timed
-async def test_a_probe_whose_client_leaves_makes_room_for_another() -> None:
+async def test_a_cancelled_half_open_attempt_allows_another() -> None:
     stage = Fallback(breakers=Breakers(failures=1, cooldown=1))
     await attempts(stage, event(), BUSY, None)
     await anyio.sleep(1)
@@ -259,7 +259,7 @@ async def test_when_all_are_left_alone_all_are_asked() -> None:
     assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
 
 
-async def test_one_that_is_left_alone_is_asked_when_the_others_have_failed() -> None:
+async def test_a_skipped_target_is_tried_after_all_others_failed() -> None:
     stage = Fallback(breakers=Breakers(failures=1))
     assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
     assert await attempts(stage, event(), OVERFLOW, OVERFLOW, None) == ["b", "c", "a"]
@@ -275,7 +275,7 @@ async def test_a_request_at_fault_says_nothing_of_the_target(error: Exception) -
     assert await attempts(stage, event(), None) == ["a"]
 
 
-async def test_an_answer_that_breaks_off_counts_as_a_failure() -> None:
+async def test_a_response_that_breaks_off_counts_as_a_failure() -> None:
     stage = Fallback(breakers=Breakers(failures=2))
     for _ in range(2):
         with pytest.raises(OverloadedError):
@@ -283,7 +283,7 @@ async def test_an_answer_that_breaks_off_counts_as_a_failure() -> None:
     assert await attempts(stage, event(), None) == ["b"]
 
 
-async def test_with_retry_in_front_all_targets_are_tried_again_and_behind_it_each() -> None:
+async def test_retry_before_or_after_fallback_repeats_all_or_each() -> None:
     for stages, asked in (
         ((Retry(2, 0.001), Fallback()), "abcabc"),
         ((Fallback(), Retry(2, 0.001)), "aabbcc"),

@@ -56,7 +56,7 @@ async def page(stage: ListModels, **query: str) -> tuple[list[str], bool]:
     return ids, said["has_more"]
 
 
-async def test_several_targets_are_told_as_the_first_of_them() -> None:
+async def test_several_targets_are_reported_as_the_first_of_them() -> None:
     group = TargetGroup((WeightedTarget("large"), WeightedTarget("fake")))
     stage = ListModels({"g": group}, {"fake": backend(), "large": backend(context_window=7)})
     assert (await answer(stage, asking("g")))["max_input_tokens"] == 7
@@ -71,7 +71,7 @@ async def test_models_with_a_name_of_their_own_are_listed_in_order() -> None:
     assert await page(FIVE) == (["a", "b/c", "d", "e"], False)
 
 
-async def test_a_model_is_told_as_the_official_sdk_reads_it() -> None:
+async def test_a_model_is_reported_as_the_official_sdk_reads_it() -> None:
     said = await answer(FIVE, asking("d"))
     assert said == {
         "type": "model",
@@ -112,9 +112,7 @@ async def test_a_name_with_a_slash_is_found() -> None:
     ("asked", "name"),
     [("claude-x", "claude-x"), ("cx", "cx"), ("d[1m]", "d"), ("b/c[1M][1m]", "b/c")],
 )
-async def test_row_c10_a_name_that_a_pattern_serves_is_found_without_the_mark(
-    asked: str, name: str
-) -> None:
+async def test_row_c10_a_name_that_a_pattern_matches_needs_no_mark(asked: str, name: str) -> None:
     said = await answer(FIVE, asking(asked))
     assert (said["id"], said["display_name"]) == (name, name)
     ModelInfo.model_validate(said)
@@ -140,7 +138,7 @@ async def test_no_model_is_an_empty_page() -> None:
     assert await page(ListModels({"*": ModelTarget("fake")}, {"fake": backend()})) == ([], False)
 
 
-async def test_a_page_has_twenty_models_unless_told() -> None:
+async def test_a_page_has_twenty_models_by_default() -> None:
     names, more = await page(MANY)
     assert (names[0], names[-1], len(names), more) == ("m0000", "m0019", 20, True)
 
@@ -173,7 +171,7 @@ async def test_a_page_has_as_many_models_as_wanted(limit: str, number: int, more
         else None
     ),
 )
-async def test_a_page_begins_and_ends_where_it_is_told(
+async def test_a_page_begins_and_ends_where_it_is_reported(
     query: dict[str, str], expected: tuple[list[str], bool]
 ) -> None:
     assert await page(FIVE, **query) == expected

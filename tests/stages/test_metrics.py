@@ -40,11 +40,11 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(Metrics(Counters()), [ASKING])
 
 
-async def test_without_a_count_there_is_nothing_to_tell() -> None:
+async def test_without_a_count_nothing_is_reported() -> None:
     assert await told(Counters()) == {}
 
 
-async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -> None:
+async def test_fields_are_counted_by_policy_not_by_client_names() -> None:
     counts = Counters()
     stage = TranslateIn({"fake": backend()})
     search = {"type": "web_search_20250305", "name": "web_search"}
@@ -69,7 +69,7 @@ async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -
     }
 
 
-async def test_of_backends_with_slots_it_is_told_how_many_run_and_wait_and_for_how_long() -> None:
+async def test_slots_are_reported_with_running_and_waiting_calls() -> None:
     gpu = backend(max_concurrent_calls=1)
     assert gpu.queue is not None
     for name in ("one", "two", "three"):
@@ -83,7 +83,7 @@ async def test_of_backends_with_slots_it_is_told_how_many_run_and_wait_and_for_h
     }
 
 
-async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
+async def test_second_tries_and_the_state_of_each_target_are_reported() -> None:
     counts, breakers = Counters(), Breakers(failures=1)
     counts.retries["retry", "fake", "overloaded"] += 3
     now = anyio.current_time()
@@ -100,13 +100,13 @@ async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
     }
 
 
-async def test_tokens_are_told_by_backend_and_kind() -> None:
+async def test_tokens_are_reported_by_backend_and_kind() -> None:
     counts = Counters()
     counts.tokens["fake", "cache_read"] += 8
     assert await told(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
 
 
-async def test_mended_tool_calls_are_told() -> None:
+async def test_repaired_tool_calls_are_counted() -> None:
     counts = Counters()
     counts.repaired_tool_calls["fake", "found"] += 2
     told_of = await told(counts)

@@ -90,7 +90,7 @@ async def test_it_keeps_to_the_contract(slots: int | None) -> None:
     await check_stage(queue(slots)[0], [asking()])
 
 
-async def test_without_slots_nobody_waits() -> None:
+async def test_without_slots_no_call_waits() -> None:
     stage, declared = queue(None)
     async with task_group() as group:
         bench = Bench(group, stage)
@@ -101,7 +101,7 @@ async def test_without_slots_nobody_waits() -> None:
     assert declared.queue is None
 
 
-async def test_calls_wait_for_their_turn_which_goes_round_keys_and_sessions() -> None:
+async def test_calls_take_turns_by_keys_and_sessions() -> None:
     stage, declared = queue()
     async with task_group() as group:
         bench = Bench(group, stage)
@@ -134,7 +134,7 @@ async def test_a_short_call_goes_before_long_ones() -> None:
         assert bench.begun == ["first", "short", "long", "long prompt"]
 
 
-async def test_a_client_that_leaves_gives_up_its_place_at_once() -> None:
+async def test_a_cancelled_call_gives_up_its_place_at_once() -> None:
     stage, declared = queue()
     async with task_group() as group:
         bench = Bench(group, stage)
@@ -148,7 +148,7 @@ async def test_a_client_that_leaves_gives_up_its_place_at_once() -> None:
         await bench.end("next")
 
 
-async def test_a_client_that_leaves_just_when_its_turn_comes_gives_it_to_the_next() -> None:
+async def test_a_call_cancelled_at_its_turn_passes_the_slot_on() -> None:
     stage, declared = queue()
     async with task_group() as group:
         bench = Bench(group, stage)
@@ -175,7 +175,7 @@ async def test_a_call_that_fails_gives_its_slot_to_the_next() -> None:
     assert counted(declared) == (0, 0)
 
 
-async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> None:
+async def test_calls_beyond_the_limit_are_refused_with_retry_after() -> None:
     stage, declared = queue(max_queued=1)
     async with task_group() as group:
         bench = Bench(group, stage)
@@ -221,7 +221,7 @@ async def test_pipelines_that_lead_to_one_backend_share_its_slots() -> None:
         await two.end("second")
 
 
-async def test_more_slots_after_a_reload_let_those_begin_who_wait() -> None:
+async def test_more_slots_after_a_reload_start_waiting_calls() -> None:
     stage, declared = queue()
     changed = backend(max_concurrent_calls=3)
     changed.queue = declared.queue

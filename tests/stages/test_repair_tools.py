@@ -71,7 +71,7 @@ async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:
     assert not held[1].more_buffered
 
 
-async def test_each_attempt_at_an_answer_begins_anew() -> None:
+async def test_each_attempt_at_a_response_begins_again() -> None:
     half = ChatChunk(text(WRITTEN[:30]))
     made = await message(START, half, START, *ANSWER[:-2], ChatChunk(finish()), ChatEnd())
     assert inputs(made) == ["Well. ", {"a": 1}]
@@ -83,6 +83,6 @@ async def test_without_tools_all_passes_as_it_is() -> None:
     assert await run_stage(RepairTools(), events) == events
 
 
-async def test_an_answer_that_ends_without_a_finish_reason_gives_what_was_held() -> None:
+async def test_a_response_without_a_finish_reason_gets_its_buffered_text() -> None:
     made = await message(START, ChatChunk(text("a <tool_call")), ChatEnd(done=True))
     assert inputs(made) == ["a <tool_call"]

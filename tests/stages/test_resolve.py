@@ -84,7 +84,7 @@ async def test_of_equally_literal_patterns_the_first_counts() -> None:
     assert await backend(Resolve(models("b-*", "*-a")), "b-a") == "b-*"
 
 
-async def test_a_name_with_brackets_is_found_as_it_stands() -> None:
+async def test_a_name_with_brackets_is_matched_literally() -> None:
     stage = Resolve(models("claude-opus[1m]", "claude-opus*"))
     assert await backend(stage, "claude-opus[1m]") == "claude-opus[1m]"
     assert await backend(stage, "claude-opus-4[1m]") == "claude-opus*"
@@ -146,7 +146,7 @@ async def test_a_route_leads_to_names_that_are_not_served_otherwise() -> None:
         await backend(stage, "other")
 
 
-async def test_an_unknown_model_is_refused_with_a_list_of_those_there_are() -> None:
+async def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidRequestError) as raised:
         await run_stage(Resolve(models("a", "b-*")), [validated(model="gpt-4")])
     assert raised.value.message == "model: gpt-4 is not served here; there are: a, b-*"
@@ -167,7 +167,7 @@ async def test_row_c7_an_unknown_model_can_be_the_apis_own_404() -> None:
 @for_each(
     ("entry", "name"), [("claude-opus-4", "claude-opus-4"), ("claude-*", "claude-x"), ("o", "else")]
 )
-async def test_row_c10_the_clients_mark_for_its_window_is_no_part_of_the_name(
+async def test_row_c10_the_window_mark_is_no_part_of_the_name(
     entry: str, name: str, mark: str
 ) -> None:
     stage = Resolve(models(entry, "o"), default="o")
@@ -176,7 +176,7 @@ async def test_row_c10_the_clients_mark_for_its_window_is_no_part_of_the_name(
     assert out.request.model == name + mark  # the answer repeats it
 
 
-async def test_row_c10_a_name_that_is_declared_with_the_mark_counts() -> None:
+async def test_row_c10_a_configured_name_with_the_mark_counts() -> None:
     stage = Resolve(models("opus[1m]", "opus"))
     [out] = await run_stage(stage, [validated(model="opus[1m]")])
     assert out.target == Target("opus[1m]", "opus[1m]")

@@ -78,7 +78,7 @@ async def test_only_the_last_event_ends_the_body() -> None:
     assert [part.more for part in parts] == [True] * 8 + [False]
 
 
-async def test_a_ping_is_written_into_a_stream_and_left_out_of_a_message() -> None:
+async def test_a_ping_is_in_a_stream_and_not_in_a_message() -> None:
     for streamed in (True, False):
         first, *rest = answer(streamed)
         _, parts = await encoded([first, e.Ping(), *rest])
@@ -119,7 +119,7 @@ async def test_a_whole_message_is_written_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
-async def test_what_was_dropped_stands_in_a_header(streamed: bool) -> None:
+async def test_what_was_dropped_is_in_a_header(streamed: bool) -> None:
     start, _ = await encoded(answer(streamed, "top_k:dropped", "stop_sequences:cut"))
     assert start.headers["x-llm-proxy-degraded"] == "top_k:dropped, stop_sequences:cut"
 
@@ -160,14 +160,14 @@ def estimated(streamed: bool) -> list[e.StreamEvent]:
     return [*events, e.MessageDelta("tool_use", Usage(3, 2, estimated=True)), stop]
 
 
-async def test_estimated_usage_of_a_message_stands_in_a_header() -> None:
+async def test_estimated_usage_of_a_message_is_in_a_header() -> None:
     start, [part] = await encoded(estimated(False))
     assert start.headers["x-llm-proxy-usage"] == "estimated"
     _, [told] = await encoded(answer(False))
     assert part.data == told.data
 
 
-async def test_estimated_usage_of_a_stream_stands_in_a_comment() -> None:
+async def test_estimated_usage_of_a_stream_is_in_a_comment() -> None:
     start, parts = await encoded(estimated(True))
     _, told = await encoded(answer(True))
     expected = [part.data for part in told]
@@ -177,7 +177,7 @@ async def test_estimated_usage_of_a_stream_stands_in_a_comment() -> None:
     check_grammar(parse_sse(b"".join(expected)))
 
 
-async def test_usage_that_was_told_is_not_marked() -> None:
+async def test_reported_usage_is_not_marked() -> None:
     start, _ = await encoded(answer(False))
     assert "x-llm-proxy-usage" not in start.headers
 

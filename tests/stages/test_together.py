@@ -105,7 +105,7 @@ class World:
 @for_each("retry_first", [True, False], ids=["all again", "each again"])
 @for_each("probes", [True, False], ids=["a probe", "no probe"])
 @for_each("steps", range(0, 60, 3))
-async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
+async def test_a_client_can_disconnect_at_any_moment(
     steps: int, probes: bool, retry_first: bool
 ) -> None:
     world = World(retry_first=retry_first)
@@ -142,7 +142,7 @@ async def test_a_full_queue_leads_on_and_opens_no_breaker() -> None:
     assert (world.fakes["a"].asked, world.fakes["b"].asked) == ([], ["b"] * 3)
 
 
-async def test_an_answer_that_has_begun_is_the_only_one() -> None:
+async def test_a_response_that_has_begun_is_the_only_one() -> None:
     world = World()
     out: list[Any] = []
     world.fakes["a"] = Flaky(broken=True)

@@ -48,7 +48,7 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(TranslateOut(), [START, TEXT, TEXT, FINISH, ChatEnd()])
 
 
-async def test_an_answer_is_translated_as_it_comes() -> None:
+async def test_a_response_is_translated_as_it_comes() -> None:
     out = await run_stage(TranslateOut(), [START, TEXT, TEXT, FINISH, ChatEnd(done=False)])
     check_grammar(event.payload() for event in out)
     assert [event.text for event in out if isinstance(event, e.BlockDelta)] == ["a", "a"]
@@ -58,21 +58,21 @@ async def test_nothing_is_said_before_the_first_chunk() -> None:
     assert await run_stage(TranslateOut(), [START]) == []
 
 
-async def test_an_answer_that_begins_with_an_error_is_no_answer() -> None:
+async def test_a_response_that_begins_with_an_error_is_no_response() -> None:
     said = {"error": {"message": "slow down", "code": 429}}
     out, words = await failing([START, ChatChunk(said)], RateLimitError)
     assert out == []
     assert "slow down" in words
 
 
-async def test_pitfall_21_an_answer_that_breaks_off_is_an_error() -> None:
+async def test_pitfall_21_a_response_that_breaks_off_is_an_error() -> None:
     out, words = await failing([START, TEXT, ChatEnd(done=False)], InternalError)
     check_grammar((event.payload() for event in out), whole=False)
     assert not any(isinstance(event, (e.BlockStop, e.MessageStop)) for event in out)
     assert "closed the stream early" in words
 
 
-async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until_then() -> None:
+async def test_a_response_can_begin_again_until_its_first_event() -> None:
     request = chat_request()
     exchange, seen = request.exchange, []
 
@@ -91,19 +91,19 @@ async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until
     assert [kind for kind, _ in seen].count(e.MessageStart) == 1
 
 
-async def test_no_answer_is_an_error() -> None:
+async def test_no_response_is_an_error() -> None:
     out, words = await failing([START, ChatEnd()], InternalError)
     assert out == []
     assert "sent no response" in words
 
 
 @pytest.mark.parametrize("event", [TEXT, ChatEnd()], ids=["a chunk", "the end"])
-async def test_an_answer_without_its_start_is_a_bug(event: ChatEvent) -> None:
+async def test_a_response_without_its_start_is_a_bug(event: ChatEvent) -> None:
     _, words = await failing([event], TypeError)
     assert words == f"{type(event).__name__} before ChatStart"
 
 
-async def test_behind_a_stop_sequence_no_more_of_the_answer_is_wanted() -> None:
+async def test_after_a_stop_sequence_the_response_is_not_read() -> None:
     how = profile(fields={"stop_sequences": "emulate"})
     start = ChatStart(translated(resolved(stop_sequences=["a"]), how))
     out: list[Any] = []
@@ -121,7 +121,7 @@ async def test_behind_a_stop_sequence_no_more_of_the_answer_is_wanted() -> None:
     assert (end.stop_reason, end.stop_sequence) == ("stop_sequence", "a")
 
 
-async def test_an_answer_to_a_lowered_limit_that_was_cut_ended_at_the_window() -> None:
+async def test_a_truncated_response_to_a_lowered_limit_is_at_the_window() -> None:
     cut = ChatChunk({"choices": [{"delta": {}, "finish_reason": "length"}]})
     *_, end, _ = await run_stage(
         TranslateOut(), [START, TEXT, cut, ChatEnd(limit_lowered="window")]
@@ -162,7 +162,7 @@ async def test_what_a_ping_raises_ends_the_request() -> None:
         await run()
 
 
-async def test_a_ping_that_is_on_its_way_is_given_up_when_the_client_leaves() -> None:
+async def test_a_ping_in_flight_is_cancelled_with_the_client() -> None:
     begun = anyio.Event()
 
     async def hang(event: Any) -> None:
@@ -201,7 +201,7 @@ async def test_an_unknown_finish_reason_is_logged_once_if_it_is_a_word(
 
 
 @pytest.mark.parametrize("where", ["delta", "message"])
-async def test_what_a_messages_answer_has_no_place_for_is_logged_and_counted(
+async def test_content_without_a_place_is_logged_and_counted(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = chat_request()
@@ -245,7 +245,7 @@ async def test_the_exchange_has_the_usage_of_the_response(
     assert request.exchange.stop_reason == ("stop_sequence" if stops else "end_turn")
 
 
-async def test_a_response_that_breaks_off_leaves_the_usage_so_far() -> None:
+async def test_a_response_that_breaks_off_keeps_the_usage_so_far() -> None:
     request = chat_request()
     with pytest.raises(InternalError):
         await run_stage(TranslateOut(), [ChatStart(request), TEXT, ChatEnd(done=False)])

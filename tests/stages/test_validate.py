@@ -70,7 +70,7 @@ def test_the_limit_has_to_be_positive(limit: int) -> None:
         Validate(max_body_bytes=limit)
 
 
-async def test_pitfall_16_unknown_fields_are_tolerated_and_kept_by_name() -> None:
+async def test_pitfall_16_unknown_fields_are_kept_by_name() -> None:
     managed = {"edits": [{"type": "clear_tool_uses_20250919"}]}
     event = authenticated(context_management=managed, service_tier="auto", brand_new=0, metadata={})
     [out] = await run_stage(Validate(), [event])
@@ -236,7 +236,7 @@ async def test_five_problems_are_listed_and_the_rest_counted() -> None:
         assert error.message.count("text content blocks must be non-empty") == 5
 
 
-async def test_problems_of_types_and_a_missing_limit_are_told_together() -> None:
+async def test_wrong_types_and_a_missing_limit_are_reported_together() -> None:
     error = await refusal(Validate(), authenticated(max_tokens=None, model=1, stream=0))
     assert error.message == (
         "max_tokens: Field required; model: Input should be a valid string; "

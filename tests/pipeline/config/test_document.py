@@ -185,7 +185,7 @@ def test_a_value_is_not_read_as_yaml_nor_expanded_again() -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"NAME": ""}], ids=["not-set", "empty"])
-def test_a_missing_variable_is_told_with_its_path_and_place(environ: Mapping[str, str]) -> None:
+def test_a_missing_variable_is_reported_with_its_path_and_place(environ: Mapping[str, str]) -> None:
     document = parse("a:\n  - b: x${NAME}\n", environ)
 
     ((path, problem),) = document.missing
@@ -201,7 +201,7 @@ def test_a_missing_variable_is_told_with_its_path_and_place(environ: Mapping[str
     "scalar",
     ["${", "${}", "${NAME", "${1NAME}", "${NA ME}", "${NAME:?x}", "${NAME:-${OTHER}}", "a ${ b"],
 )
-def test_a_broken_variable_is_told(scalar: str) -> None:
+def test_a_broken_variable_is_reported(scalar: str) -> None:
     document = parse(f"a: '{scalar}'", {"NAME": "", "OTHER": "other"})
 
     (problem,) = document.problems
@@ -221,7 +221,7 @@ def test_names_of_other_kinds_are_texts() -> None:
     assert value("1: a\ntrue: b\nnull: c\n") == {"1": "a", "true": "b", "null": "c"}
 
 
-def test_of_two_equal_names_the_first_counts_and_the_second_is_told() -> None:
+def test_the_second_of_two_equal_names_is_reported() -> None:
     document = parse("a: 1\nb: 2\na: 3\n", {})
 
     (problem,) = document.problems
@@ -229,7 +229,7 @@ def test_of_two_equal_names_the_first_counts_and_the_second_is_told() -> None:
     assert document.value == {"a": 1, "b": 2}
 
 
-def test_an_alias_stands_for_what_its_anchor_names() -> None:
+def test_an_alias_is_for_what_its_anchor_names() -> None:
     assert value("a: &x {k: [1]}\nb: *x\nc: [*x, *x]\n") == {
         "a": {"k": [1]},
         "b": {"k": [1]},
@@ -276,7 +276,7 @@ def test_an_anchor_may_be_named_again() -> None:
         "stray-brace",
     ],
 )
-def test_broken_yaml_is_told_at_its_place(text: str, line: int, column: int, hint: str) -> None:
+def test_broken_yaml_is_reported_at_its_place(text: str, line: int, column: int, hint: str) -> None:
     document = parse(text, {})
 
     (problem,) = document.problems
@@ -372,9 +372,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(
     ],
     ids=["aliases of aliases", "within a list", "many aliases", "a long list", "many names"],
 )
-def test_row_a10_a_file_of_too_many_values_is_a_problem_at_its_place(
-    text: str, at: Location
-) -> None:
+def test_row_a10_a_file_with_too_many_values_is_a_problem(text: str, at: Location) -> None:
     document = parse(text, {}, max_nodes=1_000)
 
     (problem,) = document.problems

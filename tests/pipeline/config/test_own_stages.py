@@ -70,14 +70,14 @@ async def answer(file: Path) -> list[Any]:
     return came
 
 
-async def test_a_stage_in_a_module_beside_the_declaration_runs(tmp_path: Path) -> None:
+async def test_a_stage_in_a_module_next_to_the_config_runs(tmp_path: Path) -> None:
     (tmp_path / "beside_stages.py").write_text(STAGE)
     file = declare(tmp_path, "authenticate", "beside_stages:Greet: {word: Good day}")
 
     assert await answer(file) == [ResponseStart(200), ResponseBody(b"Good day anonymous")]
 
 
-async def test_a_stage_that_may_stand_anywhere_stands_anywhere(tmp_path: Path) -> None:
+async def test_a_stage_that_may_be_anywhere_runs_anywhere(tmp_path: Path) -> None:
     (tmp_path / "anywhere_stages.py").write_text(STAGE + ANYWHERE)
     count = "anywhere_stages:Count: {start: 1}"
     file = declare(tmp_path, count, "authenticate", count, "anywhere_stages:Greet", count)
@@ -110,7 +110,7 @@ SHOWN = """\
 
 
 @pytest.mark.parametrize("way", ["folder", "option", "variable"])
-def test_a_stage_beside_the_declaration_is_shown(tmp_path: Path, way: str) -> None:
+def test_a_stage_next_to_the_config_is_shown(tmp_path: Path, way: str) -> None:
     (tmp_path / "shown_stages.py").write_text(STAGE)
     file = declare(tmp_path, "authenticate", "shown_stages:Greet")
     elsewhere = tmp_path / "elsewhere"
@@ -125,7 +125,7 @@ def test_a_stage_beside_the_declaration_is_shown(tmp_path: Path, way: str) -> No
     assert (result.exit_code, result.output) == (0, SHOWN.format(name="shown_stages:Greet"))
 
 
-def test_a_stage_that_may_stand_anywhere_is_shown(tmp_path: Path) -> None:
+def test_a_stage_that_may_be_anywhere_is_shown(tmp_path: Path) -> None:
     (tmp_path / "anywhere_stages.py").write_text(STAGE + ANYWHERE)
 
     with contextlib.chdir(tmp_path):
@@ -151,7 +151,7 @@ def find_late():
 """
 
 
-def test_row_d1_a_module_imports_from_its_folder_at_its_top_and_not_later(tmp_path: Path) -> None:
+def test_row_d1_a_module_imports_from_its_folder_at_its_top(tmp_path: Path) -> None:
     (tmp_path / "d1_words.py").write_text("WORDS = 'Good day'\n")
     (tmp_path / "d1_later.py").write_text("")
     (tmp_path / "d1_stages.py").write_text(STAGE + SHOUT)
@@ -164,7 +164,7 @@ def test_row_d1_a_module_imports_from_its_folder_at_its_top_and_not_later(tmp_pa
     assert sys.path == before
 
 
-def test_row_d1_a_module_that_fails_leaves_the_path_as_it_was(tmp_path: Path) -> None:
+def test_row_d1_a_module_that_fails_does_not_change_the_path(tmp_path: Path) -> None:
     (tmp_path / "d1_broken.py").write_text("raise RuntimeError\n")
     before = list(sys.path)
 

@@ -178,7 +178,7 @@ def test_a_route_leads_to_one_pipeline(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_list_that_is_not_in_order_is_told(
+def test_a_list_that_is_not_in_order_is_reported(
     tmp_path: Path, stages: str, line: int, column: int, code: str, words: str
 ) -> None:
     ((*place, found, message),) = problems(tmp_path, pipelines(stages))
@@ -196,7 +196,7 @@ def test_wrong_options_do_not_hide_a_wrong_order(tmp_path: Path) -> None:
     ]
 
 
-def test_an_unknown_stage_hides_the_order_which_cannot_be_told(tmp_path: Path) -> None:
+def test_with_an_unknown_stage_no_order_is_reported(tmp_path: Path) -> None:
     text = pipelines(" [finish, begn]")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["unknown-stage"]
@@ -214,7 +214,7 @@ def test_an_unknown_stage_hides_the_order_which_cannot_be_told(tmp_path: Path) -
         ("pipelines: {p: }", "bad-option", "`p`: expected a mapping, got nothing"),
     ],
 )
-def test_what_is_no_section_of_pipelines_is_told(
+def test_what_is_no_section_of_pipelines_is_reported(
     tmp_path: Path, text: str, code: str, message: str
 ) -> None:
     ((*_, found, said),) = problems(tmp_path, text)
@@ -222,13 +222,13 @@ def test_what_is_no_section_of_pipelines_is_told(
     assert (found, said) == (code, message)
 
 
-def test_a_broken_section_is_told_once_not_at_each_stage_that_needs_it(tmp_path: Path) -> None:
+def test_a_broken_section_is_reported_once(tmp_path: Path) -> None:
     text = pipelines(" [pick-one, finish]").replace("{one: {size: 2}}", "5")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["bad-option"]
 
 
-def test_a_stage_that_asks_for_no_section_there_is_is_told(tmp_path: Path) -> None:
+def test_a_stage_that_asks_for_no_section_there_is_is_reported(tmp_path: Path) -> None:
     (tmp_path / "asking.py").write_text(
         "from attrs import frozen\n"
         "from pipeline import Stage, section\n"

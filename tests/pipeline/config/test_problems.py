@@ -29,7 +29,7 @@ def test_a_note_is_called_a_note() -> None:
     [("\ta:\tb", 5, "\t  \t^"), ("abc", 4, "   ^"), ("abc", 7, "      ^"), ("abc", 1, "^")],
     ids=["tabs-stay-tabs", "end-of-line", "behind-the-line", "first"],
 )
-def test_the_caret_stands_below_its_column(line: str, column: int, caret: str) -> None:
+def test_the_caret_is_below_its_column(line: str, column: int, caret: str) -> None:
     shown = Problem("some-code", "", Location(1, column)).render("a.yaml", line)
 
     assert shown.splitlines()[1:] == [f"    1 | {line}", f"      | {caret}"]
@@ -60,7 +60,7 @@ def test_a_place_outside_the_file_has_no_line_to_show(line: int) -> None:
     assert len(shown.splitlines()) == 1
 
 
-def test_an_error_holds_its_problems_in_the_order_of_their_places() -> None:
+def test_an_error_has_its_problems_in_the_order_of_their_places() -> None:
     first, second, third = (
         Problem("some-code", message, Location(*place))
         for message, place in (("first", (1, 9)), ("second", (2, 1)), ("third", (2, 4)))
@@ -76,7 +76,7 @@ def test_an_error_holds_its_problems_in_the_order_of_their_places() -> None:
     ]
 
 
-def test_the_same_problem_is_told_once() -> None:
+def test_the_same_problem_is_reported_once() -> None:
     twice = Problem("some-code", "message"), Problem("some-code", "message")
     other = Problem("some-code", "another message")
 

@@ -170,7 +170,7 @@ class Own(Stage[Start, End]):
 
 
 @pytest.mark.parametrize(("name", "is_shown"), [("token", False), ("pin", False), ("word", True)])
-def test_an_own_stage_says_what_is_secret_by_its_name_or_its_option(
+def test_secrets_of_own_stages_are_known_by_name_or_option(
     tmp_path: Path, name: str, is_shown: bool
 ) -> None:
     schema = Schema({}, Registry("none", (), "no.group"), Start, End)

@@ -167,7 +167,7 @@ def test_an_unquoted_variable_is_read_as_what_is_wanted(text: str, kind: Any, ma
     ],
     ids=lambda each: f"{type(each).__name__}-{str(each)[:6]}",
 )
-def test_a_text_from_the_environment_is_refused_without_being_shown(text: str, kind: Any) -> None:
+def test_a_text_from_the_environment_is_refused_and_not_shown(text: str, kind: Any) -> None:
     message = refused(text, kind)
 
     assert message.endswith("got a text from the environment")
@@ -293,7 +293,7 @@ class Picky:
     ],
     ids=str,
 )
-def test_what_a_class_refuses_is_told(
+def test_what_a_class_refuses_is_reported(
     it: str, kind: Any, expected: tuple[int, int, str, str]
 ) -> None:
     text = f"it: {it}\n".replace("$a", '"${WORD}"')
@@ -339,7 +339,7 @@ def test_a_near_choice_is_the_hint() -> None:
     assert problem.hint == "did you mean `messages`?"
 
 
-def test_what_the_engine_fills_in_is_taken_as_it_is_and_is_no_option() -> None:
+def test_values_of_the_engine_are_kept_and_are_no_options() -> None:
     thing = object()
 
     made = CONVERTER.structure({"word": "a", "everything": thing}, Outer)

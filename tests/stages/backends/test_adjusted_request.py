@@ -38,7 +38,7 @@ def excess(room: str) -> bytes:
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_pitfall_31_a_limit_that_does_not_fit_is_asked_again_with_what_does(
+async def test_pitfall_31_the_call_is_repeated_with_a_limit_that_fits(
     stream: bool, server: ScriptedBackend
 ) -> None:
     server.says(excess("40"))
@@ -52,7 +52,7 @@ async def test_pitfall_31_a_limit_that_does_not_fit_is_asked_again_with_what_doe
     assert second == {**first, "max_tokens": 79}
 
 
-async def test_where_the_backend_has_not_counted_it_is_asked_again_without_a_limit(
+async def test_without_a_count_the_call_is_repeated_without_a_limit(
     server: ScriptedBackend,
 ) -> None:
     server.says(excess("at least 21"))
@@ -70,7 +70,7 @@ async def test_it_is_asked_again_only_once(server: ScriptedBackend) -> None:
     assert len(server.requests) == 2
 
 
-async def test_a_prompt_that_turns_out_to_be_too_long_is_told(server: ScriptedBackend) -> None:
+async def test_a_prompt_that_turns_out_to_be_too_long_is_reported(server: ScriptedBackend) -> None:
     server.says(excess("at least 21"))
     said = "This model's maximum context length is 120 tokens. However, your request has 130 input"
     server.says(whole(400, {"error": {"message": said}}))

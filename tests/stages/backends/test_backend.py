@@ -66,7 +66,7 @@ async def test_a_stream_without_done_ends_so(server: ScriptedBackend) -> None:
         assert (await answers(backend, stream=True))[-1] == ChatEnd(done=False)
 
 
-async def test_a_whole_answer_is_one_chunk_and_an_end(server: ScriptedBackend) -> None:
+async def test_a_whole_response_is_one_chunk_and_an_end(server: ScriptedBackend) -> None:
     server.says(whole(200, completion()))
     async with opened(server) as backend:
         assert await answers(backend) == [ChatChunk(completion()), ChatEnd()]
@@ -79,7 +79,7 @@ async def test_an_error_of_the_backend_names_it(server: ScriptedBackend) -> None
             await answers(backend)
 
 
-async def test_closing_an_answer_closes_its_connection(server: ScriptedBackend) -> None:
+async def test_closing_a_response_closes_its_connection(server: ScriptedBackend) -> None:
     server.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
     async with opened(server) as backend:
         async with aclosing(answer(backend, chat_request(stream=True))) as parts:
@@ -143,7 +143,7 @@ async def test_a_key_of_plain_characters_is_sent(key: str, server: ScriptedBacke
 
 
 @pytest.mark.parametrize("key", ["sk-1\n", " sk-1", "sk\r\nx: y", "schlüssel", "ключ", "\x00"])
-def test_a_key_that_cannot_be_sent_is_refused_at_once_and_not_shown(key: str) -> None:
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(OptionError, match="`api_key` cannot be sent") as caught:
         profile(api_key=key)
     assert key.strip() not in str(caught.value)
@@ -162,7 +162,7 @@ def test_a_header_that_cannot_be_sent_is_refused_at_once(header: tuple[str, str]
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
+async def test_pitfall_12_estimates_are_calibrated_by_reported_usage(
     stream: bool, server: ScriptedBackend
 ) -> None:
     system = "word " * 4000

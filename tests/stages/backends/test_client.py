@@ -87,7 +87,7 @@ async def test_done_without_its_empty_line_counts(
     assert given.completed
 
 
-async def test_what_stands_after_done_is_left(
+async def test_what_is_after_done_is_left(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     late = piece(b'data: {"c": 3}\n\n')
@@ -116,7 +116,7 @@ async def test_a_whole_completion_is_its_json(
     assert backend.request().headers["authorization"] == "Bearer secret"
 
 
-async def test_closing_an_answer_early_closes_its_connection(
+async def test_closing_a_response_early_closes_its_connection(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
@@ -162,7 +162,7 @@ async def test_a_fresh_connection_that_closes_is_a_failure(
     assert len(backend.requests) == 1
 
 
-async def test_a_broken_off_answer_is_overloaded(
+async def test_a_truncated_response_is_overloaded(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hi")), Act.CLOSE)
@@ -203,7 +203,7 @@ async def test_only_the_beginning_of_an_endless_error_is_read(
     assert await gone(backend)
 
 
-async def test_a_refused_stream_closes_its_answer(
+async def test_a_refused_stream_closes_its_response(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(400, {"error": {"message": "No"}}))
@@ -237,7 +237,7 @@ async def test_what_comes_before_a_broken_event_is_not_lost(
                 await anext(answer)
 
 
-async def test_a_broken_event_that_nobody_waited_for_keeps_nothing_in_memory(
+async def test_a_broken_event_that_is_not_awaited_is_not_kept(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
@@ -259,7 +259,7 @@ async def test_a_large_body_arrives_whole(
     assert len(backend.request().body["text"]) == 3_000_000
 
 
-async def test_a_content_type_of_odd_bytes_is_shown_as_far_as_it_can_be(
+async def test_odd_bytes_of_a_content_type_are_shown(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(b"HTTP/1.1 200 OK\r\ncontent-type: a\xff/b\r\ncontent-length: 0\r\n\r\n")
@@ -267,7 +267,7 @@ async def test_a_content_type_of_odd_bytes_is_shown_as_far_as_it_can_be(
         await completed(completions, call())
 
 
-async def test_a_packed_answer_is_unpacked(
+async def test_a_compressed_response_is_decompressed(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     packed = gzip.compress(b"data: %b\n\ndata: [DONE]\n\n" % json_codec.encode(delta(content="Hi")))
@@ -275,7 +275,7 @@ async def test_a_packed_answer_is_unpacked(
     assert await chunks(completions, call()) == [delta(content="Hi")]
 
 
-async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
+async def test_an_informational_response_does_not_stop_the_clock(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(b"HTTP/1.1 103 Early Hints\r\n\r\n", Act.UNTIL_GONE)
@@ -285,7 +285,7 @@ async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
     assert await gone(backend)
 
 
-async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatCompletionsClient) -> None:
+async def test_a_request_that_is_not_read_is_a_timeout(completions: ChatCompletionsClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         completions.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         completions.connect_timeout = 0.1
@@ -293,7 +293,7 @@ async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatComplet
             await completed(completions, call(idle_timeout=0.1, text="x" * 20_000_000))
 
 
-async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
+async def test_a_response_with_a_lost_connection_is_a_failure(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     hold = Event()

@@ -62,7 +62,7 @@ def test_a_profile_gives_its_keys() -> None:
     assert profile.fields["image.base64"] == "map"
 
 
-def test_a_declared_key_counts_more_than_the_profiles() -> None:
+def test_a_configured_key_counts_more_than_the_profiles() -> None:
     profile = made(
         profile="ollama",
         base_url="http://gpu:11434/v1",
@@ -76,7 +76,7 @@ def test_a_declared_key_counts_more_than_the_profiles() -> None:
     assert profile.stream_options
 
 
-def test_a_declared_backend_does_not_change_the_profile_that_ships() -> None:
+def test_a_configured_backend_does_not_change_its_profile() -> None:
     made(profile="ollama", stream_options=False, fields={"top_k": "map"})
     assert made(profile="ollama").profile.stream_options
     assert made(profile="ollama").profile.fields["top_k"] == "warn"
@@ -115,7 +115,7 @@ def test_a_backend_is_a_mapping(value: Any) -> None:
     assert text.startswith("expected a mapping, got ")
 
 
-def test_each_wrong_key_of_a_backend_is_told_with_its_path() -> None:
+def test_each_wrong_key_of_a_backend_is_reported_with_its_path() -> None:
     wrong = {"think_tags": "yes", "tokenizer": "bpe", "fields": {"top_k": "yes"}, "x": 1}
     told = problems({"profile": "ollama", **wrong}, Backend)
     assert {path for path, _ in told} >= {("think_tags",), ("tokenizer",), ("fields", "top_k")}
@@ -134,7 +134,7 @@ def test_a_misspelt_field_gets_a_hint() -> None:
     assert (error.option, error.hint) == ("fields", "did you mean `top_k`?")
 
 
-def test_a_wrong_url_is_told_with_its_option() -> None:
+def test_a_wrong_url_is_reported_with_its_option() -> None:
     assert option_error({"base_url": "localhost"}, Backend).option == "base_url"
 
 
@@ -199,7 +199,7 @@ def test_overrides_change_the_profile_for_one_model_only() -> None:
 
 
 @for_each("key", sorted(CONNECTION_KEYS))
-def test_what_belongs_to_the_connection_cannot_differ_for_one_model(key: str) -> None:
+def test_options_of_the_connection_cannot_be_overridden_by_model(key: str) -> None:
     error = option_error({"backend": "b", "overrides": {key: "x"}}, ModelTarget)
     assert error.option == key
     assert str(error) == f"`{key}` cannot differ for one model"
@@ -243,14 +243,14 @@ def test_overrides_are_a_mapping(value: Any) -> None:
     ],
     ids=["no backend", "a number", "a model that is a number", "an unknown key", "a text"],
 )
-def test_a_wrong_model_is_told_with_its_path(value: Any, path: tuple[str, ...]) -> None:
+def test_a_wrong_model_is_reported_with_its_path(value: Any, path: tuple[str, ...]) -> None:
     assert [where for where, _ in problems(value, ModelTarget)] == [path]
 
 
 ROUTED = {"provider": {"sort": "price", "only": ["a"]}, "temperature": 0.7}
 
 
-def test_members_that_are_always_sent_are_under_what_the_request_says() -> None:
+def test_extra_members_yield_to_those_of_the_request() -> None:
     backend = made(
         base_url="http://b.invalid/v1",
         body=ROUTED,

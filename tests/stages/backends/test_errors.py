@@ -111,7 +111,7 @@ def test_an_exception_that_is_unknown_is_named_but_not_quoted() -> None:
     assert error.message == "backend `local` could not be called: InvalidURL"
 
 
-def test_the_system_s_reason_is_told_and_the_url_is_not() -> None:
+def test_the_system_s_reason_is_reported_and_the_url_is_not() -> None:
     cause = OSError(111, "Connection refused")
     error = _connector(aiohttp.ClientConnectorError)
     error.__cause__ = cause

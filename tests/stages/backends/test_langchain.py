@@ -164,7 +164,7 @@ class TestModel:
         assert made.root_async_client is None
         assert isinstance(made.async_client, FakeCompletions)
 
-    def test_nothing_is_retried_or_timed_behind_our_back(self) -> None:
+    def test_nothing_is_retried_or_timed_unseen(self) -> None:
         made = model(completion())
         assert made.max_retries == 0
         assert made.stream_chunk_timeout is None
@@ -206,7 +206,7 @@ class TestPlain:
         assert await told(model(FakeAnswer(said)), call(), stream=True) == said
 
     @for_each("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
-    async def test_a_whole_answer_arrives_as_it_is_on_the_wire(self, answer: Any) -> None:
+    async def test_a_whole_response_arrives_as_it_is_on_the_wire(self, answer: Any) -> None:
         assert await told(model(answer), call(), stream=False) == [answer]
 
     @MODES
@@ -222,7 +222,7 @@ class TestPlain:
                 await anext(parts)
         assert answer.closed
 
-    async def test_who_leaves_early_has_closed_the_answer(self) -> None:
+    async def test_a_cancelled_caller_has_closed_the_response(self) -> None:
         answer = FakeAnswer([delta(content="Hi"), delta("stop")])
         async with await stream_of(model(answer)) as parts:
             async for _ in parts:
@@ -284,7 +284,7 @@ class TestTraced:
         assert notes.parameters["model"] == "some-model"
         assert not notes.failed
 
-    async def test_a_whole_answer_is_seen_from_start_to_end(self, notes: Notes) -> None:
+    async def test_a_whole_response_is_seen_from_start_to_end(self, notes: Notes) -> None:
         made = self.traced(completion("Hello"), notes)
         assert await told(made, call(CONVERSATION), stream=False) == [completion("Hello")]
         assert [message.content for message in notes.ended] == ["Hello"]
@@ -315,7 +315,7 @@ class TestTraced:
         assert len(notes.started) == 1
 
     @pytest.mark.parametrize("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
-    async def test_an_odd_answer_arrives_all_the_same(self, answer: Any, notes: Notes) -> None:
+    async def test_an_odd_response_arrives_unchanged(self, answer: Any, notes: Notes) -> None:
         assert await told(self.traced(answer, notes), call(), stream=False) == [answer]
         assert len(notes.ended) == 1
 
@@ -349,7 +349,7 @@ class TestTraced:
         with pytest.raises(KeyError):
             await told(self.traced(answer, notes), call(), stream=True)
 
-    async def test_who_leaves_early_closes_the_answer(self, notes: Notes) -> None:
+    async def test_a_cancelled_caller_closes_the_response(self, notes: Notes) -> None:
         answer = FakeAnswer([delta(content="Hi"), delta("stop")])
         async with await stream_of(self.traced(answer, notes)) as parts:
             async for _ in parts:

@@ -75,7 +75,7 @@ def test_row_b9_tools_go_without_reasoning(name: str, model: str, asked: Any) ->
         ("minimax", "MiniMax-M2.7"),
     ],
 )
-def test_row_b10_a_model_that_always_reasons_is_not_told_otherwise(name: str, model: str) -> None:
+def test_row_b10_a_model_that_always_reasons_gets_no_off_switch(name: str, model: str) -> None:
     made = sent(name, model, **OFF)
     assert not {"reasoning", "reasoning_effort", "thinking"}.intersection(made)
 
@@ -108,7 +108,7 @@ def test_row_b10_a_model_that_always_reasons_is_not_told_otherwise(name: str, mo
         ("mistral", "mistral-small-latest", OFF, {"reasoning_effort": "none"}),
     ],
 )
-def test_row_b16_reasoning_is_asked_for_as_each_has_it(
+def test_row_b16_reasoning_is_requested_as_each_has_it(
     name: str, model: str, asked: Any, expected: dict[str, Any]
 ) -> None:
     made = sent(name, model, **asked)

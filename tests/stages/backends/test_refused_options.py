@@ -202,7 +202,7 @@ def translated(given: Profile, **request: Any) -> dict[str, Any]:
     REFUSED,
     ids=[f"{row[3]}: {row[0][:30]}" for row in REFUSED],
 )
-def test_a_refused_option_is_known_and_the_request_goes_without_it(
+def test_a_refused_option_is_found_and_left_out(
     words: str, facts: Any, request_: Any, option: str, sent: dict[str, Any]
 ) -> None:
     given = profile(**facts)
@@ -285,9 +285,7 @@ def test_a_wrong_call_and_a_url_are_about_no_option(words: str) -> None:
         ),
     ],
 )
-def test_what_one_request_says_wrongly_is_not_remembered_for_others(
-    words: str, option: str
-) -> None:
+def test_a_mistake_of_one_request_is_not_remembered_for_others(words: str, option: str) -> None:
     given = profile(**EFFORT)
     options = translated(given, temperature=0.2, top_p=0.9, thinking=ADAPTIVE)
     found = next(find_refused_options(words, options, given))
@@ -295,7 +293,7 @@ def test_what_one_request_says_wrongly_is_not_remembered_for_others(
     assert (found.option, found.lasting) == (option, False)
 
 
-def test_an_option_comes_before_a_keyword_that_is_also_an_english_word() -> None:
+def test_an_option_is_found_before_a_keyword_that_is_a_word() -> None:
     given = profile()
     schema = {"type": "object", "properties": {"x": {"type": "string", "default": "a"}}}
     options = translated(given, tools=[{**TOOL, "input_schema": schema}], temperature=0.2)

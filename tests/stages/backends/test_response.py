@@ -83,7 +83,7 @@ async def test_row_b29_any_other_body_is_a_failure(
         await chunks(completions, call(), stream)
 
 
-async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
+async def test_row_b29_an_unwanted_stream_that_breaks_off_is_not_done(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, b"data: {}\n\n"))
@@ -136,7 +136,7 @@ async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
     assert given.completed
 
 
-async def test_a_stream_in_place_of_a_completion_is_no_document_to_trace(
+async def test_a_stream_in_place_of_a_completion_is_not_traced(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hi"))

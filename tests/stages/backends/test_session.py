@@ -39,7 +39,7 @@ async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletions
         yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
 
 
-async def test_a_declared_header_goes_before_the_key() -> None:
+async def test_a_configured_header_goes_before_the_key() -> None:
     declared = profile(api_key="secret", headers={"authorization": "Basic abc", "x-org": "me"})
     async with make_session(declared) as client:
         assert client.headers["authorization"] == "Basic abc"
@@ -68,7 +68,7 @@ def environment(**names: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
 @pytest.mark.parametrize("scheme", ["http://", ""])
-async def test_a_backend_is_reached_through_the_proxy_of_the_environment(
+async def test_a_backend_is_reached_through_the_proxy_variables(
     scheme: str, name: str, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))

@@ -83,7 +83,7 @@ async def test_a_backend_without_a_tokenizer_is_not_asked(server: ScriptedBacken
         "half",
     ],
 )
-async def test_a_backend_that_fails_to_count_leaves_it_to_an_estimate_and_the_log(
+async def test_a_failing_tokenizer_falls_back_to_an_estimate_and_logs(
     steps: list[Any], server: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.says(*steps)
@@ -92,7 +92,7 @@ async def test_a_backend_that_fails_to_count_leaves_it_to_an_estimate_and_the_lo
     assert "backend `fake` cannot count tokens: " in caplog.text
 
 
-async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimate() -> None:
+async def test_an_unreachable_tokenizer_falls_back_to_an_estimate() -> None:
     backend = Backend(profile(base_url="http://127.0.0.1:1/v1", tokenizer="vllm"))
     assert await backend.count_tokens(chat_request()) is None
     await backend.aclose()
@@ -107,7 +107,7 @@ async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimat
     ],
     ids=["silent", "informational", "slow"],
 )
-async def test_a_backend_that_counts_too_long_leaves_it_to_an_estimate(
+async def test_a_slow_tokenizer_falls_back_to_an_estimate(
     said: list[Step], server: ScriptedBackend
 ) -> None:
     server.says(*said, Act.UNTIL_GONE)

@@ -75,7 +75,7 @@ KEY_BODIES: dict[str, tuple[int, Any]] = {
 
 
 @pytest.mark.parametrize(("status", "body"), KEY_BODIES.values(), ids=KEY_BODIES)
-def test_row_b26_a_refused_key_is_the_operator_s_and_is_not_tried_again(
+def test_row_b26_a_refused_key_is_not_retried(
     status: int, body: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, "llm_proxy"):
@@ -169,7 +169,7 @@ QUOTA_BODIES: dict[str, tuple[int, Any]] = {
 
 
 @for_each(("status", "body"), QUOTA_BODIES.values(), ids=QUOTA_BODIES)
-def test_row_b27_an_empty_account_is_billing_and_is_not_tried_again(status: int, body: Any) -> None:
+def test_row_b27_an_empty_account_is_billing_and_is_not_retried(status: int, body: Any) -> None:
     error = refused(status, body)
     assert (error.status, error.type) == (402, "billing_error")
     assert error.headers == {"x-should-retry": "false"}
@@ -215,9 +215,7 @@ IMAGES: dict[str, tuple[int, Any]] = {
 
 
 @pytest.mark.parametrize(("status", "body"), IMAGES.values(), ids=IMAGES)
-def test_row_l6_an_input_that_the_model_does_not_take_is_the_request_s_fault(
-    status: int, body: Any
-) -> None:
+def test_row_l6_an_unsupported_input_is_the_request_s_fault(status: int, body: Any) -> None:
     error = refused(status, body)
     assert (error.status, error.type) == (400, "invalid_request_error")
     assert "input is not supported" in error.message

@@ -60,7 +60,7 @@ def test_keys_are_taken_out_of_an_overflow_too(said: str) -> None:
 
 
 @for_each("said", SECRETS)
-def test_keys_are_taken_out_of_an_error_within_an_answer(said: str) -> None:
+def test_keys_are_removed_from_an_error_within_a_response(said: str) -> None:
     assert "Ab12Cd34Ef56" not in error_from_object("local", {"message": said}).message
 
 

@@ -97,7 +97,7 @@ def test_each_status_with_each_body_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_pitfall_38_the_proxys_own_credentials_are_not_the_clients_fault(status: int) -> None:
+def test_pitfall_38_the_proxy_s_credentials_are_no_client_error(status: int) -> None:
     error = refused(status, openai("Invalid API key."))
     assert (error.status, error.type) == (500, "api_error")
     told = "backend `local` refuses the proxy's credentials, check its `api_key`: Invalid API key."
@@ -218,7 +218,7 @@ OVERFLOWS: dict[str, tuple[Any, str]] = {
 
 @for_each(("said", "numbers"), OVERFLOWS.values(), ids=OVERFLOWS)
 @for_each("status", [400, 413, 422, 500])
-def test_pitfall_01_an_overflow_is_told_in_the_words_clients_know(
+def test_pitfall_01_an_overflow_has_the_words_clients_know(
     status: int, said: Any, numbers: str
 ) -> None:
     error = refused(status, said)
@@ -230,7 +230,7 @@ def test_pitfall_01_an_overflow_is_told_in_the_words_clients_know(
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_pitfall_01_an_overflow_within_an_answer_is_one_too(status: int) -> None:
+def test_pitfall_01_an_overflow_within_a_response_is_one_too(status: int) -> None:
     error = error_from_object("local", {"message": OPENAI, "code": status})
     assert error.message == "prompt is too long: 9001 tokens > 8192 maximum"
 
@@ -302,9 +302,7 @@ def test_pitfall_38_retry_after_is_passed_on_up_to_a_minute(
         ("tomorrow", None),
     ],
 )
-def test_pitfall_38_a_retry_after_that_is_a_date_is_passed_on_in_seconds(
-    date: str, passed: str | None
-) -> None:
+def test_pitfall_38_a_retry_after_date_becomes_seconds(date: str, passed: str | None) -> None:
     assert refused(429, openai("wait"), retry_after=date).headers.get("retry-after") == passed
 
 
@@ -314,7 +312,7 @@ def test_pitfall_38_a_date_soon_is_so_many_seconds_away() -> None:
     assert 25 <= int(seconds) <= 30
 
 
-def test_a_quota_that_is_used_up_is_not_tried_again() -> None:
+def test_a_quota_that_is_used_up_is_not_retried() -> None:
     error = refused(429, openai("no", code="insufficient_quota"), retry_after="5")
     assert (error.status, error.type) == (402, "billing_error")
     assert error.headers == {"x-should-retry": "false"}
@@ -358,7 +356,7 @@ def test_no_other_header_is_passed_on() -> None:
     ],
     ids=str,
 )
-def test_the_code_of_an_error_within_an_answer_is_its_status(
+def test_the_code_of_an_error_within_a_response_is_its_status(
     code: Any, expected: type[ApiError]
 ) -> None:
     error = error_from_object("local", {"message": "it says why", "code": code})
@@ -379,7 +377,7 @@ def test_the_code_of_an_error_within_an_answer_is_its_status(
     ],
     ids=str,
 )
-def test_the_messages_api_type_of_an_error_within_an_answer_is_its_status(
+def test_the_type_of_an_error_within_a_response_is_its_status(
     said: Any, expected: type[ApiError]
 ) -> None:
     assert type(error_from_object("local", said)) is expected
@@ -399,5 +397,5 @@ def test_the_messages_api_type_of_an_error_within_an_answer_is_its_status(
     ],
     ids=["text", "detail", "raw", "nested", "a list", "a number", "a number as message"],
 )
-def test_an_error_within_an_answer_is_found_in_any_shape(said: Any, words: str) -> None:
+def test_an_error_within_a_response_is_found_in_any_shape(said: Any, words: str) -> None:
     assert error_from_object("local", said).message == f"backend `local` answered 500: {words}"

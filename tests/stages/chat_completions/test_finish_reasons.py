@@ -51,7 +51,7 @@ def test_row_b2_a_finish_reason_of_a_provider_has_a_meaning(reason: str, expecte
     assert ended([completion(reason, content="Half an ans")]) == expected
 
 
-def test_row_b2_a_model_that_repeats_itself_did_not_fill_the_window() -> None:
+def test_row_b2_a_repeating_model_did_not_fill_the_window() -> None:
     body = completion("repetition", content="no no no")
     assert message([body], request=chat_request(max_tokens=100))["stop_reason"] == "max_tokens"
 
@@ -64,7 +64,7 @@ def test_row_b2_the_error_says_which_reason_it_was() -> None:
         translator.end(True)
 
 
-def test_row_b2_a_reason_that_means_broken_counts_with_a_call_too() -> None:
+def test_row_b2_a_broken_finish_counts_with_a_call_too() -> None:
     called = calls(call("f", '{"a": 1}', id="a", index=0))
     assert ended([called, finish("MALFORMED_FUNCTION_CALL")]) == "error"
     assert ended([called, finish("eos")]) == "tool_use"
@@ -86,7 +86,7 @@ NATIVE = [
 
 @for_each("said", ["", "Half an ans"], ids=["empty", "half"])
 @for_each(("reason", "native", "expected"), NATIVE)
-def test_row_b2_the_native_reason_of_openrouter_counts_where_it_is_worse(
+def test_row_b2_the_worse_of_openrouter_s_two_reasons_counts(
     reason: str | None, native: str, expected: str, said: str
 ) -> None:
     end = finish(reason)

@@ -112,7 +112,7 @@ FITTING: dict[str, tuple[str, int | None]] = {
 
 
 @for_each(("said", "room"), FITTING.values(), ids=FITTING)
-def test_pitfall_31_a_limit_that_does_not_fit_behind_the_prompt_is_no_overflow_of_it(
+def test_pitfall_31_a_limit_too_large_for_the_prompt_is_no_overflow(
     said: str, room: int | None
 ) -> None:
     body = json_codec.encode({"error": {"message": said, "code": 400}})
@@ -187,7 +187,7 @@ def test_numbers_beyond_reason_are_no_failure() -> None:
     ("room", "left"),
     [(9000, {"type": "enabled", "budget_tokens": 8999}), (1024, None), (1, None)],
 )
-def test_row_b24_a_lowered_limit_stays_above_the_budget_of_thinking(room: int, left: Any) -> None:
+def test_row_b24_a_lowered_limit_exceeds_the_thinking_budget(room: int, left: Any) -> None:
     thinking = {"type": "enabled", "budget_tokens": 31_999}
     error = OutputLimitError("", room)
     lowered = lower_limit({"max_tokens": 32_000, "thinking": thinking}, error)

@@ -38,7 +38,7 @@ TGI = (
 )
 
 
-def test_row_b24_tgi_s_output_limit_is_lowered_where_the_prompt_alone_fits() -> None:
+def test_row_b24_tgi_s_output_limit_is_lowered_if_the_prompt_fits() -> None:
     body = {"error": TGI.format(1512, 1000, 1024), "error_type": "validation"}
     error = refused(422, body)
     assert isinstance(error, OutputLimitError)
@@ -49,7 +49,7 @@ def test_row_b24_tgi_s_output_limit_is_lowered_where_the_prompt_alone_fits() -> 
 
 
 @pytest.mark.parametrize("code", ["5021", "3010"])
-def test_row_b24_cloudflare_s_sum_lowers_the_output_limit_by_what_is_too_much(code: str) -> None:
+def test_row_b24_cloudflare_s_sum_lowers_the_output_limit(code: str) -> None:
     error = refused(413, {"errors": [{"message": f"{code}: {CLOUDFLARE}", "code": int(code)}]})
     assert isinstance(error, OutputLimitError)
     assert "input length and `max_tokens` exceed context limit: 35000 > 24000" in error.message
@@ -60,7 +60,7 @@ def test_row_b24_cloudflare_s_sum_lowers_the_output_limit_by_what_is_too_much(co
     assert lower_limit({"max_completion_tokens": 8000}, error) == {"max_completion_tokens": 1}
 
 
-def test_row_b24_cloudflare_s_limit_of_the_output_is_told_as_one() -> None:
+def test_row_b24_cloudflare_s_output_limit_is_an_output_limit() -> None:
     said = "max_completion_tokens is too large: 1298829. This model supports at most 1048576"
     error = overflow_error(f"AiError: {said}")
     assert isinstance(error, OutputLimitError)
@@ -124,7 +124,7 @@ def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, max
     assert error.message.endswith("which is the maximum allowed number of output tokens")
 
 
-def test_row_b24_openai_s_oldest_words_tell_prompt_and_output_apart() -> None:
+def test_row_b24_openai_s_oldest_words_separate_prompt_and_output() -> None:
     error = overflow_error(
         "This model's maximum context length is 4097 tokens, however you requested 4116 tokens "
         "(1044 in your prompt; 3072 for the completion). Please reduce your prompt"
@@ -172,7 +172,7 @@ SUMS_SAID = (
 )
 
 
-def test_row_b24_each_row_of_the_tables_has_an_example_that_meets_it_first() -> None:
+def test_row_b24_each_row_of_the_tables_has_its_example() -> None:
     examples = [*SUMS_SAID, *(t for t, _ in CAPS_SAID.values())]
     examples += [*(t for _, body, _ in PROMPT_BODIES.values() for t in texts(body))]
     rows = (*OUTPUT_LIMIT_TOO_HIGH, *SUM_TOO_LONG, *PROMPT_TOO_LONG)
@@ -207,7 +207,7 @@ STOPPED = {
 
 
 @pytest.mark.parametrize("words", STOPPED.values(), ids=STOPPED)
-def test_row_l5_where_a_backend_stopped_counting_there_is_no_number_to_shorten_by(
+def test_row_l5_a_cut_off_count_is_not_used_to_shorten(
     words: str,
 ) -> None:
     error = refused(400, openai(words, type="BadRequestError", code=400))

@@ -57,16 +57,14 @@ QUOTED: dict[str, tuple[int, Any]] = {
 
 
 @for_each(("status", "body"), QUOTED.values(), ids=QUOTED)
-def test_row_a4_what_is_quoted_from_a_request_is_no_refusal_of_its_kind(
-    status: int, body: Any
-) -> None:
+def test_row_a4_a_quotation_of_the_request_is_no_refusal(status: int, body: Any) -> None:
     error = refused(status, body)
     expected = InternalError if status == 500 else InvalidRequestError
     assert type(error) is expected
     assert error.message.startswith(f"backend `local` answered {status}: ")
 
 
-def test_row_a4_fastapi_s_input_is_not_told_to_the_client_again() -> None:
+def test_row_a4_fastapi_s_input_is_not_sent_to_the_client() -> None:
     _, body = QUOTED["FastAPI's input"]
     told = refused(422, body).message
     assert told == (

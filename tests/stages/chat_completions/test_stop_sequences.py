@@ -59,7 +59,7 @@ def test_what_is_sent_and_what_is_looked_for_here(
 
 
 @for_each("name", profiles())
-def test_a_backend_that_ships_either_tells_its_stop_sequence_or_is_not_sent_any(name: str) -> None:
+def test_a_shipped_backend_reports_stop_sequences_or_gets_none(name: str) -> None:
     tells = name in ("vllm", "sglang")
     assert profile_named(name).fields["stop_sequences"] == ("map" if tells else "emulate")
 
@@ -118,7 +118,7 @@ def test_it_does_not_matter_where_the_text_is_cut(wanted: list[str], given: str,
     assert fed(sequences, pieces(given, size)) == fed(sequences, [given])
 
 
-def test_no_more_is_held_back_than_may_begin_one() -> None:
+def test_only_a_possible_beginning_is_held_back() -> None:
     scanner = StopScanner(("END", "STOP"))
     assert scanner.feed("The E") == "The "
     assert scanner.feed("N") == ""
@@ -126,7 +126,7 @@ def test_no_more_is_held_back_than_may_begin_one() -> None:
     assert scanner.matched is None
 
 
-def test_the_beginning_held_back_is_the_longest() -> None:
+def test_the_longest_possible_beginning_is_held_back() -> None:
     assert split_partial_match("xaba", ("abab", "ac")) == ("x", "aba")
     assert split_partial_match("xabab", ("abab",)) == ("xab", "ab")
     assert split_partial_match("", ("a",)) == ("", "")
@@ -156,7 +156,7 @@ def answered(chunks: list[Any], **changes: Any) -> tuple[dict[str, Any], bool]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-def test_an_answer_ends_before_its_stop_sequence_and_says_which(size: int) -> None:
+def test_a_response_ends_before_its_stop_sequence_and_says_which(size: int) -> None:
     chunks = [text(each) for each in pieces("Hello ENDless", size)]
     made, stopped = answered([*chunks, finish(), usage()])
     assert stopped
@@ -164,7 +164,7 @@ def test_an_answer_ends_before_its_stop_sequence_and_says_which(size: int) -> No
     assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
 
 
-def test_the_end_is_told_in_the_chunk_with_the_stop_sequence() -> None:
+def test_the_end_is_reported_in_the_chunk_with_the_stop_sequence() -> None:
     translator = ResponseTranslator(asked())
     translator.chunk(text("a"))
     *_, end, stop = translator.chunk(text("bENDc"))
@@ -175,14 +175,14 @@ def test_the_end_is_told_in_the_chunk_with_the_stop_sequence() -> None:
     assert translator.end(True) == []
 
 
-def test_an_answer_without_one_is_whole() -> None:
+def test_a_response_without_one_is_whole() -> None:
     made, stopped = answered([text("The EN"), finish(), usage()])
     assert not stopped
     assert [block["text"] for block in made["content"]] == ["The EN"]
     assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
 
 
-def test_a_whole_completion_is_cut_and_its_usage_told() -> None:
+def test_a_whole_completion_is_cut_and_its_usage_reported() -> None:
     tools = [call("f", "{}", id="a")]
     made, _ = answered([completion(content="Hello END more", tool_calls=tools)])
     assert [block["text"] for block in made["content"]] == ["Hello "]
@@ -220,7 +220,7 @@ def test_thinking_between_tags_is_not_searched() -> None:
 
 
 @pytest.mark.parametrize("between", [calls(call("f", "{}", id="a", index=0)), delta(refusal="no")])
-def test_a_stop_sequence_does_not_go_on_behind_something_else(between: dict[str, Any]) -> None:
+def test_a_stop_sequence_does_not_go_on_after_something_else(between: dict[str, Any]) -> None:
     _, stopped = answered([text("EN"), between, text("D"), finish()])
     assert not stopped
 
@@ -232,13 +232,13 @@ def test_a_call_before_the_stop_sequence_is_kept() -> None:
     assert made["stop_reason"] == "stop_sequence"
 
 
-def test_an_answer_that_begins_with_it_is_empty() -> None:
+def test_a_response_that_begins_with_it_is_empty() -> None:
     made, _ = answered([text("ENDx")])
     assert made["content"] == []
     assert made["stop_sequence"] == "END"
 
 
-def test_reasoning_that_nobody_wants_does_not_part_a_stop_sequence() -> None:
+def test_unwanted_reasoning_does_not_split_a_stop_sequence() -> None:
     made, stopped = answered([text("a EN"), delta(reasoning="hm"), text("D b"), finish()])
     assert stopped
     assert [block["text"] for block in made["content"]] == ["a "]

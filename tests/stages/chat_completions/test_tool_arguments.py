@@ -55,7 +55,7 @@ def test_row_b3_fragments_whose_ids_differ_are_of_one_call(name: Any, index: Any
     assert content([*chunks, finish("tool_calls")]) == [("tool_use", "Bash", {"command": "ls -l"})]
 
 
-def test_row_b3_such_fragments_of_two_calls_belong_to_the_one_at_their_index() -> None:
+def test_row_b3_fragments_of_two_calls_belong_to_their_index() -> None:
     chunks = [calls(call("f", "", id="a", index=0)), calls(call("g", "", id="b", index=1))]
     for n, more in enumerate(pieces(COMMAND, 5)):
         chunks += [calls(call(arguments=more, id=f"x{n}{i}", index=i)) for i in (1, 0)]
@@ -78,7 +78,7 @@ def test_row_b3_another_id_with_a_name_is_another_call() -> None:
 
 @for_each("again", [COMMAND, SPACED, COMMAND * 2, f"\n{COMMAND}\n", COMMAND + " "])
 @for_each("size", [3, 100])
-def test_row_b6_arguments_that_are_said_again_are_sent_once(again: str, size: int) -> None:
+def test_row_b6_arguments_that_are_repeated_are_sent_once(again: str, size: int) -> None:
     chunks = streamed(*pieces(COMMAND, 5), *pieces(again, size))
     assert sent(chunks).strip() == COMMAND
 
@@ -100,7 +100,7 @@ def test_row_b6_an_object_within_the_arguments_is_no_repetition() -> None:
         assert sent(streamed(*pieces(whole, size))) == whole
 
 
-def test_row_b6_a_number_in_pieces_is_no_repetition() -> None:
+def test_row_b6_a_number_in_parts_is_no_repetition() -> None:
     assert content(streamed("1", "1")) == [("tool_use", "Bash", {"_raw": "11"})]
 
 
@@ -148,7 +148,7 @@ def test_row_b30_what_holds_no_object_is_kept_as_it_is(held: str) -> None:
     assert content(streamed(encoded(held))) == [("tool_use", "Bash", {"_raw": encoded(held)})]
 
 
-def test_row_b30_a_string_that_is_said_again_is_one() -> None:
+def test_row_b30_a_string_that_is_repeated_is_one() -> None:
     text = encoded(COMMAND)
     assert content(streamed(text, text)) == [("tool_use", "Bash", {"command": "ls -l"})]
 

@@ -147,7 +147,7 @@ REPORTS = st.builds(
 
 @given(REPORTS)
 @quick
-def test_row_b7_no_number_is_negative_and_thinking_is_part_of_the_output(
+def test_row_b7_no_number_is_negative_and_output_has_thinking(
     told: dict[str, Any],
 ) -> None:
     made = parse_usage(told)
@@ -172,7 +172,7 @@ def test_row_b7_cached_and_uncached_add_up_to_the_prompt(
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 2000))
 @quick
-def test_row_b7_reasoning_within_and_next_to_the_completion_come_to_the_same(
+def test_row_b7_reasoning_inside_and_outside_completion_agree(
     prompt: int, words: int, thinking: int
 ) -> None:
     output = words + thinking
@@ -211,7 +211,7 @@ ODD: st.SearchStrategy[Any] = st.sampled_from(
     st.lists(st.integers(1, 9), min_size=1, max_size=6), st.lists(ODD, max_size=6), st.booleans()
 )
 @quick
-def test_row_b7_usage_that_grows_with_each_chunk_is_that_of_the_last(
+def test_row_b7_growing_usage_is_that_of_the_last_chunk(
     pieces: list[int], odd: list[Any], split: bool
 ) -> None:
     """Also where it comes in halves, or with null and nothing in between."""
@@ -225,7 +225,7 @@ def test_row_b7_usage_that_grows_with_each_chunk_is_that_of_the_last(
     assert parse_usage(told) == Usage(11, sum(pieces))
 
 
-def test_row_b7_a_number_that_is_too_small_for_what_was_sent_is_not_believed() -> None:
+def test_row_b7_a_number_too_small_for_the_prompt_is_ignored() -> None:
     """Some count each chunk, and some report the beginning only."""
     chunks = [{**text("word " * 100), "usage": counts(11, 1)} for _ in range(3)]
     (end,) = (each for each in translate([*chunks, finish()]) if each.type == "message_delta")

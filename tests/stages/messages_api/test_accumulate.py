@@ -133,7 +133,7 @@ CUT: dict[str, tuple[str, dict[str, Any]]] = {
 
 @for_each("reason", ["max_tokens", "model_context_window_exceeded", "refusal"])
 @for_each(("arguments", "expected"), CUT.values(), ids=CUT)
-def test_a_cut_answer_has_the_complete_members_of_a_cut_call(
+def test_a_truncated_response_has_the_complete_members_of_a_call(
     arguments: str, expected: dict[str, Any], reason: str
 ) -> None:
     message = built(START, *tool(*arguments), e.MessageDelta(reason, Usage(3, 1)))

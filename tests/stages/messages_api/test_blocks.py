@@ -114,7 +114,7 @@ class Gallery(b.ImageBlock):
         return self.shown
 
 
-def test_blocks_inside_a_new_class_are_visited_without_another_edit() -> None:
+def test_blocks_inside_a_new_class_are_visited() -> None:
     text = b.TextBlock("x" * 4000)
     gallery = Gallery(b.UrlSource("https://x.invalid/a"), shown=(text, INNER))
     request = MessagesRequest("m", (Message("user", (gallery,)),))

@@ -50,7 +50,7 @@ def import_all() -> None:
             importlib.import_module(module.name)
 
 
-def test_every_error_of_the_stages_is_in_this_module_and_in_the_table() -> None:
+def test_every_error_of_the_stages_is_in_the_table() -> None:
     import_all()
     ours = {cls for cls in descendants(errors.ApiError) if cls.__module__.startswith("stages.")}
 
@@ -105,7 +105,7 @@ def test_a_body_has_the_request_id_and_only_what_there_is() -> None:
     }
 
 
-def test_details_stand_in_the_body_and_headers_do_not() -> None:
+def test_details_are_in_the_body_and_headers_are_not() -> None:
     error = errors.InvalidRequestError("no", headers={"retry-after": "1"}, details={"a": 1})
     assert error.headers == {"retry-after": "1"}
     assert error.body("req_1")["error"] == {

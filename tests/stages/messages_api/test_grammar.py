@@ -106,7 +106,7 @@ def test_a_failed_stream_may_break_off_in_a_block() -> None:
     check_grammar([*payloads(START, e.BlockStart(0, TEXT)), ERROR], whole=False)
 
 
-def test_a_failed_stream_has_nothing_behind_its_error() -> None:
+def test_a_failed_stream_has_nothing_after_its_error() -> None:
     with pytest.raises(AssertionError):
         check_grammar([*payloads(START), ERROR, *payloads(*END)], whole=False)
 

@@ -157,7 +157,7 @@ def refusal(given: dict[str, Any]) -> str:
     return ""
 
 
-def test_row_c17_each_member_with_named_values_is_checked_or_lenient_for_a_reason() -> None:
+def test_row_c17_each_named_member_is_checked_or_lenient() -> None:
     read = LITERALS.keys() & OURS
     assert "thinking.display" in read
     assert read == CHECKED.keys() | LENIENT.keys()
@@ -165,7 +165,7 @@ def test_row_c17_each_member_with_named_values_is_checked_or_lenient_for_a_reaso
 
 
 @for_each("path", CHECKED)
-def test_row_c17_a_value_that_the_sdk_does_not_name_is_refused_with_its_path(path: str) -> None:
+def test_row_c17_a_value_unknown_to_the_sdk_is_refused(path: str) -> None:
     make, place = CHECKED[path]
     assert refusal(make("bogus")).startswith(f"{place}: ")
 
@@ -179,9 +179,7 @@ def test_row_c17_each_value_that_the_sdk_names_is_accepted(path: str) -> None:
 
 @for_each("value", [3, True, {}, []])
 @for_each("name", ["service_tier", "speed", "inference_geo"])
-def test_row_c17_another_type_is_refused_where_nothing_reads_the_member(
-    name: str, value: Any
-) -> None:
+def test_row_c17_a_wrong_type_is_refused_in_unread_members(name: str, value: Any) -> None:
     assert refusal({name: value}).startswith(f"{name}: Input should be ")
     assert refusal({name: None}) == ""
 

@@ -114,7 +114,7 @@ def test_unknown_fields_are_kept_by_name() -> None:
     assert made.unknown_fields == ("brand_new", "service_tier", "fallbacks")
 
 
-def test_a_field_named_as_an_attribute_of_the_class_is_unknown_too() -> None:
+def test_a_field_named_like_an_attribute_is_unknown_too() -> None:
     assert request(unknown_fields=["x"]).unknown_fields == ("unknown_fields",)
 
 
@@ -259,7 +259,7 @@ def test_thinking_is_wanted_unless_it_is_disabled() -> None:
     assert [made.allows_thinking_blocks for made in requests] == [True, True, True, False]
 
 
-def test_all_that_is_wrong_is_told_with_its_path() -> None:
+def test_all_that_is_wrong_is_reported_with_its_path() -> None:
     wrong = {
         "model": 1,
         "messages": [

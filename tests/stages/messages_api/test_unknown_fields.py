@@ -58,7 +58,7 @@ MARKED: dict[str, dict[str, Any]] = {
 
 
 @for_each("body", MARKED.values(), ids=MARKED)
-def test_a_mark_for_the_cache_is_told_wherever_it_stands(body: dict[str, Any]) -> None:
+def test_a_cache_mark_is_reported_anywhere(body: dict[str, Any]) -> None:
     how = profile(fields={"cache_control": "warn"})
     notes = chat_request(resolved(**body), how).notes
     assert [note for note in notes if "cache" in note] == ["cache_control:dropped"]
@@ -111,7 +111,7 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @for_each(("body", "name"), LOST.values(), ids=LOST)
-def test_a_member_that_nothing_reads_is_told(body: dict[str, Any], name: str) -> None:
+def test_a_member_that_nothing_reads_is_reported(body: dict[str, Any], name: str) -> None:
     assert f"{name}:dropped" in chat_request(resolved(**body), profile()).notes
 
 
@@ -120,7 +120,7 @@ def test_strict_refuses_a_member_that_nothing_reads() -> None:
         chat_request(resolved(**said({**TEXT, "x": 1})), profile(), strict=True)
 
 
-def test_what_answers_hold_and_what_means_nothing_here_is_not_told() -> None:
+def test_members_of_responses_and_neutral_ones_are_not_reported() -> None:
     blocks: list[dict[str, Any]] = [
         {**TEXT, "citations": None, "parsed_output": {"a": 1}},
         {**USE, "id": "b", "caller": {"type": "direct"}, "toolset_name": None},
@@ -158,7 +158,7 @@ def test_row_c11_a_member_that_is_empty_asks_for_nothing(name: str, value: Any) 
     assert chat_request(resolved(**{name: value}), profile(), strict=True).notes == ()
 
 
-def test_row_c11_an_empty_member_of_a_block_or_a_tool_asks_for_nothing() -> None:
+def test_row_c11_an_empty_member_requests_nothing() -> None:
     tool = {**TOOL, "input_examples": [], "allowed_callers": [], "x": {}}
     image = {**IMAGE, "transformations": {}}
     body = {**talk(image, result=[]), "tools": [tool]}
@@ -175,7 +175,7 @@ def test_null_is_not_given() -> None:
     assert request(**said({**TEXT, "x": None})).unknown_fields == ()
 
 
-def test_a_name_is_told_once_and_only_so_many_are() -> None:
+def test_a_name_is_reported_once_and_only_so_many_are() -> None:
     many = [{**TEXT, f"x{n}": 1, "same": 1} for n in range(200)]
     made = request(brand_new=1, **said(*many, {**TEXT, "cache_control": MARK})).unknown_fields
     assert made[0] == "brand_new"

@@ -93,7 +93,7 @@ async def test_row_a6_what_cannot_be_read_is_a_400_that_says_why() -> None:
 
 
 @ONCE
-async def test_row_a5_what_costs_too_much_is_a_400_that_says_which_limit() -> None:
+async def test_row_a5_an_expensive_pdf_is_a_400_that_names_the_limit() -> None:
     shorter = ": send their text, or fewer or shorter PDFs"
     slow = (
         "400: document: the PDFs take longer to read than 0.5 s: "

@@ -16,7 +16,7 @@ EFFORT = {"fields": {"output_config.effort": "map"}, "reasoning_request": "effor
 
 
 @for_each("name", profiles())
-def test_every_member_is_told_that_the_official_sdk_knows(name: str) -> None:
+def test_every_member_that_the_sdk_knows_is_reported(name: str) -> None:
     told = capabilities(profile_named(name))
     read = ModelCapabilities.model_validate(told, strict=True)
     assert read.model_dump() == told

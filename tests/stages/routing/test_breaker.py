@@ -64,7 +64,7 @@ def test_a_probe_that_succeeds_closes_it() -> None:
     assert breaker.state(35) == "closed", "the failures before are forgotten"
 
 
-def test_a_probe_that_begins_closes_it_and_answers_that_break_off_count() -> None:
+def test_a_half_open_attempt_that_breaks_off_counts() -> None:
     breaker = failing(1, 2, 3)
     breaker.attempt(33).response_started()
     assert breaker.state(34) == "closed"
@@ -76,7 +76,7 @@ def test_a_probe_that_begins_closes_it_and_answers_that_break_off_count() -> Non
     assert breaker.state(37) == "open"
 
 
-def test_a_probe_that_fails_opens_it_anew() -> None:
+def test_a_probe_that_fails_opens_it_again() -> None:
     breaker = failing(1, 2, 3)
     probe = breaker.attempt(33)
     probe.failed(40)
@@ -86,7 +86,7 @@ def test_a_probe_that_fails_opens_it_anew() -> None:
     assert breaker.allows(70)
 
 
-def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
+def test_a_half_open_attempt_without_result_allows_another() -> None:
     breaker = failing(1, 2, 3)
     breaker.attempt(33).finished()
     assert breaker.state(34) == "half-open"
@@ -97,7 +97,7 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
 
 @pytest.mark.parametrize("end", ["response_started", "succeeded", "failed"])
 @pytest.mark.parametrize("when", ["before it opened", "beside the probe"])
-def test_only_the_probe_says_anything_and_makes_room(when: str, end: str) -> None:
+def test_only_the_half_open_attempt_counts(when: str, end: str) -> None:
     breaker = failing(1, 2)
     other = breaker.attempt(3)
     fail(breaker, 3)
@@ -125,7 +125,7 @@ def test_what_ends_while_it_is_open_changes_nothing(end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["succeeded", "failed"])
-def test_what_began_before_it_opened_says_nothing_when_it_is_closed_again(end: str) -> None:
+def test_a_call_from_before_the_opening_counts_for_nothing(end: str) -> None:
     breaker = failing(1, 2)
     late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
     fail(breaker, 3)

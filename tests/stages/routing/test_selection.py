@@ -65,7 +65,7 @@ def names(group: TargetGroup, event: Validated) -> list[str]:
 EVENTS = [asking(f"session-{n}") for n in range(2000)]
 
 
-def test_with_fallback_the_order_is_as_declared() -> None:
+def test_with_fallback_the_order_is_that_of_the_config() -> None:
     group = TargetGroup((WeightedTarget("b"), WeightedTarget("a"), WeightedTarget("c")))
     assert {"".join(names(group, event)) for event in EVENTS[:50]} == {"bac"}
 
@@ -86,7 +86,7 @@ def test_a_session_stays_where_it_is() -> None:
     assert len({names(group, event)[0] for event in EVENTS[:50]}) == 3
 
 
-def test_the_beginning_of_the_conversation_counts_where_no_session_is_told_or_wanted() -> None:
+def test_without_a_session_the_beginning_of_the_history_counts() -> None:
     for affinity, sessions in (("session", [""]), ("prefix", ["one", "two"])):
         group = balanced(affinity, a=1, b=1, c=1)
         texts = [str(n) for n in range(50)]
@@ -113,6 +113,6 @@ def test_when_a_target_is_gone_only_its_own_conversations_move() -> None:
     assert moved["c"] > moved["a"]
 
 
-def test_the_order_does_not_depend_on_the_order_of_the_declaration() -> None:
+def test_the_order_does_not_depend_on_the_order_of_the_config() -> None:
     one, other = balanced(a=1, b=2, c=1), balanced(c=1, a=1, b=2)
     assert all(names(one, event) == names(other, event) for event in EVENTS[:100])

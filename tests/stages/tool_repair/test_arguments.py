@@ -188,7 +188,7 @@ def test_a_repair_changes_no_text(texts: list[str]) -> None:
 
 
 @given(st.text("\"'ab{}[],: #/*\n", max_size=20))
-def test_a_text_with_quotes_that_are_not_escaped_stays_whole_or_is_not_repaired(text: str) -> None:
+def test_text_with_unescaped_quotes_is_whole_or_not_repaired(text: str) -> None:
     """Half of it as the command, and the rest as something else, would be another command."""
     for written in (f'{{"city": "{text}"}}', f"{{'city': '{text}'}}"):
         arguments, how = repair_arguments(written, {"additionalProperties": False, **SCHEMA})
@@ -254,7 +254,7 @@ def test_row_d2_the_library_sees_so_much_of_a_text_and_no_more(
     assert repairs.budget == 20_000
 
 
-def test_row_d2_the_library_sees_so_much_of_an_answer_and_no_more() -> None:
+def test_row_d2_the_library_gets_a_limited_part_of_a_response() -> None:
     repairs, text = JsonRepair(), "{" + ", ".join(f"'k{n}': {n}" for n in range(200)) + "}"
     results = [repair_arguments(text, {}, repairs)[1] for _ in range(20)]
     assert set(results) == {"repaired", "broken"}
@@ -262,7 +262,7 @@ def test_row_d2_the_library_sees_so_much_of_an_answer_and_no_more() -> None:
     assert 0 <= repairs.budget < 4_000
 
 
-def test_row_d2_a_long_text_in_a_broken_call_is_no_reason_not_to_repair_it() -> None:
+def test_row_d2_a_long_text_in_a_broken_call_is_repaired() -> None:
     text = "line\\n" * 6_000
     arguments, how = repair_arguments(f"{{'path': 'a', 'text': \"{text}\"}}", {})
     assert how == "repaired"

@@ -75,7 +75,7 @@ def finishes(chunks: list[Any]) -> list[Any]:
     return [each["finish_reason"] for each in choices if each.get("finish_reason")]
 
 
-def test_a_call_in_the_text_becomes_one_and_the_answer_ends_with_it() -> None:
+def test_a_call_in_the_text_becomes_one_and_ends_the_response() -> None:
     said = [*map(text, pieces(f"Let me see.\n{WRITTEN}", 5)), finish("stop"), usage()]
     out, repair = mended(said)
     assert content(said) == [("text", "Let me see.\n"), PARIS]
@@ -85,7 +85,7 @@ def test_a_call_in_the_text_becomes_one_and_the_answer_ends_with_it() -> None:
     assert repair.outcomes == ["found"]
 
 
-def test_a_whole_answer_is_mended_as_a_stream_is() -> None:
+def test_a_whole_response_is_repaired_as_a_stream_is() -> None:
     said = completion("stop", content=f"Let me see.\n{WRITTEN} So.")
     out, _ = mended([said])
     assert content([said]) == [("text", "Let me see.\n"), PARIS, ("text", " So.")]
@@ -93,7 +93,7 @@ def test_a_whole_answer_is_mended_as_a_stream_is() -> None:
     assert out[-1]["usage"] == USAGE
 
 
-def test_calls_in_the_text_and_calls_of_the_backend_have_numbers_of_their_own() -> None:
+def test_calls_of_text_and_backend_are_numbered_separately() -> None:
     rome = call("get_weather", '{"city": "Rome"}', index=0, id="call_1")
     out, _ = mended([text(WRITTEN + WRITTEN), calls(rome), finish("tool_calls")])
     made = [
@@ -104,7 +104,7 @@ def test_calls_in_the_text_and_calls_of_the_backend_have_numbers_of_their_own() 
 
 
 @pytest.mark.parametrize("length", [1, 3, 100])
-def test_valid_arguments_of_the_backends_calls_pass_byte_for_byte(length: int) -> None:
+def test_valid_arguments_of_backend_calls_pass_unchanged(length: int) -> None:
     given = '{ "city" :"Par\\u0069s","days":1.0 }'
     parts = [calls(call(arguments=part, index=0)) for part in pieces(given, length)]
     said = [calls(call("get_weather", "", index=0, id="call_1")), *parts, finish("tool_calls")]
@@ -119,7 +119,7 @@ def test_valid_arguments_of_the_backends_calls_pass_byte_for_byte(length: int) -
     assert repair.outcomes == []
 
 
-def test_text_behind_a_call_of_the_backends_comes_behind_it() -> None:
+def test_text_after_a_call_of_the_backends_comes_after_it() -> None:
     """A stop sequence in it, at which the answer is left, does not lose the call."""
     request = evolve(asking(), scanned_stop_sequences=("STOP",))
     said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(" \n"), text("So STOP")]
@@ -129,7 +129,7 @@ def test_text_behind_a_call_of_the_backends_comes_behind_it() -> None:
     assert [each for each in content(said) if each[0] == "tool_use"] == [PARIS, ROME]
 
 
-def test_a_call_that_goes_on_behind_text_is_one() -> None:
+def test_a_call_that_goes_on_after_text_is_one() -> None:
     begun = calls(call("get_weather", '{"city":', index=0, id="a"))
     ended = calls(call(arguments='"Paris"}', index=0))
     assert content([begun, text("Hm"), ended, finish()]) == [("text", "Hm"), PARIS]
@@ -149,20 +149,20 @@ def test_broken_arguments_of_interleaved_calls_are_repaired_each() -> None:
     assert mended(said)[1].outcomes == ["repaired", "coerced"]
 
 
-def test_arguments_past_repair_stay_and_are_told() -> None:
+def test_arguments_past_repair_stay_and_are_reported() -> None:
     said = [completion("tool_calls", tool_calls=[call("get_weather", "ls -l", id="a")])]
     assert content(said) == [("tool_use", "get_weather", {"_raw": "ls -l"})]
     assert mended(said)[1].outcomes == ["broken"]
 
 
-def test_an_object_as_arguments_and_a_call_in_the_old_form_are_mended_too() -> None:
+def test_arguments_as_objects_and_old_calls_are_repaired() -> None:
     said = [completion(tool_calls=[call("get_weather", {"city": "Paris", "days": "5"}, id="a")])]
     assert content(said) == [("tool_use", "get_weather", {"city": "Paris", "days": 5})]
     legacy = delta(function_call={"name": "get_weather", "arguments": "{'city': 'Paris'}"})
     assert content([legacy, finish("function_call")]) == [PARIS]
 
 
-def test_an_answer_that_a_stop_sequence_ended_was_cut() -> None:
+def test_a_response_that_a_stop_sequence_ended_was_cut() -> None:
     half = '{"city": "Paris"'
     request = asking(stop_sequences=[","])
     for cut in ({"stop_reason": ","}, {"matched_stop": ","}):
@@ -187,13 +187,13 @@ def test_what_was_cut_is_not_repaired(reason: str) -> None:
     assert finishes(mended([text(WRITTEN), finish(reason)])[0]) == [reason]
 
 
-def test_without_a_finish_reason_the_answer_is_whole_if_the_backend_says_so() -> None:
+def test_without_a_finish_reason_a_done_response_is_whole() -> None:
     said = [text(WRITTEN.removesuffix("</tool_call>"))]
     assert "tool_calls" in str(mended(said, done=True)[0])
     assert "tool_calls" not in str(mended(said, done=False)[0])
 
 
-def test_a_call_in_the_text_that_does_not_fit_is_one_if_its_json_is_right() -> None:
+def test_a_call_in_the_text_needs_only_valid_json() -> None:
     """The tool tells the model what is wrong, as with a call of the backend's own."""
     assert content([text(WRITTEN.replace("city", "town")), finish()]) == [
         ("tool_use", "get_weather", {"town": "Paris"})
@@ -202,7 +202,7 @@ def test_a_call_in_the_text_that_does_not_fit_is_one_if_its_json_is_right() -> N
     assert content([text(guessed), finish()]) == [("text", guessed)]
 
 
-def test_bare_json_is_a_call_only_if_it_fits_and_says_nothing_else() -> None:
+def test_bare_json_is_a_call_only_if_it_fits_and_is_alone() -> None:
     for bare in (
         '{"name": "get_weather", "parameters": {"town": "Paris"}}',
         '{"name": "get_weather", "parameters": {"city": "Paris"}, "description": "The weather"}',
@@ -224,7 +224,7 @@ def test_values_without_a_type_get_that_of_the_schema() -> None:
     assert content([text(written), finish()]) == [expected]
 
 
-def test_words_behind_broken_json_are_not_lost() -> None:
+def test_words_after_broken_json_are_not_lost() -> None:
     for written in (
         "[TOOL_CALLS]get_weather{'city': 'Paris'} and then",
         "<function=get_weather>{'city': 'Paris'} and then",
@@ -253,7 +253,7 @@ OPENED = "<tool_call><function=get_weather><parameter=city>"
         f'<function=get_weather>{{"city": "{{}} </function>", "days": "{RM}"}}</function>',
     ],
 )
-def test_what_stands_in_a_call_that_cannot_be_read_is_no_call(written: str) -> None:
+def test_what_is_in_a_call_that_cannot_be_read_is_no_call(written: str) -> None:
     for end in ("", "</tool_call>"):
         for size in (7, 1000):
             said = [*map(text, pieces(written + end, size)), finish()]
@@ -266,7 +266,7 @@ def test_reasoning_between_tags_is_no_place_for_calls() -> None:
     assert content(said, request) == [("thinking", f"I could {WRITTEN}"), PARIS]
 
 
-def test_bare_json_behind_reasoning_is_a_call() -> None:
+def test_bare_json_after_reasoning_is_a_call() -> None:
     bare = '{"name": "get_weather", "parameters": {"city": "Paris"}}'
     request = asking(thinking=THINKING)
     assert content([text(f"<think>Hm</think>\n\n{bare}"), finish()], request)[1:] == [PARIS]
@@ -281,7 +281,7 @@ def test_bare_json_behind_reasoning_is_a_call() -> None:
     assert content([both], request)[1:] == [PARIS]
 
 
-def test_bare_json_beside_a_call_of_the_backends_is_text() -> None:
+def test_bare_json_next_to_a_call_of_the_backends_is_text() -> None:
     bare = '{"name": "get_weather", "parameters": {"city": "Rome"}}'
     said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(bare), finish()]
     assert content(said) == [PARIS, ("text", bare)]
@@ -290,14 +290,14 @@ def test_bare_json_beside_a_call_of_the_backends_is_text() -> None:
 
 
 @pytest.mark.parametrize("choice", [{"type": "none"}])
-def test_where_no_tool_may_be_called_there_is_nothing_to_mend(choice: Any) -> None:
+def test_where_no_tool_may_be_called_nothing_is_repaired(choice: Any) -> None:
     assert tool_schemas(asking(tool_choice=choice)) == {}
     assert tool_schemas(evolve(asking(tool_choice=choice), options=asking().options)) == {}
     assert tool_schemas(chat_request()) == {}
     assert tool_schemas(asking()).keys() == {"get_weather"}
 
 
-def test_what_the_client_has_sent_already_is_left_out_of_a_whole_answer() -> None:
+def test_text_that_was_sent_is_not_in_a_whole_response() -> None:
     request = evolve(asking(), echoed_prefill="So: ")
     assert content([completion(content=f"So: {WRITTEN}")], request) == [PARIS]
 
@@ -309,7 +309,7 @@ def test_text_that_is_nothing_else_passes_as_the_chunk_it_was() -> None:
     assert content(chunks) == [("text", "Hello there `b` "), PARIS]
 
 
-def test_what_is_held_back_is_told_before_other_things() -> None:
+def test_held_back_text_is_sent_before_other_events() -> None:
     for other in (delta(reasoning="Hm."), delta(refusal="No."), {"error": {"message": "broke"}}):
         out, _ = mended([text("a <tool_"), other])
         assert [each["choices"][0]["delta"] for each in out[:2]] == [
@@ -331,9 +331,7 @@ def test_many_broken_calls_take_time_by_their_number() -> None:
 
 @given(st.lists(CHUNKS, max_size=8), st.booleans())
 @quick
-def test_without_a_marker_the_message_is_the_same_as_without_the_repair(
-    chunks: list[Any], thinking: bool
-) -> None:
+def test_without_a_marker_the_repair_changes_nothing(chunks: list[Any], thinking: bool) -> None:
     """Calls come last, and of tools there are not, none is touched."""
     request = evolve(asking(thinking=THINKING if thinking else None, stream=True), think_tags=())
     ended = [*chunks, finish("stop")]

@@ -214,7 +214,7 @@ def test_text_flows_unless_it_may_become_a_call() -> None:
     assert list(text.feed("is a tag")) == ["<tool_call>", " is a tag"]
 
 
-def test_bare_json_counts_only_where_the_answer_has_nothing_else() -> None:
+def test_bare_json_counts_only_as_the_whole_response() -> None:
     text = ToolCallScanner(TOOLS)
     text.text_is_not_first()
     assert list(text.feed(LLAMA)) == [LLAMA]
@@ -222,7 +222,7 @@ def test_bare_json_counts_only_where_the_answer_has_nothing_else() -> None:
 
 
 @pytest.mark.untraced
-def test_what_is_held_has_a_limit_and_takes_time_by_its_length() -> None:
+def test_buffered_text_has_a_limit_and_takes_linear_time() -> None:
     began = time.process_time()
     for begin in ("<tool_call>{", "<tool_call>", "[TOOL_CALLS]get{", '{"name": "get", "a": "'):
         text = begin + "x " * 130_000

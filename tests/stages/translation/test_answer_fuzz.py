@@ -61,7 +61,7 @@ def test_any_chunks_lead_to_a_message_of_the_right_shape(chunks: list[Any], thin
     st.sampled_from(["\n", "\r\n"]),
 )
 @quick
-def test_where_the_stream_of_a_backend_is_split_makes_no_difference(
+def test_the_places_where_a_stream_is_split_make_no_difference(
     chunks: list[Any], places: list[int], ending: str, lines: str
 ) -> None:
     stream = sse(chunks, ending, lines)

@@ -40,7 +40,7 @@ def test_text_within_a_tool_call_waits_for_its_end() -> None:
     assert content(chunks) == [*TWO[:1], ("text", "and so on")]
 
 
-def test_content_thinking_and_a_call_in_one_chunk_come_in_this_order() -> None:
+def test_one_chunk_gives_content_thinking_and_call_in_order() -> None:
     chunk = delta(
         tool_calls=[call("f", PARIS, id="a", index=0)], content="Hello", reasoning_content="Hm"
     )
@@ -66,7 +66,7 @@ def test_white_space_before_a_tool_call_opens_no_block(blank: str) -> None:
     assert content([text(blank), calls(call("f", PARIS, id="a", index=0)), finish()]) == TWO[:1]
 
 
-def test_white_space_alone_is_an_empty_answer() -> None:
+def test_white_space_alone_is_an_empty_response() -> None:
     assert content([text(" "), text("\n"), finish()]) == []
 
 
@@ -93,7 +93,7 @@ def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
 
 
 @pytest.mark.parametrize("thinking", [None, {"type": "disabled"}], ids=["not given", "disabled"])
-def test_thinking_nobody_asked_for_is_not_sent(thinking: Any) -> None:
+def test_thinking_that_was_not_requested_is_not_sent(thinking: Any) -> None:
     chunks = [delta(reasoning_content="Hm", content=None), text("Hello"), finish()]
     assert content(chunks, request=chat_request(thinking=thinking)) == [("text", "Hello")]
 
@@ -133,12 +133,12 @@ def test_what_could_begin_a_tag_stays_before_other_text(follows: Any) -> None:
     assert content([text("<"), follows, finish()]) == [("text", "<No.")]
 
 
-def test_white_space_before_a_call_is_not_put_behind_it() -> None:
+def test_white_space_before_a_call_is_not_put_after_it() -> None:
     chunks = [text("\n\n"), calls(call("f", "{}", index=0)), text("x"), finish()]
     assert content(chunks) == [("tool_use", "f", {}), ("text", "x")]
 
 
-def test_the_tokens_of_thinking_are_told() -> None:
+def test_the_tokens_of_thinking_are_reported() -> None:
     told = usage(prompt_tokens=3, completion_tokens_details={"reasoning_tokens": 5})
     made = message([text("Hello"), finish(), told])
     assert made["usage"]["output_tokens_details"] == {"thinking_tokens": 5}
@@ -154,7 +154,7 @@ def test_a_shortened_name_comes_back_as_the_client_knows_it() -> None:
     assert content(chunks, request=asked) == [("tool_use", name, {})]
 
 
-def test_thinking_told_twice_is_sent_once() -> None:
+def test_repeated_thinking_is_sent_once() -> None:
     chunk = delta(reasoning="Hm", reasoning_content="Hm")
     assert content([chunk, finish()], request=chat_request(thinking=THINKING)) == [
         ("thinking", "Hm")
@@ -171,7 +171,7 @@ def test_pitfall_27_text_and_thinking_do_not_share_a_block() -> None:
     ]
 
 
-def test_pitfall_27_text_and_thinking_in_one_chunk_do_not_share_a_block() -> None:
+def test_pitfall_27_text_and_thinking_get_blocks_of_their_own() -> None:
     chunks = [delta(reasoning="a", content="b"), delta(reasoning="c", content="d"), finish()]
     assert content(chunks, request=chat_request(thinking=THINKING)) == [
         ("thinking", "a"),

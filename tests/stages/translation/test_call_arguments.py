@@ -38,7 +38,7 @@ def test_pitfall_05_empty_braces_first_are_no_arguments() -> None:
     assert content([*chunks, finish()]) == TWO[:1]
 
 
-def test_pitfall_05_empty_braces_first_of_two_calls_are_no_arguments() -> None:
+def test_pitfall_05_empty_braces_of_the_first_call_are_ignored() -> None:
     chunks = [
         calls(call("f", "{}", id="a", index=0)),
         calls(call("g", "{}", id="b", index=1)),
@@ -61,7 +61,7 @@ def test_a_call_may_have_no_arguments(nothing: Any) -> None:
 
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call", "eos"])
-def test_pitfall_06_an_answer_with_a_tool_ends_with_tool_use(reason: str) -> None:
+def test_pitfall_06_a_response_with_a_tool_ends_with_tool_use(reason: str) -> None:
     made = message([text("a"), calls(call("f", "{}", id="a", index=0)), finish(reason)])
     assert made["stop_reason"] == "tool_use"
 
@@ -75,7 +75,7 @@ def test_pitfall_06_a_tool_counts_more_than_a_stop_string() -> None:
 
 
 @pytest.mark.parametrize("reason", ["tool_calls", "function_call"])
-def test_pitfall_07_an_answer_without_a_tool_does_not_end_with_tool_use(reason: str) -> None:
+def test_pitfall_07_tool_use_needs_a_tool_call(reason: str) -> None:
     assert message([text("a"), finish(reason)])["stop_reason"] == "end_turn"
     assert message([calls(), finish(reason)])["stop_reason"] == "end_turn"
 

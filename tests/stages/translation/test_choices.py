@@ -64,7 +64,7 @@ def test_row_b4_the_choices_of_a_stream_may_count_as_they_like(indexes: tuple[An
 
 
 @pytest.mark.parametrize("index", [0, 1, 3, None])
-def test_row_b4_the_one_choice_of_a_whole_answer_may_have_any_index(index: Any) -> None:
+def test_row_b4_a_single_choice_may_have_any_index(index: Any) -> None:
     assert content([chunk(whole(index, content="Whisper it"))]) == [("text", "Whisper it")]
 
 
@@ -74,7 +74,7 @@ def called(name: str, more: str, identity: str | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("identities", [("a", "b"), (None, None)], ids=["ids", "no ids"])
-def test_row_b5_text_and_calls_of_several_choices_are_one_answer(
+def test_row_b5_text_and_calls_of_several_choices_are_merged(
     identities: tuple[str | None, ...],
 ) -> None:
     """As GitHub Copilot answers for Claude, without a stream."""
@@ -152,7 +152,7 @@ def comparable(chunks: list[dict[str, Any]], request: ChatRequest) -> dict[str, 
 
 @given(answers(), st.sampled_from([(), ("END",)]))
 @quick
-def test_row_b5_an_answer_is_the_same_streamed_and_whole_in_any_choices(
+def test_row_b5_streamed_and_whole_choices_give_one_response(
     answer: tuple[list[dict[str, Any]], dict[str, Any]], stops: tuple[str, ...]
 ) -> None:
     chunks, completed = answer
@@ -213,7 +213,7 @@ def test_row_b1_an_error_after_the_finish_reason_changes_nothing() -> None:
     assert content([text("Whole"), finish(), said]) == [("text", "Whole")]
 
 
-def test_row_b1_a_whole_answer_whose_choice_failed_is_an_error() -> None:
+def test_row_b1_a_whole_response_whose_choice_failed_is_an_error() -> None:
     """As OpenRouter documents it."""
     error = {"code": 502, "message": "the provider died", "metadata": {"raw": None}}
     failed = {"message": {"role": "assistant", "content": ""}, "finish_reason": None}
@@ -223,7 +223,7 @@ def test_row_b1_a_whole_answer_whose_choice_failed_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("reason", [None, ""])
-def test_row_b1_done_without_a_reason_is_an_end_only_of_something(reason: Any) -> None:
+def test_row_b1_done_without_a_reason_ends_only_a_response(reason: Any) -> None:
     assert isinstance(failing([delta(role="assistant"), finish(reason)]), InternalError)
     assert isinstance(failing([completion(reason, content=None)]), InternalError)
     assert content([text("From an old server"), finish(reason)]) == [("text", "From an old server")]
@@ -238,7 +238,7 @@ def test_row_b1_done_without_a_reason_is_no_end_within_a_call() -> None:
     assert message([calls(call("f", "", id="a", index=0))])["stop_reason"] == "tool_use"
 
 
-def test_row_b1_an_object_that_is_no_chunk_does_no_harm_where_the_answer_goes_on() -> None:
+def test_row_b1_an_object_that_is_no_chunk_is_skipped() -> None:
     ping = {"type": "ping"}
     assert content([ping, text("a"), ping, text("b")]) == [("text", "ab")]
     assert content([text("a"), ping, text("b"), text("c")]) == [("text", "abc")]
@@ -248,7 +248,7 @@ def test_row_b1_an_object_that_is_no_chunk_does_no_harm_where_the_answer_goes_on
 
 @given(st.lists(st.sampled_from([text("a"), delta(), usage(), {"choices": []}]), max_size=5))
 @quick
-def test_row_b1_half_an_answer_is_never_whole_once_something_else_was_said_last(
+def test_row_b1_a_partial_response_never_becomes_whole(
     chunks: list[dict[str, Any]],
 ) -> None:
     for said in ERRORS.values():

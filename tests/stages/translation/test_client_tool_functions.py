@@ -61,12 +61,12 @@ def test_no_schema_was_cut_at_a_comma_by_yaml(kind: str) -> None:
         [{"name": name, "input_schema": {"type": "object"}} for name in ("a" * 99, SHORTENED)],
     ],
 )
-def test_two_tools_the_backend_could_not_tell_apart_are_refused(tools: list[Any]) -> None:
+def test_two_tools_with_one_name_for_the_backend_are_refused(tools: list[Any]) -> None:
     with pytest.raises(InvalidRequestError, match=r"Tool names must be unique.*rename"):
         functions(*tools)
 
 
-def test_a_choice_that_is_left_without_tools_is_told() -> None:
+def test_a_choice_that_is_left_without_tools_is_reported() -> None:
     off = {name: {"enabled": False} for name in COMPUTER_MEMBER_NAME_VALUES}
     event = resolved(tools=[{**SCREEN, "configs": off}], tool_choice={"type": "any"})
     request = chat_request(event, profile())
@@ -75,7 +75,7 @@ def test_a_choice_that_is_left_without_tools_is_told() -> None:
     assert request.notes == ("tool_choice:dropped",)
 
 
-def test_the_size_of_the_screen_is_told() -> None:
+def test_the_size_of_the_screen_is_reported() -> None:
     (function,) = functions(
         {
             "type": "computer_20250124",
@@ -88,7 +88,7 @@ def test_the_size_of_the_screen_is_told() -> None:
     assert "1024 x 768" in function["description"]
 
 
-def test_a_tool_that_anthropics_servers_run_is_refused_by_its_type() -> None:
+def test_a_server_tool_is_refused_by_its_type() -> None:
     with pytest.raises(InvalidRequestError, match="web_search_20250305"):
         functions({"type": "web_search_20250305", "name": "web_search"})
 
@@ -108,7 +108,7 @@ CLIENTS: dict[str, dict[str, Any]] = {
 
 @for_each("own", CLIENTS.values(), ids=CLIENTS)
 @for_each("tool", SERVERS.values(), ids=SERVERS)
-def test_row_c4_a_server_tool_next_to_the_clients_own_is_left_out_and_reported(
+def test_row_c4_a_server_tool_next_to_others_is_left_out(
     tool: dict[str, Any], own: dict[str, Any]
 ) -> None:
     made = chat_request(resolved(tools=[own, tool]), profile())
@@ -122,7 +122,7 @@ def test_row_c4_server_tools_alone_are_refused(tools: list[Any]) -> None:
         chat_request(resolved(tools=tools), profile())
 
 
-def test_row_c4_a_tool_that_only_code_execution_may_call_is_no_other_tool() -> None:
+def test_row_c4_a_tool_for_code_execution_is_left_out() -> None:
     own = {**CLIENTS["custom"], "allowed_callers": ["code_execution_20260120"]}
     code = {"type": "code_execution_20260120", "name": "code_execution"}
     with pytest.raises(InvalidRequestError, match=r"tools\.1"):
@@ -196,7 +196,7 @@ def sdk_inputs(toolset: str) -> dict[str, type[pydantic.BaseModel]]:
 @pytest.mark.parametrize(
     ("tool", "toolset", "number"), [(COMPUTER, "computer", 17), (BROWSER, "browser", 31)]
 )
-def test_a_toolset_becomes_a_function_for_each_member_with_the_input_the_sdk_knows(
+def test_a_toolset_becomes_one_function_for_each_member(
     tool: dict[str, Any], toolset: str, number: int
 ) -> None:
     declared = {function["name"]: function for function in functions(tool)}
@@ -214,7 +214,7 @@ def test_a_toolset_becomes_a_function_for_each_member_with_the_input_the_sdk_kno
         assert set(parameters.get("required", ())) == required, member
 
 
-def test_members_that_are_switched_off_are_not_declared() -> None:
+def test_disabled_members_are_not_sent() -> None:
     configs = {"zoom": {"enabled": False}, "wait": {"enabled": True}, "key": {}, "type": None}
     names = {function["name"] for function in functions({**COMPUTER, "configs": configs})}
 

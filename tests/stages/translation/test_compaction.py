@@ -31,7 +31,7 @@ def compaction(**members: Any) -> dict[str, Any]:
     return {"type": "compaction", **members}
 
 
-def test_a_summary_stands_for_all_that_was_before_it() -> None:
+def test_a_summary_is_for_all_that_was_before_it() -> None:
     turns = [
         user("Hi"),
         assistant(use("a")),
@@ -48,7 +48,7 @@ def test_a_summary_stands_for_all_that_was_before_it() -> None:
     assert notes == ()
 
 
-def test_of_two_summaries_the_last_one_counts_and_joins_what_the_user_says() -> None:
+def test_the_last_summary_counts_and_joins_the_user_s_text() -> None:
     turns = [
         user("Hi"),
         assistant(compaction(content="Not this")),
@@ -62,7 +62,7 @@ def test_of_two_summaries_the_last_one_counts_and_joins_what_the_user_says() -> 
 
 
 @pytest.mark.parametrize("held", [{"encrypted_content": "x"}, {"content": None}])
-def test_a_compaction_that_cannot_be_read_is_told_and_the_history_stays(
+def test_an_unreadable_compaction_is_reported_and_has_no_effect(
     held: dict[str, Any],
 ) -> None:
     made, notes = both([user("Hi"), assistant(compaction(**held), text("So:")), user("b")], {})
@@ -83,7 +83,7 @@ def mid_conv(content: Any) -> dict[str, Any]:
     return {"type": "mid_conv_system", "content": content}
 
 
-def test_a_system_block_inside_of_a_turn_is_a_system_message_in_its_place() -> None:
+def test_a_system_block_inside_a_turn_becomes_a_system_message() -> None:
     turns = [
         user("Hi"),
         assistant(use("a")),
@@ -109,7 +109,7 @@ def test_a_system_block_holds_text_only() -> None:
 
 
 @pytest.mark.parametrize("blank", [" ", "\n\n"])
-def test_white_space_alone_is_left_out_unless_there_is_nothing_else(blank: str) -> None:
+def test_white_space_is_left_out_unless_it_is_alone(blank: str) -> None:
     assert translated(user(text(blank), text("a"))) == [{"role": "user", "content": "a"}]
     [with_image] = translated(user(text(blank), IMAGE))
     assert with_image["content"] == [IMAGE_PART]

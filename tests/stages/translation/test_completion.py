@@ -42,7 +42,7 @@ def test_a_whole_completion_of_text_is_as_the_stream() -> None:
     same(chunks, completion(content="Hello"))
 
 
-def test_a_whole_completion_with_thinking_text_and_tools_is_as_the_stream() -> None:
+def test_a_whole_completion_is_translated_like_a_stream() -> None:
     chunks = [
         delta(reasoning_content="Hm"),
         text("Hello"),
@@ -106,7 +106,7 @@ def test_pitfall_35_malformed_arguments_are_no_failure(broken: str) -> None:
     assert value in ({"a": None}, {}, {"_raw": broken})
 
 
-def test_pitfall_35_a_call_behind_a_malformed_one_is_sent_too() -> None:
+def test_pitfall_35_a_call_after_a_malformed_one_is_sent_too() -> None:
     chunks = [calls(call("f", "oops", id="a", index=0)), calls(call("g", ROME, id="b", index=1))]
     assert content([*chunks, finish()]) == [("tool_use", "f", {"_raw": "oops"}), TWO[1]]
 

@@ -35,7 +35,7 @@ BEHIND: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("before", "one"), BEHIND.values(), ids=BEHIND)
-def test_row_a9_behind_an_open_part_so_much_is_kept_and_no_more(
+def test_row_a9_after_an_open_part_so_much_is_kept_and_no_more(
     before: Iterable[Any], one: dict[str, Any]
 ) -> None:
     translator = ResponseTranslator(chat_request(thinking=THINKING), max_buffered=1_000)
@@ -85,7 +85,7 @@ def test_row_a9_repair_tools_keeps_no_more_either() -> None:
         list(map(repair.repair_chunk, [more(0)] * 20))
 
 
-def test_row_a2_arguments_that_were_closed_and_broken_are_not_read_again() -> None:
+def test_row_a2_closed_and_broken_arguments_are_read_once() -> None:
     broken = ToolCall(name="read")
     for fragment in ('{"a": ', "}", " "):
         broken.add("", fragment)

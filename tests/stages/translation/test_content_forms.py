@@ -99,6 +99,6 @@ def test_text_in_the_chunk_with_the_finish_reason_is_kept() -> None:
     assert content([text("Hel"), chunk]) == [("text", "Hello")]
 
 
-def test_an_answer_may_be_empty() -> None:
+def test_a_response_may_be_empty() -> None:
     made = message([delta(role="assistant", content=""), finish("stop")])
     assert (made["content"], made["stop_reason"]) == ([], "end_turn")

@@ -100,7 +100,7 @@ TURNS = st.lists(TURN, max_size=8).map(numbered)
 
 @given(TURNS, PROFILES)
 @quick
-def test_each_call_is_answered_at_once_and_each_turn_is_one_message(
+def test_results_follow_their_calls_and_turns_are_merged(
     turns: list[dict[str, Any]], how: Profile
 ) -> None:
     made = translated(turns, how)
@@ -123,7 +123,7 @@ def test_each_call_is_answered_at_once_and_each_turn_is_one_message(
 
 @given(TURNS, PROFILES)
 @quick
-def test_each_word_is_told_once(turns: list[dict[str, Any]], how: Profile) -> None:
+def test_each_word_is_reported_once(turns: list[dict[str, Any]], how: Profile) -> None:
     made = translated(turns, how)
     assert sorted(words(made)) == sorted(words(turns))
     said = [turn for turn in turns if turn["role"] == "assistant"]

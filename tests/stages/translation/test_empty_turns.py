@@ -31,7 +31,7 @@ from tests.support import profile, request
     ("policy", "notes"),
     [("map", ("thinking_block:dropped",)), ("warn", ("thinking_block:dropped",)), ("drop", ())],
 )
-def test_a_turn_with_only_thinking_is_skipped_and_told_where_it_matters(
+def test_a_thinking_turn_is_skipped_and_reported_if_it_matters(
     policy: str, notes: tuple[str, ...]
 ) -> None:
     turns = user("a"), assistant(THOUGHT), user("b")
@@ -49,14 +49,14 @@ def test_a_turn_with_only_thinking_is_skipped_and_told_where_it_matters(
     ],
     ids=["text and image", "image and text", "two images"],
 )
-def test_an_empty_turn_between_leaves_one_message_of_the_user(
+def test_user_turns_around_an_empty_turn_are_merged(
     first: list[Any], second: list[Any], expected: list[Any]
 ) -> None:
     turns = user(*first), assistant(THOUGHT), user(*second)
     assert translated(*turns) == [{"role": "user", "content": expected}]
 
 
-def test_a_turn_with_only_thinking_behind_results_parts_no_results_from_their_calls() -> None:
+def test_a_thinking_turn_does_not_split_results_from_calls() -> None:
     turns = (
         user("a"),
         assistant(use("1")),
@@ -67,13 +67,13 @@ def test_a_turn_with_only_thinking_behind_results_parts_no_results_from_their_ca
     assert translated(*turns)[2:] == [tool("1", "x"), {"role": "user", "content": "b"}]
 
 
-def test_thinking_beside_text_is_left_out() -> None:
+def test_thinking_next_to_text_is_left_out() -> None:
     thought = {"type": "thinking", "thinking": "hm"}
     turns = user("a"), assistant(thought, text("b")), user("c")
     assert translated(*turns)[1] == {"role": "assistant", "content": "b"}
 
 
-def test_unknown_blocks_of_the_assistant_are_left_out_and_told_once() -> None:
+def test_unknown_assistant_blocks_are_dropped_and_reported_once() -> None:
     poem = {"type": "poem", "text": "a"}
     turns = user("a"), assistant(poem, text("b"), poem, {"type": "redacted_thinking", "data": "x"})
     assert translated(*turns)[1] == {"role": "assistant", "content": "b"}
@@ -82,7 +82,7 @@ def test_unknown_blocks_of_the_assistant_are_left_out_and_told_once() -> None:
     assert told == ("poem:dropped", "redacted_thinking:dropped")
 
 
-def test_a_block_of_the_user_without_a_mapping_is_left_out_and_told() -> None:
+def test_an_unmapped_block_of_the_user_is_dropped_and_reported() -> None:
     turns = (user({"type": "container_upload", "file_id": "f"}, text("b")),)
     assert translated(*turns) == [{"role": "user", "content": "b"}]
     assert noted(*turns) == ("container_upload:dropped",)
@@ -114,7 +114,7 @@ def test_only_what_such_a_turn_parts_is_joined() -> None:
 
 
 @pytest.mark.untraced
-def test_turns_of_the_user_parted_by_nothing_take_time_by_their_number() -> None:
+def test_many_user_turns_take_linear_time() -> None:
     made = request(messages=[user("x" * 1_000), assistant({"type": "poem"})] * 10_000)
     how, began = profile(), time.process_time()
     [message] = messages_of(made, how, FieldPolicies(how.fields))

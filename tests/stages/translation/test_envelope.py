@@ -88,7 +88,7 @@ def test_an_envelope_with_something_added_is_known_to_be_altered(more: str) -> N
         "functions.Bash:0",
     ],
 )
-def test_pitfall_26_what_somebody_else_made_is_no_envelope(other: str) -> None:
+def test_pitfall_26_what_others_made_is_no_envelope(other: str) -> None:
     assert unseal(other) is None
     assert not is_sealed(other)
 
@@ -131,7 +131,7 @@ def test_what_says_one_thing_again_and_again_comes_back_too(text: str) -> None:
     assert unseal(seal(envelope)) == envelope
 
 
-def test_row_b13_ids_with_small_envelopes_fit_where_only_64_characters_do() -> None:
+def test_row_b13_ids_with_small_envelopes_fit_64_characters() -> None:
     """leookun/cursor-byok#364: a client that cuts longer ones."""
     owner = owner_of("backend", "model")
     for identity in ("functions.Bash:0", "functions.TodoWrite:12", "call_0", "call 1"):

@@ -44,7 +44,7 @@ def test_row_c5_the_assistant_may_begin(turns: Any, roles: list[str]) -> None:
     assert opened[1:] == translated(*turns)
 
 
-def test_row_c5_nothing_goes_before_a_user_and_the_system_prompt_stays_first() -> None:
+def test_row_c5_the_system_prompt_and_a_user_turn_stay_first() -> None:
     for turns in ((user("a"), assistant(text("b")), user("c")), (user("a"),)):
         assert translated(*turns, assistant_first=False) == translated(*turns)
     event = request(messages=[assistant(text("a")), user("b")], system="Be brief.")
@@ -53,13 +53,13 @@ def test_row_c5_nothing_goes_before_a_user_and_the_system_prompt_stays_first() -
     assert [message["role"] for message in made] == ["system", "user", "assistant", "user"]
 
 
-def test_row_c5_a_begun_answer_alone_is_refused_where_none_can_be_given() -> None:
+def test_row_c5_a_prefill_alone_is_refused_if_unsupported() -> None:
     for policy in ("drop", "reject"):
         with pytest.raises(InvalidRequestError):
             translated(assistant(text("a")), fields={"prefill": policy})
 
 
-def test_the_assistant_says_a_word_between_result_and_user_where_the_template_wants_it() -> None:
+def test_an_assistant_turn_separates_result_and_user() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x"), text("b"))
     assert translated(*turns, allows_user_after_tool=False)[2:] == [
         tool("1", "x"),
@@ -83,7 +83,7 @@ def test_it_says_it_before_the_images_of_a_result_too() -> None:
 # Results one by one
 
 
-def test_databricks_gets_each_result_behind_its_own_call() -> None:
+def test_databricks_gets_each_result_after_its_own_call() -> None:
     turns = (
         user("a"),
         assistant(text("Let me."), use("1"), use("2", "g"), use("3")),

@@ -87,7 +87,7 @@ def test_row_b12_each_call_has_its_own() -> None:
 PLACEHOLDER: dict[str, Any] = {"extra_content": {"google": {"thought_signature": "skip"}}}
 
 
-def test_row_b12_only_the_first_call_of_a_message_gets_what_is_not_known() -> None:
+def test_row_b12_unknown_extras_go_to_the_first_call_only() -> None:
     talk = Talk(profile(default_call_members=PLACEHOLDER))
     two = [
         calls(call("f", PARIS, index=0, id="a"), call("f", PARIS, index=1, id="b")),
@@ -131,13 +131,13 @@ def test_row_b11_what_a_message_came_with_goes_back_with_it(
     assert back == {"role": "assistant", "content": None, "tool_calls": [returned()], **members}
 
 
-def test_row_b11_an_answer_without_calls_has_no_more_blocks_than_asked_for() -> None:
+def test_row_b11_without_calls_there_are_no_extra_blocks() -> None:
     """Nothing is refused there without them, and its content may be read as one text."""
     answer = Talk().answer([delta(reasoning_details=[ENCRYPTED]), text("Hello"), finish()])
     assert [block["type"] for block in answer["content"]] == ["text"]
 
 
-def test_row_b11_details_in_fragments_go_back_whole_without_thinking() -> None:
+def test_row_b11_fragmented_details_go_back_whole() -> None:
     claude = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
     fragments = [{**claude, "text": "h"}, {**claude, "text": "m"}, {**claude, "signature": "s"}]
     talk = Talk(profile(reasoning_history="reasoning_details", fields={"thinking_block": "map"}))
@@ -159,7 +159,7 @@ DEEPSEEK = {
 
 @WISHES
 @pytest.mark.parametrize("thought", ["Let me see.", "Long. " * 3_000])
-def test_row_b15_known_reasoning_goes_back_though_nobody_asked(
+def test_row_b15_known_reasoning_goes_back_without_a_request(
     thought: str, wish: dict[str, Any]
 ) -> None:
     talk = Talk(profile(**DEEPSEEK), more=wish)
@@ -168,7 +168,7 @@ def test_row_b15_known_reasoning_goes_back_though_nobody_asked(
     assert back["reasoning_content"] == thought
 
 
-def test_row_b15_unknown_reasoning_is_a_placeholder_on_messages_with_calls() -> None:
+def test_row_b15_unknown_reasoning_becomes_a_placeholder() -> None:
     use = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
     results = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a"}]}
     turns = (QUESTION, {"role": "assistant", "content": [use]}, results)
@@ -199,9 +199,7 @@ def in_fragments(item: dict[str, Any], size: int) -> list[dict[str, Any]]:
 @WISHES
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("size", [1, 100])
-def test_row_b17_the_item_goes_back_as_it_came(
-    wish: dict[str, Any], split: bool, size: int
-) -> None:
+def test_row_b17_the_item_goes_back_unchanged(wish: dict[str, Any], split: bool, size: int) -> None:
     talk = Talk(profile(**DATABRICKS, split_tool_results=split), more=wish)
     two = calls(call("f", PARIS, index=0, id="a"), call("f", PARIS, index=1, id="b"))
     chunks = [*in_fragments(ITEM, size), delta(content=[{"type": "text", "text": "Look."}])]
@@ -223,7 +221,7 @@ def test_row_b17_two_items_stay_two() -> None:
     assert talk.then(talk.answer(chunks)).sent()["content"] == [ITEM, other]
 
 
-def test_row_b17_without_the_item_there_is_no_thinking_after_a_call() -> None:
+def test_row_b17_without_the_item_no_thinking_follows_a_call() -> None:
     talk = Talk(profile(**DATABRICKS), more={"thinking": ADAPTIVE})
     sent = talk.then(talk.answer(one_call())).request()
     assert "thinking" not in sent.options
@@ -236,7 +234,7 @@ def test_row_b17_without_the_item_there_is_no_thinking_after_a_call() -> None:
 # B14, B23, B32
 
 
-def test_row_b14_the_name_of_the_tool_is_in_its_result_where_that_is_wanted() -> None:
+def test_row_b14_a_result_has_its_tool_s_name_where_needed() -> None:
     long = "mcp__" + "x" * 80
     for how, name in [({}, None), ({"tool_message_name": True}, None)]:
         talk = Talk(profile(**how))
@@ -255,7 +253,7 @@ def test_row_b23_thinking_goes_back_in_tags(wish: dict[str, Any]) -> None:
     assert talk.then(called).sent()["content"] == "<think>\nHm.\n</think>"
 
 
-def test_row_b32_reasoning_text_is_thinking_and_goes_back_with_what_is_opaque() -> None:
+def test_row_b32_reasoning_text_goes_back_with_its_opaque_part() -> None:
     talk = Talk(profile(reasoning_history="reasoning_text", **PLAIN), more={"thinking": ADAPTIVE})
     chunks = [delta(reasoning_text="H"), delta(reasoning_text="m."), delta(reasoning_opaque="o")]
     answer = talk.answer([*chunks, *one_call()])
@@ -281,7 +279,7 @@ def test_what_a_repaired_call_came_with_goes_back_with_it(wish: dict[str, Any]) 
 # A conversation is stable
 
 
-def test_a_conversation_has_the_same_bytes_each_time_and_only_grows() -> None:
+def test_a_conversation_only_grows_and_keeps_its_bytes() -> None:
     """So that prefix caches hit."""
     talk, sent = Talk(), []
     for n in range(4):

@@ -43,7 +43,7 @@ from tests.support import profile
         "toolu_llmp2_abc",
     ],
 )
-def test_row_b13_an_id_that_clients_cannot_have_comes_back_as_it_was(identity: str) -> None:
+def test_row_b13_an_id_that_clients_reject_comes_back_unchanged(identity: str) -> None:
     talk = Talk()
     answer = talk.answer(one_call(identity))
     assert ID.fullmatch(answer["content"][0]["id"])
@@ -76,7 +76,7 @@ def test_row_b13_ids_are_unique_in_a_conversation_and_stable(identity: str) -> N
         assert sent[0] == identity
 
 
-def test_row_b13_two_calls_of_one_answer_with_the_same_id_differ() -> None:
+def test_row_b13_two_calls_of_one_response_have_different_ids() -> None:
     chunk = calls(call("f", "{}", index=0, id="a"), call("g", "{}", index=1, id="a"))
     talk = Talk()
     answer = talk.answer([chunk, finish("tool_calls")])
@@ -89,7 +89,7 @@ def test_row_b13_two_calls_of_one_answer_with_the_same_id_differ() -> None:
 # The bound, and what is longer
 
 
-def test_what_is_longer_than_an_id_may_be_is_in_a_block_before_the_call() -> None:
+def test_what_does_not_fit_an_id_is_in_a_block_before_the_call() -> None:
     how = profile(tool_use_id_limit=64)
     talk = Talk(how)
     answer = talk.answer([text("Look."), delta(reasoning_details=[ENCRYPTED]), *one_call(**SIGNED)])
@@ -100,7 +100,7 @@ def test_what_is_longer_than_an_id_may_be_is_in_a_block_before_the_call() -> Non
     assert back["reasoning_details"] == [ENCRYPTED]
 
 
-def test_it_is_in_the_signature_where_thinking_is_shown_before_the_call() -> None:
+def test_it_is_in_the_signature_where_thinking_is_shown() -> None:
     talk = Talk(profile(tool_use_id_limit=64), more={"thinking": ADAPTIVE})
     chunks = [delta(reasoning="Hm."), *one_call("functions.very.long.name:1" * 4, **SIGNED)]
     answer = talk.answer(chunks)
@@ -163,7 +163,7 @@ EXTRA = st.fixed_dictionaries(
 
 @given(MEMBERS, st.lists(EXTRA, min_size=1, max_size=3), st.integers(1, 40), st.booleans())
 @settings(derandomize=True, deadline=None, max_examples=60)
-def test_a_stream_in_any_pieces_leads_to_the_same_ids_as_a_whole_answer(
+def test_a_stream_in_any_parts_gives_the_ids_of_a_whole_response(
     members: dict[str, Any], extras: list[dict[str, Any]], size: int, short: bool
 ) -> None:
     limit = 64 if short else 4096

@@ -70,7 +70,7 @@ def test_an_id_alone_is_nothing_that_another_target_misses() -> None:
 @pytest.mark.parametrize(
     "alter", [lambda sealed: sealed[:64], lambda sealed: sealed + "_1", lambda sealed: sealed[:-1]]
 )
-def test_an_id_that_a_client_has_altered_is_reported_and_made_fit(alter: Any) -> None:
+def test_an_id_that_a_client_altered_is_reported_and_adapted(alter: Any) -> None:
     talk = Talk()
     answer = talk.answer(one_call(**SIGNED))
     answer["content"][0]["id"] = alter(answer["content"][0]["id"])
@@ -106,9 +106,7 @@ def test_a_result_without_its_call_does_not_show_the_envelope() -> None:
 
 @for_each("name", ["reasoning", "reasoning_content", "reasoning_text"])
 @for_each("signature", ["", "EqQBCkgIAxABGAI=", seal(Envelope("other!")), "llmp2_cut"], ids=len)
-def test_row_c18_thinking_text_of_another_goes_back_where_text_is_taken(
-    name: str, signature: str
-) -> None:
+def test_row_c18_thinking_of_another_target_goes_back_as_text(name: str, signature: str) -> None:
     thought = {"type": "thinking", "thinking": "Hm.", "signature": signature}
     turn = {"role": "assistant", "content": [thought, {"type": "text", "text": "A coat."}]}
     sent = Talk(profile(reasoning_history=name, **PLAIN), turns=(QUESTION, turn, QUESTION)).sent()

@@ -31,7 +31,7 @@ from tests.support import profile, resolved
         (0, 200, 1),
     ],
 )
-def test_pitfall_31_only_what_no_answer_can_have_is_not_asked_for(
+def test_pitfall_31_only_impossible_limits_are_not_sent(
     asked: int, window: int | None, sent: int
 ) -> None:
     assert output_limit(asked, window) == sent
@@ -91,14 +91,14 @@ CASES: dict[str, tuple[ChatRequest, dict[str, int], str]] = {
 
 
 @for_each(("request_", "told", "expected"), CASES.values(), ids=CASES)
-def test_an_answer_that_was_cut_says_whether_the_window_was_full(
+def test_a_truncated_response_says_whether_the_window_was_full(
     request_: ChatRequest, told: dict[str, int], expected: str
 ) -> None:
     assert reason(request_, told) == expected
 
 
 @pytest.mark.parametrize("told", [{}, {"prompt_tokens": 90, "completion_tokens": 10}], ids=str)
-def test_an_answer_to_a_second_call_with_a_lower_limit_ended_at_that(told: dict[str, int]) -> None:
+def test_a_response_to_a_lowered_limit_ended_at_that(told: dict[str, int]) -> None:
     assert reason(asking(max_tokens=100), told, lowered="window") == FULL
     assert reason(asking(max_tokens=100), told, lowered="model") == "max_tokens"
 
@@ -111,7 +111,7 @@ def test_an_answer_to_a_second_call_with_a_lower_limit_ended_at_that(told: dict[
         (131_000, 72, 32_000),
     ],
 )
-def test_row_l4_an_answer_shorter_than_asked_ended_at_the_window(
+def test_row_l4_a_response_below_its_limit_ended_at_the_window(
     prompt: int, output: int, asked: int
 ) -> None:
     told = {"prompt_tokens": prompt, "completion_tokens": output}
@@ -120,7 +120,7 @@ def test_row_l4_an_answer_shorter_than_asked_ended_at_the_window(
 
 
 @for_each("output", [255, 256, 1000, 4096, 8192, 16_000, 16_384, 32_767])
-def test_row_l4_a_round_number_of_tokens_is_a_limit_of_the_backends_own(output: int) -> None:
+def test_row_l4_a_round_number_of_tokens_is_the_backend_s_limit(output: int) -> None:
     told = {"prompt_tokens": 90, "completion_tokens": output}
     assert reason(asking(max_tokens=64_000), told) == "max_tokens"
     assert reason(asking(output + 90, max_tokens=64_000), told) == FULL
@@ -131,11 +131,11 @@ def test_row_l4_a_round_number_of_tokens_is_a_limit_of_the_backends_own(output: 
     [{"prompt_tokens": 90}, {"completion_tokens": 10}, {"prompt_tokens": 0}],
     ids=["of the prompt", "of the answer", "none"],
 )
-def test_row_l4_half_the_usage_does_not_show_where_an_answer_ended(told: dict[str, int]) -> None:
+def test_row_l4_partial_usage_does_not_show_where_it_ended(told: dict[str, int]) -> None:
     assert reason(asking(max_tokens=100), told) == "max_tokens"
 
 
-def test_an_answer_that_was_not_cut_did_not_end_at_the_window() -> None:
+def test_a_response_that_was_not_cut_did_not_end_at_the_window() -> None:
     made = translate([text("a"), finish("stop"), usage()], request=asking(12, max_tokens=2000))
     assert [each.stop_reason for each in made if isinstance(each, e.MessageDelta)] == ["end_turn"]
 
@@ -154,7 +154,7 @@ def warmed(chunk: dict[str, Any]) -> tuple[dict[str, Any], Usage]:
 
 
 @pytest.mark.parametrize("ended", ["length", "stop", "tool_calls"])
-def test_warming_a_cache_has_an_empty_answer_and_the_usage_of_the_prompt(ended: str) -> None:
+def test_cache_warming_has_an_empty_response_and_prompt_usage(ended: str) -> None:
     chunk = completion(ended, content="The", reasoning="Hm", tool_calls=[call("f", "{}", id="a")])
     made, used = warmed(chunk)
     assert made["content"] == []

@@ -45,14 +45,14 @@ def test_pitfall_02_parallel_calls_become_a_block_each(size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_pitfall_03_interleaved_calls_are_sent_one_after_the_other(size: int) -> None:
+def test_pitfall_03_interleaved_calls_are_sent_in_sequence(size: int) -> None:
     chunks = [calls(call("f", id="a", index=0)), calls(call("g", id="b", index=1))]
     for one, two in itertools.zip_longest(pieces(PARIS, size), pieces(ROME, size), fillvalue=""):
         chunks += [calls(call(arguments=one, index=0)), calls(call(arguments=two, index=1))]
     assert content([*chunks, finish("tool_calls")]) == TWO
 
 
-def test_pitfall_03_the_open_call_is_sent_live_while_the_other_waits() -> None:
+def test_pitfall_03_the_open_call_is_live_and_the_other_waits() -> None:
     translator = ResponseTranslator(chat_request())
     translator.chunk(calls(call("f", '{"a":', id="a", index=0)))
     assert translator.chunk(calls(call("g", ROME, id="b", index=1))) == []
@@ -178,7 +178,7 @@ def test_a_call_without_a_fit_id_gets_one(identity: Any) -> None:
     ],
     ids=["two pieces", "three pieces", "twice", "late"],
 )
-def test_a_name_in_pieces_is_put_together(names: list[str]) -> None:
+def test_a_name_in_parts_is_put_together(names: list[str]) -> None:
     chunks = [calls(call(name, "", id="a", index=0)) for name in names]
     chunks += [calls(call(arguments=PARIS, index=0)), finish()]
     assert content(chunks) == [("tool_use", "get_weather", {"city": "Paris"})]
@@ -194,7 +194,7 @@ def test_a_name_may_come_after_the_arguments_have_begun() -> None:
     assert content(chunks) == TWO[:1]
 
 
-def test_a_name_repeated_behind_the_arguments_is_no_second_call() -> None:
+def test_a_name_repeated_after_the_arguments_is_no_second_call() -> None:
     chunks = [calls(call("f", PARIS, id="a", index=0)), calls(call("f", "", id="a", index=0))]
     assert content([*chunks, finish()]) == TWO[:1]
 
@@ -223,7 +223,7 @@ def test_row_b3_a_fragment_that_is_no_call_at_all_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("members", [{"index": 0}, {}], ids=["index", "nothing"])
-def test_a_name_behind_whole_arguments_is_theirs(members: dict[str, Any]) -> None:
+def test_a_name_after_whole_arguments_is_theirs(members: dict[str, Any]) -> None:
     chunks = [calls(call(None, PARIS, **members)), calls(call("f", "", **members)), finish()]
     assert content(chunks) == TWO[:1]
 
@@ -266,7 +266,7 @@ WITHOUT_END: dict[str, Callable[[int], dict[str, Any]]] = {
 @pytest.mark.untraced
 @pytest.mark.parametrize("tags", [(), THINK], ids=["", "think tags"])
 @pytest.mark.parametrize("one", WITHOUT_END.values(), ids=WITHOUT_END)
-def test_an_answer_without_end_takes_time_by_its_length(
+def test_a_response_without_end_takes_linear_time(
     one: Callable[[int], dict[str, Any]], tags: Tags
 ) -> None:
     began = time.process_time()

@@ -32,7 +32,7 @@ def test_a_pdf_that_has_to_be_read_is_named() -> None:
 
 
 @pytest.mark.parametrize("policy", ["map", "warn"])
-def test_a_pdf_is_not_read_where_nobody_needs_its_text(policy: str) -> None:
+def test_a_pdf_is_not_read_where_its_text_is_not_used(policy: str) -> None:
     pdfs: PdfTexts = {}
     sent("AAAA", policy, pdfs)
     assert pdfs == {}

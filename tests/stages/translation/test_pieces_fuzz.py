@@ -55,7 +55,7 @@ def brief(content: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 @given(streams())
 @quick
-def test_an_answer_in_pieces_becomes_the_same_message(
+def test_a_response_in_parts_becomes_the_same_message(
     stream: tuple[Said, list[dict[str, Any]]],
 ) -> None:
     said, deltas = stream
@@ -250,7 +250,7 @@ def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
 
 @given(streams(), st.lists(st.integers(0, 100_000), max_size=20))
 @settings(quick, max_examples=100)
-def test_the_official_sdk_puts_an_answer_in_pieces_together(
+def test_the_official_sdk_puts_a_response_in_parts_together(
     stream: tuple[Said, list[dict[str, Any]]], places: list[int]
 ) -> None:
     said, deltas = stream

@@ -17,7 +17,9 @@ BEGUN = [{"role": "user", "content": "Count."}, {"role": "assistant", "content":
     ("given", "shown"),
     [("1, 2, 3, 4", " 3, 4"), ("3, 4", "3, 4"), ("1, 2,", None), (None, None)],
 )
-def test_a_whole_answer_does_not_begin_with_it_again(given: str | None, shown: str | None) -> None:
+def test_a_whole_response_does_not_begin_with_it_again(
+    given: str | None, shown: str | None
+) -> None:
     request = chat_request(resolved(messages=BEGUN), profile(echoes_prefill=True))
     made = support.message([support.completion(content=given)], request=request)
     assert [block["text"] for block in made["content"]] == ([shown] if shown else [])

@@ -90,7 +90,7 @@ def test_an_effort_goes_next_to_thinking(request_: dict[str, Any], effort: str |
     assert option(how, "reasoning_effort", **request_) == effort
 
 
-def test_an_effort_next_to_thinking_has_to_be_declared() -> None:
+def test_an_effort_next_to_thinking_has_to_be_configured() -> None:
     with pytest.raises(OptionError, match="has no levels here"):
         profile(**{**WITHOUT_BUDGET, "fields": LEVELLED})
 
@@ -115,14 +115,14 @@ def test_a_switch_is_turned_off_and_has_no_budget_unasked() -> None:
     assert option({**how, "thinking_budget": False}, "thinking_budget", **BUDGET) is None
 
 
-def test_a_backend_without_levels_is_only_told_to_reason() -> None:
+def test_a_backend_without_levels_gets_only_the_switch() -> None:
     how = {"reasoning_request": "reasoning", "effort_levels": (), "thinking_budget": False}
     how["fields"] = MAPPED
     assert option(how, "reasoning", **BUDGET) == {"enabled": True}
     assert option(how, "reasoning", **OFF) == {"enabled": False}
 
 
-def test_a_model_with_one_level_is_asked_for_it() -> None:
+def test_a_model_with_one_level_is_requested_it() -> None:
     how = {"reasoning_request": "effort", "effort_levels": ("none", "default"), "fields": MAPPED}
     assert option(how, "reasoning_effort", **ADAPTIVE) == "default"
     assert option(how, "reasoning_effort", **OFF) == "none"
@@ -132,7 +132,7 @@ BEGUN: list[Any] = [{"role": "user", "content": "a"}, {"role": "assistant", "con
 
 
 @pytest.mark.parametrize("member", ["prefix", "partial"])
-def test_row_b20_the_begun_answer_is_marked_on_its_message(member: str) -> None:
+def test_row_b20_the_begun_response_is_marked_on_its_message(member: str) -> None:
     made = sent({"prefill_member": member}, messages=BEGUN)
     assert made.messages[-1] == {"role": "assistant", "content": "b", member: True}
     assert member not in made.options
@@ -144,14 +144,14 @@ def test_row_b20_no_other_message_is_marked() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_row_b21_a_backend_that_only_streams_is_asked_for_a_stream(stream: bool) -> None:
+def test_row_b21_a_backend_that_only_streams_gets_stream_true(stream: bool) -> None:
     made = sent({"stream": "always"}, stream=stream)
     assert made.stream
     assert made.options["stream_options"] == {"include_usage": True}
     assert sent({}, stream=stream).stream is stream
 
 
-def test_row_b21_a_stream_repeats_no_begun_answer() -> None:
+def test_row_b21_a_stream_repeats_no_begun_response() -> None:
     how = {"stream": "always", "echoes_prefill": True}
     assert sent(how, messages=BEGUN).echoed_prefill == ""
     assert sent({"echoes_prefill": True}, messages=BEGUN).echoed_prefill == "b"
@@ -182,7 +182,7 @@ def test_tools_beyond_the_limit_are_left_out_and_reported() -> None:
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "as the only one"])
-def test_the_tool_that_is_asked_for_is_within_the_limit(named: bool) -> None:
+def test_the_tool_that_is_requested_is_within_the_limit(named: bool) -> None:
     choice = {"type": "tool", "name": "f3"}
     how = {"max_tools": 2, "named_tool_choice": named}
     assert "f3" in names(sent(how, tools=TOOLS, tool_choice=choice))

@@ -52,7 +52,7 @@ def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body:
         ("thinking", OFF, None, {"thinking": {"type": "disabled"}}),
     ],
 )
-def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
+def test_pitfall_17_thinking_is_requested_in_the_backend_s_way(
     way: str, thinking: Any, effort: str | None, options: dict[str, Any]
 ) -> None:
     config = {"effort": effort} if effort else None
@@ -63,7 +63,7 @@ def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
 @pytest.mark.parametrize(
     ("way", "key"), [("thinking", "budget_tokens"), ("reasoning", "max_tokens")]
 )
-def test_row_c6_a_budget_over_the_output_limit_is_lowered_and_reported(way: str, key: str) -> None:
+def test_row_c6_a_budget_over_the_limit_is_lowered_and_reported(way: str, key: str) -> None:
     wide = {"type": "enabled", "budget_tokens": 8000}
     given = profile(reasoning_request=way, fields={"thinking": "map"})
     for limit, budget, notes in (
@@ -85,14 +85,14 @@ def test_a_budget_is_below_the_output_limit(max_tokens: int, budget: int | None)
     assert told.get("thinking", {}).get("budget_tokens") == budget
 
 
-def test_thinking_there_is_no_room_for_is_told() -> None:
+def test_thinking_beyond_the_output_limit_is_reported() -> None:
     given = profile(reasoning_request="thinking", fields={"thinking": "map"})
     request = chat_request(resolved(thinking=ADAPTIVE, max_tokens=1000), given)
     assert request.notes == ("thinking:dropped",)
 
 
 @pytest.mark.parametrize("way", ["effort", "reasoning", "template", "thinking"])
-def test_row_b10_a_model_that_always_reasons_is_not_told_not_to(way: str) -> None:
+def test_row_b10_a_model_that_always_reasons_is_not_switched_off(way: str) -> None:
     fields = {"thinking": "map"}
     levels = ("none", "low")
     given = profile(
@@ -105,7 +105,7 @@ def test_row_b10_a_model_that_always_reasons_is_not_told_not_to(way: str) -> Non
 
 
 @pytest.mark.parametrize("policy", ["drop", "warn"])
-def test_row_b10_a_policy_for_thinking_is_one_for_no_thinking_too(policy: Any) -> None:
+def test_row_b10_a_thinking_policy_covers_disabled_thinking_too(policy: Any) -> None:
     given = profile(reasoning_request="reasoning", fields={"thinking": policy})
     made = chat_request(resolved(thinking=OFF), given)
 
@@ -115,9 +115,7 @@ def test_row_b10_a_policy_for_thinking_is_one_for_no_thinking_too(policy: Any) -
 
 @for_each("thinking", [None, ADAPTIVE, BUDGET, OFF])
 @for_each("effort", [None, "high"])
-def test_row_b9_tools_go_without_reasoning_where_the_backend_wants_it(
-    thinking: Any, effort: str | None
-) -> None:
+def test_row_b9_tools_exclude_reasoning_if_configured(thinking: Any, effort: str | None) -> None:
     given = profile(
         reasoning_request="effort",
         effort_levels=("none", "low", "high"),
@@ -135,7 +133,7 @@ def test_row_b9_tools_go_without_reasoning_where_the_backend_wants_it(
     assert plain.options["reasoning_effort"] == "high"
 
 
-def test_row_b16_a_forced_tool_goes_without_reasoning_where_the_backend_wants_it() -> None:
+def test_row_b16_a_forced_tool_excludes_reasoning_if_configured() -> None:
     given = profile(
         reasoning_request="thinking",
         fields={"thinking": "map"},
@@ -149,18 +147,18 @@ def test_row_b16_a_forced_tool_goes_without_reasoning_where_the_backend_wants_it
     assert "thinking" not in free.options
 
 
-def test_not_thinking_is_asked_for_where_there_is_a_level_for_it() -> None:
+def test_not_thinking_is_requested_where_there_is_a_level_for_it() -> None:
     assert asked("effort", ("none", "low"), thinking=OFF) == {"reasoning_effort": "none"}
 
 
-def test_thinking_that_cannot_be_asked_for_is_told() -> None:
+def test_thinking_that_cannot_be_requested_is_reported() -> None:
     request = chat_request(resolved(thinking=ADAPTIVE, output_config={"effort": "low"}), profile())
 
     assert request.notes == ("thinking:dropped", "output_config.effort:dropped")
 
 
 @pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking_block:dropped",))])
-def test_reasoning_does_not_go_back_where_the_policy_is_to_leave_it_out(
+def test_reasoning_does_not_go_back_where_the_policy_drops_it(
     policy: str, notes: tuple[str, ...]
 ) -> None:
     given = profile(
@@ -206,7 +204,7 @@ BETWEEN = {"type": "between_tools"}
         ("thinking", {"thinking": {"type": "disabled"}}),
     ],
 )
-def test_notes_between_tools_ask_for_no_thinking_and_are_told(
+def test_progress_notes_request_no_thinking_and_are_reported(
     way: str, options: dict[str, Any]
 ) -> None:
     effort = {} if way in ("template", "thinking") else {"output_config.effort": "map"}
@@ -279,7 +277,7 @@ def test_reasoning_that_came_without_details_goes_back_as_text() -> None:
     assert request.notes == ()
 
 
-def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() -> None:
+def test_streamed_structured_reasoning_goes_back_whole() -> None:
     given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
     claude = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
     hidden = {"type": "reasoning.encrypted", "data": "x", "index": 0}
@@ -307,7 +305,7 @@ def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() ->
 
 
 @pytest.mark.untraced
-def test_long_reasoning_takes_time_by_its_length() -> None:
+def test_long_reasoning_takes_linear_time() -> None:
     began = time.process_time()
     attached = OpaqueFragments()
     thought = ThinkingPart(owner="a", hidden=True, attached=attached)
@@ -322,7 +320,7 @@ def test_long_reasoning_takes_time_by_its_length() -> None:
     assert time.process_time() - began < 10  # 0.5 s; where all of it is copied each time, minutes
 
 
-def test_reasoning_of_another_backend_is_dropped_and_told_where_it_goes_back_signed() -> None:
+def test_unsigned_reasoning_of_another_backend_is_dropped() -> None:
     given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
     block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
     request = given_back(block, given, backend_changes=True)

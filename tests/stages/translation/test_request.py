@@ -58,7 +58,7 @@ def test_notes_of_turns_come_before_those_of_parameters() -> None:
     ],
     ids=["any", "tool", "auto", "not given"],
 )
-def test_an_answer_that_has_to_be_a_call_is_begun_where_the_profile_says(
+def test_a_forced_call_is_begun_where_the_profile_says(
     choice: Any, messages: list[dict[str, Any]]
 ) -> None:
     how = {"forced_tool_prefill": "<tool_call>\n"}
@@ -72,7 +72,7 @@ def test_no_call_is_begun_where_no_tool_is_left() -> None:
     assert translated(how, tools=[search], tool_choice={"type": "any"}).messages == [HELLO]
 
 
-def test_the_options_for_a_begun_answer_are_sent_with_one_only() -> None:
+def test_the_options_for_a_begun_response_are_sent_with_one_only() -> None:
     how = {"prefill_options": {"continue_final_message": True}}
     turns = [HELLO, {"role": "assistant", "content": "I will"}]
     assert translated(how).options == {"max_tokens": 100}
@@ -82,7 +82,7 @@ def test_the_options_for_a_begun_answer_are_sent_with_one_only() -> None:
     }
 
 
-def test_long_names_are_told_to_the_way_back() -> None:
+def test_long_names_are_reported_to_the_way_back() -> None:
     name = "n" * 70
     made = translated({"tool_name_limit": 40}, tools=[TOOL, {**TOOL, "name": name}])
     [_, second] = made.options["tools"]
@@ -90,7 +90,7 @@ def test_long_names_are_told_to_the_way_back() -> None:
     assert len(second["function"]["name"]) == 40
 
 
-def test_an_answer_the_client_has_begun_is_not_begun_again() -> None:
+def test_a_response_the_client_has_begun_is_not_begun_again() -> None:
     turns = [HELLO, {"role": "assistant", "content": "I will"}]
     how = {"forced_tool_prefill": "<tool_call>\n"}
     made = translated(how, messages=turns, tools=[TOOL], tool_choice={"type": "any"})
@@ -169,7 +169,7 @@ def test_the_prompt_is_all_that_was_read() -> None:
     assert Usage(1, 7, 2, 8).prompt_tokens == 11
 
 
-def test_pitfall_12_the_estimate_counts_the_system_prompt_and_the_tools() -> None:
+def test_pitfall_12_the_estimate_counts_system_prompt_and_tools() -> None:
     small = translated().raw_estimate
     described = {**TOOL, "description": "word " * 200}
     assert 0 < small < 30
@@ -211,7 +211,7 @@ def test_a_file_counts_as_an_image() -> None:
 @pytest.mark.parametrize(
     "line", [TokenEstimate(), TokenEstimate(20.0, 0.5), TokenEstimate(0.0, 2.0)], ids=str
 )
-def test_pitfall_12_the_estimate_is_corrected_by_what_was_learned(line: TokenEstimate) -> None:
+def test_pitfall_12_the_estimate_is_corrected_by_calibration(line: TokenEstimate) -> None:
     made = chat_request(resolved(system="word " * 400), profile(), calibration=line)
     assert made.estimate == round(line.constant + line.factor * made.raw_estimate)
 

@@ -99,19 +99,19 @@ def test_the_table_has_every_profile_that_ships() -> None:
 
 
 @for_each("name", BY_PROFILE)
-def test_each_profile_gets_what_it_takes_and_the_rest_is_told(name: str) -> None:
+def test_each_profile_gets_its_options_and_others_are_reported(name: str) -> None:
     expected, notes = BY_PROFILE[name]
     assert chosen(profile_named(name), **ALL) == ({**expected, "tools": FUNCTIONS}, notes)
 
 
-def test_pitfall_14_usage_is_asked_for_only_of_a_stream() -> None:
+def test_pitfall_14_usage_is_requested_only_of_a_stream() -> None:
     assert chosen(profile(stream_options=True))[0] == {}
     assert chosen(profile(stream_options=True), stream=True)[0] == TOLD
     assert chosen(profile(stream_options=False), stream=True)[0] == {}
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_usage_is_asked_for_of_a_stream_that_only_the_backend_sends(stream: bool) -> None:
+def test_usage_is_requested_of_a_stream_the_client_did_not_want(stream: bool) -> None:
     made, _ = chosen(profile(stream_options=True), stream=stream, stop_sequences=["END"])
     assert made == TOLD
 
@@ -156,7 +156,7 @@ def test_pitfall_17_thinking_is_never_forwarded() -> None:
     assert chosen(thinking={"type": "disabled"}) == ({}, ())
 
 
-def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
+def test_pitfall_16_unknown_fields_are_reported_not_forwarded() -> None:
     given: dict[str, Any] = {"context_management": {"a": 1}, "speed": "fast", "x" * 50: 1}
     told = ("context_management:dropped", "x" * 40 + ":dropped")
     assert chosen(**given) == ({}, told)
@@ -166,7 +166,7 @@ def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
     )
 
 
-def test_a_task_budget_is_told() -> None:
+def test_a_task_budget_is_reported() -> None:
     budget = {"type": "tokens", "total": 20_000}
     told = ("output_config.task_budget:dropped",)
     assert chosen(output_config={"task_budget": budget}) == ({}, told)
@@ -259,7 +259,7 @@ def test_pitfall_34_each_tool_choice_is_mapped(
         ("never", True, None, ()),
     ],
 )
-def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says(
+def test_parallel_calls_are_sent_as_the_profile_says(
     when: str, disabled: bool, expected: bool | None, notes: tuple[str, ...]
 ) -> None:
     choice = {"type": "auto", "disable_parallel_tool_use": disabled}
@@ -269,7 +269,7 @@ def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says(
 
 
 @for_each("name", profiles())
-def test_one_call_at_a_time_is_asked_for_or_emulated_on_every_profile_that_ships(name: str) -> None:
+def test_every_profile_sends_or_emulates_one_call_at_a_time(name: str) -> None:
     how = profile_named(name)
     choice = {"type": "auto", "disable_parallel_tool_use": True}
     made, told = chosen(how, tools=TOOLS, tool_choice=choice)

@@ -31,7 +31,7 @@ from tests.support import chat_request
 # The frame: start, end, reasons
 
 
-def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
+def test_a_response_of_text_has_the_whole_sequence_of_events() -> None:
     role = delta(role="assistant", content="")
     events = translate([role, text("Hel"), text("lo"), finish(), usage()])
     [start, *rest] = events
@@ -48,12 +48,12 @@ def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
     ]
 
 
-def test_each_answer_has_an_id_of_its_own() -> None:
+def test_each_response_has_its_own_id() -> None:
     ids = {message([text("a"), finish()])["id"] for _ in range(10)}
     assert len(ids) == 10
 
 
-def test_the_start_says_whether_the_client_streams_and_what_was_dropped() -> None:
+def test_the_start_has_the_streaming_flag_and_the_dropped_fields() -> None:
     request = chat_request(stream=True, top_k=3)
     [start] = ResponseTranslator(request).chunk(delta(role="assistant"))
     assert isinstance(start, e.MessageStart)
@@ -84,7 +84,7 @@ ONE_CALL = {
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
-def test_only_the_first_call_is_passed_on_where_the_client_takes_one(whole: bool) -> None:
+def test_only_the_first_call_is_sent_if_the_client_takes_one(whole: bool) -> None:
     first = call("f", PARIS, id="a", index=0)
     second = call("f", ROME, id="b", index=1)
     third = call("f", "{", id="c", index=2)
@@ -106,7 +106,7 @@ def test_a_call_without_a_name_is_not_the_first() -> None:
     assert content([*chunks, finish()], request=request) == [("tool_use", "f", {"city": "Rome"})]
 
 
-def test_what_is_said_behind_a_call_too_many_is_kept() -> None:
+def test_what_is_said_after_a_call_too_many_is_kept() -> None:
     first, second = call("f", PARIS, id="a", index=0), call("f", ROME, id="b", index=1)
     chunks = [calls(first, second), text("And now."), finish()]
     assert content(chunks, request=chat_request(**ONE_CALL)) == [
@@ -130,7 +130,7 @@ def test_a_finish_reason_becomes_a_stop_reason(reason: str, expected: str) -> No
     assert message([text("a"), finish(reason)])["stop_reason"] == expected
 
 
-def test_a_filtered_answer_has_the_details_of_a_refusal() -> None:
+def test_a_filtered_response_has_the_details_of_a_refusal() -> None:
     details = message([text("a"), finish("content_filter")])["stop_details"]
     assert details == {"type": "refusal", "category": None, "explanation": None}
 
@@ -144,7 +144,7 @@ def test_the_limit_counts_more_than_a_tool() -> None:
 
 
 @pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
-def test_a_matched_stop_string_is_told(name: str) -> None:
+def test_a_matched_stop_string_is_reported(name: str) -> None:
     chunk = finish("stop")
     chunk["choices"][0][name] = "END"
     made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
@@ -159,7 +159,7 @@ def test_what_is_no_stop_string_is_none(told: Any) -> None:
     assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
 
 
-def test_a_stop_string_is_not_told_of_an_answer_that_was_cut() -> None:
+def test_a_truncated_response_reports_no_stop_string() -> None:
     chunk = finish("length")
     chunk["choices"][0]["stop_reason"] = "END"
     made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
@@ -203,7 +203,7 @@ class TestUsualChunks:
 
         assert events(self.SAID) == events([padded(chunk) for chunk in self.SAID])
 
-    def test_text_behind_a_call_is_not_text_before_it(self) -> None:
+    def test_text_after_a_call_is_not_text_before_it(self) -> None:
         translator = ResponseTranslator(chat_request(stream=True))
         call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
         translator.chunk(delta(content="One"))
@@ -225,7 +225,7 @@ def padded(chunk: dict[str, Any]) -> dict[str, Any]:
 # Odd ends of answers
 
 
-def test_a_whole_message_behind_its_deltas_is_not_said_twice() -> None:
+def test_a_whole_message_after_its_deltas_is_not_said_twice() -> None:
     last = {"delta": {}, "message": {"role": "assistant", "content": "Hello"}}
     end = {"choices": [{**last, "finish_reason": "stop"}]}
     assert content([text("Hel"), text("lo"), end]) == [("text", "Hello")]
@@ -233,7 +233,7 @@ def test_a_whole_message_behind_its_deltas_is_not_said_twice() -> None:
 
 
 @pytest.mark.parametrize("later", ["stop", ""])
-def test_an_answer_that_was_cut_stays_so_whatever_comes_later(later: str) -> None:
+def test_a_response_that_was_cut_stays_so_whatever_comes_later(later: str) -> None:
     assert message([text("a"), finish("length"), finish(later)])["stop_reason"] == "max_tokens"
 
 

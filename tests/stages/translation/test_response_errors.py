@@ -25,11 +25,11 @@ from tests.support import chat_request
 # Ends and failures
 
 
-def test_a_finish_reason_without_done_is_a_whole_answer() -> None:
+def test_a_finish_reason_without_done_is_a_whole_response() -> None:
     assert content([text("a"), finish()], done=False) == [("text", "a")]
 
 
-def test_done_without_a_finish_reason_is_a_whole_answer() -> None:
+def test_done_without_a_finish_reason_is_a_whole_response() -> None:
     made = message([text("a")], done=True)
     said = [{"type": "text", "text": "a"}]
     assert (made["content"], made["stop_reason"]) == (said, "end_turn")
@@ -44,7 +44,7 @@ def test_done_without_a_finish_reason_is_a_whole_answer() -> None:
     ],
     ids=["text", "role", "a call"],
 )
-def test_pitfall_21_half_an_answer_is_an_error(chunks: list[dict[str, Any]]) -> None:
+def test_pitfall_21_half_a_response_is_an_error(chunks: list[dict[str, Any]]) -> None:
     translator = ResponseTranslator(chat_request())
     events = [event for chunk in chunks for event in translator.chunk(chunk)]
     with pytest.raises(InternalError, match="backend `fake` closed the stream early"):
@@ -53,7 +53,7 @@ def test_pitfall_21_half_an_answer_is_an_error(chunks: list[dict[str, Any]]) -> 
 
 
 @pytest.mark.parametrize("done", [True, False])
-def test_pitfall_21_no_answer_at_all_is_an_error(done: bool) -> None:
+def test_pitfall_21_no_response_at_all_is_an_error(done: bool) -> None:
     with pytest.raises(InternalError, match="sent no response"):
         ResponseTranslator(chat_request()).end(done)
 
@@ -82,7 +82,7 @@ def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
     ids=["500", "429", "503", "text", "code as text", "code 200", "a list", "true"],
 )
 @for_each("place", ["first", "in the middle", "last"])
-def test_an_error_in_a_chunk_is_raised_wherever_it_stands(
+def test_an_error_in_a_chunk_is_raised_anywhere(
     place: str, said: Any, expected: type[ApiError], words: str
 ) -> None:
     before = {"first": [], "in the middle": [text("a")], "last": [text("a"), finish()]}[place]
@@ -107,7 +107,7 @@ def test_a_chunk_that_is_no_object_is_an_error(data: Any) -> None:
 @pytest.mark.parametrize(
     "data", [{}, {"choices": None}, {"choices": []}, {"usage": {"prompt_tokens": 1}}]
 )
-def test_an_answer_without_choices_is_no_answer(data: dict[str, Any]) -> None:
+def test_a_response_without_choices_is_no_response(data: dict[str, Any]) -> None:
     translator = ResponseTranslator(chat_request())
     translator.chunk(data)
 
@@ -115,7 +115,7 @@ def test_an_answer_without_choices_is_no_answer(data: dict[str, Any]) -> None:
         translator.end(True)
 
 
-def test_what_a_backend_says_in_the_place_of_an_answer_is_kept() -> None:
+def test_what_a_backend_says_in_place_of_a_response_is_kept() -> None:
     translator = ResponseTranslator(chat_request())
     assert translator.chunk({"status": "error", "detail": "Not Found"}) == []
 

@@ -22,7 +22,7 @@ from tests.support import chat_request
 # Usage
 
 
-def test_pitfall_11_the_start_has_an_estimate_and_the_end_the_truth() -> None:
+def test_pitfall_11_the_start_has_an_estimate_and_the_end_usage() -> None:
     request = chat_request(system="word " * 400)
     [start, *_, end, _] = translate([text("a"), finish(), usage()], request=request)
     assert isinstance(start, e.MessageStart)
@@ -47,7 +47,7 @@ TOLD = {"prompt_tokens": 11, "completion_tokens": 7}
     ],
     ids=["before", "with", "after", "with each chunk", "before a null", "before an empty one"],
 )
-def test_usage_is_taken_wherever_it_stands(chunks: list[dict[str, Any]]) -> None:
+def test_usage_is_taken_anywhere(chunks: list[dict[str, Any]]) -> None:
     used = message(chunks)["usage"]
     assert (used["input_tokens"], used["output_tokens"]) == (11, 7)
 
@@ -67,7 +67,7 @@ def marked(chunks: list[dict[str, Any]]) -> bool:
     return end.usage.estimated
 
 
-def test_usage_is_marked_as_estimated_unless_all_of_it_was_told() -> None:
+def test_usage_is_marked_as_estimated_unless_all_is_reported() -> None:
     assert not marked([text("a"), finish(), usage()])
     assert marked([text("a"), finish()])
     assert marked([text("a"), finish(), usage(prompt_tokens=11)])

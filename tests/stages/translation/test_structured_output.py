@@ -34,7 +34,7 @@ def test_a_form_goes_without_the_keywords_the_backend_refuses() -> None:
     assert made.options["response_format"] == MAPPED
 
 
-def test_a_form_that_is_not_closed_is_not_strict_where_a_strict_one_has_to_be() -> None:
+def test_an_open_schema_is_not_strict_where_strict_must_be_closed() -> None:
     closed = {**SCHEMA, "required": ["é"], "additionalProperties": False}
     for schema, strict in ((SCHEMA, False), (closed, True)):
         form = {"format": {"type": "json_schema", "schema": schema}}
@@ -65,20 +65,20 @@ def test_an_emulated_form_is_the_end_of_the_system_prompt() -> None:
     assert made.notes == ()
 
 
-def test_an_emulated_form_makes_a_system_prompt_where_there_is_none() -> None:
+def test_an_emulated_form_adds_a_system_prompt_if_missing() -> None:
     made = translated(EMULATED, output_config={"format": FORM})
     assert [message["role"] for message in made.messages] == ["system", "user"]
     assert [m["role"] for m in translated(EMULATED).messages] == ["user"]
 
 
-def test_with_an_emulated_form_a_backend_that_can_is_held_to_json() -> None:
+def test_an_emulated_form_uses_json_mode_where_supported() -> None:
     made = translated({**EMULATED, "json_object": True}, output_config={"format": FORM})
     assert made.options["response_format"] == {"type": "json_object"}
     assert made.messages[0]["role"] == "system"
     assert "response_format" not in translated({**EMULATED, "json_object": True}).options
 
 
-def test_a_form_that_is_dropped_leaves_nothing() -> None:
+def test_a_dropped_form_has_no_effect() -> None:
     made = translated({"fields": {"output_config.format": "warn"}}, output_config={"format": FORM})
     assert made.options == {"max_tokens": 100}
     assert len(made.messages) == 1

@@ -32,7 +32,7 @@ def calling(*calls: dict[str, Any], content: Any = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_pitfall_37_call_and_result_share_an_id_of_the_wanted_length(split: bool) -> None:
+def test_pitfall_37_call_and_result_share_an_id_that_fits(split: bool) -> None:
     turns = [user("a")]
     for _ in range(3):
         turns += [assistant(use("call_0"), use("b")), user(result("call_0", "x"), result("b", "y"))]
@@ -80,7 +80,7 @@ def test_pitfall_08_results_come_first_in_the_order_of_the_calls() -> None:
     ]
 
 
-def test_pitfall_09_what_the_user_typed_beside_a_result_is_kept() -> None:
+def test_pitfall_09_what_the_user_typed_next_to_a_result_is_kept() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x"), text("stop"), IMAGE)
     assert translated(*turns)[2:] == [
         tool("1", "x"),
@@ -111,7 +111,7 @@ def test_pitfall_10_only_the_missing_result_is_neutral() -> None:
     ]
 
 
-def test_pitfall_10_a_result_without_a_call_is_text_and_told() -> None:
+def test_pitfall_10_a_result_without_a_call_is_text_and_reported() -> None:
     turns = user("a"), assistant(text("b")), user(result("9", "x"), text("c"))
     expected = "Result of an earlier tool call (9):\nx\n\nc"
     assert translated(*turns)[2:] == [{"role": "user", "content": expected}]
@@ -131,7 +131,7 @@ def test_a_result_that_comes_a_turn_late_is_text() -> None:
 
 
 @pytest.mark.parametrize("second", ["second", "first"], ids=["another", "the same"])
-def test_the_first_of_two_results_of_a_call_counts_and_the_second_is_text(second: str) -> None:
+def test_the_second_result_of_a_call_becomes_text(second: str) -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "first"), result("1", second))
     assert translated(*turns)[2:] == [
         tool("1", "first"),
@@ -197,7 +197,7 @@ def test_an_empty_result_is_an_empty_text(content: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", [], [text("")]], ids=str)
-def test_an_empty_result_is_a_placeholder_where_the_profile_has_one(content: Any) -> None:
+def test_an_empty_result_is_the_placeholder_of_the_profile(content: Any) -> None:
     turns = user("a"), assistant(use("1")), user(result("1", content))
     assert translated(*turns, empty_tool_result="(no output)")[2] == tool("1", "(no output)")
 
@@ -263,7 +263,7 @@ def test_pitfall_37_a_result_goes_to_the_call_of_its_own_turn() -> None:
     assert noted(*turns) == ()
 
 
-def test_pitfall_37_calls_of_one_turn_with_one_id_get_a_result_each() -> None:
+def test_pitfall_37_calls_with_one_id_get_a_result_each() -> None:
     turns = user("a"), assistant(use("0", "f"), use("0", "g"), use("0", "h"))
     given = user(result("0", "same"), result("0", "same"))
     assert translated(*turns, given)[1:] == [

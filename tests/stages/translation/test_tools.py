@@ -30,7 +30,7 @@ def names(request: ChatRequest) -> list[str]:
 
 
 @pytest.mark.parametrize("policy", ["drop", "warn", "reject"])
-def test_pitfall_34_none_leaves_the_tools_out_where_the_choice_is_not_taken(policy: str) -> None:
+def test_pitfall_34_none_drops_the_tools_if_unsupported(policy: str) -> None:
     made = translated({"fields": {"tool_choice": policy}}, tool_choice=NONE)
     assert made.options == {"max_tokens": 100}
     assert made.notes == ()
@@ -50,7 +50,7 @@ def test_none_is_sent_with_the_tools_where_the_choice_is_taken() -> None:
     ],
     ids=["calls, and tools needed", "no calls", "no need"],
 )
-def test_for_none_the_tools_stay_where_the_backend_needs_them_beside_calls(
+def test_for_none_the_tools_stay_where_earlier_calls_need_them(
     needed: bool, turns: Any, declared: list[str], notes: tuple[str, ...]
 ) -> None:
     how = {"fields": IGNORED, "needs_tools_with_history": needed}
@@ -61,7 +61,7 @@ def test_for_none_the_tools_stay_where_the_backend_needs_them_beside_calls(
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "f"}])
-def test_a_forced_call_that_the_backend_ignores_is_told(choice: dict[str, Any]) -> None:
+def test_a_forced_call_that_the_backend_ignores_is_reported(choice: dict[str, Any]) -> None:
     made = translated({"fields": IGNORED}, tool_choice=choice)
     assert names(made) == ["f"]
     assert made.notes == ("tool_choice:dropped",)
@@ -76,7 +76,7 @@ def test_a_forced_call_that_the_backend_ignores_is_told(choice: dict[str, Any]) 
         ("drop", False, ()),
     ],
 )
-def test_one_call_an_answer_is_kept_to_as_the_policy_says(
+def test_one_call_a_response_is_kept_to_as_the_policy_says(
     policy: str, kept: bool, notes: tuple[str, ...]
 ) -> None:
     how = {"fields": {"disable_parallel_tool_use": policy}, "parallel_tool_calls": "never"}
@@ -87,7 +87,7 @@ def test_one_call_an_answer_is_kept_to_as_the_policy_says(
     assert not translated(how, tool_choice={"type": "auto"}).single_tool_call
 
 
-def test_a_search_for_tools_is_left_out_and_what_it_would_find_is_declared() -> None:
+def test_a_tool_search_is_dropped_and_its_tools_are_sent() -> None:
     search = {"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}
     deferred = {**TOOL, "name": "g", "defer_loading": True}
     made = translated(tools=[search, TOOL, deferred])
@@ -101,7 +101,7 @@ def test_a_search_for_tools_can_be_refused_like_any_field() -> None:
         translated({"fields": {"tool_search": "reject"}}, tools=[search, TOOL])
 
 
-def test_a_tool_of_the_clients_that_is_not_wanted_is_left_out_and_told() -> None:
+def test_an_unwanted_client_tool_is_dropped_and_reported() -> None:
     bash = {"type": "bash_20250124", "name": "bash"}
     made = translated({"fields": {"client_tools": "warn"}}, tools=[bash, TOOL])
     assert names(made) == ["f"]
@@ -117,7 +117,7 @@ def test_a_tool_of_the_clients_that_is_not_wanted_is_left_out_and_told() -> None
         (None, ["f", "g"]),
     ],
 )
-def test_a_tool_that_only_code_may_call_is_left_out_and_told(
+def test_a_tool_that_only_code_may_call_is_left_out_and_reported(
     callers: list[str] | None, declared: list[str]
 ) -> None:
     made = translated(tools=[TOOL, {**TOOL, "name": "g", "allowed_callers": callers}])
@@ -126,7 +126,7 @@ def test_a_tool_that_only_code_may_call_is_left_out_and_told(
     assert made.notes == (("tools.1 (allowed_callers):dropped",) if left_out else ())
 
 
-def test_a_named_tool_that_was_left_out_is_not_asked_for() -> None:
+def test_a_named_tool_that_was_left_out_is_not_requested() -> None:
     code = {**TOOL, "name": "g", "allowed_callers": ["code_execution_20260120"]}
     for named in (True, False):
         choice = {"type": "tool", "name": "g"}

@@ -251,7 +251,7 @@ def test_names_that_are_repeated_are_no_different_names() -> None:
 @pytest.mark.parametrize(
     "sign", [b",", b"[{", b'\\",', b"\\\\,"], ids=["comma", "open", "quote", "backslash"]
 )
-def test_what_stands_in_a_text_is_no_value(sign: bytes) -> None:
+def test_what_is_in_a_text_is_no_value(sign: bytes) -> None:
     data = b'{"text": "' + sign * 350_000 + b'"}'
     assert len(json_codec.decode(data)["text"]) >= 350_000
 
@@ -285,9 +285,7 @@ def test_each_half_of_a_pair_is_replaced_and_nothing_else(fragments: list[str]) 
 
 @given(FRAGMENTS, st.integers(0, 13))
 @quick
-def test_text_is_split_only_before_an_escape_that_more_text_can_change(
-    fragments: list[str], cut: int
-) -> None:
+def test_text_is_split_only_before_an_unfinished_escape(fragments: list[str], cut: int) -> None:
     text = "".join(fragments)
     text = text[: max(0, len(text) - cut)]
     start, end = json_codec.split_escape(text)
