@@ -50,8 +50,10 @@ def found() -> list[str]:
 
 
 def _look(text: str, secrets: tuple[str, ...]) -> None:
-    if any(each in text for each in secrets):
-        _found.extend(line for line in text.splitlines() if any(each in line for each in secrets))
+    if any(secret in text for secret in secrets):
+        _found.extend(
+            line for line in text.splitlines() if any(secret in line for secret in secrets)
+        )
 
 
 class _Reader(logging.Handler):

@@ -44,10 +44,10 @@ def http(data: bytes = b"", **changes: Any) -> HttpRequest:
     async def read(limit: int) -> bytes:
         return data
 
-    given: dict[str, Any] = {"method": "POST", "path": "/v1/messages", "headers": {}, **changes}
-    session = given["headers"].get("x-claude-code-session-id", "")
+    options: dict[str, Any] = {"method": "POST", "path": "/v1/messages", "headers": {}, **changes}
+    session = options["headers"].get("x-claude-code-session-id", "")
     exchange = Exchange(session=session, client="key-1")
-    return HttpRequest(read_body=read, **{"exchange": exchange, **given})
+    return HttpRequest(read_body=read, **{"exchange": exchange, **options})
 
 
 def authenticated(**changes: Any) -> Authenticated:

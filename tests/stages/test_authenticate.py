@@ -211,11 +211,11 @@ async def test_a_key_of_bytes_that_are_no_text_passes() -> None:
 
 
 async def test_no_text_shows_a_key() -> None:
-    given = asking(x_api_key="s3cret-wrong", authorization="Bearer s3cret-token")
+    value = asking(x_api_key="s3cret-wrong", authorization="Bearer s3cret-token")
     error = await refusal(ONE, x_api_key="s3cret-wrong", authorization="Bearer s3cret-token")
     [passed] = await run_stage(ONE, [asking(x_api_key="s3cret-key")])
-    for shown in (ONE, given, passed, error, error.body("req_1"), str(error), error.headers):
-        assert "s3cret" not in repr(shown)
+    for output in (ONE, value, passed, error, error.body("req_1"), str(error), error.headers):
+        assert "s3cret" not in repr(output)
 
 
 async def test_the_body_is_not_read() -> None:

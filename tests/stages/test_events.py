@@ -16,9 +16,9 @@ def test_a_request_is_the_same_whoever_reads_its_body() -> None:
 
 
 def test_no_text_shows_headers_or_the_body() -> None:
-    shown = repr(http(b"s3cret", headers={"x-api-key": "s3cret", "cookie": "s3cret"}))
-    assert "s3cret" not in shown
-    assert "headers=<2>" in shown
+    output = repr(http(b"s3cret", headers={"x-api-key": "s3cret", "cookie": "s3cret"}))
+    assert "s3cret" not in output
+    assert "headers=<2>" in output
 
 
 def test_a_chat_request_streams_as_the_client_does() -> None:

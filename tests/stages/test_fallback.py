@@ -82,24 +82,24 @@ async def test_the_next_one_is_asked_when_one_fails(error: Exception) -> None:
 
 
 async def test_each_target_gets_the_same_request() -> None:
-    given, seen = event(), []
+    value, seen = event(), []
 
-    async def rest(each: Resolved) -> None:
-        seen.append(each)
+    async def rest(item: Resolved) -> None:
+        seen.append(item)
         if len(seen) < 2:
             raise BUSY
 
-    await Chain.of((Fallback(),), Resolved).run(given, rest)
-    assert seen == [evolve(given, alternatives=()), evolve(given, target=B, alternatives=())]
-    assert all(each.exchange is given.exchange for each in seen)
+    await Chain.of((Fallback(),), Resolved).run(value, rest)
+    assert seen == [evolve(value, alternatives=()), evolve(value, target=B, alternatives=())]
+    assert all(item.exchange is value.exchange for item in seen)
 
 
 @pytest.mark.parametrize(
     "error", [InvalidRequestError("no such field"), (BUSY,), ValueError("a bug")], ids=repr
 )
 async def test_what_another_would_refuse_too_or_has_begun_is_the_end(error: Any) -> None:
-    told = error[0] if isinstance(error, tuple) else error
-    with pytest.raises(type(told), match=str(told)):
+    reported = error[0] if isinstance(error, tuple) else error
+    with pytest.raises(type(reported), match=str(reported)):
         await attempts(Fallback(), event(), error)
 
 
@@ -111,7 +111,7 @@ async def test_a_request_with_one_target_passes() -> None:
 
 
 @for_each(
-    ("errors", "told"),
+    ("errors", "message"),
     [
         ([OverloadedError("one"), OverloadedError("two"), OverloadedError("three")], "one"),
         ([NotFoundError("one"), InternalError("two"), NotFoundError("three")], "three"),
@@ -128,9 +128,9 @@ async def test_a_request_with_one_target_passes() -> None:
     ids=str,
 )
 async def test_the_client_gets_the_transient_error_or_the_last(
-    errors: list[Exception], told: str
+    errors: list[Exception], message: str
 ) -> None:
-    with pytest.raises(Exception, match=told):
+    with pytest.raises(Exception, match=message):
         await attempts(Fallback(), event(), *errors)
 
 
@@ -140,13 +140,13 @@ async def test_only_errors_that_are_named_lead_on() -> None:
 
 
 async def test_it_is_counted() -> None:
-    given = event()
-    await attempts(Fallback(), given, BUSY, OVERFLOW, None)
-    assert [(repeat.stage, repeat.target, repeat.error) for repeat in given.exchange.repeats] == [
+    value = event()
+    await attempts(Fallback(), value, BUSY, OVERFLOW, None)
+    assert [(repeat.stage, repeat.target, repeat.error) for repeat in value.exchange.repeats] == [
         ("fallback", A, "overloaded"),
         ("fallback", B, "overflow"),
     ]
-    assert given.exchange.on_response_start == []
+    assert value.exchange.on_response_start == []
 
 
 # The circuit breaker
@@ -220,9 +220,9 @@ async def test_a_request_from_before_it_opened_does_not_end_the_probe() -> None:
             await anyio.sleep(2)
         asked.exchange.start_response()
 
-    async def run(rest: Any) -> None:
+    async def run(remaining: Any) -> None:
         with suppress(InvalidRequestError):
-            await Chain.of((stage,), Resolved).run(event(), rest)
+            await Chain.of((stage,), Resolved).run(event(), remaining)
 
     async with task_group() as group:
         group.start_soon(run, old)
@@ -288,7 +288,7 @@ async def test_retry_before_or_after_fallback_repeats_all_or_each() -> None:
         ((Retry(2, 0.001), Fallback()), "abcabc"),
         ((Fallback(), Retry(2, 0.001)), "aabbcc"),
     ):
-        rest = Attempts([BUSY] * 6)
+        remaining = Attempts([BUSY] * 6)
         with pytest.raises(OverloadedError):
-            await Chain.of(stages, Resolved).run(event(), rest)
-        assert "".join(rest.asked) == asked
+            await Chain.of(stages, Resolved).run(event(), remaining)
+        assert "".join(remaining.asked) == asked

@@ -136,11 +136,11 @@ async def test_a_response_that_is_tried_again_is_one_to_the_client() -> None:
     check_grammar(event.payload() for event in sink.events)
 
 
-async def fail(sink: Sink, *said: ChatChunk) -> float:
+async def fail(sink: Sink, *response: ChatChunk) -> float:
     """Fail 14 seconds after what was said; an earlier stage takes its time then. When it began."""
     began, request = anyio.current_time(), chat_request(stream=True)
     async with Chain.of((TranslateOut(),), ChatEvent).open(sink) as receive:
-        for event in (ChatWaiting(request), ChatStart(request), *said):
+        for event in (ChatWaiting(request), ChatStart(request), *response):
             await receive(event)
         await anyio.sleep(14)
         with pytest.raises(InternalError):
@@ -164,20 +164,20 @@ async def test_a_ping_is_sent_while_a_failed_attempt_may_be_retried() -> None:
 
 async def test_no_silence_exceeds_the_interval_while_retry_waits() -> None:
     sink = Sink()
-    said: list[list[ChatEvent]] = [[ChatChunk({"error": "busy"})], [TEXT, FINISH, ChatEnd()]]
+    chunks: list[list[ChatEvent]] = [[ChatChunk({"error": "busy"})], [TEXT, FINISH, ChatEnd()]]
 
     async def backend(event: Resolved) -> None:
         asked = ChatRequest(event, [], {})
         try:
-            for each in (ChatWaiting(asked), ChatStart(asked), *said.pop(0)):
-                await receive(each)
+            for item in (ChatWaiting(asked), ChatStart(asked), *chunks.pop(0)):
+                await receive(item)
         except InternalError as error:
             raise OverloadedError("busy", headers={"retry-after": "9"}) from error
 
     async with Chain.of((TranslateOut(2),), ChatEvent).open(sink) as receive:
         await Chain.of((Retry(),), Resolved).run(chat_request(stream=True).resolved, backend)
     check_grammar(event.payload() for event in sink.events)
-    assert [each.type for each in sink.events[:6]][1:] == [*["ping"] * 4, "content_block_start"]
+    assert [item.type for item in sink.events[:6]][1:] == [*["ping"] * 4, "content_block_start"]
 
 
 async def test_a_ping_to_a_slow_client_precedes_newer_events() -> None:

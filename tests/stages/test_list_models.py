@@ -43,17 +43,17 @@ async def answer(stage: ListModels, event: Authenticated) -> dict[str, Any]:
     assert isinstance(body, ResponseBody)
     assert start.status == 200
     assert start.headers["content-length"] == str(len(body.data))
-    said: dict[str, Any] = json.loads(body.data)
-    return said
+    response: dict[str, Any] = json.loads(body.data)
+    return response
 
 
 async def page(stage: ListModels, **query: str) -> tuple[list[str], bool]:
     """The ids on a page, and whether there are more."""
-    said = await answer(stage, asking(**query))
-    ids = [info["id"] for info in said["data"]]
-    assert said["first_id"] == (ids[0] if ids else None)
-    assert said["last_id"] == (ids[-1] if ids else None)
-    return ids, said["has_more"]
+    response = await answer(stage, asking(**query))
+    ids = [info["id"] for info in response["data"]]
+    assert response["first_id"] == (ids[0] if ids else None)
+    assert response["last_id"] == (ids[-1] if ids else None)
+    return ids, response["has_more"]
 
 
 async def test_several_targets_are_reported_as_the_first_of_them() -> None:
@@ -72,8 +72,8 @@ async def test_models_with_a_name_of_their_own_are_listed_in_order() -> None:
 
 
 async def test_a_model_is_reported_as_the_official_sdk_reads_it() -> None:
-    said = await answer(FIVE, asking("d"))
-    assert said == {
+    response = await answer(FIVE, asking("d"))
+    assert response == {
         "type": "model",
         "id": "d",
         "display_name": "d",
@@ -85,7 +85,7 @@ async def test_a_model_is_reported_as_the_official_sdk_reads_it() -> None:
         "max_input_tokens": 99,
         "capabilities": capabilities(profile()),
     }
-    ModelInfo.model_validate(said)
+    ModelInfo.model_validate(response)
 
 
 @pytest.mark.parametrize(("name", "window"), [("d", 99), ("e", 200_000)])
@@ -94,9 +94,9 @@ async def test_the_window_is_that_of_the_models_profile(name: str, window: int) 
 
 
 async def test_row_c1_a_limit_that_is_not_known_is_left_out_of_a_model() -> None:
-    said = await answer(FIVE, asking("a"))
-    check_sent(said)
-    assert not said.keys() & {"max_input_tokens", "max_tokens"}
+    response = await answer(FIVE, asking("a"))
+    check_sent(response)
+    assert not response.keys() & {"max_input_tokens", "max_tokens"}
 
 
 async def test_row_c1_a_page_has_the_members_of_recorded_ones() -> None:
@@ -113,17 +113,17 @@ async def test_a_name_with_a_slash_is_found() -> None:
     [("claude-x", "claude-x"), ("cx", "cx"), ("d[1m]", "d"), ("b/c[1M][1m]", "b/c")],
 )
 async def test_row_c10_a_name_that_a_pattern_matches_needs_no_mark(asked: str, name: str) -> None:
-    said = await answer(FIVE, asking(asked))
-    assert (said["id"], said["display_name"]) == (name, name)
-    ModelInfo.model_validate(said)
+    response = await answer(FIVE, asking(asked))
+    assert (response["id"], response["display_name"]) == (name, name)
+    ModelInfo.model_validate(response)
 
 
 async def test_a_name_that_the_default_serves_is_found() -> None:
     stage = ListModels(
         {"e": ModelTarget("large")}, {"large": backend(context_window=7)}, default="e"
     )
-    said = await answer(stage, asking("anything"))
-    assert (said["id"], said["max_input_tokens"]) == ("anything", 7)
+    response = await answer(stage, asking("anything"))
+    assert (response["id"], response["max_input_tokens"]) == ("anything", 7)
 
 
 @pytest.mark.parametrize("name", ["z", "", "A", "x" * 5000, "z[1m]"])

@@ -55,26 +55,26 @@ async def test_it_keeps_to_the_contract() -> None:
 async def test_calls_are_repaired_and_recorded() -> None:
     request = chat_request(tools=[TOOL], stream=True)
 
-    made = await message(ChatStart(request), *ANSWER, ChatEnd())
+    result = await message(ChatStart(request), *ANSWER, ChatEnd())
 
-    assert inputs(made) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
-    assert made["stop_reason"] == "tool_use"
+    assert inputs(result) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
+    assert result["stop_reason"] == "tool_use"
     assert request.exchange.repaired_calls == ["found", "coerced", "repaired", "broken"]
 
 
 async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:
-    said = [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b <tool_call>"))]
-    out = await run_stage(RepairTools(), [START, *said])
+    response = [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b <tool_call>"))]
+    out = await run_stage(RepairTools(), [START, *response])
     assert out[1:] == [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b "))]
-    held = await run_stage(RepairTools(), [START, ChatChunk(text("<tool_call>"))])
-    assert held[1].data["choices"][0]["delta"] == {}
-    assert not held[1].more_buffered
+    buffered = await run_stage(RepairTools(), [START, ChatChunk(text("<tool_call>"))])
+    assert buffered[1].data["choices"][0]["delta"] == {}
+    assert not buffered[1].more_buffered
 
 
 async def test_each_attempt_at_a_response_begins_again() -> None:
     half = ChatChunk(text(WRITTEN[:30]))
-    made = await message(START, half, START, *ANSWER[:-2], ChatChunk(finish()), ChatEnd())
-    assert inputs(made) == ["Well. ", {"a": 1}]
+    result = await message(START, half, START, *ANSWER[:-2], ChatChunk(finish()), ChatEnd())
+    assert inputs(result) == ["Well. ", {"a": 1}]
 
 
 async def test_without_tools_all_passes_as_it_is() -> None:
@@ -84,5 +84,5 @@ async def test_without_tools_all_passes_as_it_is() -> None:
 
 
 async def test_a_response_without_a_finish_reason_gets_its_buffered_text() -> None:
-    made = await message(START, ChatChunk(text("a <tool_call")), ChatEnd(done=True))
-    assert inputs(made) == ["a <tool_call"]
+    result = await message(START, ChatChunk(text("a <tool_call")), ChatEnd(done=True))
+    assert inputs(result) == ["a <tool_call"]

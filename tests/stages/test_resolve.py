@@ -117,7 +117,7 @@ async def test_of_several_targets_the_others_come_after_the_first() -> None:
     )
     assert out.target == Target("a", "m")
     assert out.alternatives == (Target("b", "claude-x", {"think_tags": False}),)
-    assert [each.label for each in (out.target, *out.alternatives)] == ["a/m", "b"]
+    assert [item.label for item in (out.target, *out.alternatives)] == ["a/m", "b"]
 
 
 async def test_routes_go_before_names_and_the_first_that_holds_counts() -> None:
@@ -187,7 +187,7 @@ async def test_row_c10_routes_and_groups_see_the_name_without_the_mark() -> None
     group = TargetGroup((WeightedTarget("a"), WeightedTarget("b")))
     stage = Resolve({"big": group}, rules=(Rule(When(model="*-opus"), "big"),))
     [out] = await run_stage(stage, [validated(model="claude-opus[1m]")])
-    assert [each.model for each in (out.target, *out.alternatives)] == [
+    assert [item.model for item in (out.target, *out.alternatives)] == [
         "claude-opus",
         "claude-opus",
     ]

@@ -80,8 +80,8 @@ async def test_only_the_last_event_ends_the_body() -> None:
 
 async def test_a_ping_is_in_a_stream_and_not_in_a_message() -> None:
     for streamed in (True, False):
-        first, *rest = answer(streamed)
-        _, parts = await encoded([first, e.Ping(), *rest])
+        first, *remaining = answer(streamed)
+        _, parts = await encoded([first, e.Ping(), *remaining])
         assert (b"event: ping\n" in b"".join(part.data for part in parts)) is streamed
 
 
@@ -163,14 +163,14 @@ def estimated(streamed: bool) -> list[e.StreamEvent]:
 async def test_estimated_usage_of_a_message_is_in_a_header() -> None:
     start, [part] = await encoded(estimated(False))
     assert start.headers["x-llm-proxy-usage"] == "estimated"
-    _, [told] = await encoded(answer(False))
-    assert part.data == told.data
+    _, [reported] = await encoded(answer(False))
+    assert part.data == reported.data
 
 
 async def test_estimated_usage_of_a_stream_is_in_a_comment() -> None:
     start, parts = await encoded(estimated(True))
-    _, told = await encoded(answer(True))
-    expected = [part.data for part in told]
+    _, reported = await encoded(answer(True))
+    expected = [part.data for part in reported]
     expected[-2] = b": usage estimated\n" + expected[-2]
     assert [part.data for part in parts] == expected
     assert "x-llm-proxy-usage" not in start.headers

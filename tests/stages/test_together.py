@@ -97,8 +97,8 @@ class World:
         return all(
             turns.running == turns.waiting == self.fakes[name].under_way == 0
             and self.breakers.get(name).allows(now)
-            for name, each in self.backends.items()
-            if (turns := each.queue)
+            for name, backend in self.backends.items()
+            if (turns := backend.queue)
         )
 
 

@@ -59,8 +59,8 @@ async def test_nothing_is_said_before_the_first_chunk() -> None:
 
 
 async def test_a_response_that_begins_with_an_error_is_no_response() -> None:
-    said = {"error": {"message": "slow down", "code": 429}}
-    out, words = await failing([START, ChatChunk(said)], RateLimitError)
+    response = {"error": {"message": "slow down", "code": 429}}
+    out, words = await failing([START, ChatChunk(response)], RateLimitError)
     assert out == []
     assert "slow down" in words
 
@@ -104,8 +104,8 @@ async def test_a_response_without_its_start_is_a_bug(event: ChatEvent) -> None:
 
 
 async def test_after_a_stop_sequence_the_response_is_not_read() -> None:
-    how = profile(fields={"stop_sequences": "emulate"})
-    start = ChatStart(translated(resolved(stop_sequences=["a"]), how))
+    options = profile(fields={"stop_sequences": "emulate"})
+    start = ChatStart(translated(resolved(stop_sequences=["a"]), options))
     out: list[Any] = []
 
     async def keep(event: Any) -> None:
@@ -188,16 +188,16 @@ def test_the_interval_has_to_be_positive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "shown"),
+    ("reason", "output"),
     [("odd", ["odd"]), ("odd\nx", ["…"]), ("the prompt", ["…"]), ("x" * 41, ["…"]), ("stop", [])],
 )
 async def test_an_unknown_finish_reason_is_logged_once_if_it_is_a_word(
-    reason: str, shown: list[str], caplog: pytest.LogCaptureFixture
+    reason: str, output: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     end = ChatChunk({"choices": [{"delta": {}, "finish_reason": reason}]})
     await run_stage(TranslateOut(), [START, TEXT, end, end, ChatEnd()])
-    warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert [each.partition("unknown finish_reason ")[2] for each in warned] == shown
+    warned = [item.getMessage() for item in caplog.records if item.levelname == "WARNING"]
+    assert [item.partition("unknown finish_reason ")[2] for item in warned] == output
 
 
 @pytest.mark.parametrize("where", ["delta", "message"])
@@ -206,11 +206,11 @@ async def test_content_without_a_place_is_logged_and_counted(
 ) -> None:
     request = chat_request()
     seen = {"content": "a", "images": [{"image_url": {"url": "data:"}}], "audio": None}
-    made = ChatChunk({"choices": [{where: seen}]})
-    await run_stage(TranslateOut(), [ChatStart(request), made, FINISH, ChatEnd()])
-    warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    result = ChatChunk({"choices": [{where: seen}]})
+    await run_stage(TranslateOut(), [ChatStart(request), result, FINISH, ChatEnd()])
+    warned = [item.getMessage() for item in caplog.records if item.levelname == "WARNING"]
     assert warned == ["backend `fake` answered with images, which clients cannot get"]
-    assert [str(each) for each in request.exchange.degradations] == ["answer.images:dropped"]
+    assert [str(item) for item in request.exchange.degradations] == ["answer.images:dropped"]
 
 
 async def _ignore(event: Any) -> None:

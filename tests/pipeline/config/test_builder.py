@@ -26,13 +26,13 @@ def things(text: str) -> str:
 
 
 def test_sections_are_built(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, "settings: {name: x}\n" + things("  two: {size: 2}\n"))
+    config = declare(tmp_path, "settings: {name: x}\n" + things("  two: {size: 2}\n"))
 
-    assert declaration.sections == {
+    assert config.sections == {
         "settings": Settings("x"),
         "things": {"one": Thing(), "two": Thing(2)},
     }
-    assert not declaration.notes
+    assert not config.notes
 
 
 def test_a_section_that_is_absent_has_its_defaults(tmp_path: Path) -> None:
@@ -51,25 +51,25 @@ def test_a_reference_to_nothing_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_reference_into_a_section_that_is_none_is_reported(tmp_path: Path) -> None:
-    found = problems(tmp_path, f"things: [one]\n{PIPELINE}")
+    matches = problems(tmp_path, f"things: [one]\n{PIPELINE}")
 
-    assert [(line, code) for line, _, code, _ in found] == [(1, "bad-option")]
+    assert [(line, code) for line, _, code, _ in matches] == [(1, "bad-option")]
 
 
 UNSET = "  two:\n    size: ${SIZE}\n    base: '${BASE}'\n"
 
 
 def test_an_unused_entry_may_lack_its_variables(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, things(UNSET))
+    config = declare(tmp_path, things(UNSET))
 
-    (note,) = declaration.notes
+    (note,) = config.notes
     assert (note.severity, note.location.line, note.hint) == ("note", 3, "")
     assert note.message == (
         "`two` is not used, and cannot be: "
         "the environment variable SIZE is not set or is empty; "
         "the environment variable BASE is not set or is empty"
     )
-    assert list(declaration.sections["things"]) == ["one"]
+    assert list(config.sections["things"]) == ["one"]
 
 
 def test_a_used_entry_may_not_lack_its_variables(tmp_path: Path) -> None:
@@ -82,19 +82,19 @@ def test_a_used_entry_may_not_lack_its_variables(tmp_path: Path) -> None:
 
 
 def test_with_its_variables_it_is_there(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, things(UNSET), SIZE="7", BASE="one")
+    config = declare(tmp_path, things(UNSET), SIZE="7", BASE="one")
 
-    assert declaration.sections["things"]["two"] == Thing(7, "one")
-    assert not declaration.notes
+    assert config.sections["things"]["two"] == Thing(7, "one")
+    assert not config.notes
 
 
 def test_an_unusable_entry_is_a_note_with_its_hint(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, things("  two: {needs: a GPU}\n"))
+    config = declare(tmp_path, things("  two: {needs: a GPU}\n"))
 
-    (note,) = declaration.notes
+    (note,) = config.notes
     assert note.message == "`two` is not used, and cannot be: it needs a GPU"
     assert (note.code, note.hint, note.location.line) == ("unavailable", "get a GPU", 3)
-    assert list(declaration.sections["things"]) == ["one"]
+    assert list(config.sections["things"]) == ["one"]
 
 
 def test_an_unusable_entry_is_an_error_where_it_is_used(tmp_path: Path) -> None:

@@ -59,9 +59,9 @@ def value(text: str, **environ: str) -> Any:
     ids=lambda each: repr(each)[:20],
 )
 def test_scalars_are_those_of_the_core_schema(scalar: str, meaning: Any) -> None:
-    found = value(f"a: {scalar}")["a"]
+    matches = value(f"a: {scalar}")["a"]
 
-    assert (found, type(found)) == (meaning, type(meaning))
+    assert (matches, type(matches)) == (meaning, type(meaning))
 
 
 def test_not_a_number_is_a_number() -> None:
@@ -319,7 +319,7 @@ def test_no_text_makes_it_fail(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("message", "output"),
     [
         ("it is s3cret", "it is ${KEY}"),
         ("'s3cret' and 's3cret-two'", "'${KEY}' and '${LONG}'"),
@@ -330,13 +330,13 @@ def test_no_text_makes_it_fail(text: str) -> None:
         ("the default", "the default"),
     ],
 )
-def test_a_message_names_variables_not_their_values(said: str, shown: str) -> None:
+def test_a_message_names_variables_not_their_values(message: str, output: str) -> None:
     text = "a: ['${KEY}', '${LONG}', '${LINES}', '${ABSENT:-default}']\nb: '${OTHER}'"
     environ = {"KEY": "s3cret", "LONG": "s3cret-two", "LINES": "a\nb", "OTHER": "elsewhere"}
 
     document = parse(text, environ)
 
-    assert document.redact(said, ("a",)) == shown
+    assert document.redact(message, ("a",)) == output
 
 
 def test_without_variables_a_message_stays() -> None:

@@ -24,10 +24,10 @@ def refusal(file: Path | str, **environ: str) -> ConfigError:
 
 
 def test_the_config_keeps_its_file_and_its_text(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, PIPELINES)
+    config = declare(tmp_path, PIPELINES)
 
-    assert declaration.file == str(tmp_path / "pipelines.yaml")
-    assert declaration.source == PIPELINES
+    assert config.file == str(tmp_path / "pipelines.yaml")
+    assert config.source == PIPELINES
 
 
 def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_no_message_shows_what_comes_from_the_environment(tmp_path: Path, text: 
     file = tmp_path / "some.yaml"
     file.write_text(text)
 
-    told = str(refusal(file, KEY=SECRET))
+    reported = str(refusal(file, KEY=SECRET))
 
-    assert "s3cret" not in told
-    assert "{value}" not in told
+    assert "s3cret" not in reported
+    assert "{value}" not in reported

@@ -60,14 +60,14 @@ def declare(folder: Path, *stages: str) -> Path:
 
 async def answer(file: Path) -> list[Any]:
     """What comes out of the first pipeline for a request without a body."""
-    came = []
+    arrived = []
 
     async def sink(event: Any) -> None:
-        came.append(event)
+        arrived.append(event)
 
     (pipeline,) = read(str(file), {}).pipelines
     await pipeline.chain.run(HttpRequest("GET", "/greet"), sink)
-    return came
+    return arrived
 
 
 async def test_a_stage_in_a_module_next_to_the_config_runs(tmp_path: Path) -> None:

@@ -32,13 +32,13 @@ async def test_a_pipeline_is_built_and_runs(tmp_path: Path) -> None:
 
     (pipeline,) = declare(tmp_path, text).pipelines
 
-    came = []
+    arrived = []
 
     async def sink(event: Any) -> None:
-        came.append(event)
+        arrived.append(event)
 
     await pipeline.chain.run(Start("x"), sink)
-    assert came == [End("x")]
+    assert arrived == [End("x")]
     assert (pipeline.name, pipeline.routes) == ("p", ("GET /a", "POST /b"))
     assert pipeline.stages == (Tap("it", ["it Start"]), Begin(), Finish())
     assert pipeline.locations == (Location(6, 7), Location(7, 7), Location(8, 7))
@@ -50,9 +50,9 @@ def stage(tmp_path: Path, options: str, **environ: str) -> Any:
 
 
 def test_options_and_sections_are_filled_in(tmp_path: Path) -> None:
-    made = stage(tmp_path, "{limit: 3, default: one}")
+    result = stage(tmp_path, "{limit: 3, default: one}")
 
-    assert made == PickOne({"one": Thing(2)}, "one", limit=3)
+    assert result == PickOne({"one": Thing(2)}, "one", limit=3)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_a_route_leads_to_one_pipeline(tmp_path: Path) -> None:
 def test_a_list_that_is_not_in_order_is_reported(
     tmp_path: Path, stages: str, line: int, column: int, code: str, words: str
 ) -> None:
-    ((*place, found, message),) = problems(tmp_path, pipelines(stages))
+    ((*place, matches, message),) = problems(tmp_path, pipelines(stages))
 
-    assert (place, found) == ([line, column], code)
+    assert (place, matches) == ([line, column], code)
     assert message.startswith(words)
 
 
@@ -217,9 +217,9 @@ def test_with_an_unknown_stage_no_order_is_reported(tmp_path: Path) -> None:
 def test_what_is_no_section_of_pipelines_is_reported(
     tmp_path: Path, text: str, code: str, message: str
 ) -> None:
-    ((*_, found, said),) = problems(tmp_path, text)
+    ((*_, matches, response),) = problems(tmp_path, text)
 
-    assert (found, said) == (code, message)
+    assert (matches, response) == (code, message)
 
 
 def test_a_broken_section_is_reported_once(tmp_path: Path) -> None:
@@ -246,9 +246,9 @@ def test_a_stage_that_asks_for_no_section_there_is_is_reported(tmp_path: Path) -
 def test_names_from_variables_are_not_shown(tmp_path: Path) -> None:
     text = pipelines("\n    - ${NAME}\n", "'${ROUTE}'")
 
-    found = problems(tmp_path, text, NAME="s3cret stage", ROUTE="s3cret route")
+    matches = problems(tmp_path, text, NAME="s3cret stage", ROUTE="s3cret route")
 
-    assert [message for *_, message in found] == [
+    assert [message for *_, message in matches] == [
         "expected a method and a path, got a text from the environment",
         "there is no stage `${NAME}`",
     ]

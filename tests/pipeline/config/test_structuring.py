@@ -42,8 +42,8 @@ def structured(value: Any, kind: Any) -> Any:
     class Whole:
         __annotations__ = {"it": kind}
 
-    made: Any = CONVERTER.structure({"it": value}, frozen(Whole))
-    return made.it
+    result: Any = CONVERTER.structure({"it": value}, frozen(Whole))
+    return result.it
 
 
 def refused(value: Any, kind: Any) -> str:
@@ -53,7 +53,7 @@ def refused(value: Any, kind: Any) -> str:
 
 
 @for_each(
-    ("value", "kind", "made"),
+    ("value", "kind", "result"),
     [
         (True, bool, True),
         (5, int, 5),
@@ -81,10 +81,10 @@ def refused(value: Any, kind: Any) -> str:
     ],
     ids=str,
 )
-def test_a_value_of_the_right_kind_is_taken(value: Any, kind: Any, made: Any) -> None:
-    found = structured(value, kind)
+def test_a_value_of_the_right_kind_is_taken(value: Any, kind: Any, result: Any) -> None:
+    matches = structured(value, kind)
 
-    assert (found, type(found)) == (made, type(made))
+    assert (matches, type(matches)) == (result, type(result))
 
 
 @for_each(
@@ -124,7 +124,7 @@ def test_a_value_of_another_kind_is_refused(value: Any, kind: Any, message: str)
 
 
 @for_each(
-    ("text", "kind", "made"),
+    ("text", "kind", "result"),
     [
         ("8080", int, 8080),
         ("-1", int, -1),
@@ -139,10 +139,10 @@ def test_a_value_of_another_kind_is_refused(value: Any, kind: Any, message: str)
     ],
     ids=str,
 )
-def test_an_unquoted_variable_is_read_as_what_is_wanted(text: str, kind: Any, made: Any) -> None:
-    found = structured(Unquoted(text), kind)
+def test_an_unquoted_variable_is_read_as_what_is_wanted(text: str, kind: Any, result: Any) -> None:
+    matches = structured(Unquoted(text), kind)
 
-    assert (found, type(found)) == (made, type(made))
+    assert (matches, type(matches)) == (result, type(result))
 
 
 @for_each(
@@ -201,8 +201,8 @@ def problems(text: str, kind: Any = Outer, **environ: str) -> list[Problem]:
     return sorted(to_problems(caught.value, ("it",), document), key=lambda p: p.location)
 
 
-def shown(found: list[Problem]) -> list[tuple[int, int, str, str, str]]:
-    return [(p.location.line, p.location.column, p.code, p.message, p.hint) for p in found]
+def shown(matches: list[Problem]) -> list[tuple[int, int, str, str, str]]:
+    return [(p.location.line, p.location.column, p.code, p.message, p.hint) for p in matches]
 
 
 def test_each_problem_has_its_place_its_name_and_the_next_action() -> None:
@@ -342,9 +342,9 @@ def test_a_near_choice_is_the_hint() -> None:
 def test_values_of_the_engine_are_kept_and_are_no_options() -> None:
     thing = object()
 
-    made = CONVERTER.structure({"word": "a", "everything": thing}, Outer)
+    result = CONVERTER.structure({"word": "a", "everything": thing}, Outer)
 
-    assert made.everything is thing
+    assert result.everything is thing
     assert option_names(Outer) == ["word", "inner", "several", "named"]
 
 
@@ -392,9 +392,9 @@ def test_the_types_that_are_lists_in_yaml(kind: Any, tuple_: bool, list_: bool) 
 
 
 def test_the_names_of_a_section_are_its_own() -> None:
-    made = CONVERTER.structure({"a": {"number": 5}}, dict[str, Inner])
+    result = CONVERTER.structure({"a": {"number": 5}}, dict[str, Inner])
 
-    assert made == {"a": Inner(5)}
+    assert result == {"a": Inner(5)}
 
 
 def test_an_option_may_stay_out() -> None:

@@ -46,14 +46,14 @@ def call(idle_timeout: float = 5, **payload: Any) -> BackendCall:
 
 
 async def chunks(
-    completions: ChatCompletionsClient, given: BackendCall, stream: bool = True
+    completions: ChatCompletionsClient, value: BackendCall, stream: bool = True
 ) -> list[Any]:
     """All chunks of a response; `stream`: whether a stream is asked for."""
-    async with await completions.create(call=given, stream=stream) as answer:
-        return [chunk async for together in answer for chunk in together]
+    async with await completions.create(call=value, stream=stream) as response:
+        return [chunk async for together in response for chunk in together]
 
 
-async def completed(completions: ChatCompletionsClient, given: BackendCall) -> Any:
+async def completed(completions: ChatCompletionsClient, value: BackendCall) -> Any:
     """The one chunk of an answer that is no stream."""
-    async with await completions.create(call=given) as answer:
-        return await answer.whole()
+    async with await completions.create(call=value) as response:
+        return await response.whole()

@@ -23,18 +23,18 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
-def excess(room: str) -> bytes:
+def excess(space: str) -> bytes:
     """A refusal: the limit does not fit behind the prompt."""
-    said = (
+    response = (
         "This model's maximum context length is 120 tokens. However, you requested 100 output "
-        f"tokens and your prompt contains {room} input tokens, for a total of too many"
+        f"tokens and your prompt contains {space} input tokens, for a total of too many"
     )
-    return whole(400, {"error": {"message": said}})
+    return whole(400, {"error": {"message": response}})
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -72,28 +72,32 @@ async def test_it_is_asked_again_only_once(server: ScriptedBackend) -> None:
 
 async def test_a_prompt_that_turns_out_to_be_too_long_is_reported(server: ScriptedBackend) -> None:
     server.says(excess("at least 21"))
-    said = "This model's maximum context length is 120 tokens. However, your request has 130 input"
-    server.says(whole(400, {"error": {"message": said}}))
+    response = (
+        "This model's maximum context length is 120 tokens. However, your request has 130 input"
+    )
+    server.says(whole(400, {"error": {"message": response}}))
     async with opened(server) as backend:
         with pytest.raises(InvalidRequestError, match="too long: 130 tokens > 120 maximum"):
             await answers(backend)
 
 
-@pytest.mark.parametrize(("counted", "told"), [(150, "150 tokens > 120 maximum"), (7, "at least")])
+@pytest.mark.parametrize(
+    ("counted", "message"), [(150, "150 tokens > 120 maximum"), (7, "at least")]
+)
 async def test_row_l5_the_tokenizer_counts_what_the_backend_has_not(
-    counted: int, told: str, server: ScriptedBackend
+    counted: int, message: str, server: ScriptedBackend
 ) -> None:
     server.says(excess("at least 121").replace(b"requested 100", b"requested 000"))
     server.says(whole(200, {"count": counted}))
     async with opened(server, tokenizer="vllm") as backend:
-        with pytest.raises(InvalidRequestError, match=f"prompt is too long.*{told}"):
+        with pytest.raises(InvalidRequestError, match=f"prompt is too long.*{message}"):
             await answers(backend)
     assert [request.path for request in server.requests] == ["/v1/chat/completions", "/tokenize"]
 
 
 async def test_a_limit_over_what_the_model_puts_out_is_lowered_too(server: ScriptedBackend) -> None:
-    said = "max_tokens is too large: 100. This model supports at most 50 completion tokens"
-    server.says(whole(400, {"error": {"message": said}}))
+    response = "max_tokens is too large: 100. This model supports at most 50 completion tokens"
+    server.says(whole(400, {"error": {"message": response}}))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
         assert (await answers(backend))[-1] == ChatEnd(limit_lowered="model")

@@ -38,9 +38,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
@@ -100,7 +100,7 @@ async def test_many_at_once_open_a_backend_once(server: ScriptedBackend) -> None
             for _ in range(5):
                 group.start_soon(ask)
         assert len(opens) == 5
-        assert all(each is opens[0] for each in opens)
+        assert all(open is opens[0] for open in opens)
 
 
 async def test_a_closed_backend_can_be_opened_again(server: ScriptedBackend) -> None:
@@ -189,10 +189,10 @@ async def test_usage_that_is_none_calibrates_nothing(used: Any, server: Scripted
 async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:
     server.says(head(), sse(delta(content="Hi")), Act.UNTIL_GONE)
     async with opened(server) as backend:
-        answer: Any = backend.answer(chat_request(stream=True), idle_timeout=0.1)
-        assert await anext(answer) == ChatChunk(delta(content="Hi"))
+        response: Any = backend.answer(chat_request(stream=True), idle_timeout=0.1)
+        assert await anext(response) == ChatChunk(delta(content="Hi"))
         with pytest.raises(GatewayTimeoutError):
-            await anext(answer)
+            await anext(response)
 
 
 @pytest.fixture

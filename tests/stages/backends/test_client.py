@@ -37,9 +37,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def backend() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 @pytest.fixture
@@ -52,13 +52,13 @@ async def test_a_stream_is_the_json_of_its_events(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello", " there"))
-    given = call()
-    assert await chunks(completions, given) == [
+    value = call()
+    assert await chunks(completions, value) == [
         delta(content="Hello"),
         delta(content=" there"),
         delta("stop"),
     ]
-    assert given.completed
+    assert value.completed
 
 
 async def test_unknown_members_of_a_chunk_are_kept(
@@ -73,26 +73,26 @@ async def test_a_stream_without_done_is_not_called_done(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), piece(b'data: {"last": 1}'), END)
-    given = call()
-    assert await chunks(completions, given) == [delta(content="Hello"), {"last": 1}]
-    assert not given.completed
+    value = call()
+    assert await chunks(completions, value) == [delta(content="Hello"), {"last": 1}]
+    assert not value.completed
 
 
 async def test_done_without_its_empty_line_counts(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta("stop")), piece(b"data: [DONE]"), END)
-    given = call()
-    assert await chunks(completions, given) == [delta("stop")]
-    assert given.completed
+    value = call()
+    assert await chunks(completions, value) == [delta("stop")]
+    assert value.completed
 
 
 async def test_what_is_after_done_is_left(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     late = piece(b'data: {"c": 3}\n\n')
-    said = piece(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n')
-    backend.says(head(), said, late, END)
+    response = piece(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n')
+    backend.says(head(), response, late, END)
     assert await chunks(completions, call()) == [{"a": 1}]
 
 
@@ -100,18 +100,18 @@ async def test_a_break_after_done_is_no_failure(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta("stop")), DONE, Act.RESET)
-    given = call()
-    assert await chunks(completions, given) == [delta("stop")]
-    assert given.completed
+    value = call()
+    assert await chunks(completions, value) == [delta("stop")]
+    assert value.completed
 
 
 async def test_a_whole_completion_is_its_json(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion(), "Application/JSON; charset=utf-8"))
-    given = call(messages=[])
-    assert await completed(completions, given) == completion()
-    assert given.completed
+    value = call(messages=[])
+    assert await completed(completions, value) == completion()
+    assert value.completed
     assert backend.request().body == {"model": "some-model", "messages": []}
     assert backend.request().headers["authorization"] == "Bearer secret"
 
@@ -120,22 +120,22 @@ async def test_closing_a_response_early_closes_its_connection(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
-    async with await completions.create(call=call(), stream=True) as answer:
-        async for together in answer:
+    async with await completions.create(call=call(), stream=True) as response:
+        async for together in response:
             assert together == [delta(content="Hello")]
             break
     assert await gone(backend)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "body",
     [[], [head()], [head(), sse(delta(content="Hi"))], [head(500), piece(b"Oops")]],
     ids=["nothing", "head", "chunk", "half-an-error"],
 )
 async def test_a_cancelled_call_closes_its_connection(
-    said: list[bytes], completions: ChatCompletionsClient, backend: ScriptedBackend
+    body: list[bytes], completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(*said, Act.UNTIL_GONE)
+    backend.says(*body, Act.UNTIL_GONE)
     with anyio.move_on_after(0.1) as scope:
         await chunks(completions, call())
     assert scope.cancelled_caught
@@ -219,10 +219,10 @@ async def test_chunks_that_arrive_together_come_together(
     both = b"".join(b"data: %b\n\n" % json_codec.encode(delta(content=text)) for text in ("a", "b"))
     hold = Event()
     backend.says(head(), piece(both), hold, sse(delta("stop")), DONE, END)
-    async with await completions.create(call=call(), stream=True) as answer:
-        assert await anext(answer) == [delta(content="a"), delta(content="b")]
+    async with await completions.create(call=call(), stream=True) as response:
+        assert await anext(response) == [delta(content="a"), delta(content="b")]
         hold.set()
-        assert await anext(answer) == [delta("stop")]
+        assert await anext(response) == [delta("stop")]
 
 
 async def test_what_comes_before_a_broken_event_is_not_lost(
@@ -230,11 +230,11 @@ async def test_what_comes_before_a_broken_event_is_not_lost(
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
     backend.says(head(), piece(good + b"data: {\n\n" + good), END)
-    async with await completions.create(call=call(), stream=True) as answer:
-        assert await anext(answer) == [delta(content="a")]
+    async with await completions.create(call=call(), stream=True) as response:
+        assert await anext(response) == [delta(content="a")]
         for _ in range(2):
             with pytest.raises(InternalError, match="broken JSON"):
-                await anext(answer)
+                await anext(response)
 
 
 async def test_a_broken_event_that_is_not_awaited_is_not_kept(
@@ -242,11 +242,11 @@ async def test_a_broken_event_that_is_not_awaited_is_not_kept(
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
     backend.says(head(), piece(good + b"data: {\n\n"), Act.UNTIL_GONE)
-    given = call()
-    kept = weakref.ref(given)
-    async with await completions.create(call=given, stream=True) as answer:
-        assert await anext(answer) == [delta(content="a")]
-    del given, answer
+    value = call()
+    kept = weakref.ref(value)
+    async with await completions.create(call=value, stream=True) as response:
+        assert await anext(response) == [delta(content="a")]
+    del value, response
     assert await gone(backend)
     assert kept() is None, "until the garbage collector runs"
 
@@ -298,16 +298,16 @@ async def test_a_response_with_a_lost_connection_is_a_failure(
 ) -> None:
     hold = Event()
     backend.says(head(), sse(delta(content="Hi")), hold, b"zz\r\n", Act.UNTIL_GONE)
-    async with await completions.create(call=call(), stream=True) as answer:
-        assert await anext(answer) == [delta(content="Hi")]
-        assert answer._connection_closed is not None
-        answer._connection_closed.remove_done_callback(
-            answer._on_connection_closed
+    async with await completions.create(call=call(), stream=True) as response:
+        assert await anext(response) == [delta(content="Hi")]
+        assert response._connection_closed is not None
+        response._connection_closed.remove_done_callback(
+            response._on_connection_closed
         )  # as if it were not told yet
         hold.set()
         assert await gone(backend)
         with pytest.raises(OverloadedError, match="`fake` broke the connection"):
-            await anext(answer)
+            await anext(response)
 
 
 async def test_row_a7_a_large_request_is_written_off_the_event_loop(

@@ -117,9 +117,9 @@ def test_a_backend_is_a_mapping(value: Any) -> None:
 
 def test_each_wrong_key_of_a_backend_is_reported_with_its_path() -> None:
     wrong = {"think_tags": "yes", "tokenizer": "bpe", "fields": {"top_k": "yes"}, "x": 1}
-    told = problems({"profile": "ollama", **wrong}, Backend)
-    assert {path for path, _ in told} >= {("think_tags",), ("tokenizer",), ("fields", "top_k")}
-    assert any("x" in text for path, text in told if path == ())
+    reported = problems({"profile": "ollama", **wrong}, Backend)
+    assert {path for path, _ in reported} >= {("think_tags",), ("tokenizer",), ("fields", "top_k")}
+    assert any("x" in text for path, text in reported if path == ())
 
 
 @pytest.mark.parametrize("fields", [["top_k"], "top_k", None], ids=repr)
@@ -181,8 +181,8 @@ def test_overrides_are_structured_like_a_profile() -> None:
 def test_overrides_hold_only_what_is_given() -> None:
     assert structured({"backend": "b", "overrides": {}}, ModelTarget).overrides == {}
     assert structured({"backend": "b"}, ModelTarget).overrides == {}
-    given = {"fields": {"top_k": "map"}}
-    assert structured({"backend": "b", "overrides": given}, ModelTarget).overrides == given
+    value = {"fields": {"top_k": "map"}}
+    assert structured({"backend": "b", "overrides": value}, ModelTarget).overrides == value
 
 
 def test_overrides_change_the_profile_for_one_model_only() -> None:
@@ -220,9 +220,9 @@ def test_options_of_the_connection_cannot_be_overridden_by_model(key: str) -> No
     ids=str,
 )
 def test_wrong_overrides_are_refused(overrides: dict[str, Any]) -> None:
-    told = problems({"backend": "b", "overrides": overrides}, ModelTarget)
-    assert all(path[:1] == ("overrides",) for path, _ in told)
-    assert len(told) == 1
+    reported = problems({"backend": "b", "overrides": overrides}, ModelTarget)
+    assert all(path[:1] == ("overrides",) for path, _ in reported)
+    assert len(reported) == 1
 
 
 @pytest.mark.parametrize("value", [[], "top_k", 3, True], ids=repr)

@@ -80,8 +80,8 @@ def made(cls: type[aiohttp.ClientError]) -> aiohttp.ClientError:
 
 def descendants(cls: type[aiohttp.ClientError]) -> Iterator[type[aiohttp.ClientError]]:
     yield cls
-    for each in cls.__subclasses__():
-        yield from descendants(each)
+    for item in cls.__subclasses__():
+        yield from descendants(item)
 
 
 def test_the_table_has_every_exception_of_the_client() -> None:
@@ -115,8 +115,8 @@ def test_the_system_s_reason_is_reported_and_the_url_is_not() -> None:
     cause = OSError(111, "Connection refused")
     error = _connector(aiohttp.ClientConnectorError)
     error.__cause__ = cause
-    told = error_from_exception("local", error).message
-    assert told == (
+    reported = error_from_exception("local", error).message
+    assert reported == (
         "backend `local` cannot be reached ([Errno 111] Connection refused): "
         "check that it runs, and its `base_url`"
     )

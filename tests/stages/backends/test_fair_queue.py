@@ -112,12 +112,12 @@ def test_when_to_come_back_is_reported_by_how_long_calls_took() -> None:
     assert turns.retry_after() == 5  # nearly: it is rounded up
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.001, 1), (10_000.0, 60)])
-def test_when_to_come_back_is_from_a_second_to_a_minute(seconds: float, told: int) -> None:
+@pytest.mark.parametrize(("seconds", "reported"), [(0.001, 1), (10_000.0, 60)])
+def test_when_to_come_back_is_from_a_second_to_a_minute(seconds: float, reported: int) -> None:
     turns: FairQueue[int] = FairQueue(1)
     for _ in range(50):
         turns.record_duration(seconds)
-    assert turns.retry_after() == told
+    assert turns.retry_after() == reported
 
 
 @define(eq=False)

@@ -66,9 +66,9 @@ class FakeCompletions:
         return self.answer if isinstance(self.answer, FakeAnswer) else FakeAnswer([self.answer])
 
 
-def model(answer: Any, **changes: Any) -> ProxyChat:
+def model(response: Any, **changes: Any) -> ProxyChat:
     """A model whose backend gives `answer`."""
-    fake: Any = FakeCompletions(answer)
+    fake: Any = FakeCompletions(response)
     return make_model(fake, profile(**changes))
 
 
@@ -78,16 +78,16 @@ def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> Backen
 
 
 async def told(
-    made: ProxyChat, given: BackendCall, *, stream: bool, name: str = "some-model"
+    result: ProxyChat, value: BackendCall, *, stream: bool, name: str = "some-model"
 ) -> list[Any]:
     """All that `ask` yields."""
-    async with await open_response(made, name, given, stream) as answer:
-        return [chunk async for chunks in answer for chunk in chunks]
+    async with await open_response(result, name, value, stream) as response:
+        return [chunk async for chunks in response for chunk in chunks]
 
 
-async def stream_of(made: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
+async def stream_of(result: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
     """What `ask` gives for a stream."""
-    return await open_response(made, "some-model", call(), stream=True)
+    return await open_response(result, "some-model", call(), stream=True)
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -119,57 +119,57 @@ class TestPayload:
             "odd": {"a": None},
             "tools": [{"type": "function"}],
         }
-        given = call(CONVERSATION, **options)
-        await told(model(whole_or_stream(stream)), given, stream=stream)
+        value = call(CONVERSATION, **options)
+        await told(model(whole_or_stream(stream)), value, stream=stream)
         expected = {"model": "some-model", "messages": CONVERSATION, "stream": stream, **options}
-        assert given.payload == expected
+        assert value.payload == expected
 
     async def test_messages_are_untouched(self) -> None:
-        given = call(CONVERSATION)
-        await told(model(completion()), given, stream=False)
-        assert given.payload["messages"] is given.messages
+        value = call(CONVERSATION)
+        await told(model(completion()), value, stream=False)
+        assert value.payload["messages"] is value.messages
 
     @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
     async def test_the_limit_keeps_the_name_the_translation_gave_it(self, field: str) -> None:
-        given = call()
-        given.options[field] = 9
-        await told(model(completion()), given, stream=False)
-        assert given.payload[field] == 9
-        assert {"max_tokens", "max_completion_tokens"} & given.payload.keys() == {field}
+        value = call()
+        value.options[field] = 9
+        await told(model(completion()), value, stream=False)
+        assert value.payload[field] == 9
+        assert {"max_tokens", "max_completion_tokens"} & value.payload.keys() == {field}
 
     @MODES
     @pytest.mark.parametrize("name", ["gpt-5-codex", "o3", "o1-mini", "gpt-6", "gpt-4o"])
     async def test_a_models_name_changes_nothing(self, name: str, stream: bool) -> None:
-        given = call(CONVERSATION, tools=[{"type": "function"}], reasoning={"effort": "low"})
-        given.options["text"] = {"format": "x"}
-        made = model(whole_or_stream(stream))
-        assert await told(made, given, stream=stream, name=name)
-        assert given.payload["messages"] == CONVERSATION
-        assert given.payload["model"] == name
-        assert given.payload.keys() == {"model", "messages", "stream", *given.options}
+        value = call(CONVERSATION, tools=[{"type": "function"}], reasoning={"effort": "low"})
+        value.options["text"] = {"format": "x"}
+        result = model(whole_or_stream(stream))
+        assert await told(result, value, stream=stream, name=name)
+        assert value.payload["messages"] == CONVERSATION
+        assert value.payload["model"] == name
+        assert value.payload.keys() == {"model", "messages", "stream", *value.options}
 
     async def test_calls_at_once_have_a_payload_each(self) -> None:
-        made = model(completion())
-        given = [call(max_tokens=number) for number in range(3)]
-        for each in given:
-            await told(made, each, stream=False, name=f"model-{each.options['max_tokens']}")
-        assert [each.payload["max_tokens"] for each in given] == [0, 1, 2]
-        assert [each.payload["model"] for each in given] == ["model-0", "model-1", "model-2"]
+        result = model(completion())
+        value = [call(max_tokens=number) for number in range(3)]
+        for item in value:
+            await told(result, item, stream=False, name=f"model-{item.options['max_tokens']}")
+        assert [item.payload["max_tokens"] for item in value] == [0, 1, 2]
+        assert [item.payload["model"] for item in value] == ["model-0", "model-1", "model-2"]
 
 
 class TestModel:
     def test_no_client_of_openai_is_made(self) -> None:
-        made = model(completion())
-        assert made.root_client is None
-        assert made.root_async_client is None
-        assert isinstance(made.async_client, FakeCompletions)
+        result = model(completion())
+        assert result.root_client is None
+        assert result.root_async_client is None
+        assert isinstance(result.async_client, FakeCompletions)
 
     def test_nothing_is_retried_or_timed_unseen(self) -> None:
-        made = model(completion())
-        assert made.max_retries == 0
-        assert made.stream_chunk_timeout is None
-        assert made.stream_usage is False
-        assert made.use_responses_api is False
+        result = model(completion())
+        assert result.max_retries == 0
+        assert result.stream_chunk_timeout is None
+        assert result.stream_usage is False
+        assert result.use_responses_api is False
 
 
 ODD_CHUNKS: dict[str, Any] = {
@@ -202,12 +202,12 @@ ODD_CHUNKS: dict[str, Any] = {
 class TestPlain:
     @for_each("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_a_chunk_arrives_as_it_is_on_the_wire(self, chunk: Any) -> None:
-        said = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
-        assert await told(model(FakeAnswer(said)), call(), stream=True) == said
+        response = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
+        assert await told(model(FakeAnswer(response)), call(), stream=True) == response
 
-    @for_each("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
-    async def test_a_whole_response_arrives_as_it_is_on_the_wire(self, answer: Any) -> None:
-        assert await told(model(answer), call(), stream=False) == [answer]
+    @for_each("response", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    async def test_a_whole_response_arrives_as_it_is_on_the_wire(self, response: Any) -> None:
+        assert await told(model(response), call(), stream=False) == [response]
 
     @MODES
     async def test_an_error_arrives_as_it_was_raised(self, stream: bool) -> None:
@@ -215,19 +215,19 @@ class TestPlain:
             await told(model(OverloadedError("busy")), call(), stream=stream)
 
     async def test_an_error_after_a_chunk_arrives_after_it(self) -> None:
-        answer = FakeAnswer([delta(content="Hi"), OverloadedError("busy")])
-        async with await stream_of(model(answer)) as parts:
+        response = FakeAnswer([delta(content="Hi"), OverloadedError("busy")])
+        async with await stream_of(model(response)) as parts:
             assert await anext(parts) == [delta(content="Hi")]
             with pytest.raises(OverloadedError, match="busy"):
                 await anext(parts)
-        assert answer.closed
+        assert response.closed
 
     async def test_a_cancelled_caller_has_closed_the_response(self) -> None:
-        answer = FakeAnswer([delta(content="Hi"), delta("stop")])
-        async with await stream_of(model(answer)) as parts:
+        response = FakeAnswer([delta(content="Hi"), delta("stop")])
+        async with await stream_of(model(response)) as parts:
             async for _ in parts:
                 break
-        assert answer.closed
+        assert response.closed
 
     async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self) -> None:
         with pytest.raises(KeyError):
@@ -269,24 +269,24 @@ class TestTraced:
     def notes(self) -> Notes:
         return Notes()
 
-    def traced(self, answer: Any, notes: Notes) -> ProxyChat:
-        made = model(answer)
-        made.traced = True
-        made.callbacks = [notes]
-        return made
+    def traced(self, response: Any, notes: Notes) -> ProxyChat:
+        result = model(response)
+        result.traced = True
+        result.callbacks = [notes]
+        return result
 
     async def test_a_stream_is_seen_from_start_to_end(self, notes: Notes) -> None:
-        said = [delta(role="assistant", content="Hel"), delta(content="lo"), delta("stop")]
-        given = call(CONVERSATION, max_tokens=9)
-        assert await told(self.traced(FakeAnswer(said), notes), given, stream=True) == said
+        response = [delta(role="assistant", content="Hel"), delta(content="lo"), delta("stop")]
+        value = call(CONVERSATION, max_tokens=9)
+        assert await told(self.traced(FakeAnswer(response), notes), value, stream=True) == response
         assert "".join(notes.tokens) == "Hello"
         assert [message.content for message in notes.ended] == ["Hello"]
         assert notes.parameters["model"] == "some-model"
         assert not notes.failed
 
     async def test_a_whole_response_is_seen_from_start_to_end(self, notes: Notes) -> None:
-        made = self.traced(completion("Hello"), notes)
-        assert await told(made, call(CONVERSATION), stream=False) == [completion("Hello")]
+        result = self.traced(completion("Hello"), notes)
+        assert await told(result, call(CONVERSATION), stream=False) == [completion("Hello")]
         assert [message.content for message in notes.ended] == ["Hello"]
         assert notes.ended[0].response_metadata["token_usage"]["prompt_tokens"] == 12
 
@@ -294,33 +294,33 @@ class TestTraced:
     async def test_the_conversation_is_seen_and_goes_out_untouched(
         self, stream: bool, notes: Notes
     ) -> None:
-        given = call(CONVERSATION)
-        await told(self.traced(whole_or_stream(stream), notes), given, stream=stream)
+        value = call(CONVERSATION)
+        await told(self.traced(whole_or_stream(stream), notes), value, stream=stream)
         kinds = [SystemMessage, HumanMessage, AIMessage, ToolMessage, SystemMessage, AIMessage]
         assert [type(message) for message in notes.started] == kinds
         assert notes.started[2].tool_calls[0]["name"] == "look"
-        assert given.payload["messages"] == CONVERSATION
+        assert value.payload["messages"] == CONVERSATION
 
     async def test_callbacks_may_come_with_the_call(self, notes: Notes) -> None:
-        made = model(FakeAnswer([delta(content="Hi"), delta("stop")]))
-        made.traced = True
-        bound = made.with_config(callbacks=[notes])
+        result = model(FakeAnswer([delta(content="Hi"), delta("stop")]))
+        result.traced = True
+        bound = result.with_config(callbacks=[notes])
         assert [part async for part in bound.astream([], call=call(), model="m")]
         assert "".join(notes.tokens) == "Hi"
 
     @pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_an_odd_chunk_arrives_all_the_same(self, chunk: Any, notes: Notes) -> None:
-        said = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
-        assert await told(self.traced(FakeAnswer(said), notes), call(), stream=True) == said
+        response = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
+        assert await told(self.traced(FakeAnswer(response), notes), call(), stream=True) == response
         assert len(notes.started) == 1
 
-    @pytest.mark.parametrize("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
-    async def test_an_odd_response_arrives_unchanged(self, answer: Any, notes: Notes) -> None:
-        assert await told(self.traced(answer, notes), call(), stream=False) == [answer]
+    @pytest.mark.parametrize("response", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    async def test_an_odd_response_arrives_unchanged(self, response: Any, notes: Notes) -> None:
+        assert await told(self.traced(response, notes), call(), stream=False) == [response]
         assert len(notes.ended) == 1
 
     @pytest.mark.parametrize(
-        "said",
+        "chunks",
         [
             [],
             [delta(function_call={"arguments": "{"}), delta(function_call={"arguments": 3})],
@@ -329,10 +329,10 @@ class TestTraced:
         ids=["nothing", "function-call", "model"],
     )
     async def test_chunks_that_do_not_add_up_are_no_failure(
-        self, said: list[Any], notes: Notes, caplog: pytest.LogCaptureFixture
+        self, chunks: list[Any], notes: Notes, caplog: pytest.LogCaptureFixture
     ) -> None:
-        answer = FakeAnswer(said)
-        assert await told(self.traced(answer, notes), call(), stream=True) == said
+        response = FakeAnswer(chunks)
+        assert await told(self.traced(response, notes), call(), stream=True) == chunks
         assert "a response of backend `fake` is not traced" in caplog.text
 
     @MODES
@@ -345,17 +345,17 @@ class TestTraced:
         assert notes.failed == [error]
 
     async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self, notes: Notes) -> None:
-        answer = FakeAnswer([delta(content="Hi"), KeyError("ours")])
+        response = FakeAnswer([delta(content="Hi"), KeyError("ours")])
         with pytest.raises(KeyError):
-            await told(self.traced(answer, notes), call(), stream=True)
+            await told(self.traced(response, notes), call(), stream=True)
 
     async def test_a_cancelled_caller_closes_the_response(self, notes: Notes) -> None:
-        answer = FakeAnswer([delta(content="Hi"), delta("stop")])
-        async with await stream_of(self.traced(answer, notes)) as parts:
+        response = FakeAnswer([delta(content="Hi"), delta("stop")])
+        async with await stream_of(self.traced(response, notes)) as parts:
             async for _ in parts:
                 break
         await wait_all_tasks_blocked()  # LangChain leaves the closing to the event loop
-        assert answer.closed
+        assert response.closed
 
     def test_the_environment_decides(self) -> None:
         fake: Any = FakeCompletions(None)

@@ -28,9 +28,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def backend() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 @pytest.fixture
@@ -40,8 +40,8 @@ async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletions
 
 
 async def test_a_configured_header_goes_before_the_key() -> None:
-    declared = profile(api_key="secret", headers={"authorization": "Basic abc", "x-org": "me"})
-    async with make_session(declared) as client:
+    config = profile(api_key="secret", headers={"authorization": "Basic abc", "x-org": "me"})
+    async with make_session(config) as client:
         assert client.headers["authorization"] == "Basic abc"
         assert client.headers["x-org"] == "me"
 

@@ -23,13 +23,13 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "said"),
+    ("kind", "path", "body"),
     [
         ("llamacpp", "/v1/chat/completions/input_tokens", {"input_tokens": 42}),
         ("vllm", "/tokenize", {"count": 42, "max_model_len": 100, "tokens": [1, 2]}),
@@ -37,9 +37,9 @@ def server() -> Iterator[ScriptedBackend]:
     ],
 )
 async def test_tokens_are_counted_by_the_backend(
-    kind: str, path: str, said: dict[str, Any], server: ScriptedBackend
+    kind: str, path: str, body: dict[str, Any], server: ScriptedBackend
 ) -> None:
-    server.says(whole(200, said))
+    server.says(whole(200, body))
     tool = {"name": "look", "input_schema": {"type": "object"}}
     async with opened(server, tokenizer=kind) as backend:
         assert await backend.count_tokens(chat_request(max_tokens=None, tools=[tool])) == 42
@@ -99,7 +99,7 @@ async def test_an_unreachable_tokenizer_falls_back_to_an_estimate() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "chunks",
     [
         [],
         [b"HTTP/1.1 100 Continue\r\n\r\n"],
@@ -108,18 +108,18 @@ async def test_an_unreachable_tokenizer_falls_back_to_an_estimate() -> None:
     ids=["silent", "informational", "slow"],
 )
 async def test_a_slow_tokenizer_falls_back_to_an_estimate(
-    said: list[Step], server: ScriptedBackend
+    chunks: list[Step], server: ScriptedBackend
 ) -> None:
-    server.says(*said, Act.UNTIL_GONE)
-    how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
-    backend = Backend(how, counting_timeout=0.05)
+    server.says(*chunks, Act.UNTIL_GONE)
+    options = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
+    backend = Backend(options, counting_timeout=0.05)
     assert await backend.count_tokens(chat_request()) is None
     await backend.aclose()
 
 
 async def test_a_count_that_is_malformed_is_left_to_an_estimate(server: ScriptedBackend) -> None:
     server.says(head(content_type="application/json"), piece(b"{"), 0.01, b"zz\r\n", Act.UNTIL_GONE)
-    how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
-    backend = Backend(how, counting_timeout=0.1)
+    options = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
+    backend = Backend(options, counting_timeout=0.1)
     assert await backend.count_tokens(chat_request()) is None
     await backend.aclose()

@@ -195,12 +195,12 @@ def test_row_b27_a_limit_of_requests_is_none(body: Any) -> None:
 def test_row_b27_each_row_of_the_tables_has_an_example() -> None:
     bodies = [*KEY_BODIES.values(), *QUOTA_BODIES.values(), *IMAGES.values()]
     examples = [
-        split_labels(each)
+        split_labels(item)
         for _, body in bodies
-        for each in ([body.decode()] if isinstance(body, bytes) else texts(body))
+        for item in ([body.decode()] if isinstance(body, bytes) else texts(body))
     ]
     rows = (*INVALID_KEY, *QUOTA_EXHAUSTED, *UNSUPPORTED_INPUT)
-    unmet = [r.template for r in rows if all(r.numbers(each) is None for each in examples)]
+    unmet = [r.template for r in rows if all(r.numbers(item) is None for item in examples)]
     assert unmet == []
 
 

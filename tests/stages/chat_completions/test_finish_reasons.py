@@ -84,14 +84,14 @@ NATIVE = [
 ]
 
 
-@for_each("said", ["", "Half an ans"], ids=["empty", "half"])
+@for_each("message", ["", "Half an ans"], ids=["empty", "half"])
 @for_each(("reason", "native", "expected"), NATIVE)
 def test_row_b2_the_worse_of_openrouter_s_two_reasons_counts(
-    reason: str | None, native: str, expected: str, said: str
+    reason: str | None, native: str, expected: str, message: str
 ) -> None:
     end = finish(reason)
     end["choices"][0]["native_finish_reason"] = native
-    assert ended([text(said), end]) == expected
+    assert ended([text(message), end]) == expected
 
 
 @pytest.mark.parametrize("reasons", [*itertools.permutations(["stop", "length", "odd"])])

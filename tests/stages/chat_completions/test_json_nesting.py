@@ -21,11 +21,11 @@ VALUES = st.recursive(
 
 
 def nested(text: str, size: int = 1) -> bool:
-    made = JsonNesting()
+    result = JsonNesting()
     for piece in pieces(text, size):
-        made.feed(piece)
-        made.feed("")
-    return made.closed
+        result.feed(piece)
+        result.feed("")
+    return result.closed
 
 
 @given(VALUES, st.integers(1, 5))

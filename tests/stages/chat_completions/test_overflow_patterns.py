@@ -61,8 +61,8 @@ def test_row_b24_cloudflare_s_sum_lowers_the_output_limit(code: str) -> None:
 
 
 def test_row_b24_cloudflare_s_output_limit_is_an_output_limit() -> None:
-    said = "max_completion_tokens is too large: 1298829. This model supports at most 1048576"
-    error = overflow_error(f"AiError: {said}")
+    response = "max_completion_tokens is too large: 1298829. This model supports at most 1048576"
+    error = overflow_error(f"AiError: {response}")
     assert isinstance(error, OutputLimitError)
     assert (error.limit, error.by_window) == (1048576, False)
 
@@ -177,8 +177,8 @@ def test_row_b24_each_row_of_the_tables_has_its_example() -> None:
     examples += [*(t for _, body, _ in PROMPT_BODIES.values() for t in texts(body))]
     rows = (*OUTPUT_LIMIT_TOO_HIGH, *SUM_TOO_LONG, *PROMPT_TOO_LONG)
     first = {
-        id(next((row for row in rows if row.numbers(split_labels(each)) is not None), None))
-        for each in examples
+        id(next((row for row in rows if row.numbers(split_labels(example)) is not None), None))
+        for example in examples
     }
     # Some say the same with less: they are met where the words go on otherwise.
     general = {"prompt [is ]too long"}

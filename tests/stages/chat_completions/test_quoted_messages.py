@@ -66,8 +66,8 @@ def test_row_a4_a_quotation_of_the_request_is_no_refusal(status: int, body: Any)
 
 def test_row_a4_fastapi_s_input_is_not_sent_to_the_client() -> None:
     _, body = QUOTED["FastAPI's input"]
-    told = refused(422, body).message
-    assert told == (
+    reported = refused(422, body).message
+    assert reported == (
         "backend `local` answered 422: Input should be a valid string (body.messages.0.content)"
     )
 

@@ -28,8 +28,8 @@ def reasoning(tokens: int) -> dict[str, Any]:
 
 
 def counts(prompt: int, completion: int, total: int | None = None) -> dict[str, Any]:
-    made = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
-    return {name: number for name, number in made.items() if number is not None}
+    result = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    return {name: number for name, number in result.items() if number is not None}
 
 
 NEXT_TO_COMPLETION = {
@@ -58,12 +58,12 @@ WITHIN_COMPLETION = {
 DIALECTS = NEXT_TO_COMPLETION | WITHIN_COMPLETION
 
 
-@for_each(("told", "output", "thinking"), DIALECTS.values(), ids=DIALECTS)
+@for_each(("counts", "output", "thinking"), DIALECTS.values(), ids=DIALECTS)
 def test_row_b7_the_output_includes_the_reasoning(
-    told: dict[str, Any], output: int, thinking: int
+    counts: dict[str, Any], output: int, thinking: int
 ) -> None:
-    made = parse_usage(told)
-    assert (made.output_tokens, made.thinking_tokens) == (output, thinking)
+    result = parse_usage(counts)
+    assert (result.output_tokens, result.thinking_tokens) == (output, thinking)
 
 
 CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
@@ -108,11 +108,11 @@ CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
 }
 
 
-@for_each(("told", "expected"), CACHED.values(), ids=CACHED)
+@for_each(("counts", "expected"), CACHED.values(), ids=CACHED)
 def test_row_b7_the_prompt_is_what_was_read_and_cached(
-    told: dict[str, Any], expected: Usage
+    counts: dict[str, Any], expected: Usage
 ) -> None:
-    assert parse_usage(told) == expected
+    assert parse_usage(counts) == expected
 
 
 NUMBERS: st.SearchStrategy[Any] = (
@@ -148,12 +148,16 @@ REPORTS = st.builds(
 @given(REPORTS)
 @quick
 def test_row_b7_no_number_is_negative_and_output_has_thinking(
-    told: dict[str, Any],
+    counts: dict[str, Any],
 ) -> None:
-    made = parse_usage(told)
-    numbers = (made.input_tokens, made.cache_read_input_tokens, made.cache_creation_input_tokens)
-    assert min(*numbers, made.output_tokens, made.thinking_tokens) >= 0
-    assert made.output_tokens >= made.thinking_tokens
+    result = parse_usage(counts)
+    numbers = (
+        result.input_tokens,
+        result.cache_read_input_tokens,
+        result.cache_creation_input_tokens,
+    )
+    assert min(*numbers, result.output_tokens, result.thinking_tokens) >= 0
+    assert result.output_tokens >= result.thinking_tokens
 
 
 @given(st.integers(1, 2000), st.integers(0, 2000), st.integers(0, 2000), st.integers(1, 2000))
@@ -215,20 +219,20 @@ def test_row_b7_growing_usage_is_that_of_the_last_chunk(
     pieces: list[int], odd: list[Any], split: bool
 ) -> None:
     """Also where it comes in halves, or with null and nothing in between."""
-    told: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     for n in range(len(pieces)):
         more = {"completion_tokens": sum(pieces[: n + 1])}
         if n == 0 or not split:
             more["prompt_tokens"] = 11
-        for each in (more, *odd):
-            told = merge_usage(told, reported_usage({"choices": [], "usage": each}, []))
-    assert parse_usage(told) == Usage(11, sum(pieces))
+        for item in (more, *odd):
+            counts = merge_usage(counts, reported_usage({"choices": [], "usage": item}, []))
+    assert parse_usage(counts) == Usage(11, sum(pieces))
 
 
 def test_row_b7_a_number_too_small_for_the_prompt_is_ignored() -> None:
     """Some count each chunk, and some report the beginning only."""
     chunks = [{**text("word " * 100), "usage": counts(11, 1)} for _ in range(3)]
-    (end,) = (each for each in translate([*chunks, finish()]) if each.type == "message_delta")
+    (end,) = (item for item in translate([*chunks, finish()]) if item.type == "message_delta")
     used = getattr(end, "usage")  # noqa: B009
     assert used.estimated
     assert used.input_tokens == 11

@@ -23,9 +23,9 @@ INNER = b.ImageBlock(b.UrlSource("https://x.invalid/inner"))
 def holders(cls: Any, inner: Any) -> Iterator[tuple[str, Any]]:
     """Objects of `cls`, each with `inner` in one field that can hold blocks, and its path."""
     hints = get_type_hints(cls)
-    for name in (each.name for each in attrs.fields(cls)):
+    for name in (item.name for item in attrs.fields(cls)):
         for path, value in values(hints[name], inner):
-            others = {each.name: sample(hints[each.name]) for each in required(cls)}
+            others = {item.name: sample(hints[item.name]) for item in required(cls)}
             yield f"{name}{path}", cls(**{**others, name: value})
 
 
@@ -41,7 +41,7 @@ def values(kind: Any, inner: Any) -> Iterator[tuple[str, Any]]:
 
 
 def required(cls: Any) -> list[Any]:
-    return [each for each in attrs.fields(cls) if each.default is attrs.NOTHING]
+    return [field for field in attrs.fields(cls) if field.default is attrs.NOTHING]
 
 
 def sample(kind: Any) -> Any:

@@ -39,9 +39,9 @@ TABLE = {
 
 
 def descendants(cls: type[errors.ApiError]) -> Iterator[type[errors.ApiError]]:
-    for each in cls.__subclasses__():
-        yield each
-        yield from descendants(each)
+    for item in cls.__subclasses__():
+        yield item
+        yield from descendants(item)
 
 
 def import_all() -> None:

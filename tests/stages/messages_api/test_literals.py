@@ -40,8 +40,8 @@ def sdk_literals(
     if origin is Literal:
         yield _NESTED.sub(".content", path), inner
     elif origin in _UNIONS:
-        for each in inner:
-            yield from sdk_literals(each, path, seen)
+        for item in inner:
+            yield from sdk_literals(item, path, seen)
     elif origin is not None and origin is not dict:  # a wrapper, or an iterable
         assert origin in _WRAPPERS or len(inner) == 1, kind
         yield from sdk_literals(inner[0], path, seen)
@@ -61,8 +61,8 @@ def our_members(kind: Any, path: str = "", seen: tuple[type, ...] = ()) -> Itera
             for name, hint in typing.get_type_hints(kind).items():
                 yield from our_members(hint, f"{path}.{name}", (*seen, kind))
     elif get_origin(kind) in (*_UNIONS, tuple):
-        for each in inner:
-            yield from our_members(each, path, seen)
+        for item in inner:
+            yield from our_members(item, path, seen)
     else:
         yield _NESTED.sub(".content", path)
 
@@ -133,11 +133,11 @@ LENIENT = {
 
 
 def _literals() -> dict[str, set[Any]]:
-    found: dict[str, set[Any]] = {}
+    matches: dict[str, set[Any]] = {}
     for root in (ga.MessageCreateParamsNonStreaming, beta.MessageCreateParamsNonStreaming):
         for path, values in sdk_literals(root):
-            found.setdefault(path.removeprefix("."), set()).update(values)
-    return found
+            matches.setdefault(path.removeprefix("."), set()).update(values)
+    return matches
 
 
 LITERALS = _literals()
@@ -148,10 +148,10 @@ OURS = {
 }
 
 
-def refusal(given: dict[str, Any]) -> str:
+def refusal(options: dict[str, Any]) -> str:
     """What is wrong with a request; empty if nothing is."""
     try:
-        Validate().parse(encode(body(**given)))
+        Validate().parse(encode(body(**options)))
     except InvalidRequestError as error:
         return error.message
     return ""
@@ -187,5 +187,5 @@ def test_row_c17_a_wrong_type_is_refused_in_unread_members(name: str, value: Any
 @pytest.mark.parametrize("path", ["tools.allowed_callers", "tools.type"])
 def test_row_c17_what_is_lenient_is_accepted(path: str) -> None:
     own = {"name": "f", "input_schema": {"type": "object"}}
-    given = {"allowed_callers": ["bogus"]} if path.endswith("callers") else {"type": "bogus_1"}
-    assert refusal({"tools": [{**own, **given}]}) == ""
+    value = {"allowed_callers": ["bogus"]} if path.endswith("callers") else {"type": "bogus_1"}
+    assert refusal({"tools": [{**own, **value}]}) == ""

@@ -25,11 +25,11 @@ def said(*blocks: dict[str, Any]) -> dict[str, Any]:
 
 def talk(*blocks: dict[str, Any], result: Any = "R", **members: Any) -> dict[str, Any]:
     """`blocks` and a call of the assistant, and the call's result."""
-    answer = {"type": "tool_result", "tool_use_id": "a", "content": result, **members}
+    response = {"type": "tool_result", "tool_use_id": "a", "content": result, **members}
     turns: list[dict[str, Any]] = [
         {"role": "user", "content": "Q"},
         {"role": "assistant", "content": [*blocks, USE]},
-        {"role": "user", "content": [answer]},
+        {"role": "user", "content": [response]},
     ]
     return {"messages": turns, "tools": [TOOL]}
 
@@ -59,8 +59,8 @@ MARKED: dict[str, dict[str, Any]] = {
 
 @for_each("body", MARKED.values(), ids=MARKED)
 def test_a_cache_mark_is_reported_anywhere(body: dict[str, Any]) -> None:
-    how = profile(fields={"cache_control": "warn"})
-    notes = chat_request(resolved(**body), how).notes
+    options = profile(fields={"cache_control": "warn"})
+    notes = chat_request(resolved(**body), options).notes
     assert [note for note in notes if "cache" in note] == ["cache_control:dropped"]
     usual = chat_request(resolved(**body), profile()).notes
     assert not [note for note in usual if "cache" in note]
@@ -177,11 +177,11 @@ def test_null_is_not_given() -> None:
 
 def test_a_name_is_reported_once_and_only_so_many_are() -> None:
     many = [{**TEXT, f"x{n}": 1, "same": 1} for n in range(200)]
-    made = request(brand_new=1, **said(*many, {**TEXT, "cache_control": MARK})).unknown_fields
-    assert made[0] == "brand_new"
-    assert made.count("text.same") == 1
-    assert len(made) == 52
-    assert made[-1] == "cache_control"
+    result = request(brand_new=1, **said(*many, {**TEXT, "cache_control": MARK})).unknown_fields
+    assert result[0] == "brand_new"
+    assert result.count("text.same") == 1
+    assert len(result) == 52
+    assert result[-1] == "cache_control"
 
 
 def test_members_that_nothing_reads_may_hold_anything() -> None:
@@ -191,9 +191,9 @@ def test_members_that_nothing_reads_may_hold_anything() -> None:
 
 def test_examples_of_a_typed_tool_are_shown_to_the_model_too() -> None:
     tool = {"type": "bash_20250124", "name": "bash", "input_examples": [{"command": "ls"}]}
-    how = profile(fields={"tools.strict": "map"})
-    made = chat_request(resolved(tools=[{**tool, "strict": False}]), how)
-    function = made.options["tools"][0]["function"]
+    options = profile(fields={"tools.strict": "map"})
+    result = chat_request(resolved(tools=[{**tool, "strict": False}]), options)
+    function = result.options["tools"][0]["function"]
     assert 'Examples of its input:\n{"command":"ls"}' in function["description"]
     assert function["strict"] is False
-    assert made.notes == ()
+    assert result.notes == ()

@@ -48,15 +48,15 @@ async def read(data: str, limits: PdfLimits = LIMITS) -> str:
 
 async def check(cases: Mapping[str, tuple[str, PdfLimits, str]]) -> None:
     """Read all at a time; each has to come to the words it is given with."""
-    told: dict[str, str] = {}
+    counts: dict[str, str] = {}
 
     async def one(name: str, data: str, limits: PdfLimits) -> None:
-        told[name] = await read(data, limits)
+        counts[name] = await read(data, limits)
 
     async with task_group() as group:
         for name, (data, limits, _) in cases.items():
             group.start_soon(one, name, data, limits)
-    assert told == {name: words for name, (_, _, words) in cases.items()}
+    assert counts == {name: words for name, (_, _, words) in cases.items()}
 
 
 async def test_row_a6_what_can_be_read_is_read() -> None:

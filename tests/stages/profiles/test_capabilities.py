@@ -17,13 +17,13 @@ EFFORT = {"fields": {"output_config.effort": "map"}, "reasoning_request": "effor
 
 @for_each("name", profiles())
 def test_every_member_that_the_sdk_knows_is_reported(name: str) -> None:
-    told = capabilities(profile_named(name))
-    read = ModelCapabilities.model_validate(told, strict=True)
-    assert read.model_dump() == told
+    reported = capabilities(profile_named(name))
+    read = ModelCapabilities.model_validate(reported, strict=True)
+    assert read.model_dump() == reported
 
 
 @for_each(
-    ("how", "path", "supported"),
+    ("options", "path", "supported"),
     [
         ({}, "image_input", True),
         ({"fields": {"image.base64": "reject"}}, "image_input", False),
@@ -44,9 +44,9 @@ def test_every_member_that_the_sdk_knows_is_reported(name: str) -> None:
     ],
 )
 def test_an_ability_is_a_fact_of_the_profile(
-    how: dict[str, Any], path: str, supported: bool
+    options: dict[str, Any], path: str, supported: bool
 ) -> None:
-    told = capabilities(profile(**how))
+    reported = capabilities(profile(**options))
     for step in path.split("."):
-        told = told[step]
-    assert told["supported"] is supported
+        reported = reported[step]
+    assert reported["supported"] is supported

@@ -18,10 +18,10 @@ from tests.support import profile
 
 @for_each("name", profiles())
 def test_each_profile_that_ships_is_in_order(name: str) -> None:
-    given = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
-    made = make_converter().structure(given, Profile)
-    assert made == profile_named(name)
-    assert bool(made.base_url) is not made.embedded
+    value = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
+    result = make_converter().structure(value, Profile)
+    assert result == profile_named(name)
+    assert bool(result.base_url) is not result.embedded
 
 
 def test_the_profiles_that_ship_are_these() -> None:
@@ -47,11 +47,11 @@ def test_a_profile_names_only_policies_that_differ_from_generic(name: str) -> No
 
 @for_each("name", profiles())
 def test_what_a_profile_maps_it_has_a_way_for(name: str) -> None:
-    made = profile_named(name)
-    assert (made.fields["thinking"] == "map") is (made.reasoning_request != "none")
-    assert (made.fields["thinking_block"] == "map") is (made.reasoning_history != "none")
-    assert (made.fields["disable_parallel_tool_use"] == "emulate") is (
-        made.parallel_tool_calls == "never"
+    result = profile_named(name)
+    assert (result.fields["thinking"] == "map") is (result.reasoning_request != "none")
+    assert (result.fields["thinking_block"] == "map") is (result.reasoning_history != "none")
+    assert (result.fields["disable_parallel_tool_use"] == "emulate") is (
+        result.parallel_tool_calls == "never"
     )
 
 
@@ -85,8 +85,8 @@ def test_effort_cannot_be_mapped_where_there_are_no_levels() -> None:
 
 
 def test_no_profile_that_ships_has_a_key_of_a_person() -> None:
-    for given in profiles().values():
-        assert not {"api_key", "headers", "model_path"}.intersection(given)
+    for value in profiles().values():
+        assert not {"api_key", "headers", "model_path"}.intersection(value)
 
 
 def test_keys_of_a_connection_are_keys_of_a_profile() -> None:
@@ -150,8 +150,8 @@ def test_a_url_with_a_password_is_not_repeated_when_it_is_wrong() -> None:
 
 
 def test_no_text_shows_the_key_or_the_headers() -> None:
-    made = profile(api_key="s3cret-key", headers={"x-token": "s3cret-token"})
-    assert "s3cret" not in repr(made)
+    result = profile(api_key="s3cret-key", headers={"x-token": "s3cret-token"})
+    assert "s3cret" not in repr(result)
 
 
 @pytest.mark.parametrize("key", ["", "sk-1", "a b", "dapi.1_2+3/4=="])

@@ -117,9 +117,9 @@ def test_what_ends_while_it_is_open_changes_nothing(end: str) -> None:
     breaker = failing(1, 2)
     late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
     fail(breaker, 3)
-    for each in late:
-        each.failed(20) if end == "failed" else getattr(each, end)()
-        each.finished()
+    for item in late:
+        item.failed(20) if end == "failed" else getattr(item, end)()
+        item.finished()
     assert breaker.state(32.9) == "open"
     assert breaker.state(33) == "half-open"
 
@@ -132,8 +132,8 @@ def test_a_call_from_before_the_opening_counts_for_nothing(end: str) -> None:
     breaker.attempt(33).response_started()
     fail(breaker, 34)
     fail(breaker, 34)
-    for each in late:
-        each.failed(35) if end == "failed" else each.succeeded()
+    for item in late:
+        item.failed(35) if end == "failed" else item.succeeded()
     assert breaker.state(35) == "closed"
     fail(breaker, 35)
     assert breaker.state(35) == "open", "those of now do count"

@@ -54,8 +54,8 @@ def balanced(affinity: Any = None, **weights: float) -> TargetGroup:
 
 def asking(session: str = "", text: str = "Hello") -> Validated:
     headers = {"x-claude-code-session-id": session} if session else {}
-    made = validated(messages=[{"role": "user", "content": text}])
-    return evolve(made, http=http(headers=headers))
+    result = validated(messages=[{"role": "user", "content": text}])
+    return evolve(result, http=http(headers=headers))
 
 
 def names(group: TargetGroup, event: Validated) -> list[str]:
@@ -90,8 +90,8 @@ def test_without_a_session_the_beginning_of_the_history_counts() -> None:
     for affinity, sessions in (("session", [""]), ("prefix", ["one", "two"])):
         group = balanced(affinity, a=1, b=1, c=1)
         texts = [str(n) for n in range(50)]
-        first = [{names(group, asking(each, text))[0] for each in sessions} for text in texts]
-        assert all(len(each) == 1 for each in first)
+        first = [{names(group, asking(item, text))[0] for item in sessions} for text in texts]
+        assert all(len(item) == 1 for item in first)
         assert set.union(*first) == {"a", "b", "c"}
 
 

@@ -108,10 +108,10 @@ LINE = "x-anthropic-billing-header: cch="
 
 
 def test_a_conversation_keeps_its_beginning_while_it_grows() -> None:
-    given = {"system": "Be brief.", "tools": [TOOL]}
+    value = {"system": "Be brief.", "tools": [TOOL]}
     later = [FIRST, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Go on"}]
-    one = prefix_key(request(**given))
-    assert prefix_key(request(**given, messages=later, max_tokens=7, model="x")) == one
+    one = prefix_key(request(**value))
+    assert prefix_key(request(**value, messages=later, max_tokens=7, model="x")) == one
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_conversations_that_begin_otherwise_differ(other: Any) -> None:
 
 
 def test_the_line_that_changes_with_each_request_does_not_count() -> None:
-    for rest in ("", "\nBe brief."):
-        one, two = (request(system=f"{LINE}{n}{rest}") for n in (1, 2))
+    for remaining in ("", "\nBe brief."):
+        one, two = (request(system=f"{LINE}{n}{remaining}") for n in (1, 2))
         assert prefix_key(one) == prefix_key(two)
     assert prefix_key(request(system=f"{LINE}1\nA")) != prefix_key(request(system=f"{LINE}1\nB"))

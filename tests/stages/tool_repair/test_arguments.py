@@ -62,7 +62,7 @@ def test_no_arguments_are_none(arguments: str) -> None:
 
 
 @for_each(
-    ("given", "becomes"),
+    ("value", "becomes"),
     [
         ({"days": "5"}, {"days": 5}),
         ({"days": " 5 "}, {"days": 5}),
@@ -81,10 +81,10 @@ def test_no_arguments_are_none(arguments: str) -> None:
         ({"city": True}, {"city": "true"}),
     ],
 )
-def test_simple_changes_make_it_fit(given: Any, becomes: Any) -> None:
-    arguments, how = repair_arguments(json.dumps({"city": "x", **given}), SCHEMA)
+def test_simple_changes_make_it_fit(value: Any, becomes: Any) -> None:
+    arguments, options = repair_arguments(json.dumps({"city": "x", **value}), SCHEMA)
     assert json.loads(arguments) == {"city": "x", **becomes}
-    assert how == "coerced"
+    assert options == "coerced"
 
 
 def test_json_in_a_string_is_what_it_says() -> None:
@@ -108,7 +108,7 @@ def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
 
 
 @for_each(
-    ("given", "becomes"),
+    ("value", "becomes"),
     [
         ("{'city': 1}", {"city": "1"}),
         ('{"city": "Paris"', {"city": "Paris"}),
@@ -127,10 +127,10 @@ def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
         ('{"city": "</parameter> // { [", "days": 1}}', {"city": "</parameter> // { [", "days": 1}),
     ],
 )
-def test_broken_json_is_repaired_where_that_fits(given: str, becomes: Any) -> None:
-    arguments, how = repair_arguments(given, SCHEMA)
+def test_broken_json_is_repaired_where_that_fits(value: str, becomes: Any) -> None:
+    arguments, options = repair_arguments(value, SCHEMA)
     assert json.loads(arguments) == becomes
-    assert how == "repaired"
+    assert options == "repaired"
 
 
 @for_each(
@@ -180,7 +180,7 @@ def test_what_cannot_be_repaired_stays(arguments: str) -> None:
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=4))
 def test_a_repair_changes_no_text(texts: list[str]) -> None:
     """Neither the texts of JSON that is broken behind them, nor those in Python's quotes."""
-    value = {str(at): each for at, each in enumerate(texts)}
+    value = {str(at): item for at, item in enumerate(texts)}
     for text in (json.dumps(value)[:-1] + ",}", json.dumps(value, ensure_ascii=False)[:-1]):
         assert repaired(text) == value
     if all(map(str.isprintable, texts)):  # Python has escapes for the others that JSON has not
@@ -191,8 +191,8 @@ def test_a_repair_changes_no_text(texts: list[str]) -> None:
 def test_text_with_unescaped_quotes_is_whole_or_not_repaired(text: str) -> None:
     """Half of it as the command, and the rest as something else, would be another command."""
     for written in (f'{{"city": "{text}"}}', f"{{'city': '{text}'}}"):
-        arguments, how = repair_arguments(written, {"additionalProperties": False, **SCHEMA})
-        if how == "repaired":
+        arguments, options = repair_arguments(written, {"additionalProperties": False, **SCHEMA})
+        if options == "repaired":
             assert json.loads(arguments) == {"city": text}
 
 
@@ -264,8 +264,8 @@ def test_row_d2_the_library_gets_a_limited_part_of_a_response() -> None:
 
 def test_row_d2_a_long_text_in_a_broken_call_is_repaired() -> None:
     text = "line\\n" * 6_000
-    arguments, how = repair_arguments(f"{{'path': 'a', 'text': \"{text}\"}}", {})
-    assert how == "repaired"
+    arguments, options = repair_arguments(f"{{'path': 'a', 'text': \"{text}\"}}", {})
+    assert options == "repaired"
     assert json.loads(arguments)["text"] == "line\n" * 6_000
 
 
@@ -289,11 +289,11 @@ VALUES = st.recursive(
 
 @given(VALUES, st.integers(0, 40), st.sampled_from(["", "}", '"', ",", "x"]))
 def test_whatever_comes_out_fits_or_is_what_went_in(value: Any, cut: int, more: str) -> None:
-    given = json.dumps(value)[: -cut or None] + more
-    arguments, how = repair_arguments(given, SCHEMA)
-    if how in ("coerced", "repaired"):
+    input_value = json.dumps(value)[: -cut or None] + more
+    arguments, options = repair_arguments(input_value, SCHEMA)
+    if options in ("coerced", "repaired"):
         assert isinstance(json.loads(arguments), dict)
         assert fits(json.loads(arguments), SCHEMA)
     else:
-        assert arguments == given
+        assert arguments == input_value
     assert repair_arguments(arguments, SCHEMA)[0] == arguments

@@ -44,10 +44,10 @@ def found(parts: list[str], whole: bool = True) -> list[Piece]:
             out.append(more)
 
     for part in parts:
-        for each in text.feed(part):
-            add(each)
-    for each in text.finish(whole):
-        add(each)
+        for item in text.feed(part):
+            add(item)
+    for item in text.finish(whole):
+        add(item)
     return out if out[0] else out[1:]
 
 
@@ -218,7 +218,7 @@ def test_bare_json_counts_only_as_the_whole_response() -> None:
     text = ToolCallScanner(TOOLS)
     text.text_is_not_first()
     assert list(text.feed(LLAMA)) == [LLAMA]
-    assert [type(each) for each in text.feed(HERMES)] == [FoundCalls]
+    assert [type(item) for item in text.feed(HERMES)] == [FoundCalls]
 
 
 @pytest.mark.untraced
@@ -226,12 +226,12 @@ def test_buffered_text_has_a_limit_and_takes_linear_time() -> None:
     began = time.process_time()
     for begin in ("<tool_call>{", "<tool_call>", "[TOOL_CALLS]get{", '{"name": "get", "a": "'):
         text = begin + "x " * 130_000
-        held, out = 0, 0
+        buffered, out = 0, 0
         searched = ToolCallScanner(TOOLS)
         for part in pieces(text, 2):
-            shown = sum(len(each) for each in searched.feed(part) if isinstance(each, str))
-            held, out = held + len(part) - shown, out + shown
-            assert held <= 200_100
+            output = sum(len(item) for item in searched.feed(part) if isinstance(item, str))
+            buffered, out = buffered + len(part) - output, out + output
+            assert buffered <= 200_100
         assert out > len(text) - 10
     assert time.process_time() - began < 20  # 0.5 s; some quadratic thing would take minutes
 

@@ -34,11 +34,11 @@ quick = settings(
 def requests(stream: bool) -> dict[bool, ChatRequest]:
     """A request without thinking, and one with, to a backend that tells its stop sequence."""
     asked = {False: None, True: {"type": "adaptive"}}
-    made = {
+    result = {
         key: chat_request(stream=stream, thinking=asked[key], stop_sequences=["END"])
         for key in asked
     }
-    return {key: evolve(request, scanned_stop_sequences=()) for key, request in made.items()}
+    return {key: evolve(request, scanned_stop_sequences=()) for key, request in result.items()}
 
 
 REQUESTS, UNSTREAMED = requests(stream=True), requests(stream=False)
@@ -219,10 +219,10 @@ HELD = st.sampled_from([" ", "\n\n", "<", " <th", "a</think>", "< ", "<thinking>
 WORDS = st.one_of(*[st.text(max_size=40)] * 3, HELD)
 
 
-def untagged(said: Said) -> bool:
+def untagged(response: Said) -> bool:
     """Hypothesis also tries strings it finds in the code, and reasoning is not of this test."""
-    texts = said.text, said.more, said.text + said.more
-    return not any(each.lstrip().startswith("<think>") for each in texts)
+    texts = response.text, response.more, response.text + response.more
+    return not any(text.lstrip().startswith("<think>") for text in texts)
 
 
 CALLED = st.lists(st.tuples(NAMES, INPUTS), max_size=3).map(tuple)
@@ -239,32 +239,32 @@ def fragments(draw: st.DrawFn, whole: str) -> list[str]:
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[Said, list[dict[str, Any]]]:
     """An answer and its deltas: the text, the calls in pieces and in turns, the rest."""
-    said = draw(ANSWERS)
+    response = draw(ANSWERS)
     ascii_only = draw(st.booleans())
-    deltas: list[dict[str, Any]] = [{"content": each} for each in fragments(draw, said.text)]
+    deltas: list[dict[str, Any]] = [{"content": item} for item in fragments(draw, response.text)]
     waiting = []
-    for index, (name, value) in enumerate(said.calls):
+    for index, (name, value) in enumerate(response.calls):
         first = {"index": index, "id": f"call_{index}", "type": "function"}
         pieces = fragments(draw, json.dumps(value, ensure_ascii=ascii_only))
         with_name = draw(st.booleans())
         begun = {"name": name, "arguments": pieces.pop(0) if with_name else ""}
-        rest = [{"index": index, "function": {"arguments": each}} for each in pieces]
-        waiting.append([{**first, "function": begun}, *rest])
+        remaining = [{"index": index, "function": {"arguments": item}} for item in pieces]
+        waiting.append([{**first, "function": begun}, *remaining])
     interleaved = draw(st.booleans())
     for calls in waiting:  # begun in their order
         deltas.append({"tool_calls": [calls.pop(0)]})
         if not interleaved:
-            deltas += [{"tool_calls": [each]} for each in calls]
+            deltas += [{"tool_calls": [item]} for item in calls]
             calls.clear()
     while any(waiting):
-        calls = draw(st.sampled_from([each for each in waiting if each]))
+        calls = draw(st.sampled_from([item for item in waiting if item]))
         deltas.append({"tool_calls": [calls.pop(0)]})
-    deltas += [{"content": each} for each in fragments(draw, said.more)]
-    return said, deltas
+    deltas += [{"content": item} for item in fragments(draw, response.more)]
+    return response, deltas
 
 
-def chunks_of(said: Said, deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    reason = "tool_calls" if said.calls else "stop"
+def chunks_of(response: Said, deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    reason = "tool_calls" if response.calls else "stop"
     chunks: list[dict[str, Any]] = [{"choices": [{"delta": delta}]} for delta in deltas]
     chunks.append({"choices": [{"delta": {}, "finish_reason": reason}]})
     chunks.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 500}})

@@ -66,7 +66,7 @@ def test_the_places_where_a_stream_is_split_make_no_difference(
 ) -> None:
     stream = sse(chunks, ending, lines)
     body, whole = proxied([stream], REQUESTS[True])
-    again, whole_again = proxied(cut(stream, places), REQUESTS[True])
+    again, complete = proxied(cut(stream, places), REQUESTS[True])
     check_grammar(parse_sse(body), whole=whole)
     assert without_chance(parse_sse(again)) == without_chance(parse_sse(body))
-    assert whole_again == whole
+    assert complete == whole

@@ -55,7 +55,7 @@ def test_many_calls_keep_their_order() -> None:
     fragments = [call("f", arguments(n=n), id=f"c{n}", index=n) for n in range(20)]
     expected = [("tool_use", "f", {"n": n}) for n in range(20)]
     assert content([calls(*fragments), finish()]) == expected
-    assert content([*(calls(each) for each in fragments), finish()]) == expected
+    assert content([*(calls(fragment) for fragment in fragments), finish()]) == expected
 
 
 # White space
@@ -85,11 +85,11 @@ def test_line_separators_in_text_are_kept() -> None:
 @pytest.mark.parametrize("member", ["reasoning_content", "reasoning"])
 def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
     chunks = [delta(**{member: "H"}), delta(**{member: "m"}), text("Hello"), finish()]
-    made = message(chunks, request=chat_request(thinking=THINKING))
-    [thought, said] = made["content"]
+    result = message(chunks, request=chat_request(thinking=THINKING))
+    [thought, response] = result["content"]
     signature = seal(Envelope(owner_of("fake", "some-model")))
     assert thought == {"type": "thinking", "thinking": "Hm", "signature": signature}
-    assert said == {"type": "text", "text": "Hello"}
+    assert response == {"type": "text", "text": "Hello"}
 
 
 @pytest.mark.parametrize("thinking", [None, {"type": "disabled"}], ids=["not given", "disabled"])
@@ -112,7 +112,7 @@ def test_tags_are_text_where_the_profile_says_so() -> None:
     assert content(TAGGED, request=plain) == [("text", "\n<think>Hm</think>\n\nHello")]
 
 
-@pytest.mark.parametrize("held", ["<", "\n<think", "  <t"])
+@pytest.mark.parametrize("buffered", ["<", "\n<think", "  <t"])
 @pytest.mark.parametrize(
     ("follows", "expected"),
     [
@@ -122,10 +122,10 @@ def test_tags_are_text_where_the_profile_says_so() -> None:
     ids=["a call", "thinking"],
 )
 def test_what_could_begin_a_tag_stays_before_what_follows(
-    held: str, follows: Any, expected: Any
+    buffered: str, follows: Any, expected: Any
 ) -> None:
-    made = content([text(held), follows, finish()], request=chat_request(thinking=THINKING))
-    assert made == [("text", held), expected]
+    result = content([text(buffered), follows, finish()], request=chat_request(thinking=THINKING))
+    assert result == [("text", buffered), expected]
 
 
 @pytest.mark.parametrize("follows", [delta(refusal="No."), delta(content=[{"text": "No."}])])
@@ -139,9 +139,9 @@ def test_white_space_before_a_call_is_not_put_after_it() -> None:
 
 
 def test_the_tokens_of_thinking_are_reported() -> None:
-    told = usage(prompt_tokens=3, completion_tokens_details={"reasoning_tokens": 5})
-    made = message([text("Hello"), finish(), told])
-    assert made["usage"]["output_tokens_details"] == {"thinking_tokens": 5}
+    reported = usage(prompt_tokens=3, completion_tokens_details={"reasoning_tokens": 5})
+    result = message([text("Hello"), finish(), reported])
+    assert result["usage"]["output_tokens_details"] == {"thinking_tokens": 5}
 
 
 def test_a_shortened_name_comes_back_as_the_client_knows_it() -> None:

@@ -56,8 +56,8 @@ def chunk(*choices: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("indexes", [(0, 1, 2), (0, 0, 0), (1, 1, 1), (2, 1, 0), (7, None, "x")])
 def test_row_b4_the_choices_of_a_stream_may_count_as_they_like(indexes: tuple[Any, ...]) -> None:
-    said = zip(indexes, ["Whis", "per", " it"], strict=True)
-    chunks = [chunk(choice(index, content=more)) for index, more in said]
+    response = zip(indexes, ["Whis", "per", " it"], strict=True)
+    chunks = [chunk(choice(index, content=more)) for index, more in response]
     assert content([*chunks, finish()]) == [("text", "Whisper it")]
     ending = chunk(choice(9, "stop"))
     assert message([*chunks, ending])["stop_reason"] == "end_turn"
@@ -79,7 +79,7 @@ def test_row_b5_text_and_calls_of_several_choices_are_merged(
 ) -> None:
     """As GitHub Copilot answers for Claude, without a stream."""
     first, second = identities
-    made = message(
+    result = message(
         [
             chunk(
                 whole(0, "tool_calls", content="Let me look."),
@@ -88,8 +88,8 @@ def test_row_b5_text_and_calls_of_several_choices_are_merged(
             )
         ]
     )
-    assert made["stop_reason"] == "tool_use"
-    short = [block.get("text") or (block["name"], block["input"]) for block in made["content"]]
+    assert result["stop_reason"] == "tool_use"
+    short = [block.get("text") or (block["name"], block["input"]) for block in result["content"]]
     assert short == ["Let me look.", ("f", {"city": "Paris"}), ("f", {})]
 
 
@@ -101,14 +101,14 @@ def test_row_b5_the_choices_of_a_chunk_are_read_in_their_order() -> None:
 
 
 def test_row_b5_the_worst_end_of_several_choices_counts() -> None:
-    made = message([chunk(whole(0, "stop", content="a"), whole(1, "length", content="b"))])
-    assert (made["stop_reason"], made["content"][0]["text"]) == ("max_tokens", "ab")
+    result = message([chunk(whole(0, "stop", content="a"), whole(1, "length", content="b"))])
+    assert (result["stop_reason"], result["content"][0]["text"]) == ("max_tokens", "ab")
 
 
 PARTS = st.one_of(
     st.text(min_size=1, max_size=9).map(lambda more: {"content": more}),
     st.tuples(st.sampled_from("fg"), st.dictionaries(st.text(), st.integers(), max_size=2)).map(
-        lambda each: {"tool_calls": [called(each[0], json.dumps(each[1]))]}
+        lambda item: {"tool_calls": [called(item[0], json.dumps(item[1]))]}
     ),
 )
 TOLD = {"prompt_tokens": 11, "completion_tokens": 500}
@@ -117,11 +117,11 @@ TOLD = {"prompt_tokens": 11, "completion_tokens": 500}
 def in_a_stream(members: dict[str, Any], number: int, size: int) -> list[dict[str, Any]]:
     """The deltas of a part; `number` is that of the call."""
     if "content" in members:
-        return [{"content": each} for each in pieces(members["content"], size)]
+        return [{"content": item} for item in pieces(members["content"], size)]
     function = members["tool_calls"][0]["function"]
     first = call(function["name"], "", index=number, id=f"c{number}")
-    more = [call(None, each, index=number) for each in pieces(function["arguments"], size)]
-    return [{"tool_calls": [each]} for each in (first, *more)]
+    more = [call(None, item, index=number) for item in pieces(function["arguments"], size)]
+    return [{"tool_calls": [item]} for item in (first, *more)]
 
 
 @st.composite
@@ -132,7 +132,7 @@ def answers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     indexes = st.sampled_from([0, 1, 2, None])
     choices = [whole(draw(indexes), reason, **members) for members in parts]
     size = draw(st.integers(1, 9))
-    deltas = [each for n, members in enumerate(parts) for each in in_a_stream(members, n, size)]
+    deltas = [item for n, members in enumerate(parts) for item in in_a_stream(members, n, size)]
     chunks: list[dict[str, Any]] = []
     while deltas:
         together, deltas = deltas[: (count := draw(st.integers(1, 3)))], deltas[count:]
@@ -145,17 +145,17 @@ def answers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
 
 
 def comparable(chunks: list[dict[str, Any]], request: ChatRequest) -> dict[str, Any]:
-    made = message(chunks, request=request)
-    blocks = [{**block, "id": None} for block in made["content"]]
-    return {**made, "id": None, "content": blocks}
+    result = message(chunks, request=request)
+    blocks = [{**block, "id": None} for block in result["content"]]
+    return {**result, "id": None, "content": blocks}
 
 
 @given(answers(), st.sampled_from([(), ("END",)]))
 @quick
 def test_row_b5_streamed_and_whole_choices_give_one_response(
-    answer: tuple[list[dict[str, Any]], dict[str, Any]], stops: tuple[str, ...]
+    response: tuple[list[dict[str, Any]], dict[str, Any]], stops: tuple[str, ...]
 ) -> None:
-    chunks, completed = answer
+    chunks, completed = response
     request = evolve(chat_request(stop_sequences=list(stops)), scanned_stop_sequences=())
     assert comparable(chunks, request) == comparable([completed], request)
 
@@ -168,8 +168,8 @@ def failing(chunks: list[Any], done: bool = True) -> ApiError:
     translator = ResponseTranslator(chat_request(stream=True))
     events: list[e.StreamEvent] = []
     try:
-        for each in chunks:
-            events += translator.chunk(each)
+        for chunk in chunks:
+            events += translator.chunk(chunk)
         events += translator.end(done)
     except ApiError as error:
         check_grammar((event.payload() for event in events), whole=False)
@@ -195,22 +195,22 @@ ERRORS: dict[str, dict[str, Any]] = {
 }
 
 
-@for_each("said", ERRORS.values(), ids=ERRORS)
-def test_row_b1_an_error_in_any_shape_is_no_end(said: dict[str, Any]) -> None:
-    assert "worker died" in failing([text("Half an ans"), said]).message
-    assert "worker died" in failing([said]).message
-    assert "worker died" in failing([text("Half an ans"), said, usage()]).message
+@for_each("body", ERRORS.values(), ids=ERRORS)
+def test_row_b1_an_error_in_any_shape_is_no_end(body: dict[str, Any]) -> None:
+    assert "worker died" in failing([text("Half an ans"), body]).message
+    assert "worker died" in failing([body]).message
+    assert "worker died" in failing([text("Half an ans"), body, usage()]).message
 
 
 @pytest.mark.parametrize("code", [0, "0", 200, "success"], ids=repr)
 def test_row_b1_a_report_of_success_is_no_failure(code: Any) -> None:
-    said = {"choices": [], "code": code, "msg": "ok"}
-    assert content([text("Whole"), said]) == [("text", "Whole")]
+    response = {"choices": [], "code": code, "msg": "ok"}
+    assert content([text("Whole"), response]) == [("text", "Whole")]
 
 
 def test_row_b1_an_error_after_the_finish_reason_changes_nothing() -> None:
-    said = {"choices": [], "code": "1234", "msg": "network"}
-    assert content([text("Whole"), finish(), said]) == [("text", "Whole")]
+    response = {"choices": [], "code": "1234", "msg": "network"}
+    assert content([text("Whole"), finish(), response]) == [("text", "Whole")]
 
 
 def test_row_b1_a_whole_response_whose_choice_failed_is_an_error() -> None:
@@ -251,8 +251,8 @@ def test_row_b1_an_object_that_is_no_chunk_is_skipped() -> None:
 def test_row_b1_a_partial_response_never_becomes_whole(
     chunks: list[dict[str, Any]],
 ) -> None:
-    for said in ERRORS.values():
-        assert "worker died" in failing([*chunks, said]).message
+    for response in ERRORS.values():
+        assert "worker died" in failing([*chunks, response]).message
 
 
 # Row C15: a stop string within a call
@@ -278,13 +278,13 @@ def test_row_c15_a_call_that_a_stop_string_cuts_is_left_out(
     members: dict[str, Any], reason: str
 ) -> None:
     chunks = [text("I look."), calls(call("Bash", "", id="a", index=0))]
-    chunks += [calls(call(None, each, index=0)) for each in pieces(HALF, 3)]
+    chunks += [calls(call(None, piece, index=0)) for piece in pieces(HALF, 3)]
     body = completion(reason, content="I look.", tool_calls=[called("Bash", HALF, "a")])
     body["choices"][0] |= members
-    for said in ([*chunks, cut(reason, **members)], [body]):
-        made = message(said, request=STOPPING)
-        assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "-l")
-        assert [block["type"] for block in made["content"]] == ["text"]
+    for response in ([*chunks, cut(reason, **members)], [body]):
+        result = message(response, request=STOPPING)
+        assert (result["stop_reason"], result["stop_sequence"]) == ("stop_sequence", "-l")
+        assert [block["type"] for block in result["content"]] == ["text"]
 
 
 def test_row_c15_whole_calls_before_it_are_kept() -> None:
@@ -293,15 +293,15 @@ def test_row_c15_whole_calls_before_it_are_kept() -> None:
         calls(call("Bash", HALF, id="b", index=1)),
         cut("stop", stop_reason="-l"),
     ]
-    made = message(chunks, request=STOPPING)
-    assert made["stop_reason"] == "stop_sequence"
-    assert [block["name"] for block in made["content"]] == ["f"]
+    result = message(chunks, request=STOPPING)
+    assert result["stop_reason"] == "stop_sequence"
+    assert [block["name"] for block in result["content"]] == ["f"]
 
 
 def test_row_c15_one_of_several_stop_strings_is_not_guessed() -> None:
     request = chat_request(stop_sequences=["-l", "x"])
-    made = message([calls(call("Bash", HALF, id="a", index=0)), finish("stop")], request=request)
-    assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", None)
+    result = message([calls(call("Bash", HALF, id="a", index=0)), finish("stop")], request=request)
+    assert (result["stop_reason"], result["stop_sequence"]) == ("stop_sequence", None)
 
 
 def test_row_c15_without_stop_strings_a_call_is_sent_as_it_comes() -> None:
@@ -319,17 +319,17 @@ def test_row_c15_without_stop_strings_a_call_is_sent_as_it_comes() -> None:
 def test_row_c15_wherever_it_is_cut_no_half_call_is_sent(
     inputs: list[dict[str, str]], size: int, kept: int
 ) -> None:
-    written = [json.dumps(each) for each in inputs]
+    written = [json.dumps(item) for item in inputs]
     written[-1] = written[-1][: min(kept, len(written[-1]) - 1)]
     chunks = [
         calls(call("f" if first else None, more, index=n, **({"id": f"c{n}"} if first else {})))
-        for n, each in enumerate(written)
-        for first, more in ((True, ""), *((False, piece) for piece in pieces(each, size)))
+        for n, item in enumerate(written)
+        for first, more in ((True, ""), *((False, piece) for piece in pieces(item, size)))
     ]
     builder = MessageBuilder()
     translator = ResponseTranslator(STOPPING)
-    for each in [*chunks, cut("stop", stop_reason="-l")]:
-        for event in translator.chunk(each):
+    for item in [*chunks, cut("stop", stop_reason="-l")]:
+        for event in translator.chunk(item):
             builder.add(event)
     for event in translator.end(True):
         builder.add(event)

@@ -111,9 +111,9 @@ CLIENTS: dict[str, dict[str, Any]] = {
 def test_row_c4_a_server_tool_next_to_others_is_left_out(
     tool: dict[str, Any], own: dict[str, Any]
 ) -> None:
-    made = chat_request(resolved(tools=[own, tool]), profile())
-    assert [t["function"]["name"] for t in made.options["tools"]] == [own["name"]]
-    assert made.notes == (f"tools.1 ({tool['type']}):dropped",)
+    result = chat_request(resolved(tools=[own, tool]), profile())
+    assert [t["function"]["name"] for t in result.options["tools"]] == [own["name"]]
+    assert result.notes == (f"tools.1 ({tool['type']}):dropped",)
 
 
 @pytest.mark.parametrize("tools", [[SEARCH], [SEARCH, SERVERS["advisor"]]], ids=["one", "two"])
@@ -144,24 +144,24 @@ def test_row_c4_the_policy_can_be_another() -> None:
 def test_row_c4_a_choice_of_a_tool_that_was_left_out_is_reported() -> None:
     choice = {"type": "tool", "name": "web_search"}
     event = resolved(tools=[CLIENTS["custom"], SEARCH], tool_choice=choice)
-    made = chat_request(event, profile())
-    assert "tool_choice" not in made.options
-    assert made.notes == ("tools.1 (web_search_20250305):dropped", "tool_choice:dropped")
+    result = chat_request(event, profile())
+    assert "tool_choice" not in result.options
+    assert result.notes == ("tools.1 (web_search_20250305):dropped", "tool_choice:dropped")
 
 
 def test_row_c4_blocks_of_a_tool_that_was_left_out_are_reported() -> None:
     call = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "advisor", "input": {}}
-    held = {"type": "advisor_result", "text": "Look twice."}
-    result = {"type": "advisor_tool_result", "tool_use_id": "srvtoolu_1", "content": held}
-    said = {"type": "text", "text": "Done."}
+    buffered = {"type": "advisor_result", "text": "Look twice."}
+    result = {"type": "advisor_tool_result", "tool_use_id": "srvtoolu_1", "content": buffered}
+    response = {"type": "text", "text": "Done."}
     turns = [
         {"role": "user", "content": "Q"},
-        {"role": "assistant", "content": [call, result, said]},
+        {"role": "assistant", "content": [call, result, response]},
         {"role": "user", "content": "And now?"},
     ]
-    made = chat_request(resolved(messages=turns), profile())
-    assert [message["content"] for message in made.messages] == ["Q", "Done.", "And now?"]
-    assert made.notes == ("server_tool_use:dropped", "advisor_tool_result:dropped")
+    actual = chat_request(resolved(messages=turns), profile())
+    assert [message["content"] for message in actual.messages] == ["Q", "Done.", "And now?"]
+    assert actual.notes == ("server_tool_use:dropped", "advisor_tool_result:dropped")
 
 
 def test_row_c11_an_empty_list_of_callers_says_nothing() -> None:
@@ -199,13 +199,13 @@ def sdk_inputs(toolset: str) -> dict[str, type[pydantic.BaseModel]]:
 def test_a_toolset_becomes_one_function_for_each_member(
     tool: dict[str, Any], toolset: str, number: int
 ) -> None:
-    declared = {function["name"]: function for function in functions(tool)}
+    config = {function["name"]: function for function in functions(tool)}
     inputs = sdk_inputs(toolset)
 
-    assert len(declared) == number
-    assert declared.keys() == {f"{toolset}__{member}" for member in inputs}
+    assert len(config) == number
+    assert config.keys() == {f"{toolset}__{member}" for member in inputs}
     for member, kind in inputs.items():
-        function = declared[f"{toolset}__{member}"]
+        function = config[f"{toolset}__{member}"]
         fields = {field.alias or name: field for name, field in kind.model_fields.items()}
         parameters = function["parameters"]
         assert function["description"]
@@ -253,11 +253,11 @@ def test_the_call_of_a_member_is_the_toolsets_on_both_ways(limit: int) -> None:
     ]
     event = resolved(tools=[COMPUTER], messages=turns)
     request = chat_request(event, profile(tool_name_limit=limit))
-    [said] = request.messages[1]["tool_calls"]
-    name = said["function"]["name"]
+    [response] = request.messages[1]["tool_calls"]
+    name = response["function"]["name"]
     assert name in [tool["function"]["name"] for tool in request.options["tools"]]
 
     fragment = support.call(name, "{}", index=0, id="call_2")
-    answer = support.message([support.calls(fragment), support.finish()], request=request)
-    assert answer["content"] == [{**call, "id": "call_2"}]
-    anthropic.types.Message.model_validate(answer)
+    reply = support.message([support.calls(fragment), support.finish()], request=request)
+    assert reply["content"] == [{**call, "id": "call_2"}]
+    anthropic.types.Message.model_validate(reply)

@@ -39,8 +39,8 @@ def test_a_summary_is_for_all_that_was_before_it() -> None:
         assistant(text("gone"), compaction(content="We met.", signature="s"), text("So:")),
         user("Go on"),
     ]
-    made, notes = both(turns, {})
-    assert made == [
+    actual, notes = both(turns, {})
+    assert actual == [
         {"role": "user", "content": SUMMARY},
         {"role": "assistant", "content": "So:"},
         {"role": "user", "content": "Go on"},
@@ -56,27 +56,31 @@ def test_the_last_summary_counts_and_joins_the_user_s_text() -> None:
         assistant(compaction(content="We met.", tool_changes=[{"type": "tool_addition"}])),
         user("Go on"),
     ]
-    made, notes = both(turns, {})
-    assert made == [{"role": "user", "content": f"{SUMMARY}\n\nGo on"}]
+    result, notes = both(turns, {})
+    assert result == [{"role": "user", "content": f"{SUMMARY}\n\nGo on"}]
     assert notes == ("compaction.tool_changes:dropped",)
 
 
-@pytest.mark.parametrize("held", [{"encrypted_content": "x"}, {"content": None}])
+@pytest.mark.parametrize("buffered", [{"encrypted_content": "x"}, {"content": None}])
 def test_an_unreadable_compaction_is_reported_and_has_no_effect(
-    held: dict[str, Any],
+    buffered: dict[str, Any],
 ) -> None:
-    made, notes = both([user("Hi"), assistant(compaction(**held), text("So:")), user("b")], {})
-    assert [message["content"] for message in made] == ["Hi", "So:", "b"]
+    result, notes = both(
+        [user("Hi"), assistant(compaction(**buffered), text("So:")), user("b")], {}
+    )
+    assert [message["content"] for message in result] == ["Hi", "So:", "b"]
     assert notes == ("compaction:dropped",)
 
 
-@pytest.mark.parametrize(("policy", "told"), [("drop", ()), ("warn", ("compaction:dropped",))])
-def test_a_summary_is_left_out_where_the_policy_says_so(policy: str, told: tuple[str, ...]) -> None:
-    how = {"fields": {"compaction": policy}}
+@pytest.mark.parametrize(("policy", "expected"), [("drop", ()), ("warn", ("compaction:dropped",))])
+def test_a_summary_is_left_out_where_the_policy_says_so(
+    policy: str, expected: tuple[str, ...]
+) -> None:
+    options = {"fields": {"compaction": policy}}
     turns = [user("Hi"), assistant(compaction(content="We met."), text("So:")), user("b")]
-    made, notes = both(turns, how)
-    assert [message["content"] for message in made] == ["Hi", "So:", "b"]
-    assert notes == told
+    result, notes = both(turns, options)
+    assert [message["content"] for message in result] == ["Hi", "So:", "b"]
+    assert notes == expected
 
 
 def mid_conv(content: Any) -> dict[str, Any]:
@@ -89,9 +93,9 @@ def test_a_system_block_inside_a_turn_becomes_a_system_message() -> None:
         assistant(use("a")),
         user(result("a", "R"), mid_conv([text("Be brief.")]), text("b"), text("c")),
     ]
-    how = {"fields": {"system_message": "map"}}
-    made, notes = both(turns, how)
-    assert made[2:] == [
+    options = {"fields": {"system_message": "map"}}
+    actual, notes = both(turns, options)
+    assert actual[2:] == [
         {"role": "tool", "tool_call_id": "a", "content": "R"},
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "b\n\nc"},

@@ -26,12 +26,12 @@ from tests.support import chat_request
 # Whole completions
 
 
-def same(chunks: list[dict[str, Any]], whole: dict[str, Any], **how: Any) -> None:
+def same(chunks: list[dict[str, Any]], whole: dict[str, Any], **options: Any) -> None:
     """A streamed and a whole answer lead to the same message, but for ids made by chance."""
-    streamed, at_once = message(chunks, **how), message([whole], **how)
-    for made in (streamed, at_once):
-        made.pop("id")
-        for block in made["content"]:
+    streamed, at_once = message(chunks, **options), message([whole], **options)
+    for result in (streamed, at_once):
+        result.pop("id")
+        for block in result["content"]:
             if block.get("id", "").startswith("toolu_"):
                 block["id"] = "toolu_"
     assert streamed == at_once
@@ -86,8 +86,8 @@ def test_pitfall_04_calls_of_a_whole_completion_stay_apart(
     members: list[dict[str, Any]], broken: str
 ) -> None:
     tools = [call("f", broken, **members[0]), call("g", ROME, **members[1])]
-    made = message([completion("tool_calls", content=None, tool_calls=tools)])
-    first, second = made["content"]
+    result = message([completion("tool_calls", content=None, tool_calls=tools)])
+    first, second = result["content"]
     assert (first["name"], first["input"]) == ("f", {"_raw": broken} if broken else {})
     assert (second["name"], second["input"]) == ("g", {"city": "Rome"})
     assert first["id"] != second["id"]
@@ -99,7 +99,7 @@ def test_pitfall_04_calls_of_a_whole_completion_stay_apart(
 )
 def test_pitfall_35_malformed_arguments_are_no_failure(broken: str) -> None:
     whole = completion("tool_calls", tool_calls=[call("f", broken, id="a")])
-    chunks = [calls(call("f", each, id="a", index=0)) for each in pieces(broken, 2) or [""]]
+    chunks = [calls(call("f", item, id="a", index=0)) for item in pieces(broken, 2) or [""]]
     same([*chunks, finish("tool_calls"), usage()], whole)
     [(kind, name, value)] = content([whole])
     assert (kind, name) == ("tool_use", "f")

@@ -68,13 +68,13 @@ def test_a_document_of_one_string_is_text() -> None:
 
 
 def test_a_search_result_is_text() -> None:
-    found = {
+    matches = {
         "type": "search_result",
         "source": "https://x.invalid",
         "title": "T",
         "content": [text("one"), text("two")],
     }
-    assert translated(user(found)) == [
+    assert translated(user(matches)) == [
         {"role": "user", "content": "T\nhttps://x.invalid\n\none\ntwo"}
     ]
 
@@ -127,31 +127,31 @@ def test_pitfall_29_an_unsupported_block_is_refused_with_a_hint(
 
 
 def test_inline_images_are_taken_where_urls_are_not() -> None:
-    [made] = translated(user(IMAGE), fields={"image.url": "reject"})
-    assert made["content"] == [IMAGE_PART]
+    [result] = translated(user(IMAGE), fields={"image.url": "reject"})
+    assert result["content"] == [IMAGE_PART]
 
 
-@pytest.mark.parametrize(("policy", "told"), [("warn", ("image.base64:dropped",)), ("drop", ())])
-def test_a_dropped_image_is_replaced_by_a_note(policy: str, told: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("policy", "notes"), [("warn", ("image.base64:dropped",)), ("drop", ())])
+def test_a_dropped_image_is_replaced_by_a_note(policy: str, notes: tuple[str, ...]) -> None:
     fields = {"image.base64": policy}
     unseen = "[an image that this model cannot see]"
-    [made] = translated(user(text("a"), IMAGE), fields=fields)
-    assert made["content"] == f"a\n\n{unseen}"
-    assert noted(user(text("a"), IMAGE), fields=fields) == told
+    [result] = translated(user(text("a"), IMAGE), fields=fields)
+    assert result["content"] == f"a\n\n{unseen}"
+    assert noted(user(text("a"), IMAGE), fields=fields) == notes
 
 
 @pytest.mark.parametrize(
-    ("policy", "told"), [("warn", ("tool_result.image:dropped",)), ("drop", ())]
+    ("policy", "notes"), [("warn", ("tool_result.image:dropped",)), ("drop", ())]
 )
 def test_a_dropped_image_of_a_result_is_not_called_attached(
-    policy: str, told: tuple[str, ...]
+    policy: str, notes: tuple[str, ...]
 ) -> None:
     turns = user("a"), assistant(use("1")), user(result("1", [text("x"), IMAGE]))
     fields = {"tool_result.image": policy}
     assert translated(*turns, fields=fields)[2:] == [
         tool("1", "x\n[an image that this model cannot see]")
     ]
-    assert noted(*turns, fields=fields) == told
+    assert noted(*turns, fields=fields) == notes
 
 
 LEFT_OUT: dict[str, tuple[dict[str, Any], str]] = {

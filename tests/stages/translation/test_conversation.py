@@ -58,11 +58,13 @@ def test_an_empty_document_gives_no_empty_text() -> None:
     assert translated(user(empty, IMAGE)) == [{"role": "user", "content": [IMAGE_PART]}]
 
 
-@pytest.mark.parametrize(("policy", "told"), [("warn", ("prefill:dropped",)), ("drop", ())])
-def test_an_assistant_prefill_is_dropped_if_unsupported(policy: str, told: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("policy", "notes"), [("warn", ("prefill:dropped",)), ("drop", ())])
+def test_an_assistant_prefill_is_dropped_if_unsupported(
+    policy: str, notes: tuple[str, ...]
+) -> None:
     turns = user("a"), assistant(text("So"))
     assert translated(*turns, fields={"prefill": policy}) == [{"role": "user", "content": "a"}]
-    assert noted(*turns, fields={"prefill": policy}) == told
+    assert noted(*turns, fields={"prefill": policy}) == notes
 
 
 def test_a_call_at_the_end_is_no_begun_response() -> None:

@@ -93,9 +93,9 @@ def test_pitfall_26_what_others_made_is_no_envelope(other: str) -> None:
     assert not is_sealed(other)
 
 
-def forged(held: Any, raw: bytes | None = None) -> str:
+def forged(buffered: Any, raw: bytes | None = None) -> str:
     """An envelope with a right checksum around anything."""
-    data = json_codec.encode(held) if raw is None else raw
+    data = json_codec.encode(buffered) if raw is None else raw
     packer = zlib.compressobj(9, wbits=-15)
     packed = packer.compress(data) + packer.flush()
     whole = zlib.crc32(data).to_bytes(4) + packed
@@ -108,9 +108,9 @@ def test_what_is_forged_has_to_have_the_right_types() -> None:
         *([], 1, None, {}, {"o": 1}, {"o": "a", "i": 1}, {"o": "a", "c": []}),
         *({"o": "a", "m": "x"}, {"o": "a", "t": None}, {"o": "a", "f": True}, {"o": "a", "s": {}}),
     ]
-    for held in wrong:
+    for buffered in wrong:
         with pytest.raises(BrokenEnvelopeError):
-            unseal(forged(held))
+            unseal(forged(buffered))
     with pytest.raises(BrokenEnvelopeError):
         unseal(forged(None, b"no JSON"))
 
@@ -140,7 +140,7 @@ def test_row_b13_ids_with_small_envelopes_fit_64_characters() -> None:
 
 def test_an_owner_is_one_model_of_one_backend_and_names_neither() -> None:
     owners = {
-        owner_of(*each) for each in [("a", "b"), ("a", "c"), ("b", "b"), ("ab", ""), ("", "ab")]
+        owner_of(*item) for item in [("a", "b"), ("a", "c"), ("b", "b"), ("ab", ""), ("", "ab")]
     }
     assert len(owners) == 5
     assert "backend" not in owner_of("backend", "model")

@@ -49,9 +49,9 @@ def test_strict_makes_a_400_of_a_warning() -> None:
     ids=["a field", "a tool's type"],
 )
 def test_a_refusal_does_not_repeat_megabytes(body: dict[str, Any], policy: str) -> None:
-    given = profile(fields={"unknown": policy, "server_tools.alone": policy})
+    value = profile(fields={"unknown": policy, "server_tools.alone": policy})
     with pytest.raises(InvalidRequestError) as raised:
-        chat_request(resolved(**body), given, strict=True)
+        chat_request(resolved(**body), value, strict=True)
     assert len(str(raised.value)) < 200
 
 

@@ -165,8 +165,8 @@ def test_pitfall_18_it_can_join_the_system_prompt() -> None:
 @pytest.mark.parametrize("policy", ["map", "warn"])
 def test_only_an_emulated_system_message_joins_the_system_prompt(policy: str) -> None:
     turns = user("a"), system("Be brief.")
-    made = translated(*turns, prompt="One.", hoist_system=True, fields={"system_message": policy})
-    assert made[0]["content"] == "One."
+    result = translated(*turns, prompt="One.", hoist_system=True, fields={"system_message": policy})
+    assert result[0]["content"] == "One."
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -187,8 +187,8 @@ def test_a_tool_that_comes_or_goes_is_reported_to_the_model(
     block: dict[str, Any], words: str, hoist: bool
 ) -> None:
     turns = user("a"), {"role": "system", "content": [block]}, assistant(text("b")), user("c")
-    made = translated(*turns, hoist_system=hoist)
-    assert words in made[0]["content"]
+    result = translated(*turns, hoist_system=hoist)
+    assert words in result[0]["content"]
     assert noted(*turns) == ()
     assert list(validation.problems(request(messages=list(turns)))) == []
 
@@ -218,11 +218,11 @@ def test_other_blocks_of_a_system_message_are_reported(block: dict[str, Any], po
 ONCE = {"role": "system", "content": "Be brief.", "clear_at": "next_user_message"}
 
 
-@pytest.mark.parametrize("how", [{}, {"hoist_system": True}, {"fields": KEPT}], ids=str)
-def test_a_system_message_for_one_turn_is_gone_with_the_next(how: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{}, {"hoist_system": True}, {"fields": KEPT}], ids=str)
+def test_a_system_message_for_one_turn_is_gone_with_the_next(options: dict[str, Any]) -> None:
     now = user("a"), ONCE, assistant(text("b"))
     later = *now, user("c")
     always = user("a"), {**ONCE, "clear_at": "never"}, assistant(text("b")), user("c")
-    assert "Be brief." in str(translated(*now, **how))
-    assert translated(*later, **how) == translated(user("a"), assistant(text("b")), user("c"))
-    assert "Be brief." in str(translated(*always, **how))
+    assert "Be brief." in str(translated(*now, **options))
+    assert translated(*later, **options) == translated(user("a"), assistant(text("b")), user("c"))
+    assert "Be brief." in str(translated(*always, **options))

@@ -48,9 +48,9 @@ def test_row_c5_the_system_prompt_and_a_user_turn_stay_first() -> None:
     for turns in ((user("a"), assistant(text("b")), user("c")), (user("a"),)):
         assert translated(*turns, assistant_first=False) == translated(*turns)
     event = request(messages=[assistant(text("a")), user("b")], system="Be brief.")
-    how = profile(assistant_first=False)
-    made = messages_of(event, how, FieldPolicies(how.fields))
-    assert [message["role"] for message in made] == ["system", "user", "assistant", "user"]
+    options = profile(assistant_first=False)
+    result = messages_of(event, options, FieldPolicies(options.fields))
+    assert [message["role"] for message in result] == ["system", "user", "assistant", "user"]
 
 
 def test_row_c5_a_prefill_alone_is_refused_if_unsupported() -> None:
@@ -104,12 +104,12 @@ def test_databricks_gets_each_result_after_its_own_call() -> None:
 def test_calls_that_are_split_keep_the_reasoning_before_them() -> None:
     thought = {**THOUGHT, "signature": seal(Envelope("fake"))}
     turns = user("a"), assistant(thought, use("1"), use("2")), user(result("1"), result("2"))
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "split_tool_results": True,
         "reasoning_history": "reasoning",
         "fields": {"thinking_block": "map"},
     }
-    assert translated(*turns, **how)[1:] == [
+    assert translated(*turns, **options)[1:] == [
         {"role": "assistant", "tool_calls": [call("1")], "reasoning": "hm"},
         tool("1", ""),
         {"role": "assistant", "tool_calls": [call("2")]},

@@ -38,11 +38,11 @@ OTHERS = [Target("other", "some-model"), Target("fake", "another-model")]
 
 @WISHES
 @pytest.mark.parametrize("other", OTHERS, ids=lambda each: each.backend)
-def test_another_target_gets_nothing_of_it(other: Target, wish: dict[str, Any]) -> None:
-    talk = Talk(more=wish)
+def test_another_target_gets_nothing_of_it(other: Target, requested: dict[str, Any]) -> None:
+    talk = Talk(more=requested)
     chunks = [delta(reasoning_details=[ENCRYPTED]), *one_call("functions.f:0", **SIGNED)]
-    answer = talk.answer(chunks)
-    moved = talk.then(answer, target=other)
+    response = talk.answer(chunks)
+    moved = talk.then(response, target=other)
     sent = moved.request()
 
     fit = sent.messages[2]["tool_call_id"]
@@ -56,8 +56,8 @@ def test_another_target_gets_nothing_of_it(other: Target, wish: dict[str, Any]) 
 
 def test_another_target_gets_ids_of_its_own_form() -> None:
     talk = Talk()
-    answer = talk.answer(one_call("functions.f:0", **SIGNED))
-    moved = talk.then(answer, target=OTHERS[0], profile=profile(tool_id_length=9))
+    response = talk.answer(one_call("functions.f:0", **SIGNED))
+    moved = talk.then(response, target=OTHERS[0], profile=profile(tool_id_length=9))
     assert re.fullmatch(r"[a-z0-9]{9}", moved.sent(2)["tool_call_id"])
 
 
@@ -72,9 +72,9 @@ def test_an_id_alone_is_nothing_that_another_target_misses() -> None:
 )
 def test_an_id_that_a_client_altered_is_reported_and_adapted(alter: Any) -> None:
     talk = Talk()
-    answer = talk.answer(one_call(**SIGNED))
-    answer["content"][0]["id"] = alter(answer["content"][0]["id"])
-    sent = talk.then(answer).request()
+    response = talk.answer(one_call(**SIGNED))
+    response["content"][0]["id"] = alter(response["content"][0]["id"])
+    sent = talk.then(response).request()
     assert sent.notes == ("opaque_members:unreadable",)
     fit = sent.messages[2]["tool_call_id"]
     assert sent.messages[1]["tool_calls"] == [returned(fit)]
@@ -83,9 +83,9 @@ def test_an_id_that_a_client_altered_is_reported_and_adapted(alter: Any) -> None
 
 def test_blocks_that_a_client_has_altered_are_reported() -> None:
     talk = Talk(profile(tool_use_id_limit=64))
-    answer = talk.answer(one_call(**SIGNED))
-    answer["content"][0]["data"] = answer["content"][0]["data"][:-9]
-    assert talk.then(answer).request().notes == ("opaque_members:unreadable",)
+    response = talk.answer(one_call(**SIGNED))
+    response["content"][0]["data"] = response["content"][0]["data"][:-9]
+    assert talk.then(response).request().notes == ("opaque_members:unreadable",)
 
 
 def test_a_forged_envelope_sets_no_other_members() -> None:
@@ -99,8 +99,8 @@ def test_a_forged_envelope_sets_no_other_members() -> None:
 
 def test_a_result_without_its_call_does_not_show_the_envelope() -> None:
     talk = Talk()
-    answer = talk.answer(one_call(**SIGNED))
-    orphan = evolve(talk, turns=(QUESTION, talk.then(answer).turns[-1]))
+    response = talk.answer(one_call(**SIGNED))
+    orphan = evolve(talk, turns=(QUESTION, talk.then(response).turns[-1]))
     assert "llmp" not in json.dumps(orphan.request().messages)
 
 
@@ -115,6 +115,6 @@ def test_row_c18_thinking_of_another_target_goes_back_as_text(name: str, signatu
 
 def test_row_c18_hidden_text_of_another_backend_goes_back_too() -> None:
     talk = Talk(profile(reasoning_history="reasoning", **PLAIN), more={"thinking": OMITTED})
-    answer = talk.answer([delta(reasoning="Hm."), text("A coat."), finish()])
-    assert answer["content"][0]["thinking"] == ""
-    assert talk.then(answer, target=OTHERS[0]).sent()["reasoning"] == "Hm."
+    response = talk.answer([delta(reasoning="Hm."), text("A coat."), finish()])
+    assert response["content"][0]["thinking"] == ""
+    assert talk.then(response, target=OTHERS[0]).sent()["reasoning"] == "Hm."

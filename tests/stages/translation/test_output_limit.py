@@ -41,9 +41,9 @@ def asking(window: int | None = None, **changes: Any) -> ChatRequest:
     return chat_request(resolved(**changes), profile(context_window=window))
 
 
-def reason(request: ChatRequest, told: dict[str, int], lowered: LoweredBy = None) -> str:
+def reason(request: ChatRequest, counts: dict[str, int], lowered: LoweredBy = None) -> str:
     translator = ResponseTranslator(request)
-    events = [*translator.chunk(text("a")), *translator.chunk(finish("length", usage=told))]
+    events = [*translator.chunk(text("a")), *translator.chunk(finish("length", usage=counts))]
     events += translator.end(True, lowered)
     (end,) = (event for event in events if isinstance(event, e.MessageDelta))
     return end.stop_reason
@@ -90,17 +90,17 @@ CASES: dict[str, tuple[ChatRequest, dict[str, int], str]] = {
 }
 
 
-@for_each(("request_", "told", "expected"), CASES.values(), ids=CASES)
+@for_each(("request_", "counts", "expected"), CASES.values(), ids=CASES)
 def test_a_truncated_response_says_whether_the_window_was_full(
-    request_: ChatRequest, told: dict[str, int], expected: str
+    request_: ChatRequest, counts: dict[str, int], expected: str
 ) -> None:
-    assert reason(request_, told) == expected
+    assert reason(request_, counts) == expected
 
 
-@pytest.mark.parametrize("told", [{}, {"prompt_tokens": 90, "completion_tokens": 10}], ids=str)
-def test_a_response_to_a_lowered_limit_ended_at_that(told: dict[str, int]) -> None:
-    assert reason(asking(max_tokens=100), told, lowered="window") == FULL
-    assert reason(asking(max_tokens=100), told, lowered="model") == "max_tokens"
+@pytest.mark.parametrize("counts", [{}, {"prompt_tokens": 90, "completion_tokens": 10}], ids=str)
+def test_a_response_to_a_lowered_limit_ended_at_that(counts: dict[str, int]) -> None:
+    assert reason(asking(max_tokens=100), counts, lowered="window") == FULL
+    assert reason(asking(max_tokens=100), counts, lowered="model") == "max_tokens"
 
 
 @pytest.mark.parametrize(
@@ -114,30 +114,30 @@ def test_a_response_to_a_lowered_limit_ended_at_that(told: dict[str, int]) -> No
 def test_row_l4_a_response_below_its_limit_ended_at_the_window(
     prompt: int, output: int, asked: int
 ) -> None:
-    told = {"prompt_tokens": prompt, "completion_tokens": output}
-    assert reason(asking(max_tokens=asked), told) == FULL
-    assert reason(asking(prompt + output, max_tokens=asked), told) == FULL
+    reported = {"prompt_tokens": prompt, "completion_tokens": output}
+    assert reason(asking(max_tokens=asked), reported) == FULL
+    assert reason(asking(prompt + output, max_tokens=asked), reported) == FULL
 
 
 @for_each("output", [255, 256, 1000, 4096, 8192, 16_000, 16_384, 32_767])
 def test_row_l4_a_round_number_of_tokens_is_the_backend_s_limit(output: int) -> None:
-    told = {"prompt_tokens": 90, "completion_tokens": output}
-    assert reason(asking(max_tokens=64_000), told) == "max_tokens"
-    assert reason(asking(output + 90, max_tokens=64_000), told) == FULL
+    reported = {"prompt_tokens": 90, "completion_tokens": output}
+    assert reason(asking(max_tokens=64_000), reported) == "max_tokens"
+    assert reason(asking(output + 90, max_tokens=64_000), reported) == FULL
 
 
 @pytest.mark.parametrize(
-    "told",
+    "counts",
     [{"prompt_tokens": 90}, {"completion_tokens": 10}, {"prompt_tokens": 0}],
     ids=["of the prompt", "of the answer", "none"],
 )
-def test_row_l4_partial_usage_does_not_show_where_it_ended(told: dict[str, int]) -> None:
-    assert reason(asking(max_tokens=100), told) == "max_tokens"
+def test_row_l4_partial_usage_does_not_show_where_it_ended(counts: dict[str, int]) -> None:
+    assert reason(asking(max_tokens=100), counts) == "max_tokens"
 
 
 def test_a_response_that_was_not_cut_did_not_end_at_the_window() -> None:
-    made = translate([text("a"), finish("stop"), usage()], request=asking(12, max_tokens=2000))
-    assert [each.stop_reason for each in made if isinstance(each, e.MessageDelta)] == ["end_turn"]
+    result = translate([text("a"), finish("stop"), usage()], request=asking(12, max_tokens=2000))
+    assert [item.stop_reason for item in result if isinstance(item, e.MessageDelta)] == ["end_turn"]
 
 
 # A limit of 0 warms the prompt cache
@@ -156,14 +156,14 @@ def warmed(chunk: dict[str, Any]) -> tuple[dict[str, Any], Usage]:
 @pytest.mark.parametrize("ended", ["length", "stop", "tool_calls"])
 def test_cache_warming_has_an_empty_response_and_prompt_usage(ended: str) -> None:
     chunk = completion(ended, content="The", reasoning="Hm", tool_calls=[call("f", "{}", id="a")])
-    made, used = warmed(chunk)
-    assert made["content"] == []
-    assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
+    result, used = warmed(chunk)
+    assert result["content"] == []
+    assert (result["stop_reason"], result["stop_sequence"]) == ("max_tokens", None)
     assert used == Usage(11, 0)
 
 
 def test_warming_a_cache_without_usage_is_estimated() -> None:
-    made, used = warmed({**completion("length", content="The"), "usage": None})
-    assert made["usage"]["input_tokens"] > 0
-    assert made["usage"]["output_tokens"] == 0
+    result, used = warmed({**completion("length", content="The"), "usage": None})
+    assert result["usage"]["input_tokens"] > 0
+    assert result["usage"]["output_tokens"] == 0
     assert used.estimated

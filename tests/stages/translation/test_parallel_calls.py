@@ -35,13 +35,13 @@ from tests.support import chat_request
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_pitfall_02_parallel_calls_become_a_block_each(size: int) -> None:
     chunks = [calls(call("f", "", id="a", index=0))]
-    chunks += [calls(call(arguments=each, index=0)) for each in pieces(PARIS, size)]
+    chunks += [calls(call(arguments=piece, index=0)) for piece in pieces(PARIS, size)]
     chunks += [calls(call("g", "", id="b", index=1))]
-    chunks += [calls(call(arguments=each, index=1)) for each in pieces(ROME, size)]
-    made = message([*chunks, finish("tool_calls")])
+    chunks += [calls(call(arguments=piece, index=1)) for piece in pieces(ROME, size)]
+    result = message([*chunks, finish("tool_calls")])
     assert content([*chunks, finish("tool_calls")]) == TWO
-    assert [block["id"] for block in made["content"]] == ["a", "b"]
-    assert made["stop_reason"] == "tool_use"
+    assert [block["id"] for block in result["content"]] == ["a", "b"]
+    assert result["stop_reason"] == "tool_use"
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
@@ -69,7 +69,7 @@ def test_pitfall_04_two_calls_with_index_0_stay_two_calls(size: int) -> None:
     chunks = []
     for name, whole, identity in (("f", PARIS, "a"), ("g", ROME, "b")):
         chunks.append(calls(call(name, "", id=identity, index=0)))
-        chunks += [calls(call(arguments=each, index=0)) for each in pieces(whole, size)]
+        chunks += [calls(call(arguments=piece, index=0)) for piece in pieces(whole, size)]
     assert content([*chunks, finish("tool_calls")]) == TWO
 
 
@@ -108,9 +108,9 @@ def test_pitfall_04_two_whole_calls_stay_two_calls(
 ) -> None:
     one, two = call("f", PARIS, **members[0]), call("g", ROME, **members[1])
     chunks = [calls(one, two)] if together else [calls(one), calls(two)]
-    made = message([*chunks, finish("tool_calls")])
+    result = message([*chunks, finish("tool_calls")])
     assert content([*chunks, finish("tool_calls")]) == TWO
-    ids = [block["id"] for block in made["content"]]
+    ids = [block["id"] for block in result["content"]]
     assert len(set(ids)) == 2
     assert all(ids)
 
@@ -127,7 +127,7 @@ def test_an_id_repeated_with_each_fragment_is_one_call(
 ) -> None:
     chunks = [calls(call("f", "", **members, **index))]
     name = "f" if named else None
-    chunks += [calls(call(name, each, **members, **index)) for each in pieces(PARIS, 3)]
+    chunks += [calls(call(name, piece, **members, **index)) for piece in pieces(PARIS, 3)]
     assert content([*chunks, finish("tool_calls")]) == TWO[:1]
 
 
@@ -158,14 +158,14 @@ def test_a_call_whose_id_comes_late_is_one_call() -> None:
 
 
 def test_the_id_of_the_backend_is_kept_when_it_is_fit() -> None:
-    made = message([calls(call("f", "{}", id="call_A-1", index=0)), finish()])
-    assert made["content"][0]["id"] == "call_A-1"
+    result = message([calls(call("f", "{}", id="call_A-1", index=0)), finish()])
+    assert result["content"][0]["id"] == "call_A-1"
 
 
 @pytest.mark.parametrize("identity", ["", None, 7, "functions.f:0", "x" * 65, "a b", "é"], ids=str)
 def test_a_call_without_a_fit_id_gets_one(identity: Any) -> None:
-    made = message([calls(call("f", "{}", id=identity, index=0)), finish()])
-    assert made["content"][0]["id"].startswith("toolu_")
+    result = message([calls(call("f", "{}", id=identity, index=0)), finish()])
+    assert result["content"][0]["id"].startswith("toolu_")
 
 
 @pytest.mark.parametrize(

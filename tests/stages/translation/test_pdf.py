@@ -16,8 +16,8 @@ def sent(data: str, policy: str = "emulate", pdfs: PdfTexts | None = None) -> An
     source = {"type": "base64", "media_type": "application/pdf", "data": data}
     block = {"type": "document", "source": source, "title": "a.pdf"}
     messages = [{"role": "user", "content": [block, {"type": "text", "text": "What is it?"}]}]
-    event, given = resolved(messages=messages), profile(fields={"document.pdf": policy})
-    return chat_request(event, given, pdfs=pdfs).messages[0]["content"]
+    event, value = resolved(messages=messages), profile(fields={"document.pdf": policy})
+    return chat_request(event, value, pdfs=pdfs).messages[0]["content"]
 
 
 def test_pitfall_29_the_text_of_a_pdf_is_in_its_place() -> None:

@@ -58,15 +58,15 @@ def brief(content: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 def test_a_response_in_parts_becomes_the_same_message(
     stream: tuple[Said, list[dict[str, Any]]],
 ) -> None:
-    said, deltas = stream
-    events, whole = run(chunks_of(said, deltas), True, REQUESTS[False])
+    response, deltas = stream
+    events, whole = run(chunks_of(response, deltas), True, REQUESTS[False])
     assert whole
     check_grammar(event.payload() for event in events)
     builder = MessageBuilder()
     for event in events:
         builder.add(event)
-    assert brief(builder.message["content"]) == said.content
-    assert builder.message["stop_reason"] == ("tool_use" if said.calls else "end_turn")
+    assert brief(builder.message["content"]) == response.content
+    assert builder.message["stop_reason"] == ("tool_use" if response.calls else "end_turn")
 
 
 @given(
@@ -102,12 +102,12 @@ def told(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
 
 @given(ANSWERS)
 @quick
-def test_a_whole_completion_becomes_the_same_message(said: Said) -> None:
+def test_a_whole_completion_becomes_the_same_message(response: Said) -> None:
     message = {
-        "content": said.text,
+        "content": response.text,
         "tool_calls": [
             {"id": f"call_{n}", "function": {"name": name, "arguments": json.dumps(value)}}
-            for n, (name, value) in enumerate(said.calls)
+            for n, (name, value) in enumerate(response.calls)
         ],
     }
     chunk = {"choices": [{"message": message, "finish_reason": "stop"}]}
@@ -116,7 +116,7 @@ def test_a_whole_completion_becomes_the_same_message(said: Said) -> None:
     builder = MessageBuilder()
     for event in events:
         builder.add(event)
-    assert brief(builder.message["content"]) == Said(said.text, said.calls, "").content
+    assert brief(builder.message["content"]) == Said(response.text, response.calls, "").content
 
 
 class Client:
@@ -181,14 +181,14 @@ class Thoughtful:
     def deltas(self, draw: st.DrawFn) -> list[dict[str, Any]]:
         """The same in pieces; the tool calls interleaved."""
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-        deltas += [{"reasoning_content": each} for each in fragments(draw, self.thinking)]
-        deltas += [{"content": each} for each in fragments(draw, self.text)]
+        deltas += [{"reasoning_content": item} for item in fragments(draw, self.thinking)]
+        deltas += [{"content": item} for item in fragments(draw, self.text)]
         waiting = []
         for n, (name, arguments) in enumerate(self.calls):
             first, *more = fragments(draw, arguments)
             deltas.append({"tool_calls": [fragment(n, name, first)]})
-            waiting.append([{"index": n, "function": {"arguments": each}} for each in more])
-        while left := [each for each in waiting if each]:
+            waiting.append([{"index": n, "function": {"arguments": item}} for item in more])
+        while left := [item for item in waiting if item]:
             chosen = [draw(st.sampled_from(left)) for _ in range(draw(st.integers(1, 2)))]
             deltas.append({"tool_calls": [calls.pop(0) for calls in chosen if calls]})
         return deltas
@@ -222,12 +222,12 @@ def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
         name, arguments = calls[-1]
         calls[-1] = (name, arguments[: draw(st.integers(1, len(arguments)))])
     members = draw(st.sampled_from([{}, {"stop_reason": "END"}]))
-    answer = Thoughtful(draw(WORDS), draw(WORDS), tuple(calls), finish, members, draw(TOLD))
-    chunks: list[Any] = [{"choices": [{"delta": delta}]} for delta in answer.deltas(draw)]
+    response = Thoughtful(draw(WORDS), draw(WORDS), tuple(calls), finish, members, draw(TOLD))
+    chunks: list[Any] = [{"choices": [{"delta": delta}]} for delta in response.deltas(draw)]
     chunks.append({"choices": [{"delta": {}, "finish_reason": finish, **members}]})
-    chunks.append({"choices": [], "usage": answer.usage})
+    chunks.append({"choices": [], "usage": response.usage})
     places = draw(st.lists(st.integers(0, 100_000), max_size=20))
-    return answer, sse(chunks, "data: [DONE]\n\n", "\n"), places
+    return response, sse(chunks, "data: [DONE]\n\n", "\n"), places
 
 
 @given(written_twice(), st.booleans())
@@ -235,11 +235,11 @@ def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
 def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
     written: tuple[Thoughtful, bytes, list[int]], thinking: bool
 ) -> None:
-    answer, stream, places = written
+    response, stream, places = written
     body, complete = proxied(cut(stream, places), REQUESTS[thinking])
     assert complete
     check_grammar(parse_sse(body))
-    events, complete = run([answer.whole()], True, UNSTREAMED[thinking])
+    events, complete = run([response.whole()], True, UNSTREAMED[thinking])
     assert complete
     (_, *parts) = at_once(run_stage(StreamEncode(), events))
     whole = b"".join(part.data for part in parts)
@@ -253,12 +253,12 @@ def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
 def test_the_official_sdk_puts_a_response_in_parts_together(
     stream: tuple[Said, list[dict[str, Any]]], places: list[int]
 ) -> None:
-    said, deltas = stream
-    backend = sse(chunks_of(said, deltas), "data: [DONE]\n\n", "\n")
+    response, deltas = stream
+    backend = sse(chunks_of(response, deltas), "data: [DONE]\n\n", "\n")
     body, whole = proxied(cut(backend, places), REQUESTS[False])
     assert whole
     check_grammar(parse_sse(body))
     message = CLIENT.accumulated(body)
-    assert brief([block.to_dict() for block in message.content]) == said.content
-    assert message.stop_reason == ("tool_use" if said.calls else "end_turn")
+    assert brief([block.to_dict() for block in message.content]) == response.content
+    assert message.stop_reason == ("tool_use" if response.calls else "end_turn")
     assert (message.usage.input_tokens, message.usage.output_tokens) == (3, 500)

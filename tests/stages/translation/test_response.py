@@ -34,11 +34,11 @@ from tests.support import chat_request
 def test_a_response_of_text_has_the_whole_sequence_of_events() -> None:
     role = delta(role="assistant", content="")
     events = translate([role, text("Hel"), text("lo"), finish(), usage()])
-    [start, *rest] = events
+    [start, *remaining] = events
     assert isinstance(start, e.MessageStart)
     assert start.model == "claude-test"
     assert start.id.startswith("msg_proxy_")
-    assert rest == [
+    assert remaining == [
         e.BlockStart(0, {"type": "text", "text": ""}),
         e.BlockDelta(0, "text_delta", "Hel"),
         e.BlockDelta(0, "text_delta", "lo"),
@@ -93,11 +93,11 @@ def test_only_the_first_call_is_sent_if_the_client_takes_one(whole: bool) -> Non
     else:
         chunks = [text("So:"), calls(first), calls(second, third), finish("tool_calls")]
     request = chat_request(**ONE_CALL)
-    made = message(chunks, request=request)
+    result = message(chunks, request=request)
     assert content(chunks, request=request)[-1] == ("tool_use", "f", {"city": "Paris"})
-    assert sum(block["type"] == "tool_use" for block in made["content"]) == 1
-    assert made["stop_reason"] == "tool_use"
-    assert len(content(chunks)) == len(made["content"]) + 2
+    assert sum(block["type"] == "tool_use" for block in result["content"]) == 1
+    assert result["stop_reason"] == "tool_use"
+    assert len(content(chunks)) == len(result["content"]) + 2
 
 
 def test_a_call_without_a_name_is_not_the_first() -> None:
@@ -147,23 +147,23 @@ def test_the_limit_counts_more_than_a_tool() -> None:
 def test_a_matched_stop_string_is_reported(name: str) -> None:
     chunk = finish("stop")
     chunk["choices"][0][name] = "END"
-    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
-    assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
+    result = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
+    assert (result["stop_reason"], result["stop_sequence"]) == ("stop_sequence", "END")
 
 
-@pytest.mark.parametrize("told", [None, 128009, "", {}, [], "eos"], ids=str)
-def test_what_is_no_stop_string_is_none(told: Any) -> None:
+@pytest.mark.parametrize("counts", [None, 128009, "", {}, [], "eos"], ids=str)
+def test_what_is_no_stop_string_is_none(counts: Any) -> None:
     chunk = finish("stop")
-    chunk["choices"][0]["stop_reason"] = told
-    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
-    assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
+    chunk["choices"][0]["stop_reason"] = counts
+    result = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
+    assert (result["stop_reason"], result["stop_sequence"]) == ("end_turn", None)
 
 
 def test_a_truncated_response_reports_no_stop_string() -> None:
     chunk = finish("length")
     chunk["choices"][0]["stop_reason"] = "END"
-    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
-    assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
+    result = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
+    assert (result["stop_reason"], result["stop_sequence"]) == ("max_tokens", None)
 
 
 class TestUsualChunks:
@@ -195,11 +195,11 @@ class TestUsualChunks:
                 chat_request(stream=True), think_tags=think_tags, scanned_stop_sequences=stops
             )
             translator = ResponseTranslator(request)
-            told: list[e.StreamEvent] = []
+            reported: list[e.StreamEvent] = []
             for n, chunk in enumerate(chunks, 1):
-                told += translator.chunk(chunk, n % together != 0 and n < len(chunks))
-            told += translator.end(done=True)
-            return [each for each in told if not isinstance(each, e.MessageStart)]
+                reported += translator.chunk(chunk, n % together != 0 and n < len(chunks))
+            reported += translator.end(done=True)
+            return [item for item in reported if not isinstance(item, e.MessageStart)]
 
         assert events(self.SAID) == events([padded(chunk) for chunk in self.SAID])
 
@@ -208,12 +208,16 @@ class TestUsualChunks:
         call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
         translator.chunk(delta(content="One"))
         translator.chunk(delta(tool_calls=[call]), more_buffered=True)
-        told = [
+        reported = [
             *translator.chunk(delta(content="two"), more_buffered=True),
             *translator.chunk(delta(tool_calls=[{"index": 0, "function": {"arguments": "}"}}])),
             *translator.end(done=True),
         ]
-        assert [each.text for each in told if isinstance(each, e.BlockDelta)] == ["{", "}", "two"]
+        assert [item.text for item in reported if isinstance(item, e.BlockDelta)] == [
+            "{",
+            "}",
+            "two",
+        ]
 
 
 def padded(chunk: dict[str, Any]) -> dict[str, Any]:

@@ -30,9 +30,9 @@ def test_a_finish_reason_without_done_is_a_whole_response() -> None:
 
 
 def test_done_without_a_finish_reason_is_a_whole_response() -> None:
-    made = message([text("a")], done=True)
-    said = [{"type": "text", "text": "a"}]
-    assert (made["content"], made["stop_reason"]) == (said, "end_turn")
+    result = message([text("a")], done=True)
+    response = [{"type": "text", "text": "a"}]
+    assert (result["content"], result["stop_reason"]) == (response, "end_turn")
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
 
 
 @for_each(
-    ("said", "expected", "words"),
+    ("body", "expected", "words"),
     [
         ({"message": "GPU on fire", "code": 500}, InternalError, "GPU on fire"),
         ({"message": "slow down", "code": 429}, RateLimitError, "slow down"),
@@ -83,19 +83,19 @@ def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
 )
 @for_each("place", ["first", "in the middle", "last"])
 def test_an_error_in_a_chunk_is_raised_anywhere(
-    place: str, said: Any, expected: type[ApiError], words: str
+    place: str, body: Any, expected: type[ApiError], words: str
 ) -> None:
     before = {"first": [], "in the middle": [text("a")], "last": [text("a"), finish()]}[place]
     translator = ResponseTranslator(chat_request())
     events = [event for chunk in before for event in translator.chunk(chunk)]
     with pytest.raises(expected, match=words):
-        translator.chunk({"error": said, "choices": [{"delta": {"content": "b"}}]})
+        translator.chunk({"error": body, "choices": [{"delta": {"content": "b"}}]})
     assert not any(isinstance(event, e.BlockStop) for event in events)
 
 
-@pytest.mark.parametrize("said", [None, "", {}, False, 0], ids=repr)
-def test_an_empty_error_is_none(said: Any) -> None:
-    assert content([{**text("a"), "error": said}, finish()]) == [("text", "a")]
+@pytest.mark.parametrize("body", [None, "", {}, False, 0], ids=repr)
+def test_an_empty_error_is_none(body: Any) -> None:
+    assert content([{**text("a"), "error": body}, finish()]) == [("text", "a")]
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 1], ids=repr)

@@ -52,9 +52,9 @@ def test_usage_is_taken_anywhere(chunks: list[dict[str, Any]]) -> None:
     assert (used["input_tokens"], used["output_tokens"]) == (11, 7)
 
 
-@pytest.mark.parametrize("told", [None, {}, [], "7", {"prompt_tokens": "x"}], ids=str)
-def test_usage_that_never_comes_is_estimated(told: Any) -> None:
-    chunks = [text("word " * 100), finish(usage=told)]
+@pytest.mark.parametrize("counts", [None, {}, [], "7", {"prompt_tokens": "x"}], ids=str)
+def test_usage_that_never_comes_is_estimated(counts: Any) -> None:
+    chunks = [text("word " * 100), finish(usage=counts)]
     used = message(chunks)["usage"]
     assert used["input_tokens"] > 0
     assert 100 < used["output_tokens"] < 200
@@ -80,9 +80,9 @@ def test_the_half_of_the_usage_that_is_missing_is_estimated() -> None:
     read = message([*chunks, usage(prompt_tokens=999)], request=request)["usage"]
     assert read["input_tokens"] == 999
     assert 100 < read["output_tokens"] < 200
-    said = message([*chunks, usage(completion_tokens=7)], request=request)["usage"]
-    assert 400 < said["input_tokens"] < 1000
-    assert said["output_tokens"] == 7
+    response = message([*chunks, usage(completion_tokens=7)], request=request)["usage"]
+    assert 400 < response["input_tokens"] < 1000
+    assert response["output_tokens"] == 7
 
 
 def test_thinking_that_is_sent_counts_in_the_estimate() -> None:

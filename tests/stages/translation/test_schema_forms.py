@@ -13,12 +13,12 @@ from tests.cases import for_each
 from tests.support import profile, resolved
 
 
-def made(schema: Any, **how: Any) -> Any:
-    return fit_schema(schema, profile(unsupported_schema_keywords=(), **how)).schema
+def made(schema: Any, **options: Any) -> Any:
+    return fit_schema(schema, profile(unsupported_schema_keywords=(), **options)).schema
 
 
-def loosened(schema: Any, **how: Any) -> bool:
-    return fit_schema(schema, profile(**how)).loosened
+def loosened(schema: Any, **options: Any) -> bool:
+    return fit_schema(schema, profile(**options)).loosened
 
 
 def inlined(schema: Any) -> Any:
@@ -181,12 +181,14 @@ LOOSE = {"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}}
 
 
 def test_a_loosened_schema_is_reported_and_not_strict() -> None:
-    how = profile(schema_refs=False, fields={"tools.strict": "map"})
+    options = profile(schema_refs=False, fields={"tools.strict": "map"})
     tool = {"name": "f", "input_schema": LOOSE, "strict": True}
-    request = chat_request(resolved(tools=[tool]), how)
+    request = chat_request(resolved(tools=[tool]), options)
     assert request.notes == ("tools.input_schema:loosened", "tools.strict:dropped")
     assert request.options["tools"][0]["function"]["strict"] is False
-    assert ("tools", "loosened") in [(each.field, each.action) for each in request.degradations]
+    assert ("tools", "loosened") in [
+        (degradation.field, degradation.action) for degradation in request.degradations
+    ]
 
 
 def test_a_loosened_form_is_not_strict() -> None:
@@ -199,6 +201,6 @@ def test_a_loosened_form_is_not_strict() -> None:
 def test_row_b22_the_apis_own_tools_have_the_form_too() -> None:
     tool = {"type": "browser_toolset_20260801", "name": "browser"}
     request = chat_request(resolved(tools=[tool]), profile(schema_types="nullable"))
-    sent = {each["function"]["name"]: each["function"] for each in request.options["tools"]}
+    sent = {item["function"]["name"]: item["function"] for item in request.options["tools"]}
     value = sent["browser__form_input"]["parameters"]["properties"]["value"]
-    assert [each["type"] for each in value["anyOf"]] == ["string", "number", "boolean"]
+    assert [item["type"] for item in value["anyOf"]] == ["string", "number", "boolean"]

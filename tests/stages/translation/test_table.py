@@ -27,11 +27,11 @@ def said(*blocks: dict[str, Any]) -> dict[str, Any]:
 def answered(*blocks: dict[str, Any], result: Any = "R") -> dict[str, Any]:
     """An assistant turn with `blocks` and a call, and the call's result."""
     call = {"type": "tool_use", "id": "call_1", "name": "f", "input": {"x": "CALLED"}}
-    given = {"type": "tool_result", "tool_use_id": "call_1", "content": result}
+    value = {"type": "tool_result", "tool_use_id": "call_1", "content": result}
     turns = [
         {"role": "user", "content": "Q"},
         {"role": "assistant", "content": [*blocks, call]},
-        {"role": "user", "content": [given]},
+        {"role": "user", "content": [value]},
     ]
     return {"messages": turns, "tools": [TOOL]}
 

@@ -44,7 +44,10 @@ def test_pitfall_37_ids_can_have_an_exact_length(identities: list[str], length: 
     given_ids = [first.next(identity) for identity in identities]
 
     assert len(set(given_ids)) == len(given_ids)
-    assert all(len(each) == length and each.isascii() and each.isalnum() for each in given_ids)
+    assert all(
+        len(given_id) == length and given_id.isascii() and given_id.isalnum()
+        for given_id in given_ids
+    )
     assert [second.next(identity) for identity in identities] == given_ids
 
 
@@ -78,8 +81,8 @@ def test_an_id_over_the_limit_is_replaced_by_one_within_it() -> None:
 def test_ids_with_odd_characters_are_replaced_and_stay_different() -> None:
     first, second = CallIdMap(64), CallIdMap(64)
     odd = ["a:b", "a.b", "a b", "é", "", "toolu_a-b"]
-    made = [first.next(each) for each in odd]
-    assert made[-1] == "toolu_a-b"
-    assert len(set(made)) == len(odd)
-    assert all(re.fullmatch("[A-Za-z0-9_-]+", each) for each in made)
-    assert [second.next(each) for each in odd] == made
+    result = [first.next(item) for item in odd]
+    assert result[-1] == "toolu_a-b"
+    assert len(set(result)) == len(odd)
+    assert all(re.fullmatch("[A-Za-z0-9_-]+", item) for item in result)
+    assert [second.next(item) for item in odd] == result

@@ -156,9 +156,9 @@ def test_the_lines_of_a_long_event_are_counted_once() -> None:
 def test_an_event_is_written_with_its_name_and_one_line_of_data() -> None:
     text = "a\nb\r\u2028"
     written = encode_event("ping", encode({"type": "ping", "text": text}))
-    found = re.fullmatch(rb"event: ping\ndata: ([^\n\r]*)\n\n", written)
-    assert found is not None
-    assert json.loads(found[1]) == {"type": "ping", "text": text}
+    matches = re.fullmatch(rb"event: ping\ndata: ([^\n\r]*)\n\n", written)
+    assert matches is not None
+    assert json.loads(matches[1]) == {"type": "ping", "text": text}
 
 
 def test_what_is_written_can_be_read() -> None:
