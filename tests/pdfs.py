@@ -14,7 +14,7 @@ _FONT = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> 
 
 def pdf(*texts: str) -> str:
     """A page for each text."""
-    pages = [shown(text) for text in texts]
+    pages = [page_content(text) for text in texts]
     kids = " ".join(f"{3 + 2 * n} 0 R" for n in range(len(pages)))
     objects = [_CATALOG, f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>".encode()]
     for n, content in enumerate(pages):
@@ -33,7 +33,7 @@ def encrypted(text: str, password: str, algorithm: str = "AES-256") -> str:
 
 def with_filter(name: str) -> str:
     """One page, with a filter that pypdf may not have."""
-    content = stream(shown("x"), f"/Filter /{name}")
+    content = stream(page_content("x"), f"/Filter /{name}")
     return assembled([_CATALOG, _ONE_PAGE, page("4 0 R"), content])
 
 
@@ -41,7 +41,7 @@ def repeated_page(count: int) -> str:
     """A page tree that names one page `count` times."""
     kids = "3 0 R " * count
     tree = f"<< /Type /Pages /Kids [{kids}] /Count {count} >>".encode()
-    return assembled([_CATALOG, tree, page("4 0 R"), stream(shown("x"))])
+    return assembled([_CATALOG, tree, page("4 0 R"), stream(page_content("x"))])
 
 
 def nested_forms(levels: int, item: int) -> str:
@@ -71,7 +71,7 @@ _CATALOG = b"<< /Type /Catalog /Pages 2 0 R >>"
 _ONE_PAGE = b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
 
 
-def shown(text: str) -> bytes:
+def page_content(text: str) -> bytes:
     """The content of a page."""
     return f"BT /F1 12 Tf 10 50 Td ({text}) Tj ET".encode() if text else b""
 

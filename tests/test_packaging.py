@@ -74,7 +74,7 @@ def imports() -> Iterator[tuple[str, str]]:
                     yield node.module.partition(".")[0], file
 
 
-def declared() -> dict[str, Requirement]:
+def requirements() -> dict[str, Requirement]:
     """What the product declares itself, without what only its developers need."""
     lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["embedded"]]
     return {canonicalize_name(item.name): item for item in map(Requirement, lines)}
@@ -82,7 +82,7 @@ def declared() -> dict[str, Requirement]:
 
 def test_row_a6_each_import_is_of_a_configured_distribution() -> None:
     names, ours = packages_distributions(), {"llm_proxy", *PACKAGES}
-    allowed = declared().keys()
+    allowed = requirements().keys()
 
     foreign = {
         (name, file)
@@ -109,7 +109,7 @@ def test_row_a6_trio_is_imported_inside_functions_alone() -> None:
 
 
 def test_row_a6_pypdf_brings_decryption_and_fonts() -> None:
-    extras = declared()["pypdf"].extras
+    extras = requirements()["pypdf"].extras
     brought = {
         item.name
         for item in map(Requirement, requires("pypdf") or ())

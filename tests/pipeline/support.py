@@ -168,7 +168,7 @@ SCHEMA = Schema(
 )
 
 
-def declare(folder: Path, text: str, **environ: str) -> Config:
+def load_config(folder: Path, text: str, **environ: str) -> Config:
     """Load `text` from a file in `folder`."""
     file = folder / "pipelines.yaml"
     file.write_text(text, encoding="utf-8")
@@ -178,5 +178,5 @@ def declare(folder: Path, text: str, **environ: str) -> Config:
 def problems(folder: Path, text: str, **environ: str) -> list[tuple[int, int, str, str]]:
     """What is wrong with `text`: line, column, code, message."""
     with pytest.raises(ConfigError) as caught:
-        declare(folder, text, **environ)
+        load_config(folder, text, **environ)
     return [(p.location.line, p.location.column, p.code, p.message) for p in caught.value.problems]

@@ -28,7 +28,7 @@ async def together(function: Any, *args: Any) -> None:
         group.start_soon(anyio.sleep_forever)
 
 
-async def fail_beside(function: Any, *args: Any, error: Exception) -> None:
+async def fail_next_to_it(function: Any, *args: Any, error: Exception) -> None:
     """Raise `error` in the body while the task runs."""
     async with task_group() as group:
         group.start_soon(function, *args)
@@ -70,7 +70,7 @@ async def test_a_lone_error_of_the_body_is_not_a_group() -> None:
     error = SomeError("this one")
 
     with pytest.raises(SomeError) as caught:
-        await fail_beside(anyio.sleep_forever, error=error)
+        await fail_next_to_it(anyio.sleep_forever, error=error)
 
     assert caught.value is error
 
@@ -100,7 +100,7 @@ async def test_several_errors_stay_a_group() -> None:
     first, second = SomeError("first"), ValueError("second")
 
     with pytest.raises(ExceptionGroup) as caught:
-        await fail_beside(fail_when_cancelled, second, error=first)
+        await fail_next_to_it(fail_when_cancelled, second, error=first)
 
     assert set(caught.value.exceptions) == {first, second}
 

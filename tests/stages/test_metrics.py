@@ -20,7 +20,7 @@ from tests.support import backend, http, resolved
 ASKING = Authenticated(http(method="GET"))
 
 
-async def told(
+async def samples(
     counts: Counters, breakers: Breakers | None = None, **backends: Backend
 ) -> dict[tuple[str, ...], float]:
     """Each sample: its name and labels, and its value."""
@@ -41,7 +41,7 @@ async def test_it_keeps_to_the_contract() -> None:
 
 
 async def test_without_a_count_nothing_is_reported() -> None:
-    assert await told(Counters()) == {}
+    assert await samples(Counters()) == {}
 
 
 async def test_fields_are_counted_by_policy_not_by_client_names() -> None:
@@ -60,7 +60,7 @@ async def test_fields_are_counted_by_policy_not_by_client_names() -> None:
         await run_stage(translate, [event])
         counts.count(event.exchange)
 
-    counted = await told(counts)
+    counted = await samples(counts)
 
     assert {key: n for key, n in counted.items() if "degraded" in key[0]} == {
         ("llm_proxy_degraded_total", "fake", "unknown", "dropped"): 2,
@@ -75,7 +75,7 @@ async def test_slots_are_reported_with_running_and_waiting_calls() -> None:
     for name in ("one", "two", "three"):
         gpu.queue.enter(name, ("key-1", ""), short=False)
     gpu.queue.record_wait(waited=1.5)
-    assert await told(Counters(), gpu=gpu, other=backend()) == {
+    assert await samples(Counters(), gpu=gpu, other=backend()) == {
         ("llm_proxy_queue_running", "gpu"): 1,
         ("llm_proxy_queue_waiting", "gpu"): 2,
         ("llm_proxy_queue_wait_seconds_count", "gpu"): 1,
@@ -89,7 +89,7 @@ async def test_second_tries_and_the_state_of_each_target_are_reported() -> None:
     now = anyio.current_time()
     breakers.get("one/m").attempt(now).failed(now)
     breakers.get("two").attempt(now).succeeded()
-    assert await told(counts, breakers) == {
+    assert await samples(counts, breakers) == {
         ("llm_proxy_retries_total", "fake", "overloaded", "retry"): 3,
         ("llm_proxy_target_state", "closed", "one/m"): 0,
         ("llm_proxy_target_state", "open", "one/m"): 1,
@@ -103,11 +103,11 @@ async def test_second_tries_and_the_state_of_each_target_are_reported() -> None:
 async def test_tokens_are_reported_by_backend_and_kind() -> None:
     counts = Counters()
     counts.tokens["fake", "cache_read"] += 8
-    assert await told(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
+    assert await samples(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
 
 
 async def test_repaired_tool_calls_are_counted() -> None:
     counts = Counters()
     counts.repaired_tool_calls["fake", "found"] += 2
-    told_of = await told(counts)
-    assert told_of == {("llm_proxy_repaired_tool_calls_total", "fake", "found"): 2}
+    repairs = await samples(counts)
+    assert repairs == {("llm_proxy_repaired_tool_calls_total", "fake", "found"): 2}

@@ -37,7 +37,7 @@ class Bench:
     group: anyio.abc.TaskGroup
     queue: Queue
     begun: list[str] = field(factory=list)
-    told: list[str] = field(factory=list)
+    refused: list[str] = field(factory=list)
     raised: dict[str, Exception] = field(factory=dict)
     _ends: dict[str, anyio.Event] = field(factory=dict)
     _scopes: dict[str, anyio.CancelScope] = field(factory=dict)
@@ -60,7 +60,7 @@ class Bench:
     async def _run(self, name: str, event: ChatRequest, error: Exception | None) -> None:
         async def sink(event: Any) -> None:
             if isinstance(event, ChatWaiting):
-                self.told.append(name)
+                self.refused.append(name)
                 return
             self.begun.append(name)
             await self._ends[name].wait()
@@ -114,7 +114,7 @@ async def test_calls_take_turns_by_keys_and_sessions() -> None:
         ):
             await bench.ask(name, asking(session, client))
         assert counted(config) == (1, 4)
-        assert bench.told == ["1x", "1x again", "1y", "2"]
+        assert bench.refused == ["1x", "1x again", "1y", "2"]
         for name in ("first", "1x", "2", "1y", "1x again"):
             await bench.end(name)
         assert bench.begun == ["first", "1x", "2", "1y", "1x again"]
@@ -185,7 +185,7 @@ async def test_calls_beyond_the_limit_are_refused_with_retry_after() -> None:
         assert isinstance(refusal, OverloadedError)
         assert str(refusal) == "backend `fake` is busy: 1 calls are waiting; try again in 10 s"
         assert refusal.headers == {"retry-after": "10"}
-        assert bench.told == ["second", "third"], "it may be tried again, and waits until then"
+        assert bench.refused == ["second", "third"], "it may be tried again, and waits until then"
         assert counted(config) == (1, 1)
         group.cancel_scope.cancel()
     assert counted(config) == (0, 0)

@@ -21,7 +21,7 @@ TOOL: Any = {
 REQUEST = chat_request(tools=[TOOL], stream=True)
 START = ChatStart(REQUEST)
 WRITTEN = '<tool_call>{"name": "f", "arguments": {"a": "1"}}</tool_call>'
-ANSWER = [
+RESPONSE = [
     *map(ChatChunk, map(text, pieces(f"Well. {WRITTEN}", 4))),
     ChatChunk(calls(call("f", "{'a': 2}", index=0, id="x"), call("f", "oh", index=1, id="y"))),
     ChatChunk(finish()),
@@ -49,13 +49,13 @@ def inputs(message: dict[str, Any]) -> list[Any]:
 
 
 async def test_it_keeps_to_the_contract() -> None:
-    await check_stage(RepairTools(), [ChatWaiting(REQUEST), START, *ANSWER, ChatEnd()])
+    await check_stage(RepairTools(), [ChatWaiting(REQUEST), START, *RESPONSE, ChatEnd()])
 
 
 async def test_calls_are_repaired_and_recorded() -> None:
     request = chat_request(tools=[TOOL], stream=True)
 
-    result = await message(ChatStart(request), *ANSWER, ChatEnd())
+    result = await message(ChatStart(request), *RESPONSE, ChatEnd())
 
     assert inputs(result) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
     assert result["stop_reason"] == "tool_use"
@@ -73,13 +73,13 @@ async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:
 
 async def test_each_attempt_at_a_response_begins_again() -> None:
     half = ChatChunk(text(WRITTEN[:30]))
-    result = await message(START, half, START, *ANSWER[:-2], ChatChunk(finish()), ChatEnd())
+    result = await message(START, half, START, *RESPONSE[:-2], ChatChunk(finish()), ChatEnd())
     assert inputs(result) == ["Well. ", {"a": 1}]
 
 
 async def test_without_tools_all_passes_as_it_is() -> None:
     start = ChatStart(chat_request(stream=True))
-    events = [start, *ANSWER, ChatEnd()]
+    events = [start, *RESPONSE, ChatEnd()]
     assert await run_stage(RepairTools(), events) == events
 
 

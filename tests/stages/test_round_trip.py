@@ -1,6 +1,6 @@
-"""Whatever a backend answers, what a client makes of it is a valid history.
+"""Whatever a backend responses, what a client makes of it is a valid history.
 
-An SDK's loop puts `content` back as the assistant's turn, answers each call, and asks again.
+An SDK's loop puts `content` back as the assistant's turn, responses each call, and asks again.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ REASONS = st.sampled_from(["stop", "tool_calls", "length", "content_filter", Non
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> list[Any]:
+def responses(draw: st.DrawFn) -> list[Any]:
     """The chunks of an answer in order, of odd parts."""
     names = draw(st.lists(st.sampled_from(["content", "reasoning", "refusal"]), max_size=3))
     chunks: list[Any] = [delta(**{name: draw(TEXTS)}) for name in names]
@@ -148,7 +148,7 @@ def answers(draw: st.DrawFn) -> list[Any]:
 
 
 @given(
-    st.lists(answers() | st.lists(CHUNKS, max_size=5), min_size=1, max_size=3),
+    st.lists(responses() | st.lists(CHUNKS, max_size=5), min_size=1, max_size=3),
     st.booleans(),
     st.booleans(),
     st.sampled_from(PROFILES),

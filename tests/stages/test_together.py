@@ -39,12 +39,12 @@ class Flaky:
     failing: bool = False
     broken: bool = False
     """In the middle of an answer."""
-    under_way: int = 0
+    in_flight: int = 0
     asked: list[str] = field(factory=list)
 
     async def answer(self, request: ChatRequest, *_: Any) -> AsyncGenerator[ChatEvent, None]:
         self.asked.append(request.resolved.target.label)
-        self.under_way += 1
+        self.in_flight += 1
         try:
             await anyio.lowlevel.checkpoint()
             if self.failing:
@@ -57,7 +57,7 @@ class Flaky:
             yield ChatChunk(FINISH)
             yield ChatEnd()
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
 
 @define
@@ -95,7 +95,7 @@ class World:
     def is_at_rest(self) -> bool:
         now = anyio.current_time() + 1
         return all(
-            turns.running == turns.waiting == self.fakes[name].under_way == 0
+            turns.running == turns.waiting == self.fakes[name].in_flight == 0
             and self.breakers.get(name).allows(now)
             for name, backend in self.backends.items()
             if (turns := backend.queue)

@@ -137,8 +137,8 @@ async def test_a_silent_stream_is_pinged_on_each_event_loop() -> None:
     """With real time."""
     send, receive = anyio.create_memory_object_stream[Any](10)
     with send, receive, anyio.fail_after(5):
-        async with Chain.of((TranslateOut(0.01),), ChatEvent).open(send.send) as tell:
-            await tell(ChatWaiting(chat_request(stream=True)))
+        async with Chain.of((TranslateOut(0.01),), ChatEvent).open(send.send) as log:
+            await log(ChatWaiting(chat_request(stream=True)))
             assert [(await receive.receive()).type for _ in range(3)] == [
                 "message_start",
                 "ping",
@@ -171,12 +171,12 @@ async def test_a_ping_in_flight_is_cancelled_with_the_client() -> None:
 
     with anyio.fail_after(5):
         async with task_group() as group:
-            group.start_soon(_wait_for_an_answer, hang)
+            group.start_soon(_wait_for_a_response, hang)
             await begun.wait()
             group.cancel_scope.cancel()
 
 
-async def _wait_for_an_answer(sink: Any) -> None:
+async def _wait_for_a_response(sink: Any) -> None:
     async with Chain.of((TranslateOut(0.01),), ChatEvent).open(sink) as receive:
         await receive(ChatWaiting(chat_request(stream=True)))
         await anyio.sleep_forever()

@@ -74,7 +74,7 @@ class Client:
         while name.startswith(b":"):  # a comment
             name = self.answer.readline()
         data, empty = self.answer.readline(), self.answer.readline()
-        secrets.told(data.decode())
+        secrets.check_client_text(data.decode())
         assert empty == b"\n"
         (event,) = parse_sse(name + data + empty)
         return event
@@ -99,7 +99,11 @@ class Answer:
         """Read an answer to its end."""
         body = answer.read()
         headers = {name.lower(): value for name, value in answer.getheaders()}
-        look = secrets.printed if headers.get("content-type") == _PROMETHEUS else secrets.told
+        look = (
+            secrets.printed
+            if headers.get("content-type") == _PROMETHEUS
+            else secrets.check_client_text
+        )
         look(body.decode(errors="replace") + repr(headers))
         return cls(answer.status, headers, body)
 

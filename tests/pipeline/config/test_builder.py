@@ -11,7 +11,7 @@ from pipeline import option, reference, section
 from pipeline.config.builder import Builder, references
 from pipeline.config.parsing import parse
 from tests.cases import for_each
-from tests.pipeline.support import Settings, Thing, declare, problems
+from tests.pipeline.support import Settings, Thing, load_config, problems
 
 PIPELINE = """\
 pipelines:
@@ -26,7 +26,7 @@ def things(text: str) -> str:
 
 
 def test_sections_are_built(tmp_path: Path) -> None:
-    config = declare(tmp_path, "settings: {name: x}\n" + things("  two: {size: 2}\n"))
+    config = load_config(tmp_path, "settings: {name: x}\n" + things("  two: {size: 2}\n"))
 
     assert config.sections == {
         "settings": Settings("x"),
@@ -38,7 +38,7 @@ def test_sections_are_built(tmp_path: Path) -> None:
 def test_a_section_that_is_absent_has_its_defaults(tmp_path: Path) -> None:
     text = "settings:\npipelines: {p: {route: GET /, stages: [begin, finish]}}"
 
-    assert declare(tmp_path, text).sections == {"settings": Settings(), "things": {}}
+    assert load_config(tmp_path, text).sections == {"settings": Settings(), "things": {}}
 
 
 def test_a_reference_to_nothing_is_reported(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ UNSET = "  two:\n    size: ${SIZE}\n    base: '${BASE}'\n"
 
 
 def test_an_unused_entry_may_lack_its_variables(tmp_path: Path) -> None:
-    config = declare(tmp_path, things(UNSET))
+    config = load_config(tmp_path, things(UNSET))
 
     (note,) = config.notes
     assert (note.severity, note.location.line, note.hint) == ("note", 3, "")
@@ -82,14 +82,14 @@ def test_a_used_entry_may_not_lack_its_variables(tmp_path: Path) -> None:
 
 
 def test_with_its_variables_it_is_there(tmp_path: Path) -> None:
-    config = declare(tmp_path, things(UNSET), SIZE="7", BASE="one")
+    config = load_config(tmp_path, things(UNSET), SIZE="7", BASE="one")
 
     assert config.sections["things"]["two"] == Thing(7, "one")
     assert not config.notes
 
 
 def test_an_unusable_entry_is_a_note_with_its_hint(tmp_path: Path) -> None:
-    config = declare(tmp_path, things("  two: {needs: a GPU}\n"))
+    config = load_config(tmp_path, things("  two: {needs: a GPU}\n"))
 
     (note,) = config.notes
     assert note.message == "`two` is not used, and cannot be: it needs a GPU"

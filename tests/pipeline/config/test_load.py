@@ -12,7 +12,7 @@ from cattrs import Converter
 from pipeline.config.load import load
 from pipeline.config.problems import ConfigError, Location
 from pipeline.config.schema import Schema
-from tests.pipeline.support import SCHEMA, End, Start, Thing, declare, problems
+from tests.pipeline.support import SCHEMA, End, Start, Thing, load_config, problems
 
 PIPELINES = "pipelines: {p: {route: GET /, stages: [begin, finish]}}\n"
 
@@ -24,7 +24,7 @@ def refusal(file: Path | str, **environ: str) -> ConfigError:
 
 
 def test_the_config_keeps_its_file_and_its_text(tmp_path: Path) -> None:
-    config = declare(tmp_path, PIPELINES)
+    config = load_config(tmp_path, PIPELINES)
 
     assert config.file == str(tmp_path / "pipelines.yaml")
     assert config.source == PIPELINES
@@ -133,7 +133,7 @@ def test_variables_come_from_the_environment_and_from_dotenv(
 ) -> None:
     (tmp_path / ".env").write_text(file, encoding="utf-8")
 
-    assert declare(tmp_path, WITH_VARIABLE, **environ).sections["settings"].name == name
+    assert load_config(tmp_path, WITH_VARIABLE, **environ).sections["settings"].name == name
 
 
 @pytest.mark.parametrize("file", ["", "NAME\n", "NAME=\n", "OTHER=x\n"])
@@ -146,7 +146,7 @@ def test_a_variable_without_a_value_is_missing(tmp_path: Path, file: str) -> Non
 def test_a_directory_called_env_is_no_file_of_variables(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
 
-    assert declare(tmp_path, PIPELINES).pipelines
+    assert load_config(tmp_path, PIPELINES).pipelines
 
 
 def test_variables_next_to_what_a_link_leads_to_are_read(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.pipeline.support import (
     Start,
     Tap,
     Thing,
-    declare,
+    load_config,
     problems,
 )
 from tests.pipeline.toys.pick_one import PickOne
@@ -30,7 +30,7 @@ def pipelines(stages: str, route: str = "GET /") -> str:
 async def test_a_pipeline_is_built_and_runs(tmp_path: Path) -> None:
     text = pipelines("\n    - tap: {name: it}\n    - begin\n    - finish:\n", "[GET /a, POST /b]")
 
-    (pipeline,) = declare(tmp_path, text).pipelines
+    (pipeline,) = load_config(tmp_path, text).pipelines
 
     arrived = []
 
@@ -46,7 +46,7 @@ async def test_a_pipeline_is_built_and_runs(tmp_path: Path) -> None:
 
 def stage(tmp_path: Path, options: str, **environ: str) -> Any:
     text = pipelines(f" [pick-one: {options}, finish]")
-    return declare(tmp_path, text, **environ).pipelines[0].stages[0]
+    return load_config(tmp_path, text, **environ).pipelines[0].stages[0]
 
 
 def test_options_and_sections_are_filled_in(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_an_option_may_come_from_its_variable(
 
 
 def test_routes_are_plain_texts(tmp_path: Path) -> None:
-    (pipeline,) = declare(
+    (pipeline,) = load_config(
         tmp_path, pipelines(" [begin, finish]", "${ROUTE}"), ROUTE="GET /x"
     ).pipelines
 
@@ -93,7 +93,7 @@ def test_routes_are_plain_texts(tmp_path: Path) -> None:
     ],
 )
 def test_a_route_is_a_method_and_a_path(tmp_path: Path, route: str) -> None:
-    (pipeline,) = declare(tmp_path, pipelines(" [begin, finish]", route)).pipelines
+    (pipeline,) = load_config(tmp_path, pipelines(" [begin, finish]", route)).pipelines
 
     assert pipeline.routes == (route.strip("'"),)
 

@@ -201,7 +201,7 @@ def problems(text: str, kind: Any = Outer, **environ: str) -> list[Problem]:
     return sorted(to_problems(caught.value, ("it",), document), key=lambda p: p.location)
 
 
-def shown(matches: list[Problem]) -> list[tuple[int, int, str, str, str]]:
+def as_rows(matches: list[Problem]) -> list[tuple[int, int, str, str, str]]:
     return [(p.location.line, p.location.column, p.code, p.message, p.hint) for p in matches]
 
 
@@ -214,7 +214,7 @@ it:
   sevral: []
 """
 
-    assert shown(problems(text)) == [
+    assert as_rows(problems(text)) == [
         (1, 1, "missing-option", "the option `word` is missing", "add `word: …`"),
         (
             2,
@@ -298,7 +298,7 @@ def test_what_a_class_refuses_is_reported(
 ) -> None:
     text = f"it: {it}\n".replace("$a", '"${WORD}"')
 
-    ((line, column, _, message, hint),) = shown(problems(text, kind, WORD="s3cret"))
+    ((line, column, _, message, hint),) = as_rows(problems(text, kind, WORD="s3cret"))
 
     assert (line, column, message, hint[: len(expected[3])]) == expected
 
@@ -308,7 +308,7 @@ def test_notes_of_others_do_not_hide_the_place() -> None:
     class Pickies:
         several: tuple[Picky, ...]
 
-    assert shown(problems("it: {several: [{how: noted}]}", Pickies)) == [
+    assert as_rows(problems("it: {several: [{how: noted}]}", Pickies)) == [
         (1, 16, "bad-option", "`several[0]`: no word", "")
     ]
 

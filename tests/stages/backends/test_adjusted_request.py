@@ -10,7 +10,7 @@ from stages.events import ChatChunk, ChatEnd
 from stages.messages_api.errors import (
     InvalidRequestError,
 )
-from tests.stages.backends.support import answers, opened
+from tests.stages.backends.support import events_of, opened
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
 
@@ -44,7 +44,7 @@ async def test_pitfall_31_the_call_is_repeated_with_a_limit_that_fits(
     server.says(excess("40"))
     server.says(streamed("Hello") if stream else whole(200, completion()))
     async with opened(server, max_tokens_field="max_tokens") as backend:
-        *chunks, end = await answers(backend, stream=stream, temperature=0.5)
+        *chunks, end = await events_of(backend, stream=stream, temperature=0.5)
     assert end == ChatEnd(limit_lowered="window")
     assert all(isinstance(chunk, ChatChunk) for chunk in chunks)
     first, second = (request.body for request in server.requests)
@@ -58,7 +58,7 @@ async def test_without_a_count_the_call_is_repeated_without_a_limit(
     server.says(excess("at least 21"))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(limit_lowered="window")
+        assert (await events_of(backend))[-1] == ChatEnd(limit_lowered="window")
     assert "max_tokens" not in server.request(1).body
 
 
@@ -66,7 +66,7 @@ async def test_it_is_asked_again_only_once(server: ScriptedBackend) -> None:
     server.says(excess("40"))
     async with opened(server) as backend:
         with pytest.raises(InvalidRequestError, match=r"exceed context limit: 40 \+ 100 > 120"):
-            await answers(backend)
+            await events_of(backend)
     assert len(server.requests) == 2
 
 
@@ -78,7 +78,7 @@ async def test_a_prompt_that_turns_out_to_be_too_long_is_reported(server: Script
     server.says(whole(400, {"error": {"message": response}}))
     async with opened(server) as backend:
         with pytest.raises(InvalidRequestError, match="too long: 130 tokens > 120 maximum"):
-            await answers(backend)
+            await events_of(backend)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ async def test_row_l5_the_tokenizer_counts_what_the_backend_has_not(
     server.says(whole(200, {"count": counted}))
     async with opened(server, tokenizer="vllm") as backend:
         with pytest.raises(InvalidRequestError, match=f"prompt is too long.*{message}"):
-            await answers(backend)
+            await events_of(backend)
     assert [request.path for request in server.requests] == ["/v1/chat/completions", "/tokenize"]
 
 
@@ -100,5 +100,5 @@ async def test_a_limit_over_what_the_model_puts_out_is_lowered_too(server: Scrip
     server.says(whole(400, {"error": {"message": response}}))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(limit_lowered="model")
+        assert (await events_of(backend))[-1] == ChatEnd(limit_lowered="model")
     assert server.request(1).body["max_tokens"] == 50

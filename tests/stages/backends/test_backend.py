@@ -24,7 +24,7 @@ from stages.messages_api.errors import (
 )
 from stages.profiles.profile import Profile
 from tests.secrets import PROMPT
-from tests.stages.backends.support import answer, answers, opened
+from tests.stages.backends.support import answer, events_of, opened
 from tests.support import chat_request, profile
 from tests.wire.backend import Act, ScriptedBackend, gone
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
@@ -46,7 +46,7 @@ def server() -> Iterator[ScriptedBackend]:
 async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
     server.says(streamed("Hello"))
     async with opened(server, api_key="secret") as backend:
-        parts = await answers(backend, stream=True)
+        parts = await events_of(backend, stream=True)
     assert parts == [ChatChunk(delta(content="Hello")), ChatChunk(delta("stop")), ChatEnd()]
     asked = server.request()
     assert asked.path == "/v1/chat/completions"
@@ -63,20 +63,20 @@ async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
 async def test_a_stream_without_done_ends_so(server: ScriptedBackend) -> None:
     server.says(head(), sse(delta(content="Hello")), END)
     async with opened(server) as backend:
-        assert (await answers(backend, stream=True))[-1] == ChatEnd(done=False)
+        assert (await events_of(backend, stream=True))[-1] == ChatEnd(done=False)
 
 
 async def test_a_whole_response_is_one_chunk_and_an_end(server: ScriptedBackend) -> None:
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert await answers(backend) == [ChatChunk(completion()), ChatEnd()]
+        assert await events_of(backend) == [ChatChunk(completion()), ChatEnd()]
 
 
 async def test_an_error_of_the_backend_names_it(server: ScriptedBackend) -> None:
     server.says(whole(503, {"error": {"message": "Loading"}}))
     async with opened(server) as backend:
         with pytest.raises(OverloadedError, match="`fake` answered 503: Loading"):
-            await answers(backend)
+            await events_of(backend)
 
 
 async def test_closing_a_response_closes_its_connection(server: ScriptedBackend) -> None:
@@ -94,7 +94,7 @@ async def test_many_at_once_open_a_backend_once(server: ScriptedBackend) -> None
 
         async def ask() -> None:
             opens.append(await backend.open())
-            assert len(await answers(backend)) == 2
+            assert len(await events_of(backend)) == 2
 
         async with task_group() as group:
             for _ in range(5):
@@ -106,10 +106,10 @@ async def test_many_at_once_open_a_backend_once(server: ScriptedBackend) -> None
 async def test_a_closed_backend_can_be_opened_again(server: ScriptedBackend) -> None:
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert len(await answers(backend)) == 2
+        assert len(await events_of(backend)) == 2
         await backend.aclose()
         assert await gone(server)
-        assert len(await answers(backend)) == 2
+        assert len(await events_of(backend)) == 2
     assert [request.connection for request in server.requests] == [0, 1]
 
 
@@ -136,7 +136,7 @@ async def test_a_key_of_plain_characters_is_sent(key: str, server: ScriptedBacke
     async with opened(
         server, api_key=key, headers={"X-Org": "me and you", "x-none": ""}
     ) as backend:
-        await answers(backend)
+        await events_of(backend)
     headers = server.request().headers
     assert headers.get("authorization") == (f"Bearer {key}" if key else None)
     assert (headers["x-org"], headers["x-none"]) == ("me and you", "")
@@ -173,7 +173,7 @@ async def test_pitfall_12_estimates_are_calibrated_by_reported_usage(
         head() + events + DONE + END if stream else whole(200, {**completion(), "usage": used})
     )
     async with opened(server) as backend:
-        await answers(backend, stream=stream, system=system)
+        await events_of(backend, stream=stream, system=system)
         assert 1.8 < backend.calibration.line("some-model").factor < 2.1
         assert backend.calibration.line("other") == TokenEstimate()
 
@@ -182,7 +182,7 @@ async def test_pitfall_12_estimates_are_calibrated_by_reported_usage(
 async def test_usage_that_is_none_calibrates_nothing(used: Any, server: ScriptedBackend) -> None:
     server.says(whole(200, {**completion(), "usage": used}))
     async with opened(server) as backend:
-        await answers(backend, system="word " * 4000)
+        await events_of(backend, system="word " * 4000)
         assert backend.calibration.line("some-model") == TokenEstimate()
 
 
@@ -207,7 +207,7 @@ async def test_a_damaged_model_is_an_error_each_time_it_is_wanted(damaged: Profi
     backend = Backend(damaged)
     for _ in range(2):
         with pytest.raises(InternalError, match=r"llama\.cpp cannot be started"):
-            await answers(backend)
+            await events_of(backend)
     await backend.aclose()
 
 
@@ -216,7 +216,7 @@ def test_event_loops_one_after_the_other_can_open_a_backend(server: ScriptedBack
     backend = Backend(profile(base_url=f"{server.url}/v1"))
 
     async def asked() -> int:
-        parts = await answers(backend)
+        parts = await events_of(backend)
         await backend.aclose()
         return len(parts)
 
@@ -236,7 +236,7 @@ def test_an_event_loop_does_not_wait_for_a_backend_of_another(server: ScriptedBa
             group.start_soon(backend.open)
             await anyio.lowlevel.checkpoint()
             await anyio.to_thread.run_sync(anyio.run, elsewhere)
-        assert len(await answers(backend)) == 2
+        assert len(await events_of(backend)) == 2
         await backend.aclose()
 
     anyio.run(opening)

@@ -19,7 +19,7 @@ from tests.support import resolved
 
 
 def structured(value: Any, kind: Any) -> Any:
-    """`value` as it is made from a declaration."""
+    """`value` as it is structured_backend from a declaration."""
     converter = make_converter()
     register_hooks(converter)
     return converter.structure(value, kind)
@@ -40,7 +40,7 @@ def option_error(value: Any, kind: Any) -> OptionError:
     return leaf
 
 
-def made(**value: Any) -> Backend:
+def structured_backend(**value: Any) -> Backend:
     backend: Backend = structured(value, Backend)
     return backend
 
@@ -49,13 +49,16 @@ def made(**value: Any) -> Backend:
 
 
 def test_a_backend_without_a_profile_is_generic() -> None:
-    backend = made(base_url="http://x.invalid/v1")
+    backend = structured_backend(base_url="http://x.invalid/v1")
     assert backend.profile.base_url == "http://x.invalid/v1"
-    assert backend.profile == made(base_url="http://x.invalid/v1", profile="generic").profile
+    assert (
+        backend.profile
+        == structured_backend(base_url="http://x.invalid/v1", profile="generic").profile
+    )
 
 
 def test_a_profile_gives_its_keys() -> None:
-    profile = made(profile="ollama").profile
+    profile = structured_backend(profile="ollama").profile
     assert profile.base_url == "http://localhost:11434/v1"
     assert profile.stream_options
     assert profile.fields["image.url"] == "reject"
@@ -63,7 +66,7 @@ def test_a_profile_gives_its_keys() -> None:
 
 
 def test_a_configured_key_counts_more_than_the_profiles() -> None:
-    profile = made(
+    profile = structured_backend(
         profile="ollama",
         base_url="http://gpu:11434/v1",
         fields={"image.url": "map", "top_k": "map"},
@@ -77,13 +80,13 @@ def test_a_configured_key_counts_more_than_the_profiles() -> None:
 
 
 def test_a_configured_backend_does_not_change_its_profile() -> None:
-    made(profile="ollama", stream_options=False, fields={"top_k": "map"})
-    assert made(profile="ollama").profile.stream_options
-    assert made(profile="ollama").profile.fields["top_k"] == "warn"
+    structured_backend(profile="ollama", stream_options=False, fields={"top_k": "map"})
+    assert structured_backend(profile="ollama").profile.stream_options
+    assert structured_backend(profile="ollama").profile.fields["top_k"] == "warn"
 
 
 def test_two_backends_are_never_the_same() -> None:
-    assert made(profile="ollama") != made(profile="ollama")
+    assert structured_backend(profile="ollama") != structured_backend(profile="ollama")
 
 
 @pytest.mark.parametrize("name", ["databricks", "llamacpp", "generic"])
@@ -144,7 +147,7 @@ def test_a_wrong_url_is_reported_with_its_option() -> None:
     ids=repr,
 )
 def test_health_is_a_path_and_true_is_the_list_of_models(health: Any, path: str) -> None:
-    assert made(base_url="http://x.invalid/v1", health=health).profile.health == path
+    assert structured_backend(base_url="http://x.invalid/v1", health=health).profile.health == path
 
 
 @pytest.mark.parametrize("health", ["http://y.invalid/", "//y.invalid/", "/a b", "/x?y", ".:80"])
@@ -186,7 +189,7 @@ def test_overrides_hold_only_what_is_given() -> None:
 
 
 def test_overrides_change_the_profile_for_one_model_only() -> None:
-    backend = made(profile="ollama")
+    backend = structured_backend(profile="ollama")
     overrides = {"think_tags": False, "fields": {"top_k": "map"}}
     model = structured({"backend": "b", "overrides": overrides}, ModelTarget)
     changed = backend.profile_for(Target("b", "m", model.overrides))
@@ -251,7 +254,7 @@ ROUTED = {"provider": {"sort": "price", "only": ["a"]}, "temperature": 0.7}
 
 
 def test_extra_members_yield_to_those_of_the_request() -> None:
-    backend = made(
+    backend = structured_backend(
         base_url="http://b.invalid/v1",
         body=ROUTED,
         reasoning_request="template",
@@ -277,7 +280,7 @@ def test_members_that_the_translation_makes_are_refused(name: str) -> None:
 
 
 def test_a_pattern_of_models_changes_the_profile_for_them() -> None:
-    backend = made(
+    backend = structured_backend(
         base_url="http://b.invalid/v1",
         models={"gpt-*": {"body": {"a": 1}, "json_object": True}, "gpt-5*": {"body": {"b": 2}}},
     )

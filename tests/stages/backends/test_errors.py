@@ -66,7 +66,7 @@ EXCEPTIONS: dict[type[aiohttp.ClientError], tuple[type[ApiError], str]] = {
 }
 
 
-def made(cls: type[aiohttp.ClientError]) -> aiohttp.ClientError:
+def new_error(cls: type[aiohttp.ClientError]) -> aiohttp.ClientError:
     """An exception of this class, with what its constructor wants."""
     if issubclass(cls, client_exceptions.UnixClientConnectorError):
         key: Any = SimpleNamespace(host="h", port=1, is_ssl=False, ssl=True)
@@ -94,7 +94,7 @@ def test_the_table_has_every_exception_of_the_client() -> None:
 @for_each("cls", EXCEPTIONS, ids=lambda cls: cls.__name__)
 def test_every_exception_of_the_client_is_mapped(cls: type[aiohttp.ClientError]) -> None:
     expected, words = EXCEPTIONS[cls]
-    error = error_from_exception("local", made(cls))
+    error = error_from_exception("local", new_error(cls))
     assert type(error) is expected
     assert error.message.startswith("backend `local` ")
     assert words in error.message

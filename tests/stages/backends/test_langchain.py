@@ -22,27 +22,27 @@ from tests.wire.chat import completion, delta
 
 
 @define(eq=False)
-class FakeAnswer:
+class FakeResponse:
     """What `create` gives: each chunk arrives alone."""
 
     chunks: list[Any]
     closed: bool = False
-    _given: int = 0
+    _options: int = 0
 
-    async def __aenter__(self) -> FakeAnswer:
+    async def __aenter__(self) -> FakeResponse:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.closed = True
 
-    def __aiter__(self) -> FakeAnswer:
+    def __aiter__(self) -> FakeResponse:
         return self
 
     async def __anext__(self) -> Any:
-        if self._given == len(self.chunks):
+        if self._options == len(self.chunks):
             raise StopAsyncIteration
-        self._given += 1
-        chunk = self.chunks[self._given - 1]
+        self._options += 1
+        chunk = self.chunks[self._options - 1]
         if isinstance(chunk, Exception):
             raise chunk
         return [chunk]
@@ -55,15 +55,19 @@ class FakeAnswer:
 class FakeCompletions:
     """Takes the calls LangChain makes."""
 
-    answer: Any
+    response: Any
     calls: list[tuple[BackendCall, bool]] = Factory(list)
     base_url: str = "http://backend.invalid/v1"
 
     async def create(self, *, call: BackendCall, stream: bool = False) -> Any:
         self.calls.append((call, stream))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer if isinstance(self.answer, FakeAnswer) else FakeAnswer([self.answer])
+        if isinstance(self.response, Exception):
+            raise self.response
+        return (
+            self.response
+            if isinstance(self.response, FakeResponse)
+            else FakeResponse([self.response])
+        )
 
 
 def model(response: Any, **changes: Any) -> ProxyChat:
@@ -77,17 +81,17 @@ def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> Backen
     return BackendCall("fake", messages or [{"role": "user", "content": "Hello"}], options, 5)
 
 
-async def told(
-    result: ProxyChat, value: BackendCall, *, stream: bool, name: str = "some-model"
+async def received(
+    chat: ProxyChat, backend_call: BackendCall, *, stream: bool, name: str = "some-model"
 ) -> list[Any]:
     """All that `ask` yields."""
-    async with await open_response(result, name, value, stream) as response:
+    async with await open_response(chat, name, backend_call, stream) as response:
         return [chunk async for chunks in response for chunk in chunks]
 
 
-async def stream_of(result: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
+async def stream_of(chat: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
     """What `ask` gives for a stream."""
-    return await open_response(result, "some-model", call(), stream=True)
+    return await open_response(chat, "some-model", call(), stream=True)
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -106,7 +110,7 @@ MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole
 
 def whole_or_stream(stream: bool) -> Any:
     """A good answer in either form."""
-    return FakeAnswer([delta("stop", content="Hi")]) if stream else completion()
+    return FakeResponse([delta("stop", content="Hi")]) if stream else completion()
 
 
 class TestPayload:
@@ -120,20 +124,20 @@ class TestPayload:
             "tools": [{"type": "function"}],
         }
         value = call(CONVERSATION, **options)
-        await told(model(whole_or_stream(stream)), value, stream=stream)
+        await received(model(whole_or_stream(stream)), value, stream=stream)
         expected = {"model": "some-model", "messages": CONVERSATION, "stream": stream, **options}
         assert value.payload == expected
 
     async def test_messages_are_untouched(self) -> None:
         value = call(CONVERSATION)
-        await told(model(completion()), value, stream=False)
+        await received(model(completion()), value, stream=False)
         assert value.payload["messages"] is value.messages
 
     @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
     async def test_the_limit_keeps_the_name_the_translation_gave_it(self, field: str) -> None:
         value = call()
         value.options[field] = 9
-        await told(model(completion()), value, stream=False)
+        await received(model(completion()), value, stream=False)
         assert value.payload[field] == 9
         assert {"max_tokens", "max_completion_tokens"} & value.payload.keys() == {field}
 
@@ -143,7 +147,7 @@ class TestPayload:
         value = call(CONVERSATION, tools=[{"type": "function"}], reasoning={"effort": "low"})
         value.options["text"] = {"format": "x"}
         result = model(whole_or_stream(stream))
-        assert await told(result, value, stream=stream, name=name)
+        assert await received(result, value, stream=stream, name=name)
         assert value.payload["messages"] == CONVERSATION
         assert value.payload["model"] == name
         assert value.payload.keys() == {"model", "messages", "stream", *value.options}
@@ -152,7 +156,7 @@ class TestPayload:
         result = model(completion())
         value = [call(max_tokens=number) for number in range(3)]
         for item in value:
-            await told(result, item, stream=False, name=f"model-{item.options['max_tokens']}")
+            await received(result, item, stream=False, name=f"model-{item.options['max_tokens']}")
         assert [item.payload["max_tokens"] for item in value] == [0, 1, 2]
         assert [item.payload["model"] for item in value] == ["model-0", "model-1", "model-2"]
 
@@ -203,19 +207,19 @@ class TestPlain:
     @for_each("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_a_chunk_arrives_as_it_is_on_the_wire(self, chunk: Any) -> None:
         response = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
-        assert await told(model(FakeAnswer(response)), call(), stream=True) == response
+        assert await received(model(FakeResponse(response)), call(), stream=True) == response
 
     @for_each("response", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_a_whole_response_arrives_as_it_is_on_the_wire(self, response: Any) -> None:
-        assert await told(model(response), call(), stream=False) == [response]
+        assert await received(model(response), call(), stream=False) == [response]
 
     @MODES
     async def test_an_error_arrives_as_it_was_raised(self, stream: bool) -> None:
         with pytest.raises(OverloadedError, match="busy"):
-            await told(model(OverloadedError("busy")), call(), stream=stream)
+            await received(model(OverloadedError("busy")), call(), stream=stream)
 
     async def test_an_error_after_a_chunk_arrives_after_it(self) -> None:
-        response = FakeAnswer([delta(content="Hi"), OverloadedError("busy")])
+        response = FakeResponse([delta(content="Hi"), OverloadedError("busy")])
         async with await stream_of(model(response)) as parts:
             assert await anext(parts) == [delta(content="Hi")]
             with pytest.raises(OverloadedError, match="busy"):
@@ -223,7 +227,7 @@ class TestPlain:
         assert response.closed
 
     async def test_a_cancelled_caller_has_closed_the_response(self) -> None:
-        response = FakeAnswer([delta(content="Hi"), delta("stop")])
+        response = FakeResponse([delta(content="Hi"), delta("stop")])
         async with await stream_of(model(response)) as parts:
             async for _ in parts:
                 break
@@ -231,7 +235,7 @@ class TestPlain:
 
     async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self) -> None:
         with pytest.raises(KeyError):
-            await told(model(FakeAnswer([KeyError("ours")])), call(), stream=True)
+            await received(model(FakeResponse([KeyError("ours")])), call(), stream=True)
 
 
 class Notes(AsyncCallbackHandler):
@@ -278,7 +282,10 @@ class TestTraced:
     async def test_a_stream_is_seen_from_start_to_end(self, notes: Notes) -> None:
         response = [delta(role="assistant", content="Hel"), delta(content="lo"), delta("stop")]
         value = call(CONVERSATION, max_tokens=9)
-        assert await told(self.traced(FakeAnswer(response), notes), value, stream=True) == response
+        assert (
+            await received(self.traced(FakeResponse(response), notes), value, stream=True)
+            == response
+        )
         assert "".join(notes.tokens) == "Hello"
         assert [message.content for message in notes.ended] == ["Hello"]
         assert notes.parameters["model"] == "some-model"
@@ -286,7 +293,7 @@ class TestTraced:
 
     async def test_a_whole_response_is_seen_from_start_to_end(self, notes: Notes) -> None:
         result = self.traced(completion("Hello"), notes)
-        assert await told(result, call(CONVERSATION), stream=False) == [completion("Hello")]
+        assert await received(result, call(CONVERSATION), stream=False) == [completion("Hello")]
         assert [message.content for message in notes.ended] == ["Hello"]
         assert notes.ended[0].response_metadata["token_usage"]["prompt_tokens"] == 12
 
@@ -295,14 +302,14 @@ class TestTraced:
         self, stream: bool, notes: Notes
     ) -> None:
         value = call(CONVERSATION)
-        await told(self.traced(whole_or_stream(stream), notes), value, stream=stream)
+        await received(self.traced(whole_or_stream(stream), notes), value, stream=stream)
         kinds = [SystemMessage, HumanMessage, AIMessage, ToolMessage, SystemMessage, AIMessage]
         assert [type(message) for message in notes.started] == kinds
         assert notes.started[2].tool_calls[0]["name"] == "look"
         assert value.payload["messages"] == CONVERSATION
 
     async def test_callbacks_may_come_with_the_call(self, notes: Notes) -> None:
-        result = model(FakeAnswer([delta(content="Hi"), delta("stop")]))
+        result = model(FakeResponse([delta(content="Hi"), delta("stop")]))
         result.traced = True
         bound = result.with_config(callbacks=[notes])
         assert [part async for part in bound.astream([], call=call(), model="m")]
@@ -311,12 +318,15 @@ class TestTraced:
     @pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_an_odd_chunk_arrives_all_the_same(self, chunk: Any, notes: Notes) -> None:
         response = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
-        assert await told(self.traced(FakeAnswer(response), notes), call(), stream=True) == response
+        assert (
+            await received(self.traced(FakeResponse(response), notes), call(), stream=True)
+            == response
+        )
         assert len(notes.started) == 1
 
     @pytest.mark.parametrize("response", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_an_odd_response_arrives_unchanged(self, response: Any, notes: Notes) -> None:
-        assert await told(self.traced(response, notes), call(), stream=False) == [response]
+        assert await received(self.traced(response, notes), call(), stream=False) == [response]
         assert len(notes.ended) == 1
 
     @pytest.mark.parametrize(
@@ -331,8 +341,8 @@ class TestTraced:
     async def test_chunks_that_do_not_add_up_are_no_failure(
         self, chunks: list[Any], notes: Notes, caplog: pytest.LogCaptureFixture
     ) -> None:
-        response = FakeAnswer(chunks)
-        assert await told(self.traced(response, notes), call(), stream=True) == chunks
+        response = FakeResponse(chunks)
+        assert await received(self.traced(response, notes), call(), stream=True) == chunks
         assert "a response of backend `fake` is not traced" in caplog.text
 
     @MODES
@@ -341,16 +351,16 @@ class TestTraced:
     ) -> None:
         error = OverloadedError("busy")
         with pytest.raises(OverloadedError, match="busy"):
-            await told(self.traced(error, notes), call(), stream=stream)
+            await received(self.traced(error, notes), call(), stream=stream)
         assert notes.failed == [error]
 
     async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self, notes: Notes) -> None:
-        response = FakeAnswer([delta(content="Hi"), KeyError("ours")])
+        response = FakeResponse([delta(content="Hi"), KeyError("ours")])
         with pytest.raises(KeyError):
-            await told(self.traced(response, notes), call(), stream=True)
+            await received(self.traced(response, notes), call(), stream=True)
 
     async def test_a_cancelled_caller_closes_the_response(self, notes: Notes) -> None:
-        response = FakeAnswer([delta(content="Hi"), delta("stop")])
+        response = FakeResponse([delta(content="Hi"), delta("stop")])
         async with await stream_of(self.traced(response, notes)) as parts:
             async for _ in parts:
                 break

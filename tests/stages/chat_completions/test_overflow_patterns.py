@@ -76,7 +76,7 @@ COHERE = (
     "received 8192."
 )
 # What is said, and the most that the model puts out.
-CAPS_SAID = {
+CAP_WORDINGS = {
     "Anthropic": (
         (
             "max_tokens: 128001 > 64000, which is the maximum allowed number of output tokens for "
@@ -115,7 +115,7 @@ CAPS_SAID = {
 }
 
 
-@for_each(("words", "maximum"), CAPS_SAID.values(), ids=CAPS_SAID)
+@for_each(("words", "maximum"), CAP_WORDINGS.values(), ids=CAP_WORDINGS)
 def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, maximum: int) -> None:
     error = refused(400, openai(words))
     assert isinstance(error, OutputLimitError)
@@ -139,7 +139,7 @@ OPENROUTER = (
     "This endpoint's maximum context length is 9 tokens. However, you requested about 9 tokens"
 )
 ENGINE = f"{WINDOW}. However, you requested 8 output tokens and your prompt contains"
-SUMS_SAID = (
+SUM_WORDINGS = (
     f"{WINDOW}. However, you requested 9 tokens (1 in the messages, 8 in the completion).",
     (
         f"{WINDOW}. However, you requested 9 tokens (1 in the messages, 2 in the functions, and 8 "
@@ -173,7 +173,7 @@ SUMS_SAID = (
 
 
 def test_row_b24_each_row_of_the_tables_has_its_example() -> None:
-    examples = [*SUMS_SAID, *(t for t, _ in CAPS_SAID.values())]
+    examples = [*SUM_WORDINGS, *(t for t, _ in CAP_WORDINGS.values())]
     examples += [*(t for _, body, _ in PROMPT_BODIES.values() for t in texts(body))]
     rows = (*OUTPUT_LIMIT_TOO_HIGH, *SUM_TOO_LONG, *PROMPT_TOO_LONG)
     first = {

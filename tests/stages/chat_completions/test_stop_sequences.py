@@ -60,8 +60,8 @@ def test_what_is_sent_and_what_is_looked_for_here(
 
 @for_each("name", profiles())
 def test_a_shipped_backend_reports_stop_sequences_or_gets_none(name: str) -> None:
-    tells = name in ("vllm", "sglang")
-    assert profile_named(name).fields["stop_sequences"] == ("map" if tells else "emulate")
+    reports = name in ("vllm", "sglang")
+    assert profile_named(name).fields["stop_sequences"] == ("map" if reports else "emulate")
 
 
 @pytest.mark.parametrize(("policy", "streams"), [("emulate", True), ("map", False)])

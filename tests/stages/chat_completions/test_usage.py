@@ -169,8 +169,8 @@ def test_row_b7_cached_and_uncached_add_up_to_the_prompt(
     details = {"cached_tokens": read, "cache_write_tokens": written, "audio_tokens": 0}
     within = parse_usage({**counts(prompt, output, total), "prompt_tokens_details": details})
     on_top = {"cache_read_input_tokens": read, "cache_creation_input_tokens": written}
-    beside = parse_usage({**counts(uncached, output, total), **on_top})
-    assert within == beside == Usage(uncached, output, read, written)
+    outside = parse_usage({**counts(uncached, output, total), **on_top})
+    assert within == outside == Usage(uncached, output, read, written)
     assert within.prompt_tokens == prompt
 
 
@@ -181,21 +181,25 @@ def test_row_b7_reasoning_inside_and_outside_completion_agree(
 ) -> None:
     output = words + thinking
     within = {**counts(prompt, output, prompt + output), **reasoning(thinking)}
-    beside = {**counts(prompt, words, prompt + output), **reasoning(thinking)}
-    assert parse_usage(within) == parse_usage(beside)
+    outside = {**counts(prompt, words, prompt + output), **reasoning(thinking)}
+    assert parse_usage(within) == parse_usage(outside)
     assert parse_usage(within).output_tokens == output
 
 
 # Where it is
 
-TOLD = counts(11, 7, 18)
+REPORTED = counts(11, 7, 18)
 PLACES: dict[str, dict[str, Any]] = {
-    "next to the choices": {"choices": [], "usage": TOLD},
-    "x_groq": {**finish(), "x_groq": {"id": "req_1", "usage": TOLD}},
-    "x_groq, without a choice": {"choices": [], "x_groq": {"usage": TOLD}},
-    "x_groq, and null next to the choices": {**finish(), "usage": None, "x_groq": {"usage": TOLD}},
-    "a choice": {"choices": [{"index": 0, "delta": {}, "usage": TOLD}]},
-    "the second choice": {"choices": [{"delta": {}}, {"delta": {}, "usage": TOLD}]},
+    "next to the choices": {"choices": [], "usage": REPORTED},
+    "x_groq": {**finish(), "x_groq": {"id": "req_1", "usage": REPORTED}},
+    "x_groq, without a choice": {"choices": [], "x_groq": {"usage": REPORTED}},
+    "x_groq, and null next to the choices": {
+        **finish(),
+        "usage": None,
+        "x_groq": {"usage": REPORTED},
+    },
+    "a choice": {"choices": [{"index": 0, "delta": {}, "usage": REPORTED}]},
+    "the second choice": {"choices": [{"delta": {}}, {"delta": {}, "usage": REPORTED}]},
 }
 
 
@@ -251,6 +255,6 @@ def test_row_b7_something_was_put_out_where_something_was_sent(output: int, sent
 
 def test_signatures_do_not_count_as_output() -> None:
     details = [{"type": "reasoning.encrypted", "data": "x" * 100_000}]
-    chunks = [delta(reasoning_details=details), text("a"), finish(usage=TOLD)]
+    chunks = [delta(reasoning_details=details), text("a"), finish(usage=REPORTED)]
     used = message(chunks, request=chat_request(thinking=THINKING))["usage"]
     assert used["output_tokens"] == 7

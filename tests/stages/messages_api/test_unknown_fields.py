@@ -19,7 +19,7 @@ PNG = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
 IMAGE = {"type": "image", "source": PNG}
 
 
-def said(*blocks: dict[str, Any]) -> dict[str, Any]:
+def user_turn(*blocks: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(blocks)}]}
 
 
@@ -43,14 +43,14 @@ MARKED: dict[str, dict[str, Any]] = {
     "a system block": {"system": [{**TEXT, "cache_control": MARK}]},
     "a tool": {"tools": [{**TOOL, "cache_control": MARK}]},
     "a typed tool": {"tools": [{"type": "bash_20250124", "name": "b", "cache_control": MARK}]},
-    "a text block": said({**TEXT, "cache_control": MARK}),
-    "an image": said({**IMAGE, "cache_control": MARK}),
+    "a text block": user_turn({**TEXT, "cache_control": MARK}),
+    "an image": user_turn({**IMAGE, "cache_control": MARK}),
     "a tool result": talk(cache_control=MARK),
     "inside a tool result": talk(result=[{**TEXT, "cache_control": MARK}]),
     "a reference": talk(
         result=[{"type": "tool_reference", "tool_name": "f", "cache_control": MARK}]
     ),
-    "inside a document": said(
+    "inside a document": user_turn(
         document(type="content", content=[{**TEXT, "cache_control": MARK}]),
     ),
     "a call": talk({**USE, "id": "b", "cache_control": MARK}),
@@ -68,10 +68,10 @@ def test_a_cache_mark_is_reported_anywhere(body: dict[str, Any]) -> None:
 
 LOST: dict[str, tuple[dict[str, Any], str]] = {
     "of an image": (
-        said({**IMAGE, "transformations": {"oversized_image": "error"}}),
+        user_turn({**IMAGE, "transformations": {"oversized_image": "error"}}),
         "image.transformations",
     ),
-    "of a source": (said({"type": "image", "source": {**PNG, "x": 1}}), "image.source.x"),
+    "of a source": (user_turn({"type": "image", "source": {**PNG, "x": 1}}), "image.source.x"),
     "of thinking": (
         {"thinking": {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "error"}}},
         "thinking.block_binding",
@@ -94,7 +94,7 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
         {"tools": [TOOL], "tool_choice": {"type": "auto", "x": 1}},
         "tool_choice.x",
     ),
-    "of a block": (said({**TEXT, "x": 1}), "text.x"),
+    "of a block": (user_turn({**TEXT, "x": 1}), "text.x"),
     "of a message": ({"messages": [{"role": "user", "content": "a", "x": 1}]}, "messages.x"),
     "of a system block": ({"system": [{**TEXT, "x": 1}]}, "text.x"),
     "of a system message": (
@@ -117,7 +117,7 @@ def test_a_member_that_nothing_reads_is_reported(body: dict[str, Any], name: str
 
 def test_strict_refuses_a_member_that_nothing_reads() -> None:
     with pytest.raises(InvalidRequestError, match=r"^text\.x: would be dropped"):
-        chat_request(resolved(**said({**TEXT, "x": 1})), profile(), strict=True)
+        chat_request(resolved(**user_turn({**TEXT, "x": 1})), profile(), strict=True)
 
 
 def test_members_of_responses_and_neutral_ones_are_not_reported() -> None:
@@ -172,12 +172,14 @@ def test_row_c11_what_is_not_empty_is_still_refused() -> None:
 
 
 def test_null_is_not_given() -> None:
-    assert request(**said({**TEXT, "x": None})).unknown_fields == ()
+    assert request(**user_turn({**TEXT, "x": None})).unknown_fields == ()
 
 
 def test_a_name_is_reported_once_and_only_so_many_are() -> None:
     many = [{**TEXT, f"x{n}": 1, "same": 1} for n in range(200)]
-    result = request(brand_new=1, **said(*many, {**TEXT, "cache_control": MARK})).unknown_fields
+    result = request(
+        brand_new=1, **user_turn(*many, {**TEXT, "cache_control": MARK})
+    ).unknown_fields
     assert result[0] == "brand_new"
     assert result.count("text.same") == 1
     assert len(result) == 52
@@ -185,7 +187,7 @@ def test_a_name_is_reported_once_and_only_so_many_are() -> None:
 
 
 def test_members_that_nothing_reads_may_hold_anything() -> None:
-    odd = said({**TEXT, "content": [1]}, {"type": "image", "source": {**PNG, "content": [1]}})
+    odd = user_turn({**TEXT, "content": [1]}, {"type": "image", "source": {**PNG, "content": [1]}})
     assert request(**odd).unknown_fields == ("text.content", "image.source.content")
 
 

@@ -15,7 +15,7 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
 TOOL = {"name": "look", "description": "d" * 400, "input_schema": {"type": "object"}}
 
 
-def said(*content: Any, **more: Any) -> Any:
+def asking(*content: Any, **more: Any) -> Any:
     return request(messages=[{"role": "user", "content": list(content)}], **more)
 
 
@@ -43,16 +43,16 @@ TEXT = {"type": "text", "media_type": "text/plain", "data": "x" * 4000}
     ("asked", "tokens"),
     [
         (request(), 1),
-        (said(text("x" * 4000)), 1000),
-        (said(text("ä" * 4000)), 2000),
+        (asking(text("x" * 4000)), 1000),
+        (asking(text("ä" * 4000)), 2000),
         (request(system="x" * 4000), 1001),
-        (said(result(text("x" * 4000))), 1000),
-        (said(document(text("x" * 4000))), 1000),
-        (said(system_block(text("x" * 4000))), 1000),
-        (said(IMAGE), 1300),
-        (said({"type": "document", "source": PDF}), 1300),
-        (said({"type": "document", "source": TEXT}), 1000),
-        (said(result(IMAGE, IMAGE)), 2600),
+        (asking(result(text("x" * 4000))), 1000),
+        (asking(document(text("x" * 4000))), 1000),
+        (asking(system_block(text("x" * 4000))), 1000),
+        (asking(IMAGE), 1300),
+        (asking({"type": "document", "source": PDF}), 1300),
+        (asking({"type": "document", "source": TEXT}), 1000),
+        (asking(result(IMAGE, IMAGE)), 2600),
     ],
     ids=[
         "short",
@@ -84,8 +84,8 @@ def test_tools_and_calls_count_as_tokens() -> None:
     "place", [lambda each: each, result, document], ids=["bare", "result", "document"]
 )
 def test_images_are_found_wherever_they_are(place: Any) -> None:
-    assert has_images(said(place(IMAGE)))
-    assert not has_images(said(place(text("an image"))))
+    assert has_images(asking(place(IMAGE)))
+    assert not has_images(asking(place(text("an image"))))
 
 
 @pytest.mark.parametrize(

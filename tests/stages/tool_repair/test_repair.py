@@ -1,4 +1,4 @@
-"""Chunks of an answer whose tool calls are mended, and the message that comes of them."""
+"""Chunks of an answer whose tool calls are repaired, and the message that comes of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def asking(**changes: Any) -> ChatRequest:
     return chat_request(**{"tools": [WEATHER], **changes})
 
 
-def mended(
+def repaired(
     chunks: list[Any], request: ChatRequest | None = None, done: bool = True
 ) -> tuple[list[Any], ResponseRepair]:
     """The chunks that are forwarded for these."""
@@ -62,12 +62,12 @@ def mended(
 def content(chunks: list[Any], request: ChatRequest | None = None) -> list[tuple[Any, ...]]:
     request = request or asking()
     later = evolve(request, think_tags=(), echoed_prefill="")
-    return support.content(mended(chunks, request)[0], request=later)
+    return support.content(repaired(chunks, request)[0], request=later)
 
 
 def reason(chunks: list[Any], request: ChatRequest | None = None) -> Any:
     request = request or asking()
-    return support.message(mended(chunks, request)[0], request=request)["stop_reason"]
+    return support.message(repaired(chunks, request)[0], request=request)["stop_reason"]
 
 
 def finishes(chunks: list[Any]) -> list[Any]:
@@ -77,7 +77,7 @@ def finishes(chunks: list[Any]) -> list[Any]:
 
 def test_a_call_in_the_text_becomes_one_and_ends_the_response() -> None:
     response = [*map(text, pieces(f"Let me see.\n{WRITTEN}", 5)), finish("stop"), usage()]
-    out, repair = mended(response)
+    out, repair = repaired(response)
     assert content(response) == [("text", "Let me see.\n"), PARIS]
     assert reason(response) == "tool_use"
     assert finishes(out) == ["tool_calls"]
@@ -87,7 +87,7 @@ def test_a_call_in_the_text_becomes_one_and_ends_the_response() -> None:
 
 def test_a_whole_response_is_repaired_as_a_stream_is() -> None:
     response = completion("stop", content=f"Let me see.\n{WRITTEN} So.")
-    out, _ = mended([response])
+    out, _ = repaired([response])
     assert content([response]) == [("text", "Let me see.\n"), PARIS, ("text", " So.")]
     assert finishes(out) == ["tool_calls"]
     assert out[-1]["usage"] == USAGE
@@ -95,7 +95,7 @@ def test_a_whole_response_is_repaired_as_a_stream_is() -> None:
 
 def test_calls_of_text_and_backend_are_numbered_separately() -> None:
     rome = call("get_weather", '{"city": "Rome"}', index=0, id="call_1")
-    out, _ = mended([text(WRITTEN + WRITTEN), calls(rome), finish("tool_calls")])
+    out, _ = repaired([text(WRITTEN + WRITTEN), calls(rome), finish("tool_calls")])
     result = [
         item for chunk in out for c in chunk["choices"] for item in c["delta"].get("tool_calls", ())
     ]
@@ -108,7 +108,7 @@ def test_valid_arguments_of_backend_calls_pass_unchanged(length: int) -> None:
     value = '{ "city" :"Par\\u0069s","days":1.0 }'
     parts = [calls(call(arguments=part, index=0)) for part in pieces(value, length)]
     response = [calls(call("get_weather", "", index=0, id="call_1")), *parts, finish("tool_calls")]
-    out, repair = mended(response)
+    out, repair = repaired(response)
     result = out[-1]["choices"][0]["delta"]["tool_calls"]
     assert result[0] == {
         "index": 0,
@@ -150,13 +150,13 @@ def test_broken_arguments_of_interleaved_calls_are_repaired_each() -> None:
         finish("tool_calls"),
     ]
     assert content(response) == [PARIS, ("tool_use", "get_weather", {"city": "Rome", "days": 2})]
-    assert mended(response)[1].outcomes == ["repaired", "coerced"]
+    assert repaired(response)[1].outcomes == ["repaired", "coerced"]
 
 
 def test_arguments_past_repair_stay_and_are_reported() -> None:
     response = [completion("tool_calls", tool_calls=[call("get_weather", "ls -l", id="a")])]
     assert content(response) == [("tool_use", "get_weather", {"_raw": "ls -l"})]
-    assert mended(response)[1].outcomes == ["broken"]
+    assert repaired(response)[1].outcomes == ["broken"]
 
 
 def test_arguments_as_objects_and_old_calls_are_repaired() -> None:
@@ -174,7 +174,7 @@ def test_a_response_that_a_stop_sequence_ended_was_cut() -> None:
     for cut in ({"stop_reason": ","}, {"matched_stop": ","}):
         response = [calls(call("get_weather", half, index=0, id="a")), finish("stop")]
         response[-1]["choices"][0] |= cut
-        assert mended(response, request)[1].outcomes == []
+        assert repaired(response, request)[1].outcomes == []
         response[0] = text(f"[TOOL_CALLS]get_weather{half}}}")
         assert content(response, request) == [("text", f"[TOOL_CALLS]get_weather{half}}}")]
         response[-1]["choices"][0] |= dict.fromkeys(cut, "</s>")
@@ -186,18 +186,18 @@ def test_what_was_cut_is_not_repaired(reason: str) -> None:
     half = '{"city": "Par'
     response = [calls(call("get_weather", half, index=0, id="a")), finish(reason)]
     assert (
-        mended(response)[0][-1]["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"]
+        repaired(response)[0][-1]["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"]
         == half
     )
     broken = WRITTEN.removesuffix("</tool_call>")
     assert content([text(broken), finish(reason)]) == [("text", broken)]
-    assert finishes(mended([text(WRITTEN), finish(reason)])[0]) == [reason]
+    assert finishes(repaired([text(WRITTEN), finish(reason)])[0]) == [reason]
 
 
 def test_without_a_finish_reason_a_done_response_is_whole() -> None:
     response = [text(WRITTEN.removesuffix("</tool_call>"))]
-    assert "tool_calls" in str(mended(response, done=True)[0])
-    assert "tool_calls" not in str(mended(response, done=False)[0])
+    assert "tool_calls" in str(repaired(response, done=True)[0])
+    assert "tool_calls" not in str(repaired(response, done=False)[0])
 
 
 def test_a_call_in_the_text_needs_only_valid_json() -> None:
@@ -311,14 +311,14 @@ def test_text_that_was_sent_is_not_in_a_whole_response() -> None:
 
 def test_text_that_is_nothing_else_passes_as_the_chunk_it_was() -> None:
     chunks = [*map(text, ("Hello", " there", " `", "b`", " ", WRITTEN)), finish()]
-    out, _ = mended(chunks)
+    out, _ = repaired(chunks)
     assert out[1] is chunks[1]
     assert content(chunks) == [("text", "Hello there `b` "), PARIS]
 
 
 def test_held_back_text_is_sent_before_other_events() -> None:
     for other in (delta(reasoning="Hm."), delta(refusal="No."), {"error": {"message": "broke"}}):
-        out, _ = mended([text("a <tool_"), other])
+        out, _ = repaired([text("a <tool_"), other])
         assert [item["choices"][0]["delta"] for item in out[:2]] == [
             {"content": "a "},
             {"content": "<tool_"},
@@ -342,8 +342,10 @@ def test_without_a_marker_the_repair_changes_nothing(chunks: list[Any], thinking
     """Calls come last, and of tools there are not, none is touched."""
     request = evolve(asking(thinking=THINKING if thinking else None, stream=True), think_tags=())
     ended = [*chunks, finish("stop")]
-    plain, mended_chunks = (run(item, True, request) for item in (ended, mended(ended, request)[0]))
-    assert plain[1] == mended_chunks[1]
+    plain, repaired_chunks = (
+        run(item, True, request) for item in (ended, repaired(ended, request)[0])
+    )
+    assert plain[1] == repaired_chunks[1]
     if plain[1]:
         for kind in ("text_delta", "thinking_delta", "input_json_delta"):
             response = [
@@ -352,7 +354,7 @@ def test_without_a_marker_the_repair_changes_nothing(chunks: list[Any], thinking
                     for item in events
                     if isinstance(item, e.BlockDelta) and item.kind == kind
                 )
-                for events, _ in (plain, mended_chunks)
+                for events, _ in (plain, repaired_chunks)
             ]
             assert sorted(response[0]) == sorted(response[1])
 

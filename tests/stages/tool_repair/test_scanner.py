@@ -1,4 +1,4 @@
-"""Tool calls in a text: the formats, and what is found however the text is cut."""
+"""Tool calls in a text: the formats, and what is scan however the text is cut."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def decoded(arguments: str) -> Any:
         return arguments
 
 
-def found(parts: list[str], whole: bool = True) -> list[Piece]:
+def scan(parts: list[str], whole: bool = True) -> list[Piece]:
     """Text, joined, and calls, as they come; what is behind a call is text."""
     text = ToolCallScanner(TOOLS)
     out: list[Piece] = [""]
@@ -152,7 +152,7 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
 @for_each(("text", "expected"), FORMATS.values(), ids=FORMATS)
 @for_each("size", [1, 2, 3, 7, 1000])
 def test_calls_are_found_in_each_format(size: int, text: str, expected: list[Piece]) -> None:
-    assert found(pieces(text, size)) == expected
+    assert scan(pieces(text, size)) == expected
 
 
 TEXTS = {
@@ -196,13 +196,13 @@ TEXTS = {
 @for_each("text", TEXTS.values(), ids=TEXTS)
 @for_each("size", [1, 3, 1000])
 def test_what_is_no_call_of_a_tool_stays_as_it_is(size: int, text: str) -> None:
-    assert found(pieces(text, size)) == [text]
+    assert scan(pieces(text, size)) == [text]
 
 
 def test_text_that_was_cut_is_no_call() -> None:
     for text in (LLAMA, HERMES.removesuffix("</tool_call>"), f"{MISTRAL}]"):
-        assert found([text], whole=False) == [text]
-    assert found([HERMES, HERMES[:30]], whole=False) == [PARIS, HERMES[:30]]
+        assert scan([text], whole=False) == [text]
+    assert scan([HERMES, HERMES[:30]], whole=False) == [PARIS, HERMES[:30]]
 
 
 def test_text_flows_unless_it_may_become_a_call() -> None:
@@ -250,7 +250,7 @@ def test_buffered_text_has_a_limit_and_takes_linear_time() -> None:
 )
 def test_many_markers_take_time_by_their_number(text: str) -> None:
     began = time.process_time()
-    assert found(pieces(text, 3)) == [text]
+    assert scan(pieces(text, 3)) == [text]
     assert time.process_time() - began < 20
 
 
@@ -268,7 +268,7 @@ def test_it_does_not_matter_where_the_text_is_cut(
     text = "".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     cut = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    assert found(cut, whole) == found([text], whole)
+    assert scan(cut, whole) == scan([text], whole)
 
 
 @given(st.text(st.characters(exclude_characters="<[{`")), st.integers(1, 5))

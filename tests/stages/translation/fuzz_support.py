@@ -192,7 +192,7 @@ def without_chance(payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @frozen
-class Said:
+class Reply:
     """A right answer: text, calls by name and input, then more text."""
 
     text: str
@@ -215,18 +215,18 @@ VALUES = st.recursive(
 INPUTS = st.dictionaries(st.text(max_size=8), VALUES, max_size=4)
 NAMES = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)
 # White space, and what could begin a tag.
-HELD = st.sampled_from([" ", "\n\n", "<", " <th", "a</think>", "< ", "<thinking>"])
-WORDS = st.one_of(*[st.text(max_size=40)] * 3, HELD)
+HELD_BACK = st.sampled_from([" ", "\n\n", "<", " <th", "a</think>", "< ", "<thinking>"])
+WORDS = st.one_of(*[st.text(max_size=40)] * 3, HELD_BACK)
 
 
-def untagged(response: Said) -> bool:
+def untagged(response: Reply) -> bool:
     """Hypothesis also tries strings it finds in the code, and reasoning is not of this test."""
     texts = response.text, response.more, response.text + response.more
     return not any(text.lstrip().startswith("<think>") for text in texts)
 
 
 CALLED = st.lists(st.tuples(NAMES, INPUTS), max_size=3).map(tuple)
-ANSWERS = st.builds(Said, WORDS, CALLED, WORDS).filter(untagged)
+RESPONSES = st.builds(Reply, WORDS, CALLED, WORDS).filter(untagged)
 
 
 def fragments(draw: st.DrawFn, whole: str) -> list[str]:
@@ -237,9 +237,9 @@ def fragments(draw: st.DrawFn, whole: str) -> list[str]:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[Said, list[dict[str, Any]]]:
+def streams(draw: st.DrawFn) -> tuple[Reply, list[dict[str, Any]]]:
     """An answer and its deltas: the text, the calls in pieces and in turns, the rest."""
-    response = draw(ANSWERS)
+    response = draw(RESPONSES)
     ascii_only = draw(st.booleans())
     deltas: list[dict[str, Any]] = [{"content": item} for item in fragments(draw, response.text)]
     waiting = []
@@ -263,7 +263,7 @@ def streams(draw: st.DrawFn) -> tuple[Said, list[dict[str, Any]]]:
     return response, deltas
 
 
-def chunks_of(response: Said, deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def chunks_of(response: Reply, deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
     reason = "tool_calls" if response.calls else "stop"
     chunks: list[dict[str, Any]] = [{"choices": [{"delta": delta}]} for delta in deltas]
     chunks.append({"choices": [{"delta": {}, "finish_reason": reason}]})

@@ -84,7 +84,8 @@ def returned(identity: str = "call_1", **members: Any) -> dict[str, Any]:
 
 
 WISHES = pytest.mark.parametrize(
-    "wish", [{}, {"thinking": ADAPTIVE}, {"thinking": OMITTED}, {"thinking": {"type": "disabled"}}]
+    "requested",
+    [{}, {"thinking": ADAPTIVE}, {"thinking": OMITTED}, {"thinking": {"type": "disabled"}}],
 )
 # C18: text of another
 

@@ -77,7 +77,7 @@ def called(name: str, more: str, identity: str | None = None) -> dict[str, Any]:
 def test_row_b5_text_and_calls_of_several_choices_are_merged(
     identities: tuple[str | None, ...],
 ) -> None:
-    """As GitHub Copilot answers for Claude, without a stream."""
+    """As GitHub Copilot responses for Claude, without a stream."""
     first, second = identities
     result = message(
         [
@@ -111,7 +111,7 @@ PARTS = st.one_of(
         lambda item: {"tool_calls": [called(item[0], json.dumps(item[1]))]}
     ),
 )
-TOLD = {"prompt_tokens": 11, "completion_tokens": 500}
+USAGE = {"prompt_tokens": 11, "completion_tokens": 500}
 
 
 def in_a_stream(members: dict[str, Any], number: int, size: int) -> list[dict[str, Any]]:
@@ -125,7 +125,7 @@ def in_a_stream(members: dict[str, Any], number: int, size: int) -> list[dict[st
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def responses(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The same answer as chunks and whole: its parts in any choices, its usage anywhere."""
     parts = draw(st.lists(PARTS, min_size=1, max_size=5))
     reason = draw(st.sampled_from(["stop", "tool_calls", "length", "eos", "SAFETY"]))
@@ -140,8 +140,8 @@ def answers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     end = chunk(choice(draw(indexes), reason))
     for place in (end, end["choices"][0], None):
         if place is not None and draw(st.booleans()):
-            place["usage"] = TOLD
-    return [*chunks, end, {"choices": [], "usage": TOLD}], {**chunk(*choices), "usage": TOLD}
+            place["usage"] = USAGE
+    return [*chunks, end, {"choices": [], "usage": USAGE}], {**chunk(*choices), "usage": USAGE}
 
 
 def comparable(chunks: list[dict[str, Any]], request: ChatRequest) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def comparable(chunks: list[dict[str, Any]], request: ChatRequest) -> dict[str, 
     return {**result, "id": None, "content": blocks}
 
 
-@given(answers(), st.sampled_from([(), ("END",)]))
+@given(responses(), st.sampled_from([(), ("END",)]))
 @quick
 def test_row_b5_streamed_and_whole_choices_give_one_response(
     response: tuple[list[dict[str, Any]], dict[str, Any]], stops: tuple[str, ...]

@@ -23,7 +23,7 @@ def more(index: int, arguments: Any = "x" * 10) -> dict[str, Any]:
     return calls(call(arguments=arguments, index=index))
 
 
-BEHIND: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
+AFTER: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
     "a second call": ((OPEN, calls(call("read", "{", index=1, id="b"))), more(1)),
     "text": ((OPEN,), text("x" * 10)),
     "a call without a name": ((OPEN,), more(2)),
@@ -34,7 +34,7 @@ BEHIND: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("before", "one"), BEHIND.values(), ids=BEHIND)
+@pytest.mark.parametrize(("before", "one"), AFTER.values(), ids=AFTER)
 def test_row_a9_after_an_open_part_so_much_is_kept_and_no_more(
     before: Iterable[Any], one: dict[str, Any]
 ) -> None:

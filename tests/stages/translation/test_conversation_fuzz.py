@@ -17,7 +17,7 @@ from stages.translation.field_policies import FieldPolicies
 from stages.wire.json_codec import encode
 from tests.stages.translation.fuzz_support import (
     REQUESTS,
-    Said,
+    Reply,
     chunks_of,
     quick,
     run,
@@ -167,7 +167,7 @@ def test_what_was_sent_before_stays_the_same_bytes(agent: list[Any], settings: P
 @given(st.lists(streams(), min_size=1, max_size=3))
 @settings(quick, max_examples=60)
 def test_what_a_backend_has_said_goes_back_to_it_as_it_was(
-    responses: list[tuple[Said, list[dict[str, Any]]]],
+    responses: list[tuple[Reply, list[dict[str, Any]]]],
 ) -> None:
     turns: list[dict[str, Any]] = []
     for response, deltas in responses:

@@ -33,11 +33,11 @@ from tests.support import profile
 # Somebody else
 
 
-OTHERS = [Target("other", "some-model"), Target("fake", "another-model")]
+OTHER_TARGETS = [Target("other", "some-model"), Target("fake", "another-model")]
 
 
 @WISHES
-@pytest.mark.parametrize("other", OTHERS, ids=lambda each: each.backend)
+@pytest.mark.parametrize("other", OTHER_TARGETS, ids=lambda each: each.backend)
 def test_another_target_gets_nothing_of_it(other: Target, requested: dict[str, Any]) -> None:
     talk = Talk(more=requested)
     chunks = [delta(reasoning_details=[ENCRYPTED]), *one_call("functions.f:0", **SIGNED)]
@@ -57,13 +57,13 @@ def test_another_target_gets_nothing_of_it(other: Target, requested: dict[str, A
 def test_another_target_gets_ids_of_its_own_form() -> None:
     talk = Talk()
     response = talk.answer(one_call("functions.f:0", **SIGNED))
-    moved = talk.then(response, target=OTHERS[0], profile=profile(tool_id_length=9))
+    moved = talk.then(response, target=OTHER_TARGETS[0], profile=profile(tool_id_length=9))
     assert re.fullmatch(r"[a-z0-9]{9}", moved.sent(2)["tool_call_id"])
 
 
 def test_an_id_alone_is_nothing_that_another_target_misses() -> None:
     talk = Talk()
-    moved = talk.then(talk.answer(one_call("functions.f:0")), target=OTHERS[0])
+    moved = talk.then(talk.answer(one_call("functions.f:0")), target=OTHER_TARGETS[0])
     assert moved.request().notes == ()
 
 
@@ -117,4 +117,4 @@ def test_row_c18_hidden_text_of_another_backend_goes_back_too() -> None:
     talk = Talk(profile(reasoning_history="reasoning", **PLAIN), more={"thinking": OMITTED})
     response = talk.answer([delta(reasoning="Hm."), text("A coat."), finish()])
     assert response["content"][0]["thinking"] == ""
-    assert talk.then(response, target=OTHERS[0]).sent()["reasoning"] == "Hm."
+    assert talk.then(response, target=OTHER_TARGETS[0]).sent()["reasoning"] == "Hm."

@@ -19,15 +19,15 @@ from stages.stream_encode import StreamEncode
 from tests.grammar import check_grammar, parse_sse
 from tests.sdk_types import check_sent
 from tests.stages.translation.fuzz_support import (
-    ANSWERS,
     FAILING,
     INPUTS,
     NAMES,
     REQUESTS,
+    RESPONSES,
     STOPPING,
     UNSTREAMED,
     WORDS,
-    Said,
+    Reply,
     at_once,
     chunks_of,
     cut,
@@ -56,7 +56,7 @@ def brief(content: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 @given(streams())
 @quick
 def test_a_response_in_parts_becomes_the_same_message(
-    stream: tuple[Said, list[dict[str, Any]]],
+    stream: tuple[Reply, list[dict[str, Any]]],
 ) -> None:
     response, deltas = stream
     events, whole = run(chunks_of(response, deltas), True, REQUESTS[False])
@@ -83,10 +83,10 @@ def test_what_arrived_together_comes_to_the_same(
     together, whole_together = run(chunks, True, request, itertools.cycle(followed))
     check_grammar((event.payload() for event in together), whole=whole)
     assert whole_together == whole
-    assert told(together) == told(apart)
+    assert merged_payloads(together) == merged_payloads(apart)
 
 
-def told(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
+def merged_payloads(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
     """The payloads, without ids made by chance, and neighbouring deltas of a kind as one."""
     out: list[dict[str, Any]] = []
     for payload in without_chance([json.loads(event.encoded()) for event in events]):
@@ -100,9 +100,9 @@ def told(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
     return out
 
 
-@given(ANSWERS)
+@given(RESPONSES)
 @quick
-def test_a_whole_completion_becomes_the_same_message(response: Said) -> None:
+def test_a_whole_completion_becomes_the_same_message(response: Reply) -> None:
     message = {
         "content": response.text,
         "tool_calls": [
@@ -116,7 +116,7 @@ def test_a_whole_completion_becomes_the_same_message(response: Said) -> None:
     builder = MessageBuilder()
     for event in events:
         builder.add(event)
-    assert brief(builder.message["content"]) == Said(response.text, response.calls, "").content
+    assert brief(builder.message["content"]) == Reply(response.text, response.calls, "").content
 
 
 class Client:
@@ -199,7 +199,7 @@ def fragment(index: int, name: str, arguments: str) -> dict[str, Any]:
     return {"index": index, "id": f"call_{index}", "type": "function", "function": function}
 
 
-TOLD = st.none() | st.fixed_dictionaries(
+USAGES = st.none() | st.fixed_dictionaries(
     {
         "prompt_tokens": st.integers(50, 60),
         "completion_tokens": st.integers(1, 50),
@@ -222,7 +222,7 @@ def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
         name, arguments = calls[-1]
         calls[-1] = (name, arguments[: draw(st.integers(1, len(arguments)))])
     members = draw(st.sampled_from([{}, {"stop_reason": "END"}]))
-    response = Thoughtful(draw(WORDS), draw(WORDS), tuple(calls), finish, members, draw(TOLD))
+    response = Thoughtful(draw(WORDS), draw(WORDS), tuple(calls), finish, members, draw(USAGES))
     chunks: list[Any] = [{"choices": [{"delta": delta}]} for delta in response.deltas(draw)]
     chunks.append({"choices": [{"delta": {}, "finish_reason": finish, **members}]})
     chunks.append({"choices": [], "usage": response.usage})
@@ -251,7 +251,7 @@ def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
 @given(streams(), st.lists(st.integers(0, 100_000), max_size=20))
 @settings(quick, max_examples=100)
 def test_the_official_sdk_puts_a_response_in_parts_together(
-    stream: tuple[Said, list[dict[str, Any]]], places: list[int]
+    stream: tuple[Reply, list[dict[str, Any]]], places: list[int]
 ) -> None:
     response, deltas = stream
     backend = sse(chunks_of(response, deltas), "data: [DONE]\n\n", "\n")

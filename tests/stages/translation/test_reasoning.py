@@ -166,14 +166,14 @@ def test_reasoning_does_not_go_back_where_the_policy_drops_it(
         reasoning_history="reasoning",
         fields={**KEPT, "thinking_block": policy},
     )
-    block = answer({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
-    request = given_back(block, value)
+    block = reply({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
+    request = sent_again(block, value)
 
     assert request.messages[1] == {"role": "assistant", "content": "4"}
     assert request.notes == notes
 
 
-def answer(delta: dict[str, Any], value: Any, **body: Any) -> dict[str, Any]:
+def reply(delta: dict[str, Any], value: Any, **body: Any) -> dict[str, Any]:
     """The thinking block that a backend's reasoning becomes."""
     request = chat_request(resolved(max_tokens=5000, **body), value)
     translator, builder = ResponseTranslator(request), MessageBuilder()
@@ -184,7 +184,7 @@ def answer(delta: dict[str, Any], value: Any, **body: Any) -> dict[str, Any]:
     return block
 
 
-def given_back(block: dict[str, Any], value: Any, backend_changes: bool = False) -> Any:
+def sent_again(block: dict[str, Any], value: Any, backend_changes: bool = False) -> Any:
     if backend_changes:
         block = {**block, "signature": seal(Envelope("another"))}
     turn = {"role": "assistant", "content": [block, {"type": "text", "text": "4"}]}
@@ -250,8 +250,8 @@ def test_the_effort_a_system_message_wants_last_counts() -> None:
 @pytest.mark.parametrize("display", ["summarized", "omitted"])
 def test_pitfall_23_reasoning_goes_back_in_the_field_it_came_in(field: str, display: str) -> None:
     value = profile(reasoning_request="effort", reasoning_history=field, fields=KEPT)
-    block = answer({field: "hm", "content": "4"}, value, thinking={**ADAPTIVE, "display": display})
-    request = given_back(block, value)
+    block = reply({field: "hm", "content": "4"}, value, thinking={**ADAPTIVE, "display": display})
+    request = sent_again(block, value)
 
     assert block["thinking"] == ("" if display == "omitted" else "hm")
     assert request.messages[1] == {"role": "assistant", "content": "4", field: "hm"}
@@ -262,16 +262,16 @@ def test_structured_reasoning_goes_back_verbatim() -> None:
     value = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
     details = [{"type": "reasoning.text", "text": "hm", "signature": "s"}, {"type": "encrypted"}]
     delta = {"reasoning": "hm", "reasoning_details": details, "content": "4"}
-    block = answer(delta, value, thinking=ADAPTIVE)
+    block = reply(delta, value, thinking=ADAPTIVE)
 
     assert block["thinking"] == "hm"
-    assert given_back(block, value).messages[1]["reasoning_details"] == details
+    assert sent_again(block, value).messages[1]["reasoning_details"] == details
 
 
 def test_reasoning_that_came_without_details_goes_back_as_text() -> None:
     value = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
-    block = answer({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
-    request = given_back(block, value)
+    block = reply({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
+    request = sent_again(block, value)
 
     assert request.messages[1] == {"role": "assistant", "content": "4", "reasoning": "hm"}
     assert request.notes == ()
@@ -295,7 +295,7 @@ def test_streamed_structured_reasoning_goes_back_whole() -> None:
     block = message([*chunks, {"choices": [{"delta": {"content": "4"}}]}], request=request)
 
     assert block["content"][0]["thinking"] == "hmnextother"
-    assert given_back(block["content"][0], value).messages[1]["reasoning_details"] == [
+    assert sent_again(block["content"][0], value).messages[1]["reasoning_details"] == [
         {**claude, "text": "hm", "signature": "s1"},
         {**claude, "text": "next", "signature": "s2"},
         hidden,
@@ -322,8 +322,8 @@ def test_long_reasoning_takes_linear_time() -> None:
 
 def test_unsigned_reasoning_of_another_backend_is_dropped() -> None:
     value = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
-    block = answer({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
-    request = given_back(block, value, backend_changes=True)
+    block = reply({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
+    request = sent_again(block, value, backend_changes=True)
 
     assert request.messages[1] == {"role": "assistant", "content": "4"}
     assert request.notes == ("thinking_block:dropped",)

@@ -59,39 +59,39 @@ ALL = {
 MAPPED = {"stop_sequences": "map"}
 FOUR, FIVE = ["a", "b", "c", "d"], ["a", "b", "c", "d", "e"]
 SAMPLING = {"temperature": 0.5, "top_p": 0.25}
-TOLD = {"stream_options": {"include_usage": True}}
+STREAM_USAGE = {"stream_options": {"include_usage": True}}
 NO_TOP_K = "top_k:dropped"
 
 BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "generic": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+    "generic": ({**SAMPLING, **STREAM_USAGE}, (NO_TOP_K,)),
     "embedded": (
-        {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
+        {**SAMPLING, **STREAM_USAGE, "top_k": 7, "parallel_tool_calls": True},
         (),
     ),
     "llamacpp": (
-        {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
+        {**SAMPLING, **STREAM_USAGE, "top_k": 7, "parallel_tool_calls": True},
         (),
     ),
-    "ollama": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
-    "lmstudio": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
-    "sglang": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
-    "vllm": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE[:4]}, ()),
+    "ollama": ({**SAMPLING, **STREAM_USAGE}, (NO_TOP_K,)),
+    "lmstudio": ({**SAMPLING, **STREAM_USAGE, "top_k": 7}, ()),
+    "sglang": ({**SAMPLING, **STREAM_USAGE, "top_k": 7, "stop": FIVE}, ()),
+    "vllm": ({**SAMPLING, **STREAM_USAGE, "top_k": 7, "stop": FIVE[:4]}, ()),
     "openai": (
-        {**SAMPLING, **TOLD},
+        {**SAMPLING, **STREAM_USAGE},
         (NO_TOP_K,),
     ),
-    "openrouter": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+    "openrouter": ({**SAMPLING, **STREAM_USAGE, "top_k": 7}, ()),
     "databricks": ({**SAMPLING}, (NO_TOP_K,)),
     "mistral": ({**SAMPLING}, (NO_TOP_K,)),
     "nvidia": ({**SAMPLING}, (NO_TOP_K,)),
-    "llama-swap": ({**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True}, ()),
+    "llama-swap": ({**SAMPLING, **STREAM_USAGE, "top_k": 7, "parallel_tool_calls": True}, ()),
     **dict.fromkeys(
         "azure cerebras deepseek gemini github groq minimax moonshot xai zai".split(),
-        ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+        ({**SAMPLING, **STREAM_USAGE}, (NO_TOP_K,)),
     ),
     **dict.fromkeys(
         ["dashscope", "fireworks", "koboldcpp", "mlx", "together"],
-        ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+        ({**SAMPLING, **STREAM_USAGE, "top_k": 7}, ()),
     ),
 }
 
@@ -108,14 +108,14 @@ def test_each_profile_gets_its_options_and_others_are_reported(name: str) -> Non
 
 def test_pitfall_14_usage_is_requested_only_of_a_stream() -> None:
     assert chosen(profile(stream_options=True))[0] == {}
-    assert chosen(profile(stream_options=True), stream=True)[0] == TOLD
+    assert chosen(profile(stream_options=True), stream=True)[0] == STREAM_USAGE
     assert chosen(profile(stream_options=False), stream=True)[0] == {}
 
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_usage_is_requested_of_a_stream_the_client_did_not_want(stream: bool) -> None:
     result, _ = chosen(profile(stream_options=True), stream=stream, stop_sequences=["END"])
-    assert result == TOLD
+    assert result == STREAM_USAGE
 
 
 def test_pitfall_32_sampling_is_dropped_where_it_is_refused() -> None:

@@ -32,18 +32,21 @@ def test_pitfall_11_the_start_has_an_estimate_and_the_end_usage() -> None:
     assert end.usage == Usage(11, 7)
 
 
-TOLD = {"prompt_tokens": 11, "completion_tokens": 7}
+USAGE = {"prompt_tokens": 11, "completion_tokens": 7}
 
 
 @pytest.mark.parametrize(
     "chunks",
     [
         [usage(), text("a"), finish()],
-        [text("a"), finish(usage=TOLD)],
+        [text("a"), finish(usage=USAGE)],
         [text("a"), finish(), usage()],
-        [{**text("a"), "usage": {"prompt_tokens": 11, "completion_tokens": 1}}, finish(usage=TOLD)],
-        [text("a"), finish(usage=TOLD), {"choices": [], "usage": None}],
-        [text("a"), finish(usage=TOLD), {"choices": [], "usage": {}}],
+        [
+            {**text("a"), "usage": {"prompt_tokens": 11, "completion_tokens": 1}},
+            finish(usage=USAGE),
+        ],
+        [text("a"), finish(usage=USAGE), {"choices": [], "usage": None}],
+        [text("a"), finish(usage=USAGE), {"choices": [], "usage": {}}],
     ],
     ids=["before", "with", "after", "with each chunk", "before a null", "before an empty one"],
 )

@@ -13,7 +13,7 @@ from tests.cases import for_each
 from tests.support import profile, resolved
 
 
-def made(schema: Any, **options: Any) -> Any:
+def fitted(schema: Any, **options: Any) -> Any:
     return fit_schema(schema, profile(unsupported_schema_keywords=(), **options)).schema
 
 
@@ -22,7 +22,7 @@ def loosened(schema: Any, **options: Any) -> bool:
 
 
 def inlined(schema: Any) -> Any:
-    return made(schema, schema_refs=False)
+    return fitted(schema, schema_refs=False)
 
 
 POINT = {"type": "object", "properties": {"x": {"type": "number"}}}
@@ -40,7 +40,7 @@ def test_row_b22_references_are_written_out(name: str) -> None:
         "properties": {"a": POINT, "b": {"items": POINT}},
     }
     assert not loosened(schema, schema_refs=False)
-    assert made(schema) == schema
+    assert fitted(schema) == schema
 
 
 def test_row_b22_what_is_next_to_a_reference_stays() -> None:
@@ -90,7 +90,7 @@ def test_row_b22_a_schema_that_is_too_deep_is_refused() -> None:
     for _ in range(900):
         schema = {"items": schema}
     with pytest.raises(UnsupportedError, match="too deep"):
-        made(schema, schema_refs=False)
+        fitted(schema, schema_refs=False)
 
 
 @for_each(
@@ -147,15 +147,15 @@ def test_row_b22_a_schema_that_is_too_deep_is_refused() -> None:
     ],
 )
 def test_row_b22_several_types(schema: Any, any_of: Any, nullable: Any) -> None:
-    assert made(schema, schema_types="anyOf") == any_of
-    assert made(schema, schema_types="nullable") == nullable
-    assert made(schema) == schema
+    assert fitted(schema, schema_types="anyOf") == any_of
+    assert fitted(schema, schema_types="nullable") == nullable
+    assert fitted(schema) == schema
 
 
 def test_row_b22_alternatives_have_their_type_themselves() -> None:
     inner = {"type": "object", "anyOf": [{"required": ["a"]}, {"type": "array"}]}
     schema = {"type": "object", "properties": {"p": inner}}
-    assert made(schema, typed_any_of=True)["properties"]["p"] == {
+    assert fitted(schema, typed_any_of=True)["properties"]["p"] == {
         "anyOf": [{"type": "object", "required": ["a"]}, {"type": "array"}]
     }
     assert not loosened(schema, typed_any_of=True)
@@ -169,7 +169,7 @@ def test_row_b22_alternatives_at_the_root_are_one_object(key: str) -> None:
         "properties": {"c": {}},
         key: [{"properties": {"a": {"type": "string"}}}, {"properties": {"b": {}}}],
     }
-    assert made(schema, typed_any_of=True) == {
+    assert fitted(schema, typed_any_of=True) == {
         "type": "object",
         "required": ["c"],
         "properties": {"a": {"type": "string"}, "b": {}, "c": {}},

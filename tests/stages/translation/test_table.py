@@ -20,7 +20,7 @@ CLOSED = {"name": "f", "input_schema": {"type": "object", "additionalProperties"
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 
 
-def said(*blocks: dict[str, Any]) -> dict[str, Any]:
+def user_turn(*blocks: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [*blocks, {"type": "text", "text": "Q"}]}]}
 
 
@@ -37,7 +37,7 @@ def answered(*blocks: dict[str, Any], result: Any = "R") -> dict[str, Any]:
 
 
 def document(source: dict[str, Any], **members: Any) -> dict[str, Any]:
-    return said({"type": "document", "source": source, **members})
+    return user_turn({"type": "document", "source": source, **members})
 
 
 FAILED = answered()
@@ -98,13 +98,13 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "SO"}]},
         "SO",
     ),
-    "text": (said({"type": "text", "text": "HELLO"}), "HELLO"),
-    "image.base64": (said({"type": "image", "source": PNG}), "iVBORw0KGgo="),
+    "text": (user_turn({"type": "text", "text": "HELLO"}), "HELLO"),
+    "image.base64": (user_turn({"type": "image", "source": PNG}), "iVBORw0KGgo="),
     "image.url": (
-        said({"type": "image", "source": {"type": "url", "url": "http://a.invalid/b"}}),
+        user_turn({"type": "image", "source": {"type": "url", "url": "http://a.invalid/b"}}),
         "http://a.invalid/b",
     ),
-    "image.file": (said({"type": "image", "source": {"type": "file", "file_id": "f"}}), ""),
+    "image.file": (user_turn({"type": "image", "source": {"type": "file", "file_id": "f"}}), ""),
     "document.text": (document({"type": "text", "data": "BODY"}), "BODY"),
     "document.content": (document({"type": "content", "content": "BODY"}), "BODY"),
     "document.pdf": (
@@ -117,7 +117,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
         document({"type": "text", "data": "B"}, citations={"enabled": True}),
         "",
     ),
-    "search_result": (said({**SEARCH, "content": FOUND}), "FOUND"),
+    "search_result": (user_turn({**SEARCH, "content": FOUND}), "FOUND"),
     "thinking_block": (answered(THOUGHT), "HM"),
     "redacted_thinking": (answered({"type": "redacted_thinking", "data": "x"}), ""),
     "tool_use": (answered(), "CALLED"),
@@ -133,7 +133,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
         answered({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}),
         "",
     ),
-    "container_upload": (said({"type": "container_upload", "file_id": "f"}), ""),
+    "container_upload": (user_turn({"type": "container_upload", "file_id": "f"}), ""),
     "system_message": ({"messages": SYSTEM}, "BE BRIEF"),
     "compaction": (answered({"type": "compaction", "content": "SUMMARY"}), "SUMMARY"),
     "unknown_block": (answered({"type": "brand_new"}), ""),

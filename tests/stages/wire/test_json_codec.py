@@ -227,7 +227,7 @@ def test_row_a7_100_000_messages_are_read() -> None:
     assert len(json_codec.decode(body)["messages"]) == 100_000
 
 
-OTHERS = {
+OTHER_VALUES = {
     "names": (b"{" + b",".join(b'"name%d":0' % n for n in range(30_001)) + b"}", "30000 different"),
     "long names": (
         b"{" + b",".join(b'"%0150d":0' % n for n in range(3_001)) + b"}",
@@ -238,7 +238,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize(("data", "words"), OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize(("data", "words"), OTHER_VALUES.values(), ids=OTHER_VALUES)
 def test_row_a7_what_takes_a_parser_long_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(json_codec.TooManyError, match=f"^.*more than {words}"):
         json_codec.decode(data)
