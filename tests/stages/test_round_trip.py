@@ -56,8 +56,8 @@ def streamed(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
             else:
                 parts += [value for name, value in delta.items() if name != "type"]
         elif payload["type"] == "content_block_stop":
-            said, kind = "".join(parts), blocks[-1]["type"]
-            blocks[-1] |= {"input": parsed(said)} if kind == "tool_use" else {kind: said}
+            response, kind = "".join(parts), blocks[-1]["type"]
+            blocks[-1] |= {"input": parsed(response)} if kind == "tool_use" else {kind: response}
     return blocks
 
 
@@ -107,8 +107,8 @@ def sent_back(messages: list[dict[str, Any]], profile: str = "generic") -> list[
     asked = json.dumps(body(messages=messages, tools=[TOOL]))
     request = Validate().parse(asked.encode())
     resolved = Resolved(http(), request, Target("fake", "some-model"))
-    given = chat_request(resolved, profile_named(profile)).messages
-    return list(json.loads(encode(given)))
+    value = chat_request(resolved, profile_named(profile)).messages
+    return list(json.loads(encode(value)))
 
 
 IDS = st.sampled_from(["", "a", "b", "functions.f:0", "call 1", "é" * 70, "x" * 70])
@@ -140,9 +140,9 @@ def responses(draw: st.DrawFn) -> list[Any]:
     names = draw(st.lists(st.sampled_from(["content", "reasoning", "refusal"]), max_size=3))
     chunks: list[Any] = [delta(**{name: draw(TEXTS)}) for name in names]
     for n in range(draw(st.integers(0, 3))):
-        first, *rest = fragments(draw, draw(ARGUMENTS))
+        first, *remaining = fragments(draw, draw(ARGUMENTS))
         chunks.append(calls(call(draw(NAMES), first, index=n, id=draw(IDS))))
-        chunks += [calls(call(None, each, index=n)) for each in rest]
+        chunks += [calls(call(None, item, index=n)) for item in remaining]
     chunks.append(delta(content=draw(TEXTS)))
     return [*chunks, finish(draw(REASONS))]
 
@@ -154,23 +154,23 @@ def responses(draw: st.DrawFn) -> list[Any]:
     st.sampled_from(PROFILES),
 )
 @settings(quick, max_examples=120)
-def test_row_c3_any_answer_can_be_sent_back(
-    given: list[list[Any]], stream: bool, thinking: bool, profile: str
+def test_row_c3_any_response_can_be_sent_back(
+    value: list[list[Any]], stream: bool, thinking: bool, profile: str
 ) -> None:
     messages: list[dict[str, Any]] = [HELLO]
-    for chunks in given:
+    for chunks in value:
         messages += turns(content_of(chunks, stream, thinking))
-        made = sent_back(messages, profile)
+        result = sent_back(messages, profile)
         waiting: list[str] = []
-        for message in made:
+        for message in result:
             if message["role"] == "tool":
                 waiting.remove(message["tool_call_id"])
             else:
                 assert not waiting
                 assert message.get("content") or message["tool_calls"]
-            waiting += [each["id"] for each in message.get("tool_calls", ())]
+            waiting += [item["id"] for item in message.get("tool_calls", ())]
         assert not waiting
-        assert made[-1]["role"] in ("user", "tool")
+        assert result[-1]["role"] in ("user", "tool")
 
 
 NOTHING: dict[str, list[Any]] = {
@@ -184,7 +184,7 @@ NOTHING: dict[str, list[Any]] = {
 
 @for_each("stream", [True, False], ids=["streamed", "whole"])
 @for_each("chunks", NOTHING.values(), ids=NOTHING)
-def test_row_c3_an_answer_that_says_nothing_can_be_sent_back(
+def test_row_c3_a_response_that_says_nothing_can_be_sent_back(
     chunks: list[Any], stream: bool
 ) -> None:
     content = content_of(chunks, stream)
@@ -201,17 +201,17 @@ CALLED = {"id": "a", "type": "function", "function": {"name": "f", "arguments": 
 def test_row_c3_an_empty_turn_of_the_assistant_says_nothing(content: Any) -> None:
     empty = {"role": "assistant", "content": content}
     for profile in PROFILES:
-        made = sent_back([HELLO, empty, HELLO], profile)
-        assert made == [{"role": "user", "content": "Hello\n\nHello"}], profile
+        result = sent_back([HELLO, empty, HELLO], profile)
+        assert result == [{"role": "user", "content": "Hello\n\nHello"}], profile
         assert sent_back([HELLO, empty], profile) == [HELLO], profile
 
 
 def test_row_c3_an_empty_text_next_to_a_call_says_nothing() -> None:
     orders: list[list[dict[str, Any]]] = [[EMPTY, USE], [USE, EMPTY]]
     for content in orders:
-        made = sent_back([HELLO, *turns(content)])
-        assert made[1] == {"role": "assistant", "content": None, "tool_calls": [CALLED]}
-        assert made[2]["role"] == "tool"
+        result = sent_back([HELLO, *turns(content)])
+        assert result[1] == {"role": "assistant", "content": None, "tool_calls": [CALLED]}
+        assert result[2]["role"] == "tool"
 
 
 @pytest.mark.parametrize("content", ["", [], [EMPTY], [{"type": "text", "text": "Hi"}, EMPTY]])
@@ -236,7 +236,7 @@ HALVES = {
 
 @for_each("stream", [True, False], ids=["streamed", "whole"])
 @for_each(("arguments", "expected"), HALVES.values(), ids=HALVES)
-def test_row_c9_half_a_pair_in_arguments_is_a_replacement_character(
+def test_row_c9_half_a_pair_becomes_a_replacement_character(
     arguments: str, expected: dict[str, Any], stream: bool
 ) -> None:
     chunks = [calls(call("f", arguments, index=0, id="a")), finish("tool_calls")]
@@ -267,24 +267,33 @@ AT_ONCE = support.chat_request(stream=True)
 def written(pieces: list[str]) -> str:
     """The arguments a client gets for those in pieces, as they are on the wire."""
     chunks = [calls(call("f", "", index=0, id="a"))]
-    chunks += [calls(call(None, each, index=0)) for each in pieces]
+    chunks += [calls(call(None, piece, index=0)) for piece in pieces]
     events, _ = run([*chunks, finish("tool_calls")], True, AT_ONCE)
     return "".join(event.text for event in events if isinstance(event, e.BlockDelta))
 
 
-def test_row_c9_only_what_may_be_half_an_escape_is_held_back() -> None:
+def test_row_c9_only_a_possible_half_escape_is_held_back() -> None:
     def forwarded(first: str) -> str:
         chunks = [calls(call("f", first, index=0, id="a"))]
         events, _ = run(chunks, True, AT_ONCE)
         return next(event.text for event in events if isinstance(event, e.BlockDelta))
 
-    for held in ("\\", "\\u", "\\uD", "\\ud8", "\\ud83", "\\ud83d", "\\ud83d\\", "\\ud83d\\ude0"):
-        assert forwarded(f'{{"a": "x{held}') == '{"a": "x'
+    for buffered in (
+        "\\",
+        "\\u",
+        "\\uD",
+        "\\ud8",
+        "\\ud83",
+        "\\ud83d",
+        "\\ud83d\\",
+        "\\ud83d\\ude0",
+    ):
+        assert forwarded(f'{{"a": "x{buffered}') == '{"a": "x'
     for sent in ("\\\\", "\\n", "\\u0", "\\u00e", "\\ud83d\\ude00", "\\\\u", "ud83d"):
         assert forwarded(f'{{"a": "x{sent}') == f'{{"a": "x{sent}'
 
 
-def test_row_c9_arguments_that_are_cut_within_an_escape_keep_what_is_whole() -> None:
+def test_row_c9_arguments_cut_in_an_escape_keep_the_whole_part() -> None:
     for end in ("\\", "\\u", "\\ud83d", "\\ud83d\\u"):
         chunks = [calls(call("f", f'{{"a": 1, "b": "x{end}', index=0, id="a")), finish("length")]
         assert [block["input"] for block in content_of(chunks, stream=False)] == [{"a": 1}]
@@ -300,5 +309,5 @@ def test_row_c9_arguments_that_are_cut_within_an_escape_keep_what_is_whole() -> 
     ],
     ids=["a pair in the JSON inside", "half a pair in UTF-8", "half a character"],
 )
-def test_row_c9_one_bad_character_is_not_the_end_of_an_answer(data: bytes, value: str) -> None:
+def test_row_c9_one_bad_character_does_not_end_a_response(data: bytes, value: str) -> None:
     assert decode_lenient(data) == {"a": value}

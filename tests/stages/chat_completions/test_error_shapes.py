@@ -67,7 +67,7 @@ ALIBABA = "<400> InternalError.Algo.InvalidParameter: Range of max_tokens should
     ],
     ids=["event", "whole head", "OpenAI", "text"],
 )
-def test_row_b25_a_refusal_is_found_in_an_event_and_in_text_with_an_angle(body: str) -> None:
+def test_row_b25_a_refusal_is_found_in_events_and_in_markup(body: str) -> None:
     error = refused(400, body.encode())  # musistudio/claude-code-router#1327, opencode#40770
     assert isinstance(error, OutputLimitError)
     assert error.limit == 8192
@@ -103,5 +103,5 @@ def test_row_b25_an_error_is_found_in_any_document_of_a_200(
     ],
     ids=str,
 )
-def test_row_b25_an_answer_is_no_error(value: Any) -> None:
+def test_row_b25_a_response_is_no_error(value: Any) -> None:
     assert error_in_document("local", value) is None

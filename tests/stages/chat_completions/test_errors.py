@@ -27,9 +27,9 @@ from stages.messages_api.errors import (
 from tests.cases import for_each
 
 
-def refused(status: int, said: Any, **headers: str) -> ApiError:
+def refused(status: int, response: Any, **headers: str) -> ApiError:
     """The error for an answer with this status and body."""
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    body = response if isinstance(response, bytes) else json.dumps(response).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return error_from_status("local", status, CIMultiDict(named), body)
 
@@ -100,8 +100,10 @@ def test_each_status_with_each_body_is_an_error() -> None:
 def test_pitfall_38_the_proxy_s_credentials_are_no_client_error(status: int) -> None:
     error = refused(status, openai("Invalid API key."))
     assert (error.status, error.type) == (500, "api_error")
-    told = "backend `local` refuses the proxy's credentials, check its `api_key`: Invalid API key."
-    assert error.message == told
+    reported = (
+        "backend `local` refuses the proxy's credentials, check its `api_key`: Invalid API key."
+    )
+    assert error.message == reported
 
 
 BODIES: dict[str, tuple[Any, str]] = {
@@ -138,9 +140,9 @@ BODIES: dict[str, tuple[Any, str]] = {
 }
 
 
-@for_each(("said", "words"), BODIES.values(), ids=BODIES)
-def test_the_backends_words_are_found_in_any_shape(said: Any, words: str) -> None:
-    assert refused(500, said).message == f"backend `local` answered 500: {words}"
+@for_each(("body", "words"), BODIES.values(), ids=BODIES)
+def test_the_backends_words_are_found_in_any_shape(body: Any, words: str) -> None:
+    assert refused(500, body).message == f"backend `local` answered 500: {words}"
 
 
 def test_a_long_reason_is_cut() -> None:
@@ -216,12 +218,12 @@ OVERFLOWS: dict[str, tuple[Any, str]] = {
 }
 
 
-@for_each(("said", "numbers"), OVERFLOWS.values(), ids=OVERFLOWS)
+@for_each(("body", "numbers"), OVERFLOWS.values(), ids=OVERFLOWS)
 @for_each("status", [400, 413, 422, 500])
 def test_pitfall_01_an_overflow_has_the_words_clients_know(
-    status: int, said: Any, numbers: str
+    status: int, body: Any, numbers: str
 ) -> None:
-    error = refused(status, said)
+    error = refused(status, body)
     assert (error.status, error.type) == (400, "invalid_request_error")
     if numbers:
         assert error.message.startswith(f"prompt is too long: {numbers}")
@@ -253,11 +255,11 @@ NO_OVERFLOWS: dict[str, tuple[int, Any, type[ApiError]]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "said", "expected"), NO_OVERFLOWS.values(), ids=NO_OVERFLOWS)
+@pytest.mark.parametrize(("status", "body", "expected"), NO_OVERFLOWS.values(), ids=NO_OVERFLOWS)
 def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
-    status: int, said: Any, expected: type[ApiError]
+    status: int, body: Any, expected: type[ApiError]
 ) -> None:
-    error = refused(status, said)
+    error = refused(status, body)
     assert type(error) is expected
     assert not error.message.startswith("prompt is too long")
 
@@ -266,7 +268,7 @@ def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
 
 
 @for_each(
-    ("given", "passed"),
+    ("value", "passed"),
     [
         ("5", "5"),
         ("0", "0"),
@@ -284,9 +286,9 @@ def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
 )
 @for_each("status", [429, 502, 503, 529])
 def test_pitfall_38_retry_after_is_passed_on_up_to_a_minute(
-    status: int, given: str, passed: str | None
+    status: int, value: str, passed: str | None
 ) -> None:
-    assert refused(status, openai("wait"), retry_after=given).headers.get("retry-after") == passed
+    assert refused(status, openai("wait"), retry_after=value).headers.get("retry-after") == passed
 
 
 @for_each(
@@ -365,7 +367,7 @@ def test_the_code_of_an_error_within_a_response_is_its_status(
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("body", "expected"),
     [
         ({"type": "overloaded_error", "message": "Overloaded"}, OverloadedError),
         ({"type": "overloaded_error"}, OverloadedError),
@@ -378,14 +380,14 @@ def test_the_code_of_an_error_within_a_response_is_its_status(
     ids=str,
 )
 def test_the_type_of_an_error_within_a_response_is_its_status(
-    said: Any, expected: type[ApiError]
+    body: Any, expected: type[ApiError]
 ) -> None:
-    assert type(error_from_object("local", said)) is expected
-    assert type(error_in_document("local", {"type": "error", "error": said})) is expected
+    assert type(error_from_object("local", body)) is expected
+    assert type(error_in_document("local", {"type": "error", "error": body})) is expected
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("body", "words"),
     [
         ("it says why", "it says why"),
         ({"detail": "it says why"}, "it says why"),
@@ -397,5 +399,5 @@ def test_the_type_of_an_error_within_a_response_is_its_status(
     ],
     ids=["text", "detail", "raw", "nested", "a list", "a number", "a number as message"],
 )
-def test_an_error_within_a_response_is_found_in_any_shape(said: Any, words: str) -> None:
-    assert error_from_object("local", said).message == f"backend `local` answered 500: {words}"
+def test_an_error_within_a_response_is_found_in_any_shape(body: Any, words: str) -> None:
+    assert error_from_object("local", body).message == f"backend `local` answered 500: {words}"

@@ -180,7 +180,7 @@ def test_what_json_cannot_begin_with_is_no_prefix(text: str) -> None:
 def test_any_prefix_of_an_object_is_an_object_without_infinities(text: str, end: int) -> None:
     value = json_codec.decode_prefix(text[: end % len(text) + 1])
     assert isinstance(value, dict)
-    assert not any(isinstance(each, float) and math.isinf(each) for each in value.values())
+    assert not any(isinstance(item, float) and math.isinf(item) for item in value.values())
 
 
 @pytest.mark.parametrize(
@@ -195,9 +195,9 @@ def test_any_prefix_of_an_object_is_an_object_without_infinities(text: str, end:
     ],
 )
 def test_a_backends_json_need_not_be_strict(data: bytes, value: Any) -> None:
-    found = json_codec.decode_lenient(data)
+    matches = json_codec.decode_lenient(data)
 
-    assert value is None or found == value
+    assert value is None or matches == value
 
 
 def test_a_backends_broken_json_is_an_error() -> None:
@@ -291,9 +291,9 @@ def test_text_is_split_only_before_an_unfinished_escape(fragments: list[str], cu
     start, end = json_codec.split_escape(text)
     assert start + end == text
     assert len(end) < len(HIGH + LOW)
-    for rest in (LOW, "x", ""):
-        apart = json_codec.repair_escapes(start) + json_codec.repair_escapes(end + rest)
-        assert apart == json_codec.repair_escapes(text + rest)
+    for remaining in (LOW, "x", ""):
+        apart = json_codec.repair_escapes(start) + json_codec.repair_escapes(end + remaining)
+        assert apart == json_codec.repair_escapes(text + remaining)
 
 
 @pytest.mark.parametrize("unit", [BACKSLASHES, HIGH, LOW, HIGH + LOW])
