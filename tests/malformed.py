@@ -85,7 +85,7 @@ def _nested(levels: int) -> bytes:
 
 
 def _with(member: bytes) -> bytes:
-    """A right body, and one more member as it stands."""
+    """A right body, and one more member, verbatim."""
     return json.dumps(_body()).encode()[:-1] + b"," + member + b"}"
 
 
@@ -98,7 +98,7 @@ _RAW: list[tuple[str, bytes, str]] = [
     ("white space", b"  \n ", _NOT_JSON + "EOF while parsing"),
     ("a form", b"model=claude&max_tokens=1", _NOT_JSON + "expected value at line 1 column 1"),
     ("a body that breaks off", _OK.encode()[:40], _NOT_JSON + "EOF while parsing"),
-    ("something behind the body", _OK.encode() + b"{}", _NOT_JSON + "trailing characters"),
+    ("something after the body", _OK.encode() + b"{}", _NOT_JSON + "trailing characters"),
     ("bytes that are not UTF-8", _NOT_UTF8, _NOT_JSON + "invalid unicode code point"),
     ("Latin-1", '{"model":"é"}'.encode("latin-1"), _NOT_JSON + "invalid unicode code point"),
     ("UTF-16", _OK.encode("utf-16"), _NOT_JSON + "expected value"),
@@ -107,7 +107,7 @@ _RAW: list[tuple[str, bytes, str]] = [
     ("a byte order mark", b"\xef\xbb\xbf" + _OK.encode(), _NOT_JSON + "expected value"),
     ("gzip", b"\x1f\x8b\x08\x00\x00\x00\x00\x00", _NOT_JSON + "expected value"),
     ("a NUL before the body", b"\x00" + _OK.encode(), _NOT_JSON + "expected value"),
-    ("a NUL behind the body", _OK.encode() + b"\x00", _NOT_JSON + "trailing characters"),
+    ("a NUL after the body", _OK.encode() + b"\x00", _NOT_JSON + "trailing characters"),
     ("a NUL in a string", _with(b'"a":"\x00"'), _NOT_JSON + "control character"),
     ("a lone surrogate", _with(b'"a":"\\ud800"'), _NOT_JSON),
     ("a surrogate in UTF-8", _with(b'"a":"\xed\xa0\x80"'), _NOT_JSON),
@@ -541,7 +541,7 @@ _JSON: list[tuple[str, Any, str]] = [
         )
         for choice in ("any", "tool")
     ),
-    # The form of the answer
+    # The form of the response
     (
         "a form with a begun answer",
         _body(

@@ -1,4 +1,4 @@
-"""What we send, held against recorded answers of the real API and the official SDK's types.
+"""What we send, compared with recorded responses of the real API and the official SDK's types.
 
 The recordings decide which members there are; see recorded.py. The SDK's types are the second
 oracle: they know all values of a member, and have to accept what the recordings have.
@@ -108,7 +108,7 @@ def _in_union(value: Any, members: list[Any], place: str, whole: bool) -> Iterat
 
 
 def _has_tag(value: dict[str, Any], model: Any) -> bool:
-    """Whether a model is meant by the member that tells models apart, which is a literal."""
+    """Whether a model is meant by the member that names the model, which is a literal."""
     fields = getattr(model, "model_fields", {})
     tags = [name for name in ("type", "error_code") if name in fields]
     return bool(fields) and all(

@@ -71,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test behind which a secret is secret_lines."""
+    """Fail a test that printed a secret."""
     report = yield
     if report.when == "teardown":
         printed(report.capstdout + report.capstderr)

@@ -61,14 +61,14 @@ def request(**changes: Any) -> MessagesRequest:
 
 
 def validated(**changes: Any) -> Validated:
-    """A request behind `validate`."""
+    """A request after `validate`."""
     event = Validated(http(), request(**changes))
     event.exchange.stream = event.request.stream
     return event
 
 
 def resolved(**changes: Any) -> Resolved:
-    """A request behind `resolve`, on its way to the backend `fake`."""
+    """A request after `resolve`, on its way to the backend `fake`."""
     event = validated(**changes)
     return Resolved(event.http, event.request, Target("fake", "some-model"))
 
@@ -79,12 +79,12 @@ def profile(**changes: Any) -> Profile:
 
 
 def backend(**changes: Any) -> Backend:
-    """A declared backend that is not opened."""
+    """A configured backend that is not opened."""
     return Backend(profile(**changes))
 
 
 def chat_request(**changes: Any) -> ChatRequest:
-    """A request behind `translate-in`, translated for the generic profile."""
+    """A request after `translate-in`, translated for the generic profile."""
     return translated(resolved(**changes), profile())
 
 

@@ -1,4 +1,4 @@
-"""The examples in deploy/: as far as it can be told without docker and without installing them."""
+"""The examples in deploy/, without docker and without an installation."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "llm-proxy.service"
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 INSTALLED = str(Path(sys.executable).with_name("llm-proxy"))
-#: Seconds the last requests are given, and clients to be told.
+#: Seconds the last requests are given, and to inform clients.
 DRAIN = Server().drain_timeout + SHUTDOWN_NOTICE
 
 
 def steps(instruction: str) -> list[str]:
-    """What the Dockerfile says behind each such instruction."""
+    """The arguments of each such instruction of the Dockerfile."""
     joined = DOCKERFILE.replace("\\\n", " ")
     return re.findall(rf"^{instruction} (.*)$", joined, re.MULTILINE)
 
@@ -75,7 +75,7 @@ def test_the_unit_starts_a_real_command_and_lets_it_end() -> None:
     assert Path(path).name == "llm-proxy"
     check_command(arguments)
     assert service["ExecReload"].split()[1:] == ["-HUP", "$MAINPID"]
-    assert service["KillMode"] == "mixed"  # workers are told by the supervisor alone
+    assert service["KillMode"] == "mixed"  # workers are signalled by the supervisor alone
     assert int(service["TimeoutStopSec"]) > DRAIN
 
 

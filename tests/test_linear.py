@@ -184,7 +184,7 @@ def fed(feed: Callable[[Any], object], text: Any, size: int) -> None:
 
 
 def repeated(read: Callable[[str], object], unit: str) -> Callable[[int], object]:
-    """Read a text of so many characters, the same again and again."""
+    """Read a text of `size` characters, the same again and again."""
     return lambda size: read(unit * (size // len(unit)))
 
 
@@ -207,7 +207,7 @@ def passed(read: Callable[[Any], object], text: Any) -> None:
 
 
 def two_calls(fragment: str, count: int) -> None:
-    """An answer whose first call is open while the second waits."""
+    """A response whose first call is open while the second waits."""
     translator = ResponseTranslator(chat_request())
     translator.chunk(calls(call("read", '{"x": ', index=0, id="a")))
     translator.chunk(calls(call("read", '{"y": 1', index=1, id="b")))

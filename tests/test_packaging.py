@@ -75,7 +75,7 @@ def imports() -> Iterator[tuple[str, str]]:
 
 
 def requirements() -> dict[str, Requirement]:
-    """What the product declares itself, without what only its developers need."""
+    """The product's own requirements, without what only its developers need."""
     lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["embedded"]]
     return {canonicalize_name(item.name): item for item in map(Requirement, lines)}
 

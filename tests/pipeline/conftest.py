@@ -1,4 +1,4 @@
-"""Loading lets modules beside a declaration be imported; here it is undone again."""
+"""Undo the imports of each test: loading makes modules next to a config importable."""
 
 import importlib
 import sys

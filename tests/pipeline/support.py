@@ -67,7 +67,7 @@ class Finish(Stage[Middle, End]):
 
 @frozen
 class Tap(Stage[T, T]):
-    """May stand anywhere; writes down what comes to it, under its name."""
+    """Fits anywhere; writes down what comes to it, under its name."""
 
     name: str = "tap"
     log: list[str] = Factory(list)

@@ -1,4 +1,4 @@
-"""The stage contract: what a class declares, and what it starts with."""
+"""The stage contract: the types and options of a class, and its start."""
 
 from __future__ import annotations
 

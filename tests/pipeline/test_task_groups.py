@@ -22,7 +22,7 @@ async def fail_in_a_group(error: BaseException) -> None:
 
 
 async def together(function: Any, *args: Any) -> None:
-    """Run it beside a task that would never end."""
+    """Run it next to a task that would never end."""
     async with task_group() as group:
         group.start_soon(function, *args)
         group.start_soon(anyio.sleep_forever)

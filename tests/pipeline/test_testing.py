@@ -79,7 +79,7 @@ class Ending(Stage[object, End]):
 
 @frozen
 class Undeclared(Stage[Start, Middle]):
-    """Forwards what it does not declare."""
+    """Forwards an event that its signature lacks."""
 
     async def handle(self, event: Start, forward: Send[Any]) -> None:
         await forward(Middle())
@@ -153,7 +153,7 @@ class Grouping(Stage[Start, Middle]):
 
 @frozen
 class Keeping(Stage[T, T]):
-    """May stand anywhere, but lets only events pass that it knows."""
+    """Fits anywhere, but lets only events pass that it knows."""
 
     async def handle(self, event: T, forward: Send[T]) -> None:
         if isinstance(event, Event):

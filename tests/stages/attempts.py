@@ -1,4 +1,4 @@
-"""What stands behind `retry` and `fallback` in their tests."""
+"""The stages after `retry` and `fallback` in their tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.events import Resolved
 class Attempts:
     """The rest of the chain: each attempt ends as scripted, with an error or well.
 
-    A tuple is an error that comes after the answer has begun.
+    A tuple is an error that comes after the response has begun.
     """
 
     ends: list[Any]

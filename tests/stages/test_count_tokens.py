@@ -20,7 +20,7 @@ from tests.support import backend, chat_request, resolved
 
 @define
 class Counting:
-    """A backend that counts as it is told: a number, None where it cannot."""
+    """A backend with a scripted count: a number, None where it cannot."""
 
     number: int | None
     asked: list[ChatRequest] = Factory(list)

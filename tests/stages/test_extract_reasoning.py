@@ -22,7 +22,7 @@ REQUEST = chat_request(stream=True, thinking=THINKING)
 
 
 async def answered(request: ChatRequest, message: str) -> list[tuple[str, str]]:
-    """What becomes of an answer, behind `translate-out`."""
+    """The blocks of a response after `translate-out`."""
     chunks: list[Any] = [ChatChunk(item) for item in (text(message), finish())]
     events = await run_stage(TranslateOut(), [ChatStart(request), *chunks, ChatEnd()])
     deltas = [item for item in events if isinstance(item, BlockDelta)]

@@ -103,7 +103,7 @@ async def test_the_backend_closes_when_a_later_stage_has_enough() -> None:
     assert fake.closed
 
 
-async def test_the_backend_is_left_when_the_client_is_gone() -> None:
+async def test_the_backend_closes_when_the_client_disconnects() -> None:
     fake = FakeBackend([{"n": 1}, {"n": 2}])
     with anyio.CancelScope() as scope:
 
@@ -140,7 +140,7 @@ async def test_the_backend_of_the_request_is_asked_with_the_timeouts() -> None:
 
 @define
 class Slow:
-    """A backend that takes a second for each part, and so many to be left."""
+    """A backend that takes a second for each part, and the same time to close."""
 
     closing: float = 0
 

@@ -1,4 +1,4 @@
-"""The stage `repair-tools`. How an answer is mended is in repair/."""
+"""The stage `repair-tools`. The repair of a response is tested in tool_repair/."""
 
 from __future__ import annotations
 

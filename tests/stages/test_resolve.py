@@ -173,7 +173,7 @@ async def test_row_c10_the_window_mark_is_no_part_of_the_name(
     stage = Resolve(models(entry, "o"), default="o")
     [out] = await run_stage(stage, [validated(model=name + mark)])
     assert out.target == Target(entry, name)
-    assert out.request.model == name + mark  # the answer repeats it
+    assert out.request.model == name + mark  # the response repeats it
 
 
 async def test_row_c10_a_configured_name_with_the_mark_counts() -> None:

@@ -84,7 +84,7 @@ def whole(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
 
 
 def content_of(chunks: list[Any], stream: bool, thinking: bool = False) -> list[dict[str, Any]]:
-    """The content of the answer that `chunks` lead to; empty where they lead to an error."""
+    """The content of the response that `chunks` lead to; empty where they lead to an error."""
     events, complete = run(chunks, True, (REQUESTS if stream else UNSTREAMED)[thinking])
     if not complete:
         return []
@@ -92,7 +92,7 @@ def content_of(chunks: list[Any], stream: bool, thinking: bool = False) -> list[
 
 
 def turns(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a loop adds to the conversation for one answer."""
+    """What a loop adds to the conversation for one response."""
     results = [
         {"type": "tool_result", "tool_use_id": block["id"], "content": "Done"}
         for block in content
@@ -227,9 +227,9 @@ HALVES = {
     "the second half": (r'{"a": "\ude00x", "b": 1}', {"a": "\ufffdx", "b": 1}),
     "halves and a pair": (r'{"a": "\ud83d\uD83D\uDE00\uDBFF"}', {"a": "\ufffd\U0001f600\ufffd"}),
     "in a name": (r'{"\ud83d": {"b": ["\ud83d", null]}}', {"\ufffd": {"b": ["\ufffd", None]}}),
-    "behind a backslash": (r'{"a": "\\\ud83d\\"}', {"a": "\\\ufffd\\"}),
+    "after a backslash": (r'{"a": "\\\ud83d\\"}', {"a": "\\\ufffd\\"}),
     "a backslash before it": (r'{"a": "\\ud83d\ud83d"}', {"a": "\\ud83d\ufffd"}),
-    "another escape behind it": (r'{"a": "\ud83d\u00e9\n"}', {"a": "\ufffdé\n"}),
+    "another escape after it": (r'{"a": "\ud83d\u00e9\n"}', {"a": "\ufffdé\n"}),
     "a whole pair": (r'{"a": "\ud83d\ude00 \\u"}', {"a": "\U0001f600 \\u"}),
 }
 

@@ -34,11 +34,11 @@ A, B = (Target(name, "m", label=name) for name in "ab")
 
 @define
 class Flaky:
-    """A backend that takes a step for each part, and fails where it is told to."""
+    """A backend that takes a step for each part, and fails at a scripted place."""
 
     failing: bool = False
     broken: bool = False
-    """In the middle of an answer."""
+    """In the middle of a response."""
     in_flight: int = 0
     asked: list[str] = field(factory=list)
 
@@ -62,7 +62,7 @@ class Flaky:
 
 @define
 class World:
-    """Two targets with a slot each, and what stands before them."""
+    """Two targets with a slot each, and the stages before them."""
 
     fakes: dict[str, Flaky] = field(factory=lambda: {"a": Flaky(failing=True), "b": Flaky()})
     backends: dict[str, Backend] = field(

@@ -1,4 +1,4 @@
-"""The stage `translate-out`. How an answer is translated is in translation/test_answer.py."""
+"""The stage `translate-out`. The translation of a response is in translation/test_answer.py."""
 
 from __future__ import annotations
 

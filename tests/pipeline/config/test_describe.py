@@ -46,12 +46,12 @@ class Many(Stage[Start, Middle]):
 
 @frozen
 class Anywhere(Stage[T, T]):
-    """Stands anywhere."""
+    """Fits anywhere."""
 
 
 @frozen
 class OnEvents(Stage[OnEvent, OnEvent]):
-    """Stands on events."""
+    """Fits on events."""
 
 
 @frozen

@@ -1,4 +1,4 @@
-"""A file to a declaration: what is read, from where, and what is said of it."""
+"""Loading a file: which text is read, from where, and which problems are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stages of one's own, in the real schema: beside the declaration, or by entry point."""
+"""Stages of one's own, in the real schema: next to the config, or by entry point."""
 
 from __future__ import annotations
 

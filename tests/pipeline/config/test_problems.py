@@ -53,7 +53,7 @@ def test_a_very_long_line_is_cut_around_its_column(column: int) -> None:
     assert at_caret == (str(column % 10) if column <= len(line) else "")
 
 
-@pytest.mark.parametrize("line", [0, 3], ids=["before", "behind"])
+@pytest.mark.parametrize("line", [0, 3], ids=["before", "after"])
 def test_a_place_outside_the_file_has_no_line_to_show(line: int) -> None:
     output = Problem("some-code", "", Location(line, 1)).render("a.yaml", "one\ntwo")
 

@@ -31,7 +31,7 @@ def write(folder: Path, name: str, text: str) -> None:
 
 
 def install(folder: Path, entries: str) -> None:
-    """A distribution with entry points, as an installer leaves it behind."""
+    """A distribution with entry points, as an installer writes it."""
     info = folder / "some_plugin-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n")

@@ -33,7 +33,7 @@ OnMiddle = TypeVar("OnMiddle", bound=Middle)
 
 @frozen
 class Redact(Stage[OnMiddle, OnMiddle]):
-    """Stands wherever Middle is carried."""
+    """Fits wherever Middle is carried."""
 
 
 @frozen

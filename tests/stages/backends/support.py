@@ -27,7 +27,7 @@ async def opened(server: ScriptedBackend, **changes: Any) -> AsyncIterator[Backe
 
 
 def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-    """The parts of the answer to one request."""
+    """The parts of the response to one request."""
     return backend.answer(request, idle_timeout=5)
 
 
@@ -54,6 +54,6 @@ async def chunks(
 
 
 async def completed(completions: ChatCompletionsClient, backend_call: BackendCall) -> Any:
-    """The one chunk of an answer that is no stream."""
+    """The only chunk of a response that is no stream."""
     async with await completions.create(call=backend_call) as response:
         return await response.whole()

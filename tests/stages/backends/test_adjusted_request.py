@@ -29,7 +29,7 @@ def server() -> Iterator[ScriptedBackend]:
 
 
 def excess(space: str) -> bytes:
-    """A refusal: the limit does not fit behind the prompt."""
+    """A refusal: the limit does not fit after the prompt."""
     response = (
         "This model's maximum context length is 120 tokens. However, you requested 100 output "
         f"tokens and your prompt contains {space} input tokens, for a total of too many"

@@ -1,4 +1,4 @@
-"""A declared backend against a real socket: opened once, asked, counted with, closed."""
+"""A configured backend against a real socket: opened once, asked, counted with, closed."""
 
 from __future__ import annotations
 

@@ -303,7 +303,7 @@ async def test_a_response_with_a_lost_connection_is_a_failure(
         assert response._connection_closed is not None
         response._connection_closed.remove_done_callback(
             response._on_connection_closed
-        )  # as if it were not told yet
+        )  # as if it were not reported yet
         hold.set()
         assert await gone(backend)
         with pytest.raises(OverloadedError, match="`fake` broke the connection"):

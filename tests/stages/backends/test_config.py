@@ -1,4 +1,4 @@
-"""The sections `backends` and `models` of a declaration."""
+"""The sections `backends` and `models` of a config."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support import resolved
 
 
 def structured(value: Any, kind: Any) -> Any:
-    """`value` as it is structured_backend from a declaration."""
+    """Structure `value` as a config is structured."""
     converter = make_converter()
     register_hooks(converter)
     return converter.structure(value, kind)

@@ -22,7 +22,7 @@ OFF = {"thinking": {"type": "disabled"}}
 
 
 def backend(name: str) -> Backend:
-    """A backend of a shipped profile, as it is declared."""
+    """A backend of a shipped profile, as it is configured."""
     converter = make_converter()
     register_hooks(converter)
     result: Backend = converter.structure(

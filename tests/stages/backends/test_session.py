@@ -84,7 +84,7 @@ async def test_a_backend_is_reached_through_the_proxy_variables(
                 await completed(completions, call())
     asked = backend.request()
     assert asked.method == ("CONNECT" if to == "https" else "POST")
-    # What the proxy is told: nothing of the backend's key.
+    # The request to the proxy has nothing of the backend's key.
     assert "proxy-authorization" not in asked.headers
     assert asked.headers.get("authorization") == (None if to == "https" else "Bearer secret")
 

@@ -125,7 +125,7 @@ BODIES: dict[str, tuple[Any, str]] = {
         "why (body.x)",
     ),
     "a message that is an object": (openai({"reason": "why"}), '{"reason":"why"}'),
-    "a text beside other members": ({"error": "why", "status": 500}, "why"),
+    "a text next to other members": ({"error": "why", "status": 500}, "why"),
     "a JSON string": ("why", "why"),
     "plain text": (b"  why\n", "why"),
     "text that is not UTF-8": (b"why \xff", "why \N{REPLACEMENT CHARACTER}"),
@@ -170,7 +170,7 @@ OVERFLOWS: dict[str, tuple[Any, str]] = {
     ),
     "OpenAI": (openai(OPENAI, code="context_length_exceeded"), "9001 tokens > 8192 maximum"),
     "OpenAI, only the code": (openai("Too long.", code="context_length_exceeded"), ""),
-    "a code beside a type": (
+    "a code next to a type": (
         openai("no", type="context_length_exceeded", code="bad_request"),
         "",
     ),
@@ -308,7 +308,7 @@ def test_pitfall_38_a_retry_after_date_becomes_seconds(date: str, passed: str | 
     assert refused(429, openai("wait"), retry_after=date).headers.get("retry-after") == passed
 
 
-def test_pitfall_38_a_date_soon_is_so_many_seconds_away() -> None:
+def test_pitfall_38_a_near_date_becomes_seconds() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     seconds = refused(503, openai("wait"), retry_after=date).headers["retry-after"]
     assert 25 <= int(seconds) <= 30
@@ -334,7 +334,7 @@ def test_no_other_header_is_passed_on() -> None:
     assert error.headers == {"retry-after": "5"}
 
 
-# Errors within an answer
+# Errors within a response
 
 
 @for_each(

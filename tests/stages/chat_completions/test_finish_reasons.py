@@ -34,7 +34,7 @@ STOP_REASONS = {
 KNOWN = [(reason, stop) for stop, reasons in STOP_REASONS.items() for reason in reasons]
 
 
-ASKED = chat_request(max_tokens=7)  # as many as a whole answer of these tests has
+ASKED = chat_request(max_tokens=7)  # the number of a whole response of these tests
 
 
 def ended(chunks: list[dict[str, Any]]) -> str:

@@ -107,7 +107,7 @@ FITTING: dict[str, tuple[str, int | None]] = {
         11528,
     ),
     "Anthropic": ("input length and `max_tokens` exceed context limit: 100 + 64 > 128, de", 27),
-    "no room but for one": (OLD.format(8192, 9000, 8191, 8000), 1),
+    "space for one token": (OLD.format(8192, 9000, 8191, 8000), 1),
 }
 
 

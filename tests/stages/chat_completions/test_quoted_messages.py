@@ -48,7 +48,7 @@ QUOTED: dict[str, tuple[int, Any]] = {
     ),
     "words in the middle": (400, openai("The title you sent is: prompt is too long")),
     "what an error says": (400, openai("the error says: input is too long")),
-    "behind LiteLLM": (
+    "through LiteLLM": (
         400,
         openai("litellm.BadRequestError: OpenAIException - bad role in 'prompt is too long'"),
     ),

@@ -132,7 +132,7 @@ def test_the_longest_possible_beginning_is_held_back() -> None:
     assert split_partial_match("", ("a",)) == ("", "")
 
 
-# In an answer
+# In a response
 
 
 def asked(**changes: Any) -> ChatRequest:

@@ -36,7 +36,7 @@ def test_tags_at_the_beginning_are_reasoning(text: str, thinking: str, remaining
     assert split([text]) == {"thinking": thinking, "text": remaining}
 
 
-#: `<a>` stands in the prompt: the last opens with nothing.
+#: `<a>` is in the prompt: the last opens with nothing.
 INSIDE: Tags = (("<a>", "</a>"), ("<ab>", "-"), ("", "</a>"))
 
 

@@ -1,4 +1,4 @@
-"""Usage adds up, in whatever dialect it comes, and wherever in an answer."""
+"""Usage adds up, in whatever dialect it comes, and anywhere in a response."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
         {**counts(19, 7), "prompt_cache_hit_tokens": 12, "prompt_cache_miss_tokens": 7},
         Usage(7, 7, 12),
     ),
-    "LiteLLM, in front of Claude": (
+    "LiteLLM with Claude": (
         {
             **counts(19, 7, 26),
             "prompt_tokens_details": {"cached_tokens": 12, "cache_creation_tokens": 4},
@@ -97,11 +97,11 @@ CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
         {"input_tokens": 19, "output_tokens": 7, "input_tokens_details": {"cached_tokens": 12}},
         Usage(7, 7, 12),
     ),
-    "a prompt that only the total tells": (
+    "a prompt that only the total shows": (
         {"completion_tokens": 7, "total_tokens": 26},
         Usage(19, 7),
     ),
-    "an output that only the total tells": (
+    "an output that only the total shows": (
         {"prompt_tokens": 19, "total_tokens": 26},
         Usage(19, 7),
     ),

@@ -36,7 +36,7 @@ def test_a_small_request_has_the_defaults() -> None:
 
 def test_a_request_that_is_refused_is_not_kept_in_memory() -> None:
     class Text(list[str]):
-        """Something that tells when it is forgotten."""
+        """Something whose garbage collection is observable."""
 
     value = body(temperature="hot", messages=[{"role": "user", "content": [{"type": "text"}]}])
     value["system"] = [text := Text()]

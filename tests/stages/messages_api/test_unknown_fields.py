@@ -1,4 +1,4 @@
-"""Members of a request that nothing reads are named, wherever they stand."""
+"""Members of a request that nothing reads are named, wherever they are."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_null_is_not_given() -> None:
     assert request(**user_turn({**TEXT, "x": None})).unknown_fields == ()
 
 
-def test_a_name_is_reported_once_and_only_so_many_are() -> None:
+def test_a_name_is_reported_once_up_to_a_limit() -> None:
     many = [{**TEXT, f"x{n}": 1, "same": 1} for n in range(200)]
     result = request(
         brand_new=1, **user_turn(*many, {**TEXT, "cache_control": MARK})

@@ -1,4 +1,4 @@
-"""What is told of a model's abilities."""
+"""The report of a model's abilities."""
 
 from __future__ import annotations
 

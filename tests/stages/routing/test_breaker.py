@@ -24,7 +24,7 @@ def fail(breaker: Breaker, time: float) -> None:
     attempt.finished()
 
 
-def test_it_is_closed_until_so_many_have_failed() -> None:
+def test_it_is_closed_below_the_limit_of_failures() -> None:
     assert failing().state(0) == "closed"
     assert failing(1, 2).state(2) == "closed"
     assert failing(1, 2).allows(2)
@@ -96,18 +96,18 @@ def test_a_half_open_attempt_without_result_allows_another() -> None:
 
 
 @pytest.mark.parametrize("end", ["response_started", "succeeded", "failed"])
-@pytest.mark.parametrize("when", ["before it opened", "beside the probe"])
+@pytest.mark.parametrize("when", ["before it opened", "next to the probe"])
 def test_only_the_half_open_attempt_counts(when: str, end: str) -> None:
     breaker = failing(1, 2)
     other = breaker.attempt(3)
     fail(breaker, 3)
     probe = breaker.attempt(33)
-    if when == "beside the probe":  # as where all targets are left alone
+    if when == "next to the probe":  # as where all targets are left alone
         other = breaker.attempt(33)
     other.failed(34) if end == "failed" else getattr(other, end)()
     other.finished()
     assert breaker.state(34) == "half-open"
-    assert not breaker.allows(34), "the probe is under way"
+    assert not breaker.allows(34), "the probe is in flight"
     probe.response_started()
     assert breaker.state(34) == "closed"
 

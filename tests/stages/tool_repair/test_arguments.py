@@ -179,7 +179,7 @@ def test_what_cannot_be_repaired_stays(arguments: str) -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=4))
 def test_a_repair_changes_no_text(texts: list[str]) -> None:
-    """Neither the texts of JSON that is broken behind them, nor those in Python's quotes."""
+    """Neither the texts of JSON that is broken after them, nor those in Python's quotes."""
     value = {str(at): item for at, item in enumerate(texts)}
     for text in (json.dumps(value)[:-1] + ",}", json.dumps(value, ensure_ascii=False)[:-1]):
         assert repaired(text) == value
@@ -196,7 +196,7 @@ def test_text_with_unescaped_quotes_is_whole_or_not_repaired(text: str) -> None:
             assert json.loads(arguments) == {"city": text}
 
 
-def test_a_repair_that_loses_all_of_it_is_none() -> None:
+def test_a_repair_that_loses_everything_is_not_used() -> None:
     assert repair_arguments("{oh dear}", {}) == ("{oh dear}", "broken")
 
 

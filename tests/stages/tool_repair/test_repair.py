@@ -1,4 +1,4 @@
-"""Chunks of an answer whose tool calls are repaired, and the message that comes of them."""
+"""Chunks of a response whose tool calls are repaired, and the message that comes of them."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_valid_arguments_of_backend_calls_pass_unchanged(length: int) -> None:
 
 
 def test_text_after_a_call_of_the_backends_comes_after_it() -> None:
-    """A stop sequence in it, at which the answer is left, does not lose the call."""
+    """A stop sequence in it, at which the response is closed, does not lose the call."""
     request = evolve(asking(), scanned_stop_sequences=("STOP",))
     response = [
         calls(call("get_weather", ARGUMENTS, index=0, id="a")),
@@ -201,7 +201,7 @@ def test_without_a_finish_reason_a_done_response_is_whole() -> None:
 
 
 def test_a_call_in_the_text_needs_only_valid_json() -> None:
-    """The tool tells the model what is wrong, as with a call of the backend's own."""
+    """The tool reports to the model what is wrong, as with a call of the backend's own."""
     assert content([text(WRITTEN.replace("city", "town")), finish()]) == [
         ("tool_use", "get_weather", {"town": "Paris"})
     ]

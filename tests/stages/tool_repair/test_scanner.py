@@ -30,7 +30,7 @@ def decoded(arguments: str) -> Any:
 
 
 def scan(parts: list[str], whole: bool = True) -> list[Piece]:
-    """Text, joined, and calls, as they come; what is behind a call is text."""
+    """Text, joined, and calls, as they come; what follows a call is text."""
     text = ToolCallScanner(TOOLS)
     out: list[Piece] = [""]
 
@@ -98,11 +98,11 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         HERMES.replace("Paris", "</tool_call>" * 20) + HERMES,
         [("get_weather", {"city": "</tool_call>" * 20}), PARIS],
     ),
-    "hermes, behind code": (
+    "hermes, after code": (
         f"`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: {HERMES}",
         ["`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: ", PARIS],
     ),
-    "hermes, behind JSON that is no call": (
+    "hermes, after JSON that is no call": (
         f'<tool_call>{{"name": "get", "city": "</tool_call>"}}</tool_call>{HERMES}',
         ['<tool_call>{"name": "get", "city": "</tool_call>"}</tool_call>', PARIS],
     ),
@@ -160,17 +160,17 @@ TEXTS = {
     "a tool that is not there": HERMES.replace("get_weather", "rm"),
     "one of two that is not there": f"{MISTRAL}, {MISTRAL[14:].replace('get_weather', 'rm')}]",
     "bare, a tool that is not there": LLAMA.replace("get_weather", "rm"),
-    "bare, and text behind it": f"{LLAMA} is what I would send.",
+    "bare, and text after it": f"{LLAMA} is what I would send.",
     "bare, and text before it": f"So: {LLAMA}",
     "bare, without end": LLAMA[:-3],
     "JSON that is no call": '{"name": "Anna", "parameters": {}}',
     "in a code block": f"Write:\n```xml\n{HERMES}\n```\nas this.",
     "in a line of code": f"Write `{HERMES}`.",
-    "in a line of code, behind other words": f"Write `so: {HERMES_LINE}`.",
+    "in a line of code, after other words": f"Write `so: {HERMES_LINE}`.",
     "in a line of code that has a tick": f"Write ``a ` {HERMES_LINE}``.",
     "in a block within a block": f"````md\n```xml\n{HERMES}\n```\n{HERMES}\n````\n",
     "in a block with waves": f"So:\n> ~~~xml\n> {HERMES}\n> ~~~",
-    "in a block, behind words about one": f"Use ``` so:\n```xml\n{HERMES}\n```",
+    "in a block, after words about one": f"Use ``` so:\n```xml\n{HERMES}\n```",
     "a word about it": "The tag <tool_call> begins a call, </tool_call> ends it; <function=…> too.",
     "no call between the tags": "<tool_call>{}</tool_call>",
     "no JSON between the tags": "<tool_call>{oh dear!}</tool_call>",
@@ -182,7 +182,7 @@ TEXTS = {
     "glm, without end": GLM.replace("</arg_value>", ""),
     "deepseek, without a name": f"<｜tool▁calls▁begin｜>{V3.replace('<｜tool▁sep｜>', '')}",
     "deepseek, no call": "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜>",
-    "words behind broken JSON": '<|python_tag|>{"name": "get", "parameters": {"a": 1} and so on',
+    "words after broken JSON": '<|python_tag|>{"name": "get", "parameters": {"a": 1} and so on',
     "half a marker": "Well <tool_ca",
     "a marker": "Well <tool_call>",
     "a marker and white space": "<tool_call> \n ",

@@ -21,13 +21,13 @@ def ref(n: int) -> Schema:
 
 
 def chain(levels: int, level: Callable[[int], Any], last: Any = True) -> Schema:
-    """A schema of so many definitions, each of which names the next."""
+    """A schema of `levels` definitions, each of which names the next."""
     named = {f"a{n}": level(n) for n in range(levels)}
     return {"$defs": {**named, f"a{levels}": last}, "allOf": [ref(0)]}
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """A value of so many levels."""
+    """A nested value."""
     value: dict[str, Any] = {}
     for _ in range(levels):
         value = {"c": value}
@@ -47,7 +47,7 @@ IN_PLACE: dict[str, Schema] = {
     "not": chain(40, lambda n: {"not": ref(n + 1), "allOf": [ref(n + 1)]}),
     "if": chain(40, lambda n: {"if": ref(n + 1), "then": ref(n + 1)}),
     "else": chain(40, lambda n: {"if": ref(n + 1), "else": ref(n + 1)}),
-    "beside a reference": chain(40, lambda n: {**ref(n + 1), "allOf": [ref(n + 1)]}),
+    "next to a reference": chain(40, lambda n: {**ref(n + 1), "allOf": [ref(n + 1)]}),
     "dependencies": chain(40, lambda n: {"dependentSchemas": dict.fromkeys("ab", ref(n + 1))}),
     "a circle": chain(0, lambda n: True, last={"allOf": [ref(0), ref(0)]}),
     "a circle of references": {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},

@@ -68,7 +68,7 @@ def translated(*turns: Any, **options: Any) -> list[dict[str, Any]]:
 
 
 def noted(*turns: Any, **options: Any) -> tuple[str, ...]:
-    """What the client is told of a conversation."""
+    """The degradations reported for a conversation."""
     return both(turns, options)[1]
 
 

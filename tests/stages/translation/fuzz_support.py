@@ -32,7 +32,7 @@ quick = settings(
 
 
 def requests(stream: bool) -> dict[bool, ChatRequest]:
-    """A request without thinking, and one with, to a backend that tells its stop sequence."""
+    """A request without thinking, and one with, to a backend that reports its stop sequence."""
     asked = {False: None, True: {"type": "adaptive"}}
     result = {
         key: chat_request(stream=stream, thinking=asked[key], stop_sequences=["END"])
@@ -125,7 +125,7 @@ def run(
     request: ChatRequest,
     followed: Iterable[bool] = itertools.repeat(False),
 ) -> tuple[list[e.StreamEvent], bool]:
-    """The events `chunks` lead to, and whether the answer is whole."""
+    """The events `chunks` lead to, and whether the response is whole."""
     translator = ResponseTranslator(request)
     events: list[e.StreamEvent] = []
     try:
@@ -238,7 +238,7 @@ def fragments(draw: st.DrawFn, whole: str) -> list[str]:
 
 @st.composite
 def streams(draw: st.DrawFn) -> tuple[Reply, list[dict[str, Any]]]:
-    """An answer and its deltas: the text, the calls in pieces and in turns, the rest."""
+    """A response and its deltas: the text, the calls in pieces and in turns, the rest."""
     response = draw(RESPONSES)
     ascii_only = draw(st.booleans())
     deltas: list[dict[str, Any]] = [{"content": item} for item in fragments(draw, response.text)]

@@ -1,4 +1,4 @@
-"""Every choice of an answer is read, and an answer ends only where something vouches for it."""
+"""Every choice of a response is read, and a response ends only where something vouches for it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def choice(index: Any, reason: Any = None, **members: Any) -> dict[str, Any]:
 
 
 def whole(index: Any, reason: Any = "stop", **members: Any) -> dict[str, Any]:
-    """A choice of a whole answer."""
+    """A choice of a whole response."""
     message = {"role": "assistant", **members}
     return {"index": index, "message": message, "finish_reason": reason}
 
@@ -175,7 +175,7 @@ def failing(chunks: list[Any], done: bool = True) -> ApiError:
         check_grammar((event.payload() for event in events), whole=False)
         assert "message_stop" not in [event.type for event in events]
         return error
-    raise AssertionError("the answer is whole")
+    raise AssertionError("the response is whole")
 
 
 ERRORS: dict[str, dict[str, Any]] = {

@@ -27,7 +27,7 @@ from tests.support import chat_request
 
 
 def same(chunks: list[dict[str, Any]], whole: dict[str, Any], **options: Any) -> None:
-    """A streamed and a whole answer lead to the same message, but for ids made by chance."""
+    """A streamed and a whole response lead to the same message, but for ids made by chance."""
     streamed, at_once = message(chunks, **options), message([whole], **options)
     for result in (streamed, at_once):
         result.pop("id")

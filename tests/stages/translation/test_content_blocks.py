@@ -1,4 +1,4 @@
-"""What is kept of an answer because it cannot be sent yet has a limit."""
+"""The part of a response that is buffered because it cannot be sent yet has a limit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policies for fields, and what is told."""
+"""The policies for fields, and the reports about them."""
 
 from __future__ import annotations
 

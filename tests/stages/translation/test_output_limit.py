@@ -1,4 +1,4 @@
-"""The output limit, and why an answer that was cut has ended."""
+"""The output limit, and the reason why a truncated response ended."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_row_l4_a_round_number_of_tokens_is_the_backend_s_limit(output: int) -> 
 @pytest.mark.parametrize(
     "counts",
     [{"prompt_tokens": 90}, {"completion_tokens": 10}, {"prompt_tokens": 0}],
-    ids=["of the prompt", "of the answer", "none"],
+    ids=["of the prompt", "of the response", "none"],
 )
 def test_row_l4_partial_usage_does_not_show_where_it_ended(counts: dict[str, int]) -> None:
     assert reason(asking(max_tokens=100), counts) == "max_tokens"

@@ -257,7 +257,7 @@ BLANK = " " * 400
 WITHOUT_END: dict[str, Callable[[int], dict[str, Any]]] = {
     "white space": lambda n: text(BLANK),
     "white space as reasoning": lambda n: delta(reasoning_content=BLANK),
-    "words behind an open call": lambda n: text("word " * 80) if n else OPEN,
+    "words after an open call": lambda n: text("word " * 80) if n else OPEN,
     "calls without arguments": lambda n: calls(call("f", None, id=f"a{n}", index=n)),
     "calls with empty braces": lambda n: calls(call("f", "{}", id=f"a{n}", index=n)),
 }

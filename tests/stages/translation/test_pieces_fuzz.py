@@ -120,7 +120,7 @@ def test_a_whole_completion_becomes_the_same_message(response: Reply) -> None:
 
 
 class Client:
-    """The official SDK, which gets `body` as its answer."""
+    """The official SDK, which gets `body` as its response."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -215,7 +215,7 @@ WRITTEN = st.builds(
 
 @st.composite
 def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
-    """An answer, the same as a stream, and where the stream is split."""
+    """A response, the same as a stream, and where the stream is split."""
     calls = draw(st.lists(st.tuples(NAMES, WRITTEN), max_size=3))
     finish = draw(st.sampled_from(["stop", "tool_calls", "length", "length", "content_filter"]))
     if calls and finish == "length":  # it breaks off within the last call

@@ -123,11 +123,11 @@ USAGES: dict[str, tuple[dict[str, Any], Usage]] = {
         {"prompt_tokens": 11, "prompt_cache_hit_tokens": 8},
         Usage(3, 0, 8),
     ),
-    "read from a cache, and beside the prompt, by Claude on Databricks": (
+    "read from a cache, and next to the prompt, by Claude on Databricks": (
         {"prompt_tokens": 11, "cache_read_input_tokens": 8, "cache_creation_input_tokens": 2},
         Usage(11, 0, 8, 2),
     ),
-    "told in both ways": (
+    "reported in both ways": (
         {
             "prompt_tokens": 11,
             "prompt_tokens_details": {"cached_tokens": 8},

@@ -226,7 +226,7 @@ def padded(chunk: dict[str, Any]) -> dict[str, Any]:
     return {**chunk, "choices": [{**choice, "delta": {**choice["delta"], "padding": None}}]}
 
 
-# Odd ends of answers
+# Odd ends of responses
 
 
 def test_a_whole_message_after_its_deltas_is_not_said_twice() -> None:

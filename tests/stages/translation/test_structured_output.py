@@ -1,4 +1,4 @@
-"""The form of the answer, as an option and as an instruction."""
+"""The form of the response, as an option and as an instruction."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ SYSTEM = [{"role": "user", "content": "Q"}, {"role": "system", "content": "BE BR
 SEALED = Envelope(owner_of("fake", "some-model"), message={"reasoning_details": [{"a": "HM"}]})
 THOUGHT = {"type": "thinking", "thinking": "HM", "signature": seal(SEALED)}
 
-# For each field: a request that has it, and what then stands in the backend's request.
+# For each field: a request that has it, and the content of the backend's request.
 SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "max_tokens": ({"max_tokens": 77}, "77"),
     "system": ({"system": "BE BRIEF"}, "BE BRIEF"),

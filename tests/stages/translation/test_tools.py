@@ -1,4 +1,4 @@
-"""Which tools are declared, whether one has to be called, and how many."""
+"""Which tools are sent, whether one has to be called, and how many."""
 
 from __future__ import annotations
 

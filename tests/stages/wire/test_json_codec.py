@@ -62,7 +62,7 @@ REFUSED = {
     "UTF-32": '{"a":1}'.encode("utf-32"),
     "a byte order mark": b'\xef\xbb\xbf{"a":1}',
     "a NUL before": b"\x00{}",
-    "a NUL behind": b"{}\x00",
+    "a NUL after": b"{}\x00",
     "a NUL in a string": b'"\x00"',
     "a line break in a string": b'"a\nb"',
     "two documents": b"{}{}",
@@ -211,7 +211,7 @@ MANY = {
     "objects": b"[" + b"{}," * 200_000 + b"0]",
     "texts": b'["' + b'","' * 700_000 + b'"]',
     "texts without end": b'"' * 1_300_000,
-    "behind escapes": b'[["\\\\",' + b"0," * 320_000 + b'"\\""]]',
+    "after escapes": b'[["\\\\",' + b"0," * 320_000 + b'"\\""]]',
 }
 
 
