@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import pytest
 from attrs import define
 
 from stages.backends.backend import Backend
@@ -25,6 +26,9 @@ from stages.profiles.profile import Profile
 from stages.translation.request import chat_request as translated
 from stages.wire import json_codec
 from tests.secrets import PROMPT
+
+#: For a test that runs on asyncio and trio in a module that runs on asyncio alone.
+ON_BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 
 def body(**changes: Any) -> dict[str, Any]:

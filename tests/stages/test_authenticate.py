@@ -9,10 +9,16 @@ from stages.authenticate import Authenticate
 from stages.events import Authenticated, HttpRequest
 from stages.messages_api.errors import AuthenticationError
 from tests.cases import for_each
-from tests.support import http
+from tests.support import ON_BOTH, http
 
 ONE = Authenticate(keys=("s3cret-key",))
 TWO = Authenticate(keys=("first-key", "second-key"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
 
 
 def asking(**headers: str) -> HttpRequest:
@@ -35,6 +41,7 @@ async def refusal(stage: Authenticate, **headers: str) -> AuthenticationError:
     return raised.value
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(ONE, [asking(x_api_key="s3cret-key")])
     await check_stage(Authenticate(), [asking()])

@@ -16,9 +16,15 @@ from stages.extract_reasoning import ExtractReasoning
 from stages.messages_api.stream_events import BlockDelta
 from stages.translate_out import TranslateOut
 from tests.stages.translation.support import THINKING, finish, text
-from tests.support import chat_request
+from tests.support import ON_BOTH, chat_request
 
 REQUEST = chat_request(stream=True, thinking=THINKING)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
 
 
 async def answered(request: ChatRequest, message: str) -> list[tuple[str, str]]:
@@ -29,6 +35,7 @@ async def answered(request: ChatRequest, message: str) -> list[tuple[str, str]]:
     return [(item.kind, item.text) for item in deltas if item.kind != "signature_delta"]
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(ExtractReasoning(), [REQUEST])
 

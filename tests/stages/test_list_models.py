@@ -16,7 +16,7 @@ from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.profiles.capabilities import capabilities
 from tests.cases import for_each
 from tests.sdk_types import check_sent
-from tests.support import backend, http, profile
+from tests.support import ON_BOTH, backend, http, profile
 
 FIVE = ListModels(
     {
@@ -30,6 +30,12 @@ FIVE = ListModels(
     {"fake": backend(), "large": backend(context_window=200_000)},
 )
 MANY = ListModels({f"m{n:04}": ModelTarget("fake") for n in range(1200)}, {"fake": backend()})
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
 
 
 def asking(identity: str | None = None, **query: str) -> Authenticated:
@@ -62,6 +68,7 @@ async def test_several_targets_are_reported_as_the_first_of_them() -> None:
     assert (await answer(stage, asking("g")))["max_input_tokens"] == 7
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(FIVE, [asking()])
     await check_stage(FIVE, [asking("a")])

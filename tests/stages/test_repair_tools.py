@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from pipeline.chain import Chain
 from pipeline.testing import check_stage, run_stage
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting
@@ -12,7 +14,7 @@ from stages.repair_tools import RepairTools
 from stages.translate_out import TranslateOut
 from tests.grammar import check_grammar
 from tests.stages.translation.support import call, calls, finish, pieces, text
-from tests.support import chat_request
+from tests.support import ON_BOTH, chat_request
 
 TOOL: Any = {
     "name": "f",
@@ -26,6 +28,12 @@ RESPONSE = [
     ChatChunk(calls(call("f", "{'a': 2}", index=0, id="x"), call("f", "oh", index=1, id="y"))),
     ChatChunk(finish()),
 ]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
 
 
 async def message(*events: ChatEvent) -> dict[str, Any]:
@@ -48,6 +56,7 @@ def inputs(message: dict[str, Any]) -> list[Any]:
     return [block.get("input", block.get("text")) for block in message["content"]]
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(RepairTools(), [ChatWaiting(REQUEST), START, *RESPONSE, ChatEnd()])
 

@@ -17,7 +17,13 @@ from stages.routing.model_names import is_pattern
 from stages.routing.selection import Rule, When
 from tests.cases import for_each
 from tests.rounds import turning
-from tests.support import validated
+from tests.support import ON_BOTH, validated
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
 
 
 def models(*names: str) -> dict[str, ModelTarget]:
@@ -32,6 +38,7 @@ async def backend(stage: Resolve, name: str) -> str:
     return out.target.backend
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(Resolve(models("claude-test")), [validated()])
 
@@ -222,6 +229,7 @@ def test_stars_question_marks_and_brackets_make_a_pattern(name: str, expected: b
 
 
 @pytest.mark.untraced
+@ON_BOTH
 async def test_row_a7_a_large_request_is_looked_at_off_the_event_loop() -> None:
     turns = [{"role": "user", "content": "word"}] * 50_000
     event = evolve(validated(messages=turns), size=LARGE_BODY)
