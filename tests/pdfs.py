@@ -14,7 +14,7 @@ _FONT = "<< /Font << /F1 << /Type /Font /Subtype /Type1 /BaseFont /Helvetica >> 
 
 def pdf(*texts: str) -> str:
     """A page for each text."""
-    pages = [shown(text) for text in texts]
+    pages = [page_content(text) for text in texts]
     kids = " ".join(f"{3 + 2 * n} 0 R" for n in range(len(pages)))
     objects = [_CATALOG, f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>".encode()]
     for n, content in enumerate(pages):
@@ -33,7 +33,7 @@ def encrypted(text: str, password: str, algorithm: str = "AES-256") -> str:
 
 def with_filter(name: str) -> str:
     """One page, with a filter that pypdf may not have."""
-    content = stream(shown("x"), f"/Filter /{name}")
+    content = stream(page_content("x"), f"/Filter /{name}")
     return assembled([_CATALOG, _ONE_PAGE, page("4 0 R"), content])
 
 
@@ -41,21 +41,21 @@ def repeated_page(count: int) -> str:
     """A page tree that names one page `count` times."""
     kids = "3 0 R " * count
     tree = f"<< /Type /Pages /Kids [{kids}] /Count {count} >>".encode()
-    return assembled([_CATALOG, tree, page("4 0 R"), stream(shown("x"))])
+    return assembled([_CATALOG, tree, page("4 0 R"), stream(page_content("x"))])
 
 
-def nested_forms(levels: int, each: int) -> str:
+def nested_forms(levels: int, item: int) -> str:
     """Forms that show the next one `each` times, `levels` deep."""
     objects = [
         _CATALOG,
         _ONE_PAGE,
         page("4 0 R", "/XObject << /X 5 0 R >>"),
-        stream(b"/X Do " * each),
+        stream(b"/X Do " * item),
     ]
     for n in range(levels):
         inner = f"/Resources << /XObject << /X {6 + n} 0 R >> >>"
         form = f"/Type /XObject /Subtype /Form /BBox [0 0 9 9] {inner}"
-        objects.append(stream(b"/X Do " * each, form))
+        objects.append(stream(b"/X Do " * item, form))
     objects.append(stream(b"", "/Type /XObject /Subtype /Form /BBox [0 0 9 9]"))
     return assembled(objects)
 
@@ -71,17 +71,17 @@ _CATALOG = b"<< /Type /Catalog /Pages 2 0 R >>"
 _ONE_PAGE = b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>"
 
 
-def shown(text: str) -> bytes:
+def page_content(text: str) -> bytes:
     """The content of a page."""
     return f"BT /F1 12 Tf 10 50 Td ({text}) Tj ET".encode() if text else b""
 
 
 def page(content: str, resources: str = "") -> bytes:
     """A page of the tree in object 2."""
-    held = f"<< {resources} {_FONT[3:]}"
+    buffered = f"<< {resources} {_FONT[3:]}"
     return (
         f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 200 100] /Contents {content} "
-        f"/Resources {held} >>"
+        f"/Resources {buffered} >>"
     ).encode()
 
 
@@ -93,9 +93,9 @@ def stream(data: bytes, entries: str = "") -> bytes:
 def assembled(objects: Sequence[bytes]) -> str:
     """The file, numbered from 1; the first object is the catalog."""
     body, places = b"%PDF-1.4\n", []
-    for number, each in enumerate(objects, 1):
+    for number, object in enumerate(objects, 1):
         places.append(len(body))
-        body += b"%d 0 obj\n%b\nendobj\n" % (number, each)
+        body += b"%d 0 obj\n%b\nendobj\n" % (number, object)
     count = len(objects) + 1
     table = b"".join(b"%010d 00000 n \n" % place for place in places)
     end = b"trailer\n<< /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (count, len(body))

@@ -149,14 +149,14 @@ def unrecorded(value: Any) -> Iterator[str]:
 
 def _differences(value: Any, shape: Shape, place: str) -> Iterator[str]:
     if isinstance(shape, tuple):
-        found = [list(_differences(value, each, place)) for each in shape]
-        if all(found):  # none of the alternatives fits
-            yield from min(found, key=len, default=[f"{place}: {value!r} is not sent"])
+        matches = [list(_differences(value, item, place)) for item in shape]
+        if all(matches):  # none of the alternatives fits
+            yield from min(matches, key=len, default=[f"{place}: {value!r} is not sent"])
     elif isinstance(shape, dict) and isinstance(value, dict):
         yield from _members(value, shape, place)
     elif isinstance(shape, list) and isinstance(value, list):
-        for n, each in enumerate(value):
-            yield from _differences(each, shape[0], f"{place}.{n}")
+        for n, item in enumerate(value):
+            yield from _differences(item, shape[0], f"{place}.{n}")
     elif isinstance(shape, set):
         if value not in shape:
             yield f"{place}: {value!r} is not one of {sorted(shape)}"
@@ -165,11 +165,11 @@ def _differences(value: Any, shape: Shape, place: str) -> Iterator[str]:
 
 
 def _members(value: dict[str, Any], shape: dict[str, Shape], place: str) -> Iterator[str]:
-    shapes = {name.removesuffix("?"): each for name, each in shape.items()}
+    shapes = {name.removesuffix("?"): item for name, item in shape.items()}
     for name in value.keys() - shapes.keys():
         yield f"{place}.{name}: no recorded answer has it"
-    for name, each in shapes.items():
+    for name, item in shapes.items():
         if name in value:
-            yield from _differences(value[name], each, f"{place}.{name}")
+            yield from _differences(value[name], item, f"{place}.{name}")
         elif name in shape:
             yield f"{place}.{name}: missing"

@@ -1,4 +1,4 @@
-"""What we send, held against recorded answers of the real API and the official SDK's types.
+"""What we send, compared with recorded responses of the real API and the official SDK's types.
 
 The recordings decide which members there are; see recorded.py. The SDK's types are the second
 oracle: they know all values of a member, and have to accept what the recordings have.
@@ -32,8 +32,8 @@ _UNTYPED_ERRORS = ("conflict_error", "request_too_large", "teapot_error")
 
 def check_sent(value: Any) -> None:
     """Raise AssertionError where a JSON value is no body or event of the Messages API."""
-    found = [*unrecorded(value), *_problems_of(value)]
-    assert not found, "\n".join(found)
+    matches = [*unrecorded(value), *_problems_of(value)]
+    assert not matches, "\n".join(matches)
 
 
 def _problems_of(value: Any) -> Iterator[str]:
@@ -53,8 +53,8 @@ def _problems_of(value: Any) -> Iterator[str]:
         yield from problems(value, RawMessageStreamEvent)
         yield from problems(value, BetaRawMessageStreamEvent)
     elif "data" in value:  # a page; its class in the SDK is generic, and says no more
-        for each in value["data"]:
-            yield from _problems_of(each)
+        for item in value["data"]:
+            yield from _problems_of(item)
     else:
         yield from problems(value, MessageTokensCount)
 
@@ -80,8 +80,8 @@ def problems(value: Any, kind: Any, place: str = "", *, whole: bool = False) -> 
     elif isinstance(kind, type) and issubclass(kind, BaseModel):
         yield from _in_model(value, kind, place, whole)
     elif origin is list and isinstance(value, list):
-        for n, each in enumerate(value):
-            yield from problems(each, get_args(kind)[0], f"{place}.{n}", whole=whole)
+        for n, item in enumerate(value):
+            yield from problems(item, get_args(kind)[0], f"{place}.{n}", whole=whole)
     elif not _is_scalar(value, kind):
         yield f"{place}: {value!r} is no {kind}"
 
@@ -91,24 +91,24 @@ def _members(kind: Any) -> Iterator[Any]:
     if get_origin(kind) is Annotated:
         yield from _members(get_args(kind)[0])
     elif get_origin(kind) in (Union, types.UnionType):
-        for each in get_args(kind):
-            yield from _members(each)
+        for value in get_args(kind):
+            yield from _members(value)
     else:
         yield kind
 
 
 def _in_union(value: Any, members: list[Any], place: str, whole: bool) -> Iterator[str]:
     if isinstance(value, dict):
-        members = [each for each in members if _has_tag(value, each)]
-    found = [list(problems(value, each, place, whole=whole)) for each in members]
-    if not found:
+        members = [member for member in members if _has_tag(value, member)]
+    matches = [list(problems(value, member, place, whole=whole)) for member in members]
+    if not matches:
         yield f"{place}: the union has no {value!r}"
-    elif all(found):
-        yield from min(found, key=len)
+    elif all(matches):
+        yield from min(matches, key=len)
 
 
 def _has_tag(value: dict[str, Any], model: Any) -> bool:
-    """Whether a model is meant by the member that tells models apart, which is a literal."""
+    """Whether a model is meant by the member that names the model, which is a literal."""
     fields = getattr(model, "model_fields", {})
     tags = [name for name in ("type", "error_code") if name in fields]
     return bool(fields) and all(

@@ -6,9 +6,8 @@ What is looked at, after each test, in whichever process of pytest-xdist it runs
 - records of the log from INFO on, with their tracebacks, as a person would read them (`DEBUG` is
   documented to hold prompts)
 - what was written to stdout and stderr, also by the processes that tests start (`printed`)
-- the bodies that clients of the wire tests got (`told`): there are no keys in them. What a client
-  or a backend said may be in an error, for that client alone (`ApiError.quoted`); in metrics it
-  may not.
+- the bodies that clients of the wire tests got (`check_client_text`): they have no keys. Text of a
+  client or a backend may be in an error for that client (`ApiError.quoted`), but not in metrics.
 
 It is a plugin of pytest; a test with a secret in any of it fails. It sees nothing of what a test
 takes for itself (`capsys`, a runner of commands), and with `-s` no stdout.
@@ -37,12 +36,12 @@ def printed(text: str) -> None:
     _look(text, (*KEYS, PROMPT))
 
 
-def told(text: str) -> None:
+def check_client_text(text: str) -> None:
     """Look at what a client alone reads: there may be words of its own in it, but no key."""
     _look(text, KEYS)
 
 
-def found() -> list[str]:
+def secret_lines() -> list[str]:
     """The lines with secrets since it was asked last."""
     lines = list(_found)
     _found.clear()
@@ -50,8 +49,10 @@ def found() -> list[str]:
 
 
 def _look(text: str, secrets: tuple[str, ...]) -> None:
-    if any(each in text for each in secrets):
-        _found.extend(line for line in text.splitlines() if any(each in line for each in secrets))
+    if any(secret in text for secret in secrets):
+        _found.extend(
+            line for line in text.splitlines() if any(secret in line for secret in secrets)
+        )
 
 
 class _Reader(logging.Handler):
@@ -70,11 +71,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test behind which a secret is found."""
+    """Fail a test that printed a secret."""
     report = yield
     if report.when == "teardown":
         printed(report.capstdout + report.capstderr)
-        if lines := found():
+        if lines := secret_lines():
             report.outcome = "failed"
             report.longrepr = "\n".join([_WHAT_TO_DO, *lines])
     return report

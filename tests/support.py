@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import pytest
 from attrs import define
 
 from stages.backends.backend import Backend
@@ -26,6 +27,9 @@ from stages.translation.request import chat_request as translated
 from stages.wire import json_codec
 from tests.secrets import PROMPT
 
+#: For a test that runs on asyncio and trio in a module that runs on asyncio alone.
+ON_BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
+
 
 def body(**changes: Any) -> dict[str, Any]:
     """The JSON of a small, right request, with changes; None takes a member away."""
@@ -44,10 +48,10 @@ def http(data: bytes = b"", **changes: Any) -> HttpRequest:
     async def read(limit: int) -> bytes:
         return data
 
-    given: dict[str, Any] = {"method": "POST", "path": "/v1/messages", "headers": {}, **changes}
-    session = given["headers"].get("x-claude-code-session-id", "")
+    options: dict[str, Any] = {"method": "POST", "path": "/v1/messages", "headers": {}, **changes}
+    session = options["headers"].get("x-claude-code-session-id", "")
     exchange = Exchange(session=session, client="key-1")
-    return HttpRequest(read_body=read, **{"exchange": exchange, **given})
+    return HttpRequest(read_body=read, **{"exchange": exchange, **options})
 
 
 def authenticated(**changes: Any) -> Authenticated:
@@ -61,14 +65,14 @@ def request(**changes: Any) -> MessagesRequest:
 
 
 def validated(**changes: Any) -> Validated:
-    """A request behind `validate`."""
+    """A request after `validate`."""
     event = Validated(http(), request(**changes))
     event.exchange.stream = event.request.stream
     return event
 
 
 def resolved(**changes: Any) -> Resolved:
-    """A request behind `resolve`, on its way to the backend `fake`."""
+    """A request after `resolve`, on its way to the backend `fake`."""
     event = validated(**changes)
     return Resolved(event.http, event.request, Target("fake", "some-model"))
 
@@ -79,12 +83,12 @@ def profile(**changes: Any) -> Profile:
 
 
 def backend(**changes: Any) -> Backend:
-    """A declared backend that is not opened."""
+    """A configured backend that is not opened."""
     return Backend(profile(**changes))
 
 
 def chat_request(**changes: Any) -> ChatRequest:
-    """A request behind `translate-in`, translated for the generic profile."""
+    """A request after `translate-in`, translated for the generic profile."""
     return translated(resolved(**changes), profile())
 
 

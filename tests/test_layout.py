@@ -65,14 +65,14 @@ def test_imports_point_one_way() -> None:
 
 
 def test_the_engine_knows_no_http_and_no_language_model() -> None:
-    known = [
+    names = [
         f"{by_path(path)} imports {name}"
         for path in MODULES
         if by_path(path).startswith("pipeline/")
         for name in top_level(path) & set(NOT_FOR_THE_ENGINE)
     ]
 
-    assert not known
+    assert not names
 
 
 def test_langchain_is_touched_in_one_module() -> None:
@@ -84,7 +84,7 @@ def test_langchain_is_touched_in_one_module() -> None:
 def test_row_a5_pypdf_is_only_in_its_own_process() -> None:
     """What may take minutes must not be called where it cannot be killed."""
     names = {by_path(path): set(imported(path)) for path in MODULES}
-    touching = [path for path, found in names.items() if found & {"pypdf", "stages.pdf.worker"}]
+    touching = [path for path, matches in names.items() if matches & {"pypdf", "stages.pdf.worker"}]
 
     assert touching == ["stages/pdf/worker.py"]
 

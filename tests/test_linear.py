@@ -38,6 +38,7 @@ from stages.translation.json_schema import is_closed, without
 from stages.translation.response import ResponseTranslator
 from stages.wire.json_codec import decode, decode_lenient, decode_prefix
 from stages.wire.sse import SseDecoder
+from tests.cases import for_each
 from tests.stages.translation.support import call, calls, finish
 from tests.support import chat_request
 
@@ -84,7 +85,7 @@ Way = tuple[re.Pattern[Any], frozenset[str]]
 
 def expressions() -> dict[str, Way]:
     """The expressions at the top of all modules, by their full name, and how each is used."""
-    found = {}
+    matches = {}
     for package in ("pipeline", "proxy", "stages"):
         for path in sorted((ROOT / package).rglob("*.py")):
             source = path.read_text()
@@ -94,8 +95,8 @@ def expressions() -> dict[str, Way]:
             for name, value in vars(importlib.import_module(module)).items():
                 if isinstance(value, re.Pattern):
                     used = frozenset(re.findall(rf"\b{name}\.(\w+)\(", source))
-                    found[f"{module}.{name}"] = value, used or frozenset({"match"})
-    return found
+                    matches[f"{module}.{name}"] = value, used or frozenset({"match"})
+    return matches
 
 
 def literals(parsed: Any) -> Iterator[str]:
@@ -112,8 +113,8 @@ def literals(parsed: Any) -> Iterator[str]:
         elif kind in (sre.ANY, sre.NOT_LITERAL):
             yield "~"
         elif isinstance(argument, (tuple, list)):
-            for each in argument:
-                inner = each if isinstance(each, list) else [each]
+            for item in argument:
+                inner = item if isinstance(item, list) else [item]
                 for parts in inner:
                     if isinstance(parts, _parser.SubPattern):
                         yield from literals(parts)
@@ -157,17 +158,17 @@ def worst(pattern: re.Pattern[Any], used: frozenset[str]) -> float:
             return lambda: deque(pattern.finditer(text), maxlen=0)
         return lambda: [getattr(pattern, method)(text) for method in used]
 
-    found = 0.0
+    matches = 0.0
     for begin, unit in texts(pattern):
         began = time.process_time()
         work(begin, unit, 8_000)()
-        if found < MAX_GROWTH and time.process_time() - began > SHORT / 4:
-            found = max(found, growth(partial(work, begin, unit), 16_000))
-    return found
+        if matches < MAX_GROWTH and time.process_time() - began > SHORT / 4:
+            matches = max(matches, growth(partial(work, begin, unit), 16_000))
+    return matches
 
 
-@pytest.mark.parametrize("name", sorted(EXPRESSIONS.keys() - BOUNDED.keys()))
-def test_row_a2_each_expression_takes_time_by_the_length_of_the_text(name: str) -> None:
+@for_each("name", sorted(EXPRESSIONS.keys() - BOUNDED.keys()))
+def test_row_a2_each_expression_takes_linear_time(name: str) -> None:
     assert worst(*EXPRESSIONS[name]) < MAX_GROWTH
 
 
@@ -183,7 +184,7 @@ def fed(feed: Callable[[Any], object], text: Any, size: int) -> None:
 
 
 def repeated(read: Callable[[str], object], unit: str) -> Callable[[int], object]:
-    """Read a text of so many characters, the same again and again."""
+    """Read a text of `size` characters, the same again and again."""
     return lambda size: read(unit * (size // len(unit)))
 
 
@@ -206,7 +207,7 @@ def passed(read: Callable[[Any], object], text: Any) -> None:
 
 
 def two_calls(fragment: str, count: int) -> None:
-    """An answer whose first call is open while the second waits."""
+    """A response whose first call is open while the second waits."""
     translator = ResponseTranslator(chat_request())
     translator.chunk(calls(call("read", '{"x": ', index=0, id="a")))
     translator.chunk(calls(call("read", '{"y": 1', index=1, id="b")))
@@ -293,6 +294,6 @@ PARSERS: dict[str, Callable[[int], object]] = {
 }
 
 
-@pytest.mark.parametrize("name", PARSERS)
-def test_row_a2_each_parser_takes_time_by_the_length_of_what_it_reads(name: str) -> None:
+@for_each("name", PARSERS)
+def test_row_a2_each_parser_takes_linear_time(name: str) -> None:
     assert growth(lambda size: lambda: PARSERS[name](size), 10_000) < MAX_GROWTH

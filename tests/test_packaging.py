@@ -44,16 +44,16 @@ def built(root: Path) -> set[str]:
         return set(command.get_output_mapping().values())
 
 
-def test_the_wheel_holds_each_file_of_the_product_and_nothing_else() -> None:
+def test_the_wheel_has_the_product_s_files_and_no_others() -> None:
     assert built(ROOT) == sources()
 
 
 @pytest.mark.parametrize("lost", ["stages/new/__init__.py", "proxy/new.yaml", "stages/a/b.jinja"])
 def test_a_new_package_and_new_data_are_in_the_wheel(tmp_path: Path, lost: str) -> None:
     for name in ("pyproject.toml", "README.md", "llm_proxy.py", "proxy/__init__.py"):
-        made = tmp_path / name
-        made.parent.mkdir(exist_ok=True)
-        made.write_text((ROOT / name).read_text())
+        result = tmp_path / name
+        result.parent.mkdir(exist_ok=True)
+        result.write_text((ROOT / name).read_text())
     new = tmp_path / lost
     for folder in (tmp_path / "stages", new.parent):
         folder.mkdir(exist_ok=True)
@@ -74,21 +74,21 @@ def imports() -> Iterator[tuple[str, str]]:
                     yield node.module.partition(".")[0], file
 
 
-def declared() -> dict[str, Requirement]:
-    """What the product declares itself, without what only its developers need."""
+def requirements() -> dict[str, Requirement]:
+    """The product's own requirements, without what only its developers need."""
     lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["embedded"]]
-    return {canonicalize_name(each.name): each for each in map(Requirement, lines)}
+    return {canonicalize_name(item.name): item for item in map(Requirement, lines)}
 
 
-def test_row_a6_each_import_is_of_a_declared_distribution() -> None:
-    known, ours = packages_distributions(), {"llm_proxy", *PACKAGES}
-    allowed = declared().keys()
+def test_row_a6_each_import_is_of_a_configured_distribution() -> None:
+    names, ours = packages_distributions(), {"llm_proxy", *PACKAGES}
+    allowed = requirements().keys()
 
     foreign = {
         (name, file)
         for name, file in imports()
         if name not in sys.stdlib_module_names | ours | OF_TRIO
-        and not allowed & set(map(canonicalize_name, known.get(name, ())))
+        and not allowed & set(map(canonicalize_name, names.get(name, ())))
     }
 
     assert foreign == set()
@@ -105,21 +105,21 @@ def test_row_a6_trio_is_imported_inside_functions_alone() -> None:
     ]
 
     assert len(tops) > 500
-    assert [each for each in tops if re.search(r"\b(trio|outcome)\b", each)] == []
+    assert [top for top in tops if re.search(r"\b(trio|outcome)\b", top)] == []
 
 
-def test_row_a6_pypdf_brings_what_encrypted_files_and_embedded_fonts_need() -> None:
-    extras = declared()["pypdf"].extras
+def test_row_a6_pypdf_brings_decryption_and_fonts() -> None:
+    extras = requirements()["pypdf"].extras
     brought = {
-        each.name
-        for each in map(Requirement, requires("pypdf") or ())
-        if each.marker and any(each.marker.evaluate({"extra": extra}) for extra in extras)
+        item.name
+        for item in map(Requirement, requires("pypdf") or ())
+        if item.marker and any(item.marker.evaluate({"extra": extra}) for extra in extras)
     }
 
     assert brought >= {"cryptography", "fonttools"}
 
 
-def test_row_a6_a_font_that_has_the_encoding_in_its_own_file_is_read() -> None:
+def test_row_a6_a_font_with_its_own_encoding_file_is_read() -> None:
     """Without fonttools it would be control characters, and a warning in the log."""
     (page,) = PdfReader(Path(__file__).with_name("own-encoding.pdf")).pages
 

@@ -42,9 +42,7 @@ STAGE_LINES = [
 
 
 @pytest.mark.parametrize("number", STAGE_LINES)
-def test_a_shipped_stage_that_is_deleted_is_missed_near_its_place(
-    number: int, tmp_path: Path
-) -> None:
+def test_a_deleted_stage_is_reported_near_its_place(number: int, tmp_path: Path) -> None:
     file = tmp_path / "pipelines.yaml"
     lines = SHIPPED.splitlines(keepends=True)
     file.write_text("".join(lines[:number] + lines[number + 1 :]))

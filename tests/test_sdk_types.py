@@ -9,6 +9,7 @@ import pytest
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InvalidRequestError
 from stages.messages_api.usage import Usage
+from tests.cases import for_each
 from tests.sdk_types import check_sent
 from tests.support import request
 
@@ -20,10 +21,10 @@ TEXT = {"type": "text", "text": ""}
 
 def changed(value: Any, path: str, to: Any = ...) -> Any:
     """`value` with one member changed, or without it."""
-    first, _, rest = path.partition(".")
+    first, _, remaining = path.partition(".")
     copy = dict(value)
-    if rest:
-        copy[first] = changed(copy[first], rest, to)
+    if remaining:
+        copy[first] = changed(copy[first], remaining, to)
     elif to is ...:
         del copy[first]
     else:
@@ -31,7 +32,7 @@ def changed(value: Any, path: str, to: Any = ...) -> Any:
     return copy
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "to", "says"),
     [
         ("message.usage.cache_creation", ..., "message.usage.cache_creation: missing"),
@@ -62,7 +63,7 @@ CALL = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
 REFUSED = {"type": "refusal", "category": None, "explanation": None}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("event", "path", "to", "says"),
     [
         (e.BlockStart(0, TEXT), "content_block.citations", None, "citations: no recorded answer"),
@@ -76,7 +77,7 @@ REFUSED = {"type": "refusal", "category": None, "explanation": None}
         (e.MessageDelta("refusal", USAGE, None, REFUSED), "delta.stop_details.type", ..., "type"),
     ],
 )
-def test_row_c1_an_event_that_differs_from_the_recorded_ones_is_found(
+def test_row_c1_an_event_unlike_the_recorded_ones_is_found(
     event: e.StreamEvent, path: str, to: Any, says: str
 ) -> None:
     check_sent(event.payload())
@@ -94,7 +95,7 @@ def test_row_c1_an_event_that_differs_from_the_recorded_ones_is_found(
         {"data": [], "has_more": None, "first_id": None, "last_id": None},
     ],
 )
-def test_row_c1_a_body_that_differs_from_the_recorded_ones_is_found(value: Any) -> None:
+def test_row_c1_a_body_unlike_the_recorded_ones_is_found(value: Any) -> None:
     with pytest.raises(AssertionError):
         check_sent(value)
 

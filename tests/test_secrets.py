@@ -67,18 +67,18 @@ def test_leaks_by_teardown(teardown):
 
 
 def test_leaks_by_answer():
-    secrets.told("client-key")
+    secrets.check_client_text("client-key")
 
 
 def test_is_clean():
     print("client-keys are x-api-key, or Psst, or nothing".replace("client-key", "key"))
     log.debug("Psst!")
     logging.getLogger("anthropic.x").warning("Psst!")
-    secrets.told("you said: Psst!")
+    secrets.check_client_text("you said: Psst!")
 """
 
 
-def test_a_test_that_prints_a_secret_fails_in_whichever_process_it_runs(tmp_path: Path) -> None:
+def test_a_printed_secret_fails_the_test_in_any_process(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(LEAKING)
     (tmp_path / "pytest.ini").write_text("[pytest]\nlog_level = INFO\npythonpath = " + str(ROOT))
     plugins = ("-p", "tests.secrets", "-p", "xdist", "-p", "no:cacheprovider", "-n", "1")
@@ -104,6 +104,6 @@ def test_a_test_that_prints_a_secret_fails_in_whichever_process_it_runs(tmp_path
 
 def test_what_is_found_is_shown_once_and_by_its_line() -> None:
     secrets.printed("one\nthe key is client-key\nthree")
-    secrets.told("Psst!")
-    assert secrets.found() == ["the key is client-key"]
-    assert secrets.found() == []
+    secrets.check_client_text("Psst!")
+    assert secrets.secret_lines() == ["the key is client-key"]
+    assert secrets.secret_lines() == []

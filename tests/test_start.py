@@ -18,12 +18,12 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A folder of installed packages: the start, and stubs of what it starts."""
-    made = tmp_path / "site"
+    result = tmp_path / "site"
     for package in llm_proxy.PACKAGES:
-        write(made, f"{package}/__init__.py")
-    write(made, "proxy/cli.py", "def main(prog_name): print('started', prog_name)\n")
-    shutil.copy(ROOT / "llm_proxy.py", made)
-    return made
+        write(result, f"{package}/__init__.py")
+    write(result, "proxy/cli.py", "def main(prog_name): print('started', prog_name)\n")
+    shutil.copy(ROOT / "llm_proxy.py", result)
+    return result
 
 
 def write(folder: Path, name: str, text: str = "") -> None:

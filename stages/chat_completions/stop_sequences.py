@@ -2,7 +2,7 @@
 
 Such a backend gets no stop sequences (`emulate`): its `finish_reason` would be the same as at a
 normal end. The proxy always requests a stream from it and cancels the call at the match, so the
-model does not run on. A backend that reports the match (`map`) gets as many as it accepts.
+model does not run on. A backend that reports the match (`map`) gets at most the number it accepts.
 
     state    input                              output                    next state
     ------   --------------------------------   -----------------------   ------------------------

@@ -139,7 +139,7 @@ class Profile:
     echoes_prefill: bool = option(
         False,
         renamed_from="repeats_prefill",
-        help="begins a whole answer (not a stream) with the begun answer once more",
+        help="repeats the prefill at the start of a response that is not a stream",
     )
     reasoning_request: Literal["none", "effort", "reasoning", "template", "switch", "thinking"] = (
         option("none", help="how to request reasoning; see stages/translation/reasoning_options.py")
@@ -219,7 +219,7 @@ class Profile:
     unsupported_schema_keywords: tuple[str, ...] = option(
         ("$schema",),
         renamed_from="schema_without",
-        help="JSON schema keywords it refuses, in tools and as the answer's form",
+        help="JSON schema keywords it refuses, in tools and as the response's form",
     )
     schema_refs: bool = option(
         True, help="accepts `$ref` in schemas; false: replace it by its target"

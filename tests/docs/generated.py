@@ -43,7 +43,7 @@ def names(text: str) -> list[str]:
 
 def options(cls: Any, without: Iterable[str] = ()) -> str:
     """A table of the options that `cls` has, except those `without`."""
-    return _table(each for each in describe_options(cls) if each.path[0] not in without)
+    return _table(option for option in describe_options(cls) if option.path[0] not in without)
 
 
 def _table(rows: Iterable[OptionText]) -> str:

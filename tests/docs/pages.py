@@ -61,7 +61,7 @@ class Page:
         """The anchors that GitHub makes of the headings."""
         headings = re.findall(r"^#+ (.+)$", self.prose, re.MULTILINE)
         words = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
-        return {each.replace(" ", "-") for each in words}
+        return {word.replace(" ", "-") for word in words}
 
 
 PAGES = [

@@ -39,7 +39,7 @@ def test_the_modules_of_a_page_pass_their_tests(
             sys.modules.pop(name.removesuffix(".py"), None)
 
 
-def test_the_first_stage_of_the_tutorial_is_the_one_of_the_readme() -> None:
+def test_the_tutorial_and_the_readme_have_the_same_first_stage() -> None:
     (readme,) = Page("README.md").modules().values()
 
     assert Page("docs/writing-a-stage.md").modules()["my_stages.py"] == readme

@@ -85,7 +85,7 @@ def test_each_has_at_most_40_lines(name: str) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_repeated_request_is_answered_from_memory_and_costs_nothing(
+def test_a_repeated_request_is_served_from_memory_and_is_free(
     stream: bool, served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
@@ -109,7 +109,7 @@ def test_a_repeated_request_is_answered_from_memory_and_costs_nothing(
     assert (two["outcome"], two["attempts"], two["usage"]) == ("complete", [], None)
 
 
-def test_a_client_that_disconnects_leaves_a_record_with_its_tokens(
+def test_a_disconnected_client_still_has_a_record_with_its_tokens(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")

@@ -71,9 +71,11 @@ def test_the_mistake_on_the_page_is_what_check_reports(folder: Path) -> None:
     file = folder / "pipelines.yaml"
     file.write_text("".join(lines[:first] + lines[first + 1 :]))
     page = Page("docs/configuration.md")
-    shown = next(block for block in page.blocks("text") if block.text.startswith("pipelines.yaml:"))
+    output = next(
+        block for block in page.blocks("text") if block.text.startswith("pipelines.yaml:")
+    )
 
     with pytest.raises(ConfigError) as caught:
         read(str(file), ENVIRON)
 
-    assert str(caught.value).replace(str(file), "pipelines.yaml") == shown.text.strip()
+    assert str(caught.value).replace(str(file), "pipelines.yaml") == output.text.strip()

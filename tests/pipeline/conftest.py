@@ -1,4 +1,4 @@
-"""Loading lets modules beside a declaration be imported; here it is undone again."""
+"""Undo the imports of each test: loading makes modules next to a config importable."""
 
 import importlib
 import sys
@@ -13,7 +13,7 @@ def _imports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     importlib.invalidate_caches()
     yield
     sys.path[:] = path
-    made = str(tmp_path_factory.getbasetemp())
+    result = str(tmp_path_factory.getbasetemp())
     for name in set(sys.modules) - modules:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(made):
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(result):
             del sys.modules[name]

@@ -67,7 +67,7 @@ class Finish(Stage[Middle, End]):
 
 @frozen
 class Tap(Stage[T, T]):
-    """May stand anywhere; writes down what comes to it, under its name."""
+    """Fits anywhere; writes down what comes to it, under its name."""
 
     name: str = "tap"
     log: list[str] = Factory(list)
@@ -125,13 +125,13 @@ class Failing(Stage[Middle, End]):
 
 async def run(*stages: AnyStage, event: Event | None = None) -> list[Any]:
     """What comes out when one event runs through `stages`."""
-    came: list[Any] = []
+    arrived: list[Any] = []
 
     async def sink(event: Any) -> None:
-        came.append(event)
+        arrived.append(event)
 
     await Chain.of(stages, Start).run(event or Start("x"), sink)
-    return came
+    return arrived
 
 
 def step(stage: StageClass, line: int = 1) -> Step:
@@ -168,7 +168,7 @@ SCHEMA = Schema(
 )
 
 
-def declare(folder: Path, text: str, **environ: str) -> Config:
+def load_config(folder: Path, text: str, **environ: str) -> Config:
     """Load `text` from a file in `folder`."""
     file = folder / "pipelines.yaml"
     file.write_text(text, encoding="utf-8")
@@ -178,5 +178,5 @@ def declare(folder: Path, text: str, **environ: str) -> Config:
 def problems(folder: Path, text: str, **environ: str) -> list[tuple[int, int, str, str]]:
     """What is wrong with `text`: line, column, code, message."""
     with pytest.raises(ConfigError) as caught:
-        declare(folder, text, **environ)
+        load_config(folder, text, **environ)
     return [(p.location.line, p.location.column, p.code, p.message) for p in caught.value.problems]

@@ -39,10 +39,10 @@ async def test_an_empty_chain_hands_over_to_the_sink() -> None:
     assert await run(event=Start("hello")) == [Start("hello")]
 
 
-async def test_stages_open_last_first_and_close_first_first_and_forward_until_then() -> None:
+async def test_stages_open_last_first_and_close_first_first() -> None:
     log: list[str] = []
 
-    came = await run(Traced("one", log), Traced("two", log), Traced("three", log))
+    arrived = await run(Traced("one", log), Traced("two", log), Traced("three", log))
 
     assert log == [
         "open three",
@@ -58,7 +58,7 @@ async def test_stages_open_last_first_and_close_first_first_and_forward_until_th
         "left two",
         "left three",
     ]
-    assert [event.text for event in came] == ["x", "last of one", "last of two", "last of three"]
+    assert [event.text for event in arrived] == ["x", "last of one", "last of two", "last of three"]
 
 
 async def test_every_stage_is_left_when_one_raises() -> None:
@@ -140,7 +140,7 @@ async def test_a_cancel_scope_around_forward_covers_the_later_stages() -> None:
     assert log == ["gave up"]
 
 
-async def test_a_finished_answer_runs_past_the_stages_that_would_make_one() -> None:
+async def test_a_complete_response_skips_the_stages_that_make_one() -> None:
     log: list[str] = []
     chain: tuple[AnyStage, ...] = (
         Cache(("known",)),
@@ -157,7 +157,7 @@ async def test_a_finished_answer_runs_past_the_stages_that_would_make_one() -> N
     assert (miss, log) == ([End("new")], ["between Middle", "last End"])
 
 
-async def test_a_stage_for_a_subclass_leaves_the_others_alone() -> None:
+async def test_a_stage_for_a_subclass_ignores_other_events() -> None:
     @frozen
     class Shout(Stage[NarrowMiddle, NarrowMiddle]):
         async def handle(self, event: NarrowMiddle, forward: Send[NarrowMiddle]) -> None:
@@ -215,9 +215,9 @@ async def test_a_try_around_forward_sees_what_later_stages_raise() -> None:
             except SomeError as error:
                 await forward(End(f"instead of {error}"))
 
-    came = await run(Begin(), Fallback(), Tap(), Failing(SomeError("nothing")))
+    arrived = await run(Begin(), Fallback(), Tap(), Failing(SomeError("nothing")))
 
-    assert came == [End("instead of nothing")]
+    assert arrived == [End("instead of nothing")]
 
 
 async def test_an_error_through_a_task_group_of_a_stage_stays_itself() -> None:
@@ -261,11 +261,11 @@ async def test_two_requests_at_a_time_share_no_state() -> None:
             yield receive
 
     chain = Chain.of((Numbered(),), Start)
-    came: dict[str, list[str]] = {"a": [], "b": []}
+    arrived: dict[str, list[str]] = {"a": [], "b": []}
 
     async def client(name: str) -> None:
         async def sink(event: End) -> None:
-            came[name].append(event.text)
+            arrived[name].append(event.text)
 
         async with chain.open(sink) as receive:
             for _ in range(3):
@@ -276,7 +276,7 @@ async def test_two_requests_at_a_time_share_no_state() -> None:
         group.start_soon(client, "a")
         group.start_soon(client, "b")
 
-    assert came == {"a": ["a1", "a2", "a3"], "b": ["b1", "b2", "b3"]}
+    assert arrived == {"a": ["a1", "a2", "a3"], "b": ["b1", "b2", "b3"]}
 
 
 async def test_an_open_stage_may_send_more_than_it_gets() -> None:
@@ -310,8 +310,8 @@ async def test_a_stage_that_has_enough_keeps_no_other_from_its_end() -> None:
             raise StopForwarding
 
     log: list[str] = []
-    came = await run(Traced("one", log), Once(), Traced("two", log))
-    assert [event.text for event in came] == ["x", "last of two"]
+    arrived = await run(Traced("one", log), Once(), Traced("two", log))
+    assert [event.text for event in arrived] == ["x", "last of two"]
     assert log[-2:] == ["left one", "left two"]
 
 

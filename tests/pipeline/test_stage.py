@@ -1,4 +1,4 @@
-"""The stage contract: what a class declares, and what it starts with."""
+"""The stage contract: the types and options of a class, and its start."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from attrs import frozen, validators
 from pipeline import Send, Stage, option, reference, section
 from pipeline.config.options import OptionError
 from pipeline.stage import Signature, signature
+from tests.cases import for_each
 from tests.pipeline.support import Begin, Cache, End, Event, Middle, Start, Tap
 
 T = TypeVar("T")
@@ -76,8 +77,8 @@ class Listed(Stage[list[Start], Middle]):
     pass
 
 
-@pytest.mark.parametrize(
-    ("stage", "declared"),
+@for_each(
+    ("stage", "config"),
     [
         (Begin, Signature((Start,), (Middle,))),
         (Inherited, Signature((Start,), (Middle,))),
@@ -93,8 +94,8 @@ class Listed(Stage[list[Start], Middle]):
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else "",
 )
-def test_the_class_says_what_it_accepts_and_emits(stage: Any, declared: Signature) -> None:
-    assert signature(stage) == declared
+def test_the_class_says_what_it_accepts_and_emits(stage: Any, config: Signature) -> None:
+    assert signature(stage) == config
 
 
 @pytest.mark.parametrize(
@@ -128,16 +129,16 @@ async def test_a_stage_that_overrides_nothing_says_so() -> None:
 
 
 async def test_without_open_of_its_own_a_stage_is_opened_with_handle() -> None:
-    came = []
+    arrived = []
 
     async def keep(event: Middle) -> None:
-        came.append(event)
+        arrived.append(event)
 
     async with Begin().open(keep) as receive:
         await receive(Start("a"))
         await receive(Start("b"))
 
-    assert came == [Middle("a"), Middle("b")]
+    assert arrived == [Middle("a"), Middle("b")]
 
 
 def test_stages_cannot_be_changed() -> None:

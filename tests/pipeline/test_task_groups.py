@@ -22,13 +22,13 @@ async def fail_in_a_group(error: BaseException) -> None:
 
 
 async def together(function: Any, *args: Any) -> None:
-    """Run it beside a task that would never end."""
+    """Run it next to a task that would never end."""
     async with task_group() as group:
         group.start_soon(function, *args)
         group.start_soon(anyio.sleep_forever)
 
 
-async def fail_beside(function: Any, *args: Any, error: Exception) -> None:
+async def fail_next_to_it(function: Any, *args: Any, error: Exception) -> None:
     """Raise `error` in the body while the task runs."""
     async with task_group() as group:
         group.start_soon(function, *args)
@@ -70,7 +70,7 @@ async def test_a_lone_error_of_the_body_is_not_a_group() -> None:
     error = SomeError("this one")
 
     with pytest.raises(SomeError) as caught:
-        await fail_beside(anyio.sleep_forever, error=error)
+        await fail_next_to_it(anyio.sleep_forever, error=error)
 
     assert caught.value is error
 
@@ -100,12 +100,12 @@ async def test_several_errors_stay_a_group() -> None:
     first, second = SomeError("first"), ValueError("second")
 
     with pytest.raises(ExceptionGroup) as caught:
-        await fail_beside(fail_when_cancelled, second, error=first)
+        await fail_next_to_it(fail_when_cancelled, second, error=first)
 
     assert set(caught.value.exceptions) == {first, second}
 
 
-async def test_a_group_of_several_alone_in_a_group_is_unpacked_to_the_several() -> None:
+async def test_nested_groups_with_one_member_are_unpacked() -> None:
     first, second = SomeError("first"), ValueError("second")
 
     with pytest.raises(ExceptionGroup) as caught:
@@ -115,7 +115,7 @@ async def test_a_group_of_several_alone_in_a_group_is_unpacked_to_the_several() 
     assert caught.value.exceptions == (first, second)
 
 
-async def test_the_cause_of_an_error_is_kept_and_the_group_is_not_added() -> None:
+async def test_the_cause_of_an_error_is_kept_without_the_group() -> None:
     cause, error = ValueError("cause"), SomeError("this one")
 
     async def fail_in_handling() -> None:

@@ -13,6 +13,7 @@ from attrs import Factory, frozen
 from pipeline import Send, Stage, StopForwarding
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
+from tests.cases import for_each
 from tests.pipeline.support import (
     Begin,
     Cache,
@@ -78,7 +79,7 @@ class Ending(Stage[object, End]):
 
 @frozen
 class Undeclared(Stage[Start, Middle]):
-    """Forwards what it does not declare."""
+    """Forwards an event that its signature lacks."""
 
     async def handle(self, event: Start, forward: Send[Any]) -> None:
         await forward(Middle())
@@ -152,7 +153,7 @@ class Grouping(Stage[Start, Middle]):
 
 @frozen
 class Keeping(Stage[T, T]):
-    """May stand anywhere, but lets only events pass that it knows."""
+    """Fits anywhere, but lets only events pass that it knows."""
 
     async def handle(self, event: T, forward: Send[T]) -> None:
         if isinstance(event, Event):
@@ -168,7 +169,7 @@ class Once(Stage[Middle, Middle]):
         raise StopForwarding
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("stage", "event"),
     [
         (Begin(), Start("a")),
@@ -210,7 +211,7 @@ async def test_a_broken_stage_is_caught(make: Callable[[], Stage[Any, Any]], rul
 
 
 @pytest.mark.parametrize("use", [run_stage, check_stage])
-async def test_a_stage_that_forgets_to_return_what_forward_gave_is_told_so(use: Any) -> None:
+async def test_a_stage_that_drops_the_result_of_forward_is_reported(use: Any) -> None:
     @frozen
     class Forgetting(Stage[Start, Middle]):
         def handle(self, event: Start, forward: Send[Middle]) -> Any:

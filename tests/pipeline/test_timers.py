@@ -27,7 +27,7 @@ async def test_delayed_work_begins_when_its_time_has_come() -> None:
     await ordered.stop()
 
 
-async def test_delayed_work_that_is_stopped_before_its_time_never_begins() -> None:
+async def test_delayed_work_that_is_stopped_early_never_begins() -> None:
     begun, later = [], anyio.Event()
 
     async def work() -> None:
@@ -61,7 +61,7 @@ async def test_delayed_work_is_over_when_it_is_stopped() -> None:
     assert ended == [True]
 
 
-async def test_delayed_work_is_stopped_by_a_caller_that_is_cancelled_too() -> None:
+async def test_delayed_work_stops_when_its_caller_is_cancelled() -> None:
     begun, ended = anyio.Event(), []
 
     async def work() -> None:

@@ -1,4 +1,4 @@
-"""What stands behind `retry` and `fallback` in their tests."""
+"""The stages after `retry` and `fallback` in their tests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.events import Resolved
 class Attempts:
     """The rest of the chain: each attempt ends as scripted, with an error or well.
 
-    A tuple is an error that comes after the answer has begun.
+    A tuple is an error that comes after the response has begun.
     """
 
     ends: list[Any]
@@ -32,7 +32,7 @@ class Attempts:
 
 async def attempts(stage: AnyStage, event: Resolved, *ends: Any) -> list[str]:
     """The backends that were asked in turn; raises what the stage does."""
-    rest = Attempts(list(ends))
-    await Chain.of((stage,), Resolved).run(event, rest)
-    assert not rest.ends, "it has given up early"
-    return rest.asked
+    remaining = Attempts(list(ends))
+    await Chain.of((stage,), Resolved).run(event, remaining)
+    assert not remaining.ends, "it has given up early"
+    return remaining.asked

@@ -8,10 +8,17 @@ from pipeline.testing import check_stage, run_stage
 from stages.authenticate import Authenticate
 from stages.events import Authenticated, HttpRequest
 from stages.messages_api.errors import AuthenticationError
-from tests.support import http
+from tests.cases import for_each
+from tests.support import ON_BOTH, http
 
 ONE = Authenticate(keys=("s3cret-key",))
 TWO = Authenticate(keys=("first-key", "second-key"))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
 
 
 def asking(**headers: str) -> HttpRequest:
@@ -34,12 +41,13 @@ async def refusal(stage: Authenticate, **headers: str) -> AuthenticationError:
     return raised.value
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(ONE, [asking(x_api_key="s3cret-key")])
     await check_stage(Authenticate(), [asking()])
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         {"x_api_key": "s3cret-key"},
@@ -78,7 +86,7 @@ async def test_row_c2_a_right_key_passes_wherever_it_is(headers: dict[str, str])
     assert await client(ONE, **headers) == "key-1"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         {"x_api_key": "wrong"},
@@ -113,7 +121,7 @@ async def test_a_wrong_key_is_refused(headers: dict[str, str]) -> None:
     assert (await refusal(ONE, **headers)).message == "invalid x-api-key"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [
         {},
@@ -136,7 +144,7 @@ async def test_a_wrong_key_is_refused(headers: dict[str, str]) -> None:
         "another header",
     ],
 )
-async def test_without_a_key_the_way_to_send_one_is_told(headers: dict[str, str]) -> None:
+async def test_without_a_key_the_way_to_send_one_is_reported(headers: dict[str, str]) -> None:
     error = await refusal(ONE, **headers)
     assert error.message == (
         "no API key was given: send it as x-api-key or as Authorization: Bearer"
@@ -144,7 +152,7 @@ async def test_without_a_key_the_way_to_send_one_is_told(headers: dict[str, str]
     assert (error.status, error.type) == (401, "authentication_error")
 
 
-async def test_row_c2_of_two_right_keys_that_of_x_api_key_names_the_client() -> None:
+async def test_row_c2_of_two_right_keys_x_api_key_names_the_client() -> None:
     assert await client(TWO, x_api_key="second-key", authorization="Bearer first-key") == "key-2"
 
 
@@ -176,13 +184,13 @@ async def test_with_no_key_everybody_is_let_in(keys: tuple[str, ...]) -> None:
     assert await client(stage, x_api_key="anything") == "anonymous"
 
 
-async def test_with_a_key_the_door_is_shut_whatever_allow_anonymous_says() -> None:
+async def test_with_a_key_allow_anonymous_has_no_effect() -> None:
     stage = Authenticate(keys=("s3cret-key",), allow_anonymous=True)
     assert not stage.is_open
     await refusal(stage)
 
 
-async def test_a_key_of_white_space_lets_nobody_in() -> None:
+async def test_a_key_of_white_space_is_refused() -> None:
     stage = Authenticate(keys=(" ",))
     assert not stage.is_open
     await refusal(stage)
@@ -210,11 +218,11 @@ async def test_a_key_of_bytes_that_are_no_text_passes() -> None:
 
 
 async def test_no_text_shows_a_key() -> None:
-    given = asking(x_api_key="s3cret-wrong", authorization="Bearer s3cret-token")
+    value = asking(x_api_key="s3cret-wrong", authorization="Bearer s3cret-token")
     error = await refusal(ONE, x_api_key="s3cret-wrong", authorization="Bearer s3cret-token")
     [passed] = await run_stage(ONE, [asking(x_api_key="s3cret-key")])
-    for shown in (ONE, given, passed, error, error.body("req_1"), str(error), error.headers):
-        assert "s3cret" not in repr(shown)
+    for output in (ONE, value, passed, error, error.body("req_1"), str(error), error.headers):
+        assert "s3cret" not in repr(output)
 
 
 async def test_the_body_is_not_read() -> None:

@@ -20,7 +20,7 @@ from tests.support import backend, chat_request, resolved
 
 @define
 class Counting:
-    """A backend that counts as it is told: a number, None where it cannot."""
+    """A backend with a scripted count: a number, None where it cannot."""
 
     number: int | None
     asked: list[ChatRequest] = Factory(list)
@@ -42,9 +42,9 @@ async def counted(stage: CountTokens, request: ChatRequest) -> tuple[int, str]:
     assert (start.status, body.more) == (200, False)
     assert start.headers["content-type"] == "application/json"
     assert start.headers["content-length"] == str(len(body.data))
-    said = json.loads(body.data)
-    assert list(said) == ["input_tokens"]
-    return said["input_tokens"], start.headers["x-llm-proxy-token-count"]
+    response = json.loads(body.data)
+    assert list(response) == ["input_tokens"]
+    return response["input_tokens"], start.headers["x-llm-proxy-token-count"]
 
 
 @pytest.mark.parametrize("number", [17, None], ids=["exact", "estimated"])
@@ -58,9 +58,9 @@ async def test_what_the_backend_counts_is_exact(number: int) -> None:
 
 
 async def test_what_the_backend_cannot_count_is_estimated() -> None:
-    small, how = await counted(counting(None), chat_request())
+    small, options = await counted(counting(None), chat_request())
     large, _ = await counted(counting(None), chat_request(system="word " * 200))
-    assert how == "estimated"
+    assert options == "estimated"
     assert 0 < small < 30
     assert 250 < large - small < 300
 
@@ -78,10 +78,10 @@ async def test_the_backend_of_the_request_is_asked() -> None:
     assert (fake.asked, other.asked) == ([request], [])
 
 
-async def test_behind_fallback_it_counts_for_the_target_that_would_be_asked() -> None:
+async def test_after_fallback_it_counts_for_the_first_choice() -> None:
     backends = {"blind": backend(fields={"image.base64": "reject"}), "seeing": backend()}
     source = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
-    shown = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+    output = [{"role": "user", "content": [{"type": "image", "source": source}]}]
     first, second = (Target(name, "m", label=name) for name in backends)
     out: list[Any] = []
 
@@ -89,5 +89,5 @@ async def test_behind_fallback_it_counts_for_the_target_that_would_be_asked() ->
         out.append(event)
 
     chain = Chain.of((Fallback(), TranslateIn(backends), CountTokens(backends)), Resolved)
-    await chain.run(evolve(resolved(messages=shown), target=first, alternatives=(second,)), keep)
+    await chain.run(evolve(resolved(messages=output), target=first, alternatives=(second,)), keep)
     assert json.loads(out[-1].data)["input_tokens"] > 1000

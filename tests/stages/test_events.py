@@ -16,9 +16,9 @@ def test_a_request_is_the_same_whoever_reads_its_body() -> None:
 
 
 def test_no_text_shows_headers_or_the_body() -> None:
-    shown = repr(http(b"s3cret", headers={"x-api-key": "s3cret", "cookie": "s3cret"}))
-    assert "s3cret" not in shown
-    assert "headers=<2>" in shown
+    output = repr(http(b"s3cret", headers={"x-api-key": "s3cret", "cookie": "s3cret"}))
+    assert "s3cret" not in output
+    assert "headers=<2>" in output
 
 
 def test_a_chat_request_streams_as_the_client_does() -> None:
@@ -27,7 +27,7 @@ def test_a_chat_request_streams_as_the_client_does() -> None:
     assert not chat_request().stream
 
 
-def test_an_answer_of_json_says_how_long_it_is() -> None:
+def test_a_response_of_json_says_how_long_it_is() -> None:
     assert json_response("é".encode(), {"x-a": "1"}) == [
         ResponseStart(200, {"content-type": "application/json", "content-length": "2", "x-a": "1"}),
         ResponseBody("é".encode(), more=False),

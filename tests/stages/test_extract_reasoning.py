@@ -16,19 +16,26 @@ from stages.extract_reasoning import ExtractReasoning
 from stages.messages_api.stream_events import BlockDelta
 from stages.translate_out import TranslateOut
 from tests.stages.translation.support import THINKING, finish, text
-from tests.support import chat_request
+from tests.support import ON_BOTH, chat_request
 
 REQUEST = chat_request(stream=True, thinking=THINKING)
 
 
-async def answered(request: ChatRequest, said: str) -> list[tuple[str, str]]:
-    """What becomes of an answer, behind `translate-out`."""
-    chunks: list[Any] = [ChatChunk(each) for each in (text(said), finish())]
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
+
+
+async def answered(request: ChatRequest, message: str) -> list[tuple[str, str]]:
+    """The blocks of a response after `translate-out`."""
+    chunks: list[Any] = [ChatChunk(item) for item in (text(message), finish())]
     events = await run_stage(TranslateOut(), [ChatStart(request), *chunks, ChatEnd()])
-    deltas = [each for each in events if isinstance(each, BlockDelta)]
-    return [(each.kind, each.text) for each in deltas if each.kind != "signature_delta"]
+    deltas = [item for item in events if isinstance(item, BlockDelta)]
+    return [(item.kind, item.text) for item in deltas if item.kind != "signature_delta"]
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(ExtractReasoning(), [REQUEST])
 
@@ -45,17 +52,20 @@ async def test_the_usual_tags_are_known(tag: str) -> None:
 async def test_others_can_be_named() -> None:
     stage = ExtractReasoning({"[THINK]": "[/THINK]", "Here is my thought:": "Here is my answer:"})
     [request] = await run_stage(stage, [REQUEST])
-    for said in ("[THINK]Hm[/THINK]Yes", "Here is my thought:Hm Here is my answer:Yes"):
-        kinds, words = zip(*await answered(request, said), strict=True)
+    for response in ("[THINK]Hm[/THINK]Yes", "Here is my thought:Hm Here is my answer:Yes"):
+        kinds, words = zip(*await answered(request, response), strict=True)
         assert kinds == ("thinking_delta", "text_delta")
         assert words[1] == "Yes"
     assert await answered(request, "<think>a</think>") == [("text_delta", "<think>a</think>")]
 
 
-async def test_the_first_tag_may_stand_in_the_prompt() -> None:
+async def test_the_prompt_may_have_opened_the_first_tag() -> None:
     [request] = await run_stage(ExtractReasoning(starts_inside=True), [REQUEST])
-    for said in ("Hm</think>Yes", "<think>Hm</think>Yes", "<thinking>Hm</thinking>Yes"):
-        assert await answered(request, said) == [("thinking_delta", "Hm"), ("text_delta", "Yes")]
+    for response in ("Hm</think>Yes", "<think>Hm</think>Yes", "<thinking>Hm</thinking>Yes"):
+        assert await answered(request, response) == [
+            ("thinking_delta", "Hm"),
+            ("text_delta", "Yes"),
+        ]
 
 
 async def test_each_backend_may_have_its_own() -> None:

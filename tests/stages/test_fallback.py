@@ -33,6 +33,7 @@ from stages.messages_api.errors import (
 from stages.retry import Retry
 from stages.routing.breaker import Breakers
 from stages.routing.error_kinds import ErrorKind
+from tests.cases import for_each
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
 
@@ -55,11 +56,11 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(Fallback(), [event()])
 
 
-async def test_the_first_target_that_answers_is_the_only_one() -> None:
+async def test_the_first_target_that_succeeds_is_the_only_one() -> None:
     assert await attempts(Fallback(), event(), None) == ["a"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "error",
     [
         BUSY,
@@ -80,25 +81,25 @@ async def test_the_next_one_is_asked_when_one_fails(error: Exception) -> None:
     assert await attempts(Fallback(), event(), error, error, None) == ["a", "b", "c"]
 
 
-async def test_each_is_asked_with_its_own_target_and_all_else_as_it_was() -> None:
-    given, seen = event(), []
+async def test_each_target_gets_the_same_request() -> None:
+    value, seen = event(), []
 
-    async def rest(each: Resolved) -> None:
-        seen.append(each)
+    async def rest(item: Resolved) -> None:
+        seen.append(item)
         if len(seen) < 2:
             raise BUSY
 
-    await Chain.of((Fallback(),), Resolved).run(given, rest)
-    assert seen == [evolve(given, alternatives=()), evolve(given, target=B, alternatives=())]
-    assert all(each.exchange is given.exchange for each in seen)
+    await Chain.of((Fallback(),), Resolved).run(value, rest)
+    assert seen == [evolve(value, alternatives=()), evolve(value, target=B, alternatives=())]
+    assert all(item.exchange is value.exchange for item in seen)
 
 
 @pytest.mark.parametrize(
     "error", [InvalidRequestError("no such field"), (BUSY,), ValueError("a bug")], ids=repr
 )
 async def test_what_another_would_refuse_too_or_has_begun_is_the_end(error: Any) -> None:
-    told = error[0] if isinstance(error, tuple) else error
-    with pytest.raises(type(told), match=str(told)):
+    reported = error[0] if isinstance(error, tuple) else error
+    with pytest.raises(type(reported), match=str(reported)):
         await attempts(Fallback(), event(), error)
 
 
@@ -109,8 +110,8 @@ async def test_a_request_with_one_target_passes() -> None:
     assert stage.breakers.states(0) == {}
 
 
-@pytest.mark.parametrize(
-    ("errors", "told"),
+@for_each(
+    ("errors", "message"),
     [
         ([OverloadedError("one"), OverloadedError("two"), OverloadedError("three")], "one"),
         ([NotFoundError("one"), InternalError("two"), NotFoundError("three")], "three"),
@@ -126,10 +127,10 @@ async def test_a_request_with_one_target_passes() -> None:
     ],
     ids=str,
 )
-async def test_when_none_answers_the_client_is_told_of_one_that_may_pass_or_of_the_last(
-    errors: list[Exception], told: str
+async def test_the_client_gets_the_transient_error_or_the_last(
+    errors: list[Exception], message: str
 ) -> None:
-    with pytest.raises(Exception, match=told):
+    with pytest.raises(Exception, match=message):
         await attempts(Fallback(), event(), *errors)
 
 
@@ -139,13 +140,13 @@ async def test_only_errors_that_are_named_lead_on() -> None:
 
 
 async def test_it_is_counted() -> None:
-    given = event()
-    await attempts(Fallback(), given, BUSY, OVERFLOW, None)
-    assert [(repeat.stage, repeat.target, repeat.error) for repeat in given.exchange.repeats] == [
+    value = event()
+    await attempts(Fallback(), value, BUSY, OVERFLOW, None)
+    assert [(repeat.stage, repeat.target, repeat.error) for repeat in value.exchange.repeats] == [
         ("fallback", A, "overloaded"),
         ("fallback", B, "overflow"),
     ]
-    assert given.exchange.on_response_start == []
+    assert value.exchange.on_response_start == []
 
 
 # The circuit breaker
@@ -159,7 +160,7 @@ async def test_a_full_queue_of_ours_says_nothing_of_the_target() -> None:
 
 
 @timed
-async def test_a_target_that_keeps_failing_is_left_alone_until_it_has_cooled_down() -> None:
+async def test_a_failing_target_is_skipped_until_it_has_cooled_down() -> None:
     stage = Fallback(breakers=Breakers(failures=2, cooldown=30))
     for _ in range(2):
         assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
@@ -173,14 +174,14 @@ async def test_a_target_that_keeps_failing_is_left_alone_until_it_has_cooled_dow
     assert stage.breakers.states(anyio.current_time()) == {"a/m": "closed", "b/m": "closed"}
 
 
-async def test_an_answer_between_two_failures_forgets_the_first() -> None:
+async def test_a_response_between_two_failures_forgets_the_first() -> None:
     stage = Fallback(breakers=Breakers(failures=2))
     for _ in range(3):
         assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
         assert await attempts(stage, event(), None) == ["a"]
 
 
-async def test_what_is_done_without_an_answer_says_nothing_of_the_target() -> None:
+async def test_work_without_a_response_counts_for_no_target() -> None:
     async def count(asked: Resolved) -> None:
         """As `count-tokens` does, which takes an estimate where the target fails."""
 
@@ -219,9 +220,9 @@ async def test_a_request_from_before_it_opened_does_not_end_the_probe() -> None:
             await anyio.sleep(2)
         asked.exchange.start_response()
 
-    async def run(rest: Any) -> None:
+    async def run(remaining: Any) -> None:
         with suppress(InvalidRequestError):
-            await Chain.of((stage,), Resolved).run(event(), rest)
+            await Chain.of((stage,), Resolved).run(event(), remaining)
 
     async with task_group() as group:
         group.start_soon(run, old)
@@ -236,7 +237,7 @@ async def test_a_request_from_before_it_opened_does_not_end_the_probe() -> None:
 
 
 @timed
-async def test_a_probe_whose_client_leaves_makes_room_for_another() -> None:
+async def test_a_cancelled_half_open_attempt_allows_another() -> None:
     stage = Fallback(breakers=Breakers(failures=1, cooldown=1))
     await attempts(stage, event(), BUSY, None)
     await anyio.sleep(1)
@@ -258,7 +259,7 @@ async def test_when_all_are_left_alone_all_are_asked() -> None:
     assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
 
 
-async def test_one_that_is_left_alone_is_asked_when_the_others_have_failed() -> None:
+async def test_a_skipped_target_is_tried_after_all_others_failed() -> None:
     stage = Fallback(breakers=Breakers(failures=1))
     assert await attempts(stage, event(), BUSY, None) == ["a", "b"]
     assert await attempts(stage, event(), OVERFLOW, OVERFLOW, None) == ["b", "c", "a"]
@@ -274,7 +275,7 @@ async def test_a_request_at_fault_says_nothing_of_the_target(error: Exception) -
     assert await attempts(stage, event(), None) == ["a"]
 
 
-async def test_an_answer_that_breaks_off_counts_as_a_failure() -> None:
+async def test_a_response_that_breaks_off_counts_as_a_failure() -> None:
     stage = Fallback(breakers=Breakers(failures=2))
     for _ in range(2):
         with pytest.raises(OverloadedError):
@@ -282,12 +283,12 @@ async def test_an_answer_that_breaks_off_counts_as_a_failure() -> None:
     assert await attempts(stage, event(), None) == ["b"]
 
 
-async def test_with_retry_in_front_all_targets_are_tried_again_and_behind_it_each() -> None:
+async def test_retry_before_or_after_fallback_repeats_all_or_each() -> None:
     for stages, asked in (
         ((Retry(2, 0.001), Fallback()), "abcabc"),
         ((Fallback(), Retry(2, 0.001)), "aabbcc"),
     ):
-        rest = Attempts([BUSY] * 6)
+        remaining = Attempts([BUSY] * 6)
         with pytest.raises(OverloadedError):
-            await Chain.of(stages, Resolved).run(event(), rest)
-        assert "".join(rest.asked) == asked
+            await Chain.of(stages, Resolved).run(event(), remaining)
+        assert "".join(remaining.asked) == asked

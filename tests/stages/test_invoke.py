@@ -33,7 +33,7 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(invoke(FakeBackend([{"n": 1}, {"n": 2}])), [chat_request()])
 
 
-async def test_the_answer_is_forwarded_chunk_by_chunk_behind_its_start() -> None:
+async def test_the_start_is_forwarded_first_and_then_each_chunk() -> None:
     request = chat_request()
     fake = FakeBackend([{"n": 1}, {"n": 2}], ChatEnd(done=False))
     assert await run_stage(invoke(fake), [request]) == [
@@ -46,13 +46,13 @@ async def test_the_answer_is_forwarded_chunk_by_chunk_behind_its_start() -> None
     assert fake.closed
 
 
-async def test_an_answer_without_chunks_has_a_start_and_an_end() -> None:
+async def test_a_response_without_chunks_has_a_start_and_an_end() -> None:
     request = chat_request()
     out = await run_stage(invoke(FakeBackend([])), [request])
     assert out == [ChatWaiting(request), ChatStart(request), ChatEnd()]
 
 
-async def test_a_refusal_comes_before_anything_of_an_answer_is_forwarded() -> None:
+async def test_a_refusal_precedes_any_event_of_the_response() -> None:
     out: list[Any] = []
 
     async def keep(event: Any) -> None:
@@ -89,7 +89,7 @@ async def test_the_backend_is_left_when_a_later_stage_fails() -> None:
     assert fake.closed
 
 
-async def test_the_backend_is_left_and_all_is_well_when_a_later_stage_has_enough() -> None:
+async def test_the_backend_closes_when_a_later_stage_has_enough() -> None:
     out: list[Any] = []
 
     async def take_one(event: Any) -> None:
@@ -103,7 +103,7 @@ async def test_the_backend_is_left_and_all_is_well_when_a_later_stage_has_enough
     assert fake.closed
 
 
-async def test_the_backend_is_left_when_the_client_is_gone() -> None:
+async def test_the_backend_closes_when_the_client_disconnects() -> None:
     fake = FakeBackend([{"n": 1}, {"n": 2}])
     with anyio.CancelScope() as scope:
 
@@ -140,7 +140,7 @@ async def test_the_backend_of_the_request_is_asked_with_the_timeouts() -> None:
 
 @define
 class Slow:
-    """A backend that takes a second for each part, and so many to be left."""
+    """A backend that takes a second for each part, and the same time to close."""
 
     closing: float = 0
 
@@ -156,7 +156,7 @@ class Slow:
 
 @timed
 @pytest.mark.parametrize(("seconds", "parts"), [(0.5, 0), (3.5, 3)])
-async def test_an_answer_that_takes_too_long_in_all_ends_where_it_is(
+async def test_a_response_that_takes_too_long_in_all_ends_where_it_is(
     seconds: float, parts: int
 ) -> None:
     out: list[Any] = []
@@ -174,7 +174,7 @@ async def test_an_answer_that_takes_too_long_in_all_ends_where_it_is(
 
 @timed
 @pytest.mark.parametrize("closing", [0, 60])
-async def test_an_answer_in_time_is_whole_however_long_the_backend_takes_to_be_left(
+async def test_a_response_is_whole_while_the_backend_closes_slowly(
     closing: float,
 ) -> None:
     out = await run_stage(invoke(Slow(closing), total_timeout=5.5), [chat_request()])
@@ -195,7 +195,7 @@ async def test_that_a_client_reads_slowly_is_not_the_backends_time() -> None:
 
 
 @timed
-async def test_an_answer_that_a_later_stage_has_enough_of_is_in_time() -> None:
+async def test_a_response_that_a_later_stage_has_enough_of_is_in_time() -> None:
     async def stop(event: Any) -> None:
         if isinstance(event, ChatChunk):
             raise StopForwarding

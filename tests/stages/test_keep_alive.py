@@ -74,7 +74,7 @@ async def play(sink: Sink, *script: ChatEvent | float, interval: float | None = 
     return began
 
 
-async def test_pitfall_22_a_silent_stream_is_pinged_from_before_its_first_event() -> None:
+async def test_pitfall_22_pings_begin_before_the_first_event() -> None:
     sink = Sink()
     began = await play(sink, WAITING, 40, START, TEXT, 5, TEXT, 20, FINISH, ChatEnd(), 60)
     assert sink.seen(began) == [
@@ -97,14 +97,14 @@ async def test_a_stream_that_flows_is_not_pinged() -> None:
     check_grammar(event.payload() for event in sink.events)
 
 
-async def test_chunks_that_say_nothing_to_the_client_are_no_reason_not_to_ping() -> None:
+async def test_chunks_without_content_do_not_stop_pings() -> None:
     sink = Sink()
     silent = ChatChunk({"choices": []})
     began = await play(sink, WAITING, 10, silent, 10, silent, 11, START, TEXT, FINISH, ChatEnd())
     assert [at for at, kind in sink.seen(began) if kind == "ping"] == [15, 30]
 
 
-async def test_a_whole_answer_is_not_pinged() -> None:
+async def test_a_whole_response_is_not_pinged() -> None:
     sink = Sink()
     request = chat_request(stream=False)
     began = await play(sink, ChatWaiting(request), 100, ChatStart(request), TEXT, FINISH, ChatEnd())
@@ -117,7 +117,7 @@ async def test_without_an_interval_nothing_is_pinged() -> None:
     assert "ping" not in [event.type for event in sink.events]
 
 
-async def test_an_answer_that_is_tried_again_is_one_to_the_client() -> None:
+async def test_a_response_that_is_tried_again_is_one_to_the_client() -> None:
     sink = Sink()
     again = ChatStart(chat_request(stream=True, model="claude-other"))
     waiting = WAITING, 20, ChatWaiting(again.request), 20
@@ -136,11 +136,11 @@ async def test_an_answer_that_is_tried_again_is_one_to_the_client() -> None:
     check_grammar(event.payload() for event in sink.events)
 
 
-async def fail(sink: Sink, *said: ChatChunk) -> float:
+async def fail(sink: Sink, *response: ChatChunk) -> float:
     """Fail 14 seconds after what was said; an earlier stage takes its time then. When it began."""
     began, request = anyio.current_time(), chat_request(stream=True)
     async with Chain.of((TranslateOut(),), ChatEvent).open(sink) as receive:
-        for event in (ChatWaiting(request), ChatStart(request), *said):
+        for event in (ChatWaiting(request), ChatStart(request), *response):
             await receive(event)
         await anyio.sleep(14)
         with pytest.raises(InternalError):
@@ -149,38 +149,38 @@ async def fail(sink: Sink, *said: ChatChunk) -> float:
     return began
 
 
-async def test_no_ping_comes_behind_a_failure_in_mid_answer() -> None:
+async def test_no_ping_follows_a_failure_in_mid_response() -> None:
     sink = Sink()
     await fail(sink, TEXT)
     assert sink.events
     assert "ping" not in [event.type for event in sink.events]
 
 
-async def test_a_client_is_pinged_while_an_attempt_that_failed_may_be_made_again() -> None:
+async def test_a_ping_is_sent_while_a_failed_attempt_may_be_retried() -> None:
     sink = Sink()
     began = await fail(sink)
     assert sink.seen(began) == [(15, "start"), (15, "ping"), (30, "ping")]
 
 
-async def test_no_silence_is_longer_than_the_interval_while_retry_waits() -> None:
+async def test_no_silence_exceeds_the_interval_while_retry_waits() -> None:
     sink = Sink()
-    said: list[list[ChatEvent]] = [[ChatChunk({"error": "busy"})], [TEXT, FINISH, ChatEnd()]]
+    chunks: list[list[ChatEvent]] = [[ChatChunk({"error": "busy"})], [TEXT, FINISH, ChatEnd()]]
 
     async def backend(event: Resolved) -> None:
         asked = ChatRequest(event, [], {})
         try:
-            for each in (ChatWaiting(asked), ChatStart(asked), *said.pop(0)):
-                await receive(each)
+            for item in (ChatWaiting(asked), ChatStart(asked), *chunks.pop(0)):
+                await receive(item)
         except InternalError as error:
             raise OverloadedError("busy", headers={"retry-after": "9"}) from error
 
     async with Chain.of((TranslateOut(2),), ChatEvent).open(sink) as receive:
         await Chain.of((Retry(),), Resolved).run(chat_request(stream=True).resolved, backend)
     check_grammar(event.payload() for event in sink.events)
-    assert [each.type for each in sink.events[:6]][1:] == [*["ping"] * 4, "content_block_start"]
+    assert [item.type for item in sink.events[:6]][1:] == [*["ping"] * 4, "content_block_start"]
 
 
-async def test_a_ping_to_a_client_that_reads_slowly_goes_before_what_comes_meanwhile() -> None:
+async def test_a_ping_to_a_slow_client_precedes_newer_events() -> None:
     sink = Sink(seconds=10)
     began = await play(sink, WAITING, 16, START, TEXT, FINISH, ChatEnd())
     check_grammar(event.payload() for event in sink.events)

@@ -14,8 +14,9 @@ from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.list_models import ListModels
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.profiles.capabilities import capabilities
+from tests.cases import for_each
 from tests.sdk_types import check_sent
-from tests.support import backend, http, profile
+from tests.support import ON_BOTH, backend, http, profile
 
 FIVE = ListModels(
     {
@@ -31,6 +32,12 @@ FIVE = ListModels(
 MANY = ListModels({f"m{n:04}": ModelTarget("fake") for n in range(1200)}, {"fake": backend()})
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
+
+
 def asking(identity: str | None = None, **query: str) -> Authenticated:
     params = {} if identity is None else {"id": identity}
     return Authenticated(http(method="GET", query=query, path_params=params))
@@ -42,25 +49,26 @@ async def answer(stage: ListModels, event: Authenticated) -> dict[str, Any]:
     assert isinstance(body, ResponseBody)
     assert start.status == 200
     assert start.headers["content-length"] == str(len(body.data))
-    said: dict[str, Any] = json.loads(body.data)
-    return said
+    response: dict[str, Any] = json.loads(body.data)
+    return response
 
 
 async def page(stage: ListModels, **query: str) -> tuple[list[str], bool]:
     """The ids on a page, and whether there are more."""
-    said = await answer(stage, asking(**query))
-    ids = [info["id"] for info in said["data"]]
-    assert said["first_id"] == (ids[0] if ids else None)
-    assert said["last_id"] == (ids[-1] if ids else None)
-    return ids, said["has_more"]
+    response = await answer(stage, asking(**query))
+    ids = [info["id"] for info in response["data"]]
+    assert response["first_id"] == (ids[0] if ids else None)
+    assert response["last_id"] == (ids[-1] if ids else None)
+    return ids, response["has_more"]
 
 
-async def test_several_targets_are_told_as_the_first_of_them() -> None:
+async def test_several_targets_are_reported_as_the_first_of_them() -> None:
     group = TargetGroup((WeightedTarget("large"), WeightedTarget("fake")))
     stage = ListModels({"g": group}, {"fake": backend(), "large": backend(context_window=7)})
     assert (await answer(stage, asking("g")))["max_input_tokens"] == 7
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(FIVE, [asking()])
     await check_stage(FIVE, [asking("a")])
@@ -70,9 +78,9 @@ async def test_models_with_a_name_of_their_own_are_listed_in_order() -> None:
     assert await page(FIVE) == (["a", "b/c", "d", "e"], False)
 
 
-async def test_a_model_is_told_as_the_official_sdk_reads_it() -> None:
-    said = await answer(FIVE, asking("d"))
-    assert said == {
+async def test_a_model_is_reported_as_the_official_sdk_reads_it() -> None:
+    response = await answer(FIVE, asking("d"))
+    assert response == {
         "type": "model",
         "id": "d",
         "display_name": "d",
@@ -84,7 +92,7 @@ async def test_a_model_is_told_as_the_official_sdk_reads_it() -> None:
         "max_input_tokens": 99,
         "capabilities": capabilities(profile()),
     }
-    ModelInfo.model_validate(said)
+    ModelInfo.model_validate(response)
 
 
 @pytest.mark.parametrize(("name", "window"), [("d", 99), ("e", 200_000)])
@@ -93,9 +101,9 @@ async def test_the_window_is_that_of_the_models_profile(name: str, window: int) 
 
 
 async def test_row_c1_a_limit_that_is_not_known_is_left_out_of_a_model() -> None:
-    said = await answer(FIVE, asking("a"))
-    check_sent(said)
-    assert not said.keys() & {"max_input_tokens", "max_tokens"}
+    response = await answer(FIVE, asking("a"))
+    check_sent(response)
+    assert not response.keys() & {"max_input_tokens", "max_tokens"}
 
 
 async def test_row_c1_a_page_has_the_members_of_recorded_ones() -> None:
@@ -111,20 +119,18 @@ async def test_a_name_with_a_slash_is_found() -> None:
     ("asked", "name"),
     [("claude-x", "claude-x"), ("cx", "cx"), ("d[1m]", "d"), ("b/c[1M][1m]", "b/c")],
 )
-async def test_row_c10_a_name_that_a_pattern_serves_is_found_without_the_mark(
-    asked: str, name: str
-) -> None:
-    said = await answer(FIVE, asking(asked))
-    assert (said["id"], said["display_name"]) == (name, name)
-    ModelInfo.model_validate(said)
+async def test_row_c10_a_name_that_a_pattern_matches_needs_no_mark(asked: str, name: str) -> None:
+    response = await answer(FIVE, asking(asked))
+    assert (response["id"], response["display_name"]) == (name, name)
+    ModelInfo.model_validate(response)
 
 
 async def test_a_name_that_the_default_serves_is_found() -> None:
     stage = ListModels(
         {"e": ModelTarget("large")}, {"large": backend(context_window=7)}, default="e"
     )
-    said = await answer(stage, asking("anything"))
-    assert (said["id"], said["max_input_tokens"]) == ("anything", 7)
+    response = await answer(stage, asking("anything"))
+    assert (response["id"], response["max_input_tokens"]) == ("anything", 7)
 
 
 @pytest.mark.parametrize("name", ["z", "", "A", "x" * 5000, "z[1m]"])
@@ -139,7 +145,7 @@ async def test_no_model_is_an_empty_page() -> None:
     assert await page(ListModels({"*": ModelTarget("fake")}, {"fake": backend()})) == ([], False)
 
 
-async def test_a_page_has_twenty_models_unless_told() -> None:
+async def test_a_page_has_twenty_models_by_default() -> None:
     names, more = await page(MANY)
     assert (names[0], names[-1], len(names), more) == ("m0000", "m0019", 20, True)
 
@@ -152,7 +158,7 @@ async def test_a_page_has_as_many_models_as_wanted(limit: str, number: int, more
     assert (len(names), has_more) == (number, more)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("query", "expected"),
     [
         ({"limit": "2"}, (["a", "b/c"], True)),
@@ -172,7 +178,7 @@ async def test_a_page_has_as_many_models_as_wanted(limit: str, number: int, more
         else None
     ),
 )
-async def test_a_page_begins_and_ends_where_it_is_told(
+async def test_a_page_begins_and_ends_where_it_is_reported(
     query: dict[str, str], expected: tuple[list[str], bool]
 ) -> None:
     assert await page(FIVE, **query) == expected
@@ -189,9 +195,7 @@ async def test_going_on_after_the_last_id_gives_every_model_once() -> None:
     assert names == list(MANY.models)
 
 
-@pytest.mark.parametrize(
-    "limit", ["0", "1001", "-1", "1.5", "x", "", " 5", "+5", "1e2", "٣", "99999", "01000"]
-)
+@for_each("limit", ["0", "1001", "-1", "1.5", "x", "", " 5", "+5", "1e2", "٣", "99999", "01000"])
 async def test_another_limit_is_refused(limit: str) -> None:
     with pytest.raises(InvalidRequestError, match="limit: Input should be between 1 and 1000"):
         await run_stage(FIVE, [asking(limit=limit)])

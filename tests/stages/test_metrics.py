@@ -20,7 +20,7 @@ from tests.support import backend, http, resolved
 ASKING = Authenticated(http(method="GET"))
 
 
-async def told(
+async def samples(
     counts: Counters, breakers: Breakers | None = None, **backends: Backend
 ) -> dict[tuple[str, ...], float]:
     """Each sample: its name and labels, and its value."""
@@ -40,11 +40,11 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(Metrics(Counters()), [ASKING])
 
 
-async def test_without_a_count_there_is_nothing_to_tell() -> None:
-    assert await told(Counters()) == {}
+async def test_without_a_count_nothing_is_reported() -> None:
+    assert await samples(Counters()) == {}
 
 
-async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -> None:
+async def test_fields_are_counted_by_policy_not_by_client_names() -> None:
     counts = Counters()
     stage = TranslateIn({"fake": backend()})
     search = {"type": "web_search_20250305", "name": "web_search"}
@@ -60,7 +60,7 @@ async def test_fields_are_counted_by_the_policys_name_and_not_by_the_clients() -
         await run_stage(translate, [event])
         counts.count(event.exchange)
 
-    counted = await told(counts)
+    counted = await samples(counts)
 
     assert {key: n for key, n in counted.items() if "degraded" in key[0]} == {
         ("llm_proxy_degraded_total", "fake", "unknown", "dropped"): 2,
@@ -74,19 +74,19 @@ async def test_backends_with_slots_report_how_many_calls_run_and_wait() -> None:
     assert gpu.queue is not None
     for name in ("one", "two", "three"):
         gpu.queue.enter(name, ("key-1", ""), short=False)
-    assert await told(Counters(), gpu=gpu, other=backend()) == {
+    assert await samples(Counters(), gpu=gpu, other=backend()) == {
         ("llm_proxy_queue_running", "gpu"): 1,
         ("llm_proxy_queue_waiting", "gpu"): 2,
     }
 
 
-async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
+async def test_second_tries_and_the_state_of_each_target_are_reported() -> None:
     counts, breakers = Counters(), Breakers(failures=1)
     counts.retries["retry", "fake", "overloaded"] += 3
     now = anyio.current_time()
     breakers.get("one/m").attempt(now).failed(now)
     breakers.get("two").attempt(now).succeeded()
-    assert await told(counts, breakers) == {
+    assert await samples(counts, breakers) == {
         ("llm_proxy_retries_total", "fake", "overloaded", "retry"): 3,
         ("llm_proxy_target_state", "closed", "one/m"): 0,
         ("llm_proxy_target_state", "open", "one/m"): 1,
@@ -97,14 +97,14 @@ async def test_second_tries_and_the_state_of_each_target_are_told() -> None:
     }
 
 
-async def test_tokens_are_told_by_backend_and_kind() -> None:
+async def test_tokens_are_reported_by_backend_and_kind() -> None:
     counts = Counters()
     counts.tokens["fake", "cache_read"] += 8
-    assert await told(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
+    assert await samples(counts) == {("llm_proxy_tokens_total", "fake", "cache_read"): 8}
 
 
-async def test_mended_tool_calls_are_told() -> None:
+async def test_repaired_tool_calls_are_counted() -> None:
     counts = Counters()
     counts.repaired_tool_calls["fake", "found"] += 2
-    told_of = await told(counts)
-    assert told_of == {("llm_proxy_repaired_tool_calls_total", "fake", "found"): 2}
+    repairs = await samples(counts)
+    assert repairs == {("llm_proxy_repaired_tool_calls_total", "fake", "found"): 2}

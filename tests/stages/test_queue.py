@@ -22,12 +22,12 @@ from tests.support import backend, chat_request, http
 
 def asking(session: str = "", client: str = "key-1", **changes: Any) -> ChatRequest:
     """A long call of a session and a key."""
-    made = chat_request(**{"stream": True, "max_tokens": 10_000, **changes})
+    result = chat_request(**{"stream": True, "max_tokens": 10_000, **changes})
     headers = {"x-claude-code-session-id": session} if session else {}
     request = http(headers=headers)
     request.exchange.client = client
-    resolved = evolve(made.resolved, http=request)
-    return evolve(made, resolved=resolved)
+    resolved = evolve(result.resolved, http=request)
+    return evolve(result, resolved=resolved)
 
 
 @define
@@ -37,7 +37,7 @@ class Bench:
     group: anyio.abc.TaskGroup
     queue: Queue
     begun: list[str] = field(factory=list)
-    told: list[str] = field(factory=list)
+    refused: list[str] = field(factory=list)
     raised: dict[str, Exception] = field(factory=dict)
     _ends: dict[str, anyio.Event] = field(factory=dict)
     _scopes: dict[str, anyio.CancelScope] = field(factory=dict)
@@ -60,7 +60,7 @@ class Bench:
     async def _run(self, name: str, event: ChatRequest, error: Exception | None) -> None:
         async def sink(event: Any) -> None:
             if isinstance(event, ChatWaiting):
-                self.told.append(name)
+                self.refused.append(name)
                 return
             self.begun.append(name)
             await self._ends[name].wait()
@@ -75,14 +75,14 @@ class Bench:
 
 
 def queue(slots: int | None = 1, **options: Any) -> tuple[Queue, Backend]:
-    declared = backend(max_concurrent_calls=slots)
-    return Queue({"fake": declared}, **options), declared
+    config = backend(max_concurrent_calls=slots)
+    return Queue({"fake": config}, **options), config
 
 
-def counted(declared: Backend) -> tuple[int, int]:
+def counted(config: Backend) -> tuple[int, int]:
     """How many run and wait."""
-    assert declared.queue is not None
-    return declared.queue.running, declared.queue.waiting
+    assert config.queue is not None
+    return config.queue.running, config.queue.waiting
 
 
 @pytest.mark.parametrize("slots", [None, 1, 2])
@@ -90,19 +90,19 @@ async def test_it_keeps_to_the_contract(slots: int | None) -> None:
     await check_stage(queue(slots)[0], [asking()])
 
 
-async def test_without_slots_nobody_waits() -> None:
-    stage, declared = queue(None)
+async def test_without_slots_no_call_waits() -> None:
+    stage, config = queue(None)
     async with task_group() as group:
         bench = Bench(group, stage)
         for name in "abc":
             await bench.ask(name, asking())
         assert bench.begun == ["a", "b", "c"]
         group.cancel_scope.cancel()
-    assert declared.queue is None
+    assert config.queue is None
 
 
-async def test_calls_wait_for_their_turn_which_goes_round_keys_and_sessions() -> None:
-    stage, declared = queue()
+async def test_calls_take_turns_by_keys_and_sessions() -> None:
+    stage, config = queue()
     async with task_group() as group:
         bench = Bench(group, stage)
         for name, client, session in (
@@ -113,12 +113,12 @@ async def test_calls_wait_for_their_turn_which_goes_round_keys_and_sessions() ->
             ("2", "key-2", ""),
         ):
             await bench.ask(name, asking(session, client))
-        assert counted(declared) == (1, 4)
-        assert bench.told == ["1x", "1x again", "1y", "2"]
+        assert counted(config) == (1, 4)
+        assert bench.refused == ["1x", "1x again", "1y", "2"]
         for name in ("first", "1x", "2", "1y", "1x again"):
             await bench.end(name)
         assert bench.begun == ["first", "1x", "2", "1y", "1x again"]
-    assert counted(declared) == (0, 0)
+    assert counted(config) == (0, 0)
 
 
 async def test_a_short_call_goes_before_long_ones() -> None:
@@ -134,22 +134,22 @@ async def test_a_short_call_goes_before_long_ones() -> None:
         assert bench.begun == ["first", "short", "long", "long prompt"]
 
 
-async def test_a_client_that_leaves_gives_up_its_place_at_once() -> None:
-    stage, declared = queue()
+async def test_a_cancelled_call_gives_up_its_place_at_once() -> None:
+    stage, config = queue()
     async with task_group() as group:
         bench = Bench(group, stage)
         for name in ("first", "gone", "next"):
             await bench.ask(name, asking())
         await bench.leave("gone")
-        assert counted(declared) == (1, 1)
+        assert counted(config) == (1, 1)
         await bench.leave("first")
         assert bench.begun == ["first", "next"]
-        assert counted(declared) == (1, 0)
+        assert counted(config) == (1, 0)
         await bench.end("next")
 
 
-async def test_a_client_that_leaves_just_when_its_turn_comes_gives_it_to_the_next() -> None:
-    stage, declared = queue()
+async def test_a_call_cancelled_at_its_turn_passes_the_slot_on() -> None:
+    stage, config = queue()
     async with task_group() as group:
         bench = Bench(group, stage)
         for name in ("first", "gone", "next"):
@@ -158,12 +158,12 @@ async def test_a_client_that_leaves_just_when_its_turn_comes_gives_it_to_the_nex
         await anyio.lowlevel.checkpoint()
         await bench.leave("gone")
         assert bench.begun[-1] == "next"
-        assert counted(declared) == (1, 0)
+        assert counted(config) == (1, 0)
         await bench.end("next")
 
 
 async def test_a_call_that_fails_gives_its_slot_to_the_next() -> None:
-    stage, declared = queue()
+    stage, config = queue()
     async with task_group() as group:
         bench = Bench(group, stage)
         await bench.ask("first", asking(), InternalError("broken"))
@@ -172,11 +172,11 @@ async def test_a_call_that_fails_gives_its_slot_to_the_next() -> None:
         assert list(bench.raised) == ["first"]
         assert bench.begun == ["first", "next"]
         await bench.end("next")
-    assert counted(declared) == (0, 0)
+    assert counted(config) == (0, 0)
 
 
-async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> None:
-    stage, declared = queue(max_queued=1)
+async def test_calls_beyond_the_limit_are_refused_with_retry_after() -> None:
+    stage, config = queue(max_queued=1)
     async with task_group() as group:
         bench = Bench(group, stage)
         for name in ("first", "second", "third"):
@@ -185,10 +185,10 @@ async def test_more_than_may_wait_are_refused_and_told_when_to_come_back() -> No
         assert isinstance(refusal, OverloadedError)
         assert str(refusal) == "backend `fake` is busy: 1 calls are waiting; try again in 10 s"
         assert refusal.headers == {"retry-after": "10"}
-        assert bench.told == ["second", "third"], "it may be tried again, and waits until then"
-        assert counted(declared) == (1, 1)
+        assert bench.refused == ["second", "third"], "it may be tried again, and waits until then"
+        assert counted(config) == (1, 1)
         group.cancel_scope.cancel()
-    assert counted(declared) == (0, 0)
+    assert counted(config) == (0, 0)
 
 
 async def test_with_no_place_to_wait_a_free_slot_is_still_used() -> None:
@@ -197,20 +197,20 @@ async def test_with_no_place_to_wait_a_free_slot_is_still_used() -> None:
 
 
 async def test_a_call_whose_turn_does_not_come_in_time_is_refused() -> None:
-    stage, declared = queue(queue_timeout=0.01)
+    stage, config = queue(queue_timeout=0.01)
     async with task_group() as group:
         bench = Bench(group, stage)
         await bench.ask("first", asking())
         with anyio.fail_after(5):
             with pytest.raises(OverloadedError, match=r"no slot was free within 0\.01 s"):
                 await run_stage(stage, [asking()])
-        assert counted(declared) == (1, 0)
+        assert counted(config) == (1, 0)
         await bench.end("first")
 
 
 async def test_pipelines_that_lead_to_one_backend_share_its_slots() -> None:
-    stage, declared = queue()
-    other = Queue({"fake": declared})
+    stage, config = queue()
+    other = Queue({"fake": config})
     async with task_group() as group:
         one, two = Bench(group, stage), Bench(group, other)
         await one.ask("first", asking())
@@ -221,10 +221,10 @@ async def test_pipelines_that_lead_to_one_backend_share_its_slots() -> None:
         await two.end("second")
 
 
-async def test_more_slots_after_a_reload_let_those_begin_who_wait() -> None:
-    stage, declared = queue()
+async def test_more_slots_after_a_reload_start_waiting_calls() -> None:
+    stage, config = queue()
     changed = backend(max_concurrent_calls=3)
-    changed.queue = declared.queue
+    changed.queue = config.queue
     async with task_group() as group:
         bench = Bench(group, stage)
         for name in ("first", "second", "third", "fourth"):
@@ -232,10 +232,10 @@ async def test_more_slots_after_a_reload_let_those_begin_who_wait() -> None:
         apply_concurrency_limit(changed)
         await anyio.wait_all_tasks_blocked()
         assert set(bench.begun) == {"first", "second", "third"}  # trio wakes them in any order
-        assert counted(declared) == (3, 1)
+        assert counted(config) == (3, 1)
         apply_concurrency_limit(backend())  # it has none
         group.cancel_scope.cancel()
-    assert counted(declared) == (0, 0)
+    assert counted(config) == (0, 0)
 
 
 async def test_the_exchange_has_the_times_of_the_wait() -> None:

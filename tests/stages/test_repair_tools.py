@@ -1,8 +1,10 @@
-"""The stage `repair-tools`. How an answer is mended is in repair/."""
+"""The stage `repair-tools`. The repair of a response is tested in tool_repair/."""
 
 from __future__ import annotations
 
 from typing import Any
+
+import pytest
 
 from pipeline.chain import Chain
 from pipeline.testing import check_stage, run_stage
@@ -12,7 +14,7 @@ from stages.repair_tools import RepairTools
 from stages.translate_out import TranslateOut
 from tests.grammar import check_grammar
 from tests.stages.translation.support import call, calls, finish, pieces, text
-from tests.support import chat_request
+from tests.support import ON_BOTH, chat_request
 
 TOOL: Any = {
     "name": "f",
@@ -21,11 +23,17 @@ TOOL: Any = {
 REQUEST = chat_request(tools=[TOOL], stream=True)
 START = ChatStart(REQUEST)
 WRITTEN = '<tool_call>{"name": "f", "arguments": {"a": "1"}}</tool_call>'
-ANSWER = [
+RESPONSE = [
     *map(ChatChunk, map(text, pieces(f"Well. {WRITTEN}", 4))),
     ChatChunk(calls(call("f", "{'a': 2}", index=0, id="x"), call("f", "oh", index=1, id="y"))),
     ChatChunk(finish()),
 ]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
 
 
 async def message(*events: ChatEvent) -> dict[str, Any]:
@@ -48,41 +56,42 @@ def inputs(message: dict[str, Any]) -> list[Any]:
     return [block.get("input", block.get("text")) for block in message["content"]]
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
-    await check_stage(RepairTools(), [ChatWaiting(REQUEST), START, *ANSWER, ChatEnd()])
+    await check_stage(RepairTools(), [ChatWaiting(REQUEST), START, *RESPONSE, ChatEnd()])
 
 
 async def test_calls_are_repaired_and_recorded() -> None:
     request = chat_request(tools=[TOOL], stream=True)
 
-    made = await message(ChatStart(request), *ANSWER, ChatEnd())
+    result = await message(ChatStart(request), *RESPONSE, ChatEnd())
 
-    assert inputs(made) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
-    assert made["stop_reason"] == "tool_use"
+    assert inputs(result) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
+    assert result["stop_reason"] == "tool_use"
     assert request.exchange.repaired_calls == ["found", "coerced", "repaired", "broken"]
 
 
 async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:
-    said = [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b <tool_call>"))]
-    out = await run_stage(RepairTools(), [START, *said])
+    response = [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b <tool_call>"))]
+    out = await run_stage(RepairTools(), [START, *response])
     assert out[1:] == [ChatChunk(text("a"), more_buffered=True), ChatChunk(text("b "))]
-    held = await run_stage(RepairTools(), [START, ChatChunk(text("<tool_call>"))])
-    assert held[1].data["choices"][0]["delta"] == {}
-    assert not held[1].more_buffered
+    buffered = await run_stage(RepairTools(), [START, ChatChunk(text("<tool_call>"))])
+    assert buffered[1].data["choices"][0]["delta"] == {}
+    assert not buffered[1].more_buffered
 
 
-async def test_each_attempt_at_an_answer_begins_anew() -> None:
+async def test_each_attempt_at_a_response_begins_again() -> None:
     half = ChatChunk(text(WRITTEN[:30]))
-    made = await message(START, half, START, *ANSWER[:-2], ChatChunk(finish()), ChatEnd())
-    assert inputs(made) == ["Well. ", {"a": 1}]
+    result = await message(START, half, START, *RESPONSE[:-2], ChatChunk(finish()), ChatEnd())
+    assert inputs(result) == ["Well. ", {"a": 1}]
 
 
 async def test_without_tools_all_passes_as_it_is() -> None:
     start = ChatStart(chat_request(stream=True))
-    events = [start, *ANSWER, ChatEnd()]
+    events = [start, *RESPONSE, ChatEnd()]
     assert await run_stage(RepairTools(), events) == events
 
 
-async def test_an_answer_that_ends_without_a_finish_reason_gives_what_was_held() -> None:
-    made = await message(START, ChatChunk(text("a <tool_call")), ChatEnd(done=True))
-    assert inputs(made) == ["a <tool_call"]
+async def test_a_response_without_a_finish_reason_gets_its_buffered_text() -> None:
+    result = await message(START, ChatChunk(text("a <tool_call")), ChatEnd(done=True))
+    assert inputs(result) == ["a <tool_call"]

@@ -15,8 +15,15 @@ from stages.profiles.profile import Overrides
 from stages.resolve import Resolve
 from stages.routing.model_names import is_pattern
 from stages.routing.selection import Rule, When
+from tests.cases import for_each
 from tests.rounds import turning
-from tests.support import validated
+from tests.support import ON_BOTH, validated
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """The stage awaits nothing; its contract is tested on trio too."""
+    return "asyncio"
 
 
 def models(*names: str) -> dict[str, ModelTarget]:
@@ -31,6 +38,7 @@ async def backend(stage: Resolve, name: str) -> str:
     return out.target.backend
 
 
+@ON_BOTH
 async def test_it_keeps_to_the_contract() -> None:
     await check_stage(Resolve(models("claude-test")), [validated()])
 
@@ -55,7 +63,7 @@ async def test_the_exact_name_comes_before_patterns() -> None:
     assert await backend(stage, "claude-a") == "claude-a"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "expected"),
     [
         ("claude-haiku-4", "claude-haiku-*"),
@@ -71,7 +79,7 @@ async def test_the_exact_name_comes_before_patterns() -> None:
         ("llama4.1", "*"),
     ],
 )
-@pytest.mark.parametrize("turned", [False, True], ids=["in order", "turned around"])
+@for_each("turned", [False, True], ids=["in order", "turned around"])
 async def test_the_most_literal_pattern_counts(name: str, expected: str, turned: bool) -> None:
     names = ["*", "claude-*", "claude-*-4", "claude-haiku-*", "claude-haiku-1?", "llama[23].?"]
     stage = Resolve(models(*(reversed(names) if turned else names)))
@@ -83,7 +91,7 @@ async def test_of_equally_literal_patterns_the_first_counts() -> None:
     assert await backend(Resolve(models("b-*", "*-a")), "b-a") == "b-*"
 
 
-async def test_a_name_with_brackets_is_found_as_it_stands() -> None:
+async def test_a_name_with_brackets_is_matched_literally() -> None:
     stage = Resolve(models("claude-opus[1m]", "claude-opus*"))
     assert await backend(stage, "claude-opus[1m]") == "claude-opus[1m]"
     assert await backend(stage, "claude-opus-4[1m]") == "claude-opus*"
@@ -116,7 +124,7 @@ async def test_of_several_targets_the_others_come_after_the_first() -> None:
     )
     assert out.target == Target("a", "m")
     assert out.alternatives == (Target("b", "claude-x", {"think_tags": False}),)
-    assert [each.label for each in (out.target, *out.alternatives)] == ["a/m", "b"]
+    assert [item.label for item in (out.target, *out.alternatives)] == ["a/m", "b"]
 
 
 async def test_routes_go_before_names_and_the_first_that_holds_counts() -> None:
@@ -145,7 +153,7 @@ async def test_a_route_leads_to_names_that_are_not_served_otherwise() -> None:
         await backend(stage, "other")
 
 
-async def test_an_unknown_model_is_refused_with_a_list_of_those_there_are() -> None:
+async def test_an_unknown_model_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InvalidRequestError) as raised:
         await run_stage(Resolve(models("a", "b-*")), [validated(model="gpt-4")])
     assert raised.value.message == "model: gpt-4 is not served here; there are: a, b-*"
@@ -162,20 +170,20 @@ async def test_row_c7_an_unknown_model_can_be_the_apis_own_404() -> None:
     assert await backend(stage, "b-1") == "b-*"
 
 
-@pytest.mark.parametrize("mark", ["[1m]", "[1M]", "[1m][1M]"])
-@pytest.mark.parametrize(
+@for_each("mark", ["[1m]", "[1M]", "[1m][1M]"])
+@for_each(
     ("entry", "name"), [("claude-opus-4", "claude-opus-4"), ("claude-*", "claude-x"), ("o", "else")]
 )
-async def test_row_c10_the_clients_mark_for_its_window_is_no_part_of_the_name(
+async def test_row_c10_the_window_mark_is_no_part_of_the_name(
     entry: str, name: str, mark: str
 ) -> None:
     stage = Resolve(models(entry, "o"), default="o")
     [out] = await run_stage(stage, [validated(model=name + mark)])
     assert out.target == Target(entry, name)
-    assert out.request.model == name + mark  # the answer repeats it
+    assert out.request.model == name + mark  # the response repeats it
 
 
-async def test_row_c10_a_name_that_is_declared_with_the_mark_counts() -> None:
+async def test_row_c10_a_configured_name_with_the_mark_counts() -> None:
     stage = Resolve(models("opus[1m]", "opus"))
     [out] = await run_stage(stage, [validated(model="opus[1m]")])
     assert out.target == Target("opus[1m]", "opus[1m]")
@@ -186,7 +194,7 @@ async def test_row_c10_routes_and_groups_see_the_name_without_the_mark() -> None
     group = TargetGroup((WeightedTarget("a"), WeightedTarget("b")))
     stage = Resolve({"big": group}, rules=(Rule(When(model="*-opus"), "big"),))
     [out] = await run_stage(stage, [validated(model="claude-opus[1m]")])
-    assert [each.model for each in (out.target, *out.alternatives)] == [
+    assert [item.model for item in (out.target, *out.alternatives)] == [
         "claude-opus",
         "claude-opus",
     ]
@@ -221,6 +229,7 @@ def test_stars_question_marks_and_brackets_make_a_pattern(name: str, expected: b
 
 
 @pytest.mark.untraced
+@ON_BOTH
 async def test_row_a7_a_large_request_is_looked_at_off_the_event_loop() -> None:
     turns = [{"role": "user", "content": "word"}] * 50_000
     event = evolve(validated(messages=turns), size=LARGE_BODY)

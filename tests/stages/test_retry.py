@@ -53,13 +53,13 @@ async def test_a_request_is_tried_again_until_it_is_answered(failures: int) -> N
     assert len(asked) == failures + 1
 
 
-async def test_the_last_error_is_told_as_it_is() -> None:
+async def test_the_last_error_is_reported_as_it_is() -> None:
     last = OverloadedError("still busy")
-    rest = Attempts([BUSY, BUSY, last])
+    remaining = Attempts([BUSY, BUSY, last])
     with pytest.raises(OverloadedError) as raised:
-        await Chain.of((STAGE,), Resolved).run(resolved(), rest)
+        await Chain.of((STAGE,), Resolved).run(resolved(), remaining)
     assert raised.value is last
-    assert rest.ends == []
+    assert remaining.ends == []
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ async def test_the_last_error_is_told_as_it_is() -> None:
     ],
     ids=["begun", "rejected", "broken", "absent", "quota", "too long to wait", "bug"],
 )
-async def test_what_will_not_change_or_has_begun_is_not_tried_again(error: Any) -> None:
-    told = error[0] if isinstance(error, tuple) else error
-    with pytest.raises(type(told), match=str(told)):
+async def test_what_will_not_change_or_has_begun_is_not_retried(error: Any) -> None:
+    reported = error[0] if isinstance(error, tuple) else error
+    with pytest.raises(type(reported), match=str(reported)):
         await attempts(STAGE, resolved(), error)
-    with pytest.raises(type(told), match=str(told)):
+    with pytest.raises(type(reported), match=str(reported)):
         await attempts(STAGE, resolved(), BUSY, error)
 
 
@@ -102,15 +102,15 @@ async def test_one_attempt_is_none_more() -> None:
 
 
 @timed
-async def test_it_waits_as_long_as_the_backend_says_and_a_little_longer() -> None:
-    for told in (0, 7):
+async def test_it_waits_for_retry_after_and_a_little_longer() -> None:
+    for reported in (0, 7):
         start = anyio.current_time()
-        await attempts(Retry(), resolved(), after(str(told)), None)
-        assert told < anyio.current_time() - start <= told + 1
+        await attempts(Retry(), resolved(), after(str(reported)), None)
+        assert reported < anyio.current_time() - start <= reported + 1
 
 
 @timed
-async def test_it_waits_longer_with_each_attempt_and_never_longer_than_allowed() -> None:
+async def test_waits_grow_with_each_attempt_up_to_the_limit() -> None:
     start = anyio.current_time()
     await attempts(Retry(attempts=5, max_wait=3), resolved(), *[BUSY] * 4, None)
     assert 0 < anyio.current_time() - start <= 1 + 2 + 3 + 3
@@ -119,17 +119,17 @@ async def test_it_waits_longer_with_each_attempt_and_never_longer_than_allowed()
     assert anyio.current_time() - start == pytest.approx(3)
 
 
-async def test_a_client_that_leaves_ends_the_wait() -> None:
-    rest = Attempts([BUSY, None])
+async def test_a_cancelled_client_ends_the_wait() -> None:
+    remaining = Attempts([BUSY, None])
     with anyio.move_on_after(SOON) as scope:
         error = after("9")
-        rest.ends[0] = error
-        await Chain.of((Retry(),), Resolved).run(resolved(), rest)
+        remaining.ends[0] = error
+        await Chain.of((Retry(),), Resolved).run(resolved(), remaining)
     assert scope.cancelled_caught
-    assert rest.asked == ["fake"]
+    assert remaining.asked == ["fake"]
 
 
-async def test_a_client_that_leaves_while_it_is_tried_again_ends_it() -> None:
+async def test_a_client_cancelled_during_a_retry_ends_it() -> None:
     async def rest(event: Resolved) -> None:
         asked.append(event)
         if len(asked) == 1:
@@ -161,8 +161,11 @@ async def test_where_there_are_several_targets_it_names_none(
     await attempts(Retry(3, SOON), event, BUSY, None)
     await attempts(Retry(3, SOON), resolved(), BUSY, None)
     assert event.exchange.repeats == [Repeat("retry", None, "overloaded")]
-    told = [message.partition(" ")[2] for message in caplog.messages]
-    assert [each.partition(" in ")[0] for each in told] == ["retry of all targets", "retry of fake"]
+    reported = [message.partition(" ")[2] for message in caplog.messages]
+    assert [item.partition(" in ")[0] for item in reported] == [
+        "retry of all targets",
+        "retry of fake",
+    ]
 
 
 @pytest.mark.parametrize("wrong", [{"attempts": 0}, {"max_wait": 0}], ids=str)
@@ -172,15 +175,15 @@ def test_limits_are_positive(wrong: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # on Python 3.13 trio keeps it itself
-async def test_a_request_that_fails_again_and_again_is_not_kept_in_memory() -> None:
+async def test_a_request_that_keeps_failing_is_not_kept_in_memory() -> None:
     async def fail(event: Resolved) -> None:
         raise OverloadedError("busy")
 
-    given = resolved()
-    kept = weakref.ref(given)
+    value = resolved()
+    kept = weakref.ref(value)
     try:
-        await Retry(attempts=2, max_wait=0.001).handle(given, fail)
+        await Retry(attempts=2, max_wait=0.001).handle(value, fail)
     except OverloadedError as error:
         drop_traceback(error)  # as the edge does
-    del given
+    del value
     assert kept() is None, "until the garbage collector runs"

@@ -1,6 +1,6 @@
-"""Whatever a backend answers, what a client makes of it is a valid history.
+"""Whatever a backend responses, what a client makes of it is a valid history.
 
-An SDK's loop puts `content` back as the assistant's turn, answers each call, and asks again.
+An SDK's loop puts `content` back as the assistant's turn, responses each call, and asks again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from stages.translation.request import chat_request
 from stages.validate import Validate
 from stages.wire.json_codec import decode_lenient, decode_prefix, encode
 from tests import support
+from tests.cases import for_each
 from tests.sdk_types import check_sent
 from tests.stages.translation.fuzz_support import (
     CHUNKS,
@@ -55,8 +56,8 @@ def streamed(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
             else:
                 parts += [value for name, value in delta.items() if name != "type"]
         elif payload["type"] == "content_block_stop":
-            said, kind = "".join(parts), blocks[-1]["type"]
-            blocks[-1] |= {"input": parsed(said)} if kind == "tool_use" else {kind: said}
+            response, kind = "".join(parts), blocks[-1]["type"]
+            blocks[-1] |= {"input": parsed(response)} if kind == "tool_use" else {kind: response}
     return blocks
 
 
@@ -83,7 +84,7 @@ def whole(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
 
 
 def content_of(chunks: list[Any], stream: bool, thinking: bool = False) -> list[dict[str, Any]]:
-    """The content of the answer that `chunks` lead to; empty where they lead to an error."""
+    """The content of the response that `chunks` lead to; empty where they lead to an error."""
     events, complete = run(chunks, True, (REQUESTS if stream else UNSTREAMED)[thinking])
     if not complete:
         return []
@@ -91,7 +92,7 @@ def content_of(chunks: list[Any], stream: bool, thinking: bool = False) -> list[
 
 
 def turns(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a loop adds to the conversation for one answer."""
+    """What a loop adds to the conversation for one response."""
     results = [
         {"type": "tool_result", "tool_use_id": block["id"], "content": "Done"}
         for block in content
@@ -106,8 +107,8 @@ def sent_back(messages: list[dict[str, Any]], profile: str = "generic") -> list[
     asked = json.dumps(body(messages=messages, tools=[TOOL]))
     request = Validate().parse(asked.encode())
     resolved = Resolved(http(), request, Target("fake", "some-model"))
-    given = chat_request(resolved, profile_named(profile)).messages
-    return list(json.loads(encode(given)))
+    value = chat_request(resolved, profile_named(profile)).messages
+    return list(json.loads(encode(value)))
 
 
 IDS = st.sampled_from(["", "a", "b", "functions.f:0", "call 1", "é" * 70, "x" * 70])
@@ -134,42 +135,42 @@ REASONS = st.sampled_from(["stop", "tool_calls", "length", "content_filter", Non
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> list[Any]:
+def responses(draw: st.DrawFn) -> list[Any]:
     """The chunks of an answer in order, of odd parts."""
     names = draw(st.lists(st.sampled_from(["content", "reasoning", "refusal"]), max_size=3))
     chunks: list[Any] = [delta(**{name: draw(TEXTS)}) for name in names]
     for n in range(draw(st.integers(0, 3))):
-        first, *rest = fragments(draw, draw(ARGUMENTS))
+        first, *remaining = fragments(draw, draw(ARGUMENTS))
         chunks.append(calls(call(draw(NAMES), first, index=n, id=draw(IDS))))
-        chunks += [calls(call(None, each, index=n)) for each in rest]
+        chunks += [calls(call(None, item, index=n)) for item in remaining]
     chunks.append(delta(content=draw(TEXTS)))
     return [*chunks, finish(draw(REASONS))]
 
 
 @given(
-    st.lists(answers() | st.lists(CHUNKS, max_size=5), min_size=1, max_size=3),
+    st.lists(responses() | st.lists(CHUNKS, max_size=5), min_size=1, max_size=3),
     st.booleans(),
     st.booleans(),
     st.sampled_from(PROFILES),
 )
 @settings(quick, max_examples=120)
-def test_row_c3_any_answer_can_be_sent_back(
-    given: list[list[Any]], stream: bool, thinking: bool, profile: str
+def test_row_c3_any_response_can_be_sent_back(
+    value: list[list[Any]], stream: bool, thinking: bool, profile: str
 ) -> None:
     messages: list[dict[str, Any]] = [HELLO]
-    for chunks in given:
+    for chunks in value:
         messages += turns(content_of(chunks, stream, thinking))
-        made = sent_back(messages, profile)
+        result = sent_back(messages, profile)
         waiting: list[str] = []
-        for message in made:
+        for message in result:
             if message["role"] == "tool":
                 waiting.remove(message["tool_call_id"])
             else:
                 assert not waiting
                 assert message.get("content") or message["tool_calls"]
-            waiting += [each["id"] for each in message.get("tool_calls", ())]
+            waiting += [item["id"] for item in message.get("tool_calls", ())]
         assert not waiting
-        assert made[-1]["role"] in ("user", "tool")
+        assert result[-1]["role"] in ("user", "tool")
 
 
 NOTHING: dict[str, list[Any]] = {
@@ -181,9 +182,9 @@ NOTHING: dict[str, list[Any]] = {
 }
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize("chunks", NOTHING.values(), ids=NOTHING)
-def test_row_c3_an_answer_that_says_nothing_can_be_sent_back(
+@for_each("stream", [True, False], ids=["streamed", "whole"])
+@for_each("chunks", NOTHING.values(), ids=NOTHING)
+def test_row_c3_a_response_that_says_nothing_can_be_sent_back(
     chunks: list[Any], stream: bool
 ) -> None:
     content = content_of(chunks, stream)
@@ -200,17 +201,17 @@ CALLED = {"id": "a", "type": "function", "function": {"name": "f", "arguments": 
 def test_row_c3_an_empty_turn_of_the_assistant_says_nothing(content: Any) -> None:
     empty = {"role": "assistant", "content": content}
     for profile in PROFILES:
-        made = sent_back([HELLO, empty, HELLO], profile)
-        assert made == [{"role": "user", "content": "Hello\n\nHello"}], profile
+        result = sent_back([HELLO, empty, HELLO], profile)
+        assert result == [{"role": "user", "content": "Hello\n\nHello"}], profile
         assert sent_back([HELLO, empty], profile) == [HELLO], profile
 
 
 def test_row_c3_an_empty_text_next_to_a_call_says_nothing() -> None:
     orders: list[list[dict[str, Any]]] = [[EMPTY, USE], [USE, EMPTY]]
     for content in orders:
-        made = sent_back([HELLO, *turns(content)])
-        assert made[1] == {"role": "assistant", "content": None, "tool_calls": [CALLED]}
-        assert made[2]["role"] == "tool"
+        result = sent_back([HELLO, *turns(content)])
+        assert result[1] == {"role": "assistant", "content": None, "tool_calls": [CALLED]}
+        assert result[2]["role"] == "tool"
 
 
 @pytest.mark.parametrize("content", ["", [], [EMPTY], [{"type": "text", "text": "Hi"}, EMPTY]])
@@ -226,16 +227,16 @@ HALVES = {
     "the second half": (r'{"a": "\ude00x", "b": 1}', {"a": "\ufffdx", "b": 1}),
     "halves and a pair": (r'{"a": "\ud83d\uD83D\uDE00\uDBFF"}', {"a": "\ufffd\U0001f600\ufffd"}),
     "in a name": (r'{"\ud83d": {"b": ["\ud83d", null]}}', {"\ufffd": {"b": ["\ufffd", None]}}),
-    "behind a backslash": (r'{"a": "\\\ud83d\\"}', {"a": "\\\ufffd\\"}),
+    "after a backslash": (r'{"a": "\\\ud83d\\"}', {"a": "\\\ufffd\\"}),
     "a backslash before it": (r'{"a": "\\ud83d\ud83d"}', {"a": "\\ud83d\ufffd"}),
-    "another escape behind it": (r'{"a": "\ud83d\u00e9\n"}', {"a": "\ufffdé\n"}),
+    "another escape after it": (r'{"a": "\ud83d\u00e9\n"}', {"a": "\ufffdé\n"}),
     "a whole pair": (r'{"a": "\ud83d\ude00 \\u"}', {"a": "\U0001f600 \\u"}),
 }
 
 
-@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-@pytest.mark.parametrize(("arguments", "expected"), HALVES.values(), ids=HALVES)
-def test_row_c9_half_a_pair_in_arguments_is_a_replacement_character(
+@for_each("stream", [True, False], ids=["streamed", "whole"])
+@for_each(("arguments", "expected"), HALVES.values(), ids=HALVES)
+def test_row_c9_half_a_pair_becomes_a_replacement_character(
     arguments: str, expected: dict[str, Any], stream: bool
 ) -> None:
     chunks = [calls(call("f", arguments, index=0, id="a")), finish("tool_calls")]
@@ -248,7 +249,7 @@ def test_row_c9_half_a_pair_in_arguments_is_a_replacement_character(
     assert json.loads(sent["arguments"]) == expected
 
 
-@pytest.mark.parametrize("arguments", [each for each, _ in HALVES.values()])
+@for_each("arguments", [each for each, _ in HALVES.values()])
 def test_row_c9_where_arguments_are_split_makes_no_difference(arguments: str) -> None:
     at_once = written([arguments])
     assert written(list(arguments)) == at_once
@@ -266,24 +267,33 @@ AT_ONCE = support.chat_request(stream=True)
 def written(pieces: list[str]) -> str:
     """The arguments a client gets for those in pieces, as they are on the wire."""
     chunks = [calls(call("f", "", index=0, id="a"))]
-    chunks += [calls(call(None, each, index=0)) for each in pieces]
+    chunks += [calls(call(None, piece, index=0)) for piece in pieces]
     events, _ = run([*chunks, finish("tool_calls")], True, AT_ONCE)
     return "".join(event.text for event in events if isinstance(event, e.BlockDelta))
 
 
-def test_row_c9_only_what_may_be_half_an_escape_is_held_back() -> None:
+def test_row_c9_only_a_possible_half_escape_is_held_back() -> None:
     def forwarded(first: str) -> str:
         chunks = [calls(call("f", first, index=0, id="a"))]
         events, _ = run(chunks, True, AT_ONCE)
         return next(event.text for event in events if isinstance(event, e.BlockDelta))
 
-    for held in ("\\", "\\u", "\\uD", "\\ud8", "\\ud83", "\\ud83d", "\\ud83d\\", "\\ud83d\\ude0"):
-        assert forwarded(f'{{"a": "x{held}') == '{"a": "x'
+    for buffered in (
+        "\\",
+        "\\u",
+        "\\uD",
+        "\\ud8",
+        "\\ud83",
+        "\\ud83d",
+        "\\ud83d\\",
+        "\\ud83d\\ude0",
+    ):
+        assert forwarded(f'{{"a": "x{buffered}') == '{"a": "x'
     for sent in ("\\\\", "\\n", "\\u0", "\\u00e", "\\ud83d\\ude00", "\\\\u", "ud83d"):
         assert forwarded(f'{{"a": "x{sent}') == f'{{"a": "x{sent}'
 
 
-def test_row_c9_arguments_that_are_cut_within_an_escape_keep_what_is_whole() -> None:
+def test_row_c9_arguments_cut_in_an_escape_keep_the_whole_part() -> None:
     for end in ("\\", "\\u", "\\ud83d", "\\ud83d\\u"):
         chunks = [calls(call("f", f'{{"a": 1, "b": "x{end}', index=0, id="a")), finish("length")]
         assert [block["input"] for block in content_of(chunks, stream=False)] == [{"a": 1}]
@@ -299,5 +309,5 @@ def test_row_c9_arguments_that_are_cut_within_an_escape_keep_what_is_whole() -> 
     ],
     ids=["a pair in the JSON inside", "half a pair in UTF-8", "half a character"],
 )
-def test_row_c9_one_bad_character_is_not_the_end_of_an_answer(data: bytes, value: str) -> None:
+def test_row_c9_one_bad_character_does_not_end_a_response(data: bytes, value: str) -> None:
     assert decode_lenient(data) == {"a": value}

@@ -13,6 +13,7 @@ from stages.exchange import Degradation, Exchange
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
 from stages.stream_encode import StreamEncode
+from tests.cases import for_each
 from tests.grammar import check_grammar, parse_sse
 from tests.support import request
 
@@ -26,7 +27,7 @@ TOOL = {
 }
 
 
-def answer(streamed: bool, *notes: str) -> list[e.StreamEvent]:
+def response_events(streamed: bool, *notes: str) -> list[e.StreamEvent]:
     named = [note.rpartition(":") for note in notes]
     degradations = tuple(Degradation(name, action, "unknown") for name, _, action in named)
     exchange = Exchange(stream=streamed, degradations=degradations)
@@ -52,11 +53,11 @@ async def encoded(events: list[e.StreamEvent]) -> tuple[ResponseStart, list[Resp
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 async def test_it_keeps_to_the_contract(streamed: bool) -> None:
-    await check_stage(StreamEncode(), answer(streamed))
+    await check_stage(StreamEncode(), response_events(streamed))
 
 
 async def test_a_stream_is_written_event_by_event() -> None:
-    events = answer(True)
+    events = response_events(True)
     start, parts = await encoded(events)
     assert start == ResponseStart(
         200,
@@ -73,21 +74,21 @@ async def test_a_stream_is_written_event_by_event() -> None:
 
 
 async def test_only_the_last_event_ends_the_body() -> None:
-    _, parts = await encoded(answer(True))
+    _, parts = await encoded(response_events(True))
     assert [part.more for part in parts] == [True] * 8 + [False]
 
 
-async def test_a_ping_is_written_into_a_stream_and_left_out_of_a_message() -> None:
+async def test_a_ping_is_in_a_stream_and_not_in_a_message() -> None:
     for streamed in (True, False):
-        first, *rest = answer(streamed)
-        _, parts = await encoded([first, e.Ping(), *rest])
+        first, *remaining = response_events(streamed)
+        _, parts = await encoded([first, e.Ping(), *remaining])
         assert (b"event: ping\n" in b"".join(part.data for part in parts)) is streamed
 
 
 async def test_a_whole_message_is_written_at_the_end() -> None:
-    out = await run_stage(StreamEncode(), answer(False)[:-1])
+    out = await run_stage(StreamEncode(), response_events(False)[:-1])
     assert out == []
-    start, parts = await encoded(answer(False))
+    start, parts = await encoded(response_events(False))
     [part] = parts
     assert not part.more
     assert start == ResponseStart(
@@ -118,14 +119,14 @@ async def test_a_whole_message_is_written_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
-async def test_what_was_dropped_stands_in_a_header(streamed: bool) -> None:
-    start, _ = await encoded(answer(streamed, "top_k:dropped", "stop_sequences:cut"))
+async def test_what_was_dropped_is_in_a_header(streamed: bool) -> None:
+    start, _ = await encoded(response_events(streamed, "top_k:dropped", "stop_sequences:cut"))
     assert start.headers["x-llm-proxy-degraded"] == "top_k:dropped, stop_sequences:cut"
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
 async def test_nothing_dropped_is_no_header(streamed: bool) -> None:
-    start, _ = await encoded(answer(streamed))
+    start, _ = await encoded(response_events(streamed))
     assert "x-llm-proxy-degraded" not in start.headers
 
 
@@ -141,12 +142,12 @@ NOTES: dict[str, tuple[str, ...]] = {
 }
 
 
-@pytest.mark.parametrize("notes", NOTES.values(), ids=NOTES)
-@pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
+@for_each("notes", NOTES.values(), ids=NOTES)
+@for_each("streamed", [True, False], ids=["streamed", "whole"])
 async def test_names_a_client_made_up_do_no_harm_in_a_header(
     streamed: bool, notes: tuple[str, ...]
 ) -> None:
-    start, _ = await encoded(answer(streamed, *notes))
+    start, _ = await encoded(response_events(streamed, *notes))
     value = start.headers["x-llm-proxy-degraded"]
     assert value.isascii()
     assert value.isprintable()
@@ -154,36 +155,36 @@ async def test_names_a_client_made_up_do_no_harm_in_a_header(
 
 
 def estimated(streamed: bool) -> list[e.StreamEvent]:
-    """An answer whose usage the backend has not told."""
-    *events, _, stop = answer(streamed)
+    """An response_events whose usage the backend has not reported."""
+    *events, _, stop = response_events(streamed)
     return [*events, e.MessageDelta("tool_use", Usage(3, 2, estimated=True)), stop]
 
 
-async def test_estimated_usage_of_a_message_stands_in_a_header() -> None:
+async def test_estimated_usage_of_a_message_is_in_a_header() -> None:
     start, [part] = await encoded(estimated(False))
     assert start.headers["x-llm-proxy-usage"] == "estimated"
-    _, [told] = await encoded(answer(False))
-    assert part.data == told.data
+    _, [reported] = await encoded(response_events(False))
+    assert part.data == reported.data
 
 
-async def test_estimated_usage_of_a_stream_stands_in_a_comment() -> None:
+async def test_estimated_usage_of_a_stream_is_in_a_comment() -> None:
     start, parts = await encoded(estimated(True))
-    _, told = await encoded(answer(True))
-    expected = [part.data for part in told]
+    _, reported = await encoded(response_events(True))
+    expected = [part.data for part in reported]
     expected[-2] = b": usage estimated\n" + expected[-2]
     assert [part.data for part in parts] == expected
     assert "x-llm-proxy-usage" not in start.headers
     check_grammar(parse_sse(b"".join(expected)))
 
 
-async def test_usage_that_was_told_is_not_marked() -> None:
-    start, _ = await encoded(answer(False))
+async def test_reported_usage_is_not_marked() -> None:
+    start, _ = await encoded(response_events(False))
     assert "x-llm-proxy-usage" not in start.headers
 
 
 async def test_two_requests_do_not_mix() -> None:
     stage = StreamEncode()
-    whole: Any = await run_stage(stage, answer(False, "top_k:dropped"))
-    streamed: Any = await run_stage(stage, answer(True))
+    whole: Any = await run_stage(stage, response_events(False, "top_k:dropped"))
+    streamed: Any = await run_stage(stage, response_events(True))
     assert whole[0].headers["content-type"] == "application/json"
     assert "x-llm-proxy-degraded" not in streamed[0].headers

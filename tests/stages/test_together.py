@@ -23,6 +23,7 @@ from stages.retry import Retry
 from stages.routing.breaker import Breakers
 from stages.translate_in import TranslateIn
 from stages.translate_out import TranslateOut
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.support import backend, resolved
 
@@ -33,17 +34,17 @@ A, B = (Target(name, "m", label=name) for name in "ab")
 
 @define
 class Flaky:
-    """A backend that takes a step for each part, and fails where it is told to."""
+    """A backend that takes a step for each part, and fails at a scripted place."""
 
     failing: bool = False
     broken: bool = False
-    """In the middle of an answer."""
-    under_way: int = 0
+    """In the middle of a response."""
+    in_flight: int = 0
     asked: list[str] = field(factory=list)
 
     async def answer(self, request: ChatRequest, *_: Any) -> AsyncGenerator[ChatEvent, None]:
         self.asked.append(request.resolved.target.label)
-        self.under_way += 1
+        self.in_flight += 1
         try:
             await anyio.lowlevel.checkpoint()
             if self.failing:
@@ -56,12 +57,12 @@ class Flaky:
             yield ChatChunk(FINISH)
             yield ChatEnd()
         finally:
-            self.under_way -= 1
+            self.in_flight -= 1
 
 
 @define
 class World:
-    """Two targets with a slot each, and what stands before them."""
+    """Two targets with a slot each, and the stages before them."""
 
     fakes: dict[str, Flaky] = field(factory=lambda: {"a": Flaky(failing=True), "b": Flaky()})
     backends: dict[str, Backend] = field(
@@ -94,17 +95,17 @@ class World:
     def is_at_rest(self) -> bool:
         now = anyio.current_time() + 1
         return all(
-            turns.running == turns.waiting == self.fakes[name].under_way == 0
+            turns.running == turns.waiting == self.fakes[name].in_flight == 0
             and self.breakers.get(name).allows(now)
-            for name, each in self.backends.items()
-            if (turns := each.queue)
+            for name, backend in self.backends.items()
+            if (turns := backend.queue)
         )
 
 
-@pytest.mark.parametrize("retry_first", [True, False], ids=["all again", "each again"])
-@pytest.mark.parametrize("probes", [True, False], ids=["a probe", "no probe"])
-@pytest.mark.parametrize("steps", range(0, 60, 3))
-async def test_a_client_that_leaves_at_any_moment_leaves_nothing_behind(
+@for_each("retry_first", [True, False], ids=["all again", "each again"])
+@for_each("probes", [True, False], ids=["a probe", "no probe"])
+@for_each("steps", range(0, 60, 3))
+async def test_a_client_can_disconnect_at_any_moment(
     steps: int, probes: bool, retry_first: bool
 ) -> None:
     world = World(retry_first=retry_first)
@@ -141,7 +142,7 @@ async def test_a_full_queue_leads_on_and_opens_no_breaker() -> None:
     assert (world.fakes["a"].asked, world.fakes["b"].asked) == ([], ["b"] * 3)
 
 
-async def test_an_answer_that_has_begun_is_the_only_one() -> None:
+async def test_a_response_that_has_begun_is_the_only_one() -> None:
     world = World()
     out: list[Any] = []
     world.fakes["a"] = Flaky(broken=True)

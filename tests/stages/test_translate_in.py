@@ -68,7 +68,7 @@ async def test_what_differs_for_one_model_counts() -> None:
     assert out.notes == ("top_k:dropped",)
 
 
-async def test_the_estimate_is_corrected_by_what_the_backend_has_told_of_this_model() -> None:
+async def test_the_estimate_is_corrected_by_this_model_s_usage() -> None:
     calibrated = backend()
     calibrated.calibration.learn("some-model", 100_000, 200_000)
     stage = TranslateIn({"fake": calibrated})

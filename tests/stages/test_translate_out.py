@@ -1,4 +1,4 @@
-"""The stage `translate-out`. How an answer is translated is in translation/test_answer.py."""
+"""The stage `translate-out`. The translation of a response is in translation/test_answer.py."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(TranslateOut(), [START, TEXT, TEXT, FINISH, ChatEnd()])
 
 
-async def test_an_answer_is_translated_as_it_comes() -> None:
+async def test_a_response_is_translated_as_it_comes() -> None:
     out = await run_stage(TranslateOut(), [START, TEXT, TEXT, FINISH, ChatEnd(done=False)])
     check_grammar(event.payload() for event in out)
     assert [event.text for event in out if isinstance(event, e.BlockDelta)] == ["a", "a"]
@@ -58,21 +58,21 @@ async def test_nothing_is_said_before_the_first_chunk() -> None:
     assert await run_stage(TranslateOut(), [START]) == []
 
 
-async def test_an_answer_that_begins_with_an_error_is_no_answer() -> None:
-    said = {"error": {"message": "slow down", "code": 429}}
-    out, words = await failing([START, ChatChunk(said)], RateLimitError)
+async def test_a_response_that_begins_with_an_error_is_no_response() -> None:
+    response = {"error": {"message": "slow down", "code": 429}}
+    out, words = await failing([START, ChatChunk(response)], RateLimitError)
     assert out == []
     assert "slow down" in words
 
 
-async def test_pitfall_21_an_answer_that_breaks_off_is_an_error() -> None:
+async def test_pitfall_21_a_response_that_breaks_off_is_an_error() -> None:
     out, words = await failing([START, TEXT, ChatEnd(done=False)], InternalError)
     check_grammar((event.payload() for event in out), whole=False)
     assert not any(isinstance(event, (e.BlockStop, e.MessageStop)) for event in out)
     assert "closed the stream early" in words
 
 
-async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until_then() -> None:
+async def test_a_response_can_begin_again_until_its_first_event() -> None:
     request = chat_request()
     exchange, seen = request.exchange, []
 
@@ -91,21 +91,21 @@ async def test_an_answer_has_begun_with_the_first_event_and_can_begin_anew_until
     assert [kind for kind, _ in seen].count(e.MessageStart) == 1
 
 
-async def test_no_answer_is_an_error() -> None:
+async def test_no_response_is_an_error() -> None:
     out, words = await failing([START, ChatEnd()], InternalError)
     assert out == []
     assert "sent no response" in words
 
 
 @pytest.mark.parametrize("event", [TEXT, ChatEnd()], ids=["a chunk", "the end"])
-async def test_an_answer_without_its_start_is_a_bug(event: ChatEvent) -> None:
+async def test_a_response_without_its_start_is_a_bug(event: ChatEvent) -> None:
     _, words = await failing([event], TypeError)
     assert words == f"{type(event).__name__} before ChatStart"
 
 
-async def test_behind_a_stop_sequence_no_more_of_the_answer_is_wanted() -> None:
-    how = profile(fields={"stop_sequences": "emulate"})
-    start = ChatStart(translated(resolved(stop_sequences=["a"]), how))
+async def test_after_a_stop_sequence_the_response_is_not_read() -> None:
+    options = profile(fields={"stop_sequences": "emulate"})
+    start = ChatStart(translated(resolved(stop_sequences=["a"]), options))
     out: list[Any] = []
 
     async def keep(event: Any) -> None:
@@ -121,7 +121,7 @@ async def test_behind_a_stop_sequence_no_more_of_the_answer_is_wanted() -> None:
     assert (end.stop_reason, end.stop_sequence) == ("stop_sequence", "a")
 
 
-async def test_an_answer_to_a_lowered_limit_that_was_cut_ended_at_the_window() -> None:
+async def test_a_truncated_response_to_a_lowered_limit_is_at_the_window() -> None:
     cut = ChatChunk({"choices": [{"delta": {}, "finish_reason": "length"}]})
     *_, end, _ = await run_stage(
         TranslateOut(), [START, TEXT, cut, ChatEnd(limit_lowered="window")]
@@ -137,8 +137,8 @@ async def test_a_silent_stream_is_pinged_on_each_event_loop() -> None:
     """With real time."""
     send, receive = anyio.create_memory_object_stream[Any](10)
     with send, receive, anyio.fail_after(5):
-        async with Chain.of((TranslateOut(0.01),), ChatEvent).open(send.send) as tell:
-            await tell(ChatWaiting(chat_request(stream=True)))
+        async with Chain.of((TranslateOut(0.01),), ChatEvent).open(send.send) as log:
+            await log(ChatWaiting(chat_request(stream=True)))
             assert [(await receive.receive()).type for _ in range(3)] == [
                 "message_start",
                 "ping",
@@ -162,7 +162,7 @@ async def test_what_a_ping_raises_ends_the_request() -> None:
         await run()
 
 
-async def test_a_ping_that_is_on_its_way_is_given_up_when_the_client_leaves() -> None:
+async def test_a_ping_in_flight_is_cancelled_with_the_client() -> None:
     begun = anyio.Event()
 
     async def hang(event: Any) -> None:
@@ -171,12 +171,12 @@ async def test_a_ping_that_is_on_its_way_is_given_up_when_the_client_leaves() ->
 
     with anyio.fail_after(5):
         async with task_group() as group:
-            group.start_soon(_wait_for_an_answer, hang)
+            group.start_soon(_wait_for_a_response, hang)
             await begun.wait()
             group.cancel_scope.cancel()
 
 
-async def _wait_for_an_answer(sink: Any) -> None:
+async def _wait_for_a_response(sink: Any) -> None:
     async with Chain.of((TranslateOut(0.01),), ChatEvent).open(sink) as receive:
         await receive(ChatWaiting(chat_request(stream=True)))
         await anyio.sleep_forever()
@@ -188,29 +188,29 @@ def test_the_interval_has_to_be_positive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "shown"),
+    ("reason", "output"),
     [("odd", ["odd"]), ("odd\nx", ["…"]), ("the prompt", ["…"]), ("x" * 41, ["…"]), ("stop", [])],
 )
 async def test_an_unknown_finish_reason_is_logged_once_if_it_is_a_word(
-    reason: str, shown: list[str], caplog: pytest.LogCaptureFixture
+    reason: str, output: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     end = ChatChunk({"choices": [{"delta": {}, "finish_reason": reason}]})
     await run_stage(TranslateOut(), [START, TEXT, end, end, ChatEnd()])
-    warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
-    assert [each.partition("unknown finish_reason ")[2] for each in warned] == shown
+    warned = [item.getMessage() for item in caplog.records if item.levelname == "WARNING"]
+    assert [item.partition("unknown finish_reason ")[2] for item in warned] == output
 
 
 @pytest.mark.parametrize("where", ["delta", "message"])
-async def test_what_a_messages_answer_has_no_place_for_is_logged_and_counted(
+async def test_content_without_a_place_is_logged_and_counted(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     request = chat_request()
     seen = {"content": "a", "images": [{"image_url": {"url": "data:"}}], "audio": None}
-    made = ChatChunk({"choices": [{where: seen}]})
-    await run_stage(TranslateOut(), [ChatStart(request), made, FINISH, ChatEnd()])
-    warned = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    result = ChatChunk({"choices": [{where: seen}]})
+    await run_stage(TranslateOut(), [ChatStart(request), result, FINISH, ChatEnd()])
+    warned = [item.getMessage() for item in caplog.records if item.levelname == "WARNING"]
     assert warned == ["backend `fake` answered with images, which clients cannot get"]
-    assert [str(each) for each in request.exchange.degradations] == ["answer.images:dropped"]
+    assert [str(item) for item in request.exchange.degradations] == ["answer.images:dropped"]
 
 
 async def _ignore(event: Any) -> None:
@@ -245,7 +245,7 @@ async def test_the_exchange_has_the_usage_of_the_response(
     assert request.exchange.stop_reason == ("stop_sequence" if stops else "end_turn")
 
 
-async def test_a_response_that_breaks_off_leaves_the_usage_so_far() -> None:
+async def test_a_response_that_breaks_off_keeps_the_usage_so_far() -> None:
     request = chat_request()
     with pytest.raises(InternalError):
         await run_stage(TranslateOut(), [ChatStart(request), TEXT, ChatEnd(done=False)])

@@ -14,6 +14,7 @@ from stages.messages_api.errors import InvalidRequestError, RequestTooLargeError
 from stages.off_loop import LARGE_BODY
 from stages.validate import Validate
 from stages.wire import json_codec
+from tests.cases import for_each
 from tests.rounds import turning
 from tests.sdk_types import check_sent
 from tests.support import authenticated, body, http, request
@@ -69,7 +70,7 @@ def test_the_limit_has_to_be_positive(limit: int) -> None:
         Validate(max_body_bytes=limit)
 
 
-async def test_pitfall_16_unknown_fields_are_tolerated_and_kept_by_name() -> None:
+async def test_pitfall_16_unknown_fields_are_kept_by_name() -> None:
     managed = {"edits": [{"type": "clear_tool_uses_20250919"}]}
     event = authenticated(context_management=managed, service_tier="auto", brand_new=0, metadata={})
     [out] = await run_stage(Validate(), [event])
@@ -93,7 +94,7 @@ async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
     assert out.request.unknown_fields == ("duplicate_keys",)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("beta", "budget", "accepted"),
     [
         ("interleaved-thinking-2025-05-14", 8000, True),
@@ -104,9 +105,7 @@ async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
         ("interleaved-thinking-2025-05-14", 1023, False),
     ],
 )
-@pytest.mark.parametrize(
-    "stage", [Validate(), Validate(endpoint="count-tokens")], ids=["", "count"]
-)
+@for_each("stage", [Validate(), Validate(endpoint="count-tokens")], ids=["", "count"])
 async def test_row_c6_the_beta_lifts_the_limit_of_the_budget(
     beta: str, budget: int, accepted: bool, stage: Validate
 ) -> None:
@@ -237,7 +236,7 @@ async def test_five_problems_are_listed_and_the_rest_counted() -> None:
         assert error.message.count("text content blocks must be non-empty") == 5
 
 
-async def test_problems_of_types_and_a_missing_limit_are_told_together() -> None:
+async def test_wrong_types_and_a_missing_limit_are_reported_together() -> None:
     error = await refusal(Validate(), authenticated(max_tokens=None, model=1, stream=0))
     assert error.message == (
         "max_tokens: Field required; model: Input should be a valid string; "

@@ -74,7 +74,7 @@ class Client:
         while name.startswith(b":"):  # a comment
             name = self.response.readline()
         data, empty = self.response.readline(), self.response.readline()
-        secrets.told(data.decode())
+        secrets.check_client_text(data.decode())
         assert empty == b"\n"
         (event,) = parse_sse(name + data + empty)
         return event
@@ -99,7 +99,8 @@ class Response:
         """Read a response to its end."""
         body = response.read()
         headers = {name.lower(): value for name, value in response.getheaders()}
-        look = secrets.printed if headers.get("content-type") == _PROMETHEUS else secrets.told
+        is_metrics = headers.get("content-type") == _PROMETHEUS
+        look = secrets.printed if is_metrics else secrets.check_client_text
         look(body.decode(errors="replace") + repr(headers))
         return cls(response.status, headers, body)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 from attrs import Factory, frozen
 
 from pipeline import option, reference, section
 from pipeline.config.builder import Builder, references
 from pipeline.config.parsing import parse
-from tests.pipeline.support import Settings, Thing, declare, problems
+from tests.cases import for_each
+from tests.pipeline.support import Settings, Thing, load_config, problems
 
 PIPELINE = """\
 pipelines:
@@ -26,22 +26,22 @@ def things(text: str) -> str:
 
 
 def test_sections_are_built(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, "settings: {name: x}\n" + things("  two: {size: 2}\n"))
+    config = load_config(tmp_path, "settings: {name: x}\n" + things("  two: {size: 2}\n"))
 
-    assert declaration.sections == {
+    assert config.sections == {
         "settings": Settings("x"),
         "things": {"one": Thing(), "two": Thing(2)},
     }
-    assert not declaration.notes
+    assert not config.notes
 
 
 def test_a_section_that_is_absent_has_its_defaults(tmp_path: Path) -> None:
     text = "settings:\npipelines: {p: {route: GET /, stages: [begin, finish]}}"
 
-    assert declare(tmp_path, text).sections == {"settings": Settings(), "things": {}}
+    assert load_config(tmp_path, text).sections == {"settings": Settings(), "things": {}}
 
 
-def test_a_reference_to_nothing_is_told(tmp_path: Path) -> None:
+def test_a_reference_to_nothing_is_reported(tmp_path: Path) -> None:
     text = things("  two: {base: on}\n").replace("default: one", "others: [one, three]")
 
     assert problems(tmp_path, text) == [
@@ -50,29 +50,29 @@ def test_a_reference_to_nothing_is_told(tmp_path: Path) -> None:
     ]
 
 
-def test_a_reference_into_a_section_that_is_none_is_told(tmp_path: Path) -> None:
-    found = problems(tmp_path, f"things: [one]\n{PIPELINE}")
+def test_a_reference_into_a_section_that_is_none_is_reported(tmp_path: Path) -> None:
+    matches = problems(tmp_path, f"things: [one]\n{PIPELINE}")
 
-    assert [(line, code) for line, _, code, _ in found] == [(1, "bad-option")]
+    assert [(line, code) for line, _, code, _ in matches] == [(1, "bad-option")]
 
 
 UNSET = "  two:\n    size: ${SIZE}\n    base: '${BASE}'\n"
 
 
-def test_an_entry_nobody_needs_may_lack_its_variables(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, things(UNSET))
+def test_an_unused_entry_may_lack_its_variables(tmp_path: Path) -> None:
+    config = load_config(tmp_path, things(UNSET))
 
-    (note,) = declaration.notes
+    (note,) = config.notes
     assert (note.severity, note.location.line, note.hint) == ("note", 3, "")
     assert note.message == (
         "`two` is not used, and cannot be: "
         "the environment variable SIZE is not set or is empty; "
         "the environment variable BASE is not set or is empty"
     )
-    assert list(declaration.sections["things"]) == ["one"]
+    assert list(config.sections["things"]) == ["one"]
 
 
-def test_an_entry_somebody_needs_may_not(tmp_path: Path) -> None:
+def test_a_used_entry_may_not_lack_its_variables(tmp_path: Path) -> None:
     text = things(UNSET).replace("default: one", "default: two")
 
     assert problems(tmp_path, text) == [
@@ -82,28 +82,28 @@ def test_an_entry_somebody_needs_may_not(tmp_path: Path) -> None:
 
 
 def test_with_its_variables_it_is_there(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, things(UNSET), SIZE="7", BASE="one")
+    config = load_config(tmp_path, things(UNSET), SIZE="7", BASE="one")
 
-    assert declaration.sections["things"]["two"] == Thing(7, "one")
-    assert not declaration.notes
+    assert config.sections["things"]["two"] == Thing(7, "one")
+    assert not config.notes
 
 
-def test_an_entry_that_cannot_be_used_here_is_a_note_with_its_hint(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, things("  two: {needs: a GPU}\n"))
+def test_an_unusable_entry_is_a_note_with_its_hint(tmp_path: Path) -> None:
+    config = load_config(tmp_path, things("  two: {needs: a GPU}\n"))
 
-    (note,) = declaration.notes
+    (note,) = config.notes
     assert note.message == "`two` is not used, and cannot be: it needs a GPU"
     assert (note.code, note.hint, note.location.line) == ("unavailable", "get a GPU", 3)
-    assert list(declaration.sections["things"]) == ["one"]
+    assert list(config.sections["things"]) == ["one"]
 
 
-def test_an_entry_that_cannot_be_used_here_is_an_error_where_it_is_needed(tmp_path: Path) -> None:
+def test_an_unusable_entry_is_an_error_where_it_is_used(tmp_path: Path) -> None:
     text = things("  two: {needs: a GPU}\n").replace("default: one", "others: [two]")
 
     assert problems(tmp_path, text) == [(3, 3, "unavailable", "it needs a GPU")]
 
 
-def test_a_mistake_in_an_entry_nobody_needs_is_an_error_all_the_same(tmp_path: Path) -> None:
+def test_a_mistake_in_an_unused_entry_is_an_error(tmp_path: Path) -> None:
     assert problems(tmp_path, things("  two: {size: big}\n")) == [
         (3, 15, "bad-option", "`size`: expected a whole number, got the text 'big'")
     ]
@@ -122,19 +122,19 @@ def test_variables_missing_outside_of_entries_are_errors(tmp_path: Path) -> None
     ]
 
 
-def test_what_follows_from_a_missing_variable_is_not_told(tmp_path: Path) -> None:
+def test_what_follows_from_a_missing_variable_is_not_reported(tmp_path: Path) -> None:
     text = "settings:\n  port: ${PORT}\n" + things("")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["missing-variable"]
 
 
-def test_what_follows_from_a_broken_variable_is_not_told(tmp_path: Path) -> None:
+def test_what_follows_from_a_broken_variable_is_not_reported(tmp_path: Path) -> None:
     text = "settings:\n  port: '${PO RT}'\n" + things("")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["bad-variable"]
 
 
-def test_a_type_that_yaml_cannot_give_is_told() -> None:
+def test_a_type_that_yaml_cannot_give_is_reported() -> None:
     @frozen
     class Impossible:
         size: int | str
@@ -165,7 +165,7 @@ class Referring:
     word: str = option("word")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("built", "expected"),
     [
         (Referring(None), []),
@@ -199,5 +199,5 @@ class Referring:
         "nothing",
     ],
 )
-def test_references_are_found_wherever_they_stand(built: Any, expected: Any) -> None:
+def test_references_are_found_anywhere(built: Any, expected: Any) -> None:
     assert list(references(built, ("x",))) == expected

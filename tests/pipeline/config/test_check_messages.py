@@ -2,8 +2,8 @@
 
 Each holds the files of a directory under `=== NAME` and ends with `=== check exits with N` and
 the whole output. `=== NAME in latin-1` is a file in another encoding; under
-`=== the shipped pipelines.yaml, with` stand lines to take out (`-`) and to put there (`+`).
-With GOLDEN_WRITE set the outputs are written anew, to be read in the diff.
+`=== the shipped pipelines.yaml, with` are lines to remove (`-`) and to put there (`+`).
+With GOLDEN_WRITE set the outputs are written again, to be read in the diff.
 """
 
 from __future__ import annotations

@@ -46,12 +46,12 @@ class Many(Stage[Start, Middle]):
 
 @frozen
 class Anywhere(Stage[T, T]):
-    """Stands anywhere."""
+    """Fits anywhere."""
 
 
 @frozen
 class OnEvents(Stage[OnEvent, OnEvent]):
-    """Stands on events."""
+    """Fits on events."""
 
 
 @frozen
@@ -59,7 +59,7 @@ class Wordless(Stage[Start, Middle]):
     pass
 
 
-def test_a_stage_is_shown_with_its_events_its_words_and_its_options() -> None:
+def test_a_stage_is_described_with_its_events_and_options() -> None:
     assert describe_stage("many", Many) == (
         "many: Start -> Middle\n"
         "  Does many things.\n"
@@ -97,7 +97,7 @@ def test_without_words_there_is_only_its_line() -> None:
     assert describe_stage("it", Wordless) == "it: Start -> Middle\n"
 
 
-def test_a_stage_that_may_stand_anywhere_has_options_too() -> None:
+def test_a_stage_that_may_be_anywhere_has_options_too() -> None:
     assert describe_stage("tap", Tap).splitlines()[2:] == [
         "    name (text; default: tap)",
         "    log (list of texts; default: [])",

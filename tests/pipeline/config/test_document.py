@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config.document import Document, FromEnvironment, Unquoted
 from pipeline.config.parsing import parse
 from pipeline.config.problems import Location
+from tests.cases import for_each
 
 
 def value(text: str, **environ: str) -> Any:
@@ -21,7 +22,7 @@ def value(text: str, **environ: str) -> Any:
     return document.value
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("scalar", "meaning"),
     [
         ("true", True),
@@ -58,9 +59,9 @@ def value(text: str, **environ: str) -> Any:
     ids=lambda each: repr(each)[:20],
 )
 def test_scalars_are_those_of_the_core_schema(scalar: str, meaning: Any) -> None:
-    found = value(f"a: {scalar}")["a"]
+    matches = value(f"a: {scalar}")["a"]
 
-    assert (found, type(found)) == (meaning, type(meaning))
+    assert (matches, type(matches)) == (meaning, type(meaning))
 
 
 def test_not_a_number_is_a_number() -> None:
@@ -81,7 +82,7 @@ last: "text"
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("path", "at", "key"),
     [
         ((), (1, 1), (1, 1)),
@@ -117,7 +118,7 @@ def test_a_byte_order_mark_moves_nothing() -> None:
     assert (document.value, document.location_of_key(("a",))) == ({"a": "b"}, Location(1, 1))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("scalar", "expanded"),
     [
         ("${NAME}", "value"),
@@ -184,7 +185,7 @@ def test_a_value_is_not_read_as_yaml_nor_expanded_again() -> None:
 
 
 @pytest.mark.parametrize("environ", [{}, {"NAME": ""}], ids=["not-set", "empty"])
-def test_a_missing_variable_is_told_with_its_path_and_place(environ: Mapping[str, str]) -> None:
+def test_a_missing_variable_is_reported_with_its_path_and_place(environ: Mapping[str, str]) -> None:
     document = parse("a:\n  - b: x${NAME}\n", environ)
 
     ((path, problem),) = document.missing
@@ -196,11 +197,11 @@ def test_a_missing_variable_is_told_with_its_path_and_place(environ: Mapping[str
     assert not document.problems
 
 
-@pytest.mark.parametrize(
+@for_each(
     "scalar",
     ["${", "${}", "${NAME", "${1NAME}", "${NA ME}", "${NAME:?x}", "${NAME:-${OTHER}}", "a ${ b"],
 )
-def test_a_broken_variable_is_told(scalar: str) -> None:
+def test_a_broken_variable_is_reported(scalar: str) -> None:
     document = parse(f"a: '{scalar}'", {"NAME": "", "OTHER": "other"})
 
     (problem,) = document.problems
@@ -220,7 +221,7 @@ def test_names_of_other_kinds_are_texts() -> None:
     assert value("1: a\ntrue: b\nnull: c\n") == {"1": "a", "true": "b", "null": "c"}
 
 
-def test_of_two_equal_names_the_first_counts_and_the_second_is_told() -> None:
+def test_the_second_of_two_equal_names_is_reported() -> None:
     document = parse("a: 1\nb: 2\na: 3\n", {})
 
     (problem,) = document.problems
@@ -228,7 +229,7 @@ def test_of_two_equal_names_the_first_counts_and_the_second_is_told() -> None:
     assert document.value == {"a": 1, "b": 2}
 
 
-def test_an_alias_stands_for_what_its_anchor_names() -> None:
+def test_an_alias_is_for_what_its_anchor_names() -> None:
     assert value("a: &x {k: [1]}\nb: *x\nc: [*x, *x]\n") == {
         "a": {"k": [1]},
         "b": {"k": [1]},
@@ -240,7 +241,7 @@ def test_an_anchor_may_be_named_again() -> None:
     assert value("a: &x 1\nb: *x\nc: &x 2\nd: *x\n") == {"a": 1, "b": 1, "c": 2, "d": 2}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "line", "column", "hint"),
     [
         ("a: &x [*x]", 1, 4, "replace the alias"),
@@ -275,7 +276,7 @@ def test_an_anchor_may_be_named_again() -> None:
         "stray-brace",
     ],
 )
-def test_broken_yaml_is_told_at_its_place(text: str, line: int, column: int, hint: str) -> None:
+def test_broken_yaml_is_reported_at_its_place(text: str, line: int, column: int, hint: str) -> None:
     document = parse(text, {})
 
     (problem,) = document.problems
@@ -318,7 +319,7 @@ def test_no_text_makes_it_fail(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("message", "output"),
     [
         ("it is s3cret", "it is ${KEY}"),
         ("'s3cret' and 's3cret-two'", "'${KEY}' and '${LONG}'"),
@@ -329,13 +330,13 @@ def test_no_text_makes_it_fail(text: str) -> None:
         ("the default", "the default"),
     ],
 )
-def test_a_message_names_variables_not_their_values(said: str, shown: str) -> None:
+def test_a_message_names_variables_not_their_values(message: str, output: str) -> None:
     text = "a: ['${KEY}', '${LONG}', '${LINES}', '${ABSENT:-default}']\nb: '${OTHER}'"
     environ = {"KEY": "s3cret", "LONG": "s3cret-two", "LINES": "a\nb", "OTHER": "elsewhere"}
 
     document = parse(text, environ)
 
-    assert document.redact(said, ("a",)) == shown
+    assert document.redact(message, ("a",)) == output
 
 
 def test_without_variables_a_message_stays() -> None:
@@ -371,9 +372,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(
     ],
     ids=["aliases of aliases", "within a list", "many aliases", "a long list", "many names"],
 )
-def test_row_a10_a_file_of_too_many_values_is_a_problem_at_its_place(
-    text: str, at: Location
-) -> None:
+def test_row_a10_a_file_with_too_many_values_is_a_problem(text: str, at: Location) -> None:
     document = parse(text, {}, max_nodes=1_000)
 
     (problem,) = document.problems

@@ -102,7 +102,7 @@ def test_fix_renames_the_options_and_nothing_else(tmp_path: Path) -> None:
     assert result.stdout.endswith(f"{file} is in order\n")
 
 
-def test_fix_leaves_a_file_without_old_names_as_it_is(tmp_path: Path) -> None:
+def test_fix_does_not_change_a_file_without_old_names(tmp_path: Path) -> None:
     file = config(tmp_path, AFTER)
     before = file.stat()
 

@@ -1,4 +1,4 @@
-"""A file to a declaration: what is read, from where, and what is said of it."""
+"""Loading a file: which text is read, from where, and which problems are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cattrs import Converter
 from pipeline.config.load import load
 from pipeline.config.problems import ConfigError, Location
 from pipeline.config.schema import Schema
-from tests.pipeline.support import SCHEMA, End, Start, Thing, declare, problems
+from tests.pipeline.support import SCHEMA, End, Start, Thing, load_config, problems
 
 PIPELINES = "pipelines: {p: {route: GET /, stages: [begin, finish]}}\n"
 
@@ -23,11 +23,11 @@ def refusal(file: Path | str, **environ: str) -> ConfigError:
     return caught.value
 
 
-def test_the_declaration_keeps_its_file_and_its_text(tmp_path: Path) -> None:
-    declaration = declare(tmp_path, PIPELINES)
+def test_the_config_keeps_its_file_and_its_text(tmp_path: Path) -> None:
+    config = load_config(tmp_path, PIPELINES)
 
-    assert declaration.file == str(tmp_path / "pipelines.yaml")
-    assert declaration.source == PIPELINES
+    assert config.file == str(tmp_path / "pipelines.yaml")
+    assert config.source == PIPELINES
 
 
 def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
         "not-yaml",
     ],
 )
-def test_a_file_that_is_no_declaration_is_told(
+def test_a_file_that_is_no_config_is_reported(
     tmp_path: Path, make: Any, code: str, words: str
 ) -> None:
     file = tmp_path / "some.yaml"
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_declaration_is_told(
     assert problem.hint
 
 
-def test_text_that_is_not_utf8_is_told_at_its_place(tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_reported_at_its_place(tmp_path: Path) -> None:
     file = tmp_path / "some.yaml"
     file.write_bytes("a: 1\nü: ".encode() + b"\xff\n")
 
@@ -81,7 +81,7 @@ def test_text_that_is_not_utf8_is_told_at_its_place(tmp_path: Path) -> None:
     assert problem.location == Location(2, 4)
 
 
-def test_a_file_may_begin_with_a_byte_order_mark_and_have_any_line_ends(tmp_path: Path) -> None:
+def test_a_byte_order_mark_and_any_line_ends_are_accepted(tmp_path: Path) -> None:
     file = tmp_path / "some.yaml"
     text = "things:\r\n  one: {}\r\n" + PIPELINES.replace("\n", "\r\n")
     file.write_bytes(b"\xef\xbb\xbf" + text.encode())
@@ -89,13 +89,13 @@ def test_a_file_may_begin_with_a_byte_order_mark_and_have_any_line_ends(tmp_path
     assert load(file, SCHEMA, {}).sections["things"] == {"one": Thing()}
 
 
-def test_an_unknown_section_is_told(tmp_path: Path) -> None:
+def test_an_unknown_section_is_reported(tmp_path: Path) -> None:
     assert problems(tmp_path, f"thigns: {{}}\n{PIPELINES}") == [
         (1, 1, "unknown-section", "there is no section `thigns`")
     ]
 
 
-def test_all_problems_are_told_in_the_order_of_the_file(tmp_path: Path) -> None:
+def test_all_problems_are_reported_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = """\
 settings: {nme: x}
 things: {one: {size: big}, two: {base: three}}
@@ -128,12 +128,12 @@ WITH_VARIABLE = f"settings: {{name: '${{NAME}}'}}\n{PIPELINES}"
     ],
     ids=["file", "environment-first", "quoted", "utf-8", "nonsense-before"],
 )
-def test_variables_come_from_the_environment_and_from_the_file_beside(
+def test_variables_come_from_the_environment_and_from_dotenv(
     tmp_path: Path, file: str, environ: dict[str, str], name: str
 ) -> None:
     (tmp_path / ".env").write_text(file, encoding="utf-8")
 
-    assert declare(tmp_path, WITH_VARIABLE, **environ).sections["settings"].name == name
+    assert load_config(tmp_path, WITH_VARIABLE, **environ).sections["settings"].name == name
 
 
 @pytest.mark.parametrize("file", ["", "NAME\n", "NAME=\n", "OTHER=x\n"])
@@ -146,10 +146,10 @@ def test_a_variable_without_a_value_is_missing(tmp_path: Path, file: str) -> Non
 def test_a_directory_called_env_is_no_file_of_variables(tmp_path: Path) -> None:
     (tmp_path / ".env").mkdir()
 
-    assert declare(tmp_path, PIPELINES).pipelines
+    assert load_config(tmp_path, PIPELINES).pipelines
 
 
-def test_variables_beside_what_a_link_leads_to_are_read(tmp_path: Path) -> None:
+def test_variables_next_to_what_a_link_leads_to_are_read(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "some.yaml").write_text(WITH_VARIABLE)
     (tmp_path / "real" / ".env").write_text("NAME=x\n")
@@ -159,7 +159,7 @@ def test_variables_beside_what_a_link_leads_to_are_read(tmp_path: Path) -> None:
     assert load(link, SCHEMA, {}).sections["settings"].name == "x"
 
 
-def test_only_the_file_of_variables_beside_the_declaration_is_read(
+def test_only_the_file_of_variables_next_to_the_config_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
@@ -170,7 +170,7 @@ def test_only_the_file_of_variables_beside_the_declaration_is_read(
     assert [code for _, _, code, _ in problems(tmp_path, WITH_VARIABLE)] == ["missing-variable"]
 
 
-def test_a_file_of_variables_that_is_not_utf8_is_told_without_what_is_in_it(
+def test_a_dotenv_file_that_is_not_utf8_is_reported_not_quoted(
     tmp_path: Path,
 ) -> None:
     (tmp_path / ".env").write_bytes(b"KEY=s3cret\nNAME=\xe4\n")
@@ -241,7 +241,7 @@ def test_no_message_shows_what_comes_from_the_environment(tmp_path: Path, text: 
     file = tmp_path / "some.yaml"
     file.write_text(text)
 
-    told = str(refusal(file, KEY=SECRET))
+    reported = str(refusal(file, KEY=SECRET))
 
-    assert "s3cret" not in told
-    assert "{value}" not in told
+    assert "s3cret" not in reported
+    assert "{value}" not in reported

@@ -1,4 +1,4 @@
-"""Stages of one's own, in the real schema: beside the declaration, or by entry point."""
+"""Stages of one's own, in the real schema: next to the config, or by entry point."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Count(Stage[T, T]):
 '''
 
 
-def declare(folder: Path, *stages: str) -> Path:
+def write_config(folder: Path, *stages: str) -> Path:
     listed = "".join(f"      - {stage}\n" for stage in stages)
     file = folder / "pipelines.yaml"
     file.write_text(f"pipelines:\n  greet:\n    route: GET /greet\n    stages:\n{listed}")
@@ -60,27 +60,27 @@ def declare(folder: Path, *stages: str) -> Path:
 
 async def answer(file: Path) -> list[Any]:
     """What comes out of the first pipeline for a request without a body."""
-    came = []
+    arrived = []
 
     async def sink(event: Any) -> None:
-        came.append(event)
+        arrived.append(event)
 
     (pipeline,) = read(str(file), {}).pipelines
     await pipeline.chain.run(HttpRequest("GET", "/greet"), sink)
-    return came
+    return arrived
 
 
-async def test_a_stage_in_a_module_beside_the_declaration_runs(tmp_path: Path) -> None:
+async def test_a_stage_in_a_module_next_to_the_config_runs(tmp_path: Path) -> None:
     (tmp_path / "beside_stages.py").write_text(STAGE)
-    file = declare(tmp_path, "authenticate", "beside_stages:Greet: {word: Good day}")
+    file = write_config(tmp_path, "authenticate", "beside_stages:Greet: {word: Good day}")
 
     assert await answer(file) == [ResponseStart(200), ResponseBody(b"Good day anonymous")]
 
 
-async def test_a_stage_that_may_stand_anywhere_stands_anywhere(tmp_path: Path) -> None:
+async def test_a_stage_that_may_be_anywhere_runs_anywhere(tmp_path: Path) -> None:
     (tmp_path / "anywhere_stages.py").write_text(STAGE + ANYWHERE)
     count = "anywhere_stages:Count: {start: 1}"
-    file = declare(tmp_path, count, "authenticate", count, "anywhere_stages:Greet", count)
+    file = write_config(tmp_path, count, "authenticate", count, "anywhere_stages:Greet", count)
 
     assert await answer(file) == [ResponseStart(200), ResponseBody(b"Hello anonymous")]
 
@@ -93,7 +93,7 @@ async def test_a_stage_of_an_installed_distribution_runs_by_its_name(tmp_path: P
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: greeting\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[llm_proxy.stages]\ngreet = greeting_plugin:Greet\n")
     sys.path.append(str(site))
-    file = declare(tmp_path, "authenticate", "greet: {word: Hi}")
+    file = write_config(tmp_path, "authenticate", "greet: {word: Hi}")
 
     assert await answer(file) == [ResponseStart(200), ResponseBody(b"Hi anonymous")]
 
@@ -110,9 +110,9 @@ SHOWN = """\
 
 
 @pytest.mark.parametrize("way", ["folder", "option", "variable"])
-def test_a_stage_beside_the_declaration_is_shown(tmp_path: Path, way: str) -> None:
+def test_a_stage_next_to_the_config_is_shown(tmp_path: Path, way: str) -> None:
     (tmp_path / "shown_stages.py").write_text(STAGE)
-    file = declare(tmp_path, "authenticate", "shown_stages:Greet")
+    file = write_config(tmp_path, "authenticate", "shown_stages:Greet")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     arguments = ["stages", "shown_stages:Greet"]
@@ -125,7 +125,7 @@ def test_a_stage_beside_the_declaration_is_shown(tmp_path: Path, way: str) -> No
     assert (result.exit_code, result.output) == (0, SHOWN.format(name="shown_stages:Greet"))
 
 
-def test_a_stage_that_may_stand_anywhere_is_shown(tmp_path: Path) -> None:
+def test_a_stage_that_may_be_anywhere_is_shown(tmp_path: Path) -> None:
     (tmp_path / "anywhere_stages.py").write_text(STAGE + ANYWHERE)
 
     with contextlib.chdir(tmp_path):
@@ -151,25 +151,25 @@ def find_late():
 """
 
 
-def test_row_d1_a_module_imports_from_its_folder_at_its_top_and_not_later(tmp_path: Path) -> None:
+def test_row_d1_a_module_imports_from_its_folder_at_its_top(tmp_path: Path) -> None:
     (tmp_path / "d1_words.py").write_text("WORDS = 'Good day'\n")
     (tmp_path / "d1_later.py").write_text("")
     (tmp_path / "d1_stages.py").write_text(STAGE + SHOUT)
     before = list(sys.path)
 
-    assert read(str(declare(tmp_path, "authenticate", "d1_stages:Greet")), {}).pipelines
+    assert read(str(write_config(tmp_path, "authenticate", "d1_stages:Greet")), {}).pipelines
 
     module = sys.modules["d1_stages"]
     assert (module.WORDS, module.FOUND, module.find_late()) == ("Good day", [True, True], None)
     assert sys.path == before
 
 
-def test_row_d1_a_module_that_fails_leaves_the_path_as_it_was(tmp_path: Path) -> None:
+def test_row_d1_a_module_that_fails_does_not_change_the_path(tmp_path: Path) -> None:
     (tmp_path / "d1_broken.py").write_text("raise RuntimeError\n")
     before = list(sys.path)
 
     with pytest.raises(ConfigError):
-        read(str(declare(tmp_path, "authenticate", "d1_broken:Greet")), {})
+        read(str(write_config(tmp_path, "authenticate", "d1_broken:Greet")), {})
 
     assert sys.path == before
 
@@ -179,7 +179,7 @@ def test_row_d1_a_folder_that_is_on_the_path_stays_there(tmp_path: Path) -> None
     sys.path.append(str(tmp_path))
     before = list(sys.path)
 
-    assert read(str(declare(tmp_path, "authenticate", "d1_there:Greet")), {}).pipelines
+    assert read(str(write_config(tmp_path, "authenticate", "d1_there:Greet")), {}).pipelines
 
     assert sys.path == before
 
@@ -188,4 +188,4 @@ def test_a_module_does_not_hide_one_that_is_installed(tmp_path: Path) -> None:
     (tmp_path / "stages.py").write_text("raise RuntimeError('imported')")
     (tmp_path / "json.py").write_text("raise RuntimeError('imported')")
 
-    assert read(str(declare(tmp_path, "authenticate", "list-models")), {}).pipelines
+    assert read(str(write_config(tmp_path, "authenticate", "list-models")), {}).pipelines

@@ -15,7 +15,7 @@ from tests.pipeline.support import (
     Start,
     Tap,
     Thing,
-    declare,
+    load_config,
     problems,
 )
 from tests.pipeline.toys.pick_one import PickOne
@@ -30,15 +30,15 @@ def pipelines(stages: str, route: str = "GET /") -> str:
 async def test_a_pipeline_is_built_and_runs(tmp_path: Path) -> None:
     text = pipelines("\n    - tap: {name: it}\n    - begin\n    - finish:\n", "[GET /a, POST /b]")
 
-    (pipeline,) = declare(tmp_path, text).pipelines
+    (pipeline,) = load_config(tmp_path, text).pipelines
 
-    came = []
+    arrived = []
 
     async def sink(event: Any) -> None:
-        came.append(event)
+        arrived.append(event)
 
     await pipeline.chain.run(Start("x"), sink)
-    assert came == [End("x")]
+    assert arrived == [End("x")]
     assert (pipeline.name, pipeline.routes) == ("p", ("GET /a", "POST /b"))
     assert pipeline.stages == (Tap("it", ["it Start"]), Begin(), Finish())
     assert pipeline.locations == (Location(6, 7), Location(7, 7), Location(8, 7))
@@ -46,13 +46,13 @@ async def test_a_pipeline_is_built_and_runs(tmp_path: Path) -> None:
 
 def stage(tmp_path: Path, options: str, **environ: str) -> Any:
     text = pipelines(f" [pick-one: {options}, finish]")
-    return declare(tmp_path, text, **environ).pipelines[0].stages[0]
+    return load_config(tmp_path, text, **environ).pipelines[0].stages[0]
 
 
 def test_options_and_sections_are_filled_in(tmp_path: Path) -> None:
-    made = stage(tmp_path, "{limit: 3, default: one}")
+    result = stage(tmp_path, "{limit: 3, default: one}")
 
-    assert made == PickOne({"one": Thing(2)}, "one", limit=3)
+    assert result == PickOne({"one": Thing(2)}, "one", limit=3)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_an_option_may_come_from_its_variable(
 
 
 def test_routes_are_plain_texts(tmp_path: Path) -> None:
-    (pipeline,) = declare(
+    (pipeline,) = load_config(
         tmp_path, pipelines(" [begin, finish]", "${ROUTE}"), ROUTE="GET /x"
     ).pipelines
 
@@ -93,7 +93,7 @@ def test_routes_are_plain_texts(tmp_path: Path) -> None:
     ],
 )
 def test_a_route_is_a_method_and_a_path(tmp_path: Path, route: str) -> None:
-    (pipeline,) = declare(tmp_path, pipelines(" [begin, finish]", route)).pipelines
+    (pipeline,) = load_config(tmp_path, pipelines(" [begin, finish]", route)).pipelines
 
     assert pipeline.routes == (route.strip("'"),)
 
@@ -178,12 +178,12 @@ def test_a_route_leads_to_one_pipeline(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_a_list_that_is_not_in_order_is_told(
+def test_a_list_that_is_not_in_order_is_reported(
     tmp_path: Path, stages: str, line: int, column: int, code: str, words: str
 ) -> None:
-    ((*place, found, message),) = problems(tmp_path, pipelines(stages))
+    ((*place, matches, message),) = problems(tmp_path, pipelines(stages))
 
-    assert (place, found) == ([line, column], code)
+    assert (place, matches) == ([line, column], code)
     assert message.startswith(words)
 
 
@@ -196,7 +196,7 @@ def test_wrong_options_do_not_hide_a_wrong_order(tmp_path: Path) -> None:
     ]
 
 
-def test_an_unknown_stage_hides_the_order_which_cannot_be_told(tmp_path: Path) -> None:
+def test_with_an_unknown_stage_no_order_is_reported(tmp_path: Path) -> None:
     text = pipelines(" [finish, begn]")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["unknown-stage"]
@@ -214,21 +214,21 @@ def test_an_unknown_stage_hides_the_order_which_cannot_be_told(tmp_path: Path) -
         ("pipelines: {p: }", "bad-option", "`p`: expected a mapping, got nothing"),
     ],
 )
-def test_what_is_no_section_of_pipelines_is_told(
+def test_what_is_no_section_of_pipelines_is_reported(
     tmp_path: Path, text: str, code: str, message: str
 ) -> None:
-    ((*_, found, said),) = problems(tmp_path, text)
+    ((*_, matches, response),) = problems(tmp_path, text)
 
-    assert (found, said) == (code, message)
+    assert (matches, response) == (code, message)
 
 
-def test_a_broken_section_is_told_once_not_at_each_stage_that_needs_it(tmp_path: Path) -> None:
+def test_a_broken_section_is_reported_once(tmp_path: Path) -> None:
     text = pipelines(" [pick-one, finish]").replace("{one: {size: 2}}", "5")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["bad-option"]
 
 
-def test_a_stage_that_asks_for_no_section_there_is_is_told(tmp_path: Path) -> None:
+def test_a_stage_that_asks_for_no_section_there_is_is_reported(tmp_path: Path) -> None:
     (tmp_path / "asking.py").write_text(
         "from attrs import frozen\n"
         "from pipeline import Stage, section\n"
@@ -246,9 +246,9 @@ def test_a_stage_that_asks_for_no_section_there_is_is_told(tmp_path: Path) -> No
 def test_names_from_variables_are_not_shown(tmp_path: Path) -> None:
     text = pipelines("\n    - ${NAME}\n", "'${ROUTE}'")
 
-    found = problems(tmp_path, text, NAME="s3cret stage", ROUTE="s3cret route")
+    matches = problems(tmp_path, text, NAME="s3cret stage", ROUTE="s3cret route")
 
-    assert [message for *_, message in found] == [
+    assert [message for *_, message in matches] == [
         "expected a method and a path, got a text from the environment",
         "there is no stage `${NAME}`",
     ]

@@ -29,23 +29,23 @@ def test_a_note_is_called_a_note() -> None:
     [("\ta:\tb", 5, "\t  \t^"), ("abc", 4, "   ^"), ("abc", 7, "      ^"), ("abc", 1, "^")],
     ids=["tabs-stay-tabs", "end-of-line", "behind-the-line", "first"],
 )
-def test_the_caret_stands_below_its_column(line: str, column: int, caret: str) -> None:
-    shown = Problem("some-code", "", Location(1, column)).render("a.yaml", line)
+def test_the_caret_is_below_its_column(line: str, column: int, caret: str) -> None:
+    output = Problem("some-code", "", Location(1, column)).render("a.yaml", line)
 
-    assert shown.splitlines()[1:] == [f"    1 | {line}", f"      | {caret}"]
+    assert output.splitlines()[1:] == [f"    1 | {line}", f"      | {caret}"]
 
 
 def test_a_long_file_keeps_its_columns_aligned() -> None:
-    shown = Problem("some-code", "", Location(12345, 1)).render("a.yaml", "x\n" * 12345)
+    output = Problem("some-code", "", Location(12345, 1)).render("a.yaml", "x\n" * 12345)
 
-    assert shown.splitlines()[1:] == ["12345 | x", "      | ^"]
+    assert output.splitlines()[1:] == ["12345 | x", "      | ^"]
 
 
 @pytest.mark.parametrize("column", [1, 50, 500, 99_990, 100_001], ids=str)
 def test_a_very_long_line_is_cut_around_its_column(column: int) -> None:
     line = "".join(str(n % 10) for n in range(1, 100_001))
-    shown = Problem("some-code", "", Location(1, column)).render("a.yaml", line)
-    _, excerpt, caret = shown.splitlines()
+    output = Problem("some-code", "", Location(1, column)).render("a.yaml", line)
+    _, excerpt, caret = output.splitlines()
     assert len(excerpt) < 140
     assert excerpt[len("    1 | ") :].strip("…") in line
     assert caret.rstrip("^").strip(" |") == ""
@@ -53,14 +53,14 @@ def test_a_very_long_line_is_cut_around_its_column(column: int) -> None:
     assert at_caret == (str(column % 10) if column <= len(line) else "")
 
 
-@pytest.mark.parametrize("line", [0, 3], ids=["before", "behind"])
+@pytest.mark.parametrize("line", [0, 3], ids=["before", "after"])
 def test_a_place_outside_the_file_has_no_line_to_show(line: int) -> None:
-    shown = Problem("some-code", "", Location(line, 1)).render("a.yaml", "one\ntwo")
+    output = Problem("some-code", "", Location(line, 1)).render("a.yaml", "one\ntwo")
 
-    assert len(shown.splitlines()) == 1
+    assert len(output.splitlines()) == 1
 
 
-def test_an_error_holds_its_problems_in_the_order_of_their_places() -> None:
+def test_an_error_has_its_problems_in_the_order_of_their_places() -> None:
     first, second, third = (
         Problem("some-code", message, Location(*place))
         for message, place in (("first", (1, 9)), ("second", (2, 1)), ("third", (2, 4)))
@@ -76,7 +76,7 @@ def test_an_error_holds_its_problems_in_the_order_of_their_places() -> None:
     ]
 
 
-def test_the_same_problem_is_told_once() -> None:
+def test_the_same_problem_is_reported_once() -> None:
     twice = Problem("some-code", "message"), Problem("some-code", "message")
     other = Problem("some-code", "another message")
 
@@ -84,7 +84,7 @@ def test_the_same_problem_is_told_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "known", "hint"),
+    ("name", "names", "hint"),
     [
         ("invok", ["resolve", "invoke"], "did you mean `invoke`?"),
         ("zzz", ["resolve", "invoke"], "use one of: `invoke`, `resolve`"),
@@ -93,5 +93,5 @@ def test_the_same_problem_is_told_once() -> None:
     ],
     ids=["near", "far", "nothing-known", "no-name"],
 )
-def test_the_nearest_name_is_the_hint(name: str, known: list[str], hint: str) -> None:
-    assert suggest(name, known) == hint
+def test_the_nearest_name_is_the_hint(name: str, names: list[str], hint: str) -> None:
+    assert suggest(name, names) == hint

@@ -14,6 +14,7 @@ from pipeline.config.redaction import mask_unparsed
 from pipeline.config.registry import Registry
 from pipeline.config.schema import Config, Schema
 from proxy.config import read
+from tests.cases import for_each
 from tests.pipeline.support import End, Start
 
 KEY = "s3cret-key"
@@ -80,7 +81,7 @@ STAGES = {
 }
 
 
-def shown(folder: Path, text: str) -> str:
+def check_output(folder: Path, text: str) -> str:
     """What `check` says of a config with `text`, which has a problem."""
     file = folder / "pipelines.yaml"
     file.write_text(text, encoding="utf-8")
@@ -93,14 +94,14 @@ def shown(folder: Path, text: str) -> str:
 def test_no_message_about_a_backend_has_its_key(tmp_path: Path, backend: str) -> None:
     text = f"backends:\n{backend}\n{CHAIN}"
 
-    assert KEY not in shown(tmp_path, text)
+    assert KEY not in check_output(tmp_path, text)
 
 
 @pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES)
 def test_no_message_about_a_stage_has_a_key(tmp_path: Path, stage: str) -> None:
     text = f"backends: {{b: {{profile: ollama}}}}\n{CHAIN}".replace("[authenticate", f"[{stage}")
 
-    assert KEY not in shown(tmp_path, text)
+    assert KEY not in check_output(tmp_path, text)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_no_message_about_a_stage_has_a_key(tmp_path: Path, stage: str) -> None:
     ],
 )
 def test_no_message_has_a_key_in_the_wrong_place(tmp_path: Path, text: str) -> None:
-    assert KEY not in shown(tmp_path, text)
+    assert KEY not in check_output(tmp_path, text)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_a_quoted_line_has_stars_in_place_of_secrets_only(
     tmp_path: Path, backend: str, line: str | None
 ) -> None:
     line = line or "{profile: ollama, api_key: ******, slots: many}"
-    text = shown(tmp_path, f"backends:\n  b: {backend}\n{CHAIN}")
+    text = check_output(tmp_path, f"backends:\n  b: {backend}\n{CHAIN}")
 
     caret = "^".rjust(5 + backend.index("many") + 1)
     assert f"    2 |   b: {line}\n      | {caret}" in text
@@ -157,7 +158,7 @@ def test_an_alias_hides_the_value_at_its_anchor(tmp_path: Path) -> None:
         f"server: {{host: &k {KEY}, port: many}}\nbackends: {{b: {{profile: ollama, api_key: *k}}}}"
     )
 
-    assert f"host: &k {STARS}, port: many" in shown(tmp_path, text + CHAIN)
+    assert f"host: &k {STARS}, port: many" in check_output(tmp_path, text + CHAIN)
 
 
 @frozen
@@ -169,7 +170,7 @@ class Own(Stage[Start, End]):
 
 
 @pytest.mark.parametrize(("name", "is_shown"), [("token", False), ("pin", False), ("word", True)])
-def test_an_own_stage_says_what_is_secret_by_its_name_or_its_option(
+def test_secrets_of_own_stages_are_known_by_name_or_option(
     tmp_path: Path, name: str, is_shown: bool
 ) -> None:
     schema = Schema({}, Registry("none", (), "no.group"), Start, End)
@@ -198,6 +199,6 @@ UNPARSED: list[tuple[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("line", "expected"), UNPARSED)
+@for_each(("line", "expected"), UNPARSED)
 def test_a_line_that_does_not_parse_is_shown_up_to_its_name(line: str, expected: str) -> None:
     assert mask_unparsed(line) == expected

@@ -31,7 +31,7 @@ def write(folder: Path, name: str, text: str) -> None:
 
 
 def install(folder: Path, entries: str) -> None:
-    """A distribution with entry points, as an installer leaves it behind."""
+    """A distribution with entry points, as an installer writes it."""
     info = folder / "some_plugin-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: some-plugin\nVersion: 1.0\n")
@@ -87,7 +87,7 @@ def test_an_entry_point_does_not_replace_what_is_built_in(folder: Path) -> None:
     assert REGISTRY.names() == ["translate-in", "authenticate"]
 
 
-def test_a_broken_entry_point_is_told_and_hides_no_other(folder: Path) -> None:
+def test_a_broken_entry_point_is_reported_and_hides_no_other(folder: Path) -> None:
     install(folder, f"lost = no_such_module:Mine\nfound = {HERE}:Tap\nbare = {HERE}:T\n")
 
     assert str(refusal("lost")).startswith("`lost` cannot be imported: ModuleNotFoundError")
@@ -104,7 +104,7 @@ def test_a_misspelt_name_has_a_hint() -> None:
     )
 
 
-def test_an_unknown_name_lists_what_there_is_and_how_to_name_ones_own() -> None:
+def test_an_unknown_name_lists_the_names_and_the_way_to_own_ones() -> None:
     assert refusal("zzz").hint == (
         "use one of: `authenticate`, `translate-in`; "
         "your own stage is named by import path, as `my_module:MyStage`"
@@ -133,7 +133,7 @@ def test_half_an_import_path_is_an_unknown_name(name: str) -> None:
         ("int(None)", "TypeError", "correct the module"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_told(
+def test_a_module_that_cannot_be_imported_is_reported(
     folder: Path, code: str, words: str, hint: str
 ) -> None:
     write(folder, "failing_module", code)
@@ -145,7 +145,7 @@ def test_a_module_that_cannot_be_imported_is_told(
     assert error.hint.startswith(hint)
 
 
-def test_a_module_without_the_class_tells_its_stages() -> None:
+def test_for_a_module_without_the_class_its_stages_are_listed() -> None:
     error = refusal(f"{HERE}:Finisch")
 
     assert str(error) == f"module `{HERE}` has no `Finisch`"
@@ -205,7 +205,9 @@ number = 5
         ("Unparsable", "`classes:Unparsable` is not usable: ", "correct the annotations"),
     ],
 )
-def test_what_is_no_usable_stage_is_told(folder: Path, name: str, message: str, hint: str) -> None:
+def test_what_is_no_usable_stage_is_reported(
+    folder: Path, name: str, message: str, hint: str
+) -> None:
     write(folder, "classes", CLASSES)
 
     error = refusal(f"classes:{name}")

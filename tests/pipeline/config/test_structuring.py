@@ -27,6 +27,7 @@ from pipeline.config.structuring import (
     spell,
     to_problems,
 )
+from tests.cases import for_each
 
 CONVERTER = make_converter()
 
@@ -41,8 +42,8 @@ def structured(value: Any, kind: Any) -> Any:
     class Whole:
         __annotations__ = {"it": kind}
 
-    made: Any = CONVERTER.structure({"it": value}, frozen(Whole))
-    return made.it
+    result: Any = CONVERTER.structure({"it": value}, frozen(Whole))
+    return result.it
 
 
 def refused(value: Any, kind: Any) -> str:
@@ -51,8 +52,8 @@ def refused(value: Any, kind: Any) -> str:
     return str(next(to_problems(caught.value, ("x",), parse("", {}))).message)
 
 
-@pytest.mark.parametrize(
-    ("value", "kind", "made"),
+@for_each(
+    ("value", "kind", "result"),
     [
         (True, bool, True),
         (5, int, 5),
@@ -80,13 +81,13 @@ def refused(value: Any, kind: Any) -> str:
     ],
     ids=str,
 )
-def test_a_value_of_the_right_kind_is_taken(value: Any, kind: Any, made: Any) -> None:
-    found = structured(value, kind)
+def test_a_value_of_the_right_kind_is_taken(value: Any, kind: Any, result: Any) -> None:
+    matches = structured(value, kind)
 
-    assert (found, type(found)) == (made, type(made))
+    assert (matches, type(matches)) == (result, type(result))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "kind", "message"),
     [
         ("false", bool, "expected true or false, got the text 'false'"),
@@ -122,8 +123,8 @@ def test_a_value_of_another_kind_is_refused(value: Any, kind: Any, message: str)
     assert refused(value, kind).removeprefix("`it`: ") == message
 
 
-@pytest.mark.parametrize(
-    ("text", "kind", "made"),
+@for_each(
+    ("text", "kind", "result"),
     [
         ("8080", int, 8080),
         ("-1", int, -1),
@@ -138,13 +139,13 @@ def test_a_value_of_another_kind_is_refused(value: Any, kind: Any, message: str)
     ],
     ids=str,
 )
-def test_an_unquoted_variable_is_read_as_what_is_wanted(text: str, kind: Any, made: Any) -> None:
-    found = structured(Unquoted(text), kind)
+def test_an_unquoted_variable_is_read_as_what_is_wanted(text: str, kind: Any, result: Any) -> None:
+    matches = structured(Unquoted(text), kind)
 
-    assert (found, type(found)) == (made, type(made))
+    assert (matches, type(matches)) == (result, type(result))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "kind"),
     [
         (Unquoted("http"), int),
@@ -166,7 +167,7 @@ def test_an_unquoted_variable_is_read_as_what_is_wanted(text: str, kind: Any, ma
     ],
     ids=lambda each: f"{type(each).__name__}-{str(each)[:6]}",
 )
-def test_a_text_from_the_environment_is_refused_without_being_shown(text: str, kind: Any) -> None:
+def test_a_text_from_the_environment_is_refused_and_not_shown(text: str, kind: Any) -> None:
     message = refused(text, kind)
 
     assert message.endswith("got a text from the environment")
@@ -200,8 +201,8 @@ def problems(text: str, kind: Any = Outer, **environ: str) -> list[Problem]:
     return sorted(to_problems(caught.value, ("it",), document), key=lambda p: p.location)
 
 
-def shown(found: list[Problem]) -> list[tuple[int, int, str, str, str]]:
-    return [(p.location.line, p.location.column, p.code, p.message, p.hint) for p in found]
+def as_rows(matches: list[Problem]) -> list[tuple[int, int, str, str, str]]:
+    return [(p.location.line, p.location.column, p.code, p.message, p.hint) for p in matches]
 
 
 def test_each_problem_has_its_place_its_name_and_the_next_action() -> None:
@@ -213,7 +214,7 @@ it:
   sevral: []
 """
 
-    assert shown(problems(text)) == [
+    assert as_rows(problems(text)) == [
         (1, 1, "missing-option", "the option `word` is missing", "add `word: …`"),
         (
             2,
@@ -274,7 +275,7 @@ class Picky:
         raise errors[self.how]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("it", "kind", "expected"),
     [
         ("5", Inner, (1, 5, "`it`: expected a mapping, got `5`", "give it options by name, as")),
@@ -292,12 +293,12 @@ class Picky:
     ],
     ids=str,
 )
-def test_what_a_class_refuses_is_told(
+def test_what_a_class_refuses_is_reported(
     it: str, kind: Any, expected: tuple[int, int, str, str]
 ) -> None:
     text = f"it: {it}\n".replace("$a", '"${WORD}"')
 
-    ((line, column, _, message, hint),) = shown(problems(text, kind, WORD="s3cret"))
+    ((line, column, _, message, hint),) = as_rows(problems(text, kind, WORD="s3cret"))
 
     assert (line, column, message, hint[: len(expected[3])]) == expected
 
@@ -307,12 +308,12 @@ def test_notes_of_others_do_not_hide_the_place() -> None:
     class Pickies:
         several: tuple[Picky, ...]
 
-    assert shown(problems("it: {several: [{how: noted}]}", Pickies)) == [
+    assert as_rows(problems("it: {several: [{how: noted}]}", Pickies)) == [
         (1, 16, "bad-option", "`several[0]`: no word", "")
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("wanted", "value", "hint"),
     [
         ("a text", 5, "put quotes around it"),
@@ -338,12 +339,12 @@ def test_a_near_choice_is_the_hint() -> None:
     assert problem.hint == "did you mean `messages`?"
 
 
-def test_what_the_engine_fills_in_is_taken_as_it_is_and_is_no_option() -> None:
+def test_values_of_the_engine_are_kept_and_are_no_options() -> None:
     thing = object()
 
-    made = CONVERTER.structure({"word": "a", "everything": thing}, Outer)
+    result = CONVERTER.structure({"word": "a", "everything": thing}, Outer)
 
-    assert made.everything is thing
+    assert result.everything is thing
     assert option_names(Outer) == ["word", "inner", "several", "named"]
 
 
@@ -356,7 +357,7 @@ def test_paths_are_spelt_as_people_do(path: Any, spelled: str) -> None:
     assert spell(path) == spelled
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "described"),
     [
         (None, "nothing"),
@@ -391,9 +392,9 @@ def test_the_types_that_are_lists_in_yaml(kind: Any, tuple_: bool, list_: bool) 
 
 
 def test_the_names_of_a_section_are_its_own() -> None:
-    made = CONVERTER.structure({"a": {"number": 5}}, dict[str, Inner])
+    result = CONVERTER.structure({"a": {"number": 5}}, dict[str, Inner])
 
-    assert made == {"a": Inner(5)}
+    assert result == {"a": Inner(5)}
 
 
 def test_an_option_may_stay_out() -> None:

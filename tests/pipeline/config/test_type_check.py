@@ -14,6 +14,7 @@ from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import StageClass
 from pipeline.config.type_check import check_chain, spell
 from pipeline.stage import Signature, types_after
+from tests.cases import for_each
 from tests.pipeline.support import (
     Begin,
     Cache,
@@ -32,7 +33,7 @@ OnMiddle = TypeVar("OnMiddle", bound=Middle)
 
 @frozen
 class Redact(Stage[OnMiddle, OnMiddle]):
-    """Stands wherever Middle is carried."""
+    """Fits wherever Middle is carried."""
 
 
 @frozen
@@ -76,7 +77,7 @@ def test_a_chain_that_fits_is_in_order(stages: Any) -> None:
     assert check(*stages) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("stages", "line", "words", "hint"),
     [
         ((Finish, Begin), 1, "`finish` accepts Middle, .* carries Start", "move `begin` (line 2)"),
@@ -105,7 +106,7 @@ def test_a_chain_that_fits_is_in_order(stages: Any) -> None:
         "empty",
     ],
 )
-def test_the_first_stage_that_does_not_fit_is_told(
+def test_the_first_stage_that_does_not_fit_is_reported(
     stages: Any, line: int, words: str, hint: str
 ) -> None:
     problem = check(*stages)
@@ -116,21 +117,21 @@ def test_the_first_stage_that_does_not_fit_is_told(
     assert re.search(words, problem.message)
 
 
-def test_all_that_could_go_on_are_told() -> None:
+def test_all_that_could_go_on_are_reported() -> None:
     problem = check(known={"shortcut": Shortcut, "begin": Begin, "finish": Finish})
 
     assert problem is not None
     assert problem.hint == "begin with `shortcut` or `begin`"
 
 
-def test_without_a_stage_to_add_the_end_is_told_all_the_same() -> None:
+def test_without_a_stage_to_add_the_wrong_end_is_reported() -> None:
     problem = check(Begin, known={})
 
     assert problem is not None
     assert (problem.code, problem.hint) == ("chain-end", "add stages that lead to it")
 
 
-def test_a_stage_that_could_be_added_where_it_fits_goes_before_one_that_could_not() -> None:
+def test_of_two_stages_to_add_the_one_that_fits_is_named_first() -> None:
     @frozen
     class FromNowhere(Stage[int, Middle]):
         pass
@@ -141,7 +142,7 @@ def test_a_stage_that_could_be_added_where_it_fits_goes_before_one_that_could_no
     assert problem.hint == "add `begin` before `finish`"
 
 
-def test_a_stage_that_makes_what_is_missing_is_told_even_if_it_needs_another_first() -> None:
+def test_a_stage_that_emits_the_missing_event_is_named() -> None:
     @frozen
     class FromNowhere(Stage[int, Middle]):
         pass
@@ -161,7 +162,7 @@ def test_a_chain_in_order_asks_for_no_hints() -> None:
     assert check_chain("p", steps, Start, End, Location(), known) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("before", "accepts", "emits", "transparent", "after"),
     [
         ({Start}, (Start,), (Middle,), False, {Middle}),
@@ -190,7 +191,7 @@ def test_a_chain_in_order_asks_for_no_hints() -> None:
         "a-sink",
     ],
 )
-def test_what_is_carried_behind_a_stage(
+def test_what_is_carried_after_a_stage(
     before: Any, accepts: Any, emits: Any, transparent: bool, after: Any
 ) -> None:
     assert types_after(before, Signature(accepts, emits, transparent)) == after

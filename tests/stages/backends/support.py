@@ -27,11 +27,11 @@ async def opened(server: ScriptedBackend, **changes: Any) -> AsyncIterator[Backe
 
 
 def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
-    """The parts of the answer to one request."""
+    """The parts of the response to one request."""
     return backend.answer(request, idle_timeout=5)
 
 
-async def answers(backend: Backend, **changes: Any) -> list[ChatEvent]:
+async def events_of(backend: Backend, **changes: Any) -> list[ChatEvent]:
     """The same as a list, no matter what arrived together."""
     async with aclosing(answer(backend, chat_request(**changes))) as parts:
         return [
@@ -46,14 +46,14 @@ def call(idle_timeout: float = 5, **payload: Any) -> BackendCall:
 
 
 async def chunks(
-    completions: ChatCompletionsClient, given: BackendCall, stream: bool = True
+    completions: ChatCompletionsClient, backend_call: BackendCall, stream: bool = True
 ) -> list[Any]:
     """All chunks of a response; `stream`: whether a stream is asked for."""
-    async with await completions.create(call=given, stream=stream) as answer:
-        return [chunk async for together in answer for chunk in together]
+    async with await completions.create(call=backend_call, stream=stream) as response:
+        return [chunk async for together in response for chunk in together]
 
 
-async def completed(completions: ChatCompletionsClient, given: BackendCall) -> Any:
-    """The one chunk of an answer that is no stream."""
-    async with await completions.create(call=given) as answer:
-        return await answer.whole()
+async def completed(completions: ChatCompletionsClient, backend_call: BackendCall) -> Any:
+    """The only chunk of a response that is no stream."""
+    async with await completions.create(call=backend_call) as response:
+        return await response.whole()

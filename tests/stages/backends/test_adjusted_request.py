@@ -10,7 +10,7 @@ from stages.events import ChatChunk, ChatEnd
 from stages.messages_api.errors import (
     InvalidRequestError,
 )
-from tests.stages.backends.support import answers, opened
+from tests.stages.backends.support import events_of, opened
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
 
@@ -23,28 +23,28 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
-def excess(room: str) -> bytes:
-    """A refusal: the limit does not fit behind the prompt."""
-    said = (
+def excess(space: str) -> bytes:
+    """A refusal: the limit does not fit after the prompt."""
+    response = (
         "This model's maximum context length is 120 tokens. However, you requested 100 output "
-        f"tokens and your prompt contains {room} input tokens, for a total of too many"
+        f"tokens and your prompt contains {space} input tokens, for a total of too many"
     )
-    return whole(400, {"error": {"message": said}})
+    return whole(400, {"error": {"message": response}})
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_pitfall_31_a_limit_that_does_not_fit_is_asked_again_with_what_does(
+async def test_pitfall_31_the_call_is_repeated_with_a_limit_that_fits(
     stream: bool, server: ScriptedBackend
 ) -> None:
     server.says(excess("40"))
     server.says(streamed("Hello") if stream else whole(200, completion()))
     async with opened(server, max_tokens_field="max_tokens") as backend:
-        *chunks, end = await answers(backend, stream=stream, temperature=0.5)
+        *chunks, end = await events_of(backend, stream=stream, temperature=0.5)
     assert end == ChatEnd(limit_lowered="window")
     assert all(isinstance(chunk, ChatChunk) for chunk in chunks)
     first, second = (request.body for request in server.requests)
@@ -52,13 +52,13 @@ async def test_pitfall_31_a_limit_that_does_not_fit_is_asked_again_with_what_doe
     assert second == {**first, "max_tokens": 79}
 
 
-async def test_where_the_backend_has_not_counted_it_is_asked_again_without_a_limit(
+async def test_without_a_count_the_call_is_repeated_without_a_limit(
     server: ScriptedBackend,
 ) -> None:
     server.says(excess("at least 21"))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(limit_lowered="window")
+        assert (await events_of(backend))[-1] == ChatEnd(limit_lowered="window")
     assert "max_tokens" not in server.request(1).body
 
 
@@ -66,35 +66,39 @@ async def test_it_is_asked_again_only_once(server: ScriptedBackend) -> None:
     server.says(excess("40"))
     async with opened(server) as backend:
         with pytest.raises(InvalidRequestError, match=r"exceed context limit: 40 \+ 100 > 120"):
-            await answers(backend)
+            await events_of(backend)
     assert len(server.requests) == 2
 
 
-async def test_a_prompt_that_turns_out_to_be_too_long_is_told(server: ScriptedBackend) -> None:
+async def test_a_prompt_that_turns_out_to_be_too_long_is_reported(server: ScriptedBackend) -> None:
     server.says(excess("at least 21"))
-    said = "This model's maximum context length is 120 tokens. However, your request has 130 input"
-    server.says(whole(400, {"error": {"message": said}}))
+    response = (
+        "This model's maximum context length is 120 tokens. However, your request has 130 input"
+    )
+    server.says(whole(400, {"error": {"message": response}}))
     async with opened(server) as backend:
         with pytest.raises(InvalidRequestError, match="too long: 130 tokens > 120 maximum"):
-            await answers(backend)
+            await events_of(backend)
 
 
-@pytest.mark.parametrize(("counted", "told"), [(150, "150 tokens > 120 maximum"), (7, "at least")])
+@pytest.mark.parametrize(
+    ("counted", "message"), [(150, "150 tokens > 120 maximum"), (7, "at least")]
+)
 async def test_row_l5_the_tokenizer_counts_what_the_backend_has_not(
-    counted: int, told: str, server: ScriptedBackend
+    counted: int, message: str, server: ScriptedBackend
 ) -> None:
     server.says(excess("at least 121").replace(b"requested 100", b"requested 000"))
     server.says(whole(200, {"count": counted}))
     async with opened(server, tokenizer="vllm") as backend:
-        with pytest.raises(InvalidRequestError, match=f"prompt is too long.*{told}"):
-            await answers(backend)
+        with pytest.raises(InvalidRequestError, match=f"prompt is too long.*{message}"):
+            await events_of(backend)
     assert [request.path for request in server.requests] == ["/v1/chat/completions", "/tokenize"]
 
 
 async def test_a_limit_over_what_the_model_puts_out_is_lowered_too(server: ScriptedBackend) -> None:
-    said = "max_tokens is too large: 100. This model supports at most 50 completion tokens"
-    server.says(whole(400, {"error": {"message": said}}))
+    response = "max_tokens is too large: 100. This model supports at most 50 completion tokens"
+    server.says(whole(400, {"error": {"message": response}}))
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert (await answers(backend))[-1] == ChatEnd(limit_lowered="model")
+        assert (await events_of(backend))[-1] == ChatEnd(limit_lowered="model")
     assert server.request(1).body["max_tokens"] == 50

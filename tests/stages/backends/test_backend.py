@@ -1,4 +1,4 @@
-"""A declared backend against a real socket: opened once, asked, counted with, closed."""
+"""A configured backend against a real socket: opened once, asked, counted with, closed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from stages.messages_api.errors import (
 )
 from stages.profiles.profile import Profile
 from tests.secrets import PROMPT
-from tests.stages.backends.support import answer, answers, opened
+from tests.stages.backends.support import answer, events_of, opened
 from tests.support import chat_request, profile
 from tests.wire.backend import Act, ScriptedBackend, closed
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
@@ -38,15 +38,15 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
     server.says(streamed("Hello"))
     async with opened(server, api_key="secret") as backend:
-        parts = await answers(backend, stream=True)
+        parts = await events_of(backend, stream=True)
     assert parts == [ChatChunk(delta(content="Hello")), ChatChunk(delta("stop")), ChatEnd()]
     asked = server.request()
     assert asked.path == "/v1/chat/completions"
@@ -63,23 +63,23 @@ async def test_a_stream_is_chunks_and_an_end(server: ScriptedBackend) -> None:
 async def test_a_stream_without_done_ends_so(server: ScriptedBackend) -> None:
     server.says(head(), sse(delta(content="Hello")), END)
     async with opened(server) as backend:
-        assert (await answers(backend, stream=True))[-1] == ChatEnd(done=False)
+        assert (await events_of(backend, stream=True))[-1] == ChatEnd(done=False)
 
 
-async def test_a_whole_answer_is_one_chunk_and_an_end(server: ScriptedBackend) -> None:
+async def test_a_whole_response_is_one_chunk_and_an_end(server: ScriptedBackend) -> None:
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert await answers(backend) == [ChatChunk(completion()), ChatEnd()]
+        assert await events_of(backend) == [ChatChunk(completion()), ChatEnd()]
 
 
 async def test_an_error_of_the_backend_names_it(server: ScriptedBackend) -> None:
     server.says(whole(503, {"error": {"message": "Loading"}}))
     async with opened(server) as backend:
         with pytest.raises(OverloadedError, match="`fake` answered 503: Loading"):
-            await answers(backend)
+            await events_of(backend)
 
 
-async def test_closing_an_answer_closes_its_connection(server: ScriptedBackend) -> None:
+async def test_closing_a_response_closes_its_connection(server: ScriptedBackend) -> None:
     server.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
     async with opened(server) as backend:
         async with aclosing(answer(backend, chat_request(stream=True))) as parts:
@@ -94,22 +94,22 @@ async def test_many_at_once_open_a_backend_once(server: ScriptedBackend) -> None
 
         async def ask() -> None:
             opens.append(await backend.open())
-            assert len(await answers(backend)) == 2
+            assert len(await events_of(backend)) == 2
 
         async with task_group() as group:
             for _ in range(5):
                 group.start_soon(ask)
         assert len(opens) == 5
-        assert all(each is opens[0] for each in opens)
+        assert all(open is opens[0] for open in opens)
 
 
 async def test_a_closed_backend_can_be_opened_again(server: ScriptedBackend) -> None:
     server.says(whole(200, completion()))
     async with opened(server) as backend:
-        assert len(await answers(backend)) == 2
+        assert len(await events_of(backend)) == 2
         await backend.aclose()
         assert await closed(server)
-        assert len(await answers(backend)) == 2
+        assert len(await events_of(backend)) == 2
     assert [request.connection for request in server.requests] == [0, 1]
 
 
@@ -136,14 +136,14 @@ async def test_a_key_of_plain_characters_is_sent(key: str, server: ScriptedBacke
     async with opened(
         server, api_key=key, headers={"X-Org": "me and you", "x-none": ""}
     ) as backend:
-        await answers(backend)
+        await events_of(backend)
     headers = server.request().headers
     assert headers.get("authorization") == (f"Bearer {key}" if key else None)
     assert (headers["x-org"], headers["x-none"]) == ("me and you", "")
 
 
 @pytest.mark.parametrize("key", ["sk-1\n", " sk-1", "sk\r\nx: y", "schlüssel", "ключ", "\x00"])
-def test_a_key_that_cannot_be_sent_is_refused_at_once_and_not_shown(key: str) -> None:
+def test_a_key_that_cannot_be_sent_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(OptionError, match="`api_key` cannot be sent") as caught:
         profile(api_key=key)
     assert key.strip() not in str(caught.value)
@@ -162,7 +162,7 @@ def test_a_header_that_cannot_be_sent_is_refused_at_once(header: tuple[str, str]
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
+async def test_pitfall_12_estimates_are_calibrated_by_reported_usage(
     stream: bool, server: ScriptedBackend
 ) -> None:
     system = "word " * 4000
@@ -173,7 +173,7 @@ async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
         head() + events + DONE + END if stream else whole(200, {**completion(), "usage": used})
     )
     async with opened(server) as backend:
-        await answers(backend, stream=stream, system=system)
+        await events_of(backend, stream=stream, system=system)
         assert 1.8 < backend.calibration.line("some-model").factor < 2.1
         assert backend.calibration.line("other") == TokenEstimate()
 
@@ -182,17 +182,17 @@ async def test_pitfall_12_estimates_are_calibrated_by_the_usage_told(
 async def test_usage_that_is_none_calibrates_nothing(used: Any, server: ScriptedBackend) -> None:
     server.says(whole(200, {**completion(), "usage": used}))
     async with opened(server) as backend:
-        await answers(backend, system="word " * 4000)
+        await events_of(backend, system="word " * 4000)
         assert backend.calibration.line("some-model") == TokenEstimate()
 
 
 async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:
     server.says(head(), sse(delta(content="Hi")), Act.UNTIL_CLOSED)
     async with opened(server) as backend:
-        answer: Any = backend.answer(chat_request(stream=True), idle_timeout=0.1)
-        assert await anext(answer) == ChatChunk(delta(content="Hi"))
+        response: Any = backend.answer(chat_request(stream=True), idle_timeout=0.1)
+        assert await anext(response) == ChatChunk(delta(content="Hi"))
         with pytest.raises(GatewayTimeoutError):
-            await anext(answer)
+            await anext(response)
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ async def test_a_damaged_model_is_an_error_each_time_it_is_wanted(damaged: Profi
     backend = Backend(damaged)
     for _ in range(2):
         with pytest.raises(InternalError, match=r"llama\.cpp cannot be started"):
-            await answers(backend)
+            await events_of(backend)
     await backend.aclose()
 
 
@@ -216,7 +216,7 @@ def test_event_loops_one_after_the_other_can_open_a_backend(server: ScriptedBack
     backend = Backend(profile(base_url=f"{server.url}/v1"))
 
     async def asked() -> int:
-        parts = await answers(backend)
+        parts = await events_of(backend)
         await backend.aclose()
         return len(parts)
 
@@ -236,7 +236,7 @@ def test_an_event_loop_does_not_wait_for_a_backend_of_another(server: ScriptedBa
             group.start_soon(backend.open)
             await anyio.lowlevel.checkpoint()
             await anyio.to_thread.run_sync(anyio.run, elsewhere)
-        assert len(await answers(backend)) == 2
+        assert len(await events_of(backend)) == 2
         await backend.aclose()
 
     anyio.run(opening)

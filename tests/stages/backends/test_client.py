@@ -37,9 +37,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def backend() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 @pytest.fixture
@@ -52,13 +52,13 @@ async def test_a_stream_is_the_json_of_its_events(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello", " there"))
-    given = call()
-    assert await chunks(completions, given) == [
+    value = call()
+    assert await chunks(completions, value) == [
         delta(content="Hello"),
         delta(content=" there"),
         delta("stop"),
     ]
-    assert given.completed
+    assert value.completed
 
 
 async def test_unknown_members_of_a_chunk_are_kept(
@@ -73,26 +73,26 @@ async def test_a_stream_without_done_is_not_called_done(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), http_chunk(b'data: {"last": 1}'), END)
-    given = call()
-    assert await chunks(completions, given) == [delta(content="Hello"), {"last": 1}]
-    assert not given.completed
+    value = call()
+    assert await chunks(completions, value) == [delta(content="Hello"), {"last": 1}]
+    assert not value.completed
 
 
 async def test_done_without_its_empty_line_counts(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta("stop")), http_chunk(b"data: [DONE]"), END)
-    given = call()
-    assert await chunks(completions, given) == [delta("stop")]
-    assert given.completed
+    value = call()
+    assert await chunks(completions, value) == [delta("stop")]
+    assert value.completed
 
 
-async def test_what_stands_after_done_is_left(
+async def test_what_is_after_done_is_left(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     late = http_chunk(b'data: {"c": 3}\n\n')
-    said = http_chunk(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n')
-    backend.says(head(), said, late, END)
+    response = http_chunk(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n')
+    backend.says(head(), response, late, END)
     assert await chunks(completions, call()) == [{"a": 1}]
 
 
@@ -100,42 +100,42 @@ async def test_a_break_after_done_is_no_failure(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta("stop")), DONE, Act.RESET)
-    given = call()
-    assert await chunks(completions, given) == [delta("stop")]
-    assert given.completed
+    value = call()
+    assert await chunks(completions, value) == [delta("stop")]
+    assert value.completed
 
 
 async def test_a_whole_completion_is_its_json(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion(), "Application/JSON; charset=utf-8"))
-    given = call(messages=[])
-    assert await completed(completions, given) == completion()
-    assert given.completed
+    value = call(messages=[])
+    assert await completed(completions, value) == completion()
+    assert value.completed
     assert backend.request().body == {"model": "some-model", "messages": []}
     assert backend.request().headers["authorization"] == "Bearer secret"
 
 
-async def test_closing_an_answer_early_closes_its_connection(
+async def test_closing_a_response_early_closes_its_connection(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
-    async with await completions.create(call=call(), stream=True) as answer:
-        async for together in answer:
+    async with await completions.create(call=call(), stream=True) as response:
+        async for together in response:
             assert together == [delta(content="Hello")]
             break
     assert await closed(backend)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "body",
     [[], [head()], [head(), sse(delta(content="Hi"))], [head(500), http_chunk(b"Oops")]],
     ids=["nothing", "head", "chunk", "half-an-error"],
 )
 async def test_a_cancelled_call_closes_its_connection(
-    said: list[bytes], completions: ChatCompletionsClient, backend: ScriptedBackend
+    body: list[bytes], completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(*said, Act.UNTIL_CLOSED)
+    backend.says(*body, Act.UNTIL_CLOSED)
     with anyio.move_on_after(0.1) as scope:
         await chunks(completions, call())
     assert scope.cancelled_caught
@@ -162,7 +162,7 @@ async def test_a_fresh_connection_that_closes_is_a_failure(
     assert len(backend.requests) == 1
 
 
-async def test_a_broken_off_answer_is_overloaded(
+async def test_a_truncated_response_is_overloaded(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hi")), Act.CLOSE)
@@ -203,7 +203,7 @@ async def test_only_the_beginning_of_an_endless_error_is_read(
     assert await closed(backend)
 
 
-async def test_a_refused_stream_closes_its_answer(
+async def test_a_refused_stream_closes_its_response(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(400, {"error": {"message": "No"}}))
@@ -219,10 +219,10 @@ async def test_chunks_that_arrive_together_come_together(
     both = b"".join(b"data: %b\n\n" % json_codec.encode(delta(content=text)) for text in ("a", "b"))
     hold = Event()
     backend.says(head(), http_chunk(both), hold, sse(delta("stop")), DONE, END)
-    async with await completions.create(call=call(), stream=True) as answer:
-        assert await anext(answer) == [delta(content="a"), delta(content="b")]
+    async with await completions.create(call=call(), stream=True) as response:
+        assert await anext(response) == [delta(content="a"), delta(content="b")]
         hold.set()
-        assert await anext(answer) == [delta("stop")]
+        assert await anext(response) == [delta("stop")]
 
 
 async def test_what_comes_before_a_broken_event_is_not_lost(
@@ -230,23 +230,23 @@ async def test_what_comes_before_a_broken_event_is_not_lost(
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
     backend.says(head(), http_chunk(good + b"data: {\n\n" + good), END)
-    async with await completions.create(call=call(), stream=True) as answer:
-        assert await anext(answer) == [delta(content="a")]
+    async with await completions.create(call=call(), stream=True) as response:
+        assert await anext(response) == [delta(content="a")]
         for _ in range(2):
             with pytest.raises(InternalError, match="broken JSON"):
-                await anext(answer)
+                await anext(response)
 
 
-async def test_a_broken_event_that_nobody_waited_for_keeps_nothing_in_memory(
+async def test_a_broken_event_that_is_not_awaited_is_not_kept(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
     backend.says(head(), http_chunk(good + b"data: {\n\n"), Act.UNTIL_CLOSED)
-    given = call()
-    kept = weakref.ref(given)
-    async with await completions.create(call=given, stream=True) as answer:
-        assert await anext(answer) == [delta(content="a")]
-    del given, answer
+    value = call()
+    kept = weakref.ref(value)
+    async with await completions.create(call=value, stream=True) as response:
+        assert await anext(response) == [delta(content="a")]
+    del value, response
     assert await closed(backend)
     assert kept() is None, "until the garbage collector runs"
 
@@ -259,7 +259,7 @@ async def test_a_large_body_arrives_whole(
     assert len(backend.request().body["text"]) == 3_000_000
 
 
-async def test_a_content_type_of_odd_bytes_is_shown_as_far_as_it_can_be(
+async def test_odd_bytes_of_a_content_type_are_shown(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(b"HTTP/1.1 200 OK\r\ncontent-type: a\xff/b\r\ncontent-length: 0\r\n\r\n")
@@ -267,7 +267,7 @@ async def test_a_content_type_of_odd_bytes_is_shown_as_far_as_it_can_be(
         await completed(completions, call())
 
 
-async def test_a_packed_answer_is_unpacked(
+async def test_a_compressed_response_is_decompressed(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     packed = gzip.compress(b"data: %b\n\ndata: [DONE]\n\n" % json_codec.encode(delta(content="Hi")))
@@ -277,7 +277,7 @@ async def test_a_packed_answer_is_unpacked(
     assert await chunks(completions, call()) == [delta(content="Hi")]
 
 
-async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
+async def test_an_informational_response_does_not_stop_the_clock(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(b"HTTP/1.1 103 Early Hints\r\n\r\n", Act.UNTIL_CLOSED)
@@ -287,7 +287,7 @@ async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
     assert await closed(backend)
 
 
-async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatCompletionsClient) -> None:
+async def test_a_request_that_is_not_read_is_a_timeout(completions: ChatCompletionsClient) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         completions.base_url = f"http://127.0.0.1:{deaf.getsockname()[1]}"
         completions.connect_timeout = 0.1
@@ -295,21 +295,21 @@ async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatComplet
             await completed(completions, call(idle_timeout=0.1, text="x" * 20_000_000))
 
 
-async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
+async def test_a_response_with_a_lost_connection_is_a_failure(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     hold = Event()
     backend.says(head(), sse(delta(content="Hi")), hold, b"zz\r\n", Act.UNTIL_CLOSED)
-    async with await completions.create(call=call(), stream=True) as answer:
-        assert await anext(answer) == [delta(content="Hi")]
-        assert answer._connection_closed is not None
-        answer._connection_closed.remove_done_callback(
-            answer._on_connection_closed
-        )  # as if it were not told yet
+    async with await completions.create(call=call(), stream=True) as response:
+        assert await anext(response) == [delta(content="Hi")]
+        assert response._connection_closed is not None
+        response._connection_closed.remove_done_callback(
+            response._on_connection_closed
+        )  # as if it were not reported yet
         hold.set()
         assert await closed(backend)
         with pytest.raises(OverloadedError, match="`fake` broke the connection"):
-            await anext(answer)
+            await anext(response)
 
 
 async def test_row_a7_a_large_request_is_written_off_the_event_loop(

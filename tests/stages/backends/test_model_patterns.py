@@ -12,51 +12,52 @@ from stages.backends.config import register_hooks
 from stages.exchange import Target
 from stages.profiles.profile import profiles
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import request, resolved
 
-PATTERNS = [(name, each) for name in profiles() for each in profiles()[name].get("models", ())]
+PATTERNS = [(name, item) for name in profiles() for item in profiles()[name].get("models", ())]
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 ADAPTIVE = {"thinking": {"type": "adaptive"}}
 OFF = {"thinking": {"type": "disabled"}}
 
 
 def backend(name: str) -> Backend:
-    """A backend of a shipped profile, as it is declared."""
+    """A backend of a shipped profile, as it is configured."""
     converter = make_converter()
     register_hooks(converter)
-    made: Backend = converter.structure(
+    result: Backend = converter.structure(
         {"base_url": "http://b.invalid/v1", "profile": name}, Backend
     )
-    return made
+    return result
 
 
 def sent(name: str, model: str, **asked: Any) -> dict[str, Any]:
-    how = backend(name).profile_for(Target("b", model))
-    return chat_request(resolved(**asked), how).options
+    options = backend(name).profile_for(Target("b", model))
+    return chat_request(resolved(**asked), options).options
 
 
-@pytest.mark.parametrize(("name", "pattern"), PATTERNS)
+@for_each(("name", "pattern"), PATTERNS)
 def test_each_pattern_changes_its_profile(name: str, pattern: str) -> None:
     """A name that matches is the pattern with something in place of its wildcards."""
-    made = backend(name)
+    result = backend(name)
     model = pattern.replace("*", "x")
     while "[" in model:
-        before, _, rest = model.partition("[")
-        model = before + rest[0] + rest.partition("]")[2]
-    assert made.profile_for(Target("b", model)) != made.profile
-    assert made.profile_for(Target("b", "no-such-model")) is made.profile
+        before, _, remaining = model.partition("[")
+        model = before + remaining[0] + remaining.partition("]")[2]
+    assert result.profile_for(Target("b", model)) != result.profile
+    assert result.profile_for(Target("b", "no-such-model")) is result.profile
 
 
-@pytest.mark.parametrize("model", ["llama3.2", "qwen2.5-coder:7b", "gemma3"])
-@pytest.mark.parametrize("asked", [ADAPTIVE, OFF, {"output_config": {"effort": "high"}}])
+@for_each("model", ["llama3.2", "qwen2.5-coder:7b", "gemma3"])
+@for_each("asked", [ADAPTIVE, OFF, {"output_config": {"effort": "high"}}])
 def test_row_b8_a_model_that_cannot_think_is_not_asked_to(model: str, asked: Any) -> None:
     assert "reasoning_effort" not in sent("ollama", model, **asked)
     assert sent("ollama", "qwen3", **ADAPTIVE)["reasoning_effort"] == "high"
 
 
-@pytest.mark.parametrize("name", ["openai", "azure"])
-@pytest.mark.parametrize("model", ["gpt-5.4", "gpt-5.4-mini", "gpt-5.6-terra"])
-@pytest.mark.parametrize("asked", [ADAPTIVE, OFF, {}])
+@for_each("name", ["openai", "azure"])
+@for_each("model", ["gpt-5.4", "gpt-5.4-mini", "gpt-5.6-terra"])
+@for_each("asked", [ADAPTIVE, OFF, {}])
 def test_row_b9_tools_go_without_reasoning(name: str, model: str, asked: Any) -> None:
     assert sent(name, model, tools=[TOOL], **asked)["reasoning_effort"] == "none"
     assert sent(name, model, **ADAPTIVE)["reasoning_effort"] == "high"
@@ -74,12 +75,12 @@ def test_row_b9_tools_go_without_reasoning(name: str, model: str, asked: Any) ->
         ("minimax", "MiniMax-M2.7"),
     ],
 )
-def test_row_b10_a_model_that_always_reasons_is_not_told_otherwise(name: str, model: str) -> None:
-    made = sent(name, model, **OFF)
-    assert not {"reasoning", "reasoning_effort", "thinking"}.intersection(made)
+def test_row_b10_a_model_that_always_reasons_gets_no_off_switch(name: str, model: str) -> None:
+    result = sent(name, model, **OFF)
+    assert not {"reasoning", "reasoning_effort", "thinking"}.intersection(result)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "model", "asked", "expected"),
     [
         ("deepseek", "deepseek-v4-pro", OFF, {"thinking": {"type": "disabled"}}),
@@ -107,11 +108,11 @@ def test_row_b10_a_model_that_always_reasons_is_not_told_otherwise(name: str, mo
         ("mistral", "mistral-small-latest", OFF, {"reasoning_effort": "none"}),
     ],
 )
-def test_row_b16_reasoning_is_asked_for_as_each_has_it(
+def test_row_b16_reasoning_is_requested_as_each_has_it(
     name: str, model: str, asked: Any, expected: dict[str, Any]
 ) -> None:
-    made = sent(name, model, **asked)
-    assert {key: made.get(key) for key in expected} == expected
+    result = sent(name, model, **asked)
+    assert {key: result.get(key) for key in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -119,8 +120,8 @@ def test_row_b16_reasoning_is_asked_for_as_each_has_it(
     [("openai", "gpt-5"), ("openai", "o3"), ("moonshot", "kimi-k2.6"), ("github", "openai/gpt-5")],
 )
 def test_a_model_whose_sampling_is_fixed_is_given_none(name: str, model: str) -> None:
-    made = sent(name, model, temperature=0.5, top_p=0.5)
-    assert not {"temperature", "top_p"}.intersection(made)
+    result = sent(name, model, temperature=0.5, top_p=0.5)
+    assert not {"temperature", "top_p"}.intersection(result)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from stages.backends.refused_options import RefusedOption, RefusedOptions, find_refused_options
 from stages.profiles.profile import Profile, merge_overrides
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, resolved
 
 ADAPTIVE = {"type": "adaptive"}
@@ -192,33 +193,33 @@ REFUSED: list[tuple[str, dict[str, Any], dict[str, Any], str, dict[str, Any]]] =
 ]
 
 
-def translated(given: Profile, **request: Any) -> dict[str, Any]:
-    return chat_request(resolved(**request), given).options
+def translated(settings: Profile, **request: Any) -> dict[str, Any]:
+    return chat_request(resolved(**request), settings).options
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "facts", "request_", "option", "sent"),
     REFUSED,
     ids=[f"{row[3]}: {row[0][:30]}" for row in REFUSED],
 )
-def test_a_refused_option_is_known_and_the_request_goes_without_it(
+def test_a_refused_option_is_found_and_left_out(
     words: str, facts: Any, request_: Any, option: str, sent: dict[str, Any]
 ) -> None:
-    given = profile(**facts)
-    found = next(find_refused_options(words, translated(given, **request_), given))
+    value = profile(**facts)
+    matches = next(find_refused_options(words, translated(value, **request_), value))
 
-    assert found.option == option
-    again = translated(merge_overrides(given, found.overrides), **request_)
+    assert matches.option == option
+    again = translated(merge_overrides(value, matches.overrides), **request_)
     assert {name: again.get(name) for name in sent} == sent
 
 
 @pytest.mark.parametrize("keyword", ["format", "pattern", "additionalProperties"])
 def test_a_refused_keyword_of_a_schema_is_left_out(keyword: str) -> None:
-    given = profile()
+    value = profile()
     words = f"Invalid JSON payload received. Unknown name \"{keyword}\" at 'tools[0].parameters'"
-    found = next(find_refused_options(words, translated(given, tools=[TOOL]), given))
+    matches = next(find_refused_options(words, translated(value, tools=[TOOL]), value))
 
-    again = translated(merge_overrides(given, found.overrides), tools=[TOOL])
+    again = translated(merge_overrides(value, matches.overrides), tools=[TOOL])
     assert f'"{keyword}"' not in str(again).replace("'", '"')
 
 
@@ -241,9 +242,9 @@ def test_a_refused_keyword_of_a_schema_is_left_out(keyword: str) -> None:
     ],
 )
 def test_other_errors_are_about_no_option(words: str, request_: Any) -> None:
-    given = profile(fields={"tools.strict": "map"})
+    value = profile(fields={"tools.strict": "map"})
 
-    assert list(find_refused_options(words, translated(given, **request_), given)) == []
+    assert list(find_refused_options(words, translated(value, **request_), value)) == []
 
 
 @pytest.mark.parametrize(
@@ -262,11 +263,11 @@ def test_other_errors_are_about_no_option(words: str, request_: Any) -> None:
     ],
 )
 def test_a_wrong_call_and_a_url_are_about_no_option(words: str) -> None:
-    given = profile(**EFFORT)
-    options = translated(given, tools=[TOOL], temperature=0.2, thinking=ADAPTIVE)
+    value = profile(**EFFORT)
+    options = translated(value, tools=[TOOL], temperature=0.2, thinking=ADAPTIVE)
 
     assert (
-        list(find_refused_options(words, options, given)) == []
+        list(find_refused_options(words, options, value)) == []
     )  # HunorLaczko/ha-groq-cloud-api#20
 
 
@@ -284,45 +285,43 @@ def test_a_wrong_call_and_a_url_are_about_no_option(words: str) -> None:
         ),
     ],
 )
-def test_what_one_request_says_wrongly_is_not_remembered_for_others(
-    words: str, option: str
-) -> None:
-    given = profile(**EFFORT)
-    options = translated(given, temperature=0.2, top_p=0.9, thinking=ADAPTIVE)
-    found = next(find_refused_options(words, options, given))
+def test_a_mistake_of_one_request_is_not_remembered_for_others(words: str, option: str) -> None:
+    value = profile(**EFFORT)
+    options = translated(value, temperature=0.2, top_p=0.9, thinking=ADAPTIVE)
+    matches = next(find_refused_options(words, options, value))
 
-    assert (found.option, found.lasting) == (option, False)
+    assert (matches.option, matches.lasting) == (option, False)
 
 
-def test_an_option_comes_before_a_keyword_that_is_also_an_english_word() -> None:
-    given = profile()
+def test_an_option_is_found_before_a_keyword_that_is_a_word() -> None:
+    value = profile()
     schema = {"type": "object", "properties": {"x": {"type": "string", "default": "a"}}}
-    options = translated(given, tools=[{**TOOL, "input_schema": schema}], temperature=0.2)
+    options = translated(value, tools=[{**TOOL, "input_schema": schema}], temperature=0.2)
     words = (
         "Unsupported value: 'temperature' does not support 0.2 with this model. Only the default "
         "(1) value is supported."
     )
-    found = [each.option for each in find_refused_options(words, options, given)]
+    matches = [refusal.option for refusal in find_refused_options(words, options, value)]
 
-    assert found == ["temperature", "schema keyword default"]
+    assert matches == ["temperature", "schema keyword default"]
 
 
 def test_a_refusal_is_forgotten_after_its_time() -> None:
-    known = RefusedOptions(seconds=10)
-    known.learn("m", RefusedOption("a", {"x": 1}), now=100)
-    known.learn("m", RefusedOption("b", {"x": 2}), now=105)
+    names = RefusedOptions(seconds=10)
+    names.learn("m", RefusedOption("a", {"x": 1}), now=100)
+    names.learn("m", RefusedOption("b", {"x": 2}), now=105)
 
-    assert known.overrides_for("m", 109) == ({"x": 1}, {"x": 2})
-    assert known.overrides_for("m", 110) == ({"x": 2},)
-    assert known.overrides_for("other", 109) == ()
-    assert known.overrides_for("m", 115) == ()
-    assert not known.by_model
+    assert names.overrides_for("m", 109) == ({"x": 1}, {"x": 2})
+    assert names.overrides_for("m", 110) == ({"x": 2},)
+    assert names.overrides_for("other", 109) == ()
+    assert names.overrides_for("m", 115) == ()
+    assert not names.by_model
 
 
 def test_the_models_that_are_remembered_are_bounded() -> None:
-    known = RefusedOptions(seconds=10)
+    names = RefusedOptions(seconds=10)
     for n in range(200):
-        known.learn(f"m{n}", RefusedOption("a", {}), now=0)
+        names.learn(f"m{n}", RefusedOption("a", {}), now=0)
 
-    assert known.overrides_for("m0", 1) == ()
-    assert known.overrides_for("m199", 1) == ({},)
+    assert names.overrides_for("m0", 1) == ()
+    assert names.overrides_for("m199", 1) == ({},)

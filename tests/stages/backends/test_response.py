@@ -25,9 +25,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def backend() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 @pytest.fixture
@@ -54,9 +54,9 @@ async def test_row_b29_a_body_is_a_stream_by_its_first_bytes(
     backend.says(
         head(content_type=content_type), http_chunk(b"d"), http_chunk(b"ata: {}\n\n"), DONE, END
     )
-    async with await completions.create(call=call(), stream=stream) as answer:
-        assert [chunk async for some in answer for chunk in some] == [{}]
-    assert answer.call.completed
+    async with await completions.create(call=call(), stream=stream) as response:
+        assert [chunk async for some in response for chunk in some] == [{}]
+    assert response.call.completed
 
 
 @pytest.mark.parametrize("content_type", TYPES[2:])
@@ -72,9 +72,9 @@ async def test_row_b29_a_body_is_whole_by_its_first_bytes(
     backend.says(
         head(content_type=content_type), http_chunk(b" \n "), http_chunk(b'{"a": 1}' + end), END
     )
-    async with await completions.create(call=call(), stream=stream) as answer:
-        assert [chunk async for some in answer for chunk in some] == [{"a": 1}]
-    assert answer.call.completed
+    async with await completions.create(call=call(), stream=stream) as response:
+        assert [chunk async for some in response for chunk in some] == [{"a": 1}]
+    assert response.call.completed
 
 
 @pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"7", b" " * 1000])
@@ -87,13 +87,13 @@ async def test_row_b29_any_other_body_is_a_failure(
         await chunks(completions, call(), stream)
 
 
-async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
+async def test_row_b29_an_unwanted_stream_that_breaks_off_is_not_done(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, b"data: {}\n\n"))
-    async with await completions.create(call=call(), stream=False) as answer:
-        assert [chunk async for some in answer for chunk in some] == [{}]
-    assert not answer.call.completed
+    async with await completions.create(call=call(), stream=False) as response:
+        assert [chunk async for some in response for chunk in some] == [{}]
+    assert not response.call.completed
 
 
 @pytest.mark.parametrize("frame", [b"", b" ", b"null", b": keepalive"])
@@ -113,7 +113,7 @@ async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("data", "message"),
     [
         (b"data: {\n\n", "broken JSON"),
         (b"data: [1]\n\n", "JSON that is not an object"),
@@ -124,9 +124,9 @@ async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
     ids=["broken", "list", "a line", "unfinished", "huge"],
 )
 async def test_an_event_that_cannot_be_read_is_a_failure(
-    said: bytes, message: str, completions: ChatCompletionsClient, backend: ScriptedBackend
+    data: bytes, message: str, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta(content="Hi")), http_chunk(said), END)
+    backend.says(head(), sse(delta(content="Hi")), http_chunk(data), END)
     with pytest.raises(InternalError, match=f"`fake` sent {message}"):
         await chunks(completions, call())
 
@@ -135,12 +135,12 @@ async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
-    given = call()
-    assert await chunks(completions, given) == [completion()]
-    assert given.completed
+    value = call()
+    assert await chunks(completions, value) == [completion()]
+    assert value.completed
 
 
-async def test_a_stream_in_place_of_a_completion_is_no_document_to_trace(
+async def test_a_stream_in_place_of_a_completion_is_not_traced(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hi"))

@@ -28,9 +28,9 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def backend() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletions
         yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
 
 
-async def test_a_declared_header_goes_before_the_key() -> None:
-    declared = profile(api_key="secret", headers={"authorization": "Basic abc", "x-org": "me"})
-    async with make_session(declared) as client:
+async def test_a_configured_header_goes_before_the_key() -> None:
+    config = profile(api_key="secret", headers={"authorization": "Basic abc", "x-org": "me"})
+    async with make_session(config) as client:
         assert client.headers["authorization"] == "Basic abc"
         assert client.headers["x-org"] == "me"
 
@@ -68,7 +68,7 @@ def environment(**names: str) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", ["http_proxy", "HTTPS_PROXY", "all_proxy"])
 @pytest.mark.parametrize("scheme", ["http://", ""])
-async def test_a_backend_is_reached_through_the_proxy_of_the_environment(
+async def test_a_backend_is_reached_through_the_proxy_variables(
     scheme: str, name: str, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
@@ -84,7 +84,7 @@ async def test_a_backend_is_reached_through_the_proxy_of_the_environment(
                 await completed(completions, call())
     asked = backend.request()
     assert asked.method == ("CONNECT" if to == "https" else "POST")
-    # What the proxy is told: nothing of the backend's key.
+    # The request to the proxy has nothing of the backend's key.
     assert "proxy-authorization" not in asked.headers
     assert asked.headers.get("authorization") == (None if to == "https" else "Bearer secret")
 

@@ -23,13 +23,13 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def server() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    result = ScriptedBackend()
+    yield result
+    result.close()
 
 
 @pytest.mark.parametrize(
-    ("kind", "path", "said"),
+    ("kind", "path", "body"),
     [
         ("llamacpp", "/v1/chat/completions/input_tokens", {"input_tokens": 42}),
         ("vllm", "/tokenize", {"count": 42, "max_model_len": 100, "tokens": [1, 2]}),
@@ -37,9 +37,9 @@ def server() -> Iterator[ScriptedBackend]:
     ],
 )
 async def test_tokens_are_counted_by_the_backend(
-    kind: str, path: str, said: dict[str, Any], server: ScriptedBackend
+    kind: str, path: str, body: dict[str, Any], server: ScriptedBackend
 ) -> None:
-    server.says(whole(200, said))
+    server.says(whole(200, body))
     tool = {"name": "look", "input_schema": {"type": "object"}}
     async with opened(server, tokenizer=kind) as backend:
         assert await backend.count_tokens(chat_request(max_tokens=None, tools=[tool])) == 42
@@ -83,7 +83,7 @@ async def test_a_backend_without_a_tokenizer_is_not_asked(server: ScriptedBacken
         "half",
     ],
 )
-async def test_a_backend_that_fails_to_count_leaves_it_to_an_estimate_and_the_log(
+async def test_a_failing_tokenizer_falls_back_to_an_estimate_and_logs(
     steps: list[Any], server: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     server.says(*steps)
@@ -92,14 +92,14 @@ async def test_a_backend_that_fails_to_count_leaves_it_to_an_estimate_and_the_lo
     assert "backend `fake` cannot count tokens: " in caplog.text
 
 
-async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimate() -> None:
+async def test_an_unreachable_tokenizer_falls_back_to_an_estimate() -> None:
     backend = Backend(profile(base_url="http://127.0.0.1:1/v1", tokenizer="vllm"))
     assert await backend.count_tokens(chat_request()) is None
     await backend.aclose()
 
 
 @pytest.mark.parametrize(
-    "said",
+    "chunks",
     [
         [],
         [b"HTTP/1.1 100 Continue\r\n\r\n"],
@@ -107,12 +107,12 @@ async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimat
     ],
     ids=["silent", "informational", "slow"],
 )
-async def test_a_backend_that_counts_too_long_leaves_it_to_an_estimate(
-    said: list[Step], server: ScriptedBackend
+async def test_a_slow_tokenizer_falls_back_to_an_estimate(
+    chunks: list[Step], server: ScriptedBackend
 ) -> None:
-    server.says(*said, Act.UNTIL_CLOSED)
-    how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
-    backend = Backend(how, counting_timeout=0.05)
+    server.says(*chunks, Act.UNTIL_CLOSED)
+    options = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
+    backend = Backend(options, counting_timeout=0.05)
     assert await backend.count_tokens(chat_request()) is None
     await backend.aclose()
 
@@ -121,7 +121,7 @@ async def test_a_count_that_is_malformed_is_left_to_an_estimate(server: Scripted
     server.says(
         head(content_type="application/json"), http_chunk(b"{"), 0.01, b"zz\r\n", Act.UNTIL_CLOSED
     )
-    how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
-    backend = Backend(how, counting_timeout=0.1)
+    options = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
+    backend = Backend(options, counting_timeout=0.1)
     assert await backend.count_tokens(chat_request()) is None
     await backend.aclose()

@@ -26,4 +26,4 @@ def texts(value: Any) -> list[str]:
         nested = texts(json.loads(value)) if value.startswith("{") else []
         return [value, *nested]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [text for each in inner for text in texts(each)]
+    return [text for item in inner for text in texts(item)]

@@ -11,6 +11,7 @@ import pytest
 from stages.chat_completions.account_patterns import INVALID_KEY, QUOTA_EXHAUSTED, UNSUPPORTED_INPUT
 from stages.chat_completions.error_patterns import split_labels
 from stages.routing.error_kinds import blames_target, error_kind, is_transient
+from tests.cases import for_each
 from tests.stages.chat_completions.support import openai, refused, texts
 
 # B26: whose fault a 403 is
@@ -74,7 +75,7 @@ KEY_BODIES: dict[str, tuple[int, Any]] = {
 
 
 @pytest.mark.parametrize(("status", "body"), KEY_BODIES.values(), ids=KEY_BODIES)
-def test_row_b26_a_refused_key_is_the_operator_s_and_is_not_tried_again(
+def test_row_b26_a_refused_key_is_not_retried(
     status: int, body: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR, "llm_proxy"):
@@ -167,8 +168,8 @@ QUOTA_BODIES: dict[str, tuple[int, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "body"), QUOTA_BODIES.values(), ids=QUOTA_BODIES)
-def test_row_b27_an_empty_account_is_billing_and_is_not_tried_again(status: int, body: Any) -> None:
+@for_each(("status", "body"), QUOTA_BODIES.values(), ids=QUOTA_BODIES)
+def test_row_b27_an_empty_account_is_billing_and_is_not_retried(status: int, body: Any) -> None:
     error = refused(status, body)
     assert (error.status, error.type) == (402, "billing_error")
     assert error.headers == {"x-should-retry": "false"}
@@ -194,12 +195,12 @@ def test_row_b27_a_limit_of_requests_is_none(body: Any) -> None:
 def test_row_b27_each_row_of_the_tables_has_an_example() -> None:
     bodies = [*KEY_BODIES.values(), *QUOTA_BODIES.values(), *IMAGES.values()]
     examples = [
-        split_labels(each)
+        split_labels(item)
         for _, body in bodies
-        for each in ([body.decode()] if isinstance(body, bytes) else texts(body))
+        for item in ([body.decode()] if isinstance(body, bytes) else texts(body))
     ]
     rows = (*INVALID_KEY, *QUOTA_EXHAUSTED, *UNSUPPORTED_INPUT)
-    unmet = [r.template for r in rows if all(r.numbers(each) is None for each in examples)]
+    unmet = [r.template for r in rows if all(r.numbers(item) is None for item in examples)]
     assert unmet == []
 
 
@@ -214,9 +215,7 @@ IMAGES: dict[str, tuple[int, Any]] = {
 
 
 @pytest.mark.parametrize(("status", "body"), IMAGES.values(), ids=IMAGES)
-def test_row_l6_an_input_that_the_model_does_not_take_is_the_request_s_fault(
-    status: int, body: Any
-) -> None:
+def test_row_l6_an_unsupported_input_is_the_request_s_fault(status: int, body: Any) -> None:
     error = refused(status, body)
     assert (error.status, error.type) == (400, "invalid_request_error")
     assert "input is not supported" in error.message

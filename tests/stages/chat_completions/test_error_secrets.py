@@ -12,11 +12,12 @@ from stages.chat_completions.errors import error_from_object, error_from_status
 from stages.messages_api.errors import (
     ApiError,
 )
+from tests.cases import for_each
 
 
-def refused(status: int, said: Any, **headers: str) -> ApiError:
+def refused(status: int, response: Any, **headers: str) -> ApiError:
     """The error for an answer with this status and body."""
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    body = response if isinstance(response, bytes) else json.dumps(response).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return error_from_status("local", status, CIMultiDict(named), body)
 
@@ -41,30 +42,35 @@ SECRETS = [
 ]
 
 
-@pytest.mark.parametrize("said", SECRETS)
-@pytest.mark.parametrize("status", [400, 401, 429, 500])
-def test_keys_are_taken_out_of_what_the_backend_says(status: int, said: str) -> None:
-    for body in (openai(said), {"error": said}, {"detail": [{"msg": said}]}, said.encode()):
+@for_each("message", SECRETS)
+@for_each("status", [400, 401, 429, 500])
+def test_keys_are_taken_out_of_what_the_backend_says(status: int, message: str) -> None:
+    for body in (
+        openai(message),
+        {"error": message},
+        {"detail": [{"msg": message}]},
+        message.encode(),
+    ):
         error = refused(status, body)
         assert "Ab12Cd34Ef56" not in error.message
         assert "tail==" not in error.message
         assert "…" in error.message
 
 
-@pytest.mark.parametrize("said", SECRETS)
-def test_keys_are_taken_out_of_an_overflow_too(said: str) -> None:
-    error = refused(400, openai(f"prompt is too long for {said}"))
+@for_each("message", SECRETS)
+def test_keys_are_taken_out_of_an_overflow_too(message: str) -> None:
+    error = refused(400, openai(f"prompt is too long for {message}"))
     assert error.message.startswith("prompt is too long (")
     assert "Ab12Cd34Ef56" not in error.message
 
 
-@pytest.mark.parametrize("said", SECRETS)
-def test_keys_are_taken_out_of_an_error_within_an_answer(said: str) -> None:
-    assert "Ab12Cd34Ef56" not in error_from_object("local", {"message": said}).message
+@for_each("message", SECRETS)
+def test_keys_are_removed_from_an_error_within_a_response(message: str) -> None:
+    assert "Ab12Cd34Ef56" not in error_from_object("local", {"message": message}).message
 
 
 @pytest.mark.parametrize(
-    "said",
+    "message",
     [
         "Unrecognized key: max_completion_tokens",
         'Additional properties are not allowed, key="parallel_tool_calls"',
@@ -73,5 +79,5 @@ def test_keys_are_taken_out_of_an_error_within_an_answer(said: str) -> None:
         "model monkey-patched-model not found",
     ],
 )
-def test_words_that_only_look_like_keys_are_kept(said: str) -> None:
-    assert said in refused(400, openai(said)).message
+def test_words_that_only_look_like_keys_are_kept(message: str) -> None:
+    assert message in refused(400, openai(message)).message

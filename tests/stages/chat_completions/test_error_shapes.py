@@ -8,6 +8,7 @@ import pytest
 
 from stages.chat_completions.errors import error_in_document
 from stages.messages_api.errors import OutputLimitError
+from tests.cases import for_each
 from tests.stages.chat_completions.support import refused
 
 # B25: other shapes
@@ -66,7 +67,7 @@ ALIBABA = "<400> InternalError.Algo.InvalidParameter: Range of max_tokens should
     ],
     ids=["event", "whole head", "OpenAI", "text"],
 )
-def test_row_b25_a_refusal_is_found_in_an_event_and_in_text_with_an_angle(body: str) -> None:
+def test_row_b25_a_refusal_is_found_in_events_and_in_markup(body: str) -> None:
     error = refused(400, body.encode())  # musistudio/claude-code-router#1327, opencode#40770
     assert isinstance(error, OutputLimitError)
     assert error.limit == 8192
@@ -77,7 +78,7 @@ def test_row_b25_a_page_says_nothing(body: str) -> None:
     assert refused(400, body.encode()).message.endswith("no reason was given")
 
 
-@pytest.mark.parametrize(("value", "status", "words"), SHAPES.values(), ids=SHAPES)
+@for_each(("value", "status", "words"), SHAPES.values(), ids=SHAPES)
 def test_row_b25_an_error_is_found_in_any_document_of_a_200(
     value: Any, status: int, words: str
 ) -> None:
@@ -87,7 +88,7 @@ def test_row_b25_an_error_is_found_in_any_document_of_a_200(
     assert error.message.endswith(f": {words}")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "value",
     [
         {},
@@ -102,5 +103,5 @@ def test_row_b25_an_error_is_found_in_any_document_of_a_200(
     ],
     ids=str,
 )
-def test_row_b25_an_answer_is_no_error(value: Any) -> None:
+def test_row_b25_a_response_is_no_error(value: Any) -> None:
     assert error_in_document("local", value) is None

@@ -24,11 +24,12 @@ from stages.messages_api.errors import (
     RateLimitError,
     RequestTooLargeError,
 )
+from tests.cases import for_each
 
 
-def refused(status: int, said: Any, **headers: str) -> ApiError:
+def refused(status: int, response: Any, **headers: str) -> ApiError:
     """The error for an answer with this status and body."""
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+    body = response if isinstance(response, bytes) else json.dumps(response).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return error_from_status("local", status, CIMultiDict(named), body)
 
@@ -66,7 +67,7 @@ STATUSES: dict[int, type[ApiError]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "expected"), STATUSES.items())
+@for_each(("status", "expected"), STATUSES.items())
 def test_each_status_becomes_an_error_of_the_messages_api(
     status: int, expected: type[ApiError]
 ) -> None:
@@ -96,11 +97,13 @@ def test_each_status_with_each_body_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 403])
-def test_pitfall_38_the_proxys_own_credentials_are_not_the_clients_fault(status: int) -> None:
+def test_pitfall_38_the_proxy_s_credentials_are_no_client_error(status: int) -> None:
     error = refused(status, openai("Invalid API key."))
     assert (error.status, error.type) == (500, "api_error")
-    told = "backend `local` refuses the proxy's credentials, check its `api_key`: Invalid API key."
-    assert error.message == told
+    reported = (
+        "backend `local` refuses the proxy's credentials, check its `api_key`: Invalid API key."
+    )
+    assert error.message == reported
 
 
 BODIES: dict[str, tuple[Any, str]] = {
@@ -122,7 +125,7 @@ BODIES: dict[str, tuple[Any, str]] = {
         "why (body.x)",
     ),
     "a message that is an object": (openai({"reason": "why"}), '{"reason":"why"}'),
-    "a text beside other members": ({"error": "why", "status": 500}, "why"),
+    "a text next to other members": ({"error": "why", "status": 500}, "why"),
     "a JSON string": ("why", "why"),
     "plain text": (b"  why\n", "why"),
     "text that is not UTF-8": (b"why \xff", "why \N{REPLACEMENT CHARACTER}"),
@@ -137,9 +140,9 @@ BODIES: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "words"), BODIES.values(), ids=BODIES)
-def test_the_backends_words_are_found_in_any_shape(said: Any, words: str) -> None:
-    assert refused(500, said).message == f"backend `local` answered 500: {words}"
+@for_each(("body", "words"), BODIES.values(), ids=BODIES)
+def test_the_backends_words_are_found_in_any_shape(body: Any, words: str) -> None:
+    assert refused(500, body).message == f"backend `local` answered 500: {words}"
 
 
 def test_a_long_reason_is_cut() -> None:
@@ -167,7 +170,7 @@ OVERFLOWS: dict[str, tuple[Any, str]] = {
     ),
     "OpenAI": (openai(OPENAI, code="context_length_exceeded"), "9001 tokens > 8192 maximum"),
     "OpenAI, only the code": (openai("Too long.", code="context_length_exceeded"), ""),
-    "a code beside a type": (
+    "a code next to a type": (
         openai("no", type="context_length_exceeded", code="bad_request"),
         "",
     ),
@@ -215,12 +218,12 @@ OVERFLOWS: dict[str, tuple[Any, str]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "numbers"), OVERFLOWS.values(), ids=OVERFLOWS)
-@pytest.mark.parametrize("status", [400, 413, 422, 500])
-def test_pitfall_01_an_overflow_is_told_in_the_words_clients_know(
-    status: int, said: Any, numbers: str
+@for_each(("body", "numbers"), OVERFLOWS.values(), ids=OVERFLOWS)
+@for_each("status", [400, 413, 422, 500])
+def test_pitfall_01_an_overflow_has_the_words_clients_know(
+    status: int, body: Any, numbers: str
 ) -> None:
-    error = refused(status, said)
+    error = refused(status, body)
     assert (error.status, error.type) == (400, "invalid_request_error")
     if numbers:
         assert error.message.startswith(f"prompt is too long: {numbers}")
@@ -229,7 +232,7 @@ def test_pitfall_01_an_overflow_is_told_in_the_words_clients_know(
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_pitfall_01_an_overflow_within_an_answer_is_one_too(status: int) -> None:
+def test_pitfall_01_an_overflow_within_a_response_is_one_too(status: int) -> None:
     error = error_from_object("local", {"message": OPENAI, "code": status})
     assert error.message == "prompt is too long: 9001 tokens > 8192 maximum"
 
@@ -252,11 +255,11 @@ NO_OVERFLOWS: dict[str, tuple[int, Any, type[ApiError]]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "said", "expected"), NO_OVERFLOWS.values(), ids=NO_OVERFLOWS)
+@pytest.mark.parametrize(("status", "body", "expected"), NO_OVERFLOWS.values(), ids=NO_OVERFLOWS)
 def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
-    status: int, said: Any, expected: type[ApiError]
+    status: int, body: Any, expected: type[ApiError]
 ) -> None:
-    error = refused(status, said)
+    error = refused(status, body)
     assert type(error) is expected
     assert not error.message.startswith("prompt is too long")
 
@@ -264,8 +267,8 @@ def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
 # Retry-after
 
 
-@pytest.mark.parametrize(
-    ("given", "passed"),
+@for_each(
+    ("value", "passed"),
     [
         ("5", "5"),
         ("0", "0"),
@@ -281,14 +284,14 @@ def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
         ("", None),
     ],
 )
-@pytest.mark.parametrize("status", [429, 502, 503, 529])
+@for_each("status", [429, 502, 503, 529])
 def test_pitfall_38_retry_after_is_passed_on_up_to_a_minute(
-    status: int, given: str, passed: str | None
+    status: int, value: str, passed: str | None
 ) -> None:
-    assert refused(status, openai("wait"), retry_after=given).headers.get("retry-after") == passed
+    assert refused(status, openai("wait"), retry_after=value).headers.get("retry-after") == passed
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("date", "passed"),
     [
         ("Wed, 21 Oct 9999 07:28:00 GMT", "60"),
@@ -301,19 +304,17 @@ def test_pitfall_38_retry_after_is_passed_on_up_to_a_minute(
         ("tomorrow", None),
     ],
 )
-def test_pitfall_38_a_retry_after_that_is_a_date_is_passed_on_in_seconds(
-    date: str, passed: str | None
-) -> None:
+def test_pitfall_38_a_retry_after_date_becomes_seconds(date: str, passed: str | None) -> None:
     assert refused(429, openai("wait"), retry_after=date).headers.get("retry-after") == passed
 
 
-def test_pitfall_38_a_date_soon_is_so_many_seconds_away() -> None:
+def test_pitfall_38_a_near_date_becomes_seconds() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
     seconds = refused(503, openai("wait"), retry_after=date).headers["retry-after"]
     assert 25 <= int(seconds) <= 30
 
 
-def test_a_quota_that_is_used_up_is_not_tried_again() -> None:
+def test_a_quota_that_is_used_up_is_not_retried() -> None:
     error = refused(429, openai("no", code="insufficient_quota"), retry_after="5")
     assert (error.status, error.type) == (402, "billing_error")
     assert error.headers == {"x-should-retry": "false"}
@@ -333,10 +334,10 @@ def test_no_other_header_is_passed_on() -> None:
     assert error.headers == {"retry-after": "5"}
 
 
-# Errors within an answer
+# Errors within a response
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("code", "expected"),
     [
         (429, RateLimitError),
@@ -357,7 +358,7 @@ def test_no_other_header_is_passed_on() -> None:
     ],
     ids=str,
 )
-def test_the_code_of_an_error_within_an_answer_is_its_status(
+def test_the_code_of_an_error_within_a_response_is_its_status(
     code: Any, expected: type[ApiError]
 ) -> None:
     error = error_from_object("local", {"message": "it says why", "code": code})
@@ -366,7 +367,7 @@ def test_the_code_of_an_error_within_an_answer_is_its_status(
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("body", "expected"),
     [
         ({"type": "overloaded_error", "message": "Overloaded"}, OverloadedError),
         ({"type": "overloaded_error"}, OverloadedError),
@@ -378,15 +379,15 @@ def test_the_code_of_an_error_within_an_answer_is_its_status(
     ],
     ids=str,
 )
-def test_the_messages_api_type_of_an_error_within_an_answer_is_its_status(
-    said: Any, expected: type[ApiError]
+def test_the_type_of_an_error_within_a_response_is_its_status(
+    body: Any, expected: type[ApiError]
 ) -> None:
-    assert type(error_from_object("local", said)) is expected
-    assert type(error_in_document("local", {"type": "error", "error": said})) is expected
+    assert type(error_from_object("local", body)) is expected
+    assert type(error_in_document("local", {"type": "error", "error": body})) is expected
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("body", "words"),
     [
         ("it says why", "it says why"),
         ({"detail": "it says why"}, "it says why"),
@@ -398,5 +399,5 @@ def test_the_messages_api_type_of_an_error_within_an_answer_is_its_status(
     ],
     ids=["text", "detail", "raw", "nested", "a list", "a number", "a number as message"],
 )
-def test_an_error_within_an_answer_is_found_in_any_shape(said: Any, words: str) -> None:
-    assert error_from_object("local", said).message == f"backend `local` answered 500: {words}"
+def test_an_error_within_a_response_is_found_in_any_shape(body: Any, words: str) -> None:
+    assert error_from_object("local", body).message == f"backend `local` answered 500: {words}"

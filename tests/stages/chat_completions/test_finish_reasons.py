@@ -10,6 +10,7 @@ import pytest
 from stages.chat_completions.finish_reasons import _MEANINGS, Finish, meaning
 from stages.messages_api.errors import InternalError
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.support import call, calls, completion, finish, message, text
 from tests.support import chat_request
 
@@ -33,7 +34,7 @@ STOP_REASONS = {
 KNOWN = [(reason, stop) for stop, reasons in STOP_REASONS.items() for reason in reasons]
 
 
-ASKED = chat_request(max_tokens=7)  # as many as a whole answer of these tests has
+ASKED = chat_request(max_tokens=7)  # the number of a whole response of these tests
 
 
 def ended(chunks: list[dict[str, Any]]) -> str:
@@ -44,13 +45,13 @@ def ended(chunks: list[dict[str, Any]]) -> str:
         return "error"
 
 
-@pytest.mark.parametrize(("reason", "expected"), [*KNOWN, *((each, "error") for each in FAILED)])
+@for_each(("reason", "expected"), [*KNOWN, *((each, "error") for each in FAILED)])
 def test_row_b2_a_finish_reason_of_a_provider_has_a_meaning(reason: str, expected: str) -> None:
     assert ended([text("Half an ans"), finish(reason)]) == expected
     assert ended([completion(reason, content="Half an ans")]) == expected
 
 
-def test_row_b2_a_model_that_repeats_itself_did_not_fill_the_window() -> None:
+def test_row_b2_a_repeating_model_did_not_fill_the_window() -> None:
     body = completion("repetition", content="no no no")
     assert message([body], request=chat_request(max_tokens=100))["stop_reason"] == "max_tokens"
 
@@ -63,7 +64,7 @@ def test_row_b2_the_error_says_which_reason_it_was() -> None:
         translator.end(True)
 
 
-def test_row_b2_a_reason_that_means_broken_counts_with_a_call_too() -> None:
+def test_row_b2_a_broken_finish_counts_with_a_call_too() -> None:
     called = calls(call("f", '{"a": 1}', id="a", index=0))
     assert ended([called, finish("MALFORMED_FUNCTION_CALL")]) == "error"
     assert ended([called, finish("eos")]) == "tool_use"
@@ -83,14 +84,14 @@ NATIVE = [
 ]
 
 
-@pytest.mark.parametrize("said", ["", "Half an ans"], ids=["empty", "half"])
-@pytest.mark.parametrize(("reason", "native", "expected"), NATIVE)
-def test_row_b2_the_native_reason_of_openrouter_counts_where_it_is_worse(
-    reason: str | None, native: str, expected: str, said: str
+@for_each("message", ["", "Half an ans"], ids=["empty", "half"])
+@for_each(("reason", "native", "expected"), NATIVE)
+def test_row_b2_the_worse_of_openrouter_s_two_reasons_counts(
+    reason: str | None, native: str, expected: str, message: str
 ) -> None:
     end = finish(reason)
     end["choices"][0]["native_finish_reason"] = native
-    assert ended([text(said), end]) == expected
+    assert ended([text(message), end]) == expected
 
 
 @pytest.mark.parametrize("reasons", [*itertools.permutations(["stop", "length", "odd"])])

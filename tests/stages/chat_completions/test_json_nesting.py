@@ -21,11 +21,11 @@ VALUES = st.recursive(
 
 
 def nested(text: str, size: int = 1) -> bool:
-    made = JsonNesting()
+    result = JsonNesting()
     for piece in pieces(text, size):
-        made.feed(piece)
-        made.feed("")
-    return made.closed
+        result.feed(piece)
+        result.feed("")
+    return result.closed
 
 
 @given(VALUES, st.integers(1, 5))
@@ -45,7 +45,7 @@ def test_what_is_no_object_is_closed_too_and_left_to_the_parser(text: str) -> No
     assert nested(text)
 
 
-def test_a_long_call_is_not_read_from_its_beginning_at_each_fragment() -> None:
+def test_a_long_call_is_not_read_again_at_each_fragment() -> None:
     def seconds(number: int) -> float:
         call, start = ToolCall(name="f"), time.process_time()
         for fragment in ['{"a": "', *["word "] * number]:
@@ -57,7 +57,7 @@ def test_a_long_call_is_not_read_from_its_beginning_at_each_fragment() -> None:
     assert seconds(16_000) < 40 * max(seconds(1_000), 0.001)
 
 
-def test_arguments_that_begin_anew_are_whole_at_their_end() -> None:
+def test_arguments_that_begin_again_are_whole_at_their_end() -> None:
     call = ToolCall(name="f")
     call.add("", "{}")
     assert call.complete

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.chat_completions.json_numbers import FiniteNumbers
+from tests.cases import for_each
 from tests.stages.translation.support import call, calls, completion, content, finish, pieces
 
 REPLACED = {
@@ -41,14 +42,14 @@ def fed(fragments: list[str]) -> str:
     return "".join([*map(numbers.feed, fragments), numbers.end()])
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize(("text", "expected"), REPLACED.items(), ids=REPLACED)
+@for_each("size", [1, 2, 3, 5, 100])
+@for_each(("text", "expected"), REPLACED.items(), ids=REPLACED)
 def test_a_number_that_is_not_finite_is_null(text: str, expected: str, size: int) -> None:
     assert fed(split(text, size)) == expected
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-@pytest.mark.parametrize("text", UNCHANGED, ids=lambda text: text[:20])
+@for_each("size", [1, 2, 3, 5, 100])
+@for_each("text", UNCHANGED, ids=lambda text: text[:20])
 def test_other_text_does_not_change(text: str, size: int) -> None:
     assert fed(split(text, size)) == text
 

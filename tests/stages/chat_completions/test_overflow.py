@@ -10,6 +10,7 @@ from stages.chat_completions.errors import error_from_object, error_from_status
 from stages.chat_completions.overflow import lower_limit, overflow_error
 from stages.messages_api.errors import OutputLimitError, PromptTooLongError
 from stages.wire import json_codec
+from tests.cases import for_each
 
 OLD = (
     "This model's maximum context length is {} tokens. However, you requested {} tokens "
@@ -106,18 +107,18 @@ FITTING: dict[str, tuple[str, int | None]] = {
         11528,
     ),
     "Anthropic": ("input length and `max_tokens` exceed context limit: 100 + 64 > 128, de", 27),
-    "no room but for one": (OLD.format(8192, 9000, 8191, 8000), 1),
+    "space for one token": (OLD.format(8192, 9000, 8191, 8000), 1),
 }
 
 
-@pytest.mark.parametrize(("said", "room"), FITTING.values(), ids=FITTING)
-def test_pitfall_31_a_limit_that_does_not_fit_behind_the_prompt_is_no_overflow_of_it(
-    said: str, room: int | None
+@for_each(("message", "space"), FITTING.values(), ids=FITTING)
+def test_pitfall_31_a_limit_too_large_for_the_prompt_is_no_overflow(
+    message: str, space: int | None
 ) -> None:
-    body = json_codec.encode({"error": {"message": said, "code": 400}})
+    body = json_codec.encode({"error": {"message": message, "code": 400}})
     error = error_from_status("local", 400, {}, body)
     assert isinstance(error, OutputLimitError)
-    assert (error.limit, error.by_window) == (room, True)
+    assert (error.limit, error.by_window) == (space, True)
     assert error.message.startswith("input length and `max_tokens` exceed context limit: ")
 
 
@@ -145,19 +146,21 @@ PROMPTS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("said", "numbers"), PROMPTS.values(), ids=PROMPTS)
-def test_pitfall_01_a_prompt_that_does_not_fit_alone_is_too_long(said: str, numbers: str) -> None:
-    error = overflow_error(said)
+@pytest.mark.parametrize(("message", "numbers"), PROMPTS.values(), ids=PROMPTS)
+def test_pitfall_01_a_prompt_that_does_not_fit_alone_is_too_long(
+    message: str, numbers: str
+) -> None:
+    error = overflow_error(message)
     assert type(error) is PromptTooLongError
     assert error.message == f"prompt is too long: {numbers} maximum"
 
 
 def test_more_than_the_model_puts_out_is_lowered_to_that() -> None:
-    said = (
+    response = (
         "max_tokens is too large: 64000. This model supports at most 16384 completion tokens, "
         "whereas you provided 64000."
     )
-    error = error_from_object("local", {"message": said, "code": 400})
+    error = error_from_object("local", {"message": response, "code": 400})
     assert isinstance(error, OutputLimitError)
     assert (error.limit, error.by_window) == (16384, False)
     assert error.message.startswith("max_tokens: 64000 > 16384, which is the maximum allowed")
@@ -178,19 +181,19 @@ def test_a_lowered_limit_keeps_its_name_and_all_else(name: str) -> None:
 
 
 def test_numbers_beyond_reason_are_no_failure() -> None:
-    said = OLD.format("9" * 5000, 1, 1, 1)
-    assert isinstance(overflow_error(said), PromptTooLongError)
+    response = OLD.format("9" * 5000, 1, 1, 1)
+    assert isinstance(overflow_error(response), PromptTooLongError)
 
 
 @pytest.mark.parametrize(
-    ("room", "left"),
+    ("space", "left"),
     [(9000, {"type": "enabled", "budget_tokens": 8999}), (1024, None), (1, None)],
 )
-def test_row_b24_a_lowered_limit_stays_above_the_budget_of_thinking(room: int, left: Any) -> None:
+def test_row_b24_a_lowered_limit_exceeds_the_thinking_budget(space: int, left: Any) -> None:
     thinking = {"type": "enabled", "budget_tokens": 31_999}
-    error = OutputLimitError("", room)
+    error = OutputLimitError("", space)
     lowered = lower_limit({"max_tokens": 32_000, "thinking": thinking}, error)
 
-    assert lowered == {"max_tokens": room, **({"thinking": left} if left else {})}
+    assert lowered == {"max_tokens": space, **({"thinking": left} if left else {})}
     kept = lower_limit({"max_tokens": 32_000, "thinking": {"type": "adaptive"}}, error)
     assert kept["thinking"] == {"type": "adaptive"}

@@ -11,11 +11,12 @@ from stages.chat_completions.output_limit_patterns import OUTPUT_LIMIT_TOO_HIGH
 from stages.chat_completions.overflow import lower_limit, overflow_error
 from stages.chat_completions.overflow_patterns import PROMPT_TOO_LONG, SUM_TOO_LONG
 from stages.messages_api.errors import OutputLimitError, PromptTooLongError
+from tests.cases import for_each
 from tests.stages.chat_completions.prompt_overflows import PROMPT_BODIES
 from tests.stages.chat_completions.support import openai, refused, texts
 
 
-@pytest.mark.parametrize(("status", "body", "numbers"), PROMPT_BODIES.values(), ids=PROMPT_BODIES)
+@for_each(("status", "body", "numbers"), PROMPT_BODIES.values(), ids=PROMPT_BODIES)
 def test_row_b24_a_prompt_that_is_too_long_in_a_provider_s_words(
     status: int, body: Any, numbers: str
 ) -> None:
@@ -37,7 +38,7 @@ TGI = (
 )
 
 
-def test_row_b24_tgi_s_output_limit_is_lowered_where_the_prompt_alone_fits() -> None:
+def test_row_b24_tgi_s_output_limit_is_lowered_if_the_prompt_fits() -> None:
     body = {"error": TGI.format(1512, 1000, 1024), "error_type": "validation"}
     error = refused(422, body)
     assert isinstance(error, OutputLimitError)
@@ -48,7 +49,7 @@ def test_row_b24_tgi_s_output_limit_is_lowered_where_the_prompt_alone_fits() -> 
 
 
 @pytest.mark.parametrize("code", ["5021", "3010"])
-def test_row_b24_cloudflare_s_sum_lowers_the_output_limit_by_what_is_too_much(code: str) -> None:
+def test_row_b24_cloudflare_s_sum_lowers_the_output_limit(code: str) -> None:
     error = refused(413, {"errors": [{"message": f"{code}: {CLOUDFLARE}", "code": int(code)}]})
     assert isinstance(error, OutputLimitError)
     assert "input length and `max_tokens` exceed context limit: 35000 > 24000" in error.message
@@ -59,9 +60,9 @@ def test_row_b24_cloudflare_s_sum_lowers_the_output_limit_by_what_is_too_much(co
     assert lower_limit({"max_completion_tokens": 8000}, error) == {"max_completion_tokens": 1}
 
 
-def test_row_b24_cloudflare_s_limit_of_the_output_is_told_as_one() -> None:
-    said = "max_completion_tokens is too large: 1298829. This model supports at most 1048576"
-    error = overflow_error(f"AiError: {said}")
+def test_row_b24_cloudflare_s_output_limit_is_an_output_limit() -> None:
+    response = "max_completion_tokens is too large: 1298829. This model supports at most 1048576"
+    error = overflow_error(f"AiError: {response}")
     assert isinstance(error, OutputLimitError)
     assert (error.limit, error.by_window) == (1048576, False)
 
@@ -75,7 +76,7 @@ COHERE = (
     "received 8192."
 )
 # What is said, and the most that the model puts out.
-CAPS_SAID = {
+CAP_WORDINGS = {
     "Anthropic": (
         (
             "max_tokens: 128001 > 64000, which is the maximum allowed number of output tokens for "
@@ -114,7 +115,7 @@ CAPS_SAID = {
 }
 
 
-@pytest.mark.parametrize(("words", "maximum"), CAPS_SAID.values(), ids=CAPS_SAID)
+@for_each(("words", "maximum"), CAP_WORDINGS.values(), ids=CAP_WORDINGS)
 def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, maximum: int) -> None:
     error = refused(400, openai(words))
     assert isinstance(error, OutputLimitError)
@@ -123,7 +124,7 @@ def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, max
     assert error.message.endswith("which is the maximum allowed number of output tokens")
 
 
-def test_row_b24_openai_s_oldest_words_tell_prompt_and_output_apart() -> None:
+def test_row_b24_openai_s_oldest_words_separate_prompt_and_output() -> None:
     error = overflow_error(
         "This model's maximum context length is 4097 tokens, however you requested 4116 tokens "
         "(1044 in your prompt; 3072 for the completion). Please reduce your prompt"
@@ -138,7 +139,7 @@ OPENROUTER = (
     "This endpoint's maximum context length is 9 tokens. However, you requested about 9 tokens"
 )
 ENGINE = f"{WINDOW}. However, you requested 8 output tokens and your prompt contains"
-SUMS_SAID = (
+SUM_WORDINGS = (
     f"{WINDOW}. However, you requested 9 tokens (1 in the messages, 8 in the completion).",
     (
         f"{WINDOW}. However, you requested 9 tokens (1 in the messages, 2 in the functions, and 8 "
@@ -171,13 +172,13 @@ SUMS_SAID = (
 )
 
 
-def test_row_b24_each_row_of_the_tables_has_an_example_that_meets_it_first() -> None:
-    examples = [*SUMS_SAID, *(t for t, _ in CAPS_SAID.values())]
+def test_row_b24_each_row_of_the_tables_has_its_example() -> None:
+    examples = [*SUM_WORDINGS, *(t for t, _ in CAP_WORDINGS.values())]
     examples += [*(t for _, body, _ in PROMPT_BODIES.values() for t in texts(body))]
     rows = (*OUTPUT_LIMIT_TOO_HIGH, *SUM_TOO_LONG, *PROMPT_TOO_LONG)
     first = {
-        id(next((row for row in rows if row.numbers(split_labels(each)) is not None), None))
-        for each in examples
+        id(next((row for row in rows if row.numbers(split_labels(example)) is not None), None))
+        for example in examples
     }
     # Some say the same with less: they are met where the words go on otherwise.
     general = {"prompt [is ]too long"}
@@ -206,7 +207,7 @@ STOPPED = {
 
 
 @pytest.mark.parametrize("words", STOPPED.values(), ids=STOPPED)
-def test_row_l5_where_a_backend_stopped_counting_there_is_no_number_to_shorten_by(
+def test_row_l5_a_cut_off_count_is_not_used_to_shorten(
     words: str,
 ) -> None:
     error = refused(400, openai(words, type="BadRequestError", code=400))

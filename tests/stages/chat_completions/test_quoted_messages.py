@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from stages.chat_completions.error_patterns import ErrorPattern, split_labels
 from stages.chat_completions.overflow import overflow_error
 from stages.messages_api.errors import InternalError, InvalidRequestError
+from tests.cases import for_each
 from tests.stages.chat_completions.support import openai, refused
 
 # A4: where a backend quotes a request
@@ -49,7 +48,7 @@ QUOTED: dict[str, tuple[int, Any]] = {
     ),
     "words in the middle": (400, openai("The title you sent is: prompt is too long")),
     "what an error says": (400, openai("the error says: input is too long")),
-    "behind LiteLLM": (
+    "through LiteLLM": (
         400,
         openai("litellm.BadRequestError: OpenAIException - bad role in 'prompt is too long'"),
     ),
@@ -57,20 +56,18 @@ QUOTED: dict[str, tuple[int, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "body"), QUOTED.values(), ids=QUOTED)
-def test_row_a4_what_is_quoted_from_a_request_is_no_refusal_of_its_kind(
-    status: int, body: Any
-) -> None:
+@for_each(("status", "body"), QUOTED.values(), ids=QUOTED)
+def test_row_a4_a_quotation_of_the_request_is_no_refusal(status: int, body: Any) -> None:
     error = refused(status, body)
     expected = InternalError if status == 500 else InvalidRequestError
     assert type(error) is expected
     assert error.message.startswith(f"backend `local` answered {status}: ")
 
 
-def test_row_a4_fastapi_s_input_is_not_told_to_the_client_again() -> None:
+def test_row_a4_fastapi_s_input_is_not_sent_to_the_client() -> None:
     _, body = QUOTED["FastAPI's input"]
-    told = refused(422, body).message
-    assert told == (
+    reported = refused(422, body).message
+    assert reported == (
         "backend `local` answered 422: Input should be a valid string (body.messages.0.content)"
     )
 
@@ -90,7 +87,7 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize("phrase", LONG.values(), ids=LONG)
+@for_each("phrase", LONG.values(), ids=LONG)
 def test_row_a2_no_more_than_the_beginning_of_a_message_is_read(phrase: str) -> None:
     short, long = (phrase * (n // len(phrase)) for n in (8_000, 1_000_000))
     assert split_labels(long) == split_labels(short)

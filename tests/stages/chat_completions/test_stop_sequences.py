@@ -20,6 +20,7 @@ from stages.profiles.profile import Profile, profiles
 from stages.translation.request import chat_request
 from stages.translation.request_options import divide_stop_sequences
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     THINKING,
@@ -39,7 +40,7 @@ FIVE = ("a", "b", "c", "d", "e")
 
 
 @pytest.mark.parametrize(
-    ("how", "sent", "scanned"),
+    ("options", "sent", "scanned"),
     [
         ({"max_stop_sequences": None, "fields": MAPPED}, 5, ()),
         ({"max_stop_sequences": 5, "fields": MAPPED}, 5, ()),
@@ -51,35 +52,35 @@ FIVE = ("a", "b", "c", "d", "e")
     ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],
 )
 def test_what_is_sent_and_what_is_looked_for_here(
-    how: dict[str, Any], sent: int, scanned: tuple[str, ...]
+    options: dict[str, Any], sent: int, scanned: tuple[str, ...]
 ) -> None:
-    made: Profile = profile(**how)
-    assert divide_stop_sequences(FIVE, made) == (list(FIVE[:sent]), scanned)
+    result: Profile = profile(**options)
+    assert divide_stop_sequences(FIVE, result) == (list(FIVE[:sent]), scanned)
 
 
-@pytest.mark.parametrize("name", profiles())
-def test_a_backend_that_ships_either_tells_its_stop_sequence_or_is_not_sent_any(name: str) -> None:
-    tells = name in ("vllm", "sglang")
-    assert profile_named(name).fields["stop_sequences"] == ("map" if tells else "emulate")
+@for_each("name", profiles())
+def test_a_shipped_backend_reports_stop_sequences_or_gets_none(name: str) -> None:
+    reports = name in ("vllm", "sglang")
+    assert profile_named(name).fields["stop_sequences"] == ("map" if reports else "emulate")
 
 
 @pytest.mark.parametrize(("policy", "streams"), [("emulate", True), ("map", False)])
 def test_a_backend_that_is_to_be_left_at_a_stop_sequence_streams(
     policy: str, streams: bool
 ) -> None:
-    how = profile(fields={"stop_sequences": policy}, echoes_prefill=True)
+    options = profile(fields={"stop_sequences": policy}, echoes_prefill=True)
     begun = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    made = chat_request(resolved(stop_sequences=["END"], messages=begun), how)
-    assert made.stream is streams
-    assert bool(made.echoed_prefill) is not streams
-    assert chat_request(resolved(), how).stream is False
+    result = chat_request(resolved(stop_sequences=["END"], messages=begun), options)
+    assert result.stream is streams
+    assert bool(result.echoed_prefill) is not streams
+    assert chat_request(resolved(), options).stream is False
 
 
 def fed(sequences: tuple[str, ...], parts: list[str]) -> tuple[str, str | None]:
     """All that comes out, and what was found."""
     scanner = StopScanner(sequences)
-    shown = "".join(scanner.feed(part) for part in parts) + scanner.finish()
-    return shown, scanner.matched
+    output = "".join(scanner.feed(part) for part in parts) + scanner.finish()
+    return output, scanner.matched
 
 
 CASES: dict[str, tuple[tuple[str, ...], str, tuple[str, str | None]]] = {
@@ -99,12 +100,12 @@ CASES: dict[str, tuple[tuple[str, ...], str, tuple[str, str | None]]] = {
 }
 
 
-@pytest.mark.parametrize(("sequences", "given", "expected"), CASES.values(), ids=CASES)
-@pytest.mark.parametrize("size", [1, 2, 3, 100])
+@for_each(("sequences", "value", "expected"), CASES.values(), ids=CASES)
+@for_each("size", [1, 2, 3, 100])
 def test_text_is_cut_before_the_first_stop_sequence(
-    size: int, sequences: tuple[str, ...], given: str, expected: tuple[str, str | None]
+    size: int, sequences: tuple[str, ...], value: str, expected: tuple[str, str | None]
 ) -> None:
-    assert fed(sequences, pieces(given, size)) == expected
+    assert fed(sequences, pieces(value, size)) == expected
 
 
 @given(
@@ -112,12 +113,12 @@ def test_text_is_cut_before_the_first_stop_sequence(
     st.text("abc", max_size=30),
     st.integers(1, 7),
 )
-def test_it_does_not_matter_where_the_text_is_cut(wanted: list[str], given: str, size: int) -> None:
+def test_it_does_not_matter_where_the_text_is_cut(wanted: list[str], value: str, size: int) -> None:
     sequences = tuple(wanted)
-    assert fed(sequences, pieces(given, size)) == fed(sequences, [given])
+    assert fed(sequences, pieces(value, size)) == fed(sequences, [value])
 
 
-def test_no_more_is_held_back_than_may_begin_one() -> None:
+def test_only_a_possible_beginning_is_held_back() -> None:
     scanner = StopScanner(("END", "STOP"))
     assert scanner.feed("The E") == "The "
     assert scanner.feed("N") == ""
@@ -125,18 +126,18 @@ def test_no_more_is_held_back_than_may_begin_one() -> None:
     assert scanner.matched is None
 
 
-def test_the_beginning_held_back_is_the_longest() -> None:
+def test_the_longest_possible_beginning_is_held_back() -> None:
     assert split_partial_match("xaba", ("abab", "ac")) == ("x", "aba")
     assert split_partial_match("xabab", ("abab",)) == ("xab", "ab")
     assert split_partial_match("", ("a",)) == ("", "")
 
 
-# In an answer
+# In a response
 
 
 def asked(**changes: Any) -> ChatRequest:
-    how = profile(fields={"stop_sequences": "emulate"})
-    return chat_request(resolved(**{"stop_sequences": ["END"], **changes}), how)
+    options = profile(fields={"stop_sequences": "emulate"})
+    return chat_request(resolved(**{"stop_sequences": ["END"], **changes}), options)
 
 
 def answered(chunks: list[Any], **changes: Any) -> tuple[dict[str, Any], bool]:
@@ -155,15 +156,15 @@ def answered(chunks: list[Any], **changes: Any) -> tuple[dict[str, Any], bool]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
-def test_an_answer_ends_before_its_stop_sequence_and_says_which(size: int) -> None:
-    chunks = [text(each) for each in pieces("Hello ENDless", size)]
-    made, stopped = answered([*chunks, finish(), usage()])
+def test_a_response_ends_before_its_stop_sequence_and_says_which(size: int) -> None:
+    chunks = [text(piece) for piece in pieces("Hello ENDless", size)]
+    result, stopped = answered([*chunks, finish(), usage()])
     assert stopped
-    assert [block["text"] for block in made["content"]] == ["Hello "]
-    assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
+    assert [block["text"] for block in result["content"]] == ["Hello "]
+    assert (result["stop_reason"], result["stop_sequence"]) == ("stop_sequence", "END")
 
 
-def test_the_end_is_told_in_the_chunk_with_the_stop_sequence() -> None:
+def test_the_end_is_reported_in_the_chunk_with_the_stop_sequence() -> None:
     translator = ResponseTranslator(asked())
     translator.chunk(text("a"))
     *_, end, stop = translator.chunk(text("bENDc"))
@@ -174,26 +175,26 @@ def test_the_end_is_told_in_the_chunk_with_the_stop_sequence() -> None:
     assert translator.end(True) == []
 
 
-def test_an_answer_without_one_is_whole() -> None:
-    made, stopped = answered([text("The EN"), finish(), usage()])
+def test_a_response_without_one_is_whole() -> None:
+    result, stopped = answered([text("The EN"), finish(), usage()])
     assert not stopped
-    assert [block["text"] for block in made["content"]] == ["The EN"]
-    assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
+    assert [block["text"] for block in result["content"]] == ["The EN"]
+    assert (result["stop_reason"], result["stop_sequence"]) == ("end_turn", None)
 
 
-def test_a_whole_completion_is_cut_and_its_usage_told() -> None:
+def test_a_whole_completion_is_cut_and_its_usage_reported() -> None:
     tools = [call("f", "{}", id="a")]
-    made, _ = answered([completion(content="Hello END more", tool_calls=tools)])
-    assert [block["text"] for block in made["content"]] == ["Hello "]
-    assert made["stop_reason"] == "stop_sequence"
-    assert made["usage"]["output_tokens"] == 7
+    result, _ = answered([completion(content="Hello END more", tool_calls=tools)])
+    assert [block["text"] for block in result["content"]] == ["Hello "]
+    assert result["stop_reason"] == "stop_sequence"
+    assert result["usage"]["output_tokens"] == 7
 
 
 def test_a_stop_sequence_over_parts_of_a_content_list_is_found() -> None:
-    chunks = [delta(content=[{"type": "text", "text": each}]) for each in ("a E", "N", "D b")]
-    made, stopped = answered([*chunks, finish()])
+    chunks = [delta(content=[{"type": "text", "text": item}]) for item in ("a E", "N", "D b")]
+    result, stopped = answered([*chunks, finish()])
     assert stopped
-    assert [block["text"] for block in made["content"]] == ["a "]
+    assert [block["text"] for block in result["content"]] == ["a "]
 
 
 def test_thinking_and_the_json_of_tools_are_not_searched() -> None:
@@ -203,41 +204,41 @@ def test_thinking_and_the_json_of_tools_are_not_searched() -> None:
         calls(call("f", '{"a": "END"}', id="a", index=0)),
         finish("tool_calls"),
     ]
-    made, stopped = answered(chunks, thinking=THINKING)
+    result, stopped = answered(chunks, thinking=THINKING)
     assert not stopped
-    thought, before, tool = made["content"]
+    thought, before, tool = result["content"]
     assert thought["thinking"] == "the END of it"
     assert before["text"] == "E"
     assert tool["input"] == {"a": "END"}
-    assert made["stop_reason"] == "tool_use"
+    assert result["stop_reason"] == "tool_use"
 
 
 def test_thinking_between_tags_is_not_searched() -> None:
-    made, _ = answered([text("<think>END</think>a END b"), finish()], thinking=THINKING)
-    thought, shown = made["content"]
-    assert (thought["thinking"], shown["text"]) == ("END", "a ")
+    result, _ = answered([text("<think>END</think>a END b"), finish()], thinking=THINKING)
+    thought, output = result["content"]
+    assert (thought["thinking"], output["text"]) == ("END", "a ")
 
 
 @pytest.mark.parametrize("between", [calls(call("f", "{}", id="a", index=0)), delta(refusal="no")])
-def test_a_stop_sequence_does_not_go_on_behind_something_else(between: dict[str, Any]) -> None:
+def test_a_stop_sequence_does_not_go_on_after_something_else(between: dict[str, Any]) -> None:
     _, stopped = answered([text("EN"), between, text("D"), finish()])
     assert not stopped
 
 
 def test_a_call_before_the_stop_sequence_is_kept() -> None:
     chunks = [calls(call("f", "{}", id="a", index=0)), text("bENDc"), finish()]
-    made, _ = answered(chunks)
-    assert [block["type"] for block in made["content"]] == ["tool_use", "text"]
-    assert made["stop_reason"] == "stop_sequence"
+    result, _ = answered(chunks)
+    assert [block["type"] for block in result["content"]] == ["tool_use", "text"]
+    assert result["stop_reason"] == "stop_sequence"
 
 
-def test_an_answer_that_begins_with_it_is_empty() -> None:
-    made, _ = answered([text("ENDx")])
-    assert made["content"] == []
-    assert made["stop_sequence"] == "END"
+def test_a_response_that_begins_with_it_is_empty() -> None:
+    result, _ = answered([text("ENDx")])
+    assert result["content"] == []
+    assert result["stop_sequence"] == "END"
 
 
-def test_reasoning_that_nobody_wants_does_not_part_a_stop_sequence() -> None:
-    made, stopped = answered([text("a EN"), delta(reasoning="hm"), text("D b"), finish()])
+def test_unwanted_reasoning_does_not_split_a_stop_sequence() -> None:
+    result, stopped = answered([text("a EN"), delta(reasoning="hm"), text("D b"), finish()])
     assert stopped
-    assert [block["text"] for block in made["content"]] == ["a "]
+    assert [block["text"] for block in result["content"]] == ["a "]

@@ -7,17 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.chat_completions.think_tags import THINK, Tags, ThinkTags
+from tests.cases import for_each
 
 
 def split(pieces: list[str], pairs: Tags = THINK) -> dict[str, str]:
     tags = ThinkTags(pairs)
-    found = [each for piece in pieces for each in tags.feed(piece)]
-    found += tags.finish()
-    return {kind: "".join(t for k, t in found if k == kind) for kind in ("thinking", "text")}
+    matches = [item for piece in pieces for item in tags.feed(piece)]
+    matches += tags.finish()
+    return {kind: "".join(t for k, t in matches if k == kind) for kind in ("thinking", "text")}
 
 
-@pytest.mark.parametrize(
-    ("text", "thinking", "rest"),
+@for_each(
+    ("text", "thinking", "remaining"),
     [
         ("<think>a</think>b", "a", "b"),
         ("\n <think>\na\n</think>\n\nb", "\na\n", "b"),
@@ -31,16 +32,16 @@ def split(pieces: list[str], pairs: Tags = THINK) -> dict[str, str]:
         ("<think>a < b</think>c <think>d</think>", "a < b", "c <think>d</think>"),
     ],
 )
-def test_tags_at_the_beginning_are_reasoning(text: str, thinking: str, rest: str) -> None:
-    assert split([text]) == {"thinking": thinking, "text": rest}
+def test_tags_at_the_beginning_are_reasoning(text: str, thinking: str, remaining: str) -> None:
+    assert split([text]) == {"thinking": thinking, "text": remaining}
 
 
-#: `<a>` stands in the prompt: the last opens with nothing.
+#: `<a>` is in the prompt: the last opens with nothing.
 INSIDE: Tags = (("<a>", "</a>"), ("<ab>", "-"), ("", "</a>"))
 
 
 @pytest.mark.parametrize(
-    ("text", "thinking", "rest"),
+    ("text", "thinking", "remaining"),
     [
         ("x</a>y", "x", "y"),
         ("<a>x</a>y", "x", "y"),
@@ -50,10 +51,10 @@ INSIDE: Tags = (("<a>", "</a>"), ("<ab>", "-"), ("", "</a>"))
         (" ", "", " "),
     ],
 )
-def test_where_the_prompt_opens_the_tag_the_text_begins_with_reasoning(
-    text: str, thinking: str, rest: str
+def test_after_a_tag_in_the_prompt_the_text_begins_with_reasoning(
+    text: str, thinking: str, remaining: str
 ) -> None:
-    assert split([text], INSIDE) == {"thinking": thinking, "text": rest}
+    assert split([text], INSIDE) == {"thinking": thinking, "text": remaining}
 
 
 def test_without_tags_all_is_text() -> None:

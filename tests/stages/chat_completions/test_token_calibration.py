@@ -36,7 +36,7 @@ def test_a_size_is_believed_until_something_is_reported() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 10, 30, 60, 1000])
-def test_row_l7_short_prompts_do_not_spoil_the_estimate_of_long_ones(count: int) -> None:
+def test_row_l7_short_prompts_do_not_spoil_long_estimates(count: int) -> None:
     line = learned(*[SHORT] * count)
     assert estimates(line, LONG) == pytest.approx(1, abs=0.05)
     assert estimates(line, SHORT) == pytest.approx(1, abs=0.1)
@@ -48,7 +48,7 @@ def test_row_l7_the_words_of_short_prompts_may_vary(sizes: tuple[int, int]) -> N
     assert estimates(line, LONG) == pytest.approx(1, abs=0.1)
 
 
-def test_row_l7_many_short_prompts_do_not_make_the_long_ones_forgotten() -> None:
+def test_row_l7_many_short_prompts_do_not_displace_long_ones() -> None:
     dense = (10_000, 15_000)
     line = learned(dense, *[SHORT] * 500)
     assert estimates(line, dense) == pytest.approx(1, abs=0.05)
@@ -78,7 +78,7 @@ def histories(draw: st.DrawFn) -> tuple[float, float, tuple[int, int], list[tupl
 
 @given(histories())
 @quick
-def test_row_l7_estimates_converge_where_prompts_are_and_stay_sane_elsewhere(
+def test_row_l7_estimates_converge_near_prompts_and_stay_sane(
     history: tuple[float, float, tuple[int, int], list[tuple[int, int]]],
 ) -> None:
     constant, factor, seen, prompts = history
@@ -126,7 +126,7 @@ def test_recent_prompts_count_more_than_old_ones() -> None:
 
 
 @pytest.mark.parametrize("tokens", [0, -5, 499, 8001, 10**9])
-def test_a_number_that_cannot_be_of_the_whole_prompt_teaches_nothing(tokens: int) -> None:
+def test_a_number_smaller_than_the_prompt_is_ignored(tokens: int) -> None:
     assert learned((1000, tokens)) == TokenEstimate()
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stages.messages_api import stream_events as e
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.support import (
     arguments,
     call,
@@ -33,13 +34,17 @@ SPACED = '{ "command" : "ls -l" }'
 def streamed(*fragments: Any, end: str = "tool_calls") -> list[dict[str, Any]]:
     """One call whose arguments come in these fragments."""
     begun = calls(call("Bash", "", index=0, id="call_a"))
-    return [begun, *(calls(call(arguments=each, index=0)) for each in fragments), finish(end)]
+    return [
+        begun,
+        *(calls(call(arguments=fragment, index=0)) for fragment in fragments),
+        finish(end),
+    ]
 
 
 def sent(chunks: list[dict[str, Any]]) -> str:
     """The arguments, as a client of a stream gets them."""
     events = translate(chunks)
-    return "".join(each.text for each in events if isinstance(each, e.BlockDelta))
+    return "".join(event.text for event in events if isinstance(event, e.BlockDelta))
 
 
 # B3: which call a fragment belongs to
@@ -54,12 +59,12 @@ def test_row_b3_fragments_whose_ids_differ_are_of_one_call(name: Any, index: Any
     assert content([*chunks, finish("tool_calls")]) == [("tool_use", "Bash", {"command": "ls -l"})]
 
 
-def test_row_b3_such_fragments_of_two_calls_belong_to_the_one_at_their_index() -> None:
+def test_row_b3_fragments_of_two_calls_belong_to_their_index() -> None:
     chunks = [calls(call("f", "", id="a", index=0)), calls(call("g", "", id="b", index=1))]
     for n, more in enumerate(pieces(COMMAND, 5)):
         chunks += [calls(call(arguments=more, id=f"x{n}{i}", index=i)) for i in (1, 0)]
-    made = content([*chunks, finish("tool_calls")])
-    assert made == [("tool_use", name, {"command": "ls -l"}) for name in "fg"]
+    result = content([*chunks, finish("tool_calls")])
+    assert result == [("tool_use", name, {"command": "ls -l"}) for name in "fg"]
 
 
 def test_row_b3_another_id_with_a_name_is_another_call() -> None:
@@ -75,9 +80,9 @@ def test_row_b3_another_id_with_a_name_is_another_call() -> None:
 # B6: what is said again
 
 
-@pytest.mark.parametrize("again", [COMMAND, SPACED, COMMAND * 2, f"\n{COMMAND}\n", COMMAND + " "])
-@pytest.mark.parametrize("size", [3, 100])
-def test_row_b6_arguments_that_are_said_again_are_sent_once(again: str, size: int) -> None:
+@for_each("again", [COMMAND, SPACED, COMMAND * 2, f"\n{COMMAND}\n", COMMAND + " "])
+@for_each("size", [3, 100])
+def test_row_b6_arguments_that_are_repeated_are_sent_once(again: str, size: int) -> None:
     chunks = streamed(*pieces(COMMAND, 5), *pieces(again, size))
     assert sent(chunks).strip() == COMMAND
 
@@ -99,14 +104,14 @@ def test_row_b6_an_object_within_the_arguments_is_no_repetition() -> None:
         assert sent(streamed(*pieces(whole, size))) == whole
 
 
-def test_row_b6_a_number_in_pieces_is_no_repetition() -> None:
+def test_row_b6_a_number_in_parts_is_no_repetition() -> None:
     assert content(streamed("1", "1")) == [("tool_use", "Bash", {"_raw": "11"})]
 
 
 def test_row_b6_arguments_are_sent_while_they_come() -> None:
     translator = ResponseTranslator(chat_request())
-    made = [translator.chunk(each) for each in streamed('{"a": ', '{"b"', ": 1}", "}")[:-1]]
-    deltas = [each.text for events in made for each in events if isinstance(each, e.BlockDelta)]
+    result = [translator.chunk(item) for item in streamed('{"a": ', '{"b"', ": 1}", "}")[:-1]]
+    deltas = [item.text for events in result for item in events if isinstance(item, e.BlockDelta)]
     assert deltas == ['{"a": ', '{"b"', ": 1}", "}"]
 
 
@@ -126,8 +131,8 @@ def encoded(value: str, times: int = 1) -> str:
     return value
 
 
-@pytest.mark.parametrize("times", [1, 2, 3])
-@pytest.mark.parametrize("size", [1, 7, 200])
+@for_each("times", [1, 2, 3])
+@for_each("size", [1, 7, 200])
 def test_row_b30_a_string_that_holds_an_object_is_that_object(times: int, size: int) -> None:
     text = encoded(COMMAND, times)
     expected = [("tool_use", "Bash", {"command": "ls -l"})]
@@ -137,17 +142,19 @@ def test_row_b30_a_string_that_holds_an_object_is_that_object(times: int, size: 
     assert sent(streamed(*pieces(text, size))) == COMMAND
 
 
-@pytest.mark.parametrize("held", ["", "null", " "])
-def test_row_b30_a_string_that_holds_nothing_is_no_arguments(held: str) -> None:
-    assert content(streamed(encoded(held))) == [("tool_use", "Bash", {})]
+@pytest.mark.parametrize("buffered", ["", "null", " "])
+def test_row_b30_a_string_that_holds_nothing_is_no_arguments(buffered: str) -> None:
+    assert content(streamed(encoded(buffered))) == [("tool_use", "Bash", {})]
 
 
-@pytest.mark.parametrize("held", ["ls -l", "[1]", "7", '{"a": '])
-def test_row_b30_what_holds_no_object_is_kept_as_it_is(held: str) -> None:
-    assert content(streamed(encoded(held))) == [("tool_use", "Bash", {"_raw": encoded(held)})]
+@pytest.mark.parametrize("buffered", ["ls -l", "[1]", "7", '{"a": '])
+def test_row_b30_what_holds_no_object_is_kept_as_it_is(buffered: str) -> None:
+    assert content(streamed(encoded(buffered))) == [
+        ("tool_use", "Bash", {"_raw": encoded(buffered)})
+    ]
 
 
-def test_row_b30_a_string_that_is_said_again_is_one() -> None:
+def test_row_b30_a_string_that_is_repeated_is_one() -> None:
     text = encoded(COMMAND)
     assert content(streamed(text, text)) == [("tool_use", "Bash", {"command": "ls -l"})]
 
@@ -174,6 +181,6 @@ def test_arguments_are_the_same_however_they_come(
 
 
 def test_text_after_a_call_still_waits_for_nothing() -> None:
-    made = content([*streamed(COMMAND)[:-1], text("So."), finish("tool_calls")])
-    assert [kind for kind, *_ in made] == ["tool_use", "text"]
-    assert list(itertools.chain(made[-1])) == ["text", "So."]
+    result = content([*streamed(COMMAND)[:-1], text("So."), finish("tool_calls")])
+    assert [kind for kind, *_ in result] == ["tool_use", "text"]
+    assert list(itertools.chain(result[-1])) == ["text", "So."]

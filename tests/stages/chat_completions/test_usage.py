@@ -1,4 +1,4 @@
-"""Usage adds up, in whatever dialect it comes, and wherever in an answer."""
+"""Usage adds up, in whatever dialect it comes, and anywhere in a response."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from stages.chat_completions.usage import (
     with_estimates,
 )
 from stages.messages_api.usage import Usage
+from tests.cases import for_each
 from tests.stages.translation.support import THINKING, delta, finish, message, text, translate
 from tests.support import chat_request
 
@@ -27,8 +28,8 @@ def reasoning(tokens: int) -> dict[str, Any]:
 
 
 def counts(prompt: int, completion: int, total: int | None = None) -> dict[str, Any]:
-    made = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
-    return {name: number for name, number in made.items() if number is not None}
+    result = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
+    return {name: number for name, number in result.items() if number is not None}
 
 
 NEXT_TO_COMPLETION = {
@@ -57,12 +58,12 @@ WITHIN_COMPLETION = {
 DIALECTS = NEXT_TO_COMPLETION | WITHIN_COMPLETION
 
 
-@pytest.mark.parametrize(("told", "output", "thinking"), DIALECTS.values(), ids=DIALECTS)
+@for_each(("counts", "output", "thinking"), DIALECTS.values(), ids=DIALECTS)
 def test_row_b7_the_output_includes_the_reasoning(
-    told: dict[str, Any], output: int, thinking: int
+    counts: dict[str, Any], output: int, thinking: int
 ) -> None:
-    made = parse_usage(told)
-    assert (made.output_tokens, made.thinking_tokens) == (output, thinking)
+    result = parse_usage(counts)
+    assert (result.output_tokens, result.thinking_tokens) == (output, thinking)
 
 
 CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
@@ -71,7 +72,7 @@ CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
         {**counts(19, 7), "prompt_cache_hit_tokens": 12, "prompt_cache_miss_tokens": 7},
         Usage(7, 7, 12),
     ),
-    "LiteLLM, in front of Claude": (
+    "LiteLLM with Claude": (
         {
             **counts(19, 7, 26),
             "prompt_tokens_details": {"cached_tokens": 12, "cache_creation_tokens": 4},
@@ -96,22 +97,22 @@ CACHED: dict[str, tuple[dict[str, Any], Usage]] = {
         {"input_tokens": 19, "output_tokens": 7, "input_tokens_details": {"cached_tokens": 12}},
         Usage(7, 7, 12),
     ),
-    "a prompt that only the total tells": (
+    "a prompt that only the total shows": (
         {"completion_tokens": 7, "total_tokens": 26},
         Usage(19, 7),
     ),
-    "an output that only the total tells": (
+    "an output that only the total shows": (
         {"prompt_tokens": 19, "total_tokens": 26},
         Usage(19, 7),
     ),
 }
 
 
-@pytest.mark.parametrize(("told", "expected"), CACHED.values(), ids=CACHED)
+@for_each(("counts", "expected"), CACHED.values(), ids=CACHED)
 def test_row_b7_the_prompt_is_what_was_read_and_cached(
-    told: dict[str, Any], expected: Usage
+    counts: dict[str, Any], expected: Usage
 ) -> None:
-    assert parse_usage(told) == expected
+    assert parse_usage(counts) == expected
 
 
 NUMBERS: st.SearchStrategy[Any] = (
@@ -146,13 +147,17 @@ REPORTS = st.builds(
 
 @given(REPORTS)
 @quick
-def test_row_b7_no_number_is_negative_and_thinking_is_part_of_the_output(
-    told: dict[str, Any],
+def test_row_b7_no_number_is_negative_and_output_has_thinking(
+    counts: dict[str, Any],
 ) -> None:
-    made = parse_usage(told)
-    numbers = (made.input_tokens, made.cache_read_input_tokens, made.cache_creation_input_tokens)
-    assert min(*numbers, made.output_tokens, made.thinking_tokens) >= 0
-    assert made.output_tokens >= made.thinking_tokens
+    result = parse_usage(counts)
+    numbers = (
+        result.input_tokens,
+        result.cache_read_input_tokens,
+        result.cache_creation_input_tokens,
+    )
+    assert min(*numbers, result.output_tokens, result.thinking_tokens) >= 0
+    assert result.output_tokens >= result.thinking_tokens
 
 
 @given(st.integers(1, 2000), st.integers(0, 2000), st.integers(0, 2000), st.integers(1, 2000))
@@ -164,33 +169,37 @@ def test_row_b7_cached_and_uncached_add_up_to_the_prompt(
     details = {"cached_tokens": read, "cache_write_tokens": written, "audio_tokens": 0}
     within = parse_usage({**counts(prompt, output, total), "prompt_tokens_details": details})
     on_top = {"cache_read_input_tokens": read, "cache_creation_input_tokens": written}
-    beside = parse_usage({**counts(uncached, output, total), **on_top})
-    assert within == beside == Usage(uncached, output, read, written)
+    outside = parse_usage({**counts(uncached, output, total), **on_top})
+    assert within == outside == Usage(uncached, output, read, written)
     assert within.prompt_tokens == prompt
 
 
 @given(st.integers(1, 2000), st.integers(1, 2000), st.integers(1, 2000))
 @quick
-def test_row_b7_reasoning_within_and_next_to_the_completion_come_to_the_same(
+def test_row_b7_reasoning_inside_and_outside_completion_agree(
     prompt: int, words: int, thinking: int
 ) -> None:
     output = words + thinking
     within = {**counts(prompt, output, prompt + output), **reasoning(thinking)}
-    beside = {**counts(prompt, words, prompt + output), **reasoning(thinking)}
-    assert parse_usage(within) == parse_usage(beside)
+    outside = {**counts(prompt, words, prompt + output), **reasoning(thinking)}
+    assert parse_usage(within) == parse_usage(outside)
     assert parse_usage(within).output_tokens == output
 
 
 # Where it is
 
-TOLD = counts(11, 7, 18)
+REPORTED = counts(11, 7, 18)
 PLACES: dict[str, dict[str, Any]] = {
-    "next to the choices": {"choices": [], "usage": TOLD},
-    "x_groq": {**finish(), "x_groq": {"id": "req_1", "usage": TOLD}},
-    "x_groq, without a choice": {"choices": [], "x_groq": {"usage": TOLD}},
-    "x_groq, and null next to the choices": {**finish(), "usage": None, "x_groq": {"usage": TOLD}},
-    "a choice": {"choices": [{"index": 0, "delta": {}, "usage": TOLD}]},
-    "the second choice": {"choices": [{"delta": {}}, {"delta": {}, "usage": TOLD}]},
+    "next to the choices": {"choices": [], "usage": REPORTED},
+    "x_groq": {**finish(), "x_groq": {"id": "req_1", "usage": REPORTED}},
+    "x_groq, without a choice": {"choices": [], "x_groq": {"usage": REPORTED}},
+    "x_groq, and null next to the choices": {
+        **finish(),
+        "usage": None,
+        "x_groq": {"usage": REPORTED},
+    },
+    "a choice": {"choices": [{"index": 0, "delta": {}, "usage": REPORTED}]},
+    "the second choice": {"choices": [{"delta": {}}, {"delta": {}, "usage": REPORTED}]},
 }
 
 
@@ -210,24 +219,24 @@ ODD: st.SearchStrategy[Any] = st.sampled_from(
     st.lists(st.integers(1, 9), min_size=1, max_size=6), st.lists(ODD, max_size=6), st.booleans()
 )
 @quick
-def test_row_b7_usage_that_grows_with_each_chunk_is_that_of_the_last(
+def test_row_b7_growing_usage_is_that_of_the_last_chunk(
     pieces: list[int], odd: list[Any], split: bool
 ) -> None:
     """Also where it comes in halves, or with null and nothing in between."""
-    told: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     for n in range(len(pieces)):
         more = {"completion_tokens": sum(pieces[: n + 1])}
         if n == 0 or not split:
             more["prompt_tokens"] = 11
-        for each in (more, *odd):
-            told = merge_usage(told, reported_usage({"choices": [], "usage": each}, []))
-    assert parse_usage(told) == Usage(11, sum(pieces))
+        for item in (more, *odd):
+            counts = merge_usage(counts, reported_usage({"choices": [], "usage": item}, []))
+    assert parse_usage(counts) == Usage(11, sum(pieces))
 
 
-def test_row_b7_a_number_that_is_too_small_for_what_was_sent_is_not_believed() -> None:
+def test_row_b7_a_number_too_small_for_the_prompt_is_ignored() -> None:
     """Some count each chunk, and some report the beginning only."""
     chunks = [{**text("word " * 100), "usage": counts(11, 1)} for _ in range(3)]
-    (end,) = (each for each in translate([*chunks, finish()]) if each.type == "message_delta")
+    (end,) = (item for item in translate([*chunks, finish()]) if item.type == "message_delta")
     used = getattr(end, "usage")  # noqa: B009
     assert used.estimated
     assert used.input_tokens == 11
@@ -246,6 +255,6 @@ def test_row_b7_something_was_put_out_where_something_was_sent(output: int, sent
 
 def test_signatures_do_not_count_as_output() -> None:
     details = [{"type": "reasoning.encrypted", "data": "x" * 100_000}]
-    chunks = [delta(reasoning_details=details), text("a"), finish(usage=TOLD)]
+    chunks = [delta(reasoning_details=details), text("a"), finish(usage=REPORTED)]
     used = message(chunks, request=chat_request(thinking=THINKING))["usage"]
     assert used["output_tokens"] == 7

@@ -11,6 +11,7 @@ from stages.messages_api.accumulate import MessageBuilder, tool_input
 from stages.messages_api.usage import Usage
 from stages.validate import Validate
 from stages.wire.json_codec import encode
+from tests.cases import for_each
 from tests.support import body, request
 
 START = e.MessageStart("msg_1", "claude-test", Usage(3, 1), request())
@@ -113,7 +114,7 @@ INPUTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "expected"), INPUTS.values(), ids=INPUTS)
+@for_each(("arguments", "expected"), INPUTS.values(), ids=INPUTS)
 def test_pitfall_35_any_arguments_become_an_object(
     arguments: str, expected: dict[str, Any]
 ) -> None:
@@ -130,9 +131,9 @@ CUT: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("reason", ["max_tokens", "model_context_window_exceeded", "refusal"])
-@pytest.mark.parametrize(("arguments", "expected"), CUT.values(), ids=CUT)
-def test_a_cut_answer_has_the_complete_members_of_a_cut_call(
+@for_each("reason", ["max_tokens", "model_context_window_exceeded", "refusal"])
+@for_each(("arguments", "expected"), CUT.values(), ids=CUT)
+def test_a_truncated_response_has_the_complete_members_of_a_call(
     arguments: str, expected: dict[str, Any], reason: str
 ) -> None:
     message = built(START, *tool(*arguments), e.MessageDelta(reason, Usage(3, 1)))

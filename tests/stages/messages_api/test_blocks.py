@@ -14,6 +14,7 @@ from stages.messages_api import blocks as b
 from stages.messages_api.request import Message, MessagesRequest
 from stages.routing.traits import has_images, input_tokens
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, resolved
 
 INNER = b.ImageBlock(b.UrlSource("https://x.invalid/inner"))
@@ -22,9 +23,9 @@ INNER = b.ImageBlock(b.UrlSource("https://x.invalid/inner"))
 def holders(cls: Any, inner: Any) -> Iterator[tuple[str, Any]]:
     """Objects of `cls`, each with `inner` in one field that can hold blocks, and its path."""
     hints = get_type_hints(cls)
-    for name in (each.name for each in attrs.fields(cls)):
+    for name in (item.name for item in attrs.fields(cls)):
         for path, value in values(hints[name], inner):
-            others = {each.name: sample(hints[each.name]) for each in required(cls)}
+            others = {item.name: sample(hints[item.name]) for item in required(cls)}
             yield f"{name}{path}", cls(**{**others, name: value})
 
 
@@ -40,7 +41,7 @@ def values(kind: Any, inner: Any) -> Iterator[tuple[str, Any]]:
 
 
 def required(cls: Any) -> list[Any]:
-    return [each for each in attrs.fields(cls) if each.default is attrs.NOTHING]
+    return [field for field in attrs.fields(cls) if field.default is attrs.NOTHING]
 
 
 def sample(kind: Any) -> Any:
@@ -78,7 +79,7 @@ def test_each_field_that_can_hold_blocks_is_in_children(path: str, block: Any) -
     ]
 
 
-@pytest.mark.parametrize("tag", b.BLOCKS)
+@for_each("tag", b.BLOCKS)
 def test_a_class_knows_its_type_and_is_in_the_union(tag: str) -> None:
     cls: Any = b.BLOCKS[tag]
 
@@ -113,7 +114,7 @@ class Gallery(b.ImageBlock):
         return self.shown
 
 
-def test_blocks_inside_a_new_class_are_visited_without_another_edit() -> None:
+def test_blocks_inside_a_new_class_are_visited() -> None:
     text = b.TextBlock("x" * 4000)
     gallery = Gallery(b.UrlSource("https://x.invalid/a"), shown=(text, INNER))
     request = MessagesRequest("m", (Message("user", (gallery,)),))

@@ -13,6 +13,7 @@ import pytest
 
 import stages
 from stages.messages_api import errors
+from tests.cases import for_each
 
 TABLE = {
     errors.InvalidRequestError: (400, "invalid_request_error"),
@@ -38,9 +39,9 @@ TABLE = {
 
 
 def descendants(cls: type[errors.ApiError]) -> Iterator[type[errors.ApiError]]:
-    for each in cls.__subclasses__():
-        yield each
-        yield from descendants(each)
+    for item in cls.__subclasses__():
+        yield item
+        yield from descendants(item)
 
 
 def import_all() -> None:
@@ -49,7 +50,7 @@ def import_all() -> None:
             importlib.import_module(module.name)
 
 
-def test_every_error_of_the_stages_is_in_this_module_and_in_the_table() -> None:
+def test_every_error_of_the_stages_is_in_the_table() -> None:
     import_all()
     ours = {cls for cls in descendants(errors.ApiError) if cls.__module__.startswith("stages.")}
 
@@ -71,12 +72,12 @@ def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:
     assert {name for _, name, _ in drawn} == {cls.__name__ for cls in TABLE}
 
 
-@pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
+@for_each("cls", TABLE, ids=lambda cls: cls.__name__)
 def test_an_error_has_its_status_and_type(cls: type[errors.ApiError]) -> None:
     assert (cls.status, cls.type) == TABLE[cls]
 
 
-@pytest.mark.parametrize("cls", TABLE, ids=lambda cls: cls.__name__)
+@for_each("cls", TABLE, ids=lambda cls: cls.__name__)
 def test_the_official_sdk_knows_an_error_by_status_and_type(cls: type[errors.ApiError]) -> None:
     body = cls("no").body("req_1")
 
@@ -104,7 +105,7 @@ def test_a_body_has_the_request_id_and_only_what_there_is() -> None:
     }
 
 
-def test_details_stand_in_the_body_and_headers_do_not() -> None:
+def test_details_are_in_the_body_and_headers_are_not() -> None:
     error = errors.InvalidRequestError("no", headers={"retry-after": "1"}, details={"a": 1})
     assert error.headers == {"retry-after": "1"}
     assert error.body("req_1")["error"] == {

@@ -10,6 +10,7 @@ from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
 from stages.messages_api.usage import Usage
 from stages.wire.sse import encode_event
+from tests.cases import for_each
 from tests.grammar import check_grammar, parse_sse
 from tests.support import request
 
@@ -87,7 +88,7 @@ def test_a_right_stream_passes(events: list[e.StreamEvent]) -> None:
     check_grammar(payloads(*events))
 
 
-@pytest.mark.parametrize("events", WRONG.values(), ids=WRONG)
+@for_each("events", WRONG.values(), ids=WRONG)
 def test_a_wrong_stream_is_found(events: list[e.StreamEvent]) -> None:
     with pytest.raises(AssertionError):
         check_grammar(payloads(*events))
@@ -105,7 +106,7 @@ def test_a_failed_stream_may_break_off_in_a_block() -> None:
     check_grammar([*payloads(START, e.BlockStart(0, TEXT)), ERROR], whole=False)
 
 
-def test_a_failed_stream_has_nothing_behind_its_error() -> None:
+def test_a_failed_stream_has_nothing_after_its_error() -> None:
     with pytest.raises(AssertionError):
         check_grammar([*payloads(START), ERROR, *payloads(*END)], whole=False)
 

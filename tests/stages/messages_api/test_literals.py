@@ -23,6 +23,7 @@ from stages.messages_api import request as m
 from stages.messages_api.errors import InvalidRequestError
 from stages.validate import Validate
 from stages.wire.json_codec import encode
+from tests.cases import for_each
 from tests.support import body
 
 _WRAPPERS = (Annotated, typing_extensions.Required, typing_extensions.NotRequired)
@@ -39,8 +40,8 @@ def sdk_literals(
     if origin is Literal:
         yield _NESTED.sub(".content", path), inner
     elif origin in _UNIONS:
-        for each in inner:
-            yield from sdk_literals(each, path, seen)
+        for item in inner:
+            yield from sdk_literals(item, path, seen)
     elif origin is not None and origin is not dict:  # a wrapper, or an iterable
         assert origin in _WRAPPERS or len(inner) == 1, kind
         yield from sdk_literals(inner[0], path, seen)
@@ -60,8 +61,8 @@ def our_members(kind: Any, path: str = "", seen: tuple[type, ...] = ()) -> Itera
             for name, hint in typing.get_type_hints(kind).items():
                 yield from our_members(hint, f"{path}.{name}", (*seen, kind))
     elif get_origin(kind) in (*_UNIONS, tuple):
-        for each in inner:
-            yield from our_members(each, path, seen)
+        for item in inner:
+            yield from our_members(item, path, seen)
     else:
         yield _NESTED.sub(".content", path)
 
@@ -132,11 +133,11 @@ LENIENT = {
 
 
 def _literals() -> dict[str, set[Any]]:
-    found: dict[str, set[Any]] = {}
+    matches: dict[str, set[Any]] = {}
     for root in (ga.MessageCreateParamsNonStreaming, beta.MessageCreateParamsNonStreaming):
         for path, values in sdk_literals(root):
-            found.setdefault(path.removeprefix("."), set()).update(values)
-    return found
+            matches.setdefault(path.removeprefix("."), set()).update(values)
+    return matches
 
 
 LITERALS = _literals()
@@ -147,40 +148,38 @@ OURS = {
 }
 
 
-def refusal(given: dict[str, Any]) -> str:
+def refusal(options: dict[str, Any]) -> str:
     """What is wrong with a request; empty if nothing is."""
     try:
-        Validate().parse(encode(body(**given)))
+        Validate().parse(encode(body(**options)))
     except InvalidRequestError as error:
         return error.message
     return ""
 
 
-def test_row_c17_each_member_with_named_values_is_checked_or_lenient_for_a_reason() -> None:
+def test_row_c17_each_named_member_is_checked_or_lenient() -> None:
     read = LITERALS.keys() & OURS
     assert "thinking.display" in read
     assert read == CHECKED.keys() | LENIENT.keys()
     assert not CHECKED.keys() & LENIENT.keys()
 
 
-@pytest.mark.parametrize("path", CHECKED)
-def test_row_c17_a_value_that_the_sdk_does_not_name_is_refused_with_its_path(path: str) -> None:
+@for_each("path", CHECKED)
+def test_row_c17_a_value_unknown_to_the_sdk_is_refused(path: str) -> None:
     make, place = CHECKED[path]
     assert refusal(make("bogus")).startswith(f"{place}: ")
 
 
-@pytest.mark.parametrize("path", [path for path in CHECKED if not path.endswith(".type")])
+@for_each("path", [path for path in CHECKED if not path.endswith(".type")])
 def test_row_c17_each_value_that_the_sdk_names_is_accepted(path: str) -> None:
     make, place = CHECKED[path]
     for value in LITERALS[path] - {"application/pdf", "text/plain"}:  # of documents
         assert f"{place}: " not in refusal(make(value))
 
 
-@pytest.mark.parametrize("value", [3, True, {}, []])
-@pytest.mark.parametrize("name", ["service_tier", "speed", "inference_geo"])
-def test_row_c17_another_type_is_refused_where_nothing_reads_the_member(
-    name: str, value: Any
-) -> None:
+@for_each("value", [3, True, {}, []])
+@for_each("name", ["service_tier", "speed", "inference_geo"])
+def test_row_c17_a_wrong_type_is_refused_in_unread_members(name: str, value: Any) -> None:
     assert refusal({name: value}).startswith(f"{name}: Input should be ")
     assert refusal({name: None}) == ""
 
@@ -188,5 +187,5 @@ def test_row_c17_another_type_is_refused_where_nothing_reads_the_member(
 @pytest.mark.parametrize("path", ["tools.allowed_callers", "tools.type"])
 def test_row_c17_what_is_lenient_is_accepted(path: str) -> None:
     own = {"name": "f", "input_schema": {"type": "object"}}
-    given = {"allowed_callers": ["bogus"]} if path.endswith("callers") else {"type": "bogus_1"}
-    assert refusal({"tools": [{**own, **given}]}) == ""
+    value = {"allowed_callers": ["bogus"]} if path.endswith("callers") else {"type": "bogus_1"}
+    assert refusal({"tools": [{**own, **value}]}) == ""

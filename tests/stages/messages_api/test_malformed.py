@@ -9,6 +9,7 @@ import pytest
 from stages.messages_api.errors import ApiError
 from stages.validate import Validate
 from stages.wire.json_codec import encode
+from tests.cases import for_each
 from tests.malformed import MALFORMED
 from tests.support import body
 
@@ -16,7 +17,7 @@ LONG = "x" * 100_000
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("data", "status", "kind", "start"),
     [row[1:] for row in MALFORMED],
     ids=[row[0] for row in MALFORMED],

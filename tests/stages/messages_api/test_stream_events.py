@@ -1,4 +1,4 @@
-"""Stream events as they stand on the wire."""
+"""Stream events as they are on the wire."""
 
 from __future__ import annotations
 

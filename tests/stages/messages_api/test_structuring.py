@@ -12,6 +12,7 @@ from cattrs.errors import BaseValidationError
 from stages.messages_api import request as m
 from stages.messages_api import validation
 from stages.messages_api.structuring import either, spell, structure
+from tests.cases import for_each
 from tests.secrets import PROMPT
 from tests.support import body, request
 
@@ -20,9 +21,9 @@ IMAGE = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
 
 def blocks(*content: dict[str, Any]) -> tuple[m.Block, ...]:
     """`content` as it is in a request whose values are in order."""
-    made = request(messages=[{"role": "user", "content": list(content)}])
-    assert list(validation.problems(made)) == []
-    return made.messages[0].content
+    result = request(messages=[{"role": "user", "content": list(content)}])
+    assert list(validation.problems(result)) == []
+    return result.messages[0].content
 
 
 def test_a_small_request_has_the_defaults() -> None:
@@ -35,14 +36,14 @@ def test_a_small_request_has_the_defaults() -> None:
 
 def test_a_request_that_is_refused_is_not_kept_in_memory() -> None:
     class Text(list[str]):
-        """Something that tells when it is forgotten."""
+        """Something whose garbage collection is observable."""
 
-    given = body(temperature="hot", messages=[{"role": "user", "content": [{"type": "text"}]}])
-    given["system"] = [text := Text()]
+    value = body(temperature="hot", messages=[{"role": "user", "content": [{"type": "text"}]}])
+    value["system"] = [text := Text()]
     kept = weakref.ref(text)
     with suppress(BaseValidationError):
-        structure(given)
-    del given, text
+        structure(value)
+    del value, text
     assert kept() is None, "until the garbage collector runs"
 
 
@@ -64,7 +65,7 @@ def test_all_parameters_are_read() -> None:
         "input_examples": [{"a": 1}],
     }
     screen = {"name": "c", "type": "computer_20250124", "display_width_px": 2}
-    made = request(
+    result = request(
         stream=True,
         temperature=1,
         top_p=0.5,
@@ -76,18 +77,18 @@ def test_all_parameters_are_read() -> None:
         output_config={"effort": "xhigh", "format": {"type": "json_schema", "schema": {"a": 1}}},
         metadata={"user_id": "u"},
     )
-    assert made.stream
-    assert (made.temperature, made.top_p, made.top_k) == (1, 0.5, 7)
-    assert made.stop_sequences == ("a", "b")
-    assert made.tools == (
+    assert result.stream
+    assert (result.temperature, result.top_p, result.top_k) == (1, 0.5, 7)
+    assert result.stop_sequences == ("a", "b")
+    assert result.tools == (
         m.Tool("f", {"type": "object"}, "d", "custom", strict=True, input_examples=({"a": 1},)),
         m.Tool("c", type="computer_20250124", display_width_px=2, display_height_px=1),
     )
-    assert made.tool_choice == m.ToolChoice("tool", "f", disable_parallel_tool_use=True)
-    assert made.thinking == m.Thinking("enabled", 2048, "omitted")
-    assert made.output_config == m.OutputConfig("xhigh", m.OutputFormat("json_schema", {"a": 1}))
-    assert made.metadata == m.Metadata("u")
-    assert made.unknown_fields == ()
+    assert result.tool_choice == m.ToolChoice("tool", "f", disable_parallel_tool_use=True)
+    assert result.thinking == m.Thinking("enabled", 2048, "omitted")
+    assert result.output_config == m.OutputConfig("xhigh", m.OutputFormat("json_schema", {"a": 1}))
+    assert result.metadata == m.Metadata("u")
+    assert result.unknown_fields == ()
 
 
 def test_null_is_the_same_as_not_given() -> None:
@@ -95,8 +96,8 @@ def test_null_is_the_same_as_not_given() -> None:
         "system stream temperature top_p top_k stop_sequences tools tool_choice thinking container "
         "output_config metadata"
     )
-    made: m.MessagesRequest = structure({**body(), **dict.fromkeys(names.split())})
-    assert made == request()
+    result: m.MessagesRequest = structure({**body(), **dict.fromkeys(names.split())})
+    assert result == request()
 
 
 def test_null_within_a_block_is_the_same_as_not_given() -> None:
@@ -107,13 +108,13 @@ def test_null_within_a_block_is_the_same_as_not_given() -> None:
 
 
 def test_unknown_fields_are_kept_by_name() -> None:
-    made = request(
+    result = request(
         brand_new={"a": "u"}, service_tier="auto", speed=None, fallbacks=[{"model": "m"}]
     )
-    assert made.unknown_fields == ("brand_new", "service_tier", "fallbacks")
+    assert result.unknown_fields == ("brand_new", "service_tier", "fallbacks")
 
 
-def test_a_field_named_as_an_attribute_of_the_class_is_unknown_too() -> None:
+def test_a_field_named_like_an_attribute_is_unknown_too() -> None:
     assert request(unknown_fields=["x"]).unknown_fields == ("unknown_fields",)
 
 
@@ -122,7 +123,7 @@ def test_unknown_members_of_blocks_are_left_out() -> None:
     assert blocks({"type": "text", "text": "a", "cache_control": cached}) == (m.TextBlock("a"),)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("block", "expected"),
     [
         ({"type": "text", "text": " "}, m.TextBlock(" ")),
@@ -215,12 +216,12 @@ def test_a_block_of_the_user_is_read(block: dict[str, Any], expected: m.Block) -
 )
 def test_a_block_of_the_assistant_is_read(block: dict[str, Any], expected: m.Block) -> None:
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": [block]}]
-    made = request(messages=turns)
-    assert list(validation.problems(made)) == []
-    assert made.messages[1].content == (expected,)
+    result = request(messages=turns)
+    assert list(validation.problems(result)) == []
+    assert result.messages[1].content == (expected,)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "changes",
     [
         {"max_tokens": 2**70},
@@ -255,10 +256,10 @@ def test_a_request_without_max_tokens_has_a_budget_of_any_size() -> None:
 def test_thinking_is_wanted_unless_it_is_disabled() -> None:
     kinds: tuple[Any, ...] = ("enabled", "adaptive", "between_tools", "disabled")
     requests = [m.MessagesRequest("m", (), thinking=m.Thinking(kind)) for kind in kinds]
-    assert [made.allows_thinking_blocks for made in requests] == [True, True, True, False]
+    assert [result.allows_thinking_blocks for result in requests] == [True, True, True, False]
 
 
-def test_all_that_is_wrong_is_told_with_its_path() -> None:
+def test_all_that_is_wrong_is_reported_with_its_path() -> None:
     wrong = {
         "model": 1,
         "messages": [

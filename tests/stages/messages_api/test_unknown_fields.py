@@ -1,4 +1,4 @@
-"""Members of a request that nothing reads are named, wherever they stand."""
+"""Members of a request that nothing reads are named, wherever they are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 
 from stages.messages_api.errors import InvalidRequestError
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, request, resolved
 
 MARK = {"type": "ephemeral"}
@@ -18,17 +19,17 @@ PNG = {"type": "base64", "media_type": "image/png", "data": "QUJD"}
 IMAGE = {"type": "image", "source": PNG}
 
 
-def said(*blocks: dict[str, Any]) -> dict[str, Any]:
+def user_turn(*blocks: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": list(blocks)}]}
 
 
 def talk(*blocks: dict[str, Any], result: Any = "R", **members: Any) -> dict[str, Any]:
     """`blocks` and a call of the assistant, and the call's result."""
-    answer = {"type": "tool_result", "tool_use_id": "a", "content": result, **members}
+    response = {"type": "tool_result", "tool_use_id": "a", "content": result, **members}
     turns: list[dict[str, Any]] = [
         {"role": "user", "content": "Q"},
         {"role": "assistant", "content": [*blocks, USE]},
-        {"role": "user", "content": [answer]},
+        {"role": "user", "content": [response]},
     ]
     return {"messages": turns, "tools": [TOOL]}
 
@@ -42,24 +43,24 @@ MARKED: dict[str, dict[str, Any]] = {
     "a system block": {"system": [{**TEXT, "cache_control": MARK}]},
     "a tool": {"tools": [{**TOOL, "cache_control": MARK}]},
     "a typed tool": {"tools": [{"type": "bash_20250124", "name": "b", "cache_control": MARK}]},
-    "a text block": said({**TEXT, "cache_control": MARK}),
-    "an image": said({**IMAGE, "cache_control": MARK}),
+    "a text block": user_turn({**TEXT, "cache_control": MARK}),
+    "an image": user_turn({**IMAGE, "cache_control": MARK}),
     "a tool result": talk(cache_control=MARK),
     "inside a tool result": talk(result=[{**TEXT, "cache_control": MARK}]),
     "a reference": talk(
         result=[{"type": "tool_reference", "tool_name": "f", "cache_control": MARK}]
     ),
-    "inside a document": said(
+    "inside a document": user_turn(
         document(type="content", content=[{**TEXT, "cache_control": MARK}]),
     ),
     "a call": talk({**USE, "id": "b", "cache_control": MARK}),
 }
 
 
-@pytest.mark.parametrize("body", MARKED.values(), ids=MARKED)
-def test_a_mark_for_the_cache_is_told_wherever_it_stands(body: dict[str, Any]) -> None:
-    how = profile(fields={"cache_control": "warn"})
-    notes = chat_request(resolved(**body), how).notes
+@for_each("body", MARKED.values(), ids=MARKED)
+def test_a_cache_mark_is_reported_anywhere(body: dict[str, Any]) -> None:
+    options = profile(fields={"cache_control": "warn"})
+    notes = chat_request(resolved(**body), options).notes
     assert [note for note in notes if "cache" in note] == ["cache_control:dropped"]
     usual = chat_request(resolved(**body), profile()).notes
     assert not [note for note in usual if "cache" in note]
@@ -67,10 +68,10 @@ def test_a_mark_for_the_cache_is_told_wherever_it_stands(body: dict[str, Any]) -
 
 LOST: dict[str, tuple[dict[str, Any], str]] = {
     "of an image": (
-        said({**IMAGE, "transformations": {"oversized_image": "error"}}),
+        user_turn({**IMAGE, "transformations": {"oversized_image": "error"}}),
         "image.transformations",
     ),
-    "of a source": (said({"type": "image", "source": {**PNG, "x": 1}}), "image.source.x"),
+    "of a source": (user_turn({"type": "image", "source": {**PNG, "x": 1}}), "image.source.x"),
     "of thinking": (
         {"thinking": {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "error"}}},
         "thinking.block_binding",
@@ -93,7 +94,7 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
         {"tools": [TOOL], "tool_choice": {"type": "auto", "x": 1}},
         "tool_choice.x",
     ),
-    "of a block": (said({**TEXT, "x": 1}), "text.x"),
+    "of a block": (user_turn({**TEXT, "x": 1}), "text.x"),
     "of a message": ({"messages": [{"role": "user", "content": "a", "x": 1}]}, "messages.x"),
     "of a system block": ({"system": [{**TEXT, "x": 1}]}, "text.x"),
     "of a system message": (
@@ -109,17 +110,17 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize(("body", "name"), LOST.values(), ids=LOST)
-def test_a_member_that_nothing_reads_is_told(body: dict[str, Any], name: str) -> None:
+@for_each(("body", "name"), LOST.values(), ids=LOST)
+def test_a_member_that_nothing_reads_is_reported(body: dict[str, Any], name: str) -> None:
     assert f"{name}:dropped" in chat_request(resolved(**body), profile()).notes
 
 
 def test_strict_refuses_a_member_that_nothing_reads() -> None:
     with pytest.raises(InvalidRequestError, match=r"^text\.x: would be dropped"):
-        chat_request(resolved(**said({**TEXT, "x": 1})), profile(), strict=True)
+        chat_request(resolved(**user_turn({**TEXT, "x": 1})), profile(), strict=True)
 
 
-def test_what_answers_hold_and_what_means_nothing_here_is_not_told() -> None:
+def test_members_of_responses_and_neutral_ones_are_not_reported() -> None:
     blocks: list[dict[str, Any]] = [
         {**TEXT, "citations": None, "parsed_output": {"a": 1}},
         {**USE, "id": "b", "caller": {"type": "direct"}, "toolset_name": None},
@@ -152,12 +153,12 @@ EMPTY: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), EMPTY.items(), ids=EMPTY)
+@for_each(("name", "value"), EMPTY.items(), ids=EMPTY)
 def test_row_c11_a_member_that_is_empty_asks_for_nothing(name: str, value: Any) -> None:
     assert chat_request(resolved(**{name: value}), profile(), strict=True).notes == ()
 
 
-def test_row_c11_an_empty_member_of_a_block_or_a_tool_asks_for_nothing() -> None:
+def test_row_c11_an_empty_member_requests_nothing() -> None:
     tool = {**TOOL, "input_examples": [], "allowed_callers": [], "x": {}}
     image = {**IMAGE, "transformations": {}}
     body = {**talk(image, result=[]), "tools": [tool]}
@@ -171,28 +172,30 @@ def test_row_c11_what_is_not_empty_is_still_refused() -> None:
 
 
 def test_null_is_not_given() -> None:
-    assert request(**said({**TEXT, "x": None})).unknown_fields == ()
+    assert request(**user_turn({**TEXT, "x": None})).unknown_fields == ()
 
 
-def test_a_name_is_told_once_and_only_so_many_are() -> None:
+def test_a_name_is_reported_once_up_to_a_limit() -> None:
     many = [{**TEXT, f"x{n}": 1, "same": 1} for n in range(200)]
-    made = request(brand_new=1, **said(*many, {**TEXT, "cache_control": MARK})).unknown_fields
-    assert made[0] == "brand_new"
-    assert made.count("text.same") == 1
-    assert len(made) == 52
-    assert made[-1] == "cache_control"
+    result = request(
+        brand_new=1, **user_turn(*many, {**TEXT, "cache_control": MARK})
+    ).unknown_fields
+    assert result[0] == "brand_new"
+    assert result.count("text.same") == 1
+    assert len(result) == 52
+    assert result[-1] == "cache_control"
 
 
 def test_members_that_nothing_reads_may_hold_anything() -> None:
-    odd = said({**TEXT, "content": [1]}, {"type": "image", "source": {**PNG, "content": [1]}})
+    odd = user_turn({**TEXT, "content": [1]}, {"type": "image", "source": {**PNG, "content": [1]}})
     assert request(**odd).unknown_fields == ("text.content", "image.source.content")
 
 
 def test_examples_of_a_typed_tool_are_shown_to_the_model_too() -> None:
     tool = {"type": "bash_20250124", "name": "bash", "input_examples": [{"command": "ls"}]}
-    how = profile(fields={"tools.strict": "map"})
-    made = chat_request(resolved(tools=[{**tool, "strict": False}]), how)
-    function = made.options["tools"][0]["function"]
+    options = profile(fields={"tools.strict": "map"})
+    result = chat_request(resolved(tools=[{**tool, "strict": False}]), options)
+    function = result.options["tools"][0]["function"]
     assert 'Examples of its input:\n{"command":"ls"}' in function["description"]
     assert function["strict"] is False
-    assert made.notes == ()
+    assert result.notes == ()

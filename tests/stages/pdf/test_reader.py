@@ -29,7 +29,7 @@ from tests.pdfs import (
 LIMITS = PdfLimits(
     max_pages=10, timeout=60, max_text_bytes=100_000, max_memory_bytes=512 * 1024 * 1024
 )
-WHO = ("key", "session")
+OWNER = ("key", "session")
 #: For tests in which the process does not matter.
 NO_PDF = "JVBERi0="
 
@@ -41,28 +41,28 @@ ONCE = pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def read(data: str, limits: PdfLimits = LIMITS) -> str:
     """The text of a PDF, or why it is not read."""
     try:
-        return (await PdfReader().read([data], limits, WHO))[data]
+        return (await PdfReader().read([data], limits, OWNER))[data]
     except InvalidRequestError as error:
         return f"{error.status}: {error.message}"
 
 
 async def check(cases: Mapping[str, tuple[str, PdfLimits, str]]) -> None:
     """Read all at a time; each has to come to the words it is given with."""
-    told: dict[str, str] = {}
+    counts: dict[str, str] = {}
 
     async def one(name: str, data: str, limits: PdfLimits) -> None:
-        told[name] = await read(data, limits)
+        counts[name] = await read(data, limits)
 
     async with task_group() as group:
         for name, (data, limits, _) in cases.items():
             group.start_soon(one, name, data, limits)
-    assert told == {name: words for name, (_, _, words) in cases.items()}
+    assert counts == {name: words for name, (_, _, words) in cases.items()}
 
 
 async def test_row_a6_what_can_be_read_is_read() -> None:
     aes = encrypted("Invoice 42", "")
     rc4 = encrypted("Invoice 43", "", "RC4-128")
-    texts = await PdfReader().read([aes, rc4, pdf("One", "", "Three"), pdf("")], LIMITS, WHO)
+    texts = await PdfReader().read([aes, rc4, pdf("One", "", "Three"), pdf("")], LIMITS, OWNER)
     assert list(texts.values()) == [
         "[page 1]\nInvoice 42",
         "[page 1]\nInvoice 43",
@@ -93,7 +93,7 @@ async def test_row_a6_what_cannot_be_read_is_a_400_that_says_why() -> None:
 
 
 @ONCE
-async def test_row_a5_what_costs_too_much_is_a_400_that_says_which_limit() -> None:
+async def test_row_a5_an_expensive_pdf_is_a_400_that_names_the_limit() -> None:
     shorter = ": send their text, or fewer or shorter PDFs"
     slow = (
         "400: document: the PDFs take longer to read than 0.5 s: "
@@ -138,7 +138,7 @@ async def test_a_process_that_dies_is_no_fault_of_the_proxy() -> None:
     for end in ("kill -9 $$", "exec <&-; kill -9 $$"):
         reader = PdfReader(command=("sh", "-c", end))
         with pytest.raises(InvalidRequestError, match="its reader was killed"):
-            await reader.read(["A" * 4_000_000], LIMITS, WHO)
+            await reader.read(["A" * 4_000_000], LIMITS, OWNER)
 
 
 @pytest.fixture
@@ -161,7 +161,7 @@ async def gone(process: int) -> None:
 
 async def test_row_a5_the_process_ends_when_the_client_disconnects(fifo: Path) -> None:
     async with task_group() as group:
-        group.start_soon(sleeping(fifo).read, [NO_PDF], LIMITS, WHO)
+        group.start_soon(sleeping(fifo).read, [NO_PDF], LIMITS, OWNER)
         process = int(await anyio.to_thread.run_sync(fifo.read_text))
         group.cancel_scope.cancel()
     await gone(process)
@@ -176,7 +176,7 @@ async def test_row_a5_the_process_ends_at_the_timeout(fifo: Path) -> None:
     async with task_group() as group:
         group.start_soon(listen)
         with pytest.raises(InvalidRequestError, match=r"longer to read than 0\.5 s"):
-            await sleeping(fifo).read([NO_PDF], evolve(LIMITS, timeout=0.5), WHO)
+            await sleeping(fifo).read([NO_PDF], evolve(LIMITS, timeout=0.5), OWNER)
     await gone(*processes)
 
 
@@ -203,14 +203,14 @@ def counting(tmp_path: Path) -> tuple[PdfReader, Path]:
 async def test_a_pdf_that_is_sent_again_is_not_read_again(tmp_path: Path) -> None:
     reader, log = counting(tmp_path)
     for pdfs in (["AAAA", "BBBB"], ["AAAA", "BBBB", "CCCC"], ["CCCC"]):
-        assert await reader.read(pdfs, LIMITS, WHO) == dict.fromkeys(pdfs, "text")
+        assert await reader.read(pdfs, LIMITS, OWNER) == dict.fromkeys(pdfs, "text")
     assert log.read_text().split() == ["AAAA", "BBBB", "CCCC"]
 
 
 async def test_the_cache_of_texts_is_bounded(tmp_path: Path) -> None:
     reader = PdfReader(command=("sh", "-c", "head -c 9000000 /dev/zero | tr '\\0' x; printf '\\0'"))
     for data in ("AAAA", "BBBB", "AAAA"):
-        assert len((await reader.read([data], LIMITS, WHO))[data]) == 9_000_000
+        assert len((await reader.read([data], LIMITS, OWNER))[data]) == 9_000_000
     assert len(reader._cache) == 1
     assert reader._cached_size == 9_000_000
 
@@ -219,5 +219,5 @@ async def test_nothing_of_the_proxy_is_left_open_in_the_process(tmp_path: Path) 
     with (tmp_path / "open").open("w") as file:
         os.set_inheritable(file.fileno(), True)
         reader = PdfReader(command=("sh", "-c", "cat >/dev/null; ls /proc/self/fd; printf '\\0'"))
-        texts = await reader.read([NO_PDF], LIMITS, WHO)
+        texts = await reader.read([NO_PDF], LIMITS, OWNER)
     assert len(texts[NO_PDF].split()) == 4  # three, and that of `ls`

@@ -1,29 +1,29 @@
-"""What is told of a model's abilities."""
+"""The report of a model's abilities."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from anthropic.types import ModelCapabilities
 
 from stages.profiles.capabilities import capabilities
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import profiles
+from tests.cases import for_each
 from tests.support import profile
 
 EFFORT = {"fields": {"output_config.effort": "map"}, "reasoning_request": "effort"}
 
 
-@pytest.mark.parametrize("name", profiles())
-def test_every_member_is_told_that_the_official_sdk_knows(name: str) -> None:
-    told = capabilities(profile_named(name))
-    read = ModelCapabilities.model_validate(told, strict=True)
-    assert read.model_dump() == told
+@for_each("name", profiles())
+def test_every_member_that_the_sdk_knows_is_reported(name: str) -> None:
+    reported = capabilities(profile_named(name))
+    read = ModelCapabilities.model_validate(reported, strict=True)
+    assert read.model_dump() == reported
 
 
-@pytest.mark.parametrize(
-    ("how", "path", "supported"),
+@for_each(
+    ("options", "path", "supported"),
     [
         ({}, "image_input", True),
         ({"fields": {"image.base64": "reject"}}, "image_input", False),
@@ -44,9 +44,9 @@ def test_every_member_is_told_that_the_official_sdk_knows(name: str) -> None:
     ],
 )
 def test_an_ability_is_a_fact_of_the_profile(
-    how: dict[str, Any], path: str, supported: bool
+    options: dict[str, Any], path: str, supported: bool
 ) -> None:
-    told = capabilities(profile(**how))
+    reported = capabilities(profile(**options))
     for step in path.split("."):
-        told = told[step]
-    assert told["supported"] is supported
+        reported = reported[step]
+    assert reported["supported"] is supported

@@ -12,15 +12,16 @@ from pipeline.config.options import OptionError
 from pipeline.config.structuring import make_converter
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import CONNECTION_KEYS, Profile, profiles
+from tests.cases import for_each
 from tests.support import profile
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_each_profile_that_ships_is_in_order(name: str) -> None:
-    given = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
-    made = make_converter().structure(given, Profile)
-    assert made == profile_named(name)
-    assert bool(made.base_url) is not made.embedded
+    value = {"base_url": "http://backend.invalid/v1", **profiles()[name]}
+    result = make_converter().structure(value, Profile)
+    assert result == profile_named(name)
+    assert bool(result.base_url) is not result.embedded
 
 
 def test_the_profiles_that_ship_are_these() -> None:
@@ -38,23 +39,23 @@ def test_generic_is_the_defaults() -> None:
     assert profile().fields == fields
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_a_profile_names_only_policies_that_differ_from_generic(name: str) -> None:
     fields = {} if name == "generic" else profiles()[name].get("fields", {})
     assert not fields.items() & profiles()["generic"]["fields"].items()
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_what_a_profile_maps_it_has_a_way_for(name: str) -> None:
-    made = profile_named(name)
-    assert (made.fields["thinking"] == "map") is (made.reasoning_request != "none")
-    assert (made.fields["thinking_block"] == "map") is (made.reasoning_history != "none")
-    assert (made.fields["disable_parallel_tool_use"] == "emulate") is (
-        made.parallel_tool_calls == "never"
+    result = profile_named(name)
+    assert (result.fields["thinking"] == "map") is (result.reasoning_request != "none")
+    assert (result.fields["thinking_block"] == "map") is (result.reasoning_history != "none")
+    assert (result.fields["disable_parallel_tool_use"] == "emulate") is (
+        result.parallel_tool_calls == "never"
     )
 
 
-def test_a_policy_counts_more_than_that_of_generic_and_the_others_stay() -> None:
+def test_a_policy_overrides_only_its_row_of_generic() -> None:
     generic = profile().fields
     assert generic["top_k"] != "map"
     assert profile(fields={"top_k": "map"}).fields == {**generic, "top_k": "map"}
@@ -84,8 +85,8 @@ def test_effort_cannot_be_mapped_where_there_are_no_levels() -> None:
 
 
 def test_no_profile_that_ships_has_a_key_of_a_person() -> None:
-    for given in profiles().values():
-        assert not {"api_key", "headers", "model_path"}.intersection(given)
+    for value in profiles().values():
+        assert not {"api_key", "headers", "model_path"}.intersection(value)
 
 
 def test_keys_of_a_connection_are_keys_of_a_profile() -> None:
@@ -110,7 +111,7 @@ def test_an_http_url_is_a_base_url(url: str) -> None:
     assert profile(base_url=url).base_url == url
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         "",
@@ -149,8 +150,8 @@ def test_a_url_with_a_password_is_not_repeated_when_it_is_wrong() -> None:
 
 
 def test_no_text_shows_the_key_or_the_headers() -> None:
-    made = profile(api_key="s3cret-key", headers={"x-token": "s3cret-token"})
-    assert "s3cret" not in repr(made)
+    result = profile(api_key="s3cret-key", headers={"x-token": "s3cret-token"})
+    assert "s3cret" not in repr(result)
 
 
 @pytest.mark.parametrize("key", ["", "sk-1", "a b", "dapi.1_2+3/4=="])
@@ -159,7 +160,7 @@ def test_a_key_of_plain_letters_can_be_sent(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["s3cret\n", " s3cret", "s3cret\r\nx: y", "s3crét", "s3cret\x00"])
-def test_a_key_that_cannot_stand_in_a_header_is_refused_and_not_shown(key: str) -> None:
+def test_a_key_that_no_header_can_have_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(OptionError, match="cannot be sent") as raised:
         profile(api_key=key)
     assert raised.value.option == "api_key"
@@ -170,9 +171,7 @@ def test_a_key_that_cannot_stand_in_a_header_is_refused_and_not_shown(key: str) 
     ("name", "value"),
     [("x token", "a"), ("", "a"), ("x:", "a"), ("x-a", "s3cret\n"), ("x-a", "s3cr\r\nb: c")],
 )
-def test_a_header_that_cannot_be_sent_is_refused_and_its_value_not_shown(
-    name: str, value: str
-) -> None:
+def test_a_header_that_cannot_be_sent_is_refused_and_not_shown(name: str, value: str) -> None:
     with pytest.raises(OptionError, match="cannot be sent") as raised:
         profile(headers={"x-right": "1", name: value})
     assert raised.value.option == "headers"
@@ -203,7 +202,7 @@ WRONG: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
+@for_each("changes", WRONG.values(), ids=WRONG)
 def test_a_profile_is_structured_strictly(changes: dict[str, Any]) -> None:
     with pytest.raises(BaseValidationError):
         make_converter().structure({"base_url": "http://x.invalid", **changes}, Profile)

@@ -24,7 +24,7 @@ def fail(breaker: Breaker, time: float) -> None:
     attempt.finished()
 
 
-def test_it_is_closed_until_so_many_have_failed() -> None:
+def test_it_is_closed_below_the_limit_of_failures() -> None:
     assert failing().state(0) == "closed"
     assert failing(1, 2).state(2) == "closed"
     assert failing(1, 2).allows(2)
@@ -64,7 +64,7 @@ def test_a_probe_that_succeeds_closes_it() -> None:
     assert breaker.state(35) == "closed", "the failures before are forgotten"
 
 
-def test_a_probe_that_begins_closes_it_and_answers_that_break_off_count() -> None:
+def test_a_half_open_attempt_that_breaks_off_counts() -> None:
     breaker = failing(1, 2, 3)
     breaker.attempt(33).response_started()
     assert breaker.state(34) == "closed"
@@ -76,7 +76,7 @@ def test_a_probe_that_begins_closes_it_and_answers_that_break_off_count() -> Non
     assert breaker.state(37) == "open"
 
 
-def test_a_probe_that_fails_opens_it_anew() -> None:
+def test_a_probe_that_fails_opens_it_again() -> None:
     breaker = failing(1, 2, 3)
     probe = breaker.attempt(33)
     probe.failed(40)
@@ -86,7 +86,7 @@ def test_a_probe_that_fails_opens_it_anew() -> None:
     assert breaker.allows(70)
 
 
-def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
+def test_a_half_open_attempt_without_result_allows_another() -> None:
     breaker = failing(1, 2, 3)
     breaker.attempt(33).finished()
     assert breaker.state(34) == "half-open"
@@ -96,18 +96,18 @@ def test_a_probe_that_says_nothing_makes_room_for_another() -> None:
 
 
 @pytest.mark.parametrize("end", ["response_started", "succeeded", "failed"])
-@pytest.mark.parametrize("when", ["before it opened", "beside the probe"])
-def test_only_the_probe_says_anything_and_makes_room(when: str, end: str) -> None:
+@pytest.mark.parametrize("when", ["before it opened", "next to the probe"])
+def test_only_the_half_open_attempt_counts(when: str, end: str) -> None:
     breaker = failing(1, 2)
     other = breaker.attempt(3)
     fail(breaker, 3)
     probe = breaker.attempt(33)
-    if when == "beside the probe":  # as where all targets are left alone
+    if when == "next to the probe":  # as where all targets are left alone
         other = breaker.attempt(33)
     other.failed(34) if end == "failed" else getattr(other, end)()
     other.finished()
     assert breaker.state(34) == "half-open"
-    assert not breaker.allows(34), "the probe is under way"
+    assert not breaker.allows(34), "the probe is in flight"
     probe.response_started()
     assert breaker.state(34) == "closed"
 
@@ -117,23 +117,23 @@ def test_what_ends_while_it_is_open_changes_nothing(end: str) -> None:
     breaker = failing(1, 2)
     late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
     fail(breaker, 3)
-    for each in late:
-        each.failed(20) if end == "failed" else getattr(each, end)()
-        each.finished()
+    for item in late:
+        item.failed(20) if end == "failed" else getattr(item, end)()
+        item.finished()
     assert breaker.state(32.9) == "open"
     assert breaker.state(33) == "half-open"
 
 
 @pytest.mark.parametrize("end", ["succeeded", "failed"])
-def test_what_began_before_it_opened_says_nothing_when_it_is_closed_again(end: str) -> None:
+def test_a_call_from_before_the_opening_counts_for_nothing(end: str) -> None:
     breaker = failing(1, 2)
     late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
     fail(breaker, 3)
     breaker.attempt(33).response_started()
     fail(breaker, 34)
     fail(breaker, 34)
-    for each in late:
-        each.failed(35) if end == "failed" else each.succeeded()
+    for item in late:
+        item.failed(35) if end == "failed" else item.succeeded()
     assert breaker.state(35) == "closed"
     fail(breaker, 35)
     assert breaker.state(35) == "open", "those of now do count"

@@ -11,6 +11,7 @@ from attrs import evolve
 from stages.backends.config import TargetGroup, WeightedTarget
 from stages.events import Validated
 from stages.routing.selection import When, ordered
+from tests.cases import for_each
 from tests.support import http, request, validated
 
 IMAGE = {"type": "image", "source": {"type": "url", "url": "https://x.invalid/i.png"}}
@@ -20,7 +21,7 @@ LONG = [{"role": "user", "content": "x" * 4004}]
 THINKING = {"thinking": {"type": "adaptive"}}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("when", "holds", "fails"),
     [
         ({"model": "claude-*-haiku*"}, {"model": "claude-3-haiku-1"}, {"model": "claude-opus"}),
@@ -53,8 +54,8 @@ def balanced(affinity: Any = None, **weights: float) -> TargetGroup:
 
 def asking(session: str = "", text: str = "Hello") -> Validated:
     headers = {"x-claude-code-session-id": session} if session else {}
-    made = validated(messages=[{"role": "user", "content": text}])
-    return evolve(made, http=http(headers=headers))
+    result = validated(messages=[{"role": "user", "content": text}])
+    return evolve(result, http=http(headers=headers))
 
 
 def names(group: TargetGroup, event: Validated) -> list[str]:
@@ -64,7 +65,7 @@ def names(group: TargetGroup, event: Validated) -> list[str]:
 EVENTS = [asking(f"session-{n}") for n in range(2000)]
 
 
-def test_with_fallback_the_order_is_as_declared() -> None:
+def test_with_fallback_the_order_is_that_of_the_config() -> None:
     group = TargetGroup((WeightedTarget("b"), WeightedTarget("a"), WeightedTarget("c")))
     assert {"".join(names(group, event)) for event in EVENTS[:50]} == {"bac"}
 
@@ -85,12 +86,12 @@ def test_a_session_stays_where_it_is() -> None:
     assert len({names(group, event)[0] for event in EVENTS[:50]}) == 3
 
 
-def test_the_beginning_of_the_conversation_counts_where_no_session_is_told_or_wanted() -> None:
+def test_without_a_session_the_beginning_of_the_history_counts() -> None:
     for affinity, sessions in (("session", [""]), ("prefix", ["one", "two"])):
         group = balanced(affinity, a=1, b=1, c=1)
         texts = [str(n) for n in range(50)]
-        first = [{names(group, asking(each, text))[0] for each in sessions} for text in texts]
-        assert all(len(each) == 1 for each in first)
+        first = [{names(group, asking(item, text))[0] for item in sessions} for text in texts]
+        assert all(len(item) == 1 for item in first)
         assert set.union(*first) == {"a", "b", "c"}
 
 
@@ -112,6 +113,6 @@ def test_when_a_target_is_gone_only_its_own_conversations_move() -> None:
     assert moved["c"] > moved["a"]
 
 
-def test_the_order_does_not_depend_on_the_order_of_the_declaration() -> None:
+def test_the_order_does_not_depend_on_the_order_of_the_config() -> None:
     one, other = balanced(a=1, b=2, c=1), balanced(c=1, a=1, b=2)
     assert all(names(one, event) == names(other, event) for event in EVENTS[:100])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stages.routing.traits import has_images, input_tokens, prefix_key, wants_thinking
+from tests.cases import for_each
 from tests.secrets import PROMPT
 from tests.support import request
 
@@ -14,7 +15,7 @@ IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
 TOOL = {"name": "look", "description": "d" * 400, "input_schema": {"type": "object"}}
 
 
-def said(*content: Any, **more: Any) -> Any:
+def asking(*content: Any, **more: Any) -> Any:
     return request(messages=[{"role": "user", "content": list(content)}], **more)
 
 
@@ -38,20 +39,20 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "a" * 40_000}
 TEXT = {"type": "text", "media_type": "text/plain", "data": "x" * 4000}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("asked", "tokens"),
     [
         (request(), 1),
-        (said(text("x" * 4000)), 1000),
-        (said(text("ä" * 4000)), 2000),
+        (asking(text("x" * 4000)), 1000),
+        (asking(text("ä" * 4000)), 2000),
         (request(system="x" * 4000), 1001),
-        (said(result(text("x" * 4000))), 1000),
-        (said(document(text("x" * 4000))), 1000),
-        (said(system_block(text("x" * 4000))), 1000),
-        (said(IMAGE), 1300),
-        (said({"type": "document", "source": PDF}), 1300),
-        (said({"type": "document", "source": TEXT}), 1000),
-        (said(result(IMAGE, IMAGE)), 2600),
+        (asking(result(text("x" * 4000))), 1000),
+        (asking(document(text("x" * 4000))), 1000),
+        (asking(system_block(text("x" * 4000))), 1000),
+        (asking(IMAGE), 1300),
+        (asking({"type": "document", "source": PDF}), 1300),
+        (asking({"type": "document", "source": TEXT}), 1000),
+        (asking(result(IMAGE, IMAGE)), 2600),
     ],
     ids=[
         "short",
@@ -83,8 +84,8 @@ def test_tools_and_calls_count_as_tokens() -> None:
     "place", [lambda each: each, result, document], ids=["bare", "result", "document"]
 )
 def test_images_are_found_wherever_they_are(place: Any) -> None:
-    assert has_images(said(place(IMAGE)))
-    assert not has_images(said(place(text("an image"))))
+    assert has_images(asking(place(IMAGE)))
+    assert not has_images(asking(place(text("an image"))))
 
 
 @pytest.mark.parametrize(
@@ -107,10 +108,10 @@ LINE = "x-anthropic-billing-header: cch="
 
 
 def test_a_conversation_keeps_its_beginning_while_it_grows() -> None:
-    given = {"system": "Be brief.", "tools": [TOOL]}
+    value = {"system": "Be brief.", "tools": [TOOL]}
     later = [FIRST, {"role": "assistant", "content": "Hi"}, {"role": "user", "content": "Go on"}]
-    one = prefix_key(request(**given))
-    assert prefix_key(request(**given, messages=later, max_tokens=7, model="x")) == one
+    one = prefix_key(request(**value))
+    assert prefix_key(request(**value, messages=later, max_tokens=7, model="x")) == one
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_conversations_that_begin_otherwise_differ(other: Any) -> None:
 
 
 def test_the_line_that_changes_with_each_request_does_not_count() -> None:
-    for rest in ("", "\nBe brief."):
-        one, two = (request(system=f"{LINE}{n}{rest}") for n in (1, 2))
+    for remaining in ("", "\nBe brief."):
+        one, two = (request(system=f"{LINE}{n}{remaining}") for n in (1, 2))
         assert prefix_key(one) == prefix_key(two)
     assert prefix_key(request(system=f"{LINE}1\nA")) != prefix_key(request(system=f"{LINE}1\nB"))

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stages.tool_repair.argument_schema import ToolSchema
 from stages.tool_repair.arguments import JsonRepair, repair_arguments
+from tests.cases import for_each
 
 
 def fits(value: Any, schema: dict[str, Any]) -> bool:
@@ -60,8 +61,8 @@ def test_no_arguments_are_none(arguments: str) -> None:
     assert repair_arguments(arguments, SCHEMA) == (arguments, "")
 
 
-@pytest.mark.parametrize(
-    ("given", "becomes"),
+@for_each(
+    ("value", "becomes"),
     [
         ({"days": "5"}, {"days": 5}),
         ({"days": " 5 "}, {"days": 5}),
@@ -80,10 +81,10 @@ def test_no_arguments_are_none(arguments: str) -> None:
         ({"city": True}, {"city": "true"}),
     ],
 )
-def test_simple_changes_make_it_fit(given: Any, becomes: Any) -> None:
-    arguments, how = repair_arguments(json.dumps({"city": "x", **given}), SCHEMA)
+def test_simple_changes_make_it_fit(value: Any, becomes: Any) -> None:
+    arguments, options = repair_arguments(json.dumps({"city": "x", **value}), SCHEMA)
     assert json.loads(arguments) == {"city": "x", **becomes}
-    assert how == "coerced"
+    assert options == "coerced"
 
 
 def test_json_in_a_string_is_what_it_says() -> None:
@@ -106,8 +107,8 @@ def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
     assert repair_arguments(arguments, SCHEMA) == (arguments, "unfit")
 
 
-@pytest.mark.parametrize(
-    ("given", "becomes"),
+@for_each(
+    ("value", "becomes"),
     [
         ("{'city': 1}", {"city": "1"}),
         ('{"city": "Paris"', {"city": "Paris"}),
@@ -126,13 +127,13 @@ def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
         ('{"city": "</parameter> // { [", "days": 1}}', {"city": "</parameter> // { [", "days": 1}),
     ],
 )
-def test_broken_json_is_repaired_where_that_fits(given: str, becomes: Any) -> None:
-    arguments, how = repair_arguments(given, SCHEMA)
+def test_broken_json_is_repaired_where_that_fits(value: str, becomes: Any) -> None:
+    arguments, options = repair_arguments(value, SCHEMA)
     assert json.loads(arguments) == becomes
-    assert how == "repaired"
+    assert options == "repaired"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         "ls -l",
@@ -178,8 +179,8 @@ def test_what_cannot_be_repaired_stays(arguments: str) -> None:
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=20), min_size=1, max_size=4))
 def test_a_repair_changes_no_text(texts: list[str]) -> None:
-    """Neither the texts of JSON that is broken behind them, nor those in Python's quotes."""
-    value = {str(at): each for at, each in enumerate(texts)}
+    """Neither the texts of JSON that is broken after them, nor those in Python's quotes."""
+    value = {str(at): item for at, item in enumerate(texts)}
     for text in (json.dumps(value)[:-1] + ",}", json.dumps(value, ensure_ascii=False)[:-1]):
         assert repaired(text) == value
     if all(map(str.isprintable, texts)):  # Python has escapes for the others that JSON has not
@@ -187,15 +188,15 @@ def test_a_repair_changes_no_text(texts: list[str]) -> None:
 
 
 @given(st.text("\"'ab{}[],: #/*\n", max_size=20))
-def test_a_text_with_quotes_that_are_not_escaped_stays_whole_or_is_not_repaired(text: str) -> None:
+def test_text_with_unescaped_quotes_is_whole_or_not_repaired(text: str) -> None:
     """Half of it as the command, and the rest as something else, would be another command."""
     for written in (f'{{"city": "{text}"}}', f"{{'city': '{text}'}}"):
-        arguments, how = repair_arguments(written, {"additionalProperties": False, **SCHEMA})
-        if how == "repaired":
+        arguments, options = repair_arguments(written, {"additionalProperties": False, **SCHEMA})
+        if options == "repaired":
             assert json.loads(arguments) == {"city": text}
 
 
-def test_a_repair_that_loses_all_of_it_is_none() -> None:
+def test_a_repair_that_loses_everything_is_not_used() -> None:
     assert repair_arguments("{oh dear}", {}) == ("{oh dear}", "broken")
 
 
@@ -253,7 +254,7 @@ def test_row_d2_the_library_sees_so_much_of_a_text_and_no_more(
     assert repairs.budget == 20_000
 
 
-def test_row_d2_the_library_sees_so_much_of_an_answer_and_no_more() -> None:
+def test_row_d2_the_library_gets_a_limited_part_of_a_response() -> None:
     repairs, text = JsonRepair(), "{" + ", ".join(f"'k{n}': {n}" for n in range(200)) + "}"
     results = [repair_arguments(text, {}, repairs)[1] for _ in range(20)]
     assert set(results) == {"repaired", "broken"}
@@ -261,10 +262,10 @@ def test_row_d2_the_library_sees_so_much_of_an_answer_and_no_more() -> None:
     assert 0 <= repairs.budget < 4_000
 
 
-def test_row_d2_a_long_text_in_a_broken_call_is_no_reason_not_to_repair_it() -> None:
+def test_row_d2_a_long_text_in_a_broken_call_is_repaired() -> None:
     text = "line\\n" * 6_000
-    arguments, how = repair_arguments(f"{{'path': 'a', 'text': \"{text}\"}}", {})
-    assert how == "repaired"
+    arguments, options = repair_arguments(f"{{'path': 'a', 'text': \"{text}\"}}", {})
+    assert options == "repaired"
     assert json.loads(arguments)["text"] == "line\n" * 6_000
 
 
@@ -288,11 +289,11 @@ VALUES = st.recursive(
 
 @given(VALUES, st.integers(0, 40), st.sampled_from(["", "}", '"', ",", "x"]))
 def test_whatever_comes_out_fits_or_is_what_went_in(value: Any, cut: int, more: str) -> None:
-    given = json.dumps(value)[: -cut or None] + more
-    arguments, how = repair_arguments(given, SCHEMA)
-    if how in ("coerced", "repaired"):
+    input_value = json.dumps(value)[: -cut or None] + more
+    arguments, options = repair_arguments(input_value, SCHEMA)
+    if options in ("coerced", "repaired"):
         assert isinstance(json.loads(arguments), dict)
         assert fits(json.loads(arguments), SCHEMA)
     else:
-        assert arguments == given
+        assert arguments == input_value
     assert repair_arguments(arguments, SCHEMA)[0] == arguments

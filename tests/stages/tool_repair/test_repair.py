@@ -1,4 +1,4 @@
-"""Chunks of an answer whose tool calls are mended, and the message that comes of them."""
+"""Chunks of a response whose tool calls are repaired, and the message that comes of them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from stages.chat_completions.think_tags import THINK
 from stages.events import ChatRequest
 from stages.messages_api import stream_events as e
 from stages.tool_repair.repair import ResponseRepair, tool_schemas
+from tests.cases import for_each
 from tests.stages.translation import support
 from tests.stages.translation.fuzz_support import CHUNKS, quick, run
 from tests.stages.translation.support import (
@@ -48,152 +49,159 @@ def asking(**changes: Any) -> ChatRequest:
     return chat_request(**{"tools": [WEATHER], **changes})
 
 
-def mended(
+def repaired(
     chunks: list[Any], request: ChatRequest | None = None, done: bool = True
 ) -> tuple[list[Any], ResponseRepair]:
     """The chunks that are forwarded for these."""
     request = request or asking()
     repair = ResponseRepair(request, tool_schemas(request))
-    out = [each for chunk in chunks for each in repair.repair_chunk(chunk)]
+    out = [item for chunk in chunks for item in repair.repair_chunk(chunk)]
     return [*out, *repair.finish(done)], repair
 
 
 def content(chunks: list[Any], request: ChatRequest | None = None) -> list[tuple[Any, ...]]:
     request = request or asking()
     later = evolve(request, think_tags=(), echoed_prefill="")
-    return support.content(mended(chunks, request)[0], request=later)
+    return support.content(repaired(chunks, request)[0], request=later)
 
 
 def reason(chunks: list[Any], request: ChatRequest | None = None) -> Any:
     request = request or asking()
-    return support.message(mended(chunks, request)[0], request=request)["stop_reason"]
+    return support.message(repaired(chunks, request)[0], request=request)["stop_reason"]
 
 
 def finishes(chunks: list[Any]) -> list[Any]:
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    return [each["finish_reason"] for each in choices if each.get("finish_reason")]
+    return [item["finish_reason"] for item in choices if item.get("finish_reason")]
 
 
-def test_a_call_in_the_text_becomes_one_and_the_answer_ends_with_it() -> None:
-    said = [*map(text, pieces(f"Let me see.\n{WRITTEN}", 5)), finish("stop"), usage()]
-    out, repair = mended(said)
-    assert content(said) == [("text", "Let me see.\n"), PARIS]
-    assert reason(said) == "tool_use"
+def test_a_call_in_the_text_becomes_one_and_ends_the_response() -> None:
+    response = [*map(text, pieces(f"Let me see.\n{WRITTEN}", 5)), finish("stop"), usage()]
+    out, repair = repaired(response)
+    assert content(response) == [("text", "Let me see.\n"), PARIS]
+    assert reason(response) == "tool_use"
     assert finishes(out) == ["tool_calls"]
     assert out[-1] == usage()
     assert repair.outcomes == ["found"]
 
 
-def test_a_whole_answer_is_mended_as_a_stream_is() -> None:
-    said = completion("stop", content=f"Let me see.\n{WRITTEN} So.")
-    out, _ = mended([said])
-    assert content([said]) == [("text", "Let me see.\n"), PARIS, ("text", " So.")]
+def test_a_whole_response_is_repaired_as_a_stream_is() -> None:
+    response = completion("stop", content=f"Let me see.\n{WRITTEN} So.")
+    out, _ = repaired([response])
+    assert content([response]) == [("text", "Let me see.\n"), PARIS, ("text", " So.")]
     assert finishes(out) == ["tool_calls"]
     assert out[-1]["usage"] == USAGE
 
 
-def test_calls_in_the_text_and_calls_of_the_backend_have_numbers_of_their_own() -> None:
+def test_calls_of_text_and_backend_are_numbered_separately() -> None:
     rome = call("get_weather", '{"city": "Rome"}', index=0, id="call_1")
-    out, _ = mended([text(WRITTEN + WRITTEN), calls(rome), finish("tool_calls")])
-    made = [
-        each for chunk in out for c in chunk["choices"] for each in c["delta"].get("tool_calls", ())
+    out, _ = repaired([text(WRITTEN + WRITTEN), calls(rome), finish("tool_calls")])
+    result = [
+        item for chunk in out for c in chunk["choices"] for item in c["delta"].get("tool_calls", ())
     ]
-    assert [each["index"] for each in made] == [0, 1, 2]
+    assert [item["index"] for item in result] == [0, 1, 2]
     assert content([text(WRITTEN + WRITTEN), calls(rome), finish()]) == [PARIS, PARIS, ROME]
 
 
 @pytest.mark.parametrize("length", [1, 3, 100])
-def test_valid_arguments_of_the_backends_calls_pass_byte_for_byte(length: int) -> None:
-    given = '{ "city" :"Par\\u0069s","days":1.0 }'
-    parts = [calls(call(arguments=part, index=0)) for part in pieces(given, length)]
-    said = [calls(call("get_weather", "", index=0, id="call_1")), *parts, finish("tool_calls")]
-    out, repair = mended(said)
-    made = out[-1]["choices"][0]["delta"]["tool_calls"]
-    assert made[0] == {
+def test_valid_arguments_of_backend_calls_pass_unchanged(length: int) -> None:
+    value = '{ "city" :"Par\\u0069s","days":1.0 }'
+    parts = [calls(call(arguments=part, index=0)) for part in pieces(value, length)]
+    response = [calls(call("get_weather", "", index=0, id="call_1")), *parts, finish("tool_calls")]
+    out, repair = repaired(response)
+    result = out[-1]["choices"][0]["delta"]["tool_calls"]
+    assert result[0] == {
         "index": 0,
         "id": "call_1",
         "type": "function",
-        "function": {"name": "get_weather", "arguments": given},
+        "function": {"name": "get_weather", "arguments": value},
     }
     assert repair.outcomes == []
 
 
-def test_text_behind_a_call_of_the_backends_comes_behind_it() -> None:
-    """A stop sequence in it, at which the answer is left, does not lose the call."""
+def test_text_after_a_call_of_the_backends_comes_after_it() -> None:
+    """A stop sequence in it, at which the response is closed, does not lose the call."""
     request = evolve(asking(), scanned_stop_sequences=("STOP",))
-    said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(" \n"), text("So STOP")]
-    assert content(said, request) == [PARIS, ("text", " \nSo ")]
+    response = [
+        calls(call("get_weather", ARGUMENTS, index=0, id="a")),
+        text(" \n"),
+        text("So STOP"),
+    ]
+    assert content(response, request) == [PARIS, ("text", " \nSo ")]
     rome = call("get_weather", '{"city": "Rome"}', index=1, id="b")
-    said = [*said[:2], text("So"), calls(rome), finish("tool_calls")]
-    assert [each for each in content(said) if each[0] == "tool_use"] == [PARIS, ROME]
+    response = [*response[:2], text("So"), calls(rome), finish("tool_calls")]
+    assert [item for item in content(response) if item[0] == "tool_use"] == [PARIS, ROME]
 
 
-def test_a_call_that_goes_on_behind_text_is_one() -> None:
+def test_a_call_that_goes_on_after_text_is_one() -> None:
     begun = calls(call("get_weather", '{"city":', index=0, id="a"))
     ended = calls(call(arguments='"Paris"}', index=0))
     assert content([begun, text("Hm"), ended, finish()]) == [("text", "Hm"), PARIS]
     rome = calls(call("get_weather", '{"city": "Rome"}', index=1, id="b"))
-    said = [begun, rome, text("Hm"), ended, finish()]
-    assert content(said) == [("text", "Hm"), PARIS, ROME]
+    response = [begun, rome, text("Hm"), ended, finish()]
+    assert content(response) == [("text", "Hm"), PARIS, ROME]
 
 
 def test_broken_arguments_of_interleaved_calls_are_repaired_each() -> None:
-    said = [
+    response = [
         calls(call("get_weather", "{'city':", index=0, id="a")),
         calls(call("get_weather", '{"city": "Rome",', index=1, id="b")),
         calls(call(arguments=" 'Paris'", index=0), call(arguments='"days": "2"}', index=1)),
         finish("tool_calls"),
     ]
-    assert content(said) == [PARIS, ("tool_use", "get_weather", {"city": "Rome", "days": 2})]
-    assert mended(said)[1].outcomes == ["repaired", "coerced"]
+    assert content(response) == [PARIS, ("tool_use", "get_weather", {"city": "Rome", "days": 2})]
+    assert repaired(response)[1].outcomes == ["repaired", "coerced"]
 
 
-def test_arguments_past_repair_stay_and_are_told() -> None:
-    said = [completion("tool_calls", tool_calls=[call("get_weather", "ls -l", id="a")])]
-    assert content(said) == [("tool_use", "get_weather", {"_raw": "ls -l"})]
-    assert mended(said)[1].outcomes == ["broken"]
+def test_arguments_past_repair_stay_and_are_reported() -> None:
+    response = [completion("tool_calls", tool_calls=[call("get_weather", "ls -l", id="a")])]
+    assert content(response) == [("tool_use", "get_weather", {"_raw": "ls -l"})]
+    assert repaired(response)[1].outcomes == ["broken"]
 
 
-def test_an_object_as_arguments_and_a_call_in_the_old_form_are_mended_too() -> None:
-    said = [completion(tool_calls=[call("get_weather", {"city": "Paris", "days": "5"}, id="a")])]
-    assert content(said) == [("tool_use", "get_weather", {"city": "Paris", "days": 5})]
+def test_arguments_as_objects_and_old_calls_are_repaired() -> None:
+    response = [
+        completion(tool_calls=[call("get_weather", {"city": "Paris", "days": "5"}, id="a")])
+    ]
+    assert content(response) == [("tool_use", "get_weather", {"city": "Paris", "days": 5})]
     legacy = delta(function_call={"name": "get_weather", "arguments": "{'city': 'Paris'}"})
     assert content([legacy, finish("function_call")]) == [PARIS]
 
 
-def test_an_answer_that_a_stop_sequence_ended_was_cut() -> None:
+def test_a_response_that_a_stop_sequence_ended_was_cut() -> None:
     half = '{"city": "Paris"'
     request = asking(stop_sequences=[","])
     for cut in ({"stop_reason": ","}, {"matched_stop": ","}):
-        said = [calls(call("get_weather", half, index=0, id="a")), finish("stop")]
-        said[-1]["choices"][0] |= cut
-        assert mended(said, request)[1].outcomes == []
-        said[0] = text(f"[TOOL_CALLS]get_weather{half}}}")
-        assert content(said, request) == [("text", f"[TOOL_CALLS]get_weather{half}}}")]
-        said[-1]["choices"][0] |= dict.fromkeys(cut, "</s>")
-        assert content(said, request) == [PARIS]
+        response = [calls(call("get_weather", half, index=0, id="a")), finish("stop")]
+        response[-1]["choices"][0] |= cut
+        assert repaired(response, request)[1].outcomes == []
+        response[0] = text(f"[TOOL_CALLS]get_weather{half}}}")
+        assert content(response, request) == [("text", f"[TOOL_CALLS]get_weather{half}}}")]
+        response[-1]["choices"][0] |= dict.fromkeys(cut, "</s>")
+        assert content(response, request) == [PARIS]
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "model_length"])
 def test_what_was_cut_is_not_repaired(reason: str) -> None:
     half = '{"city": "Par'
-    said = [calls(call("get_weather", half, index=0, id="a")), finish(reason)]
+    response = [calls(call("get_weather", half, index=0, id="a")), finish(reason)]
     assert (
-        mended(said)[0][-1]["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"] == half
+        repaired(response)[0][-1]["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"]
+        == half
     )
     broken = WRITTEN.removesuffix("</tool_call>")
     assert content([text(broken), finish(reason)]) == [("text", broken)]
-    assert finishes(mended([text(WRITTEN), finish(reason)])[0]) == [reason]
+    assert finishes(repaired([text(WRITTEN), finish(reason)])[0]) == [reason]
 
 
-def test_without_a_finish_reason_the_answer_is_whole_if_the_backend_says_so() -> None:
-    said = [text(WRITTEN.removesuffix("</tool_call>"))]
-    assert "tool_calls" in str(mended(said, done=True)[0])
-    assert "tool_calls" not in str(mended(said, done=False)[0])
+def test_without_a_finish_reason_a_done_response_is_whole() -> None:
+    response = [text(WRITTEN.removesuffix("</tool_call>"))]
+    assert "tool_calls" in str(repaired(response, done=True)[0])
+    assert "tool_calls" not in str(repaired(response, done=False)[0])
 
 
-def test_a_call_in_the_text_that_does_not_fit_is_one_if_its_json_is_right() -> None:
-    """The tool tells the model what is wrong, as with a call of the backend's own."""
+def test_a_call_in_the_text_needs_only_valid_json() -> None:
+    """The tool reports to the model what is wrong, as with a call of the backend's own."""
     assert content([text(WRITTEN.replace("city", "town")), finish()]) == [
         ("tool_use", "get_weather", {"town": "Paris"})
     ]
@@ -201,7 +209,7 @@ def test_a_call_in_the_text_that_does_not_fit_is_one_if_its_json_is_right() -> N
     assert content([text(guessed), finish()]) == [("text", guessed)]
 
 
-def test_bare_json_is_a_call_only_if_it_fits_and_says_nothing_else() -> None:
+def test_bare_json_is_a_call_only_if_it_fits_and_is_alone() -> None:
     for bare in (
         '{"name": "get_weather", "parameters": {"town": "Paris"}}',
         '{"name": "get_weather", "parameters": {"city": "Paris"}, "description": "The weather"}',
@@ -223,7 +231,7 @@ def test_values_without_a_type_get_that_of_the_schema() -> None:
     assert content([text(written), finish()]) == [expected]
 
 
-def test_words_behind_broken_json_are_not_lost() -> None:
+def test_words_after_broken_json_are_not_lost() -> None:
     for written in (
         "[TOOL_CALLS]get_weather{'city': 'Paris'} and then",
         "<function=get_weather>{'city': 'Paris'} and then",
@@ -236,7 +244,7 @@ RM = '<tool_call>{"name": "get_weather", "arguments": {"city": "rm -rf /"}}</too
 OPENED = "<tool_call><function=get_weather><parameter=city>"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "written",
     [
         # Each a call that writes a file about calls, which are none.
@@ -252,66 +260,66 @@ OPENED = "<tool_call><function=get_weather><parameter=city>"
         f'<function=get_weather>{{"city": "{{}} </function>", "days": "{RM}"}}</function>',
     ],
 )
-def test_what_stands_in_a_call_that_cannot_be_read_is_no_call(written: str) -> None:
+def test_what_is_in_a_call_that_cannot_be_read_is_no_call(written: str) -> None:
     for end in ("", "</tool_call>"):
         for size in (7, 1000):
-            said = [*map(text, pieces(written + end, size)), finish()]
-            assert content(said) == [("text", written + end)]
+            response = [*map(text, pieces(written + end, size)), finish()]
+            assert content(response) == [("text", written + end)]
 
 
 def test_reasoning_between_tags_is_no_place_for_calls() -> None:
-    said = [text("<think>I could "), text(f"{WRITTEN}</think>\n"), text(WRITTEN), finish()]
+    response = [text("<think>I could "), text(f"{WRITTEN}</think>\n"), text(WRITTEN), finish()]
     request = evolve(asking(thinking=THINKING), think_tags=THINK)
-    assert content(said, request) == [("thinking", f"I could {WRITTEN}"), PARIS]
+    assert content(response, request) == [("thinking", f"I could {WRITTEN}"), PARIS]
 
 
-def test_bare_json_behind_reasoning_is_a_call() -> None:
+def test_bare_json_after_reasoning_is_a_call() -> None:
     bare = '{"name": "get_weather", "parameters": {"city": "Paris"}}'
     request = asking(thinking=THINKING)
     assert content([text(f"<think>Hm</think>\n\n{bare}"), finish()], request)[1:] == [PARIS]
-    said = [
+    response = [
         delta(reasoning_content="Hm"),
         delta(role="assistant", content=""),
         text(bare),
         finish(),
     ]
-    assert content(said, request)[1:] == [PARIS]
+    assert content(response, request)[1:] == [PARIS]
     both = completion(content=bare, reasoning_content="Hm")
     assert content([both], request)[1:] == [PARIS]
 
 
-def test_bare_json_beside_a_call_of_the_backends_is_text() -> None:
+def test_bare_json_next_to_a_call_of_the_backends_is_text() -> None:
     bare = '{"name": "get_weather", "parameters": {"city": "Rome"}}'
-    said = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(bare), finish()]
-    assert content(said) == [PARIS, ("text", bare)]
+    response = [calls(call("get_weather", ARGUMENTS, index=0, id="a")), text(bare), finish()]
+    assert content(response) == [PARIS, ("text", bare)]
     whole = completion(content=bare, tool_calls=[call("get_weather", ARGUMENTS, id="a")])
     assert content([whole]) == [("text", bare), PARIS]
 
 
 @pytest.mark.parametrize("choice", [{"type": "none"}])
-def test_where_no_tool_may_be_called_there_is_nothing_to_mend(choice: Any) -> None:
+def test_where_no_tool_may_be_called_nothing_is_repaired(choice: Any) -> None:
     assert tool_schemas(asking(tool_choice=choice)) == {}
     assert tool_schemas(evolve(asking(tool_choice=choice), options=asking().options)) == {}
     assert tool_schemas(chat_request()) == {}
     assert tool_schemas(asking()).keys() == {"get_weather"}
 
 
-def test_what_the_client_has_sent_already_is_left_out_of_a_whole_answer() -> None:
+def test_text_that_was_sent_is_not_in_a_whole_response() -> None:
     request = evolve(asking(), echoed_prefill="So: ")
     assert content([completion(content=f"So: {WRITTEN}")], request) == [PARIS]
 
 
 def test_text_that_is_nothing_else_passes_as_the_chunk_it_was() -> None:
     chunks = [*map(text, ("Hello", " there", " `", "b`", " ", WRITTEN)), finish()]
-    out, _ = mended(chunks)
+    out, _ = repaired(chunks)
     assert out[1] is chunks[1]
     assert content(chunks) == [("text", "Hello there `b` "), PARIS]
 
 
-def test_what_is_held_back_is_told_before_other_things() -> None:
+def test_held_back_text_is_sent_before_other_events() -> None:
     for other in (delta(reasoning="Hm."), delta(refusal="No."), {"error": {"message": "broke"}}):
-        out, _ = mended([text("a <tool_"), other])
-        assert [each["choices"][0]["delta"] for each in out[:2]] == [
+        out, _ = repaired([text("a <tool_"), other])
+        assert [item["choices"][0]["delta"] for item in out[:2]] == [
             {"content": "a "},
             {"content": "<tool_"},
         ]
@@ -330,25 +338,25 @@ def test_many_broken_calls_take_time_by_their_number() -> None:
 
 @given(st.lists(CHUNKS, max_size=8), st.booleans())
 @quick
-def test_without_a_marker_the_message_is_the_same_as_without_the_repair(
-    chunks: list[Any], thinking: bool
-) -> None:
+def test_without_a_marker_the_repair_changes_nothing(chunks: list[Any], thinking: bool) -> None:
     """Calls come last, and of tools there are not, none is touched."""
     request = evolve(asking(thinking=THINKING if thinking else None, stream=True), think_tags=())
     ended = [*chunks, finish("stop")]
-    plain, mended_chunks = (run(each, True, request) for each in (ended, mended(ended, request)[0]))
-    assert plain[1] == mended_chunks[1]
+    plain, repaired_chunks = (
+        run(item, True, request) for item in (ended, repaired(ended, request)[0])
+    )
+    assert plain[1] == repaired_chunks[1]
     if plain[1]:
         for kind in ("text_delta", "thinking_delta", "input_json_delta"):
-            said = [
+            response = [
                 "".join(
-                    each.text
-                    for each in events
-                    if isinstance(each, e.BlockDelta) and each.kind == kind
+                    item.text
+                    for item in events
+                    if isinstance(item, e.BlockDelta) and item.kind == kind
                 )
-                for events, _ in (plain, mended_chunks)
+                for events, _ in (plain, repaired_chunks)
             ]
-            assert sorted(said[0]) == sorted(said[1])
+            assert sorted(response[0]) == sorted(response[1])
 
 
 SNIPPETS = st.sampled_from(
@@ -365,9 +373,9 @@ SNIPPETS = st.sampled_from(
 @given(st.lists(SNIPPETS, max_size=6), st.lists(st.integers(0, 200), max_size=8), st.booleans())
 @settings(deadline=None, max_examples=150)
 def test_streamed_and_whole_come_to_the_same(
-    said: list[str], cuts: list[int], called: bool
+    chunks: list[str], cuts: list[int], called: bool
 ) -> None:
-    whole = "".join(said)
+    whole = "".join(chunks)
     ends = sorted({cut % (len(whole) + 1) for cut in cuts})
     parts = [whole[a:b] for a, b in zip([0, *ends], [*ends, len(whole)], strict=True)]
     own = [call("get_weather", "{'city': 'Rome'", id="a", index=0)] if called else []

@@ -1,4 +1,4 @@
-"""Tool calls in a text: the formats, and what is found however the text is cut."""
+"""Tool calls in a text: the formats, and what is scan however the text is cut."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.tool_repair.scanner import FoundCalls, ToolCallScanner
+from tests.cases import for_each
 from tests.stages.translation.support import pieces
 
 TOOLS = ("get_weather", "get")
@@ -28,8 +29,8 @@ def decoded(arguments: str) -> Any:
         return arguments
 
 
-def found(parts: list[str], whole: bool = True) -> list[Piece]:
-    """Text, joined, and calls, as they come; what is behind a call is text."""
+def scan(parts: list[str], whole: bool = True) -> list[Piece]:
+    """Text, joined, and calls, as they come; what follows a call is text."""
     text = ToolCallScanner(TOOLS)
     out: list[Piece] = [""]
 
@@ -43,10 +44,10 @@ def found(parts: list[str], whole: bool = True) -> list[Piece]:
             out.append(more)
 
     for part in parts:
-        for each in text.feed(part):
-            add(each)
-    for each in text.finish(whole):
-        add(each)
+        for item in text.feed(part):
+            add(item)
+    for item in text.finish(whole):
+        add(item)
     return out if out[0] else out[1:]
 
 
@@ -97,11 +98,11 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
         HERMES.replace("Paris", "</tool_call>" * 20) + HERMES,
         [("get_weather", {"city": "</tool_call>" * 20}), PARIS],
     ),
-    "hermes, behind code": (
+    "hermes, after code": (
         f"`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: {HERMES}",
         ["`a` ``b`c`` ```d```\n````md\n```x\n~~~\n````\n- ~~~\n```\n~~~\nSo: ", PARIS],
     ),
-    "hermes, behind JSON that is no call": (
+    "hermes, after JSON that is no call": (
         f'<tool_call>{{"name": "get", "city": "</tool_call>"}}</tool_call>{HERMES}',
         ['<tool_call>{"name": "get", "city": "</tool_call>"}</tool_call>', PARIS],
     ),
@@ -148,10 +149,10 @@ FORMATS: dict[str, tuple[str, list[Piece]]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "expected"), FORMATS.values(), ids=FORMATS)
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 1000])
+@for_each(("text", "expected"), FORMATS.values(), ids=FORMATS)
+@for_each("size", [1, 2, 3, 7, 1000])
 def test_calls_are_found_in_each_format(size: int, text: str, expected: list[Piece]) -> None:
-    assert found(pieces(text, size)) == expected
+    assert scan(pieces(text, size)) == expected
 
 
 TEXTS = {
@@ -159,17 +160,17 @@ TEXTS = {
     "a tool that is not there": HERMES.replace("get_weather", "rm"),
     "one of two that is not there": f"{MISTRAL}, {MISTRAL[14:].replace('get_weather', 'rm')}]",
     "bare, a tool that is not there": LLAMA.replace("get_weather", "rm"),
-    "bare, and text behind it": f"{LLAMA} is what I would send.",
+    "bare, and text after it": f"{LLAMA} is what I would send.",
     "bare, and text before it": f"So: {LLAMA}",
     "bare, without end": LLAMA[:-3],
     "JSON that is no call": '{"name": "Anna", "parameters": {}}',
     "in a code block": f"Write:\n```xml\n{HERMES}\n```\nas this.",
     "in a line of code": f"Write `{HERMES}`.",
-    "in a line of code, behind other words": f"Write `so: {HERMES_LINE}`.",
+    "in a line of code, after other words": f"Write `so: {HERMES_LINE}`.",
     "in a line of code that has a tick": f"Write ``a ` {HERMES_LINE}``.",
     "in a block within a block": f"````md\n```xml\n{HERMES}\n```\n{HERMES}\n````\n",
     "in a block with waves": f"So:\n> ~~~xml\n> {HERMES}\n> ~~~",
-    "in a block, behind words about one": f"Use ``` so:\n```xml\n{HERMES}\n```",
+    "in a block, after words about one": f"Use ``` so:\n```xml\n{HERMES}\n```",
     "a word about it": "The tag <tool_call> begins a call, </tool_call> ends it; <function=…> too.",
     "no call between the tags": "<tool_call>{}</tool_call>",
     "no JSON between the tags": "<tool_call>{oh dear!}</tool_call>",
@@ -181,7 +182,7 @@ TEXTS = {
     "glm, without end": GLM.replace("</arg_value>", ""),
     "deepseek, without a name": f"<｜tool▁calls▁begin｜>{V3.replace('<｜tool▁sep｜>', '')}",
     "deepseek, no call": "<｜tool▁calls▁begin｜> <｜tool▁calls▁end｜>",
-    "words behind broken JSON": '<|python_tag|>{"name": "get", "parameters": {"a": 1} and so on',
+    "words after broken JSON": '<|python_tag|>{"name": "get", "parameters": {"a": 1} and so on',
     "half a marker": "Well <tool_ca",
     "a marker": "Well <tool_call>",
     "a marker and white space": "<tool_call> \n ",
@@ -192,16 +193,16 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-@pytest.mark.parametrize("size", [1, 3, 1000])
+@for_each("text", TEXTS.values(), ids=TEXTS)
+@for_each("size", [1, 3, 1000])
 def test_what_is_no_call_of_a_tool_stays_as_it_is(size: int, text: str) -> None:
-    assert found(pieces(text, size)) == [text]
+    assert scan(pieces(text, size)) == [text]
 
 
 def test_text_that_was_cut_is_no_call() -> None:
     for text in (LLAMA, HERMES.removesuffix("</tool_call>"), f"{MISTRAL}]"):
-        assert found([text], whole=False) == [text]
-    assert found([HERMES, HERMES[:30]], whole=False) == [PARIS, HERMES[:30]]
+        assert scan([text], whole=False) == [text]
+    assert scan([HERMES, HERMES[:30]], whole=False) == [PARIS, HERMES[:30]]
 
 
 def test_text_flows_unless_it_may_become_a_call() -> None:
@@ -213,24 +214,24 @@ def test_text_flows_unless_it_may_become_a_call() -> None:
     assert list(text.feed("is a tag")) == ["<tool_call>", " is a tag"]
 
 
-def test_bare_json_counts_only_where_the_answer_has_nothing_else() -> None:
+def test_bare_json_counts_only_as_the_whole_response() -> None:
     text = ToolCallScanner(TOOLS)
     text.text_is_not_first()
     assert list(text.feed(LLAMA)) == [LLAMA]
-    assert [type(each) for each in text.feed(HERMES)] == [FoundCalls]
+    assert [type(item) for item in text.feed(HERMES)] == [FoundCalls]
 
 
 @pytest.mark.untraced
-def test_what_is_held_has_a_limit_and_takes_time_by_its_length() -> None:
+def test_buffered_text_has_a_limit_and_takes_linear_time() -> None:
     began = time.process_time()
     for begin in ("<tool_call>{", "<tool_call>", "[TOOL_CALLS]get{", '{"name": "get", "a": "'):
         text = begin + "x " * 130_000
-        held, out = 0, 0
+        buffered, out = 0, 0
         searched = ToolCallScanner(TOOLS)
         for part in pieces(text, 2):
-            shown = sum(len(each) for each in searched.feed(part) if isinstance(each, str))
-            held, out = held + len(part) - shown, out + shown
-            assert held <= 200_100
+            output = sum(len(item) for item in searched.feed(part) if isinstance(item, str))
+            buffered, out = buffered + len(part) - output, out + output
+            assert buffered <= 200_100
         assert out > len(text) - 10
     assert time.process_time() - began < 20  # 0.5 s; some quadratic thing would take minutes
 
@@ -249,7 +250,7 @@ def test_what_is_held_has_a_limit_and_takes_time_by_its_length() -> None:
 )
 def test_many_markers_take_time_by_their_number(text: str) -> None:
     began = time.process_time()
-    assert found(pieces(text, 3)) == [text]
+    assert scan(pieces(text, 3)) == [text]
     assert time.process_time() - began < 20
 
 
@@ -267,7 +268,7 @@ def test_it_does_not_matter_where_the_text_is_cut(
     text = "".join(parts)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
     cut = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
-    assert found(cut, whole) == found([text], whole)
+    assert scan(cut, whole) == scan([text], whole)
 
 
 @given(st.text(st.characters(exclude_characters="<[{`")), st.integers(1, 5))

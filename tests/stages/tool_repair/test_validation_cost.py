@@ -10,6 +10,7 @@ import pytest
 from stages.tool_repair.argument_schema import ToolSchema
 from stages.tool_repair.arguments import repair_arguments
 from stages.tool_repair.validation_cost import MAX_COST, is_cheap_to_validate, is_compilable
+from tests.cases import for_each
 
 Schema = dict[str, Any]
 
@@ -20,13 +21,13 @@ def ref(n: int) -> Schema:
 
 
 def chain(levels: int, level: Callable[[int], Any], last: Any = True) -> Schema:
-    """A schema of so many definitions, each of which names the next."""
+    """A schema of `levels` definitions, each of which names the next."""
     named = {f"a{n}": level(n) for n in range(levels)}
     return {"$defs": {**named, f"a{levels}": last}, "allOf": [ref(0)]}
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """A value of so many levels."""
+    """A nested value."""
     value: dict[str, Any] = {}
     for _ in range(levels):
         value = {"c": value}
@@ -46,7 +47,7 @@ IN_PLACE: dict[str, Schema] = {
     "not": chain(40, lambda n: {"not": ref(n + 1), "allOf": [ref(n + 1)]}),
     "if": chain(40, lambda n: {"if": ref(n + 1), "then": ref(n + 1)}),
     "else": chain(40, lambda n: {"if": ref(n + 1), "else": ref(n + 1)}),
-    "beside a reference": chain(40, lambda n: {**ref(n + 1), "allOf": [ref(n + 1)]}),
+    "next to a reference": chain(40, lambda n: {**ref(n + 1), "allOf": [ref(n + 1)]}),
     "dependencies": chain(40, lambda n: {"dependentSchemas": dict.fromkeys("ab", ref(n + 1))}),
     "a circle": chain(0, lambda n: True, last={"allOf": [ref(0), ref(0)]}),
     "a circle of references": {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"},
@@ -108,7 +109,7 @@ ELSEWHERE: dict[str, Schema] = {
 }
 
 
-@pytest.mark.parametrize("schema", IN_PLACE.values(), ids=IN_PLACE)
+@for_each("schema", IN_PLACE.values(), ids=IN_PLACE)
 def test_row_a3_a_schema_that_doubles_the_work_is_not_asked(schema: Schema) -> None:
     assert not is_cheap_to_validate(schema, {"a": 1, "b": 2})
     assert repair_arguments('{"a": 1, "b": 2}', schema) == ('{"a": 1, "b": 2}', "")
@@ -116,9 +117,7 @@ def test_row_a3_a_schema_that_doubles_the_work_is_not_asked(schema: Schema) -> N
 
 
 @pytest.mark.parametrize(("schema", "value"), ALONG.values(), ids=ALONG)
-def test_row_a3_a_schema_that_costs_much_for_a_value_is_not_asked_about_it(
-    schema: Schema, value: Any
-) -> None:
+def test_row_a3_an_expensive_schema_is_not_used(schema: Schema, value: Any) -> None:
     assert is_compilable(schema)
     assert not is_cheap_to_validate(schema, value)
     assert ToolSchema(schema).fits(value)
@@ -132,7 +131,7 @@ def test_row_a3_a_schema_that_takes_long_to_compile_is_not_asked(schema: Schema)
 
 
 @pytest.mark.parametrize("schema", ELSEWHERE.values(), ids=ELSEWHERE)
-def test_row_a3_a_reference_that_is_no_plain_path_is_not_followed(schema: Schema) -> None:
+def test_row_a3_only_plain_references_are_followed(schema: Schema) -> None:
     assert not is_compilable(schema)
 
 

@@ -55,21 +55,21 @@ def tool(identity: str, content: str) -> dict[str, Any]:
     return {"role": "tool", "tool_call_id": identity, "content": content}
 
 
-def both(turns: Any, how: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    made = request(messages=list(turns), system=how.pop("prompt", None))
-    changed: Profile = profile(**how)
+def both(turns: Any, options: dict[str, Any]) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    result = request(messages=list(turns), system=options.pop("prompt", None))
+    changed: Profile = profile(**options)
     fields = FieldPolicies(changed.fields)
-    return messages_of(made, changed, fields), tuple(map(str, fields.degradations()))
+    return messages_of(result, changed, fields), tuple(map(str, fields.degradations()))
 
 
-def translated(*turns: Any, **how: Any) -> list[dict[str, Any]]:
+def translated(*turns: Any, **options: Any) -> list[dict[str, Any]]:
     """The messages of a conversation, for the generic profile with the changes in `how`."""
-    return both(turns, how)[0]
+    return both(turns, options)[0]
 
 
-def noted(*turns: Any, **how: Any) -> tuple[str, ...]:
-    """What the client is told of a conversation."""
-    return both(turns, how)[1]
+def noted(*turns: Any, **options: Any) -> tuple[str, ...]:
+    """The degradations reported for a conversation."""
+    return both(turns, options)[1]
 
 
 # What cannot be said

@@ -32,13 +32,13 @@ quick = settings(
 
 
 def requests(stream: bool) -> dict[bool, ChatRequest]:
-    """A request without thinking, and one with, to a backend that tells its stop sequence."""
+    """A request without thinking, and one with, to a backend that reports its stop sequence."""
     asked = {False: None, True: {"type": "adaptive"}}
-    made = {
+    result = {
         key: chat_request(stream=stream, thinking=asked[key], stop_sequences=["END"])
         for key in asked
     }
-    return {key: evolve(request, scanned_stop_sequences=()) for key, request in made.items()}
+    return {key: evolve(request, scanned_stop_sequences=()) for key, request in result.items()}
 
 
 REQUESTS, UNSTREAMED = requests(stream=True), requests(stream=False)
@@ -125,7 +125,7 @@ def run(
     request: ChatRequest,
     followed: Iterable[bool] = itertools.repeat(False),
 ) -> tuple[list[e.StreamEvent], bool]:
-    """The events `chunks` lead to, and whether the answer is whole."""
+    """The events `chunks` lead to, and whether the response is whole."""
     translator = ResponseTranslator(request)
     events: list[e.StreamEvent] = []
     try:
@@ -192,7 +192,7 @@ def without_chance(payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @frozen
-class Said:
+class Reply:
     """A right answer: text, calls by name and input, then more text."""
 
     text: str
@@ -215,18 +215,18 @@ VALUES = st.recursive(
 INPUTS = st.dictionaries(st.text(max_size=8), VALUES, max_size=4)
 NAMES = st.from_regex(r"[a-zA-Z0-9_-]{1,20}", fullmatch=True)
 # White space, and what could begin a tag.
-HELD = st.sampled_from([" ", "\n\n", "<", " <th", "a</think>", "< ", "<thinking>"])
-WORDS = st.one_of(*[st.text(max_size=40)] * 3, HELD)
+HELD_BACK = st.sampled_from([" ", "\n\n", "<", " <th", "a</think>", "< ", "<thinking>"])
+WORDS = st.one_of(*[st.text(max_size=40)] * 3, HELD_BACK)
 
 
-def untagged(said: Said) -> bool:
+def untagged(response: Reply) -> bool:
     """Hypothesis also tries strings it finds in the code, and reasoning is not of this test."""
-    texts = said.text, said.more, said.text + said.more
-    return not any(each.lstrip().startswith("<think>") for each in texts)
+    texts = response.text, response.more, response.text + response.more
+    return not any(text.lstrip().startswith("<think>") for text in texts)
 
 
 CALLED = st.lists(st.tuples(NAMES, INPUTS), max_size=3).map(tuple)
-ANSWERS = st.builds(Said, WORDS, CALLED, WORDS).filter(untagged)
+RESPONSES = st.builds(Reply, WORDS, CALLED, WORDS).filter(untagged)
 
 
 def fragments(draw: st.DrawFn, whole: str) -> list[str]:
@@ -237,34 +237,34 @@ def fragments(draw: st.DrawFn, whole: str) -> list[str]:
 
 
 @st.composite
-def streams(draw: st.DrawFn) -> tuple[Said, list[dict[str, Any]]]:
-    """An answer and its deltas: the text, the calls in pieces and in turns, the rest."""
-    said = draw(ANSWERS)
+def streams(draw: st.DrawFn) -> tuple[Reply, list[dict[str, Any]]]:
+    """A response and its deltas: the text, the calls in pieces and in turns, the rest."""
+    response = draw(RESPONSES)
     ascii_only = draw(st.booleans())
-    deltas: list[dict[str, Any]] = [{"content": each} for each in fragments(draw, said.text)]
+    deltas: list[dict[str, Any]] = [{"content": item} for item in fragments(draw, response.text)]
     waiting = []
-    for index, (name, value) in enumerate(said.calls):
+    for index, (name, value) in enumerate(response.calls):
         first = {"index": index, "id": f"call_{index}", "type": "function"}
         pieces = fragments(draw, json.dumps(value, ensure_ascii=ascii_only))
         with_name = draw(st.booleans())
         begun = {"name": name, "arguments": pieces.pop(0) if with_name else ""}
-        rest = [{"index": index, "function": {"arguments": each}} for each in pieces]
-        waiting.append([{**first, "function": begun}, *rest])
+        remaining = [{"index": index, "function": {"arguments": item}} for item in pieces]
+        waiting.append([{**first, "function": begun}, *remaining])
     interleaved = draw(st.booleans())
     for calls in waiting:  # begun in their order
         deltas.append({"tool_calls": [calls.pop(0)]})
         if not interleaved:
-            deltas += [{"tool_calls": [each]} for each in calls]
+            deltas += [{"tool_calls": [item]} for item in calls]
             calls.clear()
     while any(waiting):
-        calls = draw(st.sampled_from([each for each in waiting if each]))
+        calls = draw(st.sampled_from([item for item in waiting if item]))
         deltas.append({"tool_calls": [calls.pop(0)]})
-    deltas += [{"content": each} for each in fragments(draw, said.more)]
-    return said, deltas
+    deltas += [{"content": item} for item in fragments(draw, response.more)]
+    return response, deltas
 
 
-def chunks_of(said: Said, deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    reason = "tool_calls" if said.calls else "stop"
+def chunks_of(response: Reply, deltas: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    reason = "tool_calls" if response.calls else "stop"
     chunks: list[dict[str, Any]] = [{"choices": [{"delta": delta}]} for delta in deltas]
     chunks.append({"choices": [{"delta": {}, "finish_reason": reason}]})
     chunks.append({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 500}})

@@ -58,12 +58,12 @@ class Talk:
         check_sent(builder.message)
         return builder.message
 
-    def then(self, answer: dict[str, Any], **changes: Any) -> Talk:
+    def then(self, reply: dict[str, Any], **changes: Any) -> Talk:
         """The next turn: all tools have run, and the client returns all blocks."""
-        uses = [block["id"] for block in answer["content"] if block["type"] == "tool_use"]
-        results = [{"type": "tool_result", "tool_use_id": each, "content": "18"} for each in uses]
-        said = {"role": "assistant", "content": answer["content"]}
-        turns = (*self.turns, said, {"role": "user", "content": results or "Sure?"})
+        uses = [block["id"] for block in reply["content"] if block["type"] == "tool_use"]
+        results = [{"type": "tool_result", "tool_use_id": use, "content": "18"} for use in uses]
+        response = {"role": "assistant", "content": reply["content"]}
+        turns = (*self.turns, response, {"role": "user", "content": results or "Sure?"})
         return evolve(self, turns=turns, **changes)
 
     def sent(self, message: int = 1) -> dict[str, Any]:
@@ -84,7 +84,8 @@ def returned(identity: str = "call_1", **members: Any) -> dict[str, Any]:
 
 
 WISHES = pytest.mark.parametrize(
-    "wish", [{}, {"thinking": ADAPTIVE}, {"thinking": OMITTED}, {"thinking": {"type": "disabled"}}]
+    "requested",
+    [{}, {"thinking": ADAPTIVE}, {"thinking": OMITTED}, {"thinking": {"type": "disabled"}}],
 )
 # C18: text of another
 

@@ -83,19 +83,19 @@ def translate(
     return events
 
 
-def message(chunks: Iterable[Any], **how: Any) -> dict[str, Any]:
+def message(chunks: Iterable[Any], **options: Any) -> dict[str, Any]:
     """The message `chunks` lead to."""
     builder = MessageBuilder()
-    for event in translate(chunks, **how):
+    for event in translate(chunks, **options):
         builder.add(event)
     check_sent(builder.message)
     return builder.message
 
 
-def content(chunks: Iterable[Any], **how: Any) -> list[tuple[Any, ...]]:
+def content(chunks: Iterable[Any], **options: Any) -> list[tuple[Any, ...]]:
     """The content `chunks` lead to, without ids: ("text", …), ("tool_use", name, input)."""
     short: list[tuple[Any, ...]] = []
-    for block in message(chunks, **how)["content"]:
+    for block in message(chunks, **options)["content"]:
         if block["type"] == "tool_use":
             short.append(("tool_use", block["name"], block["input"]))
         else:

@@ -61,12 +61,12 @@ def test_any_chunks_lead_to_a_message_of_the_right_shape(chunks: list[Any], thin
     st.sampled_from(["\n", "\r\n"]),
 )
 @quick
-def test_where_the_stream_of_a_backend_is_split_makes_no_difference(
+def test_the_places_where_a_stream_is_split_make_no_difference(
     chunks: list[Any], places: list[int], ending: str, lines: str
 ) -> None:
     stream = sse(chunks, ending, lines)
     body, whole = proxied([stream], REQUESTS[True])
-    again, whole_again = proxied(cut(stream, places), REQUESTS[True])
+    again, complete = proxied(cut(stream, places), REQUESTS[True])
     check_grammar(parse_sse(body), whole=whole)
     assert without_chance(parse_sse(again)) == without_chance(parse_sse(body))
-    assert whole_again == whole
+    assert complete == whole

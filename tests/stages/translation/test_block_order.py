@@ -40,7 +40,7 @@ def test_text_within_a_tool_call_waits_for_its_end() -> None:
     assert content(chunks) == [*TWO[:1], ("text", "and so on")]
 
 
-def test_content_thinking_and_a_call_in_one_chunk_come_in_this_order() -> None:
+def test_one_chunk_gives_content_thinking_and_call_in_order() -> None:
     chunk = delta(
         tool_calls=[call("f", PARIS, id="a", index=0)], content="Hello", reasoning_content="Hm"
     )
@@ -55,7 +55,7 @@ def test_many_calls_keep_their_order() -> None:
     fragments = [call("f", arguments(n=n), id=f"c{n}", index=n) for n in range(20)]
     expected = [("tool_use", "f", {"n": n}) for n in range(20)]
     assert content([calls(*fragments), finish()]) == expected
-    assert content([*(calls(each) for each in fragments), finish()]) == expected
+    assert content([*(calls(fragment) for fragment in fragments), finish()]) == expected
 
 
 # White space
@@ -66,7 +66,7 @@ def test_white_space_before_a_tool_call_opens_no_block(blank: str) -> None:
     assert content([text(blank), calls(call("f", PARIS, id="a", index=0)), finish()]) == TWO[:1]
 
 
-def test_white_space_alone_is_an_empty_answer() -> None:
+def test_white_space_alone_is_an_empty_response() -> None:
     assert content([text(" "), text("\n"), finish()]) == []
 
 
@@ -85,15 +85,15 @@ def test_line_separators_in_text_are_kept() -> None:
 @pytest.mark.parametrize("member", ["reasoning_content", "reasoning"])
 def test_thinking_comes_signed_and_before_the_text(member: str) -> None:
     chunks = [delta(**{member: "H"}), delta(**{member: "m"}), text("Hello"), finish()]
-    made = message(chunks, request=chat_request(thinking=THINKING))
-    [thought, said] = made["content"]
+    result = message(chunks, request=chat_request(thinking=THINKING))
+    [thought, response] = result["content"]
     signature = seal(Envelope(owner_of("fake", "some-model")))
     assert thought == {"type": "thinking", "thinking": "Hm", "signature": signature}
-    assert said == {"type": "text", "text": "Hello"}
+    assert response == {"type": "text", "text": "Hello"}
 
 
 @pytest.mark.parametrize("thinking", [None, {"type": "disabled"}], ids=["not given", "disabled"])
-def test_thinking_nobody_asked_for_is_not_sent(thinking: Any) -> None:
+def test_thinking_that_was_not_requested_is_not_sent(thinking: Any) -> None:
     chunks = [delta(reasoning_content="Hm", content=None), text("Hello"), finish()]
     assert content(chunks, request=chat_request(thinking=thinking)) == [("text", "Hello")]
 
@@ -112,7 +112,7 @@ def test_tags_are_text_where_the_profile_says_so() -> None:
     assert content(TAGGED, request=plain) == [("text", "\n<think>Hm</think>\n\nHello")]
 
 
-@pytest.mark.parametrize("held", ["<", "\n<think", "  <t"])
+@pytest.mark.parametrize("buffered", ["<", "\n<think", "  <t"])
 @pytest.mark.parametrize(
     ("follows", "expected"),
     [
@@ -122,10 +122,10 @@ def test_tags_are_text_where_the_profile_says_so() -> None:
     ids=["a call", "thinking"],
 )
 def test_what_could_begin_a_tag_stays_before_what_follows(
-    held: str, follows: Any, expected: Any
+    buffered: str, follows: Any, expected: Any
 ) -> None:
-    made = content([text(held), follows, finish()], request=chat_request(thinking=THINKING))
-    assert made == [("text", held), expected]
+    result = content([text(buffered), follows, finish()], request=chat_request(thinking=THINKING))
+    assert result == [("text", buffered), expected]
 
 
 @pytest.mark.parametrize("follows", [delta(refusal="No."), delta(content=[{"text": "No."}])])
@@ -133,15 +133,15 @@ def test_what_could_begin_a_tag_stays_before_other_text(follows: Any) -> None:
     assert content([text("<"), follows, finish()]) == [("text", "<No.")]
 
 
-def test_white_space_before_a_call_is_not_put_behind_it() -> None:
+def test_white_space_before_a_call_is_not_put_after_it() -> None:
     chunks = [text("\n\n"), calls(call("f", "{}", index=0)), text("x"), finish()]
     assert content(chunks) == [("tool_use", "f", {}), ("text", "x")]
 
 
-def test_the_tokens_of_thinking_are_told() -> None:
-    told = usage(prompt_tokens=3, completion_tokens_details={"reasoning_tokens": 5})
-    made = message([text("Hello"), finish(), told])
-    assert made["usage"]["output_tokens_details"] == {"thinking_tokens": 5}
+def test_the_tokens_of_thinking_are_reported() -> None:
+    reported = usage(prompt_tokens=3, completion_tokens_details={"reasoning_tokens": 5})
+    result = message([text("Hello"), finish(), reported])
+    assert result["usage"]["output_tokens_details"] == {"thinking_tokens": 5}
 
 
 def test_a_shortened_name_comes_back_as_the_client_knows_it() -> None:
@@ -154,7 +154,7 @@ def test_a_shortened_name_comes_back_as_the_client_knows_it() -> None:
     assert content(chunks, request=asked) == [("tool_use", name, {})]
 
 
-def test_thinking_told_twice_is_sent_once() -> None:
+def test_repeated_thinking_is_sent_once() -> None:
     chunk = delta(reasoning="Hm", reasoning_content="Hm")
     assert content([chunk, finish()], request=chat_request(thinking=THINKING)) == [
         ("thinking", "Hm")
@@ -171,7 +171,7 @@ def test_pitfall_27_text_and_thinking_do_not_share_a_block() -> None:
     ]
 
 
-def test_pitfall_27_text_and_thinking_in_one_chunk_do_not_share_a_block() -> None:
+def test_pitfall_27_text_and_thinking_get_blocks_of_their_own() -> None:
     chunks = [delta(reasoning="a", content="b"), delta(reasoning="c", content="d"), finish()]
     assert content(chunks, request=chat_request(thinking=THINKING)) == [
         ("thinking", "a"),

@@ -34,11 +34,11 @@ def test_pitfall_05_arguments_as_an_object_are_kept(value: dict[str, Any]) -> No
 
 def test_pitfall_05_empty_braces_first_are_no_arguments() -> None:
     chunks = [calls(call("f", "{}", id="a", index=0))]
-    chunks += [calls(call(arguments=each, index=0)) for each in pieces(PARIS, 4)]
+    chunks += [calls(call(arguments=piece, index=0)) for piece in pieces(PARIS, 4)]
     assert content([*chunks, finish()]) == TWO[:1]
 
 
-def test_pitfall_05_empty_braces_first_of_two_calls_are_no_arguments() -> None:
+def test_pitfall_05_empty_braces_of_the_first_call_are_ignored() -> None:
     chunks = [
         calls(call("f", "{}", id="a", index=0)),
         calls(call("g", "{}", id="b", index=1)),
@@ -61,21 +61,21 @@ def test_a_call_may_have_no_arguments(nothing: Any) -> None:
 
 
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "function_call", "eos"])
-def test_pitfall_06_an_answer_with_a_tool_ends_with_tool_use(reason: str) -> None:
-    made = message([text("a"), calls(call("f", "{}", id="a", index=0)), finish(reason)])
-    assert made["stop_reason"] == "tool_use"
+def test_pitfall_06_a_response_with_a_tool_ends_with_tool_use(reason: str) -> None:
+    result = message([text("a"), calls(call("f", "{}", id="a", index=0)), finish(reason)])
+    assert result["stop_reason"] == "tool_use"
 
 
 def test_pitfall_06_a_tool_counts_more_than_a_stop_string() -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = "</tool>"
     asked = chat_request(stop_sequences=["</tool>"])
-    made = message([calls(call("f", "{}", id="a", index=0)), chunk], request=asked)
-    assert (made["stop_reason"], made["stop_sequence"]) == ("tool_use", None)
+    result = message([calls(call("f", "{}", id="a", index=0)), chunk], request=asked)
+    assert (result["stop_reason"], result["stop_sequence"]) == ("tool_use", None)
 
 
 @pytest.mark.parametrize("reason", ["tool_calls", "function_call"])
-def test_pitfall_07_an_answer_without_a_tool_does_not_end_with_tool_use(reason: str) -> None:
+def test_pitfall_07_tool_use_needs_a_tool_call(reason: str) -> None:
     assert message([text("a"), finish(reason)])["stop_reason"] == "end_turn"
     assert message([calls(), finish(reason)])["stop_reason"] == "end_turn"
 
@@ -84,7 +84,7 @@ def test_pitfall_07_an_answer_without_a_tool_does_not_end_with_tool_use(reason: 
     "pieces", [[" ", "\n", " {}"], ["  {", "}"], ["null"], [" n", "ull "]], ids=str
 )
 def test_arguments_begin_with_their_first_letter(pieces: list[str]) -> None:
-    chunks = [calls(call("f", each, index=0)) for each in pieces] + [finish("tool_calls")]
+    chunks = [calls(call("f", piece, index=0)) for piece in pieces] + [finish("tool_calls")]
 
     assert content(chunks) == [("tool_use", "f", {})]
     assert "".join(deltas(translate(chunks))) in ("{}", "")
@@ -92,7 +92,9 @@ def test_arguments_begin_with_their_first_letter(pieces: list[str]) -> None:
 
 @pytest.mark.parametrize("arguments", ["5", "[1]", "none", '"a"'])
 def test_arguments_that_are_no_object_are_the_same_in_a_stream(arguments: str) -> None:
-    chunks = [calls(call("f", each, index=0)) for each in arguments] + [finish("tool_calls")]
+    chunks = [calls(call("f", argument, index=0)) for argument in arguments] + [
+        finish("tool_calls")
+    ]
 
     assert content(chunks) == [("tool_use", "f", {"_raw": arguments})]
     assert json.loads("".join(deltas(translate(chunks)))) == {"_raw": arguments}

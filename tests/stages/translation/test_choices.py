@@ -1,4 +1,4 @@
-"""Every choice of an answer is read, and an answer ends only where something vouches for it."""
+"""Every choice of a response is read, and a response ends only where something vouches for it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from stages.messages_api import stream_events as e
 from stages.messages_api.accumulate import MessageBuilder
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     arguments,
@@ -41,7 +42,7 @@ def choice(index: Any, reason: Any = None, **members: Any) -> dict[str, Any]:
 
 
 def whole(index: Any, reason: Any = "stop", **members: Any) -> dict[str, Any]:
-    """A choice of a whole answer."""
+    """A choice of a whole response."""
     message = {"role": "assistant", **members}
     return {"index": index, "message": message, "finish_reason": reason}
 
@@ -55,15 +56,15 @@ def chunk(*choices: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("indexes", [(0, 1, 2), (0, 0, 0), (1, 1, 1), (2, 1, 0), (7, None, "x")])
 def test_row_b4_the_choices_of_a_stream_may_count_as_they_like(indexes: tuple[Any, ...]) -> None:
-    said = zip(indexes, ["Whis", "per", " it"], strict=True)
-    chunks = [chunk(choice(index, content=more)) for index, more in said]
+    response = zip(indexes, ["Whis", "per", " it"], strict=True)
+    chunks = [chunk(choice(index, content=more)) for index, more in response]
     assert content([*chunks, finish()]) == [("text", "Whisper it")]
     ending = chunk(choice(9, "stop"))
     assert message([*chunks, ending])["stop_reason"] == "end_turn"
 
 
 @pytest.mark.parametrize("index", [0, 1, 3, None])
-def test_row_b4_the_one_choice_of_a_whole_answer_may_have_any_index(index: Any) -> None:
+def test_row_b4_a_single_choice_may_have_any_index(index: Any) -> None:
     assert content([chunk(whole(index, content="Whisper it"))]) == [("text", "Whisper it")]
 
 
@@ -73,12 +74,12 @@ def called(name: str, more: str, identity: str | None = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("identities", [("a", "b"), (None, None)], ids=["ids", "no ids"])
-def test_row_b5_text_and_calls_of_several_choices_are_one_answer(
+def test_row_b5_text_and_calls_of_several_choices_are_merged(
     identities: tuple[str | None, ...],
 ) -> None:
-    """As GitHub Copilot answers for Claude, without a stream."""
+    """As GitHub Copilot responses for Claude, without a stream."""
     first, second = identities
-    made = message(
+    result = message(
         [
             chunk(
                 whole(0, "tool_calls", content="Let me look."),
@@ -87,8 +88,8 @@ def test_row_b5_text_and_calls_of_several_choices_are_one_answer(
             )
         ]
     )
-    assert made["stop_reason"] == "tool_use"
-    short = [block.get("text") or (block["name"], block["input"]) for block in made["content"]]
+    assert result["stop_reason"] == "tool_use"
+    short = [block.get("text") or (block["name"], block["input"]) for block in result["content"]]
     assert short == ["Let me look.", ("f", {"city": "Paris"}), ("f", {})]
 
 
@@ -100,38 +101,38 @@ def test_row_b5_the_choices_of_a_chunk_are_read_in_their_order() -> None:
 
 
 def test_row_b5_the_worst_end_of_several_choices_counts() -> None:
-    made = message([chunk(whole(0, "stop", content="a"), whole(1, "length", content="b"))])
-    assert (made["stop_reason"], made["content"][0]["text"]) == ("max_tokens", "ab")
+    result = message([chunk(whole(0, "stop", content="a"), whole(1, "length", content="b"))])
+    assert (result["stop_reason"], result["content"][0]["text"]) == ("max_tokens", "ab")
 
 
 PARTS = st.one_of(
     st.text(min_size=1, max_size=9).map(lambda more: {"content": more}),
     st.tuples(st.sampled_from("fg"), st.dictionaries(st.text(), st.integers(), max_size=2)).map(
-        lambda each: {"tool_calls": [called(each[0], json.dumps(each[1]))]}
+        lambda item: {"tool_calls": [called(item[0], json.dumps(item[1]))]}
     ),
 )
-TOLD = {"prompt_tokens": 11, "completion_tokens": 500}
+USAGE = {"prompt_tokens": 11, "completion_tokens": 500}
 
 
 def in_a_stream(members: dict[str, Any], number: int, size: int) -> list[dict[str, Any]]:
     """The deltas of a part; `number` is that of the call."""
     if "content" in members:
-        return [{"content": each} for each in pieces(members["content"], size)]
+        return [{"content": item} for item in pieces(members["content"], size)]
     function = members["tool_calls"][0]["function"]
     first = call(function["name"], "", index=number, id=f"c{number}")
-    more = [call(None, each, index=number) for each in pieces(function["arguments"], size)]
-    return [{"tool_calls": [each]} for each in (first, *more)]
+    more = [call(None, item, index=number) for item in pieces(function["arguments"], size)]
+    return [{"tool_calls": [item]} for item in (first, *more)]
 
 
 @st.composite
-def answers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def responses(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The same answer as chunks and whole: its parts in any choices, its usage anywhere."""
     parts = draw(st.lists(PARTS, min_size=1, max_size=5))
     reason = draw(st.sampled_from(["stop", "tool_calls", "length", "eos", "SAFETY"]))
     indexes = st.sampled_from([0, 1, 2, None])
     choices = [whole(draw(indexes), reason, **members) for members in parts]
     size = draw(st.integers(1, 9))
-    deltas = [each for n, members in enumerate(parts) for each in in_a_stream(members, n, size)]
+    deltas = [item for n, members in enumerate(parts) for item in in_a_stream(members, n, size)]
     chunks: list[dict[str, Any]] = []
     while deltas:
         together, deltas = deltas[: (count := draw(st.integers(1, 3)))], deltas[count:]
@@ -139,22 +140,22 @@ def answers(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     end = chunk(choice(draw(indexes), reason))
     for place in (end, end["choices"][0], None):
         if place is not None and draw(st.booleans()):
-            place["usage"] = TOLD
-    return [*chunks, end, {"choices": [], "usage": TOLD}], {**chunk(*choices), "usage": TOLD}
+            place["usage"] = USAGE
+    return [*chunks, end, {"choices": [], "usage": USAGE}], {**chunk(*choices), "usage": USAGE}
 
 
 def comparable(chunks: list[dict[str, Any]], request: ChatRequest) -> dict[str, Any]:
-    made = message(chunks, request=request)
-    blocks = [{**block, "id": None} for block in made["content"]]
-    return {**made, "id": None, "content": blocks}
+    result = message(chunks, request=request)
+    blocks = [{**block, "id": None} for block in result["content"]]
+    return {**result, "id": None, "content": blocks}
 
 
-@given(answers(), st.sampled_from([(), ("END",)]))
+@given(responses(), st.sampled_from([(), ("END",)]))
 @quick
-def test_row_b5_an_answer_is_the_same_streamed_and_whole_in_any_choices(
-    answer: tuple[list[dict[str, Any]], dict[str, Any]], stops: tuple[str, ...]
+def test_row_b5_streamed_and_whole_choices_give_one_response(
+    response: tuple[list[dict[str, Any]], dict[str, Any]], stops: tuple[str, ...]
 ) -> None:
-    chunks, completed = answer
+    chunks, completed = response
     request = evolve(chat_request(stop_sequences=list(stops)), scanned_stop_sequences=())
     assert comparable(chunks, request) == comparable([completed], request)
 
@@ -167,14 +168,14 @@ def failing(chunks: list[Any], done: bool = True) -> ApiError:
     translator = ResponseTranslator(chat_request(stream=True))
     events: list[e.StreamEvent] = []
     try:
-        for each in chunks:
-            events += translator.chunk(each)
+        for chunk in chunks:
+            events += translator.chunk(chunk)
         events += translator.end(done)
     except ApiError as error:
         check_grammar((event.payload() for event in events), whole=False)
         assert "message_stop" not in [event.type for event in events]
         return error
-    raise AssertionError("the answer is whole")
+    raise AssertionError("the response is whole")
 
 
 ERRORS: dict[str, dict[str, Any]] = {
@@ -194,25 +195,25 @@ ERRORS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("said", ERRORS.values(), ids=ERRORS)
-def test_row_b1_an_error_in_any_shape_is_no_end(said: dict[str, Any]) -> None:
-    assert "worker died" in failing([text("Half an ans"), said]).message
-    assert "worker died" in failing([said]).message
-    assert "worker died" in failing([text("Half an ans"), said, usage()]).message
+@for_each("body", ERRORS.values(), ids=ERRORS)
+def test_row_b1_an_error_in_any_shape_is_no_end(body: dict[str, Any]) -> None:
+    assert "worker died" in failing([text("Half an ans"), body]).message
+    assert "worker died" in failing([body]).message
+    assert "worker died" in failing([text("Half an ans"), body, usage()]).message
 
 
 @pytest.mark.parametrize("code", [0, "0", 200, "success"], ids=repr)
 def test_row_b1_a_report_of_success_is_no_failure(code: Any) -> None:
-    said = {"choices": [], "code": code, "msg": "ok"}
-    assert content([text("Whole"), said]) == [("text", "Whole")]
+    response = {"choices": [], "code": code, "msg": "ok"}
+    assert content([text("Whole"), response]) == [("text", "Whole")]
 
 
 def test_row_b1_an_error_after_the_finish_reason_changes_nothing() -> None:
-    said = {"choices": [], "code": "1234", "msg": "network"}
-    assert content([text("Whole"), finish(), said]) == [("text", "Whole")]
+    response = {"choices": [], "code": "1234", "msg": "network"}
+    assert content([text("Whole"), finish(), response]) == [("text", "Whole")]
 
 
-def test_row_b1_a_whole_answer_whose_choice_failed_is_an_error() -> None:
+def test_row_b1_a_whole_response_whose_choice_failed_is_an_error() -> None:
     """As OpenRouter documents it."""
     error = {"code": 502, "message": "the provider died", "metadata": {"raw": None}}
     failed = {"message": {"role": "assistant", "content": ""}, "finish_reason": None}
@@ -222,7 +223,7 @@ def test_row_b1_a_whole_answer_whose_choice_failed_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("reason", [None, ""])
-def test_row_b1_done_without_a_reason_is_an_end_only_of_something(reason: Any) -> None:
+def test_row_b1_done_without_a_reason_ends_only_a_response(reason: Any) -> None:
     assert isinstance(failing([delta(role="assistant"), finish(reason)]), InternalError)
     assert isinstance(failing([completion(reason, content=None)]), InternalError)
     assert content([text("From an old server"), finish(reason)]) == [("text", "From an old server")]
@@ -237,7 +238,7 @@ def test_row_b1_done_without_a_reason_is_no_end_within_a_call() -> None:
     assert message([calls(call("f", "", id="a", index=0))])["stop_reason"] == "tool_use"
 
 
-def test_row_b1_an_object_that_is_no_chunk_does_no_harm_where_the_answer_goes_on() -> None:
+def test_row_b1_an_object_that_is_no_chunk_is_skipped() -> None:
     ping = {"type": "ping"}
     assert content([ping, text("a"), ping, text("b")]) == [("text", "ab")]
     assert content([text("a"), ping, text("b"), text("c")]) == [("text", "abc")]
@@ -247,11 +248,11 @@ def test_row_b1_an_object_that_is_no_chunk_does_no_harm_where_the_answer_goes_on
 
 @given(st.lists(st.sampled_from([text("a"), delta(), usage(), {"choices": []}]), max_size=5))
 @quick
-def test_row_b1_half_an_answer_is_never_whole_once_something_else_was_said_last(
+def test_row_b1_a_partial_response_never_becomes_whole(
     chunks: list[dict[str, Any]],
 ) -> None:
-    for said in ERRORS.values():
-        assert "worker died" in failing([*chunks, said]).message
+    for response in ERRORS.values():
+        assert "worker died" in failing([*chunks, response]).message
 
 
 # Row C15: a stop string within a call
@@ -271,19 +272,19 @@ def cut(reason: str, **members: Any) -> dict[str, Any]:
     return end
 
 
-@pytest.mark.parametrize("reason", ["stop", "tool_calls", "eos"])
-@pytest.mark.parametrize("members", CUTS.values(), ids=CUTS)
+@for_each("reason", ["stop", "tool_calls", "eos"])
+@for_each("members", CUTS.values(), ids=CUTS)
 def test_row_c15_a_call_that_a_stop_string_cuts_is_left_out(
     members: dict[str, Any], reason: str
 ) -> None:
     chunks = [text("I look."), calls(call("Bash", "", id="a", index=0))]
-    chunks += [calls(call(None, each, index=0)) for each in pieces(HALF, 3)]
+    chunks += [calls(call(None, piece, index=0)) for piece in pieces(HALF, 3)]
     body = completion(reason, content="I look.", tool_calls=[called("Bash", HALF, "a")])
     body["choices"][0] |= members
-    for said in ([*chunks, cut(reason, **members)], [body]):
-        made = message(said, request=STOPPING)
-        assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "-l")
-        assert [block["type"] for block in made["content"]] == ["text"]
+    for response in ([*chunks, cut(reason, **members)], [body]):
+        result = message(response, request=STOPPING)
+        assert (result["stop_reason"], result["stop_sequence"]) == ("stop_sequence", "-l")
+        assert [block["type"] for block in result["content"]] == ["text"]
 
 
 def test_row_c15_whole_calls_before_it_are_kept() -> None:
@@ -292,15 +293,15 @@ def test_row_c15_whole_calls_before_it_are_kept() -> None:
         calls(call("Bash", HALF, id="b", index=1)),
         cut("stop", stop_reason="-l"),
     ]
-    made = message(chunks, request=STOPPING)
-    assert made["stop_reason"] == "stop_sequence"
-    assert [block["name"] for block in made["content"]] == ["f"]
+    result = message(chunks, request=STOPPING)
+    assert result["stop_reason"] == "stop_sequence"
+    assert [block["name"] for block in result["content"]] == ["f"]
 
 
 def test_row_c15_one_of_several_stop_strings_is_not_guessed() -> None:
     request = chat_request(stop_sequences=["-l", "x"])
-    made = message([calls(call("Bash", HALF, id="a", index=0)), finish("stop")], request=request)
-    assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", None)
+    result = message([calls(call("Bash", HALF, id="a", index=0)), finish("stop")], request=request)
+    assert (result["stop_reason"], result["stop_sequence"]) == ("stop_sequence", None)
 
 
 def test_row_c15_without_stop_strings_a_call_is_sent_as_it_comes() -> None:
@@ -318,17 +319,17 @@ def test_row_c15_without_stop_strings_a_call_is_sent_as_it_comes() -> None:
 def test_row_c15_wherever_it_is_cut_no_half_call_is_sent(
     inputs: list[dict[str, str]], size: int, kept: int
 ) -> None:
-    written = [json.dumps(each) for each in inputs]
+    written = [json.dumps(item) for item in inputs]
     written[-1] = written[-1][: min(kept, len(written[-1]) - 1)]
     chunks = [
         calls(call("f" if first else None, more, index=n, **({"id": f"c{n}"} if first else {})))
-        for n, each in enumerate(written)
-        for first, more in ((True, ""), *((False, piece) for piece in pieces(each, size)))
+        for n, item in enumerate(written)
+        for first, more in ((True, ""), *((False, piece) for piece in pieces(item, size)))
     ]
     builder = MessageBuilder()
     translator = ResponseTranslator(STOPPING)
-    for each in [*chunks, cut("stop", stop_reason="-l")]:
-        for event in translator.chunk(each):
+    for item in [*chunks, cut("stop", stop_reason="-l")]:
+        for event in translator.chunk(item):
             builder.add(event)
     for event in translator.end(True):
         builder.add(event)

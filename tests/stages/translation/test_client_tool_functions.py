@@ -16,6 +16,7 @@ from stages.messages_api.errors import InvalidRequestError
 from stages.profiles.client_tools import client_tools, toolsets
 from stages.translation.request import chat_request
 from stages.translation.tool_names import short_name
+from tests.cases import for_each
 from tests.stages.translation import support
 from tests.support import profile, resolved
 
@@ -46,7 +47,7 @@ def test_a_tool_known_by_its_type_becomes_a_function(kind: str, name: str, membe
     assert member in function["parameters"]["properties"]
 
 
-@pytest.mark.parametrize("kind", [*client_tools(), *toolsets()])
+@for_each("kind", [*client_tools(), *toolsets()])
 def test_no_schema_was_cut_at_a_comma_by_yaml(kind: str) -> None:
     for function in functions({"type": kind, "name": ""}):
         assert "null" not in json.dumps(function)
@@ -60,12 +61,12 @@ def test_no_schema_was_cut_at_a_comma_by_yaml(kind: str) -> None:
         [{"name": name, "input_schema": {"type": "object"}} for name in ("a" * 99, SHORTENED)],
     ],
 )
-def test_two_tools_the_backend_could_not_tell_apart_are_refused(tools: list[Any]) -> None:
+def test_two_tools_with_one_name_for_the_backend_are_refused(tools: list[Any]) -> None:
     with pytest.raises(InvalidRequestError, match=r"Tool names must be unique.*rename"):
         functions(*tools)
 
 
-def test_a_choice_that_is_left_without_tools_is_told() -> None:
+def test_a_choice_that_is_left_without_tools_is_reported() -> None:
     off = {name: {"enabled": False} for name in COMPUTER_MEMBER_NAME_VALUES}
     event = resolved(tools=[{**SCREEN, "configs": off}], tool_choice={"type": "any"})
     request = chat_request(event, profile())
@@ -74,7 +75,7 @@ def test_a_choice_that_is_left_without_tools_is_told() -> None:
     assert request.notes == ("tool_choice:dropped",)
 
 
-def test_the_size_of_the_screen_is_told() -> None:
+def test_the_size_of_the_screen_is_reported() -> None:
     (function,) = functions(
         {
             "type": "computer_20250124",
@@ -87,7 +88,7 @@ def test_the_size_of_the_screen_is_told() -> None:
     assert "1024 x 768" in function["description"]
 
 
-def test_a_tool_that_anthropics_servers_run_is_refused_by_its_type() -> None:
+def test_a_server_tool_is_refused_by_its_type() -> None:
     with pytest.raises(InvalidRequestError, match="web_search_20250305"):
         functions({"type": "web_search_20250305", "name": "web_search"})
 
@@ -105,14 +106,14 @@ CLIENTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("own", CLIENTS.values(), ids=CLIENTS)
-@pytest.mark.parametrize("tool", SERVERS.values(), ids=SERVERS)
-def test_row_c4_a_server_tool_next_to_the_clients_own_is_left_out_and_reported(
+@for_each("own", CLIENTS.values(), ids=CLIENTS)
+@for_each("tool", SERVERS.values(), ids=SERVERS)
+def test_row_c4_a_server_tool_next_to_others_is_left_out(
     tool: dict[str, Any], own: dict[str, Any]
 ) -> None:
-    made = chat_request(resolved(tools=[own, tool]), profile())
-    assert [t["function"]["name"] for t in made.options["tools"]] == [own["name"]]
-    assert made.notes == (f"tools.1 ({tool['type']}):dropped",)
+    result = chat_request(resolved(tools=[own, tool]), profile())
+    assert [t["function"]["name"] for t in result.options["tools"]] == [own["name"]]
+    assert result.notes == (f"tools.1 ({tool['type']}):dropped",)
 
 
 @pytest.mark.parametrize("tools", [[SEARCH], [SEARCH, SERVERS["advisor"]]], ids=["one", "two"])
@@ -121,7 +122,7 @@ def test_row_c4_server_tools_alone_are_refused(tools: list[Any]) -> None:
         chat_request(resolved(tools=tools), profile())
 
 
-def test_row_c4_a_tool_that_only_code_execution_may_call_is_no_other_tool() -> None:
+def test_row_c4_a_tool_for_code_execution_is_left_out() -> None:
     own = {**CLIENTS["custom"], "allowed_callers": ["code_execution_20260120"]}
     code = {"type": "code_execution_20260120", "name": "code_execution"}
     with pytest.raises(InvalidRequestError, match=r"tools\.1"):
@@ -143,24 +144,24 @@ def test_row_c4_the_policy_can_be_another() -> None:
 def test_row_c4_a_choice_of_a_tool_that_was_left_out_is_reported() -> None:
     choice = {"type": "tool", "name": "web_search"}
     event = resolved(tools=[CLIENTS["custom"], SEARCH], tool_choice=choice)
-    made = chat_request(event, profile())
-    assert "tool_choice" not in made.options
-    assert made.notes == ("tools.1 (web_search_20250305):dropped", "tool_choice:dropped")
+    result = chat_request(event, profile())
+    assert "tool_choice" not in result.options
+    assert result.notes == ("tools.1 (web_search_20250305):dropped", "tool_choice:dropped")
 
 
 def test_row_c4_blocks_of_a_tool_that_was_left_out_are_reported() -> None:
     call = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "advisor", "input": {}}
-    held = {"type": "advisor_result", "text": "Look twice."}
-    result = {"type": "advisor_tool_result", "tool_use_id": "srvtoolu_1", "content": held}
-    said = {"type": "text", "text": "Done."}
+    buffered = {"type": "advisor_result", "text": "Look twice."}
+    result = {"type": "advisor_tool_result", "tool_use_id": "srvtoolu_1", "content": buffered}
+    response = {"type": "text", "text": "Done."}
     turns = [
         {"role": "user", "content": "Q"},
-        {"role": "assistant", "content": [call, result, said]},
+        {"role": "assistant", "content": [call, result, response]},
         {"role": "user", "content": "And now?"},
     ]
-    made = chat_request(resolved(messages=turns), profile())
-    assert [message["content"] for message in made.messages] == ["Q", "Done.", "And now?"]
-    assert made.notes == ("server_tool_use:dropped", "advisor_tool_result:dropped")
+    actual = chat_request(resolved(messages=turns), profile())
+    assert [message["content"] for message in actual.messages] == ["Q", "Done.", "And now?"]
+    assert actual.notes == ("server_tool_use:dropped", "advisor_tool_result:dropped")
 
 
 def test_row_c11_an_empty_list_of_callers_says_nothing() -> None:
@@ -195,16 +196,16 @@ def sdk_inputs(toolset: str) -> dict[str, type[pydantic.BaseModel]]:
 @pytest.mark.parametrize(
     ("tool", "toolset", "number"), [(COMPUTER, "computer", 17), (BROWSER, "browser", 31)]
 )
-def test_a_toolset_becomes_a_function_for_each_member_with_the_input_the_sdk_knows(
+def test_a_toolset_becomes_one_function_for_each_member(
     tool: dict[str, Any], toolset: str, number: int
 ) -> None:
-    declared = {function["name"]: function for function in functions(tool)}
+    config = {function["name"]: function for function in functions(tool)}
     inputs = sdk_inputs(toolset)
 
-    assert len(declared) == number
-    assert declared.keys() == {f"{toolset}__{member}" for member in inputs}
+    assert len(config) == number
+    assert config.keys() == {f"{toolset}__{member}" for member in inputs}
     for member, kind in inputs.items():
-        function = declared[f"{toolset}__{member}"]
+        function = config[f"{toolset}__{member}"]
         fields = {field.alias or name: field for name, field in kind.model_fields.items()}
         parameters = function["parameters"]
         assert function["description"]
@@ -213,7 +214,7 @@ def test_a_toolset_becomes_a_function_for_each_member_with_the_input_the_sdk_kno
         assert set(parameters.get("required", ())) == required, member
 
 
-def test_members_that_are_switched_off_are_not_declared() -> None:
+def test_disabled_members_are_not_sent() -> None:
     configs = {"zoom": {"enabled": False}, "wait": {"enabled": True}, "key": {}, "type": None}
     names = {function["name"] for function in functions({**COMPUTER, "configs": configs})}
 
@@ -252,11 +253,11 @@ def test_the_call_of_a_member_is_the_toolsets_on_both_ways(limit: int) -> None:
     ]
     event = resolved(tools=[COMPUTER], messages=turns)
     request = chat_request(event, profile(tool_name_limit=limit))
-    [said] = request.messages[1]["tool_calls"]
-    name = said["function"]["name"]
+    [response] = request.messages[1]["tool_calls"]
+    name = response["function"]["name"]
     assert name in [tool["function"]["name"] for tool in request.options["tools"]]
 
     fragment = support.call(name, "{}", index=0, id="call_2")
-    answer = support.message([support.calls(fragment), support.finish()], request=request)
-    assert answer["content"] == [{**call, "id": "call_2"}]
-    anthropic.types.Message.model_validate(answer)
+    reply = support.message([support.calls(fragment), support.finish()], request=request)
+    assert reply["content"] == [{**call, "id": "call_2"}]
+    anthropic.types.Message.model_validate(reply)

@@ -31,7 +31,7 @@ def compaction(**members: Any) -> dict[str, Any]:
     return {"type": "compaction", **members}
 
 
-def test_a_summary_stands_for_all_that_was_before_it() -> None:
+def test_a_summary_is_for_all_that_was_before_it() -> None:
     turns = [
         user("Hi"),
         assistant(use("a")),
@@ -39,8 +39,8 @@ def test_a_summary_stands_for_all_that_was_before_it() -> None:
         assistant(text("gone"), compaction(content="We met.", signature="s"), text("So:")),
         user("Go on"),
     ]
-    made, notes = both(turns, {})
-    assert made == [
+    actual, notes = both(turns, {})
+    assert actual == [
         {"role": "user", "content": SUMMARY},
         {"role": "assistant", "content": "So:"},
         {"role": "user", "content": "Go on"},
@@ -48,7 +48,7 @@ def test_a_summary_stands_for_all_that_was_before_it() -> None:
     assert notes == ()
 
 
-def test_of_two_summaries_the_last_one_counts_and_joins_what_the_user_says() -> None:
+def test_the_last_summary_counts_and_joins_the_user_s_text() -> None:
     turns = [
         user("Hi"),
         assistant(compaction(content="Not this")),
@@ -56,42 +56,46 @@ def test_of_two_summaries_the_last_one_counts_and_joins_what_the_user_says() -> 
         assistant(compaction(content="We met.", tool_changes=[{"type": "tool_addition"}])),
         user("Go on"),
     ]
-    made, notes = both(turns, {})
-    assert made == [{"role": "user", "content": f"{SUMMARY}\n\nGo on"}]
+    result, notes = both(turns, {})
+    assert result == [{"role": "user", "content": f"{SUMMARY}\n\nGo on"}]
     assert notes == ("compaction.tool_changes:dropped",)
 
 
-@pytest.mark.parametrize("held", [{"encrypted_content": "x"}, {"content": None}])
-def test_a_compaction_that_cannot_be_read_is_told_and_the_history_stays(
-    held: dict[str, Any],
+@pytest.mark.parametrize("buffered", [{"encrypted_content": "x"}, {"content": None}])
+def test_an_unreadable_compaction_is_reported_and_has_no_effect(
+    buffered: dict[str, Any],
 ) -> None:
-    made, notes = both([user("Hi"), assistant(compaction(**held), text("So:")), user("b")], {})
-    assert [message["content"] for message in made] == ["Hi", "So:", "b"]
+    result, notes = both(
+        [user("Hi"), assistant(compaction(**buffered), text("So:")), user("b")], {}
+    )
+    assert [message["content"] for message in result] == ["Hi", "So:", "b"]
     assert notes == ("compaction:dropped",)
 
 
-@pytest.mark.parametrize(("policy", "told"), [("drop", ()), ("warn", ("compaction:dropped",))])
-def test_a_summary_is_left_out_where_the_policy_says_so(policy: str, told: tuple[str, ...]) -> None:
-    how = {"fields": {"compaction": policy}}
+@pytest.mark.parametrize(("policy", "expected"), [("drop", ()), ("warn", ("compaction:dropped",))])
+def test_a_summary_is_left_out_where_the_policy_says_so(
+    policy: str, expected: tuple[str, ...]
+) -> None:
+    options = {"fields": {"compaction": policy}}
     turns = [user("Hi"), assistant(compaction(content="We met."), text("So:")), user("b")]
-    made, notes = both(turns, how)
-    assert [message["content"] for message in made] == ["Hi", "So:", "b"]
-    assert notes == told
+    result, notes = both(turns, options)
+    assert [message["content"] for message in result] == ["Hi", "So:", "b"]
+    assert notes == expected
 
 
 def mid_conv(content: Any) -> dict[str, Any]:
     return {"type": "mid_conv_system", "content": content}
 
 
-def test_a_system_block_inside_of_a_turn_is_a_system_message_in_its_place() -> None:
+def test_a_system_block_inside_a_turn_becomes_a_system_message() -> None:
     turns = [
         user("Hi"),
         assistant(use("a")),
         user(result("a", "R"), mid_conv([text("Be brief.")]), text("b"), text("c")),
     ]
-    how = {"fields": {"system_message": "map"}}
-    made, notes = both(turns, how)
-    assert made[2:] == [
+    options = {"fields": {"system_message": "map"}}
+    actual, notes = both(turns, options)
+    assert actual[2:] == [
         {"role": "tool", "tool_call_id": "a", "content": "R"},
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "b\n\nc"},
@@ -109,7 +113,7 @@ def test_a_system_block_holds_text_only() -> None:
 
 
 @pytest.mark.parametrize("blank", [" ", "\n\n"])
-def test_white_space_alone_is_left_out_unless_there_is_nothing_else(blank: str) -> None:
+def test_white_space_is_left_out_unless_it_is_alone(blank: str) -> None:
     assert translated(user(text(blank), text("a"))) == [{"role": "user", "content": "a"}]
     [with_image] = translated(user(text(blank), IMAGE))
     assert with_image["content"] == [IMAGE_PART]

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.cases import for_each
 from tests.stages.translation.response_support import PARIS, ROME, TWO
 from tests.stages.translation.support import (
     THINKING,
@@ -25,12 +26,12 @@ from tests.support import chat_request
 # Whole completions
 
 
-def same(chunks: list[dict[str, Any]], whole: dict[str, Any], **how: Any) -> None:
-    """A streamed and a whole answer lead to the same message, but for ids made by chance."""
-    streamed, at_once = message(chunks, **how), message([whole], **how)
-    for made in (streamed, at_once):
-        made.pop("id")
-        for block in made["content"]:
+def same(chunks: list[dict[str, Any]], whole: dict[str, Any], **options: Any) -> None:
+    """A streamed and a whole response lead to the same message, but for ids made by chance."""
+    streamed, at_once = message(chunks, **options), message([whole], **options)
+    for result in (streamed, at_once):
+        result.pop("id")
+        for block in result["content"]:
             if block.get("id", "").startswith("toolu_"):
                 block["id"] = "toolu_"
     assert streamed == at_once
@@ -41,7 +42,7 @@ def test_a_whole_completion_of_text_is_as_the_stream() -> None:
     same(chunks, completion(content="Hello"))
 
 
-def test_a_whole_completion_with_thinking_text_and_tools_is_as_the_stream() -> None:
+def test_a_whole_completion_is_translated_like_a_stream() -> None:
     chunks = [
         delta(reasoning_content="Hm"),
         text("Hello"),
@@ -75,18 +76,18 @@ def test_an_empty_whole_completion_is_as_the_stream() -> None:
     same([delta(role="assistant"), finish(), usage()], completion(content=""))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "members",
     [[{}, {}], [{"id": "same"}, {"id": "same"}], [{"id": ""}, {"id": ""}], [{"index": 0}] * 2],
     ids=["nothing", "one id twice", "empty ids", "one index twice"],
 )
-@pytest.mark.parametrize("broken", ["", '{"city": '], ids=["no arguments", "broken arguments"])
+@for_each("broken", ["", '{"city": '], ids=["no arguments", "broken arguments"])
 def test_pitfall_04_calls_of_a_whole_completion_stay_apart(
     members: list[dict[str, Any]], broken: str
 ) -> None:
     tools = [call("f", broken, **members[0]), call("g", ROME, **members[1])]
-    made = message([completion("tool_calls", content=None, tool_calls=tools)])
-    first, second = made["content"]
+    result = message([completion("tool_calls", content=None, tool_calls=tools)])
+    first, second = result["content"]
     assert (first["name"], first["input"]) == ("f", {"_raw": broken} if broken else {})
     assert (second["name"], second["input"]) == ("g", {"city": "Rome"})
     assert first["id"] != second["id"]
@@ -98,14 +99,14 @@ def test_pitfall_04_calls_of_a_whole_completion_stay_apart(
 )
 def test_pitfall_35_malformed_arguments_are_no_failure(broken: str) -> None:
     whole = completion("tool_calls", tool_calls=[call("f", broken, id="a")])
-    chunks = [calls(call("f", each, id="a", index=0)) for each in pieces(broken, 2) or [""]]
+    chunks = [calls(call("f", item, id="a", index=0)) for item in pieces(broken, 2) or [""]]
     same([*chunks, finish("tool_calls"), usage()], whole)
     [(kind, name, value)] = content([whole])
     assert (kind, name) == ("tool_use", "f")
     assert value in ({"a": None}, {}, {"_raw": broken})
 
 
-def test_pitfall_35_a_call_behind_a_malformed_one_is_sent_too() -> None:
+def test_pitfall_35_a_call_after_a_malformed_one_is_sent_too() -> None:
     chunks = [calls(call("f", "oops", id="a", index=0)), calls(call("g", ROME, id="b", index=1))]
     assert content([*chunks, finish()]) == [("tool_use", "f", {"_raw": "oops"}), TWO[1]]
 

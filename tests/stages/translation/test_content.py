@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from stages.messages_api.errors import InvalidRequestError
+from tests.cases import for_each
 from tests.stages.translation.conversation_support import (
     IMAGE,
     IMAGE_PART,
@@ -67,13 +68,13 @@ def test_a_document_of_one_string_is_text() -> None:
 
 
 def test_a_search_result_is_text() -> None:
-    found = {
+    matches = {
         "type": "search_result",
         "source": "https://x.invalid",
         "title": "T",
         "content": [text("one"), text("two")],
     }
-    assert translated(user(found)) == [
+    assert translated(user(matches)) == [
         {"role": "user", "content": "T\nhttps://x.invalid\n\none\ntwo"}
     ]
 
@@ -88,7 +89,7 @@ def test_a_document_of_the_assistant_is_text() -> None:
 PDF = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("block", "fields", "words"),
     [
         (
@@ -116,8 +117,8 @@ PDF = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
     ],
     ids=["PDF", "PDF at a URL", "PDF as a file", "image as a file", "no vision", "no URLs"],
 )
-@pytest.mark.parametrize("place", ["typed", "in a result"])
-def test_pitfall_29_what_a_backend_cannot_take_is_refused_with_what_to_do(
+@for_each("place", ["typed", "in a result"])
+def test_pitfall_29_an_unsupported_block_is_refused_with_a_hint(
     block: dict[str, Any], fields: dict[str, str], words: str, place: str
 ) -> None:
     last = user(block) if place == "typed" else user(result("1", [block]))
@@ -126,33 +127,31 @@ def test_pitfall_29_what_a_backend_cannot_take_is_refused_with_what_to_do(
 
 
 def test_inline_images_are_taken_where_urls_are_not() -> None:
-    [made] = translated(user(IMAGE), fields={"image.url": "reject"})
-    assert made["content"] == [IMAGE_PART]
+    [result] = translated(user(IMAGE), fields={"image.url": "reject"})
+    assert result["content"] == [IMAGE_PART]
 
 
-@pytest.mark.parametrize(("policy", "told"), [("warn", ("image.base64:dropped",)), ("drop", ())])
-def test_an_image_that_is_left_out_leaves_a_word_in_its_place(
-    policy: str, told: tuple[str, ...]
-) -> None:
+@pytest.mark.parametrize(("policy", "notes"), [("warn", ("image.base64:dropped",)), ("drop", ())])
+def test_a_dropped_image_is_replaced_by_a_note(policy: str, notes: tuple[str, ...]) -> None:
     fields = {"image.base64": policy}
     unseen = "[an image that this model cannot see]"
-    [made] = translated(user(text("a"), IMAGE), fields=fields)
-    assert made["content"] == f"a\n\n{unseen}"
-    assert noted(user(text("a"), IMAGE), fields=fields) == told
+    [result] = translated(user(text("a"), IMAGE), fields=fields)
+    assert result["content"] == f"a\n\n{unseen}"
+    assert noted(user(text("a"), IMAGE), fields=fields) == notes
 
 
 @pytest.mark.parametrize(
-    ("policy", "told"), [("warn", ("tool_result.image:dropped",)), ("drop", ())]
+    ("policy", "notes"), [("warn", ("tool_result.image:dropped",)), ("drop", ())]
 )
-def test_an_image_of_a_result_that_is_left_out_is_not_said_to_be_attached(
-    policy: str, told: tuple[str, ...]
+def test_a_dropped_image_of_a_result_is_not_called_attached(
+    policy: str, notes: tuple[str, ...]
 ) -> None:
     turns = user("a"), assistant(use("1")), user(result("1", [text("x"), IMAGE]))
     fields = {"tool_result.image": policy}
     assert translated(*turns, fields=fields)[2:] == [
         tool("1", "x\n[an image that this model cannot see]")
     ]
-    assert noted(*turns, fields=fields) == told
+    assert noted(*turns, fields=fields) == notes
 
 
 LEFT_OUT: dict[str, tuple[dict[str, Any], str]] = {
@@ -172,7 +171,7 @@ LEFT_OUT: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("block", "name"), LEFT_OUT.values(), ids=LEFT_OUT)
-def test_a_block_whose_policy_is_to_warn_is_left_out_and_told(
+def test_a_block_with_the_policy_warn_is_dropped_and_reported(
     block: dict[str, Any], name: str
 ) -> None:
     turns = user("a"), assistant(use("1")), user(result("1", [block, text("x")]), block, text("b"))
@@ -184,13 +183,13 @@ def test_a_block_whose_policy_is_to_warn_is_left_out_and_told(
     assert noted(*turns, fields=fields) == (f"{name}:dropped",)
 
 
-def test_citations_that_cannot_be_had_are_told_for_a_pdf_that_is_sent_as_it_is_too() -> None:
+def test_missing_citations_are_reported_for_a_pdf_sent_unchanged() -> None:
     document = {"type": "document", "source": PDF, "citations": {"enabled": True}}
     assert noted(user(document), fields={"document.pdf": "map"}) == ("document.citations:dropped",)
     assert noted(user({**document, "citations": None}), fields={"document.pdf": "map"}) == ()
 
 
-def test_a_model_without_vision_is_told_as_such_whatever_the_source() -> None:
+def test_a_model_without_vision_is_reported_for_any_source() -> None:
     image = {"type": "image", "source": {"type": "url", "url": "http://a.invalid/b.png"}}
     with pytest.raises(InvalidRequestError, match="takes no images"):
         translated(user(image), fields={"image.base64": "reject", "image.url": "reject"})

@@ -1,4 +1,4 @@
-"""What is kept of an answer because it cannot be sent yet has a limit."""
+"""The part of a response that is buffered because it cannot be sent yet has a limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def more(index: int, arguments: Any = "x" * 10) -> dict[str, Any]:
     return calls(call(arguments=arguments, index=index))
 
 
-BEHIND: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
+AFTER: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
     "a second call": ((OPEN, calls(call("read", "{", index=1, id="b"))), more(1)),
     "text": ((OPEN,), text("x" * 10)),
     "a call without a name": ((OPEN,), more(2)),
@@ -34,8 +34,8 @@ BEHIND: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("before", "one"), BEHIND.values(), ids=BEHIND)
-def test_row_a9_behind_an_open_part_so_much_is_kept_and_no_more(
+@pytest.mark.parametrize(("before", "one"), AFTER.values(), ids=AFTER)
+def test_row_a9_after_an_open_part_so_much_is_kept_and_no_more(
     before: Iterable[Any], one: dict[str, Any]
 ) -> None:
     translator = ResponseTranslator(chat_request(thinking=THINKING), max_buffered=1_000)
@@ -85,7 +85,7 @@ def test_row_a9_repair_tools_keeps_no_more_either() -> None:
         list(map(repair.repair_chunk, [more(0)] * 20))
 
 
-def test_row_a2_arguments_that_were_closed_and_broken_are_not_read_again() -> None:
+def test_row_a2_closed_and_broken_arguments_are_read_once() -> None:
     broken = ToolCall(name="read")
     for fragment in ('{"a": ', "}", " "):
         broken.add("", fragment)

@@ -36,17 +36,17 @@ def test_a_list_as_content_is_read_part_by_part() -> None:
 
 
 def test_a_refusal_is_text_and_the_stop_reason() -> None:
-    made = message([delta(refusal="I"), delta(refusal=" cannot"), finish("stop")])
-    assert made["content"] == [{"type": "text", "text": "I cannot"}]
-    assert made["stop_reason"] == "refusal"
-    assert made["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
+    result = message([delta(refusal="I"), delta(refusal=" cannot"), finish("stop")])
+    assert result["content"] == [{"type": "text", "text": "I cannot"}]
+    assert result["stop_reason"] == "refusal"
+    assert result["stop_details"] == {"type": "refusal", "category": None, "explanation": None}
 
 
 def test_a_refusal_may_be_a_part_of_the_content() -> None:
     part = {"type": "refusal", "refusal": "I cannot"}
-    made = message([delta(content=[part]), finish("stop")])
-    assert made["content"] == [{"type": "text", "text": "I cannot"}]
-    assert made["stop_reason"] == "refusal"
+    result = message([delta(content=[part]), finish("stop")])
+    assert result["content"] == [{"type": "text", "text": "I cannot"}]
+    assert result["stop_reason"] == "refusal"
 
 
 def test_reasoning_may_be_a_part_of_the_content() -> None:
@@ -54,8 +54,8 @@ def test_reasoning_may_be_a_part_of_the_content() -> None:
     databricks = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
     for part in (mistral, databricks):
         chunks = [delta(content=[part]), delta(content=[{"type": "text", "text": "4"}]), finish()]
-        made = content(chunks, request=chat_request(thinking=THINKING))
-        assert made == [("thinking", "hm"), ("text", "4")]
+        result = content(chunks, request=chat_request(thinking=THINKING))
+        assert result == [("thinking", "hm"), ("text", "4")]
 
 
 def test_pitfall_40_null_content_and_empty_choices_do_no_harm() -> None:
@@ -99,6 +99,6 @@ def test_text_in_the_chunk_with_the_finish_reason_is_kept() -> None:
     assert content([text("Hel"), chunk]) == [("text", "Hello")]
 
 
-def test_an_answer_may_be_empty() -> None:
-    made = message([delta(role="assistant", content=""), finish("stop")])
-    assert (made["content"], made["stop_reason"]) == ([], "end_turn")
+def test_a_response_may_be_empty() -> None:
+    result = message([delta(role="assistant", content=""), finish("stop")])
+    assert (result["content"], result["stop_reason"]) == ([], "end_turn")

@@ -35,7 +35,7 @@ def test_texts_of_the_assistant_are_one_text() -> None:
     assert translated(*turns)[1] == {"role": "assistant", "content": "Hello"}
 
 
-def test_white_space_at_the_end_of_the_assistants_text_is_left_out() -> None:
+def test_trailing_white_space_of_the_assistant_is_removed() -> None:
     turns = user("Hi"), assistant(text(" Hello \n"))
     assert translated(*turns)[1] == {"role": "assistant", "content": " Hello"}
 
@@ -53,21 +53,21 @@ def test_an_empty_last_turn_of_the_assistant_is_left_out() -> None:
     assert translated(user("a"), assistant()) == [{"role": "user", "content": "a"}]
 
 
-def test_an_empty_document_leaves_no_empty_text() -> None:
+def test_an_empty_document_gives_no_empty_text() -> None:
     empty = {"type": "document", "source": {"type": "text", "data": ""}}
     assert translated(user(empty, IMAGE)) == [{"role": "user", "content": [IMAGE_PART]}]
 
 
-@pytest.mark.parametrize(("policy", "told"), [("warn", ("prefill:dropped",)), ("drop", ())])
-def test_a_begun_answer_is_left_out_where_the_backend_takes_none(
-    policy: str, told: tuple[str, ...]
+@pytest.mark.parametrize(("policy", "notes"), [("warn", ("prefill:dropped",)), ("drop", ())])
+def test_an_assistant_prefill_is_dropped_if_unsupported(
+    policy: str, notes: tuple[str, ...]
 ) -> None:
     turns = user("a"), assistant(text("So"))
     assert translated(*turns, fields={"prefill": policy}) == [{"role": "user", "content": "a"}]
-    assert noted(*turns, fields={"prefill": policy}) == told
+    assert noted(*turns, fields={"prefill": policy}) == notes
 
 
-def test_a_call_at_the_end_is_no_begun_answer() -> None:
+def test_a_call_at_the_end_is_no_begun_response() -> None:
     turns = user("a"), assistant(use("1"))
     assert translated(*turns, fields={"prefill": "reject"})[-1] == tool("1", NO_RESULT)
 

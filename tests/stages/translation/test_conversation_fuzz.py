@@ -17,7 +17,7 @@ from stages.translation.field_policies import FieldPolicies
 from stages.wire.json_codec import encode
 from tests.stages.translation.fuzz_support import (
     REQUESTS,
-    Said,
+    Reply,
     chunks_of,
     quick,
     run,
@@ -70,7 +70,7 @@ TURN = (
     | st.tuples(st.just("system"), st.lists(TEXT, min_size=1, max_size=2))
 )
 PROFILES = st.builds(
-    lambda policy, **how: profile(fields={"system_message": policy}, **how),
+    lambda policy, **options: profile(fields={"system_message": policy}, **options),
     st.sampled_from(["map", "emulate"]),
     hoist_system=st.booleans(),
     split_tool_results=st.booleans(),
@@ -90,9 +90,9 @@ def words(value: Any) -> list[str]:
     return re.findall(r"w\d+w", json.dumps(value))
 
 
-def translated(turns: list[dict[str, Any]], how: Profile) -> list[dict[str, Any]]:
+def translated(turns: list[dict[str, Any]], settings: Profile) -> list[dict[str, Any]]:
     begun = [{"role": "user", "content": "Hello"}]
-    return messages_of(request(messages=begun + turns), how, FieldPolicies(how.fields))
+    return messages_of(request(messages=begun + turns), settings, FieldPolicies(settings.fields))
 
 
 TURNS = st.lists(TURN, max_size=8).map(numbered)
@@ -100,22 +100,25 @@ TURNS = st.lists(TURN, max_size=8).map(numbered)
 
 @given(TURNS, PROFILES)
 @quick
-def test_each_call_is_answered_at_once_and_each_turn_is_one_message(
-    turns: list[dict[str, Any]], how: Profile
+def test_results_follow_their_calls_and_turns_are_merged(
+    turns: list[dict[str, Any]], settings: Profile
 ) -> None:
-    made = translated(turns, how)
+    result = translated(turns, settings)
     waiting: list[str] = []
     given_ids: list[str] = []
-    for before, message in itertools.pairwise([{"role": ""}, *made]):
+    for before, message in itertools.pairwise([{"role": ""}, *result]):
         if message["role"] == "tool":
             assert message["tool_call_id"] == waiting.pop(0)
             continue
         assert waiting == []
         assert message["role"] != before["role"]
         assert message.get("content") or message["tool_calls"]
-        assert (before["role"], message["role"]) != ("tool", "user") or how.allows_user_after_tool
+        assert (before["role"], message["role"]) != (
+            "tool",
+            "user",
+        ) or settings.allows_user_after_tool
         waiting = [call["id"] for call in message.get("tool_calls", ())]
-        assert len(waiting) <= 1 or not how.split_tool_results
+        assert len(waiting) <= 1 or not settings.split_tool_results
         given_ids += waiting
     assert waiting == []
     assert len(set(given_ids)) == len(given_ids)
@@ -123,23 +126,23 @@ def test_each_call_is_answered_at_once_and_each_turn_is_one_message(
 
 @given(TURNS, PROFILES)
 @quick
-def test_each_word_is_told_once(turns: list[dict[str, Any]], how: Profile) -> None:
-    made = translated(turns, how)
-    assert sorted(words(made)) == sorted(words(turns))
-    said = [turn for turn in turns if turn["role"] == "assistant"]
-    told = [message for message in made if message["role"] == "assistant"]
-    texts = [[b for b in turn["content"] if b["type"] == "text"] for turn in said]
-    assert words([message.get("content") for message in told]) == words(texts)
-    arguments = [[b for b in turn["content"] if b["type"] == "tool_use"] for turn in said]
-    assert words([message.get("tool_calls") for message in told]) == words(arguments)
+def test_each_word_is_reported_once(turns: list[dict[str, Any]], settings: Profile) -> None:
+    result = translated(turns, settings)
+    assert sorted(words(result)) == sorted(words(turns))
+    response = [turn for turn in turns if turn["role"] == "assistant"]
+    reported = [message for message in result if message["role"] == "assistant"]
+    texts = [[b for b in turn["content"] if b["type"] == "text"] for turn in response]
+    assert words([message.get("content") for message in reported]) == words(texts)
+    arguments = [[b for b in turn["content"] if b["type"] == "tool_use"] for turn in response]
+    assert words([message.get("tool_calls") for message in reported]) == words(arguments)
 
 
 SYSTEM: st.SearchStrategy[list[Any]] = st.just([]) | st.lists(TEXT, min_size=1, max_size=1).map(
-    lambda said: [("system", said)]
+    lambda response: [("system", response)]
 )
 AGENT = st.lists(
     st.builds(
-        lambda asked, between, said: [("user", asked), *between, ("assistant", said)],
+        lambda asked, between, response: [("user", asked), *between, ("assistant", response)],
         USER,
         SYSTEM,
         st.lists(TEXT | USE, min_size=1, max_size=3),
@@ -151,12 +154,12 @@ AGENT = st.lists(
 
 @given(AGENT, PROFILES)
 @quick
-def test_what_was_sent_before_stays_the_same_bytes(agent: list[Any], how: Profile) -> None:
+def test_what_was_sent_before_stays_the_same_bytes(agent: list[Any], settings: Profile) -> None:
     """For the prefix caches of backends."""
-    how = evolve(how, hoist_system=False)
+    settings = evolve(settings, hoist_system=False)
     turns = numbered([turn for turns in agent for turn in turns])
     ends = [n for n, turn in enumerate(turns) if turn["role"] == "assistant"]
-    sent = [encode(translated(turns[:end], how)) for end in ends]
+    sent = [encode(translated(turns[:end], settings)) for end in ends]
     for before, now in itertools.pairwise(sent):
         assert now.startswith(before.removesuffix(b"]"))
 
@@ -164,12 +167,12 @@ def test_what_was_sent_before_stays_the_same_bytes(agent: list[Any], how: Profil
 @given(st.lists(streams(), min_size=1, max_size=3))
 @settings(quick, max_examples=60)
 def test_what_a_backend_has_said_goes_back_to_it_as_it_was(
-    answers: list[tuple[Said, list[dict[str, Any]]]],
+    responses: list[tuple[Reply, list[dict[str, Any]]]],
 ) -> None:
     turns: list[dict[str, Any]] = []
-    for said, deltas in answers:
+    for response, deltas in responses:
         builder = MessageBuilder()
-        for event in run(chunks_of(said, deltas), True, REQUESTS[False])[0]:
+        for event in run(chunks_of(response, deltas), True, REQUESTS[False])[0]:
             builder.add(event)
         content = builder.message["content"]
         called = [block["id"] for block in content if block["type"] == "tool_use"]
@@ -181,8 +184,8 @@ def test_what_a_backend_has_said_goes_back_to_it_as_it_was(
             {"role": "assistant", "content": content},
             {"role": "user", "content": [*answered, {"type": "text", "text": "Go on"}]},
         ]
-    made = translated(turns, profile())
-    told = [
+    result = translated(turns, profile())
+    reported = [
         (
             message["content"] or "",
             [
@@ -190,16 +193,18 @@ def test_what_a_backend_has_said_goes_back_to_it_as_it_was(
                 for call in message.get("tool_calls", ())
             ],
         )
-        for message in made
+        for message in result
         if message["role"] == "assistant"
     ]
     expected = [
         (
-            "".join(block[1] for block in said.content if block[0] == "text").rstrip(),
-            list(said.calls),
+            "".join(block[1] for block in response.content if block[0] == "text").rstrip(),
+            list(response.calls),
         )
-        for said, _ in answers
+        for response, _ in responses
     ]
-    assert told == [each for each in expected if any(each)]
-    results = [message["content"] for message in made if message["role"] == "tool"]
-    assert results == [f"call_{n} says so" for said, _ in answers for n in range(len(said.calls))]
+    assert reported == [item for item in expected if any(item)]
+    results = [message["content"] for message in result if message["role"] == "tool"]
+    assert results == [
+        f"call_{n} says so" for response, _ in responses for n in range(len(response.calls))
+    ]

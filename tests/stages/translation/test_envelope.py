@@ -22,6 +22,7 @@ from stages.translation.envelope import (
     unseal,
 )
 from stages.wire import json_codec
+from tests.cases import for_each
 from tests.secrets import PROMPT
 
 quick = settings(derandomize=True, deadline=None, max_examples=100)
@@ -72,14 +73,14 @@ def test_an_envelope_that_was_cut_or_altered_is_known_to_be(
             pass
 
 
-@pytest.mark.parametrize("more", ["_4f1d9c", "A", "=", "==", "\n", " ", "é", "-2"])
+@for_each("more", ["_4f1d9c", "A", "=", "==", "\n", " ", "é", "-2"])
 def test_an_envelope_with_something_added_is_known_to_be_altered(more: str) -> None:
     """As of a gateway that makes ids unique (weave-os/router#914)."""
     with pytest.raises(BrokenEnvelopeError):
         unseal(seal_id(Envelope("a", id="call_0", salt="b")) + more)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "other",
     [
         *("", "call_0", "toolu_01A09q90qw90lq917835lq9", "EqQBCkYIBRgC", "llmp1.e30=", "toolu_"),
@@ -87,14 +88,14 @@ def test_an_envelope_with_something_added_is_known_to_be_altered(more: str) -> N
         "functions.Bash:0",
     ],
 )
-def test_pitfall_26_what_somebody_else_made_is_no_envelope(other: str) -> None:
+def test_pitfall_26_what_others_made_is_no_envelope(other: str) -> None:
     assert unseal(other) is None
     assert not is_sealed(other)
 
 
-def forged(held: Any, raw: bytes | None = None) -> str:
+def forged(buffered: Any, raw: bytes | None = None) -> str:
     """An envelope with a right checksum around anything."""
-    data = json_codec.encode(held) if raw is None else raw
+    data = json_codec.encode(buffered) if raw is None else raw
     packer = zlib.compressobj(9, wbits=-15)
     packed = packer.compress(data) + packer.flush()
     whole = zlib.crc32(data).to_bytes(4) + packed
@@ -107,9 +108,9 @@ def test_what_is_forged_has_to_have_the_right_types() -> None:
         *([], 1, None, {}, {"o": 1}, {"o": "a", "i": 1}, {"o": "a", "c": []}),
         *({"o": "a", "m": "x"}, {"o": "a", "t": None}, {"o": "a", "f": True}, {"o": "a", "s": {}}),
     ]
-    for held in wrong:
+    for buffered in wrong:
         with pytest.raises(BrokenEnvelopeError):
-            unseal(forged(held))
+            unseal(forged(buffered))
     with pytest.raises(BrokenEnvelopeError):
         unseal(forged(None, b"no JSON"))
 
@@ -130,7 +131,7 @@ def test_what_says_one_thing_again_and_again_comes_back_too(text: str) -> None:
     assert unseal(seal(envelope)) == envelope
 
 
-def test_row_b13_ids_with_small_envelopes_fit_where_only_64_characters_do() -> None:
+def test_row_b13_ids_with_small_envelopes_fit_64_characters() -> None:
     """leookun/cursor-byok#364: a client that cuts longer ones."""
     owner = owner_of("backend", "model")
     for identity in ("functions.Bash:0", "functions.TodoWrite:12", "call_0", "call 1"):
@@ -139,7 +140,7 @@ def test_row_b13_ids_with_small_envelopes_fit_where_only_64_characters_do() -> N
 
 def test_an_owner_is_one_model_of_one_backend_and_names_neither() -> None:
     owners = {
-        owner_of(*each) for each in [("a", "b"), ("a", "c"), ("b", "b"), ("ab", ""), ("", "ab")]
+        owner_of(*item) for item in [("a", "b"), ("a", "c"), ("b", "b"), ("ab", ""), ("", "ab")]
     }
     assert len(owners) == 5
     assert "backend" not in owner_of("backend", "model")

@@ -1,4 +1,4 @@
-"""The policies for fields, and what is told."""
+"""The policies for fields, and the reports about them."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def test_generic_has_a_policy_for_each_field() -> None:
     assert profiles()["generic"]["fields"].keys() == SUPPORTED.keys()
 
 
-def test_a_dropped_field_is_not_told() -> None:
+def test_a_dropped_field_is_not_reported() -> None:
     assert notes({"top_k": 3}, top_k="drop") == ()
 
 
-def test_a_field_with_a_warning_is_told_once() -> None:
+def test_a_field_with_a_warning_is_reported_once() -> None:
     assert notes({"top_k": 3}, top_k="warn") == ("top_k:dropped",)
 
 
@@ -49,9 +49,9 @@ def test_strict_makes_a_400_of_a_warning() -> None:
     ids=["a field", "a tool's type"],
 )
 def test_a_refusal_does_not_repeat_megabytes(body: dict[str, Any], policy: str) -> None:
-    given = profile(fields={"unknown": policy, "server_tools.alone": policy})
+    value = profile(fields={"unknown": policy, "server_tools.alone": policy})
     with pytest.raises(InvalidRequestError) as raised:
-        chat_request(resolved(**body), given, strict=True)
+        chat_request(resolved(**body), value, strict=True)
     assert len(str(raised.value)) < 200
 
 
@@ -74,7 +74,7 @@ def test_skills_are_refused_where_a_container_is_left_out() -> None:
         notes({"container": {"id": "c", "skills": [{"skill_id": "pdf"}]}})
 
 
-def test_a_field_of_a_newer_client_is_told_by_its_name() -> None:
+def test_a_field_of_a_newer_client_is_reported_by_its_name() -> None:
     assert notes({"brand_new": 1}) == ("brand_new:dropped",)
 
 
@@ -88,9 +88,7 @@ def test_a_field_of_a_newer_client_is_told_by_its_name() -> None:
         ({"thinking_block": "map"}, "while `reasoning_history` is none"),
     ],
 )
-def test_a_policy_that_cannot_be_is_refused_when_declared(
-    fields: dict[str, str], words: str
-) -> None:
+def test_an_impossible_policy_is_refused_in_the_config(fields: dict[str, str], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         profile(fields=fields)
 

@@ -54,7 +54,7 @@ ATTRIBUTION = "x-anthropic-billing-header: cc_version=2.1.1; cc_entrypoint=cli; 
     ],
     ids=["a line", "a block", "a block with a line break", "the first line of a block"],
 )
-def test_pitfall_19_the_attribution_line_is_left_out_and_told(prompt: Any) -> None:
+def test_pitfall_19_the_attribution_line_is_dropped_and_reported(prompt: Any) -> None:
     turns = (user("a"),)
     assert translated(*turns, prompt=prompt)[0] == {"role": "system", "content": "Be brief."}
     assert noted(*turns, prompt=prompt) == ("system.attribution:dropped",)
@@ -79,9 +79,7 @@ def test_what_an_agent_has_sent_before_stays_the_same_bytes() -> None:
 
 
 @pytest.mark.parametrize(("policy", "kept"), [("map", True), ("drop", False)])
-def test_pitfall_19_the_attribution_line_is_kept_or_left_out_in_silence_by_its_policy(
-    policy: str, kept: bool
-) -> None:
+def test_pitfall_19_the_policy_may_keep_or_hide_attribution(policy: str, kept: bool) -> None:
     fields = {"system.attribution": policy}
     prompt = f"{ATTRIBUTION}\nBe brief."
     expected = prompt if kept else "Be brief."
@@ -89,7 +87,7 @@ def test_pitfall_19_the_attribution_line_is_kept_or_left_out_in_silence_by_its_p
     assert noted(user("a"), prompt=prompt, fields=fields) == ()
 
 
-def test_pitfall_19_an_attribution_line_alone_is_no_system_prompt() -> None:
+def test_pitfall_19_an_attribution_line_is_no_system_prompt() -> None:
     assert translated(user("a"), prompt=ATTRIBUTION) == [{"role": "user", "content": "a"}]
 
 
@@ -98,7 +96,7 @@ def test_pitfall_19_the_words_elsewhere_are_kept() -> None:
     assert translated(user("a"), prompt=prompt)[0]["content"] == prompt
 
 
-def test_pitfall_18_a_system_message_in_the_middle_is_tagged_text_of_the_user() -> None:
+def test_pitfall_18_a_late_system_message_becomes_user_text() -> None:
     turns = user("a"), assistant(text("b")), system("Be brief."), user("c")
     assert translated(*turns) == [
         {"role": "user", "content": "a"},
@@ -134,12 +132,12 @@ def test_two_system_messages_that_are_kept_are_one() -> None:
     assert translated(*turns, fields=KEPT)[1:] == [{"role": "system", "content": "One.\n\nTwo."}]
 
 
-def test_a_kept_system_message_behind_calls_comes_after_their_results() -> None:
+def test_a_kept_system_message_comes_after_results() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x")), system("Be brief.")
     assert translated(*turns, fields=KEPT)[2:] == [tool("1", "x"), system("Be brief.")]
 
 
-def test_a_kept_system_message_does_not_part_calls_from_their_results() -> None:
+def test_a_kept_system_message_does_not_split_calls_from_results() -> None:
     turns = (
         *(user("a"), assistant(use("1"), use("2")), system("One."), user(result("1", "x"))),
         *(system("Two."), user(result("2", "y"), text("b")), system("Three."), user("c")),
@@ -167,8 +165,8 @@ def test_pitfall_18_it_can_join_the_system_prompt() -> None:
 @pytest.mark.parametrize("policy", ["map", "warn"])
 def test_only_an_emulated_system_message_joins_the_system_prompt(policy: str) -> None:
     turns = user("a"), system("Be brief.")
-    made = translated(*turns, prompt="One.", hoist_system=True, fields={"system_message": policy})
-    assert made[0]["content"] == "One."
+    result = translated(*turns, prompt="One.", hoist_system=True, fields={"system_message": policy})
+    assert result[0]["content"] == "One."
 
 
 CHANGES: dict[str, tuple[dict[str, Any], str]] = {
@@ -185,12 +183,12 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("block", "words"), CHANGES.values(), ids=CHANGES)
 @pytest.mark.parametrize("hoist", [False, True])
-def test_a_tool_that_comes_or_goes_is_told_to_the_model(
+def test_a_tool_that_comes_or_goes_is_reported_to_the_model(
     block: dict[str, Any], words: str, hoist: bool
 ) -> None:
     turns = user("a"), {"role": "system", "content": [block]}, assistant(text("b")), user("c")
-    made = translated(*turns, hoist_system=hoist)
-    assert words in made[0]["content"]
+    result = translated(*turns, hoist_system=hoist)
+    assert words in result[0]["content"]
     assert noted(*turns) == ()
     assert list(validation.problems(request(messages=list(turns)))) == []
 
@@ -205,9 +203,7 @@ def test_a_tool_that_comes_or_goes_is_told_to_the_model(
     ids=["unknown", "a definition", "of another type"],
 )
 @pytest.mark.parametrize("policy", ["map", "emulate"])
-def test_another_block_of_a_system_message_is_told_and_the_rest_stays(
-    block: dict[str, Any], policy: str
-) -> None:
+def test_other_blocks_of_a_system_message_are_reported(block: dict[str, Any], policy: str) -> None:
     fields = {"system_message": policy}
     kind = f"{block['type']}:dropped"
     both = user("a"), {"role": "system", "content": [block, text("Be brief.")]}
@@ -222,11 +218,11 @@ def test_another_block_of_a_system_message_is_told_and_the_rest_stays(
 ONCE = {"role": "system", "content": "Be brief.", "clear_at": "next_user_message"}
 
 
-@pytest.mark.parametrize("how", [{}, {"hoist_system": True}, {"fields": KEPT}], ids=str)
-def test_a_system_message_for_one_turn_is_gone_with_the_next(how: dict[str, Any]) -> None:
+@pytest.mark.parametrize("options", [{}, {"hoist_system": True}, {"fields": KEPT}], ids=str)
+def test_a_system_message_for_one_turn_is_gone_with_the_next(options: dict[str, Any]) -> None:
     now = user("a"), ONCE, assistant(text("b"))
     later = *now, user("c")
     always = user("a"), {**ONCE, "clear_at": "never"}, assistant(text("b")), user("c")
-    assert "Be brief." in str(translated(*now, **how))
-    assert translated(*later, **how) == translated(user("a"), assistant(text("b")), user("c"))
-    assert "Be brief." in str(translated(*always, **how))
+    assert "Be brief." in str(translated(*now, **options))
+    assert translated(*later, **options) == translated(user("a"), assistant(text("b")), user("c"))
+    assert "Be brief." in str(translated(*always, **options))

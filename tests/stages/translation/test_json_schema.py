@@ -2,9 +2,8 @@
 
 from typing import Any
 
-import pytest
-
 from stages.translation.json_schema import is_closed, without
+from tests.cases import for_each
 
 DROPPED = frozenset({"$schema", "format"})
 
@@ -49,7 +48,7 @@ def an_object(**changes: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("schema", "closed"),
     [
         ({}, True),

@@ -44,22 +44,22 @@ def test_row_c5_the_assistant_may_begin(turns: Any, roles: list[str]) -> None:
     assert opened[1:] == translated(*turns)
 
 
-def test_row_c5_nothing_goes_before_a_user_and_the_system_prompt_stays_first() -> None:
+def test_row_c5_the_system_prompt_and_a_user_turn_stay_first() -> None:
     for turns in ((user("a"), assistant(text("b")), user("c")), (user("a"),)):
         assert translated(*turns, assistant_first=False) == translated(*turns)
     event = request(messages=[assistant(text("a")), user("b")], system="Be brief.")
-    how = profile(assistant_first=False)
-    made = messages_of(event, how, FieldPolicies(how.fields))
-    assert [message["role"] for message in made] == ["system", "user", "assistant", "user"]
+    options = profile(assistant_first=False)
+    result = messages_of(event, options, FieldPolicies(options.fields))
+    assert [message["role"] for message in result] == ["system", "user", "assistant", "user"]
 
 
-def test_row_c5_a_begun_answer_alone_is_refused_where_none_can_be_given() -> None:
+def test_row_c5_a_prefill_alone_is_refused_if_unsupported() -> None:
     for policy in ("drop", "reject"):
         with pytest.raises(InvalidRequestError):
             translated(assistant(text("a")), fields={"prefill": policy})
 
 
-def test_the_assistant_says_a_word_between_result_and_user_where_the_template_wants_it() -> None:
+def test_an_assistant_turn_separates_result_and_user() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x"), text("b"))
     assert translated(*turns, allows_user_after_tool=False)[2:] == [
         tool("1", "x"),
@@ -83,7 +83,7 @@ def test_it_says_it_before_the_images_of_a_result_too() -> None:
 # Results one by one
 
 
-def test_databricks_gets_each_result_behind_its_own_call() -> None:
+def test_databricks_gets_each_result_after_its_own_call() -> None:
     turns = (
         user("a"),
         assistant(text("Let me."), use("1"), use("2", "g"), use("3")),
@@ -104,12 +104,12 @@ def test_databricks_gets_each_result_behind_its_own_call() -> None:
 def test_calls_that_are_split_keep_the_reasoning_before_them() -> None:
     thought = {**THOUGHT, "signature": seal(Envelope("fake"))}
     turns = user("a"), assistant(thought, use("1"), use("2")), user(result("1"), result("2"))
-    how: dict[str, Any] = {
+    options: dict[str, Any] = {
         "split_tool_results": True,
         "reasoning_history": "reasoning",
         "fields": {"thinking_block": "map"},
     }
-    assert translated(*turns, **how)[1:] == [
+    assert translated(*turns, **options)[1:] == [
         {"role": "assistant", "tool_calls": [call("1")], "reasoning": "hm"},
         tool("1", ""),
         {"role": "assistant", "tool_calls": [call("2")]},

@@ -54,21 +54,21 @@ ITEM: dict[str, Any] = {
     ],
 )
 def test_row_b12_what_a_call_came_with_goes_back_with_it(
-    members: dict[str, Any], wish: dict[str, Any]
+    members: dict[str, Any], requested: dict[str, Any]
 ) -> None:
-    talk = Talk(more=wish)
-    answer = talk.answer(one_call(**members))
+    talk = Talk(more=requested)
+    response = talk.answer(one_call(**members))
 
-    assert ID.fullmatch(answer["content"][-1]["id"])
-    assert talk.then(answer).sent()["tool_calls"] == [returned(**members)]
-    assert talk.then(answer).sent(2)["tool_call_id"] == "call_1"
+    assert ID.fullmatch(response["content"][-1]["id"])
+    assert talk.then(response).sent()["tool_calls"] == [returned(**members)]
+    assert talk.then(response).sent(2)["tool_call_id"] == "call_1"
 
 
 def test_row_b12_members_that_no_profile_names_do_not_go_back() -> None:
     talk = Talk(profile(returned_call_members=("mine",)))
-    answer = talk.answer(one_call(mine="a", extra_content={"b": 1}))
-    assert talk.then(answer).sent()["tool_calls"] == [returned(mine="a")]
-    forged = evolve(talk, profile=profile(returned_call_members=())).then(answer)
+    response = talk.answer(one_call(mine="a", extra_content={"b": 1}))
+    assert talk.then(response).sent()["tool_calls"] == [returned(mine="a")]
+    forged = evolve(talk, profile=profile(returned_call_members=())).then(response)
     assert forged.sent()["tool_calls"] == [returned()]
 
 
@@ -87,7 +87,7 @@ def test_row_b12_each_call_has_its_own() -> None:
 PLACEHOLDER: dict[str, Any] = {"extra_content": {"google": {"thought_signature": "skip"}}}
 
 
-def test_row_b12_only_the_first_call_of_a_message_gets_what_is_not_known() -> None:
+def test_row_b12_unknown_extras_go_to_the_first_call_only() -> None:
     talk = Talk(profile(default_call_members=PLACEHOLDER))
     two = [
         calls(call("f", PARIS, index=0, id="a"), call("f", PARIS, index=1, id="b")),
@@ -122,26 +122,28 @@ def test_row_b12_only_the_first_call_of_a_message_gets_what_is_not_known() -> No
     ],
 )
 def test_row_b11_what_a_message_came_with_goes_back_with_it(
-    members: dict[str, Any], late: bool, wish: dict[str, Any]
+    members: dict[str, Any], late: bool, requested: dict[str, Any]
 ) -> None:
-    talk = Talk(more=wish)
-    begun, *rest = one_call()
-    chunks = [begun, delta(**members), *rest] if late else [delta(**members), begun, *rest]
+    talk = Talk(more=requested)
+    begun, *remaining = one_call()
+    chunks = (
+        [begun, delta(**members), *remaining] if late else [delta(**members), begun, *remaining]
+    )
     back = talk.then(talk.answer(chunks)).sent()
     assert back == {"role": "assistant", "content": None, "tool_calls": [returned()], **members}
 
 
-def test_row_b11_an_answer_without_calls_has_no_more_blocks_than_asked_for() -> None:
+def test_row_b11_without_calls_there_are_no_extra_blocks() -> None:
     """Nothing is refused there without them, and its content may be read as one text."""
-    answer = Talk().answer([delta(reasoning_details=[ENCRYPTED]), text("Hello"), finish()])
-    assert [block["type"] for block in answer["content"]] == ["text"]
+    response = Talk().answer([delta(reasoning_details=[ENCRYPTED]), text("Hello"), finish()])
+    assert [block["type"] for block in response["content"]] == ["text"]
 
 
-def test_row_b11_details_in_fragments_go_back_whole_without_thinking() -> None:
+def test_row_b11_fragmented_details_go_back_whole() -> None:
     claude = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
     fragments = [{**claude, "text": "h"}, {**claude, "text": "m"}, {**claude, "signature": "s"}]
     talk = Talk(profile(reasoning_history="reasoning_details", fields={"thinking_block": "map"}))
-    chunks = [delta(reasoning_details=[each]) for each in fragments]
+    chunks = [delta(reasoning_details=[fragment]) for fragment in fragments]
     back = talk.then(talk.answer([*chunks, *one_call()])).sent()
     assert back["reasoning_details"] == [{**claude, "text": "hm", "signature": "s"}]
 
@@ -159,16 +161,16 @@ DEEPSEEK = {
 
 @WISHES
 @pytest.mark.parametrize("thought", ["Let me see.", "Long. " * 3_000])
-def test_row_b15_known_reasoning_goes_back_though_nobody_asked(
-    thought: str, wish: dict[str, Any]
+def test_row_b15_known_reasoning_goes_back_without_a_request(
+    thought: str, requested: dict[str, Any]
 ) -> None:
-    talk = Talk(profile(**DEEPSEEK), more=wish)
-    chunks = [delta(reasoning_content=each) for each in pieces(thought, 700)]
+    talk = Talk(profile(**DEEPSEEK), more=requested)
+    chunks = [delta(reasoning_content=piece) for piece in pieces(thought, 700)]
     back = talk.then(talk.answer([*chunks, *one_call()])).sent()
     assert back["reasoning_content"] == thought
 
 
-def test_row_b15_unknown_reasoning_is_a_placeholder_on_messages_with_calls() -> None:
+def test_row_b15_unknown_reasoning_becomes_a_placeholder() -> None:
     use = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
     results = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a"}]}
     turns = (QUESTION, {"role": "assistant", "content": [use]}, results)
@@ -191,28 +193,28 @@ DATABRICKS = {
 
 def in_fragments(item: dict[str, Any], size: int) -> list[dict[str, Any]]:
     [part] = item["summary"]
-    made = [{**part, "text": each, "signature": ""} for each in pieces(part["text"], size)]
-    made.append({**part, "text": ""})
-    return [delta(content=[{**item, "summary": [each]}]) for each in made]
+    result = [{**part, "text": element, "signature": ""} for element in pieces(part["text"], size)]
+    result.append({**part, "text": ""})
+    return [delta(content=[{**item, "summary": [element]}]) for element in result]
 
 
 @WISHES
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("size", [1, 100])
-def test_row_b17_the_item_goes_back_as_it_came(
-    wish: dict[str, Any], split: bool, size: int
+def test_row_b17_the_item_goes_back_unchanged(
+    requested: dict[str, Any], split: bool, size: int
 ) -> None:
-    talk = Talk(profile(**DATABRICKS, split_tool_results=split), more=wish)
+    talk = Talk(profile(**DATABRICKS, split_tool_results=split), more=requested)
     two = calls(call("f", PARIS, index=0, id="a"), call("f", PARIS, index=1, id="b"))
     chunks = [*in_fragments(ITEM, size), delta(content=[{"type": "text", "text": "Look."}])]
-    answer = talk.answer([*chunks, two, finish("tool_calls")])
-    again = talk.then(answer).request()
+    reply = talk.answer([*chunks, two, finish("tool_calls")])
+    again = talk.then(reply).request()
 
-    said = [message for message in again.messages if message["role"] == "assistant"]
-    assert said[0]["content"] == [ITEM, {"type": "text", "text": "Look."}]
-    assert all(message["content"][0] == ITEM for message in said)
-    assert len(said) == (2 if split else 1)
-    asked = bool(wish) and wish["thinking"] != {"type": "disabled"}
+    response = [message for message in again.messages if message["role"] == "assistant"]
+    assert response[0]["content"] == [ITEM, {"type": "text", "text": "Look."}]
+    assert all(message["content"][0] == ITEM for message in response)
+    assert len(response) == (2 if split else 1)
+    asked = bool(requested) and requested["thinking"] != {"type": "disabled"}
     assert (again.options.get("thinking", {}).get("type") == "enabled") is asked
 
 
@@ -223,7 +225,7 @@ def test_row_b17_two_items_stay_two() -> None:
     assert talk.then(talk.answer(chunks)).sent()["content"] == [ITEM, other]
 
 
-def test_row_b17_without_the_item_there_is_no_thinking_after_a_call() -> None:
+def test_row_b17_without_the_item_no_thinking_follows_a_call() -> None:
     talk = Talk(profile(**DATABRICKS), more={"thinking": ADAPTIVE})
     sent = talk.then(talk.answer(one_call())).request()
     assert "thinking" not in sent.options
@@ -236,31 +238,31 @@ def test_row_b17_without_the_item_there_is_no_thinking_after_a_call() -> None:
 # B14, B23, B32
 
 
-def test_row_b14_the_name_of_the_tool_is_in_its_result_where_that_is_wanted() -> None:
+def test_row_b14_a_result_has_its_tool_s_name_where_needed() -> None:
     long = "mcp__" + "x" * 80
-    for how, name in [({}, None), ({"tool_message_name": True}, None)]:
-        talk = Talk(profile(**how))
-        answer = talk.answer([calls(call(long, "{}", index=0, id="a")), finish("tool_calls")])
-        made = talk.then(answer).request().messages
-        name = made[1]["tool_calls"][0]["function"]["name"]
-        assert made[2].get("name") == (name if how else None)
+    for options, name in [({}, None), ({"tool_message_name": True}, None)]:
+        talk = Talk(profile(**options))
+        response = talk.answer([calls(call(long, "{}", index=0, id="a")), finish("tool_calls")])
+        result = talk.then(response).request().messages
+        name = result[1]["tool_calls"][0]["function"]["name"]
+        assert result[2].get("name") == (name if options else None)
 
 
-@pytest.mark.parametrize("wish", [{"thinking": ADAPTIVE}, {"thinking": OMITTED}])
-def test_row_b23_thinking_goes_back_in_tags(wish: dict[str, Any]) -> None:
-    talk = Talk(profile(reasoning_history="tags", **PLAIN), more=wish)
-    answer = talk.answer([text("<think>\nHm.\n</think>\n\nA coat."), finish()])
-    assert talk.then(answer).sent()["content"] == "<think>\nHm.\n</think>\n\nA coat."
+@pytest.mark.parametrize("requested", [{"thinking": ADAPTIVE}, {"thinking": OMITTED}])
+def test_row_b23_thinking_goes_back_in_tags(requested: dict[str, Any]) -> None:
+    talk = Talk(profile(reasoning_history="tags", **PLAIN), more=requested)
+    response = talk.answer([text("<think>\nHm.\n</think>\n\nA coat."), finish()])
+    assert talk.then(response).sent()["content"] == "<think>\nHm.\n</think>\n\nA coat."
     called = talk.answer([delta(reasoning="Hm."), *one_call()])
     assert talk.then(called).sent()["content"] == "<think>\nHm.\n</think>"
 
 
-def test_row_b32_reasoning_text_is_thinking_and_goes_back_with_what_is_opaque() -> None:
+def test_row_b32_reasoning_text_goes_back_with_its_opaque_part() -> None:
     talk = Talk(profile(reasoning_history="reasoning_text", **PLAIN), more={"thinking": ADAPTIVE})
     chunks = [delta(reasoning_text="H"), delta(reasoning_text="m."), delta(reasoning_opaque="o")]
-    answer = talk.answer([*chunks, *one_call()])
-    assert answer["content"][0]["thinking"] == "Hm."
-    back = talk.then(answer).sent()
+    response = talk.answer([*chunks, *one_call()])
+    assert response["content"][0]["thinking"] == "Hm."
+    back = talk.then(response).sent()
     assert (back["reasoning_text"], back["reasoning_opaque"]) == ("Hm.", "o")
 
 
@@ -268,12 +270,12 @@ def test_row_b32_reasoning_text_is_thinking_and_goes_back_with_what_is_opaque() 
 
 
 @WISHES
-def test_what_a_repaired_call_came_with_goes_back_with_it(wish: dict[str, Any]) -> None:
-    talk = Talk(more=wish)
+def test_what_a_repaired_call_came_with_goes_back_with_it(requested: dict[str, Any]) -> None:
+    talk = Talk(more=requested)
     repair = ResponseRepair(talk.request(), {"f": {"type": "object"}})
     chunks = [delta(reasoning_details=[ENCRYPTED]), *one_call("functions.f:0", **SIGNED)]
-    made = [each for chunk in chunks for each in repair.repair_chunk(chunk)] + repair.finish(True)
-    back = talk.then(talk.answer(made)).sent()
+    result = [item for chunk in chunks for item in repair.repair_chunk(chunk)] + repair.finish(True)
+    back = talk.then(talk.answer(result)).sent()
     assert back["tool_calls"] == [returned("functions.f:0", **SIGNED)]
     assert back["reasoning_details"] == [ENCRYPTED]
 
@@ -281,7 +283,7 @@ def test_what_a_repaired_call_came_with_goes_back_with_it(wish: dict[str, Any]) 
 # A conversation is stable
 
 
-def test_a_conversation_has_the_same_bytes_each_time_and_only_grows() -> None:
+def test_a_conversation_only_grows_and_keeps_its_bytes() -> None:
     """So that prefix caches hit."""
     talk, sent = Talk(), []
     for n in range(4):
@@ -293,7 +295,7 @@ def test_a_conversation_has_the_same_bytes_each_time_and_only_grows() -> None:
 
 
 def test_the_owner_of_an_envelope_is_in_the_id() -> None:
-    answer = Talk().answer(one_call(**SIGNED))
-    envelope = unseal(answer["content"][0]["id"])
+    response = Talk().answer(one_call(**SIGNED))
+    envelope = unseal(response["content"][0]["id"])
     assert envelope is not None
     assert envelope.owner == owner_of("fake", "some-model")

@@ -43,11 +43,11 @@ from tests.support import profile
         "toolu_llmp2_abc",
     ],
 )
-def test_row_b13_an_id_that_clients_cannot_have_comes_back_as_it_was(identity: str) -> None:
+def test_row_b13_an_id_that_clients_reject_comes_back_unchanged(identity: str) -> None:
     talk = Talk()
-    answer = talk.answer(one_call(identity))
-    assert ID.fullmatch(answer["content"][0]["id"])
-    again = talk.then(answer)
+    response = talk.answer(one_call(identity))
+    assert ID.fullmatch(response["content"][0]["id"])
+    again = talk.then(response)
     assert again.sent()["tool_calls"] == [returned(identity)]
     assert again.sent(2)["tool_call_id"] == identity
 
@@ -59,54 +59,58 @@ def test_row_b13_an_id_that_needs_no_envelope_stays_as_it_is() -> None:
 @pytest.mark.parametrize("identity", ["call_0", "", "functions.f:0"])
 def test_row_b13_ids_are_unique_in_a_conversation_and_stable(identity: str) -> None:
     def talked() -> tuple[Talk, list[str]]:
-        talk, made = Talk(), []
+        talk, result = Talk(), []
         for _ in range(4):
             chunk = calls(call("f", "{}", index=0, id=identity), call("f", "{}", index=1, id="b"))
-            answer = talk.answer([chunk, finish("tool_calls")])
-            made += [block["id"] for block in answer["content"]]
-            talk = talk.then(answer)
-        return talk, made
+            response = talk.answer([chunk, finish("tool_calls")])
+            result += [block["id"] for block in response["content"]]
+            talk = talk.then(response)
+        return talk, result
 
-    (talk, made), (_, again) = talked(), talked()
-    assert made == again
-    assert len(set(made)) == len(made) == 8
-    sent = [each["id"] for m in talk.request().messages for each in m.get("tool_calls", ())]
+    (talk, result), (_, again) = talked(), talked()
+    assert result == again
+    assert len(set(result)) == len(result) == 8
+    sent = [item["id"] for m in talk.request().messages for item in m.get("tool_calls", ())]
     assert len(set(sent)) == 8
     if identity:
         assert sent[0] == identity
 
 
-def test_row_b13_two_calls_of_one_answer_with_the_same_id_differ() -> None:
+def test_row_b13_two_calls_of_one_response_have_different_ids() -> None:
     chunk = calls(call("f", "{}", index=0, id="a"), call("g", "{}", index=1, id="a"))
     talk = Talk()
-    answer = talk.answer([chunk, finish("tool_calls")])
-    one, two = (block["id"] for block in answer["content"])
+    response = talk.answer([chunk, finish("tool_calls")])
+    one, two = (block["id"] for block in response["content"])
     assert one != two
-    first_id, second_id = (each["id"] for each in talk.then(answer).sent()["tool_calls"])
+    first_id, second_id = (
+        tool_call["id"] for tool_call in talk.then(response).sent()["tool_calls"]
+    )
     assert first_id == "a" != second_id
 
 
 # The bound, and what is longer
 
 
-def test_what_is_longer_than_an_id_may_be_is_in_a_block_before_the_call() -> None:
-    how = profile(tool_use_id_limit=64)
-    talk = Talk(how)
-    answer = talk.answer([text("Look."), delta(reasoning_details=[ENCRYPTED]), *one_call(**SIGNED)])
-    assert [b["type"] for b in answer["content"]] == ["text", "redacted_thinking", "tool_use"]
-    assert answer["content"][2]["id"] == "call_1"
-    back = talk.then(answer).sent()
+def test_what_does_not_fit_an_id_is_in_a_block_before_the_call() -> None:
+    options = profile(tool_use_id_limit=64)
+    talk = Talk(options)
+    response = talk.answer(
+        [text("Look."), delta(reasoning_details=[ENCRYPTED]), *one_call(**SIGNED)]
+    )
+    assert [b["type"] for b in response["content"]] == ["text", "redacted_thinking", "tool_use"]
+    assert response["content"][2]["id"] == "call_1"
+    back = talk.then(response).sent()
     assert back["tool_calls"] == [returned(**SIGNED)]
     assert back["reasoning_details"] == [ENCRYPTED]
 
 
-def test_it_is_in_the_signature_where_thinking_is_shown_before_the_call() -> None:
+def test_it_is_in_the_signature_where_thinking_is_shown() -> None:
     talk = Talk(profile(tool_use_id_limit=64), more={"thinking": ADAPTIVE})
     chunks = [delta(reasoning="Hm."), *one_call("functions.very.long.name:1" * 4, **SIGNED)]
-    answer = talk.answer(chunks)
-    assert [b["type"] for b in answer["content"]] == ["thinking", "tool_use"]
-    assert len(answer["content"][1]["id"]) <= 64
-    back = talk.then(answer).sent()
+    response = talk.answer(chunks)
+    assert [b["type"] for b in response["content"]] == ["thinking", "tool_use"]
+    assert len(response["content"][1]["id"]) <= 64
+    back = talk.then(response).sent()
     assert back["tool_calls"] == [returned("functions.very.long.name:1" * 4, **SIGNED)]
 
 
@@ -121,10 +125,10 @@ def test_what_comes_when_a_call_is_open_is_in_a_block_after_it() -> None:
         end,
     ]
     talk = Talk()
-    answer = talk.answer(chunks)
-    kinds = [block["type"] for block in answer["content"]]
+    response = talk.answer(chunks)
+    kinds = [block["type"] for block in response["content"]]
     assert kinds == ["tool_use", "tool_use", "redacted_thinking"]
-    back = talk.then(answer).sent()
+    back = talk.then(response).sent()
     assert back["tool_calls"] == [returned(**SIGNED), returned("call_2")]
     assert back["reasoning_opaque"] == "late"
 
@@ -136,17 +140,17 @@ def test_what_each_fragment_says_again_is_not_late() -> None:
     for chunk in chunks:
         chunk["choices"][0]["delta"] |= opaque
     talk = Talk()
-    answer = talk.answer(chunks)
-    assert [block["type"] for block in answer["content"]] == ["tool_use"]
-    back = talk.then(answer).sent()
+    response = talk.answer(chunks)
+    assert [block["type"] for block in response["content"]] == ["tool_use"]
+    back = talk.then(response).sent()
     assert back["tool_calls"] == [returned(**SIGNED)]
 
 
 def test_white_space_that_is_no_thinking_takes_nothing_with_it() -> None:
     talk = Talk(profile(tool_use_id_limit=64), more={"thinking": ADAPTIVE})
-    answer = talk.answer([delta(reasoning=" "), *one_call(**SIGNED)])
-    assert [block["type"] for block in answer["content"]] == ["redacted_thinking", "tool_use"]
-    assert talk.then(answer).sent()["tool_calls"] == [returned(**SIGNED)]
+    response = talk.answer([delta(reasoning=" "), *one_call(**SIGNED)])
+    assert [block["type"] for block in response["content"]] == ["redacted_thinking", "tool_use"]
+    assert talk.then(response).sent()["tool_calls"] == [returned(**SIGNED)]
 
 
 MEMBERS = st.fixed_dictionaries(
@@ -163,16 +167,16 @@ EXTRA = st.fixed_dictionaries(
 
 @given(MEMBERS, st.lists(EXTRA, min_size=1, max_size=3), st.integers(1, 40), st.booleans())
 @settings(derandomize=True, deadline=None, max_examples=60)
-def test_a_stream_in_any_pieces_leads_to_the_same_ids_as_a_whole_answer(
+def test_a_stream_in_any_parts_gives_the_ids_of_a_whole_response(
     members: dict[str, Any], extras: list[dict[str, Any]], size: int, short: bool
 ) -> None:
     limit = 64 if short else 4096
     talk = Talk(profile(tool_use_id_limit=limit))
-    made = [{**call("f", PARIS, id=f"functions.f:{n}"), **each} for n, each in enumerate(extras)]
-    whole = talk.answer([completion("tool_calls", **members, tool_calls=made)])
+    result = [{**call("f", PARIS, id=f"functions.f:{n}"), **item} for n, item in enumerate(extras)]
+    whole = talk.answer([completion("tool_calls", **members, tool_calls=result)])
     chunks = [delta(**{name: value}) for name, value in members.items()]
-    for n, each in enumerate(made):
-        fragment = {**each, "index": n, "function": {"name": "f", "arguments": ""}}
+    for n, item in enumerate(result):
+        fragment = {**item, "index": n, "function": {"name": "f", "arguments": ""}}
         chunks += [calls(fragment)]
         chunks += [calls(call(arguments=more, index=n)) for more in pieces(PARIS, size)]
     streamed = talk.answer([*chunks, finish("tool_calls")])
@@ -181,11 +185,11 @@ def test_a_stream_in_any_pieces_leads_to_the_same_ids_as_a_whole_answer(
     assert talk.answer(chunks)["content"] == whole["content"]
     ids = [block["id"] for block in whole["content"] if block["type"] == "tool_use"]
     assert len(set(ids)) == len(ids)
-    assert all(ID.fullmatch(each) and len(each) <= limit for each in ids)
+    assert all(ID.fullmatch(item) and len(item) <= limit for item in ids)
     back = talk.then(whole).sent()
-    assert [each["id"] for each in back["tool_calls"]] == [each["id"] for each in made]
-    for sent, each in zip(back["tool_calls"], extras, strict=True):
-        assert sent.get("extra_content", {}) == each.get("extra_content", {})
+    assert [item["id"] for item in back["tool_calls"]] == [item["id"] for item in result]
+    for sent, item in zip(back["tool_calls"], extras, strict=True):
+        assert sent.get("extra_content", {}) == item.get("extra_content", {})
     assert {name: back[name] for name in members if members[name]} == {
         name: value for name, value in members.items() if value
     }

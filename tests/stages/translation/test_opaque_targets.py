@@ -11,6 +11,7 @@ from attrs import evolve
 
 from stages.exchange import Target
 from stages.translation.envelope import Envelope, owner_of, seal
+from tests.cases import for_each
 from tests.stages.translation.opaque_support import (
     ENCRYPTED,
     OMITTED,
@@ -32,16 +33,16 @@ from tests.support import profile
 # Somebody else
 
 
-OTHERS = [Target("other", "some-model"), Target("fake", "another-model")]
+OTHER_TARGETS = [Target("other", "some-model"), Target("fake", "another-model")]
 
 
 @WISHES
-@pytest.mark.parametrize("other", OTHERS, ids=lambda each: each.backend)
-def test_another_target_gets_nothing_of_it(other: Target, wish: dict[str, Any]) -> None:
-    talk = Talk(more=wish)
+@pytest.mark.parametrize("other", OTHER_TARGETS, ids=lambda each: each.backend)
+def test_another_target_gets_nothing_of_it(other: Target, requested: dict[str, Any]) -> None:
+    talk = Talk(more=requested)
     chunks = [delta(reasoning_details=[ENCRYPTED]), *one_call("functions.f:0", **SIGNED)]
-    answer = talk.answer(chunks)
-    moved = talk.then(answer, target=other)
+    response = talk.answer(chunks)
+    moved = talk.then(response, target=other)
     sent = moved.request()
 
     fit = sent.messages[2]["tool_call_id"]
@@ -55,25 +56,25 @@ def test_another_target_gets_nothing_of_it(other: Target, wish: dict[str, Any]) 
 
 def test_another_target_gets_ids_of_its_own_form() -> None:
     talk = Talk()
-    answer = talk.answer(one_call("functions.f:0", **SIGNED))
-    moved = talk.then(answer, target=OTHERS[0], profile=profile(tool_id_length=9))
+    response = talk.answer(one_call("functions.f:0", **SIGNED))
+    moved = talk.then(response, target=OTHER_TARGETS[0], profile=profile(tool_id_length=9))
     assert re.fullmatch(r"[a-z0-9]{9}", moved.sent(2)["tool_call_id"])
 
 
 def test_an_id_alone_is_nothing_that_another_target_misses() -> None:
     talk = Talk()
-    moved = talk.then(talk.answer(one_call("functions.f:0")), target=OTHERS[0])
+    moved = talk.then(talk.answer(one_call("functions.f:0")), target=OTHER_TARGETS[0])
     assert moved.request().notes == ()
 
 
 @pytest.mark.parametrize(
     "alter", [lambda sealed: sealed[:64], lambda sealed: sealed + "_1", lambda sealed: sealed[:-1]]
 )
-def test_an_id_that_a_client_has_altered_is_reported_and_made_fit(alter: Any) -> None:
+def test_an_id_that_a_client_altered_is_reported_and_adapted(alter: Any) -> None:
     talk = Talk()
-    answer = talk.answer(one_call(**SIGNED))
-    answer["content"][0]["id"] = alter(answer["content"][0]["id"])
-    sent = talk.then(answer).request()
+    response = talk.answer(one_call(**SIGNED))
+    response["content"][0]["id"] = alter(response["content"][0]["id"])
+    sent = talk.then(response).request()
     assert sent.notes == ("opaque_members:unreadable",)
     fit = sent.messages[2]["tool_call_id"]
     assert sent.messages[1]["tool_calls"] == [returned(fit)]
@@ -82,9 +83,9 @@ def test_an_id_that_a_client_has_altered_is_reported_and_made_fit(alter: Any) ->
 
 def test_blocks_that_a_client_has_altered_are_reported() -> None:
     talk = Talk(profile(tool_use_id_limit=64))
-    answer = talk.answer(one_call(**SIGNED))
-    answer["content"][0]["data"] = answer["content"][0]["data"][:-9]
-    assert talk.then(answer).request().notes == ("opaque_members:unreadable",)
+    response = talk.answer(one_call(**SIGNED))
+    response["content"][0]["data"] = response["content"][0]["data"][:-9]
+    assert talk.then(response).request().notes == ("opaque_members:unreadable",)
 
 
 def test_a_forged_envelope_sets_no_other_members() -> None:
@@ -98,18 +99,14 @@ def test_a_forged_envelope_sets_no_other_members() -> None:
 
 def test_a_result_without_its_call_does_not_show_the_envelope() -> None:
     talk = Talk()
-    answer = talk.answer(one_call(**SIGNED))
-    orphan = evolve(talk, turns=(QUESTION, talk.then(answer).turns[-1]))
+    response = talk.answer(one_call(**SIGNED))
+    orphan = evolve(talk, turns=(QUESTION, talk.then(response).turns[-1]))
     assert "llmp" not in json.dumps(orphan.request().messages)
 
 
-@pytest.mark.parametrize("name", ["reasoning", "reasoning_content", "reasoning_text"])
-@pytest.mark.parametrize(
-    "signature", ["", "EqQBCkgIAxABGAI=", seal(Envelope("other!")), "llmp2_cut"], ids=len
-)
-def test_row_c18_thinking_text_of_another_goes_back_where_text_is_taken(
-    name: str, signature: str
-) -> None:
+@for_each("name", ["reasoning", "reasoning_content", "reasoning_text"])
+@for_each("signature", ["", "EqQBCkgIAxABGAI=", seal(Envelope("other!")), "llmp2_cut"], ids=len)
+def test_row_c18_thinking_of_another_target_goes_back_as_text(name: str, signature: str) -> None:
     thought = {"type": "thinking", "thinking": "Hm.", "signature": signature}
     turn = {"role": "assistant", "content": [thought, {"type": "text", "text": "A coat."}]}
     sent = Talk(profile(reasoning_history=name, **PLAIN), turns=(QUESTION, turn, QUESTION)).sent()
@@ -118,6 +115,6 @@ def test_row_c18_thinking_text_of_another_goes_back_where_text_is_taken(
 
 def test_row_c18_hidden_text_of_another_backend_goes_back_too() -> None:
     talk = Talk(profile(reasoning_history="reasoning", **PLAIN), more={"thinking": OMITTED})
-    answer = talk.answer([delta(reasoning="Hm."), text("A coat."), finish()])
-    assert answer["content"][0]["thinking"] == ""
-    assert talk.then(answer, target=OTHERS[0]).sent()["reasoning"] == "Hm."
+    response = talk.answer([delta(reasoning="Hm."), text("A coat."), finish()])
+    assert response["content"][0]["thinking"] == ""
+    assert talk.then(response, target=OTHER_TARGETS[0]).sent()["reasoning"] == "Hm."

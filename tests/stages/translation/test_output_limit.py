@@ -1,4 +1,4 @@
-"""The output limit, and why an answer that was cut has ended."""
+"""The output limit, and the reason why a truncated response ended."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from stages.messages_api.usage import Usage
 from stages.translation.request import chat_request
 from stages.translation.response import ResponseTranslator
 from stages.translation.stop_reason import output_limit
+from tests.cases import for_each
 from tests.stages.translation.support import call, completion, finish, text, translate, usage
 from tests.support import profile, resolved
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("asked", "window", "sent"),
     [
         (100, None, 100),
@@ -30,7 +31,7 @@ from tests.support import profile, resolved
         (0, 200, 1),
     ],
 )
-def test_pitfall_31_only_what_no_answer_can_have_is_not_asked_for(
+def test_pitfall_31_only_impossible_limits_are_not_sent(
     asked: int, window: int | None, sent: int
 ) -> None:
     assert output_limit(asked, window) == sent
@@ -40,9 +41,9 @@ def asking(window: int | None = None, **changes: Any) -> ChatRequest:
     return chat_request(resolved(**changes), profile(context_window=window))
 
 
-def reason(request: ChatRequest, told: dict[str, int], lowered: LoweredBy = None) -> str:
+def reason(request: ChatRequest, counts: dict[str, int], lowered: LoweredBy = None) -> str:
     translator = ResponseTranslator(request)
-    events = [*translator.chunk(text("a")), *translator.chunk(finish("length", usage=told))]
+    events = [*translator.chunk(text("a")), *translator.chunk(finish("length", usage=counts))]
     events += translator.end(True, lowered)
     (end,) = (event for event in events if isinstance(event, e.MessageDelta))
     return end.stop_reason
@@ -89,17 +90,17 @@ CASES: dict[str, tuple[ChatRequest, dict[str, int], str]] = {
 }
 
 
-@pytest.mark.parametrize(("request_", "told", "expected"), CASES.values(), ids=CASES)
-def test_an_answer_that_was_cut_says_whether_the_window_was_full(
-    request_: ChatRequest, told: dict[str, int], expected: str
+@for_each(("request_", "counts", "expected"), CASES.values(), ids=CASES)
+def test_a_truncated_response_says_whether_the_window_was_full(
+    request_: ChatRequest, counts: dict[str, int], expected: str
 ) -> None:
-    assert reason(request_, told) == expected
+    assert reason(request_, counts) == expected
 
 
-@pytest.mark.parametrize("told", [{}, {"prompt_tokens": 90, "completion_tokens": 10}], ids=str)
-def test_an_answer_to_a_second_call_with_a_lower_limit_ended_at_that(told: dict[str, int]) -> None:
-    assert reason(asking(max_tokens=100), told, lowered="window") == FULL
-    assert reason(asking(max_tokens=100), told, lowered="model") == "max_tokens"
+@pytest.mark.parametrize("counts", [{}, {"prompt_tokens": 90, "completion_tokens": 10}], ids=str)
+def test_a_response_to_a_lowered_limit_ended_at_that(counts: dict[str, int]) -> None:
+    assert reason(asking(max_tokens=100), counts, lowered="window") == FULL
+    assert reason(asking(max_tokens=100), counts, lowered="model") == "max_tokens"
 
 
 @pytest.mark.parametrize(
@@ -110,33 +111,33 @@ def test_an_answer_to_a_second_call_with_a_lower_limit_ended_at_that(told: dict[
         (131_000, 72, 32_000),
     ],
 )
-def test_row_l4_an_answer_shorter_than_asked_ended_at_the_window(
+def test_row_l4_a_response_below_its_limit_ended_at_the_window(
     prompt: int, output: int, asked: int
 ) -> None:
-    told = {"prompt_tokens": prompt, "completion_tokens": output}
-    assert reason(asking(max_tokens=asked), told) == FULL
-    assert reason(asking(prompt + output, max_tokens=asked), told) == FULL
+    reported = {"prompt_tokens": prompt, "completion_tokens": output}
+    assert reason(asking(max_tokens=asked), reported) == FULL
+    assert reason(asking(prompt + output, max_tokens=asked), reported) == FULL
 
 
-@pytest.mark.parametrize("output", [255, 256, 1000, 4096, 8192, 16_000, 16_384, 32_767])
-def test_row_l4_a_round_number_of_tokens_is_a_limit_of_the_backends_own(output: int) -> None:
-    told = {"prompt_tokens": 90, "completion_tokens": output}
-    assert reason(asking(max_tokens=64_000), told) == "max_tokens"
-    assert reason(asking(output + 90, max_tokens=64_000), told) == FULL
+@for_each("output", [255, 256, 1000, 4096, 8192, 16_000, 16_384, 32_767])
+def test_row_l4_a_round_number_of_tokens_is_the_backend_s_limit(output: int) -> None:
+    reported = {"prompt_tokens": 90, "completion_tokens": output}
+    assert reason(asking(max_tokens=64_000), reported) == "max_tokens"
+    assert reason(asking(output + 90, max_tokens=64_000), reported) == FULL
 
 
 @pytest.mark.parametrize(
-    "told",
+    "counts",
     [{"prompt_tokens": 90}, {"completion_tokens": 10}, {"prompt_tokens": 0}],
-    ids=["of the prompt", "of the answer", "none"],
+    ids=["of the prompt", "of the response", "none"],
 )
-def test_row_l4_half_the_usage_does_not_show_where_an_answer_ended(told: dict[str, int]) -> None:
-    assert reason(asking(max_tokens=100), told) == "max_tokens"
+def test_row_l4_partial_usage_does_not_show_where_it_ended(counts: dict[str, int]) -> None:
+    assert reason(asking(max_tokens=100), counts) == "max_tokens"
 
 
-def test_an_answer_that_was_not_cut_did_not_end_at_the_window() -> None:
-    made = translate([text("a"), finish("stop"), usage()], request=asking(12, max_tokens=2000))
-    assert [each.stop_reason for each in made if isinstance(each, e.MessageDelta)] == ["end_turn"]
+def test_a_response_that_was_not_cut_did_not_end_at_the_window() -> None:
+    result = translate([text("a"), finish("stop"), usage()], request=asking(12, max_tokens=2000))
+    assert [item.stop_reason for item in result if isinstance(item, e.MessageDelta)] == ["end_turn"]
 
 
 # A limit of 0 warms the prompt cache
@@ -153,16 +154,16 @@ def warmed(chunk: dict[str, Any]) -> tuple[dict[str, Any], Usage]:
 
 
 @pytest.mark.parametrize("ended", ["length", "stop", "tool_calls"])
-def test_warming_a_cache_has_an_empty_answer_and_the_usage_of_the_prompt(ended: str) -> None:
+def test_cache_warming_has_an_empty_response_and_prompt_usage(ended: str) -> None:
     chunk = completion(ended, content="The", reasoning="Hm", tool_calls=[call("f", "{}", id="a")])
-    made, used = warmed(chunk)
-    assert made["content"] == []
-    assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
+    result, used = warmed(chunk)
+    assert result["content"] == []
+    assert (result["stop_reason"], result["stop_sequence"]) == ("max_tokens", None)
     assert used == Usage(11, 0)
 
 
 def test_warming_a_cache_without_usage_is_estimated() -> None:
-    made, used = warmed({**completion("length", content="The"), "usage": None})
-    assert made["usage"]["input_tokens"] > 0
-    assert made["usage"]["output_tokens"] == 0
+    result, used = warmed({**completion("length", content="The"), "usage": None})
+    assert result["usage"]["input_tokens"] > 0
+    assert result["usage"]["output_tokens"] == 0
     assert used.estimated

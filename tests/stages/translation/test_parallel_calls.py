@@ -14,6 +14,7 @@ from stages.chat_completions.think_tags import THINK, Tags
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.response_support import PARIS, ROME, TWO
 from tests.stages.translation.support import (
     THINKING,
@@ -34,24 +35,24 @@ from tests.support import chat_request
 @pytest.mark.parametrize("size", [1, 3, 1000])
 def test_pitfall_02_parallel_calls_become_a_block_each(size: int) -> None:
     chunks = [calls(call("f", "", id="a", index=0))]
-    chunks += [calls(call(arguments=each, index=0)) for each in pieces(PARIS, size)]
+    chunks += [calls(call(arguments=piece, index=0)) for piece in pieces(PARIS, size)]
     chunks += [calls(call("g", "", id="b", index=1))]
-    chunks += [calls(call(arguments=each, index=1)) for each in pieces(ROME, size)]
-    made = message([*chunks, finish("tool_calls")])
+    chunks += [calls(call(arguments=piece, index=1)) for piece in pieces(ROME, size)]
+    result = message([*chunks, finish("tool_calls")])
     assert content([*chunks, finish("tool_calls")]) == TWO
-    assert [block["id"] for block in made["content"]] == ["a", "b"]
-    assert made["stop_reason"] == "tool_use"
+    assert [block["id"] for block in result["content"]] == ["a", "b"]
+    assert result["stop_reason"] == "tool_use"
 
 
 @pytest.mark.parametrize("size", [1, 2, 5])
-def test_pitfall_03_interleaved_calls_are_sent_one_after_the_other(size: int) -> None:
+def test_pitfall_03_interleaved_calls_are_sent_in_sequence(size: int) -> None:
     chunks = [calls(call("f", id="a", index=0)), calls(call("g", id="b", index=1))]
     for one, two in itertools.zip_longest(pieces(PARIS, size), pieces(ROME, size), fillvalue=""):
         chunks += [calls(call(arguments=one, index=0)), calls(call(arguments=two, index=1))]
     assert content([*chunks, finish("tool_calls")]) == TWO
 
 
-def test_pitfall_03_the_open_call_is_sent_live_while_the_other_waits() -> None:
+def test_pitfall_03_the_open_call_is_live_and_the_other_waits() -> None:
     translator = ResponseTranslator(chat_request())
     translator.chunk(calls(call("f", '{"a":', id="a", index=0)))
     assert translator.chunk(calls(call("g", ROME, id="b", index=1))) == []
@@ -68,11 +69,11 @@ def test_pitfall_04_two_calls_with_index_0_stay_two_calls(size: int) -> None:
     chunks = []
     for name, whole, identity in (("f", PARIS, "a"), ("g", ROME, "b")):
         chunks.append(calls(call(name, "", id=identity, index=0)))
-        chunks += [calls(call(arguments=each, index=0)) for each in pieces(whole, size)]
+        chunks += [calls(call(arguments=piece, index=0)) for piece in pieces(whole, size)]
     assert content([*chunks, finish("tool_calls")]) == TWO
 
 
-@pytest.mark.parametrize(
+@for_each(
     "members",
     [
         [{"id": "a"}, {"id": "b"}],
@@ -101,32 +102,32 @@ def test_pitfall_04_two_calls_with_index_0_stay_two_calls(size: int) -> None:
         "an id, then an index",
     ],
 )
-@pytest.mark.parametrize("together", [True, False], ids=["one chunk", "two chunks"])
+@for_each("together", [True, False], ids=["one chunk", "two chunks"])
 def test_pitfall_04_two_whole_calls_stay_two_calls(
     members: list[dict[str, Any]], together: bool
 ) -> None:
     one, two = call("f", PARIS, **members[0]), call("g", ROME, **members[1])
     chunks = [calls(one, two)] if together else [calls(one), calls(two)]
-    made = message([*chunks, finish("tool_calls")])
+    result = message([*chunks, finish("tool_calls")])
     assert content([*chunks, finish("tool_calls")]) == TWO
-    ids = [block["id"] for block in made["content"]]
+    ids = [block["id"] for block in result["content"]]
     assert len(set(ids)) == 2
     assert all(ids)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "members",
     [{"id": "call_1"}, {"id": "functions.f:0"}, {"id": "x" * 100}, {"id": ""}, {"id": None}, {}],
     ids=["an id", "an unfit id", "a long id", "an empty id", "null", "nothing"],
 )
-@pytest.mark.parametrize("index", [{"index": 0}, {}], ids=["index", "no index"])
-@pytest.mark.parametrize("named", [True, False], ids=["the name again", "no name"])
+@for_each("index", [{"index": 0}, {}], ids=["index", "no index"])
+@for_each("named", [True, False], ids=["the name again", "no name"])
 def test_an_id_repeated_with_each_fragment_is_one_call(
     members: dict[str, Any], index: dict[str, Any], named: bool
 ) -> None:
     chunks = [calls(call("f", "", **members, **index))]
     name = "f" if named else None
-    chunks += [calls(call(name, each, **members, **index)) for each in pieces(PARIS, 3)]
+    chunks += [calls(call(name, piece, **members, **index)) for piece in pieces(PARIS, 3)]
     assert content([*chunks, finish("tool_calls")]) == TWO[:1]
 
 
@@ -157,14 +158,14 @@ def test_a_call_whose_id_comes_late_is_one_call() -> None:
 
 
 def test_the_id_of_the_backend_is_kept_when_it_is_fit() -> None:
-    made = message([calls(call("f", "{}", id="call_A-1", index=0)), finish()])
-    assert made["content"][0]["id"] == "call_A-1"
+    result = message([calls(call("f", "{}", id="call_A-1", index=0)), finish()])
+    assert result["content"][0]["id"] == "call_A-1"
 
 
 @pytest.mark.parametrize("identity", ["", None, 7, "functions.f:0", "x" * 65, "a b", "é"], ids=str)
 def test_a_call_without_a_fit_id_gets_one(identity: Any) -> None:
-    made = message([calls(call("f", "{}", id=identity, index=0)), finish()])
-    assert made["content"][0]["id"].startswith("toolu_")
+    result = message([calls(call("f", "{}", id=identity, index=0)), finish()])
+    assert result["content"][0]["id"].startswith("toolu_")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +178,7 @@ def test_a_call_without_a_fit_id_gets_one(identity: Any) -> None:
     ],
     ids=["two pieces", "three pieces", "twice", "late"],
 )
-def test_a_name_in_pieces_is_put_together(names: list[str]) -> None:
+def test_a_name_in_parts_is_put_together(names: list[str]) -> None:
     chunks = [calls(call(name, "", id="a", index=0)) for name in names]
     chunks += [calls(call(arguments=PARIS, index=0)), finish()]
     assert content(chunks) == [("tool_use", "get_weather", {"city": "Paris"})]
@@ -193,7 +194,7 @@ def test_a_name_may_come_after_the_arguments_have_begun() -> None:
     assert content(chunks) == TWO[:1]
 
 
-def test_a_name_repeated_behind_the_arguments_is_no_second_call() -> None:
+def test_a_name_repeated_after_the_arguments_is_no_second_call() -> None:
     chunks = [calls(call("f", PARIS, id="a", index=0)), calls(call("f", "", id="a", index=0))]
     assert content([*chunks, finish()]) == TWO[:1]
 
@@ -222,7 +223,7 @@ def test_row_b3_a_fragment_that_is_no_call_at_all_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("members", [{"index": 0}, {}], ids=["index", "nothing"])
-def test_a_name_behind_whole_arguments_is_theirs(members: dict[str, Any]) -> None:
+def test_a_name_after_whole_arguments_is_theirs(members: dict[str, Any]) -> None:
     chunks = [calls(call(None, PARIS, **members)), calls(call("f", "", **members)), finish()]
     assert content(chunks) == TWO[:1]
 
@@ -256,7 +257,7 @@ BLANK = " " * 400
 WITHOUT_END: dict[str, Callable[[int], dict[str, Any]]] = {
     "white space": lambda n: text(BLANK),
     "white space as reasoning": lambda n: delta(reasoning_content=BLANK),
-    "words behind an open call": lambda n: text("word " * 80) if n else OPEN,
+    "words after an open call": lambda n: text("word " * 80) if n else OPEN,
     "calls without arguments": lambda n: calls(call("f", None, id=f"a{n}", index=n)),
     "calls with empty braces": lambda n: calls(call("f", "{}", id=f"a{n}", index=n)),
 }
@@ -265,7 +266,7 @@ WITHOUT_END: dict[str, Callable[[int], dict[str, Any]]] = {
 @pytest.mark.untraced
 @pytest.mark.parametrize("tags", [(), THINK], ids=["", "think tags"])
 @pytest.mark.parametrize("one", WITHOUT_END.values(), ids=WITHOUT_END)
-def test_an_answer_without_end_takes_time_by_its_length(
+def test_a_response_without_end_takes_linear_time(
     one: Callable[[int], dict[str, Any]], tags: Tags
 ) -> None:
     began = time.process_time()

@@ -16,8 +16,8 @@ def sent(data: str, policy: str = "emulate", pdfs: PdfTexts | None = None) -> An
     source = {"type": "base64", "media_type": "application/pdf", "data": data}
     block = {"type": "document", "source": source, "title": "a.pdf"}
     messages = [{"role": "user", "content": [block, {"type": "text", "text": "What is it?"}]}]
-    event, given = resolved(messages=messages), profile(fields={"document.pdf": policy})
-    return chat_request(event, given, pdfs=pdfs).messages[0]["content"]
+    event, value = resolved(messages=messages), profile(fields={"document.pdf": policy})
+    return chat_request(event, value, pdfs=pdfs).messages[0]["content"]
 
 
 def test_pitfall_29_the_text_of_a_pdf_is_in_its_place() -> None:
@@ -32,7 +32,7 @@ def test_a_pdf_that_has_to_be_read_is_named() -> None:
 
 
 @pytest.mark.parametrize("policy", ["map", "warn"])
-def test_a_pdf_is_not_read_where_nobody_needs_its_text(policy: str) -> None:
+def test_a_pdf_is_not_read_where_its_text_is_not_used(policy: str) -> None:
     pdfs: PdfTexts = {}
     sent("AAAA", policy, pdfs)
     assert pdfs == {}

@@ -19,15 +19,15 @@ from stages.stream_encode import StreamEncode
 from tests.grammar import check_grammar, parse_sse
 from tests.sdk_types import check_sent
 from tests.stages.translation.fuzz_support import (
-    ANSWERS,
     FAILING,
     INPUTS,
     NAMES,
     REQUESTS,
+    RESPONSES,
     STOPPING,
     UNSTREAMED,
     WORDS,
-    Said,
+    Reply,
     at_once,
     chunks_of,
     cut,
@@ -55,18 +55,18 @@ def brief(content: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
 
 @given(streams())
 @quick
-def test_an_answer_in_pieces_becomes_the_same_message(
-    stream: tuple[Said, list[dict[str, Any]]],
+def test_a_response_in_parts_becomes_the_same_message(
+    stream: tuple[Reply, list[dict[str, Any]]],
 ) -> None:
-    said, deltas = stream
-    events, whole = run(chunks_of(said, deltas), True, REQUESTS[False])
+    response, deltas = stream
+    events, whole = run(chunks_of(response, deltas), True, REQUESTS[False])
     assert whole
     check_grammar(event.payload() for event in events)
     builder = MessageBuilder()
     for event in events:
         builder.add(event)
-    assert brief(builder.message["content"]) == said.content
-    assert builder.message["stop_reason"] == ("tool_use" if said.calls else "end_turn")
+    assert brief(builder.message["content"]) == response.content
+    assert builder.message["stop_reason"] == ("tool_use" if response.calls else "end_turn")
 
 
 @given(
@@ -83,10 +83,10 @@ def test_what_arrived_together_comes_to_the_same(
     together, whole_together = run(chunks, True, request, itertools.cycle(followed))
     check_grammar((event.payload() for event in together), whole=whole)
     assert whole_together == whole
-    assert told(together) == told(apart)
+    assert merged_payloads(together) == merged_payloads(apart)
 
 
-def told(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
+def merged_payloads(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
     """The payloads, without ids made by chance, and neighbouring deltas of a kind as one."""
     out: list[dict[str, Any]] = []
     for payload in without_chance([json.loads(event.encoded()) for event in events]):
@@ -100,14 +100,14 @@ def told(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
     return out
 
 
-@given(ANSWERS)
+@given(RESPONSES)
 @quick
-def test_a_whole_completion_becomes_the_same_message(said: Said) -> None:
+def test_a_whole_completion_becomes_the_same_message(response: Reply) -> None:
     message = {
-        "content": said.text,
+        "content": response.text,
         "tool_calls": [
             {"id": f"call_{n}", "function": {"name": name, "arguments": json.dumps(value)}}
-            for n, (name, value) in enumerate(said.calls)
+            for n, (name, value) in enumerate(response.calls)
         ],
     }
     chunk = {"choices": [{"message": message, "finish_reason": "stop"}]}
@@ -116,11 +116,11 @@ def test_a_whole_completion_becomes_the_same_message(said: Said) -> None:
     builder = MessageBuilder()
     for event in events:
         builder.add(event)
-    assert brief(builder.message["content"]) == Said(said.text, said.calls, "").content
+    assert brief(builder.message["content"]) == Reply(response.text, response.calls, "").content
 
 
 class Client:
-    """The official SDK, which gets `body` as its answer."""
+    """The official SDK, which gets `body` as its response."""
 
     def __init__(self) -> None:
         self.body = b""
@@ -181,14 +181,14 @@ class Thoughtful:
     def deltas(self, draw: st.DrawFn) -> list[dict[str, Any]]:
         """The same in pieces; the tool calls interleaved."""
         deltas: list[dict[str, Any]] = [{"role": "assistant", "content": ""}]
-        deltas += [{"reasoning_content": each} for each in fragments(draw, self.thinking)]
-        deltas += [{"content": each} for each in fragments(draw, self.text)]
+        deltas += [{"reasoning_content": item} for item in fragments(draw, self.thinking)]
+        deltas += [{"content": item} for item in fragments(draw, self.text)]
         waiting = []
         for n, (name, arguments) in enumerate(self.calls):
             first, *more = fragments(draw, arguments)
             deltas.append({"tool_calls": [fragment(n, name, first)]})
-            waiting.append([{"index": n, "function": {"arguments": each}} for each in more])
-        while left := [each for each in waiting if each]:
+            waiting.append([{"index": n, "function": {"arguments": item}} for item in more])
+        while left := [item for item in waiting if item]:
             chosen = [draw(st.sampled_from(left)) for _ in range(draw(st.integers(1, 2)))]
             deltas.append({"tool_calls": [calls.pop(0) for calls in chosen if calls]})
         return deltas
@@ -199,7 +199,7 @@ def fragment(index: int, name: str, arguments: str) -> dict[str, Any]:
     return {"index": index, "id": f"call_{index}", "type": "function", "function": function}
 
 
-TOLD = st.none() | st.fixed_dictionaries(
+USAGES = st.none() | st.fixed_dictionaries(
     {
         "prompt_tokens": st.integers(50, 60),
         "completion_tokens": st.integers(1, 50),
@@ -215,19 +215,19 @@ WRITTEN = st.builds(
 
 @st.composite
 def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
-    """An answer, the same as a stream, and where the stream is split."""
+    """A response, the same as a stream, and where the stream is split."""
     calls = draw(st.lists(st.tuples(NAMES, WRITTEN), max_size=3))
     finish = draw(st.sampled_from(["stop", "tool_calls", "length", "length", "content_filter"]))
     if calls and finish == "length":  # it breaks off within the last call
         name, arguments = calls[-1]
         calls[-1] = (name, arguments[: draw(st.integers(1, len(arguments)))])
     members = draw(st.sampled_from([{}, {"stop_reason": "END"}]))
-    answer = Thoughtful(draw(WORDS), draw(WORDS), tuple(calls), finish, members, draw(TOLD))
-    chunks: list[Any] = [{"choices": [{"delta": delta}]} for delta in answer.deltas(draw)]
+    response = Thoughtful(draw(WORDS), draw(WORDS), tuple(calls), finish, members, draw(USAGES))
+    chunks: list[Any] = [{"choices": [{"delta": delta}]} for delta in response.deltas(draw)]
     chunks.append({"choices": [{"delta": {}, "finish_reason": finish, **members}]})
-    chunks.append({"choices": [], "usage": answer.usage})
+    chunks.append({"choices": [], "usage": response.usage})
     places = draw(st.lists(st.integers(0, 100_000), max_size=20))
-    return answer, sse(chunks, "data: [DONE]\n\n", "\n"), places
+    return response, sse(chunks, "data: [DONE]\n\n", "\n"), places
 
 
 @given(written_twice(), st.booleans())
@@ -235,11 +235,11 @@ def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
 def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
     written: tuple[Thoughtful, bytes, list[int]], thinking: bool
 ) -> None:
-    answer, stream, places = written
+    response, stream, places = written
     body, complete = proxied(cut(stream, places), REQUESTS[thinking])
     assert complete
     check_grammar(parse_sse(body))
-    events, complete = run([answer.whole()], True, UNSTREAMED[thinking])
+    events, complete = run([response.whole()], True, UNSTREAMED[thinking])
     assert complete
     (_, *parts) = at_once(run_stage(StreamEncode(), events))
     whole = b"".join(part.data for part in parts)
@@ -250,15 +250,15 @@ def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
 
 @given(streams(), st.lists(st.integers(0, 100_000), max_size=20))
 @settings(quick, max_examples=100)
-def test_the_official_sdk_puts_an_answer_in_pieces_together(
-    stream: tuple[Said, list[dict[str, Any]]], places: list[int]
+def test_the_official_sdk_puts_a_response_in_parts_together(
+    stream: tuple[Reply, list[dict[str, Any]]], places: list[int]
 ) -> None:
-    said, deltas = stream
-    backend = sse(chunks_of(said, deltas), "data: [DONE]\n\n", "\n")
+    response, deltas = stream
+    backend = sse(chunks_of(response, deltas), "data: [DONE]\n\n", "\n")
     body, whole = proxied(cut(backend, places), REQUESTS[False])
     assert whole
     check_grammar(parse_sse(body))
     message = CLIENT.accumulated(body)
-    assert brief([block.to_dict() for block in message.content]) == said.content
-    assert message.stop_reason == ("tool_use" if said.calls else "end_turn")
+    assert brief([block.to_dict() for block in message.content]) == response.content
+    assert message.stop_reason == ("tool_use" if response.calls else "end_turn")
     assert (message.usage.input_tokens, message.usage.output_tokens) == (3, 500)

@@ -14,13 +14,15 @@ BEGUN = [{"role": "user", "content": "Count."}, {"role": "assistant", "content":
 
 
 @pytest.mark.parametrize(
-    ("given", "shown"),
+    ("value", "output"),
     [("1, 2, 3, 4", " 3, 4"), ("3, 4", "3, 4"), ("1, 2,", None), (None, None)],
 )
-def test_a_whole_answer_does_not_begin_with_it_again(given: str | None, shown: str | None) -> None:
+def test_a_whole_response_does_not_begin_with_it_again(
+    value: str | None, output: str | None
+) -> None:
     request = chat_request(resolved(messages=BEGUN), profile(echoes_prefill=True))
-    made = support.message([support.completion(content=given)], request=request)
-    assert [block["text"] for block in made["content"]] == ([shown] if shown else [])
+    result = support.message([support.completion(content=value)], request=request)
+    assert [block["text"] for block in result["content"]] == ([output] if output else [])
 
 
 @pytest.mark.parametrize(

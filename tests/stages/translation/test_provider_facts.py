@@ -32,12 +32,12 @@ WITHOUT_BUDGET: dict[str, Any] = {
 }
 
 
-def sent(how: dict[str, Any], **request: Any) -> ChatRequest:
-    return chat_request(resolved(**request), profile(**how))
+def sent(options: dict[str, Any], **request: Any) -> ChatRequest:
+    return chat_request(resolved(**request), profile(**options))
 
 
-def option(how: dict[str, Any], name: str, **request: Any) -> Any:
-    return sent(how, **request).options.get(name)
+def option(options: dict[str, Any], name: str, **request: Any) -> Any:
+    return sent(options, **request).options.get(name)
 
 
 @pytest.mark.parametrize(
@@ -52,26 +52,26 @@ def option(how: dict[str, Any], name: str, **request: Any) -> Any:
     ids=["adaptive", "short answer", "budget", "off", "unasked"],
 )
 def test_row_b16_thinking_without_a_budget(request_: dict[str, Any], thinking: Any) -> None:
-    made = sent(WITHOUT_BUDGET, **request_)
-    assert (made.options.get("thinking"), made.notes) == (thinking, ())
+    result = sent(WITHOUT_BUDGET, **request_)
+    assert (result.options.get("thinking"), result.notes) == (thinking, ())
 
 
 @pytest.mark.parametrize("asked", [ADAPTIVE, OFF, {}], ids=["asked", "off", "unasked"])
 def test_row_b16_a_forced_tool_turns_thinking_off(asked: dict[str, Any]) -> None:
-    how = {**WITHOUT_BUDGET, "forced_tool_without_reasoning": True}
-    assert option(how, "thinking", **FORCED, **asked) == {"type": "disabled"}
+    options = {**WITHOUT_BUDGET, "forced_tool_without_reasoning": True}
+    assert option(options, "thinking", **FORCED, **asked) == {"type": "disabled"}
 
 
 def test_row_b16_a_model_that_takes_adaptive_thinking_only() -> None:
-    how = {**WITHOUT_BUDGET, "thinking_type": "adaptive", "can_disable_reasoning": False}
-    assert option(how, "thinking", **BUDGET) == {"type": "adaptive"}
-    assert option(how, "thinking", **OFF) is None
+    options = {**WITHOUT_BUDGET, "thinking_type": "adaptive", "can_disable_reasoning": False}
+    assert option(options, "thinking", **BUDGET) == {"type": "adaptive"}
+    assert option(options, "thinking", **OFF) is None
 
 
 def test_row_b16_claude_still_gets_its_budget() -> None:
-    how = {"reasoning_request": "thinking", "fields": MAPPED}
-    assert option(how, "thinking", **BUDGET) == {"type": "enabled", "budget_tokens": 2000}
-    assert "thinking:dropped" in sent(how, **ADAPTIVE, max_tokens=1000).notes
+    options = {"reasoning_request": "thinking", "fields": MAPPED}
+    assert option(options, "thinking", **BUDGET) == {"type": "enabled", "budget_tokens": 2000}
+    assert "thinking:dropped" in sent(options, **ADAPTIVE, max_tokens=1000).notes
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_row_b16_claude_still_gets_its_budget() -> None:
 )
 def test_an_effort_goes_next_to_thinking(request_: dict[str, Any], effort: str | None) -> None:
     levels = {"effort_with_thinking": True, "effort_levels": ("low", "high", "max")}
-    how = {**WITHOUT_BUDGET, **levels, "fields": LEVELLED}
-    assert option(how, "reasoning_effort", **request_) == effort
+    options = {**WITHOUT_BUDGET, **levels, "fields": LEVELLED}
+    assert option(options, "reasoning_effort", **request_) == effort
 
 
-def test_an_effort_next_to_thinking_has_to_be_declared() -> None:
+def test_an_effort_next_to_thinking_has_to_be_configured() -> None:
     with pytest.raises(OptionError, match="has no levels here"):
         profile(**{**WITHOUT_BUDGET, "fields": LEVELLED})
 
@@ -103,57 +103,61 @@ def test_an_effort_next_to_thinking_has_to_be_declared() -> None:
     ],
 )
 def test_the_switch_for_reasoning_has_the_name_it_is_given(way: str, expected: Any) -> None:
-    how = {"reasoning_request": way, "reasoning_switch": "thinking", "fields": MAPPED}
-    made = sent(how, **BUDGET).options
-    assert {name: made.get(name) for name in expected} == expected
+    options = {"reasoning_request": way, "reasoning_switch": "thinking", "fields": MAPPED}
+    result = sent(options, **BUDGET).options
+    assert {name: result.get(name) for name in expected} == expected
 
 
 def test_a_switch_is_turned_off_and_has_no_budget_unasked() -> None:
-    how = {"reasoning_request": "switch", "fields": MAPPED}
-    assert option(how, "enable_thinking", **OFF) is False
-    assert option(how, "thinking_budget", **ADAPTIVE) is None
-    assert option({**how, "thinking_budget": False}, "thinking_budget", **BUDGET) is None
+    options = {"reasoning_request": "switch", "fields": MAPPED}
+    assert option(options, "enable_thinking", **OFF) is False
+    assert option(options, "thinking_budget", **ADAPTIVE) is None
+    assert option({**options, "thinking_budget": False}, "thinking_budget", **BUDGET) is None
 
 
-def test_a_backend_without_levels_is_only_told_to_reason() -> None:
-    how = {"reasoning_request": "reasoning", "effort_levels": (), "thinking_budget": False}
-    how["fields"] = MAPPED
-    assert option(how, "reasoning", **BUDGET) == {"enabled": True}
-    assert option(how, "reasoning", **OFF) == {"enabled": False}
+def test_a_backend_without_levels_gets_only_the_switch() -> None:
+    options = {"reasoning_request": "reasoning", "effort_levels": (), "thinking_budget": False}
+    options["fields"] = MAPPED
+    assert option(options, "reasoning", **BUDGET) == {"enabled": True}
+    assert option(options, "reasoning", **OFF) == {"enabled": False}
 
 
-def test_a_model_with_one_level_is_asked_for_it() -> None:
-    how = {"reasoning_request": "effort", "effort_levels": ("none", "default"), "fields": MAPPED}
-    assert option(how, "reasoning_effort", **ADAPTIVE) == "default"
-    assert option(how, "reasoning_effort", **OFF) == "none"
+def test_a_model_with_one_level_is_requested_it() -> None:
+    options = {
+        "reasoning_request": "effort",
+        "effort_levels": ("none", "default"),
+        "fields": MAPPED,
+    }
+    assert option(options, "reasoning_effort", **ADAPTIVE) == "default"
+    assert option(options, "reasoning_effort", **OFF) == "none"
 
 
 BEGUN: list[Any] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 @pytest.mark.parametrize("member", ["prefix", "partial"])
-def test_row_b20_the_begun_answer_is_marked_on_its_message(member: str) -> None:
-    made = sent({"prefill_member": member}, messages=BEGUN)
-    assert made.messages[-1] == {"role": "assistant", "content": "b", member: True}
-    assert member not in made.options
+def test_row_b20_the_begun_response_is_marked_on_its_message(member: str) -> None:
+    result = sent({"prefill_member": member}, messages=BEGUN)
+    assert result.messages[-1] == {"role": "assistant", "content": "b", member: True}
+    assert member not in result.options
 
 
 def test_row_b20_no_other_message_is_marked() -> None:
-    made = sent({"prefill_member": "prefix"}, messages=[*BEGUN, {"role": "user", "content": "c"}])
-    assert all("prefix" not in message for message in made.messages)
+    result = sent({"prefill_member": "prefix"}, messages=[*BEGUN, {"role": "user", "content": "c"}])
+    assert all("prefix" not in message for message in result.messages)
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_row_b21_a_backend_that_only_streams_is_asked_for_a_stream(stream: bool) -> None:
-    made = sent({"stream": "always"}, stream=stream)
-    assert made.stream
-    assert made.options["stream_options"] == {"include_usage": True}
+def test_row_b21_a_backend_that_only_streams_gets_stream_true(stream: bool) -> None:
+    result = sent({"stream": "always"}, stream=stream)
+    assert result.stream
+    assert result.options["stream_options"] == {"include_usage": True}
     assert sent({}, stream=stream).stream is stream
 
 
-def test_row_b21_a_stream_repeats_no_begun_answer() -> None:
-    how = {"stream": "always", "echoes_prefill": True}
-    assert sent(how, messages=BEGUN).echoed_prefill == ""
+def test_row_b21_a_stream_repeats_no_begun_response() -> None:
+    options = {"stream": "always", "echoes_prefill": True}
+    assert sent(options, messages=BEGUN).echoed_prefill == ""
     assert sent({"echoes_prefill": True}, messages=BEGUN).echoed_prefill == "b"
 
 
@@ -161,8 +165,8 @@ def test_row_b21_a_stream_repeats_no_begun_answer() -> None:
 def test_calls_without_words_have_the_content_that_is_taken(null: bool, content: Any) -> None:
     call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
     turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": [call]}]
-    made = sent({"null_content": null}, messages=turns, tools=[TOOL])
-    assert made.messages[1]["content"] == content
+    result = sent({"null_content": null}, messages=turns, tools=[TOOL])
+    assert result.messages[1]["content"] == content
     spoken = [{"type": "text", "text": "b"}, call]
     turns[1] = {"role": "assistant", "content": spoken}
     assert sent({"null_content": null}, messages=turns).messages[1]["content"] == "b"
@@ -171,21 +175,21 @@ def test_calls_without_words_have_the_content_that_is_taken(null: bool, content:
 TOOLS = [{**TOOL, "name": f"f{n}"} for n in range(4)]
 
 
-def names(made: ChatRequest) -> list[str]:
-    return [tool["function"]["name"] for tool in made.options["tools"]]
+def names(result: ChatRequest) -> list[str]:
+    return [tool["function"]["name"] for tool in result.options["tools"]]
 
 
 def test_tools_beyond_the_limit_are_left_out_and_reported() -> None:
-    made = sent({"max_tools": 2}, tools=TOOLS)
-    assert (names(made), made.notes) == (["f0", "f1"], ("tools:cut",))
+    result = sent({"max_tools": 2}, tools=TOOLS)
+    assert (names(result), result.notes) == (["f0", "f1"], ("tools:cut",))
     assert sent({"max_tools": 4}, tools=TOOLS).notes == ()
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "as the only one"])
-def test_the_tool_that_is_asked_for_is_within_the_limit(named: bool) -> None:
+def test_the_tool_that_is_requested_is_within_the_limit(named: bool) -> None:
     choice = {"type": "tool", "name": "f3"}
-    how = {"max_tools": 2, "named_tool_choice": named}
-    assert "f3" in names(sent(how, tools=TOOLS, tool_choice=choice))
+    options = {"max_tools": 2, "named_tool_choice": named}
+    assert "f3" in names(sent(options, tools=TOOLS, tool_choice=choice))
 
 
 def test_with_strict_too_many_tools_are_refused() -> None:
@@ -198,8 +202,8 @@ def test_row_c19_a_pdf_is_a_file_where_files_are_taken(title: str | None) -> Non
     source = {"type": "base64", "media_type": "application/pdf", "data": pdf("BODY")}
     block = {"type": "document", "source": source, **({"title": title} if title else {})}
     asked = [{"role": "user", "content": [block, {"type": "text", "text": "What is it?"}]}]
-    made = sent({"fields": {"document.pdf": "map"}}, messages=asked)
-    file, text = made.messages[0]["content"]
+    result = sent({"fields": {"document.pdf": "map"}}, messages=asked)
+    file, text = result.messages[0]["content"]
     data = f"data:application/pdf;base64,{source['data']}"
     expected = {"filename": title or "document.pdf", "file_data": data}
     assert file == {"type": "file", "file": expected}
@@ -210,8 +214,8 @@ def test_row_c19_a_pdf_is_a_file_where_files_are_taken(title: str | None) -> Non
 @quick
 def test_roles_alternate_where_two_facts_say_so(turns: list[dict[str, Any]]) -> None:
     """Perplexity and some templates want user and assistant in turn, the user first."""
-    made = translated(turns, profile(assistant_first=False, allows_user_after_tool=False))
-    spoken = [message["role"] for message in made if not message.get("tool_calls")]
+    result = translated(turns, profile(assistant_first=False, allows_user_after_tool=False))
+    spoken = [message["role"] for message in result if not message.get("tool_calls")]
     spoken = [role for role in spoken if role != "tool"]
     assert all(before != after for before, after in itertools.pairwise(spoken))
     assert spoken[:1] in (["user"], [])

@@ -15,6 +15,7 @@ from stages.translation.content_parts import ThinkingPart
 from stages.translation.envelope import Envelope, seal
 from stages.translation.request import chat_request
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.support import message
 from tests.support import profile, resolved
 
@@ -28,12 +29,12 @@ KEPT = {**ASKED, "thinking_block": "map"}
 def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body: Any) -> Any:
     effort = "map" if way in ("effort", "reasoning") else "drop"
     fields = {**ASKED, "output_config.effort": effort}
-    given = profile(reasoning_request=way, effort_levels=levels, fields=fields)
-    request = chat_request(resolved(**{"max_tokens": 5000, **body}), given)
+    value = profile(reasoning_request=way, effort_levels=levels, fields=fields)
+    request = chat_request(resolved(**{"max_tokens": 5000, **body}), value)
     return {k: v for k, v in request.options.items() if k != "max_tokens"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("way", "thinking", "effort", "options"),
     [
         ("effort", ADAPTIVE, None, {"reasoning_effort": "high"}),
@@ -51,7 +52,7 @@ def asked(way: str, levels: tuple[str, ...] = ("low", "medium", "high"), **body:
         ("thinking", OFF, None, {"thinking": {"type": "disabled"}}),
     ],
 )
-def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
+def test_pitfall_17_thinking_is_requested_in_the_backend_s_way(
     way: str, thinking: Any, effort: str | None, options: dict[str, Any]
 ) -> None:
     config = {"effort": effort} if effort else None
@@ -62,62 +63,60 @@ def test_pitfall_17_thinking_is_asked_for_in_the_backends_own_way(
 @pytest.mark.parametrize(
     ("way", "key"), [("thinking", "budget_tokens"), ("reasoning", "max_tokens")]
 )
-def test_row_c6_a_budget_over_the_output_limit_is_lowered_and_reported(way: str, key: str) -> None:
+def test_row_c6_a_budget_over_the_limit_is_lowered_and_reported(way: str, key: str) -> None:
     wide = {"type": "enabled", "budget_tokens": 8000}
-    given = profile(reasoning_request=way, fields={"thinking": "map"})
+    value = profile(reasoning_request=way, fields={"thinking": "map"})
     for limit, budget, notes in (
         (4000, 3999, ("thinking.budget_tokens:lowered",)),
         (8000, 7999, ("thinking.budget_tokens:lowered",)),
         (8001, 8000, ()),
         (None, 8000, ()),  # to count tokens
     ):
-        made = chat_request(resolved(thinking=wide, max_tokens=limit), given)
-        assert made.options[way][key] == budget
-        assert made.notes == notes
+        result = chat_request(resolved(thinking=wide, max_tokens=limit), value)
+        assert result.options[way][key] == budget
+        assert result.notes == notes
 
 
 @pytest.mark.parametrize(
     ("max_tokens", "budget"), [(3000, 2999), (1025, 1024), (9000, 4096), (1024, None), (1, None)]
 )
 def test_a_budget_is_below_the_output_limit(max_tokens: int, budget: int | None) -> None:
-    told = asked("thinking", thinking=ADAPTIVE, max_tokens=max_tokens)
-    assert told.get("thinking", {}).get("budget_tokens") == budget
+    reported = asked("thinking", thinking=ADAPTIVE, max_tokens=max_tokens)
+    assert reported.get("thinking", {}).get("budget_tokens") == budget
 
 
-def test_thinking_there_is_no_room_for_is_told() -> None:
-    given = profile(reasoning_request="thinking", fields={"thinking": "map"})
-    request = chat_request(resolved(thinking=ADAPTIVE, max_tokens=1000), given)
+def test_thinking_beyond_the_output_limit_is_reported() -> None:
+    value = profile(reasoning_request="thinking", fields={"thinking": "map"})
+    request = chat_request(resolved(thinking=ADAPTIVE, max_tokens=1000), value)
     assert request.notes == ("thinking:dropped",)
 
 
 @pytest.mark.parametrize("way", ["effort", "reasoning", "template", "thinking"])
-def test_row_b10_a_model_that_always_reasons_is_not_told_not_to(way: str) -> None:
+def test_row_b10_a_model_that_always_reasons_is_not_switched_off(way: str) -> None:
     fields = {"thinking": "map"}
     levels = ("none", "low")
-    given = profile(
+    value = profile(
         reasoning_request=way, effort_levels=levels, fields=fields, can_disable_reasoning=False
     )
-    made = chat_request(resolved(thinking=OFF), given)
+    result = chat_request(resolved(thinking=OFF), value)
 
-    assert not made.options.keys() & {"reasoning", "reasoning_effort", "thinking"}
-    assert "chat_template_kwargs" not in made.options
+    assert not result.options.keys() & {"reasoning", "reasoning_effort", "thinking"}
+    assert "chat_template_kwargs" not in result.options
 
 
 @pytest.mark.parametrize("policy", ["drop", "warn"])
-def test_row_b10_a_policy_for_thinking_is_one_for_no_thinking_too(policy: Any) -> None:
-    given = profile(reasoning_request="reasoning", fields={"thinking": policy})
-    made = chat_request(resolved(thinking=OFF), given)
+def test_row_b10_a_thinking_policy_covers_disabled_thinking_too(policy: Any) -> None:
+    value = profile(reasoning_request="reasoning", fields={"thinking": policy})
+    result = chat_request(resolved(thinking=OFF), value)
 
-    assert "reasoning" not in made.options
-    assert made.notes == ()
+    assert "reasoning" not in result.options
+    assert result.notes == ()
 
 
-@pytest.mark.parametrize("thinking", [None, ADAPTIVE, BUDGET, OFF])
-@pytest.mark.parametrize("effort", [None, "high"])
-def test_row_b9_tools_go_without_reasoning_where_the_backend_wants_it(
-    thinking: Any, effort: str | None
-) -> None:
-    given = profile(
+@for_each("thinking", [None, ADAPTIVE, BUDGET, OFF])
+@for_each("effort", [None, "high"])
+def test_row_b9_tools_exclude_reasoning_if_configured(thinking: Any, effort: str | None) -> None:
+    value = profile(
         reasoning_request="effort",
         effort_levels=("none", "low", "high"),
         fields=ASKED,
@@ -125,58 +124,58 @@ def test_row_b9_tools_go_without_reasoning_where_the_backend_wants_it(
     )
     tools = [{"name": "f", "input_schema": {"type": "object"}}]
     config = {"effort": effort} if effort else None
-    made = chat_request(resolved(thinking=thinking, tools=tools, output_config=config), given)
-    plain = chat_request(resolved(thinking=ADAPTIVE), given)
+    result = chat_request(resolved(thinking=thinking, tools=tools, output_config=config), value)
+    plain = chat_request(resolved(thinking=ADAPTIVE), value)
 
-    assert made.options["reasoning_effort"] == "none"
+    assert result.options["reasoning_effort"] == "none"
     asked = thinking in (ADAPTIVE, BUDGET) or effort
-    assert made.notes == (("thinking:dropped",) if asked else ())
+    assert result.notes == (("thinking:dropped",) if asked else ())
     assert plain.options["reasoning_effort"] == "high"
 
 
-def test_row_b16_a_forced_tool_goes_without_reasoning_where_the_backend_wants_it() -> None:
-    given = profile(
+def test_row_b16_a_forced_tool_excludes_reasoning_if_configured() -> None:
+    value = profile(
         reasoning_request="thinking",
         fields={"thinking": "map"},
         forced_tool_without_reasoning=True,
     )
     tools = [{"name": "f", "input_schema": {"type": "object"}}]
-    forced = chat_request(resolved(tools=tools, tool_choice={"type": "any"}), given)
-    free = chat_request(resolved(tools=tools), given)
+    forced = chat_request(resolved(tools=tools, tool_choice={"type": "any"}), value)
+    free = chat_request(resolved(tools=tools), value)
 
     assert forced.options["thinking"] == {"type": "disabled"}
     assert "thinking" not in free.options
 
 
-def test_not_thinking_is_asked_for_where_there_is_a_level_for_it() -> None:
+def test_not_thinking_is_requested_where_there_is_a_level_for_it() -> None:
     assert asked("effort", ("none", "low"), thinking=OFF) == {"reasoning_effort": "none"}
 
 
-def test_thinking_that_cannot_be_asked_for_is_told() -> None:
+def test_thinking_that_cannot_be_requested_is_reported() -> None:
     request = chat_request(resolved(thinking=ADAPTIVE, output_config={"effort": "low"}), profile())
 
     assert request.notes == ("thinking:dropped", "output_config.effort:dropped")
 
 
 @pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking_block:dropped",))])
-def test_reasoning_does_not_go_back_where_the_policy_is_to_leave_it_out(
+def test_reasoning_does_not_go_back_where_the_policy_drops_it(
     policy: str, notes: tuple[str, ...]
 ) -> None:
-    given = profile(
+    value = profile(
         reasoning_request="effort",
         reasoning_history="reasoning",
         fields={**KEPT, "thinking_block": policy},
     )
-    block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
-    request = given_back(block, given)
+    block = reply({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
+    request = sent_again(block, value)
 
     assert request.messages[1] == {"role": "assistant", "content": "4"}
     assert request.notes == notes
 
 
-def answer(delta: dict[str, Any], given: Any, **body: Any) -> dict[str, Any]:
+def reply(delta: dict[str, Any], value: Any, **body: Any) -> dict[str, Any]:
     """The thinking block that a backend's reasoning becomes."""
-    request = chat_request(resolved(max_tokens=5000, **body), given)
+    request = chat_request(resolved(max_tokens=5000, **body), value)
     translator, builder = ResponseTranslator(request), MessageBuilder()
     chunk = {"choices": [{"delta": delta, "finish_reason": "stop"}]}
     for event in [*translator.chunk(chunk), *translator.end(True)]:
@@ -185,12 +184,12 @@ def answer(delta: dict[str, Any], given: Any, **body: Any) -> dict[str, Any]:
     return block
 
 
-def given_back(block: dict[str, Any], given: Any, backend_changes: bool = False) -> Any:
+def sent_again(block: dict[str, Any], value: Any, backend_changes: bool = False) -> Any:
     if backend_changes:
         block = {**block, "signature": seal(Envelope("another"))}
     turn = {"role": "assistant", "content": [block, {"type": "text", "text": "4"}]}
     messages = [{"role": "user", "content": "2+2"}, turn, {"role": "user", "content": "sure?"}]
-    return chat_request(resolved(messages=messages), given)
+    return chat_request(resolved(messages=messages), value)
 
 
 BETWEEN = {"type": "between_tools"}
@@ -205,37 +204,37 @@ BETWEEN = {"type": "between_tools"}
         ("thinking", {"thinking": {"type": "disabled"}}),
     ],
 )
-def test_notes_between_tools_ask_for_no_thinking_and_are_told(
+def test_progress_notes_request_no_thinking_and_are_reported(
     way: str, options: dict[str, Any]
 ) -> None:
     effort = {} if way in ("template", "thinking") else {"output_config.effort": "map"}
-    given = profile(
+    value = profile(
         reasoning_request=way,
         effort_levels=("none", "low", "high"),
         fields={"thinking": "map", **effort},
     )
-    made = chat_request(resolved(thinking=BETWEEN, output_config={"effort": "high"}), given)
-    made.options.pop("max_tokens")
-    assert made.options == options
-    assert made.notes[0] == "thinking.between_tools:dropped"
+    result = chat_request(resolved(thinking=BETWEEN, output_config={"effort": "high"}), value)
+    result.options.pop("max_tokens")
+    assert result.options == options
+    assert result.notes[0] == "thinking.between_tools:dropped"
 
 
 @pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking:dropped",))])
 def test_notes_between_tools_follow_the_policy_for_thinking(
     policy: str, notes: tuple[str, ...]
 ) -> None:
-    made = chat_request(resolved(thinking=BETWEEN), profile(fields={"thinking": policy}))
-    assert (made.options, made.notes) == ({"max_tokens": 100}, notes)
+    result = chat_request(resolved(thinking=BETWEEN), profile(fields={"thinking": policy}))
+    assert (result.options, result.notes) == ({"max_tokens": 100}, notes)
 
 
 def test_the_effort_a_system_message_wants_last_counts() -> None:
-    given = profile(reasoning_request="effort", fields=ASKED)
+    value = profile(reasoning_request="effort", fields=ASKED)
     turns: list[dict[str, Any]] = [{"role": "user", "content": "Q"}]
 
     def effort() -> Any:
         event = resolved(messages=turns, output_config={"effort": "low"})
         assert list(validation.problems(event.request)) == []
-        return chat_request(event, given).options["reasoning_effort"]
+        return chat_request(event, value).options["reasoning_effort"]
 
     assert effort() == "low"
     turns.append({"role": "system", "content": [], "output_config": {"effort": "high"}})
@@ -250,9 +249,9 @@ def test_the_effort_a_system_message_wants_last_counts() -> None:
 @pytest.mark.parametrize("field", ["reasoning", "reasoning_content"])
 @pytest.mark.parametrize("display", ["summarized", "omitted"])
 def test_pitfall_23_reasoning_goes_back_in_the_field_it_came_in(field: str, display: str) -> None:
-    given = profile(reasoning_request="effort", reasoning_history=field, fields=KEPT)
-    block = answer({field: "hm", "content": "4"}, given, thinking={**ADAPTIVE, "display": display})
-    request = given_back(block, given)
+    value = profile(reasoning_request="effort", reasoning_history=field, fields=KEPT)
+    block = reply({field: "hm", "content": "4"}, value, thinking={**ADAPTIVE, "display": display})
+    request = sent_again(block, value)
 
     assert block["thinking"] == ("" if display == "omitted" else "hm")
     assert request.messages[1] == {"role": "assistant", "content": "4", field: "hm"}
@@ -260,26 +259,26 @@ def test_pitfall_23_reasoning_goes_back_in_the_field_it_came_in(field: str, disp
 
 
 def test_structured_reasoning_goes_back_verbatim() -> None:
-    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
+    value = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
     details = [{"type": "reasoning.text", "text": "hm", "signature": "s"}, {"type": "encrypted"}]
     delta = {"reasoning": "hm", "reasoning_details": details, "content": "4"}
-    block = answer(delta, given, thinking=ADAPTIVE)
+    block = reply(delta, value, thinking=ADAPTIVE)
 
     assert block["thinking"] == "hm"
-    assert given_back(block, given).messages[1]["reasoning_details"] == details
+    assert sent_again(block, value).messages[1]["reasoning_details"] == details
 
 
 def test_reasoning_that_came_without_details_goes_back_as_text() -> None:
-    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
-    block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
-    request = given_back(block, given)
+    value = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
+    block = reply({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
+    request = sent_again(block, value)
 
     assert request.messages[1] == {"role": "assistant", "content": "4", "reasoning": "hm"}
     assert request.notes == ()
 
 
-def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() -> None:
-    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
+def test_streamed_structured_reasoning_goes_back_whole() -> None:
+    value = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
     claude = {"type": "reasoning.text", "format": "anthropic-claude-v1", "index": 0}
     hidden = {"type": "reasoning.encrypted", "data": "x", "index": 0}
     fragments = [
@@ -291,12 +290,12 @@ def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() ->
         hidden,
         {**claude, "text": "other", "index": 1},
     ]
-    request = chat_request(resolved(thinking=ADAPTIVE), given)
-    chunks = [{"choices": [{"delta": {"reasoning_details": [each]}}]} for each in fragments]
+    request = chat_request(resolved(thinking=ADAPTIVE), value)
+    chunks = [{"choices": [{"delta": {"reasoning_details": [fragment]}}]} for fragment in fragments]
     block = message([*chunks, {"choices": [{"delta": {"content": "4"}}]}], request=request)
 
     assert block["content"][0]["thinking"] == "hmnextother"
-    assert given_back(block["content"][0], given).messages[1]["reasoning_details"] == [
+    assert sent_again(block["content"][0], value).messages[1]["reasoning_details"] == [
         {**claude, "text": "hm", "signature": "s1"},
         {**claude, "text": "next", "signature": "s2"},
         hidden,
@@ -306,7 +305,7 @@ def test_structured_reasoning_of_a_stream_goes_back_as_if_it_had_come_whole() ->
 
 
 @pytest.mark.untraced
-def test_long_reasoning_takes_time_by_its_length() -> None:
+def test_long_reasoning_takes_linear_time() -> None:
     began = time.process_time()
     attached = OpaqueFragments()
     thought = ThinkingPart(owner="a", hidden=True, attached=attached)
@@ -321,10 +320,10 @@ def test_long_reasoning_takes_time_by_its_length() -> None:
     assert time.process_time() - began < 10  # 0.5 s; where all of it is copied each time, minutes
 
 
-def test_reasoning_of_another_backend_is_dropped_and_told_where_it_goes_back_signed() -> None:
-    given = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
-    block = answer({"reasoning": "hm", "content": "4"}, given, thinking=ADAPTIVE)
-    request = given_back(block, given, backend_changes=True)
+def test_unsigned_reasoning_of_another_backend_is_dropped() -> None:
+    value = profile(reasoning_request="effort", reasoning_history="reasoning_details", fields=KEPT)
+    block = reply({"reasoning": "hm", "content": "4"}, value, thinking=ADAPTIVE)
+    request = sent_again(block, value, backend_changes=True)
 
     assert request.messages[1] == {"role": "assistant", "content": "4"}
     assert request.notes == ("thinking_block:dropped",)

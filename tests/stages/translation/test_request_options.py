@@ -11,6 +11,7 @@ from stages.profiles.describe import profile_named
 from stages.profiles.profile import Profile, profiles
 from stages.translation.field_policies import FieldPolicies
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import profile, request, resolved
 
 TOOLS = [
@@ -33,12 +34,14 @@ FUNCTIONS = [
 ]
 
 
-def chosen(how: Profile | None = None, **changes: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+def chosen(
+    settings: Profile | None = None, **changes: Any
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The options for a request, and what was noted."""
-    given = how or profile()
-    made = chat_request(resolved(**changes), evolve(given, body={}))
-    made.options.pop(given.max_tokens_field)
-    return made.options, tuple(map(str, made.degradations))
+    value = settings or profile()
+    result = chat_request(resolved(**changes), evolve(value, body={}))
+    result.options.pop(value.max_tokens_field)
+    return result.options, tuple(map(str, result.degradations))
 
 
 def test_a_small_request_has_none() -> None:
@@ -56,39 +59,39 @@ ALL = {
 MAPPED = {"stop_sequences": "map"}
 FOUR, FIVE = ["a", "b", "c", "d"], ["a", "b", "c", "d", "e"]
 SAMPLING = {"temperature": 0.5, "top_p": 0.25}
-TOLD = {"stream_options": {"include_usage": True}}
+STREAM_USAGE = {"stream_options": {"include_usage": True}}
 NO_TOP_K = "top_k:dropped"
 
 BY_PROFILE: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "generic": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+    "generic": ({**SAMPLING, **STREAM_USAGE}, (NO_TOP_K,)),
     "embedded": (
-        {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
+        {**SAMPLING, **STREAM_USAGE, "top_k": 7, "parallel_tool_calls": True},
         (),
     ),
     "llamacpp": (
-        {**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True},
+        {**SAMPLING, **STREAM_USAGE, "top_k": 7, "parallel_tool_calls": True},
         (),
     ),
-    "ollama": ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
-    "lmstudio": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
-    "sglang": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE}, ()),
-    "vllm": ({**SAMPLING, **TOLD, "top_k": 7, "stop": FIVE[:4]}, ()),
+    "ollama": ({**SAMPLING, **STREAM_USAGE}, (NO_TOP_K,)),
+    "lmstudio": ({**SAMPLING, **STREAM_USAGE, "top_k": 7}, ()),
+    "sglang": ({**SAMPLING, **STREAM_USAGE, "top_k": 7, "stop": FIVE}, ()),
+    "vllm": ({**SAMPLING, **STREAM_USAGE, "top_k": 7, "stop": FIVE[:4]}, ()),
     "openai": (
-        {**SAMPLING, **TOLD},
+        {**SAMPLING, **STREAM_USAGE},
         (NO_TOP_K,),
     ),
-    "openrouter": ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+    "openrouter": ({**SAMPLING, **STREAM_USAGE, "top_k": 7}, ()),
     "databricks": ({**SAMPLING}, (NO_TOP_K,)),
     "mistral": ({**SAMPLING}, (NO_TOP_K,)),
     "nvidia": ({**SAMPLING}, (NO_TOP_K,)),
-    "llama-swap": ({**SAMPLING, **TOLD, "top_k": 7, "parallel_tool_calls": True}, ()),
+    "llama-swap": ({**SAMPLING, **STREAM_USAGE, "top_k": 7, "parallel_tool_calls": True}, ()),
     **dict.fromkeys(
         "azure cerebras deepseek gemini github groq minimax moonshot xai zai".split(),
-        ({**SAMPLING, **TOLD}, (NO_TOP_K,)),
+        ({**SAMPLING, **STREAM_USAGE}, (NO_TOP_K,)),
     ),
     **dict.fromkeys(
         ["dashscope", "fireworks", "koboldcpp", "mlx", "together"],
-        ({**SAMPLING, **TOLD, "top_k": 7}, ()),
+        ({**SAMPLING, **STREAM_USAGE, "top_k": 7}, ()),
     ),
 }
 
@@ -97,40 +100,40 @@ def test_the_table_has_every_profile_that_ships() -> None:
     assert set(BY_PROFILE) == set(profiles())
 
 
-@pytest.mark.parametrize("name", BY_PROFILE)
-def test_each_profile_gets_what_it_takes_and_the_rest_is_told(name: str) -> None:
+@for_each("name", BY_PROFILE)
+def test_each_profile_gets_its_options_and_others_are_reported(name: str) -> None:
     expected, notes = BY_PROFILE[name]
     assert chosen(profile_named(name), **ALL) == ({**expected, "tools": FUNCTIONS}, notes)
 
 
-def test_pitfall_14_usage_is_asked_for_only_of_a_stream() -> None:
+def test_pitfall_14_usage_is_requested_only_of_a_stream() -> None:
     assert chosen(profile(stream_options=True))[0] == {}
-    assert chosen(profile(stream_options=True), stream=True)[0] == TOLD
+    assert chosen(profile(stream_options=True), stream=True)[0] == STREAM_USAGE
     assert chosen(profile(stream_options=False), stream=True)[0] == {}
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_usage_is_asked_for_of_a_stream_that_only_the_backend_sends(stream: bool) -> None:
-    made, _ = chosen(profile(stream_options=True), stream=stream, stop_sequences=["END"])
-    assert made == TOLD
+def test_usage_is_requested_of_a_stream_the_client_did_not_want(stream: bool) -> None:
+    result, _ = chosen(profile(stream_options=True), stream=stream, stop_sequences=["END"])
+    assert result == STREAM_USAGE
 
 
 def test_pitfall_32_sampling_is_dropped_where_it_is_refused() -> None:
-    how = profile(fields={"temperature": "warn", "top_p": "warn", "top_k": "map"})
-    assert chosen(how, temperature=1, top_p=1, top_k=1) == (
+    options = profile(fields={"temperature": "warn", "top_p": "warn", "top_k": "map"})
+    assert chosen(options, temperature=1, top_p=1, top_k=1) == (
         {"top_k": 1},
         ("temperature:dropped", "top_p:dropped"),
     )
 
 
 def test_zero_is_a_value() -> None:
-    made, notes = chosen(profile(fields={"top_k": "map"}), temperature=0, top_p=0.0, top_k=0)
-    assert made == {"temperature": 0, "top_p": 0.0, "top_k": 0}
+    result, notes = chosen(profile(fields={"top_k": "map"}), temperature=0, top_p=0.0, top_k=0)
+    assert result == {"temperature": 0, "top_p": 0.0, "top_k": 0}
     assert notes == ()
 
 
 @pytest.mark.parametrize(
-    ("how", "stop"),
+    ("options", "stop"),
     [
         ({"max_stop_sequences": None, "fields": MAPPED}, FIVE),
         ({"max_stop_sequences": 5, "fields": MAPPED}, FIVE),
@@ -142,11 +145,11 @@ def test_zero_is_a_value() -> None:
     ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],
 )
 def test_the_backend_gets_as_many_stop_sequences_as_it_takes(
-    how: dict[str, Any], stop: list[str] | None
+    options: dict[str, Any], stop: list[str] | None
 ) -> None:
-    made, told = chosen(profile(**how), stop_sequences=FIVE)
-    assert made.get("stop") == stop
-    assert told == ()
+    result, reported = chosen(profile(**options), stop_sequences=FIVE)
+    assert result.get("stop") == stop
+    assert reported == ()
 
 
 def test_pitfall_17_thinking_is_never_forwarded() -> None:
@@ -155,20 +158,20 @@ def test_pitfall_17_thinking_is_never_forwarded() -> None:
     assert chosen(thinking={"type": "disabled"}) == ({}, ())
 
 
-def test_pitfall_16_unknown_fields_are_told_and_not_forwarded() -> None:
-    given: dict[str, Any] = {"context_management": {"a": 1}, "speed": "fast", "x" * 50: 1}
-    told = ("context_management:dropped", "x" * 40 + ":dropped")
-    assert chosen(**given) == ({}, told)
-    assert chosen(profile(fields={"speed": "warn"}), **given) == (
+def test_pitfall_16_unknown_fields_are_reported_not_forwarded() -> None:
+    options: dict[str, Any] = {"context_management": {"a": 1}, "speed": "fast", "x" * 50: 1}
+    reported = ("context_management:dropped", "x" * 40 + ":dropped")
+    assert chosen(**options) == ({}, reported)
+    assert chosen(profile(fields={"speed": "warn"}), **options) == (
         {},
         ("context_management:dropped", "speed:dropped", "x" * 40 + ":dropped"),
     )
 
 
-def test_a_task_budget_is_told() -> None:
+def test_a_task_budget_is_reported() -> None:
     budget = {"type": "tokens", "total": 20_000}
-    told = ("output_config.task_budget:dropped",)
-    assert chosen(output_config={"task_budget": budget}) == ({}, told)
+    reported = ("output_config.task_budget:dropped",)
+    assert chosen(output_config={"task_budget": budget}) == ({}, reported)
 
 
 def test_pitfall_15_only_what_is_known_of_a_tool_is_forwarded() -> None:
@@ -198,10 +201,10 @@ def test_properties_that_are_null_are_none() -> None:
 @pytest.mark.parametrize("needs_all", [True, False])
 def test_a_tool_is_strict_where_its_schema_may_be(needs_all: bool, closed: bool) -> None:
     schema = {"type": "object", "properties": {}, "additionalProperties": not closed}
-    how = profile(strict_needs_closed_schema=needs_all, fields={"tools.strict": "map"})
-    made, notes = chosen(how, tools=[{"name": "f", "input_schema": schema, "strict": True}])
+    options = profile(strict_needs_closed_schema=needs_all, fields={"tools.strict": "map"})
+    result, notes = chosen(options, tools=[{"name": "f", "input_schema": schema, "strict": True}])
     strict = closed or not needs_all
-    assert made["tools"][0]["function"]["strict"] is strict
+    assert result["tools"][0]["function"]["strict"] is strict
     assert notes == (() if strict else ("tools.strict:dropped",))
 
 
@@ -219,9 +222,9 @@ def test_row_c14_strict_is_mapped_or_reported(
     name: str, strict: bool, sent: bool | None, notes: tuple[str, ...]
 ) -> None:
     tool = {"name": "f", "input_schema": {"type": "object"}, "strict": strict}
-    made, told = chosen(profile_named(name), tools=[tool])
-    assert made["tools"][0]["function"].get("strict") is sent
-    assert told == notes
+    result, reported = chosen(profile_named(name), tools=[tool])
+    assert result["tools"][0]["function"].get("strict") is sent
+    assert reported == notes
 
 
 NAMED = {"type": "function", "function": {"name": "f"}}
@@ -241,9 +244,9 @@ CHOICES: dict[str, tuple[Any, bool, Any, list[Any]]] = {
 def test_pitfall_34_each_tool_choice_is_mapped(
     choice: Any, named: bool, expected: Any, tools: list[Any]
 ) -> None:
-    made, notes = chosen(profile(named_tool_choice=named), tools=TOOLS, tool_choice=choice)
-    assert made.get("tool_choice") == expected
-    assert made["tools"] == tools
+    result, notes = chosen(profile(named_tool_choice=named), tools=TOOLS, tool_choice=choice)
+    assert result.get("tool_choice") == expected
+    assert result["tools"] == tools
     assert notes == ()
 
 
@@ -258,43 +261,43 @@ def test_pitfall_34_each_tool_choice_is_mapped(
         ("never", True, None, ()),
     ],
 )
-def test_whether_calls_may_be_parallel_is_sent_as_the_profile_says(
+def test_parallel_calls_are_sent_as_the_profile_says(
     when: str, disabled: bool, expected: bool | None, notes: tuple[str, ...]
 ) -> None:
     choice = {"type": "auto", "disable_parallel_tool_use": disabled}
-    made, told = chosen(profile(parallel_tool_calls=when), tools=TOOLS, tool_choice=choice)
-    assert made.get("parallel_tool_calls") == expected
-    assert told == notes
+    result, reported = chosen(profile(parallel_tool_calls=when), tools=TOOLS, tool_choice=choice)
+    assert result.get("parallel_tool_calls") == expected
+    assert reported == notes
 
 
-@pytest.mark.parametrize("name", profiles())
-def test_one_call_at_a_time_is_asked_for_or_emulated_on_every_profile_that_ships(name: str) -> None:
-    how = profile_named(name)
+@for_each("name", profiles())
+def test_every_profile_sends_or_emulates_one_call_at_a_time(name: str) -> None:
+    options = profile_named(name)
     choice = {"type": "auto", "disable_parallel_tool_use": True}
-    made, told = chosen(how, tools=TOOLS, tool_choice=choice)
-    if how.parallel_tool_calls == "never":
-        assert how.fields["disable_parallel_tool_use"] == "emulate"
-        assert "parallel_tool_calls" not in made
+    result, reported = chosen(options, tools=TOOLS, tool_choice=choice)
+    if options.parallel_tool_calls == "never":
+        assert options.fields["disable_parallel_tool_use"] == "emulate"
+        assert "parallel_tool_calls" not in result
     else:
-        assert made["parallel_tool_calls"] is False
-    assert told == ()
+        assert result["parallel_tool_calls"] is False
+    assert reported == ()
 
 
 @pytest.mark.parametrize("choice", [None, {"type": "any"}], ids=["no choice", "any"])
 def test_an_empty_list_of_tools_is_never_sent(choice: Any) -> None:
     search = {"type": "web_search_20250305", "name": "web_search"}
-    how = profile(fields={"server_tools.alone": "warn"}, parallel_tool_calls="always")
+    options = profile(fields={"server_tools.alone": "warn"}, parallel_tool_calls="always")
     forced = ("tool_choice:dropped",) if choice else ()
-    assert chosen(how, tools=[search], tool_choice=choice) == (
+    assert chosen(options, tools=[search], tool_choice=choice) == (
         {},
         ("tools.0 (web_search_20250305):dropped", *forced),
     )
 
 
 def test_nothing_of_tools_is_sent_without_tools() -> None:
-    for how in map(profile_named, profiles()):
-        made, _ = chosen(how, tools=[])
-        assert not {"tools", "tool_choice", "parallel_tool_calls"}.intersection(made)
+    for options in map(profile_named, profiles()):
+        result, _ = chosen(options, tools=[])
+        assert not {"tools", "tool_choice", "parallel_tool_calls"}.intersection(result)
 
 
 @pytest.mark.parametrize(
@@ -302,8 +305,8 @@ def test_nothing_of_tools_is_sent_without_tools() -> None:
     [(None, False), ("auto", False), ("none", False), ("any", True), ("tool", True)],
 )
 def test_a_tool_is_required_by_any_and_by_name(choice: str | None, required: bool) -> None:
-    made = {"type": choice, "name": "f"} if choice else None
-    assert request(tools=TOOLS, tool_choice=made).requires_tool is required
+    result = {"type": choice, "name": "f"} if choice else None
+    assert request(tools=TOOLS, tool_choice=result).requires_tool is required
 
 
 def test_a_note_is_taken_once_and_in_order() -> None:

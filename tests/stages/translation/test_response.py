@@ -12,6 +12,7 @@ from stages.chat_completions.think_tags import THINK, Tags
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.response_support import PARIS, ROME, deltas
 from tests.stages.translation.support import (
     call,
@@ -30,14 +31,14 @@ from tests.support import chat_request
 # The frame: start, end, reasons
 
 
-def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
+def test_a_response_of_text_has_the_whole_sequence_of_events() -> None:
     role = delta(role="assistant", content="")
     events = translate([role, text("Hel"), text("lo"), finish(), usage()])
-    [start, *rest] = events
+    [start, *remaining] = events
     assert isinstance(start, e.MessageStart)
     assert start.model == "claude-test"
     assert start.id.startswith("msg_proxy_")
-    assert rest == [
+    assert remaining == [
         e.BlockStart(0, {"type": "text", "text": ""}),
         e.BlockDelta(0, "text_delta", "Hel"),
         e.BlockDelta(0, "text_delta", "lo"),
@@ -47,12 +48,12 @@ def test_an_answer_of_text_has_the_whole_sequence_of_events() -> None:
     ]
 
 
-def test_each_answer_has_an_id_of_its_own() -> None:
+def test_each_response_has_its_own_id() -> None:
     ids = {message([text("a"), finish()])["id"] for _ in range(10)}
     assert len(ids) == 10
 
 
-def test_the_start_says_whether_the_client_streams_and_what_was_dropped() -> None:
+def test_the_start_has_the_streaming_flag_and_the_dropped_fields() -> None:
     request = chat_request(stream=True, top_k=3)
     [start] = ResponseTranslator(request).chunk(delta(role="assistant"))
     assert isinstance(start, e.MessageStart)
@@ -83,7 +84,7 @@ ONE_CALL = {
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["stream", "whole"])
-def test_only_the_first_call_is_passed_on_where_the_client_takes_one(whole: bool) -> None:
+def test_only_the_first_call_is_sent_if_the_client_takes_one(whole: bool) -> None:
     first = call("f", PARIS, id="a", index=0)
     second = call("f", ROME, id="b", index=1)
     third = call("f", "{", id="c", index=2)
@@ -92,11 +93,11 @@ def test_only_the_first_call_is_passed_on_where_the_client_takes_one(whole: bool
     else:
         chunks = [text("So:"), calls(first), calls(second, third), finish("tool_calls")]
     request = chat_request(**ONE_CALL)
-    made = message(chunks, request=request)
+    result = message(chunks, request=request)
     assert content(chunks, request=request)[-1] == ("tool_use", "f", {"city": "Paris"})
-    assert sum(block["type"] == "tool_use" for block in made["content"]) == 1
-    assert made["stop_reason"] == "tool_use"
-    assert len(content(chunks)) == len(made["content"]) + 2
+    assert sum(block["type"] == "tool_use" for block in result["content"]) == 1
+    assert result["stop_reason"] == "tool_use"
+    assert len(content(chunks)) == len(result["content"]) + 2
 
 
 def test_a_call_without_a_name_is_not_the_first() -> None:
@@ -105,7 +106,7 @@ def test_a_call_without_a_name_is_not_the_first() -> None:
     assert content([*chunks, finish()], request=request) == [("tool_use", "f", {"city": "Rome"})]
 
 
-def test_what_is_said_behind_a_call_too_many_is_kept() -> None:
+def test_what_is_said_after_a_call_too_many_is_kept() -> None:
     first, second = call("f", PARIS, id="a", index=0), call("f", ROME, id="b", index=1)
     chunks = [calls(first, second), text("And now."), finish()]
     assert content(chunks, request=chat_request(**ONE_CALL)) == [
@@ -129,7 +130,7 @@ def test_a_finish_reason_becomes_a_stop_reason(reason: str, expected: str) -> No
     assert message([text("a"), finish(reason)])["stop_reason"] == expected
 
 
-def test_a_filtered_answer_has_the_details_of_a_refusal() -> None:
+def test_a_filtered_response_has_the_details_of_a_refusal() -> None:
     details = message([text("a"), finish("content_filter")])["stop_details"]
     assert details == {"type": "refusal", "category": None, "explanation": None}
 
@@ -143,26 +144,26 @@ def test_the_limit_counts_more_than_a_tool() -> None:
 
 
 @pytest.mark.parametrize("name", ["stop_reason", "matched_stop"])
-def test_a_matched_stop_string_is_told(name: str) -> None:
+def test_a_matched_stop_string_is_reported(name: str) -> None:
     chunk = finish("stop")
     chunk["choices"][0][name] = "END"
-    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
-    assert (made["stop_reason"], made["stop_sequence"]) == ("stop_sequence", "END")
+    result = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
+    assert (result["stop_reason"], result["stop_sequence"]) == ("stop_sequence", "END")
 
 
-@pytest.mark.parametrize("told", [None, 128009, "", {}, [], "eos"], ids=str)
-def test_what_is_no_stop_string_is_none(told: Any) -> None:
+@pytest.mark.parametrize("counts", [None, 128009, "", {}, [], "eos"], ids=str)
+def test_what_is_no_stop_string_is_none(counts: Any) -> None:
     chunk = finish("stop")
-    chunk["choices"][0]["stop_reason"] = told
-    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
-    assert (made["stop_reason"], made["stop_sequence"]) == ("end_turn", None)
+    chunk["choices"][0]["stop_reason"] = counts
+    result = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
+    assert (result["stop_reason"], result["stop_sequence"]) == ("end_turn", None)
 
 
-def test_a_stop_string_is_not_told_of_an_answer_that_was_cut() -> None:
+def test_a_truncated_response_reports_no_stop_string() -> None:
     chunk = finish("length")
     chunk["choices"][0]["stop_reason"] = "END"
-    made = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
-    assert (made["stop_reason"], made["stop_sequence"]) == ("max_tokens", None)
+    result = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))
+    assert (result["stop_reason"], result["stop_sequence"]) == ("max_tokens", None)
 
 
 class TestUsualChunks:
@@ -183,9 +184,9 @@ class TestUsualChunks:
         finish("stop"),
     )
 
-    @pytest.mark.parametrize("together", [1, 2, 3, 20])
-    @pytest.mark.parametrize("think_tags", [THINK, ()])
-    @pytest.mark.parametrize("stops", [(), ("xyz",)])
+    @for_each("together", [1, 2, 3, 20])
+    @for_each("think_tags", [THINK, ()])
+    @for_each("stops", [(), ("xyz",)])
     def test_they_come_to_the_same(
         self, together: int, think_tags: Tags, stops: tuple[str, ...]
     ) -> None:
@@ -194,25 +195,29 @@ class TestUsualChunks:
                 chat_request(stream=True), think_tags=think_tags, scanned_stop_sequences=stops
             )
             translator = ResponseTranslator(request)
-            told: list[e.StreamEvent] = []
+            reported: list[e.StreamEvent] = []
             for n, chunk in enumerate(chunks, 1):
-                told += translator.chunk(chunk, n % together != 0 and n < len(chunks))
-            told += translator.end(done=True)
-            return [each for each in told if not isinstance(each, e.MessageStart)]
+                reported += translator.chunk(chunk, n % together != 0 and n < len(chunks))
+            reported += translator.end(done=True)
+            return [item for item in reported if not isinstance(item, e.MessageStart)]
 
         assert events(self.SAID) == events([padded(chunk) for chunk in self.SAID])
 
-    def test_text_behind_a_call_is_not_text_before_it(self) -> None:
+    def test_text_after_a_call_is_not_text_before_it(self) -> None:
         translator = ResponseTranslator(chat_request(stream=True))
         call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
         translator.chunk(delta(content="One"))
         translator.chunk(delta(tool_calls=[call]), more_buffered=True)
-        told = [
+        reported = [
             *translator.chunk(delta(content="two"), more_buffered=True),
             *translator.chunk(delta(tool_calls=[{"index": 0, "function": {"arguments": "}"}}])),
             *translator.end(done=True),
         ]
-        assert [each.text for each in told if isinstance(each, e.BlockDelta)] == ["{", "}", "two"]
+        assert [item.text for item in reported if isinstance(item, e.BlockDelta)] == [
+            "{",
+            "}",
+            "two",
+        ]
 
 
 def padded(chunk: dict[str, Any]) -> dict[str, Any]:
@@ -221,10 +226,10 @@ def padded(chunk: dict[str, Any]) -> dict[str, Any]:
     return {**chunk, "choices": [{**choice, "delta": {**choice["delta"], "padding": None}}]}
 
 
-# Odd ends of answers
+# Odd ends of responses
 
 
-def test_a_whole_message_behind_its_deltas_is_not_said_twice() -> None:
+def test_a_whole_message_after_its_deltas_is_not_said_twice() -> None:
     last = {"delta": {}, "message": {"role": "assistant", "content": "Hello"}}
     end = {"choices": [{**last, "finish_reason": "stop"}]}
     assert content([text("Hel"), text("lo"), end]) == [("text", "Hello")]
@@ -232,7 +237,7 @@ def test_a_whole_message_behind_its_deltas_is_not_said_twice() -> None:
 
 
 @pytest.mark.parametrize("later", ["stop", ""])
-def test_an_answer_that_was_cut_stays_so_whatever_comes_later(later: str) -> None:
+def test_a_response_that_was_cut_stays_so_whatever_comes_later(later: str) -> None:
     assert message([text("a"), finish("length"), finish(later)])["stop_reason"] == "max_tokens"
 
 

@@ -9,6 +9,7 @@ import pytest
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError, RateLimitError
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.stages.translation.support import (
     call,
@@ -24,14 +25,14 @@ from tests.support import chat_request
 # Ends and failures
 
 
-def test_a_finish_reason_without_done_is_a_whole_answer() -> None:
+def test_a_finish_reason_without_done_is_a_whole_response() -> None:
     assert content([text("a"), finish()], done=False) == [("text", "a")]
 
 
-def test_done_without_a_finish_reason_is_a_whole_answer() -> None:
-    made = message([text("a")], done=True)
-    said = [{"type": "text", "text": "a"}]
-    assert (made["content"], made["stop_reason"]) == (said, "end_turn")
+def test_done_without_a_finish_reason_is_a_whole_response() -> None:
+    result = message([text("a")], done=True)
+    response = [{"type": "text", "text": "a"}]
+    assert (result["content"], result["stop_reason"]) == (response, "end_turn")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_done_without_a_finish_reason_is_a_whole_answer() -> None:
     ],
     ids=["text", "role", "a call"],
 )
-def test_pitfall_21_half_an_answer_is_an_error(chunks: list[dict[str, Any]]) -> None:
+def test_pitfall_21_half_a_response_is_an_error(chunks: list[dict[str, Any]]) -> None:
     translator = ResponseTranslator(chat_request())
     events = [event for chunk in chunks for event in translator.chunk(chunk)]
     with pytest.raises(InternalError, match="backend `fake` closed the stream early"):
@@ -52,7 +53,7 @@ def test_pitfall_21_half_an_answer_is_an_error(chunks: list[dict[str, Any]]) -> 
 
 
 @pytest.mark.parametrize("done", [True, False])
-def test_pitfall_21_no_answer_at_all_is_an_error(done: bool) -> None:
+def test_pitfall_21_no_response_at_all_is_an_error(done: bool) -> None:
     with pytest.raises(InternalError, match="sent no response"):
         ResponseTranslator(chat_request()).end(done)
 
@@ -66,8 +67,8 @@ def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
         translator.end(done=True)
 
 
-@pytest.mark.parametrize(
-    ("said", "expected", "words"),
+@for_each(
+    ("body", "expected", "words"),
     [
         ({"message": "GPU on fire", "code": 500}, InternalError, "GPU on fire"),
         ({"message": "slow down", "code": 429}, RateLimitError, "slow down"),
@@ -80,21 +81,21 @@ def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
     ],
     ids=["500", "429", "503", "text", "code as text", "code 200", "a list", "true"],
 )
-@pytest.mark.parametrize("place", ["first", "in the middle", "last"])
-def test_an_error_in_a_chunk_is_raised_wherever_it_stands(
-    place: str, said: Any, expected: type[ApiError], words: str
+@for_each("place", ["first", "in the middle", "last"])
+def test_an_error_in_a_chunk_is_raised_anywhere(
+    place: str, body: Any, expected: type[ApiError], words: str
 ) -> None:
     before = {"first": [], "in the middle": [text("a")], "last": [text("a"), finish()]}[place]
     translator = ResponseTranslator(chat_request())
     events = [event for chunk in before for event in translator.chunk(chunk)]
     with pytest.raises(expected, match=words):
-        translator.chunk({"error": said, "choices": [{"delta": {"content": "b"}}]})
+        translator.chunk({"error": body, "choices": [{"delta": {"content": "b"}}]})
     assert not any(isinstance(event, e.BlockStop) for event in events)
 
 
-@pytest.mark.parametrize("said", [None, "", {}, False, 0], ids=repr)
-def test_an_empty_error_is_none(said: Any) -> None:
-    assert content([{**text("a"), "error": said}, finish()]) == [("text", "a")]
+@pytest.mark.parametrize("body", [None, "", {}, False, 0], ids=repr)
+def test_an_empty_error_is_none(body: Any) -> None:
+    assert content([{**text("a"), "error": body}, finish()]) == [("text", "a")]
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 1], ids=repr)
@@ -106,7 +107,7 @@ def test_a_chunk_that_is_no_object_is_an_error(data: Any) -> None:
 @pytest.mark.parametrize(
     "data", [{}, {"choices": None}, {"choices": []}, {"usage": {"prompt_tokens": 1}}]
 )
-def test_an_answer_without_choices_is_no_answer(data: dict[str, Any]) -> None:
+def test_a_response_without_choices_is_no_response(data: dict[str, Any]) -> None:
     translator = ResponseTranslator(chat_request())
     translator.chunk(data)
 
@@ -114,7 +115,7 @@ def test_an_answer_without_choices_is_no_answer(data: dict[str, Any]) -> None:
         translator.end(True)
 
 
-def test_what_a_backend_says_in_the_place_of_an_answer_is_kept() -> None:
+def test_what_a_backend_says_in_place_of_a_response_is_kept() -> None:
     translator = ResponseTranslator(chat_request())
     assert translator.chunk({"status": "error", "detail": "Not Found"}) == []
 

@@ -1,4 +1,4 @@
-"""The form of the answer, as an option and as an instruction."""
+"""The form of the response, as an option and as an instruction."""
 
 from __future__ import annotations
 
@@ -17,69 +17,71 @@ MAPPED = {
 }
 
 
-def translated(how: dict[str, Any] | None = None, **changes: Any) -> ChatRequest:
-    return chat_request(resolved(**changes), profile(**(how or {})))
+def translated(options: dict[str, Any] | None = None, **changes: Any) -> ChatRequest:
+    return chat_request(resolved(**changes), profile(**(options or {})))
 
 
 def test_a_form_is_the_backends_response_format() -> None:
-    made = translated(output_config={"format": FORM})
-    assert made.options["response_format"] == MAPPED
-    assert len(made.messages) == 1
+    result = translated(output_config={"format": FORM})
+    assert result.options["response_format"] == MAPPED
+    assert len(result.messages) == 1
 
 
 def test_a_form_goes_without_the_keywords_the_backend_refuses() -> None:
     schema = {**SCHEMA, "$schema": "x", "format": "y"}
     form = {"format": {"type": "json_schema", "schema": schema}}
-    made = translated({"unsupported_schema_keywords": ("$schema", "format")}, output_config=form)
-    assert made.options["response_format"] == MAPPED
+    result = translated({"unsupported_schema_keywords": ("$schema", "format")}, output_config=form)
+    assert result.options["response_format"] == MAPPED
 
 
-def test_a_form_that_is_not_closed_is_not_strict_where_a_strict_one_has_to_be() -> None:
+def test_an_open_schema_is_not_strict_where_strict_must_be_closed() -> None:
     closed = {**SCHEMA, "required": ["é"], "additionalProperties": False}
     for schema, strict in ((SCHEMA, False), (closed, True)):
         form = {"format": {"type": "json_schema", "schema": schema}}
-        made = translated({"strict_needs_closed_schema": True}, output_config=form)
-        held = made.options["response_format"]["json_schema"]
-        assert held == {"name": "response", "schema": schema, "strict": strict}
-        assert made.notes == (() if strict else ("output_config.format:not-strict",))
+        result = translated({"strict_needs_closed_schema": True}, output_config=form)
+        buffered = result.options["response_format"]["json_schema"]
+        assert buffered == {"name": "response", "schema": schema, "strict": strict}
+        assert result.notes == (() if strict else ("output_config.format:not-strict",))
 
 
 def test_what_older_clients_call_output_format_is_the_same() -> None:
-    made = translated(output_format=FORM)
-    assert made.options["response_format"] == MAPPED
-    assert made.notes == ()
+    result = translated(output_format=FORM)
+    assert result.options["response_format"] == MAPPED
+    assert result.notes == ()
 
 
 def test_of_both_that_in_output_config_counts() -> None:
     other = {"type": "json_schema", "schema": {"type": "array"}}
-    made = translated(output_config={"format": FORM}, output_format=other)
-    assert made.options["response_format"] == MAPPED
+    result = translated(output_config={"format": FORM}, output_format=other)
+    assert result.options["response_format"] == MAPPED
 
 
 def test_an_emulated_form_is_the_end_of_the_system_prompt() -> None:
-    made = translated(EMULATED, output_config={"format": FORM}, system="Be brief.")
-    prompt = made.messages[0]["content"]
+    result = translated(EMULATED, output_config={"format": FORM}, system="Be brief.")
+    prompt = result.messages[0]["content"]
     assert prompt.startswith("Be brief.\n\nAnswer with one JSON document")
     assert prompt.endswith('\n{"type":"object","properties":{"é":{"type":"string"}}}')
-    assert "response_format" not in made.options
-    assert made.notes == ()
+    assert "response_format" not in result.options
+    assert result.notes == ()
 
 
-def test_an_emulated_form_makes_a_system_prompt_where_there_is_none() -> None:
-    made = translated(EMULATED, output_config={"format": FORM})
-    assert [message["role"] for message in made.messages] == ["system", "user"]
+def test_an_emulated_form_adds_a_system_prompt_if_missing() -> None:
+    result = translated(EMULATED, output_config={"format": FORM})
+    assert [message["role"] for message in result.messages] == ["system", "user"]
     assert [m["role"] for m in translated(EMULATED).messages] == ["user"]
 
 
-def test_with_an_emulated_form_a_backend_that_can_is_held_to_json() -> None:
-    made = translated({**EMULATED, "json_object": True}, output_config={"format": FORM})
-    assert made.options["response_format"] == {"type": "json_object"}
-    assert made.messages[0]["role"] == "system"
+def test_an_emulated_form_uses_json_mode_where_supported() -> None:
+    result = translated({**EMULATED, "json_object": True}, output_config={"format": FORM})
+    assert result.options["response_format"] == {"type": "json_object"}
+    assert result.messages[0]["role"] == "system"
     assert "response_format" not in translated({**EMULATED, "json_object": True}).options
 
 
-def test_a_form_that_is_dropped_leaves_nothing() -> None:
-    made = translated({"fields": {"output_config.format": "warn"}}, output_config={"format": FORM})
-    assert made.options == {"max_tokens": 100}
-    assert len(made.messages) == 1
-    assert made.notes == ("output_config.format:dropped",)
+def test_a_dropped_form_has_no_effect() -> None:
+    result = translated(
+        {"fields": {"output_config.format": "warn"}}, output_config={"format": FORM}
+    )
+    assert result.options == {"max_tokens": 100}
+    assert len(result.messages) == 1
+    assert result.notes == ("output_config.format:dropped",)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from stages.messages_api.errors import InvalidRequestError
 from stages.profiles.describe import profile_named
 from stages.profiles.policies import SUPPORTED
@@ -13,6 +11,7 @@ from stages.profiles.profile import Profile, profiles
 from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request
 from stages.wire import json_codec
+from tests.cases import for_each
 from tests.pdfs import pdf
 from tests.support import resolved
 
@@ -21,24 +20,24 @@ CLOSED = {"name": "f", "input_schema": {"type": "object", "additionalProperties"
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
 
 
-def said(*blocks: dict[str, Any]) -> dict[str, Any]:
+def user_turn(*blocks: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [*blocks, {"type": "text", "text": "Q"}]}]}
 
 
 def answered(*blocks: dict[str, Any], result: Any = "R") -> dict[str, Any]:
     """An assistant turn with `blocks` and a call, and the call's result."""
     call = {"type": "tool_use", "id": "call_1", "name": "f", "input": {"x": "CALLED"}}
-    given = {"type": "tool_result", "tool_use_id": "call_1", "content": result}
+    value = {"type": "tool_result", "tool_use_id": "call_1", "content": result}
     turns = [
         {"role": "user", "content": "Q"},
         {"role": "assistant", "content": [*blocks, call]},
-        {"role": "user", "content": [given]},
+        {"role": "user", "content": [value]},
     ]
     return {"messages": turns, "tools": [TOOL]}
 
 
 def document(source: dict[str, Any], **members: Any) -> dict[str, Any]:
-    return said({"type": "document", "source": source, **members})
+    return user_turn({"type": "document", "source": source, **members})
 
 
 FAILED = answered()
@@ -49,7 +48,7 @@ SYSTEM = [{"role": "user", "content": "Q"}, {"role": "system", "content": "BE BR
 SEALED = Envelope(owner_of("fake", "some-model"), message={"reasoning_details": [{"a": "HM"}]})
 THOUGHT = {"type": "thinking", "thinking": "HM", "signature": seal(SEALED)}
 
-# For each field: a request that has it, and what then stands in the backend's request.
+# For each field: a request that has it, and the content of the backend's request.
 SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
     "max_tokens": ({"max_tokens": 77}, "77"),
     "system": ({"system": "BE BRIEF"}, "BE BRIEF"),
@@ -99,13 +98,13 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
         {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "SO"}]},
         "SO",
     ),
-    "text": (said({"type": "text", "text": "HELLO"}), "HELLO"),
-    "image.base64": (said({"type": "image", "source": PNG}), "iVBORw0KGgo="),
+    "text": (user_turn({"type": "text", "text": "HELLO"}), "HELLO"),
+    "image.base64": (user_turn({"type": "image", "source": PNG}), "iVBORw0KGgo="),
     "image.url": (
-        said({"type": "image", "source": {"type": "url", "url": "http://a.invalid/b"}}),
+        user_turn({"type": "image", "source": {"type": "url", "url": "http://a.invalid/b"}}),
         "http://a.invalid/b",
     ),
-    "image.file": (said({"type": "image", "source": {"type": "file", "file_id": "f"}}), ""),
+    "image.file": (user_turn({"type": "image", "source": {"type": "file", "file_id": "f"}}), ""),
     "document.text": (document({"type": "text", "data": "BODY"}), "BODY"),
     "document.content": (document({"type": "content", "content": "BODY"}), "BODY"),
     "document.pdf": (
@@ -118,7 +117,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
         document({"type": "text", "data": "B"}, citations={"enabled": True}),
         "",
     ),
-    "search_result": (said({**SEARCH, "content": FOUND}), "FOUND"),
+    "search_result": (user_turn({**SEARCH, "content": FOUND}), "FOUND"),
     "thinking_block": (answered(THOUGHT), "HM"),
     "redacted_thinking": (answered({"type": "redacted_thinking", "data": "x"}), ""),
     "tool_use": (answered(), "CALLED"),
@@ -134,7 +133,7 @@ SAMPLES: dict[str, tuple[dict[str, Any], str]] = {
         answered({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}),
         "",
     ),
-    "container_upload": (said({"type": "container_upload", "file_id": "f"}), ""),
+    "container_upload": (user_turn({"type": "container_upload", "file_id": "f"}), ""),
     "system_message": ({"messages": SYSTEM}, "BE BRIEF"),
     "compaction": (answered({"type": "compaction", "content": "SUMMARY"}), "SUMMARY"),
     "unknown_block": (answered({"type": "brand_new"}), ""),
@@ -145,7 +144,7 @@ def test_there_is_a_sample_of_each_field() -> None:
     assert SAMPLES.keys() == SUPPORTED.keys()
 
 
-@pytest.mark.parametrize("name", profiles())
+@for_each("name", profiles())
 def test_each_field_goes_the_way_the_table_says(name: str) -> None:
     profile = profile_named(name)
     policies = dict(profile.fields)

@@ -16,7 +16,7 @@ from tests.stages.translation.support import THINKING, call, calls, delta, finis
 from tests.support import chat_request
 
 TEXTS = st.sampled_from(["a", " ", "\n", "word", "<think>"])
-OTHERS = st.sampled_from(
+OTHER_EVENTS = st.sampled_from(
     [
         delta(reasoning_content="hm"),
         delta(role="assistant", content=""),
@@ -24,7 +24,7 @@ OTHERS = st.sampled_from(
         {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}},
     ]
 )
-CHUNKS = st.lists(st.tuples(st.one_of(TEXTS.map(text), OTHERS), st.booleans()), max_size=12)
+CHUNKS = st.lists(st.tuples(st.one_of(TEXTS.map(text), OTHER_EVENTS), st.booleans()), max_size=12)
 
 
 def slow(chunk: dict[str, Any]) -> dict[str, Any]:
@@ -35,9 +35,9 @@ def slow(chunk: dict[str, Any]) -> dict[str, Any]:
 
 def events(chunks: list[tuple[dict[str, Any], bool]], **changes: Any) -> list[list[dict[str, Any]]]:
     translator = ResponseTranslator(chat_request(stream=True, **changes), message_started=True)
-    answer = [translator.chunk(chunk, more_buffered) for chunk, more_buffered in chunks]
-    answer += [translator.chunk(finish()), translator.end(done=True)]
-    return [[event.payload() for event in part] for part in answer]
+    response = [translator.chunk(chunk, more_buffered) for chunk, more_buffered in chunks]
+    response += [translator.chunk(finish()), translator.end(done=True)]
+    return [[event.payload() for event in part] for part in response]
 
 
 @given(CHUNKS, st.sampled_from([None, THINKING]))

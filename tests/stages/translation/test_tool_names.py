@@ -27,7 +27,7 @@ def test_a_name_that_fits_stays_as_it_is() -> None:
 
 
 @given(st.lists(st.sampled_from(["call_0", "call_0-2", "call_0-2-2", "x" * 50]), max_size=12))
-def test_pitfall_37_ids_of_calls_are_unique_over_the_conversation(identities: list[str]) -> None:
+def test_pitfall_37_ids_of_calls_are_unique_in_the_conversation(identities: list[str]) -> None:
     ids = CallIdMap(40)
     given_ids = [ids.next(identity) for identity in identities]
 
@@ -44,7 +44,10 @@ def test_pitfall_37_ids_can_have_an_exact_length(identities: list[str], length: 
     given_ids = [first.next(identity) for identity in identities]
 
     assert len(set(given_ids)) == len(given_ids)
-    assert all(len(each) == length and each.isascii() and each.isalnum() for each in given_ids)
+    assert all(
+        len(given_id) == length and given_id.isascii() and given_id.isalnum()
+        for given_id in given_ids
+    )
     assert [second.next(identity) for identity in identities] == given_ids
 
 
@@ -63,7 +66,7 @@ def test_ids_stay_the_same_when_the_conversation_grows() -> None:
 
 
 @pytest.mark.untraced
-def test_an_id_that_comes_thousands_of_times_takes_time_by_their_number() -> None:
+def test_an_id_that_comes_thousands_of_times_takes_linear_time() -> None:
     began, ids = time.process_time(), CallIdMap(64)
     assert len({ids.next("call_0") for _ in range(20_000)}) == 20_000
     assert time.process_time() - began < 10  # 0.03 s; counted from 2 each time, a minute
@@ -78,8 +81,8 @@ def test_an_id_over_the_limit_is_replaced_by_one_within_it() -> None:
 def test_ids_with_odd_characters_are_replaced_and_stay_different() -> None:
     first, second = CallIdMap(64), CallIdMap(64)
     odd = ["a:b", "a.b", "a b", "é", "", "toolu_a-b"]
-    made = [first.next(each) for each in odd]
-    assert made[-1] == "toolu_a-b"
-    assert len(set(made)) == len(odd)
-    assert all(re.fullmatch("[A-Za-z0-9_-]+", each) for each in made)
-    assert [second.next(each) for each in odd] == made
+    result = [first.next(item) for item in odd]
+    assert result[-1] == "toolu_a-b"
+    assert len(set(result)) == len(odd)
+    assert all(re.fullmatch("[A-Za-z0-9_-]+", item) for item in result)
+    assert [second.next(item) for item in odd] == result

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stages.translation.conversation import NO_RESULT
+from tests.cases import for_each
 from tests.stages.translation.conversation_support import (
     IMAGE,
     IMAGE_PART,
@@ -31,16 +32,16 @@ def calling(*calls: dict[str, Any], content: Any = None) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("split", [False, True])
-def test_pitfall_37_call_and_result_share_an_id_of_the_wanted_length(split: bool) -> None:
+def test_pitfall_37_call_and_result_share_an_id_that_fits(split: bool) -> None:
     turns = [user("a")]
     for _ in range(3):
         turns += [assistant(use("call_0"), use("b")), user(result("call_0", "x"), result("b", "y"))]
-    made = translated(*turns, tool_id_length=9, split_tool_results=split)
-    given = [each["id"] for message in made for each in message.get("tool_calls", ())]
-    answered = [message["tool_call_id"] for message in made if message["role"] == "tool"]
-    assert given == answered
-    assert len(set(given)) == 6
-    assert all(re.fullmatch("[A-Za-z0-9]{9}", identity) for identity in given)
+    actual = translated(*turns, tool_id_length=9, split_tool_results=split)
+    value = [item["id"] for message in actual for item in message.get("tool_calls", ())]
+    answered = [message["tool_call_id"] for message in actual if message["role"] == "tool"]
+    assert value == answered
+    assert len(set(value)) == 6
+    assert all(re.fullmatch("[A-Za-z0-9]{9}", identity) for identity in value)
 
 
 # Tools
@@ -55,8 +56,8 @@ def test_calls_have_their_arguments_as_compact_json() -> None:
 
 def test_the_arguments_of_a_call_are_the_same_after_a_round_trip() -> None:
     value: dict[str, Any] = {"a": {"b": [1.5, True, "\u2028", 2**70]}, "c": ""}
-    [_, made, _] = translated(user("a"), assistant(use("1", **value)))
-    assert json.loads(made["tool_calls"][0]["function"]["arguments"]) == value
+    [_, result, _] = translated(user("a"), assistant(use("1", **value)))
+    assert json.loads(result["tool_calls"][0]["function"]["arguments"]) == value
 
 
 def test_calls_without_text_have_null_content() -> None:
@@ -79,7 +80,7 @@ def test_pitfall_08_results_come_first_in_the_order_of_the_calls() -> None:
     ]
 
 
-def test_pitfall_09_what_the_user_typed_beside_a_result_is_kept() -> None:
+def test_pitfall_09_what_the_user_typed_next_to_a_result_is_kept() -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "x"), text("stop"), IMAGE)
     assert translated(*turns)[2:] == [
         tool("1", "x"),
@@ -87,18 +88,20 @@ def test_pitfall_09_what_the_user_typed_beside_a_result_is_kept() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "rest",
+@for_each(
+    "remaining",
     [(), (user("b"),), (assistant(text("b")),), (system("b"), user("c"))],
     ids=["the end", "text", "the assistant", "the system"],
 )
-@pytest.mark.parametrize("middle", ["emulate", "map"])
-def test_pitfall_10_a_call_without_a_result_gets_a_neutral_one(rest: Any, middle: str) -> None:
-    made = translated(user("a"), assistant(use("1")), *rest, fields={"system_message": middle})
-    if rest[:1] == (assistant(text("b")),):  # neighbours are one turn
-        assert made[1] == calling(call("1"), content="b")
-    assert made[2] == tool("1", NO_RESULT)
-    assert [each["role"] for each in made].count("tool") == 1
+@for_each("middle", ["emulate", "map"])
+def test_pitfall_10_a_call_without_a_result_gets_a_neutral_one(remaining: Any, middle: str) -> None:
+    result = translated(
+        user("a"), assistant(use("1")), *remaining, fields={"system_message": middle}
+    )
+    if remaining[:1] == (assistant(text("b")),):  # neighbours are one turn
+        assert result[1] == calling(call("1"), content="b")
+    assert result[2] == tool("1", NO_RESULT)
+    assert [item["role"] for item in result].count("tool") == 1
 
 
 def test_pitfall_10_only_the_missing_result_is_neutral() -> None:
@@ -110,7 +113,7 @@ def test_pitfall_10_only_the_missing_result_is_neutral() -> None:
     ]
 
 
-def test_pitfall_10_a_result_without_a_call_is_text_and_told() -> None:
+def test_pitfall_10_a_result_without_a_call_is_text_and_reported() -> None:
     turns = user("a"), assistant(text("b")), user(result("9", "x"), text("c"))
     expected = "Result of an earlier tool call (9):\nx\n\nc"
     assert translated(*turns)[2:] == [{"role": "user", "content": expected}]
@@ -118,19 +121,19 @@ def test_pitfall_10_a_result_without_a_call_is_text_and_told() -> None:
 
 
 def test_pitfall_10_a_result_in_the_first_turn_is_text() -> None:
-    [made] = translated(user(result("9", "x")))
-    assert made == {"role": "user", "content": "Result of an earlier tool call (9):\nx"}
+    [actual] = translated(user(result("9", "x")))
+    assert actual == {"role": "user", "content": "Result of an earlier tool call (9):\nx"}
 
 
 def test_a_result_that_comes_a_turn_late_is_text() -> None:
     turns = user("a"), assistant(use("1")), user("b"), assistant(text("c")), user(result("1", "x"))
-    made = translated(*turns)
-    assert made[2] == tool("1", NO_RESULT)
-    assert made[-1]["content"] == "Result of an earlier tool call (1):\nx"
+    actual = translated(*turns)
+    assert actual[2] == tool("1", NO_RESULT)
+    assert actual[-1]["content"] == "Result of an earlier tool call (1):\nx"
 
 
 @pytest.mark.parametrize("second", ["second", "first"], ids=["another", "the same"])
-def test_the_first_of_two_results_of_a_call_counts_and_the_second_is_text(second: str) -> None:
+def test_the_second_result_of_a_call_becomes_text(second: str) -> None:
     turns = user("a"), assistant(use("1")), user(result("1", "first"), result("1", second))
     assert translated(*turns)[2:] == [
         tool("1", "first"),
@@ -196,7 +199,7 @@ def test_an_empty_result_is_an_empty_text(content: Any) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", [], [text("")]], ids=str)
-def test_an_empty_result_is_a_placeholder_where_the_profile_has_one(content: Any) -> None:
+def test_an_empty_result_is_the_placeholder_of_the_profile(content: Any) -> None:
     turns = user("a"), assistant(use("1")), user(result("1", content))
     assert translated(*turns, empty_tool_result="(no output)")[2] == tool("1", "(no output)")
 
@@ -251,9 +254,9 @@ def test_pitfall_37_a_result_goes_to_the_call_of_its_own_turn() -> None:
         assistant(use("call_0", "g"), use("call_1", "f")),
         user(result("call_1", [text("f2"), IMAGE])),
     )
-    made = translated(*turns)
-    assert made[2:4] == [tool("call_0", "f1"), tool("call_1", "g1")]
-    assert made[4:] == [
+    actual = translated(*turns)
+    assert actual[2:4] == [tool("call_0", "f1"), tool("call_1", "g1")]
+    assert actual[4:] == [
         calling(call("call_0-2", "g"), call("call_1-2")),
         tool("call_0-2", NO_RESULT),
         tool("call_1-2", "f2\n[image 1 attached below]"),
@@ -262,25 +265,25 @@ def test_pitfall_37_a_result_goes_to_the_call_of_its_own_turn() -> None:
     assert noted(*turns) == ()
 
 
-def test_pitfall_37_calls_of_one_turn_with_one_id_get_a_result_each() -> None:
+def test_pitfall_37_calls_with_one_id_get_a_result_each() -> None:
     turns = user("a"), assistant(use("0", "f"), use("0", "g"), use("0", "h"))
-    given = user(result("0", "same"), result("0", "same"))
-    assert translated(*turns, given)[1:] == [
+    value = user(result("0", "same"), result("0", "same"))
+    assert translated(*turns, value)[1:] == [
         calling(call("0", "f"), call("0-2", "g"), call("0-3", "h")),
         tool("0", "same"),
         tool("0-2", "same"),
         tool("0-3", NO_RESULT),
     ]
-    assert noted(*turns, given) == ()
+    assert noted(*turns, value) == ()
 
 
 def test_an_id_over_the_limit_is_the_same_in_call_and_result() -> None:
     long = "x" * 41
     turns = user("a"), assistant(use(long)), user(result(long, "y"))
-    [_, made, answer] = translated(*turns, tool_id_limit=40)
-    assert len(answer["tool_call_id"]) <= 40
-    assert answer["tool_call_id"] == made["tool_calls"][0]["id"]
-    assert answer["content"] == "y"
+    [_, actual, response] = translated(*turns, tool_id_limit=40)
+    assert len(response["tool_call_id"]) <= 40
+    assert response["tool_call_id"] == actual["tool_calls"][0]["id"]
+    assert response["content"] == "y"
 
 
 def test_every_call_is_answered_at_once_in_any_order_of_events() -> None:
@@ -297,10 +300,10 @@ def test_every_call_is_answered_at_once_in_any_order_of_events() -> None:
     ]
     for split in (False, True):
         waiting: list[str] = []
-        for each in translated(*turns, split_tool_results=split):
-            if each["role"] == "tool":
-                assert each["tool_call_id"] == waiting.pop(0)
+        for item in translated(*turns, split_tool_results=split):
+            if item["role"] == "tool":
+                assert item["tool_call_id"] == waiting.pop(0)
             else:
                 assert waiting == []
-                waiting = [made["id"] for made in each.get("tool_calls", ())]
+                waiting = [actual["id"] for actual in item.get("tool_calls", ())]
         assert waiting == []

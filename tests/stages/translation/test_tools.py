@@ -1,4 +1,4 @@
-"""Which tools are declared, whether one has to be called, and how many."""
+"""Which tools are sent, whether one has to be called, and how many."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CALLED = [
 IGNORED = {"tool_choice": "warn"}
 
 
-def translated(how: dict[str, Any] | None = None, **changes: Any) -> ChatRequest:
-    return chat_request(resolved(**{"tools": [TOOL], **changes}), profile(**(how or {})))
+def translated(options: dict[str, Any] | None = None, **changes: Any) -> ChatRequest:
+    return chat_request(resolved(**{"tools": [TOOL], **changes}), profile(**(options or {})))
 
 
 def names(request: ChatRequest) -> list[str]:
@@ -30,19 +30,19 @@ def names(request: ChatRequest) -> list[str]:
 
 
 @pytest.mark.parametrize("policy", ["drop", "warn", "reject"])
-def test_pitfall_34_none_leaves_the_tools_out_where_the_choice_is_not_taken(policy: str) -> None:
-    made = translated({"fields": {"tool_choice": policy}}, tool_choice=NONE)
-    assert made.options == {"max_tokens": 100}
-    assert made.notes == ()
+def test_pitfall_34_none_drops_the_tools_if_unsupported(policy: str) -> None:
+    result = translated({"fields": {"tool_choice": policy}}, tool_choice=NONE)
+    assert result.options == {"max_tokens": 100}
+    assert result.notes == ()
 
 
 def test_none_is_sent_with_the_tools_where_the_choice_is_taken() -> None:
-    made = translated(tool_choice=NONE)
-    assert (names(made), made.options["tool_choice"]) == (["f"], "none")
+    result = translated(tool_choice=NONE)
+    assert (names(result), result.options["tool_choice"]) == (["f"], "none")
 
 
 @pytest.mark.parametrize(
-    ("needed", "turns", "declared", "notes"),
+    ("needed", "turns", "config", "notes"),
     [
         (True, CALLED, ["f"], ("tool_choice:dropped",)),
         (True, CALLED[:1], [], ()),
@@ -50,21 +50,21 @@ def test_none_is_sent_with_the_tools_where_the_choice_is_taken() -> None:
     ],
     ids=["calls, and tools needed", "no calls", "no need"],
 )
-def test_for_none_the_tools_stay_where_the_backend_needs_them_beside_calls(
-    needed: bool, turns: Any, declared: list[str], notes: tuple[str, ...]
+def test_for_none_the_tools_stay_where_earlier_calls_need_them(
+    needed: bool, turns: Any, config: list[str], notes: tuple[str, ...]
 ) -> None:
-    how = {"fields": IGNORED, "needs_tools_with_history": needed}
-    made = translated(how, tool_choice=NONE, messages=turns)
-    assert names(made) == declared
-    assert "tool_choice" not in made.options
-    assert made.notes == notes
+    options = {"fields": IGNORED, "needs_tools_with_history": needed}
+    result = translated(options, tool_choice=NONE, messages=turns)
+    assert names(result) == config
+    assert "tool_choice" not in result.options
+    assert result.notes == notes
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "f"}])
-def test_a_forced_call_that_the_backend_ignores_is_told(choice: dict[str, Any]) -> None:
-    made = translated({"fields": IGNORED}, tool_choice=choice)
-    assert names(made) == ["f"]
-    assert made.notes == ("tool_choice:dropped",)
+def test_a_forced_call_that_the_backend_ignores_is_reported(choice: dict[str, Any]) -> None:
+    result = translated({"fields": IGNORED}, tool_choice=choice)
+    assert names(result) == ["f"]
+    assert result.notes == ("tool_choice:dropped",)
 
 
 @pytest.mark.parametrize(
@@ -76,23 +76,23 @@ def test_a_forced_call_that_the_backend_ignores_is_told(choice: dict[str, Any]) 
         ("drop", False, ()),
     ],
 )
-def test_one_call_an_answer_is_kept_to_as_the_policy_says(
+def test_one_call_a_response_is_kept_to_as_the_policy_says(
     policy: str, kept: bool, notes: tuple[str, ...]
 ) -> None:
-    how = {"fields": {"disable_parallel_tool_use": policy}, "parallel_tool_calls": "never"}
+    options = {"fields": {"disable_parallel_tool_use": policy}, "parallel_tool_calls": "never"}
     choice = {"type": "auto", "disable_parallel_tool_use": True}
-    made = translated(how, tool_choice=choice)
-    assert (made.single_tool_call, made.notes) == (kept, notes)
-    assert "parallel_tool_calls" not in made.options
-    assert not translated(how, tool_choice={"type": "auto"}).single_tool_call
+    result = translated(options, tool_choice=choice)
+    assert (result.single_tool_call, result.notes) == (kept, notes)
+    assert "parallel_tool_calls" not in result.options
+    assert not translated(options, tool_choice={"type": "auto"}).single_tool_call
 
 
-def test_a_search_for_tools_is_left_out_and_what_it_would_find_is_declared() -> None:
+def test_a_tool_search_is_dropped_and_its_tools_are_sent() -> None:
     search = {"type": "tool_search_tool_bm25_20251119", "name": "tool_search_tool_bm25"}
     deferred = {**TOOL, "name": "g", "defer_loading": True}
-    made = translated(tools=[search, TOOL, deferred])
-    assert names(made) == ["f", "g"]
-    assert made.notes == ()
+    result = translated(tools=[search, TOOL, deferred])
+    assert names(result) == ["f", "g"]
+    assert result.notes == ()
 
 
 def test_a_search_for_tools_can_be_refused_like_any_field() -> None:
@@ -101,15 +101,15 @@ def test_a_search_for_tools_can_be_refused_like_any_field() -> None:
         translated({"fields": {"tool_search": "reject"}}, tools=[search, TOOL])
 
 
-def test_a_tool_of_the_clients_that_is_not_wanted_is_left_out_and_told() -> None:
+def test_an_unwanted_client_tool_is_dropped_and_reported() -> None:
     bash = {"type": "bash_20250124", "name": "bash"}
-    made = translated({"fields": {"client_tools": "warn"}}, tools=[bash, TOOL])
-    assert names(made) == ["f"]
-    assert made.notes == ("tools.0 (bash_20250124):dropped",)
+    result = translated({"fields": {"client_tools": "warn"}}, tools=[bash, TOOL])
+    assert names(result) == ["f"]
+    assert result.notes == ("tools.0 (bash_20250124):dropped",)
 
 
 @pytest.mark.parametrize(
-    ("callers", "declared"),
+    ("callers", "config"),
     [
         (["direct"], ["f", "g"]),
         (["direct", "code_execution_20260120"], ["f", "g"]),
@@ -117,27 +117,27 @@ def test_a_tool_of_the_clients_that_is_not_wanted_is_left_out_and_told() -> None
         (None, ["f", "g"]),
     ],
 )
-def test_a_tool_that_only_code_may_call_is_left_out_and_told(
-    callers: list[str] | None, declared: list[str]
+def test_a_tool_that_only_code_may_call_is_left_out_and_reported(
+    callers: list[str] | None, config: list[str]
 ) -> None:
-    made = translated(tools=[TOOL, {**TOOL, "name": "g", "allowed_callers": callers}])
-    assert names(made) == declared
-    left_out = len(declared) == 1
-    assert made.notes == (("tools.1 (allowed_callers):dropped",) if left_out else ())
+    result = translated(tools=[TOOL, {**TOOL, "name": "g", "allowed_callers": callers}])
+    assert names(result) == config
+    left_out = len(config) == 1
+    assert result.notes == (("tools.1 (allowed_callers):dropped",) if left_out else ())
 
 
-def test_a_named_tool_that_was_left_out_is_not_asked_for() -> None:
+def test_a_named_tool_that_was_left_out_is_not_requested() -> None:
     code = {**TOOL, "name": "g", "allowed_callers": ["code_execution_20260120"]}
     for named in (True, False):
         choice = {"type": "tool", "name": "g"}
-        made = translated({"named_tool_choice": named}, tools=[TOOL, code], tool_choice=choice)
-        assert names(made) == ["f"]
-        assert "tool_choice" not in made.options
-        assert made.notes == ("tools.1 (allowed_callers):dropped", "tool_choice:dropped")
+        result = translated({"named_tool_choice": named}, tools=[TOOL, code], tool_choice=choice)
+        assert names(result) == ["f"]
+        assert "tool_choice" not in result.options
+        assert result.notes == ("tools.1 (allowed_callers):dropped", "tool_choice:dropped")
 
 
 def test_members_of_tools_that_change_nothing_here_are_taken() -> None:
-    given = {"defer_loading": True, "eager_input_streaming": True, "cache_control": {"a": 1}}
-    made = translated(tools=[{**TOOL, **given}])
-    assert made.options == translated().options
-    assert made.notes == ()
+    value = {"defer_loading": True, "eager_input_streaming": True, "cache_control": {"a": 1}}
+    result = translated(tools=[{**TOOL, **value}])
+    assert result.options == translated().options
+    assert result.notes == ()

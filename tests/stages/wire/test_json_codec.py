@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stages.wire import json_codec
+from tests.cases import for_each
 
 quick = settings(
     derandomize=True,
@@ -61,7 +62,7 @@ REFUSED = {
     "UTF-32": '{"a":1}'.encode("utf-32"),
     "a byte order mark": b'\xef\xbb\xbf{"a":1}',
     "a NUL before": b"\x00{}",
-    "a NUL behind": b"{}\x00",
+    "a NUL after": b"{}\x00",
     "a NUL in a string": b'"\x00"',
     "a line break in a string": b'"a\nb"',
     "two documents": b"{}{}",
@@ -97,13 +98,13 @@ TAKEN: dict[str, tuple[bytes, Any]] = {
 }
 
 
-@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
+@for_each("data", REFUSED.values(), ids=REFUSED)
 def test_what_is_not_json_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         json_codec.decode(data)
 
 
-@pytest.mark.parametrize(("data", "value"), TAKEN.values(), ids=TAKEN)
+@for_each(("data", "value"), TAKEN.values(), ids=TAKEN)
 def test_what_is_json_is_taken(data: bytes, value: Any) -> None:
     decoded = json_codec.decode(data)
     if value is not None:
@@ -163,7 +164,7 @@ PREFIXES: dict[str, tuple[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("text", "value"), PREFIXES.values(), ids=PREFIXES)
+@for_each(("text", "value"), PREFIXES.values(), ids=PREFIXES)
 def test_json_that_breaks_off_is_kept_up_to_there(text: str, value: Any) -> None:
     assert json_codec.decode_prefix(text) == value
 
@@ -179,7 +180,7 @@ def test_what_json_cannot_begin_with_is_no_prefix(text: str) -> None:
 def test_any_prefix_of_an_object_is_an_object_without_infinities(text: str, end: int) -> None:
     value = json_codec.decode_prefix(text[: end % len(text) + 1])
     assert isinstance(value, dict)
-    assert not any(isinstance(each, float) and math.isinf(each) for each in value.values())
+    assert not any(isinstance(item, float) and math.isinf(item) for item in value.values())
 
 
 @pytest.mark.parametrize(
@@ -194,9 +195,9 @@ def test_any_prefix_of_an_object_is_an_object_without_infinities(text: str, end:
     ],
 )
 def test_a_backends_json_need_not_be_strict(data: bytes, value: Any) -> None:
-    found = json_codec.decode_lenient(data)
+    matches = json_codec.decode_lenient(data)
 
-    assert value is None or found == value
+    assert value is None or matches == value
 
 
 def test_a_backends_broken_json_is_an_error() -> None:
@@ -210,7 +211,7 @@ MANY = {
     "objects": b"[" + b"{}," * 200_000 + b"0]",
     "texts": b'["' + b'","' * 700_000 + b'"]',
     "texts without end": b'"' * 1_300_000,
-    "behind escapes": b'[["\\\\",' + b"0," * 320_000 + b'"\\""]]',
+    "after escapes": b'[["\\\\",' + b"0," * 320_000 + b'"\\""]]',
 }
 
 
@@ -226,7 +227,7 @@ def test_row_a7_100_000_messages_are_read() -> None:
     assert len(json_codec.decode(body)["messages"]) == 100_000
 
 
-OTHERS = {
+OTHER_VALUES = {
     "names": (b"{" + b",".join(b'"name%d":0' % n for n in range(30_001)) + b"}", "30000 different"),
     "long names": (
         b"{" + b",".join(b'"%0150d":0' % n for n in range(3_001)) + b"}",
@@ -237,7 +238,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize(("data", "words"), OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize(("data", "words"), OTHER_VALUES.values(), ids=OTHER_VALUES)
 def test_row_a7_what_takes_a_parser_long_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(json_codec.TooManyError, match=f"^.*more than {words}"):
         json_codec.decode(data)
@@ -250,12 +251,12 @@ def test_names_that_are_repeated_are_no_different_names() -> None:
 @pytest.mark.parametrize(
     "sign", [b",", b"[{", b'\\",', b"\\\\,"], ids=["comma", "open", "quote", "backslash"]
 )
-def test_what_stands_in_a_text_is_no_value(sign: bytes) -> None:
+def test_what_is_in_a_text_is_no_value(sign: bytes) -> None:
     data = b'{"text": "' + sign * 350_000 + b'"}'
     assert len(json_codec.decode(data)["text"]) >= 350_000
 
 
-@pytest.mark.parametrize("before", range(12))
+@for_each("before", range(12))
 def test_a_text_may_go_on_in_the_next_piece_at_any_place(before: int) -> None:
     """Large bodies are looked at in pieces of 64 KiB."""
     start = b'["' + b"x" * (64 * 1024 - 2 - before) + b'\\\\\\", \\\\", 1e5, "'
@@ -284,17 +285,15 @@ def test_each_half_of_a_pair_is_replaced_and_nothing_else(fragments: list[str]) 
 
 @given(FRAGMENTS, st.integers(0, 13))
 @quick
-def test_text_is_split_only_before_an_escape_that_more_text_can_change(
-    fragments: list[str], cut: int
-) -> None:
+def test_text_is_split_only_before_an_unfinished_escape(fragments: list[str], cut: int) -> None:
     text = "".join(fragments)
     text = text[: max(0, len(text) - cut)]
     start, end = json_codec.split_escape(text)
     assert start + end == text
     assert len(end) < len(HIGH + LOW)
-    for rest in (LOW, "x", ""):
-        apart = json_codec.repair_escapes(start) + json_codec.repair_escapes(end + rest)
-        assert apart == json_codec.repair_escapes(text + rest)
+    for remaining in (LOW, "x", ""):
+        apart = json_codec.repair_escapes(start) + json_codec.repair_escapes(end + remaining)
+        assert apart == json_codec.repair_escapes(text + remaining)
 
 
 @pytest.mark.parametrize("unit", [BACKSLASHES, HIGH, LOW, HIGH + LOW])

@@ -97,7 +97,7 @@ def test_the_last_event_needs_no_empty_line(end: bytes) -> None:
     assert decoded([b"data: a\n\ndata: b" + end]) == [b"a", b"b"]
 
 
-def test_nothing_stands_at_the_end_of_a_stream_that_ends_well() -> None:
+def test_nothing_is_at_the_end_of_a_stream_that_ends_well() -> None:
     decoder = SseDecoder()
     decoder.feed(b"data: a\n\n")
     assert decoder.finish() == []
@@ -142,7 +142,7 @@ def test_the_limit_is_for_one_event() -> None:
 
 
 @pytest.mark.untraced
-def test_the_lines_of_a_long_event_are_not_counted_anew_at_each_piece() -> None:
+def test_the_lines_of_a_long_event_are_counted_once() -> None:
     def seconds(pieces: int) -> float:
         decoder, start = SseDecoder(), time.process_time()
         for _ in range(pieces):
@@ -156,9 +156,9 @@ def test_the_lines_of_a_long_event_are_not_counted_anew_at_each_piece() -> None:
 def test_an_event_is_written_with_its_name_and_one_line_of_data() -> None:
     text = "a\nb\r\u2028"
     written = encode_event("ping", encode({"type": "ping", "text": text}))
-    found = re.fullmatch(rb"event: ping\ndata: ([^\n\r]*)\n\n", written)
-    assert found is not None
-    assert json.loads(found[1]) == {"type": "ping", "text": text}
+    matches = re.fullmatch(rb"event: ping\ndata: ([^\n\r]*)\n\n", written)
+    assert matches is not None
+    assert json.loads(matches[1]) == {"type": "ping", "text": text}
 
 
 def test_what_is_written_can_be_read() -> None:

@@ -1,0 +1,99 @@
+"""Python code keeps to the glossary in docs/architecture.md: identifiers, comments and strings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.glossary import ROOT, offenders, python_offenders, replaced_words
+
+#: Texts that have a replaced word for a reason, by module.
+ALLOWED = {
+    "stages/chat_completions/error_patterns.py": {"upstream": "wordings of backends"},
+    "tests/stages/chat_completions/test_error_shapes.py": {"upstream": "wordings of backends"},
+    "tests/stages/chat_completions/test_overflow_patterns.py": {"upstream": "wordings of backends"},
+}
+#: Modules that list the words.
+ABOUT_WORDS = ("tests/glossary.py", "tests/test_glossary.py")
+#: Folders whose words are still to be replaced. Each has such a word; the list ends empty.
+PENDING = (
+    "tests/bench",
+    "tests/conformance",
+    "tests/live",
+    "tests/proxy",
+    "tests/real",
+    "tests/soak",
+    "tests/wire",
+)
+CODE = ("llm_proxy.py", "pipeline", "proxy", "stages", "tests")
+
+
+def modules(*roots: str) -> list[Path]:
+    paths = [ROOT / root for root in roots]
+    files = [path for root in paths for path in ([root] if root.is_file() else root.rglob("*.py"))]
+    return [path for path in files if path.relative_to(ROOT).as_posix() not in ABOUT_WORDS]
+
+
+def replaced(path: Path) -> list[str]:
+    """The places of a module that have a replaced word without a reason."""
+    name = path.relative_to(ROOT).as_posix()
+    allowed = ALLOWED.get(name, {})
+    return [
+        f"{name}:{line}: {word!r} in: {around}"
+        for line, word, around in python_offenders(path)
+        if word.lower() not in allowed
+    ]
+
+
+def test_code_has_no_word_that_the_glossary_replaces() -> None:
+    pending = tuple(f"{folder}/" for folder in PENDING)
+    places = [
+        place
+        for path in modules(*CODE)
+        if not path.relative_to(ROOT).as_posix().startswith(pending)
+        for place in replaced(path)
+    ]
+
+    assert not places, "\n".join(["see the glossary of docs/architecture.md:", *places])
+
+
+def test_the_lists_of_exceptions_are_not_too_long() -> None:
+    clean = [folder for folder in PENDING if not any(map(replaced, modules(folder)))]
+    unused = [
+        f"{name}: {word}"
+        for name, words in ALLOWED.items()
+        for word in words
+        if word not in {place[1].lower() for place in python_offenders(ROOT / name)}
+    ]
+
+    assert not clean, "take these out of PENDING"
+    assert not unused, "take these out of ALLOWED"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("The client is told once.", ["told"]),
+        ("It declares, declared, a declaration.", ["declares", "declared", "declaration"]),
+        ("The answer comes; you answer.", ["The answer"]),
+        ("one thing; else another", ["else"]),
+        ("It stands\n    in front\n    of it.", ["stands", "in front\n    of"]),
+        ("We recommend a standard chatroom besides, held back.", []),
+    ],
+)
+def test_replaced_words_are_found_in_their_forms(text: str, words: list[str]) -> None:
+    assert [match[0] for match in offenders(text)] == words
+
+
+def test_identifiers_comments_and_strings_are_read(tmp_path: Path) -> None:
+    module = tmp_path / "module.py"
+    module.write_text('def is_told(a: str = "anew") -> None:  # behind\n    class WarRoom: ...\n')
+
+    places = [(line, word) for line, word, _ in python_offenders(module)]
+
+    assert places == [(1, "told"), (1, "anew"), (1, "behind"), (2, "Room")]
+
+
+def test_the_words_are_those_of_the_page() -> None:
+    assert {"declaration", "told", "under way"} <= set(replaced_words())
