@@ -94,6 +94,29 @@ class Reloadable:
         return self.proxy.says(" reloaded")
 
 
+@contextlib.contextmanager
+def killed_with_tests(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Kill the process group of `process` at the end, or when the tests are killed before it.
+
+    A shell waits for the end of a pipe that only this process writes to.
+    """
+    guard = subprocess.Popen(
+        ["sh", "-c", f"read _; kill -9 -- -{process.pid}"],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.kill()
+        guard.wait()
+        assert guard.stdin
+        guard.stdin.close()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 #: It listens for everybody, so that a config without keys is refused.
 RELOADABLE = "host: 0.0.0.0, reload: false, "
 
@@ -119,6 +142,8 @@ def command(
         text=True,
         start_new_session=True,  # its workers are killed with it
     )
+    guard = contextlib.ExitStack()
+    guard.enter_context(killed_with_tests(process))
     watchdog = threading.Timer(at_most, process.kill)
     watchdog.start()
     assert process.stdout
@@ -130,9 +155,7 @@ def command(
         yield running
     finally:
         watchdog.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        guard.close()
         follower.join(LIMIT)
         secrets.printed(process.stdout.read())
         process.stdout.close()

@@ -5,6 +5,7 @@ A module whose tests need another one has a fixture `lasting` of its own.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -13,6 +14,12 @@ from tests.wire.backend import ScriptedBackend
 from tests.wire.client import Client
 from tests.wire.command import RELOADABLE, Reloadable, command
 from tests.wire.proxy import Lasting, declaration, lasting_proxy
+
+# LangChain is imported here. Otherwise its import falls into the first test that calls a backend,
+# takes longer than that test's timeouts, and raises the warnings of other libraries as errors.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import stages.backends.langchain  # noqa: F401
 
 
 @pytest.fixture(scope="session")

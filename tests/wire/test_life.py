@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import http.client
-import itertools
 import json
 import os
 import pty
@@ -95,11 +94,13 @@ def held(hold: threading.Event) -> tuple[Any, ...]:
     return head(), sse(delta(content="Hello")), hold, sse(delta("stop", content=" you")), DONE, END
 
 
-def until(condition: Callable[[], bool], what: str = "it is not in the log") -> None:
-    """Wait for a condition, with a limit; `what` is wrong without it."""
-    soon = time.monotonic() + LIMIT
+def until(
+    condition: Callable[[], bool], failure: str = "it is not in the log", within: float = LIMIT
+) -> None:
+    """Wait for a condition, at most `within` seconds. `failure` is the message without it."""
+    end = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < soon, what
+        assert time.monotonic() < end, failure
         threading.Event().wait(0.02)
 
 
@@ -339,10 +340,14 @@ class TestWorkers:
         file.write_text(file.read_text().replace("- list-models", f"{MARK}      - list-models"))
 
         def served(url: str) -> set[int]:
-            """Ask until two workers have answered; all that did."""
-            for _ in itertools.takewhile(lambda _: len(list(pids.iterdir())) < 2, range(1000)):
+            """Send requests until two workers have responded. Return their process ids."""
+
+            def both() -> bool:
                 clients.new(url).get("/v1/models")
-            return {int(each.name) for each in pids.iterdir()}
+                return len(list(pids.iterdir())) == 2
+
+            until(both, "only one worker responds", within=2 * LIMIT)
+            return {int(file.name) for file in pids.iterdir()}
 
         with command(file, "--workers", "2", at_most=4 * LIMIT) as proxy:
             first = served(proxy.url)

@@ -19,7 +19,6 @@ from attrs import define, field, frozen
 
 from tests.wire.backend import Received, ScriptedBackend, Step
 from tests.wire.chat import DONE, END, delta, head, said, sse, whole
-from tests.wire.client import MODES
 from tests.wire.proxy import Lasting, proxy
 
 Body = dict[str, Any]
@@ -343,27 +342,33 @@ def run(client: anthropic.Anthropic, stream: bool, models: list[str], wish: Any)
 NAMES = list(KINDS)
 
 
-@MODES
-@pytest.mark.parametrize("changes", [False, True], ids=["one model", "changed"])
-@pytest.mark.parametrize("wish", WISHES)
-@pytest.mark.parametrize("name", NAMES)
-def test_rows_b11_to_b17_a_tool_loop_runs_to_its_end_on(
-    name: str, wish: str, changes: bool, stream: bool, client: anthropic.Anthropic
-) -> None:
-    shift = 1 + 2 * list(WISHES).index(wish) + stream
-    other = NAMES[(NAMES.index(name) + shift) % len(NAMES)] if changes else name
-    answers = run(client, stream, [name, name, other, other, name], WISHES[wish])
+def loops(name: str) -> Iterator[tuple[str, bool, list[str]]]:
+    """Three loops for a backend: a wish, a mode, and the model of each step.
 
-    reasons = [answer.stop_reason for answer in answers]
-    assert reasons == ["tool_use"] * STEPS + ["end_turn"]
-    calls = [sum(block.type == "tool_use" for block in answer.content) for answer in answers]
-    assert calls == [1, 2, 1, 1, 0]
-    ids = [block.id for answer in answers for block in answer.content if block.type == "tool_use"]
-    assert len(set(ids)) == len(ids)
-    assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", each) for each in ids)
-    shown = {block.type for answer in answers for block in answer.content}
-    if wish != "on":
-        assert "thinking" not in shown
+    All pairs occur of backend, wish, mode, and whether the model changes.
+    """
+    n = NAMES.index(name)
+    for k, wish in enumerate(WISHES):
+        stream, changes = bool((n + k) % 2), k != n % 3
+        other = NAMES[(n + 1 + 2 * k + stream) % len(NAMES)] if changes else name
+        yield wish, stream, [name, name, other, other, name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_b11_to_b17_a_tool_loop_finishes_on(name: str, client: anthropic.Anthropic) -> None:
+    for wish, stream, models in loops(name):
+        responses = run(client, stream, models, WISHES[wish])
+
+        reasons = [response.stop_reason for response in responses]
+        assert reasons == ["tool_use"] * STEPS + ["end_turn"], (wish, stream, models)
+        blocks = [block for response in responses for block in response.content]
+        calls = [sum(block.type == "tool_use" for block in r.content) for r in responses]
+        assert calls == [1, 2, 1, 1, 0], (wish, stream, models)
+        ids = [block.id for block in blocks if block.type == "tool_use"]
+        assert len(set(ids)) == len(ids)
+        assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", tool_use_id) for tool_use_id in ids)
+        if wish != "on":
+            assert "thinking" not in {block.type for block in blocks}, (wish, stream, models)
 
 
 def test_a_client_that_shortens_ids_is_refused_by_the_backend_and_the_log_says_why(
