@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import re
 import signal
 import subprocess
@@ -28,6 +27,7 @@ from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile
 from stages.profiles.profile import profiles as shipped
 from tests import secrets
+from tests.wire.command import CLEAN
 
 ROOT = Path(__file__).parents[2]
 
@@ -335,8 +335,7 @@ def test_profiles_tells_of_a_profile_there_is_not(name: str, hint: str) -> None:
 
 
 def environment(**more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if k not in ("LLM_PROXY_CONFIG", "PROXY_API_KEY")}
-    return {**kept, "PYTHONPATH": str(ROOT), **more}
+    return {**CLEAN, "PYTHONPATH": str(ROOT), **more}
 
 
 SAYS_WHAT_IS_IMPORTED = """\

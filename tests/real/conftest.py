@@ -1,4 +1,4 @@
-"""The shipped pipelines in front of the embedded model, once for all tests here."""
+"""The shipped pipelines with the embedded model: one proxy for all tests of this folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def real() -> Iterator[Real]:
-    declaration = read(str(SHIPPED), environ={})
-    with serving(declaration) as url:
-        yield Real(url, declaration)
+    config = read(str(SHIPPED), environ={})
+    with serving(config) as url:
+        yield Real(url, config)
 
 
 @pytest.fixture
 def client(real: Real) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=real.url, api_key="any", max_retries=0, timeout=120) as made:
-        yield made
+    with anthropic.Anthropic(base_url=real.url, api_key="any", max_retries=0, timeout=120) as client:
+        yield client

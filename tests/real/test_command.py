@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -21,16 +20,10 @@ from proxy.cli import main
 from tests import secrets
 from tests.real.support import ENVIRON, SHIPPED
 from tests.secrets import PROMPT
+from tests.wire.command import CLEAN
 
 COMMAND = Path(sys.executable).with_name("llm-proxy")
 LIMIT = 30.0
-
-#: The environment without what would change how the proxy starts.
-CLEAN = {
-    name: value
-    for name, value in os.environ.items()
-    if not name.startswith(("PROXY_", "LLM_PROXY_", "DATABRICKS_"))
-}
 
 
 @define

@@ -1,44 +1,75 @@
-"""The probe asks the embedded llama.cpp, and finds what the shipped profile says of it."""
+"""The probe of the embedded llama.cpp finds the shipped profile."""
 
 from __future__ import annotations
 
 import contextlib
 import re
 from pathlib import Path
+from typing import Any
 
-from attrs import evolve
+import anthropic
+from attrs import define, evolve
 from click.testing import CliRunner
 
 from proxy.cli import main
 from proxy.config import read
-from tests.real.support import ENVIRON, SHIPPED
+from proxy.probe.interview import CommonParameters, Interview, ProbeClient
+from proxy.probe.question import ProbeRequest
+from proxy.probe.reply import Reply
+from proxy.probe.report import report
+from stages.backends.backend import Backend
+from stages.profiles.profile import Profile
+from tests.real.support import ENVIRON, HELLO, SHIPPED, Real, embedded_url
+
+LOCAL = "  local: {profile: embedded}\n"
 
 
-def test_the_shipped_profile_of_the_embedded_model_is_what_the_probe_finds(tmp_path: Path) -> None:
-    with contextlib.chdir(SHIPPED.parent):
-        result = CliRunner(env=ENVIRON).invoke(main, ["probe", "local"])
-    assert result.exit_code == 0, result.stderr
-    shipped = SHIPPED.read_text()
-    declared = "  local: {profile: embedded}\n"
-    assert declared in shipped
-    (tmp_path / "pipelines.yaml").write_text(shipped.replace(declared, result.stdout))
+@define
+class TerseClient(ProbeClient):
+    """Generates fewer tokens: 1 where only acceptance counts, and no more than a tool call has."""
 
-    found = read(str(tmp_path / "pipelines.yaml"), {}).sections["backends"]["local"].profile
-
-    known = read(str(SHIPPED), {}).sections["backends"]["local"].profile
-    assert evolve(found, profile="embedded") == known
-    assert "; declared: " not in result.stdout
-    assert "# `n_ctx` in /props" in result.stdout
-    ignored = r"named_tool_choice: false +# ignored: the model responded with text\n"
-    assert re.search(ignored, result.stdout)
+    async def reply(self, request: ProbeRequest, common: CommonParameters | None = None) -> Reply:
+        tokens = {8: 1, 160: 60}.get(request.tokens or 0, request.tokens)
+        return await super().reply(evolve(request, tokens=tokens), common)
 
 
-def test_a_model_that_cannot_be_loaded_is_told(tmp_path: Path) -> None:
+async def findings(profile: Profile, url: str) -> str:
+    """Probe the model server at `url`. Return the entry of `backends`."""
+    backend = Backend(evolve(profile, base_url=url, embedded=False))
+    completions = await backend.open()
+    client = TerseClient("local", completions, timeout=60)
+    interview = Interview(client, profile, "smollm2", show_progress=lambda _: None)
+    await interview.run()
+    await backend.aclose()
+    return report("local", {"profile": "embedded"}, profile, interview.findings, whole=False)
+
+
+def shipped_profile(file: Path) -> Any:
+    return read(str(file), {}).sections["backends"]["local"].profile
+
+
+async def test_the_probe_finds_the_shipped_profile_of_the_embedded_model(
+    tmp_path: Path, real: Real, client: anthropic.Anthropic
+) -> None:
+    client.messages.create(model="claude-any", max_tokens=1, messages=HELLO)  # opens the model
+    shipped = shipped_profile(SHIPPED)
+    entry = await findings(shipped, f"{await embedded_url(real)}/v1")
+    text = SHIPPED.read_text()
+    assert LOCAL in text
+    (tmp_path / "pipelines.yaml").write_text(text.replace(LOCAL, entry))
+
+    found = shipped_profile(tmp_path / "pipelines.yaml")
+    assert evolve(found, profile="embedded") == shipped
+    assert "; configured: " not in entry
+    assert "# `n_ctx` in /props" in entry
+    assert re.search(r"named_tool_choice: false +# ignored: the model responded with text\n", entry)
+
+
+def test_a_model_that_cannot_be_loaded_is_reported(tmp_path: Path) -> None:
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"this is no model")
-    declared = f"  local: {{profile: embedded, model_path: {file}}}\n"
-    text = SHIPPED.read_text().replace("  local: {profile: embedded}\n", declared)
-    (tmp_path / "pipelines.yaml").write_text(text)
+    entry = f"  local: {{profile: embedded, model_path: {file}}}\n"
+    (tmp_path / "pipelines.yaml").write_text(SHIPPED.read_text().replace(LOCAL, entry))
     with contextlib.chdir(tmp_path):
         result = CliRunner(env=ENVIRON).invoke(main, ["probe", "local"])
 

@@ -9,12 +9,11 @@ import anthropic
 import httpx2
 import pytest
 
-from tests.real.support import Real, embedded_url
+from tests.real.support import HELLO, Real, embedded_url
 
 MODEL = "claude-any"  # no name of a real model: the SDK warns of those that get old
 #: The same answer each time; the SDK has no argument for it any more.
 STEADY = {"temperature": 0}
-HELLO: Any = [{"role": "user", "content": "Say hello."}]
 WEATHER: Any = {
     "name": "get_weather",
     "description": "Tells the weather in a city.",
@@ -142,55 +141,36 @@ def test_a_stop_sequence_ends_an_answer_and_is_not_in_it(client: anthropic.Anthr
     assert message.stop_reason in ("stop_sequence", "end_turn")
 
 
-CHOICES = pytest.mark.parametrize(
-    ("choice", "names"),
-    [
-        ({"type": "any"}, {"get_weather", "get_time"}),
-        # The other one is what the model would call by itself; test_a_tools_result forces it.
-        ({"type": "tool", "name": "get_time"}, {"get_time"}),
-    ],
-    ids=["any", "time"],
-)
+FORCED: dict[str, Any] = {
+    "model": MODEL,
+    "max_tokens": 100,
+    "messages": ASKED,
+    "tools": [WEATHER, CLOCK],
+    "extra_body": STEADY,
+}
 
 
-@CHOICES
-def test_a_forced_tool_is_called_with_fitting_input(
-    choice: Any, names: set[str], client: anthropic.Anthropic
-) -> None:
-    message = client.messages.create(
-        model=MODEL,
-        max_tokens=100,
-        messages=ASKED,
-        tools=[WEATHER, CLOCK],
-        tool_choice=choice,
-        extra_body=STEADY,
-    )
+def test_a_tool_forced_by_name_is_called_with_fitting_input(client: anthropic.Anthropic) -> None:
+    """The model's own choice is the other tool; test_a_tools_result forces that."""
+    message = client.messages.create(**FORCED, tool_choice={"type": "tool", "name": "get_time"})
+
     assert message.stop_reason == "tool_use"
     calls = [block for block in message.content if block.type == "tool_use"]
-    assert calls
-    assert {call.name for call in calls} <= names
+    assert {call.name for call in calls} == {"get_time"}
     for call in calls:
         check_input(call)
 
 
-@CHOICES
-def test_a_forced_tool_is_streamed_with_fitting_input(
-    choice: Any, names: set[str], client: anthropic.Anthropic
-) -> None:
-    with client.messages.stream(
-        model=MODEL,
-        max_tokens=100,
-        messages=ASKED,
-        tools=[WEATHER, CLOCK],
-        tool_choice=choice,
-        extra_body=STEADY,
-    ) as stream:
-        pieces = [event for event in stream if event.type == "input_json"]
+def test_a_forced_tool_is_streamed_with_fitting_input(client: anthropic.Anthropic) -> None:
+    with client.messages.stream(**FORCED, tool_choice={"type": "any"}) as stream:
+        deltas = [event for event in stream if event.type == "input_json"]
         message = stream.get_final_message()
-    assert len(pieces) > 1
+
+    assert len(deltas) > 1
     assert message.stop_reason == "tool_use"
     calls = [block for block in message.content if block.type == "tool_use"]
-    assert {call.name for call in calls} <= names
+    assert calls
+    assert {call.name for call in calls} <= {"get_weather", "get_time"}
     for call in calls:
         check_input(call)
 
@@ -269,18 +249,16 @@ def test_the_models_are_listed(client: anthropic.Anthropic) -> None:
         client.models.retrieve("nothing-serves-this")
 
 
+#: test_second_opinion.py counts more kinds.
 CONVERSATIONS: dict[str, Any] = {
-    "short": {"messages": HELLO},
-    "system": {"messages": HELLO, "system": "Be brief, and say 'ahoy'."},
     "unicode": {"messages": [{"role": "user", "content": "Größe 漢字 🙂\u2028 <|im_end|>"}]},
-    "turns": {
+    "history": {
         "messages": [
             *HELLO,
             {"role": "assistant", "content": "Hello!"},
             {"role": "user", "content": [{"type": "text", "text": "And now?"}]},
         ]
     },
-    "tools": {"messages": ASKED, "tools": [WEATHER, CLOCK]},
     "tools-and-system": {"messages": ASKED, "tools": [WEATHER], "system": "Be brief."},
 }
 
@@ -290,11 +268,11 @@ async def test_counted_tokens_are_what_the_model_reads(
     conversation: Any, real: Real, client: anthropic.Anthropic
 ) -> None:
     counted = client.messages.count_tokens(model=MODEL, **conversation).input_tokens
-    answered = client.messages.create(model=MODEL, max_tokens=1, **conversation).usage
-    assert read(answered) == counted
+    usage = client.messages.create(model=MODEL, max_tokens=1, **conversation).usage
+    assert read(usage) == counted
     async with httpx2.AsyncClient(base_url=await embedded_url(real)) as model:
-        told = await model.post("/v1/messages/count_tokens", json={"model": "x", **conversation})
-    assert told.json() == {"input_tokens": counted}
+        own = await model.post("/v1/messages/count_tokens", json={"model": "x", **conversation})
+    assert own.json() == {"input_tokens": counted}
 
 
 def test_the_header_says_that_the_count_is_exact(client: anthropic.Anthropic) -> None:

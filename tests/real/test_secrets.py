@@ -17,10 +17,11 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from tests.real.test_command import CLEAN, COMMAND, LIMIT
+from tests.real.test_command import COMMAND, LIMIT
 from tests.wire.backend import Act, ScriptedBackend, Step
 from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
 from tests.wire.client import Client, raw
+from tests.wire.command import CLEAN
 from tests.wire.proxy import declaration
 
 MARK = "zqMARKqz"

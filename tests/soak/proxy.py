@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 from attrs import define, frozen
+
+from tests.wire.command import CLEAN
 
 STAGE = '''
 import asyncio
@@ -95,7 +96,7 @@ def start(folder: Path, port: int) -> Proxy:
         process = subprocess.Popen(
             command,
             cwd=folder,
-            env={**os.environ, "PROXY_API_KEY": ""},
+            env=CLEAN,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,

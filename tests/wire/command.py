@@ -19,11 +19,19 @@ from tests import secrets
 LIMIT = 30.0
 
 COMMAND = [str(Path(sys.executable).with_name("llm-proxy")), "serve"]
+#: The environment without variables that change how the proxy starts. Without coverage too: it
+#: doubles the CPU time of a start, and a process that is killed writes no data.
 CLEAN = {
     name: value
     for name, value in os.environ.items()
-    if not name.startswith(("PROXY_", "LLM_PROXY_", "DATABRICKS_"))
+    if not name.startswith(("PROXY_", "LLM_PROXY_", "DATABRICKS_", "COVERAGE_"))
 }
+#: Serves `/v1/models`, `/health` and nothing else: without a backend it does not import LangChain.
+NO_BACKENDS = """
+models: {}
+pipelines:
+  models: {route: GET /v1/models, stages: [authenticate: {keys: [client-key]}, list-models]}
+"""
 
 
 @define(eq=False)

@@ -27,7 +27,7 @@ from tests.wire import proxy as wire
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse, streamed, whole
 from tests.wire.client import Client, connect, error_in, raw
-from tests.wire.command import COMMAND, LIMIT, Reloadable, command
+from tests.wire.command import CLEAN, COMMAND, LIMIT, NO_BACKENDS, Reloadable, command
 from tests.wire.proxy import declaration
 
 #: Half of those in one test: each takes a tenth of a second.
@@ -276,14 +276,14 @@ def until_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_ends_with_the_terminal_it_was_started_in(
-    workers: str, tmp_path: Path, backend: ScriptedBackend
-) -> None:
+def test_it_ends_with_the_terminal_it_was_started_in(workers: str, tmp_path: Path) -> None:
     ours, its = pty.openpty()
-    file = write(tmp_path, backend)
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(NO_BACKENDS)
     at = ["--config", str(file), "--port", "0", "--workers", workers]
     with subprocess.Popen(
         [*COMMAND, *at],
+        env=CLEAN,
         stdin=its,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -386,7 +386,7 @@ class TestWorkers:
         with (
             log.open("w") as errors,
             subprocess.Popen(
-                [*COMMAND, *at], stdout=subprocess.PIPE, stderr=errors, text=True
+                [*COMMAND, *at], env=CLEAN, stdout=subprocess.PIPE, stderr=errors, text=True
             ) as process,
         ):
             assert process.stdout

@@ -14,8 +14,7 @@ from attrs import define
 
 from tests import secrets
 from tests.wire.client import Client
-from tests.wire.command import CLEAN, COMMAND, LIMIT
-from tests.wire.proxy import declaration
+from tests.wire.command import CLEAN, COMMAND, LIMIT, NO_BACKENDS
 
 #: Linux only: it sets the size of a pipe. Elsewhere a pipe has its usual size.
 _F_SETPIPE_SZ = 1031
@@ -48,7 +47,7 @@ class Unread:
 @pytest.fixture
 def unread(tmp_path: Path) -> Iterator[Unread]:
     file = tmp_path / "pipelines.yaml"
-    file.write_text(declaration("http://127.0.0.1:1"))
+    file.write_text(NO_BACKENDS)
     read_end, write_end = os.pipe()
     if Path("/proc").is_dir():
         fcntl.fcntl(write_end, _F_SETPIPE_SZ, _PIPE_SIZE)
