@@ -27,7 +27,7 @@ from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile
 from stages.profiles.profile import profiles as shipped
 from tests import secrets
-from tests.wire.command import CLEAN
+from tests.wire.command import CLEAN, measured
 
 ROOT = Path(__file__).parents[2]
 
@@ -334,10 +334,6 @@ def test_profiles_tells_of_a_profile_there_is_not(name: str, hint: str) -> None:
     assert result.stderr.startswith(f"Error: there is no profile `{name}`\n  hint: {hint}")
 
 
-def environment(**more: str) -> dict[str, str]:
-    return {**CLEAN, "PYTHONPATH": str(ROOT), **more}
-
-
 SAYS_WHAT_IS_IMPORTED = """\
 import sys
 from pathlib import Path
@@ -370,7 +366,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", SAYS_WHAT_IS_IMPORTED, str(ROOT / "pipelines.yaml")],
         cwd=tmp_path,
-        env=environment(),
+        env={**CLEAN, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -394,7 +390,7 @@ def test_it_serves_where_it_says_until_an_interrupt(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", command, "--port", "0"],
         cwd=tmp_path,
-        env=environment(),
+        env={**measured(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

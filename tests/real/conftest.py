@@ -26,5 +26,7 @@ def real() -> Iterator[Real]:
 
 @pytest.fixture
 def client(real: Real) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=real.url, api_key="any", max_retries=0, timeout=120) as client:
+    with anthropic.Anthropic(
+        base_url=real.url, api_key="any", max_retries=0, timeout=120
+    ) as client:
         yield client

@@ -26,6 +26,13 @@ CLEAN = {
     for name, value in os.environ.items()
     if not name.startswith(("PROXY_", "LLM_PROXY_", "DATABRICKS_", "COVERAGE_"))
 }
+
+
+def measured() -> dict[str, str]:
+    """Return the same environment with coverage: for a command that is cheap and ends cleanly."""
+    return CLEAN | {name: v for name, v in os.environ.items() if name.startswith("COVERAGE_")}
+
+
 #: Serves `/v1/models`, `/health` and nothing else: without a backend it does not import LangChain.
 NO_BACKENDS = """
 models: {}
@@ -135,6 +142,7 @@ def command(
     *arguments: str,
     by: Sequence[str] = (),
     at_most: float = 2 * LIMIT,
+    until: str = "is ready after",
     **variables: str,
 ) -> Iterator[Command]:
     """Serve the declaration `file` on a free port, started `by` this. It is killed at the end.
@@ -159,7 +167,7 @@ def command(
     follower = threading.Thread(target=running.follow, daemon=True)
     follower.start()
     try:
-        running.says("is ready after")
+        running.says(until)
         yield running
     finally:
         watchdog.cancel()

@@ -27,7 +27,8 @@ from tests.wire import proxy as wire
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse, streamed, whole
 from tests.wire.client import Client, connect, error_in, raw
-from tests.wire.command import CLEAN, COMMAND, LIMIT, NO_BACKENDS, Reloadable, command
+from tests.wire.command import CLEAN, COMMAND, LIMIT, NO_BACKENDS, Reloadable, command, measured
+from tests.wire.impatient import rest as read_all
 from tests.wire.proxy import declaration
 
 #: Half of those in one test: each takes a tenth of a second.
@@ -283,7 +284,7 @@ def test_it_ends_with_the_terminal_it_was_started_in(workers: str, tmp_path: Pat
     at = ["--config", str(file), "--port", "0", "--workers", workers]
     with subprocess.Popen(
         [*COMMAND, *at],
-        env=CLEAN,
+        env=measured(),
         stdin=its,
         stdout=subprocess.PIPE,
         start_new_session=True,
@@ -328,48 +329,48 @@ class TestReadiness:
 
 
 class TestWorkers:
-    def test_each_serves_and_is_replaced_if_it_dies_and_all_end_together(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
+    def test_workers_serve_and_are_replaced_and_end_together(
+        self, tmp_path: Path, clients: Clients
     ) -> None:
-        hold = threading.Event()
-        backend.says(*held(hold))
-        file = write(tmp_path, backend)
+        file = tmp_path / "pipelines.yaml"
+        file.write_text(WORKERS)
+        (tmp_path / "stages_of_test.py").write_text(STAGES)
         pids = tmp_path / "pids"
         pids.mkdir()
-        (tmp_path / "marking.py").write_text(MARKING)
-        file.write_text(file.read_text().replace("- list-models", f"{MARK}      - list-models"))
 
         def served(url: str) -> set[int]:
             """Send requests until two workers have responded. Return their process ids."""
 
             def both() -> bool:
-                clients.new(url).get("/v1/models")
+                assert clients.new(url).get("/mark").status == 200
                 return len(list(pids.iterdir())) == 2
 
             until(both, "only one worker responds", within=2 * LIMIT)
             return {int(file.name) for file in pids.iterdir()}
 
-        with command(file, "--workers", "2", at_most=4 * LIMIT) as proxy:
+        options = {"at_most": 4 * LIMIT, "until": "", **measured()}
+        with command(file, "--workers", "2", **options) as proxy:
             first = served(proxy.url)
             assert len(first - {proxy.process.pid}) == 2
             dead = min(first)
             os.kill(dead, signal.SIGKILL)
-            # It is asked in turn with the other one, which may still be busy with its imports.
-            proxy.says(f"Child process [{dead}] died", within=60)
+            # The supervisor asks the workers in turn; the other one may still be importing.
+            proxy.says(f"Child process [{dead}] died", within=2 * LIMIT)
             (pids / str(dead)).unlink()
-            proxy.says("backend `scripted` is ready after")
             now = served(proxy.url)
             assert len(now - {proxy.process.pid}) == 2
             assert dead not in now
 
-            client = clients.started(proxy.url)
+            slow = clients.new(proxy.url)
+            slow.socket.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert slow.socket.recv(15) == b"HTTP/1.1 200 OK"
             proxy.tell(signal.SIGHUP)
             proxy.says(" reloaded")
             proxy.says(" reloaded")
             proxy.tell(signal.SIGTERM)
             until_refused(proxy.url)
-            hold.set()
-            assert texts(client) == ["Hello", " you"]
+            (tmp_path / "go").touch()
+            assert read_all(slow.socket).endswith(b"end\r\n0\r\n\r\n")
             assert proxy.ends() == 0
             for pid in now:
                 with pytest.raises(ProcessLookupError):
@@ -428,21 +429,41 @@ def until_gone(pids: list[int]) -> None:
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "workers live on")
 
 
-#: A stage that tells which process it runs in: a file of that name in the folder `pids`.
-MARKING = """
+WORKERS = """
+server: {allowed_hosts: [x]}
+models: {}
+pipelines:
+  mark: {route: GET /mark, stages: [stages_of_test:Mark]}
+  slow: {route: GET /slow, stages: [stages_of_test:Slow]}
+"""
+#: `Mark` touches a file with the id of its process. `Slow` ends when there is a file `go`.
+STAGES = """
 import os
 from pathlib import Path
-from typing import TypeVar
-from attrs import frozen
-from pipeline import Send, Stage
 
-T = TypeVar("T")
+import anyio
+from attrs import frozen
+
+from pipeline import Send, Stage
+from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
+
+FOLDER = Path(__file__).parent
 
 
 @frozen
-class Mark(Stage[T, T]):
-    async def handle(self, event: T, forward: Send[T]) -> None:
-        (Path(__file__).with_name("pids") / str(os.getpid())).touch()
-        await forward(event)
+class Mark(Stage[HttpRequest, HttpResponse]):
+    async def handle(self, event: HttpRequest, forward: Send[HttpResponse]) -> None:
+        (FOLDER / "pids" / str(os.getpid())).touch()
+        await forward(ResponseStart(200, {}))
+        await forward(ResponseBody(b"marked"))
+
+
+@frozen
+class Slow(Stage[HttpRequest, HttpResponse]):
+    async def handle(self, event: HttpRequest, forward: Send[HttpResponse]) -> None:
+        await forward(ResponseStart(200, {}))
+        await forward(ResponseBody(b"begin", more=True))
+        while not (FOLDER / "go").exists():
+            await anyio.sleep(0.01)
+        await forward(ResponseBody(b"end"))
 """
-MARK = "- marking:Mark\n"
