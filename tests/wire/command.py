@@ -167,7 +167,8 @@ def command(
     follower = threading.Thread(target=running.follow, daemon=True)
     follower.start()
     try:
-        running.says(until)
+        if until:
+            running.says(until)
         yield running
     finally:
         watchdog.cancel()

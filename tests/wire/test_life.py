@@ -2,107 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import http.client
 import json
-import os
-import pty
 import signal
-import subprocess
-import termios
 import threading
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from attrs import Factory, define
 
-from tests import secrets
 from tests.grammar import parse_sse
 from tests.support import body
 from tests.wire import proxy as wire
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse, streamed, whole
-from tests.wire.client import Client, connect, error_in, raw
-from tests.wire.command import CLEAN, COMMAND, LIMIT, NO_BACKENDS, Reloadable, command, measured
-from tests.wire.impatient import rest as read_all
-from tests.wire.proxy import declaration
+from tests.wire.client import Client, error_in, raw
+from tests.wire.command import Reloadable, command
+from tests.wire.life import Clients, config, held, texts, until, until_refused, write
+from tests.wire.life import backend as backend
+from tests.wire.life import clients as clients
 
 #: Half of those in one test: each takes a tenth of a second.
 RELOADS = 10
-
-
-@pytest.fixture
-def backend() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
-
-
-def config(backend: ScriptedBackend, options: str = "") -> str:
-    """A config with these options of its backend."""
-    return declaration(backend.url).replace("{base_url:", f"{{{options}base_url:", 1)
-
-
-def write(folder: Path, backend: ScriptedBackend, server: str = "", options: str = "") -> Path:
-    """A file with `config`, and these options of the server."""
-    file = folder / "pipelines.yaml"
-    made = folder / "new"
-    made.write_text(f"server: {{{server}}}\n{config(backend, options)}")
-    made.replace(file)  # as editors do
-    return file
-
-
-@define
-class Clients:
-    """Makes clients, and closes their connections."""
-
-    made: list[Client] = Factory(list)
-
-    def new(self, url: str) -> Client:
-        """A client with a connection."""
-        self.made.append(Client(url))
-        return self.made[-1]
-
-    def started(self, url: str) -> Client:
-        """A client whose stream has begun."""
-        client = self.new(url)
-        client.send(raw(body(stream=True)))
-        assert client.event()["type"] == "message_start"
-        return client
-
-
-@pytest.fixture
-def clients() -> Iterator[Clients]:
-    made = Clients()
-    yield made
-    for client in made.made:
-        client.leave()
-
-
-def texts(client: Client) -> list[str]:
-    """The texts of the client's stream, which has to end well."""
-    events = parse_sse(client.answer.read())
-    assert events[-1]["type"] == "message_stop"
-    return [e["delta"]["text"] for e in events if e["type"] == "content_block_delta"]
-
-
-def held(hold: threading.Event) -> tuple[Any, ...]:
-    """A stream that says Hello, waits, and says the rest."""
-    return head(), sse(delta(content="Hello")), hold, sse(delta("stop", content=" you")), DONE, END
-
-
-def until(
-    condition: Callable[[], bool], failure: str = "it is not in the log", within: float = LIMIT
-) -> None:
-    """Wait for a condition, at most `within` seconds. `failure` is the message without it."""
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, failure
-        threading.Event().wait(0.02)
 
 
 class TestReload:
@@ -255,54 +175,6 @@ class TestEnd:
             assert proxy.ends() == -signal.SIGTERM
             assert not [each for each in proxy.log if "Traceback" in each or "Aborted" in each]
 
-    @pytest.mark.parametrize("workers", ["1", "2"])
-    def test_a_second_signal_ends_it_at_once(
-        self, workers: str, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
-        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
-        with command(write(tmp_path, backend), "--workers", workers) as proxy:
-            clients.started(proxy.url)
-            proxy.tell(signal.SIGTERM)
-            until_refused(proxy.url)
-            proxy.tell(signal.SIGTERM)
-            proxy.ends()
-            assert backend.is_gone(within=5)
-
-
-def until_refused(url: str) -> None:
-    """Wait until it listens no more."""
-    with contextlib.suppress(ConnectionError):
-        while True:
-            connect(url).close()
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_ends_with_the_terminal_it_was_started_in(workers: str, tmp_path: Path) -> None:
-    ours, its = pty.openpty()
-    file = tmp_path / "pipelines.yaml"
-    file.write_text(NO_BACKENDS)
-    at = ["--config", str(file), "--port", "0", "--workers", workers]
-    with subprocess.Popen(
-        [*COMMAND, *at],
-        env=measured(),
-        stdin=its,
-        stdout=subprocess.PIPE,
-        start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        text=True,
-    ) as process:
-        os.close(its)
-        assert process.stdout
-        url = process.stdout.readline().split()[-1]
-        client = Client(url)
-        assert client.get("/health").status == 200
-        client.leave()
-        os.close(ours)
-        try:
-            assert process.wait(LIMIT) in (0, -signal.SIGTERM)
-        finally:
-            process.kill()
-
 
 class TestReadiness:
     def test_it_is_not_ready_before_a_backend_that_is_asked_answers(
@@ -326,144 +198,3 @@ class TestReadiness:
             assert client.get("/health/ready").status == 200
             assert backend.request().path == "/health"
             client.leave()
-
-
-class TestWorkers:
-    def test_workers_serve_and_are_replaced_and_end_together(
-        self, tmp_path: Path, clients: Clients
-    ) -> None:
-        file = tmp_path / "pipelines.yaml"
-        file.write_text(WORKERS)
-        (tmp_path / "stages_of_test.py").write_text(STAGES)
-        pids = tmp_path / "pids"
-        pids.mkdir()
-
-        def served(url: str) -> set[int]:
-            """Send requests until two workers have responded. Return their process ids."""
-
-            def both() -> bool:
-                assert clients.new(url).get("/mark").status == 200
-                return len(list(pids.iterdir())) == 2
-
-            until(both, "only one worker responds", within=2 * LIMIT)
-            return {int(file.name) for file in pids.iterdir()}
-
-        options = {"at_most": 4 * LIMIT, "until": "", **measured()}
-        with command(file, "--workers", "2", **options) as proxy:
-            first = served(proxy.url)
-            assert len(first - {proxy.process.pid}) == 2
-            dead = min(first)
-            os.kill(dead, signal.SIGKILL)
-            # The supervisor asks the workers in turn; the other one may still be importing.
-            proxy.says(f"Child process [{dead}] died", within=2 * LIMIT)
-            (pids / str(dead)).unlink()
-            now = served(proxy.url)
-            assert len(now - {proxy.process.pid}) == 2
-            assert dead not in now
-
-            slow = clients.new(proxy.url)
-            slow.socket.sendall(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n")
-            assert slow.socket.recv(15) == b"HTTP/1.1 200 OK"
-            proxy.tell(signal.SIGHUP)
-            proxy.says(" reloaded")
-            proxy.says(" reloaded")
-            proxy.tell(signal.SIGTERM)
-            until_refused(proxy.url)
-            (tmp_path / "go").touch()
-            assert read_all(slow.socket).endswith(b"end\r\n0\r\n\r\n")
-            assert proxy.ends() == 0
-            for pid in now:
-                with pytest.raises(ProcessLookupError):
-                    os.kill(pid, 0)
-
-    def test_row_a8_a_hangup_while_they_start_does_not_kill_them_but_they_end_with_their_supervisor(
-        self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
-    ) -> None:
-        """When it is killed they end as on SIGTERM."""
-        hold = threading.Event()
-        backend.says(*held(hold))
-        at = ["--config", str(write(tmp_path, backend)), "--port", "0", "--workers", "2"]
-        log = tmp_path / "log"
-        with (
-            log.open("w") as errors,
-            subprocess.Popen(
-                [*COMMAND, *at], env=CLEAN, stdout=subprocess.PIPE, stderr=errors, text=True
-            ) as process,
-        ):
-            assert process.stdout
-            url = process.stdout.readline().split()[-1]
-            try:
-                workers = started_children(process.pid)
-                for pid in workers:
-                    os.kill(pid, signal.SIGHUP)
-                until(lambda: "is ready after" in log.read_text(), "no worker serves")
-                client = clients.started(url)
-                assert children(process.pid) == workers
-            finally:
-                process.kill()
-            until_refused(url)
-            hold.set()
-            assert texts(client) == ["Hello", " you"]
-            until_gone(workers)
-        with pytest.raises(ConnectionError):
-            connect(url)
-        secrets.printed(log.read_text())
-        assert "Traceback" not in log.read_text()
-
-
-def children(pid: int) -> list[int]:
-    """The workers of a supervisor."""
-    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "fork"], stdout=subprocess.PIPE)
-    return [int(each) for each in found.stdout.split()]
-
-
-def started_children(pid: int) -> list[int]:
-    """The same, as soon as there are two."""
-    until(lambda: len(children(pid)) >= 2, "there are no workers")
-    return children(pid)
-
-
-def until_gone(pids: list[int]) -> None:
-    """Wait until no process has one of these ids."""
-    assert len(pids) == 2
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "workers live on")
-
-
-WORKERS = """
-server: {allowed_hosts: [x]}
-models: {}
-pipelines:
-  mark: {route: GET /mark, stages: [stages_of_test:Mark]}
-  slow: {route: GET /slow, stages: [stages_of_test:Slow]}
-"""
-#: `Mark` touches a file with the id of its process. `Slow` ends when there is a file `go`.
-STAGES = """
-import os
-from pathlib import Path
-
-import anyio
-from attrs import frozen
-
-from pipeline import Send, Stage
-from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
-
-FOLDER = Path(__file__).parent
-
-
-@frozen
-class Mark(Stage[HttpRequest, HttpResponse]):
-    async def handle(self, event: HttpRequest, forward: Send[HttpResponse]) -> None:
-        (FOLDER / "pids" / str(os.getpid())).touch()
-        await forward(ResponseStart(200, {}))
-        await forward(ResponseBody(b"marked"))
-
-
-@frozen
-class Slow(Stage[HttpRequest, HttpResponse]):
-    async def handle(self, event: HttpRequest, forward: Send[HttpResponse]) -> None:
-        await forward(ResponseStart(200, {}))
-        await forward(ResponseBody(b"begin", more=True))
-        while not (FOLDER / "go").exists():
-            await anyio.sleep(0.01)
-        await forward(ResponseBody(b"end"))
-"""

@@ -1,0 +1,98 @@
+"""Helpers of the tests of the command over its life."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import Factory, define
+
+from tests.grammar import parse_sse
+from tests.support import body
+from tests.wire.backend import ScriptedBackend
+from tests.wire.chat import DONE, END, delta, head, sse
+from tests.wire.client import Client, connect, raw
+from tests.wire.command import LIMIT
+from tests.wire.proxy import declaration
+
+
+@pytest.fixture
+def backend() -> Iterator[ScriptedBackend]:
+    made = ScriptedBackend()
+    yield made
+    made.close()
+
+
+def config(backend: ScriptedBackend, options: str = "") -> str:
+    """A config with these options of its backend."""
+    return declaration(backend.url).replace("{base_url:", f"{{{options}base_url:", 1)
+
+
+def write(folder: Path, backend: ScriptedBackend, server: str = "", options: str = "") -> Path:
+    """A file with `config`, and these options of the server."""
+    file = folder / "pipelines.yaml"
+    made = folder / "new"
+    made.write_text(f"server: {{{server}}}\n{config(backend, options)}")
+    made.replace(file)  # as editors do
+    return file
+
+
+@define
+class Clients:
+    """Makes clients, and closes their connections."""
+
+    made: list[Client] = Factory(list)
+
+    def new(self, url: str) -> Client:
+        """A client with a connection."""
+        self.made.append(Client(url))
+        return self.made[-1]
+
+    def started(self, url: str) -> Client:
+        """A client whose stream has begun."""
+        client = self.new(url)
+        client.send(raw(body(stream=True)))
+        assert client.event()["type"] == "message_start"
+        return client
+
+
+@pytest.fixture
+def clients() -> Iterator[Clients]:
+    made = Clients()
+    yield made
+    for client in made.made:
+        client.leave()
+
+
+def texts(client: Client) -> list[str]:
+    """The texts of the client's stream, which has to end well."""
+    events = parse_sse(client.answer.read())
+    assert events[-1]["type"] == "message_stop"
+    return [e["delta"]["text"] for e in events if e["type"] == "content_block_delta"]
+
+
+def held(hold: threading.Event) -> tuple[Any, ...]:
+    """A stream that says Hello, waits, and says the rest."""
+    return head(), sse(delta(content="Hello")), hold, sse(delta("stop", content=" you")), DONE, END
+
+
+def until(
+    condition: Callable[[], bool], failure: str = "it is not in the log", within: float = LIMIT
+) -> None:
+    """Wait for a condition, at most `within` seconds. `failure` is the message without it."""
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, failure
+        threading.Event().wait(0.02)
+
+
+def until_refused(url: str) -> None:
+    """Wait until it listens no more."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            connect(url).close()
