@@ -84,8 +84,8 @@ def main(
     click.echo(f"\n{table(measured)}\n\n{where}; {time.monotonic() - begin:.0f} s")
     click.echo(f"other processes used {others[0]:.0f} % of the machine meanwhile")
     if json_to:
-        told = {"where": where, "date": time.strftime("%Y-%m-%d"), "others_percent": others[0]}
-        json_to.write_text(json.dumps({**told, "figures": measured}, indent=1) + "\n")
+        reported = {"where": where, "date": time.strftime("%Y-%m-%d"), "others_percent": others[0]}
+        json_to.write_text(json.dumps({**reported, "figures": measured}, indent=1) + "\n")
     if plot_to:
         plot_to.write_text(plot(measured, f"On one core of {where}"))
 

@@ -16,11 +16,11 @@ import psutil
 from attrs import frozen
 
 from tests.bench.bodies import EXPECTED, SHORT, hello
-from tests.bench.declared import ENVIRON, declaration
 from tests.bench.figures import Values
 from tests.bench.load import repeat
 from tests.bench.measure import Loads, run
 from tests.bench.processes import Cores, Target, free_port, on, peer, proxy_command, started
+from tests.bench.proxy_config import ENVIRON, config_file
 from tests.bench.report import FLOOR, PROXY
 from tests.bench.start import starts
 
@@ -45,7 +45,7 @@ class Comparison:
             backend = exits.enter_context(
                 started("backend", command, self.backend_port, self.cores.rest, {})
             )
-            config = declaration(folder, backend.url)
+            config = config_file(folder, backend.url)
             begun = starts(config, self.cores.measured, self.starts)
             targets = [_ready(each) for each in self._targets(config, backend.url, exits)]
             measured = self._rounds(targets)
@@ -105,11 +105,11 @@ def disturbance() -> Iterator[list[float]]:
 
     Peers are others, too.
     """
-    told: list[float] = []
+    reported: list[float] = []
     busy, ours = _busy(), _ours()
-    yield told
+    yield reported
     spent, passed = _busy()[0] - busy[0], _busy()[1] - busy[1]
-    told.append(100 * max(0.0, spent - (_ours() - ours)) / passed)
+    reported.append(100 * max(0.0, spent - (_ours() - ours)) / passed)
 
 
 def _busy() -> tuple[float, float]:

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import psutil
 from attrs import define, field, frozen
 
-from tests.bench.declared import ROOT
+from tests.bench.proxy_config import ROOT
 
 COMMAND = str(Path(sys.executable).parent / "llm-proxy")
 #: Seconds a process is given to begin or to end.

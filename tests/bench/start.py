@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 from tests.bench.bodies import EXPECTED, SHORT, hello
-from tests.bench.declared import ENVIRON, ROOT
 from tests.bench.load import post
 from tests.bench.processes import COMMAND, free_port, on, proxy_command, started
+from tests.bench.proxy_config import ENVIRON, ROOT
 
 _IMPORT = "import stages.backends.langchain"
 

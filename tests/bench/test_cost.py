@@ -37,7 +37,7 @@ from stages.wire.json_codec import encode
 from tests.bench.backend import Clock, FakeBackend
 from tests.bench.bodies import BURST, EXPECTED, KEY, PACED, SHORT, conversation, hello
 from tests.bench.counting import Calls, listing
-from tests.bench.declared import ENVIRON, declaration
+from tests.bench.proxy_config import ENVIRON, config_file
 from tests.proxy.support import Server, part
 from tests.stages.translation.support import THINKING, call, calls, delta, text
 from tests.support import chat_request, http, profile
@@ -157,9 +157,9 @@ async def app(
     loop = asyncio.get_running_loop()
     async with await loop.create_server(lambda: FakeBackend(clock), "127.0.0.1", 0) as backend:
         port = backend.sockets[0].getsockname()[1]
-        declared = read(str(declaration(tmp_path, f"http://127.0.0.1:{port}")), ENVIRON)
-        yield App(declared)
-        for each in referenced_backends(declared).values():
+        config = read(str(config_file(tmp_path, f"http://127.0.0.1:{port}")), ENVIRON)
+        yield App(config)
+        for each in referenced_backends(config).values():
             await each.aclose()
 
 

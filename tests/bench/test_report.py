@@ -18,7 +18,7 @@ def rows() -> dict[str, str]:
     return {line[:30].strip(): line[30:] for line in table(MEASURED).splitlines()}
 
 
-def test_figures_stand_beside_the_floor() -> None:
+def test_figures_are_next_to_the_floor() -> None:
     assert "5,000" in rows()["short answers per second"]
     assert "2,000 (0.40 x)" in rows()["short answers per second"]
     assert "25 (0.01 x)" in rows()["short answers per second"]
@@ -31,7 +31,7 @@ def test_each_goal_is_reached_or_not_or_unknown() -> None:
     assert ends["memory at rest, MB"] == "not measured"
 
 
-def test_what_nobody_measured_is_left_out() -> None:
+def test_a_missing_measurement_is_left_out() -> None:
     assert not any("1.5 MB" in title for title in rows())
 
 

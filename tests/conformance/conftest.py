@@ -7,23 +7,23 @@ from collections.abc import Iterator
 import anthropic
 import pytest
 
-from tests.conformance.support import DECLARATION, Talk
+from tests.conformance.support import CONFIG, Talk
 from tests.wire.client import Client
-from tests.wire.proxy import BESIDE_MESSAGES, Lasting, lasting_proxy
+from tests.wire.proxy import OTHER_PIPELINES, SharedProxy, proxy_with_backend
 
 
 @pytest.fixture(scope="session")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     folder = tmp_path_factory.mktemp("conformance")
-    with lasting_proxy(folder, lambda url: DECLARATION.format(url=url) + BESIDE_MESSAGES) as made:
+    with proxy_with_backend(folder, lambda url: CONFIG.format(url=url) + OTHER_PIPELINES) as made:
         yield made
 
 
 @pytest.fixture
-def talk(lasting: Lasting) -> Iterator[Talk]:
-    backend, url = lasting.backend, lasting.url
+def talk(shared_proxy: SharedProxy) -> Iterator[Talk]:
+    backend, url = shared_proxy.backend, shared_proxy.url
     client = Client(url)
     with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as sdk:
         yield Talk(url, backend, sdk, client)
-    client.leave()
+    client.close()
     backend.forget()

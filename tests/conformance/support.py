@@ -12,7 +12,7 @@ from tests.secrets import PROMPT
 from tests.support import body
 from tests.wire.backend import ScriptedBackend, Step
 from tests.wire.chat import DONE, END, delta, head, sse, whole
-from tests.wire.client import Answer, Client
+from tests.wire.client import Client, Response
 
 MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 USAGE = {"prompt_tokens": 40, "completion_tokens": 7}
@@ -24,7 +24,7 @@ WEATHER: Any = {
 THINKING: Any = {"type": "adaptive"}
 
 #: A model for each profile, all at the scripted backend, and some with facts of their own.
-DECLARATION = """
+CONFIG = """
 backends:
   generic: {{base_url: "{url}/v1", api_key: backend-key}}
   llamacpp: {{profile: llamacpp, base_url: "{url}/v1"}}
@@ -93,7 +93,7 @@ class Talk:
 
     def script(self, *steps: Step) -> None:
         """From now on the backend answers so."""
-        self.backend.answers = [steps]
+        self.backend.responses = [steps]
 
     def plays(self, *deltas: dict[str, Any], finish: str | None = "stop") -> None:
         """The backend streams these deltas, each in a chunk, and its usage at the end."""
@@ -110,12 +110,14 @@ class Talk:
         choice = {"index": 0, "message": message, "finish_reason": finish}
         self.script(whole(200, {"choices": [choice], "usage": USAGE}))
 
-    def ask(self, stream: bool = False, under: str = "", **given: Any) -> anthropic.types.Message:
+    def ask(
+        self, stream: bool = False, under: str = "", **required: Any
+    ) -> anthropic.types.Message:
         """What the SDK makes of the answer; fields it has no argument for go in `extra_body`.
 
         `under` is a path the routes of another pipeline are below.
         """
-        request: dict[str, Any] = {**body(), **given}
+        request: dict[str, Any] = {**body(), **required}
         sdk = self.sdk.with_options(base_url=self.url + under)
         if not stream:
             message: anthropic.types.Message = sdk.messages.create(**request)
@@ -123,19 +125,19 @@ class Talk:
         with sdk.messages.stream(**request) as events:
             return events.get_final_message()
 
-    def post(self, path: str = "/v1/messages", **changes: Any) -> Answer:
+    def post(self, path: str = "/v1/messages", **changes: Any) -> Response:
         """The answer as it stands on the wire, checked against the grammar and the SDK's types."""
         answer = self.client.post(body(**changes), path)
         _ = answer.events if answer.status == 200 and changes.get("stream") else answer.json
         return answer
 
-    def turns(self, *turns: Any, **changes: Any) -> list[dict[str, Any]]:
+    def history(self, *history: Any, **changes: Any) -> list[dict[str, Any]]:
         """The messages the backend gets for a conversation of these turns, the user's first."""
         self.answers(False, content="Well.")
         roles = ("user", "assistant")
         messages = [
             turn if "role" in turn else {"role": roles[n % 2], "content": turn}
-            for n, turn in enumerate(turns)
+            for n, turn in enumerate(history)
         ]
         answer = self.post(messages=messages, **changes)
         assert answer.status == 200, answer.body

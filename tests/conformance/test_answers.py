@@ -12,7 +12,7 @@ from tests.conformance.support import MODES, USAGE, Talk
 from tests.grammar import check_grammar
 from tests.support import body
 from tests.wire.backend import Act
-from tests.wire.chat import DONE, END, delta, head, piece, sse, whole
+from tests.wire.chat import DONE, END, delta, head, http_chunk, sse, whole
 from tests.wire.client import raw
 
 OVERFLOWS: dict[str, Any] = {
@@ -43,8 +43,10 @@ def test_row_01_the_client_never_compacts(error: Any, stream: bool, talk: Talk) 
         talk.ask(stream)
     if "12" in str(error):
         exact = "at least" not in str(error)
-        told = "prompt is too long: 12 tokens > 10 maximum" if exact else "at least 12 input tokens"
-        assert told in str(caught.value)
+        reported = (
+            "prompt is too long: 12 tokens > 10 maximum" if exact else "at least 12 input tokens"
+        )
+        assert reported in str(caught.value)
     throttled = {"message": "Too many tokens, please wait before trying again."}
     talk.script(whole(429, {"error": throttled}))
     with pytest.raises(anthropic.RateLimitError):
@@ -78,24 +80,24 @@ def test_row_14_unknown_field_stream_options(talk: Talk) -> None:
 
 
 @MODES
-def test_row_20_the_gpu_works_on_after_the_client_left(stream: bool, talk: Talk) -> None:
+def test_row_20_the_gpu_works_on_after_the_client_disconnected(stream: bool, talk: Talk) -> None:
     begun = (head(), sse(delta(content="Hello"))) if stream else ()
-    talk.script(*begun, Act.UNTIL_GONE)
+    talk.script(*begun, Act.UNTIL_CLOSED)
     talk.client.socket.sendall(raw(body(stream=stream)))
     talk.backend.request()
-    talk.client.leave()
-    assert talk.backend.is_gone(within=5)
+    talk.client.close()
+    assert talk.backend.is_closed(within=5)
 
 
 @pytest.mark.parametrize("ending", [END, b""], ids=["end-of-file", "broken-off"])
-def test_row_21_half_an_answer_is_taken_for_a_whole_one(ending: bytes, talk: Talk) -> None:
+def test_row_21_an_incomplete_response_looks_complete(ending: bytes, talk: Talk) -> None:
     talk.script(head(), sse(delta(content="Hel")), ending, Act.CLOSE)
     events = talk.post(stream=True).events
     assert events[-1]["type"] == "error"
     assert "message_stop" not in [event["type"] for event in events]
     with pytest.raises(anthropic.APIStatusError):
         talk.ask(stream=True)
-    half = piece(b'{"choices": [{"mess')
+    half = http_chunk(b'{"choices": [{"mess')
     talk.script(head(content_type="application/json"), half, Act.CLOSE)
     with pytest.raises(anthropic.APIStatusError):
         talk.ask()
@@ -119,7 +121,7 @@ def test_row_22_no_byte_while_the_backend_reads_the_prompt(talk: Talk) -> None:
 
 @MODES
 @pytest.mark.parametrize(
-    ("status", "told", "kind"),
+    ("status", "reported", "kind"),
     [
         (429, 429, "rate_limit_error"),
         (503, 529, "overloaded_error"),
@@ -127,12 +129,12 @@ def test_row_22_no_byte_while_the_backend_reads_the_prompt(talk: Talk) -> None:
     ],
 )
 def test_row_38_a_storm_of_retries(
-    status: int, told: int, kind: str, stream: bool, talk: Talk
+    status: int, reported: int, kind: str, stream: bool, talk: Talk
 ) -> None:
     talk.script(whole(status, {"error": {"message": "Wait."}}, retry_after="7"))
     with pytest.raises(anthropic.APIStatusError) as caught:
         talk.ask(stream)
-    assert (caught.value.status_code, caught.value.type) == (told, kind)
+    assert (caught.value.status_code, caught.value.type) == (reported, kind)
     assert caught.value.response.headers["retry-after"] == "7"
     assert len(talk.backend.requests) == 1
 

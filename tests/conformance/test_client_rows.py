@@ -40,7 +40,7 @@ def test_row_c4_web_search_alone_is_refused(talk: Talk, path: str) -> None:
 @pytest.mark.parametrize("model", ["claude-test", "openai", "databricks"])
 def test_row_c5_a_conversation_that_begins_with_the_assistant(talk: Talk, model: str) -> None:
     opened = {"role": "assistant", "content": "How can I help?"}
-    sent = talk.turns(opened, {"role": "user", "content": "Hi"}, model=model)
+    sent = talk.history(opened, {"role": "user", "content": "Hi"}, model=model)
     assert [(each["role"], each["content"]) for each in sent] == [
         ("assistant", "How can I help?"),
         ("user", "Hi"),
@@ -49,7 +49,7 @@ def test_row_c5_a_conversation_that_begins_with_the_assistant(talk: Talk, model:
 
 def test_row_c5_a_call_comes_first(talk: Talk) -> None:
     call = {"role": "assistant", "content": [use("a")]}
-    sent = talk.turns(call, {"role": "user", "content": [result("a")]}, tools=[WEATHER])
+    sent = talk.history(call, {"role": "user", "content": [result("a")]}, tools=[WEATHER])
     assert roles(sent) == ["assistant", "tool"]
 
 
@@ -120,7 +120,7 @@ def test_row_c14_strict_tools_are_reported_where_they_are_not_taken(talk: Talk) 
 def test_row_c16_a_system_message_that_only_sets_the_effort(talk: Talk) -> None:
     low = {"role": "system", "output_config": {"effort": "low"}}
     user = {"role": "user", "content": "So?"}
-    sent = talk.turns("Hi", [said("Hello")], user, low, model="openai")
+    sent = talk.history("Hi", [said("Hello")], user, low, model="openai")
     assert roles(sent) == ["user", "assistant", "user"]
     assert talk.asked["reasoning_effort"] == "low"
 

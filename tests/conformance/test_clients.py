@@ -28,7 +28,7 @@ def test_fact_1_a_thread_loses_the_history(talk: Talk) -> None:
     assert talk.asked["messages"] == messages
 
 
-def test_fact_2_a_closed_block_makes_half_an_answer_whole(talk: Talk) -> None:
+def test_fact_2_a_closed_block_makes_a_response_look_complete(talk: Talk) -> None:
     talk.script(
         head(), sse(delta(content="Hel")), sse({"error": {"message": "Out of memory"}}), END
     )
@@ -79,7 +79,7 @@ def test_fact_5_the_start_counts_tokens(talk: Talk) -> None:
     assert usage["output_tokens"] >= 1
 
 
-def test_fact_6_the_newest_sdk_sends_a_bearer_key_and_sampling_beside(talk: Talk) -> None:
+def test_fact_6_the_newest_sdk_sends_a_bearer_key_and_sampling(talk: Talk) -> None:
     talk.answers(False, content="Well.")
     assert talk.sdk.auth_headers == {"Authorization": "Bearer client-key"}
     talk.ask(extra_body={"temperature": 0.5, "top_p": 0.9})
@@ -102,14 +102,14 @@ def test_contract_the_models_are_listed(talk: Talk) -> None:
     assert talk.client.get("/v1/models", **{"x-api-key": ""}).status == 401
 
 
-def test_contract_a_stream_is_not_held_back(talk: Talk) -> None:
+def test_contract_a_stream_is_not_buffered(talk: Talk) -> None:
     hold = Event()
     talk.script(head(), sse(delta(content="One")), hold, sse(delta("stop")), DONE, END)
     talk.client.send(raw(body(stream=True), x_claude_code_session_id="s-1"))
     types = [talk.client.event()["type"] for _ in range(3)]
     assert types[-1] == "content_block_delta"
     hold.set()
-    talk.client.answer.read()
+    talk.client.response.read()
 
 
 def test_contract_the_headers_of_claude_code_stay_here(talk: Talk) -> None:
@@ -136,9 +136,9 @@ def test_contract_a_dropped_connection_can_be_tried_again(talk: Talk) -> None:
 
 def test_row_12_a_count_is_wrong_by_far(talk: Talk) -> None:
     def count(model: str) -> tuple[int, str]:
-        given = {**body(tools=[WEATHER]), "model": model}
-        del given["max_tokens"]
-        answer = talk.client.post(given, "/v1/messages/count_tokens")
+        required = {**body(tools=[WEATHER]), "model": model}
+        del required["max_tokens"]
+        answer = talk.client.post(required, "/v1/messages/count_tokens")
         return answer.json["input_tokens"], answer.headers["x-llm-proxy-token-count"]
 
     talk.script(whole(200, {"input_tokens": 728}))

@@ -12,7 +12,7 @@ MARK = {"type": "ephemeral", "ttl": "1h"}
 
 
 def test_row_15_cache_control_is_refused(talk: Talk) -> None:
-    talk.turns(
+    talk.history(
         [{**said("Hi"), "cache_control": MARK}],
         [{**use("a"), "cache_control": MARK}],
         [{**result("a", [{**said("sunny"), "cache_control": MARK}]), "cache_control": MARK}],
@@ -32,9 +32,9 @@ def test_row_16_extra_inputs_are_not_permitted(talk: Talk) -> None:
         tools=[{**WEATHER, "defer_loading": True, "eager_input_streaming": True}],
     )
     assert answer.status == 200
-    told = answer.headers["x-llm-proxy-degraded"]
-    assert "context_management" in told
-    assert "tomorrows_field" in told
+    reported = answer.headers["x-llm-proxy-degraded"]
+    assert "context_management" in reported
+    assert "tomorrows_field" in reported
     known = {"model", "messages", "max_tokens", "stream", "tools"}
     assert talk.asked.keys() == known
     assert talk.asked["tools"][0]["function"].keys() == {"name", "description", "parameters"}
@@ -42,22 +42,22 @@ def test_row_16_extra_inputs_are_not_permitted(talk: Talk) -> None:
 
 def test_row_18_a_system_message_in_the_middle(talk: Talk) -> None:
     middle = {"role": "system", "content": "Speak French."}
-    turns = ("Hi", [use("a")], middle, {"role": "user", "content": [result("a"), said("So?")]})
-    sent = talk.turns(*turns)
+    history = ("Hi", [use("a")], middle, {"role": "user", "content": [result("a"), said("So?")]})
+    sent = talk.history(*history)
     assert roles(sent) == ["user", "assistant", "tool", "user"]
     assert "<system-reminder>\nSpeak French." in sent[-1]["content"]
-    kept = talk.turns(
+    kept = talk.history(
         "Hi", [said("Hello")], middle, {"role": "user", "content": "So?"}, model="openai"
     )
     assert roles(kept) == ["user", "assistant", "system", "user"]
 
 
-def test_row_19_each_turn_reads_the_whole_prompt_again(talk: Talk) -> None:
+def test_row_19_each_request_evaluates_the_whole_prompt_again(talk: Talk) -> None:
     """The attribution line is left out. Affinity of a session is not there yet."""
     prompts = []
     for cch in ("a1b2c", "d3e4f"):
         line = f"x-anthropic-billing-header: cc_version=2.1; cch={cch};"
-        talk.turns("Hi", system=[said(line), said("You are an agent.")], tools=[WEATHER])
+        talk.history("Hi", system=[said(line), said("You are an agent.")], tools=[WEATHER])
         prompts.append(talk.asked)
     assert prompts[0] == prompts[1]
     assert prompts[0]["messages"][0] == {"role": "system", "content": "You are an agent."}
@@ -69,10 +69,10 @@ def document(**source: Any) -> dict[str, Any]:
 
 def test_row_29_a_pdf_is_ignored_in_silence(talk: Talk) -> None:
     page = {"type": "base64", "media_type": "application/pdf", "data": pdf("Nine lives")}
-    (sent,) = talk.turns([document(**page), said("What is it?")])
+    (sent,) = talk.history([document(**page), said("What is it?")])
     assert "Nine lives" in sent["content"]
     inline = document(type="text", media_type="text/plain", data="Plain words")
-    (sent,) = talk.turns([inline, document(type="content", content=[said("Parts")])])
+    (sent,) = talk.history([inline, document(type="content", content=[said("Parts")])])
     assert "Plain words" in sent["content"]
     assert "Parts" in sent["content"]
     there = document(type="url", url="https://example.com/a.pdf")
@@ -81,10 +81,10 @@ def test_row_29_a_pdf_is_ignored_in_silence(talk: Talk) -> None:
 
 
 def test_row_30_max_tokens_or_max_completion_tokens(talk: Talk) -> None:
-    talk.turns("Hi", model="openai")
+    talk.history("Hi", model="openai")
     assert talk.asked["max_completion_tokens"] == 100
     assert "max_tokens" not in talk.asked
-    talk.turns("Hi", model="vllm")
+    talk.history("Hi", model="vllm")
     assert talk.asked["max_tokens"] == 100
     assert "max_completion_tokens" not in talk.asked
 
@@ -94,13 +94,13 @@ def test_row_32_sampling_that_a_reasoning_model_refuses(talk: Talk) -> None:
     answer = talk.post(model="reasoner", temperature=0.5, top_p=0.9)
     assert not {"temperature", "top_p"} & talk.asked.keys()
     assert answer.headers["x-llm-proxy-degraded"] == "temperature:dropped"
-    talk.turns("Hi", temperature=0.5, top_p=0.9)
+    talk.history("Hi", temperature=0.5, top_p=0.9)
     assert (talk.asked["temperature"], talk.asked["top_p"]) == (0.5, 0.9)
 
 
 def test_row_39_a_trailing_assistant_message(talk: Talk) -> None:
     begun = ("Count to three.", [said("One, two,")])
-    sent = talk.turns(*begun, model="vllm")
+    sent = talk.history(*begun, model="vllm")
     assert sent[-1] == {"role": "assistant", "content": "One, two,"}
     assert talk.asked["continue_final_message"] is True
     assert talk.asked["add_generation_prompt"] is False
@@ -113,7 +113,7 @@ def test_row_39_a_trailing_assistant_message(talk: Talk) -> None:
 
 
 def test_row_31_input_and_limit_exceed_the_window(talk: Talk) -> None:
-    talk.turns("Hi " * 1000, model="small", max_tokens=64_000)
+    talk.history("Hi " * 1000, model="small", max_tokens=64_000)
     assert talk.asked["max_tokens"] == 4095  # whatever the prompt has, by no estimate
 
     refusal = (
@@ -121,8 +121,8 @@ def test_row_31_input_and_limit_exceed_the_window(talk: Talk) -> None:
         "(1000 in the messages, 4000 in the completion). Please reduce the length."
     )
     talk.answers(False, content="Well.")
-    well = talk.backend.answers[0]
-    talk.backend.answers = [(whole(400, {"error": {"message": refusal}}),), well]
+    well = talk.backend.responses[0]
+    talk.backend.responses = [(whole(400, {"error": {"message": refusal}}),), well]
     before = len(talk.backend.requests)
     assert talk.post(max_tokens=4000).status == 200
     limits = [request.body["max_tokens"] for request in talk.backend.requests[before:]]

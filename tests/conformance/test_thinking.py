@@ -11,9 +11,9 @@ from tests.conformance.support import MODES, THINKING, Talk, call, kinds, result
 
 @pytest.mark.parametrize("thinking", [THINKING, {"type": "enabled", "budget_tokens": 2000}])
 def test_row_17_every_request_fails_since_clients_send_thinking(thinking: Any, talk: Talk) -> None:
-    talk.turns("Hi", thinking=thinking, max_tokens=4000)
+    talk.history("Hi", thinking=thinking, max_tokens=4000)
     assert not {"thinking", "reasoning_effort", "budget_tokens"} & talk.asked.keys()
-    talk.turns("Hi", model="vllm", thinking=thinking, max_tokens=4000)
+    talk.history("Hi", model="vllm", thinking=thinking, max_tokens=4000)
     assert "thinking" not in talk.asked
     assert talk.asked["reasoning_effort"] in ("low", "medium", "high")
 
@@ -21,9 +21,11 @@ def test_row_17_every_request_fails_since_clients_send_thinking(thinking: Any, t
 @MODES
 def test_row_23_reasoning_content_must_be_passed_back(stream: bool, talk: Talk) -> None:
     talk.answers(stream, "tool_calls", reasoning_content="Look.", tool_calls=[call("{}", id="a")])
-    given: dict[str, Any] = {"model": "llamacpp", "thinking": THINKING, "max_tokens": 4000}
-    made = talk.ask(stream, **given)
-    sent = talk.turns("Hi", [block.to_dict() for block in made.content], [result("a")], **given)
+    required: dict[str, Any] = {"model": "llamacpp", "thinking": THINKING, "max_tokens": 4000}
+    made = talk.ask(stream, **required)
+    sent = talk.history(
+        "Hi", [block.to_dict() for block in made.content], [result("a")], **required
+    )
     assert sent[1]["reasoning_content"] == "Look."
 
 
@@ -47,7 +49,7 @@ def test_row_24_reasoning_never_appears(members: Any, stream: bool, talk: Talk) 
 
 def test_row_25_thinking_without_a_signature(talk: Talk) -> None:
     thought = {"type": "thinking", "thinking": "Hm."}
-    sent = talk.turns("Hi", [thought, said("Yes.")], "Why?")
+    sent = talk.history("Hi", [thought, said("Yes.")], "Why?")
     assert sent[1] == {"role": "assistant", "content": "Yes."}
 
 
@@ -60,7 +62,7 @@ def test_row_26_invalid_signature_when_the_session_changes_its_model(
     assert str(mine["signature"]).startswith("llmp2_")
     foreign = {"type": "thinking", "thinking": "Hm.", "signature": "EqQBCkgIAxABGAI="}
     for thought in (mine, foreign):
-        sent = talk.turns("Hi", [thought, use("a")], [result("a")], model="openrouter")
+        sent = talk.history("Hi", [thought, use("a")], [result("a")], model="openrouter")
         assert "Hm." not in str(sent)
         assert str(thought["signature"]) not in str(sent)
 

@@ -84,22 +84,22 @@ def test_row_07_the_client_waits_for_a_tool_that_does_not_exist(stream: bool, ta
 
 def test_row_08_a_tool_message_must_follow_its_call(talk: Talk) -> None:
     typed = [said("Wait,"), result("b", "rain"), said("one more thing."), result("a")]
-    sent = talk.turns("Hi", [use("a"), use("b", "Rome")], typed)
+    sent = talk.history("Hi", [use("a"), use("b", "Rome")], typed)
     assert roles(sent) == ["user", "assistant", "tool", "tool", "user"]
     assert [each["content"] for each in sent[2:4]] == ["sunny", "rain"]
 
 
 def test_row_09_what_the_user_typed_during_a_tool_run_is_lost(talk: Talk) -> None:
-    sent = talk.turns("Hi", [use("a")], [result("a"), said("Never mind."), said("Stop.")])
+    sent = talk.history("Hi", [use("a")], [result("a"), said("Never mind."), said("Stop.")])
     assert sent[-1] == {"role": "user", "content": "Never mind.\n\nStop."}
 
 
 def test_row_10_an_interrupted_tool(talk: Talk) -> None:
-    sent = talk.turns("Hi", [use("a"), use("b")], [result("b"), said("Go on.")])
+    sent = talk.history("Hi", [use("a"), use("b")], [result("b"), said("Go on.")])
     assert roles(sent) == ["user", "assistant", "tool", "tool", "user"]
     assert "not available" in sent[2]["content"]
     assert sent[3]["content"] == "sunny"
-    orphan = talk.turns("Hi", [said("Hello")], [result("zzz", "rain")])
+    orphan = talk.history("Hi", [said("Hello")], [result("zzz", "rain")])
     assert roles(orphan) == ["user", "assistant", "user"]
     assert "rain" in orphan[-1]["content"]
 
@@ -108,7 +108,7 @@ def test_row_28_an_image_from_a_tool_is_lost(talk: Talk) -> None:
     source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
     picture = [said("A screenshot:"), {"type": "image", "source": source}]
     turn = [result("a", picture), result("b", "rain")]
-    sent = talk.turns("Hi", [use("a"), use("b")], turn)
+    sent = talk.history("Hi", [use("a"), use("b")], turn)
     assert roles(sent) == ["user", "assistant", "tool", "tool", "user"]
     assert "iVBOR" not in json.dumps(sent[:4])
     assert sent[4]["content"][-1]["image_url"]["url"].endswith("iVBORw0KGgo=")
@@ -126,7 +126,7 @@ def test_row_33_a_tools_schema_is_refused(talk: Talk) -> None:
         {"name": "f", "input_schema": schema},
         {"name": "g", "input_schema": {"type": "object"}},
     ]
-    talk.turns("Hi", model="databricks", tools=tools)
+    talk.history("Hi", model="databricks", tools=tools)
     first, second = (tool["function"]["parameters"] for tool in talk.asked["tools"])
     assert first == {"type": "object", "properties": {"at": {"type": "string"}}}
     assert second == {"type": "object", "properties": {}}
@@ -146,7 +146,7 @@ def test_row_33_a_tools_schema_is_refused(talk: Talk) -> None:
     ids=["auto", "any", "none", "tool"],
 )
 def test_row_34_a_forced_tool_is_ignored(choice: Any, sent: Any, talk: Talk) -> None:
-    talk.turns("Hi", tools=[WEATHER], tool_choice=choice)
+    talk.history("Hi", tools=[WEATHER], tool_choice=choice)
     assert talk.asked["tool_choice"] == sent
     if choice["type"] == "auto":
         return
@@ -178,14 +178,14 @@ def test_row_35_malformed_tool_json(
     """
     talk.answers(stream, "tool_calls", tool_calls=[call(arguments, id="a")])
     message = talk.ask(stream, "/weak", tools=[WEATHER])
-    (given,) = cities(message)
-    assert given == (repaired or {"_raw": arguments})
+    (required,) = cities(message)
+    assert required == (repaired or {"_raw": arguments})
     assert message.stop_reason == "tool_use"
     if stream:
         events = talk.post(stream=True, tools=[WEATHER]).events
         deltas = [event["delta"] for event in events if event["type"] == "content_block_delta"]
         sent = "".join(each["partial_json"] for each in deltas)
-        assert sent == arguments if arguments[0] == "{" else json.loads(sent) == given
+        assert sent == arguments if arguments[0] == "{" else json.loads(sent) == required
     else:
         assert isinstance(cities(talk.ask(tools=[WEATHER]))[0], dict)
 
@@ -263,7 +263,7 @@ def test_row_36_a_tool_call_that_is_all_there_is(stream: bool, talk: Talk) -> No
 
 
 def test_row_37_the_same_tool_id_twice_in_a_conversation(talk: Talk) -> None:
-    sent = talk.turns(
+    sent = talk.history(
         "Hi",
         [use("call_0")],
         [result("call_0", "sunny")],

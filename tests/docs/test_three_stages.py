@@ -73,7 +73,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
     with proxy(tmp_path, CONFIG.format(url=backend.url, file=file)) as url:
         client = Client(url)
         yield Served(client, backend, file)
-        client.leave()
+        client.close()
     backend.close()
     for name in MODULES:
         sys.modules.pop(name.removesuffix(".py"), None)
@@ -113,13 +113,13 @@ def test_a_client_that_disconnects_leaves_a_record_with_its_tokens(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
-    served.backend.says(head(), sse(delta(content="Hello " * 100)), Act.UNTIL_GONE)
+    served.backend.says(head(), sse(delta(content="Hello " * 100)), Act.UNTIL_CLOSED)
     leaving = Client(served.client.url)
     leaving.send(raw(body(stream=True)))
     while leaving.event()["type"] != "content_block_delta":
         pass
-    leaving.leave()
-    assert served.backend.is_gone()
+    leaving.close()
+    assert served.backend.is_closed()
 
     [record] = served.records(1)
 

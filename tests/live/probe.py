@@ -20,12 +20,12 @@ _UNFOUND = ("# undetermined", "# as configured")
 
 def probe(server: Running, model: str, folder: Path) -> str:
     """What the probe prints of a server of which nothing is declared. Raises SetupError."""
-    entry, told = folder / "probed.yaml", server.place.folder / "probe.log"
+    entry, reported = folder / "probed.yaml", server.place.folder / "probe.log"
     script = 'exec "$@" > "$0"'  # the entry goes to stdout, the progress to stderr
     asked = ["probe", "probed", "--url", f"{server.url}/v1", "--api-key-env", "LIVE_KEY"]
     command = [COMMAND, *asked, "--model", model, "--all", "--timeout", "120"]
-    told.write_bytes(b"")
-    run("probe", ["sh", "-c", script, str(entry), *command], told, _LIMIT, environ())
+    reported.write_bytes(b"")
+    run("probe", ["sh", "-c", script, str(entry), *command], reported, _LIMIT, environ())
     return entry.read_text()
 
 

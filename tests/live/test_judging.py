@@ -38,7 +38,7 @@ PRINTED = """\
         ("[none, low]", "n", False),
     ],
 )
-def test_a_star_stands_for_any_text(expected: str, seen: str, passed: bool) -> None:
+def test_a_star_matches_any_text(expected: str, seen: str, passed: bool) -> None:
     assert Result("a check", expected, seen).passed is passed
 
 
@@ -56,7 +56,7 @@ def test_only_what_the_probe_has_found_out_is_compared() -> None:
     assert found(PRINTED) == {"stream_options": True, "tool_id_length": None, "fields.top_k": "map"}
 
 
-def test_a_key_nobody_has_looked_up_is_a_difference() -> None:
+def test_an_unverified_key_is_a_difference() -> None:
     passed = {
         result.check: result.passed
         for result in compare({"a": 1, "b": None, "c": 2}, {"a": 1, "b": None})
@@ -66,7 +66,7 @@ def test_a_key_nobody_has_looked_up_is_a_difference() -> None:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-def test_what_is_true_of_a_server_is_said_in_keys_of_a_profile(name: str) -> None:
+def test_the_facts_of_a_server_are_keys_of_a_profile(name: str) -> None:
     truths = YAML(typ="safe", pure=True).load(Path(__file__).with_name("truths.yaml"))
     profile = Profile("http://localhost/v1")
 

@@ -15,7 +15,7 @@ def part(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
     return {"type": "http.request", "body": data, "more_body": more}
 
 
-GONE = {"type": "http.disconnect"}
+DISCONNECT = {"type": "http.disconnect"}
 
 
 @define(eq=False)
@@ -28,7 +28,7 @@ class Server:
 
     async def receive(self) -> dict[str, Any]:
         message = self.messages.pop(0)
-        if message is GONE:
+        if message is DISCONNECT:
             self.signals.disconnect()
         return message
 

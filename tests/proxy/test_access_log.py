@@ -48,7 +48,7 @@ def logged(exchange: Exchange, caplog: pytest.LogCaptureFixture) -> logging.LogR
     return record
 
 
-def test_a_line_has_all_that_is_known(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_line_has_all_fields(caplog: pytest.LogCaptureFixture) -> None:
     assert logged(whole(), caplog).getMessage() == (
         "req_1 POST /v1/messages 200 2.500s client=key-1 session=s-1 agent=a-2 parent_agent=a-1 "
         "model=claude-x backend=local backend_model=small prompt=20 cached=8 output=3 "

@@ -71,7 +71,7 @@ def paths(*numbers: int) -> list[str]:
     return [f"/{n}" for n in range(*numbers)]
 
 
-async def test_row_a11_few_requests_begin_per_turn_in_the_order_they_came() -> None:
+async def test_row_a11_few_requests_begin_per_round_in_order_of_arrival() -> None:
     worker = Worker()
     worker.ask(*paths(3 * PER_TURN))
     seen = []
@@ -113,7 +113,7 @@ async def test_row_a11_while_one_waits_too_long_new_requests_are_refused_unread(
     assert worker.admission.counts.shed[()] == 1
 
 
-async def test_row_a11_when_nobody_waits_new_requests_begin_again() -> None:
+async def test_row_a11_after_the_queue_is_empty_requests_begin_again() -> None:
     worker = overloaded()
     await worker.end()
     worker.ask("/later")
@@ -121,7 +121,7 @@ async def test_row_a11_when_nobody_waits_new_requests_begin_again() -> None:
     assert worker.began[-1] == "/later"
 
 
-async def test_a_wait_within_the_limit_is_no_overload() -> None:
+async def test_a_wait_within_the_limit_is_accepted() -> None:
     worker = Worker()
     worker.ask(*paths(PER_TURN + 1))
     worker.ask("/later", now=0.25)
@@ -136,7 +136,7 @@ async def test_without_a_limit_no_request_is_refused() -> None:
     assert len(worker.began) == PER_TURN + 2
 
 
-async def test_a_request_whose_client_is_gone_takes_up_nobodys_turn() -> None:
+async def test_a_disconnected_request_takes_no_place() -> None:
     worker = Worker()
     worker.ask(*paths(3 * PER_TURN))
     for server in worker.servers[PER_TURN : 2 * PER_TURN]:
@@ -147,7 +147,7 @@ async def test_a_request_whose_client_is_gone_takes_up_nobodys_turn() -> None:
     await worker.end()
 
 
-async def test_refusals_are_whole_at_once_and_end_one_per_turn() -> None:
+async def test_refusals_are_sent_at_once_and_end_one_per_round() -> None:
     worker = overloaded()
     worker.ask(*["/refused"] * 5, now=1.0)
     await turn()

@@ -20,11 +20,11 @@ from pipeline.config.problems import ConfigError
 from proxy.app import App, make_app
 from proxy.config import referenced_backends
 from proxy.http.disconnect import REQUEST_SIGNALS, with_signals
-from tests.proxy.support import GONE, part
+from tests.proxy.support import DISCONNECT, part
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
-from tests.wire.proxy import declaration
+from tests.wire.proxy import config_text
 
 KEY = {"x-api-key": "client-key"}
 
@@ -43,7 +43,7 @@ def app(tmp_path: Path, backend: ScriptedBackend) -> App:
 
 def write(folder: Path, backend: ScriptedBackend, server: str = "") -> str:
     file = folder / "pipelines.yaml"
-    file.write_text(f"server: {{{server}}}\n{declaration(backend.url)}")
+    file.write_text(f"server: {{{server}}}\n{config_text(backend.url)}")
     return str(file)
 
 
@@ -208,12 +208,12 @@ class TestSignals:
                 signals.cancel_on_signal(cancel_scope)
                 await anyio.sleep_forever()
             assert signals.disconnected
-            assert [await receive(), await receive()] == [GONE, GONE]
+            assert [await receive(), await receive()] == [DISCONNECT, DISCONNECT]
 
-        await Pushing(part(b"Hello"), GONE).run(app)
+        await Pushing(part(b"Hello"), DISCONNECT).run(app)
 
     async def test_nothing_is_read_before_the_app_asks(self) -> None:
-        server = Pushing(part(b"Hello"), GONE)
+        server = Pushing(part(b"Hello"), DISCONNECT)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await anyio.wait_all_tasks_blocked()
@@ -228,7 +228,7 @@ class TestSignals:
                 scope["state"][REQUEST_SIGNALS].cancel_on_signal(cancel_scope)
                 await anyio.sleep_forever()
 
-        await Pushing(part(b""), GONE).run(app)
+        await Pushing(part(b""), DISCONNECT).run(app)
 
     async def test_a_body_read_after_the_response_has_started_is_whole(self) -> None:
         server = Pushing(part(b"He", more=True), part(b"l", more=True), part(b"lo"))
@@ -246,16 +246,16 @@ class TestSignals:
     async def test_a_disconnect_in_the_body_reaches_the_app(self) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             assert (await receive())["more_body"]
-            assert await receive() == GONE
+            assert await receive() == DISCONNECT
             assert scope["state"][REQUEST_SIGNALS].disconnected
 
-        await Pushing(part(b"Hel", more=True), GONE).run(app)
+        await Pushing(part(b"Hel", more=True), DISCONNECT).run(app)
 
-    async def test_a_disconnect_after_the_response_is_no_signal(self) -> None:
+    async def test_a_disconnect_after_the_response_sends_no_signal(self) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await send(START)
             await send({"type": "http.response.body", "body": b"Hello"})
             await anyio.wait_all_tasks_blocked()
             assert not scope["state"][REQUEST_SIGNALS].disconnected
 
-        await Pushing(part(b""), GONE).run(app)
+        await Pushing(part(b""), DISCONNECT).run(app)

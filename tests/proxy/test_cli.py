@@ -144,7 +144,7 @@ def test_the_old_name_of_api_key_env_works_and_is_hidden(tmp_path: Path) -> None
     assert "takes the name of a variable" in results[0].stderr
 
 
-def test_the_version_is_told() -> None:
+def test_the_version_is_printed() -> None:
     assert cli("--version").stdout == f"llm-proxy, version {__version__}\n"
 
 
@@ -160,14 +160,14 @@ def test_the_version_is_told() -> None:
     ],
     ids=["command", "option", "port-too-large", "port-too-small", "port-of-letters", "argument"],
 )
-def test_a_wrong_command_line_is_told(arguments: list[str], words: str) -> None:
+def test_a_wrong_command_line_is_reported(arguments: list[str], words: str) -> None:
     result = cli(*arguments)
 
     assert result.exit_code == 2
     assert words in result.stderr
 
 
-def test_check_tells_the_routes_of_a_declaration_that_is_in_order(tmp_path: Path) -> None:
+def test_check_prints_the_routes_of_a_valid_config(tmp_path: Path) -> None:
     write(tmp_path)
 
     result = cli("check", folder=tmp_path)
@@ -197,9 +197,7 @@ def test_problems_go_to_standard_error(tmp_path: Path, text: str, count: str) ->
 
 
 @pytest.mark.parametrize("arguments", [["serve"], [], ["--port", "0"]], ids=str)
-def test_serve_says_of_a_broken_declaration_what_check_says(
-    tmp_path: Path, arguments: list[str]
-) -> None:
+def test_serve_reports_a_broken_config_like_check(tmp_path: Path, arguments: list[str]) -> None:
     write(tmp_path, BROKEN)
 
     served, checked = cli(*arguments, folder=tmp_path), cli("check", folder=tmp_path)
@@ -208,7 +206,7 @@ def test_serve_says_of_a_broken_declaration_what_check_says(
     assert served.stderr == checked.stderr
 
 
-def test_the_option_goes_before_the_variable_before_the_usual_file(tmp_path: Path) -> None:
+def test_the_option_wins_over_the_variable_and_the_default_file(tmp_path: Path) -> None:
     write(tmp_path, "usual: 1")
     given = write(tmp_path, "given: 1", "given.yaml")
     named = write(tmp_path, "named: 1", "named.yaml")
@@ -222,7 +220,7 @@ def test_the_option_goes_before_the_variable_before_the_usual_file(tmp_path: Pat
     assert read().endswith("| usual: 1")
 
 
-def test_the_environment_goes_before_the_file_beside_the_declaration(tmp_path: Path) -> None:
+def test_the_environment_wins_over_the_env_file(tmp_path: Path) -> None:
     file = write(tmp_path, TEXT.replace("backend: here", "backend: '${BACKEND}'"))
     (tmp_path / ".env").write_text("BACKEND=here\nLLM_PROXY_CONFIG=not-from-here.yaml\n")
 
@@ -240,7 +238,7 @@ def test_the_environment_goes_before_the_file_beside_the_declaration(tmp_path: P
     ],
     ids=["all", "another"],
 )
-def test_serve_refuses_to_let_everybody_in(
+def test_serve_refuses_a_public_address_without_keys(
     tmp_path: Path, arguments: list[str], lines: list[int]
 ) -> None:
     write(tmp_path)
@@ -252,7 +250,7 @@ def test_serve_refuses_to_let_everybody_in(
     assert result.stderr.endswith("\n1 problem\n")
 
 
-def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
     write(tmp_path)
 
     with bind("127.0.0.1", 0) as taken:
@@ -271,14 +269,14 @@ def test_stages_lists_all_that_are_built_in() -> None:
     assert (result.exit_code, names) == (0, list(REGISTRY.builtin))
 
 
-def test_stages_shows_those_that_are_named() -> None:
+def test_stages_shows_the_named_ones() -> None:
     result = cli("stages", "invoke", "resolve")
 
     assert re.findall(r"^(\S+): ", result.stdout, re.MULTILINE) == ["invoke", "resolve"]
     assert "idle_timeout (number; default: 300): longest silence" in result.stdout
 
 
-def test_stages_tells_of_a_stage_there_is_not() -> None:
+def test_stages_reports_an_unknown_name() -> None:
     result = cli("stages", "invok")
 
     assert (result.exit_code, result.stdout) == (1, "")
@@ -293,7 +291,7 @@ def test_profiles_lists_all_that_ship() -> None:
 
 
 @pytest.mark.parametrize("name", shipped())
-def test_a_profile_is_shown_so_that_it_can_be_pasted(tmp_path: Path, name: str) -> None:
+def test_a_profile_can_be_pasted_into_the_config(tmp_path: Path, name: str) -> None:
     result = cli("profiles", name)
 
     whole = YAML(typ="safe", pure=True).load(result.stdout)
@@ -307,7 +305,7 @@ def test_a_profile_is_shown_so_that_it_can_be_pasted(tmp_path: Path, name: str) 
     assert whole[name]["fields"].keys() == SUPPORTED.keys()
 
 
-def test_the_table_has_a_row_for_each_field_and_says_where_it_is_otherwise() -> None:
+def test_the_table_of_fields_has_all_policies() -> None:
     result = cli("profiles", "--fields")
 
     lines = result.stdout.splitlines()
@@ -315,19 +313,19 @@ def test_the_table_has_a_row_for_each_field_and_says_where_it_is_otherwise() -> 
     assert result.exit_code == 0
     assert [row[0].strip("`") for row in rows[2:]] == list(SUPPORTED)
     policies = {each: profile_named(each).fields for each in shipped()}
-    for field, usual, others in rows[2:]:
-        told = dict.fromkeys(shipped(), usual)
-        for policy, names in (each.split(": ") for each in others.split("; ") if each):
-            told |= dict.fromkeys(re.findall("`([^`]+)`", names), policy)
+    for field, usual, rest_of_row in rows[2:]:
+        reported = dict.fromkeys(shipped(), usual)
+        for policy, names in (each.split(": ") for each in rest_of_row.split("; ") if each):
+            reported |= dict.fromkeys(re.findall("`([^`]+)`", names), policy)
         name = field.strip("`")
-        assert told == {each: policies[each][name] for each in shipped()}
+        assert reported == {each: policies[each][name] for each in shipped()}
 
 
 @pytest.mark.parametrize(
     ("name", "hint"),
     [("olama", "did you mean `ollama`?"), ("nothing", "use one of: `azure`, `cerebras`")],
 )
-def test_profiles_tells_of_a_profile_there_is_not(name: str, hint: str) -> None:
+def test_profiles_reports_an_unknown_name(name: str, hint: str) -> None:
     result = cli("profiles", name)
 
     assert (result.exit_code, result.stdout) == (1, "")
@@ -379,7 +377,7 @@ def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
     assert ended.stdout.splitlines()[-3:] == ["codes: 1 1 0 0", "heavy:", "heavy:"]
 
 
-def test_it_serves_where_it_says_until_an_interrupt(tmp_path: Path) -> None:
+def test_it_serves_at_its_address_until_an_interrupt(tmp_path: Path) -> None:
     """Until SIGTERM: tests/wire/test_life.py."""
     write(tmp_path)
     # A shell may have started the tests with SIGINT ignored, which processes inherit.

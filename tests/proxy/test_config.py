@@ -33,7 +33,7 @@ pipelines:
 """
 
 
-def declare(folder: Path, options: str = "{}", **environ: str) -> Config:
+def config_of(folder: Path, options: str = "{}", **environ: str) -> Config:
     file = folder / "some.yaml"
     file.write_text(TEXT.replace("OPTIONS", options))
     return read(str(file), environ)
@@ -50,26 +50,26 @@ def declare(folder: Path, options: str = "{}", **environ: str) -> Config:
     ],
     ids=["option", "variable", "empty-option", "empty-variable", "neither"],
 )
-def test_the_option_goes_before_the_variable_before_the_usual_name(
+def test_the_option_wins_over_the_variable_and_the_default(
     file: str | None, environ: dict[str, str], found: str
 ) -> None:
     assert locate(file, environ) == found
 
 
-def test_the_shipped_declaration_is_in_order() -> None:
-    declaration = read(str(ROOT / "pipelines.yaml"), {})
+def test_the_shipped_config_is_valid() -> None:
+    config = read(str(ROOT / "pipelines.yaml"), {})
 
-    assert [pipeline.name for pipeline in declaration.pipelines] == [
+    assert [pipeline.name for pipeline in config.pipelines] == [
         "messages",
         "count-tokens",
         "models",
         "metrics",
     ]
-    assert declaration.sections["server"] == Server()
-    assert [note.code for note in declaration.notes] == ["missing-variable"]
+    assert config.sections["server"] == Server()
+    assert [note.code for note in config.notes] == ["missing-variable"]
 
 
-def test_the_shipped_declaration_has_nothing_to_tell_when_all_is_set() -> None:
+def test_the_shipped_config_has_no_notes_when_all_is_set() -> None:
     environ = {"DATABRICKS_HOST": "https://host.invalid", "DATABRICKS_TOKEN": "token"}
 
     assert not read(str(ROOT / "pipelines.yaml"), environ).notes
@@ -93,7 +93,7 @@ REPLACEMENTS = [
         max_size=3,
     )
 )
-def test_no_slip_of_the_editor_makes_reading_crash(
+def test_no_typing_error_crashes_read(
     edits: list[tuple[int, str]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     words = list(WORDS)
@@ -105,12 +105,12 @@ def test_no_slip_of_the_editor_makes_reading_crash(
 
     try:
         problems = read(str(file), {"KEY": SECRET}).notes
-        told = "".join(problem.message + problem.hint for problem in problems)
+        reported = "".join(problem.message + problem.hint for problem in problems)
     except ConfigError as error:
-        problems, told = tuple(error.problems), str(error)
+        problems, reported = tuple(error.problems), str(error)
 
     assert all(each.location.line <= len(text.splitlines()) + 1 for each in problems)
-    assert SECRET not in told
+    assert SECRET not in reported
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ def test_no_slip_of_the_editor_makes_reading_crash(
         ("some-host", False),
     ],
 )
-def test_loopback_is_where_only_this_machine_comes_from(host: str, alone: bool) -> None:
+def test_loopback_addresses_are_recognised(host: str, alone: bool) -> None:
     assert is_loopback(host) is alone
 
 
-def doors(declaration: Config, host: str) -> list[int]:
+def doors(config: Config, host: str) -> list[int]:
     """The lines of the pipelines that are open to everybody."""
     try:
-        check_open_access(declaration, host)
+        check_open_access(config, host)
     except ConfigError as error:
         return [each.location.line for each in error.problems if each.code == "open-door"]
     return []
@@ -168,19 +168,19 @@ def doors(declaration: Config, host: str) -> list[int]:
         "ipv6",
     ],
 )
-def test_the_door_is_open_only_where_it_is_meant_to_be(
+def test_a_public_address_without_keys_is_a_problem(
     tmp_path: Path, options: str, environ: dict[str, str], host: str, lines: list[int]
 ) -> None:
-    assert doors(declare(tmp_path, options, **environ), host) == lines
+    assert doors(config_of(tmp_path, options, **environ), host) == lines
 
 
-def test_only_backends_that_models_lead_to_are_used(tmp_path: Path) -> None:
-    assert list(referenced_backends(declare(tmp_path))) == ["here"]
+def test_only_backends_referenced_by_models_are_used(tmp_path: Path) -> None:
+    assert list(referenced_backends(config_of(tmp_path))) == ["here"]
     several = "some: {targets: [{backend: here}, {backend: there}]}"
     (tmp_path / "several.yaml").write_text(
         TEXT.replace("some: {backend: here}", several)
         .replace("vllm", "ollama")
         .replace("OPTIONS", "{}")
     )
-    declared = read(str(tmp_path / "several.yaml"), {})
-    assert list(referenced_backends(declared)) == ["here", "there"]
+    config = read(str(tmp_path / "several.yaml"), {})
+    assert list(referenced_backends(config)) == ["here", "there"]

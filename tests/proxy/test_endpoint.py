@@ -21,7 +21,7 @@ from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.exchange import Exchange
 from stages.messages_api.errors import ConflictError, InternalError, NotFoundError, RateLimitError
 from stages.wire.ids import new_request_id
-from tests.proxy.support import GONE, Server, part
+from tests.proxy.support import DISCONNECT, Server, part
 
 Handle = Callable[[HttpRequest, Send[HttpResponse]], Awaitable[None]]
 
@@ -53,7 +53,7 @@ async def hello(_: HttpRequest, forward: Send[HttpResponse]) -> None:
 STREAM = ResponseStart(200, {"content-type": "text/event-stream; charset=utf-8"})
 
 
-async def test_each_answer_is_counted_by_its_status() -> None:
+async def test_each_response_is_counted_by_its_status() -> None:
     async def waits(request: HttpRequest, forward: Send[HttpResponse]) -> None:
         leaving.signals.disconnect()
         await anyio.sleep_forever()
@@ -64,8 +64,8 @@ async def test_each_answer_is_counted_by_its_status() -> None:
     assert counts.responses == {("test", "200"): 1, ("test", "none"): 1}
 
 
-class TestAnswer:
-    async def test_it_is_sent_part_by_part_with_the_requests_id(self) -> None:
+class TestResponse:
+    async def test_a_response_is_sent_in_parts_with_the_request_id(self) -> None:
         server = await run(hello)
         assert (server.status, server.body) == (200, b"Hello")
         assert [message.get("more_body") for message in server.sent] == [None, True, False]
@@ -78,9 +78,9 @@ class TestAnswer:
             seen.append(request.exchange.id)
             await hello(request, forward)
 
-        told = [(await run(note)).headers["request-id"] for _ in range(2)]
-        assert seen == told
-        assert len(set(told)) == 2
+        reported = [(await run(note)).headers["request-id"] for _ in range(2)]
+        assert seen == reported
+        assert len(set(reported)) == 2
 
     @pytest.mark.parametrize(
         ("value", "sent"),
@@ -93,7 +93,9 @@ class TestAnswer:
         ],
         ids=["lines", "controls", "tab", "latin-1", "beyond"],
     )
-    async def test_what_cannot_stand_in_a_header_is_replaced(self, value: str, sent: str) -> None:
+    async def test_characters_that_a_header_cannot_have_are_replaced(
+        self, value: str, sent: str
+    ) -> None:
         async def odd(_: HttpRequest, forward: Send[HttpResponse]) -> None:
             await forward(ResponseStart(200, {"x-odd": value}))
             await forward(ResponseBody(b""))
@@ -121,7 +123,7 @@ class TestRequest:
         request = await self.seen(query_string=b"a=1&b=x%2Fy+z&a=2&empty=&c=%ff")
         assert request.query == {"a": "2", "b": "x/y z", "c": "\ufffd"}
 
-    async def test_path_and_its_parameters_are_told(self) -> None:
+    async def test_the_request_has_its_path_and_parameters(self) -> None:
         request = await self.seen(path="/v1/models/a", path_params={"id": "a"}, method="GET")
         assert (request.method, request.path, request.path_params) == (
             "GET",
@@ -130,7 +132,7 @@ class TestRequest:
         )
 
     @pytest.mark.parametrize("length", ["", "-1", "1e3", "\xb2", "abc"])
-    async def test_a_length_that_is_no_number_is_not_believed(self, length: str) -> None:
+    async def test_a_content_length_that_is_not_a_number_is_ignored(self, length: str) -> None:
         async def read(request: HttpRequest, forward: Send[HttpResponse]) -> None:
             assert await request.read_body(5) == b"Hello"
             await hello(request, forward)
@@ -141,7 +143,7 @@ class TestRequest:
 
 
 class TestFailures:
-    async def test_an_api_error_before_the_answer_has_its_status_and_headers(self) -> None:
+    async def test_an_api_error_before_the_response_has_its_status_and_headers(self) -> None:
         async def refuse_it(_: HttpRequest, forward: Send[HttpResponse]) -> None:
             raise RateLimitError("slow down", headers={"retry-after": "7"})
 
@@ -167,7 +169,7 @@ class TestFailures:
         assert server.body.count(b"event: error\n") == 1
         assert server.sent[-1]["more_body"] is False
 
-    async def test_an_api_error_in_another_body_leaves_it_broken_off(self) -> None:
+    async def test_an_api_error_in_another_body_breaks_it_off(self) -> None:
         async def fail(_: HttpRequest, forward: Send[HttpResponse]) -> None:
             await forward(ResponseStart(200, {"content-type": "application/json"}))
             await forward(ResponseBody(b"{", more=True))
@@ -178,7 +180,7 @@ class TestFailures:
         assert server.sent[-1]["more_body"] is True
 
     @pytest.mark.parametrize("start", [STREAM, ResponseStart(200)], ids=["stream", "other"])
-    async def test_an_error_after_the_end_is_told_to_the_log_alone(
+    async def test_an_error_after_the_end_is_only_logged(
         self, start: ResponseStart, caplog: pytest.LogCaptureFixture
     ) -> None:
         async def fail(_: HttpRequest, forward: Send[HttpResponse]) -> None:
@@ -209,7 +211,7 @@ class TestFailures:
         assert (await run(fail)).status == 500
         assert "ValueError (set LLM_PROXY_LOG=debug to see its message" in caplog.text
 
-    async def test_no_answer_is_a_500(self) -> None:
+    async def test_no_response_is_a_500(self) -> None:
         async def nothing(_: HttpRequest, forward: Send[HttpResponse]) -> None:
             pass
 
@@ -217,7 +219,7 @@ class TestFailures:
         assert server.status == 500
         assert b"the pipeline ended without a response" in server.body
 
-    async def test_half_a_stream_gets_an_error_for_its_end(self) -> None:
+    async def test_an_incomplete_stream_ends_with_an_error(self) -> None:
         async def half(_: HttpRequest, forward: Send[HttpResponse]) -> None:
             await forward(STREAM)
 
@@ -225,17 +227,15 @@ class TestFailures:
         assert b"event: error\n" in server.body
         assert server.sent[-1]["more_body"] is False
 
-    async def test_where_no_pipeline_is_there_is_an_error_too(self) -> None:
+    async def test_an_error_without_a_pipeline_is_sent(self) -> None:
         server = Server()
         await send_error(NotFoundError("nothing"), server.scope(), server.receive, server.send)
         assert server.status == 404
         assert json.loads(server.body)["request_id"] == server.headers["request-id"]
 
 
-class TestLeaving:
-    async def test_a_client_that_leaves_cancels_the_chain(
-        self, caplog: pytest.LogCaptureFixture
-    ) -> None:
+class TestDisconnect:
+    async def test_a_disconnect_cancels_the_chain(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "llm_proxy")
         server, cancelled = Server(), anyio.Event()
 
@@ -253,7 +253,7 @@ class TestLeaving:
         assert len(server.sent) == 1
         assert caplog.messages[-1].endswith(" outcome=client_disconnected")
 
-    async def test_a_client_that_leaves_before_its_body_is_whole_gets_nothing(
+    async def test_a_disconnect_in_the_body_gets_no_response(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.INFO, "llm_proxy")
@@ -261,22 +261,22 @@ class TestLeaving:
         async def read(request: HttpRequest, forward: Send[HttpResponse]) -> None:
             await request.read_body(9)
 
-        server = await run(read, Server([part(b"Hel", more=True), GONE]))
+        server = await run(read, Server([part(b"Hel", more=True), DISCONNECT]))
         assert not server.sent
         assert caplog.messages[-1].endswith(" outcome=client_disconnected")
 
-    async def test_a_client_that_left_while_its_request_waited_is_not_served(self) -> None:
+    async def test_a_disconnect_before_the_request_begins_calls_no_stage(self) -> None:
         server = Server()
         server.signals.disconnect()
         await run(hello, server)
         assert not server.sent
 
-    async def test_a_client_that_leaves_after_its_answer_disturbs_nothing(self) -> None:
+    async def test_a_disconnect_after_the_response_changes_nothing(self) -> None:
         server = await run(hello)
         server.signals.disconnect()
         assert server.body == b"Hello"
 
-    async def test_what_a_stage_gives_back_is_given_back_when_the_client_leaves(self) -> None:
+    async def test_a_stage_cleans_up_after_a_disconnect(self) -> None:
         server, closed = Server(), []
 
         async def hold(request: HttpRequest, forward: Send[HttpResponse]) -> None:
@@ -335,11 +335,11 @@ class TestLog:
         assert line.endswith(' error=conflict_error message="someone else said: \\u2026"')
 
 
-def test_ids_are_never_the_same() -> None:
+def test_ids_are_unique() -> None:
     assert len({new_request_id() for _ in range(1000)}) == 1000
 
 
-async def test_a_responder_knows_how_far_it_is() -> None:
+async def test_a_responder_has_its_progress() -> None:
     server = Server()
     responder = ResponseWriter(server.send, Exchange())
     assert (responder.exchange.status, responder.stream, responder.complete) == (0, False, False)
@@ -363,16 +363,18 @@ async def test_a_header_that_cannot_be_sent_does_not_cost_the_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("unsent", "told"), [(ResponseStart(), (0, False)), (ResponseBody(b"x"), (200, False))]
+    ("unsent", "reported"), [(ResponseStart(), (0, False)), (ResponseBody(b"x"), (200, False))]
 )
-async def test_what_was_not_sent_is_not_noted(unsent: HttpResponse, told: tuple[int, bool]) -> None:
+async def test_an_event_that_was_not_sent_is_not_recorded(
+    unsent: HttpResponse, reported: tuple[int, bool]
+) -> None:
     async def hang(message: Any) -> None:
         await anyio.sleep_forever()
 
-    responder = ResponseWriter(hang, Exchange(status=told[0]))
+    responder = ResponseWriter(hang, Exchange(status=reported[0]))
     with anyio.move_on_after(0.01):
         await responder.write(unsent)
-    assert (responder.exchange.status, responder.complete) == told
+    assert (responder.exchange.status, responder.complete) == reported
 
 
 @pytest.mark.parametrize("kind", [InternalError, ValueError])

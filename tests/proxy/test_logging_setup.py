@@ -53,7 +53,7 @@ def test_a_line_is_in_the_pipe_when_it_is_logged(pipe: Pipe) -> None:
     assert os.read(pipe.read_end, 100) == b"one of 2\n"
 
 
-def test_row_d5_what_nobody_reads_is_kept_for_later(pipe: Pipe) -> None:
+def test_row_d5_unread_lines_are_buffered(pipe: Pipe) -> None:
     lines = [*numbered(3000), "the last"]
     for line in lines:
         pipe.log.info(line)
@@ -64,7 +64,7 @@ def test_row_d5_what_nobody_reads_is_kept_for_later(pipe: Pipe) -> None:
     assert os.read(pipe.read_end, 100) == b"at once again\n"
 
 
-def test_row_d5_what_is_too_much_is_dropped_and_counted(pipe: Pipe) -> None:
+def test_row_d5_lines_over_the_limit_are_dropped_and_counted(pipe: Pipe) -> None:
     lines = numbered(20_000)
     for line in lines:
         pipe.log.info(line)
@@ -80,7 +80,7 @@ def test_row_d5_what_is_too_much_is_dropped_and_counted(pipe: Pipe) -> None:
     assert read[-1] == "later"
 
 
-def test_row_d5_a_long_traceback_is_whole_and_in_its_place(pipe: Pipe) -> None:
+def test_row_d5_a_long_traceback_is_complete_and_in_order(pipe: Pipe) -> None:
     pipe.log.info("before")
     try:
         raise ValueError("x" * 300_000)
@@ -93,7 +93,7 @@ def test_row_d5_a_long_traceback_is_whole_and_in_its_place(pipe: Pipe) -> None:
     assert error == "ValueError: " + "x" * 300_000
 
 
-def test_a_reader_that_is_gone_does_no_harm() -> None:
+def test_a_closed_reader_does_no_harm() -> None:
     read_end, write_end = os.pipe()
     pipe = Pipe(read_end, write_end)
     for line in numbered(1000):  # so that a thread writes
@@ -104,7 +104,7 @@ def test_a_reader_that_is_gone_does_no_harm() -> None:
     os.close(write_end)
 
 
-def test_arguments_that_do_not_fit_are_reported_and_raise_nothing(
+def test_wrong_arguments_are_reported_and_raise_nothing(
     pipe: Pipe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipe.log.info("%d", "no number")

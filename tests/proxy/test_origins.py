@@ -43,7 +43,7 @@ pipelines:
         socket.gethostname().upper(),
     ],
 )
-def test_row_a1_names_of_this_machine_and_its_network_are_right(host: str) -> None:
+def test_row_a1_names_of_this_machine_and_its_network_are_allowed(host: str) -> None:
     assert host_check(())(host.encode())
 
 
@@ -71,7 +71,7 @@ def test_row_a1_all_other_names_are_foreign(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["llm.example", "LLM.example:443", "a.b.llm.example:1", "8.8.4.4"])
-def test_row_a1_declared_names_are_right(host: str) -> None:
+def test_row_a1_configured_names_are_allowed(host: str) -> None:
     assert not host_check(())(host.encode())
     assert host_check(("llm.EXAMPLE", "*.llm.example", "8.8.4.4"))(host.encode())
 
@@ -144,7 +144,7 @@ def test_row_c8_no_entry_matches_no_origin() -> None:
         ("allowed_hosts", "", "`*.llm.example`"),
     ],
 )
-def test_row_c8_a_wrong_entry_is_reported_with_the_right_one(
+def test_row_c8_a_wrong_entry_is_reported_with_a_correction(
     option: str, entry: str, hint: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "pipelines.yaml"

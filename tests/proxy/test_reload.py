@@ -31,12 +31,12 @@ def write(folder: Path, text: str = TEXT) -> str:
     return str(file)
 
 
-def remove(declaration: Config) -> None:
+def remove(config: Config) -> None:
     """Remove its file."""
-    Path(declaration.file).unlink()
+    Path(config.file).unlink()
 
 
-def test_backends_that_did_not_change_are_kept_and_so_are_the_counters(tmp_path: Path) -> None:
+def test_unchanged_backends_and_the_counters_are_kept(tmp_path: Path) -> None:
     before = read(write(tmp_path), {})
 
     changed = TEXT.replace("two.invalid", "new.invalid").replace("some:", "other:")
@@ -61,7 +61,7 @@ def test_backends_that_did_not_change_are_kept_and_so_are_the_counters(tmp_path:
     ],
     ids=str,
 )
-def test_the_calls_at_a_backend_are_known_to_the_one_that_takes_its_place(
+def test_a_changed_backend_counts_the_calls_of_the_old_one(
     change: tuple[str, str], shared: bool, tmp_path: Path
 ) -> None:
     text = TEXT.replace('one.invalid/v1"', 'one.invalid/v1", max_concurrent_calls: 1')
@@ -90,7 +90,7 @@ models:
     ],
     ids=["none", "a backend", "a model", "the limits"],
 )
-def test_the_breakers_of_targets_that_did_not_change_are_kept(
+def test_the_breakers_of_unchanged_targets_are_kept(
     change: tuple[str, str], states: dict[str, str], tmp_path: Path
 ) -> None:
     text = TEXT.replace("models:\n  some: {backend: one}\n", TARGETS)
@@ -106,7 +106,7 @@ def test_the_breakers_of_targets_that_did_not_change_are_kept(
     assert before.sections["circuit_breaker"].states(6) == {"one/a": "open", "two": "open"}
 
 
-def test_a_broken_section_is_told_as_without_a_running_declaration(tmp_path: Path) -> None:
+def test_a_broken_section_is_reported_as_at_the_start(tmp_path: Path) -> None:
     before = read(write(tmp_path), {})
     broken = write(tmp_path, TEXT.replace('{base_url: "http://one.invalid/v1"}', "[]"))
 
@@ -118,7 +118,7 @@ def test_a_broken_section_is_told_as_without_a_running_declaration(tmp_path: Pat
     assert again.value.report() == alone.value.report()
 
 
-async def test_a_change_is_seen_once_and_a_broken_one_changes_nothing(
+async def test_a_change_is_read_once_and_a_broken_one_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = read(write(tmp_path), {})

@@ -18,26 +18,26 @@ from stages.messages_api.errors import (
     RequestTooLargeError,
     drop_traceback,
 )
-from tests.proxy.support import GONE, Server, part
+from tests.proxy.support import DISCONNECT, Server, part
 
 
 def body(
-    *messages: dict[str, Any], declared: int = 0, room: BodyBudget | None = None
+    *messages: dict[str, Any], length: int = 0, budget: BodyBudget | None = None
 ) -> RequestBody:
     """A body of which a server has these messages."""
     return RequestBody(
-        Server(list(messages)).receive, RequestSignals(), room or BodyBudget(1000), declared
+        Server(list(messages)).receive, RequestSignals(), budget or BodyBudget(1000), length
     )
 
 
-async def test_it_is_put_together() -> None:
+async def test_a_body_is_joined() -> None:
     whole = body(part(b"Hel", more=True), part(b"", more=True), part(b"lo"))
     assert await whole.read(5) == b"Hello"
 
 
-def packed(*messages: dict[str, Any], room: BodyBudget | None = None) -> RequestBody:
+def packed(*messages: dict[str, Any], budget: BodyBudget | None = None) -> RequestBody:
     """A body that arrives in gzip."""
-    whole = body(*messages, room=room or BodyBudget(10_000_000))
+    whole = body(*messages, budget=budget or BodyBudget(10_000_000))
     whole.gzip = True
     return whole
 
@@ -79,20 +79,20 @@ async def test_broken_gzip_is_refused(data: bytes) -> None:
     assert raised.value.details == {"error_code": "request_body_encoding_invalid"}
 
 
-async def test_gzip_is_limited_by_what_it_unpacks_to_and_stops_there() -> None:
+async def test_gzip_is_limited_by_its_unpacked_size() -> None:
     bomb = gzip.compress(bytes(50_000_000))
-    room = BodyBudget(10_000_000)
-    whole = packed(part(bomb[:30_000], more=True), part(bomb[30_000:]), room=room)
+    budget = BodyBudget(10_000_000)
+    whole = packed(part(bomb[:30_000], more=True), part(bomb[30_000:]), budget=budget)
     with pytest.raises(RequestTooLargeError):
         await whole.read(1_000_000)
-    assert room.free_bytes >= 10_000_000 - 1_000_000
+    assert budget.free_bytes >= 10_000_000 - 1_000_000
     whole.release()
-    assert room.free_bytes == 10_000_000
+    assert budget.free_bytes == 10_000_000
 
 
-async def test_gzip_has_the_room_of_what_it_unpacks_to() -> None:
+async def test_gzip_takes_its_unpacked_size_of_the_budget() -> None:
     with pytest.raises(OverloadedError):
-        await packed(part(gzip.compress(bytes(2000))), room=BodyBudget(1000)).read(5000)
+        await packed(part(gzip.compress(bytes(2000))), budget=BodyBudget(1000)).read(5000)
 
 
 async def test_gzip_that_unpacks_to_nothing_is_limited_too() -> None:
@@ -106,7 +106,7 @@ async def test_gzip_that_unpacks_to_nothing_is_limited_too() -> None:
     [gzip.compress(bytes(4_000_000)), gzip.compress(b"") * 900, gzip.compress(bytes(range(256)))],
     ids=["a bomb", "many members", "a short one"],
 )
-def test_unpacking_takes_a_step_for_each_piece_and_member(data: bytes) -> None:
+def test_unpacking_takes_a_step_per_chunk_and_member(data: bytes) -> None:
     pieces = list(GzipDecoder().decompress(data))
     members = data.count(b"\x1f\x8b\x08")
     assert max(map(len, pieces)) <= 256 * 1024
@@ -124,9 +124,9 @@ async def test_a_message_may_leave_out_what_is_empty() -> None:
     assert await body({"type": "http.request"}).read(5) == b""
 
 
-async def test_one_declared_too_large_is_refused_unread() -> None:
+async def test_a_content_length_over_the_limit_is_refused_unread() -> None:
     with pytest.raises(RequestTooLargeError, match="5 bytes"):
-        await body(declared=6).read(5)
+        await body(length=6).read(5)
 
 
 @pytest.mark.parametrize(
@@ -134,18 +134,18 @@ async def test_one_declared_too_large_is_refused_unread() -> None:
     [[part(b"Hello!")], [part(b"Hel", more=True), part(b"lo!", more=True)]],
     ids=["in-one", "in-two"],
 )
-async def test_one_that_turns_out_too_large_is_refused(messages: list[dict[str, Any]]) -> None:
+async def test_a_body_over_the_limit_is_refused(messages: list[dict[str, Any]]) -> None:
     with pytest.raises(RequestTooLargeError, match="5 bytes"):
         await body(*messages).read(5)
 
 
-async def test_one_that_breaks_off_has_no_client_any_more() -> None:
-    broken = body(part(b"Hel", more=True), GONE)
+async def test_an_incomplete_body_is_a_disconnect() -> None:
+    broken = body(part(b"Hel", more=True), DISCONNECT)
     with pytest.raises(ClientDisconnectedError):
         await broken.read(5)
 
 
-async def test_one_that_is_refused_is_not_kept_in_memory() -> None:
+async def test_a_refused_body_is_not_kept_in_memory() -> None:
     broken = body(part(b"Hel", more=True))
     signals = broken.signals
     signals.body_error = InvalidRequestError("these bytes are no HTTP")
@@ -159,41 +159,41 @@ async def test_one_that_is_refused_is_not_kept_in_memory() -> None:
     assert kept() is None, "until the garbage collector runs"
 
 
-class TestRoom:
-    async def test_a_body_has_its_place_until_it_is_forgotten(self) -> None:
-        room = BodyBudget(8)
-        first = body(part(b"Hel", more=True), part(b"lo"), room=room)
+class TestBudget:
+    async def test_a_body_takes_the_budget_until_it_is_released(self) -> None:
+        budget = BodyBudget(8)
+        first = body(part(b"Hel", more=True), part(b"lo"), budget=budget)
         await first.read(10)
-        assert room.free_bytes == 3
+        assert budget.free_bytes == 3
         await first.read(10)
-        assert room.free_bytes == 3
+        assert budget.free_bytes == 3
         first.release()
         first.release()
-        assert room.free_bytes == 8
+        assert budget.free_bytes == 8
 
     @pytest.mark.parametrize(
-        ("messages", "declared"),
+        ("messages", "length"),
         [([], 4), ([part(b"abcd")], 0), ([part(b"ab", more=True), part(b"cd", more=True)], 0)],
         ids=["declared", "in-one", "in-two"],
     )
-    async def test_who_finds_none_is_told_to_come_again_and_keeps_none(
-        self, messages: list[dict[str, Any]], declared: int
+    async def test_an_exhausted_budget_is_overloaded(
+        self, messages: list[dict[str, Any]], length: int
     ) -> None:
-        room = BodyBudget(3)
-        late = body(*messages, declared=declared, room=room)
+        budget = BodyBudget(3)
+        late = body(*messages, length=length, budget=budget)
         with pytest.raises(OverloadedError, match="try again") as caught:
             await late.read(10)
         assert caught.value.headers == {"retry-after": "5"}
         late.release()
-        assert room.free_bytes == 3
+        assert budget.free_bytes == 3
 
-    async def test_a_body_that_just_fits_is_taken(self) -> None:
-        assert await body(part(b"abc"), declared=3, room=BodyBudget(3)).read(10) == b"abc"
+    async def test_a_body_that_just_fits_is_accepted(self) -> None:
+        assert await body(part(b"abc"), length=3, budget=BodyBudget(3)).read(10) == b"abc"
 
-    async def test_one_that_breaks_off_gives_its_place_back(self) -> None:
-        room = BodyBudget(5)
-        broken = body(part(b"Hel", more=True), GONE, room=room)
+    async def test_an_incomplete_body_releases_the_budget(self) -> None:
+        budget = BodyBudget(5)
+        broken = body(part(b"Hel", more=True), DISCONNECT, budget=budget)
         with pytest.raises(ClientDisconnectedError):
             await broken.read(5)
         broken.release()
-        assert room.free_bytes == 5
+        assert budget.free_bytes == 5

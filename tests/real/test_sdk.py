@@ -55,7 +55,7 @@ def read(usage: anthropic.types.Usage) -> int:
     return usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
 
-def test_a_message_is_answered(client: anthropic.Anthropic) -> None:
+def test_a_message(client: anthropic.Anthropic) -> None:
     message = client.messages.create(model=MODEL, max_tokens=20, messages=HELLO)
     (block,) = message.content
     assert isinstance(block, anthropic.types.TextBlock)
@@ -68,17 +68,17 @@ def test_a_message_is_answered(client: anthropic.Anthropic) -> None:
     assert message._request_id.startswith("req_")
 
 
-def test_a_cache_is_warmed_without_an_answer(client: anthropic.Anthropic) -> None:
-    turns: Any = [{"role": "user", "content": "Warm me up, please, before the others come."}]
-    warmed = client.messages.create(model=MODEL, max_tokens=0, messages=turns)
+def test_a_cache_is_warmed_without_a_response(client: anthropic.Anthropic) -> None:
+    history: Any = [{"role": "user", "content": "Warm me up, please, before the others come."}]
+    warmed = client.messages.create(model=MODEL, max_tokens=0, messages=history)
     assert (warmed.content, warmed.stop_reason) == ([], "max_tokens")
     assert read(warmed.usage) > 10
     assert warmed.usage.output_tokens == 0
-    answer = client.messages.create(model=MODEL, max_tokens=1, messages=turns)
+    answer = client.messages.create(model=MODEL, max_tokens=1, messages=history)
     assert (answer.usage.cache_read_input_tokens or 0) > 10
 
 
-async def test_a_message_is_answered_asynchronously(real: Real) -> None:
+async def test_an_asynchronous_message(real: Real) -> None:
     async with anthropic.AsyncAnthropic(base_url=real.url, api_key="any", max_retries=0) as client:
         message = await client.messages.create(model="smollm2", max_tokens=5, messages=HELLO)
         assert message.usage.output_tokens == 5
@@ -111,7 +111,7 @@ def test_raw_events_come_in_order(client: anthropic.Anthropic) -> None:
     assert set(types[2:-3]) == {"content_block_delta"}
 
 
-def test_the_limit_ends_an_answer(client: anthropic.Anthropic) -> None:
+def test_the_limit_ends_a_response(client: anthropic.Anthropic) -> None:
     message = client.messages.create(model=MODEL, max_tokens=3, messages=HELLO)
     assert message.stop_reason == "max_tokens"
     assert message.usage.output_tokens == 3
@@ -127,7 +127,7 @@ def test_a_system_prompt_is_read(system: Any, client: anthropic.Anthropic) -> No
     assert read(message.usage) == counted
 
 
-def test_a_stop_sequence_ends_an_answer_and_is_not_in_it(client: anthropic.Anthropic) -> None:
+def test_a_stop_sequence_ends_a_response_and_is_not_in_it(client: anthropic.Anthropic) -> None:
     count: Any = [
         {"role": "user", "content": "Count from 1 to 9."},
         {"role": "assistant", "content": "1, 2, 3, 4"},
@@ -175,7 +175,7 @@ def test_a_forced_tool_is_streamed_with_fitting_input(client: anthropic.Anthropi
         check_input(call)
 
 
-def test_a_tools_result_is_answered(client: anthropic.Anthropic) -> None:
+def test_a_tools_result_gets_a_response(client: anthropic.Anthropic) -> None:
     called = client.messages.create(
         model=MODEL,
         max_tokens=100,
@@ -223,7 +223,7 @@ def test_an_image_is_refused_by_a_model_without_vision(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_prompt_that_is_too_long_is_told_as_clients_know_it(
+def test_a_prompt_that_is_too_long_has_the_message_clients_parse(
     stream: bool, client: anthropic.Anthropic
 ) -> None:
     much: Any = [{"role": "user", "content": "hi " * 9000}]
@@ -236,7 +236,7 @@ def test_a_prompt_that_is_too_long_is_told_as_clients_know_it(
     assert f"{counted} tokens" in caught.value.message
 
 
-def test_a_model_that_is_not_declared_is_refused(client: anthropic.Anthropic) -> None:
+def test_a_model_that_is_not_configured_is_refused(client: anthropic.Anthropic) -> None:
     with pytest.raises(anthropic.BadRequestError, match="there are: smollm2, claude-"):
         client.messages.create(model="gpt-4o", max_tokens=5, messages=HELLO)
 

@@ -140,7 +140,7 @@ def read(usage: dict[str, Any]) -> int:
 
 # The prompt of a request does not depend on `stream`, so the slow ones are only streamed.
 @pytest.mark.parametrize("name", ["plain", "limit", "prefill", "stop", "forced"])
-async def test_a_whole_answer_is_the_same(name: str, real: Real) -> None:
+async def test_unstreamed_responses_are_the_same(name: str, real: Real) -> None:
     both = await opinions(real, **REQUESTS[name])
     own, proxied = both.own.json(), both.proxied.json()
     check_sent(proxied)
@@ -151,7 +151,7 @@ async def test_a_whole_answer_is_the_same(name: str, real: Real) -> None:
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-async def test_a_stream_is_the_same(name: str, real: Real) -> None:
+async def test_streams_are_the_same(name: str, real: Real) -> None:
     both = await opinions(real, stream=True, **REQUESTS[name])
     own = gist(parse_sse(both.own.content.replace(b"\n\n\n", b"\n\n")))
     proxied = gist(parse_sse(both.proxied.content))
@@ -163,7 +163,7 @@ async def test_a_stream_is_the_same(name: str, real: Real) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in REQUESTS if name != "forced"])
-async def test_as_many_tokens_are_counted(name: str, real: Real) -> None:
+async def test_token_counts_are_the_same(name: str, real: Real) -> None:
     given = {key: value for key, value in REQUESTS[name].items() if key != "max_tokens"}
     both = await opinions(real, "/v1/messages/count_tokens", **given)
     assert both.proxied.json() == both.own.json()

@@ -19,10 +19,10 @@ from attrs import frozen
 
 from tests.real.test_command import COMMAND, LIMIT
 from tests.wire.backend import Act, ScriptedBackend, Step
-from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 from tests.wire.client import Client, raw
 from tests.wire.command import CLEAN
-from tests.wire.proxy import declaration
+from tests.wire.proxy import config_text
 
 MARK = "zqMARKqz"
 PROMPT = f"{MARK} prompt"
@@ -90,7 +90,7 @@ class Printing:
         try:
             return client.post(asked, path, **{"x_api_key": KEYS["client"], **headers}).body
         finally:
-            client.leave()
+            client.close()
 
     def printed(self) -> str:
         """End it."""
@@ -116,7 +116,7 @@ QUEUED = "      - stage_that_fails:Fail\n      - queue: {max_queued: 1}\n      -
 @pytest.fixture
 def printing(tmp_path: Path) -> Iterator[Printing]:
     backend = ScriptedBackend()
-    text = declaration(backend.url).replace("[client-key]", f"[{KEYS['client']}]")
+    text = config_text(backend.url).replace("[client-key]", f"[{KEYS['client']}]")
     headers = f"headers: {{x-own: {KEYS['header']}}}, tokenizer: vllm"
     text = text.replace("backend-key", f"{KEYS['backend']}, {headers}")
     text = text.replace("models:\n", f"{MORE}models:\n{MODELS}", 1)
@@ -167,8 +167,8 @@ ECHOES: dict[str, Sequence[Step]] = {
     "location": [whole(307, b"", location=f"http://127.0.0.1:1/{MARK}")],
     "early": [head(), sse(SAID), END],
     "late": [head(), HELLO, sse(SAID), END],
-    "broken": [head(), HELLO, piece(b'data: {"x": "' + ECHO.encode() + b"\n\n"), END],
-    "no-object": [head(), piece(b"data: " + json.dumps(ECHO).encode() + b"\n\n"), END],
+    "broken": [head(), HELLO, http_chunk(b'data: {"x": "' + ECHO.encode() + b"\n\n"), END],
+    "no-object": [head(), http_chunk(b"data: " + json.dumps(ECHO).encode() + b"\n\n"), END],
     "chunk": [head(), HELLO, ECHO.encode() + b"\r\n", Act.CLOSE],
     "reset": [head(), HELLO, Act.RESET],
     "silent": [head(), sse(delta()), DONE, END],
@@ -201,29 +201,29 @@ def fail_in_every_way(it: Printing) -> None:
         it.post(f"{PROMPT} {kind}")
     for steps in ECHOES.values():
         for stream in (True, False):
-            it.backend.answers = [steps]
+            it.backend.responses = [steps]
             it.post(system=PROMPT, stream=stream)
-            it.backend.answers = [steps]
+            it.backend.responses = [steps]
             it.send(
                 {"model": "claude-test", "messages": [{"role": "user", "content": PROMPT}]},
                 "/v1/messages/count_tokens",
             )
-    it.backend.answers = [[streamed(PROMPT)]]
+    it.backend.responses = [[streamed(PROMPT)]]
     it.post(top_k=1, thinking={"type": "adaptive"}, system=PROMPT)
-    it.backend.answers = [[whole(200, completion(PROMPT))]]
+    it.backend.responses = [[whole(200, completion(PROMPT))]]
     it.post(stream=False)
 
 
 def fail_over(it: Printing) -> None:
     """Requests that are tried again, and elsewhere, until the targets are given up."""
-    it.backend.answers = [[whole(503, SAID, retry_after="0")]]
+    it.backend.responses = [[whole(503, SAID, retry_after="0")]]
     for _ in range(3):
         it.post(model="claude-two", system=PROMPT)
 
 
 def wait_in_every_way(it: Printing) -> Client:
     """A call that has the slot to the end, which is given back; one that waits, one too many."""
-    it.backend.answers = [[head(), HELLO, Act.UNTIL_GONE]]
+    it.backend.responses = [[head(), HELLO, Act.UNTIL_CLOSED]]
     begun = len(it.backend.requests)
     first = it.opened(model="claude-queued")
     it.backend.request(begun)
@@ -232,7 +232,7 @@ def wait_in_every_way(it: Printing) -> Client:
     while b"event: ping" not in said:
         said += second.socket.recv(1000)
     assert b"overloaded_error" in it.post(model="claude-queued")
-    second.leave()
+    second.close()
     return first
 
 
@@ -254,20 +254,20 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     last = wait_in_every_way(printing)
     break_the_file(printing)
     leaving = Client(printing.url)
-    printing.backend.answers = [[head(), HELLO, Act.UNTIL_GONE]]
+    printing.backend.responses = [[head(), HELLO, Act.UNTIL_CLOSED]]
     leaving.send(raw({**ASKED, "stream": True}, x_api_key=KEYS["client"]))
-    leaving.leave()
+    leaving.close()
     broken = Client(printing.url)
     broken.socket.sendall(f"GET / HTTP/1.1\r\nx-api-key : {MARK}\r\n\r\n{PROMPT}".encode())
     assert b" 400 " in broken.socket.recv(1000)
-    broken.leave()
+    broken.close()
     client = Client(printing.url)
     metrics = client.get("/metrics", **{"x-api-key": KEYS["client"]})
-    client.leave()
+    client.close()
     assert metrics.status == 200
     assert MARK not in metrics.body.decode()
     printed = printing.printed()
-    last.leave()
+    last.close()
     found = [line for line in printed.splitlines() if MARK in line]
     assert not found
     # That all of it was seen:
@@ -277,11 +277,11 @@ def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
     assert "backend `scripted` answered 400: …" in printed
     assert re.search(r"req_\w+ - - 400 ", printed)
     assert "`max_concurrent_calls`: expected a whole number" in printed
-    told = metrics.body.decode()
-    assert re.search(r'retries_total{.*stage="retry".*} \d', told)
-    assert re.search(r'retries_total{.*stage="fallback".*} \d', told)
-    assert re.search(r'target_state{state="open",target="queued/two"} 1', told)
-    assert 'queue_running{backend="queued"} 1' in told
+    reported = metrics.body.decode()
+    assert re.search(r'retries_total{.*stage="retry".*} \d', reported)
+    assert re.search(r'retries_total{.*stage="fallback".*} \d', reported)
+    assert re.search(r'target_state{state="open",target="queued/two"} 1', reported)
+    assert 'queue_running{backend="queued"} 1' in reported
 
 
 ASKED = {

@@ -8,5 +8,5 @@ from pathlib import Path
 from tests.soak import soak
 
 
-def test_after_many_requests_with_faults_nothing_is_left_and_none_is_lost(tmp_path: Path) -> None:
+def test_many_requests_with_faults_leak_nothing(tmp_path: Path) -> None:
     assert asyncio.run(soak(300, tmp_path)) == []

@@ -43,18 +43,18 @@ class Run:
     async def request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """One request; whether its connection can be used again."""
         fault = self.random.choice(list(FAULTS)) if self.random.random() < 0.2 else ""
-        leaves = self.random.choice(LEAVING) if self.random.random() < 0.2 else ""
+        disconnect = self.random.choice(DISCONNECTS) if self.random.random() < 0.2 else ""
         stream = self.random.random() < 0.7
         data = _request(fault, stream)
         self.sent += 1
-        self.outcomes[leaves or fault or "good"] += 1
-        writer.write(data[:-9] if leaves == "in its body" else data)
+        self.outcomes[disconnect or fault or "good"] += 1
+        writer.write(data[:-9] if disconnect == "in its body" else data)
         await writer.drain()
-        if leaves in ("in its body", "at once"):
+        if disconnect in ("in its body", "at once"):
             return False
         top = (await reader.readuntil(b"\r\n\r\n")).decode()
         self.seen += re.findall(r"request-id: (req_\w+)", top)
-        if leaves:
+        if disconnect:
             return False
         body = await _body(reader, top)
         finished = b"event: message_stop" in body if stream else b'"end_turn"' in body
@@ -64,7 +64,7 @@ class Run:
         return True
 
 
-LEAVING = ("in its body", "at once", "in the answer")
+DISCONNECTS = ("in its body", "at once", "in the answer")
 
 
 def _request(fault: str, stream: bool) -> bytes:

@@ -30,7 +30,7 @@ class CountTasks(Stage[HttpRequest, HttpResponse]):
             await forward(part)
 '''
 
-DECLARATION = """
+CONFIG = """
 server: {{port: 0}}
 backends:
   soak: {{base_url: "http://127.0.0.1:{port}/v1"}}
@@ -89,7 +89,7 @@ class Proxy:
 
 def start(folder: Path, port: int) -> Proxy:
     """Start it in `folder`, in front of the backend at `port`; its log goes to the file `log`."""
-    (folder / "pipelines.yaml").write_text(DECLARATION.format(port=port))
+    (folder / "pipelines.yaml").write_text(CONFIG.format(port=port))
     (folder / "soak_stage.py").write_text(STAGE)
     with (folder / "log").open("w") as errors:
         command = [str(Path(sys.executable).with_name("llm-proxy"))]

@@ -32,7 +32,7 @@ class Act(enum.Enum):
 
     CLOSE = "close the connection"
     RESET = "break the connection off, as a crashed process does"
-    UNTIL_GONE = "wait until the peer closes the connection"
+    UNTIL_CLOSED = "wait until the peer closes the connection"
 
 
 Step = bytes | threading.Event | float | Act
@@ -57,11 +57,11 @@ class ScriptedBackend:
     """
 
     tls: ssl.SSLContext | None = None
-    answers: list[Sequence[Step]] = field(factory=list, init=False)
+    responses: list[Sequence[Step]] = field(factory=list, init=False)
     requests: list[Received] = field(factory=list)
     failures: list[BaseException] = field(factory=list)
     #: When each connection was closed by its peer.
-    gone: dict[int, float] = field(factory=dict)
+    closed: dict[int, float] = field(factory=dict)
     _connections: list[socket.socket] = field(factory=list)
     _threads: list[threading.Thread] = field(factory=list)
     _news: threading.Condition = field(factory=threading.Condition)
@@ -85,7 +85,7 @@ class ScriptedBackend:
 
     def says(self, *steps: Step) -> None:
         """Answer the next request, and those after it, with `steps`."""
-        self.answers = [*self.answers, steps]
+        self.responses = [*self.responses, steps]
 
     def request(self, number: int = 0) -> Received:
         """A request, counted from 0; waits for it."""
@@ -93,17 +93,17 @@ class ScriptedBackend:
             assert self._news.wait_for(lambda: len(self.requests) > number, LIMIT), "no request"
             return self.requests[number]
 
-    def is_gone(self, connection: int = 0, within: float = 1.0) -> bool:
+    def is_closed(self, connection: int = 0, within: float = 1.0) -> bool:
         """Whether the peer closes a connection in so many seconds from now."""
         with self._news:
-            return self._news.wait_for(lambda: connection in self.gone, within)
+            return self._news.wait_for(lambda: connection in self.closed, within)
 
     def hang_up(self) -> None:
         """Close all connections, and raise what failed in them."""
         for connection in self._connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        for step in itertools.chain.from_iterable(self.answers):
+        for step in itertools.chain.from_iterable(self.responses):
             if isinstance(step, threading.Event):  # of a test that failed before it
                 step.set()
         for thread in self._threads:
@@ -115,7 +115,7 @@ class ScriptedBackend:
     def forget(self) -> None:
         """Be as new, at the same address."""
         self.hang_up()
-        for each in (self.answers, self.requests, self.gone, self._connections, self._threads):
+        for each in (self.responses, self.requests, self.closed, self._connections, self._threads):
             each.clear()
 
     def close(self) -> None:
@@ -155,14 +155,14 @@ class ScriptedBackend:
             self.failures.append(error)
         finally:
             with self._news:
-                self.gone[number] = time.monotonic()
+                self.closed[number] = time.monotonic()
                 self._news.notify_all()
 
     def _next(self, request: Received) -> Sequence[Step]:
         with self._news:
             self.requests.append(request)
             self._news.notify_all()
-            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            return self.responses.pop(0) if len(self.responses) > 1 else self.responses[0]
 
     def _do(self, step: Step, connection: socket.socket) -> bool:
         """Do one step; whether there may be another."""
@@ -172,7 +172,7 @@ class ScriptedBackend:
             assert step.wait(LIMIT), "the test never let the backend go on"
         elif isinstance(step, float):
             threading.Event().wait(step)
-        elif step is Act.UNTIL_GONE:
+        elif step is Act.UNTIL_CLOSED:
             connection.settimeout(LIMIT)
             while connection.recv(1024):
                 pass
@@ -185,9 +185,9 @@ class ScriptedBackend:
         return True
 
 
-async def gone(backend: ScriptedBackend, connection: int = 0) -> bool:
+async def closed(backend: ScriptedBackend, connection: int = 0) -> bool:
     """Whether the peer closes a connection within a second, while the event loop goes on."""
-    return await anyio.to_thread.run_sync(backend.is_gone, connection, 1.0)
+    return await anyio.to_thread.run_sync(backend.is_closed, connection, 1.0)
 
 
 def _received(number: int, source: Any) -> Received | None:

@@ -15,7 +15,7 @@ def head(status: int = 200, content_type: str = "text/event-stream", **headers: 
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def piece(data: bytes) -> bytes:
+def http_chunk(data: bytes) -> bytes:
     """One chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
@@ -26,15 +26,15 @@ END = b"0\r\n\r\n"
 def whole(status: int, body: Any, content_type: str = "application/json", **headers: str) -> bytes:
     """A whole answer; a body that is no bytes is JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return head(status, content_type, **headers) + (piece(data) if data else b"") + END
+    return head(status, content_type, **headers) + (http_chunk(data) if data else b"") + END
 
 
 def sse(*events: Any) -> bytes:
     """Chat Completions chunks as server-sent events, in one piece of a chunked body."""
-    return piece(b"".join(b"data: %b\n\n" % json.dumps(each).encode() for each in events))
+    return http_chunk(b"".join(b"data: %b\n\n" % json.dumps(each).encode() for each in events))
 
 
-DONE = piece(b"data: [DONE]\n\n")
+DONE = http_chunk(b"data: [DONE]\n\n")
 
 
 def delta(finish: str | None = None, **members: Any) -> dict[str, Any]:
@@ -60,6 +60,6 @@ def streamed(*texts: str) -> bytes:
 HELLO = sse(delta(role="assistant", content="Hello"))
 
 
-def said(message: str, **members: object) -> dict[str, object]:
+def error_json(message: str, **members: object) -> dict[str, object]:
     """An error as most backends put it."""
     return {"error": {"message": message, **members}}

@@ -34,9 +34,9 @@ def connect(url: str) -> socket.socket:
 def raw(body: Any, path: str = "/v1/messages", **headers: str) -> bytes:
     """A POST as bytes; a body that is no bytes is JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    given = {"x-api-key": "client-key", "content-length": str(len(data)), "host": "x"}
-    given |= {name.replace("_", "-"): value for name, value in headers.items()}
-    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in given.items())]
+    fields = {"x-api-key": "client-key", "content-length": str(len(data)), "host": "x"}
+    fields |= {name.replace("_", "-"): value for name, value in headers.items()}
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]
     return "\r\n".join([*lines, "", ""]).encode() + data
 
 
@@ -46,7 +46,7 @@ class Client:
 
     url: str
     socket: socket.socket = field(init=False)
-    answer: http.client.HTTPResponse = field(init=False)
+    response: http.client.HTTPResponse = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.socket = connect(self.url)
@@ -54,40 +54,40 @@ class Client:
     def send(self, data: bytes, method: str = "POST") -> http.client.HTTPResponse:
         """Send bytes; the answer's head is read, its body is not."""
         self.socket.sendall(data)
-        self.answer = http.client.HTTPResponse(self.socket, method=method)
-        self.answer.begin()
-        return self.answer
+        self.response = http.client.HTTPResponse(self.socket, method=method)
+        self.response.begin()
+        return self.response
 
-    def post(self, body: Any, path: str = "/v1/messages", **headers: str) -> Answer:
+    def post(self, body: Any, path: str = "/v1/messages", **headers: str) -> Response:
         """Send a request and read the whole answer."""
-        return Answer.of(self.send(raw(body, path, **headers)))
+        return Response.of(self.send(raw(body, path, **headers)))
 
-    def get(self, path: str, method: str = "GET", **headers: str) -> Answer:
+    def get(self, path: str, method: str = "GET", **headers: str) -> Response:
         """The same for methods without a body."""
-        given = {"x-api-key": "client-key", "host": "x", **headers}
-        lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in given.items())]
-        return Answer.of(self.send("\r\n".join([*lines, "", ""]).encode(), method))
+        fields = {"x-api-key": "client-key", "host": "x", **headers}
+        lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in fields.items())]
+        return Response.of(self.send("\r\n".join([*lines, "", ""]).encode(), method))
 
     def event(self) -> dict[str, Any]:
         """The next event of a stream, as soon as it is there."""
-        name = self.answer.readline()
+        name = self.response.readline()
         while name.startswith(b":"):  # a comment
-            name = self.answer.readline()
-        data, empty = self.answer.readline(), self.answer.readline()
+            name = self.response.readline()
+        data, empty = self.response.readline(), self.response.readline()
         secrets.told(data.decode())
         assert empty == b"\n"
         (event,) = parse_sse(name + data + empty)
         return event
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Close the connection as a client that is stopped."""
-        if hasattr(self, "answer"):
-            self.answer.close()
+        if hasattr(self, "response"):
+            self.response.close()
         self.socket.close()
 
 
 @frozen
-class Answer:
+class Response:
     """A whole answer of the proxy."""
 
     status: int
@@ -95,13 +95,13 @@ class Answer:
     body: bytes
 
     @classmethod
-    def of(cls, answer: http.client.HTTPResponse) -> Answer:
+    def of(cls, response: http.client.HTTPResponse) -> Response:
         """Read an answer to its end."""
-        body = answer.read()
-        headers = {name.lower(): value for name, value in answer.getheaders()}
+        body = response.read()
+        headers = {name.lower(): value for name, value in response.getheaders()}
         look = secrets.printed if headers.get("content-type") == _PROMETHEUS else secrets.told
         look(body.decode(errors="replace") + repr(headers))
-        return cls(answer.status, headers, body)
+        return cls(response.status, headers, body)
 
     @property
     def json(self) -> Any:

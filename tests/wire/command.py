@@ -77,7 +77,7 @@ class Command:
             assert self._news.wait_for(found, within), f"{words!r} is not in {self.log}"
             return self.log[self._seen - 1]
 
-    def tell(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self.process.send_signal(number)
 
@@ -105,7 +105,7 @@ class Reloadable:
     def load(self, text: str, server: str = "") -> str:
         """Write a config and serve it; the line of the log that says so."""
         self.write(text, server)
-        self.proxy.tell(signal.SIGHUP)
+        self.proxy.send_signal(signal.SIGHUP)
         return self.proxy.says(" reloaded")
 
 
@@ -143,6 +143,7 @@ def command(
     by: Sequence[str] = (),
     at_most: float = 2 * LIMIT,
     until: str = "is ready after",
+    measure: bool = False,
     **variables: str,
 ) -> Iterator[Command]:
     """Serve the declaration `file` on a free port, started `by` this. It is killed at the end.
@@ -152,7 +153,7 @@ def command(
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(
         [*by, *COMMAND, *at, *arguments],
-        env={**CLEAN, **variables},
+        env={**(measured() if measure else CLEAN), **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -9,16 +9,16 @@ import pytest
 
 from proxy.http.limits import ConnectionLimits
 from tests.wire.client import raw
-from tests.wire.proxy import Lasting, declaration, lasting_proxy
+from tests.wire.proxy import SharedProxy, config_text, proxy_with_backend
 
 #: 6 kB of a body have to come in its time.
 IMPATIENT = ConnectionLimits(client_timeout=0.3, min_body_bytes_per_second=20_000, send_timeout=0.8)
 
 
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
-    with lasting_proxy(tmp_path_factory.mktemp("impatient"), declaration, IMPATIENT) as made:
-        yield made
+def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
+    with proxy_with_backend(tmp_path_factory.mktemp("impatient"), config_text, IMPATIENT) as shared:
+        yield shared
 
 
 def rest(connection: socket.socket) -> bytes:

@@ -18,27 +18,27 @@ from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse
 from tests.wire.client import Client, connect, raw
 from tests.wire.command import LIMIT
-from tests.wire.proxy import declaration
+from tests.wire.proxy import config_text
 
 
 @pytest.fixture
 def backend() -> Iterator[ScriptedBackend]:
-    made = ScriptedBackend()
-    yield made
-    made.close()
+    temporary = ScriptedBackend()
+    yield temporary
+    temporary.close()
 
 
 def config(backend: ScriptedBackend, options: str = "") -> str:
     """A config with these options of its backend."""
-    return declaration(backend.url).replace("{base_url:", f"{{{options}base_url:", 1)
+    return config_text(backend.url).replace("{base_url:", f"{{{options}base_url:", 1)
 
 
 def write(folder: Path, backend: ScriptedBackend, server: str = "", options: str = "") -> Path:
     """A file with `config`, and these options of the server."""
     file = folder / "pipelines.yaml"
-    made = folder / "new"
-    made.write_text(f"server: {{{server}}}\n{config(backend, options)}")
-    made.replace(file)  # as editors do
+    temporary = folder / "new"
+    temporary.write_text(f"server: {{{server}}}\n{config(backend, options)}")
+    temporary.replace(file)  # as editors do
     return file
 
 
@@ -46,12 +46,12 @@ def write(folder: Path, backend: ScriptedBackend, server: str = "", options: str
 class Clients:
     """Makes clients, and closes their connections."""
 
-    made: list[Client] = Factory(list)
+    temporary: list[Client] = Factory(list)
 
     def new(self, url: str) -> Client:
         """A client with a connection."""
-        self.made.append(Client(url))
-        return self.made[-1]
+        self.temporary.append(Client(url))
+        return self.temporary[-1]
 
     def started(self, url: str) -> Client:
         """A client whose stream has begun."""
@@ -63,20 +63,20 @@ class Clients:
 
 @pytest.fixture
 def clients() -> Iterator[Clients]:
-    made = Clients()
-    yield made
-    for client in made.made:
-        client.leave()
+    temporary = Clients()
+    yield temporary
+    for client in temporary.temporary:
+        client.close()
 
 
 def texts(client: Client) -> list[str]:
     """The texts of the client's stream, which has to end well."""
-    events = parse_sse(client.answer.read())
+    events = parse_sse(client.response.read())
     assert events[-1]["type"] == "message_stop"
     return [e["delta"]["text"] for e in events if e["type"] == "content_block_delta"]
 
 
-def held(hold: threading.Event) -> tuple[Any, ...]:
+def paused_stream(hold: threading.Event) -> tuple[Any, ...]:
     """A stream that says Hello, waits, and says the rest."""
     return head(), sse(delta(content="Hello")), hold, sse(delta("stop", content=" you")), DONE, END
 

@@ -16,7 +16,7 @@ from attrs import define
 from tests.wire.backend import Act, Received, ScriptedBackend, Step
 from tests.wire.chat import DONE, END, head, sse, whole
 
-Said = tuple[int, Any] | None
+Reply = tuple[int, Any] | None
 KEY = "sk-secret-0123456789"
 #: The fields that `strict` knows.
 KNOWN = {"model", "messages", "stream", "temperature", "top_p", "max_tokens", "stop"}
@@ -27,16 +27,16 @@ KNOWN |= {"tools", "tool_choice", "response_format"}
 class Persona(ScriptedBackend):
     """A scripted backend whose answers depend on the request."""
 
-    ways: Callable[[Received], Said] = lambda _: None
+    ways: Callable[[Received], Reply] = lambda _: None
 
     def _next(self, request: Received) -> Sequence[Step]:
         self.requests.append(request)
-        said = self.ways(request)
-        if said is None:
+        reply = self.ways(request)
+        if reply is None:
             return [Act.RESET]
-        status, body = said
+        status, body = reply
         if not status:
-            return [Act.UNTIL_GONE]
+            return [Act.UNTIL_CLOSED]
         if status == 200 and request.body and request.body.get("stream"):
             return [head() + sse(*streamed(body, request.body)) + DONE + END]
         return [whole(status, body)]
@@ -50,22 +50,22 @@ def streamed(body: Any, asked: Any) -> list[Any]:
     return [chunk, {"choices": [], "usage": body["usage"]}] if wanted else [chunk]
 
 
-def refusal(message: str, status: int = 400) -> Said:
+def refusal(message: str, status: int = 400) -> Reply:
     return status, {"error": {"message": message, "type": "invalid_request_error"}}
 
 
-def answer(text: str, finish: str = "stop", **message: Any) -> Said:
-    told = {"role": "assistant", "content": text, **message}
-    choices = [{"index": 0, "message": told, "finish_reason": finish}]
+def answer(text: str, finish: str = "stop", **message: Any) -> Reply:
+    kept = {"role": "assistant", "content": text, **message}
+    choices = [{"index": 0, "message": kept, "finish_reason": finish}]
     return 200, {"choices": choices, "usage": {"completion_tokens": len(text.split())}}
 
 
-def called(name: str) -> Said:
+def called(name: str) -> Reply:
     function = {"name": name, "arguments": '{"city":"Paris"}'}
     return answer("", "tool_calls", tool_calls=[{"id": "c", "function": function}])
 
 
-def obedient(body: dict[str, Any], **message: Any) -> Said:
+def obedient(body: dict[str, Any], **message: Any) -> Reply:
     """What a good model says, within its limit and up to a stop sequence."""
     choice = body.get("tool_choice")
     if choice == "required":
@@ -125,7 +125,7 @@ STRICT: list[tuple[Callable[[Any], object], str]] = [
 ]
 
 
-def strict(request: Received) -> Said:
+def strict(request: Received) -> Reply:
     """Refuses what it does not know, as Databricks' endpoints do; wants a key."""
     if request.headers.get("authorization") != f"Bearer {KEY}":
         return refusal(f"Invalid token {request.headers.get('authorization')}", 401)
@@ -134,11 +134,11 @@ def strict(request: Received) -> Said:
     body = request.body
     for name in sorted(body.keys() - KNOWN):
         return refusal(f"{name}: unknown field\n  (request of {KEY})")
-    said = next((message for refuses, message in STRICT if refuses(body)), "")
-    return refusal(said) if said else obedient(body)
+    reply = next((message for refuses, message in STRICT if refuses(body)), "")
+    return refusal(reply) if reply else obedient(body)
 
 
-def lenient(request: Received) -> Said:
+def lenient(request: Received) -> Reply:
     """Takes whatever comes, and does what it likes."""
     if request.path == "/v1/models":
         return 200, {"data": [{"id": "some-model"}]}
@@ -147,7 +147,7 @@ def lenient(request: Received) -> Said:
     return answer(" ".join(f"{n}," for n in range(1, 21)))
 
 
-def reasoning(request: Received) -> Said:
+def reasoning(request: Received) -> Reply:
     """Thinks before it answers, counts tokens, goes on with what was begun if it is told to."""
     path, body = request.path, request.body
     if path == "/v1/models":
@@ -172,21 +172,21 @@ def reasoning(request: Received) -> Said:
     return obedient(body, reasoning_content="Let me think.")
 
 
-def dying(after: int) -> Callable[[Received], Said]:
+def dying(after: int) -> Callable[[Received], Reply]:
     """Answers so many requests, and then breaks every connection."""
     seen: list[Received] = []
 
-    def ways(request: Received) -> Said:
+    def ways(request: Received) -> Reply:
         seen.append(request)
         return lenient(request) if len(seen) <= after else None
 
     return ways
 
 
-def throttled_at(word: str) -> Callable[[Received], Said]:
+def throttled_at(word: str) -> Callable[[Received], Reply]:
     """Has had enough when asked for `word`; else it is lenient."""
 
-    def ways(request: Received) -> Said:
+    def ways(request: Received) -> Reply:
         if word in json.dumps(request.body):
             return refusal("slow down", 429)
         return lenient(request)
@@ -194,12 +194,12 @@ def throttled_at(word: str) -> Callable[[Received], Said]:
     return ways
 
 
-def always(status: int, message: str) -> Callable[[Received], Said]:
+def always(status: int, message: str) -> Callable[[Received], Reply]:
     """Says the same to everything."""
     return lambda _: refusal(message, status)
 
 
-PERSONAS: dict[str, Callable[[], Callable[[Received], Said]]] = {
+PERSONAS: dict[str, Callable[[], Callable[[Received], Reply]]] = {
     "strict": lambda: strict,
     "lenient": lambda: lenient,
     "reasoning": lambda: reasoning,

@@ -21,16 +21,16 @@ from tests.wire.backend import LIMIT, ScriptedBackend
 
 
 def proxy(
-    folder: Path, declaration: str, limits: ConnectionLimits | None = None
+    folder: Path, config_text: str, limits: ConnectionLimits | None = None
 ) -> contextlib.AbstractContextManager[str]:
     """A proxy that serves this text of a declaration; its root URL."""
     file = folder / "pipelines.yaml"
-    file.write_text(declaration)
+    file.write_text(config_text)
     return serving(read(str(file), environ={}), limits)
 
 
 @frozen
-class Lasting:
+class SharedProxy:
     """A proxy for many tests, and the backend behind it, which each of them scripts anew."""
 
     backend: ScriptedBackend
@@ -38,26 +38,26 @@ class Lasting:
 
 
 @contextlib.contextmanager
-def lasting_proxy(
-    folder: Path, declared: Callable[[str], str], limits: ConnectionLimits | None = None
-) -> Iterator[Lasting]:
+def proxy_with_backend(
+    folder: Path, config_for: Callable[[str], str], limits: ConnectionLimits | None = None
+) -> Iterator[SharedProxy]:
     """A proxy that serves what is `declared` for the URL of the backend."""
     backend = ScriptedBackend()
-    with proxy(folder, declared(backend.url), limits) as url:
-        yield Lasting(backend, url)
+    with proxy(folder, config_for(backend.url), limits) as url:
+        yield SharedProxy(backend, url)
     backend.close()
 
 
 @contextlib.contextmanager
 def serving(
-    declaration: Config,
+    config_text: Config,
     limits: ConnectionLimits | None = None,
     drain_timeout: float = 0.5,
 ) -> Iterator[str]:
     """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
-    server = evolve(declaration.sections["server"], drain_timeout=drain_timeout)
-    config = uvicorn_config(lambda: App(declaration), server)
+    server = evolve(config_text.sections["server"], drain_timeout=drain_timeout)
+    config = uvicorn_config(lambda: App(config_text), server)
     if limits:
         config.http = functools.partial(HttpProtocol, limits=limits)  # type: ignore[assignment]
     running = uvicorn.Server(config)
@@ -72,7 +72,7 @@ def serving(
 
 
 #: The pipelines that usually stand beside `messages`, which has named its `&keys`.
-BESIDE_MESSAGES = """  count-tokens:
+OTHER_PIPELINES = """  count-tokens:
     route: POST /v1/messages/count_tokens
     stages:
       - authenticate: *keys
@@ -88,7 +88,7 @@ BESIDE_MESSAGES = """  count-tokens:
 """
 
 
-def declaration(url: str, invoke: str = "invoke", stages: Sequence[str] = ()) -> str:
+def config_text(url: str, invoke: str = "invoke", stages: Sequence[str] = ()) -> str:
     """The usual pipelines in front of the backend at `url`.
 
     `stages` go in front of `stream-encode`. Nothing listens where `claude-absent` leads.
@@ -114,7 +114,7 @@ pipelines:
       - {invoke}
       - translate-out
 {more}      - stream-encode
-{BESIDE_MESSAGES}"""
+{OTHER_PIPELINES}"""
 
 
 #: One more pipeline, to add to `declaration`.

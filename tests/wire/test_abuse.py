@@ -19,10 +19,10 @@ from stages.messages_api.stream_events import MessageStart
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, whole
-from tests.wire.client import Answer, Client, connect, raw
+from tests.wire.client import Client, Response, connect, raw
 from tests.wire.impatient import IMPATIENT, chunked, rest
-from tests.wire.impatient import lasting as lasting  # the fixture of this module
-from tests.wire.proxy import declaration, proxy
+from tests.wire.impatient import shared_proxy as shared_proxy  # the fixture of this module
+from tests.wire.proxy import config_text, proxy
 
 T = TypeVar("T")
 
@@ -41,40 +41,38 @@ def drip(connection: socket.socket, data: bytes, size: int = 1) -> bytes:
     for n in range(0, len(data), size):
         try:
             connection.sendall(data[n : n + size])
-            said = connection.recv(65536)
+            text = connection.recv(65536)
         except TimeoutError:
             continue
         connection.settimeout(LIMIT)
-        return said + rest(connection)
+        return text + rest(connection)
     raise AssertionError("all of it was taken")
 
 
 # ---- slow ones ----
 
 
-def test_a_head_that_does_not_come_whole_is_a_timeout(
-    url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_incomplete_head_is_a_timeout(url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
     with connect(url) as slow:
-        said = drip(slow, b"POST /v1/messages HTTP/1.1\r\nx: " + b"y" * 1000)
-    assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-    assert b'"the request\'s head did not arrive within 0.3 seconds; send it again"' in said
+        text = drip(slow, b"POST /v1/messages HTTP/1.1\r\nx: " + b"y" * 1000)
+    assert text.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert b'"the request\'s head did not arrive within 0.3 seconds; send it again"' in text
     (line,) = [each.getMessage() for each in caplog.records if " 408 " in each.getMessage()]
     assert line.startswith("req_")
-    assert line.encode().split()[0] in said
+    assert line.encode().split()[0] in text
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "empty-line"])
-def test_a_connection_that_asks_nothing_is_closed(sent: bytes, url: str) -> None:
+def test_an_idle_new_connection_is_closed(sent: bytes, url: str) -> None:
     with connect(url) as idle:
         idle.sendall(sent)
-        said = rest(idle)
-    assert not said or b" 408 " in said
+        text = rest(idle)
+    assert not text or b" 408 " in text
 
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/mess"], ids=["nothing", "half-a-head"])
-def test_a_connection_that_asks_nothing_more_is_closed(sent: bytes, client: Client) -> None:
+def test_an_idle_kept_connection_is_closed(sent: bytes, client: Client) -> None:
     assert client.get("/health").status == 200
     client.socket.sendall(sent)
     client.socket.settimeout(2)  # uvicorn by itself would wait longer
@@ -90,7 +88,7 @@ def test_a_body_that_stops_is_a_timeout(
     begun: bytes, client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
-    answer = Answer.of(client.send(begun))
+    answer = Response.of(client.send(begun))
     assert answer.error == (408, "invalid_request_error")
     assert "request's body arrived within 0.3 seconds" in answer.json["error"]["message"]
     assert answer.headers["connection"] == "close"
@@ -104,36 +102,38 @@ def test_a_body_that_stops_is_a_timeout(
 def test_a_body_that_drips_is_a_timeout(size: int, url: str) -> None:
     with connect(url) as slow:
         slow.sendall(raw(body(system="x" * 300_000))[:-250_000])
-        said = drip(slow, b" " * 400 * size, size)
-    assert b" 408 " in said
-    assert b"fewer than 6000 bytes of the request's body arrived within 0.3 seconds" in said
+        text = drip(slow, b" " * 400 * size, size)
+    assert b" 408 " in text
+    assert b"fewer than 6000 bytes of the request's body arrived within 0.3 seconds" in text
 
 
-def test_a_body_that_moves_may_take_its_time(client: Client, backend: ScriptedBackend) -> None:
+def test_a_steady_body_may_take_longer_than_the_timeout(
+    client: Client, backend: ScriptedBackend
+) -> None:
     backend.says(whole(200, completion()))
     data = raw(body(system="x" * 900_000))
     for n in range(0, len(data), 30_000):  # longer than the patience in all
         client.socket.sendall(data[n : n + 30_000])
         Event().wait(0.02)
-    assert Answer.of(client.send(b"")).status == 200
+    assert Response.of(client.send(b"")).status == 200
 
 
-def test_the_rest_of_a_refused_body_is_not_waited_for_for_ever(client: Client) -> None:
-    assert Answer.of(client.send(raw(body(), x_api_key="wrong")[:-5])).status == 401
+def test_reading_the_remaining_body_after_a_refusal_is_limited(client: Client) -> None:
+    assert Response.of(client.send(raw(body(), x_api_key="wrong")[:-5])).status == 401
     assert rest(client.socket) == b""
 
 
-def test_a_client_that_does_not_read_its_answer_is_given_up(
+def test_a_client_that_does_not_read_is_disconnected(
     client: Client, backend: ScriptedBackend
 ) -> None:
     much = sse(delta(content="x" * 1_000_000))
-    backend.says(head(), *[much] * 60, Act.UNTIL_GONE)
+    backend.says(head(), *[much] * 60, Act.UNTIL_CLOSED)
     client.socket.sendall(raw(body(stream=True)))
     backend.request()
-    assert backend.is_gone(within=LIMIT)
+    assert backend.is_closed(within=LIMIT)
 
 
-def test_a_client_that_does_not_read_a_finished_answer_is_given_up(
+def test_a_client_that_does_not_read_a_finished_response_is_disconnected(
     client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
@@ -147,7 +147,7 @@ def test_a_client_that_does_not_read_a_finished_answer_is_given_up(
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "under-way"])
-def test_a_client_that_reads_slowly_is_not_given_up(
+def test_a_client_that_reads_slowly_gets_all(
     finished: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     if finished:
@@ -177,12 +177,10 @@ class Stall(Stage[T, T]):
         await forward(event)
 
 
-def test_clients_do_not_pay_for_a_proxy_that_stood_still(
-    tmp_path: Path, backend: ScriptedBackend
-) -> None:
+def test_a_blocked_event_loop_times_no_client_out(tmp_path: Path, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion()))
     top, end = raw(body(), x_api_key="wrong")[:50], raw(body(), x_api_key="wrong")[50:]
-    stalling = declaration(backend.url, stages=["tests.wire.test_abuse:Stall"])
+    stalling = config_text(backend.url, stages=["tests.wire.test_abuse:Stall"])
     with proxy(tmp_path, stalling, IMPATIENT) as url, connect(url) as waiting:
         waiting.sendall(top)
         client = Client(url)
@@ -191,10 +189,10 @@ def test_clients_do_not_pay_for_a_proxy_that_stood_still(
         Event().wait(0.2)
         waiting.sendall(end)
         assert waiting.recv(1000).startswith(b"HTTP/1.1 401 ")
-        client.leave()
+        client.close()
 
 
-def test_a_client_that_waits_for_a_slow_backend_is_not_given_up(
+def test_a_client_of_a_slow_backend_is_not_disconnected(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), 1.0, sse(delta("stop", content="Hi")), END)
@@ -221,7 +219,7 @@ def test_a_head_that_is_too_large_is_refused(
     data: bytes, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
-    answer = Answer.of(client.send(data))
+    answer = Response.of(client.send(data))
     assert answer.error == (431, "invalid_request_error")
     assert "larger than 65536 bytes or has more than 200 headers" in str(answer.json)
     assert rest(client.socket) == b""
@@ -233,25 +231,23 @@ def test_a_head_that_is_too_large_is_refused(
     [b"5;" + b"x" * 1_000_000, b"0\r\nx: " + b"y" * 1_000_000, b"0" * 1_000_000],
     ids=["extension", "trailer", "zeros"],
 )
-def test_what_stands_between_two_pieces_of_a_body_is_limited_too(
-    data: bytes, client: Client
-) -> None:
-    assert Answer.of(client.send(chunked(data))).error == (431, "invalid_request_error")
+def test_the_extensions_of_chunks_are_limited(data: bytes, client: Client) -> None:
+    assert Response.of(client.send(chunked(data))).error == (431, "invalid_request_error")
 
 
-def test_a_trailer_is_no_header(client: Client) -> None:
+def test_a_trailer_is_not_a_header(client: Client) -> None:
     without = chunked(b"0\r\nx-api-key: client-key\r\n\r\n").replace(b"x-api-key", b"x-other", 1)
-    assert Answer.of(client.send(without)).status == 401
+    assert Response.of(client.send(without)).status == 401
 
 
 @pytest.mark.parametrize("kind", ["declared", "chunked"])
-def test_a_body_of_33_megabytes_is_refused_before_it_is_whole(kind: str, client: Client) -> None:
+def test_a_body_of_33_megabytes_is_refused_before_its_end(kind: str, client: Client) -> None:
     data = b"x" * 1_100_000
     if kind == "declared":
         begun = raw(b"", content_length="33000000")
     else:
         begun = chunked(b"1f78a40\r\n" + data)
-    assert Answer.of(client.send(begun)).error == (413, "request_too_large")
+    assert Response.of(client.send(begun)).error == (413, "request_too_large")
     assert rest(client.socket) == b""  # the rest is not waited for
 
 
@@ -276,7 +272,7 @@ def test_a_gzip_body_that_unpacks_to_more_than_the_limit_is_refused(url: str) ->
     assert len(packed) < 50_000
     client = Client(url)
     assert client.post(packed, content_encoding="gzip").error == (413, "request_too_large")
-    client.leave()
+    client.close()
 
 
 @pytest.mark.parametrize("packed", [b"\x1f\x8b", b"{}"], ids=["truncated", "plain"])

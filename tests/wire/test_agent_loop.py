@@ -86,7 +86,7 @@ class Agent:
     def __init__(self, client: anthropic.Anthropic, stream: bool) -> None:
         self.client, self.stream = client, stream
         self.conversation = list(INTERRUPTED)
-        self.answers: list[Any] = []
+        self.responses: list[Any] = []
         self.shortened = 0
 
     def run(self) -> None:
@@ -111,7 +111,7 @@ class Agent:
         )
         for each in runner:
             answer = each.get_final_message() if self.stream else each
-            self.answers.append(answer)
+            self.responses.append(answer)
             self.conversation.append({"role": "assistant", "content": answer.content})
             if results := runner.generate_tool_call_response():
                 self.conversation.append(results)
@@ -141,22 +141,24 @@ def at_work(stream: bool, url: str, backend: ScriptedBackend) -> Agent:
 
 
 @MODES
-def test_an_agent_runs_to_its_end(stream: bool, url: str, backend: ScriptedBackend) -> None:
+def test_an_agent_finishes(stream: bool, url: str, backend: ScriptedBackend) -> None:
     agent = at_work(stream, url, backend)
 
-    assert [[block.type for block in answer.content] for answer in agent.answers] == [
+    assert [[block.type for block in answer.content] for answer in agent.responses] == [
         ["thinking", "text", "tool_use", "tool_use"],
         ["thinking", "text", "tool_use"],
         ["text"],
     ]
-    assert [each.stop_reason for each in agent.answers] == ["tool_use", "tool_use", "end_turn"]
-    assert agent.answers[-1].content[0].text == "Take a coat."
+    assert [each.stop_reason for each in agent.responses] == ["tool_use", "tool_use", "end_turn"]
+    assert agent.responses[-1].content[0].text == "Take a coat."
     assert agent.shortened == 1
     assert len(backend.requests) == 4  # the SDK's `thread` did not get so far
 
 
 @MODES
-def test_a_backend_gets_what_an_agent_did(stream: bool, url: str, backend: ScriptedBackend) -> None:
+def test_a_backend_gets_the_conversation_of_an_agent(
+    stream: bool, url: str, backend: ScriptedBackend
+) -> None:
     at_work(stream, url, backend)
 
     roles = ["user", "assistant", "tool", "user"]
@@ -174,7 +176,7 @@ def test_a_backend_gets_what_an_agent_did(stream: bool, url: str, backend: Scrip
     assert after[3]["content"][1]["type"] == "image_url"
 
 
-def test_an_agent_that_is_told_the_prompt_is_too_long_knows_it(
+def test_an_agent_recognises_that_the_prompt_is_too_long(
     url: str, backend: ScriptedBackend
 ) -> None:
     message = "request (9000 tokens) exceeds the available context size (8192 tokens)"

@@ -12,11 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
-from tests.wire.chat import HELLO, head, said, streamed, whole
+from tests.wire.chat import HELLO, error_json, head, streamed, whole
 from tests.wire.client import Client
 from tests.wire.command import Reloadable
 from tests.wire.proxy import proxy
-from tests.wire.test_fallback import Pair, declared
+from tests.wire.test_fallback import Pair, config_for
 
 
 @pytest.fixture
@@ -33,22 +33,20 @@ def targets(client: Client) -> Any:
     return json.loads(client.get("/health/ready").body)["targets"]
 
 
-def test_a_target_that_keeps_failing_is_left_alone_and_that_is_told(
-    tmp_path: Path, pair: Pair
-) -> None:
+def test_a_failing_target_gets_no_requests_and_is_reported(tmp_path: Path, pair: Pair) -> None:
     one, two = pair.one, pair.two
     one.says(head(), HELLO, Act.RESET)
-    with proxy(tmp_path, declared(one, two, breaker="{failures: 2, cooldown: 600}")) as url:
+    with proxy(tmp_path, config_for(one, two, breaker="{failures: 2, cooldown: 600}")) as url:
         client = Client(url)
         last = [client.post(body(stream=True)).events[-1]["type"] for _ in range(4)]
-        told = client.get("/metrics").body.decode()
+        reported = client.get("/metrics").body.decode()
         ready = targets(client)
-        client.leave()
+        client.close()
     assert last == ["error", "error", "message_stop", "message_stop"]
     assert (len(one.requests), len(two.requests)) == (2, 2)
     states = {
         (sample.labels["target"], sample.labels["state"])
-        for family in text_string_to_metric_families(told)
+        for family in text_string_to_metric_families(reported)
         for sample in family.samples
         if sample.name == "llm_proxy_target_state" and sample.value
     }
@@ -56,11 +54,11 @@ def test_a_target_that_keeps_failing_is_left_alone_and_that_is_told(
     assert ready == {"one/a": {"state": "open"}, "two/b": {"state": "closed"}}
 
 
-def test_a_reload_that_changes_no_target_does_not_forget_that_one_is_left_alone(
+def test_a_reload_keeps_the_breakers_of_unchanged_targets(
     reloadable: Reloadable, pair: Pair
 ) -> None:
-    pair.one.says(whole(503, said("Loading")))
-    text = declared(pair.one, pair.two, breaker="{failures: 1, cooldown: 600}")
+    pair.one.says(whole(503, error_json("Loading")))
+    text = config_for(pair.one, pair.two, breaker="{failures: 1, cooldown: 600}")
     reloadable.load(text)
     client = Client(reloadable.url)
     assert client.post(body(stream=True)).status == 200
@@ -70,5 +68,5 @@ def test_a_reload_that_changes_no_target_does_not_forget_that_one_is_left_alone(
     reloadable.load(text.replace("claude-lost", "claude-new"))
     assert targets(client) == states
     assert client.post(body(stream=True)).status == 200
-    client.leave()
+    client.close()
     assert (len(pair.one.requests), len(pair.two.requests)) == (1, 2)

@@ -23,8 +23,8 @@ from tests.proxy.support import Server
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
-from tests.wire.client import Answer, Client, address, connect, error_in
-from tests.wire.proxy import METRICS, Lasting, declaration, lasting_proxy
+from tests.wire.client import Client, Response, address, connect, error_in
+from tests.wire.proxy import METRICS, SharedProxy, config_text, proxy_with_backend
 
 RECORDED = dict(
     re.findall(
@@ -48,53 +48,53 @@ def anyio_backend() -> str:
 
 def without_keys(url: str, **server: Any) -> str:
     """The usual pipelines, open to everybody."""
-    text = declaration(url).replace("[client-key]", "[]") + METRICS
+    text = config_text(url).replace("[client-key]", "[]") + METRICS
     return text + f"\nserver: {json.dumps(server)}\n"
 
 
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
-    with lasting_proxy(tmp_path_factory.mktemp("open"), without_keys) as made:
-        yield made
+def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
+    with proxy_with_backend(tmp_path_factory.mktemp("open"), without_keys) as shared:
+        yield shared
 
 
 @pytest.fixture(scope="module")
-def allowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+def allowing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     """A proxy that asks for a key and lets the pages of `APP` in."""
 
-    def declared(url: str) -> str:
-        return declaration(url) + f"\nserver: {{allowed_origins: ['{APP}']}}\n"
+    def config_for(url: str) -> str:
+        return config_text(url) + f"\nserver: {{allowed_origins: ['{APP}']}}\n"
 
-    with lasting_proxy(tmp_path_factory.mktemp("allowing"), declared) as made:
-        yield made
+    with proxy_with_backend(tmp_path_factory.mktemp("allowing"), config_for) as shared:
+        yield shared
 
 
 @pytest.fixture
-def page(allowing: Lasting) -> Iterator[Client]:
+def page(allowing: SharedProxy) -> Iterator[Client]:
     """A client of that proxy."""
-    made = Client(allowing.url)
-    yield made
-    made.leave()
+    shared = Client(allowing.url)
+    yield shared
+    shared.close()
     allowing.backend.forget()
 
 
-def browse(client: Client, name: str, **changes: Any) -> Answer:
+def browse(client: Client, name: str, **changes: Any) -> Response:
     """The answer to a request that was recorded."""
     head = RECORDED[name].replace("PORT", str(address(client.url)[1]))
     method = head.partition(" ")[0]
     data = json.dumps(body(**changes)).encode() if method == "POST" else b""
     sent = head.replace("LENGTH", str(len(data))).replace("\n", "\r\n").encode()
-    return Answer.of(client.send(sent + b"\r\n\r\n" + data, method))
+    return Response.of(client.send(sent + b"\r\n\r\n" + data, method))
 
 
-def refused(answer: Answer, option: str) -> None:
+def refused(answer: Response, option: str) -> None:
     assert answer.error == (403, "permission_error")
     assert f"`{option}`" in error_in(answer.json)[1]
     assert "access-control-allow-origin" not in answer.headers
 
 
 @pytest.mark.parametrize("name", FOREIGN)
-def test_row_a1_what_chromium_sends_for_a_foreign_page_does_not_reach_the_backend(
+def test_row_a1_requests_of_foreign_pages_do_not_reach_the_backend(
     name: str, client: Client, backend: ScriptedBackend
 ) -> None:
     refused(browse(client, name), "allowed_hosts" if "rebound" in name else "allowed_origins")
@@ -102,7 +102,7 @@ def test_row_a1_what_chromium_sends_for_a_foreign_page_does_not_reach_the_backen
 
 
 @pytest.mark.parametrize("name", OWN)
-def test_row_a1_what_a_person_does_in_chromium_at_the_address_of_the_proxy_is_answered(
+def test_row_a1_a_person_in_chromium_is_served(
     name: str, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
@@ -142,7 +142,7 @@ def test_row_a1_each_path_refuses_foreign_pages(
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live"])
-def test_row_a1_whether_it_lives_is_for_everybody(path: str, client: Client) -> None:
+def test_row_a1_liveness_is_public(path: str, client: Client) -> None:
     assert client.get(path, **REBOUND, origin="https://evil.example").status == 200
 
 
@@ -161,14 +161,14 @@ def test_row_a1_a_body_that_is_not_json_is_a_415(
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
 @pytest.mark.parametrize("host", ["localhost:8080", "host.docker.internal:8080", "[::1]:1"])
-def test_row_a1_clients_that_are_no_browsers_notice_nothing(
+def test_row_a1_clients_other_than_browsers_are_served(
     host: str, content_type: str, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
     assert client.post(body(), host=host, content_type=content_type).status == 200
 
 
-def test_row_a1_a_client_of_http_1_0_names_no_host(url: str) -> None:
+def test_row_a1_http_1_0_needs_no_host(url: str) -> None:
     with connect(url) as plain:
         plain.sendall(b"GET /v1/models HTTP/1.0\r\n\r\n")
         answer = http.client.HTTPResponse(plain)
@@ -204,18 +204,18 @@ ORIGIN = ("origin", "http://evil.example")
 URL = "http://backend.invalid"
 
 
-async def test_row_a1_with_a_key_a_page_gets_no_further_than_to_the_key(tmp_path: Path) -> None:
-    assert await status(tmp_path, declaration(URL), HOST, ORIGIN) == 200
-    assert await status(tmp_path, declaration(URL), HOST, ORIGIN, path="/v1/models") == 401
+async def test_row_a1_with_keys_a_page_gets_a_401(tmp_path: Path) -> None:
+    assert await status(tmp_path, config_text(URL), HOST, ORIGIN) == 200
+    assert await status(tmp_path, config_text(URL), HOST, ORIGIN, path="/v1/models") == 401
 
 
-async def test_row_a1_one_pipeline_without_a_key_is_enough_to_refuse_pages(tmp_path: Path) -> None:
-    mixed = declaration(URL) + METRICS.replace(": *keys", "")
+async def test_row_a1_one_pipeline_without_keys_refuses_pages(tmp_path: Path) -> None:
+    mixed = config_text(URL) + METRICS.replace(": *keys", "")
     assert await status(tmp_path, mixed, HOST) == 403
     assert await status(tmp_path, mixed, ORIGIN, path="/v1/models") == 403
 
 
-async def test_row_a1_an_open_address_refuses_pages_and_hosts_where_they_are_declared(
+async def test_row_a1_an_open_address_refuses_pages_and_configured_hosts(
     tmp_path: Path,
 ) -> None:
     opened = without_keys(URL, host="0.0.0.0")
@@ -227,8 +227,8 @@ async def test_row_a1_an_open_address_refuses_pages_and_hosts_where_they_are_dec
     assert await status(tmp_path, named, *llm) == 200
 
 
-async def test_row_a1_declared_hosts_count_with_keys_too(tmp_path: Path) -> None:
-    keyed = declaration(URL) + "\nserver: {allowed_hosts: ['*.llm.example']}\n"
+async def test_row_a1_configured_hosts_count_with_keys_too(tmp_path: Path) -> None:
+    keyed = config_text(URL) + "\nserver: {allowed_hosts: ['*.llm.example']}\n"
     assert await status(tmp_path, keyed, HOST) == 403
     assert await status(tmp_path, keyed, ("host", "a.llm.example")) == 200
 
@@ -266,7 +266,7 @@ async def test_row_a1_a_reload_changes_what_is_refused(tmp_path: Path) -> None:
 # ---- CORS ----
 
 
-def test_row_c8_the_preflight_of_the_sdk_is_answered_before_the_key_is_asked_for(
+def test_row_c8_the_preflight_of_the_sdk_needs_no_key(
     page: Client,
 ) -> None:
     answer = browse(page, "sdk-preflight")
@@ -288,14 +288,14 @@ def test_row_c8_a_page_may_ask_for_the_private_network(page: Client) -> None:
     assert answer.headers["access-control-allow-private-network"] == "true"
 
 
-def readable(answer: Answer) -> None:
+def readable(answer: Response) -> None:
     """A page of `APP` can read the answer, and all of its headers."""
     assert answer.headers["access-control-allow-origin"] == APP
     assert answer.headers["access-control-expose-headers"] == "*"
     assert "Origin" in answer.headers["vary"]
 
 
-def test_row_c8_a_stream_is_readable(page: Client, allowing: Lasting) -> None:
+def test_row_c8_a_stream_is_readable(page: Client, allowing: SharedProxy) -> None:
     allowing.backend.says(streamed("Hello", " you"))
     key = {"authorization": "Bearer client-key", "origin": APP}
     answer = page.post(body(stream=True), x_api_key="", **key, **JSON)
@@ -330,7 +330,7 @@ def test_row_c8_errors_are_readable(
         ("GET", "/v1/models", 200),
     ],
 )
-def test_row_c8_what_no_pipeline_answers_is_readable(
+def test_row_c8_responses_without_a_pipeline_are_readable(
     method: str, path: str, status: int, page: Client
 ) -> None:
     answer = page.get(path, method, origin=APP)
@@ -339,26 +339,24 @@ def test_row_c8_what_no_pipeline_answers_is_readable(
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", APP + "1"])
-def test_row_c8_other_origins_are_not_answered_with_these_headers(
-    origin: str, page: Client
-) -> None:
+def test_row_c8_other_origins_get_no_cors_headers(origin: str, page: Client) -> None:
     for method in ("GET", "OPTIONS"):
         asked = {"origin": origin, "access-control-request-method": "POST"}
         answer = page.get("/v1/models", method, **asked)
         assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
-def test_row_c8_an_allowed_page_is_let_in_without_a_key_and_others_are_not(tmp_path: Path) -> None:
-    def declared(url: str) -> str:
+def test_row_c8_without_keys_only_allowed_pages_are_served(tmp_path: Path) -> None:
+    def config_for(url: str) -> str:
         return without_keys(url, allowed_origins=[APP])
 
-    with lasting_proxy(tmp_path, declared) as made:
-        made.backend.says(streamed("Hello"))
-        client = Client(made.url)
+    with proxy_with_backend(tmp_path, config_for) as shared:
+        shared.backend.says(streamed("Hello"))
+        client = Client(shared.url)
         assert browse(client, "sdk-stream", stream=True).events
         refused(browse(client, "fetch"), "allowed_origins")
         wrong_name = client.get("/v1/models", host="evil.example", origin=APP)
-        client.leave()
+        client.close()
     assert wrong_name.status == 403
     readable(wrong_name)
-    assert len(made.backend.requests) == 1
+    assert len(shared.backend.requests) == 1

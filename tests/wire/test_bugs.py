@@ -14,7 +14,7 @@ from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
 from tests.wire.client import MODES, Client, error_in
-from tests.wire.proxy import declaration, proxy
+from tests.wire.proxy import config_text, proxy
 
 NAME = "faulty_stages_for_a_test"
 
@@ -101,11 +101,11 @@ def backend() -> Iterator[ScriptedBackend]:
 def serving(folder: Path, backend: ScriptedBackend, stage: str, stream: bool) -> Iterator[Client]:
     """A client of a proxy with one of the stages in MODULE."""
     (folder / f"{NAME}.py").write_text(MODULE)
-    backend.answers = [(streamed("Hello") if stream else whole(200, completion()),)]
-    with proxy(folder, declaration(backend.url, stages=[f"{NAME}:{stage}"])) as url:
+    backend.responses = [(streamed("Hello") if stream else whole(200, completion()),)]
+    with proxy(folder, config_text(backend.url, stages=[f"{NAME}:{stage}"])) as url:
         client = Client(url)
         yield client
-        client.leave()
+        client.close()
 
 
 def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -114,7 +114,7 @@ def tracebacks(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @MODES
-def test_a_bug_before_the_first_byte_is_a_500_that_tells_nothing(
+def test_a_bug_before_the_first_byte_is_a_500_without_details(
     stream: bool, tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = "Break: {raises: bug, at: message_start}"
@@ -131,7 +131,7 @@ def test_a_bug_before_the_first_byte_is_a_500_that_tells_nothing(
     assert answer.headers["request-id"] in caplog.text
 
 
-def test_a_bug_in_the_middle_of_a_stream_is_an_error_event_that_tells_nothing(
+def test_a_bug_in_a_stream_is_an_error_event_without_details(
     tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = "Break: {raises: bug, at: content_block_stop}"
@@ -147,7 +147,7 @@ def test_a_bug_in_the_middle_of_a_stream_is_an_error_event_that_tells_nothing(
     assert "the secret is" not in text
 
 
-def test_a_bug_at_the_end_of_a_whole_answer_is_still_a_500(
+def test_a_bug_at_the_end_of_an_unstreamed_response_is_a_500(
     tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     stage = "Break: {raises: bug, at: message_stop}"
@@ -161,7 +161,7 @@ def test_a_bug_at_the_end_of_a_whole_answer_is_still_a_500(
     ("raises", "status", "kind"),
     [("conflict", 409, "conflict_error"), ("odd", 418, "teapot_error")],
 )
-def test_an_api_error_of_a_stage_keeps_its_status_and_is_no_bug(
+def test_an_api_error_of_a_stage_keeps_its_status(
     raises: str,
     status: int,
     kind: str,
@@ -176,7 +176,7 @@ def test_an_api_error_of_a_stage_keeps_its_status_and_is_no_bug(
     assert not tracebacks(caplog)
 
 
-def test_an_api_errors_headers_and_details_are_told(
+def test_an_api_errors_headers_and_details_are_sent(
     tmp_path: Path, backend: ScriptedBackend
 ) -> None:
     stage = "Break: {raises: conflict, at: message_start}"
@@ -196,7 +196,7 @@ def test_an_api_error_in_the_middle_of_a_stream_keeps_its_type(
 
 
 @MODES
-def test_a_pipeline_that_ends_without_an_answer_is_a_500(
+def test_a_pipeline_without_a_response_is_a_500(
     stream: bool, tmp_path: Path, backend: ScriptedBackend
 ) -> None:
     with serving(tmp_path, backend, "Swallow: {after: nothing}", stream) as client:
@@ -206,7 +206,7 @@ def test_a_pipeline_that_ends_without_an_answer_is_a_500(
         assert client.get("/health").status == 200
 
 
-def test_a_stream_that_ends_without_its_end_is_an_error(
+def test_a_stream_without_its_last_event_is_an_error(
     tmp_path: Path, backend: ScriptedBackend
 ) -> None:
     with serving(tmp_path, backend, "Swallow: {after: message_start}", stream=True) as client:
@@ -214,7 +214,7 @@ def test_a_stream_that_ends_without_its_end_is_an_error(
     assert [event["type"] for event in events] == ["message_start", "error"]
 
 
-def test_half_a_body_ends_with_the_connection(tmp_path: Path, backend: ScriptedBackend) -> None:
+def test_an_incomplete_body_closes_the_connection(tmp_path: Path, backend: ScriptedBackend) -> None:
     with serving(tmp_path, backend, "HalfJson", stream=False) as client:
         with pytest.raises(http.client.IncompleteRead) as caught:
             client.post(body())
@@ -223,7 +223,7 @@ def test_half_a_body_ends_with_the_connection(tmp_path: Path, backend: ScriptedB
 
 
 @pytest.mark.parametrize("options", ["{header: x y}", "{status: 99}"])
-def test_a_head_that_cannot_be_sent_is_a_bug_like_others(
+def test_a_head_that_cannot_be_sent_is_a_bug(
     options: str, tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")

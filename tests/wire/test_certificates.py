@@ -15,7 +15,7 @@ from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import streamed
 from tests.wire.client import Client
 from tests.wire.command import command
-from tests.wire.proxy import declaration
+from tests.wire.proxy import config_text
 
 NOW = datetime.now(UTC)
 HINTS = {
@@ -61,7 +61,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "early": shown(ours.issue_cert("127.0.0.1", not_before=NOW + hour)),
     }
     backends = {name: ScriptedBackend(context) for name, context in contexts.items()}
-    text = declaration("http://127.0.0.1:1")
+    text = config_text("http://127.0.0.1:1")
     for name, backend in backends.items():
         backend.says(streamed("Hello"))
         place = backend.url.replace("127.0.0.1", "localhost" if name == "name" else "127.0.0.1")
@@ -81,17 +81,17 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def client(url: str) -> Iterator[Client]:
     made = Client(url)
     yield made
-    made.leave()
+    made.close()
 
 
-def test_an_authority_can_be_trusted_by_the_environment(client: Client) -> None:
+def test_the_environment_adds_an_authority(client: Client) -> None:
     answer = client.post(body(model="claude-good", stream=True))
     assert answer.events[-1]["type"] == "message_stop"
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize("name", HINTS)
-def test_a_certificate_that_does_not_verify_is_told_with_what_to_do(
+def test_an_invalid_certificate_is_reported_with_a_hint(
     name: str, stream: bool, client: Client
 ) -> None:
     answer = client.post(body(model=f"claude-{name}", stream=stream))

@@ -38,19 +38,19 @@ def test_a_kept_connection_is_used_again_after_a_refusal(
 
 
 @MODES
-def test_a_connection_that_was_closed_while_it_was_kept_costs_no_request(
+def test_a_kept_connection_that_was_closed_costs_no_request(
     stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(answer(stream), Act.CLOSE)
     for _ in range(2):
         assert client.post(body(stream=stream)).status == 200
-        assert backend.is_gone(backend.connections - 1)
+        assert backend.is_closed(backend.connections - 1)
     assert [request.connection for request in backend.requests] == [0, 1]
 
 
 @MODES
 @pytest.mark.parametrize("closing", [Act.CLOSE, Act.RESET])
-def test_a_request_on_a_kept_connection_that_closes_is_sent_once_more_on_a_new_one(
+def test_a_request_on_a_kept_connection_that_closes_is_repeated(
     closing: Act, stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(answer(stream))
@@ -73,7 +73,7 @@ def test_a_request_on_a_fresh_connection_is_not_repeated(
     assert len(backend.requests) == 1
 
 
-def test_a_request_is_sent_twice_at_most(client: Client, backend: ScriptedBackend) -> None:
+def test_a_request_is_sent_at_most_twice(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion()))
     backend.says(Act.CLOSE)
     assert client.post(body()).status == 200
@@ -81,7 +81,7 @@ def test_a_request_is_sent_twice_at_most(client: Client, backend: ScriptedBacken
     assert [request.connection for request in backend.requests] == [0, 0, 1]
 
 
-def test_an_answer_that_has_begun_is_not_asked_for_again(
+def test_a_request_is_not_repeated_after_the_first_byte(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
@@ -99,6 +99,6 @@ def test_many_requests_at_once_have_a_connection_each(url: str, backend: Scripte
         client.send(raw(body(stream=True)))
     assert backend.connections == 20
     hold.set()
-    assert all(b"message_stop" in client.answer.read() for client in clients)
+    assert all(b"message_stop" in client.response.read() for client in clients)
     for client in clients:
-        client.leave()
+        client.close()

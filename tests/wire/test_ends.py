@@ -10,8 +10,8 @@ import pytest
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse, whole
-from tests.wire.client import Answer, Client
-from tests.wire.proxy import Lasting, declaration, lasting_proxy
+from tests.wire.client import Client, Response
+from tests.wire.proxy import SharedProxy, config_text, proxy_with_backend
 
 # Row L7: what was recorded with llama.cpp and a declared window
 
@@ -23,15 +23,15 @@ STORY = (
 
 
 @pytest.fixture
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     """A proxy of its own for each test, which has learned nothing, with a window of 2048."""
 
-    def declared(url: str) -> str:
+    def config_for(url: str) -> str:
         plain = "claude-test: {backend: scripted, model: some-model}"
-        return declaration(url).replace(plain, WINDOW)
+        return config_text(url).replace(plain, WINDOW)
 
-    with lasting_proxy(tmp_path_factory.mktemp("proxy"), declared) as made:
-        yield made
+    with proxy_with_backend(tmp_path_factory.mktemp("proxy"), config_for) as shared:
+        yield shared
 
 
 def answered(prompt: int, output: int, reason: str = "stop") -> dict[str, Any]:
@@ -41,7 +41,7 @@ def answered(prompt: int, output: int, reason: str = "stop") -> dict[str, Any]:
     return {"choices": [choice], "usage": used}
 
 
-def story(client: Client, **changes: Any) -> Answer:
+def story(client: Client, **changes: Any) -> Response:
     system, asked = STORY
     messages = [{"role": "user", "content": asked}]
     return client.post(body(system=system, messages=messages, max_tokens=600, **changes))
@@ -55,7 +55,7 @@ def small_talk(client: Client, backend: ScriptedBackend, count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 10, 60])
-def test_row_l7_short_requests_do_not_cut_the_answer_of_a_long_one(
+def test_row_l7_short_requests_do_not_cut_a_long_response(
     count: int, client: Client, backend: ScriptedBackend
 ) -> None:
     small_talk(client, backend, count)
@@ -66,7 +66,7 @@ def test_row_l7_short_requests_do_not_cut_the_answer_of_a_long_one(
     assert answer.json["stop_reason"] == "max_tokens"
 
 
-def test_row_l7_the_start_of_a_long_answer_is_near_after_short_ones(
+def test_row_l7_message_start_estimates_a_long_prompt_after_short_ones(
     client: Client, backend: ScriptedBackend
 ) -> None:
     small_talk(client, backend, 60)
@@ -76,7 +76,7 @@ def test_row_l7_the_start_of_a_long_answer_is_near_after_short_ones(
     assert 639 < start["message"]["usage"]["input_tokens"] < 639 * 1.25
 
 
-def test_row_l7_a_backend_that_refuses_the_limit_is_asked_again_with_what_fits(
+def test_row_l7_a_refused_limit_is_repeated_with_one_that_fits(
     client: Client, backend: ScriptedBackend
 ) -> None:
     said = (
@@ -111,7 +111,7 @@ BROKEN: dict[str, tuple[dict[str, Any], ...]] = {
 
 
 @pytest.mark.parametrize("chunks", BROKEN.values(), ids=BROKEN)
-def test_rows_b1_and_b2_half_an_answer_ends_with_an_error(
+def test_rows_b1_and_b2_an_incomplete_stream_ends_with_an_error(
     chunks: tuple[dict[str, Any], ...], client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed(*chunks))
@@ -120,9 +120,7 @@ def test_rows_b1_and_b2_half_an_answer_ends_with_an_error(
     assert "message_stop" not in [each["type"] for each in events]
 
 
-def test_row_b1_a_whole_answer_whose_choice_failed_is_an_error(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_row_b1_a_failed_choice_is_an_error(client: Client, backend: ScriptedBackend) -> None:
     failed = {"error": {"code": 502, "message": "the provider died"}, "finish_reason": None}
     backend.says(whole(200, {"choices": [{**failed, "message": {"content": ""}}]}))
     answer = client.post(body())
@@ -130,9 +128,7 @@ def test_row_b1_a_whole_answer_whose_choice_failed_is_an_error(
     assert "the provider died" in answer.json["error"]["message"]
 
 
-def test_row_b4_chunks_whose_choices_count_are_one_text(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_row_b4_numbered_choices_are_one_text(client: Client, backend: ScriptedBackend) -> None:
     said = [
         {"choices": [{"index": n, "delta": {"content": more}}]}
         for n, more in enumerate(["Whis", "per", " it"])
@@ -148,7 +144,7 @@ def called(arguments: str) -> list[dict[str, Any]]:
     return [{"id": "a", "type": "function", "function": {"name": "f", "arguments": arguments}}]
 
 
-def test_row_b5_text_and_calls_in_choices_of_their_own_are_one_answer(
+def test_row_b5_separate_choices_of_text_and_calls_are_one_response(
     client: Client, backend: ScriptedBackend
 ) -> None:
     messages = [{"content": "Let me look."}, {"tool_calls": called("{}")}]
@@ -168,7 +164,7 @@ def by_moonshot(chunk: dict[str, Any], used: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("place", [by_groq, by_moonshot])
-def test_rows_b7_and_c20_usage_is_read_and_learned_from_where_a_dialect_has_it(
+def test_rows_b7_and_c20_usage_of_each_dialect_is_read(
     place: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
     client: Client,
     backend: ScriptedBackend,
@@ -176,14 +172,14 @@ def test_rows_b7_and_c20_usage_is_read_and_learned_from_where_a_dialect_has_it(
     used = {"prompt_tokens": 1019, "completion_tokens": 7, "cached_tokens": 12}
     backend.says(streamed(HALF, place(delta("stop"), used)))
     first, second = (story(client, stream=True).events for _ in range(2))
-    told = next(each for each in first if each["type"] == "message_delta")["usage"]
-    assert told["input_tokens"] == 1007
-    assert (told["cache_read_input_tokens"], told["output_tokens"]) == (12, 7)
+    reported = next(each for each in first if each["type"] == "message_delta")["usage"]
+    assert reported["input_tokens"] == 1007
+    assert (reported["cache_read_input_tokens"], reported["output_tokens"]) == (12, 7)
     assert second[0]["message"]["usage"]["input_tokens"] == pytest.approx(1019, rel=0.05)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-def test_row_c15_a_call_that_a_stop_string_cuts_is_left_out(
+def test_row_c15_a_call_cut_by_a_stop_sequence_is_dropped(
     stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     half = called('{"command": "ls ')
@@ -203,7 +199,7 @@ def test_row_c15_a_call_that_a_stop_string_cuts_is_left_out(
     assert (end["stop_reason"], end["stop_sequence"]) == ("stop_sequence", "-l")
 
 
-def test_row_b1_done_after_text_is_the_end_of_an_old_server(
+def test_row_b1_done_after_text_is_a_complete_response(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed({"choices": [{"delta": {"content": "Hello"}}]}))

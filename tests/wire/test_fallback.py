@@ -20,9 +20,9 @@ from tests.wire.chat import (
     HELLO,
     completion,
     delta,
+    error_json,
     head,
-    piece,
-    said,
+    http_chunk,
     sse,
     streamed,
     whole,
@@ -43,7 +43,7 @@ class Pair:
     url: str
 
 
-def declared(
+def config_for(
     one: ScriptedBackend, two: ScriptedBackend, stages: str = "[fallback]", breaker: str = "{}"
 ) -> str:
     """A model with two targets, and what stands between `resolve` and `translate-in`."""
@@ -89,7 +89,7 @@ pipelines:
 @pytest.fixture(scope="module")
 def lasting_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     one, two = ScriptedBackend(), ScriptedBackend()
-    text = declared(one, two, breaker="{failures: 100000}")
+    text = config_for(one, two, breaker="{failures: 100000}")
     with proxy(tmp_path_factory.mktemp("pair"), text) as url:
         yield Pair(one, two, url)
     one.close()
@@ -107,7 +107,7 @@ def pair(lasting_pair: Pair) -> Iterator[Pair]:
 def client(pair: Pair) -> Iterator[Client]:
     made = Client(pair.url)
     yield made
-    made.leave()
+    made.close()
 
 
 def answer(stream: bool) -> bytes:
@@ -116,7 +116,7 @@ def answer(stream: bool) -> bytes:
 
 @MODES
 @pytest.mark.parametrize("row", EARLY.values(), ids=EARLY)
-def test_the_other_answers_where_one_has_failed_before_its_answer(
+def test_the_alternative_responds_after_a_failure_before_the_response(
     row: Row, stream: bool, client: Client, pair: Pair
 ) -> None:
     steps, status, kind, message = row
@@ -140,17 +140,17 @@ def test_the_other_answers_where_one_has_failed_before_its_answer(
     "steps",
     [
         [END],
-        [piece(b": ping\n\n"), END],
-        [piece(b"data: {\n\n"), END],
-        [piece(b"data: [1]\n\n"), END],
-        [sse(said("Busy", code=503)), END],
+        [http_chunk(b": ping\n\n"), END],
+        [http_chunk(b"data: {\n\n"), END],
+        [http_chunk(b"data: [1]\n\n"), END],
+        [sse(error_json("Busy", code=503)), END],
         [sse({"choices": []}), Act.RESET],
-        [Act.UNTIL_GONE],
-        [piece(b": ping\n\n"), Act.UNTIL_GONE],
+        [Act.UNTIL_CLOSED],
+        [http_chunk(b": ping\n\n"), Act.UNTIL_CLOSED],
     ],
     ids=["empty", "comment", "half-json", "list", "error", "reset", "silence", "then-silence"],
 )
-def test_a_stream_that_fails_with_its_first_event_is_still_in_time(
+def test_a_failure_in_the_first_event_falls_back(
     steps: list[Step], client: Client, pair: Pair
 ) -> None:
     pair.one.says(head(), *steps)
@@ -158,11 +158,11 @@ def test_a_stream_that_fails_with_its_first_event_is_still_in_time(
     events = client.post(body(stream=True)).events
     assert [event["type"] for event in events].count("message_start") == 1
     assert events[-1]["type"] == "message_stop"
-    assert pair.one.is_gone() or steps[-1] is END
+    assert pair.one.is_closed() or steps[-1] is END
 
 
 @pytest.mark.parametrize(("steps", "kind", "message"), LATE.values(), ids=LATE)
-def test_an_answer_that_has_begun_is_not_begun_again_elsewhere(
+def test_a_response_that_has_begun_does_not_fall_back(
     steps: Sequence[Step], kind: str, message: str, client: Client, pair: Pair
 ) -> None:
     hold = Event()
@@ -174,14 +174,12 @@ def test_an_answer_that_has_begun_is_not_begun_again_elsewhere(
     error = client.event()
     assert error_in(error)[0] == kind
     assert message in error_in(error)[1]
-    assert client.answer.read() == b""
+    assert client.response.read() == b""
     assert pair.two.requests == []
 
 
 @MODES
-def test_a_backend_that_is_not_there_is_passed_over(
-    stream: bool, client: Client, pair: Pair
-) -> None:
+def test_an_unreachable_backend_falls_back(stream: bool, client: Client, pair: Pair) -> None:
     pair.two.says(answer(stream))
     assert client.post(body(model="claude-absent", stream=stream)).status == 200
     lost = client.post(body(model="claude-lost", stream=stream))
@@ -190,7 +188,7 @@ def test_a_backend_that_is_not_there_is_passed_over(
 
 
 @MODES
-def test_what_one_target_is_declared_to_reject_goes_on_to_the_next(
+def test_a_field_that_one_target_rejects_goes_to_the_next(
     stream: bool, client: Client, pair: Pair
 ) -> None:
     pair.one.says(answer(stream))
@@ -205,11 +203,11 @@ def test_what_one_target_is_declared_to_reject_goes_on_to_the_next(
 
 
 @MODES
-def test_of_two_that_fail_the_client_is_told_what_may_pass(
+def test_of_two_failures_the_transient_one_is_reported(
     stream: bool, client: Client, pair: Pair
 ) -> None:
-    pair.one.says(whole(429, said("Slow down"), retry_after="7"))
-    pair.two.says(whole(400, said("maximum context length is 10 tokens")))
+    pair.one.says(whole(429, error_json("Slow down"), retry_after="7"))
+    pair.two.says(whole(400, error_json("maximum context length is 10 tokens")))
     got = client.post(body(stream=stream))
     assert got.error == (429, "rate_limit_error")
     assert got.headers["retry-after"] == "7"
@@ -217,24 +215,24 @@ def test_of_two_that_fail_the_client_is_told_what_may_pass(
 
 @MODES
 @pytest.mark.parametrize("steps", [[], [head()], [b"HTTP/1.1 200 OK\r\n"]], ids=len)
-def test_a_backend_that_does_not_begin_is_told_by_a_message_of_its_own(
+def test_a_backend_that_does_not_begin_has_its_own_message(
     steps: list[Step], stream: bool, client: Client, pair: Pair
 ) -> None:
-    pair.one.says(*steps, Act.UNTIL_GONE)
+    pair.one.says(*steps, Act.UNTIL_CLOSED)
     got = client.post(body(model="claude-one", stream=stream))
     assert got.error == (504, "timeout_error")
     expected = f"backend `one` did not begin to answer within {FIRST_BYTE} s"
     assert expected in got.json["error"]["message"]
-    assert pair.one.is_gone()
+    assert pair.one.is_closed()
 
 
-def test_until_the_first_byte_silence_may_be_longer_than_later(client: Client, pair: Pair) -> None:
+def test_the_first_byte_may_take_longer_than_later_ones(client: Client, pair: Pair) -> None:
     wait = (FIRST_BYTE + IDLE) / 2
-    pair.one.says(head(), wait, HELLO, Act.UNTIL_GONE)
+    pair.one.says(head(), wait, HELLO, Act.UNTIL_CLOSED)
     events = client.post(body(model="claude-one", stream=True)).events
     assert events[2]["type"] == "content_block_delta"
-    kind, told = error_in(events[-1])
-    assert (kind, told[:39]) == ("timeout_error", "backend `one` was silent for too long: ")
+    kind, reported = error_in(events[-1])
+    assert (kind, reported[:39]) == ("timeout_error", "backend `one` was silent for too long: ")
 
 
 def test_a_route_goes_before_the_name(client: Client, pair: Pair) -> None:
@@ -244,9 +242,7 @@ def test_a_route_goes_before_the_name(client: Client, pair: Pair) -> None:
     assert (len(pair.one.requests), pair.two.requests) == (1, [])
 
 
-def test_a_session_stays_at_its_backend_and_moves_when_that_fails(
-    client: Client, pair: Pair
-) -> None:
+def test_a_session_keeps_its_backend_until_it_fails(client: Client, pair: Pair) -> None:
     for backend in (pair.one, pair.two):
         backend.says(whole(200, completion()))
     for session in range(12):
@@ -256,8 +252,8 @@ def test_a_session_stays_at_its_backend_and_moves_when_that_fails(
     counts = len(pair.one.requests), len(pair.two.requests)
     assert sum(counts) == 24
     assert all(count % 2 == 0 and count for count in counts)
-    pair.one.says(whole(503, said("Loading")))
-    pair.one.answers = pair.one.answers[-1:]
+    pair.one.says(whole(503, error_json("Loading")))
+    pair.one.responses = pair.one.responses[-1:]
     for session in range(12):
         got = client.post(body(model="claude-shared"), x_claude_code_session_id=str(session))
         assert got.status == 200
@@ -268,17 +264,17 @@ def test_a_session_stays_at_its_backend_and_moves_when_that_fails(
 
 
 @MODES
-def test_a_backend_that_is_busy_for_a_moment_is_asked_again(stream: bool, tmp_path: Path) -> None:
+def test_a_backend_that_is_busy_for_a_moment_is_retried(stream: bool, tmp_path: Path) -> None:
     one, two = ScriptedBackend(), ScriptedBackend()
-    one.says(whole(429, said("Slow down"), retry_after="0"))
+    one.says(whole(429, error_json("Slow down"), retry_after="0"))
     one.says(answer(stream))
-    with proxy(tmp_path, declared(one, two, "[retry: {max_wait: 0.01}]")) as url:
+    with proxy(tmp_path, config_for(one, two, "[retry: {max_wait: 0.01}]")) as url:
         client = Client(url)
         got = client.post(body(stream=stream))
         assert got.status == 200
-        one.answers = [[whole(429, said("Later"), retry_after="9")]]
+        one.responses = [[whole(429, error_json("Later"), retry_after="9")]]
         later = client.post(body(stream=stream))
-        client.leave()
+        client.close()
     assert later.error == (429, "rate_limit_error")
     assert later.headers["retry-after"] == "9"
     assert len(one.requests) == 3
@@ -287,18 +283,18 @@ def test_a_backend_that_is_busy_for_a_moment_is_asked_again(stream: bool, tmp_pa
     two.close()
 
 
-def test_an_answer_that_takes_too_long_in_all_is_told(tmp_path: Path) -> None:
+def test_the_total_timeout_is_reported(tmp_path: Path) -> None:
     one = ScriptedBackend()
-    text = declared(one, one).replace(f"first_byte_timeout: {FIRST_BYTE}", "total_timeout: 0.4")
+    text = config_for(one, one).replace(f"first_byte_timeout: {FIRST_BYTE}", "total_timeout: 0.4")
     with proxy(tmp_path, text) as url:
         client = Client(url)
         deltas: list[Step] = [sse(delta(content="Hi")), IDLE / 2]
         one.says(head(), *deltas * 8, DONE, END)
         events = client.post(body(model="claude-one", stream=True)).events
-        signs: list[Step] = [piece(b": ping\n\n"), IDLE / 2]
-        one.answers = [[head(), *signs * 8, DONE, END]]
+        signs: list[Step] = [http_chunk(b": ping\n\n"), IDLE / 2]
+        one.responses = [[head(), *signs * 8, DONE, END]]
         early = client.post(body(model="claude-one", stream=True))
-        client.leave()
+        client.close()
     assert error_in(events[-1])[0] == "timeout_error"
     assert "within 0.4 s" in error_in(events[-1])[1]
     assert early.error == (504, "timeout_error")

@@ -14,9 +14,9 @@ import pytest
 
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend, Step
-from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 from tests.wire.client import MODES, Client, error_in, raw
-from tests.wire.proxy import declaration, proxy
+from tests.wire.proxy import config_text, proxy
 
 # fmt: off
 STATUSES = (
@@ -41,10 +41,10 @@ BODIES: dict[str, list[bytes]] = {
 
 def recovers(url: str, backend: ScriptedBackend) -> None:
     """That the next request is answered, on a connection of its own."""
-    backend.answers = [[whole(200, completion())]]
+    backend.responses = [[whole(200, completion())]]
     client = Client(url)
     assert client.post(body()).status == 200
-    client.leave()
+    client.close()
 
 
 #: With each body on a socket: without a body, redirects, and those that a client may repeat.
@@ -60,7 +60,7 @@ def statuses(name: str) -> list[int]:
 
 @MODES
 @pytest.mark.parametrize("name", BODIES)
-def test_each_status_that_is_no_success_is_an_error(
+def test_each_status_but_success_is_an_error(
     name: str,
     stream: bool,
     url: str,
@@ -68,12 +68,12 @@ def test_each_status_that_is_no_success_is_an_error(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     for status in statuses(name):
-        backend.answers = [[b"HTTP/1.1 %d Whatever\r\n" % status, *BODIES[name], Act.CLOSE]]
+        backend.responses = [[b"HTTP/1.1 %d Whatever\r\n" % status, *BODIES[name], Act.CLOSE]]
         client = Client(url)
         answer = client.post(body(stream=stream))
         assert answer.error[0] >= 400, status
         assert "retry-after-ms" not in answer.headers
-        client.leave()
+        client.close()
     assert len(backend.requests) == len(statuses(name))  # no redirect was followed
     recovers(url, backend)
     errors = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
@@ -113,7 +113,7 @@ BROKEN: dict[str, Sequence[Step]] = {
 
 @MODES
 @pytest.mark.parametrize("steps", BROKEN.values(), ids=BROKEN)
-def test_what_is_no_proper_answer_is_an_error(
+def test_an_invalid_response_is_an_error(
     steps: Sequence[Step],
     stream: bool,
     url: str,
@@ -129,7 +129,7 @@ def test_what_is_no_proper_answer_is_an_error(
 
 @MODES
 @pytest.mark.parametrize("code", [100, 102, 103])
-def test_what_is_said_before_the_answer_does_not_harm(
+def test_interim_responses_are_ignored(
     code: int, stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     hint = b"HTTP/1.1 %d Wait\r\nlink: </x>\r\n\r\n" % code
@@ -142,13 +142,13 @@ def test_what_is_said_before_the_answer_does_not_harm(
 @pytest.mark.parametrize(
     ("stops", "begin", "more"),
     [
-        (None, head(content_type="application/json"), piece(b" " * 1_000_000)),
+        (None, head(content_type="application/json"), http_chunk(b" " * 1_000_000)),
         (["END"], head(), sse(delta(content="x" * 1_000_000))),
-        (["END"], head(), piece((b": %b\n\n" % (b"x" * 1000)) * 1000)),
+        (["END"], head(), http_chunk((b": %b\n\n" % (b"x" * 1000)) * 1000)),
     ],
     ids=["json", "text", "comments"],
 )
-def test_an_answer_without_end_to_a_client_who_wants_it_whole_is_given_up(
+def test_an_endless_unstreamed_response_is_an_error(
     stops: list[str] | None, begin: bytes, more: bytes, client: Client, backend: ScriptedBackend
 ) -> None:
     """Where stop sequences are looked for here, it comes as a stream."""
@@ -156,25 +156,25 @@ def test_an_answer_without_end_to_a_client_who_wants_it_whole_is_given_up(
     answer = client.post(body(stop_sequences=stops))
     assert answer.error == (500, "api_error")
     assert "a response of more than 67108864 bytes" in answer.json["error"]["message"]
-    assert backend.is_gone()
+    assert backend.is_closed()
 
 
-def test_a_stream_without_end_goes_on_until_the_client_leaves(
+def test_an_endless_stream_ends_when_the_client_disconnects(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), *[sse(delta(content="x" * 1000))] * 100_000)
     client.send(raw(body(stream=True)))
     for _ in range(200):
         client.event()
-    client.leave()
-    assert backend.is_gone(within=LIMIT)
+    client.close()
+    assert backend.is_closed(within=LIMIT)
 
 
-def test_a_line_without_end_is_given_up(client: Client, backend: ScriptedBackend) -> None:
-    backend.says(head(), piece(b"data: "), *[piece(LARGE)] * 30, Act.CLOSE)
+def test_an_endless_line_is_an_error(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(head(), http_chunk(b"data: "), *[http_chunk(LARGE)] * 30, Act.CLOSE)
     answer = client.post(body(stream=True))
     assert answer.error == (500, "api_error")
-    assert backend.is_gone(within=LIMIT)
+    assert backend.is_closed(within=LIMIT)
 
 
 @MODES
@@ -183,22 +183,22 @@ def test_a_backend_that_cannot_be_reached_is_overloaded(
     name: str, stream: bool, unreachable: tuple[ScriptedBackend, str]
 ) -> None:
     backend, url = unreachable
-    backend.answers = [[b"HTTP/1.1 400 This is no TLS\r\n\r\n"]]
+    backend.responses = [[b"HTTP/1.1 400 This is no TLS\r\n\r\n"]]
     client = Client(url)
     started = time.monotonic()
     answer = client.post(body(model=f"claude-{name}", stream=stream))
     assert time.monotonic() - started < LIMIT
-    client.leave()
+    client.close()
     assert answer.error == (529, "overloaded_error")
     assert error_in(answer.json)[1].startswith(f"backend `{name}` cannot be reached")
 
 
-def test_a_host_that_can_have_no_address_is_an_error(
+def test_a_host_without_an_address_is_an_error(
     unreachable: tuple[ScriptedBackend, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client(unreachable[1])
     answer = client.post(body(model="claude-no-name"))
-    client.leave()
+    client.close()
     assert answer.error == (500, "api_error")
     assert "backend `no-name` could not be called" in answer.json["error"]["message"]
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
@@ -208,7 +208,7 @@ def test_a_host_that_can_have_no_address_is_an_error(
 def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScriptedBackend, str]]:
     """A proxy of backends that are not where they should be."""
     server, silent = ScriptedBackend(), ScriptedBackend()
-    silent.says(Act.UNTIL_GONE)
+    silent.says(Act.UNTIL_CLOSED)
     places = {
         "dns": "http://no-such-host.invalid/v1",
         "no-name": f"http://{'x' * 70}.invalid/v1",
@@ -217,7 +217,7 @@ def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scri
         "tls-refused": "https://127.0.0.1:1/v1",
         "tls-silent": silent.url.replace("http:", "https:"),
     }
-    text = declaration(server.url)
+    text = config_text(server.url)
     for name, place in places.items():
         entry = f'{{base_url: "{place}", connect_timeout: 1}}'
         text = text.replace("backends:\n", f"backends:\n  {name}: {entry}\n", 1)
@@ -230,11 +230,11 @@ def unreachable(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Scri
 
 
 @MODES
-def test_a_call_that_ends_with_done_and_silence_is_whole(
+def test_a_call_that_ends_with_done_and_silence_is_complete(
     stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     if stream:
-        backend.says(head(), sse(delta("stop", content="Hi")), DONE, Act.UNTIL_GONE)
+        backend.says(head(), sse(delta("stop", content="Hi")), DONE, Act.UNTIL_CLOSED)
     else:
-        backend.says(whole(200, completion()).removesuffix(END), END, Act.UNTIL_GONE)
+        backend.says(whole(200, completion()).removesuffix(END), END, Act.UNTIL_CLOSED)
     assert client.post(body(stream=stream)).status == 200

@@ -15,12 +15,23 @@ import pytest
 
 from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend, Step
-from tests.wire.chat import DONE, END, HELLO, completion, delta, head, piece, said, sse, whole
+from tests.wire.chat import (
+    DONE,
+    END,
+    HELLO,
+    completion,
+    delta,
+    error_json,
+    head,
+    http_chunk,
+    sse,
+    whole,
+)
 from tests.wire.client import MODES, Client, error_in, raw
 
 UNTYPED = head(content_type="")
 JSON_HEAD = head(content_type="application/json")
-HALF_JSON = [JSON_HEAD, piece(b'{"choices": [')]
+HALF_JSON = [JSON_HEAD, http_chunk(b'{"choices": [')]
 OVERFLOW = "request (12 tokens) exceeds the available context size (10 tokens)"
 
 # Before anything was said that a client could use; so with its own status. The last column is
@@ -44,9 +55,9 @@ EARLY = {
         "answered with text/html",
     ),
     "plain-text": ([whole(200, b"Hi", "text/plain")], 500, "api_error", "check its `base_url`"),
-    "json-error": ([whole(200, said("It broke"))], 500, "api_error", "It broke"),
+    "json-error": ([whole(200, error_json("It broke"))], 500, "api_error", "It broke"),
     "json-error-with-a-code": (
-        [whole(200, said("Slow down", code=429))],
+        [whole(200, error_json("Slow down", code=429))],
         429,
         "rate_limit_error",
         "Slow down",
@@ -64,13 +75,28 @@ EARLY = {
         "overloaded_error",
         "broke the connection (ContentEncodingError)",
     ),
-    "400": ([whole(400, said("No such field"))], 400, "invalid_request_error", "No such field"),
-    "401": ([whole(401, said("Bad key"))], 500, "api_error", "refuses the proxy's credentials"),
-    "402": ([whole(402, said("Pay"))], 402, "billing_error", "Pay"),
-    "403": ([whole(403, said("No"))], 403, "permission_error", "answered 403: No"),
-    "404": ([whole(404, said("No such model"))], 404, "not_found_error", "No such model"),
+    "400": (
+        [whole(400, error_json("No such field"))],
+        400,
+        "invalid_request_error",
+        "No such field",
+    ),
+    "401": (
+        [whole(401, error_json("Bad key"))],
+        500,
+        "api_error",
+        "refuses the proxy's credentials",
+    ),
+    "402": ([whole(402, error_json("Pay"))], 402, "billing_error", "Pay"),
+    "403": ([whole(403, error_json("No"))], 403, "permission_error", "answered 403: No"),
+    "404": ([whole(404, error_json("No such model"))], 404, "not_found_error", "No such model"),
     "row-a4-quotes-a-body": (
-        [whole(400, said("unknown field 'foo' in {'content': 'fix the bug: prompt is too long'}"))],
+        [
+            whole(
+                400,
+                error_json("unknown field 'foo' in {'content': 'fix the bug: prompt is too long'}"),
+            )
+        ],
         400,
         "invalid_request_error",
         "answered 400: unknown field 'foo'",
@@ -82,32 +108,32 @@ EARLY = {
         "answered 422: No (body)",
     ),
     "row-a4-quotes-a-prompt": (
-        [whole(500, said("failed for prompt: 'context_length_exceeded?'"))],
+        [whole(500, error_json("failed for prompt: 'context_length_exceeded?'"))],
         500,
         "api_error",
         "answered 500: failed",
     ),
     "row-a2-repeats-a-phrase": (
-        [whole(422, said("no: " + "maximum context length is 1 tokens " * 20_000))],
+        [whole(422, error_json("no: " + "maximum context length is 1 tokens " * 20_000))],
         400,
         "invalid_request_error",
         "answered 422: no: maximum",
     ),
     "413": ([whole(413, b"", "text/html")], 413, "request_too_large", "no reason was given"),
     "422": ([whole(422, {"detail": "Bad"})], 400, "invalid_request_error", "answered 422: Bad"),
-    "429": ([whole(429, said("Slow down"))], 429, "rate_limit_error", "Slow down"),
-    "500": ([whole(500, said("Oops"))], 500, "api_error", "Oops"),
+    "429": ([whole(429, error_json("Slow down"))], 429, "rate_limit_error", "Slow down"),
+    "500": ([whole(500, error_json("Oops"))], 500, "api_error", "Oops"),
     "500-html": ([whole(500, b"<html>", "text/html")], 500, "api_error", "no reason was given"),
     "500-text": ([whole(500, b"Oops", "text/plain")], 500, "api_error", "Oops"),
-    "500-half": ([head(500), piece(b"Oo"), Act.CLOSE], 529, "overloaded_error", "broke"),
+    "500-half": ([head(500), http_chunk(b"Oo"), Act.CLOSE], 529, "overloaded_error", "broke"),
     "502": ([whole(502, b"Bad gateway", "")], 529, "overloaded_error", "Bad gateway"),
-    "503": ([whole(503, said("Loading"))], 529, "overloaded_error", "Loading"),
+    "503": ([whole(503, error_json("Loading"))], 529, "overloaded_error", "Loading"),
     "504": ([whole(504, b"", "")], 504, "timeout_error", "answered 504"),
     "204": ([b"HTTP/1.1 204 No Content\r\n\r\n"], 500, "api_error", "answered 204"),
     "307": ([whole(307, b"", "", location="/elsewhere")], 500, "api_error", "answered 307"),
     "599": ([whole(599, b"", "")], 500, "api_error", "answered 599"),
     "overflow": (
-        [whole(400, said(OVERFLOW))],
+        [whole(400, error_json(OVERFLOW))],
         400,
         "invalid_request_error",
         "prompt is too long: 12 tokens > 10 maximum",
@@ -132,7 +158,7 @@ def test_a_failure_before_the_first_chunk_has_its_own_status(
 
 
 @MODES
-def test_a_backend_that_is_not_there_is_overloaded(stream: bool, client: Client) -> None:
+def test_an_unreachable_backend_is_overloaded(stream: bool, client: Client) -> None:
     answer = client.post(body(model="claude-absent", stream=stream))
     assert answer.error == (529, "overloaded_error")
     assert "cannot be reached" in answer.json["error"]["message"]
@@ -142,16 +168,16 @@ def test_a_backend_that_is_not_there_is_overloaded(stream: bool, client: Client)
     ("steps", "message"),
     [
         ([END], "sent no response"),
-        ([piece(b": ping\n\n"), END], "sent no response"),
+        ([http_chunk(b": ping\n\n"), END], "sent no response"),
         ([DONE, END], "sent no response"),
-        ([piece(b"data: {\n\n"), END], "broken JSON"),
-        ([piece(b"data: [1]\n\n"), END], "not an object"),
-        ([piece(b"data: null\n\n"), END], "sent no response"),
-        ([sse(said("It broke")), END], "It broke"),
-        ([piece(b'event: error\ndata: {"message": "It broke"}\n\n'), END], "It broke"),
-        ([piece(b"event: error\ndata: It broke\n\n"), END], "It broke"),
-        ([piece(b'error: {"code":500,"message":"It broke"}\n\n'), END], "It broke"),
-        ([sse([said("It broke")]), END], "It broke"),
+        ([http_chunk(b"data: {\n\n"), END], "broken JSON"),
+        ([http_chunk(b"data: [1]\n\n"), END], "not an object"),
+        ([http_chunk(b"data: null\n\n"), END], "sent no response"),
+        ([sse(error_json("It broke")), END], "It broke"),
+        ([http_chunk(b'event: error\ndata: {"message": "It broke"}\n\n'), END], "It broke"),
+        ([http_chunk(b"event: error\ndata: It broke\n\n"), END], "It broke"),
+        ([http_chunk(b'error: {"code":500,"message":"It broke"}\n\n'), END], "It broke"),
+        ([sse([error_json("It broke")]), END], "It broke"),
     ],
     ids=[
         "empty",
@@ -183,7 +209,7 @@ def test_half_a_character_of_the_backend_becomes_a_replacement_character(
     half = b'{"choices": [{"index": 0, "%b": {"content": "a\xe6\xbc"}, "finish_reason": "stop"}]}'
     data = half % (b"delta" if stream else b"message")
     if stream:
-        backend.says(head(), piece(b"data: %b\n\n" % data), DONE, END)
+        backend.says(head(), http_chunk(b"data: %b\n\n" % data), DONE, END)
     else:
         backend.says(whole(200, data))
     answer = client.post(body(stream=stream))
@@ -233,12 +259,12 @@ def test_row_b25_an_error_in_a_200_has_its_own_text_and_status(
     "last",
     [
         sse(BROKEN_OFF),
-        piece(b'event: error\ndata: {"code": 502, "message": "Upstream error"}\n\n'),
-        piece(b'error: {"code": 502, "message": "Upstream error"}\n\n'),
+        http_chunk(b'event: error\ndata: {"code": 502, "message": "Upstream error"}\n\n'),
+        http_chunk(b'error: {"code": 502, "message": "Upstream error"}\n\n'),
     ],
     ids=["a choice", "an event", "a field"],
 )
-def test_row_b25_an_error_behind_text_ends_the_stream_with_what_it_says(
+def test_row_b25_an_error_after_text_ends_the_stream_with_its_message(
     last: bytes, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), HELLO, last, END)
@@ -248,7 +274,7 @@ def test_row_b25_an_error_behind_text_ends_the_stream_with_what_it_says(
     assert "Upstream error" in answer.events[-1]["error"]["message"]
 
 
-def test_row_b29_a_whole_answer_that_comes_as_a_stream_is_put_together(
+def test_row_b29_a_stream_becomes_an_unstreamed_response(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hi")), sse(delta("stop", content="!")), DONE, END)
@@ -264,16 +290,16 @@ LATE = {
     "closes-in-a-chunk": ([b"40\r\ndata: {", Act.CLOSE], "overloaded_error", "broke"),
     "bad-chunk": ([b"zz\r\nhello\r\n", Act.CLOSE], "overloaded_error", "broke"),
     "ends": ([END], "api_error", "closed the stream early"),
-    "ends-in-an-event": ([piece(b'data: {"choi'), END], "api_error", "broken JSON"),
-    "garbage": ([piece(b"data: nonsense\n\n"), END], "api_error", "broken JSON"),
-    "no-object": ([piece(b"data: 7\n\n")], "api_error", "not an object"),
-    "error": ([sse(said("It broke"))], "api_error", "It broke"),
+    "ends-in-an-event": ([http_chunk(b'data: {"choi'), END], "api_error", "broken JSON"),
+    "garbage": ([http_chunk(b"data: nonsense\n\n"), END], "api_error", "broken JSON"),
+    "no-object": ([http_chunk(b"data: 7\n\n")], "api_error", "not an object"),
+    "error": ([sse(error_json("It broke"))], "api_error", "It broke"),
     "error-as-text": ([sse({"error": "It broke"})], "api_error", "It broke"),
-    "error-with-a-code": ([sse(said("Busy", code=503))], "overloaded_error", "Busy"),
-    "error-beside-an-end": ([sse({**said("No"), **delta("stop")}), DONE], "api_error", "No"),
+    "error-with-a-code": ([sse(error_json("Busy", code=503))], "overloaded_error", "Busy"),
+    "error-beside-an-end": ([sse({**error_json("No"), **delta("stop")}), DONE], "api_error", "No"),
     "says-it-failed": ([sse(delta("error")), DONE, END], "api_error", "broke off its response"),
     "huge-event": (
-        [piece(b"data: " + b"x" * 17_000_000), END],
+        [http_chunk(b"data: " + b"x" * 17_000_000), END],
         "api_error",
         "an event of more than",
     ),
@@ -281,7 +307,7 @@ LATE = {
 
 
 @pytest.mark.parametrize(("steps", "kind", "message"), LATE.values(), ids=LATE)
-def test_a_failure_in_the_middle_is_an_event_and_nothing_looks_finished(
+def test_a_failure_in_the_middle_is_an_event_without_message_stop(
     steps: list[Step], kind: str, message: str, client: Client, backend: ScriptedBackend
 ) -> None:
     hold = Event()
@@ -304,7 +330,7 @@ def test_a_failure_in_the_middle_is_an_event_and_nothing_looks_finished(
 
 @MODES
 @pytest.mark.parametrize(
-    ("told", "passed_on"),
+    ("header", "passed_on"),
     [
         ("7", "7"),
         ("0", "0"),
@@ -318,45 +344,45 @@ def test_a_failure_in_the_middle_is_an_event_and_nothing_looks_finished(
     ],
 )
 @pytest.mark.parametrize("status", [429, 503])
-def test_the_client_is_told_when_to_come_back(
+def test_retry_after_is_passed_on(
     status: int,
-    told: str,
+    header: str,
     passed_on: str | None,
     stream: bool,
     client: Client,
     backend: ScriptedBackend,
 ) -> None:
-    backend.says(whole(status, said("Slow down"), retry_after=told))
+    backend.says(whole(status, error_json("Slow down"), retry_after=header))
     assert client.post(body(stream=stream)).headers.get("retry-after") == passed_on
 
 
 def test_a_key_that_the_backend_repeats_is_not_passed_on(
     client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(whole(401, said("Incorrect API key provided: sk-abcdef0123456789")))
+    backend.says(whole(401, error_json("Incorrect API key provided: sk-abcdef0123456789")))
     assert "abcdef0123456789" not in str(client.post(body()).json)
 
 
 @pytest.mark.parametrize(
     "steps",
     [
-        [head(), HELLO, sse(said("It broke"))],
-        [head(), sse(said("It broke"))],
-        [head(), piece(b"data: 7\n\n")],
-        [head(content_type="text/html"), piece(b"<html>")],
+        [head(), HELLO, sse(error_json("It broke"))],
+        [head(), sse(error_json("It broke"))],
+        [head(), http_chunk(b"data: 7\n\n")],
+        [head(content_type="text/html"), http_chunk(b"<html>")],
     ],
     ids=["late", "early", "garbage", "html"],
 )
-def test_a_failed_answer_leaves_no_connection_behind(
+def test_a_failed_response_closes_its_connection(
     steps: list[bytes], client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(*steps, Act.UNTIL_GONE)
+    backend.says(*steps, Act.UNTIL_CLOSED)
     assert b"error" in client.post(body(stream=True)).body
-    assert backend.is_gone(within=1)
+    assert backend.is_closed(within=1)
 
 
 @pytest.mark.parametrize("steps", [[HELLO], [HELLO, b"zz\r\n"], []], ids=["late", "bad", "early"])
-def test_a_connection_that_is_reset_is_no_error_of_the_proxys_own(
+def test_a_reset_connection_is_not_logged_as_an_error(
     steps: list[bytes], client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend.says(head(content_type="text/html") if not steps else head(), *steps, Act.RESET)

@@ -8,8 +8,8 @@ import pytest
 
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
-from tests.wire.chat import END, completion, piece, streamed, whole
-from tests.wire.client import Answer, Client, connect, raw
+from tests.wire.chat import END, completion, http_chunk, streamed, whole
+from tests.wire.client import Client, Response, connect, raw
 from tests.wire.impatient import rest
 
 LARGE = b"x" * 5_000_000
@@ -27,15 +27,15 @@ def closing(request: bytes) -> bytes:
         (closing(raw(LARGE, x_api_key="wrong")), 401),
         (raw(LARGE, x_api_key="wrong").replace(b"HTTP/1.1", b"HTTP/1.0"), 401),
         (closing(raw(LARGE)), 413),
-        (closing(CHUNKED) + piece(LARGE) + END, 413),
-        (CHUNKED + piece(b"x") + b"no length\r\n" + LARGE, 400),
+        (closing(CHUNKED) + http_chunk(LARGE) + END, 413),
+        (CHUNKED + http_chunk(b"x") + b"no length\r\n" + LARGE, 400),
         (CHUNKED + b"2\r\n{}\r\n0\r\nx: " + LARGE, 431),
         (b"POST / HTTP/1.1\r\ncontent-length: +5\r\n\r\n" + LARGE, 400),
         (b"POST / HTTP/1.1\r\nx: " + LARGE, 431),
     ],
     ids=["key", "http-1.0", "size", "chunks", "framing", "trailer", "no-http", "head"],
 )
-def test_a_client_that_sends_on_after_its_refusal_gets_to_read_it(
+def test_a_client_that_sends_more_after_a_refusal_can_read_it(
     data: bytes, status: int, url: str
 ) -> None:
     with connect(url) as client:
@@ -48,11 +48,11 @@ def test_a_client_that_sends_on_after_its_refusal_gets_to_read_it(
 
 
 @pytest.mark.parametrize("sends", [True, False], ids=["sends-it", "does-not"])
-def test_who_would_have_waited_to_send_a_body_that_is_refused_asks_anew(
+def test_a_refused_expectation_closes_the_connection(
     sends: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     head, end, data = raw(body(), x_api_key="wrong", expect="100-continue").partition(b"\r\n\r\n")
-    answer = Answer.of(client.send(head + end))
+    answer = Response.of(client.send(head + end))
     assert answer.error == (401, "authentication_error")
     assert answer.headers["connection"] == "close"
     client.socket.sendall(data if sends else raw(body()))
@@ -60,17 +60,17 @@ def test_who_would_have_waited_to_send_a_body_that_is_refused_asks_anew(
     assert not backend.requests
 
 
-def test_who_waits_to_send_a_body_is_told_to(client: Client, backend: ScriptedBackend) -> None:
+def test_a_client_that_expects_100_continue_gets_it(
+    client: Client, backend: ScriptedBackend
+) -> None:
     backend.says(whole(200, completion()))
     head, end, data = raw(body(), expect="100-continue").partition(b"\r\n\r\n")
     client.socket.sendall(head + end)
     assert client.socket.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert Answer.of(client.send(data)).status == 200
+    assert Response.of(client.send(data)).status == 200
 
 
-def test_a_client_of_http_1_0_is_sent_nothing_before_its_answer(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_http_1_0_gets_no_interim_response(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion()))
     old = raw(body(), expect="100-continue").replace(b"HTTP/1.1", b"HTTP/1.0")
     client.socket.sendall(old)
@@ -78,9 +78,7 @@ def test_a_client_of_http_1_0_is_sent_nothing_before_its_answer(
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-def test_a_client_of_http_1_0_gets_no_chunks(
-    stream: bool, client: Client, backend: ScriptedBackend
-) -> None:
+def test_http_1_0_gets_no_chunks(stream: bool, client: Client, backend: ScriptedBackend) -> None:
     backend.says(streamed("Hello", " you") if stream else whole(200, completion()))
     old = raw(body(stream=stream)).replace(b"HTTP/1.1", b"HTTP/1.0")
     client.socket.sendall(old.replace(b"\r\nhost: x", b"\r\nconnection: keep-alive"))
@@ -91,7 +89,7 @@ def test_a_client_of_http_1_0_gets_no_chunks(
     assert data.endswith(b'data: {"type":"message_stop"}\n\n' if stream else b"}")
 
 
-def test_what_is_asked_behind_a_last_request_is_not_done(
+def test_a_request_after_the_last_one_is_not_served(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello"))
@@ -100,17 +98,17 @@ def test_what_is_asked_behind_a_last_request_is_not_done(
     assert len(backend.requests) == 1
 
 
-def test_a_flood_of_requests_in_one_packet_keeps_nobody_waiting(
+def test_a_flood_of_requests_in_one_packet_delays_no_other_client(
     client: Client, backend: ScriptedBackend, url: str
 ) -> None:
     client.socket.sendall(b"GET / HTTP/1.1\r\n\r\n" * 10_000)
     other = Client(url)
     other.socket.settimeout(1)  # it was two seconds
     assert other.get("/health").status == 200
-    other.leave()
+    other.close()
 
 
-def test_as_many_requests_as_a_client_would_send_at_once_are_answered(client: Client) -> None:
+def test_pipelined_requests_are_served(client: Client) -> None:
     client.socket.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" * 100)
     said = b""
     while said.count(b"HTTP/1.1 200 OK") < 100:

@@ -17,7 +17,7 @@ from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse, streamed, whole
 from tests.wire.client import Client, error_in, raw
 from tests.wire.command import Reloadable, command
-from tests.wire.life import Clients, config, held, texts, until, until_refused, write
+from tests.wire.life import Clients, config, paused_stream, texts, until, until_refused, write
 from tests.wire.life import backend as backend
 from tests.wire.life import clients as clients
 
@@ -26,7 +26,7 @@ RELOADS = 10
 
 
 class TestReload:
-    def test_a_change_is_served_and_a_broken_file_is_told_as_check_tells_it(
+    def test_a_change_is_served_and_a_broken_file_is_reported(
         self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
     ) -> None:
         """A change of the file, and of the `.env` next to it."""
@@ -54,11 +54,11 @@ class TestReload:
             assert before.get("/v1/models").status == 401  # on a connection of before, too
             assert before.get("/v1/models", **{"x-api-key": "another-key"}).status == 200
 
-    def test_requests_finish_on_the_backend_they_began_with_which_is_closed_then(
+    def test_requests_finish_on_their_backend_before_it_is_closed(
         self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         hold = threading.Event()
-        backend.says(*held(hold))
+        backend.says(*paused_stream(hold))
         backend.says(streamed("New"))
         reloadable.load(config(backend))
         client = clients.started(reloadable.url)
@@ -68,14 +68,14 @@ class TestReload:
         assert texts(later) == ["New"]
         assert backend.request(1).headers["x-new"] == "yes"
         reloadable.load(config(backend, "headers: {x-new: 'again'}, "))
-        assert backend.is_gone(1, within=5)  # nobody needs it any more
-        assert not backend.is_gone(0, within=0)
+        assert backend.is_closed(1, within=5)  # nobody needs it any more
+        assert not backend.is_closed(0, within=0)
         hold.set()
         assert texts(client) == ["Hello", " you"]
         assert "x-new" not in backend.request(0).headers
-        assert backend.is_gone(0, within=5)
+        assert backend.is_closed(0, within=5)
 
-    def test_a_backend_that_did_not_change_keeps_its_connection(
+    def test_an_unchanged_backend_keeps_its_connection(
         self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         backend.says(streamed("Hello"))
@@ -86,26 +86,26 @@ class TestReload:
         assert texts(clients.started(reloadable.url)) == ["Hello"]
         assert backend.connections == 1
 
-    def test_what_the_server_has_at_its_start_only_is_told_and_nobody_is_let_in(
+    def test_options_that_need_a_restart_are_reported_and_an_open_config_is_refused(
         self, reloadable: Reloadable, backend: ScriptedBackend
     ) -> None:
         proxy, text = reloadable.proxy, config(backend)
         reloadable.write(text, server="port: 1")
-        proxy.tell(signal.SIGHUP)
+        proxy.send_signal(signal.SIGHUP)
         proxy.says("`server.port` has changed: restart the proxy")
         proxy.says(" reloaded")
         reloadable.write(text.replace("{keys: [client-key]}", "{}"))
-        proxy.tell(signal.SIGHUP)
+        proxy.send_signal(signal.SIGHUP)
         proxy.says("not reloaded, the running config stays:")
         proxy.says("error[open-door]")
 
-    def test_no_stream_is_broken_by_many_reloads_of_which_half_are_of_broken_files(
+    def test_no_stream_is_broken_by_many_reloads(
         self, reloadable: Reloadable, backend: ScriptedBackend, clients: Clients
     ) -> None:
         words = [f"word {n} " for n in range(20)]
         parts = [part for word in words for part in (sse(delta(content=word)), 0.005)]
         lasts = threading.Event()
-        backend.says(*held(lasts))
+        backend.says(*paused_stream(lasts))
         backend.says(head(), *parts, sse(delta("stop")), DONE, END)
         enough = threading.Event()
         found: list[list[str]] = []
@@ -122,7 +122,7 @@ class TestReload:
         proxy, file = reloadable.proxy, reloadable.file
         reloadable.load(config(backend))
         logged = len(proxy.log)
-        lasting = clients.started(proxy.url)
+        shared_proxy = clients.started(proxy.url)
         threads = [threading.Thread(target=ask, args=(proxy.url,)) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -130,45 +130,45 @@ class TestReload:
             line = reloadable.load(config(backend, f"headers: {{x-reload: '{n}'}}, "))
             assert " reloaded; backends new or changed: scripted" in line
             file.write_text("pipelines: {" if n % 2 else file.read_text() + "more: 1\n")
-            proxy.tell(signal.SIGHUP)
+            proxy.send_signal(signal.SIGHUP)
             proxy.says("not reloaded, the running config stays:")
         enough.set()
         for thread in threads:
             thread.join(10)
         lasts.set()
-        assert texts(lasting) == ["Hello", " you"]
-        said = proxy.log[logged:]
-        assert not [line for line in said if "Traceback" in line or "outcome=aborted" in line]
+        assert texts(shared_proxy) == ["Hello", " you"]
+        text = proxy.log[logged:]
+        assert not [line for line in text if "Traceback" in line or "outcome=aborted" in line]
         assert not failures
         assert len(found) >= RELOADS
         assert all("".join(each) == "".join(words) for each in found)
 
 
 class TestEnd:
-    def test_on_a_signal_requests_finish_within_the_limit_while_nobody_new_is_let_in(
+    def test_on_a_signal_requests_finish_within_the_drain_timeout(
         self, tmp_path: Path, backend: ScriptedBackend, clients: Clients
     ) -> None:
         hold = threading.Event()
-        backend.says(*held(hold))
-        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
-        backend.says(Act.UNTIL_GONE)
+        backend.says(*paused_stream(hold))
+        backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
+        backend.says(Act.UNTIL_CLOSED)
         with command(write(tmp_path, backend, "drain_timeout: 2")) as proxy:
             client, endless = clients.started(proxy.url), clients.started(proxy.url)
             idle, other = clients.new(proxy.url), clients.new(proxy.url)
             idle.get("/health")
             other.socket.sendall(raw(body()))
             backend.request(2)
-            proxy.tell(signal.SIGTERM)
+            proxy.send_signal(signal.SIGTERM)
             assert idle.socket.recv(1) == b""  # kept connections are closed
             until_refused(proxy.url)
             hold.set()
             assert texts(client) == ["Hello", " you"]
-            *_, last = parse_sse(endless.answer.read())
+            *_, last = parse_sse(endless.response.read())
             assert error_in(last)[0] == "overloaded_error"
             other.send(b"")
-            told = json.loads(other.answer.read())
-            assert other.answer.status == 529
-            assert error_in(told) == (
+            reported = json.loads(other.response.read())
+            assert other.response.status == 529
+            assert error_in(reported) == (
                 "overloaded_error",
                 "the proxy is shutting down; try again in a moment",
             )
@@ -177,7 +177,7 @@ class TestEnd:
 
 
 class TestReadiness:
-    def test_it_is_not_ready_before_a_backend_that_is_asked_answers(
+    def test_it_is_not_ready_before_a_health_check_succeeds(
         self, tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
     ) -> None:
         backend.says(whole(503, {}))
@@ -189,12 +189,12 @@ class TestReadiness:
             )
             not_ready = client.get("/health/ready")
             assert not_ready.status == 503
-            told = json.loads(not_ready.body)
-            assert told["status"] == "not ready"
-            assert told["backends"]["scripted"] == {"state": "it does not respond"}
+            reported = json.loads(not_ready.body)
+            assert reported["status"] == "not ready"
+            assert reported["backends"]["scripted"] == {"state": "it does not respond"}
             assert client.get("/health/live").status == 200
-            backend.answers = [(whole(401, {}),)]
+            backend.responses = [(whole(401, {}),)]
             until(lambda: "backend `scripted` responds again" in caplog.text)
             assert client.get("/health/ready").status == 200
             assert backend.request().path == "/health"
-            client.leave()
+            client.close()

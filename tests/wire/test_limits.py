@@ -12,7 +12,7 @@ from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client
-from tests.wire.proxy import declaration, proxy
+from tests.wire.proxy import config_text, proxy
 
 EXCESS = (
     "This model's maximum context length is 120 tokens. However, you requested 140 tokens "
@@ -20,35 +20,37 @@ EXCESS = (
 )
 
 
-def test_a_stop_sequence_ends_the_stream_and_the_backend_is_left(
+def test_a_stop_sequence_ends_the_stream_and_the_backend_call(
     client: Client, backend: ScriptedBackend
 ) -> None:
     parts = [sse(delta(content=each)) for each in ("One E", "N", "D two")]
-    backend.says(head(), *parts, Act.UNTIL_GONE)
+    backend.says(head(), *parts, Act.UNTIL_CLOSED)
     events = client.post(body(stream=True, stop_sequences=["END"])).events
     check_grammar(events)
     texts = [each["delta"]["text"] for each in events if each["type"] == "content_block_delta"]
     assert "".join(texts) == "One "
     assert events[-2]["delta"]["stop_reason"] == "stop_sequence"
     assert events[-2]["delta"]["stop_sequence"] == "END"
-    assert backend.is_gone(within=1)
+    assert backend.is_closed(within=1)
     assert "stop" not in backend.request().body
 
 
-def test_of_a_whole_answer_the_backend_is_left_at_the_stop_sequence_too(
+def test_a_stop_sequence_ends_the_call_of_an_unstreamed_response(
     client: Client, backend: ScriptedBackend
 ) -> None:
     parts = [sse(delta(content=each)) for each in ("One E", "N", "D two")]
-    backend.says(head(), *parts, Act.UNTIL_GONE)
+    backend.says(head(), *parts, Act.UNTIL_CLOSED)
     answer = client.post(body(stop_sequences=["END"]))
     assert [block["text"] for block in answer.json["content"]] == ["One "]
     assert answer.json["stop_sequence"] == "END"
     assert answer.headers["x-llm-proxy-usage"] == "estimated"
-    assert backend.is_gone(within=1)
+    assert backend.is_closed(within=1)
     assert backend.request().body["stream"] is True
 
 
-def test_a_stop_sequence_cuts_a_whole_answer(client: Client, backend: ScriptedBackend) -> None:
+def test_a_stop_sequence_cuts_an_unstreamed_response(
+    client: Client, backend: ScriptedBackend
+) -> None:
     backend.says(whole(200, completion("One END two")))
     made = client.post(body(stop_sequences=["END", "x"])).json
     assert [block["text"] for block in made["content"]] == ["One "]
@@ -58,7 +60,7 @@ def test_a_stop_sequence_cuts_a_whole_answer(client: Client, backend: ScriptedBa
 
 
 def test_the_official_sdk_gets_the_stop_sequence(url: str, backend: ScriptedBackend) -> None:
-    backend.says(head(), sse(delta(content="One END two")), Act.UNTIL_GONE)
+    backend.says(head(), sse(delta(content="One END two")), Act.UNTIL_CLOSED)
     sdk = anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0)
     with (
         sdk,
@@ -75,7 +77,7 @@ def test_the_official_sdk_gets_the_stop_sequence(url: str, backend: ScriptedBack
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
-def test_pitfall_31_the_client_gets_an_answer_though_its_limit_does_not_fit(
+def test_pitfall_31_a_limit_that_does_not_fit_is_lowered(
     stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(400, {"error": {"message": EXCESS, "code": "context_length_exceeded"}}))
@@ -92,7 +94,7 @@ def test_pitfall_31_the_client_gets_an_answer_though_its_limit_does_not_fit(
     assert backend.request(1).body["max_tokens"] == 79
 
 
-def test_a_cache_is_warmed_without_an_answer(client: Client, backend: ScriptedBackend) -> None:
+def test_a_cache_is_warmed_without_a_response(client: Client, backend: ScriptedBackend) -> None:
     made = completion("The")
     made["choices"][0]["finish_reason"] = "length"
     backend.says(whole(200, made))
@@ -102,9 +104,7 @@ def test_a_cache_is_warmed_without_an_answer(client: Client, backend: ScriptedBa
     assert (answer["usage"]["input_tokens"], answer["usage"]["output_tokens"]) == (12, 0)
 
 
-def test_usage_the_backend_does_not_tell_is_marked(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_estimated_usage_is_marked(client: Client, backend: ScriptedBackend) -> None:
     silent = {**completion(), "usage": None}
     backend.says(streamed("Hello"))
     backend.says(whole(200, silent))
@@ -114,17 +114,17 @@ def test_usage_the_backend_does_not_tell_is_marked(
     assert "x-llm-proxy-usage" not in client.post(body()).headers
 
 
-def test_pitfall_12_counting_goes_by_the_usage_seen(tmp_path: Path) -> None:
+def test_pitfall_12_counts_are_calibrated_by_usage(tmp_path: Path) -> None:
     backend = ScriptedBackend()
     long = body(system="word " * 4000, max_tokens=None)
-    with proxy(tmp_path, declaration(backend.url)) as url:
+    with proxy(tmp_path, config_text(backend.url)) as url:
         client = Client(url)
         before = client.post(long, "/v1/messages/count_tokens").json["input_tokens"]
         used = {"prompt_tokens": before * 2, "completion_tokens": 3}
         backend.says(whole(200, {**completion(), "usage": used}))
         assert client.post({**long, "max_tokens": 10}).status == 200
         answer = client.post(long, "/v1/messages/count_tokens")
-        client.leave()
+        client.close()
     backend.close()
     assert answer.headers["x-llm-proxy-token-count"] == "estimated"
     assert 1.8 < answer.json["input_tokens"] / before < 2.1

@@ -62,21 +62,21 @@ def unread(tmp_path: Path) -> Iterator[Unread]:
     assert process.stdout
     client = Client(process.stdout.readline().split()[-1])
     yield Unread(process, client, read_end)
-    client.leave()
+    client.close()
     process.kill()
     process.wait()
     process.stdout.close()
     os.close(read_end)
 
 
-def test_row_d5_it_serves_on_hears_a_signal_and_ends(unread: Unread) -> None:
+def test_row_d5_a_full_log_pipe_stops_neither_requests_nor_signals(unread: Unread) -> None:
     unread.refuse(REFUSED)
     assert unread.client.get("/health/live").status == 200
     unread.process.terminate()
     assert unread.process.wait(LIMIT) == -signal.SIGTERM
 
 
-def test_row_d5_nothing_is_lost_when_it_is_read_late(unread: Unread) -> None:
+def test_row_d5_a_late_reader_of_the_log_gets_all(unread: Unread) -> None:
     unread.refuse(REFUSED)
     unread.process.terminate()
     refused = [line for line in unread.read() if " GET /v1/models 401 " in line]

@@ -13,7 +13,7 @@ from tests.wire.client import Client
 GOOD = whole(200, completion())
 
 
-def test_all_of_them_over_one_connection_leave_it_usable(
+def test_malformed_bodies_leave_the_connection_usable(
     client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend.says(GOOD)
@@ -53,12 +53,12 @@ def test_a_malformed_body_is_refused_and_the_next_request_is_served(
     ],
     ids=["version", "method", "length", "lengths", "huge", "header", "path", "tls"],
 )
-def test_what_is_no_http_is_a_400_and_ends_the_connection(
+def test_bytes_that_are_not_http_are_a_400_and_close_the_connection(
     head: bytes, url: str, client: Client
 ) -> None:
     assert client.send(head).status == 400
-    assert client.answer.read()
+    assert client.response.read()
     assert client.socket.recv(1) == b""
     another = Client(url)
     assert another.get("/health").status == 200
-    another.leave()
+    another.close()

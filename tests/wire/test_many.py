@@ -18,9 +18,9 @@ from proxy.serve import raise_open_files_limit
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import streamed
-from tests.wire.client import Answer, Client, connect, raw
+from tests.wire.client import Client, Response, connect, raw
 from tests.wire.command import LIMIT, Command, command
-from tests.wire.proxy import declaration
+from tests.wire.proxy import config_text
 
 # Only Linux tells there what another process holds. macOS has no such place, and what is measured
 # here, memory and descriptors of the command itself, is the same code on both.
@@ -80,7 +80,7 @@ class Serving:
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
     backend = ScriptedBackend()
     file = tmp_path_factory.mktemp("many") / "pipelines.yaml"
-    text = declaration(backend.url).replace("max_body_bytes: 1000000", "max_body_bytes: 33554432")
+    text = config_text(backend.url).replace("max_body_bytes: 1000000", "max_body_bytes: 33554432")
     file.write_text(f"{SERVER}\n{text}")
     with command(file, by=FEW_FILES) as running:
         yield Serving(running, backend)
@@ -90,11 +90,11 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 @pytest.fixture
 def client(serving: Serving) -> Iterator[Client]:
     """One that has had an answer."""
-    serving.backend.answers = [[streamed("Hello")]]
+    serving.backend.responses = [[streamed("Hello")]]
     made = Client(serving.url)
     assert made.post(body(stream=True)).status == 200
     yield made
-    made.leave()
+    made.close()
 
 
 @pytest.fixture
@@ -106,14 +106,14 @@ def sockets() -> Iterator[list[socket.socket]]:
         each.close()
 
 
-def test_it_opens_as_many_files_as_it_is_allowed(serving: Serving) -> None:
+def test_the_limit_of_open_files_is_raised(serving: Serving) -> None:
     limits = (serving.folder / "limits").read_text()
     found = re.search(r"Max open files\s+(\d+)\s+(\d+)", limits)
     assert found
     assert found[1] == found[2] != "256"
 
 
-def test_others_are_served_beside_ten_thousand_connections_that_say_nothing_or_half(
+def test_requests_are_served_next_to_ten_thousand_idle_connections(
     serving: Serving, client: Client, sockets: list[socket.socket]
 ) -> None:
     raise_open_files_limit()
@@ -125,7 +125,7 @@ def test_others_are_served_beside_ten_thousand_connections_that_say_nothing_or_h
         sockets[-1].sendall(halves[n % len(halves)])
     for asked in (client, Client(serving.url)):
         assert asked.post(body(stream=True)).status == 200
-    asked.leave()
+    asked.close()
     assert serving.files() > many
     assert serving.megabytes() - before < 25 * many / 1000
     for each in sockets:
@@ -133,17 +133,17 @@ def test_others_are_served_beside_ten_thousand_connections_that_say_nothing_or_h
     assert serving.comes_down_to(files + 5)
 
 
-def test_bodies_without_a_key_are_not_kept(serving: Serving, client: Client) -> None:
+def test_bodies_without_a_key_are_not_buffered(serving: Serving, client: Client) -> None:
     serving.forget_the_most()
     before = serving.megabytes()
     for _ in range(4):
         other = Client(serving.url)
-        assert Answer.of(other.send(raw(b"x" * 30 * MEGABYTE, x_api_key="wrong"))).status == 401
-        other.leave()
+        assert Response.of(other.send(raw(b"x" * 30 * MEGABYTE, x_api_key="wrong"))).status == 401
+        other.close()
     assert serving.megabytes("VmHWM") - before < 10
 
 
-def test_large_bodies_are_in_memory_together_only_as_far_as_there_is_room(
+def test_large_bodies_share_a_memory_budget(
     serving: Serving, client: Client, sockets: list[socket.socket]
 ) -> None:
     serving.forget_the_most()
@@ -162,7 +162,7 @@ def test_large_bodies_are_in_memory_together_only_as_far_as_there_is_room(
     assert client.post(data.partition(b"\r\n\r\n")[2]).status == 400  # there is room again
 
 
-def test_when_it_may_open_no_more_files_those_who_are_connected_are_served(
+def test_connected_clients_are_served_at_the_limit_of_open_files(
     serving: Serving, client: Client, sockets: list[socket.socket]
 ) -> None:
     pid, files, spent = serving.command.process.pid, serving.files(), serving.seconds_of_cpu()
@@ -180,6 +180,6 @@ def test_when_it_may_open_no_more_files_those_who_are_connected_are_served(
         assert serving.comes_down_to(files)
         again = Client(serving.url)
         assert again.post(body(stream=True)).status == 200
-        again.leave()
+        again.close()
     finally:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)

@@ -12,7 +12,7 @@ from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, whole
 from tests.wire.client import Client
-from tests.wire.proxy import METRICS, declaration, proxy
+from tests.wire.proxy import METRICS, config_text, proxy
 
 USAGE = {
     "prompt_tokens": 12,
@@ -21,20 +21,20 @@ USAGE = {
 }
 
 
-def test_what_was_dropped_and_answered_is_told_in_three_ways(
+def test_degradations_are_reported_in_three_ways(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")
     backend = ScriptedBackend()
-    with proxy(tmp_path, declaration(backend.url) + METRICS) as url:
+    with proxy(tmp_path, config_text(backend.url) + METRICS) as url:
         client = Client(url)
         for brand_new in ("one\n", "two"):
             backend.says(whole(200, {**completion(), "usage": USAGE}))
             answer = client.post(body(top_k=3, **{brand_new: 1}))
         refused = client.post(body(max_tokens=-1))
-        told = client.get("/metrics")
+        reported = client.get("/metrics")
         keyless = client.get("/metrics", **{"x-api-key": "wrong"})
-        client.leave()
+        client.close()
     backend.close()
 
     assert answer.headers["x-llm-proxy-degraded"] == "top_k:dropped, two:dropped"
@@ -45,10 +45,10 @@ def test_what_was_dropped_and_answered_is_told_in_three_ways(
     assert lines[1].endswith(" degraded=top_k:dropped,two:dropped")
     assert lines[0].endswith(' degraded="top_k:dropped,one\\n:dropped"')
     assert (refused.status, keyless.status) == (400, 401)
-    assert told.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert reported.headers["content-type"].startswith("text/plain; version=0.0.4")
     samples = {
         (sample.name, *sample.labels.values()): sample.value
-        for family in text_string_to_metric_families(told.body.decode())
+        for family in text_string_to_metric_families(reported.body.decode())
         for sample in family.samples
     }
     assert samples == {

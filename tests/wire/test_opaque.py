@@ -18,8 +18,8 @@ import pytest
 from attrs import define, field, frozen
 
 from tests.wire.backend import Received, ScriptedBackend, Step
-from tests.wire.chat import DONE, END, delta, head, said, sse, whole
-from tests.wire.proxy import Lasting, proxy
+from tests.wire.chat import DONE, END, delta, error_json, head, sse, whole
+from tests.wire.proxy import SharedProxy, proxy
 
 Body = dict[str, Any]
 STEPS = 4
@@ -65,7 +65,7 @@ def always(body: Body) -> bool:
 class Kind:
     """A kind of backend: what it attaches to an answer, and how it takes those of others."""
 
-    declared: str
+    config_for: str
     refusal: str
     call: Callable[[int], Body] = nothing
     """Members of the first call of a message."""
@@ -227,7 +227,7 @@ class Opaque(ScriptedBackend):
         name, body = request.path.split("/")[1], request.body
         if wrong := problem(name, body):
             self.problems.append(f"{name}: {wrong}")
-            return [whole(400, said(wrong))]
+            return [whole(400, error_json(wrong))]
         step = len({c.split(" ")[1] for c in _cities(body)})
         kind = KINDS[name]
         if step == STEPS:
@@ -277,14 +277,14 @@ def _content(part: Any) -> Iterator[Body]:
         yield delta(content=[part])
     else:
         [held] = part["summary"]
-        for piece in (held["text"][:5], held["text"][5:]):
-            yield delta(content=[{**part, "summary": [{"type": held["type"], "text": piece}]}])
+        for http_chunk in (held["text"][:5], held["text"][5:]):
+            yield delta(content=[{**part, "summary": [{"type": held["type"], "text": http_chunk}]}])
         yield delta(content=[{**part, "summary": [{**held, "text": ""}]}])
 
 
-def declared(url: str) -> str:
+def config_for(url: str) -> str:
     backends = "".join(
-        f'  {name}: {{base_url: "{url}/{name}/v1", {kind.declared}}}\n'
+        f'  {name}: {{base_url: "{url}/{name}/v1", {kind.config_for}}}\n'
         for name, kind in KINDS.items()
     )
     models = "".join(
@@ -301,15 +301,15 @@ backends:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     backend = Opaque()
-    with proxy(tmp_path_factory.mktemp("opaque"), declared(backend.url)) as url:
-        yield Lasting(backend, url)
+    with proxy(tmp_path_factory.mktemp("opaque"), config_for(backend.url)) as url:
+        yield SharedProxy(backend, url)
     backend.close()
 
 
 @pytest.fixture(scope="module")
-def client(served: Lasting) -> Iterator[anthropic.Anthropic]:
+def client(served: SharedProxy) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(base_url=served.url, api_key="key", max_retries=0) as made:
         yield made
 
@@ -371,17 +371,17 @@ def test_rows_b11_to_b17_a_tool_loop_finishes_on(name: str, client: anthropic.An
             assert "thinking" not in {block.type for block in blocks}, (wish, stream, models)
 
 
-def test_a_client_that_shortens_ids_is_refused_by_the_backend_and_the_log_says_why(
+def test_shortened_ids_are_refused_and_logged(
     client: anthropic.Anthropic, caplog: pytest.LogCaptureFixture
 ) -> None:
     [answer] = run(client, stream=False, models=["openrouter"], wish={})
     [use] = [block for block in answer.content if block.type == "tool_use"]
     short = use.id[:64]
-    turns: list[Any] = [
+    history: list[Any] = [
         {"role": "user", "content": "What do I wear?"},
         {"role": "assistant", "content": [{**use.to_dict(), "id": short}]},
         {"role": "user", "content": [{"type": "tool_result", "tool_use_id": short}]},
     ]
     with pytest.raises(anthropic.BadRequestError, match="reasoning details"):
-        client.messages.create(model="openrouter", max_tokens=9, messages=turns, tools=[TOOL])
+        client.messages.create(model="openrouter", max_tokens=9, messages=history, tools=[TOOL])
     assert "degraded=opaque_members:unreadable" in caplog.text

@@ -19,7 +19,7 @@ from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client, raw
-from tests.wire.proxy import declaration
+from tests.wire.proxy import config_text
 
 
 @contextlib.contextmanager
@@ -47,7 +47,7 @@ def hypercorn(config_file: Path) -> Iterator[str]:
 
 def write(folder: Path, backend: ScriptedBackend) -> Path:
     file = folder / "pipelines.yaml"
-    file.write_text(declaration(backend.url))
+    file.write_text(config_text(backend.url))
     return file
 
 
@@ -69,7 +69,7 @@ def backend(shared: tuple[str, ScriptedBackend]) -> Iterator[ScriptedBackend]:
 def client(shared: tuple[str, ScriptedBackend], backend: ScriptedBackend) -> Iterator[Client]:
     client = Client(shared[0])
     yield client
-    client.leave()
+    client.close()
 
 
 def test_a_whole_response(client: Client, backend: ScriptedBackend) -> None:
@@ -88,7 +88,7 @@ def test_a_streamed_response_and_the_next_request(client: Client, backend: Scrip
     assert client.post(body()).status == 200
 
 
-def test_a_body_in_many_messages_arrives_whole(client: Client, backend: ScriptedBackend) -> None:
+def test_a_body_in_many_messages_arrives_complete(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion()))
     system = "x" * 900_000
 
@@ -113,33 +113,33 @@ def test_liveness(client: Client) -> None:
 def test_a_disconnect_in_a_stream_cancels_the_backend_call(
     client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
     client.send(raw(body(stream=True)))
     assert client.event()["type"] == "message_start"
-    client.leave()
+    client.close()
 
-    assert backend.is_gone(within=LIMIT)
+    assert backend.is_closed(within=LIMIT)
 
 
 def test_a_disconnect_before_the_response_cancels_the_backend_call(
     client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(Act.UNTIL_GONE)
+    backend.says(Act.UNTIL_CLOSED)
     client.socket.sendall(raw(body()))
     backend.request()
-    client.leave()
+    client.close()
 
-    assert backend.is_gone(within=LIMIT)
+    assert backend.is_closed(within=LIMIT)
 
 
 def test_shutdown_closes_the_backends_connections(tmp_path: Path) -> None:
     backend = ScriptedBackend()
-    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
     with hypercorn(write(tmp_path, backend)) as url:
         client = Client(url)
         client.send(raw(body(stream=True)))
         assert client.event()["type"] == "message_start"
 
-    assert backend.is_gone(within=LIMIT)
-    client.leave()
+    assert backend.is_closed(within=LIMIT)
+    client.close()
     backend.close()

@@ -21,8 +21,8 @@ from tests.grammar import parse_sse
 from tests.support import body
 from tests.wire.backend import LIMIT, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, whole
-from tests.wire.client import Answer, Client, raw
-from tests.wire.proxy import METRICS, declaration, proxy
+from tests.wire.client import Client, Response, raw
+from tests.wire.proxy import METRICS, config_text, proxy
 
 #: Requests of a flood that are answered: one more than begin at once waits, and the next ones are
 #: refused, since it has waited for longer than nothing.
@@ -70,7 +70,7 @@ def backend() -> Iterator[ScriptedBackend]:
 @pytest.fixture
 def url(tmp_path: Path, backend: ScriptedBackend) -> Iterator[str]:
     server = f"\nserver: {{max_loop_delay: 1.0e-9, allowed_origins: ['{ORIGIN}']}}\n"
-    with proxy(tmp_path, declaration(backend.url) + STALL + METRICS + server) as url:
+    with proxy(tmp_path, config_text(backend.url) + STALL + METRICS + server) as url:
         yield url
 
 
@@ -96,12 +96,12 @@ class Flood:
             LAG.over.set()
         assert self.stalled.send(b"").status == 204
 
-    def ask(self, request: bytes) -> list[Answer]:
+    def ask(self, request: bytes) -> list[Response]:
         """All ask at once; their answers."""
         with self.lag():
             for client in self.clients:
                 client.socket.sendall(request)
-        return [Answer.of(client.send(b"")) for client in self.clients]
+        return [Response.of(client.send(b"")) for client in self.clients]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def flood(url: str) -> Iterator[Flood]:
         assert client.get("/health").status == 200
     yield Flood(clients[1:], clients[0])
     for client in clients:
-        client.leave()
+        client.close()
 
 
 def test_row_a11_a_flood_is_refused_before_its_bodies_are_read(
@@ -144,16 +144,16 @@ def test_row_a11_health_and_metrics_are_answered_within_a_flood(
         for client, path in zip(observers, paths, strict=True):
             head = f"GET {path} HTTP/1.1\r\nhost: x\r\nx-api-key: client-key\r\n\r\n"
             client.socket.sendall(head.encode())
-    assert {Answer.of(client.send(b"")).status for client in observers} <= {200, 503}
+    assert {Response.of(client.send(b"")).status for client in observers} <= {200, 503}
     for client in flood.clients:
-        Answer.of(client.send(b""))
+        Response.of(client.send(b""))
     counted = flood.stalled.get("/metrics").body.decode()
     assert f"llm_proxy_shed_total {FLOOD - ANSWERED}.0" in counted
     for client in observers:
-        client.leave()
+        client.close()
 
 
-def test_row_a11_a_stream_that_runs_is_not_touched(
+def test_row_a11_a_stream_in_flight_continues(
     flood: Flood, backend: ScriptedBackend, url: str
 ) -> None:
     hold = Event()
@@ -164,8 +164,8 @@ def test_row_a11_a_stream_that_runs_is_not_touched(
     assert stream.event()["type"] == "message_start"
     assert [each.status for each in flood.ask(raw(body()))].count(529) == FLOOD - ANSWERED
     hold.set()
-    assert parse_sse(stream.answer.read())[-1]["type"] == "message_stop"
-    stream.leave()
+    assert parse_sse(stream.response.read())[-1]["type"] == "message_stop"
+    stream.close()
 
 
 def test_a_refused_client_that_sends_a_large_body_or_disconnects_does_no_harm(
@@ -179,11 +179,11 @@ def test_a_refused_client_that_sends_a_large_body_or_disconnects_does_no_harm(
         flood.clients[-1].socket.sendall(large[:100_000])
         flood.clients[-2].socket.sendall(large[:100_000])
     refused = flood.clients[-1]
-    assert Answer.of(refused.send(b"")).status == 529
-    flood.clients[-2].leave()
+    assert Response.of(refused.send(b"")).status == 529
+    flood.clients[-2].close()
     refused.socket.sendall(large[100_000:])
     for client in flood.clients[:-2]:
-        Answer.of(client.send(b""))
+        Response.of(client.send(b""))
     backend.says(whole(200, completion()))
     assert refused.post(body()).status == 200
 

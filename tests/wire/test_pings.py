@@ -12,22 +12,22 @@ from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client, error_in, raw
-from tests.wire.proxy import Lasting, declaration, lasting_proxy
+from tests.wire.proxy import SharedProxy, config_text, proxy_with_backend
 
 INTERVAL = 0.05  # seconds
 
 
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
-    def declared(url: str) -> str:
+def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
+    def config_for(url: str) -> str:
         pinging = f"- translate-out: {{ping_interval: {INTERVAL}}}"
-        return declaration(url).replace("- translate-out", pinging)
+        return config_text(url).replace("- translate-out", pinging)
 
-    with lasting_proxy(tmp_path_factory.mktemp("pinging"), declared) as made:
-        yield made
+    with proxy_with_backend(tmp_path_factory.mktemp("pinging"), config_for) as shared:
+        yield shared
 
 
-def test_pitfall_22_a_client_is_pinged_while_the_backend_reads_the_prompt(
+def test_pitfall_22_a_silent_prompt_gets_keep_alives(
     client: Client, backend: ScriptedBackend
 ) -> None:
     read = Event()
@@ -38,13 +38,13 @@ def test_pitfall_22_a_client_is_pinged_while_the_backend_reads_the_prompt(
     read.set()
     while events[-1]["type"] != "message_stop":
         events.append(client.event())
-    assert client.answer.read() == b""
+    assert client.response.read() == b""
     check_grammar(events)
     texts = [event["delta"]["text"] for event in events if "delta" in event and "index" in event]
     assert "".join(texts) == "Hello there"
 
 
-def test_pitfall_22_a_client_is_pinged_while_the_model_thinks_silently(
+def test_pitfall_22_silent_thinking_gets_keep_alives(
     client: Client, backend: ScriptedBackend
 ) -> None:
     thought = Event()
@@ -63,7 +63,7 @@ def test_pitfall_22_a_client_is_pinged_while_the_model_thinks_silently(
 
 
 @pytest.mark.parametrize("after", [[whole(429, {"error": {"message": "no"}})], [Act.RESET]])
-def test_a_failure_behind_pings_is_an_error_event_and_the_last(
+def test_a_failure_after_keep_alives_is_an_error_event(
     after: list[bytes | Act], client: Client, backend: ScriptedBackend
 ) -> None:
     pinged = Event()
@@ -73,22 +73,24 @@ def test_a_failure_behind_pings_is_an_error_event_and_the_last(
     pinged.set()
     while events[-1]["type"] != "error":
         events.append(client.event())
-    assert client.answer.read() == b""
+    assert client.response.read() == b""
     check_grammar(events, whole=False)
     assert {event["type"] for event in events[2:-1]} <= {"ping"}
     error_in(events[-1])
 
 
-def test_a_client_that_leaves_while_it_is_pinged_closes_the_backends_connection(
+def test_a_disconnect_during_keep_alives_closes_the_backends_connection(
     client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(Act.UNTIL_GONE)
+    backend.says(Act.UNTIL_CLOSED)
     client.send(raw(body(stream=True)))
     assert [client.event()["type"] for _ in range(2)] == ["message_start", "ping"]
-    client.leave()
-    assert backend.is_gone(within=1)
+    client.close()
+    assert backend.is_closed(within=1)
 
 
-def test_a_whole_answer_is_not_pinged(client: Client, backend: ScriptedBackend) -> None:
+def test_an_unstreamed_response_gets_no_keep_alives(
+    client: Client, backend: ScriptedBackend
+) -> None:
     backend.says(INTERVAL * 4, whole(200, completion("Hello")))
     assert client.post(body()).json["content"][0]["text"] == "Hello"

@@ -83,15 +83,15 @@ def without_ports(text: str) -> str:
 @pytest.mark.parametrize("probed", PERSONAS, indirect=True)
 def test_what_is_printed_of(probed: Probed, request: pytest.FixtureRequest) -> None:
     result = probed.probe("asked")
-    said = f"=== stdout\n{result.stdout}=== stderr, exit {result.exit_code}\n{result.stderr}"
-    said = without_ports(said)
+    reply = f"=== stdout\n{result.stdout}=== stderr, exit {result.exit_code}\n{result.stderr}"
+    reply = without_ports(reply)
     file = GOLDEN / f"{request.node.callspec.params['probed']}.txt"
     if "GOLDEN_WRITE" in os.environ:
-        file.write_text(said, encoding="utf-8")
+        file.write_text(reply, encoding="utf-8")
 
-    assert said == file.read_text(encoding="utf-8")
-    assert KEY not in said
-    assert "Traceback" not in said
+    assert reply == file.read_text(encoding="utf-8")
+    assert KEY not in reply
+    assert "Traceback" not in reply
 
 
 @pytest.mark.parametrize("whole", [(), ("--all",)], ids=["differences", "all"])
@@ -106,7 +106,7 @@ def test_what_is_printed_can_be_pasted(probed: Probed, whole: tuple[str, ...]) -
 
 
 @pytest.mark.parametrize("probed", ["strict", "lenient", "reasoning"], indirect=True)
-def test_all_keys_say_what_the_differences_say(probed: Probed) -> None:
+def test_all_keys_agree_with_the_differences(probed: Probed) -> None:
     some, everything = (
         probed.pasted(probed.probe("asked", *way).stdout) for way in ((), ("--all",))
     )
@@ -115,7 +115,7 @@ def test_all_keys_say_what_the_differences_say(probed: Probed) -> None:
 
 
 @pytest.mark.parametrize("probed", ["reasoning"], indirect=True)
-def test_what_is_found_out_is_the_profile(probed: Probed) -> None:
+def test_the_findings_are_the_profile(probed: Probed) -> None:
     profile = probed.pasted(probed.probe("asked").stdout)
 
     assert profile.max_tokens_field == "max_completion_tokens"
@@ -132,7 +132,7 @@ def test_what_is_found_out_is_the_profile(probed: Probed) -> None:
     assert profile.fields["thinking"] == profile.fields["top_k"] == "map"
 
 
-def test_a_backend_that_is_not_declared_is_asked_at_its_url(probed: Probed) -> None:
+def test_a_backend_outside_the_config_is_probed_at_its_url(probed: Probed) -> None:
     url = f"{probed.backend.url}/v1"
     result = probed.probe("asked", "--url", url, "--api-key-env", "BACKEND_KEY")
 
@@ -144,7 +144,7 @@ def test_a_backend_that_is_not_declared_is_asked_at_its_url(probed: Probed) -> N
     assert entry["base_url"] == url
 
 
-def test_the_key_may_stand_in_the_env_file(probed: Probed) -> None:
+def test_the_key_may_be_in_the_env_file(probed: Probed) -> None:
     (probed.folder / ".env").write_text("ANOTHER=key-from-the-file\n")
     url = f"{probed.backend.url}/v1"
 
@@ -152,7 +152,7 @@ def test_the_key_may_stand_in_the_env_file(probed: Probed) -> None:
     assert probed.backend.request().headers["authorization"] == "Bearer key-from-the-file"
 
 
-def test_the_model_named_is_asked(probed: Probed) -> None:
+def test_the_option_model_is_used(probed: Probed) -> None:
     probed.probe("asked", "--model", "another-model")
 
     bodies = [r.body for r in probed.backend.requests if r.path == "/v1/chat/completions"]
@@ -193,15 +193,15 @@ NOWHERE = "http://127.0.0.1:1/v1"
         (["plain"], "`plain`: cannot be reached", "that the backend runs"),
     ],
 )
-def test_what_cannot_be_asked_is_told_with_what_to_do(
+def test_a_backend_that_cannot_be_probed_is_reported_with_a_hint(
     arguments: list[str], message: str, hint: str, probed: Probed
 ) -> None:
     result = probed.probe(*arguments)
 
     assert result.exit_code == 1
     assert not result.stdout
-    said, told = result.stderr.strip().splitlines()
-    assert message in said
+    reply, told = result.stderr.strip().splitlines()
+    assert message in reply
     assert hint in told
     assert "secret" not in result.output
 
@@ -213,7 +213,7 @@ def test_a_key_variable_goes_with_a_url(probed: Probed) -> None:
     assert "--api-key-env needs --url" in result.stderr
 
 
-def test_secrets_written_into_the_declaration_become_variables(probed: Probed) -> None:
+def test_secrets_in_the_config_become_variables(probed: Probed) -> None:
     host = probed.backend.url.removeprefix("http://")
     entry = f"""
   my-own:
@@ -241,16 +241,16 @@ def test_a_password_in_the_url_is_not_printed(probed: Probed) -> None:
     assert "secret" not in result.output
 
 
-def test_a_backend_that_is_silent_for_long_is_left(probed: Probed) -> None:
-    said = lenient(Received(0, "GET", "/v1/models", {}, None))
-    probed.backend.ways = lambda r: said if r.path == "/v1/models" else (0, None)
+def test_a_silent_backend_is_a_timeout(probed: Probed) -> None:
+    reply = lenient(Received(0, "GET", "/v1/models", {}, None))
+    probed.backend.ways = lambda r: reply if r.path == "/v1/models" else (0, None)
     result = probed.probe("asked", "--timeout", "1")
 
     assert result.exit_code == 1
     assert "no response in 1 seconds" in result.stderr
 
 
-def test_a_page_in_place_of_answers_is_told(probed: Probed) -> None:
+def test_a_web_page_instead_of_responses_is_reported(probed: Probed) -> None:
     probed.backend.ways = lambda _: (200, {"status": "ok"})
     result = probed.probe("asked")
 
@@ -259,7 +259,7 @@ def test_a_page_in_place_of_answers_is_told(probed: Probed) -> None:
     assert "hint: check base_url" in result.stderr
 
 
-def test_a_key_that_is_refused_is_told_before_a_model_is_asked_for(probed: Probed) -> None:
+def test_a_refused_key_is_reported_before_a_missing_model(probed: Probed) -> None:
     probed.backend.ways = lambda _: (401, {"error": {"message": "no key"}})
     result = probed.probe("new", "--url", f"{probed.backend.url}/v1")
 
@@ -268,9 +268,9 @@ def test_a_key_that_is_refused_is_told_before_a_model_is_asked_for(probed: Probe
     assert "hint: check `api_key`" in result.stderr
 
 
-def test_what_a_model_says_cannot_end_a_comment(probed: Probed) -> None:
-    said = called("x\n    base_url: http://evil.invalid")
-    probed.backend.ways = lambda r: said if r.path.endswith("completions") else lenient(r)
+def test_the_text_of_a_model_cannot_end_a_comment(probed: Probed) -> None:
+    reply = called("x\n    base_url: http://evil.invalid")
+    probed.backend.ways = lambda r: reply if r.path.endswith("completions") else lenient(r)
     profile = probed.pasted(probed.probe("asked", "--all").stdout)
 
     assert profile.base_url == f"{probed.backend.url}/v1"

@@ -22,7 +22,7 @@ from tests.bench.counting import Calls
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse
-from tests.wire.client import Answer, Client, raw
+from tests.wire.client import Client, Response, raw
 
 
 def test_an_offer_of_http_2_does_not_cost_the_body(
@@ -30,22 +30,22 @@ def test_an_offer_of_http_2_does_not_cost_the_body(
 ) -> None:
     backend.says(head(), sse(delta("stop", content="Hello")), DONE, END)
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-    answer = Answer.of(client.send(raw(body(stream=True)).replace(b"\r\n", b"\r\n" + offer, 1)))
+    answer = Response.of(client.send(raw(body(stream=True)).replace(b"\r\n", b"\r\n" + offer, 1)))
     assert answer.events[-1]["type"] == "message_stop"
 
 
-def test_bytes_that_are_no_http_get_the_apis_error(client: Client) -> None:
-    answer = Answer.of(client.send(b"\x16\x03\x01 no http\r\n\r\n"))
+def test_bytes_that_are_not_http_get_an_api_error(client: Client) -> None:
+    answer = Response.of(client.send(b"\x16\x03\x01 no http\r\n\r\n"))
     assert answer.error == (400, "invalid_request_error")
 
 
-def test_a_body_that_comes_after_its_refusal_leaves_the_connection_usable(
+def test_a_body_after_its_refusal_leaves_the_connection_usable(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta("stop", content="Hello")), DONE, END)
     top, end, late = raw(b"a\r\nUpgrade: h2c\r\n\r\nb", x_api_key="wrong").partition(b"\r\n\r\n")
-    assert Answer.of(client.send(top + end)).status == 401
-    assert Answer.of(client.send(late + raw(body(stream=True)))).status == 200
+    assert Response.of(client.send(top + end)).status == 401
+    assert Response.of(client.send(late + raw(body(stream=True)))).status == 200
 
 
 @pytest.fixture
@@ -58,23 +58,23 @@ def without_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("without_collector")
-@pytest.mark.parametrize("by", ["a reset", "its last answer", "leaving behind many requests"])
-def test_of_a_connection_that_is_over_nothing_is_kept(
+@pytest.mark.parametrize("by", ["a reset", "its last response", "leaving behind many requests"])
+def test_nothing_of_a_closed_connection_is_kept(
     by: str, client: Client, backend: ScriptedBackend
 ) -> None:
-    assert Answer.of(client.send(raw(body(), x_api_key="wrong"))).status == 401
+    assert Response.of(client.send(raw(body(), x_api_key="wrong"))).status == 401
     protocols = [each for each in gc.get_objects() if type(each) is HttpProtocol]
     (protocol,) = map(weakref.ref, protocols)
     protocols.clear()
     if by == "a reset":
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    elif by == "its last answer":
+    elif by == "its last response":
         assert client.get("/health", connection="close").status == 200
     else:
-        backend.says(Act.UNTIL_GONE)
+        backend.says(Act.UNTIL_CLOSED)
         client.socket.sendall(raw(body()) * 3)
         backend.request()
-    client.leave()
+    client.close()
     soon = time.monotonic() + LIMIT
     while protocol() is not None:
         Event().wait(0.01)
@@ -125,7 +125,7 @@ class _Transport(asyncio.Transport):
     ],
     ids=["whole", "two-packets", "extensions"],
 )
-async def test_row_a7_the_chunks_of_a_packet_are_one_piece_of_the_body(
+async def test_row_a7_the_chunks_of_a_packet_are_one_message(
     packets: list[bytes],
 ) -> None:
     app, server = _Bodies(), ServerState()

@@ -14,7 +14,7 @@ from attrs import define, field, frozen
 from stages.profiles.profile import profiles
 from tests.wire.providers.provider import LAST, LONG, SPOKEN, THOUGHT, Providers
 from tests.wire.providers.table import PROVIDERS
-from tests.wire.proxy import Lasting, proxy
+from tests.wire.proxy import SharedProxy, proxy
 
 #: What a client says of thinking.
 WISHES: dict[str, dict[str, Any]] = {
@@ -52,7 +52,7 @@ TOOLS: list[Any] = [
 FORCED: dict[str, Any] = {"tool_choice": {"type": "tool", "name": "get_weather"}}
 
 
-def declared(url: str) -> str:
+def config_for(url: str) -> str:
     backends = "".join(
         f'  {name}: {{profile: {name}, base_url: "{url}/{name}/v1", api_key: key}}\n'
         for name in PROVIDERS
@@ -72,15 +72,15 @@ backends:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     backend = Providers(table=PROVIDERS)
-    with proxy(tmp_path_factory.mktemp("providers"), declared(backend.url)) as url:
-        yield Lasting(backend, url)
+    with proxy(tmp_path_factory.mktemp("providers"), config_for(backend.url)) as url:
+        yield SharedProxy(backend, url)
     backend.close()
 
 
 @pytest.fixture(scope="module")
-def client(served: Lasting) -> Iterator[anthropic.Anthropic]:
+def client(served: SharedProxy) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(base_url=served.url, api_key="key", max_retries=0) as made:
         yield made
 
@@ -257,8 +257,8 @@ def test_the_loops_have_all_pairs() -> None:
         ("moonshot", "partial", {"type": "disabled"}),
     ],
 )
-def test_row_b20_a_begun_answer_is_marked_for(
-    name: str, member: str, off: Any, served: Lasting, client: anthropic.Anthropic
+def test_row_b20_a_prefill_is_marked_for(
+    name: str, member: str, off: Any, served: SharedProxy, client: anthropic.Anthropic
 ) -> None:
     begun: list[Any] = [
         {"role": "user", "content": "What do I wear?"},

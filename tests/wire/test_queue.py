@@ -17,7 +17,7 @@ from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client, error_in, raw
 from tests.wire.command import Reloadable
-from tests.wire.proxy import METRICS, declaration, proxy
+from tests.wire.proxy import METRICS, config_text, proxy
 
 
 @define
@@ -52,10 +52,10 @@ class Queued:
         raise AssertionError(told)
 
 
-def declared(backend: ScriptedBackend) -> str:
+def config_for(backend: ScriptedBackend) -> str:
     """What is served, with one slot."""
     text = (
-        declaration(backend.url)
+        config_text(backend.url)
         .replace("api_key: backend-key", "api_key: backend-key, max_concurrent_calls: 1")
         .replace("- invoke", "- queue: {max_queued: 1}\n      - invoke")
         .replace("- translate-out", "- translate-out: {ping_interval: 0.05}")
@@ -67,15 +67,15 @@ def declared(backend: ScriptedBackend) -> str:
 def queued(tmp_path: Path) -> Iterator[Queued]:
     backend = ScriptedBackend()
     with ExitStack() as running:
-        url = running.enter_context(proxy(tmp_path, declared(backend)))
+        url = running.enter_context(proxy(tmp_path, config_for(backend)))
         made = Queued(url, backend, running)
         yield made
         for client in made.clients:
-            client.leave()
+            client.close()
     backend.close()
 
 
-def test_a_call_waits_for_the_one_before_and_its_client_is_pinged(queued: Queued) -> None:
+def test_a_queued_call_gets_keep_alives(queued: Queued) -> None:
     backend, end = queued.backend, Event()
     backend.says(head(), sse(delta(content="One")), end, sse(delta("stop")), DONE, END)
     backend.says(streamed("Two"))
@@ -103,7 +103,7 @@ def test_a_call_waits_for_the_one_before_and_its_client_is_pinged(queued: Queued
     assert queued.told()["wait_seconds_sum"] > 0.05
 
 
-def test_more_than_may_wait_get_a_529_that_says_when_to_come_back(queued: Queued) -> None:
+def test_a_full_queue_is_a_529_with_retry_after(queued: Queued) -> None:
     backend, end = queued.backend, Event()
     backend.says(end, whole(200, completion("One")))
     backend.says(whole(200, completion("Two")))
@@ -121,12 +121,12 @@ def test_more_than_may_wait_get_a_529_that_says_when_to_come_back(queued: Queued
     assert len(backend.requests) == 2
 
 
-def test_after_a_reload_with_more_slots_the_calls_from_before_it_count(
+def test_after_a_reload_calls_in_flight_count(
     reloadable: Reloadable,
 ) -> None:
     backend, end = ScriptedBackend(), Event()
     backend.says(end, whole(200, completion()))
-    text = declared(backend)
+    text = config_for(backend)
     reloadable.load(text)
     queued = Queued(reloadable.url, backend, ExitStack())
     first, second, third = (queued.client() for _ in range(3))
@@ -142,28 +142,28 @@ def test_after_a_reload_with_more_slots_the_calls_from_before_it_count(
     end.set()
     queued.until(running=0, waiting=0)
     for each in queued.clients:
-        each.leave()
+        each.close()
     assert len(backend.requests) == 3
     backend.close()
 
 
-def test_a_client_that_leaves_while_it_waits_gives_up_its_place(queued: Queued) -> None:
+def test_a_disconnect_in_the_queue_frees_its_place(queued: Queued) -> None:
     backend = queued.backend
-    backend.says(Act.UNTIL_GONE)
+    backend.says(Act.UNTIL_CLOSED)
     backend.says(whole(200, completion("Two")))
     first, second = queued.client(), queued.client()
     first.socket.sendall(raw(body()))
     backend.request()
     second.send(raw(body(stream=True)))
     assert second.event()["type"] == "message_start"
-    second.leave()
+    second.close()
     queued.until(running=1, waiting=0)
-    first.leave()
+    first.close()
     assert queued.client().post(body()).status == 200
     assert len(backend.requests) == 2
 
 
-def test_a_failure_while_one_waits_is_the_failure_of_its_own_call(queued: Queued) -> None:
+def test_a_failure_does_not_fail_a_queued_call(queued: Queued) -> None:
     backend, end = queued.backend, Event()
     backend.says(end, Act.RESET)
     backend.says(whole(500, {"error": {"message": "no"}}))
@@ -180,9 +180,9 @@ def test_a_failure_while_one_waits_is_the_failure_of_its_own_call(queued: Queued
     assert first.socket.recv(1024).startswith(b"HTTP/1.1 5")
 
 
-def test_a_proxy_that_ends_tells_those_who_wait_as_those_who_run(queued: Queued) -> None:
+def test_a_shutdown_is_reported_to_queued_and_running_calls(queued: Queued) -> None:
     backend = queued.backend
-    backend.says(Act.UNTIL_GONE)
+    backend.says(Act.UNTIL_CLOSED)
     first, second, third = (queued.client() for _ in range(3))
     first.socket.sendall(raw(body()))
     backend.request()
@@ -195,10 +195,10 @@ def test_a_proxy_that_ends_tells_those_who_wait_as_those_who_run(queued: Queued)
     events = [second.event()]
     while events[-1]["type"] != "error":
         events.append(second.event())
-    assert first.answer.status == 529
+    assert first.response.status == 529
     assert error_in(events[-1]) == (
         "overloaded_error",
         "the proxy is shutting down; try again in a moment",
     )
-    assert backend.is_gone()
+    assert backend.is_closed()
     assert len(backend.requests) == 1

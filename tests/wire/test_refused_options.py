@@ -10,18 +10,18 @@ import pytest
 
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
-from tests.wire.chat import completion, said, streamed, whole
+from tests.wire.chat import completion, error_json, streamed, whole
 from tests.wire.client import Client
-from tests.wire.proxy import METRICS, Lasting, declaration, lasting_proxy
+from tests.wire.proxy import METRICS, SharedProxy, config_text, proxy_with_backend
 
 THINKING = {"type": "adaptive"}
-REFUSED = whole(400, said('"some-model" does not support thinking'))
+REFUSED = whole(400, error_json('"some-model" does not support thinking'))
 GOOD = whole(200, completion())
 
 
-def declared(url: str) -> str:
+def config_for(url: str) -> str:
     """Ollama's profile; what `forgetful` refuses is final."""
-    text = declaration(url) + METRICS
+    text = config_text(url) + METRICS
     return (
         text.replace(
             f'scripted: {{base_url: "{url}/v1",',
@@ -36,9 +36,9 @@ def declared(url: str) -> str:
 
 
 @pytest.fixture
-def lasting(tmp_path: Path) -> Iterator[Lasting]:
-    with lasting_proxy(tmp_path, declared) as made:
-        yield made
+def shared_proxy(tmp_path: Path) -> Iterator[SharedProxy]:
+    with proxy_with_backend(tmp_path, config_for) as shared:
+        yield shared
 
 
 def sent(backend: ScriptedBackend, name: str) -> list[Any]:
@@ -46,7 +46,7 @@ def sent(backend: ScriptedBackend, name: str) -> list[Any]:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_row_b8_a_model_that_cannot_think_answers(
+def test_row_b8_a_model_without_reasoning_responds(
     client: Client, backend: ScriptedBackend, stream: bool
 ) -> None:
     backend.says(REFUSED)
@@ -63,7 +63,7 @@ def test_row_b8_a_model_that_cannot_think_answers(
     assert refused in metrics
 
 
-def test_an_effort_alone_is_left_out_too(client: Client, backend: ScriptedBackend) -> None:
+def test_an_effort_alone_is_dropped_too(client: Client, backend: ScriptedBackend) -> None:
     backend.says(REFUSED)
     backend.says(GOOD)
 
@@ -71,11 +71,11 @@ def test_an_effort_alone_is_left_out_too(client: Client, backend: ScriptedBacken
     assert sent(backend, "reasoning_effort") == ["low", None]
 
 
-def test_what_is_refused_all_the_same_is_the_answer_and_is_not_remembered(
+def test_a_second_refusal_is_final_and_not_remembered(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(REFUSED)
-    backend.says(whole(400, said("no such luck")))
+    backend.says(whole(400, error_json("no such luck")))
     backend.says(GOOD)
 
     answer = client.post(body(thinking=THINKING))
@@ -85,11 +85,11 @@ def test_what_is_refused_all_the_same_is_the_answer_and_is_not_remembered(
     assert sent(backend, "reasoning_effort") == ["high", None, "high"]
 
 
-def test_several_options_are_left_out_one_after_another(
+def test_several_options_are_dropped_one_after_another(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(REFUSED)
-    backend.says(whole(400, said("Unsupported parameter: 'temperature'")))
+    backend.says(whole(400, error_json("Unsupported parameter: 'temperature'")))
     backend.says(GOOD)
 
     assert client.post(body(thinking=THINKING, temperature=0.5)).status == 200
@@ -97,10 +97,8 @@ def test_several_options_are_left_out_one_after_another(
     assert sent(backend, "temperature") == [0.5, 0.5, None, None]
 
 
-def test_an_option_that_goes_on_being_refused_is_asked_without_once(
-    client: Client, backend: ScriptedBackend
-) -> None:
-    backend.says(whole(400, said("Unsupported parameter: 'temperature'")))
+def test_a_refused_option_is_dropped_once(client: Client, backend: ScriptedBackend) -> None:
+    backend.says(whole(400, error_json("Unsupported parameter: 'temperature'")))
 
     assert client.post(body(temperature=0.5)).error == (400, "invalid_request_error")
     assert sent(backend, "temperature") == [0.5, None]
@@ -117,8 +115,8 @@ def test_an_option_that_is_only_quoted_is_sent_again_and_not_remembered(
     client: Client, backend: ScriptedBackend, request_id: str
 ) -> None:
     words = "Invalid schema for function 'thinking': 'uri' is not a valid format." + request_id
-    backend.says(whole(400, said(words.format(1))))
-    backend.says(whole(400, said(words.format(2))))
+    backend.says(whole(400, error_json(words.format(1))))
+    backend.says(whole(400, error_json(words.format(2))))
     backend.says(GOOD)
 
     first = client.post(body(thinking=THINKING, tools=[TOOL]))
@@ -130,10 +128,10 @@ def test_an_option_that_is_only_quoted_is_sent_again_and_not_remembered(
     assert formats == [True, True, False, False]
 
 
-def test_a_value_out_of_range_is_left_out_of_that_request_alone(
+def test_a_value_out_of_range_is_dropped_from_that_request_only(
     client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(whole(400, said("Invalid temperature: must be between 0 and 0.99")))
+    backend.says(whole(400, error_json("Invalid temperature: must be between 0 and 0.99")))
     backend.says(GOOD)
 
     first = client.post(body(temperature=1))
@@ -143,7 +141,7 @@ def test_a_value_out_of_range_is_left_out_of_that_request_alone(
     assert sent(backend, "temperature") == [1, None, 0.2]
 
 
-def test_a_refusal_can_be_declared_to_be_final(client: Client, backend: ScriptedBackend) -> None:
+def test_a_refusal_can_be_configured_as_final(client: Client, backend: ScriptedBackend) -> None:
     backend.says(REFUSED)
 
     answer = client.post(body(model="claude-final", thinking=THINKING))
@@ -151,7 +149,7 @@ def test_a_refusal_can_be_declared_to_be_final(client: Client, backend: Scripted
     assert len(backend.requests) == 1
 
 
-def test_another_model_of_the_backend_is_asked_in_full(
+def test_another_model_of_the_backend_gets_the_option(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(REFUSED)

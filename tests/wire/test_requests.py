@@ -11,7 +11,7 @@ from tests.secrets import PROMPT
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
-from tests.wire.client import Answer, Client, raw
+from tests.wire.client import Client, Response, raw
 
 
 def heads(path: str = "/v1/messages", **headers: str) -> bytes:
@@ -19,9 +19,7 @@ def heads(path: str = "/v1/messages", **headers: str) -> bytes:
     return raw(b"", path, **headers)
 
 
-def test_a_request_is_asked_of_the_backend_with_the_backends_key_and_model(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_the_backend_gets_its_own_key_and_model(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion("Hello there")))
     answer = client.post(body(temperature=0.5))
     assert answer.status == 200
@@ -62,7 +60,7 @@ def test_a_wrong_key_is_refused_before_the_body_is_read(
     headers: dict[str, str], says: str, path: str, client: Client, backend: ScriptedBackend
 ) -> None:
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    answer = Answer.of(client.send(heads(path, **{"content-length": "500000", **given})))
+    answer = Response.of(client.send(heads(path, **{"content-length": "500000", **given})))
     assert answer.error == (401, "authentication_error")
     assert says in answer.json["error"]["message"]
     assert not backend.requests
@@ -76,13 +74,13 @@ def test_row_c2_a_key_may_come_as_a_bearer_token(
     assert client.post(body(), x_api_key=other, authorization="bearer client-key").status == 200
 
 
-def test_a_body_that_is_declared_too_large_is_refused_before_it_is_sent(client: Client) -> None:
-    answer = Answer.of(client.send(heads(content_length="1000001")))
+def test_a_content_length_over_the_limit_is_refused_before_the_body(client: Client) -> None:
+    answer = Response.of(client.send(heads(content_length="1000001")))
     assert answer.error == (413, "request_too_large")
     assert "1000000 bytes" in answer.json["error"]["message"]
 
 
-def test_a_body_that_is_sent_though_it_is_too_large_leaves_the_connection_usable(
+def test_an_oversized_body_leaves_the_connection_usable(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
@@ -90,46 +88,42 @@ def test_a_body_that_is_sent_though_it_is_too_large_leaves_the_connection_usable
     assert client.post(body()).status == 200
 
 
-def test_a_body_without_a_length_is_refused_once_it_is_too_large(client: Client) -> None:
+def test_a_body_without_a_length_is_refused_at_the_limit(client: Client) -> None:
     given = {"transfer-encoding": "chunked", "x-api-key": "client-key", "host": "x"}
     lines = ["POST /v1/messages HTTP/1.1", *(f"{k}: {v}" for k, v in given.items())]
     part = b"10000\r\n%b\r\n" % (b"x" * 0x10000)
-    answer = Answer.of(client.send("\r\n".join([*lines, "", ""]).encode() + part * 16))
+    answer = Response.of(client.send("\r\n".join([*lines, "", ""]).encode() + part * 16))
     assert answer.error == (413, "request_too_large")
 
 
-def test_a_body_in_chunks_is_put_together(client: Client, backend: ScriptedBackend) -> None:
+def test_a_chunked_body_is_joined(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion()))
     data = raw(body()).partition(b"\r\n\r\n")[2]
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in data) + b"0\r\n\r\n"
     request = raw(b"", transfer_encoding="chunked").replace(b"content-length: 0\r\n", b"")
-    assert Answer.of(client.send(request + chunks)).status == 200
+    assert Response.of(client.send(request + chunks)).status == 200
 
 
-def test_a_client_that_waits_to_be_asked_for_its_body_is_asked(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_100_continue_is_sent(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion()))
     data = raw(body(), expect="100-continue")
     head, _, rest = data.partition(b"\r\n\r\n")
     client.socket.sendall(head + b"\r\n\r\n")
     assert client.socket.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert Answer.of(client.send(rest)).status == 200
+    assert Response.of(client.send(rest)).status == 200
 
 
-def test_requests_sent_in_one_go_are_answered_in_order(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_pipelined_requests_are_served_in_order(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion("first")))
     backend.says(whole(200, completion("second")))
     client.socket.sendall(raw(body()) + raw(body()))
-    said = b""
-    while said.count(b"end_turn") < 2:
+    text = b""
+    while text.count(b"end_turn") < 2:
         part = client.socket.recv(0x10000)
         assert part
-        said += part
-    assert said.count(b"HTTP/1.1 200 OK") == 2
-    assert said.index(b"first") < said.index(b"second")
+        text += part
+    assert text.count(b"HTTP/1.1 200 OK") == 2
+    assert text.index(b"first") < text.index(b"second")
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
@@ -144,7 +138,7 @@ def test_requests_sent_in_one_go_are_answered_in_order(
     ],
     ids=["new-line", "end-of-head", "control", "latin-1", "beyond"],
 )
-def test_no_name_in_a_request_breaks_the_header_that_tells_of_it(
+def test_no_name_in_a_request_breaks_the_degraded_header(
     name: str, told: str, stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello") if stream else whole(200, completion()))
@@ -172,7 +166,7 @@ def test_no_name_in_a_request_breaks_the_header_that_tells_of_it(
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else None,
 )
-def test_a_path_or_method_that_is_not_there_has_its_own_error(
+def test_an_unknown_path_or_method_has_its_own_error(
     path: str, method: str, status: int, kind: str | None, allow: str, client: Client
 ) -> None:
     answer = client.get(path, method)
@@ -194,19 +188,19 @@ def test_head_is_served_wherever_get_is(path: str, client: Client) -> None:
 
 
 @pytest.mark.parametrize("host", ["[", "a:b", "x/y", ""], ids=["[", "a:b", "x/y", "empty"])
-def test_a_strange_host_is_no_failure(host: str, client: Client) -> None:
+def test_a_strange_host_is_accepted(host: str, client: Client) -> None:
     assert client.get("/nowhere", host=host).error == (404, "not_found_error")
 
 
 @pytest.mark.parametrize("path", ["/", "/health", "/api/hello"])
 def test_row_c12_a_probe_needs_no_key_and_no_body(path: str, client: Client) -> None:
-    said = client.get(path, **{"x-api-key": ""})
+    text = client.get(path, **{"x-api-key": ""})
     probed = client.get(path, "HEAD", **{"x-api-key": ""})
-    assert (said.status, probed.status) == (200, 200)
-    assert json.loads(said.body)
+    assert (text.status, probed.status) == (200, 200)
+    assert json.loads(text.body)
     assert probed.body == b""
-    assert probed.headers["content-length"] == str(len(said.body))
-    assert probed.headers["request-id"] != said.headers["request-id"]
+    assert probed.headers["content-length"] == str(len(text.body))
+    assert probed.headers["request-id"] != text.headers["request-id"]
 
 
 @pytest.mark.parametrize(
@@ -218,7 +212,7 @@ def test_row_c12_a_probe_needs_no_key_and_no_body(path: str, client: Client) -> 
         "/api/claude_code/metrics",
     ],
 )
-def test_row_c12_telemetry_is_accepted_and_not_kept(
+def test_row_c12_telemetry_is_accepted_and_dropped(
     path: str, client: Client, backend: ScriptedBackend
 ) -> None:
     answer = client.post({"events": [1, 2]}, path)
@@ -232,11 +226,11 @@ def test_row_c12_another_path_of_claude_code_is_not_found(path: str, client: Cli
     assert client.get(path).error == (404, "not_found_error")
 
 
-def test_an_old_client_gets_its_answer_and_the_connection_ends(
+def test_http_1_0_gets_a_response_and_the_connection_closes(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello"))
-    answer = Answer.of(client.send(raw(body(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.0")))
+    answer = Response.of(client.send(raw(body(stream=True)).replace(b"HTTP/1.1", b"HTTP/1.0")))
     assert answer.events[-1]["type"] == "message_stop"
     assert client.socket.recv(1) == b""
 
@@ -298,7 +292,7 @@ def test_following_the_pages_shows_every_model_once(client: Client) -> None:
         "?after_id=claude-test&before_id=claude-absent",
     ],
 )
-def test_a_page_that_cannot_be_is_refused(query: str, client: Client) -> None:
+def test_an_invalid_page_is_refused(query: str, client: Client) -> None:
     assert client.get(f"/v1/models{query}").error == (400, "invalid_request_error")
 
 
@@ -335,7 +329,7 @@ def test_tokens_are_estimated_where_the_backend_cannot_count(
     assert not backend.requests
 
 
-def test_a_large_prompt_arrives_whole(client: Client, backend: ScriptedBackend) -> None:
+def test_a_large_prompt_arrives_complete(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion()))
     prompt = "Größe 漢字 🙂\n" * 12_000
     assert client.post(body(messages=[{"role": "user", "content": prompt}])).status == 200

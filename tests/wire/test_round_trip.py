@@ -55,7 +55,7 @@ def says(backend: ScriptedBackend, stream: bool, finish: str, *members: dict[str
     ],
     ids=["nothing", "white space", "reasoning", "a filter"],
 )
-def test_row_c3_a_conversation_goes_on_after_an_answer_that_says_nothing(
+def test_row_c3_a_conversation_continues_after_an_empty_response(
     finish: str,
     members: dict[str, Any],
     stream: bool,
@@ -74,7 +74,7 @@ def test_row_c3_a_conversation_goes_on_after_an_answer_that_says_nothing(
 
 
 @MODES
-def test_row_c9_a_call_with_half_a_pair_in_its_arguments_is_answered(
+def test_row_c9_a_lone_surrogate_in_arguments_is_accepted(
     stream: bool, sdk: anthropic.Anthropic, backend: ScriptedBackend
 ) -> None:
     function = {"name": "get_weather", "arguments": '{"location": "Z\\ud8'}

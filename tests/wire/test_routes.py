@@ -11,9 +11,9 @@ from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
 from tests.wire.client import MODES, Client, error_in
-from tests.wire.proxy import Lasting, lasting_proxy
+from tests.wire.proxy import SharedProxy, proxy_with_backend
 
-DECLARATION = """
+CONFIG = """
 backends:
   scripted: {{base_url: "{url}/v1"}}
 models:
@@ -52,7 +52,7 @@ CALL = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
 TOOL = {"name": "look", "input_schema": {"type": "object"}}
 
 
-def turns(*contents: Any) -> dict[str, Any]:
+def history(*contents: Any) -> dict[str, Any]:
     roles = ["user", "assistant"] * len(contents)
     return {
         "messages": [
@@ -63,13 +63,13 @@ def turns(*contents: Any) -> dict[str, Any]:
 
 def prompt(tokens: int) -> dict[str, Any]:
     """About so many tokens."""
-    return turns("word" * tokens)
+    return history("word" * tokens)
 
 
 @pytest.fixture(scope="module")
-def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lasting]:
+def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     folder = tmp_path_factory.mktemp("routes")
-    with lasting_proxy(folder, lambda url: DECLARATION.format(url=url)) as made:
+    with proxy_with_backend(folder, lambda url: CONFIG.format(url=url)) as made:
         yield made
 
 
@@ -86,8 +86,8 @@ def asked(backend: ScriptedBackend) -> list[str]:
         ({"thinking": BUDGET, "max_tokens": 2000}, "for-thinking"),
         ({"thinking": {"type": "adaptive"}}, "for-thinking"),
         ({"thinking": {"type": "disabled"}}, "usual"),
-        (turns([IMAGE, {"type": "text", "text": "What is it?"}]), "for-images"),
-        ({"tools": [TOOL], **turns("Look", [CALL], [SHOT])}, "for-images"),
+        (history([IMAGE, {"type": "text", "text": "What is it?"}]), "for-images"),
+        ({"tools": [TOOL], **history("Look", [CALL], [SHOT])}, "for-images"),
         (prompt(150), "usual"),
         (prompt(250), "window-2000"),
         ({"system": "word" * 250}, "window-2000"),
@@ -95,7 +95,7 @@ def asked(backend: ScriptedBackend) -> list[str]:
     ],
     ids=str,
 )
-def test_a_request_goes_where_its_kind_leads(
+def test_a_request_goes_to_the_entry_of_its_rule(
     changes: dict[str, Any], model: str, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
@@ -110,7 +110,7 @@ def too_long(window: int) -> dict[str, Any]:
 
 @MODES
 @pytest.mark.parametrize("refusals", [1, 2])
-def test_what_a_backend_finds_too_long_goes_to_one_with_a_larger_window(
+def test_a_prompt_too_long_for_a_backend_goes_to_a_larger_window(
     refusals: int, stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     for window in WINDOWS[:refusals]:
@@ -123,7 +123,7 @@ def test_what_a_backend_finds_too_long_goes_to_one_with_a_larger_window(
 
 
 @MODES
-def test_what_fits_nowhere_is_too_long_in_words_that_clients_know_by_the_largest(
+def test_a_prompt_too_long_for_all_is_reported_with_the_largest_window(
     stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     for window in WINDOWS:

@@ -15,7 +15,7 @@ from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse
 from tests.wire.client import Client, connect, error_in, raw
-from tests.wire.proxy import declaration, proxy
+from tests.wire.proxy import config_text, proxy
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def backend() -> Iterator[ScriptedBackend]:
 def ending(folder: Path, backend: ScriptedBackend, ahead: bytes = b"") -> Iterator[Client]:
     """A client with a stream under way, of a proxy that has been asked to end."""
     with contextlib.ExitStack() as running:
-        url = running.enter_context(proxy(folder, declaration(backend.url)))
+        url = running.enter_context(proxy(folder, config_text(backend.url)))
         client = Client(url)
         client.send(raw(body(stream=True)) + ahead)
         assert client.event()["type"] == "message_start"
@@ -39,35 +39,35 @@ def ending(folder: Path, backend: ScriptedBackend, ahead: bytes = b"") -> Iterat
             while True:  # until it listens no more
                 connect(url).close()
         yield client
-        client.leave()
+        client.close()
         end.join(LIMIT)
         assert not end.is_alive()
 
 
-def test_what_is_under_way_is_finished(tmp_path: Path, backend: ScriptedBackend) -> None:
+def test_a_request_in_flight_finishes(tmp_path: Path, backend: ScriptedBackend) -> None:
     hold = threading.Event()
     backend.says(head(), sse(delta(content="Hello")), hold, sse(delta("stop")), DONE, END)
     with ending(tmp_path, backend) as client:
         hold.set()
-        assert parse_sse(client.answer.read())[-1]["type"] == "message_stop"
+        assert parse_sse(client.response.read())[-1]["type"] == "message_stop"
 
 
 def test_a_stream_that_takes_too_long_ends_with_an_error(
     tmp_path: Path, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
     with ending(tmp_path, backend) as client:
-        assert backend.is_gone(within=5)
-        events = parse_sse(client.answer.read())
+        assert backend.is_closed(within=5)
+        events = parse_sse(client.response.read())
         assert error_in(events[-1])[0] == "overloaded_error"
         assert "message_stop" not in {event["type"] for event in events}
 
 
-def test_a_client_that_does_not_read_how_its_stream_ends_is_not_waited_for(
+def test_a_client_that_does_not_read_does_not_delay_the_end(
     tmp_path: Path, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    backend.says(head(), *[sse(delta(content="x" * 1_000_000))] * 40, Act.UNTIL_GONE)
+    backend.says(head(), *[sse(delta(content="x" * 1_000_000))] * 40, Act.UNTIL_CLOSED)
     soon = time.monotonic() + LIMIT
     with ending(tmp_path, backend):
         while not any(" POST /v1/messages 200 " in line for line in caplog.messages):
@@ -77,13 +77,13 @@ def test_a_client_that_does_not_read_how_its_stream_ends_is_not_waited_for(
     assert "Exception in ASGI application" not in caplog.text
 
 
-def test_while_it_ends_it_is_not_ready(tmp_path: Path, backend: ScriptedBackend) -> None:
+def test_it_is_not_ready_during_shutdown(tmp_path: Path, backend: ScriptedBackend) -> None:
     """Seen only where the question was sent before the first answer was whole."""
     hold = threading.Event()
     backend.says(head(), sse(delta(content="Hello")), hold, sse(delta("stop")), DONE, END)
     with ending(tmp_path, backend, b"GET /health/ready HTTP/1.1\r\nhost: x\r\n\r\n") as client:
         hold.set()
-        both = client.answer.fp.read()
+        both = client.response.fp.read()
         first, second = both.split(b"HTTP/1.1 503 ")
         assert b"message_stop" in first
         assert b'"status":"stopping"' in second

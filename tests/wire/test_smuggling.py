@@ -10,10 +10,10 @@ import pytest
 
 from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
-from tests.wire.chat import completion, delta, head, piece, sse, whole
-from tests.wire.client import Answer, Client, raw
+from tests.wire.chat import completion, delta, head, http_chunk, sse, whole
+from tests.wire.client import Client, Response, raw
 from tests.wire.impatient import chunked, rest
-from tests.wire.impatient import lasting as lasting  # the fixture of this module
+from tests.wire.impatient import shared_proxy as shared_proxy  # the fixture of this module
 
 SECOND = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
 END_OF_CHUNKS = b"0\r\n\r\n"
@@ -66,11 +66,11 @@ SMUGGLED = {
 
 
 @pytest.mark.parametrize("data", SMUGGLED.values(), ids=SMUGGLED)
-def test_what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_is_answered(
+def test_ambiguous_requests_are_refused_and_end_the_connection(
     data: bytes, client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    answer = Answer.of(client.send(data))
+    answer = Response.of(client.send(data))
     assert answer.error == (400, "invalid_request_error")
     assert rest(client.socket) == b""
     assert not backend.requests
@@ -88,7 +88,7 @@ def test_what_could_be_read_as_two_requests_is_refused_and_nothing_behind_it_is_
     ],
 )
 def test_a_conflict_of_lengths_is_named(name: str, conflict: str, client: Client) -> None:
-    message = Answer.of(client.send(SMUGGLED[name])).json["error"]["message"]
+    message = Response.of(client.send(SMUGGLED[name])).json["error"]["message"]
     assert message.startswith(f"the request has {conflict}: send only one")
 
 
@@ -110,7 +110,7 @@ def test_an_empty_content_encoding_is_identity(
     ],
     ids=["connect", "close", "http-1.0", "http-0.9"],
 )
-def test_behind_a_last_request_nothing_is_answered(data: bytes, client: Client) -> None:
+def test_nothing_after_the_last_request_is_served(data: bytes, client: Client) -> None:
     client.socket.sendall(data + SECOND)
     assert rest(client.socket).count(b"\r\nrequest-id: ") == 1
 
@@ -125,15 +125,13 @@ def test_behind_a_last_request_nothing_is_answered(data: bytes, client: Client) 
     ],
     ids=["absolute-form", "a-body", "an-extension"],
 )
-def test_what_is_odd_but_plain_is_one_request_and_what_is_behind_it_the_next(
-    data: bytes, client: Client
-) -> None:
+def test_odd_but_unambiguous_requests_are_served(data: bytes, client: Client) -> None:
     for _ in range(2):
-        assert Answer.of(client.send(data, "GET")).status == 200
+        assert Response.of(client.send(data, "GET")).status == 200
     assert client.get("/health").status == 200
 
 
-def test_behind_an_offer_of_another_protocol_nothing_is_answered(client: Client) -> None:
+def test_nothing_after_an_upgrade_is_served(client: Client) -> None:
     client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.socket.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nup")
     Event().wait(0.05)  # in two packets, so that the offer is not taken out
@@ -143,18 +141,18 @@ def test_behind_an_offer_of_another_protocol_nothing_is_answered(client: Client)
     assert said.count(b"\r\nrequest-id: ") == 1
 
 
-def test_nonsense_behind_a_request_does_not_stand_in_its_answer(
+def test_garbage_after_a_request_is_not_in_its_response(
     client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
     client.send(raw(body(stream=True)))
     assert client.event()["type"] == "message_start"
     client.socket.sendall(b"\0\0\0")
     assert b"HTTP/1.1" not in rest(client.socket)
-    assert backend.is_gone()
+    assert backend.is_closed()
 
 
-def test_a_bomb_of_json_is_refused_in_no_time(client: Client) -> None:
+def test_deep_json_is_refused_fast(client: Client) -> None:
     bombs = [
         b'{"messages": [' + b"{}," * 330_000 + b"{}]}",
         b'{"messages": [{"role": "user", "content": [' + b"0," * 470_000 + b"0]}]}",
@@ -166,10 +164,8 @@ def test_a_bomb_of_json_is_refused_in_no_time(client: Client) -> None:
         assert client.post(bomb).error == (400, "invalid_request_error")
 
 
-def test_a_chunk_of_a_body_after_another_is_put_together(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_the_chunks_of_a_body_are_joined(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion()))
     data = raw(body()).partition(b"\r\n\r\n")[2]
-    pieces = b"".join(piece(data[n : n + 7]) for n in range(0, len(data), 7))
-    assert Answer.of(client.send(chunked(pieces + END_OF_CHUNKS))).status == 200
+    pieces = b"".join(http_chunk(data[n : n + 7]) for n in range(0, len(data), 7))
+    assert Response.of(client.send(chunked(pieces + END_OF_CHUNKS))).status == 200

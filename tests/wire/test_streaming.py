@@ -10,7 +10,7 @@ import pytest
 from tests.grammar import parse_sse
 from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
-from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 from tests.wire.client import Client, raw
 
 
@@ -30,7 +30,7 @@ WHOLE = [
 ]
 
 
-def test_each_delta_is_at_the_client_before_the_backend_says_more(
+def test_each_delta_is_sent_before_the_next_arrives(
     client: Client, backend: ScriptedBackend
 ) -> None:
     words = ["One", " two", " three"]
@@ -46,12 +46,10 @@ def test_each_delta_is_at_the_client_before_the_backend_says_more(
     for word, hold in zip(words, holds, strict=True):
         assert client.event()["delta"] == {"type": "text_delta", "text": word}
         hold.set()
-    assert types(parse_sse(client.answer.read())) == WHOLE[3:]
+    assert types(parse_sse(client.response.read())) == WHOLE[3:]
 
 
-def test_the_head_is_at_the_client_with_the_first_chunk(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_the_head_is_sent_with_the_first_chunk(client: Client, backend: ScriptedBackend) -> None:
     hold = Event()
     backend.says(head(), sse(delta(role="assistant", content="")), hold, sse(delta("stop")), END)
     answer = client.send(raw(body(stream=True)))
@@ -86,38 +84,36 @@ def test_pieces_of_any_size_make_the_same_events(
 ) -> None:
     said = json.dumps(delta(content=ODD), ensure_ascii=False)
     data = f": hi\n\nevent: x\nid: 1\ndata: {said}\r\n\r\ndata: [DONE]".encode()
-    pieces = [piece(data[n : n + size]) for n in range(0, len(data), size)]
+    pieces = [http_chunk(data[n : n + size]) for n in range(0, len(data), size)]
     backend.says(head(), *pieces, END)
     events = client.post(body(stream=True)).events
     assert types(events) == WHOLE
     assert events[2]["delta"]["text"] == ODD
 
 
-def test_what_comes_after_the_end_is_not_waited_for(
+def test_nothing_after_the_end_delays_the_response(
     client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta("stop", content="Hi")), DONE, Act.UNTIL_GONE)
+    backend.says(head(), sse(delta("stop", content="Hi")), DONE, Act.UNTIL_CLOSED)
     assert types(client.post(body(stream=True)).events) == WHOLE
-    assert backend.is_gone(within=1)
+    assert backend.is_closed(within=1)
 
 
-def test_a_backend_that_answers_at_once_is_streamed_all_the_same(
-    client: Client, backend: ScriptedBackend
-) -> None:
+def test_a_fast_backend_is_streamed_too(client: Client, backend: ScriptedBackend) -> None:
     backend.says(whole(200, completion("Hello")))
     events = client.post(body(stream=True)).events
     assert types(events) == WHOLE
     assert events[2]["delta"]["text"] == "Hello"
 
 
-def test_a_backend_that_names_no_content_type_is_believed(
+def test_a_response_without_a_content_type_is_accepted(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello").replace(b"content-type: text/event-stream\r\n", b""))
     assert types(client.post(body(stream=True)).events) == WHOLE
 
 
-def test_a_stream_without_its_done_is_whole_when_it_says_why_it_ends(
+def test_a_stream_with_a_finish_reason_needs_no_done(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta(content="Hi"), delta("stop")), END)
@@ -134,5 +130,5 @@ def test_two_streams_at_once_do_not_mix(url: str, backend: ScriptedBackend) -> N
         backend.request(number)
     for client, hold, word in zip(reversed(clients), reversed(holds), ["two", "one"], strict=True):
         hold.set()
-        assert word in str(parse_sse(client.answer.read()))
-        client.leave()
+        assert word in str(parse_sse(client.response.read()))
+        client.close()

@@ -40,23 +40,23 @@ def test_a_toolset_is_used_one_call_at_a_time(
         "tools": [TOOLSET],
         "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
     }
-    turns: list[Any] = [{"role": "user", "content": "Click."}]
+    history: list[Any] = [{"role": "user", "content": "Click."}]
     with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as client:
         if stream:
-            with client.messages.stream(**asked, messages=turns) as answer:
+            with client.messages.stream(**asked, messages=history) as answer:
                 message = answer.get_final_message()
         else:
-            message = client.messages.create(**asked, messages=turns)
+            message = client.messages.create(**asked, messages=history)
         [block] = message.content
         assert block.type == "tool_use"
         assert (block.name, block.toolset_name) == ("left_click", "computer")
         assert block.input == {"coordinate": [3, 4]}
         result = {"type": "tool_result", "tool_use_id": block.id, "toolset_name": "computer"}
-        turns += [
+        history += [
             {"role": "assistant", "content": message.content},
             {"role": "user", "content": [{**result, "content": "clicked"}]},
         ]
-        client.messages.create(**asked, messages=turns)
+        client.messages.create(**asked, messages=history)
 
     first, second = (request.body for request in backend.requests)
     assert len(first["tools"]) == 16

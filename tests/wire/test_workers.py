@@ -18,13 +18,13 @@ from tests.wire.backend import ScriptedBackend
 from tests.wire.client import Client, connect
 from tests.wire.command import CLEAN, COMMAND, LIMIT, NO_BACKENDS, command, measured
 from tests.wire.impatient import rest as read_all
-from tests.wire.life import Clients, held, texts, until, until_refused, write
+from tests.wire.life import Clients, paused_stream, texts, until, until_refused, write
 from tests.wire.life import backend as backend
 from tests.wire.life import clients as clients
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_it_ends_with_the_terminal_it_was_started_in(workers: str, tmp_path: Path) -> None:
+def test_it_ends_with_its_terminal(workers: str, tmp_path: Path) -> None:
     ours, its = pty.openpty()
     file = tmp_path / "pipelines.yaml"
     file.write_text(NO_BACKENDS)
@@ -43,7 +43,7 @@ def test_it_ends_with_the_terminal_it_was_started_in(workers: str, tmp_path: Pat
         url = process.stdout.readline().split()[-1]
         client = Client(url)
         assert client.get("/health").status == 200
-        client.leave()
+        client.close()
         os.close(ours)
         try:
             assert process.wait(LIMIT) in (0, -signal.SIGTERM)
@@ -54,11 +54,11 @@ def test_it_ends_with_the_terminal_it_was_started_in(workers: str, tmp_path: Pat
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_second_signal_ends_it_at_once(workers: str, tmp_path: Path, clients: Clients) -> None:
     file = write_stages(tmp_path)
-    with command(file, "--workers", workers, until="", **measured()) as proxy:
+    with command(file, "--workers", workers, until="", measure=True) as proxy:
         slow = begin_slow(clients, proxy.url)
-        proxy.tell(signal.SIGTERM)
+        proxy.send_signal(signal.SIGTERM)
         until_refused(proxy.url)
-        proxy.tell(signal.SIGTERM)
+        proxy.send_signal(signal.SIGTERM)
         proxy.ends()
         assert not read_all(slow.socket).endswith(b"0\r\n\r\n")
 
@@ -78,8 +78,7 @@ def test_workers_serve_and_are_replaced_and_end_together(tmp_path: Path, clients
         until(both, "only one worker responds", within=2 * LIMIT)
         return {int(file.name) for file in pids.iterdir()}
 
-    options = {"at_most": 4 * LIMIT, "until": "", **measured()}
-    with command(file, "--workers", "2", **options) as proxy:
+    with command(file, "--workers", "2", at_most=4 * LIMIT, until="", measure=True) as proxy:
         first = served(proxy.url)
         assert len(first - {proxy.process.pid}) == 2
         dead = min(first)
@@ -92,10 +91,10 @@ def test_workers_serve_and_are_replaced_and_end_together(tmp_path: Path, clients
         assert dead not in now
 
         slow = begin_slow(clients, proxy.url)
-        proxy.tell(signal.SIGHUP)
+        proxy.send_signal(signal.SIGHUP)
         proxy.says(" reloaded")
         proxy.says(" reloaded")
-        proxy.tell(signal.SIGTERM)
+        proxy.send_signal(signal.SIGTERM)
         until_refused(proxy.url)
         (tmp_path / "go").touch()
         assert read_all(slow.socket).endswith(b"end\r\n0\r\n\r\n")
@@ -105,12 +104,12 @@ def test_workers_serve_and_are_replaced_and_end_together(tmp_path: Path, clients
                 os.kill(pid, 0)
 
 
-def test_row_a8_a_hangup_while_they_start_does_not_kill_them_but_they_end_with_their_supervisor(
+def test_row_a8_workers_survive_an_early_hangup_and_end_with_their_supervisor(
     tmp_path: Path, backend: ScriptedBackend, clients: Clients
 ) -> None:
     """When it is killed they end as on SIGTERM."""
     hold = threading.Event()
-    backend.says(*held(hold))
+    backend.says(*paused_stream(hold))
     at = ["--config", str(write(tmp_path, backend)), "--port", "0", "--workers", "2"]
     log = tmp_path / "log"
     with (

@@ -56,13 +56,13 @@ async def _longest_prompt(live: Live) -> str:
     return await _refused(live, 400_000)
 
 
-_TOLD = "You are a gifted writer of very long fairy tales, full of details and dialogue. "
+_REPORTED = "You are a gifted writer of very long fairy tales, full of details and dialogue. "
 
 
 def _tale(times: int) -> dict[str, Any]:
     """A request for a long answer; the system prompt has some 17 tokens `times` over."""
     asked = user("Write a very long story about a dragon and a king.")
-    return {"system": _TOLD * times, "messages": asked}
+    return {"system": _REPORTED * times, "messages": asked}
 
 
 _FULL = "model_context_window_exceeded, the window is full"
@@ -106,5 +106,5 @@ async def _count(live: Live) -> str:
     for body in bodies:
         message = await live.whole(**body, max_tokens=1)
         pairs.append((await live.count(**body), prompt_tokens(message)))
-    same = all(counted == told for counted, told in pairs)
+    same = all(counted == reported for counted, reported in pairs)
     return "as in the response" if same else f"(counted, in the response): {pairs}"

@@ -32,9 +32,7 @@ def body(**members: Any) -> Reply:
         (Reply(400, "400: unknown field"), ("", 0)),
     ],
 )
-def test_the_window_is_found_where_each_server_tells_it(
-    reply: Reply, expected: tuple[str, int]
-) -> None:
+def test_the_window_of_each_server_is_found(reply: Reply, expected: tuple[str, int]) -> None:
     assert window(reply, "m") == expected
 
 

@@ -37,13 +37,13 @@ def body(**members: Any) -> Reply:
     return Reply(200, "", (members,))
 
 
-def question(name: str, **declared: Any) -> Question:
-    (found,) = [q for q in _all(profile(**declared)) if q.name == name]
+def question(name: str, **config: Any) -> Question:
+    (found,) = [q for q in _all(profile(**config)) if q.name == name]
     return found
 
 
-def _all(declared: Profile) -> list[Question]:
-    return [sampling.limit_question(declared), *questions(declared, "some-model")]
+def _all(config: Profile) -> list[Question]:
+    return [sampling.limit_question(config), *questions(config, "some-model")]
 
 
 OK = said()
@@ -321,41 +321,39 @@ def test_each_question_has_rows_here() -> None:
         ("tool_choice by name", [CUT], False),
     ],
 )
-def test_it_is_asked_on_until_it_is_known(
+def test_a_question_ends_when_its_finding_is_certain(
     name: str, replies: Sequence[Reply], expected: bool
 ) -> None:
     assert question(name).enough(replies) is expected
 
 
-def test_the_declared_name_of_the_limit_is_tried_first() -> None:
+def test_the_configured_name_of_the_limit_is_tried_first() -> None:
     first = question("the output limit", max_tokens_field="max_completion_tokens").requests[0]
 
     assert "max_completion_tokens" in (first.body or {})
 
 
-def test_a_forced_tool_is_tried_with_the_declared_beginning_too() -> None:
+def test_a_forced_tool_is_tried_with_the_configured_prefill_too() -> None:
     plain, begun = question("tool_choice required", forced_tool_prefill="<call>").requests
 
     assert (plain.body or {})["messages"][-1]["role"] == "user"
     assert (begun.body or {})["messages"][-1] == {"role": "assistant", "content": "<call>"}
 
 
-@pytest.mark.parametrize(("declared", "found"), [("always", "always"), ("never", "when-false")])
-def test_what_is_declared_of_parallel_calls_stays_where_it_can(declared: str, found: str) -> None:
-    finding = question("parallel_tool_calls", parallel_tool_calls=declared).judge([OK, NO])
+@pytest.mark.parametrize(("config", "found"), [("always", "always"), ("never", "when-false")])
+def test_configured_parallel_calls_are_kept_if_possible(config: str, found: str) -> None:
+    finding = question("parallel_tool_calls", parallel_tool_calls=config).judge([OK, NO])
 
     assert finding.sets["parallel_tool_calls"] == found
 
 
-def test_every_key_told_is_one_of_a_profile() -> None:
-    declared = profile()
-    keys = [key for q in _all(declared) for key in q.keys]
+def test_every_key_of_a_question_is_in_the_profile() -> None:
+    config = profile()
+    keys = [key for q in _all(config) for key in q.keys]
 
     assert keys
     for key in keys:
-        assert (
-            key.removeprefix("fields.") in declared.fields if "." in key else hasattr(declared, key)
-        )
+        assert key.removeprefix("fields.") in config.fields if "." in key else hasattr(config, key)
 
 
 def test_a_question_depends_on_an_earlier_one() -> None:

@@ -17,7 +17,7 @@ def whole(status: int, body: Any) -> Reply:
     return reply_from("b", status, JSON, json.dumps(body).encode())
 
 
-def test_a_whole_answer_is_read() -> None:
+def test_an_unstreamed_response_is_read() -> None:
     call = {"function": {"name": "f", "arguments": "{}"}}
     message = {"content": "Hi", "reasoning": "Hm", "tool_calls": [call]}
     reply = whole(
@@ -47,7 +47,7 @@ def test_a_stream_is_read() -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 408, 429, 502, 503, 504, 529])
-def test_a_failure_that_says_nothing_of_the_request_is_silence(status: int) -> None:
+def test_a_failure_unrelated_to_the_request_is_silence(status: int) -> None:
     assert whole(status, {"error": {"message": "no"}}).silent
 
 
@@ -60,7 +60,7 @@ def test_a_refusal_is_no_silence(status: int) -> None:
     assert reply.error == f"{status}: not so"
 
 
-def test_an_error_inside_an_answer_is_one() -> None:
+def test_an_error_in_a_200_is_an_error() -> None:
     assert whole(200, {"error": {"message": "no", "code": 429}}).silent
     assert whole(200, {"error": "no"}).error == "500: no"
 
@@ -80,7 +80,7 @@ def test_what_is_not_json_is_a_refusal(body: bytes) -> None:
         {"usage": 3},
     ],
 )
-def test_an_odd_answer_is_one_without_words(body: Any) -> None:
+def test_an_odd_response_has_no_text(body: Any) -> None:
     reply = whole(200, body)
 
     assert reply.accepted
@@ -88,5 +88,5 @@ def test_an_odd_answer_is_one_without_words(body: Any) -> None:
     assert reply.tokens == 0
 
 
-def test_tokens_that_are_not_told_are_estimated() -> None:
+def test_tokens_without_usage_are_estimated() -> None:
     assert whole(200, {"choices": [{"message": {"content": "x" * 41}}]}).tokens == 11

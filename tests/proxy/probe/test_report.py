@@ -13,45 +13,45 @@ from proxy.probe.report import key_findings, report
 from stages.profiles.profile import Profile
 from tests.support import profile
 
-Told = tuple[tuple[str, ...], str, dict[str, Any]]
+Row = tuple[tuple[str, ...], str, dict[str, Any]]
 
 
-def findings(*told: Told) -> list[tuple[Question, Finding]]:
+def findings(*reported: Row) -> list[tuple[Question, Finding]]:
     return [
-        (Question("q", tells, (), lambda _: Finding("")), Finding(evidence, sets))
-        for tells, evidence, sets in told
+        (Question("q", keys, (), lambda _: Finding("")), Finding(evidence, sets))
+        for keys, evidence, sets in reported
     ]
 
 
-def printed(*told: Told, whole: bool = False, declared: Profile | None = None) -> str:
-    return report("mine", {}, declared or profile(), findings(*told), whole)
+def printed(*reported: Row, whole: bool = False, config: Profile | None = None) -> str:
+    return report("mine", {}, config or profile(), findings(*reported), whole)
 
 
-def test_what_is_found_and_not_usual_is_printed_with_its_evidence() -> None:
+def test_an_unusual_finding_is_printed_with_its_evidence() -> None:
     text = printed((("tokenizer",), "it counts", {"tokenizer": "vllm"}))
 
     assert text == "  mine:\n    tokenizer: vllm  # it counts\n"
 
 
-def test_what_is_found_and_usual_is_not() -> None:
+def test_a_usual_finding_is_not_printed() -> None:
     assert printed((("tokenizer",), "404", {"tokenizer": "none"})) == "  mine:\n"
 
 
-def test_what_is_not_found_out_stays_as_declared() -> None:
-    declared = profile(tool_id_limit=40)
-    text = printed((("tool_id_limit",), "429: slow down", {}), declared=declared)
+def test_an_undetermined_key_stays_as_configured() -> None:
+    config = profile(tool_id_limit=40)
+    text = printed((("tool_id_limit",), "429: slow down", {}), config=config)
 
     assert "tool_id_limit: 40  # undetermined: 429: slow down" in text
 
 
-def test_a_declaration_that_is_wrong_is_told_even_if_the_truth_is_usual() -> None:
-    declared = profile(tool_id_limit=40)
-    text = printed((("tool_id_limit",), "accepted", {"tool_id_limit": 64}), declared=declared)
+def test_a_wrong_config_is_reported_even_if_the_finding_is_usual() -> None:
+    config = profile(tool_id_limit=40)
+    text = printed((("tool_id_limit",), "accepted", {"tool_id_limit": 64}), config=config)
 
     assert "tool_id_limit: 64  # accepted; configured: 40" in text
 
 
-def test_a_later_finding_goes_before_an_earlier_one_and_silence_before_none() -> None:
+def test_a_later_finding_wins_and_silence_changes_nothing() -> None:
     known = key_findings(
         profile(),
         findings(
@@ -65,10 +65,10 @@ def test_a_later_finding_goes_before_an_earlier_one_and_silence_before_none() ->
     assert known["reasoning_request"].evidence == "second"
 
 
-def test_effort_that_is_refused_is_not_asked_for_any_more() -> None:
-    declared = profile(reasoning_request="effort", fields={"thinking": "map"})
+def test_a_refused_effort_is_not_requested() -> None:
+    config = profile(reasoning_request="effort", fields={"thinking": "map"})
     refused = (("fields.output_config.effort",), "400", {"fields.output_config.effort": "warn"})
-    known = key_findings(declared, findings(refused))
+    known = key_findings(config, findings(refused))
 
     assert known["reasoning_request"].value == "none"
     assert known["fields.thinking"].value == "warn"

@@ -26,7 +26,7 @@ from stages.profiles.profile import Profile
 from tests.secrets import PROMPT
 from tests.stages.backends.support import answer, answers, opened
 from tests.support import chat_request, profile
-from tests.wire.backend import Act, ScriptedBackend, gone
+from tests.wire.backend import Act, ScriptedBackend, closed
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 
 
@@ -80,11 +80,11 @@ async def test_an_error_of_the_backend_names_it(server: ScriptedBackend) -> None
 
 
 async def test_closing_an_answer_closes_its_connection(server: ScriptedBackend) -> None:
-    server.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    server.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
     async with opened(server) as backend:
         async with aclosing(answer(backend, chat_request(stream=True))) as parts:
             assert await anext(parts) == ChatChunk(delta(content="Hello"))
-        assert await gone(server)
+        assert await closed(server)
 
 
 async def test_many_at_once_open_a_backend_once(server: ScriptedBackend) -> None:
@@ -108,7 +108,7 @@ async def test_a_closed_backend_can_be_opened_again(server: ScriptedBackend) -> 
     async with opened(server) as backend:
         assert len(await answers(backend)) == 2
         await backend.aclose()
-        assert await gone(server)
+        assert await closed(server)
         assert len(await answers(backend)) == 2
     assert [request.connection for request in server.requests] == [0, 1]
 
@@ -187,7 +187,7 @@ async def test_usage_that_is_none_calibrates_nothing(used: Any, server: Scripted
 
 
 async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:
-    server.says(head(), sse(delta(content="Hi")), Act.UNTIL_GONE)
+    server.says(head(), sse(delta(content="Hi")), Act.UNTIL_CLOSED)
     async with opened(server) as backend:
         answer: Any = backend.answer(chat_request(stream=True), idle_timeout=0.1)
         assert await anext(answer) == ChatChunk(delta(content="Hi"))

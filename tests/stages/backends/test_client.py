@@ -25,8 +25,8 @@ from stages.wire import json_codec
 from tests.rounds import turning
 from tests.stages.backends.support import call, chunks, completed
 from tests.support import profile
-from tests.wire.backend import Act, ScriptedBackend, gone
-from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.backend import Act, ScriptedBackend, closed
+from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ async def test_unknown_members_of_a_chunk_are_kept(
 async def test_a_stream_without_done_is_not_called_done(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta(content="Hello")), piece(b'data: {"last": 1}'), END)
+    backend.says(head(), sse(delta(content="Hello")), http_chunk(b'data: {"last": 1}'), END)
     given = call()
     assert await chunks(completions, given) == [delta(content="Hello"), {"last": 1}]
     assert not given.completed
@@ -81,7 +81,7 @@ async def test_a_stream_without_done_is_not_called_done(
 async def test_done_without_its_empty_line_counts(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta("stop")), piece(b"data: [DONE]"), END)
+    backend.says(head(), sse(delta("stop")), http_chunk(b"data: [DONE]"), END)
     given = call()
     assert await chunks(completions, given) == [delta("stop")]
     assert given.completed
@@ -90,8 +90,8 @@ async def test_done_without_its_empty_line_counts(
 async def test_what_stands_after_done_is_left(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    late = piece(b'data: {"c": 3}\n\n')
-    said = piece(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n')
+    late = http_chunk(b'data: {"c": 3}\n\n')
+    said = http_chunk(b'data: {"a": 1}\n\ndata: [DONE]\n\ndata: {"b": 2}\n\n')
     backend.says(head(), said, late, END)
     assert await chunks(completions, call()) == [{"a": 1}]
 
@@ -119,27 +119,27 @@ async def test_a_whole_completion_is_its_json(
 async def test_closing_an_answer_early_closes_its_connection(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_GONE)
+    backend.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
     async with await completions.create(call=call(), stream=True) as answer:
         async for together in answer:
             assert together == [delta(content="Hello")]
             break
-    assert await gone(backend)
+    assert await closed(backend)
 
 
 @pytest.mark.parametrize(
     "said",
-    [[], [head()], [head(), sse(delta(content="Hi"))], [head(500), piece(b"Oops")]],
+    [[], [head()], [head(), sse(delta(content="Hi"))], [head(500), http_chunk(b"Oops")]],
     ids=["nothing", "head", "chunk", "half-an-error"],
 )
 async def test_a_cancelled_call_closes_its_connection(
     said: list[bytes], completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(*said, Act.UNTIL_GONE)
+    backend.says(*said, Act.UNTIL_CLOSED)
     with anyio.move_on_after(0.1) as scope:
         await chunks(completions, call())
     assert scope.cancelled_caught
-    assert await gone(backend)
+    assert await closed(backend)
 
 
 async def test_a_kept_connection_that_closes_costs_one_more_try(
@@ -173,10 +173,10 @@ async def test_a_broken_off_answer_is_overloaded(
 async def test_silence_is_a_timeout(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), Act.UNTIL_GONE)
+    backend.says(head(), Act.UNTIL_CLOSED)
     with pytest.raises(GatewayTimeoutError, match="`fake` was silent for too long"):
         await chunks(completions, call(idle_timeout=0.1))
-    assert await gone(backend)
+    assert await closed(backend)
 
 
 async def test_a_backend_that_is_not_there_cannot_be_reached(
@@ -196,11 +196,11 @@ async def test_an_address_that_cannot_be_is_a_failure(completions: ChatCompletio
 async def test_only_the_beginning_of_an_endless_error_is_read(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(500, "text/plain"), *[piece(b"Oops " * 20_000)] * 12, Act.UNTIL_GONE)
+    backend.says(head(500, "text/plain"), *[http_chunk(b"Oops " * 20_000)] * 12, Act.UNTIL_CLOSED)
     with pytest.raises(InternalError, match="Oops") as caught:
         await completed(completions, call())
     assert len(caught.value.message) < 2100
-    assert await gone(backend)
+    assert await closed(backend)
 
 
 async def test_a_refused_stream_closes_its_answer(
@@ -218,7 +218,7 @@ async def test_chunks_that_arrive_together_come_together(
 ) -> None:
     both = b"".join(b"data: %b\n\n" % json_codec.encode(delta(content=text)) for text in ("a", "b"))
     hold = Event()
-    backend.says(head(), piece(both), hold, sse(delta("stop")), DONE, END)
+    backend.says(head(), http_chunk(both), hold, sse(delta("stop")), DONE, END)
     async with await completions.create(call=call(), stream=True) as answer:
         assert await anext(answer) == [delta(content="a"), delta(content="b")]
         hold.set()
@@ -229,7 +229,7 @@ async def test_what_comes_before_a_broken_event_is_not_lost(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
-    backend.says(head(), piece(good + b"data: {\n\n" + good), END)
+    backend.says(head(), http_chunk(good + b"data: {\n\n" + good), END)
     async with await completions.create(call=call(), stream=True) as answer:
         assert await anext(answer) == [delta(content="a")]
         for _ in range(2):
@@ -241,13 +241,13 @@ async def test_a_broken_event_that_nobody_waited_for_keeps_nothing_in_memory(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))
-    backend.says(head(), piece(good + b"data: {\n\n"), Act.UNTIL_GONE)
+    backend.says(head(), http_chunk(good + b"data: {\n\n"), Act.UNTIL_CLOSED)
     given = call()
     kept = weakref.ref(given)
     async with await completions.create(call=given, stream=True) as answer:
         assert await anext(answer) == [delta(content="a")]
     del given, answer
-    assert await gone(backend)
+    assert await closed(backend)
     assert kept() is None, "until the garbage collector runs"
 
 
@@ -271,18 +271,20 @@ async def test_a_packed_answer_is_unpacked(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     packed = gzip.compress(b"data: %b\n\ndata: [DONE]\n\n" % json_codec.encode(delta(content="Hi")))
-    backend.says(head(content_encoding="gzip"), piece(packed[:30]), piece(packed[30:]), END)
+    backend.says(
+        head(content_encoding="gzip"), http_chunk(packed[:30]), http_chunk(packed[30:]), END
+    )
     assert await chunks(completions, call()) == [delta(content="Hi")]
 
 
 async def test_an_empty_answer_before_the_answer_does_not_stop_the_clock(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(b"HTTP/1.1 103 Early Hints\r\n\r\n", Act.UNTIL_GONE)
+    backend.says(b"HTTP/1.1 103 Early Hints\r\n\r\n", Act.UNTIL_CLOSED)
     completions.connect_timeout = 0.1
     with pytest.raises(GatewayTimeoutError, match="`fake` was silent for too long"):
         await chunks(completions, call(idle_timeout=0.1))
-    assert await gone(backend)
+    assert await closed(backend)
 
 
 async def test_a_request_that_nobody_reads_is_a_timeout(completions: ChatCompletionsClient) -> None:
@@ -297,7 +299,7 @@ async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     hold = Event()
-    backend.says(head(), sse(delta(content="Hi")), hold, b"zz\r\n", Act.UNTIL_GONE)
+    backend.says(head(), sse(delta(content="Hi")), hold, b"zz\r\n", Act.UNTIL_CLOSED)
     async with await completions.create(call=call(), stream=True) as answer:
         assert await anext(answer) == [delta(content="Hi")]
         assert answer._connection_closed is not None
@@ -305,7 +307,7 @@ async def test_an_answer_whose_connection_is_lost_unnoticed_is_a_failure(
             answer._on_connection_closed
         )  # as if it were not told yet
         hold.set()
-        assert await gone(backend)
+        assert await closed(backend)
         with pytest.raises(OverloadedError, match="`fake` broke the connection"):
             await anext(answer)
 

@@ -14,7 +14,7 @@ from stages.messages_api.errors import (
 from tests.stages.backends.support import call, chunks, completed
 from tests.support import profile
 from tests.wire.backend import ScriptedBackend
-from tests.wire.chat import DONE, END, completion, delta, head, piece, sse, streamed, whole
+from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 
 
 @pytest.fixture
@@ -51,7 +51,9 @@ TYPES = [
 async def test_row_b29_a_body_is_a_stream_by_its_first_bytes(
     content_type: str, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(content_type=content_type), piece(b"d"), piece(b"ata: {}\n\n"), DONE, END)
+    backend.says(
+        head(content_type=content_type), http_chunk(b"d"), http_chunk(b"ata: {}\n\n"), DONE, END
+    )
     async with await completions.create(call=call(), stream=stream) as answer:
         assert [chunk async for some in answer for chunk in some] == [{}]
     assert answer.call.completed
@@ -67,7 +69,9 @@ async def test_row_b29_a_body_is_whole_by_its_first_bytes(
     completions: ChatCompletionsClient,
     backend: ScriptedBackend,
 ) -> None:
-    backend.says(head(content_type=content_type), piece(b" \n "), piece(b'{"a": 1}' + end), END)
+    backend.says(
+        head(content_type=content_type), http_chunk(b" \n "), http_chunk(b'{"a": 1}' + end), END
+    )
     async with await completions.create(call=call(), stream=stream) as answer:
         assert [chunk async for some in answer for chunk in some] == [{"a": 1}]
     assert answer.call.completed
@@ -78,7 +82,7 @@ async def test_row_b29_a_body_is_whole_by_its_first_bytes(
 async def test_row_b29_any_other_body_is_a_failure(
     body: bytes, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(content_type="text/html"), *([piece(body)] if body else []), END)
+    backend.says(head(content_type="text/html"), *([http_chunk(body)] if body else []), END)
     with pytest.raises(InternalError, match="check its `base_url`"):
         await chunks(completions, call(), stream)
 
@@ -96,7 +100,7 @@ async def test_row_b29_a_stream_that_was_not_wanted_and_breaks_off_is_not_done(
 async def test_row_b28_a_frame_that_says_nothing_is_passed_over(
     frame: bytes, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    nothing = piece(b"data:%b\n\n" % frame)
+    nothing = http_chunk(b"data:%b\n\n" % frame)
     backend.says(head(), nothing, sse(delta(content="Hi")), nothing, sse(delta("stop")), DONE, END)
     assert await chunks(completions, call()) == [delta(content="Hi"), delta("stop")]
 
@@ -104,7 +108,7 @@ async def test_row_b28_a_frame_that_says_nothing_is_passed_over(
 async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), piece(b"data: {}\ndata: {}\n\n"), DONE, END)
+    backend.says(head(), http_chunk(b"data: {}\ndata: {}\n\n"), DONE, END)
     assert await chunks(completions, call()) == [{}, {}]
 
 
@@ -122,7 +126,7 @@ async def test_row_b28_chunks_parted_by_one_line_break_are_chunks(
 async def test_an_event_that_cannot_be_read_is_a_failure(
     said: bytes, message: str, completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), sse(delta(content="Hi")), piece(said), END)
+    backend.says(head(), sse(delta(content="Hi")), http_chunk(said), END)
     with pytest.raises(InternalError, match=f"`fake` sent {message}"):
         await chunks(completions, call())
 

@@ -12,7 +12,7 @@ from tests.secrets import PROMPT
 from tests.stages.backends.support import opened
 from tests.support import chat_request, profile
 from tests.wire.backend import Act, ScriptedBackend, Step
-from tests.wire.chat import head, piece, whole
+from tests.wire.chat import head, http_chunk, whole
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def test_a_backend_without_a_tokenizer_is_not_asked(server: ScriptedBacken
         [whole(200, {"input_tokens": "42"})],
         [whole(200, {"count": 42})],
         [Act.CLOSE],
-        [head(), piece(b"{"), Act.CLOSE],
+        [head(), http_chunk(b"{"), Act.CLOSE],
     ],
     ids=[
         "404",
@@ -103,14 +103,14 @@ async def test_a_backend_that_cannot_be_reached_to_count_leaves_it_to_an_estimat
     [
         [],
         [b"HTTP/1.1 100 Continue\r\n\r\n"],
-        [head(content_type="application/json"), *[piece(b" "), 0.02] * 4],
+        [head(content_type="application/json"), *[http_chunk(b" "), 0.02] * 4],
     ],
     ids=["silent", "informational", "slow"],
 )
 async def test_a_backend_that_counts_too_long_leaves_it_to_an_estimate(
     said: list[Step], server: ScriptedBackend
 ) -> None:
-    server.says(*said, Act.UNTIL_GONE)
+    server.says(*said, Act.UNTIL_CLOSED)
     how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
     backend = Backend(how, counting_timeout=0.05)
     assert await backend.count_tokens(chat_request()) is None
@@ -118,7 +118,9 @@ async def test_a_backend_that_counts_too_long_leaves_it_to_an_estimate(
 
 
 async def test_a_count_that_is_malformed_is_left_to_an_estimate(server: ScriptedBackend) -> None:
-    server.says(head(content_type="application/json"), piece(b"{"), 0.01, b"zz\r\n", Act.UNTIL_GONE)
+    server.says(
+        head(content_type="application/json"), http_chunk(b"{"), 0.01, b"zz\r\n", Act.UNTIL_CLOSED
+    )
     how = profile(base_url=f"{server.url}/v1", tokenizer="vllm")
     backend = Backend(how, counting_timeout=0.1)
     assert await backend.count_tokens(chat_request()) is None

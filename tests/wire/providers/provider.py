@@ -174,8 +174,8 @@ class Providers(ScriptedBackend):
         with self._news:
             self.requests.append(request)
         provider, body = self.table[name], request.body
-        if (said := provider.refusal(body)) is not None:
-            status, error = said
+        if (reply := provider.refusal(body)) is not None:
+            status, error = reply
             self.refused[name, json.dumps(error)] += 1
             return [whole(status, error)]
         message, finish = provider.message(body)
@@ -183,8 +183,8 @@ class Providers(ScriptedBackend):
         if not body.get("stream"):
             return [whole(200, _completion(provider, message, finish, usage))]
         asked = (body.get("stream_options") or {}).get("include_usage")
-        told = {"asked": asked, "always": True, "never": False}[provider.usage_in_streams]
-        chunks = list(_chunks(provider, message, finish, usage if told else None))
+        reported = {"asked": asked, "always": True, "never": False}[provider.usage_in_streams]
+        chunks = list(_chunks(provider, message, finish, usage if reported else None))
         return [head() + sse(*chunks) + DONE + END]
 
 

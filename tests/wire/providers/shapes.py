@@ -91,7 +91,7 @@ def deepseek(_: int, words: str) -> Any:
 # Usage
 
 
-def reasoning_beside(thought: int) -> dict[str, Any]:
+def reasoning_next_to_completion(thought: int) -> dict[str, Any]:
     """xAI and Gemini: reasoning is not in `completion_tokens`."""
     usage = openai_usage(thought)
     return {**usage, "completion_tokens": 10}

@@ -100,7 +100,7 @@ _ALL = (
             "(1048576).",
         ),
         shows_reasoning=False,
-        usage=s.reasoning_beside,
+        usage=s.reasoning_next_to_completion,
         call={"extra_content": {"google": {"thought_signature": "sig-gemini"}}},
     ),
     Provider(
@@ -225,7 +225,7 @@ _ALL = (
             "This model's maximum prompt length is 131072 but the request contains 300000 tokens.",
         ),
         shows_reasoning=False,
-        usage=s.reasoning_beside,
+        usage=s.reasoning_next_to_completion,
     ),
     Provider(
         "groq",

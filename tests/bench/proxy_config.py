@@ -12,12 +12,12 @@ ROOT = Path(__file__).parent.parent.parent
 ENVIRON = {"PROXY_API_KEY": KEY}
 
 
-def declaration(folder: Path, backend: str) -> Path:
+def config_file(folder: Path, backend: str) -> Path:
     """The shipped pipelines.yaml, its chain as it is, with all models led to one backend."""
     yaml = YAML()
-    declared = yaml.load((ROOT / "pipelines.yaml").read_text())
-    declared["backends"] = {"fake": {"base_url": f"{backend}/v1", "api_key": "none"}}
-    declared["models"] = {"bench-*": {"backend": "fake"}}
+    config = yaml.load((ROOT / "pipelines.yaml").read_text())
+    config["backends"] = {"fake": {"base_url": f"{backend}/v1", "api_key": "none"}}
+    config["models"] = {"bench-*": {"backend": "fake"}}
     file = folder / "pipelines.yaml"
-    yaml.dump(declared, file)
+    yaml.dump(config, file)
     return file
