@@ -1,8 +1,8 @@
-"""What the proxy costs beside passing bytes through untouched, and beside others.
+"""The cost of the proxy, compared with forwarding bytes and with other proxies.
 
 `just bench --help` lists the options. Measured are, close to each other and in several rounds:
 
-- `floor`: uvicorn and aiohttp passing bytes through (floor.py);
+- `floor`: uvicorn and aiohttp forwarding bytes (floor.py);
 - `llm-proxy`: the shipped pipelines.yaml with its whole chain, and a key;
 - each peer: a proxy that runs already, and leads three models to the fake backend.
 
@@ -14,14 +14,14 @@ In front of the fake backend (backend.py), with a client that costs little (load
   delta takes from the backend's `write` to the client's read; and which share of the deltas that
   were due came (sustained);
 - requests of 150 KB and 1.5 MB, one after the other: the CPU per request, to its end;
-- memory (RSS): after the first answer, per stream with 400 open (against before the first
+- memory (RSS): after the first response, per stream with 400 open (against before the first
   stream), and at the end. What a garbage collector keeps for later is in it.
 
 Starting: `check`, and `serve` until the port accepts and until a request sent then is answered.
 
 Figures are medians of the rounds, so that a noisy machine disturbs ratios little. The CPU, which
 is read off the processes, bears noise best; rates and latencies mean something only when little
-else ran, so the share of others is told. What not to conclude: figures of two runs say nothing of
+else ran: the share of other processes is reported. What not to conclude: figures of two runs say nothing of
 each other, nor do those of two machines; answers are canned, and a real backend takes longer than
 all of this by far.
 """
@@ -65,7 +65,7 @@ def main(
     json_to: Path | None,
     plot_to: Path | None,
 ) -> None:
-    """Measure what the proxy costs, beside passing bytes through untouched and beside peers."""
+    """Measure the cost of the proxy, compared with forwarding bytes and with other proxies."""
     found = dict(peer.split("=", 1) for peer in peers if "=" in peer)
     if len(found) < len(peers):
         raise click.UsageError("write each peer as NAME=URL, each with a name of its own")
@@ -78,13 +78,17 @@ def main(
         Cores.of(allowed), loads, 1 if quick else rounds, 1 if quick else 5, port, found
     )
     begin = time.monotonic()
-    with disturbance() as others:
+    with disturbance() as disturbances:
         measured = comparison.measure()
     where = f"{len(allowed)} cores ({platform.machine()}), Python {platform.python_version()}"
     click.echo(f"\n{table(measured)}\n\n{where}; {time.monotonic() - begin:.0f} s")
-    click.echo(f"other processes used {others[0]:.0f} % of the machine meanwhile")
+    click.echo(f"other processes used {disturbances[0]:.0f} % of the machine meanwhile")
     if json_to:
-        reported = {"where": where, "date": time.strftime("%Y-%m-%d"), "others_percent": others[0]}
+        reported = {
+            "where": where,
+            "date": time.strftime("%Y-%m-%d"),
+            "others_percent": disturbances[0],
+        }
         json_to.write_text(json.dumps({**reported, "figures": measured}, indent=1) + "\n")
     if plot_to:
         plot_to.write_text(plot(measured, f"On one core of {where}"))

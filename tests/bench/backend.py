@@ -2,7 +2,7 @@
 
     python -m tests.bench.backend PORT
 
-Which of them is asked for, the model's name says; it may stand anywhere in the body.
+The name of the model, anywhere in the body, selects one of them.
 """
 
 from __future__ import annotations

@@ -35,13 +35,13 @@ def hello(model: str) -> bytes:
 
 def conversation(size: int = 150_000) -> bytes:
     """A request as coding agents send it: 20 tools, and for each 150 KB 60 messages."""
-    turns = 30 * size // 150_000
+    pairs = 30 * size // 150_000
     system = [{"type": "text", "text": _prose(12_000), "cache_control": {"type": "ephemeral"}}]
     whole = {"model": SHORT, "max_tokens": 32_000, "system": system, "tools": _tools()}
-    room = size - len(json.dumps(whole)) - 460 * turns
+    budget = size - len(json.dumps(whole)) - 460 * pairs
     messages: list[dict[str, Any]] = [{"role": "user", "content": _prose(80)}]
-    for n in range(turns):
-        messages += _turn(n, max(1, room // turns))
+    for n in range(pairs):
+        messages += _turn(n, max(1, budget // pairs))
     return json.dumps({**whole, "messages": messages}).encode()
 
 
@@ -90,7 +90,7 @@ def last_chunks(tokens: int) -> list[bytes]:
 
 
 def completion() -> bytes:
-    """The answer that is no stream."""
+    """The unstreamed response."""
     message = {"role": "assistant", "content": "Hello! How can I help you today?"}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
     whole = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
@@ -99,7 +99,7 @@ def completion() -> bytes:
 
 FIRST_CHUNK = {"role": "assistant", "content": ""}
 EXPECTED = {SHORT: b"How can I help", BURST: b" token199"}
-"""What stands in an answer that has come through whole."""
+"""A part of each complete response."""
 
 _HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
 

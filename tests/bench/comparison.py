@@ -101,9 +101,9 @@ def _end(target: Target) -> dict[str, float]:
 
 @contextlib.contextmanager
 def disturbance() -> Iterator[list[float]]:
-    """Gives a list that will hold the share of all cores that others used meanwhile, in percent.
+    """Yield a list. It gets the share of all cores that other processes used, in percent.
 
-    Peers are others, too.
+    The other proxies count too.
     """
     reported: list[float] = []
     busy, ours = _busy(), _ours()

@@ -19,7 +19,7 @@ class Calls:
     """In a `with`: the calls of Python and C functions on this thread, by name.
 
     A coroutine or a generator that goes on counts as a call. Neither the fake backend is
-    counted nor what stands here.
+    counted nor this module.
     """
 
     by_name: Counter[str] = field(factory=Counter)

@@ -1,7 +1,7 @@
 """What is measured, in the order of the table, and the goals.
 
 A goal that names the floor is a ratio within one run, and means the same on each machine. The
-others are meant for a core that gives the floor about 5,000 requests/s.
+other figures are for a core with about 5,000 requests/s of the floor.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ FIGURES = [
     Figure("check_s", "`llm-proxy check`, s", "{:.2f}"),
     Figure("accept_s", "from `serve` to the first connection, s", "{:.2f}"),
     Figure("import_s", "LangChain's import, s", "{:.2f}"),
-    Figure("first_s", "from `serve` to the first answer, s", "{:.2f}"),
+    Figure("first_s", "from `serve` to the first response, s", "{:.2f}"),
 ]
 
 

@@ -37,7 +37,7 @@ def post(url: str, body: bytes) -> bytes:
 
 
 class Caller(asyncio.Protocol):
-    """One connection. It tells of each piece of a body, of each whole answer, and of its loss."""
+    """One connection. It reports each part of a body, each complete response, and its loss."""
 
     def __init__(self, body: Callable[[bytes], None], answered: Callable[[Caller, int], None]):
         self.on_body = body
@@ -81,7 +81,7 @@ class Repeated:
 async def repeat(
     url: str, body: bytes, expected: bytes, connections: int, seconds: float
 ) -> Repeated:
-    """Ask on each of so many connections, and again as soon as the answer is there."""
+    """Send requests on each of the connections, the next one after each response."""
     request = post(url, body)
     answers, failed, open_ = 0, 0, set[Caller]()
     pieces: dict[Caller, list[bytes]] = {}
@@ -138,7 +138,7 @@ class Stream:
         self.tail = data[max(end, len(data) - _DIGITS) :]
 
     def answered(self, caller: Caller, status: int) -> None:
-        """The answer is whole, or the connection is lost."""
+        """The response is complete, or the connection is lost."""
         self.whole = self.whole or status == 200
         self.over.set()
 

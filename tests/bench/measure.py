@@ -1,6 +1,6 @@
 """The loads, one after the other, and what is seen of a target under each.
 
-What cannot be told is left out, as the CPU of a process that is not known.
+Figures that cannot be measured are left out, such as the CPU of an unknown process.
 """
 
 from __future__ import annotations

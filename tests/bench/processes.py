@@ -27,7 +27,7 @@ _LIMIT = 30.0
 
 
 def cores() -> list[int]:
-    """The cores this process may use; fewer than two where that cannot be told or chosen."""
+    """The cores this process may use; fewer than two where that cannot be found out or chosen."""
     if not hasattr(os, "sched_setaffinity"):
         return []
     return sorted(os.sched_getaffinity(0))

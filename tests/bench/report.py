@@ -12,7 +12,7 @@ FLOOR, PROXY = "floor", "llm-proxy"
 def table(measured: Mapping[str, Values]) -> str:
     """A row for each figure, a column for each of those that were measured.
 
-    Behind each but the floor stands its ratio to the floor.
+    After each figure but the floor is its ratio to the floor.
     """
     rows = [["", *measured, "goal", ""]]
     for figure in FIGURES:

@@ -39,7 +39,7 @@ def _seconds(command: list[str]) -> float:
 
 
 def _serve(config: Path, core: int | None) -> tuple[float, float]:
-    """Seconds to the first connection, and to the answer to a request sent at once."""
+    """Seconds to the first connection, and to the response to a request sent at once."""
     port = free_port()
     begin = time.monotonic()
     with started("llm-proxy", proxy_command(config, port), port, core, ENVIRON) as proxy:
@@ -50,6 +50,6 @@ def _serve(config: Path, core: int | None) -> tuple[float, float]:
             while EXPECTED[SHORT] not in answer:
                 data = client.recv(65536)
                 if not data:
-                    raise SystemExit(f"no answer but {answer!r}")
+                    raise SystemExit(f"no response but {answer!r}")
                 answer += data
         return accept, time.monotonic() - begin

@@ -1,8 +1,8 @@
-"""What a request and a delta cost, in calls of functions: no clock, so no noise makes it fail.
+"""The cost of a request and of a delta, in function calls: without a clock, so without noise.
 
 The ceilings are some 12 % above what the code needs today, on the Python that needs most; that of
-a delta of text, which is most of what there is, has no slack: one call more is 3 % of it. Whoever
-goes over a ceiling is shown what is called how often. Where it is worth its cost the ceiling goes
+a delta of text, which is most of what there is, has no slack: one call more is 3 % of it. A failed
+test lists the calls with their counts. Where it is worth its cost the ceiling goes
 up, and where the code got faster it comes down.
 
 What this does not see is time within one C function, as a larger copy or a slower parser takes:
@@ -71,9 +71,9 @@ def check(cost: Calls, ceiling: float, times: int = 1) -> None:
 
 @frozen
 class Kind:
-    """A kind of delta: what begins an answer with it, and the calls that one may cost.
+    """A kind of delta: the first chunks of its response, and the calls that one delta may cost.
 
-    `kept` are the blocks of memory that may stay of each until the answer ends.
+    `kept`: blocks of memory per delta that may stay until the response ends.
     """
 
     one: Callable[[int], dict[str, Any]]
@@ -82,7 +82,7 @@ class Kind:
     kept: int = 0
 
     async def cost(self, count: int) -> tuple[Calls, int]:
-        """The calls that `count` of them cost amid an answer, and the blocks that are kept."""
+        """The calls that `count` deltas cost within a response, and the blocks that are kept."""
         chain = Chain.of((TranslateOut(), StreamEncode()), ChatEvent)
         async with chain.open(ResponseWriter(_forget, Exchange()).write) as receive:
             await receive(ChatStart(chat_request(stream=True, thinking=THINKING)))
@@ -134,7 +134,7 @@ async def test_deltas_that_were_sent_are_not_kept(kind: Kind) -> None:
 
 
 class OnDemand(Clock):
-    """Sends a chunk to the stream that is open when it is told to."""
+    """Send a chunk to the open stream at each `tick`."""
 
     def start(self, connection: FakeBackend) -> None:
         self._connection = connection
@@ -171,7 +171,7 @@ async def ask(app: App, body: bytes, model: str) -> None:
 
 
 async def least(app: App, body: bytes, model: str) -> Calls:
-    """What a request costs where nothing comes between: an answer may arrive in more pieces."""
+    """The lowest cost of a request. A response may arrive in more parts than usual."""
     await ask(app, hello(SHORT), SHORT)  # opens the backend
     costs = []
     for _ in range(10):
@@ -251,7 +251,7 @@ async def test_nothing_is_kept_of_a_request(app: App) -> None:
         gc.collect()
         return sys.getallocatedblocks()
 
-    # What other tests left behind in this process may come and go meanwhile; what each request
-    # leaves behind is there in each round.
+    # Memory of other tests in this process may come and go meanwhile; a leak of each request
+    # is there in each round.
     marks = [await blocks_after(500) for _ in range(5)]
     assert min(later - earlier for earlier, later in itertools.pairwise(marks)) <= 100

@@ -1,4 +1,4 @@
-"""One proxy for all rows, in front of a backend that each test scripts anew."""
+"""One proxy for all rows, with a backend that each test scripts."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ MODES = pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed
 USAGE = {"prompt_tokens": 40, "completion_tokens": 7}
 WEATHER: Any = {
     "name": "get_weather",
-    "description": f"Tells the weather. {PROMPT}",
+    "description": f"Report the weather. {PROMPT}",
     "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}},
 }
 THINKING: Any = {"type": "adaptive"}
@@ -113,7 +113,7 @@ class Talk:
     def ask(
         self, stream: bool = False, under: str = "", **required: Any
     ) -> anthropic.types.Message:
-        """What the SDK makes of the answer; fields it has no argument for go in `extra_body`.
+        """Send a request with the SDK. Fields without an argument go in `extra_body`.
 
         `under` is a path the routes of another pipeline are below.
         """
@@ -126,13 +126,13 @@ class Talk:
             return events.get_final_message()
 
     def post(self, path: str = "/v1/messages", **changes: Any) -> Response:
-        """The answer as it stands on the wire, checked against the grammar and the SDK's types."""
+        """Send a request. Check the response against the grammar and the SDK's types."""
         answer = self.client.post(body(**changes), path)
         _ = answer.events if answer.status == 200 and changes.get("stream") else answer.json
         return answer
 
     def history(self, *history: Any, **changes: Any) -> list[dict[str, Any]]:
-        """The messages the backend gets for a conversation of these turns, the user's first."""
+        """The messages that the backend gets for this conversation. The user's is the first."""
         self.answers(False, content="Well.")
         roles = ("user", "assistant")
         messages = [
@@ -163,12 +163,12 @@ def calls(*fragments: dict[str, Any]) -> dict[str, Any]:
 
 
 def cities(message: anthropic.types.Message) -> list[Any]:
-    """The inputs of the tool calls in an answer."""
+    """The inputs of the tool calls in a response."""
     return [block.input for block in message.content if block.type == "tool_use"]
 
 
 def kinds(message: anthropic.types.Message) -> list[str]:
-    """The types of the blocks of an answer."""
+    """The types of the blocks of a response."""
     return [block.type for block in message.content]
 
 

@@ -1,4 +1,4 @@
-"""Rows of the list of pitfalls about how an answer goes, fails, or is counted."""
+"""Rows of the list of pitfalls about responses: order, errors, usage."""
 
 from __future__ import annotations
 

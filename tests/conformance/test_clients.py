@@ -147,7 +147,7 @@ def test_row_12_a_count_is_wrong_by_far(talk: Talk) -> None:
 
     estimated, how = count("learning")
     assert how == "estimated"
-    for _ in range(20):  # its usage tells how far off that is
+    for _ in range(20):  # its usage shows the error of the estimate
         usage = {"prompt_tokens": 3 * estimated, "completion_tokens": 1}
         choice = {"message": {"content": "Hi"}, "finish_reason": "stop"}
         talk.script(whole(200, {"choices": [{"index": 0, **choice}], "usage": usage}))

@@ -75,7 +75,7 @@ def test_row_27_content_block_is_not_a_thinking_block(talk: Talk) -> None:
 
 @MODES
 def test_row_24_reasoning_that_the_prompt_has_opened(stream: bool, talk: Talk) -> None:
-    """With `extract-reasoning`: a template that ends with `<think>` leaves only the other tag."""
+    """After a template that ends with `<think>`, the text has only the other tag."""
     talk.answers(stream, content="Hm.</think>\n\nYes.")
     message = talk.ask(stream, "/weak", model="vllm", thinking=THINKING)
     assert kinds(message) == ["thinking", "text"]

@@ -174,7 +174,7 @@ def test_row_35_malformed_tool_json(
 ) -> None:
     """With `repair-tools`, it is repaired where that fits the schema.
 
-    Else an answer keeps all text there is; a stream gives on as it is what begins as an object.
+    Otherwise a response keeps all text; a stream passes on text that begins like an object.
     """
     talk.answers(stream, "tool_calls", tool_calls=[call(arguments, id="a")])
     message = talk.ask(stream, "/weak", tools=[WEATHER])
@@ -197,7 +197,7 @@ def test_row_35_malformed_tool_json(
 def test_row_35_cut_json_is_not_run_as_a_call_with_fewer_members(
     arguments: str, complete: Any, finish: str, talk: Talk
 ) -> None:
-    """Unless the answer is cut itself. A stream sends the text on, of which the SDK takes this."""
+    """Unless the response is cut. A stream passes the text on, and the SDK takes this part."""
     talk.answers(False, finish, tool_calls=[call(arguments, id="a")])
     cut = finish == "length"
     assert cities(talk.ask(tools=[WEATHER])) == [complete if cut else {"_raw": arguments}]

@@ -12,7 +12,7 @@ _WIDTH = 70
 
 @frozen
 class Result:
-    """What a check expected and saw. `*` in `expected` stands for any text."""
+    """The result of a check. `*` in `expected` matches any text."""
 
     check: str
     expected: str

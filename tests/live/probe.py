@@ -19,7 +19,7 @@ _UNFOUND = ("# undetermined", "# as configured")
 
 
 def probe(server: Running, model: str, folder: Path) -> str:
-    """What the probe prints of a server of which nothing is declared. Raises SetupError."""
+    """The output of the probe for a server without a config. Raises SetupError."""
     entry, reported = folder / "probed.yaml", server.place.folder / "probe.log"
     script = 'exec "$@" > "$0"'  # the entry goes to stdout, the progress to stderr
     asked = ["probe", "probed", "--url", f"{server.url}/v1", "--api-key-env", "LIVE_KEY"]

@@ -59,7 +59,7 @@ class Server:
     `start_limit` is in seconds. `running` is what its metrics call requests in progress, empty
     where it does not count them. `model` is its name of the model, empty where that is its folder.
     `fields` are policies that differ from the profile's. `expected` is what is expected of it
-    and not of others, by check; `without` are patterns of checks that it gets none of.
+    and not of other servers, by check; `without` are patterns of checks that it gets none of.
     """
 
     name: str

@@ -48,7 +48,7 @@ class Server:
         return b"".join(message["body"] for message in self.sent[1:])
 
     def scope(self, headers: Sequence[tuple[str, str]] = (), **changes: Any) -> dict[str, Any]:
-        """What it tells of a request."""
+        """The scope of a request."""
         raw = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
         usual = {"type": "http", "method": "POST", "path": "/v1/messages", "query_string": b""}
         return {**usual, "headers": raw, "state": {REQUEST_SIGNALS: self.signals}, **changes}

@@ -22,7 +22,7 @@ def anyio_backend() -> str:
 
 @define(eq=False)
 class Worker:
-    """An application behind an Admission. It notes the paths of what begins there."""
+    """An application after an Admission. It records the paths of the requests that begin."""
 
     max_delay: float | None = 0.25
     now: float = 0.0

@@ -91,7 +91,7 @@ def living(config: Config, **backends: FakeBackend) -> AbstractAsyncContextManag
 
 
 def with_backends(config: Config, **backends: FakeBackend) -> Config:
-    """The declaration with other backends."""
+    """The config with other backends."""
     return evolve(config, sections={**config.sections, "backends": backends})
 
 

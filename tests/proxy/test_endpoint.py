@@ -386,11 +386,11 @@ async def test_a_request_that_fails_is_not_kept_in_memory(
 
     async def fail(request: HttpRequest, _: Send[HttpResponse]) -> None:
         kept.append(weakref.ref(request))
-        held = kind("the frame holds the error, which holds the frame")
+        failure = kind("the frame holds the error, which holds the frame")
         try:
             raise ValueError("another one")
         except ValueError:
-            raise held from cause
+            raise failure from cause
 
     await run(fail)
     assert kept[0]() is None, "until the garbage collector runs"

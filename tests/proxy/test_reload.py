@@ -1,4 +1,4 @@
-"""What is kept from one declaration to the next, and when the file is read again."""
+"""Parts that a reload keeps, and when the file is read again."""
 
 from __future__ import annotations
 

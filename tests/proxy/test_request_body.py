@@ -1,4 +1,4 @@
-"""A body as it is read, and the room that all of them have."""
+"""Reading a body, and the memory budget of all bodies."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class TestBudget:
     @pytest.mark.parametrize(
         ("messages", "length"),
         [([], 4), ([part(b"abcd")], 0), ([part(b"ab", more=True), part(b"cd", more=True)], 0)],
-        ids=["declared", "in-one", "in-two"],
+        ids=["content-length", "in-one", "in-two"],
     )
     async def test_an_exhausted_budget_is_overloaded(
         self, messages: list[dict[str, Any]], length: int

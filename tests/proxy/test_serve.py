@@ -1,4 +1,4 @@
-"""Binding, and what a person is told who starts the proxy."""
+"""Binding, and the greeting of a started proxy."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ MODEL = "claude-any"  # no name of a real model: the SDK warns of those that get
 STEADY = {"temperature": 0}
 WEATHER: Any = {
     "name": "get_weather",
-    "description": "Tells the weather in a city.",
+    "description": "Get the weather in a city.",
     "input_schema": {
         "type": "object",
         "properties": {
@@ -28,7 +28,7 @@ WEATHER: Any = {
 }
 CLOCK: Any = {
     "name": "get_time",
-    "description": "Tells the time in a city.",
+    "description": "Get the time in a city.",
     "input_schema": {
         "type": "object",
         "properties": {"city": {"type": "string"}, "hours": {"type": "integer"}},
@@ -51,7 +51,7 @@ def check_input(block: Any) -> None:
 
 
 def read(usage: anthropic.types.Usage) -> int:
-    """How many tokens the model read, anew or out of its cache."""
+    """How many tokens the model read, including those from its cache."""
     return usage.input_tokens + (usage.cache_read_input_tokens or 0)
 
 
@@ -69,7 +69,7 @@ def test_a_message(client: anthropic.Anthropic) -> None:
 
 
 def test_a_cache_is_warmed_without_a_response(client: anthropic.Anthropic) -> None:
-    history: Any = [{"role": "user", "content": "Warm me up, please, before the others come."}]
+    history: Any = [{"role": "user", "content": "Warm me up, please, before the next request."}]
     warmed = client.messages.create(model=MODEL, max_tokens=0, messages=history)
     assert (warmed.content, warmed.stop_reason) == ([], "max_tokens")
     assert read(warmed.usage) > 10
@@ -195,7 +195,7 @@ def test_a_tools_result_gets_a_response(client: anthropic.Anthropic) -> None:
     messages: Any = [
         *ASKED,
         {"role": "assistant", "content": [block.to_dict() for block in called.content]},
-        {"role": "user", "content": [*results, {"type": "text", "text": "Tell me in a sentence."}]},
+        {"role": "user", "content": [*results, {"type": "text", "text": "Answer in a sentence."}]},
     ]
     message = client.messages.create(
         model=MODEL, max_tokens=40, messages=messages, tools=[WEATHER], tool_choice={"type": "none"}

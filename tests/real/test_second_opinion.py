@@ -52,13 +52,13 @@ KNOWN = {
     ("*", "id|start.id|content.*.id|start.usage.output_tokens"): (
         "it makes ids as its Chat Completions do; it begins with no tokens, which clients refuse"
     ),
-    ("*", "stop_details|start.*|delta.*"): ("it leaves out members that the SDK's types have"),
+    ("*", "stop_details|start.*|delta.*"): ("it omits members that the SDK's types have"),
     ("*", "usage.*"): "the same; and what is read from the cache depends on who asked before",
     ("prefill", "content.0.text"): (
         "it begins with the begun answer once more, which its own stream does not, nor the API"
     ),
     ("stop", "stop_reason|stop_sequence|delta.stop_*"): (
-        "it says `end_turn` beside the sequence it stopped at; only one of them can be right"
+        "it says `end_turn` and also the sequence it stopped at; only one of them can be right"
     ),
     ("tools", _SAID): _TIPPED,
     ("result", _SAID): _TIPPED,
@@ -67,7 +67,7 @@ KNOWN = {
 
 
 # Of these the usage cannot be the same: a call is begun; the backend is left at the stop sequence,
-# before it tells.
+# before it reports usage.
 _NO_USAGE = ("forced", "stop")
 
 

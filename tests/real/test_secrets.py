@@ -1,7 +1,7 @@
 """Keys and prompts stay out of whatever the proxy prints, in whichever way a request ends.
 
 The command is started as a person starts it. Each thing that is secret is marked; nothing of what
-it prints, counts, or tells of a bug may hold a mark.
+it prints, counts, or logs about a bug may have a mark.
 """
 
 from __future__ import annotations
@@ -72,14 +72,14 @@ class Printing:
         raise AssertionError(f"{words!r} is not in {self.file.read_text()}")
 
     def opened(self, **members: Any) -> Client:
-        """A client that has asked for a stream, and has not read the answer."""
+        """A client that has requested a stream, and has not read the response."""
         client = Client(self.url)
         headers = {"x_api_key": KEYS["client"], "x_claude_code_session_id": "session-1"}
         client.socket.sendall(raw({**ASKED, "stream": True, **members}, **headers))
         return client
 
     def post(self, content: Any = PROMPT, key: str = KEYS["client"], **members: Any) -> bytes:
-        """All of an answer, whichever it is."""
+        """The body of any response."""
         asked = {"model": "claude-test", "max_tokens": 9, "stream": True, **members}
         asked.setdefault("messages", [{"role": "user", "content": content}])
         return self.send(asked, x_api_key=key)
@@ -237,7 +237,7 @@ def wait_in_every_way(it: Printing) -> Client:
 
 
 def break_the_file(it: Printing) -> None:
-    """A change of the declaration that is refused, on a line with a key."""
+    """Make an invalid change of the config, on a line with a key."""
     file = it.file.with_name("pipelines.yaml")
     file.write_text(
         file.read_text().replace("max_concurrent_calls: 1", "max_concurrent_calls: many")
@@ -246,7 +246,7 @@ def break_the_file(it: Printing) -> None:
 
 
 def test_no_key_and_no_prompt_is_printed_or_counted(printing: Printing) -> None:
-    """What a backend says of the prompt is in the answer to the client, but not in the log."""
+    """A backend's text about the prompt is in the response to the client, but not in the log."""
     printing.backend.says(whole(400, {"error": {"message": f"cannot render {PROMPT}"}}))
     assert PROMPT.encode() in printing.post()
     fail_in_every_way(printing)

@@ -1,8 +1,8 @@
 """Many requests with faults and disconnects mixed in: `python -m tests.soak --requests 100000`.
 
-The proxy is a process of its own, started as a person starts it. A fifth of the answers of its
+The proxy is a process of its own, started as a person starts it. A fifth of the responses of its
 backend fail, and a fifth of its clients leave early. In the end its file descriptors, tasks and
-memory have to be as after the first tenth, each answer has to be the one that was due, and the log
+memory have to be as after the first tenth, each response has to be the expected one, and the log
 has to have one line for each request.
 """
 

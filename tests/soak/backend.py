@@ -13,7 +13,7 @@ def _event(content: str, finish: str | None = None) -> bytes:
 
 
 def _answer(data: bytes, kind: str = "text/event-stream", status: int = 200, cut: int = 0) -> bytes:
-    """An answer whose last `cut` bytes are missing."""
+    """A response whose last `cut` bytes are missing."""
     length = len(data) + cut
     top = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
     return top.encode() + data
@@ -24,7 +24,7 @@ _MESSAGE = {"role": "assistant", "content": "Hello"}
 _WHOLE = json.dumps({"choices": [{"index": 0, "message": _MESSAGE, "finish_reason": "stop"}]})
 STREAM = _answer(_TEXT + _event("", "stop") + b"data: [DONE]\n\n")
 WHOLE = _answer(_WHOLE.encode(), "application/json")
-#: What is sent in place of an answer, and whether the connection is closed then.
+#: The bytes that replace a response, and whether the connection is closed after them.
 FAULTS: dict[str, tuple[bytes, bool]] = {
     "closed": (b"", True),
     "half-a-head": (b"HTTP/1.1 200 OK\r\ncont", True),

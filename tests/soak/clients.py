@@ -58,13 +58,13 @@ class Run:
             return False
         body = await _body(reader, top)
         finished = b"event: message_stop" in body if stream else b'"end_turn"' in body
-        told = finished if not fault else b'"type":"error"' in body and not finished
-        if not told:
+        expected = finished if not fault else b'"type":"error"' in body and not finished
+        if not expected:
             self.wrong.append(f"{fault or 'good'}, stream={stream}: {top} {body[-300:]!r}")
         return True
 
 
-DISCONNECTS = ("in its body", "at once", "in the answer")
+DISCONNECTS = ("in its body", "at once", "in the response")
 
 
 def _request(fault: str, stream: bool) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def head(status: int = 200, content_type: str = "text/event-stream", **headers: str) -> bytes:
-    """A status line and headers, for a body in chunks. A name's `_` stands for `-`."""
+    """A status line and headers, for a chunked body. `_` in a name becomes `-`."""
     lines = [f"HTTP/1.1 {status} Whatever", "transfer-encoding: chunked"]
     if content_type:
         lines.append(f"content-type: {content_type}")
@@ -24,7 +24,7 @@ END = b"0\r\n\r\n"
 
 
 def whole(status: int, body: Any, content_type: str = "application/json", **headers: str) -> bytes:
-    """A whole answer; a body that is no bytes is JSON."""
+    """An unstreamed response. A body other than bytes becomes JSON."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     return head(status, content_type, **headers) + (http_chunk(data) if data else b"") + END
 

@@ -52,14 +52,14 @@ class Client:
         self.socket = connect(self.url)
 
     def send(self, data: bytes, method: str = "POST") -> http.client.HTTPResponse:
-        """Send bytes; the answer's head is read, its body is not."""
+        """Send bytes. Read the head of the response, not its body."""
         self.socket.sendall(data)
         self.response = http.client.HTTPResponse(self.socket, method=method)
         self.response.begin()
         return self.response
 
     def post(self, body: Any, path: str = "/v1/messages", **headers: str) -> Response:
-        """Send a request and read the whole answer."""
+        """Send a request, and read the whole response."""
         return Response.of(self.send(raw(body, path, **headers)))
 
     def get(self, path: str, method: str = "GET", **headers: str) -> Response:
@@ -88,7 +88,7 @@ class Client:
 
 @frozen
 class Response:
-    """A whole answer of the proxy."""
+    """A complete response of the proxy."""
 
     status: int
     headers: dict[str, str]
@@ -96,7 +96,7 @@ class Response:
 
     @classmethod
     def of(cls, response: http.client.HTTPResponse) -> Response:
-        """Read an answer to its end."""
+        """Read a response to its end."""
         body = response.read()
         headers = {name.lower(): value for name, value in response.getheaders()}
         look = secrets.printed if headers.get("content-type") == _PROMETHEUS else secrets.told
@@ -105,7 +105,7 @@ class Response:
 
     @property
     def json(self) -> Any:
-        """The body of an answer that is JSON, of a type the official SDK knows."""
+        """The JSON body of a response. Its type is one of the official SDK."""
         assert self.headers["content-type"] == "application/json"
         value = json.loads(self.body)
         check_sent(value)
@@ -113,14 +113,14 @@ class Response:
 
     @property
     def error(self) -> tuple[int, str]:
-        """Status and type of an answer that is a well-formed error."""
+        """Status and type of a well-formed error."""
         assert self.json["request_id"] == self.headers["request-id"]
         error_in(self.json)
         return self.status, str(self.json["error"]["type"])
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """The events of an answer that is a stream."""
+        """The events of a streamed response."""
         assert self.status == 200
         assert self.headers["content-type"] == "text/event-stream; charset=utf-8"
         found = parse_sse(self.body)

@@ -1,4 +1,4 @@
-"""The installed command with a scripted backend behind it, and what it says."""
+"""The installed command with a scripted backend, and its log."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Command:
             self._news.notify_all()
 
     def says(self, words: str, within: float = LIMIT) -> str:
-        """Wait for a line with these words, behind those waited for before."""
+        """Wait for a line with these words, after the last one that was waited for."""
 
         def found() -> bool:
             while self._seen < len(self.log):
@@ -146,9 +146,10 @@ def command(
     measure: bool = False,
     **variables: str,
 ) -> Iterator[Command]:
-    """Serve the declaration `file` on a free port, started `by` this. It is killed at the end.
+    """Serve the config `file` on a free port, started `by` this. Kill it at the end.
 
-    It is killed after `at_most` seconds too. `variables` are added to its environment.
+    It is killed after `at_most` seconds too. It is ready when its log has `until`. `measure`:
+    with coverage. `variables` are added to its environment.
     """
     at = ["--config", str(file), "--port", "0"]
     process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""One proxy for most tests here, in front of a backend that each test scripts anew.
+"""One proxy for most tests here, with a backend that each test scripts.
 
 A module whose tests need another one has a fixture `lasting` of its own.
 """

@@ -148,7 +148,7 @@ def lenient(request: Received) -> Reply:
 
 
 def reasoning(request: Received) -> Reply:
-    """Thinks before it answers, counts tokens, goes on with what was begun if it is told to."""
+    """Thinks before it answers, counts tokens, and continues a prefill if an option asks for it."""
     path, body = request.path, request.body
     if path == "/v1/models":
         return 200, {"data": [{"id": "some-model", "max_model_len": 40960}]}
@@ -168,7 +168,7 @@ def reasoning(request: Received) -> Reply:
     if begun and not body.get("continue_final_message"):
         return answer("1, 2, 3, 4, 5, 6, 7, 8,", "length")
     if body.get("tools") and any(m["role"] == "system" for m in body["messages"]):
-        return refusal("no system message beside tools")
+        return refusal("no system message with tools")
     return obedient(body, reasoning_content="Let me think.")
 
 

@@ -23,7 +23,7 @@ from tests.wire.backend import LIMIT, ScriptedBackend
 def proxy(
     folder: Path, config_text: str, limits: ConnectionLimits | None = None
 ) -> contextlib.AbstractContextManager[str]:
-    """A proxy that serves this text of a declaration; its root URL."""
+    """Serve a config. Yield the root URL."""
     file = folder / "pipelines.yaml"
     file.write_text(config_text)
     return serving(read(str(file), environ={}), limits)
@@ -31,7 +31,7 @@ def proxy(
 
 @frozen
 class SharedProxy:
-    """A proxy for many tests, and the backend behind it, which each of them scripts anew."""
+    """A proxy for many tests, and its backend, which each test scripts."""
 
     backend: ScriptedBackend
     url: str
@@ -41,7 +41,7 @@ class SharedProxy:
 def proxy_with_backend(
     folder: Path, config_for: Callable[[str], str], limits: ConnectionLimits | None = None
 ) -> Iterator[SharedProxy]:
-    """A proxy that serves what is `declared` for the URL of the backend."""
+    """Serve the config that `config_for` returns for the URL of a new backend."""
     backend = ScriptedBackend()
     with proxy(folder, config_for(backend.url), limits) as url:
         yield SharedProxy(backend, url)
@@ -54,7 +54,7 @@ def serving(
     limits: ConnectionLimits | None = None,
     drain_timeout: float = 0.5,
 ) -> Iterator[str]:
-    """A proxy that serves a declaration as `llm-proxy` would; its root URL."""
+    """Serve a config like `llm-proxy`. Yield the root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
     server = evolve(config_text.sections["server"], drain_timeout=drain_timeout)
     config = uvicorn_config(lambda: App(config_text), server)
@@ -71,7 +71,7 @@ def serving(
         assert not thread.is_alive(), "the proxy does not end"
 
 
-#: The pipelines that usually stand beside `messages`, which has named its `&keys`.
+#: The other usual pipelines. They refer to the `&keys` of `messages`.
 OTHER_PIPELINES = """  count-tokens:
     route: POST /v1/messages/count_tokens
     stages:
@@ -117,7 +117,7 @@ pipelines:
 {OTHER_PIPELINES}"""
 
 
-#: One more pipeline, to add to `declaration`.
+#: One more pipeline, to add to `config_text`.
 METRICS = """
   metrics:
     route: GET /metrics

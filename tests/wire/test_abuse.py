@@ -1,4 +1,4 @@
-"""Clients that mean harm: they are refused or given up, and others are served meanwhile."""
+"""Harmful clients: they are refused or disconnected, and other clients are served meanwhile."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_an_idle_kept_connection_is_closed(sent: bytes, client: Client) -> None:
 @pytest.mark.parametrize(
     "begun",
     [raw(body())[:-5], chunked(b"5\r\nabcde\r\n"), chunked(b"ff\r\nabc"), chunked()],
-    ids=["declared", "chunks", "in-a-chunk", "nothing"],
+    ids=["content-length", "chunks", "in-a-chunk", "nothing"],
 )
 def test_a_body_that_stops_is_a_timeout(
     begun: bytes, client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
@@ -158,7 +158,7 @@ def test_a_client_that_reads_slowly_gets_all(
     client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 50_000)
     answer = client.send(raw(body(stream=not finished)))
     read = b""
-    for _ in range(24):  # the system has room for the rest of it, and asks for no more meanwhile
+    for _ in range(24):  # the system buffers the remaining bytes, and requests no more meanwhile
         read = answer.read(10_000)
         Event().wait(0.05)
     while part := answer.read(250_000):
@@ -169,7 +169,7 @@ def test_a_client_that_reads_slowly_gets_all(
 
 @frozen
 class Stall(Stage[T, T]):
-    """Has the whole proxy stand still for longer than its patience."""
+    """Block the event loop for longer than the client timeout."""
 
     async def handle(self, event: T, forward: Send[T]) -> None:
         if isinstance(event, MessageStart):
@@ -240,10 +240,10 @@ def test_a_trailer_is_not_a_header(client: Client) -> None:
     assert Response.of(client.send(without)).status == 401
 
 
-@pytest.mark.parametrize("kind", ["declared", "chunked"])
+@pytest.mark.parametrize("kind", ["content-length", "chunked"])
 def test_a_body_of_33_megabytes_is_refused_before_its_end(kind: str, client: Client) -> None:
     data = b"x" * 1_100_000
-    if kind == "declared":
+    if kind == "content-length":
         begun = raw(b"", content_length="33000000")
     else:
         begun = chunked(b"1f78a40\r\n" + data)

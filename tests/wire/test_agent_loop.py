@@ -12,7 +12,7 @@ from anthropic import beta_tool
 from tests.secrets import PROMPT
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed
-from tests.wire.chat import whole as whole_answer
+from tests.wire.chat import whole as unstreamed
 from tests.wire.client import MODES
 
 
@@ -44,7 +44,7 @@ def called(*cities: str) -> list[dict[str, Any]]:
 
 
 def calling(stream: bool, *cities: str) -> bytes:
-    """An answer that thinks, speaks and calls."""
+    """A response with reasoning, text and calls."""
     members: dict[str, Any] = {
         "reasoning": "Hm.",
         "content": "Let me look.",
@@ -54,10 +54,10 @@ def calling(stream: bool, *cities: str) -> bytes:
         return head() + sse(delta(**members), delta("tool_calls")) + DONE + END
     message = {"role": "assistant", **members}
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
-    return whole_answer(200, {"choices": [choice]})
+    return unstreamed(200, {"choices": [choice]})
 
 
-OVERFLOW = whole_answer(
+OVERFLOW = unstreamed(
     400,
     {
         "error": {
@@ -81,7 +81,7 @@ INTERRUPTED: list[Any] = [
 
 
 class Agent:
-    """The SDK's tool runner, and a client that keeps the conversation and shortens it when told."""
+    """The SDK's tool runner, with a conversation that is shortened after an overflow."""
 
     def __init__(self, client: anthropic.Anthropic, stream: bool) -> None:
         self.client, self.stream = client, stream
@@ -132,7 +132,7 @@ def at_work(stream: bool, url: str, backend: ScriptedBackend) -> Agent:
     backend.says(calling(stream, "Rome"))
     backend.says(OVERFLOW)
     backend.says(
-        streamed("Take ", "a coat.") if stream else whole_answer(200, completion("Take a coat."))
+        streamed("Take ", "a coat.") if stream else unstreamed(200, completion("Take a coat."))
     )
     with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as client:
         agent = Agent(client, stream)
@@ -180,7 +180,7 @@ def test_an_agent_recognises_that_the_prompt_is_too_long(
     url: str, backend: ScriptedBackend
 ) -> None:
     message = "request (9000 tokens) exceeds the available context size (8192 tokens)"
-    backend.says(whole_answer(400, {"error": {"code": 400, "message": message}}))
+    backend.says(unstreamed(400, {"error": {"code": 400, "message": message}}))
     with (
         anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as client,
         pytest.raises(anthropic.BadRequestError) as caught,

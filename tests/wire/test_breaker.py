@@ -29,7 +29,7 @@ def pair() -> Iterator[Pair]:
 
 
 def targets(client: Client) -> Any:
-    """What readiness tells of them."""
+    """The state of the targets in /health/ready."""
     return json.loads(client.get("/health/ready").body)["targets"]
 
 

@@ -79,7 +79,7 @@ def page(allowing: SharedProxy) -> Iterator[Client]:
 
 
 def browse(client: Client, name: str, **changes: Any) -> Response:
-    """The answer to a request that was recorded."""
+    """Send a recorded request. Return the response."""
     head = RECORDED[name].replace("PORT", str(address(client.url)[1]))
     method = head.partition(" ")[0]
     data = json.dumps(body(**changes)).encode() if method == "POST" else b""
@@ -186,11 +186,11 @@ def test_row_a1_the_log_says_why_a_page_was_refused(
     assert f'error=permission_error message="{page}' in caplog.text
 
 
-# ---- other declarations, asked without a socket ----
+# ---- other configs, without a socket ----
 
 
 async def status(folder: Path, text: str, *headers: tuple[str, str], path: str = "/") -> int:
-    """The status of a GET, asked of a proxy that serves this declaration."""
+    """The status of a GET at a proxy with this config."""
     file = folder / "pipelines.yaml"
     file.write_text(text)
     server = Server()
@@ -289,7 +289,7 @@ def test_row_c8_a_page_may_ask_for_the_private_network(page: Client) -> None:
 
 
 def readable(answer: Response) -> None:
-    """A page of `APP` can read the answer, and all of its headers."""
+    """Check that a page of `APP` can read the response and all of its headers."""
     assert answer.headers["access-control-allow-origin"] == APP
     assert answer.headers["access-control-expose-headers"] == "*"
     assert "Origin" in answer.headers["vary"]

@@ -1,4 +1,4 @@
-"""Stages that fail: a bug is told to the log with its traceback, and to the client without."""
+"""Stages that fail: the log has the traceback of a bug, and the client does not."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OddError(ApiError):
 
 ERRORS = {
     "bug": RuntimeError("the secret is 4711"),
-    "conflict": ConflictError("someone else", headers={"x-why": "a\\nb"}, details={"who": "me"}),
+    "conflict": ConflictError("someone else", headers={"x-why": "a\\nb"}, details={"by": "me"}),
     "odd": OddError("short and stout"),
 }
 
@@ -79,7 +79,7 @@ class HalfJson(Stage[StreamEvent, StreamEvent | HttpResponse]):
 
 @frozen
 class OddHead(Stage[StreamEvent, StreamEvent | HttpResponse]):
-    """Answers with a head that is none of HTTP."""
+    """Respond with a head that is not valid HTTP."""
 
     status: int = 200
     header: str = "x-fine"
@@ -183,7 +183,7 @@ def test_an_api_errors_headers_and_details_are_sent(
     with serving(tmp_path, backend, stage, stream=True) as client:
         answer = client.post(body(stream=True))
     assert answer.headers["x-why"] == "a?b"
-    assert answer.json["error"]["details"] == {"who": "me"}
+    assert answer.json["error"]["details"] == {"by": "me"}
 
 
 def test_an_api_error_in_the_middle_of_a_stream_keeps_its_type(

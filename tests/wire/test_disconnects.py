@@ -1,4 +1,4 @@
-"""A client that leaves: its request must not keep the backend's GPU busy.
+"""A client that disconnects: its request must not keep the backend's GPU busy.
 
 The limit is a second; what is measured is when the backend sees its connection closed.
 """

@@ -13,7 +13,7 @@ from tests.wire.chat import DONE, END, delta, head, sse, whole
 from tests.wire.client import Client, Response
 from tests.wire.proxy import SharedProxy, config_text, proxy_with_backend
 
-# Row L7: what was recorded with llama.cpp and a declared window
+# Row L7: recorded with llama.cpp and a configured window
 
 WINDOW = "claude-test: {backend: scripted, model: some-model, overrides: {context_window: 2048}}"
 STORY = (
@@ -35,7 +35,7 @@ def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPro
 
 
 def answered(prompt: int, output: int, reason: str = "stop") -> dict[str, Any]:
-    """A whole answer with this usage."""
+    """An unstreamed response with this usage."""
     choice = {"index": 0, "message": {"content": "Once"}, "finish_reason": reason}
     used = {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
     return {"choices": [choice], "usage": used}

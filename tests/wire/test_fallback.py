@@ -1,6 +1,6 @@
-"""Two backends, of which one fails, in each way and at each point: the other one answers.
+"""Two backends. One fails, in each way and at each point; the other one responds.
 
-It does so as long as nothing of an answer was passed on; from then on an error is an event.
+After the first event of a response, an error is an event.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Pair:
 def config_for(
     one: ScriptedBackend, two: ScriptedBackend, stages: str = "[fallback]", breaker: str = "{}"
 ) -> str:
-    """A model with two targets, and what stands between `resolve` and `translate-in`."""
+    """A model with two targets, and the stages between `resolve` and `translate-in`."""
     listed = "".join(f"      - {stage}\n" for stage in stages.strip("[]").split("; "))
     return f"""
 backends:

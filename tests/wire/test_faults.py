@@ -1,7 +1,7 @@
 """A backend that fails, at each point where it can: what the client gets is a proper error.
 
 After the first byte an error can only be an event: the open block stays open, and there is no
-`message_stop`, because clients would take either for a whole answer.
+`message_stop`, because clients would take either for a complete response.
 """
 
 from __future__ import annotations
@@ -388,6 +388,6 @@ def test_a_reset_connection_is_not_logged_as_an_error(
     backend.says(head(content_type="text/html") if not steps else head(), *steps, Act.RESET)
     for _ in range(5):
         assert b"error" in client.post(body(stream=True)).body
-    gc.collect()  # what was told to nobody is logged when it is forgotten
+    gc.collect()  # an exception that nobody retrieved is logged when it is collected
     assert client.get("/health").status == 200
     assert not [each for each in caplog.records if each.levelname == "ERROR"]

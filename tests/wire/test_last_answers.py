@@ -1,4 +1,4 @@
-"""Answers behind which the connection ends: they arrive, and nothing is taken for a request."""
+"""Last responses of a connection: they arrive, and nothing after them is a request."""
 
 from __future__ import annotations
 

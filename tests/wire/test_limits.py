@@ -1,4 +1,4 @@
-"""Limits of an answer over sockets: the window, stop sequences, and what usage is told."""
+"""Limits of a response over sockets: the window, stop sequences, and the reported usage."""
 
 from __future__ import annotations
 

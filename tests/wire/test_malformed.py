@@ -13,7 +13,7 @@ from tests.wire.client import Client
 GOOD = whole(200, completion())
 
 
-def test_malformed_bodies_leave_the_connection_usable(
+def test_malformed_bodies_keep_the_connection_usable(
     client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend.says(GOOD)

@@ -22,8 +22,8 @@ from tests.wire.client import Client, Response, connect, raw
 from tests.wire.command import LIMIT, Command, command
 from tests.wire.proxy import config_text
 
-# Only Linux tells there what another process holds. macOS has no such place, and what is measured
-# here, memory and descriptors of the command itself, is the same code on both.
+# Only Linux shows there the resources of another process. The code that is measured here, memory
+# and descriptors of the command itself, is the same on macOS.
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="it looks into /proc")
 
 MEGABYTE = 1_000_000
@@ -45,7 +45,7 @@ class Serving:
 
     @property
     def folder(self) -> Path:
-        """What the system tells of it."""
+        """Its folder in /proc."""
         return Path(f"/proc/{self.command.process.pid}")
 
     def files(self) -> int:
@@ -59,7 +59,7 @@ class Serving:
         return int(found[1]) * 1024 / MEGABYTE
 
     def forget_the_most(self) -> None:
-        """Let VmHWM begin anew."""
+        """Reset VmHWM."""
         (self.folder / "clear_refs").write_text("5")
 
     def seconds_of_cpu(self) -> float:
@@ -89,7 +89,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 @pytest.fixture
 def client(serving: Serving) -> Iterator[Client]:
-    """One that has had an answer."""
+    """A client that has had a response."""
     serving.backend.responses = [[streamed("Hello")]]
     made = Client(serving.url)
     assert made.post(body(stream=True)).status == 200
@@ -159,7 +159,7 @@ def test_large_bodies_share_a_memory_budget(
     for each in sockets[:3]:
         each.sendall(data[-5:])
         assert b" 400 " in each.recv(1000).partition(b"\r\n")[0]  # it is no JSON
-    assert client.post(data.partition(b"\r\n\r\n")[2]).status == 400  # there is room again
+    assert client.post(data.partition(b"\r\n\r\n")[2]).status == 400  # the budget is free again
 
 
 def test_connected_clients_are_served_at_the_limit_of_open_files(
@@ -170,7 +170,7 @@ def test_connected_clients_are_served_at_the_limit_of_open_files(
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (files + 20, before[1]))
     try:
         sockets += [connect(serving.url) for _ in range(60)]
-        with contextlib.suppress(ConnectionError):  # it is let go, and not left waiting
+        with contextlib.suppress(ConnectionError):  # it is closed, and does not wait
             assert sockets[-1].recv(1) == b""
         assert client.post(body(stream=True)).status == 200
         Event().wait(0.3)

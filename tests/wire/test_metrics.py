@@ -1,4 +1,4 @@
-"""What was dropped is told in a header, in the log and as a count; tokens are in the last two."""
+"""Degradations are in a header, in the log and in the metrics; tokens are in the last two."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def always(body: Body) -> bool:
 
 @frozen
 class Kind:
-    """A kind of backend: what it attaches to an answer, and how it takes those of others."""
+    """A kind of backend: the members that it adds to a response, and those that it accepts."""
 
     config_for: str
     refusal: str
@@ -146,7 +146,7 @@ MODELS = {"databricks": "databricks-claude-sonnet-4", "moonshot": "kimi-k2.6"}
 
 
 def calls_of(name: str, step: int) -> list[Body]:
-    """The calls of a step: two in the second, one in all others."""
+    """The calls of a step: two in the second, one in each other."""
     kind = KINDS[name]
     return [
         {
@@ -189,10 +189,10 @@ def _is_own(name: str, step: int, message: Body) -> bool:
     if given != (sent[: len(given)] if name == "databricks" else sent):  # one by one there
         return False
     members = kind.message(step)
-    held = {
+    extra = {
         each: message[each] for each in message if each not in ("role", "content", "tool_calls")
     }
-    if {**members, **held} != members or (members.keys() - kind.optional) - held.keys():
+    if {**members, **extra} != members or (members.keys() - kind.optional) - extra.keys():
         return False
     if kind.item is None:
         return not isinstance(message.get("content"), list)
@@ -276,10 +276,12 @@ def _content(part: Any) -> Iterator[Body]:
     elif part["type"] == "text":
         yield delta(content=[part])
     else:
-        [held] = part["summary"]
-        for http_chunk in (held["text"][:5], held["text"][5:]):
-            yield delta(content=[{**part, "summary": [{"type": held["type"], "text": http_chunk}]}])
-        yield delta(content=[{**part, "summary": [{**held, "text": ""}]}])
+        [summary] = part["summary"]
+        for http_chunk in (summary["text"][:5], summary["text"][5:]):
+            yield delta(
+                content=[{**part, "summary": [{"type": summary["type"], "text": http_chunk}]}]
+            )
+        yield delta(content=[{**part, "summary": [{**summary, "text": ""}]}])
 
 
 def config_for(url: str) -> str:
@@ -321,7 +323,7 @@ TOOL: Any = {
 
 
 def run(client: anthropic.Anthropic, stream: bool, models: list[str], wish: Any) -> list[Any]:
-    """A loop with a model for each step; gives the answers."""
+    """Run a loop with a model for each step. Return the responses."""
     conversation: list[Any] = [{"role": "user", "content": "What do I wear?"}]
     answers = []
     for model in models:

@@ -40,7 +40,7 @@ STALL = """
 
 @define
 class Lag:
-    """Whether the loop is held, and what ends that."""
+    """Whether the loop is blocked, and the event that ends that."""
 
     began: Event
     over: Event
@@ -76,7 +76,7 @@ def url(tmp_path: Path, backend: ScriptedBackend) -> Iterator[str]:
 
 @define
 class Flood:
-    """Clients that all send a request while the loop is held."""
+    """Clients that all send a request while the loop is blocked."""
 
     clients: list[Client]
     stalled: Client
@@ -126,7 +126,7 @@ def test_row_a11_a_flood_is_refused_before_its_bodies_are_read(
         assert each.headers["retry-after"] == "1"
         assert "connection" not in each.headers  # it may be asked again
     backend.says(whole(200, completion()))
-    for client in flood.clients:  # when the lag is gone
+    for client in flood.clients:  # after the lag
         assert client.post(body()).status == 200
 
 

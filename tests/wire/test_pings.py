@@ -1,4 +1,4 @@
-"""Pings while a backend is silent, as a client sees them."""
+"""Keep-alives of a silent backend, as a client sees them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What `llm-proxy probe` prints of backends of several kinds, word for word: in `probes/`.
 
-With GOLDEN_WRITE set the files are written anew, to be read in the diff.
+With GOLDEN_WRITE set the files are written again, to be read in the diff.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Probed:
             return CliRunner(env=self.environ()).invoke(main, ["probe", *arguments])
 
     def pasted(self, entries: str) -> Profile:
-        """The backend `asked`, of a declaration with these entries under `backends`."""
+        """The backend `asked` of a config with these entries of `backends`."""
         file = self.folder / "pasted.yaml"
         models = TEXT[TEXT.index("models:") :]
         file.write_text(f"backends:\n{entries}{models}")
@@ -200,9 +200,9 @@ def test_a_backend_that_cannot_be_probed_is_reported_with_a_hint(
 
     assert result.exit_code == 1
     assert not result.stdout
-    reply, told = result.stderr.strip().splitlines()
-    assert message in reply
-    assert hint in told
+    problem, hint_line = result.stderr.strip().splitlines()
+    assert message in problem
+    assert hint in hint_line
     assert "secret" not in result.output
 
 
@@ -227,10 +227,10 @@ def test_secrets_in_the_config_become_variables(probed: Probed) -> None:
 
     assert result.exit_code == 0
     assert "secret" not in result.output
-    held = YAML(typ="safe").load(result.stdout)["my-own"]
-    assert held["base_url"] == "${MY_OWN_BASE_URL}"
-    assert held["api_key"] == "${MY_OWN_API_KEY}"
-    assert held["headers"] == {"x-key": "${MY_OWN_X_KEY}", "x-more": "${BACKEND_KEY}"}
+    entry = YAML(typ="safe").load(result.stdout)["my-own"]
+    assert entry["base_url"] == "${MY_OWN_BASE_URL}"
+    assert entry["api_key"] == "${MY_OWN_API_KEY}"
+    assert entry["headers"] == {"x-key": "${MY_OWN_X_KEY}", "x-more": "${BACKEND_KEY}"}
 
 
 def test_a_password_in_the_url_is_not_printed(probed: Probed) -> None:

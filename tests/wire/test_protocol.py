@@ -39,7 +39,7 @@ def test_bytes_that_are_not_http_get_an_api_error(client: Client) -> None:
     assert answer.error == (400, "invalid_request_error")
 
 
-def test_a_body_after_its_refusal_leaves_the_connection_usable(
+def test_a_body_after_its_refusal_keeps_the_connection_usable(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(head(), sse(delta("stop", content="Hello")), DONE, END)
@@ -58,7 +58,7 @@ def without_collector() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("without_collector")
-@pytest.mark.parametrize("by", ["a reset", "its last response", "leaving behind many requests"])
+@pytest.mark.parametrize("by", ["a reset", "its last response", "a disconnect with many requests"])
 def test_nothing_of_a_closed_connection_is_kept(
     by: str, client: Client, backend: ScriptedBackend
 ) -> None:

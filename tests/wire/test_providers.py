@@ -87,7 +87,7 @@ def client(served: SharedProxy) -> Iterator[anthropic.Anthropic]:
 
 @define
 class Agent:
-    """A client that keeps the conversation, runs the tools, and shortens it when told."""
+    """A client that keeps the conversation, runs the tools, and shortens it after an overflow."""
 
     client: anthropic.Anthropic
     stream: bool
@@ -152,8 +152,8 @@ def _as_json(conversation: list[Any]) -> str:
     )
 
 
-def run_turns(agent: Agent, models: list[str]) -> None:
-    """Five turns, each of another model if so `asked`; the third has to call a tool."""
+def run_loop(agent: Agent, models: list[str]) -> None:
+    """Send five requests, each to its model. The third has to call a tool."""
     agent.conversation.append({"role": "user", "content": "What do I wear?"})
     for n, model in enumerate(models):
         agent.turn(model, **(FORCED if n == 2 else agent.wish))
@@ -167,7 +167,7 @@ CALLED = [["Paris", "Atlantis"], ["Rome"], ["Oslo"], [], []]
 
 
 def check(agent: Agent) -> None:
-    """Each answer is whole, and what its model said."""
+    """Check that each response is complete, and has the text of its model."""
     calls = [
         [block.input["city"] for block in answer.content if block.type == "tool_use"]
         for answer in agent.responses
@@ -219,7 +219,7 @@ def loops(name: str) -> list[Loop]:
 def test_an_agent_finishes_on(name: str, client: anthropic.Anthropic) -> None:
     for loop in loops(name):
         agent = Agent(client, loop.stream, WISHES[loop.wish])
-        run_turns(agent, loop.models)
+        run_loop(agent, loop.models)
 
         check(agent)
         overflows = any(PROVIDERS[model].overflow for model in loop.models[2:])

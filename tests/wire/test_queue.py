@@ -33,7 +33,7 @@ class Queued:
         self.clients.append(Client(self.url))
         return self.clients[-1]
 
-    def told(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The metrics of the queue."""
         families = text_string_to_metric_families(self.client().get("/metrics").body.decode())
         samples = [sample for family in families for sample in family.samples]
@@ -46,7 +46,7 @@ class Queued:
     def until(self, **expected: float) -> None:
         """Ask until the metrics say so."""
         for _ in range(1000):
-            told = self.told()
+            told = self.metrics()
             if expected.items() <= told.items():
                 return
         raise AssertionError(told)
@@ -88,7 +88,7 @@ def test_a_queued_call_gets_keep_alives(queued: Queued) -> None:
     events = [second.event() for _ in range(3)]
     assert [event["type"] for event in events] == ["message_start", "ping", "ping"]
     assert len(backend.requests) == 1
-    assert queued.told() == {
+    assert queued.metrics() == {
         "running": 1,
         "waiting": 1,
         "wait_seconds_count": 1,
@@ -100,7 +100,7 @@ def test_a_queued_call_gets_keep_alives(queued: Queued) -> None:
         events.append(second.event())
     check_grammar(events)
     queued.until(running=0, waiting=0, wait_seconds_count=2)
-    assert queued.told()["wait_seconds_sum"] > 0.05
+    assert queued.metrics()["wait_seconds_sum"] > 0.05
 
 
 def test_a_full_queue_is_a_529_with_retry_after(queued: Queued) -> None:

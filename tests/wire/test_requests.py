@@ -1,4 +1,4 @@
-"""What stands at the door: keys, sizes, paths, methods, and the answers that need no backend."""
+"""Keys, sizes, paths, methods, and responses that need no backend."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_content_length_over_the_limit_is_refused_before_the_body(client: Clie
     assert "1000000 bytes" in answer.json["error"]["message"]
 
 
-def test_an_oversized_body_leaves_the_connection_usable(
+def test_an_oversized_body_keeps_the_connection_usable(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(whole(200, completion()))
@@ -128,7 +128,7 @@ def test_pipelined_requests_are_served_in_order(client: Client, backend: Scripte
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "reported"),
     [
         ("a\nset-cookie: x", "a?set-cookie: x:dropped"),
         ("a\r\n\r\nb", "a????b:dropped"),
@@ -139,12 +139,12 @@ def test_pipelined_requests_are_served_in_order(client: Client, backend: Scripte
     ids=["new-line", "end-of-head", "control", "latin-1", "beyond"],
 )
 def test_no_name_in_a_request_breaks_the_degraded_header(
-    name: str, told: str, stream: bool, client: Client, backend: ScriptedBackend
+    name: str, reported: str, stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello") if stream else whole(200, completion()))
     answer = client.post(body(stream=stream, **{name: 1}))
     assert answer.status == 200
-    assert answer.headers["x-llm-proxy-degraded"] == told
+    assert answer.headers["x-llm-proxy-degraded"] == reported
     assert "set-cookie" not in answer.headers
 
 

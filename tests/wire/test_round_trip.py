@@ -1,4 +1,4 @@
-"""The official SDK puts an answer back as the assistant's turn, and goes on."""
+"""The official SDK sends a response back as the assistant's message."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed
-from tests.wire.chat import whole as whole_answer
+from tests.wire.chat import whole as unstreamed
 from tests.wire.client import MODES
 
 HELLO: Any = {"role": "user", "content": "Hello"}
@@ -33,15 +33,15 @@ def ask(sdk: anthropic.Anthropic, messages: list[Any], stream: bool) -> anthropi
 
 
 def says(backend: ScriptedBackend, stream: bool, finish: str, *members: dict[str, Any]) -> None:
-    """Script an answer with these deltas, and one that says hello."""
+    """Script a response with these deltas, and one that says hello."""
     if stream:
         backend.says(head() + sse(*(delta(**m) for m in members), delta(finish)) + DONE + END)
         backend.says(streamed("Hello"))
         return
     message = {name: value for each in members for name, value in each.items()}
     choice = {"message": {"role": "assistant", **message}, "finish_reason": finish}
-    backend.says(whole_answer(200, {"choices": [choice]}))
-    backend.says(whole_answer(200, completion("Hello")))
+    backend.says(unstreamed(200, {"choices": [choice]}))
+    backend.says(unstreamed(200, completion("Hello")))
 
 
 @MODES

@@ -1,4 +1,4 @@
-"""A proxy that is asked to end, with a request under way."""
+"""A proxy that is asked to end, with a request in flight."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def backend() -> Iterator[ScriptedBackend]:
 
 @contextlib.contextmanager
 def ending(folder: Path, backend: ScriptedBackend, ahead: bytes = b"") -> Iterator[Client]:
-    """A client with a stream under way, of a proxy that has been asked to end."""
+    """A client with a stream in flight, of a proxy that has been asked to end."""
     with contextlib.ExitStack() as running:
         url = running.enter_context(proxy(folder, config_text(backend.url)))
         client = Client(url)
@@ -78,7 +78,7 @@ def test_a_client_that_does_not_read_does_not_delay_the_end(
 
 
 def test_it_is_not_ready_during_shutdown(tmp_path: Path, backend: ScriptedBackend) -> None:
-    """Seen only where the question was sent before the first answer was whole."""
+    """It matters only when the question was sent before the first response was complete."""
     hold = threading.Event()
     backend.says(head(), sse(delta(content="Hello")), hold, sse(delta("stop")), DONE, END)
     with ending(tmp_path, backend, b"GET /health/ready HTTP/1.1\r\nhost: x\r\n\r\n") as client:

@@ -1,4 +1,4 @@
-"""A backend that falls silent: the client is told, and the clock starts anew with each byte."""
+"""A silent backend: the client gets a timeout, and each byte restarts the clock."""
 
 from __future__ import annotations
 

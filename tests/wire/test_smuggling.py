@@ -20,7 +20,7 @@ END_OF_CHUNKS = b"0\r\n\r\n"
 
 
 def post(headers: bytes, data: bytes = b"", version: bytes = b"1.1") -> bytes:
-    """A request, and behind it what must not be taken for another."""
+    """A request, and after it bytes that must not become another one."""
     start = b"POST /v1/messages HTTP/" + version + b"\r\nhost: x\r\nx-api-key: client-key\r\n"
     return start + headers + b"\r\n\r\n" + data + SECOND
 

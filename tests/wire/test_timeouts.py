@@ -17,7 +17,7 @@ from tests.wire.proxy import config_text, proxy
 
 HALF: list[Step] = [head(content_type="application/json"), b"5\r\n{"]
 SIGNS: list[Step] = [b" ", 0.1] * 4
-#: A timeout; what the backend does until it comes; what the client is told of it.
+#: A timeout; the steps of the backend until then; the message to the client.
 WAITS: dict[str, tuple[str, list[Step], str]] = {
     "first byte": (
         "first_byte_timeout: 0.3",
@@ -40,10 +40,10 @@ WAITS: dict[str, tuple[str, list[Step], str]] = {
 @contextlib.contextmanager
 def full() -> Iterator[str]:
     """The URL of a server that takes no more connections, as one whose machine hangs."""
-    with contextlib.ExitStack() as held:
-        server = held.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
         for _ in range(8):
-            waiting = held.enter_context(socket.socket())
+            waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(server.getsockname())
         yield f"http://127.0.0.1:{server.getsockname()[1]}"

@@ -13,7 +13,7 @@ Run = Callable[[Live], Awaitable[str]]
 
 @frozen
 class Check:
-    """Something to look at. `expected` is a text in which `*` stands for any text."""
+    """An observation. `*` in `expected` matches any text."""
 
     name: str
     expected: str

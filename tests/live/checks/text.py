@@ -62,7 +62,7 @@ def _stops(number: int, stream: bool) -> None:
     async def _(live: Live) -> str:
         ask = live.streamed if stream else live.whole
         message = await ask(messages=user(_COUNT), stop_sequences=stop)
-        before = "before" if "4" not in text(message) else "behind"
+        before = "before" if "4" not in text(message) else "after"
         return f"{message.stop_reason} {message.stop_sequence}, text {before} it"
 
 

@@ -294,7 +294,7 @@ def test_replies_are_judged(name: str, replies: Sequence[Reply], sets: dict[str,
 
 
 def test_each_question_has_rows_here() -> None:
-    without = {"tools", "a tool result", "top_p"}  # judged as others are, or only asked
+    without = {"tools", "a tool result", "top_p"}  # judged like other questions, or only asked
 
     assert {q.name for q in _all(profile())} - without <= {name for name, _, _ in ROWS}
 
