@@ -21,9 +21,8 @@ Starting: `check`, and `serve` until the port accepts and until a request sent t
 
 Figures are medians of the rounds, so that a noisy machine disturbs ratios little. The CPU, which
 is read off the processes, bears noise best; rates and latencies mean something only when little
-else ran: the share of other processes is reported. What not to conclude: figures of two runs say nothing of
-each other, nor do those of two machines; answers are canned, and a real backend takes longer than
-all of this by far.
+else ran: the share of other processes is reported. Do not compare figures of two runs, or of two
+machines. The responses are canned, and a real backend takes much longer than all of this.
 """
 
 from __future__ import annotations
