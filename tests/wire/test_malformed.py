@@ -21,7 +21,8 @@ def test_malformed_bodies_keep_the_connection_usable(
     client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend.says(GOOD)
-    wrong, ids = [], set()
+    wrong: list[tuple[object, ...]] = []
+    ids = set()
     for name, data, status, kind, start in ROWS:
         response = client.post(data)
         message = response.json["error"]["message"]
