@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import re
-import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +24,6 @@ from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile
 from stages.profiles.profile import profiles as shipped
 from tests import secrets
-from tests.wire.command import CLEAN, measured
 
 ROOT = Path(__file__).parents[2]
 
@@ -379,84 +375,3 @@ def test_stages_and_profiles_print_json_for_scripts() -> None:
         "ollama",
         ["none", "low", "medium", "high"],
     )
-
-
-SAYS_WHAT_IS_IMPORTED = """\
-import sys
-from pathlib import Path
-
-from proxy.cli import main
-
-codes = []
-for command in ("serve", "check", "stages", "profiles", "schema", "show"):
-    try:
-        main([command])
-    except SystemExit as end:
-        codes.append(end.code)
-heavy = ("langchain_core", "langchain_openai", "openai", "xllamacpp")
-print("codes:", *codes)
-print("heavy:", *[name for name in heavy if name in sys.modules])
-
-from proxy.config import read
-import stages.repair_tools
-
-read(sys.argv[1], {})
-heavy = ("json_repair", "jsonschema_rs", "prometheus_client", "pypdf")
-print("heavy:", *[name for name in heavy if name in sys.modules])
-"""
-
-
-def test_nothing_heavy_is_imported_before_it_is_needed(tmp_path: Path) -> None:
-    """The commands have a broken config; then the shipped one is read."""
-    write(tmp_path, BROKEN)
-
-    ended = subprocess.run(
-        [sys.executable, "-c", SAYS_WHAT_IS_IMPORTED, str(ROOT / "pipelines.yaml")],
-        cwd=tmp_path,
-        env={**CLEAN, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-    secrets.printed(ended.stdout + ended.stderr)
-    assert "Traceback" not in ended.stderr
-    assert ended.returncode == 0
-    assert ended.stdout.splitlines()[-3:] == ["codes: 1 1 0 0 0 1", "heavy:", "heavy:"]
-
-
-def test_it_serves_at_its_address_until_an_interrupt(tmp_path: Path) -> None:
-    """Until SIGTERM: tests/wire/test_life.py."""
-    write(tmp_path)
-    # A shell may have started the tests with SIGINT ignored, which processes inherit.
-    command = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-        "from proxy.cli import main; main()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", command, "--port", "0"],
-        cwd=tmp_path,
-        env={**measured(), "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as served:
-        try:
-            assert served.stdout
-            assert served.stderr
-            url = served.stdout.readline().split()[-1]
-            client = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
-            client.request("GET", "/v1/models")
-            listed = json.load(client.getresponse())
-            client.close()
-            served.send_signal(signal.SIGINT)
-            said, complaints = served.stdout.read(), served.stderr.read()
-            secrets.printed(said + complaints)
-            served.wait(timeout=30)
-        finally:
-            served.kill()
-
-    assert [model["id"] for model in listed["data"]] == ["some"]
-    assert f"export ANTHROPIC_BASE_URL={url}\n" in said
-    assert (served.returncode, "Aborted" in complaints) == (0, False)

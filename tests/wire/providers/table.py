@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from tests.wire.providers import shapes as s
-from tests.wire.providers.provider import Provider, Rule, effort
+from tests.wire.providers.local import LOCAL, TOGETHER_LONG, UNSUPPORTED, VLLM_LONG
+from tests.wire.providers.provider import Provider, Rule
 
 TOO_LONG = 300_000
-_UNSUPPORTED = "Unsupported parameter: 'temperature' is not supported with this model."
 _OPENAI_ONE = (
     "Unsupported value: 'temperature' does not support 0.5 with this model. Only the default (1) "
     "value is supported."
@@ -14,18 +14,6 @@ _OPENAI_ONE = (
 _OPENAI_LONG = (
     "Input tokens exceed the configured limit of 272000 tokens. Your messages resulted in 300000 "
     "tokens. Please reduce the length of the messages."
-)
-_VLLM_LONG = (
-    "This model's maximum context length is 131072 tokens. However, you requested 5000 output "
-    "tokens and your prompt contains 300000 input tokens, for a total of 305000 tokens."
-)
-_LLAMACPP_LONG = "request (300000 tokens) exceeds the available context size (8192 tokens), try it"
-_LMSTUDIO_LONG = (
-    "Trying to keep the first 300000 tokens when context the overflows. However, the model is "
-    "loaded with context length of only 4096 tokens, which is not enough."
-)
-_TOGETHER_LONG = (
-    "The input (300000 tokens) is longer than the model's context length (262144 tokens)."
 )
 _NO_TOOLS_WITH_REASONING = (
     "Function tools with reasoning_effort are not supported for gpt-5.6 in /v1/chat/completions. "
@@ -52,7 +40,7 @@ _ALL = (
         "generic",
         "some-model",
         rules=(Rule(s.has("stream_options"), "Unrecognized request argument: stream_options"),),
-        overflow=Rule(bool, _VLLM_LONG),
+        overflow=Rule(bool, VLLM_LONG),
         shows_reasoning=False,
         usage_in_streams="never",
     ),
@@ -271,8 +259,8 @@ _ALL = (
     Provider(
         "together",
         "zai-org/GLM-5.1",
-        rules=(s.no_temperature(_UNSUPPORTED),),
-        overflow=Rule(bool, _TOGETHER_LONG),
+        rules=(s.no_temperature(UNSUPPORTED),),
+        overflow=Rule(bool, TOGETHER_LONG),
         thinks=lambda body: bool(body.get("reasoning", {}).get("enabled", True)),
         reasoning=s.as_reasoning,
     ),
@@ -284,7 +272,7 @@ _ALL = (
                 lambda body: body["max_tokens"] > 4096 and not body["stream"],
                 "Requests with max_tokens > 4096 must have stream=true",
             ),
-            s.no_temperature(_UNSUPPORTED),
+            s.no_temperature(UNSUPPORTED),
         ),
         overflow=Rule(bool, "The prompt is too long: 300000, model maximum context length: 163840"),
     ),
@@ -337,7 +325,7 @@ _ALL = (
         unknown=_FORBIDDEN,
         unknown_status=422,
         error=s.nvidia,
-        overflow=Rule(bool, _VLLM_LONG),
+        overflow=Rule(bool, VLLM_LONG),
         thinks=s.by_switch("thinking"),
         usage_in_streams="never",
     ),
@@ -364,7 +352,7 @@ _ALL = (
                 lambda body: body.get("reasoning") == {"enabled": False},
                 "Reasoning is mandatory for this endpoint and cannot be disabled.",
             ),
-            s.no_temperature(_UNSUPPORTED),
+            s.no_temperature(UNSUPPORTED),
         ),
         overflow=Rule(
             bool,
@@ -390,90 +378,7 @@ _ALL = (
         shows_reasoning=False,
         usage_in_streams="never",
     ),
-    Provider(
-        "ollama",
-        "smol",
-        rules=(
-            Rule(effort, '"smol" does not support thinking'),
-            s.no_temperature("invalid option provided: temperature"),
-        ),
-        overflow=Rule(bool, "prompt too long; exceeded max context length by 4096 tokens"),
-        shows_reasoning=False,
-    ),
-    Provider(
-        "lmstudio",
-        "qwen3-4b",
-        rules=(
-            Rule(
-                lambda body: isinstance(body.get("tool_choice"), dict),
-                "Invalid tool_choice type: 'object'. Supported string values: none, auto, required",
-            ),
-            Rule(
-                s.null_content,
-                "Invalid 'content': 'content' field must be a string or an array of objects.",
-            ),
-            s.no_temperature("'temperature' is not supported"),
-        ),
-        error=s.as_text,
-        overflow=Rule(bool, _LMSTUDIO_LONG),
-        thinks=lambda _: True,
-        reasoning=lambda thought: {"content": f"<think>{thought}</think>"},
-    ),
-    Provider(
-        "vllm",
-        "qwen3",
-        rules=(s.no_temperature(_UNSUPPORTED),),
-        error=s.vllm,
-        overflow=Rule(bool, _VLLM_LONG),
-        reasoning=s.as_reasoning,
-    ),
-    Provider(
-        "sglang",
-        "qwen3",
-        rules=(s.no_temperature(_UNSUPPORTED),),
-        error=s.vllm,
-        overflow=Rule(bool, _TOGETHER_LONG),
-        thinks=s.by_switch("enable_thinking"),
-    ),
-    Provider(
-        "llamacpp",
-        "qwen3",
-        rules=(s.no_temperature(_UNSUPPORTED),),
-        error=s.llamacpp,
-        overflow=Rule(bool, _LLAMACPP_LONG),
-        thinks=s.by_switch("enable_thinking"),
-    ),
-    Provider(
-        "llama-swap",
-        "qwen3",
-        rules=(s.no_temperature(_UNSUPPORTED),),
-        error=s.llamacpp,
-        overflow=Rule(bool, _LLAMACPP_LONG),
-        thinks=s.by_switch("enable_thinking"),
-    ),
-    Provider(
-        "mlx",
-        "qwen3",
-        rules=(
-            Rule(s.null_content, "'NoneType' object is not iterable"),
-            s.no_temperature("temperature is not supported"),
-        ),
-        error=s.as_text,
-        thinks=s.by_switch("enable_thinking"),
-        reasoning=s.as_reasoning,
-    ),
-    Provider(
-        "koboldcpp",
-        "koboldcpp",
-        rules=(
-            Rule(s.null_content, "content must not be null"),
-            Rule(s.follows("tool", "user"), "roles must alternate user/assistant/user/assistant"),
-            s.no_temperature("temperature is not supported"),
-        ),
-        error=s.as_text,
-        thinks=lambda _: True,
-        reasoning=lambda thought: {"content": f"<think>{thought}</think>"},
-    ),
+    *LOCAL,
 )
 #: By the names of their profiles.
 PROVIDERS = {each.profile: each for each in _ALL}
