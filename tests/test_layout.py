@@ -82,7 +82,7 @@ def test_langchain_is_touched_in_one_module() -> None:
 
 
 def test_row_a5_pypdf_is_only_in_its_own_process() -> None:
-    """What may take minutes must not be called where it cannot be killed."""
+    """Work that may take minutes runs only in a process that can be killed."""
     names = {by_path(path): set(imported(path)) for path in MODULES}
     touching = [path for path, matches in names.items() if matches & {"pypdf", "stages.pdf.worker"}]
 

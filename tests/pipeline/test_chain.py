@@ -1,4 +1,4 @@
-"""How events run: the order of opening and closing, what passes by, what comes back."""
+"""The order of opening and closing, events that skip stages, and errors that come back."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def content_of(chunks: list[Any], stream: bool, thinking: bool = False) -> list[
 
 
 def turns(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a loop adds to the conversation for one response."""
+    """The turns that an agent's loop adds for one response."""
     results = [
         {"type": "tool_result", "tool_use_id": block["id"], "content": "Done"}
         for block in content

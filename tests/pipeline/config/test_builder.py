@@ -1,4 +1,4 @@
-"""Entries of sections: built, referred to, left out when nobody needs them."""
+"""Entries of sections: built, referred to, left out when they are not used."""
 
 from __future__ import annotations
 

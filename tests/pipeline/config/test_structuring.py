@@ -189,7 +189,7 @@ class Outer:
 
 
 def problems(text: str, kind: Any = Outer, **environ: str) -> list[Problem]:
-    """What is wrong with a document that holds one value, under the name `it`."""
+    """The problems of a document with one value, under the name `it`."""
     document = parse(text, environ)
     value = {**document.value["it"], "everything": None} if kind is Outer else document.value["it"]
     with pytest.raises((BaseValidationError, ValueError)) as caught:

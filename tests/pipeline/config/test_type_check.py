@@ -1,4 +1,4 @@
-"""Which stages may follow each other, and what is said when they do not."""
+"""The order of stages by their types, and the report of a wrong order."""
 
 from __future__ import annotations
 

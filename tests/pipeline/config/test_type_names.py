@@ -1,4 +1,4 @@
-"""How messages name paths, values and types."""
+"""The names of paths, values and types in messages."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def structured(value: Any, kind: Any) -> Any:
 
 
 def problems(value: Any, kind: Any) -> list[tuple[tuple[str | int, ...], str]]:
-    """What is wrong with `value`, with the path of each."""
+    """The problems of `value`, with their paths."""
     with pytest.raises((BaseValidationError, ValueError)) as raised:
         structured(value, kind)
     return [(path, str(leaf)) for path, leaf in leaf_errors(raised.value)]

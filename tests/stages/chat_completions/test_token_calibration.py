@@ -1,4 +1,4 @@
-"""How many tokens a prompt has by its size, learned from usage."""
+"""The estimate of tokens by size, calibrated by usage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def learned(*prompts: tuple[int, int]) -> TokenEstimate:
 
 
 def estimates(line: TokenEstimate, prompt: tuple[int, int]) -> float:
-    """What the line makes of a prompt, as a share of its tokens."""
+    """The estimate for a prompt, as a share of its tokens."""
     return line.tokens(prompt[0]) / prompt[1]
 
 

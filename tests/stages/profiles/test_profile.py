@@ -1,4 +1,4 @@
-"""What is known of backends, as data."""
+"""The profiles: facts about backends, as data."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 def at_once(stage: Coroutine[Any, Any, list[Any]]) -> list[Any]:
-    """What a stage forwards that never waits, without an event loop."""
+    """The events that a stage forwards, without an event loop; the stage must not wait."""
     try:
         stage.send(None)
     except StopIteration as stop:

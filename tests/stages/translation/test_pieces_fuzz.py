@@ -135,7 +135,7 @@ class Client:
         return httpx2.Response(200, headers=headers, content=self.body)
 
     def accumulated(self, body: bytes) -> anthropic.types.Message:
-        """What the SDK makes of a stream."""
+        """The SDK's message for a stream."""
         self.body = body
         with self.sdk.messages.stream(
             model="claude-test", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]
@@ -143,7 +143,7 @@ class Client:
             return stream.get_final_message()
 
     def got(self, body: bytes) -> anthropic.types.Message:
-        """What the SDK makes of a whole message."""
+        """The SDK's message for a whole message."""
         self.body = body
         return self.sdk.messages.create(
             model="claude-test", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]

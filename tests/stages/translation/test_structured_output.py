@@ -34,7 +34,7 @@ def test_a_form_goes_without_the_keywords_the_backend_refuses() -> None:
     assert result.options["response_format"] == MAPPED
 
 
-def test_an_open_schema_is_not_strict_where_strict_must_be_closed() -> None:
+def test_an_open_schema_is_not_strict_where_that_needs_closed() -> None:
     closed = {**SCHEMA, "required": ["é"], "additionalProperties": False}
     for schema, strict in ((SCHEMA, False), (closed, True)):
         form = {"format": {"type": "json_schema", "schema": schema}}
