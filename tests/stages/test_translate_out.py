@@ -146,7 +146,7 @@ async def test_a_silent_stream_is_pinged_on_each_event_loop() -> None:
             ]
 
 
-async def test_what_a_ping_raises_ends_the_request() -> None:
+async def test_an_error_of_a_ping_ends_the_request() -> None:
     pinged = anyio.Event()
 
     async def refuse(event: Any) -> None:

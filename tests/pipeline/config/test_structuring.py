@@ -289,7 +289,7 @@ class Picky:
     ],
     ids=str,
 )
-def test_what_a_class_refuses_is_reported(
+def test_an_error_of_a_class_is_reported(
     it: str, kind: Any, expected: tuple[int, int, str, str]
 ) -> None:
     text = f"it: {it}\n".replace("$a", '"${WORD}"')

@@ -240,7 +240,7 @@ NO_OVERFLOWS: dict[str, tuple[int, Any, type[ApiError]]] = {
 
 
 @pytest.mark.parametrize(("status", "body", "expected"), NO_OVERFLOWS.values(), ids=NO_OVERFLOWS)
-def test_pitfall_01_what_only_sounds_like_an_overflow_is_none(
+def test_pitfall_01_similar_messages_are_no_overflow(
     status: int, body: Any, expected: type[ApiError]
 ) -> None:
     error = refused(status, body)

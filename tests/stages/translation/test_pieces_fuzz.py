@@ -75,7 +75,7 @@ def test_a_response_in_parts_becomes_the_same_message(
     st.booleans(),
 )
 @quick
-def test_what_arrived_together_comes_to_the_same(
+def test_chunks_that_arrive_together_give_the_same_message(
     chunks: list[Any], followed: list[bool], stops: bool
 ) -> None:
     request = (STOPPING if stops else REQUESTS)[True]
@@ -232,7 +232,7 @@ def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
 
 @given(written_twice(), st.booleans())
 @settings(quick, max_examples=150)
-def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
+def test_the_sdk_accumulates_the_whole_message(
     written: tuple[Thoughtful, bytes, list[int]], thinking: bool
 ) -> None:
     response, stream, places = written

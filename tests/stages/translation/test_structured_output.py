@@ -44,7 +44,7 @@ def test_an_open_schema_is_not_strict_where_that_needs_closed() -> None:
         assert result.notes == (() if strict else ("output_config.format:not-strict",))
 
 
-def test_what_older_clients_call_output_format_is_the_same() -> None:
+def test_output_format_of_older_clients_is_the_same() -> None:
     result = translated(output_format=FORM)
     assert result.options["response_format"] == MAPPED
     assert result.notes == ()
