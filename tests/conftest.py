@@ -1,4 +1,4 @@
-"""What all tests share. Coroutines run on asyncio and on trio unless a module says otherwise."""
+"""Fixtures and hooks of all tests. Coroutines run on asyncio and on trio; a module may choose."""
 
 from __future__ import annotations
 

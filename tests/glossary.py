@@ -15,8 +15,7 @@ _WORD = r"[^\W\d_]+"
 #: Patterns for entries that are wrong in some contexts only.
 _CONTEXTS = {
     "answer (as a noun)": (
-        r"(?:an|the|its|whose|whole|half|this|these|no|first|last|that|of|each|one) answers?"
-        r"(?! (?:to|or|a|the|with|for|at|in|from|as|only|before|after)\b)"
+        r"(?:an|the|its|whose|whole|half|these|no|of|any) answers?|(?:this|each|first|last) answer"
     ),
     "else X": r"(?<=[;,(] )else",
     "beside": "beside",  # not "besides"

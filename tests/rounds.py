@@ -13,7 +13,7 @@ from pipeline.task_groups import task_group
 
 @define
 class Rounds:
-    """How many rounds there were."""
+    """The number of rounds."""
 
     rounds: int = 0
 

@@ -1,4 +1,4 @@
-"""What we send, compared with recorded responses of the real API and the official SDK's types.
+"""Compares what the proxy sends with recorded responses of the API and the official SDK's types.
 
 The recordings decide which members there are; see recorded.py. The SDK's types are the second
 oracle: they know all values of a member, and have to accept what the recordings have.

@@ -1,4 +1,4 @@
-"""What nobody may read in what the suite prints, and a look at all that it prints.
+"""A check that the suite prints no secrets.
 
 Keys are these in all tests; prompts have this word in them, where a test does not say otherwise.
 What is looked at, after each test, in whichever process of pytest-xdist it runs:
@@ -32,7 +32,7 @@ _found: list[str] = []
 
 
 def printed(text: str) -> None:
-    """Look at what anybody may read: neither a key nor a prompt may be in it."""
+    """Check public output: neither a key nor a prompt may be in it."""
     _look(text, (*KEYS, PROMPT))
 
 

@@ -79,7 +79,7 @@ def test_the_unit_starts_a_real_command_and_lets_it_end() -> None:
     assert int(service["TimeoutStopSec"]) > DRAIN
 
 
-def test_the_image_is_made_of_what_is_there() -> None:
+def test_the_image_copies_existing_files() -> None:
     copies = [step.split()[:-1] for step in steps("COPY") if not step.startswith("--from=build ")]
     sources = {source for copied in copies for source in copied}
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stages import REGISTRY
+from tests.test_glossary import PENDING
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -31,6 +32,8 @@ NOT_FOR_THE_ENGINE = (
 LANGCHAIN = ("langchain_core", "langchain_openai", "langsmith")
 MAX_LINES = 300
 MAX_FUNCTION_LINES = 40
+MAX_TEST_LINES = 400
+MAX_NAME = 65  # with `test_`; a row's name is a part of it
 
 
 @functools.cache
@@ -82,7 +85,7 @@ def test_langchain_is_touched_in_one_module() -> None:
 
 
 def test_row_a5_pypdf_is_only_in_its_own_process() -> None:
-    """What may take minutes must not be called where it cannot be killed."""
+    """Work that may take minutes runs only in a process that can be killed."""
     names = {by_path(path): set(imported(path)) for path in MODULES}
     touching = [path for path, matches in names.items() if matches & {"pypdf", "stages.pdf.worker"}]
 
@@ -113,6 +116,23 @@ def test_modules_and_functions_fit_a_reader() -> None:
             for node in nodes(path)
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
             and (node.end_lineno or 0) - node.lineno >= MAX_FUNCTION_LINES
+        ]
+
+    assert not long
+
+
+def test_test_modules_and_their_names_fit_a_reader() -> None:
+    long = []
+    for path in (ROOT / "tests").rglob("*.py"):
+        if by_path(path).startswith(tuple(f"{folder}/" for folder in PENDING)):
+            continue
+        if len(path.read_text().splitlines()) > MAX_TEST_LINES:
+            long.append(by_path(path))
+        long += [
+            f"{by_path(path)}: {node.name}"
+            for node in nodes(path)
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            and len(node.name) > MAX_NAME
         ]
 
     assert not long

@@ -1,4 +1,4 @@
-"""What others say is read in time by its length: each expression, and each parser, at its worst.
+"""Input of clients and backends is read in linear time by each expression and each parser.
 
 The processor's time for one text and for one four times as long is compared: linear work takes
 four times as long, quadratic work sixteen times. What is counted elsewhere is not here: schemas in
@@ -65,7 +65,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def growth(work: Callable[[int], Callable[[], object]], size: int) -> float:
-    """How many times as long `work` takes for four times as much."""
+    """The factor by which `work` takes longer for four times the input."""
     few, many = (seconds(work(n)) for n in (size, 4 * size))
     return many / max(few, SHORT)
 

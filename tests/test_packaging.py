@@ -1,4 +1,4 @@
-"""What is built and installed: each file of the product, and each package it imports."""
+"""The built wheel: each file of the product, and each package it imports."""
 
 from __future__ import annotations
 

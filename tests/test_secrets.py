@@ -102,7 +102,7 @@ def test_a_printed_secret_fails_the_test_in_any_process(tmp_path: Path) -> None:
     assert done.stdout.count("has to, use another word there:\n") == len(leaking)
 
 
-def test_what_is_found_is_shown_once_and_by_its_line() -> None:
+def test_a_secret_is_shown_once_with_its_line() -> None:
     secrets.printed("one\nthe key is client-key\nthree")
     secrets.check_client_text("Psst!")
     assert secrets.secret_lines() == ["the key is client-key"]

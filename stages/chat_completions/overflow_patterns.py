@@ -19,7 +19,7 @@ SUM_TOO_LONG = (
         "OpenAI, with tools",
         _OPENAI + "…requested {n} tokens ({tokens} in the messages, {more} in the functions, "
         "and {asked} in the completion)",
-        "Azure OpenAI, and its answers to tools",
+        "Azure OpenAI, and its responses to tools",
     ),
     ErrorPattern(
         "OpenAI, long ago",

@@ -109,7 +109,7 @@ def test_a_repeated_request_is_served_from_memory_and_is_free(
     assert (two["outcome"], two["attempts"], two["usage"]) == ("complete", [], None)
 
 
-def test_a_disconnected_client_still_has_a_record_with_its_tokens(
+def test_a_disconnected_client_has_a_record_with_its_tokens(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")

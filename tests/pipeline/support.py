@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @frozen
 class Event:
-    """What all events are."""
+    """The base class of the events."""
 
     text: str = ""
 
@@ -67,7 +67,7 @@ class Finish(Stage[Middle, End]):
 
 @frozen
 class Tap(Stage[T, T]):
-    """Fits anywhere; writes down what comes to it, under its name."""
+    """Fits anywhere; records each event under its name."""
 
     name: str = "tap"
     log: list[str] = Factory(list)
@@ -110,7 +110,7 @@ class Cache(Stage[Start, Start | End]):
 
 
 class SomeError(Exception):
-    """What a stage may raise."""
+    """An error that a stage may raise."""
 
 
 @frozen
@@ -124,7 +124,7 @@ class Failing(Stage[Middle, End]):
 
 
 async def run(*stages: AnyStage, event: Event | None = None) -> list[Any]:
-    """What comes out when one event runs through `stages`."""
+    """The output of `stages` for one event."""
     arrived: list[Any] = []
 
     async def sink(event: Any) -> None:
@@ -176,7 +176,7 @@ def load_config(folder: Path, text: str, **environ: str) -> Config:
 
 
 def problems(folder: Path, text: str, **environ: str) -> list[tuple[int, int, str, str]]:
-    """What is wrong with `text`: line, column, code, message."""
+    """The problems of `text`: line, column, code, message."""
     with pytest.raises(ConfigError) as caught:
         load_config(folder, text, **environ)
     return [(p.location.line, p.location.column, p.code, p.message) for p in caught.value.problems]

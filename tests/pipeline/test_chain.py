@@ -1,4 +1,4 @@
-"""How events run: the order of opening and closing, what passes by, what comes back."""
+"""The order of opening and closing, events that skip stages, and errors that come back."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_events_are_only_sorted_where_some_pass_by(stages: Any, filters: list[An
     assert [link.filter for link in Chain.of(stages, Start).links] == filters
 
 
-async def test_what_a_stage_raises_comes_out_as_it_is() -> None:
+async def test_an_error_of_a_stage_propagates_unchanged() -> None:
     error = SomeError("this one")
 
     with pytest.raises(SomeError) as caught:
@@ -194,7 +194,7 @@ async def test_what_a_stage_raises_comes_out_as_it_is() -> None:
     assert caught.value is error
 
 
-async def test_what_the_sink_raises_comes_out_as_it_is() -> None:
+async def test_an_error_of_the_sink_propagates_unchanged() -> None:
     error = SomeError("this one")
 
     async def refuse(event: Any) -> None:

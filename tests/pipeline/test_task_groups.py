@@ -144,7 +144,7 @@ async def test_cancellation_is_not_an_error() -> None:
     assert scope.cancelled_caught
 
 
-async def test_what_is_no_exception_comes_through_too() -> None:
+async def test_a_base_exception_propagates_too() -> None:
     class Stop(BaseException):
         pass
 

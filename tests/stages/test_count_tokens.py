@@ -53,11 +53,11 @@ async def test_it_keeps_to_the_contract(number: int | None) -> None:
 
 
 @pytest.mark.parametrize("number", [17, 0])
-async def test_what_the_backend_counts_is_exact(number: int) -> None:
+async def test_a_count_of_the_backend_is_exact(number: int) -> None:
     assert await counted(counting(number), chat_request()) == (number, "exact")
 
 
-async def test_what_the_backend_cannot_count_is_estimated() -> None:
+async def test_a_request_without_a_count_is_estimated() -> None:
     small, options = await counted(counting(None), chat_request())
     large, _ = await counted(counting(None), chat_request(system="word " * 200))
     assert options == "estimated"

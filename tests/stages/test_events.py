@@ -1,4 +1,4 @@
-"""What travels between stages."""
+"""The events between stages."""
 
 from __future__ import annotations
 

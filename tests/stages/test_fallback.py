@@ -97,7 +97,7 @@ async def test_each_target_gets_the_same_request() -> None:
 @pytest.mark.parametrize(
     "error", [InvalidRequestError("no such field"), (BUSY,), ValueError("a bug")], ids=repr
 )
-async def test_what_another_would_refuse_too_or_has_begun_is_the_end(error: Any) -> None:
+async def test_a_final_error_or_a_begun_response_ends_the_attempts(error: Any) -> None:
     reported = error[0] if isinstance(error, tuple) else error
     with pytest.raises(type(reported), match=str(reported)):
         await attempts(Fallback(), event(), error)

@@ -34,7 +34,7 @@ NAMES = {"message_start": "start", "content_block_delta": "delta", "message_stop
 
 @pytest.fixture
 def anyio_backend() -> Any:
-    """Trio, with a clock that goes on as soon as nobody does anything else."""
+    """Trio, with a clock that jumps as soon as all tasks wait."""
     return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
 
 
@@ -137,7 +137,7 @@ async def test_a_response_that_is_tried_again_is_one_to_the_client() -> None:
 
 
 async def fail(sink: Sink, *response: ChatChunk) -> float:
-    """Fail 14 seconds after what was said; an earlier stage takes its time then. When it began."""
+    """Fail 14 seconds after the events, while an earlier stage is slow. Return when it began."""
     began, request = anyio.current_time(), chat_request(stream=True)
     async with Chain.of((TranslateOut(),), ChatEvent).open(sink) as receive:
         for event in (ChatWaiting(request), ChatStart(request), *response):

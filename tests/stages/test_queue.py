@@ -80,7 +80,7 @@ def queue(slots: int | None = 1, **options: Any) -> tuple[Queue, Backend]:
 
 
 def counted(config: Backend) -> tuple[int, int]:
-    """How many run and wait."""
+    """The numbers of running and waiting calls."""
     assert config.queue is not None
     return config.queue.running, config.queue.waiting
 

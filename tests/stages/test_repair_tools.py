@@ -37,7 +37,7 @@ def anyio_backend() -> str:
 
 
 async def message(*events: ChatEvent) -> dict[str, Any]:
-    """What the client gets, by way of `translate-out`."""
+    """The message that the client gets through `translate-out`."""
     builder, sent = MessageBuilder(), []
 
     async def keep(event: Any) -> None:
@@ -92,6 +92,6 @@ async def test_without_tools_all_passes_as_it_is() -> None:
     assert await run_stage(RepairTools(), events) == events
 
 
-async def test_a_response_without_a_finish_reason_gets_its_buffered_text() -> None:
+async def test_a_response_without_an_end_gets_its_buffered_text() -> None:
     result = await message(START, ChatChunk(text("a <tool_call")), ChatEnd(done=True))
     assert inputs(result) == ["a <tool_call"]

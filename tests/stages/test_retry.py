@@ -75,7 +75,7 @@ async def test_the_last_error_is_reported_as_it_is() -> None:
     ],
     ids=["begun", "rejected", "broken", "absent", "quota", "too long to wait", "bug"],
 )
-async def test_what_will_not_change_or_has_begun_is_not_retried(error: Any) -> None:
+async def test_a_permanent_error_or_a_begun_response_is_not_retried(error: Any) -> None:
     reported = error[0] if isinstance(error, tuple) else error
     with pytest.raises(type(reported), match=str(reported)):
         await attempts(STAGE, resolved(), error)
@@ -84,7 +84,7 @@ async def test_what_will_not_change_or_has_begun_is_not_retried(error: Any) -> N
 
 
 @pytest.mark.parametrize("error", [BUSY, after("0"), GatewayTimeoutError("silent")], ids=repr)
-async def test_what_may_change_is(error: ApiError) -> None:
+async def test_a_transient_error_is_retried(error: ApiError) -> None:
     assert len(await attempts(STAGE, resolved(), error, None)) == 2
 
 
@@ -96,7 +96,7 @@ async def test_only_errors_that_are_named_are_tried_again() -> None:
         await attempts(stage, resolved(), BUSY)
 
 
-async def test_one_attempt_is_none_more() -> None:
+async def test_one_attempt_means_no_retry() -> None:
     with pytest.raises(OverloadedError):
         await attempts(Retry(attempts=1), resolved(), BUSY)
 

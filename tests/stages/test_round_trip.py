@@ -92,7 +92,7 @@ def content_of(chunks: list[Any], stream: bool, thinking: bool = False) -> list[
 
 
 def turns(content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a loop adds to the conversation for one response."""
+    """The turns that an agent's loop adds for one response."""
     results = [
         {"type": "tool_result", "tool_use_id": block["id"], "content": "Done"}
         for block in content
@@ -136,7 +136,7 @@ REASONS = st.sampled_from(["stop", "tool_calls", "length", "content_filter", Non
 
 @st.composite
 def responses(draw: st.DrawFn) -> list[Any]:
-    """The chunks of an answer in order, of odd parts."""
+    """The chunks of a response in order, of odd parts."""
     names = draw(st.lists(st.sampled_from(["content", "reasoning", "refusal"]), max_size=3))
     chunks: list[Any] = [delta(**{name: draw(TEXTS)}) for name in names]
     for n in range(draw(st.integers(0, 3))):

@@ -119,7 +119,7 @@ async def test_a_whole_message_is_written_at_the_end() -> None:
 
 
 @pytest.mark.parametrize("streamed", [True, False], ids=["streamed", "whole"])
-async def test_what_was_dropped_is_in_a_header(streamed: bool) -> None:
+async def test_dropped_fields_are_in_a_header(streamed: bool) -> None:
     start, _ = await encoded(response_events(streamed, "top_k:dropped", "stop_sequences:cut"))
     assert start.headers["x-llm-proxy-degraded"] == "top_k:dropped, stop_sequences:cut"
 
@@ -144,7 +144,7 @@ NOTES: dict[str, tuple[str, ...]] = {
 
 @for_each("notes", NOTES.values(), ids=NOTES)
 @for_each("streamed", [True, False], ids=["streamed", "whole"])
-async def test_names_a_client_made_up_do_no_harm_in_a_header(
+async def test_invented_names_are_harmless_in_a_header(
     streamed: bool, notes: tuple[str, ...]
 ) -> None:
     start, _ = await encoded(response_events(streamed, *notes))

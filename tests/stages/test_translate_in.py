@@ -60,7 +60,7 @@ async def test_the_profile_is_that_of_the_requests_backend() -> None:
     assert out.options == {"max_completion_tokens": 100}
 
 
-async def test_what_differs_for_one_model_counts() -> None:
+async def test_overrides_of_a_model_count() -> None:
     event = Resolved(http(), request(top_k=1), Target("fake", "m", {"fields": {"top_k": "map"}}))
     [out] = await run_stage(STAGE, [event])
     assert (out.options, out.notes) == ({"max_tokens": 100, "top_k": 1}, ())
@@ -78,7 +78,7 @@ async def test_the_estimate_is_corrected_by_this_model_s_usage() -> None:
     assert other.estimate == other.raw_estimate
 
 
-async def test_what_the_backend_cannot_take_is_refused() -> None:
+async def test_unsupported_content_is_refused() -> None:
     document = {"type": "document", "source": {"type": "file", "file_id": "f"}}
     event = resolved(messages=[{"role": "user", "content": [document]}])
     with pytest.raises(InvalidRequestError, match="there is no Files API here"):

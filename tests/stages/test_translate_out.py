@@ -28,7 +28,7 @@ FINISH = ChatChunk({"choices": [{"delta": {}, "finish_reason": "stop"}]})
 
 
 async def failing(events: list[Any], error: type[Exception]) -> tuple[list[Any], str]:
-    """What is forwarded before `events` fail, and how they do."""
+    """The events forwarded before `events` fail, and the error."""
     out: list[Any] = []
 
     async def keep(event: Any) -> None:
@@ -121,7 +121,7 @@ async def test_after_a_stop_sequence_the_response_is_not_read() -> None:
     assert (end.stop_reason, end.stop_sequence) == ("stop_sequence", "a")
 
 
-async def test_a_truncated_response_to_a_lowered_limit_is_at_the_window() -> None:
+async def test_a_response_cut_by_a_lowered_limit_filled_the_window() -> None:
     cut = ChatChunk({"choices": [{"delta": {}, "finish_reason": "length"}]})
     *_, end, _ = await run_stage(
         TranslateOut(), [START, TEXT, cut, ChatEnd(limit_lowered="window")]
@@ -146,7 +146,7 @@ async def test_a_silent_stream_is_pinged_on_each_event_loop() -> None:
             ]
 
 
-async def test_what_a_ping_raises_ends_the_request() -> None:
+async def test_an_error_of_a_ping_ends_the_request() -> None:
     pinged = anyio.Event()
 
     async def refuse(event: Any) -> None:

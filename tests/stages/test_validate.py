@@ -157,7 +157,7 @@ async def test_a_thread_is_refused_even_where_the_rest_is_wrong_too() -> None:
     assert error.details["error_code"] == "thread_unsupported_request"
 
 
-async def test_a_null_thread_is_none() -> None:
+async def test_null_means_no_thread() -> None:
     event = Authenticated(http(json_codec.encode({**body(), "thread": None})))
     [out] = await run_stage(Validate(), [event])
     assert out.request.unknown_fields == ()

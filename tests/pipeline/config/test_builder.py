@@ -1,4 +1,4 @@
-"""Entries of sections: built, referred to, left out when nobody needs them."""
+"""Entries of sections: built, referred to, left out when they are not used."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_reference_to_nothing_is_reported(tmp_path: Path) -> None:
     ]
 
 
-def test_a_reference_into_a_section_that_is_none_is_reported(tmp_path: Path) -> None:
+def test_a_reference_into_a_broken_section_is_reported(tmp_path: Path) -> None:
     matches = problems(tmp_path, f"things: [one]\n{PIPELINE}")
 
     assert [(line, code) for line, _, code, _ in matches] == [(1, "bad-option")]
@@ -122,13 +122,13 @@ def test_variables_missing_outside_of_entries_are_errors(tmp_path: Path) -> None
     ]
 
 
-def test_what_follows_from_a_missing_variable_is_not_reported(tmp_path: Path) -> None:
+def test_consequences_of_a_missing_variable_are_not_reported(tmp_path: Path) -> None:
     text = "settings:\n  port: ${PORT}\n" + things("")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["missing-variable"]
 
 
-def test_what_follows_from_a_broken_variable_is_not_reported(tmp_path: Path) -> None:
+def test_consequences_of_a_broken_variable_are_not_reported(tmp_path: Path) -> None:
     text = "settings:\n  port: '${PO RT}'\n" + things("")
 
     assert [code for _, _, code, _ in problems(tmp_path, text)] == ["bad-variable"]

@@ -1,4 +1,4 @@
-"""What `llm-proxy check` says, word for word: one text file per case, in `messages/`.
+"""The output of `llm-proxy check`: one text file per case, in `messages/`.
 
 Each holds the files of a directory under `=== NAME` and ends with `=== check exits with N` and
 the whole output. `=== NAME in latin-1` is a file in another encoding; under

@@ -349,7 +349,7 @@ def test_a_document_does_not_show_its_environment() -> None:
     assert "s3cret'" not in repr(parse(text, {"KEY": "s3cret", "OTHER": "s3cret"}))
 
 
-def test_what_is_nested_too_deeply_is_a_problem() -> None:
+def test_nesting_that_is_too_deep_is_a_problem() -> None:
     (problem,) = parse("a: " + "[" * 400, {}).problems
 
     assert problem.code == "yaml-syntax"

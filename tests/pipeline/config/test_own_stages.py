@@ -24,7 +24,7 @@ from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseSta
 
 @frozen
 class Greet(Stage[Authenticated, HttpResponse]):
-    """Greets whoever comes."""
+    """Responds with a greeting."""
 
     word: str = option("Hello", help="what to say")
 
@@ -59,7 +59,7 @@ def write_config(folder: Path, *stages: str) -> Path:
 
 
 async def answer(file: Path) -> list[Any]:
-    """What comes out of the first pipeline for a request without a body."""
+    """The output of the first pipeline for a request without a body."""
     arrived = []
 
     async def sink(event: Any) -> None:
@@ -98,12 +98,12 @@ async def test_a_stage_of_an_installed_distribution_runs_by_its_name(tmp_path: P
     assert await answer(file) == [ResponseStart(200), ResponseBody(b"Hi anonymous")]
 
     listed = CliRunner().invoke(main, ["stages"])
-    assert "greet: Authenticated -> HttpResponse\n  Greets whoever comes.\n" in listed.output
+    assert "greet: Authenticated -> HttpResponse\n  Responds with a greeting.\n" in listed.output
 
 
 SHOWN = """\
 {name}: Authenticated -> HttpResponse
-  Greets whoever comes.
+  Responds with a greeting.
     word (text; default: Hello): what to say
 
 """

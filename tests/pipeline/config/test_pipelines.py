@@ -121,7 +121,7 @@ def test_a_route_is_a_method_and_a_path(tmp_path: Path, route: str) -> None:
         "'GET /a\n\n  b'",
     ],
 )
-def test_anything_else_is_no_route(tmp_path: Path, route: str) -> None:
+def test_other_texts_are_no_route(tmp_path: Path, route: str) -> None:
     ((line, _, code, message),) = problems(tmp_path, pipelines(" [begin, finish]", route))
 
     assert (line, code) == (4, "bad-route")
@@ -214,7 +214,7 @@ def test_with_an_unknown_stage_no_order_is_reported(tmp_path: Path) -> None:
         ("pipelines: {p: }", "bad-option", "`p`: expected a mapping, got nothing"),
     ],
 )
-def test_what_is_no_section_of_pipelines_is_reported(
+def test_an_invalid_section_of_pipelines_is_reported(
     tmp_path: Path, text: str, code: str, message: str
 ) -> None:
     ((*_, matches, response),) = problems(tmp_path, text)

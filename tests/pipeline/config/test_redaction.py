@@ -82,7 +82,7 @@ STAGES = {
 
 
 def check_output(folder: Path, text: str) -> str:
-    """What `check` says of a config with `text`, which has a problem."""
+    """The output of `check` for a config with `text`, which has a problem."""
     file = folder / "pipelines.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError) as caught:

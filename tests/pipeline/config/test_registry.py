@@ -205,9 +205,7 @@ number = 5
         ("Unparsable", "`classes:Unparsable` is not usable: ", "correct the annotations"),
     ],
 )
-def test_what_is_no_usable_stage_is_reported(
-    folder: Path, name: str, message: str, hint: str
-) -> None:
+def test_an_unusable_stage_is_reported(folder: Path, name: str, message: str, hint: str) -> None:
     write(folder, "classes", CLASSES)
 
     error = refusal(f"classes:{name}")

@@ -19,12 +19,8 @@ from pipeline.config.parsing import parse
 from pipeline.config.problems import Problem
 from pipeline.config.structuring import (
     KindError,
-    describe,
-    is_list,
-    is_tuple,
     make_converter,
     option_names,
-    spell,
     to_problems,
 )
 from tests.cases import for_each
@@ -193,7 +189,7 @@ class Outer:
 
 
 def problems(text: str, kind: Any = Outer, **environ: str) -> list[Problem]:
-    """What is wrong with a document that holds one value, under the name `it`."""
+    """The problems of a document with one value, under the name `it`."""
     document = parse(text, environ)
     value = {**document.value["it"], "everything": None} if kind is Outer else document.value["it"]
     with pytest.raises((BaseValidationError, ValueError)) as caught:
@@ -293,7 +289,7 @@ class Picky:
     ],
     ids=str,
 )
-def test_what_a_class_refuses_is_reported(
+def test_an_error_of_a_class_is_reported(
     it: str, kind: Any, expected: tuple[int, int, str, str]
 ) -> None:
     text = f"it: {it}\n".replace("$a", '"${WORD}"')
@@ -346,49 +342,6 @@ def test_values_of_the_engine_are_kept_and_are_no_options() -> None:
 
     assert result.everything is thing
     assert option_names(Outer) == ["word", "inner", "several", "named"]
-
-
-@pytest.mark.parametrize(
-    ("path", "spelled"),
-    [(("keys", 1), "keys[1]"), (("a", "b", 0, "c"), "a.b[0].c"), ((2, 3), "[2][3]"), ((), "")],
-    ids=str,
-)
-def test_paths_are_spelt_as_people_do(path: Any, spelled: str) -> None:
-    assert spell(path) == spelled
-
-
-@for_each(
-    ("value", "described"),
-    [
-        (None, "nothing"),
-        ({}, "a mapping"),
-        ([], "a list"),
-        ("a", "the text 'a'"),
-        (True, "`true`"),
-        (1.5, "`1.5`"),
-        (Unquoted("s3cret"), "a text from the environment"),
-        (FromEnvironment("s3cret"), "a text from the environment"),
-    ],
-    ids=str,
-)
-def test_values_are_described_as_people_do(value: Any, described: str) -> None:
-    assert describe(value) == described
-
-
-@pytest.mark.parametrize(
-    ("kind", "tuple_", "list_"),
-    [
-        (tuple[int, ...], True, True),
-        (tuple[int, str], True, False),
-        (tuple[int], True, False),
-        (list[int], False, True),
-        (dict[str, int], False, False),
-        (str, False, False),
-    ],
-    ids=str,
-)
-def test_the_types_that_are_lists_in_yaml(kind: Any, tuple_: bool, list_: bool) -> None:
-    assert (is_tuple(kind), is_list(kind)) == (tuple_, list_)
 
 
 def test_the_names_of_a_section_are_its_own() -> None:

@@ -1,4 +1,4 @@
-"""Which stages may follow each other, and what is said when they do not."""
+"""The order of stages by their types, and the report of a wrong order."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_chain_in_order_asks_for_no_hints() -> None:
         "a-sink",
     ],
 )
-def test_what_is_carried_after_a_stage(
+def test_events_are_carried_past_a_stage(
     before: Any, accepts: Any, emits: Any, transparent: bool, after: Any
 ) -> None:
     assert types_after(before, Signature(accepts, emits, transparent)) == after

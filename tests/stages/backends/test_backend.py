@@ -179,7 +179,7 @@ async def test_pitfall_12_estimates_are_calibrated_by_reported_usage(
 
 
 @pytest.mark.parametrize("used", [None, {}, [], {"prompt_tokens": "x"}, {"prompt_tokens": None}])
-async def test_usage_that_is_none_calibrates_nothing(used: Any, server: ScriptedBackend) -> None:
+async def test_invalid_usage_does_not_calibrate(used: Any, server: ScriptedBackend) -> None:
     server.says(whole(200, {**completion(), "usage": used}))
     async with opened(server) as backend:
         await events_of(backend, system="word " * 4000)

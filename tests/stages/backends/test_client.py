@@ -87,7 +87,7 @@ async def test_done_without_its_empty_line_counts(
     assert value.completed
 
 
-async def test_what_is_after_done_is_left(
+async def test_data_after_done_is_not_read(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     late = http_chunk(b'data: {"c": 3}\n\n')
@@ -225,7 +225,7 @@ async def test_chunks_that_arrive_together_come_together(
         assert await anext(response) == [delta("stop")]
 
 
-async def test_what_comes_before_a_broken_event_is_not_lost(
+async def test_events_before_a_broken_event_are_forwarded(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
     good = b"data: %b\n\n" % json_codec.encode(delta(content="a"))

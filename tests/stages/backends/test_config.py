@@ -26,7 +26,7 @@ def structured(value: Any, kind: Any) -> Any:
 
 
 def problems(value: Any, kind: Any) -> list[tuple[tuple[str | int, ...], str]]:
-    """What is wrong with `value`, with the path of each."""
+    """The problems of `value`, with their paths."""
     with pytest.raises((BaseValidationError, ValueError)) as raised:
         structured(value, kind)
     return [(path, str(leaf)) for path, leaf in leaf_errors(raised.value)]
@@ -104,7 +104,7 @@ def test_a_misspelt_profile_gets_a_hint() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Ollama2000", None, 3, ["ollama"], {}], ids=repr)
-def test_what_is_no_profile_is_refused(name: Any) -> None:
+def test_an_invalid_profile_is_refused(name: Any) -> None:
     error = option_error({"profile": name}, Backend)
     assert error.option == "profile"
     assert "there is no profile" in str(error)
@@ -296,7 +296,7 @@ def test_a_pattern_of_models_changes_the_profile_for_them() -> None:
     assert backend.profile_for(Target("fake", "gpt-5")) is five
 
 
-def test_what_a_pattern_says_is_checked() -> None:
+def test_overrides_of_a_pattern_are_checked() -> None:
     value = {"base_url": "http://b.invalid/v1", "models": {"gpt-*": {"base_url": "http://x/"}}}
 
     assert option_error(value, Backend).option == "base_url"

@@ -34,7 +34,7 @@ def model_file() -> Path:
     return next(Path(spec.origin).parent.glob("*.gguf"))
 
 
-def test_what_is_installed_is_enough() -> None:
+def test_the_installed_packages_suffice() -> None:
     embedded.check(profile())
 
 

@@ -1,4 +1,4 @@
-"""Who may call a backend next."""
+"""The order of calls in the fair queue."""
 
 from __future__ import annotations
 

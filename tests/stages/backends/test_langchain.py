@@ -1,4 +1,4 @@
-"""What the proxy uses of LangChain's inside: a release that changes it fails here."""
+"""The parts of LangChain that the proxy relies on: a release that changes one fails here."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.wire.chat import completion, delta
 
 @define(eq=False)
 class FakeResponse:
-    """What `create` gives: each chunk arrives alone."""
+    """The result of `create`: each chunk arrives alone."""
 
     chunks: list[Any]
     closed: bool = False
@@ -90,7 +90,7 @@ async def received(
 
 
 async def stream_of(chat: ProxyChat) -> AbstractAsyncContextManager[AsyncIterator[list[Any]]]:
-    """What `ask` gives for a stream."""
+    """The context of a streamed response."""
     return await open_response(chat, "some-model", call(), stream=True)
 
 

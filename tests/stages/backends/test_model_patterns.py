@@ -1,4 +1,4 @@
-"""What shipped profiles know of models, by patterns of their names."""
+"""Overrides of shipped profiles for models, by patterns of their names."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ async def test_a_backend_is_reached_through_the_proxy_variables(
         completions = ChatCompletionsClient(client, f"{to}://backend.invalid/v1", connect_timeout=5)
         if to == "http":
             assert await completed(completions, call()) == completion()
-        else:  # the answer to CONNECT is no more than its head
+        else:  # the response to CONNECT is no more than its head
             with pytest.raises(OverloadedError, match="cannot be reached"):
                 await completed(completions, call())
     asked = backend.request()

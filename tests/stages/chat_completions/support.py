@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from multidict import CIMultiDict
+
 from stages.chat_completions.errors import error_from_status
 from stages.messages_api.errors import ApiError
 
 
-def refused(status: int, body: Any) -> ApiError:
-    """The error for a refusal with this status and body."""
+def refused(status: int, body: Any, **headers: str) -> ApiError:
+    """The error for a refusal with this status, body and headers (`retry_after`: `retry-after`)."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return error_from_status("local", status, {}, data)
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return error_from_status("local", status, CIMultiDict(named), data)
 
 
-def openai(message: str, **members: Any) -> dict[str, Any]:
+def openai(message: Any, **members: Any) -> dict[str, Any]:
     """An error as OpenAI and most others write it."""
     return {"error": {"message": message, "param": None, **members}}
 

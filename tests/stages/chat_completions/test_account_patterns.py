@@ -186,7 +186,7 @@ def test_row_b27_an_empty_account_is_billing_and_is_not_retried(status: int, bod
     ],
     ids=["Gemini", "Z.ai", "Moonshot"],
 )
-def test_row_b27_a_limit_of_requests_is_none(body: Any) -> None:
+def test_row_b27_a_rate_limit_is_no_empty_account(body: Any) -> None:
     error = refused(429, body)
     assert (error.status, error.type) == (429, "rate_limit_error")
     assert error.headers == {}

@@ -2,30 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import pytest
-from multidict import CIMultiDict
 
-from stages.chat_completions.errors import error_from_object, error_from_status
-from stages.messages_api.errors import (
-    ApiError,
-)
+from stages.chat_completions.errors import error_from_object
 from tests.cases import for_each
-
-
-def refused(status: int, response: Any, **headers: str) -> ApiError:
-    """The error for an answer with this status and body."""
-    body = response if isinstance(response, bytes) else json.dumps(response).encode()
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return error_from_status("local", status, CIMultiDict(named), body)
-
-
-def openai(message: Any, **members: Any) -> dict[str, Any]:
-    """An error as most backends write it."""
-    return {"error": {"message": message, **members}}
-
+from tests.stages.chat_completions.support import openai, refused
 
 SECRETS = [
     "Incorrect API key provided: sk-proj-Ab12Cd34Ef56Gh78.",

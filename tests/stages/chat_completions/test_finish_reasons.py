@@ -1,4 +1,4 @@
-"""What becomes of the finish reasons of providers."""
+"""The translation of the finish reasons of providers."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def test_a_part_of_an_object_is_open(value: object, size: int, data: st.DataObje
 
 
 @pytest.mark.parametrize("text", ["{}}", "]", "null", ""])
-def test_what_is_no_object_is_closed_too_and_left_to_the_parser(text: str) -> None:
+def test_other_values_than_objects_are_closed_for_the_parser(text: str) -> None:
     assert nested(text)
 
 

@@ -23,7 +23,7 @@ NEW = (
     "of the input prompt or the number of requested output tokens."
 )
 
-# What is said, and the limit that fits; None: the backend knows.
+# The message, and the limit that fits; None: the backend knows.
 FITTING: dict[str, tuple[str, int | None]] = {
     "OpenAI, vLLM up to 0.10": (OLD.format(8192, 9000, 1000, 8000), 7191),
     "OpenAI with tools": (
@@ -112,9 +112,7 @@ FITTING: dict[str, tuple[str, int | None]] = {
 
 
 @for_each(("message", "space"), FITTING.values(), ids=FITTING)
-def test_pitfall_31_a_limit_too_large_for_the_prompt_is_no_overflow(
-    message: str, space: int | None
-) -> None:
+def test_pitfall_31_a_too_large_limit_is_no_overflow(message: str, space: int | None) -> None:
     body = json_codec.encode({"error": {"message": message, "code": 400}})
     error = error_from_status("local", 400, {}, body)
     assert isinstance(error, OutputLimitError)

@@ -38,7 +38,7 @@ TGI = (
 )
 
 
-def test_row_b24_tgi_s_output_limit_is_lowered_if_the_prompt_fits() -> None:
+def test_row_b24_tgi_s_limit_is_lowered_if_the_prompt_fits() -> None:
     body = {"error": TGI.format(1512, 1000, 1024), "error_type": "validation"}
     error = refused(422, body)
     assert isinstance(error, OutputLimitError)
@@ -75,7 +75,7 @@ COHERE = (
     "max tokens must be less than or equal to 4096, the maximum output{} for this model - "
     "received 8192."
 )
-# What is said, and the most that the model puts out.
+# The message, and the largest output of the model.
 CAP_WORDINGS = {
     "Anthropic": (
         (
@@ -124,7 +124,7 @@ def test_row_b24_a_limit_over_what_the_model_puts_out_is_lowered(words: str, max
     assert error.message.endswith("which is the maximum allowed number of output tokens")
 
 
-def test_row_b24_openai_s_oldest_words_separate_prompt_and_output() -> None:
+def test_row_b24_openai_s_old_words_split_prompt_and_output() -> None:
     error = overflow_error(
         "This model's maximum context length is 4097 tokens, however you requested 4116 tokens "
         "(1044 in your prompt; 3072 for the completion). Please reduce your prompt"

@@ -51,7 +51,7 @@ FIVE = ("a", "b", "c", "d", "e")
     ],
     ids=["no limit", "at the limit", "over it", "none at all", "emulated", "dropped"],
 )
-def test_what_is_sent_and_what_is_looked_for_here(
+def test_stop_sequences_are_sent_or_matched_here(
     options: dict[str, Any], sent: int, scanned: tuple[str, ...]
 ) -> None:
     result: Profile = profile(**options)

@@ -51,7 +51,7 @@ INSIDE: Tags = (("<a>", "</a>"), ("<ab>", "-"), ("", "</a>"))
         (" ", "", " "),
     ],
 )
-def test_after_a_tag_in_the_prompt_the_text_begins_with_reasoning(
+def test_after_a_tag_in_the_prompt_the_text_is_reasoning(
     text: str, thinking: str, remaining: str
 ) -> None:
     assert split([text], INSIDE) == {"thinking": thinking, "text": remaining}

@@ -1,4 +1,4 @@
-"""How many tokens a prompt has by its size, learned from usage."""
+"""The estimate of tokens by size, calibrated by usage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def learned(*prompts: tuple[int, int]) -> TokenEstimate:
 
 
 def estimates(line: TokenEstimate, prompt: tuple[int, int]) -> float:
-    """What the line makes of a prompt, as a share of its tokens."""
+    """The estimate for a prompt, as a share of its tokens."""
     return line.tokens(prompt[0]) / prompt[1]
 
 
@@ -104,7 +104,7 @@ def test_whatever_is_reported_the_line_stays_within_bounds(reports: list[tuple[i
 
 
 @pytest.mark.parametrize("ratio", [0.6, 1.0, 1.5])
-def test_what_is_reported_again_and_again_becomes_the_factor(ratio: float) -> None:
+def test_repeated_usage_becomes_the_factor(ratio: float) -> None:
     line = learned(*[(10_000, int(10_000 * ratio))] * 20)
     assert line.tokens(10_000) == pytest.approx(10_000 * ratio, rel=0.01)
 

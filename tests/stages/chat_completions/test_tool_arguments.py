@@ -77,7 +77,7 @@ def test_row_b3_another_id_with_a_name_is_another_call() -> None:
     assert content(chunks) == [("tool_use", "f", {}), ("tool_use", "g", {"command": "ls -l"})]
 
 
-# B6: what is said again
+# B6: repeated arguments
 
 
 @for_each("again", [COMMAND, SPACED, COMMAND * 2, f"\n{COMMAND}\n", COMMAND + " "])

@@ -149,7 +149,7 @@ OURS = {
 
 
 def refusal(options: dict[str, Any]) -> str:
-    """What is wrong with a request; empty if nothing is."""
+    """The problem of a request; empty without one."""
     try:
         Validate().parse(encode(body(**options)))
     except InvalidRequestError as error:

@@ -244,7 +244,7 @@ def test_a_block_of_the_assistant_is_read(block: dict[str, Any], expected: m.Blo
     ],
     ids=lambda changes: ",".join(changes),
 )
-def test_what_is_allowed_is_taken(changes: dict[str, Any]) -> None:
+def test_an_allowed_value_is_accepted(changes: dict[str, Any]) -> None:
     assert list(validation.problems(request(**changes))) == []
 
 

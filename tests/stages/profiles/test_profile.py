@@ -1,4 +1,4 @@
-"""What is known of backends, as data."""
+"""The profiles: facts about backends, as data."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_profile_names_only_policies_that_differ_from_generic(name: str) -> No
 
 
 @for_each("name", profiles())
-def test_what_a_profile_maps_it_has_a_way_for(name: str) -> None:
+def test_a_profile_can_express_each_field_that_it_maps(name: str) -> None:
     result = profile_named(name)
     assert (result.fields["thinking"] == "map") is (result.reasoning_request != "none")
     assert (result.fields["thinking_block"] == "map") is (result.reasoning_history != "none")
@@ -132,7 +132,7 @@ def test_an_http_url_is_a_base_url(url: str) -> None:
         "http://[::1/v1",
     ],
 )
-def test_anything_else_is_no_base_url(url: str) -> None:
+def test_an_invalid_base_url_is_refused(url: str) -> None:
     with pytest.raises(OptionError, match="must be an http or https URL") as raised:
         profile(base_url=url)
     assert raised.value.option == "base_url"

@@ -113,7 +113,7 @@ def test_only_the_half_open_attempt_counts(when: str, end: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["response_started", "succeeded", "failed"])
-def test_what_ends_while_it_is_open_changes_nothing(end: str) -> None:
+def test_a_call_that_ends_while_it_is_open_changes_nothing(end: str) -> None:
     breaker = failing(1, 2)
     late = [breaker.attempt(2.5) for _ in range(LIMITS.failures)]
     fail(breaker, 3)

@@ -1,4 +1,4 @@
-"""What a request is like."""
+"""Traits of a request."""
 
 from __future__ import annotations
 

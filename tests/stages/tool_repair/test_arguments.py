@@ -52,7 +52,7 @@ SCHEMA: dict[str, Any] = {
         '{"city": "x", "unknown": "5"}',
     ],
 )
-def test_what_fits_stays_byte_for_byte(arguments: str) -> None:
+def test_valid_arguments_do_not_change(arguments: str) -> None:
     assert repair_arguments(arguments, SCHEMA) == (arguments, "")
 
 
@@ -103,7 +103,7 @@ def test_json_in_a_string_is_what_it_says() -> None:
         '{"city": 1.10}',  # 1.1 once it is read
     ],
 )
-def test_what_no_simple_change_makes_fit_stays(arguments: str) -> None:
+def test_arguments_beyond_simple_changes_do_not_change(arguments: str) -> None:
     assert repair_arguments(arguments, SCHEMA) == (arguments, "unfit")
 
 
@@ -171,7 +171,7 @@ def test_broken_json_is_repaired_where_that_fits(value: str, becomes: Any) -> No
         '{"city": "' + "x" * 60_000,
     ],
 )
-def test_what_cannot_be_repaired_stays(arguments: str) -> None:
+def test_broken_arguments_beyond_repair_do_not_change(arguments: str) -> None:
     began = time.process_time()
     assert repair_arguments(arguments, SCHEMA) == (arguments, "broken")
     assert time.process_time() - began < 2
@@ -269,7 +269,7 @@ def test_row_d2_a_long_text_in_a_broken_call_is_repaired() -> None:
     assert json.loads(arguments)["text"] == "line\n" * 6_000
 
 
-def test_what_is_too_long_to_repair_is_not_tried() -> None:
+def test_arguments_that_are_too_long_are_not_repaired() -> None:
     assert repaired('{"a": ' + "[" * 2000) is None
 
 

@@ -182,7 +182,7 @@ def test_a_response_that_a_stop_sequence_ended_was_cut() -> None:
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter", "model_length"])
-def test_what_was_cut_is_not_repaired(reason: str) -> None:
+def test_truncated_arguments_are_not_repaired(reason: str) -> None:
     half = '{"city": "Par'
     response = [calls(call("get_weather", half, index=0, id="a")), finish(reason)]
     assert (
@@ -260,7 +260,7 @@ OPENED = "<tool_call><function=get_weather><parameter=city>"
         f'<function=get_weather>{{"city": "{{}} </function>", "days": "{RM}"}}</function>',
     ],
 )
-def test_what_is_in_a_call_that_cannot_be_read_is_no_call(written: str) -> None:
+def test_a_call_inside_an_unreadable_call_is_text(written: str) -> None:
     for end in ("", "</tool_call>"):
         for size in (7, 1000):
             response = [*map(text, pieces(written + end, size)), finish()]

@@ -195,7 +195,7 @@ TEXTS = {
 
 @for_each("text", TEXTS.values(), ids=TEXTS)
 @for_each("size", [1, 3, 1000])
-def test_what_is_no_call_of_a_tool_stays_as_it_is(size: int, text: str) -> None:
+def test_other_text_than_calls_does_not_change(size: int, text: str) -> None:
     assert scan(pieces(text, size)) == [text]
 
 

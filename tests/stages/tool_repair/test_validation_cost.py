@@ -1,4 +1,4 @@
-"""What a schema may cost: the worst cases are not asked, the usual ones are."""
+"""The limit on the cost of a schema: usual schemas are used, the worst are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of a translated conversation share."""
+"""Helpers of the tests of a translated conversation."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def noted(*turns: Any, **options: Any) -> tuple[str, ...]:
     return both(turns, options)[1]
 
 
-# What cannot be said
+# What cannot be expressed
 
 
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}

@@ -115,7 +115,7 @@ CHUNKS = members(
 )
 #: What nine in ten are, which has a way of its own.
 USUAL = TEXTS.map(lambda more: {"choices": [{"delta": {"content": more}}]})
-# An error ends an answer at once, so it is rare here.
+# An error ends a response at once, so it is rare here.
 FAILING = st.one_of(*[CHUNKS] * 4, *[USUAL] * 3, members(error=ANYTHING))
 
 
@@ -143,7 +143,7 @@ def cut(data: bytes, places: list[int]) -> list[bytes]:
 
 
 def at_once(stage: Coroutine[Any, Any, list[Any]]) -> list[Any]:
-    """What a stage forwards that never waits, without an event loop."""
+    """The events that a stage forwards, without an event loop; the stage must not wait."""
     try:
         stage.send(None)
     except StopIteration as stop:

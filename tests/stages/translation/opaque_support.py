@@ -1,4 +1,4 @@
-"""What the tests of opaque members share."""
+"""Helpers of the tests of opaque members."""
 
 from __future__ import annotations
 

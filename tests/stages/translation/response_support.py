@@ -1,4 +1,4 @@
-"""What the tests of a translated response share."""
+"""Helpers of the tests of a translated response."""
 
 from __future__ import annotations
 

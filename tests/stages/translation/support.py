@@ -55,7 +55,7 @@ def usage(**counts: Any) -> dict[str, Any]:
 
 
 def completion(reason: Any = "stop", **message: Any) -> dict[str, Any]:
-    """A whole answer in one piece, as backends give it where no stream was asked for."""
+    """A whole response in one piece, as backends give it where no stream was asked for."""
     choice = {"index": 0, "message": {"role": "assistant", **message}, "finish_reason": reason}
     return {"object": "chat.completion", "choices": [choice], "usage": USAGE}
 

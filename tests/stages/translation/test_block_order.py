@@ -121,7 +121,7 @@ def test_tags_are_text_where_the_profile_says_so() -> None:
     ],
     ids=["a call", "thinking"],
 )
-def test_what_could_begin_a_tag_stays_before_what_follows(
+def test_a_possible_tag_stays_before_what_follows(
     buffered: str, follows: Any, expected: Any
 ) -> None:
     result = content([text(buffered), follows, finish()], request=chat_request(thinking=THINKING))
@@ -129,7 +129,7 @@ def test_what_could_begin_a_tag_stays_before_what_follows(
 
 
 @pytest.mark.parametrize("follows", [delta(refusal="No."), delta(content=[{"text": "No."}])])
-def test_what_could_begin_a_tag_stays_before_other_text(follows: Any) -> None:
+def test_a_possible_tag_stays_before_other_text(follows: Any) -> None:
     assert content([text("<"), follows, finish()]) == [("text", "<No.")]
 
 

@@ -154,7 +154,7 @@ AGENT = st.lists(
 
 @given(AGENT, PROFILES)
 @quick
-def test_what_was_sent_before_stays_the_same_bytes(agent: list[Any], settings: Profile) -> None:
+def test_earlier_turns_keep_their_bytes(agent: list[Any], settings: Profile) -> None:
     """For the prefix caches of backends."""
     settings = evolve(settings, hoist_system=False)
     turns = numbered([turn for turns in agent for turn in turns])
@@ -166,7 +166,7 @@ def test_what_was_sent_before_stays_the_same_bytes(agent: list[Any], settings: P
 
 @given(st.lists(streams(), min_size=1, max_size=3))
 @settings(quick, max_examples=60)
-def test_what_a_backend_has_said_goes_back_to_it_as_it_was(
+def test_a_response_goes_back_to_its_backend_unchanged(
     responses: list[tuple[Reply, list[dict[str, Any]]]],
 ) -> None:
     turns: list[dict[str, Any]] = []

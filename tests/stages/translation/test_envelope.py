@@ -88,7 +88,7 @@ def test_an_envelope_with_something_added_is_known_to_be_altered(more: str) -> N
         "functions.Bash:0",
     ],
 )
-def test_pitfall_26_what_others_made_is_no_envelope(other: str) -> None:
+def test_pitfall_26_a_foreign_signature_is_no_envelope(other: str) -> None:
     assert unseal(other) is None
     assert not is_sealed(other)
 
@@ -102,7 +102,7 @@ def forged(buffered: Any, raw: bytes | None = None) -> str:
     return "llmp2_" + base64.urlsafe_b64encode(whole).decode().rstrip("=")
 
 
-def test_what_is_forged_has_to_have_the_right_types() -> None:
+def test_a_forged_envelope_needs_the_right_types() -> None:
     assert unseal(forged({"o": "a", "x": 1})) == Envelope("a")
     wrong: list[Any] = [
         *([], 1, None, {}, {"o": 1}, {"o": "a", "i": 1}, {"o": "a", "c": []}),
@@ -126,7 +126,7 @@ def test_a_small_envelope_cannot_fill_the_memory() -> None:
 
 
 @pytest.mark.parametrize("text", ["x" * 100_000, "ab" * 1_000_000, PROMPT])
-def test_what_says_one_thing_again_and_again_comes_back_too(text: str) -> None:
+def test_repetitive_content_comes_back_too(text: str) -> None:
     envelope = Envelope("a", text=text)
     assert unseal(seal(envelope)) == envelope
 

@@ -60,7 +60,7 @@ def test_pitfall_19_the_attribution_line_is_dropped_and_reported(prompt: Any) ->
     assert noted(*turns, prompt=prompt) == ("system.attribution:dropped",)
 
 
-def test_what_an_agent_has_sent_before_stays_the_same_bytes() -> None:
+def test_earlier_turns_of_an_agent_keep_their_bytes() -> None:
     turns = [
         user(text("Hi"), {**text("there"), "cache_control": {"type": "ephemeral"}}),
         assistant(text("a"), use("1", n=1), use("2")),

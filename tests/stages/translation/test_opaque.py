@@ -270,7 +270,7 @@ def test_row_b32_reasoning_text_goes_back_with_its_opaque_part() -> None:
 
 
 @WISHES
-def test_what_a_repaired_call_came_with_goes_back_with_it(requested: dict[str, Any]) -> None:
+def test_extras_of_a_repaired_call_go_back_with_it(requested: dict[str, Any]) -> None:
     talk = Talk(more=requested)
     repair = ResponseRepair(talk.request(), {"f": {"type": "object"}})
     chunks = [delta(reasoning_details=[ENCRYPTED]), *one_call("functions.f:0", **SIGNED)]

@@ -91,7 +91,7 @@ def test_row_b13_two_calls_of_one_response_have_different_ids() -> None:
 # The bound, and what is longer
 
 
-def test_what_does_not_fit_an_id_is_in_a_block_before_the_call() -> None:
+def test_extras_that_no_id_can_hold_precede_the_call_in_a_block() -> None:
     options = profile(tool_use_id_limit=64)
     talk = Talk(options)
     response = talk.answer(
@@ -114,7 +114,7 @@ def test_it_is_in_the_signature_where_thinking_is_shown() -> None:
     assert back["tool_calls"] == [returned("functions.very.long.name:1" * 4, **SIGNED)]
 
 
-def test_what_comes_when_a_call_is_open_is_in_a_block_after_it() -> None:
+def test_extras_during_a_call_follow_it_in_a_block() -> None:
     first_half, second_half, end = one_call()
     chunks = [
         first_half,
@@ -133,7 +133,7 @@ def test_what_comes_when_a_call_is_open_is_in_a_block_after_it() -> None:
     assert back["reasoning_opaque"] == "late"
 
 
-def test_what_each_fragment_says_again_is_not_late() -> None:
+def test_extras_repeated_in_each_fragment_are_not_late() -> None:
     chunks = one_call(**SIGNED)
     chunks[1]["choices"][0]["delta"]["tool_calls"][0] |= SIGNED
     opaque = {"reasoning_opaque": "b"}

@@ -44,7 +44,7 @@ def test_a_backend_that_takes_files_gets_the_file() -> None:
     assert sent("AAAA", "map")[0] == {"type": "file", "file": file}
 
 
-def test_a_pdf_without_text_is_refused_rather_than_made_up() -> None:
+def test_a_pdf_without_text_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="has no text"):
         sent("AAAA", pdfs={"AAAA": ""})
 

@@ -75,7 +75,7 @@ def test_a_response_in_parts_becomes_the_same_message(
     st.booleans(),
 )
 @quick
-def test_what_arrived_together_comes_to_the_same(
+def test_chunks_that_arrive_together_give_the_same_message(
     chunks: list[Any], followed: list[bool], stops: bool
 ) -> None:
     request = (STOPPING if stops else REQUESTS)[True]
@@ -135,7 +135,7 @@ class Client:
         return httpx2.Response(200, headers=headers, content=self.body)
 
     def accumulated(self, body: bytes) -> anthropic.types.Message:
-        """What the SDK makes of a stream."""
+        """The SDK's message for a stream."""
         self.body = body
         with self.sdk.messages.stream(
             model="claude-test", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]
@@ -143,7 +143,7 @@ class Client:
             return stream.get_final_message()
 
     def got(self, body: bytes) -> anthropic.types.Message:
-        """What the SDK makes of a whole message."""
+        """The SDK's message for a whole message."""
         self.body = body
         return self.sdk.messages.create(
             model="claude-test", max_tokens=100, messages=[{"role": "user", "content": "Hello"}]
@@ -232,7 +232,7 @@ def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
 
 @given(written_twice(), st.booleans())
 @settings(quick, max_examples=150)
-def test_what_the_official_sdk_accumulates_is_what_it_gets_whole(
+def test_the_sdk_accumulates_the_whole_message(
     written: tuple[Thoughtful, bytes, list[int]], thinking: bool
 ) -> None:
     response, stream, places = written

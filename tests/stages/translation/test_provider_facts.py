@@ -1,4 +1,4 @@
-"""What hosted providers want otherwise than OpenAI, each a fact of the profile (FAULTS, part 3)."""
+"""Differences of hosted providers from OpenAI, each an option of the profile."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def test_a_call_without_a_name_is_not_the_first() -> None:
     assert content([*chunks, finish()], request=request) == [("tool_use", "f", {"city": "Rome"})]
 
 
-def test_what_is_said_after_a_call_too_many_is_kept() -> None:
+def test_text_after_a_surplus_call_is_kept() -> None:
     first, second = call("f", PARIS, id="a", index=0), call("f", ROME, id="b", index=1)
     chunks = [calls(first, second), text("And now."), finish()]
     assert content(chunks, request=chat_request(**ONE_CALL)) == [
@@ -152,7 +152,7 @@ def test_a_matched_stop_string_is_reported(name: str) -> None:
 
 
 @pytest.mark.parametrize("counts", [None, 128009, "", {}, [], "eos"], ids=str)
-def test_what_is_no_stop_string_is_none(counts: Any) -> None:
+def test_other_stop_reasons_are_no_stop_string(counts: Any) -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = counts
     result = message([text("a"), chunk], request=chat_request(stop_sequences=["END"]))

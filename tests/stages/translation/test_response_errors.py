@@ -94,7 +94,7 @@ def test_an_error_in_a_chunk_is_raised_anywhere(
 
 
 @pytest.mark.parametrize("body", [None, "", {}, False, 0], ids=repr)
-def test_an_empty_error_is_none(body: Any) -> None:
+def test_an_empty_error_is_no_error(body: Any) -> None:
     assert content([{**text("a"), "error": body}, finish()]) == [("text", "a")]
 
 
@@ -115,7 +115,7 @@ def test_a_response_without_choices_is_no_response(data: dict[str, Any]) -> None
         translator.end(True)
 
 
-def test_what_a_backend_says_in_place_of_a_response_is_kept() -> None:
+def test_text_in_place_of_a_response_is_in_the_error() -> None:
     translator = ResponseTranslator(chat_request())
     assert translator.chunk({"status": "error", "detail": "Not Found"}) == []
 

@@ -34,7 +34,7 @@ def test_a_form_goes_without_the_keywords_the_backend_refuses() -> None:
     assert result.options["response_format"] == MAPPED
 
 
-def test_an_open_schema_is_not_strict_where_strict_must_be_closed() -> None:
+def test_an_open_schema_is_not_strict_where_that_needs_closed() -> None:
     closed = {**SCHEMA, "required": ["é"], "additionalProperties": False}
     for schema, strict in ((SCHEMA, False), (closed, True)):
         form = {"format": {"type": "json_schema", "schema": schema}}
@@ -44,7 +44,7 @@ def test_an_open_schema_is_not_strict_where_strict_must_be_closed() -> None:
         assert result.notes == (() if strict else ("output_config.format:not-strict",))
 
 
-def test_what_older_clients_call_output_format_is_the_same() -> None:
+def test_output_format_of_older_clients_is_the_same() -> None:
     result = translated(output_format=FORM)
     assert result.options["response_format"] == MAPPED
     assert result.notes == ()

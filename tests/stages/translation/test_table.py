@@ -1,4 +1,4 @@
-"""What the table of fields says is what the translation does, for each field and profile."""
+"""The translation follows the table of fields for each field and profile."""
 
 from __future__ import annotations
 

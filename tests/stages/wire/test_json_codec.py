@@ -99,13 +99,13 @@ TAKEN: dict[str, tuple[bytes, Any]] = {
 
 
 @for_each("data", REFUSED.values(), ids=REFUSED)
-def test_what_is_not_json_is_refused(data: bytes) -> None:
+def test_text_that_is_not_json_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         json_codec.decode(data)
 
 
 @for_each(("data", "value"), TAKEN.values(), ids=TAKEN)
-def test_what_is_json_is_taken(data: bytes, value: Any) -> None:
+def test_json_is_accepted(data: bytes, value: Any) -> None:
     decoded = json_codec.decode(data)
     if value is not None:
         assert decoded == value
@@ -119,7 +119,7 @@ def test_an_error_says_where() -> None:
 
 @given(VALUES)
 @quick
-def test_what_is_encoded_decodes_to_the_same(value: Any) -> None:
+def test_encoding_and_decoding_is_the_identity(value: Any) -> None:
     assert json_codec.decode(json_codec.encode(value)) == value
 
 
@@ -146,7 +146,7 @@ def test_a_lone_surrogate_cannot_be_written() -> None:
         json_codec.encode({"a": "\ud800"})
 
 
-def test_what_json_has_no_words_for_cannot_be_written() -> None:
+def test_values_without_a_json_form_cannot_be_written() -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         json_codec.encode({"a": object()})
 
@@ -170,7 +170,7 @@ def test_json_that_breaks_off_is_kept_up_to_there(text: str, value: Any) -> None
 
 
 @pytest.mark.parametrize("text", ["", "nope", "{'a'", '{"a": NaN}', '{"a": 1e400, "b"'])
-def test_what_json_cannot_begin_with_is_no_prefix(text: str) -> None:
+def test_text_that_cannot_begin_json_is_no_prefix(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         json_codec.decode_prefix(text)
 
@@ -251,7 +251,7 @@ def test_names_that_are_repeated_are_no_different_names() -> None:
 @pytest.mark.parametrize(
     "sign", [b",", b"[{", b'\\",', b"\\\\,"], ids=["comma", "open", "quote", "backslash"]
 )
-def test_what_is_in_a_text_is_no_value(sign: bytes) -> None:
+def test_the_inside_of_a_text_is_no_value(sign: bytes) -> None:
     data = b'{"text": "' + sign * 350_000 + b'"}'
     assert len(json_codec.decode(data)["text"]) >= 350_000
 

@@ -161,7 +161,7 @@ def test_an_event_is_written_with_its_name_and_one_line_of_data() -> None:
     assert json.loads(matches[1]) == {"type": "ping", "text": text}
 
 
-def test_what_is_written_can_be_read() -> None:
+def test_written_events_can_be_read() -> None:
     payload = {"type": "x", "text": "\u2028\u2029\u0085\r\n\n"}
     [data] = decoded([encode_event("x", encode(payload))])
     assert json.loads(data) == payload
