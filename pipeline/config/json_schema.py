@@ -189,8 +189,11 @@ class _Writer:
         for name, (field, kind) in options.items():
             properties[name] = self._option(field, kind)
             if name != field.name:
-                renamed = {"deprecated": True, "description": f"now called `{field.name}`"}
-                properties[name] |= renamed
+                properties[name] |= {
+                    "description": f"now called `{field.name}`",
+                    "deprecated": True,
+                    "doNotSuggest": True,  # of the YAML language server
+                }
         required = [k for k, (f, _) in options.items() if f.default is attrs.NOTHING]
         whole = {"type": "object", "properties": properties, "additionalProperties": False}
         return {**whole, "required": required} if required else whole

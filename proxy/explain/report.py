@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ from proxy.explain.trace import Arrow, Trace
 from proxy.explain.views import Json, masked
 from stages.exchange import Exchange
 
-_MAX_CHANGES = 20  # lines for one stage
+_MAX_CHANGES = 8  # lines for one member of a request or response
+_MEMBER = re.compile(r"[.\[]")
 _NAME_WIDTH = 40
 _SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 #: Why a member is not in the backend's request, by the policy of the backend's profile.
@@ -171,14 +173,18 @@ def _header(name: str, seconds: float, more: str = "") -> str:
 
 
 def _change_lines(made: Collection[Change], policies: Mapping[str, str]) -> Iterator[str]:
-    for change in tuple(made)[:_MAX_CHANGES]:
-        sign, color = _SIGNS[change.what]
-        values = [in_short(change.before)] * (change.what != "added")
-        values += [in_short(change.after)] * (change.what != "removed")
-        reason = _REASONS.get(policies.get(change.path, ""), "")
-        yield click.style(f"  {sign} {change.path}: {' → '.join(values)}{reason}", fg=color)
-    if len(made) > _MAX_CHANGES:
-        yield f"    and {len(made) - _MAX_CHANGES} more changes; `--json` prints all"
+    by_member: dict[str, list[Change]] = {}
+    for change in made:
+        by_member.setdefault(_MEMBER.split(change.path, maxsplit=1)[0], []).append(change)
+    for member, group in by_member.items():
+        for change in group[:_MAX_CHANGES]:
+            sign, color = _SIGNS[change.what]
+            values = [in_short(change.before)] * (change.what != "added")
+            values += [in_short(change.after)] * (change.what != "removed")
+            reason = _REASONS.get(policies.get(change.path, ""), "")
+            yield click.style(f"  {sign} {change.path}: {' → '.join(values)}{reason}", fg=color)
+        if more := len(group[_MAX_CHANGES:]):
+            yield f"    and {more} more in {member}; `--json` prints all"
 
 
 def _listed(arrow: Arrow) -> str:

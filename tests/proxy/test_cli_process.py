@@ -92,3 +92,33 @@ def test_it_serves_at_its_address_until_an_interrupt(tmp_path: Path) -> None:
     assert [model["id"] for model in listed["data"]] == ["some"]
     assert f"export ANTHROPIC_BASE_URL={url}\n" in said
     assert (served.returncode, "Aborted" in complaints) == (0, False)
+
+
+INSTALLED = Path(sys.executable).with_name("llm-proxy")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["schema"], 0, '"$schema": "https://json-schema.org/draft/2020-12/schema"'),
+        (["show"], 1, "pipelines.yaml:1:1: error[file-absent]: there is no such file"),
+        (["explain", "-"], 1, "pipelines.yaml:1:1: error[file-absent]: there is no such file"),
+    ],
+    ids=["schema", "show", "explain"],
+)
+def test_the_installed_command_in_an_empty_folder(
+    tmp_path: Path, arguments: list[str], code: int, words: str
+) -> None:
+    ended = subprocess.run(
+        [str(INSTALLED), *arguments],
+        cwd=tmp_path,
+        env=CLEAN,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, words in ended.stdout + ended.stderr) == (code, True)
+    assert "Traceback" not in ended.stderr

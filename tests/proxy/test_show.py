@@ -19,8 +19,8 @@ pipelines:
     route: [GET /v1/models, GET /models]
     stages:
       - authenticate: {keys: [sk-very-secret]}
-      - shown_stages:Greet: {words: [Good day, 5], greeting: {times: 3}}
-      - shown_stages:Either
+      - drawn_stages:Greet: {words: [Good day, 5], greeting: {times: 3}}
+      - drawn_stages:Either
       - list-models
   other:
     route: GET /other
@@ -61,10 +61,10 @@ models: GET /v1/models, GET /models
   authenticate         Refuse requests without one of `keys`, before their body is read.
   │   keys: ***
   │ Authenticated
-  shown_stages:Greet   Greet the client.
+  drawn_stages:Greet   Greet the client.
   │   words: [Good day, 5], greeting: {…}
   │ Authenticated
-  shown_stages:Either
+  drawn_stages:Either
   │ Authenticated or HttpResponse
   list-models          List the entries of `models`, without patterns.
   │ HttpResponse
@@ -74,7 +74,7 @@ models: GET /v1/models, GET /models
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "shown_stages.py").write_text(STAGES)
+    (tmp_path / "drawn_stages.py").write_text(STAGES)
     (tmp_path / "pipelines.yaml").write_text(CONFIG)
     return tmp_path
 

@@ -159,6 +159,16 @@ def test_a_run_shows_the_response_too(explain: Explaining) -> None:
     assert explain.backend.request().body["messages"][0]["content"] == "Be brief."
 
 
+def test_a_long_conversation_hides_no_other_change(explain: Explaining) -> None:
+    turns = [{"role": ("user", "assistant")[n % 2], "content": "word " * 50} for n in range(101)]
+
+    text = explain(request(messages=turns), "--dry").stdout
+
+    assert "    and 93 more in messages; `--json` prints all\n" in text
+    assert "  + stream_options: " in text
+    assert len(text) < 5000
+
+
 def test_colours_are_for_terminals_only(explain: Explaining) -> None:
     assert "\x1b[32m  + client" in explain(FULL, "--dry", color=True).stdout
     assert "\x1b" not in explain(FULL, "--dry").stdout
