@@ -48,7 +48,7 @@ def log_exchange(exchange: Exchange) -> None:
 
 def _fields(exchange: Exchange) -> Iterator[tuple[str, Any]]:
     """The fields that have a value."""
-    for name in ("client", "session", "agent", "parent_agent", "model"):
+    for name in ("client", "session", "agent", "parent_agent", "model", "trace_id"):
         if value := getattr(exchange, name):
             yield name, value
     yield from _response(exchange)

@@ -33,6 +33,7 @@ from proxy.reload import Reload
 from proxy.request_body import BodyBudget
 from proxy.routes import Methods, RoutingTable
 from proxy.shared_metrics import folder_from, share_metrics
+from proxy.tracing import Tracing, tracing_from
 from stages.queue import apply_concurrency_limit
 from stages.routing.breaker import Breakers
 from stages.wire.ids import new_request_id
@@ -57,6 +58,7 @@ class App:
     _on_backend_open: Callable[[], None] = lambda: None
     _on_close: Callable[[], None] = lambda: None
     _metrics_folder: Path | None = None
+    _tracing: Tracing | None = None
     body_budget: BodyBudget = field(init=False)
     admission: Admission = field(init=False)
     """Starts requests that have RequestSignals; see proxy/admission.py."""
@@ -122,7 +124,12 @@ class App:
         config.sections["metrics"].model_names = model_names(config)
         host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
-            config, self.body_budget, self._built_in(), lambda _: self.lifespan(), host
+            config,
+            self.body_budget,
+            self._built_in(),
+            lambda _: self.lifespan(),
+            host,
+            self._tracing,
         )
 
     def _built_in(self) -> dict[str, Methods]:
@@ -152,6 +159,8 @@ class App:
                 group.start_soon(self._reload.run, functools.partial(self.serve, group))
             yield
             group.cancel_scope.cancel()
+        if self._tracing:
+            self._tracing.close()
         # In a thread: it waits for the disk.
         await anyio.to_thread.run_sync(self.current.config.sections["usage"].close)
         self._on_close()
@@ -220,7 +229,8 @@ def make_app(config: str | None = None) -> App:
     to mounted apps (Starlette, FastAPI) needs `async with app.lifespan():` in its own. Without it a
     backend opens at its first request, and is never closed or checked.
 
-    With several processes, set PROMETHEUS_MULTIPROC_DIR to an empty folder for their metrics.
+    OpenTelemetry's variables switch traces on. With several processes, set
+    PROMETHEUS_MULTIPROC_DIR to an empty folder for their metrics.
 
     Raises ConfigError with every problem of the config.
     """
@@ -228,7 +238,9 @@ def make_app(config: str | None = None) -> App:
     server = loaded.sections["server"]
     check_open_access(loaded, server.host)
     reload = Reload(loaded, server.host, server.reload)
-    return App(loaded, reload, metrics_folder=folder_from(os.environ))
+    return App(
+        loaded, reload, metrics_folder=folder_from(os.environ), tracing=tracing_from(os.environ)
+    )
 
 
 def _without_root_path(scope: Scope) -> Scope:

@@ -101,6 +101,8 @@ class PipelineEndpoint:
     chain: Chain
     body_budget: BodyBudget
     counts: Counters = field(factory=Counters)
+    start_trace: Callable[[HttpRequest], None] | None = None
+    """Called with each request, if the proxy makes traces."""
     in_flight: int = field(default=0, init=False)
     """Number of requests in flight."""
 
@@ -138,6 +140,8 @@ class PipelineEndpoint:
 
     async def _run(self, request: HttpRequest, writer: ResponseWriter) -> None:
         try:
+            if self.start_trace is not None:
+                self.start_trace(request)
             await self.chain.run(request, writer.write)
             if not writer.complete:
                 raise InternalError("the pipeline ended without a response")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from attrs import define, field, frozen
@@ -13,7 +14,9 @@ from pipeline.config.schema import Config
 from proxy.cross_origin import CrossOrigin
 from proxy.endpoint import PipelineEndpoint, send_error
 from proxy.request_body import BodyBudget
+from proxy.tracing import Tracing
 from stages.backends.backend import Backend
+from stages.events import HttpRequest
 from stages.messages_api.errors import MethodNotAllowedError, NotFoundError
 from stages.metrics import Metrics
 
@@ -47,6 +50,7 @@ class RoutingTable:
         built_in: Mapping[str, Methods],
         lifespan: Any,
         host: str,
+        tracing: Tracing | None = None,
     ) -> RoutingTable:
         """Build the table for a config, for a server that listens on `host`.
 
@@ -59,11 +63,18 @@ class RoutingTable:
         for pipeline in config.pipelines:
             for route in pipeline.routes:
                 method, _, path = route.partition(" ")
-                endpoint = PipelineEndpoint(pipeline.name, pipeline.chain, body_budget, counters)
+                path = path.strip()
+                endpoint = PipelineEndpoint(
+                    pipeline.name,
+                    pipeline.chain,
+                    body_budget,
+                    counters,
+                    _starter(tracing, path, config),
+                )
                 endpoints.append(endpoint)
-                by_path.setdefault(path.strip(), {})[method] = endpoint
+                by_path.setdefault(path, {})[method] = endpoint
                 if any(isinstance(stage, Metrics) for stage in pipeline.stages):
-                    urgent.add(path.strip())
+                    urgent.add(path)
         # Longer paths first, so that `/v1/models/{id}` does not hide `/v1/models/special`.
         paths = sorted(by_path, key=lambda path: ("{" in path, -len(path)))
         # A bare router: Starlette's own application would put two more frames around each event, to
@@ -89,6 +100,13 @@ class RoutingTable:
         """All backends in the config, also those that no model refers to."""
         backends: Mapping[str, Backend] = self.config.sections["backends"]
         return backends
+
+
+def _starter(
+    tracing: Tracing | None, route: str, config: Config
+) -> Callable[[HttpRequest], None] | None:
+    """Return a function that starts the trace of a request to `route`; None without tracing."""
+    return partial(tracing.start, route, config.sections["backends"]) if tracing else None
 
 
 def _with_head(apps: Methods) -> Methods:

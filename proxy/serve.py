@@ -7,6 +7,7 @@ import errno
 import functools
 import gc
 import logging
+import os
 import resource
 import shutil
 import socket
@@ -34,6 +35,7 @@ from proxy.signals import (
     end_with_supervisor,
     supervisor_is_dead,
 )
+from proxy.tracing import tracing_from
 from stages.authenticate import Authenticate
 from stages.usage.record import MIB
 
@@ -181,7 +183,7 @@ def _app(
         if metrics_folder and supervisor_is_dead():  # it cannot remove its folder
             shutil.rmtree(metrics_folder, ignore_errors=True)
 
-    return App(config, reload, gc.freeze, on_close, metrics_folder)
+    return App(config, reload, gc.freeze, on_close, metrics_folder, tracing_from(os.environ))
 
 
 def raise_open_files_limit() -> None:

@@ -2,7 +2,7 @@
 
     filled in by    fields
     -------------   --------------------------------------------------------------------------
-    the endpoint    id, pipeline, method, path, session, agent, parent_agent, received;
+    the endpoint    id, pipeline, method, path, session, agent, parent_agent, received, trace_id;
                     at the end: status, error, outcome, ended
     authenticate    client
     validate        model, stream
@@ -33,7 +33,10 @@ Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalle
 
 
 # Functions, and the `overrides` of a target, which may contain secrets.
-_NOT_IN_JSON = ("_usage", "read_usage", "on_response_start", "on_end", "overrides")
+_NOT_IN_JSON = (
+    *("_usage", "read_usage", "on_response_start", "on_attempt", "on_end", "call_headers"),
+    "overrides",
+)
 
 
 @frozen
@@ -106,6 +109,8 @@ class Exchange:
     """The client's sub-agent, from `x-claude-code-agent-id`."""
     parent_agent: str = ""
     """The agent that started it, from `x-claude-code-parent-agent-id`."""
+    trace_id: str = ""
+    """In hexadecimal digits; empty without tracing."""
     client: str = ""
     """The name of the client's key, never the key."""
     model: str = ""
@@ -139,6 +144,10 @@ class Exchange:
     ended: float | None = None
     on_response_start: list[Callable[[], None]] = Factory(list)
     """Functions to call when the response starts. A stage removes what it added."""
+    on_attempt: list[Callable[[Attempt], None]] = Factory(list)
+    """Functions to call before each call of a backend. They may set `call_headers`."""
+    call_headers: dict[str, str] | None = None
+    """Headers for the next call of a backend, such as `traceparent`."""
     on_end: list[Callable[[Exchange], None]] = Factory(list)
     """Functions to call at the end, when all fields are filled in, also after an error.
 

@@ -45,6 +45,8 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
         await forward(ChatWaiting(event))
         attempt = Attempt(target, sent=time.monotonic())
         exchange.attempts.append(attempt)
+        for function in exchange.on_attempt:
+            function(attempt)
         backend = self.backends[target.backend]
         response = backend.answer(event, self.idle_timeout, self.first_byte_timeout)
         limit = self.total_timeout

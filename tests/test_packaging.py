@@ -76,7 +76,8 @@ def imports() -> Iterator[tuple[str, str]]:
 
 def requirements() -> dict[str, Requirement]:
     """The product's own requirements, without what only its developers need."""
-    lines = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["embedded"]]
+    extras = PROJECT["optional-dependencies"]
+    lines = [*PROJECT["dependencies"], *extras["embedded"], *extras["otel"]]
     return {canonicalize_name(item.name): item for item in map(Requirement, lines)}
 
 

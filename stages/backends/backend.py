@@ -285,11 +285,11 @@ def _call(
         first_byte_timeout,
         buffered=not resolved.request.stream,
         body_size=resolved.size,
+        headers=resolved.http.exchange.call_headers,
     )
 
 
-#: Backends open concurrently, in threads. LangChain and its imports are not safe to import from two
-#: threads at once: one saw a half-imported module (`cannot import name 'RunTree'`).
+#: Backends open in threads. Two that import LangChain at once may see a half-imported module.
 _IMPORTING = threading.Lock()
 
 

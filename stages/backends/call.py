@@ -35,6 +35,8 @@ class BackendCall:
     """Whether a stream is buffered here, because the client wants a whole response."""
     body_size: int = 0
     """Bytes of the client's request body."""
+    headers: dict[str, str] | None = None
+    """Headers of this call, next to those of the session."""
     payload: dict[str, Any] = field(factory=dict, repr=False)
     """The JSON to send. Set by ProxyChat."""
     completed: bool = False

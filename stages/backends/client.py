@@ -67,6 +67,7 @@ class ChatCompletionsClient:
                     return await self.session.post(
                         url,
                         data=data if len(data) < _LARGE_BODY else BytesIO(data),
+                        headers=call.headers,
                         timeout=timeout,
                         allow_redirects=False,
                     )

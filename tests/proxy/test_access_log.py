@@ -25,6 +25,7 @@ def whole() -> Exchange:
         agent="a-2",
         parent_agent="a-1",
         model="claude-x",
+        trace_id="0af7651916cd43dd8448eb211c80319c",
         degradations=(Degradation("top_k", "dropped", "top_k"),),
         attempts=[Attempt(LOCAL, sent=10.5)],
         repeats=[Repeat("retry", None, "overloaded"), Repeat("fallback", LOCAL, "timeout")],
@@ -51,7 +52,8 @@ def logged(exchange: Exchange, caplog: pytest.LogCaptureFixture) -> logging.LogR
 def test_a_line_has_all_fields(caplog: pytest.LogCaptureFixture) -> None:
     assert logged(whole(), caplog).getMessage() == (
         "req_1 POST /v1/messages 200 2.500s client=key-1 session=s-1 agent=a-2 parent_agent=a-1 "
-        "model=claude-x backend=local backend_model=small prompt=20 cached=8 output=3 "
+        "model=claude-x trace_id=0af7651916cd43dd8448eb211c80319c "
+        "backend=local backend_model=small prompt=20 cached=8 output=3 "
         "estimated=true stop_reason=end_turn waited=0.25 first_token=1.0 "
         "repeats=retry:*:overloaded,fallback:local:timeout degraded=top_k:dropped "
         "repaired=found,coerced"

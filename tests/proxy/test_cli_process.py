@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests import secrets
 from tests.proxy.test_cli import BROKEN, ROOT, write
 from tests.wire.command import CLEAN, measured

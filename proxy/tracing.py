@@ -1,0 +1,42 @@
+"""Traces of requests, if OpenTelemetry's variables switch them on. Without, nothing is imported."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Protocol
+
+from stages.backends.backend import Backend
+from stages.events import HttpRequest
+
+log = logging.getLogger("llm_proxy")
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+class Tracing(Protocol):
+    """Makes the spans of requests. proxy/opentelemetry_spans.py has the only implementation."""
+
+    def start(self, route: str, backends: Mapping[str, Backend], request: HttpRequest) -> None:
+        """Start the span of a request. It ends with the exchange, and so do those of attempts."""
+
+    def close(self) -> None:
+        """Send the last spans. Blocks for some seconds at most."""
+
+
+def tracing_from(environ: Mapping[str, str]) -> Tracing | None:
+    """Return the tracing that the OTEL_* variables configure; None if they configure none.
+
+    They switch it on by OTEL_TRACES_EXPORTER, or by an endpoint of OTLP.
+    """
+    exporter = environ.get("OTEL_TRACES_EXPORTER", "")
+    configured = exporter or any(environ.get(name) for name in _ENDPOINTS)
+    disabled = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if not configured or exporter == "none" or disabled:
+        return None
+    try:
+        from proxy.opentelemetry_spans import OpenTelemetrySpans
+    except ModuleNotFoundError as error:
+        log.warning("no traces, because %s is missing: install `llm-proxy[otel]`", error.name)
+        return None
+    return OpenTelemetrySpans.of(environ)
