@@ -11,6 +11,7 @@ from attrs import evolve
 from stages.backends.config import TargetGroup, WeightedTarget
 from stages.events import Validated
 from stages.routing.selection import When, ordered
+from stages.routing.traits import input_tokens
 from tests.cases import for_each
 from tests.support import http, request, validated
 
@@ -41,6 +42,13 @@ THINKING = {"thinking": {"type": "adaptive"}}
 def test_a_rule_holds_for_its_kind_of_request(when: Any, holds: Any, fails: Any) -> None:
     assert When(**when).holds(request(**holds))
     assert not When(**when).holds(request(**fails))
+
+
+def test_input_tokens_over_a_limit_are_more_than_the_limit() -> None:
+    tokens = input_tokens(request())
+
+    assert When(input_tokens_over=tokens - 1).holds(request())
+    assert not When(input_tokens_over=tokens).holds(request())
 
 
 # Shares
