@@ -196,7 +196,7 @@ TOOLS_AND_OPTIONS: list[tuple[str, Any, str]] = [
         thinking(type="enabled", budget_tokens=2048.5),
         "thinking.budget_tokens: Input should be a valid integer",
     ),
-    # How to answer
+    # Options of the response
     (
         "a text as output_config",
         body(output_config="high"),

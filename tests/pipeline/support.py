@@ -101,7 +101,7 @@ class Traced(Stage[T, T]):
 
 @frozen
 class Cache(Stage[Start, Start | End]):
-    """Knows some answers already."""
+    """Has some responses cached."""
 
     known: tuple[str, ...] = ()
 

@@ -155,7 +155,7 @@ async def test_invented_names_are_harmless_in_a_header(
 
 
 def estimated(streamed: bool) -> list[e.StreamEvent]:
-    """An response_events whose usage the backend has not reported."""
+    """A response whose usage the backend has not reported."""
     *events, _, stop = response_events(streamed)
     return [*events, e.MessageDelta("tool_use", Usage(3, 2, estimated=True)), stop]
 

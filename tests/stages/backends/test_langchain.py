@@ -71,7 +71,7 @@ class FakeCompletions:
 
 
 def model(response: Any, **changes: Any) -> ProxyChat:
-    """A model whose backend gives `answer`."""
+    """A model whose backend gives `response`."""
     fake: Any = FakeCompletions(response)
     return make_model(fake, profile(**changes))
 
@@ -109,7 +109,7 @@ MODES = pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole
 
 
 def whole_or_stream(stream: bool) -> Any:
-    """A good answer in either form."""
+    """A valid response in either form."""
     return FakeResponse([delta("stop", content="Hi")]) if stream else completion()
 
 

@@ -1,4 +1,4 @@
-"""Tool calls in a text: the formats, and what is scan however the text is cut."""
+"""Tool calls in a text: the formats, and the result for any split of the text."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def without_chance(payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @frozen
 class Reply:
-    """A right answer: text, calls by name and input, then more text."""
+    """A valid response: text, calls by name and input, then more text."""
 
     text: str
     calls: tuple[tuple[str, dict[str, Any]], ...]

@@ -1,4 +1,4 @@
-"""Chunks of Chat Completions answers, and what comes of them."""
+"""Chunks of Chat Completions responses, and their translation."""
 
 from __future__ import annotations
 

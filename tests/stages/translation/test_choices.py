@@ -126,7 +126,7 @@ def in_a_stream(members: dict[str, Any], number: int, size: int) -> list[dict[st
 
 @st.composite
 def responses(draw: st.DrawFn) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """The same answer as chunks and whole: its parts in any choices, its usage anywhere."""
+    """The same response as chunks and whole: its parts in any choices, its usage anywhere."""
     parts = draw(st.lists(PARTS, min_size=1, max_size=5))
     reason = draw(st.sampled_from(["stop", "tool_calls", "length", "eos", "SAFETY"]))
     indexes = st.sampled_from([0, 1, 2, None])

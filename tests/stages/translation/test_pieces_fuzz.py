@@ -158,7 +158,7 @@ CLIENT = Client()
 
 @frozen
 class Thoughtful:
-    """A right answer as a backend has it: all of it, before it is written in one of two ways."""
+    """A valid response of a backend, before it becomes a stream or a completion."""
 
     thinking: str
     text: str
@@ -168,7 +168,7 @@ class Thoughtful:
     usage: dict[str, Any] | None
 
     def whole(self) -> dict[str, Any]:
-        """As a backend answers that is asked for no stream."""
+        """The response without a stream."""
         message = {
             "role": "assistant",
             "reasoning_content": self.thinking,

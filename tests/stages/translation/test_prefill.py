@@ -1,4 +1,4 @@
-"""The begun answer, where a backend says it once more."""
+"""The prefill, where a backend repeats it."""
 
 from __future__ import annotations
 

@@ -175,8 +175,8 @@ def test_calls_without_words_have_the_content_that_is_taken(null: bool, content:
 TOOLS = [{**TOOL, "name": f"f{n}"} for n in range(4)]
 
 
-def names(result: ChatRequest) -> list[str]:
-    return [tool["function"]["name"] for tool in result.options["tools"]]
+def names(request: ChatRequest) -> list[str]:
+    return [tool["function"]["name"] for tool in request.options["tools"]]
 
 
 def test_tools_beyond_the_limit_are_left_out_and_reported() -> None:
