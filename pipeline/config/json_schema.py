@@ -120,9 +120,9 @@ class _Writer:
         options: JsonSchema = {}
         for name, cls in _classes(self.schema.registry, own_stages):
             described = {"description": _summary(cls)}
-            needed = self.definitions[name] = {**self._object(cls), **described}
+            definition = self.definitions[name] = {**self._object(cls), **described}
             options[name] = {**described, "$ref": f"#/$defs/{name}"}
-            if "required" not in needed:
+            if "required" not in definition:
                 names.append({"const": name, **described})
                 options[name] = {**described, "anyOf": [{"$ref": f"#/$defs/{name}"}, _NULL]}
         described_paths = "|".join(own_stages).replace(".", r"\.")
@@ -215,14 +215,14 @@ def _classes(registry: Registry, own_stages: Collection[str]) -> Iterator[tuple[
 
 def loadable(registry: Registry, names: Iterable[str]) -> list[str]:
     """Give the import paths among `names` whose stages can be loaded."""
-    found = []
+    result = []
     for name in dict.fromkeys(names):
         try:
             registry.get(name)
         except UnknownStageError:
             continue
-        found.append(name)
-    return found
+        result.append(name)
+    return result
 
 
 def _bounds(checks: Iterable[Any]) -> Iterator[tuple[str, Any]]:
@@ -248,8 +248,8 @@ def _default(field: attrs.Attribute[Any]) -> JsonSchema:
         value = attrs.NOTHING if value.takes_self else value.factory()
     if isinstance(value, (tuple, set, frozenset)):
         value = list(value)
-    known = value is None or isinstance(value, (str, int, float, list, dict))
-    return {"default": value} if known else {}
+    is_json = value is None or isinstance(value, (str, int, float, list, dict))
+    return {"default": value} if is_json else {}
 
 
 def _summary(cls: type) -> str:

@@ -25,8 +25,8 @@ class Change:
         """The change; an absent value has no member."""
         values = {"before": self.before, "after": self.after}
         absent = {"added": "before", "removed": "after"}.get(self.what)
-        shown = {name: value for name, value in values.items() if name != absent}
-        return {"what": self.what, "path": self.path, **shown}
+        present = {name: value for name, value in values.items() if name != absent}
+        return {"what": self.what, "path": self.path, **present}
 
 
 def changes(before: Any, after: Any, path: str = "") -> Iterator[Change]:

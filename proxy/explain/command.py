@@ -80,8 +80,8 @@ def explain(config: Config, pipeline: Pipeline, source: Saved, dry: bool, as_jso
     backends = config.sections["backends"]
 
     def on_request(arrow: int) -> None:
-        made = report.record_pass(arrow)
-        for line in report.pass_lines(made) if made else report.start_lines():
+        latest = report.record_pass(arrow)
+        for line in report.pass_lines(latest) if latest else report.start_lines():
             echo(line)
 
     async def open_backend(event: Any) -> None:
@@ -170,8 +170,8 @@ def _secrets(config: Config) -> tuple[str, ...]:
                 if isinstance(stage, Authenticate):
                     yield from stage.keys
 
-    found = {secret for secret in listed() if len(secret) >= _SECRET_LENGTH}
-    return tuple(sorted(found, key=len, reverse=True))
+    secrets = {secret for secret in listed() if len(secret) >= _SECRET_LENGTH}
+    return tuple(sorted(secrets, key=len, reverse=True))
 
 
 def _silent(line: str) -> None: ...

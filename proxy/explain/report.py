@@ -54,40 +54,42 @@ class Report:
     passes: list[Pass] = Factory(list)
 
     def record_pass(self, arrow: int) -> Pass | None:
-        """Record what the stage before an arrow made of the request that is there now."""
+        """Record how the stage before an arrow changed the request that is on the arrow now."""
         if arrow == 0:
             return None
         before, after = self.trace.arrows[arrow - 1], self.trace.arrows[arrow]
-        made = tuple(changes(self._shown(before.request), self._shown(after.request)))
+        all_changes = tuple(changes(self._mask(before.request), self._mask(after.request)))
         new = tuple(name for name in after.degradations if name not in before.degradations)
         seconds = self.trace.seconds_until_forwarded(arrow - 1)
-        policies = self._policies(before, after, made)
-        self.passes.append(Pass(arrow - 1, seconds, made, new, policies))
+        policies = self._policies(before, after, all_changes)
+        self.passes.append(Pass(arrow - 1, seconds, all_changes, new, policies))
         return self.passes[-1]
 
-    def _policies(self, before: Arrow, after: Arrow, made: tuple[Change, ...]) -> Mapping[str, str]:
+    def _policies(
+        self, before: Arrow, after: Arrow, all_changes: tuple[Change, ...]
+    ) -> Mapping[str, str]:
         if "ChatRequest" not in after.events or "ChatRequest" in before.events:
             return {}
         backend = (after.request or {}).get("target", {}).get("backend", "")
         policies = self.policies.get(backend, {})
-        removed = {change.path: change.before for change in made if change.what == "removed"}
-        found = {path: policies[path] for path in removed if path in policies}
+        removed = {change.path: change.before for change in all_changes if change.what == "removed"}
+        of_paths = {path: policies[path] for path in removed if path in policies}
         unknown = {policies.get(name, "") for name in removed.get("unknown_fields", ())}
-        return found | ({"unknown_fields": unknown.pop()} if len(unknown) == 1 else {})
+        return of_paths | ({"unknown_fields": unknown.pop()} if len(unknown) == 1 else {})
 
     def response_changes(self, stage: int) -> tuple[Change, ...]:
-        """Give what a stage changed in the response, or made of it in another protocol."""
+        """Give the changes of the response by a stage, also into another protocol."""
         before, after = (arrow.response.views() for arrow in self.trace.arrows[stage : stage + 2])
         if "http" in after and "http" not in before:
             before, after = {}, {"http": after["http"]}
-        return tuple(changes(self._shown(_joined(before)), self._shown(_joined(after))))
+        return tuple(changes(self._mask(_joined(before)), self._mask(_joined(after))))
 
-    def _shown(self, view: Json | None) -> Json:
-        shown: Json = masked(view or {}, self.secrets)
-        return shown
+    def _mask(self, view: Json | None) -> Json:
+        masked_view: Json = masked(view or {}, self.secrets)
+        return masked_view
 
     def as_json(self) -> Json:
-        """Give everything that is known of the run."""
+        """Give the whole run."""
         last = self.trace.arrows[-1].response.http
         exchange = self.exchange.as_json()
         return {
@@ -115,25 +117,25 @@ class Report:
             "first_response_seconds": None if first is None else round(first - before.arrived, 6),
             "in": dict(before.events),
             "out": dict(after.events),
-            "requests": [_pass_as_json(made) for made in self.passes if made.stage == n],
+            "requests": [_pass_as_json(each) for each in self.passes if each.stage == n],
             "response": [change.as_json() for change in self.response_changes(n)],
         }
 
     def start_lines(self) -> Iterator[str]:
         """Give the lines for the request, as `curl -v` does."""
-        view = self._shown(self.trace.arrows[0].request)
+        view = self._mask(self.trace.arrows[0].request)
         yield f"{view['method']} {view['path']} → pipeline `{self.exchange.pipeline}`"
         yield from (f"> {name}: {value}" for name, value in view["headers"].items())
         yield ""
 
-    def pass_lines(self, made: Pass) -> Iterator[str]:
+    def pass_lines(self, one_pass: Pass) -> Iterator[str]:
         """Give the lines for one request that a stage forwarded."""
-        yield _header(self.names[made.stage], made.seconds)
-        yield from _change_lines(made.changes, made.policies)
-        for degradation in made.degradations:
+        yield _header(self.names[one_pass.stage], one_pass.seconds)
+        yield from _change_lines(one_pass.changes, one_pass.policies)
+        for degradation in one_pass.degradations:
             name, _, action = degradation.rpartition(":")
             yield click.style(f"  ! {name}: {action}, and reported to the client", fg="magenta")
-        if not made.changes and not made.degradations:
+        if not one_pass.changes and not one_pass.degradations:
             yield click.style("  unchanged", dim=True)
 
     def end_lines(self) -> Iterator[str]:
@@ -145,8 +147,8 @@ class Report:
                 yield _header(name, seconds, f"{_listed(before)} → {_listed(after)}")
                 yield from _change_lines(self.response_changes(stage), {})
         for number, error in self.trace.errors:
-            shown = self._error(number, error)
-            text = "{stage}: {status} {type}: {message}".format(**shown)
+            values = self._error(number, error)
+            text = "{stage}: {status} {type}: {message}".format(**values)
             yield click.style(text, fg="red", bold=True)
         for repeat in self.exchange.repeats:
             where = f" at {repeat.target.backend}" if repeat.target else ""
@@ -157,12 +159,12 @@ def _joined(views: Mapping[str, Json]) -> Json:
     return {name: value for view in views.values() for name, value in view.items()}
 
 
-def _pass_as_json(made: Pass) -> Json:
+def _pass_as_json(one_pass: Pass) -> Json:
     return {
-        "seconds": round(made.seconds, 6),
-        "changes": [change.as_json() for change in made.changes],
-        "degradations": list(made.degradations),
-        "policies": dict(made.policies),
+        "seconds": round(one_pass.seconds, 6),
+        "changes": [change.as_json() for change in one_pass.changes],
+        "degradations": list(one_pass.degradations),
+        "policies": dict(one_pass.policies),
     }
 
 
@@ -172,9 +174,9 @@ def _header(name: str, seconds: float, more: str = "") -> str:
     return f"{head}  {click.style(more, dim=True)}" if more else head
 
 
-def _change_lines(made: Collection[Change], policies: Mapping[str, str]) -> Iterator[str]:
+def _change_lines(all_changes: Collection[Change], policies: Mapping[str, str]) -> Iterator[str]:
     by_member: dict[str, list[Change]] = {}
-    for change in made:
+    for change in all_changes:
         by_member.setdefault(_MEMBER.split(change.path, maxsplit=1)[0], []).append(change)
     for member, group in by_member.items():
         for change in group[:_MAX_CHANGES]:

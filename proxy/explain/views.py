@@ -70,9 +70,9 @@ def _plain(value: Any) -> Any:
         kind = getattr(value, "type", None)
         members: Json = {} if kind is None else {"type": kind}
         for field in attrs.fields(type(value)):
-            shown = field.repr or isinstance(value, MessagesRequest)
+            visible = field.repr or isinstance(value, MessagesRequest)
             member = getattr(value, field.name)
-            if shown and field.name != "exchange" and not _is_default(field, member):
+            if visible and field.name != "exchange" and not _is_default(field, member):
                 members[field.name.lstrip("_")] = _plain(member)
         return members
     if isinstance(value, dict):
@@ -113,7 +113,7 @@ class ResponseView:
             self.complete = not event.more
 
     def views(self) -> dict[str, Json]:
-        """Give what came, by the protocol."""
+        """Give the response, by protocol."""
         views = {"chat": self.chat, "message": self.message.message, "http": self.http}
         return {name: view for name, view in views.items() if view}
 
