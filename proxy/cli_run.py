@@ -102,12 +102,7 @@ def _run(
     )
     if only_print:
         _print(loaded.file, environment("http://127.0.0.1:<free port>", "<new key>"), command)
-    conflicts = list(client_environment.conflicts(command, os.environ, Path.cwd()))
-    if conflicts:
-        raise click.ClickException(
-            f"Claude Code would not use the proxy, because of {', '.join(conflicts)}\n"
-            "  hint: remove it there, or set CLAUDE_CONFIG_DIR to another folder"
-        )
+    _check_conflicts(list(client_environment.conflicts(command, os.environ, Path.cwd())))
     if only_print:
         return 0
     if shutil.which(command[0]) is None:
@@ -124,6 +119,14 @@ def _run(
             file.unlink()
         raise
     return _report(status, file, temporary=log is None)
+
+
+def _check_conflicts(conflicts: list[str]) -> None:
+    if conflicts:
+        raise click.ClickException(
+            f"Claude Code would not use the proxy, because of {', '.join(conflicts)}\n"
+            "  hint: remove it there, or set CLAUDE_CONFIG_DIR to another folder"
+        )
 
 
 def _report(status: int | None, log: Path, temporary: bool) -> int:

@@ -62,14 +62,10 @@ class RoutingTable:
         urgent = {*built_in}
         for pipeline in config.pipelines:
             for route in pipeline.routes:
-                method, _, path = route.partition(" ")
-                path = path.strip()
+                method, path = route.split()
+                start = _starter(tracing, path, config)
                 endpoint = PipelineEndpoint(
-                    pipeline.name,
-                    pipeline.chain,
-                    body_budget,
-                    counters,
-                    _starter(tracing, path, config),
+                    pipeline.name, pipeline.chain, body_budget, counters, start
                 )
                 endpoints.append(endpoint)
                 by_path.setdefault(path, {})[method] = endpoint

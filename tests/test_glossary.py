@@ -22,7 +22,6 @@ PENDING = (
     "tests/conformance",
     "tests/live",
     "tests/proxy",
-    "tests/real",
     "tests/soak",
     "tests/wire",
 )

@@ -368,7 +368,7 @@ async def test_an_observer_sees_each_event_on_each_arrow(way: str) -> None:
     assert watcher.log == ["0 Start", "1 Middle", "2 End", "2 done", "1 done", "0 done"]
 
 
-async def test_an_observer_sees_an_event_that_passes_a_stage_by_on_both_arrows() -> None:
+async def test_an_observer_sees_an_event_that_passes_by_on_both_arrows() -> None:
     watcher = Watcher()
 
     await Chain.of((Cache(("x",)), Begin(), Finish()), Start).run(Start("x"), forget, watcher)

@@ -106,7 +106,7 @@ async def test_a_response_without_a_stream_has_no_time_per_token() -> None:
     assert "llm_proxy_output_token_seconds_count" not in samples
 
 
-async def test_a_stream_that_ends_early_has_a_first_token_and_no_time_per_token() -> None:
+async def test_a_stream_that_ends_early_has_no_time_per_token() -> None:
     samples = await scrape(counted(exchange(outcome="client_disconnected")))
 
     assert samples["llm_proxy_first_token_seconds_count"] == [(OF_GPU, 1)]
@@ -148,7 +148,7 @@ async def test_ten_thousand_names_of_clients_add_no_series() -> None:
     assert models == {"qwen3": 1, "other": 10_001}
 
 
-async def test_the_genai_names_are_a_second_set_behind_an_option() -> None:
+async def test_the_genai_names_are_a_second_set_with_an_option() -> None:
     counters = counted(exchange(), exchange(outcome="error"))
     plain = await scrape(counters)
     samples = await scrape(counters, genai=True, gpu=backend(profile="vllm"))

@@ -84,7 +84,7 @@ def test_counters_of_a_dead_worker_stay_and_its_gauges_do_not(
     assert two.sums().items() >= {REQUESTS: 7, RESPONSES: 7, RUNNING: 1}.items()
 
 
-def test_the_next_worker_takes_the_slot_of_a_dead_one_and_adds_to_its_counters(
+def test_a_new_worker_takes_over_a_dead_workers_slot_and_counters(
     tmp_path: Path, workers: tuple[Worker, Worker]
 ) -> None:
     one, two = workers
