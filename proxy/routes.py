@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,13 +10,12 @@ from attrs import define, field, frozen
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from pipeline.config.schema import Config
+from pipeline.config.schema import Config, Pipeline
 from proxy.cross_origin import CrossOrigin
 from proxy.endpoint import PipelineEndpoint, send_error
 from proxy.request_body import BodyBudget
 from proxy.tracing import Tracing
 from stages.backends.backend import Backend
-from stages.events import HttpRequest
 from stages.messages_api.errors import MethodNotAllowedError, NotFoundError
 from stages.metrics import Metrics
 
@@ -57,16 +56,12 @@ class RoutingTable:
         `built_in` are the paths that need no pipeline.
         """
         by_path: dict[str, dict[str, ASGIApp]] = {path: {**apps} for path, apps in built_in.items()}
-        counters = config.sections["metrics"]
         endpoints = []
         urgent = {*built_in}
         for pipeline in config.pipelines:
             for route in pipeline.routes:
                 method, path = route.split()
-                start = _starter(tracing, path, config)
-                endpoint = PipelineEndpoint(
-                    pipeline.name, pipeline.chain, body_budget, counters, start
-                )
+                endpoint = _endpoint(pipeline, path, config, body_budget, tracing)
                 endpoints.append(endpoint)
                 by_path.setdefault(path, {})[method] = endpoint
                 if any(isinstance(stage, Metrics) for stage in pipeline.stages):
@@ -98,11 +93,16 @@ class RoutingTable:
         return backends
 
 
-def _starter(
-    tracing: Tracing | None, route: str, config: Config
-) -> Callable[[HttpRequest], None] | None:
-    """Return a function that starts the trace of a request to `route`; None without tracing."""
-    return partial(tracing.start, route, config.sections["backends"]) if tracing else None
+def _endpoint(
+    pipeline: Pipeline,
+    path: str,
+    config: Config,
+    body_budget: BodyBudget,
+    tracing: Tracing | None,
+) -> PipelineEndpoint:
+    sections = config.sections
+    start = partial(tracing.start, path, sections["backends"]) if tracing else None
+    return PipelineEndpoint(pipeline.name, pipeline.chain, body_budget, sections["metrics"], start)
 
 
 def _with_head(apps: Methods) -> Methods:
