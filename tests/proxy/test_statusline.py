@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from stages.exchange import Attempt, Exchange, Target
 from stages.messages_api.usage import Usage
 from tests.proxy.model_servers import model_server
 from tests.support import http
+from tests.wire.command import CLEAN
 from tests.wire.proxy import config_text, serving
 
 COMMAND = str(Path(sys.executable).with_name("llm-proxy"))
@@ -98,7 +98,7 @@ def test_the_installed_command_imports_nothing_heavy(tmp_path: Path) -> None:
         "print(*[n for n in ('click', 'attrs', 'http', 'email', 'ssl', 'asyncio', 'proxy.cli')"
         " if n in sys.modules]); print(len(sys.modules))"
     )
-    environ = {k: v for k, v in os.environ.items() if k != "ANTHROPIC_BASE_URL"}
+    environ = {k: v for k, v in CLEAN.items() if k != "ANTHROPIC_BASE_URL"}  # without coverage
     said = subprocess.run(
         [sys.executable, "-c", script],
         input="{}",
