@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import socket
 import weakref
-from collections.abc import AsyncIterator, Iterator
 from threading import Event
 
 import anyio
@@ -13,7 +12,6 @@ import pytest
 from attrs import evolve
 
 from stages.backends.client import ChatCompletionsClient
-from stages.backends.session import make_session
 from stages.messages_api.errors import (
     GatewayTimeoutError,
     InternalError,
@@ -24,7 +22,6 @@ from stages.off_loop import LARGE_BODY
 from stages.wire import json_codec
 from tests.rounds import turning
 from tests.stages.backends.support import call, chunks, completed
-from tests.support import profile
 from tests.wire.backend import Act, ScriptedBackend, closed
 from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 
@@ -33,19 +30,6 @@ from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse,
 def anyio_backend() -> str:
     """The client is one for asyncio."""
     return "asyncio"
-
-
-@pytest.fixture
-def backend() -> Iterator[ScriptedBackend]:
-    result = ScriptedBackend()
-    yield result
-    result.close()
-
-
-@pytest.fixture
-async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletionsClient]:
-    async with make_session(profile(api_key="secret")) as client:
-        yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
 
 
 async def test_a_stream_is_the_json_of_its_events(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
 import pytest
 
 from stages.backends.client import ChatCompletionsClient
-from stages.backends.session import make_session
 from stages.messages_api.errors import (
     InternalError,
 )
 from tests.stages.backends.support import call, chunks, completed
-from tests.support import profile
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 
@@ -21,19 +17,6 @@ from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse,
 def anyio_backend() -> str:
     """The client is one for asyncio."""
     return "asyncio"
-
-
-@pytest.fixture
-def backend() -> Iterator[ScriptedBackend]:
-    result = ScriptedBackend()
-    yield result
-    result.close()
-
-
-@pytest.fixture
-async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletionsClient]:
-    async with make_session(profile(api_key="secret")) as client:
-        yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
 
 
 TYPES = [

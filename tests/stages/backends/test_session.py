@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,19 +24,6 @@ from tests.wire.chat import completion, whole
 def anyio_backend() -> str:
     """The client is one for asyncio."""
     return "asyncio"
-
-
-@pytest.fixture
-def backend() -> Iterator[ScriptedBackend]:
-    result = ScriptedBackend()
-    yield result
-    result.close()
-
-
-@pytest.fixture
-async def completions(backend: ScriptedBackend) -> AsyncIterator[ChatCompletionsClient]:
-    async with make_session(profile(api_key="secret")) as client:
-        yield ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)
 
 
 async def test_a_configured_header_goes_before_the_key() -> None:
