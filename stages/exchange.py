@@ -11,7 +11,9 @@
     invoke          attempts
     retry/fallback  repeats
     repair-tools    repaired_calls
-    translate-out   response_started, first_token, usage, stop_reason; adds to degradations
+    translate-out   response_started, first_token, longest_gap, stream_times, usage, stop_reason;
+                    adds to degradations
+    the observer    stages
 
 A custom stage that replaces one of these fills in its fields. Times are seconds of
 `time.monotonic`. A time is None until its event happens. All events of a request from HttpRequest
@@ -23,19 +25,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import Factory, asdict, define, field, frozen
 
 from stages.messages_api.usage import Usage
+
+if TYPE_CHECKING:
+    from stages.messages_api.stream_events import StreamEvent
 
 Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalled", "aborted"]
 
 
 # Functions, and the `overrides` of a target, which may contain secrets.
 _NOT_IN_JSON = (
-    *("_usage", "read_usage", "on_response_start", "on_attempt", "on_end", "call_headers"),
-    "overrides",
+    *("_usage", "read_usage", "on_response_start", "on_stream_event", "on_attempt", "on_end"),
+    *("call_headers", "overrides"),
 )
 
 
@@ -96,6 +101,18 @@ class Repeat:
 
 
 @define(eq=False)
+class StageRun:
+    """The time that one stage had the request; `retry` and `fallback` make several of a stage."""
+
+    stage: str
+    began: float
+    forwarded: float | None = None
+    """When it first forwarded an event."""
+    ended: float | None = None
+    """When it was done, and with it all later stages."""
+
+
+@define(eq=False)
 class Exchange:
     """One request and its result. See the table above for who fills in what."""
 
@@ -141,7 +158,15 @@ class Exchange:
     """When the queue started the last call."""
     response_started: float | None = None
     first_token: float | None = None
+    longest_gap: float = 0.0
+    """The most seconds between two parts of the response."""
     ended: float | None = None
+    stages: list[StageRun] = Factory(list)
+    """In the order of their begin; empty unless an observer measures the stages."""
+    stream_times: list[float] | None = None
+    """When each part of the response was forwarded; None: not recorded."""
+    on_stream_event: list[Callable[[StreamEvent], None]] = Factory(list)
+    """Functions to call with each stream event, before it is forwarded; also with each `ping`."""
     on_response_start: list[Callable[[], None]] = Factory(list)
     """Functions to call when the response starts. A stage removes what it added."""
     on_attempt: list[Callable[[Attempt], None]] = Factory(list)

@@ -50,6 +50,7 @@ class _Response:
     keep_alive: KeepAlive = Factory(KeepAlive)
     translator: ResponseTranslator | None = None
     exchange: Exchange = Factory(Exchange)
+    last_forwarded: float = 0.0
 
     async def __aenter__(self) -> Send[ChatEvent]:
         return self._receive
@@ -91,9 +92,17 @@ class _Response:
             await keep_alive.ping_in_flight.wait()
         keep_alive.silent_since = None
         for event in events:
+            for function in self.exchange.on_stream_event:
+                function(event)
             await self.forward(event)
+        now = keep_alive.now()
+        if self.last_forwarded and now - self.last_forwarded > self.exchange.longest_gap:
+            self.exchange.longest_gap = now - self.last_forwarded
+        self.last_forwarded = now
+        if self.exchange.stream_times is not None:
+            self.exchange.stream_times.append(now)
         if not last:
-            keep_alive.silent_since = keep_alive.now()
+            keep_alive.silent_since = now
 
     def _ended(self, event: ChatEnd, translator: ResponseTranslator) -> list[StreamEvent]:
         """The last events. Log a finish reason that is not understood, and lost members."""
