@@ -16,8 +16,12 @@ check *arguments:
     .venv/bin/llm-proxy check {{arguments}}
 
 # Run the tests
-test *arguments="-n 2 --dist worksteal --cov":
+test *arguments="-n 4 --dist worksteal":
     .venv/bin/pytest {{arguments}}
+
+# Run the tests, and list the lines that they miss
+coverage:
+    .venv/bin/pytest -n 4 --dist worksteal --cov
 
 # Many requests with faults and disconnects: nothing may leak or be lost
 soak *arguments:
