@@ -8,6 +8,7 @@ nothing that it does not know.
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -345,14 +346,10 @@ NAMES = list(KINDS)
 
 
 def loops(name: str) -> Iterator[tuple[str, bool, list[str]]]:
-    """Three loops for a backend: a wish, a mode, and the model of each step.
-
-    All pairs occur of backend, wish, mode, and whether the model changes.
-    """
+    """Six loops for a backend: each wish in both modes. Half of them change the model."""
     n = NAMES.index(name)
-    for k, wish in enumerate(WISHES):
-        stream, changes = bool((n + k) % 2), k != n % 3
-        other = NAMES[(n + 1 + 2 * k + stream) % len(NAMES)] if changes else name
+    for k, (wish, stream) in enumerate(itertools.product(WISHES, (False, True))):
+        other = NAMES[(n + 1 + k) % len(NAMES)] if (n + k // 2 + stream) % 2 else name
         yield wish, stream, [name, name, other, other, name]
 
 
