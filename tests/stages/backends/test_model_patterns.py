@@ -115,6 +115,32 @@ def test_row_b16_reasoning_is_requested_as_each_has_it(
     assert {key: result.get(key) for key in expected} == expected
 
 
+PREFILL = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "The"}]}
+
+
+@for_each("name", ["llamacpp", "llama-swap"])
+@for_each("asked", [{}, ADAPTIVE, OFF, {"stream": True}, {"output_config": {"effort": "high"}}])
+def test_row_b18_a_prefill_turns_thinking_off(name: str, asked: Any) -> None:
+    switch = {"enable_thinking": False}
+    assert sent(name, "qwen3", **PREFILL, **asked)["chat_template_kwargs"] == switch
+    plain = sent(name, "qwen3", **ADAPTIVE)["chat_template_kwargs"]
+    assert plain == {"enable_thinking": True}
+
+
+BASH = {"type": "bash_20250124", "name": "bash"}
+
+
+@for_each("name", ["lmstudio", "llamacpp", "llama-swap", "embedded"])
+@for_each("chosen", ["weather", "bash"])
+@for_each("more", [{}, {"disable_parallel_tool_use": True}])
+def test_row_b19_a_tool_by_name_is_the_only_one(name: str, chosen: str, more: Any) -> None:
+    tools = [TOOL, {**TOOL, "name": "weather"}, BASH]
+    choice = {"type": "tool", "name": chosen, **more}
+    options = sent(name, "some-model", tools=tools, tool_choice=choice)
+    assert options["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in options["tools"]] == [chosen]
+
+
 @pytest.mark.parametrize(
     ("name", "model"),
     [("openai", "gpt-5"), ("openai", "o3"), ("moonshot", "kimi-k2.6"), ("github", "openai/gpt-5")],
