@@ -18,6 +18,7 @@ from tests.support import request, resolved
 PATTERNS = [(name, item) for name in profiles() for item in profiles()[name].get("models", ())]
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 ADAPTIVE = {"thinking": {"type": "adaptive"}}
+BUDGET = {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000}
 OFF = {"thinking": {"type": "disabled"}}
 
 
@@ -91,6 +92,11 @@ def test_row_b10_a_model_that_always_reasons_gets_no_off_switch(name: str, model
             {"thinking": {"type": "enabled"}, "reasoning_effort": "max"},
         ),
         ("moonshot", "kimi-k2.6", OFF, {"thinking": {"type": "disabled"}}),
+        *(
+            (name, model, asked, {"thinking": {"type": "enabled"}})
+            for name, model in (("moonshot", "kimi-k2.6"), ("zai", "glm-4.7"))
+            for asked in (ADAPTIVE, BUDGET)
+        ),
         ("moonshot", "kimi-k3", ADAPTIVE, {"reasoning_effort": "high"}),
         ("zai", "glm-4.7", OFF, {"thinking": {"type": "disabled"}, "tool_stream": True}),
         ("minimax", "MiniMax-M3", ADAPTIVE, {"thinking": {"type": "adaptive"}}),
