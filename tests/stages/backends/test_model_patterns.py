@@ -20,6 +20,7 @@ TOOL = {"name": "f", "input_schema": {"type": "object"}}
 ADAPTIVE = {"thinking": {"type": "adaptive"}}
 BUDGET = {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000}
 OFF = {"thinking": {"type": "disabled"}}
+FORCED: dict[str, Any] = {"tools": [TOOL], "tool_choice": {"type": "any"}}
 
 
 def backend(name: str) -> Backend:
@@ -96,6 +97,15 @@ def test_row_b10_a_model_that_always_reasons_gets_no_off_switch(name: str, model
             (name, model, asked, {"thinking": {"type": "enabled"}})
             for name, model in (("moonshot", "kimi-k2.6"), ("zai", "glm-4.7"))
             for asked in (ADAPTIVE, BUDGET)
+        ),
+        *(
+            (name, model, {**FORCED, **asked}, expected)
+            for name, model, expected in (
+                ("moonshot", "kimi-k2.6", {"thinking": {"type": "disabled"}}),
+                ("deepseek", "deepseek-v4-pro", {"thinking": {"type": "disabled"}}),
+                ("dashscope", "qwen3.5-plus", {"enable_thinking": False}),
+            )
+            for asked in ({}, ADAPTIVE)
         ),
         ("moonshot", "kimi-k3", ADAPTIVE, {"reasoning_effort": "high"}),
         ("zai", "glm-4.7", OFF, {"thinking": {"type": "disabled"}, "tool_stream": True}),
