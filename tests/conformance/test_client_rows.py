@@ -117,8 +117,9 @@ def test_row_c14_strict_tools_are_reported_where_they_are_not_taken(talk: Talk) 
     assert "strict" not in talk.asked["tools"][0]["function"]
 
 
-def test_row_c16_a_system_message_that_only_sets_the_effort(talk: Talk) -> None:
-    low = {"role": "system", "output_config": {"effort": "low"}}
+@pytest.mark.parametrize("content", [{}, {"content": []}, {"content": ""}], ids=str)
+def test_row_c16_a_system_message_that_only_sets_the_effort(talk: Talk, content: Any) -> None:
+    low = {"role": "system", "output_config": {"effort": "low"}, **content}
     user = {"role": "user", "content": "So?"}
     sent = talk.history("Hi", [said("Hello")], user, low, model="openai")
     assert roles(sent) == ["user", "assistant", "user"]

@@ -37,8 +37,17 @@ def test_row_23_reasoning_content_must_be_passed_back(stream: bool, talk: Talk) 
         {"reasoning": "Hm."},
         {"reasoning": "Hm.", "reasoning_content": "Hm."},
         {"reasoning_details": [{"type": "reasoning.text", "text": "Hm."}]},
+        {"reasoning_text": "Hm."},
+        {"reasoning_text": "Hm.", "reasoning_opaque": "o"},
     ],
-    ids=["reasoning_content", "reasoning", "both", "reasoning_details"],
+    ids=[
+        "reasoning_content",
+        "reasoning",
+        "both",
+        "reasoning_details",
+        "row B32",
+        "row B32, with its opaque part",
+    ],
 )
 def test_row_24_reasoning_never_appears(members: Any, stream: bool, talk: Talk) -> None:
     talk.answers(stream, content="Yes.", **members)

@@ -20,7 +20,7 @@ from proxy.cli import main
 from proxy.config import read
 from stages.profiles.profile import Profile
 from tests.wire.backend import Received
-from tests.wire.personalities import KEY, PERSONAS, Persona, called, lenient
+from tests.wire.personalities import KEY, PERSONAS, Persona, Reply, answer, called, lenient
 
 GOLDEN = Path(__file__).with_name("probes")
 TEXT = """\
@@ -130,6 +130,35 @@ def test_the_findings_are_the_profile(probed: Probed) -> None:
     assert profile.tokenizer == "vllm"
     assert profile.context_window == 40960
     assert profile.fields["thinking"] == profile.fields["top_k"] == "map"
+
+
+def echoing(request: Received) -> Reply:
+    """Like llama.cpp, echo a prefill in an unstreamed response only."""
+    body = request.body or {}
+    if body.get("messages", [{}])[-1].get("role") != "assistant":
+        return lenient(request)
+    return answer(f"{'' if body.get('stream') else body['messages'][-1]['content']} 4, 5,")
+
+
+@pytest.mark.parametrize("profile", ["generic", "llamacpp"])
+@pytest.mark.parametrize("arguments", [(), ("--all",)], ids=["differences", "all"])
+def test_row_l3_an_echo_of_the_prefill_is_written(
+    profile: str, arguments: tuple[str, ...], probed: Probed
+) -> None:
+    file = probed.folder / "pipelines.yaml"
+    file.write_text(TEXT.replace("  asked:\n", f"  asked:\n    profile: {profile}\n"))
+    probed.backend.ways = echoing
+    pasted = probed.pasted(probed.probe("asked", *arguments).stdout)
+
+    assert (pasted.echoes_prefill, pasted.fields["prefill"]) == (True, "map")
+
+
+def test_row_l3_a_configured_echo_that_there_is_not_is_corrected(probed: Probed) -> None:
+    file = probed.folder / "pipelines.yaml"
+    file.write_text(TEXT.replace("  asked:\n", "  asked:\n    echoes_prefill: true\n"))
+    probed.backend.ways = lambda r: answer(" 4, 5,") if "[list]" in str(r.body) else lenient(r)
+
+    assert not probed.pasted(probed.probe("asked").stdout).echoes_prefill
 
 
 def test_a_backend_outside_the_config_is_probed_at_its_url(probed: Probed) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
-from tests.wire.chat import completion, error_json, streamed, whole
-from tests.wire.client import Client
+from tests.wire.chat import DONE, END, completion, delta, error_json, head, sse, streamed, whole
+from tests.wire.client import Client, Response
 from tests.wire.proxy import METRICS, SharedProxy, config_text, proxy_with_backend
 
 THINKING = {"type": "adaptive"}
@@ -20,7 +20,7 @@ GOOD = whole(200, completion())
 
 
 def config_for(url: str) -> str:
-    """Ollama's profile; what `forgetful` refuses is final."""
+    """Ollama's profile; refusals of `final` are final; `plain` has the profile `generic`."""
     text = config_text(url) + METRICS
     return (
         text.replace(
@@ -29,9 +29,13 @@ def config_for(url: str) -> str:
         )
         .replace(
             "  absent:",
-            f'  final: {{profile: ollama, base_url: "{url}/v1", remember_refusals: 0}}\n  absent:',
+            f'  final: {{profile: ollama, base_url: "{url}/v1", remember_refusals: 0}}\n'
+            f'  plain: {{base_url: "{url}/v1"}}\n  absent:',
         )
-        .replace("  claude-absent:", "  claude-final: {backend: final}\n  claude-absent:")
+        .replace(
+            "  claude-absent:",
+            "  claude-final: {backend: final}\n  claude-plain: {backend: plain}\n  claude-absent:",
+        )
     )
 
 
@@ -61,6 +65,63 @@ def test_row_b8_a_model_without_reasoning_responds(
     assert "thinking:dropped" in second.headers["x-llm-proxy-degraded"]
     refused = 'llm_proxy_refused_options_total{backend="scripted",option="reasoning"} 1.0'
     assert refused in metrics
+
+
+USAGE = {"include_usage": True}
+
+
+def usage_in(answer: Response) -> Any:
+    """The usage at the end of a stream."""
+    (end,) = (event for event in answer.events if event["type"] == "message_delta")
+    return end["usage"]
+
+
+def test_rows_c13_and_l8_a_generic_stream_has_the_backend_s_usage(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    counts = {"prompt_tokens_details": {"cached_tokens": 600}, "prompt_tokens": 1000}
+    usage = {"choices": [], "usage": {**counts, "completion_tokens": 7}}
+    backend.says(head() + sse(delta(content="Hello"), delta("stop"), usage) + DONE + END)
+
+    reported = usage_in(client.post(body(model="claude-plain", stream=True)))
+    assert sent(backend, "stream_options") == [USAGE]
+    assert (reported["input_tokens"], reported["cache_read_input_tokens"]) == (400, 600)
+    assert reported["output_tokens"] == 7
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Unrecognized request argument supplied: stream_options",
+        "Unexpected fields in the request: {'stream_options'}",
+        "body -> stream_options -> include_usage: Extra inputs are not permitted",
+    ],
+)
+def test_rows_c13_and_l8_refused_stream_options_are_remembered(
+    words: str, client: Client, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(400, error_json(words)))
+    backend.says(streamed("Hello"))
+
+    for _ in range(2):
+        answer = client.post(body(model="claude-plain", stream=True))
+        assert answer.status == 200
+        assert usage_in(answer)["output_tokens"] > 0
+    assert sent(backend, "stream_options") == [USAGE, None, None]
+
+
+def test_row_c13_a_plain_request_with_stop_sequences_asks_for_usage(
+    client: Client, backend: ScriptedBackend
+) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 7}}
+    backend.says(head() + sse(delta(content="Hello"), delta("stop"), usage) + DONE + END)
+
+    answer = client.post(body(model="claude-plain", stop_sequences=["END"]))
+    assert sent(backend, "stream_options") == [USAGE]
+    assert (answer.json["usage"]["input_tokens"], answer.json["usage"]["output_tokens"]) == (
+        1000,
+        7,
+    )
 
 
 def test_an_effort_alone_is_dropped_too(client: Client, backend: ScriptedBackend) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -139,6 +140,35 @@ def test_row_a8_workers_survive_an_early_hangup_and_end_with_their_supervisor(
     assert "Traceback" not in log.read_text()
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["while starting", "after a replacement"])
+def test_row_a8_workers_end_with_a_supervisor_that_is_killed(
+    replaced: bool, tmp_path: Path
+) -> None:
+    at = ["--config", str(write_stages(tmp_path)), "--port", "0", "--workers", "2"]
+    with subprocess.Popen(
+        [*COMMAND, *at],
+        env=CLEAN,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout
+        url = process.stdout.readline().split()[-1]
+        try:
+            workers = started_children(process.pid)
+            if replaced:
+                os.kill(workers[0], signal.SIGKILL)
+                until(lambda: workers[0] not in started_children(process.pid), "none is new")
+                workers = children(process.pid)
+            process.kill()
+            until_gone(workers)
+            until_refused(url)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
 def children(pid: int) -> list[int]:
     """The workers of a supervisor."""
     found = subprocess.run(["pgrep", "-P", str(pid), "-f", "fork"], stdout=subprocess.PIPE)
@@ -152,9 +182,18 @@ def started_children(pid: int) -> list[int]:
 
 
 def until_gone(pids: list[int]) -> None:
-    """Wait until no process has one of these ids."""
+    """Wait until none of these processes runs. Process 1 may be slow to reap them."""
     assert len(pids) == 2
-    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), "workers live on")
+    until(lambda: not any(map(runs, pids)), "workers live on")
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, other than a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 def write_stages(folder: Path) -> Path:

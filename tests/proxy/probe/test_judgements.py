@@ -175,6 +175,15 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
         [COPIED, said(" 4, 5")],
         {"fields.prefill": "map", "prefill_options": {}, "echoes_prefill": True},
     ),
+    # Row L3: an echo that is all there is, and an echo after a space.
+    *(
+        (
+            "prefill: an unfinished assistant message at the end",
+            [said(echo, "length"), said(" 4, 5")],
+            {"fields.prefill": "map", "prefill_options": {}, "echoes_prefill": True},
+        )
+        for echo in ("[list] 1, 2, 3,", " [list] 1, 2, 3, 4")
+    ),
     # vLLM: without the options a model begins again, and copies the begun answer it sees.
     (
         "prefill: an unfinished assistant message at the end",

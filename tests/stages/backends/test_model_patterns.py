@@ -18,7 +18,9 @@ from tests.support import request, resolved
 PATTERNS = [(name, item) for name in profiles() for item in profiles()[name].get("models", ())]
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 ADAPTIVE = {"thinking": {"type": "adaptive"}}
+BUDGET = {"thinking": {"type": "enabled", "budget_tokens": 2000}, "max_tokens": 4000}
 OFF = {"thinking": {"type": "disabled"}}
+FORCED: dict[str, Any] = {"tools": [TOOL], "tool_choice": {"type": "any"}}
 
 
 def backend(name: str) -> Backend:
@@ -91,6 +93,20 @@ def test_row_b10_a_model_that_always_reasons_gets_no_off_switch(name: str, model
             {"thinking": {"type": "enabled"}, "reasoning_effort": "max"},
         ),
         ("moonshot", "kimi-k2.6", OFF, {"thinking": {"type": "disabled"}}),
+        *(
+            (name, model, asked, {"thinking": {"type": "enabled"}})
+            for name, model in (("moonshot", "kimi-k2.6"), ("zai", "glm-4.7"))
+            for asked in (ADAPTIVE, BUDGET)
+        ),
+        *(
+            (name, model, {**FORCED, **asked}, expected)
+            for name, model, expected in (
+                ("moonshot", "kimi-k2.6", {"thinking": {"type": "disabled"}}),
+                ("deepseek", "deepseek-v4-pro", {"thinking": {"type": "disabled"}}),
+                ("dashscope", "qwen3.5-plus", {"enable_thinking": False}),
+            )
+            for asked in ({}, ADAPTIVE)
+        ),
         ("moonshot", "kimi-k3", ADAPTIVE, {"reasoning_effort": "high"}),
         ("zai", "glm-4.7", OFF, {"thinking": {"type": "disabled"}, "tool_stream": True}),
         ("minimax", "MiniMax-M3", ADAPTIVE, {"thinking": {"type": "adaptive"}}),
@@ -113,6 +129,32 @@ def test_row_b16_reasoning_is_requested_as_each_has_it(
 ) -> None:
     result = sent(name, model, **asked)
     assert {key: result.get(key) for key in expected} == expected
+
+
+PREFILL = {"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "The"}]}
+
+
+@for_each("name", ["llamacpp", "llama-swap"])
+@for_each("asked", [{}, ADAPTIVE, OFF, {"stream": True}, {"output_config": {"effort": "high"}}])
+def test_row_b18_a_prefill_turns_thinking_off(name: str, asked: Any) -> None:
+    switch = {"enable_thinking": False}
+    assert sent(name, "qwen3", **PREFILL, **asked)["chat_template_kwargs"] == switch
+    plain = sent(name, "qwen3", **ADAPTIVE)["chat_template_kwargs"]
+    assert plain == {"enable_thinking": True}
+
+
+BASH = {"type": "bash_20250124", "name": "bash"}
+
+
+@for_each("name", ["lmstudio", "llamacpp", "llama-swap", "embedded"])
+@for_each("chosen", ["weather", "bash"])
+@for_each("more", [{}, {"disable_parallel_tool_use": True}])
+def test_row_b19_a_tool_by_name_is_the_only_one(name: str, chosen: str, more: Any) -> None:
+    tools = [TOOL, {**TOOL, "name": "weather"}, BASH]
+    choice = {"type": "tool", "name": chosen, **more}
+    options = sent(name, "some-model", tools=tools, tool_choice=choice)
+    assert options["tool_choice"] == "required"
+    assert [tool["function"]["name"] for tool in options["tools"]] == [chosen]
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,14 @@ def test_stop_sequences_are_sent_or_matched_here(
     assert divide_stop_sequences(FIVE, result) == (list(FIVE[:sent]), scanned)
 
 
+@for_each("count", [4, 5, 16, 20])
+def test_row_l1_vllm_gets_at_most_four_stop_sequences(count: int) -> None:
+    asked = tuple(f"<{n}>" for n in range(count))
+    sent, scanned = divide_stop_sequences(asked, profile_named("vllm"))
+    assert sent == list(asked[:4])
+    assert scanned == (asked if count > 4 else ())
+
+
 @for_each("name", profiles())
 def test_a_shipped_backend_reports_stop_sequences_or_gets_none(name: str) -> None:
     reports = name in ("vllm", "sglang")

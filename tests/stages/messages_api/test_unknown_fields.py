@@ -115,6 +115,15 @@ def test_a_member_that_nothing_reads_is_reported(body: dict[str, Any], name: str
     assert f"{name}:dropped" in chat_request(resolved(**body), profile()).notes
 
 
+@for_each("value", [{"type": "strict"}, ["cyber"], "off", True], ids=str)
+def test_decided_safeguards_are_dropped_and_reported(value: Any) -> None:
+    result = chat_request(resolved(safeguards=value), profile())
+    assert result.notes == ("safeguards:dropped",)
+    assert "safeguards" not in result.options
+    with pytest.raises(InvalidRequestError, match=r"^safeguards: would be dropped"):
+        chat_request(resolved(safeguards=value), profile(), strict=True)
+
+
 def test_strict_refuses_a_member_that_nothing_reads() -> None:
     with pytest.raises(InvalidRequestError, match=r"^text\.x: would be dropped"):
         chat_request(resolved(**user_turn({**TEXT, "x": 1})), profile(), strict=True)

@@ -238,14 +238,19 @@ def test_row_b17_without_the_item_no_thinking_follows_a_call() -> None:
 # B14, B23, B32
 
 
-def test_row_b14_a_result_has_its_tool_s_name_where_needed() -> None:
-    long = "mcp__" + "x" * 80
-    for options, name in [({}, None), ({"tool_message_name": True}, None)]:
-        talk = Talk(profile(**options))
-        response = talk.answer([calls(call(long, "{}", index=0, id="a")), finish("tool_calls")])
-        result = talk.then(response).request().messages
-        name = result[1]["tool_calls"][0]["function"]["name"]
-        assert result[2].get("name") == (name if options else None)
+@pytest.mark.parametrize(
+    "names", [["f"], ["mcp__" + "x" * 80], ["f", "g"]], ids=["one", "shortened", "two"]
+)
+@pytest.mark.parametrize("split", [False, True])
+def test_row_b14_a_result_has_its_tool_s_name_where_needed(names: list[str], split: bool) -> None:
+    for options in ({}, {"tool_message_name": True}):
+        talk = Talk(profile(**options, split_tool_results=split))
+        uses = (call(name, "{}", index=n, id=f"c{n}") for n, name in enumerate(names))
+        response = talk.answer([calls(*uses), finish("tool_calls")])
+        messages = talk.then(response).request().messages
+        sent = [use["function"]["name"] for m in messages for use in m.get("tool_calls", ())]
+        results = [m.get("name") for m in messages if m["role"] == "tool"]
+        assert results == (sent if options else [None] * len(names))
 
 
 @pytest.mark.parametrize("requested", [{"thinking": ADAPTIVE}, {"thinking": OMITTED}])

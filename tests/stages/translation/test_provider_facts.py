@@ -11,6 +11,7 @@ from hypothesis import given
 from pipeline.config.options import OptionError
 from stages.events import ChatRequest
 from stages.messages_api.errors import UnsupportedError
+from stages.profiles.describe import profile_named
 from stages.translation.request import chat_request
 from tests.pdfs import pdf
 from tests.stages.translation.fuzz_support import quick
@@ -197,12 +198,13 @@ def test_with_strict_too_many_tools_are_refused() -> None:
         chat_request(resolved(tools=TOOLS), profile(max_tools=2), strict=True)
 
 
+@pytest.mark.parametrize("name", ["openai", "azure"])
 @pytest.mark.parametrize("title", [None, "Report"])
-def test_row_c19_a_pdf_is_a_file_where_files_are_taken(title: str | None) -> None:
+def test_row_c19_a_pdf_is_a_file_where_files_are_taken(title: str | None, name: str) -> None:
     source = {"type": "base64", "media_type": "application/pdf", "data": pdf("BODY")}
     block = {"type": "document", "source": source, **({"title": title} if title else {})}
     asked = [{"role": "user", "content": [block, {"type": "text", "text": "What is it?"}]}]
-    result = sent({"fields": {"document.pdf": "map"}}, messages=asked)
+    result = chat_request(resolved(messages=asked), profile_named(name))
     file, text = result.messages[0]["content"]
     data = f"data:application/pdf;base64,{source['data']}"
     expected = {"filename": title or "document.pdf", "file_data": data}
