@@ -34,6 +34,7 @@ from proxy.request_body import BodyBudget
 from proxy.routes import Methods, RoutingTable
 from proxy.shared_metrics import folder_from, share_metrics
 from proxy.tracing import Tracing, tracing_from
+from stages.messages_api.part_cache import PARTS
 from stages.queue import apply_concurrency_limit
 from stages.routing.breaker import Breakers
 from stages.wire.ids import new_request_id
@@ -122,6 +123,7 @@ class App:
 
     def _table(self, config: Config) -> RoutingTable:
         config.sections["metrics"].model_names = model_names(config)
+        PARTS.resize(config.sections["server"].part_cache_bytes)
         host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
             config,

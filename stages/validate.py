@@ -13,6 +13,7 @@ from pipeline import Send, Stage, option
 from stages.events import GZIP, Authenticated, HttpRequest, Validated
 from stages.messages_api import validation
 from stages.messages_api.errors import InvalidRequestError
+from stages.messages_api.part_cache import PARTS
 from stages.messages_api.request import MessagesRequest
 from stages.messages_api.structuring import spell, structure
 from stages.off_loop import LARGE_BODY, off_loop
@@ -79,7 +80,12 @@ class Validate(Stage[Authenticated, Validated]):
 
 
 def _decoded(data: bytes) -> tuple[Any, bool]:
-    """The JSON of a body, and whether an object had a key twice; the last value counts."""
+    """The JSON of a body, and whether an object had a key twice; the last value counts.
+
+    Messages, the system prompt and the tools may be Parts.
+    """
+    if (body := PARTS.decode(data)) is not None:
+        return body, False
     try:
         try:
             return json_codec.decode(data), False

@@ -5,11 +5,14 @@ and list positions joined with dots. Values are checked in `stages.messages_api.
 
 A hook for a class also adds the unknown members of its object to the UnknownFields of the request.
 Their names contain the place of the object, so each place has a hook of its own.
+
+In place of the JSON of a message, of the system prompt or of the tools, `structure` accepts a Part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -26,7 +29,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from pipeline.config.structuring import is_literal, is_tuple, leaf_errors
 from stages.messages_api import blocks as b
 from stages.messages_api.errors import drop_traceback
-from stages.messages_api.request import MessagesRequest, UnreadMembers
+from stages.messages_api.request import Message, MessagesRequest, Tool, UnreadMembers
 from stages.messages_api.unknown_fields import CACHE_CONTROL, UnknownFields, read_fields
 
 Hook = Callable[[Any, Any], Any]
@@ -38,20 +41,44 @@ _MAX_WRONG = 50
 _UNKNOWN_FIELDS: ContextVar[UnknownFields] = ContextVar("unknown_fields")
 
 
+@attrs.frozen(eq=False)
+class Part:
+    """A message, the blocks of the system prompt, or the tools: structured before the request."""
+
+    value: Any
+    unknown_fields: tuple[str, ...]
+
+
 def structure(value: Any) -> MessagesRequest:
     """Structure a request's JSON. Raises cattrs' error groups; `spell` renders them as texts."""
+    with _collecting() as unknown:
+        request: MessagesRequest = _REQUEST(value, MessagesRequest)
+        _UNREAD(value, UnreadMembers)
+    names = unknown.names()
+    return attrs.evolve(request, unknown_fields=names) if names else request
+
+
+def structure_part(member: str, value: Any) -> Part:
+    """Structure a message, or the whole value of `system` or `tools`. Raises as `structure` does.
+
+    `member` is `messages`, `system` or `tools`.
+    """
+    with _collecting() as unknown:
+        structured = _PARTS[member](value, None)
+    return Part(structured, unknown.names())
+
+
+@contextmanager
+def _collecting() -> Iterator[UnknownFields]:
     unknown = UnknownFields()
     token = _UNKNOWN_FIELDS.set(unknown)
     try:
-        request: MessagesRequest = _REQUEST(value, MessagesRequest)
-        _UNREAD(value, UnreadMembers)
+        yield unknown
     except BaseValidationError as error:
         drop_traceback(error)
         raise
     finally:
         _UNKNOWN_FIELDS.reset(token)
-    names = unknown.names()
-    return attrs.evolve(request, unknown_fields=names) if names else request
 
 
 def spell(error: BaseException) -> list[str]:
@@ -199,6 +226,7 @@ def _attrs(cls: Any, converter: Converter, place: str | None = None) -> Hook:
             overrides[name] = override(struct_hook=hook)
     if cls is MessagesRequest:
         overrides["unknown_fields"] = override(omit=True)
+        overrides |= {name: override(struct_hook=hook) for name, hook in _request_hooks().items()}
     members = make_dict_structure_fn(
         cls,
         converter,
@@ -233,6 +261,32 @@ def _make_converter() -> Converter:
     return converter
 
 
+def _request_hooks() -> dict[str, Hook]:
+    """The hooks of the members that may have Parts."""
+    messages = _items(tuple[Message, ...], _or_part(_PARTS["messages"]))
+    shape = _scalar((list,), "a valid list")
+    return {
+        "messages": lambda value, kind: messages(shape(value, None), kind),
+        "system": _or_part(_PARTS["system"]),
+        "tools": _or_part(_PARTS["tools"]),
+    }
+
+
+def _or_part(hook: Hook) -> Hook:
+    def structure_or_take(value: Any, kind: Any) -> Any:
+        if type(value) is not Part:
+            return hook(value, kind)
+        _UNKNOWN_FIELDS.get().add_names(value.unknown_fields)
+        return value.value
+
+    return structure_or_take
+
+
 _CONVERTER = _make_converter()
+_PARTS: dict[str, Hook] = {
+    "messages": _attrs(Message, _CONVERTER, "messages"),
+    "system": _CONVERTER.get_structure_hook(b.Content),
+    "tools": _tuple(tuple[Tool, ...], _CONVERTER, "tools"),
+}
 _REQUEST = _attrs(MessagesRequest, _CONVERTER, "")
 _UNREAD = _attrs(UnreadMembers, _CONVERTER)

@@ -12,7 +12,7 @@ A name has the place of the object, without positions: `image.transformations`,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -74,6 +74,10 @@ class UnknownFields:
             if isinstance(container, dict) and container.get("skills"):
                 self._names["container.skills"] = None
             self._top_level = len(self._names)
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """Add the names of a part that was structured before."""
+        self._names.update(dict.fromkeys(names))
 
     def add_cache_control(self) -> None:
         """Add a cache mark of a block without a class."""

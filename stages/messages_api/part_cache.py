@@ -1,0 +1,154 @@
+"""The parts of request bodies that were structured before.
+
+An agent sends its whole conversation with each request, and one message of it is new. Here the
+body is split without decoding it. A message, a system prompt or a list of tools that has the same
+bytes as an earlier one is neither decoded nor structured again. The bytes themselves are compared,
+not a digest, so a wrong hit is impossible.
+
+    the body, or a part of it                      in the result of `decode`
+    --------------------------------------------   ---------------------------------------------
+    a body below _MIN_BODY bytes, no compact       None: the caller decodes the whole body
+      JSON object, an object with a key twice,
+      a part that is not valid JSON, or too many
+      values
+    a cached part                                  the Part
+    a new part                                     the Part, now cached
+    a part with a wrong type                       its JSON: `structure` reports it with its path
+    other members                                  their JSON
+
+Parts are immutable, and requests share them. They stay in the memory of this process. A part is
+dropped when others need its memory and it is the least recently used one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from threading import Lock
+from typing import Any
+
+import msgspec
+from attrs import Factory, define, frozen
+from cattrs.errors import BaseValidationError
+
+from stages.messages_api.structuring import Part, structure_part
+from stages.wire import json_codec
+
+#: A shorter body costs less to decode than to split.
+_MIN_BODY = 16_000
+#: Memory of a cached part: for each byte of its JSON, and besides.
+_MEMORY_PER_BYTE, _MEMORY_PER_PART = 3, 1000
+#: JSON values of a body; see json_codec.
+_MAX_VALUES = 320_000
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
+
+#: The member that a part is in, and its JSON.
+_Key = tuple[str, bytes]
+
+
+@frozen(eq=False)
+class _Cached:
+    part: Part
+    values: int
+    """It has at most this many JSON values."""
+
+
+@define(eq=False)
+class PartCache:
+    """Parts by their member and JSON, the least recently used first. Threads may share it."""
+
+    max_bytes: int = 0
+    """The most memory; 0: no body is split."""
+    used_bytes: int = 0
+    """An estimate of the memory that is used."""
+    max_values: int = _MAX_VALUES
+    """JSON values of a body, at most; commas in texts count too."""
+    _parts: OrderedDict[_Key, _Cached] = Factory(OrderedDict)
+    _lock: Lock = Factory(Lock)
+
+    def decode(self, data: bytes) -> dict[str, Any] | None:
+        """Decode a body into its members. See the table above."""
+        if len(data) < _MIN_BODY or not self.max_bytes:
+            return None
+        try:
+            return self._decode(data)
+        except (ValueError, RecursionError):
+            return None  # the decoder of the whole body reports where the mistake is
+
+    def resize(self, max_bytes: int) -> None:
+        """Change the limit."""
+        with self._lock:
+            self.max_bytes = max_bytes
+            self._shrink()
+
+    def _decode(self, data: bytes) -> dict[str, Any]:
+        members = _MEMBERS.decode(data)
+        if not _is_whole(data, members):
+            raise ValueError("a key twice, or white space that compact JSON does not have")
+        body: dict[str, Any] = {}
+        values = 0
+        for name, raw in members.items():
+            if name == "messages":
+                parts = [self._part((name, bytes(item))) for item in _ITEMS.decode(raw)]
+                body[name] = [part for part, _ in parts]
+                values += sum(number for _, number in parts)
+            elif name in ("system", "tools"):
+                body[name], number = self._part((name, bytes(raw)))
+                values += number
+            else:
+                body[name] = json_codec.decode(bytes(raw))
+        if values > self.max_values:
+            raise ValueError("perhaps too many values")
+        return body
+
+    def _part(self, key: _Key) -> tuple[Any, int]:
+        """Return the part, or its JSON if it has a wrong type, and its greatest number of values.
+
+        Raises ValueError if it is not valid JSON.
+        """
+        with self._lock:
+            if cached := self._parts.get(key):
+                self._parts.move_to_end(key)
+                return cached.part, cached.values
+        member, raw = key
+        # In two lists it is as deep as in the body: the decoder limits the depth.
+        value = json_codec.decode(b"[[%b]]" % raw)[0][0]
+        values = 1 + sum(map(raw.count, (b",", b"[", b"{")))
+        try:
+            part = structure_part(member, value)
+        except (ValueError, BaseValidationError):
+            return value, values
+        with self._lock:
+            if key not in self._parts:
+                self.used_bytes += _memory(key)
+            self._parts[key] = _Cached(part, values)
+            self._shrink()
+        return part, values
+
+    def _shrink(self) -> None:
+        while self.used_bytes > self.max_bytes:
+            key, _ = self._parts.popitem(last=False)
+            self.used_bytes -= _memory(key)
+
+
+def _memory(key: _Key) -> int:
+    return _MEMORY_PER_PART + _MEMORY_PER_BYTE * len(key[1])
+
+
+def _is_whole(data: bytes, members: Mapping[str, msgspec.Raw]) -> bool:
+    """Whether the members are all of `data`. A key that came twice is in `members` only once."""
+    space = b" " if b'": ' in data[:100] else b""
+    place, head = 0, b"{"
+    for name, raw in members.items():
+        head += json_codec.encode(name) + b":" + space
+        pair = head + bytes(raw)
+        if not data.startswith(pair, place):
+            return False
+        place, head = place + len(pair), b"," + space
+    return data[place:] == b"}"
+
+
+#: The cache of this process. The section `server` has its limit.
+PARTS = PartCache()

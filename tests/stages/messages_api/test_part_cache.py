@@ -1,0 +1,178 @@
+"""A body is read with the cache of its parts as it is without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.messages_api.errors import InvalidRequestError
+from stages.messages_api.part_cache import PARTS, PartCache
+from stages.messages_api.structuring import Part
+from stages.validate import Validate
+from tests.cases import for_each
+
+LONG = "word " * 4000  # a shorter body is not split
+COMPACT, SPACED = (",", ":"), (", ", ": ")
+SEPARATORS = st.sampled_from([COMPACT, SPACED])
+
+quick = settings(derandomize=True, deadline=None, max_examples=150)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+BLOCKS = st.one_of(
+    st.builds(lambda text: {"type": "text", "text": text}, TEXT),
+    st.builds(
+        lambda name, value: {"type": "tool_use", "id": "t1", "name": name, "input": {"v": value}},
+        TEXT,
+        st.one_of(st.integers(), st.floats(allow_nan=False), TEXT, st.none()),
+    ),
+    st.builds(
+        lambda text, more: {"type": "tool_result", "tool_use_id": "t1", "content": text, more: 1},
+        TEXT,
+        st.sampled_from(["unknown", "is_error", "cache_control"]),
+    ),
+    st.builds(lambda kind: {"type": kind, "cache_control": {"type": "ephemeral"}}, TEXT),
+    st.sampled_from([{"type": 1}, None, "text", {"type": "text", "text": "x", "citations": [1]}]),
+)
+MESSAGES = st.builds(
+    lambda role, content: {"role": role, "content": content},
+    st.sampled_from(["user", "assistant", "system", "nobody"]),
+    TEXT | st.lists(BLOCKS, max_size=3),
+)
+
+
+@pytest.fixture(autouse=True)
+def _cache() -> Iterator[None]:
+    PARTS.resize(10_000_000)
+    yield
+    PARTS.resize(0)
+
+
+def body(*messages: Any, separators: tuple[str, str] = COMPACT, **more: Any) -> bytes:
+    first = {"role": "user", "content": LONG}
+    value = {"model": "m", "max_tokens": 9, **more, "messages": [first, *messages]}
+    return json.dumps(value, separators=separators, ensure_ascii=False).encode()
+
+
+def outcome(data: bytes) -> Any:
+    try:
+        return Validate().parse(data)
+    except InvalidRequestError as error:
+        return error.message
+
+
+def with_and_without(data: bytes) -> tuple[Any, Any]:
+    limit = PARTS.max_bytes
+    cached = outcome(data)
+    PARTS.max_bytes = 0
+    try:
+        return cached, outcome(data)
+    finally:
+        PARTS.max_bytes = limit
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=5), SEPARATORS)
+@quick
+def test_a_growing_conversation_is_read_as_without_the_cache(
+    messages: list[Any], separators: tuple[str, str]
+) -> None:
+    tools = [{"name": "a", "input_schema": {"type": "object"}, "unknown": 1}]
+    for end in range(1, len(messages) + 1):
+        data = body(*messages[:end], separators=separators, system="Be brief.", tools=tools)
+        cached, plain = with_and_without(data)
+        assert cached == plain
+
+
+@given(st.lists(MESSAGES, min_size=1, max_size=3), SEPARATORS, st.data())
+@quick
+def test_a_changed_byte_is_never_missed(
+    messages: list[Any], separators: tuple[str, str], data: st.DataObject
+) -> None:
+    original = body(*messages, separators=separators)
+    outcome(original)  # the parts are cached now
+    place = data.draw(st.integers(0, len(original) - 1))
+    byte = data.draw(st.integers(0, 255))
+    changed = original[:place] + bytes([byte]) + original[place + 1 :]
+    cached, plain = with_and_without(changed)
+    assert cached == plain
+
+
+def test_a_part_that_comes_again_is_the_same_object() -> None:
+    turns = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]
+    old = Validate().parse(body(*turns[:1], system="Be brief."))
+    new = Validate().parse(body(*turns, system="Be brief."))
+    assert all(a is b for a, b in zip(old.messages, new.messages, strict=False))
+    assert old.system is new.system
+
+
+BODIES = {
+    "a key twice": body().replace(b'"max_tokens":9', b'"max_tokens":8,"max_tokens":9'),
+    "a key twice, at the end": body()[:-1] + b',"model":"other"}',
+    "a key twice in a message": body({"role": "user", "content": "a"}).replace(
+        b'"content":"a"', b'"content":"b","content":"a"'
+    ),
+    "an escaped key": body().replace(b'"model"', b'"\\u006dodel"'),
+    "white space at the end": body() + b"\n",
+    "several lines": json.dumps(json.loads(body()), indent=1).encode(),
+    "messages that are no list": body().replace(b'"messages":[', b'"messages":{"a":[') + b"}",
+    "not UTF-8": body({"role": "user", "content": "ab"}).replace(b'"ab"', b'"\xff"'),
+    "NaN": body(temperature=float("nan")),
+    "a number out of range": body({"role": "user", "content": 1}).replace(b":1}", b":1e999}"),
+    "half a pair": body({"role": "user", "content": "ab"}).replace(b'"ab"', b'"\\ud800"'),
+    "too deep": body({"role": "user", "content": 1}).replace(b":1}", b":" + b"[" * 999 + b"}"),
+    "as deep as may be": body(metadata=1, system=1).replace(
+        b'"system":1', b'"system":' + b"[" * 199 + b"]" * 199
+    ),
+    "one too deep": body(system=1).replace(b'"system":1', b'"system":' + b"[" * 200 + b"]" * 200),
+    "cut": body()[:-1],
+    "a null": body(system=None, tools=None),
+    "no object": b"[" + body() + b"]",
+}
+
+
+@for_each("data", BODIES.values(), BODIES)
+def test_it_is_read_as_without_the_cache(data: bytes) -> None:
+    cached, plain = with_and_without(data)
+    assert cached == plain
+
+
+def test_what_is_decoded_again_is_only_what_is_new() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    turns = [{"role": "user", "content": f"number {n}"} for n in range(50)]
+    cache.decode(body(*turns[:-1], system="Be brief."))
+    used = cache.used_bytes
+    value = cache.decode(body(*turns, system="Be brief."))
+    assert value is not None
+    assert all(type(part) is Part for part in (value["system"], *value["messages"]))
+    assert 0 < cache.used_bytes - used < 1500
+
+
+def test_the_memory_is_bounded_and_the_oldest_parts_go_first() -> None:
+    cache = PartCache(max_bytes=200_000)
+    first = cache.decode(body())
+    for n in range(200):
+        cache.decode(body({"role": "user", "content": f"{n} " * 500}))
+        assert cache.used_bytes <= cache.max_bytes
+    again = cache.decode(body())
+    assert first is not None
+    assert again is not None
+    assert first["messages"][0] is again["messages"][0]  # used all the time
+    cache.resize(0)
+    assert cache.used_bytes == 0
+    assert cache.decode(body()) is None
+
+
+def test_a_short_body_is_not_split() -> None:
+    assert PARTS.decode(b'{"model":"m"}') is None
+
+
+def test_many_values_are_counted_over_all_parts() -> None:
+    cache = PartCache(max_bytes=10_000_000, max_values=100)
+    turns = [{"role": "user", "content": "a"}] * 50
+    assert cache.decode(body(*turns[:20])) is not None
+    for _ in range(2):  # also of cached parts
+        assert cache.decode(body(*turns)) is None
