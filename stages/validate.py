@@ -13,7 +13,7 @@ from pipeline import Send, Stage, option
 from stages.events import GZIP, Authenticated, HttpRequest, Validated
 from stages.messages_api import validation
 from stages.messages_api.errors import InvalidRequestError
-from stages.messages_api.part_cache import PARTS
+from stages.messages_api.part_cache import MIN_BODY, PARTS
 from stages.messages_api.request import MessagesRequest
 from stages.messages_api.structuring import spell, structure
 from stages.off_loop import LARGE_BODY, off_loop
@@ -84,7 +84,7 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
 
     Messages, the system prompt and the tools may be Parts.
     """
-    if (body := PARTS.decode(data)) is not None:
+    if len(data) >= MIN_BODY and (body := PARTS.decode(data)) is not None:
         return body, False
     try:
         try:

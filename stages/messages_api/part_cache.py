@@ -7,10 +7,9 @@ not a digest, so a wrong hit is impossible.
 
     the body, or a part of it                      in the result of `decode`
     --------------------------------------------   ---------------------------------------------
-    a body below _MIN_BODY bytes, no compact       None: the caller decodes the whole body
-      JSON object, an object with a key twice,
-      a part that is not valid JSON, or too many
-      values
+    no compact JSON object, an object with a key   None: the caller decodes the whole body
+      twice, a part that is not valid JSON, or
+      too many values
     a cached part                                  the Part
     a new part                                     the Part, now cached
     a part with a wrong type                       its JSON: `structure` reports it with its path
@@ -34,8 +33,8 @@ from cattrs.errors import BaseValidationError
 from stages.messages_api.structuring import Part, structure_part
 from stages.wire import json_codec
 
-#: A shorter body costs less to decode than to split.
-_MIN_BODY = 16_000
+#: Bytes. A shorter body costs less to decode than to split.
+MIN_BODY = 16_000
 #: Memory of a cached part: for each byte of its JSON, and besides.
 _MEMORY_PER_BYTE, _MEMORY_PER_PART = 3, 1000
 #: JSON values of a body; see json_codec.
@@ -70,7 +69,7 @@ class PartCache:
 
     def decode(self, data: bytes) -> dict[str, Any] | None:
         """Decode a body into its members. See the table above."""
-        if len(data) < _MIN_BODY or not self.max_bytes:
+        if not self.max_bytes:
             return None
         try:
             return self._decode(data)

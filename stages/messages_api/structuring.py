@@ -11,8 +11,7 @@ In place of the JSON of a message, of the system prompt or of the tools, `struct
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -51,10 +50,8 @@ class Part:
 
 def structure(value: Any) -> MessagesRequest:
     """Structure a request's JSON. Raises cattrs' error groups; `spell` renders them as texts."""
-    with _collecting() as unknown:
-        request: MessagesRequest = _REQUEST(value, MessagesRequest)
-        _UNREAD(value, UnreadMembers)
-    names = unknown.names()
+    request: MessagesRequest
+    request, names = _structure(_request, value)
     return attrs.evolve(request, unknown_fields=names) if names else request
 
 
@@ -63,22 +60,26 @@ def structure_part(member: str, value: Any) -> Part:
 
     `member` is `messages`, `system` or `tools`.
     """
-    with _collecting() as unknown:
-        structured = _PARTS[member](value, None)
-    return Part(structured, unknown.names())
+    return Part(*_structure(_PARTS[member], value))
 
 
-@contextmanager
-def _collecting() -> Iterator[UnknownFields]:
+def _structure(hook: Hook, value: Any) -> tuple[Any, tuple[str, ...]]:
+    """Return what `hook` makes of `value`, and the names of unknown members."""
     unknown = UnknownFields()
     token = _UNKNOWN_FIELDS.set(unknown)
     try:
-        yield unknown
+        return hook(value, None), unknown.names()
     except BaseValidationError as error:
         drop_traceback(error)
         raise
     finally:
         _UNKNOWN_FIELDS.reset(token)
+
+
+def _request(value: Any, _: Any) -> Any:
+    request = _REQUEST(value, MessagesRequest)
+    _UNREAD(value, UnreadMembers)
+    return request
 
 
 def spell(error: BaseException) -> list[str]:
@@ -198,8 +199,12 @@ def _items(kind: Any, structure_item: Hook) -> Hook:
 def _tuple(kind: Any, converter: Converter, place: str = "") -> Hook:
     item_kind = get_args(kind)[0]
     hook = _at(item_kind, place, converter) or converter.get_structure_hook(item_kind)
-    items, shape = _items(kind, hook), _scalar((list,), "a valid list")
-    return lambda value, _: items(shape(value, None), kind)
+    return _list(_items(kind, hook))
+
+
+def _list(structure_items: Hook) -> Hook:
+    shape = _scalar((list,), "a valid list")
+    return lambda value, kind: structure_items(shape(value, None), kind)
 
 
 def _at(kind: Any, place: str, converter: Converter) -> Hook | None:
@@ -236,7 +241,8 @@ def _attrs(cls: Any, converter: Converter, place: str | None = None) -> Hook:
     )
 
     def structure_members(value: Any, _: Any) -> Any:
-        value = _object(value, None)
+        if type(value) is not dict:
+            _object(value, None)  # raises; a call for each object would cost much
         if None in value.values():  # clients write null for "not given"
             value = {k: v for k, v in value.items() if v is not None}
         if not value.keys() <= read and place is not None:
@@ -263,10 +269,9 @@ def _make_converter() -> Converter:
 
 def _request_hooks() -> dict[str, Hook]:
     """The hooks of the members that may have Parts."""
-    messages = _items(tuple[Message, ...], _or_part(_PARTS["messages"]))
-    shape = _scalar((list,), "a valid list")
+    message = _or_part(_PARTS["messages"])
     return {
-        "messages": lambda value, kind: messages(shape(value, None), kind),
+        "messages": _list(_items(tuple[Message, ...], message)),
         "system": _or_part(_PARTS["system"]),
         "tools": _or_part(_PARTS["tools"]),
     }

@@ -166,10 +166,6 @@ def test_the_memory_is_bounded_and_the_oldest_parts_go_first() -> None:
     assert cache.decode(body()) is None
 
 
-def test_a_short_body_is_not_split() -> None:
-    assert PARTS.decode(b'{"model":"m"}') is None
-
-
 def test_many_values_are_counted_over_all_parts() -> None:
     cache = PartCache(max_bytes=10_000_000, max_values=100)
     turns = [{"role": "user", "content": "a"}] * 50

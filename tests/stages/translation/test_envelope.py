@@ -6,6 +6,7 @@ import base64
 import re
 import tracemalloc
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -66,10 +67,8 @@ def test_an_envelope_that_was_cut_or_altered_is_known_to_be(
     place = data.draw(st.integers(len("toolu_llmp2_"), len(sealed) - 1))
     other = "A" if sealed[place] != "A" else "B"
     for wrong in (sealed[:place], sealed[:place] + other + sealed[place + 1 :]):
-        try:
+        with suppress(BrokenEnvelopeError):
             assert unseal(wrong) == envelope  # only unused bits at the end differ
-        except BrokenEnvelopeError:
-            pass
 
 
 @for_each("more", ["_4f1d9c", "A", "=", "==", "\n", " ", "é", "-2"])
