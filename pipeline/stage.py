@@ -24,8 +24,8 @@ Send = Callable[[T], Awaitable[None]]
 class StopForwarding(Exception):
     """Raised by a stage that wants no more events. The request ends without an error.
 
-    A stage that forwards a stream of events catches it around its `forward`, closes the source of
-    the stream, and returns. Other stages do not catch it.
+    A stage that opens a stream, such as a network response, and forwards its parts catches it,
+    closes the stream, and returns. Other stages do not catch it.
     """
 
 
@@ -33,14 +33,16 @@ class StopForwarding(Exception):
 class Stage(Generic[In, Out]):
     """One step of a pipeline: accepts events of type `In`, forwards events of type `Out`.
 
-    The chain passes an event that a stage does not accept to the next stage. `Stage[T, T]`, with a
-    type variable T, fits anywhere in a chain; a bound of T limits the events that it accepts.
+    If a stage does not accept an event, the chain passes the event to the next stage. A
+    `Stage[T, T]`, where T is a type variable, accepts every event, so it fits anywhere in a chain.
+    If T has a bound, the stage accepts only events of that type.
 
     `await forward(event)` returns when all later stages are done with the event. So a `try`, a
     timer or a cancel scope around it covers them too. Only one task at a time may call `forward`.
 
-    An exception ends the request, unless an earlier stage catches it. The earlier stage may forward
-    the event again. A receiver must therefore reset its state when a new response starts.
+    An exception ends the request, unless an earlier stage catches it. That stage may then forward
+    its event again. So the receivers of the later stages may see a second response in one request.
+    They must reset their state when it starts.
     """
 
     def handle(self, event: In, forward: Send[Out]) -> Awaitable[None]:
@@ -53,11 +55,13 @@ class Stage(Generic[In, Out]):
         raise TypeError(f"{type(self).__name__} overrides neither handle nor open")
 
     def open(self, forward: Send[Out]) -> AbstractAsyncContextManager[Send[In]]:
-        """Return the receiver for one request. Override it to run code at the end of a request.
+        """Return a context manager that gives the receiver for one request.
+
+        Override it to run code at the end of a request.
 
         The last stage opens first, and the first stage exits first. So a stage may still forward
-        while it exits. StopForwarding that a later stage raises then does not replace an exception
-        that is already propagating.
+        while it exits. If a later stage then raises StopForwarding, and another exception is
+        already propagating, the other exception continues.
         """
         return nullcontext(self.receiver(forward))
 
@@ -83,7 +87,8 @@ def signature(stage: type[Stage[Any, Any]]) -> Signature:
     """Return the event types of `Stage[In, Out]`. Raises TypeError if the class has none."""
     arguments = _arguments(stage)
     if not arguments:
-        raise TypeError(f"{stage.__name__} does not say what it accepts and emits: Stage[In, Out]")
+        problem = "does not say what it accepts and emits: inherit from Stage[In, Out]"
+        raise TypeError(f"{stage.__name__} {problem}")
     accepts, emits = arguments
     if not isinstance(accepts, TypeVar):
         return Signature(_types(accepts), _types(emits))
@@ -94,7 +99,7 @@ def signature(stage: type[Stage[Any, Any]]) -> Signature:
 
 
 def _arguments(cls: Any) -> tuple[Any, ...]:
-    """Return the types of `cls` for In and Out. A generic base class may pass them on to Stage."""
+    """Return the types that `cls` gives for In and Out, itself or through a generic base class."""
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base
         if origin is Stage:
@@ -110,8 +115,8 @@ def _arguments(cls: Any) -> tuple[Any, ...]:
 def types_after(types: Iterable[type], signature: Signature) -> frozenset[type] | None:
     """Return the event types after a stage, if `types` are those before it.
 
-    None: the stage accepts none of them. A stage may accept only a subclass of one of `types`. Then
-    the type itself is also among those after the stage.
+    None: the stage accepts none of them. If the stage accepts only a subclass of one of `types`,
+    that type stays in the result, because its other events pass the stage.
     """
     before = frozenset(types)
     accepted = [event for event in before if issubclass(event, signature.accepts)]
@@ -127,5 +132,5 @@ def _types(annotation: Any) -> tuple[type, ...]:
     if get_origin(annotation) in (Union, UnionType):
         return tuple(event for member in get_args(annotation) for event in _types(member))
     if not isinstance(annotation, type):
-        raise TypeError(f"events are classes, {annotation!r} is not")
+        raise TypeError(f"an event type must be a class, not {annotation!r}")
     return (annotation,)

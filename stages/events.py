@@ -4,8 +4,8 @@
         -> ChatEvent (ChatWaiting…, ChatStart, ChatChunk…, ChatEnd) -> StreamEvent…
         -> HttpResponse…
 
-Each event of the request contains the event that it was made from. The stream events of the
-Messages API are in `stages.messages_api.stream_events`.
+The events from Authenticated to ChatRequest contain the HttpRequest, directly or in an earlier
+event. The stream events of the Messages API are in `stages.messages_api.stream_events`.
 """
 
 from __future__ import annotations
@@ -97,9 +97,9 @@ class Resolved:
 
 @frozen
 class OpaqueMembers:
-    """Names of response members that the backend needs back in the next request.
+    """Which members of a response the backend needs back, unchanged, in the next request.
 
-    They travel through the client: see translation/envelope.py.
+    The client receives these members and sends them back: see translation/envelope.py.
     """
 
     of_calls: frozenset[str] = frozenset()
@@ -107,9 +107,9 @@ class OpaqueMembers:
     of_messages: frozenset[str] = frozenset()
     """Members of messages."""
     items: frozenset[str] = frozenset()
-    """Types of content items, where the content is a list."""
+    """Types of the content parts that it needs back whole, if `content` is a list of parts."""
     id_limit: int = 4096
-    """The maximum length of a `tool_use` id, in characters."""
+    """The maximum length of a `tool_use` id, in characters. An id may contain opaque members."""
 
 
 @frozen
@@ -125,9 +125,10 @@ class ChatRequest:
     options: dict[str, Any] = field(repr=False)
     degradations: tuple[Degradation, ...] = ()
     client_tool_names: Mapping[str, Mapping[str, str]] = Factory(dict)
-    """For each backend's tool name that is not the client's: the members of `tool_use` to replace.
+    """Maps a tool name of the backend to the members that the client's `tool_use` block has.
 
-    They are `name`, and for a toolset `toolset_name`.
+    These are `name`, and for a toolset `toolset_name`. A tool whose name is the same on both sides
+    is not in the map.
     """
     single_tool_call: bool = False
     """Whether the client accepts only one tool call in a response."""
@@ -151,7 +152,7 @@ class ChatRequest:
     limits, refuses or routes a request.
     """
     retranslate: Callable[[Any], ChatRequest] | None = field(default=None, repr=False, eq=False)
-    """Translate the client's request again, by another Profile. Set by `translate-in`."""
+    """Translates the client's request again, for the Profile in its argument."""
 
     @property
     def exchange(self) -> Exchange:
@@ -165,7 +166,11 @@ class ChatRequest:
 
     @property
     def stream(self) -> bool:
-        """Whether to request a stream: for the client, for the backend, or to stop in the text."""
+        """Whether to request a stream from the backend.
+
+        True if the client wants a stream, if the backend always sends one, or if `translate-out`
+        looks for stop sequences: it can end a stream early.
+        """
         return (
             self.resolved.request.stream or self.always_streams or bool(self.scanned_stop_sequences)
         )
@@ -227,8 +232,9 @@ LoweredBy = Literal["window", "model"] | None
 class ChatEnd(ChatEvent):
     """The backend's response has ended. `done`: the backend sent `[DONE]`.
 
-    `limit_lowered`: why the call had a lower output limit than the client's `max_tokens`. `window`:
-    the prompt left fewer tokens of the context window. `model`: the model's own limit is lower.
+    `limit_lowered`: why the backend got a lower output limit than the client's `max_tokens`.
+    `window`: the prompt and `max_tokens` together did not fit into the context window. `model`: the
+    model's own limit is lower. None: the limit was not lowered.
     """
 
     done: bool = True

@@ -1,10 +1,11 @@
-"""uvicorn's httptools protocol, hardened, with signals to each request.
+"""A hardened version of uvicorn's httptools protocol. It also signals disconnects and shutdown.
 
 It repairs these faults of uvicorn:
 
 - uvicorn loses the body of a request that offers HTTP/2 (`Upgrade: h2c`: Java's HttpClient, `curl
-  --http2`), because its parser waits for the other protocol after the head. HttpProtocol hides the
-  offer from the parser. The offer must be in the packet that begins the request, as it is there.
+  --http2`), because its parser expects the other protocol after the head. HttpProtocol hides the
+  offer from the parser, if the offer is in the packet that begins the request. These clients send
+  it there.
 - uvicorn responds in plain text to bytes that are not HTTP, even within another response.
 - uvicorn reports a disconnect to the last of several pipelined requests only.
 - uvicorn stops reading while much of a body is buffered, and resumes when the application asks for
@@ -12,20 +13,22 @@ It repairs these faults of uvicorn:
 - uvicorn adds the trailers of a chunked body to the headers of the request.
 - The requests in a packet, and the chunks of a body, cost time that grows with the square of their
   number. HttpProtocol limits the requests, and joins the chunks of a packet.
-- After a refusal of `Expect: 100-continue` the client may send the body or not. uvicorn takes the
-  next request for that body. HttpProtocol closes the connection after the refusal.
-- The last response on a connection: see proxy/http/transport.py.
+- If the application refuses a request with `Expect: 100-continue`, the client may omit the body.
+  uvicorn then reads the next request as that body. HttpProtocol closes the connection instead.
+- uvicorn may destroy the last response on a connection: see proxy/http/transport.py.
 - At shutdown, uvicorn cancels requests that take too long, and their clients get no error.
   HttpProtocol signals these requests `SHUTDOWN_NOTICE` seconds earlier.
-- uvicorn has no read timeouts and no limit on headers. `ConnectionLimits` has both:
+- uvicorn has no read timeouts and no limit on headers. ConnectionLimits has the limits, and these
+  timeouts:
 
-the proxy expects                            the timeout restarts with   after the timeout
-------------------------------------------   -------------------------   --------------------------
-a request's head                             the complete head           408; without a byte: closed
-its body, while the application reads        `min_bytes_per_window`      408
-the remaining body, after its response       the next complete head      the connection is closed
-the client to read what was written          each byte                   the connection is aborted
-the client to close, after a refusal         (never)                     the connection is aborted
+the proxy waits for                       the timeout restarts after     at the timeout the proxy
+---------------------------------------   ----------------------------   --------------------------
+a request's head                          the complete head              sends 408; without a byte
+                                                                         of it, only closes
+a body that the application reads         `min_bytes_per_window` bytes   sends 408
+the rest of a body, after the response    the next complete head         closes the connection
+the client to read what was written       each byte that it reads        aborts the connection
+the client to close, after a refusal      (nothing)                      aborts the connection
 
 HttpProtocol uses uvicorn's undocumented `cycle` (one request and its response) and `flow`. Tests
 over sockets fail if these change.
@@ -57,7 +60,7 @@ log = logging.getLogger("llm_proxy")
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
-#: At this number of pipelined requests, reading stops until one of them has its response.
+#: Reading stops while this number of requests wait. `ConnectionLimits.requests` is for one packet.
 _MAX_PIPELINED = 8
 
 
@@ -65,12 +68,12 @@ class HttpProtocol(HttpToolsProtocol):
     """One client connection."""
 
     _cycles: tuple[RequestResponseCycle, ...] = ()
-    """Requests without a complete response, oldest first."""
+    """Requests, oldest first. Some may have a complete response by now: see `_unanswered`."""
     _heads = 0
     """Number of requests whose head is complete."""
     _in_body = False
     _bytes_since_head = 0
-    """Bytes since the last complete head or part of a body."""
+    """Bytes since a head or a body was complete, or a part of a body came, whichever was last."""
     _received = 0
     _times_drained = 0
     """How often the client has emptied a full write buffer."""
@@ -98,13 +101,13 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self.cycle is None or self.cycle.response_complete:  # a request begins
             head, end, remaining = data.partition(b"\r\n\r\n")
-            if _UPGRADE.search(head):  # the length stays the same: it may be part of a refused body
+            if _UPGRADE.search(head):  # same length: `head` may be part of a refused body
                 data = _UPGRADE.sub(b"\r\nrefused", head) + end + remaining
         self._received += len(data)
         self._bytes_since_head += len(data)
         try:
             self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade:  # no request follows
+        except httptools.HttpParserUpgrade:  # what follows is not HTTP
             self._ignores_input = True
             self.cycle.keep_alive = False
         except httptools.HttpParserCallbackError as error:
@@ -131,7 +134,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.expect_100_continue or not self.cycle.keep_alive:
             self._close_after(self.cycle)
-        self.headers = []  # for trailers; the scope has the list of the headers
+        self.headers = []  # trailers go into this list; the scope keeps the old one
         self._heads += 1
         self._bytes_since_head = 0
         self._in_body = True
@@ -164,7 +167,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # its timer refers to this object
         if self._next_check is not None:
             self._next_check.cancel()
-        for cycle in self._cycles:  # breaks the reference cycle through a ClosingTransport
+        for cycle in self._cycles:  # a ClosingTransport refers to this object
             cycle.transport = self.transport
         unanswered = self._unanswered()
         for cycle, _ in self.pipeline:  # these requests never begin; `on_response` refers to self
@@ -195,7 +198,7 @@ class HttpProtocol(HttpToolsProtocol):
 
         cycle.keep_alive = False
         accepts_chunked = cycle.scope["http_version"] != "1.0"
-        if not accepts_chunked:  # an HTTP/1.0 client does not know 100 either (RFC 9110, 10.1.1)
+        if not accepts_chunked:  # HTTP/1.0 knows neither chunks nor 100 (RFC 9110, 10.1.1)
             cycle.waiting_for_100_continue = False
         cycle.transport = ClosingTransport(  # type: ignore[assignment]
             self.transport, accepts_chunked, discard_unread_body
@@ -205,7 +208,7 @@ class HttpProtocol(HttpToolsProtocol):
         return [cycle for cycle in self._cycles if not cycle.response_complete]
 
     def _watch(self) -> None:
-        """Check at an interval that the client makes progress; time out if it does not."""
+        """Check regularly whether the client makes progress. If it does not, time out."""
         self._next_check = self.loop.call_later(self.limits.check_interval, self._watch)
         now, (expected, timeout) = self.loop.time(), self._next_expectation()
         # A late check means that the proxy was busy. Then the timeout restarts.
@@ -233,7 +236,7 @@ class HttpProtocol(HttpToolsProtocol):
         return None, 0
 
     def _time_out(self) -> None:
-        late = f"within {self.limits.client_timeout:g} seconds; send it again"
+        late = f"within {self.limits.client_timeout:g} seconds; send the request again"
         if self.transport.get_write_buffer_size():
             self._disconnect_reader()
         elif self._ignores_input:
@@ -252,7 +255,7 @@ class HttpProtocol(HttpToolsProtocol):
         unanswered = self._unanswered()
         for cycle in unanswered:
             _signals(cycle).disconnect_outcome = "client_stalled"
-        if not unanswered and self.cycle is not None:  # the request is already logged
+        if not unanswered and self.cycle is not None:  # too late for the request's log line
             request_id = _signals(self.cycle).request_id
             log.info("%s client does not read: its response is incomplete", request_id)
         self.transport.abort()
@@ -279,7 +282,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _write_error(self, error: ApiError) -> None:
         """Write an error where no request is in flight. Then wait for the client to close.
 
-        To close at once, before the client's bytes are read, could destroy the response.
+        If the proxy closed before it has read all bytes of the client, the system would reset the
+        connection. The reset could destroy the response.
         """
         request_id = new_request_id()
         self.transport.write(error_response(error, request_id))
@@ -293,4 +297,4 @@ def _signals(cycle: RequestResponseCycle) -> RequestSignals:
 
 
 def _do_nothing() -> None:
-    """Do nothing after the response on a lost connection."""
+    """Replaces `on_response` of the requests on a lost connection."""

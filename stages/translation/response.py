@@ -3,29 +3,26 @@
 One translator serves one response. A response without a stream is one big chunk. The translator
 does no I/O: it takes chunks, returns events, and raises an ApiError if the backend failed.
 
-    state      a chunk                end, with a finish_reason       end, without one
-    --------   --------------------   -----------------------------   --------------------------
-    silent     without a choice:      error: no response              error: no response
-               nothing
-    silent     with a choice:
-               message_start, then
-               as responding
-    responding deltas of the live     the other parts, then           as with a finish_reason, if
-               part (see              message_delta, message_stop;    there is content, `[DONE]`
-               content_parts.py)      error if the reason is a        came, and no object that is
-                                      failure                         no chunk was last;
-                                                                      otherwise error
-    responding with a scanned stop
-               sequence: the events
-               of the end; then
-               stopped
-    stopped    nothing                nothing                         nothing
+    state       input                            result
+    ----------  -------------------------------  -----------------------------------------------
+    begin       a chunk without a choice         nothing
+    begin       a chunk with a choice            message_start, then as in state responding
+    begin       the end                          error: no response
+    responding  a chunk                          deltas of the live part (see content_parts.py)
+    responding  a chunk with a scanned stop      the events of the end; state stopped
+                sequence
+    responding  the end, with a finish_reason    the other parts, message_delta, message_stop;
+                                                 error if the reason is a failure
+    responding  the end, without one             as with a finish_reason, if there is content,
+                                                 `[DONE]` came, and the last object was a chunk;
+                                                 otherwise error
+    stopped     a chunk, or the end              nothing
 
-The caller may `ping` while silent or responding. message_start is sent once: by the first choice
-or the first ping.
+In the states begin and responding, the caller may also call `ping`. message_start is sent once: at
+the first choice or at the first ping.
 
-A chunk that reports an error raises it, unless the state is stopped. The open block then stays
-open, because a client would take a closed block for a complete response.
+If a chunk reports an error, `chunk` raises it, except in state stopped. It does not close the open
+block: to a client, a closed block would mean that the response is complete.
 """
 
 from __future__ import annotations
@@ -72,7 +69,7 @@ class ResponseTranslator:
     request: ChatRequest
     message_started: bool = False
     max_buffered: int = MAX_BUFFERED
-    """Characters that may be buffered because they cannot be sent yet."""
+    """The maximum number of characters that are buffered because they cannot be sent yet."""
     _blocks: BlockQueue = Factory(
         lambda self: BlockQueue(self.request, self.max_buffered), takes_self=True
     )
@@ -85,7 +82,7 @@ class ResponseTranslator:
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _error_text: str | None = None
-    """The text of an object that is not a chunk, until a choice follows. It may be a failure."""
+    """The message of the last object that was not a chunk. A later choice sets it to None."""
     _response_end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
     _text_path: TextFastPath | None = None
     """Translates the next chunks as long as they only continue the text."""
@@ -200,7 +197,7 @@ class ResponseTranslator:
             return
         delta = self._deltas.delta(choice)
         for name in _UNSUPPORTED_MEMBERS:
-            if name in delta and delta[name]:  # noqa: RUF019 - `get` is a call for each delta
+            if name in delta and delta[name]:  # noqa: RUF019 - `get` would add a call per delta
                 self.dropped_members |= {name}
         self._add_reasoning(delta)
         if not self.request.opaque.of_messages.isdisjoint(delta):
@@ -218,7 +215,7 @@ class ResponseTranslator:
             self._blocks.add_call(fragment)
 
     def _add_reasoning(self, delta: dict[str, Any]) -> None:
-        """Add the reasoning of a delta as thinking, once if several members have the same text.
+        """Add the reasoning of a delta as thinking. If several members repeat it, add it once.
 
         If the client allows no thinking blocks, reasoning is dropped, and the text before and after
         it stays one block.
@@ -230,7 +227,7 @@ class ResponseTranslator:
             self._blocks.add(ThinkingPart, thinking)
 
     def _attach(self, delta: dict[str, Any]) -> None:
-        """Keep the opaque members of a delta, except reasoning text that a thinking block has."""
+        """Keep the opaque members of a delta, except reasoning that becomes a thinking block."""
         shown = REASONING_MEMBERS if self._blocks.thinking_allowed else ()
         names = sorted(self.request.opaque.of_messages.intersection(delta).difference(shown))
         if members := {name: delta[name] for name in names if delta[name]}:
