@@ -105,32 +105,31 @@ def _arguments(cls: Any) -> tuple[Any, ...]:
         if origin is Stage:
             return get_args(base)
         if isinstance(origin, type) and issubclass(origin, Stage):
-            arguments = dict(
-                zip(getattr(origin, "__parameters__", ()), get_args(base), strict=False)
-            )
-            return tuple(arguments.get(name, name) for name in _arguments(origin))
+            given = dict(zip(getattr(origin, "__parameters__", ()), get_args(base), strict=False))
+            return tuple(given.get(argument, argument) for argument in _arguments(origin))
     return ()
 
 
-def types_after(types: Iterable[type], signature: Signature) -> frozenset[type] | None:
+def types_after(types: Iterable[type], stage: Signature) -> frozenset[type] | None:
     """Return the event types after a stage, if `types` are those before it.
 
     None: the stage accepts none of them. If the stage accepts only a subclass of one of `types`,
     that type stays in the result, because its other events pass the stage.
     """
     before = frozenset(types)
-    accepted = [event for event in before if issubclass(event, signature.accepts)]
-    partly = any(issubclass(event, tuple(before)) for event in signature.accepts)
+    accepted = [event_type for event_type in before if issubclass(event_type, stage.accepts)]
+    partly = any(issubclass(event_type, tuple(before)) for event_type in stage.accepts)
     if not accepted and not partly:
         return None
-    if signature.transparent:
+    if stage.transparent:
         return before
-    return before.difference(accepted).union(signature.emits)
+    return before.difference(accepted).union(stage.emits)
 
 
 def _types(annotation: Any) -> tuple[type, ...]:
     if get_origin(annotation) in (Union, UnionType):
-        return tuple(event for member in get_args(annotation) for event in _types(member))
+        members = map(_types, get_args(annotation))
+        return tuple(event_type for types in members for event_type in types)
     if not isinstance(annotation, type):
         raise TypeError(f"an event type must be a class, not {annotation!r}")
     return (annotation,)

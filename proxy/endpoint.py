@@ -34,7 +34,7 @@ from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSigna
 from proxy.logging_setup import traceback_without_messages
 from proxy.request_body import BodyBudget, ClientDisconnectedError, RequestBody
 from stages.counters import Counters
-from stages.events import GZIP, HttpRequest, HttpResponse, ResponseBody, ResponseStart
+from stages.events import GZIP_ENCODINGS, HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.exchange import Exchange, Outcome
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError, drop_traceback
 from stages.wire.ids import new_request_id
@@ -188,7 +188,7 @@ def _request(scope: Scope, body: RequestBody, pipeline: str) -> HttpRequest:
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     length = headers.get("content-length", "")
     body.content_length = int(length) if length.isdecimal() else 0
-    body.gzip = headers.get("content-encoding", "").lower() in GZIP
+    body.gzip = headers.get("content-encoding", "").lower() in GZIP_ENCODINGS
     query = scope["query_string"].decode("latin-1")
     exchange = Exchange(
         id=new_request_id(),

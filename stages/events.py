@@ -19,7 +19,7 @@ from stages.exchange import Degradation, Exchange, Target
 from stages.messages_api.request import MessagesRequest
 
 #: The content-encodings that `read_body` decodes.
-GZIP = ("gzip", "x-gzip")
+GZIP_ENCODINGS = ("gzip", "x-gzip")
 
 
 async def _no_body(limit: int) -> bytes:
@@ -106,7 +106,7 @@ class OpaqueMembers:
     """Members of tool calls."""
     of_messages: frozenset[str] = frozenset()
     """Members of messages."""
-    items: frozenset[str] = frozenset()
+    part_types: frozenset[str] = frozenset()
     """Types of the content parts that it needs back whole, if `content` is a list of parts."""
     id_limit: int = 4096
     """The maximum length of a `tool_use` id, in characters. An id may contain opaque members."""
@@ -124,7 +124,7 @@ class ChatRequest:
     messages: list[dict[str, Any]] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
     degradations: tuple[Degradation, ...] = ()
-    client_tool_names: Mapping[str, Mapping[str, str]] = Factory(dict)
+    tool_use_members: Mapping[str, Mapping[str, str]] = Factory(dict)
     """Maps a tool name of the backend to the members that the client's `tool_use` block has.
 
     These are `name`, and for a toolset `toolset_name`. A tool whose name is the same on both sides

@@ -68,7 +68,7 @@ class _Response:
             return
         try:
             if isinstance(event, ChatChunk):
-                events = translator.chunk(event.data, event.more_buffered)
+                events = translator.translate(event.data, event.more_buffered)
             else:
                 events = self._ended(event, translator)
         except ApiError:  # forward what came before the error

@@ -10,7 +10,7 @@ from attrs import evolve, frozen, validators
 from cattrs.errors import BaseValidationError
 
 from pipeline import Send, Stage, option
-from stages.events import GZIP, Authenticated, HttpRequest, Validated
+from stages.events import GZIP_ENCODINGS, Authenticated, HttpRequest, Validated
 from stages.messages_api import validation
 from stages.messages_api.errors import InvalidRequestError
 from stages.messages_api.part_cache import MIN_BODY, PARTS
@@ -100,7 +100,7 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
 
 def _check_headers(request: HttpRequest) -> None:
     encoding = request.headers.get("content-encoding", "").lower() or "identity"
-    if encoding not in ("identity", *GZIP):
+    if encoding not in ("identity", *GZIP_ENCODINGS):
         raise InvalidRequestError(
             f"content-encoding `{encoding[:40]}` is not supported: send gzip, or no encoding",
             details={"error_code": "request_body_encoding_unsupported"},

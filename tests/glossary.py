@@ -1,4 +1,4 @@
-"""The words that the glossary of docs/architecture.md replaces, and where a text has them."""
+"""The words that the table in CONTRIBUTING.md replaces, and where a text has them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "CONTRIBUTING.md"
 _TABLE = re.compile(r"^\| use \| not \|\n\| --- \| --- \|\n((?:\|.*\|\n)+)", re.MULTILINE)
 _WORD = r"[^\W\d_]+"
 #: Patterns for entries that are wrong in some contexts only.
@@ -27,7 +27,7 @@ _CONTEXTS = {
 def replaced_words() -> tuple[str, ...]:
     """The entries of the column "not"."""
     table = _TABLE.search(PAGE.read_text())
-    assert table, "docs/architecture.md has no table of words to use"
+    assert table, "CONTRIBUTING.md has no table of words to use"
     rows = [line.strip("| ").split(" | ")[1] for line in table[1].splitlines()]
     return tuple(word for row in rows for word in row.split(", "))
 

@@ -1,4 +1,4 @@
-"""Python code keeps to the glossary in docs/architecture.md: identifiers, comments and strings."""
+"""Identifiers, comments and strings of the code use the words in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def replaced(path: Path) -> list[str]:
     ]
 
 
-def test_code_has_no_word_that_the_glossary_replaces() -> None:
+def test_code_has_no_word_that_the_table_replaces() -> None:
     pending = tuple(f"{folder}/" for folder in PENDING)
     places = [
         place
@@ -54,7 +54,7 @@ def test_code_has_no_word_that_the_glossary_replaces() -> None:
         for place in replaced(path)
     ]
 
-    assert not places, "\n".join(["see the glossary of docs/architecture.md:", *places])
+    assert not places, "\n".join(["see the section Words of CONTRIBUTING.md:", *places])
 
 
 def test_the_lists_of_exceptions_are_not_too_long() -> None:

@@ -209,11 +209,11 @@ def passed(read: Callable[[Any], object], text: Any) -> None:
 def two_calls(fragment: str, count: int) -> None:
     """A response whose first call is open while the second waits."""
     translator = ResponseTranslator(chat_request())
-    translator.chunk(calls(call("read", '{"x": ', index=0, id="a")))
-    translator.chunk(calls(call("read", '{"y": 1', index=1, id="b")))
+    translator.translate(calls(call("read", '{"x": ', index=0, id="a")))
+    translator.translate(calls(call("read", '{"y": 1', index=1, id="b")))
     for _ in range(count):
-        translator.chunk(calls(call(arguments=fragment, index=0)))
-    translator.chunk(finish())
+        translator.translate(calls(call(arguments=fragment, index=0)))
+    translator.translate(finish())
     translator.end(done=True)
 
 

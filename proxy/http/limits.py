@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from stages.messages_api.errors import HeadTooLargeError
+
 
 @frozen
 class ConnectionLimits:
@@ -37,3 +39,10 @@ class ConnectionLimits:
     def check_interval(self) -> float:
         """Seconds between two checks of a connection."""
         return min(self.client_timeout, self.send_timeout) / 6
+
+    def head_too_large(self) -> HeadTooLargeError:
+        """Return the error for a request whose head exceeds `head` or `headers`."""
+        return HeadTooLargeError(
+            f"the request's head is larger than {self.head} bytes or has more than "
+            f"{self.headers} headers: send less"
+        )

@@ -14,7 +14,8 @@ It repairs these faults of uvicorn:
 - The requests in a packet, and the chunks of a body, cost time that grows with the square of their
   number. HttpProtocol limits the requests, and joins the chunks of a packet.
 - If the application refuses a request with `Expect: 100-continue`, the client may omit the body.
-  uvicorn then reads the next request as that body. HttpProtocol closes the connection instead.
+  uvicorn then reads the next request as that body. HttpProtocol closes the connection after each
+  request with this header.
 - uvicorn may destroy the last response on a connection: see proxy/http/transport.py.
 - At shutdown, uvicorn cancels requests that take too long, and their clients get no error.
   HttpProtocol signals these requests `SHUTDOWN_NOTICE` seconds earlier.
@@ -48,12 +49,7 @@ from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSigna
 from proxy.http.limits import ConnectionLimits
 from proxy.http.parse_errors import invalid_request
 from proxy.http.transport import ClosingTransport, error_response, unacknowledged_bytes
-from stages.messages_api.errors import (
-    ApiError,
-    HeadTooLargeError,
-    InvalidRequestError,
-    RequestTimeoutError,
-)
+from stages.messages_api.errors import ApiError, InvalidRequestError, RequestTimeoutError
 from stages.wire.ids import new_request_id
 
 log = logging.getLogger("llm_proxy")
@@ -67,20 +63,20 @@ _MAX_PIPELINED = 8
 class HttpProtocol(HttpToolsProtocol):
     """One client connection."""
 
-    _cycles: tuple[RequestResponseCycle, ...] = ()
+    _requests: tuple[RequestResponseCycle, ...] = ()
     """Requests, oldest first. Some may have a complete response by now: see `_unanswered`."""
     _heads = 0
     """Number of requests whose head is complete."""
     _in_body = False
-    _bytes_since_head = 0
+    _bytes_since_progress = 0
     """Bytes since a head or a body was complete, or a part of a body came, whichever was last."""
     _received = 0
     _times_drained = 0
     """How often the client has emptied a full write buffer."""
     _ignores_input = False
     """Whether further bytes of the client are ignored."""
-    _expected: object = None
-    _expected_since = 0.0
+    _progress: object = None
+    _progress_since = 0.0
     _last_check = 0.0
     _next_check: asyncio.TimerHandle | None = None
 
@@ -104,7 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
             if _UPGRADE.search(head):  # same length: `head` may be part of a refused body
                 data = _UPGRADE.sub(b"\r\nrefused", head) + end + remaining
         self._received += len(data)
-        self._bytes_since_head += len(data)
+        self._bytes_since_progress += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # what follows is not HTTP
@@ -117,8 +113,8 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(invalid_request(error))
         else:
             self._join_chunks()
-            if self._bytes_since_head > self.limits.head:
-                self._refuse(self._head_too_large())
+            if self._bytes_since_progress > self.limits.head:
+                self._refuse(self.limits.head_too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -127,7 +123,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > self.limits.head or len(self.headers) > self.limits.headers:
-            raise self._head_too_large()
+            raise self.limits.head_too_large()
         unanswered = self._unanswered()
         if len(unanswered) >= self.limits.requests:
             raise InvalidRequestError("too many pipelined requests: wait for their responses")
@@ -136,12 +132,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._close_after(self.cycle)
         self.headers = []  # trailers go into this list; the scope keeps the old one
         self._heads += 1
-        self._bytes_since_head = 0
+        self._bytes_since_progress = 0
         self._in_body = True
-        self._cycles = (*unanswered, self.cycle)
+        self._requests = (*unanswered, self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        self._bytes_since_head = 0
+        self._bytes_since_progress = 0
         self._chunks.append(body)
 
     def _join_chunks(self) -> None:
@@ -153,7 +149,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._join_chunks()
         self._in_body = False
-        self._bytes_since_head = 0
+        self._bytes_since_progress = 0
         super().on_message_complete()
         if len(self.pipeline) < _MAX_PIPELINED:
             self.flow.resume_reading()
@@ -167,7 +163,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()  # its timer refers to this object
         if self._next_check is not None:
             self._next_check.cancel()
-        for cycle in self._cycles:  # a ClosingTransport refers to this object
+        for cycle in self._requests:  # a ClosingTransport refers to this object
             cycle.transport = self.transport
         unanswered = self._unanswered()
         for cycle, _ in self.pipeline:  # these requests never begin; `on_response` refers to self
@@ -181,8 +177,8 @@ class HttpProtocol(HttpToolsProtocol):
     def shutdown(self) -> None:
         self.served.drain()
         super().shutdown()
-        limit = (self.config.timeout_graceful_shutdown or SHUTDOWN_NOTICE) - SHUTDOWN_NOTICE
-        self.loop.call_later(limit, self._shut_down_requests)
+        delay = (self.config.timeout_graceful_shutdown or SHUTDOWN_NOTICE) - SHUTDOWN_NOTICE
+        self.loop.call_later(delay, self._shut_down_requests)
 
     def _shut_down_requests(self) -> None:
         for cycle in self._unanswered():
@@ -205,21 +201,21 @@ class HttpProtocol(HttpToolsProtocol):
         )
 
     def _unanswered(self) -> list[RequestResponseCycle]:
-        return [cycle for cycle in self._cycles if not cycle.response_complete]
+        return [cycle for cycle in self._requests if not cycle.response_complete]
 
     def _watch(self) -> None:
         """Check regularly whether the client makes progress. If it does not, time out."""
         self._next_check = self.loop.call_later(self.limits.check_interval, self._watch)
-        now, (expected, timeout) = self.loop.time(), self._next_expectation()
+        now, (progress, timeout) = self.loop.time(), self._progress_and_timeout()
         # A late check means that the proxy was busy. Then the timeout restarts.
         delayed = now - self._last_check > 2 * self.limits.check_interval
         self._last_check = now
-        if delayed or expected is None or expected != self._expected:
-            self._expected, self._expected_since = expected, now
-        elif now - self._expected_since >= timeout:
+        if delayed or progress is None or progress != self._progress:
+            self._progress, self._progress_since = progress, now
+        elif now - self._progress_since >= timeout:
             self._time_out()
 
-    def _next_expectation(self) -> tuple[object, float]:
+    def _progress_and_timeout(self) -> tuple[object, float]:
         """Return a value that changes when the client makes progress, and the timeout in seconds.
 
         The value is None while the proxy expects nothing of the client.
@@ -230,27 +226,27 @@ class HttpProtocol(HttpToolsProtocol):
             return ("read", self._times_drained, unread), limits.send_timeout
         if not self._unanswered():
             return ("head", self._heads, self._ignores_input), limits.client_timeout
-        ignored = self._ignores_input or self.flow.read_paused or self.cycle.response_complete
-        if self._in_body and not ignored:
+        not_reading = self._ignores_input or self.flow.read_paused or self.cycle.response_complete
+        if self._in_body and not not_reading:
             return ("body", self._received // limits.min_bytes_per_window), limits.client_timeout
         return None, 0
 
     def _time_out(self) -> None:
-        late = f"within {self.limits.client_timeout:g} seconds; send the request again"
+        deadline = f"within {self.limits.client_timeout:g} seconds; send the request again"
         if self.transport.get_write_buffer_size():
-            self._disconnect_reader()
+            self._abort_stalled_client()
         elif self._ignores_input:
             self.transport.abort()
         elif self._unanswered():
             minimum = self.limits.min_bytes_per_window
-            message = f"fewer than {minimum} bytes of the request's body arrived {late}"
+            message = f"fewer than {minimum} bytes of the request's body arrived {deadline}"
             self._refuse(RequestTimeoutError(message))
-        elif self._bytes_since_head and not self._in_body:
-            self._refuse(RequestTimeoutError(f"the request's head did not arrive {late}"))
+        elif self._bytes_since_progress and not self._in_body:
+            self._refuse(RequestTimeoutError(f"the request's head did not arrive {deadline}"))
         else:
             self.transport.close()
 
-    def _disconnect_reader(self) -> None:
+    def _abort_stalled_client(self) -> None:
         """Abort the connection of a client that does not read, and log the reason."""
         unanswered = self._unanswered()
         for cycle in unanswered:
@@ -259,12 +255,6 @@ class HttpProtocol(HttpToolsProtocol):
             request_id = _signals(self.cycle).request_id
             log.info("%s client does not read: its response is incomplete", request_id)
         self.transport.abort()
-
-    def _head_too_large(self) -> ApiError:
-        return HeadTooLargeError(
-            f"the request's head is larger than {self.limits.head} bytes or has more than "
-            f"{self.limits.headers} headers: send less"
-        )
 
     def _refuse(self, error: ApiError) -> None:
         """Respond with `error`, or close if another response is due. Ignore further bytes."""

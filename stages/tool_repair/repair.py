@@ -92,7 +92,7 @@ class ResponseRepair:
             return _with_deltas(data, list(self._take_text(more)))
         choices = choices_of(data) if isinstance(data, dict) else []
         if isinstance(data, dict) and error_in_chunk(data, choices):
-            return [*_chunks(self._end_text(whole=False)), data]
+            return [*_chunks(self._flush_text(whole=False)), data]
         if not choices:
             return [data]
         if len(choices) > 1:
@@ -118,7 +118,7 @@ class ResponseRepair:
         delta = self._deltas.delta(choice)
         content = delta.get("content")
         if (content and not isinstance(content, str)) or any(map(delta.get, _SEPARATING_MEMBERS)):
-            yield from self._end_text(whole=False)
+            yield from self._flush_text(whole=False)
         other_members = {
             name: value for name, value in delta.items() if name not in _REPLACED_MEMBERS
         }
@@ -137,7 +137,7 @@ class ResponseRepair:
                 yield from self._flush_backend_calls(whole=True)
         yield from self._split_think_tags(self._think_tags.feed(more))
 
-    def _end_text(self, whole: bool) -> Iterator[Delta]:
+    def _flush_text(self, whole: bool) -> Iterator[Delta]:
         yield from self._split_think_tags(self._think_tags.finish())
         yield from self._repair_text(self._text.finish(whole))
 
@@ -150,7 +150,7 @@ class ResponseRepair:
                 yield from self._repair_text(self._text.feed(part))
 
     def _take_call(self, fragment: dict[str, Any]) -> Iterator[Delta]:
-        yield from self._end_text(whole=False)
+        yield from self._flush_text(whole=False)
         self._text.text_is_not_first()
         self._in_calls = True
         function = as_object(fragment.get("function"))
@@ -169,7 +169,7 @@ class ResponseRepair:
 
     def _flush(self, whole: bool) -> Iterator[Delta]:
         """Yield the buffered text and calls, at the end of the response."""
-        yield from self._end_text(whole)
+        yield from self._flush_text(whole)
         yield from self._flush_backend_calls(whole)
 
     def _flush_backend_calls(self, whole: bool) -> Iterator[Delta]:

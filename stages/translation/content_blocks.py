@@ -245,7 +245,7 @@ class BlockQueue:
     def _open(self, part: TextPart | ToolUsePart) -> dict[str, Any]:
         block = part.open()
         if isinstance(part, ToolUsePart):
-            block |= self.request.client_tool_names.get(part.call.name, {})
+            block |= self.request.tool_use_members.get(part.call.name, {})
         return block
 
     def _identify(self, part: ToolUsePart) -> None:

@@ -50,7 +50,7 @@ def chat_request(
         messages,
         _merge(profile.body, options) if profile.body else options,
         fields.degradations(),
-        client_tool_names=tools.client_names,
+        tool_use_members=tools.client_names,
         single_tool_call=tools.single_call,
         think_tags=THINK if profile.think_tags else (),
         scanned_stop_sequences=scanned,

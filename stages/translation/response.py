@@ -12,17 +12,19 @@ does no I/O: it takes chunks, returns events, and raises an ApiError if the back
     responding  a chunk with a scanned stop      the events of the end; state stopped
                 sequence
     responding  the end, with a finish_reason    the other parts, message_delta, message_stop;
-                                                 error if the reason is a failure
-    responding  the end, without one             as with a finish_reason, if there is content,
-                                                 `[DONE]` came, and the last object was a chunk;
-                                                 otherwise error
+                                                 error if the reason is a failure, or if a complete
+                                                 response has a tool call without a name
+    responding  the end, without one             as with a finish_reason, if `[DONE]` came, there
+                                                 is content, no tool call is truncated, and the
+                                                 last object was a chunk; otherwise error. A cache
+                                                 warm-up needs only `[DONE]`
     stopped     a chunk, or the end              nothing
 
 In the states begin and responding, the caller may also call `ping`. message_start is sent once: at
 the first choice or at the first ping.
 
-If a chunk reports an error, `chunk` raises it, except in state stopped. It does not close the open
-block: to a client, a closed block would mean that the response is complete.
+If a chunk reports an error, `translate` raises it, except in state stopped. It does not close the
+open block: to a client, a closed block would mean that the response is complete.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ _UNSUPPORTED_MEMBERS = ("audio", "images")
 
 @define
 class ResponseTranslator:
-    """Translates one response. Call `chunk` for each chunk, then `end` once.
+    """Translates one response. Call `translate` for each chunk, then `end` once.
 
     `message_started`: message_start was sent. An earlier attempt may have sent it.
     """
@@ -81,24 +83,24 @@ class ResponseTranslator:
     )
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
-    _error_text: str | None = None
+    _message_text: str | None = None
     """The message of the last object that was not a chunk. A later choice sets it to None."""
     _response_end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
-    _text_path: TextFastPath | None = None
+    _fast_path: TextFastPath | None = None
     """Translates the next chunks as long as they only continue the text."""
     dropped_members: frozenset[str] = frozenset()
     """Members of the response that have no place in the Messages API."""
 
-    def chunk(self, data: Any, more_buffered: bool = False) -> list[e.StreamEvent]:
+    def translate(self, data: Any, more_buffered: bool = False) -> list[e.StreamEvent]:
         """Return the events of one chunk. Raises the ApiError that a chunk reports.
 
         `more_buffered`: the next chunk has already arrived. The deltas of this chunk are returned
         with those of the next.
         """
-        if self._text_path:
-            if (events := self._text_path.events(data, more_buffered)) is not None:
+        if self._fast_path:
+            if (events := self._fast_path.events(data, more_buffered)) is not None:
                 return events
-            self._text_path = None
+            self._fast_path = None
         if self.stopped:
             return []
         started = self._add_chunk(data)
@@ -117,9 +119,9 @@ class ResponseTranslator:
         self._response_end.add_chunk(data, choices)
         if not choices:
             text = message_without_choices(data)
-            self._error_text = self._error_text if text is None else text
+            self._message_text = self._message_text if text is None else text
             return []
-        self._error_text = None
+        self._message_text = None
         started = self._start()
         self._has_choice = True
         for choice in choices:
@@ -127,7 +129,7 @@ class ResponseTranslator:
                 self._add_choice(choice)
         if self._think_tags.state == "outside" and not self.request.scanned_stop_sequences:
             part = self._blocks.last_text
-            self._text_path = TextFastPath(self._blocks, part) if part else None
+            self._fast_path = TextFastPath(self._blocks, part) if part else None
         return started
 
     def flush(self) -> list[e.StreamEvent]:
@@ -146,8 +148,8 @@ class ResponseTranslator:
         if self.stopped:
             return []
         if not self._has_choice:
-            raise self._response_end.no_response(self._blocks, self._error_text)
-        self._response_end.check(self._blocks, self._error_text, done)
+            raise self._response_end.no_response(self._blocks, self._message_text)
+        self._response_end.check(self._blocks, self._message_text, done)
         return self._finish(limit_lowered)
 
     def usage_so_far(self) -> Usage | None:
@@ -165,7 +167,7 @@ class ResponseTranslator:
         return self._response_end.reason if self._response_end.finish is Finish.UNKNOWN else ""
 
     def _finish(self, limit_lowered: LoweredBy = None) -> list[e.StreamEvent]:
-        self._end_text()
+        self._flush_text()
         if self.request.resolved.request.stop_sequences and self._response_end.complete:
             self._blocks.drop_truncated_calls()
         events = list(self._blocks.send(last=True))
@@ -211,7 +213,7 @@ class ResponseTranslator:
         if refusal := as_string(delta.get("refusal")):
             self._add_refusal(refusal)
         for fragment in self._deltas.tool_call_fragments(choice, delta):
-            self._end_text()
+            self._flush_text()
             self._blocks.add_call(fragment)
 
     def _add_reasoning(self, delta: dict[str, Any]) -> None:
@@ -223,7 +225,7 @@ class ResponseTranslator:
         if not self._blocks.thinking_allowed:
             return
         if thinking := reasoning_text(delta):
-            self._end_text()
+            self._flush_text()
             self._blocks.add(ThinkingPart, thinking)
 
     def _attach(self, delta: dict[str, Any]) -> None:
@@ -249,7 +251,7 @@ class ResponseTranslator:
             else:
                 self._blocks.add(TextPart, self._stop_scanner.feed(text))
 
-    def _end_text(self) -> None:
+    def _flush_text(self) -> None:
         """Add text that was buffered because it may begin a tag or a stop sequence.
 
         Called before other content, and at the end.
@@ -264,12 +266,12 @@ class ResponseTranslator:
             return
         for entry in (*as_array(part.get("summary")), *as_array(part.get("thinking"))):
             self._blocks.add(ThinkingPart, as_string(as_object(entry).get("text")))
-        if part.get("type") in self.request.opaque.items:
+        if part.get("type") in self.request.opaque.part_types:
             self._blocks.attach({"content": [part]})
         if refusal := as_string(part.get("refusal")):
             self._add_refusal(refusal)
 
     def _add_refusal(self, refusal: str) -> None:
         self._response_end.refused = True
-        self._end_text()
+        self._flush_text()
         self._blocks.add(TextPart, refusal)

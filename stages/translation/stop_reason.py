@@ -107,14 +107,14 @@ class ResponseEnd:
         """Return the usage that the backend reported, with estimates for missing counts."""
         return with_estimates(parse_usage(self._usage), self.request.estimate, blocks.characters)
 
-    def check(self, blocks: BlockQueue, error_text: str | None, done: bool) -> None:
+    def check(self, blocks: BlockQueue, message_text: str | None, done: bool) -> None:
         """Raise InternalError unless the response is complete.
 
-        `done`: the backend itself ended the response. `error_text`: the text of an object that is
-        no chunk, if it came last.
+        `done`: the backend itself ended the response. `message_text`: the message of the last
+        object, if it was not a chunk.
         """
         if self.finish is Finish.NONE:
-            self._check_without_reason(blocks, error_text, done)
+            self._check_without_reason(blocks, message_text, done)
         if self.finish is Finish.FAILED:
             reason = self.reason[:40]
             message = f"backend `{self._backend}` broke off its response ({reason}): try again"
@@ -123,27 +123,29 @@ class ResponseEnd:
             message = f"backend `{self._backend}` sent a tool call without a name: try again"
             raise InternalError(message)
 
-    def _check_without_reason(self, blocks: BlockQueue, error_text: str | None, done: bool) -> None:
+    def _check_without_reason(
+        self, blocks: BlockQueue, message_text: str | None, done: bool
+    ) -> None:
         """Raise InternalError unless a response without a finish reason may be complete.
 
         Old servers send no reason, so `[DONE]` (or the end of a JSON document) is enough after some
-        content. It is not enough within a tool call, nor after an object that is no chunk: some
+        content. It is not enough within a tool call, or after an object that is not a chunk: some
         backends report a failure as such an object.
         """
         if not done:
             raise InternalError(f"backend `{self._backend}` closed the stream early")
         if self.request.cache_warmup:
             return
-        if error_text is not None or blocks.is_empty:
-            raise self.no_response(blocks, error_text)
+        if message_text is not None or blocks.is_empty:
+            raise self.no_response(blocks, message_text)
         if blocks.has_truncated_call:
             raise InternalError(
                 f"backend `{self._backend}` broke off its response within a tool call: try again"
             )
 
-    def no_response(self, blocks: BlockQueue, error_text: str | None) -> InternalError:
+    def no_response(self, blocks: BlockQueue, message_text: str | None) -> InternalError:
         """Return the error for a response without content, or with an error after some content."""
-        quoted = f": {error_text[:200]}" if error_text else ""
+        quoted = f": {message_text[:200]}" if message_text else ""
         problem = "no response" if blocks.is_empty else "half a response, and then a failure"
         return InternalError(f"backend `{self._backend}` sent {problem}{quoted}", quoted=[quoted])
 

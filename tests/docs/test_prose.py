@@ -1,4 +1,4 @@
-"""The prose of the pages keeps to the glossary in docs/architecture.md."""
+"""The prose of the pages uses the words in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pytest
 from tests.docs.pages import PAGES, Page
 from tests.glossary import offenders
 
-#: Unclear phrases that no word of the glossary's table replaces.
+#: Unclear phrases that are not in the table of words.
 UNCLEAR = re.compile(r"\b(by itself|is none|are none)\b", re.IGNORECASE)
 _GENERATED = re.compile(r"^<!-- generated.*?^<!-- end generated -->$", re.DOTALL | re.MULTILINE)
-_GLOSSARY = re.compile(r"^## Glossary$.*", re.DOTALL | re.MULTILINE)
+#: Sections that name the words to avoid.
+_ABOUT_WORDS = re.compile(r"^## (Glossary|Words)$.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
 
 
 MAX_WIDTH = 120
@@ -24,8 +25,8 @@ def prose(page: Page) -> str:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
-def test_a_page_has_no_word_that_the_glossary_replaces(page: Page) -> None:
-    text = re.sub(r"`[^`\n]*`", "", _GLOSSARY.sub("", prose(page)))
+def test_a_page_has_no_word_that_the_table_replaces(page: Page) -> None:
+    text = re.sub(r"`[^`\n]*`", "", _ABOUT_WORDS.sub("", prose(page)))
 
     assert not [match[0] for match in (*offenders(text), *UNCLEAR.finditer(text))]
 

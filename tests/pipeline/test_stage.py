@@ -102,9 +102,9 @@ def test_the_class_says_what_it_accepts_and_emits(stage: Any, config: Signature)
     ("stage", "words"),
     [
         (Bare, "Bare does not say what it accepts and emits"),
-        (Nameless, "events are classes, .*Start.* is not"),
-        (Listed, r"events are classes, list\[.*Start\] is not"),
-        (Generalised, "events are classes, ~T is not"),
+        (Nameless, "an event type must be a class, not .*Start"),
+        (Listed, r"an event type must be a class, not list\[.*Start\]"),
+        (Generalised, "an event type must be a class, not ~T"),
         (Stage, "Stage does not say"),
     ],
     ids=["bare", "strings", "generic", "one-sided", "Stage"],

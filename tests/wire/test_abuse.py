@@ -57,7 +57,9 @@ def test_an_incomplete_head_is_a_timeout(url: str, caplog: pytest.LogCaptureFixt
     with connect(url) as slow:
         text = drip(slow, b"POST /v1/messages HTTP/1.1\r\nx: " + b"y" * 1000)
     assert text.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
-    assert b'"the request\'s head did not arrive within 0.3 seconds; send it again"' in text
+    assert (
+        b'"the request\'s head did not arrive within 0.3 seconds; send the request again"' in text
+    )
     (line,) = [each.getMessage() for each in caplog.records if " 408 " in each.getMessage()]
     assert line.startswith("req_")
     assert line.encode().split()[0] in text

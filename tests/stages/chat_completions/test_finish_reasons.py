@@ -58,8 +58,8 @@ def test_row_b2_a_repeating_model_did_not_fill_the_window() -> None:
 
 def test_row_b2_the_error_says_which_reason_it_was() -> None:
     translator = ResponseTranslator(chat_request())
-    translator.chunk(text("Half an ans"))
-    translator.chunk(finish("network_error"))
+    translator.translate(text("Half an ans"))
+    translator.translate(finish("network_error"))
     with pytest.raises(InternalError, match=r"broke off its response \(network_error\): try again"):
         translator.end(True)
 

@@ -153,7 +153,7 @@ def answered(chunks: list[Any], **changes: Any) -> tuple[dict[str, Any], bool]:
     translator = ResponseTranslator(asked(**changes))
     events: list[e.StreamEvent] = []
     for chunk in chunks:
-        events += translator.chunk(chunk)
+        events += translator.translate(chunk)
     if not translator.stopped:
         events += translator.end(True)
     check_grammar(event.payload() for event in events)
@@ -174,12 +174,12 @@ def test_a_response_ends_before_its_stop_sequence_and_says_which(size: int) -> N
 
 def test_the_end_is_reported_in_the_chunk_with_the_stop_sequence() -> None:
     translator = ResponseTranslator(asked())
-    translator.chunk(text("a"))
-    *_, end, stop = translator.chunk(text("bENDc"))
+    translator.translate(text("a"))
+    *_, end, stop = translator.translate(text("bENDc"))
     assert isinstance(end, e.MessageDelta)
     assert isinstance(stop, e.MessageStop)
     assert end.usage.estimated
-    assert translator.chunk(text("more")) == []
+    assert translator.translate(text("more")) == []
     assert translator.end(True) == []
 
 

@@ -110,7 +110,7 @@ def test_row_b6_a_number_in_parts_is_no_repetition() -> None:
 
 def test_row_b6_arguments_are_sent_while_they_come() -> None:
     translator = ResponseTranslator(chat_request())
-    result = [translator.chunk(item) for item in streamed('{"a": ', '{"b"', ": 1}", "}")[:-1]]
+    result = [translator.translate(item) for item in streamed('{"a": ', '{"b"', ": 1}", "}")[:-1]]
     deltas = [item.text for events in result for item in events if isinstance(item, e.BlockDelta)]
     assert deltas == ['{"a": ', '{"b"', ": 1}", "}"]
 

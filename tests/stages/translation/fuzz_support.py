@@ -130,7 +130,7 @@ def run(
     events: list[e.StreamEvent] = []
     try:
         for chunk, more in zip(chunks, followed, strict=False):
-            events += translator.chunk(chunk, more)
+            events += translator.translate(chunk, more)
         events += translator.end(done)
     except ApiError:
         return events + translator.flush(), False
@@ -161,7 +161,7 @@ def proxied(parts: list[bytes], request: ChatRequest) -> tuple[bytes, bool]:
     def take(datas: list[bytes]) -> bool:
         for data in datas:
             if data != b"[DONE]":
-                events.extend(translator.chunk(wire_json.decode(data)))
+                events.extend(translator.translate(wire_json.decode(data)))
         return b"[DONE]" in datas
 
     try:

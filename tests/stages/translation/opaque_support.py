@@ -50,7 +50,7 @@ class Talk:
     def answer(self, chunks: Iterable[Any]) -> dict[str, Any]:
         """The message that the client gets."""
         translator, builder = ResponseTranslator(self.request()), MessageBuilder()
-        events = [event for chunk in chunks for event in translator.chunk(chunk)]
+        events = [event for chunk in chunks for event in translator.translate(chunk)]
         events += translator.end(True)
         check_grammar(event.payload() for event in events)
         for event in events:

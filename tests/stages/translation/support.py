@@ -77,7 +77,7 @@ def translate(
 ) -> list[e.StreamEvent]:
     """The events `chunks` lead to, of which the grammar has been checked."""
     translator = ResponseTranslator(request or chat_request())
-    events = [event for chunk in chunks for event in translator.chunk(chunk)]
+    events = [event for chunk in chunks for event in translator.translate(chunk)]
     events += translator.end(done)
     check_grammar(event.payload() for event in events)
     return events

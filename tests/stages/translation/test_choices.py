@@ -169,7 +169,7 @@ def failing(chunks: list[Any], done: bool = True) -> ApiError:
     events: list[e.StreamEvent] = []
     try:
         for chunk in chunks:
-            events += translator.chunk(chunk)
+            events += translator.translate(chunk)
         events += translator.end(done)
     except ApiError as error:
         check_grammar((event.payload() for event in events), whole=False)
@@ -329,7 +329,7 @@ def test_row_c15_wherever_it_is_cut_no_half_call_is_sent(
     builder = MessageBuilder()
     translator = ResponseTranslator(STOPPING)
     for item in [*chunks, cut("stop", stop_reason="-l")]:
-        for event in translator.chunk(item):
+        for event in translator.translate(item):
             builder.add(event)
     for event in translator.end(True):
         builder.add(event)

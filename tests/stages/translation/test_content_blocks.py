@@ -40,26 +40,26 @@ def test_row_a9_after_an_open_part_so_much_is_kept_and_no_more(
 ) -> None:
     translator = ResponseTranslator(chat_request(thinking=THINKING), max_buffered=1_000)
     for chunk in before:
-        translator.chunk(chunk)
-    list(map(translator.chunk, [one] * 90))
+        translator.translate(chunk)
+    list(map(translator.translate, [one] * 90))
     with pytest.raises(InternalError, match="more than 1000 characters after a content block"):
-        list(map(translator.chunk, [one] * 20))
+        list(map(translator.translate, [one] * 20))
 
 
 def test_row_a9_hidden_thinking_is_kept_up_to_the_same_limit() -> None:
     translator = ResponseTranslator(chat_request(thinking=OMITTED), max_buffered=1_000)
     one = delta(reasoning_content="x" * 10)
-    list(map(translator.chunk, [one] * 100))
+    list(map(translator.translate, [one] * 100))
     with pytest.raises(InternalError, match="more than 1000 characters"):
-        translator.chunk(one)
+        translator.translate(one)
 
 
 def endless(chunks: Callable[[int], Any], count: int = 1_000) -> int:
     """The characters of `count` chunks that were sent, with a limit of a hundredth of them."""
     translator = ResponseTranslator(chat_request(thinking=THINKING), max_buffered=count // 10)
-    translator.chunk(OPEN)
+    translator.translate(OPEN)
     return sum(
-        len(str(event.payload())) for n in range(count) for event in translator.chunk(chunks(n))
+        len(str(event.payload())) for n in range(count) for event in translator.translate(chunks(n))
     )
 
 
@@ -71,9 +71,9 @@ def test_row_a9_what_is_sent_has_no_limit() -> None:
 def test_row_a9_what_was_sent_makes_way_for_more() -> None:
     translator = ResponseTranslator(chat_request(), max_buffered=1_000)
     for n in range(100):  # each call waits for the one before it to be whole
-        translator.chunk(calls(call("read", '{"a": "' + "x" * 400, index=2 * n, id=f"a{n}")))
-        translator.chunk(calls(call("read", '{"a": "' + "x" * 400 + '"}', index=2 * n + 1)))
-        translator.chunk(calls(call(arguments='"}', index=2 * n)))
+        translator.translate(calls(call("read", '{"a": "' + "x" * 400, index=2 * n, id=f"a{n}")))
+        translator.translate(calls(call("read", '{"a": "' + "x" * 400 + '"}', index=2 * n + 1)))
+        translator.translate(calls(call(arguments='"}', index=2 * n)))
     assert translator.end(done=True)
 
 

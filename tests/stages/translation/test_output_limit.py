@@ -43,7 +43,10 @@ def asking(window: int | None = None, **changes: Any) -> ChatRequest:
 
 def reason(request: ChatRequest, counts: dict[str, int], lowered: LoweredBy = None) -> str:
     translator = ResponseTranslator(request)
-    events = [*translator.chunk(text("a")), *translator.chunk(finish("length", usage=counts))]
+    events = [
+        *translator.translate(text("a")),
+        *translator.translate(finish("length", usage=counts)),
+    ]
     events += translator.end(True, lowered)
     (end,) = (event for event in events if isinstance(event, e.MessageDelta))
     return end.stop_reason
@@ -146,7 +149,7 @@ def test_a_response_that_was_not_cut_did_not_end_at_the_window() -> None:
 def warmed(chunk: dict[str, Any]) -> tuple[dict[str, Any], Usage]:
     translator = ResponseTranslator(asking(max_tokens=0))
     builder = MessageBuilder()
-    events = [*translator.chunk(chunk), *translator.end(True)]
+    events = [*translator.translate(chunk), *translator.end(True)]
     for event in events:
         builder.add(event)
     (end,) = (event for event in events if isinstance(event, e.MessageDelta))

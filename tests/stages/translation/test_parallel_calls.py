@@ -54,12 +54,12 @@ def test_pitfall_03_interleaved_calls_are_sent_in_sequence(size: int) -> None:
 
 def test_pitfall_03_the_open_call_is_live_and_the_other_waits() -> None:
     translator = ResponseTranslator(chat_request())
-    translator.chunk(calls(call("f", '{"a":', id="a", index=0)))
-    assert translator.chunk(calls(call("g", ROME, id="b", index=1))) == []
-    assert translator.chunk(calls(call(arguments=" []", index=0))) == [
+    translator.translate(calls(call("f", '{"a":', id="a", index=0)))
+    assert translator.translate(calls(call("g", ROME, id="b", index=1))) == []
+    assert translator.translate(calls(call(arguments=" []", index=0))) == [
         e.BlockDelta(0, "input_json_delta", " []")
     ]
-    events = translator.chunk(calls(call(arguments="}", index=0)))
+    events = translator.translate(calls(call(arguments="}", index=0)))
     assert events[:2] == [e.BlockDelta(0, "input_json_delta", "}"), e.BlockStop(0)]
     assert events[3:] == [e.BlockDelta(1, "input_json_delta", ROME)]
 
@@ -230,8 +230,8 @@ def test_a_name_after_whole_arguments_is_theirs(members: dict[str, Any]) -> None
 
 def test_a_call_without_a_name_holds_up_no_text() -> None:
     translator = ResponseTranslator(chat_request())
-    translator.chunk(calls(call(None, '{"city":', id="a", index=0)))
-    assert e.BlockDelta(0, "text_delta", "Hello") in translator.chunk(text("Hello"))
+    translator.translate(calls(call(None, '{"city":', id="a", index=0)))
+    assert e.BlockDelta(0, "text_delta", "Hello") in translator.translate(text("Hello"))
 
 
 @pytest.mark.untraced
@@ -240,12 +240,12 @@ def test_thousands_of_calls_take_time_by_their_number(index: int) -> None:
     began = time.process_time()
     translator = ResponseTranslator(chat_request())
     events = [
-        *translator.chunk(calls(call("f", '{"a', id="open", index=9_999))),
+        *translator.translate(calls(call("f", '{"a', id="open", index=9_999))),
         *itertools.chain.from_iterable(
-            translator.chunk(calls(call("f", PARIS, id=f"a{n}", index=n * index)))
+            translator.translate(calls(call("f", PARIS, id=f"a{n}", index=n * index)))
             for n in range(8_000)
         ),
-        *translator.chunk(finish("length")),
+        *translator.translate(finish("length")),
         *translator.end(True),
     ]
     assert sum(isinstance(event, e.BlockStart) for event in events) == 8_001
@@ -273,7 +273,7 @@ def test_a_response_without_end_takes_linear_time(
     request = evolve(chat_request(thinking=THINKING), think_tags=tags)
     translator = ResponseTranslator(request)
     for n in range(10_000):
-        translator.chunk(one(n))
-    translator.chunk(finish("length"))
+        translator.translate(one(n))
+    translator.translate(finish("length"))
     translator.end(True)
     assert time.process_time() - began < 3  # 0.2 s; where all that waits is looked at, 3 to 14 s

@@ -178,7 +178,7 @@ def reply(delta: dict[str, Any], value: Any, **body: Any) -> dict[str, Any]:
     request = chat_request(resolved(max_tokens=5000, **body), value)
     translator, builder = ResponseTranslator(request), MessageBuilder()
     chunk = {"choices": [{"delta": delta, "finish_reason": "stop"}]}
-    for event in [*translator.chunk(chunk), *translator.end(True)]:
+    for event in [*translator.translate(chunk), *translator.end(True)]:
         builder.add(event)
     block: dict[str, Any] = builder.message["content"][0]
     return block
@@ -334,8 +334,8 @@ def test_a_signature_is_the_last_delta_of_its_block() -> None:
         resolved(thinking=ADAPTIVE), profile(reasoning_request="effort", fields=ASKED)
     )
     translator = ResponseTranslator(request)
-    events = translator.chunk({"choices": [{"delta": {"reasoning": "a"}}]})
-    events += translator.chunk({"choices": [{"delta": {"reasoning": "b", "content": "c"}}]})
+    events = translator.translate({"choices": [{"delta": {"reasoning": "a"}}]})
+    events += translator.translate({"choices": [{"delta": {"reasoning": "b", "content": "c"}}]})
     kinds = [event.kind for event in events if isinstance(event, BlockDelta)]
 
     assert kinds == ["thinking_delta", "thinking_delta", "signature_delta", "text_delta"]

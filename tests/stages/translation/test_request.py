@@ -90,7 +90,7 @@ def test_long_names_are_reported_to_the_way_back() -> None:
     name = "n" * 70
     result = translated({"tool_name_limit": 40}, tools=[TOOL, {**TOOL, "name": name}])
     [_, second] = result.options["tools"]
-    assert result.client_tool_names == {second["function"]["name"]: {"name": name}}
+    assert result.tool_use_members == {second["function"]["name"]: {"name": name}}
     assert len(second["function"]["name"]) == 40
 
 

@@ -55,7 +55,7 @@ def test_each_response_has_its_own_id() -> None:
 
 def test_the_start_has_the_streaming_flag_and_the_dropped_fields() -> None:
     request = chat_request(stream=True, top_k=3)
-    [start] = ResponseTranslator(request).chunk(delta(role="assistant"))
+    [start] = ResponseTranslator(request).translate(delta(role="assistant"))
     assert isinstance(start, e.MessageStart)
     assert start.request is request.resolved.request
     assert start.exchange is request.exchange
@@ -63,16 +63,16 @@ def test_the_start_has_the_streaming_flag_and_the_dropped_fields() -> None:
 
 def test_text_is_sent_as_it_comes() -> None:
     translator = ResponseTranslator(chat_request())
-    translator.chunk(text("a"))
-    assert translator.chunk(text("b")) == [e.BlockDelta(0, "text_delta", "b")]
+    translator.translate(text("a"))
+    assert translator.translate(text("b")) == [e.BlockDelta(0, "text_delta", "b")]
 
 
 def test_arguments_are_sent_as_they_come() -> None:
     translator = ResponseTranslator(chat_request())
-    translator.chunk(calls(call("f", "", id="a", index=0)))
-    opening = translator.chunk(calls(call(arguments='{"a"', index=0)))
+    translator.translate(calls(call("f", "", id="a", index=0)))
+    opening = translator.translate(calls(call(arguments='{"a"', index=0)))
     assert opening[1:] == [e.BlockDelta(0, "input_json_delta", '{"a"')]
-    assert translator.chunk(calls(call(arguments=":1}", index=0))) == [
+    assert translator.translate(calls(call(arguments=":1}", index=0))) == [
         e.BlockDelta(0, "input_json_delta", ":1}")
     ]
 
@@ -197,7 +197,7 @@ class TestUsualChunks:
             translator = ResponseTranslator(request)
             reported: list[e.StreamEvent] = []
             for n, chunk in enumerate(chunks, 1):
-                reported += translator.chunk(chunk, n % together != 0 and n < len(chunks))
+                reported += translator.translate(chunk, n % together != 0 and n < len(chunks))
             reported += translator.end(done=True)
             return [item for item in reported if not isinstance(item, e.MessageStart)]
 
@@ -206,11 +206,11 @@ class TestUsualChunks:
     def test_text_after_a_call_is_not_text_before_it(self) -> None:
         translator = ResponseTranslator(chat_request(stream=True))
         call = {"index": 0, "id": "a", "function": {"name": "f", "arguments": "{"}}
-        translator.chunk(delta(content="One"))
-        translator.chunk(delta(tool_calls=[call]), more_buffered=True)
+        translator.translate(delta(content="One"))
+        translator.translate(delta(tool_calls=[call]), more_buffered=True)
         reported = [
-            *translator.chunk(delta(content="two"), more_buffered=True),
-            *translator.chunk(delta(tool_calls=[{"index": 0, "function": {"arguments": "}"}}])),
+            *translator.translate(delta(content="two"), more_buffered=True),
+            *translator.translate(delta(tool_calls=[{"index": 0, "function": {"arguments": "}"}}])),
             *translator.end(done=True),
         ]
         assert [item.text for item in reported if isinstance(item, e.BlockDelta)] == [
@@ -244,7 +244,7 @@ def test_a_response_that_was_cut_stays_so_whatever_comes_later(later: str) -> No
 @pytest.mark.parametrize("reason", ["stop", "tool_calls", "odd"])
 def test_a_finish_reason_of_no_protocol_is_known_as_such(reason: str) -> None:
     translator = ResponseTranslator(chat_request())
-    translator.chunk(finish(reason))
+    translator.translate(finish(reason))
     translator.end(True)
     assert translator.unknown_finish == ("odd" if reason == "odd" else "")
 

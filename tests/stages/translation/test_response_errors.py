@@ -46,7 +46,7 @@ def test_done_without_a_finish_reason_is_a_whole_response() -> None:
 )
 def test_pitfall_21_half_a_response_is_an_error(chunks: list[dict[str, Any]]) -> None:
     translator = ResponseTranslator(chat_request())
-    events = [event for chunk in chunks for event in translator.chunk(chunk)]
+    events = [event for chunk in chunks for event in translator.translate(chunk)]
     with pytest.raises(InternalError, match="backend `fake` closed the stream early"):
         translator.end(done=False)
     check_grammar((event.payload() for event in events), whole=False)
@@ -61,8 +61,8 @@ def test_pitfall_21_no_response_at_all_is_an_error(done: bool) -> None:
 @pytest.mark.parametrize("reason", ["error", "abort"])
 def test_a_finish_reason_that_means_failure_is_an_error(reason: str) -> None:
     translator = ResponseTranslator(chat_request())
-    translator.chunk(text("a"))
-    translator.chunk(finish(reason))
+    translator.translate(text("a"))
+    translator.translate(finish(reason))
     with pytest.raises(InternalError, match="broke off its response"):
         translator.end(done=True)
 
@@ -87,9 +87,9 @@ def test_an_error_in_a_chunk_is_raised_anywhere(
 ) -> None:
     before = {"first": [], "in the middle": [text("a")], "last": [text("a"), finish()]}[place]
     translator = ResponseTranslator(chat_request())
-    events = [event for chunk in before for event in translator.chunk(chunk)]
+    events = [event for chunk in before for event in translator.translate(chunk)]
     with pytest.raises(expected, match=words):
-        translator.chunk({"error": body, "choices": [{"delta": {"content": "b"}}]})
+        translator.translate({"error": body, "choices": [{"delta": {"content": "b"}}]})
     assert not any(isinstance(event, e.BlockStop) for event in events)
 
 
@@ -101,7 +101,7 @@ def test_an_empty_error_is_no_error(body: Any) -> None:
 @pytest.mark.parametrize("data", [None, [], "x", 1], ids=repr)
 def test_a_chunk_that_is_no_object_is_an_error(data: Any) -> None:
     with pytest.raises(InternalError, match="a chunk that is not a JSON object"):
-        ResponseTranslator(chat_request()).chunk(data)
+        ResponseTranslator(chat_request()).translate(data)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_chunk_that_is_no_object_is_an_error(data: Any) -> None:
 )
 def test_a_response_without_choices_is_no_response(data: dict[str, Any]) -> None:
     translator = ResponseTranslator(chat_request())
-    translator.chunk(data)
+    translator.translate(data)
 
     with pytest.raises(InternalError, match="sent no response"):
         translator.end(True)
@@ -117,7 +117,7 @@ def test_a_response_without_choices_is_no_response(data: dict[str, Any]) -> None
 
 def test_text_in_place_of_a_response_is_in_the_error() -> None:
     translator = ResponseTranslator(chat_request())
-    assert translator.chunk({"status": "error", "detail": "Not Found"}) == []
+    assert translator.translate({"status": "error", "detail": "Not Found"}) == []
 
     with pytest.raises(InternalError, match="sent no response: Not Found"):
         translator.end(True)

@@ -35,8 +35,8 @@ def slow(chunk: dict[str, Any]) -> dict[str, Any]:
 
 def events(chunks: list[tuple[dict[str, Any], bool]], **changes: Any) -> list[list[dict[str, Any]]]:
     translator = ResponseTranslator(chat_request(stream=True, **changes), message_started=True)
-    response = [translator.chunk(chunk, more_buffered) for chunk, more_buffered in chunks]
-    response += [translator.chunk(finish()), translator.end(done=True)]
+    response = [translator.translate(chunk, more_buffered) for chunk, more_buffered in chunks]
+    response += [translator.translate(finish()), translator.end(done=True)]
     return [[event.payload() for event in part] for part in response]
 
 
