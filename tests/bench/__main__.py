@@ -1,28 +1,28 @@
 """The cost of the proxy, compared with forwarding bytes and with other proxies.
 
-`just bench --help` lists the options. Measured are, close to each other and in several rounds:
+`just bench --help` lists the options. Each round measures these servers, one after the other:
 
 - `floor`: uvicorn and aiohttp forwarding bytes (floor.py);
 - `llm-proxy`: the shipped pipelines.yaml with its whole chain, and a key;
-- each peer: a proxy that runs already, and leads three models to the fake backend.
+- each peer: a proxy that already runs and sends three models to the fake backend.
 
-In front of the fake backend (backend.py), with a client that costs little (load.py), each gets:
+All of them call the fake backend (backend.py). The client costs little (load.py). The loads are:
 
-- short answers, and streams of 200 chunks that arrive at once: as many as it can do on 16
-  connections, and the CPU that each costs;
-- 100, 200 and 400 open streams of 50 tokens/s: while all are open, the CPU per delta; how long a
-  delta takes from the backend's `write` to the client's read; and which share of the deltas that
-  were due came (sustained);
+- short responses, and streams of 200 chunks that arrive at once: the rate on 16 connections, and
+  the CPU per response;
+- 100, 200 and 400 open streams of 50 tokens/s: the CPU per delta while all are open, the time of a
+  delta from the backend's `write` to the client's read, and the share of the due deltas that
+  arrived (sustained);
 - requests of 150 KB and 1.5 MB, one after the other: the CPU per request, to its end;
-- memory (RSS): after the first response, per stream with 400 open (against before the first
-  stream), and at the end. What a garbage collector keeps for later is in it.
+- memory (RSS): after the first response, per stream with 400 open (compared with none), and at the
+  end. It includes memory that the garbage collector has not freed yet.
 
-Starting: `check`, and `serve` until the port accepts and until a request sent then is answered.
+The start: `check`, and `serve` until the port accepts, and until the first response.
 
-Figures are medians of the rounds, so that a noisy machine disturbs ratios little. The CPU, which
-is read off the processes, bears noise best; rates and latencies mean something only when little
-else ran: the share of other processes is reported. Do not compare figures of two runs or of two
-machines. The responses are canned: a real backend takes far longer than all of this.
+A figure is the median of the rounds, so noise on the machine changes ratios little. The CPU is
+measured per process, so noise changes it least. Rates and latencies are valid only if little else
+ran: the report has the share of other processes. Do not compare figures of two runs or of two
+machines. The responses are canned: a real backend takes far longer than the proxy.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ from tests.bench.processes import Cores, cores
 from tests.bench.report import table
 
 _PEERS = f"""
-A peer runs already. It leads the models {", ".join(MODELS)} to the fake backend,
-http://127.0.0.1:PORT/v1, which takes any key, and accepts the key {KEY} itself.
+Start a peer before the benchmark. It must send the models {", ".join(MODELS)} to the fake backend,
+http://127.0.0.1:PORT/v1, with any key, and accept the key {KEY} from its clients.
 """
 
 
 @click.command(epilog=_PEERS)
 @click.option("--quick", is_flag=True, help="One short round, in less than a minute.")
-@click.option("--peer", "peers", metavar="NAME=URL", multiple=True, help="Another; see below.")
-@click.option("--port", default=18099, show_default=True, help="The fake backend's.")
+@click.option("--peer", "peers", metavar="NAME=URL", multiple=True, help="A proxy; see below.")
+@click.option("--port", default=18099, show_default=True, help="The port of the fake backend.")
 @click.option("--rounds", default=5, show_default=True)
-@click.option("--json", "json_to", metavar="FILE", type=Path, help="Write the figures there.")
-@click.option("--plot", "plot_to", metavar="FILE", type=Path, help="Draw them there, as an SVG.")
+@click.option("--json", "json_to", metavar="FILE", type=Path, help="Write the figures to FILE.")
+@click.option("--plot", "plot_to", metavar="FILE", type=Path, help="Write an SVG to FILE.")
 def main(
     quick: bool,
     peers: tuple[str, ...],
@@ -65,23 +65,23 @@ def main(
     plot_to: Path | None,
 ) -> None:
     """Measure the cost of the proxy, compared with forwarding bytes and with other proxies."""
-    found = dict(peer.split("=", 1) for peer in peers if "=" in peer)
-    if len(found) < len(peers):
-        raise click.UsageError("write each peer as NAME=URL, each with a name of its own")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # or what was started would go on
+    urls = dict(peer.split("=", 1) for peer in peers if "=" in peer)
+    if len(urls) < len(peers):
+        raise click.UsageError("write each peer as NAME=URL; no two may have the same NAME")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the child processes end too
     allowed = cores()
     if len(allowed) < 2:
-        click.echo("note: there are no two cores to choose: ratios say less", err=True)
+        click.echo("note: this needs two cores to give exact ratios", err=True)
     loads = Loads(0.6, 1.0) if quick else Loads(1.0, 1.5)
     comparison = Comparison(
-        Cores.of(allowed), loads, 1 if quick else rounds, 1 if quick else 5, port, found
+        Cores.of(allowed), loads, 1 if quick else rounds, 1 if quick else 5, port, urls
     )
     begin = time.monotonic()
     with disturbance() as disturbances:
         measured = comparison.measure()
     where = f"{len(allowed)} cores ({platform.machine()}), Python {platform.python_version()}"
     click.echo(f"\n{table(measured)}\n\n{where}; {time.monotonic() - begin:.0f} s")
-    click.echo(f"other processes used {disturbances[0]:.0f} % of the machine meanwhile")
+    click.echo(f"other processes used {disturbances[0]:.0f} % of the machine at the same time")
     if json_to:
         reported = {
             "where": where,

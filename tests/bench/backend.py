@@ -2,7 +2,7 @@
 
     python -m tests.bench.backend PORT
 
-The name of the model, anywhere in the body, selects one of them.
+The model's name, anywhere in the body, selects the response.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.bench.bodies import (
     last_chunks,
 )
 
-#: Paced streams are spread over so many moments in each tick, as they are in real life.
+#: Paced streams send at this number of moments in each tick, as real streams do not coincide.
 SUB_TICKS = 10
 _STREAM = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -57,6 +57,6 @@ class Calls:
 
 
 def listing(calls: Calls, times: int = 1) -> str:
-    """The calls by name, the most frequent first; of so many repetitions, those of one."""
+    """The calls per repetition by name, the most frequent first. `times` is the repetitions."""
     most = calls.by_name.most_common(40)
     return "\n".join(f"{count / times:10.2f}  {name}" for name, count in most)

@@ -71,7 +71,7 @@ class Caller(asyncio.Protocol):
 
 @frozen
 class Repeated:
-    """What came of asking again and again for so many seconds."""
+    """The responses to repeated requests within `seconds`."""
 
     answers: int
     failed: int
@@ -155,9 +155,9 @@ class Paced:
 async def paced(
     url: str, body: bytes, streams: int, seconds: float, look: Callable[[], None]
 ) -> Paced:
-    """Open so many streams, watch them for some seconds, and wait for their end.
+    """Open `streams` streams, watch them for `seconds`, and wait for their end.
 
-    `look` is called when the watch begins, and when it ends.
+    `look` is called at the begin and at the end of the watch.
     """
     request = post(url, body)
     late: list[int] = []

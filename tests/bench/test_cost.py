@@ -50,7 +50,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_garbage_of_earlier_tests() -> Iterator[None]:
-    """Collect it once, and keep what is left out of later collections, which would take longer."""
+    """Collect it once, and exclude the remaining objects from later collections, to save time."""
     gc.collect()
     gc.freeze()
     yield
@@ -58,7 +58,7 @@ def _no_garbage_of_earlier_tests() -> Iterator[None]:
 
 
 def check(cost: Calls, ceiling: float, times: int = 1) -> None:
-    """Fail if the calls of each of so many repetitions are more than `ceiling`."""
+    """Fail if one of `times` repetitions makes more than `ceiling` calls on average."""
     each = cost.total / times
     assert each <= ceiling, (
         f"{each:.2f} calls, at most {ceiling}. To see which of them are new, set the ceiling "

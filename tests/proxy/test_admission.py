@@ -99,7 +99,7 @@ def overloaded(max_delay: float | None = 0.25) -> Worker:
     return worker
 
 
-async def test_row_a11_while_one_waits_too_long_new_requests_are_refused_unread() -> None:
+async def test_row_a11_while_one_waits_too_long_new_ones_are_refused_unread() -> None:
     worker = overloaded()
     worker.ask("/refused", "/health", now=1.0)
     await worker.end()

@@ -26,8 +26,8 @@ from tests.proxy.support import DISCONNECT, Server, part
 Handle = Callable[[HttpRequest, Send[HttpResponse]], Awaitable[None]]
 
 
-def edge(handle: Handle) -> PipelineEndpoint:
-    """An edge in front of a chain of one stage that does `handle`."""
+def endpoint(handle: Handle) -> PipelineEndpoint:
+    """An endpoint whose chain is one stage that calls `handle`."""
 
     class Only(Stage[HttpRequest, HttpResponse]):
         async def handle(self, event: HttpRequest, forward: Send[HttpResponse]) -> None:
@@ -39,7 +39,7 @@ def edge(handle: Handle) -> PipelineEndpoint:
 async def run(handle: Handle, server: Server | None = None, **changes: Any) -> Server:
     """One request through `handle`."""
     server = server or Server()
-    await edge(handle)(server.scope(**changes), server.receive, server.send)
+    await endpoint(handle)(server.scope(**changes), server.receive, server.send)
     return server
 
 
@@ -60,7 +60,7 @@ async def test_each_response_is_counted_by_its_status() -> None:
 
     counts, leaving = Counters(), Server()
     for handle, server in ((hello, Server()), (waits, leaving)):
-        await evolve(edge(handle), counts=counts)(server.scope(), server.receive, server.send)
+        await evolve(endpoint(handle), counts=counts)(server.scope(), server.receive, server.send)
     assert counts.responses == {("test", "200"): 1, ("test", "none"): 1}
 
 
