@@ -1,7 +1,7 @@
-# What CI runs, but for .ci/installed. `just --list` shows the rest.
+# Run the checks of CI, without .ci/installed; `just --list` lists the other recipes
 default: lint types test
 
-# Set up .venv with all that is needed
+# Make .venv with all dependencies
 setup:
     python3 -m venv .venv
     .venv/bin/pip install -q -c constraints.txt -e '.[embedded,dev]'
@@ -11,7 +11,7 @@ setup:
 serve *arguments:
     .venv/bin/llm-proxy serve {{arguments}}
 
-# Say what is wrong with pipelines.yaml
+# Report the mistakes in pipelines.yaml
 check *arguments:
     .venv/bin/llm-proxy check {{arguments}}
 
@@ -23,25 +23,25 @@ test *arguments="-n 4 --dist worksteal":
 coverage:
     .venv/bin/pytest -n 4 --dist worksteal --cov
 
-# Many requests with faults and disconnects: nothing may leak or be lost
+# Send many requests with faults and disconnects: nothing may leak or be lost
 soak *arguments:
     .venv/bin/python -m tests.soak {{arguments}}
 
-# Many requests with faults, fallbacks and disconnects: the usage record has the backend's sums
+# Compare the usage record with the backend's sums, after many faults, fallbacks and disconnects
 soak-usage *arguments:
     .venv/bin/python -m tests.soak.accounting {{arguments}}
 
-# Measure the proxy beside passing bytes through; `just bench --help` says more
+# Measure the cost of the proxy, compared with forwarding bytes; see `just bench --help`
 bench *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench {{arguments}}
 
-# What stages of the shipped chain cost a short answer: `just bench-stages account`
+# Measure the cost of stages of the shipped chain for a short response: `just bench-stages account`
 bench-stages *names:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench.stages {{names}}
 
-# Check the proxy against a real server, set up for it: `just live llamacpp`; no name lists them
+# Install a real server and check the proxy against it: `just live llamacpp`; without a name, list the servers
 live *arguments:
     .venv/bin/python -m tests.live {{arguments}}
 
@@ -52,7 +52,7 @@ lint:
 types:
     .venv/bin/mypy
 
-# Mend what ruff can mend
+# Let ruff repair what it can
 format:
     .venv/bin/ruff check --fix .
     .venv/bin/ruff format .
