@@ -231,7 +231,7 @@ WRITTEN = {
 @MODES
 @pytest.mark.parametrize("text", WRITTEN.values(), ids=WRITTEN)
 def test_row_36_a_tool_call_written_as_text(text: str, stream: bool, talk: Talk) -> None:
-    """With `repair-tools` it becomes one, if the request has the tool; else it stays text."""
+    """With `repair-tools` it becomes one, if the request has the tool. Otherwise it stays text."""
 
     def ask(under: str, tool: dict[str, Any]) -> anthropic.types.Message:
         said = f"Let me see. {text}"
