@@ -1,4 +1,4 @@
-"""The proxy, as `llm-proxy serve`, in front of a server."""
+"""Starts `llm-proxy serve` with a server as its backend."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from attrs import frozen
 from tests.live.process import Running
 from tests.live.servers import KEY
 
-#: Seconds a check may take; a slow machine writes some ten tokens in each.
+#: Seconds that a check may take. A slow machine generates about ten tokens per second.
 LIMIT = 180.0
 
 
@@ -24,7 +24,7 @@ def user(text: str) -> list[dict[str, Any]]:
 
 @frozen
 class Live:
-    """What a check works with: the server, and a client of the proxy in front of it."""
+    """What a check uses: the server, and a client of the proxy that calls it."""
 
     server: Running
     model: str
@@ -42,7 +42,7 @@ class Live:
             return await stream.get_final_message()
 
     def stream(self, **changes: Any) -> AsyncMessageStreamManager[None]:
-        """The stream itself, to be left at any time."""
+        """The stream itself. A check may close it at any time."""
         return self.client.messages.stream(**_request(changes))
 
     async def count(self, **changes: Any) -> int:

@@ -32,9 +32,10 @@ _TOO_LONG = "400 invalid_request_error, not retried: prompt is too long; no numb
 
 
 async def _refused(live: Live, words: int) -> str:
-    """What comes of a prompt of so many words, which are tokens; the template adds less than 60.
+    """The result of a prompt of `words` words.
 
-    Clients shorten by the difference of the two numbers in the message, where there are two.
+    A word is a token, and the template adds fewer than 60. If the message has two numbers, clients
+    shorten the prompt by their difference.
     """
     try:
         return ending(await live.whole(messages=user("word " * words)))
