@@ -88,7 +88,7 @@ class Proxy:
 
 
 def start(folder: Path, port: int) -> Proxy:
-    """Start it in `folder`, in front of the backend at `port`; its log goes to the file `log`."""
+    """Start the proxy in `folder`, with the backend at `port`. The log goes to the file `log`."""
     (folder / "pipelines.yaml").write_text(CONFIG.format(port=port))
     (folder / "soak_stage.py").write_text(STAGE)
     with (folder / "log").open("w") as errors:
