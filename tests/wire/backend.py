@@ -1,8 +1,7 @@
-"""A backend on a real socket that does what a test has written down.
+"""A backend on a real socket that follows the script of a test.
 
-It is scripted in steps: bytes are sent as they are, an Event is waited for, a number is so many
-seconds of silence, and the members of Act do what they are called. Whatever waits here waits for
-an event, with a limit. What it may say is in chat.py.
+A script is a list of steps. The backend sends bytes unchanged, waits for an Event, and does what an
+Act says. A number is a pause, in seconds. All waits have a limit. chat.py has responses to send.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ class Received:
 
 @define(eq=False)
 class ScriptedBackend:
-    """A server of Chat Completions that does what `answers` say, one by one; the last repeats.
+    """A server of Chat Completions. It runs one script of `responses` per request.
 
-    With `tls` it speaks that.
+    The last script repeats. `tls`: the backend speaks HTTPS.
     """
 
     tls: ssl.SSLContext | None = None
@@ -74,17 +73,17 @@ class ScriptedBackend:
 
     @property
     def url(self) -> str:
-        """Its root, without a path."""
+        """The base URL, without a path."""
         scheme = "https" if self.tls else "http"
         return f"{scheme}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     @property
     def connections(self) -> int:
-        """How many connections were ever made."""
+        """The number of connections so far."""
         return len(self._connections)
 
     def says(self, *steps: Step) -> None:
-        """Answer the next request, and those after it, with `steps`."""
+        """Add a script: `steps` are the response to the next request, and to later ones."""
         self.responses = [*self.responses, steps]
 
     def request(self, number: int = 0) -> Received:
@@ -94,7 +93,7 @@ class ScriptedBackend:
             return self.requests[number]
 
     def is_closed(self, connection: int = 0, within: float = 1.0) -> bool:
-        """Whether the peer closes a connection in so many seconds from now."""
+        """Whether the peer closes a connection within a time, in seconds from now."""
         with self._news:
             return self._news.wait_for(lambda: connection in self.closed, within)
 
@@ -113,7 +112,7 @@ class ScriptedBackend:
             raise failure
 
     def forget(self) -> None:
-        """Be as new, at the same address."""
+        """Start from scratch, at the same address."""
         self.hang_up()
         for each in (self.responses, self.requests, self.closed, self._connections, self._threads):
             each.clear()

@@ -1,7 +1,7 @@
-"""Backends with ways of their own, for the probe to find out.
+"""Backends with different behaviour, for the probe to find out.
 
-Each is a function of a request, to a status and a body; None is a connection that breaks off,
-a status of 0 is silence.
+Each is a function from a request to a status and a body. None breaks the connection. With a status
+of 0 there is no response.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KNOWN |= {"tools", "tool_choice", "response_format"}
 
 @define(eq=False)
 class Persona(ScriptedBackend):
-    """A scripted backend whose answers depend on the request."""
+    """A scripted backend whose responses depend on the request."""
 
     ways: Callable[[Received], Reply] = lambda _: None
 
@@ -173,7 +173,7 @@ def reasoning(request: Received) -> Reply:
 
 
 def dying(after: int) -> Callable[[Received], Reply]:
-    """Answers so many requests, and then breaks every connection."""
+    """Responds to `after` requests, and then breaks every connection."""
     seen: list[Received] = []
 
     def ways(request: Received) -> Reply:
@@ -184,7 +184,7 @@ def dying(after: int) -> Callable[[Received], Reply]:
 
 
 def throttled_at(word: str) -> Callable[[Received], Reply]:
-    """Has had enough when asked for `word`; else it is lenient."""
+    """Responds with a 429 to requests with `word`. Otherwise it is lenient."""
 
     def ways(request: Received) -> Reply:
         if word in json.dumps(request.body):

@@ -89,9 +89,9 @@ OTHER_PIPELINES = """  count-tokens:
 
 
 def config_text(url: str, invoke: str = "invoke", stages: Sequence[str] = ()) -> str:
-    """The usual pipelines in front of the backend at `url`.
+    """The usual pipelines, with the backend at `url`.
 
-    `stages` go in front of `stream-encode`. Nothing listens where `claude-absent` leads.
+    `stages` are inserted before `stream-encode`. The backend of `claude-absent` does not exist.
     """
     more = "".join(f"      - {stage}\n" for stage in stages)
     return f"""

@@ -36,7 +36,7 @@ def wait_for(logged: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def drip(connection: socket.socket, data: bytes, size: int = 1) -> bytes:
-    """Send byte after byte, or so many, until the proxy has had enough; what it said."""
+    """Send `size` bytes at a time until the proxy responds. Return its response."""
     connection.settimeout(0.05)
     for n in range(0, len(data), size):
         try:
@@ -46,7 +46,7 @@ def drip(connection: socket.socket, data: bytes, size: int = 1) -> bytes:
             continue
         connection.settimeout(LIMIT)
         return text + rest(connection)
-    raise AssertionError("all of it was taken")
+    raise AssertionError("the proxy accepted all of it")
 
 
 # ---- slow ones ----
@@ -135,7 +135,7 @@ def test_a_client_that_does_not_read_is_disconnected(
     assert backend.is_closed(within=LIMIT)
 
 
-def test_a_client_that_does_not_read_a_finished_response_is_disconnected(
+def test_a_client_that_does_not_read_a_complete_response_is_aborted(
     client: Client, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "llm_proxy")

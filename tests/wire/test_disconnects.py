@@ -109,7 +109,7 @@ def test_a_disconnect_does_not_disturb_another_client(
 
 
 @pytest.mark.parametrize("size", [70_000, 100_000, 200_000, 400_000])  # as it may be cut up
-def test_a_disconnect_after_a_large_body_closes_the_backends_connection(
+def test_a_disconnect_after_a_large_body_ends_the_call(
     size: int, client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(Act.UNTIL_CLOSED)
@@ -123,7 +123,7 @@ def test_a_disconnect_after_a_large_body_closes_the_backends_connection(
     assert backend.is_closed(within=1)
 
 
-def test_a_disconnect_with_pipelined_requests_closes_the_backends_connection(
+def test_a_disconnect_of_a_pipelining_client_ends_the_call(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(Act.UNTIL_CLOSED)

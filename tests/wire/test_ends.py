@@ -66,7 +66,7 @@ def test_row_l7_short_requests_do_not_cut_a_long_response(
     assert answer.json["stop_reason"] == "max_tokens"
 
 
-def test_row_l7_message_start_estimates_a_long_prompt_after_short_ones(
+def test_row_l7_message_start_estimates_a_long_prompt_after_short(
     client: Client, backend: ScriptedBackend
 ) -> None:
     small_talk(client, backend, 60)

@@ -81,7 +81,7 @@ def test_each_status_but_success_is_an_error(
 
 
 LARGE = b"x" * 1_000_000
-#: What comes in place of a proper answer, or in front of one.
+#: Bytes that the backend sends in place of a valid response, or before one.
 BROKEN: dict[str, Sequence[Step]] = {
     "giant-status-line": [b"HTTP/1.1 200 " + LARGE + b"\r\n\r\n", Act.CLOSE],
     "giant-header": [b"HTTP/1.1 200 OK\r\nx: " + LARGE + b"\r\n\r\n", Act.CLOSE],

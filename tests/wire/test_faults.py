@@ -203,7 +203,7 @@ def test_a_stream_that_fails_with_its_first_event_has_its_own_status(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_half_a_character_of_the_backend_becomes_a_replacement_character(
+def test_half_a_character_becomes_a_replacement_character(
     stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     half = b'{"choices": [{"index": 0, "%b": {"content": "a\xe6\xbc"}, "finish_reason": "stop"}]}'

@@ -86,7 +86,7 @@ class TestReload:
         assert texts(clients.started(reloadable.url)) == ["Hello"]
         assert backend.connections == 1
 
-    def test_options_that_need_a_restart_are_reported_and_an_open_config_is_refused(
+    def test_changes_that_need_a_restart_and_open_configs_are_reported(
         self, reloadable: Reloadable, backend: ScriptedBackend
     ) -> None:
         proxy, text = reloadable.proxy, config(backend)

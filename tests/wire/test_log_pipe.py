@@ -32,7 +32,7 @@ class Unread:
     read_end: int
 
     def refuse(self, times: int) -> None:
-        """Have it write so many lines."""
+        """Make the proxy write `times` lines."""
         for _ in range(times):
             assert self.client.get("/v1/models", **{"x-api-key": "wrong"}).status == 401
 

@@ -68,7 +68,7 @@ class Serving:
         return sum(map(int, spent)) / os.sysconf("SC_CLK_TCK")
 
     def comes_down_to(self, files: int) -> bool:
-        """Whether it closes all but so many files."""
+        """Whether the process closes all but `files` files."""
         for _ in range(int(LIMIT * 20)):
             if self.files() <= files:
                 return True

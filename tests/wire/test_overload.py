@@ -168,7 +168,7 @@ def test_row_a11_a_stream_in_flight_continues(
     stream.close()
 
 
-def test_a_refused_client_that_sends_a_large_body_or_disconnects_does_no_harm(
+def test_refused_clients_with_large_bodies_or_disconnects_do_no_harm(
     flood: Flood, backend: ScriptedBackend, url: str
 ) -> None:
     backend.says(whole(200, completion()))

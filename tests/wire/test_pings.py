@@ -79,7 +79,7 @@ def test_a_failure_after_keep_alives_is_an_error_event(
     error_in(events[-1])
 
 
-def test_a_disconnect_during_keep_alives_closes_the_backends_connection(
+def test_a_disconnect_during_keep_alives_ends_the_call(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(Act.UNTIL_CLOSED)

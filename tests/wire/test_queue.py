@@ -46,10 +46,10 @@ class Queued:
     def until(self, **expected: float) -> None:
         """Ask until the metrics say so."""
         for _ in range(1000):
-            told = self.metrics()
-            if expected.items() <= told.items():
+            metrics = self.metrics()
+            if expected.items() <= metrics.items():
                 return
-        raise AssertionError(told)
+        raise AssertionError(metrics)
 
 
 def config_for(backend: ScriptedBackend) -> str:

@@ -172,7 +172,7 @@ TOOL = {
 
 
 @pytest.mark.parametrize("request_id", ["", " (request id: 20261128{})"])
-def test_an_option_that_is_only_quoted_is_sent_again_and_not_remembered(
+def test_an_option_that_is_only_quoted_is_repeated_and_not_remembered(
     client: Client, backend: ScriptedBackend, request_id: str
 ) -> None:
     words = "Invalid schema for function 'thinking': 'uri' is not a valid format." + request_id

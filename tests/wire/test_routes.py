@@ -62,7 +62,7 @@ def history(*contents: Any) -> dict[str, Any]:
 
 
 def prompt(tokens: int) -> dict[str, Any]:
-    """About so many tokens."""
+    """A prompt of about `tokens` tokens."""
     return history("word" * tokens)
 
 
@@ -123,7 +123,7 @@ def test_a_prompt_too_long_for_a_backend_goes_to_a_larger_window(
 
 
 @MODES
-def test_a_prompt_too_long_for_all_is_reported_with_the_largest_window(
+def test_a_prompt_too_long_for_all_targets_reports_the_largest_window(
     stream: bool, client: Client, backend: ScriptedBackend
 ) -> None:
     for window in WINDOWS:

@@ -62,7 +62,7 @@ def test_the_head_is_sent_with_the_first_chunk(client: Client, backend: Scripted
     assert types(parse_sse(answer.read())) == ["message_delta", "message_stop"]
 
 
-def test_a_stream_keeps_to_the_grammar_and_its_connection_is_used_again(
+def test_a_stream_obeys_the_grammar_and_its_connection_is_used_again(
     client: Client, backend: ScriptedBackend
 ) -> None:
     backend.says(streamed("Hello", " there"))

@@ -79,7 +79,7 @@ class Receiver:
             self._news.notify_all()
 
     def trace(self, trace_id: bytes, spans: int) -> list[tuple[str, Span]]:
-        """The spans of a trace, the earliest first; waits until there are so many."""
+        """The spans of a trace, the earliest first. Waits until there are at least `spans`."""
 
         def of_trace() -> list[tuple[str, Span]]:
             return [each for each in self.spans if each[1].trace_id == trace_id]

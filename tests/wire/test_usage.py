@@ -210,7 +210,7 @@ def test_a_request_whose_targets_all_fail_ends_with_an_error(file: Path) -> None
     )
 
 
-def test_a_client_that_disconnects_in_mid_stream_pays_for_what_was_generated(file: Path) -> None:
+def test_a_disconnect_in_mid_stream_counts_the_generated_tokens(file: Path) -> None:
     [row] = rows(file, "left in mid-stream")
 
     assert (row.outcome, row.status, bool(row.estimated)) == ("client_disconnected", 200, True)
@@ -218,7 +218,7 @@ def test_a_client_that_disconnects_in_mid_stream_pays_for_what_was_generated(fil
     assert row.input_tokens > 0
 
 
-def test_a_client_that_disconnects_before_the_response_pays_for_the_prompt(file: Path) -> None:
+def test_a_disconnect_before_the_response_counts_the_prompt(file: Path) -> None:
     [row] = rows(file, "left before the response")
 
     assert (row.outcome, row.status, row.first_byte_ms) == ("client_disconnected", 0, None)
@@ -250,7 +250,7 @@ def test_no_prompt_and_no_key_is_in_the_file(file: Path) -> None:
     assert body()["messages"][0]["content"].encode() not in data
 
 
-def test_a_record_that_cannot_be_written_stops_no_request_and_is_logged_once(
+def test_a_failed_write_stops_no_request_and_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     backend = ScriptedBackend()

@@ -105,7 +105,7 @@ def test_workers_serve_and_are_replaced_and_end_together(tmp_path: Path, clients
                 os.kill(pid, 0)
 
 
-def test_row_a8_workers_survive_an_early_hangup_and_end_with_their_supervisor(
+def test_row_a8_workers_survive_a_hangup_and_end_with_the_parent(
     tmp_path: Path, backend: ScriptedBackend, clients: Clients
 ) -> None:
     """When it is killed they end as on SIGTERM."""
