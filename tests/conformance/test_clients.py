@@ -62,9 +62,7 @@ def test_fact_3_a_backends_401_is_not_the_clients(status: int, stream: bool, tal
 
 
 @MODES
-def test_fact_4_thinking_is_signed_and_only_sent_if_requested(
-    stream: bool, talk: Talk
-) -> None:
+def test_fact_4_thinking_is_signed_and_only_sent_if_requested(stream: bool, talk: Talk) -> None:
     talk.answers(stream, content="Yes.", reasoning="Hm.")
     assert kinds(talk.ask(stream)) == ["text"]
     thought = talk.ask(stream, thinking=THINKING).content[0]
