@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import anthropic
 import pytest
 
 from tests.conformance.support import CONFIG, Talk
+from tests.wire.agents import sdk
 from tests.wire.client import Client
 from tests.wire.proxy import OTHER_PIPELINES, SharedProxy, proxy_with_backend
 
@@ -23,7 +23,7 @@ def shared_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedPro
 def talk(shared_proxy: SharedProxy) -> Iterator[Talk]:
     backend, url = shared_proxy.backend, shared_proxy.url
     client = Client(url)
-    with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as sdk:
-        yield Talk(url, backend, sdk, client)
+    with sdk(url) as official:
+        yield Talk(url, backend, official, client)
     client.close()
     backend.forget()

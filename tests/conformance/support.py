@@ -10,6 +10,7 @@ from attrs import define
 
 from tests.secrets import PROMPT
 from tests.support import body
+from tests.wire.agents import create
 from tests.wire.backend import ScriptedBackend, Step
 from tests.wire.chat import DONE, END, delta, head, sse, whole
 from tests.wire.client import Client, Response
@@ -119,11 +120,7 @@ class Talk:
         """
         request: dict[str, Any] = {**body(), **required}
         sdk = self.sdk.with_options(base_url=self.url + under)
-        if not stream:
-            message: anthropic.types.Message = sdk.messages.create(**request)
-            return message
-        with sdk.messages.stream(**request) as events:
-            return events.get_final_message()
+        return create(sdk, stream, request)
 
     def post(self, path: str = "/v1/messages", **changes: Any) -> Response:
         """Send a request. Check the response against the grammar and the SDK's types."""

@@ -42,6 +42,15 @@ def delta(finish: str | None = None, **members: Any) -> dict[str, Any]:
     return {"choices": [{"index": 0, "delta": members, "finish_reason": finish}]}
 
 
+def call_deltas(call: dict[str, Any], index: int) -> list[dict[str, Any]]:
+    """The chunks of a tool call, whose arguments come in two parts."""
+    function, middle = call["function"], len(call["function"]["arguments"]) // 2
+    first = {**call, "index": index, "function": {**function}}
+    first["function"]["arguments"] = function["arguments"][:middle]
+    second = {"index": index, "function": {"arguments": function["arguments"][middle:]}}
+    return [delta(tool_calls=[first]), delta(tool_calls=[second])]
+
+
 def completion(text: str = "Hello there") -> dict[str, Any]:
     """A Chat Completions answer that is no stream."""
     message = {"role": "assistant", "content": text}

@@ -10,6 +10,7 @@ import pytest
 from anthropic import beta_tool
 
 from tests.secrets import PROMPT
+from tests.wire.agents import sdk
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed
 from tests.wire.chat import whole as unstreamed
@@ -134,7 +135,7 @@ def at_work(stream: bool, url: str, backend: ScriptedBackend) -> Agent:
     backend.says(
         streamed("Take ", "a coat.") if stream else unstreamed(200, completion("Take a coat."))
     )
-    with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as client:
+    with sdk(url) as client:
         agent = Agent(client, stream)
         agent.run()
     return agent
@@ -182,7 +183,7 @@ def test_an_agent_recognises_that_the_prompt_is_too_long(
     message = "request (9000 tokens) exceeds the available context size (8192 tokens)"
     backend.says(unstreamed(400, {"error": {"code": 400, "message": message}}))
     with (
-        anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as client,
+        sdk(url) as client,
         pytest.raises(anthropic.BadRequestError) as caught,
     ):
         client.messages.create(

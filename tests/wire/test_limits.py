@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import anthropic
 import pytest
 
 from tests.grammar import check_grammar
 from tests.support import body
+from tests.wire.agents import create, sdk
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client
@@ -61,17 +61,8 @@ def test_a_stop_sequence_cuts_an_unstreamed_response(
 
 def test_the_official_sdk_gets_the_stop_sequence(url: str, backend: ScriptedBackend) -> None:
     backend.says(head(), sse(delta(content="One END two")), Act.UNTIL_CLOSED)
-    sdk = anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0)
-    with (
-        sdk,
-        sdk.messages.stream(
-            model="claude-test",
-            max_tokens=100,
-            messages=[{"role": "user", "content": "Hello"}],
-            stop_sequences=["END"],
-        ) as stream,
-    ):
-        message = stream.get_final_message()
+    with sdk(url) as official:
+        message = create(official, True, body(stop_sequences=["END"]))
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "END")
     assert message.usage.output_tokens >= 1
 

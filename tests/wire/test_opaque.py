@@ -1,14 +1,13 @@
-"""Tool loops on backends that refuse what does not come back as they have sent it.
+"""Tool loops on backends that need opaque members back, exactly as they sent them.
 
-The name of a city in a call says which backend has made it, and in which step. So a backend knows
-of each message whether it is its own: that has to be exactly as it was sent. Of another's it takes
-nothing that it does not know.
+The city in a call names the backend that made the call, and the step. So a backend recognises its
+own messages, and refuses them if they have changed. It refuses unknown members in the messages of
+other backends.
 """
 
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -18,19 +17,15 @@ import anthropic
 import pytest
 from attrs import define, field, frozen
 
+from tests.wire.agents import WISHES, Loop, config_for, create, loops, sdk
 from tests.wire.backend import Received, ScriptedBackend, Step
-from tests.wire.chat import DONE, END, delta, error_json, head, sse, whole
+from tests.wire.chat import DONE, END, call_deltas, delta, error_json, head, sse, whole
 from tests.wire.proxy import SharedProxy, proxy
 
 Body = dict[str, Any]
 STEPS = 4
 SKIP = {"extra_content": {"google": {"thought_signature": "skip_thought_signature_validator"}}}
 _PLAIN_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-WISHES: dict[str, dict[str, Any]] = {
-    "on": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
-    "off": {"thinking": {"type": "disabled"}},
-    "unasked": {},
-}
 
 
 def signature(step: int) -> str:
@@ -66,7 +61,8 @@ def always(body: Body) -> bool:
 class Kind:
     """A kind of backend: the members that it adds to a response, and those that it accepts."""
 
-    config_for: str
+    options: str
+    """Options of the backend, in YAML."""
     refusal: str
     call: Callable[[int], Body] = nothing
     """Members of the first call of a message."""
@@ -263,10 +259,7 @@ def _chunks(message: Body, late: bool) -> Iterator[Body]:
     for part in content if isinstance(content, list) else [content]:
         yield from _content(part)
     for n, call in enumerate(message.get("tool_calls", ())):
-        text = call["function"]["arguments"]
-        begun = {**call, "index": n, "function": {**call["function"], "arguments": text[:4]}}
-        yield delta(tool_calls=[begun])
-        yield delta(tool_calls=[{"index": n, "function": {"arguments": text[4:]}}])
+        yield from call_deltas(call, n)
     if late:
         yield from (delta(**each) for each in members)
 
@@ -285,35 +278,24 @@ def _content(part: Any) -> Iterator[Body]:
         yield delta(content=[{**part, "summary": [{**summary, "text": ""}]}])
 
 
-def config_for(url: str) -> str:
-    backends = "".join(
-        f'  {name}: {{base_url: "{url}/{name}/v1", {kind.config_for}}}\n'
-        for name, kind in KINDS.items()
-    )
-    models = "".join(
-        f'  {name}: {{backend: {name}, model: "{MODELS.get(name, name)}"}}\n' for name in KINDS
-    )
-    return f"""
-backends:
-{backends}models:
-{models}pipelines:
-  messages:
-    route: POST /v1/messages
-    stages: [authenticate, validate, resolve, translate-in, invoke, translate-out, stream-encode]
-"""
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     backend = Opaque()
-    with proxy(tmp_path_factory.mktemp("opaque"), config_for(backend.url)) as url:
+    config = config_for(
+        {
+            name: f'base_url: "{backend.url}/{name}/v1", {kind.options}'
+            for name, kind in KINDS.items()
+        },
+        {name: MODELS.get(name, name) for name in KINDS},
+    )
+    with proxy(tmp_path_factory.mktemp("opaque"), config) as url:
         yield SharedProxy(backend, url)
     backend.close()
 
 
 @pytest.fixture(scope="module")
 def client(served: SharedProxy) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=served.url, api_key="key", max_retries=0) as made:
+    with sdk(served.url) as made:
         yield made
 
 
@@ -323,58 +305,46 @@ TOOL: Any = {
 }
 
 
-def run(client: anthropic.Anthropic, stream: bool, models: list[str], wish: Any) -> list[Any]:
-    """Run a loop with a model for each step. Return the responses."""
+def run(client: anthropic.Anthropic, loop: Loop) -> list[Any]:
+    """Run a loop. Return the responses."""
     conversation: list[Any] = [{"role": "user", "content": "What do I wear?"}]
-    answers = []
-    for model in models:
-        request = {"model": model, "max_tokens": 5000, "tools": [TOOL], **wish}
-        if stream:
-            with client.messages.stream(messages=conversation, **request) as events:
-                answer = events.get_final_message()
-        else:
-            answer = client.messages.create(messages=conversation, **request)
-        answers.append(answer)
-        conversation.append({"role": "assistant", "content": answer.content})
-        uses = [block.id for block in answer.content if block.type == "tool_use"]
+    responses = []
+    for model in loop.models:
+        request = {"model": model, "max_tokens": 5000, "tools": [TOOL], **WISHES[loop.wish]}
+        response = create(client, loop.stream, {**request, "messages": conversation})
+        responses.append(response)
+        conversation.append({"role": "assistant", "content": response.content})
+        uses = [block.id for block in response.content if block.type == "tool_use"]
         results = [{"type": "tool_result", "tool_use_id": each, "content": "18"} for each in uses]
         conversation.append({"role": "user", "content": results or "Thanks."})
-    return answers
+    return responses
 
 
 NAMES = list(KINDS)
 
 
-def loops(name: str) -> Iterator[tuple[str, bool, list[str]]]:
-    """Six loops for a backend: each wish in both modes. Half of them change the model."""
-    n = NAMES.index(name)
-    for k, (wish, stream) in enumerate(itertools.product(WISHES, (False, True))):
-        other = NAMES[(n + 1 + k) % len(NAMES)] if (n + k // 2 + stream) % 2 else name
-        yield wish, stream, [name, name, other, other, name]
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_b11_to_b17_a_tool_loop_finishes_on(name: str, client: anthropic.Anthropic) -> None:
-    for wish, stream, models in loops(name):
-        responses = run(client, stream, models, WISHES[wish])
+    for loop in loops(NAMES, name):
+        responses = run(client, loop)
 
         reasons = [response.stop_reason for response in responses]
-        assert reasons == ["tool_use"] * STEPS + ["end_turn"], (wish, stream, models)
+        assert reasons == ["tool_use"] * STEPS + ["end_turn"], loop
         blocks = [block for response in responses for block in response.content]
         calls = [sum(block.type == "tool_use" for block in r.content) for r in responses]
-        assert calls == [1, 2, 1, 1, 0], (wish, stream, models)
+        assert calls == [1, 2, 1, 1, 0], loop
         ids = [block.id for block in blocks if block.type == "tool_use"]
         assert len(set(ids)) == len(ids)
         assert all(re.fullmatch(r"[a-zA-Z0-9_-]+", tool_use_id) for tool_use_id in ids)
-        if wish != "on":
-            assert "thinking" not in {block.type for block in blocks}, (wish, stream, models)
+        if loop.wish != "on":
+            assert "thinking" not in {block.type for block in blocks}, loop
 
 
 def test_shortened_ids_are_refused_and_logged(
     client: anthropic.Anthropic, caplog: pytest.LogCaptureFixture
 ) -> None:
-    [answer] = run(client, stream=False, models=["openrouter"], wish={})
-    [use] = [block for block in answer.content if block.type == "tool_use"]
+    [response] = run(client, Loop("unasked", False, ["openrouter"]))
+    [use] = [block for block in response.content if block.type == "tool_use"]
     short = use.id[:64]
     history: list[Any] = [
         {"role": "user", "content": "What do I wear?"},

@@ -9,19 +9,14 @@ from typing import Any
 
 import anthropic
 import pytest
-from attrs import define, field, frozen
+from attrs import define, field
 
 from stages.profiles.profile import profiles
+from tests.wire.agents import WISHES, config_for, create, loops, sdk
 from tests.wire.providers.provider import LAST, LONG, SPOKEN, THOUGHT, Providers
 from tests.wire.providers.table import PROVIDERS
 from tests.wire.proxy import SharedProxy, proxy
 
-#: What a client says of thinking.
-WISHES: dict[str, dict[str, Any]] = {
-    "on": {"thinking": {"type": "enabled", "budget_tokens": 2000}},
-    "off": {"thinking": {"type": "disabled"}},
-    "unasked": {},
-}
 #: Schemas as MCP servers have them: references, several types, keywords that few backends know.
 TOOLS: list[Any] = [
     {
@@ -52,36 +47,24 @@ TOOLS: list[Any] = [
 FORCED: dict[str, Any] = {"tool_choice": {"type": "tool", "name": "get_weather"}}
 
 
-def config_for(url: str) -> str:
-    backends = "".join(
-        f'  {name}: {{profile: {name}, base_url: "{url}/{name}/v1", api_key: key}}\n'
-        for name in PROVIDERS
-    )
-    models = "".join(
-        f'  {name}: {{backend: {name}, model: "{each.model}"}}\n'
-        for name, each in PROVIDERS.items()
-    )
-    return f"""
-backends:
-{backends}models:
-{models}pipelines:
-  messages:
-    route: POST /v1/messages
-    stages: [authenticate, validate, resolve, translate-in, invoke, translate-out, stream-encode]
-"""
-
-
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedProxy]:
     backend = Providers(table=PROVIDERS)
-    with proxy(tmp_path_factory.mktemp("providers"), config_for(backend.url)) as url:
+    config = config_for(
+        {
+            name: f'profile: {name}, base_url: "{backend.url}/{name}/v1", api_key: key'
+            for name in PROVIDERS
+        },
+        {name: provider.model for name, provider in PROVIDERS.items()},
+    )
+    with proxy(tmp_path_factory.mktemp("providers"), config) as url:
         yield SharedProxy(backend, url)
     backend.close()
 
 
 @pytest.fixture(scope="module")
 def client(served: SharedProxy) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=served.url, api_key="key", max_retries=0) as made:
+    with sdk(served.url) as made:
         yield made
 
 
@@ -123,10 +106,7 @@ class Agent:
             "metadata": {"user_id": "somebody"},
             **more,
         }
-        if not self.stream:
-            return self.client.messages.create(**request)
-        with self.client.messages.stream(**request) as stream:
-            return stream.get_final_message()
+        return create(self.client, self.stream, request)
 
     def _result(self, block: Any) -> dict[str, Any]:
         city = block.input["city"]
@@ -191,30 +171,9 @@ def test_each_profile_has_a_provider() -> None:
 NAMES = list(PROVIDERS)
 
 
-@frozen
-class Loop:
-    """One run of the agent: what the client wants of thinking, and the model of each turn."""
-
-    wish: str
-    stream: bool
-    models: list[str]
-
-
-def loops(name: str) -> list[Loop]:
-    """Six loops for a provider: each wish in both modes. Half of them change the model."""
-    n = NAMES.index(name)
-    result = []
-    for k, (wish, stream) in enumerate(itertools.product(WISHES, (False, True))):
-        other = NAMES[(n + 1 + 2 * k) % len(NAMES)]
-        changes = (n + k // 2 + stream) % 2
-        models = [name, name, other, other, name] if changes else [name] * 5
-        result.append(Loop(wish, stream, models))
-    return result
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_an_agent_finishes_on(name: str, client: anthropic.Anthropic) -> None:
-    for loop in loops(name):
+    for loop in loops(NAMES, name):
         agent = Agent(client, loop.stream, WISHES[loop.wish])
         run_loop(agent, loop.models)
 
@@ -240,7 +199,7 @@ def test_half_of_the_loops_change_the_model() -> None:
         changes = [
             len(set(loop.models)) > 1
             for name in NAMES
-            for loop in loops(name)
+            for loop in loops(NAMES, name)
             if (loop.wish, loop.stream) == (wish, stream)
         ]
         assert len(changes) == len(NAMES)

@@ -8,6 +8,7 @@ from typing import Any
 import anthropic
 import pytest
 
+from tests.wire import agents
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed
 from tests.wire.chat import whole as unstreamed
@@ -19,17 +20,13 @@ TOOL: Any = {"name": "get_weather", "input_schema": {"type": "object"}}
 
 @pytest.fixture
 def sdk(url: str) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as made:
+    with agents.sdk(url) as made:
         yield made
 
 
 def ask(sdk: anthropic.Anthropic, messages: list[Any], stream: bool) -> anthropic.types.Message:
-    asked: Any = {"model": "claude-test", "max_tokens": 100, "tools": [TOOL], "messages": messages}
-    if not stream:
-        made: anthropic.types.Message = sdk.messages.create(**asked)
-        return made
-    with sdk.messages.stream(**asked) as streaming:
-        return streaming.get_final_message()
+    request = {"model": "claude-test", "max_tokens": 100, "tools": [TOOL], "messages": messages}
+    return agents.create(sdk, stream, request)
 
 
 def says(backend: ScriptedBackend, stream: bool, finish: str, *members: dict[str, Any]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import anthropic
 import pytest
 
+from tests.wire.agents import create, sdk
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, whole
 
@@ -41,12 +41,8 @@ def test_a_toolset_is_used_one_call_at_a_time(
         "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
     }
     history: list[Any] = [{"role": "user", "content": "Click."}]
-    with anthropic.Anthropic(base_url=url, api_key="client-key", max_retries=0) as client:
-        if stream:
-            with client.messages.stream(**asked, messages=history) as answer:
-                message = answer.get_final_message()
-        else:
-            message = client.messages.create(**asked, messages=history)
+    with sdk(url) as client:
+        message = create(client, stream, {**asked, "messages": history})
         [block] = message.content
         assert block.type == "tool_use"
         assert (block.name, block.toolset_name) == ("left_click", "computer")

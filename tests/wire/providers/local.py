@@ -46,8 +46,8 @@ LOCAL = (
         ),
         error=s.as_text,
         overflow=Rule(bool, _LMSTUDIO_LONG),
-        thinks=lambda _: True,
-        reasoning=lambda thought: {"content": f"<think>{thought}</think>"},
+        thinks=s.always,
+        reasoning=s.as_tags,
     ),
     Provider(
         "vllm",
@@ -65,21 +65,16 @@ LOCAL = (
         overflow=Rule(bool, TOGETHER_LONG),
         thinks=s.by_switch("enable_thinking"),
     ),
-    Provider(
-        "llamacpp",
-        "qwen3",
-        rules=(s.no_temperature(UNSUPPORTED),),
-        error=s.llamacpp,
-        overflow=Rule(bool, _LLAMACPP_LONG),
-        thinks=s.by_switch("enable_thinking"),
-    ),
-    Provider(
-        "llama-swap",
-        "qwen3",
-        rules=(s.no_temperature(UNSUPPORTED),),
-        error=s.llamacpp,
-        overflow=Rule(bool, _LLAMACPP_LONG),
-        thinks=s.by_switch("enable_thinking"),
+    *(
+        Provider(
+            name,
+            "qwen3",
+            rules=(s.no_temperature(UNSUPPORTED),),
+            error=s.llamacpp,
+            overflow=Rule(bool, _LLAMACPP_LONG),
+            thinks=s.by_switch("enable_thinking"),
+        )
+        for name in ("llamacpp", "llama-swap")
     ),
     Provider(
         "mlx",
@@ -101,7 +96,7 @@ LOCAL = (
             s.no_temperature("temperature is not supported"),
         ),
         error=s.as_text,
-        thinks=lambda _: True,
-        reasoning=lambda thought: {"content": f"<think>{thought}</think>"},
+        thinks=s.always,
+        reasoning=s.as_tags,
     ),
 )

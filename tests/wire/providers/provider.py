@@ -21,7 +21,7 @@ from typing import Any, Literal
 from attrs import define, field, frozen
 
 from tests.wire.backend import Received, ScriptedBackend, Step
-from tests.wire.chat import DONE, END, head, sse, whole
+from tests.wire.chat import DONE, END, call_deltas, delta, head, sse, whole
 
 Body = dict[str, Any]
 #: Words that a tool result has which makes the prompt too long.
@@ -115,7 +115,6 @@ class Provider:
         for n, city in enumerate(cities):
             function = {"name": "get_weather", "arguments": json.dumps({"city": city})}
             yield {
-                "index": n,
                 "id": self.identity(results + n),
                 "type": "function",
                 "function": function,
@@ -189,33 +188,20 @@ class Providers(ScriptedBackend):
 
 
 def _completion(provider: Provider, message: Body, finish: str, usage: Body) -> Body:
-    calls = [
-        {name: value for name, value in call.items() if name != "index"}
-        for call in message.get("tool_calls", ())
-    ]
-    message = {**message, **({"tool_calls": calls} if calls else {})}
     choice = {"index": 0, "message": message, "finish_reason": finish}
     return {"object": "chat.completion", "choices": [choice], provider.usage_at: usage}
 
 
 def _chunks(provider: Provider, message: Body, finish: str, usage: Body | None) -> Iterator[Body]:
-    """The message in pieces: members one by one, arguments in two."""
-
-    def delta(**members: Any) -> Body:
-        return {"choices": [{"index": 0, "delta": members, "finish_reason": None}]}
-
+    """The message as a stream: a chunk for each member, two for the arguments of a call."""
     yield delta(role="assistant", content="")
     content = message["content"]
     for name in message.keys() - {"role", "content", "tool_calls"}:
         yield delta(**{name: message[name]})
     for part in content if isinstance(content, list) else [content]:
         yield delta(content=[part] if isinstance(part, dict) else part)
-    for call in message.get("tool_calls", ()):
-        function, middle = call["function"], len(call["function"]["arguments"]) // 2
-        first = {**function, "arguments": function["arguments"][:middle]}
-        rest = {"index": call["index"], "function": {"arguments": function["arguments"][middle:]}}
-        yield delta(tool_calls=[{**call, "function": first}])
-        yield delta(tool_calls=[rest])
-    yield {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
+    for n, call in enumerate(message.get("tool_calls", ())):
+        yield from call_deltas(call, n)
+    yield delta(finish)
     if usage is not None:
         yield {"choices": [], provider.usage_at: usage}

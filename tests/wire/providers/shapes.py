@@ -116,8 +116,16 @@ def as_part(thought: str) -> Body:
     return {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": thought}]}]}
 
 
+def as_tags(thought: str) -> Body:
+    return {"content": f"<think>{thought}</think>"}
+
+
 def as_details(thought: str) -> Body:
     return {"reasoning_details": [{"type": "reasoning.text", "index": 0, "text": thought}]}
+
+
+def always(body: Body) -> bool:
+    return True
 
 
 def on_unless_disabled(body: Body) -> bool:

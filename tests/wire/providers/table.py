@@ -1,4 +1,4 @@
-"""The providers. Their words are from the pages and threads named in stages/backends/profiles/."""
+"""The providers. Their words are from the pages and threads named in stages/profiles/shipped/."""
 
 from __future__ import annotations
 
@@ -359,7 +359,7 @@ _ALL = (
             "This endpoint's maximum context length is 131072 tokens. However, you requested about "
             "305000 tokens (300000 of text input, 5000 in the output).",
         ),
-        thinks=lambda _: True,
+        thinks=s.always,
         reasoning=s.as_details,
     ),
     Provider(
