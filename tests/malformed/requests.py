@@ -1,4 +1,4 @@
-"""Bodies that are no JSON, and requests with malformed parameters, turns, blocks or sources."""
+"""Bodies that are not JSON, and requests with malformed parameters, turns, blocks or sources."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Any
 
 from tests.malformed.bodies import (
     FIRST,
+    FORM,
     IMAGE,
     NOT_JSON,
     NOT_UTF8,
     OK,
     PDF,
+    TOOL,
     assistant,
     blocks,
     body,
@@ -23,7 +25,7 @@ from tests.malformed.bodies import (
     without,
 )
 
-# Bodies that are no JSON in UTF-8.
+# Bodies that are not JSON in UTF-8.
 RAW: list[tuple[str, bytes, str]] = [
     ("no body", b"", NOT_JSON + "EOF while parsing"),
     ("white space", b"  \n ", NOT_JSON + "EOF while parsing"),
@@ -47,31 +49,20 @@ RAW: list[tuple[str, bytes, str]] = [
     ("a duplicate key and NaN", b'{"a":1,"a":2,"b":NaN}', NOT_JSON + "expected value"),
     ("NaN", with_member(b'"temperature":NaN'), NOT_JSON + "expected value"),
     ("Infinity", with_member(b'"temperature":Infinity'), NOT_JSON + "expected value"),
-    (
-        "a number too large for a double",
-        with_member(b'"temperature":1e400'),
-        NOT_JSON + "number out of",
-    ),
-    (
-        "the same in a schema",
-        with_member(b'"tools":[{"a":-1e400}]'),
-        NOT_JSON + "number out of range",
-    ),
-    (
-        "the same without an exponent",
-        with_member(b'"a":' + b"9" * 400 + b".0"),
-        NOT_JSON + "number out",
-    ),
-    (
-        "an integer of 5000 digits",
-        with_member(b'"a":' + b"9" * 5000),
-        NOT_JSON + "number out of range",
+    *(
+        (name, with_member(member), NOT_JSON + "number out of range")
+        for name, member in (
+            ("a number too large for a double", b'"temperature":1e400'),
+            ("the same in a schema", b'"tools":[{"a":-1e400}]'),
+            ("the same without an exponent", b'"a":' + b"9" * 400 + b".0"),
+            ("an integer of 5000 digits", b'"a":' + b"9" * 5000),
+        )
     ),
     ("300 levels of objects", nested(300), NOT_JSON + "recursion limit exceeded"),
     ("100,000 open lists", b"[" * 100_000, NOT_JSON + "recursion limit exceeded"),
 ]
 
-# Bodies that are JSON, but no request.
+# Bodies that are JSON, but not a request.
 REQUESTS: list[tuple[str, Any, str]] = [
     ("null", None, "Input should be an object"),
     ("a list", [body()], "Input should be an object"),
@@ -95,34 +86,19 @@ REQUESTS: list[tuple[str, Any, str]] = [
     ),
     ("max_tokens true", body(max_tokens=True), "max_tokens: Input should be a valid integer"),
     ("negative max_tokens", body(max_tokens=-1), "max_tokens: Input should be greater than or"),
-    (
-        "max_tokens 0 of a stream",
-        body(max_tokens=0, stream=True),
-        "max_tokens: 0 cannot be used with `stream`",
-    ),
-    (
-        "max_tokens 0 with thinking",
-        body(max_tokens=0, thinking={"type": "enabled", "budget_tokens": 1024}),
-        "max_tokens: 0 cannot be used with `thinking`",
-    ),
-    (
-        "max_tokens 0 with a form",
-        body(max_tokens=0, output_config={"format": {"type": "json_schema", "schema": {}}}),
-        "max_tokens: 0 cannot be used with `output_config.format`",
-    ),
-    (
-        "max_tokens 0 with a form said as older clients do",
-        body(max_tokens=0, output_format={"type": "json_schema", "schema": {}}),
-        "max_tokens: 0 cannot be used with `output_config.format`",
-    ),
-    (
-        "max_tokens 0 with a tool that has to be called",
-        body(
-            max_tokens=0,
-            tools=[{"name": "f", "input_schema": {"type": "object"}}],
-            tool_choice={"type": "any"},
-        ),
-        "max_tokens: 0 cannot be used with `tool_choice`",
+    *(
+        (
+            f"max_tokens 0 with {name}",
+            body(max_tokens=0, **members),
+            f"max_tokens: 0 cannot be used with `{option}`",
+        )
+        for name, members, option in (
+            ("a stream", {"stream": True}, "stream"),
+            ("thinking", {"thinking": {"type": "enabled", "budget_tokens": 1024}}, "thinking"),
+            ("a format", {"output_config": {"format": FORM}}, "output_config.format"),
+            ("the format of older clients", {"output_format": FORM}, "output_config.format"),
+            ("a forced tool", {"tools": [TOOL], "tool_choice": {"type": "any"}}, "tool_choice"),
+        )
     ),
     ("stream as text", body(stream="true"), "stream: Input should be a valid boolean"),
     ("stream 1", body(stream=1), "stream: Input should be a valid boolean"),
@@ -293,31 +269,16 @@ REQUESTS: list[tuple[str, Any, str]] = [
         image(media_type="image/tiff"),
         f"{FIRST}.source.media_type: Input should be 'image/j",
     ),
-    (
-        "base64 of odd length",
-        image(data="abc"),
-        f"{FIRST}.source.data: Input should be valid base64",
-    ),
-    (
-        "no base64 at all",
-        image(data="a b="),
-        f"{FIRST}.source.data: Input should be valid base64",
-    ),
-    ("empty base64", image(data=""), f"{FIRST}.source.data: Input should be valid base64"),
-    (
-        "base64 with line breaks",
-        image(data="QUJD\nQUJ"),
-        f"{FIRST}.source.data: Input should be valid",
-    ),
-    (
-        "base64 for URLs",
-        image(data="QUJ-_A=="),
-        f"{FIRST}.source.data: Input should be valid base64",
-    ),
-    (
-        "a data URL",
-        image(data="data:image/png;base64,QUJD"),
-        f"{FIRST}.source.data: Input should be",
+    *(
+        (name, image(data=data), f"{FIRST}.source.data: Input should be valid base64")
+        for name, data in (
+            ("base64 of odd length", "abc"),
+            ("no base64 at all", "a b="),
+            ("empty base64", ""),
+            ("base64 with line breaks", "QUJD\nQUJ"),
+            ("base64 for URLs", "QUJ-_A=="),
+            ("a data URL", "data:image/png;base64,QUJD"),
+        )
     ),
     (
         "an image that is a local file",
@@ -332,7 +293,7 @@ REQUESTS: list[tuple[str, Any, str]] = [
     (
         "a broken PDF",
         document({**PDF, "data": "%"}),
-        f"{FIRST}.source.data: Input should be valid b",
+        f"{FIRST}.source.data: Input should be valid base64",
     ),
     (
         "a number as title",
