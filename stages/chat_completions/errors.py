@@ -56,7 +56,6 @@ _MAX_RETRY_AFTER = 60
 
 _BY_STATUS: dict[int, type[ApiError]] = {
     400: InvalidRequestError,
-    402: BillingError,
     403: PermissionDeniedError,
     404: NotFoundError,
     408: GatewayTimeoutError,
@@ -134,7 +133,10 @@ def error_from_object(backend: str, body: Any) -> ApiError:
 
 
 #: By the Messages API's type, which gateways to Anthropic pass on.
-_BY_TYPE = {kind.type: kind.status for kind in _BY_STATUS.values()} | {"authentication_error": 401}
+_BY_TYPE = {kind.type: kind.status for kind in _BY_STATUS.values()} | {
+    "authentication_error": 401,
+    "billing_error": 402,
+}
 
 
 # platform.minimax.io/docs/api-reference/errorcode; 2056: the limit of a plan, 2049: a wrong key.

@@ -289,6 +289,7 @@ def test_the_code_of_an_error_within_a_response_is_its_status(
         ({"type": "invalid_request_error", "message": "Wrong"}, InvalidRequestError),
         ({"type": "api_error", "message": "Oops"}, InternalError),
         ({"type": "authentication_error", "message": "Key"}, InternalError),
+        ({"type": "billing_error", "message": "Pay"}, BillingError),
         ({"type": "overloaded_error", "code": 429}, RateLimitError),
     ],
     ids=str,
