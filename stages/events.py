@@ -160,11 +160,6 @@ class ChatRequest:
         return self.resolved.http.exchange
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """The degradations as the client reads them."""
-        return tuple(map(str, self.degradations))
-
-    @property
     def stream(self) -> bool:
         """Whether to request a stream from the backend.
 

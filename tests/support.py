@@ -32,7 +32,7 @@ ON_BOTH = pytest.mark.parametrize("anyio_backend", ["asyncio", "trio"])
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    """The JSON of a small, right request, with changes; None takes a member away."""
+    """The JSON of a small, valid request, with changes. None removes a member."""
     whole = {
         "model": "claude-test",
         "max_tokens": 100,
@@ -92,9 +92,14 @@ def chat_request(**changes: Any) -> ChatRequest:
     return translated(resolved(**changes), profile())
 
 
+def degradations(event: ChatRequest | Exchange) -> tuple[str, ...]:
+    """The degradations of a translation or of an exchange, as the client reads them."""
+    return tuple(map(str, event.degradations))
+
+
 @define
 class FakeBackend:
-    """Answers every request with `chunks`; what it raises or says last is `end`."""
+    """Responds to every request with `chunks`. `end` is its last event, or the error it raises."""
 
     chunks: list[Any]
     end: ChatEvent | Exception = ChatEnd()

@@ -14,7 +14,7 @@ from stages.translate_in import TranslateIn
 from tests.pdfs import pdf
 from tests.rounds import turning
 from tests.secrets import PROMPT
-from tests.support import backend, http, request, resolved
+from tests.support import backend, degradations, http, request, resolved
 
 STAGE = TranslateIn({"fake": backend(), "other": backend(max_tokens_field="max_completion_tokens")})
 
@@ -63,9 +63,9 @@ async def test_the_profile_is_that_of_the_requests_backend() -> None:
 async def test_overrides_of_a_model_count() -> None:
     event = Resolved(http(), request(top_k=1), Target("fake", "m", {"fields": {"top_k": "map"}}))
     [out] = await run_stage(STAGE, [event])
-    assert (out.options, out.notes) == ({"max_tokens": 100, "top_k": 1}, ())
+    assert (out.options, degradations(out.exchange)) == ({"max_tokens": 100, "top_k": 1}, ())
     [out] = await run_stage(STAGE, [resolved(top_k=1)])
-    assert out.notes == ("top_k:dropped",)
+    assert degradations(out.exchange) == ("top_k:dropped",)
 
 
 async def test_the_estimate_is_corrected_by_this_model_s_usage() -> None:

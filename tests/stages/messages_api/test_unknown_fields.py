@@ -9,7 +9,7 @@ import pytest
 from stages.messages_api.errors import InvalidRequestError
 from stages.translation.request import chat_request
 from tests.cases import for_each
-from tests.support import profile, request, resolved
+from tests.support import degradations, profile, request, resolved
 
 MARK = {"type": "ephemeral"}
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
@@ -60,9 +60,9 @@ MARKED: dict[str, dict[str, Any]] = {
 @for_each("body", MARKED.values(), ids=MARKED)
 def test_a_cache_mark_is_reported_anywhere(body: dict[str, Any]) -> None:
     options = profile(fields={"cache_control": "warn"})
-    notes = chat_request(resolved(**body), options).notes
+    notes = degradations(chat_request(resolved(**body), options))
     assert [note for note in notes if "cache" in note] == ["cache_control:dropped"]
-    usual = chat_request(resolved(**body), profile()).notes
+    usual = degradations(chat_request(resolved(**body), profile()))
     assert not [note for note in usual if "cache" in note]
 
 
@@ -112,13 +112,13 @@ LOST: dict[str, tuple[dict[str, Any], str]] = {
 
 @for_each(("body", "name"), LOST.values(), ids=LOST)
 def test_a_member_that_nothing_reads_is_reported(body: dict[str, Any], name: str) -> None:
-    assert f"{name}:dropped" in chat_request(resolved(**body), profile()).notes
+    assert f"{name}:dropped" in degradations(chat_request(resolved(**body), profile()))
 
 
 @for_each("value", [{"type": "strict"}, ["cyber"], "off", True], ids=str)
 def test_decided_safeguards_are_dropped_and_reported(value: Any) -> None:
     result = chat_request(resolved(safeguards=value), profile())
-    assert result.notes == ("safeguards:dropped",)
+    assert degradations(result) == ("safeguards:dropped",)
     assert "safeguards" not in result.options
     with pytest.raises(InvalidRequestError, match=r"^safeguards: would be dropped"):
         chat_request(resolved(safeguards=value), profile(), strict=True)
@@ -164,14 +164,14 @@ EMPTY: dict[str, Any] = {
 
 @for_each(("name", "value"), EMPTY.items(), ids=EMPTY)
 def test_row_c11_a_member_that_is_empty_asks_for_nothing(name: str, value: Any) -> None:
-    assert chat_request(resolved(**{name: value}), profile(), strict=True).notes == ()
+    assert degradations(chat_request(resolved(**{name: value}), profile(), strict=True)) == ()
 
 
 def test_row_c11_an_empty_member_requests_nothing() -> None:
     tool = {**TOOL, "input_examples": [], "allowed_callers": [], "x": {}}
     image = {**IMAGE, "transformations": {}}
     body = {**talk(image, result=[]), "tools": [tool]}
-    assert chat_request(resolved(**body), profile(), strict=True).notes == ()
+    assert degradations(chat_request(resolved(**body), profile(), strict=True)) == ()
 
 
 def test_row_c11_what_is_not_empty_is_still_refused() -> None:
@@ -207,4 +207,4 @@ def test_examples_of_a_typed_tool_are_shown_to_the_model_too() -> None:
     function = result.options["tools"][0]["function"]
     assert 'Examples of its input:\n{"command":"ls"}' in function["description"]
     assert function["strict"] is False
-    assert result.notes == ()
+    assert degradations(result) == ()

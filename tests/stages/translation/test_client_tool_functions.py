@@ -18,7 +18,7 @@ from stages.translation.request import chat_request
 from stages.translation.tool_names import short_name
 from tests.cases import for_each
 from tests.stages.translation import support
-from tests.support import profile, resolved
+from tests.support import degradations, profile, resolved
 
 SCREEN = {"type": "computer_toolset_20260801"}
 SHORTENED = short_name("a" * 99, 64)
@@ -72,7 +72,7 @@ def test_a_choice_that_is_left_without_tools_is_reported() -> None:
     request = chat_request(event, profile())
 
     assert "tool_choice" not in request.options
-    assert request.notes == ("tool_choice:dropped",)
+    assert degradations(request) == ("tool_choice:dropped",)
 
 
 def test_the_size_of_the_screen_is_reported() -> None:
@@ -113,7 +113,7 @@ def test_row_c4_a_server_tool_next_to_others_is_left_out(
 ) -> None:
     result = chat_request(resolved(tools=[own, tool]), profile())
     assert [t["function"]["name"] for t in result.options["tools"]] == [own["name"]]
-    assert result.notes == (f"tools.1 ({tool['type']}):dropped",)
+    assert degradations(result) == (f"tools.1 ({tool['type']}):dropped",)
 
 
 @pytest.mark.parametrize("tools", [[SEARCH], [SEARCH, SERVERS["advisor"]]], ids=["one", "two"])
@@ -134,9 +134,9 @@ def test_row_c4_the_policy_can_be_another() -> None:
     with pytest.raises(InvalidRequestError, match=r"tools\.1"):
         chat_request(resolved(tools=[own, SEARCH]), profile(fields={"server_tools": "reject"}))
     quiet = chat_request(resolved(tools=[own, SEARCH]), profile(fields={"server_tools": "drop"}))
-    assert quiet.notes == ()
+    assert degradations(quiet) == ()
     alone = profile(fields={"server_tools.alone": "warn"})
-    assert chat_request(resolved(tools=[SEARCH]), alone).notes == (
+    assert degradations(chat_request(resolved(tools=[SEARCH]), alone)) == (
         "tools.0 (web_search_20250305):dropped",
     )
 
@@ -146,7 +146,7 @@ def test_row_c4_a_choice_of_a_tool_that_was_left_out_is_reported() -> None:
     event = resolved(tools=[CLIENTS["custom"], SEARCH], tool_choice=choice)
     result = chat_request(event, profile())
     assert "tool_choice" not in result.options
-    assert result.notes == ("tools.1 (web_search_20250305):dropped", "tool_choice:dropped")
+    assert degradations(result) == ("tools.1 (web_search_20250305):dropped", "tool_choice:dropped")
 
 
 def test_row_c4_blocks_of_a_tool_that_was_left_out_are_reported() -> None:
@@ -161,7 +161,7 @@ def test_row_c4_blocks_of_a_tool_that_was_left_out_are_reported() -> None:
     ]
     actual = chat_request(resolved(messages=turns), profile())
     assert [message["content"] for message in actual.messages] == ["Q", "Done.", "And now?"]
-    assert actual.notes == ("server_tool_use:dropped", "advisor_tool_result:dropped")
+    assert degradations(actual) == ("server_tool_use:dropped", "advisor_tool_result:dropped")
 
 
 def test_row_c11_an_empty_list_of_callers_says_nothing() -> None:
@@ -228,7 +228,7 @@ def test_a_toolset_without_members_is_no_tool_at_all() -> None:
     request = chat_request(resolved(tools=[{**COMPUTER, "configs": configs}]), profile())
 
     assert "tools" not in request.options
-    assert request.notes == ()
+    assert degradations(request) == ()
 
 
 def test_two_toolsets_have_no_name_and_so_not_the_same() -> None:

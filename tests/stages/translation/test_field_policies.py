@@ -12,12 +12,12 @@ from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import profiles
 from stages.translation.field_policies import FieldPolicies
 from stages.translation.request import chat_request
-from tests.support import profile, resolved
+from tests.support import degradations, profile, resolved
 
 
 def notes(body: dict[str, Any], **fields: str) -> tuple[str, ...]:
     policies = {name.replace("__", "."): policy for name, policy in fields.items()}
-    return chat_request(resolved(**body), profile(fields=policies)).notes
+    return degradations(chat_request(resolved(**body), profile(fields=policies)))
 
 
 def test_generic_has_a_policy_for_each_field() -> None:
@@ -56,7 +56,7 @@ def test_a_refusal_does_not_repeat_megabytes(body: dict[str, Any], policy: str) 
 
 
 def test_strict_lets_pass_what_loses_nothing() -> None:
-    assert chat_request(resolved(temperature=1), profile(), strict=True).notes == ()
+    assert degradations(chat_request(resolved(temperature=1), profile(), strict=True)) == ()
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from tests.stages.translation.support import (
     pieces,
     text,
 )
-from tests.support import profile
+from tests.support import degradations, profile
 
 ITEM: dict[str, Any] = {
     "type": "reasoning",
@@ -229,10 +229,10 @@ def test_row_b17_without_the_item_no_thinking_follows_a_call() -> None:
     talk = Talk(profile(**DATABRICKS), more={"thinking": ADAPTIVE})
     sent = talk.then(talk.answer(one_call())).request()
     assert "thinking" not in sent.options
-    assert "thinking:dropped" in sent.notes
+    assert "thinking:dropped" in degradations(sent)
     spoken = talk.then(talk.answer([text("Hello"), finish()])).request()
     assert spoken.options["thinking"]["type"] == "enabled"
-    assert spoken.notes == ()
+    assert degradations(spoken) == ()
 
 
 # B14, B23, B32

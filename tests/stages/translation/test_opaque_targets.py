@@ -28,7 +28,7 @@ from tests.stages.translation.support import (
     finish,
     text,
 )
-from tests.support import profile
+from tests.support import degradations, profile
 
 # Somebody else
 
@@ -48,7 +48,7 @@ def test_another_target_gets_nothing_of_it(other: Target, requested: dict[str, A
     fit = sent.messages[2]["tool_call_id"]
     assert re.fullmatch(r"call_[0-9a-f]{24}", fit)
     assert sent.messages[1]["tool_calls"] == [returned(fit)]
-    assert "opaque_members:dropped" in sent.notes
+    assert "opaque_members:dropped" in degradations(sent)
     back = evolve(moved, target=talk.target)
     assert back.sent()["tool_calls"] == [returned("functions.f:0", **SIGNED)]
     assert back.sent()["reasoning_details"] == [ENCRYPTED]
@@ -64,7 +64,7 @@ def test_another_target_gets_ids_of_its_own_form() -> None:
 def test_an_id_alone_is_nothing_that_another_target_misses() -> None:
     talk = Talk()
     moved = talk.then(talk.answer(one_call("functions.f:0")), target=OTHER_TARGETS[0])
-    assert moved.request().notes == ()
+    assert degradations(moved.request()) == ()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_an_id_that_a_client_altered_is_reported_and_adapted(alter: Any) -> None
     response = talk.answer(one_call(**SIGNED))
     response["content"][0]["id"] = alter(response["content"][0]["id"])
     sent = talk.then(response).request()
-    assert sent.notes == ("opaque_members:unreadable",)
+    assert degradations(sent) == ("opaque_members:unreadable",)
     fit = sent.messages[2]["tool_call_id"]
     assert sent.messages[1]["tool_calls"] == [returned(fit)]
     assert "llmp" not in json.dumps(sent.messages)
@@ -85,7 +85,7 @@ def test_blocks_that_a_client_has_altered_are_reported() -> None:
     talk = Talk(profile(tool_use_id_limit=64))
     response = talk.answer(one_call(**SIGNED))
     response["content"][0]["data"] = response["content"][0]["data"][:-9]
-    assert talk.then(response).request().notes == ("opaque_members:unreadable",)
+    assert degradations(talk.then(response).request()) == ("opaque_members:unreadable",)
 
 
 def test_a_forged_envelope_sets_no_other_members() -> None:

@@ -16,7 +16,7 @@ from stages.translation.request import chat_request
 from tests.pdfs import pdf
 from tests.stages.translation.fuzz_support import quick
 from tests.stages.translation.test_conversation_fuzz import TURNS, translated
-from tests.support import profile, resolved
+from tests.support import degradations, profile, resolved
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 ADAPTIVE: dict[str, Any] = {"thinking": {"type": "adaptive"}}
@@ -54,7 +54,7 @@ def option(options: dict[str, Any], name: str, **request: Any) -> Any:
 )
 def test_row_b16_thinking_without_a_budget(request_: dict[str, Any], thinking: Any) -> None:
     result = sent(WITHOUT_BUDGET, **request_)
-    assert (result.options.get("thinking"), result.notes) == (thinking, ())
+    assert (result.options.get("thinking"), degradations(result)) == (thinking, ())
 
 
 @pytest.mark.parametrize("asked", [ADAPTIVE, OFF, {}], ids=["asked", "off", "unasked"])
@@ -72,7 +72,7 @@ def test_row_b16_a_model_that_takes_adaptive_thinking_only() -> None:
 def test_row_b16_claude_still_gets_its_budget() -> None:
     options = {"reasoning_request": "thinking", "fields": MAPPED}
     assert option(options, "thinking", **BUDGET) == {"type": "enabled", "budget_tokens": 2000}
-    assert "thinking:dropped" in sent(options, **ADAPTIVE, max_tokens=1000).notes
+    assert "thinking:dropped" in degradations(sent(options, **ADAPTIVE, max_tokens=1000))
 
 
 @pytest.mark.parametrize(
@@ -182,8 +182,8 @@ def names(request: ChatRequest) -> list[str]:
 
 def test_tools_beyond_the_limit_are_left_out_and_reported() -> None:
     result = sent({"max_tools": 2}, tools=TOOLS)
-    assert (names(result), result.notes) == (["f0", "f1"], ("tools:cut",))
-    assert sent({"max_tools": 4}, tools=TOOLS).notes == ()
+    assert (names(result), degradations(result)) == (["f0", "f1"], ("tools:cut",))
+    assert degradations(sent({"max_tools": 4}, tools=TOOLS)) == ()
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["by name", "as the only one"])

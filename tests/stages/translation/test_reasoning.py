@@ -17,7 +17,7 @@ from stages.translation.request import chat_request
 from stages.translation.response import ResponseTranslator
 from tests.cases import for_each
 from tests.stages.translation.support import message
-from tests.support import profile, resolved
+from tests.support import degradations, profile, resolved
 
 ADAPTIVE = {"type": "adaptive"}
 BUDGET = {"type": "enabled", "budget_tokens": 2000}
@@ -74,7 +74,7 @@ def test_row_c6_a_budget_over_the_limit_is_lowered_and_reported(way: str, key: s
     ):
         result = chat_request(resolved(thinking=wide, max_tokens=limit), value)
         assert result.options[way][key] == budget
-        assert result.notes == notes
+        assert degradations(result) == notes
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_budget_is_below_the_output_limit(max_tokens: int, budget: int | None)
 def test_thinking_beyond_the_output_limit_is_reported() -> None:
     value = profile(reasoning_request="thinking", fields={"thinking": "map"})
     request = chat_request(resolved(thinking=ADAPTIVE, max_tokens=1000), value)
-    assert request.notes == ("thinking:dropped",)
+    assert degradations(request) == ("thinking:dropped",)
 
 
 @pytest.mark.parametrize("way", ["effort", "reasoning", "template", "thinking"])
@@ -110,7 +110,7 @@ def test_row_b10_a_thinking_policy_covers_disabled_thinking_too(policy: Any) -> 
     result = chat_request(resolved(thinking=OFF), value)
 
     assert "reasoning" not in result.options
-    assert result.notes == ()
+    assert degradations(result) == ()
 
 
 @for_each("thinking", [None, ADAPTIVE, BUDGET, OFF])
@@ -129,7 +129,7 @@ def test_row_b9_tools_exclude_reasoning_if_configured(thinking: Any, effort: str
 
     assert result.options["reasoning_effort"] == "none"
     asked = thinking in (ADAPTIVE, BUDGET) or effort
-    assert result.notes == (("thinking:dropped",) if asked else ())
+    assert degradations(result) == (("thinking:dropped",) if asked else ())
     assert plain.options["reasoning_effort"] == "high"
 
 
@@ -154,7 +154,7 @@ def test_not_thinking_is_requested_where_there_is_a_level_for_it() -> None:
 def test_thinking_that_cannot_be_requested_is_reported() -> None:
     request = chat_request(resolved(thinking=ADAPTIVE, output_config={"effort": "low"}), profile())
 
-    assert request.notes == ("thinking:dropped", "output_config.effort:dropped")
+    assert degradations(request) == ("thinking:dropped", "output_config.effort:dropped")
 
 
 @pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking_block:dropped",))])
@@ -170,7 +170,7 @@ def test_reasoning_does_not_go_back_where_the_policy_drops_it(
     request = sent_again(block, value)
 
     assert request.messages[1] == {"role": "assistant", "content": "4"}
-    assert request.notes == notes
+    assert degradations(request) == notes
 
 
 def reply(delta: dict[str, Any], value: Any, **body: Any) -> dict[str, Any]:
@@ -216,7 +216,7 @@ def test_progress_notes_request_no_thinking_and_are_reported(
     result = chat_request(resolved(thinking=BETWEEN, output_config={"effort": "high"}), value)
     result.options.pop("max_tokens")
     assert result.options == options
-    assert result.notes[0] == "thinking.between_tools:dropped"
+    assert degradations(result)[0] == "thinking.between_tools:dropped"
 
 
 @pytest.mark.parametrize(("policy", "notes"), [("drop", ()), ("warn", ("thinking:dropped",))])
@@ -224,7 +224,7 @@ def test_notes_between_tools_follow_the_policy_for_thinking(
     policy: str, notes: tuple[str, ...]
 ) -> None:
     result = chat_request(resolved(thinking=BETWEEN), profile(fields={"thinking": policy}))
-    assert (result.options, result.notes) == ({"max_tokens": 100}, notes)
+    assert (result.options, degradations(result)) == ({"max_tokens": 100}, notes)
 
 
 def test_the_effort_a_system_message_wants_last_counts() -> None:
@@ -255,7 +255,7 @@ def test_pitfall_23_reasoning_goes_back_in_the_field_it_came_in(field: str, disp
 
     assert block["thinking"] == ("" if display == "omitted" else "hm")
     assert request.messages[1] == {"role": "assistant", "content": "4", field: "hm"}
-    assert request.notes == ()
+    assert degradations(request) == ()
 
 
 def test_structured_reasoning_goes_back_verbatim() -> None:
@@ -274,7 +274,7 @@ def test_reasoning_that_came_without_details_goes_back_as_text() -> None:
     request = sent_again(block, value)
 
     assert request.messages[1] == {"role": "assistant", "content": "4", "reasoning": "hm"}
-    assert request.notes == ()
+    assert degradations(request) == ()
 
 
 def test_streamed_structured_reasoning_goes_back_whole() -> None:
@@ -326,7 +326,7 @@ def test_unsigned_reasoning_of_another_backend_is_dropped() -> None:
     request = sent_again(block, value, backend_changes=True)
 
     assert request.messages[1] == {"role": "assistant", "content": "4"}
-    assert request.notes == ("thinking_block:dropped",)
+    assert degradations(request) == ("thinking_block:dropped",)
 
 
 def test_a_signature_is_the_last_delta_of_its_block() -> None:

@@ -13,7 +13,7 @@ from stages.messages_api.usage import Usage
 from stages.translation.request import chat_request
 from tests.cases import for_each
 from tests.secrets import PROMPT
-from tests.support import profile, resolved
+from tests.support import degradations, profile, resolved
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 PREFILL = {"role": "assistant", "content": "<tool_call>\n"}
@@ -30,7 +30,7 @@ def test_a_request_keeps_where_it_came_from() -> None:
     assert result.resolved is event
     assert result.stream
     usage = {"stream_options": {"include_usage": True}}
-    assert (result.messages, result.options, result.notes) == (
+    assert (result.messages, result.options, degradations(result)) == (
         [HELLO],
         {**usage, "max_tokens": 100},
         (),
@@ -49,7 +49,11 @@ def test_pitfall_30_the_limit_has_one_name() -> None:
 def test_notes_of_turns_come_before_those_of_parameters() -> None:
     blocks = [{"type": "container_upload", "file_id": "f"}, {"type": "text", "text": "a"}]
     result = translated(messages=[{"role": "user", "content": blocks}], top_k=1, container="c")
-    assert result.notes == ("container_upload:dropped", "top_k:dropped", "container:dropped")
+    assert degradations(result) == (
+        "container_upload:dropped",
+        "top_k:dropped",
+        "container:dropped",
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,7 +228,7 @@ def test_a_limit_above_the_window_is_lowered_and_not_degraded() -> None:
     options = {"context_window": 1000, "max_tokens_field": "max_completion_tokens"}
     result = translated(options, max_tokens=32_000)
     assert result.options == {"max_completion_tokens": 999}
-    assert result.notes == ()
+    assert degradations(result) == ()
 
 
 def test_counting_has_no_limit() -> None:

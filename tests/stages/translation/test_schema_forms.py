@@ -10,7 +10,7 @@ from stages.messages_api.errors import UnsupportedError
 from stages.translation.json_schema import fit_schema
 from stages.translation.request import chat_request
 from tests.cases import for_each
-from tests.support import profile, resolved
+from tests.support import degradations, profile, resolved
 
 
 def fitted(schema: Any, **options: Any) -> Any:
@@ -184,7 +184,7 @@ def test_a_loosened_schema_is_reported_and_not_strict() -> None:
     options = profile(schema_refs=False, fields={"tools.strict": "map"})
     tool = {"name": "f", "input_schema": LOOSE, "strict": True}
     request = chat_request(resolved(tools=[tool]), options)
-    assert request.notes == ("tools.input_schema:loosened", "tools.strict:dropped")
+    assert degradations(request) == ("tools.input_schema:loosened", "tools.strict:dropped")
     assert request.options["tools"][0]["function"]["strict"] is False
     assert ("tools", "loosened") in [
         (degradation.field, degradation.action) for degradation in request.degradations
@@ -195,7 +195,7 @@ def test_a_loosened_form_is_not_strict() -> None:
     form = {"format": {"type": "json_schema", "schema": LOOSE}}
     request = chat_request(resolved(output_config=form), profile(schema_refs=False))
     assert request.options["response_format"]["json_schema"]["strict"] is False
-    assert request.notes == ("output_config.format:not-strict",)
+    assert degradations(request) == ("output_config.format:not-strict",)
 
 
 def test_row_b22_the_apis_own_tools_have_the_form_too() -> None:

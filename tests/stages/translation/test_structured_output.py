@@ -6,7 +6,7 @@ from typing import Any
 
 from stages.events import ChatRequest
 from stages.translation.request import chat_request
-from tests.support import profile, resolved
+from tests.support import degradations, profile, resolved
 
 SCHEMA = {"type": "object", "properties": {"é": {"type": "string"}}}
 FORM = {"type": "json_schema", "schema": SCHEMA}
@@ -41,13 +41,13 @@ def test_an_open_schema_is_not_strict_where_that_needs_closed() -> None:
         result = translated({"strict_needs_closed_schema": True}, output_config=form)
         buffered = result.options["response_format"]["json_schema"]
         assert buffered == {"name": "response", "schema": schema, "strict": strict}
-        assert result.notes == (() if strict else ("output_config.format:not-strict",))
+        assert degradations(result) == (() if strict else ("output_config.format:not-strict",))
 
 
 def test_output_format_of_older_clients_is_the_same() -> None:
     result = translated(output_format=FORM)
     assert result.options["response_format"] == MAPPED
-    assert result.notes == ()
+    assert degradations(result) == ()
 
 
 def test_of_both_that_in_output_config_counts() -> None:
@@ -62,7 +62,7 @@ def test_an_emulated_form_is_the_end_of_the_system_prompt() -> None:
     assert prompt.startswith("Be brief.\n\nAnswer with one JSON document")
     assert prompt.endswith('\n{"type":"object","properties":{"é":{"type":"string"}}}')
     assert "response_format" not in result.options
-    assert result.notes == ()
+    assert degradations(result) == ()
 
 
 def test_an_emulated_form_adds_a_system_prompt_if_missing() -> None:
@@ -84,4 +84,4 @@ def test_a_dropped_form_has_no_effect() -> None:
     )
     assert result.options == {"max_tokens": 100}
     assert len(result.messages) == 1
-    assert result.notes == ("output_config.format:dropped",)
+    assert degradations(result) == ("output_config.format:dropped",)

@@ -13,7 +13,7 @@ from stages.translation.request import chat_request
 from stages.wire import json_codec
 from tests.cases import for_each
 from tests.pdfs import pdf
-from tests.support import resolved
+from tests.support import degradations, resolved
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 CLOSED = {"name": "f", "input_schema": {"type": "object", "additionalProperties": False}}
@@ -162,8 +162,8 @@ def way(field: str, profile: Profile, policy: str) -> str:
         request = chat_request(resolved(**sample), profile)
     except InvalidRequestError:
         return "reject"
-    if bool(request.notes) != (policy == "warn"):
-        return f"notes: {request.notes}"
+    if bool(degradations(request)) != (policy == "warn"):
+        return f"notes: {degradations(request)}"
     sent = json_codec.encode(
         [request.messages, request.options, request.scanned_stop_sequences]
     ).decode()

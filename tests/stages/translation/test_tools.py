@@ -9,7 +9,7 @@ import pytest
 from stages.events import ChatRequest
 from stages.messages_api.errors import InvalidRequestError
 from stages.translation.request import chat_request
-from tests.support import profile, resolved
+from tests.support import degradations, profile, resolved
 
 TOOL = {"name": "f", "input_schema": {"type": "object"}}
 NONE = {"type": "none"}
@@ -33,7 +33,7 @@ def names(request: ChatRequest) -> list[str]:
 def test_pitfall_34_none_drops_the_tools_if_unsupported(policy: str) -> None:
     result = translated({"fields": {"tool_choice": policy}}, tool_choice=NONE)
     assert result.options == {"max_tokens": 100}
-    assert result.notes == ()
+    assert degradations(result) == ()
 
 
 def test_none_is_sent_with_the_tools_where_the_choice_is_taken() -> None:
@@ -57,14 +57,14 @@ def test_for_none_the_tools_stay_where_earlier_calls_need_them(
     result = translated(options, tool_choice=NONE, messages=turns)
     assert names(result) == config
     assert "tool_choice" not in result.options
-    assert result.notes == notes
+    assert degradations(result) == notes
 
 
 @pytest.mark.parametrize("choice", [{"type": "any"}, {"type": "tool", "name": "f"}])
 def test_a_forced_call_that_the_backend_ignores_is_reported(choice: dict[str, Any]) -> None:
     result = translated({"fields": IGNORED}, tool_choice=choice)
     assert names(result) == ["f"]
-    assert result.notes == ("tool_choice:dropped",)
+    assert degradations(result) == ("tool_choice:dropped",)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_one_call_a_response_is_kept_to_as_the_policy_says(
     options = {"fields": {"disable_parallel_tool_use": policy}, "parallel_tool_calls": "never"}
     choice = {"type": "auto", "disable_parallel_tool_use": True}
     result = translated(options, tool_choice=choice)
-    assert (result.single_tool_call, result.notes) == (kept, notes)
+    assert (result.single_tool_call, degradations(result)) == (kept, notes)
     assert "parallel_tool_calls" not in result.options
     assert not translated(options, tool_choice={"type": "auto"}).single_tool_call
 
@@ -92,7 +92,7 @@ def test_a_tool_search_is_dropped_and_its_tools_are_sent() -> None:
     deferred = {**TOOL, "name": "g", "defer_loading": True}
     result = translated(tools=[search, TOOL, deferred])
     assert names(result) == ["f", "g"]
-    assert result.notes == ()
+    assert degradations(result) == ()
 
 
 def test_a_search_for_tools_can_be_refused_like_any_field() -> None:
@@ -105,7 +105,7 @@ def test_an_unwanted_client_tool_is_dropped_and_reported() -> None:
     bash = {"type": "bash_20250124", "name": "bash"}
     result = translated({"fields": {"client_tools": "warn"}}, tools=[bash, TOOL])
     assert names(result) == ["f"]
-    assert result.notes == ("tools.0 (bash_20250124):dropped",)
+    assert degradations(result) == ("tools.0 (bash_20250124):dropped",)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_tool_that_only_code_may_call_is_left_out_and_reported(
     result = translated(tools=[TOOL, {**TOOL, "name": "g", "allowed_callers": callers}])
     assert names(result) == config
     left_out = len(config) == 1
-    assert result.notes == (("tools.1 (allowed_callers):dropped",) if left_out else ())
+    assert degradations(result) == (("tools.1 (allowed_callers):dropped",) if left_out else ())
 
 
 def test_a_named_tool_that_was_left_out_is_not_requested() -> None:
@@ -133,11 +133,11 @@ def test_a_named_tool_that_was_left_out_is_not_requested() -> None:
         result = translated({"named_tool_choice": named}, tools=[TOOL, code], tool_choice=choice)
         assert names(result) == ["f"]
         assert "tool_choice" not in result.options
-        assert result.notes == ("tools.1 (allowed_callers):dropped", "tool_choice:dropped")
+        assert degradations(result) == ("tools.1 (allowed_callers):dropped", "tool_choice:dropped")
 
 
 def test_members_of_tools_that_change_nothing_here_are_taken() -> None:
     value = {"defer_loading": True, "eager_input_streaming": True, "cache_control": {"a": 1}}
     result = translated(tools=[{**TOOL, **value}])
     assert result.options == translated().options
-    assert result.notes == ()
+    assert degradations(result) == ()
