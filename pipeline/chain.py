@@ -22,17 +22,17 @@ AnyStage = Stage[Any, Any]
 class Observer(Protocol):
     """Sees the events of one request on each arrow of a chain.
 
-    Arrow 0 leads to the first stage, arrow n from stage n - 1 to stage n, and the last one to the
-    sink. An event that passes a stage by is on both of its arrows.
+    Arrow 0 leads to the first stage (stage 0), arrow n from stage n - 1 to stage n, and the last
+    arrow to the sink. An event that a stage does not accept is on the arrows before and after it.
     """
 
     def watch(self, arrow: int, send: Send[Any]) -> Send[Any]:
-        """Give what takes the events of an arrow in place of `send`, and sends them on to it."""
+        """Return a function that replaces `send` on this arrow. It passes each event to `send`."""
 
 
 @frozen
 class Link:
-    """A stage at its place. `filter` is None if the stage accepts every event that can arrive."""
+    """A stage of a chain. `filter`: the types that it accepts; None: every event that can come."""
 
     stage: AnyStage
     filter: tuple[type, ...] | None
@@ -40,13 +40,13 @@ class Link:
 
 @frozen
 class Chain:
-    """Stages that fit together. All requests share them."""
+    """Stages whose event types fit together. All requests share them."""
 
     links: tuple[Link, ...]
 
     @classmethod
     def of(cls, stages: tuple[AnyStage, ...], start: type) -> Chain:
-        """Link `stages`, which must fit. The first one receives `start`."""
+        """Link `stages`. Their types must fit. The first stage receives events of type `start`."""
         links = []
         arriving = frozenset({start})
         for stage in stages:
@@ -60,7 +60,7 @@ class Chain:
     async def open(
         self, sink: Send[Any], observer: Observer | None = None
     ) -> AsyncIterator[Send[Any]]:
-        """Open every stage for one request, the last one first. The first one closes first.
+        """Open every stage for one request, the last stage first. The first stage closes first.
 
         Yield the receiver of the first stage. The last stage forwards to `sink`. StopForwarding
         ends the chain normally.
@@ -71,7 +71,7 @@ class Chain:
                 yield receive
 
     async def run(self, event: Any, sink: Send[Any], observer: Observer | None = None) -> None:
-        """Send one event through. Raises what a stage raises, except StopForwarding.
+        """Send one event through the chain. Raises the exceptions of stages, except StopForwarding.
 
         It does not use `open`, which would cost a generator per request.
         """
@@ -109,7 +109,7 @@ async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[
 
 @frozen
 class _Opened:
-    """A stage's context manager. StopForwarding raised while it exits ends the chain normally."""
+    """A stage's context manager. If it raises StopForwarding while it exits, that is no error."""
 
     opened: AbstractAsyncContextManager[Send[Any]]
 

@@ -51,7 +51,7 @@ class Server:
     )
     drain_timeout: float = option(
         30.0,
-        help="seconds that requests in flight get to end at a shutdown",
+        help="seconds in which requests in flight can end at a shutdown",
         validator=validators.ge(0),
     )
     max_buffered_body_bytes: int = option(
@@ -63,8 +63,8 @@ class Server:
     )
     part_cache_bytes: int = option(
         128 * 1024 * 1024,
-        help="most bytes of memory for parts of earlier requests, in a process: a message, system "
-        "prompt or tool list that comes again is not read again; 0: nothing is kept",
+        help="most bytes of memory for parts of earlier requests, in a process. A message, system "
+        "prompt or tool list in this memory is not parsed again; 0: nothing is kept",
         validator=validators.ge(0),
     )
     max_loop_delay: float | None = option(
@@ -86,8 +86,8 @@ class Server:
     )
     allowed_hosts: tuple[str, ...] = option(
         (),
-        help='further names in `Host`, next to those of this machine, or "*" for all; default: '
-        "none on loopback without a key, otherwise all",
+        help='values of `Host` to accept, besides the names of this machine, or "*" for all; '
+        "default: none on loopback without a key, otherwise all",
         validator=check_hosts,
     )
     allowed_origins: tuple[str, ...] = option(

@@ -4,13 +4,14 @@ event                                 what the client gets
 -----------------------------------   -----------------------------------------------
 a stage raises ApiError, before the   its status, a JSON error
   response has started
-the same, in a stream                 an SSE `error` event, then the end; no message_stop
-the same, in a JSON body              the connection is closed
+the same, after a stream has begun    an SSE `error` event, then the end; no message_stop
+the same, after a JSON body has       the connection is closed
+  begun
 any other exception: a bug            500 api_error without details; traceback in the log, without
                                       the messages of exceptions: they may quote the prompt
 the client disconnects, or does not   nothing; the chain is cancelled at once
   read
-the proxy shuts down, and this        as if a stage had raised OverloadedError
+the proxy shuts down, and this        the same as if a stage raised OverloadedError
   request took too long
 """
 
@@ -46,7 +47,7 @@ log = logging.getLogger("llm_proxy")
 
 @define
 class ResponseWriter:
-    """Sends the parts of one response, and records its progress; the status in `exchange`."""
+    """Sends the parts of one response, and records its progress. `exchange` gets the status."""
 
     send: Send
     exchange: Exchange
@@ -55,8 +56,8 @@ class ResponseWriter:
 
     async def write(self, event: HttpResponse) -> None:
         """Send one part."""
-        # Progress is recorded after `send`: a slow client keeps `send` waiting, and the request may
-        # be cancelled meanwhile.
+        # Record the progress after `send`: if the client is slow, `send` waits, and the request may
+        # be cancelled during the wait.
         if isinstance(event, ResponseBody):
             message = {"type": "http.response.body", "body": event.data, "more_body": event.more}
             await self.send(message)
@@ -68,7 +69,7 @@ class ResponseWriter:
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")
 
     async def fail(self, error: ApiError) -> None:
-        """Send an error to the client in the way that is still possible."""
+        """Send an error: as a response, or as an event if a stream has begun, or not at all."""
         self.exchange.error, self.exchange.message = error.type, error.log_message
         body = error.body(self.exchange.id)
         if not self.exchange.status:
@@ -80,8 +81,8 @@ class ResponseWriter:
             await self.write(ResponseBody(encode_event("error", encode(body))))
 
 
-# Characters that are not valid in a header. Header values contain names from requests, and a
-# newline in one would break the response off.
+# Characters that are not valid in a header. Header values contain names from requests. A newline
+# in such a name would break the response.
 _INVALID_IN_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
@@ -120,7 +121,7 @@ class PipelineEndpoint:
                     signals.cancel_on_signal(cancel_scope)
                     await self._respond(request, writer)
             if signals.shutting_down and not (signals.disconnected or writer.complete):
-                with anyio.move_on_after(SHUTDOWN_NOTICE / 2):  # the client may not read any more
+                with anyio.move_on_after(SHUTDOWN_NOTICE / 2):  # the client may not read
                     await writer.fail(_SHUTTING_DOWN)
         finally:
             self.in_flight -= 1
@@ -134,7 +135,7 @@ class PipelineEndpoint:
 
     async def _respond(self, request: HttpRequest, writer: ResponseWriter) -> None:
         if await _catch_bug(request.exchange, self._run(request, writer)):
-            # The server raises RuntimeError where it has begun to send a head that is not valid.
+            # After an invalid head, the server has begun a response and raises RuntimeError.
             with contextlib.suppress(RuntimeError):
                 await writer.fail(InternalError("internal error; the proxy's log has more"))
 

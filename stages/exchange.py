@@ -13,7 +13,7 @@
     repair-tools    repaired_calls
     translate-out   response_started, first_token, longest_gap, stream_times, usage, stop_reason;
                     adds to degradations
-    the observer    stages
+    an Observer     stages
 
 A custom stage that replaces one of these fills in its fields. Times are seconds of
 `time.monotonic`. A time is None until its event happens. All events of a request from HttpRequest
@@ -91,7 +91,7 @@ class Attempt:
 
 @frozen
 class Repeat:
-    """One time that a stage sent the request again after an error."""
+    """A stage sent the request again after an error."""
 
     stage: Literal["retry", "fallback"]
     target: Target | None
@@ -102,19 +102,19 @@ class Repeat:
 
 @define(eq=False)
 class StageRun:
-    """The time that one stage had the request; `retry` and `fallback` make several of a stage."""
+    """The time that a stage spent on the request. After `retry` or `fallback` it has several."""
 
     stage: str
     began: float
     forwarded: float | None = None
     """When it first forwarded an event."""
     ended: float | None = None
-    """When it was done, and with it all later stages."""
+    """When the stage and all later stages were done."""
 
 
 @define(eq=False)
 class Exchange:
-    """One request and its result. See the table above for who fills in what."""
+    """One request and its result. The table above lists who fills in which fields."""
 
     id: str = "req_0"
     pipeline: str = ""
@@ -159,7 +159,7 @@ class Exchange:
     response_started: float | None = None
     first_token: float | None = None
     longest_gap: float = 0.0
-    """The most seconds between two parts of the response."""
+    """The longest time between two parts of the response, in seconds."""
     ended: float | None = None
     stages: list[StageRun] = Factory(list)
     """In the order of their begin; empty unless an observer measures the stages."""
@@ -168,7 +168,7 @@ class Exchange:
     on_stream_event: list[Callable[[StreamEvent], None]] = Factory(list)
     """Functions to call with each stream event, before it is forwarded; also with each `ping`."""
     on_response_start: list[Callable[[], None]] = Factory(list)
-    """Functions to call when the response starts. A stage removes what it added."""
+    """Functions to call when the response starts. A stage removes the functions that it added."""
     on_attempt: list[Callable[[Attempt], None]] = Factory(list)
     """Functions to call before each call of a backend. They may set `call_headers`."""
     call_headers: dict[str, str] | None = None
@@ -183,7 +183,7 @@ class Exchange:
 
     @property
     def usage(self) -> Usage | None:
-        """The tokens so far, also of a response that the client did not read to its end."""
+        """The tokens so far, even if the client does not read the response to its end."""
         return self._usage or (self.read_usage() if self.read_usage else None)
 
     @usage.setter

@@ -52,12 +52,12 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
         limit = self.total_timeout
         parts = response if limit is None else _TimedParts(target.backend, response, limit)
         try:
-            with suppress(StopForwarding):  # a later stage wants no more: close the response
+            with suppress(StopForwarding):  # a later stage needs no more events
                 async with aclosing(response):
                     async for part in parts:
                         if attempt.first_byte is None:
                             attempt.first_byte = time.monotonic()
-                            if isinstance(part, ChatStart):  # the backend refused an option first
+                            if isinstance(part, ChatStart):  # the call was repeated
                                 exchange.degradations = part.request.degradations
                             else:  # not earlier: an error before the first part may be retried
                                 await forward(ChatStart(event))
@@ -71,9 +71,10 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
 
 
 def _usage_without_response(event: ChatRequest, attempt: Attempt) -> Usage | None:
-    """The estimated prompt of a call that the client or a timeout ended; None after other errors.
+    """Return the estimated prompt if the client or a timeout ended the call; otherwise None.
 
-    The backend was reading the prompt then. With other errors it refused the call.
+    In the first case the backend was reading the prompt. After other errors there is no usage: the
+    backend refused the call.
     """
     if attempt.error in ("", "timeout"):
         return Usage(input_tokens=event.estimate, estimated=True)
@@ -82,7 +83,7 @@ def _usage_without_response(event: ChatRequest, attempt: Attempt) -> Usage | Non
 
 @define(eq=False)
 class _TimedParts:
-    """The parts of a response; waiting for them may take at most `limit` seconds in all.
+    """The parts of a response. The waits for all of them together take at most `limit` seconds.
 
     The time to forward them does not count: a slow client is not the backend's fault, and the
     server disconnects a client that does not read at all.
@@ -107,5 +108,5 @@ class _TimedParts:
             )
         self.waited += anyio.current_time() - started
         if isinstance(part, ChatEnd):
-            self.limit = math.inf  # only closing the connection is left
+            self.limit = math.inf  # complete; the next call only closes the connection
         return part

@@ -56,7 +56,7 @@ class Profile:
     )
     health: str = option(
         "",
-        help="the path of a health check, as `/health`, for /health/ready; true: `models`",
+        help="path that /health/ready requests at the backend, as `/health`; true: `models`",
         validator=checks.check_health,
     )
     connect_timeout: float = option(10.0, help="seconds", validator=validators.gt(0))
@@ -65,7 +65,7 @@ class Profile:
     max_concurrent_calls: int | None = option(
         None,
         renamed_from="slots",
-        help="calls it takes at a time; with the stage `queue`, others wait",
+        help="calls it accepts at a time; with the stage `queue`, others wait",
         validator=validators.optional(validators.gt(0)),
     )
     context_window: int | None = option(
@@ -176,7 +176,7 @@ class Profile:
         "none", "reasoning", "reasoning_content", "reasoning_text", "reasoning_details", "tags"
     ] = option("none", help="the member that returns earlier reasoning to it; tags: in the text")
     reasoning_placeholder: str = option(
-        "", help="sent as the reasoning of a message with calls that has none, if it refuses that"
+        "", help="sent as the reasoning of calls that have none, if it refuses such calls"
     )
     thinking_needs_history: bool = option(
         False,
@@ -219,7 +219,7 @@ class Profile:
     unsupported_schema_keywords: tuple[str, ...] = option(
         ("$schema",),
         renamed_from="schema_without",
-        help="JSON schema keywords it refuses, in tools and as the response's form",
+        help="JSON schema keywords it refuses, in tools and in the response format",
     )
     schema_refs: bool = option(
         True, help="accepts `$ref` in schemas; false: replace it by its target"
@@ -235,7 +235,7 @@ class Profile:
     strict_needs_closed_schema: bool = option(
         False,
         renamed_from="strict_needs_all",
-        help="takes `strict` only of schemas that require all they have, and allow no more",
+        help="accepts `strict` only for schemas with all properties required and no others",
     )
     tokenizer: Literal["none", "llamacpp", "vllm", "sglang"] = option(
         "none", help="the server whose endpoint counts tokens; none: estimate"

@@ -1,9 +1,10 @@
-"""Selects targets: rules by the kind of a request, and the order of a group's targets.
+"""Selects targets for a request: the rules of `resolve`, and the order of a group's targets.
 
-Shares use weighted rendezvous hashing: each target draws a number from the conversation's key and
-its own name, and the highest number goes first. A conversation therefore stays at its target,
-whose prefix cache is warm. When a target is removed, only its own conversations move, each to the
-target with its next number. Without a key the numbers are random, with the same shares.
+Shares use weighted rendezvous hashing. For each conversation, each target has a number: a hash of
+the conversation's key and the target's label. The target with the highest number is first. So a
+conversation stays at its target, whose prefix cache is warm. If a target is removed, only its own
+conversations move: each to the target with the next lower number. Without a key the numbers are
+random, with the same shares.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class When:
         )
 
 
-#: The checks by the option of When, the most expensive ones last.
+#: The check for each option of When, the most expensive last.
 _CHECKS: Mapping[str, Callable[[MessagesRequest, Any], bool]] = {
     "model": lambda request, pattern: fnmatch.fnmatchcase(request.model, pattern),
     "thinking": lambda request, wanted: wants_thinking(request) is wanted,
@@ -68,7 +69,7 @@ def _check_when(_: Rule, __: Any, when: When) -> None:
 
 @frozen
 class Rule:
-    """Sends requests of a kind to an entry of `models`, whatever model they name."""
+    """Sends requests that meet `when` to an entry of `models`. Their `model` does not matter."""
 
     when: When = option(validator=_check_when)
     to: str = reference("models", help="an entry of `models`")
@@ -87,7 +88,7 @@ def ordered(group: TargetGroup, event: Validated) -> Sequence[WeightedTarget]:
 
 
 def _draw(event: Validated, affinity: str) -> Callable[[str], float]:
-    """A function from a target's label to its number, over 0 and at most 1."""
+    """Return a function that maps a target's label to its number: over 0, and at most 1."""
     if affinity == "none":
         return lambda label: 1 - random.random()  # noqa: S311 - no secret
     session = event.exchange.session if affinity == "session" else ""
