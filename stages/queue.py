@@ -17,7 +17,7 @@ from stages.messages_api.errors import QueueFullError
 
 @define(eq=False)
 class QueuedCall:
-    """A call in the queue. `may_start` is set when it may start after waiting."""
+    """A call in the queue. `may_start` is set when the call gets a slot after a wait."""
 
     may_start: anyio.Event = field(factory=anyio.Event)
 

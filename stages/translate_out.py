@@ -26,8 +26,8 @@ _WORD = re.compile(r"[\w-]{1,40}")
 class TranslateOut(Stage[ChatEvent, StreamEvent]):
     """Translate a Chat Completions response into stream events of the Messages API.
 
-    It sends `ping` events while a stream is silent, also before the first event. When it matches a
-    stop sequence itself, it ends the call.
+    While a stream is silent, it sends `ping` events, even before the first event. If it finds a
+    stop sequence in the text, it ends the call.
     """
 
     ping_interval: float | None = option(
@@ -57,7 +57,7 @@ class _Response:
 
     async def __aexit__(self, *raised: object) -> None:
         exchange = self.exchange
-        exchange.usage = exchange.usage  # computed by `read_usage`, which refers to the translator
+        exchange.usage = exchange.usage  # save it: `read_usage` refers to the translator
         exchange.read_usage = None
         await self.keep_alive.end()
 
@@ -71,7 +71,7 @@ class _Response:
                 events = translator.translate(event.data, event.more_buffered)
             else:
                 events = self._ended(event, translator)
-        except ApiError:  # forward what came before the error
+        except ApiError:  # forward the events before the error
             events = translator.flush()
             if events or self.exchange.response_started is not None:
                 await self._forward(events, last=True)
@@ -105,11 +105,11 @@ class _Response:
             keep_alive.silent_since = now
 
     def _ended(self, event: ChatEnd, translator: ResponseTranslator) -> list[StreamEvent]:
-        """The last events. Log a finish reason that is not understood, and lost members."""
+        """Return the last events. Log an unknown finish reason, and members that were dropped."""
         events = translator.end(event.done, event.limit_lowered)
         backend = translator.request.resolved.target.backend
         if reason := translator.unknown_finish:
-            shown = reason if _WORD.fullmatch(reason) else "…"  # it may be anything, also a prompt
+            shown = reason if _WORD.fullmatch(reason) else "…"  # it may contain a prompt
             log.warning("backend `%s` ended with the unknown finish_reason %s", backend, shown)
         for name in sorted(translator.dropped_members):
             field = f"answer.{name}"
@@ -118,7 +118,7 @@ class _Response:
         return events
 
     def _begin(self, event: ChatEvent) -> None:
-        """Make a translator for each attempt at the response."""
+        """Make a translator if `event` starts a new attempt."""
         if not isinstance(event, (ChatWaiting, ChatStart)):
             raise TypeError(f"{type(event).__name__} before ChatStart")
         old = self.translator
