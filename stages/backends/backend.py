@@ -283,8 +283,9 @@ def _call(
         request.options,
         idle_timeout,
         first_byte_timeout,
+        encoded=request.encoded,
         buffered=not resolved.request.stream,
-        body_size=resolved.size,
+        body_size=resolved.new_bytes,
         headers=resolved.http.exchange.call_headers,
     )
 
