@@ -67,14 +67,7 @@ class Validate(Stage[Authenticated, Validated]):
         `betas` come from the header `anthropic-beta`: some of them lift a rule. `split`: `data`
         after PartCache.split, if the caller has split it.
         """
-        if split is None and len(data) >= MIN_BODY:
-            split = PARTS.split(data)
-        value = PARTS.decode(split) if split else None
-        duplicates = checked = False
-        if value is None:
-            value, duplicates = _decoded(data)
-        else:
-            checked = _are_parts(value)
+        value, duplicates, checked = _with_parts(data, split) or (*_decoded(data), False)
         _refuse_thread(value)
         problems = []
         if (
@@ -114,9 +107,16 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
         raise InvalidRequestError(message, quoted=[str(error)]) from error
 
 
-def _are_parts(value: dict[str, Any]) -> bool:
-    """Whether all messages are Parts, which were checked when they were made."""
-    return all(type(message) is Part for message in value.get("messages", ()))
+def _with_parts(data: bytes, split: SplitBody | None) -> tuple[Any, bool, bool] | None:
+    """The same with Parts, and whether all messages are Parts, which have no problems.
+
+    None: the body has to be decoded as a whole.
+    """
+    if split is None and len(data) >= MIN_BODY:
+        split = PARTS.split(data)
+    if split is None or (body := PARTS.decode(split)) is None:
+        return None
+    return body, False, all(type(message) is Part for message in body.get("messages", ()))
 
 
 def _check_headers(request: HttpRequest) -> None:
