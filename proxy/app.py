@@ -37,6 +37,7 @@ from proxy.tracing import Tracing, tracing_from
 from stages.messages_api.part_cache import PARTS
 from stages.queue import apply_concurrency_limit
 from stages.routing.breaker import Breakers
+from stages.translation.conversation_cache import CONVERSATIONS
 from stages.wire.ids import new_request_id
 
 #: Paths that Claude Code sends telemetry to. Its versions differ after the first part.
@@ -123,7 +124,9 @@ class App:
 
     def _table(self, config: Config) -> RoutingTable:
         config.sections["metrics"].model_names = model_names(config)
-        PARTS.resize(config.sections["server"].part_cache_bytes)
+        cache_bytes = config.sections["server"].conversation_cache_bytes
+        PARTS.resize(cache_bytes // 2)
+        CONVERSATIONS.resize(cache_bytes // 2)
         host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
             config,

@@ -61,10 +61,10 @@ class Server:
         "body takes 4 to 9 times its size in memory",
         validator=validators.gt(0),
     )
-    part_cache_bytes: int = option(
+    conversation_cache_bytes: int = option(
         128 * 1024 * 1024,
-        help="most bytes of memory for parts of earlier requests, in a process. A message, system "
-        "prompt or tool list in this memory is not parsed again; 0: nothing is kept",
+        help="most bytes of memory for earlier requests, in a process. A message in this memory is "
+        "not parsed and translated again; 0: nothing is kept",
         validator=validators.ge(0),
     )
     max_loop_delay: float | None = option(

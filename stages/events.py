@@ -17,6 +17,7 @@ from attrs import Factory, field, frozen
 
 from stages.exchange import Degradation, Exchange, Target
 from stages.messages_api.request import MessagesRequest
+from stages.wire.json_codec import NOT_ENCODED, EncodedMessages
 
 #: The content-encodings that `read_body` decodes.
 GZIP_ENCODINGS = ("gzip", "x-gzip")
@@ -64,11 +65,15 @@ class Authenticated:
 
 @frozen
 class Validated:
-    """A valid request. `size` is the length of its body, in bytes."""
+    """A valid request. `size` is the length of its body, in bytes.
+
+    `new_bytes` of them were not in the cache: the work for this request depends on them.
+    """
 
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
     size: int = field(default=0, kw_only=True, eq=False)
+    new_bytes: int = field(default=0, kw_only=True, eq=False)
 
     @property
     def exchange(self) -> Exchange:
@@ -80,7 +85,7 @@ class Validated:
 class Resolved:
     """A request with its target. `alternatives` are the other possible targets, best first.
 
-    `size` is the length of the client's body, in bytes.
+    `size` is the length of the client's body, in bytes; `new_bytes`: see Validated.
     """
 
     http: HttpRequest
@@ -88,6 +93,7 @@ class Resolved:
     target: Target
     alternatives: tuple[Target, ...] = ()
     size: int = field(default=0, kw_only=True, eq=False)
+    new_bytes: int = field(default=0, kw_only=True, eq=False)
 
     @property
     def exchange(self) -> Exchange:
@@ -117,13 +123,16 @@ class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
     `messages` and `options` (tools, sampling, limits) are the backend's JSON, without `model` and
-    `stream`. `degradations` are those of the translation.
+    `stream`. `degradations` are those of the translation. Other requests share the objects in
+    `messages`: replace a message, do not change it.
     """
 
     resolved: Resolved
     messages: list[dict[str, Any]] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
     degradations: tuple[Degradation, ...] = ()
+    encoded: EncodedMessages = field(default=NOT_ENCODED, repr=False, eq=False)
+    """The JSON of some of the messages. A message that was replaced is not in it."""
     tool_use_members: Mapping[str, Mapping[str, str]] = Factory(dict)
     """Maps a tool name of the backend to the members that the client's `tool_use` block has.
 

@@ -49,7 +49,7 @@ class Resolve(Stage[Validated, Resolved]):
         return ModelNames(self.models, self.default)
 
     def handle(self, event: Validated, forward: Send[Resolved]) -> Awaitable[None]:
-        if event.size < LARGE_BODY:
+        if event.new_bytes < LARGE_BODY:
             return forward(self._resolved(event))
         return self._off_loop(event, forward)
 
@@ -69,7 +69,14 @@ class Resolve(Stage[Validated, Resolved]):
             alternatives = tuple(rest)
         else:
             target = Target(entry.backend, entry.model or name, entry.overrides)
-        return Resolved(event.http, event.request, target, alternatives, size=event.size)
+        return Resolved(
+            event.http,
+            event.request,
+            target,
+            alternatives,
+            size=event.size,
+            new_bytes=event.new_bytes,
+        )
 
     def _routed(self, event: Validated, name: str) -> ModelEntry:
         request = event.request

@@ -43,7 +43,7 @@ class TranslateIn(Stage[Resolved, ChatRequest]):
     )
 
     def handle(self, event: Resolved, forward: Send[ChatRequest]) -> Awaitable[None]:
-        if event.size < LARGE_BODY:
+        if event.new_bytes < LARGE_BODY:
             pdfs: PdfTexts = {}
             request = self._translated(event, pdfs)
             if not pdfs:

@@ -13,14 +13,16 @@ from pipeline import Send, Stage, option
 from stages.events import GZIP_ENCODINGS, Authenticated, HttpRequest, Validated
 from stages.messages_api import validation
 from stages.messages_api.errors import InvalidRequestError
-from stages.messages_api.part_cache import MIN_BODY, PARTS
+from stages.messages_api.part_cache import MIN_BODY, PARTS, SplitBody
 from stages.messages_api.request import MessagesRequest
-from stages.messages_api.structuring import spell, structure
+from stages.messages_api.structuring import Part, spell, structure
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.wire import json_codec
 
 _MAX_PROBLEMS = 5  # shown
 _MAX_COUNTED = 1000
+#: Bytes. To split this body takes up to 10 ms; a longer one is split in a thread.
+_MAX_SPLIT = 8 * 1024 * 1024
 #: The part of a problem that quotes the request; the quote may contain these words.
 _QUOTED = re.compile(r"(?:Input tag|there is no tool) '(.*)' (?:found using|in tools)", re.DOTALL)
 _VERSIONS = ("2023-06-01", "2026-10-21")
@@ -44,17 +46,28 @@ class Validate(Stage[Authenticated, Validated]):
     async def handle(self, event: Authenticated, forward: Send[Validated]) -> None:
         _check_headers(event.http)
         data = await event.http.read_body(self.max_body_bytes)
-        small, betas = len(data) < LARGE_BODY, event.http.betas
-        request = self.parse(data, betas) if small else await off_loop(self.parse, data, betas)
+        betas, size = event.http.betas, len(data)
+        split = PARTS.split(data) if MIN_BODY <= size <= _MAX_SPLIT else None
+        new_bytes = split.new_bytes if split else size
+        if new_bytes < LARGE_BODY:
+            request = self.parse(data, betas, split)
+        else:
+            request = await off_loop(self.parse, data, betas, split)
         event.exchange.model, event.exchange.stream = request.model, request.stream
-        await forward(Validated(event.http, request, size=len(data)))
+        await forward(Validated(event.http, request, size=size, new_bytes=new_bytes))
 
-    def parse(self, data: bytes, betas: frozenset[str] = frozenset()) -> MessagesRequest:
+    def parse(
+        self,
+        data: bytes,
+        betas: frozenset[str] = frozenset(),
+        split: SplitBody | None = None,
+    ) -> MessagesRequest:
         """Parse a body. Raise InvalidRequestError with the path of each problem.
 
-        `betas` come from the header `anthropic-beta`: some of them lift a rule.
+        `betas` come from the header `anthropic-beta`: some of them lift a rule. `split`: `data`
+        after PartCache.split, if the caller has split it.
         """
-        value, duplicates = _decoded(data)
+        value, duplicates, checked = _with_parts(data, split) or (*_decoded(data), False)
         _refuse_thread(value)
         problems = []
         if (
@@ -65,7 +78,8 @@ class Validate(Stage[Authenticated, Validated]):
             problems.append("max_tokens: Field required")
         try:
             request = structure(value)
-            problems += islice(validation.problems(request, betas), _MAX_COUNTED)
+            broken = validation.problems(request, betas, messages_checked=checked)
+            problems += islice(broken, _MAX_COUNTED)
         except (BaseValidationError, ValueError) as error:
             problems += spell(error)
         if problems:
@@ -80,12 +94,7 @@ class Validate(Stage[Authenticated, Validated]):
 
 
 def _decoded(data: bytes) -> tuple[Any, bool]:
-    """The JSON of a body, and whether an object had a key twice; the last value counts.
-
-    Messages, the system prompt and the tools may be Parts.
-    """
-    if len(data) >= MIN_BODY and (body := PARTS.decode(data)) is not None:
-        return body, False
+    """The JSON of a body, and whether an object had a key twice; the last value counts."""
     try:
         try:
             return json_codec.decode(data), False
@@ -96,6 +105,18 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
     except ValueError as error:
         message = f"the body is not valid JSON: {error}"
         raise InvalidRequestError(message, quoted=[str(error)]) from error
+
+
+def _with_parts(data: bytes, split: SplitBody | None) -> tuple[Any, bool, bool] | None:
+    """The same with Parts, and whether all messages are Parts, which have no problems.
+
+    None: the body has to be decoded as a whole.
+    """
+    if split is None and len(data) >= MIN_BODY:
+        split = PARTS.split(data)
+    if split is None or (body := PARTS.decode(split)) is None:
+        return None
+    return body, False, all(type(message) is Part for message in body.get("messages", ()))
 
 
 def _check_headers(request: HttpRequest) -> None:

@@ -68,7 +68,10 @@ class AdjustedRequest:
         drop_traceback(error)
         options = self.request.options
         options = lower_limit(options, self.limit_error) if self.limit_error else options
-        self.call = evolve(self.call, messages=self.request.messages, options=options)
+        request = self.request
+        self.call = evolve(
+            self.call, messages=request.messages, options=options, encoded=request.encoded
+        )
         return True
 
     @property

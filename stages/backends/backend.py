@@ -273,18 +273,17 @@ class Backend:
             return None
 
 
-def _call(
-    request: ChatRequest, idle_timeout: float, first_byte_timeout: float | None
-) -> BackendCall:
+def _call(request: ChatRequest, idle_timeout: float, first_byte: float | None) -> BackendCall:
     resolved = request.resolved
     return BackendCall(
         resolved.target.backend,
         request.messages,
         request.options,
         idle_timeout,
-        first_byte_timeout,
+        first_byte,
+        encoded=request.encoded,
         buffered=not resolved.request.stream,
-        body_size=resolved.size,
+        body_size=resolved.new_bytes,
         headers=resolved.http.exchange.call_headers,
     )
 

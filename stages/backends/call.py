@@ -7,6 +7,8 @@ from typing import Any
 import aiohttp
 from attrs import define, field
 
+from stages.wire.json_codec import NOT_ENCODED, EncodedMessages
+
 #: Exceptions of a call whose response does not arrive, or only in part.
 CLIENT_EXCEPTIONS = (
     aiohttp.ClientError,
@@ -31,10 +33,12 @@ class BackendCall:
     """Seconds between two reads of the response."""
     first_byte_timeout: float | None = None
     """Seconds until the first byte of the body. Default: `idle_timeout`."""
+    encoded: EncodedMessages = field(default=NOT_ENCODED, repr=False)
+    """See ChatRequest."""
     buffered: bool = False
     """Whether a stream is buffered here, because the client wants a whole response."""
     body_size: int = 0
-    """Bytes of the client's request body."""
+    """Bytes of the client's request body that are new; see Validated."""
     headers: dict[str, str] | None = None
     """Headers of this call, next to those of the session."""
     payload: dict[str, Any] = field(factory=dict, repr=False)

@@ -55,8 +55,12 @@ class ChatCompletionsClient:
         The backend may have closed a kept-alive connection, which is noticed only when the
         connection is used. Then the request is sent once more.
         """
-        small = call.body_size < LARGE_BODY
-        data = json_codec.encode(body) if small else await off_loop(json_codec.encode, body)
+        if call.encoded and "messages" in body:
+            data = json_codec.encode_body(body, call.encoded)
+        elif call.body_size < LARGE_BODY:
+            data = json_codec.encode(body)
+        else:
+            data = await off_loop(json_codec.encode, body)
         head_timeout = call.first_byte_timeout or call.idle_timeout
         timeout = aiohttp.ClientTimeout(
             total=None, connect=self.connect_timeout, sock_read=head_timeout

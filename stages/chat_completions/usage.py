@@ -10,7 +10,7 @@ from attrs import evolve
 from stages.chat_completions.chunks import choices_of
 from stages.chat_completions.json_values import as_count, as_object
 from stages.messages_api.usage import Usage
-from stages.wire.json_codec import encode
+from stages.wire.json_codec import NOT_ENCODED, EncodedMessages, encode
 
 BYTES_PER_TOKEN = 4
 _ATTACHED = ("image_url", "file")
@@ -140,10 +140,13 @@ def _first_count(members: dict[str, Any], *names: str) -> int:
     return 0
 
 
-def estimate_prompt_tokens(messages: list[dict[str, Any]], tools: Any = ()) -> int:
+def estimate_prompt_tokens(
+    messages: list[dict[str, Any]], tools: Any = (), encoded: EncodedMessages = NOT_ENCODED
+) -> int:
     """Estimate the tokens of a prompt: a quarter of its bytes, at least 1.
 
-    Each image or file counts a fixed number of tokens, independent of its bytes.
+    Each image or file counts a fixed number of tokens, independent of its bytes. `encoded` has the
+    JSON of some messages.
     """
     size, attached = len(encode(tools)), 0
     for message in messages:
@@ -152,7 +155,8 @@ def estimate_prompt_tokens(messages: list[dict[str, Any]], tools: Any = ()) -> i
             texts = [part for part in parts if part.get("type") not in _ATTACHED]
             attached += len(parts) - len(texts)
             message = {**message, "content": texts}
-        size += len(encode(message))
+        known = encoded.get(id(message)) if encoded else None
+        size += len(known[1] if known else encode(message))
     return size // BYTES_PER_TOKEN + attached * TOKENS_PER_ATTACHMENT + 1
 
 

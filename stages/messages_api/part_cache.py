@@ -5,14 +5,15 @@ body is split without decoding it. A message, a system prompt or a list of tools
 bytes as an earlier one is neither decoded nor structured again. The bytes themselves are compared,
 not a digest, so a wrong hit is impossible.
 
-    the body, or a part of it                      in the result of `decode`
+    the body, or a part of it                      in the result of `split` and `decode`
     --------------------------------------------   ---------------------------------------------
     no compact JSON object, an object with a key   None: the caller decodes the whole body
       twice, a part that is not valid JSON, or
       too many values
     a cached part                                  the Part
     a new part                                     the Part, now cached
-    a part with a wrong type                       its JSON: `structure` reports it with its path
+    a part with a wrong type, a message with a     its JSON: `structure` or `problems` reports it
+      problem                                      with its path
     other members                                  their JSON
 
 Parts are immutable, and requests share them. They stay in the memory of this process. A part is
@@ -22,7 +23,7 @@ dropped when others need its memory and it is the least recently used one.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any
 
@@ -31,6 +32,7 @@ from attrs import Factory, define, frozen
 from cattrs.errors import BaseValidationError
 
 from stages.messages_api.structuring import Part, structure_part
+from stages.messages_api.validation import message_problems
 from stages.wire import json_codec
 
 #: Bytes. A shorter body costs less to decode than to split.
@@ -43,6 +45,8 @@ _MAX_VALUES = 320_000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 
+#: Members that are one part. Each message is a part, too.
+_WHOLE = ("system", "tools")
 #: The member that a part is in, and its JSON.
 _Key = tuple[str, bytes]
 
@@ -52,6 +56,26 @@ class _Cached:
     part: Part
     values: int
     """It has at most this many JSON values."""
+
+
+@frozen(eq=False)
+class SplitBody:
+    """A body that is split, but not decoded."""
+
+    members: Mapping[str, msgspec.Raw]
+    parts: Mapping[str, list[bytes]]
+    """The JSON of each part, by its member."""
+    cached: Mapping[_Key, _Cached]
+
+    @property
+    def new_bytes(self) -> int:
+        """The bytes of the parts that have to be decoded."""
+        return sum(
+            len(part)
+            for member, parts in self.parts.items()
+            for part in parts
+            if (member, part) not in self.cached
+        )
 
 
 @define(eq=False)
@@ -67,14 +91,37 @@ class PartCache:
     _parts: OrderedDict[_Key, _Cached] = Factory(OrderedDict)
     _lock: Lock = Factory(Lock)
 
-    def decode(self, data: bytes) -> dict[str, Any] | None:
-        """Decode a body into its members. See the table above."""
+    def split(self, data: bytes) -> SplitBody | None:
+        """Split a body. None: it has to be decoded as a whole. See the table above."""
         if not self.max_bytes:
             return None
         try:
-            return self._decode(data)
+            members = _MEMBERS.decode(data)
+            if not _is_whole(data, members):
+                return None
+            parts = {name: [bytes(raw)] for name, raw in members.items() if name in _WHOLE}
+            if "messages" in members:
+                parts["messages"] = list(map(bytes, _ITEMS.decode(members["messages"])))
         except (ValueError, RecursionError):
+            return None
+        keys = [(member, part) for member, texts in parts.items() for part in texts]
+        return SplitBody(members, parts, self._find(keys))
+
+    def decode(self, split: SplitBody) -> dict[str, Any] | None:
+        """Decode a body into its members. See the table above."""
+        body: dict[str, Any] = {}
+        values = 0
+        try:
+            for name, raw in split.members.items():
+                if name not in split.parts:
+                    body[name] = json_codec.decode(bytes(raw))
+                    continue
+                found = [self._part((name, part), split) for part in split.parts[name]]
+                values += sum(number for _, number in found)
+                body[name] = [part for part, _ in found] if name == "messages" else found[0][0]
+        except ValueError:
             return None  # the decoder of the whole body reports where the mistake is
+        return body if values <= self.max_values else None
 
     def resize(self, max_bytes: int) -> None:
         """Change the limit."""
@@ -82,35 +129,22 @@ class PartCache:
             self.max_bytes = max_bytes
             self._shrink()
 
-    def _decode(self, data: bytes) -> dict[str, Any]:
-        members = _MEMBERS.decode(data)
-        if not _is_whole(data, members):
-            raise ValueError("a key twice, or white space that compact JSON does not have")
-        body: dict[str, Any] = {}
-        values = 0
-        for name, raw in members.items():
-            if name == "messages":
-                parts = [self._part((name, bytes(item))) for item in _ITEMS.decode(raw)]
-                body[name] = [part for part, _ in parts]
-                values += sum(number for _, number in parts)
-            elif name in ("system", "tools"):
-                body[name], number = self._part((name, bytes(raw)))
-                values += number
-            else:
-                body[name] = json_codec.decode(bytes(raw))
-        if values > self.max_values:
-            raise ValueError("perhaps too many values")
-        return body
+    def _find(self, keys: Iterable[_Key]) -> dict[_Key, _Cached]:
+        found = {}
+        with self._lock:
+            for key in keys:
+                if cached := self._parts.get(key):
+                    self._parts.move_to_end(key)
+                    found[key] = cached
+        return found
 
-    def _part(self, key: _Key) -> tuple[Any, int]:
-        """Return the part, or its JSON if it has a wrong type, and its greatest number of values.
+    def _part(self, key: _Key, split: SplitBody) -> tuple[Any, int]:
+        """Return the part, or its JSON if it has a problem, and its greatest number of values.
 
         Raises ValueError if it is not valid JSON.
         """
-        with self._lock:
-            if cached := self._parts.get(key):
-                self._parts.move_to_end(key)
-                return cached.part, cached.values
+        if cached := split.cached.get(key):
+            return cached.part, cached.values
         member, raw = key
         # In two lists it is as deep as in the body: the decoder limits the depth.
         value = json_codec.decode(b"[[%b]]" % raw)[0][0]
@@ -118,6 +152,8 @@ class PartCache:
         try:
             part = structure_part(member, value)
         except (ValueError, BaseValidationError):
+            return value, values
+        if member == "messages" and any(message_problems(part.value, "")):
             return value, values
         with self._lock:
             if key not in self._parts:

@@ -281,7 +281,8 @@ def _or_part(hook: Hook) -> Hook:
     def structure_or_take(value: Any, kind: Any) -> Any:
         if type(value) is not Part:
             return hook(value, kind)
-        _UNKNOWN_FIELDS.get().add_names(value.unknown_fields)
+        if value.unknown_fields:
+            _UNKNOWN_FIELDS.get().add_names(value.unknown_fields)
         return value.value
 
     return structure_or_take

@@ -52,8 +52,16 @@ _SLICE = 1024 * 1024
 Problem = str
 
 
-def problems(request: m.MessagesRequest, betas: frozenset[str] = frozenset()) -> Iterator[Problem]:
-    """Each broken rule, as `path: text`. `betas` are the names in the header `anthropic-beta`."""
+def problems(
+    request: m.MessagesRequest,
+    betas: frozenset[str] = frozenset(),
+    *,
+    messages_checked: bool = False,
+) -> Iterator[Problem]:
+    """Each broken rule, as `path: text`. `betas` are the names in the header `anthropic-beta`.
+
+    `messages_checked`: each message has no problem by itself; see `message_problems`.
+    """
     yield from _parameters(request, betas)
     yield from _tools(request)
     yield from _combinations(request)
@@ -66,17 +74,23 @@ def problems(request: m.MessagesRequest, betas: frozenset[str] = frozenset()) ->
         yield 'messages: first message must use the "user" role'
     if len(request.messages) > _MAX_MESSAGES:
         yield f"messages: List should have at most {_MAX_MESSAGES} items"
-    for n, message in enumerate(request.messages):
-        assistant = message.role == "assistant"  # an empty response is a valid turn
-        sets_effort = message.role == "system" and message.output_config not in _SETS_NOTHING
-        if message.content is m.ABSENT and message.role != "system":
-            yield f"messages.{n}.content: Field required"
-        elif not (message.content or assistant or sets_effort):
-            yield (
-                f"messages.{n}: all messages must have non-empty content "
-                "except for the optional final assistant message"
-            )
-        yield from _blocks(message, f"messages.{n}.content")
+    if not messages_checked:
+        for n, message in enumerate(request.messages):
+            yield from message_problems(message, f"messages.{n}")
+
+
+def message_problems(message: m.Message, path: str) -> Iterator[Problem]:
+    """Each rule that a message breaks by itself, whatever the others are."""
+    assistant = message.role == "assistant"  # an empty response is a valid turn
+    sets_effort = message.role == "system" and message.output_config not in _SETS_NOTHING
+    if message.content is m.ABSENT and message.role != "system":
+        yield f"{path}.content: Field required"
+    elif not (message.content or assistant or sets_effort):
+        yield (
+            f"{path}: all messages must have non-empty content "
+            "except for the optional final assistant message"
+        )
+    yield from _blocks(message, f"{path}.content")
 
 
 def _parameters(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[Problem]:

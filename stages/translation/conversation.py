@@ -12,20 +12,21 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import Any
 
-from attrs import Factory, define
+from attrs import Factory, define, evolve
 
 from stages.messages_api import request as m
 from stages.messages_api.errors import UnsupportedError
 from stages.profiles.client_tools import member_function_name
 from stages.profiles.profile import Profile
 from stages.translation.content import content, expand_content, result_text
+from stages.translation.conversation_cache import Checkpoint, ConversationCache, memory_of
 from stages.translation.envelope import SEALED
 from stages.translation.field_policies import FieldPolicies
-from stages.translation.history import History
+from stages.translation.history import History, Turn
 from stages.translation.message_order import merge_neighbours, split_results, user_first
 from stages.translation.reasoning import ReturnedMembers
 from stages.translation.tool_names import CallIdMap, backend_call_id, short_name
-from stages.wire.json_codec import encode
+from stages.wire.json_codec import NOT_ENCODED, EncodedMessages, encode
 
 # Neutral: the model must think neither that the tool ran nor that it failed.
 NO_RESULT = "The result of this call is not available. Do not assume that it ran."
@@ -50,33 +51,84 @@ class _Renderer:
     seams: set[int] = Factory(set)
     """Indexes in `messages` where an empty assistant turn was dropped."""
 
+    def copy(self, fields: FieldPolicies) -> _Renderer:
+        """Return the same state for another request."""
+        return evolve(
+            self,
+            fields=fields,
+            ids=self.ids.copy(),
+            messages=self.messages.copy(),
+            open_calls=self.open_calls.copy(),
+            call_names=self.call_names.copy(),
+            seams=self.seams.copy(),
+        )
+
 
 def conversation(
-    history: History, owner: str, profile: Profile, fields: FieldPolicies
-) -> list[dict[str, Any]]:
+    history: History,
+    owner: str,
+    profile: Profile,
+    fields: FieldPolicies,
+    cache: ConversationCache | None = None,
+) -> tuple[list[dict[str, Any]], EncodedMessages]:
     """Render the conversation, system prompt first. Raises UnsupportedError.
 
-    `owner` gets back what it attached to earlier responses; see envelope.py.
+    `owner` gets back what it attached to earlier responses; see envelope.py. With a `cache`, also
+    returns the JSON of some messages.
     """
-    state = _Renderer(
-        profile, fields, owner, CallIdMap(profile.tool_id_limit, profile.tool_id_length)
-    )
+    ids = CallIdMap(profile.tool_id_limit, profile.tool_id_length)
+    state = _Renderer(profile, fields, owner, ids)
     if history.system:
         state.messages.append({"role": "system", "content": history.system})
-    for role, blocks in history.turns:
+    encoded: EncodedMessages = NOT_ENCODED
+    if cache is None or not history.turns or not history.turns[0][1]:
+        _render(state, history.turns)
+    else:
+        state, encoded = _render_with(cache, history, state)
+    if state.open_calls:
+        _answer_calls(state, {})
+    _drop_prefill(state)
+    if all(message["role"] == "system" for message in state.messages):
+        raise UnsupportedError("messages: nothing in them can be sent to this backend")
+    return _arrange(state), encoded
+
+
+def _render_with(
+    cache: ConversationCache, history: History, begin: _Renderer
+) -> tuple[_Renderer, EncodedMessages]:
+    """Render from the checkpoint on, or from the `begin`, and store a new checkpoint."""
+    profile, fields = begin.profile, begin.fields
+    key = (id(profile), begin.owner, fields.strict, id(history.turns[0][1][0]))
+    own = evolve(fields, degradations={})  # without those of other steps
+    state, done, encoded, memory = evolve(begin, fields=own), 0, NOT_ENCODED, 0
+    if old := cache.find(key, profile, history):
+        state, done, encoded, memory = old.state.copy(own), old.turns, old.encoded, old.memory
+        own.repeat(old.degradations)
+    _render(state, history.turns[done:-1])
+    new = [(message, encode(message)) for message in state.messages[len(encoded) :]]
+    encoded = {**encoded, **{id(pair[0]): pair for pair in new}}
+    if not fields.pdfs:  # their text may come later
+        done, reported = len(history.turns) - 1, own.degradations()
+        memory += memory_of(new)
+        kept = Checkpoint(profile, history, done, state.copy(own), reported, encoded, memory)
+        cache.store(key, kept)
+    fields.repeat(own.degradations())
+    state.fields = fields
+    _render(state, history.turns[-1:])
+    return state, encoded
+
+
+def _render(state: _Renderer, turns: Iterable[Turn]) -> None:
+    for role, blocks in turns:
         if role == "user":
             _user_turn(state, blocks)
             continue
-        _answer_calls(state, {})
+        if state.open_calls:
+            _answer_calls(state, {})
         if role == "system":
             state.messages.append({"role": "system", "content": _system_text(blocks)})
         else:
             _assistant_turn(state, blocks)
-    _answer_calls(state, {})
-    _drop_prefill(state)
-    if all(message["role"] == "system" for message in state.messages):
-        raise UnsupportedError("messages: nothing in them can be sent to this backend")
-    return _arrange(state)
 
 
 def _drop_prefill(state: _Renderer) -> None:
@@ -112,7 +164,8 @@ def _user_turn(state: _Renderer, blocks: list[m.Block]) -> None:
             body.append(block)
         elif id(block) not in matched:
             body += _orphan_result(block, fields)
-    _answer_calls(state, results)
+    if state.open_calls:
+        _answer_calls(state, results)
     if rendered := content(body, fields):
         _append_user(state, rendered)
 

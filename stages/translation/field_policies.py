@@ -5,7 +5,7 @@ The policies are those of the backend's profile; see `stages.profiles.policies`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from attrs import Factory, define
 
@@ -74,6 +74,10 @@ class FieldPolicies:
             )
         degradation = Degradation(name[:_MAX_NAME], action, policy or name)
         self._degradations[str(degradation)] = degradation
+
+    def repeat(self, degradations: Iterable[Degradation]) -> None:
+        """Report what an earlier translation of the same turns reported."""
+        self._degradations.update((str(each), each) for each in degradations)
 
     def degradations(self) -> tuple[Degradation, ...]:
         """Return the degradations, each once, in the order of the reports."""

@@ -23,6 +23,7 @@ from stages.profiles.profile import Profile
 from stages.translation.content import render_text
 from stages.translation.field_policies import FieldPolicies
 
+_NOT_PLAIN = (m.MidConvSystemBlock, m.OtherBlock)
 _SUMMARY_HEADER = "Summary of the conversation until here:"
 
 
@@ -45,21 +46,32 @@ def history(
     request: m.MessagesRequest, profile: Profile, fields: FieldPolicies, instruction: str = ""
 ) -> History:
     """Normalise the conversation. `instruction` is appended to the system prompt."""
+    system = _system_texts(request.system)
+    if _is_plain(request.messages):
+        return History(_system_prompt(system, fields, instruction), _turns(request.messages))
     messages: Sequence[m.Message] = tuple(_split_system_blocks(request.messages))
     messages = _drop_cleared(_apply_compaction(messages, fields))
-    system = _system_texts(request.system)
     if profile.hoist_system and fields.policy("system_message") == "emulate":
         contents = (message.content for message in messages if message.role == "system")
         system += filter(None, (_text(content, fields) for content in contents))
         messages = [message for message in messages if message.role != "system"]
     prompt = _system_prompt(system, fields, instruction)
     rendered = (_render_system_message(message, fields) for message in messages)
-    ordered = _results_first(message for message in rendered if message)
-    turns = [
+    return History(prompt, _turns(_results_first(message for message in rendered if message)))
+
+
+def _is_plain(messages: Iterable[m.Message]) -> bool:
+    """Whether no step has anything to do, as in most conversations."""
+    roles = {message.role for message in messages}
+    types = {type(block) for message in messages for block in message.content}
+    return "system" not in roles and types.isdisjoint(_NOT_PLAIN)
+
+
+def _turns(messages: Iterable[m.Message]) -> list[Turn]:
+    return [
         (role, [block for message in group for block in message.content])
-        for role, group in groupby(ordered, key=attrgetter("role"))
+        for role, group in groupby(messages, key=attrgetter("role"))
     ]
-    return History(prompt, turns)
 
 
 def _split_system_blocks(messages: Iterable[m.Message]) -> Iterator[m.Message]:

@@ -10,9 +10,11 @@ from stages.chat_completions.think_tags import THINK
 from stages.chat_completions.token_calibration import TokenEstimate
 from stages.chat_completions.usage import estimate_prompt_tokens
 from stages.events import ChatRequest, OpaqueMembers, Resolved
+from stages.messages_api.part_cache import MIN_BODY
 from stages.messages_api.request import MessagesRequest
 from stages.profiles.profile import Profile
 from stages.translation.conversation import conversation
+from stages.translation.conversation_cache import CONVERSATIONS
 from stages.translation.envelope import owner_of
 from stages.translation.field_policies import FieldPolicies, PdfTexts
 from stages.translation.history import history
@@ -21,6 +23,7 @@ from stages.translation.request_options import divide_stop_sequences, request_op
 from stages.translation.stop_reason import output_limit
 from stages.translation.structured_output import StructuredOutput, structured_output
 from stages.translation.tools import TranslatedTools, translate_tools
+from stages.wire.json_codec import EncodedMessages
 
 _UNCALIBRATED = TokenEstimate()
 
@@ -39,17 +42,18 @@ def chat_request(
     fields = FieldPolicies(profile.fields, strict, {} if pdfs is None else pdfs)
     request = resolved.request
     output = structured_output(request, profile, fields)
-    messages = _messages(resolved, profile, fields, output.instruction)
+    messages, encoded = _messages(resolved, profile, fields, output.instruction)
     stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
     streams = request.stream or profile.stream == "always" or bool(scanned)
     options, tools = _options(request, messages, output, profile, fields, stop, streams)
     echoed = _prefill(request, messages, options, profile)
-    size = estimate_prompt_tokens(messages, options.get("tools", ()))
+    size = estimate_prompt_tokens(messages, options.get("tools", ()), encoded)
     return ChatRequest(
         resolved,
         messages,
         _merge(profile.body, options) if profile.body else options,
         fields.degradations(),
+        encoded=encoded,
         tool_use_members=tools.client_names,
         single_tool_call=tools.single_call,
         think_tags=THINK if profile.think_tags else (),
@@ -68,10 +72,11 @@ def chat_request(
 
 def _messages(
     resolved: Resolved, profile: Profile, fields: FieldPolicies, instruction: str
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], EncodedMessages]:
     owner = owner_of(resolved.target.backend, resolved.target.model)
     turns = history(resolved.request, profile, fields, instruction)
-    return conversation(turns, owner, profile, fields)
+    cache = CONVERSATIONS if resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes else None
+    return conversation(turns, owner, profile, fields, cache)
 
 
 def _options(

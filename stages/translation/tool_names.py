@@ -58,6 +58,12 @@ class CallIdMap:
         self._used: set[str] = set()
         self._times: Counter[str] = Counter()
 
+    def copy(self) -> CallIdMap:
+        """Return the map of a conversation that begins in the same way."""
+        copied = CallIdMap(self._limit, self._length)
+        copied._used, copied._times = self._used.copy(), self._times.copy()
+        return copied
+
     def next(self, client_id: str, backend_id: str = "") -> str:
         """Return the id of the next call.
 

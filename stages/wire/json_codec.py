@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jiter
@@ -131,6 +132,23 @@ def decode_prefix(text: str) -> Any:
     value = jiter.from_json(data, allow_inf_nan=False, partial_mode=True)
     _refuse_infinity(data, value)
     return value
+
+
+#: Objects with their JSON, by their `id`. It refers to them, so no other object gets their `id`.
+EncodedMessages = Mapping[int, tuple[dict[str, Any], bytes]]
+NOT_ENCODED: EncodedMessages = {}
+
+
+def encode_body(body: dict[str, Any], encoded: EncodedMessages) -> bytes:
+    """Compact JSON of a body, whose `messages` may be `encoded` already."""
+    messages = [
+        orjson.Fragment(encoded[id(message)][1]) if id(message) in encoded else message
+        for message in body["messages"]
+    ]
+    try:
+        return orjson.dumps({**body, "messages": messages})
+    except TypeError:  # see `encode`
+        return encode(body)
 
 
 def encode(value: Any) -> bytes:

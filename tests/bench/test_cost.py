@@ -29,8 +29,10 @@ from proxy.config import read, referenced_backends
 from proxy.endpoint import ResponseWriter
 from stages.events import ChatChunk, ChatEvent, ChatStart, Resolved
 from stages.exchange import Exchange, Target
+from stages.messages_api.part_cache import PARTS
 from stages.stream_encode import StreamEncode
 from stages.translate_out import TranslateOut
+from stages.translation.conversation_cache import CONVERSATIONS
 from stages.translation.request import chat_request as translated
 from stages.validate import Validate
 from stages.wire.json_codec import encode
@@ -224,6 +226,12 @@ async def test_a_large_request_costs_the_event_loop_no_more_than_today(app: App)
     check(await least(app, conversation(), SHORT), 2_400)
 
 
+@pytest.fixture
+def _without_caches() -> None:
+    PARTS.resize(0)
+    CONVERSATIONS.resize(0)
+
+
 def off_the_loop(body: bytes) -> Calls:
     """What a request costs in a thread, where calls are not counted: here they are made without."""
     with Calls() as cost:
@@ -233,10 +241,12 @@ def off_the_loop(body: bytes) -> Calls:
     return cost
 
 
+@pytest.mark.usefixtures("_without_caches")
 def test_a_large_request_costs_no_more_than_today() -> None:
     check(off_the_loop(conversation()), 9_700)
 
 
+@pytest.mark.usefixtures("_without_caches")
 def test_ten_times_the_conversation_costs_ten_times_the_calls() -> None:
     short, long = off_the_loop(conversation(150_000)), off_the_loop(conversation(1_500_000))
     check(long, 11 * short.total)

@@ -232,7 +232,7 @@ def test_stars_question_marks_and_brackets_make_a_pattern(name: str, expected: b
 @ON_BOTH
 async def test_row_a7_a_large_request_is_looked_at_off_the_event_loop() -> None:
     turns = [{"role": "user", "content": "word"}] * 50_000
-    event = evolve(validated(messages=turns), size=LARGE_BODY)
+    event = evolve(validated(messages=turns), size=LARGE_BODY, new_bytes=LARGE_BODY)
     stage = Resolve(models("a", "claude-test"), rules=(Rule(When(images=True), "a"),))
     async with turning() as turned:
         [out] = await run_stage(stage, [event])

@@ -108,7 +108,7 @@ def with_pdf(by_tool: bool = False, text: str = "Invoice 42") -> Resolved:
 @pytest.mark.untraced
 async def test_row_a7_a_large_request_is_translated_off_the_event_loop() -> None:
     turns = [{"role": role, "content": "word"} for role in ("user", "assistant")] * 5000
-    event = evolve(resolved(messages=turns), size=LARGE_BODY)
+    event = evolve(resolved(messages=turns), new_bytes=LARGE_BODY)
     async with turning() as turned:
         [request] = await run_stage(STAGE, [event])
     assert len(request.messages) == 10_000

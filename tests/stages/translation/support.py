@@ -66,7 +66,7 @@ def messages_of(
     """The Chat Completions messages of a request, for the owner `fake`."""
     output = structured_output(request, profile, fields)
     turns = history(request, profile, fields, output.instruction)
-    return conversation(turns, "fake", profile, fields)
+    return conversation(turns, "fake", profile, fields)[0]
 
 
 THINKING = {"type": "adaptive"}

@@ -1,0 +1,119 @@
+"""The conversations that were rendered before.
+
+An agent sends its whole conversation with each request. The turns that the request before had too
+are rendered only once. A conversation is known by the identity of its blocks: `PartCache` gives
+the same objects for the same bytes. So a wrong hit is impossible.
+
+    the request has                                   rendered are
+    ----------------------------------------------    ---------------------------------
+    the turns of the checkpoint, and further ones     the further ones
+    other turns, another system prompt, or another    all turns
+      profile
+
+The checkpoint of a conversation is the state before its last turn, because the next request may
+extend that turn.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from typing import Any
+
+from attrs import Factory, define, field, frozen
+
+from stages.exchange import Degradation
+from stages.profiles.profile import Profile
+from stages.translation.history import History, Turn
+from stages.wire.json_codec import EncodedMessages
+
+#: The memory that a message needs besides its JSON and its text.
+_MEMORY_PER_MESSAGE = 1000
+
+#: The profile, the owner, whether it is strict, and the conversation's first block.
+Key = tuple[int, str, bool, int]
+
+
+@frozen(eq=False)
+class Checkpoint:
+    """A conversation up to a turn. It must not be changed: other requests share it."""
+
+    profile: Profile
+    history: History
+    turns: int
+    """Number of turns of `history` that are rendered."""
+    state: Any
+    """The renderer after these turns."""
+    degradations: tuple[Degradation, ...]
+    """Those of these turns."""
+    encoded: EncodedMessages
+    """The rendered messages with their JSON."""
+    memory: int
+    """Bytes, estimated."""
+    _identity: list[Any] = field(init=False)
+
+    @_identity.default
+    def _identify(self) -> list[Any]:
+        return _identity(self.history.turns[: self.turns])
+
+    def begins(self, history: History) -> bool:
+        """Whether `history` begins with these turns, and has more."""
+        return (
+            self.turns < len(history.turns)
+            and self.history.system == history.system
+            and self._identity == _identity(history.turns[: self.turns])
+        )
+
+
+def _identity(turns: Sequence[Turn]) -> list[Any]:
+    """What is the same for the same blocks in the same turns. The blocks must stay alive."""
+    return [item for role, blocks in turns for item in (role, *map(id, blocks))]
+
+
+def memory_of(messages: Iterable[tuple[dict[str, Any], bytes]]) -> int:
+    """Estimate the bytes of rendered messages with their JSON."""
+    return sum(_MEMORY_PER_MESSAGE + 2 * len(data) for _, data in messages)
+
+
+@define(eq=False)
+class ConversationCache:
+    """The latest checkpoint of each conversation, the least recently used first."""
+
+    max_bytes: int = 0
+    used_bytes: int = 0
+    _checkpoints: OrderedDict[Key, Checkpoint] = Factory(OrderedDict)
+    _lock: Lock = Factory(Lock)
+
+    def find(self, key: Key, profile: Profile, history: History) -> Checkpoint | None:
+        """The checkpoint that this conversation may go on from."""
+        with self._lock:
+            checkpoint = self._checkpoints.get(key)
+            if checkpoint is None or checkpoint.profile is not profile:
+                return None
+            self._checkpoints.move_to_end(key)
+        return checkpoint if checkpoint.begins(history) else None
+
+    def store(self, key: Key, checkpoint: Checkpoint) -> None:
+        """Replace the checkpoint of this conversation."""
+        with self._lock:
+            if old := self._checkpoints.pop(key, None):
+                self.used_bytes -= old.memory
+            self._checkpoints[key] = checkpoint
+            self.used_bytes += checkpoint.memory
+            self._shrink()
+
+    def resize(self, max_bytes: int) -> None:
+        """Change the limit."""
+        with self._lock:
+            self.max_bytes = max_bytes
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self.used_bytes > self.max_bytes:
+            _, checkpoint = self._checkpoints.popitem(last=False)
+            self.used_bytes -= checkpoint.memory
+
+
+#: The cache of this process. The section `server` has its limit.
+CONVERSATIONS = ConversationCache()

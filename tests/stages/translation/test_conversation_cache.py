@@ -1,0 +1,173 @@
+"""With the caches of bodies and conversations, a backend gets the same bytes as without them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.events import ChatRequest, Resolved
+from stages.exchange import Target
+from stages.messages_api.errors import ApiError
+from stages.messages_api.part_cache import PARTS
+from stages.profiles.describe import profile_named
+from stages.profiles.profile import Profile, profiles
+from stages.translation.conversation_cache import CONVERSATIONS, ConversationCache
+from stages.translation.request import chat_request
+from stages.validate import Validate
+from stages.wire.json_codec import NOT_ENCODED, encode_body
+from tests.bench.counting import Calls
+from tests.stages.translation.fuzz_support import quick
+from tests.stages.translation.test_conversation_fuzz import PROFILES, TURNS
+from tests.support import http, profile
+
+LONG = "word " * 4000  # a shorter body is not cached
+Turns = list[dict[str, Any]]
+
+
+def resize(max_bytes: int) -> None:
+    PARTS.resize(max_bytes)
+    CONVERSATIONS.resize(max_bytes)
+
+
+@pytest.fixture(autouse=True)
+def _caches() -> Iterator[None]:
+    resize(0)
+    yield
+    resize(0)
+
+
+def body(turns: Turns, system: str = "Be brief.") -> bytes:
+    first = {"role": "user", "content": LONG}
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    value = {"model": "m", "max_tokens": 9, "system": system, "tools": tools}
+    return json.dumps({**value, "messages": [first, *turns]}, separators=(",", ":")).encode()
+
+
+def translate(data: bytes, settings: Profile, strict: bool = False) -> ChatRequest:
+    request = Validate().parse(data)
+    resolved = Resolved(http(), request, Target("b", "m"), size=len(data))
+    return chat_request(resolved, settings, strict)
+
+
+def sent(data: bytes, settings: Profile, strict: bool = False) -> Any:
+    """The bytes that the backend gets, and all else that is known of the request."""
+    try:
+        result = translate(data, settings, strict)
+    except ApiError as error:
+        return error.message
+    whole = encode_body({**result.options, "messages": result.messages}, result.encoded)
+    plain = encode_body({**result.options, "messages": result.messages}, NOT_ENCODED)
+    assert whole == plain
+    return whole, result.degradations, result.raw_estimate, result.tool_use_members
+
+
+def check(bodies: list[bytes], settings: Profile, strict: bool = False) -> None:
+    """Check that each of `bodies`, one after the other, is sent as without the caches."""
+    resize(0)
+    expected = [sent(data, settings, strict) for data in bodies]
+    resize(10_000_000)
+    assert [sent(data, settings, strict) for data in bodies] == expected
+
+
+@given(TURNS, PROFILES, st.booleans())
+@quick
+def test_a_growing_conversation_is_sent_as_without_the_caches(
+    turns: Turns, settings: Profile, strict: bool
+) -> None:
+    check([body(turns[:end]) for end in range(len(turns) + 1)], settings, strict)
+
+
+@given(TURNS, TURNS, st.randoms(use_true_random=False))
+@quick
+def test_changes_of_old_turns_are_not_missed(
+    turns: Turns, others: Turns, choice: random.Random
+) -> None:
+    """Turns are dropped, swapped, replaced, and come back; so does the system prompt."""
+    bodies, now = [body(turns)], list(turns)
+    for other in others:
+        now = choice.choice(
+            [
+                [*now, other],
+                now[:-2],
+                now[1:],
+                now[::-1],
+                [other if n % 3 == 1 else turn for n, turn in enumerate(now)],
+                list(turns),
+            ]
+        )
+        bodies.append(body(now, system=choice.choice(["Be brief.", "Be long."])))
+    check(bodies, profile())
+
+
+@pytest.mark.parametrize("name", sorted(profiles().keys() - {"embedded"}))
+def test_an_agents_conversation_is_sent_as_without_the_caches_to(name: str) -> None:
+    settings = profile_named(name)
+    turns: Turns = []
+    bodies = []
+    for n in range(6):
+        thinking = {"type": "thinking", "thinking": "hm", "signature": "s"}
+        call = {"type": "tool_use", "id": f"t{n % 3}", "name": "f", "input": {"n": n}}
+        result = {"type": "tool_result", "tool_use_id": f"t{n % 3}", "content": f"result {n}"}
+        reminder = {"role": "system", "content": f"reminder {n}", "clear_at": "next_user_message"}
+        turns.append({"role": "assistant", "content": [thinking, call]})
+        turns.append({"role": "user", "content": [result, {"type": "text", "text": "go on"}]})
+        turns += [reminder] * (n % 2)
+        bodies.append(body(turns))
+    check(bodies, settings)
+
+
+def test_a_pdf_is_translated_each_time() -> None:
+    source = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
+    turns = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+    check([body(turns), body([*turns, *turns]), body(turns)], profile())
+
+
+def test_two_profiles_do_not_get_each_others_messages() -> None:
+    call = {"type": "tool_use", "id": "x" * 70, "name": "f", "input": {}}
+    turns = [
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x" * 70}]},
+    ]
+    settings = [profile(tool_id_length=9), profile(), profile(hoist_system=True)]
+    expected = [sent(body(turns), each) for each in settings]
+    resize(10_000_000)
+    for _ in range(2):
+        assert [sent(body(turns), each) for each in settings] == expected
+
+
+def calls(data: bytes) -> int:
+    with Calls() as cost:
+        sent(data, SETTINGS)
+    return cost.total
+
+
+SETTINGS = profile()
+
+
+@pytest.mark.untraced
+def test_a_turn_costs_what_is_new_in_it() -> None:
+    turns = [
+        {"role": "assistant" if n % 2 else "user", "content": f"number {n}"} for n in range(600)
+    ]
+    whole = calls(body(turns[:-2]))
+    resize(10_000_000)
+    sent(body(turns[:-2]), SETTINGS)
+    assert calls(body(turns)) < 0.7 * whole
+
+
+def test_the_memory_is_bounded() -> None:
+    cache = ConversationCache(max_bytes=0)
+    resize(10_000_000)
+    CONVERSATIONS.resize(100_000)
+    for n in range(30):
+        translate(body([{"role": "assistant", "content": f"{n} " * 500}] * 2), SETTINGS)
+        assert CONVERSATIONS.used_bytes <= 100_000
+    assert CONVERSATIONS.used_bytes > 0
+    CONVERSATIONS.resize(0)
+    assert CONVERSATIONS.used_bytes == cache.used_bytes == 0
