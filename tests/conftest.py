@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 pytest_plugins = ["tests.secrets"]
@@ -21,6 +22,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "untraced: without coverage, since it repeats much work")
+    # No deadline: the machine may be busy.
+    hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("tests")
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
         # Each worker of pytest-xdist, and each command, would compile LangChain: 2 s of CPU.
         os.environ.setdefault("PYTHONPYCACHEPREFIX", str(_CACHE))
