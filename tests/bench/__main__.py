@@ -13,7 +13,9 @@ All of them call the fake backend (backend.py). The client costs little (load.py
 - 100, 200 and 400 open streams of 50 tokens/s: the CPU per delta while all are open, the time of a
   delta from the backend's `write` to the client's read, and the share of the due deltas that
   arrived (sustained);
-- requests of 150 KB and 1.5 MB, one after the other: the CPU per request, to its end;
+- conversations of 150 KB and 1.5 MB, with one more turn in each request, and new requests of
+  1.5 MB, one after the other: the CPU per request, to its end;
+- 50 open streams, with and without new requests of 1.5 MB: the longest delay of a delta;
 - memory (RSS): after the first response, per stream with 400 open (compared with none), and at the
   end. It includes memory that the garbage collector has not freed yet.
 

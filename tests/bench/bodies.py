@@ -6,7 +6,9 @@ backend looks for nothing in them but the model's name.
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 from typing import Any
 
 KEY = "sk-bench"
@@ -43,6 +45,25 @@ def conversation(size: int = 150_000) -> bytes:
     for n in range(pairs):
         messages += _turn(n, max(1, budget // pairs))
     return json.dumps({**whole, "messages": messages}).encode()
+
+
+def grown(size: int) -> Iterator[bytes]:
+    """A conversation of `size` bytes, and the same with one more turn each time."""
+    body = conversation(size)
+    for number in itertools.count(10_000):
+        yield body
+        turn = json.dumps(_turn(number, 500))
+        body = body.removesuffix(b"]}") + f", {turn[1:-1]}]}}".encode()
+
+
+def renewed(size: int) -> Iterator[bytes]:
+    """Conversations that have no message, tool or system prompt in common."""
+    body = conversation(size)
+    for number in itertools.count():
+        yield body.replace(_WORDS, b"of a fi%05d" % number)
+
+
+_WORDS = b"of the file."
 
 
 def _turn(number: int, result_size: int) -> list[dict[str, Any]]:

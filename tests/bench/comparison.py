@@ -78,7 +78,7 @@ class Comparison:
 
 def _ready(target: Target) -> Target:
     """`target`, which has answered once."""
-    run(repeat(target.url, hello(SHORT), EXPECTED[SHORT], 1, 0))
+    run(repeat(target.url, [hello(SHORT)], EXPECTED[SHORT], 1, 0))
     target.at_rest = target.memory()
     return target
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -79,10 +79,10 @@ class Repeated:
 
 
 async def repeat(
-    url: str, body: bytes, expected: bytes, connections: int, seconds: float
+    url: str, bodies: Iterable[bytes], expected: bytes, connections: int, seconds: float
 ) -> Repeated:
     """Send requests on each of the connections, the next one after each response."""
-    request = post(url, body)
+    requests = iter(bodies)
     answers, failed, open_ = 0, 0, set[Caller]()
     pieces: dict[Caller, list[bytes]] = {}
     over = asyncio.Event()
@@ -96,7 +96,7 @@ async def repeat(
         right = status == 200 and expected in whole
         answers, failed = answers + right, failed + (not right)
         if status and time.monotonic() < end:
-            caller.transport.write(request)
+            caller.transport.write(post(url, next(requests)))
         else:
             open_.discard(caller)
             if not open_:
@@ -110,7 +110,7 @@ async def repeat(
     begin = time.monotonic()
     end = begin + seconds
     for caller in pieces:
-        caller.transport.write(request)
+        caller.transport.write(post(url, next(requests)))
     await asyncio.wait_for(over.wait(), seconds + 60)
     took = time.monotonic() - begin
     for caller in pieces:

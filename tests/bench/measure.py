@@ -5,21 +5,28 @@ Figures that cannot be measured are left out, such as the CPU of an unknown proc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from functools import partial
+from itertools import islice, repeat
 from typing import Any, TypeVar
 
 import uvloop
 from attrs import frozen
 
-from tests.bench.bodies import BURST, EXPECTED, PACED, SHORT, TICK, conversation, hello
+from tests.bench import load
+from tests.bench.bodies import BURST, EXPECTED, PACED, SHORT, TICK, grown, hello, renewed
 from tests.bench.figures import STREAMS
-from tests.bench.load import Repeated, paced, repeat
+from tests.bench.load import Repeated, paced
 from tests.bench.processes import Target
 
 T = TypeVar("T")
 
 _CONNECTIONS = 16
+#: Streams that are open while large requests come, and seconds between two of these.
+_STREAMS_BESIDE, _APART = 50, 0.2
+
+Bodies = Callable[[], Iterator[bytes]]
 
 Load = Callable[[Target], dict[str, float]]
 """Puts a load on a target; gives figures by key."""
@@ -37,31 +44,52 @@ class Loads:
         yield self._burst
         for streams in STREAMS:
             yield partial(self._paced, streams)
-        yield partial(self._large, "large_ms", 150_000)
-        yield partial(self._large, "huge_ms", 1_500_000)
+        yield partial(self._large, "large_ms", lambda: grown(150_000))
+        yield partial(self._large, "huge_ms", lambda: grown(1_500_000))
+        yield partial(self._large, "new_ms", lambda: renewed(1_500_000))
+        yield partial(self._beside, "gap_ms", None)
+        yield partial(self._beside, "gap_new_ms", lambda: renewed(1_500_000))
 
     def _short(self, target: Target) -> dict[str, float]:
-        done, cpu = self._repeated(target, hello(SHORT), SHORT, _CONNECTIONS)
+        done, cpu = self._repeated(target, repeat(hello(SHORT)), SHORT, _CONNECTIONS)
         each = {} if cpu is None else {"request_us": 1e6 * cpu / done.answers}
         return {"requests": done.answers / done.seconds, **each}
 
     def _burst(self, target: Target) -> dict[str, float]:
-        done, cpu = self._repeated(target, hello(BURST), BURST, _CONNECTIONS)
+        done, cpu = self._repeated(target, repeat(hello(BURST)), BURST, _CONNECTIONS)
         each = {} if cpu is None else {"burst_ms": 1e3 * cpu / done.answers}
         return {"bursts": done.answers / done.seconds, **each}
 
-    def _large(self, key: str, size: int, target: Target) -> dict[str, float]:
-        done, cpu = self._repeated(target, conversation(size), SHORT, 1)
+    def _large(self, key: str, bodies: Bodies, target: Target) -> dict[str, float]:
+        done, cpu = self._repeated(target, bodies(), SHORT, 1)
         return {} if cpu is None else {key: 1e3 * cpu / done.answers}
 
+    def _beside(self, key: str, bodies: Bodies | None, target: Target) -> dict[str, float]:
+        """The longest delay of a delta in streams, while requests with `bodies` come."""
+        target.rest()
+        sent = list(islice(bodies(), int(self.paced_seconds / _APART))) if bodies else []
+        tasks: list[asyncio.Future[None]] = []
+
+        async def send() -> None:
+            for body in sent:
+                await load.repeat(target.url, [body], EXPECTED[SHORT], 1, 0)
+                await asyncio.sleep(_APART)
+
+        def look() -> None:
+            if not tasks:
+                tasks.append(asyncio.ensure_future(send()))
+
+        seen = run(paced(target.url, hello(PACED), _STREAMS_BESIDE, self.paced_seconds, look))
+        return {key: max(seen.late) / 1e6}
+
     def _repeated(
-        self, target: Target, body: bytes, model: str, connections: int
+        self, target: Target, bodies: Iterable[bytes], model: str, connections: int
     ) -> tuple[Repeated, float | None]:
         """What came of it, and the CPU it cost, in seconds."""
         target.rest()
         before = target.cpu()
-        load = repeat(target.url, body, EXPECTED[model], connections, self.repeat_seconds)
-        done = run(load)
+        sent = load.repeat(target.url, bodies, EXPECTED[model], connections, self.repeat_seconds)
+        done = run(sent)
         after = target.cpu()
         if done.failed or not done.answers:
             raise SystemExit(

@@ -7,6 +7,7 @@ else the machine does only adds to it.
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 import tempfile
@@ -28,7 +29,9 @@ def cpu(target: Target, seconds: float) -> float:
     """The CPU of a short answer, in seconds."""
     target.rest()
     before = target.cpu() or 0
-    done = run(repeat(target.url, hello(SHORT), EXPECTED[SHORT], _CONNECTIONS, seconds))
+    done = run(
+        repeat(target.url, itertools.repeat(hello(SHORT)), EXPECTED[SHORT], _CONNECTIONS, seconds)
+    )
     target.rest()  # what it does later counts as well
     if done.failed or not done.answers:
         raise SystemExit(f"{target.name}: {done.failed} answers were not right")
