@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 _CONNECTIONS = 16
 #: Streams that are open while large requests come, and seconds between two of these.
-_STREAMS_BESIDE, _APART = 50, 0.2
+_GAP_STREAMS, _APART = 50, 0.2
 
 Bodies = Callable[[], Iterator[bytes]]
 
@@ -47,8 +47,8 @@ class Loads:
         yield partial(self._large, "large_ms", lambda: grown(150_000))
         yield partial(self._large, "huge_ms", lambda: grown(1_500_000))
         yield partial(self._large, "new_ms", lambda: renewed(1_500_000))
-        yield partial(self._beside, "gap_ms", None)
-        yield partial(self._beside, "gap_new_ms", lambda: renewed(1_500_000))
+        yield partial(self._gap, "gap_ms", None)
+        yield partial(self._gap, "gap_new_ms", lambda: renewed(1_500_000))
 
     def _short(self, target: Target) -> dict[str, float]:
         done, cpu = self._repeated(target, repeat(hello(SHORT)), SHORT, _CONNECTIONS)
@@ -64,7 +64,7 @@ class Loads:
         done, cpu = self._repeated(target, bodies(), SHORT, 1)
         return {} if cpu is None else {key: 1e3 * cpu / done.answers}
 
-    def _beside(self, key: str, bodies: Bodies | None, target: Target) -> dict[str, float]:
+    def _gap(self, key: str, bodies: Bodies | None, target: Target) -> dict[str, float]:
         """The longest delay of a delta in streams, while requests with `bodies` come."""
         target.rest()
         sent = list(islice(bodies(), int(self.paced_seconds / _APART))) if bodies else []
@@ -79,7 +79,7 @@ class Loads:
             if not tasks:
                 tasks.append(asyncio.ensure_future(send()))
 
-        seen = run(paced(target.url, hello(PACED), _STREAMS_BESIDE, self.paced_seconds, look))
+        seen = run(paced(target.url, hello(PACED), _GAP_STREAMS, self.paced_seconds, look))
         return {key: max(seen.late) / 1e6}
 
     def _repeated(
