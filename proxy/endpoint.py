@@ -29,7 +29,7 @@ import anyio
 from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
-from pipeline.chain import Chain
+from pipeline.chain import Chain, Observer
 from proxy.access_log import log_exchange, log_safe
 from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
 from proxy.logging_setup import traceback_without_messages
@@ -104,6 +104,8 @@ class PipelineEndpoint:
     counts: Counters = field(factory=Counters)
     start_trace: Callable[[HttpRequest], None] | None = None
     """Called with each request, if the proxy makes traces."""
+    observe: Callable[[Exchange], Observer] | None = None
+    """Makes the observer of each request's way through the chain, if there is a reader of it."""
     in_flight: int = field(default=0, init=False)
     """Number of requests in flight."""
 
@@ -143,7 +145,8 @@ class PipelineEndpoint:
         try:
             if self.start_trace is not None:
                 self.start_trace(request)
-            await self.chain.run(request, writer.write)
+            observer = self.observe(request.exchange) if self.observe is not None else None
+            await self.chain.run(request, writer.write, observer)
             if not writer.complete:
                 raise InternalError("the pipeline ended without a response")
         except ApiError as error:

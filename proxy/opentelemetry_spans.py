@@ -54,6 +54,7 @@ class OpenTelemetrySpans:
     """Makes the spans of requests. The SDK reads its own OTEL_* variables."""
 
     provider: TracerProvider
+    stage_spans: bool = False
     _tracer: Tracer = field(init=False)
 
     def __attrs_post_init__(self) -> None:

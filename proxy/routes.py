@@ -14,6 +14,7 @@ from pipeline.config.schema import Config, Pipeline
 from proxy.cross_origin import CrossOrigin
 from proxy.endpoint import PipelineEndpoint, send_error
 from proxy.request_body import BodyBudget
+from proxy.stage_times import RequestStages
 from proxy.tracing import Tracing
 from stages.backends.backend import Backend
 from stages.messages_api.errors import MethodNotAllowedError, NotFoundError
@@ -102,7 +103,21 @@ def _endpoint(
 ) -> PipelineEndpoint:
     sections = config.sections
     start = partial(tracing.start, path, sections["backends"]) if tracing else None
-    return PipelineEndpoint(pipeline.name, pipeline.chain, body_budget, sections["metrics"], start)
+    return PipelineEndpoint(
+        pipeline.name,
+        pipeline.chain,
+        body_budget,
+        sections["metrics"],
+        start_trace=start,
+        observe=RequestStages.of(pipeline).observe if _measures_stages(config, tracing) else None,
+    )
+
+
+def _measures_stages(config: Config, tracing: Tracing | None) -> bool:
+    """Whether something reads the times of stages."""
+    stages = [stage for pipeline in config.pipelines for stage in pipeline.stages]
+    in_metrics = any(isinstance(stage, Metrics) and stage.stage_times for stage in stages)
+    return in_metrics or (tracing is not None and tracing.stage_spans)
 
 
 def _with_head(apps: Methods) -> Methods:

@@ -17,6 +17,9 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 class Tracing(Protocol):
     """Makes the spans of requests. proxy/opentelemetry_spans.py has the only implementation."""
 
+    stage_spans: bool
+    """Whether to make a span of each stage."""
+
     def start(self, route: str, backends: Mapping[str, Backend], request: HttpRequest) -> None:
         """Start the span of a request. It ends with the exchange, and so do those of attempts."""
 

@@ -107,7 +107,10 @@ class StageRun:
     stage: str
     began: float
     forwarded: float | None = None
-    """When it first forwarded an event."""
+    """When it first forwarded the request, or a response of its own.
+
+    Of the last stage that gets the request, such as `invoke`: when the client's response started.
+    """
     ended: float | None = None
     """When the stage and all later stages were done."""
 

@@ -135,6 +135,8 @@ class _Response:
     async def _ping(self) -> None:
         if self.translator:
             for event in self.translator.ping():
+                for function in self.exchange.on_stream_event:
+                    function(event)
                 await self.forward(event)
 
 
