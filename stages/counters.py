@@ -120,6 +120,20 @@ class Counters:
         _OUTPUT_TOKEN, "Seconds for each output token after the first.", "backend", "model"
     )
     """Of complete streams only."""
+    gap_seconds: defaultdict[tuple[str], Histogram] = _histogram(
+        _FIRST_TOKEN,
+        "Longest seconds between two parts of a response, one value for each stream.",
+        "backend",
+    )
+    """Also of streams that broke off. It includes the time that the client takes to read a part."""
+    stage_seconds: defaultdict[tuple[str, str], Histogram] = _histogram(
+        _FIRST_TOKEN,
+        "Seconds that a stage had a request, until it forwarded the request or failed; of the last "
+        "stage, such as invoke, until the response started.",
+        "pipeline",
+        "stage",
+    )
+    """Only with the option `stage_times` of the stage `metrics`, or another reader of the times."""
     prompt_tokens: defaultdict[tuple[str, str], Histogram] = _histogram(
         _TOKENS, "Tokens of prompts, cached or not, of one request.", "backend", "model"
     )
@@ -141,6 +155,8 @@ class Counters:
         if exchange.ended is not None:
             key = (exchange.pipeline, backend, model, exchange.outcome)
             self.request_seconds[key].observe(exchange.ended - exchange.received)
+        if exchange.stages:
+            self._count_stages(exchange)
         if not exchange.attempts:
             return
         for degradation in exchange.degradations:
@@ -154,6 +170,11 @@ class Counters:
             self._count_tokens(usage, backend, model)
         if exchange.stream and exchange.first_token is not None:
             self._count_stream(exchange, exchange.first_token, usage, (backend, model))
+
+    def _count_stages(self, exchange: Exchange) -> None:
+        for run in exchange.stages:
+            if (until := run.forwarded or run.ended) is not None:
+                self.stage_seconds[exchange.pipeline, run.stage].observe(until - run.began)
 
     def _count_attempts(self, attempts: list[Attempt]) -> tuple[str, str]:
         """Add the attempts. Return the labels of the last one."""
@@ -179,6 +200,8 @@ class Counters:
         self, exchange: Exchange, first_token: float, usage: Usage | None, key: tuple[str, str]
     ) -> None:
         self.first_token_seconds[key].observe(first_token - exchange.received)
+        if exchange.longest_gap:
+            self.gap_seconds[key[:1]].observe(exchange.longest_gap)
         ended = exchange.attempts[-1].ended
         if exchange.outcome == "complete" and ended and usage and usage.output_tokens > 1:
             seconds = (ended - first_token) / (usage.output_tokens - 1)
