@@ -13,10 +13,10 @@ from attrs import frozen
 
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry
-from stages.exchange import Target
+from stages.exchange import Exchange, Target
 from stages.profiles.price import Price, price_on
 from stages.usage.database import check_version
-from stages.usage.rows import Sums
+from stages.usage.rows import DAY, Sums, rows
 
 By = Literal["day", "key", "model", "session", "agent", "backend"]
 BY: tuple[By, ...] = get_args(By)
@@ -115,3 +115,13 @@ def configured_prices(backends: Mapping[str, Backend], models: Mapping[str, Mode
         return backends[backend].profile_for(Target(backend, model)).price
 
     return prices
+
+
+def cost_of(exchange: Exchange, prices: Prices) -> float | None:
+    """The cost of all attempts of an exchange that has ended; None if no attempt has a price."""
+    priced = [
+        price.cost(row)
+        for row in (rows(exchange) if exchange.attempts else ())
+        if (price := price_on(prices(row.backend, row.model), _date(row.time // DAY)))
+    ]
+    return sum(priced) if priced else None
