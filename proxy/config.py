@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from attrs import evolve, frozen, validators
@@ -12,20 +12,16 @@ from attrs import evolve, frozen, validators
 from pipeline import ConfigError, Problem, option
 from pipeline.config.load import Sections, folder_of, load
 from pipeline.config.schema import Config, Schema
+from proxy.config_notes import unused_options
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
-from stages.account import Account
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry, register_hooks
 from stages.backends.json_schema import JSON_SCHEMAS
 from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
-from stages.fallback import Fallback
-from stages.invoke import Invoke
 from stages.profiles.profile import Overrides, Profile
-from stages.queue import Queue
-from stages.resolve import Resolve
 from stages.routing.breaker import Breakers
 from stages.routing.model_names import is_pattern
 from stages.usage.record import UsageRecord
@@ -139,45 +135,9 @@ def read(
     file = locate(file, environ)
     config = load(file, SCHEMA, environ, adapt, source)
     config.sections["usage"].locate(folder_of(file), environ)
-    return evolve(config, notes=(*config.notes, *_unused_options(config)))
-
-
-def _unused_options(config: Config) -> Iterator[Problem]:
-    """Yield a note for each option without effect, because a pipeline lacks its stage.
-
-    These are not errors: an own stage may use the option.
-    """
-    queued = [
-        f"`{k}`"
-        for k, each in referenced_backends(config).items()
-        if each.profile.max_concurrent_calls
-    ]
-    models = config.sections["models"].items()
-    listed = [
-        f"`{name}`"
-        for name, entry in models
-        if len(entry.targets) > 1 and getattr(entry, "strategy", "") == "fallback"
-    ]
-    for pipeline in config.pipelines:
-        places = dict(zip(map(type, pipeline.stages), pipeline.locations, strict=True))
-        if Invoke not in places:
-            continue
-        if queued and Queue not in places:
-            names = ", ".join(queued)
-            message = (
-                f"pipeline `{pipeline.name}` has no `queue`, so `max_concurrent_calls` of {names} "
-                "has no effect"
-            )
-            hint = "add `queue` before `invoke`, or remove `max_concurrent_calls`"
-            yield Problem("limit-unused", message, places[Invoke], hint, "note")
-        if listed and Fallback not in places and Resolve in places:
-            names = ", ".join(listed)
-            message = (
-                f"pipeline `{pipeline.name}` has no `fallback`: only the first target of {names} "
-                "gets requests"
-            )
-            hint = "add `fallback` after `resolve`"
-            yield Problem("targets-unused", message, places[Resolve], hint, "note")
+    return evolve(
+        config, notes=(*config.notes, *unused_options(config, referenced_backends(config)))
+    )
 
 
 def model_names(config: Config) -> frozenset[str]:
@@ -240,11 +200,6 @@ def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:
     """Give the config to read: `file`, otherwise LLM_PROXY_CONFIG, otherwise ./pipelines.yaml."""
     environ = os.environ if environ is None else environ
     return file or environ.get("LLM_PROXY_CONFIG") or DEFAULT_FILE
-
-
-def records_usage(config: Config) -> bool:
-    """Whether a pipeline has the stage `account`."""
-    return any(isinstance(stage, Account) for each in config.pipelines for stage in each.stages)
 
 
 def check_open_access(config: Config, host: str) -> None:

@@ -25,7 +25,8 @@ from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from proxy import __version__, logging_setup
 from proxy.app import App
-from proxy.config import Server, check_open_access, read, records_usage, referenced_backends
+from proxy.config import Server, check_open_access, read, referenced_backends
+from proxy.config_notes import records_usage
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol

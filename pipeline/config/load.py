@@ -50,7 +50,8 @@ def load(
     masked = builder.document.masked_text()
     if builder.problems:
         raise ConfigError(name, masked, [*builder.problems, *warnings])
-    return Config(name, source, sections, pipelines, notes, digest(texts), masked)
+    places = {key: builder.document.location_of_key((key,)) for key in builder.document.value}
+    return Config(name, source, sections, pipelines, notes, digest(texts), masked, places)
 
 
 def _build(

@@ -68,3 +68,5 @@ class Config:
     notes: tuple[Problem, ...]
     digest: bytes = b""
     masked_source: str = ""
+    section_locations: Mapping[str, Location] = Factory(dict)
+    """The places of the sections that the file has."""

@@ -109,6 +109,9 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     ]
 
 
+_INIT = ["--config", "--backend", "--model", "--api-key-env", "--embedded"]
+
+
 @pytest.mark.parametrize(
     ("command", "options"),
     [
@@ -116,7 +119,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("check", ["--config", "--fix", "--json"]),
         ("stages", ["--config", "--json"]),
         ("profiles", ["--fields", "--json"]),
-        ("init", ["--config", "--backend", "--model", "--api-key-env", "--embedded", "--timeout"]),
+        ("init", [*_INIT, "--print", "--timeout"]),
         ("run", ["--config", "--model", "--api-key", "--log", "--print"]),
         ("statusline", []),
         ("schema", ["--config"]),

@@ -70,7 +70,7 @@ def by_kind(spans: Sequence[ReadableSpan], kind: SpanKind) -> list[ReadableSpan]
 
 def id_of(span: ReadableSpan) -> int:
     assert span.context is not None
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
