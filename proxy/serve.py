@@ -25,7 +25,14 @@ from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from proxy import __version__, logging_setup
 from proxy.app import App
-from proxy.config import Server, check_open_access, read, records_usage, referenced_backends
+from proxy.config import (
+    Server,
+    check_open_access,
+    read,
+    records_exchanges,
+    records_usage,
+    referenced_backends,
+)
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
@@ -244,9 +251,7 @@ def greeting(config: Config, server: Server, port: int) -> str:
         for n, target in enumerate(entry.targets):
             destination = f"{target.backend}: {target.model or 'the same name'}"
             lines.append(f"  {'' if n else name:<{width}}  {destination}")
-    if records_usage(config):
-        usage = config.sections["usage"]
-        lines += ["", f"usage: {usage.path}, at most {usage.max_bytes / MIB:g} MiB"]
+    lines += _storage(config)
     notes = [note.message for note in config.notes] + _worker_notes(config, server)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key from your config" if _requires_key(config) else "anything"
@@ -257,6 +262,20 @@ def greeting(config: Config, server: Server, port: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _storage(config: Config) -> list[str]:
+    """The files that the proxy writes, with their limits."""
+    lines = []
+    if records_usage(config):
+        usage = config.sections["usage"]
+        lines += ["", f"usage: {usage.path}, at most {usage.max_bytes / MIB:g} MiB"]
+    if records_exchanges(config):
+        recordings = config.sections["recordings"]
+        what = "with prompts" if recordings.redact else "with prompts, not redacted"
+        limit = f"at most {recordings.max_bytes / MIB:g} MiB"
+        lines += ["", f"recordings, {what}: {recordings.path}, {limit}"]
+    return lines
 
 
 def _worker_notes(config: Config, server: Server) -> list[str]:
