@@ -122,6 +122,8 @@ class Writer:
         except OSError:
             with suppress(OSError):
                 os.ftruncate(file, self._written)  # no half line
+                if not self._written:
+                    self._path.unlink()
             raise
         self._written += len(data)
 
