@@ -66,7 +66,7 @@ def recorded_result(recorded: Recorded) -> Result | None:
     if outcome not in ("complete", "error"):
         return None
     began, ended = exchange.get("received"), exchange.get("ended")
-    times = isinstance(began, float) and isinstance(ended, float)
+    seconds = ended - began if isinstance(began, float) and isinstance(ended, float) else 0.0
     attempts = exchange.get("attempts")
     last = attempts[-1] if isinstance(attempts, list) and attempts else {}
     target = last.get("target") if isinstance(last, dict) else None
@@ -74,6 +74,6 @@ def recorded_result(recorded: Recorded) -> Result | None:
         recorded.response,
         str(exchange.get("error") or ""),
         str(exchange.get("message") or ""),
-        ended - began if times else 0.0,
+        seconds,
         f"{target.get('backend')}/{target.get('model')}" if isinstance(target, dict) else "",
     )
