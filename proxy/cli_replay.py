@@ -12,7 +12,7 @@ from proxy.cli_support import config_option, json_option, reporting
 
 @click.command()
 @config_option
-@click.argument("place", metavar="DIR|FILE", type=click.Path(exists=True, path_type=Path))
+@click.argument("place", metavar="DIR|FILE", type=click.Path(path_type=Path))
 @click.option(
     "--against",
     metavar="MODEL|BACKEND[/MODEL]",
@@ -62,6 +62,8 @@ def replay(
       llm-proxy replay recordings --against ollama/qwen3   another backend and model
       llm-proxy replay recordings --limit 20 --fail-on-difference --json
     """  # noqa: D301 - click knows \\b by the character itself
+    if not place.exists():
+        raise click.BadParameter(f"Path '{place}' does not exist.", param_hint="DIR|FILE")
     from proxy.config import read
     from proxy.replay import command
 

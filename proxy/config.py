@@ -14,7 +14,6 @@ from pipeline.config.load import Sections, folder_of, load
 from pipeline.config.schema import Config, Schema
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
-from stages.account import Account
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry, register_hooks
@@ -25,7 +24,6 @@ from stages.fallback import Fallback
 from stages.invoke import Invoke
 from stages.profiles.profile import Overrides, Profile
 from stages.queue import Queue
-from stages.record import Record
 from stages.recording.section import Recordings
 from stages.resolve import Resolve
 from stages.routing.breaker import Breakers
@@ -249,17 +247,8 @@ def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:
     return file or environ.get("LLM_PROXY_CONFIG") or DEFAULT_FILE
 
 
-def records_usage(config: Config) -> bool:
-    """Whether a pipeline has the stage `account`."""
-    return _has(config, Account)
-
-
-def records_exchanges(config: Config) -> bool:
-    """Whether a pipeline has the stage `record`."""
-    return _has(config, Record)
-
-
-def _has(config: Config, kind: type) -> bool:
+def has_stage(config: Config, kind: type) -> bool:
+    """Whether a pipeline has a stage of this class."""
     return any(isinstance(stage, kind) for p in config.pipelines for stage in p.stages)
 
 

@@ -25,14 +25,7 @@ from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from proxy import __version__, logging_setup
 from proxy.app import App
-from proxy.config import (
-    Server,
-    check_open_access,
-    read,
-    records_exchanges,
-    records_usage,
-    referenced_backends,
-)
+from proxy.config import Server, check_open_access, has_stage, read, referenced_backends
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
@@ -43,7 +36,9 @@ from proxy.signals import (
     supervisor_is_dead,
 )
 from proxy.tracing import tracing_from
+from stages.account import Account
 from stages.authenticate import Authenticate
+from stages.record import Record
 from stages.usage.record import MIB
 
 # New objects that trigger the garbage collector. Requests create few cycles. Python's default of
@@ -267,10 +262,10 @@ def greeting(config: Config, server: Server, port: int) -> str:
 def _storage(config: Config) -> list[str]:
     """The files that the proxy writes, with their limits."""
     lines = []
-    if records_usage(config):
+    if has_stage(config, Account):
         usage = config.sections["usage"]
         lines += ["", f"usage: {usage.path}, at most {usage.max_bytes / MIB:g} MiB"]
-    if records_exchanges(config):
+    if has_stage(config, Record):
         recordings = config.sections["recordings"]
         what = "with prompts" if recordings.redact else "with prompts, not redacted"
         limit = f"at most {recordings.max_bytes / MIB:g} MiB"

@@ -137,11 +137,7 @@ def test_each_exchange_is_recorded_however_it_ends(recorded: Path) -> None:
     }
     contents = {
         session: [
-            {
-                name: value
-                for name, value in block.items()
-                if name in ("type", "text", "name", "input")
-            }
+            {k: v for k, v in block.items() if k not in ("id", "caller")}
             for block in response["content"]
         ]
         for session, (_, response) in ends.items()
@@ -231,7 +227,6 @@ ID differs
     stop reason    tool_use                tool_use
 """)
     assert "3 same, 1 differ, 0 failed" in table
-    assert replay("--against", "other", "--limit", "2").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_without_a_line_there_is_neither_a_folder_nor_a_thread(make: Callable[..
     assert not writer.folder.exists()
 
 
-def test_the_oldest_lines_are_deleted_and_the_folder_stays_within_its_limit(
+def test_the_oldest_lines_are_deleted_beyond_the_limit(
     make: Callable[..., Writer],
 ) -> None:
     writer = make(max_bytes=20_000)
@@ -124,7 +124,7 @@ def test_a_line_that_is_larger_than_the_folder_is_lost(
     assert "set a larger `recordings: {max_bytes}`" in log.messages[0]
 
 
-def test_a_folder_that_cannot_be_written_is_logged_once_with_the_next_action(
+def test_an_unusable_folder_is_logged_once_with_the_next_action(
     make: Callable[..., Writer],
     log: Log,  # noqa: F811
 ) -> None:
