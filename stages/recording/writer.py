@@ -82,6 +82,8 @@ class Writer:
         self._news.set()
         if self._thread is not None:
             self._thread.join(_CLOSE_TIMEOUT)
+        if self._queue:
+            log.warning("%d exchanges are not recorded in %s", len(self._queue), self.folder)
 
     def _run(self) -> None:
         while True:
