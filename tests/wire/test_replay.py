@@ -313,3 +313,19 @@ def test_ctrl_c_prints_what_is_there(replay: Replaying) -> None:
 
     assert result.exit_code == 1
     assert result.stdout.startswith("1 same, 0 differ, 0 failed; interrupted\n")
+
+
+def test_a_folder_that_cannot_be_written_stops_no_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = ScriptedBackend()
+    backend.says(whole(200, completion()))
+    config = CONFIG.format(url=backend.url, other=backend.url)
+    with proxy(tmp_path, f"recordings: {{folder: /proc/no}}\n{config}") as url:
+        client = Client(url)
+        statuses = {client.post(body()).status for _ in range(5)}
+        client.close()
+    backend.close()
+
+    assert statuses == {200}
+    assert len([line for line in caplog.messages if "exchanges are not recorded" in line]) == 1
