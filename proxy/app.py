@@ -27,7 +27,7 @@ from proxy import __version__
 from proxy.admission import Admission
 from proxy.api_keys import may_use
 from proxy.backend_monitor import BackendMonitor
-from proxy.config import check_open_access, model_names, read, referenced_backends
+from proxy.config import KEPT_SECTIONS, check_open_access, model_names, read, referenced_backends
 from proxy.http.disconnect import with_signals
 from proxy.reload import Reload
 from proxy.request_body import BodyBudget
@@ -167,7 +167,8 @@ class App:
         if self._tracing:
             self._tracing.close()
         # In a thread: it waits for the disk.
-        await anyio.to_thread.run_sync(self.current.config.sections["usage"].close)
+        for name in KEPT_SECTIONS:
+            await anyio.to_thread.run_sync(self.current.config.sections[name].close)
         self._on_close()
 
     def _update_monitors(self, group: TaskGroup, first: bool) -> None:

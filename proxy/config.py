@@ -22,11 +22,14 @@ from stages.backends.json_schema import JSON_SCHEMAS
 from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
 from stages.profiles.profile import Overrides, Profile
+from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
 from stages.routing.model_names import is_pattern
 from stages.usage.record import UsageRecord
 
 DEFAULT_FILE = "pipelines.yaml"
+#: Sections with a file and a thread: they survive a reload, and are closed at the end.
+KEPT_SECTIONS = ("usage", "recordings")
 
 
 @frozen
@@ -101,6 +104,7 @@ SCHEMA = Schema(
         "models": dict[str, ModelEntry],
         "circuit_breaker": Breakers,
         "usage": UsageRecord,
+        "recordings": Recordings,
         "metrics": Counters,  # it has no options: stages share the counters by it
     },
     registry=REGISTRY,
@@ -134,7 +138,8 @@ def read(
     environ = os.environ if environ is None else environ
     file = locate(file, environ)
     config = load(file, SCHEMA, environ, adapt, source)
-    config.sections["usage"].locate(folder_of(file), environ)
+    for name in KEPT_SECTIONS:
+        config.sections[name].locate(folder_of(file), environ)
     return evolve(
         config, notes=(*config.notes, *unused_options(config, referenced_backends(config)))
     )
@@ -154,7 +159,7 @@ def model_names(config: Config) -> frozenset[str]:
 def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
-    It keeps backends with the same name and options; the counters; the usage record, whose options
+    It keeps backends with the same name and options; the counters; KEPT_SECTIONS, whose options
     need a restart; and the circuit breakers of targets at such backends, if `circuit_breaker` is
     the same. Of a backend with the same name and
     address it keeps the queue, with its running and waiting calls.
@@ -171,8 +176,9 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
 
     def adapt(sections: Sections) -> Sections:
         adapted = {**sections, "metrics": running.sections["metrics"]}
-        if "usage" in sections:
-            adapted["usage"] = running.sections["usage"].keep(sections["usage"])
+        for name in KEPT_SECTIONS:
+            if name in sections:
+                adapted[name] = running.sections[name].keep(sections[name])
         if "backends" in sections:
             new_backends = sections["backends"].items()
             adapted["backends"] = {

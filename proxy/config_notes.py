@@ -11,12 +11,16 @@ from stages.backends.backend import Backend
 from stages.fallback import Fallback
 from stages.invoke import Invoke
 from stages.queue import Queue
+from stages.record import Record
 from stages.resolve import Resolve
 
+#: The sections that are of use to one stage only.
+_SECTION_STAGES = {"usage": ("account", Account), "recordings": ("record", Record)}
 
-def records_usage(config: Config) -> bool:
-    """Whether a pipeline has the stage `account`."""
-    return any(isinstance(stage, Account) for each in config.pipelines for stage in each.stages)
+
+def has_stage(config: Config, kind: type) -> bool:
+    """Whether a pipeline has a stage of this class."""
+    return any(isinstance(stage, kind) for each in config.pipelines for stage in each.stages)
 
 
 def unused_options(config: Config, backends: Mapping[str, Backend]) -> Iterator[Problem]:
@@ -25,11 +29,12 @@ def unused_options(config: Config, backends: Mapping[str, Backend]) -> Iterator[
     `backends` are those that models refer to. The problems are no errors: an own stage may use the
     option.
     """
-    if "usage" in config.section_locations and not records_usage(config):
-        message = "no pipeline has the stage `account`, so `usage` has no effect"
-        hint = "add `account` after `authenticate`, or remove `usage`"
-        location = config.section_locations["usage"]
-        yield Problem("usage-without-account", message, location, hint, "warning")
+    for section, (name, kind) in _SECTION_STAGES.items():
+        if section in config.section_locations and not has_stage(config, kind):
+            message = f"no pipeline has the stage `{name}`, so `{section}` has no effect"
+            hint = f"add `{name}` to one, or remove `{section}`"
+            location = config.section_locations[section]
+            yield Problem(f"{section}-without-{name}", message, location, hint, "warning")
     queued = [f"`{k}`" for k, each in backends.items() if each.profile.max_concurrent_calls]
     models = config.sections["models"].items()
     listed = [

@@ -26,7 +26,7 @@ from pipeline.config.schema import Config
 from proxy import __version__, logging_setup
 from proxy.app import App
 from proxy.config import Server, check_open_access, read, referenced_backends
-from proxy.config_notes import records_usage
+from proxy.config_notes import has_stage
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
@@ -37,7 +37,9 @@ from proxy.signals import (
     supervisor_is_dead,
 )
 from proxy.tracing import tracing_from
+from stages.account import Account
 from stages.authenticate import Authenticate
+from stages.record import Record
 from stages.usage.record import MIB
 
 # New objects that trigger the garbage collector. Requests create few cycles. Python's default of
@@ -245,9 +247,7 @@ def greeting(config: Config, server: Server, port: int) -> str:
         for n, target in enumerate(entry.targets):
             destination = f"{target.backend}: {target.model or 'the same name'}"
             lines.append(f"  {'' if n else name:<{width}}  {destination}")
-    if records_usage(config):
-        usage = config.sections["usage"]
-        lines += ["", f"usage: {usage.path}, at most {usage.max_bytes / MIB:g} MiB"]
+    lines += _storage(config)
     notes = [note.message for note in config.notes] + _worker_notes(config, server)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key from your config" if _requires_key(config) else "anything"
@@ -258,6 +258,20 @@ def greeting(config: Config, server: Server, port: int) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _storage(config: Config) -> list[str]:
+    """The files that the proxy writes, with their limits."""
+    lines = []
+    if has_stage(config, Account):
+        usage = config.sections["usage"]
+        lines += ["", f"usage: {usage.path}, at most {usage.max_bytes / MIB:g} MiB"]
+    if has_stage(config, Record):
+        recordings = config.sections["recordings"]
+        what = "with prompts" if recordings.redact else "with prompts, not redacted"
+        limit = f"at most {recordings.max_bytes / MIB:g} MiB"
+        lines += ["", f"recordings, {what}: {recordings.path}, {limit}"]
+    return lines
 
 
 def _worker_notes(config: Config, server: Server) -> list[str]:

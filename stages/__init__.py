@@ -9,6 +9,7 @@ REGISTRY = Registry(
         "authenticate",
         "account",
         "validate",
+        "record",
         "resolve",
         "retry",
         "fallback",

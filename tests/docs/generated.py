@@ -22,6 +22,7 @@ from stages import REGISTRY
 from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
 from stages.profiles import describe as profiles
 from stages.profiles.profile import CONNECTION_KEYS, Profile
+from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
 from stages.usage.record import UsageRecord
 
@@ -107,6 +108,7 @@ PARTS: dict[str, Callable[[], str]] = {
     ),
     "circuit_breaker": lambda: options(Breakers),
     "usage": lambda: options(UsageRecord),
+    "recordings": lambda: options(Recordings),
     "reserved": lambda: _names(SCHEMA.reserved),
     "commands": commands,
     "stages": stages,

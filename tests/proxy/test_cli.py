@@ -99,6 +99,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         "  init        Find a model server, and write a config for it.",
         "  probe       Find out what a backend supports, and print its profile.",
         "  profiles    List the backend profiles, or print the profile NAME.",
+        "  replay      Run recorded exchanges again, and print how the results differ.",
         "  run         Run COMMAND with a proxy of its own.",
         "  schema      Print a JSON Schema of the config, for editors.",
         "  serve       Serve the pipelines of the config.",
@@ -125,6 +126,18 @@ _INIT = ["--config", "--backend", "--model", "--api-key-env", "--embedded"]
         ("schema", ["--config"]),
         ("show", ["--config", "--json"]),
         ("explain", ["--config", "--pipeline", "--dry", "--json"]),
+        (
+            "replay",
+            [
+                "--config",
+                "--against",
+                "--pipeline",
+                "--limit",
+                "--concurrency",
+                "--fail-on-difference",
+                "--json",
+            ],
+        ),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )
