@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen, validators
@@ -23,6 +24,8 @@ from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
 from stages.fallback import Fallback
 from stages.invoke import Invoke
+from stages.keys.config import Key
+from stages.keys.rules import key_problems
 from stages.profiles.profile import Overrides, Profile
 from stages.queue import Queue
 from stages.resolve import Resolve
@@ -104,6 +107,7 @@ SCHEMA = Schema(
         "backends": dict[str, Backend],
         "models": dict[str, ModelEntry],
         "circuit_breaker": Breakers,
+        "keys": dict[str, Key],
         "usage": UsageRecord,
         "metrics": Counters,  # it has no options: stages share the counters by it
     },
@@ -113,6 +117,9 @@ SCHEMA = Schema(
     option_classes={Backend: Profile, Overrides: Profile},
     json_schemas=JSON_SCHEMAS,
     register_hooks=register_hooks,
+    optional=frozenset({"keys"}),
+    section_files={"keys_file": "keys"},
+    rules=(key_problems,),
     reserved=(
         "GET /",
         "GET /health",
@@ -130,14 +137,15 @@ def read(
     environ: Mapping[str, str] | None = None,
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
     source: str | None = None,
+    replaced: Mapping[Path, str] | None = None,
 ) -> Config:
     """Read and check a config. Raises ConfigError with all problems.
 
-    `source` is used in place of the text of `file`.
+    `source` and `replaced` are used in place of the texts of files; see `load`.
     """
     environ = os.environ if environ is None else environ
     file = locate(file, environ)
-    config = load(file, SCHEMA, environ, adapt, source)
+    config = load(file, SCHEMA, environ, adapt, source, replaced)
     config.sections["usage"].locate(folder_of(file), environ)
     return evolve(config, notes=(*config.notes, *_unused_options(config)))
 
@@ -263,8 +271,8 @@ def check_open_access(config: Config, host: str) -> None:
                     "could use it"
                 )
                 hint = (
-                    "set PROXY_API_KEY or `keys`, or listen on 127.0.0.1, "
-                    "or write `allow_anonymous: true`"
+                    "set PROXY_API_KEY, or make a key with `llm-proxy keys new`, "
+                    "or listen on 127.0.0.1, or write `allow_anonymous: true`"
                 )
                 problems.append(Problem("open-door", message, location, hint))
     if problems:

@@ -10,8 +10,9 @@ from typing import Any, NoReturn
 
 import anyio
 import click
-from attrs import frozen
+from attrs import evolve, frozen
 
+from pipeline.chain import Chain
 from pipeline.config.problems import suggest
 from pipeline.config.schema import Config, Pipeline
 from pipeline.stage import signature
@@ -70,6 +71,7 @@ def choose(config: Config, name: str | None) -> Pipeline:
 
 def explain(config: Config, pipeline: Pipeline, source: Saved, dry: bool, as_json: bool) -> bool:
     """Run the request, and print the report. Return whether the client would get an error."""
+    pipeline = _with_key(pipeline)
     exchange = Exchange(id=new_request_id(), pipeline=pipeline.name)
     names = pipeline.stage_names
     stop_before = _caller(pipeline) if dry else None
@@ -119,6 +121,20 @@ async def _run(config: Config, pipeline: Pipeline, request: HttpRequest, trace: 
     finally:
         for backend in referenced_backends(config).values():
             await backend.aclose()
+
+
+def _with_key(pipeline: Pipeline) -> Pipeline:
+    """Give `pipeline` with a key, if it has only named keys: a config does not have those."""
+
+    stages = tuple(
+        evolve(stage, keys=("explain",), named=None)
+        if isinstance(stage, Authenticate) and not stage.keys and not stage.is_open
+        else stage
+        for stage in pipeline.stages
+    )
+    if stages == pipeline.stages:
+        return pipeline
+    return evolve(pipeline, stages=stages, chain=Chain.of(stages, HttpRequest))
 
 
 def _request(pipeline: Pipeline, exchange: Exchange, source: Saved) -> HttpRequest:
