@@ -45,7 +45,7 @@ def load(
     source, variables = texts = (texts[0] if source is None else source, texts[1])
     schema = evolve(schema, registry=evolve(schema.registry, folder=folder_of(file)))
     files = Files(Path(folder_of(file)), replaced or {})
-    document = parse(source, {**_values(variables), **environ}, files=files)
+    document = parse(source, {**variables_of(variables), **environ}, files=files)
     builder = Builder(document, classes=schema.option_classes)
     schema.register_hooks(builder.converter)
     folder = Path(file).parent
@@ -140,7 +140,8 @@ def public_digest(texts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
 
 
-def _values(variables: str) -> dict[str, str]:
+def variables_of(variables: str) -> dict[str, str]:
+    """Give the variables of the text of a `.env`."""
     values = dotenv_values(stream=StringIO(variables))
     return {name: value for name, value in values.items() if value is not None}
 

@@ -125,7 +125,6 @@ async def _run(config: Config, pipeline: Pipeline, request: HttpRequest, trace: 
 
 def _with_key(pipeline: Pipeline) -> Pipeline:
     """Give `pipeline` with a key, if it has only named keys: a config does not have those."""
-
     stages = tuple(
         evolve(stage, keys=("explain",), named=None)
         if isinstance(stage, Authenticate) and not stage.keys and not stage.is_open
