@@ -271,8 +271,8 @@ def check_open_access(config: Config, host: str) -> None:
                     "could use it"
                 )
                 hint = (
-                    "set PROXY_API_KEY, or make a key with `llm-proxy keys new`, "
-                    "or listen on 127.0.0.1, or write `allow_anonymous: true`"
+                    "set PROXY_API_KEY or `keys`, or listen on 127.0.0.1, "
+                    "or write `allow_anonymous: true`"
                 )
                 problems.append(Problem("open-door", message, location, hint))
     if problems:

@@ -22,11 +22,12 @@ def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 @frozen
 class Authenticate(Stage[HttpRequest, Authenticated]):
-    """Refuse requests without a key of the section `keys` or of `keys`, before their body is read.
+    """Refuse requests without a valid key, before their body is read.
 
-    A client sends the key as `x-api-key` or as `Authorization: Bearer`, or sends both. One of the
-    two may be for another server; which one differs by client. So one right key is enough. A key
-    that is in both places has the name and the options of the section.
+    A key is valid if it is in the section `keys` or in the option `keys`; one that is in both has
+    the name and the options of the section. A client sends the key as `x-api-key` or as
+    `Authorization: Bearer`, or sends both. One of the two may be for another server; which one
+    differs by client. So one right key is enough.
     """
 
     keys: tuple[str, ...] = option(

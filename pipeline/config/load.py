@@ -48,24 +48,18 @@ def load(
     document = parse(source, {**variables_of(variables), **environ}, files=files)
     builder = Builder(document, classes=schema.option_classes)
     schema.register_hooks(builder.converter)
-    folder = Path(file).parent
-    entries = [
-        SectionFile(*names, builder, files, folder) for names in schema.section_files.items()
-    ]
+    entries = [SectionFile(*names, builder, files) for names in schema.section_files.items()]
     sections, pipelines = _build(builder, schema, adapt, entries)
     for each in entries:
         each.report()
-    warnings = sorted(builder.warnings, key=lambda problem: problem.location)
+    warnings = sorted(builder.warnings, key=lambda problem: problem.place)
     notes = (*warnings, *builder.split_unusable())
     masked = builder.document.masked_text()
-    whole = digest(texts, files.contents.values())
-    named = tuple(files.contents)
+    watched = (digest(texts, files.contents.values()), tuple(files.contents))
     if builder.problems:
-        error = ConfigError(name, masked, [*builder.problems, *warnings])
-        error.digest, error.files = whole, named
-        raise error
+        raise ConfigError(name, masked, [*builder.problems, *warnings], *watched)
     public = public_digest([masked, *(each.text for each in entries)])
-    return Config(name, source, sections, pipelines, notes, whole, masked, named, public)
+    return Config(name, source, sections, pipelines, notes, masked, *watched, public)
 
 
 def _build(
@@ -106,7 +100,7 @@ def _apply_rules(
     for rule in schema.rules:
         for path, problem in rule(sections, pipelines):
             owner = next((file.builder for file in files if file.has(path)), None) or builder
-            problem = evolve(problem, location=owner.document.location_of(path))
+            problem = evolve(problem, location=owner.document.location_of_key(path))
             if problem.severity == "error":
                 owner.problems.append(problem)
             else:

@@ -45,6 +45,11 @@ class Problem:
     rename: tuple[str, str] | None = None
     file: SourceFile | None = None
 
+    @property
+    def place(self) -> tuple[str, Location]:
+        """The order of problems: those of the config come first."""
+        return self.file.name if self.file else "", self.location
+
     def render(self, file: str, source: str) -> str:
         """Give the problem as text: `file:line:column`, the source line with a caret, the hint.
 
@@ -80,23 +85,24 @@ class ConfigError(Exception):
     `digest` and `files` are as in a Config, if the config could be read.
     """
 
-    digest: bytes = b""
-    files: tuple[Path, ...] = ()
-
-    def __init__(self, file: str, source: str, problems: Iterable[Problem]) -> None:
+    def __init__(
+        self,
+        file: str,
+        source: str,
+        problems: Iterable[Problem],
+        digest: bytes = b"",
+        files: tuple[Path, ...] = (),
+    ) -> None:
         self.file = file
+        self.digest, self.files = digest, files
         # An alias repeats the problems after its anchor. Report them once.
-        self.problems = sorted(dict.fromkeys(problems), key=_place)
+        self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.place)
         super().__init__("\n".join(p.render(file, source) for p in self.problems))
 
     def report(self) -> str:
         """Give all problems as a command prints them, with their number at the end."""
         count = len(self.problems)
         return f"{self}\n\n{count} problem{'s' if count > 1 else ''}"
-
-
-def _place(problem: Problem) -> tuple[str, Location]:
-    return problem.file.name if problem.file else "", problem.location
 
 
 def suggest(name: str, valid_names: Iterable[str]) -> str:

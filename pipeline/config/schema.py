@@ -78,7 +78,7 @@ class Config:
     sections: Mapping[str, Any]
     pipelines: tuple[Pipeline, ...]
     notes: tuple[Problem, ...]
-    digest: bytes = b""
     masked_source: str = ""
+    digest: bytes = b""
     files: tuple[Path, ...] = ()
     public_digest: str = ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path as FilePath
 from typing import Any
 
 from attrs import Factory, define, evolve
@@ -26,8 +25,6 @@ class SectionFile:
     section: str
     config: Builder
     files: Files
-    folder: FilePath
-    """The folder of the config, as messages name it."""
     name: str = ""
     text: str = ""
     builder: Builder | None = None
@@ -88,7 +85,7 @@ class SectionFile:
         if self.builder is None:
             return
         notes = self.builder.split_unusable()
-        file = SourceFile(str(self.folder / self.name), self.builder.document.masked_text())
+        file = SourceFile(self.name, self.builder.document.masked_text())
         self.config.problems += [_in(file, problem) for problem in self.builder.problems]
         for problem in [*self.builder.warnings, *notes]:
             self.config.warnings[_in(file, problem)] = None
