@@ -17,6 +17,8 @@ from proxy.cli import main
 from proxy.config import check_open_access, read
 from proxy.cross_origin import CrossOrigin
 from proxy.keys import PREFIX, KeyCommandError, _Check, _edit
+from proxy.run import with_key
+from stages.authenticate import Authenticate
 
 TEXT = """\
 # The config of a test.
@@ -247,3 +249,10 @@ def test_each_help_has_an_example(command: tuple[str, ...]) -> None:
     assert result.exit_code == 0
     assert "Example" in result.output
     assert "llm-proxy keys " in result.output
+
+
+def test_run_accepts_its_own_key_alone(folder: Path) -> None:
+    keys(folder, "new", "alice")
+    config = with_key(read(str(folder / "pipelines.yaml"), {}), "own")
+    (stage,) = [s for s in config.pipelines[0].stages if isinstance(s, Authenticate)]
+    assert (stage.keys, stage.named) == (("own",), None)

@@ -36,7 +36,7 @@ def refusal(file: str) -> str:
     return caught.value.report()
 
 
-def test_a_secret_is_the_text_of_the_file_without_its_last_line_breaks(file: str) -> None:
+def test_a_secret_has_no_line_breaks_at_its_end(file: str) -> None:
     config = read(file, {})
     assert config.sections["backends"]["here"].profile.api_key == "s3cret value"
     assert list(config.sections["keys"]) == ["alice"]
