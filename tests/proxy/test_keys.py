@@ -171,7 +171,7 @@ def test_a_mistake_changes_nothing(
     assert [path.name for path in folder.iterdir()] == ["pipelines.yaml"]
 
 
-def test_a_config_with_errors_is_not_changed_but_a_missing_variable_is_no_error(
+def test_a_config_with_errors_is_not_changed(
     folder: Path,
 ) -> None:
     config = folder / "pipelines.yaml"
