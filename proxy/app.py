@@ -123,7 +123,8 @@ class App:
         self._update_monitors(group, first=False)
 
     def _table(self, config: Config) -> RoutingTable:
-        config.sections["metrics"].model_names = model_names(config)
+        counters = config.sections["metrics"]
+        counters.model_names, counters.config_digest = model_names(config), config.public_digest
         cache_bytes = config.sections["server"].conversation_cache_bytes
         PARTS.resize(cache_bytes // 2)
         CONVERSATIONS.resize(cache_bytes // 2)
@@ -194,7 +195,8 @@ class App:
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Report readiness from the monitors' latest results, without waiting.
 
-        Names of backends and targets are shown only to clients that may use the proxy.
+        The digest, and the names of backends and targets, are shown only to clients that may use
+        the proxy.
 
         The circuit breakers of `targets` are reported, but do not make the proxy unready, not even
         if all are open. A breaker judges by requests: without traffic it could never close again.
@@ -208,6 +210,7 @@ class App:
         states = breakers.states(anyio.current_time())
         report: dict[str, Any] = {
             "status": "ready",
+            "digest": self.current.config.public_digest,
             "backends": {name: {"state": error or "ready"} for name, error in errors.items()},
             "targets": {label: {"state": state} for label, state in states.items()},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen, validators
@@ -21,6 +22,8 @@ from stages.backends.config import ModelEntry, register_hooks
 from stages.backends.json_schema import JSON_SCHEMAS
 from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
+from stages.keys.config import Key
+from stages.keys.rules import key_problems
 from stages.profiles.profile import Overrides, Profile
 from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
@@ -103,6 +106,7 @@ SCHEMA = Schema(
         "backends": dict[str, Backend],
         "models": dict[str, ModelEntry],
         "circuit_breaker": Breakers,
+        "keys": dict[str, Key],
         "usage": UsageRecord,
         "recordings": Recordings,
         "metrics": Counters,  # it has no options: stages share the counters by it
@@ -113,6 +117,9 @@ SCHEMA = Schema(
     option_classes={Backend: Profile, Overrides: Profile},
     json_schemas=JSON_SCHEMAS,
     register_hooks=register_hooks,
+    optional=frozenset({"keys"}),
+    section_files={"keys_file": "keys"},
+    rules=(key_problems,),
     reserved=(
         "GET /",
         "GET /health",
@@ -130,14 +137,15 @@ def read(
     environ: Mapping[str, str] | None = None,
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
     source: str | None = None,
+    replaced: Mapping[Path, str] | None = None,
 ) -> Config:
     """Read and check a config. Raises ConfigError with all problems.
 
-    `source` is used in place of the text of `file`.
+    `source` and `replaced` are used in place of the texts of files; see `load`.
     """
     environ = os.environ if environ is None else environ
     file = locate(file, environ)
-    config = load(file, SCHEMA, environ, adapt, source)
+    config = load(file, SCHEMA, environ, adapt, source, replaced)
     for name in KEPT_SECTIONS:
         config.sections[name].locate(folder_of(file), environ)
     return evolve(

@@ -142,6 +142,8 @@ class Counters:
     )
     model_names: frozenset[str] = field(default=frozenset(), init=False)
     """The names of models in the config."""
+    config_digest: str = field(default="", init=False)
+    """The digest of the config that is served."""
     shared: SharedMetrics | None = field(default=None, init=False)
     """Set if several workers share their metrics."""
 

@@ -4,7 +4,7 @@
     -------------   --------------------------------------------------------------------------
     the endpoint    id, pipeline, method, path, session, agent, parent_agent, received, trace_id;
                     at the end: status, error, outcome, ended
-    authenticate    client
+    authenticate    client, allowed_models
     validate        model, stream
     translate-in    degradations
     queue           queued, accepted
@@ -33,6 +33,7 @@ from stages.messages_api.usage import Usage
 
 if TYPE_CHECKING:
     from stages.messages_api.stream_events import StreamEvent
+    from stages.routing.model_names import AllowedModels
 
 Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalled", "aborted"]
 
@@ -40,7 +41,7 @@ Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalle
 # Functions, and the `overrides` of a target, which may contain secrets.
 _NOT_IN_JSON = (
     *("_usage", "read_usage", "on_response_start", "on_stream_event", "on_attempt", "on_end"),
-    *("call_headers", "overrides"),
+    *("allowed_models", "call_headers", "overrides"),
 )
 
 
@@ -133,6 +134,8 @@ class Exchange:
     """In hexadecimal digits; empty without tracing."""
     client: str = ""
     """The name of the client's key, never the key."""
+    allowed_models: AllowedModels | None = None
+    """The models that the client may ask for; None: all. `resolve` and `list-models` obey it."""
     model: str = ""
     """The model that the client asked for."""
     stream: bool = False

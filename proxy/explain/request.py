@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from pipeline.chain import Chain
 from pipeline.config.schema import Pipeline
 from stages.authenticate import Authenticate
 from stages.events import HttpRequest
@@ -39,6 +40,19 @@ def saved(data: bytes) -> tuple[Saved, int]:
             continue
         return Saved(json.dumps(exchange.request).encode(), dict(exchange.headers)), others
     return Saved(data, {}), 0  # `validate` says why it is not valid
+
+
+def with_key(pipeline: Pipeline) -> Pipeline:
+    """Give `pipeline` with a key, if it has only named keys: a config does not have those."""
+    stages = tuple(
+        evolve(stage, keys=("explain",), named=None)
+        if isinstance(stage, Authenticate) and not stage.keys and not stage.is_open
+        else stage
+        for stage in pipeline.stages
+    )
+    if stages == pipeline.stages:
+        return pipeline
+    return evolve(pipeline, stages=stages, chain=Chain.of(stages, HttpRequest))
 
 
 def make_request(pipeline: Pipeline, exchange: Exchange, source: Saved) -> HttpRequest:

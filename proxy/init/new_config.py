@@ -30,6 +30,8 @@ backends:
 models:
   {models}
 
+# Keys of clients with names, models and expiry: `llm-proxy keys new NAME` adds the section `keys`.
+
 pipelines:
   messages:
     route: POST /v1/messages

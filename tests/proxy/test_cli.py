@@ -97,6 +97,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         "  check       Report every problem of the config.",
         "  explain     Show what each stage of a pipeline does to a request.",
         "  init        Find a model server, and write a config for it.",
+        "  keys        Make, list and revoke the API keys of clients.",
         "  probe       Find out what a backend supports, and print its profile.",
         "  profiles    List the backend profiles, or print the profile NAME.",
         "  replay      Run recorded exchanges again, and print how the results differ.",

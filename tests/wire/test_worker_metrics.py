@@ -100,7 +100,8 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
 
         def complete(samples: Samples) -> bool:
             counted = sum(n for key, n in samples.items() if key[:2] == RESPONSES)
-            return counted >= ALL and len(list(shared.glob("*.lock"))) == WORKERS
+            serving = sum(n for key, n in samples.items() if key[0] == "llm_proxy_config_info")
+            return counted >= ALL and serving == len(list(shared.glob("*.lock"))) == WORKERS
 
         until(proxy.url, complete)
         # Scrapes count, too: without them each scrape is the same.
