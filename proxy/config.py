@@ -23,6 +23,7 @@ from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
 from stages.fallback import Fallback
 from stages.invoke import Invoke
+from stages.limits.section import LimitsSection
 from stages.profiles.profile import Overrides, Profile
 from stages.queue import Queue
 from stages.resolve import Resolve
@@ -105,6 +106,7 @@ SCHEMA = Schema(
         "models": dict[str, ModelEntry],
         "circuit_breaker": Breakers,
         "usage": UsageRecord,
+        "limits": LimitsSection,
         "metrics": Counters,  # it has no options: stages share the counters by it
     },
     registry=REGISTRY,
@@ -194,8 +196,8 @@ def model_names(config: Config) -> frozenset[str]:
 def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
-    It keeps backends with the same name and options; the counters; the usage record, whose options
-    need a restart; and the circuit breakers of targets at such backends, if `circuit_breaker` is
+    It keeps backends with the same name and options; the counters; the counts of limits; the usage
+    record, whose options need a restart; and the circuit breakers of targets at such backends, if `circuit_breaker` is
     the same. Of a backend with the same name and
     address it keeps the queue, with its running and waiting calls.
     """
@@ -213,6 +215,8 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
         adapted = {**sections, "metrics": running.sections["metrics"]}
         if "usage" in sections:
             adapted["usage"] = running.sections["usage"].keep(sections["usage"])
+        if "limits" in sections:
+            adapted["limits"].carry_over(running.sections["limits"])
         if "backends" in sections:
             new_backends = sections["backends"].items()
             adapted["backends"] = {

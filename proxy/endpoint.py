@@ -63,7 +63,8 @@ class ResponseWriter:
             await self.send(message)
             self.complete = not event.more
         elif isinstance(event, ResponseStart):
-            start = _start(event.status, {**event.headers, "request-id": self.exchange.id})
+            headers = {**(self.exchange.response_headers or {}), **event.headers}
+            start = _start(event.status, {**headers, "request-id": self.exchange.id})
             await self.send(start)
             self.exchange.status = event.status
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")

@@ -10,6 +10,7 @@ REGISTRY = Registry(
         "account",
         "validate",
         "resolve",
+        "limit",
         "retry",
         "fallback",
         "translate-in",

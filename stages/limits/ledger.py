@@ -1,0 +1,212 @@
+"""The counts of all accounts and the holds of requests in flight. Pure: time is an argument.
+
+    state of a hold   admit             settle                 renew           lease ends
+    ---------------   ---------------   --------------------   -------------   ----------
+    none              held, or refused  nothing                nothing
+    held              nothing           none: charges `used`,  lease begins    expired
+                                        and gives back
+    expired           as none           none: charges `used`   held            (an hour later)
+                                                                               none
+
+See stages/limits/counts.py for what a hold takes, and stages/limits/store.py for the contract of
+each call. `admit` checks all wants before it takes from one. A process that dies leaks nothing: its
+holds expire, and what they took from rates leaks out by time.
+
+All leases have the same length, so the order of renewals is that of their ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from attrs import Factory, define, field
+
+from stages.limits.counts import Budget, Count, Lack, Places, Rate
+from stages.limits.store import Admitted, Level, Refused, Want
+
+_COUNTS: dict[str, type[Rate | Budget | Places]] = {
+    "rate": Rate,
+    "budget": Budget,
+    "concurrency": Places,
+}
+#: Seconds for which an expired hold can still be settled.
+_SETTLE_EXPIRED = 3600.0
+#: Counts that may be in memory; beyond, those of sessions and agents are dropped, oldest first.
+_MAX_COUNTS = 100_000
+#: Unused counts are searched for when their number has doubled, at the earliest here.
+_FIRST_SWEEP = 1000
+#: Accounts with names that clients choose.
+_OF_CLIENTS = ("session:", "agent:")
+
+
+@define(eq=False)
+class _Hold:
+    wants: tuple[Want, ...]
+    amounts: tuple[float, ...]
+    """The estimates, each at most the maximum."""
+    since: float
+    ends: float
+
+
+@define(eq=False)
+class Ledger:
+    """All counts and holds of one store. `lease` is in seconds."""
+
+    lease: float = math.inf
+    max_counts: int = _MAX_COUNTS
+    _counts: dict[tuple[str, str], tuple[Count, Want]] = Factory(dict)
+    """By account and limit, with the latest Want."""
+    _holds: dict[str, _Hold] = Factory(dict)
+    """In the order of the ends of their leases."""
+    _expired: dict[str, _Hold] = Factory(dict)
+    """In the order of the ends of their leases."""
+    _queues: dict[str, Places] = Factory(dict)
+    """Where each waiting request waits."""
+    _ready: list[str] = Factory(list)
+    _sweep_at: int = field(default=_FIRST_SWEEP, init=False)
+
+    def admit(
+        self, now: float, hold: str, wants: Sequence[Want], queue: bool = False
+    ) -> Admitted | Refused:
+        """Take from all wants, or from none.
+
+        `queue`: if only concurrency refuses, the request waits from now on, until it is admitted,
+        or refused for another reason, or calls `leave`.
+        """
+        self.expire(now)
+        self._sweep(now)
+        counts = [self._count(want) for want in wants]
+        amounts = tuple(min(want.amount, want.maximum) for want in wants)
+        if hold in self._holds:
+            return Admitted(_levels(now, counts, wants))
+        if lacks := self._lacks(now, hold, wants, counts, amounts):
+            # Concurrency comes last: a request waits for a place only if everything else fits.
+            worst = max(lacks, key=lambda n: _severity(lacks[n], wants[n]))
+            if queue and wants[worst].kind == "concurrency":
+                self._wait(hold, counts[worst])
+            else:
+                self.leave(hold)
+            lack = lacks[worst]
+            levels = _levels(now, counts, wants)
+            return Refused(worst, lack.retry_after, lack.used_up, levels)
+        self._expired.pop(hold, None)
+        for count, amount in zip(counts, amounts, strict=True):
+            count.take(amount)
+        self.leave(hold)
+        self._holds[hold] = _Hold(tuple(wants), amounts, now, now + self.lease)
+        return Admitted(_levels(now, counts, wants))
+
+    def settle(self, now: float, hold: str, used: Sequence[float]) -> None:
+        """End a hold, or the waiting of a request. `used` is in the order of the wants."""
+        self.expire(now)
+        self.leave(hold)
+        held = self._holds.pop(hold, None)
+        ended = held or self._expired.pop(hold, None)
+        if ended is None:
+            return
+        for want, n, amount in zip(ended.wants, ended.amounts, used, strict=True):
+            count = self._count(want)
+            count.settle(now, want, n, amount, ended.since)
+            if held:
+                self._release(count, n)
+
+    def renew(self, now: float, hold: str) -> None:
+        """Begin the lease of a hold again."""
+        self.expire(now)
+        renewed = self._holds.pop(hold, None)
+        if renewed is None and (renewed := self._expired.pop(hold, None)):
+            for want, n in zip(renewed.wants, renewed.amounts, strict=True):
+                self._count(want).renew(n)
+        if renewed:
+            renewed.ends = now + self.lease
+            self._holds[hold] = renewed
+
+    def leave(self, hold: str) -> None:
+        """Let a request wait no longer."""
+        if places := self._queues.pop(hold, None):
+            del places.waiting[hold]
+            self._ready += places.next_waiting()
+
+    def expire(self, now: float) -> None:
+        """End the leases that are over."""
+        while self._holds and (first := next(iter(self._holds.items())))[1].ends <= now:
+            hold, expired = first
+            self._expired[hold] = self._holds.pop(hold)
+            for want, n in zip(expired.wants, expired.amounts, strict=True):
+                self._release(self._count(want), n)
+        while self._expired:
+            hold, expired = next(iter(self._expired.items()))
+            if expired.ends + _SETTLE_EXPIRED > now:
+                break
+            del self._expired[hold]
+
+    @property
+    def next_end(self) -> float:
+        """When the next lease ends, if nobody renews it; infinite without holds."""
+        return next((held.ends for held in self._holds.values()), math.inf)
+
+    def take_ready(self) -> list[str]:
+        """The waiting requests that may call `admit` again, since the last call of this method."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _lacks(
+        self,
+        now: float,
+        hold: str,
+        wants: Sequence[Want],
+        counts: Sequence[Count],
+        amounts: Sequence[float],
+    ) -> dict[int, Lack]:
+        """The wants that do not fit, by index."""
+        return {
+            n: lack
+            for n, (want, count) in enumerate(zip(wants, counts, strict=True))
+            if (lack := count.lack(now, want, amounts[n], hold))
+        }
+
+    def _wait(self, hold: str, places: Count) -> None:
+        if self._queues.get(hold) is not places and isinstance(places, Places):
+            self.leave(hold)
+            places.waiting[hold] = None
+            self._queues[hold] = places
+
+    def _release(self, count: Count, n: float) -> None:
+        count.release(n)
+        if isinstance(count, Places) and count.waiting:
+            self._ready += count.next_waiting()
+
+    def _count(self, want: Want) -> Count:
+        key = want.account, want.limit
+        known = self._counts.get(key)
+        count: Count = known[0] if known else _COUNTS[want.kind]()
+        if known is None or known[1].maximum != want.maximum:
+            self._counts[key] = count, want
+        return count
+
+    def _sweep(self, now: float) -> None:
+        """Drop unused counts, and the oldest of clients' names if there are too many."""
+        if len(self._counts) < self._sweep_at:
+            return
+        unused = [key for key, (count, want) in self._counts.items() if count.is_unused(now, want)]
+        for key in unused:
+            del self._counts[key]
+        excess = len(self._counts) - self.max_counts * 9 // 10
+        if len(self._counts) >= self.max_counts:
+            names = [
+                key
+                for key, (count, _) in self._counts.items()
+                if key[0].startswith(_OF_CLIENTS) and not isinstance(count, Places)
+            ]
+            for key in names[:excess]:
+                del self._counts[key]
+        self._sweep_at = min(max(_FIRST_SWEEP, 2 * len(self._counts)), self.max_counts)
+
+
+def _severity(lack: Lack, want: Want) -> tuple[bool, bool, float]:
+    return lack.used_up, want.kind != "concurrency", lack.retry_after
+
+
+def _levels(now: float, counts: Sequence[Count], wants: Sequence[Want]) -> tuple[Level, ...]:
+    return tuple(count.level(now, want) for count, want in zip(counts, wants, strict=True))
