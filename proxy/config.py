@@ -197,9 +197,9 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
     It keeps backends with the same name and options; the counters; the counts of limits; the usage
-    record, whose options need a restart; and the circuit breakers of targets at such backends, if `circuit_breaker` is
-    the same. Of a backend with the same name and
-    address it keeps the queue, with its running and waiting calls.
+    record, whose options need a restart; and the circuit breakers of targets at such backends, if
+    `circuit_breaker` is the same. Of a backend with the same name and address it keeps the queue,
+    with its running and waiting calls.
     """
     old_backends: dict[str, Backend] = running.sections["backends"]
 

@@ -14,8 +14,8 @@ from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry
 from stages.events import ChatRequest, ChatWaiting, Resolved
 from stages.exchange import Exchange, LimitRefusal
-from stages.limits.amounts import AccountLimit, account_limits, consumption, cost, total
-from stages.limits.estimates import Consumption, prompt_bytes
+from stages.limits.amounts import AccountLimit, account_limits, cost, total, use_of
+from stages.limits.estimates import Use, prompt_bytes
 from stages.limits.headers import rate_limit_headers, refusal
 from stages.limits.section import Account, LimitsSection
 from stages.limits.store import Admitted, LimitStore, Refused, StoreUnavailableError, Want
@@ -24,6 +24,7 @@ from stages.routing.model_names import ModelNames
 
 #: Seconds in `retry-after` if the store cannot be asked.
 _UNAVAILABLE_RETRY = 5
+_WITHOUT_ESTIMATE = {"requests", "concurrency"}
 
 
 @frozen
@@ -54,12 +55,12 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
         self, event: Resolved, forward: Send[Resolved | ChatWaiting], accounts: list[Account]
     ) -> None:
         exchange, store = event.exchange, self.limits.store
-        size = prompt_bytes(event)
+        limits = account_limits(accounts)
+        units = {each.limit.unit for each in limits}
+        size = 0 if units <= _WITHOUT_ESTIMATE else prompt_bytes(event)
         max_tokens = event.request.max_tokens
         estimate = self.limits.estimates.estimate(exchange.client, size, max_tokens)
-        limits = account_limits(accounts)
-        has_cost = any(each.limit.unit == "cost" for each in limits)
-        price = cost(estimate, event.target, self.backends) if has_cost else 0.0
+        price = cost(estimate, event.target, self.backends) if "cost" in units else 0.0
         wants = tuple(each.want(estimate, price) for each in limits)
         await self._admit(event, forward, limits, wants, estimate)
         renewal = _renewal(store, exchange.id)
@@ -79,15 +80,16 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
         forward: Send[Resolved | ChatWaiting],
         limits: tuple[AccountLimit, ...],
         wants: tuple[Want, ...],
-        estimate: Consumption,
+        estimate: Use,
     ) -> None:
         """Take from all limits, perhaps after a wait. Raises RateLimitError."""
         exchange = event.exchange
         result = await self._ask(exchange, wants)
         if isinstance(result, Refused) and wants[result.want].kind == "concurrency":
-            if wait := limits[result.want].limits.concurrency_timeout:
+            wait = limits[result.want].limits.concurrency_timeout
+            if wait:
                 tokens = estimate.input_tokens + estimate.cache_read_tokens
-                waiting = ChatRequest(event, [], {}, estimate=max(1, round(tokens)))
+                waiting = ChatRequest(event, [], {}, estimate=max(1, tokens))
                 await forward(ChatWaiting(waiting))  # for pings
                 result = await self._ask(exchange, wants, wait)
         now = time.time()
@@ -118,8 +120,8 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
     ) -> list[float]:
         """What the attempts from number `first` on took from each limit."""
         attempts = exchange.attempts[first:]
-        parts = [consumption(attempt, exchange) for attempt in attempts]
-        if parts and parts[-1].output_tokens:
+        parts = [use_of(attempt, exchange) for attempt in attempts]
+        if size and parts and parts[-1].output_tokens:
             self.limits.estimates.learn(exchange.client, size, parts[-1])
         used = total(parts)
         price = 0.0

@@ -10,7 +10,7 @@ from attrs import frozen
 from stages.backends.backend import Backend
 from stages.exchange import Attempt, Exchange, Target
 from stages.limits.config import Limit, Limits
-from stages.limits.estimates import Consumption
+from stages.limits.estimates import Use
 from stages.limits.section import Account
 from stages.limits.store import Kind, Want
 from stages.messages_api.usage import Usage
@@ -31,8 +31,8 @@ class AccountLimit:
         """All limits of the account."""
         return self.account.limits
 
-    def amount(self, used: Consumption, cost: float) -> float:
-        """What this consumption takes from the limit."""
+    def amount(self, used: Use, cost: float) -> float:
+        """What this use takes from the limit."""
         unit = self.limit.unit
         if unit == "cost":
             return cost
@@ -44,8 +44,8 @@ class AccountLimit:
             return prompt + used.output_tokens if unit == "tokens" else prompt
         return 1.0
 
-    def want(self, used: Consumption, cost: float) -> Want:
-        """The Want of a request with this estimate."""
+    def want(self, used: Use, cost: float) -> Want:
+        """The Want of a request with this estimated use."""
         limit = self.limit
         kind: Kind = "rate"
         if limit.unit in ("cost", "concurrency"):
@@ -61,11 +61,11 @@ def account_limits(accounts: Iterable[Account]) -> tuple[AccountLimit, ...]:
     )
 
 
-def consumption(attempt: Attempt, exchange: Exchange) -> Consumption:
+def use_of(attempt: Attempt, exchange: Exchange) -> Use:
     """The tokens of an attempt that has ended, and its time."""
     last = attempt is exchange.attempts[-1]
     usage = attempt.usage or (last and exchange.usage) or _NOTHING
-    return Consumption(
+    return Use(
         usage.input_tokens,
         usage.cache_read_input_tokens,
         usage.cache_creation_input_tokens,
@@ -74,9 +74,9 @@ def consumption(attempt: Attempt, exchange: Exchange) -> Consumption:
     )
 
 
-def total(parts: Sequence[Consumption]) -> Consumption:
+def total(parts: Sequence[Use]) -> Use:
     """The sum."""
-    return Consumption(
+    return Use(
         sum(part.input_tokens for part in parts),
         sum(part.cache_read_tokens for part in parts),
         sum(part.cache_write_tokens for part in parts),
@@ -85,7 +85,7 @@ def total(parts: Sequence[Consumption]) -> Consumption:
     )
 
 
-def cost(used: Consumption, target: Target, backends: Mapping[str, Backend]) -> float:
+def cost(used: Use, target: Target, backends: Mapping[str, Backend]) -> float:
     """The cost at this target by its price of today (UTC); 0 without a price.
 
     The check of the config refuses limits of cost on targets without a price.

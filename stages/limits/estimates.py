@@ -35,14 +35,14 @@ _MAX_KEYS = 1_000
 
 
 @frozen
-class Consumption:
+class Use:
     """Tokens of one or more attempts, and the backend's seconds."""
 
-    input_tokens: float = 0
+    input_tokens: int = 0
     """Without those read from a cache and written to one."""
-    cache_read_tokens: float = 0
-    cache_write_tokens: float = 0
-    output_tokens: float = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
     seconds: float = 0
 
 
@@ -68,20 +68,20 @@ class Estimates:
     _keys: OrderedDict[str, _Recent] = field(default=Factory(OrderedDict), init=False)
     """The least recently used key first."""
 
-    def estimate(self, key: str, size: int, max_tokens: int | None) -> Consumption:
+    def estimate(self, key: str, size: int, max_tokens: int | None) -> Use:
         """Estimate a request with a prompt of `size` bytes."""
         recent = self._keys.get(key) or _Recent()
-        prompt = size * _mean(recent.prompt_rate, 1 / _BYTES_PER_TOKEN)
-        uncached = min(prompt, size * _mean(recent.uncached_rate, 1 / _BYTES_PER_TOKEN))
-        output = _high(recent.output, _FIRST_OUTPUT)
-        return Consumption(
+        prompt = round(size * _mean(recent.prompt_rate, 1 / _BYTES_PER_TOKEN))
+        uncached = round(size * _mean(recent.uncached_rate, 1 / _BYTES_PER_TOKEN))
+        output = int(_high(recent.output, _FIRST_OUTPUT))
+        return Use(
             input_tokens=uncached,
             cache_read_tokens=prompt - uncached,
             output_tokens=output if max_tokens is None else min(output, max_tokens),
             seconds=_high(recent.seconds, 0),
         )
 
-    def learn(self, key: str, size: int, used: Consumption) -> None:
+    def learn(self, key: str, size: int, used: Use) -> None:
         """Learn what a response to a prompt of `size` bytes used."""
         recent = self._keys.pop(key, None) or _Recent()
         self._keys[key] = recent

@@ -17,12 +17,7 @@ from stages.limits.amounts import AccountLimit
 from stages.limits.store import Level, Refused, Want
 from stages.messages_api.errors import RateLimitError
 
-_NAMES = {
-    "requests": "requests",
-    "tokens": "tokens",
-    "input_tokens": "input-tokens",
-    "output_tokens": "output-tokens",
-}
+_UNITS = ("requests", "tokens", "input_tokens", "output_tokens")
 #: Clients sleep for as long as `retry-after` says. Beyond this, they are asked not to retry.
 _MAX_RETRY_AFTER = 60
 
@@ -43,18 +38,18 @@ def rate_limit_headers(
     shown: dict[str, _Shown] = {}
     for each, level in zip(limits, levels, strict=True):
         unit = each.limit.unit
-        if unit in _NAMES:
+        if unit in _UNITS:
             candidate = _Shown(each.limit.maximum, max(0, level.remaining), level.reset_after)
             if unit not in shown or candidate.remaining < shown[unit].remaining:
                 shown[unit] = candidate
     if "tokens" not in shown and "input_tokens" in shown and "output_tokens" in shown:
         shown["tokens"] = _sum(shown["input_tokens"], shown["output_tokens"])
     headers = {}
-    for unit, each_shown in shown.items():
-        name = f"anthropic-ratelimit-{_NAMES[unit]}"
-        headers[f"{name}-limit"] = str(int(each_shown.maximum))
-        headers[f"{name}-remaining"] = str(int(each_shown.remaining))
-        headers[f"{name}-reset"] = _time(now + each_shown.reset_after)
+    for name, tightest in shown.items():
+        prefix = f"anthropic-ratelimit-{name.replace('_', '-')}"
+        headers[f"{prefix}-limit"] = str(int(tightest.maximum))
+        headers[f"{prefix}-remaining"] = str(int(tightest.remaining))
+        headers[f"{prefix}-reset"] = _time(now + tightest.reset_after)
     return headers
 
 
@@ -90,18 +85,15 @@ def refusal(
 
 
 def _reason(each: AccountLimit, want: Want, level: Level, used_up: bool) -> str:
-    title, limit, maximum = each.account.title, each.limit, f"{each.limit.maximum:g}"
+    title, limit, left = each.account.title, each.limit, max(0.0, level.remaining)
     if limit.unit == "concurrency":
-        return f"{title} has its {maximum} requests in flight"
+        return f"{title} has a limit of {limit.maximum:g} requests in flight, and has that many"
     if limit.unit == "cost":
-        state = "is used up" if used_up else "is reserved by requests in flight"
-        left = f"{max(0.0, level.remaining):.4g} is left, and this request may cost"
-        return (
-            f"the budget of {title}, {maximum} per {limit.period}, {state}: "
-            f"{left} {want.amount:.4g}"
-        )
-    unit, left = limit.unit.replace("_", " "), max(0, int(level.remaining))
+        text = f"{title} has a budget of {limit.maximum:g} per {limit.period} (UTC)"
+        held = "" if used_up else " until requests in flight end"
+        return f"{text}: {left:.4g} is left{held}, and this request may cost {want.amount:.4g}"
+    unit = limit.unit.replace("_", " ")
     text = f"{title} has a limit of {int(limit.maximum)} {unit} per {limit.period}"
     if limit.unit == "requests":
-        return f"{text}, and {left} are left"
-    return f"{text}: {left} are left, and this request needs about {math.ceil(want.amount)}"
+        return f"{text}, and {int(left)} are left"
+    return f"{text}: {int(left)} are left, and this request needs about {math.ceil(want.amount)}"
