@@ -12,6 +12,7 @@ from attrs import evolve, frozen, validators
 from pipeline import ConfigError, Problem, option
 from pipeline.config.load import Sections, folder_of, load
 from pipeline.config.schema import Config, Schema
+from proxy.limit_checks import limit_errors, limit_notes
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
 from stages.account import Account
@@ -141,7 +142,10 @@ def read(
     file = locate(file, environ)
     config = load(file, SCHEMA, environ, adapt, source)
     config.sections["usage"].locate(folder_of(file), environ)
-    return evolve(config, notes=(*config.notes, *_unused_options(config)))
+    if errors := [*limit_errors(config)]:
+        raise ConfigError(config.file, config.masked_source, [*errors, *config.notes])
+    notes = (*config.notes, *_unused_options(config), *limit_notes(config))
+    return evolve(config, notes=notes)
 
 
 def _unused_options(config: Config) -> Iterator[Problem]:

@@ -50,7 +50,8 @@ def load(
     masked = builder.document.masked_text()
     if builder.problems:
         raise ConfigError(name, masked, [*builder.problems, *warnings])
-    return Config(name, source, sections, pipelines, notes, digest(texts), masked)
+    location_of = builder.document.location_of
+    return Config(name, source, sections, pipelines, notes, digest(texts), masked, location_of)
 
 
 def _build(

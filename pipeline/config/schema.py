@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import Factory, frozen
+from attrs import Factory, field, frozen
 from cattrs import Converter
 
 from pipeline.chain import AnyStage, Chain
+from pipeline.config.document import Path
 from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import Registry
 from pipeline.config.walk import OptionClasses
@@ -56,6 +57,7 @@ class Pipeline:
 class Config:
     """A loaded config without errors. `notes` are its warnings and notes.
 
+    `location_of` gives the place of a value by its path, or that of the nearest value around it.
     `masked_source` is `source` without its secrets, to be quoted. `digest` changes if one of the
     files changes. A section of named entries does not have the entries that nothing refers to and
     that cannot work on this machine.
@@ -68,3 +70,6 @@ class Config:
     notes: tuple[Problem, ...]
     digest: bytes = b""
     masked_source: str = ""
+    location_of: Callable[[Path], Location] = field(
+        default=lambda _: Location(), eq=False, repr=False
+    )
