@@ -180,6 +180,10 @@ async def test_the_window_mark_is_no_part_of_a_models_name() -> None:
         await ask(limit, event(model="claude-test"))
 
 
+async def handled(limit: Limit, request: Resolved, forward: Send[Any]) -> None:
+    await limit.handle(request, forward)
+
+
 async def running(limit: Limit, group: Any) -> anyio.Event:
     """A request that runs until the event is set."""
     end = anyio.Event()
@@ -187,7 +191,7 @@ async def running(limit: Limit, group: Any) -> anyio.Event:
     async def wait(_: Any) -> None:
         await end.wait()
 
-    group.start_soon(limit.handle, event(), wait)
+    group.start_soon(handled, limit, event(), wait)
     await anyio.wait_all_tasks_blocked()
     return end
 
@@ -212,7 +216,7 @@ async def test_a_request_that_waits_for_a_place_forwards_chat_waiting() -> None:
     async with task_group() as group:
         end = await running(limit, group)
         request = event(stream=True)
-        group.start_soon(limit.handle, request, forward)
+        group.start_soon(handled, limit, request, forward)
         await anyio.wait_all_tasks_blocked()
         [waiting] = forwarded
         assert isinstance(waiting, ChatWaiting)

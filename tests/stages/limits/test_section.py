@@ -87,7 +87,7 @@ def test_cache_reads_count_only_if_the_config_says_so() -> None:
     limits = {"input_tokens_per_minute": 1, "tokens_per_day": 1, "output_tokens_per_hour": 1}
 
     without = amounts(Limits(**limits), used)  # type: ignore[arg-type]
-    with_reads = amounts(Limits(**limits, count_cache_reads=True), used)  # type: ignore[arg-type]
+    with_reads = amounts(Limits(**limits, count_cache_reads=True), used)
 
     assert list(without.values()) == [117, 110, 7]
     assert list(with_reads.values()) == [1117, 1110, 7]
