@@ -12,7 +12,7 @@ from attrs import evolve, frozen, validators
 from pipeline import ConfigError, Problem, option
 from pipeline.config.load import Sections, folder_of, load
 from pipeline.config.schema import Config, Schema
-from proxy.limit_checks import limit_errors, limit_notes
+from proxy.limit_rules import limit_rules
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
 from stages.account import Account
@@ -116,6 +116,7 @@ SCHEMA = Schema(
     option_classes={Backend: Profile, Overrides: Profile},
     json_schemas=JSON_SCHEMAS,
     register_hooks=register_hooks,
+    rules=(limit_rules,),
     reserved=(
         "GET /",
         "GET /health",
@@ -142,10 +143,8 @@ def read(
     file = locate(file, environ)
     config = load(file, SCHEMA, environ, adapt, source)
     config.sections["usage"].locate(folder_of(file), environ)
-    if errors := [*limit_errors(config)]:
-        raise ConfigError(config.file, config.masked_source, [*errors, *config.notes])
-    notes = (*config.notes, *_unused_options(config), *limit_notes(config))
-    return evolve(config, notes=notes)
+    config.sections["limits"].set_key_limits(config.sections.get("keys") or {})
+    return evolve(config, notes=(*config.notes, *_unused_options(config)))
 
 
 def _unused_options(config: Config) -> Iterator[Problem]:

@@ -50,8 +50,7 @@ def load(
     masked = builder.document.masked_text()
     if builder.problems:
         raise ConfigError(name, masked, [*builder.problems, *warnings])
-    location_of = builder.document.location_of
-    return Config(name, source, sections, pipelines, notes, digest(texts), masked, location_of)
+    return Config(name, source, sections, pipelines, notes, digest(texts), masked)
 
 
 def _build(
@@ -63,6 +62,7 @@ def _build(
         pipelines = PipelineBuilder(builder, schema, sections).build(
             document.value.get("pipelines")
         )
+        _apply_rules(builder, schema, sections, pipelines)
         return sections, pipelines
     if not builder.problems:
         hint = "start with the short config in llm-proxy's README"
@@ -73,6 +73,18 @@ def _build(
             message = document.redact(f"expected sections, got {describe(document.value)}", ())
             builder.report("bad-option", message, (), hint)
     return {}, ()
+
+
+def _apply_rules(
+    builder: Builder, schema: Schema, sections: Sections, pipelines: tuple[Pipeline, ...]
+) -> None:
+    for rule in schema.rules:
+        for path, problem in rule(sections, pipelines):
+            problem = evolve(problem, location=builder.document.location_of(path))
+            if problem.severity == "error":
+                builder.problems.append(problem)
+            else:
+                builder.warnings[problem] = None
 
 
 def folder_of(file: str | Path) -> str:

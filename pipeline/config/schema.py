@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from attrs import Factory, field, frozen
+from attrs import Factory, frozen
 from cattrs import Converter
 
 from pipeline.chain import AnyStage, Chain
@@ -15,27 +15,6 @@ from pipeline.config.registry import Registry
 from pipeline.config.walk import OptionClasses
 
 JsonSchema = dict[str, Any]
-
-
-@frozen
-class Schema:
-    """The sections and stages that a config may have, and the events at the ends of a pipeline.
-
-    `sections` maps names to types. `dict[str, X]` is a section of named entries, which options made
-    with `reference` can name. `register_hooks` gets the converter, to add structuring hooks.
-    `option_classes` gives, for a type with such a hook, the class with its options, and
-    `json_schemas` the function that adapts its JSON Schema. `reserved` are routes that a config may
-    not use.
-    """
-
-    sections: Mapping[str, Any]
-    registry: Registry
-    start: type
-    end: type
-    reserved: tuple[str, ...] = ()
-    option_classes: OptionClasses = Factory(dict)
-    json_schemas: Mapping[Any, Callable[[JsonSchema], JsonSchema]] = Factory(dict)
-    register_hooks: Callable[[Converter], None] = lambda converter: None
 
 
 @frozen
@@ -53,11 +32,36 @@ class Pipeline:
     stage_names: tuple[str, ...]
 
 
+#: Finds further problems of sections and pipelines, and yields each with its path.
+Rule = Callable[[Mapping[str, Any], tuple[Pipeline, ...]], Iterator[tuple[Path, Problem]]]
+
+
+@frozen
+class Schema:
+    """The sections and stages that a config may have, and the events at the ends of a pipeline.
+
+    `sections` maps names to types. `dict[str, X]` is a section of named entries, which options made
+    with `reference` can name. `register_hooks` gets the converter, to add structuring hooks.
+    `option_classes` gives, for a type with such a hook, the class with its options, and
+    `json_schemas` the function that adapts its JSON Schema. `reserved` are routes that a config may
+    not use. `rules` run when all sections and pipelines are built.
+    """
+
+    sections: Mapping[str, Any]
+    registry: Registry
+    start: type
+    end: type
+    reserved: tuple[str, ...] = ()
+    option_classes: OptionClasses = Factory(dict)
+    json_schemas: Mapping[Any, Callable[[JsonSchema], JsonSchema]] = Factory(dict)
+    register_hooks: Callable[[Converter], None] = lambda converter: None
+    rules: tuple[Rule, ...] = ()
+
+
 @frozen
 class Config:
     """A loaded config without errors. `notes` are its warnings and notes.
 
-    `location_of` gives the place of a value by its path, or that of the nearest value around it.
     `masked_source` is `source` without its secrets, to be quoted. `digest` changes if one of the
     files changes. A section of named entries does not have the entries that nothing refers to and
     that cannot work on this machine.
@@ -70,6 +74,3 @@ class Config:
     notes: tuple[Problem, ...]
     digest: bytes = b""
     masked_source: str = ""
-    location_of: Callable[[Path], Location] = field(
-        default=lambda _: Location(), eq=False, repr=False
-    )

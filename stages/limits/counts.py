@@ -1,13 +1,13 @@
 """The count of one limit of one account. Pure: time is an argument, in Unix seconds.
 
-    count     take          settle                         lease ends     renewed after that
-    -------   -----------   ----------------------------   ------------   ------------------
-    Rate      level + n     level - n + used               nothing        nothing
-    Budget    held + n      held - n, spent + used         held - n       held + n
-    Places    held + 1      held - 1                       held - 1       held + 1
+    count     take           settle                             lease ends       renewed after that
+    -------   ------------   --------------------------------   --------------   ------------------
+    Rate      level + n      level - n + used                   nothing          nothing
+    Budget    reserved + n   reserved - n, spent + used         reserved - n     reserved + n
+    Places    in_flight + 1  in_flight - 1                      in_flight - 1    in_flight + 1
 
-`n` is the estimate, at most the maximum. After the end of its lease a hold has given back its part
-of `held`, so `settle` changes only `level` and `spent`.
+`n` is the estimate, at most the maximum. After the end of its lease a hold has given back its
+part of `reserved` and `in_flight`, so `settle` changes only `level` and `spent`.
 
 Rate is the generic cell rate algorithm (GCRA). It stores the level of the bucket and its time, not
 an arrival time: arrival times add up rounding errors of 2e-7 s, and a limit of 100 would refuse the
@@ -118,7 +118,7 @@ class Budget:
     window: float = 0.0
     """When the current day or month began."""
     spent: float = 0.0
-    held: float = 0.0
+    reserved: float = 0.0
     """The estimates of holds."""
 
     def _roll(self, now: float, want: Want) -> float:
@@ -133,37 +133,37 @@ class Budget:
         limit = want.maximum * (1 + _EPSILON)
         if self.spent + n > limit or self.spent >= want.maximum:
             return Lack(remaining, used_up=True)
-        return Lack(IN_FLIGHT_RETRY) if self.spent + self.held + n > limit else None
+        return Lack(IN_FLIGHT_RETRY) if self.spent + self.reserved + n > limit else None
 
     def take(self, n: float) -> None:
-        self.held += n
+        self.reserved += n
 
     def settle(self, now: float, want: Want, n: float, used: float, since: float) -> None:
         self._roll(now, want)
         self.spent += used
 
     def release(self, n: float) -> None:
-        self.held -= n
-        if self.held < _EPSILON:  # rounding, or the count was dropped and is new
-            self.held = 0.0
+        self.reserved -= n
+        if self.reserved < _EPSILON:  # rounding, or the count was dropped and is new
+            self.reserved = 0.0
 
     def renew(self, n: float) -> None:
-        self.held += n
+        self.reserved += n
 
     def level(self, now: float, want: Want) -> Level:
         remaining = self._roll(now, want)
-        return Level(want.maximum - self.spent - self.held, remaining)
+        return Level(want.maximum - self.spent - self.reserved, remaining)
 
     def is_unused(self, now: float, want: Want) -> bool:
         self._roll(now, want)
-        return not (self.spent or self.held)
+        return not (self.spent or self.reserved)
 
 
 @define(eq=False)
 class Places:
     """The requests in flight, and those that wait for a place, in the order of their coming."""
 
-    held: int = 0
+    in_flight: int = 0
     maximum: float = 0.0
     """As `lack` last saw it."""
     waiting: dict[str, None] = Factory(dict)
@@ -175,28 +175,28 @@ class Places:
         return None if fits else Lack(IN_FLIGHT_RETRY)
 
     def _has_place(self) -> bool:
-        return self.held + len(self.waiting) < self.maximum
+        return self.in_flight + len(self.waiting) < self.maximum
 
     def next_waiting(self) -> Iterator[str]:
         """The waiting requests for which there is a place now."""
-        return islice(self.waiting, max(0, int(self.maximum) - self.held))
+        return islice(self.waiting, max(0, int(self.maximum) - self.in_flight))
 
     def take(self, n: float) -> None:
-        self.held += 1
+        self.in_flight += 1
 
     def settle(self, now: float, want: Want, n: float, used: float, since: float) -> None: ...
 
     def release(self, n: float) -> None:
-        self.held -= 1
+        self.in_flight -= 1
 
     def renew(self, n: float) -> None:
-        self.held += 1
+        self.in_flight += 1
 
     def level(self, now: float, want: Want) -> Level:
-        return Level(want.maximum - self.held, 0.0)
+        return Level(want.maximum - self.in_flight, 0.0)
 
     def is_unused(self, now: float, want: Want) -> bool:
-        return not (self.held or self.waiting)
+        return not (self.in_flight or self.waiting)
 
 
 def window(now: float, period: str) -> tuple[float, float]:

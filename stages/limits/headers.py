@@ -90,8 +90,8 @@ def _reason(each: AccountLimit, want: Want, level: Level, used_up: bool) -> str:
         return f"{title} has a limit of {limit.maximum:g} requests in flight, and has that many"
     if limit.unit == "cost":
         text = f"{title} has a budget of {limit.maximum:g} per {limit.period} (UTC)"
-        held = "" if used_up else " until requests in flight end"
-        return f"{text}: {left:.4g} is left{held}, and this request may cost {want.amount:.4g}"
+        until = "" if used_up else " until requests in flight end"
+        return f"{text}: {left:.4g} is left{until}, and this request may cost {want.amount:.4g}"
     unit = limit.unit.replace("_", " ")
     text = f"{title} has a limit of {int(limit.maximum)} {unit} per {limit.period}"
     if limit.unit == "requests":

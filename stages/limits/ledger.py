@@ -2,10 +2,11 @@
 
     state of a hold   admit             settle                 renew           lease ends
     ---------------   ---------------   --------------------   -------------   ----------
-    none              held, or refused  nothing                nothing
-    held              nothing           none: charges `used`,  lease begins    expired
-                                        and gives back
-    expired           as none           none: charges `used`   held            (an hour later)
+    none              active, or        nothing                nothing
+                      refused
+    active            nothing           none: charges `used`,  lease begins    expired
+                                        and gives back         again
+    expired           as none           none: charges `used`   active          (an hour later)
                                                                                none
 
 See stages/limits/counts.py for what a hold takes, and stages/limits/store.py for the contract of
@@ -101,14 +102,14 @@ class Ledger:
         """End a hold, or the waiting of a request. `used` is in the order of the wants."""
         self.expire(now)
         self.leave(hold)
-        held = self._holds.pop(hold, None)
-        ended = held or self._expired.pop(hold, None)
+        active = self._holds.pop(hold, None)
+        ended = active or self._expired.pop(hold, None)
         if ended is None:
             return
         for want, n, amount in zip(ended.wants, ended.amounts, used, strict=True):
             count = self._count(want)
             count.settle(now, want, n, amount, ended.since)
-            if held:
+            if active:
                 self._release(count, n)
 
     def renew(self, now: float, hold: str) -> None:
@@ -144,7 +145,7 @@ class Ledger:
     @property
     def next_end(self) -> float:
         """When the next lease ends, if nobody renews it; infinite without holds."""
-        return next((held.ends for held in self._holds.values()), math.inf)
+        return next((active.ends for active in self._holds.values()), math.inf)
 
     def take_ready(self) -> list[str]:
         """The waiting requests that may call `admit` again, since the last call of this method."""

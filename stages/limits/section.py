@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Mapping
+from typing import Protocol
 
 from attrs import Factory, define, field, frozen
 
@@ -31,6 +32,13 @@ class Account:
     title: str
     path: str
     limits: Limits
+
+
+class KeyOptions(Protocol):
+    """An entry of the section `keys`."""
+
+    @property
+    def limits(self) -> Limits: ...
 
 
 @define(eq=False)
@@ -65,6 +73,10 @@ class LimitsSection:
             for name, limits in self.models.items()
         ]
 
+    def set_key_limits(self, keys: Mapping[str, KeyOptions]) -> None:
+        """Use the limits of keys that have their own, in place of `keys`."""
+        self.key_limits = {name: key.limits for name, key in keys.items() if key.limits.active}
+
     def carry_over(self, running: LimitsSection) -> None:
         """Keep the counts and the estimates of `running`, for a reloaded config."""
         self.store, self.estimates = running.store, running.estimates
@@ -76,7 +88,8 @@ class LimitsSection:
             accounts.append(Account("all", "the proxy", "limits.all", self.all))
         client = exchange.client
         own = self.key_limits.get(client)
-        if (limits := own or self.keys).active:
+        limits = own or self.keys
+        if limits.active:
             path = f"keys.{client}.limits" if own else "limits.keys"
             accounts.append(Account(f"key:{client}", f"key `{client}`", path, limits))
         session, agent = exchange.session[:_MAX_NAME], exchange.agent[:_MAX_NAME]

@@ -20,6 +20,8 @@ from proxy.cli import main
 from proxy.config import SCHEMA, Server
 from stages import REGISTRY
 from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
+from stages.limits.config import Limits
+from stages.limits.section import LimitsSection
 from stages.profiles import describe as profiles
 from stages.profiles.profile import CONNECTION_KEYS, Profile
 from stages.routing.breaker import Breakers
@@ -107,6 +109,8 @@ PARTS: dict[str, Callable[[], str]] = {
     ),
     "circuit_breaker": lambda: options(Breakers),
     "usage": lambda: options(UsageRecord),
+    "limits": lambda: _table(row for row in describe_options(LimitsSection) if not row.path[1:]),
+    "limits of an account": lambda: options(Limits),
     "reserved": lambda: _names(SCHEMA.reserved),
     "commands": commands,
     "stages": stages,

@@ -38,7 +38,7 @@ def event(size: int = 400, session: str = "", **changes: Any) -> Resolved:
 def stage(
     backends: dict[str, Backend] | None = None, store: MemoryStore | None = None, **limits: Limits
 ) -> Limit:
-    """The stage; `limits` are options of its section. The clock stands still."""
+    """The stage; `limits` are options of its section. The clock does not move."""
     section = LimitsSection(**limits)  # type: ignore[arg-type]
     section.store = store or MemoryStore(clock=lambda: 0)
     return Limit(section, backends or {"fake": backend()})

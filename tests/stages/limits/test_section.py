@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from attrs import fields
+from attrs import fields, frozen
 
 from stages.exchange import Attempt, Exchange, Target
 from stages.limits.amounts import account_limits, cost, total, use_of
@@ -17,6 +17,11 @@ from tests.support import backend
 ONE = Limits(requests_per_minute=1)
 TWO = Limits(requests_per_minute=2)
 EXCHANGE = Exchange(client="alice", session="s1", agent="a1")
+
+
+@frozen
+class Key:
+    limits: Limits
 
 
 def names(section: LimitsSection, exchange: Exchange = EXCHANGE, model: str = "m") -> list[str]:
@@ -56,7 +61,7 @@ def test_names_of_clients_have_an_end() -> None:
 
 def test_a_keys_own_limits_replace_those_of_each_key() -> None:
     section = LimitsSection(keys=ONE)
-    section.key_limits = {"alice": TWO, "carol": Limits()}
+    section.set_key_limits({"alice": Key(TWO), "carol": Key(Limits())})
     by_key = {
         key: [(each.path, each.limits) for each in section.accounts(Exchange(client=key), "m")]
         for key in ("alice", "bob", "carol")
@@ -65,7 +70,7 @@ def test_a_keys_own_limits_replace_those_of_each_key() -> None:
     assert by_key == {
         "alice": [("keys.alice.limits", TWO)],
         "bob": [("limits.keys", ONE)],
-        "carol": [],
+        "carol": [("limits.keys", ONE)],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from attrs import frozen
 
 from pipeline import Problem
 from pipeline.config.document import Path
-from pipeline.config.schema import Config, Pipeline
+from pipeline.config.schema import Pipeline
 from stages.exchange import Target
 from stages.fallback import Fallback
 from stages.invoke import Invoke
@@ -36,17 +36,35 @@ class _Configured:
     models: str = "*"
 
 
-def limit_errors(config: Config) -> Iterator[Problem]:
+def limit_rules(
+    sections: Mapping[str, Any], pipelines: tuple[Pipeline, ...]
+) -> Iterator[tuple[Path, Problem]]:
+    """Yield the problems of limits, each with its path in the config."""
+    if not {"server", "backends", "models", "limits"} <= sections.keys():
+        return  # they have problems, which are reported
+    configured = [each for each in _configured(sections) if each.limits.active]
+    if configured:
+        yield from _unpriced_budgets(configured, sections, pipelines)
+        yield from _unused(pipelines)
+        yield from _in_workers(sections, pipelines)
+
+
+def _unpriced_budgets(
+    configured: Iterable[_Configured],
+    sections: Mapping[str, Any],
+    pipelines: tuple[Pipeline, ...],
+) -> Iterator[tuple[Path, Problem]]:
     """Yield an error for each budget that counts requests to targets without a price.
 
     Such requests would be free, and the budget would not hold.
     """
     today = datetime.now(UTC).date()
-    for each in _configured(config):
+    anyhow = _by_rule(pipelines)
+    for each in configured:
         for option in ("cost_per_day", "cost_per_month"):
             if getattr(each.limits, option) is None:
                 continue
-            if labels := _unpriced(config, each.models, today):
+            if labels := _unpriced(sections, each.models, anyhow, today):
                 listed = ", ".join(f"`{label}`" for label in labels[:_NAMED])
                 more = f" and {len(labels) - _NAMED} more" if len(labels) > _NAMED else ""
                 message = f"`{option}` needs prices, and these targets have none: {listed}{more}"
@@ -54,62 +72,64 @@ def limit_errors(config: Config) -> Iterator[Problem]:
                     "add `price: {input: …, output: …}` to the backend, or to the model's "
                     "`overrides`; 0 is a price"
                 )
-                location = config.location_of((*each.path, option))
-                yield Problem("price-missing", message, location, hint)
+                yield (*each.path, option), Problem("price-missing", message, hint=hint)
 
 
-def limit_notes(config: Config) -> Iterator[Problem]:
-    """Yield a warning for limits that have no effect, or another one than they seem to have."""
-    if not any(each.limits.active for each in _configured(config)):
-        return
-    limited = False
-    for pipeline in config.pipelines:
-        places = dict(zip(map(type, pipeline.stages), pipeline.locations, strict=True))
-        if Limit in places:
-            limited = True
-            yield from _misplaced(pipeline, places)
-        elif Invoke in places:
+def _unused(pipelines: tuple[Pipeline, ...]) -> Iterator[tuple[Path, Problem]]:
+    """Yield a warning for each pipeline in which limits have no effect, or count twice."""
+    for pipeline in pipelines:
+        kinds = [type(stage) for stage in pipeline.stages]
+        path: Path = ("pipelines", pipeline.name, "stages")
+        if Limit in kinds:
+            place = kinds.index(Limit)
+            for repeating in (Fallback, Retry):
+                if repeating in kinds[:place]:
+                    name = repeating.__name__.lower()
+                    message = f"`limit` is after `{name}`, so a request counts at each repeat"
+                    hint = f"move `limit` before `{name}`"
+                    problem = Problem("limit-repeated", message, hint=hint, severity="warning")
+                    yield (*path, place), problem
+        elif Invoke in kinds:
             message = f"pipeline `{pipeline.name}` has no `limit`: its requests have no limits"
-            yield Problem(
-                "limits-unused", message, places[Invoke], "add `limit` after `resolve`", "warning"
-            )
-    workers = config.sections["server"].workers
-    if limited and workers > 1:
+            hint = "add `limit` after `resolve`"
+            problem = Problem("limits-unused", message, hint=hint, severity="warning")
+            yield (*path, kinds.index(Invoke)), problem
+
+
+def _in_workers(
+    sections: Mapping[str, Any], pipelines: tuple[Pipeline, ...]
+) -> Iterator[tuple[Path, Problem]]:
+    """Yield a warning if several workers count, each for itself. To remove with a shared store."""
+    workers = sections["server"].workers
+    if workers > 1 and any(isinstance(stage, Limit) for each in pipelines for stage in each.stages):
         message = (
             f"each of the {workers} workers counts for itself, so clients may use {workers} times "
             "the limits"
         )
-        location = config.location_of(("server", "workers"))
-        yield Problem("limits-per-worker", message, location, "set `workers: 1`", "warning")
+        hint = "set `workers: 1`"
+        problem = Problem("limits-per-worker", message, hint=hint, severity="warning")
+        yield ("server", "workers"), problem
 
 
-def _misplaced(pipeline: Pipeline, places: dict[Any, Any]) -> Iterator[Problem]:
-    kinds = [type(stage) for stage in pipeline.stages]
-    for repeating in (Fallback, Retry):
-        if repeating in kinds and kinds.index(repeating) < kinds.index(Limit):
-            name = repeating.__name__.lower()
-            message = f"`limit` is after `{name}`: a request that it repeats counts more than once"
-            hint = f"move `limit` before `{name}`"
-            yield Problem("limit-repeated", message, places[Limit], hint, "warning")
-
-
-def _configured(config: Config) -> Iterator[_Configured]:
-    section: LimitsSection = config.sections["limits"]
+def _configured(sections: Mapping[str, Any]) -> Iterator[_Configured]:
+    section: LimitsSection = sections["limits"]
     for name in ("all", "keys", "sessions", "agents"):
         yield _Configured(("limits", name), getattr(section, name))
     for pattern, limits in section.models.items():
         yield _Configured(("limits", "models", pattern), limits, pattern)
-    for key, limits in section.key_limits.items():
-        yield _Configured(("keys", key, "limits"), limits)
+    for name, key in (sections.get("keys") or {}).items():
+        yield _Configured(("keys", name, "limits"), key.limits)
 
 
-def _unpriced(config: Config, models: str, today: date) -> list[str]:
+def _unpriced(
+    sections: Mapping[str, Any], models: str, anyhow: Container[str], today: date
+) -> list[str]:
     """The labels of targets without a price of today, to which names of `models` may lead."""
-    backends = config.sections["backends"]
+    backends = sections["backends"]
     targets = {
         target.label: Target(target.backend, target.model or name, target.overrides)
-        for name, entry in config.sections["models"].items()
-        if _overlap(name, models) or name in _by_rule(config)
+        for name, entry in sections["models"].items()
+        if _overlap(name, models) or name in anyhow
         for target in entry.targets
         if target.backend in backends
     }
@@ -120,9 +140,9 @@ def _unpriced(config: Config, models: str, today: date) -> list[str]:
     ]
 
 
-def _by_rule(config: Config) -> set[str]:
+def _by_rule(pipelines: tuple[Pipeline, ...]) -> set[str]:
     """The entries of `models` to which a rule or a default leads, whatever a model's name is."""
-    stages = [stage for pipeline in config.pipelines for stage in pipeline.stages]
+    stages = [stage for pipeline in pipelines for stage in pipeline.stages]
     resolves = [stage for stage in stages if isinstance(stage, Resolve)]
     defaults = {stage.default for stage in resolves if stage.default is not None}
     return defaults.union(rule.to for stage in resolves for rule in stage.rules)
