@@ -17,6 +17,7 @@ has not leaked: if the level was 0 since then, everything has leaked, and nothin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -73,16 +74,18 @@ class Rate:
     amount: float = 0.0
     """What was taken and has not leaked, at the time `at`."""
     at: float = 0.0
-    empty_at: float = 0.0
+    empty_at: float = -math.inf
     """The last time at which nothing was taken that had not leaked."""
 
     def _leak(self, now: float, want: Want) -> float:
         """Bring `amount` to the time `now`. Return the rate, per second."""
         rate = want.maximum / _SECONDS[want.period]
-        self.amount -= max(0.0, now - self.at) * rate
-        self.at = now
-        if self.amount <= 0:
-            self.amount, self.empty_at = 0.0, now
+        if now != self.at:
+            if now > self.at:
+                self.amount -= (now - self.at) * rate
+            self.at = now
+            if self.amount <= 0:
+                self.amount, self.empty_at = 0.0, now
         return rate
 
     def lack(self, now: float, want: Want, n: float, hold: str) -> Lack | None:

@@ -7,20 +7,21 @@
     tokens of a response  1,000                 exceeded by 5 % of the responses
     the backend's time    0 s                   exceeded by 5 % of the responses
 
-The latest 64 requests of a key count. A response has at most `max_tokens`, which is a poor estimate
-alone: Claude Code asks for 32,000 tokens and uses 300. An estimate only reserves: the real use
-replaces it when the request ends. So a key can exceed a limit by what its running requests use
-above their estimates.
+The latest 64 requests of a key count; after the first eight, the estimates follow every eighth. A
+response has at most `max_tokens`, which is a poor estimate alone: Claude Code asks for 32,000
+tokens and uses 300. An estimate only reserves: the real use replaces it when the request ends. So a
+key can exceed a limit by what its running requests use above their estimates.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, field
 
 from stages.events import Resolved
+from stages.limits.use import Use
 from stages.messages_api.blocks import Base64Source, DocumentBlock, ImageBlock, walk
 
 _BYTES_PER_TOKEN = 4
@@ -30,35 +31,41 @@ _ATTACHMENT_BYTES = 1_300 * _BYTES_PER_TOKEN
 _MIN_ATTACHED = 10_000
 _FIRST_OUTPUT = 1_000
 _REMEMBERED = 64
+#: Requests between two computations.
+_EACH = 8
 #: Keys are in the config, but may be renamed by reloads.
 _MAX_KEYS = 1_000
 
 
-@frozen
-class Use:
-    """Tokens of one or more attempts, and the backend's seconds."""
-
-    input_tokens: int = 0
-    """Without those read from a cache and written to one."""
-    cache_read_tokens: int = 0
-    cache_write_tokens: int = 0
-    output_tokens: int = 0
-    seconds: float = 0
-
-
-def _sample() -> deque[float]:
+def _sample() -> deque[tuple[float, float, int, float]]:
     return deque(maxlen=_REMEMBERED)
 
 
 @define(eq=False)
 class _Recent:
-    """The latest requests of one key."""
+    """The latest requests of one key, and what follows from them."""
 
-    prompt_rate: deque[float] = Factory(_sample)
-    """Tokens of the prompt by its bytes."""
-    uncached_rate: deque[float] = Factory(_sample)
-    output: deque[float] = Factory(_sample)
-    seconds: deque[float] = Factory(_sample)
+    uses: deque[tuple[float, float, int, float]] = Factory(_sample)
+    """Tokens of the prompt by its bytes, of its uncached part by its bytes; tokens of the response;
+    seconds."""
+    number: int = 0
+    prompt_rate: float = 1 / _BYTES_PER_TOKEN
+    uncached_rate: float = 1 / _BYTES_PER_TOKEN
+    output: int = _FIRST_OUTPUT
+    seconds: float = 0.0
+
+    def learn(self, size: int, used: Use) -> None:
+        uncached = used.input_tokens + used.cache_write_tokens
+        rates = (uncached + used.cache_read_tokens) / size, uncached / size
+        self.uses.append((*rates, used.output_tokens, used.seconds))
+        self.number += 1
+        if self.number < _EACH or self.number % _EACH == 0:
+            prompt, cached, output, seconds = zip(*self.uses, strict=True)
+            self.prompt_rate, self.uncached_rate = _mean(prompt), _mean(cached)
+            self.output, self.seconds = int(_high(output)), _high(seconds)
+
+
+_NEW = _Recent()
 
 
 @define(eq=False)
@@ -66,42 +73,33 @@ class Estimates:
     """The estimates of one process."""
 
     _keys: OrderedDict[str, _Recent] = field(default=Factory(OrderedDict), init=False)
-    """The least recently used key first."""
+    """The key that was added first comes first."""
 
     def estimate(self, key: str, size: int, max_tokens: int | None) -> Use:
         """Estimate a request with a prompt of `size` bytes."""
-        recent = self._keys.get(key) or _Recent()
-        prompt = round(size * _mean(recent.prompt_rate, 1 / _BYTES_PER_TOKEN))
-        uncached = round(size * _mean(recent.uncached_rate, 1 / _BYTES_PER_TOKEN))
-        output = int(_high(recent.output, _FIRST_OUTPUT))
-        return Use(
-            input_tokens=uncached,
-            cache_read_tokens=prompt - uncached,
-            output_tokens=output if max_tokens is None else min(output, max_tokens),
-            seconds=_high(recent.seconds, 0),
-        )
+        recent = self._keys.get(key, _NEW)
+        prompt = round(size * recent.prompt_rate)
+        uncached = round(size * recent.uncached_rate)
+        output = recent.output if max_tokens is None else min(recent.output, max_tokens)
+        return Use(uncached, prompt - uncached, 0, output, recent.seconds)
 
     def learn(self, key: str, size: int, used: Use) -> None:
         """Learn what a response to a prompt of `size` bytes used."""
-        recent = self._keys.pop(key, None) or _Recent()
-        self._keys[key] = recent
-        if len(self._keys) > _MAX_KEYS:
-            self._keys.popitem(last=False)
-        uncached = used.input_tokens + used.cache_write_tokens
-        recent.prompt_rate.append((uncached + used.cache_read_tokens) / max(size, 1))
-        recent.uncached_rate.append(uncached / max(size, 1))
-        recent.output.append(used.output_tokens)
-        recent.seconds.append(used.seconds)
+        recent = self._keys.get(key)
+        if recent is None:
+            recent = self._keys[key] = _Recent()
+            if len(self._keys) > _MAX_KEYS:
+                self._keys.popitem(last=False)
+        recent.learn(max(size, 1), used)
 
 
-def _mean(values: deque[float], default: float) -> float:
-    return sum(values) / len(values) if values else default
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
-def _high(values: Iterable[float], default: float) -> float:
+def _high(values: Sequence[float]) -> float:
     """The 95th percentile."""
-    ordered = sorted(values)
-    return ordered[len(ordered) * 95 // 100] if ordered else default
+    return sorted(values)[len(values) * 95 // 100]
 
 
 def prompt_bytes(event: Resolved) -> int:

@@ -43,8 +43,8 @@ _OF_CLIENTS = ("session:", "agent:")
 
 @define(eq=False)
 class _Hold:
-    wants: tuple[Want, ...]
-    amounts: tuple[float, ...]
+    wants: Sequence[Want]
+    amounts: Sequence[float]
     """The estimates, each at most the maximum."""
     since: float
     ends: float
@@ -68,9 +68,14 @@ class Ledger:
     _sweep_at: int = field(default=_FIRST_SWEEP, init=False)
 
     def admit(
-        self, now: float, hold: str, wants: Sequence[Want], queue: bool = False
+        self,
+        now: float,
+        hold: str,
+        wants: Sequence[Want],
+        amounts: Sequence[float],
+        queue: bool = False,
     ) -> Admitted | Refused:
-        """Take from all wants, or from none.
+        """Take from all wants, or from none. `amounts` has an estimate for each want.
 
         `queue`: if only concurrency refuses, the request waits from now on, until it is admitted,
         or refused for another reason, or calls `leave`.
@@ -78,25 +83,40 @@ class Ledger:
         self.expire(now)
         self._sweep(now)
         counts = [self._count(want) for want in wants]
-        amounts = tuple(min(want.amount, want.maximum) for want in wants)
         if hold in self._holds:
             return Admitted(_levels(now, counts, wants))
-        if lacks := self._lacks(now, hold, wants, counts, amounts):
-            # Concurrency comes last: a request waits for a place only if everything else fits.
-            worst = max(lacks, key=lambda n: _severity(lacks[n], wants[n]))
-            if queue and wants[worst].kind == "concurrency":
-                self._wait(hold, counts[worst])
-            else:
-                self.leave(hold)
-            lack = lacks[worst]
-            levels = _levels(now, counts, wants)
-            return Refused(worst, lack.retry_after, lack.used_up, levels)
-        self._expired.pop(hold, None)
-        for count, amount in zip(counts, amounts, strict=True):
-            count.take(amount)
+        estimates: list[float] = []
+        lacks: dict[int, Lack] = {}
+        for n, count in enumerate(counts):
+            estimates.append(min(amounts[n], wants[n].maximum))
+            if lack := count.lack(now, wants[n], estimates[n], hold):
+                lacks[n] = lack
+        if lacks:
+            return self._refused(now, hold, wants, counts, lacks, queue)
+        for n, count in enumerate(counts):
+            count.take(estimates[n])
         self.leave(hold)
-        self._holds[hold] = _Hold(tuple(wants), amounts, now, now + self.lease)
+        self._expired.pop(hold, None)
+        self._holds[hold] = _Hold(wants, estimates, now, now + self.lease)
         return Admitted(_levels(now, counts, wants))
+
+    def _refused(
+        self,
+        now: float,
+        hold: str,
+        wants: Sequence[Want],
+        counts: Sequence[Count],
+        lacks: dict[int, Lack],
+        queue: bool,
+    ) -> Refused:
+        # Concurrency comes last: a request waits for a place only if everything else fits.
+        worst = max(lacks, key=lambda n: _severity(lacks[n], wants[n]))
+        if queue and wants[worst].kind == "concurrency":
+            self._wait(hold, counts[worst])
+        else:
+            self.leave(hold)
+        lack = lacks[worst]
+        return Refused(worst, lack.retry_after, lack.used_up, _levels(now, counts, wants))
 
     def settle(self, now: float, hold: str, used: Sequence[float]) -> None:
         """End a hold, or the waiting of a request. `used` is in the order of the wants."""
@@ -125,14 +145,14 @@ class Ledger:
 
     def leave(self, hold: str) -> None:
         """Let a request wait no longer."""
-        if places := self._queues.pop(hold, None):
+        if self._queues and (places := self._queues.pop(hold, None)):
             del places.waiting[hold]
             self._ready += places.next_waiting()
 
     def expire(self, now: float) -> None:
         """End the leases that are over."""
-        while self._holds and (first := next(iter(self._holds.items())))[1].ends <= now:
-            hold, expired = first
+        while self.next_end <= now:
+            hold, expired = next(iter(self._holds.items()))
             self._expired[hold] = self._holds.pop(hold)
             for want, n in zip(expired.wants, expired.amounts, strict=True):
                 self._release(self._count(want), n)
@@ -145,27 +165,14 @@ class Ledger:
     @property
     def next_end(self) -> float:
         """When the next lease ends, if nobody renews it; infinite without holds."""
-        return next((active.ends for active in self._holds.values()), math.inf)
+        for active in self._holds.values():
+            return active.ends
+        return math.inf
 
     def take_ready(self) -> list[str]:
         """The waiting requests that may call `admit` again, since the last call of this method."""
         ready, self._ready = self._ready, []
         return ready
-
-    def _lacks(
-        self,
-        now: float,
-        hold: str,
-        wants: Sequence[Want],
-        counts: Sequence[Count],
-        amounts: Sequence[float],
-    ) -> dict[int, Lack]:
-        """The wants that do not fit, by index."""
-        return {
-            n: lack
-            for n, (want, count) in enumerate(zip(wants, counts, strict=True))
-            if (lack := count.lack(now, want, amounts[n], hold))
-        }
 
     def _wait(self, hold: str, places: Count) -> None:
         if self._queues.get(hold) is not places and isinstance(places, Places):
@@ -180,11 +187,11 @@ class Ledger:
 
     def _count(self, want: Want) -> Count:
         key = want.account, want.limit
-        known = self._counts.get(key)
-        count: Count = known[0] if known else _COUNTS[want.kind]()
-        if known is None or known[1].maximum != want.maximum:
-            self._counts[key] = count, want
-        return count
+        entry = self._counts.get(key)
+        if entry is None or entry[1] is not want:
+            count: Count = entry[0] if entry else _COUNTS[want.kind]()
+            entry = self._counts[key] = count, want
+        return entry[0]
 
     def _sweep(self, now: float) -> None:
         """Drop unused counts, and the oldest of clients' names if there are too many."""
@@ -210,4 +217,4 @@ def _severity(lack: Lack, want: Want) -> tuple[bool, bool, float]:
 
 
 def _levels(now: float, counts: Sequence[Count], wants: Sequence[Want]) -> tuple[Level, ...]:
-    return tuple(count.level(now, want) for count, want in zip(counts, wants, strict=True))
+    return tuple([count.level(now, want) for count, want in zip(counts, wants, strict=True)])

@@ -32,17 +32,22 @@ class MemoryStore:
         return Ledger(self.lease)
 
     async def admit(
-        self, hold: str, wants: Sequence[Want], wait: float = 0.0
+        self, hold: str, wants: Sequence[Want], amounts: Sequence[float], wait: float = 0.0
     ) -> Admitted | Refused:
         """See LimitStore."""
-        result = self._ledger.admit(self.clock(), hold, wants, queue=wait > 0)
+        result = self._ledger.admit(self.clock(), hold, wants, amounts, queue=wait > 0)
         self._wake()
         if wait > 0 and isinstance(result, Refused) and wants[result.want].kind == "concurrency":
-            return await self._wait(hold, wants, result, wait)
+            return await self._wait(hold, wants, amounts, result, wait)
         return result
 
     async def _wait(
-        self, hold: str, wants: Sequence[Want], result: Admitted | Refused, wait: float
+        self,
+        hold: str,
+        wants: Sequence[Want],
+        amounts: Sequence[float],
+        result: Admitted | Refused,
+        wait: float,
     ) -> Admitted | Refused:
         try:
             with anyio.move_on_after(wait):
@@ -50,7 +55,7 @@ class MemoryStore:
                     event = self._events[hold] = anyio.Event()
                     with anyio.move_on_after(self._ledger.next_end - self.clock()):
                         await event.wait()
-                    result = self._ledger.admit(self.clock(), hold, wants, queue=True)
+                    result = self._ledger.admit(self.clock(), hold, wants, amounts, queue=True)
                     self._wake()
             return result
         finally:
@@ -69,6 +74,8 @@ class MemoryStore:
         self._wake()
 
     def _wake(self) -> None:
+        if not self._events:
+            return
         for hold in self._ledger.take_ready():
             if event := self._events.get(hold):
                 event.set()

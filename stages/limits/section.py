@@ -7,31 +7,20 @@ import re
 from collections.abc import Mapping
 from typing import Protocol
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, field
 
 from pipeline import option
 from stages.exchange import Exchange
 from stages.limits.config import Limits
 from stages.limits.estimates import Estimates
+from stages.limits.limit_set import Account, LimitSet
 from stages.limits.memory import MemoryStore
 from stages.limits.store import LimitStore
 
 #: Characters of the name of a session or agent. Clients choose them.
 _MAX_NAME = 200
-
-
-@frozen
-class Account:
-    """An account of a request, and its limits.
-
-    `name` begins with the account's kind: `all`, `key:alice`, `session:alice/…`. `title` is for
-    people. `path` is where the config has the limits.
-    """
-
-    name: str
-    title: str
-    path: str
-    limits: Limits
+#: Sets of limits that are in memory. They have no counts.
+_MAX_SETS = 1_000
 
 
 class KeyOptions(Protocol):
@@ -63,6 +52,9 @@ class LimitsSection:
     estimates: Estimates = field(factory=Estimates, init=False)
     _patterns: list[tuple[re.Pattern[str], Account]] = field(init=False, repr=False)
 
+    _sets: dict[tuple[str, ...], LimitSet] = field(factory=dict, init=False, repr=False)
+    """By what the accounts of a request depend on."""
+
     @_patterns.default
     def _compile(self) -> list[tuple[re.Pattern[str], Account]]:
         return [
@@ -80,6 +72,17 @@ class LimitsSection:
     def carry_over(self, running: LimitsSection) -> None:
         """Keep the counts and the estimates of `running`, for a reloaded config."""
         self.store, self.estimates = running.store, running.estimates
+
+    def of(self, exchange: Exchange, model: str) -> LimitSet | None:
+        """The limits of a request. `model` is the name that the client used."""
+        session = exchange.session if self.sessions.active or self.agents.active else ""
+        key = (exchange.client, model, session, exchange.agent if self.agents.active else "")
+        limits = self._sets.get(key)
+        if limits is None:
+            if len(self._sets) >= _MAX_SETS:
+                self._sets.clear()
+            limits = self._sets[key] = LimitSet.of(self.accounts(exchange, model))
+        return limits if limits.limits else None
 
     def accounts(self, exchange: Exchange, model: str) -> list[Account]:
         """The accounts of a request that have limits. `model` is the name that the client used."""

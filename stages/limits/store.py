@@ -10,7 +10,7 @@ Arguments and results are numbers and texts, so a store may be in another proces
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from attrs import frozen
 
@@ -21,16 +21,15 @@ Kind = Literal["rate", "budget", "concurrency"]
 
 @frozen
 class Want:
-    """What a request takes from one limit of one account.
+    """One limit of one account, from which a request takes an amount.
 
     `account` and `limit` identify the count, such as `key:alice` and `requests_per_minute`. The
-    store has no config: `maximum` and `period` are those of the config now. `amount` is an
-    estimate, at least 0.
+    store has no config: `maximum` and `period` are those of the config now.
 
-        kind          period               takes
+        kind          period               a request takes
         -----------   ------------------   ---------------------------------------------------
-        rate          minute, hour, day    `amount`, from a bucket that refills `maximum` a period
-        budget        day, month           `amount`, of `maximum` in each day or month of UTC
+        rate          minute, hour, day    its amount, from a bucket that refills `maximum` a period
+        budget        day, month           its amount, of `maximum` in each day or month of UTC
         concurrency   (empty)              one of `maximum` places
     """
 
@@ -39,11 +38,9 @@ class Want:
     kind: Kind
     period: Period
     maximum: float
-    amount: float = 1.0
 
 
-@frozen
-class Level:
+class Level(NamedTuple):
     """The state of one limit. `reset_after`: seconds until all of it is available again.
 
     `remaining` is negative while settled requests had used more than the limit has. With
@@ -54,15 +51,13 @@ class Level:
     reset_after: float
 
 
-@frozen
-class Admitted:
+class Admitted(NamedTuple):
     """The request may start. `levels` are those after it, one for each Want, in their order."""
 
     levels: tuple[Level, ...]
 
 
-@frozen
-class Refused:
+class Refused(NamedTuple):
     """The request may not start. `levels` are those without it, as in Admitted.
 
     `want` is the index of the Want that did not fit; of several, the one that needs most time.
@@ -88,8 +83,8 @@ class LimitStore(Protocol):
     *Atomic.* `admit` takes from all wants or from none. No other call sees a part of it. Calls of
     several processes take effect one after the other.
 
-    *Amounts.* A want with more than its `maximum` takes `maximum`: such a request needs the whole
-    limit, but is possible. `settle` then charges what was used.
+    *Amounts* are at least 0. An amount above the `maximum` of its want takes `maximum`: such a
+    request needs the whole limit, but is possible. `settle` then charges what was used.
 
     *Idempotent.* `admit` with the id of a hold changes nothing, and returns Admitted. Only the
     first `settle` of a hold has an effect. `settle` and `renew` of an unknown id do nothing. So a
@@ -108,6 +103,9 @@ class LimitStore(Protocol):
     *Errors.* `admit` raises StoreUnavailableError, and nothing else. `settle` and `renew` raise
     nothing. A store that can be lost decides itself what happens then, as the config says, and logs
     the change once. A call takes at most 50 ms, apart from `wait`.
+
+    *Cancellation.* `settle` completes also in a cancelled scope: a store that awaits in it shields
+    itself.
     """
 
     @property
@@ -115,13 +113,13 @@ class LimitStore(Protocol):
         """Seconds. The caller renews each hold after every third of it. Infinite: no renewals."""
 
     async def admit(
-        self, hold: str, wants: Sequence[Want], wait: float = 0.0
+        self, hold: str, wants: Sequence[Want], amounts: Sequence[float], wait: float = 0.0
     ) -> Admitted | Refused:
-        """Take from all `wants`, or return the Refused of one.
+        """Take from all `wants`, or return the Refused of one. `amounts` has an estimate for each.
 
-        If only concurrency refuses, wait for at most `wait` seconds for a place: who waits longest
-        goes first, and a request with `wait=0` does not pass those that wait. A waiting request
-        holds nothing. When it gets a place, all wants are checked again.
+        If only concurrency refuses, wait for at most `wait` seconds for a place. The request that
+        waits longest goes first, and a request with `wait=0` does not pass those that wait. A
+        waiting request holds nothing. When it gets a place, all wants are checked again.
 
         If the caller is cancelled, or the call fails, the store may have taken: call `settle` with
         zeros.

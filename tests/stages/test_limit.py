@@ -249,12 +249,12 @@ class Recording(MemoryStore):
     renewed_often: anyio.Event = Factory(anyio.Event)
 
     async def admit(
-        self, hold: str, wants: Sequence[Want], wait: float = 0.0
+        self, hold: str, wants: Sequence[Want], amounts: Sequence[float], wait: float = 0.0
     ) -> Admitted | Refused:
         self.calls.append("admit")
         if self.lost:
             raise StoreUnavailableError
-        return await super().admit(hold, wants, wait)
+        return await super().admit(hold, wants, amounts, wait)
 
     async def renew(self, hold: str) -> None:
         self.calls.append("renew")

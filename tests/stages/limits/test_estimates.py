@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from stages.limits.estimates import Estimates, Use, prompt_bytes
+from stages.limits.estimates import Estimates, prompt_bytes
+from stages.limits.use import Use
 from tests.support import resolved
 
 

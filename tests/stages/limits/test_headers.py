@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from stages.limits.amounts import account_limits
 from stages.limits.config import Limits
-from stages.limits.estimates import Use
-from stages.limits.headers import rate_limit_headers, refusal
-from stages.limits.section import Account
+from stages.limits.limit_set import Account, LimitSet
+from stages.limits.refusal import refusal
 from stages.limits.store import Level, Refused
+from stages.limits.use import Use
 from stages.messages_api.errors import RateLimitError
 
 #: 2025-08-21T12:40:00Z
@@ -22,19 +21,19 @@ def account(limits: Limits, title: str = "key `alice`") -> Account:
 
 
 def headers(limits: Limits, *levels: Level, more: Limits | None = None) -> dict[str, str]:
-    each = account_limits([account(limits), account(more or Limits())])
+    each = LimitSet.of([account(limits), account(more or Limits())])
     return {
-        name.removeprefix(PREFIX): value
-        for name, value in rate_limit_headers(each, levels, NOW).items()
+        name.removeprefix(PREFIX): value for name, value in each.headers.make(levels, NOW).items()
     }
 
 
 def refused(
     limits: Limits, level: Level, retry_after: float, used_up: bool = False, **use: int
 ) -> RateLimitError:
-    each = account_limits([account(limits)])
-    wants = [limit.want(Use(**use), 0.75) for limit in each]
-    return refusal(each, wants, Refused(0, retry_after, used_up, (level,)), NOW)
+    each = LimitSet.of([account(limits)])
+    return refusal(
+        each, each.amounts(Use(**use), 0.75), Refused(0, retry_after, used_up, (level,)), NOW
+    )
 
 
 def test_they_have_the_form_of_the_recorded_response() -> None:

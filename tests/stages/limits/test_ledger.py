@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from stages.limits.counts import window
 from stages.limits.ledger import Ledger
-from stages.limits.store import Admitted, Refused, Want
-from tests.stages.limits.support import budget, places, rate
+from stages.limits.store import Admitted, Refused
+from tests.stages.limits.support import Ask, admit, budget, places, rate
 
 #: 2026-11-28T12:00:00Z, as in life: rounding errors depend on it.
 NOW = 1_795_867_200.0
 
 
-def admitted(ledger: Ledger, hold: str, *wants: Want, at: float = 0, queue: bool = False) -> bool:
-    return isinstance(ledger.admit(NOW + at, hold, wants, queue), Admitted)
+def admitted(ledger: Ledger, hold: str, *wants: Ask, at: float = 0, queue: bool = False) -> bool:
+    return isinstance(admit(ledger, NOW + at, hold, *wants, queue=queue), Admitted)
 
 
-def refused(ledger: Ledger, *wants: Want, at: float = 0, hold: str = "refused") -> Refused:
-    result = ledger.admit(NOW + at, hold, wants)
+def refused(ledger: Ledger, *wants: Ask, at: float = 0, hold: str = "refused") -> Refused:
+    result = admit(ledger, NOW + at, hold, *wants)
     assert isinstance(result, Refused)
     return result
 
 
-def left(ledger: Ledger, want: Want, at: float = 0) -> float:
+def left(ledger: Ledger, want: Ask, at: float = 0) -> float:
     """What remains of a limit, by an admission that takes nothing."""
-    free = Want(want.account, want.limit, want.kind, want.period, want.maximum, 0)
-    remaining = ledger.admit(NOW + at, "left", [free]).levels[0].remaining
+    remaining = admit(ledger, NOW + at, "left", evolve(want, amount=0)).levels[0].remaining
     ledger.settle(NOW + at, "left", [0])
     return remaining
 

@@ -8,8 +8,8 @@ import pytest
 from attrs import Factory, define
 
 from stages.limits.ledger import Ledger
-from stages.limits.store import Admitted, Level, Want
-from tests.stages.limits.support import budget, places, rate
+from stages.limits.store import Admitted, Level
+from tests.stages.limits.support import Ask, admit, budget, places, rate
 
 START = 1_795_867_200.0
 LEASE = 60.0
@@ -27,7 +27,7 @@ class Random:
     random: random.Random
     now: float = START
     ledger: Ledger = Factory(lambda: Ledger(LEASE))
-    running: dict[str, tuple[Want, ...]] = Factory(dict)
+    running: dict[str, tuple[Ask, ...]] = Factory(dict)
     dead: set[str] = Factory(set)
     taken: dict[str, float] = Factory(lambda: dict.fromkeys(RATES, 0.0))
     """What each rate gave: the estimates of holds, the use of those that ended."""
@@ -65,7 +65,7 @@ class Random:
         )
         self.ledger.expire(self.now)
         before = self.everything()
-        if isinstance(self.ledger.admit(self.now, hold, wants), Admitted):
+        if isinstance(admit(self.ledger, self.now, hold, *wants), Admitted):
             self.running[hold] = wants
             for account in ("all", key):
                 assert self.in_flight()[account] <= PLACES[account]
@@ -82,9 +82,9 @@ class Random:
         for _ in range(self.random.choice([1, 1, 3])):
             self.ledger.settle(self.now, hold, [used] * len(wants))
         for want in wants:
-            if want.kind == "rate":
+            if want.want.kind == "rate":
                 self.taken[want.account] += used - want.amount
-            elif want.kind == "budget":
+            elif want.want.kind == "budget":
                 self.spent[want.account] += used
 
     def everything(self) -> list[Level]:
@@ -106,8 +106,8 @@ class Random:
     def spent_of(self, account: str) -> float:
         return BUDGET - self.level(budget(BUDGET, 0, account)).remaining
 
-    def level(self, want: Want) -> Level:
-        return self.ledger._count(want).level(self.now, want)
+    def level(self, ask: Ask) -> Level:
+        return self.ledger._count(ask.want).level(self.now, ask.want)
 
 
 @pytest.mark.parametrize("seed", range(40))

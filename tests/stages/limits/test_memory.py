@@ -11,8 +11,13 @@ from attrs import Factory, define
 
 from pipeline.task_groups import task_group
 from stages.limits.memory import MemoryStore
-from stages.limits.store import Admitted, LimitStore, Refused, Want
-from tests.stages.limits.support import places, rate
+from stages.limits.store import Admitted, LimitStore, Refused
+from tests.stages.limits.support import Ask, places, rate
+
+
+async def admit(store: LimitStore, hold: str, *asks: Ask, wait: float = 0) -> Admitted | Refused:
+    """Ask a store for these."""
+    return await store.admit(hold, [ask.want for ask in asks], [ask.amount for ask in asks], wait)
 
 
 @define
@@ -25,14 +30,14 @@ class Asking:
     refused: list[str] = Factory(list)
     scopes: dict[str, anyio.CancelScope] = Factory(dict)
 
-    async def ask(self, hold: str, *wants: Want, wait: float = 1000) -> None:
+    async def ask(self, hold: str, *asks: Ask, wait: float = 1000) -> None:
         """Ask; on return the request was admitted or refused, or waits."""
-        self.group.start_soon(self._ask, hold, wants, wait)
+        self.group.start_soon(self._ask, hold, asks, wait)
         await anyio.wait_all_tasks_blocked()
 
-    async def _ask(self, hold: str, wants: tuple[Want, ...], wait: float) -> None:
+    async def _ask(self, hold: str, asks: tuple[Ask, ...], wait: float) -> None:
         with anyio.CancelScope() as self.scopes[hold]:
-            result = await self.store.admit(hold, wants, wait)
+            result = await admit(self.store, hold, *asks, wait=wait)
             (self.refused if isinstance(result, Refused) else self.admitted).append(hold)
 
     async def settle(self, hold: str) -> None:
@@ -43,11 +48,11 @@ class Asking:
 async def test_it_is_a_store() -> None:
     store: LimitStore = MemoryStore()
     assert store.lease == math.inf
-    assert isinstance(await store.admit("1", [rate(1)]), Admitted)
-    assert isinstance(await store.admit("2", [rate(1)]), Refused)
+    assert isinstance(await admit(store, "1", rate(1)), Admitted)
+    assert isinstance(await admit(store, "2", rate(1)), Refused)
     await store.settle("1", [0])
     await store.renew("1")
-    assert isinstance(await store.admit("2", [rate(1)]), Admitted)
+    assert isinstance(await admit(store, "2", rate(1)), Admitted)
 
 
 async def test_places_go_to_those_that_wait_in_their_order() -> None:
@@ -125,18 +130,18 @@ async def test_a_rate_that_is_used_up_meanwhile_refuses() -> None:
 
 async def test_a_request_waits_no_longer_than_it_said() -> None:
     store = MemoryStore()
-    await store.admit("a", [places(1)])
+    await admit(store, "a", places(1))
     with anyio.fail_after(5):
-        result = await store.admit("b", [places(1)], wait=0.01)
+        result = await admit(store, "b", places(1), wait=0.01)
     assert isinstance(result, Refused)
     assert not store._ledger._queues
 
 
 async def test_the_end_of_a_lease_frees_the_place() -> None:
     store = MemoryStore(lease=0.02)
-    await store.admit("dead", [places(1)])
+    await admit(store, "dead", places(1))
     with anyio.fail_after(5):
-        assert isinstance(await store.admit("b", [places(1)], wait=4), Admitted)
+        assert isinstance(await admit(store, "b", places(1), wait=4), Admitted)
 
 
 @pytest.mark.parametrize("number", [200])

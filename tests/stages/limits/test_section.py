@@ -6,10 +6,10 @@ import pytest
 from attrs import fields, frozen
 
 from stages.exchange import Attempt, Exchange, Target
-from stages.limits.amounts import account_limits, cost, total, use_of
 from stages.limits.config import Limits
-from stages.limits.estimates import Use
-from stages.limits.section import Account, LimitsSection
+from stages.limits.limit_set import Account, LimitSet
+from stages.limits.section import LimitsSection
+from stages.limits.use import Use, cost, total, use_of
 from stages.messages_api.usage import Usage
 from stages.profiles.price import Price
 from tests.support import backend
@@ -74,6 +74,24 @@ def test_a_keys_own_limits_replace_those_of_each_key() -> None:
     }
 
 
+def test_requests_of_the_same_accounts_share_their_limits() -> None:
+    section = LimitsSection(keys=ONE, agents=ONE)
+    exchanges = [Exchange(client="a", session=s, agent=a) for s, a in ("s1", "s2", "t1", "s1")]
+    sets = [section.of(exchange, "m") for exchange in exchanges]
+
+    assert sets[0] is sets[3]
+    names = [[each.account.name for each in made.limits] for made in sets if made]
+    assert names == [["key:a", f"agent:a/{s}/{a}"] for s, a in ("s1", "s2", "t1", "s1")]
+
+
+def test_sets_of_clients_names_are_bounded() -> None:
+    section = LimitsSection(sessions=ONE)
+    for n in range(2500):
+        section.of(Exchange(client="a", session=str(n)), "m")
+
+    assert len(section._sets) <= 1000
+
+
 def test_a_reload_keeps_the_counts() -> None:
     running, reloaded = LimitsSection(), LimitsSection(all=ONE)
     reloaded.carry_over(running)
@@ -83,8 +101,9 @@ def test_a_reload_keeps_the_counts() -> None:
 
 
 def amounts(limits: Limits, used: Use, price: float = 0) -> dict[str, float]:
-    each = account_limits([Account("all", "", "", limits)])
-    return {limit.limit.name: limit.amount(used, price) for limit in each}
+    each = LimitSet.of([Account("all", "", "", limits)])
+    names = [limit.limit.name for limit in each.limits]
+    return dict(zip(names, each.amounts(used, price), strict=True))
 
 
 def test_cache_reads_count_only_if_the_config_says_so() -> None:
