@@ -63,8 +63,9 @@ class ResponseWriter:
             await self.send(message)
             self.complete = not event.more
         elif isinstance(event, ResponseStart):
-            headers = {**(self.exchange.response_headers or {}), **event.headers}
-            start = _start(event.status, {**headers, "request-id": self.exchange.id})
+            start = _start(event.status, {**event.headers, "request-id": self.exchange.id})
+            if self.exchange.response_headers:
+                start["headers"] += self.exchange.response_headers
             await self.send(start)
             self.exchange.status = event.status
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")
@@ -88,14 +89,11 @@ _INVALID_IN_HEADER = re.compile(r"[^\t\x20-\x7e\x80-\xff]")
 
 
 def _start(status: int, headers: dict[str, str]) -> Message:
-    raw = [(name.encode("latin-1"), _header_value(value)) for name, value in headers.items()]
+    raw = [
+        (name.encode("latin-1"), _INVALID_IN_HEADER.sub("?", value).encode("latin-1"))
+        for name, value in headers.items()
+    ]
     return {"type": "http.response.start", "status": status, "headers": raw}
-
-
-def _header_value(value: str) -> bytes:
-    if not (value.isascii() and value.isprintable()):
-        value = _INVALID_IN_HEADER.sub("?", value)
-    return value.encode("latin-1")
 
 
 @define(eq=False)

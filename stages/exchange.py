@@ -186,8 +186,8 @@ class Exchange:
     """Functions to call before each call of a backend. They may set `call_headers`."""
     call_headers: dict[str, str] | None = None
     """Headers for the next call of a backend, such as `traceparent`."""
-    response_headers: dict[str, str] | None = None
-    """Headers for the response to the client, also for an error."""
+    response_headers: list[tuple[bytes, bytes]] | None = None
+    """Further headers of the response to the client, also of an error, as in ASGI."""
     on_end: list[Callable[[Exchange], None]] = Factory(list)
     """Functions to call at the end, when all fields are filled in, also after an error.
 

@@ -106,8 +106,10 @@ class Rate:
     def renew(self, n: float) -> None: ...
 
     def level(self, now: float, want: Want) -> Level:
-        rate = self._leak(now, want)
-        return Level(want.maximum - self.amount, self.amount / rate)
+        if now != self.at:
+            self._leak(now, want)
+        maximum, amount = want.maximum, self.amount
+        return Level(maximum - amount, amount * _SECONDS[want.period] / maximum)
 
     def is_unused(self, now: float, want: Want) -> bool:
         self._leak(now, want)

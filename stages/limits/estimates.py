@@ -80,7 +80,9 @@ class Estimates:
         recent = self._keys.get(key, _NEW)
         prompt = round(size * recent.prompt_rate)
         uncached = round(size * recent.uncached_rate)
-        output = recent.output if max_tokens is None else min(recent.output, max_tokens)
+        output = recent.output
+        if max_tokens is not None and max_tokens < output:
+            output = max_tokens
         return Use(uncached, prompt - uncached, 0, output, recent.seconds)
 
     def learn(self, key: str, size: int, used: Use) -> None:

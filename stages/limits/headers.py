@@ -25,9 +25,9 @@ class _Unit:
     """The limits of one unit, by their places among all limits, and the names of its headers."""
 
     places: tuple[int, ...]
-    limit: str
-    remaining: str
-    reset: str
+    limit: bytes
+    remaining: bytes
+    reset: bytes
 
 
 @frozen
@@ -52,9 +52,9 @@ class RateLimitHeaders:
     def _places(self, unit: str) -> tuple[int, ...]:
         return tuple(n for n, limit in enumerate(self.limits) if limit.unit == unit)
 
-    def make(self, levels: Sequence[Level], now: float) -> dict[str, str]:
-        """The headers for the levels of the limits. `now` is in Unix seconds."""
-        headers = {}
+    def make(self, levels: Sequence[Level], now: float) -> list[tuple[bytes, bytes]]:
+        """The headers for the levels of the limits, as in ASGI. `now` is in Unix seconds."""
+        headers: list[tuple[bytes, bytes]] = []
         limit, remaining, reset_after = 0, 0, 0.0  # of prompts and responses together
         for unit in self._units:
             tightest = unit.places[0]
@@ -62,23 +62,28 @@ class RateLimitHeaders:
                 if levels[place].remaining < levels[tightest].remaining:
                     tightest = place
             level, maximum = levels[tightest], int(self.limits[tightest].maximum)
-            left = max(0, int(level.remaining))
-            headers[unit.limit] = str(maximum)
-            headers[unit.remaining] = str(left)
-            headers[unit.reset] = time_text(now + level.reset_after)
+            left = int(level.remaining) if level.remaining > 0 else 0
+            reset = _second_bytes(int(-(-(now + level.reset_after) // 1)))
+            headers += (
+                (unit.limit, b"%d" % maximum),
+                (unit.remaining, b"%d" % left),
+                (unit.reset, reset),
+            )
             if self._sums and unit.limit != _REQUESTS.limit:
                 limit, remaining = limit + maximum, remaining + left
                 reset_after = max(reset_after, level.reset_after)
         if self._sums:
-            headers[_TOKENS.limit] = str(limit)
-            headers[_TOKENS.remaining] = str(remaining)
-            headers[_TOKENS.reset] = time_text(now + reset_after)
+            headers += (
+                (_TOKENS.limit, b"%d" % limit),
+                (_TOKENS.remaining, b"%d" % remaining),
+                (_TOKENS.reset, _second_bytes(int(-(-(now + reset_after) // 1)))),
+            )
         return headers
 
 
 def _unit(unit: str, places: tuple[int, ...] = ()) -> _Unit:
-    prefix = f"anthropic-ratelimit-{unit.replace('_', '-')}"
-    return _Unit(places, f"{prefix}-limit", f"{prefix}-remaining", f"{prefix}-reset")
+    prefix = f"anthropic-ratelimit-{unit.replace('_', '-')}".encode()
+    return _Unit(places, prefix + b"-limit", prefix + b"-remaining", prefix + b"-reset")
 
 
 _REQUESTS, _TOKENS = _unit("requests"), _unit("tokens")
@@ -86,9 +91,9 @@ _REQUESTS, _TOKENS = _unit("requests"), _unit("tokens")
 
 def time_text(seconds: float) -> str:
     """A Unix time as RFC 3339 in UTC, rounded up to a second."""
-    return _second_text(math.ceil(seconds))
+    return datetime.fromtimestamp(math.ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @functools.lru_cache(maxsize=512)
-def _second_text(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _second_bytes(second: int) -> bytes:
+    return time_text(second).encode()

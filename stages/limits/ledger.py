@@ -88,8 +88,9 @@ class Ledger:
         estimates: list[float] = []
         lacks: dict[int, Lack] = {}
         for n, count in enumerate(counts):
-            estimates.append(min(amounts[n], wants[n].maximum))
-            if lack := count.lack(now, wants[n], estimates[n], hold):
+            want, amount = wants[n], amounts[n]
+            estimates.append(min(amount, want.maximum))
+            if lack := count.lack(now, want, estimates[n], hold):
                 lacks[n] = lack
         if lacks:
             return self._refused(now, hold, wants, counts, lacks, queue)
@@ -129,7 +130,7 @@ class Ledger:
         for want, n, amount in zip(ended.wants, ended.amounts, used, strict=True):
             count = self._count(want)
             count.settle(now, want, n, amount, ended.since)
-            if active:
+            if active and want.kind != "rate":
                 self._release(count, n)
 
     def renew(self, now: float, hold: str) -> None:

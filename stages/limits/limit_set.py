@@ -36,19 +36,18 @@ class AccountLimit:
     account: Account
     limit: Limit
 
-    def amount(self, used: Use, cost: float) -> float:
-        """What this use takes from the limit."""
-        unit = self.limit.unit
-        if unit in _WITHOUT_ESTIMATE:
-            return 1.0
-        if unit == "output_tokens":
-            return used.output_tokens
-        if unit == "cost":
-            return cost
-        prompt = used.input_tokens + used.cache_write_tokens
-        if self.account.limits.count_cache_reads:
-            prompt += used.cache_read_tokens
-        return prompt + used.output_tokens if unit == "tokens" else prompt
+    @property
+    def amount_index(self) -> int:
+        """Which of the sums in `LimitSet.amounts` a request takes."""
+        reads = self.account.limits.count_cache_reads
+        return {
+            "requests": 0,
+            "concurrency": 0,
+            "cost": 1,
+            "output_tokens": 2,
+            "input_tokens": 4 if reads else 3,
+            "tokens": 6 if reads else 5,
+        }[self.limit.unit]
 
     @property
     def want(self) -> Want:
@@ -68,6 +67,11 @@ class LimitSet:
     needs_estimate: bool = field(init=False)
     """Whether a limit is of tokens or cost."""
     has_cost: bool = field(init=False)
+    _amount_indexes: tuple[int, ...] = field(init=False, repr=False)
+
+    @_amount_indexes.default
+    def _list_indexes(self) -> tuple[int, ...]:
+        return tuple(each.amount_index for each in self.limits)
 
     @wants.default
     def _make_wants(self) -> tuple[Want, ...]:
@@ -98,4 +102,8 @@ class LimitSet:
 
     def amounts(self, used: Use, cost: float) -> list[float]:
         """What this use takes from each limit."""
-        return [each.amount(used, cost) for each in self.limits]
+        output = used.output_tokens
+        prompt = used.input_tokens + used.cache_write_tokens
+        whole = prompt + used.cache_read_tokens
+        sums = (1.0, cost, output, prompt, whole, prompt + output, whole + output)
+        return [sums[index] for index in self._amount_indexes]

@@ -65,8 +65,10 @@ async def ask(
 
 
 def shown(request: Resolved) -> dict[str, str]:
-    headers = request.exchange.response_headers or {}
-    return {name.removeprefix("anthropic-ratelimit-"): value for name, value in headers.items()}
+    return {
+        name.decode().removeprefix("anthropic-ratelimit-"): value.decode()
+        for name, value in request.exchange.response_headers or []
+    }
 
 
 def test_it_keeps_the_rules_of_stages() -> None:

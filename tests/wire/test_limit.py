@@ -221,16 +221,15 @@ def test_a_disconnect_while_waiting_lets_the_next_one_go(scene: Scene) -> None:
 def test_a_wait_has_an_end(stream: bool, scene: Scene) -> None:
     end = Event()
     scene.backend.says(end, whole(200, completion()))
-    first = scene.start("short")
-    if stream:
-        client = scene.client()
-        client.send(raw(body(model="short", stream=True)))
-        event = client.event()
-        while event["type"] != "error":  # a ping may have begun the stream
-            event = client.event()
+    first, second = scene.start("short"), scene.client()
+    response = second.send(raw(body(model="short", stream=stream)))
+    if response.status == 200:  # a ping began the stream
+        event = second.event()
+        while event["type"] != "error":
+            event = second.event()
         kind, message = error_in(event)
     else:
-        refused = scene.ask("short")
+        refused = Response.of(response)
         assert refused.status == 429
         kind, message = error_in(refused.json)
     assert kind == "rate_limit_error"

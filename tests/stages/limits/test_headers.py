@@ -22,9 +22,8 @@ def account(limits: Limits, title: str = "key `alice`") -> Account:
 
 def headers(limits: Limits, *levels: Level, more: Limits | None = None) -> dict[str, str]:
     each = LimitSet.of([account(limits), account(more or Limits())])
-    return {
-        name.removeprefix(PREFIX): value for name, value in each.headers.make(levels, NOW).items()
-    }
+    made = each.headers.make(levels, NOW)
+    return {name.decode().removeprefix(PREFIX): value.decode() for name, value in made}
 
 
 def refused(
