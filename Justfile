@@ -36,7 +36,7 @@ bench *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench {{arguments}}
 
-# Measure the cost of stages of the shipped chain for a short response: `just bench-stages account`
+# Measure the cost of stages for a short response: `just bench-stages account limit`
 bench-stages *names:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench.stages {{names}}

@@ -56,6 +56,9 @@ def _fields(exchange: Exchange) -> Iterator[tuple[str, Any]]:
     if exchange.error:
         yield "error", exchange.error
         yield "message", exchange.message
+    if refusal := exchange.refused_by:
+        yield "limit", refusal.limit
+        yield "account", refusal.account
     if exchange.outcome not in ("complete", "error"):
         yield "outcome", exchange.outcome
 

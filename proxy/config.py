@@ -14,6 +14,7 @@ from pipeline import ConfigError, Problem, option
 from pipeline.config.load import Sections, folder_of, load
 from pipeline.config.schema import Config, Schema
 from proxy.config_notes import unused_options
+from proxy.limit_rules import limit_rules
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
 from stages.authenticate import Authenticate
@@ -24,6 +25,7 @@ from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
 from stages.keys.config import Key
 from stages.keys.rules import key_problems
+from stages.limits.section import LimitsSection
 from stages.profiles.profile import Overrides, Profile
 from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
@@ -109,6 +111,7 @@ SCHEMA = Schema(
         "keys": dict[str, Key],
         "usage": UsageRecord,
         "recordings": Recordings,
+        "limits": LimitsSection,
         "metrics": Counters,  # it has no options: stages share the counters by it
     },
     registry=REGISTRY,
@@ -119,7 +122,7 @@ SCHEMA = Schema(
     register_hooks=register_hooks,
     optional=frozenset({"keys"}),
     section_files={"keys_file": "keys"},
-    rules=(key_problems,),
+    rules=(key_problems, limit_rules),
     reserved=(
         "GET /",
         "GET /health",
@@ -148,6 +151,7 @@ def read(
     config = load(file, SCHEMA, environ, adapt, source, replaced)
     for name in KEPT_SECTIONS:
         config.sections[name].locate(folder_of(file), environ)
+    config.sections["limits"].set_key_limits(config.sections.get("keys") or {})
     return evolve(
         config, notes=(*config.notes, *unused_options(config, referenced_backends(config)))
     )
@@ -167,10 +171,10 @@ def model_names(config: Config) -> frozenset[str]:
 def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
-    It keeps backends with the same name and options; the counters; KEPT_SECTIONS, whose options
-    need a restart; and the circuit breakers of targets at such backends, if `circuit_breaker` is
-    the same. Of a backend with the same name and
-    address it keeps the queue, with its running and waiting calls.
+    It keeps backends with the same name and options; the counters; the counts of limits;
+    KEPT_SECTIONS, whose options need a restart; and the circuit breakers of targets at such
+    backends, if `circuit_breaker` is the same. Of a backend with the same name and address it keeps
+    the queue, with its running and waiting calls.
     """
     old_backends: dict[str, Backend] = running.sections["backends"]
 
@@ -187,6 +191,8 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
         for name in KEPT_SECTIONS:
             if name in sections:
                 adapted[name] = running.sections[name].keep(sections[name])
+        if "limits" in sections:
+            adapted["limits"].carry_over(running.sections["limits"])
         if "backends" in sections:
             new_backends = sections["backends"].items()
             adapted["backends"] = {

@@ -64,6 +64,8 @@ class ResponseWriter:
             self.complete = not event.more
         elif isinstance(event, ResponseStart):
             start = _start(event.status, {**event.headers, "request-id": self.exchange.id})
+            if self.exchange.response_headers:
+                start["headers"] += self.exchange.response_headers
             await self.send(start)
             self.exchange.status = event.status
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")

@@ -11,6 +11,7 @@ REGISTRY = Registry(
         "validate",
         "record",
         "resolve",
+        "limit",
         "retry",
         "fallback",
         "translate-in",

@@ -79,6 +79,10 @@ class Counters:
     )
     """The status is `none` if the client disconnected before."""
     shed: Counter[tuple[()]] = _counter("Requests refused because the worker was overloaded.")
+    limit_refusals: Counter[tuple[str, str]] = _counter(
+        "Requests refused by a limit of the config.", "limit", "account"
+    )
+    """`account` is its kind: all, key, model, session or agent."""
     retries: Counter[tuple[str, str, str]] = _counter(
         "Requests that failed and were sent again, to the same or to another target.",
         "stage",
@@ -150,6 +154,8 @@ class Counters:
     def count(self, exchange: Exchange) -> None:
         """Add an exchange that has ended."""
         self.responses[exchange.pipeline, str(exchange.status or "none")] += 1
+        if refusal := exchange.refused_by:
+            self.limit_refusals[refusal.limit, refusal.account.partition(":")[0]] += 1
         for repeat in exchange.repeats:
             backend = repeat.target.backend if repeat.target else ""
             self.retries[repeat.stage, backend, repeat.error] += 1

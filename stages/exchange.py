@@ -6,6 +6,7 @@
                     at the end: status, error, outcome, ended
     authenticate    client, allowed_models
     validate        model, stream
+    limit           refused_by, response_headers
     translate-in    degradations
     queue           queued, accepted
     invoke          attempts
@@ -41,7 +42,7 @@ Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalle
 # Functions, and the `overrides` of a target, which may contain secrets.
 _NOT_IN_JSON = (
     *("_usage", "read_usage", "on_response_start", "on_stream_event", "on_attempt", "on_end"),
-    *("allowed_models", "call_headers", "overrides"),
+    *("allowed_models", "call_headers", "response_headers", "overrides"),
 )
 
 
@@ -101,6 +102,16 @@ class Repeat:
     """An ErrorKind."""
 
 
+@frozen
+class LimitRefusal:
+    """A limit that refused the request."""
+
+    limit: str
+    """Its option, such as `requests_per_minute`."""
+    account: str
+    """Its kind and name, such as `key:alice`."""
+
+
 @define(eq=False)
 class StageRun:
     """The time that a stage spent on the request. After `retry` or `fallback` it has several."""
@@ -150,6 +161,8 @@ class Exchange:
     """The HTTP status of the response; 0 until it is sent."""
     error: str = ""
     """The type of the error that the client got, such as `overloaded_error`."""
+    refused_by: LimitRefusal | None = None
+    """The limit that caused that error."""
     message: str = ""
     """The message of that error, without text of the client or the backend."""
     outcome: Outcome = ""
@@ -179,6 +192,8 @@ class Exchange:
     """Functions to call before each call of a backend. They may set `call_headers`."""
     call_headers: dict[str, str] | None = None
     """Headers for the next call of a backend, such as `traceparent`."""
+    response_headers: list[tuple[bytes, bytes]] | None = None
+    """Further headers of the response to the client, also of an error, as in ASGI."""
     on_end: list[Callable[[Exchange], None]] = Factory(list)
     """Functions to call at the end, when all fields are filled in, also after an error.
 

@@ -100,6 +100,8 @@ def in_yaml(value: Any) -> str:
     """Give a value in the spelling of YAML, on one line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
+    if attrs.has(type(value)):
+        return in_yaml(_changed(value))
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {in_yaml(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple, set, frozenset)):
@@ -107,6 +109,15 @@ def in_yaml(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}" if value < 1e6 else str(int(value))
     return str(value) or '""'
+
+
+def _changed(options: Any) -> dict[str, Any]:
+    """The options that differ from their defaults."""
+    return {
+        field.name: value
+        for field in attrs.fields(type(options))
+        if field.init and (value := getattr(options, field.name)) != field.default
+    }
 
 
 def _inner(kind: Any) -> Any:

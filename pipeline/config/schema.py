@@ -33,6 +33,7 @@ class Pipeline:
     stage_names: tuple[str, ...]
 
 
+#: Finds further problems of sections and pipelines, and yields each with its path.
 Rule = Callable[[Mapping[str, Any], tuple[Pipeline, ...]], Iterator[tuple[ConfigPath, Problem]]]
 
 

@@ -40,7 +40,6 @@ from stages.messages_api.errors import (
 )
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.profiles.profile import Profile, merge_overrides
-from stages.wire.json_codec import encode
 
 log = logging.getLogger("llm_proxy")
 
@@ -91,7 +90,7 @@ class Backend:
 
     After a reload the old and the new backend share it; see `apply_concurrency_limit`.
     """
-    _merged_profiles: dict[bytes, Profile] = field(factory=dict, init=False, repr=False)
+    _merged_profiles: dict[str, Profile] = field(factory=dict, init=False, repr=False)
     """By the overrides, the oldest first."""
     _model: Any = field(default=None, init=False)
     _completions: ChatCompletionsClient | None = field(default=None, init=False)
@@ -120,7 +119,7 @@ class Backend:
         if not (target.overrides or matching or refused):
             return self.profile
         # Merging takes 50 us, and each request needs the profile.
-        key = encode((matching, target.overrides, refused))
+        key = repr((matching, target.overrides, refused))  # a price is no JSON
         if (profile := self._merged_profiles.get(key)) is None:
             profile = self.profile
             for overrides in (*map(self.profile.models.get, matching), target.overrides, *refused):

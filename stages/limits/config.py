@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from attrs import fields, frozen, validators
+from attrs import field, fields, frozen, validators
 
 from pipeline import option
 
@@ -73,18 +73,24 @@ class Limits:
         False, help="count tokens that the backend read from its cache as input tokens"
     )
 
-    def __iter__(self) -> Iterator[Limit]:
-        """The limits that are set."""
-        for each in fields(Limits):
-            maximum = getattr(self, each.name)
-            unit, per, period = each.name.partition("_per_")
-            if per and maximum is not None:
-                yield Limit(each.name, unit, period, float(maximum))  # type: ignore[arg-type]
-        if self.concurrent_requests is not None:
-            maximum = float(self.concurrent_requests)
-            yield Limit("concurrent_requests", "concurrency", "", maximum)
+    active: tuple[Limit, ...] = field(init=False, repr=False, eq=False)
+    """The limits that are set."""
+
+    @active.default
+    def _list_active(self) -> tuple[Limit, ...]:
+        return tuple(_limits(self))
 
     @property
     def has_cost(self) -> bool:
         """Whether a limit needs the prices of the models."""
         return self.cost_per_day is not None or self.cost_per_month is not None
+
+
+def _limits(limits: Limits) -> Iterator[Limit]:
+    for each in fields(Limits):
+        unit, per, period = each.name.partition("_per_")
+        if per and (maximum := getattr(limits, each.name)) is not None:
+            yield Limit(each.name, unit, period, float(maximum))  # type: ignore[arg-type]
+    if limits.concurrent_requests is not None:
+        maximum = float(limits.concurrent_requests)
+        yield Limit("concurrent_requests", "concurrency", "", maximum)

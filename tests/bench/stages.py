@@ -1,8 +1,8 @@
-"""What a stage of the shipped chain costs a short answer: `python -m tests.bench.stages account`.
+"""What a stage costs a short answer: `python -m tests.bench.stages account`.
 
-Two proxies run at the same time, on one core: one with the shipped chain, one without the stage.
-They get the same load in turns. The figure is the ratio of their CPU, each in its best round: what
-else the machine does only adds to it.
+Two proxies run at the same time, on one core: one with the shipped chain and the stage, one without
+the stage. They get the same load in turns. The figure is the ratio of their CPU, each in its best
+round: what else the machine does only adds to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.bench.bodies import EXPECTED, SHORT, hello
 from tests.bench.load import repeat
 from tests.bench.measure import run
 from tests.bench.processes import Cores, Target, cores, free_port, on, proxy_command, started
-from tests.bench.proxy_config import ENVIRON, config_file
+from tests.bench.proxy_config import ADDED, ENVIRON, config_file
 
 _CONNECTIONS = 16
 
@@ -43,7 +43,7 @@ def cpu(target: Target, seconds: float) -> float:
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--seconds", default=1.5, show_default=True, help="The load of each round.")
 def main(names: tuple[str, ...], rounds: int, seconds: float) -> None:
-    """Measure what stages of the shipped chain cost."""
+    """Measure what stages cost: those of the shipped chain, and `limit`."""
     pinned = Cores.of(cores())
     with ExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
@@ -52,9 +52,10 @@ def main(names: tuple[str, ...], rounds: int, seconds: float) -> None:
         command = [sys.executable, "-m", "tests.bench.backend", str(port)]
         backend = exits.enter_context(started("backend", command, port, pinned.rest, {}))
         targets = []
-        for name, without in (("with", ()), ("without", names)):
+        more = ADDED.keys() & set(names)
+        for name, without, added in (("with", (), more), ("without", names, ())):
             (folder / name).mkdir()
-            config = config_file(folder / name, backend.url, without)
+            config = config_file(folder / name, backend.url, without, added)
             port = free_port()
             proxy = started(name, proxy_command(config, port), port, pinned.measured, ENVIRON)
             targets.append(exits.enter_context(proxy))

@@ -21,6 +21,8 @@ from proxy.config import SCHEMA, Server
 from stages import REGISTRY
 from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
 from stages.keys.config import Key
+from stages.limits.config import Limits
+from stages.limits.section import LimitsSection
 from stages.profiles import describe as profiles
 from stages.profiles.profile import CONNECTION_KEYS, Profile
 from stages.recording.section import Recordings
@@ -118,6 +120,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "keys": lambda: options(Key, without=["limits"]),
     "usage": lambda: options(UsageRecord),
     "recordings": lambda: options(Recordings),
+    "limits": lambda: _table(row for row in describe_options(LimitsSection) if not row.path[1:]),
+    "limits of an account": lambda: options(Limits),
     "reserved": lambda: _names(SCHEMA.reserved),
     "commands": commands,
     "stages": stages,

@@ -279,6 +279,15 @@ def test_members_that_the_translation_makes_are_refused(name: str) -> None:
     assert f"`{name}`" in error.hint
 
 
+def test_a_model_may_have_its_own_price() -> None:
+    backend = structured_backend(profile="ollama", price={"input": 1})
+    overrides = {"price": {"input": 2, "output": 3}}
+    model = structured({"backend": "b", "overrides": overrides}, ModelTarget)
+    targets = (Target("b", "m", model.overrides), Target("b", "m"))
+
+    assert [backend.profile_for(target).price[0].input for target in targets] == [2, 1]
+
+
 def test_a_pattern_of_models_changes_the_profile_for_them() -> None:
     backend = structured_backend(
         base_url="http://b.invalid/v1",

@@ -1,0 +1,215 @@
+"""The count of one limit of one account. Pure: time is an argument, in Unix seconds.
+
+    count     take           settle                             lease ends       renewed after that
+    -------   ------------   --------------------------------   --------------   ------------------
+    Rate      level + n      level - n + used                   nothing          nothing
+    Budget    reserved + n   reserved - n, spent + used         reserved - n     reserved + n
+    Places    in_flight + 1  in_flight - 1                      in_flight - 1    in_flight + 1
+
+`n` is the estimate, at most the maximum. After the end of its lease a hold has given back its
+part of `reserved` and `in_flight`, so `settle` changes only `level` and `spent`.
+
+Rate is the generic cell rate algorithm (GCRA). It stores the level of the bucket and its time, not
+an arrival time: arrival times add up rounding errors of 2e-7 s, and a limit of 100 would refuse the
+100th request. A level leaks `maximum` a period. A refund is at most what the request took and what
+has not leaked: if the level was 0 since then, everything has leaked, and nothing is refunded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Protocol
+
+from attrs import Factory, define, frozen
+
+from stages.limits.store import Level, Want
+
+_SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
+#: Seconds until a refused request tries again, if it depends on requests in flight.
+IN_FLIGHT_RETRY = 5.0
+#: Relative rounding error of sums.
+_EPSILON = 1e-9
+
+
+@frozen
+class Lack:
+    """Why a request does not fit; see Refused."""
+
+    retry_after: float
+    used_up: bool = False
+
+
+class Count(Protocol):
+    """What the ledger needs of a count. `n` is the estimate that a hold took."""
+
+    def lack(self, now: float, want: Want, n: float, hold: str) -> Lack | None:
+        """Return None if `n` fits. It changes nothing but what time changes."""
+
+    def take(self, n: float) -> None:
+        """Take `n`, after `lack` returned None at the same time."""
+
+    def settle(self, now: float, want: Want, n: float, used: float, since: float) -> None:
+        """Correct the estimate of a hold that took `n` at the time `since`."""
+
+    def release(self, n: float) -> None:
+        """Give back what a hold keeps: it was settled, or its lease has ended."""
+
+    def renew(self, n: float) -> None:
+        """Take again what was released."""
+
+    def level(self, now: float, want: Want) -> Level:
+        """The level for headers and messages."""
+
+    def is_unused(self, now: float, want: Want) -> bool:
+        """Whether it equals a new count."""
+
+
+@define(eq=False)
+class Rate:
+    """A bucket that leaks."""
+
+    amount: float = 0.0
+    """What was taken and has not leaked, at the time `at`."""
+    at: float = 0.0
+    empty_at: float = -math.inf
+    """The last time at which nothing was taken that had not leaked."""
+
+    def _leak(self, now: float, want: Want) -> float:
+        """Bring `amount` to the time `now`. Return the rate, per second."""
+        rate = want.maximum / _SECONDS[want.period]
+        if now != self.at:
+            if now > self.at:
+                self.amount -= (now - self.at) * rate
+            self.at = now
+            if self.amount <= 0:
+                self.amount, self.empty_at = 0.0, now
+        return rate
+
+    def lack(self, now: float, want: Want, n: float, hold: str) -> Lack | None:
+        rate = self._leak(now, want)
+        excess = self.amount + n - want.maximum
+        return Lack(excess / rate) if excess > want.maximum * _EPSILON else None
+
+    def take(self, n: float) -> None:
+        self.amount += n
+
+    def settle(self, now: float, want: Want, n: float, used: float, since: float) -> None:
+        self._leak(now, want)
+        if used > n or since >= self.empty_at:
+            self.amount = max(0.0, self.amount + used - n)
+
+    def release(self, n: float) -> None: ...
+
+    def renew(self, n: float) -> None: ...
+
+    def level(self, now: float, want: Want) -> Level:
+        if now != self.at:
+            self._leak(now, want)
+        maximum, amount = want.maximum, self.amount
+        return Level(maximum - amount, amount * _SECONDS[want.period] / maximum)
+
+    def is_unused(self, now: float, want: Want) -> bool:
+        self._leak(now, want)
+        return not self.amount
+
+
+@define(eq=False)
+class Budget:
+    """An amount for each day or month of UTC."""
+
+    window: float = 0.0
+    """When the current day or month began."""
+    spent: float = 0.0
+    reserved: float = 0.0
+    """The estimates of holds."""
+
+    def _roll(self, now: float, want: Want) -> float:
+        """Begin the next window if it is time. Return the seconds until the end of this one."""
+        start, end = window(now, want.period)
+        if start > self.window:
+            self.window, self.spent = start, 0.0
+        return end - now
+
+    def lack(self, now: float, want: Want, n: float, hold: str) -> Lack | None:
+        remaining = self._roll(now, want)
+        limit = want.maximum * (1 + _EPSILON)
+        if self.spent + n > limit or self.spent >= want.maximum:
+            return Lack(remaining, used_up=True)
+        return Lack(IN_FLIGHT_RETRY) if self.spent + self.reserved + n > limit else None
+
+    def take(self, n: float) -> None:
+        self.reserved += n
+
+    def settle(self, now: float, want: Want, n: float, used: float, since: float) -> None:
+        self._roll(now, want)
+        self.spent += used
+
+    def release(self, n: float) -> None:
+        self.reserved -= n
+        if self.reserved < _EPSILON:  # rounding, or the count was dropped and is new
+            self.reserved = 0.0
+
+    def renew(self, n: float) -> None:
+        self.reserved += n
+
+    def level(self, now: float, want: Want) -> Level:
+        remaining = self._roll(now, want)
+        return Level(want.maximum - self.spent - self.reserved, remaining)
+
+    def is_unused(self, now: float, want: Want) -> bool:
+        self._roll(now, want)
+        return not (self.spent or self.reserved)
+
+
+@define(eq=False)
+class Places:
+    """The requests in flight, and those that wait for a place, in the order of their coming."""
+
+    in_flight: int = 0
+    maximum: float = 0.0
+    """As `lack` last saw it."""
+    waiting: dict[str, None] = Factory(dict)
+    """Ids of holds."""
+
+    def lack(self, now: float, want: Want, n: float, hold: str) -> Lack | None:
+        self.maximum = want.maximum
+        fits = hold in self.next_waiting() if hold in self.waiting else self._has_place()
+        return None if fits else Lack(IN_FLIGHT_RETRY)
+
+    def _has_place(self) -> bool:
+        return self.in_flight + len(self.waiting) < self.maximum
+
+    def next_waiting(self) -> Iterator[str]:
+        """The waiting requests for which there is a place now."""
+        return islice(self.waiting, max(0, int(self.maximum) - self.in_flight))
+
+    def take(self, n: float) -> None:
+        self.in_flight += 1
+
+    def settle(self, now: float, want: Want, n: float, used: float, since: float) -> None: ...
+
+    def release(self, n: float) -> None:
+        self.in_flight -= 1
+
+    def renew(self, n: float) -> None:
+        self.in_flight += 1
+
+    def level(self, now: float, want: Want) -> Level:
+        return Level(want.maximum - self.in_flight, 0.0)
+
+    def is_unused(self, now: float, want: Want) -> bool:
+        return not (self.in_flight or self.waiting)
+
+
+def window(now: float, period: str) -> tuple[float, float]:
+    """The start and the end of the day or month of UTC that contains `now`."""
+    if period == "day":
+        start = now // 86400 * 86400
+        return start, start + 86400
+    at = datetime.fromtimestamp(now, UTC)
+    first = datetime(at.year, at.month, 1, tzinfo=UTC)
+    following = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
+    return first.timestamp(), following.timestamp()

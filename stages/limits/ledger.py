@@ -1,0 +1,220 @@
+"""The counts of all accounts and the holds of requests in flight. Pure: time is an argument.
+
+    state of a hold   admit             settle                 renew           lease ends
+    ---------------   ---------------   --------------------   -------------   ----------
+    none              active, or        nothing                nothing
+                      refused
+    active            nothing           none: charges `used`,  lease begins    expired
+                                        and gives back         again
+    expired           as none           none: charges `used`   active          (an hour later)
+                                                                               none
+
+See stages/limits/counts.py for what a hold takes, and stages/limits/store.py for the contract of
+each call. `admit` checks all wants before it takes from one. A process that dies leaks nothing: its
+holds expire, and what they took from rates leaks out by time.
+
+All leases have the same length, so the order of renewals is that of their ends.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from attrs import Factory, define, field
+
+from stages.limits.counts import Budget, Count, Lack, Places, Rate
+from stages.limits.store import Admitted, Level, Refused, Want
+
+_COUNTS: dict[str, type[Rate | Budget | Places]] = {
+    "rate": Rate,
+    "budget": Budget,
+    "concurrency": Places,
+}
+#: Seconds for which an expired hold can still be settled.
+_SETTLE_EXPIRED = 3600.0
+#: Counts that may be in memory; beyond, those of sessions and agents are dropped, oldest first.
+_MAX_COUNTS = 100_000
+#: Unused counts are searched for when their number has doubled, at the earliest here.
+_FIRST_SWEEP = 1000
+#: Accounts with names that clients choose.
+_OF_CLIENTS = ("session:", "agent:")
+
+
+@define(eq=False)
+class _Hold:
+    wants: Sequence[Want]
+    amounts: Sequence[float]
+    """The estimates, each at most the maximum."""
+    since: float
+    ends: float
+
+
+@define(eq=False)
+class Ledger:
+    """All counts and holds of one store. `lease` is in seconds."""
+
+    lease: float = math.inf
+    max_counts: int = _MAX_COUNTS
+    _counts: dict[tuple[str, str], tuple[Count, Want]] = Factory(dict)
+    """By account and limit, with the latest Want."""
+    _holds: dict[str, _Hold] = Factory(dict)
+    """In the order of the ends of their leases."""
+    _expired: dict[str, _Hold] = Factory(dict)
+    """In the order of the ends of their leases."""
+    _queues: dict[str, Places] = Factory(dict)
+    """Where each waiting request waits."""
+    _ready: list[str] = Factory(list)
+    _sweep_at: int = field(default=_FIRST_SWEEP, init=False)
+
+    def admit(
+        self,
+        now: float,
+        hold: str,
+        wants: Sequence[Want],
+        amounts: Sequence[float],
+        queue: bool = False,
+    ) -> Admitted | Refused:
+        """Take from all wants, or from none. `amounts` has an estimate for each want.
+
+        `queue`: if only concurrency refuses, the request waits from now on, until it is admitted,
+        or refused for another reason, or calls `leave`.
+        """
+        self.expire(now)
+        if len(self._counts) >= self._sweep_at:
+            self._sweep(now)
+        counts = [self._count(want) for want in wants]
+        if hold in self._holds:
+            return Admitted(_levels(now, counts, wants))
+        estimates: list[float] = []
+        lacks: dict[int, Lack] = {}
+        for n, count in enumerate(counts):
+            want, amount = wants[n], amounts[n]
+            estimates.append(min(amount, want.maximum))
+            if lack := count.lack(now, want, estimates[n], hold):
+                lacks[n] = lack
+        if lacks:
+            return self._refused(now, hold, wants, counts, lacks, queue)
+        for n, count in enumerate(counts):
+            count.take(estimates[n])
+        self.leave(hold)
+        self._expired.pop(hold, None)
+        self._holds[hold] = _Hold(wants, estimates, now, now + self.lease)
+        return Admitted(_levels(now, counts, wants))
+
+    def _refused(
+        self,
+        now: float,
+        hold: str,
+        wants: Sequence[Want],
+        counts: Sequence[Count],
+        lacks: dict[int, Lack],
+        queue: bool,
+    ) -> Refused:
+        # Concurrency comes last: a request waits for a place only if everything else fits.
+        worst = max(lacks, key=lambda n: _severity(lacks[n], wants[n]))
+        if queue and wants[worst].kind == "concurrency":
+            self._wait(hold, counts[worst])
+        else:
+            self.leave(hold)
+        lack = lacks[worst]
+        return Refused(worst, lack.retry_after, lack.used_up, _levels(now, counts, wants))
+
+    def settle(self, now: float, hold: str, used: Sequence[float]) -> None:
+        """End a hold, or the waiting of a request. `used` is in the order of the wants."""
+        self.expire(now)
+        self.leave(hold)
+        active = self._holds.pop(hold, None)
+        ended = active or self._expired.pop(hold, None)
+        if ended is None:
+            return
+        for want, n, amount in zip(ended.wants, ended.amounts, used, strict=True):
+            count = self._count(want)
+            count.settle(now, want, n, amount, ended.since)
+            if active and want.kind != "rate":
+                self._release(count, n)
+
+    def renew(self, now: float, hold: str) -> None:
+        """Begin the lease of a hold again."""
+        self.expire(now)
+        renewed = self._holds.pop(hold, None)
+        if renewed is None and (renewed := self._expired.pop(hold, None)):
+            for want, n in zip(renewed.wants, renewed.amounts, strict=True):
+                self._count(want).renew(n)
+        if renewed:
+            renewed.ends = now + self.lease
+            self._holds[hold] = renewed
+
+    def leave(self, hold: str) -> None:
+        """Let a request wait no longer."""
+        if self._queues and (places := self._queues.pop(hold, None)):
+            del places.waiting[hold]
+            self._ready += places.next_waiting()
+
+    def expire(self, now: float) -> None:
+        """End the leases that are over."""
+        while self.next_end <= now:
+            hold, expired = next(iter(self._holds.items()))
+            self._expired[hold] = self._holds.pop(hold)
+            for want, n in zip(expired.wants, expired.amounts, strict=True):
+                self._release(self._count(want), n)
+        while self._expired:
+            hold, expired = next(iter(self._expired.items()))
+            if expired.ends + _SETTLE_EXPIRED > now:
+                break
+            del self._expired[hold]
+
+    @property
+    def next_end(self) -> float:
+        """When the next lease ends, if nobody renews it; infinite without holds."""
+        for active in self._holds.values():
+            return active.ends
+        return math.inf
+
+    def take_ready(self) -> list[str]:
+        """The waiting requests that may call `admit` again, since the last call of this method."""
+        ready, self._ready = self._ready, []
+        return ready
+
+    def _wait(self, hold: str, places: Count) -> None:
+        if self._queues.get(hold) is not places and isinstance(places, Places):
+            self.leave(hold)
+            places.waiting[hold] = None
+            self._queues[hold] = places
+
+    def _release(self, count: Count, n: float) -> None:
+        count.release(n)
+        if isinstance(count, Places) and count.waiting:
+            self._ready += count.next_waiting()
+
+    def _count(self, want: Want) -> Count:
+        key = want.account, want.limit
+        entry = self._counts.get(key)
+        if entry is None or entry[1] is not want:
+            count: Count = entry[0] if entry else _COUNTS[want.kind]()
+            entry = self._counts[key] = count, want
+        return entry[0]
+
+    def _sweep(self, now: float) -> None:
+        """Drop unused counts, and the oldest of clients' names if there are too many."""
+        unused = [key for key, (count, want) in self._counts.items() if count.is_unused(now, want)]
+        for key in unused:
+            del self._counts[key]
+        excess = len(self._counts) - self.max_counts * 9 // 10
+        if len(self._counts) >= self.max_counts:
+            names = [
+                key
+                for key, (count, _) in self._counts.items()
+                if key[0].startswith(_OF_CLIENTS) and not isinstance(count, Places)
+            ]
+            for key in names[:excess]:
+                del self._counts[key]
+        self._sweep_at = min(max(_FIRST_SWEEP, 2 * len(self._counts)), self.max_counts)
+
+
+def _severity(lack: Lack, want: Want) -> tuple[bool, bool, float]:
+    return lack.used_up, want.kind != "concurrency", lack.retry_after
+
+
+def _levels(now: float, counts: Sequence[Count], wants: Sequence[Want]) -> tuple[Level, ...]:
+    return tuple([count.level(now, want) for count, want in zip(counts, wants, strict=True)])

@@ -1,0 +1,81 @@
+"""The LimitStore of one process."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+
+import anyio
+from attrs import Factory, define, field
+
+from stages.limits.ledger import Ledger
+from stages.limits.store import Admitted, Refused, Want
+
+
+@define(eq=False)
+class MemoryStore:
+    """Counts in the memory of this process, for requests of one event loop.
+
+    `lease` is infinite: the counts end with the process that made the holds. `clock` is in Unix
+    seconds.
+    """
+
+    lease: float = math.inf
+    clock: Callable[[], float] = time.time
+    _ledger: Ledger = field(init=False)
+    _events: dict[str, anyio.Event] = Factory(dict)
+    """Of waiting requests: set when they may try again."""
+
+    @_ledger.default
+    def _make_ledger(self) -> Ledger:
+        return Ledger(self.lease)
+
+    async def admit(
+        self, hold: str, wants: Sequence[Want], amounts: Sequence[float], wait: float = 0.0
+    ) -> Admitted | Refused:
+        """See LimitStore."""
+        result = self._ledger.admit(self.clock(), hold, wants, amounts, queue=wait > 0)
+        self._wake()
+        if wait > 0 and isinstance(result, Refused) and wants[result.want].kind == "concurrency":
+            return await self._wait(hold, wants, amounts, result, wait)
+        return result
+
+    async def _wait(
+        self,
+        hold: str,
+        wants: Sequence[Want],
+        amounts: Sequence[float],
+        result: Admitted | Refused,
+        wait: float,
+    ) -> Admitted | Refused:
+        try:
+            with anyio.move_on_after(wait):
+                while isinstance(result, Refused) and wants[result.want].kind == "concurrency":
+                    event = self._events[hold] = anyio.Event()
+                    with anyio.move_on_after(self._ledger.next_end - self.clock()):
+                        await event.wait()
+                    result = self._ledger.admit(self.clock(), hold, wants, amounts, queue=True)
+                    self._wake()
+            return result
+        finally:
+            self._events.pop(hold, None)
+            self._ledger.leave(hold)
+            self._wake()
+
+    async def settle(self, hold: str, used: Sequence[float]) -> None:
+        """See LimitStore."""
+        self._ledger.settle(self.clock(), hold, used)
+        self._wake()
+
+    async def renew(self, hold: str) -> None:
+        """See LimitStore."""
+        self._ledger.renew(self.clock(), hold)
+        self._wake()
+
+    def _wake(self) -> None:
+        if not self._events:
+            return
+        for hold in self._ledger.take_ready():
+            if event := self._events.get(hold):
+                event.set()

@@ -1,0 +1,172 @@
+"""What `check` reports about limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.problems import ConfigError
+from pipeline.config.schema import Config
+from proxy.config import carry_over, read
+
+PRICED = "{base_url: 'http://x.invalid/v1', price: {input: 1, output: 2}}"
+TEXT = """\
+server: {{workers: {workers}}}
+backends:
+  free: {{profile: ollama}}
+  paid: {paid}
+models:
+  {models}
+limits:
+  {limits}
+pipelines:
+  messages:
+    route: POST /v1/messages
+    stages: [authenticate, validate, {stages}, translate-in, invoke, translate-out, stream-encode]
+"""
+
+
+def config(
+    folder: Path,
+    limits: str,
+    models: str = "claude-*: {backend: paid}",
+    stages: str = "resolve, limit, fallback",
+    workers: int = 1,
+    paid: str = PRICED,
+) -> Config:
+    file = folder / "pipelines.yaml"
+    text = TEXT.format(models=models, limits=limits, stages=stages, workers=workers, paid=paid)
+    file.write_text(text)
+    return read(str(file), {})
+
+
+def errors(folder: Path, limits: str, **changes: str) -> str:
+    with pytest.raises(ConfigError) as raised:
+        config(folder, limits, **changes)  # type: ignore[arg-type]
+    return raised.value.report()
+
+
+def codes(made: Config) -> list[str]:
+    return [f"{note.location.line} {note.severity} {note.code}" for note in made.notes]
+
+
+def test_row_r5_a_budget_needs_a_price_of_each_target(tmp_path: Path) -> None:
+    report = errors(tmp_path, "all: {cost_per_day: 5}", models="claude-*: {backend: free}")
+
+    assert "pipelines.yaml:8:23: error[price-missing]: `cost_per_day` needs prices" in report
+    assert "these targets have none: `free`" in report
+    assert "hint: add `price: {input: …, output: …}` to the backend" in report
+
+
+@pytest.mark.parametrize("account", ["all", "keys", "sessions", "agents"])
+def test_row_r5_for_each_kind_of_account(account: str, tmp_path: Path) -> None:
+    models = "claude-*: {targets: [{backend: paid}, {backend: free, model: m}]}"
+    report = errors(tmp_path, f"{account}: {{cost_per_month: 5}}", models=models)
+
+    assert "these targets have none: `free/m`" in report
+
+
+@pytest.mark.parametrize(
+    ("pattern", "refused"),
+    [
+        ("claude-*", True),
+        ("claude-haiku", True),
+        ("claude-*-haiku", True),
+        ('"*"', True),
+        ("other", False),
+        ("claude", False),
+        ("'cl[a-b]de-2'", True),
+    ],
+)
+def test_row_r5_of_models_only_those_that_match(
+    pattern: str, refused: bool, tmp_path: Path
+) -> None:
+    limits = f"models: {{{pattern}: {{cost_per_day: 5}}}}"
+    models = "{other: {backend: paid}, 'claude-*': {backend: free}}"
+    if refused:
+        assert "have none: `free`" in errors(tmp_path, limits, models=models)
+    else:
+        config(tmp_path, limits, models=models)
+
+
+def test_row_r5_a_default_may_have_any_name(tmp_path: Path) -> None:
+    models = "{other: {backend: paid}, last: {backend: free}}"
+    report = errors(
+        tmp_path,
+        "models: {other: {cost_per_day: 5}}",
+        models=models,
+        stages="resolve: {default: last}, limit",
+    )
+    assert "have none: `free`" in report
+
+
+def test_row_r5_a_price_of_the_future_is_none(tmp_path: Path) -> None:
+    paid = "{base_url: 'http://x.invalid/v1', price: {input: 1, since: '2999-01-01'}}"
+
+    assert "have none: `paid`" in errors(tmp_path, "all: {cost_per_day: 5}", paid=paid)
+
+
+def test_a_price_of_the_model_is_enough(tmp_path: Path) -> None:
+    models = "claude-*: {backend: free, overrides: {price: {gpu_hour: 0}}}"
+
+    assert not config(tmp_path, "all: {cost_per_day: 5}", models=models).notes
+
+
+def test_limits_without_a_price_need_none(tmp_path: Path) -> None:
+    models = "claude-*: {backend: free}"
+
+    assert not config(tmp_path, "all: {requests_per_day: 5}", models=models).notes
+
+
+def test_limits_in_a_pipeline_without_limit_are_reported(tmp_path: Path) -> None:
+    made = config(tmp_path, "keys: {requests_per_day: 5}", stages="resolve")
+
+    assert codes(made) == ["12 warning limits-unused"]
+    assert not config(tmp_path, "keys: {}", stages="resolve").notes
+
+
+def test_row_r13_workers_that_count_for_themselves_are_reported(tmp_path: Path) -> None:
+    made = config(tmp_path, "keys: {requests_per_day: 5}", workers=4)
+
+    assert codes(made) == ["1 warning limits-per-worker"]
+    assert "clients may use 4 times the limits" in made.notes[0].message
+
+
+def test_a_limit_that_counts_each_repeat_is_reported(tmp_path: Path) -> None:
+    limits = "keys: {requests_per_day: 5}"
+
+    assert codes(config(tmp_path, limits, stages="resolve, fallback, limit")) == [
+        "12 warning limit-repeated"
+    ]
+    assert not config(tmp_path, limits, stages="resolve, limit, retry").notes
+
+
+def test_a_limit_before_resolve_does_not_fit(tmp_path: Path) -> None:
+    report = errors(tmp_path, "all: {requests_per_day: 5}", stages="limit, resolve")
+
+    assert "error[chain-order]: stage `limit` accepts Resolved" in report
+    assert "hint: move `resolve`" in report
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ("all: {requests_per_minut: 5}", "did you mean `requests_per_minute`?"),
+        ("all: {requests_per_minute: 0}", "`requests_per_minute` must be > 0"),
+        ("all: {requests_per_minute: 1.5}", "expected a whole number"),
+        ("all: {concurrency_timeout: -1}", "`concurrency_timeout` must be >= 0"),
+        ("models: {a: 5}", "expected a mapping"),
+        ("all: {active: 5}", "has no option `active`"),
+    ],
+)
+def test_mistakes_are_reported(limits: str, message: str, tmp_path: Path) -> None:
+    assert message in errors(tmp_path, limits)
+
+
+def test_a_reload_keeps_the_counts(tmp_path: Path) -> None:
+    running = config(tmp_path, "all: {requests_per_day: 5}")
+    reloaded = read(running.file, {}, carry_over(running))
+
+    assert reloaded.sections["limits"].store is running.sections["limits"].store
+    assert reloaded.sections["limits"] is not running.sections["limits"]
