@@ -154,8 +154,6 @@ class Counters:
     def count(self, exchange: Exchange) -> None:
         """Add an exchange that has ended."""
         self.responses[exchange.pipeline, str(exchange.status or "none")] += 1
-        if refusal := exchange.refused_by:
-            self.limit_refusals[refusal.limit, refusal.account.partition(":")[0]] += 1
         for repeat in exchange.repeats:
             backend = repeat.target.backend if repeat.target else ""
             self.retries[repeat.stage, backend, repeat.error] += 1
@@ -163,8 +161,8 @@ class Counters:
         if exchange.ended is not None:
             key = (exchange.pipeline, backend, model, exchange.outcome)
             self.request_seconds[key].observe(exchange.ended - exchange.received)
-        if exchange.stages:
-            self._count_stages(exchange)
+        if exchange.refused_by or exchange.stages:
+            self._count_rare(exchange)
         if not exchange.attempts:
             return
         for degradation in exchange.degradations:
@@ -179,7 +177,10 @@ class Counters:
         if exchange.stream and exchange.first_token is not None:
             self._count_stream(exchange, exchange.first_token, usage, (backend, model))
 
-    def _count_stages(self, exchange: Exchange) -> None:
+    def _count_rare(self, exchange: Exchange) -> None:
+        """Add the refusal by a limit, and the times of the stages."""
+        if refusal := exchange.refused_by:
+            self.limit_refusals[refusal.limit, refusal.account.partition(":")[0]] += 1
         for run in exchange.stages:
             if (until := run.forwarded or run.ended) is not None:
                 self.stage_seconds[exchange.pipeline, run.stage].observe(until - run.began)
