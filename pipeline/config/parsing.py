@@ -24,7 +24,7 @@ from pipeline.config.problems import Location, Problem
 from pipeline.config.redaction import Secret, unknown
 
 _VARIABLE = re.compile(
-    r"\$(\$)?\{(?:file:([^}]+)\}|([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)"
+    r"\$(\$)?\{(?:file:([^{}]+)\}|([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)"
 )
 _SCALARS = {"int", "float", "bool", "null"}
 #: Values and names in a file, each as often as an alias repeats it. They take 4 s.

@@ -46,6 +46,7 @@ pipelines:
       - invoke: {{idle_timeout: 300}}
       - translate-out
       - stream-encode
+      # For limits of keys, models and sessions add `limit` after `resolve`, and a section `limits`.
       # For weak models add `extract-reasoning` before `invoke`, and `repair-tools` after it. With
       # `repair-tools`, the arguments of a tool call arrive only when they are complete.
 
