@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from proxy.tracing import Tracing
 from stages.backends.backend import Backend
 from stages.messages_api.errors import MethodNotAllowedError, NotFoundError
 from stages.metrics import Metrics
+from stages.ui import Ui
 
 Methods = Mapping[str, ASGIApp]
 
@@ -62,7 +63,7 @@ class RoutingTable:
         for pipeline in config.pipelines:
             for route in pipeline.routes:
                 method, path = route.split()
-                endpoint = _endpoint(pipeline, path, config, body_budget, tracing)
+                endpoint = _endpoint(pipeline, method, path, config, body_budget, tracing)
                 endpoints.append(endpoint)
                 by_path.setdefault(path, {})[method] = endpoint
                 if any(isinstance(stage, Metrics) for stage in pipeline.stages):
@@ -96,21 +97,31 @@ class RoutingTable:
 
 def _endpoint(
     pipeline: Pipeline,
+    method: str,
     path: str,
     config: Config,
     body_budget: BodyBudget,
     tracing: Tracing | None,
 ) -> PipelineEndpoint:
     sections = config.sections
-    start = partial(tracing.start, path, sections["backends"]) if tracing else None
+    # Requests of other methods call no backend, and come each second: metrics, and the page.
+    recorded = method == "POST" and has_page(config.pipelines)
+    measured = recorded or _measures_stages(config, tracing)
     return PipelineEndpoint(
         pipeline.name,
         pipeline.chain,
         body_budget,
         sections["metrics"],
-        start_trace=start,
-        observe=RequestStages.of(pipeline).observe if _measures_stages(config, tracing) else None,
+        start_trace=partial(tracing.start, path, sections["backends"]) if tracing else None,
+        observe=RequestStages.of(pipeline).observe if measured else None,
+        start_record=sections["ui"].begin if recorded else None,
+        logs_success=not has_page((pipeline,)),
     )
+
+
+def has_page(pipelines: Iterable[Pipeline]) -> bool:
+    """Whether one of these pipelines has the stage `ui`."""
+    return any(isinstance(stage, Ui) for pipeline in pipelines for stage in pipeline.stages)
 
 
 def _measures_stages(config: Config, tracing: Tracing | None) -> bool:

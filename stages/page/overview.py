@@ -1,0 +1,160 @@
+"""What the page shows of pipelines and backends. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import groupby
+
+from attrs import frozen
+
+from pipeline.config.drawing import DrawnStage, drawn_stages
+from pipeline.config.schema import Pipeline
+from stages.backends.backend import Backend
+from stages.backends.config import ModelEntry
+from stages.backends.session import strip_credentials
+from stages.events import HttpRequest
+from stages.exchange import Exchange
+from stages.routing.breaker import State
+
+#: Seconds, and exchanges, over which rates and latencies are computed at most.
+WINDOW, MOST = 60.0, 200
+
+
+@frozen
+class Window:
+    """The recent exchanges from which rates and latencies are computed, and its seconds."""
+
+    exchanges: Sequence[Exchange]
+    seconds: float
+
+    @classmethod
+    def of(cls, newest: Sequence[Exchange], now: float) -> Window:
+        """Choose those of the last minute. If there are too many of them, the window is shorter."""
+        recent = [each for each in newest if now - _end(each) <= WINDOW]
+        full = len(recent) >= MOST
+        return cls(recent, max(now - _end(recent[-1]), 1.0) if full else WINDOW)
+
+
+def _end(exchange: Exchange) -> float:
+    return exchange.ended or exchange.received
+
+
+@frozen
+class Latency:
+    """Requests in the window. Times in seconds; None without a request."""
+
+    number: int
+    rate: float
+    median: float | None
+    p95: float | None
+
+    @classmethod
+    def of(cls, values: Collection[float], seconds: float) -> Latency:
+        """Compute it from the seconds of each request."""
+        if not values:
+            return cls(0, 0.0, None, None)
+        ordered = sorted(values)
+        p95 = ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)]
+        return cls(len(values), len(values) / seconds, statistics.median(ordered), p95)
+
+
+@frozen
+class StageView:
+    """A box of the drawing. `time`: until the stage forwarded its first event."""
+
+    drawn: DrawnStage
+    time: Latency
+
+
+@frozen
+class PipelineView:
+    """A pipeline with its boxes. `errors` is the number of its requests that failed."""
+
+    name: str
+    routes: tuple[str, ...]
+    time: Latency
+    running: int
+    errors: int
+    stages: tuple[StageView, ...]
+
+
+def pipeline_views(
+    pipelines: Sequence[Pipeline], window: Window, running: Collection[Exchange]
+) -> Iterator[PipelineView]:
+    """Yield the pipelines in the order of the config."""
+    for pipeline in pipelines:
+        own = [each for each in window.exchanges if each.pipeline == pipeline.name]
+        by_stage: dict[str, list[float]] = {}
+        for run in (run for exchange in own for run in exchange.stages):
+            if (until := run.forwarded or run.ended) is not None:
+                by_stage.setdefault(run.stage, []).append(until - run.began)
+        yield PipelineView(
+            pipeline.name,
+            pipeline.routes,
+            Latency.of([_end(each) - each.received for each in own], window.seconds),
+            sum(each.pipeline == pipeline.name for each in running),
+            sum(bool(each.error) for each in own),
+            tuple(
+                StageView(drawn, Latency.of(by_stage.get(drawn.name, ()), window.seconds))
+                for drawn in drawn_stages(pipeline, HttpRequest)
+            ),
+        )
+
+
+@frozen
+class BackendView:
+    """A backend. `error` says why it is not ready; None: no model refers to it.
+
+    `slots` is None if the number of calls is not limited.
+    """
+
+    name: str
+    url: str
+    error: str | None
+    breakers: tuple[tuple[str, State], ...]
+    slots: int | None
+    running: int
+    waiting: int
+    first_token: Latency
+    cached: float | None
+    """The share of the prompts' tokens that came from a cache."""
+
+    @property
+    def free(self) -> int:
+        """Number of free slots."""
+        return max((self.slots or 0) - self.running, 0)
+
+
+def backend_views(
+    backends: Mapping[str, Backend],
+    models: Mapping[str, ModelEntry],
+    errors: Mapping[str, str],
+    states: Mapping[str, State],
+    window: Window,
+) -> Iterator[BackendView]:
+    """Yield the backends in the order of the config."""
+    labels = {t.label: t.backend for entry in models.values() for t in entry.targets}
+    called = sorted((e for e in window.exchanges if e.target), key=_backend_of)
+    by_backend = {name: list(group) for name, group in groupby(called, _backend_of)}
+    for name, backend in backends.items():
+        own, queue = by_backend.get(name, []), backend.queue
+        usages = [each.usage for each in own if each.usage]
+        prompt = sum(usage.prompt_tokens for usage in usages)
+        yield BackendView(
+            name,
+            strip_credentials(backend.profile.base_url),
+            errors.get(name),
+            tuple((k, state) for k, state in states.items() if labels.get(k) == name),
+            queue and queue.slots,
+            queue.running if queue else 0,
+            queue.waiting if queue else 0,
+            Latency.of(
+                [e.first_token - e.received for e in own if e.first_token], window.seconds
+            ),
+            sum(usage.cache_read_input_tokens for usage in usages) / prompt if prompt else None,
+        )
+
+
+def _backend_of(exchange: Exchange) -> str:
+    return exchange.target.backend if exchange.target else ""

@@ -1,0 +1,78 @@
+"""The section `ui`: the recent exchanges of this process, and what the page shows next to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from attrs import define, field, validators
+
+from pipeline import option
+from pipeline.config.schema import Pipeline
+from stages.exchange import Exchange
+from stages.page.packing import pack, unpack
+from stages.page.ring import Ring
+
+MB = 1_000_000
+
+
+@define(eq=False)
+class RecentExchanges:
+    """The section `ui`. Only the event loop's thread uses it."""
+
+    max_bytes: int = option(
+        15 * MB,
+        help="most bytes of recent exchanges in the memory of a process; beyond, the oldest are "
+        "dropped. One takes 1 to 5 KB",
+        validator=validators.ge(0),
+    )
+    running: dict[str, Exchange] = field(factory=dict, init=False, repr=False)
+    """The exchanges in flight, the oldest first."""
+    pipelines: tuple[Pipeline, ...] = field(default=(), init=False, repr=False)
+    """The pipelines of the config."""
+    backend_errors: Callable[[], Mapping[str, str]] = field(default=dict, init=False, repr=False)
+    """Returns why each backend is not ready; empty, if it is."""
+    _ring: Ring = field(init=False, repr=False)
+
+    @_ring.default
+    def _make_ring(self) -> Ring:
+        return Ring(self.max_bytes)
+
+    def begin(self, exchange: Exchange) -> None:
+        """Record an exchange from its begin on, with the times of its stream."""
+        exchange.stream_times = []
+        self.running[exchange.id] = exchange
+        exchange.on_end.append(self._end)
+
+    def _end(self, exchange: Exchange) -> None:
+        self.running.pop(exchange.id, None)
+        self._ring.add(exchange.id, pack(exchange))
+
+    def newest(self, limit: int) -> Iterator[Exchange]:
+        """Yield at most `limit` exchanges that have ended, the newest first."""
+        return map(unpack, self._ring.newest(limit))
+
+    def find(self, id: str) -> Exchange | None:
+        """Return an exchange in flight or a recent one; None if it is not in memory."""
+        if exchange := self.running.get(id):
+            return exchange
+        data = self._ring.find(id)
+        return data and unpack(data)  # type: ignore[return-value]
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """The number of exchanges in memory, of those dropped, and the bytes in use."""
+        ring = self._ring
+        return {"number": len(ring), "dropped": ring.dropped, "bytes": ring.used_bytes}
+
+    def serve(
+        self, pipelines: tuple[Pipeline, ...], backend_errors: Callable[[], Mapping[str, str]]
+    ) -> None:
+        """Show these pipelines. `backend_errors` returns why a backend is not ready."""
+        self.pipelines, self.backend_errors = pipelines, backend_errors
+        self._ring.max_bytes = self.max_bytes
+
+    def carry_over(self, running: RecentExchanges) -> RecentExchanges:
+        """Keep the exchanges of `running`. Return this record."""
+        self.running, self._ring = running.running, running._ring
+        return self
