@@ -88,6 +88,8 @@ def seconds(value: float | None) -> str:
     """A duration: `0.4 ms`, `43 ms`, `1.25 s`, `12.5 s`, `3:05 min`."""
     if value is None:
         return NONE
+    if value < 0.00005:
+        return "0 ms"
     if value < 0.9995:
         return f"{value * 1000:.1f} ms" if value < 0.00995 else f"{value * 1000:.0f} ms"
     if value < 99.95:
