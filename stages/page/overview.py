@@ -146,12 +146,10 @@ def backend_views(
             strip_credentials(backend.profile.base_url),
             errors.get(name),
             tuple((k, state) for k, state in states.items() if labels.get(k) == name),
-            queue and queue.slots,
+            queue.slots if queue else None,
             queue.running if queue else 0,
             queue.waiting if queue else 0,
-            Latency.of(
-                [e.first_token - e.received for e in own if e.first_token], window.seconds
-            ),
+            Latency.of([e.first_token - e.received for e in own if e.first_token], window.seconds),
             sum(usage.cache_read_input_tokens for usage in usages) / prompt if prompt else None,
         )
 

@@ -74,17 +74,21 @@ def _target(values: Sequence[str] | None) -> Any:
     return Target(backend, model, label=label)
 
 
-def _attempt(target: Any, sent: float, *others: Any) -> Attempt:
-    *simple, usage = others
-    return Attempt(_target(target), sent, *simple, usage and Usage(*usage))
+def _attempt(
+    target: Any,
+    sent: float,
+    first_byte: float | None,
+    ended: float | None,
+    error: str,
+    usage: Any,
+) -> Attempt:
+    return Attempt(_target(target), sent, first_byte, ended, error, usage and Usage(*usage))
 
 
 def thinned(times: Sequence[float], limit: int) -> list[float]:
     """Return at most `limit` of these times, in order: the ends, and the longest gaps in full."""
     last = len(times) - 1
-    gaps = heapq.nlargest(
-        limit // 4, range(1, len(times)), key=lambda n: times[n] - times[n - 1]
-    )
+    gaps = heapq.nlargest(limit // 4, range(1, len(times)), key=lambda n: times[n] - times[n - 1])
     kept = {0, last, *gaps, *(n - 1 for n in gaps)}
     others = max(limit - len(kept), 1)
     kept.update(range(0, len(times), -(-len(times) // others)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
-from typing import get_args
 
 from anyio import to_thread
 from attrs import frozen
@@ -58,7 +57,7 @@ async def usage_view(
     query: Mapping[str, str],
 ) -> UsageView:
     """Read the usage record in a thread, for the parameters `by`, `days` and `page`."""
-    by = next((name for name in get_args(By) if name == query.get("by")), "model")
+    by: By = next((name for name in BY if name == query.get("by")), "model")
     days = _number(query.get("days", ""), DAYS[1])
     page = _number(query.get("page", ""), 0)
     prices = configured_prices(backends, models)
