@@ -23,7 +23,12 @@ def comparable(exchange: Exchange) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "exchange",
-    [ended(), Exchange(), ended(usage=None, stream_times=None), ended(error="x", message="ü\u2028")],
+    [
+        ended(),
+        Exchange(),
+        ended(usage=None, stream_times=None),
+        ended(error="x", message="ü\u2028"),
+    ],
     ids=["stream", "new", "without a stream", "error"],
 )
 def test_all_fields_come_back(exchange: Exchange) -> None:
