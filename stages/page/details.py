@@ -43,7 +43,7 @@ def time_line(exchange: Exchange, now: float) -> TimeLine:
     stages = tuple(
         Bar(
             run.stage,
-            "stage",
+            "step",
             run.began - start,
             (run.ended or exchange.ended or now) - start,
             None if run.forwarded is None else run.forwarded - start,

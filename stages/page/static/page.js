@@ -29,14 +29,17 @@
     const style = getComputedStyle(document.documentElement);
     const color = (name) => style.getPropertyValue(name).trim();
     const points = JSON.parse(gaps);
+    const unit = (most) => most < 1 ? (tick) => `${+(tick * 1000).toFixed(1)} ms` : (tick) => `${+tick.toFixed(2)} s`;
+    const labels = (most) => (_, ticks) => ticks.map(unit(most));
+    const longest = Math.max(...points.map((point) => point[1]));
     const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
     const plot = new uPlot({
       width: element.clientWidth - 16,
-      height: 170,
+      height: 150,
       legend: { show: false },
       cursor: { y: false, points: { size: 6 } },
-      scales: { x: { time: false, range: [0, Number(seconds) || 1] }, y: { range: (_, __, max) => [0, Math.max(max, 0.01) * 1.1] } },
-      axes: [{ ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} s`) }, { ...axis, size: 60, values: (_, ticks) => ticks.map((tick) => `${+tick.toFixed(3)} s`) }],
+      scales: { x: { time: false, range: [0, Number(seconds) || 1] }, y: { range: (_, __, max) => [0, Math.max(max, 0.001) * 1.1] } },
+      axes: [{ ...axis, size: 24, values: labels(Number(seconds)) }, { ...axis, size: 56, values: labels(longest) }],
       series: [{}, {
         stroke: color("--accent"), width: 1,
         fill: color("--accent"),
