@@ -106,8 +106,8 @@ class PipelineEndpoint:
     counts: Counters = field(factory=Counters)
     start_trace: Callable[[HttpRequest], None] | None = None
     """Called with each request, if the proxy makes traces."""
-    observe: Callable[[Exchange], Observer] | None = None
-    """Makes the observer of each request's way through the chain, if there is a reader of it."""
+    observe: Callable[[Exchange], Observer | None] | None = None
+    """Makes the observer of a request's way through the chain, if there is a reader of it."""
     start_record: Callable[[Exchange], None] | None = None
     """Called with each exchange, if the config has the stage `ui`."""
     logs_success: bool = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipeline.chain import Observer
 from pipeline.config.schema import Config, Pipeline
 from proxy.cross_origin import CrossOrigin
 from proxy.endpoint import PipelineEndpoint, send_error
@@ -17,8 +18,10 @@ from proxy.request_body import BodyBudget
 from proxy.stage_times import RequestStages
 from proxy.tracing import Tracing
 from stages.backends.backend import Backend
+from stages.exchange import Exchange
 from stages.messages_api.errors import MethodNotAllowedError, NotFoundError
 from stages.metrics import Metrics
+from stages.page.recent import RecentExchanges
 from stages.ui import Ui
 
 Methods = Mapping[str, ASGIApp]
@@ -106,14 +109,13 @@ def _endpoint(
     sections = config.sections
     # Requests of other methods call no backend, and come each second: metrics, and the page.
     recorded = method == "POST" and has_page(config.pipelines)
-    measured = recorded or _measures_stages(config, tracing)
     return PipelineEndpoint(
         pipeline.name,
         pipeline.chain,
         body_budget,
         sections["metrics"],
         start_trace=partial(tracing.start, path, sections["backends"]) if tracing else None,
-        observe=RequestStages.of(pipeline).observe if measured else None,
+        observe=_observe(pipeline, config, tracing, sections["ui"] if recorded else None),
         start_record=sections["ui"].begin if recorded else None,
         logs_success=not has_page((pipeline,)),
     )
@@ -124,11 +126,21 @@ def has_page(pipelines: Iterable[Pipeline]) -> bool:
     return any(isinstance(stage, Ui) for pipeline in pipelines for stage in pipeline.stages)
 
 
-def _measures_stages(config: Config, tracing: Tracing | None) -> bool:
-    """Whether something reads the times of stages."""
+def _observe(
+    pipeline: Pipeline, config: Config, tracing: Tracing | None, recent: RecentExchanges | None
+) -> Callable[[Exchange], Observer | None] | None:
+    """Return what makes the observer of a request; None if nothing reads the times of stages.
+
+    Metrics and spans read those of all requests, the page those of some.
+    """
+    observe = RequestStages.of(pipeline).observe
     stages = [stage for pipeline in config.pipelines for stage in pipeline.stages]
     in_metrics = any(isinstance(stage, Metrics) and stage.stage_times for stage in stages)
-    return in_metrics or (tracing is not None and tracing.stage_spans)
+    if in_metrics or (tracing is not None and tracing.stage_spans):
+        return observe
+    if recent is None:
+        return None
+    return lambda exchange: observe(exchange) if recent.measures(exchange) else None
 
 
 def _with_head(apps: Methods) -> Methods:

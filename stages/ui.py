@@ -19,12 +19,12 @@ from stages.page.details import gaps, stalls, time_line
 from stages.page.overview import MOST, Window, backend_views, pipeline_views
 from stages.page.recent import RecentExchanges
 from stages.page.rendering import PAGE_HEADERS, render, static_files
-from stages.page.usage import usage_view
+from stages.page.usage import number, usage_view
 from stages.routing.breaker import Breakers
 from stages.usage.record import UsageRecord
 
 #: Exchanges in the list.
-_LISTED = 100
+_LISTED = 50
 
 
 @frozen
@@ -46,7 +46,7 @@ class Ui(Stage[Authenticated, HttpResponse]):
         name, _, argument = path.below.partition("/")
         status, headers = 200, PAGE_HEADERS
         if path.below == "":
-            body = self._overview(path)
+            body = self._overview(path, event.http.query)
         elif name == "exchanges":
             status, body = self._exchange(path, argument)
         elif path.below == "usage":
@@ -59,20 +59,24 @@ class Ui(Stage[Authenticated, HttpResponse]):
         await forward(ResponseStart(status, {**headers, **length}))
         await forward(ResponseBody(body))
 
-    def _overview(self, path: _Path) -> bytes:
+    def _overview(self, path: _Path, query: Mapping[str, str]) -> bytes:
         recent, now = self.recent, time.monotonic()
         running = list(reversed(recent.running.values()))
         newest = list(recent.newest(MOST))
+        page = number(query.get("page", ""))
+        listed = list(recent.newest(_LISTED, page * _LISTED)) if page else newest[:_LISTED]
         window = Window.of(newest, now)
         states = self.breakers.states(anyio.current_time())
         errors = recent.backend_errors()
         return path.render(
             "overview",
             now=now,
-            pipelines=pipeline_views(recent.pipelines, window, running),
+            pipelines=pipeline_views(recent.pipelines, recent.drawings, window, running),
             backends=backend_views(self.backends, self.models, errors, states, window),
-            running=running,
-            exchanges=newest[:_LISTED],
+            running=[] if page else running[:_LISTED],
+            exchanges=listed,
+            page=page,
+            older=recent.counts["number"] > (page + 1) * _LISTED,
             window=window,
             counts=recent.counts,
             max_bytes=recent.max_bytes,

@@ -8,17 +8,16 @@ from itertools import groupby
 
 from attrs import frozen
 
-from pipeline.config.drawing import DrawnStage, drawn_stages
+from pipeline.config.drawing import DrawnStage
 from pipeline.config.schema import Pipeline
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry
 from stages.backends.session import strip_credentials
-from stages.events import HttpRequest
 from stages.exchange import Exchange
 from stages.routing.breaker import State
 
 #: Seconds, and exchanges, over which rates and latencies are computed at most.
-WINDOW, MOST = 60.0, 200
+WINDOW, MOST = 60.0, 100
 
 
 @frozen
@@ -80,13 +79,21 @@ class PipelineView:
 
 
 def pipeline_views(
-    pipelines: Sequence[Pipeline], window: Window, running: Collection[Exchange]
+    pipelines: Sequence[Pipeline],
+    drawings: Sequence[Sequence[DrawnStage]],
+    window: Window,
+    running: Collection[Exchange],
 ) -> Iterator[PipelineView]:
-    """Yield the pipelines in the order of the config."""
-    for pipeline in pipelines:
+    """Yield the pipelines in the order of the config. `drawings` has their stages.
+
+    Not every exchange has times of stages. The rate of a stage is estimated from those that have.
+    """
+    for pipeline, drawing in zip(pipelines, drawings, strict=True):
         own = [each for each in window.exchanges if each.pipeline == pipeline.name]
+        measured = [each for each in own if each.stages]
+        seconds = window.seconds * len(measured) / len(own) if measured else window.seconds
         by_stage: dict[str, list[float]] = {}
-        for run in (run for exchange in own for run in exchange.stages):
+        for run in (run for exchange in measured for run in exchange.stages):
             if (until := run.forwarded or run.ended) is not None:
                 by_stage.setdefault(run.stage, []).append(until - run.began)
         yield PipelineView(
@@ -96,8 +103,8 @@ def pipeline_views(
             sum(each.pipeline == pipeline.name for each in running),
             sum(bool(each.error) for each in own),
             tuple(
-                StageView(drawn, Latency.of(by_stage.get(drawn.name, ()), window.seconds))
-                for drawn in drawn_stages(pipeline, HttpRequest)
+                StageView(drawn, Latency.of(by_stage.get(drawn.name, ()), seconds))
+                for drawn in drawing
             ),
         )
 

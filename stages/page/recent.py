@@ -8,12 +8,16 @@ from typing import Any
 from attrs import define, field, validators
 
 from pipeline import option
+from pipeline.config.drawing import DrawnStage, drawn_stages
 from pipeline.config.schema import Pipeline
+from stages.events import HttpRequest
 from stages.exchange import Exchange
 from stages.page.packing import pack, unpack
 from stages.page.ring import Ring
 
 MB = 1_000_000
+#: Exchanges in a second whose stages are measured: it takes 5 % of the time of a short response.
+_MEASURED = 20
 
 
 @define(eq=False)
@@ -32,11 +36,24 @@ class RecentExchanges:
     """The pipelines of the config."""
     backend_errors: Callable[[], Mapping[str, str]] = field(default=dict, init=False, repr=False)
     """Returns why each backend is not ready; empty, if it is."""
+    drawings: tuple[tuple[DrawnStage, ...], ...] = field(default=(), init=False, repr=False)
+    """The stages of each pipeline."""
     _ring: Ring = field(init=False, repr=False)
+    _second: int = field(default=0, init=False, repr=False)
+    _measured: int = field(default=0, init=False, repr=False)
+    """Number of exchanges that began in `_second`."""
 
     @_ring.default
     def _make_ring(self) -> Ring:
         return Ring(self.max_bytes)
+
+    def measures(self, exchange: Exchange) -> bool:
+        """Whether to measure the stages of this exchange: of the first ones in each second."""
+        second = int(exchange.received)
+        if second != self._second:
+            self._second, self._measured = second, 0
+        self._measured += 1
+        return self._measured <= _MEASURED
 
     def begin(self, exchange: Exchange) -> None:
         """Record an exchange from its begin on, with the times of its stream."""
@@ -48,9 +65,9 @@ class RecentExchanges:
         self.running.pop(exchange.id, None)
         self._ring.add(exchange.id, pack(exchange))
 
-    def newest(self, limit: int) -> Iterator[Exchange]:
-        """Yield at most `limit` exchanges that have ended, the newest first."""
-        return map(unpack, self._ring.newest(limit))
+    def newest(self, limit: int, skip: int = 0) -> Iterator[Exchange]:
+        """Yield at most `limit` exchanges that have ended, the newest first, after `skip`."""
+        return map(unpack, self._ring.newest(limit, skip))
 
     def find(self, id: str) -> Exchange | None:
         """Return an exchange in flight or a recent one; None if it is not in memory."""
@@ -70,6 +87,7 @@ class RecentExchanges:
     ) -> None:
         """Show these pipelines. `backend_errors` returns why a backend is not ready."""
         self.pipelines, self.backend_errors = pipelines, backend_errors
+        self.drawings = tuple(tuple(drawn_stages(each, HttpRequest)) for each in pipelines)
         self._ring.max_bytes = self.max_bytes
 
     def carry_over(self, running: RecentExchanges) -> RecentExchanges:

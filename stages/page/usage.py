@@ -58,13 +58,14 @@ async def usage_view(
 ) -> UsageView:
     """Read the usage record in a thread, for the parameters `by`, `days` and `page`."""
     by: By = next((name for name in BY if name == query.get("by")), "model")
-    days = _number(query.get("days", ""), DAYS[1])
-    page = _number(query.get("page", ""), 0)
+    days = number(query.get("days", ""), DAYS[1])
+    page = number(query.get("page", ""))
     prices = configured_prices(backends, models)
     return await to_thread.run_sync(_read, record, UsageView(by, days, page), prices)
 
 
-def _number(text: str, default: int) -> int:
+def number(text: str, default: int = 0) -> int:
+    """Return the number in a query, or the default."""
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else default
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from proxy.config import read
 from stages.page.overview import MOST, Latency, Window, backend_views, pipeline_views
+from stages.page.recent import RecentExchanges
 from tests.stages.page.exchanges import ended
 
 CONFIG = """
@@ -58,7 +59,10 @@ def test_each_stage_of_each_pipeline_has_its_time(config: object) -> None:
     exchanges = [ended(), ended(outcome="error", error="api_error")]
     window = Window.of(exchanges, now=1004.0)
 
-    messages, models = pipeline_views(config.pipelines, window, [ended(ended=None)])  # type: ignore[attr-defined]
+    recent = RecentExchanges()
+    recent.serve(config.pipelines, dict)  # type: ignore[attr-defined]
+    running = [ended(ended=None)]
+    messages, models = pipeline_views(recent.pipelines, recent.drawings, window, running)
 
     assert (messages.name, messages.routes) == ("messages", ("POST /v1/messages",))
     assert (messages.time.number, messages.time.median) == (2, 3)
@@ -99,3 +103,14 @@ def test_each_backend_has_its_state(config: object) -> None:
     assert (spare.error, spare.slots, spare.cached) == ("", None, 0.75)
     assert (spare.first_token.number, spare.first_token.median) == (1, 1)
     assert (unused.error, unused.breakers, unused.cached) == (None, (), None)
+
+
+def test_the_rate_of_a_stage_is_estimated_from_measured_exchanges(config: object) -> None:
+    recent = RecentExchanges()
+    recent.serve(config.pipelines, dict)  # type: ignore[attr-defined]
+    window = Window.of([ended(), ended(stages=[]), ended(stages=[])], now=1004.0)
+
+    messages, _ = pipeline_views(recent.pipelines, recent.drawings, window, [])
+
+    assert messages.stages[0].time.rate == pytest.approx(3 / 60)
+    assert messages.stages[0].time.number == 1
