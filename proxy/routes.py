@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from stages.exchange import Exchange
 from stages.messages_api.errors import MethodNotAllowedError, NotFoundError
 from stages.metrics import Metrics
 from stages.page.recent import RecentExchanges
-from stages.ui import Ui
+from stages.ui import page_path
 
 Methods = Mapping[str, ASGIApp]
 
@@ -108,7 +108,7 @@ def _endpoint(
 ) -> PipelineEndpoint:
     sections = config.sections
     # Requests of other methods call no backend, and come each second: metrics, and the page.
-    recorded = method == "POST" and has_page(config.pipelines)
+    recorded = method == "POST" and page_path(config.pipelines) != ""
     return PipelineEndpoint(
         pipeline.name,
         pipeline.chain,
@@ -117,13 +117,8 @@ def _endpoint(
         start_trace=partial(tracing.start, path, sections["backends"]) if tracing else None,
         observe=_observe(pipeline, config, tracing, sections["ui"] if recorded else None),
         start_record=sections["ui"].begin if recorded else None,
-        logs_success=not has_page((pipeline,)),
+        logs_success=not page_path((pipeline,)),
     )
-
-
-def has_page(pipelines: Iterable[Pipeline]) -> bool:
-    """Whether one of these pipelines has the stage `ui`."""
-    return any(isinstance(stage, Ui) for pipeline in pipelines for stage in pipeline.stages)
 
 
 def _observe(

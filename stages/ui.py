@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import anyio
 from attrs import Factory, frozen
 
 from pipeline import Send, Stage, section
+from pipeline.config.schema import Pipeline
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry
 from stages.events import Authenticated, HttpRequest, HttpResponse, ResponseBody, ResponseStart
@@ -65,7 +66,7 @@ class Ui(Stage[Authenticated, HttpResponse]):
         newest = list(recent.newest(MOST))
         page = number(query.get("page", ""))
         listed = list(recent.newest(_LISTED, page * _LISTED)) if page else newest[:_LISTED]
-        window = Window.of(newest, now)
+        window = Window.of(newest, now, recent.begun_within_a_minute(now))
         states = self.breakers.states(anyio.current_time())
         errors = recent.backend_errors()
         return path.render(
@@ -77,7 +78,6 @@ class Ui(Stage[Authenticated, HttpResponse]):
             exchanges=listed,
             page=page,
             older=recent.counts["number"] > (page + 1) * _LISTED,
-            window=window,
             counts=recent.counts,
             max_bytes=recent.max_bytes,
         )
@@ -92,6 +92,14 @@ class Ui(Stage[Authenticated, HttpResponse]):
     async def _usage(self, path: _Path, query: Mapping[str, str]) -> bytes:
         view = await usage_view(self.usage, self.backends, self.models, query)
         return path.render("usage", view=view)
+
+
+def page_path(pipelines: Iterable[Pipeline]) -> str:
+    """Return the path of the page; empty if none of these pipelines has the stage `ui`."""
+    for pipeline in pipelines:
+        if any(isinstance(stage, Ui) for stage in pipeline.stages):
+            return min((route.split()[1] for route in pipeline.routes), key=len)
+    return ""
 
 
 @frozen

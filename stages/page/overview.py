@@ -16,23 +16,25 @@ from stages.backends.session import strip_credentials
 from stages.exchange import Exchange
 from stages.routing.breaker import State
 
-#: Seconds, and exchanges, over which rates and latencies are computed at most.
+#: Seconds over which rates are computed, and exchanges over which latencies are, at most.
 WINDOW, MOST = 60.0, 100
 
 
 @frozen
 class Window:
-    """The recent exchanges from which rates and latencies are computed, and its seconds."""
+    """Exchanges of the last minute: a sample of the `total` that began in it."""
 
     exchanges: Sequence[Exchange]
-    seconds: float
+    total: int
 
     @classmethod
-    def of(cls, newest: Sequence[Exchange], now: float) -> Window:
-        """Choose those of the last minute. If there are too many of them, the window is shorter."""
-        recent = [each for each in newest if now - _end(each) <= WINDOW]
-        full = len(recent) >= MOST
-        return cls(recent, max(now - _end(recent[-1]), 1.0) if full else WINDOW)
+    def of(cls, newest: Sequence[Exchange], now: float, total: int) -> Window:
+        """Choose those of `newest` that ended in the last minute."""
+        return cls([each for each in newest if now - _end(each) <= WINDOW], total)
+
+    def rate(self, part: float) -> float:
+        """Return the requests in a second for a part of the sample."""
+        return part * max(self.total, len(self.exchanges)) / WINDOW
 
 
 def _end(exchange: Exchange) -> float:
@@ -41,21 +43,24 @@ def _end(exchange: Exchange) -> float:
 
 @frozen
 class Latency:
-    """Requests in the window. Times in seconds; None without a request."""
+    """A number of requests in the sample, and their times in seconds; None without a request.
 
-    number: int
-    rate: float
-    median: float | None
-    p95: float | None
+    `rate` counts all requests in a second, not only those of the sample.
+    """
+
+    number: int = 0
+    rate: float = 0.0
+    median: float | None = None
+    p95: float | None = None
 
     @classmethod
-    def of(cls, values: Collection[float], seconds: float) -> Latency:
+    def of(cls, values: Collection[float], rate: float) -> Latency:
         """Compute it from the seconds of each request."""
         if not values:
-            return cls(0, 0.0, None, None)
+            return cls()
         ordered = sorted(values)
         p95 = ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)]
-        return cls(len(values), len(values) / seconds, statistics.median(ordered), p95)
+        return cls(len(values), rate, statistics.median(ordered), p95)
 
 
 @frozen
@@ -90,23 +95,27 @@ def pipeline_views(
     """
     for pipeline, drawing in zip(pipelines, drawings, strict=True):
         own = [each for each in window.exchanges if each.pipeline == pipeline.name]
-        measured = [each for each in own if each.stages]
-        seconds = window.seconds * len(measured) / len(own) if measured else window.seconds
-        by_stage: dict[str, list[float]] = {}
-        for run in (run for exchange in measured for run in exchange.stages):
-            if (until := run.forwarded or run.ended) is not None:
-                by_stage.setdefault(run.stage, []).append(until - run.began)
+        rate = window.rate(len(own) / len(window.exchanges)) if own else 0.0
         yield PipelineView(
             pipeline.name,
             pipeline.routes,
-            Latency.of([_end(each) - each.received for each in own], window.seconds),
+            Latency.of([_end(each) - each.received for each in own], rate),
             sum(each.pipeline == pipeline.name for each in running),
             sum(bool(each.error) for each in own),
-            tuple(
-                StageView(drawn, Latency.of(by_stage.get(drawn.name, ()), seconds))
-                for drawn in drawing
-            ),
+            tuple(_stage_views(drawing, [each for each in own if each.stages], rate)),
         )
+
+
+def _stage_views(
+    drawing: Sequence[DrawnStage], measured: Sequence[Exchange], rate: float
+) -> Iterator[StageView]:
+    times: dict[str, list[float]] = {}
+    for run in (run for exchange in measured for run in exchange.stages):
+        if (until := run.forwarded or run.ended) is not None:
+            times.setdefault(run.stage, []).append(until - run.began)
+    for drawn in drawing:
+        own = times.get(drawn.name, [])
+        yield StageView(drawn, Latency.of(own, rate * len(own) / max(len(measured), 1)))
 
 
 @frozen
@@ -156,7 +165,10 @@ def backend_views(
             queue.slots if queue else None,
             queue.running if queue else 0,
             queue.waiting if queue else 0,
-            Latency.of([e.first_token - e.received for e in own if e.first_token], window.seconds),
+            Latency.of(
+                [e.first_token - e.received for e in own if e.first_token],
+                window.rate(len(own) / max(len(window.exchanges), 1)),
+            ),
             sum(usage.cache_read_input_tokens for usage in usages) / prompt if prompt else None,
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,8 +17,10 @@ from stages.page.packing import pack, unpack
 from stages.page.ring import Ring
 
 MB = 1_000_000
-#: Exchanges in a second whose stages are measured: it takes 5 % of the time of a short response.
-_MEASURED = 20
+#: Exchanges in a second whose stages are measured, and that are kept. Each of both takes 5 % of the
+#: time of a short response, and nobody reads more of them. Those that failed are always kept.
+_MEASURED, _KEPT = 20, 50
+_SECONDS = 60
 
 
 @define(eq=False)
@@ -40,30 +43,47 @@ class RecentExchanges:
     """The stages of each pipeline."""
     _ring: Ring = field(init=False, repr=False)
     _second: int = field(default=0, init=False, repr=False)
-    _measured: int = field(default=0, init=False, repr=False)
-    """Number of exchanges that began in `_second`."""
+    """The second in which the newest exchange began."""
+    _begun: int = field(default=0, init=False, repr=False)
+    _kept: int = field(default=0, init=False, repr=False)
+    """Exchanges that began in it, and that were kept since."""
+    _minute: deque[tuple[int, int]] = field(
+        factory=lambda: deque(maxlen=_SECONDS), init=False, repr=False
+    )
+    """Earlier seconds, and how many exchanges began in each."""
 
     @_ring.default
     def _make_ring(self) -> Ring:
         return Ring(self.max_bytes)
-
-    def measures(self, exchange: Exchange) -> bool:
-        """Whether to measure the stages of this exchange: of the first ones in each second."""
-        second = int(exchange.received)
-        if second != self._second:
-            self._second, self._measured = second, 0
-        self._measured += 1
-        return self._measured <= _MEASURED
 
     def begin(self, exchange: Exchange) -> None:
         """Record an exchange from its begin on, with the times of its stream."""
         exchange.stream_times = []
         self.running[exchange.id] = exchange
         exchange.on_end.append(self._end)
+        second = int(exchange.received)
+        if second != self._second:
+            self._start_second(second)
+        self._begun += 1
+
+    def measures(self, exchange: Exchange) -> bool:
+        """Whether to measure the stages of this exchange, which has just begun."""
+        return self._begun <= _MEASURED
+
+    def _start_second(self, second: int) -> None:
+        self._minute.append((self._second, self._begun))
+        self._second, self._begun, self._kept = second, 0, 0
 
     def _end(self, exchange: Exchange) -> None:
         self.running.pop(exchange.id, None)
-        self._ring.add(exchange.id, pack(exchange))
+        if self._kept < _KEPT or exchange.outcome != "complete" or exchange.repeats:
+            self._kept += 1
+            self._ring.add(exchange.id, pack(exchange))
+
+    def begun_within_a_minute(self, now: float) -> int:
+        """Return the number of exchanges that began in the last minute, also of those not kept."""
+        seconds = (*self._minute, (self._second, self._begun))
+        return sum(number for second, number in seconds if second > now - _SECONDS)
 
     def newest(self, limit: int, skip: int = 0) -> Iterator[Exchange]:
         """Yield at most `limit` exchanges that have ended, the newest first, after `skip`."""

@@ -36,28 +36,28 @@ def config(tmp_path: Path) -> object:
 def test_the_window_is_the_last_minute() -> None:
     newest = [ended(received=1000.0 - n * 10) for n in range(20)]
 
-    window = Window.of(newest, now=1003.0)
+    window = Window.of(newest, now=1003.0, total=0)
 
-    assert (len(window.exchanges), window.seconds) == (7, 60)
+    assert len(window.exchanges) == 7
+    assert window.rate(1) == 7 / 60
 
 
-def test_the_window_of_many_requests_is_shorter() -> None:
+def test_rates_count_all_requests_and_latencies_a_sample() -> None:
     newest = [ended(received=1000.0 - n / 10) for n in range(MOST)]
 
-    window = Window.of(newest, now=1003.0)
+    window = Window.of(newest, now=1003.0, total=6000)
 
-    assert len(window.exchanges) == MOST
-    assert window.seconds == pytest.approx((MOST - 1) / 10)
+    assert (window.rate(1), window.rate(0.5)) == (100, 50)
 
 
 def test_a_latency_has_its_rate_median_and_p95() -> None:
-    assert Latency.of([], 60) == Latency(0, 0, None, None)
-    assert Latency.of(range(100), 50) == Latency(100, 2, 49.5, 95)
+    assert Latency.of([], 5) == Latency(0, 0, None, None)
+    assert Latency.of(range(100), 2) == Latency(100, 2, 49.5, 95)
 
 
 def test_each_stage_of_each_pipeline_has_its_time(config: object) -> None:
     exchanges = [ended(), ended(outcome="error", error="api_error")]
-    window = Window.of(exchanges, now=1004.0)
+    window = Window.of(exchanges, now=1004.0, total=2)
 
     recent = RecentExchanges()
     recent.serve(config.pipelines, dict)  # type: ignore[attr-defined]
@@ -82,7 +82,7 @@ def test_each_backend_has_its_state(config: object) -> None:
     gpu = sections["backends"]["gpu"].queue
     for name in ("one", "two", "three"):
         gpu.enter(name, ("key-1", ""), short=True)
-    window = Window.of([ended()], now=1004.0)
+    window = Window.of([ended()], now=1004.0, total=1)
 
     views = backend_views(
         sections["backends"],
@@ -108,9 +108,9 @@ def test_each_backend_has_its_state(config: object) -> None:
 def test_the_rate_of_a_stage_is_estimated_from_measured_exchanges(config: object) -> None:
     recent = RecentExchanges()
     recent.serve(config.pipelines, dict)  # type: ignore[attr-defined]
-    window = Window.of([ended(), ended(stages=[]), ended(stages=[])], now=1004.0)
+    window = Window.of([ended(), ended(stages=[]), ended(stages=[])], now=1004.0, total=6)
 
     messages, _ = pipeline_views(recent.pipelines, recent.drawings, window, [])
 
-    assert messages.stages[0].time.rate == pytest.approx(3 / 60)
+    assert messages.stages[0].time.rate == pytest.approx(6 / 60)
     assert messages.stages[0].time.number == 1

@@ -38,13 +38,36 @@ def test_an_exchange_is_in_flight_until_it_ends() -> None:
     assert recent.find("req_2") is None
 
 
-def test_only_some_exchanges_of_a_second_are_measured() -> None:
+def test_of_many_exchanges_in_a_second_some_are_measured_and_kept() -> None:
     recent = RecentExchanges()
-
-    measured = [recent.measures(Exchange(received=100 + n / 200)) for n in range(400)]
+    measured = []
+    for n in range(400):
+        exchange = Exchange(id=f"req_{n}", received=100 + n / 200, outcome="complete")
+        recent.begin(exchange)
+        measured.append(recent.measures(exchange))
+        end(exchange)
 
     assert measured[:20] == measured[200:220] == [True] * 20
     assert sum(measured) == 40
+    assert [each.id for each in recent.newest(1000)][:50] == [
+        f"req_{n}" for n in range(249, 199, -1)
+    ]
+    assert recent.counts["number"] == 100
+    assert recent.begun_within_a_minute(now=102) == 400
+    assert recent.begun_within_a_minute(now=160.5) == 200
+    assert recent.begun_within_a_minute(now=500) == 0
+
+
+def test_exchanges_that_failed_are_always_kept() -> None:
+    recent = RecentExchanges()
+    for n in range(300):
+        exchange = Exchange(id=f"req_{n}", received=100, outcome="error" if n % 2 else "complete")
+        recent.begin(exchange)
+        end(exchange)
+
+    outcomes = [exchange.outcome for exchange in recent.newest(1000)]
+    assert outcomes.count("error") == 150
+    assert outcomes.count("complete") < 50
 
 
 def test_a_reload_keeps_the_exchanges_and_changes_the_limit(tmp_path: Path) -> None:
