@@ -106,8 +106,8 @@ def page_path(pipelines: Iterable[Pipeline]) -> str:
 class _Path:
     """Where a request is on the page. `below` is the path below that of the page.
 
-    `base` leads from the request's path to the page, relative: a proxy in front of this one may add
-    a prefix. `partial`: a page that is open asks for its contents only.
+    `base` leads from the path of the request to the page. It is relative: another proxy may add a
+    prefix. `partial`: a page that is open asks for its contents only.
     """
 
     below: str

@@ -23,11 +23,11 @@ from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
 from stages.keys.config import Key
 from stages.limits.config import Limits
 from stages.limits.section import LimitsSection
+from stages.page.recent import RecentExchanges
 from stages.profiles import describe as profiles
 from stages.profiles.profile import CONNECTION_KEYS, Profile
 from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
-from stages.page.recent import RecentExchanges
 from stages.usage.record import UsageRecord
 
 _PART = re.compile(

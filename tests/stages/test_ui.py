@@ -148,8 +148,10 @@ async def test_an_open_page_gets_its_contents_alone() -> None:
 
 @pytest.mark.parametrize("below", ["", "exchanges/req_1"])
 async def test_text_of_clients_and_backends_is_escaped(below: str) -> None:
-    error = {"error": SCRIPT, "message": SCRIPT, "outcome": "error", "stop_reason": SCRIPT}
-    recent = recording(ended(**HOSTILE, **error, repaired_calls=[SCRIPT], path=SCRIPT))
+    error: dict[str, Any] = dict.fromkeys(("error", "message", "stop_reason"), SCRIPT)
+    recent = recording(
+        ended(**HOSTILE, **error, outcome="error", repaired_calls=[SCRIPT], path=SCRIPT)
+    )
 
     _, text = await load(Ui(recent), asking(below))
 
