@@ -92,7 +92,7 @@ class Scene:
         tab.goto(self.shared.url + path)
         return tab
 
-    def later(self, tab: Any, seconds: int = 1) -> None:
+    def later(self, tab: Any, seconds: int = 6) -> None:
         """Let so much time pass in the tab."""
         tab.clock.run_for(1000 * seconds)
 
@@ -248,11 +248,11 @@ def test_a_lost_connection_is_reported_and_found_again(scene: Scene) -> None:
     playwright.expect(state).to_have_text("no connection to the proxy")
     assert tab.locator("#h-backends").is_visible()
     tab.unroute("**/ui")
-    scene.later(tab, seconds=10)
+    scene.later(tab, seconds=11)
     playwright.expect(state).to_have_text("")
 
-    (complaint,) = scene.complaints
-    assert "503" in complaint
+    assert scene.complaints
+    assert all("503" in complaint for complaint in scene.complaints)  # Chromium logs each
     scene.complaints.clear()
 
 

@@ -1,11 +1,13 @@
 "use strict";
-// Asks for the contents each second while the page is visible, and draws the plots.
+// Asks for the contents each second while the page is visible, less often if the proxy is slow to
+// respond, and draws the plots.
 (() => {
-  const INTERVAL = 1000, SLOW = 10000;
-  let failures = 0, last = 0;
+  const INTERVAL = 1000, SLOWEST = 5000, AFTER_FAILURE = 10000;
+  let failures = 0, last = 0, took = 0; // times in milliseconds
 
   function tick() {
-    const interval = failures ? SLOW : INTERVAL;
+    const busy = Math.min(Math.max(50 * took, INTERVAL), SLOWEST);
+    const interval = failures ? AFTER_FAILURE : busy;
     if (document.visibilityState === "visible" && Date.now() - last >= interval * 0.9) {
       last = Date.now();
       document.body.dispatchEvent(new CustomEvent("tick"));
@@ -62,6 +64,7 @@
 
   document.addEventListener("DOMContentLoaded", drawAll);
   document.addEventListener("htmx:after:swap", () => { report(false); drawAll(); });
+  document.addEventListener("htmx:after:request", () => { took = Date.now() - last; });
   document.addEventListener("htmx:error", () => report(true));
   document.addEventListener("htmx:before:swap", (event) => {
     if (event.detail.ctx.response.status >= 400) {
