@@ -173,10 +173,10 @@ def model_names(config: Config) -> frozenset[str]:
 def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
-    It keeps backends with the same name and options; the counters; the counts of limits; the
-    recent exchanges; KEPT_SECTIONS, whose options need a restart; and the circuit breakers of targets at such
-    backends, if `circuit_breaker` is the same. Of a backend with the same name and address it keeps
-    the queue, with its running and waiting calls.
+    It keeps backends with the same name and options; the counters; the counts of limits; the recent
+    exchanges; KEPT_SECTIONS, whose options need a restart; and the circuit breakers of targets at
+    such backends, if `circuit_breaker` is the same. Of a backend with the same name and address it
+    keeps the queue, with its running and waiting calls.
     """
     old_backends: dict[str, Backend] = running.sections["backends"]
 
@@ -193,10 +193,8 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
         for name in KEPT_SECTIONS:
             if name in sections:
                 adapted[name] = running.sections[name].keep(sections[name])
-        if "limits" in sections:
-            adapted["limits"].carry_over(running.sections["limits"])
-        if "ui" in sections:
-            adapted["ui"] = sections["ui"].carry_over(running.sections["ui"])
+        for name in {"limits", "ui"} & sections.keys():
+            adapted[name].carry_over(running.sections[name])
         if "backends" in sections:
             new_backends = sections["backends"].items()
             adapted["backends"] = {

@@ -110,7 +110,6 @@ class RecentExchanges:
         self.drawings = tuple(tuple(drawn_stages(each, HttpRequest)) for each in pipelines)
         self._ring.max_bytes = self.max_bytes
 
-    def carry_over(self, running: RecentExchanges) -> RecentExchanges:
-        """Keep the exchanges of `running`. Return this record."""
-        self.running, self._ring = running.running, running._ring
-        return self
+    def carry_over(self, running: RecentExchanges) -> None:
+        """Keep the exchanges of `running`, and its counts."""
+        self.running, self._ring, self._minute = running.running, running._ring, running._minute
