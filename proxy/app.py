@@ -128,6 +128,7 @@ class App:
         cache_bytes = config.sections["server"].conversation_cache_bytes
         PARTS.resize(cache_bytes // 2)
         CONVERSATIONS.resize(cache_bytes // 2)
+        config.sections["ui"].serve(config.pipelines, self._backend_errors)
         host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
             config,
@@ -192,6 +193,11 @@ class App:
                     monitor.stop()
             self.monitors = [monitor for monitor in self.monitors if monitor.backend in used]
 
+    def _backend_errors(self) -> dict[str, str]:
+        """Return why each referenced backend is not ready; empty, if it is."""
+        used = referenced_backends(self.current.config).values()
+        return {m.name: m.error for m in self.monitors if m.backend in used}
+
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Report readiness from the monitors' latest results, without waiting.
 
@@ -204,8 +210,8 @@ class App:
         one model fail; this proxy's error responses say more. To make a backend's failure count
         for readiness, set its `health`.
         """
-        used = referenced_backends(self.current.config).values()
-        errors = {m.name: m.error for m in self.monitors if m.backend in used}
+        used = referenced_backends(self.current.config)
+        errors = self._backend_errors()
         breakers: Breakers = self.current.config.sections["circuit_breaker"]
         states = breakers.states(anyio.current_time())
         report: dict[str, Any] = {

@@ -26,6 +26,7 @@ from stages.events import HttpRequest, HttpResponse
 from stages.keys.config import Key
 from stages.keys.rules import key_problems
 from stages.limits.section import LimitsSection
+from stages.page.recent import RecentExchanges
 from stages.profiles.profile import Overrides, Profile
 from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
@@ -112,6 +113,7 @@ SCHEMA = Schema(
         "usage": UsageRecord,
         "recordings": Recordings,
         "limits": LimitsSection,
+        "ui": RecentExchanges,
         "metrics": Counters,  # it has no options: stages share the counters by it
     },
     registry=REGISTRY,
@@ -171,10 +173,10 @@ def model_names(config: Config) -> frozenset[str]:
 def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
-    It keeps backends with the same name and options; the counters; the counts of limits;
-    KEPT_SECTIONS, whose options need a restart; and the circuit breakers of targets at such
-    backends, if `circuit_breaker` is the same. Of a backend with the same name and address it keeps
-    the queue, with its running and waiting calls.
+    It keeps backends with the same name and options; the counters; the counts of limits; the recent
+    exchanges; KEPT_SECTIONS, whose options need a restart; and the circuit breakers of targets at
+    such backends, if `circuit_breaker` is the same. Of a backend with the same name and address it
+    keeps the queue, with its running and waiting calls.
     """
     old_backends: dict[str, Backend] = running.sections["backends"]
 
@@ -191,8 +193,8 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
         for name in KEPT_SECTIONS:
             if name in sections:
                 adapted[name] = running.sections[name].keep(sections[name])
-        if "limits" in sections:
-            adapted["limits"].carry_over(running.sections["limits"])
+        for name in {"limits", "ui"} & sections.keys():
+            adapted[name].carry_over(running.sections[name])
         if "backends" in sections:
             new_backends = sections["backends"].items()
             adapted["backends"] = {

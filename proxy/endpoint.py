@@ -106,8 +106,12 @@ class PipelineEndpoint:
     counts: Counters = field(factory=Counters)
     start_trace: Callable[[HttpRequest], None] | None = None
     """Called with each request, if the proxy makes traces."""
-    observe: Callable[[Exchange], Observer] | None = None
-    """Makes the observer of each request's way through the chain, if there is a reader of it."""
+    observe: Callable[[Exchange], Observer | None] | None = None
+    """Makes the observer of a request's way through the chain, if there is a reader of it."""
+    start_record: Callable[[Exchange], None] | None = None
+    """Called with each exchange, if the config has the stage `ui`."""
+    logs_success: bool = True
+    """Whether responses without an error are logged. An open page sends a request each second."""
     in_flight: int = field(default=0, init=False)
     """Number of requests in flight."""
 
@@ -133,7 +137,8 @@ class PipelineEndpoint:
         exchange.ended = time.monotonic()
         exchange.outcome = _outcome(writer, signals)
         self.counts.count(exchange)
-        log_exchange(exchange)
+        if self.logs_success or exchange.outcome != "complete":
+            log_exchange(exchange)
         for function in exchange.on_end:
             await _catch_bug(exchange, _call(function, exchange))
 
@@ -147,6 +152,8 @@ class PipelineEndpoint:
         try:
             if self.start_trace is not None:
                 self.start_trace(request)
+            if self.start_record is not None:
+                self.start_record(request.exchange)
             observer = self.observe(request.exchange) if self.observe is not None else None
             await self.chain.run(request, writer.write, observer)
             if not writer.complete:

@@ -40,6 +40,7 @@ from proxy.tracing import tracing_from
 from stages.account import Account
 from stages.authenticate import Authenticate
 from stages.record import Record
+from stages.ui import page_path
 from stages.usage.record import MIB
 
 # New objects that trigger the garbage collector. Requests create few cycles. Python's default of
@@ -248,6 +249,8 @@ def greeting(config: Config, server: Server, port: int) -> str:
             destination = f"{target.backend}: {target.model or 'the same name'}"
             lines.append(f"  {'' if n else name:<{width}}  {destination}")
     lines += _storage(config)
+    if path := page_path(config.pipelines):
+        lines += ["", f"page: {url}{path}"]
     notes = [note.message for note in config.notes] + _worker_notes(config, server)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key from your config" if _requires_key(config) else "anything"

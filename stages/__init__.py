@@ -24,6 +24,7 @@ REGISTRY = Registry(
         "count-tokens",
         "list-models",
         "metrics",
+        "ui",
     ),
     group="llm_proxy.stages",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Iterator, Mapping
 
@@ -14,6 +16,8 @@ from stages.messages_api.errors import AuthenticationError
 
 #: Commas of a header at which it is split. Each part costs a digest.
 _MAX_REPEATED = 4
+#: Makes a browser ask a person for the key.
+_CHALLENGE = {"www-authenticate": 'Basic realm="llm-proxy", charset="UTF-8"'}
 
 
 def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -28,6 +32,10 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
     the name and the options of the section. A client sends the key as `x-api-key` or as
     `Authorization: Bearer`, or sends both. One of the two may be for another server; which one
     differs by client. So one right key is enough.
+
+    A browser sends neither. With `basic` a person types the key as a password; the user name is
+    not read. Browsers add this password also to requests that other pages make, so it is off where
+    a request has an effect.
     """
 
     keys: tuple[str, ...] = option(
@@ -41,6 +49,11 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
     allow_anonymous: bool = option(
         False,
         help="without keys, accept every request also on addresses other than loopback",
+    )
+    basic: bool = option(
+        False,
+        help="accept a key also as the password of HTTP Basic authentication, and ask browsers "
+        "for it; for pipelines that only show pages",
     )
     named: Mapping[str, Key] | None = section("keys", None)
     """The keys with names. Requests need a key also if the section is empty."""
@@ -70,9 +83,9 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
         if self.is_open:
             exchange.client = "anonymous"
             return forward(Authenticated(event))
-        given = _keys(event)
+        given = [*_keys(event), *(_passwords(event) if self.basic else ())]
         if not given:
-            raise AuthenticationError(
+            raise self._error(
                 "no API key was given: send it as x-api-key or as Authorization: Bearer"
             )
         unusable = ""
@@ -85,7 +98,10 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
                 return forward(Authenticated(event))
             # Only the owner of the key can see this.
             unusable = ": this key is disabled" if key.disabled else ": this key has expired"
-        raise AuthenticationError(f"invalid x-api-key{unusable}")
+        raise self._error(f"invalid x-api-key{unusable}")
+
+    def _error(self, message: str) -> AuthenticationError:
+        return AuthenticationError(message, headers=_CHALLENGE if self.basic else {})
 
     def _matches(self, given: list[str]) -> Iterator[tuple[str, Key | None]]:
         """Yield the clients of the keys that are equal to one of `given`."""
@@ -106,6 +122,18 @@ def _keys(request: HttpRequest) -> list[str]:
         if scheme.lower() == "bearer":
             keys.append(token.strip(" \t"))
     return [key for key in keys if key]
+
+
+def _passwords(request: HttpRequest) -> list[str]:
+    """The passwords of HTTP Basic authentication (RFC 7617)."""
+    passwords = []
+    for value in _repeated(request.headers.get("authorization", "")):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "basic":
+            with contextlib.suppress(ValueError):
+                text = base64.b64decode(token.strip(" \t"), validate=True).decode("latin-1")
+                passwords.append(text.partition(":")[2])
+    return [password for password in passwords if password]
 
 
 def _repeated(header: str) -> list[str]:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalled", "aborted"]
 
 
-# Functions, and the `overrides` of a target, which may contain secrets.
-_NOT_IN_JSON = (
+#: Functions, and the `overrides` of a target, which may contain secrets.
+NOT_IN_JSON = (
     *("_usage", "read_usage", "on_response_start", "on_stream_event", "on_attempt", "on_end"),
     *("allowed_models", "call_headers", "response_headers", "overrides"),
 )
@@ -232,6 +232,6 @@ class Exchange:
 
         The result has no secret, no part of a prompt and no part of a response.
         """
-        fields = asdict(self, filter=lambda field, _: field.name not in _NOT_IN_JSON)
+        fields = asdict(self, filter=lambda field, _: field.name not in NOT_IN_JSON)
         received = time.time() - (time.monotonic() - self.received)
         return {"time": received, **fields, "usage": self.usage and asdict(self.usage)}

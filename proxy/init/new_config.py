@@ -71,6 +71,12 @@ pipelines:
     stages:
       - authenticate
       - metrics
+
+  ui:                             # a page for people, at http://127.0.0.1:{port}/ui
+    route: [GET /ui, "GET /ui/{{path:path}}"]
+    stages:
+      - authenticate: {{basic: true}}   # a browser asks for the key
+      - ui
 """
 _SCHEMA = "# yaml-language-server: $schema=pipelines.schema.json\n"
 

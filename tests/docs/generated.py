@@ -23,6 +23,7 @@ from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
 from stages.keys.config import Key
 from stages.limits.config import Limits
 from stages.limits.section import LimitsSection
+from stages.page.recent import RecentExchanges
 from stages.profiles import describe as profiles
 from stages.profiles.profile import CONNECTION_KEYS, Profile
 from stages.recording.section import Recordings
@@ -122,6 +123,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "recordings": lambda: options(Recordings),
     "limits": lambda: _table(row for row in describe_options(LimitsSection) if not row.path[1:]),
     "limits of an account": lambda: options(Limits),
+    "ui": lambda: options(RecentExchanges),
     "reserved": lambda: _names(SCHEMA.reserved),
     "commands": commands,
     "stages": stages,
