@@ -114,8 +114,9 @@ def test_the_image_runs_a_command_there_is_not_as_root() -> None:
     name, *arguments = json.loads(command)
     assert name == "llm-proxy"
     check_command(arguments)
-    assert user != "root"
-    assert f"useradd --system --no-create-home {user}" in steps("RUN")
+    number, _, group = user.partition(":")
+    assert number == group != "0"
+    assert f"useradd --uid {number} --user-group --no-create-home llm-proxy" in steps("RUN")
     reported = re.search(r"--stop-timeout (\d+)", DOCKERFILE)
     assert reported
     assert int(reported[1]) > DRAIN
