@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 
+from proxy.config import read
 from tests.deployment import DEPLOY, write_config
 from tests.support import body
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, whole
 from tests.wire.client import Client, Response, connect, raw
 from tests.wire.command import Command, command
+from tests.wire.proxy import serving
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 pytestmark = pytest.mark.skipif(not NGINX, reason="needs nginx (Debian: apt install nginx-light)")
