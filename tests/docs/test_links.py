@@ -25,7 +25,7 @@ EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
 RECIPES = re.findall(r"^([a-z]+)\b.*:(?: \w+)*$", (ROOT / "Justfile").read_text(), re.MULTILINE)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 #: Commands of others; their options are not checked.
-FOREIGN = ("claude", "export", "pipx", "python3", "uv")
+FOREIGN = ("claude", "docker", "export", "kubectl", "pipx", "python3", "uv")
 OWN_PATHS = r"`((?:deploy|docs|pipeline|proxy|stages|tests)/[\w./-]*)`"
 
 
