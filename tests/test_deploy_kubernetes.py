@@ -27,7 +27,7 @@ from tests.deployment import (
 
 KUBERNETES = DEPLOY / "kubernetes"
 BASE = KUBERNETES / "base"
-OVERLAYS = sorted(path.parent for path in KUBERNETES.rglob("kustomization.yaml"))
+FOLDERS = sorted(path.parent for path in KUBERNETES.rglob("kustomization.yaml"))
 FILES = sorted(path for path in KUBERNETES.rglob("*.yaml") if path.name != "kustomization.yaml")
 #: The oldest version with the action `sleep`, and the newest.
 VERSIONS = ("1.30", "1.37")
@@ -73,7 +73,7 @@ def test_a_wrong_option_would_be_seen() -> None:
 
 
 @pytest.mark.skipif(not KUBECTL, reason="needs kubectl, for Kustomize")
-@pytest.mark.parametrize("folder", OVERLAYS, ids=lambda path: path.relative_to(KUBERNETES).name)
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.relative_to(KUBERNETES).name)
 def test_kustomize_makes_valid_objects_with_the_config(folder: Path) -> None:
     rendered = render(folder)
 
@@ -221,3 +221,19 @@ def test_the_memory_is_enough_for_the_limits_of_the_config(tmp_path: Path) -> No
     assert start + 9 * server.max_buffered_body_bytes + server.conversation_cache_bytes < 2**30
     assert VOLUMES["usage"]["emptyDir"]["sizeLimit"] == "512Mi"
     assert sections["usage"].max_bytes < 512 * 2**20
+
+
+def test_the_backend_of_the_overlay_is_that_of_the_config(tmp_path: Path) -> None:
+    deployment, service = documents(KUBERNETES / "overlays" / "llamacpp" / "backend.yaml")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (port,) = service["spec"]["ports"]
+    (backend,) = shared_config(tmp_path).sections["backends"].values()
+    (compose,) = documents(DEPLOY / "compose.yaml")
+
+    assert backend.profile.base_url == f"http://{service['metadata']['name']}:{port['port']}/v1"
+    assert service["spec"]["selector"] == deployment["spec"]["template"]["metadata"]["labels"]
+    assert port["targetPort"] == container["ports"][0]["name"]
+    assert container["args"] == compose["services"]["backend"]["command"]
+    assert {each["mountPath"] for each in container["volumeMounts"]} == {"/models", SECRETS}
+    assert {v["name"] for v in pod["volumes"]} == {v["name"] for v in container["volumeMounts"]}
