@@ -10,6 +10,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from ruamel.yaml import YAML
 
 from proxy import __version__
 from proxy.http.disconnect import SHUTDOWN_NOTICE
@@ -51,6 +52,16 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
 
 def test_it_is_a_compose_file() -> None:
     assert not list(schema().iter_errors(COMPOSE))
+
+
+def test_it_is_one_with_the_commented_lines_too() -> None:
+    text = (DEPLOY / "compose.yaml").read_text()
+    commented = re.sub(r"^  # (?=valkey:|  )", "  ", text, flags=re.MULTILINE)
+    whole = YAML(typ="safe").load(commented)
+
+    assert not list(schema().iter_errors(whole))
+    assert mounts(whole["services"]["valkey"]) == {"/data": "valkey"}
+    assert whole["volumes"].keys() - COMPOSE["volumes"].keys() == {"valkey"}
 
 
 def test_a_wrong_option_would_be_seen() -> None:
