@@ -85,6 +85,9 @@ class FairQueue(Generic[T]):
     _short_in_a_row: int = 0
     _mean_duration: float = _FIRST_DURATION
 
+    def __contains__(self, call: T) -> bool:
+        return call in self._running or call in self._waiting
+
     @property
     def running(self) -> int:
         """Number of running calls."""
