@@ -91,6 +91,8 @@ class Backend:
 
     After a reload the old and the new backend share it; see `apply_concurrency_limit`.
     """
+    responses: int = field(default=0, init=False)
+    """Number of complete responses."""
     _merged_profiles: dict[str, Profile] = field(factory=dict, init=False, repr=False)
     """By the overrides, the oldest first."""
     _model: Any = field(default=None, init=False)
@@ -126,6 +128,11 @@ class Backend:
             if len(self._merged_profiles) > _MAX_PROFILES:
                 self._merged_profiles.pop(next(iter(self._merged_profiles)))
         return profile
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is open."""
+        return self._completions is not None
 
     async def open(self) -> ChatCompletionsClient:
         """Open the backend once; later calls wait for the first."""
@@ -219,6 +226,7 @@ class Backend:
             except InvalidRequestError as error:  # a refusal, before any chunk
                 if accepted or not await self._adjust(adjusted, error):
                     raise
+        self.responses += 1
         used = parse_usage(last_reported_usage(recent))
         self.calibration.learn(target.model, adjusted.request.raw_estimate, used.prompt_tokens)
         yield ChatEnd(adjusted.call.completed, adjusted.limit_lowered)

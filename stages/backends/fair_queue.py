@@ -112,6 +112,10 @@ class FairQueue(Generic[T]):
         self._queue_of(short).put(names, call)
         return False
 
+    def resume(self, call: T) -> None:
+        """Add a call that runs already, also if no slot is free."""
+        self._running.add(call)
+
     def leave(self, call: T) -> list[T]:
         """Remove a running or waiting call. Return the calls that may start now."""
         if call in self._waiting:

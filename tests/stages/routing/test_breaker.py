@@ -11,7 +11,7 @@ LIMITS = Breakers(failures=3, window=10, cooldown=30)
 
 def failing(*times: float) -> Breaker:
     """A breaker after failures at these times."""
-    breaker = Breaker(LIMITS)
+    breaker = Breaker("target", LIMITS)
     for time in times:
         fail(breaker, time)
     return breaker
