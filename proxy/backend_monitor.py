@@ -44,6 +44,7 @@ class BackendMonitor:
     on_open: Callable[[], None] = lambda: None
     error: str = "it is being opened"
     on_check: Callable[[str, str], None] = lambda name, error: None
+    _opened: bool = field(default=False, init=False)
     _responses: int = field(default=0, init=False)
     """Of the backend, at the last check."""
     _recorded: bool = field(default=False, init=False)
@@ -80,12 +81,12 @@ class BackendMonitor:
             self.error = "it cannot be opened"
             return
         log.info("backend `%s` is ready after %.1f s", self.name, time.monotonic() - started)
-        self.error = ""
+        self.error, self._opened = "", True
         self.on_open()
 
     def record(self, error: str) -> None:
         """Take the result of another worker's check. Its log has the reason."""
-        if self.backend.is_open:
+        if self._opened:
             self.error, self._recorded = error, True
 
     def _is_known(self) -> bool:

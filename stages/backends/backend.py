@@ -129,11 +129,6 @@ class Backend:
                 self._merged_profiles.pop(next(iter(self._merged_profiles)))
         return profile
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it is open."""
-        return self._completions is not None
-
     async def open(self) -> ChatCompletionsClient:
         """Open the backend once; later calls wait for the first."""
         if self._completions is None:
