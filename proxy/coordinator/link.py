@@ -5,10 +5,15 @@
     lost     Welcome                              joined   calls resume, holds are renewed
     lost     a connection fails or ends           lost     a new one after RECONNECT seconds
     joined   a response within `timeout`          joined
-    joined   no response within `timeout`, the    lost     the connection is closed; requests
-             connection ends, ProtocolError                without a response get None; calls go on
+    joined   no response within `timeout`, and    lost     the connection is closed; requests
+             the supervisor is stopped                     without a response get None; calls go on
                                                            as in one process
+    joined   no response within BUSY, the         lost     the same
+             connection ends, ProtocolError
     joined   only waits, for `timeout`            joined   Ping, which needs a response, too
+
+On a machine with too few cores, the coordinator may get no CPU for longer than `timeout`. Then an
+exact limit is better than a fast response. Without /proc nobody knows whether a process is stopped.
 
 Each change is logged once. All changes are synchronous, so no task sees a part of one. While the
 supervisor is stopped, a request waits once, for `timeout`; later ones do not wait.
@@ -32,11 +37,14 @@ from pipeline.task_groups import task_group
 from proxy.coordinator import messages
 from proxy.coordinator.connection import Connection, ProtocolError
 from proxy.coordinator.messages import FROM_COORDINATOR, FromCoordinator
+from proxy.signals import supervisor_is_stopped
 
 log = logging.getLogger("llm_proxy")
 
-#: Seconds until a response has to be there.
+#: Seconds until a response has to be there, if the supervisor is stopped.
 TIMEOUT = 0.05
+#: Seconds until a response has to be there.
+BUSY = 1.0
 #: Seconds between two attempts to connect.
 RECONNECT = 0.2
 #: Seconds that a worker waits for the coordinator before it serves.
@@ -68,6 +76,7 @@ class Link:
 
     path: Path
     timeout: float = TIMEOUT
+    is_stopped: Callable[[], bool] = supervisor_is_stopped
     joined: anyio.Event = field(default=Factory(anyio.Event), init=False)
     """Set while the worker is joined."""
     members: list[Member] = field(factory=list, init=False)
@@ -145,12 +154,16 @@ class Link:
 
     async def in_time(self, done: anyio.Event, wait: float = 0.0) -> None:
         """Wait until `done` is set. Otherwise the link gets lost, which sets it."""
-        with anyio.move_on_after(self.timeout + wait):
-            await done.wait()
-        if not done.is_set():
-            self.receive_now()  # this event loop may have been late
-        if not done.is_set():
-            self.lose("does not respond")
+        for seconds in (self.timeout + wait, BUSY - self.timeout):
+            with anyio.move_on_after(seconds):
+                await done.wait()
+            if not done.is_set():
+                self.receive_now()  # this event loop may have been late
+            if done.is_set():
+                return
+            if self.is_stopped():
+                break
+        self.lose("does not respond")
 
     @property
     def is_joined(self) -> bool:

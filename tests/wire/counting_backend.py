@@ -16,6 +16,7 @@ from attrs import define
 from tests.wire.chat import completion
 
 _MAX_HEAD = 65536
+_DISCONNECTED = (anyio.IncompleteRead, anyio.EndOfStream, anyio.BrokenResourceError)
 
 
 @define(eq=False)
@@ -32,7 +33,7 @@ class CountingBackend:
         """Respond to each request of one connection."""
         source = BufferedByteReceiveStream(stream)
         async with stream:
-            with contextlib.suppress(anyio.IncompleteRead, anyio.EndOfStream, OSError):
+            with contextlib.suppress(*_DISCONNECTED):
                 while True:
                     await self._respond(stream, source)
 
