@@ -18,6 +18,7 @@ import sys
 from typing import Literal
 
 import anyio
+import anyio.lowlevel
 from attrs import define, field
 
 from proxy.coordinator import messages
@@ -86,6 +87,9 @@ class SharedCallQueue:
 
     async def leave(self, call: QueuedCall, seconds: float | None = None) -> None:
         """See CallQueue."""
+        if seconds is None and call.may_start.is_set():
+            with anyio.CancelScope(shield=True):
+                await anyio.lowlevel.checkpoint()
         entered = self._calls.pop(call, None)
         if entered is None:
             return

@@ -57,6 +57,9 @@ class CallQueue(Protocol):
     or raised. `leave` completes also in a cancelled scope: a queue that awaits in it shields
     itself. A call that got its slot at the moment of its `leave` passes the slot on.
 
+    *Sockets.* The connection of a call that was cancelled closes in the next round of the event
+    loop. So a queue of several processes waits for a round before it gives the slot away.
+
     *Leases.* The caller renews nothing. A queue whose store has leases renews those of its process,
     of running and of waiting calls. If the process dies, its calls leave: at once, or when their
     lease ends.
