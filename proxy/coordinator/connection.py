@@ -8,7 +8,7 @@
     more than MAX_UNSENT bytes wait           closed
     a line is longer than MAX_LINE bytes, or  ProtocolError; the owner closes
     is not a message
-    the peer closes, in the middle of a line  the line is dropped; `receive` returns
+    the peer closes, in the middle of a line  the line is dropped; closed
 """
 
 from __future__ import annotations
@@ -74,43 +74,39 @@ class Connection(Generic[M]):
                 self.close()
 
     def close(self) -> None:
-        """End the connection. `receive` returns."""
+        """End the connection. `wait` returns."""
         self.closed = True
         self._unsent.clear()
         with contextlib.suppress(OSError):  # the peer has closed
             self.sock.shutdown(socket.SHUT_RDWR)
 
-    def received(self) -> Iterator[M]:
-        """Yield the messages that are here, without a wait. Raises ProtocolError."""
-        with contextlib.suppress(BlockingIOError):
-            while not self.closed:
-                data = self._read()
-                *lines, self._partial = (self._partial + data).split(b"\n")
-                if len(self._partial) > MAX_LINE:
-                    raise ProtocolError("a line is too long")
-                for line in lines:
-                    yield self._decode(line)
-                if not data:
-                    self.close()
+    async def wait(self) -> None:
+        """Wait until something can be received, or one end closes."""
+        await anyio.wait_readable(self.sock)
 
-    async def receive(self) -> AsyncIterator[M]:
-        """Yield each message until one end closes. Raises ProtocolError."""
-        while not self.closed:
-            await anyio.wait_readable(self.sock)
-            for message in self.received():
-                yield message
+    def received(self) -> Iterator[M]:
+        """Yield the messages that are here, at most `_READ` bytes. Raises ProtocolError."""
+        if self.closed:
+            return
+        try:
+            data = self.sock.recv(_READ)
+        except BlockingIOError:
+            return
+        except ConnectionError:
+            data = b""
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > MAX_LINE:
+            raise ProtocolError("a line is too long")
+        for line in lines:
+            yield self._decode(line)
+        if not data:
+            self.close()
 
     def _decode(self, line: bytes) -> M:
         try:
             return self.decoder.decode(line)
         except msgspec.MsgspecError as error:
             raise ProtocolError(str(error)) from error
-
-    def _read(self) -> bytes:
-        try:
-            return self.sock.recv(_READ)
-        except ConnectionError:
-            return b""
 
     def _send_now(self, data: bytes | bytearray) -> int:
         try:

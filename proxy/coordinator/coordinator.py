@@ -114,10 +114,12 @@ class Coordinator:
 
     async def _receive(self, worker: _Worker) -> None:
         try:
-            async for message in worker.connection.receive():
-                result = self._handlers[type(message)](worker, message)
-                if result is not None:
-                    await result
+            while not worker.connection.closed:
+                await worker.connection.wait()
+                for message in worker.connection.received():
+                    result = self._handlers[type(message)](worker, message)
+                    if result is not None:
+                        await result
         except ProtocolError as error:
             log.error("worker %d is disconnected from the coordinator: %s", worker.pid, error)
 

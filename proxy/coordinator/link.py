@@ -115,8 +115,10 @@ class Link:
             group.start_soon(self._watch)
             connection.send(messages.Hello(os.getpid()))
             try:
-                async for message in connection.receive():
-                    self._take(message, connection)
+                while not connection.closed:
+                    await connection.wait()
+                    for message in connection.received():
+                        self._take(message, connection)
             except ProtocolError as error:
                 log.error("the coordinator sent no message: %s", error)
             self.lose("has closed the connection")

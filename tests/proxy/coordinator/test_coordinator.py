@@ -46,17 +46,22 @@ class FakeWorker:
         for message in sent:
             self.connection.send(message)
         self.connection.send(messages.Ping(-1))
-        with anyio.fail_after(5):
-            while messages.Pong(-1) not in self.messages:
-                await anyio.wait_readable(self.sock)
-                self.messages += self.connection.received()
+        await self.until(messages.Pong(-1))
         arrived, self.messages = self.messages, []
         return [message for message in arrived if message != messages.Pong(-1)]
 
+    async def until(self, message: Any) -> None:
+        """Wait for a message."""
+        with anyio.fail_after(5):
+            while message not in self.messages:
+                await anyio.wait_readable(self.sock)
+                self.messages += self.connection.received()
+
     async def is_disconnected(self) -> bool:
         with anyio.move_on_after(5):
-            async for message in self.connection.receive():
-                self.messages.append(message)
+            while not self.connection.closed:
+                await self.connection.wait()
+                self.messages += self.connection.received()
             return True
         return False
 
@@ -126,10 +131,7 @@ async def test_a_worker_that_dies_frees_its_calls_and_holds() -> None:
         await one.send(enter(1), enter(2), messages.Admit(3, "hold", (PLACE, DAY), (1, 4), 0))
         await two.send(enter(1), messages.Admit(2, "other", (PLACE, DAY), (1, 1), 5))
         one.connection.close()
-        with anyio.fail_after(5):
-            while len(two.messages) < 2:
-                await anyio.wait_readable(two.sock)
-                two.messages += two.connection.received()
+        await two.until(messages.Start(1))
         start, admitted = sorted(await two.send(), key=lambda each: type(each).__name__)[::-1]
         assert start == messages.Start(1)
         assert admitted.refused_by is None
@@ -176,9 +178,7 @@ async def test_openings_reach_the_others_and_workers_that_come_later() -> None:
         changes = await later.send()
         assert [each.change for each in changes[1:]] == ["opened", "probing"]
         one.connection.close()
-        with anyio.fail_after(5):
-            while messages.BreakerChange("t", "released") not in later.messages:
-                later.messages += await later.send()
+        await later.until(messages.BreakerChange("t", "released"))
         await two.send(messages.BreakerChange("t", "closed"))
         assert await (await made.worker()).send() == [messages.Welcome()]
 
@@ -225,9 +225,7 @@ async def test_half_a_message_at_the_end_is_dropped() -> None:
         await other.send(enter(1))
         broken.sock.send(b'["Resize","gpu"')
         broken.connection.close()
-        with anyio.fail_after(5):
-            while messages.Start(1) not in other.messages:
-                other.messages += await other.send()
+        await other.until(messages.Start(1))
 
 
 async def test_a_worker_that_does_not_read_stops_no_other() -> None:
@@ -246,8 +244,7 @@ async def test_a_worker_that_does_not_read_stops_no_other() -> None:
                     continue
                 except OSError:
                     break  # it is disconnected
-            while messages.Start(1) not in other.messages:
-                other.messages += await other.send()
+        await other.until(messages.Start(1))
 
 
 NAMES = st.tuples(st.sampled_from("abc"), st.sampled_from("xy"))
