@@ -24,8 +24,8 @@ Send = Callable[[T], Awaitable[None]]
 class StopForwarding(Exception):
     """Raised by a stage that wants no more events. The request ends without an error.
 
-    A stage that opens a stream, such as a network response, and forwards its parts catches it,
-    closes the stream, and returns. Other stages do not catch it.
+    Only a stage that opens a stream, such as a network response, and forwards its parts should
+    catch this exception. It then closes the stream and returns.
     """
 
 
@@ -114,7 +114,7 @@ def types_after(types: Iterable[type], stage: Signature) -> frozenset[type] | No
     """Return the event types after a stage, if `types` are those before it.
 
     None: the stage accepts none of them. If the stage accepts only a subclass of one of `types`,
-    that type stays in the result, because its other events pass the stage.
+    the base class stays in the result, because its other events skip the stage.
     """
     before = frozenset(types)
     accepted = [event_type for event_type in before if issubclass(event_type, stage.accepts)]

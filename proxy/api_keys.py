@@ -18,7 +18,7 @@ def is_open(config: Config) -> bool:
     keys, a pipeline counts as open.
     """
     return any(
-        not any(isinstance(stage, Authenticate) and stage.keys for stage in pipeline.stages)
+        not any(isinstance(stage, Authenticate) and not stage.is_open for stage in pipeline.stages)
         for pipeline in config.pipelines
     )
 
@@ -32,7 +32,7 @@ async def may_use(config: Config, scope: Scope) -> bool:
         if isinstance(stage, Authenticate)
     ]
     request = HttpRequest(scope["method"], scope["path"], dict(Headers(scope=scope)))
-    for stage in [stage for stage in stages if stage.keys] or stages:
+    for stage in [stage for stage in stages if not stage.is_open] or stages:
         try:
             await stage.handle(request, _discard)
         except AuthenticationError:

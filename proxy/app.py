@@ -27,7 +27,7 @@ from proxy import __version__
 from proxy.admission import Admission
 from proxy.api_keys import may_use
 from proxy.backend_monitor import BackendMonitor
-from proxy.config import check_open_access, model_names, read, referenced_backends
+from proxy.config import KEPT_SECTIONS, check_open_access, model_names, read, referenced_backends
 from proxy.coordinator.sharing import Sharing
 from proxy.http.disconnect import with_signals
 from proxy.reload import Reload
@@ -53,8 +53,7 @@ class App:
 
     Its lifespan opens and closes the backends. `on_backend_open` is called each time that a
     backend of the first config has opened, `on_close` when all backends are closed.
-    `metrics_folder` is the folder in which several workers share their metrics. `sharing` has what
-    they share through the supervisor.
+    `metrics_folder` and `sharing` have what several workers share: metrics, and the other state.
     """
 
     _config: Config
@@ -128,10 +127,12 @@ class App:
     def _table(self, config: Config) -> RoutingTable:
         if self._sharing:
             self._sharing.attach(config)
-        config.sections["metrics"].model_names = model_names(config)
+        counters = config.sections["metrics"]
+        counters.model_names, counters.config_digest = model_names(config), config.public_digest
         cache_bytes = config.sections["server"].conversation_cache_bytes
         PARTS.resize(cache_bytes // 2)
         CONVERSATIONS.resize(cache_bytes // 2)
+        config.sections["ui"].serve(config.pipelines, self._backend_errors)
         host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
             config,
@@ -161,9 +162,7 @@ class App:
         """Open the backends in the background, so that the server listens at once; close them."""
         async with task_group() as group:
             if self._sharing:
-                self._sharing.on_health_check = self._record_health_check
-                group.start_soon(self._sharing.link.run)
-                await self._sharing.link.wait_at_start()
+                await self._sharing.start(group)
             self._update_monitors(group, first=True)
             group.start_soon(self._close_retired)
             if folder := self._metrics_folder:
@@ -176,7 +175,8 @@ class App:
         if self._tracing:
             self._tracing.close()
         # In a thread: it waits for the disk.
-        await anyio.to_thread.run_sync(self.current.config.sections["usage"].close)
+        for name in KEPT_SECTIONS:
+            await anyio.to_thread.run_sync(self.current.config.sections[name].close)
         self._on_close()
 
     def _update_monitors(self, group: TaskGroup, first: bool) -> None:
@@ -187,14 +187,9 @@ class App:
                 on_open = self._on_backend_open if first else _nothing
                 monitor = BackendMonitor(name, backend, on_open)
                 if self._sharing:
-                    monitor.on_check = self._sharing.publish_health_check
+                    self._sharing.add(monitor)
                 self.monitors.append(monitor)
                 group.start_soon(monitor.run)
-
-    def _record_health_check(self, backend: str, error: str) -> None:
-        for monitor in self.monitors:
-            if monitor.name == backend:
-                monitor.record(error)
 
     async def _close_retired(self) -> None:
         while True:
@@ -206,10 +201,16 @@ class App:
                     monitor.stop()
             self.monitors = [monitor for monitor in self.monitors if monitor.backend in used]
 
+    def _backend_errors(self) -> dict[str, str]:
+        """Return why each referenced backend is not ready; empty, if it is."""
+        used = referenced_backends(self.current.config).values()
+        return {m.name: m.error for m in self.monitors if m.backend in used}
+
     async def _ready(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Report readiness from the monitors' latest results, without waiting.
 
-        Names of backends and targets are shown only to clients that may use the proxy.
+        The digest, and the names of backends and targets, are shown only to clients that may use
+        the proxy.
 
         The circuit breakers of `targets` are reported, but do not make the proxy unready, not even
         if all are open. A breaker judges by requests: without traffic it could never close again.
@@ -217,12 +218,13 @@ class App:
         one model fail; this proxy's error responses say more. To make a backend's failure count
         for readiness, set its `health`.
         """
-        used = referenced_backends(self.current.config).values()
-        errors = {m.name: m.error for m in self.monitors if m.backend in used}
+        used = referenced_backends(self.current.config)
+        errors = self._backend_errors()
         breakers: Breakers = self.current.config.sections["circuit_breaker"]
         states = breakers.states(anyio.current_time())
         report: dict[str, Any] = {
             "status": "ready",
+            "digest": self.current.config.public_digest,
             "backends": {name: {"state": error or "ready"} for name, error in errors.items()},
             "targets": {label: {"state": state} for label, state in states.items()},
         }

@@ -12,6 +12,8 @@ from pipeline.config.schema import Config
 from proxy import __version__
 from proxy.cli_init import init
 from proxy.cli_inspect import explain, schema, show
+from proxy.cli_keys import keys
+from proxy.cli_replay import replay
 from proxy.cli_run import run, statusline
 from proxy.cli_support import config_option as _config
 from proxy.cli_support import json_option
@@ -284,8 +286,10 @@ def _read(config: str | None) -> Config:
 
 
 main.add_command(init)
+main.add_command(keys)
 main.add_command(run)
 main.add_command(statusline)
 main.add_command(schema)
 main.add_command(show)
 main.add_command(explain)
+main.add_command(replay)

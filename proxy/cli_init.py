@@ -19,6 +19,9 @@ from proxy.cli_support import config_option, reporting
 @click.option("--embedded", is_flag=True, help="Use the small model inside the proxy.")
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing: take the first model.")
 @click.option(
+    "--print", "print_only", is_flag=True, help="Print the new text of the config; write no file."
+)
+@click.option(
     "--timeout",
     metavar="SECONDS",
     type=click.FloatRange(0.1),
@@ -27,15 +30,14 @@ from proxy.cli_support import config_option, reporting
     help="Timeout of each request to a server.",
 )
 @click.option("--usual-address", metavar="PROFILE=URL", multiple=True, hidden=True)  # for tests
-@click.pass_context
 def init(
-    context: click.Context,
     config: str | None,
     backend: str | None,
     model: str | None,
     api_key_env: str | None,
     embedded: bool,
     yes: bool,
+    print_only: bool,
     timeout: float,
     usual_address: tuple[str, ...],
 ) -> None:
@@ -43,8 +45,9 @@ def init(
 
     The command looks for Ollama, LM Studio, vLLM, SGLang and llama.cpp at their usual ports on this
     machine, lists their models, and asks which one to use. It writes the config with the context
-    window and the concurrent calls that the server reports. If there is a config, the command adds
-    the backend and the model to it, and changes nothing else.
+    window and the concurrent calls that the server reports, and a JSON Schema next to it for
+    editors. If there is a config, the command adds the backend and the model to it, and changes
+    nothing else.
 
     \b
     Examples:
@@ -63,7 +66,5 @@ def init(
     addresses = discovery.usual_addresses(replaced)
     if backend:
         addresses = [command.address(backend, api_key_env)]
-    group = context.parent.command if context.parent else None
-    with_schema = isinstance(group, click.Group) and "schema" in group.commands
-    wishes = command.Wishes(tuple(addresses), model, embedded, yes, timeout, with_schema)
+    wishes = command.Wishes(tuple(addresses), model, embedded, yes, timeout, print_only)
     reporting(lambda: command.init(locate(config), wishes))

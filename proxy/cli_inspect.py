@@ -101,23 +101,29 @@ def explain(
 ) -> None:
     """Show what each stage of a pipeline does to a request.
 
-    FILE is the body of a request, or a saved exchange: a JSON object with the body as `request` and
-    perhaps `headers`; - reads stdin. For each stage the command prints its time, and what it added
-    (+), changed (~), removed (-) and reported to the client (!). Keys are masked; prompts are not.
+    FILE is the body of a request, or a saved exchange: a file of the stage `record`, or a JSON
+    object with the body as `request` and perhaps `headers`; - reads stdin. For each stage the
+    command prints its time, and what it added (+), changed (~), removed (-) and reported to the
+    client (!). Keys are masked; prompts are not.
     It exits with 1 if the client would get an error.
 
     \b
     Examples:
       llm-proxy explain --dry body.json
       llm-proxy explain --pipeline messages --json body.json
+      tail -n 1 recordings/exchanges-….jsonl | llm-proxy explain -
     """  # noqa: D301 - click knows \\b by the character itself
     from proxy.config import read
     from proxy.explain import command
+    from proxy.explain.request import saved
 
     def run() -> None:
         loaded = read(config)
         chosen = command.choose(loaded, pipeline)
-        if command.explain(loaded, chosen, command.saved(file.read()), dry, as_json):
+        request, others = saved(file.read())
+        if others:
+            click.echo(f"note: only the first exchange is explained; {others} follow", err=True)
+        if command.explain(loaded, chosen, request, dry, as_json):
             sys.exit(1)
 
     reporting(run)

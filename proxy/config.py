@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen, validators
@@ -12,27 +13,29 @@ from attrs import evolve, frozen, validators
 from pipeline import ConfigError, Problem, option
 from pipeline.config.load import Sections, folder_of, load
 from pipeline.config.schema import Config, Schema
+from proxy.config_notes import unused_options
 from proxy.limit_rules import limit_rules
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
-from stages.account import Account
 from stages.authenticate import Authenticate
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry, register_hooks
 from stages.backends.json_schema import JSON_SCHEMAS
 from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
-from stages.fallback import Fallback
-from stages.invoke import Invoke
+from stages.keys.config import Key
+from stages.keys.rules import key_problems
 from stages.limits.section import LimitsSection
+from stages.page.recent import RecentExchanges
 from stages.profiles.profile import Overrides, Profile
-from stages.queue import Queue
-from stages.resolve import Resolve
+from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
 from stages.routing.model_names import is_pattern
 from stages.usage.record import UsageRecord
 
 DEFAULT_FILE = "pipelines.yaml"
+#: Sections with a file and a thread: they survive a reload, and are closed at the end.
+KEPT_SECTIONS = ("usage", "recordings")
 
 
 @frozen
@@ -106,8 +109,11 @@ SCHEMA = Schema(
         "backends": dict[str, Backend],
         "models": dict[str, ModelEntry],
         "circuit_breaker": Breakers,
+        "keys": dict[str, Key],
         "usage": UsageRecord,
+        "recordings": Recordings,
         "limits": LimitsSection,
+        "ui": RecentExchanges,
         "metrics": Counters,  # it has no options: stages share the counters by it
     },
     registry=REGISTRY,
@@ -116,7 +122,9 @@ SCHEMA = Schema(
     option_classes={Backend: Profile, Overrides: Profile},
     json_schemas=JSON_SCHEMAS,
     register_hooks=register_hooks,
-    rules=(limit_rules,),
+    optional=frozenset({"keys"}),
+    section_files={"keys_file": "keys"},
+    rules=(key_problems, limit_rules),
     reserved=(
         "GET /",
         "GET /health",
@@ -134,55 +142,21 @@ def read(
     environ: Mapping[str, str] | None = None,
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
     source: str | None = None,
+    replaced: Mapping[Path, str] | None = None,
 ) -> Config:
     """Read and check a config. Raises ConfigError with all problems.
 
-    `source` is used in place of the text of `file`.
+    `source` and `replaced` are used in place of the texts of files; see `load`.
     """
     environ = os.environ if environ is None else environ
     file = locate(file, environ)
-    config = load(file, SCHEMA, environ, adapt, source)
-    config.sections["usage"].locate(folder_of(file), environ)
+    config = load(file, SCHEMA, environ, adapt, source, replaced)
+    for name in KEPT_SECTIONS:
+        config.sections[name].locate(folder_of(file), environ)
     config.sections["limits"].set_key_limits(config.sections.get("keys") or {})
-    return evolve(config, notes=(*config.notes, *_unused_options(config)))
-
-
-def _unused_options(config: Config) -> Iterator[Problem]:
-    """Yield a note for each option without effect, because a pipeline lacks its stage.
-
-    These are not errors: an own stage may use the option.
-    """
-    queued = [
-        f"`{k}`"
-        for k, each in referenced_backends(config).items()
-        if each.profile.max_concurrent_calls
-    ]
-    models = config.sections["models"].items()
-    listed = [
-        f"`{name}`"
-        for name, entry in models
-        if len(entry.targets) > 1 and getattr(entry, "strategy", "") == "fallback"
-    ]
-    for pipeline in config.pipelines:
-        places = dict(zip(map(type, pipeline.stages), pipeline.locations, strict=True))
-        if Invoke not in places:
-            continue
-        if queued and Queue not in places:
-            names = ", ".join(queued)
-            message = (
-                f"pipeline `{pipeline.name}` has no `queue`, so `max_concurrent_calls` of {names} "
-                "has no effect"
-            )
-            hint = "add `queue` before `invoke`, or remove `max_concurrent_calls`"
-            yield Problem("limit-unused", message, places[Invoke], hint, "note")
-        if listed and Fallback not in places and Resolve in places:
-            names = ", ".join(listed)
-            message = (
-                f"pipeline `{pipeline.name}` has no `fallback`: only the first target of {names} "
-                "gets requests"
-            )
-            hint = "add `fallback` after `resolve`"
-            yield Problem("targets-unused", message, places[Resolve], hint, "note")
+    return evolve(
+        config, notes=(*config.notes, *unused_options(config, referenced_backends(config)))
+    )
 
 
 def model_names(config: Config) -> frozenset[str]:
@@ -199,10 +173,10 @@ def model_names(config: Config) -> frozenset[str]:
 def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
-    It keeps backends with the same name and options; the counters; the counts of limits; the usage
-    record, whose options need a restart; and the circuit breakers of targets at such backends, if
-    `circuit_breaker` is the same. Of a backend with the same name and address it keeps the queue,
-    with its running and waiting calls.
+    It keeps backends with the same name and options; the counters; the counts of limits; the recent
+    exchanges; KEPT_SECTIONS, whose options need a restart; and the circuit breakers of targets at
+    such backends, if `circuit_breaker` is the same. Of a backend with the same name and address it
+    keeps the queue, with its running and waiting calls.
     """
     old_backends: dict[str, Backend] = running.sections["backends"]
 
@@ -216,10 +190,11 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
 
     def adapt(sections: Sections) -> Sections:
         adapted = {**sections, "metrics": running.sections["metrics"]}
-        if "usage" in sections:
-            adapted["usage"] = running.sections["usage"].keep(sections["usage"])
-        if "limits" in sections:
-            adapted["limits"].carry_over(running.sections["limits"])
+        for name in KEPT_SECTIONS:
+            if name in sections:
+                adapted[name] = running.sections[name].keep(sections[name])
+        for name in {"limits", "ui"} & sections.keys():
+            adapted[name].carry_over(running.sections[name])
         if "backends" in sections:
             new_backends = sections["backends"].items()
             adapted["backends"] = {
@@ -247,11 +222,6 @@ def locate(file: str | None, environ: Mapping[str, str] | None = None) -> str:
     """Give the config to read: `file`, otherwise LLM_PROXY_CONFIG, otherwise ./pipelines.yaml."""
     environ = os.environ if environ is None else environ
     return file or environ.get("LLM_PROXY_CONFIG") or DEFAULT_FILE
-
-
-def records_usage(config: Config) -> bool:
-    """Whether a pipeline has the stage `account`."""
-    return any(isinstance(stage, Account) for each in config.pipelines for stage in each.stages)
 
 
 def check_open_access(config: Config, host: str) -> None:

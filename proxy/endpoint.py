@@ -29,7 +29,7 @@ import anyio
 from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
-from pipeline.chain import Chain
+from pipeline.chain import Chain, Observer
 from proxy.access_log import log_exchange, log_safe
 from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
 from proxy.logging_setup import traceback_without_messages
@@ -106,6 +106,12 @@ class PipelineEndpoint:
     counts: Counters = field(factory=Counters)
     start_trace: Callable[[HttpRequest], None] | None = None
     """Called with each request, if the proxy makes traces."""
+    observe: Callable[[Exchange], Observer | None] | None = None
+    """Makes the observer of a request's way through the chain, if there is a reader of it."""
+    start_record: Callable[[Exchange], None] | None = None
+    """Called with each exchange, if the config has the stage `ui`."""
+    logs_success: bool = True
+    """Whether responses without an error are logged. An open page sends a request each second."""
     in_flight: int = field(default=0, init=False)
     """Number of requests in flight."""
 
@@ -131,7 +137,8 @@ class PipelineEndpoint:
         exchange.ended = time.monotonic()
         exchange.outcome = _outcome(writer, signals)
         self.counts.count(exchange)
-        log_exchange(exchange)
+        if self.logs_success or exchange.outcome != "complete":
+            log_exchange(exchange)
         for function in exchange.on_end:
             await _catch_bug(exchange, _call(function, exchange))
 
@@ -145,7 +152,10 @@ class PipelineEndpoint:
         try:
             if self.start_trace is not None:
                 self.start_trace(request)
-            await self.chain.run(request, writer.write)
+            if self.start_record is not None:
+                self.start_record(request.exchange)
+            observer = self.observe(request.exchange) if self.observe is not None else None
+            await self.chain.run(request, writer.write, observer)
             if not writer.complete:
                 raise InternalError("the pipeline ended without a response")
         except ApiError as error:

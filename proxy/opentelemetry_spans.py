@@ -6,10 +6,13 @@
                                      `traceparent`
     chat {model}            CLIENT   the SERVER span         an attempt; the backend gets its
                                                              context as `traceparent`
+    stage {name}            INTERNAL the SERVER span         a StageRun, if LLM_PROXY_STAGE_SPANS
+                                                             is set
 
 Names of attributes are those of the GenAI conventions
 (https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-spans/); `llm_proxy.*` are our own. No
-attribute has a part of a prompt or of a response. The client's baggage is not sent to backends.
+attribute has a part of a prompt or of a response, unless proxy/captured_content.py captures them.
+The client's baggage is not sent to backends.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ from opentelemetry.trace import (
 from yarl import URL
 
 from proxy import __version__
+from proxy.captured_content import CapturedContent, captures_content
+from proxy.tracing import stage_spans
 from stages.backends.backend import Backend
 from stages.events import HttpRequest
 from stages.exchange import Attempt, Exchange
@@ -54,6 +59,8 @@ class OpenTelemetrySpans:
     """Makes the spans of requests. The SDK reads its own OTEL_* variables."""
 
     provider: TracerProvider
+    stage_spans: bool = False
+    captures_content: bool = False
     _tracer: Tracer = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -71,7 +78,7 @@ class OpenTelemetrySpans:
         provider = TracerProvider(shutdown_on_exit=False, resource=Resource.create(default_name))
         for exporter in filter(None, exporters):
             provider.add_span_processor(BatchSpanProcessor(exporter))
-        return cls(provider)
+        return cls(provider, stage_spans(environ), captures_content(environ))
 
     def start(self, route: str, backends: Mapping[str, Backend], request: HttpRequest) -> None:
         """Start the SERVER span. See `Tracing`."""
@@ -91,7 +98,12 @@ class OpenTelemetrySpans:
             start_time=_nanoseconds(exchange.received, offset),
         )
         exchange.trace_id = format_trace_id(span.get_span_context().trace_id)
-        spans = _RequestSpans(self._tracer, span, exchange, backends, offset)
+        content = CapturedContent() if self.captures_content and span.is_recording() else None
+        spans = _RequestSpans(
+            self._tracer, span, exchange, backends, offset, content, self.stage_spans
+        )
+        if content is not None:
+            exchange.on_stream_event.append(content.add)
         exchange.on_attempt.append(spans.start_attempt)
         exchange.on_end.append(spans.end)
 
@@ -141,6 +153,8 @@ class _RequestSpans:
     exchange: Exchange
     backends: Mapping[str, Backend]
     offset: int
+    content: CapturedContent | None
+    stage_spans: bool
     attempts: list[tuple[Attempt, Span]] = field(factory=list)
 
     def start_attempt(self, attempt: Attempt) -> None:
@@ -172,13 +186,29 @@ class _RequestSpans:
         for attempt, span in self.attempts:
             last = attempt is exchange.attempts[-1]
             span.set_attributes(dict(_result(attempt, exchange if last else None)))
+            if last and self.content is not None:
+                span.set_attributes(dict(self.content.attributes()))
             if attempt.error:
                 span.set_status(Status(StatusCode.ERROR))
             span.end(_nanoseconds(attempt.ended or time.monotonic(), self.offset))
+        self._add_stages(exchange)
         self.server.set_attributes(dict(_response(exchange)))
         if exchange.status >= 500 or exchange.outcome not in ("complete", "error"):
             self.server.set_status(Status(StatusCode.ERROR))
         self.server.end(_nanoseconds(exchange.ended or time.monotonic(), self.offset))
+
+    def _add_stages(self, exchange: Exchange) -> None:
+        parent = set_span_in_context(self.server, Context())
+        for run in exchange.stages if self.stage_spans else ():
+            span = self.tracer.start_span(
+                f"stage {run.stage}",
+                parent,
+                attributes={"llm_proxy.stage": run.stage},
+                start_time=_nanoseconds(run.began, self.offset),
+            )
+            if run.forwarded is not None:
+                span.add_event("forwarded", timestamp=_nanoseconds(run.forwarded, self.offset))
+            span.end(_nanoseconds(run.ended or time.monotonic(), self.offset))
 
 
 def _conversation(exchange: Exchange) -> Iterator[tuple[str, Any]]:

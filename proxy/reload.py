@@ -1,4 +1,6 @@
-"""Reloads the config when its file or the `.env` next to it changes, and on SIGHUP.
+"""Reloads the config when one of its files changes, and on SIGHUP.
+
+Its files are the config itself, the `.env` next to it, its `keys_file`, and each `${file:PATH}`.
 
 A reload is all or nothing: problems are logged in the format of `check`, and the running config
 stays. Unchanged backends are kept, with their connections and the loaded model, and so are the
@@ -12,6 +14,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -19,6 +22,7 @@ import anyio.to_thread
 import attrs
 from attrs import define, field
 
+from pipeline.config.files import contents
 from pipeline.config.load import digest, read_texts
 from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
@@ -44,17 +48,19 @@ class Reload:
     running: Config
     host: str
     watch: bool = True
-    interval: float = 0.5
+    interval: float = 0.3
     transform: Callable[[Config], Config] = lambda config: config
     """Changes each config that was read, as the first one was changed."""
     _started_with: Config = field(init=False)
     _digest: bytes = field(init=False)
+    _files: tuple[Path, ...] = field(init=False)
+    """The files that the last config named, also if it was not valid."""
     _had_terminal: bool = field(factory=has_terminal, init=False)
     _lock: anyio.Lock = field(factory=anyio.Lock, init=False)
 
     def __attrs_post_init__(self) -> None:
         self._started_with = self.running
-        self._digest = self.running.digest
+        self._digest, self._files = self.running.digest, self.running.files
 
     async def run(self, apply: Callable[[Config], None]) -> None:
         """Call `apply` with each valid new config, until cancelled."""
@@ -96,15 +102,20 @@ class Reload:
     def _read(self) -> Config:
         # Recorded first, so that a broken file is not reloaded until it changes again.
         self._digest = self._current_digest()
-        config = read(self.running.file, adapt=carry_over(self.running))
-        self._digest = config.digest
+        try:
+            config = read(self.running.file, adapt=carry_over(self.running))
+        except ConfigError as error:
+            if error.digest:
+                self._digest, self._files = error.digest, error.files
+            raise
+        self._digest, self._files = config.digest, config.files
         check_open_access(config, self.host)
         return self.transform(config)
 
     def _current_digest(self) -> bytes:
         """Return a digest of the files' contents, or the error of reading them."""
         try:
-            return digest(read_texts(self.running.file))
+            return digest(read_texts(self.running.file), contents(self._files))
         except ConfigError as error:
             return str(error).encode()
 

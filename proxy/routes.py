@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,14 +10,19 @@ from attrs import define, field, frozen
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pipeline.chain import Observer
 from pipeline.config.schema import Config, Pipeline
 from proxy.cross_origin import CrossOrigin
 from proxy.endpoint import PipelineEndpoint, send_error
 from proxy.request_body import BodyBudget
+from proxy.stage_times import RequestStages
 from proxy.tracing import Tracing
 from stages.backends.backend import Backend
+from stages.exchange import Exchange
 from stages.messages_api.errors import MethodNotAllowedError, NotFoundError
 from stages.metrics import Metrics
+from stages.page.recent import RecentExchanges
+from stages.ui import page_path
 
 Methods = Mapping[str, ASGIApp]
 
@@ -61,7 +66,7 @@ class RoutingTable:
         for pipeline in config.pipelines:
             for route in pipeline.routes:
                 method, path = route.split()
-                endpoint = _endpoint(pipeline, path, config, body_budget, tracing)
+                endpoint = _endpoint(pipeline, method, path, config, body_budget, tracing)
                 endpoints.append(endpoint)
                 by_path.setdefault(path, {})[method] = endpoint
                 if any(isinstance(stage, Metrics) for stage in pipeline.stages):
@@ -95,14 +100,42 @@ class RoutingTable:
 
 def _endpoint(
     pipeline: Pipeline,
+    method: str,
     path: str,
     config: Config,
     body_budget: BodyBudget,
     tracing: Tracing | None,
 ) -> PipelineEndpoint:
     sections = config.sections
-    start = partial(tracing.start, path, sections["backends"]) if tracing else None
-    return PipelineEndpoint(pipeline.name, pipeline.chain, body_budget, sections["metrics"], start)
+    # Requests of other methods call no backend, and come each second: metrics, and the page.
+    recorded = method == "POST" and page_path(config.pipelines) != ""
+    return PipelineEndpoint(
+        pipeline.name,
+        pipeline.chain,
+        body_budget,
+        sections["metrics"],
+        start_trace=partial(tracing.start, path, sections["backends"]) if tracing else None,
+        observe=_observe(pipeline, config, tracing, sections["ui"] if recorded else None),
+        start_record=sections["ui"].begin if recorded else None,
+        logs_success=not page_path((pipeline,)),
+    )
+
+
+def _observe(
+    pipeline: Pipeline, config: Config, tracing: Tracing | None, recent: RecentExchanges | None
+) -> Callable[[Exchange], Observer | None] | None:
+    """Return what makes the observer of a request; None if nothing reads the times of stages.
+
+    Metrics and spans read those of all requests, the page those of some.
+    """
+    observe = RequestStages.of(pipeline).observe
+    stages = [stage for pipeline in config.pipelines for stage in pipeline.stages]
+    in_metrics = any(isinstance(stage, Metrics) and stage.stage_times for stage in stages)
+    if in_metrics or (tracing is not None and tracing.stage_spans):
+        return observe
+    if recent is None:
+        return None
+    return lambda exchange: observe(exchange) if recent.measures(exchange) else None
 
 
 def _with_head(apps: Methods) -> Methods:

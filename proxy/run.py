@@ -95,7 +95,7 @@ def with_key(config: Config, key: str) -> Config:
 
     def changed(pipeline: Pipeline) -> Pipeline:
         stages = tuple(
-            evolve(stage, keys=(key,)) if isinstance(stage, Authenticate) else stage
+            evolve(stage, keys=(key,), named=None) if isinstance(stage, Authenticate) else stage
             for stage in pipeline.stages
         )
         return evolve(pipeline, stages=stages, chain=Chain.of(stages, HttpRequest))

@@ -25,8 +25,9 @@ from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from proxy import __version__, logging_setup
 from proxy.app import App
-from proxy.config import Server, check_open_access, read, records_usage, referenced_backends
-from proxy.coordinator.sharing import SOCKET, Sharing
+from proxy.config import Server, check_open_access, read, referenced_backends
+from proxy.config_notes import has_stage
+from proxy.coordinator.sharing import NOTE, SOCKET, Sharing
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
@@ -37,7 +38,10 @@ from proxy.signals import (
     supervisor_is_dead,
 )
 from proxy.tracing import tracing_from
+from stages.account import Account
 from stages.authenticate import Authenticate
+from stages.record import Record
+from stages.ui import page_path
 from stages.usage.record import MIB
 
 # New objects that trigger the garbage collector. Requests create few cycles. Python's default of
@@ -88,19 +92,13 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
     logging_setup.set_up()
     try:
         folder = tempfile.TemporaryDirectory(prefix="llm-proxy-", ignore_cleanup_errors=True)
+        shared = coordinator.listen(Path(folder.name) / SOCKET)
     except OSError as error:
-        hint = "set TMPDIR to a writable folder, or `workers: 1`"
+        hint = "set TMPDIR to a writable folder with a short path, or `workers: 1`"
         raise click.ClickException(
-            f"workers need a temporary folder: {error.strerror}\n  hint: {hint}"
+            f"workers need a temporary folder with a socket: {error}\n  hint: {hint}"
         ) from error
     with folder as name:
-        try:
-            shared = coordinator.listen(Path(name) / SOCKET)
-        except OSError as error:
-            hint = "set TMPDIR to a folder on a local disk, with a short path, or `workers: 1`"
-            raise click.ClickException(
-                f"workers need a Unix socket in {name}: {error}\n  hint: {hint}"
-            ) from error
         settings = uvicorn_config(functools.partial(start, None, Path(name)), server)
         logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs the death of a worker
         on_start = functools.partial(coordinator.start, shared)
@@ -260,9 +258,9 @@ def greeting(config: Config, server: Server, port: int) -> str:
         for n, target in enumerate(entry.targets):
             destination = f"{target.backend}: {target.model or 'the same name'}"
             lines.append(f"  {'' if n else name:<{width}}  {destination}")
-    if records_usage(config):
-        usage = config.sections["usage"]
-        lines += ["", f"usage: {usage.path}, at most {usage.max_bytes / MIB:g} MiB"]
+    lines += _storage(config)
+    if path := page_path(config.pipelines):
+        lines += ["", f"page: {url}{path}"]
     notes = [note.message for note in config.notes] + _worker_notes(config, server)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key from your config" if _requires_key(config) else "anything"
@@ -275,16 +273,26 @@ def greeting(config: Config, server: Server, port: int) -> str:
     return "\n".join(lines)
 
 
+def _storage(config: Config) -> list[str]:
+    """The files that the proxy writes, with their limits."""
+    lines = []
+    if has_stage(config, Account):
+        usage = config.sections["usage"]
+        lines += ["", f"usage: {usage.path}, at most {usage.max_bytes / MIB:g} MiB"]
+    if has_stage(config, Record):
+        recordings = config.sections["recordings"]
+        what = "with prompts" if recordings.redact else "with prompts, not redacted"
+        limit = f"at most {recordings.max_bytes / MIB:g} MiB"
+        lines += ["", f"recordings, {what}: {recordings.path}, {limit}"]
+    return lines
+
+
 def _worker_notes(config: Config, server: Server) -> list[str]:
     if server.workers == 1:
         return []
-    shared = (
-        f"the {server.workers} workers share `limits`, `max_concurrent_calls` and circuit breakers;"
-        " `max_buffered_body_bytes` is for each worker"
-    )
     used = referenced_backends(config).items()
     embedded = [name for name, backend in used if backend.profile.embedded]
-    return [shared, *(f"each worker loads the model of `{name}`" for name in embedded)]
+    return [NOTE, *(f"each worker loads the model of `{name}`" for name in embedded)]
 
 
 def _requires_key(config: Config) -> bool:

@@ -20,6 +20,7 @@ from pipeline.config.schema import Config, Pipeline
 from stages.authenticate import Authenticate
 from stages.events import Authenticated, HttpRequest, HttpResponse, json_response
 from stages.exchange import Exchange
+from stages.usage.report import Prices, configured_prices, cost_of
 from stages.wire.json_codec import encode
 
 #: The path of the endpoint, before the id of the session.
@@ -34,12 +35,15 @@ class Session:
     in_flight: dict[str, Exchange] = field(factory=dict)
     last: Exchange | None = None
     requests: int = 0
+    cost: float | None = None
+    """Of the requests that have ended; None if none of them has a price."""
 
 
 @define(eq=False)
 class Sessions:
-    """The latest sessions, by id; at most `_MAX_SESSIONS`."""
+    """The latest sessions, by id; at most `_MAX_SESSIONS`. `prices` are those of the config."""
 
+    prices: Prices = lambda backend, model: ()
     _by_id: OrderedDict[str, Session] = field(factory=OrderedDict)
 
     def begin(self, exchange: Exchange) -> None:
@@ -53,6 +57,8 @@ class Sessions:
         def end(exchange: Exchange) -> None:
             del session.in_flight[exchange.id]
             session.requests += 1
+            if (cost := cost_of(exchange, self.prices)) is not None:
+                session.cost = (session.cost or 0) + cost
             if exchange.usage and exchange.target:
                 session.last = exchange
 
@@ -67,6 +73,8 @@ class Sessions:
             status["waiting_seconds"] = round(time.monotonic() - min(waiting), 1)
         if session.last:
             status |= _numbers(session.last)
+        if session.cost is not None:
+            status["cost"] = round(session.cost, 6)
         return status
 
 
@@ -112,7 +120,11 @@ class SessionStatus(Stage[Authenticated, HttpResponse]):
 
 
 def with_session_status(config: Config, sessions: Sessions, key: str) -> Config:
-    """Give the config with a TrackSession in each messages pipeline, and with the endpoint."""
+    """Give the config with a TrackSession in each messages pipeline, and with the endpoint.
+
+    The costs of `sessions` are from now on by the prices of this config.
+    """
+    sessions.prices = configured_prices(config.sections["backends"], config.sections["models"])
     route = f"GET {PATH}{{id:path}}"
     stages = (Authenticate((key,)), SessionStatus(sessions))
     status = Pipeline(

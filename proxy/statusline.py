@@ -50,7 +50,7 @@ def _parts(status: Mapping[str, Any]) -> Iterator[str]:
     if (waiting := _number(status, "waiting_seconds")) >= 1:
         yield f"waiting {waiting:.0f} s"
     if cost := _number(status, "cost"):
-        yield f"${cost:.2f}"
+        yield f"cost {cost:.2f}"  # in the currency of the prices
 
 
 def _status(session: str, environ: Mapping[str, str]) -> dict[str, Any] | None:

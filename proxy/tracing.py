@@ -17,11 +17,19 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 class Tracing(Protocol):
     """Makes the spans of requests. proxy/opentelemetry_spans.py has the only implementation."""
 
+    stage_spans: bool
+    """Whether to make a span of each stage."""
+
     def start(self, route: str, backends: Mapping[str, Backend], request: HttpRequest) -> None:
         """Start the span of a request. It ends with the exchange, and so do those of attempts."""
 
     def close(self) -> None:
         """Send the last spans. Blocks for some seconds at most."""
+
+
+def stage_spans(environ: Mapping[str, str]) -> bool:
+    """Whether LLM_PROXY_STAGE_SPANS asks for a span of each stage."""
+    return environ.get("LLM_PROXY_STAGE_SPANS", "").lower() in ("true", "1")
 
 
 def tracing_from(environ: Mapping[str, str]) -> Tracing | None:

@@ -16,8 +16,15 @@ from attrs import frozen
 
 from pipeline.config.schema import Config
 from stages.usage.record import UsageRecord
-from stages.usage.report import By, Line, configured_prices, lines, read_usage
-from stages.usage.rows import Sums
+from stages.usage.report import (
+    By,
+    Line,
+    configured_prices,
+    lines,
+    read_usage,
+    tokens,
+    total,
+)
 
 
 @frozen
@@ -43,25 +50,14 @@ def report(config: Config, by: tuple[By, ...], since: date | None) -> Report:
         message = f"{record.path} cannot be read: {error}\n  hint: {hint}"
         raise click.ClickException(message) from error
     prices = configured_prices(config.sections["backends"], config.sections["models"])
-    return Report(by, tuple(_ordered(by, lines(usages, prices))), _total(lines(usages, prices)))
+    return Report(by, tuple(_ordered(by, lines(usages, prices))), total(lines(usages, prices)))
 
 
 def _ordered(by: Sequence[By], unordered: Sequence[Line]) -> Sequence[Line]:
     """Order by day, otherwise the groups with most tokens first."""
     if by[0] == "day":
         return unordered
-    return sorted(unordered, key=lambda line: _tokens(line.sums), reverse=True)
-
-
-def _tokens(sums: Sums) -> int:
-    return sums.input_tokens + sums.cache_read_tokens + sums.cache_write_tokens + sums.output_tokens
-
-
-def _total(parts: Sequence[Line]) -> Line:
-    sums, costs = Sums(), [line.cost for line in parts if line.cost is not None]
-    for line in parts:
-        sums = sums.plus(line.sums)
-    return Line((), sums, sum(costs) if costs else None, sum(line.unpriced for line in parts))
+    return sorted(unordered, key=tokens, reverse=True)
 
 
 def parse_since(text: str, today: date | None = None) -> date:

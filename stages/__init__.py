@@ -9,6 +9,7 @@ REGISTRY = Registry(
         "authenticate",
         "account",
         "validate",
+        "record",
         "resolve",
         "limit",
         "retry",
@@ -23,6 +24,7 @@ REGISTRY = Registry(
         "count-tokens",
         "list-models",
         "metrics",
+        "ui",
     ),
     group="llm_proxy.stages",
 )

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import hashlib
-import hmac
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator, Mapping
 
 from attrs import field, frozen
 
-from pipeline import Send, Stage, option
+from pipeline import Send, Stage, option, section
 from stages.events import Authenticated, HttpRequest
+from stages.keys.config import Key
 from stages.messages_api.errors import AuthenticationError
 
 #: Commas of a header at which it is split. Each part costs a digest.
 _MAX_REPEATED = 4
+#: Makes a browser ask a person for the key.
+_CHALLENGE = {"www-authenticate": 'Basic realm="llm-proxy", charset="UTF-8"'}
 
 
 def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -22,10 +26,16 @@ def _without_empty(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 @frozen
 class Authenticate(Stage[HttpRequest, Authenticated]):
-    """Refuse requests without one of `keys`, before their body is read.
+    """Refuse requests without a valid key, before their body is read.
 
-    A client sends the key as `x-api-key` or as `Authorization: Bearer`, or sends both. One of the
-    two may be for another server; which one differs by client. So one right key is enough.
+    A key is valid if it is in the section `keys` or in the option `keys`; one that is in both has
+    the name and the options of the section. A client sends the key as `x-api-key` or as
+    `Authorization: Bearer`, or sends both. One of the two may be for another server; which one
+    differs by client. So one right key is enough.
+
+    A browser sends neither. With `basic` a person types the key as a password; the user name is
+    not read. Browsers add this password also to requests that other pages make, so it is off where
+    a request has an effect.
     """
 
     keys: tuple[str, ...] = option(
@@ -40,46 +50,68 @@ class Authenticate(Stage[HttpRequest, Authenticated]):
         False,
         help="without keys, accept every request also on addresses other than loopback",
     )
-    _digests: tuple[bytes, ...] = field(init=False, repr=False)
+    basic: bool = option(
+        False,
+        help="accept a key also as the password of HTTP Basic authentication, and ask browsers "
+        "for it; for pipelines that only show pages",
+    )
+    named: Mapping[str, Key] | None = section("keys", None)
+    """The keys with names. Requests need a key also if the section is empty."""
+    _clients: dict[bytes, tuple[str, Key | None]] = field(init=False, repr=False)
+    """The client of each key, by the SHA-256 of the key.
 
-    @_digests.default
-    def _hash_keys(self) -> tuple[bytes, ...]:
-        return tuple(_digest(_bytes(key)) for key in self.keys)
+    A lookup takes the same time with any number of keys. Its time depends on the digest of what was
+    sent, from which nobody can work towards a key.
+    """
+
+    @_clients.default
+    def _index(self) -> dict[bytes, tuple[str, Key | None]]:
+        clients: dict[bytes, tuple[str, Key | None]] = {
+            key.digest: (name, key) for name, key in (self.named or {}).items()
+        }
+        for n, key in enumerate(self.keys, 1):
+            clients.setdefault(_digest(_bytes(key)), (f"key-{n}", None))
+        return clients
 
     @property
     def is_open(self) -> bool:
         """Whether requests need no key."""
-        return not self.keys
+        return not self.keys and self.named is None
 
     def handle(self, event: HttpRequest, forward: Send[Authenticated]) -> Awaitable[None]:
+        exchange = event.exchange
         if self.is_open:
-            event.exchange.client = "anonymous"
+            exchange.client = "anonymous"
             return forward(Authenticated(event))
-        given = _keys(event)
+        given = [*_keys(event), *(_passwords(event) if self.basic else ())]
         if not given:
-            raise AuthenticationError(
+            raise self._error(
                 "no API key was given: send it as x-api-key or as Authorization: Bearer"
             )
-        matches = [n for key in given for n in self._matches(key)]
-        if not matches:
-            raise AuthenticationError("invalid x-api-key")
-        event.exchange.client = f"key-{matches[0]}"
-        return forward(Authenticated(event))
+        unusable = ""
+        for client, key in self._matches(given):
+            exchange.client = client
+            if key is None:
+                return forward(Authenticated(event))
+            if not (key.disabled or key.expired):
+                exchange.allowed_models = key.allowed_models
+                return forward(Authenticated(event))
+            # Only the owner of the key can see this.
+            unusable = ": this key is disabled" if key.disabled else ": this key has expired"
+        raise self._error(f"invalid x-api-key{unusable}")
 
-    def _matches(self, given: str) -> list[int]:
-        """The numbers of the keys that are equal to `given`, from 1.
+    def _error(self, message: str) -> AuthenticationError:
+        return AuthenticationError(message, headers=_CHALLENGE if self.basic else {})
 
-        All digests have the same length, and all are compared. So the time that this takes does not
-        depend on the keys.
-        """
-        # A header is read as Latin-1; its bytes may be the key in UTF-8 or in Latin-1.
-        text = _digest(_bytes(given))
-        raw = text if given.isascii() else _digest(given.encode("latin-1", "backslashreplace"))
-        matches = [
-            hmac.compare_digest(raw, digest) | hmac.compare_digest(text, digest)
-            for digest in self._digests
-        ]
-        return [n for n, same in enumerate(matches, 1) if same]
+    def _matches(self, given: list[str]) -> Iterator[tuple[str, Key | None]]:
+        """Yield the clients of the keys that are equal to one of `given`."""
+        for text in given:
+            # A header is read as Latin-1; its bytes may be the key in UTF-8 or in Latin-1.
+            client = self._clients.get(_digest(_bytes(text)))
+            if client is None and not text.isascii():
+                client = self._clients.get(_digest(text.encode("latin-1", "backslashreplace")))
+            if client:
+                yield client
 
 
 def _keys(request: HttpRequest) -> list[str]:
@@ -90,6 +122,18 @@ def _keys(request: HttpRequest) -> list[str]:
         if scheme.lower() == "bearer":
             keys.append(token.strip(" \t"))
     return [key for key in keys if key]
+
+
+def _passwords(request: HttpRequest) -> list[str]:
+    """The passwords of HTTP Basic authentication (RFC 7617)."""
+    passwords = []
+    for value in _repeated(request.headers.get("authorization", "")):
+        scheme, _, token = value.partition(" ")
+        if scheme.lower() == "basic":
+            with contextlib.suppress(ValueError):
+                text = base64.b64decode(token.strip(" \t"), validate=True).decode("latin-1")
+                passwords.append(text.partition(":")[2])
+    return [password for password in passwords if password]
 
 
 def _repeated(header: str) -> list[str]:

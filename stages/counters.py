@@ -124,6 +124,20 @@ class Counters:
         _OUTPUT_TOKEN, "Seconds for each output token after the first.", "backend", "model"
     )
     """Of complete streams only."""
+    gap_seconds: defaultdict[tuple[str], Histogram] = _histogram(
+        _FIRST_TOKEN,
+        "Longest seconds between two parts of a response, one value for each stream.",
+        "backend",
+    )
+    """Also of streams that broke off. It includes the time that the client takes to read a part."""
+    stage_seconds: defaultdict[tuple[str, str], Histogram] = _histogram(
+        _FIRST_TOKEN,
+        "Seconds that a stage had a request, until it forwarded the request or failed; of the last "
+        "stage, such as invoke, until the response started.",
+        "pipeline",
+        "stage",
+    )
+    """Only with the option `stage_times` of the stage `metrics`, or another reader of the times."""
     prompt_tokens: defaultdict[tuple[str, str], Histogram] = _histogram(
         _TOKENS, "Tokens of prompts, cached or not, of one request.", "backend", "model"
     )
@@ -132,14 +146,14 @@ class Counters:
     )
     model_names: frozenset[str] = field(default=frozenset(), init=False)
     """The names of models in the config."""
+    config_digest: str = field(default="", init=False)
+    """The digest of the config that is served."""
     shared: SharedMetrics | None = field(default=None, init=False)
     """Set if several workers share their metrics."""
 
     def count(self, exchange: Exchange) -> None:
         """Add an exchange that has ended."""
         self.responses[exchange.pipeline, str(exchange.status or "none")] += 1
-        if refusal := exchange.refused_by:
-            self.limit_refusals[refusal.limit, refusal.account.partition(":")[0]] += 1
         for repeat in exchange.repeats:
             backend = repeat.target.backend if repeat.target else ""
             self.retries[repeat.stage, backend, repeat.error] += 1
@@ -147,6 +161,8 @@ class Counters:
         if exchange.ended is not None:
             key = (exchange.pipeline, backend, model, exchange.outcome)
             self.request_seconds[key].observe(exchange.ended - exchange.received)
+        if exchange.refused_by or exchange.stages:
+            self._count_rare(exchange)
         if not exchange.attempts:
             return
         for degradation in exchange.degradations:
@@ -160,6 +176,14 @@ class Counters:
             self._count_tokens(usage, backend, model)
         if exchange.stream and exchange.first_token is not None:
             self._count_stream(exchange, exchange.first_token, usage, (backend, model))
+
+    def _count_rare(self, exchange: Exchange) -> None:
+        """Add the refusal by a limit, and the times of the stages."""
+        if refusal := exchange.refused_by:
+            self.limit_refusals[refusal.limit, refusal.account.partition(":")[0]] += 1
+        for run in exchange.stages:
+            if (until := run.forwarded or run.ended) is not None:
+                self.stage_seconds[exchange.pipeline, run.stage].observe(until - run.began)
 
     def _count_attempts(self, attempts: list[Attempt]) -> tuple[str, str]:
         """Add the attempts. Return the labels of the last one."""
@@ -185,6 +209,8 @@ class Counters:
         self, exchange: Exchange, first_token: float, usage: Usage | None, key: tuple[str, str]
     ) -> None:
         self.first_token_seconds[key].observe(first_token - exchange.received)
+        if exchange.longest_gap:
+            self.gap_seconds[key[:1]].observe(exchange.longest_gap)
         ended = exchange.attempts[-1].ended
         if exchange.outcome == "complete" and ended and usage and usage.output_tokens > 1:
             seconds = (ended - first_token) / (usage.output_tokens - 1)

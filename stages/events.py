@@ -67,7 +67,8 @@ class Authenticated:
 class Validated:
     """A valid request. `size` is the length of its body, in bytes.
 
-    `new_bytes` of them were not in the cache: the work for this request depends on them.
+    `new_bytes`: how many of these bytes are in parts that `part_cache` did not have. Stages use it
+    to estimate the work that is still to do.
     """
 
     http: HttpRequest
@@ -132,7 +133,7 @@ class ChatRequest:
     options: dict[str, Any] = field(repr=False)
     degradations: tuple[Degradation, ...] = ()
     encoded: EncodedMessages = field(default=NOT_ENCODED, repr=False, eq=False)
-    """The JSON of some of the messages. A message that was replaced is not in it."""
+    """The JSON of some of the messages, by object identity. A replacement is not in it."""
     tool_use_members: Mapping[str, Mapping[str, str]] = Factory(dict)
     """Maps a tool name of the backend to the members that the client's `tool_use` block has.
 

@@ -4,7 +4,7 @@
     -------------   --------------------------------------------------------------------------
     the endpoint    id, pipeline, method, path, session, agent, parent_agent, received, trace_id;
                     at the end: status, error, outcome, ended
-    authenticate    client
+    authenticate    client, allowed_models
     validate        model, stream
     limit           refused_by, response_headers
     translate-in    degradations
@@ -34,14 +34,15 @@ from stages.messages_api.usage import Usage
 
 if TYPE_CHECKING:
     from stages.messages_api.stream_events import StreamEvent
+    from stages.routing.model_names import AllowedModels
 
 Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalled", "aborted"]
 
 
-# Functions, and the `overrides` of a target, which may contain secrets.
-_NOT_IN_JSON = (
+#: Functions, and the `overrides` of a target, which may contain secrets.
+NOT_IN_JSON = (
     *("_usage", "read_usage", "on_response_start", "on_stream_event", "on_attempt", "on_end"),
-    *("call_headers", "response_headers", "overrides"),
+    *("allowed_models", "call_headers", "response_headers", "overrides"),
 )
 
 
@@ -118,7 +119,10 @@ class StageRun:
     stage: str
     began: float
     forwarded: float | None = None
-    """When it first forwarded an event."""
+    """When it first forwarded the request, or a response of its own.
+
+    Of the last stage that gets the request, such as `invoke`: when the client's response started.
+    """
     ended: float | None = None
     """When the stage and all later stages were done."""
 
@@ -141,6 +145,8 @@ class Exchange:
     """In hexadecimal digits; empty without tracing."""
     client: str = ""
     """The name of the client's key, never the key."""
+    allowed_models: AllowedModels | None = None
+    """The models that the client may ask for; None: all. `resolve` and `list-models` obey it."""
     model: str = ""
     """The model that the client asked for."""
     stream: bool = False
@@ -226,6 +232,6 @@ class Exchange:
 
         The result has no secret, no part of a prompt and no part of a response.
         """
-        fields = asdict(self, filter=lambda field, _: field.name not in _NOT_IN_JSON)
+        fields = asdict(self, filter=lambda field, _: field.name not in NOT_IN_JSON)
         received = time.time() - (time.monotonic() - self.received)
         return {"time": received, **fields, "usage": self.usage and asdict(self.usage)}

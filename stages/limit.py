@@ -25,6 +25,7 @@ from stages.routing.model_names import ModelNames
 
 #: Seconds in `retry-after` if the store cannot be asked.
 _UNAVAILABLE_RETRY = 5
+_NOTHING = Use()
 
 
 @frozen
@@ -55,9 +56,10 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
         self, event: Resolved, forward: Send[Resolved | ChatWaiting], limits: LimitSet
     ) -> None:
         exchange, store = event.exchange, self.limits.store
-        size = prompt_bytes(event) if limits.needs_estimate else 0
-        max_tokens = event.request.max_tokens
-        estimate = self.limits.estimates.estimate(exchange.client, size, max_tokens)
+        size, estimate = 0, _NOTHING
+        if limits.needs_estimate:
+            size, max_tokens = prompt_bytes(event), event.request.max_tokens
+            estimate = self.limits.estimates.estimate(exchange.client, size, max_tokens)
         await self._admit(event, forward, limits, estimate)
         renewal = _renewal(store, exchange.id)
         first = len(exchange.attempts)  # those before are of an earlier `retry`
@@ -114,9 +116,11 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
 
     def _used(self, exchange: Exchange, first: int, limits: LimitSet, size: int) -> list[float]:
         """What the attempts from number `first` on took from each limit."""
+        if not limits.needs_estimate:
+            return limits.amounts(_NOTHING, 0)
         attempts = exchange.attempts[first:]
         parts = [use_of(attempt, exchange) for attempt in attempts]
-        if size and parts and parts[-1].output_tokens:
+        if parts and parts[-1].output_tokens:
             self.limits.estimates.learn(exchange.client, size, parts[-1])
         price = 0.0
         if limits.has_cost:

@@ -14,7 +14,7 @@ from stages.events import Authenticated, HttpResponse, json_response
 from stages.exchange import Target
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.profiles.capabilities import capabilities
-from stages.routing.model_names import ModelNames, is_pattern
+from stages.routing.model_names import AllowedModels, ModelNames, is_pattern
 from stages.wire.json_codec import encode
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1000
@@ -24,7 +24,8 @@ _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1000
 class ListModels(Stage[Authenticated, HttpResponse]):
     """List the entries of `models`, without patterns.
 
-    On a route with `{id}` it describes that model, also if a pattern or the default serves it.
+    On a route with `{id}` it describes that model, also if a pattern or the default serves it. If
+    the client's key has `models`, it lists only those.
     """
 
     models: Mapping[str, ModelEntry] = section("models")
@@ -37,23 +38,26 @@ class ListModels(Stage[Authenticated, HttpResponse]):
         return ModelNames(self.models, self.default)
 
     async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
-        name = event.http.path_params.get("id")
-        body = self._page(event.http.query) if name is None else self._one(name)
+        name, allowed = event.http.path_params.get("id"), event.exchange.allowed_models
+        body = self._page(event.http.query, allowed) if name is None else self._one(name, allowed)
         for part in json_response(encode(body)):
             await forward(part)
 
-    def _names(self) -> list[str]:
-        return [name for name in self.models if not is_pattern(name)]
+    def _names(self, allowed: AllowedModels | None) -> list[str]:
+        names = [name for name in self.models if not is_pattern(name)]
+        return names if allowed is None else [name for name in names if allowed.allows(name)]
 
-    def _one(self, name: str) -> dict[str, Any]:
+    def _one(self, name: str, allowed: AllowedModels | None) -> dict[str, Any]:
         name = self._served.clean(name)
+        if allowed is not None and not allowed.allows(name):
+            raise allowed.refusal(name)
         entry = self._served.find(name)
         if entry is None:
             raise NotFoundError(f"model: {name[:200]}")
         return self._info(name, entry)
 
-    def _page(self, query: Any) -> dict[str, Any]:
-        names = self._names()
+    def _page(self, query: Any, allowed: AllowedModels | None) -> dict[str, Any]:
+        names = self._names(allowed)
         after, before, limit = query.get("after_id"), query.get("before_id"), _limit(query)
         if after and before:
             raise InvalidRequestError("after_id and before_id cannot be given together")

@@ -28,6 +28,7 @@ def metric_families(
     for each in fields(Counters):
         if "labels" in each.metadata:
             yield _family(each, getattr(counters, each.name))
+    yield _config_info(counters.config_digest)
     yield _refused_options(backends)
     yield from _queues(backends)
     yield _target_states(states)
@@ -54,6 +55,19 @@ def _buckets(histogram: Histogram) -> Iterator[tuple[str, float]]:
 
     bounds = (*histogram.bounds, float("inf"))
     return zip(map(floatToGoString, bounds), accumulate(histogram.numbers), strict=True)
+
+
+def _config_info(digest: str) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(
+        "llm_proxy_config_info",
+        "Workers that serve the config with this digest.",
+        labels=("digest",),
+    )
+    if digest:
+        family.add_metric((digest,), 1)
+    return family
 
 
 def _refused_options(backends: Mapping[str, Backend]) -> Metric:

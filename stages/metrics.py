@@ -32,6 +32,9 @@ class Metrics(Stage[Authenticated, HttpResponse]):
     genai_names: bool = option(
         False, help="report histograms also under the names of OpenTelemetry's GenAI conventions"
     )
+    stage_times: bool = option(
+        False, help="measure the time of each stage of each pipeline, for `llm_proxy_stage_seconds`"
+    )
 
     async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
         # Imported here: at the top it would take a fifth of the time of `llm-proxy check`.

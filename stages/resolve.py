@@ -25,7 +25,8 @@ class Resolve(Stage[Validated, Resolved]):
 
     If several patterns match, the one with the most literal characters counts. `rules` go
     before names; the first rule whose conditions hold counts. The suffix `[1m]` of a name sets the
-    client's own window: it is removed, unless `models` has the name with it.
+    client's own window: it is removed, unless `models` has the name with it. If the client's key
+    has `models`, other names are refused first, with a 404.
     """
 
     models: Mapping[str, ModelEntry] = section("models")
@@ -59,6 +60,9 @@ class Resolve(Stage[Validated, Resolved]):
 
     def _resolved(self, event: Validated) -> Resolved:
         name = self._names.clean(event.request.model)
+        allowed = event.http.exchange.allowed_models
+        if allowed is not None and not allowed.allows(name):
+            raise allowed.refusal(name)
         entry = self._routed(event, name) if self.rules else self._named(name)
         alternatives: tuple[Target, ...] = ()
         if isinstance(entry, TargetGroup):

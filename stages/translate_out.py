@@ -50,7 +50,7 @@ class _Response:
     keep_alive: KeepAlive = Factory(KeepAlive)
     translator: ResponseTranslator | None = None
     exchange: Exchange = Factory(Exchange)
-    last_forwarded: float = 0.0
+    last_forwarded: float | None = None
 
     async def __aenter__(self) -> Send[ChatEvent]:
         return self._receive
@@ -96,8 +96,9 @@ class _Response:
                 function(event)
             await self.forward(event)
         now = keep_alive.now()
-        if self.last_forwarded and now - self.last_forwarded > self.exchange.longest_gap:
-            self.exchange.longest_gap = now - self.last_forwarded
+        last_forwarded = self.last_forwarded
+        if last_forwarded is not None and now - last_forwarded > self.exchange.longest_gap:
+            self.exchange.longest_gap = now - last_forwarded
         self.last_forwarded = now
         if self.exchange.stream_times is not None:
             self.exchange.stream_times.append(now)
@@ -135,6 +136,8 @@ class _Response:
     async def _ping(self) -> None:
         if self.translator:
             for event in self.translator.ping():
+                for function in self.exchange.on_stream_event:
+                    function(event)
                 await self.forward(event)
 
 

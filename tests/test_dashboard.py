@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages.counters import Counters
-from stages.exchange import Attempt, Degradation, Exchange, Repeat, Target
+from stages.exchange import Attempt, Degradation, Exchange, Repeat, StageRun, Target
 from stages.messages_api.usage import Usage
 from stages.metric_families import metric_families
 from tests.support import backend
@@ -33,6 +33,8 @@ def reported() -> dict[str, set[str]]:
     exchange.repaired_calls.append("found")
     exchange.queued, exchange.accepted, exchange.first_token, exchange.ended = 1.0, 2.0, 3.0, 4.0
     exchange.usage, exchange.outcome = Usage(1, 3), "complete"
+    exchange.longest_gap = 0.5
+    exchange.stages.append(StageRun("invoke", 1.0, 3.0))
     counters, gpu = Counters(), backend(max_concurrent_calls=1)
     counters.count(exchange)
     counters.shed[()] += 1

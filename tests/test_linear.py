@@ -31,6 +31,7 @@ from stages.chat_completions.errors import error_from_status
 from stages.chat_completions.json_nesting import JsonNesting
 from stages.chat_completions.stop_sequences import StopScanner
 from stages.chat_completions.think_tags import ThinkTags
+from stages.recording.redaction import redacted_text
 from stages.tool_repair.arguments import JsonRepair, repair_arguments
 from stages.tool_repair.markdown_code import MarkdownCode
 from stages.tool_repair.scanner import ToolCallScanner
@@ -287,6 +288,10 @@ PARSERS: dict[str, Callable[[int], object]] = {
     "a schema: keywords": lambda n: without({"a": [{"title": "b"}] * (n // 10)}, frozenset("ab")),
     "a config: variables": lambda n: parse("a: '" + "${a:-" * (n // 5) + "'", {}),
     "a config: brackets in a text": lambda n: parse("a: '" + "${" * (n // 2) + "'", {}),
+    **{
+        f"redaction: {unit!r}": repeated(redacted_text, unit)
+        for unit in ("token: a1\n", "a@b.", "sk-a1-", "-----BEGIN PRIVATE KEY-----x", "://a:")
+    },
     **{
         f"keys of a config: {unit!r}": repeated(lambda text: mask_unparsed("? a" + text), unit)
         for unit in ("://", "://a:", "key: {${", "? a ", "\n", "#", " ", "? a\n", "?key")

@@ -16,9 +16,9 @@ from pipeline.config.structuring import make_converter, to_problems
 from pipeline.config.walk import OptionClasses, secret_part, set_options
 
 # Problems that are errors only if something refers to their entry.
-_ONLY_IF_REFERENCED = {"missing-variable", "unavailable"}
-# Without its variable a value has other problems. They are not reported.
-_OF_VARIABLES = {"missing-variable", "bad-variable"}
+_ONLY_IF_REFERENCED = {"missing-file", "missing-variable", "unavailable"}
+# Without its variable or file a value has other problems. They are not reported.
+_OF_VARIABLES = {"missing-file", "missing-variable", "bad-variable"}
 
 
 @define

@@ -85,7 +85,7 @@ def with_new_names(text: str, problems: Iterable[Problem]) -> tuple[str, list[Pr
     starts = [0, *(match.end() for match in LINE_BREAK.finditer(text))]
     repaired = []
     for problem in sorted(problems, key=lambda problem: problem.location, reverse=True):
-        if problem.rename is None:
+        if problem.rename is None or problem.file:
             continue
         old, new = problem.rename
         start = starts[problem.location.line - 1] + problem.location.column - 1

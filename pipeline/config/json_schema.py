@@ -31,7 +31,8 @@ _NULL: JsonSchema = {"type": "null"}
 _VARIABLE: JsonSchema = {"$ref": "#/$defs/variable"}
 _DEFINITIONS: JsonSchema = {
     "variable": {
-        "description": "a text with an environment variable, as ${NAME} or ${NAME:-default}",
+        "description": "a text with an environment variable, as ${NAME} or ${NAME:-default}, or "
+        "with the content of a file, as ${file:/run/secrets/name}",
         "type": "string",
         "pattern": r"\$\{",
     },
@@ -64,6 +65,8 @@ def json_schema(
     """
     writer = _Writer(schema, entries)
     sections = {name: writer.section(kind) for name, kind in schema.sections.items()}
+    for name, section in schema.section_files.items():
+        sections[name] = {"description": f"a file with more entries of `{section}`", **_TEXT}
     sections["pipelines"] = writer.pipelines(own_stages)
     return {
         "$schema": DIALECT,

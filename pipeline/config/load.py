@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -13,11 +13,13 @@ from attrs import evolve
 from dotenv import dotenv_values
 
 from pipeline.config.builder import Builder
+from pipeline.config.files import Files
 from pipeline.config.parsing import parse
 from pipeline.config.pipelines import PipelineBuilder
 from pipeline.config.problems import ConfigError, Location, Problem, suggest
 from pipeline.config.redaction import unknown
 from pipeline.config.schema import Config, Pipeline, Schema
+from pipeline.config.section_files import SectionFile
 from pipeline.config.structuring import describe
 
 Sections = dict[str, Any]
@@ -29,40 +31,54 @@ def load(
     environ: Mapping[str, str],
     adapt: Callable[[Sections], Sections] = lambda sections: sections,
     source: str | None = None,
+    replaced: Mapping[Path, str] | None = None,
 ) -> Config:
     """Read and check `file`, and build its pipelines. Raises ConfigError with all problems.
 
     A `.env` next to the file sets variables that `environ` does not have. Import paths of stages
     may name modules in the folder of the file. `adapt` may replace sections before the stages get
-    them. `source` is used in place of the text of `file`.
+    them. `source` is used in place of the text of `file`, and the texts in `replaced` in place of
+    those of the files that the config names.
     """
     name = os.fspath(file)
     texts = read_texts(file)
     source, variables = texts = (texts[0] if source is None else source, texts[1])
     schema = evolve(schema, registry=evolve(schema.registry, folder=folder_of(file)))
-    builder = Builder(
-        parse(source, {**_values(variables), **environ}), classes=schema.option_classes
-    )
+    files = Files(Path(folder_of(file)), replaced or {})
+    document = parse(source, {**variables_of(variables), **environ}, files=files)
+    builder = Builder(document, classes=schema.option_classes)
     schema.register_hooks(builder.converter)
-    sections, pipelines = _build(builder, schema, adapt)
-    warnings = sorted(builder.warnings, key=lambda problem: problem.location)
+    entries = [SectionFile(*names, builder, files) for names in schema.section_files.items()]
+    sections, pipelines = _build(builder, schema, adapt, entries)
+    for each in entries:
+        each.report()
+    warnings = sorted(builder.warnings, key=lambda problem: problem.place)
     notes = (*warnings, *builder.split_unusable())
     masked = builder.document.masked_text()
+    watched = (digest(texts, files.contents.values()), tuple(files.contents))
     if builder.problems:
-        raise ConfigError(name, masked, [*builder.problems, *warnings])
-    return Config(name, source, sections, pipelines, notes, digest(texts), masked)
+        raise ConfigError(name, masked, [*builder.problems, *warnings], *watched)
+    public = public_digest([masked, *(each.text for each in entries)])
+    places = {key: builder.document.location_of_key((key,)) for key in builder.document.value}
+    return Config(name, source, sections, pipelines, notes, masked, *watched, public, places)
 
 
 def _build(
-    builder: Builder, schema: Schema, adapt: Callable[[Sections], Sections]
+    builder: Builder,
+    schema: Schema,
+    adapt: Callable[[Sections], Sections],
+    files: Iterable[SectionFile],
 ) -> tuple[Sections, tuple[Pipeline, ...]]:
     document = builder.document
     if isinstance(document.value, dict):
-        sections = adapt(_sections(builder, schema, document.value))
+        sections = _sections(builder, schema, document.value)
+        for file in files:
+            file.add_to(sections, get_args(schema.sections[file.section])[1])
+        sections = adapt(sections)
         pipelines = PipelineBuilder(builder, schema, sections).build(
             document.value.get("pipelines")
         )
-        _apply_rules(builder, schema, sections, pipelines)
+        _apply_rules(builder, schema, sections, pipelines, files)
         return sections, pipelines
     if not builder.problems:
         hint = "start with the short config in llm-proxy's README"
@@ -76,15 +92,20 @@ def _build(
 
 
 def _apply_rules(
-    builder: Builder, schema: Schema, sections: Sections, pipelines: tuple[Pipeline, ...]
+    builder: Builder,
+    schema: Schema,
+    sections: Sections,
+    pipelines: tuple[Pipeline, ...],
+    files: Iterable[SectionFile],
 ) -> None:
     for rule in schema.rules:
         for path, problem in rule(sections, pipelines):
-            problem = evolve(problem, location=builder.document.location_of(path))
+            owner = next((file.builder for file in files if file.has(path)), None) or builder
+            problem = evolve(problem, location=owner.document.location_of_key(path))
             if problem.severity == "error":
-                builder.problems.append(problem)
+                owner.problems.append(problem)
             else:
-                builder.warnings[problem] = None
+                owner.warnings[problem] = None
 
 
 def folder_of(file: str | Path) -> str:
@@ -101,12 +122,21 @@ def read_texts(file: str | Path) -> tuple[str, str]:
     return source, _read(path, str(Path(file).with_name(".env")))
 
 
-def digest(texts: tuple[str, str]) -> bytes:
-    """Give a digest of the two files, to notice that one has changed."""
-    return hashlib.sha256("\0".join(texts).encode()).digest()
+def digest(texts: tuple[str, str], contents: Iterable[bytes] = ()) -> bytes:
+    """Give a digest of the two files and of those they name, to notice that one has changed."""
+    whole = hashlib.sha256("\0".join(texts).encode())
+    for content in contents:
+        whole.update(hashlib.sha256(content).digest())
+    return whole.digest()
 
 
-def _values(variables: str) -> dict[str, str]:
+def public_digest(texts: Iterable[str]) -> str:
+    """Give the beginning of a digest of texts without secrets, to be shown."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
+
+
+def variables_of(variables: str) -> dict[str, str]:
+    """Give the variables of the text of a `.env`."""
     values = dotenv_values(stream=StringIO(variables))
     return {name: value for name, value in values.items() if value is not None}
 
@@ -135,18 +165,22 @@ def _read(file: Path, name: str) -> str:
 
 def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> Sections:
     """Build the sections, by name; without those that have a problem."""
-    names = [*schema.sections, "pipelines"]
+    names = [*schema.sections, *schema.section_files, "pipelines"]
     for key in value:
         if key not in names:
             message = f"there is no section `{key}`"
             builder.report_key("unknown-section", message, (key,), suggest(key, names))
             builder.document.hide((key,), unknown)
     built = {}
+    absent = schema.optional - value.keys()
     for name, kind in schema.sections.items():
+        if name in absent:
+            continue
         entries = value.get(name)
         entries = {} if entries is None else entries
         if get_origin(kind) is dict:
             built[name] = builder.build_entries(entries, get_args(kind)[1], (name,))
         else:
             built[name] = builder.build(entries, kind, (name,))
-    return {name: section for name, section in built.items() if section is not None}
+    sections = {name: section for name, section in built.items() if section is not None}
+    return {**sections, **dict.fromkeys(absent)}

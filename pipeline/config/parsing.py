@@ -1,4 +1,4 @@
-"""YAML text to a Document, with `${VAR}` expanded per scalar.
+"""YAML text to a Document, with `${VAR}` and `${file:PATH}` expanded per scalar.
 
 Variables are expanded after parsing. So places stay true, and a value cannot change the
 structure of the document.
@@ -19,18 +19,31 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
 from pipeline.config.document import Document, FromEnvironment, Path, Unquoted
+from pipeline.config.files import FileError, Files
 from pipeline.config.problems import Location, Problem
 from pipeline.config.redaction import Secret, unknown
 
-_VARIABLE = re.compile(r"\$(\$)?\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)")
+_VARIABLE = re.compile(
+    r"\$(\$)?\{(?:file:([^{}]+)\}|([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)"
+)
 _SCALARS = {"int", "float", "bool", "null"}
 #: Values and names in a file, each as often as an alias repeats it. They take 4 s.
 _MAX_NODES = 100_000
 
 
-def parse(text: str, environ: Mapping[str, str], max_nodes: int = _MAX_NODES) -> Document:
-    """Parse `text`. The document has the problems; none is raised."""
-    reader = _Reader(environ, max_nodes)
+def parse(
+    text: str,
+    environ: Mapping[str, str],
+    max_nodes: int = _MAX_NODES,
+    files: Files | None = None,
+    root: Path = (),
+) -> Document:
+    """Parse `text`. The document has the problems; none is raised.
+
+    Without `files`, no `${file:PATH}` is read. `root` is the path of the whole document: its paths
+    begin with it.
+    """
+    reader = _Reader(environ, max_nodes, files)
     yaml = YAML(typ="safe", pure=True)
     yaml.Composer = _Composer
     yaml.composer.max_nodes = max_nodes
@@ -38,7 +51,7 @@ def parse(text: str, environ: Mapping[str, str], max_nodes: int = _MAX_NODES) ->
     value = None
     try:
         node = yaml.compose(text)
-        value = reader.read(node, ()) if node is not None else None
+        value = reader.read(node, root) if node is not None else None
     except YAMLError as error:
         reader.problems.append(_syntax_problem(error, text))
     except RecursionError:  # it would end a proxy that reloads
@@ -121,6 +134,7 @@ def _too_many(nodes: int, mark: Any) -> ComposerError:
 class _Reader:
     environ: Mapping[str, str]
     max_nodes: int
+    files: Files | None = None
     keys: dict[Path, Location] = Factory(dict)
     values: dict[Path, Location] = Factory(dict)
     problems: list[Problem] = Factory(list)
@@ -210,13 +224,18 @@ class _Reader:
         return _plain(kind, text) if kind in _SCALARS else text
 
     def _variable(self, match: re.Match[str], path: Path) -> str:
-        escaped, name, default = match.groups()
+        escaped, file, name, default = match.groups()
         if escaped:
             return match.group(0)[1:]
         where = self.values[path]
+        if file is not None:
+            return self._secret(file, path)
         if name is None:
             message = "`${` is not followed by a name and `}`"
-            hint = "write `${NAME}` or `${NAME:-default}`, or `$${` for the characters themselves"
+            hint = (
+                "write `${NAME}`, `${NAME:-default}` or `${file:PATH}`, or `$${` for the "
+                "characters themselves"
+            )
             self.problems.append(Problem("bad-variable", message, where, hint))
             return ""
         value = self.environ.get(name, "")
@@ -229,6 +248,18 @@ class _Reader:
         message = f"the environment variable {name} is not set or is empty"
         self.missing.append((path, Problem("missing-variable", message, where, hint)))
         return ""
+
+    def _secret(self, file: str, path: Path) -> str:
+        if self.files is None:
+            return ""
+        try:
+            value = self.files.secret(file)
+        except FileError as error:
+            problem = Problem("missing-file", str(error), self.values[path], error.hint)
+            self.missing.append((path, problem))
+            return ""
+        self.expanded.append((path, f"file:{file}", value))
+        return value
 
 
 def _plain(kind: str, text: str) -> Any:

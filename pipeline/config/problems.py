@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Literal
 
 from attrs import frozen
@@ -20,11 +21,20 @@ class Location:
 
 
 @frozen
+class SourceFile:
+    """A file that the config names. `text` has no secrets."""
+
+    name: str
+    text: str
+
+
+@frozen
 class Problem:
     """One problem.
 
     `code` is a stable kebab-case name. Only an `error` keeps the proxy from starting.
     `rename` is the old and the new name of an option, if `check --fix` can repair the problem.
+    `file` is where the problem is; None: in the config.
     """
 
     code: str
@@ -33,12 +43,20 @@ class Problem:
     hint: str = ""
     severity: Literal["error", "warning", "note"] = "error"
     rename: tuple[str, str] | None = None
+    file: SourceFile | None = None
+
+    @property
+    def place(self) -> tuple[str, Location]:
+        """The order of problems: those of the config come first."""
+        return self.file.name if self.file else "", self.location
 
     def render(self, file: str, source: str) -> str:
         """Give the problem as text: `file:line:column`, the source line with a caret, the hint.
 
         `source` is quoted as it is: give it without its secrets.
         """
+        if self.file:
+            file, source = self.file.name, self.file.text
         lines = source.splitlines()
         line, column = self.location.line, self.location.column
         text = f"{file}:{line}:{column}: {self.severity}[{self.code}]: {self.message}"
@@ -62,12 +80,23 @@ def _excerpt(line: str, column: int) -> tuple[str, int]:
 
 
 class ConfigError(Exception):
-    """The config has errors. `problems` has all problems, in the order of their lines."""
+    """The config has errors. `problems` has all problems, in the order of their lines.
 
-    def __init__(self, file: str, source: str, problems: Iterable[Problem]) -> None:
+    `digest` and `files` are as in a Config, if the config could be read.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        source: str,
+        problems: Iterable[Problem],
+        digest: bytes = b"",
+        files: tuple[Path, ...] = (),
+    ) -> None:
         self.file = file
+        self.digest, self.files = digest, files
         # An alias repeats the problems after its anchor. Report them once.
-        self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.location)
+        self.problems = sorted(dict.fromkeys(problems), key=lambda problem: problem.place)
         super().__init__("\n".join(p.render(file, source) for p in self.problems))
 
     def report(self) -> str:

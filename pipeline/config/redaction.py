@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-# Names of variables: their values are not in the file. Their defaults are.
-_VARIABLE = re.compile(r"\$\{\w*(?::-)?\}?")
+# Names of variables and files: their values are not in the config. Defaults of variables are.
+_VARIABLE = re.compile(r"\$\{(?:file:[^}]*|\w*(?::-)?)\}?")
 # Anchors and tags before a value.
 _PROPERTIES = re.compile(r"(?:[&!]\S*+\s++)*+")
 # The beginning of a line up to its first colon, if nothing but a name is before that.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from attrs import Factory, frozen
 from cattrs import Converter
 
 from pipeline.chain import AnyStage, Chain
-from pipeline.config.document import Path
+from pipeline.config.document import Path as ConfigPath
 from pipeline.config.problems import Location, Problem
 from pipeline.config.registry import Registry
 from pipeline.config.walk import OptionClasses
@@ -33,7 +34,7 @@ class Pipeline:
 
 
 #: Finds further problems of sections and pipelines, and yields each with its path.
-Rule = Callable[[Mapping[str, Any], tuple[Pipeline, ...]], Iterator[tuple[Path, Problem]]]
+Rule = Callable[[Mapping[str, Any], tuple[Pipeline, ...]], Iterator[tuple[ConfigPath, Problem]]]
 
 
 @frozen
@@ -44,7 +45,10 @@ class Schema:
     with `reference` can name. `register_hooks` gets the converter, to add structuring hooks.
     `option_classes` gives, for a type with such a hook, the class with its options, and
     `json_schemas` the function that adapts its JSON Schema. `reserved` are routes that a config may
-    not use. `rules` run when all sections and pipelines are built.
+    not use. `optional` are sections that are None if the config does not have them.
+    `section_files` maps names of top-level options to sections: the option names a file with more
+    entries of the section. `rules` find further problems of sections and pipelines, and give each
+    with its path.
     """
 
     sections: Mapping[str, Any]
@@ -55,6 +59,8 @@ class Schema:
     option_classes: OptionClasses = Factory(dict)
     json_schemas: Mapping[Any, Callable[[JsonSchema], JsonSchema]] = Factory(dict)
     register_hooks: Callable[[Converter], None] = lambda converter: None
+    optional: frozenset[str] = frozenset()
+    section_files: Mapping[str, str] = Factory(dict)
     rules: tuple[Rule, ...] = ()
 
 
@@ -63,8 +69,9 @@ class Config:
     """A loaded config without errors. `notes` are its warnings and notes.
 
     `masked_source` is `source` without its secrets, to be quoted. `digest` changes if one of the
-    files changes. A section of named entries does not have the entries that nothing refers to and
-    that cannot work on this machine.
+    files changes; `files` are those that the config names. `public_digest` identifies the text
+    without the secrets, and the entries in other files. A section of named entries does not have
+    the entries that nothing refers to and that cannot work on this machine.
     """
 
     file: str
@@ -72,5 +79,9 @@ class Config:
     sections: Mapping[str, Any]
     pipelines: tuple[Pipeline, ...]
     notes: tuple[Problem, ...]
-    digest: bytes = b""
     masked_source: str = ""
+    digest: bytes = b""
+    files: tuple[Path, ...] = ()
+    public_digest: str = ""
+    section_locations: Mapping[str, Location] = Factory(dict)
+    """The places of the sections that the file has."""

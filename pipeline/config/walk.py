@@ -35,11 +35,14 @@ def set_options(
                 field, item_kind = fields.get(key, (None, Any))
                 yield (*path, key), field
                 yield from set_options(item, item_kind, (*path, key), classes)
-        elif value is not None and any(is_secret(field) for field, _ in fields.values()):
+        elif value is not None and _has_secrets(fields):
             yield path, None
-    elif isinstance(value, dict) and is_mapping(kind):
-        for key, item in value.items():
-            yield from set_options(item, (*get_args(kind), Any, Any)[1], (*path, key), classes)
+    elif is_mapping(kind):
+        item_kind = (*get_args(kind), Any, Any)[1]
+        for key, item in value.items() if isinstance(value, dict) else ():
+            yield from set_options(item, item_kind, (*path, key), classes)
+        if isinstance(value, (str, list)) and _has_secrets(option_fields(item_kind, classes)):
+            yield path, None
     elif isinstance(value, list) and is_list(kind):
         for n, item in enumerate(value):
             yield from set_options(item, (*get_args(kind), Any)[0], (*path, n), classes)
@@ -58,6 +61,10 @@ def option_fields(kind: Any, classes: OptionClasses) -> dict[str, tuple[attrs.At
         if isinstance(member, type) and attrs.has(member)
         for name, option in _fields(member).items()
     }
+
+
+def _has_secrets(fields: dict[str, tuple[attrs.Attribute[Any], Any]]) -> bool:
+    return any(is_secret(field) for field, _ in fields.values())
 
 
 @functools.cache

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+from anyio.abc import TaskGroup
 from attrs import define, field
 
 from pipeline.config.schema import Config
+from proxy.backend_monitor import BackendMonitor
 from proxy.coordinator import messages
 from proxy.coordinator.call_queue import SharedCallQueue
 from proxy.coordinator.limit_store import SharedLimitStore
@@ -21,23 +22,24 @@ from stages.routing.breaker import Breakers, Change
 
 #: The name of the socket in the folder that the workers share.
 SOCKET = "coordinator.sock"
+#: What `serve` says at start.
+NOTE = (
+    "the workers share `limits`, `max_concurrent_calls` and circuit breakers; "
+    "`max_buffered_body_bytes` is for each worker"
+)
 
 
 @define(eq=False)
 class Sharing:
-    """What this worker shares with the `workers` of its machine. `run` keeps it connected.
-
-    `on_health_check` gets the name of a backend, and the error of another worker's check.
-    """
+    """What this worker shares with the `workers` of its machine."""
 
     path: Path
     workers: int
-    on_health_check: Callable[[str, str], None] = field(
-        default=lambda backend, error: None, init=False
-    )
     link: Link = field(init=False)
     _limits: SharedLimitStore = field(init=False)
     _queues: dict[str, SharedCallQueue] = field(factory=dict, init=False)
+    _monitors: dict[str, BackendMonitor] = field(factory=dict, init=False)
+    """By the name of the backend."""
     _breakers: Breakers = field(factory=Breakers, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -57,9 +59,15 @@ class Sharing:
         self._breakers = sections["circuit_breaker"]
         self._breakers.on_change = self._publish_breaker
 
-    def publish_health_check(self, backend: str, error: str) -> None:
-        """Send the result of a health check to the other workers."""
-        self.link.send(messages.HealthCheck(backend, error))
+    def add(self, monitor: BackendMonitor) -> None:
+        """Share the health checks of a backend."""
+        self._monitors[monitor.name] = monitor
+        monitor.on_check = self._publish_health_check
+
+    async def start(self, group: TaskGroup) -> None:
+        """Connect, and stay connected until `group` is cancelled."""
+        group.start_soon(self.link.run)
+        await self.link.wait_at_start()
 
     def _queue(self, key: str, slots: int) -> SharedCallQueue:
         queue = self._queues.get(key)
@@ -69,6 +77,9 @@ class Sharing:
 
     def _publish_breaker(self, target: str, change: Change) -> None:
         self.link.send(messages.BreakerChange(target, change))
+
+    def _publish_health_check(self, backend: str, error: str) -> None:
+        self.link.send(messages.HealthCheck(backend, error))
 
     @property
     def waits(self) -> bool:
@@ -87,5 +98,5 @@ class Sharing:
         if isinstance(message, messages.BreakerChange):
             now = anyio.current_time() - message.age
             self._breakers.apply(message.target, message.change, now)
-        elif isinstance(message, messages.HealthCheck):
-            self.on_health_check(message.backend, message.error)
+        elif isinstance(message, messages.HealthCheck) and message.backend in self._monitors:
+            self._monitors[message.backend].record(message.error)

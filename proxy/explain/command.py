@@ -3,54 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
 import anyio
 import click
-from attrs import frozen
 
 from pipeline.config.problems import suggest
 from pipeline.config.schema import Config, Pipeline
 from pipeline.stage import signature
 from proxy.config import referenced_backends
 from proxy.explain.report import Report
+from proxy.explain.request import Saved, make_request, with_key
 from proxy.explain.trace import Trace
 from stages.authenticate import Authenticate
 from stages.events import ChatRequest, HttpRequest
 from stages.exchange import Exchange
-from stages.messages_api.errors import ApiError, RequestTooLargeError
+from stages.messages_api.errors import ApiError
 from stages.wire.ids import new_request_id
 
-_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
 #: Shorter texts are no secrets; to mask them would make the report unreadable.
 _SECRET_LENGTH = 6
-
-
-@frozen
-class Saved:
-    """A request to explain: the bytes of its body, and headers."""
-
-    body: bytes
-    headers: dict[str, str]
-
-
-def saved(data: bytes) -> Saved:
-    """Read a file: the body of a request, or a JSON object with `request` and perhaps `headers`."""
-    try:
-        value = json.loads(data)
-    except ValueError:
-        return Saved(data, {})  # `validate` says why it is not valid
-    if isinstance(value, dict) and isinstance(value.get("request"), dict):
-        headers = value.get("headers")
-        headers = headers if isinstance(headers, dict) else {}
-        return Saved(
-            json.dumps(value["request"]).encode(),
-            {str(name).lower(): str(text) for name, text in headers.items()},
-        )
-    return Saved(data, {})
 
 
 def choose(config: Config, name: str | None) -> Pipeline:
@@ -70,6 +44,7 @@ def choose(config: Config, name: str | None) -> Pipeline:
 
 def explain(config: Config, pipeline: Pipeline, source: Saved, dry: bool, as_json: bool) -> bool:
     """Run the request, and print the report. Return whether the client would get an error."""
+    pipeline = with_key(pipeline)
     exchange = Exchange(id=new_request_id(), pipeline=pipeline.name)
     names = pipeline.stage_names
     stop_before = _caller(pipeline) if dry else None
@@ -92,7 +67,7 @@ def explain(config: Config, pipeline: Pipeline, source: Saved, dry: bool, as_jso
             await backends[name].open()
 
     trace.on_request, trace.prepare, trace.prepare_at = on_request, open_backend, _caller(pipeline)
-    request = _request(pipeline, exchange, source)
+    request = make_request(pipeline, exchange, source)
     anyio.run(_run, config, pipeline, request, trace)
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False, default=str))
@@ -119,32 +94,6 @@ async def _run(config: Config, pipeline: Pipeline, request: HttpRequest, trace: 
     finally:
         for backend in referenced_backends(config).values():
             await backend.aclose()
-
-
-def _request(pipeline: Pipeline, exchange: Exchange, source: Saved) -> HttpRequest:
-    """Make the request as an endpoint does. Its key is the first one that the pipeline accepts."""
-    route = next((r for r in pipeline.routes if r.startswith("POST ")), pipeline.routes[0])
-    method, _, path = route.partition(" ")
-    keys = [k for stage in pipeline.stages if isinstance(stage, Authenticate) for k in stage.keys]
-    headers = {"content-type": "application/json", **source.headers}
-    if keys:
-        headers["x-api-key"] = keys[0]
-    exchange.method, exchange.path = method, _PARAMETER.sub("x", path.strip())
-    exchange.session = headers.get("x-claude-code-session-id", "")
-
-    async def read(limit: int) -> bytes:
-        if len(source.body) > limit:
-            raise RequestTooLargeError(f"the body is larger than {limit} bytes")
-        return source.body
-
-    return HttpRequest(
-        method,
-        exchange.path,
-        headers,
-        path_params=dict.fromkeys(_PARAMETER.findall(path), "x"),
-        exchange=exchange,
-        read_body=read,
-    )
 
 
 def _caller(pipeline: Pipeline) -> int | None:

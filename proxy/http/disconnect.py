@@ -23,8 +23,8 @@ from stages.messages_api.errors import ApiError
 class RequestSignals:
     """The server's signals to one request.
 
-    `request_id` is set by the endpoint, `reason` and `body_error` by the server: the outcome of a
-    request whose client disconnects, and why the remaining body will not arrive.
+    The endpoint sets `request_id`. The server sets `disconnect_outcome`, the outcome of a request
+    whose client disconnects, and `body_error`: why the remaining body will not arrive.
     """
 
     request_id: str = ""

@@ -24,8 +24,8 @@ It repairs these faults of uvicorn:
 
 the proxy waits for                       the timeout restarts after     at the timeout the proxy
 ---------------------------------------   ----------------------------   --------------------------
-a request's head                          the complete head              sends 408; without a byte
-                                                                         of it, only closes
+a request's head                          the complete head              sends 408, or only closes
+                                                                         if none of the head came
 a body that the application reads         `min_bytes_per_window` bytes   sends 408
 the rest of a body, after the response    the next complete head         closes the connection
 the client to read what was written       each byte that it reads        aborts the connection
@@ -56,7 +56,8 @@ log = logging.getLogger("llm_proxy")
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
-#: Reading stops while this number of requests wait. `ConnectionLimits.requests` is for one packet.
+#: Reading stops while this number of requests wait. A packet that is already read may bring more:
+#: `ConnectionLimits.requests` limits those.
 _MAX_PIPELINED = 8
 
 
@@ -97,7 +98,8 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if self.cycle is None or self.cycle.response_complete:  # a request begins
             head, end, remaining = data.partition(b"\r\n\r\n")
-            if _UPGRADE.search(head):  # same length: `head` may be part of a refused body
+            if _UPGRADE.search(head):
+                # The length stays the same: `head` may be part of the body of a refused request.
                 data = _UPGRADE.sub(b"\r\nrefused", head) + end + remaining
         self._received += len(data)
         self._bytes_since_progress += len(data)
@@ -257,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, error: ApiError) -> None:
-        """Respond with `error`, or close if another response is due. Ignore further bytes."""
+        """Respond with `error`. Only close if it would be within, or before, another response."""
         self._ignores_input = True
         unanswered = self._unanswered()
         if not unanswered:

@@ -18,7 +18,7 @@ from pipeline.config.fix import FixError, create, rewrite
 from pipeline.config.options import UnavailableError
 from pipeline.config.schema import Config
 from proxy.config import DEFAULT_FILE, check_open_access, read
-from proxy.init import discovery
+from proxy.init import discovery, schema_file
 from proxy.init.discovery import Address, ModelServer
 from proxy.init.new_config import CLIENT_MODELS, Choice, extend, new_config
 from proxy.probe.reply import log_safe
@@ -35,14 +35,17 @@ _EMBEDDED = Choice("local", "embedded", model=embedded.ALIAS)
 
 @frozen
 class Wishes:
-    """The options of the command. `timeout`: seconds of each request to a server."""
+    """The options of the command. `timeout`: seconds of each request to a server.
+
+    `print_only`: print the new text of the config, and write no file.
+    """
 
     addresses: tuple[Address, ...]
     model: str | None
     embedded: bool
     yes: bool
     timeout: float
-    with_schema: bool
+    print_only: bool = False
 
 
 def address(text: str, api_key_env: str | None) -> Address:
@@ -65,9 +68,14 @@ def init(file: str, wishes: Wishes) -> None:
     running = _load(file) if Path(file).exists() else None  # a broken config is reported at once
     choice = _choose(wishes)
     if running is None:
-        _write(file, choice, wishes.with_schema)
+        _write(file, choice, wishes.print_only)
     else:
-        _extend(file, running, choice)
+        _extend(file, running, choice, wishes.print_only)
+    if not wishes.print_only:
+        _echo_next(file, choice)
+
+
+def _echo_next(file: str, choice: Choice) -> None:
     click.echo("\nnext:")
     at = "" if file == DEFAULT_FILE else f" --config {shlex.quote(file)}"
     model = "" if is_pattern(choice.model) else f" --model {shlex.quote(log_safe(choice.model))}"
@@ -157,21 +165,34 @@ def _embedded() -> Choice:
     return _EMBEDDED
 
 
-def _write(file: str, choice: Choice, with_schema: bool) -> None:
+def _write(file: str, choice: Choice, print_only: bool) -> None:
+    with_schema = schema_file.may_write(file)
     text = new_config(choice, with_schema)
+    if print_only:
+        click.echo(text, nl=False)
+        return
     try:
         create(file, text, _load)
     except OSError as error:
         hint = "choose another file with `--config PATH`"
         _fail(f"{file} cannot be written: {error.strerror}", hint)
     click.echo(f"wrote {file}: {CLIENT_MODELS} goes to {log_safe(choice.model)} of {choice.name}")
+    if with_schema:
+        schema_file.write(file)
+    else:
+        click.echo(
+            f"unchanged: {schema_file.NAME} is no schema of a config, so {file} does not name it"
+        )
 
 
-def _extend(file: str, config: Config, choice: Choice) -> None:
+def _extend(file: str, config: Config, choice: Choice, print_only: bool) -> None:
     choice = evolve(choice, name=_backend_name(choice, config.sections["backends"], config.source))
     text = Path(file).read_bytes().decode()
     try:
         addition = extend(text, choice)
+        if print_only:
+            click.echo(addition.text, nl=False)
+            return
         if addition.added:
             rewrite(file, addition.text, lambda source: _load(file, source))
     except EditError as error:

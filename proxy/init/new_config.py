@@ -30,6 +30,8 @@ backends:
 models:
   {models}
 
+# Keys of clients with names, models and expiry: `llm-proxy keys new NAME` adds the section `keys`.
+
 pipelines:
   messages:
     route: POST /v1/messages
@@ -44,6 +46,7 @@ pipelines:
       - invoke: {{idle_timeout: 300}}
       - translate-out
       - stream-encode
+      # For limits of keys, models and sessions add `limit` after `resolve`, and a section `limits`.
       # For weak models add `extract-reasoning` before `invoke`, and `repair-tools` after it. With
       # `repair-tools`, the arguments of a tool call arrive only when they are complete.
 
@@ -68,6 +71,12 @@ pipelines:
     stages:
       - authenticate
       - metrics
+
+  ui:                             # a page for people, at http://127.0.0.1:{port}/ui
+    route: [GET /ui, "GET /ui/{{path:path}}"]
+    stages:
+      - authenticate: {{basic: true}}   # a browser asks for the key
+      - ui
 """
 _SCHEMA = "# yaml-language-server: $schema=pipelines.schema.json\n"
 

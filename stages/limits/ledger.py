@@ -81,7 +81,8 @@ class Ledger:
         or refused for another reason, or calls `leave`.
         """
         self.expire(now)
-        self._sweep(now)
+        if len(self._counts) >= self._sweep_at:
+            self._sweep(now)
         counts = [self._count(want) for want in wants]
         if hold in self._holds:
             return Admitted(_levels(now, counts, wants))
@@ -207,8 +208,6 @@ class Ledger:
 
     def _sweep(self, now: float) -> None:
         """Drop unused counts, and the oldest of clients' names if there are too many."""
-        if len(self._counts) < self._sweep_at:
-            return
         unused = [key for key, (count, want) in self._counts.items() if count.is_unused(now, want)]
         for key in unused:
             del self._counts[key]

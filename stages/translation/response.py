@@ -15,8 +15,9 @@ does no I/O: it takes chunks, returns events, and raises an ApiError if the back
                                                  error if the reason is a failure, or if a complete
                                                  response has a tool call without a name
     responding  the end, without one             as with a finish_reason, if `[DONE]` came, there
-                                                 is content, no tool call is truncated, and the
-                                                 last object was a chunk; otherwise error. A cache
+                                                 is content, no tool call is truncated, and no
+                                                 object that is not a chunk came last: it may
+                                                 report a failure. Otherwise error. A cache
                                                  warm-up needs only `[DONE]`
     stopped     a chunk, or the end              nothing
 
@@ -84,7 +85,7 @@ class ResponseTranslator:
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _message_text: str | None = None
-    """The message of the last object that was not a chunk. A later choice sets it to None."""
+    """The message of a JSON object that is no chunk; None if none came after the last choice."""
     _response_end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
     _fast_path: TextFastPath | None = None
     """Translates the next chunks as long as they only continue the text."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 import sqlite3
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -13,14 +15,16 @@ from attrs import frozen
 
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry
-from stages.exchange import Target
+from stages.exchange import Exchange, Target
 from stages.profiles.price import Price, price_on
 from stages.usage.database import check_version
-from stages.usage.rows import Sums
+from stages.usage.rows import DAY, Sums, rows
 
 By = Literal["day", "key", "model", "session", "agent", "backend"]
 BY: tuple[By, ...] = get_args(By)
 _EPOCH = date(1970, 1, 1)
+#: Instructions of SQLite between two looks at the clock: about a millisecond.
+_STEPS = 50_000
 
 #: Gives the prices of a backend's model.
 Prices = Callable[[str, str], tuple[Price, ...]]
@@ -49,8 +53,13 @@ class Line:
     """Attempts without a price, which are not in `cost`."""
 
 
-def read_usage(file: Path, by: Sequence[By], since: date | None = None) -> list[DailyUsage]:
-    """Read the daily sums from `since` on. Raises sqlite3.Error or OSError."""
+def read_usage(
+    file: Path, by: Sequence[By], since: date | None = None, time_limit: float = math.inf
+) -> list[DailyUsage]:
+    """Read the daily sums from `since` on. Raises sqlite3.Error or OSError.
+
+    A query that takes more than `time_limit` seconds raises sqlite3.OperationalError.
+    """
     if not file.is_file():
         raise FileNotFoundError("there is no such file")
     columns = ", ".join(("day", "backend", "model", *by))
@@ -58,6 +67,8 @@ def read_usage(file: Path, by: Sequence[By], since: date | None = None) -> list[
     query = f"SELECT {columns}, {sums} FROM day WHERE day >= ? GROUP BY {columns}"
     first = (since - _EPOCH).days if since else 0
     connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
+    end = time.monotonic() + time_limit
+    connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
     try:
         if check_version(connection) == 0:
             return []
@@ -97,6 +108,20 @@ def lines(usages: Iterable[DailyUsage], prices: Prices) -> list[Line]:
     return sorted(by_group.values(), key=lambda line: line.group)
 
 
+def tokens(line: Line) -> int:
+    """All tokens of a line."""
+    sums = line.sums
+    return sums.input_tokens + sums.cache_read_tokens + sums.cache_write_tokens + sums.output_tokens
+
+
+def total(parts: Sequence[Line]) -> Line:
+    """Add up all lines."""
+    sums, costs = Sums(), [line.cost for line in parts if line.cost is not None]
+    for line in parts:
+        sums = sums.plus(line.sums)
+    return Line((), sums, sum(costs) if costs else None, sum(line.unpriced for line in parts))
+
+
 def configured_prices(backends: Mapping[str, Backend], models: Mapping[str, ModelEntry]) -> Prices:
     """Give the prices of the config: of the model in `models`, otherwise of the backend."""
     by_target = [
@@ -115,3 +140,13 @@ def configured_prices(backends: Mapping[str, Backend], models: Mapping[str, Mode
         return backends[backend].profile_for(Target(backend, model)).price
 
     return prices
+
+
+def cost_of(exchange: Exchange, prices: Prices) -> float | None:
+    """The cost of all attempts of an exchange that has ended; None if no attempt has a price."""
+    priced = [
+        price.cost(row)
+        for row in (rows(exchange) if exchange.attempts else ())
+        if (price := price_on(prices(row.backend, row.model), _date(row.time // DAY)))
+    ]
+    return sum(priced) if priced else None

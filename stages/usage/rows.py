@@ -63,6 +63,11 @@ class Row(NamedTuple):
     output_tokens: int
     estimated: bool
 
+    @property
+    def seconds(self) -> float:
+        """The backend's time in seconds."""
+        return self.total_ms / 1000
+
 
 #: The fields of a Row that are texts, stored once each.
 NAMES = slice(Row._fields.index("session"), Row._fields.index("error") + 1)

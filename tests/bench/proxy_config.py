@@ -35,7 +35,10 @@ ADDED = {
 def config_file(
     folder: Path, backend: str, without: Collection[str] = (), added: Collection[str] = ()
 ) -> Path:
-    """The shipped pipelines.yaml with one backend, without some stages, and with some of ADDED."""
+    """The shipped pipelines.yaml with one backend, without some stages, and with some of ADDED.
+
+    `without` names stages of the pipeline `messages`, and whole pipelines.
+    """
     yaml = YAML()
     config = yaml.load((ROOT / "pipelines.yaml").read_text())
     config["backends"] = {"fake": {"base_url": f"{backend}/v1", "api_key": "none"}}
@@ -46,6 +49,8 @@ def config_file(
         before, sections = ADDED[name]
         stages.insert(stages.index(before) + 1, name)
         config.update(sections)
+    for name in {*without} & {*config["pipelines"]}:
+        del config["pipelines"][name]
     file = folder / "pipelines.yaml"
     yaml.dump(config, file)
     return file

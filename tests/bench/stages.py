@@ -1,5 +1,8 @@
 """What a stage costs a short answer: `python -m tests.bench.stages account`.
 
+The name of a pipeline does the same for that: `ui` is the page, which records each exchange, and
+with `--open-page` it is also read each second, as by a browser.
+
 Two proxies run at the same time, on one core: one with the shipped chain and the stage, one without
 the stage. They get the same load in turns. The figure is the ratio of their CPU, each in its best
 round: what else the machine does only adds to it.
@@ -7,22 +10,53 @@ round: what else the machine does only adds to it.
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import itertools
 import math
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
-from tests.bench.bodies import EXPECTED, SHORT, hello
+from tests.bench.bodies import EXPECTED, KEY, SHORT, hello
 from tests.bench.load import repeat
 from tests.bench.measure import run
 from tests.bench.processes import Cores, Target, cores, free_port, on, proxy_command, started
 from tests.bench.proxy_config import ADDED, ENVIRON, config_file
 
 _CONNECTIONS = 16
+
+
+@contextlib.contextmanager
+def page_open(url: str) -> Iterator[None]:
+    """Read the page each second, as an open tab does."""
+    end = threading.Event()
+
+    def read() -> None:
+        headers = {"x-api-key": KEY, "hx-request": "true"}
+        while not end.is_set():
+            connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+            connection.request("GET", "/ui", headers=headers)
+            response = connection.getresponse()
+            response.read()
+            connection.close()
+            if response.status != 200:
+                raise SystemExit(f"the page has the status {response.status}")
+            end.wait(1)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
 
 
 def cpu(target: Target, seconds: float) -> float:
@@ -42,8 +76,9 @@ def cpu(target: Target, seconds: float) -> float:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--seconds", default=1.5, show_default=True, help="The load of each round.")
-def main(names: tuple[str, ...], rounds: int, seconds: float) -> None:
-    """Measure what stages cost: those of the shipped chain, and `limit`."""
+@click.option("--open-page", is_flag=True, help="Read the page each second meanwhile.")
+def main(names: tuple[str, ...], rounds: int, seconds: float, open_page: bool) -> None:
+    """Measure what stages cost: those of the shipped chain, and `limit`; or pipelines."""
     pinned = Cores.of(cores())
     with ExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
@@ -61,6 +96,8 @@ def main(names: tuple[str, ...], rounds: int, seconds: float) -> None:
             targets.append(exits.enter_context(proxy))
         for target in targets:
             cpu(target, seconds)  # warm
+        if open_page:
+            exits.enter_context(page_open(targets[0].url))
         best = {target.name: math.inf for target in targets}
         for number in range(rounds):
             order = targets if number % 2 else targets[::-1]

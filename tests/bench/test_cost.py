@@ -151,15 +151,25 @@ def clock() -> OnDemand:
 
 
 @pytest.fixture
+def without() -> tuple[str, ...]:
+    """Pipelines that the config does not have. The page makes the proxy record each exchange."""
+    return ("ui",)
+
+
+@pytest.fixture
 async def app(
-    tmp_path: Path, clock: OnDemand, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    clock: OnDemand,
+    caplog: pytest.LogCaptureFixture,
+    without: tuple[str, ...],
 ) -> AsyncIterator[App]:
     # The line of a request is read here by pytest, which costs.
     caplog.set_level(logging.WARNING, "llm_proxy")
     loop = asyncio.get_running_loop()
     async with await loop.create_server(lambda: FakeBackend(clock), "127.0.0.1", 0) as backend:
         port = backend.sockets[0].getsockname()[1]
-        config = read(str(config_file(tmp_path, f"http://127.0.0.1:{port}")), ENVIRON)
+        file = config_file(tmp_path, f"http://127.0.0.1:{port}", without=without)
+        config = read(str(file), ENVIRON)
         yield App(config)
         for each in referenced_backends(config).values():
             await each.aclose()
@@ -185,6 +195,11 @@ async def least(app: App, body: bytes, model: str) -> Calls:
 
 async def test_a_short_request_costs_no_more_than_today(app: App) -> None:
     check(await least(app, hello(SHORT), SHORT), 1260)  # 22 of them for the usage record
+
+
+@pytest.mark.parametrize("without", [()], ids=["page"])
+async def test_the_page_adds_few_calls_to_a_short_request(app: App) -> None:
+    check(await least(app, hello(SHORT), SHORT), 1440)  # 155 of them for the times of stages
 
 
 class Listener(Server):

@@ -20,10 +20,13 @@ from proxy.cli import main
 from proxy.config import SCHEMA, Server
 from stages import REGISTRY
 from stages.backends.config import ModelTarget, TargetGroup, WeightedTarget
+from stages.keys.config import Key
 from stages.limits.config import Limits
 from stages.limits.section import LimitsSection
+from stages.page.recent import RecentExchanges
 from stages.profiles import describe as profiles
 from stages.profiles.profile import CONNECTION_KEYS, Profile
+from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
 from stages.usage.record import UsageRecord
 
@@ -87,7 +90,7 @@ def commands() -> str:
 
 
 def _helps() -> Iterator[str]:
-    for name, command in main.commands.items():
+    for name, command in _commands(main):
         context = click.Context(
             command,
             info_name=f"llm-proxy {name}",
@@ -96,6 +99,13 @@ def _helps() -> Iterator[str]:
             help_option_names=["-h", "--help"],
         )
         yield command.get_help(context)
+
+
+def _commands(group: click.Group, prefix: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        yield f"{prefix}{name}", command
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{name} ")
 
 
 PARTS: dict[str, Callable[[], str]] = {
@@ -108,9 +118,12 @@ PARTS: dict[str, Callable[[], str]] = {
         WeightedTarget, without=[field.name for field in attrs.fields(ModelTarget)]
     ),
     "circuit_breaker": lambda: options(Breakers),
+    "keys": lambda: options(Key, without=["limits"]),
     "usage": lambda: options(UsageRecord),
+    "recordings": lambda: options(Recordings),
     "limits": lambda: _table(row for row in describe_options(LimitsSection) if not row.path[1:]),
     "limits of an account": lambda: options(Limits),
+    "ui": lambda: options(RecentExchanges),
     "reserved": lambda: _names(SCHEMA.reserved),
     "commands": commands,
     "stages": stages,

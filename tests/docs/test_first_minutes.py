@@ -51,6 +51,7 @@ def test_the_status_line() -> None:
         "cached_tokens": 20300,
         "tokens_per_second": 41,
         "waiting_seconds": 12,
+        "cost": 0.456,
     }
     with model_server({f"{PATH}s": status}) as fake:
         assert line('{"session_id": "s"}', {"ANTHROPIC_BASE_URL": fake.root}) + "\n" == LINE

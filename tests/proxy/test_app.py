@@ -205,6 +205,7 @@ class TestReadiness:
                 503,
                 {
                     "status": "not ready",
+                    "digest": config.public_digest,
                     "backends": {"one": {"state": "ready"}, "two": {"state": "it is being opened"}},
                     "targets": {},
                 },
@@ -224,7 +225,12 @@ class TestReadiness:
     ) -> None:
         app = App(with_backends(config, one=FakeBackend(), two=FakeBackend()))
         assert await readiness(app, key) == (503, {"status": "not ready"})
-        assert (await readiness(app, "other"))[1].keys() == {"status", "backends", "targets"}
+        assert (await readiness(app, "other"))[1].keys() == {
+            "status",
+            "digest",
+            "backends",
+            "targets",
+        }
 
     async def test_row_d4_a_single_pipeline_without_keys_shows_no_names(
         self, tmp_path: Path

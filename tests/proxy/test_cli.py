@@ -97,8 +97,10 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         "  check       Report every problem of the config.",
         "  explain     Show what each stage of a pipeline does to a request.",
         "  init        Find a model server, and write a config for it.",
+        "  keys        Make, list and revoke the API keys of clients.",
         "  probe       Find out what a backend supports, and print its profile.",
         "  profiles    List the backend profiles, or print the profile NAME.",
+        "  replay      Run recorded exchanges again, and print how the results differ.",
         "  run         Run COMMAND with a proxy of its own.",
         "  schema      Print a JSON Schema of the config, for editors.",
         "  serve       Serve the pipelines of the config.",
@@ -109,6 +111,9 @@ def test_help_shows_how_to_use_it(option: str) -> None:
     ]
 
 
+_INIT = ["--config", "--backend", "--model", "--api-key-env", "--embedded"]
+
+
 @pytest.mark.parametrize(
     ("command", "options"),
     [
@@ -116,12 +121,24 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         ("check", ["--config", "--fix", "--json"]),
         ("stages", ["--config", "--json"]),
         ("profiles", ["--fields", "--json"]),
-        ("init", ["--config", "--backend", "--model", "--api-key-env", "--embedded", "--timeout"]),
+        ("init", [*_INIT, "--print", "--timeout"]),
         ("run", ["--config", "--model", "--api-key", "--log", "--print"]),
         ("statusline", []),
         ("schema", ["--config"]),
         ("show", ["--config", "--json"]),
         ("explain", ["--config", "--pipeline", "--dry", "--json"]),
+        (
+            "replay",
+            [
+                "--config",
+                "--against",
+                "--pipeline",
+                "--limit",
+                "--concurrency",
+                "--fail-on-difference",
+                "--json",
+            ],
+        ),
         ("probe", ["--config", "--model", "--url", "--api-key-env", "--all", "--timeout"]),
     ],
 )

@@ -105,8 +105,9 @@ INSTALLED = Path(sys.executable).with_name("llm-proxy")
         (["schema"], 0, '"$schema": "https://json-schema.org/draft/2020-12/schema"'),
         (["show"], 1, "pipelines.yaml:1:1: error[file-absent]: there is no such file"),
         (["explain", "-"], 1, "pipelines.yaml:1:1: error[file-absent]: there is no such file"),
+        (["replay", "."], 1, "pipelines.yaml:1:1: error[file-absent]: there is no such file"),
     ],
-    ids=["schema", "show", "explain"],
+    ids=["schema", "show", "explain", "replay"],
 )
 def test_the_installed_command_in_an_empty_folder(
     tmp_path: Path, arguments: list[str], code: int, words: str

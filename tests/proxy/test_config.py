@@ -64,6 +64,7 @@ def test_the_shipped_config_is_valid() -> None:
         "count-tokens",
         "models",
         "metrics",
+        "ui",
     ]
     assert config.sections["server"] == Server()
     assert [note.code for note in config.notes] == ["missing-variable"]

@@ -54,7 +54,7 @@ def codes(made: Config) -> list[str]:
 def test_row_r5_a_budget_needs_a_price_of_each_target(tmp_path: Path) -> None:
     report = errors(tmp_path, "all: {cost_per_day: 5}", models="claude-*: {backend: free}")
 
-    assert "pipelines.yaml:8:23: error[price-missing]: `cost_per_day` needs prices" in report
+    assert "pipelines.yaml:8:9: error[price-missing]: `cost_per_day` needs prices" in report
     assert "these targets have none: `free`" in report
     assert "hint: add `price: {input: …, output: …}` to the backend" in report
 

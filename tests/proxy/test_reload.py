@@ -169,3 +169,30 @@ async def test_row_a1_allowed_hosts_and_origins_need_no_restart(
             group.cancel_scope.cancel()
     assert "`server.drain_timeout` has changed" in caplog.text
     assert "server.allowed_" not in caplog.text
+
+
+async def test_each_file_that_the_config_names_is_followed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also a file that is missing, and that an invalid config names."""
+    secret, keys = tmp_path / "secret", tmp_path / "keys.yaml"
+    secret.write_text("one")
+    named = TEXT.replace("one.invalid", "${file:secret}.invalid")
+    first = read(write(tmp_path, named), {})
+    send, receive = anyio.create_memory_object_stream[Config](10)
+    with anyio.fail_after(30):
+        async with send, receive, anyio.create_task_group() as group:
+            group.start_soon(Reload(first, "127.0.0.1", interval=0.02).run, send.send_nowait)
+            secret.write_text("new")
+            changed = await receive.receive()
+            assert changed.sections["backends"]["one"].profile.base_url == "http://new.invalid/v1"
+            write(tmp_path, f"{named}keys_file: keys.yaml\n")
+            while "error[missing-file]" not in caplog.text:
+                await anyio.lowlevel.checkpoint()
+            for name in ("alice", "bob"):
+                keys.write_text(f'{name}: {{sha256: "{"a" * 64}"}}')
+                changed = await receive.receive()
+                assert list(changed.sections["keys"]) == [name]
+            group.cancel_scope.cancel()
+    assert caplog.text.count("error[missing-file]") == 1
+    assert receive.statistics().current_buffer_used == 0

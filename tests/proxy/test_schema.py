@@ -57,6 +57,7 @@ BEYOND_SHAPE = {
     ),
     "policy-that-would-do-nothing": "a policy depends on the other keys",
     "route-with-a-parameter-twice": "a pattern does not count",
+    "keys-file-is-a-list": "another file",
 }
 #: An editor replaces the key `<<` by what it merges; `check` takes it for an option.
 OF_THE_LOADER = {"merge-key"}

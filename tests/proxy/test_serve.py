@@ -210,3 +210,11 @@ def test_the_greeting_says_where_usage_is_recorded_and_its_limit(tmp_path: Path)
     assert not [
         line for line in greeting(config_of(tmp_path), Server(), 80).splitlines() if "usage" in line
     ]
+
+
+def test_the_greeting_has_the_address_of_the_page(tmp_path: Path) -> None:
+    page = '  ui: {route: [GET /ui, "GET /ui/{path:path}"], stages: [authenticate, ui]}\n'
+
+    lines = greeting(config_of(tmp_path, TEXT + page), Server("0.0.0.0"), 8080).splitlines()
+
+    assert "page: http://127.0.0.1:8080/ui" in lines

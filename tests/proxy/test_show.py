@@ -58,7 +58,7 @@ models: GET /v1/models, GET /models
 
   client
   │ HttpRequest
-  authenticate         Refuse requests without one of `keys`, before their body is read.
+  authenticate         Refuse requests without a valid key, before their body is read.
   │   keys: ***
   │ Authenticated
   drawn_stages:Greet   Greet the client.

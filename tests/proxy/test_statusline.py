@@ -20,6 +20,7 @@ from proxy.statusline import line
 from stages.events import Authenticated, ResponseBody
 from stages.exchange import Attempt, Exchange, Target
 from stages.messages_api.usage import Usage
+from stages.profiles.price import Price
 from tests.proxy.model_servers import model_server
 from tests.support import http
 from tests.wire.command import CLEAN
@@ -47,7 +48,10 @@ def asked(status: Any, session: str = "s1") -> str:
 @pytest.mark.parametrize(
     ("status", "expected"),
     [
-        (FULL, "qwen3:8b (ollama) · prompt 22.3k, 91% cached · 41 tokens/s · waiting 12 s · $0.46"),
+        (
+            FULL,
+            "qwen3:8b (ollama) · prompt 22.3k, 91% cached · 41 tokens/s · waiting 12 s · cost 0.46",
+        ),
         ({"requests": 0}, "llm-proxy: no request yet"),
         ({"model": "m", "backend": "b", "waiting_seconds": 0.4}, "m (b)"),
         ({"model": "a\x1b[31mb\n", "backend": 3}, "a[31mb ()"),
@@ -143,6 +147,54 @@ def test_a_session_has_the_numbers_of_its_last_response() -> None:
         "tokens_per_second": 10.0,
     }
     assert sessions.status("other") == {"requests": 0}
+
+
+PRICED = """
+backends:
+  gpu: {base_url: "http://127.0.0.1:1/v1", price: {input: 2, output: 10}}
+  free: {base_url: "http://127.0.0.1:1/v1"}
+models:
+  a: {backend: gpu, model: m, overrides: {price: {input: 4, output: 10}}}
+  b: {backend: free}
+"""
+
+
+def end(sessions: Sessions, *targets: Target) -> None:
+    """Begin and end an exchange of the session `s` with an attempt at each target."""
+    exchange = Exchange(session="s")
+    used = Usage(input_tokens=500_000, output_tokens=100_000)
+    exchange.attempts = [Attempt(each, sent=1.0, ended=2.0, usage=used) for each in targets]
+    sessions.begin(exchange)
+    for function in exchange.on_end:
+        function(exchange)
+
+
+def test_a_session_has_the_cost_of_all_its_attempts(tmp_path: Path) -> None:
+    """By the prices of the model, otherwise of the backend; a reload may change them."""
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(PRICED + "pipelines:" + config_text("").partition("pipelines:")[2])
+    sessions = Sessions()
+
+    with_session_status(read(str(file), {}), sessions, "key")
+    end(sessions, Target("free", "b"))
+    assert "cost" not in sessions.status("s")
+    end(sessions, Target("gpu", "other"))
+    assert sessions.status("s")["cost"] == pytest.approx(1 + 1)
+    end(sessions, Target("gpu", "m"), Target("free", "b"), Target("gpu", "m"))
+    assert sessions.status("s")["cost"] == pytest.approx(2 + 2 * (2 + 1))
+
+    file.write_text(file.read_text().replace("output: 10", "output: 0"))
+    with_session_status(read(str(file), {}), sessions, "key")
+    end(sessions, Target("gpu", "other"))
+    assert sessions.status("s")["cost"] == pytest.approx(8 + 1)
+
+
+def test_a_request_without_a_call_costs_nothing() -> None:
+    sessions = Sessions(lambda backend, model: (Price(input=1),))
+
+    end(sessions)
+
+    assert sessions.status("s") == {"requests": 1}
 
 
 def test_a_request_without_a_first_token_waits() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 import pytest
 
 from pipeline.testing import check_stage, run_stage
@@ -232,3 +234,44 @@ async def test_the_body_is_not_read() -> None:
     request = HttpRequest("POST", "/v1/messages", {"x-api-key": "s3cret-key"}, read_body=read)
     [out] = await run_stage(ONE, [request])
     assert out == Authenticated(request)
+
+
+def basic(user: str, password: str) -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+BASIC = Authenticate(keys=("s3cret:kéy",), basic=True)
+
+
+@for_each(
+    "authorization",
+    [basic("", "s3cret:kéy"), basic("anybody", "s3cret:kéy").replace("Basic", "bAsIc")],
+    ids=["no user", "any user"],
+)
+async def test_with_basic_a_key_may_be_a_password(authorization: str) -> None:
+    assert await client(BASIC, authorization=authorization) == "key-1"
+    assert await client(BASIC, x_api_key="s3cret:kéy") == "key-1"
+
+
+@for_each(
+    "headers",
+    [
+        {},
+        {"authorization": basic("s3cret:kéy", "")},
+        {"authorization": basic("x", "wrong")},
+        {"authorization": "Basic !!!"},
+        {"authorization": "Basic eA=="},
+        {"x_api_key": "wrong"},
+    ],
+    ids=["nothing", "key as user", "wrong", "not base64", "no password", "a wrong x-api-key"],
+)
+async def test_with_basic_a_refusal_makes_a_browser_ask(headers: dict[str, str]) -> None:
+    error = await refusal(BASIC, **headers)
+
+    assert error.headers == {"www-authenticate": 'Basic realm="llm-proxy", charset="UTF-8"'}
+
+
+async def test_without_basic_a_password_is_no_key() -> None:
+    error = await refusal(ONE, authorization=basic("", "s3cret-key"))
+
+    assert error.headers == {}

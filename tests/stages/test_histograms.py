@@ -12,7 +12,7 @@ from pipeline.testing import run_stage
 from stages.backends.backend import Backend
 from stages.counters import Counters
 from stages.events import Authenticated, ResponseBody
-from stages.exchange import Attempt, Degradation, Exchange, Repeat, Target
+from stages.exchange import Attempt, Degradation, Exchange, Repeat, StageRun, Target
 from stages.messages_api.usage import Usage
 from stages.metrics import Metrics
 from tests.support import backend, http
@@ -30,6 +30,7 @@ def exchange(**changes: Any) -> Exchange:
     ended.attempts.append(Attempt(GPU, sent=1002.0, first_byte=1002.5, ended=1005.0))
     ended.queued, ended.accepted, ended.first_token = 1000.0, 1002.0, 1003.0
     ended.usage, ended.ended, ended.outcome = USAGE, 1005.5, "complete"
+    ended.longest_gap = 1.5
     for name, value in changes.items():
         setattr(ended, name, value)
     return ended
@@ -65,6 +66,7 @@ OF_GPU = {"backend": "gpu", "model": "qwen3"}
         ("queue_wait_seconds", {"backend": "gpu"}, 2.0),
         ("first_token_seconds", OF_GPU, 3.0),
         ("output_token_seconds", OF_GPU, 0.2),
+        ("gap_seconds", {"backend": "gpu"}, 1.5),
         ("prompt_tokens", OF_GPU, 500),
         ("output_tokens", OF_GPU, 11),
     ],
@@ -103,6 +105,7 @@ async def test_a_response_without_a_stream_has_no_time_per_token() -> None:
     samples = await scrape(counted(exchange(stream=False)))
 
     assert "llm_proxy_first_token_seconds_count" not in samples
+    assert "llm_proxy_gap_seconds_count" not in samples
     assert "llm_proxy_output_token_seconds_count" not in samples
 
 
@@ -124,6 +127,39 @@ async def test_a_request_that_reaches_no_backend_has_a_duration() -> None:
         "llm_proxy_responses_total",
         *(f"llm_proxy_request_seconds_{part}" for part in ("bucket", "count", "sum")),
     }
+
+
+async def test_a_stream_of_one_part_has_no_gap() -> None:
+    samples = await scrape(counted(exchange(longest_gap=0.0)))
+
+    assert "llm_proxy_gap_seconds_count" not in samples
+
+
+async def test_a_stage_has_a_time_until_it_forwards_or_fails() -> None:
+    """A stage that gets the request a second time counts twice."""
+    runs = [
+        StageRun("validate", 10.0, 10.25, 15.0),
+        StageRun("invoke", 10.25, None, 10.75),
+        StageRun("invoke", 12.0, 13.0, 15.0),
+    ]
+
+    samples = await scrape(counted(exchange(stages=runs)))
+
+    counts = {labels["stage"]: n for labels, n in samples["llm_proxy_stage_seconds_count"]}
+    sums = {labels["stage"]: n for labels, n in samples["llm_proxy_stage_seconds_sum"]}
+    assert counts == {"validate": 1, "invoke": 2}
+    assert sums == {"validate": 0.25, "invoke": 1.5}
+    assert samples["llm_proxy_stage_seconds_count"][0][0]["pipeline"] == "messages"
+
+
+async def test_a_request_that_is_refused_has_times_of_stages() -> None:
+    refused = Exchange(pipeline="messages", status=401, received=5.0, ended=5.25, outcome="error")
+    refused.stages.append(StageRun("authenticate", 5.0, None, 5.25))
+
+    samples = await scrape(counted(refused))
+
+    labels = {"pipeline": "messages", "stage": "authenticate"}
+    assert samples["llm_proxy_stage_seconds_sum"] == [(labels, 0.25)]
 
 
 async def test_ten_thousand_names_of_clients_add_no_series() -> None:

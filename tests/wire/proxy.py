@@ -17,6 +17,7 @@ from proxy.config import read
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
 from proxy.serve import bind, uvicorn_config
+from proxy.tracing import Tracing
 from tests.wire.backend import LIMIT, ScriptedBackend
 
 
@@ -53,11 +54,12 @@ def serving(
     config_text: Config,
     limits: ConnectionLimits | None = None,
     drain_timeout: float = 0.5,
+    tracing: Tracing | None = None,
 ) -> Iterator[str]:
     """Serve a config like `llm-proxy`. Yield the root URL."""
     bound = bind("127.0.0.1", 0)  # it listens from here on, so a client's first call waits
     server = evolve(config_text.sections["server"], drain_timeout=drain_timeout)
-    config = uvicorn_config(lambda: App(config_text), server)
+    config = uvicorn_config(lambda: App(config_text, tracing=tracing), server)
     if limits:
         config.http = functools.partial(HttpProtocol, limits=limits)  # type: ignore[assignment]
     running = uvicorn.Server(config)

@@ -180,7 +180,7 @@ def test_a_worker_that_is_killed_gives_its_slot_and_its_place_back(scene: Scene)
     scene.send("slot", "killed")
     pid = scene.worker_of("killed")
     until(lambda: scene.backend.running == 1, "the backend has no call")
-    others = []
+    others: list[Client] = []
     while len(others) < 3:  # that wait in other workers
         name = f"waits{len(scene.clients)}"
         client = scene.send("slot", name)

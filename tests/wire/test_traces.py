@@ -26,7 +26,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from proxy.tracing import tracing_from
 from tests.secrets import PROMPT
 from tests.wire.backend import ScriptedBackend
-from tests.wire.chat import completion, whole
+from tests.wire.chat import DONE, END, HELLO, completion, delta, head, sse, whole
 from tests.wire.command import LIMIT, Command, command
 from tests.wire.proxy import config_text
 
@@ -107,11 +107,16 @@ class Traced:
     receiver: Receiver
     client: anthropic.Anthropic
 
-    def ask(self, model: str) -> bytes:
+    def ask(self, model: str, stream: bool = False) -> bytes:
         """Ask within a span of the SDK; its trace id."""
-        self.client.messages.create(
-            model=model, max_tokens=10, messages=[{"role": "user", "content": PROMPT}]
-        )
+        create: Any = self.client.messages.create
+        messages = [{"role": "user", "content": PROMPT}]
+        wanted = {"model": model, "max_tokens": 10, "messages": messages}
+        if stream:
+            with create(**wanted, stream=True) as events:
+                assert [event.type for event in events][-1] == "message_stop"
+        else:
+            create(**wanted)
         with self.receiver._news:
             own = [span for service, span in self.receiver.spans if service == "client"]
         return own[-1].trace_id
@@ -210,6 +215,38 @@ def test_each_attempt_has_a_span_once(traced: Traced) -> None:
     assert attributes(second)["gen_ai.usage.input_tokens"] == 12
     assert second.status.code == Status.STATUS_CODE_UNSET
     assert second.span_id.hex() in traced.backend.requests[-1].headers["traceparent"]
+
+
+def streamed_usage() -> bytes:
+    """A stream that ends with its usage."""
+    last = {"choices": [], "usage": USAGE}
+    return head() + HELLO + sse(delta("stop"), last) + DONE + END
+
+
+def test_a_streamed_request_has_the_same_spans(traced: Traced) -> None:
+    traced.backend.says(streamed_usage())
+    try:
+        trace_id = traced.ask("claude-test", stream=True)
+    finally:
+        traced.backend.says(whole(200, {**completion(), "usage": USAGE}))
+
+    (_, sdk), (_, server), (_, call) = traced.receiver.trace(trace_id, 3)
+    assert (server.parent_span_id, call.parent_span_id) == (sdk.span_id, server.span_id)
+    found = attributes(call)
+    assert found["gen_ai.request.stream"] is True
+    assert found["gen_ai.usage.input_tokens"] == 12
+    assert found["gen_ai.usage.output_tokens"] == 3
+    assert 0 < found["gen_ai.response.time_to_first_chunk"] < LIMIT
+    assert [each.string_value for each in _values(call, "gen_ai.response.finish_reasons")] == [
+        "end_turn"
+    ]
+    assert server.end_time_unix_nano >= call.end_time_unix_nano
+    assert attributes(server)["llm_proxy.outcome"] == "complete"
+
+
+def _values(span: Span, name: str) -> list[Any]:
+    [value] = [each.value for each in span.attributes if each.key == name]
+    return list(value.array_value.values)
 
 
 def test_no_span_has_a_part_of_the_prompt(traced: Traced) -> None:

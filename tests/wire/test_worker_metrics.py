@@ -35,6 +35,8 @@ class Reply(Stage[HttpRequest, HttpResponse]):
         now = time.monotonic()
         event.exchange.attempts.append(Attempt(Target("gpu", "qwen3"), sent=now, ended=now))
         event.exchange.usage = Usage(input_tokens=12, output_tokens=3)
+        event.exchange.stream, event.exchange.first_token = True, now
+        event.exchange.longest_gap = 0.25
         await forward(ResponseStart(int(event.path_params["status"]), {"content-length": "0"}))
         await forward(ResponseBody(b""))
 """
@@ -46,7 +48,7 @@ pipelines:
     stages: ["reply:Reply"]
   metrics:
     route: GET /metrics
-    stages: [authenticate, metrics]
+    stages: [authenticate, {metrics: {stage_times: true}}]
 """
 
 Samples = dict[tuple[str, ...], float]
@@ -98,7 +100,8 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
 
         def complete(samples: Samples) -> bool:
             counted = sum(n for key, n in samples.items() if key[:2] == RESPONSES)
-            return counted >= ALL and len(list(shared.glob("*.lock"))) == WORKERS
+            serving = sum(n for key, n in samples.items() if key[0] == "llm_proxy_config_info")
+            return counted >= ALL and serving == len(list(shared.glob("*.lock"))) == WORKERS
 
         until(proxy.url, complete)
         # Scrapes count, too: without them each scrape is the same.
@@ -112,6 +115,8 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
         assert sums["llm_proxy_prompt_tokens_sum", *OF_GPU] == 12 * ALL
         key = (*OF_GPU, "complete", "messages")
         assert sums["llm_proxy_request_seconds_count", *key] == ALL
+        assert sums["llm_proxy_gap_seconds_sum", "gpu"] == ALL / 4
+        assert sums["llm_proxy_stage_seconds_count", "messages", "reply:Reply"] == ALL
         assert sums["llm_proxy_request_seconds_bucket", "gpu", "+Inf", *key[1:]] == ALL
 
         dead = worker_of(proxy.process.pid)

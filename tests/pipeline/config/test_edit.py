@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.config.edit import EditError, add_entry, line_of
+from pipeline.config.edit import EditError, add_entry, line_of, remove_entry, replace_scalar
 
 ENTRY = ("backends", "new", "{profile: y}", "why")
 BLOCK = """\
@@ -82,3 +82,53 @@ def test_the_line_of_an_entry() -> None:
 
     assert [line_of(text, "backends", name) for name in ("a", "b", "m")] == [3, 4, 0]
     assert line_of(text, "models", "m") == 5
+
+
+FLOW = 'keys:\n  a: {x: 1, y: "b"}  # a\n  b: {x: 2}\nm: 1\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "after"),
+    [
+        (FLOW, ("keys", "a"), "keys:\n  b: {x: 2}\nm: 1\n"),
+        (FLOW, ("keys", "b"), 'keys:\n  a: {x: 1, y: "b"}  # a\nm: 1\n'),
+        (FLOW, ("keys", "a", "x"), FLOW.replace("x: 1, ", "")),
+        (FLOW, ("keys", "a", "y"), FLOW.replace(', y: "b"', "")),
+        (FLOW, ("keys",), "m: 1\n"),
+        ("keys:\n  a: {x: 1}\n", ("keys", "a"), "keys:\n"),
+        ("keys: {a: {x: 1}, b: 2}\n", ("keys", "a"), "keys: {b: 2}\n"),
+        ("# c\na:\n  x: 1\n  y:\n  - 1\n# d\nb: 2", ("a",), "# c\n# d\nb: 2"),
+        ("a: 1\r\nb: 2\r\n", ("b",), "a: 1\r\n"),
+    ],
+)
+def test_an_entry_is_removed(text: str, path: tuple[str, ...], after: str) -> None:
+    assert remove_entry(text, path) == after
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (FLOW, ("keys", "c")),
+        (FLOW, ("no", "c")),
+        ("keys: {a: &a {x: 1}, b: *a}\n", ("keys", "a")),
+        ("a: 1\n", ("a", "b")),
+    ],
+)
+def test_an_entry_that_cannot_be_removed_is_refused(text: str, path: tuple[str, ...]) -> None:
+    with pytest.raises(EditError):
+        remove_entry(text, path)
+
+
+def test_entries_of_the_document_and_of_an_entry_are_added() -> None:
+    assert add_entry("# c\n", (), "a", "{x: 1}") == "# c\na: {x: 1}\n"
+    assert add_entry(FLOW, (), "a", "1") == f"{FLOW}a: 1\n"
+    assert add_entry(FLOW, ("keys", "b"), "z", "true") == FLOW.replace("x: 2", "x: 2, z: true")
+    block = "keys:\n  a:\n    x: 1\n  b: 2\n"
+    assert add_entry(block, ("keys", "a"), "z", "true") == block.replace("1\n", "1\n    z: true\n")
+
+
+def test_a_scalar_is_replaced() -> None:
+    assert replace_scalar(FLOW, ("keys", "a", "y"), "true") == FLOW.replace('"b"', "true")
+    for path in (("keys", "a"), ("keys", "a", "z")):
+        with pytest.raises(EditError):
+            replace_scalar(FLOW, path, "true")

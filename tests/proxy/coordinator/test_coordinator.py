@@ -194,7 +194,7 @@ LONG = b'["Hello",' + b" " * (MAX_LINE + 2)
         b'["Hello"]\n',
         b'["Resize","gpu",0]\n',
         b'["Admit",1,"h",[],[1.0],0]\n',
-        b'["Settle","held",[]]\n',
+        b'["Settle","hold",[]]\n',
         b'["Resume","gpu",1,1]\n',
         b'["Welcome"]\n',
         b"\xff\xfe\n",
@@ -207,7 +207,7 @@ async def test_a_worker_that_sends_no_message_is_disconnected_alone(
 ) -> None:
     async with machine() as made:
         other, broken = await made.worker(), await made.worker()
-        await broken.send(enter(1), messages.Admit(2, "held", (PLACE,), (1,), 0))
+        await broken.send(enter(1), messages.Admit(2, "hold", (PLACE,), (1,), 0))
         await other.send(enter(1))
         while data:
             await anyio.lowlevel.checkpoint()
@@ -291,8 +291,8 @@ async def _compare(slots: int, steps: list[Any]) -> None:
                 continue
             for message in await workers[index].send(sent):
                 if isinstance(message, messages.Start) or message.started:
-                    number_started = getattr(message, "call", None) or getattr(message, "n", 0)
-                    started.append((index, number_started))
+                    call_number = message.call if isinstance(message, messages.Start) else number
+                    started.append((index, call_number))
             for other in {0, 1, 2} - {index}:
                 started += [(other, start.call) for start in await workers[other].send()]
             assert sorted(started) == sorted(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import subprocess
@@ -11,8 +12,10 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+import jsonschema_rs
 import pytest
 from click.testing import CliRunner, Result
+from ruamel.yaml import YAML
 
 from proxy.cli import main
 from proxy.config import read
@@ -52,7 +55,8 @@ def test_a_new_config_has_what_the_server_reports(tmp_path: Path) -> None:
     assert f"llamacpp  {fake.root}/v1  llamacpp, 1 model\n" in result.stderr
     assert result.stderr.count("nothing responds") == 4
     assert result.stdout == (
-        "wrote pipelines.yaml: claude-* goes to qwen3-8b of llamacpp\n\nnext:\n"
+        "wrote pipelines.yaml: claude-* goes to qwen3-8b of llamacpp\n"
+        "wrote pipelines.schema.json: editors complete and check the config with it\n\nnext:\n"
         "  llm-proxy run --model qwen3-8b -- claude   start Claude Code with this proxy\n"
         "  llm-proxy serve                            serve, and print how to use it\n"
     )
@@ -83,13 +87,80 @@ def test_the_proxy_gets_another_port_if_the_server_has_its_own(tmp_path: Path) -
     assert "port: 8081}" in new_config(choice, with_schema=False)
 
 
-def test_an_editor_finds_the_schema_only_if_there_is_one() -> None:
-    from proxy.init.new_config import Choice, new_config
+SCHEMA = "pipelines.schema.json"
 
-    choice = Choice("ollama", "ollama", model="m")
 
-    first = [new_config(choice, with_schema=w).splitlines()[0] for w in (True, False)]
-    assert [line.startswith("# yaml-language-server: $schema=") for line in first] == [True, False]
+def names_schema(folder: Path) -> bool:
+    return config_of(folder).startswith(f"# yaml-language-server: $schema={SCHEMA}\n")
+
+
+def test_an_editor_finds_the_schema_that_the_config_names(
+    tmp_path: Path, two_models: ModelServer
+) -> None:
+    init(tmp_path, "--yes", ollama=f"{two_models.root}/v1")
+
+    assert names_schema(tmp_path)
+    printed = CliRunner().invoke(main, ["schema"]).output
+    assert (tmp_path / SCHEMA).read_text() == printed
+    schema = jsonschema_rs.validator_for(json.loads(printed))
+    assert schema.is_valid(YAML(typ="safe").load(config_of(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "text", ["mine", "[]", '{"title": "mine"}', "{}"], ids=["text", "list", "schema", "empty"]
+)
+def test_a_foreign_file_is_not_overwritten_and_not_named(
+    tmp_path: Path, two_models: ModelServer, text: str
+) -> None:
+    (tmp_path / SCHEMA).write_text(text)
+
+    result = init(tmp_path, "--yes", ollama=f"{two_models.root}/v1")
+
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / SCHEMA).read_text() == text
+    assert not names_schema(tmp_path)
+    assert "unchanged: pipelines.schema.json is no schema of a config" in result.stdout
+
+
+def test_an_older_schema_stays_and_is_named(tmp_path: Path, two_models: ModelServer) -> None:
+    older = '{"title": "the config of llm-proxy", "type": "object"}'
+    (tmp_path / SCHEMA).write_text(older)
+
+    result = init(tmp_path, "--yes", ollama=f"{two_models.root}/v1")
+
+    assert (tmp_path / SCHEMA).read_text() == older
+    assert names_schema(tmp_path)
+    assert "`llm-proxy schema > pipelines.schema.json` updates it" in result.stdout
+
+
+def test_the_schema_is_next_to_the_config(tmp_path: Path, two_models: ModelServer) -> None:
+    folder = tmp_path / "conf"
+    folder.mkdir()
+
+    init(tmp_path, "--yes", "--config", "conf/my.yaml", ollama=f"{two_models.root}/v1")
+
+    assert sorted(each.name for each in folder.iterdir()) == ["my.yaml", SCHEMA]
+
+
+def test_print_writes_no_file(tmp_path: Path, two_models: ModelServer) -> None:
+    result = init(tmp_path, "--yes", "--print", ollama=f"{two_models.root}/v1")
+
+    assert (result.exit_code, list(tmp_path.iterdir())) == (0, [])
+    init(tmp_path, "--yes", ollama=f"{two_models.root}/v1")
+    assert result.stdout == config_of(tmp_path)
+
+
+def test_print_of_an_existing_config_prints_the_addition(
+    tmp_path: Path, two_models: ModelServer
+) -> None:
+    (tmp_path / "pipelines.yaml").write_text(OWN)
+
+    result = init(tmp_path, "--yes", "--print", ollama=f"{two_models.root}/v1")
+
+    assert config_of(tmp_path) == OWN
+    init(tmp_path, "--yes", ollama=f"{two_models.root}/v1")
+    assert result.stdout == config_of(tmp_path) != OWN
+    assert [each.name for each in tmp_path.iterdir()] == ["pipelines.yaml"]
 
 
 def test_several_models_need_a_choice(tmp_path: Path, two_models: ModelServer) -> None:

@@ -1,0 +1,81 @@
+"""The request that `explain` and `replay` send through a chain, from a file."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from attrs import evolve, frozen
+
+from pipeline.chain import Chain
+from pipeline.config.schema import Pipeline
+from stages.authenticate import Authenticate
+from stages.events import HttpRequest
+from stages.exchange import Exchange
+from stages.messages_api.errors import RequestTooLargeError
+from stages.recording.lines import LineError, parse
+
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+
+@frozen
+class Saved:
+    """A request: the bytes of its body, and headers."""
+
+    body: bytes
+    headers: dict[str, str]
+
+
+def saved(data: bytes) -> tuple[Saved, int]:
+    """Read a file: the body of a request, or saved exchanges, one JSON object a line.
+
+    An exchange has `request` and perhaps `headers`; see stages/recording/lines.py. Return the first
+    exchange, and the number of the others.
+    """
+    lines = [line for line in data.splitlines() if line.strip()]
+    for text, others in ((data, 0), (lines[0] if lines else b"", len(lines) - 1)):
+        try:
+            exchange = parse(text)
+        except LineError:
+            continue
+        return Saved(json.dumps(exchange.request).encode(), dict(exchange.headers)), others
+    return Saved(data, {}), 0  # `validate` says why it is not valid
+
+
+def with_key(pipeline: Pipeline) -> Pipeline:
+    """Give `pipeline` with a key, if it has only named keys: a config does not have those."""
+    stages = tuple(
+        evolve(stage, keys=("explain",), named=None)
+        if isinstance(stage, Authenticate) and not stage.keys and not stage.is_open
+        else stage
+        for stage in pipeline.stages
+    )
+    if stages == pipeline.stages:
+        return pipeline
+    return evolve(pipeline, stages=stages, chain=Chain.of(stages, HttpRequest))
+
+
+def make_request(pipeline: Pipeline, exchange: Exchange, source: Saved) -> HttpRequest:
+    """Make the request as an endpoint does. Its key is the first one that the pipeline accepts."""
+    route = next((r for r in pipeline.routes if r.startswith("POST ")), pipeline.routes[0])
+    method, _, path = route.partition(" ")
+    keys = [k for stage in pipeline.stages if isinstance(stage, Authenticate) for k in stage.keys]
+    headers = {"content-type": "application/json", **source.headers}
+    if keys:
+        headers["x-api-key"] = keys[0]
+    exchange.method, exchange.path = method, _PARAMETER.sub("x", path.strip())
+    exchange.session = headers.get("x-claude-code-session-id", "")
+
+    async def read(limit: int) -> bytes:
+        if len(source.body) > limit:
+            raise RequestTooLargeError(f"the body is larger than {limit} bytes")
+        return source.body
+
+    return HttpRequest(
+        method,
+        exchange.path,
+        headers,
+        path_params=dict.fromkeys(_PARAMETER.findall(path), "x"),
+        exchange=exchange,
+        read_body=read,
+    )

@@ -1,0 +1,128 @@
+"""The stage `ui`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import anyio
+from attrs import Factory, frozen
+
+from pipeline import Send, Stage, section
+from pipeline.config.schema import Pipeline
+from stages.backends.backend import Backend
+from stages.backends.config import ModelEntry
+from stages.events import Authenticated, HttpRequest, HttpResponse, ResponseBody, ResponseStart
+from stages.messages_api.errors import NotFoundError
+from stages.page.details import gaps, stalls, time_line
+from stages.page.overview import MOST, Window, backend_views, pipeline_views
+from stages.page.recent import RecentExchanges
+from stages.page.rendering import PAGE_HEADERS, render, static_files
+from stages.page.usage import number, usage_view
+from stages.routing.breaker import Breakers
+from stages.usage.record import UsageRecord
+
+#: Exchanges in the list.
+_LISTED = 50
+
+
+@frozen
+class Ui(Stage[Authenticated, HttpResponse]):
+    """Show a page for people: pipelines, backends, recent exchanges and usage.
+
+    Its route needs the path itself and the paths below it: `[GET /ui, "GET /ui/{path:path}"]`. The
+    section `ui` has the limit of its memory. The page shows no prompt and no response.
+    """
+
+    recent: RecentExchanges = section("ui", Factory(RecentExchanges))
+    backends: Mapping[str, Backend] = section("backends", Factory(dict))
+    models: Mapping[str, ModelEntry] = section("models", Factory(dict))
+    breakers: Breakers = section("circuit_breaker", Factory(Breakers))
+    usage: UsageRecord = section("usage", Factory(UsageRecord))
+
+    async def handle(self, event: Authenticated, forward: Send[HttpResponse]) -> None:
+        path = _Path.of(event.http)
+        name, _, argument = path.below.partition("/")
+        status, headers = 200, PAGE_HEADERS
+        if path.below == "":
+            body = self._overview(path, event.http.query)
+        elif name == "exchanges":
+            status, body = self._exchange(path, argument)
+        elif path.below == "usage":
+            body = await self._usage(path, event.http.query)
+        elif name == "static" and argument in static_files():
+            body, headers = static_files()[argument]
+        else:
+            raise NotFoundError("the page has no such part")
+        length = {"content-length": str(len(body))}
+        await forward(ResponseStart(status, {**headers, **length}))
+        await forward(ResponseBody(body))
+
+    def _overview(self, path: _Path, query: Mapping[str, str]) -> bytes:
+        recent, now = self.recent, time.monotonic()
+        running = list(reversed(recent.running.values()))
+        newest = list(recent.newest(MOST))
+        page = number(query.get("page", ""))
+        listed = list(recent.newest(_LISTED, page * _LISTED)) if page else newest[:_LISTED]
+        window = Window.of(newest, now, recent.begun_within_a_minute(now))
+        states = self.breakers.states(anyio.current_time())
+        errors = recent.backend_errors()
+        return path.render(
+            "overview",
+            now=now,
+            pipelines=pipeline_views(recent.pipelines, recent.drawings, window, running),
+            backends=backend_views(self.backends, self.models, errors, states, window),
+            running=[] if page else running[:_LISTED],
+            exchanges=listed,
+            page=page,
+            older=recent.counts["number"] > (page + 1) * _LISTED,
+            counts=recent.counts,
+            max_bytes=recent.max_bytes,
+        )
+
+    def _exchange(self, path: _Path, id: str) -> tuple[int, bytes]:
+        exchange, now = self.recent.find(id), time.monotonic()
+        if exchange is None:
+            return 404, path.render("missing", id=id)
+        values = {"line": time_line(exchange, now), "gaps": gaps(exchange)}
+        return 200, path.render("exchange", e=exchange, stalls=stalls(exchange), now=now, **values)
+
+    async def _usage(self, path: _Path, query: Mapping[str, str]) -> bytes:
+        view = await usage_view(self.usage, self.backends, self.models, query)
+        return path.render("usage", view=view)
+
+
+def page_path(pipelines: Iterable[Pipeline]) -> str:
+    """Return the path of the page; empty if none of these pipelines has the stage `ui`."""
+    for pipeline in pipelines:
+        if any(isinstance(stage, Ui) for stage in pipeline.stages):
+            return min((route.split()[1] for route in pipeline.routes), key=len)
+    return ""
+
+
+@frozen
+class _Path:
+    """Where a request is on the page. `below` is the path below that of the page.
+
+    `base` leads from the path of the request to the page. It is relative: another proxy may add a
+    prefix. `partial`: a page that is open asks for its contents only.
+    """
+
+    below: str
+    base: str
+    partial: bool
+
+    @classmethod
+    def of(cls, request: HttpRequest) -> _Path:
+        below = next(iter(request.path_params.values()), "")
+        root = request.path.removesuffix(below)
+        levels = request.path.count("/") - root.rstrip("/").count("/")
+        name = root.rstrip("/").rpartition("/")[2]
+        return cls(below, "../" * levels + name, request.headers.get("hx-request") == "true")
+
+    def render(self, template: str, **values: Any) -> bytes:
+        """Render a template with links from this path."""
+        common = {"base": self.base, "partial": self.partial, "process": os.getpid()}
+        return render(template, part=template, **common, **values)

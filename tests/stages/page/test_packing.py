@@ -1,0 +1,71 @@
+"""An exchange becomes bytes and comes back."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from attrs import asdict, evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stages.exchange import Exchange, Target
+from stages.page.packing import MAX_TIMES, pack, thinned, unpack
+from tests.stages.page.exchanges import ended
+
+TIMES = st.lists(st.floats(0, 1e6), min_size=1, max_size=300).map(sorted)
+
+
+def comparable(exchange: Exchange) -> dict[str, Any]:
+    return {**asdict(exchange), "usage": exchange.usage, "on_end": None}
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        ended(),
+        Exchange(),
+        ended(usage=None, stream_times=None),
+        ended(error="x", message="ü\u2028"),
+    ],
+    ids=["stream", "new", "without a stream", "error"],
+)
+def test_all_fields_come_back(exchange: Exchange) -> None:
+    assert comparable(unpack(pack(exchange))) == comparable(exchange)
+
+
+def test_secrets_of_overrides_are_left_out() -> None:
+    exchange = ended()
+    target = evolve(exchange.attempts[0].target, overrides={"api_key": "s3cret"})
+    exchange.attempts[0].target = target
+
+    data = pack(exchange)
+
+    assert b"s3cret" not in data
+    assert unpack(data).attempts[0].target == Target("gpu", "coder")
+
+
+def test_a_small_exchange_is_small() -> None:
+    assert len(pack(ended())) < 1000
+
+
+def test_a_long_stream_has_a_bounded_number_of_times() -> None:
+    exchange = ended(stream_times=[float(n) for n in range(100_000)])
+
+    times = unpack(pack(exchange)).stream_times
+
+    assert times is not None
+    assert MAX_TIMES / 2 < len(times) <= MAX_TIMES
+    assert (times[0], times[-1]) == (0, 99_999)
+
+
+@given(TIMES, st.integers(16, 100))
+def test_thinned_times_have_the_ends_and_the_longest_gaps(times: list[float], limit: int) -> None:
+    fewer = thinned(times, limit)
+
+    assert len(fewer) <= max(limit, 1)
+    assert fewer == sorted(fewer)
+    assert (fewer[0], fewer[-1]) == (times[0], times[-1])
+    longest = max((after - before for before, after in pairwise(times)), default=0.0)
+    assert not longest or longest in [after - before for before, after in pairwise(fewer)]
