@@ -77,6 +77,7 @@ class Link:
     path: Path
     timeout: float = TIMEOUT
     is_stopped: Callable[[], bool] = supervisor_is_stopped
+    pid: int = Factory(os.getpid)
     joined: anyio.Event = field(default=Factory(anyio.Event), init=False)
     """Set while the worker is joined."""
     members: list[Member] = field(factory=list, init=False)
@@ -113,7 +114,7 @@ class Link:
     async def _attend(self, connection: Connection[FromCoordinator]) -> None:
         async with connection.open(), task_group() as group:
             group.start_soon(self._watch)
-            connection.send(messages.Hello(os.getpid()))
+            connection.send(messages.Hello(self.pid))
             try:
                 while not connection.closed:
                     await connection.wait()
