@@ -28,6 +28,7 @@ from proxy.admission import Admission
 from proxy.api_keys import may_use
 from proxy.backend_monitor import BackendMonitor
 from proxy.config import KEPT_SECTIONS, check_open_access, model_names, read, referenced_backends
+from proxy.coordinator.sharing import Sharing
 from proxy.http.disconnect import with_signals
 from proxy.reload import Reload
 from proxy.request_body import BodyBudget
@@ -52,7 +53,7 @@ class App:
 
     Its lifespan opens and closes the backends. `on_backend_open` is called each time that a
     backend of the first config has opened, `on_close` when all backends are closed.
-    `metrics_folder` is the folder in which several workers share their metrics.
+    `metrics_folder` and `sharing` have what several workers share: metrics, and the other state.
     """
 
     _config: Config
@@ -61,6 +62,7 @@ class App:
     _on_close: Callable[[], None] = lambda: None
     _metrics_folder: Path | None = None
     _tracing: Tracing | None = None
+    _sharing: Sharing | None = None
     body_budget: BodyBudget = field(init=False)
     admission: Admission = field(init=False)
     """Starts requests that have RequestSignals; see proxy/admission.py."""
@@ -123,6 +125,8 @@ class App:
         self._update_monitors(group, first=False)
 
     def _table(self, config: Config) -> RoutingTable:
+        if self._sharing:
+            self._sharing.attach(config)
         counters = config.sections["metrics"]
         counters.model_names, counters.config_digest = model_names(config), config.public_digest
         cache_bytes = config.sections["server"].conversation_cache_bytes
@@ -157,6 +161,8 @@ class App:
     async def lifespan(self) -> AsyncIterator[None]:
         """Open the backends in the background, so that the server listens at once; close them."""
         async with task_group() as group:
+            if self._sharing:
+                await self._sharing.start(group)
             self._update_monitors(group, first=True)
             group.start_soon(self._close_retired)
             if folder := self._metrics_folder:
@@ -180,6 +186,8 @@ class App:
             if backend not in monitored:
                 on_open = self._on_backend_open if first else _nothing
                 monitor = BackendMonitor(name, backend, on_open)
+                if self._sharing:
+                    self._sharing.add(monitor)
                 self.monitors.append(monitor)
                 group.start_soon(monitor.run)
 

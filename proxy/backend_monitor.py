@@ -7,7 +7,8 @@
     opening failed; it is repeated        it cannot be opened
     its `health` URL does not respond     it does not respond
 
-Only backends with a `health` URL are checked; a response empties `error` again.
+Only backends with a `health` URL are checked; a response empties `error` again. A check is left out
+if calls of the backend have succeeded since the last one, or if another worker has just checked.
 """
 
 from __future__ import annotations
@@ -35,12 +36,19 @@ class BackendMonitor:
     """One backend, and the task that opens, checks and closes it.
 
     `error` is empty while the backend is usable. `on_open` is called when it has opened.
+    `on_check` gets the name of the backend, and `error`, after each check of this process.
     """
 
     name: str
     backend: Backend
     on_open: Callable[[], None] = lambda: None
     error: str = "it is being opened"
+    on_check: Callable[[str, str], None] = lambda name, error: None
+    _opened: bool = field(default=False, init=False)
+    _responses: int = field(default=0, init=False)
+    """Of the backend, at the last check."""
+    _recorded: bool = field(default=False, init=False)
+    """Whether another worker has checked since the last time this one would have."""
     _scope: anyio.CancelScope = field(factory=anyio.CancelScope, init=False)
 
     async def run(self) -> None:
@@ -52,7 +60,8 @@ class BackendMonitor:
                     await anyio.sleep(CHECK_INTERVAL)
                     await self._open()
                 while self.backend.profile.health:
-                    await self._check()
+                    if not self._is_known():
+                        await self._check()
                     await anyio.sleep(RECOVERY_INTERVAL if self.error else CHECK_INTERVAL)
                 await anyio.sleep_forever()
         finally:
@@ -72,8 +81,19 @@ class BackendMonitor:
             self.error = "it cannot be opened"
             return
         log.info("backend `%s` is ready after %.1f s", self.name, time.monotonic() - started)
-        self.error = ""
+        self.error, self._opened = "", True
         self.on_open()
+
+    def record(self, error: str) -> None:
+        """Take the result of another worker's check. Its log has the reason."""
+        if self._opened:
+            self.error, self._recorded = error, True
+
+    def _is_known(self) -> bool:
+        """Whether the state of the backend is known without a check."""
+        responses, self._responses = self._responses, self.backend.responses
+        recorded, self._recorded = self._recorded, False
+        return recorded or (not self.error and responses != self._responses)
 
     async def _check(self) -> None:
         try:
@@ -86,6 +106,7 @@ class BackendMonitor:
             if self.error:
                 log.info("backend `%s` responds again", self.name)
             self.error = ""
+        self.on_check(self.name, self.error)
 
     async def _close(self) -> None:
         try:

@@ -46,7 +46,6 @@ def limit_rules(
     if configured:
         yield from _unpriced_budgets(configured, sections, pipelines)
         yield from _unused(pipelines)
-        yield from _in_workers(sections, pipelines)
 
 
 def _unpriced_budgets(
@@ -94,21 +93,6 @@ def _unused(pipelines: tuple[Pipeline, ...]) -> Iterator[tuple[Path, Problem]]:
             hint = "add `limit` after `resolve`"
             problem = Problem("limits-unused", message, hint=hint, severity="warning")
             yield (*path, kinds.index(Invoke)), problem
-
-
-def _in_workers(
-    sections: Mapping[str, Any], pipelines: tuple[Pipeline, ...]
-) -> Iterator[tuple[Path, Problem]]:
-    """Yield a warning if several workers count, each for itself. To remove with a shared store."""
-    workers = sections["server"].workers
-    if workers > 1 and any(isinstance(stage, Limit) for each in pipelines for stage in each.stages):
-        message = (
-            f"each of the {workers} workers counts for itself, so clients may use {workers} times "
-            "the limits"
-        )
-        hint = "set `workers: 1`"
-        problem = Problem("limits-per-worker", message, hint=hint, severity="warning")
-        yield ("server", "workers"), problem
 
 
 def _configured(sections: Mapping[str, Any]) -> Iterator[_Configured]:

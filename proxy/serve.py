@@ -27,6 +27,7 @@ from proxy import __version__, logging_setup
 from proxy.app import App
 from proxy.config import Server, check_open_access, read, referenced_backends
 from proxy.config_notes import has_stage
+from proxy.coordinator.sharing import NOTE, SOCKET, Sharing
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
@@ -81,21 +82,27 @@ def serve(config: Config, **options: Any) -> None:
 
 
 def _run_workers(start: Callable[..., App], server: Server, listener: socket.socket) -> None:
-    """Run the supervisor, with a temporary folder in which its workers share their metrics."""
+    """Run the supervisor, with a temporary folder in which its workers share metrics and a socket.
+
+    Only this user can open the folder. On the socket the coordinator listens.
+    """
+    from proxy.coordinator import coordinator
     from proxy.http.workers import Workers
 
     logging_setup.set_up()
     try:
         folder = tempfile.TemporaryDirectory(prefix="llm-proxy-", ignore_cleanup_errors=True)
+        shared = coordinator.listen(Path(folder.name) / SOCKET)
     except OSError as error:
-        hint = "set TMPDIR to a writable folder, or `workers: 1`"
+        hint = "set TMPDIR to a writable folder with a short path, or `workers: 1`"
         raise click.ClickException(
-            f"workers need a temporary folder for their metrics: {error.strerror}\n  hint: {hint}"
+            f"workers need a temporary folder with a socket: {error}\n  hint: {hint}"
         ) from error
     with folder as name:
         settings = uvicorn_config(functools.partial(start, None, Path(name)), server)
         logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs the death of a worker
-        Workers(settings, listeners(listener)).run()
+        on_start = functools.partial(coordinator.start, shared)
+        Workers(settings, listeners(listener), on_start).run()
 
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
@@ -121,10 +128,11 @@ def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
     )
 
 
-def _start_app(
-    file: str, server: Server, config: Config | None, metrics_folder: Path | None = None
-) -> App:
-    """Set up the serving process, and return its application. Workers have no `config` yet."""
+def _start_app(file: str, server: Server, config: Config | None, folder: Path | None = None) -> App:
+    """Set up the serving process, and return its application. Workers have no `config` yet.
+
+    `folder` is that of the supervisor.
+    """
     log_handler = logging_setup.set_up()
     gc.set_threshold(_YOUNG_OBJECTS, *_OLDER_GENERATIONS)
     end_at_once_on_a_second_signal(worker=server.workers > 1)
@@ -138,7 +146,8 @@ def _start_app(
             logging.getLogger("llm_proxy").error("%s", error.report())
             sys.exit(1)
     reload = Reload(config, server.host, server.reload)
-    return _app(config, reload, log_handler, metrics_folder)
+    sharing = Sharing(folder / SOCKET, server.workers) if folder else None
+    return _app(config, reload, log_handler, folder, sharing)
 
 
 def serve_in_background(
@@ -175,7 +184,8 @@ def _app(
     config: Config,
     reload: Reload,
     log_handler: logging.Handler,
-    metrics_folder: Path | None = None,
+    folder: Path | None = None,
+    sharing: Sharing | None = None,
 ) -> App:
     # Objects that exist when the first backends are open stay for good: the collector can skip
     # them. Backends of a reload do not, and their cycles have to be collected.
@@ -184,10 +194,10 @@ def _app(
 
     def on_close() -> None:
         log_handler.flush()
-        if metrics_folder and supervisor_is_dead():  # it cannot remove its folder
-            shutil.rmtree(metrics_folder, ignore_errors=True)
+        if folder and supervisor_is_dead():  # it cannot remove its folder
+            shutil.rmtree(folder, ignore_errors=True)
 
-    return App(config, reload, gc.freeze, on_close, metrics_folder, tracing_from(os.environ))
+    return App(config, reload, gc.freeze, on_close, folder, tracing_from(os.environ), sharing)
 
 
 def raise_open_files_limit() -> None:
@@ -280,10 +290,9 @@ def _storage(config: Config) -> list[str]:
 def _worker_notes(config: Config, server: Server) -> list[str]:
     if server.workers == 1:
         return []
-    per_worker = "limits are per worker"
     used = referenced_backends(config).items()
     embedded = [name for name, backend in used if backend.profile.embedded]
-    return [per_worker, *(f"each worker loads the model of `{name}`" for name in embedded)]
+    return [NOTE, *(f"each worker loads the model of `{name}`" for name in embedded)]
 
 
 def _requires_key(config: Config) -> bool:

@@ -7,11 +7,14 @@ import multiprocessing
 import os
 import signal
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 log = logging.getLogger("llm_proxy")
 
+#: States in /proc: stopped, traced, zombie, dead.
+_STOPPED = ("T", "t", "Z", "X")
 _EXIT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -53,6 +56,16 @@ def supervisor_is_dead() -> bool:
     """Whether this process is a worker whose supervisor has died."""
     supervisor = multiprocessing.parent_process()
     return supervisor is not None and not supervisor.is_alive()
+
+
+def supervisor_is_stopped() -> bool:
+    """Whether the supervisor is stopped or dead. Without /proc only whether it is dead."""
+    supervisor = multiprocessing.parent_process()
+    try:
+        stat = Path(f"/proc/{supervisor.pid if supervisor else os.getppid()}/stat").read_text()
+    except OSError:
+        return supervisor_is_dead()
+    return stat.rpartition(")")[2].split()[0] in _STOPPED
 
 
 def has_terminal() -> bool:

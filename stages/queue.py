@@ -1,4 +1,7 @@
-"""The stage `queue`. `stages.backends.fair_queue` decides which call is next."""
+"""The stage `queue`. `stages.backends.fair_queue` decides which call is next.
+
+`stages.backends.call_queue` has the contract of the queue, which several processes may share.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,13 @@ import time
 from collections.abc import Awaitable, Mapping
 
 import anyio
-from attrs import define, field, frozen, validators
+from attrs import frozen, validators
 
 from pipeline import Send, Stage, option, section
 from stages.backends.backend import Backend
-from stages.backends.fair_queue import FairQueue
+from stages.backends.call_queue import CallQueue, QueuedCall
 from stages.events import ChatRequest, ChatWaiting
 from stages.messages_api.errors import QueueFullError
-
-
-@define(eq=False)
-class QueuedCall:
-    """A call in the queue. `may_start` is set when the call gets a slot after a wait."""
-
-    may_start: anyio.Event = field(factory=anyio.Event)
 
 
 @frozen
@@ -56,31 +52,29 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         return forward(event) if queue is None else self._in_slot(event, forward, queue)
 
     async def _in_slot(
-        self,
-        event: ChatRequest,
-        forward: Send[ChatRequest | ChatWaiting],
-        queue: FairQueue[QueuedCall],
+        self, event: ChatRequest, forward: Send[ChatRequest | ChatWaiting], queue: CallQueue
     ) -> None:
-        if not queue.has_free_slot and queue.waiting >= self.max_queued:
-            await forward(ChatWaiting(event))  # for pings: an earlier stage may wait and retry
-            raise _busy(event, queue, f"{queue.waiting} calls are waiting")
-        call = QueuedCall()
-        event.exchange.queued = time.monotonic()
-        at_once = queue.enter(call, _names(event), self._is_short(event))
+        call = QueuedCall((event.exchange.client, event.exchange.session), self._is_short(event))
+        seconds = None
+        queued = time.monotonic()
         try:
-            if not at_once:
+            if full := await queue.enter(call, self.max_queued):
+                await forward(ChatWaiting(event))  # for pings: an earlier stage may wait and retry
+                raise _busy(event, full.retry_after, f"{full.waiting} calls are waiting")
+            event.exchange.queued = queued
+            if not call.may_start.is_set():
                 await forward(ChatWaiting(event))
                 with anyio.move_on_after(self.queue_timeout):
                     await call.may_start.wait()
                 if not call.may_start.is_set():
-                    raise _busy(event, queue, f"no slot was free within {self.queue_timeout:g} s")
+                    reason = f"no slot was free within {self.queue_timeout:g} s"
+                    raise _busy(event, queue.retry_after(), reason)
             started = anyio.current_time()
             event.exchange.accepted = time.monotonic()
             await forward(event)
-            queue.record_duration(anyio.current_time() - started)
+            seconds = anyio.current_time() - started
         finally:
-            for next_call in queue.leave(call):
-                next_call.may_start.set()
+            await queue.leave(call, seconds)
 
     def _is_short(self, event: ChatRequest) -> bool:
         return event.estimate + (event.resolved.request.max_tokens or 0) <= self.short_call_tokens
@@ -89,18 +83,12 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
 def apply_concurrency_limit(backend: Backend) -> None:
     """Start waiting calls by the `max_concurrent_calls`, which a reload may change."""
     if backend.queue is not None and backend.profile.max_concurrent_calls is not None:
-        for next_call in backend.queue.resize(backend.profile.max_concurrent_calls):
-            next_call.may_start.set()
+        backend.queue.resize(backend.profile.max_concurrent_calls)
 
 
-def _names(event: ChatRequest) -> tuple[str, str]:
-    return event.exchange.client, event.exchange.session
-
-
-def _busy(event: ChatRequest, queue: FairQueue[QueuedCall], why: str) -> QueueFullError:
-    seconds = queue.retry_after()
+def _busy(event: ChatRequest, seconds: int, reason: str) -> QueueFullError:
     name = event.resolved.target.backend
     return QueueFullError(
-        f"backend `{name}` is busy: {why}; try again in {seconds} s",
+        f"backend `{name}` is busy: {reason}; try again in {seconds} s",
         headers={"retry-after": str(seconds)},
     )

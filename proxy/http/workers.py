@@ -1,9 +1,10 @@
 """Several worker processes that serve one socket, under uvicorn's supervisor.
 
-The supervisor restarts a worker that dies. This subclass changes three things:
+The supervisor restarts a worker that dies. This subclass changes four things:
 
 - On SIGHUP it would replace the workers. Here the workers reload their config.
 - It would keep the socket while the workers finish: new clients would wait in vain.
+- Before the first worker, it calls a function, which may start threads.
 - It would not see a second signal while the workers finish.
 """
 
@@ -11,15 +12,28 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import threading
+from collections.abc import Callable
 
+from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from proxy.signals import has_terminal
 
 
 class Workers(Multiprocess):
-    """The supervisor. It serves no requests itself."""
+    """The supervisor. It serves no requests itself.
+
+    `on_start` is called in the main thread, with SIGHUP blocked: threads that it starts inherit
+    that. Otherwise a SIGHUP to one of them would end the process.
+    """
+
+    def __init__(
+        self, config: Config, sockets: list[socket.socket], on_start: Callable[[], None]
+    ) -> None:
+        super().__init__(config, sockets)
+        self.on_start = on_start
 
     def run(self) -> None:
         """Run the workers until a signal."""
@@ -27,6 +41,7 @@ class Workers(Multiprocess):
         # Workers inherit the mask. Without it, a SIGHUP would kill those that are starting.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         threading.Thread(target=self._wait_for_hup, daemon=True).start()
+        self.on_start()
         super().run()
 
     def _wait_for_hup(self) -> None:

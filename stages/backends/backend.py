@@ -21,6 +21,7 @@ from yarl import URL
 from stages.backends import embedded
 from stages.backends.adjusted_request import AdjustedRequest
 from stages.backends.call import CLIENT_EXCEPTIONS, BackendCall
+from stages.backends.call_queue import CallQueue, LocalCallQueue
 from stages.backends.client import ChatCompletionsClient
 from stages.backends.errors import error_from_exception
 from stages.backends.fair_queue import FairQueue
@@ -85,11 +86,13 @@ class Backend:
     """Options that its models have refused. Later requests leave them out."""
     refusal_counts: Counter[str] = field(factory=Counter, init=False)
     """Number of requests sent again without an option, by option."""
-    queue: FairQueue[Any] | None = field(init=False)
+    queue: CallQueue | None = field(init=False)
     """Running and waiting calls, if their number is limited. For the stage `queue`.
 
     After a reload the old and the new backend share it; see `apply_concurrency_limit`.
     """
+    responses: int = field(default=0, init=False)
+    """Number of complete responses."""
     _merged_profiles: dict[str, Profile] = field(factory=dict, init=False, repr=False)
     """By the overrides, the oldest first."""
     _model: Any = field(default=None, init=False)
@@ -99,12 +102,9 @@ class Backend:
     _event_loop: Any = field(default=None, init=False, repr=False)
 
     @queue.default
-    def _make_queue(self) -> FairQueue[Any] | None:
-        return (
-            None
-            if self.profile.max_concurrent_calls is None
-            else FairQueue(self.profile.max_concurrent_calls)
-        )
+    def _make_queue(self) -> CallQueue | None:
+        slots = self.profile.max_concurrent_calls
+        return None if slots is None else LocalCallQueue(FairQueue(slots))
 
     @refused_options.default
     def _make_refused_options(self) -> RefusedOptions:
@@ -221,6 +221,7 @@ class Backend:
             except InvalidRequestError as error:  # a refusal, before any chunk
                 if accepted or not await self._adjust(adjusted, error):
                     raise
+        self.responses += 1
         used = parse_usage(last_reported_usage(recent))
         self.calibration.learn(target.model, adjusted.request.raw_estimate, used.prompt_tokens)
         yield ChatEnd(adjusted.call.completed, adjusted.limit_lowered)

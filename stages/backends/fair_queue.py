@@ -85,6 +85,9 @@ class FairQueue(Generic[T]):
     _short_in_a_row: int = 0
     _mean_duration: float = _FIRST_DURATION
 
+    def __contains__(self, call: T) -> bool:
+        return call in self._running or call in self._waiting
+
     @property
     def running(self) -> int:
         """Number of running calls."""
@@ -108,6 +111,10 @@ class FairQueue(Generic[T]):
         self._waiting[call] = names, short
         self._queue_of(short).put(names, call)
         return False
+
+    def resume(self, call: T) -> None:
+        """Add a call that runs already, also if no slot is free."""
+        self._running.add(call)
 
     def leave(self, call: T) -> list[T]:
         """Remove a running or waiting call. Return the calls that may start now."""

@@ -1,7 +1,7 @@
 """The counts of all accounts and the holds of requests in flight. Pure: time is an argument.
 
-    state of a hold   admit             settle                 renew           lease ends
-    ---------------   ---------------   --------------------   -------------   ----------
+    state of a hold   admit             settle                 renew           lease ends, abandon
+    ---------------   ---------------   --------------------   -------------   -------------------
     none              active, or        nothing                nothing
                       refused
     active            nothing           none: charges `used`,  lease begins    expired
@@ -145,6 +145,14 @@ class Ledger:
             renewed.ends = now + self.lease
             self._holds[hold] = renewed
 
+    def abandon(self, now: float, hold: str) -> None:
+        """End the lease of a hold, or the waiting of a request: its process has died."""
+        self.expire(now)
+        self.leave(hold)
+        if abandoned := self._holds.pop(hold, None):
+            abandoned.ends = now
+            self._expire(hold, abandoned)
+
     def leave(self, hold: str) -> None:
         """Let a request wait no longer."""
         if self._queues and (places := self._queues.pop(hold, None)):
@@ -154,15 +162,18 @@ class Ledger:
     def expire(self, now: float) -> None:
         """End the leases that are over."""
         while self.next_end <= now:
-            hold, expired = next(iter(self._holds.items()))
-            self._expired[hold] = self._holds.pop(hold)
-            for want, n in zip(expired.wants, expired.amounts, strict=True):
-                self._release(self._count(want), n)
+            hold = next(iter(self._holds))
+            self._expire(hold, self._holds.pop(hold))
         while self._expired:
             hold, expired = next(iter(self._expired.items()))
             if expired.ends + _SETTLE_EXPIRED > now:
                 break
             del self._expired[hold]
+
+    def _expire(self, hold: str, expired: _Hold) -> None:
+        self._expired[hold] = expired
+        for want, n in zip(expired.wants, expired.amounts, strict=True):
+            self._release(self._count(want), n)
 
     @property
     def next_end(self) -> float:

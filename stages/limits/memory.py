@@ -73,6 +73,11 @@ class MemoryStore:
         self._ledger.renew(self.clock(), hold)
         self._wake()
 
+    def abandon(self, hold: str) -> None:
+        """End the lease of a hold at once, or the waiting of a request: its process has died."""
+        self._ledger.abandon(self.clock(), hold)
+        self._wake()
+
     def _wake(self) -> None:
         if not self._events:
             return

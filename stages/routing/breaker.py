@@ -23,11 +23,22 @@ because every target was open. An attempt that began before it opened does not c
 after a target has recovered, old calls to it may still time out.
 
 `allows` is advice. A request goes to a target that is not allowed if no other target is left.
+
+Several processes may share openings. Each has its own breakers, and sends their changes to the
+others through `on_change`; `apply` has the changes of the others:
+
+    change      sent when               effect in the others
+    ---------   ---------------------   ----------------------------------------------------
+    opened      a breaker opens         open, for the same cool-down
+    probing     its probe begins        no probe until `opened`, `closed` or `released`
+    closed      its probe succeeds      closed
+    released    its probe ends without  another probe is allowed
+                a result
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal, get_args
 
 from attrs import define, field, fields, validators
@@ -36,6 +47,10 @@ from pipeline import option
 
 State = Literal["closed", "open", "half-open"]
 STATES: tuple[State, ...] = get_args(State)
+Change = Literal["opened", "probing", "closed", "released"]
+
+
+def _nothing(label: str, change: Change) -> None: ...
 
 
 @define(eq=False)
@@ -51,14 +66,25 @@ class Breakers:
     cooldown: float = option(
         30.0, help="seconds until an open breaker allows a probe", validator=validators.gt(0)
     )
+    on_change: Callable[[str, Change], None] = field(default=_nothing, init=False, repr=False)
+    """Gets the label of a target, and the change of its breaker in this process."""
     _breakers: dict[str, Breaker] = field(factory=dict, init=False, repr=False)
 
     def get(self, label: str) -> Breaker:
         """The breaker of the target with that label. Labels are in the config, so there are few."""
         breaker = self._breakers.get(label)
         if breaker is None:
-            breaker = self._breakers[label] = Breaker(self)
+            breaker = self._breakers[label] = Breaker(label, self)
         return breaker
+
+    def apply(self, label: str, change: Change, now: float) -> None:
+        """Apply a change that happened in another process at the time `now`."""
+        self.get(label).apply(change, now)
+
+    def release_probes(self) -> None:
+        """Forget the probes of other processes, which cannot be reached."""
+        for breaker in self._breakers.values():
+            breaker.apply("released", 0)
 
     def carry_over(self, others: Breakers, labels: Collection[str]) -> None:
         """Keep the breakers of `others` with these labels, if the limits are the same.
@@ -79,11 +105,13 @@ class Breakers:
 class Breaker:
     """The breaker of one target. See the table above."""
 
+    label: str
     limits: Breakers
     _failed_at: list[float] = field(factory=list, init=False)
     _opened_at: float | None = field(default=None, init=False)
     _openings: int = field(default=0, init=False)
     _probe: TrackedAttempt | None = field(default=None, init=False)
+    _probed_elsewhere: bool = field(default=False, init=False)
 
     def state(self, now: float) -> State:
         """The state at the time `now`."""
@@ -94,14 +122,30 @@ class Breaker:
     def allows(self, now: float) -> bool:
         """Whether the target may get a request."""
         state = self.state(now)
-        return state == "closed" or (state == "half-open" and self._probe is None)
+        return state == "closed" or (state == "half-open" and not self._is_probed)
 
     def attempt(self, now: float) -> TrackedAttempt:
         """Record a request to the target, whether the breaker allows it or not."""
         attempt = TrackedAttempt(self, self._openings)
-        if self.state(now) == "half-open" and self._probe is None:
+        if self.state(now) == "half-open" and not self._is_probed:
             self._probe = attempt
+            self._publish("probing")
         return attempt
+
+    def apply(self, change: Change, now: float) -> None:
+        """Apply a change of another process. See the second table above."""
+        self._probed_elsewhere = change == "probing"
+        if change == "opened":
+            self._open(now)
+        elif change == "closed":
+            self._close()
+
+    @property
+    def _is_probed(self) -> bool:
+        return self._probe is not None or self._probed_elsewhere
+
+    def _publish(self, change: Change) -> None:
+        self.limits.on_change(self.label, change)
 
     def _counts(self, attempt: TrackedAttempt) -> bool:
         if self._opened_at is None:
@@ -116,8 +160,12 @@ class Breaker:
         since = now - self.limits.window
         self._failed_at = [*(time for time in self._failed_at if time > since), now]
         if self._probe or len(self._failed_at) >= self.limits.failures:
-            self._opened_at, self._probe = now, None
-            self._openings += 1
+            self._open(now)
+            self._publish("opened")
+
+    def _open(self, now: float) -> None:
+        self._opened_at, self._probe = now, None
+        self._openings += 1
 
 
 @define(eq=False)
@@ -132,11 +180,16 @@ class TrackedAttempt:
         """Report the first event of the response."""
         if self._breaker._probe is self:
             self._breaker._close()
+            self._breaker._publish("closed")
 
     def succeeded(self) -> None:
         """Report a complete response."""
-        if self._breaker._counts(self):
-            self._breaker._close()
+        breaker = self._breaker
+        if breaker._counts(self):
+            was_open = breaker._probe is self
+            breaker._close()
+            if was_open:
+                breaker._publish("closed")
 
     def failed(self, now: float) -> None:
         """Report an error, or a response that broke off."""
@@ -147,3 +200,4 @@ class TrackedAttempt:
         """Report that the request has ended, with or without a result."""
         if self._breaker._probe is self:
             self._breaker._probe = None
+            self._breaker._publish("released")

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
+from stages.backends.call_queue import QueuedCall
 from stages.counters import Counters
 from stages.events import Authenticated, ResponseBody, ResponseStart
 from stages.exchange import Attempt
@@ -72,8 +73,8 @@ async def test_fields_are_counted_by_policy_not_by_client_names() -> None:
 async def test_backends_with_slots_report_how_many_calls_run_and_wait() -> None:
     gpu = backend(max_concurrent_calls=1)
     assert gpu.queue is not None
-    for name in ("one", "two", "three"):
-        gpu.queue.enter(name, ("key-1", ""), short=False)
+    for _ in range(3):
+        await gpu.queue.enter(QueuedCall(("key-1", ""), short=False), max_queued=2)
     assert await samples(Counters(), gpu=gpu, other=backend()) == {
         ("llm_proxy_queue_running", "gpu"): 1,
         ("llm_proxy_queue_waiting", "gpu"): 2,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stages.backends.backend import Backend
+from stages.backends.call_queue import LocalCallQueue, QueuedCall
 from stages.counters import Counters
 from stages.exchange import Exchange
 from stages.metric_families import metric_families
@@ -28,8 +29,8 @@ class Worker:
         self.counters = Counters()
         self.backends: dict[str, Backend] = {"gpu": backend(max_concurrent_calls=1)}
         queue = self.backends["gpu"].queue
-        assert queue is not None
-        queue.enter("a call", ("", ""), short=True)
+        assert isinstance(queue, LocalCallQueue)
+        queue.calls.enter(QueuedCall(("", ""), short=True), ("", ""), short=True)
 
     def count(self, requests: int, seconds: float = 1.0) -> None:
         for _ in range(requests):

@@ -12,6 +12,7 @@ from attrs import define, evolve, field
 
 from pipeline.chain import Chain
 from stages.backends.backend import Backend
+from stages.backends.call_queue import QueuedCall
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Resolved
 from stages.exchange import Target
 from stages.fallback import Fallback
@@ -135,7 +136,7 @@ async def test_a_full_queue_leads_on_and_opens_no_breaker() -> None:
     world.fakes["a"].failing = False
     turns = world.backends["a"].queue
     assert turns
-    turns.enter("somebody", ("", ""), short=True)
+    await turns.enter(QueuedCall(("", ""), short=True), max_queued=0)
     for _ in range(3):
         await world.ask([])
     assert world.breakers.states(anyio.current_time()) == {"a": "closed", "b": "closed"}

@@ -10,6 +10,7 @@ import pytest
 from attrs import define, field
 
 from pipeline.testing import check_stage, run_stage
+from stages.backends.call_queue import QueuedCall
 from stages.events import Authenticated, HttpRequest, ResponseBody, ResponseStart
 from stages.exchange import Exchange
 from stages.messages_api.errors import NotFoundError
@@ -204,8 +205,8 @@ async def test_an_exchange_in_flight_is_asked_for_again_until_it_ends() -> None:
 async def test_backends_show_their_queue() -> None:
     gpu = backend(max_concurrent_calls=1)
     assert gpu.queue is not None
-    for name in ("one", "two", "three"):
-        gpu.queue.enter(name, ("key-1", ""), short=False)
+    for _ in range(3):
+        await gpu.queue.enter(QueuedCall(("key-1", ""), short=False), max_queued=2)
 
     _, text = await load(Ui(backends={"gpu": gpu}), asking())
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from stages.routing.breaker import Breaker, Breakers
+from stages.routing.breaker import Breaker, Breakers, Change
 
 LIMITS = Breakers(failures=3, window=10, cooldown=30)
 
 
 def failing(*times: float) -> Breaker:
     """A breaker after failures at these times."""
-    breaker = Breaker(LIMITS)
+    breaker = Breaker("target", LIMITS)
     for time in times:
         fail(breaker, time)
     return breaker
@@ -160,3 +160,46 @@ def test_each_target_has_its_own() -> None:
 def test_limits_are_positive(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Breakers(**wrong)  # type: ignore[arg-type]
+
+
+def sharing(*names: str) -> list[Breakers]:
+    """Breakers of several processes, each with the changes of the others, at the time 0."""
+    processes = [Breakers(failures=1, cooldown=30) for _ in names]
+    for process in processes:
+        others = [other for other in processes if other is not process]
+
+        def on_change(label: str, change: Change, others: list[Breakers] = others) -> None:
+            for other in others:
+                other.apply(label, change, 0)
+
+        process.on_change = on_change
+    return processes
+
+
+def test_an_opening_is_shared_and_one_process_probes() -> None:
+    one, two = (each.get("t") for each in sharing("one", "two"))
+    fail(one, 0)
+    assert (two.state(0), two.allows(29)) == ("open", False)
+    probe = two.attempt(31)
+    assert not one.allows(31)
+    one.attempt(31).failed(31)  # every target was open: it does not count
+    probe.response_started()
+    assert (one.state(31), two.state(31)) == ("closed", "closed")
+
+
+def test_a_probe_without_a_result_lets_another_process_probe() -> None:
+    one, two = (each.get("t") for each in sharing("one", "two"))
+    fail(one, 0)
+    two.attempt(31).finished()
+    assert one.allows(31)
+    one.attempt(31)
+    assert not two.allows(31)
+
+
+def test_probes_of_processes_that_cannot_be_reached_are_forgotten() -> None:
+    processes = sharing("one", "two")
+    one, two = (each.get("t") for each in processes)
+    fail(one, 0)
+    two.attempt(31)
+    processes[0].release_probes()  # the other cannot be reached
+    assert one.allows(31)

@@ -1,0 +1,1 @@
+"""Shares limits, slots and circuit breakers among the workers of one machine."""

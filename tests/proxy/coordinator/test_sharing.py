@@ -1,0 +1,152 @@
+"""Workers and a coordinator over a real socket, in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import pytest
+from attrs import define, field
+
+from pipeline.task_groups import task_group
+from proxy.coordinator.call_queue import SharedCallQueue
+from proxy.coordinator.coordinator import Coordinator, listen
+from proxy.coordinator.limit_store import SharedLimitStore
+from proxy.coordinator.link import Link
+from stages.backends.call_queue import QueuedCall
+from stages.limits.store import Admitted, Refused, Want
+
+PLACE = Want("all", "concurrent_requests", "concurrency", "", 2)
+DAY = Want("all", "requests_per_day", "budget", "day", 4)
+
+
+@define(eq=False)
+class Worker:
+    """What a worker shares."""
+
+    link: Link
+    queue: SharedCallQueue = field(init=False)
+    limits: SharedLimitStore = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.queue = SharedCallQueue(self.link, "gpu", 2, workers=2)
+        self.limits = SharedLimitStore(self.link, workers=2)
+        self.link.members.append(self.limits)
+
+    async def enter(self) -> QueuedCall:
+        call = QueuedCall(("key", ""), short=True)
+        assert await self.queue.enter(call, max_queued=10) is None
+        return call
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        return self.queue.running, self.queue.waiting
+
+
+@contextlib.asynccontextmanager
+async def workers() -> AsyncIterator[tuple[Worker, Worker]]:
+    """Two workers that are joined."""
+    with tempfile.TemporaryDirectory() as folder, listen(Path(folder) / "socket") as listener:
+        async with task_group() as group:
+            group.start_soon(Coordinator().serve, listener)
+            made = []
+            for pid in (1, 2):
+                link = Link(Path(folder) / "socket", pid=pid, is_stopped=lambda: True)
+                made.append(Worker(link))
+                group.start_soon(link.run)
+                with anyio.fail_after(5):
+                    await link.wait_at_start()
+            yield made[0], made[1]
+            group.cancel_scope.cancel()
+
+
+async def started(call: QueuedCall) -> None:
+    with anyio.fail_after(5):
+        await call.may_start.wait()
+
+
+async def test_two_workers_share_two_slots() -> None:
+    async with workers() as (one, two):
+        first, second, third = await one.enter(), await one.enter(), await two.enter()
+        assert (one.counts, two.counts) == ((2, 0), (0, 1))
+        await one.queue.leave(first, 0.1)
+        await started(third)
+        assert (one.counts, two.counts) == ((1, 0), (1, 0))
+        for worker in (one, two):  # a reload reaches all
+            worker.queue.resize(3)
+        await started(await two.enter())
+        await one.queue.leave(second)
+
+
+async def test_a_call_that_is_cancelled_passes_its_slot_on() -> None:
+    async with workers() as (one, two):
+        calls = [await one.enter() for _ in range(2)]
+        waiting, last = await two.enter(), await two.enter()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await anyio.lowlevel.checkpoint()
+            finally:
+                await two.queue.leave(waiting)
+                await one.queue.leave(calls[0])
+        await started(last)
+        assert not waiting.may_start.is_set()
+
+
+async def test_a_lost_coordinator_leaves_each_worker_its_part(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with workers() as (one, two):
+        running = [await one.enter(), await one.enter()]
+        waiting = [await two.enter(), await two.enter()]
+        for worker in (one, two):
+            worker.link.lose("does not respond")
+            worker.link.lose("does not respond")
+        assert (one.counts, two.counts) == ((2, 0), (1, 1)), "one of two slots for each"
+        for worker in (one, two):
+            with anyio.fail_after(5):
+                await worker.link.wait_at_start()
+        await one.queue.leave(running[0])
+        await two.queue.leave(waiting[0])
+        await started(waiting[1])
+        assert (one.counts, two.counts) == ((1, 0), (1, 0))
+    lost = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(lost) == 2, "once for each"
+
+
+async def test_two_workers_share_limits_and_holds_survive_a_loss() -> None:
+    async with workers() as (one, two):
+        for hold in "ab":
+            assert isinstance(await one.limits.admit(hold, (PLACE, DAY), (1, 1)), Admitted)
+        refused = await two.limits.admit("c", (PLACE, DAY), (1, 1))
+        assert isinstance(refused, Refused)
+        one.link.lose("does not respond")
+        await one.limits.settle("a", (1, 3))
+        alone = await one.limits.admit("d", (DAY,), (2,))
+        assert isinstance(alone, Admitted)
+        assert alone.levels[0].remaining == 0, "half of 4"
+        with anyio.fail_after(5):
+            await one.link.wait_at_start()
+        result = await two.limits.admit("e", (PLACE, DAY), (1, 0))
+        assert isinstance(result, Admitted)
+        assert [level.remaining for level in result.levels] == [0, 0], "b has 1, a used 3"
+
+
+async def test_a_request_waits_for_a_place_of_another_worker() -> None:
+    async with workers() as (one, two):
+        for hold in "ab":
+            await one.limits.admit(hold, (PLACE,), (1,))
+        async with task_group() as group:
+            results = []
+
+            async def admit() -> None:
+                results.append(await two.limits.admit("c", (PLACE,), (1,), wait=5))
+
+            group.start_soon(admit)
+            await anyio.sleep(0.01)
+            await one.limits.settle("a", (1,))
+        assert isinstance(results[0], Admitted)
