@@ -1,0 +1,243 @@
+"""The connection to the store, and whether the store responds.
+
+    state   call                              in the background
+    -----   -------------------------------   --------------------------------------------------
+    up      asks; lost after an error, or     each 5 s a heartbeat, which may be an error, too
+            without a response in `timeout`
+    lost    raises StoreLostError at once     each second a new connection; up after the listeners'
+                                              `on_connect`
+
+So a store that does not respond delays a call once, for at most `timeout`. Each change of state is
+logged once. coredis is imported late: the import takes 0.4 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import TaskStatus
+from attrs import Factory, define, field, frozen
+
+from pipeline.task_groups import task_group
+
+if TYPE_CHECKING:
+    from coredis import Redis
+
+log = logging.getLogger("llm_proxy")
+
+#: Seconds between two heartbeats. A process without one for three times as long does not count.
+_HEARTBEAT = 5.0
+#: Seconds between two attempts to connect.
+_RECONNECT = 1.0
+#: Seconds that a connection may take.
+_CONNECT_TIMEOUT = 1.0
+_PORT = 6379
+#: The event loop was late if a timeout came after so many times its length.
+_LATE = 1.5
+#: The channel that names waiting requests that may ask again.
+READY = "llm-proxy:ready"
+_STARTING = "it is being connected"
+
+
+class StoreLostError(Exception):
+    """The store does not respond. The call may have had its effect."""
+
+
+@frozen
+class Script:
+    """A Lua script. The store keeps it by its digest."""
+
+    text: str
+    digest: str = field(init=False)
+
+    @digest.default
+    def _make_digest(self) -> str:
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_BEAT = Script(
+    """
+    local now = tonumber(redis.call('TIME')[1])
+    redis.call('ZADD', KEYS[1], now, ARGV[1])
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    return redis.call('ZCARD', KEYS[1])
+    """
+)
+_PROCESSES = "llm-proxy:processes"
+
+
+@define(eq=False)
+class Connection:
+    """Calls scripts of the store at `url`. `run` connects, and keeps the connection.
+
+    `timeout` is in seconds, for each call. `consequence` says in the log what happens without the
+    store.
+    """
+
+    url: str = field(repr=False)
+    timeout: float = 0.05
+    consequence: str = ""
+    error: str = _STARTING
+    """Why the store does not respond; empty if it does."""
+    processes: int = 1
+    """The processes with a connection at the last heartbeat, this one included."""
+    on_connect: Callable[[], Awaitable[None]] | None = None
+    """Called with each new connection, before it is up. May raise StoreLostError."""
+    on_ready: Callable[[str], None] = lambda hold: None
+    """Called with the id of each waiting request that may ask again."""
+    _client: Redis[bytes] | None = None
+    _lost: anyio.Event = Factory(anyio.Event)
+    _since: float = 0.0
+    _id: str = Factory(lambda: secrets.token_hex(8))
+
+    @property
+    def is_up(self) -> bool:
+        """Whether calls reach the store."""
+        return not self.error
+
+    @property
+    def name(self) -> str:
+        """The URL without user, password and query."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port or _PORT}{parts.path}"
+
+    async def call(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a script. Raises StoreLostError.
+
+        If the event loop itself was late, the response may have arrived in time: the script runs
+        again, once. So a script must allow repetition.
+        """
+        client = self._client
+        if client is None:
+            raise StoreLostError(self.error)
+        for last in (False, True):
+            started = anyio.current_time()
+            try:
+                with anyio.fail_after(self.timeout):
+                    return await _evaluate(client, script, keys, arguments)
+            except TimeoutError:
+                reason = f"no response in {self.timeout * 1000:g} ms"
+                if last or anyio.current_time() - started < _LATE * self.timeout:
+                    break
+            except _errors() as error:
+                reason = f"{type(error).__name__}: {error}"
+                break
+        self._lose(client, reason)
+        raise StoreLostError(reason)
+
+    def _lose(self, client: Redis[bytes], reason: str) -> None:
+        if client is self._client:
+            self._client = None
+            self._lost.set()
+            self._set_error(reason)
+
+    def _set_error(self, error: str) -> None:
+        """Change the state, and log the change."""
+        was, self.error, now = self.error, error, anyio.current_time()
+        if error and was in ("", _STARTING):
+            self._since = now
+            log.error(
+                "store %s does not respond (%s): %s; check its server and the network",
+                self.name,
+                error,
+                self.consequence,
+            )
+        elif not error and was == _STARTING:
+            log.info("limits are shared in the store %s", self.name)
+        elif not error:
+            log.warning("store %s responds again, after %.1f s", self.name, now - self._since)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Keep a connection until cancelled. It has started after the first attempt to connect."""
+        started = False
+        while True:
+            async with _client(self.url) as client:
+                if await self._open(client):
+                    if not started:
+                        task_status.started()
+                        started = True
+                    await self._keep(client)
+            if not started:
+                task_status.started()
+                started = True
+            await anyio.sleep(_RECONNECT)
+
+    async def _open(self, client: Redis[bytes]) -> bool:
+        """Use `client` from now on, if it can connect."""
+        try:
+            with anyio.fail_after(_CONNECT_TIMEOUT):
+                await client.ping()
+            self._client, self._lost = client, anyio.Event()
+            await self._beat()
+            if self.on_connect:
+                await self.on_connect()
+        except StoreLostError as error:
+            self._set_error(str(error))
+        except TimeoutError:
+            self._set_error(f"no connection in {_CONNECT_TIMEOUT:g} s")
+        except _errors() as error:
+            self._set_error(f"{type(error).__name__}: {error}")
+        else:
+            self._set_error("")
+        return self.is_up
+
+    async def _keep(self, client: Redis[bytes]) -> None:
+        """Listen, and send heartbeats, until the connection is lost."""
+        async with task_group() as group:
+            group.start_soon(self._listen, client)
+            while self.is_up:
+                with anyio.move_on_after(_HEARTBEAT):
+                    await self._lost.wait()
+                if self.is_up:
+                    with contextlib.suppress(StoreLostError):
+                        await self._beat()
+            await anyio.sleep(self.timeout)  # calls that run can end
+            group.cancel_scope.cancel()
+
+    async def _beat(self) -> None:
+        self.processes = await self.call(_BEAT, [_PROCESSES], [self._id, int(3 * _HEARTBEAT)])
+
+    async def _listen(self, client: Redis[bytes]) -> None:
+        try:
+            async with client.pubsub(channels=[READY], ignore_subscribe_messages=True) as messages:
+                async for message in messages:
+                    self.on_ready(bytes(message["data"]).decode())
+        except _errors() as error:
+            self._lose(client, f"{type(error).__name__}: {error}")
+
+
+def _client(url: str) -> Redis[bytes]:
+    """A client that has not connected. The library does not know the names of Valkey."""
+    from coredis import Redis
+    from coredis.retry import NoRetryPolicy
+
+    url = url.replace("valkey", "redis", 1)
+    return Redis.from_url(url, connect_timeout=_CONNECT_TIMEOUT, retry_policy=NoRetryPolicy())
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What the library raises if the store cannot be used."""
+    from coredis.exceptions import RedisError
+
+    return (RedisError, OSError, RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)
+
+
+async def _evaluate(
+    client: Redis[bytes], script: Script, keys: Sequence[str], arguments: Sequence[Any]
+) -> Any:
+    from coredis.exceptions import NoScriptError
+
+    try:
+        return await client.evalsha(script.digest, keys, arguments)
+    except NoScriptError:  # the store is new, or has restarted
+        await client.script_load(script.text)
+        return await client.evalsha(script.digest, keys, arguments)
