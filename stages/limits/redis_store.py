@@ -40,14 +40,14 @@ def load_script(name: str) -> Script:
 
 
 @define(eq=False)
-class _Hold:
+class Hold:
     """The places of a hold's wants by account."""
 
     accounts: dict[str, list[int]]
     wants: Sequence[Want]
 
     @classmethod
-    def of(cls, wants: Sequence[Want]) -> _Hold:
+    def of(cls, wants: Sequence[Want]) -> Hold:
         accounts: dict[str, list[int]] = {}
         for n, want in enumerate(wants):
             accounts.setdefault(want.account, []).append(n)
@@ -94,9 +94,9 @@ class RedisStore:
     lease: float = 60.0
     now: float | None = None
     _local: MemoryStore = Factory(MemoryStore)
-    _holds: dict[str, _Hold] = Factory(dict)
+    _holds: dict[str, Hold] = Factory(dict)
     """Of requests in flight that the store admitted, or may have admitted."""
-    _kept: dict[str, tuple[_Hold, Sequence[float]]] = Factory(dict)
+    _kept: dict[str, tuple[Hold, Sequence[float]]] = Factory(dict)
     """Settlements that could not be sent."""
     _events: dict[str, anyio.Event] = Factory(dict)
     """Of waiting requests: set when they may ask again."""
@@ -113,7 +113,7 @@ class RedisStore:
     ) -> Admitted | Refused:
         """See LimitStore."""
         if self.connection.is_up:
-            self._holds[hold] = _Hold.of(wants)
+            self._holds[hold] = Hold.of(wants)
             try:
                 result = await self._ask(hold, amounts, wait)
                 if wait > 0 and _waits(result, wants):
@@ -168,7 +168,7 @@ class RedisStore:
                 except StoreLostError:
                     self._keep(hold, used)
 
-    async def _send(self, hold: str, ending: _Hold, used: Sequence[float]) -> None:
+    async def _send(self, hold: str, ending: Hold, used: Sequence[float]) -> None:
         arguments = [*self._arguments(hold), ending.used(used)]
         await self.connection.call(self._settle_script, ending.keys, arguments)
 
