@@ -22,6 +22,7 @@ from stages.limits.section import LimitsSection
 from stages.profiles.price import price_on
 from stages.resolve import Resolve
 from stages.retry import Retry
+from stages.shared_store.section import Store
 
 #: Targets that a message names.
 _NAMED = 5
@@ -40,13 +41,14 @@ def limit_rules(
     sections: Mapping[str, Any], pipelines: tuple[Pipeline, ...]
 ) -> Iterator[tuple[Path, Problem]]:
     """Yield the problems of limits, each with its path in the config."""
-    if not {"server", "backends", "models", "limits"} <= sections.keys():
+    if not {"server", "backends", "models", "limits", "store"} <= sections.keys():
         return  # they have problems, which are reported
     configured = [each for each in _configured(sections) if each.limits.active]
     if configured:
         yield from _unpriced_budgets(configured, sections, pipelines)
         yield from _unused(pipelines)
         yield from _in_workers(sections, pipelines)
+        yield from _shared(sections["store"])
 
 
 def _unpriced_budgets(
@@ -99,16 +101,24 @@ def _unused(pipelines: tuple[Pipeline, ...]) -> Iterator[tuple[Path, Problem]]:
 def _in_workers(
     sections: Mapping[str, Any], pipelines: tuple[Pipeline, ...]
 ) -> Iterator[tuple[Path, Problem]]:
-    """Yield a warning if several workers count, each for itself. To remove with a shared store."""
-    workers = sections["server"].workers
-    if workers > 1 and any(isinstance(stage, Limit) for each in pipelines for stage in each.stages):
+    """Yield a warning if several workers count, each for itself."""
+    workers, store = sections["server"].workers, sections["store"]
+    has_limits = any(isinstance(stage, Limit) for each in pipelines for stage in each.stages)
+    if workers > 1 and store.connection is None and has_limits:
         message = (
             f"each of the {workers} workers counts for itself, so clients may use {workers} times "
             "the limits"
         )
-        hint = "set `workers: 1`"
+        hint = "set `workers: 1`, or share the limits with `store: valkey://…`"
         problem = Problem("limits-per-worker", message, hint=hint, severity="warning")
         yield ("server", "workers"), problem
+
+
+def _shared(store: Store) -> Iterator[tuple[Path, Problem]]:
+    """Yield a note that limits are shared."""
+    if store.connection:
+        message = f"limits are shared with all processes that use {store.connection.name}"
+        yield ("store",), Problem("limits-shared", message, severity="note")
 
 
 def _configured(sections: Mapping[str, Any]) -> Iterator[_Configured]:

@@ -125,5 +125,3 @@ class Resp:
             return None if rest == b"-1" else self.file.read(int(rest) + 2)[:-2]
         assert kind != b"-", rest.decode()
         return int(rest) if kind == b":" else rest
-
-

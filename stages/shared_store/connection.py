@@ -159,16 +159,22 @@ class Connection:
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep a connection until cancelled. It has started after the first attempt to connect."""
         started = False
-        while True:
-            async with _client(self.url) as client:
-                if await self._open(client):
-                    if not started:
-                        task_status.started()
-                        started = True
-                    await self._keep(client)
+
+        def has_tried() -> None:
+            nonlocal started
             if not started:
                 task_status.started()
-                started = True
+            started = True
+
+        while True:
+            try:
+                async with _client(self.url) as client:
+                    is_up = await self._open(client)
+                    has_tried()
+                    if is_up:
+                        await self._keep(client)
+            except* _errors() as errors:  # of the library's own tasks
+                log.debug("connection to %s ended: %s", self.name, errors)
             await anyio.sleep(_RECONNECT)
 
     async def _open(self, client: Redis[bytes]) -> bool:
@@ -207,10 +213,13 @@ class Connection:
         self.processes = await self.call(_BEAT, [_PROCESSES], [self._id, int(3 * _HEARTBEAT)])
 
     async def _listen(self, client: Redis[bytes]) -> None:
+        """Receive messages on a connection of its own."""
         try:
-            async with client.pubsub(channels=[READY], ignore_subscribe_messages=True) as messages:
-                async for message in messages:
-                    self.on_ready(bytes(message["data"]).decode())
+            async with client.connection_pool.acquire() as connection:
+                connection.send_command(b"SUBSCRIBE", READY)
+                async for kind, _, data in connection.push_messages:
+                    if kind == b"message":
+                        self.on_ready(data.decode())
         except _errors() as error:
             self._lose(client, f"{type(error).__name__}: {error}")
 

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from attrs import define, field, validators
+from attrs import define, field, fields, validators
+from cattrs import Converter
 
 from pipeline import option
 from pipeline.config.options import OptionError
+from pipeline.config.schema import JsonSchema
 from stages.shared_store.connection import Connection
+
+log = logging.getLogger("llm_proxy")
 
 OnLoss = Literal["local", "allow", "refuse"]
 _SCHEMES = ("valkey", "valkeys", "redis", "rediss")
 _MODULE = "coredis"
+_CONSEQUENCES = {
+    "local": "each process counts alone, up to its share of the limits",
+    "allow": "all requests are admitted",
+    "refuse": "requests that have limits get a 529",
+}
 
 
 def _check_url(_: Any, attribute: Any, url: str) -> None:
@@ -62,9 +72,33 @@ class Store:
 
     def __attrs_post_init__(self) -> None:
         if self.url:
-            self.connection = Connection(self.url, self.timeout)
+            consequence = _CONSEQUENCES[self.on_loss]
+            self.connection = Connection(self.url, self.timeout, consequence)
 
     @property
-    def error(self) -> str:
-        """Why the store does not respond; empty if it does, or if there is none."""
-        return self.connection.error if self.connection else ""
+    def is_up(self) -> bool | None:
+        """Whether the store responds; None without a `url`."""
+        return self.connection.is_up if self.connection else None
+
+    def keep(self, reloaded: Store) -> Store:
+        """Return this section in place of a reloaded one, and log the options that differ."""
+        for each in fields(Store):
+            if each.init and getattr(self, each.name) != getattr(reloaded, each.name):
+                log.warning("`store.%s` has changed: restart the proxy to apply it", each.name)
+        return self
+
+
+def json_schema(schema: JsonSchema) -> JsonSchema:
+    """Add the short form, a URL, to the JSON Schema of the section."""
+    return {"anyOf": [schema, {"description": "the option `url`", "type": "string"}]}
+
+
+def register_hooks(converter: Converter) -> None:
+    """Register the section with `converter`: it may be a URL."""
+    as_mapping = converter.get_structure_hook(Store)
+
+    def structure(value: Any, kind: Any) -> Store:
+        store: Store = as_mapping({"url": value} if isinstance(value, str) else value, kind)
+        return store
+
+    converter.register_structure_hook(Store, structure)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
-import msgspec
 import pytest
 from attrs import define, field
 
 from stages.limits.ledger import Ledger
-from stages.limits.redis_store import Hold, load_script
-from stages.limits.store import Admitted, Level, Refused, Want
+from stages.limits.script_calls import WantsByAccount, admission, load_script
+from stages.limits.store import Admitted, Refused, Want
 from stages.shared_store.connection import READY
-from tests.redis_server import BINARY, Resp, RedisServer, running_redis
+from tests.redis_server import BINARY, RedisServer, Resp, running_redis
 from tests.stages.limits.support import AnyLedger
 
 NewLedger = Callable[..., AnyLedger]
@@ -29,7 +28,7 @@ class ScriptLedger:
     messages: Resp
     lease: float = 10_000_000.0
     now: float = 0.0
-    holds: dict[str, Hold] = field(factory=dict)
+    holds: dict[str, WantsByAccount] = field(factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.client.call("FLUSHALL")
@@ -43,17 +42,14 @@ class ScriptLedger:
         amounts: Sequence[float],
         queue: bool = False,
     ) -> Admitted | Refused:
-        asking = self.holds[hold] = Hold.of(wants)
+        asking = self.holds[hold] = WantsByAccount(wants)
         patience = PATIENCE if queue else 0
-        packed = self.run("admit", now, hold, patience, asking.items(amounts))
-        want, retry_after, used_up, flat = msgspec.msgpack.decode(packed)
-        levels = tuple(Level(*pair) for pair in zip(flat[::2], flat[1::2], strict=True))
-        return Admitted(levels) if want < 0 else Refused(want, retry_after, used_up, levels)
+        return admission(self.run("admit", now, hold, patience, asking.items(amounts)))
 
     def settle(self, now: float, hold: str, used: Sequence[float]) -> None:
         if ending := self.holds.get(hold):
             used = [*used, *[0.0] * (len(ending.wants) - len(used))]
-            self.run("settle", now, hold, ending.used(used))
+            self.run("settle", now, hold, ending.amounts(used))
 
     def renew(self, now: float, hold: str) -> None:
         if hold in self.holds:

@@ -8,7 +8,8 @@ from attrs import evolve
 from stages.limits.counts import window
 from stages.limits.ledger import Ledger
 from stages.limits.store import Admitted, Refused
-from tests.stages.limits.ledgers import NewLedger, ledger_server as ledger_server
+from tests.stages.limits.ledgers import NewLedger
+from tests.stages.limits.ledgers import ledger_server as ledger_server
 from tests.stages.limits.ledgers import new_ledger as new_ledger
 from tests.stages.limits.support import AnyLedger, Ask, admit, budget, places, rate
 
