@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 from attrs import Factory, define, field, frozen
 
 from pipeline.task_groups import task_group
@@ -34,8 +34,6 @@ log = logging.getLogger("llm_proxy")
 
 #: Seconds between two heartbeats. A process without one for three times as long does not count.
 _HEARTBEAT = 5.0
-#: Seconds between two attempts to connect.
-_RECONNECT = 1.0
 #: Seconds that a connection may take.
 _CONNECT_TIMEOUT = 1.0
 _PORT = 6379
@@ -85,6 +83,8 @@ class Connection:
     url: str = field(repr=False)
     timeout: float = 0.05
     consequence: str = ""
+    reconnect_after: float = 1.0
+    """Seconds between two attempts to connect."""
     error: str = _STARTING
     """Why the store does not respond; empty if it does."""
     processes: int = 1
@@ -168,20 +168,23 @@ class Connection:
 
         while True:
             try:
-                async with _client(self.url) as client:
-                    is_up = await self._open(client)
+                async with _client(self.url) as client, task_group() as group:
+                    is_up = await self._open(client, group)
                     has_tried()
                     if is_up:
-                        await self._keep(client)
+                        await self._keep()
+                    group.cancel_scope.cancel()
             except* _errors() as errors:  # of the library's own tasks
                 log.debug("connection to %s ended: %s", self.name, errors)
-            await anyio.sleep(_RECONNECT)
+            await anyio.sleep(self.reconnect_after)
 
-    async def _open(self, client: Redis[bytes]) -> bool:
+    async def _open(self, client: Redis[bytes], group: TaskGroup) -> bool:
         """Use `client` from now on, if it can connect."""
         try:
             with anyio.fail_after(_CONNECT_TIMEOUT):
                 await client.ping()
+                await group.start(self._listen, client)
+                await client.ping()  # opens a connection for calls
             self._client, self._lost = client, anyio.Event()
             await self._beat()
             if self.on_connect:
@@ -196,31 +199,34 @@ class Connection:
             self._set_error("")
         return self.is_up
 
-    async def _keep(self, client: Redis[bytes]) -> None:
-        """Listen, and send heartbeats, until the connection is lost."""
-        async with task_group() as group:
-            group.start_soon(self._listen, client)
-            while self.is_up:
-                with anyio.move_on_after(_HEARTBEAT):
-                    await self._lost.wait()
-                if self.is_up:
-                    with contextlib.suppress(StoreLostError):
-                        await self._beat()
-            await anyio.sleep(self.timeout)  # calls that run can end
-            group.cancel_scope.cancel()
+    async def _keep(self) -> None:
+        """Send heartbeats until the connection is lost."""
+        while self.is_up:
+            with anyio.move_on_after(_HEARTBEAT):
+                await self._lost.wait()
+            if self.is_up:
+                with contextlib.suppress(StoreLostError):
+                    await self._beat()
+        await anyio.sleep(self.timeout)  # until the calls in flight have ended
 
     async def _beat(self) -> None:
         self.processes = await self.call(_BEAT, [_PROCESSES], [self._id, int(3 * _HEARTBEAT)])
 
-    async def _listen(self, client: Redis[bytes]) -> None:
-        """Receive messages on a connection of its own."""
+    async def _listen(self, client: Redis[bytes], *, task_status: TaskStatus[None]) -> None:
+        """Receive messages, on a connection of its own."""
+        started = False
         try:
             async with client.connection_pool.acquire() as connection:
                 connection.send_command(b"SUBSCRIBE", READY)
                 async for kind, _, data in connection.push_messages:
                     if kind == b"message":
                         self.on_ready(data.decode())
+                    elif not started:
+                        started = True
+                        task_status.started()
         except _errors() as error:
+            if not started:
+                raise
             self._lose(client, f"{type(error).__name__}: {error}")
 
 
@@ -229,6 +235,7 @@ def _client(url: str) -> Redis[bytes]:
     from coredis import Redis
     from coredis.retry import NoRetryPolicy
 
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it logs a traceback for each attempt
     url = url.replace("valkey", "redis", 1)
     return Redis.from_url(url, connect_timeout=_CONNECT_TIMEOUT, retry_policy=NoRetryPolicy())
 
