@@ -52,6 +52,7 @@ class RedisStore:
     _charge: Script = field(factory=lambda: load_script("charge"), init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.connection.scripts = (self._admit, self._settle, self._renew, self._charge)
         self.connection.on_connect = self._catch_up
         self.connection.on_ready = self._wake
 

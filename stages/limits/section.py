@@ -75,7 +75,8 @@ class LimitsSection:
     def share(self, store: Store) -> None:
         """Count in the shared store, if there is one, unless the counts were carried over."""
         if store.connection and isinstance(self.store, MemoryStore):
-            self.store = RedisStore(store.connection, LoneStore(store.on_loss))
+            lone = LoneStore(store.on_loss)
+            self.store = RedisStore(store.connection, lone, store.lease)
 
     def carry_over(self, running: LimitsSection) -> None:
         """Keep the counts and the estimates of `running`, for a reloaded config."""

@@ -2,8 +2,8 @@
 
     state   call                              in the background
     -----   -------------------------------   --------------------------------------------------
-    up      asks; lost after an error, or     each 5 s a heartbeat, which may be an error, too
-            without a response in `timeout`
+    up      asks; lost after an error, or     each 5 s a heartbeat, which is a call, too
+            after `timeout` without response
     lost    raises StoreLostError at once     each second a new connection; up after the listeners'
                                               `on_connect`
 
@@ -18,6 +18,7 @@ import hashlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -26,6 +27,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from attrs import Factory, define, field, frozen
 
 from pipeline.task_groups import task_group
+from pipeline.timers import delayed
 
 if TYPE_CHECKING:
     from coredis import Redis
@@ -37,8 +39,11 @@ _HEARTBEAT = 5.0
 #: Seconds that a connection may take.
 _CONNECT_TIMEOUT = 1.0
 _PORT = 6379
-#: The event loop was late if a timeout came after so many times its length.
-_LATE = 1.5
+#: The part of a timeout after which a store without any response may be lost, and the turns of the
+#: event loop in the rest of it.
+_SILENCE, _TURNS = 0.8, 8
+#: Timeouts that a call may take in a burst of calls, while there are responses to others.
+_BURST = 10
 #: The channel that names waiting requests that may ask again.
 READY = "llm-proxy:ready"
 _STARTING = "it is being connected"
@@ -89,6 +94,8 @@ class Connection:
     """Why the store does not respond; empty if it does."""
     processes: int = 1
     """The processes with a connection at the last heartbeat, this one included."""
+    scripts: tuple[Script, ...] = ()
+    """Scripts that each new connection loads, so that a burst of calls does not load them."""
     on_connect: Callable[[], Awaitable[None]] | None = None
     """Called with each new connection, before it is up. May raise StoreLostError."""
     on_ready: Callable[[str], None] = lambda hold: None
@@ -96,6 +103,8 @@ class Connection:
     _client: Redis[bytes] | None = None
     _lost: anyio.Event = Factory(anyio.Event)
     _since: float = 0.0
+    _heard: float = 0.0
+    """When the latest response came."""
     _id: str = Factory(lambda: secrets.token_hex(8))
 
     @property
@@ -113,26 +122,44 @@ class Connection:
     async def call(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script. Raises StoreLostError.
 
-        If the event loop itself was late, the response may have arrived in time: the script runs
-        again, once. So a script must allow repetition.
+        The caller may repeat a call that raised, so a script must allow repetition.
         """
         client = self._client
         if client is None:
             raise StoreLostError(self.error)
-        for last in (False, True):
-            started = anyio.current_time()
+        reason = f"no response in {self.timeout * 1000:g} ms"
+        with anyio.CancelScope() as scope:
+            give_up = partial(self._give_up, scope, anyio.current_time())
+            timer = delayed(self.timeout * _SILENCE, give_up)
             try:
-                with anyio.fail_after(self.timeout):
-                    return await _evaluate(client, script, keys, arguments)
-            except TimeoutError:
-                reason = f"no response in {self.timeout * 1000:g} ms"
-                if last or anyio.current_time() - started < _LATE * self.timeout:
-                    break
+                result = await _evaluate(client, script, keys, arguments)
+                self._heard = timer.now()
+                return result
             except _errors() as error:
                 reason = f"{type(error).__name__}: {error}"
-                break
+            finally:
+                await timer.stop()
         self._lose(client, reason)
         raise StoreLostError(reason)
+
+    async def _give_up(self, scope: anyio.CancelScope, started: float) -> None:
+        """Cancel a call when the store is silent.
+
+        A burst of calls may need more than the timeout, on this side or on the other. As long as
+        there are responses to any of them, the store is not lost. The last part of the timeout has
+        several turns of the event loop: a loop that is late has not read the responses yet.
+        """
+        silence, end = self.timeout * _SILENCE, started + self.timeout * _BURST
+        while (now := anyio.current_time()) < end:
+            heard = max(self._heard, started)
+            if now - heard < silence:
+                await anyio.sleep(heard + silence - now)
+                continue
+            for _ in range(_TURNS):
+                await anyio.sleep((self.timeout - silence) / _TURNS)
+            if self._heard <= heard:
+                break
+        scope.cancel()
 
     def _lose(self, client: Redis[bytes], reason: str) -> None:
         if client is self._client:
@@ -184,7 +211,8 @@ class Connection:
             with anyio.fail_after(_CONNECT_TIMEOUT):
                 await client.ping()
                 await group.start(self._listen, client)
-                await client.ping()  # opens a connection for calls
+                for script in (_BEAT, *self.scripts):
+                    await client.script_load(script.text)
             self._client, self._lost = client, anyio.Event()
             await self._beat()
             if self.on_connect:

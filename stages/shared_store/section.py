@@ -67,6 +67,11 @@ class Store:
         help="seconds that a call of the store may take",
         validator=[validators.gt(0), validators.le(5)],
     )
+    lease: float = option(
+        60.0,
+        help="seconds after which what a process had reserved is free, if the process died",
+        validator=validators.gt(0),
+    )
     connection: Connection | None = field(default=None, init=False, repr=False)
     """None without a `url`."""
 
