@@ -39,11 +39,13 @@ _HEARTBEAT = 5.0
 #: Seconds that a connection may take.
 _CONNECT_TIMEOUT = 1.0
 _PORT = 6379
-#: The part of a timeout after which a store without any response may be lost, and the turns of the
-#: event loop in the rest of it.
-_SILENCE, _TURNS = 0.8, 8
+#: The part of a timeout that is one wait. The rest is so many waits.
+_FIRST, _WAITS = 0.2, 8
 #: Timeouts that a call may take in a burst of calls, while there are responses to others.
 _BURST = 10
+#: Calls in flight; others wait. coredis sends nothing as long as each turn of the event loop adds a
+#: call, so a burst of calls would get no response.
+_MAX_CALLS = 16
 #: The channel that names waiting requests that may ask again.
 READY = "llm-proxy:ready"
 _STARTING = "it is being connected"
@@ -103,6 +105,7 @@ class Connection:
     _client: Redis[bytes] | None = None
     _lost: anyio.Event = Factory(anyio.Event)
     _since: float = 0.0
+    _in_flight: anyio.Semaphore = Factory(lambda: anyio.Semaphore(_MAX_CALLS, fast_acquire=True))
     _heard: float = 0.0
     """When the latest response came."""
     _id: str = Factory(lambda: secrets.token_hex(8))
@@ -124,13 +127,19 @@ class Connection:
 
         The caller may repeat a call that raised, so a script must allow repetition.
         """
-        client = self._client
-        if client is None:
-            raise StoreLostError(self.error)
+        async with self._in_flight:
+            client = self._client
+            if client is None:
+                raise StoreLostError(self.error)
+            return await self._send(client, script, keys, arguments)
+
+    async def _send(
+        self, client: Redis[bytes], script: Script, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
         reason = f"no response in {self.timeout * 1000:g} ms"
         with anyio.CancelScope() as scope:
             give_up = partial(self._give_up, scope, anyio.current_time())
-            timer = delayed(self.timeout * _SILENCE, give_up)
+            timer = delayed(self.timeout * _FIRST, give_up)
             try:
                 result = await _evaluate(client, script, keys, arguments)
                 self._heard = timer.now()
@@ -145,20 +154,15 @@ class Connection:
     async def _give_up(self, scope: anyio.CancelScope, started: float) -> None:
         """Cancel a call when the store is silent.
 
-        A burst of calls may need more than the timeout, on this side or on the other. As long as
-        there are responses to any of them, the store is not lost. The last part of the timeout has
-        several turns of the event loop: a loop that is late has not read the responses yet.
+        A burst of calls may need more than the timeout. As long as there are responses to any of
+        them, the store is not lost. Short waits are counted, not seconds: an event loop that is
+        late itself may not have sent the call, or not have read the response.
         """
-        silence, end = self.timeout * _SILENCE, started + self.timeout * _BURST
-        while (now := anyio.current_time()) < end:
-            heard = max(self._heard, started)
-            if now - heard < silence:
-                await anyio.sleep(heard + silence - now)
-                continue
-            for _ in range(_TURNS):
-                await anyio.sleep((self.timeout - silence) / _TURNS)
-            if self._heard <= heard:
-                break
+        heard, waits, end = self._heard, 0, started + self.timeout * _BURST
+        while waits < _WAITS and anyio.current_time() < end:
+            await anyio.sleep(self.timeout * (1 - _FIRST) / _WAITS)
+            waits = waits + 1 if self._heard == heard else 0
+            heard = self._heard
         scope.cancel()
 
     def _lose(self, client: Redis[bytes], reason: str) -> None:

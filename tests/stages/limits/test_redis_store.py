@@ -26,6 +26,7 @@ pytestmark = [
 ]
 #: Nothing here takes so long, in seconds, unless it hangs.
 LIMIT = 20.0
+WAITING = "llm-proxy:{all}:waiting"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +79,7 @@ async def left(store: LimitStore, ask: Ask) -> float:
 
 async def until_up(store: RedisStore) -> None:
     with anyio.fail_after(LIMIT):
-        while not store.connection.is_up:
+        while not store.connection.is_up:  # noqa: ASYNC110
             await anyio.sleep(0.01)
 
 
@@ -134,7 +135,7 @@ async def test_places_go_to_those_that_wait_in_their_order(server: RedisServer) 
 async def waiting(server: RedisServer, number: int) -> None:
     """Wait until so many requests wait."""
     with anyio.fail_after(LIMIT), Resp(server.port) as client:
-        while client.call("ZCARD", "llm-proxy:{all}:waiting") != number:
+        while client.call("ZCARD", WAITING) != number:  # noqa: ASYNC110
             await anyio.sleep(0.005)
 
 
