@@ -39,7 +39,7 @@ _HEARTBEAT = 5.0
 #: Seconds that a connection may take.
 _CONNECT_TIMEOUT = 1.0
 _PORT = 6379
-#: The part of a timeout that is one wait. The rest is so many waits.
+#: The part of a timeout that is one wait, and the number of waits in the rest.
 _FIRST, _WAITS = 0.2, 8
 #: Timeouts that a call may take in a burst of calls, while there are responses to others.
 _BURST = 10

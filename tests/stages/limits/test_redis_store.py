@@ -133,7 +133,7 @@ async def test_places_go_to_those_that_wait_in_their_order(server: RedisServer) 
 
 
 async def waiting(server: RedisServer, number: int) -> None:
-    """Wait until so many requests wait."""
+    """Wait until this number of requests waits."""
     with anyio.fail_after(LIMIT), Resp(server.port) as client:
         while client.call("ZCARD", WAITING) != number:  # noqa: ASYNC110
             await anyio.sleep(0.005)
