@@ -10,6 +10,8 @@ from attrs import Factory, define, evolve
 from stages.limits.memory import MemoryStore
 from stages.limits.store import Admitted, Level, Refused, StoreUnavailableError, Want
 
+#: Limits that are remembered. Beyond, those that are forgotten are reported with their shares.
+_MAX_LIMITS = 100_000
 OnLoss = Literal["local", "allow", "refuse"]
 
 
@@ -41,6 +43,8 @@ class LoneStore:
             raise StoreUnavailableError
         if self.on_loss == "allow":
             return Admitted(tuple([Level(want.maximum, 0.0) for want in wants]))
+        if len(self._limits) >= _MAX_LIMITS:
+            self._limits.clear()
         self._limits |= {(want.account, want.limit): want for want in wants}
         shares = [_share(want, processes) for want in wants]
         result = await self.memory.admit(hold, shares, amounts, wait)

@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import logging
 import secrets
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -269,7 +270,14 @@ def _client(url: str) -> Redis[bytes]:
 
     logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it logs a traceback for each attempt
     url = url.replace("valkey", "redis", 1)
-    return Redis.from_url(url, connect_timeout=_CONNECT_TIMEOUT, retry_policy=NoRetryPolicy())
+    tls = ssl.create_default_context() if url.startswith("rediss") else None
+    return Redis.from_url(
+        url,
+        decode_components=True,
+        connect_timeout=_CONNECT_TIMEOUT,
+        retry_policy=NoRetryPolicy(),
+        ssl_context=tls,
+    )
 
 
 def _errors() -> tuple[type[Exception], ...]:

@@ -27,17 +27,28 @@ _CONSEQUENCES = {
 }
 
 
+def _is_usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    database = parts.path.removeprefix("/")
+    return (
+        parts.scheme in _SCHEMES
+        and bool(parts.hostname)
+        and port != 0
+        and (not database or database.isdecimal())
+        and not parts.query
+        and not parts.fragment
+    )
+
+
 def _check_url(_: Any, attribute: Any, url: str) -> None:
     """Accept the URL of a store, if its client is installed. The message has no part of the URL."""
     if not url:
         return
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
-        usable = usable and parts.path.strip("/").isdecimal() if parts.path.strip("/") else usable
-    except ValueError:
-        usable = False
-    if not usable:
+    if not _is_usable(url):
         message = "`store` is not the URL of a Valkey or Redis server"
         raise OptionError("url", message, "write it as `valkey://127.0.0.1:6379/0`")
     if importlib.util.find_spec(_MODULE) is None:

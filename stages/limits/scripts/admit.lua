@@ -88,6 +88,7 @@ if not worst then
       KINDS[item[2]].take(count_of(account, item), item)
     end
     save_record(account, hold, {true, now, now + lease, items})
+    bound(account)
   end
   leave_all()
   local levels = result(-1, 0, false)

@@ -11,11 +11,15 @@
 -- ARGV[1] is the id of the hold, ARGV[2] the time (empty: the server's), ARGV[3] the lease.
 --
 -- A key expires when all its counts equal unused ones.
+--
+-- 'llm-proxy:clients' is a ZSET of accounts whose names clients choose, with the time of their last
+-- admission.
 
 local SECONDS = {minute = 60, hour = 3600, day = 86400}
 local IN_FLIGHT_RETRY = 5
 local EPSILON = 1e-9
 local SETTLE_EXPIRED = 3600
+local CLIENTS, MAX_CLIENTS = 'llm-proxy:clients', 100000
 
 local hold, lease = ARGV[1], tonumber(ARGV[3])
 local now = tonumber(ARGV[2])
@@ -292,5 +296,26 @@ local function save(account, items)
   end
   for _, key in ipairs({account.key, account.times, account.waiting}) do
     redis.call('EXPIRE', key, math.ceil(live) + 1)
+  end
+end
+
+-- Drop the oldest counts of names that clients choose, if there are too many.
+local function bound(account)
+  if not string.find(account.key, '^llm%-proxy:{session:') and
+      not string.find(account.key, '^llm%-proxy:{agent:') then
+    return
+  end
+  redis.call('ZADD', CLIENTS, text(now), account.key)
+  if redis.call('ZCARD', CLIENTS) <= MAX_CLIENTS then
+    return
+  end
+  for _, key in ipairs(redis.call('ZRANGE', CLIENTS, 0, 9)) do
+    local prefix = string.sub(key, 1, -#'counts' - 1)
+    if redis.call('EXISTS', prefix .. 'times') == 1 then
+      redis.call('ZADD', CLIENTS, text(now), key)  -- it has requests in flight
+    else
+      redis.call('DEL', key, prefix .. 'waiting')
+      redis.call('ZREM', CLIENTS, key)
+    end
   end
 end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 from attrs import define, field
@@ -27,6 +28,7 @@ class ScriptLedger:
     client: Resp
     messages: Resp
     lease: float = 10_000_000.0
+    max_clients: int = 100_000
     now: float = 0.0
     holds: dict[str, WantsByAccount] = field(factory=dict)
 
@@ -61,7 +63,7 @@ class ScriptLedger:
     def run(self, name: str, now: float, hold: str, *arguments: float | bytes) -> bytes:
         self.now = now
         keys = self.holds[hold].keys
-        text = load_script(name).text
+        text = load_script(name).text.replace("100000", str(self.max_clients))
         result: bytes = self.client.call(
             "EVAL", text, len(keys), *keys, hold, repr(now), self.lease, *arguments
         )
@@ -105,4 +107,4 @@ def new_ledger(
         pytest.skip("needs redis-server: apt-get install redis-server")
     with Resp(ledger_server.port) as client, Resp(ledger_server.port) as messages:
         messages.call("SUBSCRIBE", READY)
-        yield lambda lease=10_000_000.0: ScriptLedger(client, messages, lease)
+        yield partial(ScriptLedger, client, messages)

@@ -10,7 +10,7 @@ from attrs import Factory, define
 
 from stages.limits.ledger import Ledger
 from stages.limits.store import Admitted, Refused
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, Resp
 from tests.stages.limits.ledgers import NewLedger
 from tests.stages.limits.ledgers import ledger_server as ledger_server
 from tests.stages.limits.ledgers import new_ledger as new_ledger
@@ -106,8 +106,6 @@ def test_both_ledgers_return_the_same(new_ledger: NewLedger) -> None:
 def test_keys_live_as_long_as_their_counts(
     new_ledger: NewLedger, ledger_server: RedisServer
 ) -> None:
-    from tests.redis_server import Resp
-
     ledger = new_ledger(lease=60)
     with Resp(ledger_server.port) as client:
         admit(ledger, START, "1", rate(60, 1, "key:a"))
@@ -120,3 +118,21 @@ def test_keys_live_as_long_as_their_counts(
     assert 3660 <= times["llm-proxy:{key:b}:times"] <= 3662
     assert 86300 <= times["llm-proxy:{key:c}:counts"] <= 86402
     assert -1 not in times.values()
+
+
+@pytest.mark.parametrize("new_ledger", ["scripts"], indirect=True)
+def test_the_oldest_counts_of_sessions_are_dropped(
+    new_ledger: NewLedger, ledger_server: RedisServer
+) -> None:
+    ledger = new_ledger(max_clients=20)
+    admit(ledger, START, "runs", rate(60, 1, "session:runs", "day"))
+    for n in range(100):
+        asks = [rate(60, 1, "key:a", "day"), rate(60, 1, f"session:{n}", "day")]
+        admit(ledger, START + n, str(n), *asks[n >= 50 :])
+        ledger.settle(START + n, str(n), [1] * len(asks[n >= 50 :]))
+    with Resp(ledger_server.port) as client:
+        keys = {key.decode() for key in client.call("KEYS", "*:counts")}
+
+    assert len(keys) == 21
+    assert {"llm-proxy:{session:99}:counts", "llm-proxy:{session:runs}:counts"} <= keys
+    assert "llm-proxy:{key:a}:counts" in keys
