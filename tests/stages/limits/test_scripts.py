@@ -133,6 +133,6 @@ def test_the_oldest_counts_of_sessions_are_dropped(
     with Resp(ledger_server.port) as client:
         keys = {key.decode() for key in client.call("KEYS", "*:counts")}
 
-    assert len(keys) == 21
+    assert 11 < len(keys) <= 21
     assert {"llm-proxy:{session:99}:counts", "llm-proxy:{session:runs}:counts"} <= keys
     assert "llm-proxy:{key:a}:counts" in keys
