@@ -146,7 +146,7 @@ class Connection:
                 self._heard = timer.now()
                 return result
             except _errors() as error:
-                reason = f"{type(error).__name__}: {error}"
+                reason = _reason(error)
             finally:
                 await timer.stop()
         self._lose(client, reason)
@@ -227,7 +227,7 @@ class Connection:
         except TimeoutError:
             self._set_error(f"no connection in {_CONNECT_TIMEOUT:g} s")
         except _errors() as error:
-            self._set_error(f"{type(error).__name__}: {error}")
+            self._set_error(_reason(error))
         else:
             self._set_error("")
         return self.is_up
@@ -260,7 +260,7 @@ class Connection:
         except _errors() as error:
             if not started:
                 raise
-            self._lose(client, f"{type(error).__name__}: {error}")
+            self._lose(client, _reason(error))
 
 
 def _client(url: str) -> Redis[bytes]:
@@ -285,6 +285,11 @@ def _errors() -> tuple[type[Exception], ...]:
     from coredis.exceptions import RedisError
 
     return (RedisError, OSError, RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)
+
+
+def _reason(error: Exception) -> str:
+    cause = f" ({error.__cause__})" if error.__cause__ else ""
+    return f"{type(error).__name__}: {error}{cause}"
 
 
 async def _evaluate(
