@@ -163,6 +163,8 @@ class App:
         async with task_group() as group:
             if self._sharing:
                 await self._sharing.start(group)
+            if connection := self.current.config.sections["store"].connection:
+                await group.start(connection.run)
             self._update_monitors(group, first=True)
             group.start_soon(self._close_retired)
             if folder := self._metrics_folder:
@@ -216,7 +218,7 @@ class App:
         if all are open. A breaker judges by requests: without traffic it could never close again.
         A load balancer would also drop all proxies at once, for all models, when the backends of
         one model fail; this proxy's error responses say more. To make a backend's failure count
-        for readiness, set its `health`.
+        for readiness, set its `health`. A store that does not respond is reported in the same way.
         """
         used = referenced_backends(self.current.config)
         errors = self._backend_errors()
@@ -228,6 +230,8 @@ class App:
             "backends": {name: {"state": error or "ready"} for name, error in errors.items()},
             "targets": {label: {"state": state} for label, state in states.items()},
         }
+        if connection := self.current.config.sections["store"].connection:
+            report["store"] = {"state": connection.error or "ready"}
         if any(errors.values()) or len(errors) < len(used):
             report["status"] = "not ready"
         if self._draining:

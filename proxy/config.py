@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import evolve, frozen, validators
+from cattrs import Converter
 
 from pipeline import ConfigError, Problem, option
 from pipeline.config.load import Sections, folder_of, load
@@ -18,8 +19,9 @@ from proxy.limit_rules import limit_rules
 from proxy.origins import check_hosts, check_origins
 from stages import REGISTRY
 from stages.authenticate import Authenticate
+from stages.backends import config as backends_config
 from stages.backends.backend import Backend
-from stages.backends.config import ModelEntry, register_hooks
+from stages.backends.config import ModelEntry
 from stages.backends.json_schema import JSON_SCHEMAS
 from stages.counters import Counters
 from stages.events import HttpRequest, HttpResponse
@@ -31,6 +33,8 @@ from stages.profiles.profile import Overrides, Profile
 from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
 from stages.routing.model_names import is_pattern
+from stages.shared_store import section as store_section
+from stages.shared_store.section import Store
 from stages.usage.record import UsageRecord
 
 DEFAULT_FILE = "pipelines.yaml"
@@ -103,6 +107,11 @@ class Server:
     )
 
 
+def _register_hooks(converter: Converter) -> None:
+    backends_config.register_hooks(converter)
+    store_section.register_hooks(converter)
+
+
 SCHEMA = Schema(
     sections={
         "server": Server,
@@ -114,14 +123,15 @@ SCHEMA = Schema(
         "recordings": Recordings,
         "limits": LimitsSection,
         "ui": RecentExchanges,
+        "store": Store,
         "metrics": Counters,  # it has no options: stages share the counters by it
     },
     registry=REGISTRY,
     start=HttpRequest,
     end=HttpResponse,
     option_classes={Backend: Profile, Overrides: Profile},
-    json_schemas=JSON_SCHEMAS,
-    register_hooks=register_hooks,
+    json_schemas={**JSON_SCHEMAS, Store: store_section.json_schema},
+    register_hooks=_register_hooks,
     optional=frozenset({"keys"}),
     section_files={"keys_file": "keys"},
     rules=(key_problems, limit_rules),
@@ -154,6 +164,7 @@ def read(
     for name in KEPT_SECTIONS:
         config.sections[name].locate(folder_of(file), environ)
     config.sections["limits"].set_key_limits(config.sections.get("keys") or {})
+    config.sections["limits"].share(config.sections["store"])
     return evolve(
         config, notes=(*config.notes, *unused_options(config, referenced_backends(config)))
     )
@@ -174,9 +185,9 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
     """Give an `adapt` for `read` that keeps the unchanged objects of the `running` config.
 
     It keeps backends with the same name and options; the counters; the counts of limits; the recent
-    exchanges; KEPT_SECTIONS, whose options need a restart; and the circuit breakers of targets at
-    such backends, if `circuit_breaker` is the same. Of a backend with the same name and address it
-    keeps the queue, with its running and waiting calls.
+    exchanges; the store and KEPT_SECTIONS, whose options need a restart; and the circuit breakers
+    of targets at such backends, if `circuit_breaker` is the same. Of a backend with the same name
+    and address it keeps the queue, with its running and waiting calls.
     """
     old_backends: dict[str, Backend] = running.sections["backends"]
 
@@ -190,7 +201,7 @@ def carry_over(running: Config) -> Callable[[Sections], Sections]:
 
     def adapt(sections: Sections) -> Sections:
         adapted = {**sections, "metrics": running.sections["metrics"]}
-        for name in KEPT_SECTIONS:
+        for name in (*KEPT_SECTIONS, "store"):
             if name in sections:
                 adapted[name] = running.sections[name].keep(sections[name])
         for name in {"limits", "ui"} & sections.keys():

@@ -22,6 +22,7 @@ from stages.limits.section import LimitsSection
 from stages.profiles.price import price_on
 from stages.resolve import Resolve
 from stages.retry import Retry
+from stages.shared_store.section import Store
 
 #: Targets that a message names.
 _NAMED = 5
@@ -40,12 +41,13 @@ def limit_rules(
     sections: Mapping[str, Any], pipelines: tuple[Pipeline, ...]
 ) -> Iterator[tuple[Path, Problem]]:
     """Yield the problems of limits, each with its path in the config."""
-    if not {"server", "backends", "models", "limits"} <= sections.keys():
+    if not {"server", "backends", "models", "limits", "store"} <= sections.keys():
         return  # they have problems, which are reported
     configured = [each for each in _configured(sections) if each.limits.active]
     if configured:
         yield from _unpriced_budgets(configured, sections, pipelines)
         yield from _unused(pipelines)
+        yield from _shared(sections["store"])
 
 
 def _unpriced_budgets(
@@ -93,6 +95,13 @@ def _unused(pipelines: tuple[Pipeline, ...]) -> Iterator[tuple[Path, Problem]]:
             hint = "add `limit` after `resolve`"
             problem = Problem("limits-unused", message, hint=hint, severity="warning")
             yield (*path, kinds.index(Invoke)), problem
+
+
+def _shared(store: Store) -> Iterator[tuple[Path, Problem]]:
+    """Yield a note that limits are shared."""
+    if store.connection:
+        message = f"limits are shared with all processes that use {store.connection.name}"
+        yield ("store",), Problem("limits-shared", message, severity="note")
 
 
 def _configured(sections: Mapping[str, Any]) -> Iterator[_Configured]:

@@ -46,4 +46,5 @@ def _families(config: Config) -> Iterable[Metric]:
     sections = config.sections
     breakers: Breakers = sections["circuit_breaker"]
     states = breakers.states(anyio.current_time())
-    return metric_families(sections["metrics"], sections["backends"], states)
+    is_up = sections["store"].is_up
+    return metric_families(sections["metrics"], sections["backends"], states, is_up)

@@ -22,9 +22,15 @@ if TYPE_CHECKING:
 
 
 def metric_families(
-    counters: Counters, backends: Mapping[str, Backend], states: Mapping[str, State]
+    counters: Counters,
+    backends: Mapping[str, Backend],
+    states: Mapping[str, State],
+    is_store_up: bool | None = None,
 ) -> Iterator[Metric]:
-    """The counters, histograms and gauges. `states` are those of circuit breakers, by target."""
+    """The counters, histograms and gauges. `states` are those of circuit breakers, by target.
+
+    `is_store_up` is None without a store.
+    """
     for each in fields(Counters):
         if "labels" in each.metadata:
             yield _family(each, getattr(counters, each.name))
@@ -32,6 +38,7 @@ def metric_families(
     yield _refused_options(backends)
     yield from _queues(backends)
     yield _target_states(states)
+    yield _store_up(is_store_up)
 
 
 def _family(attribute: Attribute[Any], values: Mapping[tuple[str, ...], Any]) -> Metric:
@@ -111,6 +118,18 @@ def _target_states(states: Mapping[str, State]) -> Metric:
     for target, state in states.items():
         for each in STATES:
             family.add_metric((target, each), each == state)
+    return family
+
+
+def _store_up(is_up: bool | None) -> Metric:
+    from prometheus_client.core import GaugeMetricFamily
+
+    family = GaugeMetricFamily(
+        "llm_proxy_store_up",
+        "Whether the shared store responds: the number of workers to which it does.",
+    )
+    if is_up is not None:
+        family.add_metric((), is_up)
     return family
 
 

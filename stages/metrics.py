@@ -14,6 +14,7 @@ from stages.counters import Counters
 from stages.events import Authenticated, HttpResponse, ResponseBody, ResponseStart
 from stages.metric_families import genai_families, metric_families
 from stages.routing.breaker import Breakers
+from stages.shared_store.section import Store
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -29,6 +30,7 @@ class Metrics(Stage[Authenticated, HttpResponse]):
     counts: Counters = section("metrics")
     backends: Mapping[str, Backend] = section("backends", Factory(dict))
     breakers: Breakers = section("circuit_breaker", Factory(Breakers))
+    store: Store = section("store", Factory(Store))
     genai_names: bool = option(
         False, help="report histograms also under the names of OpenTelemetry's GenAI conventions"
     )
@@ -42,7 +44,7 @@ class Metrics(Stage[Authenticated, HttpResponse]):
         from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
         states = self.breakers.states(anyio.current_time())
-        families = list(metric_families(self.counts, self.backends, states))
+        families = list(metric_families(self.counts, self.backends, states, self.store.is_up))
         if shared := self.counts.shared:
             shared.publish(families)
             families = list(shared.sums())

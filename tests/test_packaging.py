@@ -77,7 +77,7 @@ def imports() -> Iterator[tuple[str, str]]:
 def requirements() -> dict[str, Requirement]:
     """The product's own requirements, without what only its developers need."""
     extras = PROJECT["optional-dependencies"]
-    lines = [*PROJECT["dependencies"], *extras["embedded"], *extras["otel"]]
+    lines = [*PROJECT["dependencies"], *extras["embedded"], *extras["otel"], *extras["shared"]]
     return {canonicalize_name(item.name): item for item in map(Requirement, lines)}
 
 

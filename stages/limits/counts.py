@@ -63,6 +63,9 @@ class Count(Protocol):
     def level(self, now: float, want: Want) -> Level:
         """The level for headers and messages."""
 
+    def drain(self, now: float, want: Want, reserved: float) -> float:
+        """Remove what settled requests took, and return it. Holds took `reserved`."""
+
     def is_unused(self, now: float, want: Want) -> bool:
         """Whether it equals a new count."""
 
@@ -110,6 +113,12 @@ class Rate:
             self._leak(now, want)
         maximum, amount = want.maximum, self.amount
         return Level(maximum - amount, amount * _SECONDS[want.period] / maximum)
+
+    def drain(self, now: float, want: Want, reserved: float) -> float:
+        self._leak(now, want)
+        drained = max(0.0, self.amount - reserved)
+        self.amount -= drained
+        return drained
 
     def is_unused(self, now: float, want: Want) -> bool:
         self._leak(now, want)
@@ -159,6 +168,11 @@ class Budget:
         remaining = self._roll(now, want)
         return Level(want.maximum - self.spent - self.reserved, remaining)
 
+    def drain(self, now: float, want: Want, reserved: float) -> float:
+        self._roll(now, want)
+        drained, self.spent = self.spent, 0.0
+        return drained
+
     def is_unused(self, now: float, want: Want) -> bool:
         self._roll(now, want)
         return not (self.spent or self.reserved)
@@ -199,6 +213,9 @@ class Places:
 
     def level(self, now: float, want: Want) -> Level:
         return Level(want.maximum - self.in_flight, 0.0)
+
+    def drain(self, now: float, want: Want, reserved: float) -> float:
+        return 0.0
 
     def is_unused(self, now: float, want: Want) -> bool:
         return not (self.in_flight or self.waiting)

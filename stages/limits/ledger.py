@@ -19,6 +19,7 @@ All leases have the same length, so the order of renewals is that of their ends.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 
 from attrs import Factory, define, field
@@ -152,6 +153,18 @@ class Ledger:
         if abandoned := self._holds.pop(hold, None):
             abandoned.ends = now
             self._expire(hold, abandoned)
+
+    def drain(self, now: float) -> list[tuple[Want, float]]:
+        """Remove what settled requests took from each limit, and return it. Holds stay."""
+        self.expire(now)
+        reserved: defaultdict[tuple[str, str], float] = defaultdict(float)
+        for active in self._holds.values():
+            for want, n in zip(active.wants, active.amounts, strict=True):
+                reserved[want.account, want.limit] += n
+        return [
+            (want, count.drain(now, want, reserved[key]))
+            for key, (count, want) in self._counts.items()
+        ]
 
     def leave(self, hold: str) -> None:
         """Let a request wait no longer."""

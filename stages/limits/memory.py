@@ -78,6 +78,10 @@ class MemoryStore:
         self._ledger.abandon(self.clock(), hold)
         self._wake()
 
+    def drain(self) -> list[tuple[Want, float]]:
+        """Remove what settled requests took from each limit, and return it. Holds stay."""
+        return self._ledger.drain(self.clock())
+
     def _wake(self) -> None:
         if not self._events:
             return

@@ -14,8 +14,11 @@ from stages.exchange import Exchange
 from stages.limits.config import Limits
 from stages.limits.estimates import Estimates
 from stages.limits.limit_set import Account, LimitSet
+from stages.limits.lone_store import LoneStore
 from stages.limits.memory import MemoryStore
+from stages.limits.redis_store import RedisStore
 from stages.limits.store import LimitStore
+from stages.shared_store.section import Store
 
 #: Characters of the name of a session or agent. Clients choose them.
 _MAX_NAME = 200
@@ -68,6 +71,12 @@ class LimitsSection:
     def set_key_limits(self, keys: Mapping[str, KeyOptions]) -> None:
         """Use the limits of keys that have their own, in place of `keys`."""
         self.key_limits = {name: key.limits for name, key in keys.items() if key.limits.active}
+
+    def share(self, store: Store) -> None:
+        """Count in the shared store, if there is one, unless the counts were carried over."""
+        if store.connection and isinstance(self.store, MemoryStore):
+            lone = LoneStore(store.on_loss)
+            self.store = RedisStore(store.connection, lone, store.lease)
 
     def carry_over(self, running: LimitsSection) -> None:
         """Keep the counts and the estimates of `running`, for a reloaded config."""

@@ -28,6 +28,7 @@ from stages.profiles import describe as profiles
 from stages.profiles.profile import CONNECTION_KEYS, Profile
 from stages.recording.section import Recordings
 from stages.routing.breaker import Breakers
+from stages.shared_store.section import Store
 from stages.usage.record import UsageRecord
 
 _PART = re.compile(
@@ -124,6 +125,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "limits": lambda: _table(row for row in describe_options(LimitsSection) if not row.path[1:]),
     "limits of an account": lambda: options(Limits),
     "ui": lambda: options(RecentExchanges),
+    "store": lambda: options(Store),
     "reserved": lambda: _names(SCHEMA.reserved),
     "commands": commands,
     "stages": stages,

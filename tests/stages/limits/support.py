@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from attrs import frozen
 
 from stages.limits.config import Period
-from stages.limits.ledger import Ledger
 from stages.limits.store import Admitted, Refused, Want
+
+
+class AnyLedger(Protocol):
+    """A Ledger, or scripts in its place."""
+
+    def admit(
+        self,
+        now: float,
+        hold: str,
+        wants: Sequence[Want],
+        amounts: Sequence[float],
+        queue: bool = False,
+    ) -> Admitted | Refused: ...
+    def settle(self, now: float, hold: str, used: Sequence[float]) -> None: ...
+    def renew(self, now: float, hold: str) -> None: ...
+    def leave(self, hold: str) -> None: ...
+    def take_ready(self) -> list[str]: ...
+    @property
+    def next_end(self) -> float: ...
 
 
 @frozen
@@ -37,7 +58,7 @@ def places(maximum: float, account: str = "all") -> Ask:
 
 
 def admit(
-    ledger: Ledger, now: float, hold: str, *asks: Ask, queue: bool = False
+    ledger: AnyLedger, now: float, hold: str, *asks: Ask, queue: bool = False
 ) -> Admitted | Refused:
     """Ask a ledger for these."""
     return ledger.admit(now, hold, [ask.want for ask in asks], [ask.amount for ask in asks], queue)

@@ -1,0 +1,1 @@
+"""The connection to the Valkey or Redis that several machines share."""

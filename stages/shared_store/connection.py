@@ -1,0 +1,304 @@
+"""The connection to the store, and whether the store responds.
+
+    state   call                              in the background
+    -----   -------------------------------   --------------------------------------------------
+    up      asks; lost after an error, or     each 5 s a heartbeat, which is a call, too
+            after `timeout` without response
+    lost    raises StoreLostError at once     each second a new connection; up after the listeners'
+                                              `on_connect`
+
+So a store that does not respond delays a call once, for at most `timeout`. Each change of state is
+logged once. coredis is imported late: the import takes 0.4 s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import secrets
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+from attrs import Factory, define, field, frozen
+
+from pipeline.task_groups import task_group
+from pipeline.timers import delayed
+
+if TYPE_CHECKING:
+    from coredis import Redis
+
+log = logging.getLogger("llm_proxy")
+
+#: Seconds between two heartbeats. A process without one for three times as long does not count.
+_HEARTBEAT = 5.0
+#: Seconds that a connection may take.
+_CONNECT_TIMEOUT = 1.0
+_PORT = 6379
+#: The part of a timeout that is one wait, and the number of waits in the rest.
+_FIRST, _WAITS = 0.2, 8
+#: Timeouts that a call may take in a burst of calls, while there are responses to others.
+_BURST = 10
+#: Calls in flight; others wait. coredis sends nothing as long as each turn of the event loop adds a
+#: call, so a burst of calls would get no response.
+_MAX_CALLS = 16
+#: The channel that names waiting requests that may ask again.
+READY = "llm-proxy:ready"
+_STARTING = "it is being connected"
+
+
+class StoreLostError(Exception):
+    """The store does not respond. The call may have had its effect."""
+
+
+@frozen
+class Script:
+    """A Lua script. The store keeps it by its digest."""
+
+    text: str
+    digest: str = field(init=False)
+
+    @digest.default
+    def _make_digest(self) -> str:
+        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+_BEAT = Script(
+    """
+    local now = tonumber(redis.call('TIME')[1])
+    redis.call('ZADD', KEYS[1], now, ARGV[1])
+    redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+    redis.call('EXPIRE', KEYS[1], ARGV[2])
+    return redis.call('ZCARD', KEYS[1])
+    """
+)
+_PROCESSES = "llm-proxy:processes"
+
+
+@define(eq=False)
+class Connection:
+    """Calls scripts of the store at `url`. `run` connects, and keeps the connection.
+
+    `timeout` is in seconds, for each call. `consequence` says in the log what happens without the
+    store.
+    """
+
+    url: str = field(repr=False)
+    timeout: float = 0.05
+    consequence: str = ""
+    reconnect_after: float = 1.0
+    """Seconds between two attempts to connect."""
+    error: str = _STARTING
+    """Why the store does not respond; empty if it does."""
+    processes: int = 1
+    """The processes with a connection at the last heartbeat, this one included."""
+    scripts: tuple[Script, ...] = ()
+    """Scripts that each new connection loads, so that a burst of calls does not load them."""
+    on_connect: Callable[[], Awaitable[None]] | None = None
+    """Called with each new connection, before it is up. May raise StoreLostError."""
+    on_ready: Callable[[str], None] = lambda hold: None
+    """Called with the id of each waiting request that may ask again."""
+    _client: Redis[bytes] | None = None
+    _lost: anyio.Event = Factory(anyio.Event)
+    _since: float = 0.0
+    _in_flight: anyio.Semaphore = Factory(lambda: anyio.Semaphore(_MAX_CALLS, fast_acquire=True))
+    _heard: float = 0.0
+    """When the latest response came."""
+    _id: str = Factory(lambda: secrets.token_hex(8))
+
+    @property
+    def is_up(self) -> bool:
+        """Whether calls reach the store."""
+        return not self.error
+
+    @property
+    def name(self) -> str:
+        """The URL without user, password and query."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        return f"{parts.scheme}://{host}:{parts.port or _PORT}{parts.path}"
+
+    async def call(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a script. Raises StoreLostError.
+
+        The caller may repeat a call that raised, so a script must allow repetition.
+        """
+        async with self._in_flight:
+            client = self._client
+            if client is None:
+                raise StoreLostError(self.error)
+            return await self._send(client, script, keys, arguments)
+
+    async def _send(
+        self, client: Redis[bytes], script: Script, keys: Sequence[str], arguments: Sequence[Any]
+    ) -> Any:
+        reason = f"no response in {self.timeout * 1000:g} ms"
+        with anyio.CancelScope() as scope:
+            give_up = partial(self._give_up, scope, anyio.current_time())
+            timer = delayed(self.timeout * _FIRST, give_up)
+            try:
+                result = await _evaluate(client, script, keys, arguments)
+                self._heard = timer.now()
+                return result
+            except _errors() as error:
+                reason = _reason(error)
+            finally:
+                await timer.stop()
+        self._lose(client, reason)
+        raise StoreLostError(reason)
+
+    async def _give_up(self, scope: anyio.CancelScope, started: float) -> None:
+        """Cancel a call when the store is silent.
+
+        A burst of calls may need more than the timeout. As long as there are responses to any of
+        them, the store is not lost. Short waits are counted, not seconds: an event loop that is
+        late itself may not have sent the call, or not have read the response.
+        """
+        heard, waits, end = self._heard, 0, started + self.timeout * _BURST
+        while waits < _WAITS and anyio.current_time() < end:
+            await anyio.sleep(self.timeout * (1 - _FIRST) / _WAITS)
+            waits = waits + 1 if self._heard == heard else 0
+            heard = self._heard
+        scope.cancel()
+
+    def _lose(self, client: Redis[bytes], reason: str) -> None:
+        if client is self._client:
+            self._client = None
+            self._lost.set()
+            self._set_error(reason)
+
+    def _set_error(self, error: str) -> None:
+        """Change the state, and log the change."""
+        was, self.error, now = self.error, error, anyio.current_time()
+        if error and was in ("", _STARTING):
+            self._since = now
+            log.error(
+                "store %s does not respond (%s): %s; check its server and the network",
+                self.name,
+                error,
+                self.consequence,
+            )
+        elif not error and was == _STARTING:
+            log.info("limits are shared in the store %s", self.name)
+        elif not error:
+            log.warning("store %s responds again, after %.1f s", self.name, now - self._since)
+
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Keep a connection until cancelled. It has started after the first attempt to connect."""
+        started = False
+
+        def has_tried() -> None:
+            nonlocal started
+            if not started:
+                task_status.started()
+            started = True
+
+        while True:
+            try:
+                async with _client(self.url) as client, task_group() as group:
+                    is_up = await self._open(client, group)
+                    has_tried()
+                    if is_up:
+                        await self._keep()
+                    group.cancel_scope.cancel()
+            except* _errors() as errors:  # of the library's own tasks
+                log.debug("connection to %s ended: %s", self.name, errors)
+            await anyio.sleep(self.reconnect_after)
+
+    async def _open(self, client: Redis[bytes], group: TaskGroup) -> bool:
+        """Use `client` from now on, if it can connect."""
+        try:
+            with anyio.fail_after(_CONNECT_TIMEOUT):
+                await client.ping()
+                await group.start(self._listen, client)
+                for script in (_BEAT, *self.scripts):
+                    await client.script_load(script.text)
+            self._client, self._lost = client, anyio.Event()
+            await self._beat()
+            if self.on_connect:
+                await self.on_connect()
+        except StoreLostError as error:
+            self._set_error(str(error))
+        except TimeoutError:
+            self._set_error(f"no connection in {_CONNECT_TIMEOUT:g} s")
+        except _errors() as error:
+            self._set_error(_reason(error))
+        else:
+            self._set_error("")
+        return self.is_up
+
+    async def _keep(self) -> None:
+        """Send heartbeats until the connection is lost."""
+        while self.is_up:
+            with anyio.move_on_after(_HEARTBEAT):
+                await self._lost.wait()
+            if self.is_up:
+                with contextlib.suppress(StoreLostError):
+                    await self._beat()
+        await anyio.sleep(self.timeout)  # until the calls in flight have ended
+
+    async def _beat(self) -> None:
+        self.processes = await self.call(_BEAT, [_PROCESSES], [self._id, int(3 * _HEARTBEAT)])
+
+    async def _listen(self, client: Redis[bytes], *, task_status: TaskStatus[None]) -> None:
+        """Receive messages, on a connection of its own."""
+        started = False
+        try:
+            async with client.connection_pool.acquire() as connection:
+                connection.send_command(b"SUBSCRIBE", READY)
+                async for kind, _, data in connection.push_messages:
+                    if kind == b"message":
+                        self.on_ready(data.decode())
+                    elif not started:
+                        started = True
+                        task_status.started()
+        except _errors() as error:
+            if not started:
+                raise
+            self._lose(client, _reason(error))
+
+
+def _client(url: str) -> Redis[bytes]:
+    """A client that has not connected. The library does not know the names of Valkey."""
+    from coredis import Redis
+    from coredis.retry import NoRetryPolicy
+
+    logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it logs a traceback for each attempt
+    url = url.replace("valkey", "redis", 1)
+    tls = ssl.create_default_context() if url.startswith("rediss") else None
+    return Redis.from_url(
+        url,
+        decode_components=True,
+        connect_timeout=_CONNECT_TIMEOUT,
+        retry_policy=NoRetryPolicy(),
+        ssl_context=tls,
+    )
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    """What the library raises if the store cannot be used."""
+    from coredis.exceptions import RedisError
+
+    return (RedisError, OSError, RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)
+
+
+def _reason(error: Exception) -> str:
+    cause = f" ({error.__cause__})" if error.__cause__ else ""
+    return f"{type(error).__name__}: {error}{cause}"
+
+
+async def _evaluate(
+    client: Redis[bytes], script: Script, keys: Sequence[str], arguments: Sequence[Any]
+) -> Any:
+    from coredis.exceptions import NoScriptError
+
+    try:
+        return await client.evalsha(script.digest, keys, arguments)
+    except NoScriptError:  # the store is new, or has restarted
+        await client.script_load(script.text)
+        return await client.evalsha(script.digest, keys, arguments)

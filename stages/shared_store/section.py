@@ -1,0 +1,120 @@
+"""The section `store`: where several machines share their limits."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from attrs import define, field, fields, validators
+from cattrs import Converter
+
+from pipeline import option
+from pipeline.config.options import OptionError
+from pipeline.config.schema import JsonSchema
+from stages.shared_store.connection import Connection
+
+log = logging.getLogger("llm_proxy")
+
+OnLoss = Literal["local", "allow", "refuse"]
+_SCHEMES = ("valkey", "valkeys", "redis", "rediss")
+_MODULE = "coredis"
+_CONSEQUENCES = {
+    "local": "each process counts alone, up to its share of the limits",
+    "allow": "all requests are admitted",
+    "refuse": "requests that have limits get a 529",
+}
+
+
+def _is_usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return False
+    database = parts.path.removeprefix("/")
+    return (
+        parts.scheme in _SCHEMES
+        and bool(parts.hostname)
+        and port != 0
+        and (not database or database.isdecimal())
+        and not parts.query
+        and not parts.fragment
+    )
+
+
+def _check_url(_: Any, attribute: Any, url: str) -> None:
+    """Accept the URL of a store, if its client is installed. The message has no part of the URL."""
+    if not url:
+        return
+    if not _is_usable(url):
+        message = "`store` is not the URL of a Valkey or Redis server"
+        raise OptionError("url", message, "write it as `valkey://127.0.0.1:6379/0`")
+    if importlib.util.find_spec(_MODULE) is None:
+        message = "`store` needs a package that is not installed"
+        raise OptionError("url", message, "install it with `pip install 'llm-proxy[shared]'`")
+
+
+@define(eq=False)
+class Store:
+    """The section `store`. Without a `url` each process has its own limits."""
+
+    url: str = option(
+        "",
+        secret=True,
+        repr=False,
+        help="Valkey or Redis, as `valkey://127.0.0.1:6379/0`; `valkeys://` uses TLS; "
+        "`store: valkey://…` is short for it",
+        validator=_check_url,
+    )
+    on_loss: OnLoss = option(
+        "local",
+        help="while the store does not respond: `local` divides the limits among the processes "
+        "seen last, and each counts alone; `allow` admits all requests; `refuse` responds with 529",
+    )
+    timeout: float = option(
+        0.05,
+        help="seconds that a call of the store may take",
+        validator=[validators.gt(0), validators.le(5)],
+    )
+    lease: float = option(
+        60.0,
+        help="seconds after which what a process had reserved is free, if the process died",
+        validator=validators.gt(0),
+    )
+    connection: Connection | None = field(default=None, init=False, repr=False)
+    """None without a `url`."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.url:
+            consequence = _CONSEQUENCES[self.on_loss]
+            self.connection = Connection(self.url, self.timeout, consequence)
+
+    @property
+    def is_up(self) -> bool | None:
+        """Whether the store responds; None without a `url`."""
+        return self.connection.is_up if self.connection else None
+
+    def keep(self, reloaded: Store) -> Store:
+        """Return this section in place of a reloaded one, and log the options that differ."""
+        for each in fields(Store):
+            if each.init and getattr(self, each.name) != getattr(reloaded, each.name):
+                log.warning("`store.%s` has changed: restart the proxy to apply it", each.name)
+        return self
+
+
+def json_schema(schema: JsonSchema) -> JsonSchema:
+    """Add the short form, a URL, to the JSON Schema of the section."""
+    return {"anyOf": [schema, {"description": "the option `url`", "type": "string"}]}
+
+
+def register_hooks(converter: Converter) -> None:
+    """Register the section with `converter`: it may be a URL."""
+    as_mapping = converter.get_structure_hook(Store)
+
+    def structure(value: Any, kind: Any) -> Store:
+        store: Store = as_mapping({"url": value} if isinstance(value, str) else value, kind)
+        return store
+
+    converter.register_structure_hook(Store, structure)

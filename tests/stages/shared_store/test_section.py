@@ -1,0 +1,101 @@
+"""The section `store`, as `check` and a reload see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.problems import ConfigError
+from pipeline.config.schema import Config
+from proxy.config import carry_over, read
+from stages.limits.memory import MemoryStore
+from stages.limits.redis_store import RedisStore
+
+TEXT = """\
+server: {{workers: {workers}}}
+{store}
+backends:
+  local: {{profile: ollama}}
+models:
+  "*": {{backend: local}}
+limits:
+  all: {{requests_per_minute: 10}}
+pipelines:
+  messages:
+    route: POST /v1/messages
+    stages:
+      [authenticate, validate, resolve, limit, translate-in, invoke, translate-out, stream-encode]
+"""
+URL = "valkey://:s3cret@cache.example:6400/2"
+
+
+def config(folder: Path, store: str, workers: int = 1) -> Config:
+    file = folder / "pipelines.yaml"
+    file.write_text(TEXT.format(store=store, workers=workers))
+    return read(str(file), {})
+
+
+@pytest.mark.parametrize(
+    "store", [f"store: '{URL}'", f"store: {{url: '{URL}'}}"], ids=["short", "long"]
+)
+def test_a_store_is_a_url_or_a_mapping(store: str, tmp_path: Path) -> None:
+    made = config(tmp_path, store, workers=4)
+    limits, section = made.sections["limits"].store, made.sections["store"]
+
+    assert isinstance(limits, RedisStore)
+    assert limits.connection is section.connection
+    assert (section.on_loss, section.timeout, section.lease) == ("local", 0.05, 60)
+    assert section.connection.name == "valkey://cache.example:6400/2"
+    assert "s3cret" not in made.masked_source + repr(section) + repr(limits)
+    [note] = [note for note in made.notes if note.code == "limits-shared"]
+    assert (note.location.line, note.severity) == (2, "note")
+    assert "with all processes that use valkey://cache.example:6400/2" in note.message
+    assert not any(note.code == "limits-per-worker" for note in made.notes)
+
+
+def test_without_a_store_each_process_counts(tmp_path: Path) -> None:
+    made = config(tmp_path, "")
+    assert isinstance(made.sections["limits"].store, MemoryStore)
+    assert made.sections["store"].is_up is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "localhost:6379",
+        "http://localhost",
+        "redis://",
+        "redis://s3cret@host/name",
+        "redis://host:0",
+        "redis://host:port",
+        "redis://host/0?ssl_cert_reqs=none",
+        "redis://[s3cret/0",
+    ],
+)
+def test_a_url_that_cannot_be_used_is_reported_without_it(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config(tmp_path, f"store: '{url}'")
+    report = raised.value.report()
+    assert "pipelines.yaml:2:8: error[bad-option]: `store` is not the URL" in report
+    assert "hint: write it as `valkey://127.0.0.1:6379/0`" in report
+    assert "s3cret" not in report
+
+
+def test_an_unknown_policy_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="on_loss"):
+        config(tmp_path, "store: {url: 'redis://localhost', on_loss: block}")
+
+
+def test_a_reload_keeps_the_store(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    running = config(tmp_path, "store: redis://one")
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(TEXT.format(store="store: {url: redis://two, lease: 9}", workers=1))
+    reloaded = read(str(file), {}, adapt=carry_over(running))
+
+    assert reloaded.sections["store"] is running.sections["store"]
+    assert reloaded.sections["limits"].store is running.sections["limits"].store
+    assert caplog.messages == [
+        "`store.url` has changed: restart the proxy to apply it",
+        "`store.lease` has changed: restart the proxy to apply it",
+    ]
