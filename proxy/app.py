@@ -18,12 +18,12 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 from attrs import define, field
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from pipeline.config.schema import Config
 from pipeline.task_groups import task_group
-from proxy import __version__
+from proxy import built_in
 from proxy.admission import Admission
 from proxy.api_keys import may_use
 from proxy.backend_monitor import BackendMonitor
@@ -39,10 +39,7 @@ from stages.messages_api.part_cache import PARTS
 from stages.queue import apply_concurrency_limit
 from stages.routing.breaker import Breakers
 from stages.translation.conversation_cache import CONVERSATIONS
-from stages.wire.ids import new_request_id
 
-#: Paths that Claude Code sends telemetry to. Its versions differ after the first part.
-TELEMETRY = ("/api/event_logging/{rest:path}", "/api/claude_code/metrics")
 #: Seconds between two searches for unused tables and backends.
 _CLOSE_INTERVAL = 0.5
 
@@ -146,16 +143,16 @@ class App:
     def _built_in(self) -> dict[str, Methods]:
         """Return the apps of the paths that need no pipeline."""
         read_only = {
-            "/": _root,
-            "/api/hello": _hello,
-            "/health": _health,
-            "/health/live": _health,
+            "/": built_in.root,
+            "/api/hello": built_in.hello,
+            "/health": built_in.health,
+            "/health/live": built_in.health,
             "/health/ready": self._ready,
         }
-        built_in: dict[str, Methods] = {
+        apps: dict[str, Methods] = {
             path: {"GET": app, "HEAD": app} for path, app in read_only.items()
         }
-        return {**built_in, **{path: {"POST": _telemetry} for path in TELEMETRY}}
+        return {**apps, **{path: {"POST": built_in.telemetry} for path in built_in.TELEMETRY}}
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -239,7 +236,7 @@ class App:
         if not await may_use(self.current.config, scope):
             report = {"status": report["status"]}
         status = 200 if report["status"] == "ready" else 503
-        await JSONResponse(report, status, headers=_headers())(scope, receive, send)
+        await JSONResponse(report, status, headers=built_in.headers())(scope, receive, send)
 
 
 def make_app(config: str | None = None) -> App:
@@ -279,26 +276,3 @@ def _without_root_path(scope: Scope) -> Scope:
 
 
 def _nothing() -> None: ...
-
-
-async def _health(scope: Scope, receive: Receive, send: Send) -> None:
-    await JSONResponse({"status": "ok"}, headers=_headers())(scope, receive, send)
-
-
-async def _root(scope: Scope, receive: Receive, send: Send) -> None:
-    info = {"name": "llm-proxy", "version": __version__, "messages": "/v1/messages"}
-    await JSONResponse(info, headers=_headers())(scope, receive, send)
-
-
-async def _hello(scope: Scope, receive: Receive, send: Send) -> None:
-    """Respond to the request with which Claude Code opens its connection."""
-    await JSONResponse({"message": "hello"}, headers=_headers())(scope, receive, send)
-
-
-async def _telemetry(scope: Scope, receive: Receive, send: Send) -> None:
-    """Accept the telemetry of Claude Code, and store nothing."""
-    await Response(status_code=204, headers=_headers())(scope, receive, send)
-
-
-def _headers() -> dict[str, str]:
-    return {"request-id": new_request_id()}

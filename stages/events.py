@@ -135,7 +135,7 @@ class ChatRequest:
     encoded: EncodedMessages = field(default=NOT_ENCODED, repr=False, eq=False)
     """The JSON of some of the messages, by object identity. A replacement is not in it."""
     tool_use_members: Mapping[str, Mapping[str, str]] = Factory(dict)
-    """Maps a tool name of the backend to the members that the client's `tool_use` block has.
+    """Maps a tool name of the backend to the members that name the tool in a `tool_use` block.
 
     These are `name`, and for a toolset `toolset_name`. A tool whose name is the same on both sides
     is not in the map.
@@ -235,7 +235,7 @@ LoweredBy = Literal["window", "model"] | None
 
 @frozen
 class ChatEnd(ChatEvent):
-    """The backend's response has ended. `done`: the backend sent `[DONE]`.
+    """The backend's response has ended. `done`: by `[DONE]` or the end of a JSON document.
 
     `limit_lowered`: why the backend got a lower output limit than the client's `max_tokens`.
     `window`: the prompt and `max_tokens` together did not fit into the context window. `model`: the

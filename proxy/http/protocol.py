@@ -99,7 +99,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:  # a request begins
             head, end, remaining = data.partition(b"\r\n\r\n")
             if _UPGRADE.search(head):
-                # The length stays the same: `head` may be part of the body of a refused request.
+                # Keep the length: `head` may be in a body whose response is complete.
                 data = _UPGRADE.sub(b"\r\nrefused", head) + end + remaining
         self._received += len(data)
         self._bytes_since_progress += len(data)
@@ -259,7 +259,7 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, error: ApiError) -> None:
-        """Respond with `error`. Only close if it would be within, or before, another response."""
+        """Respond with `error`. If it would come within or before another response, just close."""
         self._ignores_input = True
         unanswered = self._unanswered()
         if not unanswered:
@@ -268,7 +268,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._close_after(self.cycle)
             _signals(self.cycle).body_error = error  # RequestBody.read raises it
             self.cycle.message_event.set()
-        else:  # the error would be in the middle of another response
+        else:  # the error would come within or before another response
             self.transport.close()
 
     def _write_error(self, error: ApiError) -> None:

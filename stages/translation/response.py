@@ -15,10 +15,11 @@ does no I/O: it takes chunks, returns events, and raises an ApiError if the back
                                                  error if the reason is a failure, or if a complete
                                                  response has a tool call without a name
     responding  the end, without one             as with a finish_reason, if `[DONE]` came, there
-                                                 is content, no tool call is truncated, and no
-                                                 object that is not a chunk came last: it may
-                                                 report a failure. Otherwise error. A cache
-                                                 warm-up needs only `[DONE]`
+                                                 is content, no tool call is truncated, and only
+                                                 chunks came after the last choice: an object
+                                                 that is not a chunk may report a failure.
+                                                 Otherwise error. A cache warm-up needs only
+                                                 `[DONE]`
     stopped     a chunk, or the end              nothing
 
 In the states begin and responding, the caller may also call `ping`. message_start is sent once: at
@@ -85,7 +86,7 @@ class ResponseTranslator:
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _message_text: str | None = None
-    """The message of a JSON object that is no chunk; None if none came after the last choice."""
+    """What an object that is not a chunk says; None: no such object after the last choice."""
     _response_end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
     _fast_path: TextFastPath | None = None
     """Translates the next chunks as long as they only continue the text."""
@@ -144,7 +145,7 @@ class ResponseTranslator:
     def end(self, done: bool, limit_lowered: LoweredBy = None) -> list[e.StreamEvent]:
         """Return the last events. Raises InternalError if the response is not complete.
 
-        `done`: the backend itself ended the response. `limit_lowered`: see ChatEnd.
+        `done` and `limit_lowered`: see ChatEnd.
         """
         if self.stopped:
             return []
