@@ -23,7 +23,8 @@ from attrs import Factory, define, field
 from stages.limits.lone_store import LoneStore
 from stages.limits.script_calls import WantsByAccount, admission, load_script
 from stages.limits.store import Admitted, Refused, Want
-from stages.shared_store.connection import Connection, Script, StoreLostError
+from stages.shared_store.client import Script
+from stages.shared_store.connection import Connection, StoreLostError
 
 #: Seconds until a waiting request asks again, if no message says that it may.
 _ASK_AGAIN = 0.5

@@ -9,7 +9,7 @@ import msgspec
 from attrs import field, frozen
 
 from stages.limits.store import Admitted, Level, Refused, Want
-from stages.shared_store.connection import Script
+from stages.shared_store.client import Script
 
 _KEYS = ("counts", "times", "waiting")
 

@@ -8,16 +8,14 @@
                                               `on_connect`
 
 So a store that does not respond delays a call once, for at most `timeout`. Each change of state is
-logged once. coredis is imported late: the import takes 0.4 s.
+logged once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import secrets
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -25,10 +23,18 @@ from urllib.parse import urlsplit
 
 import anyio
 from anyio.abc import TaskGroup, TaskStatus
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, field
 
 from pipeline.task_groups import task_group
 from pipeline.timers import delayed
+from stages.shared_store.client import (
+    CONNECT_TIMEOUT,
+    Script,
+    client_errors,
+    evaluate,
+    make_client,
+    reason_of,
+)
 
 if TYPE_CHECKING:
     from coredis import Redis
@@ -37,8 +43,6 @@ log = logging.getLogger("llm_proxy")
 
 #: Seconds between two heartbeats. A process without one for three times as long does not count.
 _HEARTBEAT = 5.0
-#: Seconds that a connection may take.
-_CONNECT_TIMEOUT = 1.0
 _PORT = 6379
 #: The part of a timeout that is one wait, and the number of waits in the rest.
 _FIRST, _WAITS = 0.2, 8
@@ -54,18 +58,6 @@ _STARTING = "it is being connected"
 
 class StoreLostError(Exception):
     """The store does not respond. The call may have had its effect."""
-
-
-@frozen
-class Script:
-    """A Lua script. The store keeps it by its digest."""
-
-    text: str
-    digest: str = field(init=False)
-
-    @digest.default
-    def _make_digest(self) -> str:
-        return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 _BEAT = Script(
@@ -142,11 +134,11 @@ class Connection:
             give_up = partial(self._give_up, scope, anyio.current_time())
             timer = delayed(self.timeout * _FIRST, give_up)
             try:
-                result = await _evaluate(client, script, keys, arguments)
+                result = await evaluate(client, script, keys, arguments)
                 self._heard = timer.now()
                 return result
-            except _errors() as error:
-                reason = _reason(error)
+            except client_errors() as error:
+                reason = reason_of(error)
             finally:
                 await timer.stop()
         self._lose(client, reason)
@@ -200,20 +192,20 @@ class Connection:
 
         while True:
             try:
-                async with _client(self.url) as client, task_group() as group:
+                async with make_client(self.url) as client, task_group() as group:
                     is_up = await self._open(client, group)
                     has_tried()
                     if is_up:
                         await self._keep()
                     group.cancel_scope.cancel()
-            except* _errors() as errors:  # of the library's own tasks
+            except* client_errors() as errors:  # of the library's own tasks
                 log.debug("connection to %s ended: %s", self.name, errors)
             await anyio.sleep(self.reconnect_after)
 
     async def _open(self, client: Redis[bytes], group: TaskGroup) -> bool:
         """Use `client` from now on, if it can connect."""
         try:
-            with anyio.fail_after(_CONNECT_TIMEOUT):
+            with anyio.fail_after(CONNECT_TIMEOUT):
                 await client.ping()
                 await group.start(self._listen, client)
                 for script in (_BEAT, *self.scripts):
@@ -225,9 +217,9 @@ class Connection:
         except StoreLostError as error:
             self._set_error(str(error))
         except TimeoutError:
-            self._set_error(f"no connection in {_CONNECT_TIMEOUT:g} s")
-        except _errors() as error:
-            self._set_error(_reason(error))
+            self._set_error(f"no connection in {CONNECT_TIMEOUT:g} s")
+        except client_errors() as error:
+            self._set_error(reason_of(error))
         else:
             self._set_error("")
         return self.is_up
@@ -257,48 +249,7 @@ class Connection:
                     elif not started:
                         started = True
                         task_status.started()
-        except _errors() as error:
+        except client_errors() as error:
             if not started:
                 raise
-            self._lose(client, _reason(error))
-
-
-def _client(url: str) -> Redis[bytes]:
-    """A client that has not connected. The library does not know the names of Valkey."""
-    from coredis import Redis
-    from coredis.retry import NoRetryPolicy
-
-    logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it logs a traceback for each attempt
-    url = url.replace("valkey", "redis", 1)
-    tls = ssl.create_default_context() if url.startswith("rediss") else None
-    return Redis.from_url(
-        url,
-        decode_components=True,
-        connect_timeout=_CONNECT_TIMEOUT,
-        retry_policy=NoRetryPolicy(),
-        ssl_context=tls,
-    )
-
-
-def _errors() -> tuple[type[Exception], ...]:
-    """What the library raises if the store cannot be used."""
-    from coredis.exceptions import RedisError
-
-    return (RedisError, OSError, RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError)
-
-
-def _reason(error: Exception) -> str:
-    cause = f" ({error.__cause__})" if error.__cause__ else ""
-    return f"{type(error).__name__}: {error}{cause}"
-
-
-async def _evaluate(
-    client: Redis[bytes], script: Script, keys: Sequence[str], arguments: Sequence[Any]
-) -> Any:
-    from coredis.exceptions import NoScriptError
-
-    try:
-        return await client.evalsha(script.digest, keys, arguments)
-    except NoScriptError:  # the store is new, or has restarted
-        await client.script_load(script.text)
-        return await client.evalsha(script.digest, keys, arguments)
+            self._lose(client, reason_of(error))

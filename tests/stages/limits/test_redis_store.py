@@ -20,10 +20,8 @@ from tests.redis_server import BINARY, RedisServer, Resp, running_redis
 from tests.stages.limits.support import Ask, budget, places, rate
 
 # coredis leaves streams open when it cannot connect.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
-    pytest.mark.usefixtures("collected"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+lost = pytest.mark.usefixtures("collected")
 #: Nothing here takes so long, in seconds, unless it hangs.
 LIMIT = 20.0
 WAITING = "llm-proxy:{all}:waiting"
@@ -174,6 +172,7 @@ async def test_a_renewed_hold_stays(server: RedisServer) -> None:
         assert isinstance(await admit(store, "2", places(1)), Refused)
 
 
+@lost
 @pytest.mark.parametrize("on_loss", ["local", "allow", "refuse"])
 async def test_a_frozen_store_delays_one_request(
     on_loss: Any, server: RedisServer, caplog: pytest.LogCaptureFixture
@@ -195,11 +194,12 @@ async def test_a_frozen_store_delays_one_request(
         await until_up(store)
         used = 10 if on_loss == "local" else 0
         assert await left(store, budget(10, 0)) == 10 - 1 - used
-    [lost, back] = lost_lines(caplog)
-    assert "does not respond (no response in 200 ms)" in lost
+    [line, back] = lost_lines(caplog)
+    assert "does not respond (no response in 200 ms)" in line
     assert "responds again, after" in back
 
 
+@lost
 async def test_what_the_process_counted_alone_is_added_once(server: RedisServer) -> None:
     async with stores(server, 1, timeout=0.2) as (store,):
         await admit(store, "before", budget(100, 10))
@@ -215,6 +215,7 @@ async def test_what_the_process_counted_alone_is_added_once(server: RedisServer)
         assert await left(store, rate(1000, 0, period="day")) == pytest.approx(700, abs=1)
 
 
+@lost
 async def test_each_process_alone_has_its_share(server: RedisServer) -> None:
     async with stores(server, 2, timeout=0.2) as (_, store):
         assert store.connection.processes == 2
@@ -225,6 +226,7 @@ async def test_each_process_alone_has_its_share(server: RedisServer) -> None:
             assert number == 5
 
 
+@lost
 async def test_a_store_that_restarted_empty_serves(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -244,6 +246,7 @@ async def test_a_store_that_restarted_empty_serves(
     assert len(lost_lines(caplog)) == 2
 
 
+@lost
 async def test_without_a_server_it_starts_lost(caplog: pytest.LogCaptureFixture) -> None:
     connection = Connection("redis://user:hidden@127.0.0.1:1/0", 0.2)
     store = RedisStore(connection)
@@ -252,6 +255,6 @@ async def test_without_a_server_it_starts_lost(caplog: pytest.LogCaptureFixture)
         assert isinstance(await admit(store, "1", rate(1)), Admitted)
         assert isinstance(await admit(store, "2", rate(1)), Refused)
         group.cancel_scope.cancel()
-    [lost] = lost_lines(caplog)
-    assert lost.startswith("store redis://127.0.0.1:1/0 does not respond (ConnectionError")
+    [line] = lost_lines(caplog)
+    assert line.startswith("store redis://127.0.0.1:1/0 does not respond (ConnectionError")
     assert "hidden" not in caplog.text
