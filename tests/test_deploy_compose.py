@@ -115,11 +115,14 @@ def test_volumes_exist_and_each_is_used() -> None:
         assert (DEPLOY / path).exists() or f"deploy/{path.removeprefix('./')}/" in ignored
 
 
-def test_the_files_of_secrets_are_not_in_version_control() -> None:
+def test_secrets_and_models_are_in_no_commit_and_no_source_distribution() -> None:
     folders = {Path(secret["file"]).parent.name for secret in COMPOSE["secrets"].values()}
 
+    assert folders == {"secrets"}
     ignored = (ROOT / ".gitignore").read_text().splitlines()
-    assert {f"deploy/{folder}/" for folder in folders} <= set(ignored)
+    assert {"deploy/secrets/", "deploy/models/"} <= set(ignored)
+    pruned = (ROOT / "MANIFEST.in").read_text().splitlines()
+    assert {"prune deploy/secrets", "prune deploy/models"} <= set(pruned)
 
 
 def test_the_proxy_reads_its_config_and_keeps_its_record(tmp_path: Path) -> None:
@@ -169,6 +172,11 @@ def test_a_service_waits_for_services_with_health_checks(name: str) -> None:
     for other, condition in SERVICES[name].get("depends_on", {}).items():
         assert condition == {"condition": "service_healthy"}
         assert "healthcheck" in SERVICES[other] or other == "proxy"  # the image has one
+
+
+def test_nginx_hashes_the_addresses_of_the_proxies() -> None:
+    """With `consistent`, nginx hashes the name that all proxies share, and so takes turns."""
+    assert "hash $affinity;" in NGINX_CONF
 
 
 def test_nginx_closes_idle_connections_before_the_proxies() -> None:

@@ -26,7 +26,7 @@ from tests.wire.command import Command, command
 from tests.wire.proxy import serving
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-pytestmark = pytest.mark.skipif(not NGINX, reason="needs nginx (Debian: apt install nginx-light)")
+pytestmark = pytest.mark.skipif(not NGINX, reason="needs nginx (Debian: apt install nginx)")
 
 PROXIES = "server proxy:8080 resolve max_fails=0;"
 #: The keys that the proxies send to the backend.
