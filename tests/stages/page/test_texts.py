@@ -120,15 +120,15 @@ def test_nothing_is_kept_by_default() -> None:
 
 
 def test_texts_are_within_the_limit_of_bytes() -> None:
-    recent = RecentExchanges(max_bytes=20_000, bodies=True)
+    recent = RecentExchanges(max_bytes=15_000, bodies=True)
     for n in range(5):
-        exchange(recent, f"req_{n}", "word " * 700)
+        exchange(recent, f"req_{n}", "word " * 790)
 
-    assert recent.counts["bytes"] <= 20_000
+    assert recent.counts["bytes"] <= 15_000
     assert recent.counts["dropped"] > 0
     texts = recent.texts("req_4")
     assert texts
-    assert texts.request[0].text == "word " * 700
+    assert texts.request[0].text == "word " * 790
     assert [each.id for each in recent.newest(1)] == ["req_4"]
 
 
