@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,7 @@ def _run(
 ) -> int:
     from proxy import client_environment
     from proxy.config import read
+    from stages.ui import page_path
 
     loaded = read(config)
     if model:
@@ -100,8 +102,9 @@ def _run(
         model=model,
         with_api_key=api_key,
     )
+    page = page_path(loaded.pipelines)
     if only_print:
-        _print(loaded.file, environment("http://127.0.0.1:<free port>", "<new key>"), command)
+        _print(loaded.file, environment("http://127.0.0.1:<free port>", "<new key>"), command, page)
     _check_conflicts(list(client_environment.conflicts(command, os.environ, Path.cwd())))
     if only_print:
         return 0
@@ -113,7 +116,7 @@ def _run(
 
     file = log or supervision.new_log()
     try:
-        status = supervision.run(loaded, command, environment, file)
+        status = supervision.run(loaded, command, _reporting_page(environment, page), file)
     except click.ClickException:
         if log is None:
             file.unlink()
@@ -153,10 +156,27 @@ def _check_model(name: str, models: list[str]) -> None:
         )
 
 
-def _print(file: str, changes: Changes, command: tuple[str, ...]) -> None:
+def _reporting_page(
+    environment: Callable[[str, str], Changes], page: str
+) -> Callable[[str, str], Changes]:
+    """Print the page's address before the command starts, and its password on a terminal alone."""
+
+    def report(url: str, key: str) -> Changes:
+        if page:
+            password = key if sys.stderr.isatty() else "ANTHROPIC_AUTH_TOKEN of the command"
+            click.echo(f"llm-proxy: page at {url}{page}; password: {password}", err=True)
+        return environment(url, key)
+
+    return report
+
+
+def _print(file: str, changes: Changes, command: tuple[str, ...], page: str) -> None:
     click.echo(f"serve {file} on a free port of 127.0.0.1, with a new key\nset:")
     for name, value in changes.added.items():
         click.echo(f"  {name}={value}")
     if changes.removed:
         click.echo(f"remove: {', '.join(changes.removed)}")
+    if page:
+        url = changes.added["ANTHROPIC_BASE_URL"]
+        click.echo(f"page: {url}{page}; password: the value of ANTHROPIC_AUTH_TOKEN")
     click.echo(f"run: {shlex.join(command)}")

@@ -9,7 +9,6 @@ import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import click
 from attrs import frozen
@@ -20,6 +19,7 @@ from stages.usage.report import (
     By,
     Line,
     configured_prices,
+    line_fields,
     lines,
     read_usage,
     tokens,
@@ -70,35 +70,16 @@ def parse_since(text: str, today: date | None = None) -> date:
 
 def as_json(result: Report) -> str:
     """The lines as a JSON list of objects."""
-    return json.dumps([_fields(result, line) for line in result.lines], indent=1)
+    return json.dumps([line_fields(result.by, line) for line in result.lines], indent=1)
 
 
 def as_csv(result: Report) -> str:
     """The lines as CSV, with the names of the columns first."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, _fields(result, result.total), lineterminator="\n")
+    writer = csv.DictWriter(text, line_fields(result.by, result.total), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_fields(result, line) for line in result.lines)
+    writer.writerows(line_fields(result.by, line) for line in result.lines)
     return text.getvalue().rstrip("\n")
-
-
-def _fields(result: Report, line: Line) -> dict[str, Any]:
-    sums = line.sums
-    return {
-        **dict(zip(result.by, line.group or [""] * len(result.by), strict=True)),
-        "requests": sums.requests,
-        "attempts": sums.attempts,
-        "errors": sums.errors,
-        "disconnects": sums.disconnects,
-        "estimated_attempts": sums.estimated,
-        "backend_seconds": round(sums.seconds, 3),
-        "input_tokens": sums.input_tokens,
-        "cache_read_tokens": sums.cache_read_tokens,
-        "cache_write_tokens": sums.cache_write_tokens,
-        "output_tokens": sums.output_tokens,
-        "cost": None if line.cost is None else round(line.cost, 6),
-        "unpriced_attempts": line.unpriced,
-    }
 
 
 #: The columns of the table after the groups: the title, and the text of a line.

@@ -19,10 +19,12 @@ from stages.messages_api.errors import NotFoundError
 from stages.page.details import gaps, stalls, time_line
 from stages.page.overview import MOST, Window, backend_views, pipeline_views
 from stages.page.recent import RecentExchanges
-from stages.page.rendering import PAGE_HEADERS, render, static_files
+from stages.page.rendering import JSON_HEADERS, PAGE_HEADERS, render, static_files
 from stages.page.usage import number, usage_view
 from stages.routing.breaker import Breakers
 from stages.usage.record import UsageRecord
+from stages.usage.report import line_fields
+from stages.wire.json_codec import encode
 
 #: Exchanges in the list.
 _LISTED = 50
@@ -33,7 +35,8 @@ class Ui(Stage[Authenticated, HttpResponse]):
     """Show a page for people: pipelines, backends, recent exchanges and usage.
 
     Its route needs the path itself and the paths below it: `[GET /ui, "GET /ui/{path:path}"]`. The
-    section `ui` has the limit of its memory. The page shows no prompt and no response.
+    section `ui` has the limit of its memory. The page shows prompts and responses only with
+    `ui: {bodies: true}`.
     """
 
     recent: RecentExchanges = section("ui", Factory(RecentExchanges))
@@ -52,6 +55,8 @@ class Ui(Stage[Authenticated, HttpResponse]):
             status, body = self._exchange(path, argument)
         elif path.below == "usage":
             body = await self._usage(path, event.http.query)
+        elif path.below == "usage.json":
+            body, headers = await self._usage_json(event.http.query), JSON_HEADERS
         elif name == "static" and argument in static_files():
             body, headers = static_files()[argument]
         else:
@@ -86,12 +91,19 @@ class Ui(Stage[Authenticated, HttpResponse]):
         exchange, now = self.recent.find(id), time.monotonic()
         if exchange is None:
             return 404, path.render("missing", id=id)
-        values = {"line": time_line(exchange, now), "gaps": gaps(exchange)}
+        values: dict[str, Any] = {"line": time_line(exchange, now), "gaps": gaps(exchange)}
+        values |= {"bodies": self.recent.bodies, "texts": self.recent.texts(id)}
         return 200, path.render("exchange", e=exchange, stalls=stalls(exchange), now=now, **values)
 
     async def _usage(self, path: _Path, query: Mapping[str, str]) -> bytes:
         view = await usage_view(self.usage, self.backends, self.models, query)
         return path.render("usage", view=view)
+
+    async def _usage_json(self, query: Mapping[str, str]) -> bytes:
+        view = await usage_view(self.usage, self.backends, self.models, query, "page" not in query)
+        if view.problem:
+            raise NotFoundError(view.problem)
+        return encode([line_fields((view.by,), line) for line in view.lines])
 
 
 def page_path(pipelines: Iterable[Pipeline]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from attrs import define, field, validators
@@ -15,12 +16,15 @@ from stages.events import HttpRequest
 from stages.exchange import Exchange
 from stages.page.packing import pack, unpack
 from stages.page.ring import Ring
+from stages.page.texts import TextCollector, Texts
 
 MB = 1_000_000
 #: Exchanges in a second whose stages are measured, and that are kept. Each of both takes 5 % of the
 #: time of a short response, and nobody reads more of them. Those that failed are always kept.
 _MEASURED, _KEPT = 20, 50
 _SECONDS = 60
+#: Exchanges in a second whose texts are kept: redaction takes up to 10 ms of each.
+_WITH_TEXTS = 5
 
 
 @define(eq=False)
@@ -32,6 +36,11 @@ class RecentExchanges:
         help="most bytes of recent exchanges in the memory of a process; beyond, the oldest are "
         "dropped. One takes 1 to 5 KB",
         validator=validators.ge(0),
+    )
+    bodies: bool = option(
+        False,
+        help="keep prompts and responses too, cut and redacted, and show them on the page. Whoever "
+        "sees the page reads them. At most 5 exchanges in a second",
     )
     running: dict[str, Exchange] = field(factory=dict, init=False, repr=False)
     """The exchanges in flight, the oldest first."""
@@ -51,6 +60,8 @@ class RecentExchanges:
         factory=lambda: deque(maxlen=_SECONDS), init=False, repr=False
     )
     """Earlier seconds, and how many exchanges began in each."""
+    _previous: RecentExchanges | None = field(default=None, init=False, repr=False)
+    """The section before a reload, until `serve`."""
 
     @_ring.default
     def _make_ring(self) -> Ring:
@@ -60,11 +71,16 @@ class RecentExchanges:
         """Record an exchange from its begin on, with the times of its stream."""
         exchange.stream_times = []
         self.running[exchange.id] = exchange
-        exchange.on_end.append(self._end)
         second = int(exchange.received)
         if second != self._second:
             self._start_second(second)
         self._begun += 1
+        if self.bodies and self._begun <= _WITH_TEXTS:
+            collector = TextCollector()
+            exchange.on_stream_event.append(collector.add)
+            exchange.on_end.append(partial(self._end, collector=collector))
+        else:
+            exchange.on_end.append(self._end)
 
     def measures(self, exchange: Exchange) -> bool:
         """Whether to measure the stages of this exchange, which has just begun."""
@@ -74,11 +90,14 @@ class RecentExchanges:
         self._minute.append((self._second, self._begun))
         self._second, self._begun, self._kept = second, 0, 0
 
-    def _end(self, exchange: Exchange) -> None:
+    def _end(self, exchange: Exchange, collector: TextCollector | None = None) -> None:
         self.running.pop(exchange.id, None)
         if self._kept < _KEPT or exchange.outcome != "complete" or exchange.repeats:
             self._kept += 1
-            self._ring.add(exchange.id, pack(exchange))
+            data = pack(exchange)
+            if collector and self.bodies and (texts := collector.texts()):
+                data += b"\n" + texts.encoded()  # `data` is one line
+            self._ring.add(exchange.id, data)
 
     def begun_within_a_minute(self, now: float) -> int:
         """Return the number of exchanges that began in the last minute, also of those not kept."""
@@ -87,14 +106,20 @@ class RecentExchanges:
 
     def newest(self, limit: int, skip: int = 0) -> Iterator[Exchange]:
         """Yield at most `limit` exchanges that have ended, the newest first, after `skip`."""
-        return map(unpack, self._ring.newest(limit, skip))
+        return (unpack(_record(data)) for data in self._ring.newest(limit, skip))
 
     def find(self, id: str) -> Exchange | None:
         """Return an exchange in flight or a recent one; None if it is not in memory."""
         if exchange := self.running.get(id):
             return exchange
         data = self._ring.find(id)
-        return data and unpack(data)  # type: ignore[return-value]
+        return None if data is None else unpack(_record(data))
+
+    def texts(self, id: str) -> Texts | None:
+        """Return the texts of a recent exchange; None if they are not in memory."""
+        data = self._ring.find(id) if self.bodies else None
+        texts = data.partition(b"\n")[2] if data else b""
+        return Texts.decoded(texts) if texts else None
 
     @property
     def counts(self) -> dict[str, Any]:
@@ -109,7 +134,17 @@ class RecentExchanges:
         self.pipelines, self.backend_errors = pipelines, backend_errors
         self.drawings = tuple(tuple(drawn_stages(each, HttpRequest)) for each in pipelines)
         self._ring.max_bytes = self.max_bytes
+        if self._previous and not self.bodies:
+            self._previous.bodies = False  # for its exchanges in flight
+            self._ring.replace(_record)
+        self._previous = None
 
     def carry_over(self, running: RecentExchanges) -> None:
         """Keep the exchanges of `running`, and its counts."""
         self.running, self._ring, self._minute = running.running, running._ring, running._minute
+        self._previous = running
+
+
+def _record(data: bytes) -> bytes:
+    """Return an item of the ring without its texts."""
+    return data.partition(b"\n")[0]

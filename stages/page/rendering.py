@@ -24,6 +24,7 @@ HEADERS = {
     "x-content-type-options": "nosniff",
 }
 PAGE_HEADERS = {**HEADERS, "cache-control": "no-store", "content-type": "text/html; charset=utf-8"}
+JSON_HEADERS = {**HEADERS, "cache-control": "no-store", "content-type": "application/json"}
 #: The URL of a static file has its digest, so it never changes.
 _STATIC_CACHE = "private, max-age=31536000, immutable"
 

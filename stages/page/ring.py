@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 from attrs import define, field
@@ -36,6 +36,11 @@ class Ring:
         while self.used_bytes > self.max_bytes:
             self.used_bytes -= len(self._items.popleft()[1]) + OVERHEAD
             self.dropped += 1
+
+    def replace(self, change: Callable[[bytes], bytes]) -> None:
+        """Replace the data of each item by `change` of it, which must not be longer."""
+        self._items = deque((id, change(data)) for id, data in self._items)
+        self.used_bytes = sum(len(data) + OVERHEAD for _, data in self._items)
 
     def newest(self, limit: int, skip: int = 0) -> Iterator[bytes]:
         """Yield at most `limit` items, the newest first."""

@@ -55,13 +55,17 @@ async def usage_view(
     backends: Mapping[str, Backend],
     models: Mapping[str, ModelEntry],
     query: Mapping[str, str],
+    all_pages: bool = False,
 ) -> UsageView:
-    """Read the usage record in a thread, for the parameters `by`, `days` and `page`."""
+    """Read the usage record in a thread, for the parameters `by`, `days` and `page`.
+
+    `all_pages`: the view has all lines, on one page.
+    """
     by: By = next((name for name in BY if name == query.get("by")), "model")
     days = number(query.get("days", ""), DAYS[1])
     page = number(query.get("page", ""))
     prices = configured_prices(backends, models)
-    return await to_thread.run_sync(_read, record, UsageView(by, days, page), prices)
+    return await to_thread.run_sync(_read, record, UsageView(by, days, page), prices, all_pages)
 
 
 def number(text: str, default: int = 0) -> int:
@@ -69,7 +73,7 @@ def number(text: str, default: int = 0) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else default
 
 
-def _read(record: UsageRecord, view: UsageView, prices: Prices) -> UsageView:
+def _read(record: UsageRecord, view: UsageView, prices: Prices, all_pages: bool) -> UsageView:
     today: date = datetime.now(UTC).date()
     since = today - timedelta(days=max(view.days, 1) - 1)
     try:
@@ -80,6 +84,8 @@ def _read(record: UsageRecord, view: UsageView, prices: Prices) -> UsageView:
         return UsageView(view.by, view.days, problem=f"The usage record cannot be read: {error}")
     groups = lines(usages, prices)
     ordered = sorted(groups, key=_day if view.by == "day" else tokens, reverse=True)
+    if all_pages:
+        return UsageView(view.by, view.days, 0, 1, tuple(ordered), total(groups))
     pages = max(-(-len(ordered) // PAGE_LINES), 1)
     page = min(view.page, pages - 1)
     shown = ordered[page * PAGE_LINES : (page + 1) * PAGE_LINES]

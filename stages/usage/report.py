@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from attrs import frozen
 
@@ -150,3 +150,23 @@ def cost_of(exchange: Exchange, prices: Prices) -> float | None:
         if (price := price_on(prices(row.backend, row.model), _date(row.time // DAY)))
     ]
     return sum(priced) if priced else None
+
+
+def line_fields(by: Sequence[By], line: Line) -> dict[str, Any]:
+    """Return a line of a report grouped by `by`, as `llm-proxy usage --json` prints it."""
+    sums = line.sums
+    return {
+        **dict(zip(by, line.group or [""] * len(by), strict=True)),
+        "requests": sums.requests,
+        "attempts": sums.attempts,
+        "errors": sums.errors,
+        "disconnects": sums.disconnects,
+        "estimated_attempts": sums.estimated,
+        "backend_seconds": round(sums.seconds, 3),
+        "input_tokens": sums.input_tokens,
+        "cache_read_tokens": sums.cache_read_tokens,
+        "cache_write_tokens": sums.cache_write_tokens,
+        "output_tokens": sums.output_tokens,
+        "cost": None if line.cost is None else round(line.cost, 6),
+        "unpriced_attempts": line.unpriced,
+    }

@@ -212,3 +212,46 @@ async def test_backends_show_their_queue() -> None:
 
     words = " ".join(re.sub(r"<[^>]*>", " ", text).split())
     assert "1 of 1 0 2" in words
+
+
+async def test_prompts_and_responses_are_escaped_and_only_shown_where_kept() -> None:
+    for bodies in (True, False):
+        recent, exchange = RecentExchanges(bodies=bodies), Exchange(id="req_1")
+        recent.begin(exchange)
+        events = (
+            MessageStart("m", "m", Usage(), MessagesRequest("m", (PROMPT,), 10), exchange),
+            BlockStart(0, {"type": "text", "text": ""}),
+            BlockDelta(0, "text_delta", f"response {SCRIPT}"),
+        )
+        for function in exchange.on_stream_event:
+            for event in events:
+                function(event)
+        exchange.outcome = "client_disconnected"
+        for end in exchange.on_end:
+            end(exchange)
+
+        _, text = await load(Ui(recent), asking("exchanges/req_1"))
+
+        assert SCRIPT not in text
+        assert ("prompt &lt;script&gt;" in text) == bodies
+        assert ("response &lt;script&gt;" in text) == bodies
+        assert parsed(text).blocked == []
+
+
+async def test_usage_is_json_in_the_words_of_the_command(tmp_path: Path) -> None:
+    usage = UsageRecord()
+    usage.locate(str(tmp_path), {})
+    with pytest.raises(NotFoundError, match="no usage record"):
+        await load(Ui(usage=usage), asking("usage.json"))
+    database = Database(usage.path)
+    database.write([row(int(time.time() * 1000) // DAY, key=f"key-{n}") for n in range(60)])
+    database.close()
+
+    start, text = await load(Ui(usage=usage), asking("usage.json", "by=key&days=1"))
+    page = json.loads((await load(Ui(usage=usage), asking("usage.json", "by=key&page=1")))[1])
+
+    assert start.headers["content-type"] == "application/json"
+    lines = json.loads(text)
+    assert len(lines) == 60
+    assert len(page) == 10
+    assert lines[0] == line_fields(("key",), Line((lines[0]["key"],), Sums(**EXPECTED), None, 1))
