@@ -115,7 +115,7 @@ def test_volumes_exist_and_each_is_used() -> None:
         assert (DEPLOY / path).exists() or f"deploy/{path.removeprefix('./')}/" in ignored
 
 
-def test_secrets_and_models_are_in_no_commit_and_no_source_distribution() -> None:
+def test_secrets_and_models_are_not_committed_or_distributed() -> None:
     folders = {Path(secret["file"]).parent.name for secret in COMPOSE["secrets"].values()}
 
     assert folders == {"secrets"}

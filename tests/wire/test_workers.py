@@ -160,7 +160,7 @@ def test_row_a8_workers_end_with_a_supervisor_that_is_killed(
             if replaced:
                 os.kill(workers[0], signal.SIGKILL)
                 until(lambda: workers[0] not in started_children(process.pid), "none is new")
-                workers = children(process.pid)
+                workers = started_children(process.pid)
             process.kill()
             until_gone(workers)
             until_refused(url)

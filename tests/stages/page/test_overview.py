@@ -81,7 +81,7 @@ def test_each_backend_has_its_state(config: object) -> None:
     sections = config.sections  # type: ignore[attr-defined]
     gpu = sections["backends"]["gpu"].queue
     for name in ("one", "two", "three"):
-        gpu.enter(name, ("key-1", ""), short=True)
+        gpu.calls.enter(name, ("key-1", ""), short=True)
     window = Window.of([ended()], now=1004.0, total=1)
 
     views = backend_views(
