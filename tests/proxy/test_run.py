@@ -83,6 +83,13 @@ for line in sys.stdin:
 """
 
 
+PAGE = """
+  ui:
+    route: [GET /ui, "GET /ui/{path:path}"]
+    stages: [authenticate: {basic: true}, ui]
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "pipelines.yaml").write_text(TEXT % "http://127.0.0.1:1")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -208,7 +207,6 @@ def test_the_keyboard_opens_prompt_and_response(scene: Scene, stream: bool) -> N
     text = f"{SCRIPT} {secret}"
     parts = (head(), sse(delta(content=text)), sse(delta("stop")), DONE, END)
     steps = parts if stream else (whole(200, completion(text)),)
-    time.sleep(1.1)  # the texts of only five exchanges in a second are kept
     messages = [{"role": "user", "content": f"asked {text}"}]
     scene.ask(*steps, model="with-texts", stream=stream, messages=messages)
     tab = scene.tab()
