@@ -102,9 +102,8 @@ def _run(
         model=model,
         with_api_key=api_key,
     )
-    page = page_path(loaded.pipelines)
     if only_print:
-        _print(loaded.file, environment("http://127.0.0.1:<free port>", "<new key>"), command, page)
+        _print(loaded.file, environment("http://127.0.0.1:<free port>", "<new key>"), command, page_path(loaded.pipelines))
     _check_conflicts(list(client_environment.conflicts(command, os.environ, Path.cwd())))
     if only_print:
         return 0
@@ -116,7 +115,7 @@ def _run(
 
     file = log or supervision.new_log()
     try:
-        status = supervision.run(loaded, command, _reporting_page(environment, page), file)
+        status = supervision.run(loaded, command, _reporting_page(environment, page_path(loaded.pipelines)), file)
     except click.ClickException:
         if log is None:
             file.unlink()
