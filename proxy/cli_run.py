@@ -103,7 +103,12 @@ def _run(
         with_api_key=api_key,
     )
     if only_print:
-        _print(loaded.file, environment("http://127.0.0.1:<free port>", "<new key>"), command, page_path(loaded.pipelines))
+        _print(
+            loaded.file,
+            environment("http://127.0.0.1:<free port>", "<new key>"),
+            command,
+            page_path(loaded.pipelines),
+        )
     _check_conflicts(list(client_environment.conflicts(command, os.environ, Path.cwd())))
     if only_print:
         return 0
@@ -115,7 +120,9 @@ def _run(
 
     file = log or supervision.new_log()
     try:
-        status = supervision.run(loaded, command, _reporting_page(environment, page_path(loaded.pipelines)), file)
+        status = supervision.run(
+            loaded, command, _reporting_page(environment, page_path(loaded.pipelines)), file
+        )
     except click.ClickException:
         if log is None:
             file.unlink()
