@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from pipeline.config.schema import Config
     from proxy.client_environment import Changes
 
 from proxy.cli_support import config_option, reporting
@@ -90,7 +91,6 @@ def _run(
 ) -> int:
     from proxy import client_environment
     from proxy.config import read
-    from stages.ui import page_path
 
     loaded = read(config)
     if model:
@@ -102,9 +102,8 @@ def _run(
         model=model,
         with_api_key=api_key,
     )
-    page = page_path(loaded.pipelines)
     if only_print:
-        _print(loaded.file, environment("http://127.0.0.1:<free port>", "<new key>"), command, page)
+        _print(loaded, environment("http://127.0.0.1:<free port>", "<new key>"), command)
     _check_conflicts(list(client_environment.conflicts(command, os.environ, Path.cwd())))
     if only_print:
         return 0
@@ -116,7 +115,7 @@ def _run(
 
     file = log or supervision.new_log()
     try:
-        status = supervision.run(loaded, command, _reporting_page(environment, page), file)
+        status = supervision.run(loaded, command, _reporting_page(environment, loaded), file)
     except click.ClickException:
         if log is None:
             file.unlink()
@@ -157,9 +156,12 @@ def _check_model(name: str, models: list[str]) -> None:
 
 
 def _reporting_page(
-    environment: Callable[[str, str], Changes], page: str
+    environment: Callable[[str, str], Changes], config: Config
 ) -> Callable[[str, str], Changes]:
     """Print the page's address before the command starts, and its password on a terminal alone."""
+    from stages.ui import page_path
+
+    page = page_path(config.pipelines)
 
     def report(url: str, key: str) -> Changes:
         if page:
@@ -170,13 +172,15 @@ def _reporting_page(
     return report
 
 
-def _print(file: str, changes: Changes, command: tuple[str, ...], page: str) -> None:
-    click.echo(f"serve {file} on a free port of 127.0.0.1, with a new key\nset:")
+def _print(config: Config, changes: Changes, command: tuple[str, ...]) -> None:
+    from stages.ui import page_path
+
+    click.echo(f"serve {config.file} on a free port of 127.0.0.1, with a new key\nset:")
     for name, value in changes.added.items():
         click.echo(f"  {name}={value}")
     if changes.removed:
         click.echo(f"remove: {', '.join(changes.removed)}")
-    if page:
+    if page := page_path(config.pipelines):
         url = changes.added["ANTHROPIC_BASE_URL"]
         click.echo(f"page: {url}{page}; password: the value of ANTHROPIC_AUTH_TOKEN")
     click.echo(f"run: {shlex.join(command)}")

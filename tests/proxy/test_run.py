@@ -83,6 +83,13 @@ for line in sys.stdin:
 """
 
 
+PAGE = """
+  ui:
+    route: [GET /ui, "GET /ui/{path:path}"]
+    stages: [authenticate: {basic: true}, ui]
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "pipelines.yaml").write_text(TEXT % "http://127.0.0.1:1")
@@ -269,6 +276,20 @@ def test_print_shows_what_would_happen(folder: Path) -> None:
         "  ANTHROPIC_AUTH_TOKEN=<new key>",
     ]
     assert stdout.endswith("remove: ANTHROPIC_API_KEY\nrun: claude -p 'two words'\n")
+
+
+def test_the_address_of_the_page_is_on_stderr_and_the_key_in_no_file(folder: Path) -> None:
+    with (folder / "pipelines.yaml").open("a") as file:
+        file.write(PAGE)
+    code, stdout, _ = cli(folder, "--print", "--", "claude")
+    running = started(folder, "import os; print(os.environ['ANTHROPIC_AUTH_TOKEN'])")
+    key, stderr = running.communicate(timeout=20)
+
+    assert code == 0
+    assert "page: http://127.0.0.1:<free port>/ui; password: " in stdout
+    assert re.search(r"page at http://127\.0\.0\.1:\d+/ui; password: ANTHROPIC_AUTH_TOKEN", stderr)
+    assert len(key.strip()) > 20
+    assert key.strip() not in stderr
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ EXECUTABLE = next(filter(None, map(shutil.which, ("chromium", "google-chrome")))
 pytestmark = pytest.mark.skipif(EXECUTABLE is None, reason="needs chromium on the path")
 
 CONFIG = """
+ui: {{bodies: true}}
 backends:
   scripted: {{base_url: "{url}/v1", max_concurrent_calls: 1}}
 models:
@@ -198,6 +199,28 @@ def test_the_keyboard_alone_leads_to_an_exchange_and_back(scene: Scene) -> None:
     tab.wait_for_url(first)
     tab.get_by_role("link", name="all exchanges").press("Enter")
     tab.wait_for_url("**/ui")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_keyboard_opens_prompt_and_response(scene: Scene, stream: bool) -> None:
+    secret = "sk-proj-1234567890abcdefghij"
+    text = f"{SCRIPT} {secret}"
+    parts = (head(), sse(delta(content=text)), sse(delta("stop")), DONE, END)
+    steps = parts if stream else (whole(200, completion(text)),)
+    messages = [{"role": "user", "content": f"asked {text}"}]
+    scene.ask(*steps, model="with-texts", stream=stream, messages=messages)
+    tab = scene.tab()
+    tab.locator("tr", has_text="with-texts").first.get_by_role("link").click()
+    tab.wait_for_url("**/ui/exchanges/req_*")
+
+    for name in ("prompt", "response"):
+        view = tab.locator(f"#texts-{name}")
+        assert not view.locator("pre").first.is_visible()
+        view.locator("summary").press("Enter")
+        assert view.locator("pre").first.is_visible()
+        assert f"{SCRIPT} [redacted]" in view.inner_text()
+    assert secret not in tab.content()
+    assert "hacked" not in tab.title()
 
 
 def test_a_pipeline_stays_open_when_the_page_changes(scene: Scene) -> None:
