@@ -10,18 +10,20 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
-from ruamel.yaml import YAML
 
 from proxy import __version__
+from proxy.config import read
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from tests.deployment import (
     DEPLOY,
+    DOCKERFILE,
     ROOT,
     SECRETS,
     documents,
     instruction,
     secret_names,
     shared_config,
+    write_config,
 )
 
 (COMPOSE,) = documents(DEPLOY / "compose.yaml")
@@ -52,15 +54,6 @@ def mounts(service: dict[str, Any]) -> dict[str, str]:
 
 def test_it_is_a_compose_file() -> None:
     assert not list(schema().iter_errors(COMPOSE))
-
-
-def test_it_is_one_with_the_commented_lines_too() -> None:
-    text = (DEPLOY / "compose.yaml").read_text()
-    commented = re.sub(r"^  # (?=valkey:|  )", "  ", text, flags=re.MULTILINE)
-    whole = YAML(typ="safe").load(commented)
-
-    assert not list(schema().iter_errors(whole))
-    assert whole["services"].keys() - SERVICES.keys() == {"valkey"}
 
 
 def test_a_wrong_option_would_be_seen() -> None:
@@ -183,3 +176,14 @@ def test_nginx_keeps_no_connections_to_the_proxies() -> None:
     """A proxy that shuts down closes them, and nginx does not repeat a POST that it has sent."""
     assert "proxy_set_header Connection close;" in NGINX_CONF
     assert "keepalive" not in NGINX_CONF
+
+
+def test_the_proxies_count_in_one_store(tmp_path: Path) -> None:
+    url = PROXY["environment"]["STORE_URL"]
+    config = read(str(write_config(tmp_path)), {"STORE_URL": url})
+
+    assert url == "valkey://valkey:6379"
+    assert "valkey" in SERVICES
+    assert config.sections["store"].url == url
+    assert [note.code for note in config.notes] == ["limits-shared"]
+    assert ",shared]" in DOCKERFILE

@@ -237,3 +237,21 @@ def test_the_backend_of_the_overlay_is_that_of_the_config(tmp_path: Path) -> Non
     assert container["args"] == compose["services"]["backend"]["command"]
     assert {each["mountPath"] for each in container["volumeMounts"]} == {"/models", SECRETS}
     assert {v["name"] for v in pod["volumes"]} == {v["name"] for v in container["volumeMounts"]}
+
+
+def test_the_proxies_of_the_overlay_count_in_its_store() -> None:
+    folder = KUBERNETES / "overlays" / "valkey"
+    deployment, service, policy = documents(folder / "valkey.yaml")
+    (kustomization,) = documents(folder / "kustomization.yaml")
+    (port,) = service["spec"]["ports"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+
+    url = f"valkey://{service['metadata']['name']}:{port['port']}"
+    assert f'{{name: STORE_URL, value: "{url}"}}' in kustomization["patches"][0]["patch"]
+    assert container["ports"] == [{"name": port["targetPort"], "containerPort": port["port"]}]
+    assert labels == service["spec"]["selector"] == policy["spec"]["podSelector"]["matchLabels"]
+    (rule,) = policy["spec"]["ingress"]
+    (allowed,) = rule["from"]
+    proxies = OBJECTS["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert allowed["podSelector"]["matchLabels"] == proxies
