@@ -91,7 +91,9 @@ def _check_llm_proxy(arguments: list[str]) -> None:
     name, *remaining = (
         arguments if arguments and arguments[0] in main.commands else ["serve", *arguments]
     )
-    command.commands[name].make_context(name, remaining, resilient_parsing=False)
+    # As the group makes it: click keeps a command's help option from its first context on.
+    parent = click.Context(command, info_name="llm-proxy", **command.context_settings)
+    command.commands[name].make_context(name, remaining, parent, resilient_parsing=False)
 
 
 def _check_request(arguments: list[str]) -> None:
