@@ -111,7 +111,7 @@ def _run(
         )
     from proxy import run as supervision
 
-    file = log or supervision.new_log()
+    file = supervision.create_log(log)
     try:
         status = supervision.run(loaded, command, environment, file)
     except click.ClickException:

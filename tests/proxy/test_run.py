@@ -281,10 +281,15 @@ def test_print_shows_what_would_happen(folder: Path) -> None:
             1,
             "hint: type `llm-proxy init`",
         ),
+        (
+            ["--log", "absent/x.log", "true"],
+            1,
+            "written to absent/x.log: No such file or directory\n",
+        ),
         ([], 2, "Missing argument"),
         (["--prnt", "true"], 2, "No such option"),
     ],
-    ids=["command", "model", "config", "nothing", "option"],
+    ids=["command", "model", "config", "log", "nothing", "option"],
 )
 def test_mistakes_are_reported(
     folder: Path, arguments: Sequence[str], code: int, words: str
