@@ -7,6 +7,8 @@ of its own, and imports nothing of the three before it has checked them.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -33,7 +35,13 @@ def main() -> None:
         sys.exit(f"Error: {problem}; {hint}")
     from proxy.cli import main as command
 
-    command(prog_name=NAME)
+    try:
+        command(prog_name=NAME)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the exit flushes what could not be written
+        sys.exit(f"Error: {error.strerror}; free some space, and repeat the command")
 
 
 def foreign(home: Path) -> Iterator[str]:

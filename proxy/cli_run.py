@@ -113,7 +113,7 @@ def _run(
         )
     from proxy import run as supervision
 
-    file = log or supervision.new_log()
+    file = supervision.create_log(log)
     try:
         status = supervision.run(loaded, command, _reporting_page(environment, loaded), file)
     except click.ClickException:

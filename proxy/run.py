@@ -103,9 +103,23 @@ def with_key(config: Config, key: str) -> Config:
     return evolve(config, pipelines=tuple(map(changed, config.pipelines)))
 
 
-def new_log() -> Path:
-    """Make an empty log that only this user can read."""
-    descriptor, name = tempfile.mkstemp(prefix="llm-proxy-run-", suffix=".log")
+def create_log(path: Path | None) -> Path:
+    """Create the log at `path`, or as a temporary file, so that only this user can read it.
+
+    A file that exists is kept. Raises ClickException.
+    """
+    try:
+        if path is None:
+            descriptor, name = tempfile.mkstemp(prefix="llm-proxy-run-", suffix=".log")
+        else:
+            name = str(path)
+            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        place = path or "a temporary file"
+        raise click.ClickException(
+            f"the log cannot be written to {place}: {error.strerror}\n"
+            "  hint: choose a file in a folder that exists with `--log PATH`"
+        ) from error
     os.close(descriptor)
     return Path(name)
 

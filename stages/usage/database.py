@@ -88,6 +88,8 @@ class Database:
     file: Path
     busy_timeout: float = 1.0
     _connection: sqlite3.Connection = field(init=False)
+    _opened: tuple[int, int] | None = field(default=None, init=False)
+    """The device and inode of the open file."""
     _ids: dict[str, int] = field(factory=lambda: {"": 0}, init=False)
     """Ids of texts that were written on `_ids_day`. They are pruned only with all others."""
     _ids_day: int = field(default=0, init=False)
@@ -103,6 +105,7 @@ class Database:
         ready = False
         try:
             self._set_up()
+            self._opened = self._at_path()
             ready = True
         finally:
             if not ready:
@@ -140,8 +143,22 @@ class Database:
                     raise
                 time.sleep(0.02)
 
+    def moved(self) -> bool:
+        """Whether the open file was deleted or moved away, so that nobody would read its rows."""
+        return self._at_path() != self._opened
+
+    def _at_path(self) -> tuple[int, int] | None:
+        try:
+            status = self.file.stat()
+        except FileNotFoundError:
+            return None
+        return status.st_dev, status.st_ino
+
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. SQLite would not add the write-ahead log to a file that was moved."""
+        with contextlib.suppress(sqlite3.Error, OSError):
+            if self.moved():
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
     def write(self, batch: Sequence[Row]) -> None:

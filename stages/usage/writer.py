@@ -141,6 +141,8 @@ class Writer:
     def _attempt(self, work: Callable[[Database], None]) -> bool:
         """Do `work` with the open database; return whether that succeeded."""
         try:
+            if self._database is not None and self._database.moved():
+                self._close_database()
             if self._database is None:
                 self._database = Database(self.file, self.busy_timeout)
             work(self._database)

@@ -125,3 +125,24 @@ def test_the_installed_command_in_an_empty_folder(
 
     assert (ended.returncode, words in ended.stdout + ended.stderr) == (code, True)
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "schema", "profiles"])
+def test_a_full_disk_is_reported_with_the_next_action(tmp_path: Path, command: str) -> None:
+    """`show` and `profiles` print little, so the disk is full when the buffer is flushed."""
+    (tmp_path / "pipelines.yaml").write_bytes((ROOT / "pipelines.yaml").read_bytes())
+    executable = Path(sys.executable).with_name("llm-proxy")
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [executable, command],
+            cwd=tmp_path,
+            env=CLEAN,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    message = "Error: No space left on device; free some space, and repeat the command\n"
+    assert (ended.returncode, ended.stderr) == (1, message)

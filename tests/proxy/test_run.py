@@ -302,10 +302,15 @@ def test_the_address_of_the_page_is_on_stderr_and_the_key_in_no_file(folder: Pat
             1,
             "hint: type `llm-proxy init`",
         ),
+        (
+            ["--log", "absent/x.log", "true"],
+            1,
+            "written to absent/x.log: No such file or directory\n",
+        ),
         ([], 2, "Missing argument"),
         (["--prnt", "true"], 2, "No such option"),
     ],
-    ids=["command", "model", "config", "nothing", "option"],
+    ids=["command", "model", "config", "log", "nothing", "option"],
 )
 def test_mistakes_are_reported(
     folder: Path, arguments: Sequence[str], code: int, words: str

@@ -193,6 +193,24 @@ def test_a_repaired_place_gets_the_rows_that_waited(
     assert attempts(file) == 1
 
 
+@pytest.mark.parametrize("move", [Path.unlink, lambda file: file.rename(f"{file}.old")])
+def test_a_file_that_is_moved_away_is_created_again(
+    move: Callable[[Path], Any], tmp_path: Path, make: Callable[..., Writer]
+) -> None:
+    file = tmp_path / "usage.db"
+    writer = make(file)
+    writer.add([row(), row()])
+    while not file.exists() or attempts(file) != 2:
+        os.sched_yield()
+    move(file)
+    writer.add([row()])
+    writer.close()
+
+    assert attempts(file) == 1
+    for moved in tmp_path.glob("*.old"):
+        assert attempts(moved) == 2
+
+
 WRITE = """
 import logging, sys, time
 from pathlib import Path
