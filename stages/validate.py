@@ -15,7 +15,7 @@ from stages.messages_api import validation
 from stages.messages_api.errors import InvalidRequestError
 from stages.messages_api.part_cache import MIN_BODY, PARTS, SplitBody
 from stages.messages_api.request import MessagesRequest
-from stages.messages_api.structuring import Part, spell, structure
+from stages.messages_api.structuring import spell, structure
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.wire import json_codec
 
@@ -67,7 +67,8 @@ class Validate(Stage[Authenticated, Validated]):
         `betas` come from the header `anthropic-beta`: some of them lift a rule. `split`: `data`
         after PartCache.split, if the caller has split it.
         """
-        value, duplicates, checked = _with_parts(data, split) or (*_decoded(data), False)
+        parts = _with_parts(data, split)
+        value, duplicates = (parts, False) if parts is not None else _decoded(data)
         _refuse_thread(value)
         problems = []
         if (
@@ -78,7 +79,7 @@ class Validate(Stage[Authenticated, Validated]):
             problems.append("max_tokens: Field required")
         try:
             request = structure(value)
-            broken = validation.problems(request, betas, messages_checked=checked)
+            broken = validation.problems(request, betas, messages_checked=parts is not None)
             problems += islice(broken, _MAX_COUNTED)
         except (BaseValidationError, ValueError) as error:
             problems += spell(error)
@@ -107,16 +108,11 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
         raise InvalidRequestError(message, quoted=[str(error)]) from error
 
 
-def _with_parts(data: bytes, split: SplitBody | None) -> tuple[Any, bool, bool] | None:
-    """The same with Parts, and whether all messages are Parts, which have no problems.
-
-    None: the body has to be decoded as a whole.
-    """
+def _with_parts(data: bytes, split: SplitBody | None) -> dict[str, Any] | None:
+    """Decode a body into Parts, which have no problems. None: decode the body as a whole."""
     if split is None and len(data) >= MIN_BODY:
         split = PARTS.split(data)
-    if split is None or (body := PARTS.decode(split)) is None:
-        return None
-    return body, False, all(type(message) is Part for message in body.get("messages", ()))
+    return PARTS.decode(split) if split else None
 
 
 def _check_headers(request: HttpRequest) -> None:

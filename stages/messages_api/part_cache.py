@@ -7,13 +7,11 @@ not a digest, so a wrong hit is impossible.
 
     the body, or a part of it                      in the result of `split` and `decode`
     --------------------------------------------   ---------------------------------------------
-    no compact JSON object, an object with a key   None: the caller decodes the whole body
-      twice, a part that is not valid JSON, or
-      too many values
+    no compact JSON object, an object with a key   None: the caller decodes the whole body, and
+      twice, a part that is not valid JSON or has    reports a problem with its path
+      a problem, too many values or messages
     a cached part                                  the Part
     a new part                                     the Part, now cached
-    a part with a wrong type, a message with a     its JSON: `structure` or `problems` reports it
-      problem                                      with its path
     other members                                  their JSON
 
 Parts are immutable, and requests share them. They stay in the memory of this process. A part is
@@ -45,6 +43,8 @@ _MAX_VALUES = 320_000
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
 
+#: A body with more messages is decoded as a whole: each part costs some microseconds.
+_MAX_MESSAGES = 5000
 #: Members that are one part. Each message is a part, too.
 _WHOLE = ("system", "tools")
 #: The member that a part is in, and its JSON.
@@ -104,6 +104,8 @@ class PartCache:
                 parts["messages"] = list(map(bytes, _ITEMS.decode(members["messages"])))
         except (ValueError, RecursionError):
             return None
+        if len(parts.get("messages", ())) > _MAX_MESSAGES:
+            return None
         keys = [(member, part) for member, texts in parts.items() for part in texts]
         return SplitBody(members, parts, self._find(keys))
 
@@ -119,8 +121,8 @@ class PartCache:
                 found = [self._part((name, part), split) for part in split.parts[name]]
                 values += sum(number for _, number in found)
                 body[name] = [part for part, _ in found] if name == "messages" else found[0][0]
-        except ValueError:
-            return None  # the decoder of the whole body reports where the mistake is
+        except (ValueError, BaseValidationError):
+            return None  # after the whole body is decoded, the problem is reported with its path
         return body if values <= self.max_values else None
 
     def resize(self, max_bytes: int) -> None:
@@ -138,10 +140,10 @@ class PartCache:
                     found[key] = cached
         return found
 
-    def _part(self, key: _Key, split: SplitBody) -> tuple[Any, int]:
-        """Return the part, or its JSON if it has a problem, and its greatest number of values.
+    def _part(self, key: _Key, split: SplitBody) -> tuple[Part, int]:
+        """Return the part, and its greatest number of values.
 
-        Raises ValueError if it is not valid JSON.
+        Raises ValueError or BaseValidationError if it is not valid.
         """
         if cached := split.cached.get(key):
             return cached.part, cached.values
@@ -149,12 +151,9 @@ class PartCache:
         # In two lists it is as deep as in the body: the decoder limits the depth.
         value = json_codec.decode(b"[[%b]]" % raw)[0][0]
         values = 1 + sum(map(raw.count, (b",", b"[", b"{")))
-        try:
-            part = structure_part(member, value)
-        except (ValueError, BaseValidationError):
-            return value, values
+        part = structure_part(member, value)
         if member == "messages" and any(message_problems(part.value, "")):
-            return value, values
+            raise ValueError("a message with a problem")
         with self._lock:
             if key not in self._parts:
                 self.used_bytes += _memory(key)
