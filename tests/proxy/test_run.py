@@ -284,7 +284,7 @@ def test_print_shows_what_would_happen(folder: Path) -> None:
         (
             ["--log", "absent/x.log", "true"],
             1,
-            "written to absent/x.log: No such file or directory\n",
+            "written to absent/x.log: No such file",
         ),
         ([], 2, "Missing argument"),
         (["--prnt", "true"], 2, "No such option"),
