@@ -14,6 +14,7 @@ import click
 from attrs import frozen
 
 from pipeline.config.schema import Config
+from proxy.access_log import log_safe
 from stages.usage.record import UsageRecord
 from stages.usage.report import (
     By,
@@ -43,7 +44,9 @@ def report(config: Config, by: tuple[By, ...], since: date | None) -> Report:
         usages = read_usage(record.path, by, since)
     except FileNotFoundError:
         message = f"there is no usage record at {record.path}"
-        hint = "add the stage `account` after `authenticate`, and send a request"
+        hint = (
+            "add the stage `account` after `authenticate`, if it is not there, and send a request"
+        )
         raise click.ClickException(f"{message}\n  hint: {hint}") from None
     except (sqlite3.Error, OSError) as error:
         hint = "set `usage: {file}` to the record, or move this file away"
@@ -108,7 +111,9 @@ def as_table(result: Report) -> str:
         return "no usage in this time"
     rows = [[*result.by, *_COLUMNS]]
     for line in (*result.lines, result.total):
-        group = [name or "-" for name in line.group] or ["total"] + [""] * (len(result.by) - 1)
+        group = [log_safe(name) or "-" for name in line.group] or ["total"] + [""] * (
+            len(result.by) - 1
+        )
         rows.append([*group, *(text(line) for text in _COLUMNS.values())])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     texts = len(result.by)

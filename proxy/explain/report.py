@@ -9,6 +9,7 @@ from typing import Any
 import click
 from attrs import Factory, define, frozen
 
+from proxy.access_log import log_safe
 from proxy.explain.changes import Change, changes, in_short
 from proxy.explain.trace import Arrow, Trace
 from proxy.explain.views import Json, masked
@@ -125,7 +126,7 @@ class Report:
         """Give the lines for the request, as `curl -v` does."""
         view = self._mask(self.trace.arrows[0].request)
         yield f"{view['method']} {view['path']} → pipeline `{self.exchange.pipeline}`"
-        yield from (f"> {name}: {value}" for name, value in view["headers"].items())
+        yield from (log_safe(f"> {name}: {value}") for name, value in view["headers"].items())
         yield ""
 
     def pass_lines(self, one_pass: Pass) -> Iterator[str]:
@@ -134,7 +135,8 @@ class Report:
         yield from _change_lines(one_pass.changes, one_pass.policies)
         for degradation in one_pass.degradations:
             name, _, action = degradation.rpartition(":")
-            yield click.style(f"  ! {name}: {action}, and reported to the client", fg="magenta")
+            text = log_safe(f"  ! {name}: {action}, and reported to the client")
+            yield click.style(text, fg="magenta")
         if not one_pass.changes and not one_pass.degradations:
             yield click.style("  unchanged", dim=True)
 
@@ -149,7 +151,7 @@ class Report:
         for number, error in self.trace.errors:
             values = self._error(number, error)
             text = "{stage}: {status} {type}: {message}".format(**values)
-            yield click.style(text, fg="red", bold=True)
+            yield click.style(log_safe(text), fg="red", bold=True)
         for repeat in self.exchange.repeats:
             where = f" at {repeat.target.backend}" if repeat.target else ""
             yield f"{repeat.stage}: sent again after {repeat.error}{where}"
@@ -184,9 +186,10 @@ def _change_lines(all_changes: Collection[Change], policies: Mapping[str, str]) 
             values = [in_short(change.before)] * (change.what != "added")
             values += [in_short(change.after)] * (change.what != "removed")
             reason = _REASONS.get(policies.get(change.path, ""), "")
-            yield click.style(f"  {sign} {change.path}: {' → '.join(values)}{reason}", fg=color)
+            text = log_safe(f"  {sign} {change.path}: {' → '.join(values)}{reason}")
+            yield click.style(text, fg=color)
         if more := len(group[_MAX_CHANGES:]):
-            yield f"    and {more} more in {member}; `--json` prints all"
+            yield log_safe(f"    and {more} more in {member}; `--json` prints all")
 
 
 def _listed(arrow: Arrow) -> str:

@@ -305,7 +305,7 @@ def test_the_address_of_the_page_is_on_stderr_and_the_key_in_no_file(folder: Pat
         (
             ["--log", "absent/x.log", "true"],
             1,
-            "written to absent/x.log: No such file or directory\n",
+            "written to absent/x.log: No such file",
         ),
         ([], 2, "Missing argument"),
         (["--prnt", "true"], 2, "No such option"),

@@ -95,6 +95,18 @@ def test_several_fields_make_one_group(recorded: Path) -> None:
     assert [line["cost"] for line in lines] == ["0.133283", ""]
 
 
+def test_a_client_writes_no_control_characters_to_the_terminal(folder: Path) -> None:
+    """With a pattern as `models: {claude-*: {backend: gpu}}` the client chooses the model."""
+    database = Database(folder / "usage.db")
+    database.write([row(NUMBER, model="claude-\x1b]0;title\x07\x9b2J\nforged")])
+    database.close()
+
+    lines = usage(folder, "--by", "model").stdout.splitlines()
+
+    assert lines[1].split()[0] == r"claude-\x1b]0;title\x07\x9b2J\nforged"
+    assert all(line.isprintable() for line in lines)
+
+
 def test_json_has_each_number(recorded: Path) -> None:
     [line] = json.loads(usage(recorded, "--by", "key", "--json").stdout)
 
@@ -154,7 +166,7 @@ def test_without_a_record_it_ends_with_1_and_the_next_action(folder: Path) -> No
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: there is no usage record at {folder}/usage.db\n"
-        "  hint: add the stage `account` after `authenticate`, and send a request\n"
+        "  hint: add the stage `account` after `authenticate`, if it is not there, and send a request\n"
     )
     assert not (folder / "usage.db").exists()
 

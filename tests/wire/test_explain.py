@@ -236,6 +236,24 @@ def test_an_error_names_its_stage(explain: Explaining, data: bytes, stage: str, 
     assert words in last
 
 
+@pytest.mark.parametrize(
+    "saved",
+    [
+        request(model="\x1b]0;title\x07\x9b2J"),
+        request(**{"\x1b]0;title\x07\x9b2J": 1}),
+        request(metadata={"user_id": "\x9b2J"}),
+        {"request": request(), "headers": {"x-a": "\x1b]0;title\x07"}},
+    ],
+    ids=["error", "member", "value", "header"],
+)
+def test_a_request_writes_no_control_characters_to_the_terminal(
+    explain: Explaining, saved: dict[str, Any]
+) -> None:
+    result = explain(saved, "--dry")
+
+    assert result.stdout.replace("\n", "").isprintable()
+
+
 def test_a_stream_that_breaks_off_is_an_error(explain: Explaining) -> None:
     explain.backend.says(head() + sse(delta(content="Hel")) + END)
 
