@@ -5,18 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from attrs import evolve
 
-from pipeline.config.problems import suggest
 from pipeline.config.schema import Config
 from proxy import __version__
 from proxy.cli_init import init
-from proxy.cli_inspect import explain, schema, show
+from proxy.cli_inspect import explain, profiles, schema, show, stages
 from proxy.cli_keys import keys
 from proxy.cli_replay import replay
 from proxy.cli_run import run, statusline
+from proxy.cli_support import Seconds, json_option
 from proxy.cli_support import config_option as _config
-from proxy.cli_support import json_option
 from proxy.cli_support import reporting as _reporting
 
 _AS_CONFIGURED = "as in the config"
@@ -67,7 +65,13 @@ def main() -> None:
     show_default=_AS_CONFIGURED,
 )
 def serve(config: str | None, host: str | None, port: int | None, workers: int | None) -> None:
-    """Serve the pipelines of the config."""
+    """Serve the pipelines of the config.
+
+    \b
+    Examples:
+      llm-proxy serve
+      llm-proxy serve --config my.yaml --port 9000
+    """  # noqa: D301 - click knows \\b by the character itself
     from proxy.serve import serve as serve_until_signal
 
     _reporting(lambda: serve_until_signal(_read(config), host=host, port=port, workers=workers))
@@ -81,7 +85,12 @@ def check(config: str | None, fix: bool, as_json: bool) -> None:
     """Report every problem of the config.
 
     It exits with 0 if the config has no errors, otherwise with 1.
-    """
+
+    \b
+    Examples:
+      llm-proxy check
+      llm-proxy check --config my.yaml --fix
+    """  # noqa: D301 - click knows \\b by the character itself
     from proxy import cli_json
     from proxy.config import check_open_access
 
@@ -105,57 +114,6 @@ def check(config: str | None, fix: bool, as_json: bool) -> None:
 
 @main.command()
 @_config
-@json_option
-@click.argument("names", nargs=-1)
-def stages(config: str | None, as_json: bool, names: tuple[str, ...]) -> None:
-    """List the stages with their events and options.
-
-    NAMES may include your own stages, as `my_module:MyStage`.
-    """
-    from pipeline.config.describe import describe_stage
-    from pipeline.config.load import folder_of
-    from pipeline.config.registry import UnknownStageError
-    from proxy import cli_json
-    from proxy.config import locate
-    from stages import REGISTRY
-
-    registry = evolve(REGISTRY, folder=folder_of(locate(config)))
-    try:
-        classes = {name: registry.get(name) for name in names or registry.names()}
-    except UnknownStageError as error:
-        raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
-    if as_json:
-        return cli_json.echo([cli_json.stage(name, kind) for name, kind in classes.items()])
-    for name, kind in classes.items():
-        click.echo(describe_stage(name, kind))
-
-
-@main.command()
-@click.argument("name", required=False)
-@click.option("--fields", is_flag=True, help="Print the policy of each field, by profile.")
-@json_option
-def profiles(name: str | None, fields: bool, as_json: bool) -> None:
-    """List the backend profiles, or print the profile NAME."""
-    from proxy import cli_json
-    from stages.profiles import describe
-    from stages.profiles.profile import profiles as shipped
-
-    if fields:
-        click.echo(describe.table())
-    elif name is None:
-        cli_json.echo(list(shipped())) if as_json else click.echo("\n".join(shipped()))
-    elif name in shipped() and as_json:
-        cli_json.echo(cli_json.profile(name))
-    elif name in shipped():
-        click.echo(describe.as_yaml(name), nl=False)
-    else:
-        raise click.ClickException(
-            f"there is no profile `{name}`\n  hint: {suggest(name, shipped())}"
-        )
-
-
-@main.command()
-@_config
 @click.argument("backend")
 @click.option(
     "--model", metavar="NAME", show_default="the one in `models`", help="The model to ask."
@@ -167,7 +125,7 @@ def profiles(name: str | None, fields: bool, as_json: bool) -> None:
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(1),
+    type=Seconds(1),
     default=60.0,
     show_default=True,
     help="Timeout of each request.",
@@ -291,5 +249,7 @@ main.add_command(run)
 main.add_command(statusline)
 main.add_command(schema)
 main.add_command(show)
+main.add_command(stages)
+main.add_command(profiles)
 main.add_command(explain)
 main.add_command(replay)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from proxy.cli_support import config_option, reporting
+from proxy.cli_support import Seconds, config_option, reporting
 
 
 @click.command()
@@ -24,7 +24,7 @@ from proxy.cli_support import config_option, reporting
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.FloatRange(0.1),
+    type=Seconds(0.1),
     default=2.0,
     show_default=True,
     help="Timeout of each request to a server.",

@@ -1,4 +1,4 @@
-"""The commands that look into a config: `schema`, `show`, `explain`."""
+"""The commands that show what a config has, or may have, and what a pipeline does."""
 
 from __future__ import annotations
 
@@ -7,11 +7,73 @@ import sys
 from typing import Any, BinaryIO
 
 import click
-from attrs import asdict
+from attrs import asdict, evolve
 
 from pipeline.config.problems import suggest
 from pipeline.config.schema import Config, Pipeline
-from proxy.cli_support import config_option, reporting
+from proxy.cli_support import config_option, json_option, reporting
+
+
+@click.command()
+@config_option
+@json_option
+@click.argument("names", nargs=-1)
+def stages(config: str | None, as_json: bool, names: tuple[str, ...]) -> None:
+    """List the stages with their events and options.
+
+    NAMES may include your own stages, as `my_module:MyStage`.
+
+    \b
+    Examples:
+      llm-proxy stages
+      llm-proxy stages queue my_stages:LimitTokens
+    """  # noqa: D301 - click knows \\b by the character itself
+    from pipeline.config.describe import describe_stage
+    from pipeline.config.load import folder_of
+    from pipeline.config.registry import UnknownStageError
+    from proxy import cli_json
+    from proxy.config import locate
+    from stages import REGISTRY
+
+    registry = evolve(REGISTRY, folder=folder_of(locate(config)))
+    try:
+        classes = {name: registry.get(name) for name in names or registry.names()}
+    except UnknownStageError as error:
+        raise click.ClickException(f"{error}\n  hint: {error.hint}") from error
+    if as_json:
+        return cli_json.echo([cli_json.stage(name, kind) for name, kind in classes.items()])
+    for name, kind in classes.items():
+        click.echo(describe_stage(name, kind))
+
+
+@click.command()
+@click.argument("name", required=False)
+@click.option("--fields", is_flag=True, help="Print the policy of each field, by profile.")
+@json_option
+def profiles(name: str | None, fields: bool, as_json: bool) -> None:
+    """List the backend profiles, or print the profile NAME.
+
+    \b
+    Examples:
+      llm-proxy profiles
+      llm-proxy profiles ollama
+    """  # noqa: D301 - click knows \\b by the character itself
+    from proxy import cli_json
+    from stages.profiles import describe
+    from stages.profiles.profile import profiles as shipped
+
+    if fields:
+        click.echo(describe.table())
+    elif name is None:
+        cli_json.echo(list(shipped())) if as_json else click.echo("\n".join(shipped()))
+    elif name in shipped() and as_json:
+        cli_json.echo(cli_json.profile(name))
+    elif name in shipped():
+        click.echo(describe.as_yaml(name), nl=False)
+    else:
+        raise click.ClickException(
+            f"there is no profile `{name}`\n  hint: {suggest(name, shipped())}"
+        )
 
 
 @click.command()

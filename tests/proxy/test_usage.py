@@ -166,7 +166,8 @@ def test_without_a_record_it_ends_with_1_and_the_next_action(folder: Path) -> No
     assert result.exit_code == 1
     assert result.stderr == (
         f"Error: there is no usage record at {folder}/usage.db\n"
-        "  hint: add the stage `account` after `authenticate`, if it is not there, and send a request\n"
+        "  hint: add the stage `account` after `authenticate`, if it is not there, "
+        "and send a request\n"
     )
     assert not (folder / "usage.db").exists()
 
