@@ -114,10 +114,15 @@ class Database:
     def _create(self) -> None:
         """Create the file for its owner only. It never opens an existing file.
 
-        To close a file takes the locks away that SQLite has on it in this process.
+        To close a file takes the locks away that SQLite has on it in this process. The write-ahead
+        log and the shared memory of a file that was moved away do not belong to the new file.
         """
+        others = [Path(f"{self.file}{suffix}") for suffix in ("-wal", "-shm")]
+        stale = [path for path in others if path.exists()]  # before the new file has its own
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            for path in stale:
+                path.unlink(missing_ok=True)
 
     def _set_up(self) -> None:
         execute = self._connection.execute
@@ -155,10 +160,7 @@ class Database:
         return status.st_dev, status.st_ino
 
     def close(self) -> None:
-        """Close the file. SQLite would not add the write-ahead log to a file that was moved."""
-        with contextlib.suppress(sqlite3.Error, OSError):
-            if self.moved():
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        """Close the file."""
         self._connection.close()
 
     def write(self, batch: Sequence[Row]) -> None:
