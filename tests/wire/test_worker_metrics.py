@@ -77,6 +77,14 @@ def until(url: str, holds: Callable[[Samples], bool]) -> Samples:
     return samples
 
 
+def wait_for_workers(folder: Path) -> None:
+    """Wait until all workers serve. On a busy machine they take long to start."""
+    deadline = time.monotonic() + 4 * LIMIT
+    while len(list(folder.glob("llm-proxy-*/*.lock"))) < WORKERS:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def ask(url: str, status: int, times: int) -> None:
     """Send requests, each on a connection of its own: any worker may accept it."""
     for _ in range(times):
@@ -94,6 +102,7 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
     folder.mkdir()
     workers = ("--workers", str(WORKERS))
     with command(file, *workers, at_most=4 * LIMIT, until="", TMPDIR=str(folder)) as proxy:
+        wait_for_workers(folder)
         ask(proxy.url, 200, MESSAGES)
         [shared] = folder.glob("llm-proxy-*")
         ask(proxy.url, 400, REFUSED)
