@@ -12,7 +12,6 @@ import resource
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from proxy import __version__, logging_setup
 from proxy.app import App
 from proxy.config import Server, check_open_access, read, referenced_backends
 from proxy.config_notes import has_stage
-from proxy.coordinator.sharing import NOTE, SOCKET, Sharing
+from proxy.coordinator.sharing import NOTE, SOCKET, Sharing, make_folder
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
@@ -91,10 +90,10 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
 
     logging_setup.set_up()
     try:
-        folder = tempfile.TemporaryDirectory(prefix="llm-proxy-", ignore_cleanup_errors=True)
+        folder = make_folder()
         shared = coordinator.listen(Path(folder.name) / SOCKET)
     except OSError as error:
-        hint = "set TMPDIR to a writable folder with a short path, or `workers: 1`"
+        hint = "set TMPDIR to a writable folder, or `workers: 1`"
         raise click.ClickException(
             f"workers need a temporary folder with a socket: {error}\n  hint: {hint}"
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 
 import anyio
@@ -21,12 +23,27 @@ from stages.limits.memory import MemoryStore
 from stages.routing.breaker import Breakers, Change
 
 #: The name of the socket in the folder that the workers share.
-SOCKET = "coordinator.sock"
+SOCKET = "sock"
+#: Bytes of a socket's path, with the zero at its end: 108 on Linux, 104 on macOS and BSD.
+_MAX_PATH = 104
 #: What `serve` says at start.
 NOTE = (
     "the workers share `limits`, `max_concurrent_calls` and circuit breakers; "
     "`max_buffered_body_bytes` is for each worker"
 )
+
+
+def make_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make the folder that the workers share, which only this user can open. Raises OSError.
+
+    It is in TMPDIR, but in /tmp if the path of its socket would be too long there.
+    """
+    prefix = "llm-proxy-"
+    folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
+    if len(os.fsencode(Path(folder.name) / SOCKET)) >= _MAX_PATH:
+        folder.cleanup()
+        return tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp", ignore_cleanup_errors=True)
+    return folder
 
 
 @define(eq=False)

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.wire.client import Client
@@ -95,10 +94,6 @@ def ask(url: str, status: int, times: int) -> None:
         client.close()
 
 
-@pytest.mark.skipif(
-    any(name.startswith("COVERAGE_PROCESS") for name in os.environ),
-    reason="four workers with coverage start too slowly on two cores: run it without --cov",
-)
 def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> None:
     file = tmp_path / "pipelines.yaml"
     file.write_text(CONFIG)
