@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
+import re
 from typing import Any
 
 from stages.exchange import Exchange
@@ -17,90 +17,95 @@ from stages.exchange import Exchange
 log = logging.getLogger("llm_proxy")
 
 _MAX_TEXT = 1000  # characters of a value: clients can name as many fields as they like
+_PLAIN = re.compile(rf"[!#-<>-~]{{1,{_MAX_TEXT}}}")  # printable ASCII without space, quote and `=`
 
 
 def log_exchange(exchange: Exchange) -> None:
     """Log an exchange that has ended."""
     if not log.isEnabledFor(logging.INFO):
         return
-    seconds = (exchange.ended or exchange.received) - exchange.received
-    fields = dict(_fields(exchange))
-    log.info(
-        "%s %s %s %d %.3fs%s",
-        exchange.id,
-        exchange.method,
-        log_safe(exchange.path),
-        exchange.status,
-        seconds,
-        "".join(f" {name}={_text(value)}" for name, value in fields.items()),
-        extra={
-            "fields": {
-                "id": exchange.id,
-                "method": exchange.method,
-                "path": exchange.path,
-                "status": exchange.status,
-                "seconds": round(seconds, 3),
-                **fields,
-            }
-        },
-    )
+    pairs = [f" {name}={_text(value)}" for name, value in _fields(exchange).items()]
+    seconds = _seconds(exchange)
+    path = log_safe(exchange.path)
+    line = f"{exchange.id} {exchange.method} {path} {exchange.status} {seconds:.3f}s"
+    log.info("%s%s", line, "".join(pairs), extra={"exchange": exchange})
 
 
-def _fields(exchange: Exchange) -> Iterator[tuple[str, Any]]:
-    """The fields that have a value."""
-    for name in ("client", "session", "agent", "parent_agent", "model", "trace_id"):
-        if value := getattr(exchange, name):
-            yield name, value
-    yield from _response(exchange)
-    yield from _changes(exchange)
+def _seconds(exchange: Exchange) -> float:
+    return (exchange.ended or exchange.received) - exchange.received
+
+
+def _json_fields(exchange: Exchange) -> dict[str, Any]:
+    return {
+        "id": exchange.id,
+        "method": exchange.method,
+        "path": exchange.path,
+        "status": exchange.status,
+        "seconds": round(_seconds(exchange), 3),
+        **_fields(exchange),
+    }
+
+
+def _fields(exchange: Exchange) -> dict[str, Any]:
+    """The fields that have a value. Each request pays for this, so it calls few functions."""
+    fields: dict[str, Any] = {
+        "client": exchange.client,
+        "session": exchange.session,
+        "agent": exchange.agent,
+        "parent_agent": exchange.parent_agent,
+        "model": exchange.model,
+        "trace_id": exchange.trace_id,
+    }
+    fields = {name: value for name, value in fields.items() if value}
+    _add_response(fields, exchange)
+    if exchange.repeats or exchange.degradations or exchange.repaired_calls:
+        _add_changes(fields, exchange)
     if exchange.error:
-        yield "error", exchange.error
-        yield "message", exchange.message
+        fields["error"], fields["message"] = exchange.error, exchange.message
     if refusal := exchange.refused_by:
-        yield "limit", refusal.limit
-        yield "account", refusal.account
+        fields["limit"], fields["account"] = refusal.limit, refusal.account
     if exchange.outcome not in ("complete", "error"):
-        yield "outcome", exchange.outcome
+        fields["outcome"] = exchange.outcome
+    return fields
 
 
-def _response(exchange: Exchange) -> Iterator[tuple[str, Any]]:
+def _add_response(fields: dict[str, Any], exchange: Exchange) -> None:
     if target := exchange.target:
-        yield "backend", target.backend
+        fields["backend"] = target.backend
         if target.model != exchange.model:
-            yield "backend_model", target.model
+            fields["backend_model"] = target.model
     if usage := exchange.usage:
-        yield "prompt", usage.prompt_tokens
-        yield "cached", usage.cache_read_input_tokens
-        yield "output", usage.output_tokens
+        fields["prompt"] = usage.prompt_tokens
+        fields["cached"] = usage.cache_read_input_tokens
+        fields["output"] = usage.output_tokens
         if usage.estimated:
-            yield "estimated", True
+            fields["estimated"] = True
     if exchange.stop_reason:
-        yield "stop_reason", exchange.stop_reason
+        fields["stop_reason"] = exchange.stop_reason
     if exchange.queued is not None and exchange.accepted is not None:
-        yield "waited", round(exchange.accepted - exchange.queued, 3)
+        fields["waited"] = round(exchange.accepted - exchange.queued, 3)
     if exchange.first_token is not None:
-        yield "first_token", round(exchange.first_token - exchange.received, 3)
+        fields["first_token"] = round(exchange.first_token - exchange.received, 3)
 
 
-def _changes(exchange: Exchange) -> Iterator[tuple[str, str]]:
+def _add_changes(fields: dict[str, Any], exchange: Exchange) -> None:
     if exchange.repeats:
-        yield (
-            "repeats",
-            ",".join(
-                f"{each.stage}:{each.target.backend if each.target else '*'}:{each.error}"
-                for each in exchange.repeats
-            ),
+        fields["repeats"] = ",".join(
+            f"{each.stage}:{each.target.backend if each.target else '*'}:{each.error}"
+            for each in exchange.repeats
         )
     if exchange.degradations:
-        yield "degraded", ",".join(map(str, exchange.degradations))
+        fields["degraded"] = ",".join(map(str, exchange.degradations))
     if exchange.repaired_calls:
-        yield "repaired", ",".join(exchange.repaired_calls)
+        fields["repaired"] = ",".join(exchange.repaired_calls)
 
 
 def _text(value: Any) -> str:
-    if value is True:
-        return "true"
-    text = str(value)[:_MAX_TEXT]
+    if type(value) is not str:
+        return "true" if value is True else str(value)
+    if _PLAIN.fullmatch(value):
+        return value
+    text = value[:_MAX_TEXT]
     if text.isprintable() and not any(sign in text for sign in ' "=') and text:
         return text
     return json.dumps(text)
@@ -118,7 +123,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
-        fields = getattr(record, "fields", None) or {"message": record.getMessage()}
+        exchange = getattr(record, "exchange", None)
+        fields = _json_fields(exchange) if exchange else {"message": record.getMessage()}
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         time = self.formatTime(record, "%Y-%m-%dT%H:%M:%S")
