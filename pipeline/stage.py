@@ -1,7 +1,8 @@
 """The stage contract: everything that an author of a stage needs.
 
-The config makes one object per stage. All requests share it, so it is an attrs-frozen object. The
-receiver that `receiver` or `open` returns keeps the state of one request.
+The config makes one object per stage. All requests share it, so it is an attrs-frozen object. A
+receiver is the function through which a stage gets the events of one request. It keeps the state of
+the request. `receiver` returns it, or the context manager of `open` gives it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ T = TypeVar("T")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-#: Sends an event to the next stage. It returns when every later stage is done with the event.
+#: Takes one event, and returns when every later stage is done with the event. A stage has a `Send`
+#: for its own events (its receiver), and gets one for the next stage (`forward`).
 Send = Callable[[T], Awaitable[None]]
 
 
@@ -41,8 +43,8 @@ class Stage(Generic[In, Out]):
     timer or a cancel scope around it covers them too. Only one task at a time may call `forward`.
 
     An exception ends the request, unless an earlier stage catches it. That stage may then forward
-    its event again. So the receivers of the later stages may see a second response in one request.
-    They must reset their state when it starts.
+    its event again. So a later stage may get the events of another attempt in the same request. Its
+    receiver must reset its state at the first event of that attempt.
     """
 
     def handle(self, event: In, forward: Send[Out]) -> Awaitable[None]:
@@ -60,8 +62,8 @@ class Stage(Generic[In, Out]):
         Override it to run code at the end of a request.
 
         The last stage opens first, and the first stage exits first. So a stage may still forward
-        while it exits. If a later stage then raises StopForwarding, and another exception is
-        already propagating, the other exception continues.
+        while it exits. StopForwarding is not an error then, either. If another exception is
+        already propagating, that exception continues.
         """
         return nullcontext(self.receiver(forward))
 
@@ -114,7 +116,8 @@ def types_after(types: Iterable[type], stage: Signature) -> frozenset[type] | No
     """Return the event types after a stage, if `types` are those before it.
 
     None: the stage accepts none of them. If the stage accepts only a subclass of one of `types`,
-    the base class stays in the result, because its other events skip the stage.
+    the base class stays in the result: the chain passes the other events of that class to the next
+    stage.
     """
     before = frozenset(types)
     accepted = [event_type for event_type in before if issubclass(event_type, stage.accepts)]

@@ -67,8 +67,9 @@ class Authenticated:
 class Validated:
     """A valid request. `size` is the length of its body, in bytes.
 
-    `new_bytes`: how many of these bytes are in parts that `part_cache` did not have. Stages use it
-    to estimate the work that is still to do.
+    `new_bytes`: the bytes of the body in parts that were not in the cache
+    (messages_api/part_cache.py). From LARGE_BODY such bytes on, stages process the request in a
+    thread (stages/off_loop.py).
     """
 
     http: HttpRequest
@@ -114,16 +115,19 @@ class OpaqueMembers:
     of_messages: frozenset[str] = frozenset()
     """Members of messages."""
     part_types: frozenset[str] = frozenset()
-    """Types of the content parts that it needs back whole, if `content` is a list of parts."""
+    """Types of content parts that the backend needs back whole, if `content` is a list of parts."""
     id_limit: int = 4096
-    """The maximum length of a `tool_use` id, in characters. An id may contain opaque members."""
+    """The maximum length of a `tool_use` id, in characters.
+
+    The proxy may encode opaque members into an id.
+    """
 
 
 @frozen
 class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
-    `messages` and `options` (tools, sampling, limits) are the backend's JSON, without `model` and
+    `messages` and `options` (tools, sampling, limits) are the JSON to send, without `model` and
     `stream`. `degradations` are those of the translation. Other requests share the objects in
     `messages`: replace a message, do not change it.
     """
@@ -133,12 +137,16 @@ class ChatRequest:
     options: dict[str, Any] = field(repr=False)
     degradations: tuple[Degradation, ...] = ()
     encoded: EncodedMessages = field(default=NOT_ENCODED, repr=False, eq=False)
-    """The JSON of some of the messages, by object identity. A replacement is not in it."""
-    tool_use_members: Mapping[str, Mapping[str, str]] = Factory(dict)
-    """Maps a tool name of the backend to the members that name the tool in a `tool_use` block.
+    """The encoded JSON of some messages, by `id(message)`.
 
-    These are `name`, and for a toolset `toolset_name`. A tool whose name is the same on both sides
-    is not in the map.
+    A message with which a stage replaces another has no entry. It is encoded when it is sent.
+    """
+    tool_use_members: Mapping[str, Mapping[str, str]] = Factory(dict)
+    """Maps the backend's name of a tool to the members of `tool_use` that identify the tool.
+
+    These are `name`, and for a tool of a toolset also `toolset_name`. A toolset is one tool of the
+    client that becomes several functions (translation/client_tool_functions.py). A tool whose name
+    is the same on both sides is not in the map.
     """
     single_tool_call: bool = False
     """Whether the client accepts only one tool call in a response."""
@@ -174,7 +182,7 @@ class ChatRequest:
         """Whether to request a stream from the backend.
 
         True if the client wants a stream, if the backend always sends one, or if `translate-out`
-        looks for stop sequences: it can end a stream early.
+        looks for stop sequences. It can end a stream when it finds one.
         """
         return (
             self.resolved.request.stream or self.always_streams or bool(self.scanned_stop_sequences)
@@ -235,7 +243,10 @@ LoweredBy = Literal["window", "model"] | None
 
 @frozen
 class ChatEnd(ChatEvent):
-    """The backend's response has ended. `done`: by `[DONE]` or the end of a JSON document.
+    """The backend's response has ended.
+
+    `done`: whether the backend marked the end, by `[DONE]` or by a whole JSON document. It is False
+    if a stream ended without `[DONE]`.
 
     `limit_lowered`: why the backend got a lower output limit than the client's `max_tokens`.
     `window`: the prompt and `max_tokens` together did not fit into the context window. `model`: the

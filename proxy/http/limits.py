@@ -1,4 +1,17 @@
-"""Limits of one client connection."""
+"""Limits and timeouts of one client connection.
+
+the proxy waits for                       the timeout restarts after     at the timeout the proxy
+---------------------------------------   ----------------------------   --------------------------
+a request's head                          the complete head              sends 408, or only closes
+                                                                         if none of the head came
+a body that the application reads         `min_bytes_per_window` bytes   sends 408
+the rest of a body, after the response    the next complete head         closes the connection
+the client to read what was written       each byte that it reads        aborts the connection
+the client to close, after a refusal      (never)                        aborts the connection
+
+The first and the third timeout begin when each request has its response. Single bytes do not
+restart them; only a complete head does.
+"""
 
 from __future__ import annotations
 

@@ -1,35 +1,27 @@
 """A hardened version of uvicorn's httptools protocol. It also signals disconnects and shutdown.
 
-It repairs these faults of uvicorn:
+It repairs these faults of uvicorn. A packet is the bytes of one call of `data_received`.
 
-- uvicorn loses the body of a request that offers HTTP/2 (`Upgrade: h2c`: Java's HttpClient, `curl
-  --http2`), because its parser expects the other protocol after the head. HttpProtocol hides the
-  offer from the parser, if the offer is in the packet that begins the request. These clients send
-  it there.
+- Some clients offer HTTP/2 with `Upgrade: h2c` (Java's HttpClient, `curl --http2`). uvicorn loses
+  the body of such a request, because its parser expects the other protocol after the head. If the
+  offer is in the packet that begins the request, HttpProtocol hides it from the parser. These
+  clients send it there.
 - uvicorn responds in plain text to bytes that are not HTTP, even within another response.
 - uvicorn reports a disconnect to the last of several pipelined requests only.
 - uvicorn stops reading while much of a body is buffered, and resumes when the application asks for
-  more. At the end of a body the application does not ask, so a disconnect is not noticed.
+  more. After the last part of a body the application does not ask. So reading stays paused, and a
+  disconnect is not noticed. HttpProtocol resumes reading at the end of a body.
 - uvicorn adds the trailers of a chunked body to the headers of the request.
-- The requests in a packet, and the chunks of a body, cost time that grows with the square of their
-  number. HttpProtocol limits the requests, and joins the chunks of a packet.
-- If the application refuses a request with `Expect: 100-continue`, the client may omit the body.
-  uvicorn then reads the next request as that body. HttpProtocol closes the connection after each
-  request with this header.
+- uvicorn passes on each chunk of a body by itself, and accepts any number of pipelined requests.
+  HttpProtocol joins the chunks of a packet. It refuses a request if `ConnectionLimits.requests`
+  earlier ones have no complete response yet.
+- A client that sends the header `Expect: 100-continue` may omit the body after a refusal. uvicorn
+  then reads the next request as that body. HttpProtocol closes the connection after each request
+  that has this header.
 - uvicorn may destroy the last response on a connection: see proxy/http/transport.py.
 - At shutdown, uvicorn cancels requests that take too long, and their clients get no error.
   HttpProtocol signals these requests `SHUTDOWN_NOTICE` seconds earlier.
-- uvicorn has no read timeouts and no limit on headers. ConnectionLimits has the limits, and these
-  timeouts:
-
-the proxy waits for                       the timeout restarts after     at the timeout the proxy
----------------------------------------   ----------------------------   --------------------------
-a request's head                          the complete head              sends 408, or only closes
-                                                                         if none of the head came
-a body that the application reads         `min_bytes_per_window` bytes   sends 408
-the rest of a body, after the response    the next complete head         closes the connection
-the client to read what was written       each byte that it reads        aborts the connection
-the client to close, after a refusal      (nothing)                      aborts the connection
+- uvicorn has no read timeouts and no limit on headers: see proxy/http/limits.py.
 
 HttpProtocol uses uvicorn's undocumented `cycle` (one request and its response) and `flow`. Tests
 over sockets fail if these change.
@@ -70,7 +62,10 @@ class HttpProtocol(HttpToolsProtocol):
     """Number of requests whose head is complete."""
     _in_body = False
     _bytes_since_progress = 0
-    """Bytes since a head or a body was complete, or a part of a body came, whichever was last."""
+    """Bytes of the packets after the last progress.
+
+    Progress is a complete head, a part of a body, or the end of a body.
+    """
     _received = 0
     _times_drained = 0
     """How often the client has emptied a full write buffer."""
@@ -96,10 +91,11 @@ class HttpProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._ignores_input:
             return
-        if self.cycle is None or self.cycle.response_complete:  # a request begins
+        if self.cycle is None or self.cycle.response_complete:  # a request may begin
             head, end, remaining = data.partition(b"\r\n\r\n")
             if _UPGRADE.search(head):
-                # Keep the length: `head` may be in a body whose response is complete.
+                # The name keeps its length: this may also be the body of a request that already has
+                # its response.
                 data = _UPGRADE.sub(b"\r\nrefused", head) + end + remaining
         self._received += len(data)
         self._bytes_since_progress += len(data)
@@ -162,13 +158,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # its timer refers to this object
+        # Remove the references to this object, so that it is freed at once.
+        self._unset_keepalive_if_required()
         if self._next_check is not None:
             self._next_check.cancel()
-        for cycle in self._requests:  # a ClosingTransport refers to this object
+        for cycle in self._requests:
             cycle.transport = self.transport
         unanswered = self._unanswered()
-        for cycle, _ in self.pipeline:  # these requests never begin; `on_response` refers to self
+        for cycle, _ in self.pipeline:  # these requests never begin
             cycle.on_response = _do_nothing
         self.pipeline.clear()
         for cycle in unanswered:
@@ -196,7 +193,7 @@ class HttpProtocol(HttpToolsProtocol):
 
         cycle.keep_alive = False
         accepts_chunked = cycle.scope["http_version"] != "1.0"
-        if not accepts_chunked:  # HTTP/1.0 knows neither chunks nor 100 (RFC 9110, 10.1.1)
+        if not accepts_chunked:  # HTTP/1.0 has no chunks and no status 100 (RFC 9110, 10.1.1)
             cycle.waiting_for_100_continue = False
         cycle.transport = ClosingTransport(  # type: ignore[assignment]
             self.transport, accepts_chunked, discard_unread_body
@@ -253,7 +250,7 @@ class HttpProtocol(HttpToolsProtocol):
         unanswered = self._unanswered()
         for cycle in unanswered:
             _signals(cycle).disconnect_outcome = "client_stalled"
-        if not unanswered and self.cycle is not None:  # too late for the request's log line
+        if not unanswered and self.cycle is not None:  # the request's log line is already written
             request_id = _signals(self.cycle).request_id
             log.info("%s client does not read: its response is incomplete", request_id)
         self.transport.abort()
@@ -272,7 +269,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _write_error(self, error: ApiError) -> None:
-        """Write an error where no request is in flight. Then wait for the client to close.
+        """Write an error when no request is in flight. Then wait for the client to close.
 
         If the proxy closed before it has read all bytes of the client, the system would reset the
         connection. The reset could destroy the response.

@@ -11,22 +11,23 @@ does no I/O: it takes chunks, returns events, and raises an ApiError if the back
     responding  a chunk                          deltas of the live part (see content_parts.py)
     responding  a chunk with a scanned stop      the events of the end; state stopped
                 sequence
-    responding  the end, with a finish_reason    the other parts, message_delta, message_stop;
-                                                 error if the reason is a failure, or if a complete
-                                                 response has a tool call without a name
-    responding  the end, without one             as with a finish_reason, if `[DONE]` came, there
-                                                 is content, no tool call is truncated, and only
-                                                 chunks came after the last choice: an object
-                                                 that is not a chunk may report a failure.
-                                                 Otherwise error. A cache warm-up needs only
-                                                 `[DONE]`
+    responding  the end, with a finish_reason    the buffered parts, message_delta, message_stop.
+                                                 Error if the reason is a failure. Error if a tool
+                                                 call has no name, unless the reason is a cut or a
+                                                 refusal
+    responding  the end, without one             as with a finish_reason if the response may be
+                                                 complete (see below), otherwise error
     stopped     a chunk, or the end              nothing
+
+Without a finish_reason, a response may be complete if the backend marked its end, it has content,
+each tool call is whole and has a name, and only chunks came after the last choice. Some backends
+report a failure as an object that is not a chunk. A cache warm-up needs only the marked end.
 
 In the states begin and responding, the caller may also call `ping`. message_start is sent once: at
 the first choice or at the first ping.
 
-If a chunk reports an error, `translate` raises it, except in state stopped. It does not close the
-open block: to a client, a closed block would mean that the response is complete.
+If a chunk reports an error, `translate` raises it, except in state stopped. The translator does not
+close the open block then: a client would take it for a complete block.
 """
 
 from __future__ import annotations
@@ -86,7 +87,10 @@ class ResponseTranslator:
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _message_text: str | None = None
-    """What an object that is not a chunk says; None: no such object after the last choice."""
+    """The message of the last object that was not a chunk, perhaps empty.
+
+    None: no such object came after the last choice.
+    """
     _response_end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
     _fast_path: TextFastPath | None = None
     """Translates the next chunks as long as they only continue the text."""
@@ -221,8 +225,8 @@ class ResponseTranslator:
     def _add_reasoning(self, delta: dict[str, Any]) -> None:
         """Add the reasoning of a delta as thinking. If several members repeat it, add it once.
 
-        If the client allows no thinking blocks, reasoning is dropped, and the text before and after
-        it stays one block.
+        If the client allows no thinking blocks, it does not get the reasoning. The text before and
+        after it stays one block.
         """
         if not self._blocks.thinking_allowed:
             return
