@@ -49,6 +49,17 @@ def pack(exchange: Exchange) -> bytes:
     return orjson.dumps((_exchange(exchange), times), default=_values)
 
 
+#: The simple fields that `sample` keeps.
+_SAMPLED = ("pipeline", "error", "received", "first_token", "ended")
+
+
+def sample(exchange: Exchange) -> Exchange:
+    """Return a copy with what rates and latencies need: no functions, which may hold texts."""
+    copy = Exchange(**{name: getattr(exchange, name) for name in _SAMPLED})
+    copy.usage, copy.stages, copy.attempts = exchange.usage, exchange.stages, exchange.attempts
+    return copy
+
+
 def _values(part: Any) -> Any:
     return _PARTS[type(part)](part)
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import hashlib
 import mimetypes
 import time
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from stages.messages_api.usage import Usage
+from stages.page.packing import unpack
+
 if TYPE_CHECKING:
     import jinja2
+    from markupsafe import Markup
 
 #: Headers of each response. No script or style is inline, no other server is called.
 HEADERS = {
@@ -56,6 +60,19 @@ def render(template: str, **values: Any) -> bytes:
     return text.encode("utf-8", "replace")
 
 
+@lru_cache(maxsize=256)
+def ended_row(data: bytes, base: str) -> Markup:
+    """Render the row of a packed exchange in the list. It does not change, so it is cached."""
+    exchange = unpack(data)
+    return _parts().row(exchange, base, exchange.ended or exchange.received)  # type: ignore[attr-defined, no-any-return]
+
+
+@cache
+def _parts() -> object:
+    """Return the macros of `parts.html`."""
+    return _templates().get_template("parts.html").module
+
+
 @cache
 def _templates() -> jinja2.Environment:
     # Imported here: only the page needs it.
@@ -70,6 +87,7 @@ def _templates() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     filters: dict[str, Any] = {
+        "cached": cached,
         "count": count,
         "percent": percent,
         "rate": rate,
@@ -113,6 +131,14 @@ def rate(value: float | None) -> str:
 def percent(value: float | None) -> str:
     """A share."""
     return NONE if value is None else f"{value:.0%}"
+
+
+def cached(usage: Usage | None) -> float | None:
+    """The share of the prompt that the backend had in its cache; None if it is not known."""
+    if usage is None or not usage.prompt_tokens:
+        return None
+    known = usage.cache_read_input_tokens or not usage.estimated
+    return usage.cache_read_input_tokens / usage.prompt_tokens if known else None
 
 
 def size(value: float) -> str:

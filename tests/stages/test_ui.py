@@ -21,7 +21,7 @@ from stages.messages_api.request import Message, MessagesRequest, TextBlock
 from stages.messages_api.stream_events import BlockDelta, BlockStart, MessageStart
 from stages.messages_api.usage import Usage
 from stages.page.recent import RecentExchanges
-from stages.page.rendering import static_files
+from stages.page.rendering import ended_row, static_files
 from stages.ui import Ui
 from stages.usage.database import Database
 from stages.usage.record import UsageRecord
@@ -248,6 +248,67 @@ async def test_prompts_and_responses_are_escaped_and_only_shown_where_kept() -> 
         assert ("prompt &lt;script&gt;" in text) == bodies
         assert ("response &lt;script&gt;" in text) == bodies
         assert parsed(text).blocked == []
+
+
+@pytest.mark.parametrize("bodies", [True, False])
+async def test_a_failed_request_shows_its_prompt_and_error_where_kept(bodies: bool) -> None:
+    recent, exchange = RecentExchanges(bodies=bodies), Exchange(id="req_1")
+    recent.begin(exchange)
+    for function in exchange.on_request:
+        function(MessagesRequest("m", (PROMPT,), 10))
+    exchange.error, exchange.message, exchange.outcome = "api_error", "backend: …", "error"
+    exchange.full_message = f"backend: {SCRIPT} refused Bearer 1234567890"
+    exchange.on_end[0](exchange)
+
+    _, text = await load(Ui(recent), asking("exchanges/req_1"))
+
+    assert SCRIPT not in text
+    assert ("prompt &lt;script&gt;" in text) == bodies
+    assert ("&lt;/script&gt; refused Bearer [redacted]" in text) == bodies
+    assert ("backend: …" in text) != bodies
+    assert "1234567890" not in text
+
+
+async def test_an_estimated_prompt_has_no_cached_share() -> None:
+    for usage, shown in (
+        (Usage(100, 1), "100 0%"),
+        (Usage(100, 1, estimated=True), "~ 100 \u2013"),
+        (Usage(100, 1, cache_read_input_tokens=100, estimated=True), "~ 200 50%"),
+    ):
+        recent = recording(ended())
+        exchange = Exchange(id="req_9")
+        exchange.usage = usage
+        recent.begin(exchange)
+
+        _, text = await load(Ui(recent), asking())
+
+        words = " ".join(re.sub(r"<[^>]*>", " ", text).replace("~", "~ ").split())
+        assert shown in words
+
+
+async def test_with_several_workers_the_page_says_whose_exchanges_it_has() -> None:
+    for workers in (1, 3):
+        recent = recording(ended())
+        recent.serve((), dict, workers)
+
+        _, overview = await load(Ui(recent), asking())
+        missing, text = await load(Ui(recent), asking("exchanges/req_2"))
+
+        assert (f"one of {workers}" in overview) == (workers > 1)
+        assert ("Another worker may have it" in text) == (workers > 1)
+        assert missing.headers["connection"] == "close"
+
+
+async def test_the_row_of_an_ended_exchange_is_rendered_once() -> None:
+    stage = Ui(recording(*(ended(f"req_{number}") for number in range(50))))
+    ended_row.cache_clear()
+
+    await load(stage, asking())
+    stage.recent.begin(Exchange(id="req_x"))
+    stage.recent.running["req_x"].on_end[0](stage.recent.running["req_x"])
+    await load(stage, asking())
+
+    assert ended_row.cache_info().misses == 31
 
 
 async def test_usage_is_json_in_the_words_of_the_command(tmp_path: Path) -> None:
