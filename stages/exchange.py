@@ -84,6 +84,7 @@ class Attempt:
 
     target: Target
     sent: float
+    """When the call began. The time to open the backend is not part of the call."""
     first_byte: float | None = None
     """When the first part of the response came."""
     ended: float | None = None
