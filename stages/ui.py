@@ -23,6 +23,7 @@ from stages.page.rendering import (
     JSON_HEADERS,
     PAGE_HEADERS,
     ended_row,
+    load_templates,
     render,
     static_files,
 )
@@ -55,6 +56,7 @@ class Ui(Stage[Authenticated, HttpResponse]):
         path = _Path.of(event.http)
         name, _, argument = path.below.partition("/")
         status, headers = 200, PAGE_HEADERS
+        await load_templates()
         if path.below == "":
             body = self._overview(path, event.http.query)
         elif name == "exchanges":

@@ -9,6 +9,8 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from anyio import to_thread
+
 from stages.messages_api.usage import Usage
 from stages.page.packing import unpack
 
@@ -58,6 +60,18 @@ def render(template: str, **values: Any) -> bytes:
     """Render a template. All values are escaped."""
     text = _templates().get_template(f"{template}.html").render(version=_version(), **values)
     return text.encode("utf-8", "replace")
+
+
+async def load_templates() -> None:
+    """Compile all templates in a thread, once: it takes 0.1 s, in which the event loop goes on."""
+    if not _compiled.cache_info().currsize:
+        await to_thread.run_sync(_compiled)
+
+
+@cache
+def _compiled() -> tuple[jinja2.Template, ...]:
+    templates = _templates()
+    return tuple(map(templates.get_template, templates.list_templates()))
 
 
 @lru_cache(maxsize=256)

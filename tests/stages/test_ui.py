@@ -20,6 +20,7 @@ from stages.messages_api.errors import NotFoundError
 from stages.messages_api.request import Message, MessagesRequest, TextBlock
 from stages.messages_api.stream_events import BlockDelta, BlockStart, MessageStart
 from stages.messages_api.usage import Usage
+from stages.page import rendering
 from stages.page.recent import RecentExchanges
 from stages.page.rendering import ended_row, static_files
 from stages.ui import Ui
@@ -309,6 +310,17 @@ async def test_the_row_of_an_ended_exchange_is_rendered_once() -> None:
     await load(stage, asking())
 
     assert ended_row.cache_info().misses == 31
+
+
+async def test_the_first_request_compiles_all_templates_before_it_renders() -> None:
+    for cached in (rendering._compiled, rendering._templates):
+        cached.cache_clear()
+
+    await load(Ui(), asking("static/page.css"))
+
+    templates = rendering._templates()
+    assert templates.cache is not None
+    assert len(templates.cache) == len(templates.list_templates())
 
 
 async def test_usage_is_json_in_the_words_of_the_command(tmp_path: Path) -> None:
