@@ -109,12 +109,14 @@ def _templates() -> jinja2.Environment:
         "size": size,
         "clock": clock,
         "money": money,
+        "name": name,
     }
     templates.filters.update(filters)
     return templates
 
 
 NONE = "\u2013"
+_MAX_NAME = 200
 
 
 def seconds(value: float | None) -> str:
@@ -153,6 +155,11 @@ def cached(usage: Usage | None) -> float | None:
         return None
     known = usage.cache_read_input_tokens or not usage.estimated
     return usage.cache_read_input_tokens / usage.prompt_tokens if known else None
+
+
+def name(text: str) -> str:
+    """A name that a client chose, which may be long: at most 200 characters of it."""
+    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}\u2026"
 
 
 def size(value: float) -> str:

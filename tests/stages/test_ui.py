@@ -15,7 +15,7 @@ from attrs import define, field
 from pipeline.testing import check_stage, run_stage
 from stages.backends.call_queue import QueuedCall
 from stages.events import Authenticated, HttpRequest, ResponseBody, ResponseStart
-from stages.exchange import Exchange
+from stages.exchange import Attempt, Degradation, Exchange, Target
 from stages.messages_api.errors import NotFoundError
 from stages.messages_api.request import Message, MessagesRequest, TextBlock
 from stages.messages_api.stream_events import BlockDelta, BlockStart, MessageStart
@@ -172,6 +172,25 @@ async def test_text_of_clients_and_backends_is_escaped(below: str) -> None:
     assert SCRIPT not in text
     assert text.count("&lt;script&gt;") >= 3
     assert parsed(text).blocked == []
+
+
+@pytest.mark.parametrize("below", ["", "exchanges/req_1", "exchanges/req_2"])
+async def test_long_names_of_clients_are_cut(below: str) -> None:
+    long = "W" * 100_000
+    changes: dict[str, Any] = {
+        **dict.fromkeys(("model", "session", "agent", "parent_agent", "client", "path"), long),
+        "degradations": tuple(Degradation(long, "dropped", "top_k") for _ in range(1000)),
+    }
+    attempts = [Attempt(Target("gpu", long), 1000.0, None, 1001.0, "api")]
+    recent = recording(ended(**changes, attempts=attempts))
+    running = ended("req_2", **changes, attempts=attempts, outcome="", ended=None)
+    recent.begin(running)
+
+    _, text = await load(Ui(recent), asking(below))
+
+    assert f"{'W' * 200}\u2026" in text
+    assert "W" * 201 not in text
+    assert len(text) < 100_000
 
 
 async def test_the_list_has_exchanges_in_flight_first() -> None:
