@@ -223,6 +223,15 @@ async def test_an_exchange_shows_its_stages_attempts_and_changes() -> None:
     assert 'data-gaps="[[1.0, 1.0], [3.0, 2.0]]"' in text
 
 
+async def test_only_a_stream_has_tokens_per_second_and_gaps() -> None:
+    for stream in (True, False):
+        recent = recording(ended(stream=stream))
+
+        _, text = await load(Ui(recent), asking("exchanges/req_1"))
+
+        assert ("<dt>tokens/s</dt>" in text) == ("data-gaps" in text) == stream
+
+
 async def test_an_exchange_in_flight_is_asked_for_again_until_it_ends() -> None:
     recent = recording(ended())
     recent.begin(Exchange(id="req_9"))
