@@ -129,7 +129,8 @@ class App:
         cache_bytes = config.sections["server"].conversation_cache_bytes
         PARTS.resize(cache_bytes // 2)
         CONVERSATIONS.resize(cache_bytes // 2)
-        config.sections["ui"].serve(config.pipelines, self._backend_errors)
+        workers = self._sharing.workers if self._sharing else 1
+        config.sections["ui"].serve(config.pipelines, self._backend_errors, workers)
         host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
             config,

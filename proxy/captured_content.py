@@ -58,11 +58,18 @@ def captures_content(environ: Mapping[str, str]) -> bool:
 
 @define(eq=False)
 class CapturedContent:
-    """The request and the response of one exchange whose response has started."""
+    """The request of one exchange, and its response if that has started.
+
+    Add `set_request` to `Exchange.on_request`, and `add` to `Exchange.on_stream_event`.
+    """
 
     _request: m.MessagesRequest | None = None
     _builder: MessageBuilder = Factory(MessageBuilder)
     _open_block: int | None = None
+
+    def set_request(self, request: m.MessagesRequest) -> None:
+        """Keep the request."""
+        self._request = request
 
     def add(self, event: StreamEvent) -> None:
         """Add the next event of the response."""
@@ -87,7 +94,8 @@ class CapturedContent:
         yield "gen_ai.input.messages", _json(latest)
         if omitted := len(self._request.messages) - len(latest):
             yield "llm_proxy.omitted_messages", omitted
-        yield "gen_ai.output.messages", _json([_output_message(self._builder.message)])
+        if self._builder.message:
+            yield "gen_ai.output.messages", _json([_output_message(self._builder.message)])
 
 
 def _at_most(parts: Iterable[Part]) -> list[Part]:

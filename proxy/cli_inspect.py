@@ -166,8 +166,8 @@ def explain(
     FILE is the body of a request, or a saved exchange: a file of the stage `record`, or a JSON
     object with the body as `request` and perhaps `headers`; - reads stdin. For each stage the
     command prints its time, and what it added (+), changed (~), removed (-) and reported to the
-    client (!). Keys are masked; prompts are not.
-    It exits with 1 if the client would get an error.
+    client (!). Keys are masked; prompts are not. Without --dry the backend is called; the call is
+    not in the usage record. It exits with 1 if the client would get an error.
 
     \b
     Examples:

@@ -48,13 +48,13 @@ def replay(
     fail_on_difference: bool,
     as_json: bool,
 ) -> None:
-    """Run recorded exchanges again, and print how the results differ.
+    """Run recorded exchanges again, and compare the results.
 
     DIR or FILE has what the stage `record` wrote. Each request goes through a pipeline of the
     config as it is now, in this process. The types of the blocks, the tool calls with their inputs,
     the stop reason and the error are compared; tokens and seconds are shown. Progress goes to
-    stderr. Nothing is recorded or counted. It exits with 1 if a request failed that did not fail
-    before.
+    stderr. The calls are not in the usage record, and not recorded. It exits with 1 if a request
+    failed that did not fail before, or if there is no exchange.
 
     \b
     Examples:

@@ -107,10 +107,7 @@ def _run(
     _check_conflicts(list(client_environment.conflicts(command, os.environ, Path.cwd())))
     if only_print:
         return 0
-    if shutil.which(command[0]) is None:
-        raise click.ClickException(
-            f"there is no command {command[0]}\n  hint: install it, or give its path"
-        )
+    _check_command(command[0])
     from proxy import run as supervision
 
     file = supervision.create_log(log)
@@ -121,6 +118,18 @@ def _run(
             file.unlink()
         raise
     return _report(status, file, temporary=log is None)
+
+
+def _check_command(name: str) -> None:
+    if shutil.which(name) is not None:
+        return
+    if os.sep not in name or not Path(name).exists():
+        hint = "install it, or give its path"
+        raise click.ClickException(f"there is no command {name}\n  hint: {hint}")
+    if Path(name).is_dir():
+        raise click.ClickException(f"{name} is a folder\n  hint: name the command in it")
+    hint = f"make it executable with `chmod +x {shlex.quote(name)}`, or name its interpreter first"
+    raise click.ClickException(f"{name} is not executable\n  hint: {hint}")
 
 
 def _check_conflicts(conflicts: list[str]) -> None:

@@ -73,6 +73,7 @@ class ResponseWriter:
     async def fail(self, error: ApiError) -> None:
         """Send an error: as a response, or as an event if a stream has begun, or not at all."""
         self.exchange.error, self.exchange.message = error.type, error.log_message
+        self.exchange.full_message = error.message
         body = error.body(self.exchange.id)
         if not self.exchange.status:
             data = encode(body)

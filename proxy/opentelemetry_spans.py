@@ -103,6 +103,7 @@ class OpenTelemetrySpans:
             self._tracer, span, exchange, backends, offset, content, self.stage_spans
         )
         if content is not None:
+            exchange.on_request.append(content.set_request)
             exchange.on_stream_event.append(content.add)
         exchange.on_attempt.append(spans.start_attempt)
         exchange.on_end.append(spans.end)

@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pipeline.config.options import OptionError
+from pipeline.config.options import OptionError, text_pattern
 
 #: The entry for all hosts, or for all origins.
 ANY = "*"
@@ -32,6 +32,7 @@ _ORIGIN = re.compile(
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
+@text_pattern(r"[^/\s]+")
 def check_hosts(instance: Any, attribute: Any, value: Iterable[str]) -> None:
     """Validate `allowed_hosts`. Raises OptionError."""
     for entry in value:
@@ -45,6 +46,7 @@ def check_hosts(instance: Any, attribute: Any, value: Iterable[str]) -> None:
         raise OptionError(attribute.name, f"`{entry}` is not a host name", hint)
 
 
+@text_pattern(r"\*|[A-Za-z][A-Za-z0-9+.-]*://[^/\s]+")
 def check_origins(instance: Any, attribute: Any, value: Iterable[str]) -> None:
     """Validate `allowed_origins`. Raises OptionError."""
     for entry in value:

@@ -12,6 +12,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -23,11 +24,16 @@ _MAX_RESPONSE = 65536
 
 
 def main() -> None:
-    """Read Claude Code's JSON from stdin, and print the line. It never fails."""
-    print(line(sys.stdin.read(), os.environ))  # noqa: T201 - click would take 60 ms
+    """Read Claude Code's JSON from stdin, and print the line. It never fails.
+
+    Claude Code would show a failure in place of the line. So a lost stdin or stdout is ignored.
+    """
+    text = b"" if sys.stdin is None or sys.stdin.isatty() else sys.stdin.buffer.read()
+    with suppress(OSError):  # without `print`: the exit would flush it again, and fail
+        os.write(1, f"{line(text, os.environ)}\n".encode(errors="replace"))
 
 
-def line(text: str, environ: Mapping[str, str]) -> str:
+def line(text: str | bytes, environ: Mapping[str, str]) -> str:
     """Give the line for Claude Code's JSON `text`. `environ` has the proxy's address and key."""
     session = _object(text)
     status = _status(str(session.get("session_id", "")), environ)

@@ -3,7 +3,7 @@
     filled in by    fields
     -------------   --------------------------------------------------------------------------
     the endpoint    id, pipeline, method, path, session, agent, parent_agent, received, trace_id;
-                    at the end: status, error, outcome, ended
+                    at the end: status, error, message, full_message, outcome, ended
     authenticate    client, allowed_models
     validate        model, stream
     limit           refused_by, response_headers
@@ -33,6 +33,7 @@ from attrs import Factory, asdict, define, field, frozen
 from stages.messages_api.usage import Usage
 
 if TYPE_CHECKING:
+    from stages.messages_api.request import MessagesRequest
     from stages.messages_api.stream_events import StreamEvent
     from stages.routing.model_names import AllowedModels
 
@@ -41,7 +42,8 @@ Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalle
 
 #: Functions, and the `overrides` of a target, which may contain secrets.
 NOT_IN_JSON = (
-    *("_usage", "read_usage", "on_response_start", "on_stream_event", "on_attempt", "on_end"),
+    *("_usage", "read_usage", "on_request", "on_response_start", "on_stream_event", "on_attempt"),
+    *("on_end", "full_message"),
     *("allowed_models", "call_headers", "response_headers", "overrides"),
 )
 
@@ -82,6 +84,7 @@ class Attempt:
 
     target: Target
     sent: float
+    """When the call began. The time to open the backend is not part of the call."""
     first_byte: float | None = None
     """When the first part of the response came."""
     ended: float | None = None
@@ -165,6 +168,8 @@ class Exchange:
     """The limit that caused that error."""
     message: str = ""
     """The message of that error, without text of the client or the backend."""
+    full_message: str = ""
+    """The message of that error as the client got it. It may quote the prompt: do not log it."""
     outcome: Outcome = ""
     """How the exchange ended; empty until it ends.
 
@@ -184,6 +189,8 @@ class Exchange:
     """In the order of their begin; empty unless an observer measures the stages."""
     stream_times: list[float] | None = None
     """When each part of the response was forwarded; None: not recorded."""
+    on_request: list[Callable[[MessagesRequest], None]] = Factory(list)
+    """Functions to call with the request, when it is valid. `validate` calls them."""
     on_stream_event: list[Callable[[StreamEvent], None]] = Factory(list)
     """Functions to call with each stream event, before it is forwarded; also with each `ping`."""
     on_response_start: list[Callable[[], None]] = Factory(list)

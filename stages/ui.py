@@ -17,9 +17,16 @@ from stages.backends.config import ModelEntry
 from stages.events import Authenticated, HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.messages_api.errors import NotFoundError
 from stages.page.details import gaps, stalls, time_line
-from stages.page.overview import MOST, Window, backend_views, pipeline_views
+from stages.page.overview import Window, backend_views, pipeline_views
 from stages.page.recent import RecentExchanges
-from stages.page.rendering import JSON_HEADERS, PAGE_HEADERS, render, static_files
+from stages.page.rendering import (
+    JSON_HEADERS,
+    PAGE_HEADERS,
+    ended_row,
+    load_templates,
+    render,
+    static_files,
+)
 from stages.page.usage import number, usage_view
 from stages.routing.breaker import Breakers
 from stages.usage.record import UsageRecord
@@ -27,7 +34,7 @@ from stages.usage.report import line_fields
 from stages.wire.json_codec import encode
 
 #: Exchanges in the list.
-_LISTED = 50
+_LISTED = 30
 
 
 @frozen
@@ -49,6 +56,7 @@ class Ui(Stage[Authenticated, HttpResponse]):
         path = _Path.of(event.http)
         name, _, argument = path.below.partition("/")
         status, headers = 200, PAGE_HEADERS
+        await load_templates()
         if path.below == "":
             body = self._overview(path, event.http.query)
         elif name == "exchanges":
@@ -62,16 +70,17 @@ class Ui(Stage[Authenticated, HttpResponse]):
         else:
             raise NotFoundError("the page has no such part")
         length = {"content-length": str(len(body))}
+        if status == 404:
+            length["connection"] = "close"  # a new connection may reach the worker that has it
         await forward(ResponseStart(status, {**headers, **length}))
         await forward(ResponseBody(body))
 
     def _overview(self, path: _Path, query: Mapping[str, str]) -> bytes:
         recent, now = self.recent, time.monotonic()
         running = list(reversed(recent.running.values()))
-        newest = list(recent.newest(MOST))
         page = number(query.get("page", ""))
-        listed = list(recent.newest(_LISTED, page * _LISTED)) if page else newest[:_LISTED]
-        window = Window.of(newest, now, recent.begun_within_a_minute(now))
+        rows = [ended_row(data, path.base) for data in recent.newest(_LISTED, page * _LISTED)]
+        window = Window.of(recent.samples, now, recent.begun_within_a_minute(now))
         states = self.breakers.states(anyio.current_time())
         errors = recent.backend_errors()
         return path.render(
@@ -80,20 +89,23 @@ class Ui(Stage[Authenticated, HttpResponse]):
             pipelines=pipeline_views(recent.pipelines, recent.drawings, window, running),
             backends=backend_views(self.backends, self.models, errors, states, window),
             running=[] if page else running[:_LISTED],
-            exchanges=listed,
+            rows=rows,
             page=page,
             older=recent.counts["number"] > (page + 1) * _LISTED,
             counts=recent.counts,
             max_bytes=recent.max_bytes,
+            workers=recent.workers,
         )
 
     def _exchange(self, path: _Path, id: str) -> tuple[int, bytes]:
         exchange, now = self.recent.find(id), time.monotonic()
         if exchange is None:
-            return 404, path.render("missing", id=id)
-        values: dict[str, Any] = {"line": time_line(exchange, now), "gaps": gaps(exchange)}
+            return 404, path.render("missing", id=id, workers=self.recent.workers)
+        line = time_line(exchange, now)
+        values: dict[str, Any] = {"line": line, "gaps": gaps(exchange)}
+        values["stalls"] = stalls(exchange, line.seconds)
         values |= {"bodies": self.recent.bodies, "texts": self.recent.texts(id)}
-        return 200, path.render("exchange", e=exchange, stalls=stalls(exchange), now=now, **values)
+        return 200, path.render("exchange", e=exchange, now=now, **values)
 
     async def _usage(self, path: _Path, query: Mapping[str, str]) -> bytes:
         view = await usage_view(self.usage, self.backends, self.models, query)

@@ -54,6 +54,8 @@ class Validate(Stage[Authenticated, Validated]):
         else:
             request = await off_loop(self.parse, data, betas, split)
         event.exchange.model, event.exchange.stream = request.model, request.stream
+        for function in event.exchange.on_request:
+            function(request)
         await forward(Validated(event.http, request, size=size, new_bytes=new_bytes))
 
     def parse(

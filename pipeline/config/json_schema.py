@@ -203,8 +203,9 @@ class _Writer:
 
     def _option(self, field: attrs.Attribute[Any], kind: Any) -> JsonSchema:
         names = self.entries.get(field.metadata.get("reference", ""))
-        text = _TEXT if names is None else {"anyOf": [{"enum": sorted(names)}, _VARIABLE]}
-        option = {**self._of(kind, text), **dict(_bounds(field.metadata.get("validators", ())))}
+        checks = field.metadata.get("validators", ())
+        text = _text(checks) if names is None else {"anyOf": [{"enum": sorted(names)}, _VARIABLE]}
+        option = {**self._of(kind, text), **dict(_bounds(checks))}
         if description := field.metadata.get("help"):
             option["description"] = description
         return {**option, **_default(field)}
@@ -226,6 +227,13 @@ def loadable(registry: Registry, names: Iterable[str]) -> list[str]:
             continue
         result.append(name)
     return result
+
+
+def _text(checks: Iterable[Any]) -> JsonSchema:
+    """The schema of a text that has these validators: see `text_pattern`."""
+    patterns = [check.text_pattern for check in checks if hasattr(check, "text_pattern")]
+    with_variable = "|".join([*(f"^(?:{pattern})$" for pattern in patterns), r"\$\{"])
+    return {**_TEXT, "pattern": with_variable} if patterns else _TEXT
 
 
 def _bounds(checks: Iterable[Any]) -> Iterator[tuple[str, Any]]:

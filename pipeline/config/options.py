@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 
 from pipeline.config.redaction import SecretPart
+
+Check = TypeVar("Check", bound=Callable[..., None])
 
 
 def option(
@@ -52,6 +54,20 @@ def _naming_the_option(validator: Callable[..., None]) -> Callable[..., None]:
             raise OptionError(name, text.replace(f"'{name}'", f"`{name}`", 1)) from error
 
     return validate
+
+
+def text_pattern(pattern: str) -> Callable[[Check], Check]:
+    """Mark a validator: each text that it accepts matches `pattern` as a whole.
+
+    The JSON Schema of a config has the pattern, so it is one of ECMAScript. Of a list or mapping it
+    is for the values.
+    """
+
+    def mark(validator: Check) -> Check:
+        validator.text_pattern = pattern  # type: ignore[attr-defined]
+        return validator
+
+    return mark
 
 
 def reference(to: str, default: Any = attrs.NOTHING, *, help: str = "") -> Any:

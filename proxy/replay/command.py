@@ -66,6 +66,9 @@ def run(config: Config, place: Path, wishes: Wishes) -> Sums:
     progress.echo(summary(sums, interrupted))
     if interrupted:
         raise click.exceptions.Exit(1)
+    if not sums.replayed:
+        hint = "`record` writes exchanges that have `request` and `exchange`"
+        raise click.ClickException(f"no exchange in {place} can be replayed\n  hint: {hint}")
     return sums
 
 

@@ -195,6 +195,8 @@ class Backend:
     ) -> AsyncGenerator[ChatEvent, None]:
         """See ChatBackend."""
         await self.open()
+        if attempts := request.exchange.attempts:
+            attempts[-1].sent = time.monotonic()  # not earlier: to open takes seconds
         from stages.backends.langchain import open_response  # imported by `open`, in a thread
 
         target = request.resolved.target
@@ -295,5 +297,4 @@ _IMPORTING = threading.Lock()
 def _make_model(completions: ChatCompletionsClient, profile: Profile) -> Any:
     with _IMPORTING:  # takes a second, so only when a backend is opened
         from stages.backends.langchain import make_model
-
     return make_model(completions, profile)

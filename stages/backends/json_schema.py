@@ -12,6 +12,7 @@ from pipeline.config.schema import JsonSchema
 from pipeline.config.walk import option_fields
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry, TargetGroup, WeightedTarget
+from stages.profiles.checks import HEADER_NAME, SET_BY_TRANSLATION
 from stages.profiles.policies import SUPPORTED
 from stages.profiles.price import Price
 from stages.profiles.profile import CONNECTION_KEYS, Overrides, Profile, profiles
@@ -52,6 +53,8 @@ def _keys(schema: JsonSchema) -> JsonSchema:
     """The keys of a profile, with a default only if it is the same in each shipped profile."""
     keys: JsonSchema = {name: dict(key) for name, key in schema["properties"].items()}
     keys["fields"]["propertyNames"] = {"enum": list(SUPPORTED)}
+    keys["headers"]["propertyNames"] = {"pattern": f"^{HEADER_NAME.pattern}$"}
+    keys["body"]["propertyNames"] = {"not": {"enum": list(SET_BY_TRANSLATION)}}
     for profile in profiles().values():
         for name in profile:
             keys[name].pop("default", None)
@@ -79,8 +82,12 @@ def _weighted(schema: JsonSchema) -> JsonSchema:
 
 def _price(schema: JsonSchema) -> JsonSchema:
     """A price has at least one amount."""
+
+    def is_set(name: str) -> JsonSchema:
+        return {"required": [name], "properties": {name: {"not": {"type": "null"}}}}
+
     amounts = [name for name in schema["properties"] if name != "since"]
-    return {**schema, "anyOf": [{"required": [name]} for name in amounts]}
+    return {**schema, "anyOf": [is_set(name) for name in amounts]}
 
 
 def _prices(schema: JsonSchema) -> JsonSchema:

@@ -10,7 +10,7 @@ from typing import Any
 from attrs import field, frozen
 
 from pipeline import option
-from pipeline.config.options import OptionError
+from pipeline.config.options import OptionError, text_pattern
 from stages.limits.config import Limits
 from stages.routing.model_names import AllowedModels
 
@@ -26,12 +26,14 @@ def _all_but_digests(text: str) -> list[tuple[int, int]]:
     return [] if _DIGEST.fullmatch(text) else [(0, len(text))]
 
 
+@text_pattern(_DIGEST.pattern)
 def _check_digest(_: Any, __: Any, value: str) -> None:
     if not _DIGEST.fullmatch(value):
         hint = "let `llm-proxy keys new NAME` write it, or use `printf %s KEY | sha256sum`"
         raise OptionError("sha256", "`sha256` is not 64 hexadecimal digits", hint)
 
 
+@text_pattern(r"\d{4}-?(\d\d-?\d\d|W\d\d(-?\d)?)(.\d.*)?")  # ISO 8601, with or without a time
 def _check_time(_: Any, attribute: Any, value: str | None) -> None:
     if value is None:
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from attrs import frozen
 
@@ -16,7 +17,8 @@ STALL = 2.0
 class Bar:
     """A row of the time line. Times are seconds since the request arrived.
 
-    `kind` is a class in page.css. `mark` is a moment within the bar, or None.
+    `kind` is a class in page.css. `mark` is a moment within the bar, or None. `stalls` are parts of
+    the bar without progress: begin and end.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Bar:
     end: float
     mark: float | None = None
     note: str = ""
+    stalls: tuple[tuple[float, float], ...] = ()
 
 
 @frozen
@@ -65,7 +68,8 @@ def _bars(exchange: Exchange, until: float) -> Iterator[Bar]:
         yield Bar(name, kind, attempt.sent - start, end, first, attempt.error)
     if exchange.response_started is not None:
         first = None if exchange.first_token is None else exchange.first_token - start
-        yield Bar("response", "out", exchange.response_started - start, until - start, first)
+        begin, end = exchange.response_started - start, until - start
+        yield Bar("response", "out", begin, end, first, stalls=tuple(stalls(exchange, end)))
 
 
 def gaps(exchange: Exchange) -> list[tuple[float, float]]:
@@ -78,6 +82,12 @@ def gaps(exchange: Exchange) -> list[tuple[float, float]]:
     ]
 
 
-def stalls(exchange: Exchange) -> int:
-    """Return the number of gaps in the stream, after its first part, that are stalls."""
-    return sum(gap >= STALL for _, gap in gaps(exchange)[1:])
+def stalls(exchange: Exchange, end: float) -> list[tuple[float, float]]:
+    """Return the stalls after the first part of the stream: begin and end, since the request.
+
+    A stream in flight may be in a stall, until now, the `end`.
+    """
+    times = [time for time, _ in gaps(exchange)]
+    if times and exchange.ended is None:
+        times.append(end)
+    return [(before, at) for before, at in pairwise(times) if at - before >= STALL]

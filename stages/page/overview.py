@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from attrs import frozen
@@ -28,7 +28,7 @@ class Window:
     total: int
 
     @classmethod
-    def of(cls, newest: Sequence[Exchange], now: float, total: int) -> Window:
+    def of(cls, newest: Iterable[Exchange], now: float, total: int) -> Window:
         """Choose those of `newest` that ended in the last minute."""
         return cls([each for each in newest if now - _end(each) <= WINDOW], total)
 
@@ -135,6 +135,10 @@ class BackendView:
     first_token: Latency
     cached: float | None
     """The share of the prompts' tokens that came from a cache."""
+    failed: int = 0
+    """Number of calls in the sample that failed."""
+    last_error: str = ""
+    """The ErrorKind of the latest of them."""
 
     @property
     def free(self) -> int:
@@ -153,9 +157,13 @@ def backend_views(
     labels = {t.label: t.backend for entry in models.values() for t in entry.targets}
     called = sorted((e for e in window.exchanges if e.target), key=_backend_of)
     by_backend = {name: list(group) for name, group in groupby(called, _backend_of)}
+    failed: dict[str, list[str]] = {}
+    for attempt in (a for e in window.exchanges for a in reversed(e.attempts) if a.error):
+        failed.setdefault(attempt.target.backend, []).append(attempt.error)
     for name, backend in backends.items():
         own, queue = by_backend.get(name, []), backend.queue
-        usages = [each.usage for each in own if each.usage]
+        usages = [each.usage for each in own if each.usage and not each.usage.estimated]
+        failures = failed.get(name, [])
         prompt = sum(usage.prompt_tokens for usage in usages)
         yield BackendView(
             name,
@@ -170,6 +178,8 @@ def backend_views(
                 window.rate(len(own) / max(len(window.exchanges), 1)),
             ),
             sum(usage.cache_read_input_tokens for usage in usages) / prompt if prompt else None,
+            len(failures),
+            failures[0] if failures else "",
         )
 
 

@@ -28,6 +28,11 @@ from stages.messages_api.usage import Usage
 #: Times of a stream that are kept.
 MAX_TIMES = 400
 
+#: Bytes of an exchange whose texts and lists are not cut. Most have 2,000.
+_LARGE = 30_000
+#: Characters of a text that is cut.
+_MAX_TEXT = 500
+
 _OBJECTS = ("usage", "attempts", "repeats", "stages", "degradations")
 _NAMES = tuple(
     each.name
@@ -46,7 +51,26 @@ def pack(exchange: Exchange) -> bytes:
     times = exchange.stream_times
     if times is not None and len(times) > MAX_TIMES:
         times = thinned(times, MAX_TIMES)
-    return orjson.dumps((_exchange(exchange), times), default=_values)
+    data = orjson.dumps((_exchange(exchange), times), default=_values)
+    return data if len(data) <= _LARGE else orjson.dumps(_cut(orjson.loads(data)))
+
+
+def _cut(value: Any) -> Any:
+    """Cut the texts and lists in JSON: a client can choose long names, and many."""
+    if isinstance(value, str) and len(value) > _MAX_TEXT:
+        return f"{value[:_MAX_TEXT]}\u2026"
+    return [_cut(item) for item in value[:MAX_TIMES]] if isinstance(value, list) else value
+
+
+#: The simple fields that `sample` keeps.
+_SAMPLED = ("pipeline", "error", "received", "first_token", "ended")
+
+
+def sample(exchange: Exchange) -> Exchange:
+    """Return a copy with what rates and latencies need: no functions, which may hold texts."""
+    copy = Exchange(**{name: getattr(exchange, name) for name in _SAMPLED})
+    copy.usage, copy.stages, copy.attempts = exchange.usage, exchange.stages, exchange.attempts
+    return copy
 
 
 def _values(part: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,8 @@ from pipeline.config.drawing import DrawnStage, drawn_stages
 from pipeline.config.schema import Pipeline
 from stages.events import HttpRequest
 from stages.exchange import Exchange
-from stages.page.packing import pack, unpack
+from stages.page.overview import MOST
+from stages.page.packing import pack, sample, unpack
 from stages.page.ring import Ring
 from stages.page.texts import TextCollector, Texts
 
@@ -48,9 +49,12 @@ class RecentExchanges:
     """The pipelines of the config."""
     backend_errors: Callable[[], Mapping[str, str]] = field(default=dict, init=False, repr=False)
     """Returns why each backend is not ready; empty, if it is."""
+    workers: int = field(default=1, init=False, repr=False)
+    """Processes that serve the config. Each has its own recent exchanges."""
     drawings: tuple[tuple[DrawnStage, ...], ...] = field(default=(), init=False, repr=False)
     """The stages of each pipeline."""
     _ring: Ring = field(init=False, repr=False)
+    _samples: deque[Exchange] = field(factory=lambda: deque(maxlen=MOST), init=False, repr=False)
     _second: int = field(default=0, init=False, repr=False)
     """The second in which the newest exchange began."""
     _begun: int = field(default=0, init=False, repr=False)
@@ -77,6 +81,7 @@ class RecentExchanges:
         self._begun += 1
         if self.bodies and self._begun <= _WITH_TEXTS:
             collector = TextCollector()
+            exchange.on_request.append(collector.set_request)
             exchange.on_stream_event.append(collector.add)
             exchange.on_end.append(partial(self._end, collector=collector))
         else:
@@ -94,8 +99,9 @@ class RecentExchanges:
         self.running.pop(exchange.id, None)
         if self._kept < _KEPT or exchange.outcome != "complete" or exchange.repeats:
             self._kept += 1
+            self._samples.appendleft(sample(exchange))
             data = pack(exchange)
-            if collector and self.bodies and (texts := collector.texts()):
+            if collector and self.bodies and (texts := collector.texts(exchange.full_message)):
                 data += b"\n" + texts.encoded()  # `data` is one line
             self._ring.add(exchange.id, data)
 
@@ -104,9 +110,14 @@ class RecentExchanges:
         seconds = (*self._minute, (self._second, self._begun))
         return sum(number for second, number in seconds if second > now - _SECONDS)
 
-    def newest(self, limit: int, skip: int = 0) -> Iterator[Exchange]:
-        """Yield at most `limit` exchanges that have ended, the newest first, after `skip`."""
-        return (unpack(_record(data)) for data in self._ring.newest(limit, skip))
+    @property
+    def samples(self) -> Collection[Exchange]:
+        """The newest exchanges that have ended, the newest first: see `sample`."""
+        return self._samples
+
+    def newest(self, limit: int, skip: int = 0) -> Iterator[bytes]:
+        """Yield at most `limit` exchanges, packed, the newest first, after `skip`."""
+        return map(_record, self._ring.newest(limit, skip))
 
     def find(self, id: str) -> Exchange | None:
         """Return an exchange in flight or a recent one; None if it is not in memory."""
@@ -128,10 +139,13 @@ class RecentExchanges:
         return {"number": len(ring), "dropped": ring.dropped, "bytes": ring.used_bytes}
 
     def serve(
-        self, pipelines: tuple[Pipeline, ...], backend_errors: Callable[[], Mapping[str, str]]
+        self,
+        pipelines: tuple[Pipeline, ...],
+        backend_errors: Callable[[], Mapping[str, str]],
+        workers: int = 1,
     ) -> None:
         """Show these pipelines. `backend_errors` returns why a backend is not ready."""
-        self.pipelines, self.backend_errors = pipelines, backend_errors
+        self.pipelines, self.backend_errors, self.workers = pipelines, backend_errors, workers
         self.drawings = tuple(tuple(drawn_stages(each, HttpRequest)) for each in pipelines)
         self._ring.max_bytes = self.max_bytes
         if self._previous and not self.bodies:
@@ -142,6 +156,7 @@ class RecentExchanges:
     def carry_over(self, running: RecentExchanges) -> None:
         """Keep the exchanges of `running`, and its counts."""
         self.running, self._ring, self._minute = running.running, running._ring, running._minute
+        self._samples = running._samples
         self._previous = running
 
 

@@ -38,33 +38,41 @@ class Text:
 
 @frozen
 class Texts:
-    """The texts of one exchange, redacted. `omitted`: older blocks of the request, not kept."""
+    """The texts of one exchange, redacted. `omitted`: older blocks of the request, not kept.
+
+    `error`: the message that the client got; it may quote the request or the backend.
+    """
 
     request: tuple[Text, ...]
     response: tuple[Text, ...]
     omitted: int
+    error: str = ""
 
     def encoded(self) -> bytes:
         """Return them as one line of JSON."""
         parts = (
             [[each.title, each.text] for each in part] for part in (self.request, self.response)
         )
-        return json_codec.encode([*parts, self.omitted])
+        return json_codec.encode([*parts, self.omitted, self.error])
 
     @classmethod
     def decoded(cls, data: bytes) -> Texts:
         """Return the texts of `encoded`."""
-        request, response, omitted = json_codec.decode(data)
+        request, response, omitted, error = json_codec.decode(data)
         return cls(
-            tuple(Text(*each) for each in request), tuple(Text(*each) for each in response), omitted
+            tuple(Text(*each) for each in request),
+            tuple(Text(*each) for each in response),
+            omitted,
+            error,
         )
 
 
 @define(eq=False)
 class TextCollector:
-    """Collects the stream events of an exchange; add `add` to `Exchange.on_stream_event`.
+    """Collects the request and the stream events of an exchange.
 
-    It refers to the request, and keeps at most 2 * TEXT characters of each block of the response.
+    Add `set_request` to `Exchange.on_request`, and `add` to `Exchange.on_stream_event`. It refers
+    to the request, and keeps at most 2 * TEXT characters of each block of the response.
     """
 
     _request: m.MessagesRequest | None = None
@@ -75,6 +83,10 @@ class TextCollector:
     """Characters of the open block so far."""
     _count: int = 0
     """Blocks so far."""
+
+    def set_request(self, request: m.MessagesRequest) -> None:
+        """Keep the request, so that the texts of a failed one can be shown too."""
+        self._request = request
 
     def add(self, event: StreamEvent) -> None:
         """Add the next event."""
@@ -90,10 +102,11 @@ class TextCollector:
         elif isinstance(event, MessageStart):
             self._request = event.request
 
-    def texts(self) -> Texts | None:
-        """Return the texts, cut and redacted; None if the response did not start."""
+    def texts(self, error: str = "") -> Texts | None:
+        """Return the texts, cut and redacted; None if there are none."""
+        error = redacted_text(cut(error))
         if self._request is None:
-            return None
+            return Texts((), (), 0, error) if error else None
         system = (_text("system", block) for block in self._request.system)
         names = ", ".join(tool.name or str(tool.type) for tool in self._request.tools[:_BLOCKS])
         tools = [Text("tools", redacted_text(cut(names)))] if names else []
@@ -105,7 +118,7 @@ class TextCollector:
         if later := self._count - len(response):
             response.append(Text(f"{later:,} later blocks are not kept", ""))
         omitted = len(blocks) - len(messages)
-        return Texts((*before, *messages), tuple(response), omitted)
+        return Texts((*before, *messages), tuple(response), omitted, error)
 
 
 def _at_most(texts: Iterable[Text], limit: int) -> list[Text]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipeline.config.options import OptionError
+from pipeline.config.options import OptionError, text_pattern
 from pipeline.config.problems import suggest
 from stages.profiles.policies import SUPPORTED, Policy, policy_error
 
@@ -27,6 +27,7 @@ def header_secrets(value: str) -> list[tuple[int, int]]:
     return [(0, len(value))]
 
 
+@text_pattern(r"[Hh][Tt][Tt][Pp][Ss]?://[^ ?#]+")
 def check_url(profile: Any, _: Any, url: str) -> None:
     """An http or https URL, without query and fragment."""
     if not url and profile.embedded:
@@ -63,10 +64,11 @@ def _has_effort(profile: Any) -> bool:
     return way in ("effort", "reasoning") or (way == "thinking" and profile.effort_with_thinking)
 
 
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"([\x21-\x7e]+([ \t]+[\x21-\x7e]+)*)?")
 
 
+@text_pattern(_HEADER_VALUE.pattern)
 def check_key(_: Any, attribute: Any, key: str) -> None:
     """A key that is valid in a header."""
     if not _HEADER_VALUE.fullmatch(key):
@@ -74,25 +76,29 @@ def check_key(_: Any, attribute: Any, key: str) -> None:
         raise OptionError("api_key", message, "look for a line break at the end of it")
 
 
+@text_pattern(_HEADER_VALUE.pattern)
 def check_headers(_: Any, attribute: Any, headers: dict[str, str]) -> None:
     """Valid headers."""
     for name, value in headers.items():
-        if not (_HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
+        if not (HEADER_NAME.fullmatch(name) and _HEADER_VALUE.fullmatch(value)):
             message = f"the header {name!r} cannot be sent: it has an odd character"
             raise OptionError("headers", message, "names and values of headers are plain ASCII")
 
 
+#: The key must not go to another server.
+_PATH = re.compile(r"(/?[A-Za-z0-9_.~-]+)*/?")
+
+
+@text_pattern(_PATH.pattern)
 def check_health(_: Any, attribute: Any, path: str) -> None:
     """A path."""
-    if not re.fullmatch(
-        r"(/?[\w.~-]+)*/?", path, re.ASCII
-    ):  # the key must not go to another server
+    if not _PATH.fullmatch(path):
         message = "`health` must be a path on the same server"
         raise OptionError("health", message, "write it as `/health`, or `true`")
 
 
 #: Members of a call that the translation sets, or on which it depends.
-_SET_BY_TRANSLATION = (
+SET_BY_TRANSLATION = (
     *("max_tokens", "max_completion_tokens"),
     *("model", "messages", "stream", "stream_options", "n", "stop", "response_format"),
     *("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"),
@@ -102,7 +108,7 @@ _SET_BY_TRANSLATION = (
 def check_body(_: Any, __: Any, body: dict[str, Any]) -> None:
     """Members that the translation does not set."""
     for name in body:
-        if name in _SET_BY_TRANSLATION:
+        if name in SET_BY_TRANSLATION:
             hint = f"remove `{name}`: each request sets it, or a key of the profile"
             raise OptionError("body", f"`body` cannot set `{name}`: the translation sets it", hint)
 
@@ -114,11 +120,17 @@ def _check_names(attribute: Any, names: Iterable[str], reserved: tuple[str, ...]
             raise OptionError(attribute.name, message, f"remove `{name}`")
 
 
+_CALL_MEMBERS = ("index", "id", "type", "function")
+_MESSAGE_MEMBERS = ("role", "content", "refusal", "tool_calls", "function_call")
+
+
+@text_pattern(rf"(?!(?:{'|'.join(_CALL_MEMBERS)})$).*")
 def check_call_members(_: Any, attribute: Any, names: Iterable[str]) -> None:
     """Members of a call that the translation does not set."""
-    _check_names(attribute, names, ("index", "id", "type", "function"))
+    _check_names(attribute, names, _CALL_MEMBERS)
 
 
+@text_pattern(rf"(?!(?:{'|'.join(_MESSAGE_MEMBERS)})$).*")
 def check_message_members(_: Any, attribute: Any, names: Iterable[str]) -> None:
     """Members of an assistant message that the translation does not set."""
-    _check_names(attribute, names, ("role", "content", "refusal", "tool_calls", "function_call"))
+    _check_names(attribute, names, _MESSAGE_MEMBERS)

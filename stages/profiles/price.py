@@ -9,13 +9,14 @@ from typing import Any, Protocol
 from attrs import fields, frozen, validators
 
 from pipeline import option
-from pipeline.config.options import OptionError
+from pipeline.config.options import OptionError, text_pattern
 
 _MILLION = 1_000_000
 _HOUR = 3600.0
 _not_negative = validators.optional(validators.ge(0))
 
 
+@text_pattern(r"(\d{4}-\d\d-\d\d)?")
 def _check_since(price: Price, _: Any, since: str) -> None:
     try:
         if since and date.fromisoformat(since).isoformat() != since:

@@ -11,7 +11,7 @@ from attrs import define, field, fields, validators
 from cattrs import Converter
 
 from pipeline import option
-from pipeline.config.options import OptionError
+from pipeline.config.options import OptionError, text_pattern
 from pipeline.config.schema import JsonSchema
 from stages.shared_store.connection import Connection
 
@@ -44,6 +44,7 @@ def _is_usable(url: str) -> bool:
     )
 
 
+@text_pattern(r"(([Vv][Aa][Ll][Kk][Ee][Yy]|[Rr][Ee][Dd][Ii][Ss])[Ss]?://.+)?")
 def _check_url(_: Any, attribute: Any, url: str) -> None:
     """Accept the URL of a store, if its client is installed. The message has no part of the URL."""
     if not url:
@@ -106,7 +107,7 @@ class Store:
 
 def json_schema(schema: JsonSchema) -> JsonSchema:
     """Add the short form, a URL, to the JSON Schema of the section."""
-    return {"anyOf": [schema, {"description": "the option `url`", "type": "string"}]}
+    return {"anyOf": [schema, {**schema["properties"]["url"], "description": "the option `url`"}]}
 
 
 def register_hooks(converter: Converter) -> None:

@@ -227,6 +227,12 @@ class Database:
             self._connection.executescript(f"PRAGMA incremental_vacuum({_FREED_PAGES})")
         return bool(deleted)
 
+    def newest_time(self) -> float | None:
+        """Return when the newest attempt was sent, in seconds of Unix time; None without one."""
+        query = "SELECT time FROM attempt ORDER BY rowid DESC LIMIT 1"
+        row = self._connection.execute(query).fetchone()
+        return None if row is None else row[0] / 1000
+
     def used_bytes(self) -> int:
         """The bytes of the file that have contents."""
         pages, free, size = (

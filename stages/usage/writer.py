@@ -26,6 +26,7 @@ from pathlib import Path
 from attrs import define, field
 
 from stages.usage.database import Database
+from stages.usage.retention_clock import RetentionClock
 from stages.usage.rows import DAY, Row
 
 log = logging.getLogger("llm_proxy")
@@ -59,6 +60,7 @@ class Writer:
     retry_interval: float = _RETRY_INTERVAL
     busy_timeout: float = 1.0
     clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
     dropped: int = field(default=0, init=False)
     """Rows that were not written, because the queue was full."""
     _queue: deque[Row] = field(factory=deque, init=False)
@@ -72,6 +74,9 @@ class Writer:
     _logged_at: float = field(default=-math.inf, init=False)
     _reported_drops: int = field(default=0, init=False)
     _pruned: float = field(default=0.0, init=False)
+    _retention_clock: RetentionClock = field(factory=RetentionClock, init=False)
+    _newest: float | None = field(default=None, init=False)
+    """Unix time of the newest row when the file was opened."""
 
     def add(self, rows: Iterable[Row]) -> None:
         """Queue rows, without waiting."""
@@ -123,9 +128,10 @@ class Writer:
             return
         self._pruned = now
         today = int(now * 1000) // DAY
+        trusted = self._retention_clock.trusts(now, self.monotonic(), self._newest)
         limits = (
-            int(now * 1000) - self.attempt_days * DAY,
-            today - self.sum_days,
+            int(now * 1000) - self.attempt_days * DAY if trusted else 0,
+            today - self.sum_days if trusted else 0,
             self.max_bytes * 9 // 10 - self.max_bytes // 50,  # the rest is for the write-ahead log
         )
         more = [True]
@@ -145,6 +151,7 @@ class Writer:
                 self._close_database()
             if self._database is None:
                 self._database = Database(self.file, self.busy_timeout)
+                self._newest = self._database.newest_time()
             work(self._database)
         except (sqlite3.Error, OSError) as error:
             self._close_database()  # the file may be replaced

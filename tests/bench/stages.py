@@ -17,6 +17,7 @@ import math
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -35,12 +36,13 @@ _CONNECTIONS = 16
 
 @contextlib.contextmanager
 def page_open(url: str) -> Iterator[None]:
-    """Read the page each second, as an open tab does."""
+    """Read the page as often as an open tab does: see page.js."""
     end = threading.Event()
 
     def read() -> None:
         headers = {"x-api-key": KEY, "hx-request": "true"}
         while not end.is_set():
+            began = time.monotonic()
             connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
             connection.request("GET", "/ui", headers=headers)
             response = connection.getresponse()
@@ -48,7 +50,7 @@ def page_open(url: str) -> Iterator[None]:
             connection.close()
             if response.status != 200:
                 raise SystemExit(f"the page has the status {response.status}")
-            end.wait(1)
+            end.wait(min(max(100 * (time.monotonic() - began), 1), 5))
 
     thread = threading.Thread(target=read, daemon=True)
     thread.start()

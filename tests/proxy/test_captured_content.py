@@ -32,6 +32,16 @@ def end(stop_reason: str) -> list[e.StreamEvent]:
     return [e.MessageDelta(stop_reason, Usage()), e.MessageStop()]
 
 
+def test_a_failed_request_has_its_input_alone() -> None:
+    content = CapturedContent()
+    content.set_request(request(messages=[{"role": "user", "content": "Fail"}]))
+
+    attributes = dict(content.attributes())
+
+    assert list(attributes) == ["gen_ai.input.messages"]
+    assert "Fail" in attributes["gen_ai.input.messages"]
+
+
 def input_messages(*messages: dict[str, Any]) -> Any:
     return captured(messages=list(messages))["gen_ai.input.messages"]
 

@@ -100,7 +100,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
         "  keys        Make, list and revoke the API keys of clients.",
         "  probe       Find out what a backend supports, and print its profile.",
         "  profiles    List the backend profiles, or print the profile NAME.",
-        "  replay      Run recorded exchanges again, and print how the results differ.",
+        "  replay      Run recorded exchanges again, and compare the results.",
         "  run         Run COMMAND with a proxy of its own.",
         "  schema      Print a JSON Schema of the config, for editors.",
         "  serve       Serve the pipelines of the config.",

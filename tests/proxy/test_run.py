@@ -321,6 +321,20 @@ def test_mistakes_are_reported(
     assert words in stderr
 
 
+def test_a_path_that_is_no_command_is_reported(folder: Path) -> None:
+    (folder / "agent.py").write_text("print()")
+
+    for path, words in (
+        ("./agent.py", "./agent.py is not executable\n  hint: make it executable with `chmod +x"),
+        (str(folder), f"{folder} is a folder\n  hint: name the command in it"),
+        ("./absent.py", "there is no command ./absent.py\n  hint: install it"),
+    ):
+        ended, _, stderr = cli(folder, "--", path)
+
+        assert ended == 1
+        assert words in stderr
+
+
 def test_a_command_that_cannot_start_leaves_no_log(folder: Path) -> None:
     broken = folder / "broken"
     broken.write_bytes(b"\x7fELF")

@@ -25,9 +25,12 @@ from proxy.config_schema import for_editors
 from stages import REGISTRY
 from stages.backends.backend import Backend
 from stages.backends.config import ModelTarget, TargetGroup
+from stages.keys.config import Key
+from stages.profiles.price import Price
 from stages.profiles.profile import Overrides
 from stages.routing.breaker import Breakers
 from stages.routing.selection import When
+from stages.shared_store.section import Store
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_yaml import KINDS, SECTIONS
 from tests.pipeline.config.test_check_messages import CASES, ENVIRONMENT, sections, write
@@ -43,7 +46,7 @@ BEYOND_SHAPE = {
         ("backend-from-a-variable", "route-from-a-variable", "stage-from-a-variable"),
         "the value of a variable",
     ),
-    **dict.fromkeys(("bad-base-url", "secret-in-base-url"), "a URL is more than a pattern"),
+    "secret-in-base-url": "a URL is more than a pattern",
     **dict.fromkeys(
         (
             *("import-path-to-a-broken-module", "import-path-to-a-module-that-raises"),
@@ -131,12 +134,13 @@ def test_each_case_that_the_schema_does_not_see_exists() -> None:
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 1.5, 70000, "", "some text", "true", "1", [], ["a"], [1]),
     *({}, {"a": 1}, {"unknown": "drop"}, "none", "always"),
+    *("2026-11-01", "2026-11", "nonsense", "https://a.example/v1", "ftp://a.example", "a" * 64),
+    *("/health", "http://a/b", "a b", " a", "é", ["https://a.example"], ["a/b"], ["id", "role"]),
+    *({"x-name": "a"}, {"x name": "a"}, {"x-name": "é"}, {"model": "a"}),
+    *("2027-01-31T18:00:00Z", "20270131", "redis://127.0.0.1:6379/0", "valkeys://h", "redis:h"),
 )
 #: Values that an option's own validator refuses. The schema has types, choices and bounds.
-OF_VALIDATORS = re.compile(
-    "`base_url` must|`api_key` cannot|the header|`health` must|cannot be `|is always `map`"
-    "|`body` cannot|means nothing|cannot have|must not be|is not an origin|`tags` is empty"
-)
+OF_VALIDATORS = re.compile("cannot be `|is always `map`|means nothing|must not be|`tags` is empty")
 CONVERTER = make_converter()
 SCHEMA.register_hooks(CONVERTER)
 
@@ -181,6 +185,9 @@ def validator_of(schema: dict[str, Any], definition: str) -> jsonschema_rs.Valid
         (ModelTarget, {"backend": "here"}),
         (TargetGroup, {"targets": [{"backend": "here"}]}),
         (When, {"tools": True}),
+        (Price, {"input": 1}),
+        (Key, {"sha256": "0" * 64}),
+        (Store, {}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -206,6 +213,8 @@ def test_it_accepts_a_variable_for_each_scalar(schema: dict[str, Any]) -> None:
     assert port.is_valid({"port": "${PORT:-8080}", "reload": "${RELOAD}", "host": "${HOST}"})
     assert not port.is_valid({"port": "8080"})
     assert not port.is_valid({"allowed_hosts": "${HOSTS}"})
+    assert port.is_valid({"allowed_origins": ["${ORIGIN}"]})
+    assert validator_of(schema, "Price").is_valid({"input": 1, "since": "${DAY:-2026-11-01}"})
     assert validator_of(schema, "Backend").is_valid({"profile": "${PROFILE}"})
 
 

@@ -239,3 +239,20 @@ def test_a_proxy_serves_the_numbers_to_its_key_only(tmp_path: Path) -> None:
         ]
 
     assert lines == ["llm-proxy: no request yet", "no proxy"]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "expected"),
+    [(">/dev/full", ""), (">&-", ""), ("</dev/null", "no proxy\n"), ("<&-", "no proxy\n")],
+)
+def test_it_never_fails(redirection: str, expected: str) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f"exec {COMMAND} statusline {redirection}"],
+        input=b"\xff{",
+        env=CLEAN,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stdout.decode(), ended.stderr) == (0, expected, b"")

@@ -15,13 +15,14 @@ from attrs import define, field
 from pipeline.testing import check_stage, run_stage
 from stages.backends.call_queue import QueuedCall
 from stages.events import Authenticated, HttpRequest, ResponseBody, ResponseStart
-from stages.exchange import Exchange
+from stages.exchange import Attempt, Degradation, Exchange, Target
 from stages.messages_api.errors import NotFoundError
 from stages.messages_api.request import Message, MessagesRequest, TextBlock
 from stages.messages_api.stream_events import BlockDelta, BlockStart, MessageStart
 from stages.messages_api.usage import Usage
+from stages.page import rendering
 from stages.page.recent import RecentExchanges
-from stages.page.rendering import static_files
+from stages.page.rendering import ended_row, static_files
 from stages.ui import Ui
 from stages.usage.database import Database
 from stages.usage.record import UsageRecord
@@ -173,6 +174,25 @@ async def test_text_of_clients_and_backends_is_escaped(below: str) -> None:
     assert parsed(text).blocked == []
 
 
+@pytest.mark.parametrize("below", ["", "exchanges/req_1", "exchanges/req_2"])
+async def test_long_names_of_clients_are_cut(below: str) -> None:
+    long = "W" * 100_000
+    changes: dict[str, Any] = {
+        **dict.fromkeys(("model", "session", "agent", "parent_agent", "client", "path"), long),
+        "degradations": tuple(Degradation(long, "dropped", "top_k") for _ in range(1000)),
+    }
+    attempts = [Attempt(Target("gpu", long), 1000.0, None, 1001.0, "api")]
+    recent = recording(ended(**changes, attempts=attempts))
+    running = ended("req_2", **changes, attempts=attempts, outcome="", ended=None)
+    recent.begin(running)
+
+    _, text = await load(Ui(recent), asking(below))
+
+    assert f"{'W' * 200}\u2026" in text
+    assert "W" * 201 not in text
+    assert len(text) < 100_000
+
+
 async def test_the_list_has_exchanges_in_flight_first() -> None:
     recent = recording(*(ended(f"req_{number}") for number in range(3)))
     recent.begin(Exchange(id="req_9", model="claude-new"))
@@ -201,6 +221,15 @@ async def test_an_exchange_shows_its_stages_attempts_and_changes() -> None:
     ):
         assert part in words
     assert 'data-gaps="[[1.0, 1.0], [3.0, 2.0]]"' in text
+
+
+async def test_only_a_stream_has_tokens_per_second_and_gaps() -> None:
+    for stream in (True, False):
+        recent = recording(ended(stream=stream))
+
+        _, text = await load(Ui(recent), asking("exchanges/req_1"))
+
+        assert ("<dt>tokens/s</dt>" in text) == ("data-gaps" in text) == stream
 
 
 async def test_an_exchange_in_flight_is_asked_for_again_until_it_ends() -> None:
@@ -248,6 +277,78 @@ async def test_prompts_and_responses_are_escaped_and_only_shown_where_kept() -> 
         assert ("prompt &lt;script&gt;" in text) == bodies
         assert ("response &lt;script&gt;" in text) == bodies
         assert parsed(text).blocked == []
+
+
+@pytest.mark.parametrize("bodies", [True, False])
+async def test_a_failed_request_shows_its_prompt_and_error_where_kept(bodies: bool) -> None:
+    recent, exchange = RecentExchanges(bodies=bodies), Exchange(id="req_1")
+    recent.begin(exchange)
+    for function in exchange.on_request:
+        function(MessagesRequest("m", (PROMPT,), 10))
+    exchange.error, exchange.message, exchange.outcome = "api_error", "backend: …", "error"
+    exchange.full_message = f"backend: {SCRIPT} refused Bearer 1234567890"
+    exchange.on_end[0](exchange)
+
+    _, text = await load(Ui(recent), asking("exchanges/req_1"))
+
+    assert SCRIPT not in text
+    assert ("prompt &lt;script&gt;" in text) == bodies
+    assert ("&lt;/script&gt; refused Bearer [redacted]" in text) == bodies
+    assert ("backend: …" in text) != bodies
+    assert "1234567890" not in text
+
+
+async def test_an_estimated_prompt_has_no_cached_share() -> None:
+    for usage, shown in (
+        (Usage(100, 1), "100 0%"),
+        (Usage(100, 1, estimated=True), "~ 100 \u2013"),
+        (Usage(100, 1, cache_read_input_tokens=100, estimated=True), "~ 200 50%"),
+    ):
+        recent = recording(ended())
+        exchange = Exchange(id="req_9")
+        exchange.usage = usage
+        recent.begin(exchange)
+
+        _, text = await load(Ui(recent), asking())
+
+        words = " ".join(re.sub(r"<[^>]*>", " ", text).replace("~", "~ ").split())
+        assert shown in words
+
+
+async def test_with_several_workers_the_page_says_whose_exchanges_it_has() -> None:
+    for workers in (1, 3):
+        recent = recording(ended())
+        recent.serve((), dict, workers)
+
+        _, overview = await load(Ui(recent), asking())
+        missing, text = await load(Ui(recent), asking("exchanges/req_2"))
+
+        assert (f"one of {workers}" in overview) == (workers > 1)
+        assert ("Another worker may have it" in text) == (workers > 1)
+        assert missing.headers["connection"] == "close"
+
+
+async def test_the_row_of_an_ended_exchange_is_rendered_once() -> None:
+    stage = Ui(recording(*(ended(f"req_{number}") for number in range(50))))
+    ended_row.cache_clear()
+
+    await load(stage, asking())
+    stage.recent.begin(Exchange(id="req_x"))
+    stage.recent.running["req_x"].on_end[0](stage.recent.running["req_x"])
+    await load(stage, asking())
+
+    assert ended_row.cache_info().misses == 31
+
+
+async def test_the_first_request_compiles_all_templates_before_it_renders() -> None:
+    for cached in (rendering._compiled, rendering._templates):
+        cached.cache_clear()
+
+    await load(Ui(), asking("static/page.css"))
+
+    templates = rendering._templates()
+    assert templates.cache is not None
+    assert len(templates.cache) == len(templates.list_templates())
 
 
 async def test_usage_is_json_in_the_words_of_the_command(tmp_path: Path) -> None:

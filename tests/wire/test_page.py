@@ -223,6 +223,21 @@ def test_the_keyboard_opens_prompt_and_response(scene: Scene, stream: bool) -> N
     assert "hacked" not in tab.title()
 
 
+def test_a_failed_request_shows_its_prompt_and_the_backends_error(scene: Scene) -> None:
+    error = {"error": {"message": "CUDA out of memory at sk-proj-1234567890abcdefghij"}}
+    scene.ask(whole(500, error), model="failing", messages=[{"role": "user", "content": "Fail!"}])
+    tab = scene.tab()
+    tab.locator("tr", has_text="failing").first.get_by_role("link").click()
+    tab.wait_for_url("**/ui/exchanges/req_*")
+
+    assert "CUDA out of memory at …" in tab.locator(".error").inner_text()
+    tab.locator("#texts-prompt summary").click()
+    assert "Fail!" in tab.locator("#texts-prompt pre").inner_text()
+    tab.get_by_role("link", name="all exchanges").click()
+    row = tab.get_by_role("row", name="scripted http")
+    playwright.expect(row.locator("[data-name='failed calls']")).to_contain_text("api 1")
+
+
 def test_a_pipeline_stays_open_when_the_page_changes(scene: Scene) -> None:
     tab = scene.tab()
     tab.locator("#p-ui summary").click()

@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 from attrs import frozen
+from click import ClickException
 from click.testing import CliRunner, Result
 
 from proxy.cli import main
-from proxy.replay.recordings import files, read
+from proxy.replay.recordings import count, files, read
 from stages.recording.lines import Recorded
 from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
@@ -263,6 +264,28 @@ def test_broken_lines_are_reported_with_their_place(replay: Replaying) -> None:
     assert f"{file.name}:3: not an exchange" in result.stderr
     assert f"{file.name}:4: not valid JSON" in result.stderr
     assert "1 same, 0 differ, 0 failed; 3 lines cannot be read" in result.stdout
+
+
+@pytest.mark.parametrize("content", ["", "{\n[]\n", '{"request": {"model": "x"}}\n'])
+def test_a_file_without_an_exchange_fails_the_command(replay: Replaying, content: str) -> None:
+    (replay.folder / "other.jsonl").write_text(content)
+
+    result = replay(place="other.jsonl")
+
+    assert result.exit_code == 1
+    assert "no exchange in other.jsonl can be replayed\n  hint: " in result.stderr
+
+
+def test_a_file_that_a_proxy_deletes_meanwhile_is_reported(tmp_path: Path) -> None:
+    files = [tmp_path / "exchanges-1.jsonl", tmp_path / "exchanges-2.jsonl"]
+    files[1].write_text('{"request": {}}\n')
+    broken: list[str] = []
+
+    assert count(files, None) == 1
+    assert [recorded.request for recorded in read(files, broken.append)] == [{}]
+    assert broken == [f"{files[0]}: it was deleted; a running proxy deletes its oldest recordings"]
+    with pytest.raises(ClickException, match="cannot be read: Is a directory"):
+        count([tmp_path], None)
 
 
 def test_two_requests_may_be_in_flight(replay: Replaying) -> None:

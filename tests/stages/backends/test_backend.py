@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Any
@@ -16,7 +17,7 @@ from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
 from stages.chat_completions.token_calibration import TokenEstimate
 from stages.events import ChatChunk, ChatEnd
-from stages.exchange import Target
+from stages.exchange import Attempt, Target
 from stages.messages_api.errors import (
     GatewayTimeoutError,
     InternalError,
@@ -101,6 +102,19 @@ async def test_many_at_once_open_a_backend_once(server: ScriptedBackend) -> None
                 group.start_soon(ask)
         assert len(opens) == 5
         assert all(open is opens[0] for open in opens)
+
+
+async def test_the_time_to_open_the_backend_is_not_the_calls(server: ScriptedBackend) -> None:
+    server.says(whole(200, completion()))
+    request = chat_request()
+    attempt = Attempt(request.resolved.target, sent=0.0)  # before the backend is open
+    request.exchange.attempts.append(attempt)
+    began = time.monotonic()
+
+    async with opened(server) as backend, aclosing(answer(backend, request)) as parts:
+        assert len([part async for part in parts]) == 2
+
+    assert began < attempt.sent < time.monotonic()
 
 
 async def test_a_closed_backend_can_be_opened_again(server: ScriptedBackend) -> None:

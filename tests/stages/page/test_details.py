@@ -36,5 +36,14 @@ def test_each_part_has_the_seconds_before_it() -> None:
     exchange = ended(stream_times=[1001.0, 1001.5, 1004.0])
 
     assert gaps(exchange) == [(1.0, 1.0), (1.5, 0.5), (4.0, 2.5)]
-    assert stalls(exchange) == 1
+    assert stalls(exchange, end=4.5) == [(1.5, 4.0)]
     assert gaps(ended(stream_times=None)) == []
+
+
+def test_a_stall_lasts_until_now_while_the_stream_is_in_flight() -> None:
+    for state, expected in ((None, [(1.5, 9.0)]), (1009.0, [])):
+        exchange = ended(stream_times=[1001.0, 1001.5], ended=state)
+
+        response = time_line(exchange, now=1009.0).bars[-1]
+
+        assert (response.name, list(response.stalls)) == ("response", expected)

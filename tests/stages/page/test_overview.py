@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import read
-from stages.page.overview import MOST, Latency, Window, backend_views, pipeline_views
+from stages.page.overview import MOST, BackendView, Latency, Window, backend_views, pipeline_views
 from stages.page.recent import RecentExchanges
 from tests.stages.page.exchanges import ended
 
@@ -103,6 +103,18 @@ def test_each_backend_has_its_state(config: object) -> None:
     assert (spare.error, spare.slots, spare.cached) == ("", None, 0.75)
     assert (spare.first_token.number, spare.first_token.median) == (1, 1)
     assert (unused.error, unused.breakers, unused.cached) == (None, (), None)
+    assert [(view.failed, view.last_error) for view in views_of_failures(config)] == [
+        (2, "overloaded"),
+        (0, ""),
+        (0, ""),
+    ]
+
+
+def views_of_failures(config: object) -> list[BackendView]:
+    """The backends after two requests that failed at `gpu` before `spare` responded."""
+    sections = config.sections  # type: ignore[attr-defined]
+    window = Window.of([ended(), ended()], now=1004.0, total=2)
+    return list(backend_views(sections["backends"], sections["models"], {}, {}, window))
 
 
 def test_the_rate_of_a_stage_is_estimated_from_measured_exchanges(config: object) -> None:

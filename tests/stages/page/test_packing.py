@@ -10,7 +10,7 @@ from attrs import asdict, evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.exchange import Exchange, Target
+from stages.exchange import Degradation, Exchange, Target
 from stages.page.packing import MAX_TIMES, pack, thinned, unpack
 from tests.stages.page.exchanges import ended
 
@@ -69,3 +69,16 @@ def test_thinned_times_have_the_ends_and_the_longest_gaps(times: list[float], li
     assert (fewer[0], fewer[-1]) == (times[0], times[-1])
     longest = max((after - before for before, after in pairwise(times)), default=0.0)
     assert not longest or longest in [after - before for before, after in pairwise(fewer)]
+
+
+def test_long_names_and_many_of_them_are_cut() -> None:
+    many = tuple(Degradation("n" * 10_000, "dropped", "top_k") for _ in range(5000))
+    exchange = ended(model="m" * 10_000_000, degradations=many)
+
+    data = pack(exchange)
+
+    assert len(data) < 300_000
+    kept = unpack(data)
+    assert kept.model == "m" * 500 + "\u2026"
+    assert len(kept.degradations) == 400
+    assert len(kept.stages) == len(exchange.stages)

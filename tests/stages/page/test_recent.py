@@ -6,6 +6,7 @@ from pathlib import Path
 
 from proxy.config import carry_over, read
 from stages.exchange import Exchange
+from stages.page.packing import unpack
 from stages.page.recent import RecentExchanges
 from stages.page.ring import OVERHEAD
 
@@ -32,7 +33,7 @@ def test_an_exchange_is_in_flight_until_it_ends() -> None:
 
     end(exchange)
     assert recent.running == {}
-    (found,) = recent.newest(10)
+    (found,) = map(unpack, recent.newest(10))
     assert found.id == "req_1"
     assert recent.find("req_1") is not None
     assert recent.find("req_2") is None
@@ -49,7 +50,7 @@ def test_of_many_exchanges_in_a_second_some_are_measured_and_kept() -> None:
 
     assert measured[:20] == measured[200:220] == [True] * 20
     assert sum(measured) == 40
-    assert [each.id for each in recent.newest(1000)][:50] == [
+    assert [each.id for each in map(unpack, recent.newest(1000))][:50] == [
         f"req_{n}" for n in range(249, 199, -1)
     ]
     assert recent.counts["number"] == 100
@@ -65,7 +66,7 @@ def test_exchanges_that_failed_are_always_kept() -> None:
         recent.begin(exchange)
         end(exchange)
 
-    outcomes = [exchange.outcome for exchange in recent.newest(1000)]
+    outcomes = [exchange.outcome for exchange in map(unpack, recent.newest(1000))]
     assert outcomes.count("error") == 150
     assert outcomes.count("complete") < 50
 
@@ -86,7 +87,7 @@ def test_a_reload_keeps_the_exchanges_and_changes_the_limit(tmp_path: Path) -> N
     new.serve((), dict)
     end(in_flight)
 
-    kept = [exchange.id for exchange in new.newest(100)]
+    kept = [exchange.id for exchange in map(unpack, new.newest(100))]
     assert kept[0] == "req_10"
     assert 1 < len(kept) < 10
     assert new.counts["bytes"] <= new.max_bytes

@@ -17,6 +17,7 @@ from stages.messages_api.request import (
 )
 from stages.messages_api.stream_events import BlockDelta, BlockStart, BlockStop, MessageStart
 from stages.messages_api.usage import Usage
+from stages.page.packing import unpack
 from stages.page.recent import RecentExchanges
 from stages.page.texts import TEXT, TOTAL, TextCollector, Texts, cut
 
@@ -129,7 +130,7 @@ def test_texts_are_within_the_limit_of_bytes() -> None:
     texts = recent.texts("req_4")
     assert texts
     assert texts.request[0].text == "word " * 790
-    assert [each.id for each in recent.newest(1)] == ["req_4"]
+    assert [each.id for each in map(unpack, recent.newest(1))] == ["req_4"]
 
 
 def test_of_many_exchanges_in_a_second_five_have_texts() -> None:
@@ -152,6 +153,6 @@ def test_a_reload_that_switches_them_off_drops_them() -> None:
     for end in in_flight.on_end:
         end(in_flight)
 
-    assert [each.id for each in new.newest(9)] == ["req_2", "req_1"]
+    assert [each.id for each in map(unpack, new.newest(9))] == ["req_2", "req_1"]
     assert all(b"the-prompt" not in data for _, data in new._ring._items)
     assert new.counts["bytes"] < 2000

@@ -104,6 +104,26 @@ def test_old_rows_are_pruned(tmp_path: Path, make: Callable[..., Writer]) -> Non
     assert len(read_usage(tmp_path / "usage.db", ["day"])) == 3
 
 
+def test_a_clock_that_jumps_forward_deletes_no_rows_at_once(
+    tmp_path: Path, make: Callable[..., Writer], log: Log
+) -> None:
+    file = tmp_path / "usage.db"
+    first = make(file)
+    first.add([row(TODAY - 10), row(TODAY)])
+    first.close()
+
+    second = make(file, clock=lambda: NOW + 3000 * 86_400, monotonic=lambda: 0.0)
+    second.add([row(TODAY + 3000)])
+    log.wait_for("the clock is 3000 days later than before")
+    second.close()
+
+    assert query(file, "SELECT count(*) FROM attempt") == [(3,)]
+    third = make(file, clock=lambda: NOW + 3000 * 86_400, flush_interval=0.0)
+    third.add([row(TODAY + 3000)])
+    while query(file, "SELECT count(*) FROM attempt") != [(2,)]:
+        os.sched_yield()
+
+
 def test_a_locked_file_is_logged_once_and_nothing_is_lost(
     tmp_path: Path, make: Callable[..., Writer], log: Log
 ) -> None:
