@@ -162,8 +162,8 @@ def serve_in_background(
     """
 
     def is_logged(record: logging.LogRecord) -> bool:
-        fields = getattr(record, "fields", {})
-        return fields.get("status") != 200 or not fields["path"].startswith(unlogged_path)
+        exchange = getattr(record, "exchange", None)
+        return not (exchange and exchange.status == 200 and exchange.path.startswith(unlogged_path))
 
     server = attrs.evolve(config.sections["server"], host="127.0.0.1", workers=1, drain_timeout=0.5)
 
