@@ -85,6 +85,10 @@ class Estimates:
             output = max_tokens
         return Use(uncached, prompt - uncached, 0, output, recent.seconds)
 
+    def prompt_tokens(self, key: str, size: int) -> int:
+        """Estimate the tokens of a prompt of `size` bytes."""
+        return round(size * self._keys.get(key, _NEW).prompt_rate)
+
     def learn(self, key: str, size: int, used: Use) -> None:
         """Learn what a response to a prompt of `size` bytes used."""
         recent = self._keys.get(key)

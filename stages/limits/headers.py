@@ -8,9 +8,11 @@ again. Source: the Messages API's page on rate limits, and a recorded response.
 from __future__ import annotations
 
 import functools
-import math
+import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import ceil
+from typing import Any
 
 from attrs import field, frozen
 
@@ -21,79 +23,68 @@ _UNITS = ("requests", "tokens", "input_tokens", "output_tokens")
 
 
 @frozen
-class _Unit:
-    """The limits of one unit, by their places among all limits, and the names of its headers."""
-
-    places: tuple[int, ...]
-    limit: bytes
-    remaining: bytes
-    reset: bytes
-
-
-@frozen
 class RateLimitHeaders:
     """Makes the headers for these limits."""
 
     limits: tuple[Limit, ...]
-    _units: tuple[_Unit, ...] = field(init=False, repr=False)
+    _units: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
+    """For each unit that has limits: their indexes."""
     _sums: bool = field(init=False, repr=False)
-    """Whether `tokens` is a sum."""
+    """Whether `tokens` is a sum. The units then end with `input_tokens` and `output_tokens`."""
+    _templates: dict[tuple[int, ...], bytes] = field(factory=dict, init=False, repr=False)
+    """By the limits that are in the headers, one of each unit: all lines, without the numbers."""
 
     @_units.default
-    def _list_units(self) -> tuple[_Unit, ...]:
-        places = {unit: self._places(unit) for unit in _UNITS}
-        return tuple(_unit(unit, numbers) for unit, numbers in places.items() if numbers)
+    def _list_units(self) -> tuple[tuple[int, ...], ...]:
+        units = [
+            tuple(n for n, limit in enumerate(self.limits) if limit.unit == unit) for unit in _UNITS
+        ]
+        return tuple(filter(None, units))
 
     @_sums.default
     def _find_sums(self) -> bool:
         units = {limit.unit for limit in self.limits}
         return "tokens" not in units and {"input_tokens", "output_tokens"} <= units
 
-    def _places(self, unit: str) -> tuple[int, ...]:
-        return tuple(n for n, limit in enumerate(self.limits) if limit.unit == unit)
-
-    def make(self, levels: Sequence[Level], now: float) -> list[tuple[bytes, bytes]]:
-        """The headers for the levels of the limits, as in ASGI. `now` is in Unix seconds."""
-        headers: list[tuple[bytes, bytes]] = []
-        limit, remaining, reset_after = 0, 0, 0.0  # of prompts and responses together
+    def make(self, levels: Sequence[Level], now: float) -> bytes:
+        """The lines of the headers for the levels of the limits. `now` is in Unix seconds."""
+        shown: list[int] = []
+        values: list[Any] = []  # of each unit: what remains, and the time
         for unit in self._units:
-            tightest = unit.places[0]
-            for place in unit.places:
-                if levels[place].remaining < levels[tightest].remaining:
-                    tightest = place
-            level, maximum = levels[tightest], int(self.limits[tightest].maximum)
-            left = int(level.remaining) if level.remaining > 0 else 0
-            reset = _second_bytes(int(-(-(now + level.reset_after) // 1)))
-            headers += (
-                (unit.limit, b"%d" % maximum),
-                (unit.remaining, b"%d" % left),
-                (unit.reset, reset),
-            )
-            if self._sums and unit.limit != _REQUESTS.limit:
-                limit, remaining = limit + maximum, remaining + left
-                reset_after = max(reset_after, level.reset_after)
+            index = unit[0]
+            if len(unit) > 1:
+                index = min(unit, key=lambda n: levels[n].remaining)
+            shown.append(index)
+            remaining, reset_after = levels[index]
+            if remaining < 0:
+                remaining = 0
+            values += (remaining, _text(ceil(now + reset_after)))
         if self._sums:
-            headers += (
-                (_TOKENS.limit, b"%d" % limit),
-                (_TOKENS.remaining, b"%d" % remaining),
-                (_TOKENS.reset, _second_bytes(int(-(-(now + reset_after) // 1)))),
-            )
-        return headers
+            prompt, prompt_reset, output, output_reset = values[-4:]
+            values += (prompt + output, max(prompt_reset, output_reset))
+        key = tuple(shown)
+        template = self._templates.get(key)
+        if template is None:
+            template = self._templates[key] = self._make_template(key)
+        return template % tuple(values)
+
+    def _make_template(self, shown: tuple[int, ...]) -> bytes:
+        maxima = {self.limits[n].unit: int(self.limits[n].maximum) for n in shown}
+        if self._sums:
+            maxima["tokens"] = maxima["input_tokens"] + maxima["output_tokens"]
+        return "".join(itertools.starmap(_lines, maxima.items())).encode()
 
 
-def _unit(unit: str, places: tuple[int, ...] = ()) -> _Unit:
-    prefix = f"anthropic-ratelimit-{unit.replace('_', '-')}".encode()
-    return _Unit(places, prefix + b"-limit", prefix + b"-remaining", prefix + b"-reset")
-
-
-_REQUESTS, _TOKENS = _unit("requests"), _unit("tokens")
+def _lines(unit: str, maximum: int) -> str:
+    prefix = f"anthropic-ratelimit-{unit.replace('_', '-')}"
+    return f"{prefix}-limit: {maximum}\r\n{prefix}-remaining: %d\r\n{prefix}-reset: %b\r\n"
 
 
 def time_text(seconds: float) -> str:
     """A Unix time as RFC 3339 in UTC, rounded up to a second."""
-    return datetime.fromtimestamp(math.ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @functools.lru_cache(maxsize=512)
-def _second_bytes(second: int) -> bytes:
+def _text(second: int) -> bytes:
     return time_text(second).encode()
