@@ -6,9 +6,8 @@ up to twelve headers, which it makes of numbers.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine
-from typing import Any, cast
+from typing import Any
 
 from attrs import define
 from starlette.types import Message
@@ -18,12 +17,13 @@ from proxy.http.disconnect import HEADER_LINES
 
 
 class ResponseCycle(RequestResponseCycle):
-    """One request and its response, which may have the lines HEADER_LINES."""
+    """One request and its response, whose head may have HEADER_LINES."""
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:  # type: ignore[override]
         """Send a message of the response."""
         if lines := message.get(HEADER_LINES):
-            self.transport = cast(asyncio.Transport, _HeadTransport(self, self.transport, lines))
+            transport = _HeadTransport(self, self.transport, lines)
+            self.transport = transport  # type: ignore[assignment]
         return super().send(message)  # type: ignore[arg-type]
 
 
@@ -32,7 +32,7 @@ class _HeadTransport:
     """Adds `lines` to the head of a response, which is one write. Then it removes itself."""
 
     cycle: RequestResponseCycle
-    transport: asyncio.Transport
+    transport: Any
     lines: bytes
 
     def write(self, data: bytes) -> None:

@@ -46,13 +46,7 @@ class Lack:
 
 
 class Count(Protocol):
-    """What all counts have. `n` is the estimate that a hold took."""
-
-    def release(self, n: float) -> None:
-        """Give back what a hold keeps: it was settled, or its lease has ended."""
-
-    def renew(self, n: float) -> None:
-        """Take again what was released."""
+    """What all counts have. RequestCounts takes from them, and gives back."""
 
     def level(self, now: float, want: Want) -> Level:
         """The level for headers and messages."""
@@ -91,10 +85,6 @@ class Rate:
             amount = self.amount + used - n
             self.amount = amount if amount > 0 else 0.0
 
-    def release(self, n: float) -> None: ...
-
-    def renew(self, n: float) -> None: ...
-
     def level(self, now: float, want: Want) -> Level:
         maximum, seconds = want.maximum, SECONDS[want.period]
         self.leak(now, maximum, seconds)
@@ -128,17 +118,13 @@ class Budget:
             self.window, self.spent = start, 0.0
         return end - now
 
-    def lack(self, now: float, want: Want, n: float, hold: str) -> Lack | None:
+    def lack(self, now: float, want: Want, n: float) -> Lack | None:
         """Return None if `n` fits. It changes nothing but what time changes."""
         remaining = self._roll(now, want)
         limit = want.maximum * (1 + EPSILON)
         if self.spent + n > limit or self.spent >= want.maximum:
             return Lack(remaining, used_up=True)
         return Lack(IN_FLIGHT_RETRY) if self.spent + self.reserved + n > limit else None
-
-    def take(self, n: float) -> None:
-        """Reserve `n`, after `lack` returned None at the same time."""
-        self.reserved += n
 
     def settle(self, now: float, want: Want, used: float) -> None:
         """Spend `used`. `release` gives back the estimate."""
@@ -149,9 +135,6 @@ class Budget:
         self.reserved -= n
         if self.reserved < EPSILON:  # rounding, or the count was dropped and is new
             self.reserved = 0.0
-
-    def renew(self, n: float) -> None:
-        self.reserved += n
 
     def level(self, now: float, want: Want) -> Level:
         remaining = self._roll(now, want)
@@ -177,7 +160,7 @@ class Places:
     waiting: dict[str, None] = Factory(dict)
     """Ids of holds."""
 
-    def lack(self, now: float, want: Want, n: float, hold: str) -> Lack | None:
+    def lack(self, now: float, want: Want, hold: str) -> Lack | None:
         """Return None if there is a place for `hold`."""
         self.maximum = want.maximum
         if hold in self.waiting:
@@ -189,19 +172,6 @@ class Places:
     def next_waiting(self) -> Iterator[str]:
         """The waiting requests for which there is a place now."""
         return islice(self.waiting, max(0, int(self.maximum) - self.in_flight))
-
-    def take(self, n: float) -> None:
-        """Take a place, after `lack` returned None at the same time."""
-        self.in_flight += 1
-
-    def settle(self, now: float, want: Want, used: float) -> None:
-        """Places change nothing; see `release`."""
-
-    def release(self, n: float) -> None:
-        self.in_flight -= 1
-
-    def renew(self, n: float) -> None:
-        self.in_flight += 1
 
     def level(self, now: float, want: Want) -> Level:
         return make_level((want.maximum - self.in_flight, 0.0))

@@ -7,7 +7,7 @@
     tokens of a response  1,000                 exceeded by 5 % of the responses
     the backend's time    0 s                   exceeded by 5 % of the responses
 
-The latest 64 requests of a key count; after the first eight, the estimates follow every eighth. A
+The latest 64 requests of a key count; after the first eight, the estimates follow every 16th. A
 response has at most `max_tokens`, which is a poor estimate alone: Claude Code asks for 32,000
 tokens and uses 300. An estimate only reserves: the real use replaces it when the request ends. So a
 key can exceed a limit by what its running requests use above their estimates.
@@ -31,8 +31,8 @@ _ATTACHMENT_BYTES = 1_300 * _BYTES_PER_TOKEN
 _MIN_ATTACHED = 10_000
 _FIRST_OUTPUT = 1_000
 _REMEMBERED = 64
-#: Requests between two computations.
-_EACH = 8
+#: Requests after which each one changes the estimates, and between two computations from then on.
+_FIRST, _EACH = 8, 16
 #: Keys are in the config, but may be renamed by reloads.
 _MAX_KEYS = 1_000
 
@@ -59,7 +59,7 @@ class _Recent:
         rates = (uncached + used.cache_read_tokens) / size, uncached / size
         self.uses.append((*rates, used.output_tokens, used.seconds))
         self.number += 1
-        if self.number < _EACH or self.number % _EACH == 0:
+        if self.number <= _FIRST or self.number % _EACH == 0:
             prompt, cached, output, seconds = zip(*self.uses, strict=True)
             self.prompt_rate, self.uncached_rate = _mean(prompt), _mean(cached)
             self.output, self.seconds = int(_high(output)), _high(seconds)

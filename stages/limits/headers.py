@@ -7,12 +7,9 @@ again. Source: the Messages API's page on rate limits, and a recorded response.
 
 from __future__ import annotations
 
-import functools
-import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import ceil
-from typing import Any
 
 from attrs import field, frozen
 
@@ -31,8 +28,9 @@ class RateLimitHeaders:
     """For each unit that has limits: their indexes."""
     _sums: bool = field(init=False, repr=False)
     """Whether `tokens` is a sum. The units then end with `input_tokens` and `output_tokens`."""
-    _templates: dict[tuple[int, ...], bytes] = field(factory=dict, init=False, repr=False)
-    """By the limits that are in the headers, one of each unit: all lines, without the numbers."""
+    _maxima: list[str] = field(init=False, repr=False)
+    _parts: list[str] = field(init=False, repr=False)
+    """The lines in parts. At 1, 3, 5 of each six parts are the limit, what remains, and the time."""
 
     @_units.default
     def _list_units(self) -> tuple[tuple[int, ...], ...]:
@@ -46,38 +44,50 @@ class RateLimitHeaders:
         units = {limit.unit for limit in self.limits}
         return "tokens" not in units and {"input_tokens", "output_tokens"} <= units
 
+    @_maxima.default
+    def _list_maxima(self) -> list[str]:
+        return [str(int(limit.maximum)) for limit in self.limits]
+
+    @_parts.default
+    def _make_parts(self) -> list[str]:
+        parts = []
+        for unit in self._units:
+            parts += _lines(self.limits[unit[0]].unit, self._maxima[unit[0]])
+        if self._sums:
+            parts += _lines("tokens", "")
+        return [parts[0].lstrip(), *parts[1:], "\r\n"] if parts else []
+
     def make(self, levels: Sequence[Level], now: float) -> bytes:
         """The lines of the headers for the levels of the limits. `now` is in Unix seconds."""
-        shown: list[int] = []
-        values: list[Any] = []  # of each unit: what remains, and the time
+        parts, n = self._parts.copy(), 1
         for unit in self._units:
             index = unit[0]
             if len(unit) > 1:
                 index = min(unit, key=lambda n: levels[n].remaining)
-            shown.append(index)
+                parts[n] = self._maxima[index]
             remaining, reset_after = levels[index]
-            if remaining < 0:
-                remaining = 0
-            values += (remaining, _text(ceil(now + reset_after)))
-        if self._sums:
-            prompt, prompt_reset, output, output_reset = values[-4:]
-            values += (prompt + output, max(prompt_reset, output_reset))
-        key = tuple(shown)
-        template = self._templates.get(key)
-        if template is None:
-            template = self._templates[key] = self._make_template(key)
-        return template % tuple(values)
-
-    def _make_template(self, shown: tuple[int, ...]) -> bytes:
-        maxima = {self.limits[n].unit: int(self.limits[n].maximum) for n in shown}
-        if self._sums:
-            maxima["tokens"] = maxima["input_tokens"] + maxima["output_tokens"]
-        return "".join(itertools.starmap(_lines, maxima.items())).encode()
+            parts[n + 2] = str(int(remaining)) if remaining > 0 else "0"
+            reset = now + reset_after
+            second = int(reset)
+            if second < reset:
+                second += 1
+            parts[n + 4] = _TEXTS.get(second) or _remember(second)
+            n += 6
+        if self._sums:  # of the two units before
+            for place in (n, n + 2):
+                parts[place] = str(int(parts[place - 12]) + int(parts[place - 6]))
+            parts[n + 4] = max(parts[n - 8], parts[n - 2])
+        return "".join(parts).encode()
 
 
-def _lines(unit: str, maximum: int) -> str:
-    prefix = f"anthropic-ratelimit-{unit.replace('_', '-')}"
-    return f"{prefix}-limit: {maximum}\r\n{prefix}-remaining: %d\r\n{prefix}-reset: %b\r\n"
+def _lines(unit: str, maximum: str) -> list[str]:
+    prefix = f"\r\nanthropic-ratelimit-{unit.replace('_', '-')}"
+    return [f"{prefix}-limit: ", maximum, f"{prefix}-remaining: ", "", f"{prefix}-reset: ", ""]
+
+
+#: Times as texts, by their seconds.
+_TEXTS: dict[int, str] = {}
+_MAX_TEXTS = 500
 
 
 def time_text(seconds: float) -> str:
@@ -85,6 +95,8 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@functools.lru_cache(maxsize=512)
-def _text(second: int) -> bytes:
-    return time_text(second).encode()
+def _remember(second: int) -> str:
+    if len(_TEXTS) >= _MAX_TEXTS:
+        _TEXTS.clear()
+    text = _TEXTS[second] = time_text(second)
+    return text

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 
 from attrs import Factory, define, field
 
-from stages.limits.counts import AnyCount, Budget, Count, Lack, Places, Rate
+from stages.limits.counts import AnyCount, Budget, Lack, Places, Rate
 from stages.limits.request_counts import RequestCounts
 from stages.limits.store import Admitted, Refused, Want
 
@@ -92,16 +92,19 @@ class Ledger:
         counts = self._counts_of(wants)
         if hold in self._holds:
             return Admitted(counts.levels(now))
-        estimates = counts.at_most_maximum(amounts)
-        if lacks := counts.lacks(now, estimates, hold):
-            return self._refused(now, hold, counts, lacks, queue)
-        levels = counts.take(now, estimates)
+        estimates = amounts
+        for amount, maximum in zip(amounts, counts.maxima, strict=True):
+            if amount > maximum:
+                estimates = list(map(min, amounts, counts.maxima))
+        result = counts.take(now, estimates, hold)
+        if isinstance(result, dict):
+            return self._refused(now, hold, counts, result, queue)
         if self._queues:
             self.leave(hold)
         if self._expired:
             self._expired.pop(hold, None)
         self._holds[hold] = _Hold(wants, estimates, now, now + self.lease)
-        return Admitted(levels)
+        return Admitted(result)
 
     def _refused(
         self,
@@ -135,16 +138,16 @@ class Ledger:
         counts = self._counts_of(ended.wants)
         counts.settle(now, ended.amounts, used, ended.since)
         if active:
-            for n, count, _ in counts.others:  # rates have nothing to release
-                self._release(count, ended.amounts[n])
+            counts.release(ended.amounts)
+            if self._queues:
+                self._ready += counts.next_waiting()
 
     def renew(self, now: float, hold: str) -> None:
         """Begin the lease of a hold again."""
         self.expire(now)
         renewed = self._holds.pop(hold, None)
         if renewed is None and (renewed := self._expired.pop(hold, None)):
-            for want, n in zip(renewed.wants, renewed.amounts, strict=True):
-                self._count(want).renew(n)
+            self._counts_of(renewed.wants).renew(renewed.amounts)
         if renewed:
             renewed.ends = now + self.lease
             self._holds[hold] = renewed
@@ -190,8 +193,9 @@ class Ledger:
 
     def _expire(self, hold: str, expired: _Hold) -> None:
         self._expired[hold] = expired
-        for want, n in zip(expired.wants, expired.amounts, strict=True):
-            self._release(self._count(want), n)
+        counts = self._counts_of(expired.wants)
+        counts.release(expired.amounts)
+        self._ready += counts.next_waiting()
 
     @property
     def next_end(self) -> float:
@@ -205,16 +209,11 @@ class Ledger:
         ready, self._ready = self._ready, []
         return ready
 
-    def _wait(self, hold: str, places: Count) -> None:
+    def _wait(self, hold: str, places: AnyCount) -> None:
         if self._queues.get(hold) is not places and isinstance(places, Places):
             self.leave(hold)
             places.waiting[hold] = None
             self._queues[hold] = places
-
-    def _release(self, count: Count, n: float) -> None:
-        count.release(n)
-        if isinstance(count, Places) and count.waiting:
-            self._ready += count.next_waiting()
 
     def _counts_of(self, wants: Sequence[Want]) -> RequestCounts:
         """The counts of a request. Requests with the same accounts have the same tuple of wants."""
