@@ -56,10 +56,10 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
         self, event: Resolved, forward: Send[Resolved | ChatWaiting], limits: LimitSet
     ) -> None:
         exchange, store, size = event.exchange, self.limits.store, 0
-        amounts = limits.without_estimate
+        amounts: Sequence[float] = limits.without_estimate
         if limits.needs_estimate:
             size = prompt_bytes(event)
-            amounts = self._estimate(event, limits, size)
+            amounts = self._estimate(event, exchange.client, limits, size)
         result = await self._ask(exchange, limits, amounts)
         if isinstance(result, Refused):
             result = await self._wait(event, forward, limits, amounts, result)
@@ -79,10 +79,9 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
                 await renewal.stop()
             await store.settle(exchange.id, used)
 
-    def _estimate(self, event: Resolved, limits: LimitSet, size: int) -> Sequence[float]:
-        """What the request may take from each limit. Its prompt has `size` bytes."""
-        max_tokens = event.request.max_tokens
-        estimate = self.limits.estimates.estimate(event.exchange.client, size, max_tokens)
+    def _estimate(self, event: Resolved, key: str, limits: LimitSet, size: int) -> Sequence[float]:
+        """What a request of a key may take from each limit. Its prompt has `size` bytes."""
+        estimate = self.limits.estimates.estimate(key, size, event.request.max_tokens)
         price = cost(estimate, event.target, self.backends) if limits.has_cost else 0.0
         return limits.amounts(estimate, price)
 

@@ -30,7 +30,7 @@ class RateLimitHeaders:
     """Whether `tokens` is a sum. The units then end with `input_tokens` and `output_tokens`."""
     _maxima: list[str] = field(init=False, repr=False)
     _parts: list[str] = field(init=False, repr=False)
-    """The lines in parts. At 1, 3, 5 of each six parts are the limit, what remains, and the time."""
+    """The lines in parts, six for a unit: the 1st, 3rd and 5th from 0 on are its three values."""
 
     @_units.default
     def _list_units(self) -> tuple[tuple[int, ...], ...]:
@@ -60,10 +60,9 @@ class RateLimitHeaders:
     def make(self, levels: Sequence[Level], now: float) -> bytes:
         """The lines of the headers for the levels of the limits. `now` is in Unix seconds."""
         parts, n = self._parts.copy(), 1
-        for unit in self._units:
-            index = unit[0]
-            if len(unit) > 1:
-                index = min(unit, key=lambda n: levels[n].remaining)
+        for index, *others in self._units:
+            if others:
+                index = min((index, *others), key=lambda n: levels[n].remaining)
                 parts[n] = self._maxima[index]
             remaining, reset_after = levels[index]
             parts[n + 2] = str(int(remaining)) if remaining > 0 else "0"
@@ -71,7 +70,7 @@ class RateLimitHeaders:
             second = int(reset)
             if second < reset:
                 second += 1
-            parts[n + 4] = _TEXTS.get(second) or _remember(second)
+            parts[n + 4] = _TEXTS[second] if second in _TEXTS else _remember(second)
             n += 6
         if self._sums:  # of the two units before
             for place in (n, n + 2):

@@ -86,7 +86,8 @@ class Ledger:
         `queue`: if only concurrency refuses, the request waits from now on, until it is admitted,
         or refused for another reason, or calls `leave`.
         """
-        self.expire(now)
+        if self._expired or self.lease != math.inf:
+            self.expire(now)
         if len(self._counts) >= self._sweep_at:
             self._sweep(now)
         counts = self._counts_of(wants)
@@ -96,15 +97,15 @@ class Ledger:
         for amount, maximum in zip(amounts, counts.maxima, strict=True):
             if amount > maximum:
                 estimates = list(map(min, amounts, counts.maxima))
-        result = counts.take(now, estimates, hold)
-        if isinstance(result, dict):
-            return self._refused(now, hold, counts, result, queue)
+        if lacks := counts.lacks(now, estimates, hold):
+            return self._refused(now, hold, counts, lacks, queue)
+        levels = counts.take(now, estimates)
         if self._queues:
             self.leave(hold)
         if self._expired:
             self._expired.pop(hold, None)
         self._holds[hold] = _Hold(wants, estimates, now, now + self.lease)
-        return Admitted(result)
+        return Admitted(levels)
 
     def _refused(
         self,
@@ -126,7 +127,8 @@ class Ledger:
 
     def settle(self, now: float, hold: str, used: Sequence[float]) -> None:
         """End a hold, or the waiting of a request. `used` is in the order of the wants."""
-        self.expire(now)
+        if self._expired or self.lease != math.inf:
+            self.expire(now)
         if self._queues:
             self.leave(hold)
         active = self._holds.pop(hold, None)
@@ -136,11 +138,9 @@ class Ledger:
         if len(used) != len(ended.amounts):
             raise ValueError("an amount is missing")
         counts = self._counts_of(ended.wants)
-        counts.settle(now, ended.amounts, used, ended.since)
-        if active:
-            counts.release(ended.amounts)
-            if self._queues:
-                self._ready += counts.next_waiting()
+        counts.settle(now, ended.amounts, used, ended.since, bool(active))
+        if active and self._queues:
+            self._ready += counts.next_waiting()
 
     def renew(self, now: float, hold: str) -> None:
         """Begin the lease of a hold again."""
@@ -180,8 +180,6 @@ class Ledger:
 
     def expire(self, now: float) -> None:
         """End the leases that are over."""
-        if self.lease == math.inf and not self._expired:
-            return
         while self.next_end <= now:
             hold = next(iter(self._holds))
             self._expire(hold, self._holds.pop(hold))

@@ -39,41 +39,31 @@ class RequestCounts:
             else:
                 self._budgets.append((n, count, want))
 
-    def take(
-        self, now: float, amounts: Sequence[float], hold: str
-    ) -> tuple[Level, ...] | dict[int, Lack]:
-        """Take from all counts, and return their levels after that.
+    def lacks(self, now: float, amounts: Sequence[float], hold: str) -> dict[int, Lack]:
+        """Why the request does not fit, by index; empty if it fits. `amounts` are at most `maxima`.
 
-        Or take from none, and return why the request does not fit, by index. `amounts` are at most
-        `maxima`.
+        It changes nothing but what time changes.
         """
-        levels: list[Any] = [None] * len(amounts)
         lacks: dict[int, Lack] = {}
-        taken = []
         for n, rate, maximum, seconds in self._rates:
-            at, amount = rate.at, rate.amount
-            if now != at:  # Rate.leak
-                if now > at:
-                    amount -= (now - at) * maximum / seconds
-                if amount <= 0:
-                    amount, rate.empty_at = 0.0, now
-                rate.at, rate.amount = now, amount
-            amount += amounts[n]
-            remaining = maximum - amount
-            if remaining < -maximum * EPSILON:
-                lacks[n] = Lack(-remaining * seconds / maximum)
-            taken.append((rate, amount))
-            levels[n] = make_level((remaining, amount * seconds / maximum))
+            rate.leak(now, maximum, seconds)
+            excess = rate.amount + amounts[n] - maximum
+            if excess > maximum * EPSILON:
+                lacks[n] = Lack(excess * seconds / maximum)
         for n, places, want in self._places:
             if lack := places.lack(now, want, hold):
                 lacks[n] = lack
         for n, budget, want in self._budgets:
             if lack := budget.lack(now, want, amounts[n]):
                 lacks[n] = lack
-        if lacks:
-            return lacks
-        for rate, amount in taken:
-            rate.amount = amount
+        return lacks
+
+    def take(self, now: float, amounts: Sequence[float]) -> tuple[Level, ...]:
+        """Take from all, after `lacks` returned nothing at the same time. Return the levels."""
+        levels: list[Any] = [*amounts]
+        for n, rate, maximum, seconds in self._rates:
+            amount = rate.amount = rate.amount + amounts[n]
+            levels[n] = make_level((maximum - amount, amount * seconds / maximum))
         for n, places, want in self._places:
             places.in_flight += 1
             levels[n] = make_level((want.maximum - places.in_flight, 0.0))
@@ -83,15 +73,22 @@ class RequestCounts:
         return tuple(levels)
 
     def settle(
-        self, now: float, amounts: Sequence[float], used: Sequence[float], since: float
+        self,
+        now: float,
+        amounts: Sequence[float],
+        used: Sequence[float],
+        since: float,
+        active: bool,
     ) -> None:
-        """Correct the amounts that were taken at the time `since`. Raises IndexError."""
+        """Correct the amounts that were taken at the time `since`. If `active`, release as well."""
         for n, rate, maximum, seconds in self._rates:
             if (amount := used[n]) != amounts[n]:
                 rate.leak(now, maximum, seconds)
                 rate.settle(amounts[n], amount, since)
         for n, budget, want in self._budgets:
             budget.settle(now, want, used[n])
+        if active:
+            self.release(amounts)
 
     def release(self, amounts: Sequence[float]) -> None:
         """Give back what a hold keeps. The caller wakes those that wait for a place."""
