@@ -56,12 +56,13 @@ class Counted(MemoryStore):
             await anyio.lowlevel.checkpoint()
 
 
-@define
+@define(repr=False)
 class World:
     """Replicas with one store, and what their requests used. `now` is the time of all clocks."""
 
     random: random.Random
     replicas: int = REPLICAS
+    max_error: float = MAX_ERROR
     now: float = 1_795_867_200.0
     store: Counted = field(init=False)
     stores: list[ShareStore] = field(init=False)
@@ -79,7 +80,7 @@ class World:
         self.lowest = self._without_refill
 
     def make(self) -> ShareStore:
-        return ShareStore(self.store, MAX_ERROR, lambda: self.replicas, lambda: self.now)
+        return ShareStore(self.store, self.max_error, lambda: self.replicas, lambda: self.now)
 
     @property
     def _without_refill(self) -> float:
@@ -94,7 +95,7 @@ class World:
         self.running[hold] = store, estimate
         self.used += estimate
         excess = self._without_refill - self.lowest - MAXIMUM
-        assert excess <= REPLICAS * SIZE + 1e-6, "since any time"
+        assert excess <= self.max_error * MAXIMUM + 1e-6, "since any time"
         return True
 
     async def settle(self, hold: str, part: float) -> None:
@@ -132,6 +133,25 @@ async def test_a_limit_is_exceeded_by_at_most_the_shares_of_all_replicas(seed: i
     for _ in range(120):
         await world.step([5, 40, SIZE, 3 * SIZE])
     assert world.number > 300
+
+
+@pytest.mark.parametrize(
+    ("seconds", "max_error", "excess"),
+    [(4.9, 0.05, 300), (4.9, 0.2, 490), (5.1, 0.2, -690)],
+    ids=["all shares", "as much as was refilled", "no share that is over"],
+)
+async def test_the_bound_is_reached(seconds: float, max_error: float, excess: float) -> None:
+    """Each replica opens a share, which the limit refills; then all of both are used at once."""
+    world = World(random.Random(1), max_error=max_error)
+    for store in world.stores:
+        await world.admit(store, 0)
+    world.now += seconds
+    world.lowest = world._without_refill
+    for _ in range(3):  # a refusal opens no share for a second
+        for store in world.stores:
+            while await world.admit(store, 5):
+                pass
+    assert world.used == MAXIMUM + excess
 
 
 @pytest.mark.parametrize("seed", range(10))
