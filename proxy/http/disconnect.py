@@ -113,7 +113,8 @@ class _DisconnectWatch:
             self._response_complete = True
         self._start()
         if lines := message.pop(HEADER_LINES, b""):
-            message["headers"] += [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
+            added = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
+            message["headers"] = [*message["headers"], *added]
         await self.forward(message)
 
     def _start(self) -> None:
