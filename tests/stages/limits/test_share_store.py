@@ -155,7 +155,7 @@ async def test_the_bound_is_reached(seconds: float, max_error: float, excess: fl
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_what_was_used_is_what_the_store_counts_when_all_shares_are_over(seed: int) -> None:
+async def test_the_store_counts_what_was_used_when_all_shares_are_over(seed: int) -> None:
     world = World(random.Random(seed))
     world.store.clock = lambda: 1_795_867_200.0  # nothing leaks
     used = 0.0
