@@ -31,7 +31,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.chain import Chain, Observer
 from proxy.access_log import log_exchange, log_safe
-from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
+from proxy.http.disconnect import HEADER_LINES, REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
 from proxy.logging_setup import traceback_without_messages
 from proxy.request_body import BodyBudget, ClientDisconnectedError, RequestBody
 from stages.counters import Counters
@@ -64,8 +64,8 @@ class ResponseWriter:
             self.complete = not event.more
         elif isinstance(event, ResponseStart):
             start = _start(event.status, {**event.headers, "request-id": self.exchange.id})
-            if self.exchange.response_headers:
-                start["headers"] += self.exchange.response_headers
+            if self.exchange.header_lines:
+                start[HEADER_LINES] = self.exchange.header_lines
             await self.send(start)
             self.exchange.status = event.status
             self.stream = event.headers.get("content-type", "").startswith("text/event-stream")

@@ -6,7 +6,7 @@
                     at the end: status, error, message, full_message, outcome, ended
     authenticate    client, allowed_models
     validate        model, stream
-    limit           refused_by, response_headers
+    limit           refused_by, header_lines
     translate-in    degradations
     queue           queued, accepted
     invoke          attempts
@@ -44,7 +44,7 @@ Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalle
 NOT_IN_JSON = (
     *("_usage", "read_usage", "on_request", "on_response_start", "on_stream_event", "on_attempt"),
     *("on_end", "full_message"),
-    *("allowed_models", "call_headers", "response_headers", "overrides"),
+    *("allowed_models", "call_headers", "header_lines", "overrides"),
 )
 
 
@@ -199,8 +199,11 @@ class Exchange:
     """Functions to call before each call of a backend. They may set `call_headers`."""
     call_headers: dict[str, str] | None = None
     """Headers for the next call of a backend, such as `traceparent`."""
-    response_headers: list[tuple[bytes, bytes]] | None = None
-    """Further headers of the response to the client, also of an error, as in ASGI."""
+    header_lines: bytes = b""
+    """Further headers of the response to the client, also of an error: `name: value`, CRLF, each.
+
+    The server does not check these lines, so they must have no text of a client or a backend.
+    """
     on_end: list[Callable[[Exchange], None]] = Factory(list)
     """Functions to call at the end, when all fields are filled in, also after an error.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 
 import anyio
 from attrs import Factory, field, frozen
@@ -19,13 +20,12 @@ from stages.limits.limit_set import LimitSet
 from stages.limits.refusal import refusal
 from stages.limits.section import LimitsSection
 from stages.limits.store import Admitted, LimitStore, Refused, StoreUnavailableError
-from stages.limits.use import Use, cost, total, use_of
+from stages.limits.use import NOTHING, cost, total, use_of
 from stages.messages_api.errors import OverloadedError
 from stages.routing.model_names import ModelNames
 
 #: Seconds in `retry-after` if the store cannot be asked.
 _UNAVAILABLE_RETRY = 5
-_NOTHING = Use()
 
 
 @frozen
@@ -55,13 +55,21 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
     async def _limited(
         self, event: Resolved, forward: Send[Resolved | ChatWaiting], limits: LimitSet
     ) -> None:
-        exchange, store = event.exchange, self.limits.store
-        size, estimate = 0, _NOTHING
+        exchange, store, size = event.exchange, self.limits.store, 0
+        amounts: Sequence[float] = limits.without_estimate
         if limits.needs_estimate:
-            size, max_tokens = prompt_bytes(event), event.request.max_tokens
-            estimate = self.limits.estimates.estimate(exchange.client, size, max_tokens)
-        await self._admit(event, forward, limits, estimate)
-        renewal = _renewal(store, exchange.id)
+            size = prompt_bytes(event)
+            amounts = self._estimate(event, exchange.client, limits, size)
+        result = await self._ask(exchange, limits, amounts)
+        if isinstance(result, Refused):
+            result = await self._wait(event, forward, limits, amounts, result)
+        now = time.time()
+        exchange.header_lines = limits.headers.make(result.levels, now)
+        if isinstance(result, Refused):
+            want = limits.wants[result.want]
+            exchange.refused_by = LimitRefusal(want.limit, want.account)
+            raise refusal(limits, amounts, result, now)
+        renewal = None if store.lease == math.inf else _renewal(store, exchange.id)
         first = len(exchange.attempts)  # those before are of an earlier `retry`
         try:
             await forward(event)
@@ -71,35 +79,32 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
                 await renewal.stop()
             await store.settle(exchange.id, used)
 
-    async def _admit(
+    def _estimate(self, event: Resolved, key: str, limits: LimitSet, size: int) -> Sequence[float]:
+        """What a request of a key may take from each limit. Its prompt has `size` bytes."""
+        estimate = self.limits.estimates.estimate(key, size, event.request.max_tokens)
+        price = cost(estimate, event.target, self.backends) if limits.has_cost else 0.0
+        return limits.amounts(estimate, price)
+
+    async def _wait(
         self,
         event: Resolved,
         forward: Send[Resolved | ChatWaiting],
         limits: LimitSet,
-        estimate: Use,
-    ) -> None:
-        """Take from all limits, perhaps after a wait. Raises RateLimitError."""
-        exchange = event.exchange
-        price = cost(estimate, event.target, self.backends) if limits.has_cost else 0.0
-        amounts = limits.amounts(estimate, price)
-        result = await self._ask(exchange, limits, amounts)
-        if isinstance(result, Refused):
-            refused = limits.limits[result.want]
-            wait = refused.account.limits.concurrency_timeout
-            if wait and refused.limit.unit == "concurrency":
-                tokens = estimate.input_tokens + estimate.cache_read_tokens
-                waiting = ChatRequest(event, [], {}, estimate=max(1, tokens))
-                await forward(ChatWaiting(waiting))  # for pings
-                result = await self._ask(exchange, limits, amounts, wait)
-        now = time.time()
-        exchange.response_headers = limits.headers.make(result.levels, now)
-        if isinstance(result, Refused):
-            want = limits.wants[result.want]
-            exchange.refused_by = LimitRefusal(want.limit, want.account)
-            raise refusal(limits, amounts, result, now)
+        amounts: Sequence[float],
+        result: Refused,
+    ) -> Admitted | Refused:
+        """If only concurrency refused the request, wait for a place, as the config says."""
+        refused = limits.limits[result.want]
+        wait = refused.account.limits.concurrency_timeout
+        if not wait or refused.limit.unit != "concurrency":
+            return result
+        tokens = self.limits.estimates.prompt_tokens(event.exchange.client, prompt_bytes(event))
+        waiting = ChatRequest(event, [], {}, estimate=max(1, tokens))
+        await forward(ChatWaiting(waiting))  # for pings
+        return await self._ask(event.exchange, limits, amounts, wait)
 
     async def _ask(
-        self, exchange: Exchange, limits: LimitSet, amounts: list[float], wait: float = 0.0
+        self, exchange: Exchange, limits: LimitSet, amounts: Sequence[float], wait: float = 0.0
     ) -> Admitted | Refused:
         store = self.limits.store
         try:
@@ -114,25 +119,28 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
             await store.settle(exchange.id, [0.0] * len(amounts))
             raise
 
-    def _used(self, exchange: Exchange, first: int, limits: LimitSet, size: int) -> list[float]:
+    def _used(self, exchange: Exchange, first: int, limits: LimitSet, size: int) -> Sequence[float]:
         """What the attempts from number `first` on took from each limit."""
         if not limits.needs_estimate:
-            return limits.amounts(_NOTHING, 0)
+            return limits.without_estimate
         attempts = exchange.attempts[first:]
-        parts = [use_of(attempt, exchange) for attempt in attempts]
-        if parts and parts[-1].output_tokens:
-            self.limits.estimates.learn(exchange.client, size, parts[-1])
+        if not attempts:
+            return limits.amounts(NOTHING, 0.0)
+        used = use_of(attempts[-1], exchange)
+        if used.output_tokens:
+            self.limits.estimates.learn(exchange.client, size, used)
+        if len(attempts) == 1 and not limits.has_cost:
+            return limits.amounts(used, 0.0)
+        uses = [use_of(attempt, exchange) for attempt in attempts]
         price = 0.0
         if limits.has_cost:
-            for part, attempt in zip(parts, attempts, strict=True):
-                price += cost(part, attempt.target, self.backends)
-        return limits.amounts(total(parts), price)
+            for use, attempt in zip(uses, attempts, strict=True):
+                price += cost(use, attempt.target, self.backends)
+        return limits.amounts(total(uses), price)
 
 
-def _renewal(store: LimitStore, hold: str) -> Delayed | None:
-    """Renew the hold after each third of its lease, if it has an end."""
-    if store.lease == float("inf"):
-        return None
+def _renewal(store: LimitStore, hold: str) -> Delayed:
+    """Renew the hold after each third of its lease."""
 
     async def renew() -> None:
         while True:

@@ -54,6 +54,8 @@ class RequestSignals:
 
 
 REQUEST_SIGNALS = "llm_proxy.request_signals"
+HEADER_LINES = "llm_proxy.header_lines"
+"""The member of `http.response.start` with further lines of the head, each with its CRLF."""
 SHUTDOWN_NOTICE = 2
 """Seconds between the notice to clients that the proxy shuts down, and the server's end."""
 
@@ -110,6 +112,9 @@ class _DisconnectWatch:
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             self._response_complete = True
         self._start()
+        if lines := message.pop(HEADER_LINES, b""):
+            added = [tuple(line.split(b": ", 1)) for line in lines.splitlines()]
+            message["headers"] = [*message["headers"], *added]
         await self.forward(message)
 
     def _start(self) -> None:

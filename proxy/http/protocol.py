@@ -40,6 +40,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from proxy.http.disconnect import REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals, ServedApp
 from proxy.http.limits import ConnectionLimits
 from proxy.http.parse_errors import invalid_request
+from proxy.http.response_cycle import ResponseCycle
 from proxy.http.transport import ClosingTransport, error_response, unacknowledged_bytes
 from stages.messages_api.errors import ApiError, InvalidRequestError, RequestTimeoutError
 from stages.wire.ids import new_request_id
@@ -126,6 +127,7 @@ class HttpProtocol(HttpToolsProtocol):
         if len(unanswered) >= self.limits.requests:
             raise InvalidRequestError("too many pipelined requests: wait for their responses")
         super().on_headers_complete()
+        self.cycle.__class__ = ResponseCycle  # uvicorn has no option for it; the cycle begins later
         if self.expect_100_continue or not self.cycle.keep_alive:
             self._close_after(self.cycle)
         self.headers = []  # trailers go into this list; the scope keeps the old one

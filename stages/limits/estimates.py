@@ -7,10 +7,11 @@
     tokens of a response  1,000                 exceeded by 5 % of the responses
     the backend's time    0 s                   exceeded by 5 % of the responses
 
-The latest 64 requests of a key count; after the first eight, the estimates follow every eighth. A
-response has at most `max_tokens`, which is a poor estimate alone: Claude Code asks for 32,000
-tokens and uses 300. An estimate only reserves: the real use replaces it when the request ends. So a
-key can exceed a limit by what its running requests use above their estimates.
+The latest 64 requests of a key count, and after those each fourth one. After the first eight, the
+estimates follow every 16th. A response has at most `max_tokens`, which is a poor estimate alone:
+Claude Code asks for 32,000 tokens and uses 300. An estimate only reserves: the real use replaces it
+when the request ends. So a key can exceed a limit by what its running requests use above their
+estimates.
 """
 
 from __future__ import annotations
@@ -31,8 +32,10 @@ _ATTACHMENT_BYTES = 1_300 * _BYTES_PER_TOKEN
 _MIN_ATTACHED = 10_000
 _FIRST_OUTPUT = 1_000
 _REMEMBERED = 64
-#: Requests between two computations.
-_EACH = 8
+#: Requests after which each one changes the estimates, and between two computations from then on.
+_FIRST, _EACH = 8, 16
+#: Of a key with more requests than are remembered, one of this number counts: learning costs 3 us.
+_SAMPLED = 4
 #: Keys are in the config, but may be renamed by reloads.
 _MAX_KEYS = 1_000
 
@@ -55,11 +58,13 @@ class _Recent:
     seconds: float = 0.0
 
     def learn(self, size: int, used: Use) -> None:
+        self.number += 1
+        if self.number > _REMEMBERED and self.number % _SAMPLED:
+            return
         uncached = used.input_tokens + used.cache_write_tokens
         rates = (uncached + used.cache_read_tokens) / size, uncached / size
         self.uses.append((*rates, used.output_tokens, used.seconds))
-        self.number += 1
-        if self.number < _EACH or self.number % _EACH == 0:
+        if self.number <= _FIRST or self.number % _EACH == 0:
             prompt, cached, output, seconds = zip(*self.uses, strict=True)
             self.prompt_rate, self.uncached_rate = _mean(prompt), _mean(cached)
             self.output, self.seconds = int(_high(output)), _high(seconds)
@@ -85,6 +90,10 @@ class Estimates:
             output = max_tokens
         return Use(uncached, prompt - uncached, 0, output, recent.seconds)
 
+    def prompt_tokens(self, key: str, size: int) -> int:
+        """Estimate the tokens of a prompt of `size` bytes."""
+        return round(size * self._keys.get(key, _NEW).prompt_rate)
+
     def learn(self, key: str, size: int, used: Use) -> None:
         """Learn what a response to a prompt of `size` bytes used."""
         recent = self._keys.get(key)
@@ -92,7 +101,7 @@ class Estimates:
             recent = self._keys[key] = _Recent()
             if len(self._keys) > _MAX_KEYS:
                 self._keys.popitem(last=False)
-        recent.learn(max(size, 1), used)
+        recent.learn(size or 1, used)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -7,10 +7,9 @@ again. Source: the Messages API's page on rate limits, and a recorded response.
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import ceil
 
 from attrs import field, frozen
 
@@ -21,79 +20,82 @@ _UNITS = ("requests", "tokens", "input_tokens", "output_tokens")
 
 
 @frozen
-class _Unit:
-    """The limits of one unit, by their places among all limits, and the names of its headers."""
-
-    places: tuple[int, ...]
-    limit: bytes
-    remaining: bytes
-    reset: bytes
-
-
-@frozen
 class RateLimitHeaders:
     """Makes the headers for these limits."""
 
     limits: tuple[Limit, ...]
-    _units: tuple[_Unit, ...] = field(init=False, repr=False)
+    _units: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
+    """For each unit that has limits: their indexes."""
     _sums: bool = field(init=False, repr=False)
-    """Whether `tokens` is a sum."""
+    """Whether `tokens` is a sum. The units then end with `input_tokens` and `output_tokens`."""
+    _maxima: list[str] = field(init=False, repr=False)
+    _parts: list[str] = field(init=False, repr=False)
+    """The lines in parts, six for a unit: the 1st, 3rd and 5th from 0 on are its three values."""
 
     @_units.default
-    def _list_units(self) -> tuple[_Unit, ...]:
-        places = {unit: self._places(unit) for unit in _UNITS}
-        return tuple(_unit(unit, numbers) for unit, numbers in places.items() if numbers)
+    def _list_units(self) -> tuple[tuple[int, ...], ...]:
+        units = [
+            tuple(n for n, limit in enumerate(self.limits) if limit.unit == unit) for unit in _UNITS
+        ]
+        return tuple(filter(None, units))
 
     @_sums.default
     def _find_sums(self) -> bool:
         units = {limit.unit for limit in self.limits}
         return "tokens" not in units and {"input_tokens", "output_tokens"} <= units
 
-    def _places(self, unit: str) -> tuple[int, ...]:
-        return tuple(n for n, limit in enumerate(self.limits) if limit.unit == unit)
+    @_maxima.default
+    def _list_maxima(self) -> list[str]:
+        return [str(int(limit.maximum)) for limit in self.limits]
 
-    def make(self, levels: Sequence[Level], now: float) -> list[tuple[bytes, bytes]]:
-        """The headers for the levels of the limits, as in ASGI. `now` is in Unix seconds."""
-        headers: list[tuple[bytes, bytes]] = []
-        limit, remaining, reset_after = 0, 0, 0.0  # of prompts and responses together
+    @_parts.default
+    def _make_parts(self) -> list[str]:
+        parts = []
         for unit in self._units:
-            tightest = unit.places[0]
-            for place in unit.places:
-                if levels[place].remaining < levels[tightest].remaining:
-                    tightest = place
-            level, maximum = levels[tightest], int(self.limits[tightest].maximum)
-            left = int(level.remaining) if level.remaining > 0 else 0
-            reset = _second_bytes(int(-(-(now + level.reset_after) // 1)))
-            headers += (
-                (unit.limit, b"%d" % maximum),
-                (unit.remaining, b"%d" % left),
-                (unit.reset, reset),
-            )
-            if self._sums and unit.limit != _REQUESTS.limit:
-                limit, remaining = limit + maximum, remaining + left
-                reset_after = max(reset_after, level.reset_after)
+            parts += _lines(self.limits[unit[0]].unit, self._maxima[unit[0]])
         if self._sums:
-            headers += (
-                (_TOKENS.limit, b"%d" % limit),
-                (_TOKENS.remaining, b"%d" % remaining),
-                (_TOKENS.reset, _second_bytes(int(-(-(now + reset_after) // 1)))),
-            )
-        return headers
+            parts += _lines("tokens", "")
+        return [parts[0].lstrip(), *parts[1:], "\r\n"] if parts else []
+
+    def make(self, levels: Sequence[Level], now: float) -> bytes:
+        """The lines of the headers for the levels of the limits. `now` is in Unix seconds."""
+        parts, n = self._parts.copy(), 1
+        for index, *others in self._units:
+            if others:
+                index = min((index, *others), key=lambda n: levels[n].remaining)
+                parts[n] = self._maxima[index]
+            remaining, reset_after = levels[index]
+            parts[n + 2] = str(int(remaining)) if remaining > 0 else "0"
+            reset = now + reset_after
+            second = int(reset)
+            if second < reset:
+                second += 1
+            parts[n + 4] = _TEXTS[second] if second in _TEXTS else _remember(second)
+            n += 6
+        if self._sums:  # of the two units before
+            for place in (n, n + 2):
+                parts[place] = str(int(parts[place - 12]) + int(parts[place - 6]))
+            parts[n + 4] = max(parts[n - 8], parts[n - 2])
+        return "".join(parts).encode()
 
 
-def _unit(unit: str, places: tuple[int, ...] = ()) -> _Unit:
-    prefix = f"anthropic-ratelimit-{unit.replace('_', '-')}".encode()
-    return _Unit(places, prefix + b"-limit", prefix + b"-remaining", prefix + b"-reset")
+def _lines(unit: str, maximum: str) -> list[str]:
+    prefix = f"\r\nanthropic-ratelimit-{unit.replace('_', '-')}"
+    return [f"{prefix}-limit: ", maximum, f"{prefix}-remaining: ", "", f"{prefix}-reset: ", ""]
 
 
-_REQUESTS, _TOKENS = _unit("requests"), _unit("tokens")
+#: Times as texts, by their seconds.
+_TEXTS: dict[int, str] = {}
+_MAX_TEXTS = 500
 
 
 def time_text(seconds: float) -> str:
     """A Unix time as RFC 3339 in UTC, rounded up to a second."""
-    return datetime.fromtimestamp(math.ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.fromtimestamp(ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-@functools.lru_cache(maxsize=512)
-def _second_bytes(second: int) -> bytes:
-    return time_text(second).encode()
+def _remember(second: int) -> str:
+    if len(_TEXTS) >= _MAX_TEXTS:
+        _TEXTS.clear()
+    text = _TEXTS[second] = time_text(second)
+    return text

@@ -24,8 +24,9 @@ from collections.abc import Sequence
 
 from attrs import Factory, define, field
 
-from stages.limits.counts import Budget, Count, Lack, Places, Rate
-from stages.limits.store import Admitted, Level, Refused, Want
+from stages.limits.counts import AnyCount, Budget, Lack, Places, Rate
+from stages.limits.request_counts import RequestCounts
+from stages.limits.store import Admitted, Refused, Want
 
 _COUNTS: dict[str, type[Rate | Budget | Places]] = {
     "rate": Rate,
@@ -38,6 +39,8 @@ _SETTLE_EXPIRED = 3600.0
 _MAX_COUNTS = 100_000
 #: Unused counts are searched for when their number has doubled, at the earliest here.
 _FIRST_SWEEP = 1000
+#: Tuples of wants whose counts are remembered.
+_MAX_RECENT = 1_000
 #: Accounts with names that clients choose.
 _OF_CLIENTS = ("session:", "agent:")
 
@@ -57,7 +60,7 @@ class Ledger:
 
     lease: float = math.inf
     max_counts: int = _MAX_COUNTS
-    _counts: dict[tuple[str, str], tuple[Count, Want]] = Factory(dict)
+    _counts: dict[tuple[str, str], tuple[AnyCount, Want]] = Factory(dict)
     """By account and limit, with the latest Want."""
     _holds: dict[str, _Hold] = Factory(dict)
     """In the order of the ends of their leases."""
@@ -67,6 +70,8 @@ class Ledger:
     """Where each waiting request waits."""
     _ready: list[str] = Factory(list)
     _sweep_at: int = field(default=_FIRST_SWEEP, init=False)
+    _recent: dict[int, RequestCounts] = field(factory=dict, init=False)
+    """By the `id` of a tuple of wants. The value keeps the tuple, so the `id` stays its own."""
 
     def admit(
         self,
@@ -81,67 +86,68 @@ class Ledger:
         `queue`: if only concurrency refuses, the request waits from now on, until it is admitted,
         or refused for another reason, or calls `leave`.
         """
-        self.expire(now)
+        if self._expired or self.lease != math.inf:
+            self.expire(now)
         if len(self._counts) >= self._sweep_at:
             self._sweep(now)
-        counts = [self._count(want) for want in wants]
+        counts = self._counts_of(wants)
         if hold in self._holds:
-            return Admitted(_levels(now, counts, wants))
-        estimates: list[float] = []
-        lacks: dict[int, Lack] = {}
-        for n, count in enumerate(counts):
-            want, amount = wants[n], amounts[n]
-            estimates.append(min(amount, want.maximum))
-            if lack := count.lack(now, want, estimates[n], hold):
-                lacks[n] = lack
-        if lacks:
-            return self._refused(now, hold, wants, counts, lacks, queue)
-        for n, count in enumerate(counts):
-            count.take(estimates[n])
-        self.leave(hold)
-        self._expired.pop(hold, None)
+            return Admitted(counts.levels(now))
+        estimates = amounts
+        for amount, maximum in zip(amounts, counts.maxima, strict=True):
+            if amount > maximum:
+                estimates = list(map(min, amounts, counts.maxima))
+        if lacks := counts.lacks(now, estimates, hold):
+            return self._refused(now, hold, counts, lacks, queue)
+        levels = counts.take(now, estimates)
+        if self._queues:
+            self.leave(hold)
+        if self._expired:
+            self._expired.pop(hold, None)
         self._holds[hold] = _Hold(wants, estimates, now, now + self.lease)
-        return Admitted(_levels(now, counts, wants))
+        return Admitted(levels)
 
     def _refused(
         self,
         now: float,
         hold: str,
-        wants: Sequence[Want],
-        counts: Sequence[Count],
+        counts: RequestCounts,
         lacks: dict[int, Lack],
         queue: bool,
     ) -> Refused:
+        wants = counts.wants
         # Concurrency comes last: a request waits for a place only if everything else fits.
         worst = max(lacks, key=lambda n: _severity(lacks[n], wants[n]))
         if queue and wants[worst].kind == "concurrency":
-            self._wait(hold, counts[worst])
+            self._wait(hold, counts.counts[worst])
         else:
             self.leave(hold)
         lack = lacks[worst]
-        return Refused(worst, lack.retry_after, lack.used_up, _levels(now, counts, wants))
+        return Refused(worst, lack.retry_after, lack.used_up, counts.levels(now))
 
     def settle(self, now: float, hold: str, used: Sequence[float]) -> None:
         """End a hold, or the waiting of a request. `used` is in the order of the wants."""
-        self.expire(now)
-        self.leave(hold)
+        if self._expired or self.lease != math.inf:
+            self.expire(now)
+        if self._queues:
+            self.leave(hold)
         active = self._holds.pop(hold, None)
         ended = active or self._expired.pop(hold, None)
         if ended is None:
             return
-        for want, n, amount in zip(ended.wants, ended.amounts, used, strict=True):
-            count = self._count(want)
-            count.settle(now, want, n, amount, ended.since)
-            if active and want.kind != "rate":
-                self._release(count, n)
+        if len(used) != len(ended.amounts):
+            raise ValueError("an amount is missing")
+        counts = self._counts_of(ended.wants)
+        counts.settle(now, ended.amounts, used, ended.since, bool(active))
+        if active and self._queues:
+            self._ready += counts.next_waiting()
 
     def renew(self, now: float, hold: str) -> None:
         """Begin the lease of a hold again."""
         self.expire(now)
         renewed = self._holds.pop(hold, None)
         if renewed is None and (renewed := self._expired.pop(hold, None)):
-            for want, n in zip(renewed.wants, renewed.amounts, strict=True):
-                self._count(want).renew(n)
+            self._counts_of(renewed.wants).renew(renewed.amounts)
         if renewed:
             renewed.ends = now + self.lease
             self._holds[hold] = renewed
@@ -168,7 +174,7 @@ class Ledger:
 
     def leave(self, hold: str) -> None:
         """Let a request wait no longer."""
-        if self._queues and (places := self._queues.pop(hold, None)):
+        if places := self._queues.pop(hold, None):
             del places.waiting[hold]
             self._ready += places.next_waiting()
 
@@ -185,8 +191,9 @@ class Ledger:
 
     def _expire(self, hold: str, expired: _Hold) -> None:
         self._expired[hold] = expired
-        for want, n in zip(expired.wants, expired.amounts, strict=True):
-            self._release(self._count(want), n)
+        counts = self._counts_of(expired.wants)
+        counts.release(expired.amounts)
+        self._ready += counts.next_waiting()
 
     @property
     def next_end(self) -> float:
@@ -200,22 +207,28 @@ class Ledger:
         ready, self._ready = self._ready, []
         return ready
 
-    def _wait(self, hold: str, places: Count) -> None:
+    def _wait(self, hold: str, places: AnyCount) -> None:
         if self._queues.get(hold) is not places and isinstance(places, Places):
             self.leave(hold)
             places.waiting[hold] = None
             self._queues[hold] = places
 
-    def _release(self, count: Count, n: float) -> None:
-        count.release(n)
-        if isinstance(count, Places) and count.waiting:
-            self._ready += count.next_waiting()
+    def _counts_of(self, wants: Sequence[Want]) -> RequestCounts:
+        """The counts of a request. Requests with the same accounts have the same tuple of wants."""
+        counts = self._recent.get(id(wants))
+        if counts is None:
+            counts = RequestCounts(wants, [self._count(want) for want in wants])
+            if len(self._recent) >= _MAX_RECENT:
+                self._recent.clear()
+            if isinstance(wants, tuple):
+                self._recent[id(wants)] = counts
+        return counts
 
-    def _count(self, want: Want) -> Count:
+    def _count(self, want: Want) -> AnyCount:
         key = want.account, want.limit
         entry = self._counts.get(key)
         if entry is None or entry[1] is not want:
-            count: Count = entry[0] if entry else _COUNTS[want.kind]()
+            count: AnyCount = entry[0] if entry else _COUNTS[want.kind]()
             entry = self._counts[key] = count, want
         return entry[0]
 
@@ -233,12 +246,9 @@ class Ledger:
             ]
             for key in names[:excess]:
                 del self._counts[key]
+        self._recent.clear()
         self._sweep_at = min(max(_FIRST_SWEEP, 2 * len(self._counts)), self.max_counts)
 
 
 def _severity(lack: Lack, want: Want) -> tuple[bool, bool, float]:
     return lack.used_up, want.kind != "concurrency", lack.retry_after
-
-
-def _levels(now: float, counts: Sequence[Count], wants: Sequence[Want]) -> tuple[Level, ...]:
-    return tuple([count.level(now, want) for count, want in zip(counts, wants, strict=True)])

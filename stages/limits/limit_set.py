@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from attrs import field, frozen
 
 from stages.limits.config import Limit, Limits
 from stages.limits.headers import RateLimitHeaders
 from stages.limits.store import Kind, Want
-from stages.limits.use import Use
+from stages.limits.use import NOTHING, Use
 
 _KINDS: dict[str, Kind] = {"cost": "budget", "concurrency": "concurrency"}
 _WITHOUT_ESTIMATE = ("requests", "concurrency")
@@ -67,11 +68,21 @@ class LimitSet:
     needs_estimate: bool = field(init=False)
     """Whether a limit is of tokens or cost."""
     has_cost: bool = field(init=False)
-    _amount_indexes: tuple[int, ...] = field(init=False, repr=False)
+    _of_each: Callable[[tuple[float, ...]], tuple[float, ...]] = field(init=False, repr=False)
+    """Returns the item of each limit from the sums in `amounts`."""
+    without_estimate: tuple[float, ...] = field(init=False, repr=False)
+    """The amounts of a request, apart from tokens and cost."""
 
-    @_amount_indexes.default
-    def _list_indexes(self) -> tuple[int, ...]:
-        return tuple(each.amount_index for each in self.limits)
+    @_of_each.default
+    def _make_getter(self) -> Callable[[tuple[float, ...]], tuple[float, ...]]:
+        indexes = [each.amount_index for each in self.limits]
+        if len(indexes) < 2:  # itemgetter returns a tuple only for several
+            return lambda sums: tuple([sums[index] for index in indexes])
+        return itemgetter(*indexes)
+
+    @without_estimate.default
+    def _list_fixed(self) -> tuple[float, ...]:
+        return self.amounts(NOTHING, 0.0)
 
     @wants.default
     def _make_wants(self) -> tuple[Want, ...]:
@@ -100,10 +111,9 @@ class LimitSet:
             )
         )
 
-    def amounts(self, used: Use, cost: float) -> list[float]:
+    def amounts(self, used: Use, cost: float) -> tuple[float, ...]:
         """What this use takes from each limit."""
-        output = used.output_tokens
-        prompt = used.input_tokens + used.cache_write_tokens
-        whole = prompt + used.cache_read_tokens
-        sums = (1.0, cost, output, prompt, whole, prompt + output, whole + output)
-        return [sums[index] for index in self._amount_indexes]
+        uncached, cache_reads, cache_writes, output, _ = used
+        prompt = uncached + cache_writes
+        whole = prompt + cache_reads
+        return self._of_each((1.0, cost, output, prompt, whole, prompt + output, whole + output))

@@ -36,7 +36,8 @@ class MemoryStore:
     ) -> Admitted | Refused:
         """See LimitStore."""
         result = self._ledger.admit(self.clock(), hold, wants, amounts, queue=wait > 0)
-        self._wake()
+        if self._events:
+            self._wake()
         if wait > 0 and isinstance(result, Refused) and wants[result.want].kind == "concurrency":
             return await self._wait(hold, wants, amounts, result, wait)
         return result
@@ -66,7 +67,8 @@ class MemoryStore:
     async def settle(self, hold: str, used: Sequence[float]) -> None:
         """See LimitStore."""
         self._ledger.settle(self.clock(), hold, used)
-        self._wake()
+        if self._events:
+            self._wake()
 
     async def renew(self, hold: str) -> None:
         """See LimitStore."""
@@ -83,8 +85,6 @@ class MemoryStore:
         return self._ledger.drain(self.clock())
 
     def _wake(self) -> None:
-        if not self._events:
-            return
         for hold in self._ledger.take_ready():
             if event := self._events.get(hold):
                 event.set()

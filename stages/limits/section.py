@@ -17,6 +17,7 @@ from stages.limits.limit_set import Account, LimitSet
 from stages.limits.lone_store import LoneStore
 from stages.limits.memory import MemoryStore
 from stages.limits.redis_store import RedisStore
+from stages.limits.share_store import ShareStore
 from stages.limits.store import LimitStore
 from stages.shared_store.section import Store
 
@@ -74,9 +75,11 @@ class LimitsSection:
 
     def share(self, store: Store) -> None:
         """Count in the shared store, if there is one, unless the counts were carried over."""
-        if store.connection and isinstance(self.store, MemoryStore):
-            lone = LoneStore(store.on_loss)
-            self.store = RedisStore(store.connection, lone, store.lease)
+        connection = store.connection
+        if connection and isinstance(self.store, MemoryStore):
+            self.store = RedisStore(connection, LoneStore(store.on_loss), store.lease)
+            if store.mode == "approximate":
+                self.store = ShareStore(self.store, store.max_error, lambda: connection.processes)
 
     def carry_over(self, running: LimitsSection) -> None:
         """Keep the counts and the estimates of `running`, for a reloaded config."""

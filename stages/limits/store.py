@@ -3,6 +3,10 @@
     implementation                   processes that share it
     ------------------------------   -----------------------
     MemoryStore, in memory.py        one
+    RedisStore, in redis_store.py    those of several machines
+    ShareStore, in share_store.py    the same, with fewer calls of the RedisStore
+    SharedLimitStore, in             the workers of one machine
+      proxy/coordinator/limit_store
 
 Arguments and results are numbers and texts, so a store may be in another process.
 """

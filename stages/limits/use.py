@@ -11,7 +11,7 @@ from stages.exchange import Attempt, Exchange, Target
 from stages.messages_api.usage import Usage
 from stages.profiles.price import price_on
 
-_NOTHING = Usage()
+_NO_USAGE = Usage()
 
 
 class Use(NamedTuple):
@@ -25,10 +25,13 @@ class Use(NamedTuple):
     seconds: float = 0
 
 
+NOTHING = Use()
+
+
 def use_of(attempt: Attempt, exchange: Exchange) -> Use:
     """The tokens of an attempt that has ended, and its time."""
     last = attempt is exchange.attempts[-1]
-    usage = attempt.usage or (last and exchange.usage) or _NOTHING
+    usage = attempt.usage or (last and exchange.usage) or _NO_USAGE
     return Use(
         usage.input_tokens,
         usage.cache_read_input_tokens,

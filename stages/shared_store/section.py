@@ -18,6 +18,7 @@ from stages.shared_store.connection import Connection
 log = logging.getLogger("llm_proxy")
 
 OnLoss = Literal["local", "allow", "refuse"]
+Mode = Literal["exact", "approximate"]
 _SCHEMES = ("valkey", "valkeys", "redis", "rediss")
 _MODULE = "coredis"
 _CONSEQUENCES = {
@@ -57,6 +58,12 @@ def _check_url(_: Any, attribute: Any, url: str) -> None:
         raise OptionError("url", message, "install it with `pip install 'llm-proxy[shared]'`")
 
 
+def _check_mode(store: Store, attribute: Any, mode: str) -> None:
+    if mode == "approximate" and not store.url:
+        message = "`store.mode: approximate` has no effect without a store"
+        raise OptionError("mode", message, "set `store.url`, or remove `mode`")
+
+
 @define(eq=False)
 class Store:
     """The section `store`. Without a `url` each process has its own limits."""
@@ -83,6 +90,18 @@ class Store:
         60.0,
         help="seconds after which what a process had reserved is free, if the process died",
         validator=validators.gt(0),
+    )
+    mode: Mode = option(
+        "exact",
+        help="`exact` asks the store twice for each request; with `approximate` each process takes "
+        "shares of the limits of requests and tokens, and asks the store once for many requests",
+        validator=_check_mode,
+    )
+    max_error: float = option(
+        0.1,
+        help="with `mode: approximate`: the part of a limit that all processes together may have "
+        "as shares; a limit may be exceeded, or refuse early, by this part",
+        validator=[validators.gt(0), validators.le(1)],
     )
     connection: Connection | None = field(default=None, init=False, repr=False)
     """None without a `url`."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import Factory, define
 
-from proxy.http.disconnect import REQUEST_SIGNALS, RequestSignals
+from proxy.http.disconnect import HEADER_LINES, REQUEST_SIGNALS, RequestSignals
 
 
 def part(data: bytes = b"", *, more: bool = False) -> dict[str, Any]:
@@ -41,7 +41,10 @@ class Server:
 
     @property
     def headers(self) -> dict[str, str]:
-        return {name.decode(): value.decode("latin-1") for name, value in self.sent[0]["headers"]}
+        start = self.sent[0]
+        headers = [(name.decode(), value.decode("latin-1")) for name, value in start["headers"]]
+        lines = start.get(HEADER_LINES, b"").decode().splitlines()
+        return dict([*headers, *(line.split(": ", 1) for line in lines)])
 
     @property
     def body(self) -> bytes:

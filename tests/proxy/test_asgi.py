@@ -19,7 +19,7 @@ from starlette.websockets import WebSocketDisconnect
 from pipeline.config.problems import ConfigError
 from proxy.app import App, make_app
 from proxy.config import referenced_backends
-from proxy.http.disconnect import REQUEST_SIGNALS, with_signals
+from proxy.http.disconnect import HEADER_LINES, REQUEST_SIGNALS, with_signals
 from tests.proxy.support import DISCONNECT, part
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
@@ -199,6 +199,18 @@ START = {"type": "http.response.start", "status": 200, "headers": []}
 
 
 class TestSignals:
+    async def test_header_lines_are_headers_of_any_server(self) -> None:
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            lines = b"retry-after: 5\r\nx-note: a: b\r\n"
+            await send({**START, "headers": [(b"one", b"1")], HEADER_LINES: lines})
+
+        server = Pushing(part(b"Hello"))
+        await server.run(app)
+
+        [start] = server.sent
+        assert start["headers"] == [(b"one", b"1"), (b"retry-after", b"5"), (b"x-note", b"a: b")]
+        assert HEADER_LINES not in start
+
     async def test_a_disconnect_after_the_body_cancels_the_scope(self) -> None:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             assert scope["state"]["theirs"] == 1

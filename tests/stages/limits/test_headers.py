@@ -22,8 +22,8 @@ def account(limits: Limits, title: str = "key `alice`") -> Account:
 
 def headers(limits: Limits, *levels: Level, more: Limits | None = None) -> dict[str, str]:
     each = LimitSet.of([account(limits), account(more or Limits())])
-    made = each.headers.make(levels, NOW)
-    return {name.decode().removeprefix(PREFIX): value.decode() for name, value in made}
+    lines = each.headers.make(levels, NOW).decode().splitlines()
+    return dict(line.removeprefix(PREFIX).split(": ") for line in lines)
 
 
 def refused(

@@ -11,6 +11,7 @@ from pipeline.config.schema import Config
 from proxy.config import carry_over, read
 from stages.limits.memory import MemoryStore
 from stages.limits.redis_store import RedisStore
+from stages.limits.share_store import ShareStore
 
 TEXT = """\
 server: {{workers: {workers}}}
@@ -85,6 +86,24 @@ def test_a_url_that_cannot_be_used_is_reported_without_it(url: str, tmp_path: Pa
 def test_an_unknown_policy_is_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="on_loss"):
         config(tmp_path, "store: {url: 'redis://localhost', on_loss: block}")
+
+
+def test_approximate_limits_take_shares_of_the_store(tmp_path: Path) -> None:
+    made = config(tmp_path, "store: {url: 'redis://localhost', mode: approximate, max_error: 0.2}")
+    limits = made.sections["limits"].store
+
+    assert isinstance(limits, ShareStore)
+    assert isinstance(limits.store, RedisStore)
+    assert (limits.max_error, limits.processes(), limits.lease) == (0.2, 1, 60)
+
+
+def test_approximate_without_a_store_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config(tmp_path, "store: {mode: approximate}")
+    report = raised.value.report()
+    assert "`store.mode: approximate` has no effect without a store" in report
+    assert "pipelines.yaml:2:15: error[bad-option]" in report
+    assert "hint: set `store.url`, or remove `mode`" in report
 
 
 def test_a_reload_keeps_the_store(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
