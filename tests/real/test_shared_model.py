@@ -13,13 +13,22 @@ from tests.wire.command import LIMIT, command
 from tests.wire.life import until
 
 CONFIG = """
+server: {allowed_hosts: [x]}
 backends: {local: {profile: embedded, context_window: 1024}}
 models: {"*": {backend: local, model: smollm2}}
 pipelines:
   messages:
     route: POST /v1/messages
-    stages: [authenticate, validate, resolve, translate-in, invoke, translate-out, stream-encode]
+    stages:
+      - authenticate: {keys: [client-key]}
+      - validate
+      - resolve
+      - translate-in
+      - invoke
+      - translate-out
+      - stream-encode
 """
+STORY = [{"role": "user", "content": "Write a long story about a fox and a river."}]
 
 
 def members(group: int, words: str = "") -> list[int]:
@@ -36,7 +45,7 @@ def members(group: int, words: str = "") -> list[int]:
     return result
 
 
-def test_two_workers_have_one_model_which_is_restarted_and_never_an_orphan(tmp_path: Path) -> None:
+def test_two_workers_share_a_model_that_is_never_an_orphan(tmp_path: Path) -> None:
     file = tmp_path / "pipelines.yaml"
     file.write_text(CONFIG)
     with command(file, "--workers", "2", at_most=8 * LIMIT, until="") as proxy:
@@ -45,7 +54,7 @@ def test_two_workers_have_one_model_which_is_restarted_and_never_an_orphan(tmp_p
         group = proxy.process.pid
         (model,) = members(group, "model_process")
         with closing(Client(proxy.url)) as client:
-            client.send(raw(body(stream=True, max_tokens=900)))
+            client.send(raw(body(stream=True, max_tokens=900, messages=STORY)))
             while client.event()["type"] != "content_block_delta":
                 pass
             os.kill(model, signal.SIGKILL)

@@ -120,7 +120,7 @@ def runs(pid: int) -> bool:
     return state != "Z"
 
 
-def test_workers_that_start_at_once_share_a_process_that_ends_with_the_last(scene: Scene) -> None:
+def test_workers_that_start_at_once_share_a_process(scene: Scene) -> None:
     models = [scene.model() for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         assert {*pool.map(SharedModel.start, models)} == {"http://localhost"}
@@ -164,7 +164,7 @@ def test_a_model_that_cannot_be_loaded_is_an_error_each_time(
     assert len(scene.starts) == 2
 
 
-def test_others_wait_when_the_worker_that_started_it_is_killed_while_it_loads(
+def test_others_wait_when_its_starter_is_killed_while_it_loads(
     scene: Scene,
 ) -> None:
     worker = scene.worker("slow")
@@ -179,7 +179,7 @@ def test_others_wait_when_the_worker_that_started_it_is_killed_while_it_loads(
     assert len(scene.starts) == 1
 
 
-def test_it_stays_when_the_worker_that_started_it_is_killed(scene: Scene) -> None:
+def test_it_stays_when_its_starter_is_killed(scene: Scene) -> None:
     worker = scene.worker()
     assert worker.stdout
     assert worker.stdout.readline() == "started\n"
