@@ -78,8 +78,9 @@ class Scene:
 
     def model(self, model_path: str = "", context_window: int = 512) -> SharedModel:
         """The model of one worker. A lock is that of an open file, so threads can be workers."""
-        options = {"model_path": model_path, "context_window": context_window}
-        profile = Profile(base_url="", embedded=True, **options)
+        profile = Profile(
+            base_url="", embedded=True, model_path=model_path, context_window=context_window
+        )
         command = (sys.executable, "-P", str(self.folder / "fake.py"))
         self.models.append(SharedModel(self.folder, profile, command))
         return self.models[-1]
