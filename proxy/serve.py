@@ -9,7 +9,6 @@ import gc
 import logging
 import os
 import resource
-import shutil
 import socket
 import sys
 from collections.abc import Callable
@@ -193,8 +192,8 @@ def _app(
 
     def on_close() -> None:
         log_handler.flush()
-        if folder and supervisor_is_dead():  # it cannot remove its folder
-            shutil.rmtree(folder, ignore_errors=True)
+        if sharing and supervisor_is_dead():  # it cannot remove its folder
+            sharing.remove_folder()
 
     return App(config, reload, gc.freeze, on_close, folder, tracing_from(os.environ), sharing)
 
@@ -291,7 +290,7 @@ def _worker_notes(config: Config, server: Server) -> list[str]:
         return []
     used = referenced_backends(config).items()
     embedded = [name for name, backend in used if backend.profile.embedded]
-    return [NOTE, *(f"each worker loads the model of `{name}`" for name in embedded)]
+    return [NOTE, *(f"the workers share a process with the model of `{name}`" for name in embedded)]
 
 
 def _requires_key(config: Config) -> bool:

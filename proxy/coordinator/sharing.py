@@ -1,8 +1,15 @@
-"""Connects a config to the coordinator: its limits, queues, circuit breakers and health checks."""
+"""Connects a config to the coordinator: its limits, queues, circuit breakers and health checks.
+
+The folder of the workers has the coordinator's socket, the metrics, and the sockets of embedded
+models; see stages/backends/shared_model.py.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,7 +25,9 @@ from proxy.coordinator.limit_store import SharedLimitStore
 from proxy.coordinator.link import Link
 from proxy.coordinator.messages import FromCoordinator
 from stages.backends.call_queue import LocalCallQueue
+from stages.backends.embedded_model import LocalModel
 from stages.backends.session import strip_credentials
+from stages.backends.shared_model import MAX_NAME, SharedModel
 from stages.limits.memory import MemoryStore
 from stages.routing.breaker import Breakers, Change
 
@@ -36,11 +45,11 @@ NOTE = (
 def make_folder() -> tempfile.TemporaryDirectory[str]:
     """Make the folder that the workers share, which only this user can open. Raises OSError.
 
-    It is in TMPDIR, but in /tmp if the path of its socket would be too long there.
+    It is in TMPDIR, but in /tmp if the paths of its sockets would be too long there.
     """
     prefix = "llm-proxy-"
     folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
-    if len(os.fsencode(Path(folder.name) / SOCKET)) >= _MAX_PATH:
+    if len(os.fsencode(folder.name)) + len("/") + MAX_NAME >= _MAX_PATH:
         folder.cleanup()
         return tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp", ignore_cleanup_errors=True)
     return folder
@@ -58,8 +67,12 @@ class Sharing:
     _monitors: dict[str, BackendMonitor] = field(factory=dict, init=False)
     """By the name of the backend."""
     _breakers: Breakers = field(factory=Breakers, init=False)
+    _folder: int = field(init=False)
+    """The folder, which each worker locks for reading."""
 
     def __attrs_post_init__(self) -> None:
+        self._folder = os.open(self.path.parent, os.O_RDONLY)
+        fcntl.flock(self._folder, fcntl.LOCK_SH)
         self.link = Link(self.path)
         self._limits = SharedLimitStore(self.link, self.workers)
         self.link.members += [self, self._limits]
@@ -73,6 +86,8 @@ class Sharing:
             if isinstance(backend.queue, LocalCallQueue):
                 key = f"{name} {strip_credentials(backend.profile.base_url)}"
                 backend.queue = self._queue(key, backend.queue.slots)
+            if isinstance(backend.embedded_model, LocalModel):
+                backend.embedded_model = SharedModel(self.path.parent, backend.profile)
         self._breakers = sections["circuit_breaker"]
         self._breakers.on_change = self._publish_breaker
 
@@ -85,6 +100,12 @@ class Sharing:
         """Connect, and stay connected until `group` is cancelled."""
         group.start_soon(self.link.run)
         await self.link.wait_at_start()
+
+    def remove_folder(self) -> None:
+        """Remove the folder, unless another worker uses it. The supervisor has died."""
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def _queue(self, key: str, slots: int) -> SharedCallQueue:
         queue = self._queues.get(key)

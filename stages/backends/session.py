@@ -19,8 +19,11 @@ from stages.profiles.profile import Profile
 _KEEPALIVE = 60.0
 
 
-def make_session(profile: Profile) -> aiohttp.ClientSession:
-    """Make the session of one backend, in the running event loop. The caller closes it."""
+def make_session(profile: Profile, socket: str | None = None) -> aiohttp.ClientSession:
+    """Make the session of one backend, in the running event loop. The caller closes it.
+
+    `socket` is the path of the backend's Unix socket, if it has one.
+    """
     headers = {
         "content-type": "application/json",
         "accept-encoding": "identity",  # a compressed stream would arrive in lumps
@@ -36,7 +39,7 @@ def make_session(profile: Profile) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
         headers=None if proxy else headers,
         middlewares=[_AddHeaders(headers)] if proxy else (),
-        connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE),
+        connector=_connector(socket),
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=proxy,
     )
@@ -46,7 +49,13 @@ def make_session(profile: Profile) -> aiohttp.ClientSession:
 REUSED: ContextVar[bool] = ContextVar("REUSED", default=False)
 
 
-class _Connector(aiohttp.TCPConnector):
+def _connector(socket: str | None) -> aiohttp.BaseConnector:
+    if socket:
+        return _UnixConnector(path=socket, limit=0, keepalive_timeout=_KEEPALIVE)
+    return _TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE)
+
+
+class _Connector(aiohttp.BaseConnector):
     """Set REUSED. aiohttp's tracing has the same fact, for a tenth of the cost of a request."""
 
     def __init__(self, **options: Any) -> None:
@@ -58,6 +67,12 @@ class _Connector(aiohttp.TCPConnector):
         REUSED.set(connection.protocol in self._used)
         self._used.add(connection.protocol)
         return connection
+
+
+class _TCPConnector(_Connector, aiohttp.TCPConnector): ...
+
+
+class _UnixConnector(_Connector, aiohttp.UnixConnector): ...
 
 
 def strip_credentials(base_url: str) -> str:
