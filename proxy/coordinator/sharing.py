@@ -73,8 +73,9 @@ class Sharing:
             if isinstance(backend.queue, LocalCallQueue):
                 key = f"{name} {strip_credentials(backend.profile.base_url)}"
                 backend.queue = self._queue(key, backend.queue.slots)
-        self._breakers = sections["circuit_breaker"]
-        self._breakers.on_change = self._publish_breaker
+        if sections["store"].connection is None:
+            self._breakers = sections["circuit_breaker"]
+            self._breakers.on_change = self._publish_breaker
 
     def add(self, monitor: BackendMonitor) -> None:
         """Share the health checks of a backend."""
