@@ -18,7 +18,7 @@ from stages.shared_store.client import load_script
 from tests.redis_server import BINARY, Resp, running_redis
 
 LEASE = 60.0
-MAX_QUEUED = 6
+MAX_QUEUED = 12
 TEXTS = {
     name: load_script("stages.backends", "call_queue", name).text
     for name in ("enter", "leave", "renew")
@@ -133,14 +133,14 @@ PROCESS = st.integers(0, 1)
 INDEX = st.integers(0, 30)
 ENTER = st.tuples(st.just("enter"), PROCESS, st.integers(0, 2), st.integers(0, 1), st.booleans())
 LEAVE = st.tuples(st.just("leave"), INDEX, st.sampled_from(["", 0.5, 30.0]))
-RESIZE = st.tuples(st.just("resize"), st.integers(1, 4))
+RESIZE = st.tuples(st.just("resize"), st.integers(1, 2))
 DIE = st.tuples(st.just("die"), PROCESS)
 RESTART = st.just(("restart",))
-STEPS = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+STEPS = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.mark.untraced
-@given(st.lists(st.one_of(ENTER, ENTER, LEAVE, RESIZE), max_size=60))
+@given(st.lists(st.one_of(ENTER, ENTER, LEAVE, RESIZE), min_size=40, max_size=80))
 @STEPS
 def test_the_scripts_choose_the_calls_that_fair_queue_chooses(
     clients: tuple[Resp, Resp], steps: list[tuple[Any, ...]]
@@ -213,7 +213,9 @@ class Mortals(World):
 
 
 @pytest.mark.untraced
-@given(st.lists(st.one_of(ENTER, ENTER, LEAVE, DIE, RESTART), max_size=60), st.randoms())
+@given(
+    st.lists(st.one_of(ENTER, ENTER, LEAVE, DIE, RESTART), min_size=20, max_size=60), st.randoms()
+)
 @STEPS
 def test_all_calls_are_served_although_processes_die(
     clients: tuple[Resp, Resp], steps: list[tuple[Any, ...]], random: Random
