@@ -53,7 +53,7 @@ class StoreSharing(Member):
         backends: dict[str, Backend] = sections["backends"]
         for name, backend in backends.items():
             if isinstance(backend.queue, LocalCallQueue) and not backend.profile.embedded:
-                queue = self._queue(self._identity(name, backend), backend.queue.slots)
+                queue = self.queue(self._identity(name, backend), backend.queue.slots)
                 backend.queue = queue
         identities = {
             target.label: self._identity(target.backend, backends[target.backend])
@@ -63,7 +63,8 @@ class StoreSharing(Member):
         }
         self._breakers.attach(sections["circuit_breaker"], identities)
 
-    def _queue(self, name: str, slots: int) -> RedisCallQueue:
+    def queue(self, name: str, slots: int) -> RedisCallQueue:
+        """Return the queue with that name in the store."""
         queue = self._queues.get(name)
         if queue is None:
             on_loss, lease = self.store.on_loss, self.store.lease
