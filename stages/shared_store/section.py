@@ -70,8 +70,9 @@ class Store:
     )
     on_loss: OnLoss = option(
         "local",
-        help="while the store does not respond: `local` divides limits and slots among the processes "
-        "seen last, and each counts alone; `allow` admits all requests; `refuse` responds with 529",
+        help="while the store does not respond: `local` divides limits and slots among the "
+        "processes seen last, and each counts alone; `allow` admits all requests; `refuse` "
+        "responds with 529",
     )
     timeout: float = option(
         0.05,

@@ -163,7 +163,7 @@ def test_limits_are_positive(wrong: dict[str, float]) -> None:
 
 
 def sharing(*names: str) -> list[Breakers]:
-    """Breakers of several processes, each with the changes of the others: probes at 31, others at 0."""
+    """Breakers of several processes with shared changes: probes at 31, others at 0."""
     processes = [Breakers(failures=1, cooldown=30) for _ in names]
     for process in processes:
         others = [other for other in processes if other is not process]
