@@ -103,7 +103,7 @@ def test_the_backend_never_has_two_calls_at_once(replicas: Replicas) -> None:
 
 def test_a_circuit_breaker_opens_in_both(replicas: Replicas) -> None:
     assert [status(replicas.send(0, "dead")) for _ in range(3)] == [529] * 3
-    name = 'llm_proxy_circuit_breaker_state{state="open",target="dead/dead"}'
+    name = 'llm_proxy_target_state{state="open",target="dead/dead"}'
     until(lambda: replicas.metric(1, name) == 1, "the other replica has no open breaker")
 
 
