@@ -1,4 +1,4 @@
-"""Slots and circuit breakers in a real store, with two replicas that are processes of their own."""
+"""Slots in a real store, with two replicas that are processes of their own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ server: {{max_loop_delay: null}}
 store: {{url: "{store}", lease: 2, timeout: 1}}
 backends:
   one-slot: {{base_url: "{backend}/v1", max_concurrent_calls: 1}}
-  dead: {{base_url: "http://127.0.0.1:1/v1"}}
 models:
-  dead: {{backend: dead}}
   "*": {{backend: one-slot}}
 pipelines:
   messages:
@@ -34,7 +32,6 @@ pipelines:
       - authenticate: &keys {{keys: [client-key]}}
       - validate
       - resolve
-      - fallback
       - translate-in
       - queue: {{max_queued: 1000}}
       - invoke
@@ -99,12 +96,6 @@ def test_the_backend_never_has_two_calls_at_once(replicas: Replicas) -> None:
         assert {status(client) for n, client in enumerate(clients) if n % 4} == {200}
     assert replicas.backend.most == 1
     until(lambda: replicas.waiting(0) + replicas.waiting(1) == 0, "a call still waits")
-
-
-def test_a_circuit_breaker_opens_in_both(replicas: Replicas) -> None:
-    assert [status(replicas.send(0, "dead")) for _ in range(3)] == [529] * 3
-    name = 'llm_proxy_target_state{state="open",target="dead/dead"}'
-    until(lambda: replicas.metric(1, name) == 1, "the other replica has no open breaker")
 
 
 def test_a_killed_replica_loses_its_slot(replicas: Replicas) -> None:
