@@ -34,6 +34,7 @@ from proxy.reload import Reload
 from proxy.request_body import BodyBudget
 from proxy.routes import Methods, RoutingTable
 from proxy.shared_metrics import folder_from, share_metrics
+from proxy.store_sharing import StoreSharing
 from proxy.tracing import Tracing, tracing_from
 from stages.messages_api.part_cache import PARTS
 from stages.queue import apply_concurrency_limit
@@ -60,6 +61,7 @@ class App:
     _metrics_folder: Path | None = None
     _tracing: Tracing | None = None
     _sharing: Sharing | None = None
+    _store_sharing: StoreSharing | None = field(init=False)
     body_budget: BodyBudget = field(init=False)
     admission: Admission = field(init=False)
     """Starts requests that have RequestSignals; see proxy/admission.py."""
@@ -83,6 +85,10 @@ class App:
             counts=sections["metrics"],
             wrap_refusal=lambda app: self.current.cross_origin.wrap(app, refusing=False),
         )
+
+    @_store_sharing.default
+    def _make_store_sharing(self) -> StoreSharing | None:
+        return StoreSharing.of(self._config)
 
     @current.default
     def _make_first_table(self) -> RoutingTable:
@@ -122,6 +128,8 @@ class App:
         self._update_monitors(group, first=False)
 
     def _table(self, config: Config) -> RoutingTable:
+        if self._store_sharing:
+            self._store_sharing.attach(config)
         if self._sharing:
             self._sharing.attach(config)
         counters = config.sections["metrics"]

@@ -44,10 +44,10 @@ def limit_rules(
     if not {"server", "backends", "models", "limits", "store"} <= sections.keys():
         return  # they have problems, which are reported
     configured = [each for each in _configured(sections) if each.limits.active]
+    yield from _shared(sections["store"])
     if configured:
         yield from _unpriced_budgets(configured, sections, pipelines)
         yield from _unused(pipelines)
-        yield from _shared(sections["store"])
 
 
 def _unpriced_budgets(
@@ -98,9 +98,12 @@ def _unused(pipelines: tuple[Pipeline, ...]) -> Iterator[tuple[Path, Problem]]:
 
 
 def _shared(store: Store) -> Iterator[tuple[Path, Problem]]:
-    """Yield a note that limits are shared."""
+    """Yield a note about state that is shared."""
     if store.connection:
-        message = f"limits are shared with all processes that use {store.connection.name}"
+        message = (
+            "limits, slots and circuit breakers are shared with all processes that use "
+            f"{store.connection.name}"
+        )
         yield ("store",), Problem("limits-shared", message, severity="note")
 
 

@@ -69,6 +69,9 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
                 if not call.may_start.is_set():
                     reason = f"no slot was free within {self.queue_timeout:g} s"
                     raise _busy(event, queue.retry_after(), reason)
+            if call.store_is_lost:
+                reason = "its free slots are not known now"
+                raise _busy(event, queue.retry_after(), reason)
             started = anyio.current_time()
             event.exchange.accepted = time.monotonic()
             await forward(event)

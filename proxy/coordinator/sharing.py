@@ -88,8 +88,9 @@ class Sharing:
                 backend.queue = self._queue(key, backend.queue.slots)
             if isinstance(backend.embedded_model, LocalModel):
                 backend.embedded_model = SharedModel(self.path.parent, backend.profile)
-        self._breakers = sections["circuit_breaker"]
-        self._breakers.on_change = self._publish_breaker
+        if sections["store"].connection is None:
+            self._breakers = sections["circuit_breaker"]
+            self._breakers.on_change = self._publish_breaker
 
     def add(self, monitor: BackendMonitor) -> None:
         """Share the health checks of a backend."""

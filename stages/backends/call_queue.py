@@ -3,6 +3,7 @@
     implementation                       processes that share it
     ----------------------------------   -----------------------
     LocalCallQueue, in this module       one
+    RedisCallQueue, redis_call_queue.py  all that use the store
 
 `FairQueue` decides which call is next, in each implementation or as its model. The port has names,
 numbers and texts, never a prompt, so the queue may be in another process.
@@ -22,12 +23,13 @@ from stages.backends.fair_queue import FairQueue
 class QueuedCall:
     """One call, from `enter` to `leave`. `names`: its client and its session.
 
-    The queue sets `may_start` when the call gets a slot.
+    The queue sets `may_start` when the call gets a slot. `store_is_lost`: it is refused instead.
     """
 
     names: tuple[str, str]
     short: bool
     may_start: anyio.Event = field(factory=anyio.Event)
+    store_is_lost: bool = field(default=False, init=False)
 
 
 class Full(NamedTuple):
@@ -66,9 +68,9 @@ class CallQueue(Protocol):
 
     *Clock.* The store's own, never one of several callers'. `seconds` of `leave` is a duration.
 
-    *Errors.* `enter` raises QueueFullError if the store is lost and the config says to refuse then.
-    Otherwise nothing raises. When a store is lost, the queue decides for each of its waiting calls
-    as the config says: none waits for a store that does not respond. It logs the change once.
+    *Errors.* Nothing raises. When a store is lost, the queue decides for each call that enters or
+    waits as the config says: none waits for a store that does not respond. A call that is refused
+    gets `store_is_lost`, then `may_start`, and is not in the queue. The change is logged once.
 
     *Time.* `enter` and `leave` take at most 50 ms. The wait for a slot is the caller's: it waits
     for `may_start`.

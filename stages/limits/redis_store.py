@@ -25,7 +25,10 @@ from stages.limits.script_calls import WantsByAccount, admission, load_script
 from stages.limits.store import Admitted, Refused, Want
 from stages.shared_store.client import Script
 from stages.shared_store.connection import Connection, StoreLostError
+from stages.shared_store.member import Member
 
+#: The channel that names waiting requests that may ask again.
+READY = "llm-proxy:ready"
 #: Seconds until a waiting request asks again, if no message says that it may.
 _ASK_AGAIN = 0.5
 #: Seconds after which a waiting request is dropped that did not ask again: its process is dead.
@@ -35,7 +38,7 @@ _MAX_KEPT = 10_000
 
 
 @define(eq=False)
-class RedisStore:
+class RedisStore(Member):
     """See LimitStore. The owner of `connection` runs it. `lease` is in seconds."""
 
     connection: Connection
@@ -53,9 +56,17 @@ class RedisStore:
     _charge: Script = field(factory=lambda: load_script("charge"), init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.connection.scripts = (self._admit, self._settle, self._renew, self._charge)
-        self.connection.on_connect = self._catch_up
-        self.connection.on_ready = self._wake
+        self.connection.members.append(self)
+
+    @property
+    def scripts(self) -> tuple[Script, ...]:
+        """See Member."""
+        return self._admit, self._settle, self._renew, self._charge
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """See Member."""
+        return (READY,)
 
     async def admit(
         self, hold: str, wants: Sequence[Want], amounts: Sequence[float], wait: float = 0.0
@@ -124,8 +135,9 @@ class RedisStore:
         """The first arguments of each script; the empty one is for the server's clock."""
         return hold, "", self.lease
 
-    def _wake(self, hold: str) -> None:
-        if event := self._events.get(hold):
+    def on_message(self, channel: str, data: bytes) -> None:
+        """See Member."""
+        if channel == READY and (event := self._events.get(data.decode())):
             event.set()
 
     def _give_back(self, hold: str) -> None:
@@ -143,8 +155,8 @@ class RedisStore:
             del self._kept[next(iter(self._kept))]
         self._kept[hold] = script, wants, argument
 
-    async def _catch_up(self) -> None:
-        """Send what was kept while the store was lost. Raises StoreLostError."""
+    async def on_connect(self) -> None:
+        """See Member. Send what was kept while the store was lost."""
         self._keep_charges()
         for hold in list(self._kept):
             await self._send(hold)

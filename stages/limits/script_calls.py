@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import resources
 
 import msgspec
 from attrs import field, frozen
 
 from stages.limits.store import Admitted, Level, Refused, Want
+from stages.shared_store import client
 from stages.shared_store.client import Script
 
 _KEYS = ("counts", "times", "waiting")
@@ -16,8 +16,7 @@ _KEYS = ("counts", "times", "waiting")
 
 def load_script(name: str) -> Script:
     """A script, after the text that all of them begin with."""
-    folder = resources.files("stages.limits") / "scripts"
-    return Script("".join((folder / f"{n}.lua").read_text("utf-8") for n in ("counts", name)))
+    return client.load_script("stages.limits", "counts", name)
 
 
 @frozen

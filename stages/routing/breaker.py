@@ -30,7 +30,8 @@ others through `on_change`; `apply` has the changes of the others:
     change      sent when               effect in the others
     ---------   ---------------------   ----------------------------------------------------
     opened      a breaker opens         open, for the same cool-down
-    probing     its probe begins        no probe until `opened`, `closed` or `released`
+    probing     its probe begins        no probe until `opened`, `closed` or `released`, or for a
+                                        cool-down: the process may have died
     closed      its probe succeeds      closed
     released    its probe ends without  another probe is allowed
                 a result
@@ -38,6 +39,7 @@ others through `on_change`; `apply` has the changes of the others:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import Literal, get_args
 
@@ -111,7 +113,7 @@ class Breaker:
     _opened_at: float | None = field(default=None, init=False)
     _openings: int = field(default=0, init=False)
     _probe: TrackedAttempt | None = field(default=None, init=False)
-    _probed_elsewhere: bool = field(default=False, init=False)
+    _probed_elsewhere_at: float = field(default=-math.inf, init=False)
 
     def state(self, now: float) -> State:
         """The state at the time `now`."""
@@ -122,27 +124,26 @@ class Breaker:
     def allows(self, now: float) -> bool:
         """Whether the target may get a request."""
         state = self.state(now)
-        return state == "closed" or (state == "half-open" and not self._is_probed)
+        return state == "closed" or (state == "half-open" and not self._is_probed(now))
 
     def attempt(self, now: float) -> TrackedAttempt:
         """Record a request to the target, whether the breaker allows it or not."""
         attempt = TrackedAttempt(self, self._openings)
-        if self.state(now) == "half-open" and not self._is_probed:
+        if self.state(now) == "half-open" and not self._is_probed(now):
             self._probe = attempt
             self._publish("probing")
         return attempt
 
     def apply(self, change: Change, now: float) -> None:
         """Apply a change of another process. See the second table above."""
-        self._probed_elsewhere = change == "probing"
+        self._probed_elsewhere_at = now if change == "probing" else -math.inf
         if change == "opened":
             self._open(now)
         elif change == "closed":
             self._close()
 
-    @property
-    def _is_probed(self) -> bool:
-        return self._probe is not None or self._probed_elsewhere
+    def _is_probed(self, now: float) -> bool:
+        return self._probe is not None or now < self._probed_elsewhere_at + self.limits.cooldown
 
     def _publish(self, change: Change) -> None:
         self.limits.on_change(self.label, change)

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import ssl
 from collections.abc import Sequence
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -31,6 +32,12 @@ class Script:
     @digest.default
     def _make_digest(self) -> str:
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+def load_script(package: str, *names: str) -> Script:
+    """The script that the files `scripts/NAME.lua` of a package are, one after the other."""
+    folder = resources.files(package) / "scripts"
+    return Script("".join([(folder / f"{name}.lua").read_text("utf-8") for name in names]))
 
 
 def make_client(url: str) -> Redis[bytes]:

@@ -2,9 +2,10 @@
 
     state   call                              in the background
     -----   -------------------------------   --------------------------------------------------
-    up      asks; lost after an error, or     each 5 s a heartbeat, which is a call, too
-            after `timeout` without response
-    lost    raises StoreLostError at once     each second a new connection; up after the listeners'
+    up      asks; lost after an error, or     each 5 s a heartbeat, which is a call, too; while a
+            after `timeout` without response  member waits for a message, a call after each
+                                              `timeout` without one
+    lost    raises StoreLostError at once     each second a new connection; up after the members'
                                               `on_connect`
 
 So a store that does not respond delays a call once, for at most `timeout`. Each change of state is
@@ -16,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from stages.shared_store.client import (
     make_client,
     reason_of,
 )
+from stages.shared_store.member import Member
 
 if TYPE_CHECKING:
     from coredis import Redis
@@ -51,8 +53,6 @@ _BURST = 10
 #: Calls in flight; others wait. coredis sends nothing as long as each turn of the event loop adds a
 #: call, so a burst of calls would get no response.
 _MAX_CALLS = 16
-#: The channel that names waiting requests that may ask again.
-READY = "llm-proxy:ready"
 _STARTING = "it is being connected"
 
 
@@ -70,6 +70,7 @@ _BEAT = Script(
     """
 )
 _PROCESSES = "llm-proxy:processes"
+_ALIVE = Script("return 1")
 
 
 @define(eq=False)
@@ -89,24 +90,27 @@ class Connection:
     """Why the store does not respond; empty if it does."""
     processes: int = 1
     """The processes with a connection at the last heartbeat, this one included."""
-    scripts: tuple[Script, ...] = ()
-    """Scripts that each new connection loads, so that a burst of calls does not load them."""
-    on_connect: Callable[[], Awaitable[None]] | None = None
-    """Called with each new connection, before it is up. May raise StoreLostError."""
-    on_ready: Callable[[str], None] = lambda hold: None
-    """Called with the id of each waiting request that may ask again."""
+    members: list[Member] = Factory(list)
+    """Complete before `run`."""
+    id: str = Factory(lambda: secrets.token_hex(8))
+    """The name of this process in the store."""
     _client: Redis[bytes] | None = None
     _lost: anyio.Event = Factory(anyio.Event)
     _since: float = 0.0
     _in_flight: anyio.Semaphore = Factory(lambda: anyio.Semaphore(_MAX_CALLS, fast_acquire=True))
     _heard: float = 0.0
-    """When the latest response came."""
-    _id: str = Factory(lambda: secrets.token_hex(8))
+    """When the latest response or message came."""
+    _waits: anyio.Event = Factory(anyio.Event)
 
     @property
     def is_up(self) -> bool:
         """Whether calls reach the store."""
         return not self.error
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether calls failed to reach the store. It is not lost before the first attempt."""
+        return self.error not in ("", _STARTING)
 
     @property
     def name(self) -> str:
@@ -176,9 +180,16 @@ class Connection:
                 self.consequence,
             )
         elif not error and was == _STARTING:
-            log.info("limits are shared in the store %s", self.name)
+            log.info("limits, slots and circuit breakers are shared in the store %s", self.name)
         elif not error:
             log.warning("store %s responds again, after %.1f s", self.name, now - self._since)
+        if error and was in ("", _STARTING):
+            for member in self.members:
+                member.on_lost()
+
+    def watch(self) -> None:
+        """Notice that the store is silent also without a call, as long as a member waits."""
+        self._waits.set()
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Keep a connection until cancelled. It has started after the first attempt to connect."""
@@ -196,6 +207,9 @@ class Connection:
                     is_up = await self._open(client, group)
                     has_tried()
                     if is_up:
+                        for member in self.members:
+                            group.start_soon(self._attend, member)
+                        group.start_soon(self._watch)
                         await self._keep()
                     group.cancel_scope.cancel()
             except* client_errors() as errors:  # of the library's own tasks
@@ -208,12 +222,12 @@ class Connection:
             with anyio.fail_after(CONNECT_TIMEOUT):
                 await client.ping()
                 await group.start(self._listen, client)
-                for script in (_BEAT, *self.scripts):
+                for script in (_BEAT, *(s for member in self.members for s in member.scripts)):
                     await client.script_load(script.text)
             self._client, self._lost = client, anyio.Event()
             await self._beat()
-            if self.on_connect:
-                await self.on_connect()
+            for member in self.members:
+                await member.on_connect()
         except StoreLostError as error:
             self._set_error(str(error))
         except TimeoutError:
@@ -235,17 +249,36 @@ class Connection:
         await anyio.sleep(self.timeout)  # until the calls in flight have ended
 
     async def _beat(self) -> None:
-        self.processes = await self.call(_BEAT, [_PROCESSES], [self._id, int(3 * _HEARTBEAT)])
+        self.processes = await self.call(_BEAT, [_PROCESSES], [self.id, int(3 * _HEARTBEAT)])
+
+    @staticmethod
+    async def _attend(member: Member) -> None:
+        with contextlib.suppress(StoreLostError):
+            await member.attend()
+
+    async def _watch(self) -> None:
+        with contextlib.suppress(StoreLostError):
+            while True:
+                await self._waits.wait()
+                self._waits = anyio.Event()
+                while any(member.waits for member in self.members):
+                    heard = self._heard
+                    await anyio.sleep(self.timeout)
+                    if self._heard == heard:
+                        await self.call(_ALIVE, [], [])
 
     async def _listen(self, client: Redis[bytes], *, task_status: TaskStatus[None]) -> None:
         """Receive messages, on a connection of its own."""
         started = False
         try:
             async with client.connection_pool.acquire() as connection:
-                connection.send_command(b"SUBSCRIBE", READY)
-                async for kind, _, data in connection.push_messages:
+                channels = {channel for member in self.members for channel in member.channels}
+                connection.send_command(b"SUBSCRIBE", *channels)
+                async for kind, channel, data in connection.push_messages:
+                    self._heard = anyio.current_time()
                     if kind == b"message":
-                        self.on_ready(data.decode())
+                        for member in self.members:
+                            member.on_message(channel.decode(), data)
                     elif not started:
                         started = True
                         task_status.started()

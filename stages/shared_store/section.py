@@ -1,4 +1,4 @@
-"""The section `store`: where several machines share their limits."""
+"""The section `store`: where several machines share limits, slots and circuit breakers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ Mode = Literal["exact", "approximate"]
 _SCHEMES = ("valkey", "valkeys", "redis", "rediss")
 _MODULE = "coredis"
 _CONSEQUENCES = {
-    "local": "each process counts alone, up to its share of the limits",
+    "local": "each process counts alone, up to its share of limits and slots",
     "allow": "all requests are admitted",
-    "refuse": "requests that have limits get a 529",
+    "refuse": "requests that have limits or slots get a 529",
 }
 
 
@@ -66,7 +66,7 @@ def _check_mode(store: Store, attribute: Any, mode: str) -> None:
 
 @define(eq=False)
 class Store:
-    """The section `store`. Without a `url` each process has its own limits."""
+    """The section `store`. Without a `url` nothing is shared with other machines."""
 
     url: str = option(
         "",
@@ -78,8 +78,9 @@ class Store:
     )
     on_loss: OnLoss = option(
         "local",
-        help="while the store does not respond: `local` divides the limits among the processes "
-        "seen last, and each counts alone; `allow` admits all requests; `refuse` responds with 529",
+        help="while the store does not respond: `local` divides limits and slots among the "
+        "processes seen last, and each counts alone; `allow` admits all requests; `refuse` "
+        "responds with 529",
     )
     timeout: float = option(
         0.05,

@@ -10,9 +10,9 @@ import pytest
 from attrs import define, field
 
 from stages.limits.ledger import Ledger
+from stages.limits.redis_store import READY
 from stages.limits.script_calls import WantsByAccount, admission, load_script
 from stages.limits.store import Admitted, Refused, Want
-from stages.shared_store.connection import READY
 from tests.redis_server import BINARY, RedisServer, Resp, running_redis
 from tests.stages.limits.support import AnyLedger
 

@@ -163,14 +163,14 @@ def test_limits_are_positive(wrong: dict[str, float]) -> None:
 
 
 def sharing(*names: str) -> list[Breakers]:
-    """Breakers of several processes, each with the changes of the others, at the time 0."""
+    """Breakers of several processes with shared changes: probes at 31, others at 0."""
     processes = [Breakers(failures=1, cooldown=30) for _ in names]
     for process in processes:
         others = [other for other in processes if other is not process]
 
         def on_change(label: str, change: Change, others: list[Breakers] = others) -> None:
             for other in others:
-                other.apply(label, change, 0)
+                other.apply(label, change, 31 if change == "probing" else 0)
 
         process.on_change = on_change
     return processes
@@ -194,6 +194,13 @@ def test_a_probe_without_a_result_lets_another_process_probe() -> None:
     assert one.allows(31)
     one.attempt(31)
     assert not two.allows(31)
+
+
+def test_a_probe_of_a_process_that_died_counts_for_a_cooldown() -> None:
+    one, two = (each.get("t") for each in sharing("one", "two"))
+    fail(one, 0)
+    two.attempt(31)
+    assert [one.allows(now) for now in (60, 61)] == [False, True]
 
 
 def test_probes_of_processes_that_cannot_be_reached_are_forgotten() -> None:

@@ -51,7 +51,10 @@ def test_a_store_is_a_url_or_a_mapping(store: str, tmp_path: Path) -> None:
     assert "s3cret" not in made.masked_source + repr(section) + repr(limits)
     [note] = [note for note in made.notes if note.code == "limits-shared"]
     assert (note.location.line, note.severity) == (2, "note")
-    assert "with all processes that use valkey://cache.example:6400/2" in note.message
+    assert (
+        "slots and circuit breakers are shared with all processes that use valkey://cache.example:6400/2"
+        in note.message
+    )
     assert not any(note.code == "limits-per-worker" for note in made.notes)
 
 

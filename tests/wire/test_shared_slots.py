@@ -1,0 +1,109 @@
+"""Slots in a real store, with two replicas that are processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from collections.abc import Iterator
+
+import pytest
+from attrs import define, field
+
+from tests.redis_server import BINARY, running_redis
+from tests.support import body
+from tests.wire.client import Client, Response, raw
+from tests.wire.command import LIMIT, Command, command
+from tests.wire.counting_backend import CountingBackend, counting_backend
+from tests.wire.life import until
+from tests.wire.proxy import METRICS
+
+CONFIG = """
+server: {{max_loop_delay: null}}
+store: {{url: "{store}", lease: 2, timeout: 1}}
+backends:
+  one-slot: {{base_url: "{backend}/v1", max_concurrent_calls: 1}}
+models:
+  "*": {{backend: one-slot}}
+pipelines:
+  messages:
+    route: POST /v1/messages
+    stages:
+      - authenticate: &keys {{keys: [client-key]}}
+      - validate
+      - resolve
+      - translate-in
+      - queue: {{max_queued: 1000}}
+      - invoke
+      - translate-out
+      - stream-encode
+{metrics}"""
+
+
+@define
+class Replicas:
+    """Two proxies and their backend. The clients are closed at the end of a test."""
+
+    proxies: list[Command]
+    backend: CountingBackend
+    clients: list[Client] = field(factory=list)
+
+    def send(self, replica: int, model: str = "slot") -> Client:
+        client = Client(self.proxies[replica].url)
+        self.clients.append(client)
+        client.socket.sendall(raw(body(model=model)))
+        return client
+
+    def metric(self, replica: int, name: str) -> float:
+        with contextlib.closing(Client(self.proxies[replica].url)) as client:
+            text = client.get("/metrics").body.decode()
+        values = re.findall(rf"^{re.escape(name)} (.*)$", text, re.MULTILINE)
+        return float(values[0]) if values else 0.0
+
+    def waiting(self, replica: int) -> float:
+        return self.metric(replica, 'llm_proxy_queue_waiting{backend="one-slot"}')
+
+
+@pytest.fixture(scope="module")
+def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    if BINARY is None:
+        pytest.skip("needs redis-server: apt-get install redis-server")
+    file = tmp_path_factory.mktemp("replicas") / "pipelines.yaml"
+    with contextlib.ExitStack() as stack:
+        backend = stack.enter_context(counting_backend())
+        store = stack.enter_context(running_redis())
+        file.write_text(CONFIG.format(store=store.url, backend=backend.url, metrics=METRICS))
+        proxies = [
+            stack.enter_context(command(file, until="", at_most=6 * LIMIT)) for _ in range(2)
+        ]
+        for proxy in proxies:
+            proxy.says("is ready after", 2 * LIMIT)
+        scene = Replicas(proxies, backend)
+        yield scene
+        for client in scene.clients:
+            client.close()
+
+
+def status(client: Client) -> int:
+    return Response.of(client.send(b"")).status
+
+
+def test_the_backend_never_has_two_calls_at_once(replicas: Replicas) -> None:
+    for _ in range(4):
+        clients = [replicas.send(n % 2) for n in range(40)]
+        for client in clients[::4]:
+            client.close()
+        assert {status(client) for n, client in enumerate(clients) if n % 4} == {200}
+    assert replicas.backend.most == 1
+    until(lambda: replicas.waiting(0) + replicas.waiting(1) == 0, "a call still waits")
+
+
+def test_a_killed_replica_loses_its_slot(replicas: Replicas) -> None:
+    replicas.backend.seconds = LIMIT
+    replicas.send(0)
+    until(lambda: replicas.backend.running == 1, "the backend has no call")
+    other = replicas.send(1)
+    until(lambda: replicas.waiting(1) == 1, "the call does not wait")
+    replicas.backend.seconds = 0.001
+    replicas.proxies[0].send_signal(signal.SIGKILL)
+    assert status(other) == 200
