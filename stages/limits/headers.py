@@ -17,6 +17,8 @@ from attrs import field, frozen
 from stages.limits.config import Limit
 from stages.limits.store import Level
 
+#: The last second of the year 9999, in Unix time: the last that `datetime` has.
+_LAST_SECOND = 253_402_300_799
 _UNITS = ("requests", "tokens", "input_tokens", "output_tokens")
 
 
@@ -91,7 +93,8 @@ _REQUESTS, _TOKENS = _unit("requests"), _unit("tokens")
 
 def time_text(seconds: float) -> str:
     """A Unix time as RFC 3339 in UTC, rounded up to a second."""
-    return datetime.fromtimestamp(math.ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    second = min(math.ceil(seconds), _LAST_SECOND)
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @functools.lru_cache(maxsize=512)
