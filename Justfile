@@ -31,6 +31,10 @@ soak *arguments:
 soak-usage *arguments:
     .venv/bin/python -m tests.soak.accounting {{arguments}}
 
+# Check limits with several processes under load: exact, store, workers, crash, slots
+soak-limits *arguments:
+    .venv/bin/python -m tests.soak.limits {{arguments}}
+
 # Measure the cost of the proxy, compared with forwarding bytes; see `just bench --help`
 bench *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
