@@ -170,7 +170,7 @@ async def workers(_: float) -> list[str]:
         lost = made.site.lines("the coordinator does not respond")
         again = made.site.lines("the coordinator responds again")
         print(f"workers: lines of the log: {lost}, {again}")  # noqa: T201
-        if lost != [4] or again != [4]:
+        if not 1 <= lost[0] <= 4 or again != lost:  # a worker without a request notices nothing
             wrong.append(f"workers: {lost} and {again} lines")
     return wrong
 
@@ -215,8 +215,8 @@ async def crash(_: float) -> list[str]:
     limits = f"keys: {{concurrent_requests: {STREAMS}}}"
     async with scene(limits, f", lease: {LEASE:g}", replicas=2) as made:
         killed, other = made.site.proxies
-        for _number in range(STREAMS):
-            reader, writer = await connect(killed.url)
+        streams = [await connect(killed.url) for _ in range(STREAMS)]
+        for reader, writer in streams:
             writer.write(request("alice", stream=True))
             await reader.readuntil(b"text_delta")
         reader, writer = await connect(other.url)
