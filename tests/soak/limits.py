@@ -8,6 +8,7 @@
                `on_loss`; how long requests waited, and the lines of the log
     workers    4 workers: the supervisor is stopped for 5 s; the same
     crash      a replica with 20 streams is killed; when its places are free
+    slots      4 workers and one slot: 10,000 calls, a quarter of the clients disconnect
 
 It needs redis-server and nginx (Debian: `apt install redis-server nginx-light`).
 """
@@ -42,6 +43,7 @@ from tests.soak.site import (
     site_of,
     store_option,
 )
+from tests.soak.slots import slots
 
 CLIENTS = 200
 #: Clients that measure how long requests wait, and their pause in seconds.
@@ -243,6 +245,7 @@ CHECKS: dict[str, Callable[[float], Awaitable[list[str]]]] = {
     "store": store,
     "workers": workers,
     "crash": crash,
+    "slots": slots,
 }
 
 
