@@ -40,7 +40,7 @@ bench *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench {{arguments}}
 
-# Measure the cost of stages for a short response: `just bench-stages account limit`
+# Measure the cost of stages: `just bench-stages account`, `limit`, `limit --workers 4`, `limit --redis`
 bench-stages *names:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench.stages {{names}}
