@@ -14,7 +14,6 @@ from typing import Any
 from attrs import Factory, define, evolve
 from ruamel.yaml.composer import ComposerError
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
 from pipeline.config.composing import compose, too_many
@@ -123,10 +122,10 @@ class _Reader:
     scalars: dict[Path, Secret] = Factory(dict)
     names: dict[Path, Secret] = Factory(dict)
     unread: list[Secret] = Factory(list)
-    open_nodes: dict[int, Node] = Factory(dict)
+    open_nodes: dict[int, Any] = Factory(dict)
     nodes: int = 0
 
-    def read(self, node: Node, path: Path) -> Any:
+    def read(self, node: Any, path: Path) -> Any:
         self.nodes += 1
         if self.nodes > self.max_nodes:
             raise too_many(self.max_nodes, self._place(node))
@@ -147,7 +146,7 @@ class _Reader:
         del self.open_nodes[id(node)]
         return value
 
-    def _place(self, node: Node) -> Any:
+    def _place(self, node: Any) -> Any:
         """Give the place of `node`, or of the alias that leads to it: the last place going down."""
         marks = [open_node.start_mark for open_node in (*self.open_nodes.values(), node)]
         for outer, inner in pairwise(marks):
@@ -155,7 +154,7 @@ class _Reader:
                 return outer
         return node.start_mark
 
-    def _mapping(self, node: Node, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: Any, path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, place = str(key_node.value), _location(key_node)
@@ -183,7 +182,7 @@ class _Reader:
                 self.values[here] = place
         return result
 
-    def _leave_unread(self, node: Node, names: bool = False) -> None:
+    def _leave_unread(self, node: Any, names: bool = False) -> None:
         """Note the scalars in a value that has no path, and with `names` the names in it."""
         if node.id == "scalar":
             self.unread.append(evolve(_span(node, node.value), part=unknown))
@@ -195,7 +194,7 @@ class _Reader:
                     self._leave_unread(inner, names)
             del self.open_nodes[id(node)]
 
-    def _scalar(self, node: ScalarNode, path: Path) -> Any:
+    def _scalar(self, node: Any, path: Path) -> Any:
         text: str = node.value
         if "${" in text:
             expanded = _VARIABLE.sub(lambda match: self._variable(match, path), text)
@@ -257,9 +256,9 @@ def _plain(kind: str, text: str) -> Any:
         return text
 
 
-def _span(node: ScalarNode, text: str) -> Secret:
+def _span(node: Any, text: str) -> Secret:
     return Secret(node.start_mark.index, node.end_mark.index, text)
 
 
-def _location(node: Node) -> Location:
+def _location(node: Any) -> Location:
     return Location(node.start_mark.line + 1, node.start_mark.column + 1)

@@ -94,12 +94,12 @@ def main(
         port = free_port()
         command = [sys.executable, "-m", "tests.bench.backend", str(port)]
         backend = exits.enter_context(started("backend", command, port, pinned.rest, {}))
-        store = exits.enter_context(running_redis()).url if redis else ""
+        url = exits.enter_context(running_redis()).url if redis else ""
         targets = []
         more = ADDED.keys() & set(names)
         for name, without, added in (("with", (), more), ("without", names, ())):
             (folder / name).mkdir()
-            config = config_file(folder / name, backend.url, without, added, store)
+            config = config_file(folder / name, backend.url, without, added, url)
             port = free_port()
             proxy_line = [*proxy_command(config, port), "--workers", str(workers)]
             proxy = started(name, proxy_line, port, pinned.measured, ENVIRON)
@@ -116,8 +116,8 @@ def main(
             click.echo({name: round(value * 1e6) for name, value in by_name.items()}, err=True)
     cost = 100 * (best["with"] / best["without"] - 1)
     place = "redis-server" if redis else f"{workers} workers" if workers > 1 else "one process"
-    more = f"{1e6 * (best['with'] - best['without']):.0f} us"
-    click.echo(f"{', '.join(names)}, {place}: {cost:+.1f} % CPU of a short answer, {more}")
+    difference = f"{1e6 * (best['with'] - best['without']):.0f} us"
+    click.echo(f"{', '.join(names)}, {place}: {cost:+.1f} % CPU of a short answer, {difference}")
 
 
 if __name__ == "__main__":

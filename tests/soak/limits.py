@@ -93,7 +93,7 @@ async def scene(limits: str, option: str = "", **setup: Any) -> AsyncIterator[Sc
 
 async def exact(seconds: float) -> list[str]:
     """The limits of a minute hold."""
-    wrong = []
+    wrong: list[str] = []
     for name, setup in SETUPS.items():
         for limit, (maximum, amount) in PER_MINUTE.items():
             async with scene(f"keys: {{{limit}: {maximum}}}", **setup) as made:
@@ -124,7 +124,7 @@ async def exact(seconds: float) -> list[str]:
 
 async def store(_: float) -> list[str]:
     """What happens without the store."""
-    wrong = []
+    wrong: list[str] = []
     for on_loss in ("local", "allow", "refuse"):
         limits = "keys: {requests_per_minute: 1_000_000}"
         async with scene(limits, f", on_loss: {on_loss}", replicas=2) as made:
