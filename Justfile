@@ -31,12 +31,16 @@ soak *arguments:
 soak-usage *arguments:
     .venv/bin/python -m tests.soak.accounting {{arguments}}
 
+# Check limits with several processes under load: exact, store, workers, crash, slots
+soak-limits *arguments:
+    .venv/bin/python -m tests.soak.limits {{arguments}}
+
 # Measure the cost of the proxy, compared with forwarding bytes; see `just bench --help`
 bench *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench {{arguments}}
 
-# Measure the cost of stages for a short response: `just bench-stages account limit`
+# Measure the cost of stages: `just bench-stages account`, `limit`, `limit --workers 4`, `limit --redis`
 bench-stages *names:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
     .venv/bin/python -m tests.bench.stages {{names}}

@@ -8,6 +8,7 @@ of its own, and imports nothing of the three before it has checked them.
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,7 @@ def main() -> None:
     for problem in foreign(HOME):
         hint = "install llm-proxy in its own environment, with `uv tool install` or `pipx install`"
         sys.exit(f"Error: {problem}; {hint}")
+    gc.set_threshold(20_000)  # a command makes many objects, and few cycles
     from proxy.cli import main as command
 
     try:

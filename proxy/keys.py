@@ -91,7 +91,7 @@ class Keys:
 
 
 def load(config: str) -> Keys:
-    """Find the keys of a config, which may have problems elsewhere. Raises ConfigError."""
+    """Find the keys, in a config that may have problems. Raises ConfigError, KeyCommandError."""
     source, variables = read_texts(config)
     environ = {**variables_of(variables), **os.environ}
     document = _valid(config, parse(source, environ))
@@ -103,8 +103,10 @@ def load(config: str) -> Keys:
     if keys_file:
         try:
             text = Files(path.parent).text(result.keys_file)
-        except FileError:  # `keys new` makes it
-            return result
+        except FileError as error:
+            if not result.path.exists():  # `keys new` makes it
+                return result
+            raise KeyCommandError(f"{error}\n  hint: {error.hint}") from error
         document = _valid(result.keys_file, parse(text, environ, root=(_SECTION,)))
         keys |= _stored(document, document.value, result.path, ())
     return result

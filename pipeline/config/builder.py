@@ -17,6 +17,8 @@ from pipeline.config.walk import OptionClasses, secret_part, set_options
 
 # Problems that are errors only if something refers to their entry.
 _ONLY_IF_REFERENCED = {"missing-file", "missing-variable", "unavailable"}
+#: Values that refer to nothing, unless their field does.
+_SCALARS = (str, int, float)
 # Without its variable or file a value has other problems. They are not reported.
 _OF_VARIABLES = {"missing-file", "missing-variable", "bad-variable"}
 
@@ -153,6 +155,8 @@ def _at(value: Any, path: Path) -> Any:
 
 def references(built: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
     """Yield each reference to an entry of a section: its path, the section, the entry's name."""
+    if built is None or isinstance(built, _SCALARS):
+        return
     for key, value in _items(built):
         yield from references(value, (*path, key))
     if attrs.has(type(built)):
@@ -163,6 +167,8 @@ def references(built: Any, path: Path) -> Iterator[tuple[Path, str, str]]:
                 yield where, target, value
             elif target:  # a list of names, or null
                 yield from (((*where, key), target, name) for key, name in _items(value))
+            elif value is None or isinstance(value, _SCALARS):
+                continue
             elif "section" not in field.metadata and field.init:
                 yield from references(value, where)
 

@@ -12,12 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 from attrs import Factory, define, evolve
-from ruamel.yaml import YAML
-from ruamel.yaml.composer import Composer, ComposerError
+from ruamel.yaml.composer import ComposerError
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from ruamel.yaml.reader import ReaderError
 
+from pipeline.config.composing import compose, too_many
 from pipeline.config.document import Document, FromEnvironment, Path, Unquoted
 from pipeline.config.files import FileError, Files
 from pipeline.config.problems import Location, Problem
@@ -27,14 +26,16 @@ _VARIABLE = re.compile(
     r"\$(\$)?\{(?:file:([^{}]+)\}|([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)"
 )
 _SCALARS = {"int", "float", "bool", "null"}
-#: Values and names in a file, each as often as an alias repeats it. They take 4 s.
+#: Values and names in a file, each as often as an alias repeats it.
 _MAX_NODES = 100_000
+#: Characters for each of them. A larger file without aliases has fewer.
+_MIN_CHARACTERS = 4
 
 
 def parse(
     text: str,
     environ: Mapping[str, str],
-    max_nodes: int = _MAX_NODES,
+    max_nodes: int | None = None,
     files: Files | None = None,
     root: Path = (),
 ) -> Document:
@@ -43,14 +44,11 @@ def parse(
     Without `files`, no `${file:PATH}` is read. `root` is the path of the whole document: its paths
     begin with it.
     """
+    max_nodes = max_nodes or max(_MAX_NODES, len(text) // _MIN_CHARACTERS)
     reader = _Reader(environ, max_nodes, files)
-    yaml = YAML(typ="safe", pure=True)
-    yaml.Composer = _Composer
-    yaml.composer.max_nodes = max_nodes
-    yaml.composer.warn_double_anchors = False  # a pipeline that was copied has its anchor twice
     value = None
     try:
-        node = yaml.compose(text)
+        node = compose(text, max_nodes)
         value = reader.read(node, root) if node is not None else None
     except YAMLError as error:
         reader.problems.append(_syntax_problem(error, text))
@@ -111,25 +109,6 @@ def _syntax_problem(error: YAMLError, text: str) -> Problem:
     return Problem("yaml-syntax", f"this is not valid YAML: {message}", location, hint)
 
 
-class _Composer(Composer):
-    """Stops at a file with too many nodes, before all of them are built."""
-
-    max_nodes = _MAX_NODES
-    _nodes = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """See Composer."""
-        self._nodes += 1
-        if self._nodes > self.max_nodes:
-            raise _too_many(self.max_nodes, self.parser.peek_event().start_mark)
-        return super().compose_node(parent, index)
-
-
-def _too_many(nodes: int, mark: Any) -> ComposerError:
-    message = f"it has more than {nodes} values, counting those that aliases repeat"
-    return ComposerError(problem=message, problem_mark=mark)
-
-
 @define
 class _Reader:
     environ: Mapping[str, str]
@@ -143,15 +122,15 @@ class _Reader:
     scalars: dict[Path, Secret] = Factory(dict)
     names: dict[Path, Secret] = Factory(dict)
     unread: list[Secret] = Factory(list)
-    open_nodes: dict[int, Node] = Factory(dict)
+    open_nodes: dict[int, Any] = Factory(dict)
     nodes: int = 0
 
-    def read(self, node: Node, path: Path) -> Any:
+    def read(self, node: Any, path: Path) -> Any:
         self.nodes += 1
         if self.nodes > self.max_nodes:
-            raise _too_many(self.max_nodes, self._place(node))
+            raise too_many(self.max_nodes, self._place(node))
         self.values[path] = _location(node)
-        if isinstance(node, ScalarNode):
+        if node.id == "scalar":  # also of PyYAML's nodes
             scalar = self._scalar(node, path)
             if scalar is not None:
                 self.scalars[path] = _span(node, str(scalar))
@@ -160,14 +139,14 @@ class _Reader:
             raise ComposerError(problem="this alias contains itself", problem_mark=node.start_mark)
         self.open_nodes[id(node)] = node
         value: Any
-        if isinstance(node, MappingNode):
+        if node.id == "mapping":
             value = self._mapping(node, path)
         else:
             value = [self.read(item, (*path, n)) for n, item in enumerate(node.value)]
         del self.open_nodes[id(node)]
         return value
 
-    def _place(self, node: Node) -> Any:
+    def _place(self, node: Any) -> Any:
         """Give the place of `node`, or of the alias that leads to it: the last place going down."""
         marks = [open_node.start_mark for open_node in (*self.open_nodes.values(), node)]
         for outer, inner in pairwise(marks):
@@ -175,17 +154,17 @@ class _Reader:
                 return outer
         return node.start_mark
 
-    def _mapping(self, node: MappingNode, path: Path) -> dict[str, Any]:
+    def _mapping(self, node: Any, path: Path) -> dict[str, Any]:
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
             key, place = str(key_node.value), _location(key_node)
             here = (*path, key)
-            if not isinstance(key_node, ScalarNode) or "${" in key:
+            if key_node.id != "scalar" or "${" in key:
                 message = "a name must be a plain text without variables"
                 hint = 'write the name itself, or put quotes around a value: "{…}"'
                 self.problems.append(Problem("bad-name", message, place, hint))
                 self._leave_unread(value_node)
-                if not isinstance(key_node, ScalarNode):
+                if key_node.id != "scalar":
                     self._leave_unread(key_node, names=True)
                 continue
             if key in result:
@@ -203,9 +182,9 @@ class _Reader:
                 self.values[here] = place
         return result
 
-    def _leave_unread(self, node: Node, names: bool = False) -> None:
+    def _leave_unread(self, node: Any, names: bool = False) -> None:
         """Note the scalars in a value that has no path, and with `names` the names in it."""
-        if isinstance(node, ScalarNode):
+        if node.id == "scalar":
             self.unread.append(evolve(_span(node, node.value), part=unknown))
         elif id(node) not in self.open_nodes:
             self.open_nodes[id(node)] = node
@@ -215,11 +194,11 @@ class _Reader:
                     self._leave_unread(inner, names)
             del self.open_nodes[id(node)]
 
-    def _scalar(self, node: ScalarNode, path: Path) -> Any:
+    def _scalar(self, node: Any, path: Path) -> Any:
         text: str = node.value
         if "${" in text:
             expanded = _VARIABLE.sub(lambda match: self._variable(match, path), text)
-            return Unquoted(expanded) if node.style is None else FromEnvironment(expanded)
+            return FromEnvironment(expanded) if node.style else Unquoted(expanded)
         kind = str(node.tag).rpartition(":")[2]
         return _plain(kind, text) if kind in _SCALARS else text
 
@@ -277,9 +256,9 @@ def _plain(kind: str, text: str) -> Any:
         return text
 
 
-def _span(node: ScalarNode, text: str) -> Secret:
+def _span(node: Any, text: str) -> Secret:
     return Secret(node.start_mark.index, node.end_mark.index, text)
 
 
-def _location(node: Node) -> Location:
+def _location(node: Any) -> Location:
     return Location(node.start_mark.line + 1, node.start_mark.column + 1)

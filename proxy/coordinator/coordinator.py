@@ -134,6 +134,8 @@ class Coordinator:
             self._change_breaker(worker, messages.BreakerChange(target, "released"))
 
     async def _hello(self, worker: _Worker, message: messages.Hello) -> None:
+        if worker.pid:
+            raise ProtocolError("a second Hello")
         worker.pid = message.pid
         for earlier in [other for other in self._workers if other.pid == message.pid]:
             await earlier.gone.wait()  # it has closed that connection

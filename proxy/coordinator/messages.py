@@ -25,9 +25,10 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from stages.backends.call_queue import Full
-from stages.limits.store import Level, Want
+from stages.limits.store import PERIODS, Level, Want
 from stages.routing.breaker import Change
 
+_Amount = Annotated[float, msgspec.Meta(ge=0)]
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _Slots = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -52,13 +53,16 @@ class Admit(_Message):
     n: int
     hold: str
     wants: tuple[Want, ...]
-    amounts: tuple[float, ...]
+    amounts: tuple[_Amount, ...]
     wait: float
 
     def __post_init__(self) -> None:
-        """Check the lengths."""
+        """Check what the types do not say. A count that cannot be would fail for all workers."""
         if len(self.wants) != len(self.amounts):
             raise ValueError("an amount is missing")
+        for want in self.wants:
+            if want.maximum <= 0 or want.period not in PERIODS[want.kind]:
+                raise ValueError("a limit cannot be")
 
 
 class AdmitResult(_Message):
@@ -75,7 +79,7 @@ class Settle(_Message):
     """See LimitStore.settle."""
 
     hold: str
-    used: tuple[float, ...]
+    used: tuple[_Amount, ...]
 
 
 class Renew(_Message):

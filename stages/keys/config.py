@@ -20,6 +20,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,63}")
 #: The names of clients without an entry in `keys`.
 RESERVED_NAME = re.compile(r"anonymous|key-[0-9]+")
 
+_NO_LIMITS = Limits()
+
 
 def _all_but_digests(text: str) -> list[tuple[int, int]]:
     """The secret part of `sha256`: a digest is none, but a key by mistake is."""
@@ -58,7 +60,9 @@ class Key:
         None,
         help="the names or patterns of models that the client may ask for; default: all",
     )
-    limits: Limits = option(factory=Limits, help="the limits of this key, for the stage `limit`")
+    limits: Limits = option(
+        factory=lambda: _NO_LIMITS, help="the limits of this key, for the stage `limit`"
+    )
     expires: str | None = option(
         None,
         help="the UTC time from which the key is refused, as 2027-01-31T18:00:00Z; a date means "

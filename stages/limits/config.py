@@ -12,7 +12,9 @@ from pipeline import option
 Unit = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost", "concurrency"]
 Period = Literal["minute", "hour", "day", "month", ""]
 
-_positive = validators.optional(validators.gt(0))
+#: Beyond it, floats do not have each whole number.
+_MAX = 10**15
+_positive = validators.optional(validators.and_(validators.gt(0), validators.le(_MAX)))
 
 
 def _rate(unit: str, period: str) -> Any:
@@ -90,7 +92,8 @@ def _limits(limits: Limits) -> Iterator[Limit]:
     for each in fields(Limits):
         unit, per, period = each.name.partition("_per_")
         if per and (maximum := getattr(limits, each.name)) is not None:
-            yield Limit(each.name, unit, period, float(maximum))  # type: ignore[arg-type]
+            maximum = float(min(maximum, _MAX))
+            yield Limit(each.name, unit, period, maximum)  # type: ignore[arg-type]
     if limits.concurrent_requests is not None:
-        maximum = float(limits.concurrent_requests)
+        maximum = float(min(limits.concurrent_requests, _MAX))
         yield Limit("concurrent_requests", "concurrency", "", maximum)

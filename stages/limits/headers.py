@@ -16,6 +16,8 @@ from attrs import field, frozen
 from stages.limits.config import Limit
 from stages.limits.store import Level
 
+#: The last second of the year 9999, in Unix time: the last that `datetime` has.
+_LAST_SECOND = 253_402_300_799
 _UNITS = ("requests", "tokens", "input_tokens", "output_tokens")
 
 
@@ -91,7 +93,8 @@ _MAX_TEXTS = 500
 
 def time_text(seconds: float) -> str:
     """A Unix time as RFC 3339 in UTC, rounded up to a second."""
-    return datetime.fromtimestamp(ceil(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    second = min(ceil(seconds), _LAST_SECOND)
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _remember(second: int) -> str:

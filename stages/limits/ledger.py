@@ -247,7 +247,10 @@ class Ledger:
             for key in names[:excess]:
                 del self._counts[key]
         self._recent.clear()
-        self._sweep_at = min(max(_FIRST_SWEEP, 2 * len(self._counts)), self.max_counts)
+        number = len(self._counts)
+        self._sweep_at = min(max(_FIRST_SWEEP, 2 * number), self.max_counts)
+        if self._sweep_at <= number:  # the config has that many keys
+            self._sweep_at = number + _FIRST_SWEEP
 
 
 def _severity(lack: Lack, want: Want) -> tuple[bool, bool, float]:

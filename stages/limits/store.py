@@ -13,7 +13,7 @@ Arguments and results are numbers and texts, so a store may be in another proces
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 from attrs import frozen
@@ -21,6 +21,11 @@ from attrs import frozen
 from stages.limits.config import Period
 
 Kind = Literal["rate", "budget", "concurrency"]
+PERIODS: Mapping[Kind, Container[Period]] = {
+    "rate": ("minute", "hour", "day"),
+    "budget": ("day", "month"),
+    "concurrency": ("",),
+}
 
 
 @frozen

@@ -33,11 +33,15 @@ ADDED = {
 
 
 def config_file(
-    folder: Path, backend: str, without: Collection[str] = (), added: Collection[str] = ()
+    folder: Path,
+    backend: str,
+    without: Collection[str] = (),
+    added: Collection[str] = (),
+    store: str = "",
 ) -> Path:
     """The shipped pipelines.yaml with one backend, without some stages, and with some of ADDED.
 
-    `without` names stages of the pipeline `messages`, and whole pipelines.
+    `without` names stages of the pipeline `messages`, and whole pipelines. `store` is a URL.
     """
     yaml = YAML()
     config = yaml.load((ROOT / "pipelines.yaml").read_text())
@@ -49,6 +53,8 @@ def config_file(
         before, sections = ADDED[name]
         stages.insert(stages.index(before) + 1, name)
         config.update(sections)
+    if store and added:
+        config["store"] = store
     for name in {*without} & {*config["pipelines"]}:
         del config["pipelines"][name]
     file = folder / "pipelines.yaml"

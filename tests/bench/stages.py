@@ -30,6 +30,7 @@ from tests.bench.load import repeat
 from tests.bench.measure import run
 from tests.bench.processes import Cores, Target, cores, free_port, on, proxy_command, started
 from tests.bench.proxy_config import ADDED, ENVIRON, config_file
+from tests.redis_server import running_redis
 
 _CONNECTIONS = 16
 
@@ -79,8 +80,15 @@ def cpu(target: Target, seconds: float) -> float:
 @click.option("--rounds", default=7, show_default=True)
 @click.option("--seconds", default=1.5, show_default=True, help="The load of each round.")
 @click.option("--open-page", is_flag=True, help="Read the page each second meanwhile.")
-def main(names: tuple[str, ...], rounds: int, seconds: float, open_page: bool) -> None:
-    """Measure what stages cost: those of the shipped chain, and `limit`; or pipelines."""
+@click.option("--workers", default=1, show_default=True, help="Of each proxy: `limit` asks them.")
+@click.option("--redis", is_flag=True, help="Count limits in redis-server, whose CPU is not shown.")
+def main(
+    names: tuple[str, ...], rounds: int, seconds: float, open_page: bool, workers: int, redis: bool
+) -> None:
+    """Measure what stages cost: those of the shipped chain, and `limit`; or pipelines.
+
+    `limit --workers 4` is the cost with the coordinator.
+    """
     pinned = Cores.of(cores())
     with ExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
@@ -88,13 +96,15 @@ def main(names: tuple[str, ...], rounds: int, seconds: float, open_page: bool) -
         port = free_port()
         command = [sys.executable, "-m", "tests.bench.backend", str(port)]
         backend = exits.enter_context(started("backend", command, port, pinned.rest, {}))
+        url = exits.enter_context(running_redis()).url if redis else ""
         targets = []
         more = ADDED.keys() & set(names)
         for name, without, added in (("with", (), more), ("without", names, ())):
             (folder / name).mkdir()
-            config = config_file(folder / name, backend.url, without, added)
+            config = config_file(folder / name, backend.url, without, added, url)
             port = free_port()
-            proxy = started(name, proxy_command(config, port), port, pinned.measured, ENVIRON)
+            proxy_line = [*proxy_command(config, port), "--workers", str(workers)]
+            proxy = started(name, proxy_line, port, pinned.measured, ENVIRON)
             targets.append(exits.enter_context(proxy))
         for target in targets:
             cpu(target, seconds)  # warm
@@ -107,7 +117,9 @@ def main(names: tuple[str, ...], rounds: int, seconds: float, open_page: bool) -
             best = {name: min(value, by_name[name]) for name, value in best.items()}
             click.echo({name: round(value * 1e6) for name, value in by_name.items()}, err=True)
     cost = 100 * (best["with"] / best["without"] - 1)
-    click.echo(f"{', '.join(names)}: {cost:+.1f} % CPU of a short answer")
+    place = "redis-server" if redis else f"{workers} workers" if workers > 1 else "one process"
+    difference = f"{1e6 * (best['with'] - best['without']):.0f} us"
+    click.echo(f"{', '.join(names)}, {place}: {cost:+.1f} % CPU of a short answer, {difference}")
 
 
 if __name__ == "__main__":

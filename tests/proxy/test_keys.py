@@ -194,6 +194,21 @@ def test_without_a_config_the_next_step_is_shown(tmp_path: Path) -> None:
         assert "llm-proxy init" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["new", "list", "revoke"])
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["a folder", "not UTF-8"])
+def test_a_keys_file_that_cannot_be_read_is_reported(
+    folder: Path, command: str, content: bytes | None
+) -> None:
+    (folder / "pipelines.yaml").write_text(f"keys_file: k.yaml\n{TEXT}")
+    path = folder / "k.yaml"
+    path.mkdir() if content is None else path.write_bytes(content)
+    result = keys(folder, command, *([] if command == "list" else ["alice"]))
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "the file k.yaml" in result.stderr
+    assert "hint:" in result.stderr
+
+
 def test_commands_at_the_same_time_lose_no_key(folder: Path) -> None:
     command = [sys.executable, "-m", "llm_proxy", "keys", "new", "--config", "pipelines.yaml"]
     running = [

@@ -151,6 +151,9 @@ def test_a_limit_before_resolve_does_not_fit(tmp_path: Path) -> None:
     [
         ("all: {requests_per_minut: 5}", "did you mean `requests_per_minute`?"),
         ("all: {requests_per_minute: 0}", "`requests_per_minute` must be > 0"),
+        ("all: {requests_per_minute: 1" + "0" * 400 + "}", "`requests_per_minute` must be <= "),
+        ("all: {concurrent_requests: 1" + "0" * 400 + "}", "`concurrent_requests` must be <= "),
+        ("all: {cost_per_day: 1.0e+200}", "`cost_per_day` must be <= "),
         ("all: {requests_per_minute: 1.5}", "expected a whole number"),
         ("all: {concurrency_timeout: -1}", "`concurrency_timeout` must be >= 0"),
         ("models: {a: 5}", "expected a mapping"),

@@ -1,110 +1,82 @@
-"""Two replicas with a store and one slot: `python -m tests.soak.slots --requests 10000`.
-
-A quarter of the clients disconnect, at a random moment. The backend must never have two calls at
-once, and in the end the store must have none.
-"""
+"""One slot and several processes: the backend never has two calls at once, and keys take turns."""
 
 from __future__ import annotations
 
-import argparse
+import asyncio
+import contextlib
 import random
-import sys
 import tempfile
-import threading
-import time
 from collections import Counter
 from pathlib import Path
 
-from tests.redis_server import RedisServer, Resp, running_redis
-from tests.support import body
-from tests.wire.client import Client, Response, raw
-from tests.wire.command import Command, command
+from attrs import Factory, define
+
+from tests.redis_server import running_redis
+from tests.soak.site import TIMEOUT, connect, read_response, request, site_of, store_option
 from tests.wire.counting_backend import counting_backend
 
-CLIENTS = 32
-START = 60.0
-CONFIG = """
-server: {{max_loop_delay: null}}
-store: {{url: "{store}"}}
-backends:
-  one-slot: {{base_url: "{backend}/v1", max_concurrent_calls: 1}}
-models: {{"*": {{backend: one-slot}}}}
-pipelines:
-  messages:
-    route: POST /v1/messages
-    stages:
-      - authenticate: {{keys: [client-key]}}
-      - validate
-      - resolve
-      - translate-in
-      - queue: {{max_queued: 1000}}
-      - invoke
-      - translate-out
-      - stream-encode
-"""
+CALLS = 10_000
+#: The part of the clients that disconnect, after at most this many seconds.
+DISCONNECTS, PATIENCE = 0.25, 0.1
+CLIENTS = {"alice": 24, "bob": 4}
+#: Seconds that a call takes.
+SECONDS = 0.001
 
 
-def client(proxies: list[Command], requests: int, outcomes: Counter[str]) -> None:
-    """Send requests to a random proxy, one after the other."""
-    for _ in range(requests):
-        each = Client(random.choice(proxies).url)
-        each.socket.sendall(raw(body()))
-        if random.random() < 0.25:
-            time.sleep(random.random() * 0.1)
-            outcomes["disconnected"] += 1
-        else:
-            outcomes[str(Response.of(each.send(b"")).status)] += 1
-        each.close()
+@define
+class _Calls:
+    url: str
+    remaining: int
+    complete: Counter[str] = Factory(Counter)
+    statuses: Counter[int] = Factory(Counter)
+
+    async def client(self, key: str) -> None:
+        while self.remaining > 0:
+            self.remaining -= 1
+            reader, writer = await connect(self.url)
+            writer.write(request(key))
+            if random.random() < DISCONNECTS:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(1), random.random() * PATIENCE)
+            else:
+                status = await asyncio.wait_for(read_response(reader), TIMEOUT)
+                self.statuses[status] += 1
+                self.complete[key] += 1
+            writer.close()
 
 
-def commands(store: RedisServer) -> dict[str, int]:
-    """Calls of each command, and the total."""
-    with Resp(store.port) as resp:
-        lines = resp.call("INFO", "commandstats").decode().split()
-    calls = {line.split(":")[0]: line for line in lines if line.startswith("cmdstat_")}
-    return {
-        name.removeprefix("cmdstat_"): int(line.split("calls=")[1].split(",")[0])
-        for name, line in calls.items()
-    }
+SETUPS: dict[str, dict[str, int]] = {
+    "one process": {},
+    "4 workers": {"workers": 4},
+    "2 replicas, nginx, redis-server": {"replicas": 2},
+}
 
 
-def soak(requests: int, folder: Path) -> str:
-    """Run it. Return a problem, if there is one."""
-    with counting_backend() as backend, running_redis() as store:
-        file = folder / "pipelines.yaml"
-        file.write_text(CONFIG.format(store=store.url, backend=backend.url))
-        with (
-            command(file, until="", at_most=600) as one,
-            command(file, until="", at_most=600) as two,
-        ):
-            for proxy in (one, two):
-                proxy.says("is ready after", START)
-            outcomes: Counter[str] = Counter()
-            arguments = ([one, two], requests // CLIENTS, outcomes)
-            threads = [threading.Thread(target=client, args=arguments) for _ in range(CLIENTS)]
-            started = time.monotonic()
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-            seconds = time.monotonic() - started
-            time.sleep(1)
-            lost = [line for proxy in (one, two) for line in proxy.log if "does not resp" in line]
-            with Resp(store.port) as resp:
-                keys = [key.decode() for key in resp.call("KEYS", "*leases")]
-        counts = commands(store)
-        print(f"{dict(outcomes)} in {seconds:.0f} s; at once: {backend.most}")  # noqa: T201
-        print({k: v for k, v in counts.items() if k in ("evalsha", "publish", "time")})  # noqa: T201
-    return "\n".join(lost + keys + (["two calls at once"] if backend.most > 1 else []))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=10_000)
-    with tempfile.TemporaryDirectory() as folder:
-        problem = soak(parser.parse_args().requests, Path(folder))
-    sys.exit(problem or None)
-
-
-if __name__ == "__main__":
-    main()
+async def slots(_: float) -> list[str]:
+    """Compare 4 workers, and 2 replicas with a store, with one process."""
+    wrong, shares = [], {}
+    for name, setup in SETUPS.items():
+        with contextlib.ExitStack() as exits:
+            backend = exits.enter_context(counting_backend())
+            backend.seconds = SECONDS
+            port = int(backend.url.rpartition(":")[2])
+            store = exits.enter_context(running_redis()) if "replicas" in setup else None
+            limits = "all: {requests_per_minute: 1_000_000}"
+            folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
+            site = site_of(folder, port, limits, store=store_option(store), slots="1", **setup)
+            made = await asyncio.to_thread(exits.enter_context, site)
+            calls = _Calls(made.url, CALLS if setup else CALLS // 5)
+            clients = [calls.client(key) for key, n in CLIENTS.items() for _ in range(n)]
+            await asyncio.gather(*clients)
+            lost = sum(made.lines("does not respond"))
+        share = shares[name] = calls.complete["bob"] / calls.complete.total()
+        print(  # noqa: T201
+            f"slots: {name}: at most {backend.most} at once; statuses {dict(calls.statuses)}; the "
+            f"store was lost {lost} times; bob, with {CLIENTS['bob']} of {sum(CLIENTS.values())} "
+            f"clients, got {100 * share:.0f} %"
+        )
+        if backend.most != 1 or set(calls.statuses) != {200}:
+            wrong.append(f"slots: {name}: {backend.most} calls at once")
+        if abs(share - shares["one process"]) > 0.1:
+            wrong.append(f"slots: {name}: not as fair as one process")
+    return wrong

@@ -183,6 +183,7 @@ async def test_openings_reach_the_others_and_workers_that_come_later() -> None:
         assert await (await made.worker()).send() == [messages.Welcome()]
 
 
+WANT = '["Admit",1,"h",[{"account":"a","limit":"l","kind":"%s","period":"%s","maximum":%s}],[%s],0]'
 LONG = b'["Hello",' + b" " * (MAX_LINE + 2)
 
 
@@ -194,6 +195,11 @@ LONG = b'["Hello",' + b" " * (MAX_LINE + 2)
         b'["Hello"]\n',
         b'["Resize","gpu",0]\n',
         b'["Admit",1,"h",[],[1.0],0]\n',
+        (WANT % ("rate", "", 1, 1)).encode() + b"\n",
+        (WANT % ("budget", "minute", 1, 1)).encode() + b"\n",
+        (WANT % ("rate", "day", 0, 1)).encode() + b"\n",
+        (WANT % ("rate", "day", 1, -1)).encode() + b"\n",
+        b'["Hello",1]\n["Hello",1]\n["Hello",1]\n',
         b'["Settle","hold",[]]\n',
         b'["Resume","gpu",1,1]\n',
         b'["Welcome"]\n',

@@ -51,6 +51,17 @@ def test_they_have_the_form_of_the_recorded_response() -> None:
     }
 
 
+@pytest.mark.parametrize("years", [1e4, 1e9])
+def test_a_debt_of_ages_has_the_last_time_there_is(years: float) -> None:
+    limits, seconds = Limits(tokens_per_day=1), years * 366 * 86400
+    shown = headers(limits, Level(-1e9, seconds))
+    error = refused(limits, Level(-1e9, seconds), seconds)
+
+    assert shown["tokens-reset"] == "9999-12-31T23:59:59Z"
+    assert "at 9999-12-31T23:59:59Z" in str(error)
+    assert error.headers["x-should-retry"] == "false"
+
+
 def test_of_several_limits_the_one_with_least_left_is_shown() -> None:
     limits = Limits(requests_per_minute=10, requests_per_day=1000)
     shown = headers(

@@ -301,6 +301,14 @@ def test_counts_of_clients_names_are_bounded() -> None:
     assert not admitted(ledger, "more", rate(60, 1, "key:a", "day"))
 
 
+def test_with_more_keys_than_counts_a_search_is_still_rare() -> None:
+    ledger = Ledger(max_counts=2000)
+    for n in range(3000):
+        admitted(ledger, str(n), rate(60, 60, f"key:{n}", "day"))
+    assert len(ledger._counts) == 3000
+    assert ledger._sweep_at >= 3000
+
+
 def test_a_clock_that_goes_back_gives_nothing_twice(new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     admitted(ledger, "1", rate(60, 60), budget(5, 1))
