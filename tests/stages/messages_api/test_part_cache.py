@@ -153,7 +153,7 @@ def test_what_is_decoded_again_is_only_what_is_new() -> None:
     value = decode(body(*turns, system="Be brief."), cache)
     assert value is not None
     assert all(type(part) is Part for part in (value["system"], *value["messages"]))
-    assert 0 < cache.used_bytes - used < 1500
+    assert 0 < cache.used_bytes - used < 2000
 
 
 def test_the_memory_is_bounded_and_the_oldest_parts_go_first() -> None:
