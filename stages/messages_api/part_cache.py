@@ -64,6 +64,8 @@ class _Cached:
     memory: int
     """Bytes, estimated."""
     following: _Following = Factory(list)
+    dropped: bool = False
+    """Whether the cache has dropped it, while a request still uses it."""
 
 
 #: Messages that came after a message, the latest first. A dropped part vanishes from it.
@@ -82,7 +84,7 @@ class SplitBody:
     def new_bytes(self) -> int:
         """The bytes of the parts that have to be decoded."""
         return sum(
-            len(part) for parts in self.parts.values() for part in parts if type(part) is bytes
+            [len(part) for parts in self.parts.values() for part in parts if type(part) is bytes]
         )
 
 
@@ -151,30 +153,26 @@ class PartCache:
         """Return the cached messages that `data` begins with, and the place after them."""
         messages: list[_Cached | bytes] = []
         place, comma, following = layout.start, layout.comma, self._first
+        width = len(comma)
         with self._lock:
             while cached := _match(following, data, place):
                 messages.append(cached)
-                self._touch(cached)
+                self._parts.move_to_end(cached.key)
                 place += len(cached.key[1])
-                if not data.startswith(comma, place):
+                if data[place : place + width] != comma:
                     break
-                place += len(comma)
+                place += width
                 following = cached.following
         return messages, place
 
     def _find(self, member: str, texts: Iterable[bytes]) -> list[_Cached | bytes]:
         """Replace the JSON of cached parts by these."""
-        parts: list[_Cached | bytes] = []
         with self._lock:
-            for text in texts:
-                if cached := self._parts.get((member, text)):
-                    self._touch(cached)
-                parts.append(cached or text)
+            parts = [self._parts.get((member, text), text) for text in texts]
+            for part in parts:
+                if type(part) is not bytes:
+                    self._parts.move_to_end(part.key)
         return parts
-
-    def _touch(self, cached: _Cached) -> None:
-        if cached.key in self._parts:
-            self._parts.move_to_end(cached.key)
 
     def _add(self, key: _Key) -> _Cached:
         """Structure a part. Raises ValueError or BaseValidationError if it is not valid."""
@@ -199,6 +197,7 @@ class PartCache:
     def _shrink(self) -> None:
         while self.used_bytes > self.max_bytes:
             _, cached = self._parts.popitem(last=False)
+            cached.dropped = True
             self.used_bytes -= cached.memory
 
 
@@ -206,7 +205,7 @@ def _match(following: _Following, data: bytes, place: int) -> _Cached | None:
     """Return the message whose JSON is at `place`."""
     for reference in following:
         cached = reference()
-        if cached is not None and data.startswith(cached.key[1], place):
+        if cached is not None and data.startswith(cached.key[1], place) and not cached.dropped:
             return cached
     return None
 
