@@ -29,7 +29,7 @@ from stages.profiles.profile import Profile
 from stages.translation.history import History, Turn
 from stages.wire.json_codec import EncodedMessages
 
-#: The memory that a message needs besides its JSON and its text.
+#: The memory of a message besides its JSON. Its text is mostly the same object as in PartCache.
 _MEMORY_PER_MESSAGE = 1000
 
 #: The profile, the owner, whether it is strict, and the conversation's first block.
@@ -69,7 +69,7 @@ def _same(old: Turn, new: Turn) -> bool:
 
 def memory_of(messages: Iterable[tuple[dict[str, Any], bytes]]) -> int:
     """Estimate the bytes of rendered messages with their JSON."""
-    return sum(_MEMORY_PER_MESSAGE + 2 * len(data) for _, data in messages)
+    return sum(_MEMORY_PER_MESSAGE + len(data) for _, data in messages)
 
 
 @define(eq=False)

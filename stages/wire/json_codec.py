@@ -161,6 +161,11 @@ def encode(value: Any) -> bytes:
         return "".join(_BY_STEPS.iterencode(value)).encode()
 
 
+def encode_exact(value: Any) -> bytes:
+    """As `encode`, for bytes that are kept: those of orjson hold about ten times their memory."""
+    return bytes(memoryview(encode(value)))
+
+
 def _outside_strings(data: bytes) -> bytes:
     """`data` without its strings, in steps that are short. Raises TooManyError."""
     outside, quotes, backslash = [], 0, b""
