@@ -23,6 +23,7 @@ from stages.translation.request_options import divide_stop_sequences, request_op
 from stages.translation.stop_reason import output_limit
 from stages.translation.structured_output import StructuredOutput, structured_output
 from stages.translation.tools import TranslatedTools, translate_tools
+from stages.translation.tools_cache import TOOLS
 from stages.wire.json_codec import EncodedMessages
 
 _UNCALIBRATED = TokenEstimate()
@@ -42,10 +43,11 @@ def chat_request(
     fields = FieldPolicies(profile.fields, strict, {} if pdfs is None else pdfs)
     request = resolved.request
     output = structured_output(request, profile, fields)
-    messages, encoded = _messages(resolved, profile, fields, output.instruction)
+    cached = resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes > 0
+    messages, encoded = _messages(resolved, profile, fields, output.instruction, cached)
     stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
     streams = request.stream or profile.stream == "always" or bool(scanned)
-    options, tools = _options(request, messages, output, profile, fields, stop, streams)
+    options, tools = _options(request, messages, output, profile, fields, stop, streams, cached)
     echoed = _prefill(request, messages, options, profile)
     size = estimate_prompt_tokens(messages, options.get("tools", ()), encoded)
     return ChatRequest(
@@ -71,12 +73,11 @@ def chat_request(
 
 
 def _messages(
-    resolved: Resolved, profile: Profile, fields: FieldPolicies, instruction: str
+    resolved: Resolved, profile: Profile, fields: FieldPolicies, instruction: str, cached: bool
 ) -> tuple[list[dict[str, Any]], EncodedMessages]:
     owner = owner_of(resolved.target.backend, resolved.target.model)
     turns = history(resolved.request, profile, fields, instruction)
-    cache = CONVERSATIONS if resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes else None
-    return conversation(turns, owner, profile, fields, cache)
+    return conversation(turns, owner, profile, fields, CONVERSATIONS if cached else None)
 
 
 def _options(
@@ -87,11 +88,13 @@ def _options(
     fields: FieldPolicies,
     stop: list[str],
     streams: bool,
+    cached: bool,
 ) -> tuple[dict[str, Any], TranslatedTools]:
     """Return all options, and the tools among them. `output` is translated."""
     options = request_options(request, profile, fields, stop, streams)
     options |= reasoning_options(request, messages, profile, fields)
-    tools = translate_tools(request, profile, fields)
+    translate = TOOLS.translate if cached else translate_tools
+    tools = translate(request, profile, fields)
     options |= output.options | tools.options
     if request.max_tokens is not None:
         options[profile.max_tokens_field] = output_limit(request.max_tokens, profile.context_window)
