@@ -46,7 +46,7 @@ _MEMORY_PER_PART = 1500
 #: JSON values of a body; see json_codec.
 _MAX_VALUES = 320_000
 #: A body with more messages is decoded as a whole: each part costs some microseconds.
-_MAX_MESSAGES = 5000
+_MAX_MESSAGES, _ROLE = 5000, b'"role":'
 #: Messages that may come after the same message, or begin a conversation. Each is compared.
 _MAX_FOLLOWING = 32
 #: Members that are one part. Each message is a part, too.
@@ -112,6 +112,8 @@ class PartCache:
         after_comma = data.endswith(layout.comma, layout.start, end)
         if messages:
             data = data[: layout.start] + data[end:]
+        if data.count(_ROLE) > _MAX_MESSAGES:  # before each gets an object
+            return None
         try:
             new, data = layout.cut(data)
             members = layout.members(data)
@@ -132,7 +134,7 @@ class PartCache:
                     body[name] = json_codec.decode(raw)
                     continue
                 parts = split.parts[name]
-                cached = [self._add((name, p)) if type(p) is bytes else p for p in parts]
+                cached = [self._add((name, p)) if isinstance(p, bytes) else p for p in parts]
                 values += sum([part.values for part in cached])
                 body[name] = [part.part for part in cached]
                 if name == "messages":
@@ -168,9 +170,10 @@ class PartCache:
     def _find(self, member: str, texts: Iterable[bytes]) -> list[_Cached | bytes]:
         """Replace the JSON of cached parts by these."""
         with self._lock:
+            parts: list[_Cached | bytes]
             parts = [self._parts.get((member, text), text) for text in texts]
             for part in parts:
-                if type(part) is not bytes:
+                if not isinstance(part, bytes):
                     self._parts.move_to_end(part.key)
         return parts
 

@@ -24,7 +24,8 @@ def text_message(value: Any) -> tuple[Message, int] | None:
     """
     if type(value) is not dict or len(value) != 2:
         return None
-    role, content = value.get("role"), value.get("content")
+    role: Any = value.get("role")
+    content = value.get("content")
     readers = _READERS.get(role) if type(role) is str else None
     if readers is None or not content:
         return None
