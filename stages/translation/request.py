@@ -43,11 +43,10 @@ def chat_request(
     fields = FieldPolicies(profile.fields, strict, {} if pdfs is None else pdfs)
     request = resolved.request
     output = structured_output(request, profile, fields)
-    cached = resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes > 0
-    messages, encoded = _messages(resolved, profile, fields, output.instruction, cached)
+    messages, encoded = _messages(resolved, profile, fields, output.instruction)
     stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
     streams = request.stream or profile.stream == "always" or bool(scanned)
-    options, tools = _options(request, messages, output, profile, fields, stop, streams, cached)
+    options, tools = _options(resolved, messages, output, profile, fields, stop, streams)
     echoed = _prefill(request, messages, options, profile)
     size = estimate_prompt_tokens(messages, options.get("tools", ()), encoded)
     return ChatRequest(
@@ -73,27 +72,32 @@ def chat_request(
 
 
 def _messages(
-    resolved: Resolved, profile: Profile, fields: FieldPolicies, instruction: str, cached: bool
+    resolved: Resolved, profile: Profile, fields: FieldPolicies, instruction: str
 ) -> tuple[list[dict[str, Any]], EncodedMessages]:
     owner = owner_of(resolved.target.backend, resolved.target.model)
     turns = history(resolved.request, profile, fields, instruction)
-    return conversation(turns, owner, profile, fields, CONVERSATIONS if cached else None)
+    cache = CONVERSATIONS if _uses_caches(resolved) else None
+    return conversation(turns, owner, profile, fields, cache)
+
+
+def _uses_caches(resolved: Resolved) -> bool:
+    return resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes > 0
 
 
 def _options(
-    request: MessagesRequest,
+    resolved: Resolved,
     messages: list[dict[str, Any]],
     output: StructuredOutput,
     profile: Profile,
     fields: FieldPolicies,
     stop: list[str],
     streams: bool,
-    cached: bool,
 ) -> tuple[dict[str, Any], TranslatedTools]:
     """Return all options, and the tools among them. `output` is translated."""
+    request = resolved.request
     options = request_options(request, profile, fields, stop, streams)
     options |= reasoning_options(request, messages, profile, fields)
-    translate = TOOLS.translate if cached else translate_tools
+    translate = TOOLS.translate if _uses_caches(resolved) else translate_tools
     tools = translate(request, profile, fields)
     options |= output.options | tools.options
     if request.max_tokens is not None:
