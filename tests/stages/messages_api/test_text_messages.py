@@ -22,9 +22,7 @@ KINDS = st.sampled_from(["text", "tool_use", "tool_result", "thinking", "image",
 VALUES = st.one_of(SCALARS, st.lists(TEXTS, max_size=2), st.dictionaries(st.just("a"), SCALARS))
 BLOCKS = st.one_of(
     TEXTS,
-    st.fixed_dictionaries(
-        {"type": KINDS}, optional=dict.fromkeys((*MEMBERS, "signature"), VALUES)
-    ),
+    st.fixed_dictionaries({"type": KINDS}, optional=dict.fromkeys((*MEMBERS, "signature"), VALUES)),
     st.fixed_dictionaries(
         {
             "type": st.just("tool_use"),
