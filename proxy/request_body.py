@@ -6,6 +6,8 @@ the decompressed bytes, and they must be counted before there are many of them.
 
 from __future__ import annotations
 
+from io import BytesIO
+
 from anyio.lowlevel import checkpoint
 from attrs import define
 from starlette.types import Receive
@@ -57,7 +59,7 @@ class RequestBody:
             self._check(len(self._data), limit)
             return self._data
         self._check(self.content_length, limit)
-        data = bytearray()  # a list of short parts would take many times the memory
+        data = BytesIO()  # a list of short parts would take many times the memory
         gzip = GzipDecoder() if self.gzip else None
         more = True
         while more:
@@ -74,22 +76,21 @@ class RequestBody:
                 await self._decompress(part, gzip, data, limit)
         if gzip is not None:
             gzip.end()
-        self._data = bytes(data)
+        self._data = data.getvalue()
         return self._data
 
-    async def _decompress(
-        self, part: bytes, gzip: GzipDecoder, data: bytearray, limit: int
-    ) -> None:
+    async def _decompress(self, part: bytes, gzip: GzipDecoder, data: BytesIO, limit: int) -> None:
         for decompressed in gzip.decompress(part):
             self._check(gzip.bytes_in, limit)  # many bytes may decompress to none
             self._add(decompressed, data, limit)
             await checkpoint()  # a few bytes may decompress to many parts
 
-    def _add(self, part: bytes, data: bytearray, limit: int) -> None:
-        data += part
-        self._check(len(data), limit)
-        self.budget.free_bytes -= len(data) - self._counted
-        self._counted = len(data)
+    def _add(self, part: bytes, data: BytesIO, limit: int) -> None:
+        data.write(part)
+        size = data.tell()
+        self._check(size, limit)
+        self.budget.free_bytes -= size - self._counted
+        self._counted = size
 
     def release(self) -> None:
         """Return the body's bytes to the budget. Called at the end of the request."""

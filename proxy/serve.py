@@ -29,6 +29,7 @@ from proxy.coordinator.sharing import NOTE, SOCKET, Sharing, make_folder
 from proxy.http.disconnect import SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
+from proxy.memory import tune_memory
 from proxy.reload import Reload
 from proxy.signals import (
     end_at_once_on_a_second_signal,
@@ -42,12 +43,6 @@ from stages.record import Record
 from stages.ui import page_path
 from stages.usage.record import MIB
 
-# New objects that trigger the garbage collector. Requests create few cycles. Python's default of
-# 700 would run it several times per request: a tenth of the time.
-_YOUNG_OBJECTS = 20_000
-# Young collections per collection of the middle generation, and middle ones per full collection.
-# With Python's 10 and 10 a middle one takes 50 ms while a large body is read.
-_OLDER_GENERATIONS = (5, 20)
 # Seconds after which uvicorn closes an idle connection; HttpProtocol closes it earlier.
 # uvicorn's default of 5 is also that of httpx, and so of the Anthropic SDK. Both ends would close
 # at the same moment, and a request that is sent at that moment gets no response.
@@ -132,7 +127,7 @@ def _start_app(file: str, server: Server, config: Config | None, folder: Path | 
     `folder` is that of the supervisor.
     """
     log_handler = logging_setup.set_up()
-    gc.set_threshold(_YOUNG_OBJECTS, *_OLDER_GENERATIONS)
+    tune_memory()
     end_at_once_on_a_second_signal(worker=server.workers > 1)
     if server.workers > 1:
         end_with_supervisor()
@@ -169,7 +164,7 @@ def serve_in_background(
     def start() -> App:
         log_handler = logging_setup.set_up()
         log_handler.addFilter(is_logged)
-        gc.set_threshold(_YOUNG_OBJECTS, *_OLDER_GENERATIONS)
+        tune_memory()
         end_at_once_on_a_second_signal(worker=True)
         reload = Reload(transform(config), server.host, server.reload, transform=transform)
         return _app(reload.running, reload, log_handler)

@@ -11,7 +11,6 @@ stages do not.
 from __future__ import annotations
 
 import asyncio
-from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -26,8 +25,17 @@ from stages.wire import json_codec
 # A response head may take this many idle timeouts. aiohttp has no timeout while it writes a request
 # that the backend does not read, and after a 1xx response.
 _HEAD_TIMEOUTS = 2
-# Bytes. aiohttp warns of a larger body passed as bytes; a file is accepted.
-_LARGE_BODY = 1024 * 1024
+
+
+class _Body(aiohttp.BytesPayload):
+    """Bytes that are written at once, without copies.
+
+    aiohttp warns of more than a megabyte. uvloop and asyncio write what the system takes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        aiohttp.Payload.__init__(self, data)
+        self._size = len(data)
 
 
 @define
@@ -70,7 +78,7 @@ class ChatCompletionsClient:
                 async with asyncio.timeout(self.connect_timeout + _HEAD_TIMEOUTS * head_timeout):
                     return await self.session.post(
                         url,
-                        data=data if len(data) < _LARGE_BODY else BytesIO(data),
+                        data=_Body(data),
                         headers=call.headers,
                         timeout=timeout,
                         allow_redirects=False,

@@ -16,65 +16,75 @@ not a digest, so a wrong hit is impossible.
 
 Parts are immutable, and requests share them. They stay in the memory of this process. A part is
 dropped when others need its memory and it is the least recently used one.
+
+The messages of a conversation follow each other as in its last request: so most of them are found
+by one comparison each, and need no parser and no hash.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice, pairwise
 from threading import Lock
 from typing import Any
+from weakref import ReferenceType, ref
 
-import msgspec
 from attrs import Factory, define, frozen
 from cattrs.errors import BaseValidationError
 
+from stages.messages_api.body_layout import BodyLayout
 from stages.messages_api.structuring import Part, structure_part
+from stages.messages_api.text_messages import text_message
 from stages.messages_api.validation import message_problems
 from stages.wire import json_codec
 
 #: Bytes. A shorter body costs less to decode than to split.
 MIN_BODY = 16_000
-#: Memory of a cached part: for each byte of its JSON, and besides.
-_MEMORY_PER_BYTE, _MEMORY_PER_PART = 3, 1000
+#: Bytes of memory of a cached part and its objects, besides its texts.
+_MEMORY_PER_PART = 1500
 #: JSON values of a body; see json_codec.
 _MAX_VALUES = 320_000
-
-_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ITEMS = msgspec.json.Decoder(list[msgspec.Raw])
-
 #: A body with more messages is decoded as a whole: each part costs some microseconds.
-_MAX_MESSAGES = 5000
+_MAX_MESSAGES, _ROLE = 5000, b'"role":'
+#: Messages that may come after the same message, or begin a conversation. Each is compared.
+_MAX_FOLLOWING = 32
 #: Members that are one part. Each message is a part, too.
 _WHOLE = ("system", "tools")
 #: The member that a part is in, and its JSON.
 _Key = tuple[str, bytes]
 
 
-@frozen(eq=False)
+@define(eq=False)
 class _Cached:
+    key: _Key
     part: Part
     values: int
     """It has at most this many JSON values."""
+    memory: int
+    """Bytes, estimated."""
+    following: _Following = Factory(list)
+    dropped: bool = False
+    """Whether the cache has dropped it, while a request still uses it."""
+
+
+#: Messages that came after a message, the latest first. A dropped part vanishes from it.
+_Following = list[ReferenceType[_Cached]]
 
 
 @frozen(eq=False)
 class SplitBody:
     """A body that is split, but not decoded."""
 
-    members: Mapping[str, msgspec.Raw]
-    parts: Mapping[str, list[bytes]]
-    """The JSON of each part, by its member."""
-    cached: Mapping[_Key, _Cached]
+    members: Mapping[str, bytes]
+    parts: Mapping[str, list[_Cached | bytes]]
+    """The parts of a member: cached, or their JSON. Each message is one; others have one."""
 
     @property
     def new_bytes(self) -> int:
         """The bytes of the parts that have to be decoded."""
         return sum(
-            len(part)
-            for member, parts in self.parts.items()
-            for part in parts
-            if (member, part) not in self.cached
+            [len(part) for parts in self.parts.values() for part in parts if type(part) is bytes]
         )
 
 
@@ -87,27 +97,32 @@ class PartCache:
     used_bytes: int = 0
     """An estimate of the memory that is used."""
     max_values: int = _MAX_VALUES
-    """JSON values of a body, at most; commas in texts count too."""
+    """JSON values of a body, at most; commas in some texts count too."""
     _parts: OrderedDict[_Key, _Cached] = Factory(OrderedDict)
+    _first: _Following = Factory(list)
+    """The first messages of conversations."""
     _lock: Lock = Factory(Lock)
 
     def split(self, data: bytes) -> SplitBody | None:
         """Split a body. None: it has to be decoded as a whole. See the table above."""
-        if not self.max_bytes:
+        layout = BodyLayout.of(data) if self.max_bytes else None
+        if layout is None:
+            return None
+        messages, end = self._follow(data, layout)
+        after_comma = data.endswith(layout.comma, layout.start, end)
+        if messages:
+            data = data[: layout.start] + data[end:]
+        if data.count(_ROLE) > _MAX_MESSAGES:  # before each gets an object
             return None
         try:
-            members = _MEMBERS.decode(data)
-            if not _is_whole(data, members):
-                return None
-            parts = {name: [bytes(raw)] for name, raw in members.items() if name in _WHOLE}
-            if "messages" in members:
-                parts["messages"] = list(map(bytes, _ITEMS.decode(members["messages"])))
+            new, data = layout.cut(data)
+            members = layout.members(data)
         except (ValueError, RecursionError):
             return None
-        if len(parts.get("messages", ())) > _MAX_MESSAGES:
+        if len(messages) + len(new) > _MAX_MESSAGES or (messages and after_comma != bool(new)):
             return None
-        keys = [(member, part) for member, texts in parts.items() for part in texts]
-        return SplitBody(members, parts, self._find(keys))
+        parts = {name: self._find(name, [members[name]]) for name in _WHOLE if name in members}
+        return SplitBody(members, {**parts, "messages": messages + self._find("messages", new)})
 
     def decode(self, split: SplitBody) -> dict[str, Any] | None:
         """Decode a body into its members. See the table above."""
@@ -116,11 +131,16 @@ class PartCache:
         try:
             for name, raw in split.members.items():
                 if name not in split.parts:
-                    body[name] = json_codec.decode(bytes(raw))
+                    body[name] = json_codec.decode(raw)
                     continue
-                found = [self._part((name, part), split) for part in split.parts[name]]
-                values += sum(number for _, number in found)
-                body[name] = [part for part, _ in found] if name == "messages" else found[0][0]
+                parts = split.parts[name]
+                cached = [self._add((name, p)) if isinstance(p, bytes) else p for p in parts]
+                values += sum([part.values for part in cached])
+                body[name] = [part.part for part in cached]
+                if name == "messages":
+                    self._link(parts, cached)
+                else:
+                    body[name] = cached[0].part
         except (ValueError, BaseValidationError):
             return None  # after the whole body is decoded, the problem is reported with its path
         return body if values <= self.max_values else None
@@ -131,57 +151,93 @@ class PartCache:
             self.max_bytes = max_bytes
             self._shrink()
 
-    def _find(self, keys: Iterable[_Key]) -> dict[_Key, _Cached]:
-        found = {}
+    def _follow(self, data: bytes, layout: BodyLayout) -> tuple[list[_Cached | bytes], int]:
+        """Return the cached messages that `data` begins with, and the place after them."""
+        messages: list[_Cached | bytes] = []
+        place, comma, following = layout.start, layout.comma, self._first
+        width = len(comma)
         with self._lock:
-            for key in keys:
-                if cached := self._parts.get(key):
-                    self._parts.move_to_end(key)
-                    found[key] = cached
-        return found
+            while cached := _match(following, data, place):
+                messages.append(cached)
+                self._parts.move_to_end(cached.key)
+                place += len(cached.key[1])
+                if data[place : place + width] != comma:
+                    break
+                place += width
+                following = cached.following
+        return messages, place
 
-    def _part(self, key: _Key, split: SplitBody) -> tuple[Part, int]:
-        """Return the part, and its greatest number of values.
-
-        Raises ValueError or BaseValidationError if it is not valid.
-        """
-        if cached := split.cached.get(key):
-            return cached.part, cached.values
-        member, raw = key
-        # In two lists it is as deep as in the body: the decoder limits the depth.
-        value = json_codec.decode(b"[[%b]]" % raw)[0][0]
-        values = 1 + sum(map(raw.count, (b",", b"[", b"{")))
-        part = structure_part(member, value)
-        if member == "messages" and any(message_problems(part.value, "")):
-            raise ValueError("a message with a problem")
+    def _find(self, member: str, texts: Iterable[bytes]) -> list[_Cached | bytes]:
+        """Replace the JSON of cached parts by these."""
         with self._lock:
-            if key not in self._parts:
-                self.used_bytes += _memory(key)
-            self._parts[key] = _Cached(part, values)
+            parts: list[_Cached | bytes]
+            parts = [self._parts.get((member, text), text) for text in texts]
+            for part in parts:
+                if not isinstance(part, bytes):
+                    self._parts.move_to_end(part.key)
+        return parts
+
+    def _add(self, key: _Key) -> _Cached:
+        """Structure a part. Raises ValueError or BaseValidationError if it is not valid."""
+        cached = _structure(*key)
+        with self._lock:
+            if old := self._parts.get(key):  # added by another thread, or twice in this body
+                return old
+            self._parts[key] = cached
+            self.used_bytes += cached.memory
             self._shrink()
-        return part, values
+        return cached
+
+    def _link(self, split: Sequence[_Cached | bytes], messages: list[_Cached]) -> None:
+        """Record which messages follow each other, from the last that was cached on."""
+        old = next((n for n, part in enumerate(split) if type(part) is bytes), len(split))
+        with self._lock:
+            if old <= 1 and messages:
+                _insert(self._first, messages[0])
+            for before, after in pairwise(messages[max(0, old - 1) :]):
+                _insert(before.following, after)
 
     def _shrink(self) -> None:
         while self.used_bytes > self.max_bytes:
-            key, _ = self._parts.popitem(last=False)
-            self.used_bytes -= _memory(key)
+            _, cached = self._parts.popitem(last=False)
+            cached.dropped = True
+            self.used_bytes -= cached.memory
 
 
-def _memory(key: _Key) -> int:
-    return _MEMORY_PER_PART + _MEMORY_PER_BYTE * len(key[1])
+def _match(following: _Following, data: bytes, place: int) -> _Cached | None:
+    """Return the message whose JSON is at `place`."""
+    for reference in following:
+        cached = reference()
+        if cached is not None and data.startswith(cached.key[1], place) and not cached.dropped:
+            return cached
+    return None
 
 
-def _is_whole(data: bytes, members: Mapping[str, msgspec.Raw]) -> bool:
-    """Whether the members are all of `data`. A key that came twice is in `members` only once."""
-    space = b" " if b'": ' in data[:100] else b""
-    place, head = 0, b"{"
-    for name, raw in members.items():
-        head += json_codec.encode(name) + b":" + space
-        pair = head + bytes(raw)
-        if not data.startswith(pair, place):
-            return False
-        place, head = place + len(pair), b"," + space
-    return data[place:] == b"}"
+def _insert(following: _Following, message: _Cached) -> None:
+    if not following or following[0]() is not message:
+        others = (other for other in following if other() not in (None, message))
+        following[:] = [ref(message), *islice(others, _MAX_FOLLOWING - 1)]
+
+
+def _structure(member: str, raw: bytes) -> _Cached:
+    # In two lists it is as deep as in the body: the decoder limits the depth.
+    value = json_codec.decode(b"[[%b]]" % raw, finite=False)[0][0]
+    if member == "messages" and (result := text_message(value)):
+        message, values = result
+        part = Part(message, ())
+    else:
+        json_codec.refuse_infinity(raw, value)
+        part = structure_part(member, value)
+        values = 1 + sum(map(raw.count, (b",", b"[", b"{")))
+        if member == "messages" and any(message_problems(part.value, "")):
+            raise ValueError("a message with a problem")
+    return _Cached((member, raw), part, values, _memory(raw))
+
+
+def _memory(raw: bytes) -> int:
+    """Estimate the memory of a part. A character of a text takes up to four bytes."""
+    width = 1 if raw.isascii() and b"\\u" not in raw else 4
+    return _MEMORY_PER_PART + (1 + width) * len(raw)
 
 
 #: The cache of this process. The section `server` has its limit.

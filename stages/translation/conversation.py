@@ -26,7 +26,7 @@ from stages.translation.history import History, Turn
 from stages.translation.message_order import merge_neighbours, split_results, user_first
 from stages.translation.reasoning import ReturnedMembers
 from stages.translation.tool_names import CallIdMap, backend_call_id, short_name
-from stages.wire.json_codec import NOT_ENCODED, EncodedMessages, encode
+from stages.wire.json_codec import NOT_ENCODED, EncodedMessages, encode, encode_exact
 
 # Neutral: the model must think neither that the tool ran nor that it failed.
 NO_RESULT = "The result of this call is not available. Do not assume that it ran."
@@ -105,7 +105,7 @@ def _render_with(
         state, done, encoded, memory = old.state.copy(own), old.turns, old.encoded, old.memory
         own.repeat(old.degradations)
     _render(state, history.turns[done:-1])
-    new = [(message, encode(message)) for message in state.messages[len(encoded) :]]
+    new = [(message, encode_exact(message)) for message in state.messages[len(encoded) :]]
     encoded = {**encoded, **{id(pair[0]): pair for pair in new}}
     if not fields.pdfs:  # their text may come later
         done, reported = len(history.turns) - 1, own.degradations()

@@ -17,18 +17,19 @@ extend that turn.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from operator import is_
 from threading import Lock
 from typing import Any
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, frozen
 
 from stages.exchange import Degradation
 from stages.profiles.profile import Profile
 from stages.translation.history import History, Turn
 from stages.wire.json_codec import EncodedMessages
 
-#: The memory that a message needs besides its JSON and its text.
+#: The memory of a message besides its JSON. Its text is mostly the same object as in PartCache.
 _MEMORY_PER_MESSAGE = 1000
 
 #: The profile, the owner, whether it is strict, and the conversation's first block.
@@ -51,29 +52,24 @@ class Checkpoint:
     """The rendered messages with their JSON."""
     memory: int
     """Bytes, estimated."""
-    _identity: list[Any] = field(init=False)
-
-    @_identity.default
-    def _identify(self) -> list[Any]:
-        return _identity(self.history.turns[: self.turns])
 
     def begins(self, history: History) -> bool:
         """Whether `history` begins with these turns, and has more."""
         return (
             self.turns < len(history.turns)
             and self.history.system == history.system
-            and self._identity == _identity(history.turns[: self.turns])
+            and all(map(_same, self.history.turns[: self.turns], history.turns))
         )
 
 
-def _identity(turns: Sequence[Turn]) -> list[Any]:
-    """What is the same for the same blocks in the same turns. The blocks must stay alive."""
-    return [item for role, blocks in turns for item in (role, *map(id, blocks))]
+def _same(old: Turn, new: Turn) -> bool:
+    """Whether two turns have the same objects as blocks. Equal ones may differ: 1 == True."""
+    return old[0] == new[0] and len(old[1]) == len(new[1]) and all(map(is_, old[1], new[1]))
 
 
 def memory_of(messages: Iterable[tuple[dict[str, Any], bytes]]) -> int:
     """Estimate the bytes of rendered messages with their JSON."""
-    return sum(_MEMORY_PER_MESSAGE + 2 * len(data) for _, data in messages)
+    return sum(_MEMORY_PER_MESSAGE + len(data) for _, data in messages)
 
 
 @define(eq=False)

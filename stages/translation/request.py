@@ -23,6 +23,7 @@ from stages.translation.request_options import divide_stop_sequences, request_op
 from stages.translation.stop_reason import output_limit
 from stages.translation.structured_output import StructuredOutput, structured_output
 from stages.translation.tools import TranslatedTools, translate_tools
+from stages.translation.tools_cache import TOOLS
 from stages.wire.json_codec import EncodedMessages
 
 _UNCALIBRATED = TokenEstimate()
@@ -45,7 +46,7 @@ def chat_request(
     messages, encoded = _messages(resolved, profile, fields, output.instruction)
     stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
     streams = request.stream or profile.stream == "always" or bool(scanned)
-    options, tools = _options(request, messages, output, profile, fields, stop, streams)
+    options, tools = _options(resolved, messages, output, profile, fields, stop, streams)
     echoed = _prefill(request, messages, options, profile)
     size = estimate_prompt_tokens(messages, options.get("tools", ()), encoded)
     return ChatRequest(
@@ -75,12 +76,16 @@ def _messages(
 ) -> tuple[list[dict[str, Any]], EncodedMessages]:
     owner = owner_of(resolved.target.backend, resolved.target.model)
     turns = history(resolved.request, profile, fields, instruction)
-    cache = CONVERSATIONS if resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes else None
+    cache = CONVERSATIONS if _uses_caches(resolved) else None
     return conversation(turns, owner, profile, fields, cache)
 
 
+def _uses_caches(resolved: Resolved) -> bool:
+    return resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes > 0
+
+
 def _options(
-    request: MessagesRequest,
+    resolved: Resolved,
     messages: list[dict[str, Any]],
     output: StructuredOutput,
     profile: Profile,
@@ -89,9 +94,11 @@ def _options(
     streams: bool,
 ) -> tuple[dict[str, Any], TranslatedTools]:
     """Return all options, and the tools among them. `output` is translated."""
+    request = resolved.request
     options = request_options(request, profile, fields, stop, streams)
     options |= reasoning_options(request, messages, profile, fields)
-    tools = translate_tools(request, profile, fields)
+    translate = TOOLS.translate if _uses_caches(resolved) else translate_tools
+    tools = translate(request, profile, fields)
     options |= output.options | tools.options
     if request.max_tokens is not None:
         options[profile.max_tokens_field] = output_limit(request.max_tokens, profile.context_window)

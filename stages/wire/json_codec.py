@@ -60,13 +60,14 @@ class TruncatedError(ValueError):
     """JSON that ends too early."""
 
 
-def decode(data: bytes, *, duplicate_keys: bool = False) -> Any:
+def decode(data: bytes, *, duplicate_keys: bool = False, finite: bool = True) -> Any:
     """Parse JSON. Raises ValueError, with line and column, if `data` is not valid JSON.
 
     Unlike some parsers this also refuses NaN and Infinity, numbers too large for a double, and
     nesting over MAX_DEPTH. Duplicate keys raise DuplicateKeyError; with `duplicate_keys` the last
     one counts. Raises TooManyError for too many values, distinct names of members, or escapes, and
-    TruncatedError for JSON that ends too early.
+    TruncatedError for JSON that ends too early. Not `finite`: a number too large for a double is
+    infinity, and the caller has to refuse it.
     """
     outside = data
     if len(data) > _MAX_VALUES:
@@ -80,7 +81,8 @@ def decode(data: bytes, *, duplicate_keys: bool = False) -> Any:
         if str(error).startswith("EOF while parsing"):
             raise TruncatedError(str(error)) from error
         raise
-    _refuse_infinity(outside, value)
+    if finite:
+        refuse_infinity(outside, value)
     return value
 
 
@@ -130,7 +132,7 @@ def decode_prefix(text: str) -> Any:
     """
     data = text.encode()
     value = jiter.from_json(data, allow_inf_nan=False, partial_mode=True)
-    _refuse_infinity(data, value)
+    refuse_infinity(data, value)
     return value
 
 
@@ -157,6 +159,11 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:  # an integer of more than 64 bits, which orjson does not support
         return "".join(_BY_STEPS.iterencode(value)).encode()
+
+
+def encode_exact(value: Any) -> bytes:
+    """As `encode`, for bytes that are kept: those of orjson hold about ten times their memory."""
+    return bytes(memoryview(encode(value)))
 
 
 def _outside_strings(data: bytes) -> bytes:
@@ -196,11 +203,23 @@ def _refuse_many(data: bytes, outside: bytes) -> None:
         raise TooManyError(f"a number of more than {_MAX_DIGITS} digits")
 
 
-def _refuse_infinity(data: bytes, value: Any) -> None:
+def refuse_infinity(data: bytes, value: Any) -> None:
+    """Raise ValueError if a number in `data` is too large for a double. `value` is its value."""
     zeros = data.translate(_ZEROS)
     large = b"0e000" in zeros or b"0e+000" in zeros or _MANY in zeros
     if large and _has_infinity(value):
         raise ValueError("number out of range")
+
+
+def count_values(value: Any) -> int:
+    """Return how many values a JSON value has, at most. Raises ValueError for infinity."""
+    if isinstance(value, dict):
+        return 1 + sum(map(count_values, value.values()))
+    if isinstance(value, list):
+        return 1 + sum(map(count_values, value))
+    if isinstance(value, float) and math.isinf(value):
+        raise ValueError("number out of range")
+    return 1
 
 
 def _has_infinity(value: Any) -> bool:

@@ -101,7 +101,7 @@ class Loads:
 
     def _paced(self, streams: int, target: Target) -> dict[str, float]:
         target.rest()
-        target.calm = target.calm or target.memory()
+        calm = target.memory()
         seen: list[tuple[float | None, float | None]] = []
 
         def look() -> None:
@@ -119,8 +119,8 @@ class Loads:
         (before, _), (after, memory) = seen
         if before is not None and after is not None:
             found[f"delta_us_{streams}"] = 1e6 * (after - before) / len(late)
-        if target.calm and memory and streams == max(STREAMS):
-            found["stream_kb"] = (memory - target.calm) / 1e3 / streams
+        if calm and memory and streams == max(STREAMS):
+            found["stream_kb"] = (memory - calm) / 1e3 / streams
         return found
 
 

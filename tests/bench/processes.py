@@ -70,8 +70,6 @@ class Target:
     answered: int = 0
     at_rest: float | None = None
     """Bytes it holds when it has answered once."""
-    calm: float | None = None
-    """Bytes it holds before its first stream that stays open."""
     _family: list[psutil.Process] = field(factory=list, init=False)
 
     def __attrs_post_init__(self) -> None:

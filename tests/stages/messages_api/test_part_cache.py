@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,6 +125,15 @@ BODIES = {
     "white space at the end": body() + b"\n",
     "several lines": json.dumps(json.loads(body()), indent=1).encode(),
     "messages that are no list": body().replace(b'"messages":[', b'"messages":{"a":[') + b"}",
+    "no comma between messages": body({"role": "user", "content": "a"}).replace(b"},{", b"}{"),
+    "a comma after the last message": body()[:-2] + b",]}",
+    "another value after the last message": body()[:-2] + b",1]}",
+    "the same member in a tool": body(tools=[{"name": "a", "x": {"messages": [{}]}}]),
+    "messages within another member": body()[:-1].replace(b'"messages"', b'"x":{"messages"', 1)
+    + b"}}",
+    "infinity in a call": body(
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "b", "input": 1}]}
+    ).replace(b'"input":1', b'"input":{"a":[1e999]}'),
     "not UTF-8": body({"role": "user", "content": "ab"}).replace(b'"ab"', b'"\xff"'),
     "NaN": body(temperature=float("nan")),
     "a number out of range": body({"role": "user", "content": 1}).replace(b":1}", b":1e999}"),
@@ -141,6 +151,7 @@ BODIES = {
 
 @for_each("data", BODIES.values(), BODIES)
 def test_it_is_read_as_without_the_cache(data: bytes) -> None:
+    outcome(body({"role": "user", "content": "a"}))  # its first messages are cached
     cached, plain = with_and_without(data)
     assert cached == plain
 
@@ -153,7 +164,7 @@ def test_what_is_decoded_again_is_only_what_is_new() -> None:
     value = decode(body(*turns, system="Be brief."), cache)
     assert value is not None
     assert all(type(part) is Part for part in (value["system"], *value["messages"]))
-    assert 0 < cache.used_bytes - used < 1500
+    assert 0 < cache.used_bytes - used < 2000
 
 
 def test_the_memory_is_bounded_and_the_oldest_parts_go_first() -> None:
@@ -169,6 +180,46 @@ def test_the_memory_is_bounded_and_the_oldest_parts_go_first() -> None:
     cache.resize(0)
     assert cache.used_bytes == 0
     assert decode(body(), cache) is None
+
+
+def test_cached_messages_are_found_without_the_parser() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    turns = [{"role": "user", "content": f"number {n}"} for n in range(50)]
+    decode(body(*turns[:20]), cache)
+    decode(body(*turns[:10], *turns[30:]), cache)  # two conversations with the same begin
+    for data in (body(*turns[:20]), body(*turns[:10], *turns[30:])):
+        split = cache.split(data + b" ")  # not valid, but found
+        assert split is None
+        split = cache.split(data)
+        assert split is not None
+        assert split.new_bytes == 0
+
+
+def test_a_dropped_message_is_not_found() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    decode(body(), cache)
+    split = cache.split(body())
+    assert split is not None
+    cache.resize(100)
+    cache.resize(10_000_000)
+    again = cache.split(body())  # `split` still refers to the dropped message
+    assert again is not None
+    assert again.new_bytes > 0
+    assert cache.decode(split) is not None
+
+
+TEXTS = ["word " * 1000, "é" * 3000, "\U0001f600" * 2000, "a — b " * 1000]
+
+
+@for_each("text", TEXTS, ["ASCII", "Latin", "emoji", "a dash"])
+@pytest.mark.parametrize("ascii_only", [True, False], ids=["escaped", "UTF-8"])
+def test_the_memory_is_not_underestimated(text: str, ascii_only: bool) -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    messages = [{"role": "user", "content": LONG}, {"role": "user", "content": text}]
+    value = {"model": "m", "messages": messages}
+    data = json.dumps(value, separators=COMPACT, ensure_ascii=ascii_only).encode()
+    assert decode(data, cache) is not None
+    assert cache.used_bytes >= len(data) + sys.getsizeof(LONG) + sys.getsizeof(text)
 
 
 def test_many_values_are_counted_over_all_parts() -> None:
