@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Generator
-from pathlib import Path
 
-import hypothesis
 import pytest
 
-pytest_plugins = ["tests.secrets"]
+# Write bytecode, before the first large import. Otherwise each worker of pytest-xdist, and each
+# command, compiles LangChain and rewrites the assertions of Hypothesis: 3 s of CPU.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
-_CACHE = Path(__file__).parents[1] / ".pytest_cache" / "bytecode"
+import hypothesis  # noqa: E402
+
+pytest_plugins = ["tests.secrets"]
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -25,11 +29,20 @@ def pytest_configure(config: pytest.Config) -> None:
     # No deadline: the machine may be busy.
     hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
     hypothesis.settings.load_profile("tests")
-    if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
-        # Each worker of pytest-xdist, and each command, would compile LangChain: 2 s of CPU.
-        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(_CACHE))
-        sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"]
-        sys.dont_write_bytecode = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect the tests without garbage collection, and exclude their modules from later ones.
+
+    Each full garbage collection would visit the objects of LangChain and of all tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

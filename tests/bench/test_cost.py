@@ -16,7 +16,7 @@ import gc
 import itertools
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +48,6 @@ from tests.support import chat_request, http, profile
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"  # the client of the backend is aiohttp's
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_garbage_of_earlier_tests() -> Iterator[None]:
-    """Collect it once, and exclude the remaining objects from later collections, to save time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def check(cost: Calls, ceiling: float, times: int = 1) -> None:
