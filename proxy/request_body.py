@@ -86,8 +86,7 @@ class RequestBody:
             await checkpoint()  # a few bytes may decompress to many parts
 
     def _add(self, part: bytes, data: BytesIO, limit: int) -> None:
-        data.write(part)
-        size = data.tell()
+        size = self._counted + data.write(part)
         self._check(size, limit)
         self.budget.free_bytes -= size - self._counted
         self._counted = size
