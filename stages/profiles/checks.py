@@ -86,7 +86,7 @@ def check_headers(_: Any, attribute: Any, headers: dict[str, str]) -> None:
 
 
 #: The key must not go to another server.
-_PATH = re.compile(r"(/?[A-Za-z0-9_.~-]+)*/?")
+_PATH = re.compile(r"(/?[A-Za-z0-9_.~-])*/?")
 
 
 @text_pattern(_PATH.pattern)
