@@ -68,6 +68,11 @@ class Profile:
         help="calls it accepts at a time; with the stage `queue`, others wait",
         validator=validators.optional(validators.gt(0)),
     )
+    swaps_models: bool = option(
+        False,
+        help="it unloads a model to load another; with the stage `queue`, waiting calls of the "
+        "loaded model go first",
+    )
     context_window: int | None = option(
         None,
         help="tokens of prompt and response together",
@@ -268,7 +273,7 @@ def merge_overrides(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
 CONNECTION_KEYS = frozenset(
     (
         "profile base_url api_key headers health connect_timeout embedded model_path "
-        "max_concurrent_calls models remember_refusals"
+        "max_concurrent_calls swaps_models models remember_refusals"
     ).split()
 )
 
