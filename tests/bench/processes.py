@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import psutil
@@ -124,9 +125,17 @@ def peer(name: str, url: str) -> Target:
 
 @contextlib.contextmanager
 def started(
-    name: str, command: Sequence[str], port: int, core: int | None, environ: Mapping[str, str]
+    name: str,
+    command: Sequence[str],
+    port: int,
+    core: int | None,
+    environ: Mapping[str, str],
+    log: IO[str] | None = None,
 ) -> Iterator[Target]:
-    """A process of ours that listens on `port` when this begins, and has ended when this ends."""
+    """A process of ours that listens on `port` when this begins, and has ended when this ends.
+
+    `log` gets its standard error.
+    """
     if _listens(port):
         raise SystemExit(f"another program listens on port {port}")
     quiet = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
@@ -136,7 +145,7 @@ def started(
             env={**quiet, **environ},
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # what a log line costs to make is in the figures
+            stderr=log or subprocess.DEVNULL,  # what a log line costs to make is in the figures
         )
     try:
         _wait_for(port, process)
