@@ -22,7 +22,12 @@ from attrs import define, field, frozen
 
 from tests.bench.proxy_config import ROOT
 
-COMMAND = str(Path(sys.executable).parent / "llm-proxy")
+
+def proxy_of(python: str = sys.executable) -> str:
+    """The `llm-proxy` of an interpreter's environment."""
+    return str(Path(python).parent / "llm-proxy")
+
+
 #: Seconds a process is given to begin or to end.
 _LIMIT = 30.0
 
@@ -180,6 +185,6 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def proxy_command(config: Path, port: int) -> list[str]:
+def proxy_command(config: Path, port: int, python: str = sys.executable) -> list[str]:
     """`llm-proxy serve`, as a person starts it."""
-    return [COMMAND, "serve", "--config", str(config), "--port", str(port)]
+    return [proxy_of(python), "serve", "--config", str(config), "--port", str(port)]
