@@ -229,14 +229,14 @@ class Coordinator:
             raise ProtocolError("a call is there already")
         queue = self._queues.get(name)
         if queue is None:
-            queue = self._queues[name] = FairQueue(slots)
+            queue = self._queues[name] = FairQueue(slots, self.clock)
         elif queue.slots != slots:
             self._start(queue.resize(slots))
         return queue
 
     def _remove(self, worker: _Worker, call: int, hold: float = 0.0) -> None:
         queue = worker.calls.pop(call, None)
-        if queue is None or (worker, call) not in queue:  # another call got its held slot
+        if queue is None or (worker, call) not in queue:  # another call got its reserved slot
             return
         self._start(queue.leave((worker, call), hold))
         if (worker, call) in queue:

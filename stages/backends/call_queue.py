@@ -25,7 +25,7 @@ class QueuedCall:
     """One call, from `enter` to `leave`. `names`: its client and its session.
 
     The queue sets `may_start` when the call gets a slot. `hold`: seconds for which the slot may be
-    held after `leave`, for the next call of the conversation.
+    reserved after `leave`, for the next call of the conversation.
     """
 
     names: tuple[str, str]
@@ -53,7 +53,7 @@ class CallQueue(Protocol):
         running   (once for each call)                          none; the slot is free
 
     *Atomic.* At most `slots` calls run, of all processes together, unless `slots` was lowered or
-    the store is lost. A slot is free while a call waits only if it is held. Calls of several
+    the store is lost. A slot is free while a call waits only if it is reserved. Calls of several
     processes take effect one after the other.
 
     *Fair.* The next call is the one that a single FairQueue of all processes chooses. A queue may
@@ -123,7 +123,7 @@ class LocalCallQueue:
 
     calls: FairQueue[QueuedCall]
     _holds: dict[QueuedCall, Delayed] = field(factory=dict, init=False)
-    """The timers of calls whose slot is held, or was until another call got it."""
+    """The timers of calls whose slot is reserved, or was until another call got it."""
 
     @property
     def slots(self) -> int:

@@ -4,19 +4,20 @@
 prompt of the conversation that ran last in a slot in its prefix cache, and another conversation
 replaces that prompt. If the backend swaps models, calls of the loaded model are next.
 
-    slot        event                               next call                           slot then
-    ---------   ---------------------------------   ---------------------------------   ---------
-    free        a call enters                       this call                           running
-    ran C       its call leaves, and one of C       that call, if C is allowed          runs C
-                waits
-    ran C       its call leaves with a `hold`,      none, if C is allowed               held for C
-                and none of C waits, but others
-    ran C       its call leaves; none of these      the rotation's next call of the     running
+    slot         event                              next call                          slot then
+    ----------   --------------------------------   --------------------------------   -----------
+    free         a call enters                      this call                          running
+    ran C        its call leaves; one of C waits,   the rotation's next call of C,     runs C
+                 but the rotation's next call is    if C is allowed
+                 another one
+    ran C        its call leaves with a `hold`;     none, if C is allowed              waits for C
+                 none of C waits, but others do
+    ran C        its call leaves; none of these     the rotation's next call of the    running
                                                     loaded model, if the model is
                                                     allowed; otherwise the rotation's
-    held for C  a call of C enters                  this call                           runs C
-    held for C  another call enters, or the hold    as if the call had left without a   running
-                ends                                hold
+    waits for C  a call of C enters                 this call                          runs C
+    waits for C  another call enters, or the hold   as if the call had left without    running
+                 ends                               a hold
 
     allowed     calls of C in a row    seconds since                 other waiting calls
     ---------   --------------------   ---------------------------   ---------------------------
@@ -27,7 +28,7 @@ replaces that prompt. If the backend swaps models, calls of the loaded model are
 
 "In a row" and "first" count from the last call of C, or of the model, that started in its turn. A
 call out of turn does not change the order of the others. A slot is free while calls wait only if it
-is held, also after an increase of slots.
+is reserved, also after an increase of slots.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class FairQueue(Generic[T]):
     slots: int
     clock: Callable[[], float] = time.monotonic
     _running: dict[T, Slot] = field(factory=dict)
-    _held: dict[T, Slot] = field(factory=dict)
+    _reserved: dict[T, Slot] = field(factory=dict)
     """By the call that ran there."""
     _free: dict[str, Slot] = field(factory=dict)
     """Free slots whose conversation is known, by conversation, the last used at the end."""
@@ -81,7 +82,7 @@ class FairQueue(Generic[T]):
     _mean_duration: float = _FIRST_DURATION
 
     def __contains__(self, call: T) -> bool:
-        return call in self._running or call in self._waiting or call in self._held
+        return call in self._running or call in self._waiting or call in self._reserved
 
     @property
     def running(self) -> int:
@@ -96,7 +97,7 @@ class FairQueue(Generic[T]):
     @property
     def has_free_slot(self) -> bool:
         """Whether any new call may start at once."""
-        return len(self._running) + len(self._held) < self.slots
+        return len(self._running) + len(self._reserved) < self.slots
 
     def may_start(self, warmth: Warmth) -> bool:
         """Whether a new call may start at once."""
@@ -126,29 +127,29 @@ class FairQueue(Generic[T]):
     def leave(self, call: T, hold: float = 0.0) -> list[T]:
         """Remove a call. Return the calls that may start now.
 
-        `hold`: the seconds for which the slot of a running call may be held. If it is held, `call`
-        is still in the queue, and the caller calls `leave` again after these seconds.
+        `hold`: the seconds for which the slot of a running call may be reserved. If it is, `call` is
+        still in the queue, and the caller calls `leave` again after these seconds.
         """
         if call in self._waiting:
             names, short, *_ = self._waiting.pop(call)
             self._rotation.remove(call, names, short)
-        elif call in self._held:
+        elif call in self._reserved:
             self._free_slot(self._end_hold(call))
         else:
             slot = self._running.pop(call)
             self._end_turn(slot)
             if hold > 0 and self._may_hold(slot, hold):
                 slot.out_of_turn = self._budget.begin("hold", hold, self.clock())
-                self._held[call] = slot
+                self._reserved[call] = slot
             else:
                 self._free_slot(slot)
         return self._start_due()
 
     def end_holds(self) -> list[T]:
-        """Free the slots that are held. Return the calls that may start now."""
-        if not self._held:
+        """Free the slots that are reserved. Return the calls that may start now."""
+        if not self._reserved:
             return []
-        for call in [*self._held]:
+        for call in [*self._reserved]:
             self._free_slot(self._end_hold(call))
         return self._start_due()
 
@@ -185,18 +186,20 @@ class FairQueue(Generic[T]):
             self._forget_slots()
 
     def _forget_slots(self) -> None:
-        free = max(0, self.slots - len(self._running) - len(self._held))
+        free = max(0, self.slots - len(self._running) - len(self._reserved))
         while len(self._free) > free:
             del self._free[next(iter(self._free))]
 
     def _holder(self, warmth: Warmth) -> T | None:
-        """The call whose slot is held for this one."""
-        if not self._held:
+        """The call whose slot is reserved for this one."""
+        if not self._reserved:
             return None
-        return next((call for call, slot in self._held.items() if slot.is_warm_for(warmth)), None)
+        return next(
+            (call for call, slot in self._reserved.items() if slot.is_warm_for(warmth)), None
+        )
 
     def _end_hold(self, call: T) -> Slot:
-        slot = self._held.pop(call)
+        slot = self._reserved.pop(call)
         self._end_turn(slot)
         return slot
 

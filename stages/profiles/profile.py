@@ -69,9 +69,7 @@ class Profile:
         validator=validators.optional(validators.gt(0)),
     )
     swaps_models: bool = option(
-        False,
-        help="it unloads a model to load another; with the stage `queue`, waiting calls of the "
-        "loaded model go first",
+        False, help="loads one model at a time; in `queue`, calls of the loaded model go first"
     )
     context_window: int | None = option(
         None,

@@ -269,7 +269,7 @@ def let_calls_wait_long(config: Backend) -> None:
     config.queue = LocalCallQueue(FairQueue(1, itertools.count(0, 100).__next__))
 
 
-async def test_a_slot_is_held_for_the_results_of_tools() -> None:
+async def test_a_slot_waits_for_the_results_of_tools() -> None:
     stage, config = queue(hold_seconds=5.0, warm_turns=2, warm_seconds=1e9)
     let_calls_wait_long(config)
     async with task_group() as group:
@@ -277,7 +277,7 @@ async def test_a_slot_is_held_for_the_results_of_tools() -> None:
         for name, event in (("a1", asking_tool("a")), ("b1", asking("b"))):
             await bench.ask(name, event)
         await bench.end("a1")
-        assert bench.begun == ["a1"], "held"
+        assert bench.begun == ["a1"], "reserved"
         await bench.ask("a2", asking_tool("a"))
         assert bench.begun == ["a1", "a2"]
         await bench.end("a2")
@@ -317,7 +317,7 @@ def named(**names: str) -> str:
     return conversation_name(Exchange(**names))
 
 
-def test_a_sub_agent_and_another_client_are_conversations_of_their_own() -> None:
+def test_a_sub_agent_is_a_conversation_of_its_own() -> None:
     same = {"client": "key-1", "session": "s"}
     assert named(**same) == named(**same)
     different = (
@@ -330,7 +330,7 @@ def test_a_sub_agent_and_another_client_are_conversations_of_their_own() -> None
     assert named(agent="a") == "", "without a session its prefix counts"
 
 
-async def test_without_a_session_calls_with_the_same_prefix_are_a_conversation() -> None:
+async def test_without_a_session_the_prefix_is_the_conversation() -> None:
     stage, config = queue()
     first, other = asking(), asking()
     other = evolve(other, resolved=evolve(other.resolved, target=Target("fake", "other")))

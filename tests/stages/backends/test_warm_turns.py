@@ -70,7 +70,7 @@ def test_a_conversation_has_at_most_its_turns_in_a_row() -> None:
     assert queue.order("a1", after=1) == "a2 a3 b1 a4 a5 a6 a7"
 
 
-def test_a_conversation_goes_on_for_at_most_its_seconds() -> None:
+def test_a_conversation_goes_on_for_its_seconds() -> None:
     queue = Queue(turns=9, seconds=4.5)
     queue.enter("a1", "b1", *(f"a{n}" for n in range(2, 8)))
     queue.clock.now += 1000
@@ -92,7 +92,7 @@ def test_calls_out_of_turn_take_as_long_as_the_rotation_took() -> None:
     assert [queue.leave(f"a{n}", after=3) for n in (2, 3, 4)] == [["a3"], ["a4"], ["b1"]]
 
 
-def test_without_a_conversation_or_with_one_turn_the_order_is_the_rotation() -> None:
+def test_with_one_turn_the_order_is_the_rotation() -> None:
     for queue in (Queue(turns=1), Queue(seconds=-1)):
         queue.enter("a1", "b1", "a2", "b2", "a3")
         assert queue.order("a1") == "b1 a2 b2 a3"
@@ -102,7 +102,7 @@ def test_without_a_conversation_or_with_one_turn_the_order_is_the_rotation() -> 
     assert fair.leave(0) == [1]
 
 
-def test_a_slot_is_held_for_the_conversation() -> None:
+def test_a_slot_waits_for_the_conversation() -> None:
     queue = Queue()
     queue.enter("a1", "b1")
     assert queue.leave("a1", hold=0.5) == []
@@ -131,7 +131,7 @@ def test_another_call_ends_a_hold() -> None:
     assert queue.fair.end_holds() == []
 
 
-def test_a_slot_is_not_held_if_no_call_waits_or_the_others_have_just_come() -> None:
+def test_a_slot_does_not_wait_for_nothing_or_before_new_calls() -> None:
     queue = Queue()
     queue.enter("a1")
     assert queue.leave("a1", hold=0.5) == []
@@ -142,7 +142,7 @@ def test_a_slot_is_not_held_if_no_call_waits_or_the_others_have_just_come() -> N
     assert queue.leave("a2", after=0.1, hold=0.5) == ["b1"]
 
 
-def test_a_hold_and_the_call_after_it_take_no_longer_than_the_rotation_took() -> None:
+def test_a_hold_and_its_call_take_as_long_as_the_rotation() -> None:
     for hold, started in ((7.5, []), (7.6, ["b1"])):  # the call is expected to take 2.5 s
         queue = Queue()
         queue.enter("a1", "b1")
@@ -192,7 +192,7 @@ def test_conversations_are_grouped_within_the_model() -> None:
 class Run:
     """A backend whose calls in their turn take 10 s. `warm`: durations of the others.
 
-    `hold`: seconds for which each slot is held.
+    `hold`: seconds for which each slot is reserved.
     """
 
     fair: FairQueue[int]
@@ -290,7 +290,7 @@ ARRIVALS = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 4)), min_size=6
     warm=st.lists(st.integers(1, 10), min_size=1, max_size=5),
     hold=st.sampled_from([0, 0, 1, 5]),
 )
-def test_no_call_waits_longer_than_twice_what_the_rotation_costs(
+def test_no_call_waits_twice_as_long_as_in_the_rotation(
     slots: int, arrivals: list[tuple[int, int]], warm: list[int], hold: int
 ) -> None:
     clock = Clock()
