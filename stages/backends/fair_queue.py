@@ -127,8 +127,8 @@ class FairQueue(Generic[T]):
     def leave(self, call: T, hold: float = 0.0) -> list[T]:
         """Remove a call. Return the calls that may start now.
 
-        `hold`: the seconds for which the slot of a running call may be reserved. If it is, `call` is
-        still in the queue, and the caller calls `leave` again after these seconds.
+        `hold`: the seconds for which the slot of a running call may be reserved. If it is,
+        `call` is still in the queue, and the caller calls `leave` again later.
         """
         if call in self._waiting:
             names, short, *_ = self._waiting.pop(call)

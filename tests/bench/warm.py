@@ -16,6 +16,7 @@ queue, with its ratio to the longest wait of the strict run.
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 import sys
 import tempfile
@@ -158,6 +159,7 @@ def measure(
 @click.option("--tool-ms", default=20, show_default=True, help="Milliseconds that a tool takes.")
 def main(agents: int, turns: int, names: tuple[str, ...], with_ram: bool, tool_ms: int) -> None:
     """Measure the prefix cache of a backend with one slot, with and without warm turns."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the child processes end too
     runs: dict[str, dict[str, Any]] = {
         "strict": {"warm_turns": 1},
         "warm": {"hold_seconds": 0},
