@@ -54,7 +54,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
         help="calls whose prompt plus `max_tokens` is at most this many tokens are short",
     )
     warm_turns: int = option(
-        8,
+        16,
         help="calls of a conversation in a row, while others wait; 1: strict order",
         validator=validators.ge(1),
     )

@@ -96,7 +96,7 @@ class Agent:
             begin = time.monotonic()
             message = client.messages.create(
                 model="bench",
-                max_tokens=60,
+                max_tokens=120,
                 system=system,
                 messages=messages,
                 tools=[_TOOL],  # type: ignore[list-item]
