@@ -54,7 +54,7 @@ pipelines:
       - translate-out
       - stream-encode
 """
-_TOOL: dict[str, Any] = {
+_TOOL: Any = {
     "name": "look_up",
     "description": "Look up an item.",
     "input_schema": {
@@ -99,7 +99,7 @@ class Agent:
                 max_tokens=120,
                 system=system,
                 messages=messages,
-                tools=[_TOOL],  # type: ignore[list-item]
+                tools=[_TOOL],
                 tool_choice={"type": "any"},
             )
             usage = message.usage

@@ -313,7 +313,7 @@ async def test_a_response_without_tools_holds_no_slot() -> None:
         await bench.end("b1")
 
 
-def named(**names: str) -> str:
+def named(**names: Any) -> str:
     return conversation_name(Exchange(**names))
 
 
