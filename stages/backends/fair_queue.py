@@ -108,8 +108,7 @@ class FairQueue(Generic[T]):
 
         If it may not, call `end_holds`.
         """
-        holder = self._holder(warmth)
-        if holder is not None:
+        if self._reserved and (holder := self._holder(warmth)) is not None:
             self._start_warm(call, self._end_hold(holder))
             return True
         if self.has_free_slot:
@@ -164,7 +163,8 @@ class FairQueue(Generic[T]):
         slot = self._running[call] = Slot(warmth)
         if self._free:
             self._free.pop(warmth.conversation, None)
-            self._forget_slots()
+            if self._free:
+                self._forget_slots()
         if warmth.model != self._model:
             self._model, self._loaded = warmth.model, None
         return slot
@@ -183,7 +183,8 @@ class FairQueue(Generic[T]):
     def _free_slot(self, slot: Slot) -> None:
         if slot.warmth.conversation:
             self._free[slot.warmth.conversation] = slot
-            self._forget_slots()
+            if len(self._free) > 1:
+                self._forget_slots()
 
     def _forget_slots(self) -> None:
         free = max(0, self.slots - len(self._running) - len(self._reserved))
