@@ -95,6 +95,10 @@ class Counters:
         "kind",
     )
     """As in the client's usage: input, cache_read, cache_creation, output. They do not overlap."""
+    cached_prompt_tokens: Counter[tuple[str, str]] = _counter(
+        "Tokens of prompts that the backend had in its cache.", "backend", "model"
+    )
+    """The tokens of all prompts are the sum of `prompt_tokens`."""
     repaired_tool_calls: Counter[tuple[str, str]] = _counter(
         "Tool calls found in a text, and arguments that were not JSON or did not fit.",
         "backend",
@@ -202,6 +206,7 @@ class Counters:
         self.tokens[backend, "cache_read"] += usage.cache_read_input_tokens
         self.tokens[backend, "cache_creation"] += usage.cache_creation_input_tokens
         self.tokens[backend, "output"] += usage.output_tokens
+        self.cached_prompt_tokens[backend, model] += usage.cache_read_input_tokens
         self.prompt_tokens[backend, model].observe(usage.prompt_tokens)
         self.output_tokens[backend, model].observe(usage.output_tokens)
 

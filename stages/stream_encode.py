@@ -26,6 +26,8 @@ class StreamEncode(Stage[StreamEvent, HttpResponse]):
     """Encode the response as server-sent events or as one JSON message, as the client asked.
 
     The header `x-llm-proxy-degraded` lists the parts of the request that were dropped or changed.
+    If the response is no stream, `x-llm-proxy-cached-tokens` is the number of tokens of the prompt
+    that the backend had in its cache. In a stream, `usage` in the events has that number.
     Estimated usage is marked: by `x-llm-proxy-usage: estimated`, or by a comment in the stream.
     """
 
@@ -49,8 +51,12 @@ class StreamEncode(Stage[StreamEvent, HttpResponse]):
                     data = b": usage estimated\n" + data  # a comment, which clients skip
                 await forward(ResponseBody(data, more=not last))
                 return
-            if isinstance(event, MessageDelta) and event.usage.estimated:
-                headers["x-llm-proxy-usage"] = "estimated"
+            if isinstance(event, MessageDelta):
+                cached = event.usage.cache_read_input_tokens
+                if cached:
+                    headers["x-llm-proxy-cached-tokens"] = str(cached)
+                if event.usage.estimated:
+                    headers["x-llm-proxy-usage"] = "estimated"
             builder.add(event)
             if isinstance(event, MessageStop):
                 await _send(forward, builder.message, headers)

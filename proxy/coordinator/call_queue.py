@@ -95,7 +95,7 @@ class SharedCallQueue:
             return
         del self._by_number[entered.number]
         if self._alone is None:
-            self.link.send(messages.Leave(entered.number, seconds))
+            self.link.send(messages.Leave(entered.number, seconds, call.hold))
         elif entered in self._alone:
             if seconds is not None:
                 self._alone.record_duration(seconds)
@@ -120,10 +120,11 @@ class SharedCallQueue:
         if self._alone is not None:
             self._enter_alone(self._alone, entering, max_queued)
             return
-        names = (entering.call.names[0][:_MAX_NAME], entering.call.names[1][:_MAX_NAME])
+        call = entering.call
+        names = (call.names[0][:_MAX_NAME], call.names[1][:_MAX_NAME])
         message = messages.Enter(
             *(self.link.number(), self.name, self.slots, entering.number, names),
-            *(entering.call.short, max_queued),
+            *(call.short, max_queued, call.warmth),
         )
 
         def on_response(response: messages.EnterResult | None) -> None:
@@ -142,9 +143,10 @@ class SharedCallQueue:
             self._wait(entering)
 
     def _enter_alone(self, queue: FairQueue[_Call], entering: _Call, max_queued: int) -> None:
+        call = entering.call
         if not queue.has_free_slot and queue.waiting >= max_queued:
             self._refuse(entering, Full(queue.waiting, queue.retry_after()))
-        elif queue.enter(entering, entering.call.names, entering.call.short):
+        elif queue.enter(entering, call.names, call.short, call.warmth):
             entering.start()
         else:
             self._wait(entering)

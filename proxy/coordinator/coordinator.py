@@ -200,13 +200,16 @@ class Coordinator:
     def _enter(self, worker: _Worker, message: messages.Enter) -> None:
         queue = self._queue(worker, message.queue, message.slots, message.call)
         full, started = None, False
-        if not queue.has_free_slot and queue.waiting >= message.max_queued:
+        if queue.waiting >= message.max_queued and not queue.may_start(message.warmth):
             full = Full(queue.waiting, queue.retry_after())
         else:
             worker.calls[message.call] = queue
-            started = queue.enter((worker, message.call), message.names, message.short)
+            call = worker, message.call
+            started = queue.enter(call, message.names, message.short, message.warmth)
         response = messages.EnterResult(message.n, started, full, queue.retry_after())
         worker.connection.send(response)
+        if not started:
+            self._start(queue.end_holds())
 
     def _resume(self, worker: _Worker, message: messages.Resume) -> None:
         queue = self._queue(worker, message.queue, message.slots, message.call)
@@ -217,7 +220,7 @@ class Coordinator:
         queue = worker.calls.get(message.call)
         if queue and message.seconds is not None:
             queue.record_duration(message.seconds)
-        self._remove(worker, message.call)
+        self._remove(worker, message.call, message.hold)
 
     def _resize(self, worker: _Worker, message: messages.Resize) -> None:
         self._queue(worker, message.queue, message.slots)
@@ -228,14 +231,23 @@ class Coordinator:
             raise ProtocolError("a call is there already")
         queue = self._queues.get(name)
         if queue is None:
-            queue = self._queues[name] = FairQueue(slots)
+            queue = self._queues[name] = FairQueue(slots, self.clock)
         elif queue.slots != slots:
             self._start(queue.resize(slots))
         return queue
 
-    def _remove(self, worker: _Worker, call: int) -> None:
-        if queue := worker.calls.pop(call, None):
-            self._start(queue.leave((worker, call)))
+    def _remove(self, worker: _Worker, call: int, hold: float = 0.0) -> None:
+        queue = worker.calls.pop(call, None)
+        if queue is None or (worker, call) not in queue:  # another call got its reserved slot
+            return
+        self._start(queue.leave((worker, call), hold))
+        if (worker, call) in queue:
+            worker.calls[call] = queue
+            worker.group.start_soon(self._end_hold, worker, call, hold)
+
+    async def _end_hold(self, worker: _Worker, call: int, hold: float) -> None:
+        await anyio.sleep(hold)
+        self._remove(worker, call)
 
     def _start(self, calls: list[tuple[_Worker, int]]) -> None:
         for worker, call in calls:

@@ -25,6 +25,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 
 from stages.backends.call_queue import Full
+from stages.backends.slots import COLD, Warmth
 from stages.limits.store import PERIODS, Level, Want
 from stages.routing.breaker import Change
 
@@ -98,6 +99,7 @@ class Enter(_Message):
     names: tuple[str, str]
     short: bool
     max_queued: _Count
+    warmth: Warmth = COLD
 
 
 class EnterResult(_Message):
@@ -124,10 +126,11 @@ class Start(_Message):
 
 
 class Leave(_Message):
-    """See CallQueue.leave."""
+    """See CallQueue.leave. `hold`: see QueuedCall."""
 
     call: int
     seconds: float | None = None
+    hold: float = 0.0
 
 
 class Resize(_Message):

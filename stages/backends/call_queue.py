@@ -16,7 +16,9 @@ from typing import NamedTuple, Protocol
 import anyio
 from attrs import define, field
 
+from pipeline.timers import Delayed, delayed
 from stages.backends.fair_queue import FairQueue
+from stages.backends.slots import COLD, Warmth
 
 
 @define(eq=False)
@@ -24,10 +26,14 @@ class QueuedCall:
     """One call, from `enter` to `leave`. `names`: its client and its session.
 
     The queue sets `may_start` when the call gets a slot. `store_is_lost`: it is refused instead.
+    `hold`: seconds for which the slot may be reserved after `leave`, for the next call of the
+    conversation.
     """
 
     names: tuple[str, str]
     short: bool
+    warmth: Warmth = COLD
+    hold: float = 0.0
     may_start: anyio.Event = field(factory=anyio.Event)
     store_is_lost: bool = field(default=False, init=False)
 
@@ -50,10 +56,11 @@ class CallQueue(Protocol):
         running   (once for each call)                          none; the slot is free
 
     *Atomic.* At most `slots` calls run, of all processes together, unless `slots` was lowered or
-    the store is lost. A slot is never free while a call waits. Calls of several processes take
-    effect one after the other.
+    the store is lost. A slot is free while a call waits only if it is reserved. Calls of several
+    processes take effect one after the other.
 
-    *Fair.* The next call is the one that a single FairQueue of all processes chooses.
+    *Fair.* The next call is the one that a single FairQueue of all processes chooses. A queue may
+    ignore `warmth` and `hold`.
 
     *Cancellation.* The caller calls `leave` once after each `enter`, also if `enter` was cancelled
     or raised. `leave` completes also in a cancelled scope: a queue that awaits in it shields
@@ -118,6 +125,8 @@ class LocalCallQueue:
     """The CallQueue of one process, for calls of one event loop."""
 
     calls: FairQueue[QueuedCall]
+    _holds: dict[QueuedCall, Delayed] = field(factory=dict, init=False)
+    """The timers of calls whose slot is reserved, or was until another call got it."""
 
     @property
     def slots(self) -> int:
@@ -137,16 +146,26 @@ class LocalCallQueue:
     async def enter(self, call: QueuedCall, max_queued: int) -> Full | None:
         """See CallQueue."""
         calls = self.calls
-        if not calls.has_free_slot and calls.waiting >= max_queued:
+        if calls.waiting >= max_queued and not calls.may_start(call.warmth):
             return Full(calls.waiting, calls.retry_after())
-        if calls.enter(call, call.names, call.short):
+        if calls.enter(call, call.names, call.short, call.warmth):
             call.may_start.set()
+        else:
+            _start(calls.end_holds())
         return None
 
     async def leave(self, call: QueuedCall, seconds: float | None = None) -> None:
         """See CallQueue."""
         if seconds is not None:
             self.calls.record_duration(seconds)
+        if call not in self.calls:
+            return
+        _start(self.calls.leave(call, call.hold))
+        if call.hold > 0 and call in self.calls:
+            self._holds[call] = delayed(call.hold, lambda: self._end_hold(call))
+
+    async def _end_hold(self, call: QueuedCall) -> None:
+        del self._holds[call]
         if call in self.calls:
             _start(self.calls.leave(call))
 

@@ -68,6 +68,7 @@ class Profile:
         help="calls it accepts at a time; with the stage `queue`, others wait",
         validator=validators.optional(validators.gt(0)),
     )
+    swaps_models: bool = option(False, help="has one model loaded; in `queue`, its calls go first")
     context_window: int | None = option(
         None,
         help="tokens of prompt and response together",
@@ -153,8 +154,7 @@ class Profile:
         "enabled", help="the type that turns reasoning on, with `reasoning_request: thinking`"
     )
     thinking_budget: bool = option(
-        True,
-        help="accepts a budget of tokens, if `reasoning_request` supports one",
+        True, help="accepts a budget of tokens, if `reasoning_request` supports one"
     )
     effort_with_thinking: bool = option(
         False, help="accepts `reasoning_effort` next to `thinking`, one of `effort_levels`"
@@ -268,7 +268,7 @@ def merge_overrides(profile: Profile, overrides: Mapping[str, Any]) -> Profile:
 CONNECTION_KEYS = frozenset(
     (
         "profile base_url api_key headers health connect_timeout embedded model_path "
-        "max_concurrent_calls models remember_refusals"
+        "max_concurrent_calls swaps_models models remember_refusals"
     ).split()
 )
 
@@ -283,8 +283,7 @@ class _Shipped(Mapping[str, dict[str, Any]]):
 
     def __getitem__(self, name: str) -> dict[str, Any]:
         if name not in self._read:
-            data = YAML(typ="safe", pure=True).load(self._files[name])
-            self._read[name] = dict(data)
+            self._read[name] = dict(YAML(typ="safe", pure=True).load(self._files[name]))
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:

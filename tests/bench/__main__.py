@@ -32,6 +32,7 @@ from __future__ import annotations
 import json
 import platform
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -42,7 +43,7 @@ from tests.bench.bodies import KEY, MODELS
 from tests.bench.comparison import Comparison, disturbance
 from tests.bench.measure import Loads
 from tests.bench.plot import plot
-from tests.bench.processes import Cores, cores
+from tests.bench.processes import Cores, cores, proxy_of
 from tests.bench.report import table
 
 _PEERS = f"""
@@ -51,10 +52,34 @@ http://127.0.0.1:PORT/v1, with any key, and accept the key {KEY} from its client
 """
 
 
+def _check_python(path: str) -> str:
+    if not Path(proxy_of(path)).is_file():
+        raise click.BadParameter(
+            f"{path} has no llm-proxy next to it; type: {path} -m pip install -c constraints.txt ."
+        )
+    return path
+
+
+def _version(python: str) -> str:
+    """The version of the proxy's interpreter, and of this one if it differs."""
+    code = "import platform; print(platform.python_version())"
+    command = [python, "-c", code]
+    version = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    own = platform.python_version()
+    return version if version == own else f"{version} (floor: {own})"
+
+
 @click.command(epilog=_PEERS)
 @click.option("--quick", is_flag=True, help="One short round, in less than a minute.")
 @click.option("--peer", "peers", metavar="NAME=URL", multiple=True, help="A proxy; see below.")
 @click.option("--port", default=18099, show_default=True, help="The port of the fake backend.")
+@click.option(
+    "--python",
+    metavar="PATH",
+    default=sys.executable,
+    callback=lambda _, __, path: _check_python(path),
+    help="Run llm-proxy with this interpreter, in whose environment it is installed.",
+)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--json", "json_to", metavar="FILE", type=Path, help="Write the figures to FILE.")
 @click.option("--plot", "plot_to", metavar="FILE", type=Path, help="Write an SVG to FILE.")
@@ -62,6 +87,7 @@ def main(
     quick: bool,
     peers: tuple[str, ...],
     port: int,
+    python: str,
     rounds: int,
     json_to: Path | None,
     plot_to: Path | None,
@@ -76,12 +102,13 @@ def main(
         click.echo("note: this needs two cores to give exact ratios", err=True)
     loads = Loads(0.6, 1.0) if quick else Loads(1.0, 1.5)
     comparison = Comparison(
-        Cores.of(allowed), loads, 1 if quick else rounds, 1 if quick else 5, port, urls
+        *(Cores.of(allowed), loads, 1 if quick else rounds, 1 if quick else 5, port, urls),
+        python=python,
     )
     begin = time.monotonic()
     with disturbance() as disturbances:
         measured = comparison.measure()
-    where = f"{len(allowed)} cores ({platform.machine()}), Python {platform.python_version()}"
+    where = f"{len(allowed)} cores ({platform.machine()}), Python {_version(python)}"
     click.echo(f"\n{table(measured)}\n\n{where}; {time.monotonic() - begin:.0f} s")
     click.echo(f"other processes used {disturbances[0]:.0f} % of the machine at the same time")
     if json_to:

@@ -35,6 +35,8 @@ class Comparison:
     starts: int
     backend_port: int
     peers: Mapping[str, str]
+    python: str = sys.executable
+    """The interpreter of llm-proxy. The floor has this one."""
 
     def measure(self) -> dict[str, Values]:
         """The figures of each: medians of all rounds."""
@@ -46,7 +48,7 @@ class Comparison:
                 started("backend", command, self.backend_port, self.cores.rest, {})
             )
             config = config_file(folder, backend.url)
-            begun = starts(config, self.cores.measured, self.starts)
+            begun = starts(config, self.cores.measured, self.starts, self.python)
             targets = [_ready(each) for each in self._targets(config, backend.url, exits)]
             measured = self._rounds(targets)
         return {**measured, PROXY: {**measured[PROXY], **begun}}
@@ -56,7 +58,7 @@ class Comparison:
         floor = [sys.executable, "-m", "tests.bench.floor", str(port), backend]
         yield exits.enter_context(started(FLOOR, floor, port, self.cores.measured, {}))
         port = free_port()
-        proxy = proxy_command(config, port)
+        proxy = proxy_command(config, port, self.python)
         yield exits.enter_context(started(PROXY, proxy, port, self.cores.measured, ENVIRON))
         for name, url in self.peers.items():
             target = peer(name, url)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 import psutil
@@ -21,7 +22,12 @@ from attrs import define, field, frozen
 
 from tests.bench.proxy_config import ROOT
 
-COMMAND = str(Path(sys.executable).parent / "llm-proxy")
+
+def proxy_of(python: str = sys.executable) -> str:
+    """The `llm-proxy` of an interpreter's environment."""
+    return str(Path(python).parent / "llm-proxy")
+
+
 #: Seconds a process is given to begin or to end.
 _LIMIT = 30.0
 
@@ -122,9 +128,17 @@ def peer(name: str, url: str) -> Target:
 
 @contextlib.contextmanager
 def started(
-    name: str, command: Sequence[str], port: int, core: int | None, environ: Mapping[str, str]
+    name: str,
+    command: Sequence[str],
+    port: int,
+    core: int | None,
+    environ: Mapping[str, str],
+    log: IO[str] | None = None,
 ) -> Iterator[Target]:
-    """A process of ours that listens on `port` when this begins, and has ended when this ends."""
+    """A process of ours that listens on `port` when this begins, and has ended when this ends.
+
+    `log` gets its standard error.
+    """
     if _listens(port):
         raise SystemExit(f"another program listens on port {port}")
     quiet = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
@@ -134,7 +148,7 @@ def started(
             env={**quiet, **environ},
             cwd=ROOT,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # what a log line costs to make is in the figures
+            stderr=log or subprocess.DEVNULL,  # what a log line costs to make is in the figures
         )
     try:
         _wait_for(port, process)
@@ -169,6 +183,6 @@ def free_port() -> int:
         return int(bound.getsockname()[1])
 
 
-def proxy_command(config: Path, port: int) -> list[str]:
+def proxy_command(config: Path, port: int, python: str = sys.executable) -> list[str]:
     """`llm-proxy serve`, as a person starts it."""
-    return [COMMAND, "serve", "--config", str(config), "--port", str(port)]
+    return [proxy_of(python), "serve", "--config", str(config), "--port", str(port)]

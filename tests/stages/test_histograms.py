@@ -217,3 +217,8 @@ async def test_genai_adds_up_backends_with_one_profile_and_model() -> None:
 
     [(_, number)] = samples["gen_ai_server_request_duration_seconds_count"]
     assert number == 2
+
+
+async def test_cached_tokens_of_prompts_are_counted_by_model() -> None:
+    samples = await scrape(counted(exchange(), exchange()))
+    assert samples["llm_proxy_cached_prompt_tokens_total"] == [(OF_GPU, 800)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import anyio
@@ -14,9 +15,12 @@ from pipeline.chain import Chain
 from pipeline.task_groups import task_group
 from pipeline.testing import check_stage, run_stage
 from stages.backends.backend import Backend
+from stages.backends.call_queue import LocalCallQueue, QueuedCall
+from stages.backends.fair_queue import FairQueue
 from stages.events import ChatRequest, ChatWaiting
+from stages.exchange import Exchange, Target
 from stages.messages_api.errors import InternalError, OverloadedError
-from stages.queue import Queue, apply_concurrency_limit
+from stages.queue import Queue, apply_concurrency_limit, conversation_name
 from tests.support import backend, chat_request, http
 
 
@@ -251,3 +255,92 @@ async def test_the_exchange_has_the_times_of_the_wait() -> None:
         await bench.end("second")
     assert second.exchange.accepted is not None
     assert second.exchange.accepted >= second.exchange.queued
+
+
+def asking_tool(session: str, **changes: Any) -> ChatRequest:
+    """A call whose response calls a tool."""
+    event = asking(session, **changes)
+    event.exchange.stop_reason = "tool_use"
+    return event
+
+
+def let_calls_wait_long(config: Backend) -> None:
+    """100 s pass between any two events of its queue."""
+    config.queue = LocalCallQueue(FairQueue(1, itertools.count(0, 100).__next__))
+
+
+async def test_a_slot_waits_for_the_results_of_tools() -> None:
+    stage, config = queue(hold_seconds=5.0, warm_turns=2, warm_seconds=1e9)
+    let_calls_wait_long(config)
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        for name, event in (("a1", asking_tool("a")), ("b1", asking("b"))):
+            await bench.ask(name, event)
+        await bench.end("a1")
+        assert bench.begun == ["a1"], "reserved"
+        await bench.ask("a2", asking_tool("a"))
+        assert bench.begun == ["a1", "a2"]
+        await bench.end("a2")
+        assert bench.begun[-1] == "b1", "two turns"
+        await bench.end("b1")
+
+
+async def test_a_hold_ends_after_its_seconds() -> None:
+    stage, config = queue(hold_seconds=0.01, warm_seconds=1e9)
+    let_calls_wait_long(config)
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        await bench.ask("a1", asking_tool("a"))
+        b1 = QueuedCall(("key-1", "b"), short=False)
+        assert config.queue
+        assert await config.queue.enter(b1, 1) is None
+        await bench.end("a1")
+        with anyio.fail_after(5):
+            await b1.may_start.wait()
+        await config.queue.leave(b1)
+    assert counted(config) == (0, 0)
+
+
+async def test_a_response_without_tools_holds_no_slot() -> None:
+    stage, config = queue(hold_seconds=5.0, warm_seconds=1e9)
+    let_calls_wait_long(config)
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        await bench.ask("a1", asking("a"))
+        await bench.ask("b1", asking("b"))
+        await bench.end("a1")
+        assert bench.begun == ["a1", "b1"]
+        await bench.end("b1")
+
+
+def named(**names: Any) -> str:
+    return conversation_name(Exchange(**names))
+
+
+def test_a_sub_agent_is_a_conversation_of_its_own() -> None:
+    same = {"client": "key-1", "session": "s"}
+    assert named(**same) == named(**same)
+    different = (
+        same,
+        {**same, "agent": "a"},
+        {**same, "client": "key-2"},
+        {**same, "session": "t"},
+    )
+    assert len({named(**names) for names in different}) == 4
+    assert named(agent="a") == "", "without a session its prefix counts"
+
+
+async def test_without_a_session_the_prefix_is_the_conversation() -> None:
+    stage, config = queue()
+    first, other = asking(), asking()
+    other = evolve(other, resolved=evolve(other.resolved, target=Target("fake", "other")))
+    warmth = [await stage._warmth(event, config) for event in (first, asking(), other)]
+    assert warmth[0] == warmth[1]
+    assert warmth[0].conversation != warmth[2].conversation, "another model has another cache"
+    assert warmth[0].model == ""
+
+
+async def test_a_backend_that_swaps_models_groups_calls_by_model() -> None:
+    config = backend(max_concurrent_calls=1, swaps_models=True)
+    warmth = await Queue({"fake": config}, warm_turns=1)._warmth(asking(), config)
+    assert (warmth.conversation, warmth.model) == ("", asking().resolved.target.model)

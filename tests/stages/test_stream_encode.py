@@ -182,6 +182,17 @@ async def test_reported_usage_is_not_marked() -> None:
     assert "x-llm-proxy-usage" not in start.headers
 
 
+async def test_cached_tokens_of_a_message_are_in_a_header() -> None:
+    name = "x-llm-proxy-cached-tokens"
+    for streamed in (False, True):
+        *events, _, stop = response_events(streamed)
+        usage = Usage(3, 2, cache_read_input_tokens=7)
+        start, _ = await encoded([*events, e.MessageDelta("end_turn", usage), stop])
+        assert start.headers.get(name) == (None if streamed else "7")
+    start, _ = await encoded(response_events(False))
+    assert name not in start.headers
+
+
 async def test_two_requests_do_not_mix() -> None:
     stage = StreamEncode()
     whole: Any = await run_stage(stage, response_events(False, "top_k:dropped"))

@@ -23,6 +23,7 @@ from proxy.coordinator.coordinator import Coordinator
 from proxy.coordinator.messages import FROM_COORDINATOR, FromCoordinator
 from stages.backends.call_queue import Full
 from stages.backends.fair_queue import FairQueue
+from stages.backends.slots import Warmth
 from stages.limits.store import Want
 
 PLACE = Want("all", "concurrent_requests", "concurrency", "", 1)
@@ -114,6 +115,48 @@ async def test_the_calls_of_two_workers_share_a_slot() -> None:
         assert (await two.send(enter(2, max_queued=1)))[0].full == Full(1, 10)
         await one.send(messages.Leave(1, 0.5))
         assert await two.send() == [messages.Start(1)]
+
+
+def warm(session: str) -> dict[str, Any]:
+    return {"session": session, "warmth": Warmth(session, "", 9, 1e9)}
+
+
+@contextlib.asynccontextmanager
+async def reserved_slot(hold: float) -> AsyncIterator[tuple[FakeWorker, FakeWorker]]:
+    """A slot that waits for conversation a of the first worker, and a call of the second one."""
+    coordinator = Coordinator(clock=count(0, 100).__next__)  # 100 s between any two events
+    async with task_group() as group:
+        made = Machine(group, coordinator)
+        one, two = await made.worker(), await made.worker()
+        await one.send(enter(1, **warm("a")))
+        await two.send(enter(1, **warm("b")))
+        await one.send(messages.Leave(1, 0.5, hold))
+        yield one, two
+        group.cancel_scope.cancel()
+
+
+async def test_a_slot_waits_for_the_next_call_of_its_conversation() -> None:
+    async with reserved_slot(hold=60) as (one, two):
+        assert (await one.send(enter(2, **warm("a"))))[0].started
+        await one.send(messages.Leave(2, 0.5))
+        assert await two.send() == [messages.Start(1)]
+
+
+async def test_a_hold_ends_after_its_seconds() -> None:
+    async with reserved_slot(hold=0.01) as (_, two):
+        await two.until(messages.Start(1))
+
+
+async def test_a_call_of_another_conversation_ends_a_hold() -> None:
+    async with reserved_slot(hold=60) as (one, two):
+        assert not (await one.send(enter(2, **warm("c"))))[0].started
+        assert await two.send() == [messages.Start(1)]
+
+
+async def test_a_worker_that_dies_ends_its_holds() -> None:
+    async with reserved_slot(hold=60) as (one, two):
+        one.connection.close()
+        await two.until(messages.Start(1))
 
 
 async def test_a_reload_changes_the_slots() -> None:

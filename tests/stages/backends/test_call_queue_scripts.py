@@ -165,7 +165,7 @@ def test_the_scripts_choose_the_calls_that_fair_queue_chooses(
         elif name == "resize":
             world.scripts.slots = arguments[0]
             assert world.scripts.renew("process-0", [], {}, []) == set(model.resize(*arguments))
-        assert world.scripts.members("running") == model._running
+        assert world.scripts.members("running") == model._running.keys()
         assert world.scripts.members("waiting") == model._waiting.keys()
     world.scripts.renew("process-0", [], {}, [])
     assert world.scripts.retry_after == model.retry_after()

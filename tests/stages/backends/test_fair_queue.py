@@ -202,5 +202,4 @@ def test_the_estimated_wait_has_bounds(
         backend.end(0)
     assert not backend.waiting
     assert not backend.running
-    assert not backend.turns._short
-    assert not backend.turns._long
+    assert not backend.turns._rotation
