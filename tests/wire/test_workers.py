@@ -9,6 +9,7 @@ import pty
 import signal
 import subprocess
 import termios
+import threading
 from pathlib import Path
 
 import pytest
@@ -80,9 +81,10 @@ def test_workers_serve_and_are_replaced_and_end_together(tmp_path: Path, clients
         first = served(proxy.url)
         assert len(first - {proxy.process.pid}) == 2
         dead = min(first)
+        os.kill(dead, signal.SIGSTOP)
+        threading.Event().wait(1)  # the supervisor checks the health of each twice a second
         os.kill(dead, signal.SIGKILL)
-        # The supervisor asks the workers in turn; the other one may still be importing.
-        proxy.says(f"Child process [{dead}] died", within=2 * LIMIT)
+        proxy.says(f"Child process [{dead}] died")
         (pids / str(dead)).unlink()
         now = served(proxy.url)
         assert len(now - {proxy.process.pid}) == 2
