@@ -41,6 +41,7 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        gc.collect()  # the classes that attrs replaced by those with slots
         gc.freeze()
         gc.enable()
 
