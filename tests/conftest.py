@@ -26,8 +26,8 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "untraced: without coverage, since it repeats much work")
-    # No deadline: the machine may be busy.
-    hypothesis.settings.register_profile("tests", deadline=None, derandomize=True)
+    # No deadline: the machine may be busy. The examples are the same in each run.
+    hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, max_examples=50)
     hypothesis.settings.load_profile("tests")
 
 
@@ -41,6 +41,7 @@ def pytest_collection() -> Generator[None, object, object]:
     try:
         return (yield)
     finally:
+        gc.collect()  # the classes that attrs replaced by those with slots
         gc.freeze()
         gc.enable()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -123,14 +124,11 @@ def test_modules_and_functions_fit_a_reader() -> None:
 def test_test_modules_and_their_names_fit_a_reader() -> None:
     long = []
     for path in (ROOT / "tests").rglob("*.py"):
-        if len(path.read_text().splitlines()) > MAX_TEST_LINES:
+        text = path.read_text()
+        if len(text.splitlines()) > MAX_TEST_LINES:
             long.append(by_path(path))
-        long += [
-            f"{by_path(path)}: {node.name}"
-            for node in nodes(path)
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-            and len(node.name) > MAX_NAME
-        ]
+        names = re.findall(r"^ *(?:async )?def (\w+)", text, re.MULTILINE)
+        long += [f"{by_path(path)}: {name}" for name in names if len(name) > MAX_NAME]
 
     assert not long
 

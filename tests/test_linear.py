@@ -162,9 +162,9 @@ def worst(pattern: re.Pattern[Any], used: frozenset[str]) -> float:
     matches = 0.0
     for begin, unit in texts(pattern):
         began = time.process_time()
-        work(begin, unit, 8_000)()
+        work(begin, unit, 4_000)()
         if matches < MAX_GROWTH and time.process_time() - began > SHORT / 4:
-            matches = max(matches, growth(partial(work, begin, unit), 16_000))
+            matches = max(matches, growth(partial(work, begin, unit), 8_000))
     return matches
 
 

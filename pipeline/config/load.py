@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from attrs import evolve
+from cattrs import Converter
 from dotenv import dotenv_values
 
 from pipeline.config.builder import Builder
@@ -20,7 +22,7 @@ from pipeline.config.problems import ConfigError, Location, Problem, suggest
 from pipeline.config.redaction import unknown
 from pipeline.config.schema import Config, Pipeline, Schema
 from pipeline.config.section_files import SectionFile
-from pipeline.config.structuring import describe
+from pipeline.config.structuring import describe, make_converter
 
 Sections = dict[str, Any]
 
@@ -46,8 +48,7 @@ def load(
     schema = evolve(schema, registry=evolve(schema.registry, folder=folder_of(file)))
     files = Files(Path(folder_of(file)), replaced or {})
     document = parse(source, {**variables_of(variables), **environ}, files=files)
-    builder = Builder(document, classes=schema.option_classes)
-    schema.register_hooks(builder.converter)
+    builder = Builder(document, _converter(schema.register_hooks), schema.option_classes)
     entries = [SectionFile(*names, builder, files) for names in schema.section_files.items()]
     sections, pipelines = _build(builder, schema, adapt, entries)
     for each in entries:
@@ -61,6 +62,14 @@ def load(
     public = public_digest([masked, *(each.text for each in entries)])
     places = {key: builder.document.location_of_key((key,)) for key in builder.document.value}
     return Config(name, source, sections, pipelines, notes, masked, *watched, public, places)
+
+
+@functools.cache
+def _converter(register_hooks: Callable[[Converter], None]) -> Converter:
+    """Return the converter with these hooks. It compiles a function for each class only once."""
+    converter = make_converter()
+    register_hooks(converter)
+    return converter
 
 
 def _build(

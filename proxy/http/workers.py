@@ -1,11 +1,12 @@
 """Several worker processes that serve one socket, under uvicorn's supervisor.
 
-The supervisor restarts a worker that dies. This subclass changes four things:
+The supervisor restarts a worker that dies. This subclass changes five things:
 
 - On SIGHUP it would replace the workers. Here the workers reload their config.
 - It would keep the socket while the workers finish: new clients would wait in vain.
 - Before the first worker, it calls a function, which may start threads.
 - It would not see a second signal while the workers finish.
+- It would wait a minute for the response of a worker that is killed during a health check.
 """
 
 from __future__ import annotations
@@ -56,6 +57,15 @@ class Workers(Multiprocess):
         for process in self.processes:
             if process.pid is not None:
                 os.kill(process.pid, signal.SIGHUP)
+
+    def keep_subprocess_alive(self) -> None:
+        """Replace each worker that has died or does not respond to a health check.
+
+        Only the worker has its end of the pipe, so that its death ends a wait for its response.
+        """
+        for worker in self.processes:
+            worker.child_conn.close()
+        super().keep_subprocess_alive()
 
     def terminate_all(self) -> None:
         """Close the sockets, and ask the workers to finish."""

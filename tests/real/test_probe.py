@@ -26,10 +26,10 @@ LOCAL = "  local: {profile: embedded}\n"
 
 @define
 class TerseClient(ProbeClient):
-    """Generates fewer tokens: 1 where only acceptance counts, and no more than a tool call has."""
+    """Generates fewer tokens: 1 where only acceptance counts, and those of a tool call's start."""
 
     async def reply(self, request: ProbeRequest, common: CommonParameters | None = None) -> Reply:
-        tokens = {8: 1, 160: 60}.get(request.tokens or 0, request.tokens)
+        tokens = {8: 1, 160: 24}.get(request.tokens or 0, request.tokens)
         return await super().reply(evolve(request, tokens=tokens), common)
 
 

@@ -80,7 +80,7 @@ class Opinions:
 
 
 async def opinions(real: Real, path: str = "/v1/messages", **request: Any) -> Opinions:
-    body = {"model": "smollm2", "max_tokens": 24, "temperature": 0, **request}
+    body = {"model": "smollm2", "max_tokens": 12, "temperature": 0, **request}
     async with httpx2.AsyncClient(timeout=120) as client:
         # The proxy first: it is to open the model, in its own event loop.
         proxied = await client.post(f"{real.url}{path}", json=body)

@@ -153,7 +153,7 @@ def responses(draw: st.DrawFn) -> list[Any]:
     st.booleans(),
     st.sampled_from(PROFILES),
 )
-@settings(quick, max_examples=120)
+@settings(quick, max_examples=60)
 def test_row_c3_any_response_can_be_sent_back(
     value: list[list[Any]], stream: bool, thinking: bool, profile: str
 ) -> None:

@@ -371,7 +371,7 @@ SNIPPETS = st.sampled_from(
 
 
 @given(st.lists(SNIPPETS, max_size=6), st.lists(st.integers(0, 200), max_size=8), st.booleans())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=75)
 def test_streamed_and_whole_come_to_the_same(
     chunks: list[str], cuts: list[int], called: bool
 ) -> None:

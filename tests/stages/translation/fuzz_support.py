@@ -26,7 +26,7 @@ from tests.support import chat_request
 quick = settings(
     derandomize=True,
     deadline=None,
-    max_examples=120,
+    max_examples=60,
     suppress_health_check=[HealthCheck.too_slow],
 )
 

@@ -32,7 +32,7 @@ from tests.stages.translation.support import (
 )
 from tests.support import chat_request
 
-quick = settings(derandomize=True, deadline=None, max_examples=100)
+quick = settings(derandomize=True, deadline=None, max_examples=50)
 PARIS = arguments(city="Paris")
 
 

@@ -165,7 +165,7 @@ def test_earlier_turns_keep_their_bytes(agent: list[Any], settings: Profile) -> 
 
 
 @given(st.lists(streams(), min_size=1, max_size=3))
-@settings(quick, max_examples=60)
+@settings(quick, max_examples=40)
 def test_a_response_goes_back_to_its_backend_unchanged(
     responses: list[tuple[Reply, list[dict[str, Any]]]],
 ) -> None:

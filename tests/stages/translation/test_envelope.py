@@ -26,7 +26,7 @@ from stages.wire import json_codec
 from tests.cases import for_each
 from tests.secrets import PROMPT
 
-quick = settings(derandomize=True, deadline=None, max_examples=100)
+quick = settings(derandomize=True, deadline=None, max_examples=50)
 ID = re.compile(r"[a-zA-Z0-9_-]+")
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

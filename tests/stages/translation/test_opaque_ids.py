@@ -166,7 +166,7 @@ EXTRA = st.fixed_dictionaries(
 
 
 @given(MEMBERS, st.lists(EXTRA, min_size=1, max_size=3), st.integers(1, 40), st.booleans())
-@settings(derandomize=True, deadline=None, max_examples=60)
+@settings(derandomize=True, deadline=None, max_examples=40)
 def test_a_stream_in_any_parts_gives_the_ids_of_a_whole_response(
     members: dict[str, Any], extras: list[dict[str, Any]], size: int, short: bool
 ) -> None:

@@ -231,7 +231,7 @@ def written_twice(draw: st.DrawFn) -> tuple[Thoughtful, bytes, list[int]]:
 
 
 @given(written_twice(), st.booleans())
-@settings(quick, max_examples=150)
+@settings(quick, max_examples=75)
 def test_the_sdk_accumulates_the_whole_message(
     written: tuple[Thoughtful, bytes, list[int]], thinking: bool
 ) -> None:
@@ -249,7 +249,7 @@ def test_the_sdk_accumulates_the_whole_message(
 
 
 @given(streams(), st.lists(st.integers(0, 100_000), max_size=20))
-@settings(quick, max_examples=100)
+@settings(quick, max_examples=50)
 def test_the_official_sdk_puts_a_response_in_parts_together(
     stream: tuple[Reply, list[dict[str, Any]]], places: list[int]
 ) -> None:
