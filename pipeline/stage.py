@@ -1,8 +1,9 @@
 """The stage contract: everything that an author of a stage needs.
 
 The config makes one object per stage. All requests share it, so it is an attrs-frozen object. A
-receiver is the function through which a stage gets the events of one request. It keeps the state of
-the request. `receiver` returns it, or the context manager of `open` gives it.
+receiver is the function through which a stage gets the events of one request. A receiver may keep
+the state of the request. The method `Stage.receiver` returns the receiver. If a stage overrides
+`Stage.open`, the context manager of `open` gives the receiver.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Stage(Generic[In, Out]):
         Override it to run code at the end of a request.
 
         The last stage opens first, and the first stage exits first. So a stage may still forward
-        while it exits. StopForwarding is not an error then, either. If another exception is
-        already propagating, that exception continues.
+        while it exits. It may also raise StopForwarding then, which is not an error. If an exception
+        was already propagating, StopForwarding does not replace it.
         """
         return nullcontext(self.receiver(forward))
 

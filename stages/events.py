@@ -68,8 +68,8 @@ class Validated:
     """A valid request. `size` is the length of its body, in bytes.
 
     `new_bytes`: the bytes of the body in parts that were not in the cache
-    (messages_api/part_cache.py). From LARGE_BODY such bytes on, stages process the request in a
-    thread (stages/off_loop.py).
+    (messages_api/part_cache.py). If the body was not split, this is its whole length. If there are
+    at least LARGE_BODY of these bytes, stages process the request in a thread (stages/off_loop.py).
     """
 
     http: HttpRequest
@@ -139,14 +139,14 @@ class ChatRequest:
     encoded: EncodedMessages = field(default=NOT_ENCODED, repr=False, eq=False)
     """The encoded JSON of some messages, by `id(message)`.
 
-    A message with which a stage replaces another has no entry. It is encoded when it is sent.
+    If a stage replaces a message, the new message has no entry. It is encoded when it is sent.
     """
     tool_use_members: Mapping[str, Mapping[str, str]] = Factory(dict)
     """Maps the backend's name of a tool to the members of `tool_use` that identify the tool.
 
-    These are `name`, and for a tool of a toolset also `toolset_name`. A toolset is one tool of the
-    client that becomes several functions (translation/client_tool_functions.py). A tool whose name
-    is the same on both sides is not in the map.
+    A toolset is one tool of the client that becomes several functions of the backend
+    (translation/client_tool_functions.py). The members are `name`, and for a function of a toolset
+    also `toolset_name`. A tool whose name is the same on both sides is not in the map.
     """
     single_tool_call: bool = False
     """Whether the client accepts only one tool call in a response."""

@@ -9,8 +9,8 @@ the rest of a body, after the response    the next complete head         closes 
 the client to read what was written       each byte that it reads        aborts the connection
 the client to close, after a refusal      (never)                        aborts the connection
 
-The first and the third timeout begin when each request has its response. Single bytes do not
-restart them; only a complete head does.
+The first and the third timeout run while no request on the connection waits for its response, and
+on a new connection. Single bytes do not restart them; only a complete head does.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ class ConnectionLimits:
     `client_timeout`: seconds that the proxy waits for the client. `min_body_bytes_per_second`: the
     average rate of a body over `client_timeout`: without it, a client that sends a byte now and
     then holds a connection for days. `send_timeout`: seconds in which the client reads nothing of a
-    response. It is longer, because a client may run a tool or ask its user meanwhile. Both are
-    checked six times in the shorter of the two.
+    response. It is longer, because a client may run a tool or ask its user meanwhile. The proxy
+    checks `client_timeout` and `send_timeout` six times within the shorter of them.
 
-    `head`: bytes of a request line and headers, and of anything else between two parts of a body;
-    bytes that arrive in one packet with their end may be more. `headers`: number of headers.
-    `requests`: number of pipelined requests without a response. Reading stops long before that,
-    but one packet may have that many.
+    `head`: the maximum bytes of a URL and headers together. It is also the maximum for the other
+    bytes around the parts of a body, such as chunk sizes and trailers. These are counted by packet,
+    without packets that also have a part of a body, or the end of a head or a body.
+
+    `headers`: number of headers. `requests`: number of pipelined requests without a response.
+    Reading stops long before that, but one packet may have that many.
     """
 
     client_timeout: float = 30.0

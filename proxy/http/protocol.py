@@ -12,9 +12,9 @@ It repairs these faults of uvicorn. A packet is the bytes of one call of `data_r
   more. After the last part of a body the application does not ask. So reading stays paused, and a
   disconnect is not noticed. HttpProtocol resumes reading at the end of a body.
 - uvicorn adds the trailers of a chunked body to the headers of the request.
-- uvicorn passes on each chunk of a body by itself, and accepts any number of pipelined requests.
-  HttpProtocol joins the chunks of a packet. It refuses a request if `ConnectionLimits.requests`
-  earlier ones have no complete response yet.
+- uvicorn passes on each chunk of a body separately. HttpProtocol joins the chunks of a packet.
+- uvicorn accepts any number of pipelined requests. HttpProtocol refuses a request if
+  `ConnectionLimits.requests` earlier ones have no complete response yet.
 - A client that sends the header `Expect: 100-continue` may omit the body after a refusal. uvicorn
   then reads the next request as that body. HttpProtocol closes the connection after each request
   that has this header.
@@ -62,10 +62,10 @@ class HttpProtocol(HttpToolsProtocol):
     _heads = 0
     """Number of requests whose head is complete."""
     _in_body = False
-    _bytes_since_progress = 0
-    """Bytes of the packets after the last progress.
+    _bytes_outside_body = 0
+    """Bytes of the packets since the last one with an end of a head, or a part or end of a body.
 
-    Progress is a complete head, a part of a body, or the end of a body.
+    `limits.head` limits them.
     """
     _received = 0
     _times_drained = 0
@@ -95,11 +95,11 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle is None or self.cycle.response_complete:  # a request may begin
             head, end, remaining = data.partition(b"\r\n\r\n")
             if _UPGRADE.search(head):
-                # The name keeps its length: this may also be the body of a request that already has
-                # its response.
+                # `refused` is as long as `upgrade`. The packet may be part of a body whose request
+                # already has its response, and the length of a body must not change.
                 data = _UPGRADE.sub(b"\r\nrefused", head) + end + remaining
         self._received += len(data)
-        self._bytes_since_progress += len(data)
+        self._bytes_outside_body += len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # what follows is not HTTP
@@ -112,7 +112,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._refuse(invalid_request(error))
         else:
             self._join_chunks()
-            if self._bytes_since_progress > self.limits.head:
+            if self._bytes_outside_body > self.limits.head:
                 self._refuse(self.limits.head_too_large())
 
     def on_message_begin(self) -> None:
@@ -132,12 +132,12 @@ class HttpProtocol(HttpToolsProtocol):
             self._close_after(self.cycle)
         self.headers = []  # trailers go into this list; the scope keeps the old one
         self._heads += 1
-        self._bytes_since_progress = 0
+        self._bytes_outside_body = 0
         self._in_body = True
         self._requests = (*unanswered, self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        self._bytes_since_progress = 0
+        self._bytes_outside_body = 0
         self._chunks.append(body)
 
     def _join_chunks(self) -> None:
@@ -149,7 +149,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._join_chunks()
         self._in_body = False
-        self._bytes_since_progress = 0
+        self._bytes_outside_body = 0
         super().on_message_complete()
         if len(self.pipeline) < _MAX_PIPELINED:
             self.flow.resume_reading()
@@ -242,7 +242,7 @@ class HttpProtocol(HttpToolsProtocol):
             minimum = self.limits.min_bytes_per_window
             message = f"fewer than {minimum} bytes of the request's body arrived {deadline}"
             self._refuse(RequestTimeoutError(message))
-        elif self._bytes_since_progress and not self._in_body:
+        elif self._bytes_outside_body and not self._in_body:
             self._refuse(RequestTimeoutError(f"the request's head did not arrive {deadline}"))
         else:
             self.transport.close()
@@ -288,4 +288,4 @@ def _signals(cycle: RequestResponseCycle) -> RequestSignals:
 
 
 def _do_nothing() -> None:
-    """Replaces `on_response` of the requests on a lost connection."""
+    """Replaces `on_response` of pipelined requests that never begin: the connection is lost."""

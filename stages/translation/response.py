@@ -13,21 +13,22 @@ does no I/O: it takes chunks, returns events, and raises an ApiError if the back
                 sequence
     responding  the end, with a finish_reason    the buffered parts, message_delta, message_stop.
                                                  Error if the reason is a failure. Error if a tool
-                                                 call has no name, unless the reason is a cut or a
-                                                 refusal
+                                                 call has no name, unless the response was cut
+                                                 (CUT, LENGTH, WINDOW) or refused
     responding  the end, without one             as with a finish_reason if the response may be
                                                  complete (see below), otherwise error
     stopped     a chunk, or the end              nothing
 
 Without a finish_reason, a response may be complete if the backend marked its end, it has content,
-each tool call is whole and has a name, and only chunks came after the last choice. Some backends
-report a failure as an object that is not a chunk. A cache warm-up needs only the marked end.
+each tool call is whole and has a name, and only chunks came after the last choice. The last
+condition exists because some backends report a failure as an object that is not a chunk. For a
+cache warm-up in state responding, the marked end is enough.
 
 In the states begin and responding, the caller may also call `ping`. message_start is sent once: at
 the first choice or at the first ping.
 
-If a chunk reports an error, `translate` raises it, except in state stopped. The translator does not
-close the open block then: a client would take it for a complete block.
+In state stopped, `translate` ignores a chunk that reports an error. In the other states it raises
+the error, and does not close the open block: a client would take it for a complete block.
 """
 
 from __future__ import annotations
