@@ -153,13 +153,19 @@ class Connection:
 
         A burst of calls may need more than the timeout. As long as there are responses to any of
         them, the store is not lost. Short waits are counted, not seconds: an event loop that is
-        late itself may not have sent the call, or not have read the response.
+        late itself may not have sent the call, or not have read the response. A wait that took
+        twice its time does not count: this process, and maybe the store, got no CPU.
         """
         heard, waits, end = self._heard, 0, started + self.timeout * _BURST
-        while waits < _WAITS and anyio.current_time() < end:
-            await anyio.sleep(self.timeout * (1 - _FIRST) / _WAITS)
-            waits = waits + 1 if self._heard == heard else 0
-            heard = self._heard
+        wait, before = self.timeout * (1 - _FIRST) / _WAITS, anyio.current_time()
+        while waits < _WAITS and before < end:
+            await anyio.sleep(wait)
+            now = anyio.current_time()
+            if self._heard != heard:
+                waits = 0
+            elif now - before <= 2 * wait:
+                waits += 1
+            heard, before = self._heard, now
         scope.cancel()
 
     def _lose(self, client: Redis[bytes], reason: str) -> None:
