@@ -63,8 +63,8 @@ class Stage(Generic[In, Out]):
         Override it to run code at the end of a request.
 
         The last stage opens first, and the first stage exits first. So a stage may still forward
-        while it exits. It may also raise StopForwarding then, which is not an error. If an exception
-        was already propagating, StopForwarding does not replace it.
+        while it exits. It may also raise StopForwarding then, which is not an error. If an
+        exception was already propagating, StopForwarding does not replace it.
         """
         return nullcontext(self.receiver(forward))
 

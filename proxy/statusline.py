@@ -33,10 +33,13 @@ def main() -> None:
         os.write(1, f"{line(text, os.environ)}\n".encode(errors="replace"))
 
 
-def line(text: str | bytes, environ: Mapping[str, str]) -> str:
-    """Give the line for Claude Code's JSON `text`. `environ` has the proxy's address and key."""
+def line(text: str | bytes, environ: Mapping[str, str], timeout: float = _TIMEOUT) -> str:
+    """Give the line for Claude Code's JSON `text`. `environ` has the proxy's address and key.
+
+    `timeout` is in seconds, for each step of the request to the proxy.
+    """
     session = _object(text)
-    status = _status(str(session.get("session_id", "")), environ)
+    status = _status(str(session.get("session_id", "")), environ, timeout)
     if status is None:
         model = session.get("model")
         name = model.get("display_name") if isinstance(model, dict) else None
@@ -59,7 +62,7 @@ def _parts(status: Mapping[str, Any]) -> Iterator[str]:
         yield f"cost {cost:.2f}"  # in the currency of the prices
 
 
-def _status(session: str, environ: Mapping[str, str]) -> dict[str, Any] | None:
+def _status(session: str, environ: Mapping[str, str], timeout: float) -> dict[str, Any] | None:
     """Ask the proxy for a session. None: there is no proxy on this machine that has the endpoint.
 
     Another address than loopback is not asked, so that the key is sent nowhere else.
@@ -77,7 +80,7 @@ def _status(session: str, environ: Mapping[str, str]) -> dict[str, Any] | None:
         f"x-api-key: {key}\r\n\r\n"
     )
     try:
-        with socket.create_connection((host, port or 80), _TIMEOUT) as connection:
+        with socket.create_connection((host, port or 80), timeout) as connection:
             connection.sendall(request.encode())
             response = _read(connection)
     except (OSError, ValueError):

@@ -54,7 +54,8 @@ def test_the_status_line() -> None:
         "cost": 0.456,
     }
     with model_server({f"{PATH}s": status}) as fake:
-        assert line('{"session_id": "s"}', {"ANTHROPIC_BASE_URL": fake.root}) + "\n" == LINE
+        shown = line('{"session_id": "s"}', {"ANTHROPIC_BASE_URL": fake.root}, timeout=30)
+        assert shown + "\n" == LINE
 
 
 def test_the_shell_gets_its_completion() -> None:

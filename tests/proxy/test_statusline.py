@@ -23,7 +23,7 @@ from stages.messages_api.usage import Usage
 from stages.profiles.price import Price
 from tests.proxy.model_servers import model_server
 from tests.support import http
-from tests.wire.command import CLEAN
+from tests.wire.command import CLEAN, LIMIT
 from tests.wire.proxy import config_text, serving
 
 COMMAND = str(Path(sys.executable).with_name("llm-proxy"))
@@ -42,7 +42,8 @@ FULL = {
 def asked(status: Any, session: str = "s1") -> str:
     """The line, if the proxy reports `status`."""
     with model_server({f"{PATH}{session}": status}) as fake:
-        return line(json.dumps({"session_id": session}), {"ANTHROPIC_BASE_URL": fake.root})
+        text = json.dumps({"session_id": session})
+        return line(text, {"ANTHROPIC_BASE_URL": fake.root}, timeout=LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,11 @@ def test_a_proxy_serves_the_numbers_to_its_key_only(tmp_path: Path) -> None:
 
     with serving(config, ConnectionLimits()) as url:
         lines = [
-            line('{"session_id": "s/1"}', {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key})
+            line(
+                '{"session_id": "s/1"}',
+                {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key},
+                timeout=LIMIT,
+            )
             for key in ("key", "wrong")
         ]
 
