@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -98,10 +99,12 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
     file = tmp_path / "pipelines.yaml"
     file.write_text(CONFIG)
     (tmp_path / "reply.py").write_text(STAGE)
-    folder = tmp_path / "tmp"
-    folder.mkdir()
     workers = ("--workers", str(WORKERS))
-    with command(file, *workers, at_most=4 * LIMIT, until="", TMPDIR=str(folder)) as proxy:
+    with (
+        tempfile.TemporaryDirectory(prefix="w") as short,  # paths of sockets have a limit
+        command(file, *workers, at_most=4 * LIMIT, until="", TMPDIR=short) as proxy,
+    ):
+        folder = Path(short)
         wait_for_workers(folder)
         ask(proxy.url, 200, MESSAGES)
         [shared] = folder.glob("llm-proxy-*")
@@ -137,7 +140,7 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
 
         proxy.send_signal(signal.SIGTERM)
         assert proxy.ends() == 0
-    assert list(folder.iterdir()) == []
+        assert list(folder.iterdir()) == []
 
 
 def without_scrapes(samples: Samples) -> Samples:
