@@ -56,6 +56,7 @@ def test_degradations_are_reported_in_three_ways(
         ("llm_proxy_degraded_total", "scripted", "top_k", "dropped"): 2,
         ("llm_proxy_degraded_total", "scripted", "unknown", "dropped"): 2,
         ("llm_proxy_tokens_total", "scripted", "input"): 8,
+        ("llm_proxy_cached_prompt_tokens_total", "scripted", "some-model"): 16,
         ("llm_proxy_tokens_total", "scripted", "cache_read"): 16,
         ("llm_proxy_tokens_total", "scripted", "cache_creation"): 0,
         ("llm_proxy_tokens_total", "scripted", "output"): 6,
