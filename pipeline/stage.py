@@ -102,7 +102,10 @@ def signature(stage: type[Stage[Any, Any]]) -> Signature:
 
 
 def _arguments(cls: Any) -> tuple[Any, ...]:
-    """Return the types that `cls` gives for In and Out, itself or through a generic base class."""
+    """Return the types for In and Out, or nothing if there are none.
+
+    `cls` names them in its base `Stage[In, Out]`, or inherits them from a generic subclass.
+    """
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base
         if origin is Stage:

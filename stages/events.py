@@ -67,9 +67,9 @@ class Authenticated:
 class Validated:
     """A valid request. `size` is the length of its body, in bytes.
 
-    `new_bytes`: the bytes of the body in parts that were not in the cache
-    (messages_api/part_cache.py). If the body was not split, this is its whole length. If there are
-    at least LARGE_BODY of these bytes, stages process the request in a thread (stages/off_loop.py).
+    `new_bytes`: how many bytes of the body are in messages, system prompt and tools that were not
+    in the cache (messages_api/part_cache.py). If the body was not split into these parts, it is the
+    length of the body. From LARGE_BODY on, stages process the request in a thread (off_loop.py).
     """
 
     http: HttpRequest
@@ -231,7 +231,8 @@ class ChatStart(ChatEvent):
 class ChatChunk(ChatEvent):
     """One chunk of the response, or the whole completion of a response without a stream.
 
-    `data` is the backend's JSON, unchanged. `more_buffered`: the next chunk has already arrived.
+    `data` is the backend's JSON. `invoke` does not change it; `repair-tools` may.
+    `more_buffered`: the next chunk has already arrived.
     """
 
     data: dict[str, Any] = field(repr=False)

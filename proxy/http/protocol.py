@@ -49,8 +49,9 @@ log = logging.getLogger("llm_proxy")
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
-#: Reading stops while this number of requests wait. A packet that is already read may bring more:
-#: `ConnectionLimits.requests` limits those.
+#: uvicorn stops reading at each pipelined request. At the end of its body HttpProtocol resumes
+#: reading, unless this number of requests wait. uvicorn may still resume when a response ends or
+#: the application reads. `ConnectionLimits.requests` limits all requests without a response.
 _MAX_PIPELINED = 8
 
 
@@ -63,13 +64,13 @@ class HttpProtocol(HttpToolsProtocol):
     """Number of requests whose head is complete."""
     _in_body = False
     _bytes_outside_body = 0
-    """Bytes of the packets since the last one with an end of a head, or a part or end of a body.
+    """Bytes received after the last packet in which a head ended, or a body continued or ended.
 
     `limits.head` limits them.
     """
     _received = 0
     _times_drained = 0
-    """How often the client has emptied a full write buffer."""
+    """How often a full write buffer has drained, because the client read."""
     _ignores_input = False
     """Whether further bytes of the client are ignored."""
     _progress: object = None
@@ -127,7 +128,7 @@ class HttpProtocol(HttpToolsProtocol):
         if len(unanswered) >= self.limits.requests:
             raise InvalidRequestError("too many pipelined requests: wait for their responses")
         super().on_headers_complete()
-        self.cycle.__class__ = ResponseCycle  # uvicorn has no option for it; the cycle begins later
+        self.cycle.__class__ = ResponseCycle  # uvicorn has no option for it; its task has not begun
         if self.expect_100_continue or not self.cycle.keep_alive:
             self._close_after(self.cycle)
         self.headers = []  # trailers go into this list; the scope keeps the old one

@@ -8,7 +8,7 @@ does no I/O: it takes chunks, returns events, and raises an ApiError if the back
     begin       a chunk without a choice         nothing
     begin       a chunk with a choice            message_start, then as in state responding
     begin       the end                          error: no response
-    responding  a chunk                          deltas of the live part (see content_parts.py)
+    responding  a chunk                          deltas of the first queued part (content_parts.py)
     responding  a chunk with a scanned stop      the events of the end; state stopped
                 sequence
     responding  the end, with a finish_reason    the buffered parts, message_delta, message_stop.
@@ -20,15 +20,15 @@ does no I/O: it takes chunks, returns events, and raises an ApiError if the back
     stopped     a chunk, or the end              nothing
 
 Without a finish_reason, a response may be complete if the backend marked its end, it has content,
-each tool call is whole and has a name, and only chunks came after the last choice. The last
-condition exists because some backends report a failure as an object that is not a chunk. For a
+each tool call is whole and has a name, and no object that is not a chunk came after the last
+choice. Some backends report a failure as such an object, for example `{"message": ...}`. For a
 cache warm-up in state responding, the marked end is enough.
 
 In the states begin and responding, the caller may also call `ping`. message_start is sent once: at
 the first choice or at the first ping.
 
 In state stopped, `translate` ignores a chunk that reports an error. In the other states it raises
-the error, and does not close the open block: a client would take it for a complete block.
+the error. It does not close the open block: if it did, a client would take the block for complete.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class ResponseTranslator:
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _message_text: str | None = None
-    """The message of the last object that was not a chunk, perhaps empty.
+    """The text that the last object without choices reports, such as an error text; perhaps empty.
 
     None: no such object came after the last choice.
     """
@@ -116,7 +116,10 @@ class ResponseTranslator:
         return started if more_buffered or not self._has_choice else [*started, *self.flush()]
 
     def _add_chunk(self, data: Any) -> list[e.StreamEvent]:
-        """Add a chunk to the blocks. Return message_start if it was not sent before."""
+        """Add a chunk to the blocks.
+
+        Return message_start if the chunk has a choice and message_start was not sent before.
+        """
         if not isinstance(data, dict):
             raise InternalError(f"backend `{self._backend}` sent a chunk that is not a JSON object")
         choices = choices_of(data)
