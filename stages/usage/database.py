@@ -280,9 +280,11 @@ class Database:
 
 def check_version(connection: sqlite3.Connection) -> int:
     """Return the version of the schema; 0: the file is empty. Raises NotAUsageRecordError."""
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    # One statement, because another process may create the tables meanwhile.
+    application, version, tables = connection.execute(
+        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
+        "FROM pragma_application_id, pragma_user_version"
+    ).fetchone()
     if application != APPLICATION_ID and (tables or application or version):
         raise NotAUsageRecordError("it is another program's database")
     if version > VERSION:

@@ -90,16 +90,16 @@ async def test_an_asynchronous_message(real: Real) -> None:
 
 
 def test_a_stream_adds_up(client: anthropic.Anthropic) -> None:
-    with client.messages.stream(model=MODEL, max_tokens=10, messages=HELLO) as stream:
+    with client.messages.stream(model=MODEL, max_tokens=16, messages=HELLO) as stream:
         events = list(stream)
         final = stream.get_final_message()
     deltas = [event.text for event in events if event.type == "text"]
-    assert len(deltas) > 3
+    assert len(deltas) > 2  # an emoji is up to four tokens
     (block,) = final.content
     assert isinstance(block, anthropic.types.TextBlock)
     assert "".join(deltas) == block.text
     assert read(final.usage) > 10
-    assert 3 < final.usage.output_tokens <= 10
+    assert 3 < final.usage.output_tokens <= 16
     assert final.stop_reason in ("end_turn", "max_tokens")
 
 
