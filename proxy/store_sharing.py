@@ -69,7 +69,7 @@ class StoreSharing(Member):
         if queue is None:
             on_loss, lease = self.store.on_loss, self.store.lease
             queue = self._queues[name] = RedisCallQueue(
-                self.connection, name, slots, on_loss, lease
+                name, slots, self.connection, on_loss, lease
             )
         return queue
 

@@ -111,7 +111,7 @@ class Sharing:
     def _queue(self, key: str, slots: int) -> SharedCallQueue:
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = SharedCallQueue(self.link, key, slots, self.workers)
+            queue = self._queues[key] = SharedCallQueue(key, slots, self.link, self.workers)
         return queue
 
     def _publish_breaker(self, target: str, change: Change) -> None:

@@ -3,6 +3,8 @@
     implementation                       processes that share it
     ----------------------------------   -----------------------
     LocalCallQueue, in this module       one
+    SharedCallQueue, in                  the workers of one machine
+      proxy/coordinator/call_queue.py
     RedisCallQueue, redis_call_queue.py  all that use the store
 
 `FairQueue` decides which call is next, in each implementation or as its model. The port has names,

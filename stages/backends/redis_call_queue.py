@@ -34,16 +34,15 @@ import itertools
 import math
 import sys
 from collections import deque
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import anyio
-import anyio.lowlevel
 import msgspec
 from attrs import define, field
 
 from stages.backends.call_queue import Full, QueuedCall
 from stages.backends.fair_queue import FairQueue
+from stages.backends.remote_call_queue import RemoteCall, RemoteCallQueue
 from stages.shared_store.client import load_script
 from stages.shared_store.connection import Connection, StoreLostError
 
@@ -61,39 +60,26 @@ _numbers = itertools.count()
 
 
 @define(eq=False)
-class _Call:
-    call: QueuedCall
-    id: str
+class _Call(RemoteCall):
     path: str
     """See call_queue.lua."""
-    max_queued: int
-    state: Literal["entering", "waiting", "running", "refused"] = "entering"
-    full: Full | None = None
-
-    def start(self) -> None:
-        self.state = "running"
-        self.call.may_start.set()
 
 
 @define(eq=False)
-class RedisCallQueue:
-    """See CallQueue. `name` is that of the queue in the store. `lease` is in seconds."""
+class RedisCallQueue(RemoteCallQueue[_Call]):
+    """See CallQueue. `name` is that of the queue in the store. `lease` is in seconds.
+
+    It decides alone while the store is lost, and for JOIN attempts to connect afterwards.
+    """
 
     connection: Connection
-    name: str
-    slots: int
     on_loss: OnLoss = "local"
     lease: float = 60.0
     _keys: list[str] = field(init=False)
-    _calls: dict[QueuedCall, _Call] = field(factory=dict, init=False)
-    _by_id: dict[str, _Call] = field(factory=dict, init=False)
-    _alone: FairQueue[_Call] | None = field(default=None, init=False)
-    """While the store is lost, and for JOIN attempts to connect afterwards."""
     _joins_at: float = field(default=math.inf, init=False)
     _renewed_at: float = field(default=-math.inf, init=False)
     _ended: deque[str] = field(factory=lambda: deque(maxlen=_MAX_ENDED), init=False)
     """Calls that the store has to forget."""
-    _retry_after: int = field(default=5, init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.connection.is_lost:
@@ -103,25 +89,10 @@ class RedisCallQueue:
     def _make_keys(self) -> list[str]:
         return [f"llm-proxy:{{queue:{self.name}}}:{key}" for key in _KEYS]
 
-    @property
-    def running(self) -> int:
-        """See CallQueue."""
-        return sum(entered.state == "running" for entered in self._calls.values())
-
-    @property
-    def waiting(self) -> int:
-        """See CallQueue."""
-        return len(self._calls) - self.running
-
-    @property
-    def waits(self) -> bool:
-        """See Member."""
-        return self._alone is None and self.waiting > 0
-
     async def enter(self, call: QueuedCall, max_queued: int) -> Full | None:
         """See CallQueue."""
-        entered = _Call(call, f"{self.connection.id}:{next(_numbers)}", _path(call), max_queued)
-        self._calls[call] = self._by_id[entered.id] = entered
+        entered = _Call(call, f"{self.connection.id}:{next(_numbers)}", max_queued, _path(call))
+        self._add(entered)
         if self._alone is not None:
             self._enter_alone(self._alone, entered, max_queued)
             return entered.full
@@ -139,24 +110,20 @@ class RedisCallQueue:
         if entered.state != "entering":  # a message came before, or the store was lost
             return
         if isinstance(result, int):
-            self._remove(entered)
-            entered.full = Full(result, self._retry_after)
+            self._refuse(entered, Full(result, self._retry_after))
         elif result == b"running":
             entered.start()
         else:
-            entered.state = "waiting"
+            entered.become("waiting")
             self.connection.watch()
 
     async def leave(self, call: QueuedCall, seconds: float | None = None) -> None:
         """See CallQueue."""
-        if seconds is None and call.may_start.is_set():
-            with anyio.CancelScope(shield=True):
-                await anyio.lowlevel.checkpoint()
-        entered = self._calls.pop(call, None)
+        entered = await self._remove(call, seconds)
         if entered is None:
             return
-        del self._by_id[entered.id]
         if self._alone is not None:
+            self._ended.append(entered.id)
             self._leave_alone(self._alone, entered, seconds)
             return
         with anyio.CancelScope(shield=True):
@@ -165,16 +132,11 @@ class RedisCallQueue:
             except StoreLostError:
                 self._ended.append(entered.id)
 
-    def retry_after(self) -> int:
-        """See CallQueue."""
-        return self._retry_after if self._alone is None else self._alone.retry_after()
-
     def resize(self, slots: int) -> None:
         """See CallQueue."""
         self.slots = slots
         self._renewed_at = -math.inf
-        if self._alone is not None:
-            _start(self._alone.resize(self._part))
+        self._resize_alone()
 
     async def _ask(self, script: Any, *arguments: Any) -> Any:
         """Call a script, and start calls. Return its result. Raises StoreLostError."""
@@ -202,41 +164,19 @@ class RedisCallQueue:
     def on_lost(self) -> None:
         """See Member."""
         self._joins_at = math.inf
-        if self._alone is not None:
-            return
-        alone = self._alone = FairQueue(self._part)
-        calls = [*self._calls.values()]
-        for entered in calls:
-            if entered.state == "running":
-                alone.resume(entered)
-        for entered in calls:
-            if entered.state == "waiting":
-                self._enter_alone(alone, entered, sys.maxsize)
-            elif entered.state == "entering":
-                self._enter_alone(alone, entered, entered.max_queued)
+        if self._alone is None:
+            super().on_lost()
 
     def _enter_alone(self, alone: FairQueue[_Call], entered: _Call, max_queued: int) -> None:
         if self.on_loss == "refuse":
-            self._remove(entered)
+            self._refuse(entered)
             entered.call.store_is_lost = True
             entered.call.may_start.set()
-        elif not alone.has_free_slot and alone.waiting >= max_queued:
-            self._remove(entered)
-            entered.full = Full(alone.waiting, alone.retry_after())
-        elif alone.enter(entered, entered.call.names, entered.call.short):
-            entered.start()
         else:
-            entered.state = "waiting"
+            super()._enter_alone(alone, entered, max_queued)
 
-    def _leave_alone(self, alone: FairQueue[_Call], entered: _Call, seconds: float | None) -> None:
-        self._ended.append(entered.id)
-        if seconds is not None:
-            alone.record_duration(seconds)
-        _start(alone.leave(entered))
-
-    def _remove(self, entered: _Call) -> None:
-        entered.state = "refused"
-        del self._calls[entered.call], self._by_id[entered.id]
+    def _refuse(self, entered: _Call, full: Full | None = None) -> None:
+        super()._refuse(entered, full)
         if self._alone is not None:  # `enter` may have had its effect in the store
             self._ended.append(entered.id)
 
@@ -293,8 +233,3 @@ def _path(call: QueuedCall) -> str:
         hashlib.blake2b(name.encode(), digest_size=8).hexdigest() for name in call.names
     )
     return f"{'s' if call.short else 'l'}{client}{session}"
-
-
-def _start(calls: Sequence[_Call]) -> None:
-    for call in calls:
-        call.start()

@@ -33,7 +33,7 @@ class Worker:
     limits: SharedLimitStore = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.queue = SharedCallQueue(self.link, "gpu", 2, workers=2)
+        self.queue = SharedCallQueue("gpu", 2, self.link, workers=2)
         self.limits = SharedLimitStore(self.link, workers=2)
         self.link.members.append(self.limits)
 
