@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import shutil
 import signal
 import socket
@@ -19,6 +20,8 @@ from attrs import define, field
 BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
 #: Seconds that the server may take to start.
 _START = 20.0
+#: pip cannot install a server. Without one, a contributor can still run all other tests.
+#: CONTRIBUTING.md lists what to install.
 needs_server = pytest.mark.skipif(
     BINARY is None, reason="needs redis-server: apt-get install redis-server"
 )
@@ -85,11 +88,24 @@ def running_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="module")
 def redis_server() -> Iterator[RedisServer]:
-    """A server for the tests of a module."""
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
+    """A server for the tests of a module, which has the mark `needs_server`."""
     with running_redis() as server:
         yield server
+
+
+@pytest.fixture(name="server")
+def empty_redis(redis_server: RedisServer) -> RedisServer:
+    """The server of the module, without keys."""
+    with Resp(redis_server.port) as client:
+        client.call("FLUSHALL")
+    return redis_server
+
+
+@pytest.fixture
+def collected() -> Iterator[None]:
+    """Collect the garbage of a test while its warnings are ignored."""
+    yield
+    gc.collect()
 
 
 class Resp:

@@ -20,6 +20,7 @@ print(faults[-1] - faults[9])
 """
 
 
+# Other allocators, such as that of macOS, have no such setting: `tune_memory` does nothing there.
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the setting is glibc's")
 def test_the_memory_of_a_body_is_kept_for_the_next_one() -> None:
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, check=True)

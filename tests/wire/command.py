@@ -132,6 +132,16 @@ def killed_with_tests(process: subprocess.Popen[str]) -> Iterator[None]:
         process.wait()
 
 
+@contextlib.contextmanager
+def replicas_of(file: Path) -> Iterator[list[Command]]:
+    """Start two commands with the same config, and wait until each has opened a backend."""
+    with contextlib.ExitStack() as stack:
+        running = [stack.enter_context(command(file, until="", at_most=6 * LIMIT)) for _ in "12"]
+        for replica in running:
+            replica.says("is ready after", 2 * LIMIT)
+        yield running
+
+
 #: It listens for everybody, so that a config without keys is refused.
 RELOADABLE = "host: 0.0.0.0, reload: false, "
 

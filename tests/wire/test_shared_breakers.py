@@ -5,22 +5,20 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-import pytest
-
-from tests.redis_server import BINARY, running_redis
+from tests.redis_server import needs_server, running_redis
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import error_json, streamed, whole
 from tests.wire.client import Client
-from tests.wire.command import LIMIT, command
+from tests.wire.command import replicas_of
 from tests.wire.life import until
 from tests.wire.test_breaker import targets
 from tests.wire.test_fallback import config_for
 
+pytestmark = needs_server
+
 
 def test_a_breaker_that_opens_in_one_replica_opens_in_the_other(tmp_path: Path) -> None:
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
     file = tmp_path / "pipelines.yaml"
     with contextlib.ExitStack() as stack:
         failing, working = ScriptedBackend(), ScriptedBackend()
@@ -31,11 +29,7 @@ def test_a_breaker_that_opens_in_one_replica_opens_in_the_other(tmp_path: Path) 
         store = stack.enter_context(running_redis())
         text = config_for(failing, working, breaker="{failures: 3, cooldown: 600}")
         file.write_text(f'store: {{url: "{store.url}", timeout: 1}}\n{text}')
-        replicas = [
-            stack.enter_context(command(file, until="", at_most=6 * LIMIT)) for _ in range(2)
-        ]
-        for replica in replicas:
-            replica.says("is ready after", 2 * LIMIT)
+        replicas = stack.enter_context(replicas_of(file))
         first, second = [
             stack.enter_context(contextlib.closing(Client(replica.url))) for replica in replicas
         ]

@@ -14,18 +14,17 @@ from typing import Any
 import pytest
 from attrs import define, field
 
-from tests.redis_server import BINARY, RedisServer, running_redis
+from tests.redis_server import RedisServer, needs_server, running_redis
 from tests.support import body
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import completion, delta, head, sse, whole
 from tests.wire.client import Client, Response, raw
-from tests.wire.command import Command, command
+from tests.wire.command import Command, replicas_of
 from tests.wire.life import until
 from tests.wire.proxy import METRICS
 
+pytestmark = needs_server
 CLIENTS = 200
-#: Seconds that two replicas that start may take, on a busy machine.
-START = 60.0
 LEASE = 2.0
 #: Seconds. The default would be too short on a busy machine: the store gets no time to run.
 TIMEOUT = 1.0
@@ -94,8 +93,6 @@ def store_in(ready: Response) -> str:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
     folder = tmp_path_factory.mktemp("replicas")
     with contextlib.ExitStack() as stack:
         backend = ScriptedBackend()
@@ -109,12 +106,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
             metrics=METRICS,
         )
         (folder / "pipelines.yaml").write_text(text)
-        proxies = [
-            stack.enter_context(command(folder / "pipelines.yaml", until="", at_most=3 * START))
-            for _ in range(2)
-        ]
-        for proxy in proxies:
-            proxy.says("is ready after", START)
+        proxies = stack.enter_context(replicas_of(folder / "pipelines.yaml"))
         yield Replicas(proxies, store, backend)
 
 

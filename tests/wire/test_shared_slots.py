@@ -10,14 +10,15 @@ from collections.abc import Iterator
 import pytest
 from attrs import define, field
 
-from tests.redis_server import BINARY, running_redis
+from tests.redis_server import needs_server, running_redis
 from tests.support import body
 from tests.wire.client import Client, Response, raw
-from tests.wire.command import LIMIT, Command, command
+from tests.wire.command import LIMIT, Command, replicas_of
 from tests.wire.counting_backend import CountingBackend, counting_backend
 from tests.wire.life import until
 from tests.wire.proxy import METRICS
 
+pytestmark = needs_server
 CONFIG = """
 server: {{max_loop_delay: null}}
 store: {{url: "{store}", lease: 2, timeout: 1}}
@@ -66,18 +67,12 @@ class Replicas:
 
 @pytest.fixture(scope="module")
 def replicas(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
     file = tmp_path_factory.mktemp("replicas") / "pipelines.yaml"
     with contextlib.ExitStack() as stack:
         backend = stack.enter_context(counting_backend())
         store = stack.enter_context(running_redis())
         file.write_text(CONFIG.format(store=store.url, backend=backend.url, metrics=METRICS))
-        proxies = [
-            stack.enter_context(command(file, until="", at_most=6 * LIMIT)) for _ in range(2)
-        ]
-        for proxy in proxies:
-            proxy.says("is ready after", 2 * LIMIT)
+        proxies = stack.enter_context(replicas_of(file))
         scene = Replicas(proxies, backend)
         yield scene
         for client in scene.clients:

@@ -272,6 +272,7 @@ def test_nothing_is_found(tmp_path: Path) -> None:
     assert "no model server responds\n  hint: start a model server" in result.stderr
 
 
+# The extra `embedded` has no wheels for some platforms; there the command must work without it.
 @pytest.mark.skipif(not find_spec("xllamacpp"), reason="the embedded model is not installed")
 @pytest.mark.parametrize("option", ["--yes", "--embedded"])
 def test_the_embedded_model_takes_the_place_of_a_server(tmp_path: Path, option: str) -> None:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from stages.backends.fair_queue import FairQueue
 from stages.backends.redis_call_queue import _KEYS
 from stages.shared_store.client import load_script
-from tests.redis_server import BINARY, Resp, running_redis
+from tests.redis_server import RedisServer, Resp, needs_server
+from tests.redis_server import redis_server as redis_server
 
+pytestmark = needs_server
 LEASE = 60.0
 MAX_QUEUED = 12
 TEXTS = {
@@ -77,10 +79,8 @@ class ScriptQueue:
 
 
 @pytest.fixture(scope="module")
-def clients() -> Iterator[tuple[Resp, Resp]]:
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
-    with running_redis() as server, Resp(server.port) as client, Resp(server.port) as messages:
+def clients(redis_server: RedisServer) -> Iterator[tuple[Resp, Resp]]:
+    with Resp(redis_server.port) as client, Resp(redis_server.port) as messages:
         messages.call("PSUBSCRIBE", "llm-proxy:calls:*")
         yield client, messages
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
@@ -18,36 +17,20 @@ from stages.backends.call_queue import Full, QueuedCall
 from stages.backends.redis_call_queue import RedisCallQueue
 from stages.shared_store.connection import Connection, StoreLostError
 from stages.shared_store.section import Store
-from tests.redis_server import BINARY, RedisServer, Resp, running_redis
+from tests.redis_server import RedisServer, Resp, needs_server, running_redis
+from tests.redis_server import collected as collected
+from tests.redis_server import empty_redis as empty_redis
+from tests.redis_server import redis_server as redis_server
 
 # coredis leaves streams open when it cannot connect.
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+pytestmark = [
+    needs_server,
+    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
+]
 lost = pytest.mark.usefixtures("collected")
 #: Nothing here takes so long, in seconds, unless it hangs.
 LIMIT = 20.0
 RUNNING = "llm-proxy:{queue:gpu}:running"
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[RedisServer]:
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """Collect the garbage of a test while its warnings are ignored."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    with Resp(shared_server.port) as client:
-        client.call("FLUSHALL")
-    return shared_server
 
 
 @define(eq=False)
@@ -240,8 +223,6 @@ async def test_a_frozen_store_decides_as_configured(
 
 @lost
 async def test_a_store_that_restarted_empty_counts_the_running_calls() -> None:
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
     with running_redis() as own:
         async with processes(own, timeout=0.2, lease=1.0) as (one, two):
             running, waiting, ends = await one.enter(), await two.enter(), await two.enter()

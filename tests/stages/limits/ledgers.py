@@ -13,7 +13,7 @@ from stages.limits.ledger import Ledger
 from stages.limits.redis_store import READY
 from stages.limits.script_calls import WantsByAccount, admission, load_script
 from stages.limits.store import Admitted, Refused, Want
-from tests.redis_server import BINARY, RedisServer, Resp, running_redis
+from tests.redis_server import BINARY, RedisServer, Resp, needs_server, running_redis
 from tests.stages.limits.support import AnyLedger
 
 NewLedger = Callable[..., AnyLedger]
@@ -95,7 +95,10 @@ def ledger_server() -> Iterator[RedisServer | None]:
         yield server
 
 
-@pytest.fixture(params=["ledger", "scripts"])
+SCRIPTS = pytest.param("scripts", marks=needs_server)
+
+
+@pytest.fixture(params=["ledger", SCRIPTS])
 def new_ledger(
     request: pytest.FixtureRequest, ledger_server: RedisServer | None
 ) -> Iterator[NewLedger]:
@@ -103,8 +106,7 @@ def new_ledger(
     if request.param == "ledger":
         yield Ledger
         return
-    if ledger_server is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
+    assert ledger_server is not None
     with Resp(ledger_server.port) as client, Resp(ledger_server.port) as messages:
         messages.call("SUBSCRIBE", READY)
         yield partial(ScriptLedger, client, messages)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -16,37 +15,21 @@ from stages.limits.lone_store import LoneStore
 from stages.limits.redis_store import RedisStore
 from stages.limits.store import Admitted, LimitStore, Refused, StoreUnavailableError
 from stages.shared_store.connection import Connection
-from tests.redis_server import BINARY, RedisServer, Resp, running_redis
+from tests.redis_server import RedisServer, Resp, needs_server, running_redis
+from tests.redis_server import collected as collected
+from tests.redis_server import empty_redis as empty_redis
+from tests.redis_server import redis_server as redis_server
 from tests.stages.limits.support import Ask, budget, places, rate
 
 # coredis leaves streams open when it cannot connect.
-pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning")
+pytestmark = [
+    needs_server,
+    pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
+]
 lost = pytest.mark.usefixtures("collected")
 #: Nothing here takes so long, in seconds, unless it hangs.
 LIMIT = 20.0
 WAITING = "llm-proxy:{all}:waiting"
-
-
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[RedisServer]:
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
-    with running_redis() as server:
-        yield server
-
-
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """Collect the garbage of a test while its warnings are ignored."""
-    yield
-    gc.collect()
-
-
-@pytest.fixture
-def server(shared_server: RedisServer) -> RedisServer:
-    with Resp(shared_server.port) as client:
-        client.call("FLUSHALL")
-    return shared_server
 
 
 @contextlib.asynccontextmanager
@@ -230,8 +213,6 @@ async def test_each_process_alone_has_its_share(server: RedisServer) -> None:
 async def test_a_store_that_restarted_empty_serves(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    if BINARY is None:
-        pytest.skip("needs redis-server: apt-get install redis-server")
     caplog.set_level(logging.INFO, "llm_proxy")
     with running_redis() as own:
         async with stores(own, timeout=0.2) as (store,):

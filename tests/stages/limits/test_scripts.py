@@ -11,7 +11,7 @@ from attrs import Factory, define
 from stages.limits.ledger import Ledger
 from stages.limits.store import Admitted, Refused
 from tests.redis_server import RedisServer, Resp
-from tests.stages.limits.ledgers import NewLedger
+from tests.stages.limits.ledgers import SCRIPTS, NewLedger
 from tests.stages.limits.ledgers import ledger_server as ledger_server
 from tests.stages.limits.ledgers import new_ledger as new_ledger
 from tests.stages.limits.support import AnyLedger, Ask, admit, budget, places, rate
@@ -90,7 +90,7 @@ def kind(result: Admitted | Refused, asks: Sequence[Ask]) -> str:
 
 
 @pytest.mark.untraced
-@pytest.mark.parametrize("new_ledger", ["scripts"], indirect=True)
+@pytest.mark.parametrize("new_ledger", [SCRIPTS], indirect=True)
 def test_both_ledgers_return_the_same(new_ledger: NewLedger) -> None:
     outcomes = set()
     for seed in range(20):
@@ -102,7 +102,7 @@ def test_both_ledgers_return_the_same(new_ledger: NewLedger) -> None:
     assert outcomes == {"admitted", "rate", "budget", "concurrency"}
 
 
-@pytest.mark.parametrize("new_ledger", ["scripts"], indirect=True)
+@pytest.mark.parametrize("new_ledger", [SCRIPTS], indirect=True)
 def test_keys_live_as_long_as_their_counts(
     new_ledger: NewLedger, ledger_server: RedisServer
 ) -> None:
@@ -120,7 +120,7 @@ def test_keys_live_as_long_as_their_counts(
     assert -1 not in times.values()
 
 
-@pytest.mark.parametrize("new_ledger", ["scripts"], indirect=True)
+@pytest.mark.parametrize("new_ledger", [SCRIPTS], indirect=True)
 def test_the_oldest_counts_of_sessions_are_dropped(
     new_ledger: NewLedger, ledger_server: RedisServer
 ) -> None:

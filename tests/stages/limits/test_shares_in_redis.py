@@ -5,12 +5,13 @@ from __future__ import annotations
 from pipeline.task_groups import task_group
 from stages.limits.share_store import ShareStore
 from stages.limits.store import Admitted
-from tests.redis_server import RedisServer, Resp
+from tests.redis_server import RedisServer, Resp, needs_server
+from tests.redis_server import empty_redis as empty_redis
+from tests.redis_server import redis_server as redis_server
 from tests.stages.limits.support import rate
 from tests.stages.limits.test_redis_store import admit, left, stores
-from tests.stages.limits.test_redis_store import server as server
-from tests.stages.limits.test_redis_store import shared_server as shared_server
 
+pytestmark = needs_server
 MAXIMUM = 100_000
 MAX_ERROR = 0.1
 REQUESTS = 400

@@ -9,8 +9,10 @@ from pipeline.task_groups import task_group
 from stages.routing.breaker import Breakers
 from stages.routing.redis_breakers import RedisBreakers
 from stages.shared_store.connection import Connection
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, needs_server
 from tests.redis_server import redis_server as redis_server
+
+pytestmark = needs_server
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
