@@ -96,3 +96,12 @@ def until_refused(url: str) -> None:
     with contextlib.suppress(ConnectionError):
         while True:
             connect(url).close()
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, other than a zombie."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"

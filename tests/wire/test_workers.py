@@ -18,7 +18,7 @@ from tests import secrets
 from tests.wire.client import Client, connect
 from tests.wire.command import CLEAN, COMMAND, LIMIT, NO_BACKENDS, command, measured
 from tests.wire.impatient import rest as read_all
-from tests.wire.life import Clients, until, until_refused
+from tests.wire.life import Clients, runs, until, until_refused
 from tests.wire.life import clients as clients
 
 
@@ -185,15 +185,6 @@ def until_gone(pids: list[int]) -> None:
     """Wait until none of these processes runs. Process 1 may be slow to reap them."""
     assert len(pids) == 2
     until(lambda: not any(map(runs, pids)), "workers live on")
-
-
-def runs(pid: int) -> bool:
-    """Whether there is such a process, other than a zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def write_stages(folder: Path) -> Path:

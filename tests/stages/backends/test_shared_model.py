@@ -17,7 +17,7 @@ from attrs import define, field
 
 from stages.backends.shared_model import MAX_NAME, SharedModel
 from stages.profiles.profile import Profile
-from tests.wire.life import until
+from tests.wire.life import runs, until
 
 #: Runs the real `model_process` with a model that only listens. `model_path` says what happens.
 FAKE = """
@@ -110,15 +110,6 @@ def scene() -> Iterator[Scene]:
         for model in scene.models:
             model.close()
         until(lambda: not any(map(runs, scene.starts)), "a process of a model lives on")
-
-
-def runs(pid: int) -> bool:
-    """Whether there is such a process, other than a zombie."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return state != "Z"
 
 
 def test_workers_that_start_at_once_share_a_process(scene: Scene) -> None:
