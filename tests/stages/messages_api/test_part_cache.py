@@ -175,6 +175,14 @@ def test_what_is_decoded_again_is_only_what_is_new() -> None:
     assert 0 < cache.used_bytes - used < 2000
 
 
+def test_a_body_is_split_once() -> None:
+    assert Validate().parse(body(), is_split=True) == Validate().parse(body(), is_split=False)
+    PARTS.resize(0)
+    PARTS.resize(10_000_000)
+    Validate().parse(body(), split=None, is_split=True)
+    assert PARTS.used_bytes == 0
+
+
 def test_the_memory_is_bounded_and_the_oldest_parts_go_first() -> None:
     cache = PartCache(max_bytes=200_000)
     first = decode(body(), cache)
