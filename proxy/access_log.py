@@ -1,8 +1,8 @@
 """One line of the log for each request, rendered from its Exchange.
 
-As text the line is `id METHOD path status seconds`, then `name=value` pairs; a value with spaces
-or quotes is a JSON string. With LLM_PROXY_LOG_FORMAT=json it is a JSON object, and so is each
-other line of the log. Names and values are the same in both.
+As text the line is `id METHOD path status seconds`, then `name=value` pairs; a path or value with
+spaces or quotes is a JSON string. With LLM_PROXY_LOG_FORMAT=json it is a JSON object, and so is
+each other line of the log. Names and values are the same in both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def log_exchange(exchange: Exchange) -> None:
         return
     pairs = [f" {name}={_text(value)}" for name, value in _fields(exchange).items()]
     seconds = _seconds(exchange)
-    path = log_safe(exchange.path)
+    path = _text(exchange.path) if exchange.path else ""
     line = f"{exchange.id} {exchange.method} {path} {exchange.status} {seconds:.3f}s"
     log.info("%s%s", line, "".join(pairs), extra={"exchange": exchange})
 

@@ -67,7 +67,7 @@ class Authenticated:
 class Validated:
     """A valid request. `size` is the length of its body, in bytes.
 
-    `new_bytes`: how many bytes of the body are in messages, system prompt and tools that were not
+    `new_bytes`: how many bytes of the body are not in messages, system prompt and tools that were
     in the cache (messages_api/part_cache.py). If the body was not split into these parts, it is the
     length of the body. From LARGE_BODY on, stages process the request in a thread (off_loop.py).
     """

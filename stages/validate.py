@@ -47,12 +47,13 @@ class Validate(Stage[Authenticated, Validated]):
         _check_headers(event.http)
         data = await event.http.read_body(self.max_body_bytes)
         betas, size = event.http.betas, len(data)
-        split = PARTS.split(data) if MIN_BODY <= size <= _MAX_SPLIT else None
+        is_split = size <= _MAX_SPLIT
+        split = PARTS.split(data) if is_split and size >= MIN_BODY else None
         new_bytes = split.new_bytes if split else size
         if new_bytes < LARGE_BODY:
-            request = self.parse(data, betas, split)
+            request = self.parse(data, betas, split, is_split)
         else:
-            request = await off_loop(self.parse, data, betas, split)
+            request = await off_loop(self.parse, data, betas, split, is_split)
         event.exchange.model, event.exchange.stream = request.model, request.stream
         for function in event.exchange.on_request:
             function(request)
@@ -63,13 +64,16 @@ class Validate(Stage[Authenticated, Validated]):
         data: bytes,
         betas: frozenset[str] = frozenset(),
         split: SplitBody | None = None,
+        is_split: bool = False,
     ) -> MessagesRequest:
         """Parse a body. Raise InvalidRequestError with the path of each problem.
 
-        `betas` come from the header `anthropic-beta`: some of them lift a rule. `split`: `data`
-        after PartCache.split, if the caller has split it.
+        `betas` come from the header `anthropic-beta`: some of them lift a rule. `split` is the
+        result of PartCache.split if the caller has called it, which `is_split` says.
         """
-        parts = _with_parts(data, split)
+        if not is_split and len(data) >= MIN_BODY:
+            split = PARTS.split(data)
+        parts = PARTS.decode(split) if split else None  # these have no problems
         value, duplicates = (parts, False) if parts is not None else _decoded(data)
         _refuse_thread(value)
         problems = []
@@ -108,13 +112,6 @@ def _decoded(data: bytes) -> tuple[Any, bool]:
     except ValueError as error:
         message = f"the body is not valid JSON: {error}"
         raise InvalidRequestError(message, quoted=[str(error)]) from error
-
-
-def _with_parts(data: bytes, split: SplitBody | None) -> dict[str, Any] | None:
-    """Decode a body into Parts, which have no problems. None: decode the body as a whole."""
-    if split is None and len(data) >= MIN_BODY:
-        split = PARTS.split(data)
-    return PARTS.decode(split) if split else None
 
 
 def _check_headers(request: HttpRequest) -> None:

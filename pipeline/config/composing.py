@@ -1,9 +1,9 @@
 """YAML text to nodes: by ruamel.yaml, or by libyaml, which takes a tenth of the time.
 
 libyaml reads large files, such as a `keys_file` with 10,000 keys. It follows YAML 1.1, so it gets
-only texts in which both versions mean the same: ASCII without tabs. Its nodes are PyYAML's, which
-have the same attributes; the tag of a plain scalar is ruamel.yaml's. If it finds a mistake,
-ruamel.yaml reads the text again and reports it.
+only texts that mean the same to both: ASCII without tabs and without the directive `%YAML`. Its
+nodes are PyYAML's, which have the same attributes; the tag of a plain scalar is ruamel.yaml's. If
+it finds a mistake, ruamel.yaml reads the text again and reports it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MAX_DEPTH = 100
 
 def compose(text: str, max_nodes: int, large: int = _LARGE) -> Any:
     """Give the node of a document, or None if the text is empty. Raises YAMLError."""
-    if len(text) >= large and text.isascii() and "\t" not in text:
+    if len(text) >= large and text.isascii() and "\t" not in text and "%YAML" not in text:
         node = _compose_large(text)
         if node is not None:
             return node

@@ -21,7 +21,9 @@ class ResponseCycle(RequestResponseCycle):
 
     def send(self, message: Message) -> Coroutine[Any, Any, None]:  # type: ignore[override]
         """Send a message of the response."""
-        if lines := message.get(HEADER_LINES):
+        lines = message.get(HEADER_LINES)
+        # If the start of a response is cancelled before it is written, an error starts it again.
+        if lines and not isinstance(self.transport, _HeadTransport):
             transport = _HeadTransport(self, self.transport, lines)
             self.transport = transport  # type: ignore[assignment]
         return super().send(message)  # type: ignore[arg-type]

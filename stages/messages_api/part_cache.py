@@ -41,8 +41,8 @@ from stages.wire import json_codec
 
 #: Bytes. A shorter body costs less to decode than to split.
 MIN_BODY = 16_000
-#: Bytes of memory of a cached part and its objects, besides its texts.
-_MEMORY_PER_PART = 1500
+#: Bytes of memory of a cached part and its objects, besides its texts, and of a JSON value in it.
+_MEMORY_PER_PART, _MEMORY_PER_VALUE = 1500, 128
 #: JSON values of a body; see json_codec.
 _MAX_VALUES = 320_000
 #: A body with more messages is decoded as a whole: each part costs some microseconds.
@@ -82,10 +82,10 @@ class SplitBody:
 
     @property
     def new_bytes(self) -> int:
-        """The bytes of the parts that have to be decoded."""
-        return sum(
-            [len(part) for parts in self.parts.values() for part in parts if type(part) is bytes]
-        )
+        """The bytes that have to be decoded: of new parts, and of members that are no parts."""
+        new = [len(part) for parts in self.parts.values() for part in parts if type(part) is bytes]
+        others = [len(raw) for name, raw in self.members.items() if name not in self.parts]
+        return sum(new) + sum(others)
 
 
 @define(eq=False)
@@ -131,7 +131,7 @@ class PartCache:
         try:
             for name, raw in split.members.items():
                 if name not in split.parts:
-                    body[name] = json_codec.decode(raw)
+                    body[name] = json_codec.decode(b"[%b]" % raw)[0]  # as deep as in the body
                     continue
                 parts = split.parts[name]
                 cached = [self._add((name, p)) if isinstance(p, bytes) else p for p in parts]
@@ -231,13 +231,13 @@ def _structure(member: str, raw: bytes) -> _Cached:
         values = 1 + sum(map(raw.count, (b",", b"[", b"{")))
         if member == "messages" and any(message_problems(part.value, "")):
             raise ValueError("a message with a problem")
-    return _Cached((member, raw), part, values, _memory(raw))
+    return _Cached((member, raw), part, values, _memory(raw, values))
 
 
-def _memory(raw: bytes) -> int:
+def _memory(raw: bytes, values: int) -> int:
     """Estimate the memory of a part. A character of a text takes up to four bytes."""
     width = 1 if raw.isascii() and b"\\u" not in raw else 4
-    return _MEMORY_PER_PART + (1 + width) * len(raw)
+    return max(_MEMORY_PER_PART, _MEMORY_PER_VALUE * values) + (1 + width) * len(raw)
 
 
 #: The cache of this process. The section `server` has its limit.

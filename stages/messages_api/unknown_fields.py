@@ -63,7 +63,7 @@ class UnknownFields:
 
     def add(self, value: Mapping[str, Any], place: str, read: frozenset[str]) -> None:
         """Add the unknown members of an object at `place`; "" is the request, which is first."""
-        if place == "tools" and not (value.get("type") or "custom").startswith(_KEPT_TOOLS):
+        if place == "tools" and not _is_kept(value.get("type") or "custom"):
             return
         for name, member in value.items():
             if name not in read and _asks(member):
@@ -87,6 +87,10 @@ class UnknownFields:
         """The names, those of top-level members first."""
         kept = list(self._names)[: self._top_level + _MAX_NESTED]
         return (*kept, *({CACHE_CONTROL} & self._names.keys() - set(kept)))
+
+
+def _is_kept(kind: Any) -> bool:
+    return isinstance(kind, str) and kind.startswith(_KEPT_TOOLS)
 
 
 def _asks(value: Any) -> bool:

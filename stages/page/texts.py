@@ -92,7 +92,7 @@ class TextCollector:
         """Add the next event."""
         if isinstance(event, BlockDelta):
             if self._size < 2 * TEXT and event.kind != "signature_delta":
-                self._open.append(event.text[: 2 * TEXT])
+                self._open.append(event.text[: 2 * TEXT - self._size])
                 self._size += len(event.text)
         elif isinstance(event, BlockStart):
             self._open, self._size = [], 0

@@ -19,7 +19,13 @@ from stages.messages_api.errors import UnsupportedError
 from stages.profiles.client_tools import member_function_name
 from stages.profiles.profile import Profile
 from stages.translation.content import content, expand_content, result_text
-from stages.translation.conversation_cache import Checkpoint, ConversationCache, memory_of
+from stages.translation.conversation_cache import (
+    Checkpoint,
+    ConversationCache,
+    WeakTurn,
+    memory_of,
+    weak_turn,
+)
 from stages.translation.envelope import SEALED
 from stages.translation.field_policies import FieldPolicies
 from stages.translation.history import History, Turn
@@ -100,17 +106,19 @@ def _render_with(
     profile, fields = begin.profile, begin.fields
     key = (id(profile), begin.owner, fields.strict, id(history.turns[0][1][0]))
     own = evolve(fields, degradations={})  # without those of other steps
-    state, done, encoded, memory = evolve(begin, fields=own), 0, NOT_ENCODED, 0
+    state, done, encoded, memory = evolve(begin, fields=own), list[WeakTurn](), NOT_ENCODED, 0
     if old := cache.find(key, profile, history):
         state, done, encoded, memory = old.state.copy(own), old.turns, old.encoded, old.memory
         own.repeat(old.degradations)
-    _render(state, history.turns[done:-1])
+    turns = history.turns[len(done) : -1]
+    _render(state, turns)
     new = [(message, encode_exact(message)) for message in state.messages[len(encoded) :]]
     encoded = {**encoded, **{id(pair[0]): pair for pair in new}}
-    if not fields.pdfs:  # their text may come later
-        done, reported = len(history.turns) - 1, own.degradations()
-        memory += memory_of(new)
-        kept = Checkpoint(profile, history, done, state.copy(own), reported, encoded, memory)
+    done = [*done, *map(weak_turn, turns)]
+    if done and not fields.pdfs:  # their text may come later
+        reported, memory = own.degradations(), memory + memory_of(new)
+        copy = state.copy(own)
+        kept = Checkpoint(profile, history.system, done, copy, reported, encoded, memory)
         cache.store(key, kept)
     fields.repeat(own.degradations())
     state.fields = fields

@@ -11,7 +11,7 @@ the same objects for the same bytes. So a wrong hit is impossible.
       profile
 
 The checkpoint of a conversation is the state before its last turn, because the next request may
-extend that turn.
+extend that turn. It refers weakly to the blocks: it can be found only while `PartCache` has them.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from collections.abc import Iterable
 from operator import is_
 from threading import Lock
 from typing import Any
+from weakref import ReferenceType, ref
 
 from attrs import Factory, define, frozen
 
 from stages.exchange import Degradation
+from stages.messages_api.request import Block
 from stages.profiles.profile import Profile
 from stages.translation.history import History, Turn
 from stages.wire.json_codec import EncodedMessages
@@ -32,6 +34,8 @@ from stages.wire.json_codec import EncodedMessages
 #: The memory of a message besides its JSON. Its text is mostly the same object as in PartCache.
 _MEMORY_PER_MESSAGE = 1000
 
+#: A turn whose blocks may be gone.
+WeakTurn = tuple[str, list[ReferenceType[Block]]]
 #: The profile, the owner, whether it is strict, and the conversation's first block.
 Key = tuple[int, str, bool, int]
 
@@ -41,9 +45,10 @@ class Checkpoint:
     """A conversation up to a turn. It must not be changed: other requests share it."""
 
     profile: Profile
-    history: History
-    turns: int
-    """Number of turns of `history` that are rendered."""
+    system: str
+    """The system prompt."""
+    turns: list[WeakTurn]
+    """The turns that are rendered."""
     state: Any
     """The renderer after these turns."""
     degradations: tuple[Degradation, ...]
@@ -56,15 +61,22 @@ class Checkpoint:
     def begins(self, history: History) -> bool:
         """Whether `history` begins with these turns, and has more."""
         return (
-            self.turns < len(history.turns)
-            and self.history.system == history.system
-            and all(map(_same, self.history.turns[: self.turns], history.turns))
+            len(self.turns) < len(history.turns)
+            and self.system == history.system
+            and all(map(_same, self.turns, history.turns))
         )
 
 
-def _same(old: Turn, new: Turn) -> bool:
+def weak_turn(turn: Turn) -> WeakTurn:
+    """Return a turn that does not keep its blocks in memory."""
+    return turn[0], list(map(ref, turn[1]))
+
+
+def _same(old: WeakTurn, new: Turn) -> bool:
     """Whether two turns have the same objects as blocks. Equal ones may differ: 1 == True."""
-    return old[0] == new[0] and len(old[1]) == len(new[1]) and all(map(is_, old[1], new[1]))
+    if old[0] != new[0] or len(old[1]) != len(new[1]):
+        return False
+    return all(map(is_, [block() for block in old[1]], new[1]))
 
 
 def memory_of(messages: Iterable[tuple[dict[str, Any], bytes]]) -> int:

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any
 
-from attrs import Factory, define, evolve, frozen
+from attrs import Factory, astuple, define, evolve, frozen
 
 from stages.exchange import Degradation
 from stages.messages_api import request as m
@@ -19,8 +19,8 @@ from stages.translation.field_policies import FieldPolicies
 from stages.translation.tools import TranslatedTools, translate_tools
 from stages.wire.json_codec import encode
 
-#: Lists of tools, and bytes of their JSON.
-_MAX_LISTS, _MAX_BYTES = 32, 256 * 1024
+#: Lists of tools; bytes of the JSON of one, before and after the translation, and of all.
+_MAX_LISTS, _MAX_BYTES, _MAX_TOTAL = 32, 512 * 1024, 4 * 1024 * 1024
 
 
 @frozen(eq=False)
@@ -30,6 +30,8 @@ class _Entry:
     """This and `tools` stay alive, so no other object has their `id`."""
     translated: TranslatedTools
     degradations: tuple[Degradation, ...]
+    size: int
+    """Bytes of the JSON of `tools` and of `translated`."""
 
 
 @define(eq=False)
@@ -37,6 +39,7 @@ class ToolsCache:
     """Translated tools, the least recently used first. Requests share them."""
 
     _entries: OrderedDict[Any, _Entry] = Factory(OrderedDict)
+    _used_bytes: int = 0
     _lock: Lock = Factory(Lock)
 
     def translate(
@@ -54,17 +57,27 @@ class ToolsCache:
         if entry is None:
             own = evolve(fields, degradations={})
             translated = translate_tools(request, profile, own)
-            entry = _Entry(request.tools, profile, translated, own.degradations())
-            if len(encode(translated.options)) <= _MAX_BYTES:
+            # `tools` has also what was dropped.
+            size = len(encode(list(map(_values, request.tools)))) + len(encode(translated.options))
+            entry = _Entry(request.tools, profile, translated, own.degradations(), size)
+            if size <= _MAX_BYTES:
                 self._store(key, entry)
         fields.repeat(entry.degradations)
         return entry.translated
 
     def _store(self, key: Any, entry: _Entry) -> None:
         with self._lock:
+            if key in self._entries:  # another thread was faster
+                return
             self._entries[key] = entry
-            if len(self._entries) > _MAX_LISTS:
-                self._entries.popitem(last=False)
+            self._used_bytes += entry.size
+            while len(self._entries) > _MAX_LISTS or self._used_bytes > _MAX_TOTAL:
+                _, oldest = self._entries.popitem(last=False)
+                self._used_bytes -= oldest.size
+
+
+def _values(tool: m.Tool) -> tuple[Any, ...]:
+    return astuple(tool, recurse=False)
 
 
 #: The cache of this process.

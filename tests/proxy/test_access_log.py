@@ -97,6 +97,14 @@ def test_no_client_can_forge_a_field(
     assert "\n" not in line
 
 
+def test_no_client_can_forge_a_status_in_the_path(caplog: pytest.LogCaptureFixture) -> None:
+    exchange = Exchange("req_1", method="GET", path="/x 200 0.1s client=a", status=404, ended=1)
+
+    line = logged(exchange, caplog).getMessage()
+
+    assert line.startswith('req_1 GET "/x 200 0.1s client=a" 404 ')
+
+
 def test_other_lines_are_json_too() -> None:
     record = logging.LogRecord("llm_proxy", logging.WARNING, "", 0, "no %s", ("way",), None)
 

@@ -53,6 +53,11 @@ def test_both_parsers_give_the_same_document() -> None:
     assert large.scalars == small.scalars
 
 
+def test_the_version_of_a_large_text_counts() -> None:
+    text = "%YAML 1.1\n---\na: yes\nb: 0o17\nc: 017\n"
+    assert parse(text + PADDING, {}).value == parse(text, {}).value
+
+
 @pytest.mark.parametrize(
     "text",
     ["a: [}", "a: *b", "a:\n\tb: 1", "a: 1\n---\nb: 2", "a: 'é", "", "- " * 2_000],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,6 +144,13 @@ BODIES = {
         b'"system":1', b'"system":' + b"[" * 199 + b"]" * 199
     ),
     "one too deep": body(system=1).replace(b'"system":1', b'"system":' + b"[" * 200 + b"]" * 200),
+    "another member as deep as may be": body(x=1).replace(
+        b'"x":1', b'"x":' + b"[" * 200 + b"]" * 200
+    ),
+    "another member that is one too deep": body(x=1).replace(
+        b'"x":1', b'"x":' + b"[" * 201 + b"]" * 201
+    ),
+    "a tool whose type is an object": body(tools=[{"name": "a", "type": {"a": 1}, "x": 1}]),
     "cut": body()[:-1],
     "a null": body(system=None, tools=None),
     "no object": b"[" + body() + b"]",
@@ -165,6 +173,14 @@ def test_what_is_decoded_again_is_only_what_is_new() -> None:
     assert value is not None
     assert all(type(part) is Part for part in (value["system"], *value["messages"]))
     assert 0 < cache.used_bytes - used < 2000
+
+
+def test_a_body_is_split_once() -> None:
+    assert Validate().parse(body(), is_split=True) == Validate().parse(body(), is_split=False)
+    PARTS.resize(0)
+    PARTS.resize(10_000_000)
+    Validate().parse(body(), split=None, is_split=True)
+    assert PARTS.used_bytes == 0
 
 
 def test_the_memory_is_bounded_and_the_oldest_parts_go_first() -> None:
@@ -192,7 +208,7 @@ def test_cached_messages_are_found_without_the_parser() -> None:
         assert split is None
         split = cache.split(data)
         assert split is not None
-        assert split.new_bytes == 0
+        assert split.new_bytes == len(b'"m"9')
 
 
 def test_a_dropped_message_is_not_found() -> None:
@@ -220,6 +236,33 @@ def test_the_memory_is_not_underestimated(text: str, ascii_only: bool) -> None:
     data = json.dumps(value, separators=COMPACT, ensure_ascii=ascii_only).encode()
     assert decode(data, cache) is not None
     assert cache.used_bytes >= len(data) + sys.getsizeof(LONG) + sys.getsizeof(text)
+
+
+INPUTS = {"objects": [{"a": 1}] * 5000, "lists": [[]] * 5000, "numbers": [1.5] * 5000}
+
+
+@for_each("value", INPUTS.values(), INPUTS)
+def test_the_memory_of_many_values_is_not_underestimated(value: Any) -> None:
+    call = {"type": "tool_use", "id": "t", "name": "n", "input": {"a": value}}
+    data = body({"role": "assistant", "content": [call]})
+    cache = PartCache(max_bytes=10_000_000)
+    tracemalloc.start()
+    try:
+        decode(data, cache)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert cache.used_bytes >= 0.9 * used
+
+
+def test_new_bytes_has_the_members_that_are_no_parts() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    member = {"user_id": LONG * 5}
+    for _ in range(2):
+        split = cache.split(body(metadata=member))
+        assert split is not None
+        assert split.new_bytes > len(LONG) * 5
+        cache.decode(split)
 
 
 def test_many_values_are_counted_over_all_parts() -> None:

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from typing import Any
+from weakref import ref
 
 import pytest
 from hypothesis import given
@@ -171,3 +172,22 @@ def test_the_memory_is_bounded() -> None:
     assert CONVERSATIONS.used_bytes > 0
     CONVERSATIONS.resize(0)
     assert CONVERSATIONS.used_bytes == cache.used_bytes == 0
+
+
+def test_a_conversation_of_one_turn_takes_no_memory() -> None:
+    resize(10_000_000)
+    for _ in range(3):
+        translate(body([]), SETTINGS)
+    assert not CONVERSATIONS._checkpoints
+
+
+def test_a_checkpoint_does_not_keep_blocks_that_are_not_cached() -> None:
+    resize(10_000_000)
+    data = body([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}])
+    request = Validate().parse(data)
+    blocks = [ref(message.content[0]) for message in request.messages]
+    chat_request(Resolved(http(), request, Target("b", "m"), size=len(data)), SETTINGS)
+    assert CONVERSATIONS._checkpoints
+    PARTS.resize(0)
+    del request
+    assert [block() for block in blocks] == [None] * 3
