@@ -173,7 +173,8 @@ class SharedCallQueue:
         for entered in self._calls.values():
             if entered.state == "running":
                 self.link.send(messages.Resume(self.name, self.slots, entered.number))
-            else:
+        for entered in self._calls.values():
+            if entered.state != "running":
                 self._enter(entered, sys.maxsize)
 
     def on_lost(self) -> None:
