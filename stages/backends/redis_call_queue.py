@@ -252,6 +252,8 @@ class RedisCallQueue:
     async def renew_due(self) -> None:
         """Renew leases, if it is time. Raises StoreLostError."""
         now = anyio.current_time()
+        if self._alone is not None and self._joins_at == math.inf:  # added while the store came back
+            self._joins_at = now + JOIN * self.connection.reconnect_after
         if self._alone is not None and now >= self._joins_at:
             self._alone = None
             for entered in self._calls.values():
