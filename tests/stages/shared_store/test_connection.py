@@ -32,6 +32,10 @@ class Cut(Member):
     port: int
     connected: int = 0
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return ("llm-proxy:test",)
+
     async def on_connect(self) -> None:
         self.connected += 1
         if self.connected == 1:
