@@ -203,7 +203,7 @@ class Coordinator:
         is_full = queue.waiting >= message.max_queued and not queue.may_start(message.warmth)
         if is_full:
             self._start(queue.end_holds())
-        if is_full and queue.waiting >= message.max_queued:
+        if is_full and queue.waiting >= message.max_queued and not queue.has_free_slot:
             full = Full(queue.waiting, queue.retry_after())
         else:
             worker.calls[message.call] = queue
