@@ -1,6 +1,8 @@
-"""Connection with a real server: what it loses while it connects, and messages that it cannot read."""
+"""Connection with a real server: losses while it connects, and messages of other versions."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import anyio
 import pytest
@@ -24,6 +26,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceW
 _ONE = Script("return 1")
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not condition():  # noqa: ASYNC110
+            await anyio.sleep(0.005)
+
+
 @define(eq=False)
 class Cut(Member):
     """The server closes the first connection of `connection` while this member connects."""
@@ -41,8 +49,7 @@ class Cut(Member):
         if self.connected == 1:
             with Resp(self.port) as client:
                 client.call("CLIENT", "KILL", "TYPE", "pubsub")
-            while not self.connection.is_lost:  # noqa: ASYNC110
-                await anyio.sleep(0.001)
+            await until(lambda: self.connection.is_lost)
 
 
 async def test_a_connection_that_ends_while_it_is_made_is_made_again(
@@ -51,10 +58,8 @@ async def test_a_connection_that_ends_while_it_is_made_is_made_again(
     connection = Connection(redis_server.url, 0.2, reconnect_after=0.01)
     connection.members.append(cut := Cut(connection, redis_server.port))
     async with task_group() as group:
-        with anyio.fail_after(10):
-            await group.start(connection.run)
-            while cut.connected < 2 or not connection.is_up:
-                await anyio.sleep(0.005)
+        await group.start(connection.run)
+        await until(lambda: cut.connected >= 2 and connection.is_up)
         assert await connection.call(_ONE, [], []) == 1
         group.cancel_scope.cancel()
 
@@ -71,9 +76,7 @@ async def test_a_message_that_is_no_change_of_a_breaker_is_ignored(
             client.call("PUBLISH", "llm-proxy:breakers", '["other","gpu http://gpu","melted"]')
             client.call("PUBLISH", "llm-proxy:breakers", b"\xff")
             client.call("PUBLISH", "llm-proxy:breakers", '["other","gpu http://gpu","opened"]')
-        with anyio.fail_after(10):
-            while breakers.states(anyio.current_time()).get("gpu") != "open":
-                await anyio.sleep(0.005)
+        await until(lambda: breakers.states(anyio.current_time()).get("gpu") == "open")
         group.cancel_scope.cancel()
 
 
@@ -99,10 +102,9 @@ async def test_a_queue_that_is_new_while_the_store_comes_back_is_shared(
         await group.start(connection.run)
         with Resp(redis_server.port) as client:
             client.call("CLIENT", "KILL", "TYPE", "pubsub")
-        with anyio.fail_after(10):
-            while reloads.queue is None or reloads.queue._alone is not None:
-                await anyio.sleep(0.005)
-            await reloads.queue.enter(QueuedCall(("key", ""), short=True), 1)
+        await until(lambda: reloads.queue is not None and reloads.queue._alone is None)
+        assert reloads.queue is not None
+        await reloads.queue.enter(QueuedCall(("key", ""), short=True), 1)
         with Resp(redis_server.port) as client:
             assert client.call("SCARD", "llm-proxy:{queue:new}:running") == 1
         group.cancel_scope.cancel()
