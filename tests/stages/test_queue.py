@@ -354,7 +354,7 @@ async def test_without_a_session_the_prefix_is_the_conversation() -> None:
     assert warmth[0].model == ""
 
 
-async def test_the_name_of_a_conversation_is_short_however_long_the_model_is() -> None:
+async def test_a_long_model_gives_a_short_conversation_name() -> None:
     stage, config = queue()
     event = asking("a")
     target = evolve(event.resolved.target, model="m" * 2_000_000)

@@ -118,7 +118,7 @@ async def test_a_lost_coordinator_leaves_each_worker_its_part(
     assert len(lost) == 2, "once for each"
 
 
-async def test_a_call_that_waits_does_not_start_before_those_that_run_resume() -> None:
+async def test_running_calls_resume_before_waiting_ones_enter() -> None:
     async with workers() as (one, _):
         one.queue.resize(1)
         one.link.lose("does not respond")
