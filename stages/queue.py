@@ -21,7 +21,7 @@ from stages.messages_api.errors import QueueFullError
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.routing.traits import prefix_key
 
-#: Characters of each id of a client in the name of a conversation.
+#: Characters of each name of a client in the name of a conversation, its model included.
 _MAX_NAME = 200
 
 
@@ -115,7 +115,7 @@ class Queue(Stage[ChatRequest, ChatRequest | ChatWaiting]):
 
     async def _warmth(self, event: ChatRequest, backend: Backend) -> Warmth:
         resolved = event.resolved
-        model = resolved.target.model
+        model = resolved.target.model[:_MAX_NAME]
         loaded = model if backend.profile.swaps_models else ""
         if self.warm_turns == 1:
             return Warmth(model=loaded, seconds=self.warm_seconds)

@@ -114,7 +114,8 @@ class SharedCallQueue(RemoteCallQueue[_Call]):
         for entered in self._calls.values():
             if entered.state == "running":
                 self.link.send(messages.Resume(self.name, self.slots, entered.id))
-            else:
+        for entered in self._calls.values():
+            if entered.state != "running":
                 self._enter(entered, sys.maxsize)
 
     def on_message(self, message: FromCoordinator) -> None:

@@ -200,7 +200,10 @@ class Coordinator:
     def _enter(self, worker: _Worker, message: messages.Enter) -> None:
         queue = self._queue(worker, message.queue, message.slots, message.call)
         full, started = None, False
-        if queue.waiting >= message.max_queued and not queue.may_start(message.warmth):
+        is_full = queue.waiting >= message.max_queued and not queue.may_start(message.warmth)
+        if is_full:
+            self._start(queue.end_holds())
+        if is_full and queue.waiting >= message.max_queued and not queue.has_free_slot:
             full = Full(queue.waiting, queue.retry_after())
         else:
             worker.calls[message.call] = queue

@@ -149,7 +149,9 @@ class LocalCallQueue:
         """See CallQueue."""
         calls = self.calls
         if calls.waiting >= max_queued and not calls.may_start(call.warmth):
-            return Full(calls.waiting, calls.retry_after())
+            _start(calls.end_holds())
+            if calls.waiting >= max_queued and not calls.has_free_slot:
+                return Full(calls.waiting, calls.retry_after())
         if calls.enter(call, call.names, call.short, call.warmth):
             call.may_start.set()
         else:

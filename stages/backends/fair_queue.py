@@ -159,13 +159,13 @@ class FairQueue(Generic[T]):
 
     # Slots.
 
-    def _start(self, call: T, warmth: Warmth) -> Slot:
+    def _start(self, call: T, warmth: Warmth, in_turn: bool = True) -> Slot:
         slot = self._running[call] = Slot(warmth)
         if self._free:
             self._free.pop(warmth.conversation, None)
             if self._free:
                 self._forget_slots()
-        if warmth.model != self._model:
+        if in_turn or warmth.model != self._model:
             self._model, self._loaded = warmth.model, None
         return slot
 
@@ -224,11 +224,12 @@ class FairQueue(Generic[T]):
             out_of_turn = self._begin("model")
         else:
             call, out_of_turn = self._rotation.take(), None
-        self._start(call, self._waiting.pop(call).warmth).out_of_turn = out_of_turn
+        slot = self._start(call, self._waiting.pop(call).warmth, in_turn=out_of_turn is None)
+        slot.out_of_turn = out_of_turn
         return call
 
     def _start_warm(self, call: T, earlier: Slot) -> None:
-        slot = self._start(call, earlier.warmth)
+        slot = self._start(call, earlier.warmth, in_turn=False)
         slot.turns, slot.since = earlier.turns + 1, earlier.since
         slot.out_of_turn = self._begin("conversation")
 

@@ -76,7 +76,7 @@ class RedisCallQueue(RemoteCallQueue[_Call]):
     on_loss: OnLoss = "local"
     lease: float = 60.0
     _keys: list[str] = field(init=False)
-    _joins_at: float = field(default=math.inf, init=False)
+    _joins_at: float = field(default=math.inf, init=False)  # until on_connect or renew_due
     _renewed_at: float = field(default=-math.inf, init=False)
     _ended: deque[str] = field(factory=lambda: deque(maxlen=_MAX_ENDED), init=False)
     """Calls that the store has to forget."""
@@ -192,11 +192,11 @@ class RedisCallQueue(RemoteCallQueue[_Call]):
     async def renew_due(self) -> None:
         """Renew leases, if it is time. Raises StoreLostError."""
         now = anyio.current_time()
+        self._joins_at = min(self._joins_at, now + JOIN * self.connection.reconnect_after)
         if self._alone is not None and now >= self._joins_at:
             self._alone = None
-            for entered in self._calls.values():
-                if entered.state == "waiting":
-                    self.connection.watch()
+            if self._ids("waiting"):
+                self.connection.watch()
         is_due = now >= self._renewed_at + self.lease / 3
         if self._ended or self._alone is not None or self.waiting or (is_due and self._calls):
             self._renewed_at = now

@@ -28,6 +28,9 @@ from stages.limits.store import Admitted, Level, LimitStore, Refused, StoreUnava
 _SHARE_SECONDS = 5.0
 #: Seconds without a new share of an account, after the store had less left than a size.
 _SCARCE_SECONDS = 1.0
+#: Shares that are over, of any account, that one request closes. It waits for each of them, and
+#: has at most two accounts with names of clients: its session and its agent.
+_MAX_CLOSED = 4
 #: Accounts that are remembered as scarce.
 _MAX_SCARCE = 1_000
 
@@ -150,12 +153,13 @@ class ShareStore:
         return share
 
     async def _close_ended(self) -> None:
-        now = self.clock()
-        while self._open:
+        now, closed = self.clock(), 0
+        while self._open and closed < _MAX_CLOSED:
             account, share = next(iter(self._open.items()))
             if share.ends > now:
                 break
             await self._close(account)
+            closed += 1
 
     async def _close(self, account: str) -> None:
         """Let no further request take from the share of an account."""

@@ -95,7 +95,10 @@ class RedisBreakers(Member):
         """See Member."""
         if channel != _CHANNEL:
             return
-        message = _DECODER.decode(data)
+        try:
+            message = _DECODER.decode(data)
+        except msgspec.MsgspecError:  # of another version of the proxy
+            return
         label = self._labels.get(message.target)
         if label and message.process != self.connection.id:
             self._breakers.apply(label, message.change, anyio.current_time())

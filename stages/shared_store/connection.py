@@ -241,7 +241,8 @@ class Connection:
         except client_errors() as error:
             self._set_error(reason_of(error))
         else:
-            self._set_error("")
+            if self._client is client:  # not lost meanwhile
+                self._set_error("")
         return self.is_up
 
     async def _keep(self) -> None:

@@ -301,6 +301,20 @@ async def test_a_hold_ends_after_its_seconds() -> None:
     assert counted(config) == (0, 0)
 
 
+async def test_a_call_ends_a_hold_also_if_the_queue_is_full() -> None:
+    stage, config = queue(hold_seconds=5.0, warm_seconds=1e9, max_queued=1)
+    let_calls_wait_long(config)
+    async with task_group() as group:
+        bench = Bench(group, stage)
+        await bench.ask("a1", asking_tool("a"))
+        await bench.ask("b1", asking("b"))
+        await bench.end("a1")
+        await bench.ask("c1", asking("c"))
+        assert (bench.begun, bench.raised) == (["a1", "b1"], {}), "c1 waits"
+        await bench.end("b1")
+        await bench.end("c1")
+
+
 async def test_a_response_without_tools_holds_no_slot() -> None:
     stage, config = queue(hold_seconds=5.0, warm_seconds=1e9)
     let_calls_wait_long(config)
@@ -338,6 +352,15 @@ async def test_without_a_session_the_prefix_is_the_conversation() -> None:
     assert warmth[0] == warmth[1]
     assert warmth[0].conversation != warmth[2].conversation, "another model has another cache"
     assert warmth[0].model == ""
+
+
+async def test_a_long_model_gives_a_short_conversation_name() -> None:
+    stage, config = queue()
+    event = asking("a")
+    target = evolve(event.resolved.target, model="m" * 2_000_000)
+    event = evolve(event, resolved=evolve(event.resolved, target=target))
+    warmth = await stage._warmth(event, config)
+    assert len(warmth.conversation) < 1_000
 
 
 async def test_a_backend_that_swaps_models_groups_calls_by_model() -> None:

@@ -153,6 +153,12 @@ async def test_a_call_of_another_conversation_ends_a_hold() -> None:
         assert await two.send() == [messages.Start(1)]
 
 
+async def test_a_call_ends_a_hold_also_if_the_queue_is_full() -> None:
+    async with reserved_slot(hold=60) as (one, two):
+        assert (await one.send(enter(2, **warm("c"), max_queued=1)))[0].full is None
+        assert await two.send() == [messages.Start(1)]
+
+
 async def test_a_worker_that_dies_ends_its_holds() -> None:
     async with reserved_slot(hold=60) as (one, two):
         one.connection.close()

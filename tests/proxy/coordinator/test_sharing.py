@@ -118,6 +118,23 @@ async def test_a_lost_coordinator_leaves_each_worker_its_part(
     assert len(lost) == 2, "once for each"
 
 
+async def test_running_calls_resume_before_waiting_ones_enter() -> None:
+    async with workers() as (one, _):
+        one.queue.resize(1)
+        one.link.lose("does not respond")
+        running = QueuedCall(("key", ""), short=True)
+        assert await one.queue.enter(running, 10) is None
+        long = QueuedCall(("key", ""), short=False)
+        assert await one.queue.enter(long, 10) is None
+        short = await one.enter()
+        await one.queue.leave(running)
+        assert (short.may_start.is_set(), long.may_start.is_set()) == (True, False)
+        with anyio.fail_after(5):
+            await one.link.joined.wait()
+        await one.enter()  # its response comes after those for the others
+        assert one.counts == (1, 2)
+
+
 async def test_two_workers_share_limits_and_holds_survive_a_loss() -> None:
     async with workers() as (one, two):
         for hold in "ab":

@@ -171,6 +171,13 @@ def test_calls_of_the_loaded_model_go_before_others() -> None:
     assert queue.order("a1") == "c1 b1 d1"
 
 
+def test_the_seconds_of_a_model_begin_again_with_a_call_in_its_turn() -> None:
+    queue = Queue(seconds=25, models={"a": "m", "b": "m", "c": "n", "d": "m"})
+    queue.enter("a1", "b1", "c1", "d1")
+    assert queue.leave("a1", after=10) == ["b1"], "in its turn"
+    assert queue.leave("b1", after=30) == ["d1"]
+
+
 def test_a_model_goes_on_for_no_longer_than_the_rotation_took() -> None:
     queue = Queue(turns=1, models=dict.fromkeys("acdef", "M") | {"b": "N"})
     queue.enter("a1", "b1", "c1", "d1", "e1", "f1")

@@ -201,6 +201,21 @@ async def test_a_share_is_over_after_five_seconds() -> None:
     assert world.store.calls == 3, "two shares, the first of which is settled"
 
 
+async def test_a_request_waits_for_few_shares_that_are_over() -> None:
+    world = World(random.Random(1), replicas=1)
+    [store] = world.stores
+    for n in range(100):
+        await admit(store, str(n), rate(MAXIMUM, 10, f"session:{n}"))
+        await store.settle(str(n), [10])
+    world.now += 5
+    before = world.store.calls
+    await admit(store, "next", rate(MAXIMUM, 10))
+    assert world.store.calls - before <= 5
+    for n in range(25):
+        await admit(store, f"later {n}", rate(MAXIMUM, 10))
+    assert len(store._open) == 1, "later requests close the others"
+
+
 async def test_budgets_and_places_are_exact() -> None:
     world = World(random.Random(1))
     one, other = world.stores[:2]
