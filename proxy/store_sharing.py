@@ -107,7 +107,7 @@ class StoreSharing(Member):
         """See Member. A call has started."""
         if channel in self.channels:
             for queue in self._queues.values():
-                queue.on_start(data.decode())
+                queue.on_start(data.decode(errors="replace"))
 
     async def attend(self) -> None:
         """See Member. Renew the leases of calls."""

@@ -137,7 +137,7 @@ class RedisStore(Member):
 
     def on_message(self, channel: str, data: bytes) -> None:
         """See Member."""
-        if channel == READY and (event := self._events.get(data.decode())):
+        if channel == READY and (event := self._events.get(data.decode(errors="replace"))):
             event.set()
 
     def _give_back(self, hold: str) -> None:

@@ -256,3 +256,8 @@ async def test_without_a_server_each_process_has_its_part() -> None:
         assert await later.enter(QueuedCall(("key", ""), short=True), 10) is None
         assert later.running == 1
         group.cancel_scope.cancel()
+
+
+async def test_a_message_that_is_not_utf_8_is_ignored(server: RedisServer) -> None:
+    async with processes(server, 1) as (one,):
+        one.sharing.on_message(one.sharing.channels[0], b"\xff")

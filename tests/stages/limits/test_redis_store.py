@@ -12,7 +12,7 @@ import pytest
 
 from pipeline.task_groups import task_group
 from stages.limits.lone_store import LoneStore
-from stages.limits.redis_store import RedisStore
+from stages.limits.redis_store import READY, RedisStore
 from stages.limits.store import Admitted, LimitStore, Refused, StoreUnavailableError
 from stages.shared_store.connection import Connection
 from tests.redis_server import RedisServer, Resp, needs_server, running_redis
@@ -239,3 +239,8 @@ async def test_without_a_server_it_starts_lost(caplog: pytest.LogCaptureFixture)
     [line] = lost_lines(caplog)
     assert line.startswith("store redis://127.0.0.1:1/0 does not respond (ConnectionError")
     assert "hidden" not in caplog.text
+
+
+async def test_a_message_that_is_not_utf_8_is_ignored(server: RedisServer) -> None:
+    async with stores(server) as (store,):
+        store.on_message(READY, b"\xff")
