@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support import body
 from tests.wire.client import Client, Response, raw
 from tests.wire.command import LIMIT, command
-from tests.wire.life import until
+from tests.wire.life import runs, until
 
 CONFIG = """
 server: {allowed_hosts: [x]}
@@ -62,6 +62,8 @@ def test_two_workers_share_a_model_that_is_never_an_orphan(tmp_path: Path) -> No
                 pass
             assert event["type"] == "error"
             assert "broke the connection" in event["error"]["message"]
+        # Until a killed process has ended, its socket accepts connections.
+        until(lambda: not runs(model), "the model lives on")
         with closing(Client(proxy.url)) as client:
             assert Response.of(client.send(raw(body(max_tokens=2)))).status == 200
         proxy.says("the process of the embedded model has died: it is started again")

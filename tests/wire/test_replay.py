@@ -325,6 +325,15 @@ def test_explain_reads_a_recording(replay: Replaying) -> None:
     assert "invalid" not in one.stdout
 
 
+@pytest.fixture
+def _ctrl_c_interrupts() -> Iterator[None]:
+    """A shell may have started the tests with SIGINT ignored, which processes inherit."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_interrupts")
 def test_ctrl_c_prints_what_is_there(replay: Replaying) -> None:
     replay.backend.says(whole(200, completion()))
     replay.backend.says(Act.UNTIL_CLOSED)

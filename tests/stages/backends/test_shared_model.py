@@ -166,6 +166,8 @@ def test_others_wait_when_its_starter_is_killed_while_it_loads(
     model = scene.model("slow")
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(model.start)
+        # Before that, no worker uses the process: it would end as soon as it has loaded the model.
+        until(lambda: model._users is not None, "it does not wait")
         (scene.folder / "go").touch()
         assert started.result(30)
     assert len(scene.starts) == 1
