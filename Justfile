@@ -49,6 +49,11 @@ bench-stages *names:
 live *arguments:
     .venv/bin/python -m tests.live {{arguments}}
 
+# Compare two replicas with one, on two cores; needs nginx and wrk
+bench-replicas *arguments:
+    .venv/bin/pip install -q -c constraints.txt -e '.[bench]'
+    .venv/bin/python -m tests.bench.replicas {{arguments}}
+
 # Measure the prefix cache of llama.cpp with three conversations on one slot; see `just bench-warm --help`
 bench-warm *arguments:
     .venv/bin/pip install -q -c constraints.txt -e '.[bench]'

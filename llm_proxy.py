@@ -27,6 +27,13 @@ HOME = Path(__file__).resolve().parent
 
 def main() -> None:
     """The command `llm-proxy`."""
+    try:
+        _main()
+    except KeyboardInterrupt:  # in the imports: click handles it later
+        sys.exit(130)
+
+
+def _main() -> None:
     if sys.argv[1:] == ["statusline"]:  # runs each second, so without the imports and checks below
         from proxy.statusline import main as statusline
 

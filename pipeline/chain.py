@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
@@ -32,10 +32,15 @@ class Observer(Protocol):
 
 @frozen
 class Link:
-    """A stage of a chain. `filter`: the types that it accepts; None: every event that can come."""
+    """A stage of a chain.
+
+    `filter`: the types that it accepts; None: every event that can come. `overrides_open`: whether
+    its receiver comes from a context manager.
+    """
 
     stage: AnyStage
     filter: tuple[type, ...] | None
+    overrides_open: bool
 
 
 @frozen
@@ -52,7 +57,8 @@ class Chain:
         for stage in stages:
             types = signature(type(stage))
             accepts_all = all(issubclass(event, types.accepts) for event in arriving)
-            links.append(Link(stage, None if accepts_all else types.accepts))
+            overrides_open = type(stage).open is not Stage.open
+            links.append(Link(stage, None if accepts_all else types.accepts, overrides_open))
             arriving = types_after(arriving, types) or arriving
         return cls(tuple(links))
 
@@ -65,46 +71,45 @@ class Chain:
         Yield the receiver of the first stage. The last stage forwards to `sink`. StopForwarding
         ends the chain normally.
         """
+        forward = sink if observer is None else observer.watch(len(self.links), sink)
         async with AsyncExitStack() as exits:
-            receive = await self._open_links(sink, exits, observer)
+            for number, link in reversed(tuple(enumerate(self.links))):
+                receive = await exits.enter_async_context(_Opened(link.stage.open(forward)))
+                forward = self._arrow(number, receive, forward, observer)
             with suppress(StopForwarding):
-                yield receive
+                yield forward
 
-    async def run(self, event: Any, sink: Send[Any], observer: Observer | None = None) -> None:
+    def run(self, event: Any, sink: Send[Any], observer: Observer | None = None) -> Awaitable[None]:
         """Send one event through the chain. Raises the exceptions of stages, except StopForwarding.
 
-        It does not use `open`, which would cost a generator per request.
+        It does as `open` does, without a generator and an exit stack for each request.
         """
-        async with AsyncExitStack() as exits:
-            receive = await self._open_links(sink, exits, observer)
-            with suppress(StopForwarding):
-                await receive(event)
+        count = len(self.links)
+        forward = sink if observer is None else observer.watch(count, sink)
+        return self._run(event, count, forward, observer)
 
-    async def _open_links(
-        self, forward: Send[Any], exits: AsyncExitStack, observer: Observer | None
+    async def _run(
+        self, event: Any, count: int, forward: Send[Any], observer: Observer | None
+    ) -> None:
+        """Open the first `count` stages, and send the event to the first one."""
+        for number in range(count - 1, -1, -1):
+            link = self.links[number]
+            if link.overrides_open:
+                async with _Opened(link.stage.open(forward)) as receive:
+                    forward = self._arrow(number, receive, forward, observer)
+                    await self._run(event, number, forward, observer)
+                return
+            forward = self._arrow(number, link.stage.receiver(forward), forward, observer)
+        with suppress(StopForwarding):
+            await forward(event)
+
+    def _arrow(
+        self, number: int, receive: Send[Any], forward: Send[Any], observer: Observer | None
     ) -> Send[Any]:
-        if observer is not None:
-            return await self._open_watched(forward, exits, observer)
-        for link in reversed(self.links):
-            forward = await _enter(link, forward, exits)
-        return forward
-
-    async def _open_watched(
-        self, forward: Send[Any], exits: AsyncExitStack, observer: Observer
-    ) -> Send[Any]:
-        forward = observer.watch(len(self.links), forward)
-        for arrow, link in reversed(tuple(enumerate(self.links))):
-            forward = observer.watch(arrow, await _enter(link, forward, exits))
-        return forward
-
-
-async def _enter(link: Link, forward: Send[Any], exits: AsyncExitStack) -> Send[Any]:
-    stage = link.stage
-    if type(stage).open is Stage.open:  # nothing to do at the end
-        receive = stage.receiver(forward)
-    else:
-        receive = await exits.enter_async_context(_Opened(stage.open(forward)))
-    return receive if link.filter is None else _filtered(link.filter, receive, forward)
+        """Return what sends events on the arrow to a stage. Its receiver is `receive`."""
+        accepts = self.links[number].filter
+        send = receive if accepts is None else _filtered(accepts, receive, forward)
+        return send if observer is None else observer.watch(number, send)
 
 
 @frozen

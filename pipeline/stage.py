@@ -19,16 +19,16 @@ T = TypeVar("T")
 In = TypeVar("In")
 Out = TypeVar("Out")
 
-#: Takes one event, and returns when every later stage is done with the event. A stage has a `Send`
-#: for its own events (its receiver), and gets one for the next stage (`forward`).
+#: Takes one event, and returns when every later stage is done with the event. A stage's receiver is
+#: a `Send` for the events that the stage receives. `forward` is a `Send` to the next stage.
 Send = Callable[[T], Awaitable[None]]
 
 
 class StopForwarding(Exception):
     """Raised by a stage that wants no more events. The request ends without an error.
 
-    Only a stage that opens a stream, such as a network response, and forwards its parts should
-    catch this exception. It then closes the stream and returns.
+    Catch this exception only in a stage that opens a stream, such as a network response, and
+    forwards the parts of the stream. The stage then closes the stream and returns.
     """
 
 
@@ -37,8 +37,8 @@ class Stage(Generic[In, Out]):
     """One step of a pipeline: accepts events of type `In`, forwards events of type `Out`.
 
     If a stage does not accept an event, the chain passes the event to the next stage. A
-    `Stage[T, T]`, where T is a type variable, accepts every event, so it fits anywhere in a chain.
-    If T has a bound, the stage accepts only events of that type.
+    `Stage[T, T]`, where T is a type variable without a bound, accepts every event, so it fits
+    anywhere in a chain. With a bound, it accepts only events of that type.
 
     `await forward(event)` returns when all later stages are done with the event. So a `try`, a
     timer or a cancel scope around it covers them too. Only one task at a time may call `forward`.
@@ -49,22 +49,22 @@ class Stage(Generic[In, Out]):
     """
 
     def handle(self, event: In, forward: Send[Out]) -> Awaitable[None]:
-        """Handle one event. Most stages override only this, with an `async def`.
+        """Handle one event. Most stages override only this. It is usually an `async def`.
 
         An override that awaits only one `forward`, as its last step, may be a plain `def` that ends
         with `return forward(event)`. This saves one coroutine frame per event. A `try` or `with`
         around that `return` does not cover the later stages.
         """
-        raise TypeError(f"{type(self).__name__} overrides neither handle nor open")
+        raise TypeError(f"{type(self).__name__} overrides none of handle, receiver and open")
 
     def open(self, forward: Send[Out]) -> AbstractAsyncContextManager[Send[In]]:
         """Return a context manager that gives the receiver for one request.
 
         Override it to run code at the end of a request.
 
-        The last stage opens first, and the first stage exits first. So a stage may still forward
-        while it exits. It may also raise StopForwarding then, which is not an error. If an
-        exception was already propagating, StopForwarding does not replace it.
+        The last stage opens first and exits last. So while a stage exits, the later stages are
+        still open, and it may forward. It may also raise StopForwarding then, which is not an
+        error. If an exception was already propagating, StopForwarding does not replace it.
         """
         return nullcontext(self.receiver(forward))
 
@@ -104,7 +104,8 @@ def signature(stage: type[Stage[Any, Any]]) -> Signature:
 def _arguments(cls: Any) -> tuple[Any, ...]:
     """Return the types for In and Out, or nothing if there are none.
 
-    `cls` names them in its base `Stage[In, Out]`, or inherits them from a generic subclass.
+    `cls` has the base `Stage[In, Out]`, or inherits the types from another stage class. If that
+    class is generic, `cls` gives values for its type variables.
     """
     for base in cls.__dict__.get("__orig_bases__", cls.__bases__):
         origin = get_origin(base) or base
@@ -120,8 +121,7 @@ def types_after(types: Iterable[type], stage: Signature) -> frozenset[type] | No
     """Return the event types after a stage, if `types` are those before it.
 
     None: the stage accepts none of them. If the stage accepts only a subclass of one of `types`,
-    the base class stays in the result: the chain passes the other events of that class to the next
-    stage.
+    the base class stays in the result: other events of the base class go past this stage.
     """
     before = frozenset(types)
     accepted = [event_type for event_type in before if issubclass(event_type, stage.accepts)]

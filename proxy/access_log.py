@@ -24,11 +24,11 @@ def log_exchange(exchange: Exchange) -> None:
     """Log an exchange that has ended."""
     if not log.isEnabledFor(logging.INFO):
         return
-    pairs = [f" {name}={_text(value)}" for name, value in _fields(exchange).items()]
-    seconds = _seconds(exchange)
     path = _text(exchange.path) if exchange.path else ""
-    line = f"{exchange.id} {exchange.method} {path} {exchange.status} {seconds:.3f}s"
-    log.info("%s%s", line, "".join(pairs), extra={"exchange": exchange})
+    seconds = f"{_seconds(exchange):.3f}s"
+    pairs = [f"{name}={_text(value)}" for name, value in _fields(exchange).items()]
+    words = (exchange.id, exchange.method, path, str(exchange.status), seconds, *pairs)
+    log.info(" ".join(words), extra={"exchange": exchange})
 
 
 def _seconds(exchange: Exchange) -> float:
@@ -109,13 +109,6 @@ def _text(value: Any) -> str:
     if text.isprintable() and not any(sign in text for sign in ' "=') and text:
         return text
     return json.dumps(text)
-
-
-def log_safe(text: str) -> str:
-    """`text` without line breaks and control characters: clients must not forge a line."""
-    if text.isprintable():
-        return text
-    return "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in text)
 
 
 class JsonFormatter(logging.Formatter):

@@ -137,8 +137,7 @@ class App:
         cache_bytes = config.sections["server"].conversation_cache_bytes
         PARTS.resize(cache_bytes * 5 // 8)  # in the proportion that one conversation needs
         CONVERSATIONS.resize(cache_bytes * 3 // 8)
-        workers = self._sharing.workers if self._sharing else 1
-        config.sections["ui"].serve(config.pipelines, self._backend_errors, workers)
+        config.sections["ui"].serve(config.pipelines, self._backend_errors)
         host = self._reload.host if self._reload else config.sections["server"].host
         return RoutingTable.of(
             config,

@@ -16,6 +16,7 @@ from proxy.cli_run import run, statusline
 from proxy.cli_support import Seconds, json_option
 from proxy.cli_support import config_option as _config
 from proxy.cli_support import reporting as _reporting
+from proxy.signals import block_hangup
 
 _AS_CONFIGURED = "as in the config"
 
@@ -72,6 +73,7 @@ def serve(config: str | None, host: str | None, port: int | None, workers: int |
       llm-proxy serve
       llm-proxy serve --config my.yaml --port 9000
     """  # noqa: D301 - click knows \\b by the character itself
+    block_hangup()  # before imports that take a second
     from proxy.serve import serve as serve_until_signal
 
     _reporting(lambda: serve_until_signal(_read(config), host=host, port=port, workers=workers))

@@ -182,7 +182,11 @@ def explain(
     def run() -> None:
         loaded = read(config)
         chosen = command.choose(loaded, pipeline)
-        request, others = saved(file.read())
+        try:
+            request, others = saved(file.read())
+        except OSError as error:
+            message = f"{file.name} cannot be read: {error.strerror}\n  hint: name another file"
+            raise click.ClickException(message) from error
         if others:
             click.echo(f"note: only the first exchange is explained; {others} follow", err=True)
         if command.explain(loaded, chosen, request, dry, as_json):

@@ -97,11 +97,12 @@ def list_(config: str | None, as_json: bool) -> None:
       llm-proxy keys list --json
     """  # noqa: D301 - click knows \\b by the character itself
     from proxy import keys as command
+    from proxy import keys_list
     from proxy.config import locate
 
     def run() -> None:
-        loaded = command.load(locate(config))
-        click.echo(command.as_json(loaded) if as_json else command.as_table(loaded))
+        keys = command.load(locate(config))
+        click.echo(keys_list.as_json(keys) if as_json else keys_list.as_table(keys))
 
     _run(run)
 

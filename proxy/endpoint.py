@@ -21,7 +21,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -30,7 +30,7 @@ from attrs import define, field
 from starlette.types import Message, Receive, Scope, Send
 
 from pipeline.chain import Chain, Observer
-from proxy.access_log import log_exchange, log_safe
+from proxy.access_log import log_exchange
 from proxy.http.disconnect import HEADER_LINES, REQUEST_SIGNALS, SHUTDOWN_NOTICE, RequestSignals
 from proxy.logging_setup import traceback_without_messages
 from proxy.request_body import BodyBudget, ClientDisconnectedError, RequestBody
@@ -40,6 +40,7 @@ from stages.exchange import Exchange, Outcome
 from stages.messages_api.errors import ApiError, InternalError, OverloadedError, drop_traceback
 from stages.wire.ids import new_request_id
 from stages.wire.json_codec import encode
+from stages.wire.printable import printable
 from stages.wire.sse import encode_event
 
 log = logging.getLogger("llm_proxy")
@@ -128,7 +129,8 @@ class PipelineEndpoint:
             if not (signals.disconnected or signals.shutting_down):
                 with anyio.CancelScope() as cancel_scope:
                     signals.cancel_on_signal(cancel_scope)
-                    await self._respond(request, writer)
+                    if await _catch_bug(exchange, self._run(request, writer)):
+                        await _fail_after_bug(writer)
             if signals.shutting_down and not (signals.disconnected or writer.complete):
                 with anyio.move_on_after(SHUTDOWN_NOTICE / 2):  # the client may not read
                     await writer.fail(_SHUTTING_DOWN)
@@ -140,14 +142,9 @@ class PipelineEndpoint:
         self.counts.count(exchange)
         if self.logs_success or exchange.outcome != "complete":
             log_exchange(exchange)
-        for function in exchange.on_end:
-            await _catch_bug(exchange, _call(function, exchange))
-
-    async def _respond(self, request: HttpRequest, writer: ResponseWriter) -> None:
-        if await _catch_bug(request.exchange, self._run(request, writer)):
-            # After an invalid head, the server has begun a response and raises RuntimeError.
-            with contextlib.suppress(RuntimeError):
-                await writer.fail(InternalError("internal error; the proxy's log has more"))
+        functions = iter(exchange.on_end)
+        while await _catch_bug(exchange, _call_each(functions, exchange)):
+            pass  # the bug of one function does not stop the others
 
     async def _run(self, request: HttpRequest, writer: ResponseWriter) -> None:
         try:
@@ -161,7 +158,7 @@ class PipelineEndpoint:
                 raise InternalError("the pipeline ended without a response")
         except ApiError as error:
             drop_traceback(error)
-            log.debug("%s error in full: %s", request.exchange.id, log_safe(error.message))
+            log.debug("%s error in full: %s", request.exchange.id, printable(error.message))
             await writer.fail(error)
         except ClientDisconnectedError:
             log.debug("%s client disconnected while sending its body", request.exchange.id)
@@ -180,8 +177,15 @@ async def _catch_bug(exchange: Exchange, work: Coroutine[Any, Any, None]) -> boo
     return False
 
 
-async def _call(function: Callable[[Exchange], None], exchange: Exchange) -> None:
-    function(exchange)
+async def _fail_after_bug(writer: ResponseWriter) -> None:
+    # After an invalid head, the server has begun a response and raises RuntimeError.
+    with contextlib.suppress(RuntimeError):
+        await writer.fail(InternalError("internal error; the proxy's log has more"))
+
+
+async def _call_each(functions: Iterator[Callable[[Exchange], None]], exchange: Exchange) -> None:
+    for function in functions:
+        function(exchange)
 
 
 def _outcome(writer: ResponseWriter, signals: RequestSignals) -> Outcome:

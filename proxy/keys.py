@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,7 +36,6 @@ PREFIX = "sk-llmproxy-"
 _SECTION, _OPTION = "keys", "keys_file"
 #: Problems of this shell's environment: the proxy may have another one.
 _OF_ENVIRONMENT = {"missing-variable", "missing-file"}
-_LIST_COLUMNS = ("name", "sha256", "models", "limits", "created", "expires", "state")
 
 
 class KeyCommandError(Exception):
@@ -101,15 +100,20 @@ def load(config: str) -> Keys:
     keys = _stored(document, root.get(_SECTION), path, (_SECTION,))
     result = Keys(config, str(keys_file), keys)
     if keys_file:
-        try:
-            text = Files(path.parent).text(result.keys_file)
-        except FileError as error:
-            if not result.path.exists():  # `keys new` makes it
-                return result
-            raise KeyCommandError(f"{error}\n  hint: {error.hint}") from error
-        document = _valid(result.keys_file, parse(text, environ, root=(_SECTION,)))
-        keys |= _stored(document, document.value, result.path, ())
+        keys |= _in_keys_file(result, environ)
     return result
+
+
+def _in_keys_file(keys: Keys, environ: Mapping[str, str]) -> dict[str, Stored]:
+    """Give the keys of `keys_file`; none if it does not exist: `keys new` makes it."""
+    try:
+        text = Files(keys.path.parent).text(keys.path.name)
+    except FileError as error:
+        if not keys.path.exists():
+            return {}
+        raise KeyCommandError(f"{error}\n  hint: {error.hint}") from error
+    document = _valid(keys.keys_file, parse(text, environ, root=(_SECTION,)))
+    return _stored(document, document.value, keys.path, ())
 
 
 def _valid(file: str, document: Document) -> Document:
@@ -150,9 +154,11 @@ def new(
         if not file or keys.keys_file:
             target = _store(keys, name, entry, check)
         else:
+            keys = attrs.evolve(keys, keys_file=file)
+            _in_keys_file(keys, os.environ)  # reports a file that cannot be read
             path, names_file = Path(config).resolve(), _add((), _OPTION, json.dumps(file))
             check.source = _apply(names_file, path, path.read_bytes().decode())
-            target = _store(attrs.evolve(keys, keys_file=file), name, entry, check)
+            target = _store(keys, name, entry, check)
             _edit(path, check, names_file)
     return key, target, [p for p in check.notes if f"`{name}`" in p.message]
 
@@ -172,43 +178,6 @@ def revoke(config: str, name: str, delete: bool) -> Path:
 def check_name(name: str) -> bool:
     """Whether a key may have this name."""
     return bool(NAME.fullmatch(name)) and not RESERVED_NAME.fullmatch(name)
-
-
-def as_json(keys: Keys) -> str:
-    """Give the keys as a JSON list, without the digests."""
-    return json.dumps([_row(name, each) for name, each in keys.keys.items()], indent=2)
-
-
-def as_table(keys: Keys) -> str:
-    """Give the keys as a table for people."""
-    if not keys.keys:
-        return "no keys; `llm-proxy keys new NAME` makes one"
-    rows = [list(_LIST_COLUMNS)]
-    for name, stored in keys.keys.items():
-        row = _row(name, stored)
-        row["models"] = "all" if row["models"] is None else ", ".join(row["models"]) or "none"
-        row["limits"] = ", ".join(f"{k}: {v:g}" for k, v in row["limits"].items())
-        rows.append([row[column] or "-" for column in _LIST_COLUMNS])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
-
-
-def _row(name: str, stored: Stored) -> dict[str, Any]:
-    key = stored.key
-    state = "disabled" if key.disabled else "expired" if key.expired else "active"
-    return {
-        "name": name,
-        "sha256": f"{key.sha256[:8].lower()}…",
-        "models": key.models if key.models is None else list(key.models),
-        "limits": attrs.asdict(
-            key.limits, filter=lambda field, value: bool(field.init) and value != field.default
-        ),
-        "created": key.created,
-        "expires": key.expires,
-        "state": state,
-        "file": str(stored.file),
-    }
 
 
 def _entry(key: str, models: tuple[str, ...], expires: str | None) -> str:
@@ -281,18 +250,23 @@ def _create(path: Path, text: str, check: _Check) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        hint = "make its folder, or name another file"
-        raise KeyCommandError(
-            f"{path} cannot be written: {error.strerror}\n  hint: {hint}"
-        ) from error
+        reason = f"{error.strerror}\n  hint: make its folder, or name another file"
+        raise KeyCommandError(f"{path} cannot be written: {reason}") from error
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
 
 
 @contextmanager
 def _locked(config: str) -> Iterator[None]:
-    """Wait for the other commands that change keys of this config."""
-    descriptor = os.open(folder_of(config), os.O_RDONLY)
+    """Wait for the other commands that change keys of this config.
+
+    Raises ConfigError, KeyCommandError.
+    """
+    try:
+        descriptor = os.open(folder_of(config), os.O_RDONLY)
+    except OSError as error:
+        load(config)  # reports why the config cannot be read
+        raise KeyCommandError(f"{folder_of(config)} cannot be opened: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

@@ -124,21 +124,24 @@ class NonBlockingHandler(logging.Handler):
             return memoryview(data) if data else None
 
 
-def traceback_without_messages(error: BaseException) -> str:
+def traceback_without_messages(error: BaseException, shown: tuple[BaseException, ...] = ()) -> str:
     """Return the traceback of an exception and of its causes, without their messages.
 
     Exceptions of Python and of libraries quote values, such as a missing key or unparsable text:
-    here these may be parts of a prompt. At DEBUG the log has the messages too.
+    here these may be parts of a prompt. At DEBUG the log has the messages too. `shown` are left
+    out: an error may be its own cause.
     """
+    shown = (*shown, error)
     lines = traceback.format_tb(error.__traceback__)
     kind = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
     text = "".join(lines) + f"{kind} (set LLM_PROXY_LOG=debug to see its message)"
     if isinstance(error, BaseExceptionGroup):
-        text = "\n".join(
-            [text, *("contains:\n" + traceback_without_messages(e) for e in error.exceptions)]
-        )
+        parts = (traceback_without_messages(part, shown) for part in error.exceptions)
+        text = "\n".join([text, *(f"contains:\n{part}" for part in parts)])
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return f"{traceback_without_messages(cause)}\nwhich led to:\n{text}" if cause else text
+    if cause is None or cause in shown:
+        return text
+    return f"{traceback_without_messages(cause, shown)}\nwhich led to:\n{text}"
 
 
 class _Formatter(logging.Formatter):
@@ -146,6 +149,12 @@ class _Formatter(logging.Formatter):
 
     _second = -1
     _formatted = ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line. The base class needs eight more calls for it."""
+        if record.exc_info or record.exc_text or record.stack_info:
+            return super().format(record)
+        return f"{self.formatTime(record)} {record.getMessage()}"
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802
         """Return the local time with milliseconds."""

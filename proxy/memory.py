@@ -7,10 +7,10 @@ import gc
 
 # New objects that trigger the garbage collector. Requests create few cycles. Python's default of
 # 700 would run it several times per request: a tenth of the time.
-_YOUNG_OBJECTS = 20_000
+_YOUNG_OBJECTS = 10_000
 # Young collections per collection of the middle generation, and middle ones per full collection.
-# With Python's 10 and 10 a middle one takes 50 ms while a large body is read.
-_OLDER_GENERATIONS = (5, 20)
+# With 10 young ones a middle one takes 50 ms while large bodies are read; with 2 it takes 9 ms.
+_OLDER_GENERATIONS = (2, 40)
 
 # Parameters of glibc's mallopt(3), and bytes. By default, the memory of a body of some megabytes
 # returns to the system after each step, and comes back page by page: half of the CPU time of such a

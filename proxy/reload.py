@@ -72,6 +72,7 @@ class Reload:
 
     async def _on_signal(self, apply: Callable[[Config], None]) -> None:
         with anyio.open_signal_receiver(signal.SIGHUP) as hangups:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
             async for _ in hangups:
                 if self._had_terminal and not has_terminal():  # the terminal was closed
                     signal.raise_signal(signal.SIGTERM)

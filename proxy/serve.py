@@ -25,8 +25,9 @@ from proxy import __version__, logging_setup
 from proxy.app import App
 from proxy.config import Server, check_open_access, read, referenced_backends
 from proxy.config_notes import has_stage
-from proxy.coordinator.sharing import NOTE, SOCKET, Sharing, make_folder
-from proxy.http.disconnect import SHUTDOWN_NOTICE
+from proxy.coordinator.shared_folder import SOCKET, make_folder, remove_unless_locked
+from proxy.coordinator.sharing import NOTE, Sharing
+from proxy.http.disconnect import CLOSE_TIMEOUT, SHUTDOWN_NOTICE
 from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
 from proxy.memory import tune_memory
@@ -79,13 +80,13 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
 
     Only this user can open the folder. On the socket the coordinator listens.
     """
-    from proxy.coordinator import coordinator
+    from proxy.coordinator import connection, coordinator
     from proxy.http.workers import Workers
 
     logging_setup.set_up()
     try:
         folder = make_folder()
-        shared = coordinator.listen(Path(folder.name) / SOCKET)
+        shared = connection.listen(Path(folder.name) / SOCKET)
     except OSError as error:
         hint = "set TMPDIR to a writable folder, or `workers: 1`"
         raise click.ClickException(
@@ -93,7 +94,6 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
         ) from error
     with folder as name:
         settings = uvicorn_config(functools.partial(start, None, Path(name)), server)
-        logging.getLogger("uvicorn.error").setLevel(logging.INFO)  # logs the death of a worker
         on_start = functools.partial(coordinator.start, shared)
         Workers(settings, listeners(listener), on_start).run()
 
@@ -129,8 +129,7 @@ def _start_app(file: str, server: Server, config: Config | None, folder: Path | 
     log_handler = logging_setup.set_up()
     tune_memory()
     end_at_once_on_a_second_signal(worker=server.workers > 1)
-    if server.workers > 1:
-        end_with_supervisor()
+    sharing = _share(folder, server) if folder else None
     if config is None:
         try:
             config = read(file)
@@ -139,8 +138,16 @@ def _start_app(file: str, server: Server, config: Config | None, folder: Path | 
             logging.getLogger("llm_proxy").error("%s", error.report())
             sys.exit(1)
     reload = Reload(config, server.host, server.reload)
-    sharing = Sharing(folder / SOCKET, server.workers) if folder else None
     return _app(config, reload, log_handler, folder, sharing)
+
+
+def _share(folder: Path, server: Server) -> Sharing:
+    """Join the other workers. End with the supervisor: at once if it has died already."""
+    if supervisor_is_dead():
+        remove_unless_locked(folder)
+        sys.exit(1)
+    end_with_supervisor(server.drain_timeout + SHUTDOWN_NOTICE + CLOSE_TIMEOUT)
+    return Sharing(folder, server.workers)
 
 
 def serve_in_background(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+from attrs import define
 
 from pipeline.config.schema import Config
 from stages.counters import Counters
@@ -16,6 +18,8 @@ from stages.shared_metrics import SharedMetrics
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
+
+log = logging.getLogger("llm_proxy")
 
 #: Seconds between two writes of a worker's metrics. A killed worker loses this much.
 PUBLISH_INTERVAL = 0.5
@@ -29,17 +33,53 @@ def folder_from(environ: Mapping[str, str]) -> Path | None:
     return Path(name) if name else None
 
 
-async def share_metrics(folder: Path, counters: Counters, config: Callable[[], Config]) -> None:
-    """Publish until cancelled, and a last time then. `config` returns the current one."""
-    shared = counters.shared = SharedMetrics(folder)
+async def share_metrics(
+    folder: Path,
+    counters: Counters,
+    config: Callable[[], Config],
+    interval: float = PUBLISH_INTERVAL,
+) -> None:
+    """Publish until cancelled, and a last time then. `config` returns the current one.
+
+    If the disk is full, log it once, and try again until there is space.
+    """
+    publisher = _Publisher(folder, counters, config)
     try:
         while True:
-            shared.publish(_families(config()))
-            await anyio.sleep(PUBLISH_INTERVAL)
+            publisher.publish()
+            await anyio.sleep(interval)
     finally:
-        shared.publish(_families(config()))
-        counters.shared = None
-        shared.close()
+        publisher.publish()
+        publisher.close()
+
+
+@define(eq=False)
+class _Publisher:
+    folder: Path
+    counters: Counters
+    config: Callable[[], Config]
+    failed: bool = False
+
+    def publish(self) -> None:
+        try:
+            if self.counters.shared is None:
+                self.counters.shared = SharedMetrics(self.folder)
+            self.counters.shared.publish(_families(self.config()))
+        except OSError as error:
+            if not self.failed:
+                log.error(
+                    "/metrics lacks numbers of this worker: %s in %s; check its free space",
+                    error.strerror,
+                    self.folder,
+                )
+            self.failed = True
+        else:
+            self.failed = False
+
+    def close(self) -> None:
+        shared, self.counters.shared = self.counters.shared, None
+        if shared is not None:
+            shared.close()
 
 
 def _families(config: Config) -> Iterable[Metric]:

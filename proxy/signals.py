@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,41 +16,48 @@ log = logging.getLogger("llm_proxy")
 
 #: States in /proc: stopped, traced, zombie, dead.
 _STOPPED = ("T", "t", "Z", "X")
-_EXIT_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EXIT_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 
 def end_at_once_on_a_second_signal(worker: bool) -> None:
     """Exit at once on a second SIGINT or SIGTERM; after the first, requests finish.
 
     The default action is not enough: process 1 of a container has none. A worker ignores Ctrl-C,
-    because its supervisor passes it on. SIGHUP is ignored until Reload installs its handler.
+    and a second SIGTERM, which it gets if the first one was for the whole process group. Its
+    supervisor has both, too, and ends it. SIGHUP is blocked until Reload handles it.
     """
 
     def first(number: int, frame: FrameType | None) -> None:
-        for exit_signal in _EXIT_SIGNALS:
-            signal.signal(exit_signal, lambda number, _: os._exit(128 + number))
+        for exit_signal in EXIT_SIGNALS:
+            signal.signal(exit_signal, signal.SIG_IGN if worker else _exit)
         previous[number](number, frame)
 
-    previous: dict[int, Any] = {s: signal.signal(s, first) for s in _EXIT_SIGNALS}
+    previous: dict[int, Any] = {s: signal.signal(s, first) for s in EXIT_SIGNALS}
     if worker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a supervisor blocks it
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
-def end_with_supervisor() -> None:
-    """Shut this worker down when its supervisor dies; its requests finish.
+def _exit(number: int, _: FrameType | None) -> None:
+    os._exit(128 + number)
+
+
+def end_with_supervisor(seconds: float) -> None:
+    """Shut this worker down when its supervisor dies; its requests finish, but in `seconds`.
 
     Otherwise the workers of a killed supervisor would keep the port.
     """
     if supervisor := multiprocessing.parent_process():
-        threading.Thread(target=_end_after, args=(supervisor,), daemon=True).start()
+        threading.Thread(target=_end_after, args=(supervisor, seconds), daemon=True).start()
 
 
-def _end_after(supervisor: Any) -> None:
+def _end_after(supervisor: Any, seconds: float) -> None:
     supervisor.join()  # waits on a pipe whose other end only the supervisor has
     log.warning("supervisor has died: this worker shuts down")
     os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(seconds)
+    log.error("worker %d has not ended in %g s: it exits", os.getpid(), seconds)
+    os._exit(1)
 
 
 def supervisor_is_dead() -> bool:
@@ -66,6 +74,12 @@ def supervisor_is_stopped() -> bool:
     except OSError:
         return supervisor_is_dead()
     return stat.rpartition(")")[2].split()[0] in _STOPPED
+
+
+def block_hangup() -> None:
+    """Block SIGHUP until Reload handles it. With a terminal, it still ends this process."""
+    if not has_terminal():
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
 
 
 def has_terminal() -> bool:

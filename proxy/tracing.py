@@ -12,6 +12,8 @@ from stages.events import HttpRequest
 log = logging.getLogger("llm_proxy")
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+#: The packages of the extra `otel`.
+_INSTALL = "pip install opentelemetry-sdk opentelemetry-exporter-otlp-proto-http"
 
 
 class Tracing(Protocol):
@@ -45,6 +47,6 @@ def tracing_from(environ: Mapping[str, str]) -> Tracing | None:
     try:
         from proxy.opentelemetry_spans import OpenTelemetrySpans
     except ModuleNotFoundError as error:
-        log.warning("no traces, because %s is missing: install `llm-proxy[otel]`", error.name)
+        log.warning("no traces, because %s is missing: type `%s`", error.name, _INSTALL)
         return None
     return OpenTelemetrySpans.of(environ)

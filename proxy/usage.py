@@ -14,7 +14,6 @@ import click
 from attrs import frozen
 
 from pipeline.config.schema import Config
-from proxy.access_log import log_safe
 from stages.usage.record import UsageRecord
 from stages.usage.report import (
     By,
@@ -26,6 +25,7 @@ from stages.usage.report import (
     tokens,
     total,
 )
+from stages.wire.printable import printable
 
 
 @frozen
@@ -81,7 +81,9 @@ def as_csv(result: Report) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, line_fields(result.by, result.total), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(line_fields(result.by, line) for line in result.lines)
+    for line in result.lines:
+        fields = line_fields(result.by, line)
+        writer.writerow(fields | {name: printable(fields[name]) for name in result.by})
     return text.getvalue().rstrip("\n")
 
 
@@ -111,7 +113,7 @@ def as_table(result: Report) -> str:
         return "no usage in this time"
     rows = [[*result.by, *_COLUMNS]]
     for line in (*result.lines, result.total):
-        group = [log_safe(name) or "-" for name in line.group] or ["total"] + [""] * (
+        group = [printable(name) or "-" for name in line.group] or ["total"] + [""] * (
             len(result.by) - 1
         )
         rows.append([*group, *(text(line) for text in _COLUMNS.values())])

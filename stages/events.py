@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Literal
 
-from attrs import Factory, field, frozen
+from attrs import Factory, field
 
+from pipeline.event import event
 from stages.exchange import Degradation, Exchange, Target
 from stages.messages_api.request import MessagesRequest
-from stages.wire.json_codec import NOT_ENCODED, EncodedMessages
+from stages.wire.encoded_parts import NOT_ENCODED, EncodedParts
 
 #: The content-encodings that `read_body` decodes.
 GZIP_ENCODINGS = ("gzip", "x-gzip")
@@ -27,7 +28,7 @@ async def _no_body(limit: int) -> bytes:
     return b""
 
 
-@frozen
+@event
 class HttpRequest:
     """A request at the endpoint. A stage can refuse it before the body is read.
 
@@ -51,7 +52,7 @@ class HttpRequest:
         return frozenset(beta.strip() for beta in named.split(",")) if named else frozenset()
 
 
-@frozen
+@event
 class Authenticated:
     """A request whose client may use the proxy."""
 
@@ -63,19 +64,23 @@ class Authenticated:
         return self.http.exchange
 
 
-@frozen
+@event
 class Validated:
     """A valid request. `size` is the length of its body, in bytes.
 
-    `new_bytes`: how many bytes of the body are not in messages, system prompt and tools that were
-    in the cache (messages_api/part_cache.py). If the body was not split into these parts, it is the
-    length of the body. From LARGE_BODY on, stages process the request in a thread (off_loop.py).
+    `new_bytes` is the length of the body without its cached parts, in bytes. A part is a message,
+    the system prompt or the list of tools (messages_api/part_cache.py). If the body was not split
+    into parts, `new_bytes` is equal to `size`. If `new_bytes` is LARGE_BODY or more, stages process
+    the request in a thread (off_loop.py). `is_cached` is whether the messages of this request, the
+    new ones too, are now kept as cached parts. A later request of the conversation then gets the
+    same Python objects.
     """
 
     http: HttpRequest
     request: MessagesRequest = field(repr=False)
     size: int = field(default=0, kw_only=True, eq=False)
     new_bytes: int = field(default=0, kw_only=True, eq=False)
+    is_cached: bool = field(default=False, kw_only=True, eq=False)
 
     @property
     def exchange(self) -> Exchange:
@@ -83,11 +88,11 @@ class Validated:
         return self.http.exchange
 
 
-@frozen
+@event
 class Resolved:
     """A request with its target. `alternatives` are the other possible targets, best first.
 
-    `size` is the length of the client's body, in bytes; `new_bytes`: see Validated.
+    `size` is the length of the client's body, in bytes; `new_bytes` and `is_cached`: see Validated.
     """
 
     http: HttpRequest
@@ -96,6 +101,7 @@ class Resolved:
     alternatives: tuple[Target, ...] = ()
     size: int = field(default=0, kw_only=True, eq=False)
     new_bytes: int = field(default=0, kw_only=True, eq=False)
+    is_cached: bool = field(default=False, kw_only=True, eq=False)
 
     @property
     def exchange(self) -> Exchange:
@@ -103,7 +109,7 @@ class Resolved:
         return self.http.exchange
 
 
-@frozen
+@event
 class OpaqueMembers:
     """Which members of a response the backend needs back, unchanged, in the next request.
 
@@ -123,7 +129,7 @@ class OpaqueMembers:
     """
 
 
-@frozen
+@event
 class ChatRequest:
     """A request in the backend's protocol, Chat Completions.
 
@@ -136,17 +142,19 @@ class ChatRequest:
     messages: list[dict[str, Any]] = field(repr=False)
     options: dict[str, Any] = field(repr=False)
     degradations: tuple[Degradation, ...] = ()
-    encoded: EncodedMessages = field(default=NOT_ENCODED, repr=False, eq=False)
-    """The encoded JSON of some messages, by `id(message)`.
+    encoded: EncodedParts = field(default=NOT_ENCODED, repr=False, eq=False)
+    """The JSON of the first messages and of the tools, if an earlier step or request made it.
 
-    If a stage replaces a message, the new message has no entry. It is encoded when it is sent.
+    If a stage replaces one of these messages, all messages are encoded again when the request is
+    sent. If a stage replaces the list of tools, only the tools are encoded again.
     """
     tool_use_members: Mapping[str, Mapping[str, str]] = Factory(dict)
     """Maps the backend's name of a tool to the members of `tool_use` that identify the tool.
 
-    A toolset is one tool of the client that becomes several functions of the backend
-    (translation/client_tool_functions.py). The members are `name`, and for a function of a toolset
-    also `toolset_name`. A tool whose name is the same on both sides is not in the map.
+    The members are `name`, and for a function of a toolset also `toolset_name`. A toolset is one
+    tool of the client that becomes several functions of the backend: see
+    translation/client_tool_functions.py. A tool whose name is the same on both sides is not in the
+    map.
     """
     single_tool_call: bool = False
     """Whether the client accepts only one tool call in a response."""
@@ -166,8 +174,9 @@ class ChatRequest:
     estimate: int = 1
     """`raw_estimate`, corrected by the usage that the backend reported for earlier prompts.
 
-    The proxy reports this estimate, and orders the queue by it. It may be wrong, so it never
-    limits, refuses or routes a request.
+    The client gets it in `message_start`. It also replaces a count that the backend does not
+    report. The queue decides by it which calls are short. It may be wrong, so no stage refuses or
+    routes this request by it.
     """
     retranslate: Callable[[Any], ChatRequest] | None = field(default=None, repr=False, eq=False)
     """Translates the client's request again, for the Profile in its argument."""
@@ -182,7 +191,7 @@ class ChatRequest:
         """Whether to request a stream from the backend.
 
         True if the client wants a stream, if the backend always sends one, or if `translate-out`
-        looks for stop sequences. It can end a stream when it finds one.
+        looks for stop sequences: it can end the response at a stop sequence only with a stream.
         """
         return (
             self.resolved.request.stream or self.always_streams or bool(self.scanned_stop_sequences)
@@ -194,14 +203,14 @@ class ChatRequest:
         return self.resolved.request.max_tokens == 0
 
 
-@frozen
+@event
 class ChatEvent:
-    """A part of a backend's response."""
+    """A part of a backend's response, or ChatWaiting."""
 
 
-@frozen
+@event
 class ChatWaiting(ChatEvent):
-    """The request waits for a slot, or for the backend's response.
+    """The request waits: for a concurrency limit, for a slot, or for the backend's response.
 
     A stage may forward it any number of times before `ChatStart`. An error or another attempt may
     follow.
@@ -215,7 +224,7 @@ class ChatWaiting(ChatEvent):
         return self.request.resolved.http.exchange
 
 
-@frozen
+@event
 class ChatStart(ChatEvent):
     """The backend's response starts. Each attempt that gets a response has its own ChatStart."""
 
@@ -227,12 +236,12 @@ class ChatStart(ChatEvent):
         return self.request.resolved.http.exchange
 
 
-@frozen
+@event
 class ChatChunk(ChatEvent):
     """One chunk of the response, or the whole completion of a response without a stream.
 
     `data` is the backend's JSON. `invoke` does not change it; `repair-tools` may.
-    `more_buffered`: the next chunk has already arrived.
+    `more_buffered`: the next ChatChunk or ChatEnd follows without a wait.
     """
 
     data: dict[str, Any] = field(repr=False)
@@ -242,28 +251,28 @@ class ChatChunk(ChatEvent):
 LoweredBy = Literal["window", "model"] | None
 
 
-@frozen
+@event
 class ChatEnd(ChatEvent):
     """The backend's response has ended.
 
     `done`: whether the backend marked the end, by `[DONE]` or by a whole JSON document. It is False
     if a stream ended without `[DONE]`.
 
-    `limit_lowered`: why the backend got a lower output limit than the client's `max_tokens`.
-    `window`: the prompt and `max_tokens` together did not fit into the context window. `model`: the
-    model's own limit is lower. None: the limit was not lowered.
+    `limit_lowered`: why a second call had a lower limit, after the backend refused `max_tokens`.
+    `window`: the prompt and `max_tokens` together did not fit into the context
+    window. `model`: the model's own limit is lower. None: the backend did not refuse it.
     """
 
     done: bool = True
     limit_lowered: LoweredBy = None
 
 
-@frozen
+@event
 class HttpResponse:
     """A part of the HTTP response to the client."""
 
 
-@frozen
+@event
 class ResponseStart(HttpResponse):
     """Status and headers. It comes once, first."""
 
@@ -271,7 +280,7 @@ class ResponseStart(HttpResponse):
     headers: Mapping[str, str] = Factory(dict)
 
 
-@frozen
+@event
 class ResponseBody(HttpResponse):
     """Bytes of the body. In the last part `more` is False."""
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import Factory, asdict, define, field, frozen
 
+from pipeline.event import event
 from stages.messages_api.usage import Usage
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ NOT_IN_JSON = (
 )
 
 
-@frozen
+@event
 class Target:
     """Where a request goes: an entry of `backends`, and the model's name there.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 import anyio
-from attrs import define, frozen, validators
+from attrs import frozen, validators
 
 from pipeline import Send, Stage, StopForwarding, option, section
 from stages.backends.backend import ChatBackend
@@ -48,26 +48,37 @@ class Invoke(Stage[ChatRequest, ChatEvent]):
         for function in exchange.on_attempt:
             function(attempt)
         backend = self.backends[target.backend]
-        response = backend.answer(event, self.idle_timeout, self.first_byte_timeout)
-        limit = self.total_timeout
-        parts = response if limit is None else _TimedParts(target.backend, response, limit)
+        timeouts = self.idle_timeout, self.first_byte_timeout
+
+        def receive(part: ChatEvent) -> Awaitable[None]:
+            started = attempt.first_byte is not None
+            return forward(part) if started else _start(event, attempt, part, forward)
+
         try:
             with suppress(StopForwarding):  # a later stage needs no more events
-                async with aclosing(response):
-                    async for part in parts:
-                        if attempt.first_byte is None:
-                            attempt.first_byte = time.monotonic()
-                            if isinstance(part, ChatStart):  # the call was repeated
-                                exchange.degradations = part.request.degradations
-                            else:  # not earlier: an error before the first part may be retried
-                                await forward(ChatStart(event))
-                        await forward(part)
+                if self.total_timeout is None:
+                    await backend.answer(event, receive, *timeouts)
+                else:
+                    with _limit_waits(self.total_timeout, target.backend, receive) as timed:
+                        await backend.answer(event, timed, *timeouts)
         except ApiError as error:
             attempt.error = error_kind(error)
             raise
         finally:
             attempt.ended = time.monotonic()
             attempt.usage = exchange.usage or _usage_without_response(event, attempt)
+
+
+async def _start(
+    request: ChatRequest, attempt: Attempt, part: ChatEvent, forward: Send[ChatEvent]
+) -> None:
+    """Forward the first part of a response, with a ChatStart."""
+    attempt.first_byte = time.monotonic()
+    if isinstance(part, ChatStart):  # the call was repeated
+        request.exchange.degradations = part.request.degradations
+    else:  # not earlier: an error before the first part may be retried
+        await forward(ChatStart(request))
+    await forward(part)
 
 
 def _usage_without_response(event: ChatRequest, attempt: Attempt) -> Usage | None:
@@ -81,32 +92,25 @@ def _usage_without_response(event: ChatRequest, attempt: Attempt) -> Usage | Non
     return None
 
 
-@define(eq=False)
-class _TimedParts:
-    """The parts of a response. The waits for all of them together take at most `limit` seconds.
+@contextmanager
+def _limit_waits(limit: float, backend: str, forward: Send[ChatEvent]) -> Iterator[Send[ChatEvent]]:
+    """Limit the time of the block, without that in `forward`, to `limit` seconds.
 
-    The time to forward them does not count: a slow client is not the backend's fault, and the
-    server disconnects a client that does not read at all.
+    The time to forward does not count: a slow client is not the backend's fault, and the server
+    disconnects a client that does not read at all. After ChatEnd, nothing counts.
     """
 
-    backend: str
-    parts: AsyncGenerator[ChatEvent, None]
-    limit: float
-    waited: float = 0
+    async def timed(part: ChatEvent) -> None:
+        remaining = scope.deadline - anyio.current_time()
+        scope.deadline = math.inf
+        await forward(part)
+        if not isinstance(part, ChatEnd):
+            scope.deadline = anyio.current_time() + remaining
 
-    def __aiter__(self) -> _TimedParts:
-        return self
-
-    async def __anext__(self) -> ChatEvent:
-        started = anyio.current_time()
-        with anyio.move_on_after(self.limit - self.waited) as scope:
-            part = await anext(self.parts)
-        if scope.cancelled_caught:
-            raise GatewayTimeoutError(
-                f"backend `{self.backend}` did not complete its response within {self.limit:g} s: "
-                "ask for a shorter response"
-            )
-        self.waited += anyio.current_time() - started
-        if isinstance(part, ChatEnd):
-            self.limit = math.inf  # complete; the next call only closes the connection
-        return part
+    with anyio.move_on_after(limit) as scope:
+        yield timed
+    if scope.cancelled_caught:
+        raise GatewayTimeoutError(
+            f"backend `{backend}` did not complete its response within {limit:g} s: "
+            "ask for a shorter response"
+        )

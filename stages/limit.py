@@ -17,6 +17,7 @@ from stages.events import ChatRequest, ChatWaiting, Resolved
 from stages.exchange import Exchange, LimitRefusal
 from stages.limits.estimates import prompt_bytes
 from stages.limits.limit_set import LimitSet
+from stages.limits.memory import MemoryStore
 from stages.limits.refusal import refusal
 from stages.limits.section import LimitsSection
 from stages.limits.store import Admitted, LimitStore, Refused, StoreUnavailableError
@@ -48,7 +49,7 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
         return ModelNames(self.models)
 
     def handle(self, event: Resolved, forward: Send[Resolved | ChatWaiting]) -> Awaitable[None]:
-        model = self._names.clean(event.request.model)
+        model = self._names.clean(event.request.model) if self.limits.models else ""
         limits = self.limits.of(event.exchange, model)
         return self._limited(event, forward, limits) if limits else forward(event)
 
@@ -60,24 +61,35 @@ class Limit(Stage[Resolved, Resolved | ChatWaiting]):
         if limits.needs_estimate:
             size = prompt_bytes(event)
             amounts = self._estimate(event, exchange.client, limits, size)
-        result = await self._ask(exchange, limits, amounts)
+        if isinstance(store, MemoryStore):
+            result = store.admit_now(exchange.id, limits.wants, amounts)
+        else:
+            result = await self._ask(exchange, limits, amounts)
         if isinstance(result, Refused):
             result = await self._wait(event, forward, limits, amounts, result)
         now = time.time()
-        exchange.header_lines = limits.headers.make(result.levels, now)
         if isinstance(result, Refused):
+            exchange.header_lines = limits.headers.make(result.levels, now)
             want = limits.wants[result.want]
             exchange.refused_by = LimitRefusal(want.limit, want.account)
             raise refusal(limits, amounts, result, now)
-        renewal = None if store.lease == math.inf else _renewal(store, exchange.id)
+        used, renewal = amounts, None
         first = len(exchange.attempts)  # those before are of an earlier `retry`
         try:
-            await forward(event)
-        finally:
-            used = self._used(exchange, first, limits, size)
-            if renewal:
-                await renewal.stop()
-            await store.settle(exchange.id, used)
+            if store.lease != math.inf:
+                renewal = _renewal(store, exchange.id)
+            exchange.header_lines = limits.headers.make(result.levels, now)
+            try:
+                await forward(event)
+            finally:
+                if renewal:
+                    await renewal.stop()
+                used = self._used(exchange, first, limits, size)
+        finally:  # also after a bug in the code above: then the estimate is charged
+            if isinstance(store, MemoryStore):
+                store.settle_now(exchange.id, used)
+            else:
+                await store.settle(exchange.id, used)
 
     def _estimate(self, event: Resolved, key: str, limits: LimitSet, size: int) -> Sequence[float]:
         """What a request of a key may take from each limit. Its prompt has `size` bytes."""

@@ -80,6 +80,7 @@ class Resolve(Stage[Validated, Resolved]):
             alternatives,
             size=event.size,
             new_bytes=event.new_bytes,
+            is_cached=event.is_cached,
         )
 
     def _routed(self, event: Validated, name: str) -> ModelEntry:

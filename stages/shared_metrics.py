@@ -13,13 +13,18 @@ worker reads the sums of all slots.
 
 A new worker takes the first free slot, so there are never more files than workers at one time. No
 process has to notice the death of another.
+
+The files are mapped into memory. On a full disk a write to a new page of such a file would end the
+process with SIGBUS. So space is allocated first.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -31,13 +36,50 @@ if TYPE_CHECKING:
 
 #: The type of a metric, and the beginning of the name of its files.
 _FILES = {"counter": "counter", "histogram": "histogram", "gauge": "gauge_livesum"}
+#: Bytes of a new file. It grows.
+_NEW_FILE = 4096
+#: Most bytes of a key's entry in a file, besides the key: its length, padding, value and time.
+_ENTRY = 32
+#: Bytes of the smallest blocks of file systems. A written byte allocates its block.
+_BLOCK = 512
+#: The system or the file system has no posix_fallocate: musl, NFS, some overlays.
+_UNSUPPORTED = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+#: Takes a descriptor, the start and the number of bytes. macOS has none.
+_FALLOCATE: Callable[[int, int, int], None] | None = getattr(os, "posix_fallocate", None)
+
+
+def allocate(
+    descriptor: int,
+    start: int,
+    size: int,
+    fallocate: Callable[[int, int, int], None] | None = _FALLOCATE,
+) -> None:
+    """Allocate space, and extend the file to it; its contents stay. Raises OSError.
+
+    Without `fallocate`, write a byte of each block again, as glibc does.
+    """
+    if fallocate:
+        try:
+            fallocate(descriptor, start, size)
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+        else:
+            return
+    end = start + size
+    for offset in (*range(start, end, _BLOCK), end - 1):
+        os.pwrite(descriptor, os.pread(descriptor, 1, offset) or b"\0", offset)
 
 
 @define(eq=False)
 class SharedMetrics:
-    """The metrics of this worker and of the others in `folder`. The owner calls `close`."""
+    """The metrics of this worker and of the others in `folder`. The owner calls `close`.
+
+    It and `publish` raise OSError if the disk is full.
+    """
 
     folder: Path
+    allocate: Callable[[int, int, int], None] = allocate
     slot: int = field(init=False)
     _lock: IO[bytes] = field(init=False)
     _files: dict[str, MmapedDict] = field(init=False)
@@ -71,13 +113,14 @@ class SharedMetrics:
         if type != "gauge" and path.exists():
             return MmapedDict(str(path))
         temporary = path.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
+        with temporary.open("wb") as file:
+            self.allocate(file.fileno(), 0, _NEW_FILE)
         values = MmapedDict(str(temporary))
         temporary.replace(path)
         return values
 
     def publish(self, families: Iterable[Metric]) -> None:
-        """Write this worker's metrics. Gauges that are missing become 0."""
+        """Write this worker's metrics. Gauges that are missing become 0. Raises OSError."""
         from prometheus_client.mmap_dict import mmap_key
 
         gauges = dict.fromkeys(self._files["gauge"]._positions, 0.0)
@@ -94,8 +137,12 @@ class SharedMetrics:
 
     def _write(self, type: str, key: str, value: float) -> None:
         if self._written.get(key) != value:
+            file = self._files[type]
+            if key not in file._positions:
+                end = file._used + len(key.encode()) + _ENTRY
+                self.allocate(file._f.fileno(), 0, end)
+            file.write_value(key, value, time.time())
             self._written[key] = value
-            self._files[type].write_value(key, value, time.time())
 
     def sums(self) -> Iterator[Metric]:
         """The metrics of all workers, without the gauges of dead ones."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Awaitable
 
-from attrs import frozen
+from attrs import Factory, define, frozen
 
 from pipeline import Send, Stage
 from stages.events import HttpResponse, ResponseBody, ResponseStart, json_response
 from stages.exchange import Degradation
 from stages.messages_api.accumulate import MessageBuilder
-from stages.messages_api.stream_events import MessageDelta, MessageStart, MessageStop, StreamEvent
+from stages.messages_api.stream_events import (
+    BlockDelta,
+    MessageDelta,
+    MessageStart,
+    MessageStop,
+    StreamEvent,
+)
 from stages.wire.json_codec import encode
-from stages.wire.sse import encode_event
 
 _STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
@@ -33,42 +38,48 @@ class StreamEncode(Stage[StreamEvent, HttpResponse]):
 
     def receiver(self, forward: Send[HttpResponse]) -> Send[StreamEvent]:
         """Make a builder for a response that is not a stream."""
-        builder: MessageBuilder | None = None
-        headers: dict[str, str] = {}
-
-        async def receive(event: StreamEvent) -> None:
-            nonlocal builder, headers
-            if isinstance(event, MessageStart):
-                headers = _degraded(event.exchange.degradations)
-                if event.exchange.stream:
-                    await forward(ResponseStart(200, {**_STREAM_HEADERS, **headers}))
-                else:
-                    builder = MessageBuilder()
-            if builder is None:
-                last = isinstance(event, MessageStop)
-                data = encode_event(event.type, event.encoded())
-                if isinstance(event, MessageDelta) and event.usage.estimated:
-                    data = b": usage estimated\n" + data  # a comment, which clients skip
-                await forward(ResponseBody(data, more=not last))
-                return
-            if isinstance(event, MessageDelta):
-                cached = event.usage.cache_read_input_tokens
-                if cached:
-                    headers["x-llm-proxy-cached-tokens"] = str(cached)
-                if event.usage.estimated:
-                    headers["x-llm-proxy-usage"] = "estimated"
-            builder.add(event)
-            if isinstance(event, MessageStop):
-                await _send(forward, builder.message, headers)
-
-        return receive
+        return _Response(forward).receive
 
 
-async def _send(
-    forward: Send[HttpResponse], message: dict[str, Any], headers: dict[str, str]
-) -> None:
-    for part in json_response(encode(message), headers):
-        await forward(part)
+@define(eq=False)
+class _Response:
+    """The response to one request. `builder` is None if the response is a stream."""
+
+    forward: Send[HttpResponse]
+    builder: MessageBuilder | None = None
+    headers: dict[str, str] = Factory(dict)
+
+    def receive(self, event: StreamEvent) -> Awaitable[None]:
+        if type(event) is BlockDelta and self.builder is None:  # most events: without a coroutine
+            return self.forward(ResponseBody(event.encoded(), more=True))
+        return self._receive(event)
+
+    async def _receive(self, event: StreamEvent) -> None:
+        if isinstance(event, MessageStart):
+            self.headers = _degraded(event.exchange.degradations)
+            if event.exchange.stream:
+                await self.forward(ResponseStart(200, {**_STREAM_HEADERS, **self.headers}))
+            else:
+                self.builder = MessageBuilder()
+        if self.builder is not None:
+            await self._add(event, self.builder)
+            return
+        data = event.encoded()
+        if isinstance(event, MessageDelta) and event.usage.estimated:
+            data = b": usage estimated\n" + data  # a comment, which clients skip
+        await self.forward(ResponseBody(data, more=not isinstance(event, MessageStop)))
+
+    async def _add(self, event: StreamEvent, builder: MessageBuilder) -> None:
+        builder.add(event)
+        if isinstance(event, MessageDelta):
+            cached = event.usage.cache_read_input_tokens
+            if cached:
+                self.headers["x-llm-proxy-cached-tokens"] = str(cached)
+            if event.usage.estimated:
+                self.headers["x-llm-proxy-usage"] = "estimated"
+        elif isinstance(event, MessageStop):
+            for part in json_response(encode(builder.message), self.headers):
+                await self.forward(part)
 
 
 def _degraded(degradations: tuple[Degradation, ...]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import time
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 
 from attrs import Factory, define, frozen, validators
@@ -61,8 +62,18 @@ class _Response:
         exchange.read_usage = None
         await self.keep_alive.end()
 
-    async def _receive(self, event: ChatEvent) -> None:
+    def _receive(self, event: ChatEvent) -> Awaitable[None]:
         translator = self.translator
+        if (
+            translator is not None
+            and type(event) is ChatChunk
+            and not event.more_buffered
+            and (events := translator.continue_text(event.data)) is not None
+        ):
+            return self._forward(events, last=False)
+        return self._translate(event, translator)
+
+    async def _translate(self, event: ChatEvent, translator: ResponseTranslator | None) -> None:
         if translator is None or not isinstance(event, (ChatChunk, ChatEnd)):
             self._begin(event)
             return
@@ -83,25 +94,27 @@ class _Response:
             raise StopForwarding
 
     async def _forward(self, events: list[StreamEvent], last: bool) -> None:
-        keep_alive = self.keep_alive
-        if events and self.exchange.first_token is None:
-            _record_start(self.exchange, events)
+        if not (events or last):
+            return
+        keep_alive, exchange = self.keep_alive, self.exchange
+        if events and exchange.first_token is None:
+            _record_start(exchange, events)
         if last:
-            _record_end(self.exchange, events)
+            _record_end(exchange, events)
         while keep_alive.ping_in_flight:
             await keep_alive.ping_in_flight.wait()
         keep_alive.silent_since = None
         for event in events:
-            for function in self.exchange.on_stream_event:
+            for function in exchange.on_stream_event:
                 function(event)
             await self.forward(event)
         now = keep_alive.now()
         last_forwarded = self.last_forwarded
-        if last_forwarded is not None and now - last_forwarded > self.exchange.longest_gap:
-            self.exchange.longest_gap = now - last_forwarded
+        if last_forwarded is not None and now - last_forwarded > exchange.longest_gap:
+            exchange.longest_gap = now - last_forwarded
         self.last_forwarded = now
-        if self.exchange.stream_times is not None:
-            self.exchange.stream_times.append(now)
+        if exchange.stream_times is not None:
+            exchange.stream_times.append(now)
         if not last:
             keep_alive.silent_since = now
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import anyio
@@ -17,7 +18,9 @@ from stages.backends.config import ModelEntry
 from stages.events import Authenticated, HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.messages_api.errors import NotFoundError
 from stages.page.details import gaps, stalls, time_line
-from stages.page.overview import Window, backend_views, pipeline_views
+from stages.page.overview import backend_views, pipeline_views
+from stages.page.packing import unpack
+from stages.page.parts import LISTED, exchange_part, in_flight, list_part, merged, part_of
 from stages.page.recent import RecentExchanges
 from stages.page.rendering import (
     JSON_HEADERS,
@@ -27,14 +30,11 @@ from stages.page.rendering import (
     render,
     static_files,
 )
-from stages.page.usage import number, usage_view
+from stages.page.usage import usage_view
 from stages.routing.breaker import Breakers
 from stages.usage.record import UsageRecord
 from stages.usage.report import line_fields
 from stages.wire.json_codec import encode
-
-#: Exchanges in the list.
-_LISTED = 30
 
 
 @frozen
@@ -58,9 +58,9 @@ class Ui(Stage[Authenticated, HttpResponse]):
         status, headers = 200, PAGE_HEADERS
         await load_templates()
         if path.below == "":
-            body = self._overview(path, event.http.query)
+            body = await self._overview(path, event.http.query)
         elif name == "exchanges":
-            status, body = self._exchange(path, argument)
+            status, body = await self._exchange(path, argument)
         elif path.below == "usage":
             body = await self._usage(path, event.http.query)
         elif path.below == "usage.json":
@@ -69,42 +69,47 @@ class Ui(Stage[Authenticated, HttpResponse]):
             body, headers = static_files()[argument]
         else:
             raise NotFoundError("the page has no such part")
-        length = {"content-length": str(len(body))}
-        if status == 404:
-            length["connection"] = "close"  # a new connection may reach the worker that has it
-        await forward(ResponseStart(status, {**headers, **length}))
+        await forward(ResponseStart(status, {**headers, "content-length": str(len(body))}))
         await forward(ResponseBody(body))
 
-    def _overview(self, path: _Path, query: Mapping[str, str]) -> bytes:
-        recent, now = self.recent, time.monotonic()
-        running = list(reversed(recent.running.values()))
-        page = number(query.get("page", ""))
-        rows = [ended_row(data, path.base) for data in recent.newest(_LISTED, page * _LISTED)]
-        window = Window.of(recent.samples, now, recent.begun_within_a_minute(now))
+    async def _overview(self, path: _Path, query: Mapping[str, str]) -> bytes:
+        recent, before = self.recent, _time(query.get("before", ""))
+        responses = await recent.ask(None, before)
+        own = part_of(recent, self.backends, before)
+        shown = merged([own, *map(list_part, responses.parts)])
+        running = chain(
+            in_flight(recent, before), (unpack(bytes(data)) for _, data in shown.running)
+        )
         states = self.breakers.states(anyio.current_time())
         errors = recent.backend_errors()
         return path.render(
             "overview",
-            now=now,
-            pipelines=pipeline_views(recent.pipelines, recent.drawings, window, running),
-            backends=backend_views(self.backends, self.models, errors, states, window),
-            running=[] if page else running[:_LISTED],
-            rows=rows,
-            page=page,
-            older=recent.counts["number"] > (page + 1) * _LISTED,
-            counts=recent.counts,
-            max_bytes=recent.max_bytes,
-            workers=recent.workers,
+            now=time.monotonic(),
+            pipelines=pipeline_views(
+                recent.pipelines, recent.drawings, shown.pipelines, shown.stages
+            ),
+            backends=backend_views(self.backends, self.models, errors, states, shown.backends),
+            running=sorted(running, key=lambda each: each.received, reverse=True)[:LISTED],
+            rows=[ended_row(bytes(data), path.base) for _, data in shown.ended],
+            before=before,
+            last=shown.ended[-1][0] if shown.older else None,
+            shown=shown,
+            max_bytes=recent.max_bytes * responses.responded,
+            others=responses,
         )
 
-    def _exchange(self, path: _Path, id: str) -> tuple[int, bytes]:
-        exchange, now = self.recent.find(id), time.monotonic()
+    async def _exchange(self, path: _Path, id: str) -> tuple[int, bytes]:
+        exchange, texts = self.recent.find(id), self.recent.texts(id)
         if exchange is None:
-            return 404, path.render("missing", id=id, workers=self.recent.workers)
+            responses = await self.recent.ask(id, None)
+            if not responses.parts:
+                return 404, path.render("missing", id=id, others=responses)
+            exchange, texts = exchange_part(responses.parts[0])
+        now = time.monotonic()
         line = time_line(exchange, now)
         values: dict[str, Any] = {"line": line, "gaps": gaps(exchange)}
         values["stalls"] = stalls(exchange, line.seconds)
-        values |= {"bodies": self.recent.bodies, "texts": self.recent.texts(id)}
+        values |= {"bodies": self.recent.bodies, "texts": texts if self.recent.bodies else None}
         return 200, path.render("exchange", e=exchange, now=now, **values)
 
     async def _usage(self, path: _Path, query: Mapping[str, str]) -> bytes:
@@ -124,6 +129,14 @@ def page_path(pipelines: Iterable[Pipeline]) -> str:
         if any(isinstance(stage, Ui) for stage in pipeline.stages):
             return min((route.split()[1] for route in pipeline.routes), key=len)
     return ""
+
+
+def _time(text: str) -> float | None:
+    """Return the time in a query, or None."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 @frozen

@@ -12,8 +12,9 @@ from cattrs.errors import BaseValidationError
 from pipeline import Send, Stage, option
 from stages.events import GZIP_ENCODINGS, Authenticated, HttpRequest, Validated
 from stages.messages_api import validation
+from stages.messages_api.cached_part import SplitBody
 from stages.messages_api.errors import InvalidRequestError
-from stages.messages_api.part_cache import MIN_BODY, PARTS, SplitBody
+from stages.messages_api.part_cache import MIN_BODY, PARTS
 from stages.messages_api.request import MessagesRequest
 from stages.messages_api.structuring import spell, structure
 from stages.off_loop import LARGE_BODY, off_loop
@@ -21,8 +22,6 @@ from stages.wire import json_codec
 
 _MAX_PROBLEMS = 5  # shown
 _MAX_COUNTED = 1000
-#: Bytes. To split this body takes up to 10 ms; a longer one is split in a thread.
-_MAX_SPLIT = 8 * 1024 * 1024
 #: The part of a problem that quotes the request; the quote may contain these words.
 _QUOTED = re.compile(r"(?:Input tag|there is no tool) '(.*)' (?:found using|in tools)", re.DOTALL)
 _VERSIONS = ("2023-06-01", "2026-10-21")
@@ -47,17 +46,25 @@ class Validate(Stage[Authenticated, Validated]):
         _check_headers(event.http)
         data = await event.http.read_body(self.max_body_bytes)
         betas, size = event.http.betas, len(data)
-        is_split = size <= _MAX_SPLIT
-        split = PARTS.split(data) if is_split and size >= MIN_BODY else None
+        split = PARTS.split(data, LARGE_BODY) if size >= MIN_BODY else None
         new_bytes = split.new_bytes if split else size
         if new_bytes < LARGE_BODY:
-            request = self.parse(data, betas, split, is_split)
+            request = self.parse(data, betas, split, is_split=True)
         else:
-            request = await off_loop(self.parse, data, betas, split, is_split)
+            request, split = await off_loop(self._split_and_parse, data, betas, split)
         event.exchange.model, event.exchange.stream = request.model, request.stream
         for function in event.exchange.on_request:
             function(request)
-        await forward(Validated(event.http, request, size=size, new_bytes=new_bytes))
+        is_cached = split is not None and split.is_cached
+        await forward(
+            Validated(event.http, request, size=size, new_bytes=new_bytes, is_cached=is_cached)
+        )
+
+    def _split_and_parse(
+        self, data: bytes, betas: frozenset[str], split: SplitBody | None
+    ) -> tuple[MessagesRequest, SplitBody | None]:
+        split = split or PARTS.split(data)
+        return self.parse(data, betas, split, is_split=True), split
 
     def parse(
         self,
@@ -74,18 +81,17 @@ class Validate(Stage[Authenticated, Validated]):
         if not is_split and len(data) >= MIN_BODY:
             split = PARTS.split(data)
         parts = PARTS.decode(split) if split else None  # these have no problems
+        if split and parts is None:
+            split.is_cached = False  # no later request finds these messages
         value, duplicates = (parts, False) if parts is not None else _decoded(data)
         _refuse_thread(value)
         problems = []
-        if (
-            self.endpoint == "messages"
-            and isinstance(value, dict)
-            and value.get("max_tokens") is None
-        ):
+        is_message = self.endpoint == "messages" and isinstance(value, dict)
+        if is_message and value.get("max_tokens") is None:
             problems.append("max_tokens: Field required")
         try:
             request = structure(value)
-            broken = validation.problems(request, betas, messages_checked=parts is not None)
+            broken = validation.problems(request, betas, parts_checked=parts is not None)
             problems += islice(broken, _MAX_COUNTED)
         except (BaseValidationError, ValueError) as error:
             problems += spell(error)

@@ -47,6 +47,18 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 @pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """Collect the garbage of a test that filters warnings, while its filters apply.
+
+    An object that is deleted later can warn during any other test, and fail it.
+    """
+    result = yield
+    if item.get_closest_marker("filterwarnings"):
+        gc.collect()
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     """Run a test without coverage if it is of Hypothesis, or is marked `untraced`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import shutil
 import signal
 import socket
@@ -99,13 +98,6 @@ def empty_redis(redis_server: RedisServer) -> RedisServer:
     with Resp(redis_server.port) as client:
         client.call("FLUSHALL")
     return redis_server
-
-
-@pytest.fixture
-def collected() -> Iterator[None]:
-    """Collect the garbage of a test while its warnings are ignored."""
-    yield
-    gc.collect()
 
 
 class Resp:

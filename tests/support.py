@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
 from attrs import define
 
+from pipeline import Send
 from stages.backends.backend import Backend
 from stages.events import (
     Authenticated,
@@ -108,14 +108,15 @@ class FakeBackend:
     async def answer(
         self,
         request: ChatRequest,
+        forward: Send[ChatEvent],
         idle_timeout: float,
         first_byte_timeout: float | None = None,
-    ) -> AsyncGenerator[ChatEvent, None]:
+    ) -> None:
         try:
             for data in self.chunks:
-                yield ChatChunk(data)
+                await forward(ChatChunk(data))
             if isinstance(self.end, Exception):
                 raise self.end
-            yield self.end
+            await forward(self.end)
         finally:
             self.closed = True

@@ -19,14 +19,14 @@ from packaging.specifiers import SpecifierSet
 from proxy.app import App
 from proxy.cli import main
 from proxy.config import Server, read
-from proxy.http.disconnect import SHUTDOWN_NOTICE
+from proxy.http.disconnect import CLOSE_TIMEOUT, SHUTDOWN_NOTICE
 
 ROOT = Path(__file__).parent.parent
 UNIT = ROOT / "deploy" / "llm-proxy.service"
 DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
 INSTALLED = str(Path(sys.executable).with_name("llm-proxy"))
 #: Seconds the last requests are given, and to inform clients.
-DRAIN = Server().drain_timeout + SHUTDOWN_NOTICE
+DRAIN = Server().drain_timeout + SHUTDOWN_NOTICE + CLOSE_TIMEOUT
 
 
 def steps(instruction: str) -> list[str]:

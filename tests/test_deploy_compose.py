@@ -13,7 +13,7 @@ import pytest
 
 from proxy import __version__
 from proxy.config import read
-from proxy.http.disconnect import SHUTDOWN_NOTICE
+from proxy.http.disconnect import CLOSE_TIMEOUT, SHUTDOWN_NOTICE
 from tests.deployment import (
     DEPLOY,
     DOCKERFILE,
@@ -129,7 +129,9 @@ def test_the_proxy_reads_its_config_and_keeps_its_record(tmp_path: Path) -> None
 
 
 def test_requests_in_flight_may_finish(tmp_path: Path) -> None:
-    needed = shared_config(tmp_path).sections["server"].drain_timeout + SHUTDOWN_NOTICE
+    needed = (
+        shared_config(tmp_path).sections["server"].drain_timeout + SHUTDOWN_NOTICE + CLOSE_TIMEOUT
+    )
 
     assert seconds(PROXY["stop_grace_period"]) > needed
     assert seconds(SERVICES["nginx"]["stop_grace_period"]) > needed

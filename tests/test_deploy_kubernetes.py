@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from proxy import __version__
 from proxy.app import App
-from proxy.http.disconnect import SHUTDOWN_NOTICE
+from proxy.http.disconnect import CLOSE_TIMEOUT, SHUTDOWN_NOTICE
 from tests.deployment import (
     CONFIG,
     DEPLOY,
@@ -31,6 +31,7 @@ FOLDERS = sorted(path.parent for path in KUBERNETES.rglob("kustomization.yaml"))
 FILES = sorted(path for path in KUBERNETES.rglob("*.yaml") if path.name != "kustomization.yaml")
 #: The oldest version with the action `sleep`, and the newest.
 VERSIONS = ("1.30", "1.37")
+#: pip cannot install kubectl. Without it, a contributor can still run all other tests.
 KUBECTL = shutil.which("kubectl")
 
 
@@ -72,6 +73,7 @@ def test_a_wrong_option_would_be_seen() -> None:
         kubernetes_validate.validate(wrong, VERSIONS[-1], strict=True)
 
 
+# pip cannot install kubectl. Without it, the objects themselves are still tested, above.
 @pytest.mark.skipif(not KUBECTL, reason="needs kubectl, for Kustomize")
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.relative_to(KUBERNETES).name)
 def test_kustomize_makes_valid_objects_with_the_config(folder: Path) -> None:
@@ -92,6 +94,7 @@ def test_kustomize_makes_valid_objects_with_the_config(folder: Path) -> None:
     assert pod["containers"][0]["image"] == f"registry.example/llm-proxy:{__version__}"
 
 
+# As above: it reads what Kustomize makes.
 @pytest.mark.skipif(not KUBECTL, reason="needs kubectl, for Kustomize")
 def test_the_config_map_has_the_shared_config() -> None:
     (config,) = [each for each in render(BASE) if each["kind"] == "ConfigMap"]
@@ -154,7 +157,9 @@ def test_ports_and_paths_are_those_that_are_served(tmp_path: Path) -> None:
 
 
 def test_requests_in_flight_may_finish(tmp_path: Path) -> None:
-    drain = shared_config(tmp_path).sections["server"].drain_timeout + SHUTDOWN_NOTICE
+    drain = (
+        shared_config(tmp_path).sections["server"].drain_timeout + SHUTDOWN_NOTICE + CLOSE_TIMEOUT
+    )
     sleep = CONTAINER["lifecycle"]["preStop"]["sleep"]["seconds"]
 
     assert sleep > 0

@@ -105,3 +105,11 @@ def test_it_reports_packages_of_others_in_one_line(
 
 def test_these_packages_are_its_own() -> None:
     assert list(llm_proxy.foreign(llm_proxy.HOME)) == []
+
+
+def test_ctrl_c_during_the_imports_ends_it_silently(site: Path, tmp_path: Path) -> None:
+    write(site, "proxy/cli.py", "import signal\nsignal.raise_signal(signal.SIGINT)\n")
+
+    ended = started(tmp_path, site)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

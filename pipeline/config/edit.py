@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import SafeConstructor
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
@@ -41,7 +42,7 @@ def add_entry(text: str, at: str | Path, name: str, value: str, comment: str = "
             if inner.get(step) is None:
                 inner[step] = {}
             inner = inner[step]
-        new = _load(f"{name}: {value}")
+        new = load(f"{name}: {value}")
         if new.keys() & inner.keys():
             raise _refusal(path)
         inner.update(new)
@@ -68,7 +69,7 @@ def replace_scalar(text: str, path: Path, value: str) -> str:
         *outer, last = path
         for step in outer:
             config = config[step]
-        config.update(_load(f"{last}: {value}"))
+        config.update(load(f"{last}: {value}"))
 
     def edited() -> str:
         node = _node(_root(text), path)[1]
@@ -85,10 +86,10 @@ def _verified(
 ) -> str:
     """Give the result of `edit`, which must load as the old config after `change`."""
     try:
-        new, expected = edit(), copy.deepcopy(_load(text))  # an alias is one object with its anchor
+        new, expected = edit(), copy.deepcopy(load(text))  # an alias is one object with its anchor
         change(expected)
-        result = _load(new)
-    except (YAMLError, KeyError, TypeError, AttributeError) as error:
+        result = load(new)
+    except (YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         raise _refusal(path) from error
     if _without_empty(result) != _without_empty(expected):
         raise _refusal(path)
@@ -119,7 +120,7 @@ def _insert(text: str, path: Path, entry: str, comment: str) -> str:
     newline = "\r\n" if "\r\n" in text else "\n"
     end = "" if not text or text.endswith(("\n", "\r")) else newline
     if not path:
-        if _load(text):
+        if load(text):
             _root(text)
         return f"{text}{end}{line}{newline}"
     key, value = _node(_root(text), path)
@@ -211,5 +212,18 @@ def _line_end(text: str, line: int) -> int:
     return match.start() if match else len(text)
 
 
-def _load(text: str) -> dict[str, Any]:
-    return YAML(typ="safe", pure=True).load(text) or {}
+def load(text: str) -> dict[str, Any]:
+    """Give the values of a config, with the names of variables in them; a date is a text.
+
+    Raises YAMLError, or ValueError for a number of thousands of digits.
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.Constructor = _Constructor
+    return yaml.load(text) or {}
+
+
+class _Constructor(SafeConstructor):
+    """Gives the text of a date, also of one that the calendar does not have."""
+
+
+_Constructor.add_constructor("tag:yaml.org,2002:timestamp", SafeConstructor.construct_yaml_str)

@@ -25,6 +25,8 @@ from pipeline.config.redaction import Secret, unknown
 _VARIABLE = re.compile(
     r"\$(\$)?\{(?:file:([^{}]+)\}|([A-Za-z_][A-Za-z0-9_]*)(?::-((?:(?!\$\{)[^}])*))?\}|)"
 )
+#: The name of a variable in a config. A key in its place has other characters.
+VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SCALARS = {"int", "float", "bool", "null"}
 #: Values and names in a file, each as often as an alias repeats it.
 _MAX_NODES = 100_000

@@ -62,6 +62,8 @@ def _remaining_at_end(
         return Problem("chain-end", message, location, hint)
     emitter = ([step for step in steps if _emits(step.stage, remaining)] or steps)[-1]
     hint = f"add {names} after `{emitter.name}`" if names else "add stages that lead to it"
+    if _adds(emitter.stage, remaining):
+        hint = f"remove `{emitter.name}`: no stage after it accepts {spell(remaining)}"
     for earlier in steps[: steps.index(emitter)]:
         if _takes(earlier.stage, remaining):
             where = f"`{earlier.name}` (line {earlier.location.line})"
@@ -117,6 +119,13 @@ def _emits(stage: StageClass, wanted: tuple[type, ...]) -> bool:
     emits = types.emits
     related = any(issubclass(e, wanted) or issubclass(w, e) for e in emits for w in wanted)
     return not types.transparent and related
+
+
+def _adds(stage: StageClass, remaining: tuple[type, ...]) -> bool:
+    """Whether a stage passes its events on, and makes the events `remaining` besides."""
+    types = signature(stage)
+    passes = set(types.accepts) & set(types.emits)
+    return bool(passes) and not any(issubclass(event, types.accepts) for event in remaining)
 
 
 def _takes(stage: StageClass, remaining: tuple[type, ...]) -> bool:

@@ -1,1 +1,1 @@
-"""Shares limits, slots and circuit breakers among the workers of one machine."""
+"""Shares limits, slots, circuit breakers and the page among the workers of one machine."""

@@ -5,6 +5,7 @@
     event                                     effect
     ---------------------------------------   -----------------------------------------
     the peer reads slowly                     messages wait, at most MAX_UNSENT bytes
+    more than _MAX_OFFERED bytes wait         an offered message is dropped
     more than MAX_UNSENT bytes wait           closed
     a line is longer than MAX_LINE bytes, or  ProtocolError; the owner closes
     is not a message
@@ -14,9 +15,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -27,7 +30,10 @@ from pipeline.task_groups import task_group
 
 MAX_UNSENT = 1 << 20
 MAX_LINE = 1 << 20
+#: Unsent bytes beyond which an offered message is dropped.
+_MAX_OFFERED = 1 << 18
 _READ = 1 << 16
+_BACKLOG = 128
 _ENCODER = msgspec.json.Encoder()
 
 M = TypeVar("M")
@@ -35,6 +41,18 @@ M = TypeVar("M")
 
 class ProtocolError(Exception):
     """The peer sent something that is not a message."""
+
+
+def listen(path: Path) -> socket.socket:
+    """Listen on a Unix socket. Raises OSError, also if `path` is too long for one."""
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(os.fspath(path))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 @define(eq=False)
@@ -72,6 +90,11 @@ class Connection(Generic[M]):
             self._has_unsent.set()
             if len(self._unsent) > MAX_UNSENT:
                 self.close()
+
+    def offer(self, message: Any) -> None:
+        """Send a message, unless many bytes wait: large messages must not close the connection."""
+        if len(self._unsent) <= _MAX_OFFERED:
+            self.send(message)
 
     def close(self) -> None:
         """End the connection. `wait` returns."""

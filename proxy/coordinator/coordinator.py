@@ -16,11 +16,9 @@ A worker never waits for another one: `Connection.send` does not wait.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -37,8 +35,6 @@ from stages.limits.memory import MemoryStore
 from stages.limits.store import Refused
 
 log = logging.getLogger("llm_proxy")
-
-_BACKLOG = 128
 
 
 @define(eq=False)
@@ -85,6 +81,8 @@ class Coordinator:
             messages.Resize: self._resize,
             messages.BreakerChange: self._change_breaker,
             messages.HealthCheck: self._relay,
+            messages.PageQuery: self._query_page,
+            messages.PagePart: self._send_part,
             messages.Ping: self._ping,
         }
 
@@ -277,17 +275,19 @@ class Coordinator:
             if other is not worker:
                 other.connection.send(message)
 
+    # The page.
 
-def listen(path: Path) -> socket.socket:
-    """Listen on a Unix socket. Raises OSError, also if `path` is too long for one."""
-    listener = socket.socket(socket.AF_UNIX)
-    try:
-        listener.bind(os.fspath(path))
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+    def _query_page(self, worker: _Worker, message: messages.PageQuery) -> None:
+        others = [other for other in self._workers if other is not worker]
+        pids = tuple(other.pid for other in others)
+        worker.connection.send(messages.PageWorkers(message.n, pids))
+        for other in others:
+            other.connection.offer(message)
+
+    def _send_part(self, worker: _Worker, message: messages.PagePart) -> None:
+        for other in self._workers:
+            if other.pid == message.to:
+                other.connection.offer(message)
 
 
 def start(listener: socket.socket) -> None:

@@ -180,6 +180,11 @@ class Link:
         elif keep:
             self._kept.append(message)
 
+    def offer(self, message: Any) -> None:
+        """Send a message that may be dropped: see Connection."""
+        if self._connection is not None:
+            self._connection.offer(message)
+
     def receive_now(self) -> None:
         """Take the messages that are here."""
         connection = self._connection

@@ -11,11 +11,15 @@
     Resize                        (Start for others)          CallQueue.resize
     BreakerChange                 to the other workers        Breakers.apply
     HealthCheck                   to the other workers        BackendMonitor.record
+    PageQuery                     PageWorkers, and the query  each of the others sends a PagePart,
+                                  to the other workers        until `deadline`
+    PagePart                      to the worker `to`          the page shows it
     Ping                          Pong                        the coordinator responds
 
 `n` identifies a request among those of its connection, and `call` a call among those of its
-worker. The messages of a connection take effect in their order. Names of clients and sessions are
-in the messages, prompts never.
+worker. The messages of a connection take effect in their order, but a message of the page is
+dropped if the receiver reads slowly. Names of clients and sessions are in the messages. Prompts
+and responses are only in a PagePart, of workers with `ui: {bodies: true}`, cut and redacted.
 """
 
 from __future__ import annotations
@@ -155,6 +159,36 @@ class HealthCheck(_Message):
     error: str
 
 
+class PageQuery(_Message):
+    """A request for the parts of the other workers: see SharedPage and stages/page/parts.py.
+
+    `pid` is the worker that asks. `deadline` is a time of `time.monotonic`, which all processes of
+    a machine share.
+    """
+
+    n: int
+    pid: int
+    deadline: float
+    exchange: str | None
+    before: float | None
+
+
+class PageWorkers(_Message):
+    """The process ids of the workers that get the query."""
+
+    n: int
+    pids: tuple[int, ...]
+
+
+class PagePart(_Message):
+    """The part of the worker `pid`, for the query `n` of the worker `to`."""
+
+    n: int
+    pid: int
+    to: int
+    data: msgspec.Raw
+
+
 class Ping(_Message):
     """A request for a Pong."""
 
@@ -178,10 +212,21 @@ FromWorker: TypeAlias = (
     | Resize
     | BreakerChange
     | HealthCheck
+    | PageQuery
+    | PagePart
     | Ping
 )
 FromCoordinator: TypeAlias = (
-    Welcome | AdmitResult | EnterResult | Start | BreakerChange | HealthCheck | Pong
+    Welcome
+    | AdmitResult
+    | EnterResult
+    | Start
+    | BreakerChange
+    | HealthCheck
+    | PageQuery
+    | PageWorkers
+    | PagePart
+    | Pong
 )
 FROM_WORKER: msgspec.json.Decoder[FromWorker] = msgspec.json.Decoder(FromWorker)
 FROM_COORDINATOR: msgspec.json.Decoder[FromCoordinator] = msgspec.json.Decoder(FromCoordinator)

@@ -1,16 +1,9 @@
-"""Connects a config to the coordinator: its limits, queues, circuit breakers and health checks.
-
-The folder of the workers has the coordinator's socket, the metrics, and the sockets of embedded
-models; see stages/backends/shared_model.py.
-"""
+"""Connects a config to the coordinator: limits, queues, circuit breakers, health checks, page."""
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import shutil
-import tempfile
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -24,17 +17,16 @@ from proxy.coordinator.call_queue import SharedCallQueue
 from proxy.coordinator.limit_store import SharedLimitStore
 from proxy.coordinator.link import Link
 from proxy.coordinator.messages import FromCoordinator
+from proxy.coordinator.page import SharedPage
+from proxy.coordinator.shared_folder import SOCKET, lock_folder, remove_unless_locked
 from stages.backends.call_queue import LocalCallQueue
 from stages.backends.embedded_model import LocalModel
 from stages.backends.session import strip_credentials
-from stages.backends.shared_model import MAX_NAME, SharedModel
+from stages.backends.shared_model import SharedModel
 from stages.limits.memory import MemoryStore
+from stages.page.parts import respond
 from stages.routing.breaker import Breakers, Change
 
-#: The name of the socket in the folder that the workers share.
-SOCKET = "sock"
-#: Bytes of a socket's path, with the zero at its end: 108 on Linux, 104 on macOS and BSD.
-_MAX_PATH = 104
 #: What `serve` says at start.
 NOTE = (
     "the workers share `limits`, `max_concurrent_calls` and circuit breakers; "
@@ -42,40 +34,28 @@ NOTE = (
 )
 
 
-def make_folder() -> tempfile.TemporaryDirectory[str]:
-    """Make the folder that the workers share, which only this user can open. Raises OSError.
-
-    It is in TMPDIR, but in /tmp if the paths of its sockets would be too long there.
-    """
-    prefix = "llm-proxy-"
-    folder = tempfile.TemporaryDirectory(prefix=prefix, ignore_cleanup_errors=True)
-    if len(os.fsencode(folder.name)) + len("/") + MAX_NAME >= _MAX_PATH:
-        folder.cleanup()
-        return tempfile.TemporaryDirectory(prefix=prefix, dir="/tmp", ignore_cleanup_errors=True)
-    return folder
-
-
 @define(eq=False)
 class Sharing:
-    """What this worker shares with the `workers` of its machine."""
+    """What this worker shares with the others. There are `workers`; they share `folder`."""
 
-    path: Path
+    folder: Path
     workers: int
     link: Link = field(init=False)
     _limits: SharedLimitStore = field(init=False)
+    _page: SharedPage = field(init=False)
     _queues: dict[str, SharedCallQueue] = field(factory=dict, init=False)
     _monitors: dict[str, BackendMonitor] = field(factory=dict, init=False)
     """By the name of the backend."""
     _breakers: Breakers = field(factory=Breakers, init=False)
-    _folder: int = field(init=False)
-    """The folder, which each worker locks for reading."""
+    _lock: int = field(init=False)
+    """The lock of the folder."""
 
     def __attrs_post_init__(self) -> None:
-        self._folder = os.open(self.path.parent, os.O_RDONLY)
-        fcntl.flock(self._folder, fcntl.LOCK_SH)
-        self.link = Link(self.path)
+        self._lock = lock_folder(self.folder)
+        self.link = Link(self.folder / SOCKET)
         self._limits = SharedLimitStore(self.link, self.workers)
-        self.link.members += [self, self._limits]
+        self._page = SharedPage(self.link, self.workers)
+        self.link.members += [self, self._limits, self._page]
 
     def attach(self, config: Config) -> None:
         """Share the state of a config. Stores that other machines share are left alone."""
@@ -87,7 +67,9 @@ class Sharing:
                 key = f"{name} {strip_credentials(backend.profile.base_url)}"
                 backend.queue = self._queue(key, backend.queue.slots)
             if isinstance(backend.embedded_model, LocalModel):
-                backend.embedded_model = SharedModel(self.path.parent, backend.profile)
+                backend.embedded_model = SharedModel(self.folder, backend.profile)
+        sections["ui"].ask = self._page.ask
+        self._page.respond = partial(respond, sections["ui"], sections["backends"])
         if sections["store"].connection is None:
             self._breakers = sections["circuit_breaker"]
             self._breakers.on_change = self._publish_breaker
@@ -104,9 +86,8 @@ class Sharing:
 
     def remove_folder(self) -> None:
         """Remove the folder, unless another worker uses it. The supervisor has died."""
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(self.path.parent, ignore_errors=True)
+        os.close(self._lock)
+        remove_unless_locked(self.folder)
 
     def _queue(self, key: str, slots: int) -> SharedCallQueue:
         queue = self._queues.get(key)

@@ -15,7 +15,7 @@ from pipeline.config.schema import Config, Pipeline
 from pipeline.stage import signature
 from proxy.config import referenced_backends
 from proxy.explain.report import Report
-from proxy.explain.request import Saved, make_request, with_key
+from proxy.explain.request import Saved, make_request, standalone
 from proxy.explain.trace import Trace
 from stages.authenticate import Authenticate
 from stages.events import ChatRequest, HttpRequest
@@ -44,7 +44,7 @@ def choose(config: Config, name: str | None) -> Pipeline:
 
 def explain(config: Config, pipeline: Pipeline, source: Saved, dry: bool, as_json: bool) -> bool:
     """Run the request, and print the report. Return whether the client would get an error."""
-    pipeline = with_key(pipeline)
+    pipeline = standalone(pipeline)
     exchange = Exchange(id=new_request_id(), pipeline=pipeline.name)
     names = pipeline.stage_names
     stop_before = _caller(pipeline) if dry else None

@@ -9,11 +9,11 @@ from typing import Any
 import click
 from attrs import Factory, define, frozen
 
-from proxy.access_log import log_safe
 from proxy.explain.changes import Change, changes, in_short
 from proxy.explain.trace import Arrow, Trace
 from proxy.explain.views import Json, masked
 from stages.exchange import Exchange
+from stages.wire.printable import printable
 
 _MAX_CHANGES = 8  # lines for one member of a request or response
 _MEMBER = re.compile(r"[.\[]")
@@ -126,7 +126,7 @@ class Report:
         """Give the lines for the request, as `curl -v` does."""
         view = self._mask(self.trace.arrows[0].request)
         yield f"{view['method']} {view['path']} → pipeline `{self.exchange.pipeline}`"
-        yield from (log_safe(f"> {name}: {value}") for name, value in view["headers"].items())
+        yield from (printable(f"> {name}: {value}") for name, value in view["headers"].items())
         yield ""
 
     def pass_lines(self, one_pass: Pass) -> Iterator[str]:
@@ -135,7 +135,7 @@ class Report:
         yield from _change_lines(one_pass.changes, one_pass.policies)
         for degradation in one_pass.degradations:
             name, _, action = degradation.rpartition(":")
-            text = log_safe(f"  ! {name}: {action}, and reported to the client")
+            text = printable(f"  ! {name}: {action}, and reported to the client")
             yield click.style(text, fg="magenta")
         if not one_pass.changes and not one_pass.degradations:
             yield click.style("  unchanged", dim=True)
@@ -151,7 +151,7 @@ class Report:
         for number, error in self.trace.errors:
             values = self._error(number, error)
             text = "{stage}: {status} {type}: {message}".format(**values)
-            yield click.style(log_safe(text), fg="red", bold=True)
+            yield click.style(printable(text), fg="red", bold=True)
         for repeat in self.exchange.repeats:
             where = f" at {repeat.target.backend}" if repeat.target else ""
             yield f"{repeat.stage}: sent again after {repeat.error}{where}"
@@ -186,10 +186,10 @@ def _change_lines(all_changes: Collection[Change], policies: Mapping[str, str]) 
             values = [in_short(change.before)] * (change.what != "added")
             values += [in_short(change.after)] * (change.what != "removed")
             reason = _REASONS.get(policies.get(change.path, ""), "")
-            text = log_safe(f"  {sign} {change.path}: {' → '.join(values)}{reason}")
+            text = printable(f"  {sign} {change.path}: {' → '.join(values)}{reason}")
             yield click.style(text, fg=color)
         if more := len(group[_MAX_CHANGES:]):
-            yield log_safe(f"    and {more} more in {member}; `--json` prints all")
+            yield printable(f"    and {more} more in {member}; `--json` prints all")
 
 
 def _listed(arrow: Arrow) -> str:

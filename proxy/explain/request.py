@@ -7,11 +7,13 @@ import re
 
 from attrs import evolve, frozen
 
-from pipeline.chain import Chain
+from pipeline.chain import AnyStage, Chain
 from pipeline.config.schema import Pipeline
 from stages.authenticate import Authenticate
 from stages.events import HttpRequest
 from stages.exchange import Exchange
+from stages.limit import Limit
+from stages.limits.section import LimitsSection
 from stages.messages_api.errors import RequestTooLargeError
 from stages.recording.lines import LineError, parse
 
@@ -42,17 +44,24 @@ def saved(data: bytes) -> tuple[Saved, int]:
     return Saved(data, {}), 0  # `validate` says why it is not valid
 
 
-def with_key(pipeline: Pipeline) -> Pipeline:
-    """Give `pipeline` with a key, if it has only named keys: a config does not have those."""
-    stages = tuple(
-        evolve(stage, keys=("explain",), named=None)
-        if isinstance(stage, Authenticate) and not stage.keys and not stage.is_open
-        else stage
-        for stage in pipeline.stages
-    )
+def standalone(pipeline: Pipeline) -> Pipeline:
+    """Give `pipeline` for a command, which has neither a client nor the counts of the proxy.
+
+    If it has only named keys, it gets a key of its own: a config does not have those. Limits do not
+    apply.
+    """
+    stages = tuple(map(_standalone, pipeline.stages))
     if stages == pipeline.stages:
         return pipeline
     return evolve(pipeline, stages=stages, chain=Chain.of(stages, HttpRequest))
+
+
+def _standalone(stage: AnyStage) -> AnyStage:
+    if isinstance(stage, Authenticate) and not stage.keys and not stage.is_open:
+        return evolve(stage, keys=("explain",), named=None)
+    if isinstance(stage, Limit):
+        return evolve(stage, limits=LimitsSection())
+    return stage
 
 
 def make_request(pipeline: Pipeline, exchange: Exchange, source: Saved) -> HttpRequest:

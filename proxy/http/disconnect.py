@@ -58,6 +58,11 @@ HEADER_LINES = "llm_proxy.header_lines"
 """The member of `http.response.start` with further lines of the head, each with its CRLF."""
 SHUTDOWN_NOTICE = 2
 """Seconds between the notice to clients that the proxy shuts down, and the server's end."""
+CLOSE_TIMEOUT = 10
+"""Seconds after the server's end in which a worker can close its backends and files.
+
+The usage record, the recorded exchanges and the spans may take 3 s each, one after another.
+"""
 
 
 class ServedApp(Protocol):

@@ -3,16 +3,18 @@
 It repairs these faults of uvicorn. A packet is the bytes of one call of `data_received`.
 
 - Some clients offer HTTP/2 with `Upgrade: h2c` (Java's HttpClient, `curl --http2`). uvicorn loses
-  the body of such a request, because its parser expects the other protocol after the head. If the
-  offer is in the packet that begins the request, HttpProtocol hides it from the parser. These
-  clients send it there.
+  the body of such a request, because its parser expects the other protocol after the head.
+  HttpProtocol hides the offer from the parser. It misses an offer if the header name is split
+  between two packets, or if an earlier request on the connection has no complete response yet.
+  Java's client and curl send no such offers.
 - uvicorn responds in plain text to bytes that are not HTTP, even within another response.
 - uvicorn reports a disconnect to the last of several pipelined requests only.
 - uvicorn stops reading while much of a body is buffered, and resumes when the application asks for
   more. After the last part of a body the application does not ask. So reading stays paused, and a
   disconnect is not noticed. HttpProtocol resumes reading at the end of a body.
 - uvicorn adds the trailers of a chunked body to the headers of the request.
-- uvicorn passes on each chunk of a body separately. HttpProtocol joins the chunks of a packet.
+- uvicorn processes each chunk of a body separately, which is slow for small chunks. HttpProtocol
+  joins the chunks of a packet.
 - uvicorn accepts any number of pipelined requests. HttpProtocol refuses a request if
   `ConnectionLimits.requests` earlier ones have no complete response yet.
 - A client that sends the header `Expect: 100-continue` may omit the body after a refusal. uvicorn
@@ -23,8 +25,8 @@ It repairs these faults of uvicorn. A packet is the bytes of one call of `data_r
   HttpProtocol signals these requests `SHUTDOWN_NOTICE` seconds earlier.
 - uvicorn has no read timeouts and no limit on headers: see proxy/http/limits.py.
 
-HttpProtocol uses uvicorn's undocumented `cycle` (one request and its response) and `flow`. Tests
-over sockets fail if these change.
+HttpProtocol uses undocumented members of uvicorn's class, such as `cycle` (one request and its
+response), `flow` and `pipeline`. Tests over sockets fail if these change.
 """
 
 from __future__ import annotations
@@ -49,9 +51,9 @@ log = logging.getLogger("llm_proxy")
 
 _UPGRADE = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE)
 
-#: uvicorn stops reading at each pipelined request. At the end of its body HttpProtocol resumes
-#: reading, unless this number of requests wait. uvicorn may still resume when a response ends or
-#: the application reads. `ConnectionLimits.requests` limits all requests without a response.
+#: uvicorn stops reading at a pipelined request. HttpProtocol resumes at the end of that request's
+#: body if fewer than this many requests wait. uvicorn also resumes when a response ends or the
+#: application reads, so more may wait. `ConnectionLimits.requests` is a strict limit.
 _MAX_PIPELINED = 8
 
 
@@ -64,9 +66,8 @@ class HttpProtocol(HttpToolsProtocol):
     """Number of requests whose head is complete."""
     _in_body = False
     _bytes_outside_body = 0
-    """Bytes received after the last packet in which a head ended, or a body continued or ended.
-
-    `limits.head` limits them.
+    """Bytes of the packets since the last one that had a part of a body, or the end of a head or a
+    body. `limits.head` limits them.
     """
     _received = 0
     _times_drained = 0
@@ -94,11 +95,12 @@ class HttpProtocol(HttpToolsProtocol):
         if self._ignores_input:
             return
         if self.cycle is None or self.cycle.response_complete:  # a request may begin
-            head, end, remaining = data.partition(b"\r\n\r\n")
+            end = data.find(b"\r\n\r\n")
+            head = data if end < 0 else data[:end]
             if _UPGRADE.search(head):
-                # `refused` is as long as `upgrade`. The packet may be part of a body whose request
-                # already has its response, and the length of a body must not change.
-                data = _UPGRADE.sub(b"\r\nrefused", head) + end + remaining
+                # This packet may belong to the body of a request that already has its response.
+                # That body must keep its length, so `refused` is as long as `upgrade`.
+                data = _UPGRADE.sub(b"\r\nrefused", head) + data[len(head) :]
         self._received += len(data)
         self._bytes_outside_body += len(data)
         try:
@@ -128,7 +130,8 @@ class HttpProtocol(HttpToolsProtocol):
         if len(unanswered) >= self.limits.requests:
             raise InvalidRequestError("too many pipelined requests: wait for their responses")
         super().on_headers_complete()
-        self.cycle.__class__ = ResponseCycle  # uvicorn has no option for it; its task has not begun
+        # uvicorn has no option for the class. The change is safe: the cycle's task has not begun.
+        self.cycle.__class__ = ResponseCycle
         if self.expect_100_continue or not self.cycle.keep_alive:
             self._close_after(self.cycle)
         self.headers = []  # trailers go into this list; the scope keeps the old one
@@ -259,7 +262,11 @@ class HttpProtocol(HttpToolsProtocol):
         self.transport.abort()
 
     def _refuse(self, error: ApiError) -> None:
-        """Respond with `error`. If it would come within or before another response, just close."""
+        """Respond with `error`.
+
+        Just close the connection if the error would come within another response, or before the
+        response to an earlier request.
+        """
         self._ignores_input = True
         unanswered = self._unanswered()
         if not unanswered:
@@ -268,13 +275,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._close_after(self.cycle)
             _signals(self.cycle).body_error = error  # RequestBody.read raises it
             self.cycle.message_event.set()
-        else:  # the error would come within or before another response
+        else:
             self.transport.close()
 
     def _write_error(self, error: ApiError) -> None:
         """Write an error when no request is in flight. Then wait for the client to close.
 
-        If the proxy closed before it has read all bytes of the client, the system would reset the
+        If the proxy closed before it had read all bytes of the client, the system would reset the
         connection. The reset could destroy the response.
         """
         request_id = new_request_id()

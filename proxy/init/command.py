@@ -16,12 +16,13 @@ from attrs import evolve, frozen
 from pipeline.config.edit import EditError
 from pipeline.config.fix import FixError, create, rewrite
 from pipeline.config.options import UnavailableError
+from pipeline.config.parsing import VARIABLE_NAME
 from pipeline.config.schema import Config
 from proxy.config import DEFAULT_FILE, check_open_access, read
 from proxy.init import discovery, schema_file
 from proxy.init.discovery import Address, ModelServer
 from proxy.init.new_config import CLIENT_MODELS, Choice, extend, new_config
-from proxy.probe.reply import log_safe
+from proxy.probe.reply import on_one_line
 from stages.backends import embedded
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import profiles
@@ -57,6 +58,8 @@ def address(text: str, api_key_env: str | None) -> Address:
         raise click.UsageError(f"--backend takes NAME=URL, or one of {names}: {text}")
     if url and "://" not in url:
         raise click.UsageError(f"the URL of --backend begins with http:// or https://: {url}")
+    if api_key_env and not VARIABLE_NAME.fullmatch(api_key_env):  # it may be the key itself
+        raise click.UsageError("--api-key-env takes the name of a variable, not a key")
     key = os.environ.get(api_key_env, "") if api_key_env else ""
     if api_key_env and not key:
         raise click.UsageError(f"the environment variable {api_key_env} is not set or is empty")
@@ -78,7 +81,7 @@ def init(file: str, wishes: Wishes) -> None:
 def _echo_next(file: str, choice: Choice) -> None:
     click.echo("\nnext:")
     at = "" if file == DEFAULT_FILE else f" --config {shlex.quote(file)}"
-    model = "" if is_pattern(choice.model) else f" --model {shlex.quote(log_safe(choice.model))}"
+    model = "" if is_pattern(choice.model) else f" --model {shlex.quote(on_one_line(choice.model))}"
     claude, serve = f"llm-proxy run{at}{model} -- claude", f"llm-proxy serve{at}"
     click.echo(f"  {claude}   start Claude Code with this proxy")
     click.echo(f"  {serve:<{len(claude)}}   serve, and print how to use it")
@@ -93,7 +96,7 @@ def _choose(wishes: Wishes) -> Choice:
     if wishes.model is not None:
         candidates = [pair for pair in candidates if pair[1] == wishes.model]
         if not candidates:
-            listing = ", ".join(log_safe(m) for s in servers for m in s.models[:_MAX_LISTED])
+            listing = ", ".join(on_one_line(m) for s in servers for m in s.models[:_MAX_LISTED])
             hint = f"\n  hint: these are there: {listing}" if listing else _START_ONE
             raise click.ClickException(f"no server has the model {wishes.model}{hint}")
     if not candidates:
@@ -124,12 +127,12 @@ async def _find(wishes: Wishes) -> list[ModelServer]:
 def _ask(candidates: list[tuple[ModelServer, str]]) -> int:
     """Ask for the number of a model, from 1. Without a terminal, raise click.UsageError."""
     if not sys.stdin.isatty():
-        names = ", ".join(log_safe(model) for _, model in candidates[:_MAX_LISTED])
+        names = ", ".join(on_one_line(model) for _, model in candidates[:_MAX_LISTED])
         raise click.UsageError(
             f"there are several models; choose one with --model, or the first with --yes: {names}"
         )
     for number, (server, model) in enumerate(candidates[:_MAX_LISTED], 1):
-        click.echo(f"  {number:>2}  {log_safe(model)}  ({server.name})", err=True)
+        click.echo(f"  {number:>2}  {on_one_line(model)}  ({server.name})", err=True)
     if len(candidates) > _MAX_LISTED:
         click.echo(f"  and {len(candidates) - _MAX_LISTED} more: use --model", err=True)
     numbers = click.IntRange(1, min(len(candidates), _MAX_LISTED))
@@ -176,7 +179,9 @@ def _write(file: str, choice: Choice, print_only: bool) -> None:
     except OSError as error:
         hint = "choose another file with `--config PATH`"
         _fail(f"{file} cannot be written: {error.strerror}", hint)
-    click.echo(f"wrote {file}: {CLIENT_MODELS} goes to {log_safe(choice.model)} of {choice.name}")
+    click.echo(
+        f"wrote {file}: {CLIENT_MODELS} goes to {on_one_line(choice.model)} of {choice.name}"
+    )
     if with_schema:
         schema_file.write(file)
     else:

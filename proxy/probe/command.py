@@ -11,15 +11,16 @@ from typing import Any, NoReturn
 import click
 from attrs import frozen
 from dotenv import dotenv_values
-from ruamel.yaml import YAML
 
+from pipeline.config.edit import load
 from pipeline.config.options import OptionError
+from pipeline.config.parsing import VARIABLE_NAME
 from pipeline.config.problems import suggest
 from pipeline.config.schema import Config
 from proxy.config import locate, read
 from proxy.probe.endpoints import MODELS, models
 from proxy.probe.interview import Interview, ProbeClient
-from proxy.probe.reply import Reply, log_safe
+from proxy.probe.reply import Reply, on_one_line
 from proxy.probe.report import report
 from stages.backends.backend import Backend
 from stages.messages_api.errors import ApiError
@@ -28,7 +29,6 @@ from stages.profiles.profile import Profile
 _MAX_LISTED_MODELS = 20
 #: Shorter values of headers are not secrets; removing them would mutilate messages.
 _SECRET_LENGTH = 8
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VARIABLE = re.compile(r"(Bearer )?\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 _HINTS = {
     200: "check base_url (most end in /v1)",
@@ -57,7 +57,7 @@ class Subject:
 def from_config(name: str, config: str | None) -> Subject:
     """Return an entry of `backends`. Raises ConfigError, or ClickException if it is not usable."""
     loaded = read(config)
-    raw = YAML(typ="safe", pure=True).load(loaded.source).get("backends") or {}
+    raw = load(loaded.source).get("backends") or {}
     if name not in raw:
         hint = suggest(name, raw) or "name an entry of `backends`, or add `--url`"
         _fail(f"there is no backend `{name}` in {loaded.file}", hint)
@@ -74,7 +74,7 @@ def from_url(name: str, url: str, api_key_env: str | None, config: str | None) -
     """Return a backend that is not in the config. Raises ClickException."""
     raw, key = {"base_url": url}, ""
     if api_key_env:
-        if not _NAME.fullmatch(api_key_env):  # it may be the key itself: do not print it
+        if not VARIABLE_NAME.fullmatch(api_key_env):  # it may be the key itself: do not print it
             hint = "put the key into the environment or into `.env`, as NAME=key"
             _fail("`--api-key-env` takes the name of a variable, not a key", hint)
         dotenv = dotenv_values(Path(locate(config)).with_name(".env"))
@@ -111,7 +111,7 @@ async def probe(subject: Subject, model: str | None, whole: bool, seconds: float
         await backend.aclose()
     if refusal := interview.refusal:
         hint = _HINTS.get(refusal.status, _OTHER_HINT)
-        _fail(f"backend `{subject.name}`, model {log_safe(chosen)}: {refusal.error}", hint)
+        _fail(f"backend `{subject.name}`, model {on_one_line(chosen)}: {refusal.error}", hint)
     _print(subject, interview, listed, whole)
 
 
@@ -119,8 +119,8 @@ def _print(subject: Subject, interview: Interview, listed: Reply, whole: bool) -
     client, names = interview.client, models(listed)
     more = len(names) - _MAX_LISTED_MODELS
     listing = ", ".join(names[:_MAX_LISTED_MODELS]) + (f", and {more} more" if more > 0 else "")
-    click.echo(f"  # measured by `llm-proxy probe` with the model {log_safe(interview.model)}")
-    click.echo(f"  # models it lists: {log_safe(listing or listed.error or 'none')}")
+    click.echo(f"  # measured by `llm-proxy probe` with the model {on_one_line(interview.model)}")
+    click.echo(f"  # models it lists: {on_one_line(listing or listed.error or 'none')}")
     findings = interview.findings
     click.echo(report(subject.name, subject.written, subject.profile, findings, whole), nl=False)
     click.echo(f"{client.requests} requests, {client.tokens} output tokens", err=True)
@@ -149,7 +149,7 @@ def _model(requested: str | None, subject: Subject, listed: Reply) -> str:
         return names[0]
     if listed.status in (401, 403):
         _fail(f"backend `{subject.name}`: {listed.error}", _HINTS[listed.status])
-    listing = ", ".join(map(log_safe, names[:_MAX_LISTED_MODELS])) or "it lists none"
+    listing = ", ".join(map(on_one_line, names[:_MAX_LISTED_MODELS])) or "it lists none"
     _fail(f"which model of backend `{subject.name}`?", f"name one with `--model`: {listing}")
 
 

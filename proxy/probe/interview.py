@@ -17,7 +17,7 @@ from attrs import Factory, define, evolve, field, frozen
 from proxy.probe import conversation, reasoning, sampling
 from proxy.probe.endpoints import endpoint_questions
 from proxy.probe.question import Finding, ProbeRequest, Question, user
-from proxy.probe.reply import Reply, error_text, log_safe, reply_from
+from proxy.probe.reply import Reply, error_text, on_one_line, reply_from
 from proxy.probe.sampling import TEMPERATURE, limit_question
 from proxy.probe.tools import tool_questions
 from stages.backends.call import CLIENT_EXCEPTIONS, BackendCall
@@ -168,7 +168,7 @@ class Interview:
         silent = replies[-1].silent
         finding = Finding(replies[-1].error) if silent else question.judge(replies)
         # The evidence may quote the model, and becomes a YAML comment.
-        finding = evolve(finding, evidence=log_safe(finding.evidence))
+        finding = evolve(finding, evidence=on_one_line(finding.evidence))
         self.show_progress(f"{finding.evidence}\n")
         self._silences = self._silences + 1 if silent else 0
         if any(reply.accepted for reply in replies):

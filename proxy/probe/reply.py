@@ -124,7 +124,7 @@ def reply_from(backend: str, status: int, headers: Mapping[str, str], body: byte
     return Reply(status, "", objects)
 
 
-def log_safe(text: str) -> str:
+def on_one_line(text: str) -> str:
     """Put `text` on one line without control characters, for a comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
@@ -132,4 +132,4 @@ def log_safe(text: str) -> str:
 def error_text(backend: str, error: ApiError) -> str:
     """Return an error's message on one line, without the name of the backend."""
     message = error.message.removesuffix(" ()").removeprefix(f"backend `{backend}` ")
-    return log_safe(message.removeprefix("answered "))
+    return on_one_line(message.removeprefix("answered "))

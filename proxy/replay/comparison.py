@@ -18,6 +18,7 @@ from typing import Any, Literal
 from attrs import Factory, define, frozen
 
 from proxy.replay.run import Result
+from stages.wire.printable import printable
 
 Verdict = Literal["same", "differs", "failed"]
 #: The values that count.
@@ -121,5 +122,5 @@ def in_words(name: str, value: Any) -> str:
         text = ", ".join(f"{tool} {arguments}" for tool, arguments in calls)
     else:
         text = f"{value:,}" if isinstance(value, (int, float)) else str(value or "")
-    text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    text = printable(text)
     return (text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…") or "-"

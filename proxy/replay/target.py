@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 from pipeline.chain import Chain
 from pipeline.config.problems import suggest
 from pipeline.config.schema import Config, Pipeline
-from proxy.explain.request import with_key
+from proxy.explain.request import standalone
 from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry, ModelTarget
 from stages.events import HttpRequest
@@ -46,7 +46,7 @@ def against(config: Config, pipeline: Pipeline, name: str | None) -> Against:
     An entry of `models` with exactly this name goes first, then backends, then patterns. A backend
     without a model gets the one that `models` has for it. Raises ClickException.
     """
-    pipeline = with_key(pipeline)
+    pipeline = standalone(pipeline)
     if name is None:
         return Against(pipeline)
     models: Mapping[str, ModelEntry] = config.sections["models"]

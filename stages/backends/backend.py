@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 from typing import Any, Protocol, cast
 
@@ -18,6 +17,7 @@ import anyio.to_thread
 from attrs import define, field
 from yarl import URL
 
+from pipeline import Send
 from stages.backends.adjusted_request import AdjustedRequest
 from stages.backends.call import CLIENT_EXCEPTIONS, BackendCall
 from stages.backends.call_queue import CallQueue, LocalCallQueue
@@ -39,6 +39,7 @@ from stages.messages_api.errors import (
     InvalidRequestError,
     PromptTooLongError,
 )
+from stages.messages_api.usage import Usage
 from stages.off_loop import LARGE_BODY, off_loop
 from stages.profiles.profile import Profile, merge_overrides
 
@@ -55,13 +56,14 @@ _LAST_CHUNKS = 4
 class ChatBackend(Protocol):
     """What `invoke` needs of a backend. Tests implement it."""
 
-    def answer(
+    async def answer(
         self,
         request: ChatRequest,
+        forward: Send[ChatEvent],
         idle_timeout: float,
         first_byte_timeout: float | None = None,
-    ) -> AsyncGenerator[ChatEvent, None]:
-        """Yield ChatChunk…, then ChatEnd. The caller closes the generator. Raises ApiError.
+    ) -> None:
+        """Forward ChatChunk…, then ChatEnd. Raises ApiError, and the exceptions of `forward`.
 
         A ChatStart comes first if the request was adjusted before the backend accepted it.
         The timeouts are in seconds. `first_byte_timeout` defaults to `idle_timeout`.
@@ -191,8 +193,12 @@ class Backend:
             raise InternalError(f"backend `{name}` answered a health check with status {status}")
 
     async def answer(
-        self, request: ChatRequest, idle_timeout: float, first_byte_timeout: float | None = None
-    ) -> AsyncGenerator[ChatEvent, None]:
+        self,
+        request: ChatRequest,
+        forward: Send[ChatEvent],
+        idle_timeout: float,
+        first_byte_timeout: float | None = None,
+    ) -> None:
         """See ChatBackend."""
         await self.open()
         if attempts := request.exchange.attempts:
@@ -200,7 +206,7 @@ class Backend:
         from stages.backends.langchain import open_response  # imported by `open`, in a thread
 
         target = request.resolved.target
-        call = _call(request, idle_timeout, first_byte_timeout)
+        call = BackendCall.of(request, idle_timeout, first_byte_timeout)
         adjusted = AdjustedRequest(request, call, self.profile_for)
         recent: deque[Any] = deque(maxlen=_LAST_CHUNKS)
         accepted = False
@@ -212,26 +218,31 @@ class Backend:
                     accepted = True
                     if adjusted.dropped_options:
                         self._remember_dropped_options(adjusted)
-                        yield ChatStart(adjusted.request)
+                        await forward(ChatStart(adjusted.request))
                     async for chunks in response:
-                        last = len(chunks) - 1
-                        for n, data in enumerate(chunks):
-                            recent.append(data)
-                            yield ChatChunk(data, more_buffered=n < last)
-            except PromptTooLongError as error:
-                raise await self._with_token_count(request, error) from error
-            except InvalidRequestError as error:  # a refusal, before any chunk
-                if accepted or not await self._adjust(adjusted, error):
+                        recent.extend(chunks)
+                        for data in chunks[:-1]:
+                            await forward(ChatChunk(data, more_buffered=True))
+                        await forward(ChatChunk(chunks[-1]))
+            except InvalidRequestError as error:
+                if accepted:  # a later stage raised it
                     raise
-        self.responses += 1
-        used = parse_usage(last_reported_usage(recent))
-        self.calibration.learn(target.model, adjusted.request.raw_estimate, used.prompt_tokens)
-        yield ChatEnd(adjusted.call.completed, adjusted.limit_lowered)
+                await self._adjust(adjusted, error)
+        self._count_response(adjusted.request, parse_usage(last_reported_usage(recent)))
+        await forward(ChatEnd(adjusted.call.completed, adjusted.limit_lowered))
 
-    async def _adjust(self, adjusted: AdjustedRequest, error: InvalidRequestError) -> bool:
-        """Adjust the request after `error`; False if that is not possible."""
+    def _count_response(self, request: ChatRequest, used: Usage) -> None:
+        self.responses += 1
+        model = request.resolved.target.model
+        self.calibration.learn(model, request.raw_estimate, used.prompt_tokens)
+
+    async def _adjust(self, adjusted: AdjustedRequest, error: InvalidRequestError) -> None:
+        """Adjust the request after a refusal. Raise the error if that is not possible."""
+        if isinstance(error, PromptTooLongError):
+            raise await self._with_token_count(adjusted.request, error)
         small = adjusted.call.body_size < LARGE_BODY
-        return adjusted.adjust(error) if small else await off_loop(adjusted.adjust, error)
+        if not (adjusted.adjust(error) if small else await off_loop(adjusted.adjust, error)):
+            raise error
 
     def _remember_dropped_options(self, adjusted: AdjustedRequest) -> None:
         """Remember, log and count the options that were left out."""
@@ -273,21 +284,6 @@ class Backend:
         except ApiError as error:
             log.warning("backend `%s` cannot count tokens: %s", target.backend, error.log_message)
             return None
-
-
-def _call(request: ChatRequest, idle_timeout: float, first_byte: float | None) -> BackendCall:
-    resolved = request.resolved
-    return BackendCall(
-        resolved.target.backend,
-        request.messages,
-        request.options,
-        idle_timeout,
-        first_byte,
-        encoded=request.encoded,
-        buffered=not resolved.request.stream,
-        body_size=resolved.new_bytes,
-        headers=resolved.http.exchange.call_headers,
-    )
 
 
 #: Backends open in threads. Two that import LangChain at once may see a half-imported module.

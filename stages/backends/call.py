@@ -7,7 +7,8 @@ from typing import Any
 import aiohttp
 from attrs import define, field
 
-from stages.wire.json_codec import NOT_ENCODED, EncodedMessages
+from stages.events import ChatRequest
+from stages.wire.encoded_parts import NOT_ENCODED, EncodedParts
 
 #: Exceptions of a call whose response does not arrive, or only in part.
 CLIENT_EXCEPTIONS = (
@@ -33,7 +34,7 @@ class BackendCall:
     """Seconds between two reads of the response."""
     first_byte_timeout: float | None = None
     """Seconds until the first byte of the body. Default: `idle_timeout`."""
-    encoded: EncodedMessages = field(default=NOT_ENCODED, repr=False)
+    encoded: EncodedParts = field(default=NOT_ENCODED, repr=False)
     """See ChatRequest."""
     buffered: bool = False
     """Whether a stream is buffered here, because the client wants a whole response."""
@@ -47,3 +48,21 @@ class BackendCall:
     """Whether the backend marked its response as complete. Set by BackendResponse."""
     read_to_end: bool = False
     """Whether the stream was read to its end. Set by ProxyChat."""
+
+    @classmethod
+    def of(
+        cls, request: ChatRequest, idle_timeout: float, first_byte_timeout: float | None
+    ) -> BackendCall:
+        """The first call for a request."""
+        resolved = request.resolved
+        return cls(
+            resolved.target.backend,
+            request.messages,
+            request.options,
+            idle_timeout,
+            first_byte_timeout,
+            encoded=request.encoded,
+            buffered=not resolved.request.stream,
+            body_size=resolved.new_bytes,
+            headers=request.exchange.call_headers,
+        )

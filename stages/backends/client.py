@@ -11,6 +11,7 @@ stages do not.
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import aiohttp
@@ -20,7 +21,7 @@ from stages.backends.call import BackendCall
 from stages.backends.response import BackendResponse
 from stages.backends.session import REUSED
 from stages.off_loop import LARGE_BODY, off_loop
-from stages.wire import json_codec
+from stages.wire.encoded_parts import encode_body
 
 # A response head may take this many idle timeouts. aiohttp has no timeout while it writes a request
 # that the backend does not read, and after a 1xx response.
@@ -63,16 +64,11 @@ class ChatCompletionsClient:
         The backend may have closed a kept-alive connection, which is noticed only when the
         connection is used. Then the request is sent once more.
         """
-        if call.encoded and "messages" in body:
-            data = json_codec.encode_body(body, call.encoded)
-        elif call.body_size < LARGE_BODY:
-            data = json_codec.encode(body)
+        if call.body_size < LARGE_BODY:
+            data = encode_body(body, call.encoded)
         else:
-            data = await off_loop(json_codec.encode, body)
+            data = await off_loop(encode_body, body, call.encoded)
         head_timeout = call.first_byte_timeout or call.idle_timeout
-        timeout = aiohttp.ClientTimeout(
-            total=None, connect=self.connect_timeout, sock_read=head_timeout
-        )
         for last_attempt in (False, True):
             try:
                 async with asyncio.timeout(self.connect_timeout + _HEAD_TIMEOUTS * head_timeout):
@@ -80,7 +76,7 @@ class ChatCompletionsClient:
                         url,
                         data=_Body(data),
                         headers=call.headers,
-                        timeout=timeout,
+                        timeout=_client_timeout(self.connect_timeout, head_timeout),
                         allow_redirects=False,
                     )
             except aiohttp.ClientConnectorError:
@@ -89,3 +85,8 @@ class ChatCompletionsClient:
                 if last_attempt or not REUSED.get():
                     raise
         raise AssertionError("unreachable")
+
+
+@functools.lru_cache
+def _client_timeout(connect: float, head: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect, sock_read=head)

@@ -13,7 +13,7 @@ makes the payload, and `open_response` reads the response from its client.
 
     open_response                  makes the payload, and enters one of these
     ├── BackendResponse            without tracing: the client's response
-    └── _traced, _traced_stream    with tracing: `ainvoke` and `astream` enter the response
+    └── _TracedResponse            with tracing: `ainvoke` or `astream` enters the response
 
 2026-11: LangChain messages as an intermediate form were tried on paper and rejected. LangChain
 accepts Chat Completions dicts as messages, so tracing records everything.
@@ -27,6 +27,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from functools import cached_property
 from typing import Any
 
+from attrs import define
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.prompt_values import ChatPromptValue
@@ -143,10 +144,36 @@ async def open_response(
     connection. Entering and iterating raise ApiError.
     """
     if model.traced:
-        return aclosing(_traced_stream(model, name, call) if stream else _traced(model, name, call))
+        traced = _traced_stream if stream else _traced
+        return _TracedResponse(traced(model, name, call))
     payload = model._get_request_payload([], call=call, model=name, stream=stream)
     response: BackendResponse = await model.async_client.create(**payload)
     return response
+
+
+@define
+class _TracedResponse:
+    """A response that tracing records. Entering waits for the first of `chunks`.
+
+    A generator sends its request only when its first value is asked for.
+    """
+
+    chunks: AsyncGenerator[list[dict[str, Any]], None]
+    _first: list[dict[str, Any]] | None = None
+
+    async def __aenter__(self) -> _TracedResponse:
+        self._first = await anext(self.chunks, None)
+        return self
+
+    async def __aexit__(self, *raised: object) -> None:
+        await self.chunks.aclose()
+
+    def __aiter__(self) -> _TracedResponse:
+        return self
+
+    async def __anext__(self) -> list[dict[str, Any]]:
+        first, self._first = self._first, None
+        return await anext(self.chunks) if first is None else first
 
 
 async def _traced(

@@ -44,7 +44,8 @@ from stages.backends.call_queue import Full, QueuedCall
 from stages.backends.fair_queue import FairQueue
 from stages.backends.remote_call_queue import RemoteCall, RemoteCallQueue
 from stages.shared_store.client import load_script
-from stages.shared_store.connection import Connection, StoreLostError
+from stages.shared_store.connection import Connection
+from stages.shared_store.script_sender import StoreLostError
 
 OnLoss = Literal["local", "allow", "refuse"]
 

@@ -7,6 +7,7 @@ with this process's part of the slots.
 from __future__ import annotations
 
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar
 
@@ -45,7 +46,7 @@ C = TypeVar("C", bound=RemoteCall)
 
 
 @define(eq=False)
-class RemoteCallQueue(Generic[C]):
+class RemoteCallQueue(ABC, Generic[C]):
     """The part of a CallQueue that does not depend on where the calls are counted.
 
     A subclass sends messages, and calls `on_lost` when the place is lost. It sets `_alone` to None
@@ -95,9 +96,9 @@ class RemoteCallQueue(Generic[C]):
                 self._enter_alone(alone, entered, entered.max_queued)
 
     @property
+    @abstractmethod
     def _part(self) -> int:
         """The number of slots while the process decides alone."""
-        raise NotImplementedError
 
     def _add(self, entered: C) -> None:
         self._calls[entered.call] = self._by_id[entered.id] = entered

@@ -18,6 +18,7 @@ from stages.chat_completions.chunk_decoding import (
     decode_completion,
     is_stream,
     is_undecided,
+    media_type,
     recover_chunks,
 )
 from stages.chat_completions.errors import error_from_status
@@ -36,8 +37,8 @@ class BackendResponse:
     """The response to one call. `send` sends the request and returns at the response's head.
 
     Entering sends the request. Leaving returns the connection to the pool, or closes it if the body
-    was not read to its end. Iterating yields lists of chunks, each with the chunks that arrived
-    together. A completion that is not a stream is one chunk. Entering and reading raise ApiError.
+    was not read to its end. Iterating yields lists of the chunks that arrived together, at least
+    one. A completion that is not a stream is one chunk. Entering and reading raise ApiError.
 
         state      fields                    next state
         --------   -----------------------   ---------------------------------------------------
@@ -160,11 +161,12 @@ class BackendResponse:
     async def __anext__(self) -> list[Any]:
         if not (self.stream or self._at_end):
             self._at_end = True
-            return await self._all_chunks()
+            if chunks := await self._all_chunks():
+                return chunks
         while not (self._at_end or self.call.completed or self._chunk_error):
             data = await self._read()
             self._at_end = not data
-            if chunks := self._chunks(self._feed(data) if data else self._decoder.finish()):
+            if chunks := self._chunks(self._feed(data)):
                 return chunks
         if self._chunk_error:
             raise self._chunk_error
@@ -191,7 +193,7 @@ class BackendResponse:
         except InternalError as error:
             if is_stream(body):
                 drop_traceback(error)
-                return self._chunks([*self._feed(body), *self._decoder.finish()])
+                return self._chunks([*self._feed(body), *self._feed(b"")])
             chunks = [decode_completion(self.call.backend, body)]
         self.call.completed = True
         return chunks
@@ -226,8 +228,9 @@ class BackendResponse:
             self._reading_since = None
 
     def _feed(self, data: bytes) -> list[bytes]:
+        """Decode events. Empty data is the end of the body."""
         try:
-            return self._decoder.feed(data)
+            return self._decoder.feed(data) if data else self._decoder.finish()
         except ValueError as error:
             raise InternalError(f"backend `{self.call.backend}` sent {error}") from error
 
@@ -257,7 +260,7 @@ class BackendResponse:
         """
         if self._response.status != 200:
             raise await self._error_response()
-        content_type = self._content_type()
+        content_type = media_type(self._response.headers.get("content-type", ""))
         expected = "text/event-stream" if self.stream else "application/json"
         if content_type == expected:
             return
@@ -272,11 +275,6 @@ class BackendResponse:
                 f"{expected} was expected: check its `base_url`",
                 quoted=[content_type[:80]],
             )
-
-    def _content_type(self) -> str:
-        content_type: str = self._response.headers.get("content-type", "")
-        content_type = content_type.encode("utf-8", "replace").decode()  # it may contain surrogates
-        return content_type.partition(";")[0].strip().lower()
 
     async def _error_response(self) -> ApiError:
         body = b""

@@ -12,6 +12,7 @@ a stream where a completion was requested         a stream
 from __future__ import annotations
 
 import codecs
+import functools
 from typing import Any
 
 from stages.chat_completions.errors import error_in_document
@@ -22,6 +23,13 @@ from stages.wire import json_codec
 _FIELDS = (b"data:", b"event:", b"error:", b"id:", b"retry:", b":")
 # A list is an error from Gemini.
 _JSON = (b"{", b"[")
+
+
+@functools.lru_cache(maxsize=100)
+def media_type(content_type: str) -> str:
+    """The media type in a header, without parameters, in lower case."""
+    content_type = content_type.encode("utf-8", "replace").decode()  # it may contain surrogates
+    return content_type.partition(";")[0].strip().lower()
 
 
 def is_stream(body: bytes) -> bool | None:
@@ -35,7 +43,8 @@ def is_stream(body: bytes) -> bool | None:
 def is_undecided(begin: bytes) -> bool:
     """Whether more bytes are needed to see that a body is a stream or JSON."""
     visible = begin.removeprefix(codecs.BOM_UTF8).lstrip()
-    return any(sign.startswith(visible) and sign != visible for sign in (*_FIELDS, *_JSON))
+    begins = (*_FIELDS, *_JSON, codecs.BOM_UTF8)
+    return any(sign.startswith(visible) and sign != visible for sign in begins)
 
 
 def decode_chunk(backend: str, data: bytes) -> dict[str, Any]:
@@ -54,7 +63,8 @@ def decode_chunk(backend: str, data: bytes) -> dict[str, Any]:
 
 def decode_completion(backend: str, data: bytes) -> dict[str, Any]:
     """The one JSON object of a body that is not a stream. Raises ApiError."""
-    return decode_chunk(backend, data.rstrip().removesuffix(b"data: [DONE]"))
+    document = data.removeprefix(codecs.BOM_UTF8).rstrip().removesuffix(b"data: [DONE]")
+    return decode_chunk(backend, document)
 
 
 def recover_chunks(backend: str, event: bytes, error: ApiError) -> list[dict[str, Any]]:

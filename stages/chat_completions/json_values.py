@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-_DIGITS = 18  # longer numbers count as 0
+#: Longer numbers count as 0: no prompt has a trillion tokens, and the sums of a day in the usage
+#: record have 64 bits.
+_DIGITS = 12
 
 
 def as_object(value: Any) -> dict[str, Any]:

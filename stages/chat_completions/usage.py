@@ -10,7 +10,8 @@ from attrs import evolve
 from stages.chat_completions.chunks import choices_of
 from stages.chat_completions.json_values import as_count, as_object
 from stages.messages_api.usage import Usage
-from stages.wire.json_codec import NOT_ENCODED, EncodedMessages, encode
+from stages.wire.encoded_parts import NOT_ENCODED, EncodedParts
+from stages.wire.json_codec import encode
 
 BYTES_PER_TOKEN = 4
 _ATTACHED = ("image_url", "file")
@@ -141,23 +142,25 @@ def _first_count(members: dict[str, Any], *names: str) -> int:
 
 
 def estimate_prompt_tokens(
-    messages: list[dict[str, Any]], tools: Any = (), encoded: EncodedMessages = NOT_ENCODED
+    messages: list[dict[str, Any]], tools: Any = (), encoded: EncodedParts = NOT_ENCODED
 ) -> int:
-    """Estimate the tokens of a prompt: a quarter of its bytes, at least 1.
+    """Estimate the tokens of a prompt: a quarter of its size, at least 1."""
+    size = len(encoded.tools_json if encoded.has_tools(tools) else encode(tools))
+    if encoded.has_messages_of(messages):
+        size += encoded.size
+        messages = messages[len(encoded.messages) :]
+    return (size + sum(map(estimated_size, messages))) // BYTES_PER_TOKEN + 1
 
-    Each image or file counts a fixed number of tokens, independent of its bytes. `encoded` has the
-    JSON of some messages.
-    """
-    size, attached = len(encode(tools)), 0
-    for message in messages:
-        parts = message.get("content")
-        if isinstance(parts, list):
-            texts = [part for part in parts if part.get("type") not in _ATTACHED]
-            attached += len(parts) - len(texts)
-            message = {**message, "content": texts}
-        known = encoded.get(id(message)) if encoded else None
-        size += len(known[1] if known else encode(message))
-    return size // BYTES_PER_TOKEN + attached * TOKENS_PER_ATTACHMENT + 1
+
+def estimated_size(message: dict[str, Any]) -> int:
+    """Return the bytes of a message. Each image or file counts a fixed number of tokens instead."""
+    parts = message.get("content")
+    attached = 0
+    if isinstance(parts, list):
+        texts = [part for part in parts if part.get("type") not in _ATTACHED]
+        attached = len(parts) - len(texts)
+        message = {**message, "content": texts}
+    return len(encode(message)) + attached * TOKENS_PER_ATTACHMENT * BYTES_PER_TOKEN
 
 
 def with_estimates(used: Usage, estimate: int, characters: int) -> Usage:

@@ -20,21 +20,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from functools import partial
 from itertools import islice
 from typing import Protocol, TypeAlias
 
 from attrs import Factory, define, frozen
 
-from stages.limits.store import Level, Want
+from stages.limits.store import Level, Want, make_level
 
 SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0}
 #: Seconds until a refused request tries again, if it depends on requests in flight.
 IN_FLIGHT_RETRY = 5.0
 #: Relative rounding error of sums.
 EPSILON = 1e-9
-#: Makes a Level of a tuple, in a third of the time of `Level(...)`.
-make_level = partial(tuple.__new__, Level)
+#: Seconds between the turns of two requests that begin to wait at the same time.
+_NEXT_TURN = 1e-6
 
 
 @frozen
@@ -67,6 +66,13 @@ class Rate:
     at: float = 0.0
     empty_at: float = -math.inf
     """The last time at which nothing was taken that had not leaked."""
+
+    def lack(self, now: float, want: Want, n: float) -> Lack | None:
+        """Return None if `n` fits. It changes nothing but what time changes."""
+        maximum, seconds = want.maximum, SECONDS[want.period]
+        self.leak(now, maximum, seconds)
+        excess = self.amount + n - maximum
+        return Lack(excess * seconds / maximum) if excess > maximum * EPSILON else None
 
     def leak(self, now: float, maximum: float, seconds: float) -> None:
         """Bring `amount` to the time `now`. It leaks `maximum` in `seconds`."""
@@ -152,22 +158,37 @@ class Budget:
 
 @define(eq=False)
 class Places:
-    """The requests in flight, and those that wait for a place, in the order of their coming."""
+    """The requests in flight, and those that wait for a place.
+
+    A waiting request has a turn: the time when it began to wait. It keeps its turn when it moves to
+    another limit. So the one with the earliest turn is the first of each, and always gets on.
+    """
 
     in_flight: int = 0
     maximum: float = 0.0
-    """As `lack` last saw it."""
-    waiting: dict[str, None] = Factory(dict)
-    """Ids of holds."""
+    """As `lack` last got it for a request that did not wait: a reload may have changed it."""
+    waiting: dict[str, float] = Factory(dict)
+    """The turns, by the ids of holds, the earliest first."""
 
-    def lack(self, now: float, want: Want, hold: str) -> Lack | None:
-        """Return None if there is a place for `hold`."""
-        self.maximum = want.maximum
+    def lack(self, now: float, want: Want, hold: str, turn: float | None) -> Lack | None:
+        """Return None if there is a place for `hold`. `turn`: its own; None: it does not wait."""
         if hold in self.waiting:
             fits = hold in self.next_waiting()
-        else:
+        elif turn is None:
+            self.maximum = want.maximum
             fits = self.in_flight + len(self.waiting) < self.maximum
+        else:
+            before = sum(1 for other in self.waiting.values() if other < turn)
+            fits = self.in_flight + before < self.maximum
         return None if fits else Lack(IN_FLIGHT_RETRY)
+
+    def wait(self, now: float, hold: str, turn: float | None) -> None:
+        """Let `hold` wait. Without a turn, it is the last one."""
+        last = next(reversed(self.waiting.values()), -math.inf)
+        self.waiting[hold] = max(now, last + _NEXT_TURN) if turn is None else turn
+        if self.waiting[hold] <= last:
+            in_order = sorted(self.waiting.items(), key=lambda item: (item[1], item[0]))
+            self.waiting = dict(in_order)
 
     def next_waiting(self) -> Iterator[str]:
         """The waiting requests for which there is a place now."""

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from attrs import Factory, define, field
 
 from stages.events import Resolved
-from stages.limits.use import Use
+from stages.limits.use import Use, make_use
 from stages.messages_api.blocks import Base64Source, DocumentBlock, ImageBlock, walk
 
 _BYTES_PER_TOKEN = 4
@@ -88,7 +88,7 @@ class Estimates:
         output = recent.output
         if max_tokens is not None and max_tokens < output:
             output = max_tokens
-        return Use(uncached, prompt - uncached, 0, output, recent.seconds)
+        return make_use((uncached, prompt - uncached, 0, output, recent.seconds))
 
     def prompt_tokens(self, key: str, size: int) -> int:
         """Estimate the tokens of a prompt of `size` bytes."""

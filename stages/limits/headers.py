@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import ceil
+from typing import Any
 
 from attrs import field, frozen
 
@@ -21,6 +22,13 @@ _LAST_SECOND = 253_402_300_799
 _UNITS = ("requests", "tokens", "input_tokens", "output_tokens")
 
 
+_LINES = (
+    "anthropic-ratelimit-{0}-limit: %d\r\n"
+    "anthropic-ratelimit-{0}-remaining: %d\r\n"
+    "anthropic-ratelimit-{0}-reset: %b\r\n"
+)
+
+
 @frozen
 class RateLimitHeaders:
     """Makes the headers for these limits."""
@@ -28,11 +36,13 @@ class RateLimitHeaders:
     limits: tuple[Limit, ...]
     _units: tuple[tuple[int, ...], ...] = field(init=False, repr=False)
     """For each unit that has limits: their indexes."""
+    _maxima: tuple[int, ...] = field(init=False, repr=False)
+    _only: tuple[int, ...] = field(init=False, repr=False)
+    """The index of the limit of each unit, if no unit has several; otherwise empty."""
     _sums: bool = field(init=False, repr=False)
     """Whether `tokens` is a sum. The units then end with `input_tokens` and `output_tokens`."""
-    _maxima: list[str] = field(init=False, repr=False)
-    _parts: list[str] = field(init=False, repr=False)
-    """The lines in parts, six for a unit: the 1st, 3rd and 5th from 0 on are its three values."""
+    _lines: bytes = field(init=False, repr=False)
+    """The lines, with three places for values for each unit."""
 
     @_units.default
     def _list_units(self) -> tuple[tuple[int, ...], ...]:
@@ -41,53 +51,47 @@ class RateLimitHeaders:
         ]
         return tuple(filter(None, units))
 
+    @_maxima.default
+    def _list_maxima(self) -> tuple[int, ...]:
+        return tuple(int(limit.maximum) for limit in self.limits)
+
+    @_only.default
+    def _find_only(self) -> tuple[int, ...]:
+        several = any(len(indexes) > 1 for indexes in self._units)
+        return () if several else tuple(indexes[0] for indexes in self._units)
+
     @_sums.default
     def _find_sums(self) -> bool:
         units = {limit.unit for limit in self.limits}
         return "tokens" not in units and {"input_tokens", "output_tokens"} <= units
 
-    @_maxima.default
-    def _list_maxima(self) -> list[str]:
-        return [str(int(limit.maximum)) for limit in self.limits]
-
-    @_parts.default
-    def _make_parts(self) -> list[str]:
-        parts = []
-        for unit in self._units:
-            parts += _lines(self.limits[unit[0]].unit, self._maxima[unit[0]])
-        if self._sums:
-            parts += _lines("tokens", "")
-        return [parts[0].lstrip(), *parts[1:], "\r\n"] if parts else []
+    @_lines.default
+    def _make_lines(self) -> bytes:
+        units: list[str] = [self.limits[indexes[0]].unit for indexes in self._units]
+        units += ["tokens"] if self._sums else []
+        return "".join([_LINES.format(unit.replace("_", "-")) for unit in units]).encode()
 
     def make(self, levels: Sequence[Level], now: float) -> bytes:
         """The lines of the headers for the levels of the limits. `now` is in Unix seconds."""
-        parts, n = self._parts.copy(), 1
-        for index, *others in self._units:
-            if others:
-                index = min((index, *others), key=lambda n: levels[n].remaining)
-                parts[n] = self._maxima[index]
+        values: list[Any] = []
+        maxima = self._maxima
+        for index in self._only or self._least(levels):
             remaining, reset_after = levels[index]
-            parts[n + 2] = str(int(remaining)) if remaining > 0 else "0"
-            reset = now + reset_after
-            second = int(reset)
-            if second < reset:
-                second += 1
-            parts[n + 4] = _TEXTS[second] if second in _TEXTS else _remember(second)
-            n += 6
-        if self._sums:  # of the two units before
-            for place in (n, n + 2):
-                parts[place] = str(int(parts[place - 12]) + int(parts[place - 6]))
-            parts[n + 4] = max(parts[n - 8], parts[n - 2])
-        return "".join(parts).encode()
+            second = ceil(now + reset_after)
+            reset = _TEXTS.get(second) or _remember(second)
+            values += maxima[index], int(remaining) if remaining > 0 else 0, reset
+        if self._sums:
+            limit, remaining, reset, other_limit, other_remaining, other_reset = values[-6:]
+            values += limit + other_limit, remaining + other_remaining, max(reset, other_reset)
+        return self._lines % tuple(values)
 
-
-def _lines(unit: str, maximum: str) -> list[str]:
-    prefix = f"\r\nanthropic-ratelimit-{unit.replace('_', '-')}"
-    return [f"{prefix}-limit: ", maximum, f"{prefix}-remaining: ", "", f"{prefix}-reset: ", ""]
+    def _least(self, levels: Sequence[Level]) -> list[int]:
+        """The index of the limit with the least left, for each unit."""
+        return [min(indexes, key=lambda n: levels[n].remaining) for indexes in self._units]
 
 
 #: Times as texts, by their seconds.
-_TEXTS: dict[int, str] = {}
+_TEXTS: dict[int, bytes] = {}
 _MAX_TEXTS = 500
 
 
@@ -97,8 +101,8 @@ def time_text(seconds: float) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _remember(second: int) -> str:
+def _remember(second: int) -> bytes:
     if len(_TEXTS) >= _MAX_TEXTS:
         _TEXTS.clear()
-    text = _TEXTS[second] = time_text(second)
+    text = _TEXTS[second] = time_text(second).encode()
     return text

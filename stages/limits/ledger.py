@@ -26,7 +26,7 @@ from attrs import Factory, define, field
 
 from stages.limits.counts import AnyCount, Budget, Lack, Places, Rate
 from stages.limits.request_counts import RequestCounts
-from stages.limits.store import Admitted, Refused, Want
+from stages.limits.store import Admitted, Refused, Want, make_admitted
 
 _COUNTS: dict[str, type[Rate | Budget | Places]] = {
     "rate": Rate,
@@ -90,22 +90,25 @@ class Ledger:
             self.expire(now)
         if len(self._counts) >= self._sweep_at:
             self._sweep(now)
-        counts = self._counts_of(wants)
+        counts = self._recent.get(id(wants)) or self._remember(wants)
         if hold in self._holds:
             return Admitted(counts.levels(now))
-        estimates = amounts
-        for amount, maximum in zip(amounts, counts.maxima, strict=True):
-            if amount > maximum:
-                estimates = list(map(min, amounts, counts.maxima))
-        if lacks := counts.lacks(now, estimates, hold):
-            return self._refused(now, hold, counts, lacks, queue)
-        levels = counts.take(now, estimates)
-        if self._queues:
-            self.leave(hold)
+        turn = self._queues[hold].waiting[hold] if hold in self._queues else None
+        levels = counts.take(now, amounts, hold, turn)
+        if levels is None:
+            amounts = list(map(min, amounts, counts.maxima))
+            levels = counts.take(now, amounts, hold, turn)
+        if levels is None:
+            lacks = counts.lacks(now, amounts, hold, turn)
+            result = self._refused(now, hold, counts, lacks, queue)
+            self._wake(counts)
+            return result
+        self.leave(hold)
+        self._wake(counts)
         if self._expired:
             self._expired.pop(hold, None)
-        self._holds[hold] = _Hold(wants, estimates, now, now + self.lease)
-        return Admitted(levels)
+        self._holds[hold] = _Hold(wants, amounts, now, now + self.lease)
+        return make_admitted((levels,))
 
     def _refused(
         self,
@@ -119,7 +122,7 @@ class Ledger:
         # Concurrency comes last: a request waits for a place only if everything else fits.
         worst = max(lacks, key=lambda n: _severity(lacks[n], wants[n]))
         if queue and wants[worst].kind == "concurrency":
-            self._wait(hold, counts.counts[worst])
+            self._wait(now, hold, counts.counts[worst])
         else:
             self.leave(hold)
         lack = lacks[worst]
@@ -137,10 +140,10 @@ class Ledger:
             return
         if len(used) != len(ended.amounts):
             raise ValueError("an amount is missing")
-        counts = self._counts_of(ended.wants)
+        counts = self._recent.get(id(ended.wants)) or self._remember(ended.wants)
         counts.settle(now, ended.amounts, used, ended.since, bool(active))
-        if active and self._queues:
-            self._ready += counts.next_waiting()
+        if active:
+            self._wake(counts)
 
     def renew(self, now: float, hold: str) -> None:
         """Begin the lease of a hold again."""
@@ -193,7 +196,7 @@ class Ledger:
         self._expired[hold] = expired
         counts = self._counts_of(expired.wants)
         counts.release(expired.amounts)
-        self._ready += counts.next_waiting()
+        self._wake(counts)
 
     @property
     def next_end(self) -> float:
@@ -207,21 +210,29 @@ class Ledger:
         ready, self._ready = self._ready, []
         return ready
 
-    def _wait(self, hold: str, places: AnyCount) -> None:
-        if self._queues.get(hold) is not places and isinstance(places, Places):
+    def _wake(self, counts: RequestCounts) -> None:
+        """Let those ask again that have a place now. A reload may have made more places."""
+        if self._queues:
+            self._ready += counts.next_waiting()
+
+    def _wait(self, now: float, hold: str, places: AnyCount) -> None:
+        before = self._queues.get(hold)
+        if before is not places and isinstance(places, Places):
+            turn = before.waiting[hold] if before else None
             self.leave(hold)
-            places.waiting[hold] = None
+            places.wait(now, hold, turn)
             self._queues[hold] = places
 
     def _counts_of(self, wants: Sequence[Want]) -> RequestCounts:
         """The counts of a request. Requests with the same accounts have the same tuple of wants."""
-        counts = self._recent.get(id(wants))
-        if counts is None:
-            counts = RequestCounts(wants, [self._count(want) for want in wants])
-            if len(self._recent) >= _MAX_RECENT:
-                self._recent.clear()
-            if isinstance(wants, tuple):
-                self._recent[id(wants)] = counts
+        return self._recent.get(id(wants)) or self._remember(wants)
+
+    def _remember(self, wants: Sequence[Want]) -> RequestCounts:
+        counts = RequestCounts(wants, [self._count(want) for want in wants])
+        if len(self._recent) >= _MAX_RECENT:
+            self._recent.clear()
+        if isinstance(wants, tuple):
+            self._recent[id(wants)] = counts
         return counts
 
     def _count(self, want: Want) -> AnyCount:

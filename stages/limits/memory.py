@@ -31,13 +31,26 @@ class MemoryStore:
     def _make_ledger(self) -> Ledger:
         return Ledger(self.lease)
 
+    def admit_now(
+        self, hold: str, wants: Sequence[Want], amounts: Sequence[float], queue: bool = False
+    ) -> Admitted | Refused:
+        """As `admit` without a wait, at once. `queue` is for `admit`."""
+        result = self._ledger.admit(self.clock(), hold, wants, amounts, queue)
+        if self._events:
+            self._wake()
+        return result
+
+    def settle_now(self, hold: str, used: Sequence[float]) -> None:
+        """As `settle`, at once."""
+        self._ledger.settle(self.clock(), hold, used)
+        if self._events:
+            self._wake()
+
     async def admit(
         self, hold: str, wants: Sequence[Want], amounts: Sequence[float], wait: float = 0.0
     ) -> Admitted | Refused:
         """See LimitStore."""
-        result = self._ledger.admit(self.clock(), hold, wants, amounts, queue=wait > 0)
-        if self._events:
-            self._wake()
+        result = self.admit_now(hold, wants, amounts, queue=wait > 0)
         if wait > 0 and isinstance(result, Refused) and wants[result.want].kind == "concurrency":
             return await self._wait(hold, wants, amounts, result, wait)
         return result
@@ -66,9 +79,7 @@ class MemoryStore:
 
     async def settle(self, hold: str, used: Sequence[float]) -> None:
         """See LimitStore."""
-        self._ledger.settle(self.clock(), hold, used)
-        if self._events:
-            self._wake()
+        self.settle_now(hold, used)
 
     async def renew(self, hold: str) -> None:
         """See LimitStore."""

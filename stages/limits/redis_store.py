@@ -24,8 +24,9 @@ from stages.limits.lone_store import LoneStore
 from stages.limits.script_calls import WantsByAccount, admission, load_script
 from stages.limits.store import Admitted, Refused, Want
 from stages.shared_store.client import Script
-from stages.shared_store.connection import Connection, StoreLostError
+from stages.shared_store.connection import Connection
 from stages.shared_store.member import Member
+from stages.shared_store.script_sender import StoreLostError
 
 #: The channel that names waiting requests that may ask again.
 READY = "llm-proxy:ready"

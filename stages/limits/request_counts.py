@@ -12,8 +12,8 @@ from typing import Any
 
 from attrs import define, field
 
-from stages.limits.counts import EPSILON, SECONDS, AnyCount, Budget, Lack, Places, Rate, make_level
-from stages.limits.store import Level, Want
+from stages.limits.counts import EPSILON, SECONDS, AnyCount, Budget, Lack, Places, Rate
+from stages.limits.store import Level, Want, make_level
 
 
 @define(eq=False)
@@ -39,31 +39,30 @@ class RequestCounts:
             else:
                 self._budgets.append((n, count, want))
 
-    def lacks(self, now: float, amounts: Sequence[float], hold: str) -> dict[int, Lack]:
-        """Why the request does not fit, by index; empty if it fits. `amounts` are at most `maxima`.
+    def take(
+        self, now: float, amounts: Sequence[float], hold: str, turn: float | None
+    ) -> tuple[Level, ...] | None:
+        """Take from all, and return the levels; or take nothing, and return None: one lacks.
 
-        It changes nothing but what time changes.
+        An amount above the maximum lacks. `turn`: see Places; None: the request does not wait.
         """
-        lacks: dict[int, Lack] = {}
-        for n, rate, maximum, seconds in self._rates:
-            rate.leak(now, maximum, seconds)
-            excess = rate.amount + amounts[n] - maximum
-            if excess > maximum * EPSILON:
-                lacks[n] = Lack(excess * seconds / maximum)
-        for n, places, want in self._places:
-            if lack := places.lack(now, want, hold):
-                lacks[n] = lack
-        for n, budget, want in self._budgets:
-            if lack := budget.lack(now, want, amounts[n]):
-                lacks[n] = lack
-        return lacks
-
-    def take(self, now: float, amounts: Sequence[float]) -> tuple[Level, ...]:
-        """Take from all, after `lacks` returned nothing at the same time. Return the levels."""
         levels: list[Any] = [*amounts]
         for n, rate, maximum, seconds in self._rates:
-            amount = rate.amount = rate.amount + amounts[n]
+            rate.leak(now, maximum, seconds)
+            amount = rate.amount + amounts[n]
+            if amount - maximum > maximum * EPSILON:
+                return None
             levels[n] = make_level((maximum - amount, amount * seconds / maximum))
+        for _, places, want in self._places:
+            if (places.waiting or places.in_flight >= want.maximum) and places.lack(
+                now, want, hold, turn
+            ):
+                return None
+        for n, budget, want in self._budgets:
+            if budget.lack(now, want, amounts[n]):
+                return None
+        for n, rate, _, _ in self._rates:
+            rate.amount += amounts[n]
         for n, places, want in self._places:
             places.in_flight += 1
             levels[n] = make_level((want.maximum - places.in_flight, 0.0))
@@ -71,6 +70,22 @@ class RequestCounts:
             budget.reserved += amounts[n]
             levels[n] = budget.level(now, want)
         return tuple(levels)
+
+    def lacks(
+        self, now: float, amounts: Sequence[float], hold: str, turn: float | None
+    ) -> dict[int, Lack]:
+        """Why `take` took nothing, by index."""
+        lacks: dict[int, Lack] = {}
+        for n, rate, _, _ in self._rates:
+            if lack := rate.lack(now, self.wants[n], amounts[n]):
+                lacks[n] = lack
+        for n, places, want in self._places:
+            if lack := places.lack(now, want, hold, turn):
+                lacks[n] = lack
+        for n, budget, want in self._budgets:
+            if lack := budget.lack(now, want, amounts[n]):
+                lacks[n] = lack
+        return lacks
 
     def settle(
         self,

@@ -12,85 +12,70 @@ not a digest, so a wrong hit is impossible.
       a problem, too many values or messages
     a cached part                                  the Part
     a new part                                     the Part, now cached
+    new messages that are 100 KB or more, and      the Parts, not cached: most such messages
+      most of the body, when they come first         never come again
     other members                                  their JSON
 
 Parts are immutable, and requests share them. They stay in the memory of this process. A part is
 dropped when others need its memory and it is the least recently used one.
 
-The messages of a conversation follow each other as in its last request: so most of them are found
-by one comparison each, and need no parser and no hash.
+Two comparisons find most of a body. They need no parser and no hash:
+
+- The bytes before and after the messages are those of an earlier body: its envelope. JSON has one
+  meaning, so the bytes between them are messages, or they are not valid.
+- The messages of a conversation follow each other as in its last request. Where many of them came
+  again, they are joined: one comparison finds all of them.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice, pairwise
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from threading import Lock
 from typing import Any
-from weakref import ReferenceType, ref
 
-from attrs import Factory, define, frozen
+from attrs import Factory, define
 from cattrs.errors import BaseValidationError
 
-from stages.messages_api.body_layout import BodyLayout
-from stages.messages_api.structuring import Part, structure_part
-from stages.messages_api.text_messages import text_message
-from stages.messages_api.validation import message_problems
-from stages.wire import json_codec
+from stages.messages_api.body_layout import BodyLayout, may_be_parsed, split_messages
+from stages.messages_api.cached_part import (
+    JOINED,
+    Beginnings,
+    CachedPart,
+    Envelope,
+    Following,
+    Key,
+    Split,
+    SplitBody,
+    cached_part,
+    find_following,
+    insert_following,
+    join,
+    join_parts,
+    make_envelope,
+    uncached_part,
+)
 
 #: Bytes. A shorter body costs less to decode than to split.
 MIN_BODY = 16_000
-#: Bytes of memory of a cached part and its objects, besides its texts, and of a JSON value in it.
-_MEMORY_PER_PART, _MEMORY_PER_VALUE = 1500, 128
 #: JSON values of a body; see json_codec.
 _MAX_VALUES = 320_000
-#: A body with more messages is decoded as a whole: each part costs some microseconds.
-_MAX_MESSAGES, _ROLE = 5000, b'"role":'
-#: Messages that may come after the same message, or begin a conversation. Each is compared.
-_MAX_FOLLOWING = 32
+#: How many times messages are joined in one request.
+_MAX_JOINS = 16
+#: Parts, each of one message or more, that are found because they follow each other.
+_MAX_FOLLOWED = 2000
+#: Each is compared with each body.
+_MAX_ENVELOPES = 32
+#: Bytes of new messages; see the table.
+_LARGE = 100_000
 #: Members that are one part. Each message is a part, too.
 _WHOLE = ("system", "tools")
-#: The member that a part is in, and its JSON.
-_Key = tuple[str, bytes]
-
-
-@define(eq=False)
-class _Cached:
-    key: _Key
-    part: Part
-    values: int
-    """It has at most this many JSON values."""
-    memory: int
-    """Bytes, estimated."""
-    following: _Following = Factory(list)
-    dropped: bool = False
-    """Whether the cache has dropped it, while a request still uses it."""
-
-
-#: Messages that came after a message, the latest first. A dropped part vanishes from it.
-_Following = list[ReferenceType[_Cached]]
-
-
-@frozen(eq=False)
-class SplitBody:
-    """A body that is split, but not decoded."""
-
-    members: Mapping[str, bytes]
-    parts: Mapping[str, list[_Cached | bytes]]
-    """The parts of a member: cached, or their JSON. Each message is one; others have one."""
-
-    @property
-    def new_bytes(self) -> int:
-        """The bytes that have to be decoded: of new parts, and of members that are no parts."""
-        new = [len(part) for parts in self.parts.values() for part in parts if type(part) is bytes]
-        others = [len(raw) for name, raw in self.members.items() if name not in self.parts]
-        return sum(new) + sum(others)
 
 
 @define(eq=False)
 class PartCache:
-    """Parts by their member and JSON, the least recently used first. Threads may share it."""
+    """Parts by their keys, the least recently used first. Threads may share it."""
 
     max_bytes: int = 0
     """The most memory; 0: no body is split."""
@@ -98,146 +83,216 @@ class PartCache:
     """An estimate of the memory that is used."""
     max_values: int = _MAX_VALUES
     """JSON values of a body, at most; commas in some texts count too."""
-    _parts: OrderedDict[_Key, _Cached] = Factory(OrderedDict)
-    _first: _Following = Factory(list)
+    _parts: OrderedDict[Key, CachedPart] = Factory(OrderedDict)
+    _envelopes: Following = Factory(list)
+    _first: Following = Factory(list)
     """The first messages of conversations."""
+    _beginnings: Beginnings = Factory(Beginnings)
     _lock: Lock = Factory(Lock)
 
-    def split(self, data: bytes) -> SplitBody | None:
-        """Split a body. None: it has to be decoded as a whole. See the table above."""
-        layout = BodyLayout.of(data) if self.max_bytes else None
-        if layout is None:
+    def split(self, data: bytes, max_new: int | None = None) -> SplitBody | None:
+        """Split a body. None: it has to be decoded as a whole. See the table above.
+
+        With `max_new`, also None if more bytes would have to be parsed, or if the body is_long.
+        """
+        if not self.max_bytes:
             return None
-        messages, end = self._follow(data, layout)
-        after_comma = data.endswith(layout.comma, layout.start, end)
-        if messages:
-            data = data[: layout.start] + data[end:]
-        if data.count(_ROLE) > _MAX_MESSAGES:  # before each gets an object
-            return None
-        try:
-            new, data = layout.cut(data)
-            members = layout.members(data)
-        except (ValueError, RecursionError):
-            return None
-        if len(messages) + len(new) > _MAX_MESSAGES or (messages and after_comma != bool(new)):
-            return None
-        parts = {name: self._find(name, [members[name]]) for name in _WHOLE if name in members}
-        return SplitBody(members, {**parts, "messages": messages + self._find("messages", new)})
+        split = self._split_in_envelope(data, max_new) or self._split_whole(data, max_new)
+        return None if split and max_new is not None and split.is_long else split
 
     def decode(self, split: SplitBody) -> dict[str, Any] | None:
-        """Decode a body into its members. See the table above."""
-        body: dict[str, Any] = {}
-        values = 0
+        """Decode a body into its members. All messages are one Part. See the table above."""
         try:
-            for name, raw in split.members.items():
-                if name not in split.parts:
-                    body[name] = json_codec.decode(b"[%b]" % raw)[0]  # as deep as in the body
-                    continue
-                parts = split.parts[name]
-                cached = [self._add((name, p)) if isinstance(p, bytes) else p for p in parts]
-                values += sum([part.values for part in cached])
-                body[name] = [part.part for part in cached]
-                if name == "messages":
-                    self._link(parts, cached)
-                else:
-                    body[name] = cached[0].part
+            envelope = self._decode_envelope(split)
+            messages = [self._decoded_messages(split, part) for part in split.messages]
         except (ValueError, BaseValidationError):
             return None  # after the whole body is decoded, the problem is reported with its path
-        return body if values <= self.max_values else None
+        if split.is_cached:
+            self._link(messages, split.followed, split.layout.comma)
+        if envelope.values + sum([message.values for message in messages]) > self.max_values:
+            return None
+        return {**envelope.part.value, "messages": join_parts(messages)}
 
     def resize(self, max_bytes: int) -> None:
         """Change the limit."""
         with self._lock:
             self.max_bytes = max_bytes
             self._shrink()
+            if not max_bytes:
+                for remembered in (self._envelopes, self._first, self._beginnings):
+                    remembered.clear()
 
-    def _follow(self, data: bytes, layout: BodyLayout) -> tuple[list[_Cached | bytes], int]:
-        """Return the cached messages that `data` begins with, and the place after them."""
-        messages: list[_Cached | bytes] = []
-        place, comma, following = layout.start, layout.comma, self._first
-        width = len(comma)
+    def _split_in_envelope(self, data: bytes, max_new: int | None) -> SplitBody | None:
+        """Split a body whose envelope is cached. It may fit by chance, so not if much is new."""
+        envelope = self._find_envelope(data)
+        if envelope is None:
+            return None
+        messages, place, more = self._follow(data, envelope.layout)
+        end = len(data) - len(envelope.key[1])
+        new = data[place:end]
+        if place > end or len(new) >= _LARGE or not may_be_parsed(new, max_new):
+            return None
+        return self._split_body(envelope.layout, envelope, {}, messages, new, more)
+
+    def _split_whole(self, data: bytes, max_new: int | None) -> SplitBody | None:
+        layout = BodyLayout.of(data)
+        if layout is None:
+            return None
+        messages, place, more = self._follow(data, layout)
+        if messages:
+            data = data[: layout.start] + data[place:]
+        if not may_be_parsed(data, max_new):
+            return None
+        try:
+            new, data = layout.cut(data)
+            members = layout.members(data)
+        except (ValueError, RecursionError):
+            return None
+        envelope = data[: layout.start], data[layout.start :]
+        parts = {name: self._find(name, [members[name]])[0] for name in _WHOLE if name in members}
+        return self._split_body(layout, envelope, {**members, **parts}, messages, new, more)
+
+    def _split_body(
+        self,
+        layout: BodyLayout,
+        envelope: Envelope | tuple[bytes, bytes],
+        members: Mapping[str, Split],
+        messages: list[Split],
+        new: bytes,
+        more: bool,
+    ) -> SplitBody | None:
+        if more != bool(new):
+            return None
+        split, size = SplitBody(layout, envelope, members, messages, len(messages)), len(new)
         with self._lock:
-            while cached := _match(following, data, place):
+            split.is_cached = (
+                size < _LARGE or size < split.known_bytes or self._beginnings.came_before(new)
+            )
+        try:
+            texts = split_messages(new) if split.is_cached and new else ()
+        except ValueError:
+            return None
+        messages += self._find("messages", texts) if split.is_cached else [new]
+        return split
+
+    def _find_envelope(self, data: bytes) -> Envelope | None:
+        """Return the longest envelope that fits: a shorter one may end in another member."""
+        with self._lock:
+            envelopes = [reference() for reference in self._envelopes]
+            fitting = [one for one in envelopes if isinstance(one, Envelope) and one.fits(data)]
+            envelope = max(fitting, key=lambda one: len(one.key[1]), default=None)
+            if envelope:
+                insert_following(self._envelopes, envelope, _MAX_ENVELOPES)
+                self._touch(envelope, *envelope.parts)
+        return envelope
+
+    def _follow(self, data: bytes, layout: BodyLayout) -> tuple[list[Split], int, bool]:
+        """Return the cached messages that `data` begins with, and the place after them.
+
+        The last value is whether other messages have to come there.
+        """
+        messages: list[Split] = []
+        place, comma, more, following = layout.start, layout.comma, True, self._first
+        with self._lock:
+            while (
+                more
+                and len(messages) < _MAX_FOLLOWED
+                and (cached := find_following(following, data, place))
+            ):
                 messages.append(cached)
+                if following[0]() is not cached:
+                    insert_following(following, cached)
                 self._parts.move_to_end(cached.key)
                 place += len(cached.key[1])
-                if data[place : place + width] != comma:
-                    break
-                place += width
+                if more := data.startswith(comma, place):
+                    place += len(comma)
                 following = cached.following
-        return messages, place
+        return messages, place, more
 
-    def _find(self, member: str, texts: Iterable[bytes]) -> list[_Cached | bytes]:
+    def _find(self, member: str, texts: Iterable[bytes]) -> list[Split]:
         """Replace the JSON of cached parts by these."""
         with self._lock:
-            parts: list[_Cached | bytes]
             parts = [self._parts.get((member, text), text) for text in texts]
-            for part in parts:
-                if not isinstance(part, bytes):
-                    self._parts.move_to_end(part.key)
+            self._touch(*(part for part in parts if not isinstance(part, bytes)))
         return parts
 
-    def _add(self, key: _Key) -> _Cached:
-        """Structure a part. Raises ValueError or BaseValidationError if it is not valid."""
-        cached = _structure(*key)
-        with self._lock:
-            if old := self._parts.get(key):  # added by another thread, or twice in this body
-                return old
-            self._parts[key] = cached
-            self.used_bytes += cached.memory
-            self._shrink()
-        return cached
+    def _touch(self, *parts: CachedPart) -> None:
+        """Make these the most recently used parts."""
+        for part in parts:
+            if not part.dropped:
+                self._parts.move_to_end(part.key)
 
-    def _link(self, split: Sequence[_Cached | bytes], messages: list[_Cached]) -> None:
-        """Record which messages follow each other, from the last that was cached on."""
-        old = next((n for n, part in enumerate(split) if type(part) is bytes), len(split))
+    def _decoded(self, member: str, part: Split) -> CachedPart:
+        """Return a part that is cached. Raises ValueError or BaseValidationError."""
+        return self._add(cached_part(member, part)) if isinstance(part, bytes) else part
+
+    def _decoded_messages(self, split: SplitBody, part: Split) -> CachedPart:
+        """Return messages, cached or not. Raises ValueError or BaseValidationError."""
+        if isinstance(part, CachedPart):
+            return part
+        if split.is_cached:
+            return self._add(cached_part("messages", part))
+        return uncached_part(part, split.layout.comma)
+
+    def _decode_envelope(self, split: SplitBody) -> Envelope:
+        """Return the envelope, which is cached if none of its parts is new.
+
+        Some clients change the system prompt with each request: their envelopes never come again.
+        Raises ValueError or BaseValidationError.
+        """
+        if isinstance(split.envelope, Envelope):
+            return split.envelope
+        members = dict(split.members)
+        parts = {name: self._decoded(name, members[name]) for name in _WHOLE if name in members}
+        envelope = make_envelope(*split.envelope, split.layout, {**members, **parts})
+        if all(members[name] is part for name, part in parts.items()):
+            with self._lock:
+                self._touch(*envelope.parts)  # so that they are dropped after the envelope
+            cached = self._add(envelope)
+            with self._lock:
+                insert_following(self._envelopes, cached, _MAX_ENVELOPES)
+        return envelope
+
+    def _add(self, part: CachedPart) -> CachedPart:
+        """Cache a part. Return the one that is cached: it may be another thread's."""
         with self._lock:
-            if old <= 1 and messages:
-                _insert(self._first, messages[0])
-            for before, after in pairwise(messages[max(0, old - 1) :]):
-                _insert(before.following, after)
+            if old := self._parts.get(part.key):
+                return old
+            self._parts[part.key] = part
+            self.used_bytes += part.memory
+            self._shrink()
+        return part
+
+    def _link(self, messages: list[CachedPart], followed: int, comma: bytes) -> None:
+        """Record which messages follow each other, from the last that `_follow` returned on.
+
+        Also replace those that it returned by joined ones.
+        """
+        with self._lock:
+            if followed == 0 and messages:
+                insert_following(self._first, messages[0])
+            for before, after in pairwise(messages[max(0, followed - 1) :]):
+                insert_following(before.following, after)
+        single = (n for n, message in enumerate(messages) if not message.is_joined)
+        starts = range(next(single, followed), followed - JOINED + 1, JOINED)
+        for n in starts[:_MAX_JOINS]:
+            singles = messages[n : n + JOINED]
+            if any(len(message.following) > 1 for message in singles[:-1]):
+                continue  # other conversations have some of them
+            joined = self._add(join(singles, comma))
+            with self._lock:
+                insert_following(messages[n - 1].following if n else self._first, joined)
+                for message in singles:
+                    if not message.dropped:
+                        self._drop(self._parts.pop(message.key))
 
     def _shrink(self) -> None:
         while self.used_bytes > self.max_bytes:
-            _, cached = self._parts.popitem(last=False)
-            cached.dropped = True
-            self.used_bytes -= cached.memory
+            self._drop(self._parts.popitem(last=False)[1])
 
-
-def _match(following: _Following, data: bytes, place: int) -> _Cached | None:
-    """Return the message whose JSON is at `place`."""
-    for reference in following:
-        cached = reference()
-        if cached is not None and data.startswith(cached.key[1], place) and not cached.dropped:
-            return cached
-    return None
-
-
-def _insert(following: _Following, message: _Cached) -> None:
-    if not following or following[0]() is not message:
-        others = (other for other in following if other() not in (None, message))
-        following[:] = [ref(message), *islice(others, _MAX_FOLLOWING - 1)]
-
-
-def _structure(member: str, raw: bytes) -> _Cached:
-    # In two lists it is as deep as in the body: the decoder limits the depth.
-    value = json_codec.decode(b"[[%b]]" % raw, finite=False)[0][0]
-    if member == "messages" and (result := text_message(value)):
-        message, values = result
-        part = Part(message, ())
-    else:
-        json_codec.refuse_infinity(raw, value)
-        part = structure_part(member, value)
-        values = 1 + sum(map(raw.count, (b",", b"[", b"{")))
-        if member == "messages" and any(message_problems(part.value, "")):
-            raise ValueError("a message with a problem")
-    return _Cached((member, raw), part, values, _memory(raw, values))
-
-
-def _memory(raw: bytes, values: int) -> int:
-    """Estimate the memory of a part. A character of a text takes up to four bytes."""
-    width = 1 if raw.isascii() and b"\\u" not in raw else 4
-    return max(_MEMORY_PER_PART, _MEMORY_PER_VALUE * values) + (1 + width) * len(raw)
+    def _drop(self, part: CachedPart) -> None:
+        part.dropped = True
+        self.used_bytes -= part.memory
 
 
 #: The cache of this process. The section `server` has its limit.

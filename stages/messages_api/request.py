@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from attrs import field, frozen
 
+from pipeline.event import event
 from stages.messages_api.blocks import (
     Base64Source,
     Block,
@@ -179,7 +180,7 @@ class UnreadMembers:
     inference_geo: str | None = None
 
 
-@frozen
+@event
 class MessagesRequest:
     """The body of `POST /v1/messages`, and, with `max_tokens` None, of `count_tokens`."""
 

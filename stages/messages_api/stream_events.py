@@ -16,15 +16,17 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from attrs import field, frozen
+from attrs import field
 
+from pipeline.event import event
 from stages.exchange import Exchange
 from stages.messages_api.request import MessagesRequest
 from stages.messages_api.usage import Usage
 from stages.wire.json_codec import encode
+from stages.wire.sse import encode_event
 
 
-@frozen
+@event
 class StreamEvent:
     """One event of a response."""
 
@@ -35,11 +37,11 @@ class StreamEvent:
         return {"type": self.type}
 
     def encoded(self) -> bytes:
-        """The event's JSON as bytes."""
-        return encode(self.payload())
+        """The server-sent event."""
+        return encode_event(self.type, encode(self.payload()))
 
 
-@frozen
+@event
 class MessageStart(StreamEvent):
     """The response starts. It carries the client's request, and the record of the exchange."""
 
@@ -68,7 +70,7 @@ class MessageStart(StreamEvent):
         return {"type": self.type, "message": self.message()}
 
 
-@frozen
+@event
 class BlockStart(StreamEvent):
     """A content block opens; `block` is the JSON of the block, still empty."""
 
@@ -80,7 +82,7 @@ class BlockStart(StreamEvent):
         return {"type": self.type, "index": self.index, "content_block": self.block}
 
 
-@frozen
+@event
 class BlockDelta(StreamEvent):
     """More of the open block. `text` is in the field FIELDS[kind] of the delta.
 
@@ -104,18 +106,18 @@ class BlockDelta(StreamEvent):
         return {"type": self.type, "index": self.index, "delta": delta}
 
     def encoded(self) -> bytes:
-        """The event's JSON, without the cost of a dict."""
+        """The server-sent event, without the cost of a dict."""
         return _DELTA % (self.index, _HEADS[self.kind], encode(self.text))
 
 
-_DELTA = b'{"type":"content_block_delta","index":%d,"delta":{%b:%b}}'
+_DELTA = encode_event(BlockDelta.type, b'{"type":"content_block_delta","index":%d,"delta":{%b:%b}}')
 _HEADS = {
     kind: b'"type":"%b","%b"' % (kind.encode(), field.encode())
     for kind, field in BlockDelta.FIELDS.items()
 }
 
 
-@frozen
+@event
 class BlockStop(StreamEvent):
     """The open block is complete."""
 
@@ -126,7 +128,7 @@ class BlockStop(StreamEvent):
         return {"type": self.type, "index": self.index}
 
 
-@frozen
+@event
 class MessageDelta(StreamEvent):
     """The stop reason of the response, and its usage, which replaces that of `message_start`."""
 
@@ -148,14 +150,14 @@ class MessageDelta(StreamEvent):
         return {"type": self.type, "delta": self.delta(), "usage": self.usage.delta()}
 
 
-@frozen
+@event
 class MessageStop(StreamEvent):
     """The response is complete."""
 
     type = "message_stop"
 
 
-@frozen
+@event
 class Ping(StreamEvent):
     """Keeps the connection open while there is nothing to send."""
 

@@ -6,12 +6,13 @@ and list positions joined with dots. Values are checked in `stages.messages_api.
 A hook for a class also adds the unknown members of its object to the UnknownFields of the request.
 Their names contain the place of the object, so each place has a hook of its own.
 
-In place of the JSON of a message, of the system prompt or of the tools, `structure` accepts a Part.
+In place of the JSON of all messages, of the system prompt or of the tools, `structure` accepts a
+Part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -28,6 +29,7 @@ from cattrs.gen import make_dict_structure_fn, override
 from pipeline.config.structuring import is_literal, is_tuple, leaf_errors
 from stages.messages_api import blocks as b
 from stages.messages_api.errors import drop_traceback
+from stages.messages_api.problem_texts import either, unknown_tag
 from stages.messages_api.request import Message, MessagesRequest, Tool, UnreadMembers
 from stages.messages_api.unknown_fields import CACHE_CONTROL, UnknownFields, read_fields
 
@@ -42,7 +44,7 @@ _UNKNOWN_FIELDS: ContextVar[UnknownFields] = ContextVar("unknown_fields")
 
 @attrs.frozen(eq=False)
 class Part:
-    """A message, the blocks of the system prompt, or the tools: structured before the request."""
+    """One or all messages, the system prompt, or the tools: structured before the request."""
 
     value: Any
     unknown_fields: tuple[str, ...]
@@ -78,7 +80,8 @@ def _structure(hook: Hook, value: Any) -> tuple[Any, tuple[str, ...]]:
 
 def _request(value: Any, _: Any) -> Any:
     request = _REQUEST(value, MessagesRequest)
-    _UNREAD(value, UnreadMembers)
+    if not _UNREAD_MEMBERS.isdisjoint(value):
+        _UNREAD(value, UnreadMembers)
     return request
 
 
@@ -94,21 +97,6 @@ def spell(error: BaseException) -> list[str]:
     return problems
 
 
-def either(choices: Iterable[str]) -> str:
-    """`'a', 'b' or 'c'`"""
-    *most, last = (f"'{choice}'" for choice in choices)
-    return f"{', '.join(most)} or {last}" if most else last
-
-
-def unknown_tag(tag: str, tags: Iterable[str]) -> str:
-    """The API's message for a `type` that is not one of `tags`."""
-    expected = ", ".join(f"'{tag}'" for tag in tags)
-    return (
-        f"Input tag '{tag[:80]}' found using 'type' does not match any of the "
-        f"expected tags: {expected}"
-    )
-
-
 def _scalar(kinds: tuple[type, ...], noun: str) -> Hook:
     def check(value: Any, kind: Any) -> Any:
         if type(value) not in kinds:  # not isinstance: True is an int
@@ -118,10 +106,15 @@ def _scalar(kinds: tuple[type, ...], noun: str) -> Hook:
     return check
 
 
-def _choice(value: Any, kind: Any) -> Any:
-    if type(value) is not str or value not in get_args(kind):
-        raise ValueError(f"Input should be {either(get_args(kind))}")
-    return value
+def _choice(literal: Any) -> Hook:
+    choices = get_args(literal)
+
+    def check(value: Any, _: Any) -> Any:
+        if type(value) is not str or value not in choices:
+            raise ValueError(f"Input should be {either(choices)}")
+        return value
+
+    return check
 
 
 _object = _scalar((dict,), "an object")
@@ -198,8 +191,7 @@ def _items(kind: Any, structure_item: Hook) -> Hook:
 
 def _tuple(kind: Any, converter: Converter, place: str = "") -> Hook:
     item_kind = get_args(kind)[0]
-    hook = _at(item_kind, place, converter) or converter.get_structure_hook(item_kind)
-    return _list(_items(kind, hook))
+    return _list(_items(kind, _at(item_kind, place, converter)))
 
 
 def _list(structure_items: Hook) -> Hook:
@@ -207,8 +199,8 @@ def _list(structure_items: Hook) -> Hook:
     return lambda value, kind: structure_items(shape(value, None), kind)
 
 
-def _at(kind: Any, place: str, converter: Converter) -> Hook | None:
-    """The hook for objects at `place`; None for values that have the same hook at every place."""
+def _at(kind: Any, place: str, converter: Converter) -> Hook:
+    """The hook for values at `place`."""
     if get_origin(kind) in (Union, UnionType):
         kinds = [option for option in get_args(kind) if option is not NoneType]
         kind = kinds[0] if len(kinds) == 1 else kind  # `_attrs` removes null
@@ -218,17 +210,18 @@ def _at(kind: Any, place: str, converter: Converter) -> Hook | None:
         return _tagged(b.DOCUMENT_SOURCES, place, converter)
     if is_tuple(kind) and kind != b.Content:
         return _tuple(kind, converter, place)
-    return _attrs(kind, converter, place) if attrs.has(kind) else None
+    return _attrs(kind, converter, place) if attrs.has(kind) else converter.get_structure_hook(kind)
 
 
 def _attrs(cls: Any, converter: Converter, place: str | None = None) -> Hook:
     """The hook for objects of `cls` at `place`; "" is the request. None: add no unknown members."""
     read = read_fields(cls, place or "")
     overrides: dict[str, Any] = {}
-    for name, kind in get_type_hints(cls).items() if place is not None else ():
+    kinds = get_type_hints(cls)
+    names = read.intersection(field.name for field in attrs.fields(cls))
+    for name in names if place is not None else ():
         path = f"{place}.{name}" if place else name
-        if name in read and (hook := _at(kind, path, converter)):
-            overrides[name] = override(struct_hook=hook)
+        overrides[name] = override(struct_hook=_at(kinds[name], path, converter))
     if cls is MessagesRequest:
         overrides["unknown_fields"] = override(omit=True)
         overrides |= {name: override(struct_hook=hook) for name, hook in _request_hooks().items()}
@@ -259,7 +252,7 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(float, _scalar((int, float), "a valid number"))
     converter.register_structure_hook(bool, _scalar((bool,), "a valid boolean"))
     converter.register_structure_hook_func(lambda kind: kind == dict[str, Any], _object)
-    converter.register_structure_hook_func(is_literal, _choice)
+    converter.register_structure_hook_factory(is_literal, _choice)
     converter.register_structure_hook_factory(attrs.has, _attrs)
     converter.register_structure_hook_factory(is_tuple, _tuple)
     converter.register_structure_hook_factory(lambda kind: kind == b.Content, _content)
@@ -269,9 +262,8 @@ def _make_converter() -> Converter:
 
 def _request_hooks() -> dict[str, Hook]:
     """The hooks of the members that may have Parts."""
-    message = _or_part(_PARTS["messages"])
     return {
-        "messages": _list(_items(tuple[Message, ...], message)),
+        "messages": _or_part(_list(_items(tuple[Message, ...], _PARTS["messages"]))),
         "system": _or_part(_PARTS["system"]),
         "tools": _or_part(_PARTS["tools"]),
     }
@@ -296,3 +288,4 @@ _PARTS: dict[str, Hook] = {
 }
 _REQUEST = _attrs(MessagesRequest, _CONVERTER, "")
 _UNREAD = _attrs(UnreadMembers, _CONVERTER)
+_UNREAD_MEMBERS = read_fields(UnreadMembers, "")

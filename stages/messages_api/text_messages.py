@@ -34,9 +34,13 @@ def text_message(value: Any) -> tuple[Message, int] | None:
     blocks = _blocks(content, readers)
     if blocks is None:
         return None
-    inside = sum(len(block.children) for block in blocks)
-    inputs = sum(count_values(block.input) for block in blocks if type(block) is b.ToolUseBlock)
-    return Message(role, blocks), _VALUES * (1 + len(blocks) + inside) + inputs
+    values = _VALUES * (1 + len(blocks))
+    for block in blocks:
+        if type(block) is b.ToolUseBlock:
+            values += count_values(block.input)
+        elif type(block) is b.ToolResultBlock:
+            values += _VALUES * len(block.content)
+    return Message(role, blocks), values
 
 
 def _blocks(values: Any, readers: _Readers) -> b.Content | None:

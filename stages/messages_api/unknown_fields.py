@@ -85,6 +85,8 @@ class UnknownFields:
 
     def names(self) -> tuple[str, ...]:
         """The names, those of top-level members first."""
+        if not self._names:
+            return ()
         kept = list(self._names)[: self._top_level + _MAX_NESTED]
         return (*kept, *({CACHE_CONTROL} & self._names.keys() - set(kept)))
 

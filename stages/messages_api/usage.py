@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import frozen
+from pipeline.event import event
 
 
-@frozen
+@event
 class Usage:
     """The tokens of one request and its response.
 

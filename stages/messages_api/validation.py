@@ -8,11 +8,11 @@ turn or text that is empty) are not checked: what can be answered is answered.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from stages.messages_api import blocks as b
 from stages.messages_api import request as m
-from stages.messages_api.structuring import either, unknown_tag
+from stages.messages_api.problem_texts import either, unknown_tag
 
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
@@ -56,15 +56,18 @@ def problems(
     request: m.MessagesRequest,
     betas: frozenset[str] = frozenset(),
     *,
-    messages_checked: bool = False,
+    parts_checked: bool = False,
 ) -> Iterator[Problem]:
     """Each broken rule, as `path: text`. `betas` are the names in the header `anthropic-beta`.
 
-    `messages_checked`: each message has no problem by itself; see `message_problems`.
+    `parts_checked`: the messages and the tools have no problem by themselves; see
+    `message_problems` and `tool_problems`.
     """
     yield from _parameters(request, betas)
-    yield from _tools(request)
-    yield from _combinations(request)
+    if request.tools and not parts_checked:
+        yield from tool_problems(request.tools)
+    if request.tool_choice or request.thinking or request.form:
+        yield from _combinations(request)
     for n, block in enumerate(request.system):
         if not isinstance(block, b.TextBlock):
             yield f"system.{n}: only text blocks are allowed here"
@@ -74,7 +77,7 @@ def problems(
         yield 'messages: first message must use the "user" role'
     if len(request.messages) > _MAX_MESSAGES:
         yield f"messages: List should have at most {_MAX_MESSAGES} items"
-    if not messages_checked:
+    if not parts_checked:
         for n, message in enumerate(request.messages):
             yield from message_problems(message, f"messages.{n}")
 
@@ -96,26 +99,31 @@ def message_problems(message: m.Message, path: str) -> Iterator[Problem]:
 def _parameters(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[Problem]:
     if not request.model.strip():
         yield "model: String should have at least 1 character"
-    yield from _max_tokens(request)
+    if request.max_tokens is not None and request.max_tokens <= 0:
+        yield from _max_tokens(request, request.max_tokens)
     for name in ("temperature", "top_p"):
         value = getattr(request, name)
         if value is not None and not 0 <= value <= 1:
             yield f"{name}: Input should be between 0 and 1"
     if request.top_k is not None and request.top_k < 0:
         yield "top_k: Input should be greater than or equal to 0"
-    if not all(map(str.strip, request.stop_sequences)):
+    if request.stop_sequences:
+        yield from _stop_sequences(request.stop_sequences)
+    if request.thinking and request.thinking.type == "enabled":
+        yield from _thinking_budget(request.thinking, request.max_tokens, betas)
+
+
+def _stop_sequences(sequences: tuple[str, ...]) -> Iterator[Problem]:
+    if not all(map(str.strip, sequences)):
         yield "stop_sequences: each stop sequence must contain non-whitespace"
-    if sum(map(len, request.stop_sequences)) > _MAX_STOP_CHARACTERS:
+    if sum(map(len, sequences)) > _MAX_STOP_CHARACTERS:
         limit = f"at most {_MAX_STOP_CHARACTERS} characters"
         yield f"stop_sequences: all of them should have {limit} together"
-    yield from _thinking(request, betas)
 
 
-def _max_tokens(request: m.MessagesRequest) -> Iterator[Problem]:
+def _max_tokens(request: m.MessagesRequest, max_tokens: int) -> Iterator[Problem]:
     """0 only warms the prompt cache, so it cannot be combined with what needs a response."""
-    if request.max_tokens is None or request.max_tokens > 0:
-        return
-    if request.max_tokens < 0:
+    if max_tokens < 0:
         yield "max_tokens: Input should be greater than or equal to 0"
         return
     options = {
@@ -129,26 +137,27 @@ def _max_tokens(request: m.MessagesRequest) -> Iterator[Problem]:
             yield f"max_tokens: 0 cannot be used with `{name}`: send at least 1, or omit `{name}`"
 
 
-def _thinking(request: m.MessagesRequest, betas: frozenset[str]) -> Iterator[Problem]:
+def _thinking_budget(
+    thinking: m.Thinking, max_tokens: int | None, betas: frozenset[str]
+) -> Iterator[Problem]:
     """With interleaved thinking the budget is that of a whole turn of several requests."""
-    thinking = request.thinking
-    if thinking and thinking.type == "enabled":
-        budget = thinking.budget_tokens
-        if budget is None:
-            yield "thinking.enabled.budget_tokens: Field required"
-        elif budget < 1024:
-            yield "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
-        elif request.max_tokens and budget >= request.max_tokens and not _interleaved(betas):
-            yield "`max_tokens` must be greater than `thinking.budget_tokens`"
+    budget = thinking.budget_tokens
+    if budget is None:
+        yield "thinking.enabled.budget_tokens: Field required"
+    elif budget < 1024:
+        yield "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
+    elif max_tokens and budget >= max_tokens and not _interleaved(betas):
+        yield "`max_tokens` must be greater than `thinking.budget_tokens`"
 
 
 def _interleaved(betas: frozenset[str]) -> bool:
     return any(beta.startswith("interleaved-thinking-") for beta in betas)
 
 
-def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
-    names = [tool.name for tool in request.tools if tool.name]  # toolsets have none
-    for n, tool in enumerate(request.tools):
+def tool_problems(tools: Sequence[m.Tool]) -> Iterator[Problem]:
+    """Each rule that tools break, whatever the messages are."""
+    names = [tool.name for tool in tools if tool.name]  # toolsets have none
+    for n, tool in enumerate(tools):
         if not tool.custom:  # the API's own tool: its type defines its shape
             continue
         if not _TOOL_NAME.fullmatch(tool.name):
@@ -159,16 +168,20 @@ def _tools(request: m.MessagesRequest) -> Iterator[Problem]:
             yield f"tools.{n}.input_schema.type: Input should be 'object'"
     if len(names) > len(set(names)):
         yield "tools: Tool names must be unique."
-    choice = request.tool_choice
-    if choice and not request.tools:
+
+
+def _tool_choice(choice: m.ToolChoice, tools: Sequence[m.Tool]) -> Iterator[Problem]:
+    if not tools:
         yield "tool_choice: tool_choice may only be specified while providing tools."
-    elif choice and choice.type == "tool" and choice.name not in names:
+    elif choice.type == "tool" and choice.name not in [tool.name for tool in tools if tool.name]:
         yield f"tool_choice.name: there is no tool '{(choice.name or '')[:80]}' in tools"
 
 
 def _combinations(request: m.MessagesRequest) -> Iterator[Problem]:
-    """Members that exclude each other."""
+    """Members that exclude or need each other."""
     choice, thinking = request.tool_choice, request.thinking
+    if choice:
+        yield from _tool_choice(choice, request.tools)
     if choice and choice.type in ("any", "tool") and thinking and thinking.type == "enabled":
         yield "Thinking may not be enabled when tool_choice forces tool use."
     if request.form is None:

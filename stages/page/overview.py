@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
 
+import msgspec
 from attrs import frozen
 
 from pipeline.config.drawing import DrawnStage
@@ -32,13 +33,102 @@ class Window:
         """Choose those of `newest` that ended in the last minute."""
         return cls([each for each in newest if now - _end(each) <= WINDOW], total)
 
-    def rate(self, part: float) -> float:
-        """Return the requests in a second for a part of the sample."""
-        return part * max(self.total, len(self.exchanges)) / WINDOW
+    @property
+    def rate(self) -> float:
+        """The requests in a second for which each exchange of the sample counts."""
+        number = len(self.exchanges)
+        return max(self.total, number) / max(number, 1) / WINDOW
 
 
 def _end(exchange: Exchange) -> float:
     return exchange.ended or exchange.received
+
+
+class Figures(msgspec.Struct, array_like=True):
+    """What one worker counts of a pipeline, a stage or a backend. Those of workers can be added.
+
+    `rate` counts all requests in a second, not only those of the sample.
+    """
+
+    times: list[float] = []
+    """Seconds of each request in the sample."""
+    rate: float = 0.0
+    running: int = 0
+    waiting: int = 0
+    failures: list[tuple[float, str]] = []
+    """When each of the sample's requests or calls failed, and the error."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+
+    def __add__(self, other: Figures) -> Figures:
+        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
+        return Figures(*(one + two for one, two in pairs))
+
+
+_NONE = Figures()
+
+
+def pipeline_figures(window: Window, running: Iterable[Exchange]) -> dict[str, Figures]:
+    """Count the pipelines: the time of a request is that until its end."""
+    figures: dict[str, Figures] = defaultdict(Figures)
+    rate = window.rate
+    for exchange in window.exchanges:
+        own = figures[exchange.pipeline]
+        own.times.append(_end(exchange) - exchange.received)
+        own.rate += rate
+        if exchange.error:
+            own.failures.append((_end(exchange), exchange.error))
+    for exchange in running:
+        figures[exchange.pipeline].running += 1
+    return figures
+
+
+def stage_figures(window: Window, pipelines: Mapping[str, Figures]) -> dict[str, Figures]:
+    """Count the stages, by `stage_key`: the time is that until the stage forwards its first event.
+
+    Not every exchange has times of stages. The rate of a stage is estimated from those that have.
+    """
+    measured = [exchange for exchange in window.exchanges if exchange.stages]
+    numbers = Counter(exchange.pipeline for exchange in measured)
+    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for exchange in measured:
+        for run in exchange.stages:
+            if (until := run.forwarded or run.ended) is not None:
+                times[exchange.pipeline, run.stage].append(until - run.began)
+    return {
+        stage_key(pipeline, stage): Figures(
+            values, pipelines[pipeline].rate * len(values) / numbers[pipeline]
+        )
+        for (pipeline, stage), values in times.items()
+    }
+
+
+def stage_key(pipeline: str, stage: str) -> str:
+    """Return the key of a stage: names of stages have no slash."""
+    return f"{pipeline}/{stage}"
+
+
+def backend_figures(backends: Mapping[str, Backend], window: Window) -> dict[str, Figures]:
+    """Count the backends: the time is that until the first token."""
+    figures: dict[str, Figures] = defaultdict(Figures)
+    rate = window.rate
+    for name, backend in backends.items():
+        if queue := backend.queue:
+            figures[name].running, figures[name].waiting = queue.running, queue.waiting
+    for exchange in window.exchanges:
+        for attempt in exchange.attempts:
+            if attempt.error:
+                failure = attempt.ended or attempt.sent, attempt.error
+                figures[attempt.target.backend].failures.append(failure)
+        if exchange.target:
+            own, usage = figures[exchange.target.backend], exchange.usage
+            own.rate += rate
+            if exchange.first_token:
+                own.times.append(exchange.first_token - exchange.received)
+            if usage and not usage.estimated:
+                own.prompt_tokens += usage.prompt_tokens
+                own.cached_tokens += usage.cache_read_input_tokens
+    return figures
 
 
 @frozen
@@ -86,36 +176,24 @@ class PipelineView:
 def pipeline_views(
     pipelines: Sequence[Pipeline],
     drawings: Sequence[Sequence[DrawnStage]],
-    window: Window,
-    running: Collection[Exchange],
+    figures: Mapping[str, Figures],
+    stages: Mapping[str, Figures],
 ) -> Iterator[PipelineView]:
-    """Yield the pipelines in the order of the config. `drawings` has their stages.
-
-    Not every exchange has times of stages. The rate of a stage is estimated from those that have.
-    """
+    """Yield the pipelines in the order of the config. `drawings` has their stages."""
     for pipeline, drawing in zip(pipelines, drawings, strict=True):
-        own = [each for each in window.exchanges if each.pipeline == pipeline.name]
-        rate = window.rate(len(own) / len(window.exchanges)) if own else 0.0
+        own = figures.get(pipeline.name, _NONE)
+        of_stages = (stages.get(stage_key(pipeline.name, each.name), _NONE) for each in drawing)
         yield PipelineView(
             pipeline.name,
             pipeline.routes,
-            Latency.of([_end(each) - each.received for each in own], rate),
-            sum(each.pipeline == pipeline.name for each in running),
-            sum(bool(each.error) for each in own),
-            tuple(_stage_views(drawing, [each for each in own if each.stages], rate)),
+            Latency.of(own.times, own.rate),
+            own.running,
+            len(own.failures),
+            tuple(
+                StageView(drawn, Latency.of(stage.times, stage.rate))
+                for drawn, stage in zip(drawing, of_stages, strict=True)
+            ),
         )
-
-
-def _stage_views(
-    drawing: Sequence[DrawnStage], measured: Sequence[Exchange], rate: float
-) -> Iterator[StageView]:
-    times: dict[str, list[float]] = {}
-    for run in (run for exchange in measured for run in exchange.stages):
-        if (until := run.forwarded or run.ended) is not None:
-            times.setdefault(run.stage, []).append(until - run.began)
-    for drawn in drawing:
-        own = times.get(drawn.name, [])
-        yield StageView(drawn, Latency.of(own, rate * len(own) / max(len(measured), 1)))
 
 
 @frozen
@@ -151,37 +229,22 @@ def backend_views(
     models: Mapping[str, ModelEntry],
     errors: Mapping[str, str],
     states: Mapping[str, State],
-    window: Window,
+    figures: Mapping[str, Figures],
 ) -> Iterator[BackendView]:
     """Yield the backends in the order of the config."""
     labels = {t.label: t.backend for entry in models.values() for t in entry.targets}
-    called = sorted((e for e in window.exchanges if e.target), key=_backend_of)
-    by_backend = {name: list(group) for name, group in groupby(called, _backend_of)}
-    failed: dict[str, list[str]] = {}
-    for attempt in (a for e in window.exchanges for a in reversed(e.attempts) if a.error):
-        failed.setdefault(attempt.target.backend, []).append(attempt.error)
     for name, backend in backends.items():
-        own, queue = by_backend.get(name, []), backend.queue
-        usages = [each.usage for each in own if each.usage and not each.usage.estimated]
-        failures = failed.get(name, [])
-        prompt = sum(usage.prompt_tokens for usage in usages)
+        own = figures.get(name, _NONE)
         yield BackendView(
             name,
             strip_credentials(backend.profile.base_url),
             errors.get(name),
             tuple((k, state) for k, state in states.items() if labels.get(k) == name),
-            queue.slots if queue else None,
-            queue.running if queue else 0,
-            queue.waiting if queue else 0,
-            Latency.of(
-                [e.first_token - e.received for e in own if e.first_token],
-                window.rate(len(own) / max(len(window.exchanges), 1)),
-            ),
-            sum(usage.cache_read_input_tokens for usage in usages) / prompt if prompt else None,
-            len(failures),
-            failures[0] if failures else "",
+            backend.queue.slots if backend.queue else None,
+            own.running,
+            own.waiting,
+            Latency.of(own.times, own.rate),
+            own.cached_tokens / own.prompt_tokens if own.prompt_tokens else None,
+            len(own.failures),
+            max(own.failures)[1] if own.failures else "",
         )
-
-
-def _backend_of(exchange: Exchange) -> str:
-    return exchange.target.backend if exchange.target else ""

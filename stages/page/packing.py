@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -19,6 +20,7 @@ from stages.exchange import (
     Attempt,
     Degradation,
     Exchange,
+    LimitRefusal,
     Repeat,
     StageRun,
     Target,
@@ -32,34 +34,51 @@ MAX_TIMES = 400
 _LARGE = 30_000
 #: Characters of a text that is cut.
 _MAX_TEXT = 500
+#: Bytes of a row that is not cut. Most have 600.
+_LARGE_ROW = 4_000
 
-_OBJECTS = ("usage", "attempts", "repeats", "stages", "degradations")
+_OBJECTS = ("usage", "refused_by", "attempts", "repeats", "stages", "degradations")
 _NAMES = tuple(
     each.name
     for each in fields(Exchange)
     if each.name not in (*NOT_IN_JSON, *_OBJECTS, "stream_times")
 )
 _exchange = attrgetter(*_NAMES, *_OBJECTS)
+_RECEIVED, _ENDED, _STAGES = map((*_NAMES, *_OBJECTS).index, ("received", "ended", "stages"))
 _PARTS: dict[type, attrgetter[Any]] = {
     cls: attrgetter(*(each.name for each in fields(cls) if each.name != "overrides"))
-    for cls in (Attempt, Degradation, Repeat, StageRun, Target, Usage)
+    for cls in (Attempt, Degradation, LimitRefusal, Repeat, StageRun, Target, Usage)
 }
 
 
-def pack(exchange: Exchange) -> bytes:
-    """Return the bytes of an exchange that has ended."""
-    times = exchange.stream_times
+def pack(exchange: Exchange, with_times: bool = True) -> bytes:
+    """Return the bytes of an exchange, with the times of its stream."""
+    times = exchange.stream_times if with_times else None
     if times is not None and len(times) > MAX_TIMES:
         times = thinned(times, MAX_TIMES)
     data = orjson.dumps((_exchange(exchange), times), default=_values)
     return data if len(data) <= _LARGE else orjson.dumps(_cut(orjson.loads(data)))
 
 
-def _cut(value: Any) -> Any:
+def _cut(value: Any, text: int = _MAX_TEXT, items: int = MAX_TIMES) -> Any:
     """Cut the texts and lists in JSON: a client can choose long names, and many."""
-    if isinstance(value, str) and len(value) > _MAX_TEXT:
-        return f"{value[:_MAX_TEXT]}\u2026"
-    return [_cut(item) for item in value[:MAX_TIMES]] if isinstance(value, list) else value
+    if isinstance(value, str) and len(value) > text:
+        return f"{value[:text]}\u2026"
+    return [_cut(item, text, items) for item in value[:items]] if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=256)
+def pack_row(data: bytes) -> tuple[float, bytes]:
+    """Return the end and the smaller bytes of a packed exchange, for a list.
+
+    They have no stages and no times of the stream. The texts and lists of a large one are cut.
+    """
+    values, _ = orjson.loads(data)
+    values[_STAGES] = []
+    row = orjson.dumps((values, None))
+    if len(row) > _LARGE_ROW:
+        row = orjson.dumps(([_cut(value, 200, 10) for value in values], None))
+    return values[_ENDED] or values[_RECEIVED], row
 
 
 #: The simple fields that `sample` keeps.
@@ -80,9 +99,10 @@ def _values(part: Any) -> Any:
 def unpack(data: bytes) -> Exchange:
     """Return the exchange of `pack`."""
     values, times = orjson.loads(data)
-    *simple, usage, attempts, repeats, stages, degradations = values
+    *simple, usage, refused_by, attempts, repeats, stages, degradations = values
     exchange = Exchange(**dict(zip(_NAMES, simple, strict=True)))
     exchange.usage = usage and Usage(*usage)
+    exchange.refused_by = refused_by and LimitRefusal(*refused_by)
     exchange.attempts = [_attempt(*attempt) for attempt in attempts]
     exchange.repeats = [Repeat(stage, _target(target), error) for stage, target, error in repeats]
     exchange.stages = [StageRun(*stage) for stage in stages]

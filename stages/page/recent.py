@@ -15,7 +15,8 @@ from pipeline.config.schema import Pipeline
 from stages.events import HttpRequest
 from stages.exchange import Exchange
 from stages.page.overview import MOST
-from stages.page.packing import pack, sample, unpack
+from stages.page.packing import pack, pack_row, sample, unpack
+from stages.page.parts import Ask, ask_nobody
 from stages.page.ring import Ring
 from stages.page.texts import TextCollector, Texts
 
@@ -49,8 +50,8 @@ class RecentExchanges:
     """The pipelines of the config."""
     backend_errors: Callable[[], Mapping[str, str]] = field(default=dict, init=False, repr=False)
     """Returns why each backend is not ready; empty, if it is."""
-    workers: int = field(default=1, init=False, repr=False)
-    """Processes that serve the config. Each has its own recent exchanges."""
+    ask: Ask = field(default=ask_nobody, init=False, repr=False)
+    """Asks the other workers: each has its own recent exchanges."""
     drawings: tuple[tuple[DrawnStage, ...], ...] = field(default=(), init=False, repr=False)
     """The stages of each pipeline."""
     _ring: Ring = field(init=False, repr=False)
@@ -58,8 +59,11 @@ class RecentExchanges:
     _second: int = field(default=0, init=False, repr=False)
     """The second in which the newest exchange began."""
     _begun: int = field(default=0, init=False, repr=False)
+    """Exchanges that began in it."""
+    _end_second: int = field(default=0, init=False, repr=False)
+    """The second in which the newest kept exchange ended."""
     _kept: int = field(default=0, init=False, repr=False)
-    """Exchanges that began in it, and that were kept since."""
+    """Exchanges that ended in it and are kept."""
     _minute: deque[tuple[int, int]] = field(
         factory=lambda: deque(maxlen=_SECONDS), init=False, repr=False
     )
@@ -93,10 +97,13 @@ class RecentExchanges:
 
     def _start_second(self, second: int) -> None:
         self._minute.append((self._second, self._begun))
-        self._second, self._begun, self._kept = second, 0, 0
+        self._second, self._begun = second, 0
 
     def _end(self, exchange: Exchange, collector: TextCollector | None = None) -> None:
         self.running.pop(exchange.id, None)
+        second = int(exchange.ended or 0)
+        if second != self._end_second:
+            self._end_second, self._kept = second, 0
         if self._kept < _KEPT or exchange.outcome != "complete" or exchange.repeats:
             self._kept += 1
             self._samples.appendleft(sample(exchange))
@@ -115,8 +122,9 @@ class RecentExchanges:
         """The newest exchanges that have ended, the newest first: see `sample`."""
         return self._samples
 
-    def newest(self, limit: int, skip: int = 0) -> Iterator[bytes]:
-        """Yield at most `limit` exchanges, packed, the newest first, after `skip`."""
+    def newest(self, limit: int, before: float | None = None) -> Iterator[bytes]:
+        """Yield at most `limit` exchanges, packed, the newest first, that ended `before`."""
+        skip = 0 if before is None else self._ring.number_since(before, _ended)
         return map(_record, self._ring.newest(limit, skip))
 
     def find(self, id: str) -> Exchange | None:
@@ -139,13 +147,10 @@ class RecentExchanges:
         return {"number": len(ring), "dropped": ring.dropped, "bytes": ring.used_bytes}
 
     def serve(
-        self,
-        pipelines: tuple[Pipeline, ...],
-        backend_errors: Callable[[], Mapping[str, str]],
-        workers: int = 1,
+        self, pipelines: tuple[Pipeline, ...], backend_errors: Callable[[], Mapping[str, str]]
     ) -> None:
         """Show these pipelines. `backend_errors` returns why a backend is not ready."""
-        self.pipelines, self.backend_errors, self.workers = pipelines, backend_errors, workers
+        self.pipelines, self.backend_errors = pipelines, backend_errors
         self.drawings = tuple(tuple(drawn_stages(each, HttpRequest)) for each in pipelines)
         self._ring.max_bytes = self.max_bytes
         if self._previous and not self.bodies:
@@ -163,3 +168,7 @@ class RecentExchanges:
 def _record(data: bytes) -> bytes:
     """Return an item of the ring without its texts."""
     return data.partition(b"\n")[0]
+
+
+def _ended(data: bytes) -> float:
+    return pack_row(_record(data))[0]

@@ -13,6 +13,7 @@ from anyio import to_thread
 
 from stages.messages_api.usage import Usage
 from stages.page.packing import unpack
+from stages.wire.printable import printable
 
 if TYPE_CHECKING:
     import jinja2
@@ -157,8 +158,8 @@ def cached(usage: Usage | None) -> float | None:
 
 
 def name(text: str) -> str:
-    """A name that a client chose, which may be long: at most 200 characters of it."""
-    return text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}\u2026"
+    """A name that a client chose: at most 200 characters of it, all of them printable."""
+    return printable(text if len(text) <= _MAX_NAME else f"{text[:_MAX_NAME]}\u2026")
 
 
 def size(value: float) -> str:

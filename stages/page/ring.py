@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -45,6 +46,11 @@ class Ring:
     def newest(self, limit: int, skip: int = 0) -> Iterator[bytes]:
         """Yield at most `limit` items, the newest first."""
         return (data for _, data in islice(reversed(self._items), skip, skip + limit))
+
+    def number_since(self, time: float, time_of: Callable[[bytes], float]) -> int:
+        """Return the number of items whose time is not before `time`. The items are in order."""
+        earlier = bisect_left(self._items, time, key=lambda item: time_of(item[1]))
+        return len(self._items) - earlier
 
     def find(self, id: str) -> bytes | None:
         """Return the item with this id, or None."""

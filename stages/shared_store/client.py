@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -41,12 +41,12 @@ def load_script(package: str, *names: str) -> Script:
 
 
 def make_client(url: str) -> Redis[bytes]:
-    """A client that has not connected. The library does not know the names of Valkey."""
+    """A client that has not connected."""
     from coredis import Redis
     from coredis.retry import NoRetryPolicy
 
     logging.getLogger("coredis").setLevel(logging.CRITICAL)  # it logs a traceback for each attempt
-    url = url.replace("valkey", "redis", 1)
+    url = library_url(url)
     tls = ssl.create_default_context() if url.startswith("rediss") else None
     return Redis.from_url(
         url,
@@ -55,6 +55,12 @@ def make_client(url: str) -> Redis[bytes]:
         retry_policy=NoRetryPolicy(),
         ssl_context=tls,
     )
+
+
+def library_url(url: str) -> str:
+    """The URL with a scheme that the library knows: `redis`, or `rediss` for TLS."""
+    scheme, separator, location = url.partition("://")
+    return scheme.lower().replace("valkey", "redis") + separator + location
 
 
 def client_errors() -> tuple[type[Exception], ...]:
@@ -70,14 +76,37 @@ def reason_of(error: Exception) -> str:
     return f"{type(error).__name__}: {error}{cause}"
 
 
-async def evaluate(
-    client: Redis[bytes], script: Script, keys: Sequence[str], arguments: Sequence[Any]
-) -> Any:
-    """Call a script. Raises one of `client_errors`."""
+@frozen
+class ScriptCall:
+    """A script with the keys and the arguments of one call."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Any]
+
+
+async def evaluate(client: Redis[bytes], calls: Sequence[ScriptCall]) -> list[Any]:
+    """Call scripts together, at least one. The result of a call may be one of `client_errors`.
+
+    Raises one of `client_errors` if there is no connection.
+    """
+    async with client.connection_pool.acquire() as connection:
+        batch = connection.create_request_batch(
+            [client.evalsha(call.script.digest, call.keys, call.arguments) for call in calls]
+        )
+        batch.disconnect_on_cancellation = False
+    # Other calls share the connection meanwhile, because it was released.
+    return list(await batch)
+
+
+def lacks_script(error: Exception) -> bool:
+    """Whether the store does not have the script of a call: it is new, or has restarted."""
     from coredis.exceptions import NoScriptError
 
-    try:
-        return await client.evalsha(script.digest, keys, arguments)
-    except NoScriptError:  # the store is new, or has restarted
+    return isinstance(error, NoScriptError)
+
+
+async def load(client: Redis[bytes], scripts: Iterable[Script]) -> None:
+    """Give the store these scripts. Raises one of `client_errors`."""
+    for script in scripts:
         await client.script_load(script.text)
-        return await client.evalsha(script.digest, keys, arguments)

@@ -3,8 +3,8 @@
     state   call                              in the background
     -----   -------------------------------   --------------------------------------------------
     up      asks; lost after an error, or     each 5 s a heartbeat, which is a call, too; while a
-            after `timeout` without response  member waits for a message, a call after each
-                                              `timeout` without one
+            as stages/shared_store/           member waits for a message, a call after each
+            script_sender.py says             `timeout` without one
     lost    raises StoreLostError at once     each second a new connection; up after the members'
                                               `on_connect`
 
@@ -18,46 +18,32 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import TaskGroup, TaskStatus
+from anyio.abc import TaskStatus
 from attrs import Factory, define, field
 
 from pipeline.task_groups import task_group
-from pipeline.timers import delayed
 from stages.shared_store.client import (
     CONNECT_TIMEOUT,
     Script,
+    ScriptCall,
     client_errors,
-    evaluate,
+    load,
     make_client,
     reason_of,
 )
 from stages.shared_store.member import Member
-
-if TYPE_CHECKING:
-    from coredis import Redis
+from stages.shared_store.script_sender import ENDED, ScriptSender, StoreLostError
 
 log = logging.getLogger("llm_proxy")
 
 #: Seconds between two heartbeats. A process without one for three times as long does not count.
 _HEARTBEAT = 5.0
 _PORT = 6379
-#: The part of a timeout that is one wait, and the number of waits in the rest.
-_FIRST, _WAITS = 0.2, 8
-#: Timeouts that a call may take in a burst of calls, while there are responses to others.
-_BURST = 10
-#: Calls in flight; others wait. coredis sends nothing as long as each turn of the event loop adds a
-#: call, so a burst of calls would get no response.
-_MAX_CALLS = 16
 _STARTING = "it is being connected"
-
-
-class StoreLostError(Exception):
-    """The store does not respond. The call may have had its effect."""
 
 
 _BEAT = Script(
@@ -77,8 +63,8 @@ _ALIVE = Script("return 1")
 class Connection:
     """Calls scripts of the store at `url`. `run` connects, and keeps the connection.
 
-    `timeout` is in seconds, for each call. `consequence` says in the log what happens without the
-    store.
+    `timeout` is in seconds, for each send: see ScriptSender. `consequence` says in the log what
+    happens without the store.
     """
 
     url: str = field(repr=False)
@@ -94,12 +80,9 @@ class Connection:
     """Complete before `run`."""
     id: str = Factory(lambda: secrets.token_hex(8))
     """The name of this process in the store."""
-    _client: Redis[bytes] | None = None
+    _sender: ScriptSender | None = None
     _lost: anyio.Event = Factory(anyio.Event)
     _since: float = 0.0
-    _in_flight: anyio.Semaphore = Factory(lambda: anyio.Semaphore(_MAX_CALLS, fast_acquire=True))
-    _heard: float = 0.0
-    """When the latest response or message came."""
     _waits: anyio.Event = Factory(anyio.Event)
 
     @property
@@ -124,53 +107,13 @@ class Connection:
 
         The caller may repeat a call that raised, so a script must allow repetition.
         """
-        async with self._in_flight:
-            client = self._client
-            if client is None:
-                raise StoreLostError(self.error)
-            return await self._send(client, script, keys, arguments)
+        if self._sender is None:
+            raise StoreLostError(self.error or ENDED)
+        return await self._sender.call(ScriptCall(script, keys, arguments))
 
-    async def _send(
-        self, client: Redis[bytes], script: Script, keys: Sequence[str], arguments: Sequence[Any]
-    ) -> Any:
-        reason = f"no response in {self.timeout * 1000:g} ms"
-        with anyio.CancelScope() as scope:
-            give_up = partial(self._give_up, scope, anyio.current_time())
-            timer = delayed(self.timeout * _FIRST, give_up)
-            try:
-                result = await evaluate(client, script, keys, arguments)
-                self._heard = timer.now()
-                return result
-            except client_errors() as error:
-                reason = reason_of(error)
-            finally:
-                await timer.stop()
-        self._lose(client, reason)
-        raise StoreLostError(reason)
-
-    async def _give_up(self, scope: anyio.CancelScope, started: float) -> None:
-        """Cancel a call when the store is silent.
-
-        A burst of calls may need more than the timeout. As long as there are responses to any of
-        them, the store is not lost. Short waits are counted, not seconds: an event loop that is
-        late itself may not have sent the call, or not have read the response. A wait that took
-        twice its time does not count: this process, and maybe the store, got no CPU.
-        """
-        heard, waits, end = self._heard, 0, started + self.timeout * _BURST
-        wait, before = self.timeout * (1 - _FIRST) / _WAITS, anyio.current_time()
-        while waits < _WAITS and before < end:
-            await anyio.sleep(wait)
-            now = anyio.current_time()
-            if self._heard != heard:
-                waits = 0
-            elif now - before <= 2 * wait:
-                waits += 1
-            heard, before = self._heard, now
-        scope.cancel()
-
-    def _lose(self, client: Redis[bytes], reason: str) -> None:
-        if client is self._client:
-            self._client = None
+    def _lose(self, sender: ScriptSender, reason: str) -> None:
+        if sender is self._sender:
+            self._sender = None
             self._lost.set()
             self._set_error(reason)
 
@@ -210,38 +153,47 @@ class Connection:
         while True:
             try:
                 async with make_client(self.url) as client, task_group() as group:
-                    is_up = await self._open(client, group)
-                    has_tried()
-                    if is_up:
-                        for member in self.members:
-                            group.start_soon(self._attend, member)
-                        group.start_soon(self._watch)
-                        await self._keep()
-                    group.cancel_scope.cancel()
+                    sender = ScriptSender(client, group, self.timeout, self._lose)
+                    try:
+                        is_up = await self._open(sender)
+                        has_tried()
+                        if is_up:
+                            for member in self.members:
+                                group.start_soon(self._attend, member)
+                            group.start_soon(self._watch, sender)
+                            await self._keep()
+                        group.cancel_scope.cancel()
+                    finally:
+                        sender.close()
+                        self._sender = None
             except* client_errors() as errors:  # of the library's own tasks
                 log.debug("connection to %s ended: %s", self.name, errors)
+            if self.is_up:
+                self._set_error(ENDED)
             await anyio.sleep(self.reconnect_after)
 
-    async def _open(self, client: Redis[bytes], group: TaskGroup) -> bool:
-        """Use `client` from now on, if it can connect."""
+    async def _open(self, sender: ScriptSender) -> bool:
+        """Use `sender` from now on, if it can connect."""
+        client, missing = sender.client, "connection"
         try:
             with anyio.fail_after(CONNECT_TIMEOUT):
                 await client.ping()
-                await group.start(self._listen, client)
-                for script in (_BEAT, *(s for member in self.members for s in member.scripts)):
-                    await client.script_load(script.text)
-            self._client, self._lost = client, anyio.Event()
+                missing = "subscription, for which its user needs the ACL rule `&llm-proxy:*`,"
+                await sender.group.start(self._listen, sender)
+                missing = "response to SCRIPT LOAD"
+                await load(client, (_BEAT, *(s for member in self.members for s in member.scripts)))
+            self._sender, self._lost = sender, anyio.Event()
             await self._beat()
             for member in self.members:
                 await member.on_connect()
         except StoreLostError as error:
             self._set_error(str(error))
         except TimeoutError:
-            self._set_error(f"no connection in {CONNECT_TIMEOUT:g} s")
+            self._set_error(f"no {missing} in {CONNECT_TIMEOUT:g} s")
         except client_errors() as error:
             self._set_error(reason_of(error))
         else:
-            if self._client is client:  # not lost meanwhile
+            if self._sender is sender:  # not lost meanwhile
                 self._set_error("")
         return self.is_up
 
@@ -258,31 +210,33 @@ class Connection:
     async def _beat(self) -> None:
         self.processes = await self.call(_BEAT, [_PROCESSES], [self.id, int(3 * _HEARTBEAT)])
 
-    @staticmethod
-    async def _attend(member: Member) -> None:
-        with contextlib.suppress(StoreLostError):
-            await member.attend()
+    async def _attend(self, member: Member) -> None:
+        is_over = False
+        while self.is_up and not is_over:  # a call of it may only be late
+            with contextlib.suppress(StoreLostError):
+                await member.attend()
+                is_over = True
 
-    async def _watch(self) -> None:
-        with contextlib.suppress(StoreLostError):
-            while True:
-                await self._waits.wait()
-                self._waits = anyio.Event()
-                while any(member.waits for member in self.members):
-                    heard = self._heard
-                    await anyio.sleep(self.timeout)
-                    if self._heard == heard:
+    async def _watch(self, sender: ScriptSender) -> None:
+        while self.is_up:
+            await self._waits.wait()
+            self._waits = anyio.Event()
+            while self.is_up and any(member.waits for member in self.members):
+                heard = sender.heard
+                await anyio.sleep(self.timeout)
+                if sender.heard == heard:
+                    with contextlib.suppress(StoreLostError):
                         await self.call(_ALIVE, [], [])
 
-    async def _listen(self, client: Redis[bytes], *, task_status: TaskStatus[None]) -> None:
+    async def _listen(self, sender: ScriptSender, *, task_status: TaskStatus[None]) -> None:
         """Receive messages, on a connection of its own."""
         started = False
         try:
-            async with client.connection_pool.acquire() as connection:
+            async with sender.client.connection_pool.acquire() as connection:
                 channels = {channel for member in self.members for channel in member.channels}
                 connection.send_command(b"SUBSCRIBE", *channels)
                 async for kind, channel, data in connection.push_messages:
-                    self._heard = anyio.current_time()
+                    sender.heard = anyio.current_time()
                     if kind == b"message":
                         for member in self.members:
                             member.on_message(channel.decode(), data)
@@ -292,4 +246,4 @@ class Connection:
         except client_errors() as error:
             if not started:
                 raise
-            self._lose(client, reason_of(error))
+            self._lose(sender, reason_of(error))

@@ -54,8 +54,8 @@ def _check_url(_: Any, attribute: Any, url: str) -> None:
         message = "`store` is not the URL of a Valkey or Redis server"
         raise OptionError("url", message, "write it as `valkey://127.0.0.1:6379/0`")
     if importlib.util.find_spec(_MODULE) is None:
-        message = "`store` needs a package that is not installed"
-        raise OptionError("url", message, "install it with `pip install 'llm-proxy[shared]'`")
+        message = f"`store` needs the package `{_MODULE}`, which is not installed"
+        raise OptionError("url", message, f"type `pip install '{_MODULE}>=6'`")
 
 
 def _check_mode(store: Store, attribute: Any, mode: str) -> None:

@@ -96,6 +96,8 @@ def result_text(result: m.ToolResultBlock, fields: FieldPolicies) -> str:
 
     Images go into the next user message, and are replaced by markers.
     """
+    if len(result.content) == 1 and type(block := result.content[0]) is m.TextBlock:
+        return _mark_error(block.text, result, fields)
     texts, images = [], 0
     attached = fields.policy("tool_result.image") == "emulate"
     for block in chain.from_iterable(expand_content(inner, fields) for inner in result.content):
@@ -104,7 +106,10 @@ def result_text(result: m.ToolResultBlock, fields: FieldPolicies) -> str:
             texts.append(f"[image {images} attached below]" if attached else _NO_VISION)
         elif (text := render_text(block, fields)) is not None:
             texts.append(text)
-    text = "\n".join(texts)
+    return _mark_error("\n".join(texts), result, fields)
+
+
+def _mark_error(text: str, result: m.ToolResultBlock, fields: FieldPolicies) -> str:
     failed = result.is_error and fields.allows("tool_result.is_error")
     return f"Error: {text}" if failed and not text.startswith("Error:") else text
 

@@ -9,10 +9,9 @@ calls; then one user message with the images of the results and everything else.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import chain
 from typing import Any
 
-from attrs import Factory, define, evolve
+from attrs import Factory, define
 
 from stages.messages_api import request as m
 from stages.messages_api.errors import UnsupportedError
@@ -23,16 +22,16 @@ from stages.translation.conversation_cache import (
     Checkpoint,
     ConversationCache,
     WeakTurn,
-    memory_of,
-    weak_turn,
+    encode_more,
 )
 from stages.translation.envelope import SEALED
 from stages.translation.field_policies import FieldPolicies
-from stages.translation.history import History, Turn
+from stages.translation.history import History
 from stages.translation.message_order import merge_neighbours, split_results, user_first
 from stages.translation.reasoning import ReturnedMembers
 from stages.translation.tool_names import CallIdMap, backend_call_id, short_name
-from stages.wire.json_codec import NOT_ENCODED, EncodedMessages, encode, encode_exact
+from stages.wire.encoded_parts import NOT_ENCODED, EncodedParts
+from stages.wire.json_codec import encode
 
 # Neutral: the model must think neither that the tool ran nor that it failed.
 NO_RESULT = "The result of this call is not available. Do not assume that it ran."
@@ -59,14 +58,15 @@ class _Renderer:
 
     def copy(self, fields: FieldPolicies) -> _Renderer:
         """Return the same state for another request."""
-        return evolve(
-            self,
-            fields=fields,
-            ids=self.ids.copy(),
-            messages=self.messages.copy(),
-            open_calls=self.open_calls.copy(),
-            call_names=self.call_names.copy(),
-            seams=self.seams.copy(),
+        return _Renderer(
+            self.profile,
+            fields,
+            self.owner,
+            self.ids.copy(),
+            self.messages.copy(),
+            self.open_calls.copy(),
+            self.call_names.copy(),
+            self.seams.copy(),
         )
 
 
@@ -76,18 +76,18 @@ def conversation(
     profile: Profile,
     fields: FieldPolicies,
     cache: ConversationCache | None = None,
-) -> tuple[list[dict[str, Any]], EncodedMessages]:
+) -> tuple[list[dict[str, Any]], EncodedParts]:
     """Render the conversation, system prompt first. Raises UnsupportedError.
 
     `owner` gets back what it attached to earlier responses; see envelope.py. With a `cache`, also
-    returns the JSON of some messages.
+    returns the JSON of the first messages.
     """
     ids = CallIdMap(profile.tool_id_limit, profile.tool_id_length)
     state = _Renderer(profile, fields, owner, ids)
     if history.system:
         state.messages.append({"role": "system", "content": history.system})
-    encoded: EncodedMessages = NOT_ENCODED
-    if cache is None or not history.turns or not history.turns[0][1]:
+    encoded = NOT_ENCODED
+    if cache is None or not history.turns or not history.turns[0].content:
         _render(state, history.turns)
     else:
         state, encoded = _render_with(cache, history, state)
@@ -101,24 +101,23 @@ def conversation(
 
 def _render_with(
     cache: ConversationCache, history: History, begin: _Renderer
-) -> tuple[_Renderer, EncodedMessages]:
+) -> tuple[_Renderer, EncodedParts]:
     """Render from the checkpoint on, or from the `begin`, and store a new checkpoint."""
     profile, fields = begin.profile, begin.fields
-    key = (id(profile), begin.owner, fields.strict, id(history.turns[0][1][0]))
-    own = evolve(fields, degradations={})  # without those of other steps
-    state, done, encoded, memory = evolve(begin, fields=own), list[WeakTurn](), NOT_ENCODED, 0
+    key = (id(profile), begin.owner, fields.strict, id(history.turns[0].content[0]))
+    own = fields.without_degradations()  # of other steps
+    begin.fields = own
+    state, done, encoded = begin, list[WeakTurn](), NOT_ENCODED
     if old := cache.find(key, profile, history):
-        state, done, encoded, memory = old.state.copy(own), old.turns, old.encoded, old.memory
+        state, done, encoded = old.state.copy(own), old.turns, old.encoded
         own.repeat(old.degradations)
     turns = history.turns[len(done) : -1]
     _render(state, turns)
-    new = [(message, encode_exact(message)) for message in state.messages[len(encoded) :]]
-    encoded = {**encoded, **{id(pair[0]): pair for pair in new}}
-    done = [*done, *map(weak_turn, turns)]
+    done = [*done, *map(WeakTurn.of, turns)]
     if done and not fields.pdfs:  # their text may come later
-        reported, memory = own.degradations(), memory + memory_of(new)
         copy = state.copy(own)
-        kept = Checkpoint(profile, history.system, done, copy, reported, encoded, memory)
+        encoded = encode_more(encoded, copy.messages)
+        kept = Checkpoint(profile, history.system, done, copy, own.degradations(), encoded)
         cache.store(key, kept)
     fields.repeat(own.degradations())
     state.fields = fields
@@ -126,17 +125,17 @@ def _render_with(
     return state, encoded
 
 
-def _render(state: _Renderer, turns: Iterable[Turn]) -> None:
-    for role, blocks in turns:
-        if role == "user":
-            _user_turn(state, blocks)
+def _render(state: _Renderer, turns: Iterable[m.Message]) -> None:
+    for turn in turns:
+        if turn.role == "user":
+            _user_turn(state, turn.content)
             continue
         if state.open_calls:
             _answer_calls(state, {})
-        if role == "system":
-            state.messages.append({"role": "system", "content": _system_text(blocks)})
+        if turn.role == "system":
+            state.messages.append({"role": "system", "content": _system_text(turn.content)})
         else:
-            _assistant_turn(state, blocks)
+            _assistant_turn(state, turn.content)
 
 
 def _drop_prefill(state: _Renderer) -> None:
@@ -159,22 +158,23 @@ def _system_text(blocks: Iterable[m.Block]) -> str:
     return "\n\n".join(block.text for block in blocks if isinstance(block, m.TextBlock))
 
 
-def _user_turn(state: _Renderer, blocks: list[m.Block]) -> None:
+def _user_turn(state: _Renderer, blocks: m.Content) -> None:
     fields = state.fields
-    results = _results_by_call(state.open_calls, blocks)
-    matched = set(map(id, results.values()))
+    places = _results_by_call(state.open_calls, blocks)
+    results = {call_id: result for call_id, (_, result) in places.items()}
+    matched = {n for n, _ in places.values()}  # not by `id`: the same object may come twice
     body: list[m.Block] = []
     for call_id in state.open_calls:
         if call_id in results and (images := _images(results[call_id], fields)):
             body += [m.TextBlock(f"Attachments of tool result {call_id}:"), *images]
-    for block in blocks:
+    for n, block in enumerate(blocks):
         if not isinstance(block, m.ToolResultBlock):
             body.append(block)
-        elif id(block) not in matched:
+        elif n not in matched:
             body += _orphan_result(block, fields)
     if state.open_calls:
         _answer_calls(state, results)
-    if rendered := content(body, fields):
+    if body and (rendered := content(body, fields)):
         _append_user(state, rendered)
 
 
@@ -187,15 +187,17 @@ def _orphan_result(result: m.ToolResultBlock, fields: FieldPolicies) -> list[m.B
     return [m.TextBlock(text), *_images(result, fields)]
 
 
-def _results_by_call(calls: dict[str, str], blocks: list[m.Block]) -> dict[str, m.ToolResultBlock]:
-    """Return the results of `calls` by the backend's ids. The first of two results counts."""
+def _results_by_call(
+    calls: dict[str, str], blocks: m.Content
+) -> dict[str, tuple[int, m.ToolResultBlock]]:
+    """Return the results of `calls` and their indexes. The first of two results counts."""
     waiting: dict[str, list[str]] = {}
     for call_id, client_id in reversed(calls.items()):
         waiting.setdefault(client_id, []).append(call_id)
     results = {}
-    for block in blocks:
+    for n, block in enumerate(blocks):
         if isinstance(block, m.ToolResultBlock) and waiting.get(block.tool_use_id):
-            results[waiting[block.tool_use_id].pop()] = block
+            results[waiting[block.tool_use_id].pop()] = n, block
     return results
 
 
@@ -220,12 +222,17 @@ def _answer_calls(state: _Renderer, results: dict[str, m.ToolResultBlock]) -> No
 
 
 def _images(result: m.ToolResultBlock, fields: FieldPolicies) -> list[m.Block]:
-    blocks = chain.from_iterable(expand_content(block, fields) for block in result.content)
-    images: list[m.Block] = [block for block in blocks if isinstance(block, m.ImageBlock)]
+    images: list[m.Block] = [
+        inner
+        for block in result.content
+        if type(block) is not m.TextBlock  # most are
+        for inner in expand_content(block, fields)
+        if isinstance(inner, m.ImageBlock)
+    ]
     return images if images and fields.allows("tool_result.image") else []
 
 
-def _assistant_turn(state: _Renderer, blocks: list[m.Block]) -> None:
+def _assistant_turn(state: _Renderer, blocks: m.Content) -> None:
     text, uses = "", []
     returned: ReturnedMembers | None = None
     has_members = bool(state.profile.default_call_members or state.profile.reasoning_placeholder)

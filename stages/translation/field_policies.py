@@ -75,6 +75,10 @@ class FieldPolicies:
         degradation = Degradation(name[:_MAX_NAME], action, policy or name)
         self._degradations[str(degradation)] = degradation
 
+    def without_degradations(self) -> FieldPolicies:
+        """Return the same policies, with an empty report."""
+        return FieldPolicies(self.policies, self.strict, self.pdfs)
+
     def repeat(self, degradations: Iterable[Degradation]) -> None:
         """Report what an earlier translation of the same turns reported."""
         self._degradations.update((str(each), each) for each in degradations)

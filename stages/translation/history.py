@@ -12,8 +12,8 @@ earlier turns and so spoils the backend's prefix cache.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
-from operator import attrgetter
+from itertools import chain, groupby
+from operator import attrgetter, eq
 
 from attrs import evolve, frozen
 
@@ -24,22 +24,20 @@ from stages.translation.content import render_text
 from stages.translation.field_policies import FieldPolicies
 
 _NOT_PLAIN = (m.MidConvSystemBlock, m.OtherBlock)
+_ROLE, _CONTENT = attrgetter("role"), attrgetter("content")
 _SUMMARY_HEADER = "Summary of the conversation until here:"
-
-
-#: Neighbouring messages of one role, which the Messages API takes for one turn: role and blocks.
-Turn = tuple[str, list[m.Block]]
 
 
 @frozen
 class History:
     """A conversation whose turns only have to be rendered, one after the other.
 
-    `system` is the system prompt. A `system` turn has text blocks only.
+    `system` is the system prompt. A turn is a message, or neighbouring messages of one role, which
+    the Messages API takes for one turn. A `system` turn has text blocks only.
     """
 
     system: str
-    turns: list[Turn]
+    turns: Sequence[m.Message]
 
 
 def history(
@@ -62,16 +60,22 @@ def history(
 
 def _is_plain(messages: Iterable[m.Message]) -> bool:
     """Whether no step has anything to do, as in most conversations."""
-    roles = {message.role for message in messages}
-    types = {type(block) for message in messages for block in message.content}
+    roles = set(map(_ROLE, messages))
+    types = set(map(type, chain.from_iterable(map(_CONTENT, messages))))
     return "system" not in roles and types.isdisjoint(_NOT_PLAIN)
 
 
-def _turns(messages: Iterable[m.Message]) -> list[Turn]:
-    return [
-        (role, [block for message in group for block in message.content])
-        for role, group in groupby(messages, key=attrgetter("role"))
-    ]
+def _turns(messages: Iterable[m.Message]) -> Sequence[m.Message]:
+    messages = tuple(messages)
+    roles = list(map(_ROLE, messages))
+    if not any(map(eq, roles, roles[1:])):
+        return messages
+    groups = (tuple(group) for _, group in groupby(messages, key=_ROLE))
+    return [group[0] if len(group) == 1 else _merged(group) for group in groups]
+
+
+def _merged(messages: Sequence[m.Message]) -> m.Message:
+    return m.Message(messages[0].role, tuple(chain.from_iterable(map(_CONTENT, messages))))
 
 
 def _split_system_blocks(messages: Iterable[m.Message]) -> Iterator[m.Message]:

@@ -14,7 +14,7 @@ from stages.messages_api.part_cache import MIN_BODY
 from stages.messages_api.request import MessagesRequest
 from stages.profiles.profile import Profile
 from stages.translation.conversation import conversation
-from stages.translation.conversation_cache import CONVERSATIONS
+from stages.translation.conversation_cache import CONVERSATIONS, encode_more
 from stages.translation.envelope import owner_of
 from stages.translation.field_policies import FieldPolicies, PdfTexts
 from stages.translation.history import history
@@ -24,7 +24,7 @@ from stages.translation.stop_reason import output_limit
 from stages.translation.structured_output import StructuredOutput, structured_output
 from stages.translation.tools import TranslatedTools, translate_tools
 from stages.translation.tools_cache import TOOLS
-from stages.wire.json_codec import EncodedMessages
+from stages.wire.encoded_parts import EncodedParts
 
 _UNCALIBRATED = TokenEstimate()
 
@@ -41,13 +41,13 @@ def chat_request(
     With `strict`, also for content that would be dropped or changed. `pdfs`: see PdfTexts.
     """
     fields = FieldPolicies(profile.fields, strict, {} if pdfs is None else pdfs)
-    request = resolved.request
-    output = structured_output(request, profile, fields)
+    output = structured_output(resolved.request, profile, fields)
     messages, encoded = _messages(resolved, profile, fields, output.instruction)
-    stop, scanned = divide_stop_sequences(request.stop_sequences, profile)
-    streams = request.stream or profile.stream == "always" or bool(scanned)
+    stop, scanned = divide_stop_sequences(resolved.request.stop_sequences, profile)
+    streams = resolved.request.stream or profile.stream == "always" or bool(scanned)
     options, tools = _options(resolved, messages, output, profile, fields, stop, streams)
-    echoed = _prefill(request, messages, options, profile)
+    echoed = _prefill(resolved.request, messages, options, profile)
+    encoded = _add_encoded(encoded, resolved, messages, options.get("tools"), tools.encoded)
     size = estimate_prompt_tokens(messages, options.get("tools", ()), encoded)
     return ChatRequest(
         resolved,
@@ -71,17 +71,26 @@ def chat_request(
     )
 
 
+def _add_encoded(
+    encoded: EncodedParts,
+    resolved: Resolved,
+    messages: list[dict[str, Any]],
+    tools: Any,
+    tools_json: bytes,
+) -> EncodedParts:
+    """Add the JSON of the tools, and of a large body's messages: it is used twice."""
+    if not encoded.messages and resolved.size >= MIN_BODY:
+        encoded = encode_more(encoded, tuple(messages))
+    return encoded.with_tools(tools, tools_json) if tools_json else encoded
+
+
 def _messages(
     resolved: Resolved, profile: Profile, fields: FieldPolicies, instruction: str
-) -> tuple[list[dict[str, Any]], EncodedMessages]:
+) -> tuple[list[dict[str, Any]], EncodedParts]:
     owner = owner_of(resolved.target.backend, resolved.target.model)
     turns = history(resolved.request, profile, fields, instruction)
-    cache = CONVERSATIONS if _uses_caches(resolved) else None
+    cache = CONVERSATIONS if resolved.is_cached and CONVERSATIONS.max_bytes else None
     return conversation(turns, owner, profile, fields, cache)
-
-
-def _uses_caches(resolved: Resolved) -> bool:
-    return resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes > 0
 
 
 def _options(
@@ -97,7 +106,8 @@ def _options(
     request = resolved.request
     options = request_options(request, profile, fields, stop, streams)
     options |= reasoning_options(request, messages, profile, fields)
-    translate = TOOLS.translate if _uses_caches(resolved) else translate_tools
+    uses_cache = resolved.size >= MIN_BODY and CONVERSATIONS.max_bytes > 0
+    translate = TOOLS.translate if uses_cache else translate_tools
     tools = translate(request, profile, fields)
     options |= output.options | tools.options
     if request.max_tokens is not None:

@@ -8,21 +8,23 @@ does no I/O: it takes chunks, returns events, and raises an ApiError if the back
     begin       a chunk without a choice         nothing
     begin       a chunk with a choice            message_start, then as in state responding
     begin       the end                          error: no response
-    responding  a chunk                          deltas of the first queued part (content_parts.py)
+    responding  a chunk                          the events that can be sent now (content_blocks.py)
     responding  a chunk with a scanned stop      the events of the end; state stopped
                 sequence
     responding  the end, with a finish_reason    the buffered parts, message_delta, message_stop.
                                                  Error if the reason is a failure. Error if a tool
-                                                 call has no name, unless the response was cut
-                                                 (CUT, LENGTH, WINDOW) or refused
-    responding  the end, without one             as with a finish_reason if the response may be
-                                                 complete (see below), otherwise error
+                                                 call has no name (see below)
+    responding  the end, without a               if the response counts as complete (see below): the
+                finish_reason                    same as in the row above; otherwise error
     stopped     a chunk, or the end              nothing
 
-Without a finish_reason, a response may be complete if the backend marked its end, it has content,
-each tool call is whole and has a name, and no object that is not a chunk came after the last
-choice. Some backends report a failure as such an object, for example `{"message": ...}`. For a
-cache warm-up in state responding, the marked end is enough.
+A tool call may lack its name if the finish_reason says that the response was cut (Finish.CUT,
+Finish.LENGTH or Finish.WINDOW) or refused (Finish.REFUSED).
+
+A response without a finish_reason counts as complete if all of these are true: The backend marked
+the end. The response has content. Each tool call is whole and has a name. After the last choice,
+only chunks came (some backends report a failure there, as an object of another kind). For a cache
+warm-up (`max_tokens: 0`) in state responding, it is enough that the backend marked the end.
 
 In the states begin and responding, the caller may also call `ping`. message_start is sent once: at
 the first choice or at the first ping.
@@ -88,9 +90,9 @@ class ResponseTranslator:
     _has_choice: bool = False
     _deltas: DeltaReader = Factory(DeltaReader)
     _message_text: str | None = None
-    """The text that the last object without choices reports, such as an error text; perhaps empty.
+    """The message of the last object that is no chunk, such as an error text; empty if it has none.
 
-    None: no such object came after the last choice.
+    Only objects after the last choice count. None: there was no such object.
     """
     _response_end: ResponseEnd = Factory(lambda self: ResponseEnd(self.request), takes_self=True)
     _fast_path: TextFastPath | None = None
@@ -104,16 +106,27 @@ class ResponseTranslator:
         `more_buffered`: the next chunk has already arrived. The deltas of this chunk are returned
         with those of the next.
         """
-        if self._fast_path:
-            if (events := self._fast_path.events(data, more_buffered)) is not None:
-                return events
-            self._fast_path = None
+        events = self.continue_text(data, more_buffered)
+        if events is not None:
+            return events
         if self.stopped:
             return []
         started = self._add_chunk(data)
         if self.stopped:
             return [*started, *self._finish()]
         return started if more_buffered or not self._has_choice else [*started, *self.flush()]
+
+    def continue_text(self, data: Any, more_buffered: bool = False) -> list[e.StreamEvent] | None:
+        """Return the events of a chunk that only continues the text; None for another chunk.
+
+        After None, pass the chunk to `translate`.
+        """
+        if self._fast_path is not None:
+            events = self._fast_path.events(data, more_buffered)
+            if events is not None:
+                return events
+            self._fast_path = None
+        return None
 
     def _add_chunk(self, data: Any) -> list[e.StreamEvent]:
         """Add a chunk to the blocks.

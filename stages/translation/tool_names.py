@@ -8,7 +8,6 @@ among the tools of the request.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 
 from stages.chat_completions.tool_calls import is_valid_call_id
 
@@ -56,7 +55,7 @@ class CallIdMap:
         self._limit = limit
         self._length = length
         self._used: set[str] = set()
-        self._times: Counter[str] = Counter()
+        self._times: dict[str, int] = {}
 
     def copy(self) -> CallIdMap:
         """Return the map of a conversation that begins in the same way."""
@@ -76,8 +75,7 @@ class CallIdMap:
                 return backend_id
             client_id = backend_id
         while True:
-            self._times[client_id] += 1
-            times = self._times[client_id]
+            self._times[client_id] = times = self._times.get(client_id, 0) + 1
             candidate = client_id if times == 1 else f"{client_id}-{times}"
             call_id = backend_call_id(candidate, self._limit, self._length)
             if call_id not in self._used:

@@ -31,6 +31,8 @@ class TranslatedTools:
     """`tools`, `tool_choice` and `parallel_tool_calls`."""
     client_names: dict[str, dict[str, str]] = field(factory=dict)
     """The client's names of tools by the backend's names, where these differ."""
+    encoded: bytes = b""
+    """The JSON of `tools` in the options, if they are cached."""
 
 
 def translate_tools(

@@ -10,17 +10,19 @@ from collections import OrderedDict
 from threading import Lock
 from typing import Any
 
-from attrs import Factory, astuple, define, evolve, frozen
+from attrs import Factory, astuple, define, frozen
 
 from stages.exchange import Degradation
 from stages.messages_api import request as m
 from stages.profiles.profile import Profile
 from stages.translation.field_policies import FieldPolicies
 from stages.translation.tools import TranslatedTools, translate_tools
-from stages.wire.json_codec import encode
+from stages.wire.json_codec import encode, encode_exact
 
-#: Lists of tools; bytes of the JSON of one, before and after the translation, and of all.
-_MAX_LISTS, _MAX_BYTES, _MAX_TOTAL = 32, 512 * 1024, 4 * 1024 * 1024
+#: Lists of tools; bytes that one needs, and all of them.
+_MAX_LISTS, _MAX_BYTES, _MAX_TOTAL = 32, 2 * 1024 * 1024, 8 * 1024 * 1024
+#: Bytes of a JSON value, besides its text.
+_MEMORY_PER_VALUE = 128
 
 
 @frozen(eq=False)
@@ -31,7 +33,7 @@ class _Entry:
     translated: TranslatedTools
     degradations: tuple[Degradation, ...]
     size: int
-    """Bytes of the JSON of `tools` and of `translated`."""
+    """Bytes of memory, estimated."""
 
 
 @define(eq=False)
@@ -55,12 +57,15 @@ class ToolsCache:
             if entry:
                 self._entries.move_to_end(key)
         if entry is None:
-            own = evolve(fields, degradations={})
+            own = fields.without_degradations()
             translated = translate_tools(request, profile, own)
-            # `tools` has also what was dropped.
-            size = len(encode(list(map(_values, request.tools)))) + len(encode(translated.options))
+            if "tools" in translated.options:
+                translated.encoded = encode_exact(translated.options["tools"]) or b""
+            tools = encode(list(map(_values, request.tools)))  # also what was dropped
+            values = sum(map(tools.count, (b",", b"[", b"{")))
+            size = len(tools) + 2 * len(translated.encoded) + _MEMORY_PER_VALUE * values
             entry = _Entry(request.tools, profile, translated, own.degradations(), size)
-            if size <= _MAX_BYTES:
+            if size <= _MAX_BYTES and translated.encoded:
                 self._store(key, entry)
         fields.repeat(entry.degradations)
         return entry.translated

@@ -15,25 +15,27 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field
 
+from stages.usage.opening import APPLICATION_ID, VERSION, check_version, open_existing
 from stages.usage.rows import DAY, DISCONNECTED, FAILED, NAMES, Group, Row, Sums, names_of
 
-#: Marks the file as a usage record, so that another program's file is not written to.
-APPLICATION_ID = 0x6C6C6D55
-VERSION = 1
 #: Rows that one step of pruning deletes: a few milliseconds.
 STEP = 1000
 #: Pages that one step of pruning returns to the file system.
 _FREED_PAGES = 1000
 #: Bytes that the write-ahead log keeps between checkpoints.
 _LOG_BYTES = 4 * 1024 * 1024
+#: Further times that a file is closed while its write-ahead log is there.
+_CLOSES = 3
 _START, _END = NAMES.start, NAMES.stop
 _OUTCOMES = (*FAILED, *DISCONNECTED)
 #: Texts whose ids are in memory.
@@ -77,16 +79,13 @@ _ADD_NAME = (
 )
 
 
-class NotAUsageRecordError(sqlite3.DatabaseError):
-    """The file is another program's, or a newer llm-proxy's."""
-
-
 @define(eq=False)
 class Database:
     """An open file. `busy_timeout` are seconds to wait for another process's transaction."""
 
     file: Path
     busy_timeout: float = 1.0
+    sleep: Callable[[float], None] = time.sleep
     _connection: sqlite3.Connection = field(init=False)
     _opened: tuple[int, int] | None = field(default=None, init=False)
     """The device and inode of the open file."""
@@ -160,8 +159,17 @@ class Database:
         return status.st_dev, status.st_ino
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file. If this is the last process to close it, SQLite removes its log.
+
+        When two close it at the same moment, SQLite takes neither for the last one: try again.
+        """
         self._connection.close()
+        for _ in range(_CLOSES):
+            if not Path(f"{self.file}-wal").exists():
+                return
+            self.sleep(random.uniform(0, 0.05))  # noqa: S311 - no secret
+            with contextlib.suppress(sqlite3.Error), closing(open_existing(self.file, 0)) as again:
+                check_version(again)  # it reads, so the file is open
 
     def write(self, batch: Sequence[Row]) -> None:
         """Write these rows and add them to the sums, or do nothing and raise sqlite3.Error."""
@@ -276,17 +284,3 @@ class Database:
         return self._connection.execute(
             f"DELETE FROM name WHERE id IN ({unused})", (min(days, default=0), STEP)
         ).rowcount
-
-
-def check_version(connection: sqlite3.Connection) -> int:
-    """Return the version of the schema; 0: the file is empty. Raises NotAUsageRecordError."""
-    # One statement, because another process may create the tables meanwhile.
-    application, version, tables = connection.execute(
-        "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
-        "FROM pragma_application_id, pragma_user_version"
-    ).fetchone()
-    if application != APPLICATION_ID and (tables or application or version):
-        raise NotAUsageRecordError("it is another program's database")
-    if version > VERSION:
-        raise NotAUsageRecordError("a newer version of llm-proxy wrote it")
-    return int(version)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import math
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, timedelta
@@ -17,7 +16,7 @@ from stages.backends.backend import Backend
 from stages.backends.config import ModelEntry
 from stages.exchange import Exchange, Target
 from stages.profiles.price import Price, price_on
-from stages.usage.database import check_version
+from stages.usage.opening import check_version, open_existing
 from stages.usage.rows import DAY, Sums, rows
 
 By = Literal["day", "key", "model", "session", "agent", "backend"]
@@ -66,10 +65,12 @@ def read_usage(
     sums = ", ".join(f"sum({name})" for name in Sums._fields)
     query = f"SELECT {columns}, {sums} FROM day WHERE day >= ? GROUP BY {columns}"
     first = (since - _EPOCH).days if since else 0
-    connection = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=2)
+    # Not read-only: the last process to close the file removes its write-ahead log.
+    connection = open_existing(file, 2)
     end = time.monotonic() + time_limit
     connection.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
     try:
+        connection.execute("PRAGMA query_only = ON")
         if check_version(connection) == 0:
             return []
         connection.execute("BEGIN")  # both queries see the same file

@@ -160,8 +160,8 @@ class Writer:
         return True
 
     def _log_failure(self, error: Exception) -> None:
-        now = time.monotonic()
-        if not self._failing and now - self._logged_at >= _LOG_INTERVAL:
+        now = self.monotonic()
+        if not self._logged and now - self._logged_at >= _LOG_INTERVAL:
             self._logged, self._logged_at = True, now
             log.warning("usage is not recorded: %s: %s; %s", self.file, error, _hint(error))
         self._failing = True

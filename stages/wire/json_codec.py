@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import jiter
@@ -69,10 +68,7 @@ def decode(data: bytes, *, duplicate_keys: bool = False, finite: bool = True) ->
     TruncatedError for JSON that ends too early. Not `finite`: a number too large for a double is
     infinity, and the caller has to refuse it.
     """
-    outside = data
-    if len(data) > _MAX_VALUES:
-        outside = _outside_strings(data)
-        _refuse_many(data, outside)
+    outside = refuse_many(data) if len(data) > _MAX_VALUES else data
     try:
         value = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=not duplicate_keys)
     except ValueError as error:
@@ -136,23 +132,6 @@ def decode_prefix(text: str) -> Any:
     return value
 
 
-#: Objects with their JSON, by their `id`. It refers to them, so no other object gets their `id`.
-EncodedMessages = Mapping[int, tuple[dict[str, Any], bytes]]
-NOT_ENCODED: EncodedMessages = {}
-
-
-def encode_body(body: dict[str, Any], encoded: EncodedMessages) -> bytes:
-    """Compact JSON of a body, whose `messages` may be `encoded` already."""
-    messages = [
-        orjson.Fragment(encoded[id(message)][1]) if id(message) in encoded else message
-        for message in body["messages"]
-    ]
-    try:
-        return orjson.dumps({**body, "messages": messages})
-    except TypeError:  # see `encode`
-        return encode(body)
-
-
 def encode(value: Any) -> bytes:
     """Compact JSON in UTF-8."""
     try:
@@ -161,9 +140,16 @@ def encode(value: Any) -> bytes:
         return "".join(_BY_STEPS.iterencode(value)).encode()
 
 
-def encode_exact(value: Any) -> bytes:
-    """As `encode`, for bytes that are kept: those of orjson hold about ten times their memory."""
-    return bytes(memoryview(encode(value)))
+def encode_exact(value: Any, start: int = 0, end: int | None = None) -> bytes | None:
+    """As `encode`, for bytes that are kept: those of orjson hold about ten times their memory.
+
+    Return the bytes from `start` to `end`. None for an integer of more than 64 bits: a body that
+    has one is encoded as a whole.
+    """
+    try:
+        return bytes(memoryview(orjson.dumps(value))[start:end])
+    except TypeError:
+        return None
 
 
 def _outside_strings(data: bytes) -> bytes:
@@ -182,8 +168,12 @@ def _outside_strings(data: bytes) -> bytes:
     return b"".join(outside)
 
 
-def _refuse_many(data: bytes, outside: bytes) -> None:
-    """Raise TooManyError. A value is the first of its list or object, or comes after a comma."""
+def refuse_many(data: bytes) -> bytes:
+    """Raise TooManyError if `data` is beyond the limits above. Return it without its strings.
+
+    A value is the first of its list or object, or comes after a comma.
+    """
+    outside = _outside_strings(data)
     starts = range(0, len(data), _SLICE)
     for limit, what, number in (
         (_MAX_VALUES, "values", sum(map(outside.count, (b",", b"[", b"{")))),
@@ -201,6 +191,7 @@ def _refuse_many(data: bytes, outside: bytes) -> None:
             raise TooManyError(f"more than {_MAX_NAMES} different names of members")
     if b"0" * (_MAX_DIGITS + 1) in outside.translate(_ZEROS):
         raise TooManyError(f"a number of more than {_MAX_DIGITS} digits")
+    return outside
 
 
 def refuse_infinity(data: bytes, value: Any) -> None:

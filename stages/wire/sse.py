@@ -30,17 +30,18 @@ class SseDecoder:
     def feed(self, data: bytes) -> list[bytes]:
         """The data of the events that `data` completes.
 
-        Raises ValueError if an event is larger than the limit. Comments and fields other than
-        `data` are ignored.
+        Raises ValueError if more bytes than the limit wait for the end of an event, or if the body
+        is HTML. Comments and fields other than `data` are ignored. A first line of JSON is data.
         """
+        if self._is_one_event(data):
+            return [data[6:-2]]
         *lines, tail = data.split(b"\n")
         if lines and self._line:
             lines[0] = b"".join([*self._line, lines[0]])
             self._line.clear()
             self._line_size = 0
-        if lines and not self._started:  # the stream may start with a byte order mark
-            self._started = True
-            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+        if lines and not self._started:
+            lines = self._begin(lines)
         events = []
         for line in lines:
             line = line.removesuffix(b"\r")
@@ -57,6 +58,30 @@ class SseDecoder:
         if self._data_size + self._line_size > self._limit:
             raise ValueError(f"an event of more than {self._limit} bytes")
         return events
+
+    def _begin(self, lines: list[bytes]) -> list[bytes]:
+        """Check the first lines, up to one that is not blank, and return them for `feed`.
+
+        They may begin with a byte order mark. Raises ValueError at HTML, as a wrong address sends.
+        """
+        begin = b"\n".join(lines).removeprefix(codecs.BOM_UTF8).lstrip()
+        self._started = bool(begin)
+        if begin.startswith(b"<"):
+            raise ValueError("a page of HTML as its stream: check its `base_url`")
+        if begin.startswith((b"{", b"[")):
+            begin = b"data:" + begin
+        return begin.split(b"\n")
+
+    def _is_one_event(self, data: bytes) -> bool:
+        """Whether `data` is one whole event with one line, as most packets are."""
+        return (
+            data.startswith(b"data: ")
+            and data.endswith(b"\n\n")
+            and data.find(b"\n") == len(data) - 2
+            and not data.endswith(b"\r\n\n")
+            and self._started
+            and not (self._line or self._data or self._failed)
+        )
 
     def finish(self) -> list[bytes]:
         """The data of the last event, if the stream ends without an empty line."""

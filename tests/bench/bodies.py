@@ -48,21 +48,37 @@ def conversation(size: int = 150_000) -> bytes:
 
 
 def grown(size: int) -> Iterator[bytes]:
-    """A conversation of `size` bytes, and the same with one more turn each time."""
-    body = conversation(size)
-    for number in itertools.count(10_000):
-        yield body
-        turn = json.dumps(_turn(number, 500))
-        body = body.removesuffix(b"]}") + f", {turn[1:-1]}]}}".encode()
+    """A conversation of about `size` bytes. Each body has one turn that was never sent before.
+
+    After some turns the conversation starts again, so that fast and slow targets get the same
+    sizes.
+    """
+    begin = conversation(size - _TURNS * _TURN_BYTES // 2)
+    yield begin
+    numbers = itertools.count(10_000)
+    while True:
+        body = begin
+        for number in itertools.islice(numbers, _TURNS):
+            turn = json.dumps(_turn(number, 500))
+            body = body.removesuffix(b"]}") + f", {turn[1:-1]}]}}".encode()
+            yield body
+
+
+#: Turns that `grown` adds before it starts again, and the bytes of each.
+_TURNS, _TURN_BYTES = 20, 950
 
 
 def renewed(size: int) -> Iterator[bytes]:
-    """Conversations that have no message, tool or system prompt in common."""
+    """Conversations that have no message, tool or system prompt in common.
+
+    Nor do those of another call: a target would know them again in its second round.
+    """
     body = conversation(size)
-    for number in itertools.count():
+    for number in _RENEWED:
         yield body.replace(_WORDS, b"of a fi%05d" % number)
 
 
+_RENEWED = itertools.count()
 _WORDS = b"of the file."
 
 

@@ -3,9 +3,13 @@
 The name of a pipeline does the same for that: `ui` is the page, which records each exchange, and
 with `--open-page` it is also read each second, as by a browser.
 
-Two proxies run at the same time, on one core: one with the shipped chain and the stage, one without
-the stage. They get the same load in turns. The figure is the ratio of their CPU, each in its best
-round: what else the machine does only adds to it.
+One process serves two configs on two ports: the shipped chain with the stage, and without it. Both
+get the same load in turns. The figure is the median of the differences of the turns, in percent of
+the CPU of a short response of the server, with its 95 % interval. The process's CPU is that of all
+its threads. The load and the fake backend are in other processes. A turn includes what the process
+does right after the load. The page is read during the turns with it.
+
+With `--workers` or `--redis` there are two proxies on one core.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
-import math
 import sys
 import tempfile
 import threading
@@ -28,11 +31,14 @@ import click
 from tests.bench.bodies import EXPECTED, KEY, SHORT, hello
 from tests.bench.load import repeat
 from tests.bench.measure import run
+from tests.bench.paired import difference
 from tests.bench.processes import Cores, Target, cores, free_port, on, proxy_command, started
 from tests.bench.proxy_config import ADDED, ENVIRON, config_file
 from tests.redis_server import running_redis
 
 _CONNECTIONS = 16
+#: An open tab reads the page at this interval, so a turn with one takes at least this time.
+_PAGE_SECONDS = 1.0
 
 
 @contextlib.contextmanager
@@ -63,22 +69,30 @@ def page_open(url: str) -> Iterator[None]:
 
 
 def cpu(target: Target, seconds: float) -> float:
-    """The CPU of a short answer, in seconds."""
-    target.rest()
-    before = target.cpu() or 0
+    """The CPU of a short response, in seconds. The target has nothing to do before."""
+    before = _used(target)
     done = run(
         repeat(target.url, itertools.repeat(hello(SHORT)), EXPECTED[SHORT], _CONNECTIONS, seconds)
     )
     target.rest()  # what it does later counts as well
     if done.failed or not done.answers:
-        raise SystemExit(f"{target.name}: {done.failed} answers were not right")
-    return ((target.cpu() or 0) - before) / done.answers
+        raise SystemExit(f"{target.name}: {done.failed} responses were not right")
+    return (_used(target) - before) / done.answers
+
+
+def _used(target: Target) -> float:
+    """Seconds of CPU of all threads. On Linux in nanoseconds, otherwise in 10 ms."""
+    process = target.process
+    folder = Path(f"/proc/{process.pid}/task") if process and not process.children() else None
+    if folder is None or not (files := list(folder.glob("*/schedstat"))):
+        return target.cpu() or 0
+    return sum(int(file.read_text().split()[0]) for file in files) / 1e9
 
 
 @click.command()
 @click.argument("names", nargs=-1, required=True)
-@click.option("--rounds", default=7, show_default=True)
-@click.option("--seconds", default=1.5, show_default=True, help="The load of each round.")
+@click.option("--rounds", default=100, show_default=True, help="Pairs of turns.")
+@click.option("--seconds", default=0.15, show_default=True, help="The load of each turn.")
 @click.option("--open-page", is_flag=True, help="Read the page each second meanwhile.")
 @click.option("--workers", default=1, show_default=True, help="Of each proxy: `limit` asks them.")
 @click.option("--redis", is_flag=True, help="Count limits in redis-server, whose CPU is not shown.")
@@ -90,6 +104,7 @@ def main(
     `limit --workers 4` is the cost with the coordinator.
     """
     pinned = Cores.of(cores())
+    seconds = max(seconds, _PAGE_SECONDS) if open_page else seconds
     with ExitStack() as exits:
         folder = Path(exits.enter_context(tempfile.TemporaryDirectory()))
         exits.enter_context(on(pinned.rest))
@@ -97,29 +112,52 @@ def main(
         command = [sys.executable, "-m", "tests.bench.backend", str(port)]
         backend = exits.enter_context(started("backend", command, port, pinned.rest, {}))
         url = exits.enter_context(running_redis()).url if redis else ""
-        targets = []
+        configs = []
         more = ADDED.keys() & set(names)
-        for name, without, added in (("with", (), more), ("without", names, ())):
+        for name, without, added in (("without", names, ()), ("with", (), more)):
             (folder / name).mkdir()
-            config = config_file(folder / name, backend.url, without, added, url)
-            port = free_port()
-            proxy_line = [*proxy_command(config, port), "--workers", str(workers)]
-            proxy = started(name, proxy_line, port, pinned.measured, ENVIRON)
-            targets.append(exits.enter_context(proxy))
+            configs.append(config_file(folder / name, backend.url, without, added, url))
+        separate = redis or workers > 1
+        start = _two_proxies if separate else _two_apps
+        targets = start(exits, configs, pinned.measured, workers)
+        page = page_open if open_page else contextlib.nullcontext
+        pairs = []
         for target in targets:
-            cpu(target, seconds)  # warm
-        if open_page:
-            exits.enter_context(page_open(targets[0].url))
-        best = {target.name: math.inf for target in targets}
-        for number in range(rounds):
-            order = targets if number % 2 else targets[::-1]
-            by_name = {target.name: cpu(target, seconds) for target in order}
-            best = {name: min(value, by_name[name]) for name, value in best.items()}
-            click.echo({name: round(value * 1e6) for name, value in by_name.items()}, err=True)
-    cost = 100 * (best["with"] / best["without"] - 1)
+            target.rest()
+        for number in range(rounds + 1):
+            turn: dict[str, float] = {}
+            for target in targets if number % 2 else targets[::-1]:
+                with page(target.url) if target.name == "with" else contextlib.nullcontext():
+                    turn[target.name] = cpu(target, seconds)
+            if number:  # the first turn warms
+                pairs.append((turn["without"], turn["with"]))
+                click.echo({name: round(value * 1e6) for name, value in turn.items()}, err=True)
     place = "redis-server" if redis else f"{workers} workers" if workers > 1 else "one process"
-    difference = f"{1e6 * (best['with'] - best['without']):.0f} us"
-    click.echo(f"{', '.join(names)}, {place}: {cost:+.1f} % CPU of a short answer, {difference}")
+    result = difference(pairs).text()
+    click.echo(f"{', '.join(names)}, {place}: {result} of CPU of a short response of the server")
+
+
+def _two_apps(
+    exits: ExitStack, configs: list[Path], core: int | None, workers: int
+) -> list[Target]:
+    ports = [free_port() for _ in configs]
+    arguments = [str(each) for pair in zip(configs, ports, strict=True) for each in pair]
+    command = [sys.executable, "-m", "tests.bench.two_apps", *arguments]
+    process = exits.enter_context(started("both", command, ports[-1], core, ENVIRON)).process
+    names = ("without", "with")
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    return [Target(name, url, process) for name, url in zip(names, urls, strict=True)]
+
+
+def _two_proxies(
+    exits: ExitStack, configs: list[Path], core: int | None, workers: int
+) -> list[Target]:
+    targets = []
+    for name, config in zip(("without", "with"), configs, strict=True):
+        port = free_port()
+        line = [*proxy_command(config, port), "--workers", str(workers)]
+        targets.append(exits.enter_context(started(name, line, port, core, ENVIRON)))
+    return targets
 
 
 if __name__ == "__main__":

@@ -97,10 +97,10 @@ async def _forget(message: Any) -> None:
 
 TOOL = calls(call("read", "", index=0, id="call_1"))
 KINDS = {
-    "text": Kind(lambda n: text(f" token{n}"), 34),
-    "thinking": Kind(lambda n: delta(reasoning_content=f" token{n}"), 112),
+    "text": Kind(lambda n: text(f" token{n}"), 25),
+    "thinking": Kind(lambda n: delta(reasoning_content=f" token{n}"), 94),
     # It is only known to be whole when it can be read, so it is kept.
-    "arguments": Kind(lambda n: calls(call(arguments=f'{n}, "', index=0)), 110, (TOOL,), kept=1),
+    "arguments": Kind(lambda n: calls(call(arguments=f'{n}, "', index=0)), 95, (TOOL,), kept=1),
 }
 each_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -185,12 +185,12 @@ async def least(app: App, body: bytes, model: str) -> Calls:
 
 
 async def test_a_short_request_costs_no_more_than_today(app: App) -> None:
-    check(await least(app, hello(SHORT), SHORT), 1260)  # 22 of them for the usage record
+    check(await least(app, hello(SHORT), SHORT), 1232)  # 22 of them for the usage record
 
 
 @pytest.mark.parametrize("without", [()], ids=["page"])
 async def test_the_page_adds_few_calls_to_a_short_request(app: App) -> None:
-    check(await least(app, hello(SHORT), SHORT), 1440)  # 155 of them for the times of stages
+    check(await least(app, hello(SHORT), SHORT), 1410)  # 155 of them for the times of stages
 
 
 class Listener(Server):
@@ -221,15 +221,15 @@ async def test_a_delta_that_arrives_alone_costs_no_more_than_today(
     server.signals.disconnect()
     await task
 
-    check(min(costs, key=lambda cost: cost.total), 188)
+    check(min(costs, key=lambda cost: cost.total), 173)
 
 
 async def test_a_stream_that_arrives_at_once_costs_no_more_than_today(app: App) -> None:
-    check(await least(app, hello(BURST), BURST), 25800)
+    check(await least(app, hello(BURST), BURST), 14_500)
 
 
 async def test_a_large_request_costs_the_event_loop_no_more_than_today(app: App) -> None:
-    check(await least(app, conversation(), SHORT), 2_400)
+    check(await least(app, conversation(), SHORT), 1_700)
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def off_the_loop(body: bytes) -> Calls:
 
 @pytest.mark.usefixtures("_without_caches")
 def test_a_large_request_costs_no_more_than_today() -> None:
-    check(off_the_loop(conversation()), 9_700)
+    check(off_the_loop(conversation()), 8_600)
 
 
 @pytest.mark.usefixtures("_without_caches")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import pytest
@@ -17,7 +15,8 @@ from attrs import frozen
 import stages.backends.langchain  # noqa: F401 - takes seconds: not in the first request
 from tests.docs.pages import Page
 from tests.support import body
-from tests.wire.backend import LIMIT, Act, ScriptedBackend
+from tests.waiting import until
+from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import completion, delta, head, sse, whole
 from tests.wire.client import Client, raw
 from tests.wire.proxy import proxy
@@ -58,10 +57,7 @@ class Served:
 
     def records(self, number: int) -> list[dict[str, Any]]:
         """The records, as soon as there are `number`: each is written after its response."""
-        limit = time.monotonic() + LIMIT
-        while not self.file.exists() or self.file.read_text().count("\n") < number:
-            assert time.monotonic() < limit
-            Event().wait(0.01)
+        until(lambda: self.file.exists() and self.file.read_text().count("\n") >= number)
         return [json.loads(line) for line in self.file.read_text().splitlines()]
 
 

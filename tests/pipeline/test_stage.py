@@ -124,7 +124,7 @@ async def test_a_stage_that_overrides_nothing_says_so() -> None:
         pass
 
     async with Idle().open(forget) as receive:
-        with pytest.raises(TypeError, match="Idle overrides neither handle nor open"):
+        with pytest.raises(TypeError, match="Idle overrides none of handle, receiver and open"):
             await receive(Start())
 
 

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from proxy.access_log import JsonFormatter, log_exchange, log_safe
+from proxy.access_log import JsonFormatter, log_exchange
 from stages.exchange import Attempt, Degradation, Exchange, Repeat, Target
 from stages.messages_api.usage import Usage
 
@@ -112,7 +112,3 @@ def test_other_lines_are_json_too() -> None:
 
     assert (line["level"], line["message"]) == ("warning", "no way")
     assert line["time"][4] == "-"
-
-
-def test_log_safe_is_one_line() -> None:
-    assert log_safe("a\nreq_1 POST\r\x1b[0m é") == "a\\nreq_1 POST\\r\\x1b[0m é"

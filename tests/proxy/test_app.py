@@ -138,7 +138,7 @@ class TestRoutes:
 class TestLife:
     async def test_it_begins_before_the_backends_are_open(self, config: Config) -> None:
         one, two = FakeBackend(), FakeBackend()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with living(config, one=one, two=two):
                 assert not one.opened.is_set()
                 for backend in (two, one):
@@ -148,7 +148,7 @@ class TestLife:
 
     async def test_it_ends_while_a_backend_is_still_opening(self, config: Config) -> None:
         one = FakeBackend()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             async with living(config, one=one, two=FakeBackend()):
                 await anyio.wait_all_tasks_blocked()
         assert one.opens == 1

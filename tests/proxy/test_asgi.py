@@ -191,7 +191,7 @@ class Pushing:
 
     async def run(self, app: Any) -> None:
         scope: MutableMapping[str, Any] = {"type": "http", "state": {"theirs": 1}}
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await with_signals(app, scope, self.receive, self.send)
 
 

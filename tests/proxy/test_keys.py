@@ -187,11 +187,32 @@ def test_a_config_with_errors_is_not_changed(
     assert text(folder) == before
 
 
-def test_without_a_config_the_next_step_is_shown(tmp_path: Path) -> None:
+@pytest.mark.parametrize("folder", [".", "absent"])
+def test_without_a_config_the_next_step_is_shown(tmp_path: Path, folder: str) -> None:
     for arguments in (("list",), ("new", "alice"), ("revoke", "alice")):
-        result = keys(tmp_path, *arguments)
+        result = keys(tmp_path / folder, *arguments)
         assert result.exit_code == 1
         assert "llm-proxy init" in result.stderr
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["a folder", "not UTF-8"])
+def test_a_file_that_cannot_become_the_keys_file_is_reported(
+    folder: Path, content: bytes | None
+) -> None:
+    file, before = folder / "keys.yaml", text(folder)
+    file.write_bytes(content) if content else file.mkdir()
+    result = keys(folder, "new", "alice", "--file", "keys.yaml")
+    assert result.exit_code == 1
+    assert "keys.yaml" in result.stderr
+    assert "hint: " in result.stderr
+    assert text(folder) == before
+
+
+def test_a_new_keys_file_with_broken_yaml_is_reported_with_its_place(folder: Path) -> None:
+    (folder / "k.yaml").write_text("alice: [\n")
+    result = keys(folder, "new", "bob", "--file", "k.yaml")
+    assert (result.exit_code, "k.yaml:2:1" in result.stderr) == (1, True)
+    assert text(folder, "k.yaml") == "alice: [\n"
 
 
 @pytest.mark.parametrize("command", ["new", "list", "revoke"])

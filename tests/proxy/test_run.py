@@ -125,7 +125,10 @@ def test_an_agent_uses_the_proxy_and_its_exit_status_is_passed_on(folder: Path) 
 
     assert process.returncode == 7, complaints
     *lines, key = said.splitlines()
-    assert lines == ["Hello there", "401", "401", "m (fake) · prompt 12, 0% cached"]
+    *before, status = lines
+    assert before == ["Hello there", "401", "401"]
+    # On a busy machine the response takes so long that it has a speed.
+    assert re.fullmatch(r"m \(fake\) · prompt 12, 0% cached( · \d+ tokens/s)?", status)
     (request,) = fake.bodies("/v1/chat/completions")
     assert request["model"] == "m"
     log = Path(re.search(r"ended with 7; the proxy's log is (.+)\n", complaints)[1])  # type: ignore[index]
@@ -282,8 +285,8 @@ def test_the_address_of_the_page_is_on_stderr_and_the_key_in_no_file(folder: Pat
     with (folder / "pipelines.yaml").open("a") as file:
         file.write(PAGE)
     code, stdout, _ = cli(folder, "--print", "--", "claude")
-    running = started(folder, "import os; print(os.environ['ANTHROPIC_AUTH_TOKEN'])")
-    key, stderr = running.communicate(timeout=20)
+    with started(folder, "import os; print(os.environ['ANTHROPIC_AUTH_TOKEN'])") as running:
+        key, stderr = running.communicate(timeout=LIMIT)
 
     assert code == 0
     assert "page: http://127.0.0.1:<free port>/ui; password: " in stdout

@@ -105,6 +105,8 @@ def test_a_client_writes_no_control_characters_to_the_terminal(folder: Path) -> 
 
     assert lines[1].split()[0] == r"claude-\x1b]0;title\x07\x9b2J\nforged"
     assert all(line.isprintable() for line in lines)
+    [_, line] = usage(folder, "--by", "model", "--csv").stdout.splitlines()
+    assert line.startswith(r"claude-\x1b]0;title\x07\x9b2J\nforged,")
 
 
 def test_json_has_each_number(recorded: Path) -> None:

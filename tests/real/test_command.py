@@ -79,7 +79,7 @@ def test_it_prints_its_address_and_usage_and_ends_on_a_signal(running: Running) 
         )
     assert message.usage.output_tokens == 3
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(timeout=5) in (0, -signal.SIGTERM)
+    assert running.process.wait(timeout=LIMIT) in (0, -signal.SIGTERM)
 
 
 def test_it_ends_soon_while_its_model_is_loading(running: Running) -> None:

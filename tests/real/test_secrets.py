@@ -18,6 +18,7 @@ import pytest
 from attrs import frozen
 
 from tests.real.test_command import COMMAND, LIMIT
+from tests.waiting import until
 from tests.wire.backend import Act, ScriptedBackend, Step
 from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 from tests.wire.client import Client, raw
@@ -65,11 +66,7 @@ class Printing:
 
     def logged(self, words: str) -> None:
         """Wait for these words in the log."""
-        for _ in range(int(LIMIT * 20)):
-            if words in self.file.read_text():
-                return
-            threading.Event().wait(0.05)
-        raise AssertionError(f"{words!r} is not in {self.file.read_text()}")
+        until(lambda: words in self.file.read_text(), f"{words!r} is not in {self.file}")
 
     def opened(self, **members: Any) -> Client:
         """A client that has requested a stream, and has not read the response."""

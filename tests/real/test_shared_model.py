@@ -8,9 +8,10 @@ from contextlib import closing
 from pathlib import Path
 
 from tests.support import body
+from tests.waiting import until
 from tests.wire.client import Client, Response, raw
 from tests.wire.command import LIMIT, command
-from tests.wire.life import runs, until
+from tests.wire.life import runs
 
 CONFIG = """
 server: {allowed_hosts: [x]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -11,7 +10,7 @@ import pytest
 from attrs import Factory, define
 from trio.testing import MockClock
 
-from pipeline import StopForwarding
+from pipeline import Send, StopForwarding
 from pipeline.chain import Chain
 from pipeline.config.options import OptionError
 from pipeline.testing import check_stage, run_stage
@@ -123,9 +122,9 @@ class Listening:
 
     asked: list[Any] = Factory(list)
 
-    async def answer(self, *asked: Any) -> AsyncGenerator[ChatEvent, None]:
-        self.asked.append(asked)
-        yield ChatEnd()
+    async def answer(self, request: ChatRequest, forward: Send[ChatEvent], *timeouts: Any) -> None:
+        self.asked.append((request, *timeouts))
+        await forward(ChatEnd())
 
 
 async def test_the_backend_of_the_request_is_asked_with_the_timeouts() -> None:
@@ -144,12 +143,12 @@ class Slow:
 
     closing: float = 0
 
-    async def answer(self, *asked: Any) -> AsyncGenerator[ChatEvent, None]:
+    async def answer(self, _: ChatRequest, forward: Send[ChatEvent], *timeouts: Any) -> None:
         try:
             for n in range(5):
                 await anyio.sleep(1)
-                yield ChatChunk({"n": n})
-            yield ChatEnd()
+                await forward(ChatChunk({"n": n}))
+            await forward(ChatEnd())
         finally:
             await anyio.sleep(self.closing)
 

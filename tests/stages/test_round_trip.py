@@ -45,7 +45,7 @@ def streamed(events: list[e.StreamEvent]) -> list[dict[str, Any]]:
     """The content a client puts together. As in JavaScript, strings may hold half a pair."""
     blocks: list[dict[str, Any]] = []
     parts: list[str] = []
-    for payload in (json.loads(event.encoded()) for event in events):
+    for payload in (json.loads(event.encoded().partition(b"data: ")[2]) for event in events):
         if payload["type"] == "content_block_start":
             blocks.append(payload["content_block"])
             parts.clear()

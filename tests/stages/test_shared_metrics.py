@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from prometheus_client.core import CounterMetricFamily, Metric
 
 from stages.backends.backend import Backend
 from stages.backends.call_queue import LocalCallQueue, QueuedCall
 from stages.counters import Counters
 from stages.exchange import Exchange
 from stages.metric_families import metric_families
-from stages.shared_metrics import SharedMetrics
+from stages.shared_metrics import SharedMetrics, allocate
 from tests.support import backend
 
 REQUESTS = "llm_proxy_request_seconds_count"
@@ -112,3 +115,53 @@ def test_gauges_of_a_backend_that_a_reload_removes_become_zero(
     one.publish()
 
     assert two.sums()[RUNNING] == 0
+
+
+def test_a_full_disk_raises_an_error_and_ends_no_process(tmp_path: Path) -> None:
+    """A write to a page without space would be a SIGBUS."""
+    limit = 16384
+
+    def allocate(descriptor: int, start: int, size: int) -> None:
+        if start + size > limit:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.posix_fallocate(descriptor, start, size)
+
+    def families(number: int) -> Iterator[Metric]:
+        for n in range(number):
+            yield CounterMetricFamily(f"m{n}", "x" * 100, value=n + 1)
+
+    with closing(SharedMetrics(tmp_path, allocate)) as shared:
+        with pytest.raises(OSError, match="No space"):
+            shared.publish(families(200))
+        file = tmp_path / "counter_slot0.db"
+        assert file.stat().st_blocks * 512 <= limit
+        limit = 1 << 20
+        shared.publish(families(200))
+        assert {family.name: family.samples[0].value for family in shared.sums()} == {
+            f"m{n}": n + 1 for n in range(200)
+        }
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, None])
+def test_space_is_allocated_without_posix_fallocate(number: int | None, tmp_path: Path) -> None:
+    def refuse(descriptor: int, start: int, size: int) -> None:
+        raise OSError(number, "refused")
+
+    with (tmp_path / "file").open("w+b") as file:
+        file.write(b"kept")
+        file.truncate(10_000)
+        file.flush()
+        allocate(file.fileno(), 0, 20_001, refuse if number else None)
+        status = os.fstat(file.fileno())
+        assert status.st_size == 20_001
+        assert status.st_blocks * 512 >= 20_001
+        assert file.seek(0) == 0
+        assert file.read() == b"kept" + bytes(19_997)
+
+
+def test_a_full_disk_is_an_error_of_allocate(tmp_path: Path) -> None:
+    def refuse(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with (tmp_path / "file").open("w+b") as file, pytest.raises(OSError, match="No space"):
+        allocate(file.fileno(), 0, 1, refuse)

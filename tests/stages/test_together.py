@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
 from typing import Any
 
 import anyio
@@ -10,6 +9,7 @@ import anyio.lowlevel
 import pytest
 from attrs import define, evolve, field
 
+from pipeline import Send
 from pipeline.chain import Chain
 from stages.backends.backend import Backend
 from stages.backends.call_queue import QueuedCall
@@ -43,7 +43,7 @@ class Flaky:
     in_flight: int = 0
     asked: list[str] = field(factory=list)
 
-    async def answer(self, request: ChatRequest, *_: Any) -> AsyncGenerator[ChatEvent, None]:
+    async def answer(self, request: ChatRequest, forward: Send[ChatEvent], *_: Any) -> None:
         self.asked.append(request.resolved.target.label)
         self.in_flight += 1
         try:
@@ -51,12 +51,12 @@ class Flaky:
             if self.failing:
                 raise OverloadedError("busy")
             for data in (TEXT, TEXT):
-                yield ChatChunk(data)
+                await forward(ChatChunk(data))
                 await anyio.lowlevel.checkpoint()
             if self.broken:
                 raise OverloadedError("gone")
-            yield ChatChunk(FINISH)
-            yield ChatEnd()
+            await forward(ChatChunk(FINISH))
+            await forward(ChatEnd())
         finally:
             self.in_flight -= 1
 

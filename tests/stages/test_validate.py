@@ -11,6 +11,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.events import Authenticated, HttpRequest, Validated
 from stages.messages_api import request as m
 from stages.messages_api.errors import InvalidRequestError, RequestTooLargeError
+from stages.messages_api.part_cache import PARTS
 from stages.off_loop import LARGE_BODY
 from stages.validate import Validate
 from stages.wire import json_codec
@@ -271,3 +272,29 @@ async def test_row_a7_what_there_is_too_much_of_is_named() -> None:
     event = authenticated(messages=[{"role": "user", "content": "a"}] * 100_001)
     error = await refusal(Validate(), event)
     assert error.message == "messages: List should have at most 100000 items"
+
+
+async def test_it_reports_whether_the_messages_are_cached() -> None:
+    """Large ones are cached when they come again; see PartCache."""
+    large = json_codec.encode(body(messages=[{"role": "user", "content": "a" * LARGE_BODY}]))
+    PARTS.resize(1_000_000)
+    try:
+        validated = [(await run_stage(Validate(), [Authenticated(http(large))]))[0] for _ in "123"]
+    finally:
+        PARTS.resize(0)
+    assert [(event.is_cached, event.new_bytes > LARGE_BODY) for event in validated] == [
+        (False, True),
+        (True, True),
+        (True, False),
+    ]
+
+
+async def test_messages_with_a_key_twice_are_not_cached() -> None:
+    data = json_codec.encode(body(messages=[{"role": "user", "content": "a" * 50_000}]))
+    data = data.replace(b'"role"', b'"content":"b","role"')
+    PARTS.resize(1_000_000)
+    try:
+        validated = [(await run_stage(Validate(), [Authenticated(http(data))]))[0] for _ in "12"]
+    finally:
+        PARTS.resize(0)
+    assert [event.is_cached for event in validated] == [False, False]

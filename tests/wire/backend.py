@@ -23,7 +23,7 @@ import anyio.to_thread
 from attrs import define, field, frozen
 
 #: Nothing in these tests takes so long, in seconds, unless it hangs.
-LIMIT = 10.0
+LIMIT = 30.0
 
 
 class Act(enum.Enum):
@@ -92,7 +92,7 @@ class ScriptedBackend:
             assert self._news.wait_for(lambda: len(self.requests) > number, LIMIT), "no request"
             return self.requests[number]
 
-    def is_closed(self, connection: int = 0, within: float = 1.0) -> bool:
+    def is_closed(self, connection: int = 0, within: float = LIMIT) -> bool:
         """Whether the peer closes a connection within a time, in seconds from now."""
         with self._news:
             return self._news.wait_for(lambda: connection in self.closed, within)
@@ -185,8 +185,8 @@ class ScriptedBackend:
 
 
 async def closed(backend: ScriptedBackend, connection: int = 0) -> bool:
-    """Whether the peer closes a connection within a second, while the event loop goes on."""
-    return await anyio.to_thread.run_sync(backend.is_closed, connection, 1.0)
+    """Whether the peer closes a connection in time, while the event loop goes on."""
+    return await anyio.to_thread.run_sync(backend.is_closed, connection)
 
 
 def _received(number: int, source: Any) -> Received | None:

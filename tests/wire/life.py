@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse
 from tests.wire.client import Client, connect, raw
-from tests.wire.command import LIMIT
 from tests.wire.proxy import config_text
 
 
@@ -69,6 +68,13 @@ def clients() -> Iterator[Clients]:
         client.close()
 
 
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder for TMPDIR with a short path: those of sockets have a limit."""
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        yield Path(folder)
+
+
 def texts(client: Client) -> list[str]:
     """The texts of the client's stream, which has to end well."""
     events = parse_sse(client.response.read())
@@ -79,16 +85,6 @@ def texts(client: Client) -> list[str]:
 def paused_stream(hold: threading.Event) -> tuple[Any, ...]:
     """A stream that says Hello, waits, and says the rest."""
     return head(), sse(delta(content="Hello")), hold, sse(delta("stop", content=" you")), DONE, END
-
-
-def until(
-    condition: Callable[[], bool], failure: str = "it is not in the log", within: float = LIMIT
-) -> None:
-    """Wait for a condition, at most `within` seconds. `failure` is the message without it."""
-    end = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < end, failure
-        threading.Event().wait(0.02)
 
 
 def until_refused(url: str) -> None:

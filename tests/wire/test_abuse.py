@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import re
 import socket
-import time
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -17,6 +17,7 @@ from attrs import frozen
 from pipeline import Send, Stage
 from stages.messages_api.stream_events import MessageStart
 from tests.support import body
+from tests.waiting import logged
 from tests.wire.backend import LIMIT, Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, whole
 from tests.wire.client import Client, Response, connect, raw
@@ -25,14 +26,6 @@ from tests.wire.impatient import shared_proxy as shared_proxy  # the fixture of 
 from tests.wire.proxy import config_text, proxy
 
 T = TypeVar("T")
-
-
-def wait_for(logged: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Wait until a line of the log has these words."""
-    ends = time.monotonic() + LIMIT
-    while not any(logged in line for line in caplog.messages):
-        assert time.monotonic() < ends, f"the log does not say {logged!r}"
-        Event().wait(0.01)
 
 
 def drip(connection: socket.socket, data: bytes, size: int = 1) -> bytes:
@@ -60,9 +53,8 @@ def test_an_incomplete_head_is_a_timeout(url: str, caplog: pytest.LogCaptureFixt
     assert (
         b'"the request\'s head did not arrive within 0.3 seconds; send the request again"' in text
     )
-    (line,) = [each.getMessage() for each in caplog.records if " 408 " in each.getMessage()]
-    assert line.startswith("req_")
-    assert line.encode().split()[0] in text
+    (request_id,) = set(re.findall(r"req_\w+", text.decode()))
+    assert logged(caplog, request_id).startswith(f"{request_id} - - 408 ")
 
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n"], ids=["nothing", "empty-line"])
@@ -96,8 +88,7 @@ def test_a_body_that_stops_is_a_timeout(
     assert answer.headers["connection"] == "close"
     assert rest(client.socket) == b""
     assert not backend.requests
-    lines = [each for each in caplog.messages if answer.headers["request-id"] in each]
-    assert [line.split()[1:4] for line in lines][-1:] == [["POST", "/v1/messages", "408"]]
+    assert logged(caplog, f"{answer.headers['request-id']} POST /v1/messages 408 ")
 
 
 @pytest.mark.parametrize("size", [1, 500])
@@ -141,11 +132,11 @@ def test_a_client_that_does_not_read_a_complete_response_is_aborted(
     caplog.set_level(logging.INFO, "llm_proxy")
     backend.says(whole(200, completion("x" * 12_000_000)))
     client.socket.sendall(raw(body()))
-    wait_for("does not read", caplog)
+    request_id, message = logged(caplog, "does not read").split(" ", 1)
+    assert message == "client does not read: its response is incomplete"
     assert len(rest(client.socket)) < 12_000_000
-    answered, given_up = [line.split(" ", 1) for line in caplog.messages if "req_" in line]
-    assert " 200 " in answered[1]
-    assert given_up == [answered[0], "client does not read: its response is incomplete"]
+    response, _ = [line for line in caplog.messages if request_id in line]
+    assert " 200 " in response
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "under-way"])
@@ -225,7 +216,7 @@ def test_a_head_that_is_too_large_is_refused(
     assert answer.error == (431, "invalid_request_error")
     assert "larger than 65536 bytes or has more than 200 headers" in str(answer.json)
     assert rest(client.socket) == b""
-    assert len([each for each in caplog.messages if each.startswith("req_")]) == 1
+    assert logged(caplog, answer.headers["request-id"]).split()[1:4] == ["-", "-", "431"]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from proxy.app import App
 from proxy.config import read
 from tests.proxy.support import Server
 from tests.support import body
+from tests.waiting import logged
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, streamed, whole
 from tests.wire.client import Client, Response, address, connect, error_in
@@ -180,10 +181,11 @@ def test_row_a1_the_log_says_why_a_page_was_refused(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "llm_proxy")
-    browse(client, "no-cors")
-    assert " 403 " in caplog.text
+    answer = browse(client, "no-cors")
+    line = logged(caplog, answer.headers["request-id"])
+    assert " 403 " in line
     page = r"web pages of the origin \"http://evil.example:8000\""
-    assert f'error=permission_error message="{page}' in caplog.text
+    assert f'error=permission_error message="{page}' in line
 
 
 # ---- other configs, without a socket ----

@@ -26,6 +26,7 @@ from tests.wire.command import Command, command
 from tests.wire.proxy import serving
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
+# pip cannot install nginx. Without it, a contributor can still run all other tests.
 pytestmark = pytest.mark.skipif(not NGINX, reason="needs nginx (Debian: apt install nginx)")
 
 PROXIES = "server proxy:8080 resolve max_fails=0;"

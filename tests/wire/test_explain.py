@@ -50,7 +50,9 @@ class Explaining:
     backend: ScriptedBackend
     folder: Path
 
-    def __call__(self, request: Any, *arguments: str, color: bool = False) -> Result:
+    def __call__(
+        self, request: Any, *arguments: str, color: bool = False, source: tuple[str, ...] = ("-",)
+    ) -> Result:
         environ = {
             "BACKEND_URL": self.backend.url,
             "BACKEND_KEY": BACKEND_KEY,
@@ -60,7 +62,7 @@ class Explaining:
         data = request if isinstance(request, bytes) else json.dumps(request).encode()
         with contextlib.chdir(self.folder):
             result = CliRunner(env=environ).invoke(
-                main, ["explain", "-", *arguments], input=data, color=color
+                main, ["explain", *source, *arguments], input=data, color=color
             )
         assert not {KEY, BACKEND_KEY} & set(re.findall(r"sk-[\w-]+", result.output))
         return result
@@ -291,6 +293,14 @@ def test_wrong_command_lines(explain: Explaining) -> None:
     assert "hint: did you mean `messages`?" in misspelt.stderr
     assert (explain(FULL).exit_code, explain(FULL, "--drY").exit_code) == (1, 2)
     assert CliRunner().invoke(main, ["explain", "no-such-file"]).exit_code == 2
+
+
+def test_a_file_that_cannot_be_read_is_reported(explain: Explaining) -> None:
+    result = explain(FULL, "/proc/self/mem", source=())
+
+    assert result.exit_code == 1
+    assert "/proc/self/mem cannot be read: Input/output error" in result.stderr
+    assert "hint: name another file" in result.stderr
 
 
 STAGE = '''

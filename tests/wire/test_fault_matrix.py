@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.support import body
+from tests.waiting import logged
 from tests.wire.backend import LIMIT, Act, ScriptedBackend, Step
 from tests.wire.chat import DONE, END, completion, delta, head, http_chunk, sse, streamed, whole
 from tests.wire.client import MODES, Client, error_in, raw
@@ -39,12 +40,17 @@ BODIES: dict[str, list[bytes]] = {
 }
 
 
-def recovers(url: str, backend: ScriptedBackend) -> None:
-    """That the next request is answered, on a connection of its own."""
+def recovers(url: str, backend: ScriptedBackend, caplog: pytest.LogCaptureFixture) -> None:
+    """Check that the next request succeeds, on a connection of its own, and wait for its log line.
+
+    The log lines of earlier requests come before it.
+    """
     backend.responses = [[whole(200, completion())]]
     client = Client(url)
-    assert client.post(body()).status == 200
+    answer = client.post(body())
     client.close()
+    assert answer.status == 200
+    logged(caplog, answer.headers["request-id"])
 
 
 #: With each body on a socket: without a body, redirects, and those that a client may repeat.
@@ -75,7 +81,7 @@ def test_each_status_but_success_is_an_error(
         assert "retry-after-ms" not in answer.headers
         client.close()
     assert len(backend.requests) == len(statuses(name))  # no redirect was followed
-    recovers(url, backend)
+    recovers(url, backend, caplog)
     errors = [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR]
     assert [each for each in errors if "refuses its key" not in each] == []
 
@@ -123,7 +129,7 @@ def test_an_invalid_response_is_an_error(
 ) -> None:
     backend.says(*steps)
     assert client.post(body(stream=stream)).error[0] in (500, 529)
-    recovers(url, backend)
+    recovers(url, backend, caplog)
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 
@@ -201,6 +207,7 @@ def test_a_host_without_an_address_is_an_error(
     client.close()
     assert answer.error == (500, "api_error")
     assert "backend `no-name` could not be called" in answer.json["error"]["message"]
+    logged(caplog, answer.headers["request-id"])
     assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
 
 

@@ -13,11 +13,12 @@ from click.testing import CliRunner
 
 from proxy.cli import main
 from tests.support import body
+from tests.waiting import until
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import streamed
 from tests.wire.client import Client, raw
 from tests.wire.command import Command, command
-from tests.wire.life import Clients, config, paused_stream, texts, until
+from tests.wire.life import Clients, config, paused_stream, texts
 from tests.wire.life import clients as clients
 from tests.wire.proxy import METRICS
 

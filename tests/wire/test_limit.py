@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.grammar import check_grammar
 from tests.support import body
+from tests.waiting import until
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, whole
 from tests.wire.client import Client, Response, error_in, raw
@@ -167,7 +168,7 @@ def test_a_client_that_disconnects_pays_for_what_was_generated(scene: Scene) -> 
         pass
     sent.set()
     client.close()
-    assert scene.backend.is_closed(scene.backend.connections - 1, within=10)
+    assert scene.backend.is_closed(scene.backend.connections - 1)
 
     scene.backend.responses = [[whole(200, completion())]]
     remaining = int(scene.ask("left", max_tokens=0).headers["anthropic-ratelimit-tokens-remaining"])
@@ -252,6 +253,7 @@ def test_a_budget_that_is_used_up_is_not_to_be_retried(scene: Scene) -> None:
 
 def test_each_response_has_the_headers_of_the_api(scene: Scene) -> None:
     scene.backend.says(whole(200, completion()))
+    before = int(time.time())
     response = scene.ask("shown", max_tokens=100)
     headers = {
         name.removeprefix("anthropic-ratelimit-"): value
@@ -267,7 +269,7 @@ def test_each_response_has_the_headers_of_the_api(scene: Scene) -> None:
     assert (headers["requests-limit"], headers["requests-remaining"]) == ("50", "49")
     assert (headers["tokens-limit"], headers["output-tokens-remaining"]) == ("96000", "15900")
     reset = datetime.strptime(headers["requests-reset"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
-    assert 0 <= reset.timestamp() - time.time() <= 3
+    assert before <= reset.timestamp() <= time.time() + 3
 
 
 def test_a_session_that_runs_away_is_refused_logged_and_counted(
@@ -282,6 +284,9 @@ def test_a_session_that_runs_away_is_refused_logged_and_counted(
 
     assert numbers == [200] * 5 + [429] * 2
     assert client.post(body(model="any"), **{"x-claude-code-session-id": "calm"}).status == 200
-    assert scene.refusals()["requests_per_day", "session"] == before + 2
-    [line] = {line.partition(" limit=")[2] for line in caplog.messages if " limit=" in line}
+    key = "requests_per_day", "session"
+    until(lambda: scene.refusals().get(key) == before + 2, "the refusals are not counted")
+    lines = [each for each in caplog.messages if " limit=" in each and "wild one" in each]
+    assert len(lines) == 2
+    [line] = {each.partition(" limit=")[2] for each in lines}
     assert line == 'requests_per_day account="session:key-1/wild one"'

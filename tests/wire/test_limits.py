@@ -31,7 +31,7 @@ def test_a_stop_sequence_ends_the_stream_and_the_backend_call(
     assert "".join(texts) == "One "
     assert events[-2]["delta"]["stop_reason"] == "stop_sequence"
     assert events[-2]["delta"]["stop_sequence"] == "END"
-    assert backend.is_closed(within=1)
+    assert backend.is_closed()
     assert "stop" not in backend.request().body
 
 
@@ -44,7 +44,7 @@ def test_a_stop_sequence_ends_the_call_of_an_unstreamed_response(
     assert [block["text"] for block in answer.json["content"]] == ["One "]
     assert answer.json["stop_sequence"] == "END"
     assert answer.headers["x-llm-proxy-usage"] == "estimated"
-    assert backend.is_closed(within=1)
+    assert backend.is_closed()
     assert backend.request().body["stream"] is True
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.malformed import MALFORMED
 from tests.support import body
+from tests.waiting import logged
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, whole
 from tests.wire.client import Client
@@ -29,12 +30,14 @@ def test_malformed_bodies_keep_the_connection_usable(
         if response.error != (status, kind) or not message.startswith(start):
             wrong.append((name, response.error, message))
         ids.add(response.headers["request-id"])
-        if client.post(body()).status != 200:
+        good = client.post(body())
+        if good.status != 200:
             wrong.append((name, "the next request fails"))
 
     assert not wrong
     assert len(ids) == len(ROWS)
     assert len(backend.requests) == len(ROWS)
+    logged(caplog, good.headers["request-id"])  # after the lines of all earlier requests
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 

@@ -16,10 +16,11 @@ from attrs import frozen
 
 from proxy.serve import raise_open_files_limit
 from tests.support import body
+from tests.waiting import until
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import streamed
 from tests.wire.client import Client, Response, connect, raw
-from tests.wire.command import LIMIT, Command, command
+from tests.wire.command import Command, command
 from tests.wire.proxy import config_text
 
 # Only Linux shows there the resources of another process. The code that is measured here, memory
@@ -69,11 +70,7 @@ class Serving:
 
     def comes_down_to(self, files: int) -> bool:
         """Whether the process closes all but `files` files."""
-        for _ in range(int(LIMIT * 20)):
-            if self.files() <= files:
-                return True
-            Event().wait(0.05)
-        return False
+        return until(lambda: self.files() <= files, "it keeps more files open")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support import body
+from tests.waiting import logged
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import completion, whole
 from tests.wire.client import Client
@@ -32,6 +33,7 @@ def test_degradations_are_reported_in_three_ways(
             backend.says(whole(200, {**completion(), "usage": USAGE}))
             answer = client.post(body(top_k=3, **{brand_new: 1}))
         refused = client.post(body(max_tokens=-1))
+        logged(caplog, refused.headers["request-id"])  # it is counted before it is logged
         reported = client.get("/metrics")
         keyless = client.get("/metrics", **{"x-api-key": "wrong"})
         client.close()

@@ -17,6 +17,7 @@ import anthropic
 import pytest
 from attrs import define, field, frozen
 
+from tests.waiting import logged
 from tests.wire.agents import WISHES, Loop, config_for, create, loops, sdk
 from tests.wire.backend import Received, ScriptedBackend, Step
 from tests.wire.chat import DONE, END, call_deltas, delta, error_json, head, sse, whole
@@ -353,4 +354,4 @@ def test_shortened_ids_are_refused_and_logged(
     ]
     with pytest.raises(anthropic.BadRequestError, match="reasoning details"):
         client.messages.create(model="openrouter", max_tokens=9, messages=history, tools=[TOOL])
-    assert "degraded=opaque_members:unreadable" in caplog.text
+    assert logged(caplog, "degraded=opaque_members:unreadable")

@@ -6,10 +6,8 @@ import asyncio
 import gc
 import socket
 import struct
-import time
 import weakref
 from collections.abc import Iterator
-from threading import Event
 from typing import Any
 
 import pytest
@@ -20,7 +18,8 @@ from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
 from tests.bench.counting import Calls
 from tests.support import body
-from tests.wire.backend import LIMIT, Act, ScriptedBackend
+from tests.waiting import until
+from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse
 from tests.wire.client import Client, Response, raw
 
@@ -57,15 +56,20 @@ def without_collector() -> Iterator[None]:
     gc.enable()
 
 
+def only_protocol() -> weakref.ref[HttpProtocol] | None:
+    """Return the protocol of the only connection, or None if there are several."""
+    protocols = [each for each in gc.get_objects() if type(each) is HttpProtocol]
+    return weakref.ref(protocols[0]) if len(protocols) == 1 else None
+
+
 @pytest.mark.usefixtures("without_collector")
 @pytest.mark.parametrize("by", ["a reset", "its last response", "a disconnect with many requests"])
 def test_nothing_of_a_closed_connection_is_kept(
     by: str, client: Client, backend: ScriptedBackend
 ) -> None:
     assert Response.of(client.send(raw(body(), x_api_key="wrong"))).status == 401
-    protocols = [each for each in gc.get_objects() if type(each) is HttpProtocol]
-    (protocol,) = map(weakref.ref, protocols)
-    protocols.clear()
+    protocol = until(only_protocol, "the connection of an earlier test is open")
+    assert protocol
     if by == "a reset":
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     elif by == "its last response":
@@ -75,10 +79,7 @@ def test_nothing_of_a_closed_connection_is_kept(
         client.socket.sendall(raw(body()) * 3)
         backend.request()
     client.close()
-    soon = time.monotonic() + LIMIT
-    while protocol() is not None:
-        Event().wait(0.01)
-        assert time.monotonic() < soon, "something holds the connection's objects"
+    until(lambda: protocol() is None, "something refers to the connection's objects")
 
 
 class _Bodies:

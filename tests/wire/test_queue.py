@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.grammar import check_grammar
 from tests.support import body
+from tests.waiting import until
 from tests.wire.backend import Act, ScriptedBackend
 from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
 from tests.wire.client import Client, error_in, raw
@@ -45,11 +46,7 @@ class Queued:
 
     def until(self, **expected: float) -> None:
         """Ask until the metrics say so."""
-        for _ in range(1000):
-            metrics = self.metrics()
-            if expected.items() <= metrics.items():
-                return
-        raise AssertionError(metrics)
+        until(lambda: expected.items() <= self.metrics().items(), f"not in /metrics: {expected}")
 
 
 def config_for(backend: ScriptedBackend) -> str:

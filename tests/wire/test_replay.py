@@ -78,7 +78,7 @@ def play(backend: ScriptedBackend, url: str) -> None:
     while client.event()["type"] != "content_block_delta":
         pass
     client.close()
-    assert backend.is_closed(backend.connections - 1, within=10)
+    assert backend.is_closed(backend.connections - 1)
 
 
 @pytest.fixture(scope="module")
@@ -323,6 +323,19 @@ def test_explain_reads_a_recording(replay: Replaying) -> None:
     assert "note: only the first exchange is explained; 4 follow\n" in several.stderr
     assert "\nvalidate " in one.stdout
     assert "invalid" not in one.stdout
+
+
+def test_no_limit_refuses_a_request_of_a_command(replay: Replaying) -> None:
+    file = replay.folder / "pipelines.yaml"
+    limits = "limits: {all: {requests_per_day: 1}}\nstore: {url: 'redis://x', on_loss: refuse}\n"
+    file.write_text(limits + file.read_text().replace("resolve,", "resolve, limit,"))
+    for step in (whole(200, completion()), streamed("a"), called("a.txt"), whole(400, {})):
+        replay.backend.says(step)
+    assert "4 same" in replay().stdout
+    with contextlib.chdir(replay.folder):
+        result = CliRunner().invoke(main, ["explain", "--dry", "-"], input=json.dumps(body()))
+    assert "\nlimit " in result.stdout
+    assert result.exit_code == 0
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from tests.redis_server import needs_server, running_redis
 from tests.support import body
+from tests.waiting import until
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import error_json, streamed, whole
 from tests.wire.client import Client
 from tests.wire.command import replicas_of
-from tests.wire.life import until
 from tests.wire.test_breaker import targets
 from tests.wire.test_fallback import config_for
 

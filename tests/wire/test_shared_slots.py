@@ -12,10 +12,10 @@ from attrs import define, field
 
 from tests.redis_server import needs_server, running_redis
 from tests.support import body
+from tests.waiting import until
 from tests.wire.client import Client, Response, raw
 from tests.wire.command import LIMIT, Command, replicas_of
 from tests.wire.counting_backend import CountingBackend, counting_backend
-from tests.wire.life import until
 from tests.wire.proxy import METRICS
 
 pytestmark = needs_server

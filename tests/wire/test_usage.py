@@ -71,7 +71,7 @@ class Scene:
     def disconnect(self, connections: int) -> None:
         """Disconnect, and wait until the proxy has closed its connection to the backend."""
         self.client.socket.close()
-        assert self.one.is_closed(connections, within=10)
+        assert self.one.is_closed(connections)
         self.client = Client(self.client.url)
 
 

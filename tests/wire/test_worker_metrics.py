@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.waiting import until
 from tests.wire.client import Client
 from tests.wire.command import LIMIT, command
 
@@ -69,21 +68,13 @@ def scrape(url: str) -> Samples:
     }
 
 
-def until(url: str, holds: Callable[[Samples], bool]) -> Samples:
-    """Scrape until the samples are as expected: workers publish twice a second."""
-    deadline = time.monotonic() + LIMIT
-    while not holds(samples := scrape(url)):
-        assert time.monotonic() < deadline, samples
-        time.sleep(0.05)
-    return samples
-
-
 def wait_for_workers(folder: Path) -> None:
     """Wait until all workers serve. On a busy machine they take long to start."""
-    deadline = time.monotonic() + 4 * LIMIT
-    while len(list(folder.glob("llm-proxy-*/*.lock"))) < WORKERS:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(
+        lambda: len(list(folder.glob("llm-proxy-*/*.lock"))) >= WORKERS,
+        "not all workers serve",
+        within=4 * LIMIT,
+    )
 
 
 def ask(url: str, status: int, times: int) -> None:
@@ -115,11 +106,14 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
             serving = sum(n for key, n in samples.items() if key[0] == "llm_proxy_config_info")
             return counted >= ALL and serving == len(list(shared.glob("*.lock"))) == WORKERS
 
-        until(proxy.url, complete)
-        # Scrapes count, too: without them each scrape is the same.
-        scrapes = [without_scrapes(scrape(proxy.url)) for _ in range(3 * WORKERS)]
-        assert all(each == scrapes[0] for each in scrapes)
-        sums = scrapes[0]
+        def settled() -> Samples:
+            """The samples of each of many scrapes: workers publish twice a second."""
+            # Scrapes count, too: without them each scrape is the same.
+            scrapes = [without_scrapes(scrape(proxy.url)) for _ in range(3 * WORKERS)]
+            same = complete(scrapes[0]) and all(each == scrapes[0] for each in scrapes)
+            return scrapes[0] if same else {}
+
+        sums = until(settled, "the scrapes differ, or not all requests are counted")
         assert sums[(*RESPONSES, "200")] == MESSAGES
         assert sums[(*RESPONSES, "400")] == REFUSED
         assert sums["llm_proxy_tokens_total", "gpu", "input"] == 12 * ALL
@@ -133,9 +127,14 @@ def test_a_scrape_of_any_of_four_workers_has_the_sums_of_all(tmp_path: Path) -> 
 
         dead = worker_of(proxy.process.pid)
         os.kill(dead, signal.SIGKILL)
-        proxy.says(f"Child process [{dead}] died", within=60)
+        proxy.says(f"worker {dead} died", within=60)
         ask(proxy.url, 200, 2)
-        after = until(proxy.url, lambda samples: samples[(*RESPONSES, "200")] >= MESSAGES + 2)
+
+        def counted() -> Samples:
+            samples = scrape(proxy.url)
+            return samples if samples[(*RESPONSES, "200")] >= MESSAGES + 2 else {}
+
+        after = until(counted, "the requests are not counted")
         assert after["llm_proxy_tokens_total", "gpu", "output"] == 3 * (ALL + 2)
 
         proxy.send_signal(signal.SIGTERM)

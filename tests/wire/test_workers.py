@@ -15,11 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests import secrets
+from tests.waiting import until
 from tests.wire.client import Client, connect
 from tests.wire.command import CLEAN, COMMAND, LIMIT, NO_BACKENDS, command, measured
 from tests.wire.impatient import rest as read_all
-from tests.wire.life import Clients, runs, until, until_refused
+from tests.wire.life import Clients, runs, until_refused
 from tests.wire.life import clients as clients
+from tests.wire.life import temporary as temporary
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -84,7 +86,7 @@ def test_workers_serve_and_are_replaced_and_end_together(tmp_path: Path, clients
         os.kill(dead, signal.SIGSTOP)
         threading.Event().wait(1)  # the supervisor checks the health of each twice a second
         os.kill(dead, signal.SIGKILL)
-        proxy.says(f"Child process [{dead}] died")
+        proxy.says(f"worker {dead} died")
         (pids / str(dead)).unlink()
         now = served(proxy.url)
         assert len(now - {proxy.process.pid}) == 2
@@ -105,7 +107,7 @@ def test_workers_serve_and_are_replaced_and_end_together(tmp_path: Path, clients
 
 
 def test_row_a8_workers_survive_a_hangup_and_end_with_the_parent(
-    tmp_path: Path, clients: Clients
+    tmp_path: Path, temporary: Path, clients: Clients
 ) -> None:
     """When it is killed they end as on SIGTERM."""
     at = ["--config", str(write_stages(tmp_path)), "--port", "0", "--workers", "2"]
@@ -113,7 +115,11 @@ def test_row_a8_workers_survive_a_hangup_and_end_with_the_parent(
     with (
         log.open("w") as errors,
         subprocess.Popen(
-            [*COMMAND, *at], env=CLEAN, stdout=subprocess.PIPE, stderr=errors, text=True
+            [*COMMAND, *at],
+            env=CLEAN | {"TMPDIR": str(temporary)},
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
         ) as process,
     ):
         assert process.stdout
@@ -134,16 +140,17 @@ def test_row_a8_workers_survive_a_hangup_and_end_with_the_parent(
         connect(url)
     secrets.printed(log.read_text())
     assert "Traceback" not in log.read_text()
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("replaced", [False, True], ids=["while starting", "after a replacement"])
 def test_row_a8_workers_end_with_a_supervisor_that_is_killed(
-    replaced: bool, tmp_path: Path
+    replaced: bool, tmp_path: Path, temporary: Path
 ) -> None:
     at = ["--config", str(write_stages(tmp_path)), "--port", "0", "--workers", "2"]
     with subprocess.Popen(
         [*COMMAND, *at],
-        env=CLEAN,
+        env=CLEAN | {"TMPDIR": str(temporary)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -160,6 +167,7 @@ def test_row_a8_workers_end_with_a_supervisor_that_is_killed(
             process.kill()
             until_gone(workers)
             until_refused(url)
+            assert list(temporary.iterdir()) == []
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
@@ -187,11 +195,11 @@ def until_gone(pids: list[int]) -> None:
     until(lambda: not any(map(runs, pids)), "workers live on")
 
 
-def write_stages(folder: Path) -> Path:
-    """Write a config with the stages below. Return its file."""
+def write_stages(folder: Path, code: str = "") -> Path:
+    """Write a config with the stages below, and with `code` in their module. Return its file."""
     file = folder / "pipelines.yaml"
     file.write_text(NO_LANGCHAIN)
-    (folder / "stages_of_test.py").write_text(STAGES)
+    (folder / "stages_of_test.py").write_text(STAGES + code)
     return file
 
 

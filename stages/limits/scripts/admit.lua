@@ -11,6 +11,7 @@ local accounts, active = {}, false
 for n, items in ipairs(wants) do
   local account = open_account(n - 1)
   accounts[n] = account
+  turn = turn or account.waiting_number > 0 and redis.call('ZSCORE', account.waiting, hold)
   local record = record_of(account, hold)
   active = active or (record and record[1])
   for _, item in ipairs(items) do
@@ -68,14 +69,21 @@ for n, items in ipairs(wants) do
   end
 end
 
--- Let the hold wait no longer, and report the next ones that may ask.
+-- Let the hold wait no longer.
 local function leave_all(but)
+  for _, account in ipairs(accounts) do
+    if account ~= but then
+      leave(account)
+    end
+  end
+end
+
+-- Report those that have a place now. A reload may have made more places.
+local function wake_all()
   for n, items in ipairs(wants) do
-    if accounts[n] ~= but and leave(accounts[n]) then
-      for _, item in ipairs(items) do
-        if item[2] == 'concurrency' then
-          wake(accounts[n], item)
-        end
+    for _, item in ipairs(items) do
+      if item[2] == 'concurrency' then
+        wake(accounts[n], item)
       end
     end
   end
@@ -91,6 +99,7 @@ if not worst then
     bound(account)
   end
   leave_all()
+  wake_all()
   local levels = result(-1, 0, false)
   save_all()
   return levels
@@ -101,11 +110,16 @@ leave_all(waits and worst_account)
 if waits then
   local account = worst_account
   if not redis.call('ZSCORE', account.waiting, hold) then
-    local last = redis.call('ZRANGE', account.waiting, -1, -1, 'WITHSCORES')[2]
-    redis.call('ZADD', account.waiting, text((tonumber(last) or 0) + 1), hold)
+    if not turn then
+      local last = redis.call('ZRANGE', account.waiting, -1, -1, 'WITHSCORES')[2]
+      turn = text(math.max(now, (tonumber(last) or 0) + NEXT_TURN))
+    end
+    redis.call('ZADD', account.waiting, turn, hold)
+    account.waiting_number = account.waiting_number + 1
   end
   redis.call('ZADD', account.times, text(now + patience), 'wait:' .. hold)
 end
+wake_all()
 local levels = result(worst_item[6], worst[1], worst[2])
 save_all()
 return levels

@@ -2,12 +2,12 @@
 -- in Lua. `load_script` puts this text before each of the other scripts.
 --
 -- KEYS: three for each account, all with the hash tag of the account:
---   counts    HASH  limit -> {amount, at, empty_at} | {window, spent, reserved} | {in_flight}
+--   counts    HASH  limit -> {amount, at, empty_at} | {window, spent, reserved} | {in_flight, maximum}
 --                   "hold:ID" -> {active, since, ends, items}, an item being
 --                   {limit, kind, period, maximum, estimate}
 --   times     ZSET  "hold:ID" -> end of the lease, an hour later if the lease has ended;
 --                   "wait:ID" -> when a waiting request is dropped that did not ask again
---   waiting   ZSET  ID -> number of its turn
+--   waiting   ZSET  ID -> its turn: the time when it began to wait
 -- ARGV[1] is the id of the hold, ARGV[2] the time (empty: the server's), ARGV[3] the lease.
 --
 -- A key expires when all its counts equal unused ones.
@@ -19,9 +19,11 @@ local SECONDS = {minute = 60, hour = 3600, day = 86400}
 local IN_FLIGHT_RETRY = 5
 local EPSILON = 1e-9
 local SETTLE_EXPIRED = 3600
+local NEXT_TURN = 1e-6
 local CLIENTS, MAX_CLIENTS = 'llm-proxy:clients', 100000
 
 local hold, lease = ARGV[1], tonumber(ARGV[3])
+local turn = false  -- of the hold, as a text; false: it does not wait
 local now = tonumber(ARGV[2])
 if not now then
   local time = redis.call('TIME')
@@ -151,16 +153,22 @@ function Budget.level(count, item)
   return item[4] - count[2] - count[3], remaining
 end
 
+-- The maximum is that of the latest request that did not wait: a reloaded config may have changed it.
 local Places = {}
 
 function Places.new()
-  return {0}
+  return {0, 0}
 end
 
 function Places.lack(count, item, account)
   local rank = account.waiting_number > 0 and redis.call('ZRANK', account.waiting, hold)
   local before = rank or account.waiting_number
-  return count[1] + before >= item[4] and {IN_FLIGHT_RETRY, false}
+  if not turn then
+    count[2] = item[4]
+  elseif not rank and before > 0 then
+    before = redis.call('ZCOUNT', account.waiting, '-inf', '(' .. turn)
+  end
+  return count[1] + before >= (count[2] or item[4]) and {IN_FLIGHT_RETRY, false}
 end
 
 function Places.take(count)
@@ -212,7 +220,8 @@ end
 
 -- Report the requests that may ask again, because places are free.
 local function wake(account, item)
-  local free = item[4] - count_of(account, item)[1]
+  local count = count_of(account, item)
+  local free = (count[2] or item[4]) - count[1]
   if account.waiting_number > 0 and free > 0 then
     for _, id in ipairs(redis.call('ZRANGE', account.waiting, 0, free - 1)) do
       redis.call('PUBLISH', 'llm-proxy:ready', id)

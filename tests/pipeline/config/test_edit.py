@@ -43,6 +43,10 @@ m: 1
         ("backends:\n  a:\nm: 1", "backends:\n  a:\n  new: {profile: y}  # why\nm: 1"),
         ("backends:\n# c\nm: 1\n", "backends:\n  new: {profile: y}  # why\n# c\nm: 1\n"),
         ("backends:\r\n  a: 1\r\n", "backends:\r\n  a: 1\r\n  new: {profile: y}  # why\r\n"),
+        (
+            "backends: {a: 2026-02-30, b: 0001-01-01T00:00:00+10:00}\n",
+            "backends: {a: 2026-02-30, b: 0001-01-01T00:00:00+10:00, new: {profile: y}}\n",
+        ),
         ("m: 1", "m: 1\n\nbackends:\n  new: {profile: y}  # why\n"),
     ],
     ids=[
@@ -55,6 +59,7 @@ m: 1
         "value-absent",
         "section-empty",
         "crlf",
+        "dates",
         "section-absent",
     ],
 )
@@ -64,8 +69,15 @@ def test_an_entry_is_added_at_the_end_of_its_section(before: str, after: str) ->
 
 @pytest.mark.parametrize(
     "text",
-    ["b: &b\n  x: 1\nbackends: *b\n", "{backends: {}}", "backends: [1]\n", "", "- 1\n"],
-    ids=["alias", "flow-root", "list", "empty", "list-root"],
+    [
+        "b: &b\n  x: 1\nbackends: *b\n",
+        "{backends: {}}",
+        "backends: [1]\n",
+        "",
+        "- 1\n",
+        f"a: {'9' * 5000}",
+    ],
+    ids=["alias", "flow-root", "list", "empty", "list-root", "number"],
 )
 def test_other_forms_are_refused(text: str) -> None:
     with pytest.raises(EditError):

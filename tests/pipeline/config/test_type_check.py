@@ -131,6 +131,28 @@ def test_without_a_stage_to_add_the_wrong_end_is_reported() -> None:
     assert (problem.code, problem.hint) == ("chain-end", "add stages that lead to it")
 
 
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_stage_whose_own_events_nothing_handles_is_to_be_removed(handled: bool) -> None:
+    """As `limit` in a pipeline for `count-tokens`, where pings have no place."""
+
+    @frozen
+    class Wait(Stage[Middle, Middle | int]):
+        pass
+
+    @frozen
+    class Ping(Stage[int, End]):
+        pass
+
+    known: dict[str, StageClass] = {"ping": Ping, "begin": Begin}
+    problem = check(Begin, Wait, Finish, *([Ping] if handled else []), known=known)
+
+    if handled:
+        assert problem is None
+    else:
+        assert problem is not None
+        assert problem.hint == "remove `wait`: no stage after it accepts int"
+
+
 def test_of_two_stages_to_add_the_one_that_fits_is_named_first() -> None:
     @frozen
     class FromNowhere(Stage[int, Middle]):

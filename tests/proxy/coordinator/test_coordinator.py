@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 from anyio.abc import TaskGroup
 from attrs import define, field
@@ -53,13 +54,13 @@ class FakeWorker:
 
     async def until(self, message: Any) -> None:
         """Wait for a message."""
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             while message not in self.messages:
                 await anyio.wait_readable(self.sock)
                 self.messages += self.connection.received()
 
     async def is_disconnected(self) -> bool:
-        with anyio.move_on_after(5):
+        with anyio.move_on_after(30):
             while not self.connection.closed:
                 await self.connection.wait()
                 self.messages += self.connection.received()
@@ -300,6 +301,33 @@ async def test_a_worker_that_does_not_read_stops_no_other() -> None:
                 except OSError:
                     break  # it is disconnected
         await other.until(messages.Start(1))
+
+
+async def test_messages_of_the_page_disconnect_no_worker_that_reads_slowly() -> None:
+    part = messages.PagePart(1, 2, 1, msgspec.Raw(b'"%b"' % (b"x" * 200_000)))
+    query = messages.PageQuery(1, 2, 0.0, "x" * 200_000, None)
+    async with machine() as made:
+        slow, other = await made.worker(1), await made.worker(2)
+        await slow.send()
+        for message in (part, query) * 20:
+            await other.send(message)
+        received = await slow.send()
+    assert 1 <= len(received) < 20
+    assert {type(message) for message in received} <= {messages.PagePart, messages.PageQuery}
+
+
+async def test_a_query_reaches_the_others_and_a_part_the_worker_that_asked() -> None:
+    query = messages.PageQuery(7, 1, 0.0, "req_1", None)
+    part = messages.PagePart(7, 2, 1, msgspec.Raw(b"[1]"))
+    async with machine() as made:
+        one, two, three = [await made.worker(pid) for pid in (1, 2, 3)]
+        for worker in (one, two, three):
+            await worker.send()
+        (workers,) = await one.send(query)
+        assert sorted(workers.pids) == [2, 3]
+        assert await two.send(part) == [query]
+        assert await three.send() == [query]
+        assert await one.send() == [part]
 
 
 NAMES = st.tuples(st.sampled_from("abc"), st.sampled_from("xy"))

@@ -336,6 +336,14 @@ def test_wrong_options_are_refused(tmp_path: Path, arguments: list[str]) -> None
     assert init(tmp_path, *arguments).exit_code == 2
 
 
+def test_a_key_in_place_of_the_name_of_its_variable_is_not_printed(tmp_path: Path) -> None:
+    result = init(tmp_path, "--backend", "vllm", "--api-key-env", "sk-s3cret")
+
+    assert result.exit_code == 2
+    assert "takes the name of a variable, not a key" in result.output
+    assert "s3cret" not in result.output
+
+
 def test_the_usual_addresses_are_those_of_the_profiles() -> None:
     shipped = {name: profiles()[name].get("base_url") for name in USUAL_ADDRESSES}
 

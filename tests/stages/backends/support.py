@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from attrs import evolve
@@ -26,18 +26,23 @@ async def opened(server: ScriptedBackend, **changes: Any) -> AsyncIterator[Backe
         await backend.aclose()
 
 
-def answer(backend: Backend, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+async def parts_of(backend: Backend, request: ChatRequest) -> list[ChatEvent]:
     """The parts of the response to one request."""
-    return backend.answer(request, idle_timeout=5)
+    parts: list[ChatEvent] = []
+
+    async def keep(part: ChatEvent) -> None:
+        parts.append(part)
+
+    await backend.answer(request, keep, idle_timeout=5)
+    return parts
 
 
 async def events_of(backend: Backend, **changes: Any) -> list[ChatEvent]:
-    """The same as a list, no matter what arrived together."""
-    async with aclosing(answer(backend, chat_request(**changes))) as parts:
-        return [
-            evolve(part, more_buffered=False) if isinstance(part, ChatChunk) else part
-            async for part in parts
-        ]
+    """The same, no matter what arrived together."""
+    return [
+        evolve(part, more_buffered=False) if isinstance(part, ChatChunk) else part
+        for part in await parts_of(backend, chat_request(**changes))
+    ]
 
 
 def call(idle_timeout: float = 5, **payload: Any) -> BackendCall:

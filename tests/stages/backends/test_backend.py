@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from langsmith.run_helpers import tracing_context
 
+from pipeline import StopForwarding
 from pipeline.config.options import OptionError
 from pipeline.task_groups import task_group
 from stages.backends.backend import Backend
 from stages.chat_completions.token_calibration import TokenEstimate
-from stages.events import ChatChunk, ChatEnd
+from stages.events import ChatChunk, ChatEnd, ChatEvent
 from stages.exchange import Attempt, Target
 from stages.messages_api.errors import (
     GatewayTimeoutError,
@@ -25,10 +26,10 @@ from stages.messages_api.errors import (
 )
 from stages.profiles.profile import Profile
 from tests.secrets import PROMPT
-from tests.stages.backends.support import answer, events_of, opened
+from tests.stages.backends.support import events_of, opened, parts_of
 from tests.support import chat_request, profile
 from tests.wire.backend import Act, ScriptedBackend, closed
-from tests.wire.chat import DONE, END, completion, delta, head, sse, streamed, whole
+from tests.wire.chat import DONE, END, completion, delta, error_json, head, sse, streamed, whole
 
 
 @pytest.fixture
@@ -80,11 +81,33 @@ async def test_an_error_of_the_backend_names_it(server: ScriptedBackend) -> None
             await events_of(backend)
 
 
+LIMIT_TOO_HIGH = "max_tokens is too large: 100. This model supports at most 50 completion tokens"
+
+
+@pytest.mark.parametrize("traced", [False, "local"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_refused_limit_is_lowered_with_and_without_tracing(
+    stream: bool, traced: bool | Literal["local"], server: ScriptedBackend
+) -> None:
+    server.says(whole(400, error_json(LIMIT_TOO_HIGH)))
+    server.says(streamed("Hello") if stream else whole(200, completion()))
+    with tracing_context(enabled=traced):
+        async with opened(server) as backend:
+            parts = await events_of(backend, stream=stream)
+    assert [server.request(n).body["max_tokens"] for n in (0, 1)] == [100, 50]
+    assert parts[-1] == ChatEnd(limit_lowered="model")
+
+
 async def test_closing_a_response_closes_its_connection(server: ScriptedBackend) -> None:
     server.says(head(), sse(delta(content="Hello")), Act.UNTIL_CLOSED)
     async with opened(server) as backend:
-        async with aclosing(answer(backend, chat_request(stream=True))) as parts:
-            assert await anext(parts) == ChatChunk(delta(content="Hello"))
+
+        async def stop(part: ChatEvent) -> None:
+            assert part == ChatChunk(delta(content="Hello"))
+            raise StopForwarding
+
+        with pytest.raises(StopForwarding):
+            await backend.answer(chat_request(stream=True), stop, idle_timeout=5)
         assert await closed(server)
 
 
@@ -111,8 +134,8 @@ async def test_the_time_to_open_the_backend_is_not_the_calls(server: ScriptedBac
     request.exchange.attempts.append(attempt)
     began = time.monotonic()
 
-    async with opened(server) as backend, aclosing(answer(backend, request)) as parts:
-        assert len([part async for part in parts]) == 2
+    async with opened(server) as backend:
+        assert len(await parts_of(backend, request)) == 2
 
     assert began < attempt.sent < time.monotonic()
 
@@ -203,10 +226,14 @@ async def test_invalid_usage_does_not_calibrate(used: Any, server: ScriptedBacke
 async def test_silence_is_a_timeout(server: ScriptedBackend) -> None:
     server.says(head(), sse(delta(content="Hi")), Act.UNTIL_CLOSED)
     async with opened(server) as backend:
-        response: Any = backend.answer(chat_request(stream=True), idle_timeout=0.1)
-        assert await anext(response) == ChatChunk(delta(content="Hi"))
+        parts: list[ChatEvent] = []
+
+        async def keep(part: ChatEvent) -> None:
+            parts.append(part)
+
         with pytest.raises(GatewayTimeoutError):
-            await anext(response)
+            await backend.answer(chat_request(stream=True), keep, idle_timeout=0.1)
+        assert parts == [ChatChunk(delta(content="Hi"))]
 
 
 @pytest.fixture

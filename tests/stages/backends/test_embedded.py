@@ -18,6 +18,7 @@ from stages.backends import embedded
 from stages.backends.backend import Backend
 from stages.events import ChatChunk
 from stages.profiles.profile import Profile, profiles
+from tests.stages.backends.support import parts_of
 from tests.support import chat_request
 
 
@@ -108,7 +109,7 @@ def test_a_started_model_listens_only_here_and_stops_when_closed() -> None:
 async def test_an_own_model_responds_through_the_backend() -> None:
     backend = Backend(profile(model_path=str(model_file()), context_window=256))
     try:
-        parts = [part async for part in backend.answer(chat_request(max_tokens=3), 60)]
+        parts = await parts_of(backend, chat_request(max_tokens=3))
     finally:
         await backend.aclose()
     chunk = parts[0]

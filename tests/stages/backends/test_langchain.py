@@ -354,6 +354,14 @@ class TestTraced:
             await received(self.traced(error, notes), call(), stream=stream)
         assert notes.failed == [error]
 
+    @MODES
+    async def test_entering_raises_a_refusal(self, stream: bool, notes: Notes) -> None:
+        opening = await open_response(
+            self.traced(OverloadedError("busy"), notes), "some-model", call(), stream
+        )
+        with pytest.raises(OverloadedError, match="busy"):
+            await opening.__aenter__()
+
     async def test_a_bug_of_ours_is_not_taken_for_one_of_tracing(self, notes: Notes) -> None:
         response = FakeResponse([delta(content="Hi"), KeyError("ours")])
         with pytest.raises(KeyError):

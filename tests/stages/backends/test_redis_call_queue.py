@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
@@ -15,19 +15,19 @@ from pipeline.task_groups import task_group
 from proxy.store_sharing import StoreSharing
 from stages.backends.call_queue import Full, QueuedCall
 from stages.backends.redis_call_queue import RedisCallQueue
-from stages.shared_store.connection import Connection, StoreLostError
+from stages.shared_store.connection import Connection
+from stages.shared_store.script_sender import StoreLostError
 from stages.shared_store.section import Store
 from tests.redis_server import RedisServer, Resp, needs_server, running_redis
-from tests.redis_server import collected as collected
 from tests.redis_server import empty_redis as empty_redis
 from tests.redis_server import redis_server as redis_server
+from tests.waiting import until_async
 
 # coredis leaves streams open when it cannot connect.
 pytestmark = [
     needs_server,
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
 ]
-lost = pytest.mark.usefixtures("collected")
 #: Nothing here takes so long, in seconds, unless it hangs.
 LIMIT = 20.0
 RUNNING = "llm-proxy:{queue:gpu}:running"
@@ -58,16 +58,10 @@ class Process:
             await self.connection._beat()
 
 
-async def until(condition: Callable[[], Any]) -> None:
-    with anyio.fail_after(LIMIT):
-        while not condition():  # noqa: ASYNC110
-            await anyio.sleep(0.005)
-
-
 async def until_joined(*processes: Process) -> None:
     """Wait until calls go through the store again."""
-    await until(lambda: all(process.connection.is_up for process in processes))
-    await until(lambda: not any(process.queue._alone for process in processes))
+    await until_async(lambda: all(process.connection.is_up for process in processes))
+    await until_async(lambda: not any(process.queue._alone for process in processes))
 
 
 @contextlib.asynccontextmanager
@@ -126,7 +120,7 @@ async def test_keys_take_turns_among_processes(server: RedisServer) -> None:
         order = []
         await one.queue.leave(running)
         while calls:
-            await until(lambda: any(call.may_start.is_set() for _, call in calls.values()))
+            await until_async(lambda: any(call.may_start.is_set() for _, call in calls.values()))
             [name] = (name for name, (_, call) in calls.items() if call.may_start.is_set())
             order.append(name)
             process, call = calls.pop(name)
@@ -196,7 +190,6 @@ async def test_a_running_call_keeps_its_slot_longer_than_a_lease(server: RedisSe
         assert not waiting.may_start.is_set()
 
 
-@lost
 @pytest.mark.parametrize(
     ("on_loss", "counts"), [("local", (2, 2)), ("allow", (4, 0)), ("refuse", (1, 0))]
 )
@@ -211,7 +204,7 @@ async def test_a_frozen_store_decides_as_configured(
         calls = [await two.enter() for _ in range(2)]
         with server.frozen():
             await one.notice_loss()
-            await until(lambda: two.connection.is_lost)  # its calls wait
+            await until_async(lambda: two.connection.is_lost)  # its calls wait
             calls.append(await two.enter())
             assert two.counts == counts
             assert [call.store_is_lost for call in calls] == [on_loss == "refuse"] * 3
@@ -221,7 +214,6 @@ async def test_a_frozen_store_decides_as_configured(
     assert len(lost_lines(caplog)) == 4, "each process logs both changes once"
 
 
-@lost
 async def test_a_store_that_restarted_empty_counts_the_running_calls() -> None:
     with running_redis() as own:
         async with processes(own, timeout=0.2, lease=1.0) as (one, two):
@@ -230,7 +222,7 @@ async def test_a_store_that_restarted_empty_counts_the_running_calls() -> None:
             await started(waiting)  # each process alone has one slot
             await two.queue.leave(ends)
             own.start()
-            await until(lambda: one.connection.is_up and two.connection.is_up)
+            await until_async(lambda: one.connection.is_up and two.connection.is_up)
             call = await one.enter()
             await until_joined(one, two)
             with Resp(own.port) as client:
@@ -241,7 +233,6 @@ async def test_a_store_that_restarted_empty_counts_the_running_calls() -> None:
             await started(call)
 
 
-@lost
 async def test_without_a_server_each_process_has_its_part() -> None:
     connection = Connection("redis://127.0.0.1:1/0", 0.2)
     sharing = StoreSharing(Store("redis://127.0.0.1:1/0"), connection)

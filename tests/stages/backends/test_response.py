@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.backends.client import ChatCompletionsClient
+from stages.chat_completions.chunk_decoding import is_undecided
 from stages.messages_api.errors import (
     InternalError,
 )
@@ -58,6 +59,19 @@ async def test_row_b29_a_body_is_whole_by_its_first_bytes(
     async with await completions.create(call=call(), stream=stream) as response:
         assert [chunk async for some in response for chunk in some] == [{"a": 1}]
     assert response.call.completed
+
+
+def test_row_b29_a_part_of_a_byte_order_mark_decides_nothing() -> None:
+    assert is_undecided(b"\xef\xbb")
+
+
+@pytest.mark.parametrize("body", [b"data: {}\n\n", b"{}"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_row_b29_a_byte_order_mark_is_ignored(
+    body: bytes, stream: bool, completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(head(content_type=""), http_chunk(b"\xef\xbb"), http_chunk(b"\xbf" + body), END)
+    assert await chunks(completions, call(), stream) == [{}]
 
 
 @pytest.mark.parametrize("body", [b"<html><h1>No", b"no", b"", b"7", b" " * 1000])
@@ -114,6 +128,24 @@ async def test_an_event_that_cannot_be_read_is_a_failure(
         await chunks(completions, call())
 
 
+@pytest.mark.parametrize("data", [b"data: [DONE]", b"data: null", b": keepalive"])
+async def test_an_unwanted_stream_without_chunks_yields_no_list(
+    data: bytes, completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, data + b"\n\n"))
+    async with await completions.create(call=call(), stream=False) as response:
+        assert [some async for some in response] == []
+
+
+async def test_an_unwanted_stream_with_a_broken_first_chunk_is_a_failure(
+    completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(whole(200, b"data: {\n\n"))
+    async with await completions.create(call=call(), stream=False) as response:
+        with pytest.raises(InternalError, match="broken JSON"):
+            await anext(response)
+
+
 async def test_a_completion_in_place_of_a_stream_is_its_only_chunk(
     completions: ChatCompletionsClient, backend: ScriptedBackend
 ) -> None:
@@ -129,3 +161,22 @@ async def test_a_stream_in_place_of_a_completion_is_not_traced(
     backend.says(streamed("Hi"))
     with pytest.raises(InternalError, match="broken JSON"):
         await completed(completions, call())
+
+
+@pytest.mark.parametrize(
+    "page", [b"<!DOCTYPE html>\n<html>", b"\xef\xbb\xbf\r\n <html>\n", b"<p>Hi"]
+)
+async def test_a_page_with_the_content_type_of_a_stream_is_named(
+    page: bytes, completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), *map(http_chunk, [page[:1], page[1:]]), END)
+    with pytest.raises(InternalError, match=r"sent a page of HTML .* check its `base_url`"):
+        await chunks(completions, call())
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+async def test_json_with_the_content_type_of_a_stream_is_read(
+    end: bytes, completions: ChatCompletionsClient, backend: ScriptedBackend
+) -> None:
+    backend.says(head(), http_chunk(b'{"error": "no such model"}' + end), END)
+    assert await chunks(completions, call()) == [{"error": "no such model"}]

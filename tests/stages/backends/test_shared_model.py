@@ -17,7 +17,8 @@ from attrs import define, field
 
 from stages.backends.shared_model import MAX_NAME, SharedModel
 from stages.profiles.profile import Profile
-from tests.wire.life import runs, until
+from tests.waiting import until
+from tests.wire.life import runs
 
 #: Runs the real `model_process` with a model that only listens. `model_path` says what happens.
 FAKE = """

@@ -285,6 +285,28 @@ def test_a_higher_maximum_lets_more_requests_wait_no_longer(new_ledger: NewLedge
     assert admitted(ledger, "2", places(2))
 
 
+def test_a_waiting_request_has_the_higher_maximum_of_a_later_config(new_ledger: NewLedger) -> None:
+    """Otherwise it would wait as long as requests of the later config are in flight."""
+    ledger = new_ledger()
+    admitted(ledger, "1", places(1))
+    assert not admitted(ledger, "waits", places(1), queue=True)
+    assert admitted(ledger, "2", places(3))
+    assert admitted(ledger, "waits", places(1), queue=True)
+
+
+def test_a_waiting_request_has_the_lower_maximum_of_a_later_config(new_ledger: NewLedger) -> None:
+    ledger = new_ledger()
+    for hold in ("1", "2"):
+        admitted(ledger, hold, places(2))
+    assert not admitted(ledger, "waits", places(2), queue=True)
+    assert not admitted(ledger, "3", places(1))
+    ledger.settle(NOW, "1", [1])
+    assert not admitted(ledger, "waits", places(2), queue=True)
+    ledger.settle(NOW, "2", [1])
+    assert ledger.take_ready() == ["waits"]
+    assert admitted(ledger, "waits", places(2), queue=True)
+
+
 def test_unused_counts_take_no_memory() -> None:
     ledger = Ledger()
     for n in range(5000):

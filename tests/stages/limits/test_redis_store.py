@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -16,17 +17,16 @@ from stages.limits.redis_store import READY, RedisStore
 from stages.limits.store import Admitted, LimitStore, Refused, StoreUnavailableError
 from stages.shared_store.connection import Connection
 from tests.redis_server import RedisServer, Resp, needs_server, running_redis
-from tests.redis_server import collected as collected
 from tests.redis_server import empty_redis as empty_redis
 from tests.redis_server import redis_server as redis_server
 from tests.stages.limits.support import Ask, budget, places, rate
+from tests.waiting import until_async
 
 # coredis leaves streams open when it cannot connect.
 pytestmark = [
     needs_server,
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
 ]
-lost = pytest.mark.usefixtures("collected")
 #: Nothing here takes so long, in seconds, unless it hangs.
 LIMIT = 20.0
 WAITING = "llm-proxy:{all}:waiting"
@@ -59,9 +59,7 @@ async def left(store: LimitStore, ask: Ask) -> float:
 
 
 async def until_up(store: RedisStore) -> None:
-    with anyio.fail_after(LIMIT):
-        while not store.connection.is_up:  # noqa: ASYNC110
-            await anyio.sleep(0.01)
+    await until_async(lambda: store.connection.is_up)
 
 
 def lost_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -115,9 +113,8 @@ async def test_places_go_to_those_that_wait_in_their_order(server: RedisServer) 
 
 async def waiting(server: RedisServer, number: int) -> None:
     """Wait until this number of requests waits."""
-    with anyio.fail_after(LIMIT), Resp(server.port) as client:
-        while client.call("ZCARD", WAITING) != number:  # noqa: ASYNC110
-            await anyio.sleep(0.005)
+    with Resp(server.port) as client:
+        await until_async(lambda: client.call("ZCARD", WAITING) == number)
 
 
 async def test_a_wait_has_an_end_and_holds_nothing(server: RedisServer) -> None:
@@ -139,23 +136,24 @@ async def test_the_holds_of_a_process_that_died_are_free_after_the_lease(
     async with stores(server, 1, lease=0.3) as (dying,):
         for n in range(20):
             await admit(dying, f"stream {n}", places(20), budget(40, 1))
-    async with stores(server, 1, lease=0.3) as (other,):
+    async with stores(server, 1) as (other,):
         with anyio.fail_after(LIMIT):
             result = await admit(other, "next", places(20), budget(40, 1), wait=LIMIT)
-        assert isinstance(result, Admitted)
-        assert await left(other, budget(40, 0)) == 39
+            assert isinstance(result, Admitted)
+            # Each hold has a lease of its own.
+            while await left(other, budget(40, 0)) != 39:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
 
 
 async def test_a_renewed_hold_stays(server: RedisServer) -> None:
-    async with stores(server, 1, lease=0.5) as (store,):
+    async with stores(server, 1, lease=1.0) as (store,):
         await admit(store, "1", places(1))
-        for _ in range(8):
+        for _ in range(11):
             await anyio.sleep(0.1)
             await store.renew("1")
         assert isinstance(await admit(store, "2", places(1)), Refused)
 
 
-@lost
 @pytest.mark.parametrize("on_loss", ["local", "allow", "refuse"])
 async def test_a_frozen_store_delays_one_request(
     on_loss: Any, server: RedisServer, caplog: pytest.LogCaptureFixture
@@ -178,11 +176,12 @@ async def test_a_frozen_store_delays_one_request(
         used = 10 if on_loss == "local" else 0
         assert await left(store, budget(10, 0)) == 10 - 1 - used
     [line, back] = lost_lines(caplog)
-    assert "does not respond (no response in 200 ms)" in line
+    silence = re.search(r"does not respond \(no response in (\d+) ms\)", line)
+    assert silence
+    assert int(silence[1]) >= 200
     assert "responds again, after" in back
 
 
-@lost
 async def test_what_the_process_counted_alone_is_added_once(server: RedisServer) -> None:
     async with stores(server, 1, timeout=0.2) as (store,):
         await admit(store, "before", budget(100, 10))
@@ -198,7 +197,6 @@ async def test_what_the_process_counted_alone_is_added_once(server: RedisServer)
         assert await left(store, rate(1000, 0, period="day")) == pytest.approx(700, abs=1)
 
 
-@lost
 async def test_each_process_alone_has_its_share(server: RedisServer) -> None:
     async with stores(server, 2, timeout=0.2) as (_, store):
         assert store.connection.processes == 2
@@ -209,7 +207,6 @@ async def test_each_process_alone_has_its_share(server: RedisServer) -> None:
             assert number == 5
 
 
-@lost
 async def test_a_store_that_restarted_empty_serves(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -227,7 +224,6 @@ async def test_a_store_that_restarted_empty_serves(
     assert len(lost_lines(caplog)) == 2
 
 
-@lost
 async def test_without_a_server_it_starts_lost(caplog: pytest.LogCaptureFixture) -> None:
     connection = Connection("redis://user:hidden@127.0.0.1:1/0", 0.2)
     store = RedisStore(connection)

@@ -9,7 +9,6 @@ import pytest
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError
 from stages.messages_api.usage import Usage
-from stages.wire.sse import encode_event
 from tests.cases import for_each
 from tests.grammar import check_grammar, parse_sse
 from tests.support import request
@@ -118,7 +117,7 @@ def test_an_error_is_no_part_of_a_whole_stream() -> None:
 
 def test_the_sse_reader_gives_the_payloads() -> None:
     events = RIGHT["all kinds"]
-    body = b"".join(encode_event(event.type, event.encoded()) for event in events)
+    body = b"".join(event.encoded() for event in events)
     assert parse_sse(body) == payloads(*events)
 
 

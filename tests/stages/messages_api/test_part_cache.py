@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from operator import is_
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 from stages.messages_api.errors import InvalidRequestError
 from stages.messages_api.part_cache import PARTS, PartCache
-from stages.messages_api.structuring import Part
+from stages.messages_api.structuring import Part, structure
 from stages.validate import Validate
 from tests.cases import for_each
 
@@ -54,9 +56,15 @@ def _cache() -> Iterator[None]:
     PARTS.resize(0)
 
 
-def body(*messages: Any, separators: tuple[str, str] = COMPACT, **more: Any) -> bytes:
+def body(
+    *messages: Any,
+    separators: tuple[str, str] = COMPACT,
+    after: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> bytes:
+    """A body with further members before and `after` its messages."""
     first = {"role": "user", "content": LONG}
-    value = {"model": "m", "max_tokens": 9, **more, "messages": [first, *messages]}
+    value = {"model": "m", "max_tokens": 9, **more, "messages": [first, *messages], **(after or {})}
     return json.dumps(value, separators=separators, ensure_ascii=False).encode()
 
 
@@ -94,17 +102,22 @@ def test_a_growing_conversation_is_read_as_without_the_cache(
         assert cached == plain
 
 
-@given(st.lists(MESSAGES, min_size=1, max_size=3), SEPARATORS, st.data())
+@given(st.lists(MESSAGES, min_size=1, max_size=3), SEPARATORS, st.booleans(), st.data())
 @quick
 def test_a_changed_byte_is_never_missed(
-    messages: list[Any], separators: tuple[str, str], data: st.DataObject
+    messages: list[Any], separators: tuple[str, str], joined: bool, data: st.DataObject
 ) -> None:
-    original = body(*messages, separators=separators)
-    outcome(original)  # the parts are cached now
-    place = data.draw(st.integers(0, len(original) - 1))
-    byte = data.draw(st.integers(0, 255))
-    changed = original[:place] + bytes([byte]) + original[place + 1 :]
-    cached, plain = with_and_without(changed)
+    turns = [{"role": "user", "content": f"number {n}"} for n in range(18 * joined)]
+    original = body(*turns, *messages, separators=separators, after={"system": "Be brief."})
+    for _ in range(3):
+        outcome(original)  # now the parts and the envelope are cached, and messages are joined
+    long = original.index(LONG.encode())
+    end = st.integers(long + len(LONG) - 9, len(original) - 1)
+    place = data.draw(st.integers(0, long + 9) | end)
+    kind = data.draw(st.sampled_from(["replace", "insert", "remove", "cut"]))
+    byte = b"" if kind == "remove" else bytes([data.draw(st.integers(0, 255))])
+    after = {"cut": b"", "insert": original[place:]}.get(kind, original[place + 1 :])
+    cached, plain = with_and_without(original[:place] + byte + after)
     assert cached == plain
 
 
@@ -116,6 +129,8 @@ def test_a_part_that_comes_again_is_the_same_object() -> None:
     assert old.system is new.system
 
 
+#: Its JSON ends as a body does.
+BLOCK = {"role": "user", "content": [{"type": "text", "text": "a"}]}
 BODIES = {
     "a key twice": body().replace(b'"max_tokens":9', b'"max_tokens":8,"max_tokens":9'),
     "a key twice, at the end": body()[:-1] + b',"model":"other"}',
@@ -153,6 +168,11 @@ BODIES = {
     "a tool whose type is an object": body(tools=[{"name": "a", "type": {"a": 1}, "x": 1}]),
     "cut": body()[:-1],
     "a null": body(system=None, tools=None),
+    "a tool twice": body(tools=[{"name": "a", "input_schema": {"type": "object"}}] * 2),
+    "a tool that is not there": body(tool_choice={"type": "tool", "name": "b"}),
+    "another member after the messages": body({"role": "user", "content": "b"}, after={"x": [1]}),
+    "cut like the end of the body": body(BLOCK)[:-2],
+    "a member that ends like the body": body(BLOCK)[:-2] + b'],"system":[{"type":"text"}]}',
     "no object": b"[" + body() + b"]",
 }
 
@@ -160,6 +180,7 @@ BODIES = {
 @for_each("data", BODIES.values(), BODIES)
 def test_it_is_read_as_without_the_cache(data: bytes) -> None:
     outcome(body({"role": "user", "content": "a"}))  # its first messages are cached
+    outcome(body(BLOCK))
     cached, plain = with_and_without(data)
     assert cached == plain
 
@@ -171,8 +192,8 @@ def test_what_is_decoded_again_is_only_what_is_new() -> None:
     used = cache.used_bytes
     value = decode(body(*turns, system="Be brief."), cache)
     assert value is not None
-    assert all(type(part) is Part for part in (value["system"], *value["messages"]))
-    assert 0 < cache.used_bytes - used < 2000
+    assert type(value["system"]) is type(value["messages"]) is Part
+    assert 0 < cache.used_bytes - used < 4000  # the new message, and the envelope
 
 
 def test_a_body_is_split_once() -> None:
@@ -192,7 +213,7 @@ def test_the_memory_is_bounded_and_the_oldest_parts_go_first() -> None:
     again = decode(body(), cache)
     assert first is not None
     assert again is not None
-    assert first["messages"][0] is again["messages"][0]  # used all the time
+    assert first["messages"].value[0] is again["messages"].value[0]  # used all the time
     cache.resize(0)
     assert cache.used_bytes == 0
     assert decode(body(), cache) is None
@@ -208,7 +229,112 @@ def test_cached_messages_are_found_without_the_parser() -> None:
         assert split is None
         split = cache.split(data)
         assert split is not None
-        assert split.new_bytes == len(b'"m"9')
+        assert split.new_bytes == len(b'"m",9,[]')
+
+
+def test_a_body_with_more_new_bytes_than_allowed_is_not_split() -> None:
+    first = {"role": "user", "content": LONG}
+    assert PARTS.split(body(first), 1000) is None
+    decode(body(first))
+    assert PARTS.split(body(first, {"role": "user", "content": "short"}), 1000)
+
+
+@pytest.mark.parametrize("many", [10_000 * ",1", 10_000 * ",{}", 200_000 * ',{"role":"user"}'])
+def test_items_that_would_take_seconds_are_not_split(many: str) -> None:
+    messages = '{"role":"user","content":"x"}' + many
+    assert PARTS.split(f'{{"messages":[{messages}]}}'.encode()) is None
+
+
+def test_a_large_conversation_is_cached_when_it_comes_again() -> None:
+    first, second = ({"role": "user", "content": LONG * 3 + name} for name in ("a", "b"))
+    decode(body(first, second))
+    assert PARTS.used_bytes < len(LONG)
+    cached = decode(body(first, second))["messages"].value
+    assert PARTS.used_bytes > len(LONG)
+    grown = decode(body(first, second, {"role": "user", "content": "new"}))["messages"].value
+    assert all(map(is_, cached, grown))
+
+
+def numbered(begin: str, count: int) -> list[Any]:
+    return [{"role": "user", "content": f"{begin} {n}"} for n in range(count)]
+
+
+def test_messages_that_come_again_are_joined() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    for data in (body(*numbered("old", 40)), body(*numbered("old", 41))):
+        for _ in range(3):
+            decode(data, cache)
+            used = cache.used_bytes
+    split = cache.split(data)
+    assert split is not None
+    assert [isinstance(part, bytes) for part in split.messages] == [False] * 12  # 2 * 16 + 10
+    assert decode(data, cache)["messages"].value == Validate().parse(data).messages
+    assert cache.used_bytes == used
+
+
+def test_joined_messages_are_found_after_another_message() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    same = numbered("same", 70)
+    for begin in ("one", "two"):
+        data = body(*numbered(begin, 15), *same)
+        for _ in range(3):
+            decode(data, cache)
+        split = cache.split(data)
+        assert split is not None
+        assert split.followed == len(split.messages) < 20
+
+
+def test_a_conversation_that_goes_back_is_read_again() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    for count in (40, 40, 40, 7, 30):
+        data = body(*numbered("old", count), *numbered("new", 2))
+        assert decode(data, cache)["messages"].value == Validate().parse(data).messages
+
+
+@pytest.mark.parametrize("limit", [60_000, 1_000_000])
+def test_growing_and_branching_talks_are_read_as_without_the_cache(limit: int) -> None:
+    """They share messages, and the cache counts the memory of its parts."""
+    choice = random.Random(1)
+    cache = PartCache(max_bytes=limit)
+    talks: list[list[Any]] = [[]]
+    for step in range(400):
+        talk = list(choice.choice(talks[-5:]))
+        if choice.random() < 0.2:
+            talk = talk[: choice.randrange(len(talk) + 1)]
+        talk += choice.choice([numbered("same", 20), numbered(f"{step}", 2), numbered("ok", 1)])
+        talks.append(talk)
+        members = choice.choice([{}, {"system": "Be brief."}, {"system": "Be long."}])
+        data = body(*talk, after=members, separators=choice.choice([COMPACT, SPACED]))
+        value = decode(data, cache)
+        assert structure(value) == structure(json.loads(data))
+        assert cache.used_bytes == sum(part.memory for part in cache._parts.values()) <= limit
+
+
+def test_the_envelope_is_found_by_one_comparison() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    members = {"system": "Be brief.", "tools": [{"name": "a", "input_schema": {"type": "object"}}]}
+    bodies = [body(BLOCK, after=after) for after in ({}, {"system": "Be long."}, members)]
+    for _ in range(3):
+        values = [decode(data, cache) for data in bodies]
+    for data, value in zip(bodies, values, strict=True):
+        split = cache.split(data)
+        assert split is not None
+        assert not split.members
+        again = decode(data, cache)
+        assert again["messages"].value == value["messages"].value
+        assert all(again.get(name) is value.get(name) for name in members)
+
+
+def test_an_envelope_is_dropped_before_its_parts() -> None:
+    cache = PartCache(max_bytes=10_000_000)
+    data = body(system="Be brief." * 1000)
+    for _ in range(3):
+        decode(data, cache)
+    cache.resize(cache.used_bytes - 1)
+    split = cache.split(data)
+    assert split is not None
+    assert split.members
+    assert not isinstance(split.members["system"], bytes)
 
 
 def test_a_dropped_message_is_not_found() -> None:

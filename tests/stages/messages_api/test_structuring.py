@@ -11,7 +11,8 @@ from cattrs.errors import BaseValidationError
 
 from stages.messages_api import request as m
 from stages.messages_api import validation
-from stages.messages_api.structuring import either, spell, structure
+from stages.messages_api.problem_texts import either
+from stages.messages_api.structuring import spell, structure
 from tests.cases import for_each
 from tests.secrets import PROMPT
 from tests.support import body, request

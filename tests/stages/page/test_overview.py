@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 from proxy.config import read
-from stages.page.overview import MOST, BackendView, Latency, Window, backend_views, pipeline_views
+from stages.exchange import Exchange
+from stages.page.overview import (
+    MOST,
+    BackendView,
+    Latency,
+    PipelineView,
+    Window,
+    backend_figures,
+    backend_views,
+    pipeline_figures,
+    pipeline_views,
+    stage_figures,
+)
 from stages.page.recent import RecentExchanges
 from tests.stages.page.exchanges import ended
 
@@ -39,7 +51,7 @@ def test_the_window_is_the_last_minute() -> None:
     window = Window.of(newest, now=1003.0, total=0)
 
     assert len(window.exchanges) == 7
-    assert window.rate(1) == 7 / 60
+    assert window.rate == 1 / 60
 
 
 def test_rates_count_all_requests_and_latencies_a_sample() -> None:
@@ -47,7 +59,7 @@ def test_rates_count_all_requests_and_latencies_a_sample() -> None:
 
     window = Window.of(newest, now=1003.0, total=6000)
 
-    assert (window.rate(1), window.rate(0.5)) == (100, 50)
+    assert window.rate * MOST == 100
 
 
 def test_a_latency_has_its_rate_median_and_p95() -> None:
@@ -55,14 +67,21 @@ def test_a_latency_has_its_rate_median_and_p95() -> None:
     assert Latency.of(range(100), 2) == Latency(100, 2, 49.5, 95)
 
 
+def views_of_pipelines(
+    config: object, window: Window, running: list[Exchange]
+) -> list[PipelineView]:
+    recent = RecentExchanges()
+    recent.serve(config.pipelines, dict)  # type: ignore[attr-defined]
+    figures = pipeline_figures(window, running)
+    stages = stage_figures(window, figures)
+    return list(pipeline_views(recent.pipelines, recent.drawings, figures, stages))
+
+
 def test_each_stage_of_each_pipeline_has_its_time(config: object) -> None:
     exchanges = [ended(), ended(outcome="error", error="api_error")]
     window = Window.of(exchanges, now=1004.0, total=2)
 
-    recent = RecentExchanges()
-    recent.serve(config.pipelines, dict)  # type: ignore[attr-defined]
-    running = [ended(ended=None)]
-    messages, models = pipeline_views(recent.pipelines, recent.drawings, window, running)
+    messages, models = views_of_pipelines(config, window, [ended(ended=None)])
 
     assert (messages.name, messages.routes) == ("messages", ("POST /v1/messages",))
     assert (messages.time.number, messages.time.median) == (2, 3)
@@ -89,7 +108,7 @@ def test_each_backend_has_its_state(config: object) -> None:
         sections["models"],
         {"gpu": "it does not respond", "spare": ""},
         {"gpu/coder": "open", "spare/small": "closed"},
-        window,
+        backend_figures(sections["backends"], window),
     )
 
     first, spare, unused = views
@@ -114,15 +133,14 @@ def views_of_failures(config: object) -> list[BackendView]:
     """The backends after two requests that failed at `gpu` before `spare` responded."""
     sections = config.sections  # type: ignore[attr-defined]
     window = Window.of([ended(), ended()], now=1004.0, total=2)
-    return list(backend_views(sections["backends"], sections["models"], {}, {}, window))
+    figures = backend_figures(sections["backends"], window)
+    return list(backend_views(sections["backends"], sections["models"], {}, {}, figures))
 
 
 def test_the_rate_of_a_stage_is_estimated_from_measured_exchanges(config: object) -> None:
-    recent = RecentExchanges()
-    recent.serve(config.pipelines, dict)  # type: ignore[attr-defined]
     window = Window.of([ended(), ended(stages=[]), ended(stages=[])], now=1004.0, total=6)
 
-    messages, _ = pipeline_views(recent.pipelines, recent.drawings, window, [])
+    messages, _ = views_of_pipelines(config, window, [])
 
     assert messages.stages[0].time.rate == pytest.approx(6 / 60)
     assert messages.stages[0].time.number == 1

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 from typing import Any
 
 import pytest
-from attrs import asdict, evolve
+from attrs import asdict, evolve, fields, has
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stages.exchange import Degradation, Exchange, Target
+from stages import exchange as exchange_module
+from stages.exchange import NOT_IN_JSON, Attempt, Degradation, Exchange, LimitRefusal, Target
+from stages.page import packing
 from stages.page.packing import MAX_TIMES, pack, thinned, unpack
 from tests.stages.page.exchanges import ended
 
@@ -28,11 +31,21 @@ def comparable(exchange: Exchange) -> dict[str, Any]:
         Exchange(),
         ended(usage=None, stream_times=None),
         ended(error="x", message="ü\u2028"),
+        Exchange(refused_by=LimitRefusal("requests_per_minute", "key:alice")),
     ],
-    ids=["stream", "new", "without a stream", "error"],
+    ids=["stream", "new", "without a stream", "error", "refused by a limit"],
 )
 def test_all_fields_come_back(exchange: Exchange) -> None:
     assert comparable(unpack(pack(exchange))) == comparable(exchange)
+
+
+def test_each_class_in_an_exchange_can_be_packed() -> None:
+    types = [str(each.type) for each in fields(Exchange) if each.name not in NOT_IN_JSON]
+    words = set(re.findall(r"\w+", " ".join(types)))
+    classes = {value for name, value in vars(exchange_module).items() if name in words}
+    parts = {value for value in classes if isinstance(value, type) and has(value)}
+
+    assert {LimitRefusal, Attempt} <= parts <= packing._PARTS.keys()
 
 
 def test_secrets_of_overrides_are_left_out() -> None:

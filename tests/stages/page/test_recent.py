@@ -17,7 +17,8 @@ pipelines: {models: {route: GET /v1/models, stages: [authenticate, list-models]}
 """
 
 
-def end(exchange: Exchange) -> None:
+def end(exchange: Exchange, ended: float | None = None) -> None:
+    exchange.ended = exchange.received if ended is None else ended
     for function in exchange.on_end:
         function(exchange)
 
@@ -57,6 +58,17 @@ def test_of_many_exchanges_in_a_second_some_are_measured_and_kept() -> None:
     assert recent.begun_within_a_minute(now=102) == 400
     assert recent.begun_within_a_minute(now=160.5) == 200
     assert recent.begun_within_a_minute(now=500) == 0
+
+
+def test_exchanges_of_each_second_in_which_some_end_are_kept() -> None:
+    recent = RecentExchanges()
+    exchanges = [Exchange(id=f"req_{n}", received=100, outcome="complete") for n in range(300)]
+    for exchange in exchanges:
+        recent.begin(exchange)
+    for n, exchange in enumerate(exchanges):
+        end(exchange, 101 + n / 100)
+
+    assert recent.counts["number"] == 3 * 50
 
 
 def test_exchanges_that_failed_are_always_kept() -> None:

@@ -82,6 +82,7 @@ async def test_row_a6_what_cannot_be_read_is_a_400_that_says_why() -> None:
                 LIMITS,
                 "400: document: one of the PDFs needs a password: send it without a password",
             ),
+            # The PDF library names its own error, because it does not know this filter.
             "an unknown filter": (
                 with_filter("JPXDecode2"),
                 LIMITS,

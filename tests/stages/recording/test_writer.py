@@ -148,10 +148,12 @@ from tests.stages.recording.support import line
 
 logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.WARNING)
 writer = Writer(Path(sys.argv[1]), 1 << 20)
-resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))  # after the imports write their caches
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, hard))  # after the imports write their caches
 for n in range(100):
     writer.add(line(str(n), system="x" * (5_000 if n == 50 else 10)), 100)
 writer.close()
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))  # at the exit, coverage writes its data
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)],

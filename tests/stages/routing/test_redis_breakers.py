@@ -11,6 +11,7 @@ from stages.routing.redis_breakers import RedisBreakers
 from stages.shared_store.connection import Connection
 from tests.redis_server import RedisServer, needs_server
 from tests.redis_server import redis_server as redis_server
+from tests.waiting import until_async
 
 pytestmark = needs_server
 
@@ -32,9 +33,7 @@ async def test_an_opening_reaches_processes_now_and_later(redis_server: RedisSer
         await join()
         now = anyio.current_time()
         processes[0].get("gpu").attempt(now).failed(now)
-        with anyio.fail_after(20):
-            while processes[1].states(now).get("gpu") != "open":  # noqa: ASYNC110
-                await anyio.sleep(0.005)
+        await until_async(lambda: processes[1].states(now).get("gpu") == "open")
         await join()
         assert processes[2].states(anyio.current_time()) == {"gpu": "open"}
         group.cancel_scope.cancel()

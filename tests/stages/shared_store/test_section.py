@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,3 +123,22 @@ def test_a_reload_keeps_the_store(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         "`store.url` has changed: restart the proxy to apply it",
         "`store.lease` has changed: restart the proxy to apply it",
     ]
+
+
+def test_without_its_package_the_report_has_the_command() -> None:
+    """llm-proxy is on no registry, so `pip install 'llm-proxy[shared]'` would not install it."""
+    code = """
+import sys
+sys.modules["coredis"] = None
+from pipeline.config.options import OptionError
+from stages.shared_store.section import Store
+try:
+    Store("redis://localhost")
+except OptionError as error:
+    print(error, error.hint)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "`coredis`" in ended.stdout, ended.stderr
+    assert "type `pip install 'coredis>=6'`" in ended.stdout

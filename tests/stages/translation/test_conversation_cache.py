@@ -21,7 +21,7 @@ from stages.profiles.profile import Profile, profiles
 from stages.translation.conversation_cache import CONVERSATIONS, ConversationCache
 from stages.translation.request import chat_request
 from stages.validate import Validate
-from stages.wire.json_codec import NOT_ENCODED, encode_body
+from stages.wire.encoded_parts import NOT_ENCODED, encode_body
 from tests.bench.counting import Calls
 from tests.stages.translation.fuzz_support import quick
 from tests.stages.translation.test_conversation_fuzz import PROFILES, TURNS
@@ -43,23 +43,28 @@ def _caches() -> Iterator[None]:
     resize(0)
 
 
-def body(turns: Turns, system: str = "Be brief.") -> bytes:
+TOOLS: Turns = [{"name": "f", "input_schema": {"type": "object"}}]
+
+
+def body(turns: Turns, system: str = "Be brief.", tools: Turns = TOOLS) -> bytes:
     first = {"role": "user", "content": LONG}
-    tools = [{"name": "f", "input_schema": {"type": "object"}}]
     value = {"model": "m", "max_tokens": 9, "system": system, "tools": tools}
     return json.dumps({**value, "messages": [first, *turns]}, separators=(",", ":")).encode()
 
 
-def translate(data: bytes, settings: Profile, strict: bool = False) -> ChatRequest:
+def translate(
+    data: bytes, settings: Profile, strict: bool = False, size: int | None = None
+) -> ChatRequest:
     request = Validate().parse(data)
-    resolved = Resolved(http(), request, Target("b", "m"), size=len(data))
+    size = len(data) if size is None else size
+    resolved = Resolved(http(), request, Target("b", "m"), size=size, is_cached=True)
     return chat_request(resolved, settings, strict)
 
 
-def sent(data: bytes, settings: Profile, strict: bool = False) -> Any:
+def sent(data: bytes, settings: Profile, strict: bool = False, size: int | None = None) -> Any:
     """The bytes that the backend gets, and all else that is known of the request."""
     try:
-        result = translate(data, settings, strict)
+        result = translate(data, settings, strict, size)
     except ApiError as error:
         return error.message
     whole = encode_body({**result.options, "messages": result.messages}, result.encoded)
@@ -71,7 +76,7 @@ def sent(data: bytes, settings: Profile, strict: bool = False) -> Any:
 def check(bodies: list[bytes], settings: Profile, strict: bool = False) -> None:
     """Check that each of `bodies`, one after the other, is sent as without the caches."""
     resize(0)
-    expected = [sent(data, settings, strict) for data in bodies]
+    expected = [sent(data, settings, strict, size=0) for data in bodies]  # nothing is encoded early
     resize(10_000_000)
     assert [sent(data, settings, strict) for data in bodies] == expected
 
@@ -123,6 +128,28 @@ def test_an_agents_conversation_is_sent_as_without_the_caches_to(name: str) -> N
     check(bodies, settings)
 
 
+def test_a_long_conversation_is_sent_as_without_the_caches() -> None:
+    """Its messages are joined, and so is their JSON, more than once."""
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+    turns: Turns = []
+    bodies = []
+    for n in range(60):
+        call = {"type": "tool_use", "id": f"t{n}", "name": "f", "input": {"n": n}}
+        result = {"type": "tool_result", "tool_use_id": f"t{n}", "content": [image] * (n % 2)}
+        turns.append({"role": "assistant", "content": [call]})
+        turns.append({"role": "user", "content": [result, {"type": "text", "text": "go on"}]})
+        bodies.append(body(turns))
+    bodies += [body(turns[:41]), body(turns[:43]), body([*turns[:43], *turns[:2]])]
+    check(bodies, profile())
+
+
+def test_numbers_of_more_than_64_bits_are_sent_as_without_the_caches() -> None:
+    turns: Turns = [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]
+    schema = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 2**70}}}
+    tools = [{"name": "f", "input_schema": {**schema, "title": 1e-7}}]
+    check([body(turns[:end], tools=tools) for end in (0, 1, 2)], profile())
+
+
 def test_a_pdf_is_translated_each_time() -> None:
     source = {"type": "base64", "media_type": "application/pdf", "data": "QUJD"}
     turns = [{"role": "user", "content": [{"type": "document", "source": source}]}]
@@ -144,7 +171,8 @@ def test_two_profiles_do_not_get_each_others_messages() -> None:
 
 def calls(data: bytes) -> int:
     with Calls() as cost:
-        sent(data, SETTINGS)
+        result = translate(data, SETTINGS)
+        encode_body({**result.options, "messages": result.messages}, result.encoded)
     return cost.total
 
 
@@ -158,8 +186,9 @@ def test_a_turn_costs_what_is_new_in_it() -> None:
     ]
     whole = calls(body(turns[:-2]))
     resize(10_000_000)
-    sent(body(turns[:-2]), SETTINGS)
-    assert calls(body(turns)) < 0.7 * whole
+    for _ in range(4):  # each joins some messages
+        sent(body(turns[:-2]), SETTINGS)
+    assert calls(body(turns)) < 0.2 * whole
 
 
 def test_the_memory_is_bounded() -> None:
@@ -186,8 +215,33 @@ def test_a_checkpoint_does_not_keep_blocks_that_are_not_cached() -> None:
     data = body([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}])
     request = Validate().parse(data)
     blocks = [ref(message.content[0]) for message in request.messages]
-    chat_request(Resolved(http(), request, Target("b", "m"), size=len(data)), SETTINGS)
+    resolved = Resolved(http(), request, Target("b", "m"), size=len(data), is_cached=True)
+    chat_request(resolved, SETTINGS)
     assert CONVERSATIONS._checkpoints
     PARTS.resize(0)
-    del request
+    del request, resolved
     assert [block() for block in blocks] == [None] * 3
+
+
+def test_a_result_that_comes_twice_is_not_lost() -> None:
+    """With the cache both are the same object."""
+    use = {"type": "tool_use", "id": "t0", "name": "f", "input": {}}
+    result = {"type": "tool_result", "tool_use_id": "t0", "content": LONG}
+    turn = {"role": "user", "content": [result]}
+    data = body(
+        [{"role": "user", "content": "go"}, {"role": "assistant", "content": [use]}, turn, turn]
+    )
+    expected = sent(data, SETTINGS)
+    resize(10_000_000)
+    for _ in range(2):
+        assert sent(data, SETTINGS) == expected
+
+
+def test_messages_that_are_not_cached_make_no_checkpoint() -> None:
+    """No later request could have the same objects. They are encoded once."""
+    resize(10_000_000)
+    data = body([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}])
+    resolved = Resolved(http(), Validate().parse(data), Target("b", "m"), size=len(data))
+    result = chat_request(resolved, SETTINGS)
+    assert not CONVERSATIONS._checkpoints
+    assert result.encoded.has_messages_of(result.messages)

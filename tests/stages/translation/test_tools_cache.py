@@ -27,7 +27,7 @@ def test_the_same_tools_are_translated_once() -> None:
 
 def test_tools_that_are_dropped_count_too() -> None:
     cache = ToolsCache()
-    schema = {"type": "object", "title": "long " * 200_000}
+    schema = {"type": "object", "title": "long " * 500_000}
     one = request({"type": "web_search_20250305", "name": "w", "input_schema": schema})
     first = cache.translate(one, SETTINGS, FIELDS)
     assert len(str(first.options)) < 1000

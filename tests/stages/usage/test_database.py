@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.usage.database import STEP, Database, NotAUsageRecordError
+from stages.chat_completions.json_values import as_count
+from stages.usage.database import STEP, Database
+from stages.usage.opening import NotAUsageRecordError
 from stages.usage.report import lines, read_usage
 from stages.usage.rows import DAY, Row, Sums
 from tests.stages.usage.support import TODAY, query, row
@@ -35,6 +37,18 @@ def test_sums_are_those_of_the_rows(file: Path) -> None:
         (("s-2",), 1),
     ]
     assert query(file, "SELECT count(*) FROM attempt") == [(5,)]
+
+
+def test_the_largest_counts_of_a_backend_have_sums(file: Path) -> None:
+    """A row that SQLite refuses would stop the record: its batch is written again and again."""
+    largest = max(as_count(10**digits - 1) for digits in range(25))
+    database = Database(file)
+    database.write([row(input_tokens=largest, output_tokens=2 * largest)] * 2000)
+    database.write([row(input_tokens=largest, output_tokens=2 * largest)] * 2000)
+    database.close()
+
+    [usage] = read_usage(file, ["day"])
+    assert usage.sums.output_tokens == 4000 * 2 * largest
 
 
 def test_a_text_is_stored_once_and_a_row_is_narrow(file: Path) -> None:
@@ -199,3 +213,35 @@ def test_the_columns_are_those_of_a_row(file: Path) -> None:
 
     columns = [name for _, name, *_ in query(file, "PRAGMA table_info(attempt)")]
     assert tuple(columns) == Row._fields
+
+
+def test_a_reader_that_closes_last_removes_the_log(file: Path) -> None:
+    Database(file).close()
+    assert list(file.parent.iterdir()) == [file]
+    read_usage(file, ["day"])
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_two_that_close_at_the_same_moment_remove_the_log(file: Path) -> None:
+    """To SQLite, the other one has it open still. It closes it without another look."""
+    pauses = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        other.close()
+
+    database = Database(file, sleep=sleep)
+    other = sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)
+    other.execute("SELECT * FROM attempt").fetchall()
+    database.close()
+    assert list(file.parent.iterdir()) == [file]
+    assert len(pauses) == 1
+
+
+def test_the_log_stays_while_another_process_has_the_file_open(file: Path) -> None:
+    other = Database(file)
+    Database(file, sleep=lambda seconds: None).close()
+    assert len(list(file.parent.iterdir())) == 3
+    other.write([row()])
+    other.close()
+    assert list(file.parent.iterdir()) == [file]

@@ -312,3 +312,36 @@ writer.close()
     assert query(tmp_path / "usage.db", "PRAGMA integrity_check") == [("ok",)]
     [(rows,)] = query(tmp_path / "usage.db", "SELECT count(*) FROM attempt")
     assert attempts(tmp_path / "usage.db") == rows
+
+
+def test_a_failure_soon_after_another_is_logged_if_it_lasts(
+    tmp_path: Path, make: Callable[..., Writer], log: Log
+) -> None:
+    now, asked = [0.0], threading.Event()
+
+    def monotonic() -> float:
+        asked.set()
+        return now[0]
+
+    file = tmp_path / "usage.db"
+    Database(file).close()
+    lock = sqlite3.connect(file, isolation_level=None)
+    writer = make(file, monotonic=monotonic)
+    lock.execute("BEGIN EXCLUSIVE")
+    writer.add([row()])
+    log.wait_for("usage is not recorded")
+    lock.execute("ROLLBACK")
+    log.wait_for("usage is recorded again")
+
+    now[0] = 10.0
+    lock.execute("BEGIN EXCLUSIVE")
+    asked.clear()
+    writer.add([row()])
+    assert asked.wait(LIMIT)
+    assert len(log.messages) == 2, "it is too soon for a second line"
+    log.messages.clear()
+    now[0] = 601.0
+    log.wait_for("usage is not recorded")
+    lock.execute("ROLLBACK")
+    lock.close()
+    log.wait_for("usage is recorded again")

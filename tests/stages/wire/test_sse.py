@@ -71,7 +71,21 @@ def test_a_stream_split_anywhere_gives_the_same_events(places: list[int]) -> Non
 
 
 @given(
-    st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b"data:", b"data: x", b":", b"\xff", b"a"])),
+    st.lists(
+        st.sampled_from(
+            [
+                b"\n",
+                b"\r\n",
+                b"\r",
+                b"data:",
+                b"data: x",
+                b"data: [DONE]\r\n\n",
+                b":",
+                b"\xff",
+                b"a",
+            ]
+        )
+    ),
     st.lists(st.integers(0, 10_000), max_size=10),
 )
 @settings(derandomize=True, deadline=None, max_examples=300)
@@ -165,3 +179,21 @@ def test_written_events_can_be_read() -> None:
     payload = {"type": "x", "text": "\u2028\u2029\u0085\r\n\n"}
     [data] = decoded([encode_event("x", encode(payload))])
     assert json.loads(data) == payload
+
+
+@pytest.mark.parametrize(
+    ("pending", "expected"),
+    [
+        (b"", b"1"),
+        (b"event: error\n", b'{"error":"1"}'),
+        (b"data: 0\n", b"0\n1"),
+        (b"data: 0", b"0data: 1"),
+    ],
+)
+def test_a_packet_with_one_event_continues_the_earlier_packets(
+    pending: bytes, expected: bytes
+) -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(b"data: first\n\n" + pending) == [b"first"]
+    assert decoder.feed(b"data: 1\n\n") == [expected]
+    assert decoder.feed(b"data: 2\n\n") == [b"2"]

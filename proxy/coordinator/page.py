@@ -1,0 +1,128 @@
+"""Asks the other workers for their parts of the page, and sends them the part of this worker.
+
+    a query    event                                   next      effect
+    --------   -------------------------------------   -------   ----------------------------------
+    is sent    PageWorkers                             waiting   it waits for these workers
+    waiting    PagePart                                waiting   its worker has responded
+    waiting    PagePart of the last worker, or with    done
+               the exchange of the query
+    is sent,   TIMEOUT passes, or the link is lost     done      workers that it still waits for are
+    waiting                                                      reported as missing
+    done       PageWorkers, PagePart                   done      they are dropped
+
+A worker does not respond after the deadline of a query. So a worker that was stopped sends no old
+parts. Without a coordinator no other worker is asked.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import anyio
+import msgspec
+from attrs import define, field
+
+from proxy.coordinator import messages
+from proxy.coordinator.link import Link
+from proxy.coordinator.messages import FromCoordinator
+from stages.page.parts import NOT_FOUND, Responses
+
+log = logging.getLogger("llm_proxy")
+
+#: Seconds in which the other workers have to respond.
+TIMEOUT = 0.25
+#: Bytes of a part that is sent; a larger one is missing. See Connection for the limits of a line.
+_MAX_PART = 1 << 18
+#: Errors of an exchange in which someone's own stage has put a value of a wrong type.
+_WRONG_VALUE = (TypeError, ValueError, AttributeError)
+
+
+@define(eq=False)
+class _Query:
+    """A query for the list, or for an exchange: then the first part ends it."""
+
+    exchange: str | None
+    asked: int = 0
+    missing: set[int] = field(factory=set)
+    """The process ids of the workers that have not responded."""
+    parts: list[bytes] = field(factory=list)
+    done: anyio.Event = field(factory=anyio.Event)
+
+    def on_message(self, message: messages.PageWorkers | messages.PagePart) -> None:
+        """Record which workers are asked, or a part."""
+        if isinstance(message, messages.PageWorkers):
+            self.asked = len(message.pids)
+            self.missing.update(message.pids)
+        else:
+            self.missing.discard(message.pid)
+            if (data := bytes(message.data)) != NOT_FOUND:
+                self.parts.append(data)
+        if not self.missing or (self.exchange is not None and self.parts):
+            self.done.set()
+
+
+@define(eq=False)
+class SharedPage:
+    """The page of all `workers`. `respond` returns the part of this worker, as JSON."""
+
+    link: Link
+    workers: int
+    timeout: float = TIMEOUT
+    respond: Callable[[str | None, float | None], bytes] = field(
+        default=lambda *_: NOT_FOUND, init=False
+    )
+    """Called with the exchange and the time of a query: see stages/page/parts.py."""
+    _queries: dict[int, _Query] = field(factory=dict, init=False)
+
+    async def ask(self, exchange: str | None, before: float | None = None) -> Responses:
+        """See `Ask` in stages/page/parts.py."""
+        query, n = _Query(exchange), self.link.number()
+        if self.link.is_joined:
+            self._queries[n] = query
+            deadline = time.monotonic() + self.timeout
+            self.link.send(messages.PageQuery(n, self.link.pid, deadline, exchange, before))
+            try:
+                with anyio.move_on_after(self.timeout):
+                    await query.done.wait()
+            finally:
+                del self._queries[n]
+        missing = tuple(sorted(query.missing))
+        responded = 1 + query.asked - len(missing)
+        return Responses(self.workers, responded, missing, tuple(query.parts))
+
+    @property
+    def waits(self) -> bool:
+        """See Member."""
+        return False
+
+    def on_joined(self) -> None:
+        """See Member."""
+
+    def on_lost(self) -> None:
+        """See Member."""
+        for query in self._queries.values():
+            query.done.set()
+
+    def on_message(self, message: FromCoordinator) -> None:
+        """See Member."""
+        if isinstance(message, messages.PageQuery):
+            self._respond(message)
+        elif (
+            isinstance(message, messages.PageWorkers | messages.PagePart)
+            and message.n in self._queries
+        ):
+            self._queries[message.n].on_message(message)
+
+    def _respond(self, query: messages.PageQuery) -> None:
+        if time.monotonic() >= query.deadline:
+            return
+        try:
+            data = self.respond(query.exchange, query.before)
+        except _WRONG_VALUE as error:
+            log.error("this worker is missing on the page: %s: %s", type(error).__name__, error)
+            return
+        if len(data) <= _MAX_PART:
+            part = messages.PagePart(query.n, self.link.pid, query.pid, msgspec.Raw(data))
+            self.link.offer(part)

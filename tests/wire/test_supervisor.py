@@ -1,0 +1,210 @@
+"""The supervisor with workers that are stopped, hang or are killed. Real processes and sockets."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.waiting import until
+from tests.wire.command import CLEAN, LIMIT, NO_BACKENDS, command
+from tests.wire.impatient import rest as read_all
+from tests.wire.life import Clients, runs, until_refused
+from tests.wire.life import clients as clients
+from tests.wire.life import temporary as temporary
+from tests.wire.test_workers import begin_slow, children, started_children, write_stages
+
+
+def test_the_folder_of_killed_processes_is_removed_at_the_next_start(
+    tmp_path: Path, temporary: Path
+) -> None:
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(NO_BACKENDS)
+    parent = str(temporary)
+
+    def sockets() -> set[Path]:
+        return set(temporary.glob("*/sock"))
+
+    with command(file, "--workers", "2", until="", TMPDIR=parent) as proxy:
+        until(lambda: len(sockets()) == 1, "there is no folder")
+        dead = sockets()
+        os.killpg(proxy.process.pid, signal.SIGKILL)
+        proxy.ends()
+    assert sockets() == dead
+    with (
+        command(file, "--workers", "2", until="", TMPDIR=parent),
+        command(file, "--workers", "2", until="", TMPDIR=parent),
+    ):
+        until(lambda: len(sockets() - dead) == 2, "there are no new folders")
+        until(lambda: len(list(temporary.iterdir())) == 2, "the folder is still there")
+
+
+def test_a_dead_worker_is_replaced_while_another_one_is_stopped(
+    tmp_path: Path, clients: Clients
+) -> None:
+    """Then a SIGTERM to the process group, so to each worker twice, lets requests finish."""
+    with command(write_stages(tmp_path), "--workers", "2", until="") as proxy:
+        stopped, dead = started_children(proxy.process.pid)
+        os.kill(stopped, signal.SIGSTOP)
+        os.kill(dead, signal.SIGKILL)
+        proxy.says(f"worker {dead} died (signal 9, Killed): the supervisor starts a new one")
+        slow = begin_slow(clients, proxy.url)
+        os.kill(stopped, signal.SIGCONT)
+        os.killpg(proxy.process.pid, signal.SIGTERM)
+        until_refused(proxy.url)
+        until(lambda: len(children(proxy.process.pid)) == 1, "the idle worker does not end")
+        (tmp_path / "go").touch()
+        assert read_all(slow.socket).endswith(b"end\r\n0\r\n\r\n")
+        assert proxy.ends() == 0
+
+
+def test_workers_that_end_late_are_killed_and_named(
+    tmp_path: Path, temporary: Path, clients: Clients
+) -> None:
+    """One hangs, and one is stopped."""
+    file = write_stages(tmp_path)
+    text = file.read_text().replace("server: {", "server: {drain_timeout: 0, ")
+    file.write_text(text + "  hang: {route: GET /hang, stages: [hanging_stage:Hang]}\n")
+    (tmp_path / "hanging_stage.py").write_text(HANGING)
+    with command(file, "--workers", "2", until="", TMPDIR=str(temporary)) as proxy:
+        workers = started_children(proxy.process.pid)
+        clients.new(proxy.url).socket.sendall(b"GET /hang HTTP/1.1\r\nhost: x\r\n\r\n")
+        until((tmp_path / "pid").exists, "no worker hangs")
+        for pid in workers:
+            if pid != int((tmp_path / "pid").read_text()):
+                os.kill(pid, signal.SIGSTOP)
+        proxy.send_signal(signal.SIGTERM)
+        assert proxy.ends() == 0
+        late = [line for line in proxy.log if "has not ended in 12 s: killed" in line]
+        assert all(any(f"worker {pid} " in line for line in late) for pid in workers)
+        assert len(late) == 2
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "cause"),
+    [
+        ("raise OSError", "exit status 1"),
+        ("os._exit(3)", "exit status 3"),
+    ],
+)
+def test_it_ends_with_status_1_if_no_worker_can_start(
+    tmp_path: Path, temporary: Path, end: str, cause: str
+) -> None:
+    file = write_stages(tmp_path, IN_A_WORKER.format(end))
+    with command(file, "--workers", "2", until="", TMPDIR=str(temporary)) as proxy:
+        proxy.says(f"died ({cause}): the supervisor starts a new one in 1 s")
+        proxy.says(f"died ({cause}): no worker can start, so the proxy stops")
+        assert proxy.ends() == 1
+    assert list(temporary.iterdir()) == []
+
+
+def test_workers_that_die_early_are_restarted_after_growing_delays(
+    tmp_path: Path, clients: Clients
+) -> None:
+    """The first one serves meanwhile."""
+    file = write_stages(tmp_path, IN_A_WORKER.format("(FOLDER / 'first').mkdir()"))
+    with command(file, "--workers", "2", until="") as proxy:
+        for delay in (1, 2):
+            proxy.says(f"died (exit status 1): the supervisor starts a new one in {delay} s")
+        (tmp_path / "pids").mkdir()
+        assert clients.new(proxy.url).get("/mark").status == 200
+
+
+def test_a_worker_never_gets_the_sigint_of_a_terminal(tmp_path: Path) -> None:
+    with command(write_stages(tmp_path), "--workers", "2", until="") as proxy:
+        for pid in started_children(proxy.process.pid):
+            status = Path(f"/proc/{pid}/status").read_text()
+            blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+            assert blocked & 1 << signal.SIGINT - 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
+def test_a_signal_does_not_change_the_number_of_workers(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with command(write_stages(tmp_path), "--workers", "2", until="") as proxy:
+        workers = started_children(proxy.process.pid)
+        proxy.send_signal(number)
+        proxy.send_signal(signal.SIGHUP)
+        for _ in workers:
+            proxy.says(" reloaded")  # so the signal before it was handled
+        assert children(proxy.process.pid) == workers
+
+
+def test_two_signals_at_the_same_time_end_it_at_once(tmp_path: Path, clients: Clients) -> None:
+    with command(write_stages(tmp_path), "--workers", "2", until="") as proxy:
+        slow = begin_slow(clients, proxy.url)
+        proxy.send_signal(signal.SIGINT)
+        proxy.send_signal(signal.SIGTERM)
+        assert proxy.ends() == 0
+        assert not read_all(slow.socket).endswith(b"0\r\n\r\n")
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_at_the_start_reloads(workers: str, tmp_path: Path) -> None:
+    file = tmp_path / "pipelines.yaml"
+    file.write_text(NO_BACKENDS)
+    with command(file, "--workers", workers, until="") as proxy:  # it has printed the greeting
+        proxy.send_signal(signal.SIGHUP)
+        for _ in range(int(workers)):
+            proxy.says(" reloaded")
+
+
+def test_a_worker_that_hangs_ends_after_its_supervisor() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ORPHAN], env=CLEAN, stdout=subprocess.PIPE, text=True
+    ) as supervisor:
+        assert supervisor.stdout
+        worker = int(supervisor.stdout.readline())
+        assert runs(worker)
+        supervisor.kill()
+        supervisor.wait(LIMIT)
+        until(lambda: not runs(worker), "the worker lives on")
+
+
+#: Code in the module of a stage, for worker processes only.
+IN_A_WORKER = """
+import multiprocessing
+
+if multiprocessing.parent_process():
+    {}
+"""
+#: A stage that blocks the event loop. It writes its process id into a file.
+HANGING = """
+import os
+import time
+from pathlib import Path
+
+from attrs import frozen
+
+from pipeline import Send, Stage
+from stages.events import HttpRequest, HttpResponse
+
+
+@frozen
+class Hang(Stage[HttpRequest, HttpResponse]):
+    async def handle(self, event: HttpRequest, forward: Send[HttpResponse]) -> None:
+        file = Path(__file__).with_name("new")
+        file.write_text(str(os.getpid()))
+        file.rename(file.with_name("pid"))
+        time.sleep(1000)
+"""
+#: A process whose child does not end on a SIGTERM.
+ORPHAN = """
+import multiprocessing, os, signal, time
+from proxy.signals import end_with_supervisor
+
+def work():
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    end_with_supervisor(0.1)
+    print(os.getpid(), flush=True)
+    time.sleep(1000)
+
+multiprocessing.get_context("fork").Process(target=work).start()
+time.sleep(1000)
+"""
