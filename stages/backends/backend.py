@@ -165,7 +165,8 @@ class Backend:
             self._exits.push_async_callback(anyio.to_thread.run_sync, model.close)
         client = make_session(profile, model.socket if model else None)
         self._exits.push_async_callback(client.close)
-        completions = ChatCompletionsClient(client, base_url, profile.connect_timeout)
+        again = self.open if model else None
+        completions = ChatCompletionsClient(client, base_url, profile.connect_timeout, again)
         self._model = await anyio.to_thread.run_sync(_make_model, completions, profile)
         self._completions = completions
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -46,6 +47,8 @@ class ChatCompletionsClient:
     session: aiohttp.ClientSession
     base_url: str
     connect_timeout: float
+    start_again: Callable[[], Awaitable[Any]] | None = None
+    """Starts the server again if its process has died. Raises ApiError. None: it cannot."""
 
     async def create(self, *, call: BackendCall, stream: bool = False) -> BackendResponse:
         """The response to `call`. The request is sent when the response is entered."""
@@ -62,7 +65,8 @@ class ChatCompletionsClient:
         """Send a request and return at the response's head. Raises one of CLIENT_EXCEPTIONS.
 
         The backend may have closed a kept-alive connection, which is noticed only when the
-        connection is used. Then the request is sent once more.
+        connection is used. Then the request is sent once more. So it is after `start_again`, which
+        is called when nobody accepts the connection.
         """
         if call.body_size < LARGE_BODY:
             data = encode_body(body, call.encoded)
@@ -80,7 +84,9 @@ class ChatCompletionsClient:
                         allow_redirects=False,
                     )
             except aiohttp.ClientConnectorError:
-                raise
+                if last_attempt or self.start_again is None:
+                    raise
+                await self.start_again()
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 if last_attempt or not REUSED.get():
                     raise

@@ -11,7 +11,8 @@
     running       a worker opens the backend               running
     running       the process dies                         not started; running calls get the error
                                                            of a broken connection, the next call
-                                                           starts it again
+                                                           starts it again, also one that finds
+                                                           the socket closed when it connects
     running       the last worker closes the backend (a    it ends
                   reload, the shutdown), or dies
 

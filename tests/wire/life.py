@@ -95,9 +95,14 @@ def until_refused(url: str) -> None:
 
 
 def runs(pid: int) -> bool:
-    """Whether there is such a process, other than a zombie."""
+    """Whether there is such a process, other than a zombie.
+
+    While other threads of a killed process end, its first thread is a zombie, and its sockets still
+    accept connections.
+    """
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        threads = [*Path(f"/proc/{pid}/task").iterdir()]
     except (FileNotFoundError, ProcessLookupError):
         return False
-    return state != "Z"
+    return state != "Z" or len(threads) > 1

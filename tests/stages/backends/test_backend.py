@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -10,6 +11,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+from attrs import define
 from langsmith.run_helpers import tracing_context
 
 from pipeline import StopForwarding
@@ -250,6 +252,52 @@ async def test_a_damaged_model_is_an_error_each_time_it_is_wanted(damaged: Profi
         with pytest.raises(InternalError, match=r"llama\.cpp cannot be started"):
             await events_of(backend)
     await backend.aclose()
+
+
+@define
+class DyingModel:
+    """An EmbeddedModel that dies after each of its first `refused` starts."""
+
+    refused: int
+    listener: socket.socket
+    socket: None = None
+    is_running: bool = False
+    starts: int = 0
+    server: ScriptedBackend | None = None
+
+    def start(self) -> str:
+        """See EmbeddedModel."""
+        self.starts += 1
+        if self.starts > self.refused and self.server is None:
+            self.listener.listen()
+            self.server = ScriptedBackend(listener=self.listener)
+            self.server.says(whole(200, completion()))
+        host, port = self.listener.getsockname()
+        return f"http://{host}:{port}"
+
+    def close(self) -> None:
+        """See EmbeddedModel."""
+        self.listener.close()
+        if self.server:
+            self.server.close()
+
+
+@pytest.mark.parametrize("refused", [1, 2])
+async def test_a_model_that_dies_before_the_connection_is_started_once_more(refused: int) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        model = DyingModel(refused, listener)
+        backend = Backend(profile(base_url="", embedded=True))
+        backend.embedded_model = model
+        if refused == 1:
+            assert len(await events_of(backend)) == 2
+            assert model.server
+            assert len(model.server.requests) == 1
+        else:
+            with pytest.raises(OverloadedError, match="cannot be reached"):
+                await events_of(backend)
+        await backend.aclose()
+        assert model.starts == 2
 
 
 def test_event_loops_one_after_the_other_can_open_a_backend(server: ScriptedBackend) -> None:
