@@ -109,9 +109,10 @@ class PipelineEndpoint:
     start_trace: Callable[[HttpRequest], None] | None = None
     """Called with each request, if the proxy makes traces."""
     observe: Callable[[Exchange], Observer | None] | None = None
-    """Makes the observer of a request's way through the chain, if there is a reader of it."""
-    start_record: Callable[[Exchange], None] | None = None
-    """Called with each exchange, if the config has the stage `ui`."""
+    """Called with each exchange, if the config has a reader of its stages' times or the stage `ui`.
+
+    Returns the observer of the request's way through the chain, or None.
+    """
     logs_success: bool = True
     """Whether responses without an error are logged. An open page sends a request each second."""
     in_flight: int = field(default=0, init=False)
@@ -150,8 +151,6 @@ class PipelineEndpoint:
         try:
             if self.start_trace is not None:
                 self.start_trace(request)
-            if self.start_record is not None:
-                self.start_record(request.exchange)
             observer = self.observe(request.exchange) if self.observe is not None else None
             await self.chain.run(request, writer.write, observer)
             if not writer.complete:

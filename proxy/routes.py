@@ -116,7 +116,6 @@ def _endpoint(
         sections["metrics"],
         start_trace=partial(tracing.start, path, sections["backends"]) if tracing else None,
         observe=_observe(pipeline, config, tracing, sections["ui"] if recorded else None),
-        start_record=sections["ui"].begin if recorded else None,
         logs_success=not page_path((pipeline,)),
     )
 
@@ -124,18 +123,23 @@ def _endpoint(
 def _observe(
     pipeline: Pipeline, config: Config, tracing: Tracing | None, recent: RecentExchanges | None
 ) -> Callable[[Exchange], Observer | None] | None:
-    """Return what makes the observer of a request; None if nothing reads the times of stages.
+    """Return what begins the record of an exchange, and makes the observer of its request.
 
-    Metrics and spans read those of all requests, the page those of some.
+    None if nothing reads either. Metrics and spans read the times of the stages of all requests,
+    `recent` those of some.
     """
     observe = RequestStages.of(pipeline).observe
     stages = [stage for pipeline in config.pipelines for stage in pipeline.stages]
     in_metrics = any(isinstance(stage, Metrics) and stage.stage_times for stage in stages)
-    if in_metrics or (tracing is not None and tracing.stage_spans):
-        return observe
+    all_measured = in_metrics or (tracing is not None and tracing.stage_spans)
     if recent is None:
-        return None
-    return lambda exchange: observe(exchange) if recent.measures(exchange) else None
+        return observe if all_measured else None
+
+    def begin(exchange: Exchange) -> Observer | None:
+        measured = recent.begin(exchange)
+        return observe(exchange) if measured or all_measured else None
+
+    return begin
 
 
 def _with_head(apps: Methods) -> Methods:

@@ -75,8 +75,11 @@ class RecentExchanges:
     def _make_ring(self) -> Ring:
         return Ring(self.max_bytes)
 
-    def begin(self, exchange: Exchange) -> None:
-        """Record an exchange from its begin on, with the times of its stream."""
+    def begin(self, exchange: Exchange) -> bool:
+        """Record an exchange from its begin on, with the times of its stream.
+
+        Return whether to measure its stages.
+        """
         exchange.stream_times = []
         self.running[exchange.id] = exchange
         second = int(exchange.received)
@@ -90,9 +93,6 @@ class RecentExchanges:
             exchange.on_end.append(partial(self._end, collector=collector))
         else:
             exchange.on_end.append(self._end)
-
-    def measures(self, exchange: Exchange) -> bool:
-        """Whether to measure the stages of this exchange, which has just begun."""
         return self._begun <= _MEASURED
 
     def _start_second(self, second: int) -> None:
