@@ -31,8 +31,8 @@ from stages.limits.section import LimitsSection
 from stages.page.recent import RecentExchanges
 from stages.profiles.profile import Overrides, Profile
 from stages.recording.section import Recordings
+from stages.routing.allowed_models import is_pattern
 from stages.routing.breaker import Breakers
-from stages.routing.model_names import is_pattern
 from stages.shared_store import section as store_section
 from stages.shared_store.section import Store
 from stages.usage.record import UsageRecord

@@ -42,7 +42,6 @@ from yarl import URL
 
 from proxy import __version__
 from proxy.captured_content import CapturedContent, captures_content
-from proxy.tracing import stage_spans
 from stages.backends.backend import Backend
 from stages.events import HttpRequest
 from stages.exchange import Attempt, Exchange
@@ -78,7 +77,7 @@ class OpenTelemetrySpans:
         provider = TracerProvider(shutdown_on_exit=False, resource=Resource.create(default_name))
         for exporter in filter(None, exporters):
             provider.add_span_processor(BatchSpanProcessor(exporter))
-        return cls(provider, stage_spans(environ), captures_content(environ))
+        return cls(provider, _makes_stage_spans(environ), captures_content(environ))
 
     def start(self, route: str, backends: Mapping[str, Backend], request: HttpRequest) -> None:
         """Start the SERVER span. See `Tracing`."""
@@ -116,6 +115,11 @@ class OpenTelemetrySpans:
 
 
 _SERVICE = {"service.name": "llm-proxy", "service.version": __version__}
+
+
+def _makes_stage_spans(environ: Mapping[str, str]) -> bool:
+    """Whether LLM_PROXY_STAGE_SPANS asks for a span of each stage."""
+    return environ.get("LLM_PROXY_STAGE_SPANS", "").lower() in ("true", "1")
 
 
 def _exporter_names(environ: Mapping[str, str]) -> list[str]:

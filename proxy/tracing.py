@@ -29,11 +29,6 @@ class Tracing(Protocol):
         """Send the last spans. Blocks for some seconds at most."""
 
 
-def stage_spans(environ: Mapping[str, str]) -> bool:
-    """Whether LLM_PROXY_STAGE_SPANS asks for a span of each stage."""
-    return environ.get("LLM_PROXY_STAGE_SPANS", "").lower() in ("true", "1")
-
-
 def tracing_from(environ: Mapping[str, str]) -> Tracing | None:
     """Return the tracing that the OTEL_* variables configure; None if they configure none.
 

@@ -36,7 +36,7 @@ from stages.messages_api.usage import Usage
 if TYPE_CHECKING:
     from stages.messages_api.request import MessagesRequest
     from stages.messages_api.stream_events import StreamEvent
-    from stages.routing.model_names import AllowedModels
+    from stages.routing.allowed_models import AllowedModels
 
 Outcome = Literal["", "complete", "error", "client_disconnected", "client_stalled", "aborted"]
 

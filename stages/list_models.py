@@ -14,7 +14,8 @@ from stages.events import Authenticated, HttpResponse, json_response
 from stages.exchange import Target
 from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.profiles.capabilities import capabilities
-from stages.routing.model_names import AllowedModels, ModelNames, is_pattern
+from stages.routing.allowed_models import AllowedModels, is_pattern
+from stages.routing.model_names import ModelNames
 from stages.wire.json_codec import encode
 
 _DEFAULT_LIMIT, _MAX_LIMIT = 20, 1000

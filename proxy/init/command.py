@@ -26,7 +26,7 @@ from proxy.probe.reply import on_one_line
 from stages.backends import embedded
 from stages.profiles.describe import profile_named
 from stages.profiles.profile import profiles
-from stages.routing.model_names import is_pattern
+from stages.routing.allowed_models import is_pattern
 
 #: Models that are listed for the choice.
 _MAX_LISTED = 50

@@ -10,7 +10,7 @@ from pipeline.config.edit import add_entry, line_of
 from proxy.init.discovery import Facts, ModelServer
 from proxy.probe.report import scalar
 from stages.profiles.profile import profiles
-from stages.routing.model_names import is_pattern
+from stages.routing.allowed_models import is_pattern
 
 #: The names that Claude Code and most clients of the Messages API ask for.
 CLIENT_MODELS = "claude-*"

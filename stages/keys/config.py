@@ -12,7 +12,7 @@ from attrs import field, frozen
 from pipeline import option
 from pipeline.config.options import OptionError, text_pattern
 from stages.limits.config import Limits
-from stages.routing.model_names import AllowedModels
+from stages.routing.allowed_models import AllowedModels
 
 _DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 #: Names appear in logs, in the usage record and on the command line.

@@ -10,7 +10,8 @@ from pipeline.config.problems import Problem, suggest
 from pipeline.config.schema import Pipeline
 from stages.keys.config import NAME, RESERVED_NAME, Key
 from stages.resolve import Resolve
-from stages.routing.model_names import AllowedModels, ModelNames, is_pattern
+from stages.routing.allowed_models import AllowedModels, is_pattern
+from stages.routing.model_names import ModelNames
 
 
 def key_problems(

@@ -13,7 +13,7 @@ from stages.messages_api.errors import InvalidRequestError, NotFoundError
 from stages.off_loop import LARGE_BODY
 from stages.profiles.profile import Overrides
 from stages.resolve import Resolve
-from stages.routing.model_names import is_pattern
+from stages.routing.allowed_models import is_pattern
 from stages.routing.selection import Rule, When
 from tests.cases import for_each
 from tests.rounds import turning

@@ -20,7 +20,7 @@ from stages.keys.config import Key, parse_time
 from stages.list_models import ListModels
 from stages.messages_api.errors import AuthenticationError, NotFoundError
 from stages.resolve import Resolve
-from stages.routing.model_names import AllowedModels
+from stages.routing.allowed_models import AllowedModels
 from tests.support import backend, http, validated
 
 
