@@ -10,7 +10,8 @@ The three end together:
     -----------------   -----------------------------------------------------------------------
     the command         the proxy gets a SIGTERM; this process exits with the command's status
     the proxy           the command gets a SIGTERM; this process reports the log, and exits with 1
-    this process        a SIGKILL can do this: the proxy sends a SIGHUP to the command, and ends
+    this process        a SIGKILL can do this: the proxy sends a SIGHUP to the command, as a
+                        terminal does, and a SIGTERM, because `nohup` ignores SIGHUP; then it ends
 
 The key is random. It is in the memory of this process and of the proxy, and in the environment of
 the command, and in no file.
@@ -165,7 +166,8 @@ def _end_with_parent(child: int) -> None:
         if parent is not None:
             parent.join()
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(child, signal.SIGHUP)
+            for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGCONT):
+                signal.pidfd_send_signal(child, number)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

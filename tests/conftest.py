@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Generator
 
@@ -48,11 +49,13 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
-    """Collect the garbage of a test that filters warnings, while its filters apply.
+    """Unblock SIGHUP, which `serve` blocks: commands of later tests would inherit it.
 
-    An object that is deleted later can warn during any other test, and fail it.
+    Collect the garbage of a test that filters warnings, while its filters apply. An object that is
+    deleted later can warn during any other test, and fail it.
     """
     result = yield
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     if item.get_closest_marker("filterwarnings"):
         gc.collect()
     return result

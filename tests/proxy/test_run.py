@@ -19,6 +19,7 @@ from click.testing import CliRunner
 from proxy.cli import main
 from tests import secrets
 from tests.proxy.model_servers import model_server, ollama
+from tests.waiting import until
 
 COMMAND = str(Path(sys.executable).with_name("llm-proxy"))
 LIMIT = 60.0
@@ -249,13 +250,31 @@ def test_a_killed_proxy_ends_the_command_and_is_reported(running: Running, folde
     assert is_gone(command)
 
 
-def test_nothing_outlives_the_first_process(running: Running) -> None:
+@pytest.mark.parametrize("number", [None, signal.SIGSTOP])
+def test_nothing_outlives_the_first_process(running: Running, number: int | None) -> None:
     command, proxy = command_and_proxy(running)
+    if number:
+        os.kill(command, number)
 
     os.kill(running.process.pid, signal.SIGKILL)
 
     assert is_gone(proxy)
     assert is_gone(command)
+
+
+def test_a_command_that_ignores_hangups_ends_too(folder: Path) -> None:
+    """As with `nohup`."""
+
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with started_as(folder, "sh", "-c", "echo $$; exec sleep 99", preexec_fn=ignore) as process:
+        assert process.stdout
+        command = int(process.stdout.readline())
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        until(lambda: len(children.read_text().split()) == 2, "there is no proxy")
+        process.kill()
+        assert is_gone(command)
 
 
 def cli(folder: Path, *arguments: str, **environ: str | None) -> tuple[int, str, str]:
