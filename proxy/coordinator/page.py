@@ -85,8 +85,9 @@ class SharedPage:
             deadline = time.monotonic() + self.timeout
             self.link.send(messages.PageQuery(n, self.link.pid, deadline, exchange, before))
             try:
-                with anyio.move_on_after(self.timeout):
-                    await query.done.wait()
+                for _ in range(2):  # this event loop may have been late in the first half
+                    with anyio.move_on_after(self.timeout / 2):
+                        await query.done.wait()
             finally:
                 del self._queries[n]
         missing = tuple(sorted(query.missing))

@@ -167,6 +167,21 @@ async def test_a_part_that_is_too_large_is_missing_alone_and_logged(
     ]
 
 
+async def test_parts_that_came_while_the_event_loop_was_busy_count() -> None:
+    async with machine() as made:
+        one, two = await made.worker(1, seconds=2 * SHORT), await made.worker(2)
+
+        def respond_and_block(*_: object) -> bytes:
+            end = time.monotonic() + 2.2 * SHORT
+            while time.monotonic() < end:  # the worker that asks has the same event loop
+                pass
+            return b"1"
+
+        two.respond = respond_and_block
+
+        assert await one.ask(None) == Responses(3, 2, (), {2: b"1"})
+
+
 async def test_a_query_that_is_cancelled_leaves_nothing() -> None:
     async with machine() as made:
         one, two = await made.worker(1), await made.link(2)
