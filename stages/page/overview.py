@@ -91,7 +91,7 @@ def pipeline_figures(window: Window, running: Iterable[Exchange]) -> dict[str, F
     rate = window.rate
     for exchange in window.exchanges:
         own = figures[exchange.pipeline]
-        times[exchange.pipeline].append(_rounded(_end(exchange) - exchange.received))
+        times[exchange.pipeline].append(_end(exchange) - exchange.received)
         own.rate += rate
         if exchange.error:
             own.add_failure(_end(exchange), exchange.error)
@@ -113,16 +113,12 @@ def stage_figures(window: Window, pipelines: Mapping[str, Figures]) -> dict[str,
     for exchange in measured:
         for run in exchange.stages:
             if (until := run.forwarded or run.ended) is not None:
-                times[exchange.pipeline, run.stage].append(_rounded(until - run.began))
+                times[exchange.pipeline, run.stage].append(until - run.began)
     rates = {name: pipelines[name].rate / number for name, number in numbers.items()}
     return {
         stage_key(name, stage): Figures([(rates[name], values[:MOST])], rates[name] * len(values))
         for (name, stage), values in times.items()
     }
-
-
-def _rounded(seconds: float) -> float:
-    return round(seconds, 6)
 
 
 def stage_key(pipeline: str, stage: str) -> str:
@@ -147,8 +143,7 @@ def backend_figures(backends: Mapping[str, Backend], window: Window) -> dict[str
             own, usage = figures[exchange.target.backend], exchange.usage
             own.rate += rate
             if exchange.first_token:
-                first = _rounded(exchange.first_token - exchange.received)
-                times[exchange.target.backend].append(first)
+                times[exchange.target.backend].append(exchange.first_token - exchange.received)
             if usage and not usage.estimated:
                 own.prompt_tokens += rate * usage.prompt_tokens
                 own.cached_tokens += rate * usage.cache_read_input_tokens
@@ -175,13 +170,12 @@ class Latency:
         times = sorted((time, weight) for weight, times in figures.times for time in times)
         if not times:
             return cls()
-        return cls(len(times), figures.rate, _percentile(times, 0.5), _percentile(times, 0.95))
-
-
-def _percentile(times: Sequence[tuple[float, float]], share: float) -> float:
-    """Return the time that this share of all requests did not exceed; each time has a weight."""
-    weights = [*accumulate(weight for _, weight in times)]
-    return times[min(bisect_right(weights, share * weights[-1]), len(times) - 1)][0]
+        weights = [*accumulate(weight for _, weight in times)]
+        median, p95 = (
+            times[min(bisect_right(weights, share * weights[-1]), len(times) - 1)][0]
+            for share in (0.5, 0.95)
+        )
+        return cls(len(times), figures.rate, median, p95)
 
 
 @frozen
