@@ -167,12 +167,14 @@ class Latency:
     @classmethod
     def of(cls, figures: Figures) -> Latency:
         """Compute it from the times of all workers."""
-        times = sorted((time, weight) for weight, times in figures.times for time in times)
+        times = [time for _, each in figures.times for time in each]
         if not times:
             return cls()
-        weights = [*accumulate(weight for _, weight in times)]
+        weights = [weight for weight, each in figures.times for _ in each]
+        order = sorted(range(len(times)), key=times.__getitem__)
+        sums = [*accumulate(map(weights.__getitem__, order))]
         median, p95 = (
-            times[min(bisect_right(weights, share * weights[-1]), len(times) - 1)][0]
+            times[order[min(bisect_right(sums, share * sums[-1]), len(times) - 1)]]
             for share in (0.5, 0.95)
         )
         return cls(len(times), figures.rate, median, p95)
