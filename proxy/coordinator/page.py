@@ -34,7 +34,7 @@ log = logging.getLogger("llm_proxy")
 #: Seconds in which the other workers have to respond.
 TIMEOUT = 0.25
 #: Bytes of a part that is sent; the worker of a larger one is missing.
-_MAX_PART = 1 << 18
+_MAX_PART = 1 << 19
 #: Errors of an exchange in which someone's own stage has put a value of a wrong type.
 _WRONG_VALUE = (TypeError, ValueError, AttributeError)
 

@@ -21,9 +21,11 @@ from proxy.coordinator.connection import MAX_UNSENT, listen
 from proxy.coordinator.coordinator import Coordinator
 from proxy.coordinator.link import Link
 from proxy.coordinator.page import SharedPage
-from stages.exchange import Exchange
-from stages.page.parts import NOT_FOUND, Responses, respond
+from stages.exchange import Attempt, Degradation, Exchange, Target
+from stages.messages_api.request import Message, MessagesRequest, TextBlock
+from stages.page.parts import NOT_FOUND, Responses, exchange_part, respond
 from stages.page.recent import RecentExchanges
+from tests.stages.page.exchanges import ended
 from tests.waiting import until_async
 
 LONG = 30.0
@@ -197,6 +199,32 @@ async def test_a_query_that_is_cancelled_leaves_nothing() -> None:
         two.members[:] = [answering := SharedPage(two, 2)]
         answering.respond = lambda *_: b"1"
         assert (await one.ask(None)).parts == {2: b"1"}
+
+
+async def test_the_largest_exchange_and_its_texts_come_from_another_worker() -> None:
+    name = text = ("\x01" * 39 + " ") * 100  # in JSON most characters are six bytes
+    degradations = tuple(Degradation(name, "dropped", "x") for _ in range(400))
+    attempts = [Attempt(Target("gpu", name, label=name), 1.0, error="overloaded")] * 20
+    names: dict[str, Any] = dict.fromkeys(
+        ("model", "session", "agent", "parent_agent", "client"), name
+    )
+    exchange = ended(degradations=degradations, attempts=attempts, **names)
+    message = Message("user", (TextBlock(text),))
+    recent = RecentExchanges(bodies=True)
+    recent.begin(exchange)
+    for set_request in exchange.on_request:
+        set_request(MessagesRequest("m", (message,) * 10, 10, system=message.content))
+    exchange.full_message = text
+    for end in exchange.on_end:
+        end(exchange)
+    async with machine() as made:
+        one, two = await made.worker(1), await made.worker(2)
+        two.respond = partial(respond, recent, {})
+
+        found, texts = exchange_part((await one.ask("req_1")).parts[2])
+
+    assert found.id == "req_1"
+    assert len(texts.request) == 3
 
 
 async def test_a_worker_with_a_wrong_exchange_is_missing_and_logs_it(
