@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -74,9 +75,8 @@ class Ui(Stage[Authenticated, HttpResponse]):
 
     async def _overview(self, path: _Path, query: Mapping[str, str]) -> bytes:
         recent, before = self.recent, _time(query.get("before", ""))
-        responses = await recent.ask(None, before)
-        own = part_of(recent, self.backends, before)
-        shown = merged([own, *map(list_part, responses.parts)])
+        responses, parts = (await recent.ask(None, before)).decoded(list_part)
+        shown = merged([part_of(recent, self.backends, before), *parts])
         running = chain(
             in_flight(recent, before), (unpack(bytes(data)) for _, data in shown.running)
         )
@@ -101,10 +101,10 @@ class Ui(Stage[Authenticated, HttpResponse]):
     async def _exchange(self, path: _Path, id: str) -> tuple[int, bytes]:
         exchange, texts = self.recent.find(id), self.recent.texts(id)
         if exchange is None:
-            responses = await self.recent.ask(id, None)
-            if not responses.parts:
+            responses, found = (await self.recent.ask(id, None)).decoded(exchange_part)
+            if not found:
                 return 404, path.render("missing", id=id, others=responses)
-            exchange, texts = exchange_part(responses.parts[0])
+            exchange, texts = found[0]
         now = time.monotonic()
         line = time_line(exchange, now)
         values: dict[str, Any] = {"line": line, "gaps": gaps(exchange)}
@@ -132,11 +132,12 @@ def page_path(pipelines: Iterable[Pipeline]) -> str:
 
 
 def _time(text: str) -> float | None:
-    """Return the time in a query, or None."""
+    """Return the time in a query, or None. JSON has no other numbers than finite ones."""
     try:
-        return float(text)
+        before = float(text)
     except ValueError:
         return None
+    return before if math.isfinite(before) else None
 
 
 @frozen

@@ -28,10 +28,11 @@ from attrs import Factory, define, field
 
 from pipeline.task_groups import task_group
 
-MAX_UNSENT = 1 << 20
+MAX_UNSENT = 5 << 20
 MAX_LINE = 1 << 20
-#: Unsent bytes beyond which an offered message is dropped.
-_MAX_OFFERED = 1 << 18
+#: Unsent bytes beyond which an offered message is dropped. The parts of 15 workers, for several
+#: tabs of the page, come at the same time.
+_MAX_OFFERED = 4 << 20
 _READ = 1 << 16
 _BACKLOG = 128
 _ENCODER = msgspec.json.Encoder()

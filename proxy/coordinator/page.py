@@ -33,8 +33,8 @@ log = logging.getLogger("llm_proxy")
 
 #: Seconds in which the other workers have to respond.
 TIMEOUT = 0.25
-#: Bytes of a part that is sent; a larger one is missing. See Connection for the limits of a line.
-_MAX_PART = 1 << 18
+#: Bytes of a part that is sent; the worker of a larger one is missing.
+_MAX_PART = 1 << 19
 #: Errors of an exchange in which someone's own stage has put a value of a wrong type.
 _WRONG_VALUE = (TypeError, ValueError, AttributeError)
 
@@ -47,7 +47,8 @@ class _Query:
     asked: int = 0
     missing: set[int] = field(factory=set)
     """The process ids of the workers that have not responded."""
-    parts: list[bytes] = field(factory=list)
+    parts: dict[int, bytes] = field(factory=dict)
+    """By process id."""
     done: anyio.Event = field(factory=anyio.Event)
 
     def on_message(self, message: messages.PageWorkers | messages.PagePart) -> None:
@@ -58,7 +59,7 @@ class _Query:
         else:
             self.missing.discard(message.pid)
             if (data := bytes(message.data)) != NOT_FOUND:
-                self.parts.append(data)
+                self.parts[message.pid] = data
         if not self.missing or (self.exchange is not None and self.parts):
             self.done.set()
 
@@ -84,13 +85,14 @@ class SharedPage:
             deadline = time.monotonic() + self.timeout
             self.link.send(messages.PageQuery(n, self.link.pid, deadline, exchange, before))
             try:
-                with anyio.move_on_after(self.timeout):
-                    await query.done.wait()
+                for _ in range(2):  # this event loop may have been late in the first half
+                    with anyio.move_on_after(self.timeout / 2):
+                        await query.done.wait()
             finally:
                 del self._queries[n]
         missing = tuple(sorted(query.missing))
         responded = 1 + query.asked - len(missing)
-        return Responses(self.workers, responded, missing, tuple(query.parts))
+        return Responses(self.workers, responded, missing, query.parts)
 
     @property
     def waits(self) -> bool:
@@ -120,9 +122,9 @@ class SharedPage:
             return
         try:
             data = self.respond(query.exchange, query.before)
+            if len(data) > _MAX_PART:
+                raise ValueError(f"{len(data):,} bytes are too many")
         except _WRONG_VALUE as error:
             log.error("this worker is missing on the page: %s: %s", type(error).__name__, error)
             return
-        if len(data) <= _MAX_PART:
-            part = messages.PagePart(query.n, self.link.pid, query.pid, msgspec.Raw(data))
-            self.link.offer(part)
+        self.link.offer(messages.PagePart(query.n, self.link.pid, query.pid, msgspec.Raw(data)))

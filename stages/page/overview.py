@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 
 import msgspec
 from attrs import frozen
@@ -45,24 +46,39 @@ def _end(exchange: Exchange) -> float:
 
 
 class Figures(msgspec.Struct, array_like=True):
-    """What one worker counts of a pipeline, a stage or a backend. Those of workers can be added.
+    """What one worker counts of a pipeline, a stage or a backend. Those of workers can be added."""
 
-    `rate` counts all requests in a second, not only those of the sample.
-    """
-
-    times: list[float] = []
-    """Seconds of each request in the sample."""
+    times: list[tuple[float, list[float]]] = []
+    """Seconds of the requests in each worker's sample, after the requests in a second for which
+    each of them counts: a busy worker has a sample as large as that of another one."""
     rate: float = 0.0
+    """All requests in a second, not only those of the sample."""
     running: int = 0
     waiting: int = 0
-    failures: list[tuple[float, str]] = []
-    """When each of the sample's requests or calls failed, and the error."""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
+    failed: int = 0
+    """Requests or calls in the sample that failed."""
+    last_failure: tuple[float, str] = (0.0, "")
+    """When the last of them failed, and its error."""
+    prompt_tokens: float = 0.0
+    """Tokens in a second, and those that came from a cache."""
+    cached_tokens: float = 0.0
+
+    def add_failure(self, at: float, error: str) -> None:
+        """Count a failure."""
+        self.failed += 1
+        self.last_failure = max(self.last_failure, (at, error))
 
     def __add__(self, other: Figures) -> Figures:
-        pairs = zip(msgspec.structs.astuple(self), msgspec.structs.astuple(other), strict=True)
-        return Figures(*(one + two for one, two in pairs))
+        return Figures(
+            [*self.times, *other.times],
+            self.rate + other.rate,
+            self.running + other.running,
+            self.waiting + other.waiting,
+            self.failed + other.failed,
+            max(self.last_failure, other.last_failure),
+            self.prompt_tokens + other.prompt_tokens,
+            self.cached_tokens + other.cached_tokens,
+        )
 
 
 _NONE = Figures()
@@ -71,15 +87,18 @@ _NONE = Figures()
 def pipeline_figures(window: Window, running: Iterable[Exchange]) -> dict[str, Figures]:
     """Count the pipelines: the time of a request is that until its end."""
     figures: dict[str, Figures] = defaultdict(Figures)
+    times: dict[str, list[float]] = defaultdict(list)
     rate = window.rate
     for exchange in window.exchanges:
         own = figures[exchange.pipeline]
-        own.times.append(_end(exchange) - exchange.received)
+        times[exchange.pipeline].append(_end(exchange) - exchange.received)
         own.rate += rate
         if exchange.error:
-            own.failures.append((_end(exchange), exchange.error))
+            own.add_failure(_end(exchange), exchange.error)
     for exchange in running:
         figures[exchange.pipeline].running += 1
+    for pipeline, values in times.items():
+        figures[pipeline].times.append((rate, values))
     return figures
 
 
@@ -95,11 +114,10 @@ def stage_figures(window: Window, pipelines: Mapping[str, Figures]) -> dict[str,
         for run in exchange.stages:
             if (until := run.forwarded or run.ended) is not None:
                 times[exchange.pipeline, run.stage].append(until - run.began)
+    rates = {name: pipelines[name].rate / number for name, number in numbers.items()}
     return {
-        stage_key(pipeline, stage): Figures(
-            values, pipelines[pipeline].rate * len(values) / numbers[pipeline]
-        )
-        for (pipeline, stage), values in times.items()
+        stage_key(name, stage): Figures([(rates[name], values[:MOST])], rates[name] * len(values))
+        for (name, stage), values in times.items()
     }
 
 
@@ -111,6 +129,7 @@ def stage_key(pipeline: str, stage: str) -> str:
 def backend_figures(backends: Mapping[str, Backend], window: Window) -> dict[str, Figures]:
     """Count the backends: the time is that until the first token."""
     figures: dict[str, Figures] = defaultdict(Figures)
+    times: dict[str, list[float]] = defaultdict(list)
     rate = window.rate
     for name, backend in backends.items():
         if queue := backend.queue:
@@ -118,16 +137,18 @@ def backend_figures(backends: Mapping[str, Backend], window: Window) -> dict[str
     for exchange in window.exchanges:
         for attempt in exchange.attempts:
             if attempt.error:
-                failure = attempt.ended or attempt.sent, attempt.error
-                figures[attempt.target.backend].failures.append(failure)
+                failed = figures[attempt.target.backend]
+                failed.add_failure(attempt.ended or attempt.sent, attempt.error)
         if exchange.target:
             own, usage = figures[exchange.target.backend], exchange.usage
             own.rate += rate
             if exchange.first_token:
-                own.times.append(exchange.first_token - exchange.received)
+                times[exchange.target.backend].append(exchange.first_token - exchange.received)
             if usage and not usage.estimated:
-                own.prompt_tokens += usage.prompt_tokens
-                own.cached_tokens += usage.cache_read_input_tokens
+                own.prompt_tokens += rate * usage.prompt_tokens
+                own.cached_tokens += rate * usage.cache_read_input_tokens
+    for name, values in times.items():
+        figures[name].times.append((rate, values))
     return figures
 
 
@@ -144,13 +165,19 @@ class Latency:
     p95: float | None = None
 
     @classmethod
-    def of(cls, values: Collection[float], rate: float) -> Latency:
-        """Compute it from the seconds of each request."""
-        if not values:
+    def of(cls, figures: Figures) -> Latency:
+        """Compute it from the times of all workers."""
+        times = [time for _, each in figures.times for time in each]
+        if not times:
             return cls()
-        ordered = sorted(values)
-        p95 = ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)]
-        return cls(len(values), rate, statistics.median(ordered), p95)
+        weights = [weight for weight, each in figures.times for _ in each]
+        order = sorted(range(len(times)), key=times.__getitem__)
+        sums = [*accumulate(map(weights.__getitem__, order))]
+        median, p95 = (
+            times[order[min(bisect_right(sums, share * sums[-1]), len(times) - 1)]]
+            for share in (0.5, 0.95)
+        )
+        return cls(len(times), figures.rate, median, p95)
 
 
 @frozen
@@ -186,11 +213,11 @@ def pipeline_views(
         yield PipelineView(
             pipeline.name,
             pipeline.routes,
-            Latency.of(own.times, own.rate),
+            Latency.of(own),
             own.running,
-            len(own.failures),
+            own.failed,
             tuple(
-                StageView(drawn, Latency.of(stage.times, stage.rate))
+                StageView(drawn, Latency.of(stage))
                 for drawn, stage in zip(drawing, of_stages, strict=True)
             ),
         )
@@ -243,8 +270,8 @@ def backend_views(
             backend.queue.slots if backend.queue else None,
             own.running,
             own.waiting,
-            Latency.of(own.times, own.rate),
+            Latency.of(own),
             own.cached_tokens / own.prompt_tokens if own.prompt_tokens else None,
-            len(own.failures),
-            max(own.failures)[1] if own.failures else "",
+            own.failed,
+            own.last_failure[1],
         )

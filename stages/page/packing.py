@@ -32,8 +32,8 @@ MAX_TIMES = 400
 
 #: Bytes of an exchange whose texts and lists are not cut. Most have 2,000.
 _LARGE = 30_000
-#: Characters of a text that is cut.
-_MAX_TEXT = 500
+#: Characters of a text that is cut, and items of a list: the page shows no more of most.
+_MAX_TEXT, _MAX_ITEMS = 200, 100
 #: Bytes of a row that is not cut. Most have 600.
 _LARGE_ROW = 4_000
 
@@ -57,14 +57,21 @@ def pack(exchange: Exchange, with_times: bool = True) -> bytes:
     if times is not None and len(times) > MAX_TIMES:
         times = thinned(times, MAX_TIMES)
     data = orjson.dumps((_exchange(exchange), times), default=_values)
-    return data if len(data) <= _LARGE else orjson.dumps(_cut(orjson.loads(data)))
+    return data if len(data) <= _LARGE else _cut(data, _MAX_ITEMS)
 
 
-def _cut(value: Any, text: int = _MAX_TEXT, items: int = MAX_TIMES) -> Any:
-    """Cut the texts and lists in JSON: a client can choose long names, and many."""
-    if isinstance(value, str) and len(value) > text:
-        return f"{value[:text]}\u2026"
-    return [_cut(item, text, items) for item in value[:items]] if isinstance(value, list) else value
+def _cut(data: bytes, items: int) -> bytes:
+    """Cut the texts and lists of an exchange: a client can choose long names, and many."""
+    values, times = orjson.loads(data)
+    return orjson.dumps(([_shortened(value, items) for value in values], times))
+
+
+def _shortened(value: Any, items: int) -> Any:
+    if isinstance(value, str) and len(value) > _MAX_TEXT:
+        return f"{value[:_MAX_TEXT]}\u2026"
+    if isinstance(value, list):
+        return [_shortened(item, items) for item in value[:items]]
+    return value
 
 
 @lru_cache(maxsize=256)
@@ -77,7 +84,7 @@ def pack_row(data: bytes) -> tuple[float, bytes]:
     values[_STAGES] = []
     row = orjson.dumps((values, None))
     if len(row) > _LARGE_ROW:
-        row = orjson.dumps(([_cut(value, 200, 10) for value in values], None))
+        row = _cut(row, 10)
     return values[_ENDED] or values[_RECEIVED], row
 
 

@@ -16,12 +16,11 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from math import inf
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from attrs import frozen
+from attrs import Factory, evolve, frozen
 
 from stages.backends.backend import Backend
 from stages.exchange import Exchange
@@ -37,7 +36,10 @@ LISTED = 30
 #: Bytes of rows in a part. The other rows are on the next page.
 ROWS_BYTES = 100_000
 NOT_FOUND = b"null"
+#: Errors of a part that was not made by this version of the code.
+_UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError)
 
+P = TypeVar("P")
 _Rows = list[tuple[float, msgspec.Raw]]
 """Exchanges, packed, the newest first, each with the time by which rows are sorted."""
 
@@ -49,9 +51,23 @@ class Responses:
     workers: int = 1
     responded: int = 1
     missing: tuple[int, ...] = ()
-    """The process ids of workers that were asked, and did not respond in time."""
-    parts: tuple[bytes, ...] = ()
-    """Without NOT_FOUND."""
+    """The process ids of workers that were asked, without a readable response in time."""
+    parts: Mapping[int, bytes] = Factory(dict)
+    """By process id, without NOT_FOUND."""
+
+    def decoded(self, decode: Callable[[bytes], P]) -> tuple[Responses, list[P]]:
+        """Decode the parts. A worker whose part cannot be decoded is missing.
+
+        It may have been started after an update of the proxy, and have another version.
+        """
+        read, unreadable = [], []
+        for pid, data in self.parts.items():
+            try:
+                read.append(decode(data))
+            except _UNREADABLE:
+                unreadable.append(pid)
+        missing = tuple(sorted([*self.missing, *unreadable]))
+        return evolve(self, responded=self.responded - len(unreadable), missing=missing), read
 
 
 Ask = Callable[[str | None, float | None], Awaitable[Responses]]
@@ -123,16 +139,18 @@ def _within_limit(rows: Iterable[tuple[float, bytes]]) -> _Rows:
 def merged(parts: Sequence[Part]) -> Part:
     """Return what the page shows of these workers."""
     # A part with older rows may have some after those of the other parts: they are on a later page.
-    since = max((part.ended[-1][0] for part in parts if part.older), default=-inf)
+    # Rows of the same time are on the same page.
     ended = _newest(part.ended for part in parts)
-    shown = [row for row in ended[:LISTED] if row[0] >= since]
+    incomplete = [ended[:LISTED], *(part.ended for part in parts if part.older)]
+    since = max((rows[-1][0] for rows in incomplete if rows), default=0.0)
+    shown = [row for row in ended if row[0] >= since]
     return Part(
         _sums(part.pipelines for part in parts),
         _sums(part.stages for part in parts),
         _sums(part.backends for part in parts),
         _newest(part.running for part in parts)[:LISTED],
         shown,
-        older=len(shown) < len(ended) or since > -inf,
+        older=len(shown) < len(ended) or any(part.older for part in parts),
         number=sum(part.number for part in parts),
         used_bytes=sum(part.used_bytes for part in parts),
     )
@@ -167,8 +185,14 @@ def respond(
 
 
 def list_part(data: bytes) -> Part:
-    """Return the part in the list that `respond` returned."""
-    return _DECODER.decode(data)
+    """Return the part in the list that `respond` returned.
+
+    It unpacks one row of each kind: the same version of the code has made the others.
+    """
+    part = _DECODER.decode(data)
+    for _, row in (*part.running[:1], *part.ended[:1]):
+        unpack(bytes(row))
+    return part
 
 
 def exchange_part(data: bytes) -> tuple[Exchange, Texts]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
-from functools import partial
 from typing import Any
 
 from attrs import define, field, validators
@@ -68,8 +67,8 @@ class RecentExchanges:
         factory=lambda: deque(maxlen=_SECONDS), init=False, repr=False
     )
     """Earlier seconds, and how many exchanges began in each."""
-    _previous: RecentExchanges | None = field(default=None, init=False, repr=False)
-    """The section before a reload, until `serve`."""
+    _collectors: dict[str, TextCollector] = field(factory=dict, init=False, repr=False)
+    """Those of exchanges in flight whose texts are to be kept, by id."""
 
     @_ring.default
     def _make_ring(self) -> Ring:
@@ -90,17 +89,17 @@ class RecentExchanges:
             collector = TextCollector()
             exchange.on_request.append(collector.set_request)
             exchange.on_stream_event.append(collector.add)
-            exchange.on_end.append(partial(self._end, collector=collector))
-        else:
-            exchange.on_end.append(self._end)
+            self._collectors[exchange.id] = collector
+        exchange.on_end.append(self._end)
         return self._begun <= _MEASURED
 
     def _start_second(self, second: int) -> None:
         self._minute.append((self._second, self._begun))
         self._second, self._begun = second, 0
 
-    def _end(self, exchange: Exchange, collector: TextCollector | None = None) -> None:
+    def _end(self, exchange: Exchange) -> None:
         self.running.pop(exchange.id, None)
+        collector = self._collectors.pop(exchange.id, None) if self._collectors else None
         second = int(exchange.ended or 0)
         if second != self._end_second:
             self._end_second, self._kept = second, 0
@@ -108,7 +107,7 @@ class RecentExchanges:
             self._kept += 1
             self._samples.appendleft(sample(exchange))
             data = pack(exchange)
-            if collector and self.bodies and (texts := collector.texts(exchange.full_message)):
+            if collector and (texts := collector.texts(exchange.full_message)):
                 data += b"\n" + texts.encoded()  # `data` is one line
             self._ring.add(exchange.id, data)
 
@@ -153,16 +152,14 @@ class RecentExchanges:
         self.pipelines, self.backend_errors = pipelines, backend_errors
         self.drawings = tuple(tuple(drawn_stages(each, HttpRequest)) for each in pipelines)
         self._ring.max_bytes = self.max_bytes
-        if self._previous and not self.bodies:
-            self._previous.bodies = False  # for its exchanges in flight
+        if not self.bodies:  # a config before a reload may have kept texts
+            self._collectors.clear()
             self._ring.replace(_record)
-        self._previous = None
 
     def carry_over(self, running: RecentExchanges) -> None:
         """Keep the exchanges of `running`, and its counts."""
         self.running, self._ring, self._minute = running.running, running._ring, running._minute
-        self._samples = running._samples
-        self._previous = running
+        self._samples, self._collectors = running._samples, running._collectors
 
 
 def _record(data: bytes) -> bytes:

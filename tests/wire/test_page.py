@@ -298,6 +298,30 @@ def test_a_lost_connection_is_reported_and_found_again(scene: Scene) -> None:
     scene.complaints.clear()
 
 
+def test_an_exchange_in_flight_whose_worker_does_not_respond_says_so(scene: Scene) -> None:
+    go_on = threading.Event()
+    thread = threading.Thread(target=scene.ask, args=(go_on, whole(200, completion())))
+    thread.start()
+    tab = scene.tab()
+    while tab.locator(".tag.run").count() < 1:
+        tab.reload()
+    tab.locator("tr:has(.tag.run) a").click()
+    tab.wait_for_url("**/ui/exchanges/req_*")
+    tab.route("**/exchanges/*", lambda route: route.fulfill(status=404, body="<main></main>"))
+
+    scene.later(tab)
+    playwright.expect(tab.get_by_role("status")).to_contain_text("its worker does not respond")
+    assert tab.locator("#h-line").is_visible()
+    tab.unroute("**/exchanges/*")
+    go_on.set()
+    thread.join()
+    scene.later(tab, seconds=11)
+    playwright.expect(tab.get_by_role("status")).to_have_text("")
+    playwright.expect(tab.locator("h1")).to_contain_text("200")
+    assert all("404" in complaint for complaint in scene.complaints)  # Chromium logs each
+    scene.complaints.clear()
+
+
 def test_with_keys_a_person_types_the_key_as_password(chromium: Any, tmp_path: Path) -> None:
     def config_for(url: str) -> str:
         return CONFIG.format(url=url, key="client-key")

@@ -158,7 +158,7 @@ def test_an_exchange_in_flight_in_another_worker_is_on_the_page(scene: Scene) ->
 def test_a_stopped_worker_is_named_and_the_others_are_shown(scene: Scene) -> None:
     (pid, _), (_, other) = scene.connections.items()
     id = post(other)[1]
-    words = f"1 of 2 workers responded. No response in time: process {pid}."
+    words = f"1 of 2 workers responded. No readable response in time: process {pid}."
     with stopped(pid):
         until(lambda: words in page(other), "the worker still responds")
         assert id in page(other)

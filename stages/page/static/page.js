@@ -3,6 +3,8 @@
 // respond: then a busy proxy spends at most 1 % of its time on a page. Draws the plots.
 (() => {
   const INTERVAL = 1000, SLOWEST = 5000, AFTER_FAILURE = 10000;
+  const UNREACHABLE = "no connection to the proxy";
+  const NOT_FOUND = "no news: its worker does not respond, or has ended";
   let failures = 0, last = 0, took = 0; // times in milliseconds
 
   function tick() {
@@ -14,9 +16,8 @@
     }
   }
 
-  function report(failed) {
-    failures = failed ? failures + 1 : 0;
-    const text = failures ? "no connection to the proxy" : "";
+  function report(text) {
+    failures = text ? failures + 1 : 0;
     const state = document.getElementById("state");
     if (state.textContent !== text) state.textContent = text;
   }
@@ -63,13 +64,14 @@
   }
 
   document.addEventListener("DOMContentLoaded", drawAll);
-  document.addEventListener("htmx:after:swap", () => { report(false); drawAll(); });
+  document.addEventListener("htmx:after:swap", () => { report(""); drawAll(); });
   document.addEventListener("htmx:after:request", () => { took = Date.now() - last; });
-  document.addEventListener("htmx:error", () => report(true));
+  document.addEventListener("htmx:error", () => report(UNREACHABLE));
   document.addEventListener("htmx:before:swap", (event) => {
-    if (event.detail.ctx.response.status >= 400) {
+    const { status } = event.detail.ctx.response;
+    if (status >= 400) {
       event.preventDefault();
-      report(true);
+      report(status === 404 ? NOT_FOUND : UNREACHABLE);
     }
   });
   document.addEventListener("visibilitychange", tick);

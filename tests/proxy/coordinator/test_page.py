@@ -21,9 +21,11 @@ from proxy.coordinator.connection import MAX_UNSENT, listen
 from proxy.coordinator.coordinator import Coordinator
 from proxy.coordinator.link import Link
 from proxy.coordinator.page import SharedPage
-from stages.exchange import Exchange
-from stages.page.parts import NOT_FOUND, Responses, respond
+from stages.exchange import Attempt, Degradation, Exchange, Target
+from stages.messages_api.request import Message, MessagesRequest, TextBlock
+from stages.page.parts import NOT_FOUND, Responses, exchange_part, respond
 from stages.page.recent import RecentExchanges
+from tests.stages.page.exchanges import ended
 from tests.waiting import until_async
 
 LONG = 30.0
@@ -89,7 +91,7 @@ async def test_all_other_workers_respond() -> None:
         response = await one.ask(None, 7.5)
 
         assert (response.workers, response.responded, response.missing) == (3, 3, ())
-        assert set(response.parts) == {b'"part 2 7.5"', b'"part 3 7.5"'}
+        assert response.parts == {2: b'"part 2 7.5"', 3: b'"part 3 7.5"'}
 
 
 async def test_queries_at_the_same_time_get_their_own_parts() -> None:
@@ -98,7 +100,7 @@ async def test_queries_at_the_same_time_get_their_own_parts() -> None:
         results: dict[str, tuple[bytes, ...]] = {}
 
         async def ask(page: SharedPage, id: str) -> None:
-            results[id] = (await page.ask(id)).parts
+            results[id] = tuple((await page.ask(id)).parts.values())
 
         async with task_group() as group:
             for n in range(20):
@@ -118,7 +120,7 @@ async def test_a_worker_that_does_not_respond_is_missing_after_the_timeout() -> 
 
         response = await one.ask(None)
 
-        assert response == Responses(3, 2, (3,), (b'"part 2 None"',))
+        assert response == Responses(3, 2, (3,), {2: b'"part 2 None"'})
 
 
 async def test_an_exchange_is_there_with_the_first_part_that_has_it() -> None:
@@ -126,7 +128,7 @@ async def test_an_exchange_is_there_with_the_first_part_that_has_it() -> None:
         one, two, _ = await made.worker(1), await made.worker(2), await made.link(3)
 
         with anyio.fail_after(LONG / 2):
-            assert (await one.ask("req_1")).parts == (b'"part 2 req_1"',)
+            assert (await one.ask("req_1")).parts == {2: b'"part 2 req_1"'}
 
         two.respond = lambda *_: NOT_FOUND
         one.timeout = SHORT
@@ -151,15 +153,78 @@ async def test_a_lost_coordinator_is_not_waited_for() -> None:
             assert await one.ask(None) == Responses(3, 1), "it is not connected"
 
 
-async def test_a_part_that_is_too_large_is_missing_alone() -> None:
+async def test_a_part_that_is_too_large_is_missing_alone_and_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with machine() as made:
         one, two, _ = await made.worker(1, SHORT), await made.worker(2), await made.worker(3)
         two.respond = lambda *_: b'"%b"' % (b"x" * MAX_UNSENT)
 
         response = await one.ask(None)
 
-        assert (response.missing, response.parts) == ((2,), (b'"part 3 None"',))
+        assert (response.missing, response.parts) == ((2,), {3: b'"part 3 None"'})
         assert two.link.is_joined
+    assert [record.message for record in caplog.records] == [
+        "this worker is missing on the page: ValueError: 5,242,882 bytes are too many"
+    ]
+
+
+async def test_parts_that_came_while_the_event_loop_was_busy_count() -> None:
+    async with machine() as made:
+        one, two = await made.worker(1, seconds=2 * SHORT), await made.worker(2)
+
+        def respond_and_block(*_: object) -> bytes:
+            end = time.monotonic() + 2.2 * SHORT
+            while time.monotonic() < end:  # the worker that asks has the same event loop
+                pass
+            return b"1"
+
+        two.respond = respond_and_block
+
+        assert await one.ask(None) == Responses(3, 2, (), {2: b"1"})
+
+
+async def test_a_query_that_is_cancelled_leaves_nothing() -> None:
+    async with machine() as made:
+        one, two = await made.worker(1), await made.link(2)
+        asked = anyio.Event()
+        two.members.append(OnMessage(lambda _: asked.set()))
+
+        async with task_group() as group:
+            group.start_soon(one.ask, None)  # for a browser that disconnects
+            await asked.wait()
+            group.cancel_scope.cancel()
+
+        assert one._queries == {}
+        two.members[:] = [answering := SharedPage(two, 2)]
+        answering.respond = lambda *_: b"1"
+        assert (await one.ask(None)).parts == {2: b"1"}
+
+
+async def test_the_largest_exchange_and_its_texts_come_from_another_worker() -> None:
+    name = text = ("\x01" * 39 + " ") * 100  # in JSON most characters are six bytes
+    degradations = tuple(Degradation(name, "dropped", "x") for _ in range(400))
+    attempts = [Attempt(Target("gpu", name, label=name), 1.0, error="overloaded")] * 20
+    names: dict[str, Any] = dict.fromkeys(
+        ("model", "session", "agent", "parent_agent", "client"), name
+    )
+    exchange = ended(degradations=degradations, attempts=attempts, **names)
+    message = Message("user", (TextBlock(text),))
+    recent = RecentExchanges(bodies=True)
+    recent.begin(exchange)
+    for set_request in exchange.on_request:
+        set_request(MessagesRequest("m", (message,) * 10, 10, system=message.content))
+    exchange.full_message = text
+    for end in exchange.on_end:
+        end(exchange)
+    async with machine() as made:
+        one, two = await made.worker(1), await made.worker(2)
+        two.respond = partial(respond, recent, {})
+
+        found, texts = exchange_part((await one.ask("req_1")).parts[2])
+
+    assert found.id == "req_1"
+    assert len(texts.request) == 3
 
 
 async def test_a_worker_with_a_wrong_exchange_is_missing_and_logs_it(

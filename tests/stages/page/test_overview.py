@@ -8,9 +8,11 @@ import pytest
 
 from proxy.config import read
 from stages.exchange import Exchange
+from stages.messages_api.usage import Usage
 from stages.page.overview import (
     MOST,
     BackendView,
+    Figures,
     Latency,
     PipelineView,
     Window,
@@ -63,8 +65,34 @@ def test_rates_count_all_requests_and_latencies_a_sample() -> None:
 
 
 def test_a_latency_has_its_rate_median_and_p95() -> None:
-    assert Latency.of([], 5) == Latency(0, 0, None, None)
-    assert Latency.of(range(100), 2) == Latency(100, 2, 49.5, 95)
+    assert Latency.of(Figures(rate=5)) == Latency(0, 0, None, None)
+    hundred = [float(n) for n in range(100)]
+    assert Latency.of(Figures([(0.25, hundred)], rate=2)) == Latency(100, 2, 50, 95)
+
+
+def test_latencies_count_all_requests_of_unequal_workers_alike() -> None:
+    busy, idle = [ended(f"req_{n}", stages=[], ended=1001.0) for n in range(90)], [ended()] * 90
+    now, total = 1004.0, 90_000
+
+    figures = [
+        pipeline_figures(Window.of(busy, now, total), []),
+        pipeline_figures(Window.of(idle, now, 90), []),
+    ]
+    latency = Latency.of(figures[0]["messages"] + figures[1]["messages"])
+
+    assert latency.rate == pytest.approx(90_090 / 60)
+    assert (latency.number, latency.median, latency.p95) == (180, 1.0, 1.0)
+
+
+def test_cached_shares_count_all_requests_of_unequal_workers_alike(config: object) -> None:
+    backends = config.sections["backends"]  # type: ignore[attr-defined]
+    cold = [ended(usage=Usage(100, 1)) for _ in range(90)]
+    windows = Window.of(cold, 1004.0, 900), Window.of([ended()] * 90, 1004.0, 90)
+
+    one, other = (backend_figures(backends, window)["spare"] for window in windows)
+
+    (_, spare, _) = backend_views(backends, {}, {}, {}, {"spare": one + other})
+    assert spare.cached == pytest.approx(90 * 300 / (90 * 400 + 900 * 100))
 
 
 def views_of_pipelines(

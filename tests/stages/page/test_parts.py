@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stages.events import Authenticated
-from stages.exchange import Attempt, Degradation, Exchange
+from stages.exchange import Attempt, Degradation, Exchange, StageRun
+from stages.page.overview import MOST, Latency
 from stages.page.packing import unpack
 from stages.page.parts import (
     LISTED,
@@ -55,8 +57,8 @@ class Others:
 
     async def __call__(self, exchange: str | None, before: float | None) -> Responses:
         self.asked += 1
-        parts = (respond(recent, {}, exchange, before) for recent in self.workers)
-        with_exchange = tuple(part for part in parts if part != NOT_FOUND)
+        parts = enumerate(respond(recent, {}, exchange, before) for recent in self.workers)
+        with_exchange = {pid: part for pid, part in parts if part != NOT_FOUND}
         return Responses(self.configured, 1 + len(self.workers), self.missing, with_exchange)
 
 
@@ -74,13 +76,13 @@ def test_figures_of_workers_add_up() -> None:
     part = merged([part_of(workers[0], {}, None), received(workers[1])])
 
     messages = part.pipelines["messages"]
-    assert (len(messages.times), messages.running) == (3, 1)
+    assert (Latency.of(messages).number, messages.running) == (3, 1)
     assert messages.rate == pytest.approx(4 / 60)
-    assert [error for _, error in messages.failures] == ["api_error"]
-    assert part.stages["messages/authenticate"].times == pytest.approx([0.125] * 3)
+    assert (messages.failed, messages.last_failure[1]) == (1, "api_error")
+    assert Latency.of(part.stages["messages/authenticate"]).number == 3
     spare = part.backends["spare"]
-    assert (spare.cached_tokens, spare.prompt_tokens) == (900, 1200)
-    assert len(part.backends["gpu"].failures) == 3
+    assert spare.cached_tokens / spare.prompt_tokens == pytest.approx(0.75)
+    assert part.backends["gpu"].failed == 3
     assert ids(part.running) == ["req_4"]
     assert part.number == 3
 
@@ -126,6 +128,17 @@ def test_the_pages_of_the_list_have_each_exchange_once(
     assert all(1 <= len(page) <= LISTED for page in pages) or not number
 
 
+def test_exchanges_of_several_workers_that_end_at_once_are_all_listed() -> None:
+    workers = [
+        recording(*(ended(f"req_{n}_{worker}", 1000.0 + n) for n in range(LISTED)))
+        for worker in range(4)
+    ]
+
+    pages = list(_pages(workers))
+
+    assert len({*chain(*pages)}) == sum(map(len, pages)) == 4 * LISTED
+
+
 def _pages(workers: list[RecentExchanges]) -> Iterator[list[str]]:
     before = None
     while True:
@@ -147,6 +160,18 @@ def test_a_part_is_small_also_with_long_names() -> None:
 
     assert len(data) < 250_000
     assert list_part(data).older
+    assert len(respond(recent, {}, "req_1", None)) < 250_000
+
+
+def test_a_part_is_small_also_with_many_stages_and_repeats() -> None:
+    now = Exchange().received
+    stages = [StageRun(f"stage-{n % 30}", now, now + n / 7) for n in range(300)]
+    attempts = [Attempt(GPU, now, None, now + n, "overloaded") for n in range(10)]
+    recent = recording(*(ended(f"req_{n}", now - 3, stages=stages) for n in range(MOST)))
+    for exchange in recent.samples:
+        exchange.attempts = attempts
+
+    assert len(respond(recent, {}, None, None)) < 100_000
 
 
 @pytest.mark.parametrize("bodies", [True, False])
@@ -206,8 +231,8 @@ async def test_an_own_exchange_asks_nobody() -> None:
     ("missing", "words"),
     [
         ((), "1 of 3 workers responded. 2 of them are not connected to the supervisor"),
-        ((77,), "No response in time: process 77. 1 of them is"),
-        ((77, 78), "No response in time: process 77, 78."),
+        ((77,), "No readable response in time: process 77. 1 of them is"),
+        ((77, 78), "No readable response in time: process 77, 78."),
     ],
 )
 async def test_the_page_names_the_workers_that_are_missing(
@@ -234,10 +259,57 @@ async def test_the_page_of_all_workers_has_no_note() -> None:
     assert others.asked == 2
 
 
-@pytest.mark.parametrize("before", ["x", "nan", "inf", "-inf", "1e999", "\u0661"])
-async def test_any_time_in_the_query_is_accepted(before: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "shown"),
+    [
+        *((garbage, 3) for garbage in ("x", "nan", "inf", "-inf", "1e999", "9" * 10_000)),
+        *(("\u0661", 0), ("1e308", 2), ("-1e308", 0), ("1e-400", 0), ("-0", 0), ("1_003", 0)),
+    ],
+)
+async def test_any_time_in_the_query_is_accepted(before: str, shown: int) -> None:
     event: Authenticated = asking(query=f"before={before}")
+    other = recording(ended("req_2"))
+    other.begin(ended("req_3", ended=None, outcome=""))
 
-    start, _ = await load(stage(recording(ended()), Others((recording(ended("req_2")),))), event)
+    start, text = await load(stage(recording(ended()), Others((other,))), event)
 
     assert start.status == 200
+    assert text.count('id="e-') == shown
+    assert ("No older exchange" in text) == (not shown)
+
+
+OTHER_VERSIONS = [
+    b"",
+    b"{",
+    b"[]",
+    b"{}",
+    b'[{},{},{},[],[],false,0,"x"]',
+    b"[{},{},{},[[1.0,[1,2]]],[],false,0,0]",
+    b"[{},{},{},[],[[1.0,[[1],null]]],true,1,9]",
+    b'[{"messages":[[1.0]]},{},{},[],[],false,0,0]',
+    b"[{},{},{},[],[]]",
+]
+
+
+@pytest.mark.parametrize("data", OTHER_VERSIONS)
+@pytest.mark.parametrize("below", ["", "exchanges/req_2"])
+async def test_a_worker_whose_part_cannot_be_read_is_missing(data: bytes, below: str) -> None:
+    own = recording(ended())
+
+    async def ask(exchange: str | None, before: float | None) -> Responses:
+        other = respond(recording(ended("req_3")), {}, None, None)
+        return Responses(3, 3, parts={77: data} if exchange else {77: data, 78: other})
+
+    own.ask = ask
+    start, text = await load(Ui(own), asking(below))
+
+    words = " ".join(text.replace("<b>", "").replace("</b>", "").split())
+    assert "2 of 3 workers responded. No readable response in time: process 77." in words
+    assert start.status == (404 if below else 200)
+    assert re.findall(r'id="e-(req_\d+)"', text) == ([] if below else ["req_1", "req_3"])
+
+
+def test_a_part_with_older_rows_and_without_rows_hides_none() -> None:
+    odd = list_part(b"[{},{},{},[],[],true,0,0]")
+
+    assert ids(merged([odd, received(recording(ended()))]).ended) == ["req_1"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
+
+import pytest
 
 from stages.exchange import Exchange
 from stages.messages_api.request import (
@@ -141,15 +144,17 @@ def test_of_many_exchanges_in_a_second_five_have_texts() -> None:
     assert [bool(recent.texts(f"req_{n}")) for n in range(10)] == [True] * 5 + [False] * 5
 
 
-def test_a_reload_that_switches_them_off_drops_them() -> None:
+@pytest.mark.parametrize("between", [[], [RecentExchanges(bodies=True)]])
+def test_a_reload_that_switches_them_off_drops_them(between: list[RecentExchanges]) -> None:
     old, new = RecentExchanges(bodies=True), RecentExchanges()
     exchange(old, "req_1", "the-prompt")
     old.begin(in_flight := Exchange(id="req_2", received=100))
     for function in in_flight.on_stream_event:
         function(MessageStart("m", "m", Usage(), request(TextBlock("the-prompt")), in_flight))
 
-    new.carry_over(old)
-    new.serve((), dict)
+    for before, after in pairwise((old, *between, new)):
+        after.carry_over(before)
+        after.serve((), dict)
     for end in in_flight.on_end:
         end(in_flight)
 
