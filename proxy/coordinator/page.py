@@ -27,7 +27,7 @@ from attrs import define, field
 from proxy.coordinator import messages
 from proxy.coordinator.link import Link
 from proxy.coordinator.messages import FromCoordinator
-from stages.page.parts import NOT_FOUND, Responses
+from stages.page.other_workers import NOT_FOUND, Responses
 
 log = logging.getLogger("llm_proxy")
 
@@ -78,7 +78,7 @@ class SharedPage:
     _queries: dict[int, _Query] = field(factory=dict, init=False)
 
     async def ask(self, exchange: str | None, before: float | None = None) -> Responses:
-        """See `Ask` in stages/page/parts.py."""
+        """See `Ask` in stages/page/other_workers.py."""
         query, n = _Query(exchange), self.link.number()
         if self.link.is_joined:
             self._queries[n] = query

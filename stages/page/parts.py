@@ -14,69 +14,27 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
-from attrs import Factory, evolve, frozen
 
 from stages.backends.backend import Backend
 from stages.exchange import Exchange
+from stages.page.other_workers import NOT_FOUND
 from stages.page.overview import Figures, Window, backend_figures, pipeline_figures, stage_figures
 from stages.page.packing import pack, pack_row, unpack
+from stages.page.recent import RecentExchanges
 from stages.page.texts import Texts
-
-if TYPE_CHECKING:
-    from stages.page.recent import RecentExchanges
 
 #: Exchanges of one page of the list.
 LISTED = 30
 #: Bytes of rows in a part. The other rows are on the next page.
 ROWS_BYTES = 100_000
-NOT_FOUND = b"null"
-#: Errors of a part that was not made by this version of the code.
-_UNREADABLE = (msgspec.MsgspecError, ValueError, TypeError)
 
-P = TypeVar("P")
 _Rows = list[tuple[float, msgspec.Raw]]
 """Exchanges, packed, the newest first, each with the time by which rows are sorted."""
-
-
-@frozen
-class Responses:
-    """The parts of the other workers. `responded` counts this worker, too."""
-
-    workers: int = 1
-    responded: int = 1
-    missing: tuple[int, ...] = ()
-    """The process ids of workers that were asked, without a readable response in time."""
-    parts: Mapping[int, bytes] = Factory(dict)
-    """By process id, without NOT_FOUND."""
-
-    def decoded(self, decode: Callable[[bytes], P]) -> tuple[Responses, list[P]]:
-        """Decode the parts. A worker whose part cannot be decoded is missing.
-
-        It may have been started after an update of the proxy, and have another version.
-        """
-        read, unreadable = [], []
-        for pid, data in self.parts.items():
-            try:
-                read.append(decode(data))
-            except _UNREADABLE:
-                unreadable.append(pid)
-        missing = tuple(sorted([*self.missing, *unreadable]))
-        return evolve(self, responded=self.responded - len(unreadable), missing=missing), read
-
-
-Ask = Callable[[str | None, float | None], Awaitable[Responses]]
-"""Asks the other workers for the exchange with this id, or with None for the list before a time."""
-
-
-async def ask_nobody(exchange: str | None, before: float | None) -> Responses:
-    """See Ask: there is one worker."""
-    return Responses()
 
 
 class Part(msgspec.Struct, array_like=True):

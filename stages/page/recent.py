@@ -13,9 +13,9 @@ from pipeline.config.drawing import DrawnStage, drawn_stages
 from pipeline.config.schema import Pipeline
 from stages.events import HttpRequest
 from stages.exchange import Exchange
+from stages.page.other_workers import Ask, ask_nobody
 from stages.page.overview import MOST
 from stages.page.packing import pack, pack_row, sample, unpack
-from stages.page.parts import Ask, ask_nobody
 from stages.page.ring import Ring
 from stages.page.texts import TextCollector, Texts
 

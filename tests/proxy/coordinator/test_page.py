@@ -23,7 +23,8 @@ from proxy.coordinator.link import Link
 from proxy.coordinator.page import SharedPage
 from stages.exchange import Attempt, Degradation, Exchange, Target
 from stages.messages_api.request import Message, MessagesRequest, TextBlock
-from stages.page.parts import NOT_FOUND, Responses, exchange_part, respond
+from stages.page.other_workers import NOT_FOUND, Responses
+from stages.page.parts import exchange_part, respond
 from stages.page.recent import RecentExchanges
 from tests.stages.page.exchanges import ended
 from tests.waiting import until_async

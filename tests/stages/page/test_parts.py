@@ -14,13 +14,12 @@ from hypothesis import strategies as st
 
 from stages.events import Authenticated
 from stages.exchange import Attempt, Degradation, Exchange, StageRun
+from stages.page.other_workers import NOT_FOUND, Responses
 from stages.page.overview import MOST, Latency
 from stages.page.packing import unpack
 from stages.page.parts import (
     LISTED,
-    NOT_FOUND,
     Part,
-    Responses,
     list_part,
     merged,
     part_of,
