@@ -74,7 +74,7 @@ class Scene:
             return len(self.connections) == WORKERS
 
         until(connected, "not all workers have got a connection", within=4 * LIMIT)
-        until(lambda: "responded" not in page(self.any), "not all workers respond")
+        page_of_all(self.any)
 
     def close(self) -> None:
         """Close all connections."""
@@ -98,6 +98,16 @@ def page(client: Client, path: str = "") -> str:
     """A part of the page, without tags that emphasise."""
     text = client.get(f"/ui{path}").body.decode()
     return " ".join(re.sub("</?b>", "", text).split())
+
+
+def page_of_all(client: Client, path: str = "") -> str:
+    """The same. On a busy machine a worker may not respond in time: then it is read again."""
+
+    def read() -> str:
+        text = page(client, path)
+        return "" if "responded" in text else text
+
+    return until(read, "not all workers respond")
 
 
 @contextlib.contextmanager
@@ -137,9 +147,9 @@ def test_each_worker_shows_the_exchanges_of_all_and_opens_them(scene: Scene) -> 
     for client in scene.connections.values():
         until(partial(complete, client), "the page has not all exchanges")
         for id in ids:
-            assert "reply_of_test:Reply</th>" in page(client, f"/exchanges/{id}")
+            assert "reply_of_test:Reply</th>" in page_of_all(client, f"/exchanges/{id}")
         assert client.get("/ui/exchanges/req_0").status == 404
-        assert "responded" not in page(client, "/exchanges/req_0")
+        page_of_all(client, "/exchanges/req_0")
 
 
 def test_an_exchange_in_flight_in_another_worker_is_on_the_page(scene: Scene) -> None:
@@ -148,11 +158,11 @@ def test_an_exchange_in_flight_in_another_worker_is_on_the_page(scene: Scene) ->
 
     assert response.read(len(str(busy))) == str(busy).encode()
     id = response.headers["request-id"]
-    text = page(other)
+    text = page_of_all(other)
     row = text.partition(f'id="e-{id}"')[2].partition("</tr>")[0]
     assert 'class="tag run"' in row
     assert "1 in flight" in text
-    assert "hx-trigger" in page(other, f"/exchanges/{id}")
+    assert "hx-trigger" in page_of_all(other, f"/exchanges/{id}")
 
 
 def test_a_stopped_worker_is_named_and_the_others_are_shown(scene: Scene) -> None:
@@ -162,7 +172,7 @@ def test_a_stopped_worker_is_named_and_the_others_are_shown(scene: Scene) -> Non
     with stopped(pid):
         until(lambda: words in page(other), "the worker still responds")
         assert id in page(other)
-    until(lambda: "responded" not in page(other), "the worker is still missing")
+    page_of_all(other)
 
 
 def test_a_stopped_supervisor_leaves_the_exchanges_of_the_worker(scene: Scene) -> None:
@@ -181,7 +191,8 @@ def test_a_worker_that_is_killed_is_missing_until_there_is_another(scene: Scene)
     (pid, _), (_, other) = scene.connections.items()
     os.kill(pid, signal.SIGKILL)
 
-    assert post(other)[1] in page(other)
+    id = post(other)[1]
+    until(lambda: id in page(other), "the other worker does not show its exchange")
     scene.connect()
     assert pid not in scene.connections
 
@@ -194,7 +205,7 @@ def test_a_reload_with_a_smaller_limit_keeps_the_page_of_all(scene: Scene) -> No
     ids = [post(client)[1] for client in scene.connections.values() for _ in range(40)]
 
     def shown() -> str:
-        text = page(scene.any)
+        text = page_of_all(scene.any)
         return text if "40 KB" in text and ids[-1] in text else ""
 
     text = until(shown, "the page does not have the new limit")
@@ -202,7 +213,7 @@ def test_a_reload_with_a_smaller_limit_keeps_the_page_of_all(scene: Scene) -> No
     pages = []
     while link := re.search(r'href="ui(\?before=[\d.]+)"', text):
         pages.append(text)
-        text = page(scene.any, link[1])
+        text = page_of_all(scene.any, link[1])
     seen = re.findall(r'id="e-(req_\w+)"', "".join([*pages, text]))
     in_memory = re.search(r"(\d+) in memory", text)
     assert in_memory
