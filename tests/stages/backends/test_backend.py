@@ -277,9 +277,9 @@ class DyingModel:
 
     def close(self) -> None:
         """See EmbeddedModel."""
-        self.listener.close()
         if self.server:
-            self.server.close()
+            self.server.close()  # before its socket: `accept` does not end with that
+        self.listener.close()
 
 
 @pytest.mark.parametrize("refused", [1, 2])
