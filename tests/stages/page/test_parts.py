@@ -26,6 +26,7 @@ from stages.page.parts import (
 )
 from stages.page.recent import RecentExchanges
 from stages.ui import Ui
+from tests.cases import for_each
 from tests.stages.page.exchanges import GPU, ended
 from tests.stages.test_ui import asking, load, recording
 
@@ -234,7 +235,7 @@ async def test_the_page_of_all_workers_has_no_note() -> None:
     assert others.asked == 2
 
 
-@pytest.mark.parametrize("before", ["x", "nan", "inf", "-inf", "1e999", "\u0661"])
+@for_each("before", ["x", "nan", "inf", "-inf", "1e999", "\u0661"])
 async def test_any_time_in_the_query_is_accepted(before: str) -> None:
     event: Authenticated = asking(query=f"before={before}")
 
