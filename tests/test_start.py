@@ -131,9 +131,7 @@ def main(prog_name):
 """
 
 
-def test_a_worker_too_imports_its_modules_with_few_garbage_collections(
-    site: Path, tmp_path: Path
-) -> None:
+def test_a_worker_imports_with_few_garbage_collections(site: Path, tmp_path: Path) -> None:
     write(site, "proxy/cli.py", SUPERVISOR)
 
     ended = started(tmp_path, site)
