@@ -64,7 +64,9 @@ class _Reader(logging.Handler):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    logging.getLogger().addHandler(_Reader(logging.INFO))
+    root = logging.getLogger()
+    root.addHandler(_Reader(logging.INFO))
+    root.setLevel(logging.INFO)  # once: pytest's `log_level` does it six times per test
 
 
 @pytest.hookimpl(wrapper=True)

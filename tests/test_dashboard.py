@@ -6,12 +6,11 @@ import json
 import re
 from pathlib import Path
 
-import pytest
-
 from stages.counters import Counters
 from stages.exchange import Attempt, Degradation, Exchange, Repeat, StageRun, Target
 from stages.messages_api.usage import Usage
 from stages.metric_families import metric_families
+from tests.cases import for_each
 from tests.support import backend
 
 DASHBOARD = json.loads(
@@ -47,7 +46,7 @@ def reported() -> dict[str, set[str]]:
 REPORTED = reported()
 
 
-@pytest.mark.parametrize("query", QUERIES)
+@for_each("query", QUERIES)
 def test_each_query_names_metrics_and_labels_that_exist(query: str) -> None:
     text = re.sub(r'"[^"]*"|\$\w+', "", query)
     names = set(_WORDS.findall(text)) - _PROMQL

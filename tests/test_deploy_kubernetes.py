@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from proxy import __version__
 from proxy.app import App
 from proxy.http.disconnect import CLOSE_TIMEOUT, SHUTDOWN_NOTICE
+from tests.cases import for_each
 from tests.deployment import (
     CONFIG,
     DEPLOY,
@@ -59,8 +60,8 @@ def render(folder: Path) -> list[Any]:
     return list(YAML(typ="safe").load_all(done.stdout))
 
 
-@pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(KUBERNETES).as_posix())
+@for_each("version", VERSIONS)
+@for_each("file", FILES, ids=lambda file: file.relative_to(KUBERNETES).as_posix())
 def test_an_object_is_valid(file: Path, version: str) -> None:
     for each in documents(file):
         assert kubernetes_validate.validate(each, version, strict=True) == version

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
+from tests.cases import for_each
 from tests.glossary import ROOT, offenders, python_offenders, replaced_words
 
 #: Texts that have a replaced word for a reason, by module.
@@ -54,7 +53,7 @@ def test_each_exception_is_needed() -> None:
     assert not unused, "remove these from ALLOWED"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "words"),
     [
         ("The client is told once.", ["told"]),

@@ -113,3 +113,27 @@ def test_ctrl_c_during_the_imports_ends_it_silently(site: Path, tmp_path: Path) 
     ended = started(tmp_path, site)
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+#: The command as a supervisor of one worker. It prints the state in which its module is imported.
+SUPERVISOR = """
+import gc, multiprocessing
+
+AT_IMPORT = gc.get_threshold()[0]
+
+def work():
+    print(AT_IMPORT)
+
+def main(prog_name):
+    worker = multiprocessing.get_context("spawn").Process(target=work)
+    worker.start()
+    worker.join()
+"""
+
+
+def test_a_worker_imports_with_few_garbage_collections(site: Path, tmp_path: Path) -> None:
+    write(site, "proxy/cli.py", SUPERVISOR)
+
+    ended = started(tmp_path, site)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "20000\n", "")

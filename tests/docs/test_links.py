@@ -19,9 +19,10 @@ from proxy.config import read
 from stages.counters import Counters
 from stages.metric_families import metric_families
 from stages.profiles.profile import profiles
+from tests.cases import for_each
 from tests.docs.pages import PAGES, ROOT, Block, Page, blocks
 
-EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+EVERY_PAGE = for_each("page", PAGES, ids=lambda page: page.path)
 RECIPES = re.findall(r"^([a-z]+)\b.*:(?: \w+)*$", (ROOT / "Justfile").read_text(), re.MULTILINE)
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 #: Commands of others; their options are not checked.
@@ -103,7 +104,7 @@ def _check_request(arguments: list[str]) -> None:
     json.loads(arguments[arguments.index("-d") + 1])
 
 
-@pytest.mark.parametrize("block", blocks("sh"), ids=str)
+@for_each("block", blocks("sh"), ids=str)
 def test_each_command_line_is_valid(block: Block) -> None:
     for words in commands(block):
         check_command(words)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-import pytest
-
+from tests.cases import for_each
 from tests.docs.pages import PAGES, Page
 from tests.glossary import offenders
 
@@ -24,14 +23,14 @@ def prose(page: Page) -> str:
     return _GENERATED.sub("", page.prose)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+@for_each("page", PAGES, ids=lambda page: page.path)
 def test_a_page_has_no_word_that_the_table_replaces(page: Page) -> None:
     text = re.sub(r"`[^`\n]*`", "", _ABOUT_WORDS.sub("", prose(page)))
 
     assert not [match[0] for match in (*offenders(text), *UNCLEAR.finditer(text))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
+@for_each("page", PAGES, ids=lambda page: page.path)
 def test_lines_fit_a_screen(page: Page) -> None:
     lines = [line for line in prose(page).splitlines() if not line.startswith("|")]
 

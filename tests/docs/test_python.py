@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from pipeline import Stage
+from tests.cases import for_each
 from tests.docs.pages import PAGES, Block, Page, blocks
 
 WITH_MODULES = [page for page in PAGES if page.modules()]
 
 
-@pytest.mark.parametrize("block", [b for b in blocks() if b.kind.startswith("python")], ids=str)
+@for_each("block", [b for b in blocks() if b.kind.startswith("python")], ids=str)
 def test_each_block_compiles(block: Block) -> None:
     compile(block.text, str(block), "exec")
 

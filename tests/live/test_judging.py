@@ -8,6 +8,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.profiles.profile import Profile
+from tests.cases import for_each
 from tests.live.judging import Result, compare, table
 from tests.live.probe import flat, found
 from tests.live.proxy import config
@@ -27,7 +28,7 @@ PRINTED = """\
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("expected", "seen", "passed"),
     [
         ("end_turn", "end_turn", True),

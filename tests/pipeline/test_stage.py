@@ -98,7 +98,7 @@ def test_the_class_says_what_it_accepts_and_emits(stage: Any, config: Signature)
     assert signature(stage) == config
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("stage", "words"),
     [
         (Bare, "Bare does not say what it accepts and emits"),
@@ -171,7 +171,7 @@ def refuse_wordlessly(instance: Any, attribute: Any, value: Any) -> None:
     raise ValueError
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("validator", "name", "message"),
     [
         (validators.gt(3), "number", "`number` must be > 3: 3"),

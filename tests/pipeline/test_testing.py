@@ -192,7 +192,7 @@ async def test_a_good_stage_passes(stage: Stage[Any, Any], event: Event) -> None
     await check_stage(stage, [])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("make", "rule"),
     [
         (Undeclared, "Undeclared forwarded End.*'undeclared'.*, which is not in its"),

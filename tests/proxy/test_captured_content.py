@@ -10,6 +10,7 @@ import pytest
 from proxy.captured_content import MAX_BYTES, CapturedContent
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
+from tests.cases import for_each
 from tests.support import request
 
 TEXT = {"type": "text", "text": "Look."}
@@ -101,7 +102,7 @@ def test_files_are_without_their_data(block: dict[str, Any], part: dict[str, Any
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("stop_reason", "finish_reason"),
     [
         ("end_turn", "stop"),

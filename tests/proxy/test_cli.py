@@ -24,6 +24,7 @@ from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import Profile
 from stages.profiles.profile import profiles as shipped
 from tests import secrets
+from tests.cases import for_each
 
 ROOT = Path(__file__).parents[2]
 
@@ -114,7 +115,7 @@ def test_help_shows_how_to_use_it(option: str) -> None:
 _INIT = ["--config", "--backend", "--model", "--api-key-env", "--embedded"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("command", "options"),
     [
         ("serve", ["--config", "--host", "--port", "--workers"]),
@@ -177,7 +178,7 @@ def test_the_version_is_printed() -> None:
     assert cli("--version").stdout == f"llm-proxy, version {__version__}\n"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("arguments", "words"),
     [
         (["chek"], "No such command 'chek'"),

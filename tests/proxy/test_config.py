@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from proxy.config import Server, check_open_access, is_loopback, locate, read, referenced_backends
+from tests.cases import for_each
 
 ROOT = Path(__file__).parents[2]
 
@@ -39,7 +40,7 @@ def config_of(folder: Path, options: str = "{}", **environ: str) -> Config:
     return read(str(file), environ)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("file", "environ", "found"),
     [
         ("a.yaml", {"LLM_PROXY_CONFIG": "b.yaml"}, "a.yaml"),
@@ -114,7 +115,7 @@ def test_no_typing_error_crashes_read(
     assert SECRET not in reported
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("host", "alone"),
     [
         ("127.0.0.1", True),

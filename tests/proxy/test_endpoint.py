@@ -21,6 +21,7 @@ from stages.events import HttpRequest, HttpResponse, ResponseBody, ResponseStart
 from stages.exchange import Exchange
 from stages.messages_api.errors import ConflictError, InternalError, NotFoundError, RateLimitError
 from stages.wire.ids import new_request_id
+from tests.cases import for_each
 from tests.proxy.support import DISCONNECT, Server, part
 
 Handle = Callable[[HttpRequest, Send[HttpResponse]], Awaitable[None]]
@@ -82,7 +83,7 @@ class TestResponse:
         assert seen == reported
         assert len(set(reported)) == 2
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("value", "sent"),
         [
             ("a\r\nset-cookie: b", "a??set-cookie: b"),
@@ -131,7 +132,7 @@ class TestRequest:
             {"id": "a"},
         )
 
-    @pytest.mark.parametrize("length", ["", "-1", "1e3", "\xb2", "abc"])
+    @for_each("length", ["", "-1", "1e3", "\xb2", "abc"])
     async def test_a_content_length_that_is_not_a_number_is_ignored(self, length: str) -> None:
         async def read(request: HttpRequest, forward: Send[HttpResponse]) -> None:
             assert await request.read_body(5) == b"Hello"
@@ -377,8 +378,8 @@ async def test_an_event_that_was_not_sent_is_not_recorded(
     assert (responder.exchange.status, responder.complete) == reported
 
 
-@pytest.mark.parametrize("kind", [InternalError, ValueError])
-@pytest.mark.parametrize("cause", [None, KeyError("a cause")], ids=["alone", "with-a-cause"])
+@for_each("kind", [InternalError, ValueError])
+@for_each("cause", [None, KeyError("a cause")], ids=["alone", "with-a-cause"])
 async def test_a_request_that_fails_is_not_kept_in_memory(
     cause: Exception | None, kind: type[Exception]
 ) -> None:

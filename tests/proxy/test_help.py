@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from proxy.cli import main
+from tests.cases import for_each
 
 
 def commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
@@ -20,7 +21,7 @@ def commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
             yield (*before, name)
 
 
-@pytest.mark.parametrize("command", list(commands(main)), ids=" ".join)
+@for_each("command", list(commands(main)), ids=" ".join)
 def test_the_help_has_an_example(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*command, "--help"])
 

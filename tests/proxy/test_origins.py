@@ -10,6 +10,7 @@ import pytest
 from pipeline.config.problems import ConfigError
 from proxy.config import Server, read
 from proxy.origins import host_check, origin_pattern
+from tests.cases import for_each
 
 TEXT = """\
 server: {{{option}: ["{entry}"]}}
@@ -21,7 +22,7 @@ pipelines:
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     "host",
     [
         "",
@@ -47,7 +48,7 @@ def test_row_a1_names_of_this_machine_and_its_network_are_allowed(host: str) -> 
     assert host_check(())(host.encode())
 
 
-@pytest.mark.parametrize(
+@for_each(
     "host",
     [
         "evil.example",
@@ -76,7 +77,7 @@ def test_row_a1_configured_names_are_allowed(host: str) -> None:
     assert host_check(("llm.EXAMPLE", "*.llm.example", "8.8.4.4"))(host.encode())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("entry", "right", "wrong"),
     [
         (

@@ -18,6 +18,7 @@ from stages.messages_api.errors import (
     RequestTooLargeError,
     drop_traceback,
 )
+from tests.cases import for_each
 from tests.proxy.support import DISCONNECT, Server, part
 
 
@@ -51,8 +52,8 @@ GZIP = {
 }
 
 
-@pytest.mark.parametrize("data", GZIP.values(), ids=GZIP)
-@pytest.mark.parametrize("step", [1, 7, 100_000])
+@for_each("data", GZIP.values(), ids=GZIP)
+@for_each("step", [1, 7, 100_000])
 async def test_gzip_is_unpacked_however_it_is_cut(data: bytes, step: int) -> None:
     parts = [data[n : n + step] for n in range(0, len(data), step)]
     messages = [part(each, more=True) for each in parts]
@@ -72,7 +73,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("data", BROKEN.values(), ids=BROKEN)
+@for_each("data", BROKEN.values(), ids=BROKEN)
 async def test_broken_gzip_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidRequestError, match="not valid gzip") as raised:
         await packed(part(data)).read(10_000_000)
@@ -171,7 +172,7 @@ class TestBudget:
         first.release()
         assert budget.free_bytes == 8
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("messages", "length"),
         [([], 4), ([part(b"abcd")], 0), ([part(b"ab", more=True), part(b"cd", more=True)], 0)],
         ids=["content-length", "in-one", "in-two"],

@@ -31,6 +31,7 @@ from stages.profiles.profile import Overrides
 from stages.routing.breaker import Breakers
 from stages.routing.selection import When
 from stages.shared_store.section import Store
+from tests.cases import for_each
 from tests.docs.pages import ROOT, Block, blocks
 from tests.docs.test_yaml import KINDS, SECTIONS
 from tests.pipeline.config.test_check_messages import CASES, ENVIRONMENT, sections, write
@@ -93,7 +94,7 @@ def test_it_is_a_schema_and_has_no_paths_and_no_secrets(schema: dict[str, Any]) 
     assert str(ROOT) not in json.dumps(schema)
 
 
-@pytest.mark.parametrize("block", blocks(*KINDS), ids=str)
+@for_each("block", blocks(*KINDS), ids=str)
 def test_each_yaml_of_the_docs_is_valid(block: Block, validator: jsonschema_rs.Validator) -> None:
     content = plain(block.text)
     if block.kind == "yaml fragment":
@@ -175,7 +176,7 @@ def validator_of(schema: dict[str, Any], definition: str) -> jsonschema_rs.Valid
     return jsonschema_rs.Draft202012Validator(part)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "base"),
     [
         (Server, {}),
@@ -199,7 +200,7 @@ def test_it_judges_each_value_of_each_option_as_check_does(
     assert not list(differences(kind, base, names, validator_of(schema, kind.__name__)))
 
 
-@pytest.mark.parametrize("name", REGISTRY.builtin)
+@for_each("name", REGISTRY.builtin)
 def test_it_judges_the_options_of_a_stage_as_check_does(name: str, schema: dict[str, Any]) -> None:
     cls = REGISTRY.get(name)
     names = [*option_fields(cls, {}), "no_such_option"]

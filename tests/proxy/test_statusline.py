@@ -21,6 +21,7 @@ from stages.events import Authenticated, ResponseBody
 from stages.exchange import Attempt, Exchange, Target
 from stages.messages_api.usage import Usage
 from stages.profiles.price import Price
+from tests.cases import for_each
 from tests.proxy.model_servers import model_server
 from tests.support import http
 from tests.wire.command import CLEAN, LIMIT
@@ -46,7 +47,7 @@ def asked(status: Any, session: str = "s1") -> str:
         return line(text, {"ANTHROPIC_BASE_URL": fake.root}, timeout=LIMIT)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("status", "expected"),
     [
         (
@@ -65,7 +66,7 @@ def test_it_prints_what_is_known(status: Any, expected: str) -> None:
     assert asked(status) == expected
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         "",
@@ -82,7 +83,7 @@ def test_it_is_safe_without_a_proxy(url: str) -> None:
     assert line(text, {"ANTHROPIC_BASE_URL": url}) == "Opus · no proxy"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"model": 1, "session_id": 2}', "[" * 100_000])
+@for_each("text", ["", "[]", "{", '{"model": 1, "session_id": 2}', "[" * 100_000])
 def test_it_is_safe_with_any_input(text: str) -> None:
     assert line(text, {}) == "no proxy"
 

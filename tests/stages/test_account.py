@@ -12,6 +12,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.account import Account
 from stages.usage.record import UsageRecord
 from stages.usage.report import read_usage
+from tests.cases import for_each
 from tests.stages.usage.support import attempt, exchange
 from tests.support import authenticated
 
@@ -56,7 +57,7 @@ def test_it_records_again_after_it_was_closed(tmp_path: Path) -> None:
     assert read_usage(tmp_path / "usage.db", ["day"])[0].sums.attempts == 2
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("file", "environ", "path"),
     [
         ("", {}, "/etc/proxy/usage.db"),

@@ -94,9 +94,7 @@ async def test_each_target_gets_the_same_request() -> None:
     assert all(item.exchange is value.exchange for item in seen)
 
 
-@pytest.mark.parametrize(
-    "error", [InvalidRequestError("no such field"), (BUSY,), ValueError("a bug")], ids=repr
-)
+@for_each("error", [InvalidRequestError("no such field"), (BUSY,), ValueError("a bug")], ids=repr)
 async def test_a_final_error_or_a_begun_response_ends_the_attempts(error: Any) -> None:
     reported = error[0] if isinstance(error, tuple) else error
     with pytest.raises(type(reported), match=str(reported)):
@@ -267,7 +265,7 @@ async def test_a_skipped_target_is_tried_after_all_others_failed() -> None:
         await attempts(stage, event(), OVERFLOW, OVERFLOW, BUSY)
 
 
-@pytest.mark.parametrize("error", [OVERFLOW, UNSUPPORTED, InvalidRequestError("no")], ids=repr)
+@for_each("error", [OVERFLOW, UNSUPPORTED, InvalidRequestError("no")], ids=repr)
 async def test_a_request_at_fault_says_nothing_of_the_target(error: Exception) -> None:
     on: tuple[ErrorKind, ...] = ("overflow", "unsupported", "invalid_request")
     stage = Fallback(on=on, breakers=Breakers(failures=1))

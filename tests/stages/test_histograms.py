@@ -15,6 +15,7 @@ from stages.events import Authenticated, ResponseBody
 from stages.exchange import Attempt, Degradation, Exchange, Repeat, StageRun, Target
 from stages.messages_api.usage import Usage
 from stages.metrics import Metrics
+from tests.cases import for_each
 from tests.support import backend, http
 
 GPU = Target("gpu", "qwen3")
@@ -58,7 +59,7 @@ async def scrape(counters: Counters, genai: bool = False, **backends: Backend) -
 OF_GPU = {"backend": "gpu", "model": "qwen3"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "labels", "value"),
     [
         ("request_seconds", {"pipeline": "messages", **OF_GPU, "outcome": "complete"}, 5.5),

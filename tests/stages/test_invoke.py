@@ -17,6 +17,7 @@ from pipeline.testing import check_stage, run_stage
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, ChatWaiting
 from stages.invoke import Invoke
 from stages.messages_api.errors import GatewayTimeoutError, OverloadedError
+from tests.cases import for_each
 from tests.support import FakeBackend, chat_request
 
 timed = pytest.mark.parametrize(
@@ -202,8 +203,8 @@ async def test_a_response_that_a_later_stage_has_enough_of_is_in_time() -> None:
     await Chain.of((invoke(Slow(60), total_timeout=1.5),), ChatRequest).run(chat_request(), stop)
 
 
-@pytest.mark.parametrize("timeout", ["idle_timeout", "first_byte_timeout", "total_timeout"])
-@pytest.mark.parametrize("seconds", [0, -1.5])
+@for_each("timeout", ["idle_timeout", "first_byte_timeout", "total_timeout"])
+@for_each("seconds", [0, -1.5])
 def test_timeouts_have_to_be_positive(timeout: str, seconds: float) -> None:
     with pytest.raises((OptionError, ValueError), match=timeout):
         Invoke({}, **{timeout: seconds})

@@ -133,7 +133,7 @@ async def test_a_name_that_the_default_serves_is_found() -> None:
     assert (response["id"], response["max_input_tokens"]) == ("anything", 7)
 
 
-@pytest.mark.parametrize("name", ["z", "", "A", "x" * 5000, "z[1m]"])
+@for_each("name", ["z", "", "A", "x" * 5000, "z[1m]"])
 async def test_a_model_that_is_not_served_is_not_found(name: str) -> None:
     with pytest.raises(NotFoundError) as raised:
         await run_stage(FIVE, [asking(name)])
@@ -201,8 +201,8 @@ async def test_another_limit_is_refused(limit: str) -> None:
         await run_stage(FIVE, [asking(limit=limit)])
 
 
-@pytest.mark.parametrize("cursor", ["after_id", "before_id"])
-@pytest.mark.parametrize("name", ["z", "claude-*", "x" * 5000], ids=["unknown", "pattern", "long"])
+@for_each("cursor", ["after_id", "before_id"])
+@for_each("name", ["z", "claude-*", "x" * 5000], ids=["unknown", "pattern", "long"])
 async def test_a_page_cannot_begin_at_an_unknown_model(cursor: str, name: str) -> None:
     with pytest.raises(InvalidRequestError) as raised:
         await run_stage(FIVE, [asking(**{cursor: name})])

@@ -21,6 +21,7 @@ from stages.events import ChatRequest, ChatWaiting
 from stages.exchange import Exchange, Target
 from stages.messages_api.errors import InternalError, OverloadedError
 from stages.queue import Queue, apply_concurrency_limit, conversation_name
+from tests.cases import for_each
 from tests.support import backend, chat_request, http
 
 
@@ -89,7 +90,7 @@ def counted(config: Backend) -> tuple[int, int]:
     return config.queue.running, config.queue.waiting
 
 
-@pytest.mark.parametrize("slots", [None, 1, 2])
+@for_each("slots", [None, 1, 2])
 async def test_it_keeps_to_the_contract(slots: int | None) -> None:
     await check_stage(queue(slots)[0], [asking()])
 

@@ -200,7 +200,7 @@ async def test_row_c10_routes_and_groups_see_the_name_without_the_mark() -> None
     ]
 
 
-@pytest.mark.parametrize("name", ["[1m]", "opus[1m]x", "opus[2m]", "opus1m", "opus[1m] "])
+@for_each("name", ["[1m]", "opus[1m]x", "opus[2m]", "opus1m", "opus[1m] "])
 async def test_row_c10_another_mark_is_part_of_the_name(name: str) -> None:
     [out] = await run_stage(Resolve(models("o"), default="o"), [validated(model=name)])
     assert out.target.model == name
@@ -220,7 +220,7 @@ async def test_no_model_at_all_is_no_failure() -> None:
         await run_stage(Resolve({}), [validated()])
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "expected"),
     [("a*", True), ("a?", True), ("[ab]", True), ("a-b.c:d/e@f", False), ("", False)],
 )

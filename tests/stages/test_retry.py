@@ -27,6 +27,7 @@ from stages.messages_api.errors import (
 )
 from stages.retry import Retry
 from stages.routing.error_kinds import ErrorKind
+from tests.cases import for_each
 from tests.stages.attempts import Attempts, attempts
 from tests.support import resolved
 
@@ -47,7 +48,7 @@ async def test_it_keeps_to_the_contract() -> None:
     await check_stage(STAGE, [resolved()])
 
 
-@pytest.mark.parametrize("failures", [0, 1, 2])
+@for_each("failures", [0, 1, 2])
 async def test_a_request_is_tried_again_until_it_is_answered(failures: int) -> None:
     asked = await attempts(STAGE, resolved(), *[BUSY] * failures, None)
     assert len(asked) == failures + 1
@@ -62,7 +63,7 @@ async def test_the_last_error_is_reported_as_it_is() -> None:
     assert remaining.ends == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "error",
     [
         (BUSY,),
@@ -83,7 +84,7 @@ async def test_a_permanent_error_or_a_begun_response_is_not_retried(error: Any) 
         await attempts(STAGE, resolved(), BUSY, error)
 
 
-@pytest.mark.parametrize("error", [BUSY, after("0"), GatewayTimeoutError("silent")], ids=repr)
+@for_each("error", [BUSY, after("0"), GatewayTimeoutError("silent")], ids=repr)
 async def test_a_transient_error_is_retried(error: ApiError) -> None:
     assert len(await attempts(STAGE, resolved(), error, None)) == 2
 

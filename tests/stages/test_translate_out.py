@@ -18,6 +18,7 @@ from stages.messages_api.errors import InternalError, OverloadedError, RateLimit
 from stages.messages_api.usage import Usage
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.support import chat_request, profile, resolved
 
@@ -217,7 +218,7 @@ async def _ignore(event: Any) -> None:
     pass
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("reported", "usage"),
     [
         (
@@ -228,7 +229,7 @@ async def _ignore(event: Any) -> None:
     ],
     ids=["reported", "not reported"],
 )
-@pytest.mark.parametrize("stops", [[], ["a"]], ids=["to its end", "up to a stop sequence"])
+@for_each("stops", [[], ["a"]], ids=["to its end", "up to a stop sequence"])
 async def test_the_exchange_has_the_usage_of_the_response(
     reported: dict[str, int], usage: Usage | None, stops: list[str]
 ) -> None:

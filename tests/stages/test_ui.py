@@ -28,6 +28,7 @@ from stages.usage.database import Database
 from stages.usage.record import UsageRecord
 from stages.usage.report import Line, line_fields
 from stages.usage.rows import DAY, Sums
+from tests.cases import for_each
 from tests.stages.page.exchanges import ended
 from tests.stages.usage.support import row
 from tests.support import ON_BOTH, backend
@@ -145,9 +146,7 @@ async def test_static_files_are_cached_for_good_by_their_digest() -> None:
     assert all("nosniff" in headers.values() for _, headers in static_files().values())
 
 
-@pytest.mark.parametrize(
-    "below", ["x", "static", "static/", "static/x", "static/../x.py", "usage/x"]
-)
+@for_each("below", ["x", "static", "static/", "static/x", "static/../x.py", "usage/x"])
 async def test_other_paths_are_404s(below: str) -> None:
     with pytest.raises(NotFoundError):
         await load(Ui(), asking(below))

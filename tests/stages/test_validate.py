@@ -85,7 +85,7 @@ DUPLICATES = {
 }
 
 
-@pytest.mark.parametrize(("more", "limit"), DUPLICATES.values(), ids=DUPLICATES)
+@for_each(("more", "limit"), DUPLICATES.values(), ids=DUPLICATES)
 async def test_of_duplicate_keys_the_last_counts_and_that_is_reported(
     more: bytes, limit: int
 ) -> None:
@@ -144,7 +144,7 @@ THREADS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("thread", THREADS.values(), ids=THREADS)
+@for_each("thread", THREADS.values(), ids=THREADS)
 async def test_a_thread_is_refused_so_that_the_sdk_sends_everything(thread: Any) -> None:
     error = await refusal(Validate(), authenticated(thread=thread))
     body = error.body("req_1")
@@ -164,7 +164,7 @@ async def test_null_means_no_thread() -> None:
     assert out.request.unknown_fields == ()
 
 
-@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, br", "gzip, identity", "x" * 500])
+@for_each("encoding", ["br", "deflate", "gzip, br", "gzip, identity", "x" * 500])
 async def test_a_body_in_another_encoding_is_refused_before_it_is_read(encoding: str) -> None:
     async def read(limit: int) -> bytes:
         raise AssertionError("the body was read")
@@ -177,7 +177,7 @@ async def test_a_body_in_another_encoding_is_refused_before_it_is_read(encoding:
     assert len(error.message) < 200
 
 
-@pytest.mark.parametrize("encoding", ["identity", "Identity", "gzip", "X-Gzip"])
+@for_each("encoding", ["identity", "Identity", "gzip", "X-Gzip"])
 async def test_a_body_that_is_unpacked_by_now_may_say_how_it_came(encoding: str) -> None:
     [out] = await run_stage(Validate(), [with_headers(content_encoding=encoding)])
     assert isinstance(out, Validated)
@@ -189,7 +189,7 @@ async def test_a_known_version_is_taken(version: str) -> None:
     assert isinstance(out, Validated)
 
 
-@pytest.mark.parametrize("version", ["2023-01-01", "latest", "", "2023-06-01, 2023-06-01"])
+@for_each("version", ["2023-01-01", "latest", "", "2023-06-01, 2023-06-01"])
 async def test_an_unknown_version_is_refused(version: str) -> None:
     error = await refusal(Validate(), with_headers(anthropic_version=version))
     assert error.message == f'anthropic-version: "{version}" is not a valid version'
@@ -200,7 +200,7 @@ async def test_a_long_version_is_not_repeated_whole() -> None:
     assert len(error.message) < 100
 
 
-@pytest.mark.parametrize(
+@for_each(
     "headers",
     [{}, {"anthropic_beta": "a,b"}, {"content_type": "text/plain"}],
     ids=["none", "a beta", "another content type"],

@@ -121,9 +121,10 @@ class ScriptedBackend:
         """End it."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
         self._acceptor.join(LIMIT)
+        self._listener.close()
         self.hang_up()
+        assert not self._acceptor.is_alive(), "it still accepts connections"
 
     def _accept(self) -> None:
         while True:

@@ -8,8 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.waiting import until
 from tests.wire.command import CLEAN, LIMIT, NO_BACKENDS, command
 from tests.wire.impatient import rest as read_all
@@ -85,21 +83,17 @@ def test_workers_that_end_late_are_killed_and_named(
     assert list(temporary.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("end", "cause"),
-    [
-        ("raise OSError", "exit status 1"),
-        ("os._exit(3)", "exit status 3"),
-    ],
-)
-def test_it_ends_with_status_1_if_no_worker_can_start(
-    tmp_path: Path, temporary: Path, end: str, cause: str
-) -> None:
-    file = write_stages(tmp_path, IN_A_WORKER.format(end))
+def test_it_ends_with_status_1_if_no_worker_can_start(tmp_path: Path, temporary: Path) -> None:
+    """One worker ends with an exception, and the other one with a status."""
+    file = write_stages(tmp_path, IN_A_WORKER.format(DIFFERENT_ENDS))
     with command(file, "--workers", "2", until="", TMPDIR=str(temporary)) as proxy:
-        proxy.says(f"died ({cause}): the supervisor starts a new one in 1 s")
-        proxy.says(f"died ({cause}): no worker can start, so the proxy stops")
+        lines = [
+            proxy.says("): the supervisor starts a new one in 1 s"),
+            proxy.says("): no worker can start, so the proxy stops"),
+        ]
         assert proxy.ends() == 1
+    causes = {line.partition("died (")[2].partition(")")[0] for line in lines}
+    assert causes == {"exit status 1", "exit status 3"}
     assert list(temporary.iterdir()) == []
 
 
@@ -115,25 +109,23 @@ def test_workers_that_die_early_are_restarted_after_growing_delays(
         assert clients.new(proxy.url).get("/mark").status == 200
 
 
-def test_a_worker_never_gets_the_sigint_of_a_terminal(tmp_path: Path) -> None:
+def test_no_signal_but_those_of_an_end_changes_the_workers(tmp_path: Path) -> None:
+    """A hangup at the start reloads. SIGTTIN and SIGTTOU do nothing. No worker gets a Ctrl-C."""
     with command(write_stages(tmp_path), "--workers", "2", until="") as proxy:
-        for pid in started_children(proxy.process.pid):
+        proxy.send_signal(signal.SIGHUP)  # it has printed the greeting
+        for _ in range(2):
+            proxy.says(" reloaded")
+        workers = started_children(proxy.process.pid)
+        for pid in workers:
             status = Path(f"/proc/{pid}/status").read_text()
             blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
             assert blocked & 1 << signal.SIGINT - 1
-
-
-@pytest.mark.parametrize("number", [signal.SIGTTIN, signal.SIGTTOU])
-def test_a_signal_does_not_change_the_number_of_workers(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    with command(write_stages(tmp_path), "--workers", "2", until="") as proxy:
-        workers = started_children(proxy.process.pid)
-        proxy.send_signal(number)
-        proxy.send_signal(signal.SIGHUP)
-        for _ in workers:
-            proxy.says(" reloaded")  # so the signal before it was handled
-        assert children(proxy.process.pid) == workers
+        for number in (signal.SIGTTIN, signal.SIGTTOU):
+            proxy.send_signal(number)
+            proxy.send_signal(signal.SIGHUP)
+            for _ in workers:
+                proxy.says(" reloaded")  # so the signal before it was handled
+            assert children(proxy.process.pid) == workers
 
 
 def test_two_signals_at_the_same_time_end_it_at_once(tmp_path: Path, clients: Clients) -> None:
@@ -145,14 +137,12 @@ def test_two_signals_at_the_same_time_end_it_at_once(tmp_path: Path, clients: Cl
         assert not read_all(slow.socket).endswith(b"0\r\n\r\n")
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_hangup_at_the_start_reloads(workers: str, tmp_path: Path) -> None:
+def test_a_hangup_at_the_start_of_one_process_reloads(tmp_path: Path) -> None:
     file = tmp_path / "pipelines.yaml"
     file.write_text(NO_BACKENDS)
-    with command(file, "--workers", workers, until="") as proxy:  # it has printed the greeting
+    with command(file, until="") as proxy:  # it has printed the greeting
         proxy.send_signal(signal.SIGHUP)
-        for _ in range(int(workers)):
-            proxy.says(" reloaded")
+        proxy.says(" reloaded")
 
 
 def test_a_worker_that_hangs_ends_after_its_supervisor() -> None:
@@ -173,6 +163,15 @@ import multiprocessing
 
 if multiprocessing.parent_process():
     {}
+"""
+#: What one of two workers does, each time it imports the module; and what all others do.
+DIFFERENT_ENDS = """
+    try:
+        (FOLDER / 'first').symlink_to(str(os.getpid()))
+    except FileExistsError:
+        if os.readlink(FOLDER / 'first') != str(os.getpid()):
+            os._exit(3)
+    raise OSError
 """
 #: A stage that blocks the event loop. It writes its process id into a file.
 HANGING = """

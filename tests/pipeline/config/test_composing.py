@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from pipeline.config.composing import compose
 from pipeline.config.parsing import parse
+from tests.cases import for_each
 
 ENTRY = """\
 # a comment
@@ -58,7 +57,7 @@ def test_the_version_of_a_large_text_counts() -> None:
     assert parse(text + PADDING, {}).value == parse(text, {}).value
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["a: [}", "a: *b", "a:\n\tb: 1", "a: 1\n---\nb: 2", "a: 'é", "", "- " * 2_000],
     ids=lambda text: text[:9],

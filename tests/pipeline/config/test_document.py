@@ -148,7 +148,7 @@ def test_variables_are_filled_in(scalar: str, expanded: str) -> None:
     assert value(f"a: {scalar}", NAME="value", EMPTY="") == {"a": expanded}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("scalar", "kind"),
     [
         ("${NAME}", Unquoted),
@@ -318,7 +318,7 @@ def test_no_text_makes_it_fail(text: str) -> None:
         assert problem.location >= Location(1, 1)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("message", "output"),
     [
         ("it is s3cret", "it is ${KEY}"),
@@ -361,7 +361,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "at"),
     [
         (BOMB, Location(4, 5)),

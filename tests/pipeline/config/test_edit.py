@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config.edit import EditError, add_entry, line_of, remove_entry, replace_scalar
+from tests.cases import for_each
 
 ENTRY = ("backends", "new", "{profile: y}", "why")
 BLOCK = """\
@@ -28,7 +29,7 @@ m: 1
 """
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("before", "after"),
     [
         ("backends: {a: {profile: x}}\n", "backends: {a: {profile: x}, new: {profile: y}}\n"),
@@ -67,7 +68,7 @@ def test_an_entry_is_added_at_the_end_of_its_section(before: str, after: str) ->
     assert add_entry(before, *ENTRY) == after
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "b: &b\n  x: 1\nbackends: *b\n",
@@ -99,7 +100,7 @@ def test_the_line_of_an_entry() -> None:
 FLOW = 'keys:\n  a: {x: 1, y: "b"}  # a\n  b: {x: 2}\nm: 1\n'
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "path", "after"),
     [
         (FLOW, ("keys", "a"), "keys:\n  b: {x: 2}\nm: 1\n"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config.problems import ConfigError, Location, Problem, suggest
+from tests.cases import for_each
 
 
 def test_a_problem_is_shown_with_its_line_and_a_caret() -> None:
@@ -41,7 +42,7 @@ def test_a_long_file_keeps_its_columns_aligned() -> None:
     assert output.splitlines()[1:] == ["12345 | x", "      | ^"]
 
 
-@pytest.mark.parametrize("column", [1, 50, 500, 99_990, 100_001], ids=str)
+@for_each("column", [1, 50, 500, 99_990, 100_001], ids=str)
 def test_a_very_long_line_is_cut_around_its_column(column: int) -> None:
     line = "".join(str(n % 10) for n in range(1, 100_001))
     output = Problem("some-code", "", Location(1, column)).render("a.yaml", line)

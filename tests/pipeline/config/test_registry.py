@@ -11,6 +11,7 @@ import pytest
 from pipeline.config.registry import Registry, UnknownStageError
 from stages.authenticate import Authenticate
 from stages.translate_in import TranslateIn
+from tests.cases import for_each
 from tests.pipeline.support import Begin, Tap
 
 GROUP = "some.stages"
@@ -111,7 +112,7 @@ def test_an_unknown_name_lists_the_names_and_the_way_to_own_ones() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["", ":", "module:", ":Class", "a.b"])
+@for_each("name", ["", ":", "module:", ":Class", "a.b"])
 def test_half_an_import_path_is_an_unknown_name(name: str) -> None:
     assert str(refusal(name)) == f"there is no stage `{name}`"
 

@@ -60,7 +60,7 @@ def check(*stages: StageClass, known: Mapping[str, StageClass] = KNOWN) -> Probl
     return check_chain("p", steps, Start, End, Location(100, 1), lambda: known)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "stages",
     [
         (Begin, Finish),

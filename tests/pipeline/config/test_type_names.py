@@ -43,7 +43,7 @@ def test_values_are_described_as_people_do(value: Any, described: str) -> None:
     assert describe(value) == described
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "tuple_", "list_"),
     [
         (tuple[int, ...], True, True),

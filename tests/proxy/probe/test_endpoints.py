@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from proxy.probe.endpoints import models, window
 from proxy.probe.reply import Reply
+from tests.cases import for_each
 
 
 def body(**members: Any) -> Reply:
     return Reply(200, "", (members,))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("reply", "expected"),
     [
         (body(data=[{"id": "m", "max_model_len": 40960}]), ("max_model_len", 40960)),

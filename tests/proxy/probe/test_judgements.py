@@ -15,6 +15,7 @@ from proxy.probe.reply import Reply
 from proxy.probe.tools import tool_questions
 from stages.profiles.profile import Profile
 from stages.translation.reasoning_options import LEVELS
+from tests.cases import for_each
 from tests.support import profile
 
 NO = Reply(400, "400: unknown field")
@@ -294,7 +295,7 @@ ROWS: list[tuple[str, Sequence[Reply], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "replies", "sets"), ROWS)
+@for_each(("name", "replies", "sets"), ROWS)
 def test_replies_are_judged(name: str, replies: Sequence[Reply], sets: dict[str, Any]) -> None:
     finding = question(name).judge(replies)
 
@@ -308,7 +309,7 @@ def test_each_question_has_rows_here() -> None:
     assert {q.name for q in _all(profile())} - without <= {name for name, _, _ in ROWS}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "replies", "expected"),
     [
         ("the output limit", [CUT], True),
@@ -381,8 +382,8 @@ JUDGES: list[Callable[[], Sequence[Question]]] = [
 ]
 
 
-@pytest.mark.parametrize("part", JUDGES)
-@pytest.mark.parametrize("reply", [NO, OK, EMPTY, Reply(200), body(choices="none")])
+@for_each("part", JUDGES)
+@for_each("reply", [NO, OK, EMPTY, Reply(200), body(choices="none")])
 def test_any_reply_can_be_judged(part: Callable[[], Sequence[Question]], reply: Reply) -> None:
     for each in part():
         assert each.judge([reply] * len(each.requests)).evidence

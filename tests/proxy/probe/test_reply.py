@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from proxy.probe.reply import Reply, reply_from
+from tests.cases import for_each
 
 JSON = {"content-type": "application/json"}
 SSE = {"content-type": "text/event-stream; charset=utf-8"}
@@ -46,12 +47,12 @@ def test_a_stream_is_read() -> None:
     assert (reply.text, reply.finish, reply.tokens) == ("Hello", "stop", 2)
 
 
-@pytest.mark.parametrize("status", [401, 403, 408, 429, 502, 503, 504, 529])
+@for_each("status", [401, 403, 408, 429, 502, 503, 504, 529])
 def test_a_failure_unrelated_to_the_request_is_silence(status: int) -> None:
     assert whole(status, {"error": {"message": "no"}}).silent
 
 
-@pytest.mark.parametrize("status", [400, 404, 413, 422, 500, 501])
+@for_each("status", [400, 404, 413, 422, 500, 501])
 def test_a_refusal_is_no_silence(status: int) -> None:
     reply = whole(status, {"error": {"message": "not\n  so"}})
 
@@ -70,7 +71,7 @@ def test_what_is_not_json_is_a_refusal(body: bytes) -> None:
     assert reply_from("b", 200, JSON, body).error == "200, but the response is not JSON"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "body",
     [
         [],

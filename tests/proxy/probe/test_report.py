@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from ruamel.yaml import YAML
 
 from pipeline.config.parsing import parse
 from proxy.probe.question import Finding, Question
 from proxy.probe.report import key_findings, report
 from stages.profiles.profile import Profile
+from tests.cases import for_each
 from tests.support import profile
 
 Row = tuple[tuple[str, ...], str, dict[str, Any]]
@@ -92,7 +92,7 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("value", VALUES)
+@for_each("value", VALUES)
 def test_any_text_is_yaml(value: str) -> None:
     text = printed((("empty_tool_result",), "e # v: 'i'", {"empty_tool_result": value}), whole=True)
 

@@ -103,7 +103,7 @@ def test_a_misspelt_profile_gets_a_hint() -> None:
     assert error.hint == "did you mean `ollama`?"
 
 
-@pytest.mark.parametrize("name", ["", "Ollama2000", None, 3, ["ollama"], {}], ids=repr)
+@for_each("name", ["", "Ollama2000", None, 3, ["ollama"], {}], ids=repr)
 def test_an_invalid_profile_is_refused(name: Any) -> None:
     error = option_error({"profile": name}, Backend)
     assert error.option == "profile"
@@ -150,7 +150,7 @@ def test_health_is_a_path_and_true_is_the_list_of_models(health: Any, path: str)
     assert structured_backend(base_url="http://x.invalid/v1", health=health).profile.health == path
 
 
-@pytest.mark.parametrize("health", ["http://y.invalid/", "//y.invalid/", "/a b", "/x?y", ".:80"])
+@for_each("health", ["http://y.invalid/", "//y.invalid/", "/a b", "/x?y", ".:80"])
 def test_a_probe_goes_to_no_other_server(health: str) -> None:
     error = option_error({"base_url": "http://x.invalid/v1", "health": health}, Backend)
     assert error.option == "health"
@@ -209,7 +209,7 @@ def test_options_of_the_connection_cannot_be_overridden_by_model(key: str) -> No
     assert error.hint == "configure a second backend instead"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "overrides",
     [
         {"think_tags": "yes"},
@@ -235,7 +235,7 @@ def test_overrides_are_a_mapping(value: Any) -> None:
     assert text.startswith("expected a mapping, got ")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "path"),
     [
         ({}, ("backend",)),
@@ -271,7 +271,7 @@ def test_extra_members_yield_to_those_of_the_request() -> None:
     assert chat_request(resolved(), backend.profile).options["temperature"] == 0.7
 
 
-@pytest.mark.parametrize("name", ["model", "messages", "stream", "tools", "max_tokens", "n"])
+@for_each("name", ["model", "messages", "stream", "tools", "max_tokens", "n"])
 def test_members_that_the_translation_makes_are_refused(name: str) -> None:
     error = option_error({"base_url": "http://b.invalid/v1", "body": {name: 1}}, Backend)
 

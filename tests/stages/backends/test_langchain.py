@@ -142,7 +142,7 @@ class TestPayload:
         assert {"max_tokens", "max_completion_tokens"} & value.payload.keys() == {field}
 
     @MODES
-    @pytest.mark.parametrize("name", ["gpt-5-codex", "o3", "o1-mini", "gpt-6", "gpt-4o"])
+    @for_each("name", ["gpt-5-codex", "o3", "o1-mini", "gpt-6", "gpt-4o"])
     async def test_a_models_name_changes_nothing(self, name: str, stream: bool) -> None:
         value = call(CONVERSATION, tools=[{"type": "function"}], reasoning={"effort": "low"})
         value.options["text"] = {"format": "x"}

@@ -66,7 +66,7 @@ def test_row_b9_tools_go_without_reasoning(name: str, model: str, asked: Any) ->
     assert sent(name, "gpt-5.1", tools=[TOOL], **ADAPTIVE)["reasoning_effort"] == "high"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "model"),
     [
         ("openrouter", "google/gemini-2.5-pro"),

@@ -223,7 +223,7 @@ def test_a_refused_keyword_of_a_schema_is_left_out(keyword: str) -> None:
     assert f'"{keyword}"' not in str(again).replace("'", '"')
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "request_"),
     [
         ("temperature is not supported", {}),  # was not sent

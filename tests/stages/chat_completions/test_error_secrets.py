@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from stages.chat_completions.errors import error_from_object
 from tests.cases import for_each
 from tests.stages.chat_completions.support import openai, refused
@@ -50,7 +48,7 @@ def test_keys_are_removed_from_an_error_within_a_response(message: str) -> None:
     assert "Ab12Cd34Ef56" not in error_from_object("local", {"message": message}).message
 
 
-@pytest.mark.parametrize(
+@for_each(
     "message",
     [
         "Unrecognized key: max_completion_tokens",

@@ -239,7 +239,7 @@ NO_OVERFLOWS: dict[str, tuple[int, Any, type[ApiError]]] = {
 }
 
 
-@pytest.mark.parametrize(("status", "body", "expected"), NO_OVERFLOWS.values(), ids=NO_OVERFLOWS)
+@for_each(("status", "body", "expected"), NO_OVERFLOWS.values(), ids=NO_OVERFLOWS)
 def test_pitfall_01_similar_messages_are_no_overflow(
     status: int, body: Any, expected: type[ApiError]
 ) -> None:
@@ -280,7 +280,7 @@ def test_the_code_of_an_error_within_a_response_is_its_status(
     assert "it says why" in error.message
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "expected"),
     [
         ({"type": "overloaded_error", "message": "Overloaded"}, OverloadedError),
@@ -301,7 +301,7 @@ def test_the_type_of_an_error_within_a_response_is_its_status(
     assert type(error_in_document("local", {"type": "error", "error": body})) is expected
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "words"),
     [
         ("it says why", "it says why"),

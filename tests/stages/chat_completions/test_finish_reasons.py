@@ -94,7 +94,7 @@ def test_row_b2_the_worse_of_openrouter_s_two_reasons_counts(
     assert ended([text(message), end]) == expected
 
 
-@pytest.mark.parametrize("reasons", [*itertools.permutations(["stop", "length", "odd"])])
+@for_each("reasons", [*itertools.permutations(["stop", "length", "odd"])])
 def test_of_several_reasons_the_worst_counts(reasons: tuple[str, ...]) -> None:
     assert ended([text("a"), *map(finish, reasons)]) == "max_tokens"
     assert ended([text("a"), *map(finish, reasons), finish("abort"), finish("stop")]) == "error"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,8 +70,8 @@ def test_a_word_longer_than_a_number_can_be_is_not_buffered() -> None:
     assert "".join(sent).startswith("1" * 401)
 
 
-@pytest.mark.parametrize("size", [1, 4, 100])
-@pytest.mark.parametrize("text", [*REPLACED][:2])
+@for_each("size", [1, 4, 100])
+@for_each("text", [*REPLACED][:2])
 def test_such_arguments_are_the_same_streamed_and_whole(text: str, size: int) -> None:
     chunks = [calls(call("f", more, id="a", index=0)) for more in pieces(text, size)]
     whole = completion("tool_calls", tool_calls=[call("f", text, id="a")])

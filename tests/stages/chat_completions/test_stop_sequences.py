@@ -39,7 +39,7 @@ MAPPED = {"stop_sequences": "map"}
 FIVE = ("a", "b", "c", "d", "e")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "sent", "scanned"),
     [
         ({"max_stop_sequences": None, "fields": MAPPED}, 5, ()),
@@ -163,7 +163,7 @@ def answered(chunks: list[Any], **changes: Any) -> tuple[dict[str, Any], bool]:
     return builder.message, translator.stopped
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
+@for_each("size", [1, 2, 3, 5, 100])
 def test_a_response_ends_before_its_stop_sequence_and_says_which(size: int) -> None:
     chunks = [text(piece) for piece in pieces("Hello ENDless", size)]
     result, stopped = answered([*chunks, finish(), usage()])

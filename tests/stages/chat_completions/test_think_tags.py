@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +39,7 @@ def test_tags_at_the_beginning_are_reasoning(text: str, thinking: str, remaining
 INSIDE: Tags = (("<a>", "</a>"), ("<ab>", "-"), ("", "</a>"))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "thinking", "remaining"),
     [
         ("x</a>y", "x", "y"),

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stages.chat_completions.token_calibration import TokenCalibration, TokenEstimate
+from tests.cases import for_each
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 SHORT, LONG = (13, 34), (1853, 1874)
@@ -35,7 +36,7 @@ def test_a_size_is_believed_until_something_is_reported() -> None:
 # Row L7: as recorded, 60 short prompts made estimates of long ones 2.56 times too high.
 
 
-@pytest.mark.parametrize("count", [1, 10, 30, 60, 1000])
+@for_each("count", [1, 10, 30, 60, 1000])
 def test_row_l7_short_prompts_do_not_spoil_long_estimates(count: int) -> None:
     line = learned(*[SHORT] * count)
     assert estimates(line, LONG) == pytest.approx(1, abs=0.05)
@@ -125,7 +126,7 @@ def test_recent_prompts_count_more_than_old_ones() -> None:
     assert learned(*old, *recent).tokens(1000) > 1900
 
 
-@pytest.mark.parametrize("tokens", [0, -5, 499, 8001, 10**9])
+@for_each("tokens", [0, -5, 499, 8001, 10**9])
 def test_a_number_smaller_than_the_prompt_is_ignored(tokens: int) -> None:
     assert learned((1000, tokens)) == TokenEstimate()
 

@@ -93,7 +93,7 @@ def test_row_b6_also_where_another_call_follows() -> None:
     assert content(chunks) == [("tool_use", "Bash", {"command": "ls -l"}), ("tool_use", "g", {})]
 
 
-@pytest.mark.parametrize("again", ['{"command": "rm"}', COMMAND[:-3], "}", "x", COMMAND + "x"])
+@for_each("again", ['{"command": "rm"}', COMMAND[:-3], "}", "x", COMMAND + "x"])
 def test_row_b6_what_does_not_repeat_them_is_not_dropped(again: str) -> None:
     assert sent(streamed(COMMAND, again)) == COMMAND + again
 

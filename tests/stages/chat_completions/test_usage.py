@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,7 +202,7 @@ PLACES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("chunk", PLACES.values(), ids=PLACES)
+@for_each("chunk", PLACES.values(), ids=PLACES)
 def test_row_c20_usage_is_read_wherever_a_dialect_puts_it(chunk: dict[str, Any]) -> None:
     for chunks in ([text("a"), finish(), chunk], [text("a"), chunk, finish()]):
         used = message(chunks)["usage"]

@@ -20,7 +20,12 @@ from stages.keys.config import Key, parse_time
 from stages.list_models import ListModels
 from stages.messages_api.errors import AuthenticationError, NotFoundError
 from stages.resolve import Resolve
+<<<<<<< HEAD
 from stages.routing.allowed_models import AllowedModels
+=======
+from stages.routing.model_names import AllowedModels
+from tests.cases import for_each
+>>>>>>> suite
 from tests.support import backend, http, validated
 
 
@@ -158,7 +163,7 @@ async def resolved(allowed: AllowedModels, model: str) -> str:
     return str(out.target.model)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("names", "model"),
     [
         (("small",), "small"),
@@ -172,7 +177,7 @@ async def test_an_allowed_model_is_resolved(names: tuple[str, ...], model: str) 
     assert await resolved(AllowedModels(names), model) == model.removesuffix("[1m]")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("names", "model"),
     [
         (("small",), "large"),

@@ -8,6 +8,7 @@ from attrs import evolve
 from stages.limits.counts import window
 from stages.limits.ledger import Ledger
 from stages.limits.store import Admitted, Refused
+from tests.cases import for_each
 from tests.stages.limits.ledgers import NewLedger
 from tests.stages.limits.ledgers import ledger_server as ledger_server
 from tests.stages.limits.ledgers import new_ledger as new_ledger
@@ -34,7 +35,7 @@ def left(ledger: AnyLedger, want: Ask, at: float = 0) -> float:
     return remaining
 
 
-@pytest.mark.parametrize("maximum", [1, 7, 100, 1000])
+@for_each("maximum", [1, 7, 100, 1000])
 def test_a_rate_admits_its_maximum_at_once_and_no_more(maximum: int, new_ledger: NewLedger) -> None:
     ledger = new_ledger()
     number = sum(admitted(ledger, str(n), rate(maximum), at=n * 1e-9) for n in range(maximum + 5))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from attrs import Factory, define
 
 from stages.limits.ledger import Ledger
 from stages.limits.store import Admitted, Level
+from tests.cases import for_each
 from tests.stages.limits.support import Ask, admit, budget, places, rate
 
 START = 1_795_867_200.0
@@ -110,7 +110,7 @@ class Random:
         return self.ledger._count(ask.want).level(self.now, ask.want)
 
 
-@pytest.mark.parametrize("seed", range(40))
+@for_each("seed", range(40))
 def test_holds_return_to_zero_and_spent_is_what_was_used(seed: int) -> None:
     world = Random(random.Random(seed))
     for _ in range(STEPS):
@@ -126,7 +126,7 @@ def test_holds_return_to_zero_and_spent_is_what_was_used(seed: int) -> None:
     assert not world.ledger._holds
 
 
-@pytest.mark.parametrize("seed", range(10))
+@for_each("seed", range(10))
 def test_late_settlements_of_expired_holds_are_charged_once(seed: int) -> None:
     world = Random(random.Random(seed))
     for n in range(50):

@@ -16,6 +16,7 @@ from pipeline.task_groups import task_group
 from stages.limits.memory import MemoryStore
 from stages.limits.share_store import ShareStore
 from stages.limits.store import Admitted, LimitStore, Refused, StoreUnavailableError, Want
+from tests.cases import for_each
 from tests.stages.limits.support import Ask, budget, places, rate
 
 REPLICAS = 4
@@ -127,7 +128,7 @@ async def admit(store: LimitStore, hold: str, *asks: Ask) -> Admitted | Refused:
     return await store.admit(hold, tuple([ask.want for ask in asks]), [ask.amount for ask in asks])
 
 
-@pytest.mark.parametrize("seed", range(25))
+@for_each("seed", range(25))
 async def test_a_limit_is_exceeded_by_at_most_the_shares_of_all_replicas(seed: int) -> None:
     world = World(random.Random(seed))
     for _ in range(120):
@@ -154,7 +155,7 @@ async def test_the_bound_is_reached(seconds: float, max_error: float, excess: fl
     assert world.used == MAXIMUM + excess
 
 
-@pytest.mark.parametrize("seed", range(10))
+@for_each("seed", range(10))
 async def test_the_store_counts_what_was_used_when_all_shares_are_over(seed: int) -> None:
     world = World(random.Random(seed))
     world.store.clock = lambda: 1_795_867_200.0  # nothing leaks

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-import pytest
 from attrs import Factory, define
 
 from stages.limits.ledger import Ledger
 from stages.limits.store import Admitted
+from tests.cases import for_each
 from tests.stages.limits.ledgers import NewLedger
 from tests.stages.limits.ledgers import ledger_server as ledger_server
 from tests.stages.limits.ledgers import new_ledger as new_ledger
@@ -113,7 +113,7 @@ class History:
         raise AssertionError("requests wake each other for ever")
 
 
-@pytest.mark.parametrize("seed", range(100))
+@for_each("seed", range(100))
 def test_each_waiting_request_gets_on(seed: int) -> None:
     history = History(random.Random(seed))
     for n in range(60):

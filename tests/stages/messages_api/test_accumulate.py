@@ -140,7 +140,7 @@ def test_a_truncated_response_has_the_complete_members_of_a_call(
     assert message["content"][0]["input"] == expected
 
 
-@pytest.mark.parametrize("arguments", [arguments for arguments, _ in CUT.values()], ids=CUT)
+@for_each("arguments", [arguments for arguments, _ in CUT.values()], ids=CUT)
 def test_cut_arguments_of_a_call_that_the_client_runs_are_raw(arguments: str) -> None:
     message = built(START, *tool(*arguments), e.MessageDelta("tool_use", Usage(3, 1)))
     assert message["content"][0]["input"] == {"_raw": arguments}

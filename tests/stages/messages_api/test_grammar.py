@@ -82,7 +82,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("events", RIGHT.values(), ids=RIGHT)
+@for_each("events", RIGHT.values(), ids=RIGHT)
 def test_a_right_stream_passes(events: list[e.StreamEvent]) -> None:
     check_grammar(payloads(*events))
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
+from tests.cases import for_each
 from tests.support import request
 
 USAGE = Usage(3, 4, 5, 6, 2)
@@ -74,7 +75,7 @@ EVENTS: dict[str, tuple[e.StreamEvent, dict[str, Any], type[BaseModel] | None]] 
 }
 
 
-@pytest.mark.parametrize(("event", "payload", "model"), EVENTS.values(), ids=EVENTS)
+@for_each(("event", "payload", "model"), EVENTS.values(), ids=EVENTS)
 def test_an_event_is_written_as_the_official_sdk_reads_it(
     event: e.StreamEvent, payload: dict[str, Any], model: type[BaseModel] | None
 ) -> None:

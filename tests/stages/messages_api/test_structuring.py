@@ -198,7 +198,7 @@ def test_a_block_of_the_user_is_read(block: dict[str, Any], expected: m.Block) -
     assert blocks(block) == (expected,)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("block", "expected"),
     [
         ({"type": "thinking", "thinking": "hm"}, m.ThinkingBlock("hm")),

@@ -6,7 +6,6 @@ import re
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from attrs import asdict, evolve, fields, has
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +14,7 @@ from stages import exchange as exchange_module
 from stages.exchange import NOT_IN_JSON, Attempt, Degradation, Exchange, LimitRefusal, Target
 from stages.page import packing
 from stages.page.packing import MAX_TIMES, pack, thinned, unpack
+from tests.cases import for_each
 from tests.stages.page.exchanges import ended
 
 TIMES = st.lists(st.floats(0, 1e6), min_size=1, max_size=300).map(sorted)
@@ -24,7 +24,7 @@ def comparable(exchange: Exchange) -> dict[str, Any]:
     return {**asdict(exchange), "usage": exchange.usage, "on_end": None}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "exchange",
     [
         ended(),

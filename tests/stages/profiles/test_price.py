@@ -12,6 +12,7 @@ from proxy.config import read
 from stages.profiles.price import Price, price_on
 from stages.usage.report import configured_prices
 from stages.usage.rows import Sums
+from tests.cases import for_each
 
 USED = Sums(
     total_ms=1_800_000,
@@ -22,7 +23,7 @@ USED = Sums(
 )
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("price", "cost"),
     [
         (Price(input=3, output=15), 6 + 3 + 1.5 + 1.5),

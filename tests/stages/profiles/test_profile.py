@@ -97,7 +97,7 @@ def test_every_key_says_what_it_is_for() -> None:
     assert all(field.metadata["help"] for field in attrs.fields(Profile))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "url",
     [
         "http://localhost:11434/v1",
@@ -159,7 +159,7 @@ def test_a_key_of_plain_letters_can_be_sent(key: str) -> None:
     assert profile(api_key=key).api_key == key
 
 
-@pytest.mark.parametrize("key", ["s3cret\n", " s3cret", "s3cret\r\nx: y", "s3crét", "s3cret\x00"])
+@for_each("key", ["s3cret\n", " s3cret", "s3cret\r\nx: y", "s3crét", "s3cret\x00"])
 def test_a_key_that_no_header_can_have_is_refused_and_not_shown(key: str) -> None:
     with pytest.raises(OptionError, match="cannot be sent") as raised:
         profile(api_key=key)
@@ -167,7 +167,7 @@ def test_a_key_that_no_header_can_have_is_refused_and_not_shown(key: str) -> Non
     assert "s3cr" not in f"{raised.value}{raised.value.hint}"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "value"),
     [("x token", "a"), ("", "a"), ("x:", "a"), ("x-a", "s3cret\n"), ("x-a", "s3cr\r\nb: c")],
 )

@@ -9,6 +9,7 @@ import pytest
 from stages.messages_api.stream_events import BlockDelta, BlockStart, MessageStart
 from stages.messages_api.usage import Usage
 from stages.recording.lines import Line, LineError, Recorded, ResponseCollector, parse
+from tests.cases import for_each
 from tests.support import body, request
 
 
@@ -35,7 +36,7 @@ def test_a_person_may_write_an_exchange() -> None:
     assert saved == Recorded({"model": "m"}, {"anthropic-beta": "x"})
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("data", "words"),
     [
         (b"", "not valid JSON"),

@@ -6,12 +6,12 @@ import json
 import re
 from typing import Any
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stages.recording import redaction
 from stages.recording.redaction import MARK, redacted, redacted_text
+from tests.cases import for_each
 
 WORD = "Q7hZ2kLm9XwPa3Rt5Vn8Bc1D"
 
@@ -62,7 +62,7 @@ SECRETS: dict[str, st.SearchStrategy[tuple[str, str, str]]] = {
 AROUND = st.text("ab .\n\"'{}:/-_=1", max_size=20)
 
 
-@pytest.mark.parametrize("kind", SECRETS)
+@for_each("kind", SECRETS)
 def test_a_secret_of_each_kind_is_replaced_wherever_it_is(kind: str) -> None:
     @given(SECRETS[kind], AROUND, AROUND)
     def check(secret: tuple[str, str, str], begin: str, end: str) -> None:
@@ -76,7 +76,7 @@ def test_a_secret_of_each_kind_is_replaced_wherever_it_is(kind: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("name", ["password", "db_password", "api_key", "apiKey", "X-Secret"])
+@for_each("name", ["password", "db_password", "api_key", "apiKey", "X-Secret"])
 def test_the_text_of_a_member_with_such_a_name_is_replaced(name: str) -> None:
     assert redacted({"input": {name: "hunter two"}}) == {"input": {name: MARK}}
     assert redacted({name: {"type": "string"}}) == {name: {"type": "string"}}
@@ -86,7 +86,7 @@ def test_names_of_members_are_redacted_too() -> None:
     assert redacted({"me@example.com": [1, None, True]}) == {MARK: [1, None, True]}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "token = lexer.next_token()",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stages.routing.breaker import Breaker, Breakers, Change
+from tests.cases import for_each
 
 LIMITS = Breakers(failures=3, window=10, cooldown=30)
 
@@ -95,8 +96,8 @@ def test_a_half_open_attempt_without_result_allows_another() -> None:
     assert not breaker.allows(34)
 
 
-@pytest.mark.parametrize("end", ["response_started", "succeeded", "failed"])
-@pytest.mark.parametrize("when", ["before it opened", "next to the probe"])
+@for_each("end", ["response_started", "succeeded", "failed"])
+@for_each("when", ["before it opened", "next to the probe"])
 def test_only_the_half_open_attempt_counts(when: str, end: str) -> None:
     breaker = failing(1, 2)
     other = breaker.attempt(3)

@@ -88,7 +88,7 @@ def test_images_are_found_wherever_they_are(place: Any) -> None:
     assert not has_images(asking(place(text("an image"))))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("thinking", "wanted"),
     [
         (None, False),

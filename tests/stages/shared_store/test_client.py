@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from stages.shared_store.client import library_url
+from tests.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "expected"),
     [
         ("valkey://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0"),

@@ -42,7 +42,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         '{"city": "Paris"}',
@@ -91,7 +91,7 @@ def test_json_in_a_string_is_what_it_says() -> None:
     assert repair_arguments(json.dumps('{"city": "x"}'), SCHEMA) == ('{"city":"x"}', "coerced")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [
         '{"days": 5}',
@@ -200,7 +200,7 @@ def test_a_repair_that_loses_everything_is_not_used() -> None:
     assert repair_arguments("{oh dear}", {}) == ("{oh dear}", "broken")
 
 
-@pytest.mark.parametrize(
+@for_each(
     "schema",
     [
         None,

@@ -237,7 +237,7 @@ def test_buffered_text_has_a_limit_and_takes_linear_time() -> None:
 
 
 @pytest.mark.untraced
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "<tool_call>" * 20_000,

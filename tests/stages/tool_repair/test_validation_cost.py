@@ -116,7 +116,7 @@ def test_row_a3_a_schema_that_doubles_the_work_is_not_asked(schema: Schema) -> N
     assert repair_arguments("{'a': 1, 'b': 2}", schema) == ('{"a":1,"b":2}', "repaired")
 
 
-@pytest.mark.parametrize(("schema", "value"), ALONG.values(), ids=ALONG)
+@for_each(("schema", "value"), ALONG.values(), ids=ALONG)
 def test_row_a3_an_expensive_schema_is_not_used(schema: Schema, value: Any) -> None:
     assert is_compilable(schema)
     assert not is_cheap_to_validate(schema, value)
@@ -130,7 +130,7 @@ def test_row_a3_a_schema_that_takes_long_to_compile_is_not_asked(schema: Schema)
     assert ToolSchema(schema).fits({"p0": "no"})
 
 
-@pytest.mark.parametrize("schema", ELSEWHERE.values(), ids=ELSEWHERE)
+@for_each("schema", ELSEWHERE.values(), ids=ELSEWHERE)
 def test_row_a3_only_plain_references_are_followed(schema: Schema) -> None:
     assert not is_compilable(schema)
 

@@ -8,6 +8,7 @@ import pytest
 
 from stages.translation.envelope import Envelope, owner_of, seal
 from stages.translation.request import chat_request as translated
+from tests.cases import for_each
 from tests.stages.translation.response_support import PARIS, TWO
 from tests.stages.translation.support import (
     THINKING,
@@ -112,8 +113,8 @@ def test_tags_are_text_where_the_profile_says_so() -> None:
     assert content(TAGGED, request=plain) == [("text", "\n<think>Hm</think>\n\nHello")]
 
 
-@pytest.mark.parametrize("buffered", ["<", "\n<think", "  <t"])
-@pytest.mark.parametrize(
+@for_each("buffered", ["<", "\n<think", "  <t"])
+@for_each(
     ("follows", "expected"),
     [
         (calls(call("f", "{}", index=0)), ("tool_use", "f", {})),

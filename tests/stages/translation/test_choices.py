@@ -54,7 +54,7 @@ def chunk(*choices: dict[str, Any]) -> dict[str, Any]:
 # Rows B4 and B5: all choices
 
 
-@pytest.mark.parametrize("indexes", [(0, 1, 2), (0, 0, 0), (1, 1, 1), (2, 1, 0), (7, None, "x")])
+@for_each("indexes", [(0, 1, 2), (0, 0, 0), (1, 1, 1), (2, 1, 0), (7, None, "x")])
 def test_row_b4_the_choices_of_a_stream_may_count_as_they_like(indexes: tuple[Any, ...]) -> None:
     response = zip(indexes, ["Whis", "per", " it"], strict=True)
     chunks = [chunk(choice(index, content=more)) for index, more in response]

@@ -29,7 +29,7 @@ def functions(*tools: dict[str, Any]) -> list[dict[str, Any]]:
     return [tool["function"] for tool in request.options["tools"]]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("kind", "name", "member"),
     [
         ("bash_20250124", "bash", "command"),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.cases import for_each
 from tests.stages.translation.response_support import PARIS, ROME, TWO
 from tests.stages.translation.support import (
@@ -93,7 +91,7 @@ def test_pitfall_04_calls_of_a_whole_completion_stay_apart(
     assert first["id"] != second["id"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "broken",
     ['{"a": "b', "{'a': 1}", "ls -l", "[1]", '{"a": NaN}', "", "null"],
 )

@@ -11,6 +11,7 @@ from stages.chat_completions.tool_calls import ToolCall
 from stages.messages_api.errors import InternalError
 from stages.tool_repair.repair import ResponseRepair
 from stages.translation.response import ResponseTranslator
+from tests.cases import for_each
 from tests.stages.translation.support import THINKING, call, calls, delta, text
 from tests.support import chat_request
 
@@ -34,7 +35,7 @@ AFTER: dict[str, tuple[Iterable[Any], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("before", "one"), AFTER.values(), ids=AFTER)
+@for_each(("before", "one"), AFTER.values(), ids=AFTER)
 def test_row_a9_after_an_open_part_so_much_is_kept_and_no_more(
     before: Iterable[Any], one: dict[str, Any]
 ) -> None:

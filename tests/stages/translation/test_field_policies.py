@@ -12,6 +12,7 @@ from stages.profiles.policies import SUPPORTED
 from stages.profiles.profile import profiles
 from stages.translation.field_policies import FieldPolicies
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.support import degradations, profile, resolved
 
 
@@ -78,7 +79,7 @@ def test_a_field_of_a_newer_client_is_reported_by_its_name() -> None:
     assert notes({"brand_new": 1}) == ("brand_new:dropped",)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("fields", "words"),
     [
         ({"top_g": "drop"}, "no field `top_g`"),

@@ -9,6 +9,7 @@ import pytest
 
 from stages.messages_api import validation
 from stages.wire.json_codec import encode
+from tests.cases import for_each
 from tests.stages.translation.conversation_support import (
     assistant,
     noted,
@@ -193,7 +194,7 @@ def test_a_tool_that_comes_or_goes_is_reported_to_the_model(
     assert list(validation.problems(request(messages=list(turns)))) == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "block",
     [
         {"type": "brand_new"},
@@ -202,7 +203,7 @@ def test_a_tool_that_comes_or_goes_is_reported_to_the_model(
     ],
     ids=["unknown", "a definition", "of another type"],
 )
-@pytest.mark.parametrize("policy", ["map", "emulate"])
+@for_each("policy", ["map", "emulate"])
 def test_other_blocks_of_a_system_message_are_reported(block: dict[str, Any], policy: str) -> None:
     fields = {"system_message": policy}
     kind = f"{block['type']}:dropped"

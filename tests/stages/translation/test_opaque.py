@@ -11,6 +11,7 @@ from attrs import evolve
 
 from stages.tool_repair.repair import ResponseRepair
 from stages.translation.envelope import owner_of, unseal
+from tests.cases import for_each
 from tests.stages.translation.opaque_support import (
     ADAPTIVE,
     ENCRYPTED,
@@ -45,7 +46,7 @@ ITEM: dict[str, Any] = {
 
 
 @WISHES
-@pytest.mark.parametrize(
+@for_each(
     "members",
     [
         SIGNED,
@@ -112,8 +113,8 @@ def test_row_b12_unknown_extras_go_to_the_first_call_only() -> None:
 
 
 @WISHES
-@pytest.mark.parametrize("late", [False, True])
-@pytest.mark.parametrize(
+@for_each("late", [False, True])
+@for_each(
     "members",
     [
         {"reasoning_details": [ENCRYPTED]},
@@ -160,7 +161,7 @@ DEEPSEEK = {
 
 
 @WISHES
-@pytest.mark.parametrize("thought", ["Let me see.", "Long. " * 3_000])
+@for_each("thought", ["Let me see.", "Long. " * 3_000])
 def test_row_b15_known_reasoning_goes_back_without_a_request(
     thought: str, requested: dict[str, Any]
 ) -> None:
@@ -199,8 +200,8 @@ def in_fragments(item: dict[str, Any], size: int) -> list[dict[str, Any]]:
 
 
 @WISHES
-@pytest.mark.parametrize("split", [False, True])
-@pytest.mark.parametrize("size", [1, 100])
+@for_each("split", [False, True])
+@for_each("size", [1, 100])
 def test_row_b17_the_item_goes_back_unchanged(
     requested: dict[str, Any], split: bool, size: int
 ) -> None:
@@ -238,10 +239,8 @@ def test_row_b17_without_the_item_no_thinking_follows_a_call() -> None:
 # B14, B23, B32
 
 
-@pytest.mark.parametrize(
-    "names", [["f"], ["mcp__" + "x" * 80], ["f", "g"]], ids=["one", "shortened", "two"]
-)
-@pytest.mark.parametrize("split", [False, True])
+@for_each("names", [["f"], ["mcp__" + "x" * 80], ["f", "g"]], ids=["one", "shortened", "two"])
+@for_each("split", [False, True])
 def test_row_b14_a_result_has_its_tool_s_name_where_needed(names: list[str], split: bool) -> None:
     for options in ({}, {"tool_message_name": True}):
         talk = Talk(profile(**options, split_tool_results=split))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.cases import for_each
 from tests.stages.translation.opaque_support import (
     ADAPTIVE,
     ENCRYPTED,
@@ -32,7 +33,7 @@ from tests.support import profile
 # B13: the ids of calls
 
 
-@pytest.mark.parametrize(
+@for_each(
     "identity",
     [
         "functions.Bash:0",

@@ -37,7 +37,7 @@ OTHER_TARGETS = [Target("other", "some-model"), Target("fake", "another-model")]
 
 
 @WISHES
-@pytest.mark.parametrize("other", OTHER_TARGETS, ids=lambda each: each.backend)
+@for_each("other", OTHER_TARGETS, ids=lambda each: each.backend)
 def test_another_target_gets_nothing_of_it(other: Target, requested: dict[str, Any]) -> None:
     talk = Talk(more=requested)
     chunks = [delta(reasoning_details=[ENCRYPTED]), *one_call("functions.f:0", **SIGNED)]

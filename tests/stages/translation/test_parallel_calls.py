@@ -162,7 +162,7 @@ def test_the_id_of_the_backend_is_kept_when_it_is_fit() -> None:
     assert result["content"][0]["id"] == "call_A-1"
 
 
-@pytest.mark.parametrize("identity", ["", None, 7, "functions.f:0", "x" * 65, "a b", "é"], ids=str)
+@for_each("identity", ["", None, 7, "functions.f:0", "x" * 65, "a b", "é"], ids=str)
 def test_a_call_without_a_fit_id_gets_one(identity: Any) -> None:
     result = message([calls(call("f", "{}", id=identity, index=0)), finish()])
     assert result["content"][0]["id"].startswith("toolu_")
@@ -264,8 +264,8 @@ WITHOUT_END: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 @pytest.mark.untraced
-@pytest.mark.parametrize("tags", [(), THINK], ids=["", "think tags"])
-@pytest.mark.parametrize("one", WITHOUT_END.values(), ids=WITHOUT_END)
+@for_each("tags", [(), THINK], ids=["", "think tags"])
+@for_each("one", WITHOUT_END.values(), ids=WITHOUT_END)
 def test_a_response_without_end_takes_linear_time(
     one: Callable[[int], dict[str, Any]], tags: Tags
 ) -> None:

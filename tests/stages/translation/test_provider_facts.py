@@ -13,6 +13,7 @@ from stages.events import ChatRequest
 from stages.messages_api.errors import UnsupportedError
 from stages.profiles.describe import profile_named
 from stages.translation.request import chat_request
+from tests.cases import for_each
 from tests.pdfs import pdf
 from tests.stages.translation.fuzz_support import quick
 from tests.stages.translation.test_conversation_fuzz import TURNS, translated
@@ -41,7 +42,7 @@ def option(options: dict[str, Any], name: str, **request: Any) -> Any:
     return sent(options, **request).options.get(name)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("request_", "thinking"),
     [
         (ADAPTIVE, {"type": "enabled"}),
@@ -75,7 +76,7 @@ def test_row_b16_claude_still_gets_its_budget() -> None:
     assert "thinking:dropped" in degradations(sent(options, **ADAPTIVE, max_tokens=1000))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("request_", "effort"),
     [
         ({**ADAPTIVE, "output_config": {"effort": "medium"}}, "low"),

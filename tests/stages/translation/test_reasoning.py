@@ -77,7 +77,7 @@ def test_row_c6_a_budget_over_the_limit_is_lowered_and_reported(way: str, key: s
         assert degradations(result) == notes
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("max_tokens", "budget"), [(3000, 2999), (1025, 1024), (9000, 4096), (1024, None), (1, None)]
 )
 def test_a_budget_is_below_the_output_limit(max_tokens: int, budget: int | None) -> None:

@@ -132,7 +132,7 @@ def test_zero_is_a_value() -> None:
     assert notes == ()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("options", "stop"),
     [
         ({"max_stop_sequences": None, "fields": MAPPED}, FIVE),
@@ -208,7 +208,7 @@ def test_a_tool_is_strict_where_its_schema_may_be(needs_all: bool, closed: bool)
     assert notes == (() if strict else ("tools.strict:dropped",))
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("name", "strict", "sent", "notes"),
     [
         ("vllm", True, True, ()),
@@ -240,7 +240,7 @@ CHOICES: dict[str, tuple[Any, bool, Any, list[Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("choice", "named", "expected", "tools"), CHOICES.values(), ids=CHOICES)
+@for_each(("choice", "named", "expected", "tools"), CHOICES.values(), ids=CHOICES)
 def test_pitfall_34_each_tool_choice_is_mapped(
     choice: Any, named: bool, expected: Any, tools: list[Any]
 ) -> None:
@@ -250,7 +250,7 @@ def test_pitfall_34_each_tool_choice_is_mapped(
     assert notes == ()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("when", "disabled", "expected", "notes"),
     [
         ("always", False, True, ()),
@@ -300,7 +300,7 @@ def test_nothing_of_tools_is_sent_without_tools() -> None:
         assert not {"tools", "tool_choice", "parallel_tool_calls"}.intersection(result)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("choice", "required"),
     [(None, False), ("auto", False), ("none", False), ("any", True), ("tool", True)],
 )

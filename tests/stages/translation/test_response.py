@@ -115,7 +115,7 @@ def test_text_after_a_surplus_call_is_kept() -> None:
     ]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("reason", "expected"),
     [
         ("stop", "end_turn"),
@@ -151,7 +151,7 @@ def test_a_matched_stop_string_is_reported(name: str) -> None:
     assert (result["stop_reason"], result["stop_sequence"]) == ("stop_sequence", "END")
 
 
-@pytest.mark.parametrize("counts", [None, 128009, "", {}, [], "eos"], ids=str)
+@for_each("counts", [None, 128009, "", {}, [], "eos"], ids=str)
 def test_other_stop_reasons_are_no_stop_string(counts: Any) -> None:
     chunk = finish("stop")
     chunk["choices"][0]["stop_reason"] = counts

@@ -93,7 +93,7 @@ def test_an_error_in_a_chunk_is_raised_anywhere(
     assert not any(isinstance(event, e.BlockStop) for event in events)
 
 
-@pytest.mark.parametrize("body", [None, "", {}, False, 0], ids=repr)
+@for_each("body", [None, "", {}, False, 0], ids=repr)
 def test_an_empty_error_is_no_error(body: Any) -> None:
     assert content([{**text("a"), "error": body}, finish()]) == [("text", "a")]
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from stages.messages_api import stream_events as e
 from stages.messages_api.usage import Usage
+from tests.cases import for_each
 from tests.stages.translation.support import (
     THINKING,
     delta,
@@ -35,7 +34,7 @@ def test_pitfall_11_the_start_has_an_estimate_and_the_end_usage() -> None:
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "chunks",
     [
         [usage(), text("a"), finish()],
@@ -55,7 +54,7 @@ def test_usage_is_taken_anywhere(chunks: list[dict[str, Any]]) -> None:
     assert (used["input_tokens"], used["output_tokens"]) == (11, 7)
 
 
-@pytest.mark.parametrize("counts", [None, {}, [], "7", {"prompt_tokens": "x"}], ids=str)
+@for_each("counts", [None, {}, [], "7", {"prompt_tokens": "x"}], ids=str)
 def test_usage_that_never_comes_is_estimated(counts: Any) -> None:
     chunks = [text("word " * 100), finish(usage=counts)]
     used = message(chunks)["usage"]

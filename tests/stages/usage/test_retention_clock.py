@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-
 from stages.usage.retention_clock import RetentionClock
+from tests.cases import for_each
 
 DAY = 86_400.0
 #: Unix time, the monotonic clock, and whether rows may be deleted then.
 Reading = tuple[float, float, bool]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("newest_row", "readings"),
     [
         (None, [(1000 * DAY, 0, True)]),

@@ -169,7 +169,7 @@ def test_json_that_breaks_off_is_kept_up_to_there(text: str, value: Any) -> None
     assert json_codec.decode_prefix(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "nope", "{'a'", '{"a": NaN}', '{"a": 1e400, "b"'])
+@for_each("text", ["", "nope", "{'a'", '{"a": NaN}', '{"a": 1e400, "b"'])
 def test_text_that_cannot_begin_json_is_no_prefix(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         json_codec.decode_prefix(text)
@@ -183,7 +183,7 @@ def test_any_prefix_of_an_object_is_an_object_without_infinities(text: str, end:
     assert not any(isinstance(item, float) and math.isinf(item) for item in value.values())
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("data", "value"),
     [
         (rb'{"a":"x\ud83d"}', {"a": "x\ufffd"}),
@@ -215,7 +215,7 @@ MANY = {
 }
 
 
-@pytest.mark.parametrize("many", MANY.values(), ids=MANY)
+@for_each("many", MANY.values(), ids=MANY)
 def test_row_a7_too_many_values_are_refused(many: bytes) -> None:
     with pytest.raises(json_codec.TooManyError, match=r"^more than 320000 values$"):
         json_codec.decode(many)

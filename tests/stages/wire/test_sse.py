@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from stages.wire.json_codec import encode
 from stages.wire.sse import SseDecoder, encode_event
+from tests.cases import for_each
 
 STREAM = (
     ": keep-alive\n"
@@ -104,7 +105,7 @@ def test_the_data_of_an_event_comes_out_as_it_went_in(lines: list[str], crlf: bo
     assert decoded([stream]) == ([b"\n".join(line.encode() for line in lines)] if lines else [])
 
 
-@pytest.mark.parametrize(
+@for_each(
     "end", [b"", b"\n", b"\r\n", b"\r", b"\n\n"], ids=["nothing", "LF", "CRLF", "CR", "LF LF"]
 )
 def test_the_last_event_needs_no_empty_line(end: bytes) -> None:
