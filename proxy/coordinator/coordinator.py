@@ -36,6 +36,9 @@ from stages.limits.store import Refused
 
 log = logging.getLogger("llm_proxy")
 
+#: Seconds until the next attempt, after a connection could not be accepted.
+_ACCEPT_AGAIN = 1.0
+
 
 @define(eq=False)
 class _Worker:
@@ -95,6 +98,10 @@ class Coordinator:
                 try:
                     accepted, _ = listener.accept()
                 except (BlockingIOError, ConnectionError):
+                    continue
+                except OSError as error:  # too many open files
+                    log.error("the coordinator cannot accept a worker: %s", error.strerror)
+                    await anyio.sleep(_ACCEPT_AGAIN)
                     continue
                 group.start_soon(self.attend, accepted)
 
