@@ -62,7 +62,7 @@ def open_standard_files() -> None:
     for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
         if getattr(sys, name) is None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest number
-            setattr(sys, name, open(number, mode))  # noqa: SIM115
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def foreign(home: Path) -> Iterator[str]:

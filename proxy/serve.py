@@ -92,8 +92,9 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
     with folder as name:
         settings = uvicorn_config(functools.partial(start, None, Path(name)), server)
         on_start = functools.partial(coordinator.start, shared)
+        on_orphaned = functools.partial(remove_unless_locked, Path(name))
         try:
-            Workers(settings, listeners(listener), on_start).run()
+            Workers(settings, listeners(listener), on_start, on_orphaned).run()
         except OSError as error:
             hint = "raise the limits of open files and processes, or set fewer `workers`"
             raise click.ClickException(f"workers cannot start: {error}\n  hint: {hint}") from error

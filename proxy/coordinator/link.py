@@ -106,7 +106,7 @@ class Link:
             await anyio.sleep(RECONNECT)
 
     def _connect(self) -> socket.socket | None:
-        """Return a connected socket. None: no supervisor, a full backlog, or too many open files."""
+        """Return a connected socket. None: no supervisor, a full backlog, too many open files."""
         sock = None
         try:
             sock = socket.socket(socket.AF_UNIX)

@@ -33,7 +33,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from proxy.http.disconnect import CLOSE_TIMEOUT
-from proxy.signals import EXIT_SIGNALS, has_terminal
+from proxy.signals import EXIT_SIGNALS, WorkerProcess, has_terminal
 
 log = logging.getLogger("llm_proxy")
 
@@ -66,6 +66,12 @@ class Worker(Process):
     restart_at = math.inf
     """When the next one starts, if this one is dead: seconds of the monotonic clock."""
 
+    def __init__(
+        self, config: Config, sockets: list[socket.socket], on_orphaned: Callable[[], None]
+    ) -> None:
+        super().__init__(config, sockets)
+        self.process = WorkerProcess(self.process, on_orphaned)
+
     def is_alive(self, timeout: float = 5) -> bool:
         """Whether the process runs, and has responded to one of the checks in `timeout` seconds.
 
@@ -88,7 +94,7 @@ class Workers(Multiprocess):
     """The supervisor. It serves no requests itself.
 
     `on_start` is called in the main thread, with SIGHUP blocked: threads that it starts inherit
-    that. Otherwise a SIGHUP to one of them would end the process.
+    that. Otherwise a SIGHUP to one of them would end the process. `on_orphaned`: see WorkerProcess.
     """
 
     processes: list[Worker]  # type: ignore[assignment]
@@ -98,10 +104,14 @@ class Workers(Multiprocess):
     """Whether no worker could start."""
 
     def __init__(
-        self, config: Config, sockets: list[socket.socket], on_start: Callable[[], None]
+        self,
+        config: Config,
+        sockets: list[socket.socket],
+        on_start: Callable[[], None],
+        on_orphaned: Callable[[], None],
     ) -> None:
         super().__init__(config, sockets)
-        self.on_start = on_start
+        self.on_start, self.on_orphaned = on_start, on_orphaned
 
     def run(self) -> None:
         """Run the workers until a signal. Exit with status 1 if none can start.
@@ -197,7 +207,7 @@ class Workers(Multiprocess):
 
     def _started_worker(self, delay: float = 0) -> Worker:
         """Start a worker. Raises OSError."""
-        worker = Worker(self.config, self.sockets)
+        worker = Worker(self.config, self.sockets, self.on_orphaned)
         worker.delay = delay
         # The worker inherits the mask. Ctrl-C would end its imports with a traceback.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
