@@ -28,9 +28,9 @@ _started = threading.Event()
 class WorkerProcess(SpawnProcess):
     """A process like `process`, which ends at once if the supervisor dies while it starts.
 
-    It imports its modules for a second, with the socket of the port open. The imports happen when
-    its pickle is read. The members of a pickled tuple are read in their order, so the thread that
-    checks the supervisor runs before. At the end it calls `on_orphaned`, which has to be picklable.
+    It imports its modules for a second, with the socket of the port open. It does so while it reads
+    the state of its pickle. The arguments are read before, and start a thread that checks the
+    supervisor. At the end the thread calls `on_orphaned`, which has to be picklable.
     """
 
     def __init__(self, process: SpawnProcess, on_orphaned: Callable[[], None]) -> None:
@@ -38,7 +38,7 @@ class WorkerProcess(SpawnProcess):
         self._on_orphaned = on_orphaned
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickled, (_Watch(self._on_orphaned), self.__dict__)
+        return _new_process, (_Watch(self._on_orphaned),), self.__dict__
 
 
 class _Watch:
@@ -61,10 +61,8 @@ def _watch_supervisor(pid: int, on_orphaned: Callable[[], None]) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _unpickled(_: None, state: dict[str, Any]) -> WorkerProcess:
-    process = WorkerProcess.__new__(WorkerProcess)
-    process.__dict__.update(state)
-    return process
+def _new_process(_: None) -> WorkerProcess:
+    return WorkerProcess.__new__(WorkerProcess)
 
 
 def end_at_once_on_a_second_signal(worker: bool) -> None:
