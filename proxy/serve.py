@@ -77,7 +77,7 @@ def serve(config: Config, **options: Any) -> None:
 
 def _run_workers(start: Callable[..., App], server: Server, listener: socket.socket) -> None:
     """Run the supervisor. Its workers share metrics and the coordinator's socket in a folder."""
-    from proxy.coordinator import connection, coordinator
+    from proxy.coordinator import connection, thread
     from proxy.http.workers import Workers
 
     logging_setup.set_up()
@@ -91,7 +91,7 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
         ) from error
     with folder as name:
         settings = uvicorn_config(functools.partial(start, None, Path(name)), server)
-        on_start = functools.partial(coordinator.start, shared)
+        on_start = functools.partial(thread.start, shared)
         on_orphaned = functools.partial(remove_unless_locked, Path(name))
         try:
             Workers(settings, listeners(listener), on_start, on_orphaned).run()

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -295,11 +294,3 @@ class Coordinator:
         for other in self._workers:
             if other.pid == message.to:
                 other.connection.offer(message)
-
-
-def start(listener: socket.socket) -> None:
-    """Run a coordinator in a thread until the process ends."""
-    run = Coordinator().serve
-    threading.Thread(
-        target=anyio.run, args=(run, listener), daemon=True, name="coordinator"
-    ).start()

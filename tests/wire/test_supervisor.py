@@ -138,9 +138,12 @@ def test_a_worker_starts_as_soon_as_the_supervisor_has_files_again(
         assert proxy.ends() == 0
 
 
-def test_it_ends_in_a_line_if_it_has_too_few_files(tmp_path: Path, temporary: Path) -> None:
-    """Some workers have started, and end with it."""
-    few = ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh"]
+@pytest.mark.parametrize("files", [36, 40, 48])
+def test_it_ends_in_a_line_if_it_has_too_few_files(
+    files: int, tmp_path: Path, temporary: Path
+) -> None:
+    """Some workers may have started, and end with it."""
+    few = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
     file = write_stages(tmp_path)
     with command(file, "--workers", "8", by=few, until="", TMPDIR=str(temporary)) as proxy:
         proxy.says("Error: workers cannot start: [Errno 24] Too many open files")
