@@ -31,6 +31,7 @@ gc.set_threshold(20_000)
 
 def main() -> None:
     """The command `llm-proxy`."""
+    open_standard_files()
     try:
         _main()
     except KeyboardInterrupt:  # in the imports: click handles it later
@@ -54,6 +55,17 @@ def _main() -> None:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the exit flushes what could not be written
         sys.exit(f"Error: {error.strerror}; free some space, and repeat the command")
+
+
+def open_standard_files() -> None:
+    """Open /dev/null in place of stdin, stdout and stderr if they are closed.
+
+    Otherwise their numbers would be those of the next files, such as the socket that listens.
+    """
+    for number, (name, mode) in enumerate({"stdin": "r", "stdout": "w", "stderr": "w"}.items()):
+        if getattr(sys, name) is None:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest number
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def foreign(home: Path) -> Iterator[str]:

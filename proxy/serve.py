@@ -76,11 +76,8 @@ def serve(config: Config, **options: Any) -> None:
 
 
 def _run_workers(start: Callable[..., App], server: Server, listener: socket.socket) -> None:
-    """Run the supervisor, with a temporary folder in which its workers share metrics and a socket.
-
-    Only this user can open the folder. On the socket the coordinator listens.
-    """
-    from proxy.coordinator import connection, coordinator
+    """Run the supervisor. Its workers share metrics and the coordinator's socket in a folder."""
+    from proxy.coordinator import connection, thread
     from proxy.http.workers import Workers
 
     logging_setup.set_up()
@@ -94,8 +91,13 @@ def _run_workers(start: Callable[..., App], server: Server, listener: socket.soc
         ) from error
     with folder as name:
         settings = uvicorn_config(functools.partial(start, None, Path(name)), server)
-        on_start = functools.partial(coordinator.start, shared)
-        Workers(settings, listeners(listener), on_start).run()
+        on_start = functools.partial(thread.start, shared)
+        on_orphaned = functools.partial(remove_unless_locked, Path(name))
+        try:
+            Workers(settings, listeners(listener), on_start, on_orphaned).run()
+        except OSError as error:
+            hint = "raise the limits of open files and processes, or set fewer `workers`"
+            raise click.ClickException(f"workers cannot start: {error}\n  hint: {hint}") from error
 
 
 def uvicorn_config(make: Callable[[], App], server: Server) -> uvicorn.Config:
@@ -188,9 +190,8 @@ def _app(
     sharing: Sharing | None = None,
 ) -> App:
     # Objects that exist when the first backends are open stay for good: the collector can skip
-    # them. Backends of a reload do not, and their cycles have to be collected.
-    # The signal that ends the process comes after the end of the app, so no exit handler runs:
-    # `on_close` flushes the log.
+    # them, but not the backends of a reload. The signal that ends the process comes after the end
+    # of the app, so no exit handler runs: `on_close` flushes the log.
 
     def on_close() -> None:
         log_handler.flush()
@@ -203,8 +204,7 @@ def _app(
 def raise_open_files_limit() -> None:
     """Raise the limit of open files to the system's maximum, also for child processes.
 
-    Each connection is an open file. The usual initial limit of 1024 is for programs that use
-    `select`.
+    Each connection is one. The usual limit of 1024 is for programs that use `select`.
     """
     _, maximum = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(ValueError, OSError):  # some systems do not accept "unlimited"
@@ -212,7 +212,7 @@ def raise_open_files_limit() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket. Raises click.ClickException with the reason if it cannot."""
+    """Return a listening socket. Raises click.ClickException."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -8,6 +8,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,6 +19,50 @@ log = logging.getLogger("llm_proxy")
 #: States in /proc: stopped, traced, zombie, dead.
 _STOPPED = ("T", "t", "Z", "X")
 EXIT_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
+#: Seconds between two checks of the supervisor while a worker starts.
+_CHECK_INTERVAL = 0.1
+_started = threading.Event()
+"""Whether this worker has called `end_with_supervisor`."""
+
+
+class WorkerProcess(SpawnProcess):
+    """A process like `process`, which ends at once if the supervisor dies while it starts.
+
+    It imports its modules for a second, with the socket of the port open. It does so while it reads
+    the state of its pickle. The arguments are read before, and start a thread that checks the
+    supervisor. At the end the thread calls `on_orphaned`, which has to be picklable.
+    """
+
+    def __init__(self, process: SpawnProcess, on_orphaned: Callable[[], None]) -> None:
+        self.__dict__.update(process.__dict__)
+        self._on_orphaned = on_orphaned
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _new_process, (_Watch(self._on_orphaned),), self.__dict__
+
+
+class _Watch:
+    """Starts the thread when it is unpickled."""
+
+    def __init__(self, on_orphaned: Callable[[], None]) -> None:
+        self.on_orphaned = on_orphaned
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _watch_supervisor, (os.getpid(), self.on_orphaned)
+
+
+def _watch_supervisor(pid: int, on_orphaned: Callable[[], None]) -> None:
+    def watch() -> None:
+        while not _started.wait(_CHECK_INTERVAL):
+            if os.getppid() != pid:
+                on_orphaned()
+                os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _new_process(_: None) -> WorkerProcess:
+    return WorkerProcess.__new__(WorkerProcess)
 
 
 def end_at_once_on_a_second_signal(worker: bool) -> None:
@@ -45,8 +91,9 @@ def _exit(number: int, _: FrameType | None) -> None:
 def end_with_supervisor(seconds: float) -> None:
     """Shut this worker down when its supervisor dies; its requests finish, but in `seconds`.
 
-    Otherwise the workers of a killed supervisor would keep the port.
+    Otherwise the workers of a killed supervisor would keep the port. See also WorkerProcess.
     """
+    _started.set()
     if supervisor := multiprocessing.parent_process():
         threading.Thread(target=_end_after, args=(supervisor, seconds), daemon=True).start()
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -35,6 +34,9 @@ from stages.limits.memory import MemoryStore
 from stages.limits.store import Refused
 
 log = logging.getLogger("llm_proxy")
+
+#: Seconds until the next attempt, after a connection could not be accepted.
+_ACCEPT_AGAIN = 1.0
 
 
 @define(eq=False)
@@ -95,6 +97,10 @@ class Coordinator:
                 try:
                     accepted, _ = listener.accept()
                 except (BlockingIOError, ConnectionError):
+                    continue
+                except OSError as error:  # too many open files
+                    log.error("the coordinator cannot accept a worker: %s", error.strerror)
+                    await anyio.sleep(_ACCEPT_AGAIN)
                     continue
                 group.start_soon(self.attend, accepted)
 
@@ -288,11 +294,3 @@ class Coordinator:
         for other in self._workers:
             if other.pid == message.to:
                 other.connection.offer(message)
-
-
-def start(listener: socket.socket) -> None:
-    """Run a coordinator in a thread until the process ends."""
-    run = Coordinator().serve
-    threading.Thread(
-        target=anyio.run, args=(run, listener), daemon=True, name="coordinator"
-    ).start()

@@ -101,15 +101,22 @@ class Link:
     async def run(self) -> None:
         """Connect, and connect again, until cancelled."""
         while True:
-            sock = socket.socket(socket.AF_UNIX)
-            sock.setblocking(False)
-            try:
-                sock.connect(os.fspath(self.path))
-            except OSError:  # there is no supervisor, or its backlog is full
-                sock.close()
-            else:
+            if sock := self._connect():
                 await self._attend(Connection(sock, FROM_COORDINATOR))
             await anyio.sleep(RECONNECT)
+
+    def _connect(self) -> socket.socket | None:
+        """Return a connected socket. None: no supervisor, a full backlog, too many open files."""
+        sock = None
+        try:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.setblocking(False)
+            sock.connect(os.fspath(self.path))
+        except OSError:
+            if sock:
+                sock.close()
+            return None
+        return sock
 
     async def _attend(self, connection: Connection[FromCoordinator]) -> None:
         async with connection.open(), task_group() as group:

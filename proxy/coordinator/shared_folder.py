@@ -24,8 +24,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from stages.backends.shared_model import MAX_NAME
-
 #: The name of the coordinator's socket in the folder.
 SOCKET = "sock"
 _PREFIX = "llm-proxy-"
@@ -39,6 +37,9 @@ def make_folder(parent: Path | None = None) -> tempfile.TemporaryDirectory[str]:
     It is in `parent`, default: TMPDIR, but in /tmp if the paths of its sockets would be too long.
     Remove the folders of dead processes next to it. Raises OSError.
     """
+    # A worker that starts imports this module first, so it imports nothing that takes long.
+    from stages.backends.shared_model import MAX_NAME
+
     folder = _temporary_folder(parent)
     if len(os.fsencode(folder.name)) + len("/") + MAX_NAME >= _MAX_PATH:
         folder.cleanup()

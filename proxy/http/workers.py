@@ -6,6 +6,8 @@ The supervisor restarts a worker that dies. The classes of this module change th
 - It would keep the socket while the workers finish: new clients would wait in vain.
 - Before the first worker, it calls a function, which may start threads.
 - It would restart workers that die at once without a pause, and for ever if none can start.
+- If the system has no files or no memory for a new worker, it would end with a traceback, and then
+  wait for the other workers for ever.
 - It would not see a second signal while the workers finish.
 - It would wait for ever for a worker that hangs or is stopped, after a signal.
 - It would wait a minute for the response to each health check. In that time it would handle no
@@ -31,7 +33,7 @@ from uvicorn.supervisors import Multiprocess
 from uvicorn.supervisors.multiprocess import Process
 
 from proxy.http.disconnect import CLOSE_TIMEOUT
-from proxy.signals import EXIT_SIGNALS, has_terminal
+from proxy.signals import EXIT_SIGNALS, WorkerProcess, has_terminal
 
 log = logging.getLogger("llm_proxy")
 
@@ -51,6 +53,8 @@ class Worker(Process):
                `timeout_worker_healthcheck`         `restart_delay`
     dead       a worker of each place has died      the supervisor ends with status 1
                early, and none has ever served
+    dead       the system cannot start a new one    dead; the next attempt is after
+                                                    `restart_delay`
     """
 
     unanswered = 0
@@ -61,6 +65,12 @@ class Worker(Process):
     """Seconds that it has waited for its start; when it is dead, those of the next one."""
     restart_at = math.inf
     """When the next one starts, if this one is dead: seconds of the monotonic clock."""
+
+    def __init__(
+        self, config: Config, sockets: list[socket.socket], on_orphaned: Callable[[], None]
+    ) -> None:
+        super().__init__(config, sockets)
+        self.process = WorkerProcess(self.process, on_orphaned)
 
     def is_alive(self, timeout: float = 5) -> bool:
         """Whether the process runs, and has responded to one of the checks in `timeout` seconds.
@@ -84,7 +94,7 @@ class Workers(Multiprocess):
     """The supervisor. It serves no requests itself.
 
     `on_start` is called in the main thread, with SIGHUP blocked: threads that it starts inherit
-    that. Otherwise a SIGHUP to one of them would end the process.
+    that. Otherwise a SIGHUP to one of them would end the process. `on_orphaned`: see WorkerProcess.
     """
 
     processes: list[Worker]  # type: ignore[assignment]
@@ -94,19 +104,29 @@ class Workers(Multiprocess):
     """Whether no worker could start."""
 
     def __init__(
-        self, config: Config, sockets: list[socket.socket], on_start: Callable[[], None]
+        self,
+        config: Config,
+        sockets: list[socket.socket],
+        on_start: Callable[[], None],
+        on_orphaned: Callable[[], None],
     ) -> None:
         super().__init__(config, sockets)
-        self.on_start = on_start
+        self.on_start, self.on_orphaned = on_start, on_orphaned
 
     def run(self) -> None:
-        """Run the workers until a signal. Exit with status 1 if none can start."""
+        """Run the workers until a signal. Exit with status 1 if none can start.
+
+        Raises OSError if the system cannot start all of them.
+        """
         self.terminal = has_terminal()
         # Workers inherit the mask. Without it, a SIGHUP would kill those that are starting.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         threading.Thread(target=self._wait_for_hup, daemon=True).start()
         self.on_start()
-        super().run()
+        try:
+            super().run()
+        finally:  # after an error, this process would wait for them
+            _kill(self.processes)
         if self.failed:
             sys.exit(1)
 
@@ -137,9 +157,10 @@ class Workers(Multiprocess):
                 os.kill(worker.pid, signal.SIGHUP)
 
     def init_processes(self) -> None:
-        """Start the workers."""
+        """Start the workers. Raises OSError."""
         resource_tracker.ensure_running()  # its start unblocks SIGINT
-        self.processes += [self._started_worker() for _ in range(self.processes_num)]
+        for _ in range(self.processes_num):
+            self.processes.append(self._started_worker())
 
     def keep_subprocess_alive(self) -> None:
         """Replace dead workers, or stop if none can start; see Worker."""
@@ -152,7 +173,7 @@ class Workers(Multiprocess):
                     continue
                 self._end(worker)
             if worker.restart_at <= time.monotonic():
-                self.processes[index] = self._started_worker(worker.delay)
+                self.processes[index] = self._successor(worker)
 
     def _end(self, worker: Worker) -> None:
         """Kill a worker that does not respond. Decide when the next one starts."""
@@ -172,13 +193,28 @@ class Workers(Multiprocess):
         pause = f" in {worker.delay:g} s" if worker.delay else ""
         log.warning("worker %d %s: the supervisor starts a new one%s", worker.pid, reason, pause)
 
+    def _successor(self, dead: Worker) -> Worker:
+        """Start a new worker. Return it, or the dead one if the system cannot start it now."""
+        try:
+            return self._started_worker(dead.delay)
+        except OSError as error:
+            dead.delay = restart_delay(0, dead.delay)
+            dead.restart_at = time.monotonic() + dead.delay
+            log.error(
+                "a worker cannot start: %s; the next attempt is in %g s", error.strerror, dead.delay
+            )
+            return dead
+
     def _started_worker(self, delay: float = 0) -> Worker:
-        worker = Worker(self.config, self.sockets)
+        """Start a worker. Raises OSError."""
+        worker = Worker(self.config, self.sockets, self.on_orphaned)
         worker.delay = delay
         # The worker inherits the mask. Ctrl-C would end its imports with a traceback.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        worker.start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        try:
+            worker.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         return worker
 
     def terminate_all(self) -> None:

@@ -88,14 +88,14 @@ class SharedModel:
     @property
     def is_running(self) -> bool:
         """See EmbeddedModel."""
-        with socket.socket(socket.AF_UNIX) as probe:
-            probe.setblocking(False)
-            try:
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.setblocking(False)
                 probe.connect(self.socket)
-            except BlockingIOError:  # it has many connections to accept
-                return True
-            except OSError:
-                return False
+        except (ConnectionError, FileNotFoundError):
+            return False
+        except OSError:  # it has many connections to accept, or this worker many open files
+            return True
         return True
 
     def start(self) -> str:

@@ -22,7 +22,7 @@ class Running:
 
 
 def test_a_worker_may_miss_the_checks_of_a_time() -> None:
-    worker, process = Worker(Config("no:app"), []), Running()
+    worker, process = Worker(Config("no:app"), [], on_orphaned=print), Running()
     as_process: Any = process
     worker.process = as_process
     pipe = worker.child_conn
@@ -46,7 +46,7 @@ def test_delays_of_restarts_grow_until_a_worker_serves_on() -> None:
 
 @pytest.mark.parametrize("serves", [False, True])
 def test_the_time_of_serving_begins_when_the_server_has_started(serves: bool) -> None:
-    worker, process = Worker(Config("no:app"), []), Running()
+    worker, process = Worker(Config("no:app"), [], on_orphaned=print), Running()
     as_process: Any = process
     worker.process = as_process
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -109,6 +111,56 @@ def test_workers_that_die_early_are_restarted_after_growing_delays(
         assert clients.new(proxy.url).get("/mark").status == 200
 
 
+def test_a_worker_starts_as_soon_as_the_supervisor_has_files_again(
+    tmp_path: Path, clients: Clients
+) -> None:
+    """Until then the other one serves."""
+    with command(write_stages(tmp_path), "--workers", "2", until="") as proxy:
+        pid = proxy.process.pid
+        dead, other = started_children(pid)
+        (tmp_path / "pids").mkdir()
+        assert clients.new(proxy.url).get("/mark").status == 200
+        _, maximum = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, maximum))
+        os.kill(dead, signal.SIGKILL)
+        proxy.says("a worker cannot start: Too many open files; the next attempt is in 2 s")
+        assert clients.new(proxy.url).get("/mark").status == 200
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (maximum, maximum))
+        until(lambda: len(children(pid)) == 2, "there is no new worker")
+        assert other in children(pid)
+        proxy.send_signal(signal.SIGTERM)
+        assert proxy.ends() == 0
+
+
+@pytest.mark.parametrize("files", [36, 40, 48])
+def test_it_ends_in_a_line_if_it_has_too_few_files(
+    files: int, tmp_path: Path, temporary: Path
+) -> None:
+    """Some workers may have started, and end with it."""
+    few = ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"]
+    file = write_stages(tmp_path)
+    with command(file, "--workers", "8", by=few, until="", TMPDIR=str(temporary)) as proxy:
+        proxy.says("Error: workers cannot start: [Errno 24] Too many open files")
+        proxy.says("hint: raise the limits")
+        assert proxy.ends() == 1
+        until(lambda: not group_members(proxy.process.pid), "a worker lives on")
+        assert not [line for line in proxy.log if "Traceback" in line]
+    assert list(temporary.iterdir()) == []
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_serves_without_stdin_and_stderr(workers: str, tmp_path: Path, clients: Clients) -> None:
+    (tmp_path / "pids").mkdir()
+    closed = ["sh", "-c", 'exec "$@" <&- 2>&-', "sh"]
+    file = write_stages(tmp_path)
+    with command(file, "--workers", workers, by=closed, until="") as proxy:
+        assert clients.new(proxy.url).get("/mark").status == 200
+        (marked,) = (tmp_path / "pids").iterdir()
+        for pid in (proxy.process.pid, marked.name):
+            for number in (0, 2):
+                assert str(Path(f"/proc/{pid}/fd/{number}").readlink()) == os.devnull
+
+
 def test_no_signal_but_those_of_an_end_changes_the_workers(tmp_path: Path) -> None:
     """A hangup at the start reloads. SIGTTIN and SIGTTOU do nothing. No worker gets a Ctrl-C."""
     with command(write_stages(tmp_path), "--workers", "2", until="") as proxy:
@@ -157,6 +209,54 @@ def test_a_worker_that_hangs_ends_after_its_supervisor() -> None:
         until(lambda: not runs(worker), "the worker lives on")
 
 
+def test_a_worker_that_starts_ends_with_its_supervisor(tmp_path: Path) -> None:
+    (tmp_path / "slow_module.py").write_text(SLOW_IMPORT)
+    (tmp_path / "supervisor.py").write_text(STARTS_A_WORKER)
+    with subprocess.Popen(
+        [sys.executable, "supervisor.py"], cwd=tmp_path, env=CLEAN, stdout=subprocess.PIPE
+    ) as supervisor:
+        assert supervisor.stdout
+        worker = int(supervisor.stdout.readline())
+        assert runs(worker)
+        supervisor.kill()
+        supervisor.wait(LIMIT)
+        until(lambda: not runs(worker), "the worker lives on")
+    assert not (tmp_path / "folder").exists()
+
+
+def group_members(group: int) -> list[int]:
+    """The processes of a group, without zombies."""
+    result = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
+                result.append(int(folder.name))
+    return result
+
+
+#: A module that a worker imports for a long time.
+SLOW_IMPORT = """
+import multiprocessing, os, time
+
+def work(): ...
+
+if multiprocessing.current_process().name != "MainProcess":
+    print(os.getpid(), flush=True)
+    time.sleep(1000)
+"""
+STARTS_A_WORKER = """
+import functools, multiprocessing, os, time
+from proxy.signals import WorkerProcess
+
+if __name__ == "__main__":
+    import slow_module
+
+    os.mkdir("folder")
+    process = multiprocessing.get_context("spawn").Process(target=slow_module.work)
+    WorkerProcess(process, functools.partial(os.rmdir, "folder")).start()
+    time.sleep(1000)
+"""
 #: Code in the module of a stage, for worker processes only.
 IN_A_WORKER = """
 import multiprocessing

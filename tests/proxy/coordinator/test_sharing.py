@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import resource
+import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import anyio
@@ -20,6 +22,7 @@ from proxy.coordinator.limit_store import SharedLimitStore
 from proxy.coordinator.link import Link
 from stages.backends.call_queue import QueuedCall
 from stages.limits.store import Admitted, Refused, Want
+from tests.waiting import until_async
 
 PLACE = Want("all", "concurrent_requests", "concurrency", "", 2)
 DAY = Want("all", "requests_per_day", "budget", "day", 4)
@@ -169,3 +172,41 @@ async def test_a_request_waits_for_a_place_of_another_worker() -> None:
             await anyio.sleep(0.01)
             await one.limits.settle("a", (1,))
         assert isinstance(results[0], Admitted)
+
+
+@contextlib.contextmanager
+def no_new_files() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_a_worker_without_free_files_goes_on_alone(tmp_path: Path) -> None:
+    link = Link(tmp_path / "socket")
+    with no_new_files(), anyio.move_on_after(0.05):
+        await link.run()
+    assert not link.is_joined
+
+
+async def test_the_coordinator_accepts_workers_when_it_has_files_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        listen(Path(folder) / "socket") as listener,
+        socket.socket(socket.AF_UNIX) as worker,
+    ):
+        worker.connect(f"{folder}/socket")
+        async with task_group() as group:
+            with no_new_files():
+                group.start_soon(Coordinator().serve, listener)
+                await until_async(lambda: "cannot accept a worker: Too many open" in caplog.text)
+            worker.sendall(b'["Hello",7]\n')
+            worker.setblocking(False)
+            with anyio.fail_after(30):
+                await anyio.wait_readable(worker)
+            assert worker.recv(100) == b'["Welcome"]\n'
+            group.cancel_scope.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -142,6 +143,18 @@ def test_the_next_start_replaces_a_process_that_was_killed(
     assert first.is_running
     assert caplog.text.count("has died: it is started again") == 1
     until(lambda: not Path(f"/proc/{scene.starts[0]}").exists(), "it is a zombie")
+
+
+def test_it_keeps_its_model_without_free_files(scene: Scene) -> None:
+    model = scene.model()
+    model.start()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+    try:
+        assert model.is_running
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert len(scene.starts) == 1
 
 
 @pytest.mark.parametrize(

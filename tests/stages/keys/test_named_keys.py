@@ -20,12 +20,8 @@ from stages.keys.config import Key, parse_time
 from stages.list_models import ListModels
 from stages.messages_api.errors import AuthenticationError, NotFoundError
 from stages.resolve import Resolve
-<<<<<<< HEAD
 from stages.routing.allowed_models import AllowedModels
-=======
-from stages.routing.model_names import AllowedModels
 from tests.cases import for_each
->>>>>>> suite
 from tests.support import backend, http, validated
 
 
