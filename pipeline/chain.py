@@ -35,12 +35,35 @@ class Link:
     """A stage of a chain.
 
     `filter`: the types that it accepts; None: every event that can come. `overrides_open`: whether
-    its receiver comes from a context manager.
+    its receiver comes from a context manager. `overrides_receiver`: whether it makes a receiver of
+    its own for each request.
     """
 
     stage: AnyStage
     filter: tuple[type, ...] | None
     overrides_open: bool
+    overrides_receiver: bool
+
+    def receiver(self, forward: Send[Any]) -> Send[Any]:
+        """Return the stage's receiver, before which other events go past the stage.
+
+        Of a stage that only handles events, both are one function: it saves a call per event.
+        """
+        if self.overrides_receiver:
+            return self.filtered(self.stage.receiver(forward), forward)
+        handle, accepts = self.stage.handle, self.filter
+        if accepts is None:
+            return lambda event: handle(event, forward)
+        return lambda event: (
+            handle(event, forward) if isinstance(event, accepts) else forward(event)
+        )
+
+    def filtered(self, receive: Send[Any], forward: Send[Any]) -> Send[Any]:
+        """Return `receive`, before which other events go past the stage."""
+        accepts = self.filter
+        if accepts is None:
+            return receive
+        return lambda event: (receive if isinstance(event, accepts) else forward)(event)
 
 
 @frozen
@@ -58,7 +81,9 @@ class Chain:
             types = signature(type(stage))
             accepts_all = all(issubclass(event, types.accepts) for event in arriving)
             overrides_open = type(stage).open is not Stage.open
-            links.append(Link(stage, None if accepts_all else types.accepts, overrides_open))
+            overrides_receiver = type(stage).receiver is not Stage.receiver
+            accepts = None if accepts_all else types.accepts
+            links.append(Link(stage, accepts, overrides_open, overrides_receiver))
             arriving = types_after(arriving, types) or arriving
         return cls(tuple(links))
 
@@ -71,11 +96,11 @@ class Chain:
         Yield the receiver of the first stage. The last stage forwards to `sink`. StopForwarding
         ends the chain normally.
         """
-        forward = sink if observer is None else observer.watch(len(self.links), sink)
+        forward = _watched(observer, len(self.links), sink)
         async with AsyncExitStack() as exits:
             for number, link in reversed(tuple(enumerate(self.links))):
                 receive = await exits.enter_async_context(_Opened(link.stage.open(forward)))
-                forward = self._arrow(number, receive, forward, observer)
+                forward = _watched(observer, number, link.filtered(receive, forward))
             with suppress(StopForwarding):
                 yield forward
 
@@ -85,8 +110,7 @@ class Chain:
         It does as `open` does, without a generator and an exit stack for each request.
         """
         count = len(self.links)
-        forward = sink if observer is None else observer.watch(count, sink)
-        return self._run(event, count, forward, observer)
+        return self._run(event, count, _watched(observer, count, sink), observer)
 
     async def _run(
         self, event: Any, count: int, forward: Send[Any], observer: Observer | None
@@ -96,20 +120,14 @@ class Chain:
             link = self.links[number]
             if link.overrides_open:
                 async with _Opened(link.stage.open(forward)) as receive:
-                    forward = self._arrow(number, receive, forward, observer)
+                    forward = _watched(observer, number, link.filtered(receive, forward))
                     await self._run(event, number, forward, observer)
                 return
-            forward = self._arrow(number, link.stage.receiver(forward), forward, observer)
+            forward = link.receiver(forward)
+            if observer is not None:  # here, as a call for each stage would cost
+                forward = observer.watch(number, forward)
         with suppress(StopForwarding):
             await forward(event)
-
-    def _arrow(
-        self, number: int, receive: Send[Any], forward: Send[Any], observer: Observer | None
-    ) -> Send[Any]:
-        """Return what sends events on the arrow to a stage. Its receiver is `receive`."""
-        accepts = self.links[number].filter
-        send = receive if accepts is None else _filtered(accepts, receive, forward)
-        return send if observer is None else observer.watch(number, send)
 
 
 @frozen
@@ -133,5 +151,5 @@ class _Opened:
             return error is None  # False: the exception continues to propagate
 
 
-def _filtered(accepts: tuple[type, ...], receive: Send[Any], forward: Send[Any]) -> Send[Any]:
-    return lambda event: (receive if isinstance(event, accepts) else forward)(event)
+def _watched(observer: Observer | None, arrow: int, send: Send[Any]) -> Send[Any]:
+    return send if observer is None else observer.watch(arrow, send)
