@@ -260,6 +260,10 @@ def test_ten_times_the_conversation_costs_ten_times_the_calls() -> None:
 
 @pytest.mark.untraced
 async def test_nothing_is_kept_of_a_request(app: App) -> None:
+    page = app.current.config.sections["ui"]
+    page.max_bytes = 0  # it would keep 50 requests of each second
+    page.serve(page.pipelines, page.backend_errors)
+
     async def blocks_after(count: int) -> int:
         for _ in range(count):
             await ask(app, hello(SHORT), SHORT)

@@ -10,6 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.waiting import until
 from tests.wire.command import CLEAN, LIMIT, NO_BACKENDS, command
 from tests.wire.impatient import rest as read_all
