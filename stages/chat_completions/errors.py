@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from stages.chat_completions.account_patterns import (
     INVALID_KEY,
@@ -86,7 +87,20 @@ def error_from_status(
     backend: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> ApiError:
     """The error for an HTTP response whose status is not 200."""
+    if 300 <= status < 400 and (place := _without_secrets(headers.get("location", ""))):
+        text = f"backend `{backend}` redirects to {place}: correct its `base_url`"
+        return InternalError(text, headers=_NO_RETRY, quoted=[place])
     return _api_error(backend, status, read_error_body(_document(body)), headers)
+
+
+def _without_secrets(location: str) -> str:
+    """The start of a URL, without credentials and query; empty if it is no URL."""
+    try:
+        url = urlsplit(location[:_MAX_READ])
+    except ValueError:
+        return ""
+    host = url.netloc.rpartition("@")[2]
+    return urlunsplit((url.scheme, host, url.path, "", ""))[:_MAX_MESSAGE]
 
 
 def _document(body: bytes) -> Any:

@@ -27,20 +27,25 @@ def header_secrets(value: str) -> list[tuple[int, int]]:
     return [(0, len(value))]
 
 
-@text_pattern(r"[Hh][Tt][Tt][Pp][Ss]?://[^ ?#]+")
+@text_pattern(r"(?!.*/chat/completions/*$)[Hh][Tt][Tt][Pp][Ss]?://[^ ?#]+")
 def check_url(profile: Any, _: Any, url: str) -> None:
-    """An http or https URL, without query and fragment."""
+    """An http or https URL, without query and fragment, and without the path of the calls."""
     if not url and profile.embedded:
         return
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        usable = usable and url.isprintable() and not {" ", "?", "#"}.intersection(url)
+        usable = usable and url.isprintable() and " " not in url
     except ValueError:
         usable = False
+    hint = "write it as `http://localhost:11434/v1`"
     if not usable:
-        hint = "write it as `http://localhost:11434/v1`"
         raise OptionError("base_url", "`base_url` must be an http or https URL", hint)
+    if "?" in url or "#" in url:
+        raise OptionError("base_url", "`base_url` must have no query and no fragment", hint)
+    if url.rstrip("/").endswith("/chat/completions"):
+        hint = "remove this end: the proxy adds it"
+        raise OptionError("base_url", "`base_url` must not end with `/chat/completions`", hint)
 
 
 def check_fields(profile: Any, _: Any, fields: dict[str, Policy]) -> None:

@@ -129,6 +129,29 @@ def test_the_backends_words_are_found_in_any_shape(body: Any, words: str) -> Non
     assert refused(500, body).message == f"backend `local` answered 500: {words}"
 
 
+@for_each(
+    ("location", "place"),
+    [
+        (
+            "https://user:s3cret@x.invalid:8443/v1/chat/completions?token=s3cret#s3cret",
+            "https://x.invalid:8443/v1/chat/completions",
+        ),
+        ("/login?next=s3cret", "/login"),
+        ("https://x.invalid/" + "a" * 99_999, "https://x.invalid/" + "a" * 1_982),
+    ],
+)
+def test_a_redirect_names_its_target_without_secrets(location: str, place: str) -> None:
+    error = error_from_status("fake", 307, {"location": location}, b"")
+    assert error.message == f"backend `fake` redirects to {place}: correct its `base_url`"
+    assert error.headers["x-should-retry"] == "false"
+
+
+@for_each("location", ["", "?s3cret", "http://[::1"])
+def test_a_redirect_to_nowhere_is_an_error_with_its_status(location: str) -> None:
+    error = error_from_status("fake", 302, {"location": location}, b"")
+    assert error.message == "backend `fake` answered 302: no reason was given"
+
+
 def test_a_long_reason_is_cut() -> None:
     assert len(refused(500, openai("x" * 100_000)).message) < 2100
     assert len(refused(500, b"x" * 100_000).message) < 2100

@@ -122,8 +122,6 @@ def test_an_http_url_is_a_base_url(url: str) -> None:
         "http://",
         "http:///v1",
         "http://:80/v1",
-        "http://x.invalid/v1?c=d",
-        "http://x.invalid/v1#c",
         "http://x .invalid/v1",
         "http://x.invalid/v1\n",
         "http://x.invalid:0/v1",
@@ -137,6 +135,20 @@ def test_an_invalid_base_url_is_refused(url: str) -> None:
         profile(base_url=url)
     assert raised.value.option == "base_url"
     assert "`http://localhost:11434/v1`" in raised.value.hint
+
+
+@for_each(
+    ("url", "words"),
+    [
+        ("http://x.invalid/v1?c=d", "no query and no fragment"),
+        ("http://x.invalid/v1#c", "no query and no fragment"),
+        ("http://x.invalid/v1/chat/completions", "not end with `/chat/completions`"),
+        ("http://x.invalid/v1/chat/completions//", "not end with `/chat/completions`"),
+    ],
+)
+def test_a_part_of_the_base_url_that_is_too_much_is_named(url: str, words: str) -> None:
+    with pytest.raises(OptionError, match=f"`base_url` must .*{words}"):
+        profile(base_url=url)
 
 
 def test_the_embedded_model_needs_no_base_url() -> None:
