@@ -131,7 +131,7 @@ EARLY = {
     "503": ([whole(503, error_json("Loading"))], 529, "overloaded_error", "Loading"),
     "504": ([whole(504, b"", "")], 504, "timeout_error", "answered 504"),
     "204": ([b"HTTP/1.1 204 No Content\r\n\r\n"], 500, "api_error", "answered 204"),
-    "307": ([whole(307, b"", "", location="/elsewhere")], 500, "api_error", "redirects to /elsewhere"),
+    "307": ([whole(307, b"", "", location="/elsewhere")], 500, "api_error", "to /elsewhere"),
     "599": ([whole(599, b"", "")], 500, "api_error", "answered 599"),
     "overflow": (
         [whole(400, error_json(OVERFLOW))],
