@@ -199,30 +199,34 @@ def test_a_hangup_at_the_start_of_one_process_reloads(tmp_path: Path) -> None:
         proxy.says(" reloaded")
 
 
+def check_end_of_worker(supervisor: subprocess.Popen[str]) -> None:
+    """Kill a supervisor that has printed the process id of its worker. The worker ends, too."""
+    assert supervisor.stdout
+    worker = int(supervisor.stdout.readline())
+    assert runs(worker)
+    supervisor.kill()
+    supervisor.wait(LIMIT)
+    until(lambda: not runs(worker), "the worker lives on")
+
+
 def test_a_worker_that_hangs_ends_after_its_supervisor() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", ORPHAN], env=CLEAN, stdout=subprocess.PIPE, text=True
     ) as supervisor:
-        assert supervisor.stdout
-        worker = int(supervisor.stdout.readline())
-        assert runs(worker)
-        supervisor.kill()
-        supervisor.wait(LIMIT)
-        until(lambda: not runs(worker), "the worker lives on")
+        check_end_of_worker(supervisor)
 
 
 def test_a_worker_that_starts_ends_with_its_supervisor(tmp_path: Path) -> None:
     (tmp_path / "slow_module.py").write_text(SLOW_IMPORT)
     (tmp_path / "supervisor.py").write_text(STARTS_A_WORKER)
     with subprocess.Popen(
-        [sys.executable, "supervisor.py"], cwd=tmp_path, env=CLEAN, stdout=subprocess.PIPE
+        [sys.executable, "supervisor.py"],
+        cwd=tmp_path,
+        env=CLEAN,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as supervisor:
-        assert supervisor.stdout
-        worker = int(supervisor.stdout.readline())
-        assert runs(worker)
-        supervisor.kill()
-        supervisor.wait(LIMIT)
-        until(lambda: not runs(worker), "the worker lives on")
+        check_end_of_worker(supervisor)
     assert not (tmp_path / "folder").exists()
 
 
