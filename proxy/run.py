@@ -11,7 +11,8 @@ The three end together:
     the command         the proxy gets a SIGTERM; this process exits with the command's status
     the proxy           the command gets a SIGTERM; this process reports the log, and exits with 1
     this process        a SIGKILL can do this: the proxy sends a SIGHUP to the command, as a
-                        terminal does, and a SIGTERM, because `nohup` ignores SIGHUP; then it ends
+                        terminal does, a SIGTERM, because `nohup` ignores SIGHUP, and a SIGCONT,
+                        because it may be stopped; then the proxy ends
 
 The key is random. It is in the memory of this process and of the proxy, and in the environment of
 the command, and in no file.

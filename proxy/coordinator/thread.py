@@ -29,6 +29,8 @@ def start(listener: socket.socket) -> None:
             if running.done():
                 raise
             running.set_exception(error)
+        finally:
+            running.cancel()  # after another error, which this thread prints: nobody waits for ever
 
     threading.Thread(target=run, daemon=True, name="coordinator").start()
     running.result()

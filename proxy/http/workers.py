@@ -201,7 +201,8 @@ class Workers(Multiprocess):
             dead.delay = restart_delay(0, dead.delay)
             dead.restart_at = time.monotonic() + dead.delay
             log.error(
-                "a worker cannot start: %s; the next attempt is in %g s", error.strerror, dead.delay
+                "a worker cannot start: %s; the next attempt is in %g s",
+                *(error.strerror or error, dead.delay),
             )
             return dead
 

@@ -23,8 +23,9 @@ CLIENT_EXCEPTIONS = (
 class BackendCall:
     """One call of a backend, as passed through LangChain to the client and the response.
 
-    `payload`, `completed` and `read_to_end` are outputs. LangChain passes keyword arguments through
-    to the client, but nothing back except messages, so results are written into the call.
+    `payload`, `sent_at`, `completed` and `read_to_end` are outputs. LangChain passes keyword
+    arguments through to the client, but nothing back except messages, so results are written into
+    the call.
     """
 
     backend: str
@@ -44,6 +45,8 @@ class BackendCall:
     """Headers of this call, next to those of the session."""
     payload: dict[str, Any] = field(factory=dict, repr=False)
     """The JSON to send. Set by ProxyChat."""
+    sent_at: float = 0.0
+    """When the request was sent last: time of the event loop. Set by ChatCompletionsClient."""
     completed: bool = False
     """Whether the backend marked its response as complete. Set by BackendResponse."""
     read_to_end: bool = False

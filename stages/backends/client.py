@@ -62,11 +62,11 @@ class ChatCompletionsClient:
         return (self.base_url.removesuffix("/v1") if at_root else self.base_url) + path
 
     async def post(self, url: str, body: Any, call: BackendCall) -> aiohttp.ClientResponse:
-        """Send a request and return at the response's head. Raises one of CLIENT_EXCEPTIONS.
+        """Send a request and return at the response's head.
 
-        The backend may have closed a kept-alive connection, which is noticed only when the
-        connection is used. Then the request is sent once more. So it is after `start_again`, which
-        is called when nobody accepts the connection.
+        The request is sent once more if the backend has closed a kept-alive connection, which is
+        noticed only when the connection is used. If nobody accepts the connection, `start_again` is
+        called before. Raises one of CLIENT_EXCEPTIONS, and the errors of `start_again`.
         """
         if call.body_size < LARGE_BODY:
             data = encode_body(body, call.encoded)
@@ -74,6 +74,7 @@ class ChatCompletionsClient:
             data = await off_loop(encode_body, body, call.encoded)
         head_timeout = call.first_byte_timeout or call.idle_timeout
         for last_attempt in (False, True):
+            call.sent_at = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout(self.connect_timeout + _HEAD_TIMEOUTS * head_timeout):
                     return await self.session.post(

@@ -62,10 +62,8 @@ class BackendResponse:
     _connection_closed: asyncio.Future[None] | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop = field(factory=asyncio.get_running_loop, init=False)
     _timer: asyncio.TimerHandle | None = field(default=None, init=False)
-    _sent_at: float = field(default=0.0, init=False)
-    """Time of the event loop, as `_reading_since`."""
     _reading_since: float | None = field(default=None, init=False)
-    """None while nothing waits for the backend."""
+    """Time of the event loop; None while nothing waits for the backend."""
     _at_end: bool = field(default=False, init=False)
     """Whether the body has ended."""
     _chunk_error: ApiError | None = field(default=None, init=False)
@@ -75,7 +73,6 @@ class BackendResponse:
 
     async def __aenter__(self) -> BackendResponse:
         call = self.call
-        self._sent_at = self._loop.time()
         try:
             self._response = await self.send(call)
         except CLIENT_EXCEPTIONS as error:
@@ -122,7 +119,7 @@ class BackendResponse:
         since = now if self._reading_since is None else self._reading_since
         check_in = limit  # a new wait can begin at any time
         if self.call.first_byte_timeout and not self._body_started():
-            since, limit = self._sent_at, self.call.first_byte_timeout
+            since, limit = self.call.sent_at, self.call.first_byte_timeout
         if now - since >= limit:
             self._fail_read(aiohttp.SocketTimeoutError())
         else:

@@ -89,18 +89,21 @@ def error_from_status(
     """The error for an HTTP response whose status is not 200."""
     if 300 <= status < 400 and (place := _without_secrets(headers.get("location", ""))):
         text = f"backend `{backend}` redirects to {place}: correct its `base_url`"
-        return InternalError(text, headers=_NO_RETRY, quoted=[place])
+        return InternalError(text, headers=_NO_RETRY)
     return _api_error(backend, status, read_error_body(_document(body)), headers)
 
 
 def _without_secrets(location: str) -> str:
-    """The start of a URL, without credentials and query; empty if it is no URL."""
+    """The start of a URL, without credentials, keys and query; empty if it is no URL.
+
+    The HTTP client decodes bytes that are not UTF-8 to surrogates, which JSON cannot have.
+    """
     try:
-        url = urlsplit(location[:_MAX_READ])
+        url = urlsplit(location[:_MAX_READ].encode("utf-8", "backslashreplace").decode())
     except ValueError:
         return ""
-    host = url.netloc.rpartition("@")[2]
-    return urlunsplit((url.scheme, host, url.path, "", ""))[:_MAX_MESSAGE]
+    place = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+    return "" if "@" in place else _SECRET.sub("\u2026", place)[:_MAX_MESSAGE]
 
 
 def _document(body: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import socket
 import weakref
@@ -305,3 +306,25 @@ async def test_row_a7_a_large_request_is_written_off_the_event_loop(
         await completed(completions, evolve(call(numbers=numbers), body_size=LARGE_BODY))
     assert turned.rounds > 5
     assert backend.request().body["numbers"] == numbers
+
+
+async def test_the_time_to_start_a_server_again_is_not_the_calls(
+    completions: ChatCompletionsClient,
+) -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))  # it refuses connections
+        started: dict[ScriptedBackend, float] = {}
+
+        async def start() -> None:
+            listener.listen()
+            server = ScriptedBackend(listener=listener)
+            server.says(whole(200, completion()))
+            started[server] = asyncio.get_running_loop().time()
+
+        host, port = listener.getsockname()
+        completions.base_url, completions.start_again = f"http://{host}:{port}", start
+        value = call()
+        await completed(completions, value)
+        ((server, time),) = started.items()
+        assert value.sent_at >= time
+        server.close()

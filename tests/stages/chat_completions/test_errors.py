@@ -137,6 +137,11 @@ def test_the_backends_words_are_found_in_any_shape(body: Any, words: str) -> Non
             "https://x.invalid:8443/v1/chat/completions",
         ),
         ("/login?next=s3cret", "/login"),
+        ("https://u:s3cret@x.invalid/v1/sk-abcdefgh0123", "https://x.invalid/v1/\u2026"),
+        (
+            "https://x.invalid/\udcff",
+            "https://x.invalid/\\udcff",
+        ),  # as aiohttp decodes the byte 0xff
         ("https://x.invalid/" + "a" * 99_999, "https://x.invalid/" + "a" * 1_982),
     ],
 )
@@ -146,7 +151,7 @@ def test_a_redirect_names_its_target_without_secrets(location: str, place: str) 
     assert error.headers["x-should-retry"] == "false"
 
 
-@for_each("location", ["", "?s3cret", "http://[::1"])
+@for_each("location", ["", "?s3cret", "http://[::1", "user:s3cret@x.invalid/v1"])
 def test_a_redirect_to_nowhere_is_an_error_with_its_status(location: str) -> None:
     error = error_from_status("fake", 302, {"location": location}, b"")
     assert error.message == "backend `fake` answered 302: no reason was given"
