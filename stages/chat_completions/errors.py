@@ -2,7 +2,8 @@
 
 The message keeps the backend's text, without keys. The text is for the client only, not for the
 log: it may quote the client's prompt. A failure of the proxy's own credentials becomes `api_error`:
-after a 401 a client would doubt its own key. It is logged, because only the operator can repair it.
+after a 401 a client would doubt its own key. What only the operator can repair is logged without
+the text.
 """
 
 from __future__ import annotations
@@ -87,23 +88,33 @@ def error_from_status(
     backend: str, status: int, headers: Mapping[str, str], body: bytes
 ) -> ApiError:
     """The error for an HTTP response whose status is not 200."""
-    if 300 <= status < 400 and (place := _without_secrets(headers.get("location", ""))):
-        text = f"backend `{backend}` redirects to {place}: correct its `base_url`"
-        return InternalError(text, headers=_NO_RETRY)
+    if 300 <= status < 400 and (error := _redirect_error(backend, headers.get("location", ""))):
+        return error
     return _api_error(backend, status, read_error_body(_document(body)), headers)
 
 
-def _without_secrets(location: str) -> str:
-    """The start of a URL, without credentials, keys and query; empty if it is no URL.
+def _redirect_error(backend: str, location: str) -> ApiError | None:
+    """The error for a redirect, without credentials, keys and query; None if it names no target.
 
     The HTTP client decodes bytes that are not UTF-8 to surrogates, which JSON cannot have.
     """
     try:
         url = urlsplit(location[:_MAX_READ].encode("utf-8", "backslashreplace").decode())
     except ValueError:
-        return ""
-    place = urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
-    return "" if "@" in place else _SECRET.sub("\u2026", place)[:_MAX_MESSAGE]
+        return None
+    host = url.netloc.rpartition("@")[2]
+    place = urlunsplit((url.scheme, host, url.path, "", ""))
+    if not place or "@" in place:
+        return None
+    log.error(
+        "backend `%s` redirects to %s: correct backends.%s.base_url",
+        backend,
+        _SECRET.sub("…", host)[:_MAX_MESSAGE] or "another path",
+        backend,
+    )
+    place = _SECRET.sub("…", place)[:_MAX_MESSAGE]
+    text = f"backend `{backend}` redirects to {place}: correct its `base_url`"
+    return InternalError(text, headers=_NO_RETRY, quoted=[place])
 
 
 def _document(body: bytes) -> Any:

@@ -148,6 +148,7 @@ def test_the_backends_words_are_found_in_any_shape(body: Any, words: str) -> Non
 def test_a_redirect_names_its_target_without_secrets(location: str, place: str) -> None:
     error = error_from_status("fake", 307, {"location": location}, b"")
     assert error.message == f"backend `fake` redirects to {place}: correct its `base_url`"
+    assert error.log_message == "backend `fake` redirects to …: correct its `base_url`"
     assert error.headers["x-should-retry"] == "false"
 
 
