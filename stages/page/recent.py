@@ -22,7 +22,7 @@ from stages.page.texts import TextCollector, Texts
 MB = 1_000_000
 #: Exchanges in a second whose stages are measured, and that are kept. Each of both takes 5 % of the
 #: time of a short response, and nobody reads more of them. Those that failed are always kept.
-_MEASURED, _KEPT = 20, 50
+_MEASURED, _KEPT = 10, 50
 _SECONDS = 60
 #: Exchanges in a second whose texts are kept: redaction takes up to 10 ms of each.
 _WITH_TEXTS = 5
@@ -75,34 +75,32 @@ class RecentExchanges:
         return Ring(self.max_bytes)
 
     def begin(self, exchange: Exchange) -> bool:
-        """Record an exchange from its begin on, with the times of its stream.
+        """Record an exchange from its begin on, and the times of its stream if it may be kept.
 
         Return whether to measure its stages.
         """
-        exchange.stream_times = []
         self.running[exchange.id] = exchange
-        second = int(exchange.received)
-        if second != self._second:
-            self._start_second(second)
+        exchange.on_end.append(self._end)
+        if not self._second <= exchange.received < self._second + 1:
+            self._minute.append((self._second, self._begun))
+            self._second, self._begun = int(exchange.received), 0
         self._begun += 1
+        if self._begun > _KEPT:
+            return False
+        exchange.stream_times = []
         if self.bodies and self._begun <= _WITH_TEXTS:
             collector = TextCollector()
             exchange.on_request.append(collector.set_request)
             exchange.on_stream_event.append(collector.add)
             self._collectors[exchange.id] = collector
-        exchange.on_end.append(self._end)
         return self._begun <= _MEASURED
-
-    def _start_second(self, second: int) -> None:
-        self._minute.append((self._second, self._begun))
-        self._second, self._begun = second, 0
 
     def _end(self, exchange: Exchange) -> None:
         self.running.pop(exchange.id, None)
         collector = self._collectors.pop(exchange.id, None) if self._collectors else None
-        second = int(exchange.ended or 0)
-        if second != self._end_second:
-            self._end_second, self._kept = second, 0
+        ended = exchange.ended or 0
+        if not self._end_second <= ended < self._end_second + 1:
+            self._end_second, self._kept = int(ended), 0
         if self._kept < _KEPT or exchange.outcome != "complete" or exchange.repeats:
             self._kept += 1
             self._samples.appendleft(sample(exchange))
