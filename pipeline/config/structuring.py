@@ -118,7 +118,7 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
                 hint = _NO_MERGE if key == "<<" else suggest(key, names)
                 yield Problem(
                     "unknown-option",
-                    f"`{_last_name(where)}` has no option `{document.redact(key, (*where, key))}`",
+                    f"`{last_name(where)}` has no option `{document.redact(key, (*where, key))}`",
                     document.location_of_key((*where, key)),
                     hint or "it takes no options",
                 )
@@ -134,14 +134,14 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
             message, hint = (document.redact(text, where) for text in (str(leaf), leaf.hint))
             yield Problem("unavailable", message, document.location_of_key(where), hint)
         else:
-            name = spell(where[len(path) :]) or _last_name(where)
+            name = spell(where[len(path) :]) or last_name(where)
             plain = isinstance(leaf, (TypeError, ValueError)) and str(leaf)
             message = document.redact(plain or f"{type(leaf).__name__}: {leaf}", where)
             hint = leaf.hint if isinstance(leaf, KindError) else ""
             yield Problem("bad-option", f"`{name}`: {message}", document.location_of(where), hint)
 
 
-def _last_name(path: Path) -> str:
+def last_name(path: Path) -> str:
     """Name the end of a path for people: `invoke`, `keys[1]`."""
     names = [n for n, step in enumerate(path) if isinstance(step, str)]
     return spell(path[names[-1] :])

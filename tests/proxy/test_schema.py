@@ -68,7 +68,7 @@ OF_THE_LOADER = {"merge-key"}
 
 
 #: Wrong shapes that `check` reports as something else: an empty chain, a variable without a value.
-UNDER_ANOTHER_CODE = {"no-stages", "problem-behind-an-alias"}
+UNDER_ANOTHER_CODE = {"no-stages", "problem-behind-an-alias", "variable-of-another-notation"}
 NOT_YAML = {"yaml-syntax", "file-unreadable", "file-empty", "duplicate-key", "bad-name"}
 
 
