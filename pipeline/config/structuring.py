@@ -97,9 +97,6 @@ def is_list(kind: Any) -> bool:
     return is_sequence(kind) or is_any_set(kind)
 
 
-_NO_MERGE = "write the options of the other mapping here: there are no merge keys"
-
-
 def leaf_errors(error: BaseException, path: Path = ()) -> Iterator[tuple[Path, BaseException]]:
     """Yield the single errors in a cattrs error group, each with the path of its value."""
     if isinstance(error, BaseValidationError):
@@ -115,14 +112,15 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
         if isinstance(leaf, ForbiddenExtraKeysError):
             names = [] if leaf.cl is None else option_names(leaf.cl)
             for key in sorted(leaf.extra_fields):
-                hint = _NO_MERGE if key == "<<" else suggest(key, names)
                 yield Problem(
                     "unknown-option",
                     f"`{last_name(where)}` has no option `{document.redact(key, (*where, key))}`",
                     document.location_of_key((*where, key)),
-                    hint or "it takes no options",
+                    suggest(key, names) or "it takes no options",
                 )
         elif isinstance(leaf, KeyError) and where[-1:] == leaf.args:
+            if where[:-1] in document.merging:
+                continue
             message = f"the option `{leaf.args[0]}` is missing"
             hint = f"add `{leaf.args[0]}: …`"
             yield Problem("missing-option", message, document.location_of_key(where[:-1]), hint)
