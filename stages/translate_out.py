@@ -102,8 +102,9 @@ class _Response:
             else:
                 events = self._ended(event, translator)
         except ApiError:
+            events = translator.flush()  # those before the error; the usage counts them
             if self.exchange.response_started is not None:
-                await self._forward(translator.flush(), last=True)  # the events before the error
+                await self._forward(events, last=True)
             raise  # otherwise `retry` or `fallback` may send the request again: pings go on
         stopped = translator.stopped
         if events:

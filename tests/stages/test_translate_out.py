@@ -292,6 +292,16 @@ async def test_the_exchange_has_the_usage_of_the_response(
     assert request.exchange.stop_reason == ("stop_sequence" if stops else "end_turn")
 
 
+@for_each("stream", [True, False])
+async def test_text_that_came_with_an_error_counts_as_usage(stream: bool) -> None:
+    request = chat_request(stream=stream)
+    text = ChatChunk({"choices": [{"delta": {"content": "12345678"}}]}, more_buffered=True)
+    out, _ = await failing([ChatStart(request), text, ChatChunk({"error": "no"})], InternalError)
+
+    assert out == []
+    assert request.exchange.usage == Usage(request.estimate, 3, estimated=True)
+
+
 async def test_a_response_that_breaks_off_keeps_the_usage_so_far() -> None:
     request = chat_request()
     with pytest.raises(InternalError):
