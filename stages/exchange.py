@@ -226,8 +226,8 @@ class Exchange:
         """Record that the client's response starts.
 
         `translate-out`, or a stage that replaces it, calls this once, just before it forwards the
-        first event. Before the call, `retry` and `fallback` may send a failed request again. After
-        the call, an error ends the request.
+        first content of a stream, or a whole response. Before the call, `retry` and `fallback` may
+        send a failed request again. After the call, an error ends the request.
         """
         self.response_started = time.monotonic()
         for function in self.on_response_start:

@@ -20,7 +20,7 @@ log = logging.getLogger("llm_proxy")
 
 @frozen
 class Fallback(Stage[Resolved, Resolved]):
-    """If a target of a model fails before its response starts, try the next target.
+    """If a target of a model fails before the client's response starts, try the next target.
 
     A target whose circuit breaker is open is tried last (see `circuit_breaker`). If all targets
     fail, the client gets the first transient error, otherwise the last error. It gets an

@@ -36,8 +36,9 @@ class RepairTools(Stage[ChatStart | ChatChunk | ChatEnd, ChatEvent]):
             elif repair and isinstance(event, ChatEnd):
                 for chunk in repair.finish(event.done):
                     await forward(ChatChunk(chunk, more_buffered=True))
-                repair.request.exchange.repaired_calls += repair.outcomes
             await forward(event)
+            if repair and isinstance(event, ChatEnd):  # not earlier: another attempt may follow
+                repair.request.exchange.repaired_calls += repair.outcomes
 
         return receive
 

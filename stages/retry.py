@@ -23,7 +23,7 @@ log = logging.getLogger("llm_proxy")
 
 @frozen
 class Retry(Stage[Resolved, Resolved]):
-    """Send a request again that failed before its response started.
+    """Send a request again that failed before the client's response started.
 
     It waits for the time in the backend's `retry-after`, and for a random time that grows with each
     attempt. After `fallback` it repeats one target; before `fallback` it repeats all targets.

@@ -1,4 +1,17 @@
-"""The stage `translate-out`."""
+"""The stage `translate-out`.
+
+An attempt that fails before the client has got a part of its response may be repeated:
+
+    client        event               forwarded                     after an error
+    -----------   -----------------   ---------------------------   --------------------------
+    any           a chunk without     nothing                       another attempt may follow
+                  content
+    streams       message_start       with the first ping or the    another attempt may follow
+                                      first content
+    streams       content             at once; the response starts  the error ends the request
+    does not      any before the end  at the end; the response      another attempt may follow
+    stream                            starts
+"""
 
 from __future__ import annotations
 
@@ -11,7 +24,7 @@ from contextlib import AbstractAsyncContextManager
 from attrs import Factory, define, frozen, validators
 
 from pipeline import Send, Stage, StopForwarding, option
-from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting
+from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, ChatStart, ChatWaiting
 from stages.exchange import Degradation, Exchange
 from stages.keep_alive import KeepAlive
 from stages.messages_api.errors import ApiError
@@ -52,6 +65,12 @@ class _Response:
     translator: ResponseTranslator | None = None
     exchange: Exchange = Factory(Exchange)
     last_forwarded: float | None = None
+    waiting: ChatRequest | None = None
+    """The request of the last event, if that was ChatWaiting. Its translator is new."""
+    buffered: list[StreamEvent] = Factory(list)
+    """The events before the response starts. Another attempt replaces them."""
+    message_started: bool = False
+    """Whether message_start was forwarded."""
 
     async def __aenter__(self) -> Send[ChatEvent]:
         return self._receive
@@ -82,11 +101,11 @@ class _Response:
                 events = translator.translate(event.data, event.more_buffered)
             else:
                 events = self._ended(event, translator)
-        except ApiError:  # forward the events before the error
-            events = translator.flush()
-            if events or self.exchange.response_started is not None:
+        except ApiError:
+            events = translator.flush()  # those before the error; the usage counts them
+            if self.exchange.response_started is not None:
                 await self._forward(events, last=True)
-            raise  # without events, `retry` or `fallback` may send the request again: pings go on
+            raise  # otherwise `retry` or `fallback` may send the request again: pings go on
         stopped = translator.stopped
         if events:
             await self._forward(events, stopped or isinstance(event, ChatEnd))
@@ -97,8 +116,8 @@ class _Response:
         if not (events or last):
             return
         keep_alive, exchange = self.keep_alive, self.exchange
-        if events and exchange.first_token is None:
-            _record_start(exchange, events)
+        if exchange.first_token is None and not (events := self._start(events, last)):
+            return
         if last:
             _record_end(exchange, events)
         while keep_alive.ping_in_flight:
@@ -118,6 +137,17 @@ class _Response:
         if not last:
             keep_alive.silent_since = now
 
+    def _start(self, events: list[StreamEvent], last: bool) -> list[StreamEvent]:
+        """Start the response, and return its events so far; or buffer `events`, and return none."""
+        self.buffered += events
+        if not last and (not self.exchange.stream or isinstance(self.buffered[-1], MessageStart)):
+            return []
+        events, self.buffered, self.message_started = self.buffered, [], True
+        if self.exchange.response_started is None:
+            self.exchange.start_response()
+        self.exchange.first_token = time.monotonic()
+        return events
+
     def _ended(self, event: ChatEnd, translator: ResponseTranslator) -> list[StreamEvent]:
         """Return the last events. Log an unknown finish reason, and members that were dropped."""
         events = translator.end(event.done, event.limit_lowered)
@@ -135,30 +165,25 @@ class _Response:
         """Make a translator if `event` starts a new attempt."""
         if not isinstance(event, (ChatWaiting, ChatStart)):
             raise TypeError(f"{type(event).__name__} before ChatStart")
-        old = self.translator
-        if isinstance(event, ChatStart) and old and old.request is event.request:
+        waiting = self.waiting
+        self.waiting = event.request if isinstance(event, ChatWaiting) else None
+        if waiting is event.request:
             return
         self.exchange = event.exchange
-        self.translator = ResponseTranslator(
-            event.request, message_started=bool(old and old.message_started)
-        )
+        self.buffered = []
+        self.translator = ResponseTranslator(event.request, self.message_started)
         self.exchange.read_usage = self.translator.usage_so_far
-        if event.request.resolved.request.stream and self.ping_interval is not None:
+        if self.exchange.stream and self.ping_interval is not None:
             self.keep_alive.begin(self.ping_interval, self._ping)
 
     async def _ping(self) -> None:
         if self.translator:
+            self.translator.message_started = self.message_started
+            self.buffered, self.message_started = [], True
             for event in self.translator.ping():
                 for function in self.exchange.on_stream_event:
                     function(event)
                 await self.forward(event)
-
-
-def _record_start(exchange: Exchange, events: list[StreamEvent]) -> None:
-    if exchange.response_started is None:
-        exchange.start_response()
-    if not isinstance(events[-1], MessageStart):
-        exchange.first_token = time.monotonic()
 
 
 def _record_end(exchange: Exchange, events: list[StreamEvent]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,9 @@ from attrs import Factory, define
 from cattrs import Converter
 from cattrs.errors import BaseValidationError, StructureHandlerNotFoundError
 
-from pipeline.config.document import Document, Path
+from pipeline.config.document import Document, FromEnvironment, Path
 from pipeline.config.problems import Location, Problem, suggest
-from pipeline.config.structuring import make_converter, to_problems
+from pipeline.config.structuring import last_name, make_converter, to_problems
 from pipeline.config.walk import OptionClasses, secret_part, set_options
 
 # Problems that are errors only if something refers to their entry.
@@ -21,6 +22,12 @@ _ONLY_IF_REFERENCED = {"missing-file", "missing-variable", "unavailable"}
 _SCALARS = (str, int, float)
 # Without its variable or file a value has other problems. They are not reported.
 _OF_VARIABLES = {"missing-file", "missing-variable", "bad-variable"}
+#: A variable as other programs write it, perhaps after `https://` or `Bearer `, or before a path.
+_OTHER_VARIABLE = re.compile(
+    r"(?:[A-Za-z]+(?:://| ))?"
+    r"(?:\$(?:env:)?NAME|\$\(NAME\)|\{\{? ?NAME ?\}?\}|%NAME%|os\.environ/NAME)"
+    r"(?:[:/].*)?".replace("NAME", "([A-Za-z_][A-Za-z0-9_]*)")
+)
 
 
 @define
@@ -80,9 +87,27 @@ class Builder:
                 self.document.hide_unknown(where)
             elif secret := secret_part(field):
                 self.document.hide(where, None if secret is True else secret)
+            if where == path or (field is not None and secret_part(field)):
+                self._check_variables(_at(value, where[len(path) :]), where)
         for where, field in reversed(options):  # inner ones first: paths have the outer old names
             if field is not None and where[-1] != field.name:
                 self._rename(_at(value, where[len(path) : -1]), where, field.name)
+
+    def _check_variables(self, value: Any, path: Path) -> None:
+        """Report texts in `value`, a secret or a URL, that other programs take for a variable.
+
+        The message has the name only if there is such a variable: it may be a secret.
+        """
+        for key, item in _items(value):
+            self._check_variables(item, (*path, key))
+        if not isinstance(value, str) or isinstance(value, FromEnvironment):
+            return
+        if match := _OTHER_VARIABLE.fullmatch(value):
+            names = [name for name in match.groups() if name in self.document.environ]
+            message = f"`{last_name(path)}` looks like a variable, but is not written as one"
+            hint = f"write `${{{[*names, 'NAME'][0]}}}`; if the text is right, put it in a variable"
+            self.report("bad-variable", message, path, hint)
+            self._unfilled.add(self.document.location_of(path))
 
     def _rename(self, options: dict[str, Any], where: Path, new: str) -> None:
         old = str(where[-1])
@@ -119,7 +144,7 @@ class Builder:
             entries = self.document.value.get(target)
             entries = entries if isinstance(entries, dict) else {}
             self._used.add((target, name))
-            if name not in entries:
+            if name not in entries and (target,) not in self.document.merging:
                 redacted = self.document.redact(name, where)
                 message = f"there is no entry `{redacted}` in `{target}`"
                 hint = suggest(name, entries) or f"add it to `{target}`"

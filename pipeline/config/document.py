@@ -47,6 +47,8 @@ class Document:
     """The span and the text of each name, by the path that ends with it."""
     unread: tuple[Secret, ...] = field(default=(), repr=False)
     """The scalars that have no path, because `problems` has something about their names."""
+    merging: frozenset[Path] = frozenset()
+    """The mappings with a merge key, which is a problem. They may lack what it should add."""
     _secrets: dict[Path, SecretPart | None] = field(factory=dict, repr=False)
     _below: dict[Path, list[Path]] = field(factory=dict, repr=False)
     _unknown: set[Path] = field(factory=set, repr=False)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -155,8 +158,11 @@ def _read(file: Path, name: str) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except FileNotFoundError:
+        near = _near(file)
         hint = (
-            "type `llm-proxy init` to write one, "
+            f"did you mean `{near}`? Rename it, or type `llm-proxy --config {shlex.quote(near)}`"
+            if near
+            else "type `llm-proxy init` to write one, "
             "or `llm-proxy --config PATH` (or set LLM_PROXY_CONFIG) to use another file"
         )
         problem = Problem("file-absent", "there is no such file", hint=hint)
@@ -170,6 +176,15 @@ def _read(file: Path, name: str) -> str:
             "file-unreadable", f"the file cannot be read: {error.strerror}", hint=hint
         )
     raise ConfigError(name, "", [problem])
+
+
+def _near(file: Path) -> str:
+    """Give the path of a YAML file with nearly the same name; empty if there is none."""
+    with suppress(OSError):
+        names = [each.name for each in file.parent.iterdir() if each.suffix in (".yaml", ".yml")]
+        for name in difflib.get_close_matches(file.name, names, n=1, cutoff=0.8):
+            return str(file.with_name(name))
+    return ""
 
 
 def _sections(builder: Builder, schema: Schema, value: dict[str, Any]) -> Sections:

@@ -69,6 +69,7 @@ def parse(
         reader.scalars,
         reader.names,
         tuple(reader.unread),
+        frozenset(reader.merging),
     )
 
 
@@ -124,6 +125,7 @@ class _Reader:
     scalars: dict[Path, Secret] = Factory(dict)
     names: dict[Path, Secret] = Factory(dict)
     unread: list[Secret] = Factory(list)
+    merging: set[Path] = Factory(set)
     open_nodes: dict[int, Any] = Factory(dict)
     nodes: int = 0
 
@@ -168,6 +170,14 @@ class _Reader:
                 self._leave_unread(value_node)
                 if key_node.id != "scalar":
                     self._leave_unread(key_node, names=True)
+                continue
+            if key == "<<":
+                message = "the merge key `<<` of YAML is not supported"
+                hint = "write the options of the other mapping here"
+                self.problems.append(Problem("merge-key", message, place, hint))
+                self.merging.add(path)
+                if value_node.start_mark.index > key_node.start_mark.index:  # not at its anchor
+                    self._leave_unread(value_node)
                 continue
             if key in result:
                 first = self.keys[here].line

@@ -97,9 +97,6 @@ def is_list(kind: Any) -> bool:
     return is_sequence(kind) or is_any_set(kind)
 
 
-_NO_MERGE = "write the options of the other mapping here: there are no merge keys"
-
-
 def leaf_errors(error: BaseException, path: Path = ()) -> Iterator[tuple[Path, BaseException]]:
     """Yield the single errors in a cattrs error group, each with the path of its value."""
     if isinstance(error, BaseValidationError):
@@ -115,14 +112,15 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
         if isinstance(leaf, ForbiddenExtraKeysError):
             names = [] if leaf.cl is None else option_names(leaf.cl)
             for key in sorted(leaf.extra_fields):
-                hint = _NO_MERGE if key == "<<" else suggest(key, names)
                 yield Problem(
                     "unknown-option",
-                    f"`{_last_name(where)}` has no option `{document.redact(key, (*where, key))}`",
+                    f"`{last_name(where)}` has no option `{document.redact(key, (*where, key))}`",
                     document.location_of_key((*where, key)),
-                    hint or "it takes no options",
+                    suggest(key, names) or "it takes no options",
                 )
         elif isinstance(leaf, KeyError) and where[-1:] == leaf.args:
+            if where[:-1] in document.merging:
+                continue
             message = f"the option `{leaf.args[0]}` is missing"
             hint = f"add `{leaf.args[0]}: …`"
             yield Problem("missing-option", message, document.location_of_key(where[:-1]), hint)
@@ -134,14 +132,14 @@ def to_problems(error: BaseException, path: Path, document: Document) -> Iterato
             message, hint = (document.redact(text, where) for text in (str(leaf), leaf.hint))
             yield Problem("unavailable", message, document.location_of_key(where), hint)
         else:
-            name = spell(where[len(path) :]) or _last_name(where)
+            name = spell(where[len(path) :]) or last_name(where)
             plain = isinstance(leaf, (TypeError, ValueError)) and str(leaf)
             message = document.redact(plain or f"{type(leaf).__name__}: {leaf}", where)
             hint = leaf.hint if isinstance(leaf, KindError) else ""
             yield Problem("bad-option", f"`{name}`: {message}", document.location_of(where), hint)
 
 
-def _last_name(path: Path) -> str:
+def last_name(path: Path) -> str:
     """Name the end of a path for people: `invoke`, `keys[1]`."""
     names = [n for n, step in enumerate(path) if isinstance(step, str)]
     return spell(path[names[-1] :])

@@ -11,7 +11,7 @@ from cattrs import Converter
 from pipeline import option, reference
 from pipeline.config.options import OptionError
 from pipeline.config.problems import suggest
-from pipeline.config.structuring import KindError, describe
+from pipeline.config.structuring import KindError, describe, option_names
 from stages.backends import embedded
 from stages.backends.backend import Backend
 from stages.profiles.price import Price
@@ -96,6 +96,8 @@ class TargetGroup:
     )
 
 
+_GROUP_OPTIONS = frozenset(option_names(TargetGroup))
+
 #: An entry of `models`.
 ModelEntry = ModelTarget | TargetGroup
 
@@ -110,7 +112,8 @@ def merge_with_shipped(shipped: dict[str, Any], configured: dict[str, Any]) -> d
 
 
 def _entry(converter: Converter, value: Any, _: Any) -> ModelEntry:
-    several = isinstance(value, dict) and "targets" in value
+    keys = value if isinstance(value, dict) else {}
+    several = "targets" in keys or ("backend" not in keys and not _GROUP_OPTIONS.isdisjoint(keys))
     kind: Any = TargetGroup if several else ModelTarget
     entry: ModelEntry = converter.structure(value, kind)
     return entry

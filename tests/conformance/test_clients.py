@@ -9,6 +9,7 @@ import anthropic
 import pytest
 
 from tests.conformance.support import MODES, THINKING, WEATHER, Talk, kinds
+from tests.grammar import parse_sse
 from tests.support import body
 from tests.wire.backend import Act
 from tests.wire.chat import DONE, END, delta, head, sse, whole
@@ -29,10 +30,12 @@ def test_fact_1_a_thread_loses_the_history(talk: Talk) -> None:
 
 
 def test_fact_2_a_closed_block_makes_a_response_look_complete(talk: Talk) -> None:
-    talk.script(
-        head(), sse(delta(content="Hel")), sse({"error": {"message": "Out of memory"}}), END
-    )
-    types = [event["type"] for event in talk.post(stream=True).events]
+    begun = Event()
+    error = sse({"error": {"message": "Out of memory"}})
+    talk.script(head(), sse(delta(content="Hel")), begun, error, END)
+    response = talk.client.send(raw(body(stream=True)))
+    begun.set()
+    types = [event["type"] for event in parse_sse(response.read())]
     assert types == ["message_start", "content_block_start", "content_block_delta", "error"]
 
 

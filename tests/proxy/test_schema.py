@@ -63,12 +63,12 @@ BEYOND_SHAPE = {
     "route-with-a-parameter-twice": "a pattern does not count",
     "keys-file-is-a-list": "another file",
 }
-#: An editor replaces the key `<<` by what it merges; `check` takes it for an option.
-OF_THE_LOADER = {"merge-key"}
+#: An editor replaces the key `<<` by what it merges; `check` refuses it.
+OF_THE_LOADER = {"merge-key", "merge-key-next-to-a-mistake"}
 
 
 #: Wrong shapes that `check` reports as something else: an empty chain, a variable without a value.
-UNDER_ANOTHER_CODE = {"no-stages", "problem-behind-an-alias"}
+UNDER_ANOTHER_CODE = {"no-stages", "problem-behind-an-alias", "variable-of-another-notation"}
 NOT_YAML = {"yaml-syntax", "file-unreadable", "file-empty", "duplicate-key", "bad-name"}
 
 

@@ -22,11 +22,13 @@ from stages.events import (
 from stages.messages_api.errors import InternalError, OverloadedError
 from stages.retry import Retry
 from stages.translate_out import TranslateOut
+from tests.cases import for_each
 from tests.grammar import check_grammar
 from tests.support import chat_request
 
 REQUEST = chat_request(stream=True)
 WAITING, START = ChatWaiting(REQUEST), ChatStart(REQUEST)
+ROLE = ChatChunk({"choices": [{"delta": {"role": "assistant"}}]})
 TEXT = ChatChunk({"choices": [{"delta": {"content": "a"}}]})
 FINISH = ChatChunk({"choices": [{"delta": {}, "finish_reason": "stop"}]})
 NAMES = {"message_start": "start", "content_block_delta": "delta", "message_stop": "stop"}
@@ -99,9 +101,11 @@ async def test_a_stream_that_flows_is_not_pinged() -> None:
 
 async def test_chunks_without_content_do_not_stop_pings() -> None:
     sink = Sink()
-    silent = ChatChunk({"choices": []})
-    began = await play(sink, WAITING, 10, silent, 10, silent, 11, START, TEXT, FINISH, ChatEnd())
-    assert [at for at, kind in sink.seen(began) if kind == "ping"] == [15, 30]
+    start, silent = ChatStart(chat_request(stream=True)), ChatChunk({"choices": []})
+    script = start, 10, silent, ROLE, 10, silent, 11, TEXT, FINISH, ChatEnd()
+    began = await play(sink, *script)
+    assert sink.seen(began)[:4] == [(15, "start"), (15, "ping"), (30, "ping"), (31, "delta")]
+    check_grammar(event.payload() for event in sink.events)
 
 
 async def test_a_whole_response_is_not_pinged() -> None:
@@ -156,9 +160,12 @@ async def test_no_ping_follows_a_failure_in_mid_response() -> None:
     assert "ping" not in [event.type for event in sink.events]
 
 
-async def test_a_ping_is_sent_while_a_failed_attempt_may_be_retried() -> None:
+@for_each("chunks", [[], [ROLE]], ids=["an error", "a role, then an error"])
+async def test_a_ping_is_sent_while_a_failed_attempt_may_be_retried(
+    chunks: list[ChatChunk],
+) -> None:
     sink = Sink()
-    began = await fail(sink)
+    began = await fail(sink, *chunks)
     assert sink.seen(began) == [(15, "start"), (15, "ping"), (30, "ping")]
 
 

@@ -10,6 +10,7 @@ from pipeline.chain import Chain
 from pipeline.testing import check_stage, run_stage
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting
 from stages.messages_api.accumulate import MessageBuilder
+from stages.messages_api.errors import InternalError
 from stages.repair_tools import RepairTools
 from stages.translate_out import TranslateOut
 from tests.grammar import check_grammar
@@ -69,6 +70,23 @@ async def test_calls_are_repaired_and_recorded() -> None:
     assert inputs(result) == ["Well. ", {"a": 1}, {"a": 2}, {"_raw": "oh"}]
     assert result["stop_reason"] == "tool_use"
     assert request.exchange.repaired_calls == ["found", "coerced", "repaired", "broken"]
+
+
+async def test_repairs_of_an_attempt_that_fails_do_not_count() -> None:
+    request = chat_request(tools=[TOOL])
+
+    async def ignore(event: Any) -> None:
+        pass
+
+    async with Chain.of((RepairTools(), TranslateOut()), ChatEvent).open(ignore) as receive:
+        for event in (ChatStart(request), *RESPONSE[:-1]):
+            await receive(event)
+        with pytest.raises(InternalError):
+            await receive(ChatEnd(done=False))
+        for event in (ChatStart(request), ChatChunk(text(WRITTEN)), ChatChunk(finish())):
+            await receive(event)
+        await receive(ChatEnd())
+    assert request.exchange.repaired_calls == ["found", "coerced"]
 
 
 async def test_text_flows_and_chunks_that_came_together_stay_together() -> None:

@@ -14,7 +14,7 @@ from pipeline.chain import Chain
 from stages.backends.backend import Backend
 from stages.backends.call_queue import QueuedCall
 from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatRequest, Resolved
-from stages.exchange import Target
+from stages.exchange import Exchange, Target
 from stages.fallback import Fallback
 from stages.invoke import Invoke
 from stages.messages_api import stream_events as e
@@ -86,12 +86,14 @@ class World:
             Resolved,
         )
 
-    async def ask(self, out: list[Any]) -> None:
+    async def ask(self, out: list[Any], stream: bool = True) -> Exchange:
         async def sink(event: Any) -> None:
             await anyio.lowlevel.checkpoint()
             out.append(event)
 
-        await self.chain().run(evolve(resolved(stream=True), target=A, alternatives=(B,)), sink)
+        request = evolve(resolved(stream=stream), target=A, alternatives=(B,))
+        await self.chain().run(request, sink)
+        return request.exchange
 
     def is_at_rest(self) -> bool:
         now = anyio.current_time() + 1
@@ -141,6 +143,24 @@ async def test_a_full_queue_leads_on_and_opens_no_breaker() -> None:
         await world.ask([])
     assert world.breakers.states(anyio.current_time()) == {"a": "closed", "b": "closed"}
     assert (world.fakes["a"].asked, world.fakes["b"].asked) == ([], ["b"] * 3)
+
+
+@for_each("retry_first", [True, False], ids=["all again", "each again"])
+async def test_a_whole_response_that_breaks_off_is_repeated(retry_first: bool) -> None:
+    world = World(retry_first=retry_first, breakers=Breakers(failures=9))
+    out: list[Any] = []
+    world.fakes["a"] = Flaky(broken=True)
+    exchange = await world.ask(out, stream=False)
+    check_grammar(event.payload() for event in out)
+    assert [event.text for event in out if isinstance(event, e.BlockDelta)] == ["Hello"] * 2
+    tries = 1 if retry_first else 2  # `retry` after `fallback` repeats each target
+    assert (world.fakes["a"].asked, world.fakes["b"].asked) == (["a"] * tries, ["b"])
+    assert [repeat.error for repeat in exchange.repeats] == ["overloaded"] * tries
+    assert len(exchange.attempts) == tries + 1
+    assert all(attempt.usage == exchange.usage for attempt in exchange.attempts)
+    assert exchange.usage
+    assert exchange.usage.output_tokens == 3
+    assert world.is_at_rest()
 
 
 async def test_a_response_that_has_begun_is_the_only_one() -> None:

@@ -16,6 +16,7 @@ from stages.events import ChatChunk, ChatEnd, ChatEvent, ChatStart, ChatWaiting
 from stages.messages_api import stream_events as e
 from stages.messages_api.errors import InternalError, OverloadedError, RateLimitError
 from stages.messages_api.usage import Usage
+from stages.stream_encode import StreamEncode
 from stages.translate_out import TranslateOut
 from stages.translation.request import chat_request as translated
 from tests.cases import for_each
@@ -23,6 +24,7 @@ from tests.grammar import check_grammar
 from tests.support import chat_request, profile, resolved
 
 START = ChatStart(chat_request())
+ROLE = ChatChunk({"choices": [{"delta": {"role": "assistant"}}]})
 TEXT = ChatChunk({"choices": [{"delta": {"content": "a"}}]})
 CACHED = {"cached_tokens": 8, "cache_write_tokens": 2}
 FINISH = ChatChunk({"choices": [{"delta": {}, "finish_reason": "stop"}]})
@@ -73,8 +75,8 @@ async def test_pitfall_21_a_response_that_breaks_off_is_an_error() -> None:
     assert "closed the stream early" in words
 
 
-async def test_a_response_can_begin_again_until_its_first_event() -> None:
-    request = chat_request()
+async def test_a_response_can_begin_again_until_its_first_content() -> None:
+    request = chat_request(stream=True)
     exchange, seen = request.exchange, []
 
     async def look(event: Any) -> None:
@@ -84,12 +86,43 @@ async def test_a_response_can_begin_again_until_its_first_event() -> None:
         await receive(ChatStart(request))
         with pytest.raises(InternalError):
             await receive(ChatChunk({"error": "it broke"}))
-        assert exchange.response_started is None
         await receive(ChatStart(request))
+        await receive(ROLE)
+        await receive(ChatStart(request))
+        await receive(ROLE)
         assert exchange.response_started is None
         await receive(TEXT)
-    assert seen[0] == (e.MessageStart, True)
-    assert [kind for kind, _ in seen].count(e.MessageStart) == 1
+    assert seen == [(e.MessageStart, True), (e.BlockStart, True), (e.BlockDelta, True)]
+
+
+async def test_the_start_of_a_stream_is_that_of_the_attempt_that_succeeds() -> None:
+    long = chat_request(stream=True, messages=[{"role": "user", "content": "long " * 99}])
+    short = chat_request(stream=True)
+    out = await run_stage(
+        TranslateOut(), [ChatStart(long), ROLE, ChatStart(short), TEXT, FINISH, ChatEnd()]
+    )
+    assert out[0].usage.input_tokens == short.estimate < long.estimate
+
+
+async def test_a_whole_response_can_begin_again_until_its_end() -> None:
+    request, seen = chat_request(), []
+
+    async def look(event: Any) -> None:
+        seen.append(event)
+
+    async with Chain.of((TranslateOut(),), ChatEvent).open(look) as receive:
+        for event in (ChatWaiting(request), ChatStart(request), TEXT, TEXT, FINISH):
+            await receive(event)
+        with pytest.raises(InternalError):
+            await receive(ChatChunk({"error": "it broke"}))
+        assert request.exchange.usage == Usage(request.estimate, 1, estimated=True)
+        for event in (ChatStart(request), TEXT, FINISH):
+            await receive(event)
+        assert seen == []
+        assert request.exchange.response_started is None
+        await receive(ChatEnd())
+    check_grammar(event.payload() for event in seen)
+    assert [event.text for event in seen if isinstance(event, e.BlockDelta)] == ["a"]
 
 
 async def test_no_response_is_an_error() -> None:
@@ -214,6 +247,19 @@ async def test_content_without_a_place_is_logged_and_counted(
     assert [str(item) for item in request.exchange.degradations] == ["answer.images:dropped"]
 
 
+async def test_the_header_of_a_whole_response_has_what_was_dropped_from_it() -> None:
+    seen = ChatChunk({"choices": [{"message": {"content": "a", "images": [{}]}}]})
+    out: list[Any] = []
+
+    async def keep(event: Any) -> None:
+        out.append(event)
+
+    async with Chain.of((TranslateOut(), StreamEncode()), ChatEvent).open(keep) as receive:
+        for event in (ChatStart(chat_request()), seen, FINISH, ChatEnd()):
+            await receive(event)
+    assert out[0].headers["x-llm-proxy-degraded"] == "answer.images:dropped"
+
+
 async def _ignore(event: Any) -> None:
     pass
 
@@ -244,6 +290,16 @@ async def test_the_exchange_has_the_usage_of_the_response(
 
     assert request.exchange.usage == (usage or Usage(request.estimate, 1, estimated=True))
     assert request.exchange.stop_reason == ("stop_sequence" if stops else "end_turn")
+
+
+@for_each("stream", [True, False])
+async def test_text_that_came_with_an_error_counts_as_usage(stream: bool) -> None:
+    request = chat_request(stream=stream)
+    text = ChatChunk({"choices": [{"delta": {"content": "12345678"}}]}, more_buffered=True)
+    out, _ = await failing([ChatStart(request), text, ChatChunk({"error": "no"})], InternalError)
+
+    assert out == []
+    assert request.exchange.usage == Usage(request.estimate, 3, estimated=True)
 
 
 async def test_a_response_that_breaks_off_keeps_the_usage_so_far() -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Event
 from typing import Any
 
 import pytest
 
+from tests.grammar import parse_sse
 from tests.support import body
 from tests.wire.backend import ScriptedBackend
 from tests.wire.chat import DONE, END, delta, head, sse, whole
-from tests.wire.client import Client, Response
+from tests.wire.client import Client, Response, raw
 from tests.wire.proxy import SharedProxy, config_text, proxy_with_backend
 
 # Row L7: recorded with llama.cpp and a configured window
@@ -114,8 +116,11 @@ BROKEN: dict[str, tuple[dict[str, Any], ...]] = {
 def test_rows_b1_and_b2_an_incomplete_stream_ends_with_an_error(
     chunks: tuple[dict[str, Any], ...], client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(streamed(*chunks))
-    events = client.post(body(stream=True)).events
+    begun = Event()
+    backend.says(head(), sse(chunks[0]), begun, sse(*chunks[1:]), DONE, END)
+    response = client.send(raw(body(stream=True)))
+    begun.set()
+    events = parse_sse(response.read())
     assert events[-1]["type"] == "error"
     assert "message_stop" not in [each["type"] for each in events]
 

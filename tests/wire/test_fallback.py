@@ -1,6 +1,6 @@
 """Two backends. One fails, in each way and at each point; the other one responds.
 
-After the first event of a response, an error is an event.
+After the first content of a stream, an error is an event.
 """
 
 from __future__ import annotations
@@ -145,12 +145,23 @@ def test_the_alternative_responds_after_a_failure_before_the_response(
         [http_chunk(b"data: [1]\n\n"), END],
         [sse(error_json("Busy", code=503)), END],
         [sse({"choices": []}), Act.RESET],
+        [sse({"choices": [], "usage": {"prompt_tokens": 12, "completion_tokens": 0}}), Act.RESET],
+        [sse(delta(role="assistant")), END],
+        [sse(delta(role="assistant", content="")), sse(error_json("Busy", code=503)), END],
+        [sse(delta()), DONE, END],
+        [sse(delta(reasoning_content="Hm")), Act.RESET],
+        [sse(delta(content="Half"), error_json("Busy", code=503)), END],
+        [sse(delta(role="assistant")), Act.UNTIL_CLOSED],
         [Act.UNTIL_CLOSED],
         [http_chunk(b": ping\n\n"), Act.UNTIL_CLOSED],
     ],
-    ids=["empty", "comment", "half-json", "list", "error", "reset", "silence", "then-silence"],
+    ids=[
+        *("empty", "comment", "half-json", "list", "error", "no-choice", "usage", "role"),
+        *("empty-text", "empty-delta", "dropped", "text-with-an-error", "role-then-silence"),
+        *("silence", "comment-then-silence"),
+    ],
 )
-def test_a_failure_in_the_first_event_falls_back(
+def test_a_failure_before_the_first_content_falls_back(
     steps: list[Step], client: Client, pair: Pair
 ) -> None:
     pair.one.says(head(), *steps)
@@ -158,6 +169,9 @@ def test_a_failure_in_the_first_event_falls_back(
     events = client.post(body(stream=True)).events
     assert [event["type"] for event in events].count("message_start") == 1
     assert events[-1]["type"] == "message_stop"
+    assert [
+        event["delta"]["text"] for event in events if "index" in event and "delta" in event
+    ] == ["Hello"]
     assert steps[-1] is END or pair.one.is_closed()
 
 
@@ -176,6 +190,20 @@ def test_a_response_that_has_begun_does_not_fall_back(
     assert message in error_in(error)[1]
     assert client.response.read() == b""
     assert pair.two.requests == []
+
+
+@pytest.mark.parametrize(
+    "steps", [*(steps for steps, *_ in LATE.values()), [Act.UNTIL_CLOSED]], ids=[*LATE, "silence"]
+)
+def test_a_failure_in_the_middle_of_a_whole_response_falls_back(
+    steps: Sequence[Step], client: Client, pair: Pair
+) -> None:
+    pair.one.says(head(), HELLO, sse(delta(content=" you")), *steps)
+    pair.two.says(whole(200, completion("Hello there")))
+    got = client.post(body()).json
+    assert [block["text"] for block in got["content"]] == ["Hello there"]
+    assert got["usage"]["output_tokens"] == 3
+    assert (len(pair.one.requests), len(pair.two.requests)) == (1, 1)
 
 
 @MODES

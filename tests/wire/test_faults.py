@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.grammar import parse_sse
 from tests.support import body
 from tests.waiting import logged
 from tests.wire.backend import Act, ScriptedBackend, Step
@@ -268,11 +269,13 @@ def test_row_b25_an_error_in_a_200_has_its_own_text_and_status(
 def test_row_b25_an_error_after_text_ends_the_stream_with_its_message(
     last: bytes, client: Client, backend: ScriptedBackend
 ) -> None:
-    backend.says(head(), HELLO, last, END)
-    answer = client.post(body(stream=True))
-    assert answer.events[-1]["type"] == "error"
-    assert answer.events[-1]["error"]["type"] == "overloaded_error"
-    assert "Upstream error" in answer.events[-1]["error"]["message"]
+    begun = Event()
+    backend.says(head(), HELLO, begun, last, END)
+    response = client.send(raw(body(stream=True)))
+    begun.set()
+    error = parse_sse(response.read())[-1]
+    assert error_in(error)[0] == "overloaded_error"
+    assert "Upstream error" in error_in(error)[1]
 
 
 def test_row_b29_a_stream_becomes_an_unstreamed_response(

@@ -56,6 +56,12 @@ def test_a_reference_into_a_broken_section_is_reported(tmp_path: Path) -> None:
     assert [(line, code) for line, _, code, _ in matches] == [(1, "bad-option")]
 
 
+def test_consequences_of_a_merge_key_are_not_reported(tmp_path: Path) -> None:
+    matches = problems(tmp_path, f"things: {{<<: {{one: {{}}}}}}\n{PIPELINE}")
+
+    assert [(line, code) for line, _, code, _ in matches] == [(1, "merge-key")]
+
+
 UNSET = "  two:\n    size: ${SIZE}\n    base: '${BASE}'\n"
 
 

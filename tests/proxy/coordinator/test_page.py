@@ -124,6 +124,36 @@ async def test_a_worker_that_does_not_respond_is_missing_after_the_timeout() -> 
         assert response == Responses(3, 2, (3,), {2: b'"part 2 None"'})
 
 
+async def test_a_worker_that_does_not_respond_is_waited_for_only_once() -> None:
+    async with machine() as made:
+        one, _ = await made.worker(1, seconds=SHORT), await made.worker(2)
+        three = await made.link(3)
+        await one.ask(None)
+        one.timeout = LONG
+
+        with anyio.fail_after(LONG / 2):
+            response = await one.ask(None)
+            assert response == Responses(3, 2, (3,), {2: b'"part 2 None"'})
+            three.members[:] = [answering := SharedPage(three, 3)]
+            answering.respond = lambda *_: b"3"
+            while response.missing:  # its part comes after a query that did not wait
+                response = await one.ask(None)
+
+        assert response.parts == {2: b'"part 2 None"', 3: b"3"}
+
+
+async def test_a_silent_worker_is_waited_for_after_some_seconds() -> None:
+    async with machine() as made:
+        one, three = await made.worker(1, seconds=SHORT), await made.link(3)
+        one.silence = 0.0
+        await one.ask(None)
+        one.timeout = LONG
+        three.members[:] = [answering := SharedPage(three, 3)]
+        answering.respond = lambda *_: b"3"
+
+        assert (await one.ask(None)).parts == {3: b"3"}
+
+
 async def test_an_exchange_is_there_with_the_first_part_that_has_it() -> None:
     async with machine() as made:
         one, two, _ = await made.worker(1), await made.worker(2), await made.link(3)
