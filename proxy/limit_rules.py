@@ -34,11 +34,11 @@ _NAMED = 5
 
 @frozen
 class _Configured:
-    """Limits in the config, and the pattern of the models to which they apply."""
+    """Limits in the config, and the names or patterns of the models to which they apply."""
 
     path: Path
     limits: Limits
-    models: str = "*"
+    models: tuple[str, ...] = ("*",)
 
 
 def limit_rules(
@@ -159,20 +159,21 @@ def _configured(sections: Mapping[str, Any]) -> Iterator[_Configured]:
     for name in ("all", "keys", "sessions", "agents"):
         yield _Configured(("limits", name), getattr(section, name))
     for pattern, limits in section.models.items():
-        yield _Configured(("limits", "models", pattern), limits, pattern)
+        yield _Configured(("limits", "models", pattern), limits, (pattern,))
     for name, key in (sections.get("keys") or {}).items():
-        yield _Configured(("keys", name, "limits"), key.limits)
+        models = ("*",) if key.models is None else key.models
+        yield _Configured(("keys", name, "limits"), key.limits, models)
 
 
 def _unpriced(
-    sections: Mapping[str, Any], models: str, anyhow: Container[str], today: date
+    sections: Mapping[str, Any], models: Iterable[str], anyhow: Container[str], today: date
 ) -> list[str]:
     """The labels of targets without a price of today, to which names of `models` may lead."""
     backends = sections["backends"]
     targets = {
         target.label: Target(target.backend, target.model or name, target.overrides)
         for name, entry in sections["models"].items()
-        if _overlap(name, models) or name in anyhow
+        if name in anyhow or any(_overlap(name, pattern) for pattern in models)
         for target in entry.targets
         if target.backend in backends
     }

@@ -90,6 +90,23 @@ def test_row_r5_of_models_only_those_that_match(
         config(tmp_path, limits, models=models)
 
 
+@pytest.mark.parametrize(
+    ("allowed", "refused"),
+    [("", True), ("other", False), ("'o*', claude-opus", True), ("'*'", True)],
+)
+def test_row_r5_of_a_key_only_the_models_that_it_may_use(
+    allowed: str, refused: bool, tmp_path: Path
+) -> None:
+    may_use = f"models: [{allowed}], " if allowed else ""
+    key = f"{{sha256: {'a' * 64}, {may_use}limits: {{cost_per_day: 5}}}}"
+    limits = f"{{}}\nkeys: {{alice: {key}}}"
+    models = "{other: {backend: paid}, 'claude-*': {backend: free}}"
+    if refused:
+        assert "have none: `free`" in errors(tmp_path, limits, models=models)
+    else:
+        config(tmp_path, limits, models=models)
+
+
 def test_row_r5_a_default_may_have_any_name(tmp_path: Path) -> None:
     models = "{other: {backend: paid}, last: {backend: free}}"
     report = errors(
