@@ -82,6 +82,8 @@ class Keys:
     config: str
     keys_file: str
     keys: dict[str, Stored] = Factory(dict)
+    broken: set[str] = Factory(set)
+    """The names of entries with problems."""
 
     @property
     def path(self) -> Path:
@@ -97,23 +99,23 @@ def load(config: str) -> Keys:
     root = document.value if isinstance(document.value, dict) else {}
     keys_file = root.get(_OPTION) or ""
     path = Path(config).resolve()
-    keys = _stored(document, root.get(_SECTION), path, (_SECTION,))
-    result = Keys(config, str(keys_file), keys)
+    result = Keys(config, str(keys_file))
+    _add_stored(result, document, root.get(_SECTION), path, (_SECTION,))
     if keys_file:
-        keys |= _in_keys_file(result, environ)
+        _read_keys_file(result, environ)
     return result
 
 
-def _in_keys_file(keys: Keys, environ: Mapping[str, str]) -> dict[str, Stored]:
-    """Give the keys of `keys_file`; none if it does not exist: `keys new` makes it."""
+def _read_keys_file(keys: Keys, environ: Mapping[str, str]) -> None:
+    """Add the keys of `keys_file`; none if it does not exist: `keys new` makes it."""
     try:
         text = Files(keys.path.parent).text(keys.path.name)
     except FileError as error:
         if not keys.path.exists():
-            return {}
+            return
         raise KeyCommandError(f"{error}\n  hint: {error.hint}") from error
     document = _valid(keys.keys_file, parse(text, environ, root=(_SECTION,)))
-    return _stored(document, document.value, keys.path, ())
+    _add_stored(keys, document, document.value, keys.path, ())
 
 
 def _valid(file: str, document: Document) -> Document:
@@ -122,12 +124,13 @@ def _valid(file: str, document: Document) -> Document:
     return document
 
 
-def _stored(
-    document: Document, value: Any, file: Path, section: tuple[str, ...]
-) -> dict[str, Stored]:
+def _add_stored(
+    keys: Keys, document: Document, value: Any, file: Path, section: tuple[str, ...]
+) -> None:
     entries = value if isinstance(value, dict) else {}
     built = Builder(document).build_entries(entries, Key, (_SECTION,))
-    return {name: Stored(key, file, section) for name, key in built.items()}
+    keys.keys.update({name: Stored(key, file, section) for name, key in built.items()})
+    keys.broken.update(map(str, entries.keys() - built.keys()))
 
 
 def new(
@@ -155,7 +158,7 @@ def new(
             target = _store(keys, name, entry, check)
         else:
             keys = attrs.evolve(keys, keys_file=file)
-            _in_keys_file(keys, os.environ)  # reports a file that cannot be read
+            _read_keys_file(keys, os.environ)  # reports a file that cannot be read
             path, names_file = Path(config).resolve(), _add((), _OPTION, json.dumps(file))
             check.source = _apply(names_file, path, path.read_bytes().decode())
             target = _store(keys, name, entry, check)
@@ -168,6 +171,10 @@ def revoke(config: str, name: str, delete: bool) -> Path:
     with _locked(config):
         keys = load(config)
         stored = keys.keys.get(name)
+        if name in keys.broken:
+            raise KeyCommandError(
+                f"the entry of `{name}` has problems\n  hint: type `llm-proxy check` to see them"
+            )
         if stored is None:
             hint = suggest(name, keys.keys) or "`llm-proxy keys new NAME` makes one"
             raise KeyCommandError(f"there is no key `{name}`\n  hint: {hint}")

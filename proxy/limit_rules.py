@@ -8,10 +8,11 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 
-from attrs import frozen
+from attrs import fields_dict, frozen
 
 from pipeline import Problem
 from pipeline.config.document import Path
+from pipeline.config.problems import suggest
 from pipeline.config.schema import Pipeline
 from stages.exchange import Target
 from stages.fallback import Fallback
@@ -20,21 +21,24 @@ from stages.limit import Limit
 from stages.limits.config import Limits
 from stages.limits.section import LimitsSection
 from stages.profiles.price import price_on
+from stages.queue import Queue
 from stages.resolve import Resolve
 from stages.retry import Retry
 from stages.shared_store.section import Store
 
+#: Options of `queue` that only the queue of one machine has.
+_WARM = ("warm_turns", "warm_seconds", "hold_seconds")
 #: Targets that a message names.
 _NAMED = 5
 
 
 @frozen
 class _Configured:
-    """Limits in the config, and the pattern of the models to which they apply."""
+    """Limits in the config, and the names or patterns of the models to which they apply."""
 
     path: Path
     limits: Limits
-    models: str = "*"
+    models: tuple[str, ...] = ("*",)
 
 
 def limit_rules(
@@ -45,9 +49,31 @@ def limit_rules(
         return  # they have problems, which are reported
     configured = [each for each in _configured(sections) if each.limits.active]
     yield from _shared(sections["store"])
+    yield from _without_effect(sections, pipelines)
+    yield from _without_warm_turns(sections, pipelines)
     if configured:
         yield from _unpriced_budgets(configured, sections, pipelines)
         yield from _unused(pipelines)
+
+
+def _without_effect(
+    sections: Mapping[str, Any], pipelines: tuple[Pipeline, ...]
+) -> Iterator[tuple[Path, Problem]]:
+    """Yield a warning for each option of limits that no request notices."""
+    models = sections["models"]
+    any_name = any(stage.default is not None or stage.rules for stage in _resolves(pipelines))
+    for pattern in () if any_name else sections["limits"].models:
+        if not any(_overlap(name, pattern) for name in models):
+            message = f"no name in `models` matches `{pattern}`, so its limits have no effect"
+            hint = suggest(pattern, models)
+            problem = Problem("unknown-model", message, hint=hint, severity="warning")
+            yield ("limits", "models", pattern), problem
+    for each in _configured(sections):
+        if each.limits.concurrency_timeout and each.limits.concurrent_requests is None:
+            message = "`concurrency_timeout` has no effect without `concurrent_requests`"
+            hint = "add `concurrent_requests`, or remove `concurrency_timeout`"
+            problem = Problem("option-unused", message, hint=hint, severity="warning")
+            yield (*each.path, "concurrency_timeout"), problem
 
 
 def _unpriced_budgets(
@@ -107,25 +133,47 @@ def _shared(store: Store) -> Iterator[tuple[Path, Problem]]:
         yield ("store",), Problem("limits-shared", message, severity="note")
 
 
+def _without_warm_turns(
+    sections: Mapping[str, Any], pipelines: tuple[Pipeline, ...]
+) -> Iterator[tuple[Path, Problem]]:
+    """Yield a warning for each option of an order that the store does not have."""
+    if sections["store"].connection is None:
+        return
+    found: list[Path] = []
+    for pipeline in pipelines:
+        for n, stage in enumerate(pipeline.stages):
+            if isinstance(stage, Queue) and stage.warm_turns != 1:
+                changed = (o for o in _WARM if getattr(stage, o) != fields_dict(Queue)[o].default)
+                found += (("pipelines", pipeline.name, "stages", n, "queue", o) for o in changed)
+    for name, backend in sections["backends"].items():
+        if backend.queue is not None and backend.profile.swaps_models:
+            found.append(("backends", name, "swaps_models"))
+    for path in found:
+        message = f"`{path[-1]}` has no effect with a store, which has the fair rotation only"
+        hint = "remove `store`, or choose the strict order: `warm_turns: 1`, `swaps_models: false`"
+        yield path, Problem("option-unused", message, hint=hint, severity="warning")
+
+
 def _configured(sections: Mapping[str, Any]) -> Iterator[_Configured]:
     section: LimitsSection = sections["limits"]
     for name in ("all", "keys", "sessions", "agents"):
         yield _Configured(("limits", name), getattr(section, name))
     for pattern, limits in section.models.items():
-        yield _Configured(("limits", "models", pattern), limits, pattern)
+        yield _Configured(("limits", "models", pattern), limits, (pattern,))
     for name, key in (sections.get("keys") or {}).items():
-        yield _Configured(("keys", name, "limits"), key.limits)
+        models = ("*",) if key.models is None else key.models
+        yield _Configured(("keys", name, "limits"), key.limits, models)
 
 
 def _unpriced(
-    sections: Mapping[str, Any], models: str, anyhow: Container[str], today: date
+    sections: Mapping[str, Any], models: Iterable[str], anyhow: Container[str], today: date
 ) -> list[str]:
     """The labels of targets without a price of today, to which names of `models` may lead."""
     backends = sections["backends"]
     targets = {
         target.label: Target(target.backend, target.model or name, target.overrides)
         for name, entry in sections["models"].items()
-        if _overlap(name, models) or name in anyhow
+        if name in anyhow or any(_overlap(name, pattern) for pattern in models)
         for target in entry.targets
         if target.backend in backends
     }
@@ -138,10 +186,14 @@ def _unpriced(
 
 def _by_rule(pipelines: tuple[Pipeline, ...]) -> set[str]:
     """The entries of `models` to which a rule or a default leads, whatever a model's name is."""
-    stages = [stage for pipeline in pipelines for stage in pipeline.stages]
-    resolves = [stage for stage in stages if isinstance(stage, Resolve)]
+    resolves = _resolves(pipelines)
     defaults = {stage.default for stage in resolves if stage.default is not None}
     return defaults.union(rule.to for stage in resolves for rule in stage.rules)
+
+
+def _resolves(pipelines: tuple[Pipeline, ...]) -> list[Resolve]:
+    stages = (stage for pipeline in pipelines for stage in pipeline.stages)
+    return [stage for stage in stages if isinstance(stage, Resolve)]
 
 
 def _overlap(one: str, other: str) -> bool:

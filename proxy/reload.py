@@ -5,7 +5,7 @@ Its files are the config itself, the `.env` next to it, its `keys_file`, and eac
 A reload is all or nothing: problems are logged in the format of `check`, and the running config
 stays. Unchanged backends are kept, with their connections and the loaded model, and so are the
 counters. Modules of custom stages are not imported again. Of the section `server` only the
-allowed hosts and origins are reloaded.
+allowed hosts, the allowed origins and the size of the cache of conversations are reloaded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from proxy.signals import has_terminal
 log = logging.getLogger("llm_proxy")
 
 # Options of the section `server` that a reload changes.
-_RELOADED = {"allowed_hosts", "allowed_origins"}
+_RELOADED = {"allowed_hosts", "allowed_origins", "conversation_cache_bytes"}
 
 
 @define(eq=False)

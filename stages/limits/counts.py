@@ -118,9 +118,13 @@ class Budget:
     """The estimates of holds."""
 
     def _roll(self, now: float, want: Want) -> float:
-        """Begin the next window if it is time. Return the seconds until the end of this one."""
+        """Begin the next window if it is time. Return the seconds until the end of this one.
+
+        If the clock has gone back to the window before, the later one goes on. If it has gone back
+        further, a wrong time had begun the later one.
+        """
         start, end = window(now, want.period)
-        if start > self.window:
+        if start > self.window or self.window > end:
             self.window, self.spent = start, 0.0
         return end - now
 

@@ -111,7 +111,8 @@ class LimitStore(Protocol):
     charges what was used. A later `renew` makes it a hold again, also above a maximum.
 
     *Clock.* The store's own, in Unix seconds, never the caller's. If it goes back, rates refill
-    from the new time on, and a budget stays that of the later day or month.
+    from the new time on, and a budget stays that of the later day or month, unless the clock goes
+    back by more than one of them.
 
     *Bounded.* A count that equals that of an unused limit takes no memory. The oldest counts of
     sessions and agents, whose names come from clients, are dropped if there are too many.

@@ -125,6 +125,22 @@ def test_a_keys_file_that_is_missing_is_made(folder: Path) -> None:
     assert "alice" in text(folder, "keys.yaml")
 
 
+@pytest.mark.parametrize("file", ["pipelines.yaml", "keys.yaml"])
+def test_an_entry_with_problems_is_not_passed_over(folder: Path, file: str) -> None:
+    assert keys(folder, "new", "alice", "--file", "keys.yaml").exit_code == 0
+    broken = "bob: {sha256: s3cret}\n"
+    with (folder / file).open("a") as more:
+        more.write(broken if file == "keys.yaml" else f"keys:\n  {broken}")
+
+    listed, revoked = keys(folder, "list"), keys(folder, "revoke", "bob")
+
+    assert "alice" in listed.stdout
+    assert listed.stderr == "warning: `bob` has problems: type `llm-proxy check` to see them\n"
+    assert revoked.exit_code == 1
+    assert "the entry of `bob` has problems\n  hint: type `llm-proxy check`" in revoked.stderr
+    assert "s3cret" not in listed.output + revoked.output
+
+
 def test_the_list_shows_no_whole_digest(folder: Path) -> None:
     key = key_of(keys(folder, "new", "alice", "--models", "*"))
     key_of(keys(folder, "new", "bob", "--expires", "2020-01-31"))

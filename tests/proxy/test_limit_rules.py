@@ -90,6 +90,23 @@ def test_row_r5_of_models_only_those_that_match(
         config(tmp_path, limits, models=models)
 
 
+@pytest.mark.parametrize(
+    ("allowed", "refused"),
+    [("", True), ("other", False), ("'o*', claude-opus", True), ("'*'", True)],
+)
+def test_row_r5_of_a_key_only_the_models_that_it_may_use(
+    allowed: str, refused: bool, tmp_path: Path
+) -> None:
+    may_use = f"models: [{allowed}], " if allowed else ""
+    key = f"{{sha256: {'a' * 64}, {may_use}limits: {{cost_per_day: 5}}}}"
+    limits = f"{{}}\nkeys: {{alice: {key}}}"
+    models = "{other: {backend: paid}, 'claude-*': {backend: free}}"
+    if refused:
+        assert "have none: `free`" in errors(tmp_path, limits, models=models)
+    else:
+        config(tmp_path, limits, models=models)
+
+
 def test_row_r5_a_default_may_have_any_name(tmp_path: Path) -> None:
     models = "{other: {backend: paid}, last: {backend: free}}"
     report = errors(
@@ -137,6 +154,61 @@ def test_a_limit_that_counts_each_repeat_is_reported(tmp_path: Path) -> None:
         "12 warning limit-repeated"
     ]
     assert not config(tmp_path, limits, stages="resolve, limit, retry").notes
+
+
+@pytest.mark.parametrize(
+    ("pattern", "stages", "hint"),
+    [
+        ("claud-*", "resolve, limit", "hint: did you mean `claude-*`?"),
+        ("gpt-4", "resolve, limit", "hint: use one of: `claude-*`"),
+        ("claude-opus", "resolve, limit", ""),
+        ("gpt-4", "resolve: {default: claude-*}, limit", ""),
+        ("gpt-4", "resolve: {rules: [{when: {images: true}, to: claude-*}]}, limit", ""),
+    ],
+)
+def test_limits_of_a_name_that_is_not_served_are_reported(
+    pattern: str, stages: str, hint: str, tmp_path: Path
+) -> None:
+    made = config(tmp_path, f"models: {{'{pattern}': {{requests_per_day: 5}}}}", stages=stages)
+
+    assert codes(made) == (["8 warning unknown-model"] if hint else [])
+    assert not hint or hint in made.notes[0].render(made.file, made.masked_source)
+
+
+def test_a_timeout_without_a_limit_of_concurrency_is_reported(tmp_path: Path) -> None:
+    made = config(tmp_path, "keys: {requests_per_day: 5, concurrency_timeout: 3}")
+
+    assert codes(made) == ["8 warning option-unused"]
+
+
+WARM = "queue: {warm_turns: 5, warm_seconds: 9, hold_seconds: 0}"
+SWAPS = f"{PRICED[:-1]}, max_concurrent_calls: 1, swaps_models: true}}"
+
+
+@pytest.mark.parametrize(
+    ("queue", "paid", "unused"),
+    [
+        (WARM, PRICED, ["`hold_seconds`", "`warm_seconds`", "`warm_turns`"]),
+        (WARM.replace("warm_turns: 5", "warm_turns: 1"), PRICED, []),
+        ("queue", SWAPS, ["`swaps_models`"]),
+        ("queue", SWAPS.replace("true", "false"), []),
+    ],
+)
+def test_options_that_have_no_effect_with_a_store_are_reported(
+    queue: str, paid: str, unused: list[str], tmp_path: Path
+) -> None:
+    file = tmp_path / "pipelines.yaml"
+
+    def reported(store: str) -> list[str]:
+        text = TEXT.format(
+            models="claude-*: {backend: paid}", limits="{}", stages="resolve", workers=1, paid=paid
+        )
+        file.write_text(text.replace("translate-in,", f"translate-in, {queue},") + store)
+        notes = read(str(file), {}).notes
+        return sorted(note.message.split()[0] for note in notes if note.code == "option-unused")
+
+    assert reported("") == []
+    assert reported("store: 'redis://localhost'") == unused
 
 
 def test_a_limit_before_resolve_does_not_fit(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ import pytest
 
 from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
+from proxy.app import App
 from proxy.config import carry_over, read
 from proxy.reload import Reload
+from stages.messages_api.part_cache import PARTS
+from stages.translation.conversation_cache import CONVERSATIONS
 
 TEXT = """\
 backends:
@@ -155,12 +158,13 @@ async def test_a_change_before_anything_is_watched_is_seen(tmp_path: Path, chang
     assert found.digest != first.digest
 
 
-async def test_row_a1_allowed_hosts_and_origins_need_no_restart(
+async def test_row_a1_some_options_of_the_server_need_no_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     first = read(write(tmp_path), {})
     origins = 'allowed_hosts: [llm.example], allowed_origins: ["https://app.example"]'
-    write(tmp_path, f"{TEXT}server: {{drain_timeout: 7, {origins}}}\n")
+    cache = "conversation_cache_bytes: 7"
+    write(tmp_path, f"{TEXT}server: {{drain_timeout: 7, {cache}, {origins}}}\n")
     send, receive = anyio.create_memory_object_stream[Config](10)
     with anyio.fail_after(30):
         async with send, receive, anyio.create_task_group() as group:
@@ -169,6 +173,20 @@ async def test_row_a1_allowed_hosts_and_origins_need_no_restart(
             group.cancel_scope.cancel()
     assert "`server.drain_timeout` has changed" in caplog.text
     assert "server.allowed_" not in caplog.text
+    assert "server.conversation_cache_bytes" not in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_size_of_the_cache_is_that_of_the_served_config(tmp_path: Path) -> None:
+    first = read(write(tmp_path), {})
+    now = read(write(tmp_path, f"{TEXT}server: {{conversation_cache_bytes: 800}}\n"), {})
+    async with anyio.create_task_group() as group:
+        App(first).serve(group, now)
+        group.cancel_scope.cancel()
+    sizes = PARTS.max_bytes, CONVERSATIONS.max_bytes
+    for cache in (PARTS, CONVERSATIONS):
+        cache.resize(0)
+    assert sizes == (500, 300)
 
 
 async def test_each_file_that_the_config_names_is_followed(

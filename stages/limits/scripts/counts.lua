@@ -112,10 +112,11 @@ function Budget.new()
   return {0, 0, 0}
 end
 
--- Begin the next window if it is time. Return the seconds until the end of this one.
+-- Begin the next window if it is time. Return the seconds until the end of this one. See counts.py
+-- for a clock that goes back.
 function Budget.roll(count, item)
   local first, last = window(item[3])
-  if first > count[1] then
+  if first > count[1] or count[1] > last then
     count[1], count[2] = first, 0
   end
   return last - now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
+from stages.limits.config import Period
 from stages.limits.counts import window
 from stages.limits.ledger import Ledger
 from stages.limits.store import Admitted, Refused
@@ -339,3 +340,15 @@ def test_a_clock_that_goes_back_gives_nothing_twice(new_ledger: NewLedger) -> No
     assert not admitted(ledger, "2", rate(60), at=-86400)
     assert refused(ledger, budget(5, 1), at=-86400).used_up
     assert admitted(ledger, "2", rate(60), at=-86399)
+
+
+@for_each("period", ["day", "month"])
+def test_a_clock_that_was_far_ahead_does_not_hold_back_a_budget(
+    new_ledger: NewLedger, period: Period
+) -> None:
+    ledger = new_ledger()
+    admitted(ledger, "1", budget(5, 1, period=period), at=400 * 86400)
+    ledger.settle(NOW + 400 * 86400, "1", [5])
+    assert admitted(ledger, "2", budget(5, 5, period=period))
+    ledger.settle(NOW, "2", [5])
+    assert refused(ledger, budget(5, 1, period=period)).used_up
