@@ -90,7 +90,7 @@ def _build(
         _apply_rules(builder, schema, sections, pipelines, files)
         return sections, pipelines
     if not builder.problems:
-        hint = "start with the short config in llm-proxy's README"
+        hint = "move the file away, and type `llm-proxy init` to write a new one"
         if document.value is None:
             builder.report("file-empty", "the file is empty", (), hint)
         else:
