@@ -267,7 +267,7 @@ def greeting(config: Config, server: Server, port: int) -> str:
     lines += [
         "set for the client:",
         f"  export ANTHROPIC_BASE_URL={url}",
-        f"  export ANTHROPIC_API_KEY={key}",
+        f"  export ANTHROPIC_AUTH_TOKEN={key}",
         "",
     ]
     return "\n".join(lines)

@@ -54,7 +54,7 @@ def test_the_greeting_has_the_address_the_models_and_the_usage(tmp_path: Path) -
         "\n"
         "set for the client:\n"
         "  export ANTHROPIC_BASE_URL=http://127.0.0.1:8080\n"
-        "  export ANTHROPIC_API_KEY=anything\n"
+        "  export ANTHROPIC_AUTH_TOKEN=anything\n"
     )
 
 
@@ -83,7 +83,7 @@ def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
 def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path) -> None:
     shown = greeting(config_of(tmp_path, PROXY_API_KEY="s3cret"), Server(), 8080)
 
-    assert "export ANTHROPIC_API_KEY=…  # a key from your config" in shown
+    assert "export ANTHROPIC_AUTH_TOKEN=…  # a key from your config" in shown
     assert "s3cret" not in shown
 
 
