@@ -18,6 +18,7 @@ from pipeline.config.fix import FixError, create, rewrite
 from pipeline.config.options import UnavailableError
 from pipeline.config.parsing import VARIABLE_NAME
 from pipeline.config.schema import Config
+from pipeline.config.text_width import pad, text_width
 from proxy.config import DEFAULT_FILE, check_open_access, read
 from proxy.init import discovery, schema_file
 from proxy.init.discovery import Address, ModelServer
@@ -84,7 +85,7 @@ def _echo_next(file: str, choice: Choice) -> None:
     model = "" if is_pattern(choice.model) else f" --model {shlex.quote(on_one_line(choice.model))}"
     claude, serve = f"llm-proxy run{at}{model} -- claude", f"llm-proxy serve{at}"
     click.echo(f"  {claude}   start Claude Code with this proxy")
-    click.echo(f"  {serve:<{len(claude)}}   serve, and print how to use it")
+    click.echo(f"  {pad(serve, text_width(claude))}   serve, and print how to use it")
 
 
 def _choose(wishes: Wishes) -> Choice:

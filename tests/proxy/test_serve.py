@@ -13,6 +13,7 @@ import click
 import pytest
 
 from pipeline.config.schema import Config
+from pipeline.config.text_width import text_width
 from proxy.app import App
 from proxy.config import Server, read
 from proxy.http.limits import ConnectionLimits
@@ -67,6 +68,14 @@ def test_the_greeting_shows_each_target_of_a_model(tmp_path: Path) -> None:
         "  claude-*  here: qwen3",
         "            here: llama3.2",
     ]
+
+
+def test_wide_names_keep_the_columns_of_the_greeting(tmp_path: Path) -> None:
+    text = TEXT.replace("claude-*", "模型")
+    lines = greeting(config_of(tmp_path, text), Server(), 8080).splitlines()[3:6]
+
+    starts = [text_width(line.partition("here")[0]) for line in lines]
+    assert len(set(starts)) == 1, lines
 
 
 def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
