@@ -15,7 +15,7 @@ from attrs import evolve, frozen
 
 from pipeline.config.edit import EditError
 from pipeline.config.fix import FixError, create, rewrite
-from pipeline.config.options import UnavailableError
+from pipeline.config.options import OptionError, UnavailableError
 from pipeline.config.parsing import VARIABLE_NAME
 from pipeline.config.schema import Config
 from pipeline.config.text_width import pad, text_width
@@ -25,8 +25,9 @@ from proxy.init.discovery import Address, ModelServer
 from proxy.init.new_config import CLIENT_MODELS, Choice, extend, new_config
 from proxy.probe.reply import on_one_line
 from stages.backends import embedded
+from stages.backends.session import strip_credentials
 from stages.profiles.describe import profile_named
-from stages.profiles.profile import profiles
+from stages.profiles.profile import Profile, profiles
 from stages.routing.allowed_models import is_pattern
 
 #: Models that are listed for the choice.
@@ -59,6 +60,10 @@ def address(text: str, api_key_env: str | None) -> Address:
         raise click.UsageError(f"--backend takes NAME=URL, or one of {names}: {text}")
     if url and "://" not in url:
         raise click.UsageError(f"the URL of --backend begins with http:// or https://: {url}")
+    try:
+        Profile(url or usual)
+    except OptionError as error:
+        raise click.UsageError(f"the URL of --backend: {error}; {error.hint}") from error
     if api_key_env and not VARIABLE_NAME.fullmatch(api_key_env):  # it may be the key itself
         raise click.UsageError("--api-key-env takes the name of a variable, not a key")
     key = os.environ.get(api_key_env, "") if api_key_env else ""
@@ -101,6 +106,9 @@ def _choose(wishes: Wishes) -> Choice:
             hint = f"\n  hint: these are there: {listing}" if listing else _START_ONE
             raise click.ClickException(f"no server has the model {wishes.model}{hint}")
     if not candidates:
+        if named := next((address.name for address in wishes.addresses if address.name), ""):
+            hint = "check its address, and that it runs and has a model"
+            _fail(f"no model is found at the backend `{named}`", hint)
         return _offer_embedded(wishes.yes)
     number = 1
     if len(candidates) > 1 and not wishes.yes:
@@ -112,13 +120,14 @@ def _choose(wishes: Wishes) -> Choice:
 
 async def _find(wishes: Wishes) -> list[ModelServer]:
     addresses = list(wishes.addresses)
-    places = [(address.label, address.base_url) for address in addresses]
+    urls = {address: strip_credentials(address.base_url) for address in addresses}
+    places = [(address.label, urls[address]) for address in addresses]
     widths = [max(map(len, texts)) for texts in zip(*places, strict=True)]
 
     def show(address: Address, result: ModelServer) -> None:
         count = len(result.models)
         summary = f"{result.profile}, {count} model{'s' * (count != 1)}" if count else result.error
-        place = f"{address.label:<{widths[0]}}  {address.base_url:<{widths[1]}}"
+        place = f"{address.label:<{widths[0]}}  {urls[address]:<{widths[1]}}"
         click.echo(f"  {place}  {summary}", err=True)
 
     click.echo("looking for model servers:", err=True)

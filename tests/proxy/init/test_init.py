@@ -288,6 +288,18 @@ def test_the_embedded_model_takes_the_place_of_a_server(tmp_path: Path, option: 
     assert (again.exit_code, "added" in again.stdout) == (0, False)
 
 
+@pytest.mark.parametrize("options", [(), ("--yes",)], ids=["", "yes"])
+def test_a_named_server_without_models_is_not_replaced(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    address = "gpu=http://user:s3cret@127.0.0.1:1/v1"
+    result = init(tmp_path, "--backend", address, *options)
+
+    assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert "no model is found at the backend `gpu`\n  hint: check its address" in result.stderr
+    assert "s3cret" not in result.output
+
+
 def test_servers_that_are_not_model_servers_are_skipped(tmp_path: Path) -> None:
     anthropic = {"/v1/models": {"data": [{"id": "m"}], "first_id": "m", "has_more": False}}
     with (
@@ -326,6 +338,8 @@ def test_a_named_server_is_recognised(tmp_path: Path, responses: object, profile
     [
         ["--backend", "unknown"],
         ["--backend", "gpu=gpu:8000"],
+        ["--backend", "gpu=http://"],
+        ["--backend", "gpu=http://gpu:8000/v1/chat/completions"],
         ["--api-key-env", "KEY"],
         ["--backend", "vllm", "--api-key-env", "NO_SUCH_KEY"],
         ["--embedded", "--model", "m"],
