@@ -12,6 +12,7 @@ from typing import NoReturn
 import anyio
 import click
 from attrs import evolve, frozen
+from dotenv import dotenv_values
 
 from pipeline.config.edit import EditError
 from pipeline.config.fix import FixError, create, rewrite
@@ -51,8 +52,11 @@ class Wishes:
     print_only: bool = False
 
 
-def address(text: str, api_key_env: str | None) -> Address:
-    """Read `NAME=URL`, or the name of a profile. Raises click.UsageError."""
+def address(text: str, api_key_env: str | None, config: str) -> Address:
+    """Read `NAME=URL`, or the name of a profile. Raises click.UsageError.
+
+    The key is in the environment, or in the `.env` next to `config`.
+    """
     name, _, url = text.partition("=")
     usual = discovery.USUAL_ADDRESSES.get(name) or profiles().get(name, {}).get("base_url", "")
     if not url and not usual:
@@ -66,10 +70,12 @@ def address(text: str, api_key_env: str | None) -> Address:
         raise click.UsageError(f"the URL of --backend: {error}; {error.hint}") from error
     if api_key_env and not VARIABLE_NAME.fullmatch(api_key_env):  # it may be the key itself
         raise click.UsageError("--api-key-env takes the name of a variable, not a key")
-    key = os.environ.get(api_key_env, "") if api_key_env else ""
+    variables = {**dotenv_values(Path(config).with_name(".env")), **os.environ}
+    key = variables.get(api_key_env) if api_key_env else ""
     if api_key_env and not key:
-        raise click.UsageError(f"the environment variable {api_key_env} is not set or is empty")
-    return Address(url or usual, name, name, key, api_key_env or "")
+        message = f"the environment variable {api_key_env} is not set or is empty"
+        raise click.UsageError(f"{message}; set it in the environment or in `.env`")
+    return Address(url or usual, name, name, key or "", api_key_env or "")
 
 
 def init(file: str, wishes: Wishes) -> None:

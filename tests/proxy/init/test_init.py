@@ -350,6 +350,15 @@ def test_wrong_options_are_refused(tmp_path: Path, arguments: list[str]) -> None
     assert init(tmp_path, *arguments).exit_code == 2
 
 
+def test_the_key_of_a_named_server_may_be_in_the_file_env(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("GPU_KEY=s3cret\n")
+    with model_server(vllm("m", window=32768)) as fake:
+        result = init(tmp_path, "--backend", f"gpu={fake.root}/v1", "--api-key-env", "GPU_KEY")
+
+    assert result.exit_code == 0, result.output
+    assert 'api_key: "${GPU_KEY}"' in config_of(tmp_path)
+
+
 def test_a_key_in_place_of_the_name_of_its_variable_is_not_printed(tmp_path: Path) -> None:
     result = init(tmp_path, "--backend", "vllm", "--api-key-env", "sk-s3cret")
 
