@@ -81,7 +81,7 @@ def test_the_picture_names_modules_that_exist() -> None:
     assert not missing
 
 
-def test_the_pages_give_the_same_number_of_exchanges_that_the_page_keeps() -> None:
+def test_both_pages_have_the_number_of_kept_exchanges() -> None:
     operations = Page("docs/operations.md").text
 
     assert f"in the same second, it keeps the first {_KEPT}." in PAGE
