@@ -259,6 +259,7 @@ def greeting(config: Config, server: Server, port: int) -> str:
     if path := page_path(config.pipelines):
         lines += ["", f"page: {url}{path}"]
     notes = [note.message for note in config.notes] + _worker_notes(config, server)
+    notes += logging_setup.unknown_values(os.environ)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key from your config" if _requires_key(config) else "anything"
     lines += [

@@ -78,6 +78,18 @@ def test_wide_names_keep_the_columns_of_the_greeting(tmp_path: Path) -> None:
     assert len(set(starts)) == 1, lines
 
 
+def test_a_misspelt_format_of_the_log_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_PROXY_LOG", "INFO")
+    monkeypatch.setenv("LLM_PROXY_LOG_FORMAT", "jsno\n")
+
+    lines = greeting(config_of(tmp_path), Server(), 8080).splitlines()
+
+    (note,) = [line for line in lines if "LLM_PROXY_LOG" in line]
+    assert note == r"note: LLM_PROXY_LOG_FORMAT=jsno\n has no effect: set it to `json`"
+
+
 def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
     text = TEXT[TEXT.index("pipelines:") :]
 
