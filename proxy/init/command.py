@@ -152,6 +152,7 @@ def _ask(candidates: list[tuple[ModelServer, str]]) -> int:
     if len(candidates) > _MAX_LISTED:
         click.echo(f"  and {len(candidates) - _MAX_LISTED} more: use --model", err=True)
     numbers = click.IntRange(1, min(len(candidates), _MAX_LISTED))
+    numbers.name = "whole number"  # in click's message
     answer: int = click.prompt(
         f"Which one serves {CLIENT_MODELS}?", type=numbers, default=1, err=True
     )
