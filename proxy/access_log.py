@@ -108,7 +108,7 @@ def _text(value: Any) -> str:
     text = value[:_MAX_TEXT]
     if text.isprintable() and not any(sign in text for sign in ' "=') and text:
         return text
-    return json.dumps(text)
+    return json.dumps(text, ensure_ascii=not text.isprintable())
 
 
 class JsonFormatter(logging.Formatter):

@@ -13,7 +13,7 @@ from proxy.cli_inspect import explain, profiles, schema, show, stages
 from proxy.cli_keys import keys
 from proxy.cli_replay import replay
 from proxy.cli_run import run, statusline
-from proxy.cli_support import Seconds, json_option
+from proxy.cli_support import Number, Seconds, json_option
 from proxy.cli_support import config_option as _config
 from proxy.cli_support import reporting as _reporting
 from proxy.signals import block_hangup
@@ -52,16 +52,20 @@ def main() -> None:
 
 @main.command()
 @_config
-@click.option("--host", help="The address to listen on.", show_default=_AS_CONFIGURED)
+@click.option(
+    "--host", metavar="ADDRESS", help="The address to listen on.", show_default=_AS_CONFIGURED
+)
 @click.option(
     "--port",
-    type=click.IntRange(0, 65535),
+    metavar="N",
+    type=Number(0, 65535),
     help="The port; 0 takes a free one.",
     show_default=_AS_CONFIGURED,
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1),
+    metavar="N",
+    type=Number(1),
     help="Number of worker processes.",
     show_default=_AS_CONFIGURED,
 )
@@ -120,7 +124,9 @@ def check(config: str | None, fix: bool, as_json: bool) -> None:
 @click.option(
     "--model", metavar="NAME", show_default="the one in `models`", help="The model to ask."
 )
-@click.option("--url", help="The `base_url` of BACKEND, if the config does not have BACKEND.")
+@click.option(
+    "--url", metavar="URL", help="The `base_url` of BACKEND, if the config does not have BACKEND."
+)
 @click.option("--api-key-env", metavar="VAR", help="The variable with the key for --url.")
 @click.option("--key-variable", "old_api_key_env", hidden=True)  # its name until 0.1
 @click.option("--all", "whole", is_flag=True, help="Print also the keys that are as in `generic`.")

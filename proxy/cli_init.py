@@ -65,6 +65,6 @@ def init(
     replaced = dict(entry.split("=", 1) for entry in usual_address)
     addresses = discovery.usual_addresses(replaced)
     if backend:
-        addresses = [command.address(backend, api_key_env)]
+        addresses = [command.address(backend, api_key_env, locate(config))]
     wishes = command.Wishes(tuple(addresses), model, embedded, yes, timeout, print_only)
     reporting(lambda: command.init(locate(config), wishes))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from proxy.cli_support import config_option, json_option, reporting
+from proxy.cli_support import Number, config_option, json_option, reporting
 
 
 @click.command()
@@ -25,13 +25,11 @@ from proxy.cli_support import config_option, json_option, reporting
     show_default="that of POST /v1/messages",
     help="The pipeline.",
 )
-@click.option(
-    "--limit", metavar="N", type=click.IntRange(1), help="Replay at most the first N exchanges."
-)
+@click.option("--limit", metavar="N", type=Number(1), help="Replay at most the first N exchanges.")
 @click.option(
     "--concurrency",
     metavar="N",
-    type=click.IntRange(1),
+    type=Number(1),
     default=1,
     show_default=True,
     help="Number of requests in flight.",

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 from proxy.cli_support import config_option, reporting
 
+#: Lines that stages/usage/writer.py and stages/recording/writer.py log when rows are lost.
+_LOSSES = (b"are not in the usage record", b"exchanges are not recorded in")
+
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @config_option
@@ -142,13 +145,15 @@ def _check_conflicts(conflicts: list[str]) -> None:
 
 def _report(status: int | None, log: Path, temporary: bool) -> int:
     """Report a failure with the place of the log; remove a temporary log that nobody needs."""
-    if temporary and (status == 0 or not log.stat().st_size):
-        log.unlink()
-        return status or 0
     if status is None:
         click.echo(f"Error: the proxy ended before the command; its log is {log}", err=True)
         return 1
-    if status:
+    text = log.read_bytes()
+    if any(line in text for line in _LOSSES):
+        click.echo(f"usage or recordings are not complete; the proxy's log is {log}", err=True)
+    elif temporary and (status == 0 or not text):
+        log.unlink()
+    elif status:
         click.echo(f"the command ended with {status}; the proxy's log is {log}", err=True)
     return status
 

@@ -20,6 +20,12 @@ config_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
+class Number(click.IntRange):
+    """A whole number, with a name that fits click's message `… is not a valid …`."""
+
+    name = "whole number"
+
+
 class Seconds(click.FloatRange):
     """A number of seconds. FloatRange accepts `nan`, which no timer takes."""
 

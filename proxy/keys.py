@@ -30,6 +30,7 @@ from pipeline.config.load import folder_of, read_texts, variables_of
 from pipeline.config.parsing import parse
 from pipeline.config.problems import ConfigError, Problem, suggest
 from proxy.config import read
+from proxy.probe.report import scalar
 from stages.keys.config import NAME, RESERVED_NAME, Key
 
 PREFIX = "sk-llmproxy-"
@@ -202,12 +203,12 @@ def _store(keys: Keys, name: str, entry: str, check: _Check) -> Path:
     """Add an entry to `keys_file`, otherwise to the config. Give the file."""
     if not keys.keys_file:
         path = Path(keys.config).resolve()
-        _edit(path, check, _add((_SECTION,), name, entry))
+        _edit(path, check, _add((_SECTION,), scalar(name), entry))
         return path
     if keys.path.exists():
-        _edit(keys.path, check, _add((), name, entry))
+        _edit(keys.path, check, _add((), scalar(name), entry))
     else:
-        _create(keys.path, f"{name}: {entry}\n", check)
+        _create(keys.path, f"{scalar(name)}: {entry}\n", check)
     return keys.path
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from pipeline.config.text_width import pad, text_width
 from proxy.keys import Keys, Stored
 
 _COLUMNS = ("name", "sha256", "models", "limits", "created", "expires", "state")
@@ -27,8 +28,8 @@ def as_table(keys: Keys) -> str:
         row["models"] = "all" if row["models"] is None else ", ".join(row["models"]) or "none"
         row["limits"] = ", ".join(f"{k}: {v:g}" for k, v in row["limits"].items())
         rows.append([row[column] or "-" for column in _COLUMNS])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    widths = [max(map(text_width, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(pad, row, widths)).rstrip() for row in rows)
 
 
 def _row(name: str, stored: Stored) -> dict[str, Any]:

@@ -9,13 +9,28 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Mapping
 
 from proxy.access_log import JsonFormatter
+from stages.wire.printable import printable
 
 #: Most bytes that wait for the reader; further lines are dropped.
 _MAX_PENDING = 1024 * 1024
 #: Seconds that the end of the process waits for the reader.
 _FLUSH_TIMEOUT = 1.0
+
+
+#: What the variables of the log may be, in lower case; the last value is not the default.
+_VALUES = {"LLM_PROXY_LOG": ("info", "debug"), "LLM_PROXY_LOG_FORMAT": ("text", "json")}
+
+
+def unknown_values(environ: Mapping[str, str]) -> list[str]:
+    """Return a message for each variable of the log with a value that has no effect."""
+    return [
+        f"{name}={printable(value[:40])} has no effect: set it to `{values[-1]}`"
+        for name, values in _VALUES.items()
+        if (value := environ.get(name, "")) and value.lower() not in values
+    ]
 
 
 def set_up() -> logging.Handler:

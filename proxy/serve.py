@@ -21,6 +21,7 @@ import uvicorn
 
 from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
+from pipeline.config.text_width import pad, text_width
 from proxy import __version__, logging_setup
 from proxy.app import App
 from proxy.config import Server, check_open_access, read, referenced_backends
@@ -32,11 +33,7 @@ from proxy.http.limits import ConnectionLimits
 from proxy.http.protocol import HttpProtocol
 from proxy.memory import tune_memory
 from proxy.reload import Reload
-from proxy.signals import (
-    end_at_once_on_a_second_signal,
-    end_with_supervisor,
-    supervisor_is_dead,
-)
+from proxy.signals import end_at_once_on_a_second_signal, end_with_supervisor, supervisor_is_dead
 from proxy.tracing import tracing_from
 from stages.account import Account
 from stages.authenticate import Authenticate
@@ -253,21 +250,22 @@ def greeting(config: Config, server: Server, port: int) -> str:
     url = f"http://{reachable}:{port}"
     lines = [f"llm-proxy {__version__} listens on {url}", "", "models:"]
     models = config.sections["models"]
-    width = max(map(len, models), default=0)
+    width = max(map(text_width, models), default=0)
     for name, entry in models.items():
         for n, target in enumerate(entry.targets):
             destination = f"{target.backend}: {target.model or 'the same name'}"
-            lines.append(f"  {'' if n else name:<{width}}  {destination}")
+            lines.append(f"  {pad('' if n else name, width)}  {destination}")
     lines += _storage(config)
     if path := page_path(config.pipelines):
         lines += ["", f"page: {url}{path}"]
     notes = [note.message for note in config.notes] + _worker_notes(config, server)
+    notes += logging_setup.unknown_values(os.environ)
     lines += ["", *(f"note: {note}\n" for note in notes)]
     key = "…  # a key from your config" if _requires_key(config) else "anything"
     lines += [
         "set for the client:",
         f"  export ANTHROPIC_BASE_URL={url}",
-        f"  export ANTHROPIC_API_KEY={key}",
+        f"  export ANTHROPIC_AUTH_TOKEN={key}",
         "",
     ]
     return "\n".join(lines)

@@ -59,7 +59,7 @@ def _parts(status: Mapping[str, Any]) -> Iterator[str]:
     if (waiting := _number(status, "waiting_seconds")) >= 1:
         yield f"waiting {waiting:.0f} s"
     if cost := _number(status, "cost"):
-        yield f"cost {cost:.2f}"  # in the currency of the prices
+        yield f"cost {cost:.{2 if cost >= 0.01 else 4}f}"  # in the currency of the prices
 
 
 def _status(session: str, environ: Mapping[str, str], timeout: float) -> dict[str, Any] | None:

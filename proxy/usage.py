@@ -14,6 +14,7 @@ import click
 from attrs import frozen
 
 from pipeline.config.schema import Config
+from pipeline.config.text_width import pad, text_width
 from stages.usage.record import UsageRecord
 from stages.usage.report import (
     By,
@@ -92,7 +93,7 @@ _COLUMNS: dict[str, Callable[[Line], str]] = {
     "requests": lambda line: f"{line.sums.requests:,}",
     "errors": lambda line: f"{line.sums.errors:,}",
     "disconnects": lambda line: f"{line.sums.disconnects:,}",
-    "input": lambda line: f"{line.sums.input_tokens:,}",
+    "input": lambda line: f"{line.sums.input_tokens + line.sums.cache_write_tokens:,}",
     "cached": lambda line: f"{line.sums.cache_read_tokens:,}",
     "output": lambda line: f"{line.sums.output_tokens:,}",
     "estimated": lambda line: f"{line.sums.estimated:,}",
@@ -104,7 +105,8 @@ _COLUMNS: dict[str, Callable[[Line], str]] = {
 def _cost(line: Line) -> str:
     if line.cost is None:
         return "-"
-    return f"{line.cost:,.2f}" + ("+" if line.unpriced else "")
+    digits = 2 if line.cost >= 0.01 or not line.cost else 4
+    return f"{line.cost:,.{digits}f}" + ("+" if line.unpriced else "")
 
 
 def as_table(result: Report) -> str:
@@ -117,11 +119,11 @@ def as_table(result: Report) -> str:
             len(result.by) - 1
         )
         rows.append([*group, *(text(line) for text in _COLUMNS.values())])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths = [max(map(text_width, column)) for column in zip(*rows, strict=True)]
     texts = len(result.by)
     table = [
         "  ".join(
-            cell.ljust(width) if n < texts else cell.rjust(width)
+            pad(cell, width) if n < texts else cell.rjust(width)
             for n, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

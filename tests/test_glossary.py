@@ -17,6 +17,17 @@ ALLOWED = {
 #: Modules that list the words.
 ABOUT_WORDS = ("tests/glossary.py", "tests/test_glossary.py")
 CODE = ("llm_proxy.py", "pipeline", "proxy", "stages", "tests")
+#: Folders and files whose text is not Python, or has no suffix.
+OTHERS = (
+    *(".ci", ".env.example", "Justfile", "MANIFEST.in", "deploy", "pipelines.yaml"),
+    *("pyproject.toml", "stages", "tests/live/truths.yaml"),
+)
+NOT_READ = (".py", ".pyc", ".min.js", ".min.css", ".iife.min.js", ".LICENSE.txt")
+#: Words that are part of another program's syntax, by file.
+SYNTAX = {
+    "deploy/nginx.conf": {"upstream": "nginx's"},
+    "stages/profiles/shipped/gemini.yaml": {"else": "a keyword of JSON Schema"},
+}
 
 
 def modules(*roots: str) -> list[Path]:
@@ -40,6 +51,31 @@ def test_code_has_no_word_that_the_table_replaces() -> None:
     places = [place for path in modules(*CODE) for place in replaced(path)]
 
     assert not places, "\n".join(["see the section Words of CONTRIBUTING.md:", *places])
+
+
+def other_files() -> list[Path]:
+    paths = [ROOT / name for name in OTHERS]
+    files = [path for root in paths for path in ([root] if root.is_file() else root.rglob("*"))]
+    return [path for path in files if path.is_file() and not path.name.endswith(NOT_READ)]
+
+
+def replaced_in_text(path: Path) -> list[str]:
+    name = path.relative_to(ROOT).as_posix()
+    text = path.read_text()
+    return [
+        f"{name}:{text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}"
+        for match in offenders(text)
+        if match[0].lower() not in SYNTAX.get(name, {})
+    ]
+
+
+def test_other_files_have_no_word_that_the_table_replaces() -> None:
+    files = other_files()
+    names = {path.relative_to(ROOT).as_posix() for path in files}
+    expected = {".ci/installed", "deploy/llm-proxy.service", "stages/page/templates/page.html"}
+
+    assert expected <= names
+    assert not [place for path in files for place in replaced_in_text(path)]
 
 
 def test_each_exception_is_needed() -> None:

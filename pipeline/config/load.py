@@ -93,7 +93,7 @@ def _build(
         _apply_rules(builder, schema, sections, pipelines, files)
         return sections, pipelines
     if not builder.problems:
-        hint = "start with the short config in llm-proxy's README"
+        hint = "move the file away, and type `llm-proxy init` to write a new one"
         if document.value is None:
             builder.report("file-empty", "the file is empty", (), hint)
         else:
@@ -165,6 +165,9 @@ def _read(file: Path, name: str) -> str:
             else "type `llm-proxy init` to write one, "
             "or `llm-proxy --config PATH` (or set LLM_PROXY_CONFIG) to use another file"
         )
+        other = ".yml" if file.suffix == ".yaml" else ".yaml"
+        if file.with_suffix(other).is_file():
+            hint = f"rename {Path(name).with_suffix(other)}, or name it with `--config`"
         problem = Problem("file-absent", "there is no such file", hint=hint)
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()

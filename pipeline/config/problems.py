@@ -9,6 +9,8 @@ from typing import Literal
 
 from attrs import frozen
 
+from pipeline.config.text_width import text_width
+
 _MAX_EXCERPT = 120  # characters of a line
 
 
@@ -62,8 +64,9 @@ class Problem:
         text = f"{file}:{line}:{column}: {self.severity}[{self.code}]: {self.message}"
         if 0 < line <= len(lines):
             quoted, column = _excerpt(lines[line - 1].rstrip(), column)
-            blank = "".join("\t" if char == "\t" else " " for char in quoted[: column - 1])
-            text += f"\n{line:>5} | {quoted}\n      | {blank:<{column - 1}}^"
+            before = f"{quoted[: column - 1]:<{column - 1}}"
+            blank = "".join("\t" if c == "\t" else " " * text_width(c) for c in before)
+            text += f"\n{line:>5} | {quoted}\n      | {blank}^"
         if self.hint:
             text += f"\n  hint: {self.hint}"
         return text

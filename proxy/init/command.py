@@ -12,20 +12,23 @@ from typing import NoReturn
 import anyio
 import click
 from attrs import evolve, frozen
+from dotenv import dotenv_values
 
 from pipeline.config.edit import EditError
 from pipeline.config.fix import FixError, create, rewrite
-from pipeline.config.options import UnavailableError
+from pipeline.config.options import OptionError, UnavailableError
 from pipeline.config.parsing import VARIABLE_NAME
 from pipeline.config.schema import Config
+from pipeline.config.text_width import pad, text_width
 from proxy.config import DEFAULT_FILE, check_open_access, read
 from proxy.init import discovery, schema_file
 from proxy.init.discovery import Address, ModelServer
 from proxy.init.new_config import CLIENT_MODELS, Choice, extend, new_config
 from proxy.probe.reply import on_one_line
 from stages.backends import embedded
+from stages.backends.session import strip_credentials
 from stages.profiles.describe import profile_named
-from stages.profiles.profile import profiles
+from stages.profiles.profile import Profile, profiles
 from stages.routing.allowed_models import is_pattern
 
 #: Models that are listed for the choice.
@@ -49,8 +52,11 @@ class Wishes:
     print_only: bool = False
 
 
-def address(text: str, api_key_env: str | None) -> Address:
-    """Read `NAME=URL`, or the name of a profile. Raises click.UsageError."""
+def address(text: str, api_key_env: str | None, config: str) -> Address:
+    """Read `NAME=URL`, or the name of a profile. Raises click.UsageError.
+
+    The key is in the environment, or in the `.env` next to `config`.
+    """
     name, _, url = text.partition("=")
     usual = discovery.USUAL_ADDRESSES.get(name) or profiles().get(name, {}).get("base_url", "")
     if not url and not usual:
@@ -58,12 +64,18 @@ def address(text: str, api_key_env: str | None) -> Address:
         raise click.UsageError(f"--backend takes NAME=URL, or one of {names}: {text}")
     if url and "://" not in url:
         raise click.UsageError(f"the URL of --backend begins with http:// or https://: {url}")
+    try:
+        Profile(url or usual)
+    except OptionError as error:
+        raise click.UsageError(f"the URL of --backend: {error}; {error.hint}") from error
     if api_key_env and not VARIABLE_NAME.fullmatch(api_key_env):  # it may be the key itself
         raise click.UsageError("--api-key-env takes the name of a variable, not a key")
-    key = os.environ.get(api_key_env, "") if api_key_env else ""
+    variables = {**dotenv_values(Path(config).with_name(".env")), **os.environ}
+    key = variables.get(api_key_env) if api_key_env else ""
     if api_key_env and not key:
-        raise click.UsageError(f"the environment variable {api_key_env} is not set or is empty")
-    return Address(url or usual, name, name, key, api_key_env or "")
+        message = f"the environment variable {api_key_env} is not set or is empty"
+        raise click.UsageError(f"{message}; set it in the environment or in `.env`")
+    return Address(url or usual, name, name, key or "", api_key_env or "")
 
 
 def init(file: str, wishes: Wishes) -> None:
@@ -84,7 +96,7 @@ def _echo_next(file: str, choice: Choice) -> None:
     model = "" if is_pattern(choice.model) else f" --model {shlex.quote(on_one_line(choice.model))}"
     claude, serve = f"llm-proxy run{at}{model} -- claude", f"llm-proxy serve{at}"
     click.echo(f"  {claude}   start Claude Code with this proxy")
-    click.echo(f"  {serve:<{len(claude)}}   serve, and print how to use it")
+    click.echo(f"  {pad(serve, text_width(claude))}   serve, and print how to use it")
 
 
 def _choose(wishes: Wishes) -> Choice:
@@ -100,6 +112,9 @@ def _choose(wishes: Wishes) -> Choice:
             hint = f"\n  hint: these are there: {listing}" if listing else _START_ONE
             raise click.ClickException(f"no server has the model {wishes.model}{hint}")
     if not candidates:
+        if named := next((address.name for address in wishes.addresses if address.name), ""):
+            hint = "check its address, and that it runs and has a model"
+            _fail(f"no model is found at the backend `{named}`", hint)
         return _offer_embedded(wishes.yes)
     number = 1
     if len(candidates) > 1 and not wishes.yes:
@@ -111,13 +126,14 @@ def _choose(wishes: Wishes) -> Choice:
 
 async def _find(wishes: Wishes) -> list[ModelServer]:
     addresses = list(wishes.addresses)
-    places = [(address.label, address.base_url) for address in addresses]
+    urls = {address: strip_credentials(address.base_url) for address in addresses}
+    places = [(address.label, urls[address]) for address in addresses]
     widths = [max(map(len, texts)) for texts in zip(*places, strict=True)]
 
     def show(address: Address, result: ModelServer) -> None:
         count = len(result.models)
         summary = f"{result.profile}, {count} model{'s' * (count != 1)}" if count else result.error
-        place = f"{address.label:<{widths[0]}}  {address.base_url:<{widths[1]}}"
+        place = f"{address.label:<{widths[0]}}  {urls[address]:<{widths[1]}}"
         click.echo(f"  {place}  {summary}", err=True)
 
     click.echo("looking for model servers:", err=True)
@@ -136,6 +152,7 @@ def _ask(candidates: list[tuple[ModelServer, str]]) -> int:
     if len(candidates) > _MAX_LISTED:
         click.echo(f"  and {len(candidates) - _MAX_LISTED} more: use --model", err=True)
     numbers = click.IntRange(1, min(len(candidates), _MAX_LISTED))
+    numbers.name = "whole number"  # in click's message
     answer: int = click.prompt(
         f"Which one serves {CLIENT_MODELS}?", type=numbers, default=1, err=True
     )

@@ -56,7 +56,7 @@ def run(config: Config, place: Path, wishes: Wishes) -> Sums:
         progress.show(sums)
 
     exchanges = _selected(recordings.read(files, on_broken), sums, wishes.limit)
-    progress.echo(f"replaying {total} exchanges against {target.name}", err=True)
+    progress.echo(f"replaying {total} exchange{'s' * (total != 1)} against {target.name}", err=True)
     interrupted = False
     try:
         anyio.run(partial(_replay_all, config, target, exchanges, wishes.concurrency, on_done))

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from attrs import define
 
+from pipeline.config.text_width import pad, text_width
 from proxy.replay.comparison import Comparison, Sums, in_words
 from stages.wire.json_codec import encode
 
@@ -26,9 +27,9 @@ def table(comparison: Comparison) -> str:
             values = (in_words(row.name, row.before), in_words(row.name, row.now))
             cells.append((f"{'*' if row.counts else ' '} {row.name}", *values))
     names = max(len(name) for name, *_ in cells)
-    width = min(max(len(old) for _, old, _ in cells), _MAX_COLUMN)
+    width = min(max(text_width(old) for _, old, _ in cells), _MAX_COLUMN)
     lines = [f"{comparison.id} {comparison.verdict}"]
-    lines += [f"  {name:<{names}}  {old:<{width}}  {new}" for name, old, new in cells]
+    lines += [f"  {name:<{names}}  {pad(old, width)}  {new}" for name, old, new in cells]
     if comparison.verdict == "failed":
         lines.append(f"  {in_words('message', comparison.now.message)}")
     return "\n".join(lines)
@@ -41,7 +42,7 @@ def summary(sums: Sums, interrupted: bool) -> str:
     if sums.skipped:
         text += f"; {sums.skipped} skipped: they have no end"
     if sums.broken:
-        text += f"; {sums.broken} lines cannot be read"
+        text += f"; {sums.broken} line{'s' * (sums.broken != 1)} cannot be read"
     if interrupted:
         text += "; interrupted"
     totals = [

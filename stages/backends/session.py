@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -84,15 +85,25 @@ def strip_credentials(base_url: str) -> str:
 def _proxy_from_environment(url: str) -> str | None:
     """The proxy for `url` in the environment. Call it once: it is slow.
 
-    The embedded model has no `url`, and needs no proxy.
+    The embedded model has no `url`, and needs no proxy. Another proxy cannot reach the servers of
+    this machine, so those on loopback need none either, as in Go's net/http.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    if not parts.hostname or proxy_bypass(parts.hostname) or proxy_bypass(host):
+    if not parts.hostname or _is_loopback(parts.hostname):
+        return None
+    if proxy_bypass(parts.hostname) or proxy_bypass(host):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     return f"http://{proxy}" if proxy and "://" not in proxy else proxy
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @frozen

@@ -53,7 +53,9 @@ def time_line(exchange: Exchange, now: float) -> TimeLine:
         )
         for run in exchange.stages
     )
-    return TimeLine(seconds, tuple(_bars(exchange, start + seconds)), stages)
+    return TimeLine(
+        seconds, tuple(sorted(_bars(exchange, start + seconds), key=lambda bar: bar.begin)), stages
+    )
 
 
 def _bars(exchange: Exchange, until: float) -> Iterator[Bar]:

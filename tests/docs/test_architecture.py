@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from stages.page.recent import _KEPT
 from tests.docs.pages import ROOT, Page
 
 PAGE = Page("docs/architecture.md").text
@@ -78,3 +79,10 @@ def test_the_picture_names_modules_that_exist() -> None:
         if not (ROOT / folder / f"{name}.py").is_file()
     ]
     assert not missing
+
+
+def test_both_pages_have_the_number_of_kept_exchanges() -> None:
+    operations = Page("docs/operations.md").text
+
+    assert f"in the same second, it keeps the first {_KEPT}." in PAGE
+    assert f"It keeps at most {_KEPT} exchanges in a second" in operations

@@ -84,9 +84,11 @@ def test_an_exchange_without_a_response_has_its_outcome(caplog: pytest.LogCaptur
         ("two words", '"two words"'),
         ('a="b"', '"a=\\"b\\""'),
         ("req_2 POST\n", '"req_2 POST\\n"'),
+        ("ended: …", '"ended: …"'),
+        ("… \u202e", '"\\u2026 \\u202e"'),
         ("x" * 5000, "x" * 1000),
     ],
-    ids=["a space", "quotes", "a line break", "long"],
+    ids=["a space", "quotes", "a line break", "readable", "a change of direction", "long"],
 )
 def test_no_client_can_forge_a_field(
     value: str, text: str, caplog: pytest.LogCaptureFixture

@@ -185,7 +185,7 @@ def test_the_version_is_printed() -> None:
         (["serve", "--prot", "80"], "No such option"),
         (["--port", "65536"], "65536 is not in the range"),
         (["serve", "--port", "-1"], "-1 is not in the range"),
-        (["serve", "--port", "http"], "'http' is not a valid integer"),
+        (["serve", "--port", "http"], "'http' is not a valid whole number"),
         (["check", "some.yaml"], "Got unexpected extra argument"),
     ],
     ids=["command", "option", "port-too-large", "port-too-small", "port-of-letters", "argument"],

@@ -333,7 +333,7 @@ class TestLog:
 
         [line] = caplog.messages
         assert " 409 " in line
-        assert line.endswith(' error=conflict_error message="someone else said: \\u2026"')
+        assert line.endswith(' error=conflict_error message="someone else said: …"')
 
 
 def test_ids_are_unique() -> None:

@@ -29,6 +29,14 @@ def test_the_help_has_an_example(command: tuple[str, ...]) -> None:
     assert "Example" in result.output
 
 
+@pytest.mark.parametrize("option", ["--port", "--workers"])
+def test_a_word_is_no_whole_number(option: str) -> None:
+    result = CliRunner().invoke(main, ["serve", option, "many"])
+
+    assert result.exit_code == 2
+    assert "'many' is not a valid whole number." in result.output
+
+
 @pytest.mark.parametrize("command", [("init",), ("probe", "x")], ids=" ".join)
 def test_nan_is_no_timeout(command: tuple[str, ...]) -> None:
     result = CliRunner().invoke(main, [*command, "--timeout", "nan"])

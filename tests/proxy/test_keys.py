@@ -79,6 +79,20 @@ def test_its_options_are_in_its_entry(folder: Path) -> None:
     assert row["expires"].endswith("Z")
 
 
+@pytest.mark.parametrize("name", ["true", "null", "1", "1e3", "2026-11-29"])
+@pytest.mark.parametrize("file", [(), ("--file", "keys.yaml")], ids=["config", "keys-file"])
+def test_a_name_that_yaml_could_take_for_a_value(
+    name: str, file: tuple[str, ...], folder: Path
+) -> None:
+    key_of(keys(folder, "new", name, *file))
+    key_of(keys(folder, "new", "last"))
+
+    assert keys(folder, "revoke", name).exit_code == 0
+    assert getattr(entry(folder, name), "disabled", False)
+    assert keys(folder, "revoke", "--delete", name).exit_code == 0
+    assert list(read(str(folder / "pipelines.yaml"), {}).sections["keys"]) == ["last"]
+
+
 def test_the_mode_and_the_comments_of_the_config_stay(folder: Path) -> None:
     (folder / "pipelines.yaml").chmod(0o640)
     keys(folder, "new", "alice")

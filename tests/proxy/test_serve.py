@@ -13,6 +13,7 @@ import click
 import pytest
 
 from pipeline.config.schema import Config
+from pipeline.config.text_width import text_width
 from proxy.app import App
 from proxy.config import Server, read
 from proxy.http.limits import ConnectionLimits
@@ -54,7 +55,7 @@ def test_the_greeting_has_the_address_the_models_and_the_usage(tmp_path: Path) -
         "\n"
         "set for the client:\n"
         "  export ANTHROPIC_BASE_URL=http://127.0.0.1:8080\n"
-        "  export ANTHROPIC_API_KEY=anything\n"
+        "  export ANTHROPIC_AUTH_TOKEN=anything\n"
     )
 
 
@@ -67,6 +68,26 @@ def test_the_greeting_shows_each_target_of_a_model(tmp_path: Path) -> None:
         "  claude-*  here: qwen3",
         "            here: llama3.2",
     ]
+
+
+def test_wide_names_keep_the_columns_of_the_greeting(tmp_path: Path) -> None:
+    text = TEXT.replace("claude-*", "模型")
+    lines = greeting(config_of(tmp_path, text), Server(), 8080).splitlines()[3:6]
+
+    starts = [text_width(line.partition("here")[0]) for line in lines]
+    assert len(set(starts)) == 1, lines
+
+
+def test_a_misspelt_format_of_the_log_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_PROXY_LOG", "INFO")
+    monkeypatch.setenv("LLM_PROXY_LOG_FORMAT", "jsno\n")
+
+    lines = greeting(config_of(tmp_path), Server(), 8080).splitlines()
+
+    (note,) = [line for line in lines if "LLM_PROXY_LOG" in line]
+    assert note == r"note: LLM_PROXY_LOG_FORMAT=jsno\n has no effect: set it to `json`"
 
 
 def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
@@ -83,7 +104,7 @@ def test_without_models_or_notes_the_greeting_is_short(tmp_path: Path) -> None:
 def test_with_a_key_the_greeting_asks_for_it_and_does_not_show_it(tmp_path: Path) -> None:
     shown = greeting(config_of(tmp_path, PROXY_API_KEY="s3cret"), Server(), 8080)
 
-    assert "export ANTHROPIC_API_KEY=…  # a key from your config" in shown
+    assert "export ANTHROPIC_AUTH_TOKEN=…  # a key from your config" in shown
     assert "s3cret" not in shown
 
 

@@ -55,12 +55,13 @@ def asked(status: Any, session: str = "s1") -> str:
             "qwen3:8b (ollama) · prompt 22.3k, 91% cached · 41 tokens/s · waiting 12 s · cost 0.46",
         ),
         ({"requests": 0}, "llm-proxy: no request yet"),
+        ({"model": "m", "backend": "b", "cost": 0.0012}, "m (b) · cost 0.0012"),
         ({"model": "m", "backend": "b", "waiting_seconds": 0.4}, "m (b)"),
         ({"model": "a\x1b[31mb\n", "backend": 3}, "a[31mb ()"),
         ([1], "llm-proxy: no request yet"),
         ({"prompt_tokens": "many", "waiting_seconds": True}, "llm-proxy: no request yet"),
     ],
-    ids=["all", "none", "short-wait", "control-characters", "list", "wrong-types"],
+    ids=["all", "none", "small-cost", "short-wait", "control-characters", "list", "wrong-types"],
 )
 def test_it_prints_what_is_known(status: Any, expected: str) -> None:
     assert asked(status) == expected

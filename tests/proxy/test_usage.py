@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pipeline.config.text_width import text_width
 from proxy.cli import main
 from proxy.usage import parse_since
 from stages.usage.database import Database
@@ -93,6 +94,34 @@ def test_several_fields_make_one_group(recorded: Path) -> None:
         ("s-2", "gpu"),
     ]
     assert [line["cost"] for line in lines] == ["0.133283", ""]
+
+
+def test_the_input_has_the_tokens_that_were_written_to_a_cache(folder: Path) -> None:
+    database = Database(folder / "usage.db")
+    database.write([row(NUMBER, input_tokens=100, cache_write_tokens=20, cache_read_tokens=3)])
+    database.close()
+
+    title, line = usage(folder).stdout.splitlines()[:2]
+    columns = dict(zip(title.split(), line.split(), strict=True))
+    assert (columns["input"], columns["cached"]) == ("120", "3")
+
+
+def test_a_small_cost_is_not_shown_as_nothing(folder: Path) -> None:
+    database = Database(folder / "usage.db")
+    tokens = {"input_tokens": 100, "cache_read_tokens": 0, "output_tokens": 0, "total_ms": 0}
+    database.write([row(NUMBER, backend="cpu", model="small", **tokens)])
+    database.close()
+
+    assert usage(folder).stdout.splitlines()[1].split()[-1] == "0.0002"
+
+
+def test_wide_characters_keep_the_columns(folder: Path) -> None:
+    database = Database(folder / "usage.db")
+    database.write([row(NUMBER, model="模型"), row(NUMBER, model="qwen")])
+    database.close()
+
+    table = usage(folder, "--by", "model").stdout.splitlines()[:4]
+    assert len({text_width(line) for line in table}) == 1
 
 
 def test_a_client_writes_no_control_characters_to_the_terminal(folder: Path) -> None:

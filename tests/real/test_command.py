@@ -69,7 +69,7 @@ def test_it_prints_its_address_and_usage_and_ends_on_a_signal(running: Running) 
         ["claude-*", "local:", "smollm2"],
     ]
     assert running.read_to("export ANTHROPIC_BASE_URL=") == url
-    key = running.read_to("export ANTHROPIC_API_KEY=")
+    key = running.read_to("export ANTHROPIC_AUTH_TOKEN=")
     assert httpx2.get(f"{url}/health", timeout=LIMIT).json() == {"status": "ok"}
     with anthropic.Anthropic(base_url=url, api_key=key, max_retries=0, timeout=LIMIT) as client:
         message = client.messages.create(

@@ -332,6 +332,12 @@ def test_with_keys_a_person_types_the_key_as_password(chromium: Any, tmp_path: P
             context = chromium.new_context(http_credentials=login)
             assert context.new_page().goto(f"{shared.url}/ui").status == status
             context.close()
+        in_address = chromium.new_page()
+        address = shared.url.replace("://", "://x:client-key@") + "/ui"
+        in_address.goto(address, wait_until="commit")
+        in_address.wait_for_function(f"document.baseURI === '{shared.url}/ui'")
+        assert in_address.evaluate("fetch('ui').then((response) => response.status)") == 200
+        in_address.close()
         client = Client(shared.url)
         refused = client.get("/ui", **{"x-api-key": "wrong"})
         other = client.get("/v1/messages", "POST", **{"x-api-key": "wrong"})

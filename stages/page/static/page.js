@@ -7,6 +7,9 @@
   const NOT_FOUND = "no news: its worker does not respond, or has ended";
   let failures = 0, last = 0, took = 0; // times in milliseconds
 
+  // A browser refuses the requests of a page whose address has a password. `location` has none.
+  if (new URL(document.baseURI).password) location.replace(location.href);
+
   function tick() {
     const busy = Math.min(Math.max(100 * took, INTERVAL), SLOWEST);
     const interval = failures ? AFTER_FAILURE : busy;

@@ -288,6 +288,18 @@ def test_the_embedded_model_takes_the_place_of_a_server(tmp_path: Path, option: 
     assert (again.exit_code, "added" in again.stdout) == (0, False)
 
 
+@pytest.mark.parametrize("options", [(), ("--yes",)], ids=["", "yes"])
+def test_a_named_server_without_models_is_not_replaced(
+    options: tuple[str, ...], tmp_path: Path
+) -> None:
+    address = "gpu=http://user:s3cret@127.0.0.1:1/v1"
+    result = init(tmp_path, "--backend", address, *options)
+
+    assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert "no model is found at the backend `gpu`\n  hint: check its address" in result.stderr
+    assert "s3cret" not in result.output
+
+
 def test_servers_that_are_not_model_servers_are_skipped(tmp_path: Path) -> None:
     anthropic = {"/v1/models": {"data": [{"id": "m"}], "first_id": "m", "has_more": False}}
     with (
@@ -326,6 +338,8 @@ def test_a_named_server_is_recognised(tmp_path: Path, responses: object, profile
     [
         ["--backend", "unknown"],
         ["--backend", "gpu=gpu:8000"],
+        ["--backend", "gpu=http://"],
+        ["--backend", "gpu=http://gpu:8000/v1/chat/completions"],
         ["--api-key-env", "KEY"],
         ["--backend", "vllm", "--api-key-env", "NO_SUCH_KEY"],
         ["--embedded", "--model", "m"],
@@ -334,6 +348,15 @@ def test_a_named_server_is_recognised(tmp_path: Path, responses: object, profile
 )
 def test_wrong_options_are_refused(tmp_path: Path, arguments: list[str]) -> None:
     assert init(tmp_path, *arguments).exit_code == 2
+
+
+def test_the_key_of_a_named_server_may_be_in_the_file_env(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("GPU_KEY=s3cret\n")
+    with model_server(vllm("m", window=32768)) as fake:
+        result = init(tmp_path, "--backend", f"gpu={fake.root}/v1", "--api-key-env", "GPU_KEY")
+
+    assert result.exit_code == 0, result.output
+    assert 'api_key: "${GPU_KEY}"' in config_of(tmp_path)
 
 
 def test_a_key_in_place_of_the_name_of_its_variable_is_not_printed(tmp_path: Path) -> None:

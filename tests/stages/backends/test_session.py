@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from stages.backends.client import ChatCompletionsClient
-from stages.backends.session import make_session
+from stages.backends.session import _proxy_from_environment, make_session
 from stages.messages_api.errors import (
     OverloadedError,
 )
@@ -76,13 +76,35 @@ async def test_a_backend_is_reached_through_the_proxy_variables(
     assert asked.headers.get("authorization") == (None if to == "https" else "Bearer secret")
 
 
-@pytest.mark.parametrize("no_proxy", ["*", "127.0.0.1", "{host}"])
-async def test_no_proxy_is_asked_where_none_is_to_be(
-    no_proxy: str, backend: ScriptedBackend
+@pytest.mark.parametrize("no_proxy", ["*", "gpu.test", "gpu.test:8000"])
+def test_no_proxy_is_asked_where_none_is_to_be(no_proxy: str) -> None:
+    url = "http://user@gpu.test:8000/v1"
+    with environment(http_proxy="http://p.test:1"):
+        assert _proxy_from_environment(url) == "http://p.test:1"
+    with environment(http_proxy="http://p.test:1", no_proxy=no_proxy):
+        assert _proxy_from_environment(url) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost", True),
+        ("127.0.0.2", True),
+        ("[::1]", True),
+        ("10.0.0.1", False),
+        ("localhost.test", False),
+    ],
+)
+def test_servers_of_this_machine_need_no_proxy(host: str, local: bool) -> None:
+    with environment(http_proxy="http://p.test:1"):
+        assert (_proxy_from_environment(f"http://{host}:11434/v1") is None) == local
+
+
+async def test_a_server_of_this_machine_is_reached_without_the_proxy(
+    backend: ScriptedBackend,
 ) -> None:
     backend.says(whole(200, completion()))
-    no_proxy = no_proxy.format(host=backend.url.removeprefix("http://"))
-    with environment(http_proxy="http://127.0.0.1:1", no_proxy=no_proxy):
+    with environment(http_proxy="http://127.0.0.1:1"):
         client = make_session(profile(base_url=f"{backend.url}/v1"))
     async with client:
         completions = ChatCompletionsClient(client, f"{backend.url}/v1", connect_timeout=5)

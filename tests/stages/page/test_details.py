@@ -23,6 +23,15 @@ def test_bars_are_seconds_since_the_request() -> None:
     ]
 
 
+def test_bars_are_in_the_order_of_time_also_after_a_fallback() -> None:
+    """The queue's times are those of the last call."""
+    line = time_line(ended(queued=1000.75, accepted=1000.875), now=5000.0)
+
+    begins = [bar.begin for bar in line.bars]
+    assert begins == sorted(begins)
+    assert line.bars[0].name == "gpu / coder"
+
+
 def test_an_exchange_in_flight_ends_now() -> None:
     waiting = Exchange(received=1000.0, queued=1001.0)
 

@@ -1,0 +1,84 @@
+"""What `llm-proxy run` does with the proxy's log when the command has ended."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from proxy.cli_run import _report
+from tests.proxy.model_servers import model_server, ollama
+
+COMMAND = str(Path(sys.executable).with_name("llm-proxy"))
+TEXT = """\
+backends:
+  fake: {profile: ollama, base_url: "%s/v1"}
+models:
+  "claude-*": {backend: fake, model: m}
+pipelines:
+  messages:
+    route: POST /v1/messages
+    stages: [authenticate, account, validate, resolve, translate-in, invoke, translate-out,
+             stream-encode]
+"""
+#: One request, whatever its response is.
+AGENT = """
+import os, urllib.error, urllib.request
+body = b'{"model": "claude-any", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}'
+headers = {"content-type": "application/json", "x-api-key": os.environ["ANTHROPIC_AUTH_TOKEN"]}
+request = urllib.request.Request(os.environ["ANTHROPIC_BASE_URL"] + "/v1/messages", body, headers)
+try:
+    urllib.request.urlopen(request, timeout=60).read()
+except urllib.error.HTTPError:
+    pass
+"""
+
+
+def run(folder: Path, *options: str) -> tuple[str, list[Path]]:
+    """What the command prints to stderr, and the temporary logs that are left."""
+    temporary = folder / "tmp"
+    temporary.mkdir(exist_ok=True)
+    with model_server(ollama("m")) as fake:
+        (folder / "pipelines.yaml").write_text(TEXT % fake.root)
+        ended = subprocess.run(
+            [COMMAND, "run", *options, "--", sys.executable, "-c", AGENT],
+            cwd=folder,
+            env={"TMPDIR": str(temporary), "PATH": "", "HOME": str(folder)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stderr, list(temporary.glob("llm-proxy-run-*.log"))
+
+
+def test_after_a_success_no_log_is_left(tmp_path: Path) -> None:
+    assert run(tmp_path) == ("", [])
+    assert (tmp_path / "usage.db").exists()
+
+
+@pytest.mark.parametrize("options", [(), ("--log", "run.log")], ids=["temporary", "named"])
+def test_usage_that_is_not_recorded_is_reported(options: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "usage.db").mkdir()
+
+    stderr, logs = run(tmp_path, *options)
+
+    report = re.fullmatch("usage or recordings are not complete; the proxy's log is (.*)\n", stderr)
+    assert report, stderr
+    assert "usage is not recorded: " in (tmp_path / report[1]).read_text()
+    assert len(logs) == (not options)
+
+
+def test_a_proxy_that_ends_before_its_first_line_is_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "empty.log"
+    log.touch()
+
+    assert _report(None, log, temporary=True) == 1
+    assert "the proxy ended before the command" in capsys.readouterr().err
