@@ -165,9 +165,6 @@ def _read(file: Path, name: str) -> str:
             else "type `llm-proxy init` to write one, "
             "or `llm-proxy --config PATH` (or set LLM_PROXY_CONFIG) to use another file"
         )
-        other = ".yml" if file.suffix == ".yaml" else ".yaml"
-        if file.with_suffix(other).is_file():
-            hint = f"rename {Path(name).with_suffix(other)}, or name it with `--config`"
         problem = Problem("file-absent", "there is no such file", hint=hint)
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()

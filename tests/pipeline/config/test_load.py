@@ -36,15 +36,6 @@ def test_the_file_is_named_as_it_was_given(tmp_path: Path) -> None:
     assert str(refusal(name)).startswith(f"{name}:1:1: error[file-absent]")
 
 
-@pytest.mark.parametrize(("asked", "there"), [(".yaml", ".yml"), (".yml", ".yaml")])
-def test_a_file_with_the_other_suffix_is_named(asked: str, there: str, tmp_path: Path) -> None:
-    (tmp_path / f"pipelines{there}").write_text(PIPELINES)
-
-    hint = refusal(tmp_path / f"pipelines{asked}").problems[0].hint
-
-    assert hint == f"rename {tmp_path / f'pipelines{there}'}, or name it with `--config`"
-
-
 @pytest.mark.parametrize(
     ("make", "code", "words"),
     [
