@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from attrs import define, field, validators
+from attrs import define, field, setters, validators
 
 from pipeline import option
 from pipeline.config.drawing import DrawnStage, drawn_stages
@@ -28,7 +28,8 @@ _SECONDS = 60
 _WITH_TEXTS = 5
 
 
-@define(eq=False)
+# Without NO_OP each assignment would run the validators: four calls, for each exchange.
+@define(eq=False, on_setattr=setters.NO_OP)
 class RecentExchanges:
     """The section `ui`. Only the event loop's thread uses it."""
 
