@@ -63,8 +63,12 @@ def init(
     if embedded and (backend or model):
         raise click.UsageError("--embedded uses no --backend and no --model")
     replaced = dict(entry.split("=", 1) for entry in usual_address)
-    addresses = discovery.usual_addresses(replaced)
-    if backend:
-        addresses = [command.address(backend, api_key_env, locate(config))]
-    wishes = command.Wishes(tuple(addresses), model, embedded, yes, timeout, print_only)
-    reporting(lambda: command.init(locate(config), wishes))
+
+    def run() -> None:
+        file, addresses = locate(config), discovery.usual_addresses(replaced)
+        if backend:
+            addresses = [command.address(backend, api_key_env, file)]
+        wishes = command.Wishes(tuple(addresses), model, embedded, yes, timeout, print_only)
+        command.init(file, wishes)
+
+    reporting(run)
