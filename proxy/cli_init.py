@@ -62,13 +62,11 @@ def init(
         raise click.UsageError("--api-key-env needs --backend")
     if embedded and (backend or model):
         raise click.UsageError("--embedded uses no --backend and no --model")
-    replaced = dict(entry.split("=", 1) for entry in usual_address)
 
     def run() -> None:
-        file, addresses = locate(config), discovery.usual_addresses(replaced)
-        if backend:
-            addresses = [command.address(backend, api_key_env, file)]
-        wishes = command.Wishes(tuple(addresses), model, embedded, yes, timeout, print_only)
-        command.init(file, wishes)
+        file, replaced = locate(config), dict(entry.split("=", 1) for entry in usual_address)
+        named = backend and [command.address(backend, api_key_env, file)]
+        addresses = tuple(named or discovery.usual_addresses(replaced))
+        command.init(file, command.Wishes(addresses, model, embedded, yes, timeout, print_only))
 
     reporting(run)
