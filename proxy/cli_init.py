@@ -62,9 +62,11 @@ def init(
         raise click.UsageError("--api-key-env needs --backend")
     if embedded and (backend or model):
         raise click.UsageError("--embedded uses no --backend and no --model")
-    replaced = dict(entry.split("=", 1) for entry in usual_address)
-    addresses = discovery.usual_addresses(replaced)
-    if backend:
-        addresses = [command.address(backend, api_key_env, locate(config))]
-    wishes = command.Wishes(tuple(addresses), model, embedded, yes, timeout, print_only)
-    reporting(lambda: command.init(locate(config), wishes))
+
+    def run() -> None:
+        file, replaced = locate(config), dict(entry.split("=", 1) for entry in usual_address)
+        named = backend and [command.address(backend, api_key_env, file)]
+        addresses = tuple(named or discovery.usual_addresses(replaced))
+        command.init(file, command.Wishes(addresses, model, embedded, yes, timeout, print_only))
+
+    reporting(run)

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,13 +115,14 @@ def _run(
     from proxy import run as supervision
 
     file = supervision.create_log(log)
+    start = file.stat().st_size
     try:
         status = supervision.run(loaded, command, _reporting_page(environment, loaded), file)
     except click.ClickException:
         if log is None:
             file.unlink()
         raise
-    return _report(status, file, temporary=log is None)
+    return _report(status, file, start, temporary=log is None)
 
 
 def _check_command(name: str) -> None:
@@ -143,19 +145,31 @@ def _check_conflicts(conflicts: list[str]) -> None:
         )
 
 
-def _report(status: int | None, log: Path, temporary: bool) -> int:
-    """Report a failure with the place of the log; remove a temporary log that nobody needs."""
+def _report(status: int | None, log: Path, start: int, temporary: bool) -> int:
+    """Report a failure with the place of the log; remove a temporary log that nobody needs.
+
+    The log of this run begins at the byte `start`.
+    """
     if status is None:
         click.echo(f"Error: the proxy ended before the command; its log is {log}", err=True)
         return 1
-    text = log.read_bytes()
-    if any(line in text for line in _LOSSES):
+    if _has_losses(log, start):
         click.echo(f"usage or recordings are not complete; the proxy's log is {log}", err=True)
-    elif temporary and (status == 0 or not text):
+    elif temporary and (status == 0 or not log.stat().st_size):
         log.unlink()
     elif status:
         click.echo(f"the command ended with {status}; the proxy's log is {log}", err=True)
     return status
+
+
+def _has_losses(log: Path, start: int) -> bool:
+    """Whether the log has such a line after `start`. A terminal or a pipe is not read."""
+    with suppress(OSError):
+        if log.is_file():
+            with log.open("rb") as lines:
+                lines.seek(start)
+                return any(loss in line for line in lines for loss in _LOSSES)
+    return False
 
 
 def _check_model(name: str, models: list[str]) -> None:

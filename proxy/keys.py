@@ -107,6 +107,16 @@ def load(config: str) -> Keys:
     return result
 
 
+def _load_for_change(config: str, name: str) -> Keys:
+    """Find the keys. Raises KeyCommandError also if the entry `name` has problems."""
+    keys = load(config)
+    if name in keys.broken:
+        raise KeyCommandError(
+            f"the entry of `{name}` has problems\n  hint: type `llm-proxy check` to see them"
+        )
+    return keys
+
+
 def _read_keys_file(keys: Keys, environ: Mapping[str, str]) -> None:
     """Add the keys of `keys_file`; none if it does not exist: `keys new` makes it."""
     try:
@@ -142,7 +152,7 @@ def new(
     `file` becomes the `keys_file` of a config that has none. Raises KeyCommandError, ConfigError.
     """
     with _locked(config):
-        keys = load(config)
+        keys = _load_for_change(config, name)
         if name in keys.keys:
             raise KeyCommandError(
                 f"there is a key `{name}` already\n  hint: choose another name, or type "
@@ -170,12 +180,8 @@ def new(
 def revoke(config: str, name: str, delete: bool) -> Path:
     """Disable or delete a key. Give its file. Raises KeyCommandError, ConfigError."""
     with _locked(config):
-        keys = load(config)
+        keys = _load_for_change(config, name)
         stored = keys.keys.get(name)
-        if name in keys.broken:
-            raise KeyCommandError(
-                f"the entry of `{name}` has problems\n  hint: type `llm-proxy check` to see them"
-            )
         if stored is None:
             hint = suggest(name, keys.keys) or "`llm-proxy keys new NAME` makes one"
             raise KeyCommandError(f"there is no key `{name}`\n  hint: {hint}")

@@ -61,7 +61,7 @@ def _without_effect(
 ) -> Iterator[tuple[Path, Problem]]:
     """Yield a warning for each option of limits that no request notices."""
     models = sections["models"]
-    any_name = any(stage.default is not None or stage.rules for stage in _resolves(pipelines))
+    any_name = any(map(_takes_any_name, pipelines))
     for pattern in () if any_name else sections["limits"].models:
         if not any(_overlap(name, pattern) for name in models):
             message = f"no name in `models` matches `{pattern}`, so its limits have no effect"
@@ -74,6 +74,14 @@ def _without_effect(
             hint = "add `concurrent_requests`, or remove `concurrency_timeout`"
             problem = Problem("option-unused", message, hint=hint, severity="warning")
             yield (*each.path, "concurrency_timeout"), problem
+
+
+def _takes_any_name(pipeline: Pipeline) -> bool:
+    """Whether names that match no entry of `models` may get to its `limit`."""
+    resolves = _resolves((pipeline,))
+    if not resolves:  # a stage of one's own may replace it
+        return any(isinstance(stage, Limit) for stage in pipeline.stages)
+    return any(stage.default is not None or stage.rules for stage in resolves)
 
 
 def _unpriced_budgets(

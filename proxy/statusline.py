@@ -59,7 +59,8 @@ def _parts(status: Mapping[str, Any]) -> Iterator[str]:
     if (waiting := _number(status, "waiting_seconds")) >= 1:
         yield f"waiting {waiting:.0f} s"
     if cost := _number(status, "cost"):
-        yield f"cost {cost:.{2 if cost >= 0.01 else 4}f}"  # in the currency of the prices
+        cost_text = f"{cost:.{2 if cost >= 0.01 else 4}f}" if cost >= 0.0001 else "<0.0001"
+        yield f"cost {cost_text}"  # in the currency of the prices
 
 
 def _status(session: str, environ: Mapping[str, str], timeout: float) -> dict[str, Any] | None:

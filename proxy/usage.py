@@ -106,7 +106,8 @@ def _cost(line: Line) -> str:
     if line.cost is None:
         return "-"
     digits = 2 if line.cost >= 0.01 or not line.cost else 4
-    return f"{line.cost:,.{digits}f}" + ("+" if line.unpriced else "")
+    cost = "<0.0001" if 0 < line.cost < 0.0001 else f"{line.cost:,.{digits}f}"
+    return cost + ("+" if line.unpriced else "")
 
 
 def as_table(result: Report) -> str:

@@ -144,7 +144,7 @@ class Builder:
             entries = self.document.value.get(target)
             entries = entries if isinstance(entries, dict) else {}
             self._used.add((target, name))
-            if name not in entries and (target,) not in self.document.merging:
+            if name not in entries and not self.document.merges_into(target):
                 redacted = self.document.redact(name, where)
                 message = f"there is no entry `{redacted}` in `{target}`"
                 hint = suggest(name, entries) or f"add it to `{target}`"

@@ -54,6 +54,10 @@ class Document:
     _unknown: set[Path] = field(factory=set, repr=False)
     _renamed: dict[Path, Path] = field(factory=dict, repr=False)
 
+    def merges_into(self, section: str) -> bool:
+        """Whether a merge key is in the section, or next to the sections."""
+        return not self.merging.isdisjoint({(), (section,)})
+
     def hide(self, path: Path, part: SecretPart | None = None) -> None:
         """Show no scalar at or below `path` any more, or no `part` of a scalar there.
 

@@ -127,11 +127,15 @@ def folder_of(file: str | Path) -> str:
 
 def read_texts(file: str | Path) -> tuple[str, str]:
     """Read `file`, and the `.env` next to it, if that is a file. Raises ConfigError."""
-    source = _read(Path(file), os.fspath(file))
+    return _read(Path(file), os.fspath(file)), read_variables(file)
+
+
+def read_variables(file: str | Path) -> str:
+    """Read the `.env` next to `file`, if that is a file. Raises ConfigError."""
     path = Path(file).resolve().parent / ".env"
     if not path.exists() or path.is_dir():
-        return source, ""
-    return source, _read(path, str(Path(file).with_name(".env")))
+        return ""
+    return _read(path, str(Path(file).with_name(".env")))
 
 
 def digest(texts: tuple[str, str], contents: Iterable[bytes] = ()) -> bytes:

@@ -49,6 +49,8 @@ class PipelineBuilder:
             self.builder.document.hide(("pipelines",), unknown)
             self.builder.report("bad-option", message, ("pipelines",), hint)
             return ()
+        if not entries and self.builder.document.merges_into("pipelines"):
+            return ()
         if not entries:
             hint = "add `pipelines:` with a name, its route and its list of stages"
             self.builder.report_key(

@@ -12,10 +12,10 @@ from typing import NoReturn
 import anyio
 import click
 from attrs import evolve, frozen
-from dotenv import dotenv_values
 
 from pipeline.config.edit import EditError
 from pipeline.config.fix import FixError, create, rewrite
+from pipeline.config.load import read_variables, variables_of
 from pipeline.config.options import OptionError, UnavailableError
 from pipeline.config.parsing import VARIABLE_NAME
 from pipeline.config.schema import Config
@@ -53,7 +53,7 @@ class Wishes:
 
 
 def address(text: str, api_key_env: str | None, config: str) -> Address:
-    """Read `NAME=URL`, or the name of a profile. Raises click.UsageError.
+    """Read `NAME=URL`, or the name of a profile. Raises click.UsageError, ConfigError.
 
     The key is in the environment, or in the `.env` next to `config`.
     """
@@ -70,7 +70,7 @@ def address(text: str, api_key_env: str | None, config: str) -> Address:
         raise click.UsageError(f"the URL of --backend: {error}; {error.hint}") from error
     if api_key_env and not VARIABLE_NAME.fullmatch(api_key_env):  # it may be the key itself
         raise click.UsageError("--api-key-env takes the name of a variable, not a key")
-    variables = {**dotenv_values(Path(config).with_name(".env")), **os.environ}
+    variables = {**variables_of(read_variables(config)), **os.environ}
     key = variables.get(api_key_env) if api_key_env else ""
     if api_key_env and not key:
         message = f"the environment variable {api_key_env} is not set or is empty"

@@ -85,8 +85,8 @@ def strip_credentials(base_url: str) -> str:
 def _proxy_from_environment(url: str) -> str | None:
     """The proxy for `url` in the environment. Call it once: it is slow.
 
-    The embedded model has no `url`, and needs no proxy. Another proxy cannot reach the servers of
-    this machine, so those on loopback need none either, as in Go's net/http.
+    The embedded model has no `url`, and needs no proxy. Servers on loopback need none either, as in
+    Go's net/http: a proxy on another machine cannot reach them.
     """
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]

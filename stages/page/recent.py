@@ -76,9 +76,9 @@ class RecentExchanges:
         return Ring(self.max_bytes)
 
     def begin(self, exchange: Exchange) -> bool:
-        """Record an exchange from its begin on, and the times of its stream if it may be kept.
+        """Record an exchange from its begin on. Return whether to measure its stages.
 
-        Return whether to measure its stages.
+        The times of its stream are recorded if its stages are measured.
         """
         self.running[exchange.id] = exchange
         exchange.on_end.append(self._end)

@@ -169,6 +169,8 @@ def size(value: float) -> str:
 
 def money(value: float | None) -> str:
     """A cost."""
+    if value is not None and 0 < value < 0.0001:
+        return "<0.0001"
     return NONE if value is None else f"{value:,.4f}" if abs(value) < 1 else f"{value:,.2f}"
 
 

@@ -13,10 +13,10 @@ Pure: time is an argument, in seconds of any clock that does not go back.
     half-open  the probe: open again  the probe:        the probe:    yes if there is no probe
                                       closed            closed        in flight
 
-The first attempt at a half-open target is its probe. A probe closes the breaker with its first
-event: a complete response may take minutes. A response has `succeeded` only when it is complete: a
-backend that breaks off each response is failing. A probe that finishes without a result (the
-client disconnected, for instance) allows another probe.
+The first attempt at a half-open target is its probe. A probe closes the breaker when the client's
+response starts: a complete stream may take minutes. A response has `succeeded` only when it is
+complete: a backend that breaks off each response is failing. A probe that finishes without a result
+(the client disconnected, for instance) allows another probe.
 
 While the breaker is not closed, only the probe counts. Other attempts began before it opened, or
 because every target was open. An attempt that began before it opened does not count later either:
@@ -178,7 +178,7 @@ class TrackedAttempt:
     """How often the breaker had opened before this attempt."""
 
     def response_started(self) -> None:
-        """Report the first event of the response."""
+        """Report that the client's response started."""
         if self._breaker._probe is self:
             self._breaker._close()
             self._breaker._publish("closed")

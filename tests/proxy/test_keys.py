@@ -146,13 +146,15 @@ def test_an_entry_with_problems_is_not_passed_over(folder: Path, file: str) -> N
     with (folder / file).open("a") as more:
         more.write(broken if file == "keys.yaml" else f"keys:\n  {broken}")
 
-    listed, revoked = keys(folder, "list"), keys(folder, "revoke", "bob")
+    listed = keys(folder, "list")
+    changed = [keys(folder, command, "bob") for command in ("revoke", "new")]
 
     assert "alice" in listed.stdout
     assert listed.stderr == "warning: `bob` has problems: type `llm-proxy check` to see them\n"
-    assert revoked.exit_code == 1
-    assert "the entry of `bob` has problems\n  hint: type `llm-proxy check`" in revoked.stderr
-    assert "s3cret" not in listed.output + revoked.output
+    for result in changed:
+        assert result.exit_code == 1
+        assert "the entry of `bob` has problems\n  hint: type `llm-proxy check`" in result.stderr
+        assert "s3cret" not in listed.output + result.output
 
 
 def test_the_list_shows_no_whole_digest(folder: Path) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from pathlib import Path
 
 import pytest
+from attrs import frozen
 
+from pipeline import Send, Stage
 from pipeline.config.problems import ConfigError
 from pipeline.config.schema import Config
 from proxy.config import carry_over, read
+from stages.events import Resolved, Validated
 
 PRICED = "{base_url: 'http://x.invalid/v1', price: {input: 1, output: 2}}"
 TEXT = """\
@@ -25,6 +29,14 @@ pipelines:
     route: POST /v1/messages
     stages: [authenticate, validate, {stages}, translate-in, invoke, translate-out, stream-encode]
 """
+
+
+@frozen
+class OwnResolve(Stage[Validated, Resolved]):
+    """It may take any name."""
+
+    def handle(self, event: Validated, forward: Send[Resolved]) -> Awaitable[None]:
+        raise NotImplementedError
 
 
 def config(
@@ -163,6 +175,7 @@ def test_a_limit_that_counts_each_repeat_is_reported(tmp_path: Path) -> None:
         ("gpt-4", "resolve, limit", "hint: use one of: `claude-*`"),
         ("claude-opus", "resolve, limit", ""),
         ("gpt-4", "resolve: {default: claude-*}, limit", ""),
+        ("gpt-4", "tests.proxy.test_limit_rules:OwnResolve, limit", ""),
         ("gpt-4", "resolve: {rules: [{when: {images: true}, to: claude-*}]}, limit", ""),
     ],
 )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -74,11 +76,30 @@ def test_usage_that_is_not_recorded_is_reported(options: tuple[str, ...], tmp_pa
     assert len(logs) == (not options)
 
 
+def test_usage_that_an_earlier_run_lost_is_not_reported_again(tmp_path: Path) -> None:
+    (tmp_path / "usage.db").mkdir()
+    assert "not complete" in run(tmp_path, "--log", "run.log")[0]
+    (tmp_path / "usage.db").rmdir()
+
+    assert run(tmp_path, "--log", "run.log") == ("", [])
+
+
+def test_a_log_that_is_a_pipe_is_not_read(tmp_path: Path) -> None:
+    """A reader would wait for a writer."""
+    pipe = tmp_path / "log"
+    os.mkfifo(pipe)
+
+    report = Thread(target=_report, args=(0, pipe, 0, False), daemon=True)
+    report.start()
+    report.join(10)
+    assert not report.is_alive()
+
+
 def test_a_proxy_that_ends_before_its_first_line_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = tmp_path / "empty.log"
     log.touch()
 
-    assert _report(None, log, temporary=True) == 1
+    assert _report(None, log, 0, temporary=True) == 1
     assert "the proxy ended before the command" in capsys.readouterr().err

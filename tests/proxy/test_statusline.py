@@ -56,12 +56,16 @@ def asked(status: Any, session: str = "s1") -> str:
         ),
         ({"requests": 0}, "llm-proxy: no request yet"),
         ({"model": "m", "backend": "b", "cost": 0.0012}, "m (b) · cost 0.0012"),
+        ({"model": "m", "backend": "b", "cost": 0.00002}, "m (b) · cost <0.0001"),
         ({"model": "m", "backend": "b", "waiting_seconds": 0.4}, "m (b)"),
         ({"model": "a\x1b[31mb\n", "backend": 3}, "a[31mb ()"),
         ([1], "llm-proxy: no request yet"),
         ({"prompt_tokens": "many", "waiting_seconds": True}, "llm-proxy: no request yet"),
     ],
-    ids=["all", "none", "small-cost", "short-wait", "control-characters", "list", "wrong-types"],
+    ids=[
+        *("all", "none", "small-cost", "tiny-cost", "short-wait", "control-characters", "list"),
+        "wrong-types",
+    ],
 )
 def test_it_prints_what_is_known(status: Any, expected: str) -> None:
     assert asked(status) == expected

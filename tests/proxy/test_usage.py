@@ -106,13 +106,14 @@ def test_the_input_has_the_tokens_that_were_written_to_a_cache(folder: Path) -> 
     assert (columns["input"], columns["cached"]) == ("120", "3")
 
 
-def test_a_small_cost_is_not_shown_as_nothing(folder: Path) -> None:
+@pytest.mark.parametrize(("number", "cost"), [(100, "0.0002"), (10, "<0.0001")])
+def test_a_small_cost_is_not_shown_as_nothing(number: int, cost: str, folder: Path) -> None:
     database = Database(folder / "usage.db")
-    tokens = {"input_tokens": 100, "cache_read_tokens": 0, "output_tokens": 0, "total_ms": 0}
+    tokens = {"input_tokens": number, "cache_read_tokens": 0, "output_tokens": 0, "total_ms": 0}
     database.write([row(NUMBER, backend="cpu", model="small", **tokens)])
     database.close()
 
-    assert usage(folder).stdout.splitlines()[1].split()[-1] == "0.0002"
+    assert usage(folder).stdout.splitlines()[1].split()[-1] == cost
 
 
 def test_wide_characters_keep_the_columns(folder: Path) -> None:

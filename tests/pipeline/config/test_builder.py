@@ -56,8 +56,18 @@ def test_a_reference_into_a_broken_section_is_reported(tmp_path: Path) -> None:
     assert [(line, code) for line, _, code, _ in matches] == [(1, "bad-option")]
 
 
-def test_consequences_of_a_merge_key_are_not_reported(tmp_path: Path) -> None:
-    matches = problems(tmp_path, f"things: {{<<: {{one: {{}}}}}}\n{PIPELINE}")
+@for_each(
+    "text",
+    [
+        f"things: {{<<: {{one: {{}}}}}}\n{PIPELINE}",
+        f"<<: {{things: {{one: {{}}}}}}\n{PIPELINE}",
+        "<<: {pipelines: {p: {}}}",
+        "pipelines: {<<: {p: {}}}",
+    ],
+    ids=["an entry", "a section", "the pipelines", "a pipeline"],
+)
+def test_consequences_of_a_merge_key_are_not_reported(text: str, tmp_path: Path) -> None:
+    matches = problems(tmp_path, text)
 
     assert [(line, code) for line, _, code, _ in matches] == [(1, "merge-key")]
 

@@ -359,6 +359,11 @@ def test_the_key_of_a_named_server_may_be_in_the_file_env(tmp_path: Path) -> Non
     assert 'api_key: "${GPU_KEY}"' in config_of(tmp_path)
 
 
+def test_a_file_env_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"\xff")
+    assert "error[file-unreadable]" in init(tmp_path, "--backend", "ollama").stderr
+
+
 def test_a_key_in_place_of_the_name_of_its_variable_is_not_printed(tmp_path: Path) -> None:
     result = init(tmp_path, "--backend", "vllm", "--api-key-env", "sk-s3cret")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.page.rendering import money
 from stages.page.usage import PAGE_LINES, UsageView, usage_view
 from stages.profiles.price import Price
 from stages.usage.database import Database
@@ -97,3 +98,8 @@ async def test_a_query_has_a_time_limit(record: UsageRecord) -> None:
 
     with pytest.raises(sqlite3.OperationalError, match="interrupted"):
         read_usage(record.path, ("session",), time_limit=0)
+
+
+def test_a_tiny_cost_is_not_shown_as_nothing() -> None:
+    shown = [money(cost) for cost in (0.0, 0.00002, 0.0001, 0.02, 1234.5)]
+    assert shown == ["0.0000", "<0.0001", "0.0001", "0.0200", "1,234.50"]
