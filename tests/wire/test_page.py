@@ -332,7 +332,7 @@ def test_with_keys_a_person_types_the_key_as_password(chromium: Any, tmp_path: P
             context = chromium.new_context(http_credentials=login)
             assert context.new_page().goto(f"{shared.url}/ui").status == status
             context.close()
-        in_address = chromium.new_page()
+        in_address = chromium.new_page(bypass_csp=True)  # wait_for_function calls `eval`
         address = shared.url.replace("://", "://x:client-key@") + "/ui"
         in_address.goto(address, wait_until="commit")
         in_address.wait_for_function(f"document.baseURI === '{shared.url}/ui'")
