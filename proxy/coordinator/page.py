@@ -90,8 +90,9 @@ class SharedPage:
     async def ask(self, exchange: str | None, before: float | None = None) -> Responses:
         """See `Ask` in stages/page/other_workers.py."""
         now = time.monotonic()
-        silent = frozenset(pid for pid, until in self._silent_until.items() if now < until)
-        query, n = _Query(exchange, silent), self.link.number()
+        silent = {pid: until for pid, until in self._silent_until.items() if now < until}
+        self._silent_until = silent
+        query, n = _Query(exchange, frozenset(silent)), self.link.number()
         if self.link.is_joined:
             self._queries[n] = query
             self.link.send(

@@ -13,8 +13,8 @@ import pytest
 
 from proxy.cli_run import _report
 from tests.proxy.model_servers import model_server, ollama
+from tests.proxy.test_run import COMMAND
 
-COMMAND = str(Path(sys.executable).with_name("llm-proxy"))
 TEXT = """\
 backends:
   fake: {profile: ollama, base_url: "%s/v1"}
