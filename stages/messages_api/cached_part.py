@@ -12,7 +12,7 @@ from attrs import Factory, define
 
 from stages.messages_api.blocks import TextBlock, ToolResultBlock
 from stages.messages_api.body_layout import BodyLayout, divide_messages, split_messages
-from stages.messages_api.request import Message
+from stages.messages_api.request import Message, as_turn, join_messages
 from stages.messages_api.structuring import Part, structure_part
 from stages.messages_api.text_messages import text_message
 from stages.messages_api.validation import message_problems, tool_problems
@@ -169,6 +169,7 @@ def cached_part(member: str, raw: bytes) -> CachedPart:
     if member == "messages":
         part, values = _structure_messages([value])
         is_ascii = _is_ascii(raw, part.value[0])
+        part = Part(as_turn(part.value[0]), part.unknown_fields)
     else:
         json_codec.refuse_infinity(raw, value)
         part, values = structure_part(member, value), _count_values(raw)
@@ -236,7 +237,7 @@ def join_parts(messages: Iterable[CachedPart]) -> Part:
     """Return the parts of messages as one."""
     parts = [message.part for message in messages]
     names = dict.fromkeys(chain.from_iterable([part.unknown_fields for part in parts]))
-    return Part(tuple(chain.from_iterable([part.value for part in parts])), tuple(names))
+    return Part(join_messages([part.value for part in parts]), tuple(names))
 
 
 def make_envelope(

@@ -7,7 +7,8 @@ Source: the Messages API reference, versions 2023-06-01 and 2026-10-21.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 from attrs import field, frozen
@@ -60,6 +61,7 @@ __all__ = [
     "ToolChoice",
     "ToolResultBlock",
     "ToolUseBlock",
+    "Turns",
     "UrlSource",
 ]
 
@@ -87,6 +89,33 @@ class Message:
     content: Content = ABSENT
     output_config: OutputConfig | None = None
     clear_at: Literal["next_user_message", "never"] | None = None
+
+
+class Turns(tuple[Message, ...]):
+    """Messages of the user and the assistant in turn, without blocks that concern other messages.
+
+    A conversation of such messages needs no normalisation; see `stages.translation.history`.
+    """
+
+    __slots__ = ()
+
+
+def join_messages(groups: Sequence[tuple[Message, ...]]) -> tuple[Message, ...]:
+    """Return the messages of all groups: as Turns, if the groups are, and their roles alternate."""
+    messages = chain.from_iterable(groups)
+    ends = [(group[0].role, group[-1].role) for group in groups]
+    if {type(group) for group in groups} == {Turns} and all(
+        before[1] != after[0] for before, after in pairwise(ends)
+    ):
+        return Turns(messages)
+    return tuple(messages)
+
+
+def as_turn(message: Message) -> tuple[Message, ...]:
+    """Return a group of one message: as Turns, if it is a turn."""
+    types = {type(block) for block in message.content}
+    is_turn = message.role != "system" and types.isdisjoint((MidConvSystemBlock, OtherBlock))
+    return Turns((message,)) if is_turn else (message,)
 
 
 @frozen

@@ -8,7 +8,7 @@ calls; then one user message with the images of the results and everything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import Factory, define
@@ -102,27 +102,40 @@ def conversation(
 def _render_with(
     cache: ConversationCache, history: History, begin: _Renderer
 ) -> tuple[_Renderer, EncodedParts]:
-    """Render from the checkpoint on, or from the `begin`, and store a new checkpoint."""
-    profile, fields = begin.profile, begin.fields
-    key = (id(profile), begin.owner, fields.strict, id(history.turns[0].content[0]))
-    own = fields.without_degradations()  # of other steps
-    begin.fields = own
-    state, done, encoded = begin, list[WeakTurn](), NOT_ENCODED
-    if old := cache.find(key, profile, history):
-        state, done, encoded = old.state.copy(own), old.turns, old.encoded
-        own.repeat(old.degradations)
-    turns = history.turns[len(done) : -1]
+    """Render from a checkpoint on, or from the `begin`, and store a new checkpoint."""
+    profile, fields, turns = begin.profile, begin.fields, history.turns
+    key = (id(profile), begin.owner, fields.strict, id(turns[0].content[0]))
+    checkpoint, left = cache.find(key, profile, history)
+    before = checkpoint or Checkpoint(profile, history.system, (), begin, (), NOT_ENCODED)
+    for end, is_fork in ((left, True), (len(turns) - 1, False)):
+        if end > len(before.turns):
+            after = _go_on(before, turns[len(before.turns) : end], fields, is_fork)
+            if not fields.pdfs:  # their text may come later
+                cache.store(key, after, checkpoint)
+            before = after
+    fields.repeat(before.degradations)
+    state = before.state.copy(fields)
+    _render(state, turns[-1:])
+    return state, before.encoded
+
+
+def _go_on(
+    before: Checkpoint, turns: Sequence[m.Message], fields: FieldPolicies, is_fork: bool
+) -> Checkpoint:
+    """Return the checkpoint after further `turns`."""
+    fields = fields.without_degradations()  # of other steps
+    fields.repeat(before.degradations)
+    state = before.state.copy(fields)
     _render(state, turns)
-    done = [*done, *map(WeakTurn.of, turns)]
-    if done and not fields.pdfs:  # their text may come later
-        copy = state.copy(own)
-        encoded = encode_more(encoded, copy.messages)
-        kept = Checkpoint(profile, history.system, done, copy, own.degradations(), encoded)
-        cache.store(key, kept)
-    fields.repeat(own.degradations())
-    state.fields = fields
-    _render(state, history.turns[-1:])
-    return state, encoded
+    return Checkpoint(
+        before.profile,
+        before.system,
+        (*before.turns, *map(WeakTurn.of, turns)),
+        state,
+        fields.degradations(),
+        encode_more(before.encoded, state.messages),
+        is_fork,
+    )
 
 
 def _render(state: _Renderer, turns: Iterable[m.Message]) -> None:

@@ -4,15 +4,18 @@ An agent sends its whole conversation with each request. The turns that the requ
 are rendered only once. A conversation is known by the identity of its messages and
 their blocks: `PartCache` gives the same objects for the same bytes. So a wrong hit is impossible.
 
-    the request has                                   rendered are
-    ----------------------------------------------    ---------------------------------
-    the turns of the checkpoint, and further ones     the further ones
-    other turns, another system prompt, or another    all turns
-      profile
+    the request begins with             rendered are        kept is the state before
+    ---------------------------------   -----------------   ------------------------------------
+    the turns of a checkpoint           the further turns   its last turn, instead of the checkpoint
+    some turns of a checkpoint          all turns           its last turn, and the first other turn:
+                                                            this one is a fork
+    another turn, or has another        all turns           its last turn
+      system prompt or profile
 
-The checkpoint of a conversation is the state before its last turn, because the next request may
-extend that turn. It refers weakly to the blocks: it can be found only while `PartCache` has them.
-The next checkpoint shares its rendered messages and their JSON.
+The next request may extend the last turn, so that turn is not in a checkpoint. A fork is not
+replaced: the client went back to it, or it has several conversations with the same beginning. A
+checkpoint refers weakly to the blocks: it can be found only while `PartCache` has them. Checkpoints
+of one conversation share their rendered messages and their JSON.
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ from stages.wire.json_codec import encode_exact
 _MEMORY_PER_MESSAGE = 1000
 #: Pieces of a conversation's JSON. Joining all of them copies the conversation.
 _MAX_CHUNKS = 16
+#: Checkpoints of conversations with the same first block, besides the latest fork.
+_MAX_LATEST = 3
 
 #: The profile, the owner, whether it is strict, and the conversation's first block.
 Key = tuple[int, str, bool, int]
@@ -73,7 +78,7 @@ class Checkpoint:
     profile: Profile
     system: str
     """The system prompt."""
-    turns: list[WeakTurn]
+    turns: Sequence[WeakTurn]
     """The turns that are rendered."""
     state: Any
     """The renderer after these turns."""
@@ -81,22 +86,24 @@ class Checkpoint:
     """Those of these turns."""
     encoded: EncodedParts
     """The rendered messages with their JSON."""
+    is_fork: bool = False
+    """Whether a conversation has left others after these turns."""
 
     @property
     def memory(self) -> int:
         """The bytes of memory, estimated."""
         return _MEMORY_PER_MESSAGE * len(self.state.messages) + self.encoded.memory
 
-    def begins(self, history: History) -> bool:
-        """Whether `history` begins with these turns, and has more."""
-        if len(self.turns) >= len(history.turns) or self.system != history.system:
-            return False
-        if all(map(is_, [turn.message() for turn in self.turns], history.turns)):
-            return True
-        return all(
-            old.message() is new or old.has_blocks_of(new)
-            for old, new in zip(self.turns, history.turns, strict=False)
-        )
+    def turns_in(self, history: History) -> int:
+        """How many of these turns `history` begins with. Its last turn does not count."""
+        if self.system != history.system:
+            return 0
+        begin = history.turns[: min(len(self.turns), len(history.turns) - 1)]
+        same = [*map(is_, [turn.message() for turn in self.turns], begin), False]
+        n = same.index(False)
+        while n < len(begin) and self.turns[n].has_blocks_of(begin[n]):
+            n = same.index(False, n + 1)
+        return n
 
 
 def encode_more(encoded: EncodedParts, messages: Sequence[dict[str, Any]]) -> EncodedParts:
@@ -118,29 +125,41 @@ def encode_more(encoded: EncodedParts, messages: Sequence[dict[str, Any]]) -> En
 
 @define(eq=False)
 class ConversationCache:
-    """The latest checkpoint of each conversation, the least recently used first."""
+    """The checkpoints of each conversation, the least recently used conversation first."""
 
     max_bytes: int = 0
     used_bytes: int = 0
-    _checkpoints: OrderedDict[Key, Checkpoint] = Factory(OrderedDict)
+    """An estimate. What several checkpoints share counts for each."""
+    _checkpoints: OrderedDict[Key, tuple[Checkpoint, ...]] = Factory(OrderedDict)
+    """Those of a conversation: the latest first, the fork last."""
     _lock: Lock = Factory(Lock)
 
-    def find(self, key: Key, profile: Profile, history: History) -> Checkpoint | None:
-        """The checkpoint that this conversation may go on from."""
-        with self._lock:
-            checkpoint = self._checkpoints.get(key)
-            if checkpoint is None or checkpoint.profile is not profile:
-                return None
-            self._checkpoints.move_to_end(key)
-        return checkpoint if checkpoint.begins(history) else None
+    def find(self, key: Key, profile: Profile, history: History) -> tuple[Checkpoint | None, int]:
+        """The checkpoint from which this conversation goes on, and where it left longer ones.
 
-    def store(self, key: Key, checkpoint: Checkpoint) -> None:
-        """Replace the checkpoint of this conversation."""
+        The place is a number of turns, or 0.
+        """
         with self._lock:
-            if old := self._checkpoints.pop(key, None):
-                self.used_bytes -= old.memory
-            self._checkpoints[key] = checkpoint
-            self.used_bytes += checkpoint.memory
+            known = self._checkpoints.get(key, ())
+            if known:
+                self._checkpoints.move_to_end(key)
+        left = 0
+        for checkpoint in known:
+            if checkpoint.profile is profile and (turns := checkpoint.turns_in(history)):
+                if turns == len(checkpoint.turns):
+                    return checkpoint, left if left > turns else 0
+                left = max(left, turns)
+        return None, left
+
+    def store(self, key: Key, checkpoint: Checkpoint, before: Checkpoint | None) -> None:
+        """Add a checkpoint. It takes the place of the one `before`, unless that is a fork."""
+        with self._lock:
+            known = self._checkpoints.pop(key, ())
+            all_known = [checkpoint, *(one for one in known if one is not before or one.is_fork)]
+            latest = [one for one in all_known if not one.is_fork]
+            forks = [one for one in all_known if one.is_fork]
+            kept = self._checkpoints[key] = (*latest[:_MAX_LATEST], *forks[:1])
+            self.used_bytes += sum(one.memory for one in kept) - sum(one.memory for one in known)
             self._shrink()
 
     def resize(self, max_bytes: int) -> None:
@@ -151,8 +170,8 @@ class ConversationCache:
 
     def _shrink(self) -> None:
         while self.used_bytes > self.max_bytes:
-            _, checkpoint = self._checkpoints.popitem(last=False)
-            self.used_bytes -= checkpoint.memory
+            _, checkpoints = self._checkpoints.popitem(last=False)
+            self.used_bytes -= sum(one.memory for one in checkpoints)
 
 
 #: The cache of this process. The section `server` has its limit.

@@ -45,6 +45,8 @@ def history(
 ) -> History:
     """Normalise the conversation. `instruction` is appended to the system prompt."""
     system = _system_texts(request.system)
+    if isinstance(request.messages, m.Turns):
+        return History(_system_prompt(system, fields, instruction), request.messages)
     if _is_plain(request.messages):
         return History(_system_prompt(system, fields, instruction), _turns(request.messages))
     messages: Sequence[m.Message] = tuple(_split_system_blocks(request.messages))

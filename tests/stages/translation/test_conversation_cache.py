@@ -111,6 +111,15 @@ def test_changes_of_old_turns_are_not_missed(
     check(bodies, profile())
 
 
+@given(TURNS, TURNS, TURNS, PROFILES)
+@quick
+def test_branches_of_a_conversation_are_sent_as_without_the_caches(
+    begin: Turns, one: Turns, other: Turns, settings: Profile
+) -> None:
+    branches = [[body([*begin, *end[:n]]) for n in range(3)] for end in (one, other, begin)]
+    check([data for step in zip(*branches, strict=True) for data in step], settings)
+
+
 @pytest.mark.parametrize("name", sorted(profiles().keys() - {"embedded"}))
 def test_an_agents_conversation_is_sent_as_without_the_caches_to(name: str) -> None:
     settings = profile_named(name)
@@ -176,19 +185,47 @@ def calls(data: bytes) -> int:
     return cost.total
 
 
+def numbered(count: int, name: str = "number") -> Turns:
+    return [
+        {"role": "user" if n % 2 else "assistant", "content": f"{name} {n}"} for n in range(count)
+    ]
+
+
 SETTINGS = profile()
 
 
 @pytest.mark.untraced
 def test_a_turn_costs_what_is_new_in_it() -> None:
-    turns = [
-        {"role": "assistant" if n % 2 else "user", "content": f"number {n}"} for n in range(600)
-    ]
+    turns = numbered(600)
     whole = calls(body(turns[:-2]))
     resize(10_000_000)
     for _ in range(4):  # each joins some messages
         sent(body(turns[:-2]), SETTINGS)
     assert calls(body(turns)) < 0.2 * whole
+
+
+@pytest.mark.untraced
+def test_a_conversation_that_goes_back_costs_what_is_new_in_it() -> None:
+    """It finds the place where it left an earlier one, when it comes there the second time."""
+    turns = numbered(400)
+    whole = calls(body(turns[:200]))
+    resize(10_000_000)
+    for end in range(200, 400, 2):
+        sent(body(turns[:end]), SETTINGS)
+    for n in range(4):
+        cost = calls(body([*turns[:200], *numbered(4, f"other {n}")]))
+    assert cost < 0.3 * whole
+
+
+@pytest.mark.untraced
+def test_each_branch_of_a_conversation_costs_what_is_new_in_it() -> None:
+    begin = numbered(200)
+    branches = [numbered(200, f"branch {n}") for n in range(2)]
+    whole = calls(body([*begin, *branches[0]]))
+    resize(10_000_000)
+    for end in range(100, 200, 2):
+        costs = [calls(body([*begin, *branch[:end]])) for branch in branches]
+    assert max(costs) < 0.3 * whole
 
 
 def test_the_memory_is_bounded() -> None:
