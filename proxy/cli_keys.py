@@ -102,9 +102,9 @@ def list_(config: str | None, as_json: bool) -> None:
 
     def run() -> None:
         keys = command.load(locate(config))
-        for name in sorted(keys.broken):
-            message = f"warning: `{name}` has problems: type `llm-proxy check` to see them"
-            click.echo(message, err=True)
+        if keys.broken:  # without their names: the file may be another one than was meant
+            number, hint = len(keys.broken), "type `llm-proxy check` to see them"
+            click.echo(f"warning: entries with problems: {number}; {hint}", err=True)
         click.echo(keys_list.as_json(keys) if as_json else keys_list.as_table(keys))
 
     _run(run)

@@ -71,6 +71,8 @@ def mask(text: str, secrets: Iterable[Secret]) -> str:
         if secret.part:
             parts = secret.part(text[start:end])
             spans = [(start + first, start + last) for first, last in parts]
+        if start - secret.start > _SHORT:  # YAML reads a secret that begins with `!` or `&` so
+            spans.append((secret.start, start))
         for first, last in spans:
             _fill(characters, text, first, last)
     return "".join(characters)

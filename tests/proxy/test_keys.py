@@ -150,7 +150,8 @@ def test_an_entry_with_problems_is_not_passed_over(folder: Path, file: str) -> N
     changed = [keys(folder, command, "bob") for command in ("revoke", "new")]
 
     assert "alice" in listed.stdout
-    assert listed.stderr == "warning: `bob` has problems: type `llm-proxy check` to see them\n"
+    hint = "type `llm-proxy check` to see them"
+    assert listed.stderr == f"warning: entries with problems: 1; {hint}\n"
     for result in changed:
         assert result.exit_code == 1
         assert "the entry of `bob` has problems\n  hint: type `llm-proxy check`" in result.stderr
@@ -238,6 +239,19 @@ def test_a_file_that_cannot_become_the_keys_file_is_reported(
     assert "keys.yaml" in result.stderr
     assert "hint: " in result.stderr
     assert text(folder) == before
+
+
+@pytest.mark.parametrize("command", ["new", "list", "revoke"])
+@pytest.mark.parametrize("content", ["s3cret\n", "s3cret: [\n", "s3cret: {a: b}\n"])
+def test_no_command_shows_a_line_of_a_file_that_has_no_keys(
+    folder: Path, command: str, content: str
+) -> None:
+    (folder / "pipelines.yaml").write_text(f"keys_file: k.yaml\n{TEXT}")
+    (folder / "k.yaml").write_text(content)
+    result = keys(folder, command, *([] if command == "list" else ["alice"]))
+    assert result.stderr
+    assert "s3cret" not in result.output
+    assert text(folder, "k.yaml") == content
 
 
 def test_a_new_keys_file_with_broken_yaml_is_reported_with_its_place(folder: Path) -> None:
