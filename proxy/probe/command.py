@@ -169,10 +169,13 @@ def _written(name: str, raw: Mapping[str, Any], profile: Profile) -> dict[str, A
 
 def _variable(name: str, key: str, value: str) -> str:
     """Return `value` if it is only a variable; otherwise the name of a variable for it."""
-    if _VARIABLE.fullmatch(value):
-        return value
+    return value if _VARIABLE.fullmatch(value) else f"${{{variable_for(name, key)}}}"
+
+
+def variable_for(name: str, key: str) -> str:
+    """Return the name of a variable for a secret of the backend `name`."""
     plain = "".join(c if c.isascii() and c.isalnum() else "_" for c in f"{name}_{key}".upper())
-    return f"${{{plain if plain[0].isalpha() else '_' + plain}}}"
+    return plain if plain[0].isalpha() else f"_{plain}"
 
 
 def _notes_on(config: Config, name: str) -> str:
