@@ -1,4 +1,4 @@
-"""What `check`, `stages` and `profiles` print with `--json`: for scripts."""
+"""What commands such as `check` print with `--json`: for scripts."""
 
 from __future__ import annotations
 

@@ -66,6 +66,19 @@ def test_a_new_key_is_printed_once_and_only_its_digest_is_stored(folder: Path) -
     assert key_of(keys(folder, "new", "bob")) != key
 
 
+def test_json_has_the_key_and_the_file(folder: Path) -> None:
+    made = keys(folder, "new", "alice", "--file", "keys.yaml", "--json")
+    file = str(folder / "keys.yaml")
+    new = json.loads(made.stdout)
+    assert new == {"name": "alice", "key": new["key"], "file": file}
+    assert hashlib.sha256(new["key"].encode()).hexdigest() in text(folder, "keys.yaml")
+    assert new["key"] not in made.stderr
+    for options in ([], ["--delete"]):
+        revoked = keys(folder, "revoke", "alice", "--json", *options)
+        result = {"name": "alice", "deleted": bool(options), "file": file}
+        assert json.loads(revoked.stdout) == result
+
+
 def test_its_options_are_in_its_entry(folder: Path) -> None:
     result = keys(folder, "new", "ci", "--models", "a-*,b", "--models", "c", "--expires", "30d")
     assert key_of(result)
