@@ -144,6 +144,14 @@ def test_no_message_has_a_key_in_the_wrong_place(tmp_path: Path, text: str) -> N
             "{base_url: http://host:80/v1, tokenizer: vllm, slots: many}",
         ),
         ("{profile: ollama, api_key: ollama, slots: many}", None),
+        (
+            f"{{base_url: http://host/v1, slots: many}}  # {KEY}",
+            "{base_url: http://host/v1, slots: many}",
+        ),
+        (
+            "{base_url: http://host/v1, tokenizer: 'a # b', slots: many}",
+            "{base_url: http://host/v1, tokenizer: 'a # b', slots: many}",
+        ),
     ],
 )
 def test_a_quoted_line_has_stars_in_place_of_secrets_only(
